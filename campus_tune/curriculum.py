@@ -1,0 +1,401 @@
+"""The curriculum: orders + pacing → what each sub-curriculum offers next, and the rows of the chosen stage.
+
+This is the middle of the three parts that teach the method: `pacing` says how far an order is open, the
+curriculum turns that into offers, a `selector` takes one. No torch, no trainer, no model: a plan is a function of
+integers and of the choices made, so `simulate` replays it without a GPU and a resumed run needs only its state.
+
+The loop a caller runs (the trainer's callback, the simulator and the tests all do exactly this):
+
+    while not curriculum.finished:
+        offers = curriculum.offers()                       # [] once the run is handed over to shuffling
+        stage = curriculum.open(selector's choice of them, or None to shuffle)
+        for _ in range(stage.n_steps):
+            rows = curriculum.step_rows()                  # one optimizer step, ≤ global_batch rows
+            curriculum.advance()
+
+Windows and coverage (DESIGN words):
+
+- `slice`, as CAMPUS published it: an order is cut at the scopes `s(k) = pacing(k/(T−1))`; a sub-curriculum's
+  pointer k counts how often it was chosen. `prefix`, as Platanios 2019: T equal stages per epoch, each drawn at
+  random from the first `s·N` rows of the chosen order.
+- `exact`: every row once per epoch whatever is chosen. A slice skips rows trained by others, and the few rows
+  that do not fill an optimizer step stay for the next slice, so rounding neither loses nor repeats a row.
+  `revisit`, as published: pointers ignore each other, rows repeat or stay unseen, and the counts are kept.
+- `mix`: this share of each stage is drawn at random from the other rows, domains in proportion. `handover`: from
+  this progress on, plain shuffling. No stage crosses the handover, an epoch's end or (prefix) the stage grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from campus_tune.arrays import pack, unpack
+from campus_tune.mixing import draw
+from campus_tune.pacing import Pacing, scope_at
+from campus_tune.types import IntArray, Json, RowArray
+
+Window: TypeAlias = Literal["prefix", "slice"]
+Coverage: TypeAlias = Literal["exact", "revisit"]
+
+SHUFFLE = "shuffle"  # the name under which random stages are opened and counted
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a curriculum opens its orders. Frozen: what changes lives in `Curriculum`.
+
+    Args:
+        pacing: u → scope.
+        stages: T ≥ 1, slices per sub-curriculum (slice) or stages per epoch (prefix).
+        window: prefix or slice.
+        coverage: exact or revisit.
+        mix: share of each stage drawn at random, in [0, 1).
+        handover: progress in [0, 1] from which stages are plainly shuffled; 0 is shuffling from the start.
+        seed: of every draw.
+    """
+
+    pacing: Pacing
+    stages: int
+    window: Window = "prefix"
+    coverage: Coverage = "exact"
+    mix: float = 0.0
+    handover: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What one sub-curriculum would train next.
+
+    Args:
+        name: of the sub-curriculum.
+        pool: the rows it would draw from, easy → hard, shape (L,).
+        n_rows: how many of them the stage would train.
+        stage_rows: rows of the whole stage; what `n_rows` leaves is drawn at random (`mix`).
+        scope: (from, to) of its order, in shares.
+        slice: which slice (window slice) or which stage of the epoch (window prefix).
+        widened: the scope had to open further than the pacing says, to fill the stage.
+    """
+
+    name: str
+    pool: RowArray
+    n_rows: int
+    stage_rows: int
+    scope: tuple[float, float]
+    slice: int
+    widened: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One decided stage.
+
+    Args:
+        index: stages opened before it in this run.
+        epoch: which pass over the rows it began in.
+        chosen: name of the sub-curriculum, or `shuffle`.
+        first_step: optimizer steps finished before it.
+        n_steps: whole number of optimizer steps.
+        rows: in training order, shape (n,); step j takes `rows[j·B : (j+1)·B]`.
+        scope: of the chosen offer; (0, 1) when shuffled.
+        n_random: rows drawn at random (mix, or all of a shuffled stage).
+        n_repeats: rows that had been trained before in this epoch's worth of rows (revisit only).
+        widened: see `Offer`.
+    """
+
+    index: int
+    epoch: int
+    chosen: str
+    first_step: int
+    n_steps: int
+    rows: RowArray
+    scope: tuple[float, float]
+    n_random: int
+    n_repeats: int
+    widened: bool
+
+
+class Curriculum:
+    """Orders and how far each has been used; offers the next slices and opens the chosen one.
+
+    Args:
+        schedule: the frozen settings.
+        orders: name → permutation of the rows, each shape (N,), in the recipe's sequence. May be empty, then
+            every stage is shuffled.
+        n_rows: N ≥ global_batch.
+        global_batch: B, rows per optimizer step over all ranks and accumulation.
+        total_steps: optimizer steps of the whole run.
+        groups: domain number of each row, shape (N,), for random draws in proportion.
+        drop_last: an epoch ends with its last full step; the rows left over wait for the next epoch.
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        orders: Mapping[str, RowArray],
+        *,
+        n_rows: int,
+        global_batch: int,
+        total_steps: int,
+        groups: IntArray | None = None,
+        drop_last: bool = False,
+    ) -> None:
+        self.schedule = schedule
+        self.orders = dict(orders)
+        self.n_rows, self.global_batch, self.total_steps = n_rows, global_batch, total_steps
+        self.groups = groups
+        self.steps_per_epoch = n_rows // global_batch if drop_last else -(-n_rows // global_batch)
+        self.handover_step = round(schedule.handover * total_steps) if orders else 0
+        self._bounds = slice_bounds(schedule.pacing, schedule.stages, n_rows, global_batch)
+        self._grid = stage_grid(schedule.stages, self.steps_per_epoch)
+
+        self.step = 0  # optimizer steps finished
+        self.stage: Stage | None = None
+        self.n_stages = 0
+        self.pointers = dict.fromkeys(self.orders, 0)
+        self.rows_by_choice = dict.fromkeys([*self.orders, SHUFFLE], 0)
+        self._spent = np.zeros(n_rows, dtype=np.bool_)  # rows that may not be drawn again in this pass
+        self._seen = np.zeros(n_rows, dtype=np.uint8)  # how often each row was planned, cut at 255
+
+    # -- where the run is ---------------------------------------------------------------------------------------
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next step."""
+        return self.step // self.steps_per_epoch
+
+    @property
+    def finished(self) -> bool:
+        """No step is left."""
+        return self.step >= self.total_steps
+
+    @property
+    def needs_decision(self) -> bool:
+        """The current stage is over and the run is not."""
+        return not self.finished and (self.stage is None or self.step >= self.stage.first_step + self.stage.n_steps)
+
+    @property
+    def handed_over(self) -> bool:
+        """From here on the rows are plainly shuffled."""
+        return self.step >= self.handover_step
+
+    @property
+    def progress(self) -> float:
+        """The clock's progress towards the handover, in [0, 1]."""
+        return min(1.0, self.step / self.handover_step) if self.handover_step else 1.0
+
+    def step_rows(self, step: int | None = None) -> RowArray:
+        """The rows of optimizer step `step` (default: the next one), which must lie in the current stage."""
+        assert self.stage is not None, "open() a stage before asking for its rows"
+        j = (self.step if step is None else step) - self.stage.first_step
+        assert 0 <= j < self.stage.n_steps, f"step {j} of a stage of {self.stage.n_steps}"
+        return self.stage.rows[j * self.global_batch : (j + 1) * self.global_batch]
+
+    def coverage_counts(self) -> tuple[int, int]:
+        """(rows planned at least once, row visits beyond the first) over the run so far."""
+        seen = int(np.count_nonzero(self._seen))
+        return seen, int(self._seen.sum(dtype=np.int64)) - seen
+
+    # -- deciding -----------------------------------------------------------------------------------------------
+
+    def offers(self) -> list[Offer]:
+        """What each sub-curriculum would train next, in the recipe's sequence; empty once handed over."""
+        if self.handed_over:
+            return []
+        names = list(self.orders)
+        if self.schedule.window == "slice" and self.schedule.coverage == "revisit":
+            if all(pointer >= len(self._bounds) for pointer in self.pointers.values()):
+                self.pointers = dict.fromkeys(self.orders, 0)  # every order is used up: a new pass begins
+            names = [name for name in names if self.pointers[name] < len(self._bounds)]
+        make = self._slice_offer if self.schedule.window == "slice" else self._prefix_offer
+        return [make(name) for name in names]
+
+    def open(self, offer: Offer | None = None) -> Stage:
+        """Commit to one of `offers()`, or without one to shuffling: its rows become the next stage."""
+        rng = np.random.default_rng([self.schedule.seed, self.epoch, self.n_stages])
+        if offer is None:
+            rows, name, scope, widened = self._shuffled(rng), SHUFFLE, (0.0, 1.0), False
+            n_random = len(rows)
+        else:
+            rows, n_random = self._with_mix(rng, offer)
+            name, scope, widened = offer.name, offer.scope, offer.widened
+            self.pointers[name] = offer.slice + 1
+        self.stage = Stage(
+            index=self.n_stages,
+            epoch=self.epoch,
+            chosen=name,
+            first_step=self.step,
+            n_steps=-(-len(rows) // self.global_batch),
+            rows=rows[rng.permutation(len(rows))],
+            scope=scope,
+            n_random=n_random,
+            n_repeats=int(np.count_nonzero(self._seen[rows] > self.epoch)),
+            widened=widened,
+        )
+        self.n_stages += 1
+        self.rows_by_choice[SHUFFLE] += n_random
+        if name != SHUFFLE:
+            self.rows_by_choice[name] += len(rows) - n_random
+        self._seen[rows] += self._seen[rows] < 255
+        if self.schedule.coverage == "exact":
+            self._spent[rows] = True
+        return self.stage
+
+    def advance(self) -> None:
+        """One optimizer step is finished. An epoch's end frees all rows again (exact coverage)."""
+        self.step += 1
+        if self.schedule.coverage == "exact" and self.step % self.steps_per_epoch == 0:
+            self._spent[:] = False
+            self.pointers = dict.fromkeys(self.orders, 0)
+
+    # -- how an offer and a stage are cut -----------------------------------------------------------------------
+
+    def _slice_offer(self, name: str) -> Offer:
+        """The next slice of an order, in whole steps; a slice with less than a step left moves on to the next."""
+        order, last = self.orders[name], len(self._bounds) - 1
+        k = min(self.pointers[name], last)
+        if self.schedule.coverage == "revisit":
+            pool = order[self._bounds[k - 1] if k else 0 : self._bounds[k]]
+            n_rows = len(pool)
+        else:
+            pool = self._free(order[: self._bounds[k]])
+            while len(pool) < self.global_batch and k < last:
+                k += 1
+                pool = self._free(order[: self._bounds[k]])
+            n_rows = len(pool) if k == last else len(pool) // self.global_batch * self.global_batch
+        total = self._stage_rows(self._grown_by_mix(n_rows))
+        n_rows = self._from_offer(total, n_rows)
+        scope = (float(self._bounds[k - 1] / self.n_rows) if k else 0.0, float(self._bounds[k] / self.n_rows))
+        return Offer(name, pool[:n_rows], n_rows, total, scope, slice=k)
+
+    def _prefix_offer(self, name: str) -> Offer:
+        """The open part of an order; where it holds fewer rows than a stage, it opens as far as needed."""
+        order = self.orders[name]
+        total = self._stage_rows(self._grid_rows())
+        n_rows = self._from_offer(total, total)
+        n_open = max(1, round(scope_at(self.schedule.pacing, self.progress) * self.n_rows))
+        pool = self._free(order[:n_open])
+        widened = len(pool) < n_rows
+        if widened:
+            n_open = self._reach(order, n_rows)
+            pool = self._free(order[:n_open])
+        scope = (0.0, n_open / self.n_rows)
+        return Offer(name, pool, n_rows, total, scope, slice=self.pointers[name], widened=widened)
+
+    def _with_mix(self, rng: np.random.Generator, offer: Offer) -> tuple[RowArray, int]:
+        """The offer's rows and, for the `mix` share, rows drawn at random from all others."""
+        chosen = draw(rng, offer.pool, offer.n_rows)
+        if not self.schedule.mix:
+            return chosen, 0
+        others = ~self._spent
+        others[chosen] = False
+        extra = draw(rng, np.flatnonzero(others).astype(np.int32), offer.stage_rows - len(chosen), self.groups)
+        return np.concatenate([chosen, extra]), len(extra)
+
+    def _shuffled(self, rng: np.random.Generator) -> RowArray:
+        """Random rows for one stage of plain shuffling: without replacement until all have been drawn."""
+        n_rows = self._stage_rows(self._grid_rows())
+        pool = np.flatnonzero(~self._spent).astype(np.int32)
+        rows = draw(rng, pool, n_rows)
+        if self.schedule.coverage == "revisit":
+            self._spent[rows] = True
+            if len(rows) < n_rows:  # this pass is used up: the next one begins in the middle of the stage
+                self._spent[:] = False
+                pool = np.setdiff1d(np.arange(self.n_rows, dtype=np.int32), rows)
+                more = draw(rng, pool, n_rows - len(rows))
+                self._spent[more] = True
+                rows = np.concatenate([rows, more])
+        return rows
+
+    def _free(self, rows: RowArray) -> RowArray:
+        """Those of `rows` that may still be drawn, in the same sequence."""
+        return rows if self.schedule.coverage == "revisit" else rows[~self._spent[rows]]
+
+    def _reach(self, order: RowArray, n_rows: int) -> int:
+        """How far `order` must be open to hold `n_rows` drawable rows."""
+        if self.schedule.coverage == "revisit":
+            return n_rows
+        return int(np.searchsorted(np.cumsum(~self._spent[order]), n_rows)) + 1
+
+    def _grid_rows(self) -> int:
+        """Rows to the next boundary of the stage grid of this epoch."""
+        in_epoch = self.step % self.steps_per_epoch
+        return int(self._grid[np.searchsorted(self._grid, in_epoch, side="right")] - in_epoch) * self.global_batch
+
+    def _grown_by_mix(self, n_rows: int) -> int:
+        """A stage in which `n_rows` are the part that is not random, in whole steps, at least one."""
+        if not self.schedule.mix:
+            return n_rows
+        return max(1, int(n_rows / (1.0 - self.schedule.mix) / self.global_batch + 1e-9)) * self.global_batch
+
+    def _stage_rows(self, wanted: int) -> int:
+        """`wanted` rows, cut at the handover, the run's end, and (unless slices are revisited) the epoch's end."""
+        ends = [self.total_steps]
+        if not self.handed_over:
+            ends.append(self.handover_step)
+        if self.schedule.coverage == "exact":
+            ends.append((self.epoch + 1) * self.steps_per_epoch)
+        n_rows = min(wanted, (min(ends) - self.step) * self.global_batch)
+        if self.schedule.coverage == "exact":
+            n_rows = min(n_rows, self.n_rows - int(np.count_nonzero(self._spent)))
+        return min(n_rows, self.n_rows)
+
+    def _from_offer(self, total: int, available: int) -> int:
+        """How many of a stage's `total` rows come from the offer and not from the `mix`."""
+        return min(available, max(1, total - round(self.schedule.mix * total)))
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    def state(self) -> Json:
+        """Everything that changes, as JSON: the run goes on from it as if it had never stopped."""
+        stage = self.stage
+        return {
+            "step": self.step,
+            "n_stages": self.n_stages,
+            "pointers": dict(self.pointers),
+            "rows_by_choice": dict(self.rows_by_choice),
+            "spent": pack(self._spent),
+            "seen": pack(self._seen),
+            "stage": None if stage is None else {**vars(stage), "rows": pack(stage.rows), "scope": list(stage.scope)},
+        }
+
+    def load(self, state: Json) -> None:
+        """Continue from `state()`; the orders and the schedule must be those it was taken under."""
+        self.step, self.n_stages = state["step"], state["n_stages"]
+        self.pointers = {name: state["pointers"].get(name, 0) for name in self.orders}
+        self.rows_by_choice = dict.fromkeys([*self.orders, SHUFFLE], 0) | state["rows_by_choice"]
+        self._spent, self._seen = unpack(state["spent"]), unpack(state["seen"])
+        stage = state["stage"]
+        if stage is not None:
+            self.stage = Stage(**{**stage, "rows": unpack(stage["rows"]), "scope": tuple(stage["scope"])})
+
+
+def slice_bounds(pacing: Pacing, stages: int, n_rows: int, global_batch: int) -> IntArray:
+    """Where an order is cut into slices: the first `bounds[k]` rows are open after slice k.
+
+    `s(k) = pacing(k / (T − 1))`, rounded to whole optimizer steps, at least one step each; the last is N. Fewer
+    than T slices come out when the rows make fewer than T steps.
+
+    >>> from campus_tune.pacing import linear
+    >>> slice_bounds(linear(start=0.25), 4, n_rows=40, global_batch=10).tolist()
+    [10, 20, 30, 40]
+    """
+    k = np.arange(stages)
+    scopes = pacing(k / max(1, stages - 1)) if stages > 1 else np.ones(1)
+    steps = np.round(scopes * n_rows / global_batch).astype(np.int64)
+    steps = np.maximum.accumulate(np.maximum(steps, 1) - k) + k  # strictly growing: no slice is empty
+    bounds = np.unique(np.minimum(steps * global_batch, n_rows))
+    return bounds if bounds[-1] == n_rows else np.append(bounds[:-1], n_rows)
+
+
+def stage_grid(stages: int, steps_per_epoch: int) -> IntArray:
+    """Step boundaries of T equal stages in an epoch, 0 and the epoch's end included.
+
+    >>> stage_grid(4, 10).tolist()
+    [0, 2, 5, 7, 10]
+    """
+    return np.unique(np.arange(stages + 1) * steps_per_epoch // stages)

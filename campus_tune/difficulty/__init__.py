@@ -1,0 +1,33 @@
+"""Metrics: one float per row, higher = harder. Importing this package registers those that need no model."""
+
+from campus_tune.difficulty.base import (
+    METRICS,
+    CpuMetric,
+    Metric,
+    MetricSpec,
+    build_metric,
+    check_labels,
+    finish_scores,
+    map_texts,
+    parse_metric,
+)
+from campus_tune.difficulty.column import Column
+from campus_tune.difficulty.compression import Compression
+from campus_tune.difficulty.diversity import Mtld
+from campus_tune.difficulty.length import Length
+
+__all__ = [
+    "METRICS",
+    "Column",
+    "Compression",
+    "CpuMetric",
+    "Length",
+    "Metric",
+    "MetricSpec",
+    "Mtld",
+    "build_metric",
+    "check_labels",
+    "finish_scores",
+    "map_texts",
+    "parse_metric",
+]

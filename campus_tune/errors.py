@@ -1,0 +1,53 @@
+"""The error tree: every way in which campus_tune says no.
+
+All messages have one shape, "`what` must be *constraint*, got *value*. *What to do.*"; several problems of one
+recipe are reported together, so that a user mends a file once and not five times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class CampusError(Exception):
+    """The root of everything campus_tune raises on purpose."""
+
+
+class RecipeError(CampusError, ValueError):
+    """The settings are wrong: an unknown key, a value out of range, parts that cannot work together.
+
+    Args:
+        problems: one sentence per problem; all of them are shown.
+    """
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        if len(self.problems) == 1:
+            super().__init__(self.problems[0])
+        else:
+            listed = "\n".join(f"  {i}. {problem}" for i, problem in enumerate(self.problems, 1))
+            super().__init__(f"{len(self.problems)} problems in this recipe:\n{listed}")
+
+
+class DataError(CampusError, ValueError):
+    """The training rows, the probes or a file cannot be used as they are."""
+
+
+class MetricError(CampusError, ValueError):
+    """A metric gave scores that do not order the rows: NaN, inf, all equal, missing."""
+
+
+class TrainerError(CampusError, RuntimeError):
+    """The trainer is set up in a way under which a planned order would not be trained."""
+
+
+class AuditError(CampusError, RuntimeError):
+    """The rows that reached the model are not the planned ones."""
+
+
+class ResumeError(CampusError, RuntimeError):
+    """The checkpoint does not belong to this run, or its curriculum state is missing or damaged."""
+
+
+class StorageError(CampusError, OSError):
+    """The ledger, a score file or a state could not be written. What was there before is still whole."""

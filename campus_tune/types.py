@@ -1,0 +1,65 @@
+"""Words as code: the few types that all parts share. numpy only.
+
+Row ids are positions in the *prepared* training set, `0..N-1`. Scores are one float64 per row, and **higher is
+harder, always**. An order is a permutation of row ids, easy to hard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.float64]
+IntArray: TypeAlias = NDArray[np.int64]
+RowArray: TypeAlias = NDArray[np.int32]  # row ids; 2**31 rows are more than one run trains
+BoolArray: TypeAlias = NDArray[np.bool_]
+Json: TypeAlias = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RowLosses:
+    """What one forward says of some rows: summed answer loss and how many answer tokens it was summed over.
+
+    Args:
+        nll_sum: nats, shape (n,).
+        tokens: counted answer tokens, shape (n,), all ≥ 1.
+    """
+
+    nll_sum: FloatArray
+    tokens: IntArray
+
+    def mean(self) -> float:
+        """Token-weighted mean loss in nats: the logarithm of the perplexity of these rows together."""
+        return float(self.nll_sum.sum() / self.tokens.sum())
+
+    def per_row(self) -> FloatArray:
+        """Mean loss per token of each row in nats, shape (n,)."""
+        return np.asarray(self.nll_sum / self.tokens, dtype=np.float64)
+
+    def take(self, idx: IntArray | BoolArray) -> RowLosses:
+        """The same for some of the rows."""
+        return RowLosses(self.nll_sum[idx], self.tokens[idx])
+
+
+@dataclass(frozen=True)
+class RowTexts:
+    """The training rows as CPU metrics see them: token counts, and the response as text.
+
+    Args:
+        response_text: the answer's text, decoded from the tokens where no text column is left; length N.
+        response_tokens: how many tokens carry loss, shape (N,).
+        prompt_tokens: how many tokens do not, shape (N,).
+        columns: further columns of the training set by name, each of length N (a user's own numbers, domains).
+    """
+
+    response_text: Sequence[str]
+    response_tokens: IntArray
+    prompt_tokens: IntArray
+    columns: Mapping[str, Sequence[Any]]
+
+    def __len__(self) -> int:
+        return len(self.response_tokens)
