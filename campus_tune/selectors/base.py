@@ -1,0 +1,88 @@
+"""What a selector is: it takes one of the offered slices, given measurements.
+
+The third of the three parts that teach the method (pacing → curriculum → selector). A selector says what it needs
+(`needs`), is handed a `View` with just that, and answers with a name. It never sees a model: losses arrive as
+numbers, so `simulate` and the tests use the same code as a run.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from campus_tune.errors import RecipeError
+from campus_tune.registry import Registry
+from campus_tune.types import FloatArray
+
+LOSS, START_LOSS, PROBES = "loss", "start_loss", "probes"  # what a selector may need
+
+
+@dataclass(frozen=True)
+class View:
+    """What a selector is shown before a stage.
+
+    Args:
+        names: the offered sub-curricula, in the recipe's sequence; at least one.
+        stage: how many stages were decided before.
+        times_chosen: how often each sub-curriculum of the recipe was chosen.
+        seed: of the run; a random selector draws from `[seed, stage]`.
+        mean_loss: token-weighted mean answer loss of each offer under the current model, nats, shape (K,).
+        start_loss: the same rows' mean loss before training, nats, shape (K,).
+        probe_loss: mean loss of the held-out probes now, nats.
+    """
+
+    names: Sequence[str]
+    stage: int = 0
+    times_chosen: Mapping[str, int] = field(default_factory=dict)
+    seed: int = 0
+    mean_loss: FloatArray | None = None
+    start_loss: FloatArray | None = None
+    probe_loss: float | None = None
+
+
+class Selector(ABC):
+    """Picks one of the offers. Subclasses are final; settings are frozen."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def choose(self, view: View) -> str:
+        """The name of the offer to train next, one of `view.names`."""
+
+
+class GreedySelector(Selector):
+    """A selector that takes the offer with the smallest distance; ties go to the first in the recipe's sequence."""
+
+    @abstractmethod
+    def distance(self, loss: FloatArray, *, start_loss: FloatArray | None, probe_loss: float | None) -> FloatArray:
+        """How far each offer is from the ideal one, shape (K,), from mean losses in nats, shape (K,)."""
+
+    def distances(self, view: View) -> FloatArray:
+        """`distance` of what the view holds, rounded so that float noise between machines flips no choice."""
+        assert view.mean_loss is not None, "a greedy selector is shown the offers' losses"
+        raw = self.distance(view.mean_loss, start_loss=view.start_loss, probe_loss=view.probe_loss)
+        return np.round(raw, 6)
+
+    def choose(self, view: View) -> str:
+        """The nearest offer."""
+        return view.names[int(np.argmin(self.distances(view)))]
+
+
+SELECTORS: Registry[Selector] = Registry("selector")
+
+
+def build_selector(setting: str | Mapping[str, Any]) -> Selector:
+    """The selector that a recipe names: `matched`, or `{name: fixed, order: length}`.
+
+    Raises:
+        RecipeError: unknown name or option, or a value out of its range.
+    """
+    options = {"name": setting} if isinstance(setting, str) else dict(setting)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise RecipeError(f"`selector` must have a name, one of {', '.join(SELECTORS.names())}, got {setting!r}.")
+    return SELECTORS.build(name, options)
