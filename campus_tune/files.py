@@ -101,15 +101,14 @@ def _sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> IO[bytes] | gzip.GzipFile:
     try:
-        file: IO[bytes] = path.open("rb")
+        with path.open("rb") as file:
+            zipped = file.read(2) == _GZIP_MAGIC
+        return gzip.open(path) if zipped else path.open("rb")
     except OSError as error:
         hint = nearest(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
         raise DataError(f"`{path}` must be a readable file, got {error.strerror or error}.{hint}") from error
-    zipped = file.read(2) == _GZIP_MAGIC
-    file.seek(0)
-    return gzip.open(file) if zipped else file
 
 
 def _lines(path: Path) -> Iterator[bytes]:
@@ -176,7 +175,9 @@ def _read_csv(path: Path) -> list[Json]:
                 )
             rows.append(row)
     except csv.Error as error:
-        raise DataError(f"`{path}` line {reader.line_num} must be CSV, got: {error}. Write it as .jsonl.") from error
+        raise DataError(
+            f"`{path}` must be CSV, got after line {reader.line_num}: {error}. Write it as .jsonl."
+        ) from error
     return rows
 
 

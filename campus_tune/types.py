@@ -22,27 +22,42 @@ Json: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class RowLosses:
-    """What one forward says of some rows: summed answer loss and how many answer tokens it was summed over.
+    """What one forward says of some rows: summed answer loss, and how many answer tokens it was summed over.
 
     Args:
         nll_sum: nats, shape (n,).
-        tokens: counted answer tokens, shape (n,), all ≥ 1.
+        tokens: counted answer tokens, shape (n,).
+        top1: how many of them were the model's most likely token, shape (n,).
     """
 
     nll_sum: FloatArray
     tokens: IntArray
+    top1: IntArray
+
+    @staticmethod
+    def zeros(n: int) -> RowLosses:
+        """Nothing known yet of `n` rows: no loss over no tokens."""
+        return RowLosses(np.zeros(n), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64))
 
     def mean(self) -> float:
         """Token-weighted mean loss in nats: the logarithm of the perplexity of these rows together."""
         return float(self.nll_sum.sum() / self.tokens.sum())
 
+    def accuracy(self) -> float:
+        """Share of answer tokens that were the model's most likely token, teacher-forced."""
+        return float(self.top1.sum() / self.tokens.sum())
+
     def per_row(self) -> FloatArray:
         """Mean loss per token of each row in nats, shape (n,)."""
         return np.asarray(self.nll_sum / self.tokens, dtype=np.float64)
 
-    def take(self, idx: IntArray | BoolArray) -> RowLosses:
+    def take(self, idx: NDArray[Any]) -> RowLosses:
         """The same for some of the rows."""
-        return RowLosses(self.nll_sum[idx], self.tokens[idx])
+        return RowLosses(self.nll_sum[idx], self.tokens[idx], self.top1[idx])
+
+    def put(self, idx: NDArray[Any], losses: RowLosses) -> None:
+        """Write what was measured of rows `idx` in place."""
+        self.nll_sum[idx], self.tokens[idx], self.top1[idx] = losses.nll_sum, losses.tokens, losses.top1
 
 
 @dataclass(frozen=True)

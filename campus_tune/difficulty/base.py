@@ -99,7 +99,7 @@ def parse_metric(entry: str | Mapping[str, Any]) -> MetricSpec:
     options: dict[str, Any] = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
     written = options.pop("name", None)
     if not isinstance(written, str):
-        hint = nearest("name", map(str, options)) if isinstance(entry, Mapping) else ""
+        hint = "".join(nearest(str(key), ["name"]) for key in options)
         raise RecipeError(
             f"`metrics` entry must be a name or a mapping with a `name`, got {entry!r}. Write for example length, "
             f"-length or {{name: column, column: level}}.{hint}"

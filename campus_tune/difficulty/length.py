@@ -56,4 +56,4 @@ class Length(CpuMetric):
             counts = texts.prompt_tokens
         else:
             counts = texts.response_tokens + texts.prompt_tokens
-        return np.asarray(counts, dtype=np.float64)
+        return np.array(counts, dtype=np.float64)

@@ -62,10 +62,13 @@ class GreedySelector(Selector):
         """How far each offer is from the ideal one, shape (K,), from mean losses in nats, shape (K,)."""
 
     def distances(self, view: View) -> FloatArray:
-        """`distance` of what the view holds, rounded so that float noise between machines flips no choice."""
+        """`distance` of what the view holds, rounded so that float noise between machines flips no choice.
+
+        An offer of which nothing could be measured (NaN) is infinitely far.
+        """
         assert view.mean_loss is not None, "a greedy selector is shown the offers' losses"
         raw = self.distance(view.mean_loss, start_loss=view.start_loss, probe_loss=view.probe_loss)
-        return np.round(raw, 6)
+        return np.where(np.isnan(raw), np.inf, np.round(raw, 6))
 
     def choose(self, view: View) -> str:
         """The nearest offer."""

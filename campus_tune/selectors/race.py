@@ -133,7 +133,7 @@ class _Book:
     def __init__(self, measure: Measure, row_tokens: IntArray) -> None:
         self.measure, self.row_tokens = measure, row_tokens
         self.rows = np.zeros(0, dtype=np.int32)
-        self.losses = RowLosses(np.zeros(0), np.zeros(0, dtype=np.int64))
+        self.losses = RowLosses.zeros(0)
         self.tokens = 0
 
     def new(self, samples: Sequence[RowArray]) -> RowArray:
@@ -146,14 +146,11 @@ class _Book:
         new = self.new(samples)
         if not len(new):
             return
-        got = self.measure(new)
-        rows = np.concatenate([self.rows, new])
-        ascending = np.argsort(rows)
-        self.rows = rows[ascending]
-        self.losses = RowLosses(
-            np.concatenate([self.losses.nll_sum, got.nll_sum])[ascending],
-            np.concatenate([self.losses.tokens, got.tokens])[ascending],
-        )
+        rows = np.sort(np.concatenate([self.rows, new]))
+        losses = RowLosses.zeros(len(rows))
+        losses.put(np.searchsorted(rows, self.rows), self.losses)
+        losses.put(np.searchsorted(rows, new), self.measure(new))
+        self.rows, self.losses = rows, losses
         self.tokens += int(self.row_tokens[new].sum())
 
     def find(self, sample: RowArray) -> IntArray:
@@ -198,8 +195,6 @@ def _separated(
     start: RowLosses | None,
 ) -> bool:
     """The best offer is ahead of every other by `SEPARATION` standard errors of the difference."""
-    if np.isnan(result.mean_loss).any():
-        return False
     shown = replace(view, mean_loss=result.mean_loss, start_loss=result.start_loss)
     distances = selector.distances(shown)
     slopes = _slopes(selector, shown, distances)
@@ -211,7 +206,7 @@ def _separated(
         weights[k, idx] = slopes[k] * _influence(values, losses.tokens.astype(float), len(pool))
     best = int(np.argmin(distances))
     errors = np.sqrt(((weights - weights[best]) ** 2).sum(axis=1))
-    others = np.arange(len(offers)) != best
+    others = np.isfinite(distances) & (np.arange(len(offers)) != best)
     return bool((distances - distances[best] > SEPARATION * errors)[others].all())
 
 
@@ -219,5 +214,5 @@ def _slopes(selector: GreedySelector, view: View, distances: FloatArray) -> Floa
     """d distance / d loss of each offer: +1 or −1 for the selectors we ship, by a finite difference for any."""
     assert view.mean_loss is not None
     h = 1e-3
-    moved = replace(view, mean_loss=view.mean_loss + h)
-    return (selector.distances(moved) - distances) / h
+    moved = selector.distances(replace(view, mean_loss=view.mean_loss + h))
+    return np.where(np.isfinite(distances), (moved - np.where(np.isfinite(distances), distances, 0.0)) / h, 0.0)

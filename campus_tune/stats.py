@@ -1,0 +1,78 @@
+"""Rank statistics of scores, on whole arrays: average ranks, Spearman's correlation, share of ties. numpy only.
+
+Difficulty scores have no common scale, so everything that compares them compares ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from campus_tune.types import FloatArray
+
+
+def average_ranks(values: NDArray[Any]) -> FloatArray:
+    """Rank of each value from 1; equal values share the mean of the ranks they cover. Shape as `values`, (N,).
+
+    >>> average_ranks(np.array([10.0, 30.0, 10.0])).tolist()
+    [1.5, 3.0, 1.5]
+    """
+    order = np.argsort(values, kind="stable")
+    starts = _run_starts(values[order])
+    sizes = np.diff(np.append(starts, len(values)))
+    ranks = np.empty(len(values))
+    ranks[order] = np.repeat(starts + (sizes + 1) / 2, sizes)
+    return ranks
+
+
+def spearman(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Spearman's ρ: the Pearson correlation of the average ranks; NaN when one side is constant or empty.
+
+    >>> spearman(np.array([1, 2, 3]), np.array([10, 40, 90])), spearman(np.array([1, 2, 3]), np.array([3, 2, 1]))
+    (1.0, -1.0)
+
+    Args:
+        a: shape (N,).
+        b: shape (N,).
+    """
+    return float(_pearson(np.stack([average_ranks(a), average_ranks(b)]))[0, 1])
+
+
+def correlation_matrix(scores: Mapping[str, NDArray[Any]]) -> tuple[list[str], FloatArray]:
+    """Spearman's ρ between all pairs of named scores, each of shape (N,): the names, and a symmetric (n, n) matrix."""
+    names = list(scores)
+    if not names:
+        return names, np.zeros((0, 0))
+    return names, _pearson(np.stack([average_ranks(scores[name]) for name in names]))
+
+
+def tie_share(values: NDArray[Any]) -> float:
+    """Share of the values that at least one other value equals, in [0, 1].
+
+    >>> tie_share(np.array([1.0, 1.0, 2.0, 3.0]))
+    0.5
+    """
+    if not len(values):
+        return 0.0
+    ordered = np.sort(values)
+    sizes = np.diff(np.append(_run_starts(ordered), len(values)))
+    return float(sizes[sizes > 1].sum() / len(values))
+
+
+def _run_starts(ordered: NDArray[Any]) -> NDArray[np.int64]:
+    """Where a new value begins in a sorted array."""
+    return np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(ordered) else np.zeros(0, np.int64)
+
+
+def _pearson(rows: FloatArray) -> FloatArray:
+    """Pearson's r between the rows of an (n, N) array, exact ±1 kept exact; NaN for constant rows."""
+    if not rows.shape[1]:
+        return np.full((len(rows), len(rows)), np.nan)
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    norms = np.sqrt((centred**2).sum(axis=1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = (centred @ centred.T) / np.outer(norms, norms)
+    return np.asarray(np.clip(r, -1.0, 1.0), dtype=np.float64)

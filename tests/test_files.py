@@ -1,0 +1,222 @@
+"""Files: nothing is read by halves, nothing is written by halves."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import os
+import resource
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from campus_tune.errors import CampusError, DataError, StorageError
+from campus_tune.files import atomic_write, read_jsonl, read_table
+
+ROWS = [{"id": 1, "text": "naïve"}, {"id": 2, "text": "line\u2028separator"}]
+JSONL = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def test_plain_and_gzipped_lines_give_the_same_rows(tmp_path: Path) -> None:
+    assert read_jsonl(write(tmp_path / "a.jsonl", JSONL)) == ROWS
+    assert read_jsonl(write(tmp_path / "a.jsonl.gz", gzip.compress(JSONL))) == ROWS
+
+
+def test_gzip_is_recognised_by_content_and_not_by_name(tmp_path: Path) -> None:
+    assert read_jsonl(write(tmp_path / "a.jsonl", gzip.compress(JSONL))) == ROWS
+    assert read_jsonl(str(write(tmp_path / "b.jsonl.gz", JSONL))) == ROWS
+
+
+def test_a_byte_order_mark_blank_lines_and_a_missing_last_newline_do_no_harm(tmp_path: Path) -> None:
+    assert read_jsonl(write(tmp_path / "a.jsonl", b'\xef\xbb\xbf{"a": 1}\r\n\n  \n{"a": 2}')) == [{"a": 1}, {"a": 2}]
+
+
+@given(st.lists(st.dictionaries(st.text(), st.text() | st.integers() | st.none()), min_size=1))
+def test_what_json_wrote_comes_back(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, object]]) -> None:
+    path = tmp_path_factory.mktemp("rows") / "a.jsonl"
+    atomic_write(path, "".join(json.dumps(row) + "\n" for row in rows))
+    assert read_jsonl(path) == rows
+
+
+def test_a_truncated_line_is_named_by_file_and_number(tmp_path: Path) -> None:
+    path = write(tmp_path / "train.jsonl", b'{"a": 1}\n\n{"a": 2}\n{"a": "cut o')
+    with pytest.raises(DataError, match=r"train\.jsonl` line 4 must be one whole JSON object, got '\{\"a\": \"cut o'"):
+        read_jsonl(path)
+
+
+def test_a_long_bad_line_is_shown_by_its_ends(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", b'{"a": "' + b"x" * 5000 + b" the end")
+    with pytest.raises(DataError, match="line 1") as caught:
+        read_jsonl(path)
+    assert "the end" in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("line", ["[" * 100_000, '{"a": ' + "1" * 5000 + "}"])
+def test_json_that_python_gives_up_on_is_a_bad_line_too(tmp_path: Path, line: str) -> None:
+    with pytest.raises(DataError, match="line 1 must be one whole JSON object"):
+        read_jsonl(write(tmp_path / "a.jsonl", line.encode()))
+
+
+@pytest.mark.parametrize("line", ["[1, 2]", "3", '"text"', "null"])
+def test_a_line_that_is_no_object_is_named(tmp_path: Path, line: str) -> None:
+    path = write(tmp_path / "a.jsonl", f'{{"a": 1}}\n{line}\n'.encode())
+    with pytest.raises(DataError, match=r"line 2 must be a JSON object, got .* without a surrounding list"):
+        read_jsonl(path)
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_wrong_encoding_is_named_by_line_and_byte_offset(tmp_path: Path, zipped: bool) -> None:
+    data = '{"a": "ä"}\n'.encode() + '{"a": "ä"}\n'.encode("latin-1")
+    offset = data.index(b"\xe4")
+    path = write(tmp_path / "a.jsonl", gzip.compress(data) if zipped else data)
+    with pytest.raises(DataError, match=rf"UTF-8, got byte 0xe4 in line 2 \(byte offset {offset}\).*iconv"):
+        read_jsonl(path)
+
+
+def test_a_gzip_that_breaks_off_is_refused_though_its_first_lines_are_whole(tmp_path: Path) -> None:
+    whole = gzip.compress(JSONL * 1000)
+    path = write(tmp_path / "a.jsonl.gz", whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"damaged after line .* Copy or download it again"):
+        read_jsonl(path)
+
+
+def test_a_gzip_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
+    damaged = bytearray(gzip.compress(JSONL * 1000))
+    damaged[-6] ^= 1  # in the checksum
+    with pytest.raises(DataError, match="damaged after line 2000"):
+        read_jsonl(write(tmp_path / "a.jsonl.gz", bytes(damaged)))
+
+
+@pytest.mark.parametrize("data", [b"", b"\n\n", b"\xef\xbb\xbf", gzip.compress(b"")])
+def test_a_file_without_rows_is_refused(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(DataError, match="at least one row, got an empty file"):
+        read_jsonl(write(tmp_path / "a.jsonl", data))
+
+
+def test_a_misspelt_file_name_is_corrected(tmp_path: Path) -> None:
+    write(tmp_path / "train.jsonl", JSONL)
+    with pytest.raises(DataError, match=r"trian\.jsonl` .*No such file or directory\. Did you mean 'train\.jsonl'\?"):
+        read_jsonl(tmp_path / "trian.jsonl")
+    with pytest.raises(DataError, match="No such file or directory"):
+        read_jsonl(tmp_path / "no" / "such" / "folder.jsonl")
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="Is a directory"):
+        read_jsonl(tmp_path)
+
+
+def test_csv_cells_stay_text_and_quoted_line_breaks_stay_inside(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", '\ufeff,id,text\n0,007,"a,\nb"\n1,8,ü\n'.encode())
+    assert read_table(path) == [{"": "0", "id": "007", "text": "a,\nb"}, {"": "1", "id": "8", "text": "ü"}]
+
+
+@pytest.mark.parametrize(("row", "message"), [("1,2,3", "line 3 must have 2 cells"), ("1", "line 3 must have 2 cells")])
+def test_a_csv_row_of_another_width_is_named(tmp_path: Path, row: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_table(write(tmp_path / "a.csv", f"a,b\n1,2\n{row}\n".encode()))
+
+
+def test_a_csv_cell_beyond_the_limit_of_the_reader_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"must be CSV, got after line 1: field larger .* Write it as \.jsonl"):
+        read_table(write(tmp_path / "a.csv", b"a,b\n" + b"x" * 200_000 + b",1\n"))
+
+
+def test_parquet_gives_rows(tmp_path: Path) -> None:
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet")
+    assert read_table(tmp_path / "a.parquet") == ROWS
+
+
+def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.parquet` must be a parquet file"):
+        read_table(write(tmp_path / "a.parquet", JSONL))
+    with pytest.raises(DataError, match="No such file"):
+        read_table(tmp_path / "b.parquet")
+
+
+def test_a_table_of_json_lines_is_read_as_such(tmp_path: Path) -> None:
+    assert read_table(write(tmp_path / "a.json", JSONL)) == ROWS
+
+
+def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="at least one row, got none"):
+        read_table(write(tmp_path / "a.csv", b"a,b\n"))
+
+
+def test_another_suffix_is_answered_with_the_list(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a\.xlsx` must end in one of \.jsonl, \.jsonl\.gz, \.json, \.csv, \.parquet"):
+        read_table(tmp_path / "a.xlsx")
+
+
+def test_a_write_replaces_the_file_and_makes_the_folder(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "deep" / "state.json"
+    atomic_write(path, "first ü")
+    assert path.read_bytes() == "first ü".encode()
+    atomic_write(str(path), b"\x00second")
+    assert path.read_bytes() == b"\x00second"
+    assert os.listdir(path.parent) == ["state.json"]
+
+
+def test_a_written_file_has_the_permissions_of_any_other_file(tmp_path: Path) -> None:
+    atomic_write(tmp_path / "ours", b"x")
+    write(tmp_path / "theirs", b"x")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "theirs").stat().st_mode
+
+
+def test_a_limit_reached_in_the_middle_of_a_write_loses_nothing_earlier(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    atomic_write(path, b"earlier")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))  # the kernel itself refuses what goes beyond 4 KiB
+    try:
+        with pytest.raises(StorageError, match=r"ledger\.jsonl` must be writable, got File too large"):
+            atomic_write(path, b"x" * 1_000_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"earlier"
+    assert os.listdir(tmp_path) == ["ledger.jsonl"]
+
+
+def test_a_full_disk_loses_nothing_earlier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.json"
+    atomic_write(path, b"earlier")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match=r"No space left on device\. What was there before is unchanged"):
+        atomic_write(path, b"later")
+    assert path.read_bytes() == b"earlier"
+    assert os.listdir(tmp_path) == ["state.json"]
+
+
+def test_a_read_only_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "open", refuse)  # tests may run as root, to whom no folder is read-only
+    with pytest.raises(StorageError, match=r"state\.json` must be writable, got Read-only file system"):
+        atomic_write(tmp_path / "state.json", b"x")
+
+
+def test_a_file_in_the_place_of_the_folder_is_a_storage_error(tmp_path: Path) -> None:
+    write(tmp_path / "out", b"")
+    with pytest.raises(StorageError, match=r"File exists|Not a directory"):
+        atomic_write(tmp_path / "out" / "state.json", b"x")
+
+
+def test_storage_errors_are_ours_and_os_errors() -> None:
+    assert issubclass(StorageError, CampusError)
+    assert issubclass(StorageError, OSError)
