@@ -1,0 +1,35 @@
+"""campus_tune: curriculum instruction tuning for the Hugging Face Trainer and TRL.
+
+    from campus_tune import CampusCallback
+    trainer = SFTTrainer(model, args=config, train_dataset=train, callbacks=[CampusCallback("recipes/campus.yaml")])
+
+Importing this package loads neither torch nor transformers; the names that need them are loaded when first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from campus_tune.curriculum import Curriculum, Schedule
+from campus_tune.errors import CampusError
+from campus_tune.recipe import CampusConfig, load_recipe
+
+if TYPE_CHECKING:
+    from campus_tune.integrations.attach import attach
+    from campus_tune.integrations.callback import CampusCallback
+
+__version__ = "0.1.0"
+__all__ = ["CampusCallback", "CampusConfig", "CampusError", "Curriculum", "Schedule", "attach", "load_recipe"]
+
+
+def __getattr__(name: str) -> Any:
+    """`CampusCallback` and `attach` live with the trainer and are loaded on first use."""
+    if name == "CampusCallback":
+        from campus_tune.integrations.callback import CampusCallback
+
+        return CampusCallback
+    if name == "attach":
+        from campus_tune.integrations.attach import attach
+
+        return attach
+    raise AttributeError(f"module 'campus_tune' has no attribute {name!r}")

@@ -48,7 +48,6 @@ class Budget:
     training_tokens: float
     ratio: float
     spent: dict[str, int] = field(default_factory=lambda: {"scoring": 0, "selection": 0, "probes": 0})
-    trained: int = 0
     seconds: dict[str, float] = field(
         default_factory=lambda: {"scoring": 0.0, "selection": 0.0, "probes": 0.0, "training": 0.0}
     )
@@ -77,16 +76,18 @@ class Budget:
         return max(0.0, self.left - probe_tokens * n_probes) / max(1, n_decisions)
 
     def shares(self) -> dict[str, float]:
-        """What was spent, as shares of what was trained so far: by operations, and by the clock."""
-        by_ops = {purpose: self.ratio * tokens / max(1, self.trained) for purpose, tokens in self.spent.items()}
-        training = max(1e-9, self.seconds["training"])
-        clock = sum(self.seconds[purpose] for purpose in self.spent) / training
-        return {**by_ops, "all": sum(by_ops.values()), "clock": clock}
+        """What was spent so far, as shares of the whole run's training compute, by purpose and `all` together."""
+        shares = {purpose: self.ratio * tokens / self.training_tokens for purpose, tokens in self.spent.items()}
+        return {**shares, "all": sum(shares.values())}
+
+    def clock_share(self) -> float:
+        """Seconds spent on measuring, over seconds spent on training, so far."""
+        return sum(self.seconds[purpose] for purpose in self.spent) / max(1e-9, self.seconds["training"])
 
     def state(self) -> Json:
         """What was spent, as JSON."""
-        return {"spent": dict(self.spent), "trained": self.trained, "seconds": dict(self.seconds)}
+        return {"spent": dict(self.spent), "seconds": dict(self.seconds)}
 
     def load(self, state: Json) -> None:
         """Continue from `state()`."""
-        self.spent, self.trained, self.seconds = state["spent"], state["trained"], state["seconds"]
+        self.spent, self.trained, self.seconds = dict(state["spent"]), state["trained"], dict(state["seconds"])

@@ -54,11 +54,12 @@ class Competence:
 
     def state(self) -> Json:
         """The measurements, as JSON."""
-        return {"history": self.history, "ema": self.ema}
+        return {"history": {domain: list(past) for domain, past in self.history.items()}, "ema": dict(self.ema)}
 
     def load(self, state: Json) -> None:
         """Continue from `state()`."""
-        self.history, self.ema = state["history"], state["ema"]
+        self.history = {domain: list(past) for domain, past in state["history"].items()}
+        self.ema = dict(state["ema"])
 
 
 def slope(values: list[float]) -> float:

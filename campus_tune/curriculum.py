@@ -371,7 +371,8 @@ class Curriculum:
         self._spent, self._seen = unpack(state["spent"]), unpack(state["seen"])
         stage = state["stage"]
         if stage is not None:
-            self.stage = Stage(**{**stage, "rows": unpack(stage["rows"]), "scope": tuple(stage["scope"])})
+            stage = Stage(**{**stage, "rows": unpack(stage["rows"]), "scope": tuple(stage["scope"])})
+        self.stage = stage
 
 
 def slice_bounds(pacing: Pacing, stages: int, n_rows: int, global_batch: int) -> IntArray:
@@ -388,8 +389,10 @@ def slice_bounds(pacing: Pacing, stages: int, n_rows: int, global_batch: int) ->
     scopes = pacing(k / max(1, stages - 1)) if stages > 1 else np.ones(1)
     steps = np.round(scopes * n_rows / global_batch).astype(np.int64)
     steps = np.maximum.accumulate(np.maximum(steps, 1) - k) + k  # strictly growing: no slice is empty
-    bounds = np.unique(np.minimum(steps * global_batch, n_rows))
-    return bounds if bounds[-1] == n_rows else np.append(bounds[:-1], n_rows)
+    whole = max(1, n_rows // global_batch)  # the rows beyond the last whole step belong to the last slice
+    bounds: IntArray = np.unique(np.minimum(steps, whole)) * global_batch
+    bounds[-1] = n_rows
+    return bounds
 
 
 def stage_grid(stages: int, steps_per_epoch: int) -> IntArray:

@@ -18,7 +18,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from campus_tune.stats import correlation_matrix, tie_share
-from campus_tune.types import FloatArray, IntArray
+from campus_tune.types import FloatArray, IntArray, RowArray
 
 Severity: TypeAlias = Literal["refused", "error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("refused", "error", "warning", "info")
@@ -125,8 +125,8 @@ def _tie_findings(name: str, ties: float, health: ScoreHealth) -> list[Finding]:
     return [
         Finding(
             "warning",
-            f"`{name}` gives {ties:.0%} of the rows a score that another row has too ({spread}): among those, the order "
-            "is a coin toss.",
+            f"`{name}` gives {ties:.0%} of the rows a score that another row has too ({spread}): among those, the "
+            "order is a coin toss.",
             "Use it with few stages, or a metric with finer scores.",
         )
     ]
@@ -147,13 +147,13 @@ def _alike_findings(first: str, second: str, correlation: float) -> list[Finding
     ]
 
 
-def lr_by_decile(step_of_row: IntArray, difficulty_rank: IntArray | FloatArray, lr_of_step: FloatArray) -> FloatArray:
+def lr_by_decile(step_of_row: IntArray, difficulty_rank: IntArray | RowArray, lr_of_step: FloatArray) -> FloatArray:
     """Mean learning rate that each tenth of the rows, easy to hard, is trained with; shape (10,).
 
     Args:
         step_of_row: the optimizer step (from 0) in which each planned row visit is trained, shape (V,); negative
             for rows that the plan leaves out.
-        difficulty_rank: place of that row from easy to hard, any scale, shape (V,).
+        difficulty_rank: place of that row from easy to hard among all rows, 0..N−1, shape (V,).
         lr_of_step: the scheduler's learning rate at each step, shape (S,).
 
     Returns:
@@ -162,8 +162,7 @@ def lr_by_decile(step_of_row: IntArray, difficulty_rank: IntArray | FloatArray, 
     >>> lr_by_decile(np.arange(20), np.arange(20), np.linspace(1.0, 0.05, 20)).round(3).tolist()
     [0.975, 0.875, 0.775, 0.675, 0.575, 0.475, 0.375, 0.275, 0.175, 0.075]
     """
-    places = np.argsort(np.argsort(difficulty_rank, kind="stable"), kind="stable")
-    decile = places * N_DECILES // max(1, len(places))
+    decile = difficulty_rank.astype(np.int64) * N_DECILES // (int(difficulty_rank.max()) + 1)
     trained = step_of_row >= 0
     n = np.bincount(decile[trained], minlength=N_DECILES)
     total = np.bincount(decile[trained], weights=lr_of_step[step_of_row[trained]], minlength=N_DECILES)

@@ -119,7 +119,7 @@ def comparable(events: Iterable[Json]) -> list[Json]:
 
 
 def plain(value: Any) -> Any:
-    """numpy numbers and arrays as JSON knows them."""
+    """Numbers and arrays of numpy, and paths, as JSON knows them."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):

@@ -26,7 +26,8 @@ def quotas(sizes: IntArray, n: int) -> IntArray:
     left = n - int(whole.sum())
     first = np.lexsort((np.arange(len(sizes)), -(exact - whole)))[:left]
     whole[first] += 1
-    return np.minimum(whole, sizes)
+    given: IntArray = np.minimum(whole, sizes)
+    return given
 
 
 def draw(rng: np.random.Generator, pool: RowArray, n: int, groups: IntArray | None = None) -> RowArray:
@@ -34,7 +35,8 @@ def draw(rng: np.random.Generator, pool: RowArray, n: int, groups: IntArray | No
 
     Args:
         rng: the stage's own generator.
-        pool: rows to draw from, shape (L,) with L ≥ n.
+        pool: rows to draw from, shape (L,).
+        n: how many; from L on, the whole pool in its own sequence.
         groups: group number of every row of the training set, shape (N,); None draws without strata.
     """
     if n >= len(pool):

@@ -38,7 +38,8 @@ def hash_rows(rows: NDArray[Any], *seed: int) -> NDArray[np.uint64]:
     with np.errstate(over="ignore"):
         for part in seed:
             offset = _mix(np.uint64(part & 0xFFFFFFFFFFFFFFFF) + offset * np.uint64(0x9E3779B97F4A7C15))
-        return _mix(rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + offset)
+        mixed: NDArray[np.uint64] = _mix(rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + offset)
+    return mixed
 
 
 def _mix(z: Any) -> Any:
@@ -111,5 +112,7 @@ def group_codes(values: Sequence[Any]) -> tuple[list[str], IntArray]:
     >>> names, codes.tolist()
     (['code', 'math'], [1, 0, 1])
     """
-    names, codes = np.unique(np.asarray([str(value) for value in values], dtype=object).astype(str), return_inverse=True)
+    names, codes = np.unique(
+        np.asarray([str(value) for value in values], dtype=object).astype(str), return_inverse=True
+    )
     return [str(name) for name in names], codes.astype(np.int64)

@@ -15,6 +15,7 @@ run's clock is. The maths is the same, so it is written once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -54,7 +55,7 @@ def root(power: float = 2.0, start: float = 0.01) -> Pacing:
     about the same time before the next one arrives.
 
     Args:
-        power: p > 0. 1 is linear; larger opens sooner.
+        power: p in [0.01, 100]. 1 is linear; larger opens sooner.
         start: s₁ in (0, 1], the scope at u = 0.
 
     Reference:
@@ -62,11 +63,12 @@ def root(power: float = 2.0, start: float = 0.01) -> Pacing:
         CAMPUS (arXiv 2509.13790) remarks that its slices get finer with difficulty, which this family does; a
         summary of that paper prints an exponential instead, see `exponential`.
     """
-    _positive("power", power)
+    _shape("power", power)
     _share("start", start)
 
     def scope(u: FloatArray) -> FloatArray:
-        return np.minimum(1.0, (u * (1.0 - start**power) + start**power) ** (1.0 / power))
+        opened: FloatArray = (u * (1.0 - start**power) + start**power) ** (1.0 / power)
+        return np.clip(opened, start, 1.0)  # s₁^p of a small s₁ and a large p is 0 in double precision
 
     return _ends_at_one(scope)
 
@@ -104,13 +106,13 @@ def exponential(start: float = 0.01, rate: float = 10.0) -> Pacing:
 
     Args:
         start: s₁ in (0, 1], the scope at u = 0.
-        rate: r > 0; Wu et al. use 10.
+        rate: r in [0.01, 100]; Wu et al. use 10.
 
     Reference:
         Wu, Dyer, Neyshabur 2021.
     """
     _share("start", start)
-    _positive("rate", rate)
+    _shape("rate", rate)
     return _ends_at_one(lambda u: start + (1.0 - start) * np.expm1(rate * u) / np.expm1(rate))
 
 
@@ -120,14 +122,14 @@ def logarithmic(start: float = 0.01, rate: float = 10.0) -> Pacing:
 
     Args:
         start: s₁ in (0, 1], the scope at u = 0.
-        rate: r > 0; Wu et al. use 10.
+        rate: r in [0.01, 100]; Wu et al. use 10.
 
     Reference:
         Wu, Dyer, Neyshabur 2021. *Differs from the paper*: theirs ends a hair above 1 and is cut; the factor
         `1 − u` makes it end at exactly 1.
     """
     _share("start", start)
-    _positive("rate", rate)
+    _shape("rate", rate)
     return _ends_at_one(
         lambda u: start + (1.0 - start) * np.clip(1.0 + np.log(u + (1.0 - u) * np.exp(-rate)) / rate, 0.0, 1.0)
     )
@@ -163,8 +165,10 @@ def join(pieces: Sequence[Mapping[str, Any]] = ()) -> Pacing:
         pieces: at least one; `until` and `to` in (0, 1] must grow and both end at 1. The first piece's own
             `start` is the scope at u = 0.
     """
+    if isinstance(pieces, str) or not isinstance(pieces, Sequence) or not all(isinstance(p, Mapping) for p in pieces):
+        raise ValueError(f"`pieces` must be a list of mappings, got {pieces!r}. {_PIECES}")
     if not pieces:
-        raise ValueError("`pieces` must name at least one pacing, got none. Give [{name: …, until: …, to: …}, …].")
+        raise ValueError(f"`pieces` must name at least one pacing, got none. {_PIECES}")
     untils, tos, curves = [], [], []
     for piece in pieces:
         options = dict(piece)
@@ -172,7 +176,7 @@ def join(pieces: Sequence[Mapping[str, Any]] = ()) -> Pacing:
         tos.append(float(options.pop("to", 1.0)))
         curves.append(build_pacing(options))
     for what, values in (("until", untils), ("to", tos)):
-        if not all(0 < a < b for a, b in zip(values, values[1:], strict=False)) or values[-1] != 1.0:
+        if not all(0 < a < b for a, b in pairwise(values)) or values[-1] != 1.0:
             raise ValueError(f"`{what}` of the pieces must grow and end at 1, got {values}. Order the pieces.")
     knots = [0.0, *untils]
     scopes = [scope_at(curves[0], 0.0), *tos]
@@ -191,6 +195,9 @@ def join(pieces: Sequence[Mapping[str, Any]] = ()) -> Pacing:
     return _ends_at_one(scope)
 
 
+_PIECES = "Give [{name: …, until: …, to: …}, …]."
+
+
 def _ends_at_one(scope: Pacing) -> Pacing:
     """Keep floating point from leaving the last row out: at u ≥ 1 the scope is exactly 1."""
 
@@ -202,10 +209,18 @@ def _ends_at_one(scope: Pacing) -> Pacing:
 
 
 def _share(what: str, value: float) -> None:
-    if not 0.0 < value <= 1.0:
-        raise ValueError(f"`{what}` must be in (0, 1], got {value!r}. It is the share of rows open at the start.")
+    if not _is_number(value) or not 0.0 < value <= 1.0:
+        raise ValueError(
+            f"`{what}` must be a number in (0, 1], got {value!r}. It is the share of rows open at the start. "
+            "(YAML reads 1e-2 as text: write 0.01 or 1.0e-2.)"
+        )
 
 
-def _positive(what: str, value: float) -> None:
-    if not value > 0.0:
-        raise ValueError(f"`{what}` must be above 0, got {value!r}.")
+def _shape(what: str, value: float) -> None:
+    """Powers and rates: beyond these bounds the curves are steps in double precision, and `exp` overflows."""
+    if not _is_number(value) or not 0.01 <= value <= 100.0:
+        raise ValueError(f"`{what}` must be a number in [0.01, 100], got {value!r}. Larger bends the curve more.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -100,7 +100,7 @@ class Registry(Generic[T]):
         factory, options = self.get(name), dict(options or {})
         known = self.options(name)
         problems = [
-            f"`{self.kind}: {name}` takes {', '.join(known) or 'no options'}, got {key!r}.{nearest(key, known)}"
+            f"`{self.kind}: {name}` takes {', '.join(known) or 'no options'}, got {key!r}.{nearest(str(key), known)}"
             for key in options
             if key not in known
         ]

@@ -34,9 +34,7 @@ CHAT_TEMPLATE = (
 )
 
 
-def tiny_model(
-    *, vocab_size: int = VOCAB_SIZE, hidden: int = 32, layers: int = 2, seed: int = 0
-) -> LlamaForCausalLM:
+def tiny_model(*, vocab_size: int = VOCAB_SIZE, hidden: int = 32, layers: int = 2, seed: int = 0) -> LlamaForCausalLM:
     """A Llama with random weights in float32: the default has 35 000.
 
     Args:
@@ -99,7 +97,7 @@ def tiny_tokenizer(texts: Iterable[str] | None = None, *, vocab_size: int = VOCA
     )
     backend.train_from_iterator(_demo_texts() if texts is None else texts, trainer)
     pad, bos, eos = _SPECIAL
-    tokenizer = PreTrainedTokenizerFast(
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         tokenizer_object=backend,
         pad_token=pad,
         bos_token=bos,

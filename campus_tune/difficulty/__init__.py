@@ -1,4 +1,4 @@
-"""Metrics: one float per row, higher = harder. Importing this package registers those that need no model."""
+"""Metrics: one float per row, higher = harder. Importing this package registers all of them; none of them loads a model."""
 
 from campus_tune.difficulty.base import (
     METRICS,
@@ -15,6 +15,7 @@ from campus_tune.difficulty.column import Column
 from campus_tune.difficulty.compression import Compression
 from campus_tune.difficulty.diversity import Mtld
 from campus_tune.difficulty.length import Length
+from campus_tune.difficulty.loss import Loss
 
 __all__ = [
     "METRICS",
@@ -22,6 +23,7 @@ __all__ = [
     "Compression",
     "CpuMetric",
     "Length",
+    "Loss",
     "Metric",
     "MetricSpec",
     "Mtld",

@@ -30,9 +30,9 @@ class Compression(CpuMetric):
 
     score = (len(zlib(response, level 9)) − len(zlib("", level 9))) / len(response in UTF-8 bytes)
 
-    Near 0 for endless repetition, about 0.3 to 0.6 for prose and code of some length, about 1 for a few words. Cheap (some
-    50 000 short answers a second on one core), the same for every language, and among the difficulty signals that
-    served best in pretraining (Zhang et al. 2025).
+    Near 0 for endless repetition, about 0.3 to 0.6 for prose and code of some length, about 1 for a few words. Cheap
+    (some 50 000 short answers a second on one core), the same for every language, and among the difficulty signals
+    that served best in pretraining (Zhang et al. 2025).
 
     The constant is subtracted because every zlib stream carries it: without it a one-word answer has a ratio of 2 or
     3 and the order of short texts is their length and nothing else. Still, **what is short hardly compresses**: on a

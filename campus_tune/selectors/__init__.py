@@ -1,7 +1,16 @@
 """Selectors: which of the offered slices is trained next. Importing this registers all of them."""
 
 from campus_tune.selectors import baselines, greedy
-from campus_tune.selectors.base import LOSS, PROBES, SELECTORS, START_LOSS, GreedySelector, Selector, View, build_selector
+from campus_tune.selectors.base import (
+    LOSS,
+    PROBES,
+    SELECTORS,
+    START_LOSS,
+    GreedySelector,
+    Selector,
+    View,
+    build_selector,
+)
 
 __all__ = [
     "LOSS",

@@ -75,7 +75,8 @@ def stratified_sample(pool: RowArray, n: int, *, seed: Sequence[int]) -> RowArra
     part = np.zeros(len(pool), dtype=np.int64)
     part[edges[1:]] = 1
     is_lowest = priority == lowest[np.cumsum(part)]
-    return pool[is_lowest]
+    sample: RowArray = pool[is_lowest]
+    return sample
 
 
 def race(
@@ -211,7 +212,7 @@ def _separated(
 
 
 def _slopes(selector: GreedySelector, view: View, distances: FloatArray) -> FloatArray:
-    """d distance / d loss of each offer: +1 or −1 for the selectors we ship, by a finite difference for any."""
+    """How distance moves with loss, per offer: +1 or −1 for the selectors we ship, by a finite difference for any."""
     assert view.mean_loss is not None
     h = 1e-3
     moved = selector.distances(replace(view, mean_loss=view.mean_loss + h))

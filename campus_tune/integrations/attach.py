@@ -1,0 +1,135 @@
+"""Putting a curriculum on a trainer: what is set on the instance, and what is refused before anything is lost.
+
+Four attributes of this one trainer instance are set, and nothing else, of no class and no library:
+
+- `get_train_dataloader`, the trainer's documented override point, returns our loader;
+- `log` is wrapped, so that the curriculum's scalars travel in the same line as the loss, to every tracker;
+- `train` is wrapped, so that `resume_from_checkpoint=True` finds the last *complete* checkpoint;
+- `args.ignore_data_skip = True`: our loader restores its own position.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from campus_tune.errors import TrainerError
+from campus_tune.integrations.checkpoints import last_complete
+from campus_tune.integrations.probes import Source
+from campus_tune.integrations.rows import column_names
+from campus_tune.integrations.run import CampusRun
+from campus_tune.recipe import CampusConfig, load_recipe
+
+
+def attach(
+    trainer: Any, config: str | Path | Mapping[str, Any] | CampusConfig, *, probes: Source = None
+) -> Any:
+    """Put a curriculum on a trainer that is already made: `campus_tune.attach(trainer, "recipes/campus.yaml")`.
+
+    Args:
+        trainer: a `transformers.Trainer` or `trl.SFTTrainer` whose `train()` was not called yet.
+        config: a recipe file, its `campus:` block as a mapping, or settings.
+        probes: held-out rows: a path, a Dataset with a domain column, or a mapping domain → Dataset.
+
+    Returns:
+        The `CampusCallback` that was added to the trainer.
+
+    Raises:
+        RecipeError: problems in the settings, all at once.
+        TrainerError: a trainer under which a planned order would not be trained.
+    """
+    from campus_tune.integrations.callback import CampusCallback
+
+    callback = CampusCallback(config, probes=probes)
+    trainer.add_callback(callback)
+    callback.run = equip(trainer, load_recipe(config), probes)
+    return callback
+
+
+def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
+    """Check the trainer and set the four attributes."""
+    refuse(trainer)
+    run = CampusRun(trainer, config, probes)
+    log, train = trainer.log, trainer.train
+
+    @functools.wraps(log)
+    def log_with_curriculum(logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs:
+            logs.update(run.pending)
+            run.pending = {}
+        log(logs, *args, **kwargs)
+
+    @functools.wraps(train)
+    def train_once(resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        if run.finished and not resume_from_checkpoint:
+            raise TrainerError(
+                "`train()` must be called once on a trainer with a curriculum, got a second call: the model is trained "
+                "already, and a second curriculum would begin with it. Make a new trainer, or raise num_train_epochs "
+                "and resume."
+            )
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint = last_complete(Path(trainer.args.output_dir))
+        return train(resume_from_checkpoint, *args, **kwargs)
+
+    trainer.get_train_dataloader = run.make_loader
+    trainer.log = log_with_curriculum
+    trainer.train = train_once
+    trainer.args.ignore_data_skip = True
+    return run
+
+
+def refuse(trainer: Any) -> None:
+    """Settings under which the planned order would not be trained.
+
+    Raises:
+        TrainerError: the first of them.
+    """
+    from campus_tune.integrations.callback import CampusCallback
+
+    if sum(isinstance(callback, CampusCallback) for callback in trainer.callback_handler.callbacks) > 1:
+        raise TrainerError("a trainer must have one CampusCallback, got two. Remove one: two orders cannot be trained.")
+    args = trainer.args
+    if getattr(args, "packing", False):
+        raise TrainerError(
+            "`packing` must be off with a curriculum, got True: packing shuffles and re-cuts the rows, so no order "
+            "survives it. Set packing=False and campus: {batching: flat}, which flattens rows inside a stage instead."
+        )
+    if args.dataloader_drop_last is None:
+        raise TrainerError("`dataloader_drop_last` must be True or False, got None. Set one of them.")
+    _refuse_dataset(trainer.train_dataset)
+    strategy = getattr(args, "train_sampling_strategy", "random")
+    if strategy not in (None, "random", "sequential") or getattr(args, "group_by_length", False):
+        raise TrainerError(
+            f"`train_sampling_strategy` must be left alone with a curriculum, got {strategy!r}: it would re-order the "
+            "rows. Remove it; campus: {batching: step} already groups rows by length inside each optimizer step."
+        )
+    parallel = getattr(trainer.accelerator, "parallelism_config", None)
+    sizes = {name: getattr(parallel, f"{name}_size", 1) for name in ("tp", "cp", "sp")} if parallel else {}
+    if any(size > 1 for size in sizes.values()):
+        raise TrainerError(
+            f"tensor, context and sequence parallelism must be off with a curriculum, got {sizes}. "
+            "Use data parallelism (DDP, FSDP, ZeRO)."
+        )
+    if args.n_gpu > 1:
+        raise TrainerError(
+            f"one process must drive one GPU, got {args.n_gpu} in this one (DataParallel). "
+            "Start with `accelerate launch`, or set CUDA_VISIBLE_DEVICES to one GPU."
+        )
+
+
+def _refuse_dataset(dataset: Any) -> None:
+    if dataset is None:
+        return  # said when the loader is made, with the trainer's own words around it
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise TrainerError(
+            f"`train_dataset` must have a length and rows by position, got {type(dataset).__name__}: a stream cannot be "
+            "sorted. Load it without streaming, or collect it with Dataset.from_list(list(stream))."
+        )
+    images = {"image", "images", "pixel_values", "videos"} & set(column_names(dataset))
+    if images:
+        raise TrainerError(
+            f"`train_dataset` must be text, got image columns {sorted(images)}: vision datasets are not supported. "
+            "Remove the columns if the model does not use them."
+        )

@@ -1,0 +1,100 @@
+"""The callback: one line in a user's own script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+from campus_tune.integrations import compat
+from campus_tune.integrations.attach import equip
+from campus_tune.integrations.checkpoints import forget_stale
+from campus_tune.integrations.loader import CurriculumLoader
+from campus_tune.integrations.probes import Source
+from campus_tune.integrations.run import CampusRun
+from campus_tune.recipe import CampusConfig, load_recipe
+
+NAME = "CampusCallback"
+
+
+class CampusCallback(TrainerCallback, ExportableState):
+    """Trains a curriculum: `SFTTrainer(…, callbacks=[CampusCallback("recipes/campus.yaml", probes="probes.jsonl")])`.
+
+    Everything else of the script stays as it is, `trainer.train(resume_from_checkpoint=True)` included. What the run
+    decided, measured and cost is in `output_dir/curriculum/`.
+
+    Args:
+        config: a recipe file (its `campus:` block counts), that block as a mapping, or `CampusConfig(…)`.
+        probes: held-out rows that the curriculum is steered by: a path or paths to JSON lines, a Dataset with a
+            domain column, or a mapping domain → Dataset. None takes the recipe's.
+
+    Raises:
+        RecipeError: problems in the settings, all at once.
+
+    Reference:
+        CAMPUS, arXiv 2509.13790.
+    """
+
+    def __init__(self, config: str | Path | Mapping[str, Any] | CampusConfig, *, probes: Source = None) -> None:
+        self.config = load_recipe(config)
+        self.probes = probes
+        self.run: CampusRun | None = None
+
+    def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The trainer is made: take over its data path."""
+        del args, state, control, kwargs
+        self.run = equip(compat.trainer_of_this_callback(self), self.config, self.probes)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Plan the run, or restore it from the checkpoint that the trainer has just loaded."""
+        del args, control
+        loader = kwargs.get("train_dataloader")
+        if self.run is None and isinstance(loader, CurriculumLoader):
+            self.run = loader.run  # transformers made this object anew from the checkpoint: it adopts the run
+        if self.run is None:
+            raise compat.no_trainer()
+        saved = state.stateful_callbacks.get(NAME) or {}
+        state.stateful_callbacks[NAME] = saved  # a checkpoint written without us has no such key, and saving asks for it
+        self.run.begin(state, saved.get("attributes", {}).get("curriculum"))
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """An optimizer step begins."""
+        del args, state, control, kwargs
+        assert self.run is not None
+        self.run.begin_step()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """An optimizer step is finished; the next stage is decided here, before the checkpoint is written."""
+        del kwargs
+        assert self.run is not None
+        self.run.end_step(state)
+        if control.should_save and args.should_save:
+            forget_stale(Path(args.output_dir), state.global_step)
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """An epoch is finished; a checkpoint may follow."""
+        del kwargs
+        if control.should_save and args.should_save:
+            forget_stale(Path(args.output_dir), state.global_step)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The last lines."""
+        del args, state, control, kwargs
+        assert self.run is not None
+        self.run.finish()
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of the curriculum: JSON."""
+        curriculum = self.run.state() if self.run is not None else {}
+        return {
+            "args": {"config": self.config.to_mapping()},
+            "attributes": {"curriculum": curriculum},
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> CampusCallback:
+        """A new object for `restore_callback_states_from_checkpoint`; it takes over the run when training begins."""
+        return cls(state["args"]["config"])

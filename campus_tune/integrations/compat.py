@@ -1,0 +1,145 @@
+"""Every private name of transformers and trl that we lean on, one function each, so that one test finds a break.
+
+Tested with transformers 4.57 … 5.23 and trl 1.0 … 1.16 in mind; what differs between them is decided here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Any
+
+from campus_tune.errors import TrainerError
+
+
+def trainer_of_this_callback(callback: Any) -> Any:
+    """The Trainer in whose `__init__` the running `on_init_end` was called.
+
+    No event hands a callback its trainer, so the stack is walked to the frame whose `self` is one.
+
+    Raises:
+        TrainerError: no such frame; `attach(trainer, …)` works without it.
+    """
+    from transformers import Trainer
+
+    frame = sys._getframe(1)
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, Trainer) and callback in owner.callback_handler.callbacks:
+            return owner
+        frame = frame.f_back  # type: ignore[assignment]  # typeshed: the last frame's f_back is None
+    raise no_trainer()
+
+
+def no_trainer() -> TrainerError:
+    """The error of a callback that knows no trainer."""
+    return TrainerError(
+        "`CampusCallback` must be given to a trainer when it is made, in callbacks=[…], got none. For a trainer that "
+        "is made already, call campus_tune.attach(trainer, config) instead of trainer.add_callback."
+    )
+
+
+def micro_batch_size(trainer: Any) -> int:
+    """Rows per micro batch and process, after `auto_find_batch_size` and `split_batches`."""
+    size: int = trainer._train_batch_size
+    if trainer.accelerator.split_batches:
+        size //= trainer.accelerator.num_processes
+    return size
+
+
+def loader_view(trainer: Any, dataset: Any) -> tuple[Any, Any]:
+    """(dataset, collator) as `get_train_dataloader` would use them, unused columns removed."""
+    import datasets
+
+    if isinstance(dataset, datasets.Dataset):
+        return trainer._remove_unused_columns(dataset, description="training"), trainer.data_collator
+    return dataset, trainer._get_collator_with_removed_columns(trainer.data_collator, description="training")
+
+
+def prepare_like_training(trainer: Any, dataset: Any, name: str) -> Any:
+    """Another dataset through the same preparation as the training set (templates, truncation, masks).
+
+    A plain Trainer prepares nothing: its rows must have `input_ids` already.
+    """
+    if not hasattr(trainer, "_prepare_dataset"):
+        return dataset
+    return trainer._prepare_dataset(dataset, trainer.processing_class, trainer.args, False, None, name)
+
+
+def has_fused_head(trainer: Any) -> bool:
+    """Whether the model was given trl's fused LM head: per-token log-probabilities without logits (trl ≥ 1.15)."""
+    try:
+        from trl import SFTTrainer
+        from trl.trainer import utils
+    except ImportError:
+        return False
+    return isinstance(trainer, SFTTrainer) and hasattr(utils, "add_fused_lm_head")
+
+
+def counts_tokens_of_the_step(trainer: Any) -> bool:
+    """Whether losses are normalised by the answer tokens of the whole optimizer step, not per micro batch."""
+    return bool(trainer.model_accepts_loss_kwargs or trainer.compute_loss_func)
+
+
+def forward_model(trainer: Any) -> Any:
+    """The module to run measurements through: the wrapped one where parameters are sharded."""
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    return trainer.model_wrapped if sharded else trainer.model
+
+
+def to_device(trainer: Any, batch: Any) -> Any:
+    """A collated batch on the model's device."""
+    return trainer._prepare_inputs(batch)
+
+
+def checkpoints_activations(trainer: Any) -> bool:
+    """Whether the backward pass runs the forward again."""
+    args = trainer.args
+    return bool(getattr(args, "activation_checkpointing", False) or getattr(args, "gradient_checkpointing", False))
+
+
+def worker_settings(args: Any) -> dict[str, Any]:
+    """What the trainer's arguments say of data loading, for torch's DataLoader."""
+    settings = {
+        "num_workers": args.dataloader_num_workers,
+        "pin_memory": args.dataloader_pin_memory and args.device.type == "cuda",
+    }
+    if args.dataloader_num_workers > 0:
+        settings["prefetch_factor"] = args.dataloader_prefetch_factor
+        settings["multiprocessing_context"] = getattr(args, "dataloader_multiprocessing_context", None)
+    return settings
+
+
+def training_collator(collator: Any, *, flat: bool) -> Any:
+    """The collator of training batches; `flat` is trl's own padding-free form of it.
+
+    Raises:
+        TrainerError: this collator has no such form.
+    """
+    if not flat:
+        return collator
+    if not (dataclasses.is_dataclass(collator) and hasattr(collator, "padding_free")):
+        raise TrainerError(
+            f"`batching: flat` must have trl's collator, which can flatten rows, got {type(collator).__name__}. "
+            "Use SFTTrainer with its own collator, or batching: step."
+        )
+    return dataclasses.replace(collator, padding_free=True)  # type: ignore[type-var]  # a dataclass instance, see above
+
+
+def refuse_masked_batches(trainer: Any, *, short_rows: int, micro_batches: int) -> None:
+    """A step with fewer rows than micro batches is filled with masked rows; that needs losses counted per step.
+
+    Args:
+        trainer: whose loss it is.
+        short_rows: rows of an epoch's last, short step; 0 if it is full.
+        micro_batches: of one optimizer step, over all ranks.
+
+    Raises:
+        TrainerError: the model's loss is a mean per micro batch, and a masked one would be 0 / 0.
+    """
+    if 0 < short_rows < micro_batches and not counts_tokens_of_the_step(trainer):
+        raise TrainerError(
+            f"an epoch's last step must have at least one row for each of its {micro_batches} micro batches, got "
+            f"{short_rows}: this model's loss is a mean per micro batch. Set dataloader_drop_last=True, or choose a "
+            "batch size that divides the training set."
+        )

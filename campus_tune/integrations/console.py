@@ -1,0 +1,78 @@
+"""What a run tells a person: one line per decision, and the last lines that sum it up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tqdm.auto import tqdm
+
+from campus_tune.curriculum import SHUFFLE
+from campus_tune.types import Json
+
+ONE_SIDED = 0.9  # share of the curriculum's rows from one sub-curriculum, above which the run says so
+
+
+def say(line: str) -> None:
+    """A line on stdout that does not tear a progress bar."""
+    tqdm.write(f"campus: {line}")
+
+
+def decision_line(record: Json, total_steps: int, probes: Mapping[str, Json], cost_share: float) -> str:
+    """One decision in one line."""
+    parts = [f"step {record['step']}/{total_steps}", f"stage {record['stage']}"]
+    if record["chosen"] == SHUFFLE:
+        parts.append(f"shuffled, {record['rows']} rows")
+    else:
+        low, high = record["scope"]
+        parts.append(f"{record['chosen']} ({record['outcome']}), {record['rows']} rows of scope {low:.2f}–{high:.2f}")
+        measured = [f"{offer['name']} {offer['perplexity']:.2f}" for offer in record["offers"] if "perplexity" in offer]
+        if measured:
+            parts.append("perplexity " + ", ".join(measured))
+    if probes:
+        parts.append("competence " + ", ".join(f"{name} {probe['competence']:.3f}" for name, probe in probes.items()))
+    parts.append(f"cost {cost_share:.1%}")
+    return " · ".join(parts)
+
+
+def last_lines(end: Json, where: str) -> list[str]:
+    """The end of a run in a few lines."""
+    lines = []
+    by_choice = end["rows_by_choice"]
+    shares = [f"{name} {rows / max(1, end['visits']):.0%}" for name, rows in by_choice.items() if rows]
+    lines.append("rows by sub-curriculum: " + ", ".join(shares))
+    lines += [f"warning: {warning}" for warning in one_sided(by_choice)]
+    lines.append(coverage_line(end))
+    cost = end["cost"]
+    parts = ", ".join(f"{name} {cost[name]:.1%}" for name in ("scoring", "selection", "probes"))
+    lines.append(
+        f"cost: {cost['all']:.1%} of the training compute against a budget of {end['budget']:.1%} ({parts}); "
+        f"{end['seconds']['share']:.1%} of the training time"
+    )
+    if cost["all"] > 1.2 * end["budget"]:
+        lines.append(
+            "warning: the budget is too small for this run: the fewest rows that can be measured cost more. "
+            f"budget: {cost['all']:.2f} would have paid for them."
+        )
+    lines.append(f"order audit: {end['audit']['passed']} of {end['audit']['checked']} checked steps trained the planned rows")
+    lines.append(f"everything about this run is in {where}")
+    return lines
+
+
+def one_sided(by_choice: Mapping[str, int]) -> list[str]:
+    """The warning that one of several sub-curricula did nearly all the work."""
+    curricula = {name: rows for name, rows in by_choice.items() if name != SHUFFLE}
+    total = sum(curricula.values())
+    return [
+        f"{name} supplied {rows / total:.0%} of the curriculum's rows: this was a curriculum by {name}, whatever else "
+        "the recipe names. Try selector: matched or relative_perplexity."
+        for name, rows in curricula.items()
+        if len(curricula) > 1 and total and rows / total > ONE_SIDED
+    ]
+
+
+def coverage_line(end: Json) -> str:
+    """How many rows the run saw, and how often it came back to some."""
+    line = f"rows: {end['rows_seen']} of {end['n_rows']} seen ({end['rows_seen'] / end['n_rows']:.0%})"
+    if end["coverage"] == "exact":
+        return f"{line}, each once per epoch, {end['visits'] / end['n_rows']:.2f} epochs"
+    return f"{line}, {end['rows_repeated']} of {end['visits']} visits were repeats ({end['rows_repeated'] / max(1, end['visits']):.0%})"

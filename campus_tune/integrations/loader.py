@@ -1,0 +1,149 @@
+"""The data path: the one object the trainer iterates, which hands over what the curriculum decided.
+
+One torch DataLoader for the whole run, with a mutable batch sampler, iterated anew for each stage: worker look-ahead
+never crosses a decision, because the sampler ends where the stage ends. The trainer's loop asks for a stage's last
+batch, steps, calls `on_step_end` (where the next stage is decided) and only then asks for more.
+
+Contracts with the trainer (each one was a bug somewhere before it was a contract):
+
+- `len()` is steps per epoch × accumulation, and every rank gets exactly `accumulation` micro batches per step, or the
+  trainer loses the last optimizer step after a resume. A step with fewer rows than micro batches is filled with rows
+  whose labels are masked: they carry no loss and count no token.
+- The position is the number of *finished* steps, which the callback counts, never the number of batches drawn.
+- `accelerator.prepare` is not called: ranks are split here, so dispatching, even batches and their repeats never apply.
+- Iterating draws nothing from the global random generators.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from campus_tune.curriculum import Curriculum
+from campus_tune.errors import TrainerError
+from campus_tune.integrations.peers import Peers
+from campus_tune.integrations.split import split_step
+from campus_tune.types import IntArray, RowArray
+
+
+class CurriculumLoader:
+    """What `get_train_dataloader` returns.
+
+    Args:
+        dataset: prepared rows, unused columns removed.
+        collator: of the trainer.
+        lengths: tokens of every row, shape (N,).
+        steps_per_epoch: optimizer steps of one pass.
+        accumulation: micro batches per rank and step.
+        peers: ranks.
+        by_length: split each step by length (the default) or as drawn.
+        workers: `num_workers`, `prefetch_factor`, `pin_memory`, … as the trainer's arguments say.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        collator: Callable[[list[Any]], Any],
+        *,
+        lengths: IntArray,
+        steps_per_epoch: int,
+        accumulation: int,
+        peers: Peers,
+        by_length: bool,
+        workers: dict[str, Any],
+    ) -> None:
+        self.dataset = dataset
+        self.lengths, self.accumulation, self.peers, self.by_length = lengths, accumulation, peers, by_length
+        self.steps_per_epoch = steps_per_epoch
+        self.curriculum: Curriculum | None = None
+        self.run: Any = None  # the CampusRun that made it
+        self._sampler = _StageSampler()
+        self._inner = DataLoader(
+            _Rows(dataset),
+            batch_sampler=self._sampler,
+            collate_fn=_Collate(collator),
+            generator=torch.Generator().manual_seed(0),  # else each iteration would draw from the global one
+            persistent_workers=workers["num_workers"] > 0,
+            **workers,
+        )
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch * self.accumulation
+
+    def micro_batches(self, rows: RowArray) -> list[list[int]]:
+        """What this rank trains of one step's rows: row positions, one list per accumulation step.
+
+        A micro batch that would be empty holds one filling row, written as its complement `~row`.
+        """
+        split = split_step(
+            rows, self.lengths, accumulation=self.accumulation, world=self.peers.world, by_length=self.by_length
+        )
+        mine = [parts[self.peers.rank] for parts in split]
+        return [part.tolist() if len(part) else [~int(rows[0])] for part in mine]
+
+    def __iter__(self) -> Iterator[Any]:
+        curriculum = self.curriculum
+        if curriculum is None:
+            raise TrainerError(
+                "the curriculum must be planned before its loader is read, got a read first. Let trainer.train() "
+                "drive it; to look at the plan use `campus-tune simulate`."
+            )
+        end = (curriculum.epoch + 1) * self.steps_per_epoch
+        while curriculum.step < min(end, curriculum.total_steps):
+            if curriculum.needs_decision or curriculum.stage is None:
+                raise TrainerError(
+                    f"the stage after step {curriculum.step} must be decided before its rows are read, got none. "
+                    "The CampusCallback was removed from the trainer, or on_step_end was not called: add it back."
+                )
+            last = min(end, curriculum.stage.first_step + curriculum.stage.n_steps)
+            self._sampler.batches = [
+                batch for step in range(curriculum.step, last) for batch in self.micro_batches(curriculum.step_rows(step))
+            ]
+            yield from self._inner
+
+
+class _StageSampler(Sampler[list[int]]):
+    """Batches of the current stage. Mutable, so that the DataLoader around it lives as long as the run."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+class _Rows(Dataset[Any]):
+    """Rows by position; hands the collator the rows and whether they are filling."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index]
+
+    def __getitems__(self, indices: list[int]) -> tuple[list[Any], bool]:
+        filling = indices[0] < 0
+        return [self.dataset[~index if filling else index] for index in indices], filling
+
+
+class _Collate:
+    """The trainer's collator; a filling batch has its labels masked."""
+
+    def __init__(self, collator: Callable[[list[Any]], Any]) -> None:
+        self.collator = collator
+
+    def __call__(self, items: tuple[list[Any], bool]) -> Any:
+        rows, filling = items
+        batch = self.collator(rows)
+        if filling:
+            batch["labels"] = torch.full_like(batch["labels"], -100)
+        return batch

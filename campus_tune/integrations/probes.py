@@ -1,0 +1,156 @@
+"""Held-out rows of each domain, prepared like the training set, and their losses under the model in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from campus_tune.errors import DataError
+from campus_tune.files import read_jsonl
+from campus_tune.integrations import compat
+from campus_tune.integrations.measure import LossMeter
+from campus_tune.integrations.peers import Peers
+from campus_tune.integrations.rows import TokenRows, column_names, read_rows
+from campus_tune.orders import hash_rows
+from campus_tune.recipe import DOMAIN, ProbeSettings
+from campus_tune.registry import nearest
+from campus_tune.types import IntArray, RowLosses
+
+Source: TypeAlias = Any  # a path, paths, a dataset with a domain column, or a mapping domain → dataset
+
+FEWEST = 8  # rows per domain, below which a mean loss says nothing
+ALL = "all"  # the domain of probes that name none
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Prepared probe rows.
+
+    Args:
+        dataset: prepared, all domains.
+        rows: their token counts and hashes.
+        domains: domain → positions in `dataset`.
+    """
+
+    dataset: Any
+    rows: TokenRows
+    domains: Mapping[str, IntArray]
+
+    def subset(self, tokens_per_measurement: float, *, seed: int) -> dict[str, IntArray]:
+        """As many rows of each domain as one measurement may cost, the same rows every time.
+
+        Args:
+            tokens_per_measurement: forward tokens for all domains together.
+            seed: of the choice.
+        """
+        share = tokens_per_measurement / max(1, int(self.rows.tokens.sum()))
+        chosen = {}
+        for domain, rows in self.domains.items():
+            n = min(len(rows), max(FEWEST, int(share * len(rows))))
+            chosen[domain] = np.sort(rows[np.argsort(hash_rows(rows, seed), kind="stable")[:n]])
+        return chosen
+
+
+def load_probes(source: Source, settings: ProbeSettings | None, trainer: Any) -> Probes:
+    """Read probe rows and prepare them as the training rows were.
+
+    Raises:
+        DataError: no rows, a domain without rows, a missing domain column, a file that cannot be read.
+    """
+    column = settings.domain_column if settings else DOMAIN
+    raw = _limited(_labelled(_read(source), column), column, settings.max_rows if settings else None)
+    prepared = compat.prepare_like_training(trainer, raw, "probes")
+    names = np.array([str(value) for value in prepared[column]])
+    domains = {name: np.flatnonzero(names == name) for name in sorted({str(value) for value in raw[column]})}
+    for domain, rows in domains.items():
+        if not len(rows):
+            raise DataError(
+                f"probe domain {domain!r} must keep rows with an answer after preparation, got none. Their answers are "
+                "empty or cut off: raise max_length or remove the domain."
+            )
+    return Probes(prepared, read_rows(prepared), domains)
+
+
+def _read(source: Source) -> Any:
+    """All probe rows as one Dataset; a mapping's keys become its domain column."""
+    import datasets
+
+    if isinstance(source, Mapping):
+        for name, part in source.items():
+            if not len(part):
+                raise DataError(f"probe domain {name!r} must have at least one row, got none. Remove it or fill it.")
+        parts = [
+            part.remove_columns([DOMAIN] if DOMAIN in column_names(part) else []).add_column(DOMAIN, [name] * len(part))
+            for name, part in source.items()
+        ]
+        source = datasets.concatenate_datasets(parts) if parts else datasets.Dataset.from_list([])
+    if isinstance(source, str | Path):
+        source = [source]
+    if isinstance(source, Sequence) and source and isinstance(source[0], str | Path):
+        source = datasets.Dataset.from_list([row for path in source for row in read_jsonl(path)])
+    if not isinstance(source, datasets.Dataset):
+        raise DataError(
+            f"`probes` must be a path, a Dataset or a mapping domain → Dataset, got {type(source).__name__}. "
+            "An iterable dataset can be collected with Dataset.from_list(list(probes))."
+        )
+    if not len(source):
+        raise DataError("`probes` must have at least one row, got none. Give held-out rows, or leave probes out.")
+    return source
+
+
+def _labelled(dataset: Any, column: str) -> Any:
+    """The dataset with its domain column; without the usual one all rows are one domain."""
+    names = column_names(dataset)
+    if column in names:
+        return dataset
+    if column != DOMAIN:
+        raise DataError(
+            f"`probes: domain_column` must be a column of the probes ({', '.join(names)}), got {column!r}.{nearest(column, names)}"
+        )
+    return dataset.add_column(DOMAIN, [ALL] * len(dataset))
+
+
+def _limited(dataset: Any, column: str, max_rows: int | None) -> Any:
+    """At most `max_rows` rows of each domain, the first ones."""
+    if max_rows is None:
+        return dataset
+    names = np.array([str(value) for value in dataset[column]])
+    keep = np.concatenate([np.flatnonzero(names == name)[:max_rows] for name in np.unique(names)])
+    return dataset.select(np.sort(keep))
+
+
+def refuse_overlap(probes: Probes, training: TokenRows) -> None:
+    """Steering probes must be held out.
+
+    Raises:
+        DataError: probe rows that are also training rows, both named.
+    """
+    shared, in_probes, in_training = np.intersect1d(probes.rows.content, training.content, return_indices=True)
+    if len(shared):
+        pairs = ", ".join(f"probe {p} = row {t}" for p, t in list(zip(in_probes, in_training, strict=True))[:5])
+        raise DataError(
+            f"probe rows must be held out of the training set, got {len(shared)} that are in it ({pairs}"
+            f"{', …' if len(shared) > 5 else ''}). Remove them from one of the two."
+        )
+
+
+class ProbeMeter:
+    """Measures the same probe rows again and again."""
+
+    def __init__(self, trainer: Any, probes: Probes, chosen: Mapping[str, IntArray], peers: Peers) -> None:
+        dataset, collator = compat.loader_view(trainer, probes.dataset)
+        self.meter = LossMeter(trainer, dataset, collator, probes.rows.tokens, peers=peers, what="probes")
+        self.chosen = dict(chosen)
+        self.tokens = int(sum(probes.rows.tokens[rows].sum() for rows in self.chosen.values()))
+
+    def losses(self) -> dict[str, RowLosses]:
+        """Losses of each domain's rows, in one pass over all of them."""
+        rows = np.concatenate(list(self.chosen.values()))
+        measured = self.meter.losses(rows)
+        ends = np.cumsum([len(part) for part in self.chosen.values()])
+        parts = zip(self.chosen.items(), ends, strict=True)
+        return {domain: measured.take(np.arange(end - len(part), end)) for (domain, part), end in parts}

@@ -1,0 +1,204 @@
+"""The prepared training set as arrays: token counts, content hashes, response texts.
+
+A row's index is not its id: trl drops rows whose answer is cut off and may shuffle, so everything here is read
+*after* preparation, by position, and user scores are joined on columns (`difficulty.column`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from campus_tune.errors import DataError
+from campus_tune.orders import hash_rows
+from campus_tune.types import BoolArray, IntArray, RowTexts
+
+CHUNK = 4096  # rows read at a time
+MASKS = ("completion_mask", "assistant_masks")  # how trl < 1.7 says which tokens are the answer
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """What the curriculum needs to know of every prepared row.
+
+    Args:
+        tokens: all tokens of each row, shape (N,).
+        answer_tokens: tokens that carry loss, shape (N,).
+        content: a 64-bit hash of each row's token ids, shape (N,); equal rows have equal hashes.
+    """
+
+    tokens: IntArray
+    answer_tokens: IntArray
+    content: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def fingerprint(self) -> str:
+        """One number for the whole set in its sequence, as 16 hex digits."""
+        return digest(self.content)
+
+
+def digest(values: NDArray[Any]) -> str:
+    """16 hex digits that change with any value and any change of sequence."""
+    with np.errstate(over="ignore"):
+        keys = hash_rows(values.astype(np.uint64) ^ hash_rows(np.arange(len(values))))
+        return f"{int(keys.sum(dtype=np.uint64)):016x}"
+
+
+def hash_tokens(token_ids: NDArray[Any], lengths: IntArray) -> NDArray[np.uint64]:
+    """A 64-bit hash of each row's token ids; rows lie one after the other in `token_ids`.
+
+    Every (token, place) pair is mixed and the results are summed, so the hash is one pass over a flat array.
+    """
+    if not len(lengths):
+        return np.zeros(0, dtype=np.uint64)
+    starts = np.cumsum(lengths) - lengths
+    place = np.arange(len(token_ids)) - np.repeat(starts, lengths)
+    with np.errstate(over="ignore"):
+        keys = hash_rows(token_ids.astype(np.uint64) ^ hash_rows(place, 1), 2)
+        sums = np.append(np.uint64(0), np.cumsum(keys, dtype=np.uint64))
+        return sums[starts + lengths] - sums[starts]
+
+
+def read_rows(dataset: Any) -> TokenRows:
+    """Token counts and content hashes of every row of a prepared dataset.
+
+    Raises:
+        DataError: no `input_ids` column, or rows without a token that carries loss (named by position).
+    """
+    names = column_names(dataset)
+    if "input_ids" not in names:
+        raise DataError(
+            f"`train_dataset` must have input_ids once it is prepared, got the columns {', '.join(names)}. "
+            "Tokenise it before a plain Trainer, drop skip_prepare_dataset for SFTTrainer; image datasets are not "
+            "supported."
+        )
+    tokens, answers, content = [], [], []
+    for chunk in _chunks(dataset, [name for name in ("input_ids", "labels", *MASKS) if name in names]):
+        lengths = np.array([len(ids) for ids in chunk["input_ids"]], dtype=np.int64)
+        flat = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in chunk["input_ids"]])
+        tokens.append(lengths)
+        content.append(hash_tokens(flat, lengths))
+        answers.append(np.array([int(is_answer.sum()) for is_answer in _answer_masks(chunk)], dtype=np.int64))
+    if not tokens:
+        raise DataError("`train_dataset` must have at least one row, got none. Check the path, the split and filters.")
+    rows = TokenRows(np.concatenate(tokens), np.concatenate(answers), np.concatenate(content))
+    silent = np.flatnonzero(rows.answer_tokens == 0)
+    if len(silent):
+        raise DataError(
+            f"every training row must have at least one token that carries loss, got {len(silent)} without "
+            f"(rows {', '.join(map(str, silent[:5]))}{', …' if len(silent) > 5 else ''}). Their answers are empty or "
+            "cut off: remove them, or raise max_length."
+        )
+    return rows
+
+
+def read_texts(dataset: Any, rows: TokenRows, tokenizer: Any) -> RowTexts:
+    """The rows as CPU metrics see them. Answers are decoded from the tokens that carry loss."""
+    return RowTexts(
+        response_text=_Answers(dataset, tokenizer),
+        response_tokens=rows.answer_tokens,
+        prompt_tokens=rows.tokens - rows.answer_tokens,
+        columns={name: _Column(dataset, name) for name in column_names(dataset) if name not in ("input_ids", "labels")},
+    )
+
+
+class _Answers(Sequence[str]):
+    """Response texts by row: the answer as it stands in the columns, else decoded."""
+
+    def __init__(self, dataset: Any, tokenizer: Any) -> None:
+        self._texts = list(_answer_texts(dataset, tokenizer))
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, row: Any) -> Any:
+        return self._texts[row]
+
+
+class _Column(Sequence[Any]):
+    """One column, read when it is first asked for."""
+
+    def __init__(self, dataset: Any, name: str) -> None:
+        self._dataset, self._name, self._values = dataset, name, None
+
+    def _load(self) -> Sequence[Any]:
+        if self._values is None:
+            self._values = list(self._dataset[self._name]) if hasattr(self._dataset, "column_names") else [
+                row[self._name] for row in self._dataset
+            ]
+        return self._values
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, row: Any) -> Any:
+        return self._load()[row]
+
+
+def _answer_texts(dataset: Any, tokenizer: Any) -> Iterator[str]:
+    names = column_names(dataset)
+    if "completion" in names:
+        for value in _Column(dataset, "completion"):
+            yield value if isinstance(value, str) else _contents(value)
+    elif "messages" in names:
+        for value in _Column(dataset, "messages"):
+            yield _contents([turn for turn in value if turn.get("role") == "assistant"])
+    elif "text" in names and not {"labels", *MASKS} & set(names):
+        yield from _Column(dataset, "text")
+    else:
+        yield from _decoded(dataset, tokenizer)
+
+
+def _contents(turns: Sequence[dict[str, Any]]) -> str:
+    return "\n".join(str(turn["content"]) for turn in turns if turn.get("content"))
+
+
+def _decoded(dataset: Any, tokenizer: Any) -> Iterator[str]:
+    if tokenizer is None or not hasattr(tokenizer, "batch_decode"):
+        raise DataError(
+            "text metrics need the answers as text or a tokenizer to decode them with, got neither. "
+            "Pass processing_class=tokenizer to the trainer, or keep a completion or messages column."
+        )
+    names = [name for name in ("input_ids", "labels", *MASKS) if name in column_names(dataset)]
+    for chunk in _chunks(dataset, names):
+        masks = _answer_masks(chunk)
+        answers = [np.asarray(ids)[mask].tolist() for ids, mask in zip(chunk["input_ids"], masks, strict=True)]
+        yield from tokenizer.batch_decode(answers, skip_special_tokens=True)
+
+
+def _answer_masks(chunk: dict[str, Sequence[Any]]) -> list[BoolArray]:
+    """Which tokens carry loss, per row; the first token of a row never does, for nothing predicts it."""
+    masks = []
+    for i, ids in enumerate(chunk["input_ids"]):
+        if "labels" in chunk:
+            mask = np.asarray(chunk["labels"][i]) != -100
+        else:
+            mask = np.ones(len(ids), dtype=np.bool_)
+            for name in MASKS:
+                if name in chunk:
+                    mask &= np.asarray(chunk[name][i], dtype=np.bool_)
+        mask[:1] = False
+        masks.append(mask)
+    return masks
+
+
+def column_names(dataset: Any) -> list[str]:
+    """Names of the columns of a `datasets.Dataset` or of any map-style dataset of dicts."""
+    if hasattr(dataset, "column_names"):
+        return list(dataset.column_names)
+    return list(dataset[0]) if len(dataset) else []
+
+
+def _chunks(dataset: Any, names: list[str]) -> Iterator[dict[str, Sequence[Any]]]:
+    if hasattr(dataset, "select_columns"):
+        yield from dataset.select_columns(names).with_format("numpy").iter(CHUNK)
+        return
+    for start in range(0, len(dataset), CHUNK):
+        items = [dataset[i] for i in range(start, min(start + CHUNK, len(dataset)))]
+        yield {name: [np.asarray(item[name]) for item in items] for name in names}
