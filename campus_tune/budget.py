@@ -90,4 +90,5 @@ class Budget:
 
     def load(self, state: Json) -> None:
         """Continue from `state()`."""
-        self.spent, self.trained, self.seconds = dict(state["spent"]), state["trained"], dict(state["seconds"])
+        self.spent = {purpose: state["spent"][purpose] for purpose in self.spent}  # in our sequence: sums are floats
+        self.seconds = {what: state["seconds"][what] for what in self.seconds}

@@ -9,8 +9,9 @@ resuming cuts the rest off, into `ledger.abandoned.jsonl`, so nothing that was w
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class Ledger:
         Raises:
             StorageError: the disk is full or the folder read-only; all earlier lines are whole.
         """
-        line = (json.dumps({"event": event, **fields}, default=plain) + "\n").encode()
+        line = (json.dumps(plain({"event": event, **fields}), allow_nan=False) + "\n").encode()
         if self.writes:
             try:
                 descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -119,13 +120,22 @@ def comparable(events: Iterable[Json]) -> list[Json]:
 
 
 def plain(value: Any) -> Any:
-    """Numbers and arrays of numpy, and paths, as JSON knows them."""
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, np.ndarray):
-        return value.tolist()
+    """A value as JSON knows it: numpy's numbers and arrays as plain ones, paths as text, NaN and infinities as null.
+
+    JSON has no NaN; a reader that is not Python would stop at it, and no two ledgers that hold one are ever equal.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    if isinstance(value, np.generic | np.ndarray):
+        return plain(value.tolist())
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
     raise TypeError(f"`ledger` values must be numbers, text, lists or mappings, got {value!r}.")
 
 

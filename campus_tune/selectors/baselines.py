@@ -12,7 +12,7 @@ from campus_tune.selectors.base import SELECTORS, Selector, View
 @SELECTORS.register("fixed")
 @dataclass(frozen=True)
 class Fixed(Selector):
-    """One sub-curriculum all the time; when it is used up, the next one in the recipe's sequence.
+    """One sub-curriculum all the time; when it is used up, the first of the others in the recipe's sequence.
 
     Args:
         order: its metric's label; None takes the recipe's first metric.

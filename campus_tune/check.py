@@ -1,0 +1,255 @@
+"""`campus-tune check`: what is wrong with a recipe and its data, before a model is loaded or a step is trained.
+
+First the settings: all problems of the block at once, what the method does that its name does not say, and trainer
+options that would undo it. If those hold, the data: the scores' health, the learning rate that each difficulty decile
+will meet in a simulated plan, and probes that were trained on.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from campus_tune.difficulty import CpuMetric, build_metric, finish_scores
+from campus_tune.errors import CampusError, RecipeError
+from campus_tune.files import read_jsonl
+from campus_tune.health import SEVERITIES, Finding, lr_by_decile, lr_findings, score_findings, score_health
+from campus_tune.method import problems_in_method
+from campus_tune.orders import group_codes, order_rows, rank_of_rows
+from campus_tune.overlap import overlap, overlap_findings
+from campus_tune.plain_rows import full_texts, load_rows, row_texts, token_counter
+from campus_tune.recipe import NO_GROUPS, CampusConfig, load_recipe
+from campus_tune.simulate import SimulatedRun, simulate
+from campus_tune.strict_yaml import read_yaml
+from campus_tune.training_yaml import RunSize, learning_rates, run_size, setting_number
+from campus_tune.types import FloatArray, IntArray, Json, RowTexts
+
+
+def check(path: str | Path) -> list[Finding]:
+    """Everything a user should know about a training YAML with a `campus:` block before starting it.
+
+    Args:
+        path: the YAML, as `campus-tune sft --config` takes it.
+
+    Returns:
+        Findings, the gravest first. With a wrong recipe the data are not looked at.
+    """
+    try:
+        settings = read_yaml(path)
+    except RecipeError as error:
+        return _errors(error)
+    try:
+        config = load_recipe(path)
+    except RecipeError as error:
+        return [*_errors(error), *_trainer_findings(settings)]
+    findings = [*problems_in_method(config), *_trainer_findings(settings)]
+    try:
+        findings += _data_findings(settings, config)
+    except CampusError as error:
+        findings += _errors(error)
+    return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def render(findings: list[Finding]) -> str:
+    """The findings as text, one paragraph each, and the sum of them."""
+    lines = [str(finding) for finding in findings]
+    counts = {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}
+    lines.append(
+        f"{counts['refused']} refused, {counts['error']} errors, {counts['warning']} warnings, {counts['info']} notes"
+    )
+    return "\n".join(lines)
+
+
+def is_grave(findings: list[Finding]) -> bool:
+    """A run should not start."""
+    return any(finding.severity in ("refused", "error") for finding in findings)
+
+
+def _errors(error: CampusError) -> list[Finding]:
+    problems = error.problems if isinstance(error, RecipeError) else [str(error)]
+    return [Finding("error", problem) for problem in problems]
+
+
+# -- the trainer's settings ----------------------------------------------------------------------------------------
+
+
+def _trainer_findings(settings: Mapping[str, Any]) -> Iterator[Finding]:
+    """Trainer options that would replace, reorder or blur the planned rows."""
+    if settings.get("packing"):
+        yield Finding(
+            "error",
+            "packing: true shuffles and joins rows before the curriculum sees them.",
+            "Remove it and write batching: flat in the campus block: padding-free flattening of the planned rows.",
+        )
+    if settings.get("padding_free"):
+        yield Finding(
+            "error",
+            "padding_free: true flattens micro batches behind the curriculum's back.",
+            "Remove it and write batching: flat in the campus block.",
+        )
+    if settings.get("dataset_streaming") or settings.get("streaming"):
+        yield Finding(
+            "error",
+            "A streamed data set has no rows to order: their number and scores must be known.",
+            "Remove dataset_streaming.",
+        )
+    for option, value in (("group_by_length", True), ("train_sampling_strategy", "group_by_length")):
+        if settings.get(option) == value:
+            yield Finding(
+                "warning",
+                f"{option} has no effect: the curriculum decides which rows make a step.",
+                "Remove it; batching: step sorts by length inside each step.",
+            )
+    if settings.get("auto_find_batch_size"):
+        yield Finding(
+            "warning",
+            "auto_find_batch_size may change the batch, and with it the plan, after the curriculum was built.",
+            "Set per_device_train_batch_size to what fits.",
+        )
+    if settings.get("save_only_model"):
+        yield Finding(
+            "warning", "save_only_model: a run cannot be resumed exactly without its optimizer.", "Remove it."
+        )
+
+
+# -- the data ------------------------------------------------------------------------------------------------------
+
+
+def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Finding]:
+    name = settings.get("dataset_name")
+    if not isinstance(name, str):
+        return [Finding("info", "The recipe names no dataset_name: the data were not looked at.")]
+    rows = load_rows(name, config=settings.get("dataset_config"), split=settings.get("dataset_train_split", "train"))
+    count, counted = token_counter(
+        settings.get("model_name_or_path"), trust_remote_code=bool(settings.get("trust_remote_code"))
+    )
+    texts = row_texts(rows, count)
+    domain = config.within or (config.probes.domain_column if config.probes else "domain")
+    findings = [Finding("info", f"{len(texts)} rows; lengths are counted in {counted}.")]
+    findings += _probe_findings(config, rows, texts)
+    if config.within not in (None, NO_GROUPS) and domain not in texts.columns:
+        raise RecipeError(
+            f"`within` must be a column of the training set ({', '.join(texts.columns)}), got {domain!r}. "
+            "Correct it, or write within: none."
+        )
+    resolved = config.resolved(
+        has_probes=config.probes is not None,
+        domain_in_data=domain in texts.columns,
+        seed=int(setting_number(settings, "seed")),
+    )
+    size = run_size(settings, len(texts))
+    scores, metric_findings = _scores(resolved, texts)
+    findings += metric_findings
+    findings += score_findings(score_health(scores, lengths=texts.response_tokens.astype(np.float64)))
+    findings += _size_findings(resolved, size)
+    if size.n_rows >= size.global_batch:
+        findings += _plan_findings(settings, resolved, size, scores, texts)
+    return findings
+
+
+def _scores(config: CampusConfig, texts: RowTexts) -> tuple[dict[str, FloatArray], list[Finding]]:
+    """Scores of the metrics that need no model, and what was wrong or noteworthy with them."""
+    scores: dict[str, FloatArray] = {}
+    findings = []
+    for spec in config.specs:
+        metric = build_metric(spec)
+        if not isinstance(metric, CpuMetric):
+            findings.append(Finding("info", f"`{spec.label}` is measured by the model when the run starts, not here."))
+            continue
+        try:
+            raw = metric.scores(texts, num_proc=os.cpu_count() or 1)
+            scores[spec.label] = finish_scores(raw, spec)
+        except CampusError as error:
+            findings += _errors(error)
+            continue
+        for what, n in metric.describe(texts, raw).items():
+            if n:
+                findings.append(Finding("info", f"`{spec.label}`: {what.replace('_', ' ')}: {n:g} of {len(texts)}."))
+    return scores, findings
+
+
+def _size_findings(config: CampusConfig, size: RunSize) -> Iterator[Finding]:
+    per_epoch = math.ceil(size.n_rows / size.global_batch)
+    if size.n_rows < size.global_batch:
+        yield Finding(
+            "error",
+            f"The training set has {size.n_rows} rows, fewer than one optimizer step takes ({size.global_batch}).",
+            "Lower per_device_train_batch_size or gradient_accumulation_steps.",
+        )
+    elif per_epoch < config.stages:
+        yield Finding(
+            "warning",
+            f"stages: {config.stages} do not fit in an epoch of {per_epoch} optimizer steps: there will be {per_epoch} "
+            "at most.",
+            f"Write stages: {max(1, per_epoch // 2)} or fewer.",
+        )
+
+
+def _probe_findings(config: CampusConfig, rows: list[Json], texts: RowTexts) -> Iterator[Finding]:
+    """Probes that were trained on, and domains that only one of the two sides has."""
+    if config.probes is None:
+        return
+    probes = [row for path in config.probes.path for row in read_jsonl(path)]
+    yield from overlap_findings(overlap(full_texts(probes), full_texts(rows)))
+    column = config.probes.domain_column
+    if column not in texts.columns or column not in probes[0]:
+        yield Finding(
+            "info",
+            f"`probes: domain_column` {column!r} is not in both files: competence is measured over all probes at once.",
+        )
+        return
+    trained, probed = {str(value) for value in texts.columns[column]}, {str(row.get(column)) for row in probes}
+    for unprobed in sorted(trained - probed):
+        yield Finding(
+            "warning", f"Domain {unprobed!r} has training rows and no probe rows.", "Hold some of its rows out."
+        )
+    for untrained in sorted(probed - trained):
+        yield Finding(
+            "warning",
+            f"Probe domain {untrained!r} has no training rows.",
+            "Correct its name, or drop its probes.",
+        )
+
+
+# -- the plan ------------------------------------------------------------------------------------------------------
+
+
+def _plan_findings(
+    settings: Mapping[str, Any], config: CampusConfig, size: RunSize, scores: dict[str, FloatArray], texts: RowTexts
+) -> list[Finding]:
+    """What a simulated plan shows: one order is all of it, unseen rows, hard rows under a decayed rate."""
+    domains: list[str] = []
+    groups: IntArray | None = None
+    if config.within is not None and config.within != NO_GROUPS:
+        domains, groups = group_codes(texts.columns[config.within])
+    run = simulate(
+        config,
+        n_rows=size.n_rows,
+        global_batch=size.global_batch,
+        total_steps=size.total_steps,
+        scores=scores,
+        groups=groups,
+        domains=tuple(domains),
+        keep_plan=True,
+    )
+    findings = run.findings()
+    try:
+        rates = learning_rates(settings, size.total_steps)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return [*findings, Finding("info", f"The learning rate schedule could not be simulated: {error}")]
+    worst = [found for label in scores for found in _rate_findings(label, scores[label], groups, run, rates)]
+    return findings + worst[:1]
+
+
+def _rate_findings(
+    label: str, scores: FloatArray, groups: IntArray | None, run: SimulatedRun, rates: FloatArray
+) -> list[Finding]:
+    assert run.plan is not None, "the plan was asked for"
+    assert run.step_of_visit is not None, "the plan was asked for"
+    rank = rank_of_rows(order_rows(scores, seed=0, groups=groups))
+    return lr_findings(lr_by_decile(run.step_of_visit, rank[run.plan], rates), label)

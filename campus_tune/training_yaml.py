@@ -1,0 +1,103 @@
+"""What a training YAML says of the run itself: how many steps of how many rows, and the learning rate of each."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from campus_tune.errors import RecipeError
+from campus_tune.types import FloatArray, Json
+
+# What SFTConfig has where a YAML says nothing.
+_DEFAULTS: Json = {
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 1,
+    "num_train_epochs": 3.0,
+    "max_steps": -1,
+    "learning_rate": 2e-5,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0,
+    "warmup_ratio": 0.0,
+}
+
+
+@dataclass(frozen=True)
+class RunSize:
+    """How large a run is, as the trainer will count it.
+
+    Args:
+        n_rows: N, before preparation drops any.
+        global_batch: rows per optimizer step, over all processes and accumulation.
+        total_steps: optimizer steps of the run.
+    """
+
+    n_rows: int
+    global_batch: int
+    total_steps: int
+
+
+def run_size(settings: Mapping[str, Any], n_rows: int) -> RunSize:
+    """Batch and steps of a run over `n_rows` rows.
+
+    Args:
+        settings: the training YAML.
+        n_rows: of the training set.
+
+    Raises:
+        RecipeError: a trainer setting is not a number.
+    """
+    world = int(setting_number(settings, "num_processes") or os.environ.get("WORLD_SIZE", "1"))
+    micro = int(setting_number(settings, "per_device_train_batch_size"))
+    batch = micro * int(setting_number(settings, "gradient_accumulation_steps")) * world
+    max_steps = int(setting_number(settings, "max_steps"))
+    per_epoch = math.ceil(n_rows / batch) if batch > 0 else 0
+    total = max_steps if max_steps > 0 else math.ceil(setting_number(settings, "num_train_epochs") * per_epoch)
+    if batch < 1 or total < 1:
+        raise RecipeError(f"The batch and the steps of a run must be at least 1, got {batch} and {total}. Raise them.")
+    return RunSize(n_rows, batch, total)
+
+
+def settingsetting_number(settings: Mapping[str, Any], name: str) -> float:
+    value = settings.get(name, _DEFAULTS.get(name, 0))
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"`{name}` must be a number, got {value!r}. Write a number.") from error
+
+
+def learning_rates(settings: Mapping[str, Any], total_steps: int) -> FloatArray:
+    """The learning rate at each optimizer step of the YAML's schedule, shape (total_steps,).
+
+    Args:
+        settings: the training YAML; what it does not say is SFTConfig's default.
+        total_steps: of the run.
+
+    Raises:
+        RecipeError: a number is none.
+        ValueError: unknown `lr_scheduler_type`.
+    """
+    import torch
+    from transformers import get_scheduler
+
+    rate = setting_number(settings, "learning_rate")
+    warmup = setting_number(settings, "warmup_steps")
+    ratio = setting_number(settings, "warmup_ratio") if warmup == 0 else (warmup if warmup < 1 else 0.0)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=rate)
+    scheduler = get_scheduler(
+        settings.get("lr_scheduler_type", _DEFAULTS["lr_scheduler_type"]),
+        optimizer,
+        num_warmup_steps=math.ceil(total_steps * ratio) if ratio else int(warmup),
+        num_training_steps=total_steps,
+        scheduler_specific_kwargs=settings.get("lr_scheduler_kwargs") or {},
+    )
+    rates = np.empty(total_steps)
+    for step in range(total_steps):
+        rates[step] = optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        scheduler.step()
+    return rates
