@@ -26,7 +26,7 @@ from campus_tune.plain_rows import full_texts, load_rows, row_texts, token_count
 from campus_tune.recipe import NO_GROUPS, CampusConfig, load_recipe
 from campus_tune.simulate import SimulatedRun, simulate
 from campus_tune.strict_yaml import read_yaml
-from campus_tune.training_yaml import RunSize, learning_rates, run_size, setting_number
+from campus_tune.training_yaml import RunSize, learning_rates, run_seed, run_size
 from campus_tune.types import FloatArray, IntArray, Json, RowTexts
 
 
@@ -140,7 +140,7 @@ def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Fi
     resolved = config.resolved(
         has_probes=config.probes is not None,
         domain_in_data=domain in texts.columns,
-        seed=int(setting_number(settings, "seed")),
+        seed=run_seed(settings),
     )
     size = run_size(settings, len(texts))
     scores, metric_findings = _scores(resolved, texts)

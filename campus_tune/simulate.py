@@ -70,6 +70,7 @@ class SimulatedRun:
         global_batch: rows per optimizer step.
         total_steps: optimizer steps.
         domains: their names.
+        selector: its name.
         rows_by_choice: rows that each sub-curriculum supplied, and `shuffle`.
         seen: rows planned at least once.
         repeats: row visits beyond each row's first.
@@ -83,6 +84,7 @@ class SimulatedRun:
     global_batch: int
     total_steps: int
     domains: tuple[str, ...]
+    selector: str
     rows_by_choice: Mapping[str, int]
     seen: int
     repeats: int
@@ -108,8 +110,8 @@ class SimulatedRun:
         return [
             Finding(
                 "warning",
-                f"`{name}` supplies {chosen[name] / total:.0%} of the rows that are not random: this is one "
-                "curriculum, not several.",
+                f"`{name}` supplies {chosen[name] / total:.0%} of the rows that are not random: one curriculum, not "
+                f"several{' (with made-up losses)' if self.made_up else ''}.",
                 "Drop the other metrics, or write selector: round_robin or relative_perplexity.",
             )
         ]
@@ -191,6 +193,7 @@ def simulate(
         global_batch=global_batch,
         total_steps=total_steps,
         domains=domains,
+        selector=config.selector_name or "",
         rows_by_choice=dict(curriculum.rows_by_choice),
         seen=seen,
         repeats=repeats,

@@ -22,6 +22,7 @@ _DEFAULTS: Json = {
     "learning_rate": 2e-5,
     "lr_scheduler_type": "linear",
     "warmup_steps": 0,
+    "seed": 42,
     "warmup_ratio": 0.0,
 }
 
@@ -62,12 +63,26 @@ def run_size(settings: Mapping[str, Any], n_rows: int) -> RunSize:
     return RunSize(n_rows, batch, total)
 
 
-def settingsetting_number(settings: Mapping[str, Any], name: str) -> float:
+def setting_number(settings: Mapping[str, Any], name: str) -> float:
+    """A number of the YAML, or the trainer's default for it.
+
+    Raises:
+        RecipeError: it is there and no number.
+    """
     value = settings.get(name, _DEFAULTS.get(name, 0))
     try:
         return float(value)
     except (TypeError, ValueError) as error:
         raise RecipeError(f"`{name}` must be a number, got {value!r}. Write a number.") from error
+
+
+def run_seed(settings: Mapping[str, Any]) -> int:
+    """The seed of the trainer's data: `data_seed`, else `seed`, else its default.
+
+    Raises:
+        RecipeError: it is no number.
+    """
+    return int(setting_number(settings, "seed" if settings.get("data_seed") is None else "data_seed"))
 
 
 def learning_rates(settings: Mapping[str, Any], total_steps: int) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Metrics: one float per row, higher = harder. Importing this package registers all of them; none of them loads a model."""
+"""Metrics: one float per row, higher = harder. Importing this package registers all; none of them loads a model."""
 
 from campus_tune.difficulty.base import (
     METRICS,

@@ -23,9 +23,7 @@ from campus_tune.integrations.run import CampusRun
 from campus_tune.recipe import CampusConfig, load_recipe
 
 
-def attach(
-    trainer: Any, config: str | Path | Mapping[str, Any] | CampusConfig, *, probes: Source = None
-) -> Any:
+def attach(trainer: Any, config: str | Path | Mapping[str, Any] | CampusConfig, *, probes: Source = None) -> Any:
     """Put a curriculum on a trainer that is already made: `campus_tune.attach(trainer, "recipes/campus.yaml")`.
 
     Args:
@@ -56,9 +54,9 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
 
     @functools.wraps(log)
     def log_with_curriculum(logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        if "loss" in logs:
-            logs.update(run.pending)
-            run.pending = {}
+        if "loss" in logs and run.journal is not None:
+            logs.update(run.journal.pending)
+            run.journal.pending.clear()
         log(logs, *args, **kwargs)
 
     @functools.wraps(train)
@@ -124,8 +122,8 @@ def _refuse_dataset(dataset: Any) -> None:
         return  # said when the loader is made, with the trainer's own words around it
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise TrainerError(
-            f"`train_dataset` must have a length and rows by position, got {type(dataset).__name__}: a stream cannot be "
-            "sorted. Load it without streaming, or collect it with Dataset.from_list(list(stream))."
+            f"`train_dataset` must have a length and rows by position, got {type(dataset).__name__}: a stream cannot "
+            "be sorted. Load it without streaming, or collect it with Dataset.from_list(list(stream))."
         )
     images = {"image", "images", "pixel_values", "videos"} & set(column_names(dataset))
     if images:

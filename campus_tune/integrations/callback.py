@@ -57,7 +57,9 @@ class CampusCallback(TrainerCallback, ExportableState):
         if self.run is None:
             raise compat.no_trainer()
         saved = state.stateful_callbacks.get(NAME) or {}
-        state.stateful_callbacks[NAME] = saved  # a checkpoint written without us has no such key, and saving asks for it
+        state.stateful_callbacks[NAME] = (
+            saved  # a checkpoint written without us has no such key, and saving asks for it
+        )
         self.run.begin(state, saved.get("attributes", {}).get("curriculum"))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

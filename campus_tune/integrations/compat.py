@@ -69,8 +69,8 @@ def prepare_like_training(trainer: Any, dataset: Any, name: str) -> Any:
 def has_fused_head(trainer: Any) -> bool:
     """Whether the model was given trl's fused LM head: per-token log-probabilities without logits (trl ≥ 1.15)."""
     try:
-        from trl import SFTTrainer
         from trl.trainer import utils
+        from trl.trainer.sft_trainer import SFTTrainer
     except ImportError:
         return False
     return isinstance(trainer, SFTTrainer) and hasattr(utils, "add_fused_lm_head")

@@ -53,7 +53,9 @@ def last_lines(end: Json, where: str) -> list[str]:
             "warning: the budget is too small for this run: the fewest rows that can be measured cost more. "
             f"budget: {cost['all']:.2f} would have paid for them."
         )
-    lines.append(f"order audit: {end['audit']['passed']} of {end['audit']['checked']} checked steps trained the planned rows")
+    lines.append(
+        f"order audit: {end['audit']['passed']} of {end['audit']['checked']} checked steps trained the planned rows"
+    )
     lines.append(f"everything about this run is in {where}")
     return lines
 
@@ -75,4 +77,5 @@ def coverage_line(end: Json) -> str:
     line = f"rows: {end['rows_seen']} of {end['n_rows']} seen ({end['rows_seen'] / end['n_rows']:.0%})"
     if end["coverage"] == "exact":
         return f"{line}, each once per epoch, {end['visits'] / end['n_rows']:.2f} epochs"
-    return f"{line}, {end['rows_repeated']} of {end['visits']} visits were repeats ({end['rows_repeated'] / max(1, end['visits']):.0%})"
+    repeats = end["rows_repeated"]
+    return f"{line}, {repeats} of {end['visits']} visits were repeats ({repeats / max(1, end['visits']):.0%})"

@@ -64,7 +64,7 @@ class CurriculumLoader:
         self._inner = DataLoader(
             _Rows(dataset),
             batch_sampler=self._sampler,
-            collate_fn=_Collate(collator),
+            collate_fn=_Collate(collator),  # type: ignore[arg-type]  # torch's stub knows no __getitems__ protocol
             generator=torch.Generator().manual_seed(0),  # else each iteration would draw from the global one
             persistent_workers=workers["num_workers"] > 0,
             **workers,
@@ -100,7 +100,9 @@ class CurriculumLoader:
                 )
             last = min(end, curriculum.stage.first_step + curriculum.stage.n_steps)
             self._sampler.batches = [
-                batch for step in range(curriculum.step, last) for batch in self.micro_batches(curriculum.step_rows(step))
+                batch
+                for step in range(curriculum.step, last)
+                for batch in self.micro_batches(curriculum.step_rows(step))
             ]
             yield from self._inner
 

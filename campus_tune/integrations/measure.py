@@ -119,7 +119,8 @@ class LossMeter:
         bound = BATCH_TOKENS_CPU if on_cpu else BATCH_TOKENS
         if compat.has_fused_head(self.trainer):
             return bound
-        return max(1, min(bound, LOGIT_BYTES // (4 * self.trainer.model.config.get_text_config().vocab_size)))
+        vocabulary = int(self.trainer.model.config.get_text_config().vocab_size)
+        return max(1, min(bound, LOGIT_BYTES // (4 * vocabulary)))
 
     def _forward(self, model: Any, rows: IntArray) -> Sums:
         """One batch of rows through the model."""
@@ -135,7 +136,7 @@ class LossMeter:
         """A row whose logits would be too large: one forward per block of answer positions."""
         places = (labels[0, 1:] != -100).nonzero()[:, 0]  # (answer tokens,) predicted from these positions
         nll = hits = torch.zeros(1, device=labels.device)
-        for block in places.split(self._token_bound()):
+        for block in torch.split(places, self._token_bound()):
             logits = model(**batch, use_cache=False, logits_to_keep=block).logits[0].float()  # (block, vocabulary)
             wanted = labels[0, block + 1]
             nll = nll + functional.cross_entropy(logits, wanted, reduction="sum")

@@ -17,9 +17,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Peers:
-    """Args:
-    rank: of this process.
-    world: how many there are.
+    """This process among those of its run.
+
+    Args:
+        rank: of this process.
+        world: how many there are.
     """
 
     rank: int = 0

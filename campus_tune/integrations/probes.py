@@ -109,7 +109,8 @@ def _labelled(dataset: Any, column: str) -> Any:
         return dataset
     if column != DOMAIN:
         raise DataError(
-            f"`probes: domain_column` must be a column of the probes ({', '.join(names)}), got {column!r}.{nearest(column, names)}"
+            f"`probes: domain_column` must be a column of the probes ({', '.join(names)}), got {column!r}."
+            f"{nearest(column, names)}"
         )
     return dataset.add_column(DOMAIN, [ALL] * len(dataset))
 

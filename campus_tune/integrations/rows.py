@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def hash_tokens(token_ids: NDArray[Any], lengths: IntArray) -> NDArray[np.uint64
     with np.errstate(over="ignore"):
         keys = hash_rows(token_ids.astype(np.uint64) ^ hash_rows(place, 1), 2)
         sums = np.append(np.uint64(0), np.cumsum(keys, dtype=np.uint64))
-        return sums[starts + lengths] - sums[starts]
+        return np.asarray(sums[starts + lengths] - sums[starts], dtype=np.uint64)
 
 
 def read_rows(dataset: Any) -> TokenRows:
@@ -125,20 +126,19 @@ class _Column(Sequence[Any]):
     """One column, read when it is first asked for."""
 
     def __init__(self, dataset: Any, name: str) -> None:
-        self._dataset, self._name, self._values = dataset, name, None
+        self._dataset, self._name = dataset, name
 
-    def _load(self) -> Sequence[Any]:
-        if self._values is None:
-            self._values = list(self._dataset[self._name]) if hasattr(self._dataset, "column_names") else [
-                row[self._name] for row in self._dataset
-            ]
-        return self._values
+    @cached_property
+    def _values(self) -> list[Any]:
+        if hasattr(self._dataset, "column_names"):
+            return list(self._dataset[self._name])
+        return [self._dataset[row][self._name] for row in range(len(self._dataset))]
 
     def __len__(self) -> int:
         return len(self._dataset)
 
     def __getitem__(self, row: Any) -> Any:
-        return self._load()[row]
+        return self._values[row]
 
 
 def _answer_texts(dataset: Any, tokenizer: Any) -> Iterator[str]:

@@ -76,8 +76,8 @@ class Scores:
                 scores.by_label[label], scores.notes[label] = columns["score"], notes
             if scores.digests().get(label) != expected:
                 raise ResumeError(
-                    f"`{folder / label}.parquet` must hold the scores that the checkpoint was planned with, got others. "
-                    "Put the run's own curriculum/ folder back, or start anew without resuming."
+                    f"`{folder / label}.parquet` must hold the scores that the checkpoint was planned with, got "
+                    "others. Put the run's own curriculum/ folder back, or start anew without resuming."
                 )
         return scores
 
@@ -114,9 +114,7 @@ def compute_scores(
     return scores
 
 
-def _measure_start(
-    texts: RowTexts, meter: LossMeter, budget: Budget, groups: IntArray | None, seed: int
-) -> RowLosses:
+def _measure_start(texts: RowTexts, meter: LossMeter, budget: Budget, groups: IntArray | None, seed: int) -> RowLosses:
     """Losses before training: of all rows if half the budget pays for them, else of a sample stratified by length."""
     tokens = texts.response_tokens + texts.prompt_tokens
     affordable = SCORING_PART * budget.total / max(1.0, float(tokens.mean()))
@@ -134,12 +132,16 @@ def _measure_start(
 
 def _add_loss(scores: Scores, spec: MetricSpec, metric: Loss, texts: RowTexts, groups: IntArray | None) -> None:
     assert scores.start is not None
-    measured = np.flatnonzero(scores.known)
+    measured = np.flatnonzero(scores.start.tokens)
     values = metric.from_losses(scores.start.take(measured))
     notes: Json = {"rows_measured": len(measured)}
     if len(measured) < len(texts):
         finish_scores(values, spec)  # NaN and ties are found before they are spread
-        features = {"response": texts.response_tokens, "prompt": texts.prompt_tokens, **scores.by_label}
+        features = {
+            "response": texts.response_tokens.astype(np.float64),
+            "prompt": texts.prompt_tokens.astype(np.float64),
+            **scores.by_label,
+        }
         values, notes["prediction_correlation"] = spread(measured, values, features, groups)
     scores.by_label[spec.label] = finish_scores(values, spec)
     scores.notes[spec.label] = notes
@@ -157,4 +159,3 @@ def prediction_warnings(scores: Scores, budget: Budget, tokens: IntArray) -> lis
                 f"budget: {share / SCORING_PART:.2f} pays for all of them."
             )
     return warnings
-

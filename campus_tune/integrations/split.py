@@ -7,9 +7,9 @@ instead of 50–60 %. Which rows make up a step never depends on the number of r
 
 from __future__ import annotations
 
-from campus_tune.types import IntArray, RowArray
-
 import numpy as np
+
+from campus_tune.types import IntArray, RowArray
 
 
 def split_step(

@@ -1,0 +1,8 @@
+"""`python -m campus_tune …`, which `accelerate launch -m campus_tune …` uses too."""
+
+import sys
+
+from campus_tune.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

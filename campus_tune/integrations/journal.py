@@ -1,0 +1,91 @@
+"""What a run says while it runs: to the ledger, to the trainer's own log, to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from campus_tune.budget import Budget
+from campus_tune.integrations import console
+from campus_tune.integrations.peers import Peers
+from campus_tune.ledger import Ledger
+from campus_tune.types import Json
+
+
+class Journal:
+    """One event, all its readers.
+
+    Args:
+        folder: the run's `curriculum/` folder.
+        peers: only the leader writes and speaks.
+        budget: whose state is shown with every decision.
+        total_steps: of the run.
+    """
+
+    def __init__(self, folder: Path, peers: Peers, budget: Budget, total_steps: int) -> None:
+        self.folder, self.peers, self.budget, self.total_steps = folder, peers, budget, total_steps
+        self.ledger = Ledger(folder, writes=peers.leads)
+        self.pending: dict[str, float] = {}  # scalars for the trainer's next log line
+        self._probes: Mapping[str, Json] = {}
+
+    def started(self, identity: Json, domains: Mapping[str, int]) -> None:
+        """A new run."""
+        self.ledger.start()
+        self.ledger.add("run", **identity, rows_by_domain=domains)
+
+    def resumed(self, size: int, step: int, stage: int) -> None:
+        """A run goes on from a checkpoint that knew `size` bytes of the ledger."""
+        self.ledger.resume(size)
+        self.ledger.add("resumed", step=step)
+        self._say([f"resumed at step {step} of {self.total_steps}, inside stage {stage}"])
+
+    def warned(self, warnings: list[str]) -> None:
+        """What the person should know before the first step."""
+        self.ledger.add("warnings", warnings=warnings)
+        self._say(f"warning: {warning}" for warning in warnings)
+
+    def scored(self, metric: str, quantiles: list[float], notes: Json) -> None:
+        """The scores of one metric."""
+        self.ledger.add("scores", metric=metric, quantiles=quantiles, **notes)
+
+    def probed(self, step: int, report: Mapping[str, Json]) -> None:
+        """Competence was measured."""
+        self._probes = report
+        self.ledger.add("probes", step=step, domains=report)
+        for domain, values in report.items():
+            self.pending[f"campus/competence/{domain}"] = values["competence"]
+            self.pending[f"campus/probe_loss/{domain}"] = values["loss"]
+
+    def decided(self, record: Json) -> None:
+        """A stage was chosen."""
+        self.ledger.add("decision", **record)
+        share = self.budget.shares()["all"]
+        self.pending |= {
+            "campus/stage": record["stage"],
+            "campus/scope": record["scope"][1],
+            "campus/cost_share": share,
+        }
+        for offer in record.get("offers", []):
+            self.pending[f"campus/chosen/{offer['name']}"] = int(offer["name"] == record["chosen"])
+            if "perplexity" in offer:
+                self.pending[f"campus/perplexity/{offer['name']}"] = offer["perplexity"]
+        self._say([console.decision_line(record, self.total_steps, self._probes, share)])
+
+    def stage_ended(self, summary: Json) -> None:
+        """A stage was trained."""
+        self.ledger.add("stage_end", **summary, cost=self.budget.shares(), seconds=self._seconds())
+
+    def ended(self, summary: Json) -> None:
+        """The run is over."""
+        end: dict[str, Any] = {**summary, "cost": self.budget.shares(), "seconds": self._seconds()}
+        self.ledger.add("end", **end)
+        self._say(console.last_lines(end, str(self.folder)))
+
+    def _seconds(self) -> dict[str, float]:
+        return {"share": self.budget.clock_share(), **self.budget.seconds}
+
+    def _say(self, lines: Iterable[str]) -> None:
+        if self.peers.leads:
+            for line in lines:
+                console.say(line)

@@ -1,0 +1,183 @@
+"""`campus-tune sft`: TRL's own fine-tuning script, with one more block in its YAML.
+
+A TRL YAML is taken as it is: the same fields, the same flags as overrides, the same order of precedence. What is
+added is the `campus:` block, `--campus.<setting> <value>` to override one of its settings, local JSON-lines files as
+`dataset_name`, and strictness: a key that nobody knows stops here, with the nearest known one, and not after three
+days of training. `accelerate launch -m campus_tune sft --config …` runs the same on many processes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from campus_tune.errors import DataError, RecipeError
+from campus_tune.files import read_jsonl
+from campus_tune.recipe import CampusConfig
+from campus_tune.registry import nearest
+from campus_tune.strict_yaml import read_yaml
+from campus_tune.types import Json
+
+BLOCK = "campus"
+JSON_LINES = (".jsonl", ".jsonl.gz", ".json")
+TRAIN, TEST = "train", "test"
+LAUNCH = ("num_processes", "num_machines", "mixed_precision", "accelerate_config", "main_process_port", "multi_gpu")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Fine-tune under the recipe that `argv` names.
+
+    Args:
+        argv: `--config recipe.yaml` and overrides.
+
+    Raises:
+        RecipeError: problems in the YAML or the flags, all at once, before data or a model are loaded.
+    """
+    settings, block, flags = read_arguments(list(argv))
+    script, training, model, mixture = parse_trl(settings, flags)
+    config = None if block is None else CampusConfig.from_mapping(block)
+    if not model.model_name_or_path:
+        raise RecipeError("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
+    train(script, training, model, mixture, config)
+
+
+def train(script: Any, training: Any, model: Any, mixture: Any, config: CampusConfig | None) -> Any:
+    """One run, from TRL's four argument objects and the curriculum's settings; gives back the trainer.
+
+    Args:
+        script: `trl.ScriptArguments`.
+        training: `trl.SFTConfig`.
+        model: `trl.ModelConfig`.
+        mixture: `trl.DatasetMixtureConfig`.
+        config: None trains without a curriculum, as TRL would.
+    """
+    from transformers import set_seed
+    from trl import SFTTrainer, get_peft_config, get_quantization_config
+
+    from campus_tune.integrations.callback import CampusCallback
+
+    set_seed(training.seed)  # an adapter's first weights are drawn before the trainer seeds anything
+    loading = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+        "trust_remote_code": getattr(training, "trust_remote_code", getattr(model, "trust_remote_code", False)),
+    }
+    training.model_init_kwargs = {**loading, **(training.model_init_kwargs or {})}
+    dataset = load_rows(script, mixture)
+    quantization = get_quantization_config(model)
+    trainer = SFTTrainer(
+        model=model.model_name_or_path,
+        args=training,
+        train_dataset=_split(dataset, script.dataset_train_split),
+        eval_dataset=_split(dataset, script.dataset_test_split) if training.eval_strategy != "no" else None,
+        peft_config=get_peft_config(model),
+        callbacks=[] if config is None else [CampusCallback(config)],
+        **({} if quantization is None else {"quantization_config": quantization}),
+    )
+    trainer.train(resume_from_checkpoint=_resume(training.resume_from_checkpoint))
+    trainer.save_model(training.output_dir)
+    trainer.accelerator.print(f"model saved to {training.output_dir}")
+    if training.push_to_hub:
+        trainer.push_to_hub(dataset_name=script.dataset_name)
+    if hasattr(trainer, "end"):
+        trainer.end()
+    return trainer
+
+
+def read_arguments(argv: list[str]) -> tuple[Json, Json | None, list[str]]:
+    """(TRL's settings from the YAML, the `campus:` block or None, TRL's flags).
+
+    Raises:
+        RecipeError: no such file, no YAML, a flag without a value.
+    """
+    settings: Json = {}
+    flags: list[str] = []
+    overrides: Json = {}
+    words = iter([part for word in argv for part in (word.split("=", 1) if word.startswith("--") else [word])])
+    for word in words:
+        if word == "--config":
+            settings = read_yaml(_value_of(word, words))
+        elif word.startswith(f"--{BLOCK}."):
+            overrides[word.removeprefix(f"--{BLOCK}.")] = yaml.safe_load(_value_of(word, words))
+        else:
+            flags.append(word)
+    block = settings.pop(BLOCK, None)
+    if isinstance(block, dict) or (block is None and overrides):
+        block = {**(block or {}), **overrides}
+    return settings, block, flags
+
+
+def _value_of(word: str, words: Any) -> str:
+    value = next(words, None)
+    if value is None:
+        raise RecipeError(f"`{word}` must be followed by a value, got nothing. Write {word} VALUE.")
+    return str(value)
+
+
+def parse_trl(settings: Json, flags: list[str]) -> tuple[Any, ...]:
+    """TRL's four argument objects.
+
+    Raises:
+        RecipeError: keys that TRL does not know, each with the nearest one.
+    """
+    from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, TrlParser
+
+    parser = TrlParser((ScriptArguments, SFTConfig, ModelConfig, DatasetMixtureConfig), prog="campus-tune sft")
+    known = [action.dest for action in parser._actions]
+    problems = [_unknown(key, known) for key in settings if key not in known and key != "env"]
+    if problems:
+        raise RecipeError(problems)
+    for name, value in (settings.pop("env", None) or {}).items():
+        os.environ[name] = str(value)
+    parser.set_defaults_with_config(**settings)
+    parsed: tuple[Any, ...] = parser.parse_args_into_dataclasses(args=flags)
+    return parsed
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    if key in LAUNCH:
+        return (
+            f"`{key}` must be given to accelerate, got it in the recipe. Write `accelerate launch --{key} … -m "
+            "campus_tune sft --config …`."
+        )
+    return f"`{key}` must be a field of TRL's sft YAML or `{BLOCK}`, got an unknown key.{nearest(key, [*known, BLOCK])}"
+
+
+def load_rows(script: Any, mixture: Any) -> Any:
+    """The splits that the YAML names: a local JSON-lines file, a hub id or folder, or TRL's `datasets:` mixture.
+
+    Raises:
+        DataError: a local file that cannot be read (file and line named), or nothing is named.
+    """
+    import datasets
+    from trl import get_dataset
+
+    if mixture.datasets:
+        return get_dataset(mixture)
+    name = script.dataset_name
+    if not name:
+        raise DataError("`dataset_name` must be a file, a folder or a hub id, got nothing. Add it to the YAML.")
+    if str(name).endswith(JSON_LINES):
+        return datasets.DatasetDict({TRAIN: datasets.Dataset.from_list(read_jsonl(Path(name)))})
+    return datasets.load_dataset(name, name=script.dataset_config, streaming=script.dataset_streaming)
+
+
+def _split(dataset: Any, name: str) -> Any:
+    if name not in dataset:
+        raise DataError(
+            f"`dataset_{TRAIN if name == TRAIN else TEST}_split` must be one of {', '.join(dataset)}, got {name!r}. "
+            'Name a split that is there, or set eval_strategy: "no".'
+        )
+    return dataset[name]
+
+
+def _resume(value: Any) -> str | bool | None:
+    """`resume_from_checkpoint` of a YAML or a flag: a path, or true and false however they are written."""
+    if isinstance(value, str) and value.lower() in ("true", "yes", "1", "false", "no", "0", ""):
+        return value.lower() in ("true", "yes", "1")
+    return value  # type: ignore[no-any-return]  # None, a bool or a path

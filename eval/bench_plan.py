@@ -1,0 +1,114 @@
+"""How long planning takes, and how its cost grows: four orders over N rows, and one epoch planned from them.
+
+Each size runs in a fresh process, so that its peak memory is its own. Orders are built two at a time, one per core;
+from 50 M rows on they lie in files and are memory-mapped, as they are too large to keep four of them around.
+
+    python eval/bench_plan.py                        # 1 M and 10 M rows
+    python eval/bench_plan.py 1e6 1e7 1e8 --domains 4 --window slice
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from campus_tune.orders import order_rows
+from campus_tune.recipe import CampusConfig
+from campus_tune.simulate import simulate
+from campus_tune.types import FloatArray, IntArray, RowArray
+
+METRICS = ("length", "mtld", "compression", "loss")
+MAPPED = 50_000_000  # rows from which orders go to disk
+THREADS = 2
+
+
+def main() -> None:
+    """Measure the sizes asked for and print a markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", type=float, default=[1e6, 1e7], help="sizes to measure")
+    parser.add_argument("--domains", type=int, default=1, help="more than 1 ranks inside domains")
+    parser.add_argument("--window", default="prefix", choices=["prefix", "slice"])
+    parser.add_argument("--selector", default="round_robin")
+    parser.add_argument("--mix", type=float, default=0.0)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(measure(int(options.rows[0]), options)))
+        return
+    print("| rows | four orders, s | one epoch, s | together, s | peak memory, GB | s per M rows | growth |")
+    print("|---|---|---|---|---|---|---|")
+    before = None
+    for n in options.rows:
+        same = [f"--{name}={getattr(options, name)}" for name in ("domains", "window", "selector", "mix", "batch")]
+        command = [sys.executable, __file__, str(n), "--child", *same]
+        found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+        total = found["orders"] + found["plan"]
+        growth = "" if before is None else f"rows × {n / before[0]:g}: time × {total / before[1]:.1f}"
+        cells = [found["orders"], found["plan"], total, found["peak"], total / n * 1e6]
+        print(f"| {n:,.0f} | {' | '.join(f'{cell:.2f}' for cell in cells)} | {growth} |", flush=True)
+        before = (n, total)
+
+
+def measure(n_rows: int, options: argparse.Namespace) -> dict[str, float]:
+    """Seconds and peak memory of one size, scores' own memory and making not counted as time."""
+    rng = np.random.default_rng(0)
+    groups = rng.integers(options.domains, size=n_rows) if options.domains > 1 else None
+    with tempfile.TemporaryDirectory() as folder:
+        seconds, orders = build_orders(n_rows, groups, Path(folder))
+        config = CampusConfig(
+            metrics=METRICS, selector=options.selector, window=options.window, mix=options.mix, seed=0
+        )
+        start = time.perf_counter()
+        run = simulate(config, n_rows=n_rows, global_batch=options.batch, orders=orders, groups=groups)
+        plan = time.perf_counter() - start
+    assert run.seen == n_rows, f"the plan trains {run.seen} of {n_rows} rows"
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return {"orders": seconds, "plan": plan, "peak": peak}
+
+
+def build_orders(n_rows: int, groups: IntArray | None, folder: Path) -> tuple[float, dict[str, RowArray]]:
+    """(seconds, orders of made-up scores). Length has many ties, the others few."""
+    seconds, orders = 0.0, {}
+    for pair in pairs(METRICS):
+        scores = {name: made_up(name, n_rows) for name in pair}
+        start = time.perf_counter()
+        with ThreadPoolExecutor(THREADS) as pool:
+            built = pool.map(lambda values: order_rows(values, seed=0, groups=groups), scores.values())
+            for name, order in zip(scores, built, strict=True):
+                orders[name] = order if n_rows < MAPPED else on_disk(order, folder / f"{name}.npy")
+        seconds += time.perf_counter() - start
+    return seconds, orders
+
+
+def pairs(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """As many names at a time as there are threads."""
+    for i in range(0, len(names), THREADS):
+        yield names[i : i + THREADS]
+
+
+def made_up(name: str, n_rows: int) -> FloatArray:
+    """Scores as a metric of this name gives them."""
+    rng = np.random.default_rng([METRICS.index(name)])
+    return rng.integers(1, 2000, n_rows).astype(np.float64) if name == "length" else rng.standard_normal(n_rows)
+
+
+def on_disk(order: RowArray, path: Path) -> RowArray:
+    """The same order, memory-mapped."""
+    np.save(path, order)
+    mapped: RowArray = np.load(path, mmap_mode="r")
+    return mapped
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Fixtures of all tests with real trainers. The plain functions are in `tests.integration.tiny_run`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.integration import tiny_run
+
+# what the libraries warn each other of: nothing that we or a user could do about it
+THEIRS = [
+    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning",  # peft asks transformers
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            for line in THEIRS:
+                item.add_marker(pytest.mark.filterwarnings(line))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def tiny_trainer(tmp_path: Path) -> Callable[..., Any]:
+    """`tiny_run.tiny_trainer` with `tmp_path / "run"` as output_dir unless another is given first."""
+
+    @functools.wraps(tiny_run.tiny_trainer)
+    def make(out: Path | None = None, **settings: Any) -> Any:
+        return tiny_run.tiny_trainer(tmp_path / "run" if out is None else out, **settings)
+
+    return make
