@@ -43,11 +43,12 @@ def check(path: str | Path) -> list[Finding]:
         settings = read_yaml(path)
     except RecipeError as error:
         return _errors(error)
+    findings = [*_unknown_keys(settings), *_trainer_findings(settings)]
     try:
         config = load_recipe(path)
     except RecipeError as error:
-        return [*_errors(error), *_trainer_findings(settings)]
-    findings = [*problems_in_method(config), *_trainer_findings(settings)]
+        return [*_errors(error), *findings]
+    findings += problems_in_method(config)
     try:
         findings += _data_findings(settings, config)
     except CampusError as error:
@@ -76,6 +77,21 @@ def _errors(error: CampusError) -> list[Finding]:
 
 
 # -- the trainer's settings ----------------------------------------------------------------------------------------
+
+
+def _unknown_keys(settings: Mapping[str, Any]) -> list[Finding]:
+    """Keys and values beside the block that TRL would refuse. TRL ignores unknown keys; `campus-tune sft` does not."""
+    if "campus" not in settings:
+        return []  # the bare block
+    from campus_tune.sft import parse_trl
+
+    try:
+        parse_trl({key: value for key, value in settings.items() if key not in ("campus", "env")}, [])
+    except RecipeError as error:
+        return _errors(error)
+    except (ValueError, TypeError) as error:
+        return [Finding("error", f"The trainer's settings cannot be used: {error}")]
+    return []
 
 
 def _trainer_findings(settings: Mapping[str, Any]) -> Iterator[Finding]:

@@ -90,7 +90,8 @@ def _dispatch(argv: list[str]) -> int:
             print(_SFT)
         from campus_tune.sft import main as sft
 
-        return int(sft(argv[1:]) or 0)
+        sft(argv[1:])
+        return 0
     options = parser.parse_args(argv)
     command: Command = options.command
     return command(options)
@@ -181,11 +182,9 @@ def _simulate(options: argparse.Namespace) -> int:
     training = read_yaml(options.config) if options.config else {}
     if "campus" not in training:  # no trainer is named: one pass of small batches
         training = {"per_device_train_batch_size": 16, "num_train_epochs": 1.0, "seed": 0}
-    if options.batch:
-        training |= {"per_device_train_batch_size": options.batch, "gradient_accumulation_steps": 1, "num_processes": 1}
     if options.epochs:
         training |= {"num_train_epochs": options.epochs, "max_steps": -1}
-    size = run_size(training, options.rows)
+    size = run_size(training, options.rows, global_batch=options.batch)
     config = CampusConfig.from_mapping({**block, **given})
     seed = run_seed(training) if config.seed is None else config.seed
     config = replace(config, seed=seed)

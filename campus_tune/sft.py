@@ -28,8 +28,8 @@ TRAIN, TEST = "train", "test"
 LAUNCH = ("num_processes", "num_machines", "mixed_precision", "accelerate_config", "main_process_port", "multi_gpu")
 
 
-def main(argv: Sequence[str]) -> None:
-    """Fine-tune under the recipe that `argv` names.
+def main(argv: Sequence[str]) -> int:
+    """Fine-tune under the recipe that `argv` names; gives back the exit code 0.
 
     Args:
         argv: `--config recipe.yaml` and overrides.
@@ -38,11 +38,14 @@ def main(argv: Sequence[str]) -> None:
         RecipeError: problems in the YAML or the flags, all at once, before data or a model are loaded.
     """
     settings, block, flags = read_arguments(list(argv))
-    script, training, model, mixture = parse_trl(settings, flags)
-    config = None if block is None else CampusConfig.from_mapping(block)
+    config, problems = _read_block(block)
+    (script, training, model, mixture), more = parse_trl(settings, flags)
     if not model.model_name_or_path:
-        raise RecipeError("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
+        more.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
+    if problems + more:
+        raise RecipeError(problems + more)
     train(script, training, model, mixture, config)
+    return 0
 
 
 def train(script: Any, training: Any, model: Any, mixture: Any, config: CampusConfig | None) -> Any:
@@ -119,24 +122,29 @@ def _value_of(word: str, words: Any) -> str:
     return str(value)
 
 
-def parse_trl(settings: Json, flags: list[str]) -> tuple[Any, ...]:
-    """TRL's four argument objects.
+def _read_block(block: Json | None) -> tuple[CampusConfig | None, list[str]]:
+    """The curriculum's settings, or what is wrong with them."""
+    if block is None:
+        return None, []
+    try:
+        return CampusConfig.from_mapping(block), []
+    except RecipeError as error:
+        return None, error.problems
 
-    Raises:
-        RecipeError: keys that TRL does not know, each with the nearest one.
-    """
+
+def parse_trl(settings: Json, flags: list[str]) -> tuple[tuple[Any, ...], list[str]]:
+    """TRL's four argument objects, and the keys and flags that TRL does not know, each with the nearest one."""
     from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
     parser = TrlParser((ScriptArguments, SFTConfig, ModelConfig, DatasetMixtureConfig), prog="campus-tune sft")
     known = [action.dest for action in parser._actions]
     problems = [_unknown(key, known) for key in settings if key not in known and key != "env"]
-    if problems:
-        raise RecipeError(problems)
     for name, value in (settings.pop("env", None) or {}).items():
         os.environ[name] = str(value)
     parser.set_defaults_with_config(**settings)
-    parsed: tuple[Any, ...] = parser.parse_args_into_dataclasses(args=flags)
-    return parsed
+    *parsed, remaining = parser.parse_args_into_dataclasses(args=flags, return_remaining_strings=True)
+    problems += [_unknown(word.removeprefix("--"), known) for word in remaining if word.startswith("--")]
+    return tuple(parsed), problems
 
 
 def _unknown(key: str, known: list[str]) -> str:

@@ -42,19 +42,20 @@ class RunSize:
     total_steps: int
 
 
-def run_size(settings: Mapping[str, Any], n_rows: int) -> RunSize:
+def run_size(settings: Mapping[str, Any], n_rows: int, *, global_batch: int | None = None) -> RunSize:
     """Batch and steps of a run over `n_rows` rows.
 
     Args:
         settings: the training YAML.
         n_rows: of the training set.
+        global_batch: rows per optimizer step; None takes the YAML's, times the processes of this launch.
 
     Raises:
         RecipeError: a trainer setting is not a number.
     """
-    world = int(setting_number(settings, "num_processes") or os.environ.get("WORLD_SIZE", "1"))
+    accumulation = int(setting_number(settings, "gradient_accumulation_steps"))
     micro = int(setting_number(settings, "per_device_train_batch_size"))
-    batch = micro * int(setting_number(settings, "gradient_accumulation_steps")) * world
+    batch = global_batch or micro * accumulation * int(os.environ.get("WORLD_SIZE", "1"))
     max_steps = int(setting_number(settings, "max_steps"))
     per_epoch = math.ceil(n_rows / batch) if batch > 0 else 0
     total = max_steps if max_steps > 0 else math.ceil(setting_number(settings, "num_train_epochs") * per_epoch)

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "campus_tune",
+    max_examples=60,
     deadline=None,  # a busy machine is not a bug
     derandomize="CI" in os.environ,  # what CI checks today it checks tomorrow; at home every run looks further
     suppress_health_check=[HealthCheck.too_slow],

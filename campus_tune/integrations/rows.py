@@ -27,14 +27,16 @@ class TokenRows:
     """What the curriculum needs to know of every prepared row.
 
     Args:
-        tokens: all tokens of each row, shape (N,).
+        tokens: all tokens of each row, padding that is stored with it included, shape (N,).
         answer_tokens: tokens that carry loss, shape (N,).
-        content: a 64-bit hash of each row's token ids, shape (N,); equal rows have equal hashes.
+        content: a 64-bit hash of each row's token ids without padding, shape (N,); equal rows have equal hashes.
+        padding: of them, tokens that `attention_mask` leaves out, shape (N,).
     """
 
     tokens: IntArray
     answer_tokens: IntArray
     content: NDArray[np.uint64]
+    padding: IntArray
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -67,7 +69,7 @@ def hash_tokens(token_ids: NDArray[Any], lengths: IntArray) -> NDArray[np.uint64
 
 
 def read_rows(dataset: Any) -> TokenRows:
-    """Token counts and content hashes of every row of a prepared dataset.
+    """Token counts and content hashes of every row of a prepared dataset, read as the collator will see it.
 
     Raises:
         DataError: no `input_ids` column, or rows without a token that carries loss (named by position).
@@ -79,16 +81,10 @@ def read_rows(dataset: Any) -> TokenRows:
             "Tokenise it before a plain Trainer, drop skip_prepare_dataset for SFTTrainer; image datasets are not "
             "supported."
         )
-    tokens, answers, content = [], [], []
-    for chunk in _chunks(dataset, [name for name in ("input_ids", "labels", *MASKS) if name in names]):
-        lengths = np.array([len(ids) for ids in chunk["input_ids"]], dtype=np.int64)
-        flat = np.concatenate([np.asarray(ids, dtype=np.int64) for ids in chunk["input_ids"]])
-        tokens.append(lengths)
-        content.append(hash_tokens(flat, lengths))
-        answers.append(np.array([int(is_answer.sum()) for is_answer in _answer_masks(chunk)], dtype=np.int64))
-    if not tokens:
+    parts = [_token_rows(chunk) for chunk in _chunks(dataset, [name for name in TOKEN_COLUMNS if name in names])]
+    if not parts:
         raise DataError("`train_dataset` must have at least one row, got none. Check the path, the split and filters.")
-    rows = TokenRows(np.concatenate(tokens), np.concatenate(answers), np.concatenate(content))
+    rows = TokenRows(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
     silent = np.flatnonzero(rows.answer_tokens == 0)
     if len(silent):
         raise DataError(
@@ -99,12 +95,23 @@ def read_rows(dataset: Any) -> TokenRows:
     return rows
 
 
+def _token_rows(chunk: dict[str, Sequence[Any]]) -> TokenRows:
+    """Those of one chunk."""
+    ids = [np.asarray(row, dtype=np.int64) for row in chunk["input_ids"]]
+    tokens = np.array([len(row) for row in ids], dtype=np.int64)
+    answers = np.array([int(mask.sum()) for mask in _answer_masks(chunk)], dtype=np.int64)
+    if PADDING in chunk:
+        ids = [row[np.asarray(mask, dtype=np.bool_)] for row, mask in zip(ids, chunk[PADDING], strict=True)]
+    real = np.array([len(row) for row in ids], dtype=np.int64)
+    return TokenRows(tokens, answers, hash_tokens(np.concatenate(ids), real), tokens - real)
+
+
 def read_texts(dataset: Any, rows: TokenRows, tokenizer: Any) -> RowTexts:
     """The rows as CPU metrics see them. Answers are decoded from the tokens that carry loss."""
     return RowTexts(
         response_text=_Answers(dataset, tokenizer),
         response_tokens=rows.answer_tokens,
-        prompt_tokens=rows.tokens - rows.answer_tokens,
+        prompt_tokens=rows.tokens - rows.padding - rows.answer_tokens,
         columns={name: _Column(dataset, name) for name in column_names(dataset) if name not in ("input_ids", "labels")},
     )
 

@@ -46,6 +46,7 @@ from campus_tune.types import IntArray, Json
 
 FOLDER = "curriculum"  # in the trainer's output_dir
 STATE_VERSION = 1
+FEWEST_PROBINGS = 4  # measurements of the probes that a run makes whatever its budget, besides the last one
 
 
 class CampusRun:
@@ -112,6 +113,7 @@ class CampusRun:
         self.config = self._resolve()
         self.groups, self.group_names = self._read_groups()
         self.budget = self._make_budget()
+        self.probe_every = 1  # stages between two measurements of the probes
         self.competence, self.probe_meter, self.probes_fingerprint = self._make_probes()
         self.identity = Identity.of(self)
         self.journal = Journal(self.folder, self.peers, self.budget, self.total_steps)
@@ -166,9 +168,11 @@ class CampusRun:
             return Competence({}), None, None
         probes = load_probes(self.probe_source, self.config.probes, self.trainer)
         refuse_overlap(probes, self.rows)
-        allowance = self.budget.per_probe(self._stages_between(0, self.total_steps) + 1)
+        n_stages = self._stages_between(0, self.total_steps)
+        allowance = self.budget.per_probe(n_stages + 1)
         chosen = probes.subset(allowance, seed=self.config.seed or 0)
         meter = ProbeMeter(self.trainer, probes, chosen, self.peers)
+        self.probe_every = max(1, min(math.ceil(meter.tokens / allowance), n_stages // FEWEST_PROBINGS))
         return Competence(self._domain_shares(list(chosen))), meter, probes.rows.fingerprint()
 
     def _domain_shares(self, domains: list[str]) -> dict[str, float]:
@@ -285,12 +289,13 @@ class CampusRun:
     def _decide(self) -> None:
         """Measure the probes and the offers, choose the next stage, write it down."""
         assert self.journal is not None
-        self._measure_probes()
+        if self.curriculum.n_stages % self.probe_every == 0:
+            self._measure_probes()
         step = self.curriculum.step
         allowance = self.budget.per_decision(
             self._stages_between(step, self.curriculum.handover_step),
             self.probe_meter.tokens if self.probe_meter else 0,
-            self._stages_between(step, self.total_steps),
+            self._stages_between(step, self.total_steps) // self.probe_every,
         )
         loss = self.competence.overall_loss() if self.probe_meter else None
         self.journal.decided(self.decider.decide(self.curriculum, probe_loss=loss, allowance=allowance).record)

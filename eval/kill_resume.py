@@ -1,0 +1,513 @@
+"""Whether a stopped run goes on as if it had never stopped: train once in peace, then again under SIGKILL, and compare.
+
+Each setting is trained once undisturbed. Then the same run is started in another folder, killed, resumed with
+`resume_from_checkpoint=True`, killed again, … until it has had its kills, and is left to end. Kills come at a random
+moment of the process's life, after a random optimizer step, and in the middle of a save (a checkpoint folder is there
+and its trainer_state.json is not). Both runs must then agree in every decision and measurement of the ledger, in
+every row's training loss, in the trainer's log of each step (loss, grad_norm, learning_rate, epoch, …; without trl's
+`num_tokens`, which trl counts anew after a resume), and bit for bit in weights and optimizer state.
+
+    python eval/kill_resume.py                                  # 8 settings of a tiny random model, 25 kills, minutes
+    python eval/kill_resume.py --kills 4 --only w0-a1-exact     # one setting
+    python eval/kill_resume.py --model PATH --data train.jsonl --probes probes.jsonl --rows 400 --steps 40 --batch 8
+
+With --model the processes are started afresh (no fork), with a LoRA on your model, and killed twice: between two
+checkpoints in the middle of a stage, and while saving. The table goes to stdout; the exit status is 1 on any
+difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+
+STATE = "trainer_state.json"
+BEATS = "beats.txt"  # one line per finished optimizer step, over all lives of a run
+CLOCKS = {"num_tokens", "total_flos", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
+PATIENCE = 3600.0  # seconds after which a life counts as hung
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One run.
+
+    Args:
+        name: in the table.
+        workers: of the data loader.
+        batch: rows per micro batch.
+        accumulation: micro batches per optimizer step.
+        rows: training rows.
+        steps: optimizer steps; −1 for two epochs.
+        save_steps: between checkpoints.
+        campus: the recipe.
+        model: folder of a model; None for a random one of 35 000 weights.
+        data: JSON lines to train on; None for the demo tasks.
+        probes: JSON lines of held-out rows; None for demo tasks, if there is no `data`.
+    """
+
+    name: str
+    workers: int = 0
+    batch: int = 8
+    accumulation: int = 1
+    rows: int = 96
+    steps: int = -1
+    save_steps: int = 4
+    campus: dict[str, Any] = field(default_factory=dict)
+    model: str | None = None
+    data: str | None = None
+    probes: str | None = None
+
+
+def settings() -> list[Setting]:
+    """Workers × accumulation × coverage, with the window changing such that each pair of values occurs together."""
+    found = []
+    for workers, accumulation, coverage in product((0, 2), (1, 4), ("exact", "revisit")):
+        odd = (workers > 0) ^ (accumulation > 1) ^ (coverage == "revisit")
+        window, selector = ("slice", "lowest_perplexity") if odd else ("prefix", "matched")
+        campus = {"metrics": ["length", "mtld", "loss"], "stages": 4, "handover": 0.9, "mix": 0.2, "budget": 0.5}
+        campus |= {"coverage": coverage, "window": window, "selector": selector}
+        name = f"w{workers}-a{accumulation}-{coverage}-{window}"
+        found.append(Setting(name, workers, 8 // accumulation, accumulation, campus=campus))
+    return found
+
+
+# -- one life of a run, in its own process -------------------------------------------------------------------------
+
+
+def train(setting: Setting, out: Path) -> None:
+    """Start the run, or go on from its last complete checkpoint."""
+    import torch
+    from peft import LoraConfig
+    from transformers import TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    from campus_tune import CampusCallback
+
+    torch.set_num_threads(1)
+
+    class Beat(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            del args, control, kwargs
+            with (out / BEATS).open("a") as file:
+                file.write(f"{state.global_step}\n")
+
+    on_gpu = setting.model is not None and torch.cuda.is_available()
+    arguments = SFTConfig(
+        str(out),
+        per_device_train_batch_size=setting.batch,
+        gradient_accumulation_steps=setting.accumulation,
+        max_steps=setting.steps,
+        num_train_epochs=2,
+        learning_rate=1e-3,
+        logging_steps=1,
+        save_steps=setting.save_steps,
+        dataloader_num_workers=setting.workers,
+        report_to="none",
+        use_cpu=not on_gpu,
+        bf16=False,
+        full_determinism=on_gpu,
+        disable_tqdm=True,
+        max_length=512,
+    )
+    torch.manual_seed(0)  # the weights of the adapter
+    model, tokenizer, rows, probes = ingredients(setting)
+    trainer = SFTTrainer(
+        model,
+        args=arguments,
+        train_dataset=rows,
+        processing_class=tokenizer,
+        peft_config=LoraConfig(r=8, lora_dropout=0.1, target_modules="all-linear"),
+        callbacks=[CampusCallback(setting.campus, probes=probes), Beat()],
+    )
+    trainer.train(resume_from_checkpoint=True)
+
+
+def ingredients(setting: Setting) -> tuple[Any, Any, Any, Any]:
+    """Model, tokenizer, training rows and probes (or None) of a setting."""
+    from datasets import Dataset
+
+    from campus_tune.demo.tasks import generate
+    from campus_tune.demo.tiny import tiny_model, tiny_tokenizer
+    from campus_tune.files import read_jsonl
+
+    if setting.data is None:
+        cells = -(-setting.rows // 25)
+        rows, probes = generate(cells, seed=1), generate(1, seed=77)
+        random.Random(0).shuffle(rows)
+    else:
+        rows, probes = read_jsonl(setting.data), read_jsonl(setting.probes) if setting.probes else []
+    if setting.model is None:
+        model, tokenizer = tiny_model(), tiny_tokenizer()
+    else:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        model = AutoModelForCausalLM.from_pretrained(setting.model, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(setting.model)
+    held_out = Dataset.from_list(probes) if probes else None
+    return model, tokenizer, Dataset.from_list(rows[: setting.rows]), held_out
+
+
+class Life:
+    """A process that trains: forked from this one, where everything is imported already, or started afresh."""
+
+    def __init__(self, setting: Setting, out: Path) -> None:
+        self.log = out / "log.txt"
+        out.mkdir(parents=True, exist_ok=True)
+        self.pid = self._fork(setting, out) if setting.model is None else self._start(setting, out)
+        self.status: int | None = None
+
+    def _fork(self, setting: Setting, out: Path) -> int:
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid:
+            return pid
+        status = 1
+        try:
+            descriptor = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            os.dup2(descriptor, 1)
+            os.dup2(descriptor, 2)
+            train(setting, out)
+            status = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+
+    def _start(self, setting: Setting, out: Path) -> int:
+        command = [sys.executable, __file__, "--life", json.dumps([asdict(setting), str(out)])]
+        with self.log.open("a") as log:
+            return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT).pid
+
+    def over(self) -> bool:
+        """Whether the process has ended by itself."""
+        if self.status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.status = os.waitstatus_to_exitcode(status) if pid else None
+        return self.status is not None
+
+    def kill(self) -> bool:
+        """SIGKILL; False if the process ended before."""
+        if self.over():
+            return False
+        os.kill(self.pid, signal.SIGKILL)
+        self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.status == -signal.SIGKILL
+
+
+# -- when to kill ------------------------------------------------------------------------------------------------
+
+
+def beats(out: Path) -> list[int]:
+    """The optimizer steps finished so far, over all lives, in sequence."""
+    try:
+        return [int(line) for line in (out / BEATS).read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def half_saved(out: Path) -> set[str]:
+    """Checkpoint folders without a whole trainer state."""
+    return {folder.name for folder in out.glob("checkpoint-*") if not is_whole(folder / STATE)}
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a JSON file is there to its end."""
+    try:
+        json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+Moment = Callable[[], bool]
+
+
+def moments(out: Path, chance: random.Random, seconds: float, total_steps: int) -> Iterator[tuple[str, Moment]]:
+    """What to wait for, one after the other: a time, a step, a save."""
+    while True:
+        until = time.monotonic() + chance.uniform(0.0, seconds)
+        yield "time", lambda until=until: time.monotonic() >= until  # type: ignore[misc]  # bound now
+        yield "save", save_begins(out, chance)
+        at = len(beats(out)) + chance.randint(1, max(1, total_steps // 2))
+        yield "step", lambda at=at: len(beats(out)) >= at  # type: ignore[misc]  # bound now
+
+
+def save_begins(out: Path, chance: random.Random) -> Moment:
+    """True shortly after a further checkpoint folder has appeared and while it has no trainer state."""
+    there, delay = {path.name for path in out.glob("checkpoint-*")}, chance.uniform(0.0, 0.02)
+
+    def now() -> bool:
+        new = [path for path in out.glob("checkpoint-*") if path.name not in there or not (path / STATE).exists()]
+        fresh = [path for path in new if beats(out)[-1:] == [int(path.name.partition("-")[2])]]
+        if fresh and not (fresh[0] / STATE).exists():
+            time.sleep(delay)
+            return True
+        there.update(path.name for path in new)
+        return False
+
+    return now
+
+
+def between_saves(out: Path, save_steps: int) -> Moment:
+    """True half-way between the first two checkpoints and inside a stage."""
+    from campus_tune.ledger import read_ledger
+
+    def now() -> bool:
+        done = beats(out)
+        if not done or done[-1] <= save_steps or done[-1] % save_steps == 0:
+            return False
+        stages = [event for event in read_ledger(out / "curriculum" / "ledger.jsonl") if event["event"] == "decision"]
+        return stages[-1]["step"] < done[-1] < stages[-1]["step"] + stages[-1]["steps"]
+
+    return now
+
+
+# -- one setting: in peace, under kills, compared ----------------------------------------------------------------
+
+
+@dataclass
+class Outcome:
+    """One line of the table.
+
+    Args:
+        setting: which.
+        steps: optimizer steps of the run.
+        kills: that hit a living process.
+        in_saves: kills after which a checkpoint was half written.
+        redone: steps trained more than once.
+        differences: what → the first difference; empty if there is none.
+    """
+
+    setting: Setting
+    steps: int = 0
+    kills: int = 0
+    in_saves: int = 0
+    redone: int = 0
+    differences: dict[str, str] = field(default_factory=dict)
+
+    def cells(self) -> list[str]:
+        """The line's cells."""
+        equal = ["**no**" if what in self.differences else "yes" for what in ("ledger", "losses", "weights")]
+        return [self.setting.name, *map(str, (self.steps, self.kills, self.in_saves, self.redone)), *equal]
+
+
+def examine(setting: Setting, kills: int, folder: Path, chance: random.Random) -> Outcome:
+    """Train a setting twice and compare."""
+    calm, hunted = folder / setting.name / "calm", folder / setting.name / "hunted"
+    began = time.monotonic()
+    live_on(setting, calm)
+    seconds = time.monotonic() - began
+    outcome = Outcome(setting, steps=len(beats(calm)))
+    if setting.model is None:
+        waits = moments(hunted, chance, seconds, outcome.steps)
+    else:
+        waits = iter([("stage", between_saves(hunted, setting.save_steps)), ("save", save_begins(hunted, chance))])
+    while outcome.kills < kills:
+        kind, now = next(waits)
+        if not hunt(Life(setting, hunted), now):
+            break  # the run ended first
+        done = beats(hunted)
+        mid_save = bool({f"checkpoint-{step}" for step in done[-1:]} & half_saved(hunted))
+        outcome.kills += 1
+        outcome.in_saves += mid_save
+        print(f"  {setting.name}: killed ({kind}) after step {done[-1] if done else 0}", file=sys.stderr, flush=True)
+    live_on(setting, hunted)
+    outcome.redone = len(beats(hunted)) - outcome.steps
+    outcome.differences = differences(calm, hunted, outcome.steps)
+    return outcome
+
+
+def live_on(setting: Setting, out: Path) -> None:
+    """Train to the end."""
+    life = Life(setting, out)
+    deadline = time.monotonic() + PATIENCE
+    while not life.over():
+        time.sleep(0.02)
+        if time.monotonic() > deadline:
+            life.kill()
+    if life.status != 0:
+        tail = "\n".join(life.log.read_text(errors="replace").splitlines()[-30:])
+        raise SystemExit(f"{setting.name}: training ended with status {life.status}\n{tail}")
+
+
+def hunt(life: Life, now: Moment) -> bool:
+    """Wait for the moment and kill; False if the run ended before."""
+    deadline = time.monotonic() + PATIENCE
+    while not life.over():
+        if now() or time.monotonic() > deadline:
+            return life.kill()
+        time.sleep(0.001)
+    return False
+
+
+def differences(calm: Path, hunted: Path, steps: int) -> dict[str, str]:
+    """What differs between two finished runs: what → the first difference, in words."""
+    pairs = {
+        "ledger": (ledger(calm), ledger(hunted)),
+        "losses": (history(calm, steps), history(hunted, steps)),
+        "weights": (tensors(calm, steps), tensors(hunted, steps)),
+    }
+    return {what: first_difference(*pair) for what, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def first_difference(one: list[Any], other: list[Any]) -> str:
+    """The first entry that differs, cut to a readable length."""
+    for place, (a, b) in enumerate(zip(one, other, strict=False)):
+        if a != b:
+            if isinstance(a, dict) and isinstance(b, dict):
+                a, b = ({key: part.get(key) for key in {*a, *b} if a.get(key) != b.get(key)} for part in (a, b))
+            return f"entry {place}: {str(a)[:400]} in peace, {str(b)[:400]} under kills"
+    return f"{len(one)} entries in peace, {len(other)} under kills"
+
+
+def ledger(out: Path) -> list[Any]:
+    """Ledger events without clocks, and the digest of each stage's row losses."""
+    from campus_tune.ledger import comparable, read_ledger
+
+    losses = sorted((out / "curriculum" / "training_losses").glob("*.parquet"))
+    return [*comparable(read_ledger(out / "curriculum" / "ledger.jsonl")), *[(p.name, p.read_bytes()) for p in losses]]
+
+
+def history(out: Path, steps: int) -> list[Any]:
+    """The trainer's log lines without clocks."""
+    lines = json.loads((out / f"checkpoint-{steps}" / STATE).read_text())["log_history"]
+    return [{key: value for key, value in line.items() if key not in CLOCKS} for line in lines]
+
+
+def tensors(out: Path, steps: int) -> list[Any]:
+    """Weights and optimizer state of the last checkpoint: (name, bytes)."""
+    import torch
+    from safetensors.torch import load_file
+
+    checkpoint = out / f"checkpoint-{steps}"
+    weights = {name: value for path in checkpoint.glob("*.safetensors") for name, value in load_file(path).items()}
+    optimizer = torch.load(checkpoint / "optimizer.pt", weights_only=True)["state"]
+    moments = {f"{k}.{name}": value for k, values in optimizer.items() for name, value in values.items()}
+    every = sorted({**weights, **moments}.items())
+    return [(name, value.contiguous().view(torch.uint8).numpy().tobytes()) for name, value in every if value.dim()]
+
+
+# -- the command -------------------------------------------------------------------------------------------------
+
+
+def table(outcomes: list[Outcome]) -> str:
+    """The outcomes as markdown."""
+    head = ["setting", "steps", "kills", "during a save", "steps re-done", "ledger equal", "losses equal", "weights equal"]
+    lines = [head, ["---"] * len(head), *[outcome.cells() for outcome in outcomes]]
+    counts = [(o.kills, o.in_saves, o.redone) for o in outcomes]
+    lines.append(["**all**", "", *[str(sum(column)) for column in zip(*counts, strict=True)], "", "", ""])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=25, help="in all, spread over the settings")
+    parser.add_argument("--only", default="", help="settings whose name contains this")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--keep", type=Path, help="folder for the runs, kept; without it a temporary one")
+    real = parser.add_argument_group("a run of your own")
+    real.add_argument("--model", help="folder of a model")
+    real.add_argument("--data", help="JSON lines to train on")
+    real.add_argument("--probes", help="JSON lines of held-out rows")
+    real.add_argument("--recipe", help="a recipe; without it four metrics, the library's defaults and --budget")
+    real.add_argument("--rows", type=int, default=400)
+    real.add_argument("--steps", type=int, default=40)
+    real.add_argument("--batch", type=int, default=8, help="rows per micro batch")
+    real.add_argument("--accumulation", type=int, default=1)
+    real.add_argument("--workers", type=int, default=0)
+    real.add_argument("--save-steps", type=int, default=8)
+    real.add_argument("--budget", type=float, default=0.05)
+    parser.add_argument("--life", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    if bool(options.model) != bool(options.data):
+        parser.error("`--model` and `--data` must be given together. Name both, or neither for the tiny model.")
+    return options
+
+
+def own_setting(options: argparse.Namespace) -> Setting:
+    """The run that --model and its companions describe."""
+    from campus_tune.recipe import load_recipe
+
+    recipe = options.recipe or {"metrics": ["length", "mtld", "compression", "loss"], "budget": options.budget}
+    return Setting(
+        Path(options.model).name,
+        options.workers,
+        options.batch,
+        options.accumulation,
+        options.rows,
+        options.steps,
+        options.save_steps,
+        load_recipe(recipe).to_mapping(),
+        options.model,
+        options.data,
+        options.probes,
+    )
+
+
+def main() -> int:
+    """Run the settings; 1 if any of them differs."""
+    options = parse()
+    if options.life:
+        setting, out = json.loads(options.life)
+        train(Setting(**setting), Path(out))
+        return 0
+    if options.model:
+        chosen, kills = [own_setting(options)], [2]
+    else:
+        chosen = [setting for setting in settings() if options.only in setting.name]
+        if not chosen:
+            raise SystemExit(f"`--only` must be part of one of {', '.join(s.name for s in settings())}.")
+        kills = [options.kills // len(chosen) + (k < options.kills % len(chosen)) for k in range(len(chosen))]
+        import_once()
+    folder = options.keep or Path(tempfile.mkdtemp(prefix="kill_resume-"))
+    with contextlib.ExitStack() as stack:
+        if options.keep is None:
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        outcomes = [
+            examine(setting, n, folder, random.Random(f"{options.seed} {setting.name}"))
+            for setting, n in zip(chosen, kills, strict=True)
+        ]
+    print(table(outcomes))
+    for outcome in outcomes:
+        for what, difference in outcome.differences.items():
+            print(f"\n{outcome.setting.name}: {what} differ at {difference}")
+    return int(any(outcome.differences for outcome in outcomes))
+
+
+def import_once() -> None:
+    """Load in this process what every forked child needs, and start no thread."""
+    import peft  # noqa: F401
+    import torch
+    import trl
+
+    import campus_tune
+
+    torch.set_num_threads(1)
+    assert trl.SFTTrainer
+    assert campus_tune.CampusCallback
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""What the model was really given, seen by a hook of the tests' own, and small helpers around a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from campus_tune.ledger import read_ledger
+from campus_tune.types import Json
+
+
+class Witness:
+    """Row positions of every training forward of `trainer`, found by their token ids.
+
+    `forwards[k]` holds the rows of forward k, sorted; −1 stands for tokens that are no row of the training set.
+    `tokens[k]` is how many tokens, padding included, that forward took.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.accumulation = trainer.args.gradient_accumulation_steps
+        dataset = trainer.train_dataset
+        rows = (dataset[i]["input_ids"] for i in range(len(dataset)))
+        self.row_of = {tuple(int(token) for token in ids): row for row, ids in enumerate(rows)}
+        assert len(self.row_of) == len(dataset), "a witness needs rows that differ"
+        self.forwards: list[list[int]] = []
+        self.tokens: list[int] = []
+        self.counted: list[int] = []  # labels that carry loss
+        trainer.model.register_forward_pre_hook(self._see, with_kwargs=True)
+
+    def _see(self, module: Any, args: Any, kwargs: dict[str, Any]) -> None:
+        del args
+        if not module.training or not torch.is_grad_enabled():
+            return
+        ids = kwargs["input_ids"]
+        if kwargs.get("attention_mask") is not None:
+            pairs = zip(ids, kwargs["attention_mask"], strict=True)
+            rows = [tuple(row[mask.bool()].tolist()) for row, mask in pairs]
+        else:
+            starts = (kwargs["position_ids"][0] == 0).nonzero()[:, 0].tolist()
+            ends = [*starts[1:], ids.shape[1]]
+            rows = [tuple(ids[0, start:end].tolist()) for start, end in zip(starts, ends, strict=True)]
+        self.forwards.append(sorted(self.row_of.get(row, -1) for row in rows))
+        self.tokens.append(ids.numel())
+        self.counted.append(int((kwargs["labels"][:, 1:] != -100).sum()))
+
+    @property
+    def steps(self) -> list[list[int]]:
+        """Rows of each optimizer step, sorted; filling rows are left out."""
+        groups = range(0, len(self.forwards), self.accumulation)
+        counted = [rows if n else [] for rows, n in zip(self.forwards, self.counted, strict=True)]
+        return [sorted(sum(counted[i : i + self.accumulation], [])) for i in groups]
+
+    @property
+    def rows(self) -> list[int]:
+        """All rows, step by step."""
+        return [row for step in self.steps for row in step]
+
+
+def ledger(out: Path) -> list[Json]:
+    """All lines of a run's ledger."""
+    return read_ledger(Path(out) / "curriculum" / "ledger.jsonl")
+
+
+def events(out: Path, name: str) -> list[Json]:
+    """The ledger's lines of one kind."""
+    return [line for line in ledger(out) if line["event"] == name]
+
+
+def step_lines(trainer: Any, *names: str) -> list[list[float]]:
+    """These numbers of every logged training step."""
+    return [[line[name] for name in names] for line in trainer.state.log_history if "loss" in line]
+
+
+def slow_losses(trainer: Any, row: int, dataset: Any = None) -> tuple[float, int, int]:
+    """(summed loss, answer tokens, top-1 hits) of one row by itself: a plain forward and a log-softmax in float64."""
+    item = (dataset if dataset is not None else trainer.train_dataset)[row]
+    modes = [module.training for module in trainer.model.modules()]
+    trainer.model.eval()
+    with torch.no_grad():
+        logits = trainer.model(input_ids=torch.tensor([item["input_ids"]])).logits[0].double()
+    for module, mode in zip(trainer.model.modules(), modes, strict=True):
+        module.training = mode
+    log_probs = torch.log_softmax(logits, dim=-1)
+    labels = item.get("labels", item["input_ids"])
+    nll, counted, hits = 0.0, 0, 0
+    for place in range(1, len(labels)):
+        if labels[place] != -100:
+            nll -= float(log_probs[place - 1, labels[place]])
+            counted += 1
+            hits += int(log_probs[place - 1].argmax() == labels[place])
+    return nll, counted, hits
+
+
+def all_slow_losses(trainer: Any, rows: Any, dataset: Any = None) -> tuple[Any, Any, Any]:
+    """`slow_losses` of several rows, as three arrays."""
+    parts = [slow_losses(trainer, int(row), dataset) for row in rows]
+    return tuple(np.array(column) for column in zip(*parts, strict=True))
+
+
+@contextmanager
+def no_space(module: Any, name: str, monkeypatch: Any, *, after: int = 0) -> Iterator[None]:
+    """`module.name` fails with "no space left on device" from call `after` on."""
+    import errno
+    import os
+
+    real, calls = getattr(module, name), [0]
+
+    def full(*args: Any, **kwargs: Any) -> Any:
+        calls[0] += 1
+        if calls[0] > after:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, full)
+        yield
+
+
+def is_json_lines(path: Path) -> bool:
+    """Every line of the file is one whole JSON object."""
+    return all(isinstance(json.loads(line), dict) for line in path.read_text("utf-8").splitlines())

@@ -1,0 +1,103 @@
+"""The bill: what a forward costs by counting operations, and that the parts never promise more than the whole."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from campus_tune.budget import PROBES_PART, SCORING_PART, Budget, forward_ratio
+
+
+@pytest.mark.parametrize(
+    ("n_parameters", "n_trained", "checkpointing", "ratio"),
+    [
+        (100, 100, False, 1 / 3),  # forward 2P, backward 4P
+        (100, 100, True, 1 / 4),  # the forward once more
+        (100, 0, False, 1 / 2),  # as good as no weight gradients: LoRA
+        (100, 0, True, 1 / 3),
+        (100, 50, False, 200 / 500),
+    ],
+)
+def test_a_forward_costs_its_share_of_the_operations(
+    n_parameters: int, n_trained: int, checkpointing: bool, ratio: float
+) -> None:
+    assert forward_ratio(n_parameters, n_trained, checkpointing=checkpointing) == pytest.approx(ratio)
+
+
+@given(st.integers(1, 10**12), st.floats(0, 1), st.booleans())
+def test_the_ratio_is_two_of_the_operations_per_parameter(n: int, trained: float, checkpointing: bool) -> None:
+    n_trained = int(trained * n)
+    forward, backward = 2 * n, 2 * n + 2 * n_trained
+    again = forward if checkpointing else 0
+    ratio = forward_ratio(n, n_trained, checkpointing=checkpointing)
+    assert ratio == pytest.approx(forward / (forward + backward + again))
+
+
+def test_a_twentieth_of_training_buys_a_tenth_of_the_tokens_when_a_forward_costs_half() -> None:
+    assert Budget(share=0.05, training_tokens=1000.0, ratio=0.5).total == pytest.approx(100.0)
+
+
+def test_what_is_charged_is_no_longer_left() -> None:
+    budget = Budget(share=0.05, training_tokens=1000.0, ratio=0.5)
+    budget.charge("scoring", 30, 1.0)
+    budget.charge("probes", 20, 0.5)
+    assert budget.left == pytest.approx(50.0)
+    budget.charge("selection", 60, 0.5)
+    assert budget.left == 0.0
+    assert budget.spent == {"scoring": 30, "selection": 60, "probes": 20}
+
+
+def test_shares_are_of_what_was_trained_so_far_by_operations_and_by_the_clock() -> None:
+    budget = Budget(share=0.05, training_tokens=1000.0, ratio=0.5, trained=200)
+    budget.charge("scoring", 20, 1.0)
+    budget.charge("selection", 8, 2.0)
+    budget.seconds["training"] += 30.0
+    expected = {"scoring": 0.05, "selection": 0.02, "probes": 0.0, "all": 0.07, "clock": 0.1}
+    assert budget.shares() == pytest.approx(expected)
+
+
+def test_shares_before_the_first_step_are_numbers() -> None:
+    assert set(Budget(share=0.05, training_tokens=0.0, ratio=0.5).shares().values()) == {0.0}
+
+
+@given(
+    st.floats(0, 1),
+    st.floats(0, 1e9),
+    st.integers(1, 50),
+    st.integers(1, 50),
+    st.lists(st.integers(0, 10**6), max_size=3),
+)
+def test_decisions_and_probes_that_keep_to_their_allowance_keep_to_the_budget(
+    share: float, training_tokens: float, n_probes: int, n_decisions: int, scoring: list[int]
+) -> None:
+    budget = Budget(share=share, training_tokens=training_tokens, ratio=0.4)
+    for tokens in scoring:
+        budget.charge("scoring", int(min(tokens, SCORING_PART * budget.total / 3)), 0.0)
+    for n in range(n_decisions, 0, -1):
+        probe = min(budget.per_probe(n_probes), PROBES_PART * budget.total / n_decisions)
+        budget.charge("selection", int(budget.per_decision(n, probe, n)), 0.0)
+        budget.charge("probes", int(probe), 0.0)
+    assert sum(budget.spent.values()) <= budget.total + 1e-6
+
+
+def test_a_decision_leaves_the_probes_still_to_come_their_part() -> None:
+    budget = Budget(share=0.1, training_tokens=1000.0, ratio=1.0)
+    assert budget.per_probe(3) == pytest.approx(10.0)
+    assert budget.per_decision(7, probe_tokens=10.0, n_probes=3) == pytest.approx(10.0)
+    assert budget.per_decision(7, probe_tokens=40.0, n_probes=3) == 0.0
+    assert budget.per_decision(0, probe_tokens=0.0, n_probes=0) == pytest.approx(100.0)
+    assert budget.per_probe(0) == pytest.approx(30.0)
+
+
+def test_spending_goes_on_from_its_state_and_leaves_that_alone() -> None:
+    first, second = (Budget(share=0.05, training_tokens=1000.0, ratio=0.5) for _ in range(2))
+    first.charge("selection", 7, 0.25)
+    first.trained = 50
+    state = json.loads(json.dumps(first.state()))
+    second.load(state)
+    assert (second.spent, second.trained, second.seconds) == (first.spent, 50, first.seconds)
+    second.charge("probes", 5, 1.0)
+    assert state == first.state()
