@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -79,18 +80,21 @@ def _errors(error: CampusError) -> list[Finding]:
 # -- the trainer's settings ----------------------------------------------------------------------------------------
 
 
-def _unknown_keys(settings: Mapping[str, Any]) -> list[Finding]:
+def _unknown_keys(settings: Json) -> list[Finding]:
     """Keys and values beside the block that TRL would refuse. TRL ignores unknown keys; `campus-tune sft` does not."""
     if "campus" not in settings:
         return []  # the bare block
     from campus_tune.sft import parse_trl
 
-    try:
-        parse_trl({key: value for key, value in settings.items() if key not in ("campus", "env")}, [])
-    except RecipeError as error:
-        return _errors(error)
-    except (ValueError, TypeError) as error:
-        return [Finding("error", f"The trainer's settings cannot be used: {error}")]
+    here = {"use_cpu": True, "bf16": False, "fp16": False, "tf32": None}  # whatever this machine can do
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of libraries about their own defaults
+        try:
+            parse_trl({key: value for key, value in (settings | here).items() if key not in ("campus", "env")}, [])
+        except RecipeError as error:
+            return _errors(error)
+        except (ValueError, TypeError) as error:
+            return [Finding("error", f"The trainer's settings cannot be used: {error}")]
     return []
 
 

@@ -234,13 +234,13 @@ class Curriculum:
 
     def _free(self, rows: RowArray) -> RowArray:
         """Those of `rows` that may still be drawn, in the same sequence."""
-        return rows if self.schedule.coverage == "revisit" else rows[~self._spent[rows]]
+        return rows if self.schedule.coverage == "revisit" else rows.compress(~self._spent.take(rows))
 
     def _reach(self, order: RowArray, n_rows: int) -> int:
         """How far `order` must be open to hold `n_rows` drawable rows."""
         if self.schedule.coverage == "revisit":
             return n_rows
-        return int(np.searchsorted(np.cumsum(~self._spent[order]), n_rows)) + 1
+        return int(np.searchsorted(np.cumsum(~self._spent.take(order)), n_rows)) + 1
 
     def _grid_rows(self) -> int:
         """Rows to the next boundary of the stage grid of this epoch."""

@@ -17,14 +17,14 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from campus_tune.stats import correlation_matrix, tie_share
+from campus_tune.stats import correlation_matrix, largest_tie, tie_share
 from campus_tune.types import FloatArray, IntArray, RowArray
 
 Severity: TypeAlias = Literal["refused", "error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("refused", "error", "warning", "info")
 
 ALIKE = 0.98  # rank correlation from which two metrics are one
-TIED = 0.5  # share of tied rows from which an order is mostly the tie-breaking hash
+TIED = 0.5  # share of the rows with one and the same score from which an order is mostly a coin toss
 STARVED = 0.5  # of the mean learning rate: below, the hardest decile is wasted
 N_DECILES = 10
 
@@ -56,6 +56,7 @@ class ScoreHealth:
         n_rows: N.
         bad: per metric, rows that are NaN or infinite.
         ties: per metric, share of the rows that share their score with another row.
+        largest_tie: per metric, share of the rows with the commonest score.
         quantiles: per metric, the scores at 5, 25, 50, 75 and 95 %.
         names: the metrics, as the rows and columns of `correlation`.
         correlation: Spearman's rank correlation, shape (n, n); NaN where a metric is constant or has bad rows.
@@ -64,6 +65,7 @@ class ScoreHealth:
     n_rows: int
     bad: Mapping[str, int]
     ties: Mapping[str, float]
+    largest_tie: Mapping[str, float]
     quantiles: Mapping[str, FloatArray]
     names: list[str]
     correlation: FloatArray
@@ -86,6 +88,7 @@ def score_health(scores: Mapping[str, FloatArray], *, lengths: FloatArray | None
         n_rows=max((len(values) for values in scores.values()), default=0),
         bad={name: int(len(scores[name]) - len(finite[name])) for name in scores},
         ties={name: tie_share(values) for name, values in finite.items()},
+        largest_tie={name: largest_tie(values) for name, values in finite.items()},
         quantiles={name: _quantiles(values) for name, values in finite.items()},
         names=names,
         correlation=correlation,
@@ -110,24 +113,23 @@ def score_findings(health: ScoreHealth) -> list[Finding]:
                     "Drop these rows, or correct their values.",
                 )
             )
-    for name, ties in health.ties.items():
-        found += _tie_findings(name, ties, health)
+    for name in health.largest_tie:
+        found += _tie_findings(name, health)
     for i, j in zip(*np.triu_indices(len(health.names), 1), strict=True):
         found += _alike_findings(health.names[i], health.names[j], float(health.correlation[i, j]))
     return found
 
 
-def _tie_findings(name: str, ties: float, health: ScoreHealth) -> list[Finding]:
+def _tie_findings(name: str, health: ScoreHealth) -> list[Finding]:
     low, high = health.quantiles[name][0], health.quantiles[name][-1]
-    if ties <= TIED or not health.n_rows:
+    if health.largest_tie[name] <= TIED:
         return []
-    spread = f"90 % of the rows lie between {low:.4g} and {high:.4g}"
     return [
         Finding(
             "warning",
-            f"`{name}` gives {ties:.0%} of the rows a score that another row has too ({spread}): among those, the "
-            "order is a coin toss.",
-            "Use it with few stages, or a metric with finer scores.",
+            f"`{name}` gives {health.largest_tie[name]:.0%} of the rows one and the same score (90 % lie between "
+            f"{low:.4g} and {high:.4g}): among those, the order is a coin toss.",
+            "Use a metric that tells these rows apart, or drop it.",
         )
     ]
 

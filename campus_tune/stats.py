@@ -21,8 +21,8 @@ def average_ranks(values: NDArray[Any]) -> FloatArray:
     [1.5, 3.0, 1.5]
     """
     order = np.argsort(values, kind="stable")
-    starts = _run_starts(values[order])
-    sizes = np.diff(np.append(starts, len(values)))
+    sizes = _run_sizes(values[order])
+    starts = np.cumsum(sizes) - sizes
     ranks = np.empty(len(values))
     ranks[order] = np.repeat(starts + (sizes + 1) / 2, sizes)
     return ranks
@@ -55,16 +55,25 @@ def tie_share(values: NDArray[Any]) -> float:
     >>> tie_share(np.array([1.0, 1.0, 2.0, 3.0]))
     0.5
     """
-    if not len(values):
-        return 0.0
-    ordered = np.sort(values)
-    sizes = np.diff(np.append(_run_starts(ordered), len(values)))
-    return float(sizes[sizes > 1].sum() / len(values))
+    sizes = _run_sizes(np.sort(values))
+    return float(sizes[sizes > 1].sum() / max(1, len(values)))
 
 
-def _run_starts(ordered: NDArray[Any]) -> NDArray[np.int64]:
-    """Where a new value begins in a sorted array."""
-    return np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])) if len(ordered) else np.zeros(0, np.int64)
+def largest_tie(values: NDArray[Any]) -> float:
+    """Share of the values that the commonest one has, in [0, 1].
+
+    >>> largest_tie(np.array([1.0, 1.0, 2.0, 2.0, 2.0]))
+    0.6
+    """
+    return float(_run_sizes(np.sort(values)).max(initial=0) / max(1, len(values)))
+
+
+def _run_sizes(ordered: NDArray[Any]) -> NDArray[np.int64]:
+    """How often each value stands in a sorted array."""
+    if not len(ordered):
+        return np.zeros(0, dtype=np.int64)
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    return np.diff(np.append(starts, len(ordered)))
 
 
 def _pearson(rows: FloatArray) -> FloatArray:

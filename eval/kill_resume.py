@@ -413,7 +413,7 @@ def tensors(out: Path, steps: int) -> list[Any]:
 
 def table(outcomes: list[Outcome]) -> str:
     """The outcomes as markdown."""
-    head = ["setting", "steps", "kills", "during a save", "steps re-done", "ledger equal", "losses equal", "weights equal"]
+    head = ["setting", "steps", "kills", "in a save", "steps re-done", "ledger equal", "losses equal", "weights equal"]
     lines = [head, ["---"] * len(head), *[outcome.cells() for outcome in outcomes]]
     counts = [(o.kills, o.in_saves, o.redone) for o in outcomes]
     lines.append(["**all**", "", *[str(sum(column)) for column in zip(*counts, strict=True)], "", "", ""])

@@ -20,7 +20,7 @@ from campus_tune.integrations.checkpoints import last_complete
 from campus_tune.integrations.probes import Source
 from campus_tune.integrations.rows import column_names
 from campus_tune.integrations.run import CampusRun
-from campus_tune.recipe import CampusConfig, load_recipe
+from campus_tune.recipe import CampusConfig
 
 
 def attach(trainer: Any, config: str | Path | Mapping[str, Any] | CampusConfig, *, probes: Source = None) -> Any:
@@ -42,7 +42,11 @@ def attach(trainer: Any, config: str | Path | Mapping[str, Any] | CampusConfig, 
 
     callback = CampusCallback(config, probes=probes)
     trainer.add_callback(callback)
-    callback.run = equip(trainer, load_recipe(config), probes)
+    try:
+        callback.run = equip(trainer, callback.config, probes)
+    except BaseException:
+        trainer.remove_callback(callback)
+        raise
     return callback
 
 
@@ -69,7 +73,10 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
             )
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete(Path(trainer.args.output_dir))
-        return train(resume_from_checkpoint, *args, **kwargs)
+        try:
+            return train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            run.close()
 
     trainer.get_train_dataloader = run.make_loader
     trainer.log = log_with_curriculum

@@ -56,6 +56,11 @@ class CampusCallback(TrainerCallback, ExportableState):
             self.run = loader.run  # transformers made this object anew from the checkpoint: it adopts the run
         if self.run is None:
             raise compat.no_trainer()
+        if not self.run.made_loader:
+            raise AuditError(
+                "order audit: no planned rows would reach the model: something replaced the data loader. Remove "
+                "whatever sets trainer.get_train_dataloader after the CampusCallback was attached."
+            )
         saved = state.stateful_callbacks.get(NAME) or {}
         state.stateful_callbacks[NAME] = (
             saved  # a checkpoint written without us has no such key, and saving asks for it

@@ -105,6 +105,12 @@ class CurriculumLoader:
                 for batch in self.micro_batches(curriculum.step_rows(step))
             ]
             yield from self._inner
+            if curriculum.step < last:
+                raise TrainerError(
+                    f"the rows of steps {curriculum.step} to {last - 1} must be trained before more are asked for, got "
+                    "a read ahead: what follows is not decided yet. Take off whatever wraps or prefetches "
+                    "trainer.get_train_dataloader; dataloader_num_workers and dataloader_prefetch_factor are fine."
+                )
 
 
 class _StageSampler(Sampler[list[int]]):

@@ -72,33 +72,42 @@ def load_probes(source: Source, settings: ProbeSettings | None, trainer: Any) ->
                 f"probe domain {domain!r} must keep rows with an answer after preparation, got none. Their answers are "
                 "empty or cut off: raise max_length or remove the domain."
             )
-    return Probes(prepared, read_rows(prepared), domains)
+    return Probes(prepared, read_rows(compat.loader_view(trainer, prepared)[0], what="probes"), domains)
 
 
 def _read(source: Source) -> Any:
     """All probe rows as one Dataset; a mapping's keys become its domain column."""
     import datasets
 
-    if isinstance(source, Mapping):
-        for name, part in source.items():
-            if not len(part):
-                raise DataError(f"probe domain {name!r} must have at least one row, got none. Remove it or fill it.")
-        parts = [
-            part.remove_columns([DOMAIN] if DOMAIN in column_names(part) else []).add_column(DOMAIN, [name] * len(part))
-            for name, part in source.items()
-        ]
-        source = datasets.concatenate_datasets(parts) if parts else datasets.Dataset.from_list([])
+    if not isinstance(source, Mapping):
+        return _dataset(source)
+    parts = []
+    for name, value in source.items():
+        part = _dataset(value, f"probe domain {name!r}")
+        part = part.remove_columns([DOMAIN] if DOMAIN in column_names(part) else [])
+        parts.append(part.add_column(DOMAIN, [str(name)] * len(part)))
+    return datasets.concatenate_datasets(parts) if parts else _dataset(datasets.Dataset.from_list([]))
+
+
+def _dataset(source: Source, what: str = "`probes`") -> Any:
+    """Rows from a path, paths or a Dataset.
+
+    Raises:
+        DataError: anything else, or no rows.
+    """
+    import datasets
+
     if isinstance(source, str | Path):
         source = [source]
     if isinstance(source, Sequence) and source and isinstance(source[0], str | Path):
         source = datasets.Dataset.from_list([row for path in source for row in read_jsonl(path)])
     if not isinstance(source, datasets.Dataset):
         raise DataError(
-            f"`probes` must be a path, a Dataset or a mapping domain → Dataset, got {type(source).__name__}. "
+            f"{what} must be a path, a Dataset or a mapping domain → Dataset, got {type(source).__name__}. "
             "An iterable dataset can be collected with Dataset.from_list(list(probes))."
         )
     if not len(source):
-        raise DataError("`probes` must have at least one row, got none. Give held-out rows, or leave probes out.")
+        raise DataError(f"{what} must have at least one row, got none. Give held-out rows, or leave it out.")
     return source
 
 

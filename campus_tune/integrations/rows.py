@@ -20,6 +20,8 @@ from campus_tune.types import BoolArray, IntArray, RowTexts
 
 CHUNK = 4096  # rows read at a time
 MASKS = ("completion_mask", "assistant_masks")  # how trl < 1.7 says which tokens are the answer
+PADDING = "attention_mask"  # leaves out the padding of rows that were tokenised with padding=…
+TOKEN_COLUMNS = ("input_ids", "labels", *MASKS, PADDING)
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,12 @@ def hash_tokens(token_ids: NDArray[Any], lengths: IntArray) -> NDArray[np.uint64
         return np.asarray(sums[starts + lengths] - sums[starts], dtype=np.uint64)
 
 
-def read_rows(dataset: Any) -> TokenRows:
-    """Token counts and content hashes of every row of a prepared dataset, read as the collator will see it.
+def read_rows(dataset: Any, *, what: str = "train_dataset") -> TokenRows:
+    """Token counts and content hashes of every row of a prepared dataset.
+
+    Args:
+        dataset: as the collator will see it, unused columns removed.
+        what: its name in messages.
 
     Raises:
         DataError: no `input_ids` column, or rows without a token that carries loss (named by position).
@@ -77,18 +83,18 @@ def read_rows(dataset: Any) -> TokenRows:
     names = column_names(dataset)
     if "input_ids" not in names:
         raise DataError(
-            f"`train_dataset` must have input_ids once it is prepared, got the columns {', '.join(names)}. "
+            f"`{what}` must have input_ids once it is prepared, got the columns {', '.join(names)}. "
             "Tokenise it before a plain Trainer, drop skip_prepare_dataset for SFTTrainer; image datasets are not "
             "supported."
         )
     parts = [_token_rows(chunk) for chunk in _chunks(dataset, [name for name in TOKEN_COLUMNS if name in names])]
     if not parts:
-        raise DataError("`train_dataset` must have at least one row, got none. Check the path, the split and filters.")
+        raise DataError(f"`{what}` must have at least one row, got none. Check the path, the split and filters.")
     rows = TokenRows(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
     silent = np.flatnonzero(rows.answer_tokens == 0)
     if len(silent):
         raise DataError(
-            f"every training row must have at least one token that carries loss, got {len(silent)} without "
+            f"every row of `{what}` must have at least one token that carries loss, got {len(silent)} without "
             f"(rows {', '.join(map(str, silent[:5]))}{', …' if len(silent) > 5 else ''}). Their answers are empty or "
             "cut off: remove them, or raise max_length."
         )
@@ -111,19 +117,28 @@ def read_texts(dataset: Any, rows: TokenRows, tokenizer: Any) -> RowTexts:
     return RowTexts(
         response_text=_Answers(dataset, tokenizer),
         response_tokens=rows.answer_tokens,
-        prompt_tokens=rows.tokens - rows.padding - rows.answer_tokens,
-        columns={name: _Column(dataset, name) for name in column_names(dataset) if name not in ("input_ids", "labels")},
+        prompt_tokens=np.maximum(0, rows.tokens - rows.padding - rows.answer_tokens),
+        columns={name: read_column(dataset, name) for name in column_names(dataset) if name not in TOKEN_COLUMNS},
     )
 
 
+def read_column(dataset: Any, name: str) -> Sequence[Any]:
+    """The values of one column of any map-style dataset, as plain Python, read when first asked for."""
+    return _Column(dataset, name)
+
+
 class _Answers(Sequence[str]):
-    """Response texts by row: the answer as it stands in the columns, else decoded."""
+    """Response texts by row, read when first asked for: the answer as it stands in the columns, else decoded."""
 
     def __init__(self, dataset: Any, tokenizer: Any) -> None:
-        self._texts = list(_answer_texts(dataset, tokenizer))
+        self._dataset, self._tokenizer = dataset, tokenizer
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        return list(_answer_texts(self._dataset, self._tokenizer))
 
     def __len__(self) -> int:
-        return len(self._texts)
+        return len(self._dataset)
 
     def __getitem__(self, row: Any) -> Any:
         return self._texts[row]
@@ -137,8 +152,8 @@ class _Column(Sequence[Any]):
 
     @cached_property
     def _values(self) -> list[Any]:
-        if hasattr(self._dataset, "column_names"):
-            return list(self._dataset[self._name])
+        if hasattr(self._dataset, "with_format"):  # a user's set_format("torch") would make tensors of numbers
+            return list(self._dataset.with_format(None)[self._name])
         return [self._dataset[row][self._name] for row in range(len(self._dataset))]
 
     def __len__(self) -> int:
@@ -172,7 +187,7 @@ def _decoded(dataset: Any, tokenizer: Any) -> Iterator[str]:
             "text metrics need the answers as text or a tokenizer to decode them with, got neither. "
             "Pass processing_class=tokenizer to the trainer, or keep a completion or messages column."
         )
-    names = [name for name in ("input_ids", "labels", *MASKS) if name in column_names(dataset)]
+    names = [name for name in TOKEN_COLUMNS if name in column_names(dataset)]
     for chunk in _chunks(dataset, names):
         masks = _answer_masks(chunk)
         answers = [np.asarray(ids)[mask].tolist() for ids, mask in zip(chunk["input_ids"], masks, strict=True)]
@@ -187,7 +202,7 @@ def _answer_masks(chunk: dict[str, Sequence[Any]]) -> list[BoolArray]:
             mask = np.asarray(chunk["labels"][i]) != -100
         else:
             mask = np.ones(len(ids), dtype=np.bool_)
-            for name in MASKS:
+            for name in (*MASKS, PADDING):
                 if name in chunk:
                     mask &= np.asarray(chunk[name][i], dtype=np.bool_)
         mask[:1] = False

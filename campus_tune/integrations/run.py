@@ -35,7 +35,7 @@ from campus_tune.integrations.loader import CurriculumLoader
 from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.probes import ProbeMeter, Source, load_probes, refuse_overlap
-from campus_tune.integrations.rows import TokenRows, column_names, read_rows, read_texts
+from campus_tune.integrations.rows import TokenRows, column_names, read_column, read_rows, read_texts
 from campus_tune.integrations.scoring import Scores, compute_scores, prediction_warnings
 from campus_tune.integrations.training_losses import TrainingLosses
 from campus_tune.integrations.watch import CHECKS, Watch
@@ -75,7 +75,8 @@ class CampusRun:
         args, dataset = self.trainer.args, self.trainer.train_dataset
         if dataset is None or len(dataset) == 0:
             raise DataError("`train_dataset` must have at least one row, got none. Check the path, split and filters.")
-        self.rows: TokenRows = read_rows(dataset)
+        view, collator = compat.loader_view(self.trainer, dataset)
+        self.rows: TokenRows = read_rows(view)
         micro_batches = self.peers.world * args.gradient_accumulation_steps
         self.global_batch: int = compat.micro_batch_size(self.trainer) * micro_batches
         if len(self.rows) < self.global_batch:
@@ -87,7 +88,6 @@ class CampusRun:
         self.steps_per_epoch: int = full if args.dataloader_drop_last or not short else full + 1
         if self.steps_per_epoch > full:
             compat.refuse_masked_batches(self.trainer, short_rows=short, micro_batches=micro_batches)
-        view, collator = compat.loader_view(self.trainer, dataset)
         self.meter = LossMeter(self.trainer, view, collator, self.rows.tokens, peers=self.peers, what="scoring")
         self.loader = CurriculumLoader(
             view,
@@ -118,6 +118,7 @@ class CampusRun:
         self.identity = Identity.of(self)
         self.journal = Journal(self.folder, self.peers, self.budget, self.total_steps)
         self.training_losses = TrainingLosses()
+        self.close()  # an attempt that broke off
         self.watch = Watch(self.trainer.model, self.rows.content)
         if state.global_step == 0:
             self._plan()
@@ -150,7 +151,7 @@ class CampusRun:
                 f"`within` must be a column of the training set ({', '.join(names)}), got {column!r}. "
                 "Name one of them, or write within: none."
             )
-        group_names, groups = group_codes(self.trainer.train_dataset[column])
+        group_names, groups = group_codes(read_column(self.trainer.train_dataset, column))
         return groups, group_names
 
     def _make_budget(self) -> Budget:
@@ -345,6 +346,11 @@ class CampusRun:
             "audit": [self.watch.checked, self.watch.passed],
             "ledger": self.journal.ledger.size,
         }
+
+    def close(self) -> None:
+        """Take the hooks off the model, however training ended."""
+        if self.watch is not None:
+            self.watch.close()
 
     def finish(self) -> None:
         """The last lines, in the ledger and on the console; takes the hooks off the model."""
