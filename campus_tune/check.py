@@ -50,10 +50,11 @@ def check(path: str | Path) -> list[Finding]:
     except RecipeError as error:
         return [*_errors(error), *findings]
     findings += problems_in_method(config)
-    try:
-        findings += _data_findings(settings, config)
-    except CampusError as error:
-        findings += _errors(error)
+    if not any(finding.severity == "error" for finding in findings):
+        try:
+            findings += _data_findings(settings, config)
+        except CampusError as error:
+            findings += _errors(error)
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
 
 
@@ -90,12 +91,10 @@ def _unknown_keys(settings: Json) -> list[Finding]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries about their own defaults
         try:
-            parse_trl({key: value for key, value in (settings | here).items() if key not in ("campus", "env")}, [])
-        except RecipeError as error:
-            return _errors(error)
+            _, problems = parse_trl({k: v for k, v in (settings | here).items() if k not in ("campus", "env")}, [])
         except (ValueError, TypeError) as error:
             return [Finding("error", f"The trainer's settings cannot be used: {error}")]
-    return []
+    return [Finding("error", problem) for problem in problems]
 
 
 def _trainer_findings(settings: Mapping[str, Any]) -> Iterator[Finding]:

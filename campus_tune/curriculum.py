@@ -22,7 +22,8 @@ Windows and coverage (DESIGN words):
   that do not fill an optimizer step stay for the next slice, so rounding neither loses nor repeats a row.
   `revisit`, as published: pointers ignore each other, rows repeat or stay unseen, and the counts are kept.
 - `mix`: this share of each stage is drawn at random from the other rows, domains in proportion. `handover`: from
-  this progress on, plain shuffling. No stage crosses the handover, an epoch's end or (prefix) the stage grid.
+  this progress on, plain shuffling. No stage crosses the handover, (prefix) the stage grid or, unless it is a
+  revisited slice, an epoch's end.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ class Curriculum:
         self.step = 0  # optimizer steps finished
         self.stage: Stage | None = None
         self.n_stages = 0
-        self.pointers = dict.fromkeys(self.orders, 0)
+        self.pointers = dict.fromkeys(self.orders, 0)  # the slice each offers next; a pass begins them anew
+        self.times_chosen = dict.fromkeys(self.orders, 0)  # over the whole run; a pointer may also skip slices
         self.rows_by_choice = dict.fromkeys([*self.orders, SHUFFLE], 0)
         self._spent = np.zeros(n_rows, dtype=np.bool_)  # rows that may not be drawn again in this pass
         self._seen = np.zeros(n_rows, dtype=np.uint8)  # how often each row was planned, cut at 255
@@ -145,6 +147,7 @@ class Curriculum:
             rows, n_random = self._with_mix(rng, offer)
             name, scope, widened = offer.name, offer.scope, offer.widened
             self.pointers[name] = offer.slice + 1
+            self.times_chosen[name] += 1
         self.stage = Stage(
             index=self.n_stages,
             epoch=self.epoch,
@@ -278,6 +281,7 @@ class Curriculum:
             "step": self.step,
             "n_stages": self.n_stages,
             "pointers": dict(self.pointers),
+            "times_chosen": dict(self.times_chosen),
             "rows_by_choice": dict(self.rows_by_choice),
             "spent": pack(self._spent),
             "seen": pack(self._seen),
@@ -288,6 +292,7 @@ class Curriculum:
         """Continue from `state()`; the orders and the schedule must be those it was taken under."""
         self.step, self.n_stages = state["step"], state["n_stages"]
         self.pointers = {name: state["pointers"].get(name, 0) for name in self.orders}
+        self.times_chosen = {name: state["times_chosen"].get(name, 0) for name in self.orders}
         self.rows_by_choice = dict.fromkeys([*self.orders, SHUFFLE], 0) | state["rows_by_choice"]
         self._spent, self._seen = unpack(state["spent"]), unpack(state["seen"])
         stage = state["stage"]

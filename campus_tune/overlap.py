@@ -16,7 +16,7 @@ rows collide with a chance of about 1 in 10^8 for a million rows against a thous
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -55,14 +55,15 @@ def overlap(probes: Sequence[str], training: Sequence[str], *, n: int = N_GRAM) 
         training: texts of the training rows, the same parts.
         n: words that near rows share in a row.
     """
-    probe_rows, probe_grams = _collect(probes, n)
-    equal = _matches(probe_rows, (rows for rows, _ in _hashed(training, n)), most=None)
-    near = (
-        _matches(probe_grams, (grams for _, grams in _hashed(training, n)), most=TEMPLATE)
-        if len(probe_grams[0])
-        else set()
-    )
-    return Overlap(sorted(equal), sorted(near - equal))
+    if not probes or not training:
+        return Overlap([], [])
+    of_rows, of_runs = (zip(*parts, strict=True) for parts in zip(*_hashed(probes, n), strict=True))
+    rows, runs = _Index(*of_rows), _Index(*of_runs)
+    for row_part, run_part in _hashed(training, n):
+        rows.look_up(*row_part)
+        runs.look_up(*run_part)
+    equal = rows.pairs()
+    return Overlap(sorted(equal), sorted(runs.pairs(most=TEMPLATE) - equal))
 
 
 def overlap_findings(found: Overlap) -> list[Finding]:
@@ -94,36 +95,46 @@ def _pairs(pairs: list[tuple[int, int]], most: int = 3) -> str:
     return f"{shown}, …" if len(pairs) > most else shown
 
 
-def _collect(texts: Sequence[str], n: int) -> tuple[tuple[Hashes, IntArray], tuple[Hashes, IntArray]]:
-    """(hashes, rows) of all rows and of all runs of `n` words."""
-    parts = list(_hashed(texts, n))
-    rows, grams = ([part[i] for part in parts] for i in (0, 1))
-    return tuple((np.concatenate([h for h, _ in x]), np.concatenate([r for _, r in x])) for x in (rows, grams))  # type: ignore[return-value]  # two pairs
+class _Index:
+    """Hashes of the probes, and which of them training rows have too.
 
+    Args:
+        hashes: in parts, each of shape (H,).
+        rows: the probe rows they are of, in the same parts.
+    """
 
-def _matches(
-    probes: tuple[Hashes, IntArray], training: Iterator[tuple[Hashes, IntArray]], *, most: int | None
-) -> set[tuple[int, int]]:
-    """Pairs with the same hash; a hash in more than `most` training rows does not count."""
-    known, which = np.unique(probes[0], return_inverse=True)
-    maybe = np.zeros(1 << 20, dtype=np.bool_)  # a first, cheap test: most words of the training set end here
-    maybe[known & np.uint64(len(maybe) - 1)] = True
-    hits: list[NDArray[np.int64]] = []
-    for hashes, rows in training:
-        candidate = maybe[hashes & np.uint64(len(maybe) - 1)]
+    def __init__(self, hashes: Iterable[Hashes], rows: Iterable[IntArray]) -> None:
+        self._rows = np.concatenate(list(rows))
+        self._known, self._which = np.unique(np.concatenate(list(hashes)), return_inverse=True)
+        self._maybe = np.zeros(1 << 20, dtype=np.bool_)  # a cheap first test that ends most look-ups
+        self._maybe[self._slot(self._known)] = True
+        self._hits: list[IntArray] = []
+
+    def _slot(self, hashes: Hashes) -> Hashes:
+        return hashes & np.uint64(len(self._maybe) - 1)
+
+    def look_up(self, hashes: Hashes, rows: IntArray) -> None:
+        """Remember the training rows that have one of the probes' hashes."""
+        candidate = self._maybe[self._slot(hashes)]
+        if not candidate.any():
+            return
         hashes, rows = hashes[candidate], rows[candidate]
-        place = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
-        same = known[place] == hashes
-        hits.append(np.unique(np.stack([place[same], rows[same]]), axis=1))
-    found = np.concatenate(hits, axis=1) if hits else np.zeros((2, 0), dtype=np.int64)
-    if most is not None:
-        found = found[:, np.bincount(found[0], minlength=len(known))[found[0]] <= most]
-    by_hash = np.argsort(which, kind="stable")
-    starts = np.searchsorted(which[by_hash], np.arange(len(known) + 1))
-    pairs: set[tuple[int, int]] = set()
-    for place, row in found.T.tolist():
-        pairs.update((probe, row) for probe in probes[1][by_hash[starts[place] : starts[place + 1]]].tolist())
-    return pairs
+        place = np.minimum(np.searchsorted(self._known, hashes), len(self._known) - 1)
+        same = self._known[place] == hashes
+        self._hits.append(np.unique(np.stack([place[same], rows[same]]), axis=1))
+
+    def pairs(self, most: int | None = None) -> set[tuple[int, int]]:
+        """(probe row, training row) with a hash in common; one that more than `most` training rows have counts not."""
+        hits = np.concatenate([np.zeros((2, 0), dtype=np.int64), *self._hits], axis=1)
+        if most is not None:
+            hits = hits[:, np.bincount(hits[0], minlength=len(self._known))[hits[0]] <= most]
+        by_hash = np.argsort(self._which, kind="stable")
+        ends = np.cumsum(np.bincount(self._which, minlength=len(self._known)))
+        found: set[tuple[int, int]] = set()
+        for place, row in hits.T.tolist():
+            start = ends[place - 1] if place else 0
+            found.update((probe, row) for probe in self._rows[by_hash[start : ends[place]]].tolist())
+        return found
 
 
 def _hashed(texts: Sequence[str], n: int) -> Iterator[tuple[tuple[Hashes, IntArray], tuple[Hashes, IntArray]]]:

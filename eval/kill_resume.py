@@ -293,6 +293,7 @@ class Outcome:
     Args:
         setting: which.
         steps: optimizer steps of the run.
+        runs: under kills; one that ended early is followed by another.
         kills: that hit a living process.
         in_saves: kills after which a checkpoint was half written.
         redone: steps trained more than once.
@@ -301,6 +302,7 @@ class Outcome:
 
     setting: Setting
     steps: int = 0
+    runs: int = 0
     kills: int = 0
     in_saves: int = 0
     redone: int = 0
@@ -309,33 +311,40 @@ class Outcome:
     def cells(self) -> list[str]:
         """The line's cells."""
         equal = ["**no**" if what in self.differences else "yes" for what in ("ledger", "losses", "weights")]
-        return [self.setting.name, *map(str, (self.steps, self.kills, self.in_saves, self.redone)), *equal]
+        return [self.setting.name, *map(str, (self.steps, self.runs, self.kills, self.in_saves, self.redone)), *equal]
 
 
 def examine(setting: Setting, kills: int, folder: Path, chance: random.Random) -> Outcome:
-    """Train a setting twice and compare."""
-    calm, hunted = folder / setting.name / "calm", folder / setting.name / "hunted"
+    """Train a setting in peace once, then under kills until it has had them all, and compare."""
+    calm = folder / setting.name / "calm"
     began = time.monotonic()
     live_on(setting, calm)
     seconds = time.monotonic() - began
     outcome = Outcome(setting, steps=len(beats(calm)))
-    if setting.model is None:
-        waits = moments(hunted, chance, seconds, outcome.steps)
-    else:
-        waits = iter([("stage", between_saves(hunted, setting.save_steps)), ("save", save_begins(hunted, chance))])
     while outcome.kills < kills:
-        kind, now = next(waits)
-        if not hunt(Life(setting, hunted), now):
-            break  # the run ended first
-        done = beats(hunted)
-        mid_save = bool({f"checkpoint-{step}" for step in done[-1:]} & half_saved(hunted))
-        outcome.kills += 1
-        outcome.in_saves += mid_save
-        print(f"  {setting.name}: killed ({kind}) after step {done[-1] if done else 0}", file=sys.stderr, flush=True)
-    live_on(setting, hunted)
-    outcome.redone = len(beats(hunted)) - outcome.steps
-    outcome.differences = differences(calm, hunted, outcome.steps)
+        hunted = folder / setting.name / f"hunted-{outcome.runs}"
+        outcome.runs += 1
+        if setting.model is None:
+            waits = moments(hunted, chance, seconds, outcome.steps)
+        else:
+            waits = iter([("stage", between_saves(hunted, setting.save_steps)), ("save", save_begins(hunted, chance))])
+        while outcome.kills < kills and kill_once(setting, hunted, *next(waits), outcome):
+            pass
+        live_on(setting, hunted)
+        outcome.redone += len(beats(hunted)) - outcome.steps
+        outcome.differences |= differences(calm, hunted, outcome.steps)
     return outcome
+
+
+def kill_once(setting: Setting, out: Path, kind: str, now: Moment, outcome: Outcome) -> bool:
+    """Let the run live until the moment; False if it ended before."""
+    if not hunt(Life(setting, out), now):
+        return False
+    done = beats(out)
+    outcome.kills += 1
+    outcome.in_saves += f"checkpoint-{done[-1] if done else 0}" in half_saved(out)
+    print(f"  {setting.name}: killed ({kind}) after step {done[-1] if done else 0}", file=sys.stderr, flush=True)
+    return True
 
 
 def live_on(setting: Setting, out: Path) -> None:
@@ -413,9 +422,9 @@ def tensors(out: Path, steps: int) -> list[Any]:
 
 def table(outcomes: list[Outcome]) -> str:
     """The outcomes as markdown."""
-    head = ["setting", "steps", "kills", "in a save", "steps re-done", "ledger equal", "losses equal", "weights equal"]
+    head = ["setting", "steps", "runs", "kills", "in a save", "re-done", "ledger equal", "losses equal", "weights equal"]
     lines = [head, ["---"] * len(head), *[outcome.cells() for outcome in outcomes]]
-    counts = [(o.kills, o.in_saves, o.redone) for o in outcomes]
+    counts = [(o.runs, o.kills, o.in_saves, o.redone) for o in outcomes]
     lines.append(["**all**", "", *[str(sum(column)) for column in zip(*counts, strict=True)], "", "", ""])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -123,6 +123,13 @@ def test_no_stage_crosses_the_end_of_an_epoch(plan: Plan) -> None:
 
 
 @given(plans(window="prefix"))
+def test_no_prefix_stage_crosses_the_end_of_an_epoch_whatever_the_coverage(plan: Plan) -> None:
+    per_epoch = plan.make().steps_per_epoch
+    for stage in run(plan.make(), plan.choose)[1]:
+        assert stage.first_step // per_epoch == (stage.first_step + stage.n_steps - 1) // per_epoch
+
+
+@given(plans(window="prefix"))
 def test_prefix_stages_end_on_the_grid_of_equal_stages(plan: Plan) -> None:
     curriculum = plan.make()
     per_epoch = curriculum.steps_per_epoch
@@ -341,6 +348,14 @@ def test_with_prefixes_a_pointer_counts_how_often_its_order_was_chosen(plan: Pla
     assert curriculum.pointers == {name: chosen[name] for name in plan.names}
 
 
+@given(plans())
+def test_times_chosen_counts_the_stages_of_the_whole_run(plan: Plan) -> None:
+    """A pointer does not: it skips slices that others emptied, and goes back with each pass."""
+    curriculum = plan.make()
+    _, stages = run(curriculum, plan.choose)
+    assert curriculum.times_chosen == {name: sum(stage.chosen == name for stage in stages) for name in plan.names}
+
+
 # -- where slices and stages are cut ------------------------------------------------------------------------------
 
 
@@ -381,7 +396,7 @@ def test_slices_lose_no_row_and_hold_at_least_a_step(
 
 
 def test_worked_slices_of_a_root_pacing() -> None:
-    """s = 0.1, √(0.25·0.99 + 0.01) = 0.507, 0.711, 0.868, 1 of 100 rows, to steps of 8 rows."""
+    """Scopes 0.1, √(0.25·0.99 + 0.01) = 0.507, 0.711, 0.868, 1 of 100 rows, to steps of 8 rows."""
     bounds = slice_bounds(build_pacing({"name": "root", "start": 0.1}), 5, 100, 8)
     assert bounds.tolist() == [8, 48, 72, 88, 100]
 

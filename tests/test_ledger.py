@@ -140,7 +140,9 @@ def test_resuming_at_the_end_abandons_nothing(ledger: Ledger) -> None:
 
 def test_a_ledger_shorter_than_the_checkpoint_says_is_not_this_runs(ledger: Ledger) -> None:
     ledger.add("stage", n=0)
-    with pytest.raises(ResumeError, match=rf"must hold the 9999 bytes that the checkpoint counted, got {ledger.size}\."):
+    with pytest.raises(
+        ResumeError, match=rf"must hold the 9999 bytes that the checkpoint counted, got {ledger.size}\."
+    ):
         Ledger(ledger.path.parent).resume(9999)
 
 

@@ -18,7 +18,7 @@ from tests.strategies import joins, simple_pacings
 moments = st.floats(0.0, 1.0)
 
 
-def by_hand(setting: Mapping[str, Any], u: float) -> float:  # noqa: C901 one case per family is what it is
+def by_hand(setting: Mapping[str, Any], u: float) -> float:
     """The docstrings' formulas, one number at a time."""
     o = dict(setting)
     name, s = o["name"], o.get("start", 0.2 if o["name"] == "step" else 0.01)

@@ -1,11 +1,12 @@
 """Putting a curriculum on a trainer: what is set on the instance, and what is refused before anything is lost.
 
-Four attributes of this one trainer instance are set, and nothing else, of no class and no library:
+Five attributes of this one trainer instance are set, and nothing else, of no class and no library:
 
 - `get_train_dataloader`, the trainer's documented override point, returns our loader;
 - `log` is wrapped, so that the curriculum's scalars travel in the same line as the loss, to every tracker;
 - `train` is wrapped, so that `resume_from_checkpoint=True` finds the last *complete* checkpoint;
-- `args.ignore_data_skip = True`: our loader restores its own position.
+- `args.ignore_data_skip = True`: our loader restores its own position;
+- `create_model_card` is wrapped, where trl has one: the card gets a section on the curriculum.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from campus_tune.errors import TrainerError
-from campus_tune.integrations.checkpoints import last_complete
+from campus_tune.integrations.card import add_to_card
+from campus_tune.integrations.checkpoints import bring_curriculum, last_complete, refuse_incomplete
 from campus_tune.integrations.probes import Source
 from campus_tune.integrations.rows import column_names
 from campus_tune.integrations.run import CampusRun
@@ -51,7 +53,7 @@ def attach(trainer: Any, config: str | Path | Mapping[str, Any] | CampusConfig, 
 
 
 def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
-    """Check the trainer and set the four attributes."""
+    """Check the trainer and set the five attributes."""
     refuse(trainer)
     run = CampusRun(trainer, config, probes)
     log, train = trainer.log, trainer.train
@@ -73,6 +75,10 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
             )
         if resume_from_checkpoint is True:
             resume_from_checkpoint = last_complete(Path(trainer.args.output_dir))
+        elif resume_from_checkpoint:
+            refuse_incomplete(Path(resume_from_checkpoint))
+        if resume_from_checkpoint and run.peers.leads:
+            bring_curriculum(Path(resume_from_checkpoint), run.folder)
         try:
             return train(resume_from_checkpoint, *args, **kwargs)
         finally:
@@ -82,6 +88,7 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
     trainer.log = log_with_curriculum
     trainer.train = train_once
     trainer.args.ignore_data_skip = True
+    add_to_card(trainer, run)
     return run
 
 

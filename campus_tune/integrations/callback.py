@@ -9,9 +9,10 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
+from campus_tune.errors import AuditError
 from campus_tune.integrations import compat
 from campus_tune.integrations.attach import equip
-from campus_tune.integrations.checkpoints import forget_stale
+from campus_tune.integrations.checkpoints import give_up_later
 from campus_tune.integrations.loader import CurriculumLoader
 from campus_tune.integrations.probes import Source
 from campus_tune.integrations.run import CampusRun
@@ -50,7 +51,7 @@ class CampusCallback(TrainerCallback, ExportableState):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Plan the run, or restore it from the checkpoint that the trainer has just loaded."""
-        del args, control
+        del control
         loader = kwargs.get("train_dataloader")
         if self.run is None and isinstance(loader, CurriculumLoader):
             self.run = loader.run  # transformers made this object anew from the checkpoint: it adopts the run
@@ -65,7 +66,11 @@ class CampusCallback(TrainerCallback, ExportableState):
         state.stateful_callbacks[NAME] = (
             saved  # a checkpoint written without us has no such key, and saving asks for it
         )
+        if args.should_save and state.global_step == 0:
+            give_up_later(Path(args.output_dir), 0)  # before anything of the run is written
         self.run.begin(state, saved.get("attributes", {}).get("curriculum"))
+        if args.should_save:
+            give_up_later(Path(args.output_dir), state.global_step)  # only now: a resume may be refused
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """An optimizer step begins."""
@@ -75,17 +80,9 @@ class CampusCallback(TrainerCallback, ExportableState):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """An optimizer step is finished; the next stage is decided here, before the checkpoint is written."""
-        del kwargs
+        del args, control, kwargs
         assert self.run is not None
         self.run.end_step(state)
-        if control.should_save and args.should_save:
-            forget_stale(Path(args.output_dir), state.global_step)
-
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """An epoch is finished; a checkpoint may follow."""
-        del kwargs
-        if control.should_save and args.should_save:
-            forget_stale(Path(args.output_dir), state.global_step)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The last lines."""

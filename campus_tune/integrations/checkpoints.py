@@ -1,15 +1,18 @@
-"""Which checkpoints count: those whose trainer state is whole, which the trainer writes last."""
+"""Which checkpoints count: those of this run whose trainer state is whole, which the trainer writes last."""
 
 from __future__ import annotations
 
 import json
 import re
-from contextlib import suppress
+import shutil
 from pathlib import Path
 
+from campus_tune.errors import ResumeError
 from campus_tune.integrations import console
+from campus_tune.ledger import FILE, Ledger
 
 STATE = "trainer_state.json"
+GIVEN_UP = "trainer_state.given_up.json"
 NAME = re.compile(r"^checkpoint-(\d+)$")
 
 
@@ -18,15 +21,11 @@ def last_complete(output_dir: Path) -> str | None:
 
     The trainer's own search takes the highest number, also of a save that was interrupted. Ours says what it skips.
     """
-    found = sorted(
-        (int(match[1]), path)
-        for path in (output_dir.iterdir() if output_dir.is_dir() else [])
-        if (match := NAME.match(path.name)) and path.is_dir()
-    )
-    for _, path in reversed(found):
+    for _, path in reversed(_checkpoints(output_dir)):
         if is_complete(path):
             return str(path)
-        console.say(f"skipping {path.name}: its save was interrupted")
+        given_up = not (path / STATE).exists() and (path / GIVEN_UP).exists()
+        console.say(f"skipping {path.name}: {'its run was given up' if given_up else 'its save was interrupted'}")
     console.say("no complete checkpoint to resume from: starting at the first step")
     return None
 
@@ -40,10 +39,58 @@ def is_complete(checkpoint: Path) -> bool:
     return True
 
 
-def forget_stale(output_dir: Path, step: int) -> None:
-    """Before a checkpoint is written over an older one of the same name: it no longer counts as complete.
+def refuse_incomplete(checkpoint: Path) -> None:
+    """A checkpoint named by its path must be whole: the trainer would load its weights and start at step 0.
 
-    Else a save that is interrupted half-way would leave a mixture of two runs that looks whole.
+    Raises:
+        ResumeError: its trainer state is missing or cut off.
     """
-    with suppress(FileNotFoundError):
-        (output_dir / f"checkpoint-{step}" / STATE).unlink()
+    if not is_complete(checkpoint):
+        raise ResumeError(
+            f"`resume_from_checkpoint` must be a checkpoint that was saved to its end, got {str(checkpoint)!r}, whose "
+            f"{STATE} is missing or cut off. Name an earlier one, or write resume_from_checkpoint=True, which finds "
+            "the last complete one."
+        )
+
+
+def give_up_later(output_dir: Path, step: int) -> None:
+    """From here on the run writes its own checkpoints after `step`: those that are there no longer count.
+
+    They are of an earlier run in this folder, or of a future that was given up by resuming before it. Else the next
+    resume would take one of them, or a save that is interrupted while it is written over one would leave a mixture
+    of two runs that looks whole. Their weights stay; their trainer state is renamed.
+    """
+    later = [path for number, path in _checkpoints(output_dir) if number > step and (path / STATE).exists()]
+    for path in later:
+        (path / STATE).replace(path / GIVEN_UP)
+    if later:
+        console.say(
+            f"{', '.join(path.name for path in later)} no longer count: this run begins at step {step} and will write "
+            f"its own (their {STATE} is now {GIVEN_UP})"
+        )
+
+
+def bring_curriculum(checkpoint: Path, folder: Path) -> None:
+    """Resuming from another output_dir: what was decided and scored there is copied here and goes on here.
+
+    Args:
+        checkpoint: that is resumed.
+        folder: `curriculum/` in this run's output_dir; a ledger in it is kept under the next free number.
+    """
+    source = checkpoint.resolve().parent / folder.name
+    if source == folder.resolve() or not (source / FILE).exists():
+        return
+    Ledger(folder).start()
+    shutil.copyfile(source / FILE, folder / FILE)
+    if (source / "scores").is_dir():
+        shutil.copytree(source / "scores", folder / "scores", dirs_exist_ok=True)
+    console.say(f"resuming from another folder: its ledger and scores are copied to {folder}")
+
+
+def _checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
+    """(step, folder) of all checkpoints, complete or not, by step."""
+    return sorted(
+        (int(match[1]), path)
+        for path in (output_dir.iterdir() if output_dir.is_dir() else [])
+        if (match := NAME.match(path.name)) and path.is_dir()
+    )

@@ -143,3 +143,11 @@ def refuse_masked_batches(trainer: Any, *, short_rows: int, micro_batches: int) 
             f"{short_rows}: this model's loss is a mean per micro batch. Set dataloader_drop_last=True, or choose a "
             "batch size that divides the training set."
         )
+
+
+def wait_for_device(trainer: Any) -> None:
+    """Let an accelerator finish what is queued, before a stopwatch starts."""
+    import torch
+
+    if trainer.args.device.type == "cuda":
+        torch.cuda.synchronize(trainer.args.device)

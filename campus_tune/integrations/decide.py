@@ -67,7 +67,7 @@ class Decider:
         view = View(
             names=[offer.name for offer in offers],
             stage=curriculum.n_stages,
-            times_chosen=curriculum.pointers,
+            times_chosen=curriculum.times_chosen,
             seed=self.seed,
             probe_loss=probe_loss,
         )

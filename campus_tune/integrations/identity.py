@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from campus_tune.errors import ResumeError
+from campus_tune.integrations.rows import digest
 from campus_tune.types import Json
 
 WORDS = {
     "dataset": "training rows (fingerprint)",
     "n_rows": "number of training rows",
+    "domains": "domains of the training rows (fingerprint)",
+    "steps_per_epoch": "optimizer steps of an epoch",
     "probes": "probe rows (fingerprint)",
     "global_batch": "global batch (micro batch × processes × accumulation)",
     "world": "number of processes",
@@ -36,6 +39,8 @@ class Identity:
         past = {
             "dataset": run.rows.fingerprint(),
             "n_rows": len(run.rows),
+            "domains": None if run.groups is None else digest(run.groups),
+            "steps_per_epoch": run.steps_per_epoch,
             "global_batch": run.global_batch,
             "world": run.peers.world,
             **{f"campus: {name}": value for name, value in run.config.past().items()},

@@ -34,9 +34,10 @@ class Journal:
         self.ledger.start()
         self.ledger.add("run", **identity, rows_by_domain=domains)
 
-    def resumed(self, size: int, step: int, stage: int) -> None:
-        """A run goes on from a checkpoint that knew `size` bytes of the ledger."""
-        self.ledger.resume(size)
+    def resumed(self, state: Json, step: int, stage: int) -> None:
+        """A run goes on from a checkpoint that held `state()`."""
+        self.ledger.resume(state["size"])
+        self.pending, self._probes = state["pending"], state["probes"]
         self.ledger.add("resumed", step=step)
         self._say([f"resumed at step {step} of {self.total_steps}, inside stage {stage}"])
 
@@ -81,6 +82,10 @@ class Journal:
         end: dict[str, Any] = {**summary, "cost": self.budget.shares(), "seconds": self._seconds()}
         self.ledger.add("end", **end)
         self._say(console.last_lines(end, str(self.folder)))
+
+    def state(self) -> Json:
+        """How much of the ledger is this run's, and the scalars that no log line has carried yet."""
+        return {"size": self.ledger.size, "pending": dict(self.pending), "probes": dict(self._probes)}
 
     def _seconds(self) -> dict[str, float]:
         return {"share": self.budget.clock_share(), **self.budget.seconds}

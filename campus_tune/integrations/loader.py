@@ -108,8 +108,8 @@ class CurriculumLoader:
             if curriculum.step < last:
                 raise TrainerError(
                     f"the rows of steps {curriculum.step} to {last - 1} must be trained before more are asked for, got "
-                    "a read ahead: what follows is not decided yet. Take off whatever wraps or prefetches "
-                    "trainer.get_train_dataloader; dataloader_num_workers and dataloader_prefetch_factor are fine."
+                    "a read ahead. Take off whatever wraps trainer.get_train_dataloader and prefetches "
+                    "(dataloader_num_workers is fine), or put the CampusCallback back if it was removed."
                 )
 
 

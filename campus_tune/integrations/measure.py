@@ -79,6 +79,7 @@ class LossMeter:
         Args:
             rows: shape (n,), positions in the dataset.
         """
+        compat.wait_for_device(self.trainer)  # what training has queued is not ours
         began = time.perf_counter()
         result = RowLosses.zeros(len(rows))
         model = compat.forward_model(self.trainer)

@@ -66,6 +66,7 @@ class CampusRun:
         self.folder = Path(trainer.args.output_dir) / FOLDER
         self.journal: Journal | None = None
         self.watch: Watch | None = None
+        self.made_loader = False  # nobody has put another one in its place
         self.finished = False
 
     # -- before training ----------------------------------------------------------------------------------------
@@ -100,6 +101,7 @@ class CampusRun:
             workers=compat.worker_settings(args),
         )
         self.loader.run = self
+        self.made_loader = True
         return self.loader
 
     def begin(self, state: Any, saved: Json | None) -> None:
@@ -125,7 +127,6 @@ class CampusRun:
         else:
             self._restore(state.global_step, saved)
         self.loader.curriculum = self.curriculum
-        self._clock = time.perf_counter()
         if self.curriculum.step < state.global_step:  # saved by a callback that ran before ours: catch up
             self._step_finished()
         elif self.curriculum.needs_decision:
@@ -252,7 +253,7 @@ class CampusRun:
         self.budget.load(saved["budget"])
         self.training_losses.load(saved["training_losses"])
         self.watch.checked, self.watch.passed = saved["audit"]
-        self.journal.resumed(saved["ledger"], step, self.curriculum.n_stages - 1)
+        self.journal.resumed(saved["journal"], step, self.curriculum.n_stages - 1)
 
     # -- during training ----------------------------------------------------------------------------------------
 
@@ -263,6 +264,7 @@ class CampusRun:
         every = max(1, self.total_steps // CHECKS)
         step = self.curriculum.step
         self.watch.begin_step(audit=step % every == 0 or step == self.curriculum.stage.first_step)
+        self._clock = time.perf_counter()
 
     def end_step(self, state: Any) -> None:
         """An optimizer step is finished; a stage's last one decides the next stage."""
@@ -276,7 +278,6 @@ class CampusRun:
                 "Something else drives this trainer's loop: call on_step_end once per optimizer step."
             )
         state.epoch = state.global_step / self.steps_per_epoch  # the trainer's own restarts after a resume
-        self._clock = time.perf_counter()
 
     def _step_finished(self) -> None:
         self.curriculum.advance()
@@ -334,6 +335,8 @@ class CampusRun:
         """Everything a resumed run needs, as JSON; {} before the run is planned."""
         if self.watch is None or self.journal is None:
             return {}
+        if self.curriculum.step < self.trainer.state.global_step:  # saved by a callback that runs before ours
+            self.watch.end_step(self.loader.micro_batches(self.curriculum.step_rows()))
         self.training_losses.add(*self.watch.harvest())
         return {
             "version": STATE_VERSION,
@@ -344,7 +347,7 @@ class CampusRun:
             "scores": self.scores.digests(),
             "training_losses": self.training_losses.state(),
             "audit": [self.watch.checked, self.watch.passed],
-            "ledger": self.journal.ledger.size,
+            "journal": self.journal.state(),
         }
 
     def close(self) -> None:

@@ -64,11 +64,14 @@ class Watch:
         Raises:
             AuditError: other rows reached the model.
         """
-        if self._auditing:
+        auditing, forwards = self._auditing, list(self._step)
+        self._auditing = False  # a step that is ended twice counts once
+        self._step.clear()
+        if auditing:
             self._compare(np.array([max(row, ~row) for batch in batches for row in batch]))
-        if len(self._step) != len(batches):
+        if len(forwards) != len(batches):
             return  # the forwards of this trainer show no per-token losses
-        for batch, sums in zip(batches, self._step, strict=True):
+        for batch, sums in zip(batches, forwards, strict=True):
             if batch[0] >= 0 and len(sums[0]) == len(batch):
                 self._rows.extend(batch)
                 self._waiting.append(sums)

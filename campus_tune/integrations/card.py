@@ -1,0 +1,53 @@
+"""The curriculum's section of the model card, so that a published adapter says how it was trained."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+from campus_tune.files import atomic_write
+
+TAGS = ["campus", "curriculum-learning"]
+HEADING = "## Curriculum"
+
+
+def section(run: Any) -> str:
+    """Markdown: the settings, and what was decided and audited so far. Empty before the run is planned."""
+    if run.watch is None or run.journal is None:
+        return ""
+    chosen = {name: rows for name, rows in run.curriculum.rows_by_choice.items() if rows}
+    total = max(1, sum(chosen.values()))
+    lines = [
+        HEADING,
+        "",
+        "Trained with [CAMPUS](https://arxiv.org/abs/2509.13790)-style curriculum learning by campus_tune:",
+        "",
+        f"- rows by sub-curriculum: {', '.join(f'{name} {rows / total:.0%}' for name, rows in chosen.items())}",
+        f"- order audit: {run.watch.passed} of {run.watch.checked} checked steps trained the planned rows",
+        f"- cost of the curriculum: {run.journal.budget.shares()['all']:.1%} of the training compute",
+        "",
+        "```yaml",
+        run.config.to_yaml().rstrip(),
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def add_to_card(trainer: Any, run: Any) -> None:
+    """Wrap this trainer's `create_model_card`: trl writes the card anew at every checkpoint."""
+    if not hasattr(trainer, "create_model_card"):
+        return
+    if hasattr(trainer, "_tag_names"):
+        trainer._tag_names = [*trainer._tag_names, *TAGS]
+    create = trainer.create_model_card
+
+    @functools.wraps(create)
+    def create_with_section(*args: Any, **kwargs: Any) -> None:
+        create(*args, **kwargs)
+        card = Path(trainer.args.output_dir) / "README.md"
+        if trainer.is_world_process_zero() and card.exists():
+            body = card.read_text("utf-8").split(HEADING)[0].rstrip()
+            atomic_write(card, f"{body}\n\n{section(run)}")
+
+    trainer.create_model_card = create_with_section
