@@ -6,7 +6,7 @@ when they share 13 words in a row, the length that GPT-3 and most contamination 
 words that many training rows contain is a prompt template and tells nothing.
 
 Every word, window and row is one 64-bit polynomial hash, read off a running sum over the bytes of many texts at once:
-a million rows of 70 words took 38 s on one busy core, and no word is ever a Python object. Two different
+a million rows of 70 words took 21 s of one core, and no word is ever a Python object. Two different
 rows collide with a chance of about 1 in 10^8 for a million rows against a thousand probes.
 
 >>> found = overlap(["What is 7 + 4? 11"], ["What is 7 - 4? 3", "what is 7+4?  11"])

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -22,7 +22,7 @@ import torch
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from campus_tune.errors import MetricError
+from campus_tune.errors import MetricError, TrainerError
 from campus_tune.integrations import compat
 from campus_tune.integrations.peers import Peers
 from campus_tune.types import IntArray, RowLosses
@@ -91,6 +91,11 @@ class LossMeter:
         with undisturbed(self.trainer.model):
             parts = [(batch, self._forward(model, rows[batch])) for batch in bar]
         for batch, (nll, counted, hits) in parts:
+            if len(nll) != len(batch):
+                raise TrainerError(
+                    f"the data collator must keep rows apart, got {len(nll)} from {len(batch)}: their losses cannot be "
+                    "told from one another. Use trl's or transformers' own collators; flat ones need position_ids."
+                )
             result.put(batch, RowLosses(nll.double().cpu().numpy(), counted.cpu().numpy(), hits.cpu().numpy()))
         result = self.peers.merge_losses(result)
         self.seconds += time.perf_counter() - began
@@ -127,11 +132,11 @@ class LossMeter:
         """One batch of rows through the model."""
         batch = compat.to_device(self.trainer, self.collator([self.dataset[int(row)] for row in rows]))
         if compat.has_fused_head(self.trainer):
-            return row_sums(model(**batch, use_cache=False, fused_lm_head=True), batch["labels"])
-        labels = batch.pop("labels")
-        if len(rows) == 1 and labels.shape[1] > self._token_bound():
-            return self._long_row(model, batch, labels)
-        return row_sums(model(**batch, use_cache=False), labels)
+            return batch_sums(model(**batch, use_cache=False, fused_lm_head=True), batch)
+        if len(rows) == 1 and batch["labels"].shape[1] > self._token_bound():
+            return self._long_row(model, batch, batch.pop("labels"))
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        return batch_sums(model(**inputs, use_cache=False), batch)
 
     def _long_row(self, model: Any, batch: dict[str, Any], labels: torch.Tensor) -> Sums:
         """A row whose logits would be too large: one forward per block of answer positions."""
@@ -143,6 +148,23 @@ class LossMeter:
             nll = nll + functional.cross_entropy(logits, wanted, reduction="sum")
             hits = hits + (logits.argmax(-1) == wanted).sum()
         return nll, torch.tensor([len(places)], device=labels.device), hits.long()
+
+
+def batch_sums(outputs: Any, batch: Mapping[str, Any]) -> Sums:
+    """What each row of a batch adds up to, whether the collator padded or flattened them.
+
+    Args:
+        outputs: of a causal language model for this batch, fused or with logits.
+        batch: what it was called with, `labels` included.
+    """
+    if is_flat(batch):
+        return flat_row_sums(outputs, batch["labels"], batch["position_ids"])
+    return row_sums(outputs, batch["labels"])
+
+
+def is_flat(batch: Mapping[str, Any]) -> bool:
+    """Whether a batch is padding-free: all rows behind one another in one, told apart by positions that restart."""
+    return batch.get("attention_mask") is None and batch.get("position_ids") is not None and len(batch["labels"]) == 1
 
 
 def row_sums(outputs: Any, labels: torch.Tensor) -> Sums:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from campus_tune.errors import AuditError
-from campus_tune.integrations.measure import Sums, flat_row_sums, row_sums
+from campus_tune.integrations.measure import Sums, batch_sums
 from campus_tune.integrations.rows import hash_tokens
 from campus_tune.types import IntArray, RowArray, RowLosses
 
@@ -113,19 +113,12 @@ class Watch:
 
     def _after(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any], outputs: Any) -> None:
         del args
-        labels = kwargs.get("labels")
-        if labels is None or not (module.training and torch.is_grad_enabled()):
+        if kwargs.get("labels") is None or not (module.training and torch.is_grad_enabled()):
             return
+        if all(getattr(outputs, name, None) is None for name in ("log_probs", "logits")):
+            return  # a loss kernel that never makes logits
         with torch.no_grad():
-            if is_flat(kwargs):
-                self._step.append(flat_row_sums(outputs, labels, kwargs["position_ids"]))
-            else:
-                self._step.append(row_sums(outputs, labels))
-
-
-def is_flat(batch: Any) -> bool:
-    """Whether a batch is padding-free: all rows behind one another in one, told apart by positions that restart."""
-    return batch.get("attention_mask") is None and batch.get("position_ids") is not None and len(batch["labels"]) == 1
+            self._step.append(batch_sums(outputs, kwargs))
 
 
 def hash_batch(

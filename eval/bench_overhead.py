@@ -1,0 +1,169 @@
+"""What the curriculum costs a step, and how fast it scores.
+
+Two measurements on one model and one machine, each a ratio or a difference taken within one run:
+
+1. milliseconds that campus_tune itself takes per optimizer step outside decisions: its callback, its two model hooks,
+   its audit, cutting the step into micro batches (goal: under 1 ms);
+2. tokens per second of scoring against a bare forward of the very same collated batches, measured in turns
+   (goal: at least 90 %).
+
+    python eval/bench_overhead.py                                  a tiny random model on generated tasks
+    python eval/bench_overhead.py --model runs/quickstart/model --batch 4 --steps 12
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from trl import SFTConfig, SFTTrainer
+
+from campus_tune import CampusCallback
+from campus_tune.demo.tasks import generate
+from campus_tune.demo.tiny import write_tiny
+from campus_tune.integrations.measure import undisturbed
+
+
+# On a CPU that others use too, a thread's own time is what it would take alone; a device is waited for on the wall.
+CLOCK = time.perf_counter if torch.cuda.is_available() else time.thread_time
+
+
+class Stopwatch:
+    """Adds up the time spent in some functions, per optimizer step."""
+
+    def __init__(self) -> None:
+        self.steps: list[float] = [0.0]
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, timed."""
+
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            began = CLOCK()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.steps[-1] += CLOCK() - began
+
+        return timed
+
+
+def make_trainer(model: str, out: str, *, batch: int, steps: int, curriculum: bool) -> tuple[SFTTrainer, Any]:
+    """A trainer on generated tasks, LoRA, with or without the callback."""
+    rows = Dataset.from_list(generate(-(-steps * batch // 25) + 1, seed=1))
+    callback = CampusCallback({"metrics": ["length", "mtld", "compression"], "stages": 2, "selector": "round_robin"})
+    config = SFTConfig(
+        out,
+        per_device_train_batch_size=batch,
+        max_steps=steps,
+        report_to="none",
+        save_strategy="no",
+        bf16=torch.cuda.is_available(),
+        disable_tqdm=True,
+        logging_steps=1000,
+        model_init_kwargs={"dtype": "bfloat16" if torch.cuda.is_available() else "float32"},
+    )
+    trainer = SFTTrainer(
+        model,
+        args=config,
+        train_dataset=rows,
+        peft_config=LoraConfig(r=16, target_modules="all-linear", lora_dropout=0.05),
+        callbacks=[callback] if curriculum else [],
+    )
+    return trainer, callback
+
+
+def step_overhead(model: str, out: str, batch: int, steps: int) -> tuple[float, float]:
+    """(median ms that campus_tune takes in a step without a decision, median ms of such a step)."""
+    trainer, callback = make_trainer(model, out, batch=batch, steps=steps, curriculum=True)
+    watch, whole = Stopwatch(), Stopwatch()
+    run = callback.run
+    begin, end = run.begin_step, run.end_step
+    began = [time.perf_counter()]
+    decided: list[bool] = []
+
+    def begin_step() -> None:
+        if not decided:  # the hooks are on the model from on_train_begin on
+            for handle in run.watch._handles:
+                hooks = handle.hooks_dict_ref()
+                hooks[handle.id] = watch.around(hooks[handle.id])
+            run.loader.micro_batches = watch.around(run.loader.micro_batches)
+        watch.steps.append(0.0)
+        watch.around(begin)()
+
+    def end_step(state: Any) -> None:
+        stages = run.curriculum.n_stages
+        watch.around(end)(state)
+        decided.append(run.curriculum.n_stages > stages or run.curriculum.finished)
+        whole.steps.append(time.perf_counter() - began[0])
+        began[0] = time.perf_counter()
+
+    run.begin_step, run.end_step = begin_step, end_step
+    trainer.train()
+    quiet = [i for i, was_decision in enumerate(decided) if not was_decision and i > 1]
+    ours = statistics.median(watch.steps[i + 1] for i in quiet)
+    return 1000 * ours, 1000 * statistics.median(whole.steps[i + 1] for i in quiet)
+
+
+def scoring_ratio(model: str, out: str, batch: int, rows: int, rounds: int) -> tuple[float, float, float]:
+    """(scoring tokens/s, bare forward tokens/s of the same batches, median ratio of the two in turns)."""
+    trainer, callback = make_trainer(model, out, batch=batch, steps=max(2, rows // batch), curriculum=True)
+    trainer.args.max_steps = 1
+    trainer.train()
+    meter = callback.run.meter
+    wanted = torch.arange(min(rows, len(trainer.train_dataset))).numpy()
+    batches = [
+        trainer._prepare_inputs(meter.collator([meter.dataset[int(row)] for row in wanted[part]]))
+        for part in meter._batches(wanted)
+    ]
+    tokens = int(meter.tokens[wanted].sum())
+
+    def bare() -> None:
+        with undisturbed(trainer.model):
+            for inputs in batches:
+                trainer.model(**inputs, use_cache=False, fused_lm_head=True)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+
+    def seconds(function: Callable[[], Any]) -> float:
+        began = time.perf_counter()
+        function()
+        return time.perf_counter() - began
+
+    seconds(bare)
+    pairs = [(seconds(lambda: meter.losses(wanted)), seconds(bare)) for _ in range(rounds)]
+    ratio = statistics.median(plain / scored for scored, plain in pairs)
+    best_scored, best_bare = (min(times) for times in zip(*pairs, strict=True))
+    return tokens / best_scored, tokens / best_bare, ratio
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="a model folder or hub id; the default is a tiny random one")
+    parser.add_argument("--batch", type=int, default=8, help="rows per optimizer step")
+    parser.add_argument("--steps", type=int, default=60, help="optimizer steps of the first measurement")
+    parser.add_argument("--rows", type=int, default=100, help="rows scored in the second one")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of the second one")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        model = options.model or str(write_tiny(Path(folder) / "tiny"))
+        ours, step = step_overhead(model, f"{folder}/a", options.batch, options.steps)
+        scored, bare, ratio = scoring_ratio(model, f"{folder}/b", options.batch, options.rows, options.rounds)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    print(f"\n| model | device | campus_tune per step | step | scoring | bare forward | ratio |\n|{'---|' * 7}")
+    name = options.model or "tiny random Llama"
+    print(
+        f"| {name} | {device} | {ours:.2f} ms | {step:.0f} ms | {scored:.0f} tokens/s | {bare:.0f} tokens/s | {ratio:.2f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()

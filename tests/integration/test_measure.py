@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import DataCollatorForLanguageModeling, Trainer, TrainerCallback, TrainingArguments
+
+from campus_tune import CampusCallback
+from campus_tune.demo.tiny import tiny_model
+from campus_tune.errors import MetricError
+from campus_tune.integrations import compat, measure
+from campus_tune.integrations.measure import LossMeter, flat_row_sums, row_sums
+from campus_tune.integrations.peers import Peers
+from campus_tune.integrations.rows import read_rows
+from campus_tune.types import RowLosses
+from tests.integration.tiny_run import RECIPE, dataset, task_rows, tiny_trainer, tokenizer
+from tests.integration.witness import Witness, all_slow_losses, events, step_lines
+
+Make = Callable[..., Any]
+
+
+def meter_of(trainer: Any, what: str = "measuring") -> LossMeter:
+    view, collator = compat.loader_view(trainer, trainer.train_dataset)
+    return LossMeter(trainer, view, collator, read_rows(view).tokens, peers=Peers(), what=what)
+
+
+def chat(rows: Any) -> list[dict[str, Any]]:
+    """Two rounds of question and answer per row."""
+    pairs = list(zip(rows[::2], rows[1::2], strict=True))
+    return [{"messages": [*a["prompt"], *a["completion"], *b["prompt"], *b["completion"]]} for a, b in pairs]
+
+
+def text(rows: Any) -> list[dict[str, Any]]:
+    return [{"text": row["prompt"][0]["content"] + " " + row["completion"][0]["content"]} for row in rows]
+
+
+def sft(out: Path, kind: str) -> Any:
+    settings: dict[str, dict[str, Any]] = {
+        "prompt and completion": {},
+        "text": {"train": text(task_rows(20))},
+        "chat, assistant only": {"train": chat(task_rows(40)), "assistant_only_loss": True},
+        "lora": {"lora": True},
+        "padding-free": {"padding_free": True, "max_length": None},
+    }
+    return tiny_trainer(out, config=False, **{"n": 20, **settings[kind]})
+
+
+def plain(out: Path) -> Trainer:
+    """A plain Trainer: no fused head, so losses come from logits."""
+    tok = tokenizer()
+    rows = dataset([{"input_ids": tok(row["text"])["input_ids"]} for row in text(task_rows(20))])
+    args = TrainingArguments(str(out), use_cpu=True, report_to="none", per_device_train_batch_size=4)
+    return Trainer(
+        tiny_model(), args=args, train_dataset=rows, data_collator=DataCollatorForLanguageModeling(tok, mlm=False)
+    )
+
+
+def assert_as_slow(trainer: Any, rows: Any = range(20)) -> RowLosses:
+    rows = np.array(list(rows), dtype=np.int64)
+    measured = meter_of(trainer).losses(rows)
+    nll, counted, hits = all_slow_losses(trainer, rows)
+    np.testing.assert_allclose(measured.nll_sum, nll, rtol=2e-6)
+    assert measured.tokens.tolist() == counted.tolist()
+    assert measured.top1.tolist() == hits.tolist()
+    return measured
+
+
+@pytest.mark.parametrize("kind", ["prompt and completion", "text", "chat, assistant only", "lora", "padding-free"])
+def test_losses_are_those_of_a_slow_plain_forward(kind: str, tmp_path: Path) -> None:
+    trainer = sft(tmp_path, kind)
+    if kind == "lora":
+        for name, weight in trainer.model.named_parameters():  # fresh adapters change nothing
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.3, generator=torch.Generator().manual_seed(5))
+    measured = assert_as_slow(trainer)
+    if kind == "chat, assistant only":
+        assert measured.tokens.sum() < read_rows(trainer.train_dataset).tokens.sum() / 2
+
+
+def test_losses_from_logits_are_those_of_a_slow_plain_forward(tmp_path: Path) -> None:
+    trainer = plain(tmp_path)
+    assert not compat.has_fused_head(trainer)
+    assert_as_slow(trainer)
+
+
+def test_a_row_whose_logits_are_too_large_is_projected_in_several_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = plain(tmp_path)
+    monkeypatch.setattr(measure, "LOGIT_BYTES", 4 * 512 * 7)  # logits of seven places
+    sizes: list[int] = []
+    trainer.model.lm_head.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[:-1].numel()))
+    long_rows = meter_of(trainer).losses(np.arange(20))
+    assert 0 < max(sizes) <= 7
+    nll, counted, hits = all_slow_losses(trainer, range(20))
+    np.testing.assert_allclose(long_rows.nll_sum, nll, rtol=2e-6)
+    assert (long_rows.tokens.tolist(), long_rows.top1.tolist()) == (counted.tolist(), hits.tolist())
+
+
+def test_rows_come_back_in_the_sequence_they_were_asked_for_repeats_included(tmp_path: Path) -> None:
+    trainer = sft(tmp_path, "prompt and completion")
+    assert_as_slow(trainer, [7, 3, 3, 19, 0])
+
+
+def test_no_batch_is_larger_than_the_bound_on_its_padded_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "BATCH_TOKENS_CPU", 150)
+    trainer = sft(tmp_path, "prompt and completion")
+    sizes: list[int] = []
+    trainer.model.register_forward_pre_hook(lambda _, __, kw: sizes.append(kw["input_ids"].numel()), with_kwargs=True)
+    meter_of(trainer).losses(np.arange(20))
+    longest = int(read_rows(trainer.train_dataset).tokens.max())
+    assert 3 < len(sizes) < 20
+    assert max(sizes) <= max(150, longest)
+
+
+def test_sums_of_a_flat_batch_are_those_of_its_rows(tmp_path: Path) -> None:
+    model = plain(tmp_path).model.eval()
+    ids = [[5, 6, 7, 8], [9, 10], [11, 12, 13]]
+    labels = [[-100, -100, 7, 8], [-100, 10], [-100, 12, 13]]
+    flat = torch.tensor([sum(ids, [])])
+    places = torch.tensor([[place for row in ids for place in range(len(row))]])
+    with torch.no_grad():
+        together = flat_row_sums(model(input_ids=flat, position_ids=places), torch.tensor([sum(labels, [])]), places)
+        for i in range(3):
+            alone = row_sums(model(input_ids=torch.tensor([ids[i]])), torch.tensor([labels[i]]))
+            assert [float(part[i]) for part in together] == pytest.approx([float(part[0]) for part in alone], rel=1e-5)
+
+
+def test_losses_that_are_not_finite_are_refused_with_their_rows(tmp_path: Path) -> None:
+    trainer = sft(tmp_path, "prompt and completion")
+    with torch.no_grad():
+        next(trainer.model.parameters()).fill_(float("nan"))
+    message = r"`probes`: the loss of every row must be finite, got NaN or inf on 3 of 3 \(rows 4, 1, 2\).*has diverged"
+    with pytest.raises(MetricError, match=message):
+        meter_of(trainer, "probes").losses(np.array([4, 1, 2]))
+
+
+# -- nothing leaks ----------------------------------------------------------------------------------------------------
+
+
+def frozen(trainer: Any) -> dict[str, Any]:
+    """Everything that measuring could disturb."""
+    tensors = {f"weight {name}": value for name, value in trainer.model.state_dict().items()}
+    tensors |= {f"grad {name}": value.grad for name, value in trainer.model.named_parameters() if value.grad is not None}
+    for i, moments in enumerate(trainer.optimizer.state_dict()["state"].values()):
+        tensors |= {f"optimizer {i} {name}": value for name, value in moments.items()}
+    return {
+        **{name: value.detach().clone() for name, value in tensors.items()},
+        "torch": torch.get_rng_state(),
+        "python": random.getstate(),
+        "numpy": np.random.get_state()[1].tolist(),  # noqa: NPY002
+        "modes": {name: module.training for name, module in trainer.model.named_modules()},
+        "metrics": copy.deepcopy(dict(getattr(trainer, "_metrics", {}))),
+        "tokens": getattr(trainer, "_total_train_tokens", None),
+        "control": copy.deepcopy(vars(trainer.control)),
+        "state": copy.deepcopy({k: v for k, v in vars(trainer.state).items() if k != "stateful_callbacks"}),
+        "flos": trainer.current_flos,
+        "grad on": torch.is_grad_enabled(),
+    }
+
+
+class MeasureInStep(TrainerCallback):
+    """Measures rows between backward and optimizer step, and at a step's end, and compares everything."""
+
+    def __init__(self) -> None:
+        self.trainer: Any = None
+        self.compared = 0
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        del args, state, control, kwargs
+        self._compare()
+
+    on_step_end = on_pre_optimizer_step
+
+    def _compare(self) -> None:
+        before = frozen(self.trainer)
+        meter_of(self.trainer).losses(np.arange(8))
+        after = frozen(self.trainer)
+        assert before.keys() == after.keys()
+        for name, value in before.items():
+            same = torch.equal(value, after[name]) if isinstance(value, torch.Tensor) else value == after[name]
+            assert same, name
+            self.compared += 1
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_nothing_leaks_into_training(fused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = MeasureInStep()
+    trainer = tiny_trainer(tmp_path, lora=True, n=8, include_num_input_tokens_seen="all", callbacks=[spy])
+    spy.trainer = trainer
+    if not fused:
+        monkeypatch.setattr(compat, "has_fused_head", lambda _: False)
+    frozen_part = next(module for name, module in trainer.model.named_modules() if name.endswith("self_attn"))
+    monkeypatch.setattr(frozen_part, "train", lambda mode=True: frozen_part)  # a module that a user keeps in eval mode
+    for module in frozen_part.modules():
+        module.training = False
+    trainer.train()
+    assert spy.compared > 100
+    assert any("grad" in name for name in frozen(trainer)) or trainer.state.global_step == 2
+
+
+def lowest(selector: Any, out: Path, **settings: Any) -> Any:
+    recipe = RECIPE | {"metrics": ["-length", "length"], "stages": 2, "selector": selector, "budget": 2.0}
+    trainer = tiny_trainer(out, config=recipe, lora=True, n=32, **settings)
+    witness = Witness(trainer)
+    trainer.train()
+    return witness.steps, step_lines(trainer, "loss", "grad_norm", "entropy"), trainer
+
+
+def test_training_with_probes_is_bit_for_bit_training_without(tmp_path: Path) -> None:
+    steps, lines, trainer = lowest("round_robin", tmp_path / "without")
+    probed_steps, probed_lines, probed = lowest("round_robin", tmp_path / "with", probes=20)
+    assert len(events(tmp_path / "with", "probes")) == 3
+    assert probed_steps == steps
+    assert probed_lines == lines
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, probed.model.state_dict()[name])
+
+
+def test_training_with_selection_is_bit_for_bit_training_the_same_rows_without(tmp_path: Path) -> None:
+    steps, lines, _ = lowest("lowest_perplexity", tmp_path / "measured")
+    decisions = events(tmp_path / "measured", "decision")
+    chosen = {decision["chosen"] for decision in decisions}
+    assert all(decision["selection_tokens"] > 0 for decision in decisions[:1])
+    assert len(chosen) == 1, "this test needs a run that chose one sub-curriculum throughout"
+    again, again_lines, _ = lowest({"name": "fixed", "order": chosen.pop()}, tmp_path / "fixed")
+    assert "selection_tokens" not in events(tmp_path / "fixed", "decision")[0]
+    assert again == steps
+    assert again_lines == lines
+
+
+# -- the training losses that come for free ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def free(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Runs by kind, each with the rows its model saw."""
+    runs = {}
+    kinds: dict[str, dict[str, Any]] = {
+        "padded": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4},
+        "flat": {"config": RECIPE | {"batching": "flat"}, "gradient_accumulation_steps": 2},
+    }
+    for kind, settings in kinds.items():
+        out = tmp_path_factory.mktemp("free")
+        trainer = tiny_trainer(out, n=30, **settings)
+        witness = Witness(trainer)
+        trainer.train()
+        runs[kind] = (out, trainer, witness)
+    return runs
+
+
+@pytest.mark.parametrize("kind", ["padded", "flat"])
+def test_a_stages_train_loss_is_the_trainers_own(kind: str, free: Any) -> None:
+    out, trainer, witness = free[kind]
+    per_step = trainer.args.gradient_accumulation_steps
+    counted = np.add.reduceat(witness.counted, np.arange(0, len(witness.counted), per_step))
+    logged = np.array([loss for (loss,) in step_lines(trainer, "loss")])
+    ends = events(out, "stage_end")
+    assert len(ends) == 3
+    first = 0
+    for end in ends:
+        tokens, loss = counted[first : end["step"]], logged[first : end["step"]]
+        assert end["train_loss"] == pytest.approx(float((tokens * loss).sum() / tokens.sum()), abs=1e-5)
+        first = end["step"]
+
+
+@pytest.mark.parametrize("kind", ["padded", "flat"])
+def test_the_rows_with_training_losses_are_the_planned_rows(kind: str, free: Any) -> None:
+    import pyarrow.parquet as pq
+
+    out, _, witness = free[kind]
+    files = sorted((out / "curriculum" / "training_losses").glob("*.parquet"))
+    tables = [pq.read_table(path).to_pydict() for path in files]
+    steps = [decision["step"] for decision in events(out, "decision")] + [len(witness.steps)]
+    assert len(tables) == len(steps) - 1
+    for table, first, last in zip(tables, steps, steps[1:], strict=False):
+        assert sorted(table["row"]) == sorted(sum(witness.steps[first:last], []))
+        assert all(nll > 0 and tokens > 0 for nll, tokens in zip(table["nll_sum"], table["tokens"], strict=True))
+
+
+def test_a_trainer_without_per_token_losses_trains_without_them(tmp_path: Path) -> None:
+    class Hidden(Trainer):
+        """Keeps the labels from the model, as a trainer with its own loss does."""
+
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+            del kwargs
+            labels = inputs.pop("labels")
+            outputs = model(**inputs)
+            wanted = labels[:, 1:].reshape(-1)
+            loss = torch.nn.functional.cross_entropy(outputs.logits[:, :-1].reshape(len(wanted), -1), wanted)
+            return (loss, outputs) if return_outputs else loss
+
+    base = plain(tmp_path)
+    trainer = Hidden(
+        tiny_model(),
+        args=base.args,
+        train_dataset=base.train_dataset,
+        data_collator=base.data_collator,
+        processing_class=tokenizer(),
+        callbacks=[CampusCallback(RECIPE)],
+    )
+    trainer.args.num_train_epochs = 1
+    trainer.train()
+    assert all("train_loss" not in end for end in events(tmp_path, "stage_end"))
+    assert events(tmp_path, "end")[0]["audit"]["passed"] == 5
