@@ -125,8 +125,8 @@ class Curriculum:
 
     # -- deciding -----------------------------------------------------------------------------------------------
 
-    def offers(self) -> list[Offer]:
-        """What each sub-curriculum would train next, in the recipe's sequence; empty once handed over."""
+    def names(self) -> list[str]:
+        """The sub-curricula that have something to offer, in the recipe's sequence; empty once handed over."""
         if self.handed_over:
             return []
         names = list(self.orders)
@@ -134,8 +134,15 @@ class Curriculum:
             if all(pointer >= len(self._bounds) for pointer in self.pointers.values()):
                 self.pointers = dict.fromkeys(self.orders, 0)  # every order is used up: a new pass begins
             names = [name for name in names if self.pointers[name] < len(self._bounds)]
-        make = self._slice_offer if self.schedule.window == "slice" else self._prefix_offer
-        return [make(name) for name in names]
+        return names
+
+    def offer(self, name: str) -> Offer:
+        """What one of `names()` would train next. A selector that measures nothing needs only the chosen one's."""
+        return self._slice_offer(name) if self.schedule.window == "slice" else self._prefix_offer(name)
+
+    def offers(self) -> list[Offer]:
+        """What each sub-curriculum would train next, in the recipe's sequence; empty once handed over."""
+        return [self.offer(name) for name in self.names()]
 
     def open(self, offer: Offer | None = None) -> Stage:
         """Commit to one of `offers()`, or without one to shuffling: its rows become the next stage."""

@@ -244,13 +244,15 @@ class _Scene:
             return None
         for spec in self.fresh:
             curriculum.orders[spec.label] = self._order(self._made_up(spec))
-        offers = {offer.name: offer for offer in curriculum.offers()}
+        names = curriculum.names()
         view = View(
-            list(offers), stage=curriculum.n_stages, times_chosen=dict(self.times_chosen), seed=curriculum.schedule.seed
+            names, stage=curriculum.n_stages, times_chosen=dict(self.times_chosen), seed=curriculum.schedule.seed
         )
-        chosen = self.selector.choose(self._measured(view, offers.values()) if self.selector.needs else view)
+        if self.selector.needs:
+            view = self._measured(view, [curriculum.offer(name) for name in names])
+        chosen = self.selector.choose(view)
         self.times_chosen[chosen] += 1
-        return offers[chosen]
+        return curriculum.offer(chosen)
 
     def _measured(self, view: View, offers: Iterable[Offer]) -> View:
         """The view with the learner's losses: of all the rows of each offer, so without sampling noise."""
