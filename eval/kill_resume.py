@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
 import os
 import random
@@ -422,7 +423,17 @@ def tensors(out: Path, steps: int) -> list[Any]:
 
 def table(outcomes: list[Outcome]) -> str:
     """The outcomes as markdown."""
-    head = ["setting", "steps", "runs", "kills", "in a save", "re-done", "ledger equal", "losses equal", "weights equal"]
+    head = [
+        "setting",
+        "steps",
+        "runs",
+        "kills",
+        "in a save",
+        "re-done",
+        "ledger equal",
+        "losses equal",
+        "weights equal",
+    ]
     lines = [head, ["---"] * len(head), *[outcome.cells() for outcome in outcomes]]
     counts = [(o.runs, o.kills, o.in_saves, o.redone) for o in outcomes]
     lines.append(["**all**", "", *[str(sum(column)) for column in zip(*counts, strict=True)], "", "", ""])
@@ -516,6 +527,8 @@ def import_once() -> None:
     torch.set_num_threads(1)
     assert trl.SFTTrainer
     assert campus_tune.CampusCallback
+    gc.collect()
+    gc.freeze()  # else each child searches all of this for garbage when training begins
 
 
 if __name__ == "__main__":

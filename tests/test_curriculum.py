@@ -225,6 +225,16 @@ def test_asking_for_offers_changes_nothing(plan: Plan) -> None:
 
 
 @given(plans())
+def test_a_selector_that_measures_nothing_may_ask_for_one_offer_only(plan: Plan) -> None:
+    def by_name(curriculum: Curriculum, offers: Sequence[Offer]) -> Offer | None:
+        assert curriculum.names() == [offer.name for offer in offers]
+        chosen = plan.choose(curriculum, offers)
+        return None if chosen is None else curriculum.offer(chosen.name)
+
+    assert run(plan.make(), by_name)[0] == run(plan.make(), plan.choose)[0]
+
+
+@given(plans())
 def test_a_stage_holds_what_its_offer_announced(plan: Plan) -> None:
     for _, _, offer, stage, _ in run_with_offers(plan):
         if offer is not None:
@@ -451,6 +461,18 @@ def test_plain_shuffling_favours_no_row_and_no_pair() -> None:
     assert sum((count - 200) ** 2 / 200 for count in pairs.values()) < 36.1  # 14 degrees of freedom, p = 0.001
 
 
+def test_the_rows_of_a_stage_are_shuffled_by_its_seed_epoch_and_number() -> None:
+    """One stage per epoch draws all rows, so nothing but `Generator([seed, epoch, stage])` orders them."""
+    curriculum = Curriculum(Schedule(linear(), stages=1, seed=5), {}, n_rows=50, global_batch=10, total_steps=15)
+    _, stages = run(curriculum, lambda *_: None)
+    for number, stage in enumerate(stages):
+        assert stage.rows.tolist() == np.random.default_rng([5, number, number]).permutation(50).tolist()
+    half = Curriculum(Schedule(linear(), stages=2, seed=5), {}, n_rows=4, global_batch=2, total_steps=4)
+    _, stages = run(half, lambda *_: None)
+    rest = np.setdiff1d(np.arange(4), stages[2].rows)
+    assert stages[3].rows.tolist() == rest[np.random.default_rng([5, 1, 3]).permutation(2)].tolist()
+
+
 def test_epochs_are_shuffled_differently() -> None:
     schedule = Schedule(linear(), stages=4)
     curriculum = Curriculum(schedule, {}, n_rows=50, global_batch=10, total_steps=10)
@@ -466,24 +488,20 @@ def through_json(curriculum: Curriculum) -> dict[str, Any]:
     return state
 
 
-@settings(max_examples=30)
+@settings(max_examples=40)
 @given(plans())
 def test_a_run_cut_after_any_step_goes_on_as_if_it_had_never_stopped(plan: Plan) -> None:
-    whole, _ = run(plan.make(), plan.choose)
-    for cut in range(plan.total_steps + 1):
-        first = plan.make()
+    """Any step of short runs; of long ones every seventh or so, other ones in other plans."""
+    uncut = plan.make()
+    whole, _ = run(uncut, plan.choose)
+    every = 1 + plan.total_steps // 12
+    for cut in range(plan.choices % every, plan.total_steps + 1, every):
+        first, second = plan.make(), plan.make()
         begun, _ = run(first, plan.choose, until=cut)
-        second = plan.make()
         second.load(through_json(first))
         rest, _ = run(second, plan.choose)
         assert begun + rest == whole
-        assert second.state() == final_state(plan)
-
-
-def final_state(plan: Plan) -> dict[str, Any]:
-    curriculum = plan.make()
-    run(curriculum, plan.choose)
-    return curriculum.state()
+        assert second.state() == uncut.state()
 
 
 @given(plans(), st.integers(0, 10**6))

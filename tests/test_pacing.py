@@ -112,6 +112,11 @@ def test_root_slices_get_finer_and_exponential_ones_coarser() -> None:
     assert (np.diff(build_pacing("exponential")(k), 2) > 0).all()
 
 
+def test_a_start_too_small_for_a_large_power_is_kept() -> None:
+    """In double precision 0.0001¹⁰⁰ is 0, and its root too: no row would be open."""
+    assert scope_at(root(power=100.0, start=0.0001), 0.0) == 0.0001
+
+
 def test_progress_outside_the_run_counts_as_its_ends() -> None:
     assert linear(start=0.5)(np.array([-1.0, 2.0])).tolist() == [0.5, 1.0]
 

@@ -37,6 +37,9 @@ def decision_line(record: Json, total_steps: int, probes: Mapping[str, Json], co
 def last_lines(end: Json, where: str) -> list[str]:
     """The end of a run in a few lines."""
     lines = []
+    if end["competence"]:
+        changes = [f"{domain} {first:.3f} → {last:.3f}" for domain, (first, last) in end["competence"].items()]
+        lines.append("competence on the probes, before → after: " + ", ".join(changes))
     by_choice = end["rows_by_choice"]
     shares = [f"{name} {rows / max(1, end['visits']):.0%}" for name, rows in by_choice.items() if rows]
     lines.append("rows by sub-curriculum: " + ", ".join(shares))

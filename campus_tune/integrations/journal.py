@@ -27,7 +27,8 @@ class Journal:
         self.folder, self.peers, self.budget, self.total_steps = folder, peers, budget, total_steps
         self.ledger = Ledger(folder, writes=peers.leads)
         self.pending: dict[str, float] = {}  # scalars for the trainer's next log line
-        self._probes: Mapping[str, Json] = {}
+        self._probes: Mapping[str, Json] = {}  # the last report
+        self._first: Mapping[str, float] = {}  # each domain's competence when it was first measured
 
     def started(self, identity: Json, domains: Mapping[str, int]) -> None:
         """A new run."""
@@ -37,7 +38,7 @@ class Journal:
     def resumed(self, state: Json, step: int, stage: int) -> None:
         """A run goes on from a checkpoint that held `state()`."""
         self.ledger.resume(state["size"])
-        self.pending, self._probes = state["pending"], state["probes"]
+        self.pending, self._probes, self._first = state["pending"], state["probes"], state["first"]
         self.ledger.add("resumed", step=step)
         self._say([f"resumed at step {step} of {self.total_steps}, inside stage {stage}"])
 
@@ -53,6 +54,7 @@ class Journal:
     def probed(self, step: int, report: Mapping[str, Json]) -> None:
         """Competence was measured."""
         self._probes = report
+        self._first = {domain: values["competence"] for domain, values in report.items()} | dict(self._first)
         self.ledger.add("probes", step=step, domains=report)
         for domain, values in report.items():
             self.pending[f"campus/competence/{domain}"] = values["competence"]
@@ -79,13 +81,24 @@ class Journal:
 
     def ended(self, summary: Json) -> None:
         """The run is over."""
-        end: dict[str, Any] = {**summary, "cost": self.budget.shares(), "seconds": self._seconds()}
+        competence = {domain: [self._first[domain], values["competence"]] for domain, values in self._probes.items()}
+        end: dict[str, Any] = {
+            **summary,
+            "competence": competence,
+            "cost": self.budget.shares(),
+            "seconds": self._seconds(),
+        }
         self.ledger.add("end", **end)
         self._say(console.last_lines(end, str(self.folder)))
 
     def state(self) -> Json:
         """How much of the ledger is this run's, and the scalars that no log line has carried yet."""
-        return {"size": self.ledger.size, "pending": dict(self.pending), "probes": dict(self._probes)}
+        return {
+            "size": self.ledger.size,
+            "pending": dict(self.pending),
+            "probes": dict(self._probes),
+            "first": dict(self._first),
+        }
 
     def _seconds(self) -> dict[str, float]:
         return {"share": self.budget.clock_share(), **self.budget.seconds}

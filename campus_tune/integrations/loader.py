@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from campus_tune.curriculum import Curriculum
 from campus_tune.errors import TrainerError
 from campus_tune.integrations.peers import Peers
+from campus_tune.integrations.rows import items
 from campus_tune.integrations.split import split_step
 from campus_tune.types import IntArray, RowArray
 
@@ -89,7 +90,7 @@ class CurriculumLoader:
         if curriculum is None:
             raise TrainerError(
                 "the curriculum must be planned before its loader is read, got a read first. Let trainer.train() "
-                "drive it; to look at the plan use `campus-tune simulate`."
+                "drive it, with its CampusCallback in place; to look at a plan use `campus-tune simulate`."
             )
         end = (curriculum.epoch + 1) * self.steps_per_epoch
         while curriculum.step < min(end, curriculum.total_steps):
@@ -140,7 +141,7 @@ class _Rows(Dataset[Any]):
 
     def __getitems__(self, indices: list[int]) -> tuple[list[Any], bool]:
         filling = indices[0] < 0
-        return [self.dataset[~index if filling else index] for index in indices], filling
+        return items(self.dataset, [~index if filling else index for index in indices]), filling
 
 
 class _Collate:

@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from campus_tune.errors import MetricError, TrainerError
 from campus_tune.integrations import compat
 from campus_tune.integrations.peers import Peers
+from campus_tune.integrations.rows import items
 from campus_tune.types import IntArray, RowLosses
 
 LOGIT_BYTES = 256 << 20  # of float32 logits in one forward without the fused head
@@ -130,7 +131,7 @@ class LossMeter:
 
     def _forward(self, model: Any, rows: IntArray) -> Sums:
         """One batch of rows through the model."""
-        batch = compat.to_device(self.trainer, self.collator([self.dataset[int(row)] for row in rows]))
+        batch = compat.to_device(self.trainer, self.collator(items(self.dataset, rows.tolist())))
         if compat.has_fused_head(self.trainer):
             return batch_sums(model(**batch, use_cache=False, fused_lm_head=True), batch)
         if len(rows) == 1 and batch["labels"].shape[1] > self._token_bound():

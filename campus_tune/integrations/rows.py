@@ -210,6 +210,12 @@ def _answer_masks(chunk: dict[str, Sequence[Any]]) -> list[BoolArray]:
     return masks
 
 
+def items(dataset: Any, rows: Sequence[int]) -> list[Any]:
+    """Rows of any map-style dataset, in this sequence; in one read where it can, which is twice as fast."""
+    many = getattr(dataset, "__getitems__", None)
+    return list(many(list(rows))) if many else [dataset[row] for row in rows]
+
+
 def column_names(dataset: Any) -> list[str]:
     """Names of the columns of a `datasets.Dataset` or of any map-style dataset of dicts."""
     if hasattr(dataset, "column_names"):

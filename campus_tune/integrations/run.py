@@ -246,7 +246,10 @@ class CampusRun:
             )
         self.identity.refuse_other(saved["identity"], changed_future=self.config.resume == "changed_future")
         self.scores = Scores.load(self.folder / "scores", saved["scores"])
+        self.scores.refuse_missing_start(self.config)
         self.scores.by_label = {label: self.scores.by_label[label] for label in self.config.labels}
+        if self.peers.leads:
+            atomic_write(self.folder / "recipe.yaml", self.config.to_yaml())  # its future may have changed
         self._make_curriculum()
         self.curriculum.load(saved["curriculum"])
         self.competence.load(saved["competence"])
@@ -291,7 +294,8 @@ class CampusRun:
     def _decide(self) -> None:
         """Measure the probes and the offers, choose the next stage, write it down."""
         assert self.journal is not None
-        if self.curriculum.n_stages % self.probe_every == 0:
+        unknown = self.competence.shares.keys() - self.competence.history.keys()  # probes that came with a resume
+        if unknown or self.curriculum.n_stages % self.probe_every == 0:
             self._measure_probes()
         step = self.curriculum.step
         allowance = self.budget.per_decision(

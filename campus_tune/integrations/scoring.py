@@ -81,6 +81,18 @@ class Scores:
                 )
         return scores
 
+    def refuse_missing_start(self, config: CampusConfig) -> None:
+        """Losses before training cannot be measured once training has begun.
+
+        Raises:
+            ResumeError: the recipe's selector needs them, and the one that began the run did not.
+        """
+        if START_LOSS in config.build_selector().needs and self.start is None:
+            raise ResumeError(
+                f"`selector` must not need the losses before training on a checkpoint that has none, got "
+                f"{config.selector!r}. Choose lowest_perplexity, or matched with probes, or start anew."
+            )
+
 
 def compute_scores(
     config: CampusConfig, texts: RowTexts, meter: LossMeter, budget: Budget, *, groups: IntArray | None, num_proc: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if here in item.path.parents:
             for line in THEIRS:
                 item.add_marker(pytest.mark.filterwarnings(line))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_collections() -> Iterator[None]:
+    """Every train() collects garbage; what the libraries are made of need not be searched each time (a second each)."""
+    import peft  # noqa: F401
+    from trl import SFTTrainer
+
+    assert SFTTrainer
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)

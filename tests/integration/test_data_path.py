@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from campus_tune import CampusCallback
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.pacing import linear
 from tests.integration.tiny_run import RECIPE, dataset, task_rows, tiny_trainer, tokenizer
-from tests.integration.witness import Witness, events, step_lines
+from tests.integration.witness import Witness, events, flat, step_lines
 
 Make = Callable[..., Any]
 
@@ -74,7 +75,8 @@ def test_every_row_is_trained_once_and_only_the_answer_carries_loss(kind: str, t
     assert sorted(witness.rows) == list(range(10))
     rows = trainer.train_dataset
     if "only" in kind or "strings" in kind:
-        assert all(0 < answer < len(ids) - 5 for answer, ids in zip(lengths(trainer, list(range(10))), rows["input_ids"]))
+        answers = zip(lengths(trainer, list(range(10))), rows["input_ids"], strict=True)
+        assert all(0 < answer < len(ids) - 5 for answer, ids in answers)
     else:
         assert kind == "bf16" or lengths(trainer, list(range(10))) == [len(ids) - 1 for ids in rows["input_ids"]]
     assert sum(witness.counted) == sum(lengths(trainer, witness.rows))
@@ -137,12 +139,12 @@ def test_scores_find_their_rows_after_truncation_dropped_some(tmp_path: Path) ->
 def stages(out: Path, witness: Witness) -> list[list[int]]:
     """The rows of each decided stage, as the model saw them."""
     starts = [decision["step"] for decision in events(out, "decision")] + [len(witness.steps)]
-    return [sum(witness.steps[a:b], []) for a, b in zip(starts, starts[1:], strict=False)]
+    return [flat(witness.steps[a:b]) for a, b in pairwise(starts)]
 
 
 def assert_easy_to_hard(difficulties: list[list[int]]) -> None:
     assert len(difficulties) >= 3
-    for easier, harder in zip(difficulties, difficulties[1:], strict=False):
+    for easier, harder in pairwise(difficulties):
         assert max(easier) <= min(harder)
     assert min(difficulties[0]) < max(difficulties[-1])
 
@@ -157,7 +159,7 @@ def test_slices_by_length_are_trained_short_to_long_as_far_as_the_pacing_says(tm
     scopes = linear(start=0.25)(np.arange(4) / 3)  # 1/4, 1/2, 3/4, 1
     assert np.cumsum([len(rows) for rows in by_stage]).tolist() == [round(scope * 48) for scope in scopes]
     assert_easy_to_hard([lengths(trainer, rows) for rows in by_stage])
-    assert sorted(sum(by_stage, [])) == list(range(48))
+    assert sorted(flat(by_stage)) == list(range(48))
 
 
 def test_the_reversed_metric_is_trained_long_to_short(tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_a_run_has_the_steps_it_was_asked_for_and_every_row_once_an_epoch(
     drop = settings.get("dataloader_drop_last", False)
     per_epoch = 2 if drop else 3
     for first in range(0, steps, per_epoch):
-        epoch = sum(witness.steps[first : first + per_epoch], [])
+        epoch = flat(witness.steps[first : first + per_epoch])
         assert len(set(epoch)) == len(epoch)
         if first + per_epoch <= steps:
             assert len(epoch) == (8 if drop else 10)
@@ -264,7 +266,9 @@ def test_filling_rows_count_no_token(split_runs: Any) -> None:
 def test_splitting_by_length_pads_less_and_flattening_not_at_all(split_runs: Any) -> None:
     tokens = {name: sum(split_runs[name][1].tokens) for name in ("workers", "as drawn", "flat", "one batch")}
     trainer = split_runs["flat"][0]
-    assert tokens["flat"] == sum(len(ids) for ids in trainer.train_dataset["input_ids"]) + filling(split_runs["flat"][1])
+    assert tokens["flat"] == sum(len(ids) for ids in trainer.train_dataset["input_ids"]) + filling(
+        split_runs["flat"][1]
+    )
     assert tokens["flat"] < tokens["workers"] < tokens["as drawn"] < tokens["one batch"]
 
 
@@ -307,7 +311,9 @@ def test_evaluation_during_training_neither_disturbs_nor_is_disturbed(tmp_path: 
     evaluated = {"eval_strategy": "steps", "eval_steps": 2, "trainer_args": {"eval_dataset": held_out}}
 
     def run(name: str, **settings: Any) -> tuple[Witness, Any]:
-        trainer = tiny_trainer(tmp_path / name, n=16, **settings)  # no dropout: the trainer's own evaluation draws a seed
+        trainer = tiny_trainer(
+            tmp_path / name, n=16, **settings
+        )  # no dropout: the trainer's own evaluation draws a seed
         return trained(trainer), trainer
 
     def eval_losses(trainer: Any) -> list[float]:
@@ -316,7 +322,9 @@ def test_evaluation_during_training_neither_disturbs_nor_is_disturbed(tmp_path: 
     witness, plain = run("plain", probes=8)
     same_witness, same = run("evaluated", probes=8, **evaluated)
     assert same_witness.steps == witness.steps
-    assert step_lines(same, "loss", "grad_norm", "learning_rate") == step_lines(plain, "loss", "grad_norm", "learning_rate")
+    assert step_lines(same, "loss", "grad_norm", "learning_rate") == step_lines(
+        plain, "loss", "grad_norm", "learning_rate"
+    )
     assert len(eval_losses(same)) == 2
     assert events(tmp_path / "evaluated", "end")[0]["audit"] == {"checked": 4, "passed": 4}
     still = run("still", probes=8, learning_rate=0.0, **evaluated)[1]

@@ -14,7 +14,9 @@ from campus_tune.integrations.loader import CurriculumLoader
 from campus_tune.integrations.peers import Peers
 from campus_tune.pacing import linear
 from campus_tune.types import IntArray
+from tests.integration.witness import flat
 
+ALONE = Peers()
 LENGTHS = np.array([3, 9, 4, 8, 2, 7, 6, 5, 12, 11, 10])
 ROWS = [{"row": row, "length": int(length)} for row, length in enumerate(LENGTHS)]
 
@@ -25,7 +27,13 @@ def collate(items: list[dict[str, int]]) -> dict[str, Any]:
 
 
 def make(
-    *, batch: int = 2, accumulation: int = 1, epochs: int = 1, peers: Peers = Peers(), drop_last: bool = False, **rest: Any
+    *,
+    batch: int = 2,
+    accumulation: int = 1,
+    epochs: int = 1,
+    peers: Peers = ALONE,
+    drop_last: bool = False,
+    **rest: Any,
 ) -> tuple[CurriculumLoader, Curriculum]:
     global_batch = batch * accumulation * peers.world
     full, short = divmod(len(ROWS), global_batch)
@@ -84,7 +92,7 @@ def test_each_step_hands_over_the_rows_that_were_planned_for_it(accumulation: in
     curriculum.advance = advance  # type: ignore[method-assign]
     trained = train(loader, curriculum) + train(loader, curriculum)
     assert [sorted(rows) for rows in trained] == planned
-    assert sorted(sum(trained[:3], [])) == sorted(sum(trained[3:], [])) == list(range(11))
+    assert sorted(flat(trained[:3])) == sorted(flat(trained[3:])) == list(range(11))
 
 
 def test_the_length_is_whole_optimizer_steps_of_every_epoch() -> None:

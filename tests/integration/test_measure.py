@@ -20,7 +20,7 @@ from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import read_rows
 from campus_tune.types import RowLosses
 from tests.integration.tiny_run import RECIPE, dataset, task_rows, tiny_trainer, tokenizer
-from tests.integration.witness import Witness, all_slow_losses, events, step_lines
+from tests.integration.witness import Witness, all_slow_losses, events, flat, step_lines
 
 Make = Callable[..., Any]
 
@@ -108,7 +108,9 @@ def test_rows_come_back_in_the_sequence_they_were_asked_for_repeats_included(tmp
     assert_as_slow(trainer, [7, 3, 3, 19, 0])
 
 
-def test_no_batch_is_larger_than_the_bound_on_its_padded_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_batch_is_larger_than_the_bound_on_its_padded_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(measure, "BATCH_TOKENS_CPU", 150)
     trainer = sft(tmp_path, "prompt and completion")
     sizes: list[int] = []
@@ -123,10 +125,10 @@ def test_sums_of_a_flat_batch_are_those_of_its_rows(tmp_path: Path) -> None:
     model = plain(tmp_path).model.eval()
     ids = [[5, 6, 7, 8], [9, 10], [11, 12, 13]]
     labels = [[-100, -100, 7, 8], [-100, 10], [-100, 12, 13]]
-    flat = torch.tensor([sum(ids, [])])
+    tokens = torch.tensor([flat(ids)])
     places = torch.tensor([[place for row in ids for place in range(len(row))]])
     with torch.no_grad():
-        together = flat_row_sums(model(input_ids=flat, position_ids=places), torch.tensor([sum(labels, [])]), places)
+        together = flat_row_sums(model(input_ids=tokens, position_ids=places), torch.tensor([flat(labels)]), places)
         for i in range(3):
             alone = row_sums(model(input_ids=torch.tensor([ids[i]])), torch.tensor([labels[i]]))
             assert [float(part[i]) for part in together] == pytest.approx([float(part[0]) for part in alone], rel=1e-5)
@@ -141,13 +143,49 @@ def test_losses_that_are_not_finite_are_refused_with_their_rows(tmp_path: Path) 
         meter_of(trainer, "probes").losses(np.array([4, 1, 2]))
 
 
+def test_ranks_share_the_rows_with_equally_many_forwards_and_merge_what_they_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = sft(tmp_path, "prompt and completion")
+    monkeypatch.setattr(measure, "BATCH_TOKENS_CPU", 150)
+    forwards = [0]
+    trainer.model.register_forward_pre_hook(lambda *_: forwards.__setitem__(0, forwards[0] + 1))
+    alone = meter_of(trainer).losses(np.arange(20))
+    parts, counts = [], []
+    for rank in range(3):
+        meter = meter_of(trainer)
+        meter.peers = Peers(rank, 3)
+        before = forwards[0]
+        monkeypatch.setattr("accelerate.utils.gather_object", lambda mine: [parts.append(mine[0]), mine[0]][1:])
+        meter.losses(np.arange(20))
+        counts.append(forwards[0] - before)
+    assert len(set(counts)) == 1  # a sharded model waits for the last
+    monkeypatch.setattr("accelerate.utils.gather_object", lambda _: parts)
+    merged = Peers(1, 3).merge_losses(parts[1])
+    for name, values in vars(alone).items():
+        np.testing.assert_allclose(vars(merged)[name], values, rtol=1e-6)
+    assert (
+        sum(int((part.tokens > 0).sum()) for part in parts) >= 20 > max(int((part.tokens > 0).sum()) for part in parts)
+    )
+
+
+def test_one_process_is_its_own_leader() -> None:
+    losses = RowLosses(np.ones(2), np.ones(2, dtype=np.int64), np.zeros(2, dtype=np.int64))
+    assert Peers().leads
+    assert not Peers(1, 2).leads
+    assert Peers().from_leader("mine") == "mine"
+    assert Peers().merge_losses(losses) is losses
+
+
 # -- nothing leaks ----------------------------------------------------------------------------------------------------
 
 
 def frozen(trainer: Any) -> dict[str, Any]:
     """Everything that measuring could disturb."""
     tensors = {f"weight {name}": value for name, value in trainer.model.state_dict().items()}
-    tensors |= {f"grad {name}": value.grad for name, value in trainer.model.named_parameters() if value.grad is not None}
+    tensors |= {
+        f"grad {name}": value.grad for name, value in trainer.model.named_parameters() if value.grad is not None
+    }
     for i, moments in enumerate(trainer.optimizer.state_dict()["state"].values()):
         tensors |= {f"optimizer {i} {name}": value for name, value in moments.items()}
     return {
@@ -197,7 +235,7 @@ def test_nothing_leaks_into_training(fused: bool, tmp_path: Path, monkeypatch: p
     if not fused:
         monkeypatch.setattr(compat, "has_fused_head", lambda _: False)
     frozen_part = next(module for name, module in trainer.model.named_modules() if name.endswith("self_attn"))
-    monkeypatch.setattr(frozen_part, "train", lambda mode=True: frozen_part)  # a module that a user keeps in eval mode
+    monkeypatch.setattr(frozen_part, "train", lambda _=True: frozen_part)  # a module that a user keeps in eval mode
     for module in frozen_part.modules():
         module.training = False
     trainer.train()
@@ -280,7 +318,7 @@ def test_the_rows_with_training_losses_are_the_planned_rows(kind: str, free: Any
     steps = [decision["step"] for decision in events(out, "decision")] + [len(witness.steps)]
     assert len(tables) == len(steps) - 1
     for table, first, last in zip(tables, steps, steps[1:], strict=False):
-        assert sorted(table["row"]) == sorted(sum(witness.steps[first:last], []))
+        assert sorted(table["row"]) == sorted(flat(witness.steps[first:last]))
         assert all(nll > 0 and tokens > 0 for nll, tokens in zip(table["nll_sum"], table["tokens"], strict=True))
 
 

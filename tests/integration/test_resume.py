@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from transformers import TrainerCallback
 
 from campus_tune.errors import ResumeError
 from campus_tune.integrations import checkpoints
+from campus_tune.recipe import load_recipe
 from campus_tune.types import Json
 from tests.integration.tiny_run import (
     RECIPE,
@@ -27,13 +28,14 @@ from tests.integration.tiny_run import (
 )
 
 REPOSITORY = Path(__file__).parents[2]
-LOSSY = {**RECIPE, "metrics": ["length", "mtld", "loss"], "mix": 0.25, "handover": 0.8}
-EXACT = {**LOSSY, "selector": "matched"}
+LOSSY = {**RECIPE, "metrics": ["length", "mtld", "loss"], "stages": 2, "mix": 0.25, "handover": 0.8}
+PLAIN = {**LOSSY, "selector": "relative_perplexity"}
+MATCHED = {**LOSSY, "selector": "matched"}
 REVISIT = {**LOSSY, "coverage": "revisit", "window": "slice", "selector": "lowest_perplexity"}
-SHORT: Json = {"n": 24, "num_train_epochs": 2, "save_steps": 1}  # 12 steps, stages of 2
+SHORT: Json = {"config": PLAIN, "n": 20, "num_train_epochs": 2}  # 10 steps, stages of 2, 3, 2, 1 and 2
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     pass
 
 
@@ -46,7 +48,18 @@ class StopAfter(TrainerCallback):
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         del args, control, kwargs
         if state.global_step == self.step:
-            raise Stopped
+            raise StoppedError
+
+
+class SaveAt(TrainerCallback):
+    """Saves after these steps, and no others: every save costs a quarter of a second."""
+
+    def __init__(self, *steps: int) -> None:
+        self.steps = steps
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        del args, kwargs
+        control.should_save |= state.global_step in self.steps
 
 
 def outcome(trainer: Any) -> Json:
@@ -56,123 +69,128 @@ def outcome(trainer: Any) -> Json:
     return {
         "ledger": ledger_of(out),
         "history": history_of(trainer),
-        "weights": {name: value.tolist() for name, value in weights_of(trainer).items()},
         "training losses": {path.name: path.read_bytes() for path in free},
+        "weights": {name: value.tolist() for name, value in weights_of(trainer).items()},
     }
 
 
-def assert_equal_outcomes(resumed: Any, calm: Any) -> None:
-    ours, theirs = outcome(resumed), outcome(calm)
-    for what in theirs:  # one after the other: the first that differs says most
-        if isinstance(theirs[what], list):
-            for place, (a, b) in enumerate(zip(ours[what], theirs[what], strict=False)):
+def assert_same(ours: Json, calm: Json) -> None:
+    for what in calm:  # one after the other: the first that differs says most
+        if isinstance(calm[what], list):
+            for place, (a, b) in enumerate(zip(ours[what], calm[what], strict=False)):
                 assert a == b, f"{what}, entry {place}"
-        assert ours[what] == theirs[what], what
+        assert ours[what] == calm[what], what
 
 
-def trained(make: Callable[..., Any], out: Path, *, stops: tuple[int, ...] = (), **settings: Any) -> Any:
-    """A finished run that was stopped after these steps and resumed each time."""
-    callbacks = settings.pop("callbacks", [])
-    for step in stops:
-        trainer = make(out, callbacks=[*callbacks, StopAfter(step)], **settings)
-        with pytest.raises(Stopped):
+def resumed(out: Path, *, stops: tuple[int, ...] = (), saves: tuple[int, ...] = (), **settings: Any) -> Json:
+    """The outcome of a run that saves after `saves`, is stopped after each of `stops` and resumed each time."""
+    for step in (*stops, None):
+        callbacks = [SaveAt(*saves), *([] if step is None else [StopAfter(step)])]
+        trainer = tiny_trainer(out, callbacks=callbacks, **{**SHORT, **settings})
+        if step is None:
             trainer.train(resume_from_checkpoint=True)
-    trainer = make(out, callbacks=callbacks, **settings)
-    trainer.train(resume_from_checkpoint=True)
-    return trainer
+        else:
+            with pytest.raises(StoppedError):
+                trainer.train(resume_from_checkpoint=True)
+    return outcome(trainer)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Json]:
+    """The outcome of the same run in peace, trained once for each choice of settings."""
+    known: dict[str, Json] = {}
+
+    def train(**settings: Any) -> Json:
+        if repr(settings) not in known:
+            trainer = tiny_trainer(tmp_path_factory.mktemp("calm"), **{**SHORT, **settings})
+            trainer.train()
+            known[repr(settings)] = outcome(trainer)
+        return known[repr(settings)]
+
+    return train
 
 
 # -- goes on as if it had never stopped ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("stops", "settings"),
     [
-        pytest.param({"config": EXACT, "probes": 10, "lora": True}, id="exact, prefix, LoRA with dropout"),
         pytest.param(
-            {"config": REVISIT, "gradient_accumulation_steps": 4, "per_device_train_batch_size": 1}, id="revisit, slice"
+            (2, 4, 5),
+            {"config": MATCHED, "probes": 10, "lora": True, "eval_strategy": "steps", "eval_steps": 3},
+            id="prefix, LoRA with dropout, evaluation while training",
         ),
         pytest.param(
-            {
-                "config": {**EXACT, "window": "slice", "selector": "relative_perplexity"},
-                "lora": True,
-                "dataloader_num_workers": 2,
-                "trainer_args": {"eval_dataset": dataset(task_rows(5, seed=5))},
-                "eval_strategy": "steps",
-                "eval_steps": 1,
-            },
-            id="workers, evaluation while training",
+            (2, 4, 5),
+            {"config": REVISIT, "gradient_accumulation_steps": 4, "per_device_train_batch_size": 1},
+            id="slice, revisit, accumulation",
+        ),
+        pytest.param(
+            (4,),
+            {"config": {**PLAIN, "window": "slice"}, "dataloader_num_workers": 2, "lora": True},
+            id="slice, workers",
         ),
     ],
 )
 def test_a_run_stopped_inside_a_stage_at_its_end_and_at_an_epochs_end_goes_on_as_if_it_had_not(
-    tmp_path: Path, settings: Json
+    tmp_path: Path, calm: Callable[..., Json], stops: tuple[int, ...], settings: Json
 ) -> None:
-    calm = trained(tiny_trainer, tmp_path / "calm", **SHORT, **settings)
-    resumed = trained(tiny_trainer, tmp_path / "stopped", stops=(1, 4, 6), **SHORT, **settings)
-    assert_equal_outcomes(resumed, calm)
+    if "eval_steps" in settings:
+        settings = {**settings, "trainer_args": {"eval_dataset": dataset(task_rows(4, seed=5))}}
+    assert_same(resumed(tmp_path, stops=stops, saves=stops, **settings), calm(**settings))
 
 
-def test_steps_after_the_last_checkpoint_are_trained_again_and_leave_no_trace(tmp_path: Path) -> None:
-    settings = {**SHORT, "save_steps": 3, "config": EXACT, "probes": 10}
-    calm = trained(tiny_trainer, tmp_path / "calm", **settings)
-    resumed = trained(tiny_trainer, tmp_path / "stopped", stops=(2, 5, 8), **settings)
-    assert_equal_outcomes(resumed, calm)
-    abandoned = (tmp_path / "stopped" / "curriculum" / "ledger.abandoned.jsonl").read_text()
+def test_steps_after_the_last_checkpoint_are_trained_again_and_leave_no_trace(
+    tmp_path: Path, calm: Callable[..., Json]
+) -> None:
+    assert_same(resumed(tmp_path, stops=(1, 4, 9), saves=(3, 6)), calm())
+    abandoned = (tmp_path / "curriculum" / "ledger.abandoned.jsonl").read_text()
     assert '"event": "decision"' in abandoned
 
 
-def test_a_run_that_saves_at_epoch_ends_goes_on_from_there(tmp_path: Path) -> None:
-    settings = {**SHORT, "save_strategy": "epoch", "config": REVISIT, "gradient_accumulation_steps": 2}
-    settings |= {"per_device_train_batch_size": 2}
-    calm = trained(tiny_trainer, tmp_path / "calm", **settings)
-    resumed = trained(tiny_trainer, tmp_path / "stopped", stops=(8,), **settings)
-    assert_equal_outcomes(resumed, calm)
+def test_a_run_that_saves_at_epoch_ends_goes_on_from_there(tmp_path: Path, calm: Callable[..., Json]) -> None:
+    settings = {"config": REVISIT, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2}
+    assert_same(resumed(tmp_path, stops=(7,), save_strategy="epoch", **settings), calm(**settings))
 
 
-def test_scalars_that_no_log_line_had_carried_yet_come_with_the_next_line(tmp_path: Path) -> None:
-    settings = {**SHORT, "save_steps": 2, "logging_steps": 3, "config": EXACT, "probes": 10}
-    calm = trained(tiny_trainer, tmp_path / "calm", **settings)
-    resumed = trained(tiny_trainer, tmp_path / "stopped", stops=(4,), **settings)
-    ours, theirs = ([{k: v for k, v in line.items() if "campus/" in k} for line in history_of(t)] for t in (resumed, calm))
+def test_scalars_that_no_log_line_had_carried_yet_come_with_the_next_line(
+    tmp_path: Path, calm: Callable[..., Json]
+) -> None:
+    runs = resumed(tmp_path, stops=(2,), saves=(2,), logging_steps=5), calm(logging_steps=5)
+    ours, theirs = ([{k: v for k, v in line.items() if "campus/" in k} for line in run["history"]] for run in runs)
     assert ours == theirs
 
 
-def test_callbacks_that_transformers_makes_anew_from_the_checkpoint_take_over_the_run(tmp_path: Path) -> None:
-    settings = {**SHORT, "config": EXACT, "probes": 10, "restore_callback_states_from_checkpoint": True}
-    calm = trained(tiny_trainer, tmp_path / "calm", **settings)
-    resumed = trained(tiny_trainer, tmp_path / "stopped", stops=(3, 4), **settings)
-    assert_equal_outcomes(resumed, calm)
+def test_callbacks_that_transformers_makes_anew_from_the_checkpoint_take_over_the_run(
+    tmp_path: Path, calm: Callable[..., Json]
+) -> None:
+    ours = resumed(tmp_path, stops=(3, 4), saves=(3,), restore_callback_states_from_checkpoint=True)
+    assert_same(ours, calm())
 
 
-def test_the_same_trainer_can_go_on_after_it_was_interrupted(tmp_path: Path) -> None:
-    calm = trained(tiny_trainer, tmp_path / "calm", config=EXACT, probes=10, lora=True, **SHORT)
+def test_the_same_trainer_can_go_on_after_it_was_interrupted(tmp_path: Path, calm: Callable[..., Json]) -> None:
     stop = StopAfter(5)
-    trainer = tiny_trainer(tmp_path / "stopped", callbacks=[stop], config=EXACT, probes=10, lora=True, **SHORT)
-    with pytest.raises(Stopped):
+    trainer = tiny_trainer(tmp_path, callbacks=[stop, SaveAt(4)], lora=True, **SHORT)
+    with pytest.raises(StoppedError):
         trainer.train()
     stop.step = -1
     trainer.train(resume_from_checkpoint=True)
-    assert_equal_outcomes(trainer, calm)
+    assert_same(outcome(trainer), calm(lora=True))
 
 
 class StopPolitely(TrainerCallback):
     """Asks the trainer to stop, so that `on_train_end` is reached before the last step."""
 
-    def __init__(self, step: int) -> None:
-        self.step = step
-
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         del args, kwargs
-        control.should_training_stop |= state.global_step == self.step
+        control.should_training_stop |= state.global_step == 3
 
 
-def test_a_run_that_was_asked_to_stop_goes_on(tmp_path: Path) -> None:
-    calm = trained(tiny_trainer, tmp_path / "calm", config=REVISIT, **SHORT)
-    out = tmp_path / "stopped"
-    tiny_trainer(out, callbacks=[StopPolitely(5)], config=REVISIT, **SHORT).train()
-    assert ledger_of(out)[-1]["event"] == "end"
-    assert_equal_outcomes(trained(tiny_trainer, out, config=REVISIT, **SHORT), calm)
+def test_a_run_that_was_asked_to_stop_goes_on(tmp_path: Path, calm: Callable[..., Json]) -> None:
+    tiny_trainer(tmp_path, callbacks=[StopPolitely(), SaveAt(3)], **SHORT).train()
+    assert ledger_of(tmp_path)[-1]["event"] == "end"
+    assert_same(resumed(tmp_path), calm())
 
 
 class SaveFirst(TrainerCallback):
@@ -187,42 +205,44 @@ class SaveFirst(TrainerCallback):
         if state.global_step == self.step:
             self.trainer._save_checkpoint(self.trainer.model, trial=None)
             control.should_training_stop = True
-            control.should_save = False
 
 
-@pytest.mark.parametrize("step", [3, 4], ids=["inside a stage", "at a stage's end"])
-def test_a_checkpoint_saved_before_the_curriculum_heard_of_the_step_catches_up(tmp_path: Path, step: int) -> None:
-    settings = {**SHORT, "config": EXACT, "probes": 10, "lora": True, "save_strategy": "no"}
-    calm = trained(tiny_trainer, tmp_path / "calm", **settings)
+@pytest.mark.parametrize("step", [4, 5], ids=["inside a stage", "at a stage's end"])
+def test_a_checkpoint_saved_before_the_curriculum_heard_of_the_step_catches_up(
+    tmp_path: Path, calm: Callable[..., Json], step: int
+) -> None:
     saver = SaveFirst(step)
-    trainer = tiny_trainer(tmp_path / "stopped", **settings)
-    saver.trainer = trainer
-    trainer.callback_handler.callbacks.insert(0, saver)
-    trainer.train()
-    state = saved_state(tmp_path / "stopped" / f"checkpoint-{step}")
+    saver.trainer = tiny_trainer(tmp_path, **SHORT)
+    saver.trainer.callback_handler.callbacks.insert(0, saver)
+    saver.trainer.train()
+    state = saved_state(tmp_path / f"checkpoint-{step}")
     assert state["stateful_callbacks"]["CampusCallback"]["attributes"]["curriculum"]["curriculum"]["step"] == step - 1
-    assert_equal_outcomes(trained(tiny_trainer, tmp_path / "stopped", **settings), calm)
+    ours, theirs = resumed(tmp_path), calm()
+    for what in ("ledger", "training losses", "weights"):
+        assert_same({what: ours[what]}, {what: theirs[what]})
+    losses = [[(line["step"], line["loss"]) for line in run["history"]] for run in (ours, theirs)]
+    assert losses[0] == [pair for pair in losses[1] if pair[0] != step]  # that step's line was not written yet
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
-    calm = trained(tiny_trainer, tmp_path, config=EXACT, probes=10, **SHORT)
-    before = outcome(calm)
-    again = trained(tiny_trainer, tmp_path, config=EXACT, probes=10, **SHORT)
-    assert outcome(again)["ledger"] == before["ledger"]
-    assert outcome(again)["weights"] == before["weights"]
+    finished = resumed(tmp_path, saves=(10,))
+    again = resumed(tmp_path)
+    assert again["ledger"] == finished["ledger"]
+    assert again["weights"] == finished["weights"]
 
 
 @pytest.mark.slow
 def test_a_killed_process_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     command = [sys.executable, str(REPOSITORY / "eval" / "kill_resume.py"), "--only", "w2-a4-exact", "--kills", "3"]
-    path = {"PYTHONPATH": str(REPOSITORY)}
-    import os
-
     result = subprocess.run(
-        [*command, "--keep", str(tmp_path)], env={**os.environ, **path}, capture_output=True, text=True, check=False
+        [*command, "--keep", str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr[-3000:]
-    assert "| 3 |" in result.stdout
+    assert "| w2-a4-exact-prefix | 24 | 1 | 3 |" in result.stdout
 
 
 # -- a checkpoint of another run is refused with the difference named ----------------------------------------------
@@ -231,32 +251,31 @@ def test_a_killed_process_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def stopped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("stopped") / "run"
-    trainer = tiny_trainer(out, callbacks=[StopAfter(4)], config=EXACT, probes=10, **{**SHORT, "save_steps": 2})
-    with pytest.raises(Stopped):
+    trainer = tiny_trainer(out, callbacks=[SaveAt(2, 4), StopAfter(4)], **SHORT)
+    with pytest.raises(StoppedError):
         trainer.train()
     return out
 
 
 @pytest.fixture
 def stopped(stopped_once: Path, tmp_path: Path) -> Path:
-    """A run of 12 steps, stopped with checkpoints at steps 2 and 4."""
+    """A run of 10 steps, stopped with checkpoints after steps 2 (a stage's end) and 4 (inside one)."""
     return Path(shutil.copytree(stopped_once, tmp_path / "run"))
 
 
 def resume(out: Path, *, from_: str | bool = True, **changes: Any) -> Any:
-    settings = {"config": EXACT, "probes": 10, **SHORT, "save_steps": 2, **changes}
-    trainer = tiny_trainer(out, **settings)
+    trainer = tiny_trainer(out, **{**SHORT, **changes})
     trainer.train(resume_from_checkpoint=from_)
     return trainer
 
 
-def other_rows() -> list[Json]:
+def rows_with_one_other_answer() -> list[Json]:
     rows = [json.loads(json.dumps(row)) for row in task_rows(SHORT["n"])]
     rows[7]["completion"][0]["content"] += " indeed"
     return rows
 
 
-def moved_to_another_domain() -> list[Json]:
+def rows_with_one_other_domain() -> list[Json]:
     rows = [dict(row) for row in task_rows(SHORT["n"])]
     rows[0]["domain"] = next(row["domain"] for row in rows if row["domain"] != rows[0]["domain"])
     return rows
@@ -265,77 +284,97 @@ def moved_to_another_domain() -> list[Json]:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"train": other_rows()}, "training rows"),
-        ({"train": moved_to_another_domain()}, "domains of the training rows"),
-        ({"n": 23}, "number of training rows: 24 in the checkpoint, 23 now"),
-        ({"config": {**EXACT, "metrics": ["length", "loss"]}}, "`campus: metrics`"),
-        ({"config": {**EXACT, "coverage": "revisit"}}, "`campus: coverage`: 'exact' in the checkpoint, 'revisit' now"),
+        ({"train": rows_with_one_other_answer()}, "training rows"),
+        ({"train": rows_with_one_other_domain()}, "domains of the training rows"),
+        ({"n": 19}, "number of training rows: 20 in the checkpoint, 19 now"),
+        ({"config": {**PLAIN, "metrics": ["length", "loss"]}}, "`campus: metrics`"),
+        ({"config": {**PLAIN, "coverage": "revisit"}}, "`campus: coverage`: 'exact' in the checkpoint, 'revisit' now"),
         ({"seed": 4}, "`campus: seed`: 3 in the checkpoint, 4 now"),
         ({"gradient_accumulation_steps": 2}, r"global batch .*: 4 in the checkpoint, 8 now"),
-        ({"dataloader_drop_last": True, "per_device_train_batch_size": 5, "max_steps": 12}, "optimizer steps of an epoch"),
-        ({"num_train_epochs": 3}, r"optimizer steps of the whole run: 12 in the checkpoint, 18 now.*changed_future"),
-        ({"config": {**EXACT, "selector": "random"}}, r"`campus: selector`: 'matched' in the checkpoint, 'random' now"),
-        ({"probes": 9}, "probe rows"),
+        ({"num_train_epochs": 3}, r"optimizer steps of the whole run: 10 in the checkpoint, 15 now.*changed_future"),
+        (
+            {"config": {**PLAIN, "selector": "random"}},
+            "`campus: selector`: 'relative_perplexity' in the .*, 'random' now",
+        ),
+        ({"probes": 10}, "probe rows .*: None in the checkpoint"),
     ],
 )
-@pytest.mark.filterwarnings("ignore:.*do not match those passed:UserWarning")  # transformers' own remark on batches
 def test_a_checkpoint_of_another_run_is_refused_by_the_difference(stopped: Path, changes: Json, named: str) -> None:
     with pytest.raises(ResumeError, match=named):
         resume(stopped, **changes)
 
 
+def test_all_differences_are_named_at_once(stopped: Path) -> None:
+    with pytest.raises(ResumeError, match=r"`campus: seed`.*global batch.*optimizer steps of the whole run"):
+        resume(stopped, seed=4, gradient_accumulation_steps=2)
+
+
+def test_other_epochs_of_the_same_rows_are_refused(tmp_path: Path) -> None:
+    settings = {**SHORT, "n": 18, "max_steps": 10}
+    with pytest.raises(StoppedError):
+        tiny_trainer(tmp_path, callbacks=[SaveAt(2), StopAfter(2)], **settings).train()
+    with pytest.raises(ResumeError, match="optimizer steps of an epoch: 5 in the checkpoint, 4 now"):
+        resume(tmp_path, **settings, dataloader_drop_last=True)
+
+
 def test_a_checkpoint_of_another_number_of_processes_is_refused(stopped: Path) -> None:
-    edit_curriculum_state(stopped / "checkpoint-4", lambda state: state["identity"]["past"].update(world=2))
+    path = stopped / "checkpoint-4" / "trainer_state.json"
+    state = saved_state(path.parent)
+    state["stateful_callbacks"]["CampusCallback"]["attributes"]["curriculum"]["identity"]["past"]["world"] = 2
+    path.write_text(json.dumps(state))
     with pytest.raises(ResumeError, match="number of processes: 2 in the checkpoint, 1 now"):
         resume(stopped)
 
 
-def test_a_refused_resume_leaves_the_run_resumable(stopped: Path, tmp_path: Path) -> None:
+def test_a_refused_resume_leaves_the_run_resumable(stopped: Path, calm: Callable[..., Json]) -> None:
     with pytest.raises(ResumeError):
-        resume(stopped, config={**EXACT, "metrics": ["length"]})
-    calm = trained(tiny_trainer, tmp_path / "calm", config=EXACT, probes=10, **{**SHORT, "save_steps": 2})
-    assert_equal_outcomes(resume(stopped), calm)
-
-
-def edit_curriculum_state(checkpoint: Path, edit: Callable[[Json], object]) -> None:
-    state = saved_state(checkpoint)
-    edit(state["stateful_callbacks"]["CampusCallback"]["attributes"]["curriculum"])
-    (checkpoint / "trainer_state.json").write_text(json.dumps(state))
+        resume(stopped, config={**PLAIN, "metrics": ["length"]})
+    assert_same(outcome(resume(stopped)), calm())
 
 
 def test_a_checkpoint_without_a_curriculum_is_refused(tmp_path: Path) -> None:
-    plain = tiny_trainer(tmp_path, config=False, callbacks=[StopAfter(4)], **SHORT)
-    with pytest.raises(Stopped):
-        plain.train()
-    with pytest.raises(ResumeError, match="step 4 must hold a curriculum state, got none"):
+    with pytest.raises(StoppedError):
+        tiny_trainer(tmp_path, callbacks=[SaveAt(2), StopAfter(2)], **{**SHORT, "config": False}).train()
+    with pytest.raises(ResumeError, match="step 2 must hold a curriculum state, got none"):
         resume(tmp_path)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"config": {**EXACT, "resume": "changed_future", "selector": "random", "stages": 6, "mix": 0.0}},
-        {"config": {**EXACT, "resume": "changed_future"}, "num_train_epochs": 3},
-        {"config": {**EXACT, "resume": "changed_future", "selector": "shuffle"}, "probes": 15},
-        {"config": {**EXACT, "resume": "changed_future", "selector": "relative_perplexity"}, "probes": None},
+        {"config": {**PLAIN, "selector": "random", "stages": 5, "mix": 0.0, "pacing": "linear"}},
+        {"num_train_epochs": 3},
+        {"config": {**PLAIN, "selector": "shuffle"}},
+        {"config": MATCHED, "probes": 10},
     ],
-    ids=["selector, stages, mix", "more epochs", "shuffled from here on, other probes", "no probes"],
+    ids=["selector, stages, mix, pacing", "more epochs", "shuffled from here on", "probes"],
 )
 def test_a_changed_future_is_allowed_when_asked_for(stopped: Path, changes: Json) -> None:
     before = ledger_of(stopped)
+    changes = {**changes, "config": {**changes.get("config", PLAIN), "resume": "changed_future"}}
     trainer = resume(stopped, **changes)
     assert trainer.state.global_step == trainer.state.max_steps
     events = ledger_of(stopped)
-    assert events[: len(before) - 1] == before[:-1]  # the past stands as it was
-    end = events[-1]
-    assert end["audit"]["passed"] == end["audit"]["checked"]
-    assert end["rows_seen"] == 24
+    assert events[: len(before)] == before  # the past stands as it was
+    assert events[-1]["event"] == "end"
+    assert events[-1]["audit"] == {"checked": trainer.state.max_steps, "passed": trainer.state.max_steps}
+    assert events[-1]["rows_seen"] == SHORT["n"]
+    assert load_recipe(stopped / "curriculum" / "recipe.yaml").selector == changes["config"]["selector"]
 
 
 def test_a_changed_future_does_not_allow_a_changed_past(stopped: Path) -> None:
+    config = {**PLAIN, "resume": "changed_future", "metrics": ["length", "loss"], "stages": 5}
     with pytest.raises(ResumeError, match="`campus: metrics`") as refusal:
-        resume(stopped, config={**EXACT, "resume": "changed_future", "metrics": ["length", "loss"]})
+        resume(stopped, config=config)
     assert "changed_future" not in str(refusal.value)  # it would not help
+
+
+def test_a_selector_that_needs_losses_from_before_training_cannot_come_later(tmp_path: Path) -> None:
+    config = {**RECIPE, "selector": "random"}
+    with pytest.raises(StoppedError):
+        tiny_trainer(tmp_path, callbacks=[SaveAt(2), StopAfter(2)], **{**SHORT, "config": config}).train()
+    with pytest.raises(ResumeError, match=r"losses before training.*got 'relative_perplexity'"):
+        resume(tmp_path, config={**config, "selector": "relative_perplexity", "resume": "changed_future"})
 
 
 # -- what lies in the folder is damaged ------------------------------------------------------------------------------
@@ -357,7 +396,7 @@ def test_a_damaged_score_file_is_named(stopped: Path) -> None:
 def test_a_score_file_of_another_run_is_found_out(stopped: Path) -> None:
     folder = stopped / "curriculum" / "scores"
     shutil.copyfile(folder / "length.parquet", folder / "mtld.parquet")
-    with pytest.raises(ResumeError, match=r"mtld\.parquet` must hold the scores that the checkpoint was planned with"):
+    with pytest.raises(ResumeError, match=r"mtld.*must hold the scores that the checkpoint was planned with"):
         resume(stopped)
 
 
@@ -371,75 +410,75 @@ def test_a_ledger_shorter_than_the_checkpoint_says_is_refused(stopped: Path) -> 
 # -- which checkpoint counts -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_text(p.read_text()[:500])], ids=["no", "half"])
+def lose(path: Path) -> None:
+    path.unlink()
+
+
+def cut_off(path: Path) -> None:
+    path.write_text(path.read_text()[:500])
+
+
+@pytest.mark.parametrize("damage", [lose, cut_off])
 def test_an_interrupted_save_is_skipped_for_the_last_complete_checkpoint(
-    stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], damage: Callable[[Path], Any]
+    stopped: Path, calm: Callable[..., Json], capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
 ) -> None:
     damage(stopped / "checkpoint-4" / "trainer_state.json")
-    resumed = resume(stopped)
+    assert_same(outcome(resume(stopped)), calm())
     said = capsys.readouterr().out
     assert "skipping checkpoint-4: its save was interrupted" in said
-    assert "resumed at step 2 of 12" in said
-    calm = trained(tiny_trainer, tmp_path / "calm", config=EXACT, probes=10, **{**SHORT, "save_steps": 2})
-    assert_equal_outcomes(resumed, calm)
+    assert "resumed at step 2 of 10" in said
 
 
 def test_without_a_complete_checkpoint_the_run_starts_anew_and_says_so(
-    stopped: Path, capsys: pytest.CaptureFixture[str]
+    stopped: Path, calm: Callable[..., Json], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in stopped.glob("checkpoint-*/trainer_state.json"):
         path.unlink()
-    trainer = tiny_trainer(stopped, callbacks=[StopAfter(2)], config=EXACT, probes=10, **SHORT)
-    with pytest.raises(Stopped):
-        trainer.train(resume_from_checkpoint=True)
+    first_attempt = (stopped / "curriculum" / "ledger.jsonl").read_text()
+    assert_same(outcome(resume(stopped)), calm())
     assert "no complete checkpoint to resume from: starting at the first step" in capsys.readouterr().out
-    assert (stopped / "curriculum" / "ledger.1.jsonl").exists()  # what the first attempt said is kept
-    assert [event["step"] for event in ledger_of(stopped) if event["event"] == "decision"] == [0, 2]
+    assert (stopped / "curriculum" / "ledger.1.jsonl").read_text() == first_attempt
 
 
 def test_checkpoints_of_an_earlier_run_in_the_folder_no_longer_count(
-    stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stopped: Path, calm: Callable[..., Json], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {"config": EXACT, "probes": 10, "learning_rate": 1e-3, **SHORT, "save_steps": 2}
-    anew = tiny_trainer(stopped, callbacks=[StopAfter(3)], **settings)
-    with pytest.raises(Stopped):
-        anew.train()  # without resuming: checkpoint-4 is the earlier run's, checkpoint-2 is ours
-    resumed = trained(tiny_trainer, stopped, **settings)
+    settings = {"learning_rate": 1e-3}
+    with pytest.raises(StoppedError):  # without resuming: checkpoint-4 is the earlier run's, checkpoint-2 is ours
+        tiny_trainer(stopped, callbacks=[SaveAt(2), StopAfter(3)], **SHORT, **settings).train()
+    ours = resumed(stopped, **settings)
     said = capsys.readouterr().out
     assert "checkpoint-2, checkpoint-4 no longer count" in said
     assert "skipping checkpoint-4: its run was given up" in said
-    assert "resumed at step 2 of 12" in said
-    assert_equal_outcomes(resumed, trained(tiny_trainer, tmp_path / "calm", **settings))
+    assert "resumed at step 2 of 10" in said
+    assert_same(ours, calm(**settings))
 
 
 def test_resuming_before_the_last_checkpoint_gives_up_the_later_one(stopped: Path) -> None:
-    trainer = tiny_trainer(stopped, callbacks=[StopAfter(3)], config=EXACT, probes=10, **{**SHORT, "save_steps": 2})
-    with pytest.raises(Stopped):
-        trainer.train(resume_from_checkpoint=str(stopped / "checkpoint-2"))
+    with pytest.raises(StoppedError):
+        tiny_trainer(stopped, callbacks=[StopAfter(3)], **SHORT).train(str(stopped / "checkpoint-2"))
     assert checkpoints.last_complete(stopped) == str(stopped / "checkpoint-2")
 
 
-def test_a_checkpoint_named_by_its_path_goes_on_as_if_it_had_not_stopped(stopped: Path, tmp_path: Path) -> None:
-    calm = trained(tiny_trainer, tmp_path / "calm", config=EXACT, probes=10, **{**SHORT, "save_steps": 2})
-    assert_equal_outcomes(resume(stopped, from_=str(stopped / "checkpoint-2")), calm)
-
-
-def test_a_checkpoint_in_another_output_dir_brings_its_ledger_and_scores(stopped: Path, tmp_path: Path) -> None:
-    calm = trained(tiny_trainer, tmp_path / "calm", config=EXACT, probes=10, **{**SHORT, "save_steps": 2})
-    resumed = resume(tmp_path / "elsewhere", from_=str(stopped / "checkpoint-4"))
-    assert ledger_of(tmp_path / "elsewhere") == ledger_of(tmp_path / "calm")
-    assert history_of(resumed) == history_of(calm)
-    assert all(torch.equal(value, weights_of(calm)[name]) for name, value in weights_of(resumed).items())
+def test_a_checkpoint_in_another_output_dir_brings_its_ledger_and_scores(
+    stopped: Path, tmp_path: Path, calm: Callable[..., Json]
+) -> None:
+    (tmp_path / "elsewhere" / "curriculum").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "curriculum" / "ledger.jsonl").write_text("of an earlier attempt")
+    ours = outcome(resume(tmp_path / "elsewhere", from_=str(stopped / "checkpoint-4")))
+    for what in ("ledger", "history", "weights"):
+        assert_same({what: ours[what]}, {what: calm()[what]})
+    assert (tmp_path / "elsewhere" / "curriculum" / "ledger.1.jsonl").read_text() == "of an earlier attempt"
 
 
 def test_a_checkpoint_without_its_curriculum_folder_is_refused(stopped: Path, tmp_path: Path) -> None:
-    shutil.copytree(stopped / "checkpoint-4", tmp_path / "alone" / "checkpoint-4")
-    with pytest.raises(ResumeError, match=r"curriculum.*Put the run's"):
-        resume(tmp_path / "elsewhere", from_=str(tmp_path / "alone" / "checkpoint-4"))
+    alone = shutil.copytree(stopped / "checkpoint-4", tmp_path / "alone" / "checkpoint-4")
+    with pytest.raises(ResumeError, match=r"elsewhere/curriculum.*Put the run's curriculum/ folder back"):
+        resume(tmp_path / "elsewhere", from_=str(alone))
 
 
-@pytest.mark.parametrize("damage", [lambda p: p.unlink(), lambda p: p.write_text("{")], ids=["no state", "half a state"])
-def test_an_interrupted_save_named_by_its_path_is_refused(stopped: Path, damage: Callable[[Path], Any]) -> None:
+@pytest.mark.parametrize("damage", [lose, cut_off])
+def test_an_interrupted_save_named_by_its_path_is_refused(stopped: Path, damage: Callable[[Path], None]) -> None:
     damage(stopped / "checkpoint-4" / "trainer_state.json")
     with pytest.raises(ResumeError, match=r"saved to its end.*resume_from_checkpoint=True"):
         resume(stopped, from_=str(stopped / "checkpoint-4"))

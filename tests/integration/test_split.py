@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,9 +16,7 @@ def rows_of(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).permutation(1000)[:n].astype(np.int32)
 
 
-@given(
-    n=st.integers(1, 70), accumulation=st.integers(1, 5), world=st.integers(1, 4), by_length=st.booleans()
-)
+@given(n=st.integers(1, 70), accumulation=st.integers(1, 5), world=st.integers(1, 4), by_length=st.booleans())
 def test_every_row_is_dealt_once_and_every_micro_batch_is_of_one_size(
     n: int, accumulation: int, world: int, by_length: bool
 ) -> None:
@@ -43,7 +43,7 @@ def test_as_drawn_keeps_the_sequence() -> None:
 def test_ranks_that_wait_for_one_another_get_neighbours_in_length() -> None:
     split = split_step(rows_of(64), LENGTHS, accumulation=4, world=2)
     longest = [[LENGTHS[part].max() for part in ranks] for ranks in split]
-    assert all(max(one) <= min(LENGTHS[part].max() for part in following) for one, following in zip(longest, split[1:]))
+    assert all(max(one) <= min(following) for one, following in pairwise(longest))
 
 
 @pytest.mark.parametrize(("accumulation", "world"), [(8, 1), (4, 2), (1, 8)])

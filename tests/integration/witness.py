@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +54,17 @@ class Witness:
         """Rows of each optimizer step, sorted; filling rows are left out."""
         groups = range(0, len(self.forwards), self.accumulation)
         counted = [rows if n else [] for rows, n in zip(self.forwards, self.counted, strict=True)]
-        return [sorted(sum(counted[i : i + self.accumulation], [])) for i in groups]
+        return [sorted(flat(counted[i : i + self.accumulation])) for i in groups]
 
     @property
     def rows(self) -> list[int]:
         """All rows, step by step."""
         return [row for step in self.steps for row in step]
+
+
+def flat(lists: Iterable[list[int]]) -> list[int]:
+    """The lists behind one another."""
+    return list(chain.from_iterable(lists))
 
 
 def ledger(out: Path) -> list[Json]:
@@ -101,25 +106,6 @@ def all_slow_losses(trainer: Any, rows: Any, dataset: Any = None) -> tuple[Any, 
     """`slow_losses` of several rows, as three arrays."""
     parts = [slow_losses(trainer, int(row), dataset) for row in rows]
     return tuple(np.array(column) for column in zip(*parts, strict=True))
-
-
-@contextmanager
-def no_space(module: Any, name: str, monkeypatch: Any, *, after: int = 0) -> Iterator[None]:
-    """`module.name` fails with "no space left on device" from call `after` on."""
-    import errno
-    import os
-
-    real, calls = getattr(module, name), [0]
-
-    def full(*args: Any, **kwargs: Any) -> Any:
-        calls[0] += 1
-        if calls[0] > after:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, name, full)
-        yield
 
 
 def is_json_lines(path: Path) -> bool:
