@@ -271,7 +271,7 @@ def save_begins(out: Path, chance: random.Random) -> Moment:
 
 
 def between_saves(out: Path, save_steps: int) -> Moment:
-    """True half-way between the first two checkpoints and inside a stage."""
+    """True between two checkpoints and, unless all stages are of one step, inside a stage."""
     from campus_tune.ledger import read_ledger
 
     def now() -> bool:
@@ -279,7 +279,8 @@ def between_saves(out: Path, save_steps: int) -> Moment:
         if not done or done[-1] <= save_steps or done[-1] % save_steps == 0:
             return False
         stages = [event for event in read_ledger(out / "curriculum" / "ledger.jsonl") if event["event"] == "decision"]
-        return stages[-1]["step"] < done[-1] < stages[-1]["step"] + stages[-1]["steps"]
+        inside: bool = stages[-1]["step"] < done[-1] < stages[-1]["step"] + stages[-1]["steps"]
+        return inside or all(stage["steps"] == 1 for stage in stages)
 
     return now
 
@@ -325,6 +326,8 @@ def examine(setting: Setting, kills: int, folder: Path, chance: random.Random) -
     while outcome.kills < kills:
         hunted = folder / setting.name / f"hunted-{outcome.runs}"
         outcome.runs += 1
+        if outcome.runs > kills + 3:
+            raise SystemExit(f"{setting.name}: the runs end before they are killed. Give more --steps.")
         if setting.model is None:
             waits = moments(hunted, chance, seconds, outcome.steps)
         else:

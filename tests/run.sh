@@ -14,7 +14,7 @@ if [ -z "${HOME:-}" ]; then # pip and matplotlib want a place for their caches
 fi
 
 if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
-    if [ ! -x .venv/bin/python ]; then
+    if [ ! -x .venv/bin/pip ]; then
         python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
             echo "\`python3\` must be 3.11 or newer, got $(python3 --version). Activate an environment that has it." >&2
             exit 1
@@ -22,9 +22,9 @@ if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
         echo "no environment is active: making .venv"
         python3 -m venv .venv
     fi
-    # shellcheck disable=SC1091
-    source .venv/bin/activate
+    VIRTUAL_ENV=$PWD/.venv
 fi
+PATH=${VIRTUAL_ENV:-$CONDA_PREFIX}/bin:$PATH # also when the variable was handed down without the path
 
 # Install once per state of the two files that say what to install.
 stamp="$(python -c 'import sys; print(sys.prefix)')/.campus_tune-$(cat pyproject.toml tests/constraints.txt <(pwd) | sha256sum | cut -c1-16)"

@@ -38,7 +38,7 @@ def test_one_measurement_by_hand() -> None:
     }
 
 
-@given(st.lists(st.floats(0.0, 20.0), min_size=1, max_size=12))
+@given(st.lists(st.integers(0, 2000).map(lambda hundredths: hundredths / 100), min_size=1, max_size=12))
 def test_competence_is_a_share_and_falls_with_the_loss(losses: list[float]) -> None:
     competence = Competence({"a": 1.0})
     values = [competence.update({"a": at_loss(loss)})["a"]["competence"] for loss in losses]

@@ -60,7 +60,7 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
 
     @functools.wraps(log)
     def log_with_curriculum(logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        if "loss" in logs and run.journal is not None:
+        if {"loss", "train_runtime"} & logs.keys() and run.journal is not None:  # the last line takes what is left
             logs.update(run.journal.pending)
             run.journal.pending.clear()
         log(logs, *args, **kwargs)

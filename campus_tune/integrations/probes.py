@@ -63,7 +63,13 @@ def load_probes(source: Source, settings: ProbeSettings | None, trainer: Any) ->
     """
     column = settings.domain_column if settings else DOMAIN
     raw = _limited(_labelled(_read(source), column), column, settings.max_rows if settings else None)
-    prepared = compat.prepare_like_training(trainer, raw, "probes")
+    try:
+        prepared = compat.prepare_like_training(trainer, raw, "probes")
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"`probes` must be rows as the training set's, got the columns {', '.join(column_names(raw))}, of which "
+            f"the trainer says {error!r}. A formatting_func is not applied to probes: map it over them first."
+        ) from error
     names = np.array([str(value) for value in prepared[column]])
     domains = {name: np.flatnonzero(names == name) for name in sorted({str(value) for value in raw[column]})}
     for domain, rows in domains.items():

@@ -39,7 +39,8 @@ SCALARS = {
 
 
 def test_scalars_stand_in_the_line_of_the_loss_and_are_plain_numbers(logged: Any) -> None:
-    lines = [line for line in logged[1].state.log_history if any(name.startswith("campus/") for name in line)]
+    *lines, end = [line for line in logged[1].state.log_history if any(name.startswith("campus/") for name in line)]
+    assert "loss" in end or "train_runtime" in end
     assert lines
     assert set().union(*lines) >= SCALARS
     for line in lines:
@@ -179,6 +180,13 @@ def test_what_is_logged_seldom_is_the_latest(tmp_path: Path) -> None:
     trainer = run(tmp_path, n=24, logging_steps=3, config=RECIPE | {"selector": "round_robin"})
     shown = [(line["step"], line.get("campus/stage")) for line in trainer.state.log_history if "loss" in line]
     assert shown == [(3, 1), (6, 2)]
+
+
+def test_what_was_measured_after_the_last_logged_step_stands_in_the_last_line(tmp_path: Path) -> None:
+    trainer = run(tmp_path, n=12, probes=8, logging_steps=2, config=RECIPE | {"selector": "round_robin"})
+    last = trainer.state.log_history[-1]
+    assert last["step"] == 3
+    assert last["campus/probe_loss/text"] == events(tmp_path, "probes")[-1]["domains"]["text"]["loss"]
 
 
 def test_rows_of_another_run_in_the_folder_are_kept(tmp_path: Path) -> None:

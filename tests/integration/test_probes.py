@@ -100,6 +100,15 @@ def test_a_source_of_another_kind_is_refused(source: Any, trainer: Any) -> None:
         load_probes(source, None, trainer)
 
 
+def test_probes_of_another_shape_than_the_training_rows_are_told_from_a_crash(trainer: Any) -> None:
+    rows = dataset([{"question": "1 + 1?", "answer": "2", "domain": "arithmetic"}])
+    message = (
+        r"rows as the training set's, got the columns question, answer, domain, .* A formatting_func is not applied"
+    )
+    with pytest.raises(DataError, match=message):
+        load_probes(rows, None, trainer)
+
+
 def test_a_file_that_is_not_there_is_named(trainer: Any, tmp_path: Path) -> None:
     jsonl(tmp_path / "probes.jsonl", PROBES)
     with pytest.raises(DataError, match=r"probe\.jsonl.*Did you mean 'probes\.jsonl'"):
