@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import matplotlib as mpl
+import numpy as np
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -119,14 +120,12 @@ def _offers(
         ]
         if not seen:
             continue
-        steps, perplexity = [step for step, _, _ in seen], [offer["perplexity"] for _, offer, _ in seen]
-        low = [
-            p - math.exp(offer["loss"] - 2 * offer["stderr"]) for p, (_, offer, _) in zip(perplexity, seen, strict=True)
-        ]
-        high = [
-            math.exp(offer["loss"] + 2 * offer["stderr"]) - p for p, (_, offer, _) in zip(perplexity, seen, strict=True)
-        ]
-        axis.errorbar(steps, perplexity, yerr=[low, high], color=colour, marker="o", capsize=3, linewidth=1, label=name)
+        steps = [step for step, _, _ in seen]
+        loss, stderr = (np.array([offer[key] for _, offer, _ in seen]) for key in ("loss", "stderr"))
+        low, high = np.maximum(loss - 2 * stderr, 0.0), loss + 2 * stderr  # no perplexity is below 1
+        perplexity = np.exp(loss)
+        spread = [perplexity - np.exp(low), np.exp(high) - perplexity]
+        axis.errorbar(steps, perplexity, yerr=spread, color=colour, marker="o", capsize=3, linewidth=1, label=name)
         ringed = [(step, offer["perplexity"]) for step, offer, chosen in seen if chosen]
         if ringed:
             axis.scatter(
@@ -136,8 +135,9 @@ def _offers(
         steps = [event["step"] for event in probes]
         axis.plot(steps, [_probe_perplexity(event, shares) for event in probes], "k--", marker=".", label="probes")
     axis.set_yscale("log")
-    for which in (axis.yaxis.set_major_formatter, axis.yaxis.set_minor_formatter):
-        which(mpl.ticker.FormatStrFormatter("%.4g"))
+    axis.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axis.yaxis.set_major_formatter(mpl.ticker.FormatStrFormatter("%.4g"))
+    axis.yaxis.set_minor_formatter(mpl.ticker.NullFormatter())
     axis.set(
         ylabel="perplexity", title="what each sub-curriculum offered (ringed: chosen; bands: what was then trained)"
     )

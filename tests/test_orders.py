@@ -66,7 +66,7 @@ def test_tie_keys_are_the_finaliser_of_murmur3(n_rows: int, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [0, 1, 12345])
 def test_tie_keys_are_different_for_every_row(seed: int) -> None:
-    assert len(np.unique(tie_keys(1_000_000, seed))) == 1_000_000
+    assert len(np.unique(tie_keys(300_000, seed))) == 300_000
 
 
 @given(tied_scores, seeds)

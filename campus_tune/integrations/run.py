@@ -244,12 +244,15 @@ class CampusRun:
                 f"the checkpoint at step {step} must hold a curriculum state, got none: it was written without the "
                 "CampusCallback. Resume from a checkpoint of this recipe, or train without resuming."
             )
+        if saved.get("version") != STATE_VERSION:
+            raise ResumeError(
+                f"the checkpoint at step {step} must hold a curriculum state of version {STATE_VERSION}, got "
+                f"{saved.get('version')!r}. Resume with the campus_tune that wrote it, or train without resuming."
+            )
         self.identity.refuse_other(saved["identity"], changed_future=self.config.resume == "changed_future")
         self.scores = Scores.load(self.folder / "scores", saved["scores"])
         self.scores.refuse_missing_start(self.config)
         self.scores.by_label = {label: self.scores.by_label[label] for label in self.config.labels}
-        if self.peers.leads:
-            atomic_write(self.folder / "recipe.yaml", self.config.to_yaml())  # its future may have changed
         self._make_curriculum()
         self.curriculum.load(saved["curriculum"])
         self.competence.load(saved["competence"])
@@ -257,6 +260,8 @@ class CampusRun:
         self.training_losses.load(saved["training_losses"])
         self.watch.checked, self.watch.passed = saved["audit"]
         self.journal.resumed(saved["journal"], step, self.curriculum.n_stages - 1)
+        if self.peers.leads:
+            atomic_write(self.folder / "recipe.yaml", self.config.to_yaml())  # its future may have changed
 
     # -- during training ----------------------------------------------------------------------------------------
 

@@ -317,11 +317,20 @@ def test_other_epochs_of_the_same_rows_are_refused(tmp_path: Path) -> None:
         resume(tmp_path, **settings, dataloader_drop_last=True)
 
 
+def edit_curriculum_state(checkpoint: Path, edit: Callable[[Json], None]) -> None:
+    state = saved_state(checkpoint)
+    edit(state["stateful_callbacks"]["CampusCallback"]["attributes"]["curriculum"])
+    (checkpoint / "trainer_state.json").write_text(json.dumps(state))
+
+
+def test_a_checkpoint_of_another_version_of_the_state_is_refused(stopped: Path) -> None:
+    edit_curriculum_state(stopped / "checkpoint-4", lambda state: state.update(version=0))
+    with pytest.raises(ResumeError, match=r"version 1, got 0\. Resume with the campus_tune that wrote it"):
+        resume(stopped)
+
+
 def test_a_checkpoint_of_another_number_of_processes_is_refused(stopped: Path) -> None:
-    path = stopped / "checkpoint-4" / "trainer_state.json"
-    state = saved_state(path.parent)
-    state["stateful_callbacks"]["CampusCallback"]["attributes"]["curriculum"]["identity"]["past"]["world"] = 2
-    path.write_text(json.dumps(state))
+    edit_curriculum_state(stopped / "checkpoint-4", lambda state: state["identity"]["past"].update(world=2))
     with pytest.raises(ResumeError, match="number of processes: 2 in the checkpoint, 1 now"):
         resume(stopped)
 
