@@ -119,9 +119,12 @@ class Curriculum:
         return self.stage.rows[j * self.global_batch : (j + 1) * self.global_batch]
 
     def coverage_counts(self) -> tuple[int, int]:
-        """(rows planned at least once, row visits beyond the first) over the run so far."""
-        seen = int(np.count_nonzero(self._seen))
-        return seen, int(self._seen.sum(dtype=np.int64)) - seen
+        """(rows trained at least once, row visits beyond the first) over the run so far: finished steps only."""
+        visits = self._seen.copy()
+        if self.stage is not None:
+            visits[self.stage.rows[(self.step - self.stage.first_step) * self.global_batch :]] -= 1
+        seen = int(np.count_nonzero(visits))
+        return seen, int(visits.sum(dtype=np.int64)) - seen
 
     # -- deciding -----------------------------------------------------------------------------------------------
 

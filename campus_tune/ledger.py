@@ -36,19 +36,21 @@ class Ledger:
         self.writes = writes
         self.size = 0
 
-    def start(self) -> None:
-        """Begin a new run: an earlier ledger in this folder is kept under the next free number."""
+    def start(self) -> Path | None:
+        """Begin a new run: an earlier ledger in this folder is kept under the next free number, which is given back."""
+        self.size = 0
         if not self.writes:
-            return
+            return None
+        kept = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.exists():
-                taken = (self.path.with_name(f"ledger.{i}.jsonl") for i in range(1, 1_000_000))
-                self.path.rename(next(path for path in taken if not path.exists()))
+                numbered = (self.path.with_name(f"ledger.{i}.jsonl") for i in range(1, 1_000_000))
+                kept = self.path.rename(next(path for path in numbered if not path.exists()))
             self.path.touch()
         except OSError as error:
             raise _no_storage(self.path, error) from error
-        self.size = 0
+        return kept
 
     def resume(self, size: int) -> None:
         """Continue a run whose checkpoint knew `size` bytes: what was written after it moves out of the way.

@@ -111,9 +111,10 @@ def _offers(
     axis: Any, decisions: list[Event], probes: list[Event], shares: dict[str, float], colours: dict[str, str]
 ) -> None:
     """Perplexity of the offers at each decision, the chosen one ringed, and of the probes."""
-    for name, colour in colours.items():
+    apart = 0.005 * (decisions[-1]["step"] + decisions[-1]["steps"])  # side by side, or error bars hide each other
+    for i, (name, colour) in enumerate(colours.items()):
         seen = [
-            (decision["step"], offer, decision["chosen"] == name)
+            (decision["step"] + i * apart, offer, decision["chosen"] == name)
             for decision in decisions
             for offer in decision.get("offers", [])
             if offer["name"] == name and "perplexity" in offer

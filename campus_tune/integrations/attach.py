@@ -74,7 +74,7 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
                 "and resume."
             )
         if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_complete(Path(trainer.args.output_dir))
+            resume_from_checkpoint = last_complete(Path(trainer.args.output_dir), speaks=run.peers.leads)
         elif resume_from_checkpoint:
             refuse_incomplete(Path(resume_from_checkpoint))
         if resume_from_checkpoint and run.peers.leads:

@@ -16,18 +16,27 @@ GIVEN_UP = "trainer_state.given_up.json"
 NAME = re.compile(r"^checkpoint-(\d+)$")
 
 
-def last_complete(output_dir: Path) -> str | None:
+def last_complete(output_dir: Path, *, speaks: bool = True) -> str | None:
     """The newest checkpoint that was saved to its end; None when there is none, and the run starts anew.
 
     The trainer's own search takes the highest number, also of a save that was interrupted. Ours says what it skips.
+
+    Args:
+        output_dir: of the trainer.
+        speaks: this process is the one that says it.
     """
+    say = console.say if speaks else _nothing
     for _, path in reversed(_checkpoints(output_dir)):
         if is_complete(path):
             return str(path)
         given_up = not (path / STATE).exists() and (path / GIVEN_UP).exists()
-        console.say(f"skipping {path.name}: {'its run was given up' if given_up else 'its save was interrupted'}")
-    console.say("no complete checkpoint to resume from: starting at the first step")
+        say(f"skipping {path.name}: {'its run was given up' if given_up else 'its save was interrupted'}")
+    say("no complete checkpoint to resume from: starting at the first step")
     return None
+
+
+def _nothing(line: str) -> None:
+    """What a process says that does not speak."""
 
 
 def is_complete(checkpoint: Path) -> bool:

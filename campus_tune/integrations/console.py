@@ -41,7 +41,7 @@ def last_lines(end: Json, where: str) -> list[str]:
         changes = [f"{domain} {first:.3f} → {last:.3f}" for domain, (first, last) in end["competence"].items()]
         lines.append("competence on the probes, before → after: " + ", ".join(changes))
     by_choice = end["rows_by_choice"]
-    shares = [f"{name} {rows / max(1, end['visits']):.0%}" for name, rows in by_choice.items() if rows]
+    shares = [f"{name} {rows / max(1, sum(by_choice.values())):.0%}" for name, rows in by_choice.items() if rows]
     lines.append("rows by sub-curriculum: " + ", ".join(shares))
     lines += [f"warning: {warning}" for warning in one_sided(by_choice)]
     lines.append(coverage_line(end))

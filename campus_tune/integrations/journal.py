@@ -32,7 +32,10 @@ class Journal:
 
     def started(self, identity: Json, domains: Mapping[str, int]) -> None:
         """A new run."""
-        self.ledger.start()
+        kept = self.ledger.start()
+        losses = self.folder / "training_losses"
+        if kept and losses.exists():
+            losses.rename(kept.with_name(f"training_losses{kept.suffixes[0]}"))
         self.ledger.add("run", **identity, rows_by_domain=domains)
 
     def resumed(self, state: Json, step: int, stage: int) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from campus_tune.budget import Budget, forward_ratio
 from campus_tune.competence import Competence
 from campus_tune.curriculum import Curriculum
-from campus_tune.errors import DataError, ResumeError, TrainerError
+from campus_tune.errors import DataError, MetricError, ResumeError, TrainerError
 from campus_tune.files import atomic_write
 from campus_tune.health import score_findings, score_health
 from campus_tune.integrations import compat
@@ -97,7 +97,7 @@ class CampusRun:
             steps_per_epoch=self.steps_per_epoch,
             accumulation=args.gradient_accumulation_steps,
             peers=self.peers,
-            by_length=self.given.batching != "plain",
+            by_length=self.given.batching != "plain" and compat.counts_tokens_of_the_step(self.trainer),
             workers=compat.worker_settings(args),
         )
         self.loader.run = self
@@ -217,6 +217,16 @@ class CampusRun:
             lengths = self.rows.tokens.astype(np.float64)
             findings += score_findings(score_health(self.scores.by_label, lengths=lengths))
         warnings = [f"{finding.what} {finding.remedy}".rstrip() for finding in findings if finding.severity != "info"]
+        if self.given.batching != "plain" and not compat.counts_tokens_of_the_step(self.trainer):
+            warnings.append(
+                "this model's loss is a mean per micro batch, so cutting a step by length would change it: rows are "
+                "cut as drawn. Write batching: plain to say so."
+            )
+        if self.trainer.args.save_only_model:
+            warnings.append(
+                "checkpoints hold no optimizer or random states (save_only_model), so a resumed run cannot be the "
+                "same. Set save_only_model=False."
+            )
         return warnings + prediction_warnings(self.scores, self.budget, self.rows.tokens)
 
     def _make_curriculum(self) -> None:
@@ -332,6 +342,11 @@ class CampusRun:
         assert self.watch is not None
         self.training_losses.add(*self.watch.harvest())
         summary = self.training_losses.summary(self.groups, self.group_names)
+        if not math.isfinite(summary.get("train_loss", 0.0)):
+            raise MetricError(
+                f"the training loss of stage {stage.index} must be finite, got {summary['train_loss']}. The model has "
+                "diverged: lower the learning rate, or resume from an earlier checkpoint."
+            )
         audit = [self.watch.checked, self.watch.passed]
         self.journal.stage_ended(
             {"stage": stage.index, "step": self.curriculum.step, "chosen": stage.chosen, **summary, "audit": audit}
@@ -368,6 +383,10 @@ class CampusRun:
         """The last lines, in the ledger and on the console; takes the hooks off the model."""
         assert self.journal is not None
         assert self.watch is not None
+        stage = self.curriculum.stage
+        if not self.curriculum.finished and stage is not None and self.curriculum.step > stage.first_step:
+            self._close_stage()  # the trainer was told to stop in the middle of it
+            self._measure_probes()
         self.watch.close()
         self.finished = True
         seen, repeated = self.curriculum.coverage_counts()

@@ -114,6 +114,8 @@ def race(
         rounds += 1
         result = _estimate(pools, samples, book, start_losses)
         result = replace(result, rounds=rounds, tokens=book.tokens)
+        if not any(len(pool) for pool in pools):
+            return replace(result, outcome="not measured")
         if all(len(sample) == len(pool) for sample, pool in zip(samples, pools, strict=True)):
             return replace(result, outcome="all rows measured")
         if _separated(offers, pools, samples, book, result, selector, view, start_losses):

@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import TrainerCallback
 
+from campus_tune.errors import MetricError
+from campus_tune.ledger import comparable, read_ledger
 from tests.integration.tiny_run import RECIPE, task_rows, tiny_trainer
 from tests.integration.witness import events, ledger
 
@@ -195,3 +198,41 @@ def test_rows_of_another_run_in_the_folder_are_kept(tmp_path: Path) -> None:
     run(tmp_path, train=task_rows(8, seed=5))
     assert (tmp_path / "curriculum" / "ledger.1.jsonl").read_text() == first
     assert (tmp_path / "curriculum" / "ledger.jsonl").read_text() != first
+
+
+def test_a_new_run_in_the_same_folder_keeps_what_the_old_one_wrote(tmp_path: Path) -> None:
+    for _ in range(2):
+        run(tmp_path, n=12)
+    folder = tmp_path / "curriculum"
+    old, new = read_ledger(folder / "ledger.1.jsonl"), read_ledger(folder / "ledger.jsonl")
+    assert comparable(old) == comparable(new)
+    names = [
+        sorted(path.name for path in (folder / name).iterdir()) for name in ("training_losses.1", "training_losses")
+    ]
+    assert names[0] == names[1] != []
+
+
+def test_a_run_that_is_told_to_stop_closes_its_stage_and_counts_what_it_trained(tmp_path: Path) -> None:
+    class StopAtTwo(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # theirs
+            control.should_training_stop = state.global_step == 2
+
+    run(tmp_path, n=48, probes=25, callbacks=[StopAtTwo()])
+    *_, stage_end, probes, end = read_ledger(tmp_path / "curriculum" / "ledger.jsonl")
+    assert [event["event"] for event in (stage_end, probes, end)] == ["stage_end", "probes", "end"]
+    assert stage_end["rows_with_loss"] == 8
+    assert (end["step"], end["rows_seen"]) == (2, 8)
+
+
+def test_a_training_loss_of_nan_stops_a_run_that_measures_nothing(tmp_path: Path) -> None:
+    recipe = {"metrics": ["length"], "selector": "round_robin", "stages": 3}
+    trainer = tiny_trainer(tmp_path, config=recipe, learning_rate=1e30, max_grad_norm=0, n=24)
+    with pytest.raises(MetricError, match=r"the training loss of stage \d must be finite, got nan"):
+        trainer.train()
+
+
+def test_checkpoints_without_optimizer_state_are_warned_about(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, n=12, save_only_model=True)
+    assert "save_only_model" in capsys.readouterr().out
