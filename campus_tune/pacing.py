@@ -20,7 +20,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from campus_tune.errors import RecipeError
 from campus_tune.registry import Registry
 from campus_tune.types import FloatArray
 
@@ -35,11 +34,7 @@ def build_pacing(setting: str | Mapping[str, Any]) -> Pacing:
     Raises:
         RecipeError: unknown name or option, or a value out of its range.
     """
-    options = {"name": setting} if isinstance(setting, str) else dict(setting)
-    name = options.pop("name", None)
-    if not isinstance(name, str):
-        raise RecipeError(f"`pacing` must have a name, one of {', '.join(PACINGS.names())}, got {setting!r}.")
-    return PACINGS.build(name, options)
+    return PACINGS.from_setting(setting)
 
 
 def scope_at(pacing: Pacing, u: float) -> float:

@@ -91,6 +91,18 @@ class Registry(Generic[T]):
         parameters = inspect.signature(self.get(name)).parameters.values()
         return [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
+    def from_setting(self, setting: str | Mapping[str, Any]) -> T:
+        """The part that a recipe names: `linear`, or `{name: root, power: 2}`.
+
+        Raises:
+            RecipeError: no name, unknown name or option (nearest one suggested), or a value out of its range.
+        """
+        options = {"name": setting} if isinstance(setting, str) else dict(setting)
+        name = options.pop("name", None)
+        if not isinstance(name, str):
+            raise RecipeError(f"`{self.kind}` must have a name, one of {', '.join(self.names())}, got {setting!r}.")
+        return self.build(name, options)
+
     def build(self, name: str, options: Mapping[str, Any] | None = None) -> T:
         """Make the part `name` with these options.
 

@@ -39,7 +39,7 @@ class Identity:
         past = {
             "dataset": run.rows.fingerprint(),
             "n_rows": len(run.rows),
-            "domains": None if run.groups is None else digest(run.groups),
+            "domains": None if run.domains.codes is None else digest(run.domains.codes),
             "steps_per_epoch": run.steps_per_epoch,
             "global_batch": run.global_batch,
             "world": run.peers.world,

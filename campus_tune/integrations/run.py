@@ -21,28 +21,27 @@ from typing import Any
 
 import numpy as np
 
-from campus_tune.budget import Budget, forward_ratio
 from campus_tune.competence import Competence
 from campus_tune.curriculum import Curriculum
 from campus_tune.errors import DataError, MetricError, ResumeError, TrainerError
 from campus_tune.files import atomic_write
-from campus_tune.health import score_findings, score_health
 from campus_tune.integrations import compat
 from campus_tune.integrations.decide import Decider
+from campus_tune.integrations.domains import Domains
 from campus_tune.integrations.identity import Identity
 from campus_tune.integrations.journal import Journal
 from campus_tune.integrations.loader import CurriculumLoader
 from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.probes import ProbeMeter, Source, load_probes, refuse_overlap
-from campus_tune.integrations.rows import TokenRows, column_names, read_column, read_rows, read_texts
-from campus_tune.integrations.scoring import Scores, compute_scores, prediction_warnings
+from campus_tune.integrations.rows import TokenRows, read_rows, read_texts
+from campus_tune.integrations.scoring import Scores, compute_scores
+from campus_tune.integrations.setup import make_budget, resolve, start_warnings
 from campus_tune.integrations.training_losses import TrainingLosses
 from campus_tune.integrations.watch import CHECKS, Watch
-from campus_tune.method import problems_in_method
-from campus_tune.orders import group_codes, order_rows
-from campus_tune.recipe import DOMAIN, NO_GROUPS, CampusConfig
-from campus_tune.types import IntArray, Json
+from campus_tune.orders import order_rows
+from campus_tune.recipe import CampusConfig
+from campus_tune.types import Json
 
 FOLDER = "curriculum"  # in the trainer's output_dir
 STATE_VERSION = 1
@@ -112,9 +111,10 @@ class CampusRun:
             saved: what `state()` gave when that checkpoint was written.
         """
         self.total_steps: int = state.max_steps
-        self.config = self._resolve()
-        self.groups, self.group_names = self._read_groups()
-        self.budget = self._make_budget()
+        self.config = resolve(self.trainer, self.given, has_probes=self.probe_source is not None)
+        self.domains = Domains.read(self.trainer.train_dataset, self.config.within)
+        training_tokens = self.total_steps / self.steps_per_epoch * float(self.rows.tokens.sum())
+        self.budget = make_budget(self.trainer, self.config.budget, training_tokens)
         self.probe_every = 1  # stages between two measurements of the probes
         self.competence, self.probe_meter, self.probes_fingerprint = self._make_probes()
         self.identity = Identity.of(self)
@@ -132,39 +132,6 @@ class CampusRun:
         elif self.curriculum.needs_decision:
             self._decide()
 
-    def _resolve(self) -> CampusConfig:
-        args = self.trainer.args
-        domain = self.given.probes.domain_column if self.given.probes else DOMAIN
-        return self.given.resolved(
-            has_probes=self.probe_source is not None,
-            domain_in_data=domain in column_names(self.trainer.train_dataset),
-            seed=args.seed if args.data_seed is None else args.data_seed,
-        )
-
-    def _read_groups(self) -> tuple[IntArray | None, list[str]]:
-        """Domain number of every row, and the domains' names."""
-        column = self.config.within
-        if column is None or column == NO_GROUPS:
-            return None, []
-        names = column_names(self.trainer.train_dataset)
-        if column not in names:
-            raise DataError(
-                f"`within` must be a column of the training set ({', '.join(names)}), got {column!r}. "
-                "Name one of them, or write within: none."
-            )
-        group_names, groups = group_codes(read_column(self.trainer.train_dataset, column))
-        return groups, group_names
-
-    def _make_budget(self) -> Budget:
-        parameters = list(self.trainer.model.parameters())
-        ratio = forward_ratio(
-            sum(p.numel() for p in parameters),
-            sum(p.numel() for p in parameters if p.requires_grad),
-            checkpointing=compat.checkpoints_activations(self.trainer),
-        )
-        epochs = self.total_steps / self.steps_per_epoch
-        return Budget(self.config.budget, epochs * float(self.rows.tokens.sum()), ratio)
-
     def _make_probes(self) -> tuple[Competence, ProbeMeter | None, str | None]:
         if self.probe_source is None:
             return Competence({}), None, None
@@ -175,27 +142,14 @@ class CampusRun:
         chosen = probes.subset(allowance, seed=self.config.seed or 0)
         meter = ProbeMeter(self.trainer, probes, chosen, self.peers)
         self.probe_every = max(1, min(math.ceil(meter.tokens / allowance), n_stages // FEWEST_PROBINGS))
-        return Competence(self._domain_shares(list(chosen))), meter, probes.rows.fingerprint()
-
-    def _domain_shares(self, domains: list[str]) -> dict[str, float]:
-        """How much each probe domain counts: its share of the training rows where they have domains, else equally."""
-        sizes = self._group_sizes()
-        if set(domains) <= set(sizes):
-            total = sum(sizes[domain] for domain in domains)
-            return {domain: sizes[domain] / total for domain in domains}
-        return {domain: 1 / len(domains) for domain in domains}
-
-    def _group_sizes(self) -> dict[str, int]:
-        if self.groups is None:
-            return {}
-        return {name: int(n) for name, n in zip(self.group_names, np.bincount(self.groups), strict=True)}
+        return Competence(self.domains.shares(list(chosen))), meter, probes.rows.fingerprint()
 
     # -- a new run, or an old one --------------------------------------------------------------------------------
 
     def _plan(self) -> None:
         """Scores, orders, the first lines of the ledger."""
         assert self.journal is not None
-        self.journal.started(self.identity.record(), self._group_sizes())
+        self.journal.started(self.identity.record(), self.domains.sizes())
         self.scores = self.peers.from_leader(self._compute_scores())
         if self.peers.leads:
             self.scores.save(self.folder / "scores", self.rows)
@@ -203,42 +157,26 @@ class CampusRun:
         for label, scores in self.scores.by_label.items():
             quantiles = np.quantile(scores, [0, 0.25, 0.5, 0.75, 1]).tolist()
             self.journal.scored(label, quantiles, self.scores.notes[label])
-        self.journal.warned(self._warnings())
+        self.journal.warned(start_warnings(self.trainer, self.config, self.scores, self.budget, self.rows.tokens))
         self._make_curriculum()
 
     def _compute_scores(self) -> Scores:
         texts = read_texts(self.trainer.train_dataset, self.rows, self.trainer.processing_class)
         num_proc = getattr(self.trainer.args, "dataset_num_proc", None) or min(os.cpu_count() or 1, 8)
-        return compute_scores(self.config, texts, self.meter, self.budget, groups=self.groups, num_proc=num_proc)
-
-    def _warnings(self) -> list[str]:
-        findings = problems_in_method(self.config)
-        if self.scores.by_label:
-            lengths = self.rows.tokens.astype(np.float64)
-            findings += score_findings(score_health(self.scores.by_label, lengths=lengths))
-        warnings = [f"{finding.what} {finding.remedy}".rstrip() for finding in findings if finding.severity != "info"]
-        if self.given.batching != "plain" and not compat.counts_tokens_of_the_step(self.trainer):
-            warnings.append(
-                "this model's loss is a mean per micro batch, so cutting a step by length would change it: rows are "
-                "cut as drawn. Write batching: plain to say so."
-            )
-        if self.trainer.args.save_only_model:
-            warnings.append(
-                "checkpoints hold no optimizer or random states (save_only_model), so a resumed run cannot be the "
-                "same. Set save_only_model=False."
-            )
-        return warnings + prediction_warnings(self.scores, self.budget, self.rows.tokens)
+        return compute_scores(self.config, texts, self.meter, self.budget, groups=self.domains.codes, num_proc=num_proc)
 
     def _make_curriculum(self) -> None:
         seed = self.config.seed or 0
-        orders = {label: order_rows(s, seed=seed, groups=self.groups) for label, s in self.scores.by_label.items()}
+        orders = {
+            label: order_rows(s, seed=seed, groups=self.domains.codes) for label, s in self.scores.by_label.items()
+        }
         self.curriculum = Curriculum(
             self.config.schedule(),
             {} if self.config.is_shuffle else orders,
             n_rows=len(self.rows),
             global_batch=self.global_batch,
             total_steps=self.total_steps,
-            groups=self.groups,
+            groups=self.domains.codes,
             drop_last=self.trainer.args.dataloader_drop_last,
         )
         self.decider = Decider(
@@ -341,7 +279,7 @@ class CampusRun:
         assert self.journal is not None
         assert self.watch is not None
         self.training_losses.add(*self.watch.harvest())
-        summary = self.training_losses.summary(self.groups, self.group_names)
+        summary = self.training_losses.summary(self.domains)
         if not math.isfinite(summary.get("train_loss", 0.0)):
             raise MetricError(
                 f"the training loss of stage {stage.index} must be finite, got {summary['train_loss']}. The model has "

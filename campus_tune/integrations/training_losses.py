@@ -9,6 +9,7 @@ import numpy as np
 
 from campus_tune.arrays import pack, unpack
 from campus_tune.cache import write_columns
+from campus_tune.integrations.domains import Domains
 from campus_tune.types import IntArray, Json, RowLosses
 
 
@@ -31,15 +32,17 @@ class TrainingLosses:
         merged.put(np.arange(len(self.rows), len(merged.tokens)), losses)
         self.rows, self.losses = np.concatenate([self.rows, rows]).astype(np.int64), merged
 
-    def summary(self, groups: IntArray | None, names: list[str]) -> Json:
+    def summary(self, domains: Domains) -> Json:
         """What the ledger says at a stage's end; {} where the forwards show no losses."""
         if not len(self.rows):
             return {}
         summary: Json = {"train_loss": self.losses.mean(), "rows_with_loss": len(self.rows)}
-        if groups is not None:
-            codes = groups[self.rows]
+        if domains.codes is not None:
+            codes = domains.codes[self.rows]
             summary["train_loss_by_domain"] = {
-                name: self.losses.take(codes == code).mean() for code, name in enumerate(names) if (codes == code).any()
+                name: self.losses.take(codes == code).mean()
+                for code, name in enumerate(domains.names)
+                if (codes == code).any()
             }
         return summary
 

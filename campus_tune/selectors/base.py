@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from campus_tune.errors import RecipeError
 from campus_tune.registry import Registry
 from campus_tune.types import FloatArray
 
@@ -84,8 +83,4 @@ def build_selector(setting: str | Mapping[str, Any]) -> Selector:
     Raises:
         RecipeError: unknown name or option, or a value out of its range.
     """
-    options = {"name": setting} if isinstance(setting, str) else dict(setting)
-    name = options.pop("name", None)
-    if not isinstance(name, str):
-        raise RecipeError(f"`selector` must have a name, one of {', '.join(SELECTORS.names())}, got {setting!r}.")
-    return SELECTORS.build(name, options)
+    return SELECTORS.from_setting(setting)
