@@ -55,7 +55,7 @@ fi
 
 # -- tasks and a model -------------------------------------------------------------------------------------------------
 say "graded tasks and a model"
-tune demo tasks --out $out/data --rows-per-cell 8 --probes-per-cell 1
+tune demo tasks --out $out/data --rows-per-cell 6 --probes-per-cell 1
 if [ -n "${QUICKSTART_TINY:-}" ]; then
     tune demo model --tiny --out $out/model
 else

@@ -21,7 +21,7 @@ from campus_tune.training_yaml import run_size
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "recipes/quickstart.sh"
 RECIPE = ROOT / "recipes/quickstart.yaml"
-ROWS = 8 * len(DOMAINS) * N_LEVELS
+ROWS = 6 * len(DOMAINS) * N_LEVELS
 
 # Stands where python would: writes down what it is asked to do, and answers the script's two questions.
 SHIM = """#!/usr/bin/env bash
@@ -91,7 +91,7 @@ def test_the_plan_is_five_stages_of_curriculum_and_three_of_shuffling_over_every
     )
     chosen = [stage.chosen for stage in run.stages]
     assert [name == "shuffle" for name in chosen] == [False] * 5 + [True] * 3
-    assert min(stage.n_rows for stage in run.stages) == 24
+    assert min(stage.n_rows for stage in run.stages) == 16
     assert (run.seen, run.repeats) == (ROWS, 0)
 
 
@@ -107,7 +107,7 @@ def test_with_a_tiny_model_it_trains_audits_draws_and_says_where_to_look(tmp_pat
     done = run_script(tmp_path, QUICKSTART_TINY="1", QUICKSTART_INSTALLED="1", OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr[-3000:]
     out = tmp_path / "runs/quickstart/run"
-    assert "campus: order audit: 50 of 50 checked steps trained the planned rows" in done.stdout
+    assert "campus: order audit: 38 of 38 checked steps trained the planned rows" in done.stdout
     assert "campus: competence on the probes, before → after: arithmetic" in done.stdout
     assert "The run is in runs/quickstart/run" in done.stdout
     assert (out / "curriculum/run.png").stat().st_size > 10_000
