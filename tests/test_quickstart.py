@@ -79,7 +79,7 @@ def test_the_recipe_names_four_sub_curricula_and_the_defaults_of_the_library() -
         assert getattr(config, name) == getattr(defaults, name)
 
 
-def test_the_plan_is_five_stages_of_curriculum_and_three_of_shuffling_over_every_row() -> None:
+def test_the_plan_is_four_stages_of_curriculum_and_four_of_shuffling_over_every_row() -> None:
     size = run_size(read_yaml(RECIPE), ROWS)
     run = simulate(
         load_recipe(RECIPE),
@@ -90,7 +90,7 @@ def test_the_plan_is_five_stages_of_curriculum_and_three_of_shuffling_over_every
         domains=tuple(DOMAINS),
     )
     chosen = [stage.chosen for stage in run.stages]
-    assert [name == "shuffle" for name in chosen] == [False] * 5 + [True] * 3
+    assert [name == "shuffle" for name in chosen] == [False] * 4 + [True] * 4
     assert min(stage.n_rows for stage in run.stages) == 16
     assert (run.seen, run.repeats) == (ROWS, 0)
 
