@@ -97,8 +97,3 @@ class CampusCallback(TrainerCallback, ExportableState):
             "args": {"config": self.config.to_mapping()},
             "attributes": {"curriculum": curriculum},
         }
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> CampusCallback:
-        """A new object for `restore_callback_states_from_checkpoint`; it takes over the run when training begins."""
-        return cls(state["args"]["config"])
