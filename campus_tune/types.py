@@ -22,22 +22,31 @@ Json: TypeAlias = dict[str, Any]
 
 @dataclass(frozen=True)
 class RowLosses:
-    """What one forward says of some rows: summed answer loss, and how many answer tokens it was summed over.
+    """What one forward says of some rows: the loss of the answer's tokens, added up in several ways.
 
     Args:
         nll_sum: nats, shape (n,).
         tokens: counted answer tokens, shape (n,).
         top1: how many of them were the model's most likely token, shape (n,).
+        worst: loss of the answer's least sure token, nats, shape (n,); 0 without tokens.
+        sureness: probabilities of the answer's tokens added up, in [0, tokens], shape (n,).
     """
 
     nll_sum: FloatArray
     tokens: IntArray
     top1: IntArray
+    worst: FloatArray
+    sureness: FloatArray
 
     @staticmethod
     def zeros(n: int) -> RowLosses:
         """Nothing known yet of `n` rows: no loss over no tokens."""
-        return RowLosses(np.zeros(n), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64))
+        return RowLosses(
+            np.zeros(n), np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(n), np.zeros(n)
+        )
+
+    def __len__(self) -> int:
+        return len(self.tokens)
 
     def mean(self) -> float:
         """Token-weighted mean loss in nats: the logarithm of the perplexity of these rows together."""
@@ -53,11 +62,12 @@ class RowLosses:
 
     def take(self, idx: NDArray[Any]) -> RowLosses:
         """The same for some of the rows."""
-        return RowLosses(self.nll_sum[idx], self.tokens[idx], self.top1[idx])
+        return RowLosses(**{name: values[idx] for name, values in vars(self).items()})
 
     def put(self, idx: NDArray[Any], losses: RowLosses) -> None:
         """Write what was measured of rows `idx` in place."""
-        self.nll_sum[idx], self.tokens[idx], self.top1[idx] = losses.nll_sum, losses.tokens, losses.top1
+        for name, values in vars(losses).items():
+            getattr(self, name)[idx] = values
 
 
 @dataclass(frozen=True)

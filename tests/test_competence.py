@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from campus_tune.competence import EMA_KEEP, SLOPE_OVER, Competence, slope
 from campus_tune.types import RowLosses
+from tests.losses import losses_of
 
 
 def probe(nll: list[float], tokens: list[int], top1: list[int] | None = None) -> RowLosses:
-    return RowLosses(np.array(nll), np.array(tokens), np.array(top1 or [0] * len(nll)))
+    return losses_of(np.array(nll), np.array(tokens), np.array(top1 or [0] * len(nll)))
 
 
 def at_loss(loss: float) -> RowLosses:

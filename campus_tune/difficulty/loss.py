@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
-from campus_tune.difficulty.base import METRICS, Metric
+from campus_tune.difficulty.base import METRICS
+from campus_tune.difficulty.passage import Passage, PassageMetric
 from campus_tune.types import FloatArray, RowLosses
 
 
 @METRICS.register("loss")
 @dataclass(frozen=True, kw_only=True)
-class Loss(Metric):
+class Loss(PassageMetric):
     """Answer loss under the model in hand before training: `−Σ_t log p(y_t | x, y_<t)`, in nats.
 
     When it helps: it is the only metric here that knows the model. Cost: a forward over the rows, so it is measured
@@ -28,13 +30,18 @@ class Loss(Metric):
         CAMPUS, arXiv 2509.13790 (its competence-aware metric).
     """
 
-    kind: ClassVar[Literal["cpu", "model"]] = "model"
     reduce: Literal["mean", "sum"] = "mean"
 
     def __post_init__(self) -> None:
         if self.reduce not in ("mean", "sum"):
             raise ValueError(f"`reduce` must be mean or sum, got {self.reduce!r}.")
 
-    def from_losses(self, losses: RowLosses) -> FloatArray:
+    @property
+    def passages(self) -> tuple[Passage, ...]:
+        """The rows under the model in hand."""
+        return (Passage(),)
+
+    def from_losses(self, losses: Sequence[RowLosses]) -> FloatArray:
         """Scores of measured rows, shape (n,)."""
-        return losses.per_row() if self.reduce == "mean" else losses.nll_sum
+        (rows,) = losses
+        return rows.per_row() if self.reduce == "mean" else rows.nll_sum

@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 from campus_tune.errors import TrainerError
+from campus_tune.integrations.subject import Subject
 
 
 def trainer_of_this_callback(callback: Any) -> Any:
@@ -66,30 +67,20 @@ def prepare_like_training(trainer: Any, dataset: Any, name: str) -> Any:
     return trainer._prepare_dataset(dataset, trainer.processing_class, trainer.args, False, None, name)
 
 
-def has_fused_head(trainer: Any) -> bool:
-    """Whether the model was given trl's fused LM head: per-token log-probabilities without logits (trl ≥ 1.15)."""
-    try:
-        from trl.trainer import utils
-        from trl.trainer.sft_trainer import SFTTrainer
-    except ImportError:
-        return False
-    return isinstance(trainer, SFTTrainer) and hasattr(utils, "add_fused_lm_head")
-
-
 def counts_tokens_of_the_step(trainer: Any) -> bool:
     """Whether losses are normalised by the answer tokens of the whole optimizer step, not per micro batch."""
     return bool(trainer.model_accepts_loss_kwargs or trainer.compute_loss_func)
 
 
-def forward_model(trainer: Any) -> Any:
-    """The module to run measurements through: the wrapped one where parameters are sharded."""
+def subject(trainer: Any) -> Subject:
+    """The trainer's model as measurements see it."""
     sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
-    return trainer.model_wrapped if sharded else trainer.model
-
-
-def to_device(trainer: Any, batch: Any) -> Any:
-    """A collated batch on the model's device."""
-    return trainer._prepare_inputs(batch)
+    return Subject(
+        model=trainer.model,
+        forward=trainer.model_wrapped if sharded else trainer.model,
+        device=trainer.args.device,
+        place=trainer._prepare_inputs,
+    )
 
 
 def checkpoints_activations(trainer: Any) -> bool:
@@ -143,11 +134,3 @@ def refuse_masked_batches(trainer: Any, *, short_rows: int, micro_batches: int) 
             f"{short_rows}: this model's loss is a mean per micro batch. Set dataloader_drop_last=True, or choose a "
             "batch size that divides the training set."
         )
-
-
-def wait_for_device(trainer: Any) -> None:
-    """Let an accelerator finish what is queued, before a stopwatch starts."""
-    import torch
-
-    if trainer.args.device.type == "cuda":
-        torch.cuda.synchronize(trainer.args.device)

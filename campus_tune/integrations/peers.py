@@ -5,12 +5,14 @@ With one process every call is the identity, so the rest of the code is written 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
-from campus_tune.types import RowLosses
+from campus_tune.types import BoolArray
 
 T = TypeVar("T")
 
@@ -47,15 +49,19 @@ class Peers:
         broadcast_object_list(box)
         return box[0]
 
-    def merge_losses(self, losses: RowLosses) -> RowLosses:
-        """Each row's losses from the rank that measured it; a row that several measured is taken from the lowest."""
+    def merge(self, columns: Mapping[str, NDArray[Any]], known: BoolArray) -> Mapping[str, NDArray[Any]]:
+        """Each row's values from the rank that measured it; a row that several measured is taken from the lowest.
+
+        Args:
+            columns: arrays with one line per row, each (n, …).
+            known: the rows that this rank measured, shape (n,).
+        """
         if self.world == 1:
-            return losses
+            return columns
         from accelerate.utils import gather_object
 
-        parts: list[RowLosses] = gather_object([losses])
-        merged = RowLosses.zeros(len(losses.tokens))
-        for part in reversed(parts):
-            known = np.flatnonzero(part.tokens)
-            merged.put(known, part.take(known))
+        merged = {name: np.zeros_like(values) for name, values in columns.items()}
+        for theirs, measured in reversed(gather_object([(dict(columns), known)])):
+            for name, values in theirs.items():
+                merged[name][measured] = values[measured]
         return merged

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -159,7 +160,8 @@ class ProbeMeter:
 
     def __init__(self, trainer: Any, probes: Probes, chosen: Mapping[str, IntArray], peers: Peers) -> None:
         dataset, collator = compat.loader_view(trainer, probes.dataset)
-        self.meter = LossMeter(trainer, dataset, collator, probes.rows.tokens, peers=peers, what="probes")
+        subject = partial(compat.subject, trainer)
+        self.meter = LossMeter(subject, dataset, collator, probes.rows.tokens, peers=peers, what="probes")
         self.chosen = dict(chosen)
         self.tokens = int(sum(probes.rows.tokens[rows].sum() for rows in self.chosen.values()))
 

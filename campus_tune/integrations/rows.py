@@ -33,12 +33,14 @@ class TokenRows:
         answer_tokens: tokens that carry loss, shape (N,).
         content: a 64-bit hash of each row's token ids without padding, shape (N,); equal rows have equal hashes.
         padding: of them, tokens that `attention_mask` leaves out, shape (N,).
+        scored: a 64-bit hash of each row's token ids and of which of them carry loss, shape (N,): what a loss hangs on.
     """
 
     tokens: IntArray
     answer_tokens: IntArray
     content: NDArray[np.uint64]
     padding: IntArray
+    scored: NDArray[np.uint64]
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -105,11 +107,17 @@ def _token_rows(chunk: dict[str, Sequence[Any]]) -> TokenRows:
     """Those of one chunk."""
     ids = [np.asarray(row, dtype=np.int64) for row in chunk["input_ids"]]
     tokens = np.array([len(row) for row in ids], dtype=np.int64)
-    answers = np.array([int(mask.sum()) for mask in _answer_masks(chunk)], dtype=np.int64)
+    masks = answer_masks(chunk)
+    answers = np.array([int(mask.sum()) for mask in masks], dtype=np.int64)
     if PADDING in chunk:
-        ids = [row[np.asarray(mask, dtype=np.bool_)] for row, mask in zip(ids, chunk[PADDING], strict=True)]
+        kept = [np.asarray(mask, dtype=np.bool_) for mask in chunk[PADDING]]
+        ids = [row[keep] for row, keep in zip(ids, kept, strict=True)]
+        masks = [mask[keep] for mask, keep in zip(masks, kept, strict=True)]
     real = np.array([len(row) for row in ids], dtype=np.int64)
-    return TokenRows(tokens, answers, hash_tokens(np.concatenate(ids), real), tokens - real)
+    flat, carries_loss = np.concatenate(ids), np.concatenate(masks)
+    return TokenRows(
+        tokens, answers, hash_tokens(flat, real), tokens - real, hash_tokens(2 * flat + carries_loss, real)
+    )
 
 
 def read_texts(dataset: Any, rows: TokenRows, tokenizer: Any) -> RowTexts:
@@ -189,12 +197,12 @@ def _decoded(dataset: Any, tokenizer: Any) -> Iterator[str]:
         )
     names = [name for name in TOKEN_COLUMNS if name in column_names(dataset)]
     for chunk in _chunks(dataset, names):
-        masks = _answer_masks(chunk)
+        masks = answer_masks(chunk)
         answers = [np.asarray(ids)[mask].tolist() for ids, mask in zip(chunk["input_ids"], masks, strict=True)]
         yield from tokenizer.batch_decode(answers, skip_special_tokens=True)
 
 
-def _answer_masks(chunk: dict[str, Sequence[Any]]) -> list[BoolArray]:
+def answer_masks(chunk: dict[str, Sequence[Any]]) -> list[BoolArray]:
     """Which tokens carry loss, per row; the first token of a row never does, for nothing predicts it."""
     masks = []
     for i, ids in enumerate(chunk["input_ids"]):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ class CampusRun:
         self.steps_per_epoch: int = full if args.dataloader_drop_last or not short else full + 1
         if self.steps_per_epoch > full:
             compat.refuse_masked_batches(self.trainer, short_rows=short, micro_batches=micro_batches)
-        self.meter = LossMeter(self.trainer, view, collator, self.rows.tokens, peers=self.peers, what="scoring")
+        subject = partial(compat.subject, self.trainer)
+        self.meter = LossMeter(subject, view, collator, self.rows.tokens, peers=self.peers, what="scoring")
         self.loader = CurriculumLoader(
             view,
             compat.training_collator(collator, flat=self.given.batching == "flat"),

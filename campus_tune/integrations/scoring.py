@@ -71,7 +71,7 @@ class Scores:
         for label, expected in digests.items():
             columns, notes = read_columns(folder / f"{label}.parquet")
             if label == START:
-                scores.start = RowLosses(columns["nll_sum"], columns["tokens"], columns["top1"])
+                scores.start = RowLosses(**{name: columns[name] for name in vars(RowLosses.zeros(0))})
             else:
                 scores.by_label[label], scores.notes[label] = columns["score"], notes
             if scores.digests().get(label) != expected:
@@ -145,7 +145,7 @@ def _measure_start(texts: RowTexts, meter: LossMeter, budget: Budget, groups: In
 def _add_loss(scores: Scores, spec: MetricSpec, metric: Loss, texts: RowTexts, groups: IntArray | None) -> None:
     assert scores.start is not None
     measured = np.flatnonzero(scores.start.tokens)
-    values = metric.from_losses(scores.start.take(measured))
+    values = metric.from_losses([scores.start.take(measured)])
     notes: Json = {"rows_measured": len(measured)}
     if len(measured) < len(texts):
         finish_scores(values, spec)  # NaN and ties are found before they are spread

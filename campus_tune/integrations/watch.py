@@ -16,8 +16,8 @@ import torch
 from numpy.typing import NDArray
 
 from campus_tune.errors import AuditError
-from campus_tune.integrations.measure import Sums, batch_sums
 from campus_tune.integrations.rows import hash_tokens
+from campus_tune.integrations.sums import Sums, batch_sums, join
 from campus_tune.types import IntArray, RowArray, RowLosses
 
 CHECKS = 200  # about how many steps of a run are audited, besides the first of each stage
@@ -72,7 +72,7 @@ class Watch:
         if len(forwards) != len(batches):
             return  # the forwards of this trainer show no per-token losses
         for batch, sums in zip(batches, forwards, strict=True):
-            if batch[0] >= 0 and len(sums[0]) == len(batch):
+            if batch[0] >= 0 and len(sums.nll) == len(batch):
                 self._rows.extend(batch)
                 self._waiting.append(sums)
 
@@ -81,8 +81,7 @@ class Watch:
         rows = np.array(self._rows, dtype=np.int32)
         losses = RowLosses.zeros(len(rows))
         if self._waiting:
-            nll, counted, hits = (torch.cat(parts).cpu().numpy() for parts in zip(*self._waiting, strict=True))
-            losses.put(np.arange(len(rows)), RowLosses(nll.astype(np.float64), counted, hits))
+            losses = join(self._waiting).losses()
         self._rows, self._waiting = [], []
         return rows, losses
 

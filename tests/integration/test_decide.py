@@ -16,6 +16,7 @@ from campus_tune.selectors import build_selector
 from campus_tune.types import FloatArray, IntArray, RowLosses
 from tests.integration.tiny_run import tiny_trainer
 from tests.integration.witness import events
+from tests.losses import losses_of
 
 N = 400
 TOKENS = 10  # of every row
@@ -30,7 +31,7 @@ class Meter:
     def losses(self, rows: IntArray) -> RowLosses:
         self.asked += len(rows)
         self.seconds += 0.25
-        return RowLosses(self.per_row[rows] * TOKENS, np.full(len(rows), TOKENS), np.zeros(len(rows), dtype=np.int64))
+        return losses_of(self.per_row[rows] * TOKENS, np.full(len(rows), TOKENS), np.zeros(len(rows), dtype=np.int64))
 
 
 def scene(
@@ -52,7 +53,7 @@ def scene(
         total_steps=40,
     )
     meter = Meter(per_row)
-    scores = Scores(start=RowLosses(np.ones(N) * TOKENS, np.full(N, TOKENS), np.zeros(N, dtype=np.int64)))
+    scores = Scores(start=losses_of(np.ones(N) * TOKENS, np.full(N, TOKENS), np.zeros(N, dtype=np.int64)))
     tokens = np.full(N, TOKENS)
     budget = Budget(0.1, N * TOKENS, 0.5)
     decider = Decider(build_selector(selector), meter, scores, budget, tokens, Peers(), 0)  # type: ignore[arg-type]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,21 @@ from campus_tune import CampusCallback
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.errors import MetricError
 from campus_tune.integrations import compat, measure
-from campus_tune.integrations.measure import LossMeter, flat_row_sums, row_sums
+from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import read_rows
+from campus_tune.integrations.sums import batch_sums
 from campus_tune.types import RowLosses
 from tests.integration.tiny_run import RECIPE, dataset, task_rows, tiny_trainer, tokenizer
-from tests.integration.witness import Witness, all_slow_losses, events, flat, step_lines
+from tests.integration.witness import Witness, all_slow_losses, assert_close, events, flat, step_lines
+from tests.losses import losses_of
 
 Make = Callable[..., Any]
 
 
 def meter_of(trainer: Any, what: str = "measuring") -> LossMeter:
     view, collator = compat.loader_view(trainer, trainer.train_dataset)
-    return LossMeter(trainer, view, collator, read_rows(view).tokens, peers=Peers(), what=what)
+    return LossMeter(partial(compat.subject, trainer), view, collator, read_rows(view).tokens, peers=Peers(), what=what)
 
 
 def chat(rows: Any) -> list[dict[str, Any]]:
@@ -51,23 +54,23 @@ def sft(out: Path, kind: str) -> Any:
     return tiny_trainer(out, config=False, **{"n": 20, **settings[kind]})
 
 
-def plain(out: Path) -> Trainer:
-    """A plain Trainer: no fused head, so losses come from logits."""
+def plain(out: Path, model: Any = None) -> Trainer:
+    """A plain Trainer: it knows no answers, every token but the first carries loss."""
     tok = tokenizer()
     rows = dataset([{"input_ids": tok(row["text"])["input_ids"]} for row in text(task_rows(20))])
     args = TrainingArguments(str(out), use_cpu=True, report_to="none", per_device_train_batch_size=4)
     return Trainer(
-        tiny_model(), args=args, train_dataset=rows, data_collator=DataCollatorForLanguageModeling(tok, mlm=False)
+        model or tiny_model(),
+        args=args,
+        train_dataset=rows,
+        data_collator=DataCollatorForLanguageModeling(tok, mlm=False),
     )
 
 
 def assert_as_slow(trainer: Any, rows: Any = range(20)) -> RowLosses:
     rows = np.array(list(rows), dtype=np.int64)
     measured = meter_of(trainer).losses(rows)
-    nll, counted, hits = all_slow_losses(trainer, rows)
-    np.testing.assert_allclose(measured.nll_sum, nll, rtol=2e-6)
-    assert measured.tokens.tolist() == counted.tolist()
-    assert measured.top1.tolist() == hits.tolist()
+    assert_close(measured, all_slow_losses(trainer, rows))
     return measured
 
 
@@ -83,24 +86,69 @@ def test_losses_are_those_of_a_slow_plain_forward(kind: str, tmp_path: Path) -> 
         assert measured.tokens.sum() < read_rows(trainer.train_dataset).tokens.sum() / 2
 
 
-def test_losses_from_logits_are_those_of_a_slow_plain_forward(tmp_path: Path) -> None:
-    trainer = plain(tmp_path)
-    assert not compat.has_fused_head(trainer)
-    assert_as_slow(trainer)
+def soft_capped() -> Any:
+    """A model that does something after its head, on which every logit hangs."""
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    config = Gemma2Config(
+        vocab_size=512,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        final_logit_softcapping=0.5,
+        initializer_range=0.5,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        attn_implementation="eager",
+    )
+    torch.manual_seed(0)
+    return Gemma2ForCausalLM(config)
 
 
-def test_a_row_whose_logits_are_too_large_is_projected_in_several_passes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("model", [tiny_model, soft_capped])
+def test_losses_of_a_plain_trainer_are_those_of_a_slow_plain_forward(tmp_path: Path, model: Make) -> None:
+    assert_as_slow(plain(tmp_path, model()))
+
+
+@pytest.mark.parametrize(("model", "at_once"), [(tiny_model, 7), (soft_capped, 9)])
+def test_no_more_logits_exist_at_a_time_than_the_bound_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Make, at_once: int
 ) -> None:
-    trainer = plain(tmp_path)
-    monkeypatch.setattr(measure, "LOGIT_BYTES", 4 * 512 * 7)  # logits of seven places
+    trainer = plain(tmp_path, model())
+    monkeypatch.setattr(measure, "LOGIT_BYTES", 4 * 512 * 9)  # logits of nine places
+    monkeypatch.setattr(measure, "TILE", 7)
     sizes: list[int] = []
-    trainer.model.lm_head.register_forward_pre_hook(lambda _, args: sizes.append(args[0].shape[:-1].numel()))
-    long_rows = meter_of(trainer).losses(np.arange(20))
-    assert 0 < max(sizes) <= 7
-    nll, counted, hits = all_slow_losses(trainer, range(20))
-    np.testing.assert_allclose(long_rows.nll_sum, nll, rtol=2e-6)
-    assert (long_rows.tokens.tolist(), long_rows.top1.tolist()) == (counted.tolist(), hits.tolist())
+    forward = trainer.model.lm_head.forward
+    monkeypatch.setattr(trainer.model.lm_head, "forward", lambda x: [sizes.append(x.shape[:-1].numel()), forward(x)][1])
+    measured = meter_of(trainer).losses(np.arange(20))
+    assert max(sizes) == at_once
+    monkeypatch.undo()
+    assert_close(measured, all_slow_losses(trainer, range(20)))
+
+
+def test_a_reader_sees_the_hidden_states_of_each_row_in_the_same_forward(tmp_path: Path) -> None:
+    trainer = sft(tmp_path, "prompt and completion")
+    forwards: list[int] = []
+    trainer.model.register_forward_pre_hook(lambda *_: forwards.append(1))
+    rows = np.array([4, 17, 0, 9])
+
+    def last_token(hidden: torch.Tensor, batch: dict[str, Any], positions: Any) -> torch.Tensor:
+        assert set(positions) == set(rows)
+        last = batch["attention_mask"].sum(1) - 1
+        return hidden[torch.arange(len(hidden)), last]
+
+    measured = meter_of(trainer).measure(rows, reader=last_token, width=32)
+    assert len(forwards) == 1
+    assert_close(measured.losses, all_slow_losses(trainer, rows))
+    for row, read in zip(rows, measured.read, strict=True):
+        with torch.no_grad():
+            ids = torch.tensor([trainer.train_dataset[int(row)]["input_ids"]])
+            hidden = trainer.model.eval().model(ids).last_hidden_state[0, -1]
+        np.testing.assert_allclose(read, hidden.numpy(), rtol=1e-4, atol=1e-6)
 
 
 def test_rows_come_back_in_the_sequence_they_were_asked_for_repeats_included(tmp_path: Path) -> None:
@@ -128,9 +176,12 @@ def test_sums_of_a_flat_batch_are_those_of_its_rows(tmp_path: Path) -> None:
     tokens = torch.tensor([flat(ids)])
     places = torch.tensor([[place for row in ids for place in range(len(row))]])
     with torch.no_grad():
-        together = flat_row_sums(model(input_ids=tokens, position_ids=places), torch.tensor([flat(labels)]), places)
+        together = batch_sums(
+            model(input_ids=tokens, position_ids=places),
+            {"labels": torch.tensor([flat(labels)]), "position_ids": places},
+        )
         for i in range(3):
-            alone = row_sums(model(input_ids=torch.tensor([ids[i]])), torch.tensor([labels[i]]))
+            alone = batch_sums(model(input_ids=torch.tensor([ids[i]])), {"labels": torch.tensor([labels[i]])})
             assert [float(part[i]) for part in together] == pytest.approx([float(part[0]) for part in alone], rel=1e-5)
 
 
@@ -161,20 +212,20 @@ def test_ranks_share_the_rows_with_equally_many_forwards_and_merge_what_they_mea
         counts.append(forwards[0] - before)
     assert len(set(counts)) == 1  # a sharded model waits for the last
     monkeypatch.setattr("accelerate.utils.gather_object", lambda _: parts)
-    merged = Peers(1, 3).merge_losses(parts[1])
+    merged = Peers(1, 3).merge(*parts[1])
     for name, values in vars(alone).items():
-        np.testing.assert_allclose(vars(merged)[name], values, rtol=1e-6)
-    assert (
-        sum(int((part.tokens > 0).sum()) for part in parts) >= 20 > max(int((part.tokens > 0).sum()) for part in parts)
-    )
+        np.testing.assert_allclose(merged[name], values, rtol=1e-6)
+    known = [int(measured.sum()) for _, measured in parts]
+    assert sum(known) >= 20 > max(known)
 
 
 def test_one_process_is_its_own_leader() -> None:
-    losses = RowLosses(np.ones(2), np.ones(2, dtype=np.int64), np.zeros(2, dtype=np.int64))
+    losses = losses_of(np.ones(2), np.ones(2, dtype=np.int64), np.zeros(2, dtype=np.int64))
     assert Peers().leads
     assert not Peers(1, 2).leads
     assert Peers().from_leader("mine") == "mine"
-    assert Peers().merge_losses(losses) is losses
+    columns = vars(losses)
+    assert Peers().merge(columns, losses.tokens > 0) is columns
 
 
 # -- nothing leaks ----------------------------------------------------------------------------------------------------
@@ -232,13 +283,13 @@ class MeasureInStep(TrainerCallback):
             self.compared.add(name.split()[0])
 
 
-@pytest.mark.parametrize("fused", [True, False])
-def test_nothing_leaks_into_training(fused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("tiled", [True, False])
+def test_nothing_leaks_into_training(tiled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spy = MeasureInStep()
     trainer = tiny_trainer(tmp_path, lora=True, n=8, include_num_input_tokens_seen="all", callbacks=[spy])
     spy.trainer = trainer
-    if not fused:
-        monkeypatch.setattr(compat, "has_fused_head", lambda _: False)
+    if not tiled:
+        monkeypatch.setattr(measure.AnswerHead, "ends_the_model", lambda *_: False)
     frozen_part = next(module for name, module in trainer.model.named_modules() if name.endswith("self_attn"))
     monkeypatch.setattr(frozen_part, "train", lambda _=True: frozen_part)  # a module that a user keeps in eval mode
     for module in frozen_part.modules():

@@ -15,6 +15,7 @@ from campus_tune.recipe import CampusConfig
 from campus_tune.types import FloatArray, IntArray, RowLosses, RowTexts
 from tests.integration.tiny_run import tiny_trainer
 from tests.integration.witness import all_slow_losses, events
+from tests.losses import losses_of
 
 N = 300
 RNG = np.random.default_rng(0)
@@ -27,7 +28,8 @@ TEXTS = RowTexts(
 )
 TOKENS = ANSWERS + 10
 PER_TOKEN = 4.0 - np.log(ANSWERS) / 2 + RNG.normal(0, 0.05, N)  # long answers are easy, token by token
-ROWS = TokenRows(TOKENS, ANSWERS, np.arange(N, dtype=np.uint64), np.zeros(N, dtype=np.int64))
+IDS = np.arange(N, dtype=np.uint64)
+ROWS = TokenRows(TOKENS, ANSWERS, IDS, np.zeros(N, dtype=np.int64), IDS)
 
 
 class Meter:
@@ -37,7 +39,7 @@ class Meter:
     def losses(self, rows: IntArray) -> RowLosses:
         self.asked = np.concatenate([self.asked, rows])
         self.seconds += 1.5
-        return RowLosses(self.per_token[rows] * ANSWERS[rows], ANSWERS[rows], np.zeros(len(rows), dtype=np.int64))
+        return losses_of(self.per_token[rows] * ANSWERS[rows], ANSWERS[rows], np.zeros(len(rows), dtype=np.int64))
 
 
 def score(metrics: list[Any], share: float, *, meter: Any = None, **rest: Any) -> tuple[Scores, Any, Budget]:
@@ -166,13 +168,13 @@ def test_scores_of_another_run_are_refused_at_resume(tmp_path: Path) -> None:
 
 def test_a_run_leaves_the_losses_of_its_untrained_model(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, n=16, config={"metrics": ["loss", "length"], "stages": 2, "budget": 5.0})
-    nll, counted, _ = all_slow_losses(trainer, range(16))  # before training
+    slow = all_slow_losses(trainer, range(16))  # before training
     trainer.train()
     scores = tmp_path / "curriculum" / "scores"
     table = pq.read_table(scores / f"{START}.parquet").to_pydict()
-    np.testing.assert_allclose(table["nll_sum"], nll, rtol=2e-6)
-    assert table["tokens"] == counted.tolist()
-    np.testing.assert_allclose(pq.read_table(scores / "loss.parquet")["score"], nll / counted, rtol=2e-6)
+    np.testing.assert_allclose(table["nll_sum"], slow.nll_sum, rtol=2e-6)
+    assert table["tokens"] == slow.tokens.tolist()
+    np.testing.assert_allclose(pq.read_table(scores / "loss.parquet")["score"], slow.per_row(), rtol=2e-6)
     recorded = {event["metric"]: event for event in events(tmp_path, "scores")}
     assert recorded["loss"]["rows_measured"] == 16
-    assert recorded["length"]["quantiles"][-1] == max(counted)
+    assert recorded["length"]["quantiles"][-1] == max(slow.tokens)

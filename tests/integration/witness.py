@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from campus_tune.ledger import read_ledger
-from campus_tune.types import Json
+from campus_tune.types import Json, RowLosses
 
 
 class Witness:
@@ -82,8 +83,8 @@ def step_lines(trainer: Any, *names: str) -> list[list[float]]:
     return [[line[name] for name in names] for line in trainer.state.log_history if "loss" in line]
 
 
-def slow_losses(trainer: Any, row: int, dataset: Any = None) -> tuple[float, int, int]:
-    """(summed loss, answer tokens, top-1 hits) of one row by itself: a plain forward and a log-softmax in float64."""
+def slow_losses(trainer: Any, row: int, dataset: Any = None) -> tuple[float, int, int, float, float]:
+    """What `RowLosses` holds of one row by itself: a plain forward and a log-softmax in float64, token by token."""
     item = (dataset if dataset is not None else trainer.train_dataset)[row]
     modes = [module.training for module in trainer.model.modules()]
     trainer.model.eval()
@@ -93,19 +94,24 @@ def slow_losses(trainer: Any, row: int, dataset: Any = None) -> tuple[float, int
         module.training = mode
     log_probs = torch.log_softmax(logits, dim=-1)
     labels = item.get("labels", item["input_ids"])
-    nll, counted, hits = 0.0, 0, 0
+    nll, hits = [], 0
     for place in range(1, len(labels)):
         if labels[place] != -100:
-            nll -= float(log_probs[place - 1, labels[place]])
-            counted += 1
+            nll.append(-float(log_probs[place - 1, labels[place]]))
             hits += int(log_probs[place - 1].argmax() == labels[place])
-    return nll, counted, hits
+    return sum(nll), len(nll), hits, max(nll), sum(math.exp(-loss) for loss in nll)
 
 
-def all_slow_losses(trainer: Any, rows: Any, dataset: Any = None) -> tuple[Any, Any, Any]:
-    """`slow_losses` of several rows, as three arrays."""
+def all_slow_losses(trainer: Any, rows: Any, dataset: Any = None) -> RowLosses:
+    """`slow_losses` of several rows."""
     parts = [slow_losses(trainer, int(row), dataset) for row in rows]
-    return tuple(np.array(column) for column in zip(*parts, strict=True))
+    return RowLosses(*(np.array(column) for column in zip(*parts, strict=True)))
+
+
+def assert_close(measured: RowLosses, slow: RowLosses) -> None:
+    """The same losses up to the precision of float32, the same counts."""
+    for name, values in vars(slow).items():
+        np.testing.assert_allclose(getattr(measured, name), values, rtol=5e-6 if values.dtype.kind == "f" else 0)
 
 
 def is_json_lines(path: Path) -> bool:

@@ -16,6 +16,7 @@ from campus_tune.orders import hash_rows
 from campus_tune.selectors import LOSS, GreedySelector, View, build_selector
 from campus_tune.selectors.race import FIRST_ROUND, RaceResult, race, stratified_sample
 from campus_tune.types import BoolArray, FloatArray, IntArray, RowArray, RowLosses
+from tests.losses import losses_of
 
 
 class Never(GreedySelector):
@@ -49,7 +50,7 @@ def made_up(n_rows: int, seed: int = 0, spread: float = 0.5) -> RowLosses:
     rng = np.random.default_rng(seed)
     tokens = rng.integers(2, 61, n_rows)
     mean = 1.0 + 0.5 / np.sqrt(tokens) + np.abs(rng.normal(0, spread, n_rows))
-    return RowLosses(mean * tokens, tokens, np.zeros(n_rows, dtype=np.int64))
+    return losses_of(mean * tokens, tokens, np.zeros(n_rows, dtype=np.int64))
 
 
 def offers_of(*pools: Sequence[int] | RowArray) -> list[Offer]:
@@ -240,7 +241,7 @@ def two_levels(gap: float, n: int = 600, seed: int = 0) -> Model:
     """The second half of the rows costs `gap` nats a token more."""
     losses = made_up(n, seed)
     higher = np.arange(n) >= n // 2
-    return Model(RowLosses(losses.nll_sum + gap * higher * losses.tokens, losses.tokens, losses.top1))
+    return Model(losses_of(losses.nll_sum + gap * higher * losses.tokens, losses.tokens, losses.top1))
 
 
 def test_offers_that_are_far_apart_are_separated_at_once() -> None:
@@ -280,9 +281,9 @@ def test_rows_that_two_offers_share_do_not_blur_the_difference() -> None:
     tokens = losses.tokens.copy()
     nll = losses.nll_sum.copy()
     tokens[400:], nll[400:] = tokens[:400], nll[:400] + 1.5 * tokens[:400]  # the same rows, 1.5 nats harder
-    model = Model(RowLosses(nll, tokens, losses.top1))
+    model = Model(losses_of(nll, tokens, losses.top1))
     apart = np.where(pool % 4 == 0, pool + 400, pool) + 800
-    doubled = Model(RowLosses(np.tile(nll, 2), np.tile(tokens, 2), np.zeros(1600, dtype=np.int64)))
+    doubled = Model(losses_of(np.tile(nll, 2), np.tile(tokens, 2), np.zeros(1600, dtype=np.int64)))
     shared = [run_race(offers_of(pool, nearly), model, seed=s).n_rows[0] for s in range(30)]
     distinct = [run_race(offers_of(pool, apart), doubled, seed=s).n_rows[0] for s in range(30)]
     assert np.mean(shared) < 0.75 * np.mean(distinct)
@@ -300,7 +301,7 @@ def test_against_the_start_rows_are_their_own_controls() -> None:
     """Losses spread over nats, but every row of the first offer has come down by 0.3 and of the second by 0.1."""
     start = made_up(600, spread=2.0)
     fell = np.where(np.arange(600) < 300, 0.3, 0.1) * start.tokens
-    model = Model(RowLosses(start.nll_sum - fell, start.tokens, start.top1))
+    model = Model(losses_of(start.nll_sum - fell, start.tokens, start.top1))
     result = run_race(offers_of(range(300), range(300, 600)), model, "relative_perplexity", start=start)
     assert (result.outcome, result.rounds) == ("separated", 1)
     assert result.start_loss is not None
@@ -310,7 +311,7 @@ def test_against_the_start_rows_are_their_own_controls() -> None:
 def test_start_losses_are_those_of_the_sample() -> None:
     start, model = made_up(200, seed=1), Model(made_up(200))
     pool = np.arange(200, dtype=np.int32)
-    start = RowLosses(start.nll_sum, model.known.tokens, start.top1)
+    start = losses_of(start.nll_sum, model.known.tokens, start.top1)
     result = run_race(offers_of(pool), model, "relative_perplexity", start=start, seed=9)
     sample = stratified_sample(pool, 8, seed=[9, 0])
     assert result.start_loss is not None

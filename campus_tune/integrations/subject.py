@@ -1,0 +1,67 @@
+"""A model as measurements see it: what to call, where its tensors live, and how to leave it as it was."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A causal language model that is asked for losses.
+
+    Args:
+        model: the module itself, unwrapped; its modes are kept.
+        forward: what is called: the wrapped module where parameters are sharded, else `model`.
+        device: where batches go.
+        place: puts a collated batch there.
+    """
+
+    model: Any
+    forward: Any
+    device: torch.device
+    place: Callable[[Any], Any]
+
+    @property
+    def head(self) -> torch.nn.Module:
+        """The module that turns hidden states into logits."""
+        head: torch.nn.Module = self.model.get_output_embeddings()
+        return head
+
+    @property
+    def vocabulary(self) -> int:
+        """How many logits a position has."""
+        return int(self.model.config.get_text_config().vocab_size)
+
+    @property
+    def context(self) -> int | None:
+        """Tokens that the model can look back on; None where its configuration does not say."""
+        length = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return int(length) if length else None
+
+
+@contextmanager
+def undisturbed(model: torch.nn.Module) -> Iterator[None]:
+    """Eval mode and no gradient inside; every module's mode and all random states as before afterwards."""
+    modes = {name: module.training for name, module in model.named_modules()}
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002  # to restore it, not to draw
+    torch_state = torch.get_rng_state()
+    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for name, module in model.named_modules():
+            module.training = modes[name]
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002  # see above
+        torch.set_rng_state(torch_state)
+        if cuda_states:
+            torch.cuda.set_rng_state_all(cuda_states)
