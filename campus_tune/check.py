@@ -12,14 +12,18 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
 
-from campus_tune.difficulty import CpuMetric, build_metric, finish_scores
+from campus_tune.difficulty import CpuMetric, MetricSpec, build_metric, finish_scores
+from campus_tune.difficulty.extras import missing_parts
+from campus_tune.difficulty.rank_mean import RankMean, leaves
 from campus_tune.errors import CampusError, RecipeError
 from campus_tune.files import read_jsonl
-from campus_tune.health import SEVERITIES, Finding, lr_by_decile, lr_findings, score_findings, score_health
+from campus_tune.health import SEVERITIES, Finding, health_table, known_level, score_findings, score_health
+from campus_tune.lr_mass import lr_by_decile, lr_findings
 from campus_tune.method import problems_in_method
 from campus_tune.orders import group_codes, order_rows, rank_of_rows
 from campus_tune.overlap import overlap, overlap_findings
@@ -27,6 +31,7 @@ from campus_tune.plain_rows import full_texts, load_rows, row_texts, token_count
 from campus_tune.recipe import NO_GROUPS, CampusConfig, load_recipe
 from campus_tune.simulate import SimulatedRun, simulate
 from campus_tune.strict_yaml import read_yaml
+from campus_tune.trainer_settings import refused
 from campus_tune.training_yaml import RunSize, learning_rates, run_seed, run_size
 from campus_tune.types import FloatArray, IntArray, Json, RowTexts
 
@@ -50,6 +55,7 @@ def check(path: str | Path) -> list[Finding]:
     except RecipeError as error:
         return [*_errors(error), *findings]
     findings += problems_in_method(config)
+    findings += [Finding("error", problem) for problem in missing_parts(map(build_metric, leaves(config.specs)))]
     if not any(finding.severity == "error" for finding in findings):
         try:
             findings += _data_findings(settings, config)
@@ -99,31 +105,14 @@ def _unknown_keys(settings: Json) -> list[Finding]:
 
 def _trainer_findings(settings: Mapping[str, Any]) -> Iterator[Finding]:
     """Trainer options that would replace, reorder or blur the planned rows."""
-    if settings.get("packing"):
-        yield Finding(
-            "error",
-            "packing: true shuffles and joins rows before the curriculum sees them.",
-            "Remove it and write batching: flat in the campus block: padding-free flattening of the planned rows.",
-        )
-    if settings.get("padding_free"):
-        yield Finding(
-            "error",
-            "padding_free: true flattens micro batches behind the curriculum's back.",
-            "Remove it and write batching: flat in the campus block.",
-        )
+    for problem in refused(settings):
+        yield Finding("error", problem)
     if settings.get("dataset_streaming") or settings.get("streaming"):
         yield Finding(
             "error",
             "A streamed data set has no rows to order: their number and scores must be known.",
             "Remove dataset_streaming.",
         )
-    for option, value in (("group_by_length", True), ("train_sampling_strategy", "group_by_length")):
-        if settings.get(option) == value:
-            yield Finding(
-                "warning",
-                f"{option} has no effect: the curriculum decides which rows make a step.",
-                "Remove it; batching: step sorts by length inside each step.",
-            )
     if settings.get("auto_find_batch_size"):
         yield Finding(
             "warning",
@@ -161,24 +150,41 @@ def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Fi
         domain_in_data=domain in texts.columns,
         seed=run_seed(settings),
     )
-    size = run_size(settings, len(texts))
-    scores, metric_findings = _scores(resolved, texts)
+    domains, groups = _groups(resolved, texts)
+    scores, metric_findings = _scores(resolved, texts, groups)
     findings += metric_findings
-    findings += score_findings(score_health(scores, lengths=texts.response_tokens.astype(np.float64)))
+    findings += _health_findings(resolved, texts, scores, groups)
+    size = run_size(settings, len(texts))
     findings += _size_findings(resolved, size)
     if size.n_rows >= size.global_batch:
-        findings += _plan_findings(settings, resolved, size, scores, texts)
+        ordered = {label: scores[label] for label in resolved.labels if label in scores}
+        findings += _plan_findings(settings, resolved, size, ordered, domains, groups)
     return findings
 
 
-def _scores(config: CampusConfig, texts: RowTexts) -> tuple[dict[str, FloatArray], list[Finding]]:
-    """Scores of the metrics that need no model, and what was wrong or noteworthy with them."""
+def _groups(config: CampusConfig, texts: RowTexts) -> tuple[list[str], IntArray | None]:
+    """The names of the groups that rows are ranked in, and each row's; none where all are ranked together."""
+    if config.within is None or config.within == NO_GROUPS:
+        return [], None
+    return group_codes(texts.columns[config.within])
+
+
+def _scores(
+    config: CampusConfig, texts: RowTexts, groups: IntArray | None
+) -> tuple[dict[str, FloatArray], list[Finding]]:
+    """Scores that need no model, members of ensembles included, and what was wrong or noteworthy with them."""
     scores: dict[str, FloatArray] = {}
     findings = []
-    for spec in config.specs:
+    for spec in leaves(config.specs):
         metric = build_metric(spec)
         if not isinstance(metric, CpuMetric):
-            findings.append(Finding("info", f"`{spec.label}` is measured by the model when the run starts, not here."))
+            findings.append(
+                Finding(
+                    "info",
+                    f"`{spec.label}` is measured by the model when the run starts, or ahead of it with `campus-tune "
+                    "score`.",
+                )
+            )
             continue
         try:
             raw = metric.scores(texts, num_proc=os.cpu_count() or 1)
@@ -189,7 +195,44 @@ def _scores(config: CampusConfig, texts: RowTexts) -> tuple[dict[str, FloatArray
         for what, n in metric.describe(texts, raw).items():
             if n:
                 findings.append(Finding("info", f"`{spec.label}`: {what.replace('_', ' ')}: {n:g} of {len(texts)}."))
+    for spec in config.specs:
+        metric = build_metric(spec)
+        if isinstance(metric, RankMean):
+            findings += _combine(spec, metric, scores, groups)
     return scores, findings
+
+
+def _combine(
+    spec: MetricSpec, metric: RankMean, scores: dict[str, FloatArray], groups: IntArray | None
+) -> list[Finding]:
+    """Add an ensemble's scores, or say what it waits for."""
+    waits = [member.label for member in metric.members if not isinstance(build_metric(member), CpuMetric)]
+    if waits:
+        shown = " and ".join(f"`{label}`" for label in waits)
+        are = "are" if len(waits) > 1 else "is"
+        return [Finding("info", f"`{spec.label}` is combined in the run, when {shown} {are} measured.")]
+    if all(member.label in scores for member in metric.members):
+        try:
+            scores[spec.label] = finish_scores(metric.combine(scores, groups), spec)
+        except CampusError as error:
+            return _errors(error)
+    return []
+
+
+def _health_findings(
+    config: CampusConfig, texts: RowTexts, scores: dict[str, FloatArray], groups: IntArray | None
+) -> list[Finding]:
+    """What is wrong with the scores, and their table."""
+    health = score_health(
+        scores,
+        lengths=texts.response_tokens.astype(np.float64),
+        level=known_level(texts.columns, config.level),
+        groups=groups,
+    )
+    if not scores:
+        return []
+    shown = indent(health_table(health), "  ")
+    return [*score_findings(health), Finding("info", f"The scores, and their rank correlations (ρ):\n{shown}")]
 
 
 def _size_findings(config: CampusConfig, size: RunSize) -> Iterator[Finding]:
@@ -239,13 +282,14 @@ def _probe_findings(config: CampusConfig, rows: list[Json], texts: RowTexts) -> 
 
 
 def _plan_findings(
-    settings: Mapping[str, Any], config: CampusConfig, size: RunSize, scores: dict[str, FloatArray], texts: RowTexts
+    settings: Mapping[str, Any],
+    config: CampusConfig,
+    size: RunSize,
+    scores: dict[str, FloatArray],
+    domains: list[str],
+    groups: IntArray | None,
 ) -> list[Finding]:
     """What a simulated plan shows: one order is all of it, unseen rows, hard rows under a decayed rate."""
-    domains: list[str] = []
-    groups: IntArray | None = None
-    if config.within is not None and config.within != NO_GROUPS:
-        domains, groups = group_codes(texts.columns[config.within])
     run = simulate(
         config,
         n_rows=size.n_rows,

@@ -1,4 +1,4 @@
-"""The command line: `campus-tune sft | simulate | check | demo`, also as `python -m campus_tune`.
+"""The command line: `campus-tune sft | proxy | simulate | check | demo`, also as `python -m campus_tune`.
 
 Importing this loads neither torch nor transformers: `simulate` plans without them, and what needs them is imported
 when its subcommand runs. What a user got wrong is a message on stderr and exit code 2, never a traceback (`--debug`
@@ -40,6 +40,14 @@ Supervised fine-tuning under a curriculum: a TRL YAML with a `campus:` block, an
 example:
   campus-tune sft --config recipe.yaml --learning_rate 1e-4
   accelerate launch -m campus_tune sft --config recipe.yaml
+"""
+_PROXY = """\
+Train a small model once on the recipe's rows, shuffled, and keep it early and late with its losses: what the metric
+`learnability` asks. Takes TRL's own flags too. A killed one goes on where it was; a finished one does nothing.
+
+example:
+  campus-tune proxy --config recipe.yaml --out proxy --model HuggingFaceTB/SmolLM2-135M --early 0.1
+  accelerate launch -m campus_tune proxy --config recipe.yaml --out proxy --num_train_epochs 1
 """
 _DEMO = """\
 Graded tasks and a small model for a first run without a hub.
@@ -92,7 +100,10 @@ def _dispatch(argv: list[str]) -> int:
 
         sft(argv[1:])
         return 0
-    options = parser.parse_args(argv)
+    options, rest = parser.parse_known_args(argv)
+    if rest and argv[:1] != ["proxy"]:  # what is not its own is TRL's
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    options.rest = rest
     command: Command = options.command
     return command(options)
 
@@ -110,6 +121,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add(commands, "sft", "fine-tune under a curriculum", _SFT)
     _simulate_parser(_add(commands, "simulate", "show what would be drawn, without a model", _SIMULATE))
     _check_parser(_add(commands, "check", "find what is wrong before training", _CHECK))
+    _proxy_parser(_add(commands, "proxy", "train the small model that learnability asks", _PROXY))
     demo = _add(commands, "demo", "write graded tasks or a small model", _DEMO)
     parts = demo.add_subparsers(title="parts", required=True, metavar="PART")
     _tasks_parser(_add(parts, "tasks", "training rows, probes and test rows of known difficulty", _TASKS))
@@ -220,6 +232,24 @@ def _check(options: argparse.Namespace) -> int:
     findings = check(path)
     print(render(findings))
     return int(is_grave(findings))
+
+
+# -- proxy ---------------------------------------------------------------------------------------------------------
+
+
+def _proxy_parser(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_proxy)
+    parser.add_argument("--config", metavar="YAML", required=True, help="the recipe whose rows are trained")
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the proxy")
+    parser.add_argument("--model", help="folder or hub id of a small model (the recipe's)")
+    parser.add_argument("--early", type=float, default=0.1, help="share of the steps, kept as early (%(default)s)")
+
+
+def _proxy(options: argparse.Namespace) -> int:
+    from campus_tune.proxy import main as proxy
+
+    argv = ["--config", options.config, *options.rest]
+    return proxy(argv, out=options.out, early=options.early, model=options.model)
 
 
 # -- demo ----------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from campus_tune.arrays import pack, unpack
 from campus_tune.mixing import draw
 from campus_tune.pacing import scope_at
 from campus_tune.stages import SHUFFLE, Coverage, Offer, Schedule, Stage, Window, slice_bounds, stage_grid
-from campus_tune.types import IntArray, Json, RowArray
+from campus_tune.types import BoolArray, IntArray, Json, RowArray
 
 __all__ = ["SHUFFLE", "Coverage", "Curriculum", "Offer", "Schedule", "Stage", "Window", "slice_bounds", "stage_grid"]
 
@@ -81,6 +81,7 @@ class Curriculum:
         self.pointers = dict.fromkeys(self.orders, 0)  # the slice each offers next; a pass begins them anew
         self.times_chosen = dict.fromkeys(self.orders, 0)  # over the whole run; a pointer may also skip slices
         self.rows_by_choice = dict.fromkeys([*self.orders, SHUFFLE], 0)
+        self.barred: set[str] = set()  # sub-curricula that offer nothing for now: their scores say nothing
         self._spent = np.zeros(n_rows, dtype=np.bool_)  # rows that may not be drawn again in this pass
         self._seen = np.zeros(n_rows, dtype=np.uint8)  # how often each row was planned, cut at 255
 
@@ -132,9 +133,9 @@ class Curriculum:
         """The sub-curricula that have something to offer, in the recipe's sequence; empty once handed over."""
         if self.handed_over:
             return []
-        names = list(self.orders)
+        names = [name for name in self.orders if name not in self.barred]
         if self.schedule.window == "slice" and self.schedule.coverage == "revisit":
-            if all(pointer >= len(self._bounds) for pointer in self.pointers.values()):
+            if names and all(self.pointers[name] >= len(self._bounds) for name in names):
                 self.pointers = dict.fromkeys(self.orders, 0)  # every order is used up: a new pass begins
             names = [name for name in names if self.pointers[name] < len(self._bounds)]
         return names
@@ -185,6 +186,69 @@ class Curriculum:
         if self.schedule.coverage == "exact" and self.step % self.steps_per_epoch == 0:
             self._spent[:] = False
             self.pointers = dict.fromkeys(self.orders, 0)
+
+    # -- re-scoring ---------------------------------------------------------------------------------------------
+
+    @property
+    def untrained(self) -> BoolArray:
+        """Rows that wait: not drawn in this pass (exact), not drawn at all (revisit); shape (N,)."""
+        return ~self._spent if self.schedule.coverage == "exact" else self._seen == 0
+
+    def frontier(self, n_stages: int) -> BoolArray:
+        """Rows that wait and that some order could open within the next `n_stages` stages; shape (N,)."""
+        reached = np.zeros(self.n_rows, dtype=np.bool_)
+        for name, order in self.orders.items():
+            reached[order[: self._reach_after(name, n_stages)]] = True
+        return reached & self.untrained
+
+    def resort(self, name: str, ranking: RowArray) -> tuple[RowArray, RowArray]:
+        """Put new scores into an order: the rows that it has not used yet change places among themselves.
+
+        What is open and how far stays as it was, whatever the scores say: the rows that wait are dealt anew over the
+        places that rows that wait hold. Under exact coverage these are the rows untrained in this pass, in a revisited
+        slice those behind its pointer, in a revisited prefix all rows.
+
+        Args:
+            name: of the order.
+            ranking: all rows by their new scores, easy → hard, shape (N,).
+
+        Returns:
+            The rows that changed places among themselves, in the old sequence and in the new one.
+        """
+        order = self.orders[name]
+        places = self._movable(name)
+        old = order[places]
+        moves = np.zeros(self.n_rows, dtype=np.bool_)
+        moves[old] = True
+        new = ranking[moves[ranking]]
+        self.orders[name] = order.copy()
+        self.orders[name][places] = new
+        return old, new
+
+    def bar(self, name: str, *, barred: bool) -> None:
+        """Offer a sub-curriculum no longer, or again: its scores say nothing for now."""
+        if barred and name in self.orders:
+            self.barred.add(name)
+        else:
+            self.barred.discard(name)
+
+    def _movable(self, name: str) -> BoolArray:
+        """Places of an order whose rows it has not used, shape (N,)."""
+        order = self.orders[name]
+        if self.schedule.coverage == "exact":
+            return ~self._spent[order]
+        used = 0
+        if self.schedule.window == "slice" and self.pointers[name]:
+            used = int(self._bounds[min(self.pointers[name], len(self._bounds)) - 1])
+        return np.arange(self.n_rows) >= used
+
+    def _reach_after(self, name: str, n_stages: int) -> int:
+        """How far an order may be open after `n_stages` more stages."""
+        if self.schedule.window == "slice":
+            return int(self._bounds[min(self.pointers[name] + n_stages, len(self._bounds)) - 1])
+        steps = n_stages * max(1, self.steps_per_epoch // self.schedule.stages)
+        progress = min(1.0, (self.step + steps) / max(1, self.handover_step))
+        return max(self.global_batch, round(scope_at(self.schedule.pacing, progress) * self.n_rows))
 
     # -- how an offer and a stage are cut -----------------------------------------------------------------------
 
@@ -293,6 +357,7 @@ class Curriculum:
             "pointers": dict(self.pointers),
             "times_chosen": dict(self.times_chosen),
             "rows_by_choice": dict(self.rows_by_choice),
+            "barred": sorted(self.barred),
             "spent": pack(self._spent),
             "seen": pack(self._seen),
             "stage": None if stage is None else {**vars(stage), "rows": pack(stage.rows), "scope": list(stage.scope)},
@@ -304,6 +369,7 @@ class Curriculum:
         self.pointers = {name: state["pointers"].get(name, 0) for name in self.orders}
         self.times_chosen = {name: state["times_chosen"].get(name, 0) for name in self.orders}
         self.rows_by_choice = dict.fromkeys([*self.orders, SHUFFLE], 0) | state["rows_by_choice"]
+        self.barred = set(state["barred"]) & set(self.orders)
         self._spent, self._seen = unpack(state["spent"]), unpack(state["seen"])
         stage = state["stage"]
         if stage is not None:

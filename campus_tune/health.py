@@ -1,8 +1,8 @@
-"""Health before training: what is wrong with the scores, the learning rate they will meet, and the probes.
+"""Score health: what is wrong with the scores before anything is trained by them, as findings and as tables.
 
-A curriculum fails quietly. Two metrics that are one, an order made of ties, hard rows that arrive when the learning
-rate is gone, a probe that was trained on: each gives a smooth loss curve and a wrong conclusion. Everything here is
-numpy on whole arrays (a million rows take seconds), reads nothing and decides nothing: it returns `Finding`s.
+A curriculum fails quietly. Two metrics that are one, an order made of ties, an order that is noise, a metric that
+follows the length and not the difficulty: each gives a smooth loss curve and a wrong conclusion. Everything here is
+numpy on whole arrays (a million rows take seconds), reads nothing and decides nothing.
 
 >>> scores = {"length": np.array([1.0, 2.0, 3.0, 4.0]), "words": np.array([10.0, 20.0, 30.0, 40.0])}
 >>> [finding.what for finding in score_findings(score_health(scores))]
@@ -11,22 +11,28 @@ numpy on whole arrays (a million rows take seconds), reads nothing and decides n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from numbers import Real
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from campus_tune.stats import correlation_matrix, largest_tie, tie_share
-from campus_tune.types import FloatArray, IntArray, RowArray
+from campus_tune.errors import DataError
+from campus_tune.registry import nearest
+from campus_tune.stats import correlation_matrix, largest_tie, mean_within, spearman, tie_share
+from campus_tune.tables import table
+from campus_tune.types import FloatArray, IntArray, Json
 
 Severity: TypeAlias = Literal["refused", "error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("refused", "error", "warning", "info")
 
 ALIKE = 0.98  # rank correlation from which two metrics are one
+OPPOSED = 0.9  # below minus this, a metric is another one's anti-curriculum in all but name
+NOISE = 0.5  # rank correlation of a ranking between two halves below which it is mostly noise
+LEVEL, LENGTH = "level", "length"  # columns of the training set and of the tables here
 TIED = 0.5  # share of the rows with one and the same score from which an order is mostly a coin toss
-STARVED = 0.5  # of the mean learning rate: below, the hardest decile is wasted
-N_DECILES = 10
 
 
 @dataclass(frozen=True)
@@ -50,49 +56,94 @@ class Finding:
 
 @dataclass(frozen=True)
 class ScoreHealth:
-    """What can be said of some scores without a model.
+    """What can be said of some scores without a model. Correlations are Spearman's; NaN where a side is constant.
 
     Args:
         n_rows: N.
+        measured: per metric, rows whose score was measured; the rest were predicted from those.
         bad: per metric, rows that are NaN or infinite.
         ties: per metric, share of the rows that share their score with another row.
         largest_tie: per metric, share of the rows with the commonest score.
         quantiles: per metric, the scores at 5, 25, 50, 75 and 95 %.
-        names: the metrics, as the rows and columns of `correlation`.
-        correlation: Spearman's rank correlation, shape (n, n); NaN where a metric is constant or has bad rows.
+        names: the metrics, and `length` where lengths were given, as the rows and columns of `correlation`.
+        correlation: between all of them, shape (n, n); NaN for metrics with bad rows too.
+        with_level: per metric, correlation with a known level over the labelled rows; empty without levels.
+        with_level_within: the same inside the groups, averaged over their rows; empty without levels or groups.
+        stability: per metric, correlation of its ranking between two halves or seeds, where a caller measured it.
     """
 
     n_rows: int
+    measured: Mapping[str, int]
     bad: Mapping[str, int]
     ties: Mapping[str, float]
     largest_tie: Mapping[str, float]
     quantiles: Mapping[str, FloatArray]
     names: list[str]
     correlation: FloatArray
+    with_level: Mapping[str, float]
+    with_level_within: Mapping[str, float]
+    stability: Mapping[str, float]
+
+    @property
+    def with_length(self) -> Mapping[str, float]:
+        """Per metric, correlation with the length; empty when no lengths are known."""
+        if LENGTH not in self.names:
+            return {}
+        column = self.correlation[:, self.names.index(LENGTH)]
+        return {name: float(column[self.names.index(name)]) for name in self.bad}
 
 
-def score_health(scores: Mapping[str, FloatArray], *, lengths: FloatArray | None = None) -> ScoreHealth:
+def score_health(
+    scores: Mapping[str, FloatArray],
+    *,
+    lengths: FloatArray | None = None,
+    level: FloatArray | None = None,
+    groups: IntArray | None = None,
+    stability: Mapping[str, float] | None = None,
+    measured: Mapping[str, int] | None = None,
+) -> ScoreHealth:
     """Ties, spread, bad values and rank correlations of named scores.
 
     Args:
         scores: one array per metric, each of shape (N,).
         lengths: tokens per row, shape (N,); correlated as `length` unless a metric of that name is there.
+        level: known difficulty of each row, NaN where there is none, shape (N,); see `known_level`.
+        groups: domain number of each row, shape (N,): levels of different domains are not on one scale.
+        stability: rank correlation of a metric's ranking between two halves or seeds, in [-1, 1].
+        measured: rows that a metric measured, where the others were predicted.
     """
     named = dict(scores)
     if lengths is not None:
-        named.setdefault("length", lengths)
+        named.setdefault(LENGTH, lengths)
     finite = {name: values[np.isfinite(values)] for name, values in scores.items()}
     usable = {name: v if np.isfinite(v).all() else np.zeros(len(v)) for name, v in named.items()}  # constant → NaN
     names, correlation = correlation_matrix(usable)
+    n_rows = max((len(values) for values in scores.values()), default=0)
+    with_level, within = ({}, {}) if level is None else _with_level({n: usable[n] for n in scores}, level, groups)
     return ScoreHealth(
-        n_rows=max((len(values) for values in scores.values()), default=0),
+        n_rows=n_rows,
+        measured={name: (measured or {}).get(name, n_rows) for name in scores},
         bad={name: int(len(scores[name]) - len(finite[name])) for name in scores},
         ties={name: tie_share(values) for name, values in finite.items()},
         largest_tie={name: largest_tie(values) for name, values in finite.items()},
         quantiles={name: _quantiles(values) for name, values in finite.items()},
         names=names,
         correlation=correlation,
+        with_level=with_level,
+        with_level_within=within,
+        stability={name: value for name, value in (stability or {}).items() if name in scores},
     )
+
+
+def _with_level(
+    scores: Mapping[str, FloatArray], level: FloatArray, groups: IntArray | None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Rank correlations with the level over the labelled rows: pooled, and inside the groups."""
+    rows = np.flatnonzero(np.isfinite(level))
+    pooled = {name: spearman(values[rows], level[rows]) for name, values in scores.items()}
+    if groups is None:
+        return pooled, {}
+    return pooled, {name: mean_within(values[rows], level[rows], groups[rows]) for name, values in scores.items()}
 
 
 def _quantiles(values: FloatArray) -> FloatArray:
@@ -116,7 +167,9 @@ def score_findings(health: ScoreHealth) -> list[Finding]:
     for name in health.largest_tie:
         found += _tie_findings(name, health)
     for i, j in zip(*np.triu_indices(len(health.names), 1), strict=True):
-        found += _alike_findings(health.names[i], health.names[j], float(health.correlation[i, j]))
+        found += _alike_findings(health.names[i], health.names[j], float(health.correlation[i, j]), health)
+    for name, rho in health.stability.items():
+        found += _noise_findings(name, rho)
     return found
 
 
@@ -134,60 +187,153 @@ def _tie_findings(name: str, health: ScoreHealth) -> list[Finding]:
     ]
 
 
-def _alike_findings(first: str, second: str, correlation: float) -> list[Finding]:
-    if not abs(correlation) > ALIKE:  # NaN is not alike
+def _alike_findings(first: str, second: str, rho: float, health: ScoreHealth) -> list[Finding]:
+    """Two metrics that are one, or one and its reverse. NaN is neither."""
+    if rho > ALIKE:
+        return [
+            Finding(
+                "warning",
+                f"`{first}` and `{second}` order the rows alike (rank correlation {rho:.2f}).",
+                "Drop one: two names for one order are no second perspective.",
+            )
+        ]
+    if not rho < -OPPOSED or not {first, second} <= health.bad.keys():  # the reverse of a length nobody orders by
         return []
-    how = "alike" if correlation > 0 else "in reverse"
+    if rho < -ALIKE:
+        return [
+            Finding(
+                "warning",
+                f"`{first}` and `{second}` order the rows in reverse (rank correlation {rho:.2f}).",
+                "Drop one: a curriculum and its reverse undo each other.",
+            )
+        ]
+    what = f"`{first}` and `{second}` order the rows almost in reverse (rank correlation {rho:.2f}): what one opens "
+    return [Finding("info", what + "first, the other keeps for the end.")]
+
+
+def _noise_findings(name: str, rho: float) -> list[Finding]:
+    if not rho < NOISE:  # NaN says nothing
+        return []
     return [
         Finding(
             "warning",
-            f"`{first}` and `{second}` order the rows {how} (rank correlation {correlation:.2f}).",
-            "Drop one: two names for one order are no second perspective."
-            if correlation > 0
-            else "Drop one: a curriculum and its reverse undo each other.",
+            f"`{name}` does not rank the rows the same way twice (rank correlation {rho:.2f} between two halves or "
+            "seeds): its order is mostly noise.",
+            "Measure more (a larger budget), or drop it.",
         )
     ]
 
 
-def lr_by_decile(step_of_row: IntArray, difficulty_rank: IntArray | RowArray, lr_of_step: FloatArray) -> FloatArray:
-    """Mean learning rate that each tenth of the rows, easy to hard, is trained with; shape (10,).
+# -- as tables and as data -----------------------------------------------------------------------------------------
+
+
+def health_table(health: ScoreHealth) -> str:
+    """The scores for the console: one line per metric, and under it how the metrics correlate with each other.
+
+    >>> scores = {"length": np.array([1.0, 2.0, 3.0, 4.0, 4.0]), "loss": np.array([2.0, 1.0, 3.0, 5.0, 4.0])}
+    >>> print(health_table(score_health(scores)))
+    metric  rows    5 %  median  95 %  ties  ρ length
+    length     5    1.2       3     4   40%      1.00
+    loss       5    1.2       3   4.8    0%      0.87
+    <BLANKLINE>
+    rank correlation  length
+    loss                0.87
+    """
+    columns = {"ρ length": health.with_length, "ρ level": health.with_level}
+    columns |= {"ρ level within": health.with_level_within, "stability": health.stability}
+    columns = {head: rho for head, rho in columns.items() if rho}
+    metrics = list(health.bad)
+    rows = [
+        [name, _rows(health, name), *map(_number, health.quantiles[name][[0, 2, 4]]), f"{health.ties[name]:.0%}"]
+        + [_rho(rho.get(name)) for rho in columns.values()]
+        for name in metrics
+    ]
+    shown = table(["metric", "rows", "5 %", "median", "95 %", "ties", *columns], rows)
+    if len(metrics) < 2:
+        return shown
+    at = [health.names.index(name) for name in metrics]
+    pairs = [
+        [metrics[i], *(_rho(float(health.correlation[at[i], at[j]])) if j < i else "" for j in range(len(at) - 1))]
+        for i in range(1, len(at))
+    ]
+    return f"{shown}\n\n{table(['rank correlation', *metrics[:-1]], pairs)}"
+
+
+def _rows(health: ScoreHealth, name: str) -> str:
+    """How many rows a metric measured, of how many if not of all."""
+    measured = health.measured[name]
+    return f"{measured}" if measured == health.n_rows else f"{measured} of {health.n_rows}"
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _rho(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{round(value, 2) + 0.0:.2f}"  # + 0.0: no -0.00
+
+
+def health_record(health: ScoreHealth) -> Json:
+    """The same for the ledger, as plain JSON values: four decimals, quantiles to six digits, NaN as null."""
+    metrics = {
+        name: {
+            "rows": health.measured[name],
+            "bad": health.bad[name],
+            "ties": _rounded(health.ties[name]),
+            "largest_tie": _rounded(health.largest_tie[name]),
+            "quantiles": [None if math.isnan(q) else float(f"{q:.6g}") for q in health.quantiles[name].tolist()],
+            "with_length": _rounded(health.with_length.get(name)),
+            "with_level": _rounded(health.with_level.get(name)),
+            "with_level_within": _rounded(health.with_level_within.get(name)),
+            "stability": _rounded(health.stability.get(name)),
+        }
+        for name in health.bad
+    }
+    correlation = [[_rounded(rho) for rho in row] for row in health.correlation.tolist()]
+    return {"n_rows": health.n_rows, "metrics": metrics, "names": health.names, "correlation": correlation}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else round(float(value), 4)
+
+
+# -- a known level -------------------------------------------------------------------------------------------------
+
+
+def known_level(columns: Mapping[str, Sequence[Any]], name: str | None) -> FloatArray | None:
+    """The difficulty that a column of the training set gives, shape (N,), NaN for rows without one.
+
+    Only to judge metrics by: it orders nothing, unless the recipe names it as a metric too.
+
+    >>> known_level({"level": [2, None, -1, 0]}, None).tolist()
+    [2.0, nan, nan, 0.0]
 
     Args:
-        step_of_row: the optimizer step (from 0) in which each planned row visit is trained, shape (V,); negative
-            for rows that the plan leaves out.
-        difficulty_rank: place of that row from easy to hard among all rows, 0..N−1, shape (V,).
-        lr_of_step: the scheduler's learning rate at each step, shape (S,).
+        columns: of the training set, by name, each of length N.
+        name: the column; None looks for one called `level` and takes it if it holds numbers.
 
     Returns:
-        NaN for a decile none of whose rows is trained.
+        Negative, missing and infinite values count as unlabelled. None without the column, or where fewer than two
+        different levels are left.
 
-    >>> lr_by_decile(np.arange(20), np.arange(20), np.linspace(1.0, 0.05, 20)).round(3).tolist()
-    [0.975, 0.875, 0.775, 0.675, 0.575, 0.475, 0.375, 0.275, 0.175, 0.075]
+    Raises:
+        DataError: the named column is not there or does not hold numbers.
     """
-    decile = difficulty_rank.astype(np.int64) * N_DECILES // (int(difficulty_rank.max()) + 1)
-    trained = step_of_row >= 0
-    n = np.bincount(decile[trained], minlength=N_DECILES)
-    total = np.bincount(decile[trained], weights=lr_of_step[step_of_row[trained]], minlength=N_DECILES)
-    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
-
-
-def lr_findings(deciles: FloatArray, order: str) -> list[Finding]:
-    """A warning when the hardest decile of `order` meets less than half of the mean learning rate.
-
-    Reference:
-        Luo et al. 2026, arXiv 2511.18903: a curriculum that ends under a decayed rate wastes its best data; with a
-        constant rate (and averaged weights) or a modest decay the advantage comes back.
-    """
-    mean = float(np.nanmean(deciles))
-    hardest = float(deciles[-1])
-    if not hardest < STARVED * mean:
-        return []
-    return [
-        Finding(
-            "warning",
-            f"The hardest tenth of the rows by `{order}` is trained at {hardest / mean:.0%} of the mean learning rate "
-            f"({hardest:.2g} of {mean:.2g}): what the curriculum keeps for the end hardly moves the model "
-            "(arXiv 2511.18903).",
-            "Use lr_scheduler_type: constant_with_warmup, a floor (cosine_with_min_lr), or an earlier `handover`.",
+    wanted = LEVEL if name is None else name
+    if wanted not in columns:
+        if name is None:
+            return None
+        known = [str(column) for column in columns]
+        raise DataError(
+            f"`level` must be a column of the training set ({', '.join(known)}), got {name!r}.{nearest(name, known)} "
+            "Correct it, or leave it out."
         )
-    ]
+    values = columns[wanted]
+    odd = next((value for value in values if value is not None and not isinstance(value, Real)), None)
+    if odd is not None:
+        if name is None:
+            return None
+        raise DataError(f"`level` must be a column of numbers, got {odd!r} in {name!r}. Number the levels from easy.")
+    level = np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)
+    level[~(np.isfinite(level) & (level >= 0))] = np.nan
+    return level if len(np.unique(level[np.isfinite(level)])) > 1 else None

@@ -14,11 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from campus_tune.curriculum import SHUFFLE
+from campus_tune.difficulty.rank_mean import leaves
 from campus_tune.health import Finding
 from campus_tune.pacing import build_pacing, scope_at
 from campus_tune.recipe import CampusConfig
 
 _HARDLY_A_CURRICULUM = 0.95  # scope at the start from which nothing is held back
+_HIGHEST_FIRST = {  # what the highest values stand for, which the metric's paper trains first
+    "learnability": "the most learnable",
+    "rho": "what is learnable and not yet learned",
+}
 
 
 def problems_in_method(config: CampusConfig) -> list[Finding]:
@@ -31,6 +36,7 @@ def problems_in_method(config: CampusConfig) -> list[Finding]:
         _repeats,
         _no_curriculum,
         _single_metric,
+        _paper_turns_it_around,
         _budget,
     ]
     return [finding for check in checks for finding in check(config)]
@@ -105,6 +111,16 @@ def _single_metric(config: CampusConfig) -> Iterator[Finding]:
             f"With one metric there is nothing to select: {config.selector_name} would measure and decide nothing.",
             "Write selector: fixed, or add a metric.",
         )
+
+
+def _paper_turns_it_around(config: CampusConfig) -> Iterator[Finding]:
+    for spec in leaves(config.specs):
+        if spec.name in _HIGHEST_FIRST and not spec.reverse:
+            yield Finding(
+                "info",
+                f"`{spec.label}` opens the rows of the lowest values first; the paper trains "
+                f"{_HIGHEST_FIRST[spec.name]} first: write -{spec.name}.",
+            )
 
 
 def _budget(config: CampusConfig) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ import yaml
 
 from campus_tune import fields as check_field
 from campus_tune.curriculum import SHUFFLE, Coverage, Schedule, Window
-from campus_tune.difficulty.base import MetricSpec, check_labels, parse_metric
+from campus_tune.difficulty.base import MetricSpec, build_metric, check_labels, parse_metric
 from campus_tune.errors import RecipeError
 from campus_tune.pacing import build_pacing
 from campus_tune.registry import nearest
@@ -36,7 +36,7 @@ from campus_tune.types import Json
 DOMAIN = "domain"  # the column that names a row's domain, unless the recipe says otherwise
 NO_GROUPS = "none"  # `within: none`: rank all rows together
 PAST = ("metrics", "within", "seed", "coverage", "window", "batching")
-NOT_IDENTITY = ("resume",)
+NOT_IDENTITY = ("resume", "scores", "level")
 _CHOICES = {
     "window": ("prefix", "slice"),
     "coverage": ("exact", "revisit"),
@@ -99,9 +99,15 @@ class CampusConfig:
         mix: share of every stage that is drawn at random, in [0, 1).
         handover: progress in [0, 1] from which rows are plainly shuffled.
         budget: share of the training compute that the curriculum may cost, in (0, 10].
-        within: column whose groups are ranked apart; `none` ranks all rows together. None becomes the probes' domain
-            column where the training set has it.
+        within: column whose groups are ranked apart, their orders interleaved in proportion; `none` ranks all rows
+            together. None becomes the probes' domain column where the training set has it. Why: scores of different
+            sources are not on one scale. Over twenty graded tasks the summed answer loss of SmolLM2 follows the true
+            level with a rank correlation of 0.69 inside a task, and of 0.34 with all tasks in one list.
+        rescore: stages after which the rows that wait are scored anew by the metrics that know the model, and the
+            scorer is trained anew; 0 keeps the scores taken before training.
         probes: held-out rows that steer: `{path, domain_column, max_rows}`.
+        scores: folder of the score cache, shared by runs; None is the user's own, `none` is no cache.
+        level: column with a known difficulty, to compare the metrics with; None takes `level` where there is one.
         batching: `step` (length-aware inside an optimizer step), `plain` (as drawn) or `flat` (padding-free).
         seed: None becomes the trainer's.
         resume: `strict`, or `changed_future` to continue a checkpoint under changed future settings.
@@ -120,7 +126,10 @@ class CampusConfig:
     handover: float = 0.6
     budget: float = 0.05
     within: str | None = None
+    rescore: int = 4
     probes: ProbeSettings | None = None
+    scores: str | None = None
+    level: str | None = None
     batching: Literal["step", "plain", "flat"] = "step"
     seed: int | None = None
     resume: Literal["strict", "changed_future"] = "strict"
@@ -167,8 +176,10 @@ class CampusConfig:
         problems += check_field.number("budget", self.budget, low=0, high=10, open_low=True)
         if self.seed is not None:
             problems += check_field.whole("seed", self.seed, low=0)
-        if self.within is not None:
-            problems += check_field.text("within", self.within)
+        problems += check_field.whole("rescore", self.rescore, low=0)
+        for name in ("within", "scores", "level"):
+            if getattr(self, name) is not None:
+                problems += check_field.text(name, getattr(self, name))
         return problems
 
     def _part_problems(self) -> list[str]:
@@ -200,7 +211,7 @@ class CampusConfig:
 
     def _label_problems(self) -> list[str]:
         """Labels that clash with the selector or with the word for random stages."""
-        problems, selector = [], self.build_selector() if self.selector is not None else None
+        problems, selector = self._clashes(), self.build_selector() if self.selector is not None else None
         if not self.specs and not self.is_shuffle:
             problems.append(
                 "`metrics` must name at least one metric, got none. Write for example metrics: [length], or "
@@ -216,6 +227,20 @@ class CampusConfig:
                 f"`selector: order` must be the label of one of the metrics ({', '.join(self.labels)}), got {order!r}."
                 f"{nearest(str(order), self.labels)}"
             )
+        return problems
+
+    def _clashes(self) -> list[str]:
+        """One label for two metrics, one of them inside an ensemble; two scorers."""
+        members = [m for spec in self.specs for m in getattr(build_metric(spec), "members", ())]
+        known = {spec.label: spec for spec in reversed([*self.specs, *members])}
+        problems = [
+            f"`label` {spec.label!r} must mean one metric, got {spec.name} with two sets of options, one of them "
+            "inside an ensemble. Give one of them a `label` of its own."
+            for spec in members
+            if known[spec.label] != spec
+        ]
+        if sum(spec.name == "scorer" for spec in known.values()) > 1:
+            problems.append("`metrics` must have one scorer at most, got several. Keep one of them.")
         return problems
 
     # -- what it says --------------------------------------------------------------------------------------------

@@ -5,13 +5,14 @@ Difficulty scores have no common scale, so everything that compares them compare
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from campus_tune.types import FloatArray
+from campus_tune.types import FloatArray, IntArray
 
 
 def average_ranks(values: NDArray[Any]) -> FloatArray:
@@ -28,6 +29,24 @@ def average_ranks(values: NDArray[Any]) -> FloatArray:
     return ranks
 
 
+def ranks_within(values: NDArray[Any], groups: IntArray) -> FloatArray:
+    """Average rank of each value inside its group, as a share of the group's size: in (0, 1], shape (N,).
+
+    >>> ranks_within(np.array([10.0, 30.0, 2.0, 1.0]), np.array([0, 0, 1, 1])).tolist()
+    [0.5, 1.0, 1.0, 0.5]
+
+    Args:
+        values: shape (N,).
+        groups: group number of each value, from 0, shape (N,).
+    """
+    if not len(values):
+        return np.zeros(0)
+    sizes = np.bincount(groups)
+    before = np.cumsum(sizes) - sizes  # values in earlier groups
+    by_group_and_value = average_ranks(groups * (len(values) + 1.0) + average_ranks(values))
+    return np.asarray((by_group_and_value - before[groups]) / sizes[groups], dtype=np.float64)
+
+
 def spearman(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Spearman's ρ: the Pearson correlation of the average ranks; NaN when one side is constant or empty.
 
@@ -39,6 +58,27 @@ def spearman(a: NDArray[Any], b: NDArray[Any]) -> float:
         b: shape (N,).
     """
     return float(_pearson(np.stack([average_ranks(a), average_ranks(b)]))[0, 1])
+
+
+def mean_within(a: NDArray[Any], b: NDArray[Any], groups: IntArray) -> float:
+    """Spearman's ρ inside each group, averaged over the rows; groups without a ρ are left out, NaN when all are.
+
+    What is left of a correlation when the groups' own means are taken away: a metric that only tells the domains
+    apart has a high pooled ρ with the level and none within.
+
+    >>> mean_within(np.array([1, 2, 3, 7, 8, 9]), np.array([1, 2, 3, 3, 2, 1]), np.array([0, 0, 0, 1, 1, 1]))
+    0.0
+
+    Args:
+        a: shape (N,).
+        b: shape (N,).
+        groups: group number of each row, shape (N,).
+    """
+    order = np.argsort(groups, kind="stable")
+    parts = np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
+    rho = np.array([spearman(a[rows], b[rows]) for rows in parts])
+    sizes, known = np.array([len(rows) for rows in parts]), np.isfinite(rho)
+    return float((rho[known] * sizes[known]).sum() / sizes[known].sum()) if known.any() else math.nan
 
 
 def correlation_matrix(scores: Mapping[str, NDArray[Any]]) -> tuple[list[str], FloatArray]:

@@ -20,5 +20,5 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _column(cells: Sequence[str]) -> list[str]:
     width = max(len(cell) for cell in cells)
-    number = all(cell[:1].isdigit() or cell in ("", "-") for cell in cells[1:])
+    number = all(cell.removeprefix("-")[:1].isdigit() or cell in ("", "-") for cell in cells[1:])
     return [cell.rjust(width) if number else cell.ljust(width) for cell in cells]

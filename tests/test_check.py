@@ -68,7 +68,9 @@ def one_with(found: list[str], text: str) -> str:
 
 @pytest.mark.usefixtures("folder")
 def test_a_good_recipe_passes_with_a_note_on_how_lengths_were_counted() -> None:
-    assert run() == ["info: 200 rows; lengths are counted in words (the recipe names no model)."]
+    counted, scores = run()
+    assert counted == "info: 200 rows; lengths are counted in words (the recipe names no model)."
+    assert scores.startswith("info: The scores, and their rank correlations (ρ):\n  metric  rows")
 
 
 @pytest.mark.usefixtures("folder")
@@ -84,15 +86,19 @@ def test_all_problems_of_a_recipe_are_found_before_the_data_are_read() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_packing_is_answered_with_what_to_write_instead() -> None:
-    assert "write batching: flat in the campus block" in one_with(run(packing=True), "error: packing: true")
-    assert "write batching: flat in the campus block" in one_with(run(padding_free=True), "error: padding_free: true")
+    assert "campus: {batching: flat}" in one_with(run(packing=True), "error: `packing` must be off")
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_a_run_trains_is_not_refused() -> None:
+    assert grave(run(padding_free=True, train_sampling_strategy="sequential")) == []
 
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
     ("setting", "severity"),
     [
-        ({"train_sampling_strategy": "group_by_length"}, "warning"),
+        ({"train_sampling_strategy": "group_by_length"}, "error"),
         ({"auto_find_batch_size": True}, "warning"),
         ({"save_only_model": True}, "warning"),
         ({"dataset_streaming": True}, "error"),
@@ -107,7 +113,7 @@ def test_trainer_options_that_work_against_a_plan_are_named(setting: dict[str, A
 def test_the_method_is_refused_together_with_the_data_findings() -> None:
     found = run({"metrics": ["length", "loss"], "selector": "lowest_perplexity"})
     assert found[0].startswith("refused: lowest_perplexity with a `loss` order")
-    assert "info: `loss` is measured by the model when the run starts, not here." in found
+    assert one_with(found, "`loss` is measured by the model").endswith("ahead of it with `campus-tune score`.")
 
 
 @pytest.mark.usefixtures("folder")
@@ -181,6 +187,72 @@ def test_two_metrics_that_are_one_are_found() -> None:
     assert any("`length` and `both` order the rows alike" in text for text in found)
 
 
+# -- the scores ----------------------------------------------------------------------------------------------------
+
+COLUMN = {"name": "column", "column": "level"}
+
+
+def table_of(found: list[str]) -> list[str]:
+    return one_with(found, "The scores, and their rank correlations").splitlines()[1:]
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_scores_are_shown_with_their_correlation_with_the_level_column() -> None:
+    shown = table_of(run())
+    assert [line.split()[:2] for line in shown[:3]] == [["metric", "rows"], ["length", "200"], ["level", "200"]]
+    assert "ρ level within" in shown[0]
+    assert shown[2].split()[-2:] == ["1.00", "1.00"]
+
+
+def test_the_level_may_have_another_name(folder: Path) -> None:
+    for path in (folder / "train.jsonl", folder / "probes.jsonl"):
+        write_rows(path, [{**row, "grade": row.pop("level")} for row in read_rows(path)])
+    metrics = {"metrics": ["length"], "selector": "fixed"}
+    assert "ρ level" not in table_of(run(metrics))[0]
+    assert "ρ level" in table_of(run({**metrics, "level": "grade"}))[0]
+    [error] = grave(run({**metrics, "level": "grad"}))
+    assert "`level` must be a column of the training set" in error
+    assert "Did you mean 'grade'?" in error
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_ensemble_of_texts_is_combined_with_its_members_in_the_table() -> None:
+    shown = table_of(run({"metrics": [{"name": "rank_mean", "of": ["length", "mtld"]}, COLUMN]}))
+    assert [line.split()[0] for line in shown[1:5]] == ["length", "mtld", "level", "rank_mean"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_ensemble_with_a_model_in_it_waits_for_the_run() -> None:
+    found = run({"metrics": [{"name": "rank_mean", "of": ["length", "loss"]}, COLUMN]})
+    assert one_with(found, "`rank_mean` is combined").endswith("when `loss` is measured.")
+    assert "rank_mean" not in "".join(table_of(found))
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_ensemble_that_orders_nothing_is_an_error() -> None:
+    [error] = grave(run({"metrics": [{"name": "rank_mean", "of": ["length", "-length"]}, COLUMN]}))
+    assert "`rank_mean` gives every row the same score" in error
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"name": "parse_depth", "model": "xx_none_sm"},
+        {"name": "rank_mean", "of": ["length", {"name": "parse_depth", "model": "xx_none_sm"}]},
+    ],
+)
+def test_a_missing_pipeline_is_found_before_the_data_are_read(entry: dict[str, Any]) -> None:
+    [error] = grave(run({"metrics": ["length", entry]}, dataset_name="nowhere.jsonl"))
+    assert error.endswith("python -m spacy download xx_none_sm")
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_metric_whose_paper_goes_the_other_way_is_noted() -> None:
+    found = run({"metrics": ["length", {"name": "learnability", "proxy": "./proxy"}]})
+    assert one_with(found, "write -learnability").startswith("info: `learnability` opens the rows of the lowest values")
+
+
 @pytest.mark.usefixtures("folder")
 def test_a_recipe_without_data_is_checked_as_far_as_it_goes() -> None:
     assert run(dataset_name=None) == ["info: The recipe names no dataset_name: the data were not looked at."]
@@ -195,7 +267,7 @@ def test_a_missing_recipe_is_one_error(tmp_path: Path) -> None:
 def test_the_text_ends_with_the_sum_and_gravity_follows_it() -> None:
     run({"metrics": ["length", "loss"], "selector": "lowest_perplexity"})
     findings = check("recipe.yaml")
-    assert render(findings).endswith("1 refused, 0 errors, 1 warnings, 2 notes")
+    assert render(findings).endswith("1 refused, 0 errors, 1 warnings, 3 notes")
     assert is_grave(findings)
     assert not is_grave([])
 

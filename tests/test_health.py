@@ -1,15 +1,15 @@
-"""Health findings: each trouble is found, named with its numbers and given a remedy; healthy scores are silent."""
+"""Score health: each trouble is found, named with its numbers and given a remedy; healthy scores are silent."""
 
 from __future__ import annotations
 
+import json
 import time
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from campus_tune.health import Finding, lr_by_decile, lr_findings, score_findings, score_health
+from campus_tune.errors import DataError
+from campus_tune.health import Finding, health_record, health_table, known_level, score_findings, score_health
 
 RNG = np.random.default_rng(0)
 FINE = RNG.standard_normal(200)
@@ -66,47 +66,158 @@ def test_scores_that_are_all_bad_have_no_spread() -> None:
     assert np.isnan(score_health({"a": np.full(3, np.nan)}).quantiles["a"]).all()
 
 
-# -- learning rates ------------------------------------------------------------------------------------------------
+# -- reverses, noise -----------------------------------------------------------------------------------------------
 
 
-def test_rows_in_order_under_a_falling_rate_meet_ever_less() -> None:
-    rates = np.linspace(1.0, 0.0, 100)
-    deciles = lr_by_decile(np.arange(100), np.arange(100), rates)
-    assert deciles == pytest.approx(rates.reshape(10, 10).mean(axis=1))
+def near(rho: float) -> tuple[np.ndarray, np.ndarray]:
+    """Two scores of 2000 rows whose rank correlation is about rho."""
+    rng = np.random.default_rng(1)
+    a = rng.standard_normal(2000)
+    return a, rho * a + np.sqrt(1 - rho**2) * rng.standard_normal(2000)
 
 
-@given(st.integers(1, 60), st.integers(0, 9))
-def test_deciles_are_those_of_a_slow_loop(n_rows: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    steps, ranks, rates = rng.integers(-1, 20, n_rows), rng.permutation(n_rows), rng.random(20)
-    slow = [
-        np.mean([rates[steps[i]] for i in range(n_rows) if steps[i] >= 0 and ranks[i] * 10 // n_rows == k] or [np.nan])
-        for k in range(10)
+def test_an_almost_reversed_metric_is_noted_and_both_are_named() -> None:
+    a, b = near(-0.95)
+    [finding] = found({"a": a, "b": b})
+    assert finding.severity == "info"
+    assert finding.what.startswith("`a` and `b` order the rows almost in reverse (rank correlation -0.9")
+
+
+@pytest.mark.parametrize("rho", [-0.85, 0.95])
+def test_what_is_neither_alike_nor_reversed_passes(rho: float) -> None:
+    a, b = near(rho)
+    assert found({"a": a, "b": b}) == []
+
+
+def test_the_reverse_of_a_length_that_nobody_orders_by_is_no_trouble() -> None:
+    assert found({"-words": -FINE}, lengths=FINE) == []
+
+
+def test_an_order_that_is_mostly_noise_is_told() -> None:
+    health = score_health({"a": FINE, "b": FINE**2}, stability={"a": 0.31, "b": 0.5})
+    [finding] = score_findings(health)
+    assert finding.severity == "warning"
+    assert "`a` does not rank the rows the same way twice (rank correlation 0.31" in finding.what
+    assert finding.remedy == "Measure more (a larger budget), or drop it."
+
+
+# -- a known level -------------------------------------------------------------------------------------------------
+
+LEVELS = np.array([0.0, 0.0, 1.0, 1.0, 2.0, np.nan])
+
+
+def test_metrics_are_compared_with_the_level_of_the_labelled_rows() -> None:
+    rising, falling = np.array([1.0, 1, 2, 2, 3, 0]), np.array([9.0, 9, 8, 8, 7, 99])
+    health = score_health({"up": rising, "down": falling}, level=LEVELS)
+    assert health.with_level == pytest.approx({"up": 1.0, "down": -1.0})
+    assert health.with_level_within == {}
+
+
+def test_a_metric_that_only_tells_domains_apart_follows_the_level_in_none() -> None:
+    level, groups = np.array([0.0, 1, 2, 4, 5, 6]), np.array([0, 0, 0, 1, 1, 1])
+    scores = np.array([1.0, 1, 1, 2, 2, 2]) + 0.01 * np.array([0, 1, 0, 0, 1, 0])
+    health = score_health({"a": scores}, level=level, groups=groups)
+    assert health.with_level["a"] > 0.75
+    assert health.with_level_within["a"] == pytest.approx(0.0)
+
+
+def test_the_mean_within_groups_is_over_their_rows_and_leaves_out_constant_ones() -> None:
+    level = np.array([0.0, 1, 2, 0, 1, 5, 5, 5])
+    scores = np.array([0.0, 1, 2, 1, 0, 1, 2, 3])  # ρ = 1 over three rows, −1 over two, none where the level is 5
+    health = score_health({"a": scores}, level=level, groups=np.array([0, 0, 0, 1, 1, 2, 2, 2]))
+    assert health.with_level_within["a"] == pytest.approx((3 * 1 - 2 * 1) / 5)
+
+
+@pytest.mark.parametrize(
+    ("columns", "name", "expected"),
+    [
+        ({"level": [2, 0, 1]}, None, [2.0, 0.0, 1.0]),
+        ({"grade": [2.5, None, -1, float("nan"), float("inf"), 0]}, "grade", [2.5, *[np.nan] * 4, 0.0]),
+        ({"level": ["easy", "hard"]}, None, None),
+        ({"level": [1, 1, 1, -1]}, None, None),
+        ({"level": [1, 1]}, "level", None),
+        ({"level": []}, None, None),
+        ({"grade": [1, 2]}, None, None),
+    ],
+)
+def test_a_level_is_a_column_of_numbers_where_negative_is_unlabelled(
+    columns: dict[str, list[object]], name: str | None, expected: list[float] | None
+) -> None:
+    level = known_level(columns, name)
+    assert (level is None) == (expected is None)
+    if level is not None:
+        assert level.tolist() == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("columns", "match"),
+    [
+        (
+            {"level": [1, 2]},
+            r"must be a column of the training set \(level\), got 'levl'. Did you mean 'level'",
+        ),
+        ({"levl": [1, "two"]}, "`level` must be a column of numbers, got 'two' in 'levl'"),
+    ],
+)
+def test_a_named_level_that_is_none_is_an_error(columns: dict[str, list[object]], match: str) -> None:
+    with pytest.raises(DataError, match=match):
+        known_level(columns, "levl")
+
+
+# -- as tables and as data -----------------------------------------------------------------------------------------
+
+
+def test_the_table_has_a_line_per_metric_and_a_triangle_of_correlations() -> None:
+    scores = {"length": np.array([1.0, 2, 3, 4, 4]), "-mtld": np.array([-5000.0, -4, -3, -2, -1]), "x": np.ones(5)}
+    health = score_health(scores, level=np.array([0.0, 0, 1, 1, 1]), stability={"-mtld": 0.9}, measured={"-mtld": 3})
+    assert health_table(health).splitlines() == [
+        "metric    rows    5 %  median  95 %  ties  ρ length  ρ level  stability",
+        "length       5    1.2       3     4   40%      1.00     0.89          -",
+        "-mtld   3 of 5  -4001      -3  -1.2    0%      0.97     0.87       0.90",
+        "x            5      1       1     1  100%         -        -          -",
+        "",
+        "rank correlation  length  -mtld",
+        "-mtld               0.97",
+        "x                      -      -",
     ]
-    assert lr_by_decile(steps, ranks, rates) == pytest.approx(slow, nan_ok=True)
 
 
-def test_a_starved_hardest_decile_is_told_with_the_way_out() -> None:
-    [finding] = lr_findings(np.linspace(1.0, 0.1, 10), "length")
-    assert "The hardest tenth of the rows by `length` is trained at 18% of the mean learning rate (0.1 of 0.55)" in (
-        finding.what
-    )
-    assert "constant_with_warmup" in finding.remedy
-    assert "`handover`" in finding.remedy
+def test_a_single_metric_has_no_correlations_and_empty_columns_are_left_out() -> None:
+    shown = health_table(score_health({"a": np.array([-1e-9, 1e-3, 2e6])}))
+    assert shown.splitlines()[0] == "metric  rows     5 %  median     95 %  ties"
+    assert len(shown.splitlines()) == 2
+    assert "nan" not in health_table(score_health({"a": np.full(3, np.nan)}))
 
 
-def test_half_of_the_mean_rate_is_enough() -> None:
-    assert lr_findings(np.array([1.1] * 9 + [0.6]), "length") == []
+def test_a_correlation_of_nothing_has_no_sign() -> None:
+    a, b = np.array([1.0, 2, 3, 4] * 500), np.tile([1.0, 2, 2, 1], 500)
+    b[0] = 2.0
+    assert "-0.00" not in health_table(score_health({"a": a, "b": b}))
 
 
-def test_an_untrained_hardest_decile_says_nothing_of_rates() -> None:
-    assert lr_findings(np.array([1.0] * 9 + [np.nan]), "length") == []
+def test_the_record_is_plain_json_with_four_decimals_and_null_for_nan() -> None:
+    scores = {"a": np.array([1.0, 2, 3, 10]) / 3, "b": np.array([1.0, np.nan, 3, 4])}
+    health = score_health(scores, lengths=np.array([1.0, 3, 2, 4]), stability={"a": 1 / 3}, measured={"a": 2})
+    record = json.loads(json.dumps(health_record(health), allow_nan=False))
+    assert record["metrics"]["a"] == {
+        "rows": 2, "bad": 0, "ties": 0.0, "largest_tie": 0.25,
+        "quantiles": [0.383333, 0.583333, 0.833333, 1.58333, 2.98333],
+        "with_length": 0.8, "with_level": None, "with_level_within": None, "stability": 0.3333,
+    }  # fmt: skip
+    assert record["metrics"]["b"]["bad"] == 1
+    assert record["metrics"]["b"]["with_length"] is None
+    assert record["names"] == ["a", "b", "length"]
+    assert record["correlation"] == [[1.0, None, 0.8], [None, None, None], [0.8, None, 1.0]]
+
+
+def test_no_scores_make_an_empty_record() -> None:
+    assert health_record(score_health({})) == {"n_rows": 0, "metrics": {}, "names": [], "correlation": []}
 
 
 def test_a_million_rows_take_seconds() -> None:
     rng = np.random.default_rng(0)
     scores = {"length": rng.integers(1, 500, 1_000_000).astype(float), "loss": rng.standard_normal(1_000_000)}
+    level, groups = rng.integers(0, 5, 1_000_000).astype(float), rng.integers(0, 1000, 1_000_000)
     start = time.process_time()
-    score_findings(score_health(scores))
-    lr_by_decile(rng.integers(0, 1000, 1_000_000), rng.permutation(1_000_000), rng.random(1000))
+    score_findings(score_health(scores, level=level, groups=groups))
     assert time.process_time() - start < 10

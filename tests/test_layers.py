@@ -23,7 +23,7 @@ LAYERS: dict[str, list[str]] = {
         "arrays", "budget", "competence", "files", "learner", "ledger", "mixing", "orders", "pacing", "stats",
         "strict_yaml", "fields", "tables",
     ],
-    "method": ["stages", "curriculum", "selectors.", "difficulty.", "health", "overlap", "cache"],
+    "method": ["stages", "curriculum", "selectors.", "difficulty.", "health", "overlap", "cache", "shards"],
     "recipe": ["recipe", "method", "simulate", "report_plan", "training_yaml", "plain_rows"],
     "integrations": ["integrations."],
     "doors": ["check", "sft", "demo."],

@@ -79,3 +79,21 @@ def test_shuffling_with_metrics_says_what_they_are_for() -> None:
         "info: selector: shuffle trains no order, the metrics are scored for the report only."
     ]
     assert found(selector="shuffle", metrics=[]) == []
+
+
+LEARNABILITY, RHO = {"name": "learnability", "proxy": "./proxy"}, {"name": "rho", "holdout": "./model"}
+
+
+@pytest.mark.parametrize(
+    "metric", [LEARNABILITY, RHO, {"name": "rank_mean", "of": ["mtld", RHO]}, {**RHO, "label": "worth"}]
+)
+def test_a_metric_whose_paper_trains_the_highest_first_is_noted_without_its_minus(metric: dict[str, Any]) -> None:
+    [note] = found(metrics=["length", metric])
+    assert note.startswith("info: `")
+    assert "opens the rows of the lowest values first; the paper trains" in note
+    assert note.endswith(f"write -{'learnability' if metric == LEARNABILITY else 'rho'}.")
+
+
+@pytest.mark.parametrize("metric", [LEARNABILITY, RHO])
+def test_with_its_minus_it_is_as_the_paper_has_it(metric: dict[str, Any]) -> None:
+    assert found(metrics=["length", {**metric, "name": f"-{metric['name']}"}]) == []

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from campus_tune.stats import average_ranks, correlation_matrix, largest_tie, spearman, tie_share
+from campus_tune.stats import (
+    average_ranks,
+    correlation_matrix,
+    largest_tie,
+    mean_within,
+    ranks_within,
+    spearman,
+    tie_share,
+)
 
 tied = st.lists(st.integers(-3, 3), min_size=2, max_size=30)
 
@@ -23,6 +31,32 @@ def test_equal_values_share_the_mean_of_their_ranks() -> None:
 def test_ranks_are_those_of_counting_smaller_and_equal_values(values: list[int]) -> None:
     slow = [sum(v < x for v in values) + (sum(v == x for v in values) + 1) / 2 for x in values]
     assert average_ranks(np.array(values)).tolist() == slow
+
+
+grouped = st.lists(st.tuples(st.integers(-3, 3), st.integers(0, 3)), min_size=1, max_size=30)
+
+
+@given(grouped)
+def test_ranks_within_groups_are_those_of_each_group_alone(rows: list[tuple[int, int]]) -> None:
+    values, groups = (np.array(column) for column in zip(*rows, strict=True))
+    slow = np.zeros(len(rows))
+    for group in set(groups.tolist()):
+        inside = groups == group
+        slow[inside] = average_ranks(values[inside]) / inside.sum()
+    assert ranks_within(values, groups) == pytest.approx(slow)
+
+
+def test_no_values_have_no_ranks() -> None:
+    assert ranks_within(np.zeros(0), np.zeros(0, dtype=np.int64)).shape == (0,)
+
+
+@given(st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3), st.integers(0, 2)), max_size=30))
+def test_the_mean_within_groups_is_that_of_a_loop(rows: list[tuple[int, int, int]]) -> None:
+    a, b, groups = np.array(rows, dtype=np.int64).reshape(-1, 3).T
+    rhos = [(spearman(a[groups == g], b[groups == g]), int((groups == g).sum())) for g in set(groups.tolist())]
+    known = [(rho, n) for rho, n in rhos if not math.isnan(rho)]
+    expected = sum(rho * n for rho, n in known) / sum(n for _, n in known) if known else math.nan
+    assert mean_within(a, b, groups) == pytest.approx(expected, nan_ok=True)
 
 
 @given(tied, st.randoms())

@@ -8,7 +8,6 @@ from campus_tune.difficulty.base import (
     build_metric,
     check_labels,
     finish_scores,
-    map_texts,
     parse_metric,
 )
 from campus_tune.difficulty.column import Column
@@ -16,6 +15,9 @@ from campus_tune.difficulty.compression import Compression
 from campus_tune.difficulty.diversity import Mtld
 from campus_tune.difficulty.length import Length
 from campus_tune.difficulty.loss import Loss
+from campus_tune.difficulty.parallel import map_texts
+from campus_tune.difficulty.passage import Passage, PassageMetric
+from campus_tune.difficulty.scorer import Scorer
 
 __all__ = [
     "METRICS",
@@ -27,6 +29,9 @@ __all__ = [
     "Metric",
     "MetricSpec",
     "Mtld",
+    "Passage",
+    "PassageMetric",
+    "Scorer",
     "build_metric",
     "check_labels",
     "finish_scores",

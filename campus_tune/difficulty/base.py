@@ -17,11 +17,9 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,14 +28,15 @@ from campus_tune.errors import MetricError, RecipeError
 from campus_tune.registry import Registry, nearest
 from campus_tune.types import FloatArray, RowTexts
 
-SMALL_JOB = 2_000  # texts; below, starting a pool of processes costs more than it saves
-_BATCH = 256  # texts a worker takes at a time; also how often the progress bar moves
+
+# cpu: from the texts; model: asks a model; ensemble: made of other metrics' scores
+Kind: TypeAlias = Literal["cpu", "model", "ensemble"]
 
 
 class Metric(ABC):
     """A promise: something that can score rows. Settings only, frozen; the scores live elsewhere."""
 
-    kind: ClassVar[Literal["cpu", "model"]]
+    kind: ClassVar[Kind]
 
     def default_label(self, name: str) -> str:
         """What the metric is called in reports when the recipe gives no `label`: its registered name."""
@@ -47,7 +46,7 @@ class Metric(ABC):
 class CpuMetric(Metric):
     """A metric of the texts alone: computed once, before training, without a model."""
 
-    kind: ClassVar[Literal["cpu", "model"]] = "cpu"
+    kind: ClassVar[Kind] = "cpu"
 
     @abstractmethod
     def scores(self, texts: RowTexts, *, num_proc: int = 1, progress: bool = True) -> FloatArray:
@@ -165,69 +164,3 @@ def finish_scores(raw: ArrayLike, spec: MetricSpec, *, ids: Sequence[Any] | None
             "`metrics`, or use one that differs between rows."
         )
     return 0.0 - scores if spec.reverse else scores  # 0.0 - x, as -x would print zeros as -0.0
-
-
-def map_texts(
-    function: Callable[[str], float], texts: Sequence[str], *, num_proc: int = 1, progress: bool = True, what: str
-) -> FloatArray:
-    """`function` of every text, in order, shape (N,): in this process for small jobs, else by `datasets` in several.
-
-    Nothing is written to disk: neither the texts nor the results enter the cache of `datasets`.
-
-    Args:
-        function: a pure function of one text; a module-level one, so that other processes can import it.
-        texts: N texts; unpaired surrogates, as broken JSON escapes leave them, are allowed.
-        num_proc: processes, ≥ 1; the result is the same for any number.
-        progress: show a bar from `SMALL_JOB` texts on, unless the user turned the bars of `datasets` off.
-        what: the word in front of the bar.
-
-    Raises:
-        RecipeError: `num_proc` is below 1.
-    """
-    if num_proc < 1:
-        raise RecipeError(f"`num_proc` must be at least 1, got {num_proc}. Use 1 for no further processes.")
-    if len(texts) < SMALL_JOB:
-        return np.array([function(text) for text in texts], dtype=np.float64)
-    from datasets import Dataset, Features, Value
-
-    # large_binary: no limit of 2 GiB on all texts together, and no text that Arrow would refuse
-    encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
-    rows = Dataset.from_dict({"text": encoded}, features=Features({"text": Value("large_binary")}))
-    with _progress_bars(progress):
-        scored = rows.map(
-            partial(_score_batch, function),
-            batched=True,
-            batch_size=_BATCH,
-            num_proc=num_proc if num_proc > 1 else None,
-            remove_columns=["text"],
-            features=Features({"score": Value("float64")}),
-            keep_in_memory=True,
-            load_from_cache_file=False,
-            new_fingerprint=f"campus_tune-{what}",  # else datasets hashes the function, slowly, for a cache not used
-            desc=what,
-        )
-    return np.asarray(scored.data.column("score").to_numpy(), dtype=np.float64)
-
-
-def _score_batch(function: Callable[[str], float], batch: Mapping[str, list[bytes]]) -> dict[str, list[float]]:
-    return {"score": [function(text.decode("utf-8", "surrogatepass")) for text in batch["text"]]}
-
-
-@contextmanager
-def _progress_bars(wanted: bool) -> Iterator[None]:
-    """Silence the bars of `datasets` for a while, and leave its setting as it was."""
-    import datasets
-
-    # a value set by environment variable has priority over code in datasets: trying would only warn
-    silence = (
-        not wanted
-        and not datasets.are_progress_bars_disabled()
-        and datasets.config.HF_DATASETS_DISABLE_PROGRESS_BARS is None
-    )
-    if silence:
-        datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if silence:
-            datasets.enable_progress_bars()

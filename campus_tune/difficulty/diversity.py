@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from campus_tune.difficulty.base import METRICS, CpuMetric, map_texts
+from campus_tune.difficulty.base import METRICS, CpuMetric
+from campus_tune.difficulty.parallel import map_texts
 from campus_tune.types import FloatArray, RowTexts
 
 _THRESHOLD = 0.72  # type-token ratio that closes a factor: McCarthy & Jarvis' value; they find 0.66 to 0.75 alike
@@ -52,7 +53,6 @@ class Mtld(CpuMetric):
 
     def scores(self, texts: RowTexts, *, num_proc: int = 1, progress: bool = True) -> FloatArray:
         """MTLD per response, shape (N,); 0.0 where there are no words."""
-        text_mtld("")  # import once here: processes forked from this one then find it loaded
         return map_texts(text_mtld, texts.response_text, num_proc=num_proc, progress=progress, what="mtld")
 
     def describe(self, texts: RowTexts, scores: FloatArray) -> dict[str, int | float]:

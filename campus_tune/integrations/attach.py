@@ -23,6 +23,7 @@ from campus_tune.integrations.probes import Source
 from campus_tune.integrations.rows import column_names
 from campus_tune.integrations.run import CampusRun
 from campus_tune.recipe import CampusConfig
+from campus_tune.trainer_settings import refused
 
 
 def attach(trainer: Any, config: str | Path | Mapping[str, Any] | CampusConfig, *, probes: Source = None) -> Any:
@@ -103,20 +104,10 @@ def refuse(trainer: Any) -> None:
     if sum(isinstance(callback, CampusCallback) for callback in trainer.callback_handler.callbacks) > 1:
         raise TrainerError("a trainer must have one CampusCallback, got two. Remove one: two orders cannot be trained.")
     args = trainer.args
-    if getattr(args, "packing", False):
-        raise TrainerError(
-            "`packing` must be off with a curriculum, got True: packing shuffles and re-cuts the rows, so no order "
-            "survives it. Set packing=False and campus: {batching: flat}, which flattens rows inside a stage instead."
-        )
-    if args.dataloader_drop_last is None:
-        raise TrainerError("`dataloader_drop_last` must be True or False, got None. Set one of them.")
+    problems = refused(vars(args))
+    if problems:
+        raise TrainerError(problems[0])
     _refuse_dataset(trainer.train_dataset)
-    strategy = getattr(args, "train_sampling_strategy", "random")
-    if strategy not in (None, "random", "sequential") or getattr(args, "group_by_length", False):
-        raise TrainerError(
-            f"`train_sampling_strategy` must be left alone with a curriculum, got {strategy!r}: it would re-order the "
-            "rows. Remove it; campus: {batching: step} already groups rows by length inside each optimizer step."
-        )
     parallel = getattr(trainer.accelerator, "parallelism_config", None)
     sizes = {name: getattr(parallel, f"{name}_size", 1) for name in ("tp", "cp", "sp")} if parallel else {}
     if any(size > 1 for size in sizes.values()):

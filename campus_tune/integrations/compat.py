@@ -83,6 +83,11 @@ def subject(trainer: Any) -> Subject:
     )
 
 
+def precision(trainer: Any) -> str:
+    """What the forward computes in besides the weights' own type: no, bf16, fp16, fp8."""
+    return str(trainer.accelerator.mixed_precision)
+
+
 def checkpoints_activations(trainer: Any) -> bool:
     """Whether the backward pass runs the forward again."""
     args = trainer.args

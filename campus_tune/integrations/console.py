@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from tqdm.auto import tqdm
 
+from campus_tune.budget import ALWAYS, PURPOSES
 from campus_tune.curriculum import SHUFFLE
 from campus_tune.types import Json
 
@@ -34,6 +35,18 @@ def decision_line(record: Json, total_steps: int, probes: Mapping[str, Json], co
     return " · ".join(parts)
 
 
+def rescored_line(record: Json) -> str:
+    """One re-scoring in one line."""
+    which = "all" if record["rows"] == record["waiting"] else f"{record['rows']} of"
+    parts = [f"re-scored {which} {record['waiting']} rows that wait"]
+    moved = [f"{label} {order['correlation']:.2f}" for label, order in record["orders"].items()]
+    if moved:
+        parts.append("rank correlation with the order before: " + ", ".join(moved))
+    if "scorer" in record:
+        parts.append(f"scorer tells {record['scorer']['accuracy']:.0%} of held-out pairs apart")
+    return " · ".join(parts)
+
+
 def last_lines(end: Json, where: str) -> list[str]:
     """The end of a run in a few lines."""
     lines = []
@@ -46,7 +59,9 @@ def last_lines(end: Json, where: str) -> list[str]:
     lines += [f"warning: {warning}" for warning in one_sided(by_choice)]
     lines.append(coverage_line(end))
     cost = end["cost"]
-    parts = ", ".join(f"{name} {cost[name]:.1%}" for name in ("scoring", "selection", "probes"))
+    parts = ", ".join(f"{name} {cost[name]:.1%}" for name in PURPOSES if cost[name] or name in ALWAYS)
+    if end["found"]:
+        parts += f"; {end['found']:.1%} of it found in the score cache"
     lines.append(
         f"cost: {cost['all']:.1%} of the training compute against a budget of {end['budget']:.1%} ({parts}); "
         f"{end['seconds']['share']:.1%} of the training time"

@@ -12,7 +12,7 @@ from campus_tune.curriculum import Curriculum, Offer, Stage
 from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import digest
-from campus_tune.integrations.scoring import Scores
+from campus_tune.integrations.scores import Scores
 from campus_tune.selectors import START_LOSS, GreedySelector, Selector, View
 from campus_tune.selectors.race import RaceResult, race
 from campus_tune.types import IntArray, Json
@@ -63,7 +63,8 @@ class Decider:
         """
         offers = curriculum.offers()
         if not offers:
-            return Decision(stage := curriculum.open(), self._record(stage, curriculum, "handed over"))
+            outcome = "handed over" if curriculum.handed_over else "no order to offer"
+            return Decision(stage := curriculum.open(), self._record(stage, curriculum, outcome))
         view = View(
             names=[offer.name for offer in offers],
             stage=curriculum.n_stages,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from campus_tune.budget import Budget
+from campus_tune.health import ScoreHealth, health_record, health_table
 from campus_tune.integrations import console
 from campus_tune.integrations.peers import Peers
 from campus_tune.ledger import Ledger
@@ -54,6 +55,22 @@ class Journal:
         """The scores of one metric."""
         self.ledger.add("scores", metric=metric, quantiles=quantiles, **notes)
 
+    def examined(self, health: ScoreHealth, found: float) -> None:
+        """How the scores look, and how much of them was found in the cache (a share of the training compute)."""
+        self.ledger.add("health", **health_record(health))
+        self._say(health_table(health).splitlines())
+        if found:
+            self._say([f"scores worth {found:.1%} of the training compute were found in the cache, not measured"])
+
+    def rescored(self, record: Json, warnings: list[str]) -> None:
+        """Rows that wait were scored anew, and orders sorted again."""
+        self.ledger.add("rescored", **record, warnings=warnings)
+        self._say([console.rescored_line(record), *(f"warning: {warning}" for warning in warnings)])
+        for label, order in record["orders"].items():
+            self.pending[f"campus/order_kept/{label}"] = order["correlation"]
+        if "scorer" in record:
+            self.pending["campus/scorer_accuracy"] = record["scorer"]["accuracy"]
+
     def probed(self, step: int, report: Mapping[str, Json]) -> None:
         """Competence was measured."""
         self._probes = report
@@ -89,6 +106,7 @@ class Journal:
             **summary,
             "competence": competence,
             "cost": self.budget.shares(),
+            "found": self.budget.found_share(),
             "seconds": self._seconds(),
         }
         self.ledger.add("end", **end)

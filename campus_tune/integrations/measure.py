@@ -79,6 +79,7 @@ class LossMeter:
         self.subject, self.dataset, self.collator = subject, dataset, collator
         self.tokens, self.peers, self.what = tokens, peers, what
         self.seconds = 0.0
+        self.tick: Callable[[int], object] | None = None  # told the tokens of each batch, instead of a bar of our own
         self._head_is_last: bool | None = None
 
     def losses(self, rows: IntArray) -> RowLosses:
@@ -132,8 +133,13 @@ class LossMeter:
         mine = batches[self.peers.rank :: self.peers.world]
         mine += mine[-1:] * (-(-len(batches) // self.peers.world) - len(mine))  # as many forwards on every rank
         mine = mine or batches[:1] * (-(-len(batches) // self.peers.world))
-        bar = tqdm(mine, desc=self.what, unit="batch", delay=SLOW, leave=False, disable=self.peers.rank != 0)
-        return [(batch, self._forward(subject, rows[batch], reader)) for batch in bar]
+        silent = self.peers.rank != 0 or self.tick is not None
+        parts = []
+        for batch in tqdm(mine, desc=self.what, unit="batch", delay=SLOW, leave=False, disable=silent):
+            parts.append((batch, self._forward(subject, rows[batch], reader)))
+            if self.tick is not None:
+                self.tick(int(self.tokens[rows[batch]].sum()) * self.peers.world)
+        return parts
 
     def _batches(self, rows: IntArray, bound: int) -> list[IntArray]:
         """Places in `rows`, long rows first, cut so that padded tokens stay under the bound."""
@@ -188,14 +194,20 @@ class AnswerHead:
 
     Args:
         head: the module that projects to the vocabulary.
-        batch: what the model will be called with, `labels` included.
+        labels: of the batch, shape (n, L).
         mask: positions that predict an answer token, shape (n, L − 1).
-        reader: called with the hidden states.
+        look: called with the hidden states.
     """
 
-    def __init__(self, head: torch.nn.Module, batch: dict[str, Any], mask: torch.Tensor, reader: Reader | None) -> None:
-        self.head, self.batch, self.mask, self.reader = head, batch, mask, reader
-        self.wanted = batch["labels"][:, 1:][mask]  # (k,)
+    def __init__(
+        self,
+        head: torch.nn.Module,
+        labels: torch.Tensor,
+        mask: torch.Tensor,
+        look: Callable[[torch.Tensor], torch.Tensor] | None,
+    ) -> None:
+        self.head, self.mask, self.look = head, mask, look
+        self.wanted = labels[:, 1:][mask]  # (k,)
         self.read: torch.Tensor | None = None
         self._chosen: torch.Tensor | None = None
         self._first = torch.zeros(0)

@@ -49,6 +49,15 @@ class Peers:
         broadcast_object_list(box)
         return box[0]
 
+    def gather(self, value: T) -> list[T]:
+        """Every rank's `value`, by rank, on every rank."""
+        if self.world == 1:
+            return [value]
+        from accelerate.utils import gather_object
+
+        gathered: list[T] = gather_object([value])
+        return gathered
+
     def merge(self, columns: Mapping[str, NDArray[Any]], known: BoolArray) -> Mapping[str, NDArray[Any]]:
         """Each row's values from the rank that measured it; a row that several measured is taken from the lowest.
 
@@ -58,10 +67,8 @@ class Peers:
         """
         if self.world == 1:
             return columns
-        from accelerate.utils import gather_object
-
         merged = {name: np.zeros_like(values) for name, values in columns.items()}
-        for theirs, measured in reversed(gather_object([(dict(columns), known)])):
+        for theirs, measured in reversed(self.gather((dict(columns), known))):
             for name, values in theirs.items():
                 merged[name][measured] = values[measured]
         return merged

@@ -89,7 +89,7 @@ def read_rows(dataset: Any, *, what: str = "train_dataset") -> TokenRows:
             "Tokenise it before a plain Trainer, drop skip_prepare_dataset for SFTTrainer; image datasets are not "
             "supported."
         )
-    parts = [_token_rows(chunk) for chunk in _chunks(dataset, [name for name in TOKEN_COLUMNS if name in names])]
+    parts = [_token_rows(chunk) for chunk in read_chunks(dataset)]
     if not parts:
         raise DataError(f"`{what}` must have at least one row, got none. Check the path, the split and filters.")
     rows = TokenRows(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
@@ -195,8 +195,7 @@ def _decoded(dataset: Any, tokenizer: Any) -> Iterator[str]:
             "text metrics need the answers as text or a tokenizer to decode them with, got neither. "
             "Pass processing_class=tokenizer to the trainer, or keep a completion or messages column."
         )
-    names = [name for name in TOKEN_COLUMNS if name in column_names(dataset)]
-    for chunk in _chunks(dataset, names):
+    for chunk in read_chunks(dataset):
         masks = answer_masks(chunk)
         answers = [np.asarray(ids)[mask].tolist() for ids, mask in zip(chunk["input_ids"], masks, strict=True)]
         yield from tokenizer.batch_decode(answers, skip_special_tokens=True)
@@ -231,7 +230,9 @@ def column_names(dataset: Any) -> list[str]:
     return list(dataset[0]) if len(dataset) else []
 
 
-def _chunks(dataset: Any, names: list[str]) -> Iterator[dict[str, Sequence[Any]]]:
+def read_chunks(dataset: Any) -> Iterator[dict[str, Sequence[Any]]]:
+    """The token columns of a prepared dataset, some thousand rows at a time."""
+    names = [name for name in TOKEN_COLUMNS if name in column_names(dataset)]
     if hasattr(dataset, "select_columns"):
         yield from dataset.select_columns(names).with_format("numpy").iter(CHUNK)
         return

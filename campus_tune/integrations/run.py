@@ -14,7 +14,6 @@ Rank 0 decides and writes; the other ranks hold the same numbers.
 from __future__ import annotations
 
 import math
-import os
 import time
 from functools import partial
 from pathlib import Path
@@ -34,10 +33,13 @@ from campus_tune.integrations.journal import Journal
 from campus_tune.integrations.loader import CurriculumLoader
 from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.peers import Peers
+from campus_tune.integrations.planning import make_scoring
 from campus_tune.integrations.probes import ProbeMeter, Source, load_probes, refuse_overlap
-from campus_tune.integrations.rows import TokenRows, read_rows, read_texts
-from campus_tune.integrations.scoring import Scores, compute_scores
-from campus_tune.integrations.setup import make_budget, resolve, start_warnings
+from campus_tune.integrations.rescore import Rescorer
+from campus_tune.integrations.rows import TokenRows, read_rows
+from campus_tune.integrations.scores import Scores, passages_of
+from campus_tune.integrations.scoring import Scoring
+from campus_tune.integrations.setup import make_budget, resolve, scores_health, start_warnings
 from campus_tune.integrations.training_losses import TrainingLosses
 from campus_tune.integrations.watch import CHECKS, Watch
 from campus_tune.orders import order_rows
@@ -45,7 +47,7 @@ from campus_tune.recipe import CampusConfig
 from campus_tune.types import Json
 
 FOLDER = "curriculum"  # in the trainer's output_dir
-STATE_VERSION = 1
+STATE_VERSION = 2
 FEWEST_PROBINGS = 4  # measurements of the probes that a run makes whatever its budget, besides the last one
 
 
@@ -116,7 +118,7 @@ class CampusRun:
         self.config = resolve(self.trainer, self.given, has_probes=self.probe_source is not None)
         self.domains = Domains.read(self.trainer.train_dataset, self.config.within)
         training_tokens = self.total_steps / self.steps_per_epoch * float(self.rows.tokens.sum())
-        self.budget = make_budget(self.trainer, self.config.budget, training_tokens)
+        self.budget = make_budget(self.trainer, self.config, training_tokens)
         self.probe_every = 1  # stages between two measurements of the probes
         self.competence, self.probe_meter, self.probes_fingerprint = self._make_probes()
         self.identity = Identity.of(self)
@@ -152,38 +154,50 @@ class CampusRun:
         """Scores, orders, the first lines of the ledger."""
         assert self.journal is not None
         self.journal.started(self.identity.record(), self.domains.sizes())
-        self.scores = self.peers.from_leader(self._compute_scores())
+        scoring = self._make_scoring()
+        self.scores = self.peers.from_leader(scoring.start())
+        self.start_digests = self.scores.digests()
         if self.peers.leads:
             self.scores.save(self.folder / "scores", self.rows)
             atomic_write(self.folder / "recipe.yaml", self.config.to_yaml())
         for label, scores in self.scores.by_label.items():
             quantiles = np.quantile(scores, [0, 0.25, 0.5, 0.75, 1]).tolist()
             self.journal.scored(label, quantiles, self.scores.notes[label])
-        self.journal.warned(start_warnings(self.trainer, self.config, self.scores, self.budget, self.rows.tokens))
-        self._make_curriculum()
+        health = scores_health(self.config, self.scores, scoring.texts, self.domains)
+        self.journal.examined(health, self.budget.found_share())
+        self.journal.warned(start_warnings(self.trainer, self.scores, health, scoring))
+        self._make_curriculum(scoring)
+        for label, notes in self.scores.notes.items():
+            self.curriculum.bar(label, barred=notes.get("tells_apart") is False)
 
-    def _compute_scores(self) -> Scores:
-        texts = read_texts(self.trainer.train_dataset, self.rows, self.trainer.processing_class)
-        num_proc = getattr(self.trainer.args, "dataset_num_proc", None) or min(os.cpu_count() or 1, 8)
-        return compute_scores(self.config, texts, self.meter, self.budget, groups=self.domains.codes, num_proc=num_proc)
+    def _make_scoring(self) -> Scoring:
+        return make_scoring(
+            self.trainer,
+            self.config,
+            self.rows,
+            self.meter,
+            self.budget,
+            self.peers,
+            groups=self.domains.codes,
+            n_refreshes=self._refreshes_between(0),
+        )
 
-    def _make_curriculum(self) -> None:
-        seed = self.config.seed or 0
-        orders = {
-            label: order_rows(s, seed=seed, groups=self.domains.codes) for label, s in self.scores.by_label.items()
-        }
+    def _make_curriculum(self, scoring: Scoring) -> None:
+        seed, groups, by_label = self.config.seed or 0, self.domains.codes, self.scores.by_label
+        orders = {label: order_rows(by_label[label], seed=seed, groups=groups) for label in self.config.labels}
         self.curriculum = Curriculum(
             self.config.schedule(),
             {} if self.config.is_shuffle else orders,
             n_rows=len(self.rows),
             global_batch=self.global_batch,
             total_steps=self.total_steps,
-            groups=self.domains.codes,
+            groups=groups,
             drop_last=self.trainer.args.dataloader_drop_last,
         )
         self.decider = Decider(
             self.config.build_selector(), self.meter, self.scores, self.budget, self.rows.tokens, self.peers, seed
         )
+        self.rescorer = Rescorer(scoring, self.scores, self.curriculum, self.rows, self.folder / "scores")
 
     def _restore(self, step: int, saved: Json | None) -> None:
         """Continue from a checkpoint's state."""
@@ -200,10 +214,11 @@ class CampusRun:
                 f"{saved.get('version')!r}. Resume with the campus_tune that wrote it, or train without resuming."
             )
         self.identity.refuse_other(saved["identity"], changed_future=self.config.resume == "changed_future")
-        self.scores = Scores.load(self.folder / "scores", saved["scores"])
+        self.scores = Scores.load(self.folder / "scores", saved["scores"], passages_of(self.config))
+        self.start_digests = saved["scores"]
         self.scores.refuse_missing_start(self.config)
-        self.scores.by_label = {label: self.scores.by_label[label] for label in self.config.labels}
-        self._make_curriculum()
+        self._make_curriculum(self._make_scoring())
+        self.rescorer.load(saved["rescoring"])
         self.curriculum.load(saved["curriculum"])
         self.competence.load(saved["competence"])
         self.budget.load(saved["budget"])
@@ -253,13 +268,29 @@ class CampusRun:
         if unknown or self.curriculum.n_stages % self.probe_every == 0:
             self._measure_probes()
         step = self.curriculum.step
+        if self.rescorer.due():
+            record, warnings = self.rescorer.again(self._refreshes_between(step))
+            self.journal.rescored({"stage": self.curriculum.n_stages, "step": step, **record}, warnings)
         allowance = self.budget.per_decision(
-            self._stages_between(step, self.curriculum.handover_step),
-            self.probe_meter.tokens if self.probe_meter else 0,
-            self._stages_between(step, self.total_steps) // self.probe_every,
+            self._stages_between(step, self.curriculum.handover_step), self._reserved(step)
         )
         loss = self.competence.overall_loss() if self.probe_meter else None
         self.journal.decided(self.decider.decide(self.curriculum, probe_loss=loss, allowance=allowance).record)
+
+    def _reserved(self, step: int) -> float:
+        """Forward tokens set aside for the probes and re-scorings still to come."""
+        n_probes = self._stages_between(step, self.total_steps) // self.probe_every
+        reserved = n_probes * float(self.probe_meter.tokens if self.probe_meter else 0)
+        if self._refreshes_between(step) > 1:  # the one at this step is done
+            reserved += sum(self.budget.per_time(purpose, 1) for purpose in self.budget.to_come)
+        return reserved
+
+    def _refreshes_between(self, step: int) -> int:
+        """About how many re-scorings there are from `step` to the handover, one that is due at `step` included."""
+        if not self.config.rescore or self.config.is_shuffle:
+            return 0
+        handover = round(self.config.handover * self.total_steps)
+        return max(1, math.ceil(self._stages_between(step, handover) / self.config.rescore))
 
     def _stages_between(self, step: int, end: int) -> int:
         """About how many stages there are from `step` to `end`, at least one."""
@@ -281,6 +312,7 @@ class CampusRun:
         assert self.journal is not None
         assert self.watch is not None
         self.training_losses.add(*self.watch.harvest())
+        self.rescorer.add_free(self.training_losses.rows, self.training_losses.losses)
         summary = self.training_losses.summary(self.domains)
         if not math.isfinite(summary.get("train_loss", 0.0)):
             raise MetricError(
@@ -308,7 +340,8 @@ class CampusRun:
             "curriculum": self.curriculum.state(),
             "competence": self.competence.state(),
             "budget": self.budget.state(),
-            "scores": self.scores.digests(),
+            "scores": self.start_digests,
+            "rescoring": self.rescorer.state(),
             "training_losses": self.training_losses.state(),
             "audit": [self.watch.checked, self.watch.passed],
             "journal": self.journal.state(),

@@ -1,173 +1,273 @@
-"""All scores a recipe asks for, before the first step: CPU metrics on every row, losses on as many as are paid for."""
+"""All scores a recipe asks for, before the first step: CPU metrics on every row, losses on as many as are paid for.
+
+What the model is asked for comes from the score cache where it is known. A run decides the same with a full cache as
+with an empty one: the rows of the sample follow from the budget, and what is found is charged as if it had been
+measured (the ledger says how much was). Only where the cache knows *all* rows are all of them used: they were scored
+ahead (`campus-tune score`), which was the user's choice.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from campus_tune.budget import SCORING_PART, Budget
-from campus_tune.cache import read_columns, write_columns
-from campus_tune.difficulty import CpuMetric, MetricSpec, build_metric, finish_scores
-from campus_tune.difficulty.loss import Loss
+from campus_tune.budget import Budget
+from campus_tune.cache import CacheKey, text_keys
+from campus_tune.difficulty import CpuMetric, Metric, MetricSpec, build_metric, finish_scores
+from campus_tune.difficulty.column import Column
+from campus_tune.difficulty.length import Length
+from campus_tune.difficulty.passage import Passage, PassageMetric
+from campus_tune.difficulty.quality import Quality
+from campus_tune.difficulty.rank_mean import RankMean
+from campus_tune.difficulty.scorer import Scorer
 from campus_tune.difficulty.surrogate import spread
-from campus_tune.errors import ResumeError
-from campus_tune.integrations.measure import LossMeter
-from campus_tune.integrations.rows import TokenRows, digest
+from campus_tune.integrations.passages import Passages, Taken
+from campus_tune.integrations.scorer import HEADS, ScorerTrainer
+from campus_tune.integrations.scores import HERE, Scores, leaf_specs, passages_of
 from campus_tune.orders import order_rows
 from campus_tune.recipe import CampusConfig
-from campus_tune.selectors import START_LOSS
 from campus_tune.selectors.race import stratified_sample
-from campus_tune.types import BoolArray, FloatArray, IntArray, Json, RowLosses, RowTexts
+from campus_tune.stats import spearman
+from campus_tune.types import FloatArray, IntArray, Json, RowLosses, RowTexts
 
 FEWEST = 64  # rows whose loss is measured at the start, whatever the budget says
-START = "start_loss"  # file name of the losses before training
+CPU_VERSION = 1  # of what the CPU metrics give; raised when one gives other values
 
 
 @dataclass
-class Scores:
-    """The scores of a run.
-
-    Args:
-        by_label: metric label → scores, each of shape (N,), reversed where the recipe says so.
-        start: losses of the measured rows before training, shape (N,), zero tokens where not measured.
-        notes: metric label → what the ledger says of it.
-    """
-
-    by_label: dict[str, FloatArray] = field(default_factory=dict)
-    start: RowLosses | None = None
-    notes: dict[str, Json] = field(default_factory=dict)
-
-    @property
-    def known(self) -> BoolArray | None:
-        """Rows whose loss before training was measured."""
-        return None if self.start is None else self.start.tokens > 0
-
-    def digests(self) -> dict[str, str]:
-        """What a checkpoint remembers of the scores."""
-        digests = {label: digest(scores.view(np.uint64)) for label, scores in self.by_label.items()}
-        if self.start is not None:
-            digests[START] = digest(self.start.nll_sum.view(np.uint64))
-        return digests
-
-    def save(self, folder: Path, rows: TokenRows) -> None:
-        """Write one parquet file per metric."""
-        for label, scores in self.by_label.items():
-            write_columns(folder / f"{label}.parquet", {"content": rows.content, "score": scores}, self.notes[label])
-        if self.start is not None:
-            columns = {"content": rows.content, **vars(self.start)}
-            write_columns(folder / f"{START}.parquet", columns, {})
-
-    @staticmethod
-    def load(folder: Path, digests: Mapping[str, str]) -> Scores:
-        """The scores that a checkpoint was planned with.
-
-        Raises:
-            ResumeError: missing, damaged, or of another run.
-        """
-        scores = Scores()
-        for label, expected in digests.items():
-            columns, notes = read_columns(folder / f"{label}.parquet")
-            if label == START:
-                scores.start = RowLosses(**{name: columns[name] for name in vars(RowLosses.zeros(0))})
-            else:
-                scores.by_label[label], scores.notes[label] = columns["score"], notes
-            if scores.digests().get(label) != expected:
-                raise ResumeError(
-                    f"`{folder / label}.parquet` must hold the scores that the checkpoint was planned with, got "
-                    "others. Put the run's own curriculum/ folder back, or start anew without resuming."
-                )
-        return scores
-
-    def refuse_missing_start(self, config: CampusConfig) -> None:
-        """Losses before training cannot be measured once training has begun.
-
-        Raises:
-            ResumeError: the recipe's selector needs them, and the one that began the run did not.
-        """
-        if START_LOSS in config.build_selector().needs and self.start is None:
-            raise ResumeError(
-                f"`selector` must not need the losses before training on a checkpoint that has none, got "
-                f"{config.selector!r}. Choose lowest_perplexity, or matched with probes, or start anew."
-            )
-
-
-def compute_scores(
-    config: CampusConfig, texts: RowTexts, meter: LossMeter, budget: Budget, *, groups: IntArray | None, num_proc: int
-) -> Scores:
-    """Every score the recipe asks for.
+class Scoring:
+    """Makes the scores of a run.
 
     Args:
         config: resolved settings.
         texts: the rows as CPU metrics see them.
-        meter: of the training rows, under the model before its first step.
+        passages: what can be measured.
         budget: charged for what is measured.
-        groups: domain number of every row.
+        scorer: trains the scorer; None where no metric asks for one.
+        groups: domain number of every row, shape (N,), or None.
         num_proc: processes for CPU metrics.
-
-    Raises:
-        MetricError: a metric whose scores do not order the rows.
+        n_refreshes: re-scorings to come, which share the scorer's part of the budget.
+        whole: measure all rows, whatever they cost.
     """
-    scores = Scores()
-    metrics = [(spec, build_metric(spec)) for spec in config.specs]
-    for spec, metric in metrics:
-        if isinstance(metric, CpuMetric):
-            raw = metric.scores(texts, num_proc=num_proc)
-            scores.by_label[spec.label] = finish_scores(raw, spec)
-            scores.notes[spec.label] = {"rows_measured": len(raw), **metric.describe(texts, raw)}
-    losses = [(spec, metric) for spec, metric in metrics if isinstance(metric, Loss)]
-    if losses or START_LOSS in config.build_selector().needs:
-        scores.start = _measure_start(texts, meter, budget, groups, config.seed or 0)
-    for spec, metric in losses:
-        _add_loss(scores, spec, metric, texts, groups)
-    scores.by_label = {label: scores.by_label[label] for label in config.labels}
-    return scores
 
+    config: CampusConfig
+    texts: RowTexts
+    passages: Passages
+    budget: Budget
+    scorer: ScorerTrainer | None = None
+    groups: IntArray | None = None
+    num_proc: int = 1
+    n_refreshes: int = 0
+    whole: bool = False
 
-def _measure_start(texts: RowTexts, meter: LossMeter, budget: Budget, groups: IntArray | None, seed: int) -> RowLosses:
-    """Losses before training: of all rows if half the budget pays for them, else of a sample stratified by length."""
-    tokens = texts.response_tokens + texts.prompt_tokens
-    affordable = SCORING_PART * budget.total / max(1.0, float(tokens.mean()))
-    rows = np.arange(len(tokens))
-    if affordable < len(rows):
-        by_length = order_rows(tokens.astype(np.float64), seed=seed, groups=groups)
-        n = min(len(rows), max(FEWEST, int(affordable)))
-        rows = np.sort(stratified_sample(by_length, n, seed=[seed, 0x57A27])).astype(np.int64)
-    before = meter.seconds
-    start = RowLosses.zeros(len(tokens))
-    start.put(rows, meter.losses(rows))
-    budget.charge("scoring", int(tokens[rows].sum()), meter.seconds - before)
-    return start
+    def start(self) -> Scores:
+        """Every score the recipe asks for, before the first step.
 
+        Raises:
+            MetricError: a metric whose scores do not order the rows.
+        """
+        scores = Scores()
+        metrics = [(spec, build_metric(spec)) for spec in leaf_specs(self.config)]
+        for spec, metric in metrics:
+            if isinstance(metric, CpuMetric):
+                self._add_cpu(scores, spec, metric)
+        asked = [(spec, metric) for spec, metric in metrics if not isinstance(metric, CpuMetric)]
+        if asked or passages_of(self.config):
+            self._ask(scores, asked)
+        self.combine(scores)
+        return scores
 
-def _add_loss(scores: Scores, spec: MetricSpec, metric: Loss, texts: RowTexts, groups: IntArray | None) -> None:
-    assert scores.start is not None
-    measured = np.flatnonzero(scores.start.tokens)
-    values = metric.from_losses([scores.start.take(measured)])
-    notes: Json = {"rows_measured": len(measured)}
-    if len(measured) < len(texts):
-        finish_scores(values, spec)  # NaN and ties are found before they are spread
+    def _ask(self, scores: Scores, asked: Sequence[tuple[MetricSpec, Metric]]) -> None:
+        """Everything that takes a forward, of the same rows; the scorer first, whose forward shows the losses too."""
+        wanted = passages_of(self.config)
+        rows = self._affordable_rows(wanted, [metric for _, metric in asked if isinstance(metric, Quality)])
+        for spec, metric in asked:
+            if isinstance(metric, Scorer):
+                self._add_scorer(scores, spec, rows)
+            elif isinstance(metric, Quality):
+                self._add_quality(scores, spec, metric, rows)
+        for passage in wanted:
+            if passage not in scores.measured:
+                self._put(scores, passage, rows, self.passages.take(passage, rows))
+        for spec, metric in asked:
+            if isinstance(metric, PassageMetric):
+                told = rows[np.stack([scores.measured[p].tokens[rows] > 0 for p in metric.passages]).all(axis=0)]
+                losses = [scores.measured[passage].take(told) for passage in metric.passages]
+                self.add(scores, spec, told, metric.from_losses(losses), {"rows_measured": len(told)})
+
+    # -- metrics of the texts ------------------------------------------------------------------------------------
+
+    def _add_cpu(self, scores: Scores, spec: MetricSpec, metric: CpuMetric) -> None:
+        raw = self._cpu_scores(spec, metric)
+        scores.by_label[spec.label] = finish_scores(raw, spec)
+        scores.notes[spec.label] = {"rows_measured": len(raw), **metric.describe(self.texts, raw)}
+
+    def _cpu_scores(self, spec: MetricSpec, metric: CpuMetric) -> FloatArray:
+        """From the cache where all texts are known; what costs nothing is not kept there."""
+        peers, cache = self.passages.peers, self.passages.cache
+        if isinstance(metric, Column | Length) or cache.folder is None:
+            return metric.scores(self.texts, num_proc=self.num_proc)
+        key = CacheKey(what=spec.name, settings=dict(spec.options), version=CPU_VERSION)
+        content = text_keys(self.texts.response_text)
+        nothing: Any = None
+        known, columns = peers.from_leader(cache.read(key, content) if peers.leads else nothing)
+        if known.all():
+            return np.asarray(columns["score"], dtype=np.float64)
+        raw = metric.scores(self.texts, num_proc=self.num_proc)
+        if peers.leads:
+            cache.write(key, content, {"score": raw})
+        return raw
+
+    # -- what the model is asked for -----------------------------------------------------------------------------
+
+    def _affordable_rows(self, wanted: Sequence[Passage], qualities: Sequence[Quality]) -> IntArray:
+        """All rows if their part of the budget pays for them or the cache knows them, else a sample by length."""
+        price = np.sum([self.passages.tokens(passage) for passage in wanted], axis=0)
+        price = price + np.sum([self.passages.reward_tokens(metric) for metric in qualities], axis=0)
+        everything = np.arange(len(self.texts))
+        affordable = self.budget.part("scoring") / max(1.0, float(np.mean(price)))
+        known = all(map(self.passages.knows_all, wanted)) and all(map(self.passages.knows_all_rewards, qualities))
+        if self.whole or known or affordable >= len(everything):
+            return everything
+        seed, tokens = self.config.seed or 0, self.passages.tokens(HERE).astype(np.float64)
+        by_length = order_rows(tokens, seed=seed, groups=self.groups)
+        n = min(len(everything), max(FEWEST, int(affordable)))
+        return np.sort(stratified_sample(by_length, n, seed=[seed, 0x57A27])).astype(np.int64)
+
+    def _put(self, scores: Scores, passage: Passage, rows: IntArray, taken: Taken) -> None:
+        """Losses of `rows` in one passage, on the bill."""
+        everything = RowLosses.zeros(len(self.texts))
+        everything.put(rows, taken.losses)
+        scores.measured[passage] = everything
+        self._charge(self.passages.tokens(passage)[rows], taken)
+
+    def _charge(self, tokens: IntArray, taken: Taken) -> None:
+        """Put rows on the bill; those that were scored ahead cost no more than a sample would have."""
+        found = int(tokens[taken.found].sum())
+        cheaper = max(0, found - int(self.budget.part("scoring"))) if taken.found.all() else 0
+        self.budget.charge("scoring", int(tokens.sum()) - cheaper, taken.seconds, found=found - cheaper)
+
+    def _add_quality(self, scores: Scores, spec: MetricSpec, metric: Quality, rows: IntArray) -> None:
+        taken = self.passages.rewards(metric, rows)
+        self._charge(self.passages.reward_tokens(metric)[rows], taken)
+        self.add(scores, spec, rows, taken.read[:, 0], {"rows_measured": len(rows)})
+
+    # -- the scorer ----------------------------------------------------------------------------------------------
+
+    def _add_scorer(self, scores: Scores, spec: MetricSpec, rows: IntArray) -> None:
+        """Scores under a scorer trained on the model as it is; the same forward gives the losses."""
+        assert self.scorer is not None
+        allowance = self.budget.per_time("scorer", 1 + self.n_refreshes)
+        everything = np.ones(len(self.texts), dtype=np.bool_)
+        key = self.passages.scorer_key(self.scorer.plan(everything, allowance=allowance, refresh=0))
+        found, columns = self.passages.find(key, rows)
+        if found.all():
+            about = self.passages.about(key)
+            self.budget.charge("scorer", about["forward_tokens"], 0.0, found=about["forward_tokens"])
+            read = np.stack([columns[f"score_{head}"] for head in range(HEADS)], axis=1)
+            self.add_scorer(scores, spec, rows, read, {**about["notes"], "found": True})
+            return
+        training = self.scorer.train(everything, allowance=allowance, refresh=0)
+        self.budget.charge("scorer", training.tokens, training.seconds)
+        scores.warnings += training.warnings
+        if self.scorer.settings.model is None:
+            taken = self.passages.take(HERE, rows, reader=self.scorer.scores_reader(training.heads), width=HEADS)
+            self._put(scores, HERE, rows, taken)
+            read = taken.read
+        else:
+            read = self.scorer.read(training.heads, rows)
+        kept = {f"score_{head}": read[:, head] for head in range(HEADS)}
+        self.passages.keep(key, rows, kept, {"forward_tokens": training.tokens, "notes": training.notes})
+        self.add_scorer(scores, spec, rows, read, training.notes)
+
+    def add_scorer(
+        self,
+        scores: Scores,
+        spec: MetricSpec,
+        rows: IntArray,
+        read: FloatArray,
+        notes: Json,
+        before: FloatArray | None = None,
+    ) -> None:
+        """What the scorer's heads gave `rows`, shape (n, 3), as scores of all rows."""
+        stability = spearman(read[:, 1], read[:, 2])
+        self.add(scores, spec, rows, read[:, 0], {"rows_measured": len(rows), **notes, "stability": stability}, before)
+
+    # -- from measured rows to all rows --------------------------------------------------------------------------
+
+    def add(
+        self,
+        scores: Scores,
+        spec: MetricSpec,
+        rows: IntArray,
+        values: FloatArray,
+        notes: Json,
+        before: FloatArray | None = None,
+    ) -> None:
+        """Scores of all rows from those of the measured ones, predicted where they were not.
+
+        Args:
+            scores: added to.
+            spec: the metric.
+            rows: measured, shape (n,).
+            values: their scores, not reversed, shape (n,).
+            notes: what the ledger says of them; what prediction adds comes in front.
+            before: scores of all rows at an earlier time, reversed as the recipe says, shape (N,).
+        """
+        notes = dict(notes)
+        if len(rows) < len(self.texts):
+            finish_scores(values, spec)  # NaN and ties are found before they are spread
+            predicted = spread(rows, values, self._features(scores, before), self.groups)
+            notes = {
+                "prediction_correlation": predicted.correlation,
+                "stability": predicted.stability,
+                **{name: value for name, value in notes.items() if name != "stability"},
+            }
+            values = predicted.scores
+        else:
+            values = values[np.argsort(rows, kind="stable")]
+        scores.by_label[spec.label] = finish_scores(values, spec)
+        scores.notes[spec.label] = notes
+
+    def _features(self, scores: Scores, before: FloatArray | None) -> Mapping[str, FloatArray]:
+        """What is known of every row and costs nothing."""
         features = {
-            "response": texts.response_tokens.astype(np.float64),
-            "prompt": texts.prompt_tokens.astype(np.float64),
-            **scores.by_label,
+            "response tokens": self.texts.response_tokens.astype(np.float64),
+            "prompt tokens": self.texts.prompt_tokens.astype(np.float64),
         }
-        values, notes["prediction_correlation"] = spread(measured, values, features, groups)
-    scores.by_label[spec.label] = finish_scores(values, spec)
-    scores.notes[spec.label] = notes
+        for spec in leaf_specs(self.config):
+            if isinstance(build_metric(spec), CpuMetric):
+                features[f"metric {spec.label}"] = scores.by_label[spec.label]
+        return features if before is None else {**features, "before": before}
+
+    def combine(self, scores: Scores) -> None:
+        """The ensembles, from the scores of their members; labels in the recipe's sequence, members behind them."""
+        for spec in self.config.specs:
+            metric = build_metric(spec)
+            if isinstance(metric, RankMean):
+                members = {member.label: scores.by_label[member.label] for member in metric.members}
+                scores.by_label[spec.label] = finish_scores(metric.combine(members, self.groups), spec)
+                measured = [scores.notes[label]["rows_measured"] for label in members]
+                scores.notes[spec.label] = {"rows_measured": min(measured)}
+        first = list(self.config.labels)
+        labels = [*first, *(label for label in scores.by_label if label not in first)]
+        scores.by_label = {label: scores.by_label[label] for label in labels}
 
 
-def prediction_warnings(scores: Scores, budget: Budget, tokens: IntArray) -> list[str]:
-    """What a user must know of losses that were predicted for most rows."""
-    warnings = []
+def prediction_warnings(scores: Scores, scoring: Scoring) -> list[str]:
+    """What a user must know of scores that were predicted for most rows."""
+    warnings, budget = [], scoring.budget
+    price = np.sum([scoring.passages.tokens(passage) for passage in scores.measured], axis=0)
     for label, notes in scores.notes.items():
         if "prediction_correlation" in notes:
-            share = budget.ratio * float(tokens.sum()) / budget.training_tokens
+            share = budget.ratio * float(price.sum()) / budget.training_tokens
+            part = budget.part("scoring") / budget.total
             warnings.append(
-                f"`{label}` was measured on {notes['rows_measured']} of {len(tokens)} rows and predicted on the others "
-                f"(cross-validated rank correlation {notes['prediction_correlation']:.2f}). "
-                f"budget: {share / SCORING_PART:.2f} pays for all of them."
+                f"`{label}` was measured on {notes['rows_measured']} of {len(scoring.texts)} rows and predicted on the "
+                f"others (cross-validated rank correlation {notes['prediction_correlation']:.2f}). budget: "
+                f"{share / part:.2f} pays for all of them; so does `campus-tune score`, ahead of training."
             )
     return warnings

@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 
 from campus_tune.budget import Budget, forward_ratio
-from campus_tune.health import score_findings, score_health
+from campus_tune.health import ScoreHealth, known_level, score_findings, score_health
 from campus_tune.integrations import compat
+from campus_tune.integrations.domains import Domains
+from campus_tune.integrations.planning import purposes
 from campus_tune.integrations.rows import column_names
-from campus_tune.integrations.scoring import Scores, prediction_warnings
+from campus_tune.integrations.scores import Scores
+from campus_tune.integrations.scoring import Scoring, prediction_warnings
 from campus_tune.method import problems_in_method
 from campus_tune.recipe import DOMAIN, CampusConfig
-from campus_tune.types import IntArray
+from campus_tune.types import RowTexts
 
 
 def resolve(trainer: Any, given: CampusConfig, *, has_probes: bool) -> CampusConfig:
@@ -27,12 +30,12 @@ def resolve(trainer: Any, given: CampusConfig, *, has_probes: bool) -> CampusCon
     )
 
 
-def make_budget(trainer: Any, share: float, training_tokens: float) -> Budget:
+def make_budget(trainer: Any, config: CampusConfig, training_tokens: float) -> Budget:
     """What the curriculum may cost.
 
     Args:
         trainer: whose model is trained; what of it is trained sets the price of a forward.
-        share: of the training compute.
+        config: resolved settings: the share of the training compute, and what shares it.
         training_tokens: of the whole run.
     """
     parameters = list(trainer.model.parameters())
@@ -41,17 +44,26 @@ def make_budget(trainer: Any, share: float, training_tokens: float) -> Budget:
         sum(p.numel() for p in parameters if p.requires_grad),
         checkpointing=compat.checkpoints_activations(trainer),
     )
-    return Budget(share, training_tokens, ratio)
+    return Budget(config.budget, training_tokens, ratio, purposes(config))
 
 
-def start_warnings(
-    trainer: Any, config: CampusConfig, scores: Scores, budget: Budget, row_tokens: IntArray
-) -> list[str]:
+def scores_health(config: CampusConfig, scores: Scores, texts: RowTexts, domains: Domains) -> ScoreHealth:
+    """How the scores of a run look: ties, spread, what they go with, how stable they are."""
+    stability = {label: notes["stability"] for label, notes in scores.notes.items() if "stability" in notes}
+    return score_health(
+        scores.by_label,
+        lengths=(texts.response_tokens + texts.prompt_tokens).astype(np.float64),
+        level=known_level(texts.columns, config.level),
+        groups=domains.codes,
+        stability=stability,
+        measured={label: notes["rows_measured"] for label, notes in scores.notes.items()},
+    )
+
+
+def start_warnings(trainer: Any, scores: Scores, health: ScoreHealth, scoring: Scoring) -> list[str]:
     """What a person should know before the first step: the method, the scores, the trainer."""
-    findings = problems_in_method(config)
-    if scores.by_label:
-        health = score_health(scores.by_label, lengths=row_tokens.astype(np.float64))
-        findings += score_findings(health)
+    config = scoring.config
+    findings = [*problems_in_method(config), *score_findings(health)]
     warnings = [f"{finding.what} {finding.remedy}".rstrip() for finding in findings if finding.severity != "info"]
     if config.batching != "plain" and not compat.counts_tokens_of_the_step(trainer):
         warnings.append(
@@ -63,4 +75,5 @@ def start_warnings(
             "checkpoints hold no optimizer or random states (save_only_model), so a resumed run cannot be the same. "
             "Set save_only_model=False."
         )
-    return warnings + prediction_warnings(scores, budget, row_tokens)
+    warnings += [*scores.warnings, *scoring.passages.warnings, *scoring.passages.cache.warnings]
+    return warnings + prediction_warnings(scores, scoring)

@@ -1,15 +1,11 @@
-"""How a recipe names a metric, what its scores must be, and the map over texts."""
+"""How a recipe names a metric, and what its scores must be."""
 
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
-import datasets
 import numpy as np
 import pytest
 from hypothesis import given
@@ -23,16 +19,11 @@ from campus_tune.difficulty import (
     build_metric,
     check_labels,
     finish_scores,
-    map_texts,
     parse_metric,
 )
-from campus_tune.difficulty.base import SMALL_JOB
 from campus_tune.errors import MetricError, RecipeError
 
 SPEC = MetricSpec("mine", "column", False, {})
-
-# from Python 3.12 on, forking a process in which other libraries run threads warns; `datasets` forks
-many_threads = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 
 
 def test_a_word_names_a_metric_and_a_minus_reverses_it() -> None:
@@ -155,76 +146,11 @@ def test_a_reversed_metric_orders_the_other_way_round(raw: list[float]) -> None:
     assert not np.signbit(down[down == 0]).any()
 
 
-def spelled(text: str) -> float:
-    """A score that shows every character of its text, unpaired surrogates included."""
-    return float(sum(i * ord(c) for i, c in enumerate(text, 1)))
-
-
-TEXTS = [f"text {i} ä{'x' * (i % 13)}" for i in range(SMALL_JOB + 500)]
-TEXTS[7], TEXTS[8] = "\ud800 half a pair", ""
-
-
-@many_threads
-def test_the_map_gives_the_same_for_any_number_of_processes() -> None:
-    expected = [spelled(text) for text in TEXTS]
-    for num_proc in (1, 2):
-        assert map_texts(spelled, TEXTS, num_proc=num_proc, progress=False, what="t").tolist() == expected
-    small = map_texts(spelled, TEXTS[: SMALL_JOB - 1], num_proc=2, what="t")
-    assert small.tolist() == expected[: SMALL_JOB - 1]
-    assert small.dtype == np.float64
-
-
-def test_the_map_of_nothing_is_empty() -> None:
-    assert map_texts(spelled, [], what="t").shape == (0,)
-
-
-@pytest.mark.parametrize("num_proc", [0, -1])
-def test_fewer_than_one_process_is_refused(num_proc: int) -> None:
-    with pytest.raises(RecipeError, match=f"`num_proc` must be at least 1, got {num_proc}"):
-        map_texts(spelled, ["a"], num_proc=num_proc, what="t")
-
-
-@pytest.fixture
-def progress_bars() -> Iterator[None]:
-    before = datasets.are_progress_bars_disabled()
-    yield
-    (datasets.disable_progress_bars if before else datasets.enable_progress_bars)()
-
-
-@pytest.mark.usefixtures("progress_bars")
-@pytest.mark.parametrize("disabled_by_user", [False, True])
-@pytest.mark.parametrize("progress", [False, True])
-def test_a_bar_is_shown_if_wanted_by_both_and_the_users_setting_stays(
-    disabled_by_user: bool, progress: bool, capfd: pytest.CaptureFixture[str]
-) -> None:
-    (datasets.disable_progress_bars if disabled_by_user else datasets.enable_progress_bars)()
-    map_texts(spelled, TEXTS, progress=progress, what="reading")
-    assert ("reading" in capfd.readouterr().err) == (progress and not disabled_by_user)
-    assert datasets.are_progress_bars_disabled() == disabled_by_user
-
-
-@many_threads
-def test_the_map_writes_no_files_and_draws_no_random_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    random.seed(1)
-    np.random.seed(1)  # noqa: NPY002 (the state that trainers use)
-    before = random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
-    map_texts(spelled, TEXTS, num_proc=2, progress=False, what="t")
-    assert (random.getstate(), np.random.get_state()[1].tolist()) == before  # noqa: NPY002
-    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
-
-
-@many_threads
-def test_an_error_in_another_process_arrives() -> None:
-    with pytest.raises(ValueError, match="invalid literal for int"):
-        map_texts(int, TEXTS, num_proc=2, progress=False, what="t")
-
-
 def test_importing_the_metrics_loads_no_heavy_library() -> None:
     code = (
         "import sys, campus_tune.difficulty; "
-        "print([m for m in ('torch', 'datasets', 'pandas', 'lexicalrichness') if m in sys.modules])"
+        "heavy = ('torch', 'datasets', 'pandas', 'lexicalrichness', 'textstat', 'pyphen', 'spacy'); "
+        "print([m for m in heavy if m in sys.modules])"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
@@ -232,4 +158,5 @@ def test_importing_the_metrics_loads_no_heavy_library() -> None:
 
 
 def test_the_metrics_that_need_no_model_are_registered() -> None:
-    assert {"column", "compression", "length", "mtld"} <= set(METRICS.names())
+    cheap = {"column", "compression", "length", "mtld", "parse_depth", "rank_mean", "readability"}
+    assert cheap <= set(METRICS.names())

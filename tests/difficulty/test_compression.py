@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from campus_tune.difficulty import Compression
-from campus_tune.difficulty.base import SMALL_JOB
+from campus_tune.difficulty import Compression, parallel
 from campus_tune.difficulty.compression import text_compression
 from campus_tune.types import RowTexts
 
@@ -62,6 +61,15 @@ def test_any_text_has_a_finite_score_that_is_zero_only_if_empty(text: str) -> No
     assert 0.0 <= score < 3.0
 
 
+@given(st.one_of(st.text(max_size=600), st.text(alphabet="ab", max_size=3_000), st.integers(0, 40_000)))
+def test_buffers_made_to_measure_compress_as_the_full_ones(text: str | int) -> None:
+    if isinstance(text, int):
+        text = "".join(chr(32 + (i * i) % 95) for i in range(text))
+    data = text.encode("utf-8")
+    expected = (len(zlib.compress(data, 9)) - 8) / len(data) if data else 0.0
+    assert text_compression(text) == expected
+
+
 def test_empty_texts_score_below_all_others_and_are_counted() -> None:
     texts = rows(["", "a" * 10_000, "", "x"])
     scores = Compression().scores(texts)
@@ -70,7 +78,8 @@ def test_empty_texts_score_below_all_others_and_are_counted() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_two_processes_give_what_one_gives() -> None:
-    texts = rows([f"row {i} " * (i % 9) for i in range(SMALL_JOB + 1)])
+def test_two_processes_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "BEGIN_S", 0.0)  # as if it were a large job
+    texts = rows([f"row {i} " * (i % 9) for i in range(400)])
     one = Compression().scores(texts, num_proc=1, progress=False)
     assert one.tolist() == Compression().scores(texts, num_proc=2, progress=False).tolist()

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from campus_tune.difficulty import Mtld
-from campus_tune.difficulty.base import SMALL_JOB
+from campus_tune.difficulty import Mtld, parallel
 from campus_tune.difficulty.diversity import text_mtld
 from campus_tune.types import RowTexts
 
@@ -101,8 +100,9 @@ def test_a_richer_vocabulary_is_harder() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_two_processes_give_what_one_gives() -> None:
-    texts = rows([f"the answer {'is ' * (i % 5)}here and {i % 7 * 'there '}" for i in range(SMALL_JOB + 1)])
+def test_two_processes_give_what_one_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "BEGIN_S", 0.0)  # as if it were a large job
+    texts = rows([f"the answer {'is ' * (i % 5)}here and {i % 7 * 'there '}" for i in range(400)])
     one = Mtld().scores(texts, num_proc=1, progress=False)
     assert one.tolist() == Mtld().scores(texts, num_proc=2, progress=False).tolist()
     assert one[:50].tolist() == pytest.approx([slow_mtld(text) for text in texts.response_text[:50]])

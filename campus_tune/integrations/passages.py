@@ -1,0 +1,329 @@
+"""Losses of training rows in every passage that metrics ask for: found in the score cache, else measured and kept.
+
+Before the first step the model in hand is the same in every run that starts from it, so its losses are worth keeping;
+later they are this run's own. Other models are loaded when something is missing, and let go again. What is measured is
+written as it comes, some thousand rows at a time: a scoring that is killed goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from campus_tune.cache import CacheKey, ScoreCache, text_keys
+from campus_tune.difficulty.passage import Passage
+from campus_tune.difficulty.quality import Quality
+from campus_tune.errors import RecipeError
+from campus_tune.integrations import compat
+from campus_tune.integrations.answer_alone import PadRight, answers_alone
+from campus_tune.integrations.fingerprint import config_fingerprint, tokenizer_fingerprint, weights_fingerprint
+from campus_tune.integrations.measure import SLOW, LossMeter, Reader
+from campus_tune.integrations.model_files import model_identity, model_size
+from campus_tune.integrations.peers import Peers
+from campus_tune.integrations.reference import load_reference
+from campus_tune.integrations.reference_losses import reads_the_same, reference_meter
+from campus_tune.integrations.reward import SETTING as REWARD_SETTING
+from campus_tune.integrations.reward import load_reward, reward_scores
+from campus_tune.integrations.rows import TokenRows, column_names, read_column
+from campus_tune.integrations.subject import Subject
+from campus_tune.types import BoolArray, FloatArray, IntArray, Json, RowLosses
+
+VERSION = 1  # of what a measured loss is; raised when the same rows and weights give other values
+AT_ONCE = 2048  # rows between two shards of the cache
+TEXT_COLUMNS = ("messages", "prompt", "completion", "text")
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Losses of some rows.
+
+    Args:
+        losses: in the sequence that was asked for; zero tokens where a model can say nothing of a row.
+        read: what a reader made of the same forward, or a reward model's logit, shape (n, k).
+        found: which of them came from the cache, shape (n,).
+        seconds: on the clock.
+    """
+
+    losses: RowLosses
+    read: FloatArray
+    found: BoolArray
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long one measurement took.
+
+    Args:
+        what: was measured.
+        rows: asked for.
+        found: of them, in the cache.
+        tokens: that went through the model, of the rows that were not found.
+        seconds: on the clock.
+    """
+
+    what: str
+    rows: int
+    found: int
+    tokens: int
+    seconds: float
+
+
+class Passages:
+    """What can be measured of one trainer's training rows.
+
+    Args:
+        trainer: whose model is asked.
+        dataset: prepared training rows, text columns included.
+        rows: their token counts and keys.
+        meter: of the rows under the model in hand.
+        cache: of scores.
+        peers: ranks.
+    """
+
+    def __init__(
+        self, trainer: Any, dataset: Any, rows: TokenRows, meter: LossMeter, cache: ScoreCache, peers: Peers
+    ) -> None:
+        self.trainer, self.dataset, self.rows = trainer, dataset, rows
+        self.meter, self.cache, self.peers = meter, cache, peers
+        self.timings: list[Timing] = []
+        self.warnings: list[str] = []
+
+    # -- what it costs -------------------------------------------------------------------------------------------
+
+    def tokens(self, passage: Passage) -> IntArray:
+        """Forward tokens of every row, shape (N,), in tokens of the model in hand: another's count by their size."""
+        tokens = self.rows.answer_tokens + 1 if passage.part == "answer" else self.rows.tokens
+        return tokens if passage.model is None else self._by_size(tokens, passage.model, "metrics: model")
+
+    def reward_tokens(self, metric: Quality) -> IntArray:
+        """The same for a reward model."""
+        return self._by_size(self.rows.tokens, str(metric.model), REWARD_SETTING)
+
+    def _by_size(self, tokens: IntArray, name: str, setting: str) -> IntArray:
+        size = model_size(name, setting, trust_remote_code=self._trusts)
+        own = sum(p.numel() for p in self.trainer.model.parameters())
+        return np.asarray(np.ceil(tokens * (size / own)), dtype=np.int64)
+
+    # -- the cache -----------------------------------------------------------------------------------------------
+
+    def key(self, passage: Passage) -> CacheKey:
+        """What a passage's losses hang on besides the rows."""
+        if passage.model is None:
+            return CacheKey(what="loss", settings={"part": passage.part}, version=VERSION, **self._identity)
+        return self._foreign_key("loss", passage.model, "metrics: model", {"part": passage.part})
+
+    def scorer_key(self, plan: Json) -> CacheKey:
+        """What a scorer's scores hang on: the model, and the answers that it is asked for."""
+        return CacheKey(what="scorer", settings=plan, version=VERSION, **self._identity)
+
+    def reward_key(self, metric: Quality) -> CacheKey:
+        """What a reward model's logits hang on."""
+        return self._foreign_key("quality", str(metric.model), REWARD_SETTING, {"logit": metric.logit})
+
+    def _foreign_key(self, what: str, name: str, setting: str, settings: Json) -> CacheKey:
+        """Another model's values hang on its files and on the texts, not on the model in training or its precision."""
+        length = getattr(self.trainer.args, "max_length", None)
+        identity = model_identity(name, setting, trust_remote_code=self._trusts)
+        return CacheKey(what=what, settings={**settings, "max_length": length}, version=VERSION, model=identity)
+
+    @cached_property
+    def _identity(self) -> Json:
+        """Weights, adapter, template and precision of the model in hand as it is before its first step."""
+        model, adapter = weights_fingerprint(self.trainer.model)
+        return {
+            "model": f"{model}-{config_fingerprint(self.trainer.model)}",
+            "adapter": adapter,
+            "template": tokenizer_fingerprint(self.trainer.processing_class),
+            "precision": compat.precision(self.trainer),
+        }
+
+    def _content(self, key: CacheKey) -> NDArray[np.uint64]:
+        """Keys of the rows, shape (N,): their tokens for the model in hand, their texts for another one."""
+        return self._texts if key.precision is None else self.rows.scored
+
+    @cached_property
+    def _texts(self) -> NDArray[np.uint64]:
+        names = [name for name in TEXT_COLUMNS if name in column_names(self.dataset)]
+        if not names:
+            return self.rows.scored
+        rows = zip(*(read_column(self.dataset, name) for name in names), strict=True)
+        return text_keys([json.dumps(row, sort_keys=True) for row in rows])
+
+    def find(self, key: CacheKey, rows: IntArray) -> tuple[BoolArray, Mapping[str, NDArray[Any]]]:
+        """(Which of `rows` are in the cache, their values): read by the leader, the same on every rank."""
+        found = self.cache.read(key, self._content(key)[rows]) if self.peers.leads else None
+        return self.peers.from_leader(found)  # type: ignore[return-value]  # rank 0's is never None
+
+    def keep(self, key: CacheKey, rows: IntArray, columns: Mapping[str, NDArray[Any]], about: Json) -> None:
+        """Write values of `rows` to the cache."""
+        if self.peers.leads:
+            self.cache.write(key, self._content(key)[rows], columns, about)
+
+    def about(self, key: CacheKey) -> Json:
+        """What was noted with the values under `key`."""
+        about: Json = self.peers.from_leader(self.cache.about(key)[-1] if self.peers.leads else {})
+        return about
+
+    def knows_all(self, passage: Passage) -> bool:
+        """Whether the cache knows every row in a passage."""
+        return bool(self.find(self.key(passage), np.arange(len(self.rows)))[0].all())
+
+    def knows_all_rewards(self, metric: Quality) -> bool:
+        """Whether the cache knows every row's reward."""
+        return bool(self.find(self.reward_key(metric), np.arange(len(self.rows)))[0].all())
+
+    def why_missing(self, passage: Passage) -> str | None:
+        """Why the cache has nothing of a passage: what differs from what it has."""
+        key = self.key(passage)
+        why = self.cache.missing(key, self._content(key)) if self.peers.leads else None
+        return self.peers.from_leader(why)
+
+    # -- measuring -----------------------------------------------------------------------------------------------
+
+    def take(
+        self, passage: Passage, rows: IntArray, *, live: bool = False, reader: Reader | None = None, width: int = 0
+    ) -> Taken:
+        """Losses of `rows`, from the cache where they are known.
+
+        Args:
+            passage: which model reads which part.
+            rows: shape (n,).
+            live: the model has been trained since it was loaded: measure all, keep nothing.
+            reader: reads hidden states in the same forward, which every row then needs.
+            width: how many numbers it gives per row.
+        """
+        began = time.perf_counter()
+        losses, read = RowLosses.zeros(len(rows)), np.zeros((len(rows), width))
+        found = np.zeros(len(rows), dtype=np.bool_)
+        key = None if live else self.key(passage)
+        if key is not None and reader is None:
+            found, columns = self.find(key, rows)
+            if found.any():
+                losses.put(np.arange(len(rows)), RowLosses(**{name: columns[name] for name in vars(losses)}))
+        missing = np.flatnonzero(~found)
+        read_tokens = 0
+        if len(missing):
+            with self._meter(passage, rows[missing]) as (meter, places):
+                read_tokens = int(meter.tokens[places].sum())
+                for part in _parts(meter, places, str(passage), speaks=self.peers.leads):
+                    measured = meter.measure(places[part], reader=reader, width=width)
+                    losses.put(missing[part], measured.losses)
+                    read[missing[part]] = measured.read
+                    if key is not None:
+                        tokens = int(self.tokens(passage)[rows[missing[part]]].sum())
+                        self.keep(key, rows[missing[part]], vars(measured.losses), {"forward_tokens": tokens})
+        taken = Taken(losses, read, found, time.perf_counter() - began)
+        self._note(str(passage), taken, read_tokens)
+        return taken
+
+    def rewards(self, metric: Quality, rows: IntArray) -> Taken:
+        """A reward model's logit of `rows`, from the cache where it is known."""
+        began, key = time.perf_counter(), self.reward_key(metric)
+        found, columns = self.find(key, rows)
+        read = np.zeros((len(rows), 1))
+        if found.any():
+            read[:, 0] = columns["score"]
+        missing = np.flatnonzero(~found)
+        if len(missing):
+            device = self.trainer.args.device
+            with load_reward(metric, device=device, trust_remote_code=self._trusts) as (reference, label):
+                scores, n_cut = reward_scores(
+                    reference,
+                    self.dataset,
+                    rows[missing],
+                    label=label,
+                    tokenizer=self.trainer.processing_class,
+                    max_length=getattr(self.trainer.args, "max_length", None),
+                    peers=self.peers,
+                    what="quality",
+                )
+            read[missing, 0] = scores
+            self.keep(key, rows[missing], {"score": scores}, {})
+            if n_cut:
+                self.warnings.append(
+                    f"`quality`: {n_cut} of {len(missing)} rows were cut to the reward model's context."
+                )
+        taken = Taken(RowLosses.zeros(len(rows)), read, found, time.perf_counter() - began)
+        self._note(f"quality under {metric.model}", taken, int(self.rows.tokens[rows[missing]].sum()))
+        return taken
+
+    def _note(self, what: str, taken: Taken, tokens: int) -> None:
+        self.timings.append(Timing(what, len(taken.found), int(taken.found.sum()), tokens, taken.seconds))
+
+    @contextmanager
+    def _meter(self, passage: Passage, rows: IntArray) -> Iterator[tuple[LossMeter, IntArray]]:
+        """(What measures a passage, the places of `rows` in it.)."""
+        if passage.model is not None:
+            with load_reference(
+                passage.model,
+                setting="metrics: model",
+                device=self.trainer.args.device,
+                trust_remote_code=self._trusts,
+            ) as reference:
+                meter, counts = reference_meter(
+                    reference,
+                    self.dataset,
+                    rows,
+                    tokenizer=self.trainer.processing_class,
+                    max_length=getattr(self.trainer.args, "max_length", None),
+                    part=passage.part,
+                    peers=self.peers,
+                    what=str(passage),
+                )
+                self.warnings += counts.warnings(reference)
+                yield meter, np.arange(len(rows))
+        elif passage.part == "row":
+            yield self.meter, rows
+        else:
+            alone = answers_alone(self.dataset, self.trainer.processing_class)
+            subject = partial(compat.subject, self.trainer)
+            yield LossMeter(subject, alone, PadRight(), self.tokens(passage), peers=self.peers, what=str(passage)), rows
+
+    def features(self, name: str | None) -> Callable[[], AbstractContextManager[Callable[[], Subject]]] | None:
+        """What opens a scorer's own model, which must read the same tokens; None for the model in hand.
+
+        Args:
+            name: its folder or hub id.
+        """
+        return None if name is None else partial(self._features, name)
+
+    @contextmanager
+    def _features(self, name: str) -> Iterator[Callable[[], Subject]]:
+        setting, device = "scorer: model", self.trainer.args.device
+        with load_reference(name, setting=setting, device=device, trust_remote_code=self._trusts) as reference:
+            if not reads_the_same(reference.tokenizer, self.trainer.processing_class):
+                raise RecipeError(
+                    f"`{setting}` must have the tokenizer of the model in training, got {name!r} with another one. "
+                    "Name a smaller model of the same family, or leave it out."
+                )
+            yield reference.subject
+
+    @property
+    def _trusts(self) -> bool:
+        """Whether the user's own configuration lets code of a model's folder run."""
+        return bool((getattr(self.trainer.args, "model_init_kwargs", None) or {}).get("trust_remote_code", False))
+
+
+def _parts(meter: LossMeter, rows: IntArray, what: str, *, speaks: bool) -> Iterator[IntArray]:
+    """Places in `rows`, some at a time, rows of like length together; a bar over all tokens."""
+    longest_first = np.argsort(-meter.tokens[rows], kind="stable")
+    total = int(meter.tokens[rows].sum())
+    with tqdm(
+        total=total, desc=what, unit="token", unit_scale=True, delay=SLOW, leave=False, disable=not speaks
+    ) as bar:
+        meter.tick = bar.update
+        try:
+            for start in range(0, len(rows), AT_ONCE):
+                yield longest_first[start : start + AT_ONCE]
+        finally:
+            meter.tick = None

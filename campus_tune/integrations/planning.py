@@ -1,0 +1,105 @@
+"""What scores a run's rows: the cache, what can be measured, the scorer, and their part of the bill."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from campus_tune.budget import ALWAYS, Budget, Purpose
+from campus_tune.cache import ScoreCache, default_folder
+from campus_tune.difficulty import build_metric
+from campus_tune.difficulty.scorer import Scorer
+from campus_tune.integrations import compat
+from campus_tune.integrations.measure import LossMeter
+from campus_tune.integrations.passages import Passages
+from campus_tune.integrations.peers import Peers
+from campus_tune.integrations.rescore import aware_specs
+from campus_tune.integrations.rows import TokenRows, read_texts
+from campus_tune.integrations.scorer import ScorerTrainer
+from campus_tune.integrations.scores import leaf_specs
+from campus_tune.integrations.scoring import Scoring
+from campus_tune.recipe import CampusConfig
+from campus_tune.types import IntArray
+
+NO_CACHE = "none"  # `scores: none`
+MOST_PROCESSES = 8  # for CPU metrics, unless the trainer's arguments say how many
+
+
+def purposes(config: CampusConfig) -> tuple[Purpose, ...]:
+    """What a run of this recipe measures."""
+    found: list[Purpose] = list(ALWAYS)
+    if config.rescore and config.handover > 0 and aware_specs(config) and not config.is_shuffle:
+        found.append("rescoring")
+    if scorer_settings(config) is not None:
+        found.append("scorer")
+    return tuple(found)
+
+
+def scorer_settings(config: CampusConfig) -> Scorer | None:
+    """The recipe's scorer, if it has one."""
+    metrics = [build_metric(spec) for spec in leaf_specs(config)]
+    return next((metric for metric in metrics if isinstance(metric, Scorer)), None)
+
+
+def open_cache(config: CampusConfig, peers: Peers) -> ScoreCache:
+    """The score cache that the recipe names, the user's own, or none."""
+    if config.scores == NO_CACHE:
+        return ScoreCache(None)
+    return ScoreCache(default_folder() if config.scores is None else Path(config.scores), writes=peers.leads)
+
+
+def make_scoring(
+    trainer: Any,
+    config: CampusConfig,
+    rows: TokenRows,
+    meter: LossMeter,
+    budget: Budget,
+    peers: Peers,
+    *,
+    groups: IntArray | None,
+    n_refreshes: int = 0,
+    whole: bool = False,
+) -> Scoring:
+    """Everything that scores the training rows of a trainer.
+
+    Args:
+        trainer: with its prepared training set.
+        config: resolved settings.
+        rows: token counts and keys of the training set.
+        meter: of its rows.
+        budget: charged for what is measured.
+        peers: ranks.
+        groups: domain number of every row, shape (N,), or None.
+        n_refreshes: re-scorings to come.
+        whole: measure all rows, whatever they cost.
+    """
+    dataset = trainer.train_dataset
+    passages = Passages(trainer, dataset, rows, meter, open_cache(config, peers), peers)
+    settings = scorer_settings(config)
+    scorer = None
+    if settings is not None:
+        scorer = ScorerTrainer(
+            settings,
+            subject=partial(compat.subject, trainer),
+            features=passages.features(settings.model),
+            dataset=dataset,
+            view=meter.dataset,
+            rows=rows,
+            tokenizer=trainer.processing_class,
+            peers=peers,
+            seed=config.seed or 0,
+        )
+    num_proc = getattr(trainer.args, "dataset_num_proc", None) or min(os.cpu_count() or 1, MOST_PROCESSES)
+    return Scoring(
+        config=config,
+        texts=read_texts(dataset, rows, trainer.processing_class),
+        passages=passages,
+        budget=budget,
+        scorer=scorer,
+        groups=groups,
+        num_proc=num_proc,
+        n_refreshes=n_refreshes,
+        whole=whole,
+    )

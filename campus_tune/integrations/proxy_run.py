@@ -1,0 +1,176 @@
+"""What `campus-tune proxy` does with a trainer: save its model early and late, and measure all rows under both."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import TrainerCallback
+
+from campus_tune.cache import read_columns, write_columns
+from campus_tune.difficulty.learnability import EARLY, LATE
+from campus_tune.errors import TrainerError
+from campus_tune.integrations import compat, console
+from campus_tune.integrations.checkpoints import STATE, give_up_later, last_complete
+from campus_tune.integrations.peers import Peers
+from campus_tune.integrations.reference import load_reference
+from campus_tune.integrations.reference_losses import reference_meter
+from campus_tune.integrations.rows import TokenRows, read_rows
+from campus_tune.types import RowLosses
+
+LOSSES = "losses.parquet"
+
+
+def early_step(share: float, steps: int) -> int:
+    """The optimizer step after which the early model is kept.
+
+    Args:
+        share: of all steps, in (0, 1).
+        steps: of the whole training.
+
+    Raises:
+        TrainerError: no step is left between early and late.
+    """
+    step = max(1, round(share * steps))
+    if step >= steps:
+        raise TrainerError(
+            f"`--early` must leave steps to train after it, got {share} of {steps} steps. Train longer: more "
+            "num_train_epochs or max_steps, or a smaller batch; or lower --early."
+        )
+    return step
+
+
+class KeepEarly(TrainerCallback):
+    """Saves the early model in passing, and a checkpoint to resume from with it.
+
+    Args:
+        share: of all steps, after which the model is early no more.
+        folder: of the early model.
+    """
+
+    def __init__(self, share: float, folder: Path) -> None:
+        self.share, self.folder = share, folder
+        self.trainer: Any = None  # set when there is one
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Steps enough?"""
+        del args, control
+        early_step(self.share, state.max_steps)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        """Save, if this is the step."""
+        del args
+        if state.global_step == early_step(self.share, state.max_steps):
+            save_whole(self.trainer, self.folder)
+            control.should_save = True
+        return control
+
+
+def save_whole(trainer: Any, folder: Path) -> None:
+    """A model folder (an adapter's, under LoRA) with its tokenizer; whole, or not there."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    trainer.save_model(str(partial))
+    if trainer.is_world_process_zero():
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    trainer.accelerator.wait_for_everyone()
+
+
+def train(trainer: Any, out: Path, share: float) -> int:
+    """Train from the last checkpoint, if there is one that helps; gives back the number of steps.
+
+    Args:
+        trainer: with `KeepEarly` among its callbacks.
+        out: folder of the proxy.
+        share: of all steps, after which the model is early no more.
+    """
+    output_dir = Path(trainer.args.output_dir)
+    checkpoint = _checkpoint(output_dir, out / EARLY, share, speaks=trainer.is_world_process_zero())
+    trainer.accelerator.wait_for_everyone()  # before anyone writes
+    if checkpoint is None and trainer.is_world_process_zero():
+        give_up_later(output_dir, 0)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    save_whole(trainer, out / LATE)
+    return int(trainer.state.max_steps)
+
+
+def _checkpoint(output_dir: Path, early: Path, share: float, *, speaks: bool) -> str | None:
+    """What to resume from: not a checkpoint after the early model where that one is missing."""
+    if not any(output_dir.glob("checkpoint-*")):
+        return None
+    checkpoint = last_complete(output_dir, speaks=speaks)
+    if checkpoint is None:
+        return None
+    state = json.loads(Path(checkpoint, STATE).read_text("utf-8"))
+    if not early.is_dir() and state["global_step"] >= early_step(share, state["max_steps"]):
+        return None
+    if speaks:
+        console.say(f"resuming the proxy at step {state['global_step']} of {state['max_steps']}")
+    return checkpoint
+
+
+def measure(trainer: Any, out: Path, *, trust_remote_code: bool) -> tuple[TokenRows, dict[str, RowLosses]]:
+    """Losses of all training rows under the early and the late model, written to `losses.parquet`.
+
+    Args:
+        trainer: whose training set it is.
+        out: folder of the proxy.
+        trust_remote_code: as the user's TRL configuration says.
+    """
+    peers = Peers.of(trainer)
+    rows = read_rows(compat.loader_view(trainer, trainer.train_dataset)[0])
+    losses = {}
+    for name in (EARLY, LATE):
+        loading = load_reference(
+            str(out / name), setting="proxy", device=trainer.args.device, trust_remote_code=trust_remote_code
+        )
+        with loading as reference:
+            meter, _ = reference_meter(
+                reference,
+                trainer.train_dataset,
+                np.arange(len(rows)),
+                tokenizer=trainer.processing_class,
+                max_length=getattr(trainer.args, "max_length", None),
+                peers=peers,
+                what=f"{name} proxy",
+            )
+            losses[name] = meter.losses(np.arange(len(rows)))
+    if peers.leads:
+        columns = {f"{name}_{part}": values for name in losses for part, values in vars(losses[name]).items()}
+        write_columns(out / LOSSES, {"content": rows.scored, **columns}, {})
+    return rows, losses
+
+
+def mean_losses(losses: Mapping[str, RowLosses]) -> dict[str, float]:
+    """Mean over rows of their mean loss per token, early and late, in nats."""
+    return {name: float(of.per_row()[of.tokens > 0].mean()) for name, of in losses.items()}
+
+
+def proxy_losses(proxy: str | Path, content: NDArray[np.uint64]) -> tuple[RowLosses, RowLosses] | None:
+    """Early and late losses that a proxy's folder holds of these rows; None if it lacks some of them.
+
+    Args:
+        proxy: folder that `campus-tune proxy` has written.
+        content: key of each row (`TokenRows.scored`), in any sequence, shape (N,).
+
+    Raises:
+        ResumeError: the file of losses is damaged.
+    """
+    if not Path(proxy, LOSSES).exists():
+        return None
+    columns, _ = read_columns(Path(proxy, LOSSES))
+    known = columns["content"]
+    order = np.argsort(known, kind="stable")
+    place = order[np.minimum(np.searchsorted(known, content, sorter=order), len(known) - 1)]
+    if not np.array_equal(known[place], content):
+        return None
+    early, late = (
+        RowLosses(**{part: columns[f"{name}_{part}"][place] for part in vars(RowLosses.zeros(0))})
+        for name in (EARLY, LATE)
+    )
+    return early, late

@@ -1,0 +1,67 @@
+"""Settings of the trainer under which a planned order would not be trained: one list, for `check` and for the run.
+
+>>> refused({"packing": False, "train_sampling_strategy": "sequential", "padding_free": True})
+[]
+>>> print(*refused({"dataloader_drop_last": None}))
+`dataloader_drop_last` must be True or False, got None. Set one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One setting, and when it is refused.
+
+    Args:
+        setting: its name in the training YAML and in the trainer's arguments.
+        when: of its value.
+        must: what it must be; the message goes on with the value.
+        why: the rest of the message, with the way out.
+    """
+
+    setting: str
+    when: Callable[[Any], bool]
+    must: str
+    why: str
+
+
+_GROUPS_BY_LENGTH = "Remove it; campus: {batching: step} already groups rows by length inside each optimizer step."
+
+REFUSALS = (
+    Refusal(
+        "packing",
+        bool,
+        "be off with a curriculum",
+        ": packing shuffles and re-cuts the rows, so no order survives it. Set packing to False and campus: {batching: "
+        "flat}, which flattens rows inside a stage instead.",
+    ),
+    Refusal("dataloader_drop_last", lambda value: value is None, "be True or False", ". Set one of them."),
+    Refusal(
+        "train_sampling_strategy",
+        lambda value: value not in (None, "random", "sequential"),
+        "be left alone with a curriculum",
+        f": it would re-order the rows. {_GROUPS_BY_LENGTH}",
+    ),
+    # what transformers 4 calls it
+    Refusal(
+        "group_by_length", bool, "be left alone with a curriculum", f": it would re-order the rows. {_GROUPS_BY_LENGTH}"
+    ),
+)
+
+
+def refused(settings: Mapping[str, Any]) -> list[str]:
+    """One problem per setting that is refused; settings that are not there are as the trainer's defaults: fine.
+
+    Args:
+        settings: a training YAML, or the trainer's arguments as a mapping.
+    """
+    return [
+        f"`{refusal.setting}` must {refusal.must}, got {settings[refusal.setting]!r}{refusal.why}"
+        for refusal in REFUSALS
+        if refusal.setting in settings and refusal.when(settings[refusal.setting])
+    ]

@@ -1,0 +1,66 @@
+"""What of the trainer is refused: the same list for a YAML and for the arguments of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from campus_tune.check import check
+from campus_tune.errors import TrainerError
+from campus_tune.integrations.attach import refuse
+from campus_tune.trainer_settings import REFUSALS, refused
+
+BAD: list[tuple[str, Any, str]] = [
+    ("packing", True, r"`packing` must be off with a curriculum, got True: .* campus: {batching: flat}"),
+    ("dataloader_drop_last", None, "`dataloader_drop_last` must be True or False, got None. Set one of them."),
+    ("train_sampling_strategy", "group_by_length", "must be left alone with a curriculum, got 'group_by_length'"),
+    ("train_sampling_strategy", "batch_rebalance", "must be left alone with a curriculum, got 'batch_rebalance'"),
+    ("group_by_length", True, "`group_by_length` must be left alone with a curriculum, got True"),
+]
+GOOD: list[tuple[str, Any]] = [
+    ("packing", False),
+    ("dataloader_drop_last", True),
+    ("train_sampling_strategy", None),
+    ("train_sampling_strategy", "random"),
+    ("train_sampling_strategy", "sequential"),
+    ("padding_free", True),
+]
+
+
+def trainer(**settings: Any) -> SimpleNamespace:
+    """As much of a trainer as `refuse` looks at."""
+    return SimpleNamespace(
+        args=SimpleNamespace(**{"dataloader_drop_last": False, "n_gpu": 1, **settings}),
+        callback_handler=SimpleNamespace(callbacks=[]),
+        train_dataset=None,
+        accelerator=SimpleNamespace(),
+    )
+
+
+def test_every_refusal_is_tried_here() -> None:
+    assert {refusal.setting for refusal in REFUSALS} == {setting for setting, _, _ in BAD}
+
+
+@pytest.mark.parametrize(("setting", "value", "match"), BAD)
+def test_what_the_run_refuses_check_refuses(setting: str, value: Any, match: str, tmp_path: Path) -> None:
+    with pytest.raises(TrainerError, match=match) as caught:
+        refuse(trainer(**{setting: value}))
+    assert refused({setting: value}) == [str(caught.value)]
+    shown = "null" if value is None else str(value).lower()
+    (tmp_path / "recipe.yaml").write_text(f"{setting}: {shown}\ncampus: {{metrics: [length]}}\n")
+    assert str(caught.value) in [finding.what for finding in check(tmp_path / "recipe.yaml")]
+
+
+@pytest.mark.parametrize(("setting", "value"), GOOD)
+def test_what_the_run_trains_check_lets_pass(setting: str, value: Any, tmp_path: Path) -> None:
+    refuse(trainer(**{setting: value}))
+    shown = "null" if value is None else str(value).lower()
+    (tmp_path / "recipe.yaml").write_text(f"{setting}: {shown}\ncampus: {{metrics: [length]}}\n")
+    assert not any(f"`{setting}`" in finding.what for finding in check(tmp_path / "recipe.yaml"))
+
+
+def test_settings_that_are_not_there_are_fine() -> None:
+    assert refused({}) == []
