@@ -1,4 +1,4 @@
-"""The command line: `campus-tune sft | proxy | simulate | check | demo`, also as `python -m campus_tune`.
+"""The command line: `campus-tune sft | score | proxy | simulate | check | demo`, also as `python -m campus_tune`.
 
 Importing this loads neither torch nor transformers: `simulate` plans without them, and what needs them is imported
 when its subcommand runs. What a user got wrong is a message on stderr and exit code 2, never a traceback (`--debug`
@@ -40,6 +40,15 @@ Supervised fine-tuning under a curriculum: a TRL YAML with a `campus:` block, an
 example:
   campus-tune sft --config recipe.yaml --learning_rate 1e-4
   accelerate launch -m campus_tune sft --config recipe.yaml
+"""
+_SCORE = """\
+All scores of a recipe, of every row, ahead of training: into the score cache, where the next run finds them. A killed
+`score` goes on where it stopped; a changed row is scored again alone. Any flag of TRL's overrides the YAML.
+
+example:
+  campus-tune score --config recipe.yaml
+  campus-tune score --config recipe.yaml --metrics length "{name: loss, reduce: sum}" --scores scores
+  accelerate launch -m campus_tune score --config recipe.yaml
 """
 _PROXY = """\
 Train a small model once on the recipe's rows, shuffled, and keep it early and late with its losses: what the metric
@@ -101,7 +110,7 @@ def _dispatch(argv: list[str]) -> int:
         sft(argv[1:])
         return 0
     options, rest = parser.parse_known_args(argv)
-    if rest and argv[:1] != ["proxy"]:  # what is not its own is TRL's
+    if rest and argv[:1] not in (["proxy"], ["score"]):  # what is not its own is TRL's
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
     command: Command = options.command
@@ -121,6 +130,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add(commands, "sft", "fine-tune under a curriculum", _SFT)
     _simulate_parser(_add(commands, "simulate", "show what would be drawn, without a model", _SIMULATE))
     _check_parser(_add(commands, "check", "find what is wrong before training", _CHECK))
+    _score_parser(_add(commands, "score", "score all rows ahead of training", _SCORE))
     _proxy_parser(_add(commands, "proxy", "train the small model that learnability asks", _PROXY))
     demo = _add(commands, "demo", "write graded tasks or a small model", _DEMO)
     parts = demo.add_subparsers(title="parts", required=True, metavar="PART")
@@ -232,6 +242,22 @@ def _check(options: argparse.Namespace) -> int:
     findings = check(path)
     print(render(findings))
     return int(is_grave(findings))
+
+
+# -- score ---------------------------------------------------------------------------------------------------------
+
+
+def _score_parser(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_score)
+    parser.add_argument("--config", metavar="YAML", required=True, help="the recipe whose rows are scored")
+    parser.add_argument("--metrics", nargs="+", default=[], help="instead of the recipe's: names, or {name: loss, …}")
+    parser.add_argument("--scores", metavar="DIR", help="folder of the score cache (the recipe's, else your own)")
+
+
+def _score(options: argparse.Namespace) -> int:
+    from campus_tune.score import main as score
+
+    return score(["--config", options.config, *options.rest], metrics=options.metrics, scores=options.scores)
 
 
 # -- proxy ---------------------------------------------------------------------------------------------------------

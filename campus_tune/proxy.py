@@ -25,7 +25,7 @@ from typing import Any
 from campus_tune.difficulty.learnability import EARLY, LATE
 from campus_tune.errors import MetricError, RecipeError
 from campus_tune.files import atomic_write
-from campus_tune.sft import TRAIN, load_rows, parse_trl, read_arguments
+from campus_tune.sft import make_trainer, parse_trl, read_arguments
 from campus_tune.types import Json
 
 ABOUT = "proxy.json"
@@ -97,36 +97,10 @@ def _make(parsed: tuple[Any, ...], out: Path, early: float, about: Json) -> Json
 
 def _trainer(script: Any, training: Any, model: Any, mixture: Any, *, callback: Any) -> Any:
     """An SFTTrainer as `campus-tune sft` makes it, which shuffles, does not evaluate and keeps one checkpoint."""
-    from transformers import set_seed
-    from trl import SFTTrainer, get_peft_config, get_quantization_config
-
-    set_seed(training.seed)  # an adapter's first weights are drawn before the trainer seeds anything
     training.eval_strategy, training.load_best_model_at_end, training.push_to_hub = "no", False, False
     training.save_strategy = "no" if training.save_strategy == "best" else training.save_strategy
     training.save_total_limit, training.save_only_model = 1, False
-    loading = {
-        "revision": model.model_revision,
-        "attn_implementation": model.attn_implementation,
-        "dtype": model.dtype,
-        "trust_remote_code": _trusts(training, model),
-    }
-    training.model_init_kwargs = {**loading, **(training.model_init_kwargs or {})}
-    quantization = get_quantization_config(model)
-    splits = load_rows(script, mixture)
-    name = script.dataset_train_split
-    if name not in splits:
-        raise RecipeError(
-            f"`dataset_train_split` must be one of {', '.join(splits)}, got {name!r}. Name a split that is there, for "
-            f"example {TRAIN}."
-        )
-    trainer = SFTTrainer(
-        model=model.model_name_or_path,
-        args=training,
-        train_dataset=splits[name],
-        peft_config=get_peft_config(model),
-        callbacks=[callback],
-        **({} if quantization is None else {"quantization_config": quantization}),
-    )
+    trainer = make_trainer(script, training, model, mixture, callbacks=[callback])
     callback.trainer = trainer
     return trainer
 

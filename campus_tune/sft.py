@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
         RecipeError: problems in the YAML or the flags, all at once, before data or a model are loaded.
     """
     settings, block, flags = read_arguments(list(argv))
-    config, problems = _read_block(block)
+    config, problems = read_block(block)
     (script, training, model, mixture), more = parse_trl(settings, flags)
     if not model.model_name_or_path:
         more.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
@@ -58,10 +58,32 @@ def train(script: Any, training: Any, model: Any, mixture: Any, config: CampusCo
         mixture: `trl.DatasetMixtureConfig`.
         config: None trains without a curriculum, as TRL would.
     """
+    from campus_tune.integrations.callback import CampusCallback
+
+    callbacks = [] if config is None else [CampusCallback(config)]
+    trainer = make_trainer(script, training, model, mixture, callbacks=callbacks)
+    trainer.train(resume_from_checkpoint=_resume(training.resume_from_checkpoint))
+    trainer.save_model(training.output_dir)
+    trainer.accelerator.print(f"model saved to {training.output_dir}")
+    if training.push_to_hub:
+        trainer.push_to_hub(dataset_name=script.dataset_name)
+    if hasattr(trainer, "end"):
+        trainer.end()
+    return trainer
+
+
+def make_trainer(script: Any, training: Any, model: Any, mixture: Any, *, callbacks: Sequence[Any]) -> Any:
+    """The SFTTrainer that a recipe describes, its rows prepared.
+
+    Args:
+        script: `trl.ScriptArguments`.
+        training: `trl.SFTConfig`; gets what the model is loaded with.
+        model: `trl.ModelConfig`.
+        mixture: `trl.DatasetMixtureConfig`.
+        callbacks: of the trainer.
+    """
     from transformers import set_seed
     from trl import SFTTrainer, get_peft_config, get_quantization_config
-
-    from campus_tune.integrations.callback import CampusCallback
 
     set_seed(training.seed)  # an adapter's first weights are drawn before the trainer seeds anything
     loading = {
@@ -73,23 +95,15 @@ def train(script: Any, training: Any, model: Any, mixture: Any, config: CampusCo
     training.model_init_kwargs = {**loading, **(training.model_init_kwargs or {})}
     dataset = load_rows(script, mixture)
     quantization = get_quantization_config(model)
-    trainer = SFTTrainer(
+    return SFTTrainer(
         model=model.model_name_or_path,
         args=training,
         train_dataset=_split(dataset, script.dataset_train_split),
         eval_dataset=_split(dataset, script.dataset_test_split) if training.eval_strategy != "no" else None,
         peft_config=get_peft_config(model),
-        callbacks=[] if config is None else [CampusCallback(config)],
+        callbacks=list(callbacks),
         **({} if quantization is None else {"quantization_config": quantization}),
     )
-    trainer.train(resume_from_checkpoint=_resume(training.resume_from_checkpoint))
-    trainer.save_model(training.output_dir)
-    trainer.accelerator.print(f"model saved to {training.output_dir}")
-    if training.push_to_hub:
-        trainer.push_to_hub(dataset_name=script.dataset_name)
-    if hasattr(trainer, "end"):
-        trainer.end()
-    return trainer
 
 
 def read_arguments(argv: list[str]) -> tuple[Json, Json | None, list[str]]:
@@ -122,7 +136,7 @@ def _value_of(word: str, words: Any) -> str:
     return str(value)
 
 
-def _read_block(block: Json | None) -> tuple[CampusConfig | None, list[str]]:
+def read_block(block: Json | None) -> tuple[CampusConfig | None, list[str]]:
     """The curriculum's settings, or what is wrong with them."""
     if block is None:
         return None, []

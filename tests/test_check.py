@@ -206,7 +206,7 @@ def test_the_scores_are_shown_with_their_correlation_with_the_level_column() -> 
 
 def test_the_level_may_have_another_name(folder: Path) -> None:
     for path in (folder / "train.jsonl", folder / "probes.jsonl"):
-        write_rows(path, [{**row, "grade": row.pop("level")} for row in read_rows(path)])
+        write_rows(path, [{"grade": row.pop("level"), **row} for row in read_rows(path)])
     metrics = {"metrics": ["length"], "selector": "fixed"}
     assert "ρ level" not in table_of(run(metrics))[0]
     assert "ρ level" in table_of(run({**metrics, "level": "grade"}))[0]

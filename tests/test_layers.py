@@ -23,10 +23,10 @@ LAYERS: dict[str, list[str]] = {
         "arrays", "budget", "competence", "files", "learner", "ledger", "mixing", "orders", "pacing", "stats",
         "strict_yaml", "fields", "tables",
     ],
-    "method": ["stages", "curriculum", "selectors.", "difficulty.", "health", "overlap", "cache", "shards"],
-    "recipe": ["recipe", "method", "simulate", "report_plan", "training_yaml", "plain_rows"],
+    "method": ["stages", "curriculum", "selectors.", "difficulty.", "health", "lr_mass", "overlap", "cache", "shards"],
+    "recipe": ["recipe", "method", "simulate", "report_plan", "training_yaml", "trainer_settings", "plain_rows"],
     "integrations": ["integrations."],
-    "doors": ["check", "sft", "demo."],
+    "doors": ["check", "sft", "proxy", "score", "demo."],
     "command line": ["cli", "__init__", "__main__"],
 }  # fmt: skip
 
@@ -37,9 +37,10 @@ PLAN -= {"files", "strict_yaml"}  # these read what a user wrote: parquet and YA
 HEAVY = {"torch", "transformers", "trl", "accelerate", "peft", "datasets"}
 # Outside of the integrations, the libraries are imported where they are used, and only here:
 HEAVY_WHEN_USED = {
-    "difficulty.base": {"datasets"},  # its map spreads the texts over processes
+    "difficulty.parallel": {"datasets"},  # whether the user wants progress bars
     "plain_rows": {"datasets", "transformers"},  # `check` looks at the rows with the user's own tokenizer
     "sft": {"datasets", "transformers", "trl"},  # is TRL's own script plus a callback
+    "difficulty.scorer": {"torch"},  # its solver
     "training_yaml": {"torch", "transformers"},  # asks the trainer's arguments what they make of a YAML
     "demo.smollm2": {"torch"},  # real weights for the quickstart
     "demo.tiny": {"torch", "transformers"},  # a model of a few thousand parameters for tests

@@ -28,7 +28,6 @@ from campus_tune.errors import MetricError, RecipeError
 from campus_tune.registry import Registry, nearest
 from campus_tune.types import FloatArray, RowTexts
 
-
 # cpu: from the texts; model: asks a model; ensemble: made of other metrics' scores
 Kind: TypeAlias = Literal["cpu", "model", "ensemble"]
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from campus_tune.cache import CacheKey, ScoreCache, text_keys
+from campus_tune.difficulty.learnability import EARLY, LATE
 from campus_tune.difficulty.passage import Passage
 from campus_tune.difficulty.quality import Quality
 from campus_tune.errors import RecipeError
@@ -29,7 +31,8 @@ from campus_tune.integrations.fingerprint import config_fingerprint, tokenizer_f
 from campus_tune.integrations.measure import SLOW, LossMeter, Reader
 from campus_tune.integrations.model_files import model_identity, model_size
 from campus_tune.integrations.peers import Peers
-from campus_tune.integrations.reference import load_reference
+from campus_tune.integrations.proxy_run import proxy_losses
+from campus_tune.integrations.reference import load_reference, own_tokenizer
 from campus_tune.integrations.reference_losses import reads_the_same, reference_meter
 from campus_tune.integrations.reward import SETTING as REWARD_SETTING
 from campus_tune.integrations.reward import load_reward, reward_scores
@@ -210,6 +213,8 @@ class Passages:
             found, columns = self.find(key, rows)
             if found.any():
                 losses.put(np.arange(len(rows)), RowLosses(**{name: columns[name] for name in vars(losses)}))
+        if passage.model is not None and not found.all() and (kept := self._kept_by_a_proxy(passage)) is not None:
+            losses, found = kept.take(rows), np.ones(len(rows), dtype=np.bool_)
         missing = np.flatnonzero(~found)
         read_tokens = 0
         if len(missing):
@@ -225,6 +230,21 @@ class Passages:
         taken = Taken(losses, read, found, time.perf_counter() - began)
         self._note(str(passage), taken, read_tokens)
         return taken
+
+    def _kept_by_a_proxy(self, passage: Passage) -> RowLosses | None:
+        """What `campus-tune proxy` has measured of all rows already, shape (N,)."""
+        folder = Path(str(passage.model))
+        if passage.part != "row" or folder.name not in (EARLY, LATE):
+            return None
+        kept = proxy_losses(folder.parent, self.rows.scored)
+        return None if kept is None else kept[0 if folder.name == EARLY else 1]
+
+    def is_foreign(self, passage: Passage) -> bool:
+        """Whether a passage's model has other tokens than the model in hand."""
+        if passage.model is None:
+            return False
+        tokenizer = own_tokenizer(passage.model, None, "metrics: model", self._trusts)
+        return not reads_the_same(tokenizer, self.trainer.processing_class)
 
     def rewards(self, metric: Quality, rows: IntArray) -> Taken:
         """A reward model's logit of `rows`, from the cache where it is known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from functools import partial
 from pathlib import Path
@@ -27,10 +28,15 @@ NO_CACHE = "none"  # `scores: none`
 MOST_PROCESSES = 8  # for CPU metrics, unless the trainer's arguments say how many
 
 
-def purposes(config: CampusConfig) -> tuple[Purpose, ...]:
-    """What a run of this recipe measures."""
+def purposes(config: CampusConfig, refreshes: int) -> tuple[Purpose, ...]:
+    """What a run of this recipe measures.
+
+    Args:
+        config: resolved settings.
+        refreshes: re-scorings that the whole run will make.
+    """
     found: list[Purpose] = list(ALWAYS)
-    if config.rescore and config.handover > 0 and aware_specs(config) and not config.is_shuffle:
+    if refreshes:
         found.append("rescoring")
     if scorer_settings(config) is not None:
         found.append("scorer")
@@ -48,6 +54,34 @@ def open_cache(config: CampusConfig, peers: Peers) -> ScoreCache:
     if config.scores == NO_CACHE:
         return ScoreCache(None)
     return ScoreCache(default_folder() if config.scores is None else Path(config.scores), writes=peers.leads)
+
+
+def planned_steps(trainer: Any, n_rows: int, peers: Peers) -> tuple[int, int]:
+    """(Optimizer steps of an epoch, of the whole run), as the trainer will count them.
+
+    Args:
+        trainer: made, not trained.
+        n_rows: of its prepared training set.
+        peers: ranks.
+    """
+    args = trainer.args
+    batch = compat.micro_batch_size(trainer) * args.gradient_accumulation_steps * peers.world
+    full, short = divmod(n_rows, batch)
+    per_epoch = max(1, full if args.dataloader_drop_last or not short else full + 1)
+    return per_epoch, args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
+
+
+def stages_between(config: CampusConfig, steps_per_epoch: int, step: int, end: int) -> int:
+    """About how many stages there are from `step` to `end`, at least one."""
+    return max(1, math.ceil((end - step) * config.stages / steps_per_epoch))
+
+
+def refreshes_to_come(config: CampusConfig, total_steps: int, steps_per_epoch: int, *, step: int) -> int:
+    """About how many re-scorings there are between `step` and the handover, one that is due at `step` left out."""
+    handover = round(config.handover * total_steps)
+    if not config.rescore or config.is_shuffle or step >= handover or not aware_specs(config):
+        return 0
+    return (stages_between(config, steps_per_epoch, step, handover) - 1) // config.rescore
 
 
 def make_scoring(

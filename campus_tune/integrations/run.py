@@ -33,7 +33,7 @@ from campus_tune.integrations.journal import Journal
 from campus_tune.integrations.loader import CurriculumLoader
 from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.peers import Peers
-from campus_tune.integrations.planning import make_scoring
+from campus_tune.integrations.planning import make_scoring, refreshes_to_come, stages_between
 from campus_tune.integrations.probes import ProbeMeter, Source, load_probes, refuse_overlap
 from campus_tune.integrations.rescore import Rescorer
 from campus_tune.integrations.rows import TokenRows, read_rows
@@ -118,7 +118,7 @@ class CampusRun:
         self.config = resolve(self.trainer, self.given, has_probes=self.probe_source is not None)
         self.domains = Domains.read(self.trainer.train_dataset, self.config.within)
         training_tokens = self.total_steps / self.steps_per_epoch * float(self.rows.tokens.sum())
-        self.budget = make_budget(self.trainer, self.config, training_tokens)
+        self.budget = make_budget(self.trainer, self.config, training_tokens, self._refreshes_to_come(0))
         self.probe_every = 1  # stages between two measurements of the probes
         self.competence, self.probe_meter, self.probes_fingerprint = self._make_probes()
         self.identity = Identity.of(self)
@@ -179,7 +179,7 @@ class CampusRun:
             self.budget,
             self.peers,
             groups=self.domains.codes,
-            n_refreshes=self._refreshes_between(0),
+            n_refreshes=self._refreshes_to_come(0),
         )
 
     def _make_curriculum(self, scoring: Scoring) -> None:
@@ -269,7 +269,7 @@ class CampusRun:
             self._measure_probes()
         step = self.curriculum.step
         if self.rescorer.due():
-            record, warnings = self.rescorer.again(self._refreshes_between(step))
+            record, warnings = self.rescorer.again(1 + self._refreshes_to_come(step))
             self.journal.rescored({"stage": self.curriculum.n_stages, "step": step, **record}, warnings)
         allowance = self.budget.per_decision(
             self._stages_between(step, self.curriculum.handover_step), self._reserved(step)
@@ -281,20 +281,15 @@ class CampusRun:
         """Forward tokens set aside for the probes and re-scorings still to come."""
         n_probes = self._stages_between(step, self.total_steps) // self.probe_every
         reserved = n_probes * float(self.probe_meter.tokens if self.probe_meter else 0)
-        if self._refreshes_between(step) > 1:  # the one at this step is done
+        if self._refreshes_to_come(step):
             reserved += sum(self.budget.per_time(purpose, 1) for purpose in self.budget.to_come)
         return reserved
 
-    def _refreshes_between(self, step: int) -> int:
-        """About how many re-scorings there are from `step` to the handover, one that is due at `step` included."""
-        if not self.config.rescore or self.config.is_shuffle:
-            return 0
-        handover = round(self.config.handover * self.total_steps)
-        return max(1, math.ceil(self._stages_between(step, handover) / self.config.rescore))
+    def _refreshes_to_come(self, step: int) -> int:
+        return refreshes_to_come(self.config, self.total_steps, self.steps_per_epoch, step=step)
 
     def _stages_between(self, step: int, end: int) -> int:
-        """About how many stages there are from `step` to `end`, at least one."""
-        return max(1, math.ceil((end - step) * self.config.stages / self.steps_per_epoch))
+        return stages_between(self.config, self.steps_per_epoch, step, end)
 
     def _measure_probes(self) -> None:
         if self.probe_meter is None:

@@ -8,6 +8,7 @@ ahead (`campus-tune score`), which was the user's choice.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,9 +23,10 @@ from campus_tune.difficulty.length import Length
 from campus_tune.difficulty.passage import Passage, PassageMetric
 from campus_tune.difficulty.quality import Quality
 from campus_tune.difficulty.rank_mean import RankMean
+from campus_tune.difficulty.rho import Rho
 from campus_tune.difficulty.scorer import Scorer
 from campus_tune.difficulty.surrogate import spread
-from campus_tune.integrations.passages import Passages, Taken
+from campus_tune.integrations.passages import Passages, Taken, Timing
 from campus_tune.integrations.scorer import HEADS, ScorerTrainer
 from campus_tune.integrations.scores import HERE, Scores, leaf_specs, passages_of
 from campus_tune.orders import order_rows
@@ -83,6 +85,9 @@ class Scoring:
     def _ask(self, scores: Scores, asked: Sequence[tuple[MetricSpec, Metric]]) -> None:
         """Everything that takes a forward, of the same rows; the scorer first, whose forward shows the losses too."""
         wanted = passages_of(self.config)
+        if self.config.scores is not None:  # a cache that was named and holds nothing of use is worth a word
+            why = filter(None, map(self.passages.why_missing, wanted))
+            scores.warnings += [f"`scores`: {reason}" for reason in why]
         rows = self._affordable_rows(wanted, [metric for _, metric in asked if isinstance(metric, Quality)])
         for spec, metric in asked:
             if isinstance(metric, Scorer):
@@ -97,6 +102,8 @@ class Scoring:
                 told = rows[np.stack([scores.measured[p].tokens[rows] > 0 for p in metric.passages]).all(axis=0)]
                 losses = [scores.measured[passage].take(told) for passage in metric.passages]
                 self.add(scores, spec, told, metric.from_losses(losses), {"rows_measured": len(told)})
+                if isinstance(metric, Rho) and any(map(self.passages.is_foreign, metric.passages)):
+                    scores.warnings += metric.on_other_tokens()
 
     # -- metrics of the texts ------------------------------------------------------------------------------------
 
@@ -110,15 +117,18 @@ class Scoring:
         peers, cache = self.passages.peers, self.passages.cache
         if isinstance(metric, Column | Length) or cache.folder is None:
             return metric.scores(self.texts, num_proc=self.num_proc)
+        began = time.perf_counter()
         key = CacheKey(what=spec.name, settings=dict(spec.options), version=CPU_VERSION)
         content = text_keys(self.texts.response_text)
         nothing: Any = None
         known, columns = peers.from_leader(cache.read(key, content) if peers.leads else nothing)
-        if known.all():
-            return np.asarray(columns["score"], dtype=np.float64)
-        raw = metric.scores(self.texts, num_proc=self.num_proc)
-        if peers.leads:
-            cache.write(key, content, {"score": raw})
+        raw = np.asarray(columns.get("score", np.zeros(0)), dtype=np.float64)
+        if not known.all():
+            raw = metric.scores(self.texts, num_proc=self.num_proc)
+            if peers.leads:
+                cache.write(key, content, {"score": raw})
+        found = len(raw) if known.all() else 0
+        self.passages.timings.append(Timing(spec.label, len(raw), found, 0, time.perf_counter() - began))
         return raw
 
     # -- what the model is asked for -----------------------------------------------------------------------------
@@ -165,13 +175,16 @@ class Scoring:
         key = self.passages.scorer_key(self.scorer.plan(everything, allowance=allowance, refresh=0))
         found, columns = self.passages.find(key, rows)
         if found.all():
-            about = self.passages.about(key)
+            about: Json = self.passages.about(key)
             self.budget.charge("scorer", about["forward_tokens"], 0.0, found=about["forward_tokens"])
             read = np.stack([columns[f"score_{head}"] for head in range(HEADS)], axis=1)
-            self.add_scorer(scores, spec, rows, read, {**about["notes"], "found": True})
+            scores.warnings += about["warnings"]
+            self.add_scorer(scores, spec, rows, read, about["notes"])
             return
         training = self.scorer.train(everything, allowance=allowance, refresh=0)
         self.budget.charge("scorer", training.tokens, training.seconds)
+        pairs = training.notes["pairs"]
+        self.passages.timings.append(Timing("scorer: its training", pairs, 0, training.tokens, training.seconds))
         scores.warnings += training.warnings
         if self.scorer.settings.model is None:
             taken = self.passages.take(HERE, rows, reader=self.scorer.scores_reader(training.heads), width=HEADS)
@@ -180,7 +193,8 @@ class Scoring:
         else:
             read = self.scorer.read(training.heads, rows)
         kept = {f"score_{head}": read[:, head] for head in range(HEADS)}
-        self.passages.keep(key, rows, kept, {"forward_tokens": training.tokens, "notes": training.notes})
+        about = {"forward_tokens": training.tokens, "notes": training.notes, "warnings": training.warnings}
+        self.passages.keep(key, rows, kept, about)
         self.add_scorer(scores, spec, rows, read, training.notes)
 
     def add_scorer(

@@ -30,13 +30,14 @@ def resolve(trainer: Any, given: CampusConfig, *, has_probes: bool) -> CampusCon
     )
 
 
-def make_budget(trainer: Any, config: CampusConfig, training_tokens: float) -> Budget:
+def make_budget(trainer: Any, config: CampusConfig, training_tokens: float, refreshes: int) -> Budget:
     """What the curriculum may cost.
 
     Args:
         trainer: whose model is trained; what of it is trained sets the price of a forward.
         config: resolved settings: the share of the training compute, and what shares it.
         training_tokens: of the whole run.
+        refreshes: re-scorings that the whole run will make.
     """
     parameters = list(trainer.model.parameters())
     ratio = forward_ratio(
@@ -44,7 +45,7 @@ def make_budget(trainer: Any, config: CampusConfig, training_tokens: float) -> B
         sum(p.numel() for p in parameters if p.requires_grad),
         checkpointing=compat.checkpoints_activations(trainer),
     )
-    return Budget(config.budget, training_tokens, ratio, purposes(config))
+    return Budget(config.budget, training_tokens, ratio, purposes(config, refreshes))
 
 
 def scores_health(config: CampusConfig, scores: Scores, texts: RowTexts, domains: Domains) -> ScoreHealth:

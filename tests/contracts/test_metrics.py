@@ -1,4 +1,4 @@
-"""What every registered metric of kind "cpu" promises."""
+"""What every registered metric promises: those of kind "cpu" by their scores, all of them by their settings."""
 
 from __future__ import annotations
 
@@ -7,17 +7,45 @@ from typing import Any
 
 import numpy as np
 import pytest
+import spacy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from campus_tune.difficulty import METRICS, CpuMetric, build_metric, finish_scores, parse_metric
+from campus_tune.difficulty import METRICS, CpuMetric, Metric, build_metric, finish_scores, parse_metric
+from campus_tune.difficulty.base import Kind
+from campus_tune.difficulty.extras import missing_parts
+from campus_tune.difficulty.rank_mean import RankMean
 from campus_tune.types import RowTexts
 
-OPTIONS: dict[str, dict[str, Any]] = {"column": {"column": "grade"}}  # what a metric cannot be built without
+OPTIONS: dict[str, dict[str, Any]] = {  # what a metric cannot be built without
+    "column": {"column": "grade"},
+    "learnability": {"proxy": "./proxy"},
+    "perplexity": {"model": "./model"},
+    "quality": {"model": "./model"},
+    "rank_mean": {"of": ["length", "mtld"]},
+    "rho": {"holdout": "./model"},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A parser for `parse_depth`: it has learned nothing, and parses all the same."""
+    nlp = spacy.blank("en")
+    parser = nlp.add_pipe("parser")
+    for label in ("nsubj", "ROOT", "det"):
+        parser.add_label(label)
+    nlp.initialize()
+    folder = tmp_path_factory.mktemp("pipeline") / "parser"
+    nlp.to_disk(folder)
+    OPTIONS["parse_depth"] = {"model": str(folder)}
+
+
+def built(name: str) -> Metric:
+    return build_metric(parse_metric({"name": name, **OPTIONS.get(name, {})}))
 
 
 def made(name: str) -> CpuMetric | None:
-    metric = build_metric(parse_metric({"name": name, **OPTIONS.get(name, {})}))
+    metric = built(name)
     return metric if isinstance(metric, CpuMetric) else None
 
 
@@ -36,13 +64,35 @@ def corpus(rows: list[tuple[str, int, int, float]]) -> RowTexts:
 
 
 def test_the_contract_covers_the_metrics_that_exist() -> None:
-    assert {"column", "compression", "length", "mtld"} <= set(CPU_METRICS)
+    assert {"column", "compression", "length", "mtld", "parse_depth", "readability"} == set(CPU_METRICS)
 
 
-def test_every_metric_says_which_kind_it_is() -> None:
-    for name in METRICS.names():
-        metric = build_metric(parse_metric({"name": name, **OPTIONS.get(name, {})}))
-        assert metric.kind == ("cpu" if isinstance(metric, CpuMetric) else "model")
+@pytest.mark.parametrize("name", METRICS.names())
+def test_every_metric_says_which_kind_it_is(name: str) -> None:
+    metric = built(name)
+    kind: Kind = "cpu" if isinstance(metric, CpuMetric) else "ensemble" if isinstance(metric, RankMean) else "model"
+    assert metric.kind == kind
+
+
+@pytest.mark.parametrize("name", METRICS.names())
+def test_every_metric_is_a_card(name: str) -> None:
+    """What, when it helps, cost, source."""
+    card = str(type(built(name)).__doc__)
+    if name != "column":  # a user's own number
+        assert "Reference:" in card
+    if name not in ("column", "length", "compression", "mtld"):  # which say it in other words
+        assert "When it helps:" in card
+        assert "Cost:" in card
+
+
+def test_nothing_is_missing_for_the_tests() -> None:
+    assert missing_parts(map(built, METRICS.names())) == []
+
+
+@pytest.mark.parametrize("name", METRICS.names())
+def test_settings_are_frozen(name: str) -> None:
+    assert dataclasses.is_dataclass(built(name))
+    assert type(built(name)).__dataclass_params__.frozen  # type: ignore[attr-defined]
 
 
 @every_metric
@@ -81,11 +131,9 @@ def test_a_minus_turns_the_order_around(name: str) -> None:
 
 
 @every_metric
-def test_settings_are_frozen_and_notes_are_numbers(name: str) -> None:
+def test_notes_are_numbers(name: str) -> None:
     metric, texts = made(name), corpus([("one two", 3, 1, 2.0), ("", 1, 2, 5.0)])
     assert metric is not None
-    assert dataclasses.is_dataclass(metric)
-    assert type(metric).__dataclass_params__.frozen  # type: ignore[attr-defined]
     notes = metric.describe(texts, metric.scores(texts))
     assert all(isinstance(value, int | float) for value in notes.values())
 
