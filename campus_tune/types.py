@@ -88,3 +88,12 @@ class RowTexts:
 
     def __len__(self) -> int:
         return len(self.response_tokens)
+
+    def take(self, idx: IntArray) -> RowTexts:
+        """Some of the rows, shape (n,)."""
+        return RowTexts(
+            [self.response_text[row] for row in idx.tolist()],
+            self.response_tokens[idx],
+            self.prompt_tokens[idx],
+            {name: [values[row] for row in idx.tolist()] for name, values in self.columns.items()},
+        )

@@ -2,18 +2,19 @@
 
 Each setting is trained once undisturbed. Then the same run is started in another folder, killed, resumed with
 `resume_from_checkpoint=True`, killed again, … until it has had its kills, and is left to end. Kills come at a random
-moment of the process's life, after a random optimizer step, and in the middle of a save (a checkpoint folder is there
-and its trainer_state.json is not). Both runs must then agree in every decision and measurement of the ledger, in
-every row's training loss, in the trainer's log of each step (loss, grad_norm, learning_rate, epoch, …; without trl's
-`num_tokens`, which trl counts anew after a resume), and bit for bit in weights and optimizer state.
+moment of the process's life, after a random optimizer step, in the middle of a save (a checkpoint folder is there
+and its trainer_state.json is not) and, where there is a scorer, while answers are sampled for it. Both runs must then
+agree in every decision and measurement of the ledger, in every row's training loss, in the trainer's log of each step
+(loss, grad_norm, learning_rate, epoch, …; without trl's `num_tokens`, which trl counts anew after a resume), and bit
+for bit in weights and optimizer state.
 
-    python eval/kill_resume.py                                  # 8 settings of a tiny random model, 25 kills, minutes
+    python eval/kill_resume.py                                  # 10 settings of a tiny random model, 25 kills, minutes
     python eval/kill_resume.py --kills 4 --only w0-a1-exact     # one setting
     python eval/kill_resume.py --model PATH --data train.jsonl --probes probes.jsonl --rows 400 --steps 40 --batch 8
 
 With --model the processes are started afresh (no fork), with a LoRA on your model, and killed twice: between two
-checkpoints in the middle of a stage, and while saving. The table goes to stdout; the exit status is 1 on any
-difference.
+checkpoints in the middle of a stage, and while saving; a third time while sampling, if the recipe has a scorer. The
+table goes to stdout; the exit status is 1 on any difference.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HU
 
 STATE = "trainer_state.json"
 BEATS = "beats.txt"  # one line per finished optimizer step, over all lives of a run
+SAMPLES = "samples.txt"  # one line each time that answers are sampled for the scorer
 CLOCKS = {"num_tokens", "total_flos", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
 PATIENCE = 3600.0  # seconds after which a life counts as hung
 
@@ -85,7 +87,13 @@ def settings() -> list[Setting]:
         campus |= {"coverage": coverage, "window": window, "selector": selector}
         name = f"w{workers}-a{accumulation}-{coverage}-{window}"
         found.append(Setting(name, workers, 8 // accumulation, accumulation, campus=campus))
-    return found
+    aware = {"metrics": ["length", "loss", {"name": "scorer", "new_tokens": 8}], "stages": 8, "rescore": 2}
+    aware |= {"handover": 0.9, "budget": 1.0}
+    exact = {**aware, "coverage": "exact", "window": "prefix", "selector": "matched"}
+    revisit = {**aware, "coverage": "revisit", "window": "slice", "selector": "lowest_perplexity"}
+    found.append(Setting("w0-a1-exact-prefix-rescored", campus=exact))
+    found.append(Setting("w2-a4-revisit-slice-rescored", 2, 2, 4, campus=revisit))
+    return [replace(setting, campus={**setting.campus, "scores": "none"}) for setting in found]
 
 
 # -- one life of a run, in its own process -------------------------------------------------------------------------
@@ -99,6 +107,7 @@ def train(setting: Setting, out: Path) -> None:
     from trl import SFTConfig, SFTTrainer
 
     from campus_tune import CampusCallback
+    from campus_tune.integrations.scorer import ScorerTrainer
 
     torch.set_num_threads(1)
 
@@ -108,6 +117,14 @@ def train(setting: Setting, out: Path) -> None:
             with (out / BEATS).open("a") as file:
                 file.write(f"{state.global_step}\n")
 
+    sample = ScorerTrainer._sample
+
+    def sample_and_say(self: ScorerTrainer, *args: Any) -> Any:
+        with (out / SAMPLES).open("a") as file:
+            file.write("sampling\n")
+        return sample(self, *args)
+
+    ScorerTrainer._sample = sample_and_say  # type: ignore[method-assign]  # to be killed in the middle of it
     on_gpu = setting.model is not None and torch.cuda.is_available()
     arguments = SFTConfig(
         str(out),
@@ -244,9 +261,13 @@ def is_whole(path: Path) -> bool:
 Moment = Callable[[], bool]
 
 
-def moments(out: Path, chance: random.Random, seconds: float, total_steps: int) -> Iterator[tuple[str, Moment]]:
-    """What to wait for, one after the other: a time, a step, a save."""
+def moments(
+    out: Path, chance: random.Random, seconds: float, total_steps: int, *, samples: bool
+) -> Iterator[tuple[str, Moment]]:
+    """What to wait for, one after the other: a time, a save, a step; and a sampling, where there are some."""
     while True:
+        if samples:
+            yield "sampling", sampling_begins(out, chance)
         until = time.monotonic() + chance.uniform(0.0, seconds)
         yield "time", lambda until=until: time.monotonic() >= until  # type: ignore[misc]  # bound now
         yield "save", save_begins(out, chance)
@@ -268,6 +289,33 @@ def save_begins(out: Path, chance: random.Random) -> Moment:
         return False
 
     return now
+
+
+def sampling_begins(out: Path, chance: random.Random) -> Moment:
+    """True shortly after the scorer has begun to be trained anew."""
+    there, delay = samplings(out), chance.uniform(0.0, 0.3)
+
+    def now() -> bool:
+        if samplings(out) <= max(1, there):  # the first one is before training
+            return False
+        time.sleep(delay)
+        return True
+
+    return now
+
+
+def samplings(out: Path) -> int:
+    """How often answers were sampled so far, over all lives."""
+    try:
+        return len((out / SAMPLES).read_text().split())
+    except FileNotFoundError:
+        return 0
+
+
+def has_scorer(setting: Setting) -> bool:
+    """Whether a scorer is trained in this run."""
+    names = [metric["name"] if isinstance(metric, dict) else metric for metric in setting.campus["metrics"]]
+    return "scorer" in names and bool(setting.campus.get("rescore", 1))
 
 
 def between_saves(out: Path, save_steps: int) -> Moment:
@@ -329,9 +377,15 @@ def examine(setting: Setting, kills: int, folder: Path, chance: random.Random) -
         if outcome.runs > kills + 3:
             raise SystemExit(f"{setting.name}: the runs end before they are killed. Give more --steps.")
         if setting.model is None:
-            waits = moments(hunted, chance, seconds, outcome.steps)
+            waits = moments(hunted, chance, seconds, outcome.steps, samples=has_scorer(setting))
         else:
-            waits = iter([("stage", between_saves(hunted, setting.save_steps)), ("save", save_begins(hunted, chance))])
+            waits = iter(
+                [
+                    ("stage", between_saves(hunted, setting.save_steps)),
+                    ("save", save_begins(hunted, chance)),
+                    ("sampling", sampling_begins(hunted, chance)),
+                ]
+            )
         while outcome.kills < kills and kill_once(setting, hunted, *next(waits), outcome):
             pass
         live_on(setting, hunted)
@@ -482,7 +536,7 @@ def own_setting(options: argparse.Namespace) -> Setting:
         options.rows,
         options.steps,
         options.save_steps,
-        load_recipe(recipe).to_mapping(),
+        {**load_recipe(recipe).to_mapping(), "scores": "none"},
         options.model,
         options.data,
         options.probes,
@@ -497,7 +551,8 @@ def main() -> int:
         train(Setting(**setting), Path(out))
         return 0
     if options.model:
-        chosen, kills = [own_setting(options)], [2]
+        chosen = [own_setting(options)]
+        kills = [3 if has_scorer(chosen[0]) else 2]
     else:
         chosen = [setting for setting in settings() if options.only in setting.name]
         if not chosen:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 # before anything imports torch or transformers, for a plain `pytest` as for tests/run.sh
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

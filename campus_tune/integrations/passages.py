@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ from campus_tune.cache import CacheKey, ScoreCache, text_keys
 from campus_tune.difficulty.learnability import EARLY, LATE
 from campus_tune.difficulty.passage import Passage
 from campus_tune.difficulty.quality import Quality
-from campus_tune.errors import RecipeError
+from campus_tune.errors import RecipeError, TrainerError
 from campus_tune.integrations import compat
 from campus_tune.integrations.answer_alone import PadRight, answers_alone
 from campus_tune.integrations.fingerprint import config_fingerprint, tokenizer_fingerprint, weights_fingerprint
-from campus_tune.integrations.measure import SLOW, LossMeter, Reader
+from campus_tune.integrations.measure import SLOW, LossMeter, Measured, Reader
 from campus_tune.integrations.model_files import model_identity, model_size
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.proxy_run import proxy_losses
@@ -60,6 +60,23 @@ class Taken:
     read: FloatArray
     found: BoolArray
     seconds: float
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is read of hidden states in the forward that measures losses.
+
+    Args:
+        reader: gives some numbers per row.
+        columns: their names.
+        key: under which they are kept in the cache; None keeps them not.
+        about: what is noted with them.
+    """
+
+    reader: Reader
+    columns: Sequence[str]
+    key: CacheKey | None = None
+    about: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -142,7 +159,13 @@ class Passages:
     @cached_property
     def _identity(self) -> Json:
         """Weights, adapter, template and precision of the model in hand as it is before its first step."""
-        model, adapter = weights_fingerprint(self.trainer.model)
+        model: str | None = None
+        adapter: str | None = None
+        try:
+            model, adapter = weights_fingerprint(self.trainer.model)
+        except TrainerError as error:  # parameters that no rank holds whole
+            self.cache = ScoreCache(None)
+            self.warnings.append(f"scores are neither looked up nor kept in the score cache: {error}")
         return {
             "model": f"{model}-{config_fingerprint(self.trainer.model)}",
             "adapter": adapter,
@@ -193,43 +216,53 @@ class Passages:
 
     # -- measuring -----------------------------------------------------------------------------------------------
 
-    def take(
-        self, passage: Passage, rows: IntArray, *, live: bool = False, reader: Reader | None = None, width: int = 0
-    ) -> Taken:
+    def take(self, passage: Passage, rows: IntArray, *, live: bool = False, reading: Reading | None = None) -> Taken:
         """Losses of `rows`, from the cache where they are known.
 
         Args:
             passage: which model reads which part.
             rows: shape (n,).
             live: the model has been trained since it was loaded: measure all, keep nothing.
-            reader: reads hidden states in the same forward, which every row then needs.
-            width: how many numbers it gives per row.
+            reading: reads hidden states in the same forward, which every row then needs.
         """
         began = time.perf_counter()
+        width = len(reading.columns) if reading else 0
         losses, read = RowLosses.zeros(len(rows)), np.zeros((len(rows), width))
         found = np.zeros(len(rows), dtype=np.bool_)
         key = None if live else self.key(passage)
-        if key is not None and reader is None:
-            found, columns = self.find(key, rows)
-            if found.any():
-                losses.put(np.arange(len(rows)), RowLosses(**{name: columns[name] for name in vars(losses)}))
-        if passage.model is not None and not found.all() and (kept := self._kept_by_a_proxy(passage)) is not None:
-            losses, found = kept.take(rows), np.ones(len(rows), dtype=np.bool_)
-        missing = np.flatnonzero(~found)
-        read_tokens = 0
+        if key is not None and reading is None:
+            losses, found = self._found(passage, key, rows)
+        missing, n_tokens = np.flatnonzero(~found), 0
         if len(missing):
             with self._meter(passage, rows[missing]) as (meter, places):
-                read_tokens = int(meter.tokens[places].sum())
+                n_tokens = int(meter.tokens[places].sum())
                 for part in _parts(meter, places, str(passage), speaks=self.peers.leads):
-                    measured = meter.measure(places[part], reader=reader, width=width)
+                    measured = meter.measure(places[part], reader=reading.reader if reading else None, width=width)
                     losses.put(missing[part], measured.losses)
                     read[missing[part]] = measured.read
                     if key is not None:
-                        tokens = int(self.tokens(passage)[rows[missing[part]]].sum())
-                        self.keep(key, rows[missing[part]], vars(measured.losses), {"forward_tokens": tokens})
+                        self._keep_measured(passage, key, rows[missing[part]], measured, reading)
         taken = Taken(losses, read, found, time.perf_counter() - began)
-        self._note(str(passage), taken, read_tokens)
+        self._note(str(passage), taken, n_tokens)
         return taken
+
+    def _found(self, passage: Passage, key: CacheKey, rows: IntArray) -> tuple[RowLosses, BoolArray]:
+        """What the cache, or a proxy's own folder, knows of `rows`."""
+        losses = RowLosses.zeros(len(rows))
+        found, columns = self.find(key, rows)
+        if found.any():
+            losses.put(np.arange(len(rows)), RowLosses(**{name: columns[name] for name in vars(losses)}))
+        if not found.all() and (kept := self._kept_by_a_proxy(passage)) is not None:
+            return kept.take(rows), np.ones(len(rows), dtype=np.bool_)
+        return losses, found
+
+    def _keep_measured(
+        self, passage: Passage, key: CacheKey, rows: IntArray, measured: Measured, reading: Reading | None
+    ) -> None:
+        tokens = int(self.tokens(passage)[rows].sum())
+        self.keep(key, rows, vars(measured.losses), {"forward_tokens": tokens})
+        if reading is not None and reading.key is not None:
+            self.keep(reading.key, rows, dict(zip(reading.columns, measured.read.T, strict=True)), reading.about)
 
     def _kept_by_a_proxy(self, passage: Passage) -> RowLosses | None:
         """What `campus-tune proxy` has measured of all rows already, shape (N,)."""
@@ -255,23 +288,25 @@ class Passages:
             read[:, 0] = columns["score"]
         missing = np.flatnonzero(~found)
         if len(missing):
-            device = self.trainer.args.device
+            device, n_cut = self.trainer.args.device, 0
             with load_reward(metric, device=device, trust_remote_code=self._trusts) as (reference, label):
-                scores, n_cut = reward_scores(
-                    reference,
-                    self.dataset,
-                    rows[missing],
-                    label=label,
-                    tokenizer=self.trainer.processing_class,
-                    max_length=getattr(self.trainer.args, "max_length", None),
-                    peers=self.peers,
-                    what="quality",
-                )
-            read[missing, 0] = scores
-            self.keep(key, rows[missing], {"score": scores}, {})
+                for start in range(0, len(missing), AT_ONCE):
+                    part = missing[start : start + AT_ONCE]
+                    read[part, 0], cut = reward_scores(
+                        reference,
+                        self.dataset,
+                        rows[part],
+                        label=label,
+                        tokenizer=self.trainer.processing_class,
+                        max_length=getattr(self.trainer.args, "max_length", None),
+                        peers=self.peers,
+                        what="quality",
+                    )
+                    self.keep(key, rows[part], {"score": read[part, 0]}, {})
+                    n_cut += cut
             if n_cut:
                 self.warnings.append(
-                    f"`quality`: {n_cut} of {len(missing)} rows were cut to the reward model's context."
+                    f"`quality` reads the beginning of {n_cut} rows of {len(missing)}: these are longer."
                 )
         taken = Taken(RowLosses.zeros(len(rows)), read, found, time.perf_counter() - began)
         self._note(f"quality under {metric.model}", taken, int(self.rows.tokens[rows[missing]].sum()))

@@ -27,8 +27,9 @@ from campus_tune.difficulty import MetricSpec, build_metric, finish_scores
 from campus_tune.difficulty.passage import Passage, PassageMetric
 from campus_tune.difficulty.scorer import Scorer
 from campus_tune.errors import ResumeError
+from campus_tune.integrations.passages import Reading
 from campus_tune.integrations.rows import TokenRows, digest
-from campus_tune.integrations.scorer import HEADS, Training
+from campus_tune.integrations.scorer import HEAD_COLUMNS, Training
 from campus_tune.integrations.scores import HERE, Scores, leaf_specs, passages_of
 from campus_tune.integrations.scoring import FEWEST, Scoring
 from campus_tune.orders import hash_rows, order_rows
@@ -37,6 +38,7 @@ from campus_tune.stats import spearman
 from campus_tune.types import BoolArray, FloatArray, IntArray, Json, RowLosses
 
 SALT = 0x2E5C02E
+FEWEST_WAITING = 32  # rows below which there is nothing left to sort: the end of an epoch
 FEWEST_KNOWN = 10  # rows with a new loss, below which nothing can be predicted from them
 
 
@@ -83,7 +85,9 @@ class Rescorer:
         every = self.config.rescore
         if not every or self.curriculum.handed_over or not self.curriculum.n_stages:
             return False
-        return self.curriculum.n_stages % every == 0 and bool(aware_specs(self.config))
+        if self.curriculum.n_stages % every or not aware_specs(self.config):
+            return False
+        return int(self.curriculum.untrained.sum()) >= FEWEST_WAITING
 
     def add_free(self, rows: IntArray, losses: RowLosses) -> None:
         """Losses that training has just shown of `rows`."""
@@ -140,9 +144,9 @@ class Rescorer:
     # -- measuring -----------------------------------------------------------------------------------------------
 
     def _train_scorer(self, waiting: BoolArray, allowance: float) -> Training | None:
-        """A scorer of the model as it is now; its order is offered or not."""
+        """A scorer of the model as it is now, whose order is offered or not; None where too few prompts wait."""
         specs = [spec for spec in leaf_specs(self.config) if isinstance(build_metric(spec), Scorer)]
-        if not specs or self.scoring.scorer is None:
+        if not specs or self.scoring.scorer is None or not self.scoring.scorer.has_prompts(waiting):
             return None
         training = self.scoring.scorer.train(waiting, allowance=allowance, refresh=self.count)
         self.scoring.budget.charge("scorer", training.tokens, training.seconds)
@@ -168,11 +172,11 @@ class Rescorer:
         for passage in passages_of(self.config):
             if passage.model is not None:
                 continue
-            reader = None
+            reading = None
             if passage == HERE and training is not None and scorer is not None and scorer.settings.model is None:
-                reader = scorer.scores_reader(training.heads)
-            taken = passages.take(passage, rows, live=True, reader=reader, width=HEADS if reader else 0)
-            if reader is not None:
+                reading = Reading(scorer.scores_reader(training.heads), HEAD_COLUMNS)
+            taken = passages.take(passage, rows, live=True, reading=reading)
+            if reading is not None:
                 read = taken.read
             fresh[passage] = RowLosses.zeros(len(self.rows))
             if passage == HERE:

@@ -32,7 +32,7 @@ from campus_tune.types import BoolArray, FloatArray, IntArray, Json
 
 SALT = 0x5C02E2  # of the choice of prompts
 NONE_LEFT = 10  # pairs below which nothing can be fitted and held out
-HEADS = 3  # all pairs, and each half of them
+HEAD_COLUMNS = ("score", "score_half_a", "score_half_b")  # one head on all pairs, and one on each half of them
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class ScorerTrainer:
             meter = LossMeter(
                 subject, Prepared(self.view), PadRight(), self.rows.tokens, peers=self.peers, what="scorer"
             )
-            return meter.measure(rows, reader=self.scores_reader(heads), width=HEADS).read
+            return meter.measure(rows, reader=self.scores_reader(heads), width=len(HEAD_COLUMNS)).read
 
     def plan(self, waiting: BoolArray, *, allowance: float, refresh: int) -> Json:
         """What a training hangs on besides the model, as JSON: two of the same plan and model are the same."""
@@ -170,15 +170,23 @@ class ScorerTrainer:
         contents = digest(self.rows.content[rows])
         return {"prompts": contents, "new_tokens": self.settings.new_tokens, "seed": self.seed, "refresh": refresh}
 
+    def has_prompts(self, waiting: BoolArray) -> bool:
+        """Whether enough of these rows have a prompt to train a scorer with."""
+        return len(self._askable(waiting)) >= FEWEST_PAIRS
+
+    def _askable(self, waiting: BoolArray) -> IntArray:
+        """Rows with a prompt that leaves the model room for an answer."""
+        context = self.subject().context
+        fits = self.spans.start + self.settings.new_tokens <= context if context else np.ones_like(waiting)
+        return np.flatnonzero(waiting & self.spans.known & fits)
+
     def prompts(self, waiting: BoolArray, *, allowance: float, refresh: int) -> IntArray:
         """Rows whose prompts are answered, a random choice that the allowance pays for, long ones first.
 
         Raises:
             MetricError: too few rows have a prompt.
         """
-        context = self.subject().context
-        fits = self.spans.start + self.settings.new_tokens <= context if context else np.ones_like(waiting)
-        rows = np.flatnonzero(waiting & self.spans.known & fits)
+        rows = self._askable(waiting)
         if len(rows) < NONE_LEFT:
             raise MetricError(
                 f"`scorer` must have at least {NONE_LEFT} rows with a prompt before the answer to compare answers to, "

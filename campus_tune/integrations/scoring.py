@@ -24,10 +24,10 @@ from campus_tune.difficulty.passage import Passage, PassageMetric
 from campus_tune.difficulty.quality import Quality
 from campus_tune.difficulty.rank_mean import RankMean
 from campus_tune.difficulty.rho import Rho
-from campus_tune.difficulty.scorer import Scorer
+from campus_tune.difficulty.scorer import Heads, Scorer
 from campus_tune.difficulty.surrogate import spread
-from campus_tune.integrations.passages import Passages, Taken, Timing
-from campus_tune.integrations.scorer import HEADS, ScorerTrainer
+from campus_tune.integrations.passages import Passages, Reading, Taken, Timing
+from campus_tune.integrations.scorer import HEAD_COLUMNS, ScorerTrainer
 from campus_tune.integrations.scores import HERE, Scores, leaf_specs, passages_of
 from campus_tune.orders import order_rows
 from campus_tune.recipe import CampusConfig
@@ -36,6 +36,7 @@ from campus_tune.stats import spearman
 from campus_tune.types import FloatArray, IntArray, Json, RowLosses, RowTexts
 
 FEWEST = 64  # rows whose loss is measured at the start, whatever the budget says
+TEXTS_AT_ONCE = 1 << 17  # between two shards of the cache
 CPU_VERSION = 1  # of what the CPU metrics give; raised when one gives other values
 
 
@@ -122,13 +123,15 @@ class Scoring:
         content = text_keys(self.texts.response_text)
         nothing: Any = None
         known, columns = peers.from_leader(cache.read(key, content) if peers.leads else nothing)
-        raw = np.asarray(columns.get("score", np.zeros(0)), dtype=np.float64)
-        if not known.all():
-            raw = metric.scores(self.texts, num_proc=self.num_proc)
+        raw = np.array(columns.get("score", np.zeros(len(content))), dtype=np.float64)
+        missing = np.flatnonzero(~known)
+        for start in range(0, len(missing), TEXTS_AT_ONCE):
+            rows = missing[start : start + TEXTS_AT_ONCE]
+            raw[rows] = metric.scores(self.texts.take(rows), num_proc=self.num_proc)
             if peers.leads:
-                cache.write(key, content, {"score": raw})
-        found = len(raw) if known.all() else 0
-        self.passages.timings.append(Timing(spec.label, len(raw), found, 0, time.perf_counter() - began))
+                cache.write(key, content[rows], {"score": raw[rows]})
+        seconds = time.perf_counter() - began
+        self.passages.timings.append(Timing(spec.label, len(raw), len(raw) - len(missing), 0, seconds))
         return raw
 
     # -- what the model is asked for -----------------------------------------------------------------------------
@@ -174,28 +177,35 @@ class Scoring:
         everything = np.ones(len(self.texts), dtype=np.bool_)
         key = self.passages.scorer_key(self.scorer.plan(everything, allowance=allowance, refresh=0))
         found, columns = self.passages.find(key, rows)
+        read = np.stack([columns.get(name, np.zeros(len(rows))) for name in HEAD_COLUMNS], axis=1)
+        about: Json = self.passages.about(key) if found.any() else {}
         if found.all():
-            about: Json = self.passages.about(key)
             self.budget.charge("scorer", about["forward_tokens"], 0.0, found=about["forward_tokens"])
-            read = np.stack([columns[f"score_{head}"] for head in range(HEADS)], axis=1)
-            scores.warnings += about["warnings"]
-            self.add_scorer(scores, spec, rows, read, about["notes"])
-            return
-        training = self.scorer.train(everything, allowance=allowance, refresh=0)
-        self.budget.charge("scorer", training.tokens, training.seconds)
-        pairs = training.notes["pairs"]
-        self.passages.timings.append(Timing("scorer: its training", pairs, 0, training.tokens, training.seconds))
-        scores.warnings += training.warnings
-        if self.scorer.settings.model is None:
-            taken = self.passages.take(HERE, rows, reader=self.scorer.scores_reader(training.heads), width=HEADS)
-            self._put(scores, HERE, rows, taken)
-            read = taken.read
-        else:
-            read = self.scorer.read(training.heads, rows)
-        kept = {f"score_{head}": read[:, head] for head in range(HEADS)}
-        about = {"forward_tokens": training.tokens, "notes": training.notes, "warnings": training.warnings}
-        self.passages.keep(key, rows, kept, about)
-        self.add_scorer(scores, spec, rows, read, training.notes)
+        else:  # the same again, where another run was killed in the middle: heads follow from the model and the plan
+            training = self.scorer.train(everything, allowance=allowance, refresh=0)
+            self.budget.charge("scorer", training.tokens, training.seconds)
+            pairs, seconds = training.notes["pairs"], training.seconds
+            self.passages.timings.append(Timing("scorer: its training", pairs, 0, training.tokens, seconds))
+            about = {"forward_tokens": training.tokens, "notes": training.notes, "warnings": training.warnings}
+            missing = np.flatnonzero(~found)
+            read[missing] = self._read(scores, training.heads, rows, missing, key, about)
+        scores.warnings += about["warnings"]
+        self.add_scorer(scores, spec, rows, read, about["notes"])
+
+    def _read(
+        self, scores: Scores, heads: Heads, rows: IntArray, missing: IntArray, key: CacheKey, about: Json
+    ) -> FloatArray:
+        """What the heads give the missing ones of `rows`, kept in the cache as it comes."""
+        assert self.scorer is not None
+        if self.scorer.settings.model is not None:
+            read = self.scorer.read(heads, rows[missing])
+            self.passages.keep(key, rows[missing], dict(zip(HEAD_COLUMNS, read.T, strict=True)), about)
+            return read
+        reading = Reading(self.scorer.scores_reader(heads), HEAD_COLUMNS, key, about)
+        taken = self.passages.take(HERE, rows[missing], reading=reading)
+        if len(missing) == len(rows):
+            self._put(scores, HERE, rows, taken)  # else the cache has the others' losses too
+        return taken.read
 
     def add_scorer(
         self,

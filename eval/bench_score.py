@@ -1,0 +1,371 @@
+"""How fast scoring is: against the bare forward, against lm-eval, in memory, and with two processes.
+
+Every ratio is taken within one run, of things measured in turns, and is the median over the turns. On a CPU the clock
+is this process's own CPU time (one torch thread is best: OMP_NUM_THREADS=1), as other jobs may use the machine too;
+the processes of the last part share the machine's wall clock, so leave it alone for that one.
+
+- *speed*: tokens per second of scoring, everything included (reading rows, collating, losses of the answer tokens),
+  against a bare forward of the very same batches, collated beforehand: of the model without its head, which makes no
+  loss, and with logits of every position (goal: at least 90 % of the bare forward).
+- *harness*: rows per second against `HFLM.loglikelihood` of lm-eval with the best of some batch sizes, the same model
+  object, the same tokens; the losses of every row are compared (goal: at least twice as fast).
+- *memory*: what scoring N and 4 N rows adds to the peak, each in a fresh process (goal: the same).
+- *cpu*: the metrics of the texts alone, two processes against one (goal: at least 1.8 times as fast).
+- *sweep*: scoring with other batch and tile sizes, only where it is asked for.
+
+    python eval/bench_score.py                                                     a tiny random model, generated tasks
+    python eval/bench_score.py --model MODEL --data mix/train.jsonl.gz --rows 64 --parts speed harness
+    python eval/bench_score.py --model MODEL --data mix/train.jsonl.gz --rows 32 --parts sweep --batches 512 1024 2048
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from trl import SFTConfig, SFTTrainer
+
+from campus_tune.cache import ScoreCache
+from campus_tune.demo.tasks import generate
+from campus_tune.demo.tiny import write_tiny
+from campus_tune.difficulty import METRICS
+from campus_tune.difficulty.extras import missing_parts
+from campus_tune.files import read_jsonl
+from campus_tune.integrations import compat, measure
+from campus_tune.integrations.passages import Passages
+from campus_tune.integrations.peers import Peers
+from campus_tune.integrations.rows import TokenRows, read_rows
+from campus_tune.integrations.scores import HERE
+from campus_tune.integrations.subject import undisturbed
+from campus_tune.types import RowTexts
+
+PARTS = ("speed", "harness", "memory", "cpu")
+TEXT_METRICS = ("compression", "mtld", "readability")
+SAME = 1e-3  # nats per token by which two ways to the same loss may differ
+ON_GPU = torch.cuda.is_available()
+CLOCK = time.perf_counter if ON_GPU else time.process_time
+
+
+# -- the arithmetic ---------------------------------------------------------------------------------------------------
+
+
+def plain_row(row: Mapping[str, Any]) -> dict[str, str]:
+    """A row as plain text: the answer begins with a space, so that prompt and answer are cut at the same token by all.
+
+    Takes messages, prompt and completion (conversations or texts), or question and answer.
+    """
+    if "messages" in row:
+        question, answer = row["messages"][0]["content"], row["messages"][-1]["content"]
+    elif "question" in row:
+        question, answer = row["question"], row["answer"]
+    else:
+        question, answer = (row[part] for part in ("prompt", "completion"))
+        question, answer = (part if isinstance(part, str) else part[-1]["content"] for part in (question, answer))
+    return {"prompt": f"{question.strip()}\nAnswer:", "completion": f" {answer.strip()}"}
+
+
+def in_turns(what: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each of some functions, called one after the other, `rounds` times, after one call to warm up."""
+    seconds: dict[str, list[float]] = {name: [] for name in what}
+    for turn in range(rounds + 1):
+        for name, function in what.items():
+            began = CLOCK()
+            function()
+            if ON_GPU:
+                torch.cuda.synchronize()
+            if turn:
+                seconds[name].append(CLOCK() - began)
+    return seconds
+
+
+def median_ratio(slower: Sequence[float], faster: Sequence[float]) -> float:
+    """How many times as fast the second one is, turn by turn, in the middle."""
+    return statistics.median(a / b for a, b in zip(slower, faster, strict=True))
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table for the log."""
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
+
+
+# -- what is measured -------------------------------------------------------------------------------------------------
+
+
+def read_plain(options: argparse.Namespace, n: int) -> list[dict[str, str]]:
+    """`n` rows in a random sequence, over and over where there are fewer."""
+    if options.data:
+        raw = [row for path in options.data for row in read_jsonl(path)]
+    else:
+        raw = generate(max(1, min(n // 25 + 1, 200)), seed=options.seed)
+    order = np.random.default_rng(options.seed).permutation(len(raw))
+    return [plain_row(raw[order[i % len(raw)]]) for i in range(n)]
+
+
+def make_trainer(model: str, rows: Sequence[Mapping[str, str]], out: str) -> SFTTrainer:
+    """A trainer of plain rows with a LoRA, not trained."""
+    names = SFTConfig.__dataclass_fields__  # transformers renamed this one
+    checkpointing = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
+    config = SFTConfig(
+        out,
+        max_steps=1,
+        report_to="none",
+        save_strategy="no",
+        bf16=ON_GPU,
+        use_cpu=not ON_GPU,
+        disable_tqdm=True,
+        **{checkpointing: False},
+        model_init_kwargs={"dtype": "bfloat16" if ON_GPU else "float32"},
+    )
+    lora = LoraConfig(r=16, target_modules="all-linear")
+    return SFTTrainer(model, args=config, train_dataset=Dataset.from_list(list(rows)), peft_config=lora)
+
+
+def make_meter(trainer: SFTTrainer) -> tuple[measure.LossMeter, TokenRows]:
+    """What measures the losses of a trainer's rows, and their token counts."""
+    view, collator = compat.loader_view(trainer, trainer.train_dataset)
+    rows = read_rows(view)
+    subject = partial(compat.subject, trainer)
+    return measure.LossMeter(subject, view, collator, rows.tokens, peers=Peers.of(trainer), what="scoring"), rows
+
+
+def speed(model: str, folder: str, options: argparse.Namespace) -> str:
+    """Scoring against the bare forward of the same batches."""
+    trainer = make_trainer(model, read_plain(options, options.rows), f"{folder}/speed")
+    meter, rows = make_meter(trainer)
+    wanted, subject = np.arange(len(rows)), meter.subject()
+    parts = meter._batches(wanted, meter._token_bound(subject))
+    made = [subject.place(meter.collator([meter.dataset[int(row)] for row in part])) for part in parts]
+    batches = [{name: value for name, value in batch.items() if name != "labels"} for batch in made]
+    whole = subject.model.get_base_model()
+
+    def forwards(module: Any) -> None:
+        with undisturbed(subject.model):
+            for batch in batches:
+                module(**batch, use_cache=False)
+
+    bare = {
+        "without the head": partial(forwards, whole.get_decoder()),
+        "with all logits": partial(forwards, subject.model),
+    }
+    seconds = in_turns({"scoring": lambda: meter.losses(wanted), **bare}, options.rounds)
+    tokens, answers = int(rows.tokens.sum()), int(rows.answer_tokens.sum())
+    best = {name: tokens / min(times) for name, times in seconds.items()}
+    cells = [f"{best['scoring']:.0f} tokens/s"]
+    for name in bare:
+        cells += [f"{best[name]:.0f} tokens/s", f"{median_ratio(seconds[name], seconds['scoring']):.2f}"]
+    head = ["model", "rows", "tokens (answers)", "batches", "scoring"]
+    head += [text for name in bare for text in (f"bare forward {name}", "ratio")]
+    what = [name_of(options), len(rows), f"{tokens} ({answers})", len(batches), *cells]
+    return markdown(head, [what])
+
+
+def harness(model: str, folder: str, options: argparse.Namespace) -> str:
+    """Scoring against lm-eval's own loglikelihood, and whether both say the same of every row."""
+    if importlib.util.find_spec("lm_eval") is None:
+        return "harness: lm-eval is not installed, so nothing is compared. Type: pip install lm-eval"
+    plain = read_plain(options, options.rows)
+    trainer = make_trainer(model, plain, f"{folder}/harness")
+    meter, rows = make_meter(trainer)
+    if len(rows) != len(plain):
+        return f"harness: {len(plain) - len(rows)} rows are longer than the trainer takes; choose shorter ones"
+    wanted, ways = np.arange(len(rows)), {}
+    for size in options.lm_eval_batches:
+        ways[size] = loglikelihood(trainer, plain, size)
+    ours = meter.losses(wanted)
+    apart = max(float(np.abs((ours.nll_sum - way()) / ours.tokens).max()) for way in ways.values())
+    tried = in_turns({str(size): way for size, way in ways.items()}, 1) if len(ways) > 1 else {}
+    best = min(ways, key=lambda size: tried[str(size)][0]) if tried else next(iter(ways))
+    seconds = in_turns({"ours": lambda: meter.losses(wanted), "theirs": ways[best]}, options.rounds)
+    ratio = median_ratio(seconds["theirs"], seconds["ours"])
+    rates = [f"{len(rows) / min(seconds[who]):.2f} rows/s" for who in ("ours", "theirs")]
+    others = ", ".join(f"{size}: {len(rows) / times[0]:.2f}" for size, times in tried.items())
+    head = [
+        "model",
+        "rows",
+        "scoring",
+        "lm-eval",
+        "batch size (rows/s of all tried)",
+        "ratio",
+        "most that a row differs",
+    ]
+    differs = f"{apart:.1e} nats per token{'' if apart < SAME else ': NOT THE SAME'}"
+    return markdown(head, [[name_of(options), len(rows), *rates, f"{best} ({others})", f"{ratio:.2f}", differs]])
+
+
+def loglikelihood(trainer: SFTTrainer, plain: Sequence[Mapping[str, str]], size: int) -> Callable[[], Any]:
+    """A call of lm-eval's loglikelihood that gives the summed loss of each row, shape (N,)."""
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    end = trainer.processing_class.eos_token  # trl closes every answer with it
+    requests = [
+        Instance("loglikelihood", {}, (row["prompt"], row["completion"] + end), i) for i, row in enumerate(plain)
+    ]
+    lm = HFLM(pretrained=trainer.model, tokenizer=trainer.processing_class, batch_size=size)
+
+    def losses() -> Any:
+        with undisturbed(trainer.model), contextlib.redirect_stderr(None):
+            return np.array([-found[0] for found in lm.loglikelihood(requests, disable_tqdm=True)])
+
+    return losses
+
+
+def sweep(model: str, folder: str, options: argparse.Namespace) -> str:
+    """Scoring with other sizes of batches and tiles, in turns."""
+    trainer = make_trainer(model, read_plain(options, options.rows), f"{folder}/sweep")
+    meter, rows = make_meter(trainer)
+    wanted, usual = np.arange(len(rows)), (measure.BATCH_TOKENS_CPU, measure.BATCH_TOKENS, measure.TILE)
+
+    def with_sizes(batch: int, tile: int) -> None:
+        measure.BATCH_TOKENS_CPU, measure.BATCH_TOKENS, measure.TILE = batch, batch, tile
+        meter.losses(wanted)
+
+    sizes = [(batch, tile) for batch in options.batches for tile in options.tiles]
+    seconds = in_turns({f"{b}/{t}": partial(with_sizes, b, t) for b, t in sizes}, options.rounds)
+    measure.BATCH_TOKENS_CPU, measure.BATCH_TOKENS, measure.TILE = usual
+    first = next(iter(seconds.values()))
+    lines = []
+    for (batch, tile), times in zip(sizes, seconds.values(), strict=True):
+        n_batches = len(meter._batches(wanted, batch))
+        speed_ = f"{rows.tokens.sum() / statistics.median(times):.0f} tokens/s"
+        lines.append([batch, tile, n_batches, speed_, f"{median_ratio(first, times):.3f}"])
+    return markdown(["tokens of a batch", "tile", "batches", name_of(options), "against the first line"], lines)
+
+
+# -- memory -----------------------------------------------------------------------------------------------------------
+
+
+def memory(model: str, options: argparse.Namespace) -> str:
+    """Peak memory that scoring adds, of N and of 4 N rows."""
+    lines = []
+    for n in (options.memory_rows, 4 * options.memory_rows):
+        data = ["--data", *options.data] if options.data else []
+        command = [sys.executable, __file__, "--model", model, *data, "--seed", str(options.seed), "--child", str(n)]
+        child = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        found = json.loads(child.stdout.splitlines()[-1])
+        lines.append([name_of(options), n, found["tokens"], f"{found['before']:.0f} MB", f"{found['added']:.1f} MB"])
+    return markdown(["model", "rows", "tokens", "before scoring", "added at the peak"], lines)
+
+
+def added_memory(model: str, options: argparse.Namespace) -> dict[str, float]:
+    """What scoring `options.child` rows adds to this process's peak, in MB; the first batches are not counted."""
+    with tempfile.TemporaryDirectory() as folder:
+        trainer = make_trainer(model, read_plain(options, options.child), folder)
+        meter, rows = make_meter(trainer)
+        peers, dataset = Peers.of(trainer), trainer.train_dataset
+        longest = np.argsort(-rows.tokens, kind="stable")[: options.memory_rows // 4]
+        for _ in range(2):
+            Passages(trainer, dataset, rows, meter, ScoreCache(None), peers).take(HERE, longest)
+        forget_peak()
+        before = memory_now("VmRSS")
+        Passages(trainer, dataset, rows, meter, ScoreCache(None), peers).take(HERE, np.arange(len(rows)))
+        added = memory_now("VmHWM") - before
+    return {"tokens": int(rows.tokens.sum()), "before": before, "added": added}
+
+
+def forget_peak() -> None:
+    """Start a new peak here."""
+    if ON_GPU:
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def memory_now(field: str) -> float:
+    """Resident memory now (VmRSS) or at its peak (VmHWM), in MB; the accelerator's where there is one."""
+    if ON_GPU:
+        return (torch.cuda.max_memory_allocated() if field == "VmHWM" else torch.cuda.memory_allocated()) / 1e6
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(field)) * 1024 / 1e6
+
+
+# -- metrics of the texts ---------------------------------------------------------------------------------------------
+
+
+def cpu(options: argparse.Namespace) -> str:
+    """Two processes against one."""
+    global CLOCK
+    texts = [row["completion"].strip() for row in read_plain(options, options.texts)]
+    sizes = np.array([len(text) for text in texts])
+    rows, lines, usual = RowTexts(texts, sizes, sizes, {}), [], CLOCK
+    CLOCK = time.perf_counter  # the work is done by children
+    for name in TEXT_METRICS:
+        metric = METRICS.build(name, {})
+        problems = missing_parts([metric])
+        if problems:
+            print(f"left out: {problems[0]}")
+            continue
+        busy = os.getloadavg()[0]
+        ways = {str(n): partial(metric.scores, rows, num_proc=n, progress=False) for n in (1, 2)}
+        assert np.array_equal(ways["1"](), ways["2"]()), f"{name}: two processes give other scores"
+        seconds = in_turns(ways, options.rounds)
+        one, two = (statistics.median(times) for times in seconds.values())
+        ratio = median_ratio(seconds["1"], seconds["2"])
+        lines.append([name, len(texts), f"{one:.1f} s", f"{two:.1f} s", f"{ratio:.2f}", f"{busy:.1f}"])
+    CLOCK = usual
+    return markdown(["metric", "texts", "one process", "two processes", "ratio", "load of the machine before"], lines)
+
+
+def name_of(options: argparse.Namespace) -> str:
+    """What tables call the model."""
+    return Path(options.model).name if options.model else "tiny random Llama"
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="a model folder or hub id; the default is a tiny random one")
+    parser.add_argument("--data", nargs="+", help="JSON lines of rows; default: generated tasks")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=[*PARTS, "sweep"])
+    parser.add_argument("--rows", type=int, default=256, help="rows scored (speed, harness, sweep)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns that are counted, after one to warm up")
+    parser.add_argument("--lm-eval-batches", type=int, nargs="+", default=[1, 8, 16])
+    parser.add_argument("--memory-rows", type=int, default=1000, help="N")
+    parser.add_argument("--texts", type=int, default=200_000, help="of the metrics of texts alone")
+    parser.add_argument("--batches", type=int, nargs="+", default=[512, 1024, 2048, 4096], help="tokens, for the sweep")
+    parser.add_argument("--tiles", type=int, nargs="+", default=[256], help="positions, for the sweep")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of rows")
+    parser.add_argument("--child", type=int, help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measure and print tables."""
+    options = parse(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        model = options.model or str(write_tiny(Path(folder) / "tiny"))
+        if options.child:
+            print(json.dumps(added_memory(model, options)))
+            return
+        device = torch.cuda.get_device_name() if ON_GPU else f"CPU, {torch.get_num_threads()} threads"
+        print(f"{device}; load of the machine {os.getloadavg()[0]:.1f}; seed {options.seed}")
+        ways: dict[str, Callable[[], str]] = {
+            "speed": lambda: speed(model, folder, options),
+            "harness": lambda: harness(model, folder, options),
+            "memory": lambda: memory(model, options),
+            "cpu": lambda: cpu(options),
+            "sweep": lambda: sweep(model, folder, options),
+        }
+        for part in options.parts:
+            print(f"\n{part}\n\n{ways[part]()}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""The scripts behind `eval/LOG.md`: their arithmetic by hand, and one small run of each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from eval import bench_score, metric_validity
+from tests.integration.conftest import THEIRS
+
+pytestmark = [pytest.mark.filterwarnings(line) for line in THEIRS]
+
+LEVEL = np.array([0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3], dtype=np.float64)
+TASKS = np.repeat([0, 1, 2], 4)
+RISING, FALLING, CONSTANT = [1.0, 2, 3, 4], [40.0, 30, 20, 10], [7.0, 7, 7, 7]
+
+
+# -- metric_validity --------------------------------------------------------------------------------------------------
+
+
+def test_a_rank_correlation_of_many_lines_is_scipys_of_each() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.integers(5, size=(2, 6, 20))
+    expected = [stats.spearmanr(x, y).statistic for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(metric_validity.row_spearman(a, b), expected)
+
+
+def test_ranks_inside_tasks_do_not_see_the_other_tasks() -> None:
+    values = np.array([[10.0, 20, 1000, 4000, 3000, 2000]])
+    ranks = metric_validity.ranks_inside(values, np.array([0, 0, 1, 1, 1, 1]))
+    assert ranks.tolist() == [[0.25, 0.75, 0.125, 0.875, 0.625, 0.375]]
+
+
+def test_the_three_readings_differ_as_the_docstring_says() -> None:
+    scores = np.array([*RISING, *FALLING, *CONSTANT])
+    found = metric_validity.readings(scores[None], LEVEL[None], TASKS)
+    assert found["by_task"][0].tolist()[:2] == pytest.approx([1.0, -1.0])
+    assert np.isnan(found["by_task"][0, 2])
+    assert found["mean"] == pytest.approx([0.0])  # of the two tasks that have one
+    assert found["within"] == pytest.approx([0.0])
+    rising = metric_validity.readings(np.array([*RISING, *RISING, *CONSTANT])[None], LEVEL[None], TASKS)
+    assert rising["mean"] == pytest.approx([1.0])
+    assert rising["within"] == pytest.approx([np.sqrt(2 / 3)])  # the constant task is a third of the rows
+    other_scale = np.array([*RISING, *(100 - np.array(RISING[::-1])), *RISING])
+    apart = metric_validity.readings(other_scale[None], LEVEL[None], TASKS)
+    assert apart["within"] == pytest.approx([1.0])
+    assert apart["pooled"] == pytest.approx([stats.spearmanr(other_scale, LEVEL).statistic])
+    assert apart["pooled"][0] < 0.8
+
+
+def test_rows_are_drawn_inside_their_task() -> None:
+    drawn = metric_validity.resamples(TASKS, 50, seed=1)
+    assert drawn.shape == (50, 12)
+    assert (TASKS[drawn] == TASKS).all()
+    assert len(np.unique(drawn)) == 12
+    assert (drawn == metric_validity.resamples(TASKS, 50, seed=1)).all()
+
+
+def test_a_metric_that_does_not_vary_in_a_task_is_counted_and_not_averaged_away() -> None:
+    drawn = metric_validity.resamples(TASKS, 200, seed=0)
+    found = metric_validity.validity(np.array([*RISING, *RISING, *CONSTANT]), LEVEL, TASKS, drawn)
+    assert found["no_variation"] == 1
+    assert found["by_task"][2][1] is None
+    assert "| constant | 4 | - |" in metric_validity.task_table({"m": found}, ["a", "b", "constant"], [4, 4, 4])
+    assert metric_validity.summary_table({"m": found}, {}).endswith("| 1 |")
+    low, high = found["within"][1]
+    assert low <= found["within"][0] <= high
+
+
+def test_intervals_are_wider_with_fewer_rows() -> None:
+    rng = np.random.default_rng(3)
+    widths = []
+    for n in (20, 500):
+        level, tasks = np.arange(n) % 5.0, np.zeros(n, dtype=np.int64)
+        drawn = metric_validity.resamples(tasks, 300, seed=0)
+        low, high = metric_validity.validity(level + rng.normal(0, 3, n), level, tasks, drawn)["pooled"][1]
+        widths.append(high - low)
+    assert widths[0] > 3 * widths[1]
+
+
+def test_rows_of_every_shape_become_prompt_and_completion() -> None:
+    said = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
+    wanted = {"task": "sums", "level": 3, "prompt": said[:1], "completion": said[1:]}
+    assert metric_validity.as_row({"task": "sums", "level": 3, "question": "2 + 2?", "answer": "4"}, None) == wanted
+    assert metric_validity.as_row({"domain": "sums", "level": 3, "messages": said}, None) == wanted
+    row = {"task": "other", "kind": "sums", "level": 3, "prompt": said[:1], "completion": said[1:]}
+    assert metric_validity.as_row(row, "kind") == wanted
+
+
+def test_no_row_is_both_scored_and_trained() -> None:
+    rows = [{"task": t, "level": level, "n": n} for t in "ab" for level in (-1, 0, 1) for n in range(9)]
+    scored, others = metric_validity.deal(rows, per_cell=4, seed=0)
+    assert [(row["task"], row["level"]) for row in scored] == [(t, v) for t in "ab" for v in (0, 1) for _ in range(4)]
+    assert len(others) == 4 * 5
+    assert not [row for row in others if row in scored or row["level"] < 0]
+
+
+def test_metrics_are_judged_before_and_after_a_warm_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "found.json"
+    metrics = ["length", "{name: loss, reduce: sum, label: loss sum}", "{name: scorer, new_tokens: 2, pairs: 32}"]
+    few = ["--per-cell", "2", "--warm-up", "3", "--resamples", "20", "--stability-rows", "10"]
+    metric_validity.main([*few, "--out", str(out), "--metrics", *metrics])
+    printed, found = capsys.readouterr().out, json.loads(out.read_text())
+    assert list(found["before"]) == ["random numbers", "length", "loss sum", "scorer"]
+    assert list(found["after"]) == ["loss sum", "scorer"]
+    assert found["scores_before"]["loss sum"] != found["scores_after"]["loss sum"]
+    assert found["before"]["loss sum"]["mean"][0] > 0.5  # with random weights it is the length of the answer
+    assert found["before"]["length"]["by_task"][0][0] > 0.9
+    assert "| length | " in printed
+    assert "between two seeds" in printed
+
+
+# -- bench_score ------------------------------------------------------------------------------------------------------
+
+
+def test_answers_begin_with_a_space_whatever_the_row_looks_like() -> None:
+    said = [{"role": "user", "content": "2 + 2? "}, {"role": "assistant", "content": " 4"}]
+    wanted = {"prompt": "2 + 2?\nAnswer:", "completion": " 4"}
+    assert bench_score.plain_row({"messages": said}) == wanted
+    assert bench_score.plain_row({"prompt": said[:1], "completion": said[1:]}) == wanted
+    assert bench_score.plain_row({"prompt": "2 + 2?", "completion": "4"}) == wanted
+    assert bench_score.plain_row({"question": "2 + 2?", "answer": "4"}) == wanted
+
+
+def test_the_warming_turn_is_not_counted() -> None:
+    calls: list[str] = []
+    seconds = bench_score.in_turns({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 2)
+    assert calls == ["a", "b"] * 3
+    assert [len(times) for times in seconds.values()] == [2, 2]
+
+
+def test_the_ratio_is_taken_turn_by_turn() -> None:
+    assert bench_score.median_ratio([2.0, 30.0, 4.0], [1.0, 10.0, 4.0]) == 2.0
+
+
+def test_without_lm_eval_the_comparison_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_score.importlib.util, "find_spec", {}.get)
+    assert "pip install lm-eval" in bench_score.harness("model", "folder", bench_score.parse([]))
+
+
+def test_scoring_is_timed_in_all_its_parts(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    few = ["--rows", "16", "--rounds", "1", "--texts", "40", "--batches", "512", "1024"]
+    bench_score.main([*few, "--parts", "speed", "cpu", "sweep"])
+    printed = capsys.readouterr().out
+    assert printed.count("| tiny random Llama | 16 |") == 1
+    assert "| mtld | 40 |" in printed
+    assert "| 512 | 256 |" in printed
+    options = bench_score.parse(["--child", "20", "--memory-rows", "8"])
+    model = str(bench_score.write_tiny(tmp_path / "tiny"))
+    assert bench_score.added_memory(model, options)["tokens"] > 400
