@@ -80,10 +80,10 @@ def plain_row(row: Mapping[str, Any]) -> dict[str, str]:
     return {"prompt": f"{question.strip()}\nAnswer:", "completion": f" {answer.strip()}"}
 
 
-def in_turns(what: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each of some functions, called one after the other, `rounds` times, after one call to warm up."""
+def in_turns(what: Mapping[str, Callable[[], Any]], rounds: int, *, warm: bool = False) -> dict[str, list[float]]:
+    """Seconds of each of some functions, called one after the other, `rounds` times; once more before if not `warm`."""
     seconds: dict[str, list[float]] = {name: [] for name in what}
-    for turn in range(rounds + 1):
+    for turn in range(warm, rounds + 1):
         for name, function in what.items():
             began = CLOCK()
             function()
@@ -185,17 +185,20 @@ def harness(model: str, folder: str, options: argparse.Namespace) -> str:
     meter, rows = make_meter(trainer)
     if len(rows) != len(plain):
         return f"harness: {len(plain) - len(rows)} rows are longer than the trainer takes; choose shorter ones"
-    wanted, ways = np.arange(len(rows)), {}
+    wanted, tried, ways, apart = np.arange(len(rows)), {}, {}, 0.0
+    ours = meter.losses(wanted)
     for size in options.lm_eval_batches:
         ways[size] = loglikelihood(trainer, plain, size)
-    ours = meter.losses(wanted)
-    apart = max(float(np.abs((ours.nll_sum - way()) / ours.tokens).max()) for way in ways.values())
-    tried = in_turns({str(size): way for size, way in ways.items()}, 1) if len(ways) > 1 else {}
-    best = min(ways, key=lambda size: tried[str(size)][0]) if tried else next(iter(ways))
-    seconds = in_turns({"ours": lambda: meter.losses(wanted), "theirs": ways[best]}, options.rounds)
+        began = CLOCK()
+        theirs = ways[size]()
+        tried[size] = CLOCK() - began
+        apart = max(apart, float(np.abs((ours.nll_sum - theirs) / ours.tokens).max()))
+    best = min(tried, key=lambda size: tried[size])
+    turns = {"ours": lambda: meter.losses(wanted), "theirs": ways[best]}
+    seconds = in_turns(turns, options.rounds, warm=True)
     ratio = median_ratio(seconds["theirs"], seconds["ours"])
     rates = [f"{len(rows) / min(seconds[who]):.2f} rows/s" for who in ("ours", "theirs")]
-    others = ", ".join(f"{size}: {len(rows) / times[0]:.2f}" for size, times in tried.items())
+    others = ", ".join(f"{size}: {len(rows) / took:.2f}" for size, took in tried.items())
     head = [
         "model",
         "rows",

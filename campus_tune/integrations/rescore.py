@@ -109,6 +109,8 @@ class Rescorer:
             MetricError: the model has diverged, or scores that do not order the rows.
         """
         self.count += 1
+        # the leader's, on every rank: only its own are in a checkpoint
+        self._trained, self._free = self.scoring.passages.peers.from_leader((self._trained, self._free))
         budget, waiting = self.scoring.budget, self.curriculum.untrained
         before = dict(budget.spent)
         frontier = self.curriculum.frontier(self.config.rescore)

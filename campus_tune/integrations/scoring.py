@@ -116,7 +116,7 @@ class Scoring:
     def _cpu_scores(self, spec: MetricSpec, metric: CpuMetric) -> FloatArray:
         """From the cache where all texts are known; what costs nothing is not kept there."""
         peers, cache = self.passages.peers, self.passages.cache
-        if isinstance(metric, Column | Length) or cache.folder is None:
+        if isinstance(metric, Column | Length):
             return metric.scores(self.texts, num_proc=self.num_proc)
         began = time.perf_counter()
         key = CacheKey(what=spec.name, settings=dict(spec.options), version=CPU_VERSION)
@@ -127,12 +127,22 @@ class Scoring:
         missing = np.flatnonzero(~known)
         for start in range(0, len(missing), TEXTS_AT_ONCE):
             rows = missing[start : start + TEXTS_AT_ONCE]
-            raw[rows] = metric.scores(self.texts.take(rows), num_proc=self.num_proc)
+            raw[rows] = self._shared(metric, rows)
             if peers.leads:
                 cache.write(key, content[rows], {"score": raw[rows]})
         seconds = time.perf_counter() - began
         self.passages.timings.append(Timing(spec.label, len(raw), len(raw) - len(missing), 0, seconds))
         return raw
+
+    def _shared(self, metric: CpuMetric, rows: IntArray) -> FloatArray:
+        """A CPU metric of some rows, each rank's part of them computed there."""
+        peers = self.passages.peers
+        mine = np.arange(len(rows)) % peers.world == peers.rank
+        scores = np.zeros(len(rows))
+        if mine.any():
+            processes = max(1, self.num_proc // peers.world)
+            scores[mine] = metric.scores(self.texts.take(rows[mine]), num_proc=processes, progress=peers.leads)
+        return np.asarray(peers.merge({"score": scores}, mine)["score"], dtype=np.float64)
 
     # -- what the model is asked for -----------------------------------------------------------------------------
 

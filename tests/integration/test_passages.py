@@ -18,7 +18,7 @@ from campus_tune.difficulty.quality import Quality
 from campus_tune.errors import RecipeError
 from campus_tune.integrations import compat, passages
 from campus_tune.integrations.measure import LossMeter
-from campus_tune.integrations.passages import Passages, Taken
+from campus_tune.integrations.passages import Passages, Reading, Taken
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import read_rows
 from campus_tune.types import Json
@@ -28,6 +28,7 @@ from tests.integration.witness import all_slow_losses, assert_close
 
 N = 12
 EVERY = np.arange(N)
+Patch = pytest.MonkeyPatch
 HERE = Passage()
 ALONE = Passage(part="answer")
 
@@ -137,7 +138,7 @@ def test_a_reader_needs_a_forward_of_every_row_and_the_losses_are_kept(tmp_path:
         return hidden[:, 0, :3]
 
     for _ in range(2):
-        taken = passages_of(trainer, tmp_path / "cache").take(HERE, EVERY, reader=first_state, width=3)
+        taken = passages_of(trainer, tmp_path / "cache").take(HERE, EVERY, reading=Reading(first_state, "abc"))
         assert counter.since() == N
         assert not taken.found.any()
         assert taken.read.shape == (N, 3)
@@ -145,8 +146,26 @@ def test_a_reader_needs_a_forward_of_every_row_and_the_losses_are_kept(tmp_path:
     assert passages_of(trainer, tmp_path / "cache").take(HERE, EVERY).found.all()
 
 
+def test_what_a_reader_makes_is_kept_under_a_key_of_its_own_as_it_comes(tmp_path: Path, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(passages, "AT_ONCE", 5)
+    made = passages_of(trainer_of(tmp_path / "run"), tmp_path / "cache")
+    key = made.scorer_key({"plan": 1})
+
+    def two(hidden: torch.Tensor, batch: Any, rows: Any) -> torch.Tensor:
+        del batch, rows
+        return hidden[:, 0, :2]
+
+    taken = made.take(HERE, EVERY, reading=Reading(two, ["a", "b"], key, {"told": "so"}))
+    found, columns = made.find(key, EVERY[::-1])
+    assert found.all()
+    np.testing.assert_array_equal(np.stack([columns["a"], columns["b"]], axis=1), taken.read[::-1])
+    assert made.about(key) == {"told": "so"}
+    assert not made.find(made.scorer_key({"plan": 2}), EVERY)[0].any()
+    assert len(list((tmp_path / "cache" / key.folder_name).glob("shard-*"))) == 3
+
+
 def test_what_a_reader_makes_is_in_the_sequence_of_the_rows_however_they_are_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: Patch
 ) -> None:
     trainer = trainer_of(tmp_path / "run")
     monkeypatch.setattr(passages, "AT_ONCE", 5)
@@ -156,7 +175,7 @@ def test_what_a_reader_makes_is_in_the_sequence_of_the_rows_however_they_are_cut
         del batch
         return torch.as_tensor(positions, device=hidden.device)[:, None].float()
 
-    taken = passages_of(trainer, None).take(HERE, rows, reader=which, width=1)
+    taken = passages_of(trainer, None).take(HERE, rows, reading=Reading(which, ["place"]))
     assert taken.read[:, 0].tolist() == rows.tolist()
     assert_close(taken.losses, all_slow_losses(trainer, rows))
 
@@ -190,9 +209,7 @@ def test_without_a_cache_everything_is_measured_and_nothing_written(tmp_path: Pa
 
 
 @pytest.mark.parametrize("other", [False, True], ids=["model in hand", "another model"])
-def test_a_scoring_that_is_killed_goes_on_where_it_stopped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: bool
-) -> None:
+def test_a_scoring_that_is_killed_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: Patch, other: bool) -> None:
     monkeypatch.setattr(passages, "AT_ONCE", 5)
     trainer = trainer_of(tmp_path / "run")
     passage = Passage(str(save_same(tmp_path / "other"))) if other else HERE
@@ -220,9 +237,6 @@ def test_a_scoring_that_is_killed_goes_on_where_it_stopped(
 
 
 # -- what belongs to something else is not used, and the difference is named ------------------------------------------
-
-
-Patch = pytest.MonkeyPatch
 
 
 def other_weights(trainer: Any, _: Patch) -> None:
@@ -355,7 +369,7 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
         made.take(Passage(str(tmp_path / "nowhere")), EVERY)
 
 
-def test_rewards_are_kept_and_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewards_are_kept_and_found(tmp_path: Path, monkeypatch: Patch) -> None:
     trainer = trainer_of(tmp_path / "run")
     metric = Quality(model=str(save_reward(tmp_path / "reward")))
     made = passages_of(trainer, tmp_path / "cache")
@@ -393,7 +407,7 @@ def test_a_passage_costs_its_tokens_and_another_models_cost_by_their_size(tmp_pa
 # -- several processes ------------------------------------------------------------------------------------------------
 
 
-def test_only_the_leader_reads_and_writes_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_leader_reads_and_writes_the_cache(tmp_path: Path, monkeypatch: Patch) -> None:
     trainer = trainer_of(tmp_path / "run")
     measured = passages_of(trainer, tmp_path / "cache").take(HERE, EVERY)
     box = dict(vars(measured.losses))

@@ -323,9 +323,10 @@ def edit_curriculum_state(checkpoint: Path, edit: Callable[[Json], None]) -> Non
     (checkpoint / "trainer_state.json").write_text(json.dumps(state))
 
 
-def test_a_checkpoint_of_another_version_of_the_state_is_refused(stopped: Path) -> None:
-    edit_curriculum_state(stopped / "checkpoint-4", lambda state: state.update(version=0))
-    with pytest.raises(ResumeError, match=r"version 1, got 0\. Resume with the campus_tune that wrote it"):
+@pytest.mark.parametrize("version", [1, 0], ids=["before re-scoring", "unknown"])
+def test_a_checkpoint_of_another_version_of_the_state_is_refused(stopped: Path, version: int) -> None:
+    edit_curriculum_state(stopped / "checkpoint-4", lambda state: state.update(version=version))
+    with pytest.raises(ResumeError, match=rf"version 2, got {version}\. Resume with the campus_tune that wrote it"):
         resume(stopped)
 
 

@@ -120,8 +120,12 @@ def tiny_trainer(
 
 
 def ledger_of(out: Path) -> list[Json]:
-    """The run's ledger without what may differ between two runs of the same thing."""
-    return comparable(read_ledger(Path(out) / "curriculum" / "ledger.jsonl"))
+    """The run's ledger without what may differ between two runs of the same thing, one after the other.
+
+    The second finds in the score cache what the first has measured, and says how much at the end.
+    """
+    events = comparable(read_ledger(Path(out) / "curriculum" / "ledger.jsonl"))
+    return [{key: value for key, value in event.items() if key != "found"} for event in events]
 
 
 def history_of(trainer: Any) -> list[Json]:
