@@ -69,6 +69,7 @@ def report(trainer: Any, config: CampusConfig) -> None:
 
     scoring, domains = prepare(trainer, config)
     scores = scoring.start()
+    scoring.mark_ahead()
     say = trainer.accelerator.print
     cache = scoring.passages.cache
     if scoring.passages.timings:

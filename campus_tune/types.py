@@ -90,10 +90,24 @@ class RowTexts:
         return len(self.response_tokens)
 
     def take(self, idx: IntArray) -> RowTexts:
-        """Some of the rows, shape (n,)."""
+        """Some of the rows, shape (n,); columns are read when they are asked for."""
         return RowTexts(
             [self.response_text[row] for row in idx.tolist()],
             self.response_tokens[idx],
             self.prompt_tokens[idx],
-            {name: [values[row] for row in idx.tolist()] for name, values in self.columns.items()},
+            {name: _Some(values, idx) for name, values in self.columns.items()},
         )
+
+
+class _Some(Sequence[Any]):
+    """Some values of a column."""
+
+    def __init__(self, values: Sequence[Any], idx: IntArray) -> None:
+        self._values, self._idx = values, idx
+
+    def __len__(self) -> int:
+        return len(self._idx)
+
+    def __getitem__(self, place: Any) -> Any:
+        chosen = self._idx[place]
+        return [self._values[row] for row in chosen.tolist()] if isinstance(place, slice) else self._values[int(chosen)]

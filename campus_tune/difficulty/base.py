@@ -57,6 +57,10 @@ class CpuMetric(Metric):
             progress: show a bar when there is enough work for one.
         """
 
+    def made_with(self) -> dict[str, str]:
+        """Versions of what computes the scores: other ones give other scores, which the cache must not mix."""
+        return {}
+
     def describe(self, texts: RowTexts, scores: FloatArray) -> dict[str, int | float]:
         """What a user should be told about these scores besides themselves, e.g. how many rows had nothing to score.
 

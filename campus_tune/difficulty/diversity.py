@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
 
@@ -50,6 +51,10 @@ class Mtld(CpuMetric):
         A text in which no word repeats has no factor at all; it scores its number of words (the choice of the
         lexicalrichness package), so ten different words score 10 and ten words with one repetition 28.
     """
+
+    def made_with(self) -> dict[str, str]:
+        """The version of lexicalrichness."""
+        return {"lexicalrichness": version("lexicalrichness")}
 
     def scores(self, texts: RowTexts, *, num_proc: int = 1, progress: bool = True) -> FloatArray:
         """MTLD per response, shape (N,); 0.0 where there are no words."""

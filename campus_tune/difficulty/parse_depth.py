@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -145,6 +146,11 @@ class ParseDepth(CpuMetric):
     def missing(self) -> str | None:
         """What is not installed: spaCy, or the pipeline."""
         return missing_extra("parse_depth", "spacy", "parse") or _not_there(self.model)
+
+    def made_with(self) -> dict[str, str]:
+        """The versions of spaCy and of the pipeline."""
+        meta = load_pipeline(self.model).meta
+        return {"spacy": version("spacy"), "pipeline": f"{meta.get('name')} {meta.get('version')}"}
 
     def scores(self, texts: RowTexts, *, num_proc: int = 1, progress: bool = True) -> FloatArray:
         """Depth per response, shape (N,); −1.0 where there are no words.

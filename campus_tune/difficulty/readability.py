@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from importlib.metadata import version
 from typing import Literal
 
 import numpy as np
@@ -106,6 +107,10 @@ class Readability(CpuMetric):
             f"`readability: lang` must be a language that pyphen hyphenates, got {self.lang!r}."
             f'{nearest(self.lang, LANGUAGES)} Type: python -c "import pyphen; print(*pyphen.LANGUAGES)" to see them.'
         )
+
+    def made_with(self) -> dict[str, str]:
+        """The version of textstat."""
+        return {"textstat": version("textstat")}
 
     def scores(self, texts: RowTexts, *, num_proc: int = 1, progress: bool = True) -> FloatArray:
         """Grade per response, shape (N,); −15.59 where there are no words.

@@ -36,7 +36,7 @@ from campus_tune.integrations.reference import load_reference, own_tokenizer
 from campus_tune.integrations.reference_losses import reads_the_same, reference_meter
 from campus_tune.integrations.reward import SETTING as REWARD_SETTING
 from campus_tune.integrations.reward import load_reward, reward_scores
-from campus_tune.integrations.rows import TokenRows, column_names, read_column
+from campus_tune.integrations.rows import TokenRows, column_names, digest, read_column
 from campus_tune.integrations.subject import Subject
 from campus_tune.types import BoolArray, FloatArray, IntArray, Json, RowLosses
 
@@ -187,7 +187,11 @@ class Passages:
 
     def find(self, key: CacheKey, rows: IntArray) -> tuple[BoolArray, Mapping[str, NDArray[Any]]]:
         """(Which of `rows` are in the cache, their values): read by the leader, the same on every rank."""
-        found = self.cache.read(key, self._content(key)[rows]) if self.peers.leads else None
+        return self.find_content(key, self._content(key)[rows])
+
+    def find_content(self, key: CacheKey, content: NDArray[np.uint64]) -> tuple[BoolArray, Mapping[str, NDArray[Any]]]:
+        """The same for rows by their keys, shape (n,)."""
+        found = self.cache.read(key, content) if self.peers.leads else None
         return self.peers.from_leader(found)  # type: ignore[return-value]  # rank 0's is never None
 
     def keep(self, key: CacheKey, rows: IntArray, columns: Mapping[str, NDArray[Any]], about: Json) -> None:
@@ -200,13 +204,18 @@ class Passages:
         about: Json = self.peers.from_leader(self.cache.about(key)[-1] if self.peers.leads else {})
         return about
 
-    def knows_all(self, passage: Passage) -> bool:
-        """Whether the cache knows every row in a passage."""
-        return bool(self.find(self.key(passage), np.arange(len(self.rows)))[0].all())
+    def scored_ahead(self, key: CacheKey) -> bool:
+        """Whether `campus-tune score` has scored all of these rows under `key`, and the cache still has them."""
+        marked = bool(self.find_content(self._mark(key), np.zeros(1, dtype=np.uint64))[0].all())
+        return marked and bool(self.find(key, np.arange(len(self.rows)))[0].all())
 
-    def knows_all_rewards(self, metric: Quality) -> bool:
-        """Whether the cache knows every row's reward."""
-        return bool(self.find(self.reward_key(metric), np.arange(len(self.rows)))[0].all())
+    def mark_ahead(self, key: CacheKey) -> None:
+        """Note that all of these rows were scored under `key`."""
+        if self.peers.leads:
+            self.cache.write(self._mark(key), np.zeros(1, dtype=np.uint64), {"rows": np.array([len(self.rows)])})
+
+    def _mark(self, key: CacheKey) -> CacheKey:
+        return CacheKey(what="scored-ahead", settings={"key": key.digest(), "rows": digest(self._content(key))})
 
     def why_missing(self, passage: Passage) -> str | None:
         """Why the cache has nothing of a passage: what differs from what it has."""

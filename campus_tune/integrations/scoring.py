@@ -19,6 +19,7 @@ from campus_tune.budget import Budget
 from campus_tune.cache import CacheKey, text_keys
 from campus_tune.difficulty import CpuMetric, Metric, MetricSpec, build_metric, finish_scores
 from campus_tune.difficulty.column import Column
+from campus_tune.difficulty.extras import missing_parts
 from campus_tune.difficulty.length import Length
 from campus_tune.difficulty.passage import Passage, PassageMetric
 from campus_tune.difficulty.quality import Quality
@@ -26,6 +27,7 @@ from campus_tune.difficulty.rank_mean import RankMean
 from campus_tune.difficulty.rho import Rho
 from campus_tune.difficulty.scorer import Heads, Scorer
 from campus_tune.difficulty.surrogate import spread
+from campus_tune.errors import MetricError
 from campus_tune.integrations.passages import Passages, Reading, Taken, Timing
 from campus_tune.integrations.scorer import HEAD_COLUMNS, ScorerTrainer
 from campus_tune.integrations.scores import HERE, Scores, leaf_specs, passages_of
@@ -36,6 +38,7 @@ from campus_tune.stats import spearman
 from campus_tune.types import FloatArray, IntArray, Json, RowLosses, RowTexts
 
 FEWEST = 64  # rows whose loss is measured at the start, whatever the budget says
+FEWEST_TOLD = 10  # rows with a loss, below which nothing can be predicted from them
 TEXTS_AT_ONCE = 1 << 17  # between two shards of the cache
 CPU_VERSION = 1  # of what the CPU metrics give; raised when one gives other values
 
@@ -65,15 +68,18 @@ class Scoring:
     num_proc: int = 1
     n_refreshes: int = 0
     whole: bool = False
+    _discount: float = 1.0
 
     def start(self) -> Scores:
         """Every score the recipe asks for, before the first step.
 
         Raises:
-            MetricError: a metric whose scores do not order the rows.
+            MetricError: a metric whose scores do not order the rows, or that needs what is not installed.
         """
         scores = Scores()
         metrics = [(spec, build_metric(spec)) for spec in leaf_specs(self.config)]
+        if missing := missing_parts(metric for _, metric in metrics):
+            raise MetricError(" ".join(missing))
         for spec, metric in metrics:
             if isinstance(metric, CpuMetric):
                 self._add_cpu(scores, spec, metric)
@@ -82,6 +88,14 @@ class Scoring:
             self._ask(scores, asked)
         self.combine(scores)
         return scores
+
+    def mark_ahead(self) -> None:
+        """Note in the cache that all rows were scored on purpose: a run that finds the note uses all of them."""
+        for passage in passages_of(self.config):
+            self.passages.mark_ahead(self.passages.key(passage))
+        for metric in map(build_metric, leaf_specs(self.config)):
+            if isinstance(metric, Quality):
+                self.passages.mark_ahead(self.passages.reward_key(metric))
 
     def _ask(self, scores: Scores, asked: Sequence[tuple[MetricSpec, Metric]]) -> None:
         """Everything that takes a forward, of the same rows; the scorer first, whose forward shows the losses too."""
@@ -100,11 +114,20 @@ class Scoring:
                 self._put(scores, passage, rows, self.passages.take(passage, rows))
         for spec, metric in asked:
             if isinstance(metric, PassageMetric):
-                told = rows[np.stack([scores.measured[p].tokens[rows] > 0 for p in metric.passages]).all(axis=0)]
-                losses = [scores.measured[passage].take(told) for passage in metric.passages]
-                self.add(scores, spec, told, metric.from_losses(losses), {"rows_measured": len(told)})
-                if isinstance(metric, Rho) and any(map(self.passages.is_foreign, metric.passages)):
-                    scores.warnings += metric.on_other_tokens()
+                self._add_passages(scores, spec, metric, rows)
+
+    def _add_passages(self, scores: Scores, spec: MetricSpec, metric: PassageMetric, rows: IntArray) -> None:
+        """A metric of measured losses; rows of which a model can say nothing are predicted."""
+        told = rows[np.stack([scores.measured[p].tokens[rows] > 0 for p in metric.passages]).all(axis=0)]
+        if len(told) < min(FEWEST_TOLD, len(rows)):
+            raise MetricError(
+                f"`{spec.label}` must have an answer that its model can read in at least {FEWEST_TOLD} rows, got "
+                f"{len(told)} of {len(rows)}. Name a model with a longer context, or drop it."
+            )
+        losses = [scores.measured[passage].take(told) for passage in metric.passages]
+        self.add(scores, spec, told, metric.from_losses(losses), {"rows_measured": len(told)})
+        if isinstance(metric, Rho) and any(map(self.passages.is_foreign, metric.passages)):
+            scores.warnings += metric.on_other_tokens()
 
     # -- metrics of the texts ------------------------------------------------------------------------------------
 
@@ -119,7 +142,8 @@ class Scoring:
         if isinstance(metric, Column | Length):
             return metric.scores(self.texts, num_proc=self.num_proc)
         began = time.perf_counter()
-        key = CacheKey(what=spec.name, settings=dict(spec.options), version=CPU_VERSION)
+        settings = {**spec.options, "made with": metric.made_with()}
+        key = CacheKey(what=spec.name, settings=settings, version=CPU_VERSION)
         content = text_keys(self.texts.response_text)
         nothing: Any = None
         known, columns = peers.from_leader(cache.read(key, content) if peers.leads else nothing)
@@ -152,8 +176,11 @@ class Scoring:
         price = price + np.sum([self.passages.reward_tokens(metric) for metric in qualities], axis=0)
         everything = np.arange(len(self.texts))
         affordable = self.budget.part("scoring") / max(1.0, float(np.mean(price)))
-        known = all(map(self.passages.knows_all, wanted)) and all(map(self.passages.knows_all_rewards, qualities))
-        if self.whole or known or affordable >= len(everything):
+        keys = [*map(self.passages.key, wanted), *map(self.passages.reward_key, qualities)]
+        if self.whole or affordable >= len(everything):
+            return everything
+        if all(map(self.passages.scored_ahead, keys)):
+            self._discount = affordable / len(everything)  # on the bill they cost what a sample would have cost
             return everything
         seed, tokens = self.config.seed or 0, self.passages.tokens(HERE).astype(np.float64)
         by_length = order_rows(tokens, seed=seed, groups=self.groups)
@@ -168,10 +195,9 @@ class Scoring:
         self._charge(self.passages.tokens(passage)[rows], taken)
 
     def _charge(self, tokens: IntArray, taken: Taken) -> None:
-        """Put rows on the bill; those that were scored ahead cost no more than a sample would have."""
-        found = int(tokens[taken.found].sum())
-        cheaper = max(0, found - int(self.budget.part("scoring"))) if taken.found.all() else 0
-        self.budget.charge("scoring", int(tokens.sum()) - cheaper, taken.seconds, found=found - cheaper)
+        """Put rows on the bill."""
+        asked, found = (int(self._discount * part.sum()) for part in (tokens, tokens[taken.found]))
+        self.budget.charge("scoring", asked, taken.seconds, found=found)
 
     def _add_quality(self, scores: Scores, spec: MetricSpec, metric: Quality, rows: IntArray) -> None:
         taken = self.passages.rewards(metric, rows)

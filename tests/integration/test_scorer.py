@@ -20,7 +20,7 @@ from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.passages import Passages
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import read_rows
-from campus_tune.integrations.scorer import HEADS, NONE_LEFT, ScorerTrainer, Training, pooled
+from campus_tune.integrations.scorer import HEAD_COLUMNS, NONE_LEFT, ScorerTrainer, Training, pooled
 from campus_tune.integrations.spans import Spans, read_spans
 from campus_tune.types import FloatArray
 from tests.integration.other_models import save_foreign, save_same, text, trainer_of
@@ -130,7 +130,7 @@ def test_a_row_without_a_prompt_breaks_no_batch(shared: Any) -> None:
 def test_the_losses_of_the_same_forward_are_not_touched(shared: Any) -> None:
     scorer = scorer_of(shared)
     reader = scorer.scores_reader(Heads(np.zeros(64), np.ones(64), np.ones((3, 64)), 1.0, 32))
-    measured = meter_of(shared).measure(np.arange(8), reader=reader, width=HEADS)
+    measured = meter_of(shared).measure(np.arange(8), reader=reader, width=len(HEAD_COLUMNS))
     assert_close(measured.losses, all_slow_losses(shared, range(8)))
 
 
@@ -145,7 +145,7 @@ def test_scores_of_rows_are_the_heads_on_their_features(shared: Any) -> None:
     wanted = np.stack([((slow - heads.mean) / heads.scale) @ w for w in heads.weights], axis=1)
     reader = scorer.scores_reader(heads)
     np.testing.assert_allclose(
-        meter_of(shared).measure(rows, reader=reader, width=HEADS).read, wanted, rtol=1e-3, atol=1e-5
+        meter_of(shared).measure(rows, reader=reader, width=len(HEAD_COLUMNS)).read, wanted, rtol=1e-3, atol=1e-5
     )
     np.testing.assert_allclose(scorer.read(heads, rows), wanted, rtol=1e-3, atol=1e-5)
 

@@ -1,5 +1,8 @@
+"""Scores before the first step: which rows are measured, what the others get, and what it is charged."""
+
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from campus_tune.budget import Budget
-from campus_tune.errors import MetricError, ResumeError
+from campus_tune.cache import ScoreCache
+from campus_tune.difficulty.passage import Passage
+from campus_tune.errors import MetricError
+from campus_tune.integrations import scoring as scoring_module
+from campus_tune.integrations.measure import Measured
+from campus_tune.integrations.passages import Passages
+from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import TokenRows
-from campus_tune.integrations.scoring import FEWEST, START, Scores, compute_scores, prediction_warnings
+from campus_tune.integrations.scores import START, Scores
+from campus_tune.integrations.scoring import FEWEST, Scoring, prediction_warnings
 from campus_tune.recipe import CampusConfig
 from campus_tune.types import FloatArray, IntArray, RowLosses, RowTexts
 from tests.integration.tiny_run import tiny_trainer
@@ -32,54 +42,72 @@ IDS = np.arange(N, dtype=np.uint64)
 ROWS = TokenRows(TOKENS, ANSWERS, IDS, np.zeros(N, dtype=np.int64), IDS)
 
 
+@dataclass
 class Meter:
-    def __init__(self, per_token: FloatArray = PER_TOKEN) -> None:
-        self.per_token, self.seconds, self.asked = per_token, 0.0, np.zeros(0, dtype=np.int64)
+    """Losses by a rule, and which rows it was asked for."""
 
-    def losses(self, rows: IntArray) -> RowLosses:
-        self.asked = np.concatenate([self.asked, rows])
-        self.seconds += 1.5
-        return losses_of(self.per_token[rows] * ANSWERS[rows], ANSWERS[rows], np.zeros(len(rows), dtype=np.int64))
+    per_token: FloatArray = field(default_factory=lambda: PER_TOKEN)
+    tokens: IntArray = field(default_factory=lambda: TOKENS)
+    asked: list[int] = field(default_factory=list)
+    tick: Any = None
+
+    def measure(self, rows: IntArray, *, reader: Any = None, width: int = 0) -> Measured:
+        assert reader is None
+        self.asked += rows.tolist()
+        losses = losses_of(self.per_token[rows] * ANSWERS[rows], ANSWERS[rows], np.zeros(len(rows), dtype=np.int64))
+        return Measured(losses, np.zeros((len(rows), width)))
 
 
-def score(metrics: list[Any], share: float, *, meter: Any = None, **rest: Any) -> tuple[Scores, Any, Budget]:
-    config = CampusConfig(metrics=metrics, selector=rest.pop("selector", "round_robin"), seed=3)
-    meter = meter or Meter()
-    budget = Budget(share, float(TOKENS.sum()), 0.5)
-    scores = compute_scores(config, TEXTS, meter, budget, groups=rest.pop("groups", None), num_proc=1)
-    return scores, meter, budget
+def make(metrics: list[Any], share: float, *, meter: Any = None, cache: Path | None = None, **rest: Any) -> Scoring:
+    config = CampusConfig(
+        metrics=metrics, selector=rest.pop("selector", "round_robin"), seed=3, scores=rest.pop("scores", None)
+    )
+    passages = Passages(None, [{}] * N, ROWS, meter or Meter(), ScoreCache(cache), Peers())
+    passages.__dict__["_identity"] = {"model": "m", "adapter": None, "template": "t", "precision": "no"}
+    return Scoring(config, TEXTS, passages, Budget(share, float(TOKENS.sum()), 0.5), **rest)
+
+
+def score(metrics: list[Any], share: float, **settings: Any) -> tuple[Scores, list[int], Scoring]:
+    """(The scores, the rows that were measured in that sequence, what made them)."""
+    scoring = make(metrics, share, **settings)
+    scores = scoring.start()
+    meter: Any = scoring.passages.meter
+    return scores, meter.asked, scoring
 
 
 def test_metrics_of_the_texts_cost_nothing_and_ask_no_model() -> None:
-    scores, meter, budget = score(["length", "-mtld", {"name": "column", "column": "level"}], 0.05)
+    scores, asked, scoring = score(["length", "-mtld", {"name": "column", "column": "level"}], 0.05)
     assert list(scores.by_label) == ["length", "-mtld", "level"]
     assert scores.by_label["length"].tolist() == ANSWERS.tolist()
     assert scores.by_label["level"].tolist() == TEXTS.columns["level"]
     assert scores.by_label["-mtld"].max() <= 0
-    assert (len(meter.asked), budget.spent["scoring"], scores.start) == (0, 0, None)
+    assert (len(asked), scoring.budget.spent["scoring"], scores.start) == (0, 0, None)
     assert scores.notes["length"]["rows_measured"] == N
 
 
-def test_all_rows_are_measured_where_half_the_budget_pays_for_them() -> None:
-    scores, meter, budget = score(["loss"], 1.1)
-    assert meter.asked.tolist() == list(range(N))
+def test_all_rows_are_measured_where_their_part_of_the_budget_pays_for_them() -> None:
+    scores, asked, scoring = score(["loss"], 1.1)
+    assert sorted(asked) == list(range(N))
     np.testing.assert_allclose(scores.by_label["loss"], PER_TOKEN)
     assert scores.notes["loss"] == {"rows_measured": N}
-    assert budget.spent["scoring"] == TOKENS.sum()
-    assert budget.seconds["scoring"] == 1.5
+    assert scoring.budget.spent["scoring"] == TOKENS.sum()
+    assert scoring.budget.found["scoring"] == 0
+    assert scoring.budget.seconds["scoring"] > 0
     assert scores.known is not None
     assert scores.known.all()
 
 
 def test_a_sample_is_measured_and_the_others_predicted_where_it_does_not() -> None:
-    scores, meter, budget = score(["loss"], 0.5)
-    n = len(meter.asked)
+    scores, asked, scoring = score(["loss"], 0.5)
+    n = len(asked)
     assert FEWEST < n < N
-    assert budget.spent["scoring"] == TOKENS[meter.asked].sum() <= 1.1 * budget.total / 2
-    assert scores.notes["loss"]["rows_measured"] == n
-    assert scores.notes["loss"]["prediction_correlation"] > 0.8  # the loss follows the length
+    assert scoring.budget.spent["scoring"] == TOKENS[asked].sum() <= 1.1 * scoring.budget.part("scoring")
+    notes = scores.notes["loss"]
+    assert notes["rows_measured"] == n
+    assert notes["prediction_correlation"] > 0.8  # the loss follows the length
+    assert notes["stability"] > 0.9  # and so do predictions from either half of the sample
     measured = np.zeros(N, dtype=np.bool_)
-    measured[meter.asked] = True
+    measured[asked] = True
     assert scores.known is not None
     assert scores.known.tolist() == measured.tolist()
     np.testing.assert_allclose(scores.by_label["loss"][measured], PER_TOKEN[measured])
@@ -90,80 +118,157 @@ def test_a_sample_is_measured_and_the_others_predicted_where_it_does_not() -> No
 
 def test_the_sample_holds_short_and_long_rows_of_every_domain() -> None:
     groups = np.arange(N) % 3
-    _, meter, _ = score(["loss"], 0.5, groups=groups)
-    assert np.bincount(groups[meter.asked]).min() > 0.8 * len(meter.asked) / 3
-    quartiles = np.searchsorted(np.quantile(TOKENS, [0.25, 0.5, 0.75]), TOKENS[meter.asked])
-    assert np.bincount(quartiles, minlength=4).min() > 0.15 * len(meter.asked)
+    _, asked, _ = score(["loss"], 0.5, groups=groups)
+    assert np.bincount(groups[asked]).min() > 0.8 * len(asked) / 3
+    quartiles = np.searchsorted(np.quantile(TOKENS, [0.25, 0.5, 0.75]), TOKENS[asked])
+    assert np.bincount(quartiles, minlength=4).min() > 0.15 * len(asked)
 
 
 def test_a_budget_for_nothing_still_measures_the_fewest_rows_and_says_what_all_would_cost() -> None:
-    scores, meter, budget = score(["loss"], 0.001)
-    assert len(meter.asked) == FEWEST
-    (warning,) = prediction_warnings(scores, budget, TOKENS)
+    scores, asked, scoring = score(["loss"], 0.001)
+    assert len(asked) == FEWEST
+    (warning,) = prediction_warnings(scores, scoring)
     assert "`loss` was measured on 64 of 300 rows and predicted on the others" in warning
-    assert "budget: 1.00 pays for all of them" in warning
+    assert "budget: 1.00 pays for all of them; so does `campus-tune score`, ahead of training" in warning
     everything, _, paid = score(["loss"], 1.0)
-    assert prediction_warnings(everything, paid, TOKENS) == []
+    assert prediction_warnings(everything, paid) == []
+
+
+def test_all_rows_are_measured_whatever_they_cost_when_asked_to() -> None:
+    scores, asked, _ = score(["loss"], 0.001, whole=True)
+    assert len(asked) == N
+    np.testing.assert_allclose(scores.by_label["loss"], PER_TOKEN)
 
 
 def test_loss_can_be_the_sum_over_the_answer_and_reversed() -> None:
     summed = {"name": "loss", "reduce": "sum", "label": "sum"}
-    scores, meter, _ = score([summed, "-loss"], 1.1)
+    scores, asked, _ = score([summed, "-loss"], 1.1)
     np.testing.assert_allclose(scores.by_label["sum"], PER_TOKEN * ANSWERS)
     np.testing.assert_allclose(scores.by_label["-loss"], -PER_TOKEN)
-    assert len(meter.asked) == N  # one forward serves both
+    assert len(asked) == N  # one forward serves both
 
 
 def test_start_losses_are_measured_for_the_selector_that_asks_for_them() -> None:
-    scores, meter, _ = score(["length"], 1.1, selector="relative_perplexity")
-    assert len(meter.asked) == N
+    scores, asked, _ = score(["length"], 1.1, selector="relative_perplexity")
+    assert len(asked) == N
     assert scores.start is not None
     np.testing.assert_allclose(scores.start.per_row(), PER_TOKEN)
     assert list(scores.by_label) == ["length"]
 
 
-def test_labels_keep_the_sequence_of_the_recipe() -> None:
+def test_labels_keep_the_sequence_of_the_recipe_and_members_of_ensembles_come_last() -> None:
     assert list(score(["loss", "length", "-length"], 1.1)[0].by_label) == ["loss", "length", "-length"]
+    both = {"name": "rank_mean", "of": ["mtld", "loss"]}
+    assert list(score([both, "length"], 1.1)[0].by_label) == ["rank_mean", "length", "mtld", "loss"]
+
+
+def test_an_ensemble_is_the_mean_rank_of_its_members_each_scored_once() -> None:
+    both = {"name": "rank_mean", "of": ["length", "-loss"]}
+    scores, asked, _ = score([both, "-loss"], 1.1)
+    assert len(asked) == N
+    ranks = [np.array([(v < x).sum() + ((v == x).sum() + 1) / 2 for x in v]) for v in (ANSWERS, -PER_TOKEN)]
+    np.testing.assert_allclose(scores.by_label["rank_mean"], (ranks[0] + ranks[1]) / 2 / N)
+    assert scores.notes["rank_mean"] == {"rows_measured": N}
+
+
+def test_an_ensemble_was_measured_where_all_its_members_were() -> None:
+    scores, asked, _ = score([{"name": "rank_mean", "of": ["length", "loss"]}], 0.5)
+    assert scores.notes["rank_mean"] == {"rows_measured": len(asked)}
 
 
 def test_losses_that_do_not_order_the_rows_are_refused() -> None:
-    with pytest.raises(MetricError, match="`loss` gives every row the same score"):
-        score(["loss"], 1.1, meter=Meter(np.ones(N)))
-    with pytest.raises(MetricError, match="`loss` gives every row the same score"):
-        score(["loss"], 0.1, meter=Meter(np.ones(N)))
+    for share in (1.1, 0.1):
+        with pytest.raises(MetricError, match="`loss` gives every row the same score"):
+            score(["loss"], share, meter=Meter(np.ones(N)))
 
 
-def test_scores_come_back_from_disk_as_they_were(tmp_path: Path) -> None:
-    scores, _, _ = score(["length", "-loss"], 0.5)
-    scores.save(tmp_path, ROWS)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["-loss.parquet", "length.parquet", f"{START}.parquet"]
-    again = Scores.load(tmp_path, scores.digests())
-    assert again.digests() == scores.digests()
-    assert {label: values.tolist() for label, values in again.by_label.items()} == {
-        label: values.tolist() for label, values in scores.by_label.items()
-    }
-    assert again.start is not None
-    assert scores.start is not None
-    assert again.start.nll_sum.tolist() == scores.start.nll_sum.tolist()
-    assert again.notes == scores.notes
-    table = pq.read_table(tmp_path / "length.parquet").to_pydict()  # readable without our code
-    assert table == {"content": list(range(N)), "score": ANSWERS.tolist()}
+def test_what_is_found_is_charged_as_if_it_had_been_measured_and_says_so(tmp_path: Path) -> None:
+    first, asked, paid = score(["loss", "-loss"], 1.1, cache=tmp_path)
+    again, nothing, found = score(["loss", "-loss"], 1.1, cache=tmp_path)
+    assert (len(asked), nothing) == (N, [])
+    assert found.budget.spent == paid.budget.spent
+    assert found.budget.found["scoring"] == TOKENS.sum()
+    assert again.digests() == first.digests()
+    assert again.notes == first.notes
 
 
-def test_scores_of_another_run_are_refused_at_resume(tmp_path: Path) -> None:
-    scores, _, _ = score(["length", "loss"], 1.1)
-    scores.save(tmp_path, ROWS)
-    digests = scores.digests()
-    assert len(set(digests.values())) == 3
-    changed = {**digests, "length": "0" * 16}
-    with pytest.raises(ResumeError, match=r"length.parquet` must hold the scores that the checkpoint was planned with"):
-        Scores.load(tmp_path, changed)
-    (tmp_path / "loss.parquet").unlink()
-    with pytest.raises(ResumeError, match=r"loss.parquet` must be the scores .* cannot be computed again"):
-        Scores.load(tmp_path, digests)
-    (tmp_path / "loss.parquet").write_bytes(b"PAR1 cut off")
-    with pytest.raises(ResumeError, match="cannot be computed again"):
-        Scores.load(tmp_path, digests)
+def test_scores_taken_ahead_of_training_are_all_used_for_the_price_of_their_part(tmp_path: Path) -> None:
+    score(["loss"], 1.0, cache=tmp_path, whole=True)
+    scores, asked, scoring = score(["loss"], 0.6, cache=tmp_path)
+    assert asked == []
+    assert scores.notes["loss"] == {"rows_measured": N}
+    np.testing.assert_allclose(scores.by_label["loss"], PER_TOKEN)
+    spent, part = scoring.budget.spent["scoring"], scoring.budget.part("scoring")
+    assert spent <= part + 1
+    assert spent == pytest.approx(part, rel=0.1)
+
+
+def test_a_part_of_the_rows_in_the_cache_changes_nothing_but_what_is_measured(tmp_path: Path) -> None:
+    calm, asked, _ = score(["loss"], 0.5)
+    some = make(["loss"], 0.5, cache=tmp_path)
+    known = np.arange(0, N, 2)
+    some.passages.take(Passage(), known)
+    scores, measured, scoring = score(["loss"], 0.5, cache=tmp_path)
+    assert sorted(measured) == sorted(row for row in asked if row % 2)
+    assert scores.digests() == calm.digests()
+    assert scoring.budget.found["scoring"] == TOKENS[[row for row in asked if row % 2 == 0]].sum()
+    assert scoring.budget.spent["scoring"] == TOKENS[asked].sum()
+
+
+def test_metrics_of_the_texts_are_found_again_and_only_new_texts_are_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from campus_tune.difficulty.diversity import Mtld
+
+    asked: list[int] = []
+    measure = Mtld.scores
+    monkeypatch.setattr(
+        Mtld, "scores", lambda self, texts, **k: [asked.append(len(texts)), measure(self, texts, **k)][1]
+    )
+    first = score(["mtld"], 0.05, cache=tmp_path)[0]
+    again = score(["-mtld"], 0.05, cache=tmp_path)[0]  # reversed is the same metric
+    assert asked == [N]
+    np.testing.assert_array_equal(again.by_label["-mtld"], 0.0 - first.by_label["mtld"])
+    texts = list(TEXTS.response_text)
+    texts[17] = "something else altogether"
+    changed = make(["mtld"], 0.05, cache=tmp_path)
+    changed.texts = RowTexts(texts, TEXTS.response_tokens, TEXTS.prompt_tokens, TEXTS.columns)
+    scores = changed.start()
+    assert asked == [N, 1]
+    others = np.arange(N) != 17
+    np.testing.assert_array_equal(scores.by_label["mtld"][others], first.by_label["mtld"][others])
+
+
+def test_metrics_of_the_texts_are_kept_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from campus_tune.difficulty.diversity import Mtld
+
+    monkeypatch.setattr(scoring_module, "TEXTS_AT_ONCE", 128)
+    sizes: list[int] = []
+    measure = Mtld.scores
+
+    def dies(self: Mtld, texts: RowTexts, **rest: Any) -> FloatArray:
+        if len(sizes) == 2:
+            raise KeyboardInterrupt
+        sizes.append(len(texts))
+        return measure(self, texts, **rest)
+
+    monkeypatch.setattr(Mtld, "scores", dies)
+    with pytest.raises(KeyboardInterrupt):
+        score(["mtld"], 0.05, cache=tmp_path)
+    sizes.clear()
+    scores = score(["mtld"], 0.05, cache=tmp_path)[0]
+    assert sizes == [N - 256]
+    np.testing.assert_array_equal(scores.by_label["mtld"], score(["mtld"], 0.05)[0].by_label["mtld"])
+
+
+def test_a_cache_that_was_named_and_holds_nothing_of_use_says_why(tmp_path: Path) -> None:
+    score(["loss"], 1.1, cache=tmp_path / "there")
+    scoring = make(["loss"], 1.1, cache=tmp_path / "there", scores=str(tmp_path / "there"))
+    scoring.passages.__dict__["_identity"]["model"] = "another"
+    (warning,) = scoring.start().warnings
+    assert warning.startswith("`scores`: the `loss` scores in")
+    assert warning.endswith("were taken with another model (m there, another now).")
+    assert score(["loss"], 1.1, cache=tmp_path / "there")[0].warnings == []
 
 
 def test_a_run_leaves_the_losses_of_its_untrained_model(tmp_path: Path) -> None:
@@ -178,3 +283,8 @@ def test_a_run_leaves_the_losses_of_its_untrained_model(tmp_path: Path) -> None:
     recorded = {event["metric"]: event for event in events(tmp_path, "scores")}
     assert recorded["loss"]["rows_measured"] == 16
     assert recorded["length"]["quantiles"][-1] == max(slow.tokens)
+
+
+def test_losses_of_no_row_are_known_before_they_are_measured() -> None:
+    assert Scores().known is None
+    assert not (Scores(measured={Passage(): RowLosses.zeros(4)}).known == np.ones(4)).any()
