@@ -27,9 +27,9 @@ def text_compression(text: str) -> float:
 def _compressed_size(data: bytes) -> int:
     """`len(zlib.compress(data, 9))`, with buffers as large as the text needs and not always 268 kB.
 
-    For short texts those buffers are the work: three quarters of the time went into the kernel handing out their pages
-    and taking them back, one process at a time. A window that holds the text and a block that holds its symbols give
-    the same stream but for the two bytes of the header that say so.
+    For short texts those buffers can be the work: in a fresh process three quarters of the time went into the kernel
+    handing out their pages and taking them back (16 000 texts of 220 bytes a second, 80 000 without). A window that
+    holds the text and a block that holds its symbols give the same stream but for the header that says so.
     """
     window = min(15, max(9, (len(data) + 261).bit_length()))  # zlib looks back at most window − 262 bytes
     memory = min(8, max(1, len(data).bit_length() - 6))  # a block has 2**(memory + 6) symbols

@@ -109,8 +109,8 @@ class Readability(CpuMetric):
         )
 
     def made_with(self) -> dict[str, str]:
-        """The version of textstat."""
-        return {"textstat": version("textstat")}
+        """The versions of textstat, and of the hyphenation that counts its syllables."""
+        return {library: version(library) for library in ("textstat", "pyphen")}
 
     def scores(self, texts: RowTexts, *, num_proc: int = 1, progress: bool = True) -> FloatArray:
         """Grade per response, shape (N,); −15.59 where there are no words.

@@ -20,6 +20,7 @@ from campus_tune.cache import CacheKey, text_keys
 from campus_tune.difficulty import CpuMetric, Metric, MetricSpec, build_metric, finish_scores
 from campus_tune.difficulty.column import Column
 from campus_tune.difficulty.extras import missing_parts
+from campus_tune.difficulty.learnability import Learnability
 from campus_tune.difficulty.length import Length
 from campus_tune.difficulty.passage import Passage, PassageMetric
 from campus_tune.difficulty.quality import Quality
@@ -80,6 +81,9 @@ class Scoring:
         metrics = [(spec, build_metric(spec)) for spec in leaf_specs(self.config)]
         if missing := missing_parts(metric for _, metric in metrics):
             raise MetricError(" ".join(missing))
+        if self.config.scores is not None:  # a cache that was named and holds nothing of use is worth a word
+            why = filter(None, map(self.passages.why_missing, passages_of(self.config)))
+            scores.warnings += [f"`scores`: {reason}" for reason in why]
         for spec, metric in metrics:
             if isinstance(metric, CpuMetric):
                 self._add_cpu(scores, spec, metric)
@@ -100,9 +104,6 @@ class Scoring:
     def _ask(self, scores: Scores, asked: Sequence[tuple[MetricSpec, Metric]]) -> None:
         """Everything that takes a forward, of the same rows; the scorer first, whose forward shows the losses too."""
         wanted = passages_of(self.config)
-        if self.config.scores is not None:  # a cache that was named and holds nothing of use is worth a word
-            why = filter(None, map(self.passages.why_missing, wanted))
-            scores.warnings += [f"`scores`: {reason}" for reason in why]
         rows = self._affordable_rows(wanted, [metric for _, metric in asked if isinstance(metric, Quality)])
         for spec, metric in asked:
             if isinstance(metric, Scorer):
@@ -126,6 +127,12 @@ class Scoring:
             )
         losses = [scores.measured[passage].take(told) for passage in metric.passages]
         self.add(scores, spec, told, metric.from_losses(losses), {"rows_measured": len(told)})
+        if isinstance(metric, Learnability) and losses[0].mean() < losses[1].mean():
+            scores.warnings.append(
+                f"`{spec.label}`: the proxy is worse late than early (mean loss {losses[0].mean():.3f}, then "
+                f"{losses[1].mean():.3f}): what it seems to have learned is noise. Train another one, with a lower "
+                "learning rate or more steps."
+            )
         if isinstance(metric, Rho) and any(map(self.passages.is_foreign, metric.passages)):
             scores.warnings += metric.on_other_tokens()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,11 +13,12 @@ import pytest
 
 from campus_tune.difficulty.passage import Passage
 from campus_tune.difficulty.rank_mean import RankMean
+from campus_tune.difficulty.scorer import Heads
 from campus_tune.errors import MetricError
 from campus_tune.integrations.answer_alone import answers_alone
 from campus_tune.integrations.rescore import FEWEST_WAITING, Rescorer, aware_specs
 from campus_tune.integrations.scorer import ScorerTrainer, Training
-from campus_tune.integrations.scoring import FEWEST
+from campus_tune.integrations.scoring import FEWEST, Scoring
 from campus_tune.orders import order_rows
 from campus_tune.recipe import CampusConfig
 from campus_tune.stats import spearman
@@ -118,7 +119,7 @@ def spied(out: Path, patch: pytest.MonkeyPatch, config: Json, *, slow: bool = Tr
 
 
 @pytest.fixture(scope="module")
-def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Spy]]:
+def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Spy]:
     """A run that re-scores every kind of metric, on a budget that pays for all rows."""
     out = tmp_path_factory.mktemp("everything")
     holdout = str(save_same(tmp_path_factory.mktemp("holdout"), seed=4))
@@ -133,15 +134,17 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path,
         {"name": "rank_mean", "of": ["mtld", "loss"]},
     ]
     with pytest.MonkeyPatch.context() as patch:
-        yield out, spied(out, patch, {**RICH, "metrics": metrics})
+        spy = spied(out, patch, {**RICH, "metrics": metrics})
+    return out, spy
 
 
 @pytest.fixture(scope="module")
-def poor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Spy]]:
+def poor(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Spy]:
     """A run whose budget pays for nearly nothing."""
     out = tmp_path_factory.mktemp("poor")
     with pytest.MonkeyPatch.context() as patch:
-        yield out, spied(out, patch, {**POOR, "metrics": ["length", "loss"]}, n=240)
+        spy = spied(out, patch, POOR, n=240)
+    return out, spy
 
 
 # -- when -------------------------------------------------------------------------------------------------------------
@@ -345,7 +348,7 @@ def test_rows_that_were_not_measured_are_predicted(poor: tuple[Path, Spy]) -> No
     for seen in spy.seen:
         assert seen.record["rows"] == FEWEST < seen.record["waiting"]
         scores, notes = seen.scores["loss"], seen.notes["loss"]
-        assert notes["rows_measured"] == FEWEST + len(seen.free)
+        assert notes["rows_measured"] == FEWEST
         assert -1 <= notes["prediction_correlation"] <= 1
         near = np.isclose(scores, seen.now.per_row(), rtol=2e-5) & seen.waiting
         assert FEWEST <= near.sum() <= FEWEST + 3
@@ -356,12 +359,15 @@ def test_rows_that_were_not_measured_are_predicted(poor: tuple[Path, Spy]) -> No
     assert events(out, "rescored")[0]["orders"]["loss"]["rows"] == spy.seen[0].waiting.sum()
 
 
-def test_what_training_has_shown_helps_to_predict_the_others(poor: tuple[Path, Spy]) -> None:
-    """Training has shown whole stages since: their losses are among the rows that the others are predicted from."""
-    for seen in poor[1].seen:
-        assert len(seen.free) > FEWEST / 3
-        spread_from = seen.notes["loss"]["rows_measured"]
-        assert spread_from == seen.record["rows"] + seen.record["rows_from_training"]
+def test_what_training_has_shown_is_among_what_the_others_are_predicted_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    add = Scoring.add
+    monkeypatch.setattr(Scoring, "add", lambda self, scores, spec, rows, *rest, **k: [told.append(len(rows)), add(self, scores, spec, rows, *rest, **k)][1])  # fmt: skip  # noqa: E501
+    spy = spied(tmp_path, monkeypatch, POOR, slow=False, n=240)
+    assert told == [FEWEST, *(FEWEST + len(seen.free) for seen in spy.seen)]
+    assert all(len(seen.free) == seen.record["rows_from_training"] > FEWEST / 3 for seen in spy.seen)
 
 
 def test_the_rows_measured_are_those_that_wait_the_frontier_or_a_sample_of_it(poor: tuple[Path, Spy]) -> None:
@@ -446,12 +452,15 @@ def test_a_scorer_that_tells_nothing_apart_is_barred_until_it_does_again(
 def test_a_scorer_that_tells_nothing_apart_at_the_start_is_not_offered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores = ScorerTrainer._pair
-    writes(monkeypatch, reference)
-    assert scores
-    run = tiny_trainer(tmp_path, n=60, config={**SCORER, "metrics": ["length", "scorer"], "rescore": 0})
-    with pytest.raises(MetricError, match="`scorer` gives every row the same score"):
-        run.train()  # a head on nothing at all
+    n = 60
+    writes(monkeypatch, lambda scorer, row: reference(scorer, row) if row % 2 else RUBBISH[: row % 3])
+    monkeypatch.setattr(Heads, "tells_apart", False)
+    tiny_trainer(tmp_path, n=n, config={**SCORER, "rescore": 0}).train()
+    offered = [[offer["name"] for offer in e.get("offers", [])] for e in events(tmp_path, "decision")]
+    assert offered[0] == ["length"]
+    assert not any("scorer" in names for names in offered)
+    (warnings,) = events(tmp_path, "warnings")
+    assert any("its order is not offered until the next re-scoring" in warning for warning in warnings["warnings"])
 
 
 def test_plain_text_has_no_scorer_and_it_says_so_before_the_first_step(tmp_path: Path) -> None:
