@@ -1,11 +1,7 @@
-"""What the curriculum costs a step, and how fast it scores.
+"""What the curriculum costs a step: milliseconds that campus_tune itself takes outside decisions (goal: under 1 ms).
 
-Two measurements on one model and one machine, each a ratio or a difference taken within one run:
-
-1. milliseconds that campus_tune itself takes per optimizer step outside decisions: its callback, its two model hooks,
-   its audit, cutting the step into micro batches (goal: under 1 ms);
-2. tokens per second of scoring against a bare forward of the very same collated batches, measured in turns
-   (goal: at least 90 %).
+Its callback, its two model hooks, its audit, cutting the step into micro batches; of one model and one machine. How
+fast it scores, `eval/bench_score.py` measures.
 
     python eval/bench_overhead.py                                  a tiny random model on generated tasks
     python eval/bench_overhead.py --model runs/quickstart/model --batch 4 --steps 12
@@ -29,7 +25,6 @@ from trl import SFTConfig, SFTTrainer
 from campus_tune import CampusCallback
 from campus_tune.demo.tasks import generate
 from campus_tune.demo.tiny import write_tiny
-from campus_tune.integrations.measure import undisturbed
 
 # On a CPU that others use too, a thread's own time is what it would take alone; a device is waited for on the wall.
 CLOCK = time.perf_counter if torch.cuda.is_available() else time.thread_time
@@ -111,56 +106,19 @@ def step_overhead(model: str, out: str, batch: int, steps: int) -> tuple[float, 
     return 1000 * ours, 1000 * statistics.median(whole.steps[i + 1] for i in quiet)
 
 
-def scoring_ratio(model: str, out: str, batch: int, rows: int, rounds: int) -> tuple[float, float, float]:
-    """(scoring tokens/s, bare forward tokens/s of the same batches, median ratio of the two in turns)."""
-    trainer, callback = make_trainer(model, out, batch=batch, steps=max(2, rows // batch), curriculum=True)
-    trainer.args.max_steps = 1
-    trainer.train()
-    meter = callback.run.meter
-    wanted = torch.arange(min(rows, len(trainer.train_dataset))).numpy()
-    batches = [
-        trainer._prepare_inputs(meter.collator([meter.dataset[int(row)] for row in wanted[part]]))
-        for part in meter._batches(wanted)
-    ]
-    tokens = int(meter.tokens[wanted].sum())
-
-    def bare() -> None:
-        with undisturbed(trainer.model):
-            for inputs in batches:
-                trainer.model(**inputs, use_cache=False, fused_lm_head=True)
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-
-    def seconds(function: Callable[[], Any]) -> float:
-        began = time.perf_counter()
-        function()
-        return time.perf_counter() - began
-
-    seconds(bare)
-    pairs = [(seconds(lambda: meter.losses(wanted)), seconds(bare)) for _ in range(rounds)]
-    ratio = statistics.median(plain / scored for scored, plain in pairs)
-    best_scored, best_bare = (min(times) for times in zip(*pairs, strict=True))
-    return tokens / best_scored, tokens / best_bare, ratio
-
-
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a model folder or hub id; the default is a tiny random one")
     parser.add_argument("--batch", type=int, default=8, help="rows per optimizer step")
-    parser.add_argument("--steps", type=int, default=60, help="optimizer steps of the first measurement")
-    parser.add_argument("--rows", type=int, default=100, help="rows scored in the second one")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of the second one")
+    parser.add_argument("--steps", type=int, default=60, help="optimizer steps")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or str(write_tiny(Path(folder) / "tiny"))
         ours, step = step_overhead(model, f"{folder}/a", options.batch, options.steps)
-        scored, bare, ratio = scoring_ratio(model, f"{folder}/b", options.batch, options.rows, options.rounds)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    print(f"\n| model | device | campus_tune per step | step | scoring | bare forward | ratio |\n|{'---|' * 7}")
-    name = options.model or "tiny random Llama"
-    speeds = f"{scored:.0f} tokens/s | {bare:.0f} tokens/s | {ratio:.2f}"
-    print(f"| {name} | {device} | {ours:.2f} ms | {step:.0f} ms | {speeds} |")
+    print(f"\n| model | device | campus_tune per step | step |\n|{'---|' * 4}")
+    print(f"| {options.model or 'tiny random Llama'} | {device} | {ours:.2f} ms | {step:.0f} ms |")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import numpy as np
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
+from campus_tune.budget import ALWAYS, PURPOSES
 from campus_tune.errors import CampusError, DataError
 from campus_tune.ledger import FILE, read_ledger
 
@@ -31,7 +32,7 @@ Event: TypeAlias = dict[str, Any]
 # Okabe & Ito: eight colours that the colour-blind tell apart. Grey is what nobody chose.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 GREY = "#999999"
-PURPOSES = ("scoring", "selection", "probes")
+SHADES = ("#222222", "#777777", "#0072B2", "#999999", "#cccccc")  # one for each purpose of the bill
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -190,7 +191,9 @@ def _bill(axis: Any, events: list[Event]) -> None:
     """Measured share of the training compute against the budget, and the audit."""
     last = (_of(events, "end") or _of(events, "stage_end") or [{}])[-1]
     cost, left = last.get("cost", {}), 0.0
-    for purpose, shade in zip(PURPOSES, ("#444444", "#888888", "#bbbbbb"), strict=True):
+    for purpose, shade in zip(PURPOSES, SHADES, strict=True):
+        if purpose not in ALWAYS and not cost.get(purpose):
+            continue
         axis.barh(0, cost.get(purpose, 0.0), left=left, color=shade, label=f"{purpose} {cost.get(purpose, 0.0):.1%}")
         left += cost.get(purpose, 0.0)
     budget = last.get("budget") or next(event["future"]["campus: budget"] for event in _of(events, "run"))
@@ -204,7 +207,7 @@ def _bill(axis: Any, events: list[Event]) -> None:
         fontsize=10,
     )
     axis.xaxis.set_major_formatter(mpl.ticker.PercentFormatter(1.0))
-    axis.legend(fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(0.5, -0.45))
+    axis.legend(fontsize=8, ncols=6, loc="upper center", bbox_to_anchor=(0.5, -0.45))
 
 
 if __name__ == "__main__":

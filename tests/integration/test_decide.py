@@ -10,7 +10,7 @@ from campus_tune.budget import Budget
 from campus_tune.curriculum import Curriculum, Schedule
 from campus_tune.integrations.decide import Decider, Decision, perplexity
 from campus_tune.integrations.peers import Peers
-from campus_tune.integrations.scoring import Scores
+from campus_tune.integrations.scores import HERE, Scores
 from campus_tune.pacing import linear
 from campus_tune.selectors import build_selector
 from campus_tune.types import FloatArray, IntArray, RowLosses
@@ -53,7 +53,8 @@ def scene(
         total_steps=40,
     )
     meter = Meter(per_row)
-    scores = Scores(start=losses_of(np.ones(N) * TOKENS, np.full(N, TOKENS), np.zeros(N, dtype=np.int64)))
+    start = losses_of(np.ones(N) * TOKENS, np.full(N, TOKENS), np.zeros(N, dtype=np.int64))
+    scores = Scores(measured={HERE: start})
     tokens = np.full(N, TOKENS)
     budget = Budget(0.1, N * TOKENS, 0.5)
     decider = Decider(build_selector(selector), meter, scores, budget, tokens, Peers(), 0)  # type: ignore[arg-type]
