@@ -35,7 +35,8 @@ def write(folder: Path, content: str) -> Path:
 def test_a_misspelt_option_is_named_and_corrected() -> None:
     assert "".join(problems(pasing="root")) == (
         "`campus` takes metrics, pacing, selector, stages, window, coverage, mix, handover, budget, within, "
-        "probes, batching, seed, resume, got 'pasing'. Did you mean 'pacing'? Correct or remove it."
+        "rescore, probes, scores, level, batching, seed, resume, got 'pasing'. Did you mean 'pacing'? Correct or "
+        "remove it."
     )
 
 

@@ -218,10 +218,12 @@ class Passages:
         return CacheKey(what="scored-ahead", settings={"key": key.digest(), "rows": digest(self._content(key))})
 
     def why_missing(self, passage: Passage) -> str | None:
-        """Why the cache has nothing of a passage: what differs from what it has."""
+        """Why a cache that holds scores has none of a passage: what differs from what it has."""
         key = self.key(passage)
-        why = self.cache.missing(key, self._content(key)) if self.peers.leads else None
-        return self.peers.from_leader(why)
+        content = self._content(key)
+        folder = self.cache.folder
+        holds_any = self.peers.leads and folder is not None and any(folder.glob("*/key.json"))
+        return self.peers.from_leader(self.cache.missing(key, content) if holds_any else None)
 
     # -- measuring -----------------------------------------------------------------------------------------------
 
