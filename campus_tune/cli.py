@@ -39,6 +39,7 @@ Supervised fine-tuning under a curriculum: a TRL YAML with a `campus:` block, an
 
 example:
   campus-tune sft --config recipe.yaml --learning_rate 1e-4
+  campus-tune sft --config recipe.yaml --campus.stages 10 --scores scores
   accelerate launch -m campus_tune sft --config recipe.yaml
 """
 _SCORE = """\

@@ -1,9 +1,10 @@
 """`campus-tune sft`: TRL's own fine-tuning script, with one more block in its YAML.
 
 A TRL YAML is taken as it is: the same fields, the same flags as overrides, the same order of precedence. What is
-added is the `campus:` block, `--campus.<setting> <value>` to override one of its settings, local JSON-lines files as
-`dataset_name`, and strictness: a key that nobody knows stops here, with the nearest known one, and not after three
-days of training. `accelerate launch -m campus_tune sft --config …` runs the same on many processes.
+added is the `campus:` block, `--campus.<setting> <value>` to override one of its settings (`--scores DIR` for short,
+the folder of the score cache), local JSON-lines files as `dataset_name`, and strictness: a key that nobody knows stops
+here, with the nearest known one, and not after three days of training. `accelerate launch -m campus_tune sft --config …`
+runs the same on many processes.
 """
 
 from __future__ import annotations
@@ -121,6 +122,8 @@ def read_arguments(argv: list[str]) -> tuple[Json, Json | None, list[str]]:
             settings = read_yaml(_value_of(word, words))
         elif word.startswith(f"--{BLOCK}."):
             overrides[word.removeprefix(f"--{BLOCK}.")] = yaml.safe_load(_value_of(word, words))
+        elif word == "--scores":  # as `campus-tune score` takes it
+            overrides["scores"] = _value_of(word, words)
         else:
             flags.append(word)
     block = settings.pop(BLOCK, None)

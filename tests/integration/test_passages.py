@@ -33,6 +33,10 @@ HERE = Passage()
 ALONE = Passage(part="answer")
 
 
+class KilledError(Exception):
+    """The process ended here."""
+
+
 class Counter:
     """Rows that go through a trainer's model."""
 
@@ -61,6 +65,10 @@ def trainer_of(out: Path, **settings: Any) -> Any:
     return tiny_trainer(out, config=False, **{"n": N, **settings})
 
 
+def knows_all(made: Passages, passage: Passage) -> bool:
+    return bool(made.find(made.key(passage), EVERY)[0].all())
+
+
 def same(a: Taken, b: Taken) -> None:
     for name, values in vars(a.losses).items():
         np.testing.assert_array_equal(values, getattr(b.losses, name))
@@ -81,7 +89,7 @@ def test_rows_that_are_known_are_not_measured_again(tmp_path: Path, passage: Pas
     assert counter.since() == 0
     assert found.found.all()
     same(first, found)
-    assert again.knows_all(passage)
+    assert knows_all(again, passage)
     assert [(t.rows, t.found, t.tokens) for t in again.timings] == [(N, N, 0)]
 
 
@@ -99,7 +107,7 @@ def test_only_rows_that_are_not_known_are_measured(tmp_path: Path) -> None:
     first = passages_of(trainer, tmp_path / "cache")
     first.take(HERE, np.array([2, 5, 9]))
     assert counter.since() == 3
-    assert not first.knows_all(HERE)
+    assert not knows_all(first, HERE)
     taken = passages_of(trainer, tmp_path / "cache").take(HERE, EVERY)
     assert counter.since() == N - 3
     assert np.flatnonzero(taken.found).tolist() == [2, 5, 9]
@@ -201,7 +209,7 @@ def test_without_a_cache_everything_is_measured_and_nothing_written(tmp_path: Pa
         assert not passages_of(trainer, None).take(HERE, EVERY).found.any()
         assert counter.since() == N
     assert passages_of(trainer, None).why_missing(HERE) is None
-    assert not passages_of(trainer, None).knows_all(HERE)
+    assert not knows_all(passages_of(trainer, None), HERE)
     assert not (tmp_path / "cache").exists()
 
 
@@ -218,17 +226,17 @@ def test_a_scoring_that_is_killed_goes_on_where_it_stopped(tmp_path: Path, monke
 
     def dies(self: LossMeter, rows: Any, **rest: Any) -> Any:
         if len(done) == 1:
-            raise KeyboardInterrupt
+            raise KilledError
         done.append(len(rows))
         return measure(self, rows, **rest)
 
     monkeypatch.setattr(LossMeter, "measure", dies)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KilledError):
         passages_of(trainer, tmp_path / "cache").take(passage, EVERY)
     asked: list[int] = []
     monkeypatch.setattr(LossMeter, "measure", lambda s, rows, **k: [asked.append(len(rows)), measure(s, rows, **k)][1])
     goes_on = passages_of(trainer, tmp_path / "cache")
-    assert not goes_on.knows_all(passage)
+    assert not knows_all(goes_on, passage)
     taken = goes_on.take(passage, EVERY)
     assert asked == [5, 2]
     assert taken.found.sum() == 5
@@ -279,12 +287,12 @@ def test_scores_of_another_model_template_or_precision_are_named_and_not_used(
 ) -> None:
     trainer = trainer_of(tmp_path / "run")
     before = passages_of(trainer, tmp_path / "cache")
-    assert str(before.why_missing(HERE)).endswith("holds no `loss` scores, it holds nothing.")
+    assert before.why_missing(HERE) is None  # an empty cache needs no excuse
     before.take(HERE, EVERY)
     assert before.why_missing(HERE) is None
     change(trainer, monkeypatch)
     after = passages_of(trainer, tmp_path / "cache")
-    assert not after.knows_all(HERE)
+    assert not knows_all(after, HERE)
     assert named in str(after.why_missing(HERE))
 
 
@@ -310,6 +318,19 @@ def test_whole_rows_and_answers_alone_are_not_mixed_up(tmp_path: Path) -> None:
     whole = all_slow_losses(trainer, EVERY)
     assert alone.losses.tokens.tolist() == whole.tokens.tolist()
     assert (np.abs(alone.losses.nll_sum - whole.nll_sum) > 1e-3).any()
+
+
+def test_only_scores_that_were_taken_ahead_on_purpose_are_marked_so_and_only_for_these_rows(tmp_path: Path) -> None:
+    trainer = trainer_of(tmp_path / "run")
+    made = passages_of(trainer, tmp_path / "cache")
+    made.take(HERE, EVERY)
+    assert not made.scored_ahead(made.key(HERE))
+    made.mark_ahead(made.key(HERE))
+    again = passages_of(trainer, tmp_path / "cache")
+    assert again.scored_ahead(again.key(HERE))
+    assert not again.scored_ahead(again.key(ALONE))
+    other = passages_of(trainer_of(tmp_path / "other", train=task_rows(N, seed=8)), tmp_path / "cache")
+    assert not other.scored_ahead(other.key(HERE))
 
 
 # -- other models -----------------------------------------------------------------------------------------------------
@@ -344,7 +365,7 @@ def test_the_same_texts_of_another_length_are_other_rows_for_another_model(tmp_p
     passages_of(trainer_of(tmp_path / "run"), tmp_path / "cache").take(other, EVERY)
     cut = trainer_of(tmp_path / "cut", max_length=60)
     now = passages_of(cut, tmp_path / "cache")
-    assert not now.knows_all(other)
+    assert not now.find(now.key(other), np.arange(len(cut.train_dataset)))[0].any()
     reason = now.why_missing(other)
     assert reason is not None
     assert "another `max_length` (1024 there, 60 now)" in reason
@@ -373,7 +394,7 @@ def test_rewards_are_kept_and_found(tmp_path: Path, monkeypatch: Patch) -> None:
     trainer = trainer_of(tmp_path / "run")
     metric = Quality(model=str(save_reward(tmp_path / "reward")))
     made = passages_of(trainer, tmp_path / "cache")
-    assert not made.knows_all_rewards(metric)
+    assert not made.find(made.reward_key(metric), EVERY)[0].any()
     first = made.rewards(metric, EVERY[:5])
     rest = passages_of(trainer, tmp_path / "cache").rewards(metric, EVERY)
     assert rest.found.tolist() == [True] * 5 + [False] * (N - 5)
@@ -384,7 +405,7 @@ def test_rewards_are_kept_and_found(tmp_path: Path, monkeypatch: Patch) -> None:
     np.testing.assert_array_equal(found.read, rest.read)
     np.testing.assert_array_equal(found.read[:5], first.read)
     assert len(np.unique(found.read)) == N
-    assert again.knows_all_rewards(metric)
+    assert again.find(again.reward_key(metric), EVERY)[0].all()
 
 
 # -- what it costs ----------------------------------------------------------------------------------------------------

@@ -102,6 +102,16 @@ def test_a_run_uses_all_rows_that_were_scored_ahead_and_pays_as_for_a_sample(
     assert warm_end["cost"]["scoring"] <= cold_end["cost"]["scoring"]
 
 
+def test_sft_takes_the_folder_of_the_cache_by_the_same_flag(recipe: dict[str, Any]) -> None:
+    from campus_tune.sft import read_arguments
+
+    path = Path(recipe["output_dir"]).with_name("flag.yaml")
+    path.write_text(yaml.safe_dump(recipe))
+    _, block, flags = read_arguments(["--config", str(path), "--scores", "elsewhere", "--max_steps", "2"])
+    assert block is not None
+    assert (block["scores"], flags) == ("elsewhere", ["--max_steps", "2"])
+
+
 def test_a_second_run_of_the_same_recipe_finds_its_sample_and_decides_the_same(recipe: dict[str, Any]) -> None:
     from campus_tune import sft
 

@@ -16,12 +16,12 @@ from tests.integration.test_passages import Counter
 from tests.integration.tiny_run import history_of, ledger_of, task_rows, tiny_trainer, weights_of
 from tests.integration.witness import events
 
-N = 80
+N = 64
 SCORER: Json = {"name": "scorer", "new_tokens": 4, "pairs": 32}
 CONFIG: Json = {
     "metrics": ["length", "loss", SCORER],
     "stages": 5,
-    "rescore": 2,
+    "rescore": 0,
     "handover": 1.0,
     "budget": 6.0,
     "selector": "lowest_perplexity",
@@ -59,12 +59,12 @@ def same_runs(first: Any, second: Any) -> None:
 def test_a_second_run_finds_what_the_first_has_measured_and_decides_the_same(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = run(tmp_path / "first")
+    first = run(tmp_path / "first", config={"rescore": 2})
     assert "found in the cache" not in capsys.readouterr().out
     trained: list[int] = []
     train = ScorerTrainer.train
     monkeypatch.setattr(ScorerTrainer, "train", lambda *a, **k: [trained.append(k["refresh"]), train(*a, **k)][1])
-    second = run(tmp_path / "second")
+    second = run(tmp_path / "second", config={"rescore": 2})
     said = capsys.readouterr().out
     same_runs(first, second)
     assert trained == [1]  # the first one was found, its answers were not sampled again
@@ -111,11 +111,15 @@ def test_a_cache_that_the_recipe_names_is_shared_by_runs_and_leaves_the_users_ow
     first = run(tmp_path / "first", config=named)
     assert shards() == []
     assert list((tmp_path / "ours").rglob("*.parquet"))
-    warned = events(tmp_path / "first", "warnings")[0]["warnings"]
-    assert any(w.startswith("`scores`: `") and w.endswith("holds no `loss` scores, it holds nothing.") for w in warned)
     second = run(tmp_path / "second", config=named)
     assert second.asked == first.asked - N
-    assert not any(w.startswith("`scores`") for w in events(tmp_path / "second", "warnings")[0]["warnings"])
+    run(tmp_path / "other", config=named, train=task_rows(N, seed=8))
+    said = [
+        [w for w in events(tmp_path / name, "warnings")[0]["warnings"] if w.startswith("`scores`")]
+        for name in ("first", "second", "other")
+    ]
+    assert said[:2] == [[], []]
+    assert said[2][0].endswith(f"are of another dataset: 0 of {N} rows are in it.")
 
 
 def test_runs_that_ask_for_other_metrics_of_the_same_forward_share_it(tmp_path: Path) -> None:
@@ -127,15 +131,15 @@ def test_runs_that_ask_for_other_metrics_of_the_same_forward_share_it(tmp_path: 
 
 def test_another_seed_or_learning_rate_finds_the_same_losses(tmp_path: Path) -> None:
     run(tmp_path / "first", config={"metrics": ["length", "loss"]})
-    run(tmp_path / "second", config={"metrics": ["length", "loss"]}, seed=8, learning_rate=1e-4, lora=True)
+    run(tmp_path / "second", config={"metrics": ["length", "loss"]}, seed=8, learning_rate=1e-4)
     assert found(tmp_path / "second") > 0
 
 
 def test_the_losses_of_a_re_scoring_are_not_kept(tmp_path: Path) -> None:
     config = {"metrics": ["length", "loss"], "selector": "round_robin"}
-    run(tmp_path / "calm", config={**config, "rescore": 0})
+    run(tmp_path / "calm", config=config)
     before = shards()
-    run(tmp_path / "rescored", config=config)
+    run(tmp_path / "rescored", config={**config, "rescore": 2})
     assert events(tmp_path / "rescored", "rescored")
     assert shards() == before
 

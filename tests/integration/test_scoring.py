@@ -42,6 +42,10 @@ IDS = np.arange(N, dtype=np.uint64)
 ROWS = TokenRows(TOKENS, ANSWERS, IDS, np.zeros(N, dtype=np.int64), IDS)
 
 
+class KilledError(Exception):
+    """The process ended here."""
+
+
 @dataclass
 class Meter:
     """Losses by a rule, and which rows it was asked for."""
@@ -193,7 +197,7 @@ def test_what_is_found_is_charged_as_if_it_had_been_measured_and_says_so(tmp_pat
 
 
 def test_scores_taken_ahead_of_training_are_all_used_for_the_price_of_their_part(tmp_path: Path) -> None:
-    score(["loss"], 1.0, cache=tmp_path, whole=True)
+    score(["loss"], 1.0, cache=tmp_path, whole=True)[2].mark_ahead()
     scores, asked, scoring = score(["loss"], 0.6, cache=tmp_path)
     assert asked == []
     assert scores.notes["loss"] == {"rows_measured": N}
@@ -201,6 +205,15 @@ def test_scores_taken_ahead_of_training_are_all_used_for_the_price_of_their_part
     spent, part = scoring.budget.spent["scoring"], scoring.budget.part("scoring")
     assert spent <= part + 1
     assert spent == pytest.approx(part, rel=0.1)
+
+
+def test_all_rows_that_other_runs_happen_to_have_measured_change_no_decision(tmp_path: Path) -> None:
+    calm, asked, _ = score(["loss"], 0.6)
+    score(["loss"], 1.1, cache=tmp_path)  # a larger budget
+    scores, nothing, scoring = score(["loss"], 0.6, cache=tmp_path)
+    assert nothing == []
+    assert scores.digests() == calm.digests()
+    assert scoring.budget.spent["scoring"] == TOKENS[asked].sum()
 
 
 def test_a_part_of_the_rows_in_the_cache_changes_nothing_but_what_is_measured(tmp_path: Path) -> None:
@@ -248,16 +261,17 @@ def test_metrics_of_the_texts_are_kept_as_they_come(tmp_path: Path, monkeypatch:
 
     def dies(self: Mtld, texts: RowTexts, **rest: Any) -> FloatArray:
         if len(sizes) == 2:
-            raise KeyboardInterrupt
+            raise KilledError
         sizes.append(len(texts))
         return measure(self, texts, **rest)
 
     monkeypatch.setattr(Mtld, "scores", dies)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KilledError):
         score(["mtld"], 0.05, cache=tmp_path)
     sizes.clear()
     scores = score(["mtld"], 0.05, cache=tmp_path)[0]
     assert sizes == [N - 256]
+    monkeypatch.setattr(Mtld, "scores", measure)
     np.testing.assert_array_equal(scores.by_label["mtld"], score(["mtld"], 0.05)[0].by_label["mtld"])
 
 
