@@ -3,8 +3,8 @@
 A TRL YAML is taken as it is: the same fields, the same flags as overrides, the same order of precedence. What is
 added is the `campus:` block, `--campus.<setting> <value>` to override one of its settings (`--scores DIR` for short,
 the folder of the score cache), local JSON-lines files as `dataset_name`, and strictness: a key that nobody knows stops
-here, with the nearest known one, and not after three days of training. `accelerate launch -m campus_tune sft --config …`
-runs the same on many processes.
+here, with the nearest known one, and not after three days of training. `accelerate launch -m campus_tune sft …` runs
+the same on many processes.
 """
 
 from __future__ import annotations
