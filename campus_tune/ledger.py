@@ -113,9 +113,12 @@ def read_ledger(path: Path) -> list[Json]:
 
 
 def comparable(events: Iterable[Json]) -> list[Json]:
-    """The events without what may differ between two runs of the same thing: `seconds`, and `resumed` lines."""
+    """The events without what may differ between two runs of the same thing.
+
+    That is `seconds`, `found` (what the score cache held already), and `resumed` lines.
+    """
     return [
-        {key: value for key, value in event.items() if key != "seconds"}
+        {key: value for key, value in event.items() if key not in ("seconds", "found")}
         for event in events
         if event["event"] != "resumed"
     ]

@@ -46,6 +46,7 @@ class CpuMetric(Metric):
     """A metric of the texts alone: computed once, before training, without a model."""
 
     kind: ClassVar[Kind] = "cpu"
+    cached: ClassVar[bool] = False  # worth a place in the score cache: dear, and made of the response text alone
 
     @abstractmethod
     def scores(self, texts: RowTexts, *, num_proc: int = 1, progress: bool = True) -> FloatArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -62,6 +63,8 @@ class Compression(CpuMetric):
     Differs from the paper:
         The compressor (zlib) and the subtraction of its constant are ours, and we score an answer, not a document.
     """
+
+    cached: ClassVar[bool] = True
 
     def scores(self, texts: RowTexts, *, num_proc: int = 1, progress: bool = True) -> FloatArray:
         """Ratio per response, shape (N,); 0.0 where the response is empty."""

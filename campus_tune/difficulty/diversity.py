@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import ClassVar
 
 import numpy as np
 
@@ -51,6 +52,8 @@ class Mtld(CpuMetric):
         A text in which no word repeats has no factor at all; it scores its number of words (the choice of the
         lexicalrichness package), so ten different words score 10 and ten words with one repetition 28.
     """
+
+    cached: ClassVar[bool] = True
 
     def made_with(self) -> dict[str, str]:
         """The version of lexicalrichness."""

@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -133,6 +133,8 @@ class ParseDepth(CpuMetric):
     Differs from the paper: Yngve counts the left branches of a phrase structure, what a speaker must keep in mind; we
     count the edges of dependencies to either side.
     """
+
+    cached: ClassVar[bool] = True
 
     reduce: Literal["mean", "max"] = "mean"
     model: str = "en_core_web_sm"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.metadata import version
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -84,6 +84,8 @@ class Readability(CpuMetric):
     scores would depend on the machine. Against CMUdict, ours come out 1.4 grades lower, in nearly the same order:
     Spearman 0.98 on Dolly's answers of 30 words and more, 0.93 on all of them.
     """
+
+    cached: ClassVar[bool] = True
 
     of: Literal["response"] = "response"
     lang: str = "en_US"

@@ -37,10 +37,15 @@ class Scorer(Metric):
     re-scoring. A high score: the reference is far from the model's own writing, hard. One forward gives this and the
     loss.
 
-    When it helps: where the likelihood of an answer is not its difficulty: style, format, correctness. Cost: sampling
-    up to `pairs` answers of up to `new_tokens` tokens, and a forward over both of each pair; bounded by its part of the
-    budget. Both answers are compared on their first `new_tokens` tokens and without the token that ends them, so the
-    length of a sample says nothing. Of a row with several answers the first counts.
+    When it helps: where the likelihood of an answer is not what makes it hard: style, format, correctness. It is no
+    measure of difficulty by itself: with SmolLM2-135M on generated tasks with known levels its rank correlation with
+    the level was −0.71 before tuning (answers of a few words are what this model never writes) and 0.03 after 50 steps
+    of LoRA, when two scorers of different samples hardly agreed any more (0.07). Look at its `stability`.
+
+    Cost: sampling up to `pairs` answers of up to `new_tokens` tokens, and a forward over both of each pair; bounded by
+    its part of the budget. Both answers are compared on their first `new_tokens` tokens and without the token that ends
+    them, so the length of a sample says nothing. Of a row with several answers the first counts; rows without a prompt
+    are predicted.
 
     Args:
         pairs: answers sampled for one training of the scorer, at most; ≥ 32.

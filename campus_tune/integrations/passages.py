@@ -116,6 +116,7 @@ class Passages:
         self.trainer, self.dataset, self.rows = trainer, dataset, rows
         self.meter, self.cache, self.peers = meter, cache, peers
         self.timings: list[Timing] = []
+        self._new: dict[str, BoolArray] = {}  # rows that this process measured itself, by key
         self.warnings: list[str] = []
 
     # -- what it costs -------------------------------------------------------------------------------------------
@@ -142,9 +143,22 @@ class Passages:
             return CacheKey(what="loss", settings={"part": passage.part}, version=VERSION, **self._identity)
         return self._foreign_key("loss", passage.model, "metrics: model", {"part": passage.part})
 
-    def scorer_key(self, plan: Json) -> CacheKey:
-        """What a scorer's scores hang on: the model, and the answers that it is asked for."""
+    def scorer_key(self, plan: Json, features: str | None) -> CacheKey:
+        """What a scorer's scores hang on: the model, the answers that it is asked for, and who reads them.
+
+        Args:
+            plan: of the scorer's training.
+            features: another model whose hidden states are read.
+        """
+        if features is not None:
+            reader = model_identity(features, "scorer: model", trust_remote_code=self._trusts)
+            plan = {**plan, "features": reader}
         return CacheKey(what="scorer", settings=plan, version=VERSION, **self._identity)
+
+    def feature_tokens(self, features: str | None) -> IntArray:
+        """Forward tokens of every row under a scorer's own model, shape (N,), in tokens of the model in hand."""
+        tokens = self.rows.tokens
+        return np.zeros_like(tokens) if features is None else self._by_size(tokens, features, "scorer: model")
 
     def reward_key(self, metric: Quality) -> CacheKey:
         """What a reward model's logits hang on."""
@@ -152,9 +166,10 @@ class Passages:
 
     def _foreign_key(self, what: str, name: str, setting: str, settings: Json) -> CacheKey:
         """Another model's values hang on its files and on the texts, not on the model in training or its precision."""
-        length = getattr(self.trainer.args, "max_length", None)
+        kept = ("max_length", "assistant_only_loss", "completion_only_loss")  # which tokens there are, and which count
+        settings = {**settings, **{name: getattr(self.trainer.args, name, None) for name in kept}}
         identity = model_identity(name, setting, trust_remote_code=self._trusts)
-        return CacheKey(what=what, settings={**settings, "max_length": length}, version=VERSION, model=identity)
+        return CacheKey(what=what, settings=settings, version=VERSION, model=identity)
 
     @cached_property
     def _identity(self) -> Json:
@@ -253,6 +268,10 @@ class Passages:
                     read[missing[part]] = measured.read
                     if key is not None:
                         self._keep_measured(passage, key, rows[missing[part]], measured, reading)
+        if key is not None:
+            new = self._new.setdefault(key.digest(), np.zeros(len(self.rows), dtype=np.bool_))
+            found = found & ~new[rows]
+            new[rows[missing]] = True
         taken = Taken(losses, read, found, time.perf_counter() - began)
         self._note(str(passage), taken, n_tokens)
         return taken

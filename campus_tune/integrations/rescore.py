@@ -12,6 +12,7 @@ seeds: a run that is killed in the middle does the same again.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ from campus_tune.difficulty.scorer import Scorer
 from campus_tune.errors import ResumeError
 from campus_tune.integrations.passages import Reading
 from campus_tune.integrations.rows import TokenRows, digest
-from campus_tune.integrations.scorer import HEAD_COLUMNS, Training
+from campus_tune.integrations.scorer import HEAD_COLUMNS, NothingToLearnError, Training
 from campus_tune.integrations.scores import HERE, Scores, leaf_specs, passages_of
 from campus_tune.integrations.scoring import FEWEST, Scoring
 from campus_tune.orders import hash_rows, order_rows
@@ -90,7 +91,9 @@ class Rescorer:
         return int(self.curriculum.untrained.sum()) >= FEWEST_WAITING
 
     def add_free(self, rows: IntArray, losses: RowLosses) -> None:
-        """Losses that training has just shown of `rows`."""
+        """Losses that training has just shown of `rows`; forgotten where no re-scoring will ask for them."""
+        if not self.config.rescore or self.curriculum.handed_over or not aware_specs(self.config):
+            return
         joined = RowLosses.zeros(len(self._trained) + len(rows))
         joined.put(np.arange(len(self._trained)), self._free)
         joined.put(np.arange(len(self._trained), len(joined)), losses)
@@ -109,6 +112,7 @@ class Rescorer:
             MetricError: the model has diverged, or scores that do not order the rows.
         """
         self.count += 1
+        self._warnings: list[str] = []
         # the leader's, on every rank: only its own are in a checkpoint
         self._trained, self._free = self.scoring.passages.peers.from_leader((self._trained, self._free))
         budget, waiting = self.scoring.budget, self.curriculum.untrained
@@ -125,8 +129,9 @@ class Rescorer:
                 losses = [fresh.get(p, self.scores.measured[p]).take(known) for p in metric.passages]
                 self._renew(spec, known, metric.from_losses(losses), {"rows_measured": len(rows)}, waiting)
             elif training is not None and training.heads.tells_apart:
-                notes = {"rows_measured": len(rows), "stability": spearman(read[:, 1], read[:, 2])}
-                self._renew(spec, rows, read[:, 0], notes, waiting)
+                known = self._with_prompt(rows)  # places in `rows`
+                notes = {"rows_measured": len(known), "stability": spearman(read[known, 1], read[known, 2])}
+                self._renew(spec, rows[known], read[known, 0], notes, waiting)
         self.scoring.combine(self.scores)
         record: Json = {
             "refresh": self.count,
@@ -141,7 +146,7 @@ class Rescorer:
             record["scorer"] = training.notes
         self._save()
         self._trained, self._free = np.zeros(0, dtype=np.int64), RowLosses.zeros(0)
-        return record, [] if training is None else training.warnings
+        return record, self._warnings if training is None else training.warnings
 
     # -- measuring -----------------------------------------------------------------------------------------------
 
@@ -150,7 +155,12 @@ class Rescorer:
         specs = [spec for spec in leaf_specs(self.config) if isinstance(build_metric(spec), Scorer)]
         if not specs or self.scoring.scorer is None or not self.scoring.scorer.has_prompts(waiting):
             return None
-        training = self.scoring.scorer.train(waiting, allowance=allowance, refresh=self.count)
+        try:
+            training = self.scoring.scorer.train(waiting, allowance=allowance, refresh=self.count)
+        except NothingToLearnError as error:
+            self._warnings.append(str(error))
+            self.curriculum.bar(specs[0].label, barred=True)
+            return None
         self.scoring.budget.charge("scorer", training.tokens, training.seconds)
         self.curriculum.bar(specs[0].label, barred=not training.heads.tells_apart)
         return training
@@ -187,8 +197,16 @@ class Rescorer:
             tokens = int(passages.tokens(passage)[rows].sum())
             self.scoring.budget.charge("rescoring", tokens, taken.seconds)
         if training is not None and scorer is not None and not read.shape[1]:
+            began = time.perf_counter()
             read = scorer.read(training.heads, rows)
+            tokens = int(passages.feature_tokens(scorer.settings.model)[rows].sum())
+            self.scoring.budget.charge("rescoring", tokens, time.perf_counter() - began)
         return fresh, read
+
+    def _with_prompt(self, rows: IntArray) -> IntArray:
+        """Places in `rows` of those that the scorer can say something of."""
+        assert self.scoring.scorer is not None
+        return np.flatnonzero(self.scoring.scorer.spans.known[rows])
 
     def _known(self, metric: PassageMetric, fresh: Mapping[Passage, RowLosses]) -> BoolArray:
         """Rows of which every passage of a metric is known: the live ones now, the others from the start."""

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from campus_tune.difficulty.scorer import FEWEST_PAIRS, Heads, Scorer, fit_heads
 from campus_tune.errors import MetricError
-from campus_tune.integrations.answer_alone import Labelled, PadRight, Prepared, TokenLists
+from campus_tune.integrations.answer_alone import Labelled, PadRight, Prepared, TokenLists, labelled
 from campus_tune.integrations.measure import BATCH_TOKENS, BATCH_TOKENS_CPU, SLOW, LossMeter, Reader
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import TokenRows, digest, items
@@ -33,6 +33,10 @@ from campus_tune.types import BoolArray, FloatArray, IntArray, Json
 SALT = 0x5C02E2  # of the choice of prompts
 NONE_LEFT = 10  # pairs below which nothing can be fitted and held out
 HEAD_COLUMNS = ("score", "score_half_a", "score_half_b")  # one head on all pairs, and one on each half of them
+
+
+class NothingToLearnError(MetricError):
+    """The model ends its answers at once: there is nothing to tell references from."""
 
 
 @dataclass(frozen=True)
@@ -108,14 +112,15 @@ class ScorerTrainer:
             refresh: how many trainings came before it in this run.
 
         Raises:
-            MetricError: too few rows have a prompt of their own, or nearly all samples are empty.
+            MetricError: too few rows have a prompt of their own.
+            NothingToLearnError: nearly all samples are empty.
         """
         began = time.perf_counter()
         rows = self.prompts(waiting, allowance=allowance, refresh=refresh)
         written, steps = self._sample(rows, refresh)
         kept = [row for row in rows.tolist() if written[row]]
         if len(kept) < min(NONE_LEFT, len(rows)):
-            raise MetricError(
+            raise NothingToLearnError(
                 f"`scorer` must have {NONE_LEFT} sampled answers to learn from, got {len(kept)} that are not empty of "
                 f"{len(rows)}. The model ends its answers at once: train it first, or drop scorer from metrics."
             )
@@ -251,7 +256,7 @@ class ScorerTrainer:
         return [*ids[:start], *answer], start
 
     def _tokens(self, row: int) -> list[int]:
-        return [int(token) for token in items(self.view, [row])[0]["input_ids"]]
+        return labelled(items(self.view, [row])[0]).ids
 
     def _warnings(self, notes: Json, asked: int) -> list[str]:
         warnings = []

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,8 @@ import numpy as np
 from campus_tune.budget import Budget
 from campus_tune.cache import CacheKey, text_keys
 from campus_tune.difficulty import CpuMetric, Metric, MetricSpec, build_metric, finish_scores
-from campus_tune.difficulty.column import Column
 from campus_tune.difficulty.extras import missing_parts
 from campus_tune.difficulty.learnability import Learnability
-from campus_tune.difficulty.length import Length
 from campus_tune.difficulty.passage import Passage, PassageMetric
 from campus_tune.difficulty.quality import Quality
 from campus_tune.difficulty.rank_mean import RankMean
@@ -58,6 +56,7 @@ class Scoring:
         num_proc: processes for CPU metrics.
         n_refreshes: re-scorings to come, which share the scorer's part of the budget.
         whole: measure all rows, whatever they cost.
+        price: forward tokens of each row in all that is measured, shape (N,); known once it is.
     """
 
     config: CampusConfig
@@ -69,7 +68,8 @@ class Scoring:
     num_proc: int = 1
     n_refreshes: int = 0
     whole: bool = False
-    _discount: float = 1.0
+    _discount: float = 1.0  # on rows that were scored ahead
+    price: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))  # forward tokens of each row
 
     def start(self) -> Scores:
         """Every score the recipe asks for, before the first step.
@@ -146,7 +146,7 @@ class Scoring:
     def _cpu_scores(self, spec: MetricSpec, metric: CpuMetric) -> FloatArray:
         """From the cache where all texts are known; what costs nothing is not kept there."""
         peers, cache = self.passages.peers, self.passages.cache
-        if isinstance(metric, Column | Length):
+        if not metric.cached:
             return metric.scores(self.texts, num_proc=self.num_proc)
         began = time.perf_counter()
         settings = {**spec.options, "made with": metric.made_with()}
@@ -181,7 +181,7 @@ class Scoring:
         """All rows if their part of the budget pays for them or the cache knows them, else a sample by length."""
         price = np.sum([self.passages.tokens(passage) for passage in wanted], axis=0)
         price = price + np.sum([self.passages.reward_tokens(metric) for metric in qualities], axis=0)
-        everything = np.arange(len(self.texts))
+        self.price, everything = price, np.arange(len(self.texts))
         affordable = self.budget.part("scoring") / max(1.0, float(np.mean(price)))
         keys = [*map(self.passages.key, wanted), *map(self.passages.reward_key, qualities)]
         if self.whole or affordable >= len(everything):
@@ -203,8 +203,8 @@ class Scoring:
 
     def _charge(self, tokens: IntArray, taken: Taken) -> None:
         """Put rows on the bill."""
-        asked, found = (int(self._discount * part.sum()) for part in (tokens, tokens[taken.found]))
-        self.budget.charge("scoring", asked, taken.seconds, found=found)
+        found = int(self._discount * tokens[taken.found].sum())
+        self.budget.charge("scoring", int(tokens[~taken.found].sum()) + found, taken.seconds, found=found)
 
     def _add_quality(self, scores: Scores, spec: MetricSpec, metric: Quality, rows: IntArray) -> None:
         taken = self.passages.rewards(metric, rows)
@@ -218,7 +218,9 @@ class Scoring:
         assert self.scorer is not None
         allowance = self.budget.per_time("scorer", 1 + self.n_refreshes)
         everything = np.ones(len(self.texts), dtype=np.bool_)
-        key = self.passages.scorer_key(self.scorer.plan(everything, allowance=allowance, refresh=0))
+        n_asked, rows = len(rows), rows[self.scorer.spans.known[rows]]  # the others have no prompt: they are predicted
+        plan = self.scorer.plan(everything, allowance=allowance, refresh=0)
+        key = self.passages.scorer_key(plan, self.scorer.settings.model)
         found, columns = self.passages.find(key, rows)
         read = np.stack([columns.get(name, np.zeros(len(rows))) for name in HEAD_COLUMNS], axis=1)
         about: Json = self.passages.about(key) if found.any() else {}
@@ -231,22 +233,32 @@ class Scoring:
             self.passages.timings.append(Timing("scorer: its training", pairs, 0, training.tokens, seconds))
             about = {"forward_tokens": training.tokens, "notes": training.notes, "warnings": training.warnings}
             missing = np.flatnonzero(~found)
-            read[missing] = self._read(scores, training.heads, rows, missing, key, about)
+            read[missing] = self._read(scores, training.heads, rows, missing, key, about, n_asked)
         scores.warnings += about["warnings"]
         self.add_scorer(scores, spec, rows, read, about["notes"])
 
     def _read(
-        self, scores: Scores, heads: Heads, rows: IntArray, missing: IntArray, key: CacheKey, about: Json
+        self,
+        scores: Scores,
+        heads: Heads,
+        rows: IntArray,
+        missing: IntArray,
+        key: CacheKey,
+        about: Json,
+        n_asked: int,
     ) -> FloatArray:
         """What the heads give the missing ones of `rows`, kept in the cache as it comes."""
         assert self.scorer is not None
         if self.scorer.settings.model is not None:
+            began = time.perf_counter()
             read = self.scorer.read(heads, rows[missing])
+            tokens = self.passages.feature_tokens(self.scorer.settings.model)[rows[missing]]
+            self.budget.charge("scoring", int(tokens.sum()), time.perf_counter() - began)
             self.passages.keep(key, rows[missing], dict(zip(HEAD_COLUMNS, read.T, strict=True)), about)
             return read
         reading = Reading(self.scorer.scores_reader(heads), HEAD_COLUMNS, key, about)
         taken = self.passages.take(HERE, rows[missing], reading=reading)
-        if len(missing) == len(rows):
+        if len(missing) == len(rows) == n_asked:
             self._put(scores, HERE, rows, taken)  # else the cache has the others' losses too
         return taken.read
 
@@ -327,10 +339,9 @@ class Scoring:
 def prediction_warnings(scores: Scores, scoring: Scoring) -> list[str]:
     """What a user must know of scores that were predicted for most rows."""
     warnings, budget = [], scoring.budget
-    price = np.sum([scoring.passages.tokens(passage) for passage in scores.measured], axis=0)
     for label, notes in scores.notes.items():
         if "prediction_correlation" in notes:
-            share = budget.ratio * float(price.sum()) / budget.training_tokens
+            share = budget.ratio * float(scoring.price.sum()) / budget.training_tokens
             part = budget.part("scoring") / budget.total
             warnings.append(
                 f"`{label}` was measured on {notes['rows_measured']} of {len(scoring.texts)} rows and predicted on the "

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from campus_tune.integrations.rows import answer_masks, column_names, read_chunks, read_column
+from campus_tune.integrations.rows import PADDING, answer_masks, column_names, read_chunks, read_column
 from campus_tune.types import BoolArray, IntArray
 
 SHORTEST_PROMPT = 2  # tokens: a first token that nothing predicts is no prompt
@@ -23,7 +23,7 @@ class Spans:
     """The first answer of every row, in tokens.
 
     Args:
-        start: tokens before the answer, shape (N,); 0 where the row has no prompt.
+        start: tokens before the answer, stored padding not counted, shape (N,); 0 where the row has no prompt.
         end: position after the answer's last token that is looked at, shape (N,); the token that ends it is left out.
     """
 
@@ -67,8 +67,12 @@ def _rows(dataset: Any, tokenizer: Any) -> Iterator[tuple[IntArray, BoolArray, A
     conversations = read_column(dataset, "messages") if "messages" in column_names(dataset) and has_template else None
     row = 0
     for chunk in read_chunks(dataset):
-        for ids, mask in zip(chunk["input_ids"], answer_masks(chunk), strict=True):
-            yield np.asarray(ids, dtype=np.int64), mask, conversations[row] if conversations is not None else None
+        for place, (ids, mask) in enumerate(zip(chunk["input_ids"], answer_masks(chunk), strict=True)):
+            ids = np.asarray(ids, dtype=np.int64)
+            if PADDING in chunk:  # stored with the row, on either side
+                kept = np.asarray(chunk[PADDING][place], dtype=np.bool_)
+                ids, mask = ids[kept], mask[kept]
+            yield ids, mask, conversations[row] if conversations is not None else None
             row += 1
 
 

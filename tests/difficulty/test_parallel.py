@@ -177,7 +177,10 @@ def test_no_process_outlives_an_interrupted_or_killed_parent(how: signal.Signals
         assert parent.stdout is not None
         assert parent.stderr is not None
         assert parent.stdout.readline() == "started\n"
-        children = psutil.Process(parent.pid).children()
+        children: list[psutil.Process] = []
+        until = time.monotonic() + 10
+        while len(children) < 2 and time.monotonic() < until:  # the first may speak before the second is there
+            children = psutil.Process(parent.pid).children()
         assert len(children) == 2
         parent.send_signal(how)
         parent.wait(timeout=10)

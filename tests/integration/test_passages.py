@@ -157,7 +157,7 @@ def test_a_reader_needs_a_forward_of_every_row_and_the_losses_are_kept(tmp_path:
 def test_what_a_reader_makes_is_kept_under_a_key_of_its_own_as_it_comes(tmp_path: Path, monkeypatch: Patch) -> None:
     monkeypatch.setattr(passages, "AT_ONCE", 5)
     made = passages_of(trainer_of(tmp_path / "run"), tmp_path / "cache")
-    key = made.scorer_key({"plan": 1})
+    key = made.scorer_key({"plan": 1}, None)
 
     def two(hidden: torch.Tensor, batch: Any, rows: Any) -> torch.Tensor:
         del batch, rows
@@ -168,7 +168,7 @@ def test_what_a_reader_makes_is_kept_under_a_key_of_its_own_as_it_comes(tmp_path
     assert found.all()
     np.testing.assert_array_equal(np.stack([columns["a"], columns["b"]], axis=1), taken.read[::-1])
     assert made.about(key) == {"told": "so"}
-    assert not made.find(made.scorer_key({"plan": 2}), EVERY)[0].any()
+    assert not made.find(made.scorer_key({"plan": 2}, None), EVERY)[0].any()
     assert len(list((tmp_path / "cache" / key.folder_name).glob("shard-*"))) == 3
 
 
@@ -445,3 +445,23 @@ def test_only_the_leader_reads_and_writes_the_cache(tmp_path: Path, monkeypatch:
     assert taken.found.all()
     same(taken, measured)
     second.keep(second.key(HERE), EVERY, box, {})
+
+
+def test_another_models_losses_hang_on_which_tokens_count(tmp_path: Path) -> None:
+    rows, other = chat(task_rows(24)), Passage(str(save_same(tmp_path / "other")))
+    whole = passages_of(trainer_of(tmp_path / "a", train=rows), tmp_path / "cache")
+    assert not whole.take(other, EVERY).found.any()
+    answers = passages_of(trainer_of(tmp_path / "b", train=rows, assistant_only_loss=True), tmp_path / "cache")
+    taken = answers.take(other, EVERY)
+    assert not taken.found.any()
+    assert taken.losses.tokens.tolist() == answers.rows.answer_tokens.tolist()
+
+
+def test_a_scorer_that_reads_another_model_has_a_key_of_its_own(tmp_path: Path) -> None:
+    made = passages_of(trainer_of(tmp_path / "a"), tmp_path / "cache")
+    one, two = (str(save_same(tmp_path / name, seed=seed)) for name, seed in (("one", 1), ("two", 2)))
+    keys = {made.scorer_key({"plan": 1}, features).digest() for features in (None, one, two)}
+    assert len(keys) == 3
+    assert made.feature_tokens(None).sum() == 0
+    assert (made.feature_tokens(one) <= made.rows.tokens).all()
+    assert made.feature_tokens(one).sum() > 0
