@@ -176,6 +176,8 @@ class Passages:
         """Weights, adapter, template and precision of the model in hand as it is before its first step."""
         model: str | None = None
         adapter: str | None = None
+        if self.cache.folder is None:
+            return {"precision": compat.precision(self.trainer)}  # nothing is looked up or kept
         try:
             model, adapter = weights_fingerprint(self.trainer.model)
         except TrainerError as error:  # parameters that no rank holds whole
