@@ -25,7 +25,7 @@ from campus_tune.types import Json
 
 BLOCK = "campus"
 JSON_LINES = (".jsonl", ".jsonl.gz", ".json")
-TRAIN, TEST = "train", "test"
+TRAIN = "train"
 LAUNCH = ("num_processes", "num_machines", "mixed_precision", "accelerate_config", "main_process_port", "multi_gpu")
 
 
@@ -99,8 +99,8 @@ def make_trainer(script: Any, training: Any, model: Any, mixture: Any, *, callba
     return SFTTrainer(
         model=model.model_name_or_path,
         args=training,
-        train_dataset=_split(dataset, script.dataset_train_split),
-        eval_dataset=_split(dataset, script.dataset_test_split) if training.eval_strategy != "no" else None,
+        train_dataset=_split(dataset, script, "dataset_train_split"),
+        eval_dataset=_split(dataset, script, "dataset_test_split") if training.eval_strategy != "no" else None,
         peft_config=get_peft_config(model),
         callbacks=list(callbacks),
         **({} if quantization is None else {"quantization_config": quantization}),
@@ -192,11 +192,13 @@ def load_rows(script: Any, mixture: Any) -> Any:
     return datasets.load_dataset(name, name=script.dataset_config, streaming=script.dataset_streaming)
 
 
-def _split(dataset: Any, name: str) -> Any:
+def _split(dataset: Any, script: Any, option: str) -> Any:
+    """The rows of the split that an option of the YAML names."""
+    name = getattr(script, option)
     if name not in dataset:
+        evaluation = "" if option == "dataset_train_split" else ', or set eval_strategy: "no"'
         raise DataError(
-            f"`dataset_{TRAIN if name == TRAIN else TEST}_split` must be one of {', '.join(dataset)}, got {name!r}. "
-            'Name a split that is there, or set eval_strategy: "no".'
+            f"`{option}` must be one of {', '.join(dataset)}, got {name!r}. Name a split that is there{evaluation}."
         )
     return dataset[name]
 

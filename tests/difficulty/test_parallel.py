@@ -151,10 +151,12 @@ def test_a_process_that_dies_is_told_with_what_to_do(function: object, how: str)
 
 
 SLOW = """
+import signal
 import time
 from campus_tune.difficulty import parallel
 
 parallel.BEGIN_S = 0.0
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in its background without it
 
 
 def slow(text):

@@ -14,7 +14,7 @@ import yaml
 from campus_tune import proxy
 from campus_tune.cache import read_columns
 from campus_tune.cli import main as campus_tune
-from campus_tune.errors import MetricError, RecipeError, TrainerError
+from campus_tune.errors import DataError, MetricError, RecipeError, TrainerError
 from campus_tune.integrations.proxy_run import KeepEarly, early_step, proxy_losses
 from campus_tune.integrations.rows import read_rows
 from campus_tune.types import Json
@@ -234,7 +234,7 @@ def test_another_model_may_be_the_proxy_and_a_lora_is_kept_as_an_adapter(recipe:
     ],
 )
 def test_wrong_settings_are_refused(flags: list[str], early: float, message: str, recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=message):
+    with pytest.raises((RecipeError, DataError), match=message):
         proxy.main(["--config", str(recipe), *flags], out=tmp_path / "proxy", early=early)
 
 

@@ -69,7 +69,6 @@ class KilledError(Exception):
 def test_a_run_killed_in_the_middle_of_a_re_scoring_does_the_same_again(
     tmp_path: Path, calm: Json, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    monkeypatch.setattr("campus_tune.integrations.scorer.BATCH_TOKENS_CPU", 1024)
     with monkeypatch.context() as patch:
         done = [0]
         owner: Any = ScorerTrainer if where == "generate" else LossMeter
