@@ -35,7 +35,17 @@ import numpy as np
 from campus_tune.arrays import pack, unpack
 from campus_tune.mixing import draw
 from campus_tune.pacing import scope_at
-from campus_tune.stages import SHUFFLE, Coverage, Offer, Schedule, Stage, Window, slice_bounds, stage_grid
+from campus_tune.stages import (
+    SHUFFLE,
+    Coverage,
+    Offer,
+    Schedule,
+    Stage,
+    Window,
+    slice_bounds,
+    stage_grid,
+    steps_of_epoch,
+)
 from campus_tune.types import BoolArray, IntArray, Json, RowArray
 
 __all__ = ["SHUFFLE", "Coverage", "Curriculum", "Offer", "Schedule", "Stage", "Window", "slice_bounds", "stage_grid"]
@@ -70,7 +80,7 @@ class Curriculum:
         self.orders = dict(orders)
         self.n_rows, self.global_batch, self.total_steps = n_rows, global_batch, total_steps
         self.groups = groups
-        self.steps_per_epoch = n_rows // global_batch if drop_last else -(-n_rows // global_batch)
+        self.steps_per_epoch = steps_of_epoch(n_rows, global_batch, drop_last=drop_last)
         self.handover_step = round(schedule.handover * total_steps) if orders else 0
         self._bounds = slice_bounds(schedule.pacing, schedule.stages, n_rows, global_batch)
         self._grid = stage_grid(schedule.stages, self.steps_per_epoch)

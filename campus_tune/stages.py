@@ -111,6 +111,15 @@ def slice_bounds(pacing: Pacing, stages: int, n_rows: int, global_batch: int) ->
     return bounds
 
 
+def steps_of_epoch(n_rows: int, global_batch: int, *, drop_last: bool) -> int:
+    """Optimizer steps of one pass over the rows; a last, short step counts unless it is dropped.
+
+    >>> steps_of_epoch(10, 4, drop_last=False), steps_of_epoch(10, 4, drop_last=True)
+    (3, 2)
+    """
+    return n_rows // global_batch if drop_last else -(-n_rows // global_batch)
+
+
 def stage_grid(stages: int, steps_per_epoch: int) -> IntArray:
     """Step boundaries of T equal stages in an epoch, 0 and the epoch's end included.
 

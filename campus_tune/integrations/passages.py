@@ -116,6 +116,7 @@ class Passages:
         self.trainer, self.dataset, self.rows = trainer, dataset, rows
         self.meter, self.cache, self.peers = meter, cache, peers
         self.timings: list[Timing] = []
+        self._others: dict[str, str] = {}  # identities of other models, by name
         self._new: dict[str, BoolArray] = {}  # rows that this process measured itself, by key
         self.warnings: list[str] = []
 
@@ -151,8 +152,7 @@ class Passages:
             features: another model whose hidden states are read.
         """
         if features is not None:
-            reader = model_identity(features, "scorer: model", trust_remote_code=self._trusts)
-            plan = {**plan, "features": reader}
+            plan = {**plan, "features": self._other_identity(features, "scorer: model")}
         return CacheKey(what="scorer", settings=plan, version=VERSION, **self._identity)
 
     def feature_tokens(self, features: str | None) -> IntArray:
@@ -168,8 +168,13 @@ class Passages:
         """Another model's values hang on its files and on the texts, not on the model in training or its precision."""
         kept = ("max_length", "assistant_only_loss", "completion_only_loss")  # which tokens there are, and which count
         settings = {**settings, **{name: getattr(self.trainer.args, name, None) for name in kept}}
-        identity = model_identity(name, setting, trust_remote_code=self._trusts)
-        return CacheKey(what=what, settings=settings, version=VERSION, model=identity)
+        return CacheKey(what=what, settings=settings, version=VERSION, model=self._other_identity(name, setting))
+
+    def _other_identity(self, name: str, setting: str) -> str:
+        """Which model another one is: its files are read once, not at every look into the cache."""
+        if name not in self._others:
+            self._others[name] = model_identity(name, setting, trust_remote_code=self._trusts)
+        return self._others[name]
 
     @cached_property
     def _identity(self) -> Json:

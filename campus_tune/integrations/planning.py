@@ -22,6 +22,7 @@ from campus_tune.integrations.scorer import ScorerTrainer
 from campus_tune.integrations.scores import leaf_specs
 from campus_tune.integrations.scoring import Scoring
 from campus_tune.recipe import CampusConfig
+from campus_tune.stages import steps_of_epoch
 from campus_tune.types import IntArray
 
 NO_CACHE = "none"  # `scores: none`
@@ -66,8 +67,7 @@ def planned_steps(trainer: Any, n_rows: int, peers: Peers) -> tuple[int, int]:
     """
     args = trainer.args
     batch = compat.micro_batch_size(trainer) * args.gradient_accumulation_steps * peers.world
-    full, short = divmod(n_rows, batch)
-    per_epoch = max(1, full if args.dataloader_drop_last or not short else full + 1)
+    per_epoch = max(1, steps_of_epoch(n_rows, batch, drop_last=args.dataloader_drop_last))
     return per_epoch, args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
 
 

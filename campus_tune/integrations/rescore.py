@@ -112,13 +112,12 @@ class Rescorer:
             MetricError: the model has diverged, or scores that do not order the rows.
         """
         self.count += 1
-        self._warnings: list[str] = []
         # the leader's, on every rank: only its own are in a checkpoint
         self._trained, self._free = self.scoring.passages.peers.from_leader((self._trained, self._free))
         budget, waiting = self.scoring.budget, self.curriculum.untrained
         before = dict(budget.spent)
         frontier = self.curriculum.frontier(self.config.rescore)
-        training = self._train_scorer(waiting, budget.per_time("scorer", n_left))
+        training, warnings = self._train_scorer(waiting, budget.per_time("scorer", n_left))
         rows = self._affordable(waiting, frontier, budget.per_time("rescoring", n_left))
         fresh, read = self._measure(rows, training)
         old = dict(self.scores.by_label)
@@ -146,24 +145,26 @@ class Rescorer:
             record["scorer"] = training.notes
         self._save()
         self._trained, self._free = np.zeros(0, dtype=np.int64), RowLosses.zeros(0)
-        return record, self._warnings if training is None else training.warnings
+        return record, warnings
 
     # -- measuring -----------------------------------------------------------------------------------------------
 
-    def _train_scorer(self, waiting: BoolArray, allowance: float) -> Training | None:
-        """A scorer of the model as it is now, whose order is offered or not; None where too few prompts wait."""
+    def _train_scorer(self, waiting: BoolArray, allowance: float) -> tuple[Training | None, list[str]]:
+        """A scorer of the model as it is now, whose order is offered or not, and what a person should know of it.
+
+        None where too few prompts wait, and where the model writes nothing to compare with.
+        """
         specs = [spec for spec in leaf_specs(self.config) if isinstance(build_metric(spec), Scorer)]
         if not specs or self.scoring.scorer is None or not self.scoring.scorer.has_prompts(waiting):
-            return None
+            return None, []
         try:
             training = self.scoring.scorer.train(waiting, allowance=allowance, refresh=self.count)
         except NothingToLearnError as error:
-            self._warnings.append(str(error))
             self.curriculum.bar(specs[0].label, barred=True)
-            return None
+            return None, [str(error)]
         self.scoring.budget.charge("scorer", training.tokens, training.seconds)
         self.curriculum.bar(specs[0].label, barred=not training.heads.tells_apart)
-        return training
+        return training, training.warnings
 
     def _affordable(self, waiting: BoolArray, frontier: BoolArray, allowance: float) -> IntArray:
         """The rows that are measured: those that wait, the frontier, or a sample of it."""

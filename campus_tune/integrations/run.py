@@ -44,6 +44,7 @@ from campus_tune.integrations.training_losses import TrainingLosses
 from campus_tune.integrations.watch import CHECKS, Watch
 from campus_tune.orders import order_rows
 from campus_tune.recipe import CampusConfig
+from campus_tune.stages import steps_of_epoch
 from campus_tune.types import Json
 
 FOLDER = "curriculum"  # in the trainer's output_dir
@@ -87,9 +88,9 @@ class CampusRun:
                 f"`train_dataset` must fill at least one optimizer step of {self.global_batch} rows, got "
                 f"{len(self.rows)}. Lower per_device_train_batch_size or gradient_accumulation_steps."
             )
-        full, short = divmod(len(self.rows), self.global_batch)
-        self.steps_per_epoch: int = full if args.dataloader_drop_last or not short else full + 1
-        if self.steps_per_epoch > full:
+        drop_last, short = args.dataloader_drop_last, len(self.rows) % self.global_batch
+        self.steps_per_epoch = steps_of_epoch(len(self.rows), self.global_batch, drop_last=drop_last)
+        if short and not drop_last:
             compat.refuse_masked_batches(self.trainer, short_rows=short, micro_batches=micro_batches)
         subject = partial(compat.subject, self.trainer)
         self.meter = LossMeter(subject, view, collator, self.rows.tokens, peers=self.peers, what="scoring")

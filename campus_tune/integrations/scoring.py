@@ -11,9 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from campus_tune.budget import Budget
 from campus_tune.cache import CacheKey, text_keys
@@ -151,7 +153,7 @@ class Scoring:
         began = time.perf_counter()
         settings = {**spec.options, "made with": metric.made_with()}
         key = CacheKey(what=spec.name, settings=settings, version=CPU_VERSION)
-        content = text_keys(self.texts.response_text)
+        content = self._text_keys
         nothing: Any = None
         known, columns = peers.from_leader(cache.read(key, content) if peers.leads else nothing)
         raw = np.array(columns.get("score", np.zeros(len(content))), dtype=np.float64)
@@ -164,6 +166,11 @@ class Scoring:
         seconds = time.perf_counter() - began
         self.passages.timings.append(Timing(spec.label, len(raw), len(raw) - len(missing), 0, seconds))
         return raw
+
+    @cached_property
+    def _text_keys(self) -> NDArray[np.uint64]:
+        """Content key of every response, shape (N,): one for all metrics of the texts."""
+        return text_keys(self.texts.response_text)
 
     def _shared(self, metric: CpuMetric, rows: IntArray) -> FloatArray:
         """A CPU metric of some rows, each rank's part of them computed there."""
@@ -183,9 +190,9 @@ class Scoring:
         price = price + np.sum([self.passages.reward_tokens(metric) for metric in qualities], axis=0)
         self.price, everything = price, np.arange(len(self.texts))
         affordable = self.budget.part("scoring") / max(1.0, float(np.mean(price)))
-        keys = [*map(self.passages.key, wanted), *map(self.passages.reward_key, qualities)]
         if self.whole or affordable >= len(everything):
             return everything
+        keys = [*map(self.passages.key, wanted), *map(self.passages.reward_key, qualities)]
         if all(map(self.passages.scored_ahead, keys)):
             self._discount = affordable / len(everything)  # on the bill they cost what a sample would have cost
             return everything
@@ -235,7 +242,8 @@ class Scoring:
             missing = np.flatnonzero(~found)
             read[missing] = self._read(scores, training.heads, rows, missing, key, about, n_asked)
         scores.warnings += about["warnings"]
-        self.add_scorer(scores, spec, rows, read, about["notes"])
+        notes = {"rows_measured": len(rows), **about["notes"], "stability": spearman(read[:, 1], read[:, 2])}
+        self.add(scores, spec, rows, read[:, 0], notes)
 
     def _read(
         self,
@@ -261,19 +269,6 @@ class Scoring:
         if len(missing) == len(rows) == n_asked:
             self._put(scores, HERE, rows, taken)  # else the cache has the others' losses too
         return taken.read
-
-    def add_scorer(
-        self,
-        scores: Scores,
-        spec: MetricSpec,
-        rows: IntArray,
-        read: FloatArray,
-        notes: Json,
-        before: FloatArray | None = None,
-    ) -> None:
-        """What the scorer's heads gave `rows`, shape (n, 3), as scores of all rows."""
-        stability = spearman(read[:, 1], read[:, 2])
-        self.add(scores, spec, rows, read[:, 0], {"rows_measured": len(rows), **notes, "stability": stability}, before)
 
     # -- from measured rows to all rows --------------------------------------------------------------------------
 

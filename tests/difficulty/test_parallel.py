@@ -29,6 +29,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 TEXTS = [f"text {i} ä{'x' * (i % 13)}" for i in range(500)]
 TEXTS[7], TEXTS[8], TEXTS[400] = "\ud800 half a pair", "", "\udc00"
 
+THEIRS: set[object] = set()  # processes that other tests left, such as data loaders' workers
+
+
+@pytest.fixture(autouse=True)
+def _count_what_is_there() -> None:
+    THEIRS.clear()
+    THEIRS.update(multiprocessing.active_children())
+
 
 def spelled(text: str) -> float:
     """A score that shows every character of its text, unpaired surrogates included."""
@@ -132,7 +140,7 @@ def test_an_error_in_another_process_arrives_with_its_place() -> None:
         map_texts(stumbles, texts, num_proc=2, progress=False, what="t")
     assert "raised in another process" in caught.value.__notes__[0]
     assert "in stumbles" in caught.value.__notes__[0]
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) - THEIRS == set()
 
 
 @pytest.mark.usefixtures("large")
@@ -147,7 +155,7 @@ def test_a_process_that_dies_is_told_with_what_to_do(function: object, how: str)
     match = f"`parser` must be scored by processes that live, got one that {how}. .* use fewer processes"
     with pytest.raises(MetricError, match=match):
         map_texts(function, TEXTS, num_proc=2, progress=False, what="parser")  # type: ignore[arg-type]
-    assert multiprocessing.active_children() == []
+    assert set(multiprocessing.active_children()) - THEIRS == set()
 
 
 SLOW = """

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from transformers import TrainerCallback
 
-from campus_tune.errors import MetricError
+from campus_tune.errors import DataError, MetricError
 from campus_tune.ledger import comparable, read_ledger
 from tests.integration.tiny_run import RECIPE, task_rows, tiny_trainer
 from tests.integration.witness import events, ledger
@@ -237,3 +237,16 @@ def test_checkpoints_without_optimizer_state_are_warned_about(
 ) -> None:
     run(tmp_path, n=12, save_only_model=True)
     assert "save_only_model" in capsys.readouterr().out
+
+
+def test_the_level_that_is_named_is_what_the_metrics_are_compared_with(tmp_path: Path) -> None:
+    rows = [{**{k: v for k, v in row.items() if k != "level"}, "grade": row["level"]} for row in task_rows(24)]
+    found = {}
+    for level in (None, "grade"):
+        out = tmp_path / str(level)
+        run(out, train=rows, config={**RECIPE, "level": level})
+        found[level] = events(out, "health")[0]["metrics"]["length"].get("with_level")
+    assert found[None] is None
+    assert found["grade"] > 0.3  # harder demo tasks have longer answers
+    with pytest.raises(DataError, match=r"`level` must be a column of the training set .* got 'grad'.*Did you mean"):
+        run(tmp_path / "misspelt", train=rows, config={**RECIPE, "level": "grad"})

@@ -21,6 +21,7 @@ from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import read_rows
 from campus_tune.integrations.sums import batch_sums
 from campus_tune.types import RowLosses
+from tests.integration.other_models import chat, text
 from tests.integration.tiny_run import RECIPE, dataset, task_rows, tiny_trainer, tokenizer
 from tests.integration.witness import Witness, all_slow_losses, assert_close, events, flat, step_lines
 from tests.losses import losses_of
@@ -31,16 +32,6 @@ Make = Callable[..., Any]
 def meter_of(trainer: Any, what: str = "measuring") -> LossMeter:
     view, collator = compat.loader_view(trainer, trainer.train_dataset)
     return LossMeter(partial(compat.subject, trainer), view, collator, read_rows(view).tokens, peers=Peers(), what=what)
-
-
-def chat(rows: Any) -> list[dict[str, Any]]:
-    """Two rounds of question and answer per row."""
-    pairs = list(zip(rows[::2], rows[1::2], strict=True))
-    return [{"messages": [*a["prompt"], *a["completion"], *b["prompt"], *b["completion"]]} for a, b in pairs]
-
-
-def text(rows: Any) -> list[dict[str, Any]]:
-    return [{"text": row["prompt"][0]["content"] + " " + row["completion"][0]["content"]} for row in rows]
 
 
 def sft(out: Path, kind: str) -> Any:

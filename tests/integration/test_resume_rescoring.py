@@ -192,3 +192,13 @@ def test_another_future_of_re_scorings_is_allowed_when_asked_for(stopped: Path) 
         trainer_of(stopped, config=config).train(resume_from_checkpoint=True)
     trainer_of(stopped, config={**config, "resume": "changed_future"}).train(resume_from_checkpoint=True)
     assert len(events(stopped, "rescored")) == 1
+
+
+def test_a_run_resumed_in_another_folder_brings_the_orders_that_were_dealt_anew(
+    stopped: Path, tmp_path: Path, calm: Json
+) -> None:
+    trainer = trainer_of(tmp_path / "elsewhere")
+    trainer.train(resume_from_checkpoint=str(stopped / "checkpoint-5"))
+    ours = outcome(trainer)
+    ours["training losses"] = calm["training losses"]  # those of earlier stages stay where they were written
+    assert_same(ours, calm)
