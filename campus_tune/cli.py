@@ -1,8 +1,8 @@
-"""The command line: `campus-tune sft | score | proxy | simulate | check | demo`, also as `python -m campus_tune`.
+"""The command line: `campus-tune sft | score | proxy | simulate | check | diff | demo`, or `python -m campus_tune`.
 
 Importing this loads neither torch nor transformers: `simulate` plans without them, and what needs them is imported
 when its subcommand runs. What a user got wrong is a message on stderr and exit code 2, never a traceback (`--debug`
-shows it); `check` ends with 1 when a run should not start.
+shows it); `check` ends with 1 when a run should not start, `diff` when two runs are not the same.
 """
 
 from __future__ import annotations
@@ -40,7 +40,11 @@ Supervised fine-tuning under a curriculum: a TRL YAML with a `campus:` block, an
 example:
   campus-tune sft --config recipe.yaml --learning_rate 1e-4
   campus-tune sft --config recipe.yaml --campus.stages 10 --scores scores
-  accelerate launch -m campus_tune sft --config recipe.yaml
+  campus-tune sft --config recipe.yaml --accelerate_config recipes/accelerate/fsdp2.yaml --num_processes 4
+
+The last one launches itself on many processes: flags of `accelerate launch` may stand among the others, or as keys in
+the YAML (num_processes: 4). Switches stand alone: --multi_gpu, and in the YAML multi_gpu: true, no quotes.
+`accelerate launch -m campus_tune sft --config recipe.yaml` is the same, launched by you.
 """
 _SCORE = """\
 All scores of a recipe, of every row, ahead of training: into the score cache, where the next run finds them. A killed
@@ -49,7 +53,7 @@ All scores of a recipe, of every row, ahead of training: into the score cache, w
 example:
   campus-tune score --config recipe.yaml
   campus-tune score --config recipe.yaml --metrics length "{name: loss, reduce: sum}" --scores scores
-  accelerate launch -m campus_tune score --config recipe.yaml
+  campus-tune score --config recipe.yaml --accelerate_config recipes/accelerate/ddp.yaml --num_processes 4
 """
 _PROXY = """\
 Train a small model once on the recipe's rows, shuffled, and keep it early and late with its losses: what the metric
@@ -57,7 +61,14 @@ Train a small model once on the recipe's rows, shuffled, and keep it early and l
 
 example:
   campus-tune proxy --config recipe.yaml --out proxy --model HuggingFaceTB/SmolLM2-135M --early 0.1
-  accelerate launch -m campus_tune proxy --config recipe.yaml --out proxy --num_train_epochs 1
+  campus-tune proxy --config recipe.yaml --out proxy --accelerate_config recipes/accelerate/ddp.yaml
+"""
+_DIFF = """\
+Did two runs train the same rows in every step? A resumed run and one that never stopped, two processes and one, this
+version and the last. Compares their ledgers; exit code 1 when rows differ, with the first decision that did.
+
+example:
+  campus-tune diff run run-on-two-processes
 """
 _DEMO = """\
 Graded tasks and a small model for a first run without a hub.
@@ -93,12 +104,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     try:
-        return _dispatch([arg for arg in argv if arg != "--debug"])
+        words = [arg for arg in argv if arg != "--debug"]
+        launched = _launch(words, debug)
+        return _dispatch(words) if launched is None else launched
     except CampusError as error:
         if debug:
             raise
         print(f"campus-tune: {error}", file=sys.stderr)
         return 2
+
+
+def _launch(argv: list[str], debug: bool) -> int | None:
+    """The exit code of the processes that the command line or its YAML asks for; None: the command runs in this one."""
+    if argv[:1] not in (["sft"], ["score"], ["proxy"]):
+        return None
+    from campus_tune.launch import end_with_launcher, launch, read_launch
+
+    end_with_launcher()
+    plan = read_launch(argv)
+    return None if plan is None else launch(replace(plan, words=[*plan.words, "--debug"]) if debug else plan)
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -133,6 +157,7 @@ def make_parser() -> argparse.ArgumentParser:
     _check_parser(_add(commands, "check", "find what is wrong before training", _CHECK))
     _score_parser(_add(commands, "score", "score all rows ahead of training", _SCORE))
     _proxy_parser(_add(commands, "proxy", "train the small model that learnability asks", _PROXY))
+    _diff_parser(_add(commands, "diff", "did two runs train the same rows in every step", _DIFF))
     demo = _add(commands, "demo", "write graded tasks or a small model", _DEMO)
     parts = demo.add_subparsers(title="parts", required=True, metavar="PART")
     _tasks_parser(_add(parts, "tasks", "training rows, probes and test rows of known difficulty", _TASKS))
@@ -277,6 +302,22 @@ def _proxy(options: argparse.Namespace) -> int:
 
     argv = ["--config", options.config, *options.rest]
     return proxy(argv, out=options.out, early=options.early, model=options.model)
+
+
+# -- diff ----------------------------------------------------------------------------------------------------------
+
+
+def _diff_parser(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(command=_diff)
+    parser.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="output_dir of a run, or its ledger")
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from campus_tune.same_stream import compare_runs
+
+    comparison = compare_runs(*options.runs)
+    print("\n".join(comparison.lines()))
+    return int(not comparison.same)
 
 
 # -- demo ----------------------------------------------------------------------------------------------------------

@@ -41,6 +41,10 @@ class TrainerError(CampusError, RuntimeError):
     """The trainer is set up in a way under which a planned order would not be trained."""
 
 
+class PeerError(CampusError, RuntimeError):
+    """Another process of this run is gone or stopped answering; the cause is with that one."""
+
+
 class AuditError(CampusError, RuntimeError):
     """The rows that reached the model are not the planned ones."""
 

@@ -115,10 +115,11 @@ def read_ledger(path: Path) -> list[Json]:
 def comparable(events: Iterable[Json]) -> list[Json]:
     """The events without what may differ between two runs of the same thing.
 
-    That is `seconds`, `found` (what the score cache held already), and `resumed` lines.
+    That is `seconds`, `found` (what the score cache held already), how a global batch is cut over processes (`batch`,
+    `ranks`), and `resumed` lines.
     """
     return [
-        {key: value for key, value in event.items() if key not in ("seconds", "found")}
+        {key: value for key, value in event.items() if key not in ("seconds", "found", "batch", "ranks")}
         for event in events
         if event["event"] != "resumed"
     ]

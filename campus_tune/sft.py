@@ -3,8 +3,9 @@
 A TRL YAML is taken as it is: the same fields, the same flags as overrides, the same order of precedence. What is
 added is the `campus:` block, `--campus.<setting> <value>` to override one of its settings (`--scores DIR` for short,
 the folder of the score cache), local JSON-lines files as `dataset_name`, and strictness: a key that nobody knows stops
-here, with the nearest known one, and not after three days of training. `accelerate launch -m campus_tune sft …` runs
-the same on many processes.
+here, with the nearest known one, and not after three days of training. On many processes: `accelerate_config`,
+`num_processes` and accelerate's other flags, in the YAML or on the command line (campus_tune/launch.py), or
+`accelerate launch -m campus_tune sft …`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import yaml
 
+from campus_tune.accelerate_yaml import CONFIG, launch_flags
 from campus_tune.errors import DataError, RecipeError
 from campus_tune.files import read_jsonl
 from campus_tune.recipe import CampusConfig
@@ -26,7 +28,15 @@ from campus_tune.types import Json
 BLOCK = "campus"
 JSON_LINES = (".jsonl", ".jsonl.gz", ".json")
 TRAIN = "train"
-LAUNCH = ("num_processes", "num_machines", "mixed_precision", "accelerate_config", "main_process_port", "multi_gpu")
+# One of these is set in a process that torchrun, mpirun or accelerate started; the last by accelerate alone, also where
+# it starts a single process. WORLD_SIZE is no sign: clusters set it for a machine on which nothing is launched yet.
+LAUNCHED = (
+    "LOCAL_RANK",
+    "MPI_LOCALRANKID",
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "MV2_COMM_WORLD_LOCAL_RANK",
+    "ACCELERATE_DYNAMO_USE_FULLGRAPH",
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -107,11 +117,21 @@ def make_trainer(script: Any, training: Any, model: Any, mixture: Any, *, callba
     )
 
 
-def read_arguments(argv: list[str]) -> tuple[Json, Json | None, list[str]]:
-    """(TRL's settings from the YAML, the `campus:` block or None, TRL's flags).
+def is_launched() -> bool:
+    """A launcher started this process: what a YAML says about launching has been done, or overruled."""
+    return any(name in os.environ for name in LAUNCHED)
+
+
+def read_arguments(argv: list[str], *, launching: bool = False) -> tuple[Json, Json | None, list[str]]:
+    """(TRL's settings from the YAML, the `campus:` block or None, TRL's flags); what a launcher reads is left out.
+
+    Args:
+        argv: `--config recipe.yaml` and overrides.
+        launching: the processes that the YAML asks for are about to be started.
 
     Raises:
-        RecipeError: no such file, no YAML, a flag without a value.
+        RecipeError: no such file, no YAML, a flag without a value; or the YAML asks for processes, and nothing launches
+            them.
     """
     settings: Json = {}
     flags: list[str] = []
@@ -126,6 +146,7 @@ def read_arguments(argv: list[str]) -> tuple[Json, Json | None, list[str]]:
             overrides["scores"] = _value_of(word, words)
         else:
             flags.append(word)
+    settings = _without_launch(settings, allowed=launching or is_launched())
     block = settings.pop(BLOCK, None)
     if isinstance(block, dict) or (block is None and overrides):
         block = {**(block or {}), **overrides}
@@ -149,28 +170,56 @@ def read_block(block: Json | None) -> tuple[CampusConfig | None, list[str]]:
         return None, error.problems
 
 
-def parse_trl(settings: Json, flags: list[str]) -> tuple[tuple[Any, ...], list[str]]:
-    """TRL's four argument objects, and the keys and flags that TRL does not know, each with the nearest one."""
+def _without_launch(settings: Json, *, allowed: bool) -> Json:
+    """The settings without the keys that a launcher reads, so that a run is the same run on any number of processes."""
+    trl = _dests(trl_parser()) if settings else []
+    keys = [key for key in settings if _is_launch_key(key) and key not in trl]
+    asked = [key for key in keys if settings[key] not in (None, False)]
+    if asked and not allowed:  # a call from Python: the command line would have acted on them
+        raise RecipeError(
+            f"`{asked[0]}` must be read by a launcher, got it in a process that runs alone. Start the command "
+            "`campus-tune`, which launches, or take the key out."
+        )
+    return {key: value for key, value in settings.items() if key not in keys}
+
+
+def trl_parser() -> Any:
+    """The parser of `trl sft`, on TRL's own four argument classes."""
     from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
-    parser = TrlParser((ScriptArguments, SFTConfig, ModelConfig, DatasetMixtureConfig), prog="campus-tune sft")
-    known = [action.dest for action in parser._actions]
-    problems = [_unknown(key, known) for key in settings if key not in known and key != "env"]
+    return TrlParser((ScriptArguments, SFTConfig, ModelConfig, DatasetMixtureConfig), prog="campus-tune sft")
+
+
+def _dests(parser: Any) -> list[str]:
+    return [action.dest for action in parser._actions]
+
+
+def parse_trl(settings: Json, flags: list[str]) -> tuple[tuple[Any, ...], list[str]]:
+    """TRL's four argument objects, and the keys and flags that nobody knows, each with the nearest known one."""
+    parser = trl_parser()
+    problems = unknown_in(settings)
     for name, value in (settings.pop("env", None) or {}).items():
         os.environ[name] = str(value)
     parser.set_defaults_with_config(**settings)
     *parsed, remaining = parser.parse_args_into_dataclasses(args=flags, return_remaining_strings=True)
+    known = _dests(parser)
     problems += [_unknown(word.removeprefix("--"), known) for word in remaining if word.startswith("--")]
     return tuple(parsed), problems
 
 
+def unknown_in(settings: Json) -> list[str]:
+    """The keys of a YAML, its block aside, that neither TRL nor accelerate's launcher knows."""
+    known = _dests(trl_parser())
+    return [_unknown(key, known) for key in settings if key not in known and key != "env" and not _is_launch_key(key)]
+
+
+def _is_launch_key(key: str) -> bool:
+    return key == CONFIG or key in launch_flags()
+
+
 def _unknown(key: str, known: list[str]) -> str:
-    if key in LAUNCH:
-        return (
-            f"`{key}` must be given to accelerate, got it in the recipe. Write `accelerate launch --{key} … -m "
-            "campus_tune sft --config …`."
-        )
-    return f"`{key}` must be a field of TRL's sft YAML or `{BLOCK}`, got an unknown key.{nearest(key, [*known, BLOCK])}"
+    hint = nearest(key, [*known, BLOCK, CONFIG, *launch_flags()])
+    return f"`{key}` must be a field of TRL's sft YAML or `{BLOCK}`, got an unknown key.{hint}"
 
 
 def load_rows(script: Any, mixture: Any) -> Any:

@@ -12,6 +12,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+_GATHERED = "dispatch_batches"
+
+
+def _dispatches(accelerator_config: Any) -> bool:
+    """Whether accelerate is told to let rank 0 read all batches; its settings are a mapping or an object."""
+    if isinstance(accelerator_config, Mapping):
+        return bool(accelerator_config.get(_GATHERED))
+    return bool(getattr(accelerator_config, _GATHERED, False))
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -47,6 +56,13 @@ REFUSALS = (
         "be left alone with a curriculum",
         f": it would re-order the rows. {_GROUPS_BY_LENGTH}",
     ),
+    Refusal(
+        "accelerator_config",
+        _dispatches,
+        "leave dispatch_batches off with a curriculum",
+        ": one process would read all rows and cut them in its own way. Remove dispatch_batches; each process reads "
+        "its own rows of the plan (split_batches works).",
+    ),
     # what transformers 4 calls it
     Refusal(
         "group_by_length", bool, "be left alone with a curriculum", f": it would re-order the rows. {_GROUPS_BY_LENGTH}"
@@ -61,7 +77,12 @@ def refused(settings: Mapping[str, Any]) -> list[str]:
         settings: a training YAML, or the trainer's arguments as a mapping.
     """
     return [
-        f"`{refusal.setting}` must {refusal.must}, got {settings[refusal.setting]!r}{refusal.why}"
+        f"`{refusal.setting}` must {refusal.must}, got {_shown(settings[refusal.setting])}{refusal.why}"
         for refusal in REFUSALS
         if refusal.setting in settings and refusal.when(settings[refusal.setting])
     ]
+
+
+def _shown(value: Any) -> str:
+    """A value for a message; of accelerate's settings only what matters here."""
+    return f"{_GATHERED}: true" if _dispatches(value) else repr(value)

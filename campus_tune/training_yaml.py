@@ -55,7 +55,8 @@ def run_size(settings: Mapping[str, Any], n_rows: int, *, global_batch: int | No
     """
     accumulation = int(setting_number(settings, "gradient_accumulation_steps"))
     micro = int(setting_number(settings, "per_device_train_batch_size"))
-    batch = global_batch or micro * accumulation * int(os.environ.get("WORLD_SIZE", "1"))
+    processes = int(settings.get("num_processes") or os.environ.get("WORLD_SIZE", "1"))
+    batch = global_batch or micro * accumulation * processes
     max_steps = int(setting_number(settings, "max_steps"))
     per_epoch = math.ceil(n_rows / batch) if batch > 0 else 0
     total = max_steps if max_steps > 0 else math.ceil(setting_number(settings, "num_train_epochs") * per_epoch)

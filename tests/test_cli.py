@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -138,13 +137,14 @@ def test_check_without_a_recipe_says_what_to_type(capsys: pytest.CaptureFixture[
     assert "Write: campus-tune check recipe.yaml" in err
 
 
-def test_sft_is_handed_everything_after_the_word(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sft_is_handed_everything_after_the_word(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     given: list[list[str]] = []
-    stand_in = types.ModuleType("campus_tune.sft")
-    stand_in.main = given.append  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "campus_tune.sft", stand_in)
-    assert main(["sft", "--config", "r.yaml", "--learning_rate", "1e-4"]) == 0
-    assert given == [["--config", "r.yaml", "--learning_rate", "1e-4"]]
+    monkeypatch.setattr("campus_tune.sft.main", given.append)
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text("model_name_or_path: model\n", encoding="utf-8")
+    words = ["--config", str(recipe), "--learning_rate", "1e-4"]
+    assert main(["sft", *words]) == 0
+    assert given == [words]
 
 
 def test_demo_tasks_are_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

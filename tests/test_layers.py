@@ -24,9 +24,12 @@ LAYERS: dict[str, list[str]] = {
         "strict_yaml", "fields", "tables",
     ],
     "method": ["stages", "curriculum", "selectors.", "difficulty.", "health", "lr_mass", "overlap", "cache", "shards"],
-    "recipe": ["recipe", "method", "simulate", "report_plan", "training_yaml", "trainer_settings", "plain_rows"],
+    "recipe": [
+        "recipe", "method", "simulate", "report_plan", "training_yaml", "trainer_settings", "plain_rows", "same_stream",
+        "accelerate_yaml", "launch_rules",
+    ],
     "integrations": ["integrations."],
-    "doors": ["check", "sft", "proxy", "score", "demo."],
+    "doors": ["check", "sft", "proxy", "score", "launch", "demo."],
     "command line": ["cli", "__init__", "__main__"],
 }  # fmt: skip
 
@@ -38,6 +41,9 @@ HEAVY = {"torch", "transformers", "trl", "accelerate", "peft", "datasets"}
 # Outside of the integrations, the libraries are imported where they are used, and only here:
 HEAVY_WHEN_USED = {
     "difficulty.parallel": {"datasets"},  # whether the user wants progress bars
+    "accelerate_yaml": {"accelerate"},  # what its launcher and its YAML know
+    "launch_rules": {"accelerate", "torch"},  # what a launch would make of this machine
+    "launch": {"accelerate", "torch"},  # is accelerate's launcher
     "plain_rows": {"datasets", "transformers"},  # `check` looks at the rows with the user's own tokenizer
     "sft": {"datasets", "transformers", "trl"},  # is TRL's own script plus a callback
     "difficulty.scorer": {"torch"},  # its solver

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from transformers.trainer_pt_utils import AcceleratorConfig
 
 from campus_tune.check import check
 from campus_tune.errors import TrainerError
@@ -19,6 +21,11 @@ BAD: list[tuple[str, Any, str]] = [
     ("train_sampling_strategy", "group_by_length", "must be left alone with a curriculum, got 'group_by_length'"),
     ("train_sampling_strategy", "batch_rebalance", "must be left alone with a curriculum, got 'batch_rebalance'"),
     ("group_by_length", True, "`group_by_length` must be left alone with a curriculum, got True"),
+    (
+        "accelerator_config",
+        {"dispatch_batches": True},
+        r"`accelerator_config` must leave dispatch_batches off .*, got dispatch_batches: true: .*split_batches works",
+    ),
 ]
 GOOD: list[tuple[str, Any]] = [
     ("packing", False),
@@ -27,6 +34,8 @@ GOOD: list[tuple[str, Any]] = [
     ("train_sampling_strategy", "random"),
     ("train_sampling_strategy", "sequential"),
     ("padding_free", True),
+    ("accelerator_config", {"split_batches": True}),
+    ("accelerator_config", {"dispatch_batches": None}),
 ]
 
 
@@ -37,6 +46,7 @@ def trainer(**settings: Any) -> SimpleNamespace:
         callback_handler=SimpleNamespace(callbacks=[]),
         train_dataset=None,
         accelerator=SimpleNamespace(),
+        is_fsdp_enabled=False,
     )
 
 
@@ -49,7 +59,7 @@ def test_what_the_run_refuses_check_refuses(setting: str, value: Any, match: str
     with pytest.raises(TrainerError, match=match) as caught:
         refuse(trainer(**{setting: value}))
     assert refused({setting: value}) == [str(caught.value)]
-    shown = "null" if value is None else str(value).lower()
+    shown = json.dumps(value).strip('"')
     (tmp_path / "recipe.yaml").write_text(f"{setting}: {shown}\ncampus: {{metrics: [length]}}\n")
     assert str(caught.value) in [finding.what for finding in check(tmp_path / "recipe.yaml")]
 
@@ -57,9 +67,15 @@ def test_what_the_run_refuses_check_refuses(setting: str, value: Any, match: str
 @pytest.mark.parametrize(("setting", "value"), GOOD)
 def test_what_the_run_trains_check_lets_pass(setting: str, value: Any, tmp_path: Path) -> None:
     refuse(trainer(**{setting: value}))
-    shown = "null" if value is None else str(value).lower()
+    shown = json.dumps(value).strip('"')
     (tmp_path / "recipe.yaml").write_text(f"{setting}: {shown}\ncampus: {{metrics: [length]}}\n")
     assert not any(f"`{setting}`" in finding.what for finding in check(tmp_path / "recipe.yaml"))
+
+
+def test_the_settings_object_that_transformers_makes_of_it_is_read_too() -> None:
+    assert refused({"accelerator_config": AcceleratorConfig()}) == []
+    (problem,) = refused({"accelerator_config": AcceleratorConfig(dispatch_batches=True)})
+    assert "dispatch_batches: true" in problem
 
 
 def test_settings_that_are_not_there_are_fine() -> None:

@@ -32,6 +32,7 @@ def test_the_processes_of_this_launch_share_a_step(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("WORLD_SIZE", "4")
     assert run_size({}, 100).global_batch == 32
     assert run_size({}, 100, global_batch=10).global_batch == 10
+    assert run_size({"num_processes": 2}, 100).global_batch == 16  # what the recipe will launch
 
 
 def test_a_batch_that_is_no_number_is_refused() -> None:

@@ -1,10 +1,12 @@
 """Putting a curriculum on a trainer: what is set on the instance, and what is refused before anything is lost.
 
-Five attributes of this one trainer instance are set, and nothing else, of no class and no library:
+Six attributes of this one trainer instance are set, and nothing else, of no class and no library:
 
 - `get_train_dataloader`, the trainer's documented override point, returns our loader;
 - `log` is wrapped, so that the curriculum's scalars travel in the same line as the loss, to every tracker;
 - `train` is wrapped, so that `resume_from_checkpoint=True` finds the last *complete* checkpoint;
+- `save_model` is wrapped: a checkpoint begins with it on every rank, whoever asked for one, and what other ranks know
+  goes to the one that writes;
 - `args.ignore_data_skip = True`: our loader restores its own position;
 - `create_model_card` is wrapped, where trl has one: the card gets a section on the curriculum.
 """
@@ -12,13 +14,22 @@ Five attributes of this one trainer instance are set, and nothing else, of no cl
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from campus_tune.errors import TrainerError
+from campus_tune.errors import ResumeError, TrainerError
+from campus_tune.integrations import compat
 from campus_tune.integrations.card import add_to_card
-from campus_tune.integrations.checkpoints import bring_curriculum, last_complete, refuse_incomplete
+from campus_tune.integrations.checkpoints import (
+    bring_curriculum,
+    last_complete,
+    read_state,
+    refuse_incomplete,
+    saved_curriculum,
+)
+from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.probes import Source
 from campus_tune.integrations.rows import column_names
 from campus_tune.integrations.run import CampusRun
@@ -54,10 +65,10 @@ def attach(trainer: Any, config: str | Path | Mapping[str, Any] | CampusConfig, 
 
 
 def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
-    """Check the trainer and set the five attributes."""
+    """Check the trainer and set the six attributes."""
     refuse(trainer)
     run = CampusRun(trainer, config, probes)
-    log, train = trainer.log, trainer.train
+    log, train, save_model = trainer.log, trainer.train, trainer.save_model
 
     @functools.wraps(log)
     def log_with_curriculum(logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -74,18 +85,28 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
                 "already, and a second curriculum would begin with it. Make a new trainer, or raise num_train_epochs "
                 "and resume."
             )
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = last_complete(Path(trainer.args.output_dir), speaks=run.peers.leads)
-        elif resume_from_checkpoint:
-            refuse_incomplete(Path(resume_from_checkpoint))
-        if resume_from_checkpoint and run.peers.leads:
-            bring_curriculum(Path(resume_from_checkpoint), run.folder)
-        try:
-            return train(resume_from_checkpoint, *args, **kwargs)
-        finally:
-            run.close()
+        with run.phases.guarded():
+            if resume_from_checkpoint is True:
+                resume_from_checkpoint = last_complete(Path(trainer.args.output_dir), run.peers)
+            elif resume_from_checkpoint:
+                refuse_incomplete(Path(resume_from_checkpoint), run.peers)
+            if resume_from_checkpoint:
+                checkpoint = Path(resume_from_checkpoint)
+                _refuse_other_shards(trainer, checkpoint, run.peers)
+                run.peers.led(lambda: bring_curriculum(checkpoint, run.folder))
+            try:
+                return train(resume_from_checkpoint, *args, **kwargs)
+            finally:
+                run.close()
+
+    @functools.wraps(save_model)
+    def save_with_curriculum(output_dir: str | None = None, _internal_call: bool = False) -> None:
+        if _internal_call:  # as part of a checkpoint
+            run.before_save()
+        save_model(output_dir, _internal_call)
 
     trainer.get_train_dataloader = run.make_loader
+    trainer.save_model = save_with_curriculum
     trainer.log = log_with_curriculum
     trainer.train = train_once
     trainer.args.ignore_data_skip = True
@@ -107,7 +128,9 @@ def refuse(trainer: Any) -> None:
     problems = refused(vars(args))
     if problems:
         raise TrainerError(problems[0])
+    compat.refuse_old_sharding(trainer)
     _refuse_dataset(trainer.train_dataset)
+    _refuse_lone_processes(trainer)
     parallel = getattr(trainer.accelerator, "parallelism_config", None)
     sizes = {name: getattr(parallel, f"{name}_size", 1) for name in ("tp", "cp", "sp")} if parallel else {}
     if any(size > 1 for size in sizes.values()):
@@ -119,6 +142,37 @@ def refuse(trainer: Any) -> None:
         raise TrainerError(
             f"one process must drive one GPU, got {args.n_gpu} in this one (DataParallel). "
             "Start with `accelerate launch`, or set CUDA_VISIBLE_DEVICES to one GPU."
+        )
+
+
+def _refuse_lone_processes(trainer: Any) -> None:
+    """Launched as many, but each for itself: all of them would train everything, and write into one folder.
+
+    Raises:
+        TrainerError: so it is.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+    if launched > 1 and trainer.accelerator.num_processes == 1:
+        raise TrainerError(
+            f"{launched} processes must train together, got each for itself: accelerate found no accelerator to join "
+            "them on. On a CPU write use_cpu: true in the recipe (use_cpu=True in SFTConfig)."
+        )
+
+
+def _refuse_other_shards(trainer: Any, checkpoint: Path, peers: Peers) -> None:
+    """DeepSpeed cuts the optimizer's state by the number of processes and cannot read another cut.
+
+    Raises:
+        ResumeError: the checkpoint was written by another number of processes.
+    """
+    if not trainer.is_deepspeed_enabled:
+        return
+    state = peers.led(lambda: read_state(checkpoint)) or {}
+    world = saved_curriculum(state).get("identity", {}).get("batch", {}).get("world")
+    if world not in (None, peers.world):
+        raise ResumeError(
+            f"a DeepSpeed checkpoint must be resumed on as many processes as wrote it ({world}), got {peers.world}: "
+            "its optimizer state is cut by them. Launch with that number; under DDP and FSDP2 it may change."
         )
 
 

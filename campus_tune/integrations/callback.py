@@ -12,13 +12,11 @@ from transformers.trainer_callback import ExportableState
 from campus_tune.errors import AuditError
 from campus_tune.integrations import compat
 from campus_tune.integrations.attach import equip
-from campus_tune.integrations.checkpoints import give_up_later
+from campus_tune.integrations.checkpoints import CALLBACK, give_up_later
 from campus_tune.integrations.loader import CurriculumLoader
 from campus_tune.integrations.probes import Source
 from campus_tune.integrations.run import CampusRun
 from campus_tune.recipe import CampusConfig, load_recipe
-
-NAME = "CampusCallback"
 
 
 class CampusCallback(TrainerCallback, ExportableState):
@@ -62,8 +60,8 @@ class CampusCallback(TrainerCallback, ExportableState):
                 "order audit: no planned rows would reach the model: something replaced the data loader. Remove "
                 "whatever sets trainer.get_train_dataloader after the CampusCallback was attached."
             )
-        saved = state.stateful_callbacks.get(NAME) or {}
-        state.stateful_callbacks[NAME] = (
+        saved = state.stateful_callbacks.get(CALLBACK) or {}
+        state.stateful_callbacks[CALLBACK] = (
             saved  # a checkpoint written without us has no such key, and saving asks for it
         )
         if args.should_save and state.global_step == 0:

@@ -1,65 +1,115 @@
-"""Which checkpoints count: those of this run whose trainer state is whole, which the trainer writes last."""
+"""Which checkpoints count: those of this run that are whole on every rank.
+
+Rank 0 writes the trainer's state last of what it writes; the random states are each rank's own, and a job that is
+killed may have one and not the other.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
+import zipfile
 from pathlib import Path
 
 from campus_tune.errors import ResumeError
 from campus_tune.integrations import console
+from campus_tune.integrations.peers import Peers
 from campus_tune.ledger import FILE, Ledger
+from campus_tune.types import Json
 
 STATE = "trainer_state.json"
 GIVEN_UP = "trainer_state.given_up.json"
+CALLBACK = "CampusCallback"  # its name in the trainer's state
 NAME = re.compile(r"^checkpoint-(\d+)$")
 
 
-def last_complete(output_dir: Path, *, speaks: bool = True) -> str | None:
+def last_complete(output_dir: Path, peers: Peers) -> str | None:
     """The newest checkpoint that was saved to its end; None when there is none, and the run starts anew.
 
     The trainer's own search takes the highest number, also of a save that was interrupted. Ours says what it skips.
 
     Args:
         output_dir: of the trainer.
-        speaks: this process is the one that says it.
+        peers: ranks; every one calls it and gets the same answer.
+
+    Raises:
+        ResumeError: a rank cannot see what rank 0 sees.
     """
-    say = console.say if speaks else _nothing
-    for _, path in reversed(_checkpoints(output_dir)):
-        if is_complete(path):
-            return str(path)
-        given_up = not (path / STATE).exists() and (path / GIVEN_UP).exists()
-        say(f"skipping {path.name}: {'its run was given up' if given_up else 'its save was interrupted'}")
-    say("no complete checkpoint to resume from: starting at the first step")
+    for name in peers.led(lambda: [path.name for _, path in reversed(_checkpoints(output_dir))]):
+        reason = _unfit(output_dir / name, peers)
+        if reason is None:
+            return str(output_dir / name)
+        if peers.leads:
+            console.say(f"skipping {name}: {reason}")
+    if peers.leads:
+        console.say("no complete checkpoint to resume from: starting at the first step")
     return None
 
 
-def _nothing(line: str) -> None:
-    """What a process says that does not speak."""
-
-
-def is_complete(checkpoint: Path) -> bool:
-    """The trainer state, written last, is there and whole."""
-    try:
-        json.loads((checkpoint / STATE).read_text("utf-8"))
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def refuse_incomplete(checkpoint: Path) -> None:
+def refuse_incomplete(checkpoint: Path, peers: Peers) -> None:
     """A checkpoint named by its path must be whole: the trainer would load its weights and start at step 0.
 
     Raises:
-        ResumeError: its trainer state is missing or cut off.
+        ResumeError: its trainer state is missing or cut off, or a rank's random state, or a rank cannot see it.
     """
-    if not is_complete(checkpoint):
+    reason = _unfit(checkpoint, peers)
+    if reason is not None:
         raise ResumeError(
-            f"`resume_from_checkpoint` must be a checkpoint that was saved to its end, got {str(checkpoint)!r}, whose "
-            f"{STATE} is missing or cut off. Name an earlier one, or write resume_from_checkpoint=True, which finds "
-            "the last complete one."
+            f"`resume_from_checkpoint` must be a checkpoint that was saved to its end, got {str(checkpoint)!r}: "
+            f"{reason}. Name an earlier one, or write resume_from_checkpoint=True, which finds the last complete one."
         )
+
+
+def _unfit(checkpoint: Path, peers: Peers) -> str | None:
+    """Why a checkpoint cannot be resumed; None if it can.
+
+    Raises:
+        ResumeError: a rank cannot see it, though rank 0 can.
+    """
+    state = peers.led(lambda: read_state(checkpoint))
+    if state is None:
+        given_up = not (checkpoint / STATE).exists() and (checkpoint / GIVEN_UP).exists()
+        return peers.from_leader(
+            "its run was given up" if given_up else f"its save was interrupted ({STATE} is missing or cut off)"
+        )
+    blind = [rank for rank, sees in enumerate(peers.gather((checkpoint / STATE).exists())) if not sees]
+    if blind:
+        raise ResumeError(
+            f"`{checkpoint}` must be readable by every process, got none on rank {', '.join(map(str, blind))}: each "
+            "loads the weights itself. Put output_dir on storage that all machines share, or copy the checkpoint there."
+        )
+    damaged = peers.gather(_random_state_is_damaged(checkpoint, state, peers))
+    lost = [rank for rank, is_damaged in enumerate(damaged) if is_damaged]
+    if lost:
+        return f"its save was interrupted (the random state of rank {', '.join(map(str, lost))} is missing or cut off)"
+    return None
+
+
+def _random_state_is_damaged(checkpoint: Path, state: Json, peers: Peers) -> bool:
+    """Whether this rank's random state should be there and is not whole; on other ranks than before none is needed."""
+    batch = saved_curriculum(state).get("identity", {}).get("batch", {})
+    if peers.world == 1 or batch.get("world") != peers.world:
+        return False
+    if not any(checkpoint.glob("rng_state_*.pth")):
+        return False  # save_only_model
+    return not zipfile.is_zipfile(checkpoint / f"rng_state_{peers.rank}.pth")
+
+
+def read_state(checkpoint: Path) -> Json | None:
+    """The trainer's state, which is written last; None where it is missing or cut off."""
+    try:
+        state: Json = json.loads((checkpoint / STATE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return state
+
+
+def saved_curriculum(state: Json) -> Json:
+    """What a trainer's state holds of the curriculum; {} when it was written without one."""
+    saved = state.get("stateful_callbacks", {}).get(CALLBACK) or {}
+    curriculum: Json = saved.get("attributes", {}).get("curriculum") or {}
+    return curriculum
 
 
 def give_up_later(output_dir: Path, step: int) -> None:

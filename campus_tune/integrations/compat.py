@@ -6,11 +6,19 @@ Tested with transformers 4.57 … 5.23 and trl 1.0 … 1.16 in mind; what differ
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import numpy as np
 
 from campus_tune.errors import TrainerError
 from campus_tune.integrations.subject import Subject
+from campus_tune.orders import hash_rows
+
+_EFFICIENT = "FSDP_CPU_RAM_EFFICIENT_LOADING"  # what accelerate's setting of that name becomes
 
 
 def trainer_of_this_callback(callback: Any) -> Any:
@@ -68,19 +76,63 @@ def prepare_like_training(trainer: Any, dataset: Any, name: str) -> Any:
 
 
 def counts_tokens_of_the_step(trainer: Any) -> bool:
-    """Whether losses are normalised by the answer tokens of the whole optimizer step, not per micro batch."""
-    return bool(trainer.model_accepts_loss_kwargs or trainer.compute_loss_func)
+    """Whether losses are normalised by the answer tokens of the whole optimizer step, not per micro batch or process.
+
+    Processes add their tokens up only under `average_tokens_across_devices`, which is on unless it is switched off.
+    """
+    counted = bool(trainer.model_accepts_loss_kwargs or trainer.compute_loss_func)
+    return counted and (trainer.args.world_size == 1 or trainer.args.average_tokens_across_devices)
 
 
 def subject(trainer: Any) -> Subject:
     """The trainer's model as measurements see it."""
-    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    wrapped = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     return Subject(
         model=trainer.model,
-        forward=trainer.model_wrapped if sharded else trainer.model,
+        forward=trainer.model_wrapped if wrapped else trainer.model,
         device=trainer.args.device,
         place=trainer._prepare_inputs,
+        sharded=trainer.is_fsdp_enabled or any(hasattr(p, "ds_id") for p in trainer.model.parameters()),  # ZeRO 3
     )
+
+
+@contextmanager
+def loaded_whole() -> Iterator[None]:
+    """Models that are loaded inside are whole in each process, however the trainer's own is sharded.
+
+    `from_pretrained` asks global settings of the training: under ZeRO 3 it gives each process a part of the weights,
+    under FSDP with `cpu_ram_efficient_loading` all processes but one get none, for the trainer to fill in.
+    """
+    from transformers.integrations import deepspeed as zero
+
+    settings = zero._hf_deepspeed_config_weak_ref
+    efficient = os.environ.pop(_EFFICIENT, None)
+    zero.unset_hf_deepspeed_config()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+    try:
+        yield
+    finally:
+        zero._hf_deepspeed_config_weak_ref = settings
+        if efficient is not None:
+            os.environ[_EFFICIENT] = efficient
+
+
+def parameter_counts(model: Any) -> tuple[int, int]:
+    """(All parameters of a model, those that are trained), wherever they are sharded to."""
+    sizes = [(int(getattr(p, "ds_numel", p.numel())), p.requires_grad) for p in model.parameters()]  # ZeRO 3: 0 here
+    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
+
+
+def refuse_old_sharding(trainer: Any) -> None:
+    """FSDP1 keeps flat pieces of weights, of which neither heads nor fingerprints can be read.
+
+    Raises:
+        TrainerError: the trainer shards by it.
+    """
+    if trainer.is_fsdp_enabled and not trainer.accelerator.is_fsdp2:
+        raise TrainerError(
+            "FSDP must be version 2 with a curriculum, got version 1: its flat shards cannot be measured. "
+            "Write fsdp_version: 2 in the accelerate config (under fsdp_config)."
+        )
 
 
 def precision(trainer: Any) -> str:
@@ -131,11 +183,25 @@ def refuse_masked_batches(trainer: Any, *, short_rows: int, micro_batches: int) 
         micro_batches: of one optimizer step, over all ranks.
 
     Raises:
-        TrainerError: the model's loss is a mean per micro batch, and a masked one would be 0 / 0.
+        TrainerError: the loss is a mean per micro batch or process, and a masked one would be 0 / 0.
     """
     if 0 < short_rows < micro_batches and not counts_tokens_of_the_step(trainer):
         raise TrainerError(
             f"an epoch's last step must have at least one row for each of its {micro_batches} micro batches, got "
-            f"{short_rows}: this model's loss is a mean per micro batch. Set dataloader_drop_last=True, or choose a "
-            "batch size that divides the training set."
+            f"{short_rows}: {_mean_of(trainer)}. Set dataloader_drop_last=True, or choose a batch size that divides "
+            "the training set."
         )
+
+
+def _mean_of(trainer: Any) -> str:
+    """What the loss is a mean over, where it is not one over the tokens of the step."""
+    if trainer.model_accepts_loss_kwargs or trainer.compute_loss_func:
+        return "the loss is a mean per process (average_tokens_across_devices is off)"
+    return "this model's loss is a mean per micro batch"
+
+
+def seed_anew(seed: int, step: int, rank: int) -> None:
+    """Random states for a resume on other ranks than those whose states were saved: by (seed, step, rank)."""
+    from transformers import set_seed
+
+    set_seed(int(hash_rows(np.zeros(1), seed, step, rank)[0] >> np.uint64(33)))

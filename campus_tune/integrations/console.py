@@ -12,6 +12,8 @@ from campus_tune.types import Json
 
 ONE_SIDED = 0.9  # share of the curriculum's rows from one sub-curriculum, above which the run says so
 
+NOTABLE = 0.1  # seconds of a rank in a phase, below which its picture says nothing
+
 
 def say(line: str) -> None:
     """A line on stdout that does not tear a progress bar."""
@@ -71,11 +73,24 @@ def last_lines(end: Json, where: str) -> list[str]:
             "warning: the budget is too small for this run: the fewest rows that can be measured cost more. "
             f"budget: {cost['all']:.2f} would have paid for them."
         )
-    lines.append(
-        f"order audit: {end['audit']['passed']} of {end['audit']['checked']} checked steps trained the planned rows"
-    )
+    audit = f"order audit: {end['audit']['passed']} of {end['audit']['checked']} checked steps trained the planned rows"
+    if "ranks" in end:
+        lines += [f"{audit} on all {len(end['ranks']['tokens'])} ranks", ranks_line(end["ranks"])]
+    else:
+        lines.append(audit)
     lines.append(f"everything about this run is in {where}")
     return lines
+
+
+def ranks_line(ranks: Json) -> str:
+    """How evenly the ranks were loaded."""
+    parts = []
+    for phase, times in ranks["seconds"].items():
+        (fastest, low), (slowest, high) = times["fastest"], times["slowest"]
+        if high >= NOTABLE:
+            parts.append(f"{phase} {low:.1f} s (rank {fastest}) to {high:.1f} s (rank {slowest})")
+    parts.append("padding " + ", ".join(f"{share:.0%}" for share in ranks["padding"]))
+    return "ranks, own work: " + "; ".join(parts)
 
 
 def one_sided(by_choice: Mapping[str, int]) -> list[str]:

@@ -87,7 +87,7 @@ class Decider:
         record["progress"] = round(progress, 6)
         record["offers"] = [self._offer_record(k, offer, view, result) for k, offer in enumerate(offers)]
         if result is not None:
-            record |= {"rounds": result.rounds, "selection_tokens": result.tokens}
+            record |= {"rounds": result.rounds, "selection_tokens": result.tokens, **self._closeness(view)}
         return Decision(stage, record)
 
     def _measure(self, offers: list[Offer], view: View, allowance: float) -> RaceResult | None:
@@ -126,6 +126,18 @@ class Decider:
             "rows_digest": digest(stage.rows),
             "rows_by_choice": dict(curriculum.rows_by_choice),
         }
+
+    def _closeness(self, view: View) -> Json:
+        """How far ahead the nearest offer was, in nats, and which ones were no further away than noise.
+
+        A decision whose margin lies near the resolution is one that other hardware could have decided otherwise.
+        """
+        assert isinstance(self.selector, GreedySelector)
+        distances = self.selector.distances(view)
+        finite = np.sort(distances[np.isfinite(distances)])
+        margin = float(finite[1] - finite[0]) if len(finite) > 1 else None
+        tied = self.selector.tied(view)
+        return {"margin": margin, "tied": tied if len(tied) > 1 else []}
 
     def _offer_record(self, k: int, offer: Offer, view: View, result: RaceResult | None) -> Json:
         record: Json = {"name": offer.name, "scope": [round(edge, 6) for edge in offer.scope], "pool": len(offer.pool)}

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import torch
@@ -50,14 +51,14 @@ def weights_fingerprint(model: torch.nn.Module) -> tuple[str, str | None]:
     scores taken before training: one that is disabled, a LoRA that has a factor of zeros (as each begins), copies of
     modules (`modules_to_save`) that equal the originals. The scaling of an adapter belongs to its hash.
 
-    What only the configuration says, such as the base of rotary embeddings, is not seen here. Under FSDP2 each weight
-    is gathered in turn, so every process must call this.
+    What only the configuration says, such as the base of rotary embeddings, is not seen here. Under FSDP2 and
+    DeepSpeed ZeRO 3 each weight is gathered in turn, so every process must call this.
 
     Args:
         model: any module, a `PeftModel` too.
 
     Raises:
-        TrainerError: the weights are not in this process (DeepSpeed ZeRO 3, FSDP1, offloaded).
+        TrainerError: the weights cannot be had in this process (FSDP1, offloaded).
     """
     if isinstance(model, torch.nn.parallel.DistributedDataParallel):
         model = model.module
@@ -66,7 +67,7 @@ def weights_fingerprint(model: torch.nn.Module) -> tuple[str, str | None]:
     prefix = _prefix_of_base(model)
     base: dict[str, torch.Tensor] = {}
     parts: dict[tuple[str, str], dict[str, torch.Tensor]] = {}  # (module, adapter) → weights of it
-    for name, tensor in model.state_dict().items():
+    for name, tensor in model.state_dict(keep_vars=True).items():  # the parameters themselves: ZeRO 3 gathers those
         if not isinstance(tensor, torch.Tensor):  # what a module adds in a form of its own
             continue
         if (owner := _owner(name, tuners)) is not None:
@@ -124,14 +125,12 @@ def _refuse_absent(model: torch.nn.Module) -> None:
     if any(type(module).__name__ == "FullyShardedDataParallel" for module in model.modules()):
         reason = "flat shards of FSDP1"
     for name, weight in model.named_parameters():
-        if hasattr(weight, "ds_id") and not weight.numel():
-            reason = f"a partition by DeepSpeed ZeRO 3 (`{name}` is empty here)"
-        elif weight.is_meta:
+        if weight.is_meta:
             reason = f"offloaded ones (`{name}` is elsewhere)"
     if reason is not None:
         raise TrainerError(
             f"`model` must have all its weights in this process to be recognised by the score cache, got {reason}. "
-            "Use ZeRO 2 or FSDP2 and no offloading, or score without a cache."
+            "Use ZeRO or FSDP2 and no offloading, or score without a cache."
         )
 
 
@@ -183,8 +182,8 @@ def _adds_nothing(weights: Tensors) -> bool:
     others = {name: weight for name, weight in weights.items() if name not in _LORA}
     return (
         bool(factors)
-        and any(not _whole(weight).any() for weight in factors.values())
-        and all(name == "lora_B.bias" and not _whole(weight).any() for name, weight in others.items())
+        and any(_is_zero(weight) for weight in factors.values())
+        and all(name == "lora_B.bias" and _is_zero(weight) for name, weight in others.items())
     )
 
 
@@ -198,28 +197,53 @@ def _prints(tensors: Tensors) -> Prints:
     sums: dict[Any, torch.Tensor] = {}
     keys: dict[str, Any] = {}
     for name, tensor in tensors.items():
-        memory = tensor.data_ptr() or name  # 0: empty, or sharded
-        key = (tensor.device, memory, tensor.dtype, tensor.shape, tensor.stride())
+        key = _memory(name, tensor)
         keys[name] = key
         if key not in sums:
-            sums[key] = _sum_of_words(tensor)
+            with _whole(tensor) as whole:
+                sums[key] = _sum_of_words(whole)
     numbers: dict[Any, int] = {}
     for device in {key[0] for key in sums}:
         here = [key for key in sums if key[0] == device]
         numbers.update(zip(here, torch.stack([sums[key] for key in here]).tolist(), strict=True))
-    return {name: (str(tensor.dtype), list(tensor.shape), numbers[keys[name]]) for name, tensor in tensors.items()}
+    return {name: (str(tensor.dtype), list(_shape(tensor)), numbers[keys[name]]) for name, tensor in tensors.items()}
 
 
-def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    """All of a tensor, gathered where FSDP2 has sharded it."""
-    gather = getattr(tensor, "full_tensor", None)
-    whole: torch.Tensor = tensor.detach() if gather is None else gather().detach()
-    return whole
+def _memory(name: str, tensor: torch.Tensor) -> tuple[Any, ...]:
+    """What two names of one tensor have in common; every rank must say the same of a sharded one: each is gathered."""
+    if hasattr(tensor, "ds_id"):
+        return tensor.device, f"parameter {tensor.ds_id}", tensor.dtype, _shape(tensor), ()
+    if hasattr(tensor, "full_tensor"):
+        return tensor.device, name, tensor.dtype, tensor.shape, ()
+    return tensor.device, tensor.data_ptr() or name, tensor.dtype, tensor.shape, tensor.stride()  # 0: empty
+
+
+def _shape(tensor: torch.Tensor) -> torch.Size:
+    """Of all of a tensor: ZeRO 3 leaves an empty one behind."""
+    shape: torch.Size = getattr(tensor, "ds_shape", tensor.shape)
+    return shape
+
+
+@contextmanager
+def _whole(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """All of a tensor, gathered where FSDP2 or ZeRO 3 has sharded it."""
+    if hasattr(tensor, "ds_id"):
+        import deepspeed  # type: ignore[import-not-found]  # no dependency of ours
+
+        with deepspeed.zero.GatheredParameters([tensor]):
+            yield tensor.detach()
+    else:
+        gather = getattr(tensor, "full_tensor", None)
+        yield tensor.detach() if gather is None else gather().detach()
+
+
+def _is_zero(weight: torch.Tensor) -> bool:
+    with _whole(weight) as whole:
+        return not whole.any()
 
 
 def _sum_of_words(tensor: torch.Tensor) -> torch.Tensor:
     """Sum over the mixed 8-byte words of a tensor, modulo 2⁶⁴, on its device; the last word is filled with zeros."""
-    tensor = _whole(tensor)
     if not tensor.numel():
         return torch.zeros((), dtype=torch.int64, device=tensor.device)
     # a single element may keep the stride of where it was taken from, so the stride is said, not kept

@@ -1,11 +1,17 @@
-"""Whether a checkpoint belongs to this run: the same rows, recipe, seed and ranks, or the difference by name."""
+"""Whether a checkpoint belongs to this run, and whether all ranks are of one run: differences by name.
+
+How a global batch is cut into micro batches, processes and accumulation is no part of a run's identity: the rows of
+every optimizer step are the same however many processes there are.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from campus_tune.errors import ResumeError
+from campus_tune.errors import ResumeError, TrainerError
+from campus_tune.integrations import compat
+from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import digest
 from campus_tune.types import Json
 
@@ -15,9 +21,11 @@ WORDS = {
     "domains": "domains of the training rows (fingerprint)",
     "steps_per_epoch": "optimizer steps of an epoch",
     "probes": "probe rows (fingerprint)",
-    "global_batch": "global batch (micro batch × processes × accumulation)",
-    "world": "number of processes",
+    "global_batch": "global batch",
     "total_steps": "optimizer steps of the whole run",
+    "batch: micro": "rows of a micro batch",
+    "batch: world": "number of processes",
+    "batch: accumulation": "`gradient_accumulation_steps`",
 }
 
 
@@ -28,10 +36,12 @@ class Identity:
     Args:
         past: what shaped rows already trained; it can never differ.
         future: what only says how the run goes on; it may differ when the user asks for it.
+        batch: how the global batch is cut: `micro`, `world`, `accumulation`; it may differ, their product may not.
     """
 
     past: Json
     future: Json
+    batch: Json
 
     @staticmethod
     def of(run: Any) -> Identity:
@@ -42,7 +52,6 @@ class Identity:
             "domains": None if run.domains.codes is None else digest(run.domains.codes),
             "steps_per_epoch": run.steps_per_epoch,
             "global_batch": run.global_batch,
-            "world": run.peers.world,
             **{f"campus: {name}": value for name, value in run.config.past().items()},
         }
         future = {
@@ -50,11 +59,38 @@ class Identity:
             "probes": run.probes_fingerprint,
             **{f"campus: {name}": value for name, value in run.config.future().items() if name != "probes"},
         }
-        return Identity(past, future)
+        batch = {
+            "micro": compat.micro_batch_size(run.trainer),
+            "world": run.peers.world,
+            "accumulation": run.trainer.args.gradient_accumulation_steps,
+        }
+        return Identity(past, future, batch)
 
     def record(self) -> Json:
         """As the ledger and a checkpoint hold it."""
-        return {"past": self.past, "future": self.future}
+        return {"past": self.past, "future": self.future, "batch": self.batch}
+
+    def refuse_different_ranks(self, peers: Peers) -> None:
+        """All processes must train the same rows under the same recipe; every rank calls it, before anything else.
+
+        Raises:
+            TrainerError: they do not, on every rank; each difference is named with the ranks.
+        """
+        mine = {**self.past, **self.future, **{f"batch: {name}": size for name, size in self.batch.items()}}
+        ranks = peers.gather(mine)
+        listed = []
+        for name in mine:
+            values: dict[str, list[int]] = {}
+            for rank, theirs in enumerate(ranks):
+                values.setdefault(repr(theirs.get(name)), []).append(rank)
+            if len(values) > 1:
+                said = ", ".join(f"{value} ({_ranks(on)})" for value, on in values.items())
+                listed.append(f"{WORDS.get(name, f'`{name}`')}: {said}")
+        if listed:
+            raise TrainerError(
+                f"all processes must have the same rows and settings, got {'; '.join(listed)}. Start every process "
+                "with the same files: the same recipe, the same data, the same versions."
+            )
 
     def refuse_other(self, saved: Json, *, changed_future: bool) -> None:
         """Compare with what a checkpoint holds.
@@ -73,13 +109,37 @@ class Identity:
         remedy = "Resume with the settings and data it was written with, or train without resuming."
         if future and not past:
             remedy += " To go on from it under the new settings on purpose, write campus: {resume: changed_future}."
+        if saved["past"]["global_batch"] != self.past["global_batch"]:
+            past.insert(0, f"{WORDS['global_batch']}: {_cut(saved['batch'])} in the checkpoint, {_cut(self.batch)} now")
+            remedy += f" {self._way_to(saved['past']['global_batch'])}"
         listed = "; ".join(past + future)
         raise ResumeError(f"the checkpoint must belong to this run, got one that differs in {listed}. {remedy}")
+
+    def _way_to(self, global_batch: int) -> str:
+        """How to cut a global batch with these processes and micro batches."""
+        accumulation, rest = divmod(global_batch, self.batch["micro"] * self.batch["world"])
+        if rest:
+            return (
+                "The number of processes may change, their global batch may not: choose per_device_train_batch_size "
+                f"and gradient_accumulation_steps that give {global_batch} together."
+            )
+        return f"With these processes its global batch is gradient_accumulation_steps: {accumulation}."
+
+
+def _cut(batch: Json) -> str:
+    """How a global batch is made up, in words."""
+    micro, world, accumulation = batch["micro"], batch["world"], batch["accumulation"]
+    return f"{micro * world * accumulation} ({micro} rows × {world} processes × accumulation {accumulation})"
+
+
+def _ranks(ranks: list[int]) -> str:
+    listed = ", ".join(map(str, ranks[:4])) + (", …" if len(ranks) > 4 else "")
+    return f"rank{'s' if len(ranks) > 1 else ''} {listed}"
 
 
 def _differences(saved: Json, ours: Json) -> list[str]:
     return [
         f"{WORDS.get(name, f'`{name}`')}: {saved.get(name)!r} in the checkpoint, {ours.get(name)!r} now"
         for name in sorted({*saved, *ours})
-        if saved.get(name) != ours.get(name)
+        if saved.get(name) != ours.get(name) and name != "global_batch"  # said with how it is cut
     ]

@@ -13,6 +13,8 @@ from campus_tune.integrations.peers import Peers
 from campus_tune.ledger import Ledger
 from campus_tune.types import Json
 
+OTHER_WORLD = "the same rows in every step; sums are rounded in another sequence, and dropout draws other noise"
+
 
 class Journal:
     """One event, all its readers.
@@ -39,12 +41,25 @@ class Journal:
             losses.rename(kept.with_name(f"training_losses{kept.suffixes[0]}"))
         self.ledger.add("run", **identity, rows_by_domain=domains)
 
-    def resumed(self, state: Json, step: int, stage: int) -> None:
-        """A run goes on from a checkpoint that held `state()`."""
+    def resumed(self, state: Json, step: int, stage: int, world: tuple[int, int]) -> None:
+        """A run goes on from a checkpoint that held `state()`.
+
+        Args:
+            state: of the journal.
+            step: optimizer steps finished.
+            stage: that is being trained.
+            world: processes before, and now.
+        """
         self.ledger.resume(state["size"])
         self.pending, self._probes, self._first = state["pending"], state["probes"], state["first"]
-        self.ledger.add("resumed", step=step)
-        self._say([f"resumed at step {step} of {self.total_steps}, inside stage {stage}"])
+        before, now = world
+        lines = [f"resumed at step {step} of {self.total_steps}, inside stage {stage}"]
+        fields: Json = {"world": {"before": before, "now": now}}
+        if before != now:
+            fields["differs"] = OTHER_WORLD
+            lines.append(f"on {now} processes, {before} before: {OTHER_WORLD}")
+        self.ledger.add("resumed", step=step, **fields)
+        self._say(lines)
 
     def warned(self, warnings: list[str]) -> None:
         """What the person should know before the first step."""

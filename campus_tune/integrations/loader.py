@@ -26,7 +26,7 @@ from campus_tune.curriculum import Curriculum
 from campus_tune.errors import TrainerError
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import items
-from campus_tune.integrations.split import split_step
+from campus_tune.integrations.split import split_step, tokens_by_rank
 from campus_tune.types import IntArray, RowArray
 
 
@@ -41,6 +41,7 @@ class CurriculumLoader:
         accumulation: micro batches per rank and step.
         peers: ranks.
         by_length: split each step by length (the default) or as drawn.
+        flat: the collator puts rows behind one another, without padding.
         workers: `num_workers`, `prefetch_factor`, `pin_memory`, … as the trainer's arguments say.
     """
 
@@ -54,10 +55,12 @@ class CurriculumLoader:
         accumulation: int,
         peers: Peers,
         by_length: bool,
+        flat: bool = False,
         workers: dict[str, Any],
     ) -> None:
         self.dataset = dataset
-        self.lengths, self.accumulation, self.peers, self.by_length = lengths, accumulation, peers, by_length
+        self.lengths, self.accumulation, self.peers = lengths, accumulation, peers
+        self.by_length, self.flat = by_length, flat
         self.steps_per_epoch = steps_per_epoch
         self.curriculum: Curriculum | None = None
         self.run: Any = None  # the CampusRun that made it
@@ -79,11 +82,17 @@ class CurriculumLoader:
 
         A micro batch that would be empty holds one filling row, written as its complement `~row`.
         """
-        split = split_step(
+        mine = [parts[self.peers.rank] for parts in self._split(rows)]
+        return [part.tolist() if len(part) else [~int(rows[0])] for part in mine]
+
+    def tokens_by_rank(self, rows: RowArray) -> IntArray:
+        """Tokens that each rank's forwards of one step see: the rows' own, and with padding; shape (2, world)."""
+        return tokens_by_rank(self._split(rows), self.lengths, padded=not self.flat)
+
+    def _split(self, rows: RowArray) -> list[list[RowArray]]:
+        return split_step(
             rows, self.lengths, accumulation=self.accumulation, world=self.peers.world, by_length=self.by_length
         )
-        mine = [parts[self.peers.rank] for parts in split]
-        return [part.tolist() if len(part) else [~int(rows[0])] for part in mine]
 
     def __iter__(self) -> Iterator[Any]:
         curriculum = self.curriculum

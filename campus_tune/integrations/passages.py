@@ -133,7 +133,7 @@ class Passages:
 
     def _by_size(self, tokens: IntArray, name: str, setting: str) -> IntArray:
         size = model_size(name, setting, trust_remote_code=self._trusts)
-        own = sum(p.numel() for p in self.trainer.model.parameters())
+        own, _ = compat.parameter_counts(self.trainer.model)
         return np.asarray(np.ceil(tokens * (size / own)), dtype=np.int64)
 
     # -- the cache -----------------------------------------------------------------------------------------------
@@ -213,8 +213,7 @@ class Passages:
 
     def find_content(self, key: CacheKey, content: NDArray[np.uint64]) -> tuple[BoolArray, Mapping[str, NDArray[Any]]]:
         """The same for rows by their keys, shape (n,)."""
-        found = self.cache.read(key, content) if self.peers.leads else None
-        return self.peers.from_leader(found)  # type: ignore[return-value]  # rank 0's is never None
+        return self.peers.led(lambda: self.cache.read(key, content))
 
     def keep(self, key: CacheKey, rows: IntArray, columns: Mapping[str, NDArray[Any]], about: Json) -> None:
         """Write values of `rows` to the cache."""
@@ -223,8 +222,7 @@ class Passages:
 
     def about(self, key: CacheKey) -> Json:
         """What was noted with the values under `key`."""
-        about: Json = self.peers.from_leader(self.cache.about(key)[-1] if self.peers.leads else {})
-        return about
+        return self.peers.led(lambda: self.cache.about(key)[-1])
 
     def scored_ahead(self, key: CacheKey) -> bool:
         """Whether `campus-tune score` has scored all of these rows under `key`, and the cache still has them."""
@@ -244,8 +242,12 @@ class Passages:
         key = self.key(passage)
         content = self._content(key)
         folder = self.cache.folder
-        holds_any = self.peers.leads and folder is not None and any(folder.glob("*/key.json"))
-        return self.peers.from_leader(self.cache.missing(key, content) if holds_any else None)
+
+        def ask() -> str | None:
+            holds_any = folder is not None and any(folder.glob("*/key.json"))
+            return self.cache.missing(key, content) if holds_any else None
+
+        return self.peers.led(ask)
 
     # -- measuring -----------------------------------------------------------------------------------------------
 
@@ -306,7 +308,7 @@ class Passages:
         folder = Path(str(passage.model))
         if passage.part != "row" or folder.name not in (EARLY, LATE):
             return None
-        kept = proxy_losses(folder.parent, self.rows.scored)
+        kept = self.peers.led(lambda: proxy_losses(folder.parent, self.rows.scored))
         return None if kept is None else kept[0 if folder.name == EARLY else 1]
 
     def is_foreign(self, passage: Passage) -> bool:

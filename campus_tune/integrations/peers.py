@@ -1,33 +1,39 @@
 """The processes of one run: rank 0 decides and writes, the others follow.
 
-With one process every call is the identity, so the rest of the code is written once.
+With one process every call is the identity, so the rest of the code is written once. Every call is a collective: all
+ranks make the same ones in the same sequence, or the run stands still until the process group's timeout.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from campus_tune.errors import CampusError
 from campus_tune.types import BoolArray
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Peers:
     """This process among those of its run.
 
     Args:
         rank: of this process.
         world: how many there are.
+        waited: seconds spent in these calls, which is mostly waiting for a slower rank.
     """
 
     rank: int = 0
     world: int = 1
+    waited: float = 0.0
 
     @staticmethod
     def of(trainer: Any) -> Peers:
@@ -46,7 +52,8 @@ class Peers:
         from accelerate.utils import broadcast_object_list
 
         box = [value]
-        broadcast_object_list(box)
+        with self._waiting():
+            broadcast_object_list(box)
         return box[0]
 
     def gather(self, value: T) -> list[T]:
@@ -55,8 +62,31 @@ class Peers:
             return [value]
         from accelerate.utils import gather_object
 
-        gathered: list[T] = gather_object([value])
+        with self._waiting():
+            gathered: list[T] = gather_object([value])
         return gathered
+
+    def led(self, act: Callable[[], T]) -> T:
+        """What `act` gives on rank 0, where alone it is called, on every rank.
+
+        For what only rank 0 can do, such as reading the run's own files: the others may be on machines without them.
+
+        Raises:
+            CampusError: what `act` raised, on every rank: none waits for a leader that has stopped.
+        """
+        if self.world == 1:
+            return act()
+        value: Any = None
+        refusal: CampusError | None = None
+        if self.leads:
+            try:
+                value = act()
+            except CampusError as error:
+                refusal = error
+        value, refusal = self.from_leader((value, refusal))
+        if refusal is not None:
+            raise refusal
+        return value  # type: ignore[no-any-return]  # what rank 0's `act` gave
 
     def merge(self, columns: Mapping[str, NDArray[Any]], known: BoolArray) -> Mapping[str, NDArray[Any]]:
         """Each row's values from the rank that measured it; a row that several measured is taken from the lowest.
@@ -67,8 +97,17 @@ class Peers:
         """
         if self.world == 1:
             return columns
+        mine = {name: values[known] for name, values in columns.items()}
         merged = {name: np.zeros_like(values) for name, values in columns.items()}
-        for theirs, measured in reversed(self.gather((dict(columns), known))):
+        for theirs, measured in reversed(self.gather((mine, known))):
             for name, values in theirs.items():
-                merged[name][measured] = values[measured]
+                merged[name][measured] = values
         return merged
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.waited += time.perf_counter() - began

@@ -90,7 +90,7 @@ def train(trainer: Any, out: Path, share: float) -> int:
         share: of all steps, after which the model is early no more.
     """
     output_dir = Path(trainer.args.output_dir)
-    checkpoint = _checkpoint(output_dir, out / EARLY, share, speaks=trainer.is_world_process_zero())
+    checkpoint = _checkpoint(output_dir, out / EARLY, share, Peers.of(trainer))
     trainer.accelerator.wait_for_everyone()  # before anyone writes
     if checkpoint is None and trainer.is_world_process_zero():
         give_up_later(output_dir, 0)
@@ -99,17 +99,17 @@ def train(trainer: Any, out: Path, share: float) -> int:
     return int(trainer.state.max_steps)
 
 
-def _checkpoint(output_dir: Path, early: Path, share: float, *, speaks: bool) -> str | None:
+def _checkpoint(output_dir: Path, early: Path, share: float, peers: Peers) -> str | None:
     """What to resume from: not a checkpoint after the early model where that one is missing."""
-    if not any(output_dir.glob("checkpoint-*")):
+    if not peers.led(lambda: any(output_dir.glob("checkpoint-*"))):
         return None
-    checkpoint = last_complete(output_dir, speaks=speaks)
+    checkpoint = last_complete(output_dir, peers)
     if checkpoint is None:
         return None
     state = json.loads(Path(checkpoint, STATE).read_text("utf-8"))
-    if not early.is_dir() and state["global_step"] >= early_step(share, state["max_steps"]):
+    if peers.led(lambda: not early.is_dir() and state["global_step"] >= early_step(share, state["max_steps"])):
         return None
-    if speaks:
+    if peers.leads:
         console.say(f"resuming the proxy at step {state['global_step']} of {state['max_steps']}")
     return checkpoint
 

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from campus_tune.errors import RecipeError
+from campus_tune.integrations import compat
 from campus_tune.integrations.subject import Subject, undisturbed
 
 ADAPTER = "adapter_config.json"
@@ -104,8 +105,8 @@ def let_go(reference: Reference) -> None:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Random states as before: weights that a folder lacks are drawn before we can refuse them."""
-    with undisturbed(torch.nn.Module()), torch.enable_grad():
+    """Random states as before: weights that a folder lacks are drawn before we can refuse them. Nothing is sharded."""
+    with undisturbed(torch.nn.Module()), torch.enable_grad(), compat.loaded_whole():
         yield
 
 

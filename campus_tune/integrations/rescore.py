@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,6 @@ class Rescorer:
             MetricError: the model has diverged, or scores that do not order the rows.
         """
         self.count += 1
-        # the leader's, on every rank: only its own are in a checkpoint
-        self._trained, self._free = self.scoring.passages.peers.from_leader((self._trained, self._free))
         budget, waiting = self.scoring.budget, self.curriculum.untrained
         before = dict(budget.spent)
         frontier = self.curriculum.frontier(self.config.rescore)
@@ -274,7 +273,7 @@ class Rescorer:
         self._trained = unpack(state["trained"])
         self._free = RowLosses(**{name: unpack(packed) for name, packed in state["free"].items()})
         for label, expected in self._digests.items():
-            columns, notes = read_columns(self._file(label))
+            columns, notes = self.scoring.passages.peers.led(partial(read_columns, self._file(label)))
             if _digest_of(columns) != expected:
                 raise ResumeError(
                     f"`{self._file(label)}` must hold the scores that the checkpoint was planned with, got others. "

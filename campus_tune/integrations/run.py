@@ -33,8 +33,19 @@ from campus_tune.integrations.journal import Journal
 from campus_tune.integrations.loader import CurriculumLoader
 from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.peers import Peers
+from campus_tune.integrations.phases import (
+    DECIDING,
+    FINISHING,
+    PROBING,
+    RESCORING,
+    SAVING,
+    SCORING,
+    TRAINING,
+    Phases,
+)
 from campus_tune.integrations.planning import make_scoring, refreshes_to_come, stages_between
 from campus_tune.integrations.probes import ProbeMeter, Source, load_probes, refuse_overlap
+from campus_tune.integrations.rank_load import RankLoad
 from campus_tune.integrations.rescore import Rescorer
 from campus_tune.integrations.rows import TokenRows, read_rows
 from campus_tune.integrations.scores import Scores, passages_of
@@ -45,10 +56,10 @@ from campus_tune.integrations.watch import CHECKS, Watch
 from campus_tune.orders import order_rows
 from campus_tune.recipe import CampusConfig
 from campus_tune.stages import steps_of_epoch
-from campus_tune.types import Json
+from campus_tune.types import Json, RowArray
 
 FOLDER = "curriculum"  # in the trainer's output_dir
-STATE_VERSION = 2
+STATE_VERSION = 3
 FEWEST_PROBINGS = 4  # measurements of the probes that a run makes whatever its budget, besides the last one
 
 
@@ -66,6 +77,7 @@ class CampusRun:
         self.given = config
         self.probe_source = probes if probes is not None else (list(config.probes.path) if config.probes else None)
         self.peers = Peers.of(trainer)
+        self.phases = Phases(self.peers, lambda: trainer.state.global_step)
         self.folder = Path(trainer.args.output_dir) / FOLDER
         self.journal: Journal | None = None
         self.watch: Watch | None = None
@@ -102,6 +114,7 @@ class CampusRun:
             accumulation=args.gradient_accumulation_steps,
             peers=self.peers,
             by_length=self.given.batching != "plain" and compat.counts_tokens_of_the_step(self.trainer),
+            flat=self.given.batching == "flat" or bool(getattr(collator, "padding_free", False)),
             workers=compat.worker_settings(args),
         )
         self.loader.run = self
@@ -123,6 +136,8 @@ class CampusRun:
         self.probe_every = 1  # stages between two measurements of the probes
         self.competence, self.probe_meter, self.probes_fingerprint = self._make_probes()
         self.identity = Identity.of(self)
+        self.identity.refuse_different_ranks(self.peers)
+        self.load = RankLoad(self.peers, self.phases, self.loader)
         self.journal = Journal(self.folder, self.peers, self.budget, self.total_steps)
         self.training_losses = TrainingLosses()
         self.close()  # an attempt that broke off
@@ -136,6 +151,7 @@ class CampusRun:
             self._step_finished()
         elif self.curriculum.needs_decision:
             self._decide()
+        self.phases.current = TRAINING
 
     def _make_probes(self) -> tuple[Competence, ProbeMeter | None, str | None]:
         if self.probe_source is None:
@@ -156,7 +172,8 @@ class CampusRun:
         assert self.journal is not None
         self.journal.started(self.identity.record(), self.domains.sizes())
         scoring = self._make_scoring()
-        self.scores = self.peers.from_leader(scoring.start())
+        with self.phases(SCORING):
+            self.scores = self.peers.from_leader(scoring.start())
         self.start_digests = self.scores.digests()
         if self.peers.leads:
             self.scores.save(self.folder / "scores", self.rows)
@@ -215,7 +232,9 @@ class CampusRun:
                 f"{saved.get('version')!r}. Resume with the campus_tune that wrote it, or train without resuming."
             )
         self.identity.refuse_other(saved["identity"], changed_future=self.config.resume == "changed_future")
-        self.scores = Scores.load(self.folder / "scores", saved["scores"], passages_of(self.config))
+        self.scores = self.peers.led(
+            lambda: Scores.load(self.folder / "scores", saved["scores"], passages_of(self.config))
+        )
         self.start_digests = saved["scores"]
         self.scores.refuse_missing_start(self.config)
         self._make_curriculum(self._make_scoring())
@@ -225,7 +244,10 @@ class CampusRun:
         self.budget.load(saved["budget"])
         self.training_losses.load(saved["training_losses"])
         self.watch.checked, self.watch.passed = saved["audit"]
-        self.journal.resumed(saved["journal"], step, self.curriculum.n_stages - 1)
+        world = saved["identity"]["batch"]["world"]
+        self.journal.resumed(saved["journal"], step, self.curriculum.n_stages - 1, (world, self.peers.world))
+        if world != self.peers.world:
+            compat.seed_anew(self.config.seed or 0, step, self.peers.rank)  # no random state of this cut was saved
         if self.peers.leads:
             atomic_write(self.folder / "recipe.yaml", self.config.to_yaml())  # its future may have changed
 
@@ -235,6 +257,7 @@ class CampusRun:
         """An optimizer step begins: is it one that is audited?"""
         assert self.watch is not None
         assert self.curriculum.stage is not None
+        self.phases.current = TRAINING
         every = max(1, self.total_steps // CHECKS)
         step = self.curriculum.step
         self.watch.begin_step(audit=step % every == 0 or step == self.curriculum.stage.first_step)
@@ -244,7 +267,9 @@ class CampusRun:
         """An optimizer step is finished; a stage's last one decides the next stage."""
         assert self.watch is not None
         self.budget.seconds["training"] += time.perf_counter() - self._clock
-        self.watch.end_step(self.loader.micro_batches(self.curriculum.step_rows()))
+        rows = self.curriculum.step_rows()
+        self.watch.end_step(self.loader.micro_batches(rows))
+        self.load.add_step(rows)
         self._step_finished()
         if self.curriculum.step != state.global_step:
             raise TrainerError(
@@ -264,13 +289,18 @@ class CampusRun:
 
     def _decide(self) -> None:
         """Measure the probes and the offers, choose the next stage, write it down."""
+        with self.phases(DECIDING):
+            self._measure_and_choose()
+
+    def _measure_and_choose(self) -> None:
         assert self.journal is not None
         unknown = self.competence.shares.keys() - self.competence.history.keys()  # probes that came with a resume
         if unknown or self.curriculum.n_stages % self.probe_every == 0:
             self._measure_probes()
         step = self.curriculum.step
         if self.rescorer.due():
-            record, warnings = self.rescorer.again(1 + self._refreshes_to_come(step))
+            with self.phases(RESCORING):
+                record, warnings = self.rescorer.again(1 + self._refreshes_to_come(step))
             self.journal.rescored({"stage": self.curriculum.n_stages, "step": step, **record}, warnings)
         allowance = self.budget.per_decision(
             self._stages_between(step, self.curriculum.handover_step), self._reserved(step)
@@ -297,7 +327,8 @@ class CampusRun:
             return
         assert self.journal is not None
         before = self.probe_meter.meter.seconds
-        report = self.competence.update(self.probe_meter.losses())
+        with self.phases(PROBING):
+            report = self.competence.update(self.probe_meter.losses())
         self.budget.charge("probes", self.probe_meter.tokens, self.probe_meter.meter.seconds - before)
         self.journal.probed(self.curriculum.step, report)
 
@@ -307,7 +338,7 @@ class CampusRun:
         assert stage is not None
         assert self.journal is not None
         assert self.watch is not None
-        self.training_losses.add(*self.watch.harvest())
+        self._share_losses()
         self.rescorer.add_free(self.training_losses.rows, self.training_losses.losses)
         summary = self.training_losses.summary(self.domains)
         if not math.isfinite(summary.get("train_loss", 0.0)):
@@ -315,21 +346,43 @@ class CampusRun:
                 f"the training loss of stage {stage.index} must be finite, got {summary['train_loss']}. The model has "
                 "diverged: lower the learning rate, or resume from an earlier checkpoint."
             )
-        audit = [self.watch.checked, self.watch.passed]
-        self.journal.stage_ended(
-            {"stage": stage.index, "step": self.curriculum.step, "chosen": stage.chosen, **summary, "audit": audit}
-        )
+        end: Json = {"stage": stage.index, "step": self.curriculum.step, "chosen": stage.chosen, **summary}
+        end["audit"] = self._audit()
+        self.journal.stage_ended({**end, **self.load.close_stage(self.watch.forward_seconds())})
         self.training_losses.close_stage(self.folder / "training_losses" if self.peers.leads else None, stage.index)
 
+    def _share_losses(self) -> None:
+        """Every rank's training losses to all ranks; every rank calls it."""
+        assert self.watch is not None
+        self.training_losses.add(*self.watch.harvest())
+        self.training_losses.share(self.peers, self._planned())
+
+    def _planned(self) -> RowArray:
+        """The rows of the current stage, as they are trained."""
+        stage = self.curriculum.stage
+        assert stage is not None
+        return stage.rows
+
+    def _audit(self) -> list[int]:
+        """[Steps that were checked, that passed] on every rank."""
+        assert self.watch is not None
+        return [min(counts) for counts in zip(*self.peers.gather((self.watch.checked, self.watch.passed)), strict=True)]
+
     # -- state, and the end -------------------------------------------------------------------------------------
+
+    def before_save(self) -> None:
+        """A checkpoint will be written: what only other ranks know comes to the one that writes."""
+        if self.watch is None:  # the trainer saves without having trained
+            return
+        self.phases.current = SAVING
+        if self.curriculum.step < self.trainer.state.global_step:  # saved by a callback that runs before ours
+            self.watch.end_step(self.loader.micro_batches(self.curriculum.step_rows()))
+        self._share_losses()
 
     def state(self) -> Json:
         """Everything a resumed run needs, as JSON; {} before the run is planned."""
         if self.watch is None or self.journal is None:
             return {}
-        if self.curriculum.step < self.trainer.state.global_step:  # saved by a callback that runs before ours
-            self.watch.end_step(self.loader.micro_batches(self.curriculum.step_rows()))
-        self.training_losses.add(*self.watch.harvest())
         return {
             "version": STATE_VERSION,
             "identity": self.identity.record(),
@@ -350,6 +403,10 @@ class CampusRun:
 
     def finish(self) -> None:
         """The last lines, in the ledger and on the console; takes the hooks off the model."""
+        with self.phases(FINISHING):
+            self._finish()
+
+    def _finish(self) -> None:
         assert self.journal is not None
         assert self.watch is not None
         stage = self.curriculum.stage
@@ -358,6 +415,7 @@ class CampusRun:
             self._measure_probes()
         self.watch.close()
         self.finished = True
+        checked, passed = self._audit()
         seen, repeated = self.curriculum.coverage_counts()
         end: Json = {
             "step": self.curriculum.step,
@@ -367,7 +425,8 @@ class CampusRun:
             "visits": seen + repeated,
             "coverage": self.config.coverage,
             "rows_by_choice": self.curriculum.rows_by_choice,
-            "audit": {"checked": self.watch.checked, "passed": self.watch.passed},
+            "audit": {"checked": checked, "passed": passed},
             "budget": self.config.budget,
+            **self.load.total(),
         }
         self.journal.ended(end)

@@ -21,11 +21,11 @@ from tqdm.auto import tqdm
 from campus_tune.difficulty.scorer import FEWEST_PAIRS, Heads, Scorer, fit_heads
 from campus_tune.errors import MetricError
 from campus_tune.integrations.answer_alone import Labelled, PadRight, Prepared, TokenLists, labelled
-from campus_tune.integrations.measure import BATCH_TOKENS, BATCH_TOKENS_CPU, SLOW, LossMeter, Reader
+from campus_tune.integrations.measure import BATCH_TOKENS, BATCH_TOKENS_CPU, SLOW, LossMeter, Reader, share
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import TokenRows, digest, items
 from campus_tune.integrations.spans import Spans, read_spans
-from campus_tune.integrations.subject import Subject, undisturbed
+from campus_tune.integrations.subject import Subject, undisturbed, whole_root
 from campus_tune.integrations.sums import IGNORED, is_flat
 from campus_tune.orders import hash_rows
 from campus_tune.types import BoolArray, FloatArray, IntArray, Json
@@ -129,7 +129,7 @@ class ScorerTrainer:
         table = _Pairs([*reference, *sampled])
         with self.features() as subject:
             meter = LossMeter(subject, table, PadRight(), table.tokens, peers=self.peers, what="scorer")
-            width = 2 * int(subject().head.weight.shape[-1])  # type: ignore[index]  # a projection has one
+            width = 2 * subject().width
             read = meter.measure(np.arange(len(table)), reader=pooled(table.spans), width=width).read
         heads = fit_heads(read[: len(kept)], read[len(kept) :], seed=self.seed)
         cut_off = sum(len(written[row]) >= self.settings.new_tokens for row in kept)
@@ -212,17 +212,16 @@ class ScorerTrainer:
             size = max(1, bound // int(self.spans.start[rows[start]] + self.settings.new_tokens))
             batches.append(rows[start : start + size])
             start += size
-        mine = list(enumerate(batches))[self.peers.rank :: self.peers.world]
+        mine = share(list(enumerate(batches)), self.peers)
         bar = tqdm(mine, desc="sampling", unit="batch", delay=SLOW, leave=False, disable=not self.peers.leads)
-        with undisturbed(subject.model):
-            parts = [self._write(subject, batch, [refresh, number]) for number, batch in bar]
+        with undisturbed(subject.model), whole_root(subject):
+            parts = {number: self._write(subject, batch, [refresh, number]) for number, batch in bar}
+        for theirs in reversed(self.peers.gather(parts)):  # a batch that several wrote is taken from the lowest
+            parts |= theirs
         written: dict[int, list[int]] = {}
-        steps = 0
-        for theirs in self.peers.gather(parts):
-            for answers, n_steps in theirs:
-                written |= answers
-                steps += n_steps
-        return written, steps
+        for number in sorted(parts):
+            written |= parts[number][0]
+        return written, sum(n_steps for _, n_steps in parts.values())
 
     def _write(self, subject: Subject, rows: IntArray, place: list[int]) -> tuple[dict[int, list[int]], int]:
         """Answers to one batch of prompts."""
@@ -244,7 +243,8 @@ class ScorerTrainer:
         )
         torch.manual_seed(int(hash_rows(np.zeros(1), self.seed, *place)[0] >> np.uint64(2)))
         batch = subject.place({"input_ids": ids, "attention_mask": mask})
-        out = subject.model.generate(**batch, generation_config=config)[:, width:].cpu().numpy()
+        synced = subject.sharded and self.peers.world > 1  # who is done goes on with the others, and writes no more
+        out = subject.model.generate(**batch, generation_config=config, synced_gpus=synced)[:, width:].cpu().numpy()
         answers = {row: _before(new, self.ends) for row, new in zip(rows.tolist(), out, strict=True)}
         return answers, int(out.size)
 

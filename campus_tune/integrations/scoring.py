@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,8 +153,7 @@ class Scoring:
         settings = {**spec.options, "made with": metric.made_with()}
         key = CacheKey(what=spec.name, settings=settings, version=CPU_VERSION)
         content = self._text_keys
-        nothing: Any = None
-        known, columns = peers.from_leader(cache.read(key, content) if peers.leads else nothing)
+        known, columns = peers.led(lambda: cache.read(key, content))
         raw = np.array(columns.get("score", np.zeros(len(content))), dtype=np.float64)
         missing = np.flatnonzero(~known)
         for start in range(0, len(missing), TEXTS_AT_ONCE):

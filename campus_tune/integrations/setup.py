@@ -39,12 +39,8 @@ def make_budget(trainer: Any, config: CampusConfig, training_tokens: float, refr
         training_tokens: of the whole run.
         refreshes: re-scorings that the whole run will make.
     """
-    parameters = list(trainer.model.parameters())
-    ratio = forward_ratio(
-        sum(p.numel() for p in parameters),
-        sum(p.numel() for p in parameters if p.requires_grad),
-        checkpointing=compat.checkpoints_activations(trainer),
-    )
+    everything, trained = compat.parameter_counts(trainer.model)
+    ratio = forward_ratio(everything, trained, checkpointing=compat.checkpoints_activations(trainer))
     return Budget(config.budget, training_tokens, ratio, purposes(config, refreshes))
 
 

@@ -31,3 +31,20 @@ def split_step(
         rows = rows[np.argsort(lengths[rows], kind="stable")]
     parts = np.array_split(rows, accumulation * world)
     return [[parts[a * world + r] for r in range(world)] for a in range(accumulation)]
+
+
+def tokens_by_rank(split: list[list[RowArray]], lengths: IntArray, *, padded: bool) -> IntArray:
+    """Tokens that each rank's forwards of one optimizer step see: rows' own, and with their padding; (2, world).
+
+    Args:
+        split: of `split_step`.
+        lengths: tokens of every row of the training set, shape (N,).
+        padded: rows of a micro batch are padded to the longest; False where they lie flat behind one another.
+    """
+    tokens = np.zeros((2, len(split[0])), dtype=np.int64)
+    for micro_batch in split:
+        for rank, rows in enumerate(micro_batch):
+            if len(rows):
+                own = lengths[rows]
+                tokens[:, rank] += own.sum(), len(own) * own.max() if padded else own.sum()
+    return tokens

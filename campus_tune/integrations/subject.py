@@ -21,18 +21,26 @@ class Subject:
         forward: what is called: the wrapped module where parameters are sharded, else `model`.
         device: where batches go.
         place: puts a collated batch there.
+        sharded: each process holds a part of the weights, so that a forward is a forward of all processes together.
     """
 
     model: Any
     forward: Any
     device: torch.device
     place: Callable[[Any], Any]
+    sharded: bool = False
 
     @property
     def head(self) -> torch.nn.Module:
         """The module that turns hidden states into logits."""
         head: torch.nn.Module = self.model.get_output_embeddings()
         return head
+
+    @property
+    def width(self) -> int:
+        """How many numbers the head sees of a position; of the whole weight, where this process has a part of it."""
+        weight: Any = self.head.weight
+        return int(getattr(weight, "ds_shape", weight.shape)[-1])  # DeepSpeed leaves an empty shape behind
 
     @property
     def vocabulary(self) -> int:
@@ -44,6 +52,27 @@ class Subject:
         """Tokens that the model can look back on; None where its configuration does not say."""
         length = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         return int(length) if length else None
+
+
+@contextmanager
+def whole_root(subject: Subject) -> Iterator[None]:
+    """Weights that FSDP2 gathers when its root is called are there inside, for what calls a module further in.
+
+    An adapter's `generate` does: it calls the base model, whose embedding may be a part of the root. FSDP2 must have
+    seen its root called before any other module, so it is called once.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    root = subject.forward
+    if not isinstance(root, FSDPModule):
+        yield
+        return
+    subject.forward(input_ids=torch.zeros(1, 1, dtype=torch.long, device=subject.device), use_cache=False)
+    root.unshard()
+    try:
+        yield
+    finally:
+        root.reshard()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The losses that training shows for free, row by row, gathered per stage."""
+"""The losses that training shows for free, row by row, gathered per stage from all ranks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ import numpy as np
 from campus_tune.arrays import pack, unpack
 from campus_tune.cache import write_columns
 from campus_tune.integrations.domains import Domains
-from campus_tune.types import IntArray, Json, RowLosses
+from campus_tune.integrations.peers import Peers
+from campus_tune.types import IntArray, Json, RowArray, RowLosses
 
 
 class TrainingLosses:
-    """Rows of the current stage trained so far on this rank, and their losses in the training forward."""
+    """Rows of the current stage trained so far, and their losses in the training forward.
+
+    What this rank has trained since the last `share` is its own; everything before is known to every rank, in the
+    sequence of the plan, however many ranks there are.
+    """
 
     def __init__(self) -> None:
         self.rows: IntArray
@@ -23,14 +28,26 @@ class TrainingLosses:
 
     def forget(self) -> None:
         """Begin a stage."""
-        self.rows, self.losses = np.zeros(0, dtype=np.int64), RowLosses.zeros(0)
+        self.rows, self.losses = _nothing()
+        self._own_rows, self._own = _nothing()
 
     def add(self, rows: Any, losses: RowLosses) -> None:
-        """Rows of further steps, shape (n,), in the sequence in which they were trained."""
-        merged = RowLosses.zeros(len(self.rows) + len(rows))
-        merged.put(np.arange(len(self.rows)), self.losses)
-        merged.put(np.arange(len(self.rows), len(merged.tokens)), losses)
-        self.rows, self.losses = np.concatenate([self.rows, rows]).astype(np.int64), merged
+        """Rows that this rank has trained, shape (n,)."""
+        self._own_rows, self._own = _joined((self._own_rows, self._own), (np.asarray(rows), losses))
+
+    def share(self, peers: Peers, planned: RowArray) -> None:
+        """Put the rows of all ranks together; every rank calls it.
+
+        Args:
+            peers: ranks.
+            planned: rows of the current stage in the sequence in which they are trained.
+        """
+        rows, losses = _joined(*peers.gather((self._own_rows, self._own)))
+        by_row = np.argsort(planned, kind="stable")
+        places = by_row[np.searchsorted(planned[by_row], rows)]
+        sequence = np.argsort(places, kind="stable")
+        self.rows, self.losses = _joined((self.rows, self.losses), (rows[sequence], losses.take(sequence)))
+        self._own_rows, self._own = _nothing()
 
     def summary(self, domains: Domains) -> Json:
         """What the ledger says at a stage's end; {} where the forwards show no losses."""
@@ -53,11 +70,27 @@ class TrainingLosses:
         self.forget()
 
     def state(self) -> Json:
-        """As JSON."""
+        """What was shared, as JSON."""
         return {"rows": pack(self.rows), **{name: pack(values) for name, values in vars(self.losses).items()}}
 
     def load(self, state: Json) -> None:
         """Continue from `state()`."""
         arrays = {name: unpack(packed) for name, packed in state.items()}
+        self.forget()
         self.rows = arrays.pop("rows")
         self.losses = RowLosses(**arrays)
+
+
+def _nothing() -> tuple[IntArray, RowLosses]:
+    return np.zeros(0, dtype=np.int64), RowLosses.zeros(0)
+
+
+def _joined(*parts: tuple[IntArray, RowLosses]) -> tuple[IntArray, RowLosses]:
+    """The rows of several parts behind one another, and their losses."""
+    rows = np.concatenate([rows for rows, _ in parts]).astype(np.int64)
+    losses = RowLosses.zeros(len(rows))
+    start = 0
+    for part, values in parts:
+        losses.put(np.arange(start, start + len(part)), values)
+        start += len(part)
+    return rows, losses

@@ -9,6 +9,7 @@ statistics, never for a choice.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ class Watch:
         self._step: list[Sums] = []  # one per micro batch of this step
         self._rows: list[int] = []  # rows whose losses wait on the device, and the losses
         self._waiting: list[Sums] = []
+        self._stopwatch = ForwardTime()
         self._handles = [
             model.register_forward_pre_hook(self._before, with_kwargs=True),
             model.register_forward_hook(self._after, with_kwargs=True),
@@ -85,6 +87,10 @@ class Watch:
         self._rows, self._waiting = [], []
         return rows, losses
 
+    def forward_seconds(self) -> float:
+        """Time of this rank's own training forwards since the last call."""
+        return self._stopwatch.take()
+
     def _compare(self, planned: IntArray) -> None:
         self.checked += 1
         trained = np.concatenate([np.zeros(0, dtype=np.uint64), *(hash_batch(*seen) for seen in self._seen)])
@@ -107,17 +113,59 @@ class Watch:
 
     def _before(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
         ids = kwargs.get("input_ids", args[0] if args else None)
-        if self._auditing and ids is not None and module.training and torch.is_grad_enabled():
+        if not (module.training and torch.is_grad_enabled()):
+            return
+        if ids is not None:
+            self._stopwatch.start(ids.device)
+        if self._auditing and ids is not None:
             self._seen.append((ids.detach(), kwargs.get("attention_mask"), kwargs.get("position_ids")))
 
     def _after(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any], outputs: Any) -> None:
         del args
-        if kwargs.get("labels") is None or not (module.training and torch.is_grad_enabled()):
+        if not (module.training and torch.is_grad_enabled()):
+            return
+        self._stopwatch.stop()
+        if kwargs.get("labels") is None:
             return
         if all(getattr(outputs, name, None) is None for name in ("log_probs", "logits")):
             return  # a loss kernel that never makes logits
         with torch.no_grad():
             self._step.append(batch_sums(outputs, kwargs))
+
+
+class ForwardTime:
+    """Sums the time of forwards where they are computed: by events on a GPU, which runs behind the program."""
+
+    def __init__(self) -> None:
+        self._began: Any = None
+        self._seconds = 0.0
+        self._events: list[tuple[Any, Any]] = []
+
+    def start(self, device: torch.device) -> None:
+        """A forward begins."""
+        self._began = _event() if device.type == "cuda" else time.perf_counter()
+
+    def stop(self) -> None:
+        """It has ended."""
+        if isinstance(self._began, float):
+            self._seconds += time.perf_counter() - self._began
+        elif self._began is not None:
+            self._events.append((self._began, _event()))
+        self._began = None
+
+    def take(self) -> float:
+        """Seconds since the last call; waits for the device where events are still to come."""
+        if self._events:
+            torch.cuda.synchronize()
+        seconds = self._seconds + sum(float(start.elapsed_time(end)) for start, end in self._events) / 1000.0
+        self._seconds, self._events = 0.0, []
+        return seconds
+
+
+def _event() -> Any:
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    event.record()
+    return event
 
 
 def hash_batch(

@@ -53,25 +53,37 @@ class Selector(ABC):
         """The name of the offer to train next, one of `view.names`."""
 
 
+# Nats below which two distances are one. The same sums on other machines, or over another number of processes, differ
+# by 1e-6 of a loss in float32 and by 1e-4 in bfloat16, and the standard errors of a decision are some 1e-2.
+RESOLUTION = 1e-3
+
+
 class GreedySelector(Selector):
-    """A selector that takes the offer with the smallest distance; ties go to the first in the recipe's sequence."""
+    """A selector that takes the offer with the smallest distance; ties go to the first in the recipe's sequence.
+
+    Distances that are within `RESOLUTION` of the smallest are ties: noise of floats must not choose. A difference
+    that lies by chance at just this edge can still fall on either side, which the ledger shows by its `margin`.
+    """
 
     @abstractmethod
     def distance(self, loss: FloatArray, *, start_loss: FloatArray | None, probe_loss: float | None) -> FloatArray:
         """How far each offer is from the ideal one, shape (K,), from mean losses in nats, shape (K,)."""
 
     def distances(self, view: View) -> FloatArray:
-        """`distance` of what the view holds, rounded so that float noise between machines flips no choice.
-
-        An offer of which nothing could be measured (NaN) is infinitely far.
-        """
+        """`distance` of what the view holds; an offer of which nothing could be measured (NaN) is infinitely far."""
         assert view.mean_loss is not None, "a greedy selector is shown the offers' losses"
         raw = self.distance(view.mean_loss, start_loss=view.start_loss, probe_loss=view.probe_loss)
-        return np.where(np.isnan(raw), np.inf, np.round(raw, 6))
+        return np.where(np.isnan(raw), np.inf, raw)
+
+    def tied(self, view: View) -> list[str]:
+        """The offers that are as near as the nearest one, in the recipe's sequence."""
+        distances = self.distances(view)
+        near = distances <= distances.min() + RESOLUTION
+        return [name for name, is_near in zip(view.names, near, strict=True) if is_near]
 
     def choose(self, view: View) -> str:
-        """The nearest offer."""
-        return view.names[int(np.argmin(self.distances(view)))]
+        """The nearest offer, the first of those that are tied."""
+        return self.tied(view)[0]
 
 
 SELECTORS: Registry[Selector] = Registry("selector")

@@ -384,14 +384,9 @@ torch.distributed.destroy_process_group()
 
 
 def test_weights_that_are_elsewhere_are_named() -> None:
-    partitioned = tiny_model()
-    weight = partitioned.model.norm.weight
-    weight.ds_id, weight.data = 0, torch.empty(0)
-    with pytest.raises(TrainerError, match=r"got a partition by DeepSpeed ZeRO 3 \(`model\.norm\.weight` is empty"):
-        weights_fingerprint(partitioned)
     with torch.device("meta"):
         offloaded = torch.nn.Linear(2, 2)
-    with pytest.raises(TrainerError, match=r"got offloaded ones \(`\w+` is elsewhere\)\. Use ZeRO 2 or FSDP2"):
+    with pytest.raises(TrainerError, match=r"got offloaded ones \(`\w+` is elsewhere\)\. Use ZeRO or FSDP2"):
         weights_fingerprint(offloaded)
     flat = type("FullyShardedDataParallel", (torch.nn.Sequential,), {})(torch.nn.Linear(2, 2))
     with pytest.raises(TrainerError, match=r"must have all its weights in this process.*got flat shards of FSDP1"):

@@ -14,6 +14,8 @@ from transformers import TrainerCallback
 
 from campus_tune.errors import ResumeError
 from campus_tune.integrations import checkpoints
+from campus_tune.integrations.peers import Peers
+from campus_tune.ledger import read_ledger
 from campus_tune.recipe import load_recipe
 from campus_tune.types import Json
 from tests.integration.tiny_run import (
@@ -290,7 +292,10 @@ def rows_with_one_other_domain() -> list[Json]:
         ({"config": {**PLAIN, "metrics": ["length", "loss"]}}, "`campus: metrics`"),
         ({"config": {**PLAIN, "coverage": "revisit"}}, "`campus: coverage`: 'exact' in the checkpoint, 'revisit' now"),
         ({"seed": 4}, "`campus: seed`: 3 in the checkpoint, 4 now"),
-        ({"gradient_accumulation_steps": 2}, r"global batch .*: 4 in the checkpoint, 8 now"),
+        (
+            {"gradient_accumulation_steps": 2},
+            r"global batch: 4 \(4 rows × 1 processes × accumulation 1\) in the checkpoint, 8 \(",
+        ),
         ({"num_train_epochs": 3}, r"optimizer steps of the whole run: 10 in the checkpoint, 15 now.*changed_future"),
         (
             {"config": {**PLAIN, "selector": "random"}},
@@ -305,7 +310,7 @@ def test_a_checkpoint_of_another_run_is_refused_by_the_difference(stopped: Path,
 
 
 def test_all_differences_are_named_at_once(stopped: Path) -> None:
-    with pytest.raises(ResumeError, match=r"`campus: seed`.*global batch.*optimizer steps of the whole run"):
+    with pytest.raises(ResumeError, match=r"global batch.*`campus: seed`.*optimizer steps of the whole run"):
         resume(stopped, seed=4, gradient_accumulation_steps=2)
 
 
@@ -323,17 +328,32 @@ def edit_curriculum_state(checkpoint: Path, edit: Callable[[Json], None]) -> Non
     (checkpoint / "trainer_state.json").write_text(json.dumps(state))
 
 
-@pytest.mark.parametrize("version", [1, 0], ids=["before re-scoring", "unknown"])
+@pytest.mark.parametrize("version", [2, 0], ids=["before many processes", "unknown"])
 def test_a_checkpoint_of_another_version_of_the_state_is_refused(stopped: Path, version: int) -> None:
     edit_curriculum_state(stopped / "checkpoint-4", lambda state: state.update(version=version))
-    with pytest.raises(ResumeError, match=rf"version 2, got {version}\. Resume with the campus_tune that wrote it"):
+    with pytest.raises(ResumeError, match=rf"version 3, got {version}\. Resume with the campus_tune that wrote it"):
         resume(stopped)
 
 
-def test_a_checkpoint_of_another_number_of_processes_is_refused(stopped: Path) -> None:
-    edit_curriculum_state(stopped / "checkpoint-4", lambda state: state["identity"]["past"].update(world=2))
-    with pytest.raises(ResumeError, match="number of processes: 2 in the checkpoint, 1 now"):
-        resume(stopped)
+def test_a_checkpoint_of_another_number_of_processes_goes_on_and_the_ledger_says_what_may_differ(
+    stopped: Path, calm: Callable[..., Json]
+) -> None:
+    def on_two(state: Json) -> None:
+        state["identity"]["batch"] = {"micro": 2, "world": 2, "accumulation": 1}
+
+    edit_curriculum_state(stopped / "checkpoint-4", on_two)
+    resumed = outcome(resume(stopped))
+    assert_same(resumed, calm())
+    line = next(event for event in read_ledger(stopped / "curriculum/ledger.jsonl") if event["event"] == "resumed")
+    assert line["world"] == {"before": 2, "now": 1}
+    assert "rounded in another sequence" in line["differs"]
+
+
+def test_the_way_to_the_global_batch_of_the_checkpoint_is_named(stopped: Path) -> None:
+    with pytest.raises(ResumeError, match=r"its global batch is gradient_accumulation_steps: 2\."):
+        resume(stopped, per_device_train_batch_size=2)
+    with pytest.raises(ResumeError, match=r"choose per_device_train_batch_size and .* that give 4 together"):
+        resume(stopped, per_device_train_batch_size=3)
 
 
 def test_a_refused_resume_leaves_the_run_resumable(stopped: Path, calm: Callable[..., Json]) -> None:
@@ -467,7 +487,7 @@ def test_checkpoints_of_an_earlier_run_in_the_folder_no_longer_count(
 def test_resuming_before_the_last_checkpoint_gives_up_the_later_one(stopped: Path) -> None:
     with pytest.raises(StoppedError):
         tiny_trainer(stopped, callbacks=[StopAfter(3)], **SHORT).train(str(stopped / "checkpoint-2"))
-    assert checkpoints.last_complete(stopped) == str(stopped / "checkpoint-2")
+    assert checkpoints.last_complete(stopped, Peers()) == str(stopped / "checkpoint-2")
 
 
 def test_a_checkpoint_in_another_output_dir_brings_its_ledger_and_scores(
@@ -497,12 +517,12 @@ def test_an_interrupted_save_named_by_its_path_is_refused(stopped: Path, damage:
 def test_an_empty_or_absent_folder_has_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-x").mkdir()
     (tmp_path / "checkpoint-3").write_text("a file")
-    assert checkpoints.last_complete(tmp_path) is None
-    assert checkpoints.last_complete(tmp_path / "absent") is None
+    assert checkpoints.last_complete(tmp_path, Peers()) is None
+    assert checkpoints.last_complete(tmp_path / "absent", Peers()) is None
 
 
 def test_checkpoints_are_ordered_by_number_not_by_name(tmp_path: Path) -> None:
     for step in (9, 10):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-    assert checkpoints.last_complete(tmp_path) == str(tmp_path / "checkpoint-10")
+    assert checkpoints.last_complete(tmp_path, Peers()) == str(tmp_path / "checkpoint-10")

@@ -315,7 +315,7 @@ def test_the_tokens_of_several_ranks_are_those_of_one(shared: Any) -> None:
 
         scorer.peers = Rank(rank, 2)
         scorer._sample(scorer.prompts(waiting(shared), allowance=ANY, refresh=0), 0)
-    merged = {row: answer for part in parts for answers, _ in part for row, answer in answers.items()}
+    merged = {row: answer for part in parts for answers, _ in part.values() for row, answer in answers.items()}
     assert merged == alone
 
 

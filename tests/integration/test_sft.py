@@ -102,7 +102,7 @@ def test_all_problems_of_yaml_block_and_flags_come_at_once(
     ("change", "error", "message"),
     [
         ({"model_name_or_path": None}, RecipeError, "`model_name_or_path` must be a model folder or a hub id"),
-        ({"num_processes": 2}, RecipeError, "accelerate launch --num_processes"),
+        ({"num_processes": 2}, RecipeError, "`num_processes` must be read by a launcher"),
         ({"dataset_name": None}, DataError, "`dataset_name` must be a file, a folder or a hub id"),
         ({"dataset_train_split": "trian"}, DataError, "`dataset_train_split` must be one of train, got 'trian'"),
         ({"campus": {"selector": "matched", "metrics": ["length"]}}, RecipeError, "must have probes"),

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from campus_tune.errors import RecipeError
 from campus_tune.selectors import View, build_selector
+from campus_tune.selectors.base import RESOLUTION, GreedySelector
 from campus_tune.selectors.baselines import Fixed
 
 NAMES = ("length", "mtld", "loss")
@@ -42,10 +45,30 @@ def test_ties_go_to_the_first_in_the_recipes_sequence(name: str) -> None:
     assert build_selector(name).choose(shown) == "length"
 
 
-def test_a_difference_in_the_seventh_digit_is_a_tie() -> None:
-    """Two machines add floats in other sequences; that must not flip a choice."""
-    assert build_selector("lowest_perplexity").choose(view(mean_loss=[1.00000004, 1.0, 1.2])) == "length"
-    assert build_selector("lowest_perplexity").choose(view(mean_loss=[1.00001, 1.0, 1.2])) == "mtld"
+def test_what_is_no_more_than_noise_of_floats_is_a_tie() -> None:
+    """Two machines, or two and one processes, add floats in other sequences; that must not flip a choice."""
+    selector = build_selector("lowest_perplexity")
+    assert isinstance(selector, GreedySelector)
+    for noise in (4e-8, 1e-5, 0.9 * RESOLUTION):
+        near = view(mean_loss=[1.0 + noise, 1.0, 1.2])
+        assert selector.choose(near) == "length"
+        assert selector.tied(near) == ["length", "mtld"]
+    assert selector.choose(view(mean_loss=[1.0 + 1.1 * RESOLUTION, 1.0, 1.2])) == "mtld"
+
+
+@given(
+    losses=st.lists(st.floats(0.1, 5.0), min_size=2, max_size=5),
+    noise=st.lists(st.floats(-1e-5, 1e-5), min_size=5, max_size=5),
+)
+def test_noise_flips_no_choice_but_of_a_margin_at_the_edge_of_the_resolution(
+    losses: list[float], noise: list[float]
+) -> None:
+    selector = build_selector("lowest_perplexity")
+    names = tuple("abcde"[: len(losses)])
+    gaps = np.array(losses) - min(losses)
+    assume(not (np.abs(gaps - RESOLUTION) < 3e-5).any())
+    moved = np.array(losses) + np.array(noise[: len(losses)])
+    assert selector.choose(view(names=names, mean_loss=losses)) == selector.choose(view(names=names, mean_loss=moved))
 
 
 @pytest.mark.parametrize("name", ["lowest_perplexity", "relative_perplexity", "matched"])
