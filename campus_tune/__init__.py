@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from campus_tune.integrations.attach import attach
     from campus_tune.integrations.callback import CampusCallback
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = ["CampusCallback", "CampusConfig", "CampusError", "Curriculum", "Schedule", "attach", "load_recipe"]
 
 

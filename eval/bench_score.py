@@ -154,7 +154,7 @@ def speed(model: str, folder: str, options: argparse.Namespace) -> str:
     trainer = make_trainer(model, read_plain(options, options.rows), f"{folder}/speed")
     meter, rows = make_meter(trainer)
     wanted, subject = np.arange(len(rows)), meter.subject()
-    parts = meter._batches(wanted, meter._token_bound(subject))
+    parts = meter._batches(wanted, meter._token_bound(subject, wanted))
     made = [subject.place(meter.collator([meter.dataset[int(row)] for row in part])) for part in parts]
     batches = [{name: value for name, value in batch.items() if name != "labels"} for batch in made]
     whole = subject.model.get_base_model()

@@ -11,7 +11,7 @@ Each round draws a seed (rows' places, weights of the adapter, dropout) and does
   with the same global batch, stopped at random steps in between, some steps after a checkpoint. Both must train the
   same rows in every optimizer step and decide the same.
 
-    python eval/kill_ranks.py               # 10 rounds, about ten minutes on two cores
+    python eval/kill_ranks.py               # 10 rounds, about six minutes on two cores
     python eval/kill_ranks.py --times 2 --seed 7
 
 The table goes to stdout, a line as each run is done; the exit status is 1 at the first difference.

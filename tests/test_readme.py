@@ -138,13 +138,19 @@ def test_every_command_is_one_that_the_command_line_takes(line: str) -> None:
     program, subcommand, *flags = shlex.split(line)
     assert program == "campus-tune"
     if subcommand == "sft":  # its flags are trl's
+        from campus_tune.launch import read_launch
         from campus_tune.sft import read_arguments
 
-        settings, block, others = read_arguments([str(ROOT / flag) if "/" in flag else flag for flag in flags])
+        words = [str(ROOT / flag) if "/" in flag else flag for flag in flags]
+        plan = read_launch([subcommand, *words])
+        settings, block, others = read_arguments(plan.words[1:] if plan else words)
         assert settings["use_peft"]
         assert block is not None
-        assert block["stages"] == 5
-        assert others == ["--learning_rate", "1e-4"]
+        if plan:
+            assert plan.settings()["num_processes"] == "2"
+        else:
+            assert block["stages"] == 5
+            assert others == ["--learning_rate", "1e-4"]
     else:
         assert make_parser().parse_args([subcommand, *flags]).command
 

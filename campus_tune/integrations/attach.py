@@ -160,11 +160,17 @@ def _refuse_lone_processes(trainer: Any) -> None:
 
 
 def _refuse_other_shards(trainer: Any, checkpoint: Path, peers: Peers) -> None:
-    """DeepSpeed cuts the optimizer's state by the number of processes and cannot read another cut.
+    """DeepSpeed cuts the optimizer's state by the number of processes and reads no other cut; FSDP reads only its own.
 
     Raises:
-        ResumeError: the checkpoint was written by another number of processes.
+        ResumeError: the checkpoint was written by another number of processes, or under FSDP and this is none.
     """
+    if not trainer.is_fsdp_enabled and peers.led(lambda: any(checkpoint.glob("pytorch_model_fsdp*"))):
+        raise ResumeError(
+            f"a checkpoint of FSDP must be resumed under FSDP, got {peers.world} process{'es' * (peers.world > 1)} "
+            "without it: its optimizer state is stored in FSDP's own way. Launch with recipes/accelerate/fsdp2.yaml; "
+            "the number of processes may change, from two on."
+        )
     if not trainer.is_deepspeed_enabled:
         return
     state = peers.led(lambda: read_state(checkpoint)) or {}

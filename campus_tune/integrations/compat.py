@@ -50,7 +50,8 @@ def no_trainer() -> TrainerError:
 
 def micro_batch_size(trainer: Any) -> int:
     """Rows per micro batch and process, after `auto_find_batch_size` and `split_batches`."""
-    size: int = trainer._train_batch_size
+    args = trainer.args  # transformers 4 puts the checkpoint's size into `_train_batch_size`, whatever they say
+    size: int = trainer._train_batch_size if args.auto_find_batch_size else args.train_batch_size
     if trainer.accelerator.split_batches:
         size //= trainer.accelerator.num_processes
     return size

@@ -56,7 +56,7 @@ class Identity:
         }
         future = {
             "total_steps": run.total_steps,
-            "probes": run.probes_fingerprint,
+            "probes": run.probing.fingerprint,
             **{f"campus: {name}": value for name, value in run.config.future().items() if name != "probes"},
         }
         batch = {

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from campus_tune.competence import Competence
 from campus_tune.curriculum import Curriculum
 from campus_tune.errors import DataError, MetricError, ResumeError, TrainerError
 from campus_tune.files import atomic_write
@@ -44,7 +43,8 @@ from campus_tune.integrations.phases import (
     Phases,
 )
 from campus_tune.integrations.planning import make_scoring, refreshes_to_come, stages_between
-from campus_tune.integrations.probes import ProbeMeter, Source, load_probes, refuse_overlap
+from campus_tune.integrations.probes import Source
+from campus_tune.integrations.probing import Probing
 from campus_tune.integrations.rank_load import RankLoad
 from campus_tune.integrations.rescore import Rescorer
 from campus_tune.integrations.rows import TokenRows, read_rows
@@ -60,7 +60,6 @@ from campus_tune.types import Json, RowArray
 
 FOLDER = "curriculum"  # in the trainer's output_dir
 STATE_VERSION = 3
-FEWEST_PROBINGS = 4  # measurements of the probes that a run makes whatever its budget, besides the last one
 
 
 class CampusRun:
@@ -133,8 +132,16 @@ class CampusRun:
         self.domains = Domains.read(self.trainer.train_dataset, self.config.within)
         training_tokens = self.total_steps / self.steps_per_epoch * float(self.rows.tokens.sum())
         self.budget = make_budget(self.trainer, self.config, training_tokens, self._refreshes_to_come(0))
-        self.probe_every = 1  # stages between two measurements of the probes
-        self.competence, self.probe_meter, self.probes_fingerprint = self._make_probes()
+        self.probing = Probing(
+            self.probe_source,
+            self.config,
+            self.trainer,
+            self.rows,
+            self.domains,
+            self.budget,
+            self.peers,
+            n_stages=self._stages_between(0, self.total_steps),
+        )
         self.identity = Identity.of(self)
         self.identity.refuse_different_ranks(self.peers)
         self.load = RankLoad(self.peers, self.phases, self.loader)
@@ -152,18 +159,6 @@ class CampusRun:
         elif self.curriculum.needs_decision:
             self._decide()
         self.phases.current = TRAINING
-
-    def _make_probes(self) -> tuple[Competence, ProbeMeter | None, str | None]:
-        if self.probe_source is None:
-            return Competence({}), None, None
-        probes = load_probes(self.probe_source, self.config.probes, self.trainer)
-        refuse_overlap(probes, self.rows)
-        n_stages = self._stages_between(0, self.total_steps)
-        allowance = self.budget.per_probe(n_stages + 1)
-        chosen = probes.subset(allowance, seed=self.config.seed or 0)
-        meter = ProbeMeter(self.trainer, probes, chosen, self.peers)
-        self.probe_every = max(1, min(math.ceil(meter.tokens / allowance), n_stages // FEWEST_PROBINGS))
-        return Competence(self.domains.shares(list(chosen))), meter, probes.rows.fingerprint()
 
     # -- a new run, or an old one --------------------------------------------------------------------------------
 
@@ -240,7 +235,7 @@ class CampusRun:
         self._make_curriculum(self._make_scoring())
         self.rescorer.load(saved["rescoring"])
         self.curriculum.load(saved["curriculum"])
-        self.competence.load(saved["competence"])
+        self.probing.competence.load(saved["competence"])
         self.budget.load(saved["budget"])
         self.training_losses.load(saved["training_losses"])
         self.watch.checked, self.watch.passed = saved["audit"]
@@ -294,8 +289,7 @@ class CampusRun:
 
     def _measure_and_choose(self) -> None:
         assert self.journal is not None
-        unknown = self.competence.shares.keys() - self.competence.history.keys()  # probes that came with a resume
-        if unknown or self.curriculum.n_stages % self.probe_every == 0:
+        if self.probing.due(self.curriculum.n_stages):
             self._measure_probes()
         step = self.curriculum.step
         if self.rescorer.due():
@@ -305,13 +299,13 @@ class CampusRun:
         allowance = self.budget.per_decision(
             self._stages_between(step, self.curriculum.handover_step), self._reserved(step)
         )
-        loss = self.competence.overall_loss() if self.probe_meter else None
-        self.journal.decided(self.decider.decide(self.curriculum, probe_loss=loss, allowance=allowance).record)
+        decision = self.decider.decide(self.curriculum, probe_loss=self.probing.loss, allowance=allowance)
+        self.journal.decided(decision.record)
 
     def _reserved(self, step: int) -> float:
         """Forward tokens set aside for the probes and re-scorings still to come."""
-        n_probes = self._stages_between(step, self.total_steps) // self.probe_every
-        reserved = n_probes * float(self.probe_meter.tokens if self.probe_meter else 0)
+        n_probes = self._stages_between(step, self.total_steps) // self.probing.every
+        reserved = n_probes * float(self.probing.tokens)
         if self._refreshes_to_come(step):
             reserved += sum(self.budget.per_time(purpose, 1) for purpose in self.budget.to_come)
         return reserved
@@ -323,14 +317,11 @@ class CampusRun:
         return stages_between(self.config, self.steps_per_epoch, step, end)
 
     def _measure_probes(self) -> None:
-        if self.probe_meter is None:
-            return
         assert self.journal is not None
-        before = self.probe_meter.meter.seconds
         with self.phases(PROBING):
-            report = self.competence.update(self.probe_meter.losses())
-        self.budget.charge("probes", self.probe_meter.tokens, self.probe_meter.meter.seconds - before)
-        self.journal.probed(self.curriculum.step, report)
+            report = self.probing.measure()
+        if report is not None:
+            self.journal.probed(self.curriculum.step, report)
 
     def _close_stage(self) -> None:
         """What the stage's own forwards showed, for free."""
@@ -387,7 +378,7 @@ class CampusRun:
             "version": STATE_VERSION,
             "identity": self.identity.record(),
             "curriculum": self.curriculum.state(),
-            "competence": self.competence.state(),
+            "competence": self.probing.competence.state(),
             "budget": self.budget.state(),
             "scores": self.start_digests,
             "rescoring": self.rescorer.state(),

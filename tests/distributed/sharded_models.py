@@ -78,13 +78,13 @@ def _model(kind: str) -> Any:
 
 
 def _shard(model: Any, kind: str) -> Any:
-    """Layers by themselves; what is left, the embedding and the head, in the root."""
+    """Layers by themselves; what is left, the embedding and the head, in the root, which is not kept whole either."""
     from torch.distributed.fsdp import fully_shard
 
     base = model.get_base_model() if kind == "lora" else model
     for layer in base.model.layers:
         fully_shard(layer)
-    return fully_shard(model)
+    return fully_shard(model, reshard_after_forward=True)
 
 
 def _subject(trainer: Any, model: Any, *, shards: bool) -> Any:
@@ -155,17 +155,21 @@ def _train(trainer: Any, kind: str, *, asks: bool) -> str:
     """A digest of the weights after two steps, with everything asked of the model in between or not."""
     import torch
 
+    from campus_tune.integrations import compat
     from campus_tune.integrations.fingerprint import weights_fingerprint
+    from campus_tune.integrations.rows import items
 
     peers = _start()
+    view, collator = compat.loader_view(trainer, trainer.train_dataset)
     model = _shard(_model(kind), kind)
     subject = _subject(trainer, model, shards=True)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=LR)
     torch.manual_seed(peers.rank)  # of dropout
     for step in range(2):
         model.train()
-        rows = [trainer.train_dataset[i] for i in range(4 * step + 2 * peers.rank, 4 * step + 2 * peers.rank + 2)]
-        batch = trainer.data_collator([{name: row[name] for name in ("input_ids", "labels")} for row in rows])
+        first = 4 * step + 2 * peers.rank
+        rows = [first, first + 1]
+        batch = collator(items(view, rows))
         model(**batch).loss.backward()
         if asks:  # gradients wait
             _losses(trainer, subject, peers)

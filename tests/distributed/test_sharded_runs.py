@@ -147,6 +147,14 @@ def test_a_run_sharded_over_two_processes_goes_on_over_four(warm: Warm, tmp_path
     np.testing.assert_allclose(losses(resumed), losses(uninterrupted), rtol=1e-5)
 
 
+def test_a_sharded_checkpoint_is_refused_by_a_process_that_shards_nothing(warm: Warm, tmp_path: Path) -> None:
+    train(warm, FSDP2, tmp_path / "run", saves=(5,), stop=8)
+    settings = {"config": RECIPE, "probes": 8, "n": 4 * STEPS, "per_device_train_batch_size": 4, "resume": True}
+    report = warm.run(TRAIN, 1, out=str(tmp_path / "run"), **settings)
+    assert all(report.codes)
+    assert "a checkpoint of FSDP must be resumed under FSDP, got 1 process without it" in report.stderr[0]
+
+
 def test_fsdp1_is_refused_before_anything_is_trained(warm: Warm, tmp_path: Path) -> None:
     old = {**FSDP2, "FSDP_VERSION": "1", "FSDP_SYNC_MODULE_STATES": "false"}  # which would ask for a real GPU
     report = warm.run(TRAIN, 2, environment=old, out=str(tmp_path / "run"), config=RECIPE, n=8)
