@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from campus_tune.errors import DataError
 from campus_tune.ledger import FILE, read_ledger
@@ -30,7 +31,8 @@ class Comparison:
         first: the first stage with other rows, None where all are the same.
         why: what differs there, one line each.
         unmatched: stages that only one of the two has.
-        largest: measured quantity → its largest relative difference in stages with the same rows.
+        largest: measured quantity → its largest relative difference in stages with the same rows, on the same samples.
+        regrown: offers whose sample grew further in one run than in the other.
         batches: how each run cut its global batch at its start.
     """
 
@@ -39,6 +41,7 @@ class Comparison:
     why: list[str]
     unmatched: int
     largest: dict[str, float]
+    regrown: int
     batches: list[Json]
 
     @property
@@ -62,6 +65,8 @@ class Comparison:
             lines.append(f"the global batch was cut as {cuts}")
         for what, difference in self.largest.items():
             lines.append(f"largest relative difference of a {what}: {difference:.1e}")
+        if self.regrown:
+            lines.append(f"{self.regrown} offers were measured on more rows in one run than in the other")
         return lines
 
 
@@ -79,12 +84,14 @@ def compare_runs(a: Path, b: Path) -> Comparison:
     pairs = list(zip(_of(ours, "decision"), _of(theirs, "decision"), strict=False))
     n_stages = [len(_of(events, "decision")) for events in (ours, theirs)]
     first = next((i for i, (x, y) in enumerate(pairs) if any(x.get(k) != y.get(k) for k in STREAM)), None)
+    n_same = len(pairs) if first is None else first
     return Comparison(
         stages=len(pairs),
         first=first,
         why=[] if first is None else list(_why(*pairs[first])),
         unmatched=abs(n_stages[0] - n_stages[1]),
-        largest=_largest(ours, theirs, len(pairs) if first is None else first),
+        largest=_largest(ours, theirs, n_same),
+        regrown=_regrown(pairs[:n_same]),
         batches=[_of(events, "run")[0].get("batch", {}) for events in (ours, theirs)],
     )
 
@@ -129,15 +136,23 @@ def _largest(ours: list[Json], theirs: list[Json], n_stages: int) -> dict[str, f
             if x.get("stage", 0) >= n_stages:
                 break
             for p, q in zip(_numbers(x, event), _numbers(y, event), strict=False):
-                if p is not None and q is not None:
-                    difference = abs(p - q) / max(abs(p), abs(q), math.ulp(0.0))
+                if p is not None and q is not None and p[1] == q[1]:
+                    difference = abs(p[0] - q[0]) / max(abs(p[0]), abs(q[0]), math.ulp(0.0))
                     largest[what] = max(largest.get(what, 0.0), difference)
     return largest
 
 
-def _numbers(event: Json, kind: str) -> list[float | None]:
+def _numbers(event: Json, kind: str) -> list[tuple[float, Any] | None]:
+    """What was measured, and on how many rows where that may differ."""
     if kind == "decision":
-        return [offer.get("perplexity") for offer in event.get("offers", [])]
+        offers = event.get("offers", [])
+        return [(o["perplexity"], o.get("sampled_rows")) if "perplexity" in o else None for o in offers]
     if kind == "stage_end":
-        return [event.get("train_loss")]
-    return [values.get("loss") for values in event["domains"].values()]
+        return [(event["train_loss"], None)] if "train_loss" in event else [None]
+    return [(values["loss"], values.get("rows")) for values in event["domains"].values()]
+
+
+def _regrown(pairs: Sequence[tuple[Json, Json]]) -> int:
+    """Offers whose sample ended at another size: where the race stops may hang on the last digits."""
+    offers = [both for x, y in pairs for both in zip(x.get("offers", []), y.get("offers", []), strict=False)]
+    return sum(a.get("sampled_rows") != b.get("sampled_rows") for a, b in offers)

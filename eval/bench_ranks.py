@@ -90,6 +90,7 @@ def main() -> None:
             "bf16": False,
             "use_peft": True,
             "lora_target_modules": "all-linear",
+            "lora_dropout": 0.0,
             "report_to": "none",
             "save_strategy": "no",
             "disable_tqdm": True,

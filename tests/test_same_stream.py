@@ -73,6 +73,16 @@ def test_what_floats_did_is_shown_and_how_the_batch_was_cut(tmp_path: Path) -> N
     assert cut in comparison.lines()
 
 
+def test_perplexities_of_other_samples_are_not_compared_but_counted(tmp_path: Path) -> None:
+    runs = [ledger(), ledger()]
+    for run, n_rows, perplexity in zip(runs, (8, 16), (10.0, 11.0), strict=True):
+        run[2]["offers"][0] |= {"sampled_rows": n_rows, "perplexity": perplexity}
+    comparison = compare_runs(*(write(tmp_path / name, run) for name, run in zip("ab", runs, strict=True)))
+    assert comparison.same
+    assert (comparison.regrown, comparison.largest["perplexity"]) == (1, 0.0)
+    assert "1 offers were measured on more rows in one run than in the other" in comparison.lines()
+
+
 def test_the_first_other_choice_is_shown_with_its_margin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = ledger()
     other[5] = decision(1, chosen="mtld", digest="other", perplexity=12.5) | {"margin": 0.001}
