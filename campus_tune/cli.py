@@ -1,4 +1,4 @@
-"""The command line: `campus-tune sft | score | proxy | simulate | check | diff | demo`, or `python -m campus_tune`.
+"""The command line: `campus-tune sft | score | proxy | simulate | check | eval | diff | demo`.
 
 Importing this loads neither torch nor transformers: `simulate` plans without them, and what needs them is imported
 when its subcommand runs. What a user got wrong is a message on stderr and exit code 2, never a traceback (`--debug`
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from campus_tune.errors import CampusError, RecipeError
+from campus_tune.evaluation.run_eval import add_parser as add_eval
 
 Command: TypeAlias = Callable[[argparse.Namespace], int]
 
@@ -157,6 +158,7 @@ def make_parser() -> argparse.ArgumentParser:
     _check_parser(_add(commands, "check", "find what is wrong before training", _CHECK))
     _score_parser(_add(commands, "score", "score all rows ahead of training", _SCORE))
     _proxy_parser(_add(commands, "proxy", "train the small model that learnability asks", _PROXY))
+    add_eval(commands)
     _diff_parser(_add(commands, "diff", "did two runs train the same rows in every step", _DIFF))
     demo = _add(commands, "demo", "write graded tasks or a small model", _DEMO)
     parts = demo.add_subparsers(title="parts", required=True, metavar="PART")

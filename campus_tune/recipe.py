@@ -17,7 +17,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,59 +27,21 @@ from campus_tune.curriculum import SHUFFLE, Coverage, Schedule, Window
 from campus_tune.difficulty.base import MetricSpec, build_metric, check_labels, parse_metric
 from campus_tune.errors import RecipeError
 from campus_tune.pacing import build_pacing
+from campus_tune.recipe_blocks import DOMAIN, EvaluateSettings, ProbeSettings
 from campus_tune.registry import nearest
 from campus_tune.selectors import PROBES, Selector, build_selector
 from campus_tune.strict_yaml import read_yaml
 from campus_tune.types import Json
 
-DOMAIN = "domain"  # the column that names a row's domain, unless the recipe says otherwise
 NO_GROUPS = "none"  # `within: none`: rank all rows together
 PAST = ("metrics", "within", "seed", "coverage", "window", "batching")
-NOT_IDENTITY = ("resume", "scores", "level")
+NOT_IDENTITY = ("resume", "scores", "level", "evaluate")
 _CHOICES = {
     "window": ("prefix", "slice"),
     "coverage": ("exact", "revisit"),
     "batching": ("step", "plain", "flat"),
     "resume": ("strict", "changed_future"),
 }
-
-
-@dataclass(frozen=True)
-class ProbeSettings:
-    """Where the held-out probe rows are.
-
-    Args:
-        path: files of rows as the training set's; all are read together.
-        domain_column: the column that names a row's domain.
-        max_rows: probe rows used per domain; None uses all.
-    """
-
-    path: tuple[str, ...]
-    domain_column: str = DOMAIN
-    max_rows: int | None = None
-
-    @classmethod
-    def from_mapping(cls, setting: Mapping[str, Any]) -> ProbeSettings:
-        """Read the `probes` mapping.
-
-        Raises:
-            RecipeError: with all that is wrong in it.
-        """
-        paths = setting.get("path")
-        paths = [paths] if isinstance(paths, str | PathLike) else paths
-        problems = check_field.keys("probes", setting, [f.name for f in fields(cls)])
-        if not isinstance(paths, list | tuple) or not paths or not all(isinstance(p, str | PathLike) for p in paths):
-            problems.append(
-                f"`probes: path` must be a file or a list of files, got {setting.get('path')!r}. "
-                "Write {path: ./probes.jsonl}."
-            )
-        column, max_rows = setting.get("domain_column", DOMAIN), setting.get("max_rows")
-        problems += check_field.text("probes: domain_column", column)
-        if max_rows is not None:
-            problems += check_field.whole("probes: max_rows", max_rows, low=1)
-        if problems:
-            raise RecipeError(problems)
-        return cls(tuple(str(p) for p in paths or ()), column, max_rows)
 
 
 @dataclass(frozen=True)
@@ -106,6 +67,7 @@ class CampusConfig:
         rescore: stages after which the rows that wait are scored anew by the metrics that know the model, and the
             scorer is trained anew; 0 keeps the scores taken before training.
         probes: held-out rows that steer: `{path, domain_column, max_rows}`.
+        evaluate: official tasks that watch the run: `{suite, every, data, limit, allow_code_execution}`.
         scores: folder of the score cache, shared by runs; None is the user's own, `none` is no cache.
         level: column with a known difficulty, to compare the metrics with; None takes `level` where there is one.
         batching: `step` (length-aware inside an optimizer step), `plain` (as drawn) or `flat` (padding-free).
@@ -128,6 +90,7 @@ class CampusConfig:
     within: str | None = None
     rescore: int = 4
     probes: ProbeSettings | None = None
+    evaluate: EvaluateSettings | None = None
     scores: str | None = None
     level: str | None = None
     batching: Literal["step", "plain", "flat"] = "step"
@@ -187,19 +150,23 @@ class CampusConfig:
         problems = [*check_field.numbers_inside("pacing", self.pacing)]
         if not problems:
             problems += _problems_of(build_pacing, self.pacing, "pacing")
-        if self.probes is not None and not isinstance(self.probes, ProbeSettings):
-            problems += self._read_probes(self.probes)
+        problems += self._read_block("probes", ProbeSettings, "probes: {path: ./probes.jsonl}")
+        problems += self._read_block("evaluate", EvaluateSettings, "evaluate: {suite: smoke, every: 5 stages}")
         selector_problems = [] if self.selector is None else _problems_of(build_selector, self.selector, "selector")
         metric_problems = self._metric_problems()
         if not metric_problems and not selector_problems:
             metric_problems += check_labels(self.specs) + self._label_problems()
         return problems + selector_problems + metric_problems
 
-    def _read_probes(self, setting: object) -> list[str]:
+    def _read_block(self, name: str, kind: type[ProbeSettings] | type[EvaluateSettings], example: str) -> list[str]:
+        """Put the settings of an inner block in the place of its mapping; what is wrong with it."""
+        setting = getattr(self, name)
+        if setting is None or isinstance(setting, kind):
+            return []
         if not isinstance(setting, Mapping):
-            return [f"`probes` must be a mapping, got {setting!r}. Write probes: {{path: ./probes.jsonl}}."]
+            return [f"`{name}` must be a mapping, got {setting!r}. Write {example}."]
         try:
-            object.__setattr__(self, "probes", ProbeSettings.from_mapping(setting))
+            object.__setattr__(self, name, kind.from_mapping(setting))
         except RecipeError as error:
             return error.problems
         return []
@@ -321,8 +288,9 @@ class CampusConfig:
     def to_mapping(self) -> Json:
         """All settings as plain JSON values, in the block's sequence; `from_mapping` reads it back."""
         mapping: Json = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
-        if self.probes is not None:
-            mapping["probes"] = {f.name: _plain(getattr(self.probes, f.name)) for f in fields(self.probes)}
+        for name in ("probes", "evaluate"):
+            if (block := getattr(self, name)) is not None:
+                mapping[name] = {f.name: _plain(getattr(block, f.name)) for f in fields(block)}
         return mapping
 
     def to_yaml(self) -> str:

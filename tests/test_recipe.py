@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from campus_tune.errors import RecipeError
 from campus_tune.pacing import scope_at
-from campus_tune.recipe import CampusConfig, ProbeSettings, load_recipe
+from campus_tune.recipe import CampusConfig, load_recipe
+from campus_tune.recipe_blocks import EvaluateSettings, ProbeSettings
 from campus_tune.selectors import SELECTORS
 from tests.strategies import pacings
 
@@ -35,8 +36,8 @@ def write(folder: Path, content: str) -> Path:
 def test_a_misspelt_option_is_named_and_corrected() -> None:
     assert "".join(problems(pasing="root")) == (
         "`campus` takes metrics, pacing, selector, stages, window, coverage, mix, handover, budget, within, "
-        "rescore, probes, scores, level, batching, seed, resume, got 'pasing'. Did you mean 'pacing'? Correct or "
-        "remove it."
+        "rescore, probes, evaluate, scores, level, batching, seed, resume, got 'pasing'. Did you mean 'pacing'? "
+        "Correct or remove it."
     )
 
 
@@ -71,6 +72,27 @@ def test_all_problems_are_reported_at_once() -> None:
         ({"probes": "p.jsonl"}, "`probes` must be a mapping, got 'p.jsonl'. Write probes: {path: ./probes.jsonl}."),
         ({"probes": {"domain_column": "d"}}, "`probes: path` must be a file or a list of files, got None."),
         ({"probes": {"path": []}}, "`probes: path` must be a file or a list of files, got []."),
+        (
+            {"evaluate": "smoke"},
+            "`evaluate` must be a mapping, got 'smoke'. Write evaluate: {suite: smoke, every: 5 stages}.",
+        ),
+        ({"evaluate": {"evry": 5}}, "Did you mean 'every'?"),
+        (
+            {"evaluate": {"every": "2 epochs"}},
+            "`evaluate: every` must be a number of stages, got '2 epochs'. Write 5 stages.",
+        ),
+        ({"evaluate": {"every": 0}}, "`evaluate: every` must be a number of stages, got 0."),
+        ({"evaluate": {"suite": 7}}, "`evaluate: suite` must be"),
+        ({"evaluate": {"data": 7}}, "`evaluate: data` must be"),
+        ({"evaluate": {"limit": 0}}, "`evaluate: limit` must be a whole number of at least 1, got 0."),
+        (
+            {"evaluate": {"tasks": "mmlu"}},
+            "`evaluate: tasks` must be a list of names, got 'mmlu'. Write [mmlu, gsm8k].",
+        ),
+        (
+            {"evaluate": {"allow_code_execution": "yes"}},
+            "`evaluate: allow_code_execution` must be true or false, got 'yes'.",
+        ),
         ({"probes": {"path": "p", "colum": 1}}, "`probes` takes path, domain_column, max_rows, got 'colum'."),
         ({"probes": {"path": "p", "max_rows": 0}}, "`probes: max_rows` must be a whole number of at least 1, got 0."),
     ],
@@ -232,6 +254,14 @@ def test_settings_do_not_change_when_the_callers_own_do() -> None:
     metrics[0]["of"] = "prompt"
     metrics.append("mtld")
     assert config.to_mapping()["metrics"] == [{"name": "length", "of": "both"}]
+
+
+def test_the_evaluation_that_watches_a_run_is_read_and_written_back() -> None:
+    config = CampusConfig(metrics=["length"], evaluate={"every": "3 stages", "tasks": ["mmlu"], "data": "rows"})  # type: ignore[arg-type]
+    assert config.evaluate == EvaluateSettings("smoke", 3, ("mmlu",), "rows")
+    assert CampusConfig.from_mapping(config.to_mapping()) == config
+    assert CampusConfig(metrics=["length"], evaluate={}).evaluate == EvaluateSettings()  # type: ignore[arg-type]
+    assert "evaluate" not in config.identity()  # it watches: a run may be resumed with another one
 
 
 def test_a_probes_mapping_is_read_into_settings() -> None:

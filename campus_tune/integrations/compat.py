@@ -117,6 +117,11 @@ def loaded_whole() -> Iterator[None]:
             os.environ[_EFFICIENT] = efficient
 
 
+def unwrapped(trainer: Any) -> Any:
+    """The model that generates and is asked for logits, its adapter on, without the wrapping of DDP."""
+    return trainer.accelerator.unwrap_model(trainer.model)
+
+
 def parameter_counts(model: Any) -> tuple[int, int]:
     """(All parameters of a model, those that are trained), wherever they are sharded to."""
     sizes = [(int(getattr(p, "ds_numel", p.numel())), p.requires_grad) for p in model.parameters()]  # ZeRO 3: 0 here

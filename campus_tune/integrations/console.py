@@ -49,6 +49,16 @@ def rescored_line(record: Json) -> str:
     return " · ".join(parts)
 
 
+def evaluation_line(record: Json) -> str:
+    """One evaluation in one line."""
+    parts = [
+        f"{task} {metric.split(',')[0]} {found['value']:.3f}"
+        for task, metrics in record["scores"].items()
+        for metric, found in metrics.items()
+    ]
+    return f"{record['suite']} after stage {record['stage']}: {', '.join(parts)} ({record['seconds']:.0f} s)"
+
+
 def last_lines(end: Json, where: str) -> list[str]:
     """The end of a run in a few lines."""
     lines = []

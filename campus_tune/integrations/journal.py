@@ -95,6 +95,14 @@ class Journal:
             self.pending[f"campus/competence/{domain}"] = values["competence"]
             self.pending[f"campus/probe_loss/{domain}"] = values["loss"]
 
+    def evaluated(self, record: Json) -> None:
+        """Official tasks were evaluated."""
+        self.ledger.add("evaluation", **record)
+        self._say([console.evaluation_line(record)])
+        for task, metrics in record["scores"].items():
+            for metric, found in metrics.items():
+                self.pending[f"campus/eval/{task}/{metric}"] = found["value"]
+
     def decided(self, record: Json) -> None:
         """A stage was chosen."""
         self.ledger.add("decision", **record)

@@ -21,6 +21,7 @@ from campus_tune.integrations.peers import Peers
 
 STARTING, SCORING, DECIDING, PROBING = "starting", "scoring", "deciding", "probing"
 RESCORING, TRAINING, SAVING, FINISHING = "re-scoring", "training", "saving", "finishing"
+EVALUATING = "evaluating"
 LOST = (  # what torch's backends say when another process is gone or does not answer
     "connection closed by peer",
     "connection reset by peer",

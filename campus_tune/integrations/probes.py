@@ -17,7 +17,7 @@ from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import TokenRows, column_names, read_rows
 from campus_tune.orders import hash_rows
-from campus_tune.recipe import DOMAIN, ProbeSettings
+from campus_tune.recipe_blocks import DOMAIN, ProbeSettings
 from campus_tune.registry import nearest
 from campus_tune.types import IntArray, RowLosses
 

@@ -27,6 +27,7 @@ from campus_tune.files import atomic_write
 from campus_tune.integrations import compat
 from campus_tune.integrations.decide import Decider
 from campus_tune.integrations.domains import Domains
+from campus_tune.integrations.evaluate import Evaluator
 from campus_tune.integrations.identity import Identity
 from campus_tune.integrations.journal import Journal
 from campus_tune.integrations.loader import CurriculumLoader
@@ -34,6 +35,7 @@ from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.phases import (
     DECIDING,
+    EVALUATING,
     FINISHING,
     PROBING,
     RESCORING,
@@ -144,6 +146,7 @@ class CampusRun:
         )
         self.identity = Identity.of(self)
         self.identity.refuse_different_ranks(self.peers)
+        self.evaluator = Evaluator(self.config.evaluate, self.trainer, self.peers, self.folder / "evaluation")
         self.load = RankLoad(self.peers, self.phases, self.loader)
         self.journal = Journal(self.folder, self.peers, self.budget, self.total_steps)
         self.training_losses = TrainingLosses()
@@ -279,13 +282,23 @@ class CampusRun:
             self._close_stage()
             if self.curriculum.finished:
                 self._measure_probes()
+                if self.evaluator.due(self.curriculum.n_stages, ends=True):
+                    self._evaluate()
             else:
                 self._decide()
 
     def _decide(self) -> None:
         """Measure the probes and the offers, choose the next stage, write it down."""
+        if self.evaluator.due(self.curriculum.n_stages):
+            self._evaluate()
         with self.phases(DECIDING):
             self._measure_and_choose()
+
+    def _evaluate(self) -> None:
+        assert self.journal is not None
+        with self.phases(EVALUATING):
+            record = self.evaluator.evaluate(self.curriculum.n_stages)
+        self.journal.evaluated({"stage": self.curriculum.n_stages, "step": self.curriculum.step, **record})
 
     def _measure_and_choose(self) -> None:
         assert self.journal is not None

@@ -15,7 +15,8 @@ from campus_tune.integrations.rows import column_names
 from campus_tune.integrations.scores import Scores
 from campus_tune.integrations.scoring import Scoring, prediction_warnings
 from campus_tune.method import problems_in_method
-from campus_tune.recipe import DOMAIN, CampusConfig
+from campus_tune.recipe import CampusConfig
+from campus_tune.recipe_blocks import DOMAIN
 from campus_tune.types import RowTexts
 
 

@@ -13,7 +13,7 @@ from campus_tune.errors import DataError
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.probes import FEWEST, ProbeMeter, Probes, load_probes, refuse_overlap
 from campus_tune.integrations.rows import TokenRows, read_rows
-from campus_tune.recipe import ProbeSettings
+from campus_tune.recipe_blocks import ProbeSettings
 from tests.integration.tiny_run import RECIPE, dataset, task_rows, tiny_trainer
 from tests.integration.witness import all_slow_losses, assert_close, events
 

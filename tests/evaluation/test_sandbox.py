@@ -1,0 +1,467 @@
+"""Model-written code: nothing gets out, nothing is faked, nothing stays behind; what is right passes."""
+
+from __future__ import annotations
+
+import ctypes
+import gzip
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from campus_tune.errors import RecipeError
+from campus_tune.evaluation import isolation, sandbox, view
+from campus_tune.evaluation.sandbox import Kind, Limits, SandboxError, Verdict, run_many, run_program, sandbox_kind
+from campus_tune.evaluation.syscalls import OLD_CALLS, call_filter
+from tests.evaluation.hostile import HOSTILE, NATIVE
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+PROJECT = Path(__file__).parents[2]
+TIGHT = Limits(cpu_seconds=1, wall_seconds=6.0, memory_mb=512)
+
+
+def _works(kind: Kind) -> bool:
+    return sandbox._problem_of(kind) is None
+
+
+WORKING = [kind for kind in sandbox.KINDS if _works(kind)]
+pytestmark = pytest.mark.skipif(not WORKING, reason="no sandbox works on this machine")
+
+
+@pytest.fixture(scope="module", params=WORKING)
+def kind(request: pytest.FixtureRequest) -> Iterator[Kind]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sandbox, "sandbox_kind", lambda: request.param)
+        yield request.param
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _orphans_come_to_us() -> Iterator[None]:
+    """A process whose parents are gone becomes our child, so that we would see it."""
+    pr_set_child_subreaper = 36
+    libc = ctypes.CDLL(None)
+    libc.prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+    yield
+    libc.prctl(pr_set_child_subreaper, 0, 0, 0, 0)
+
+
+def _below(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).parts[0] if folder in path.parents else "nowhere"
+
+
+def _alive() -> set[int]:
+    """Our descendants; not those that ended and wait for whoever started them to ask."""
+    alive = set()
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                alive.add(process.pid)
+    return alive
+
+
+class Surroundings:
+    """What the hostile programs are after: a secret, a server, a process; and what they would leave behind."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.secret = folder / "secret"
+        self.secret.write_text("the secret")
+        self.visits: list[str] = []
+        abstract = f"campus_tune_{os.getpid()}"
+        self.servers = [socket.create_server(("127.0.0.1", 0))]
+        for place in (f"\0{abstract}", str(folder / "socket")):
+            server = socket.socket(socket.AF_UNIX)
+            server.bind(place)
+            server.listen()
+            self.servers.append(server)
+        for server in self.servers:
+            threading.Thread(target=self._serve, args=(server,), daemon=True).start()
+        self.victim = subprocess.Popen(["sleep", "600"])
+        self.words = {
+            "PORT": str(self.servers[0].getsockname()[1]),
+            "ABSTRACT": abstract,
+            "FOLDER": str(folder),
+            "HOME": str(Path.home()),
+            "PROJECT": str(PROJECT),
+            "VICTIM": str(self.victim.pid),
+            "PACKAGES": sysconfig.get_path("purelib"),
+            "PYTHON_LIES_IN": _below(Path.home(), Path(view.python_view().python)),
+        }
+        self.before = self.state()
+
+    def _serve(self, server: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                server.accept()[0].close()
+                self.visits.append(str(server))
+
+    def state(self) -> dict[str, Any]:
+        names = set(Path(tempfile.gettempdir()).iterdir())
+        return {
+            "processes": _alive(),
+            "mounts": Path("/proc/self/mountinfo").read_text(),
+            "files": {name for name in names if "sandbox" in name.name or "left_behind" in name.name},
+            "shared memory": {name for name in Path("/dev/shm").iterdir() if "left_behind" in name.name},
+            "open files": len(list(Path("/proc/self/fd").iterdir())),
+            "secret": self.secret.read_text(),
+            "folder": set(self.folder.iterdir()),
+            "victim": self.victim.poll(),
+            "visits": list(self.visits),
+        }
+
+    def put_in(self, text: str) -> str:
+        return re.sub("|".join(self.words), lambda found: self.words[found[0]], text)
+
+    def close(self) -> None:
+        self.victim.kill()
+        self.victim.wait()
+        for server in self.servers:
+            with suppress(OSError):
+                server.shutdown(socket.SHUT_RDWR)
+            server.close()
+
+
+@pytest.fixture(scope="module")
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundings]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_TOKEN", "hf_secret")
+        place = Surroundings(tmp_path_factory.mktemp("around"))
+        yield place
+        place.close()
+
+
+@pytest.fixture(scope="module")
+def verdicts(kind: Kind, surroundings: Surroundings) -> dict[str, Verdict]:
+    assert sandbox.sandbox_kind() == kind
+    programs = [(surroundings.put_in(program.source), program.checks) for program in HOSTILE.values()]
+    return dict(zip(HOSTILE, run_many(programs, limits=TIGHT, workers=3), strict=True))
+
+
+def test_there_are_enough_hostile_programs() -> None:
+    assert len(HOSTILE) >= 100
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_program_does_not_pass_and_is_stopped_where_it_should_be(
+    name: str, verdicts: dict[str, Verdict], kind: Kind
+) -> None:
+    verdict = verdicts[name]
+    assert not verdict.passed
+    assert verdict.outcome != "passed"
+    assert verdict.kind == kind
+    assert re.search(HOSTILE[name].why, f"{verdict.outcome}: {verdict.detail}", re.DOTALL), verdict
+    assert "hf_secret" not in verdict.detail
+    assert verdict.seconds < TIGHT.wall_seconds + 5
+    assert len(verdict.detail) <= isolation.DETAIL_CHARS
+
+
+def test_hostile_programs_leave_nothing_behind_and_reach_nobody(
+    verdicts: dict[str, Verdict], surroundings: Surroundings
+) -> None:
+    assert len(verdicts) == len(HOSTILE)
+    after = surroundings.state()
+    for what, before in surroundings.before.items():
+        assert after[what] == before, what
+
+
+@pytest.mark.parametrize(
+    ("without", "name"),
+    [
+        ("    sys.addaudithook(refuse)\n", "forgery: jumps over the checks"),
+        ("    sys.addaudithook(refuse)\n", "forgery: looks for the token among all objects"),
+        ("        (own.update, dict(own)),", "forgery: replaces the builtins that the checks use"),
+    ],
+)
+@pytest.mark.usefixtures("kind")
+def test_these_forgeries_are_real_they_succeed_where_their_defence_is_taken_away(
+    without: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = isolation.JAIL.read_text("utf-8")
+    assert text.count(without) == 1
+    weak = tmp_path / "jail.py"
+    weak.write_text(text.replace(without, ""), "utf-8")
+    monkeypatch.setattr(isolation, "JAIL", weak)
+    assert run_program(HOSTILE[name].source, HOSTILE[name].checks, limits=TIGHT).passed
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of system calls")
+def test_the_kernel_refuses_what_only_machine_code_can_ask_for(kind: Kind, tmp_path: Path) -> None:
+    seen = replace(view.python_view(), blank=(), folder_bytes=2**20, folder_files=10)
+    command = [*view.interpreter(seen.python), "-c", NATIVE]
+    with (tmp_path / "filter").open("w+b") as file:
+        file.write(call_filter())
+        file.seek(0)
+        if kind == "namespaces":
+            line = view.namespaces(seen, filter_=call_filter(), command=command)
+        else:
+            bwrap, root = str(shutil.which("bwrap")), os.geteuid() == 0
+            line = view.bubblewrap(bwrap, seen, as_root=root, filter_file=file.fileno(), command=command)
+        run = subprocess.run(line, capture_output=True, text=True, env={}, pass_fds=[file.fileno()], check=True)
+    assert run.stdout == "[] 30\n"  # none of 30 got through
+
+
+# -- what is right passes ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("kind")
+class TestOrdinaryPrograms:
+    def test_a_right_program_passes(self) -> None:
+        verdict = run_program("def add(a, b):\n    return a + b", "assert add(2, 3) == 5")
+        assert (verdict.passed, verdict.outcome, verdict.detail) == (True, "passed", "")
+
+    def test_a_wrong_one_fails_and_says_where(self) -> None:
+        verdict = run_program("def add(a, b):\n    return a * b", "assert add(2, 3) == 5")
+        assert (verdict.passed, verdict.outcome) == (False, "failed")
+        assert verdict.detail.endswith("AssertionError")
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "import math, re, json, heapq, itertools, collections, datetime, decimal, hashlib, statistics, sqlite3",
+            "open('a.txt', 'w').write('x'); assert open('a.txt').read() == 'x'",
+            "import tempfile; f = tempfile.TemporaryFile(); f.write(b'x')",
+            "import threading; t = threading.Thread(target=print); t.start(); t.join()",
+            "from concurrent.futures import ThreadPoolExecutor as P; assert list(P(4).map(abs, [-1])) == [1]",
+            "import asyncio; asyncio.run(asyncio.sleep(0))",
+            "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\nassert A(1) == A(1)",
+            "from __future__ import annotations\nfrom typing import NamedTuple\nclass A(NamedTuple):\n    x: int",
+            "from enum import Enum\nclass A(Enum):\n    x = 1",
+            "import sys; sys.setrecursionlimit(20000)\ndef f(n): return n and 1 + f(n - 1)\nassert f(5000) == 5000",
+            "print('ü' * 10**6); import sys; sys.stderr.write('ü')",
+            "assert 'x'.encode('utf-8') and 'ä' in 'ä'",
+            "import time; time.sleep(0.01)",
+            "x = [0] * 10**7",
+            "if __name__ == '__main__':\n    raise SystemExit  # exec'd in an empty dictionary, as evaluate does",
+            "",
+        ],
+    )
+    def test_what_solutions_do_is_allowed(self, source: str) -> None:
+        verdict = run_program(source)
+        assert verdict.passed, verdict
+
+    def test_nothing_of_one_program_reaches_the_next(self) -> None:
+        assert run_program("open('left', 'w'); import builtins; builtins.left = 1").passed
+        assert run_program("import os, builtins; assert not os.listdir() and not hasattr(builtins, 'left')").passed
+
+    def test_an_object_that_equals_everything_passes_as_it_does_in_evaluates_metric(self) -> None:
+        liar = "class Yes:\n    def __eq__(self, other): return True\ndef answer(): return Yes()"
+        assert run_program(liar, "assert answer() == 42").passed
+
+    def test_a_sleeping_program_ends_by_the_clock_and_a_busy_one_by_its_computing_time(self) -> None:
+        asleep = run_program("import time; time.sleep(60)", limits=Limits(cpu_seconds=30, wall_seconds=0.7))
+        assert (asleep.outcome, asleep.seconds < 5) == ("timeout", True)
+        busy = run_program("while True: pass", limits=Limits(cpu_seconds=1, wall_seconds=60.0))
+        assert (busy.outcome, busy.seconds < 30) == ("timeout", True)
+
+    def test_many_keep_their_sequence_and_tell_how_far_they_are(self) -> None:
+        told: list[tuple[int, int]] = []
+        programs = [("x = 1", f"assert x == {n % 2}") for n in range(6)]
+        verdicts = run_many(programs, workers=2, progress=lambda done, of: told.append((done, of)))
+        assert [verdict.passed for verdict in verdicts] == [False, True] * 3
+        assert told == [(n, 6) for n in range(1, 7)]
+
+    def test_no_programs_are_no_verdicts(self) -> None:
+        assert run_many([]) == []
+
+    def test_a_program_dies_with_the_process_that_runs_it(self, kind: Kind) -> None:
+        code = (
+            "from campus_tune.evaluation.isolation import Limits, run_in; "
+            f"run_in({kind!r}, 'import time; time.sleep(600)', '', Limits(wall_seconds=600.0))"
+        )
+        runner = subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT)
+        _until(lambda: len(psutil.Process(runner.pid).children(recursive=True)) >= 3)
+        inside = psutil.Process(runner.pid).children(recursive=True)
+        networks = {os.readlink(f"/proc/{one.pid}/ns/net") for one in inside[1:]}
+        assert os.readlink("/proc/self/ns/net") not in networks
+        runner.kill()
+        runner.wait()
+        _until(lambda: not any(one.is_running() and one.status() != "zombie" for one in inside))
+
+    def test_ctrl_c_ends_what_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def interrupt(*_: Any) -> bool:
+            time.sleep(0.3)
+            raise KeyboardInterrupt
+
+        before = _alive()
+        monkeypatch.setattr(isolation, "_ended", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run_program("import time; time.sleep(600)")
+        _until(lambda: _alive() <= before)
+
+
+def _until(holds: Any) -> None:
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+# -- refusals ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def untried() -> Iterator[None]:
+    """What was found out by trying is forgotten before and after."""
+    sandbox_kind.cache_clear()
+    yield
+    sandbox_kind.cache_clear()
+
+
+@pytest.mark.usefixtures("untried")
+def test_a_machine_without_a_sandbox_runs_nothing_and_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_problem_of", lambda kind: f"no {kind} here")
+    with pytest.raises(SandboxError, match=r"(?s)must have a working sandbox.*no bubblewrap here.*no namespaces here.*"
+                       "Install bubblewrap"):  # fmt: skip
+        sandbox_kind()
+
+
+@pytest.mark.usefixtures("untried")
+def test_the_first_sandbox_that_holds_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_problem_of", lambda kind: None if kind == "namespaces" else "not here")
+    assert sandbox_kind() == "namespaces"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda patch: patch.setattr(sys, "platform", "darwin"), "must run on Linux, not darwin"),
+        (lambda patch: patch.setattr(platform, "machine", lambda: "riscv64"), "must run on x86_64 or aarch64"),
+        (lambda patch: patch.setattr(shutil, "which", lambda _: None), "`bwrap` is not on the PATH"),
+    ],
+)
+def test_what_a_machine_lacks_is_named(change: Any, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    change(monkeypatch)
+    assert says in str(sandbox._problem_of("bubblewrap"))
+
+
+@pytest.mark.parametrize("kind", WORKING)
+def test_a_sandbox_that_shows_a_file_too_much_is_not_used(
+    kind: Kind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "secret").write_text("")
+    assert sandbox._problem_of(kind) is None
+    whole = replace(view.python_view(), binds=(*view.python_view().binds, str(tmp_path)))
+    monkeypatch.setattr(isolation, "python_view", lambda: whole)
+    assert str(tmp_path) in str(sandbox._problem_of(kind))
+
+
+@pytest.mark.parametrize("kind", WORKING)
+def test_a_sandbox_without_its_filter_is_not_used(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    allow_all = (0x06).to_bytes(2, sys.byteorder) + bytes(2) + (0x7FFF0000).to_bytes(4, sys.byteorder)
+    monkeypatch.setattr(isolation, "call_filter", lambda: allow_all)
+    assert "AssertionError" in str(sandbox._problem_of(kind))
+
+
+def test_a_broken_launcher_is_no_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho no permission >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert sandbox._problem_of("bubblewrap") == "failed: no permission"
+
+
+def test_limits_are_more_than_nothing() -> None:
+    with pytest.raises(RecipeError, match=r"(?s)`cpu_seconds` must be more than 0, got 0.*`threads` must be more than"):
+        Limits(cpu_seconds=0, threads=-1)
+
+
+def test_somebody_has_to_work() -> None:
+    with pytest.raises(RecipeError, match="`workers` must be at least 1, got 0"):
+        run_many(["x = 1"], workers=0)
+
+
+def test_an_architecture_without_numbers_has_no_filter() -> None:
+    with pytest.raises(KeyError, match="riscv64"):
+        call_filter("riscv64")
+
+
+def test_both_architectures_refuse_the_same_calls() -> None:
+    only_there = {"fork", "vfork"}  # aarch64 has clone alone
+    assert set(OLD_CALLS["x86_64"]) - only_there == set(OLD_CALLS["aarch64"])
+    for numbers in OLD_CALLS.values():
+        assert len(set(numbers.values())) == len(numbers)
+
+
+# -- an ordinary user ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="takes root to become another user")
+def test_it_holds_for_an_ordinary_user_too() -> None:
+    python = _python_for_all()
+    if python is None:
+        pytest.skip("no interpreter of this version that everybody may run")
+    with tempfile.TemporaryDirectory() as name:
+        package = Path(name) / "campus_tune"
+        shutil.copytree(PROJECT / "campus_tune" / "evaluation", package / "evaluation")
+        shutil.copy(PROJECT / "campus_tune" / "errors.py", package)
+        (package / "__init__.py").touch()
+        (package / "evaluation" / "__init__.py").write_text("")
+        subprocess.run(["chmod", "-R", "a+rX", name], check=True)
+        code = (
+            "from campus_tune.evaluation.sandbox import _problem_of, run_program; import os; "
+            "print(os.getuid(), _problem_of('namespaces'), run_program('', 'assert 1').passed, "
+            "run_program('import os; os._exit(0)').passed)"
+        )
+        user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+        run = subprocess.run([*user, python, "-B", "-c", code], cwd=name, capture_output=True, text=True, check=False)
+    if "Operation not permitted" in run.stdout + run.stderr:
+        pytest.skip("this kernel lets no ordinary user make namespaces")
+    assert (run.stdout, run.stderr) == ("65534 None True False\n", "")
+
+
+def _python_for_all() -> str | None:
+    user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+    ask = (
+        "import os, sys; own = os.path.realpath('/proc/self/exe'), os.__file__; "
+        "raise SystemExit(sys.version_info < (3, 11) or not all(os.access(one, os.R_OK) for one in own))"
+    )
+    for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
+        if Path(python).exists() and not subprocess.run([*user, python, "-c", ask], capture_output=True).returncode:
+            return python
+    return None
+
+
+# -- gold ----------------------------------------------------------------------------------------------------------
+
+
+def _rows(name: str) -> list[dict[str, Any]]:
+    path = DATA / name / "test.jsonl.gz"
+    if not path.exists():
+        pytest.skip(f"{name} is not on this machine")
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("kind")
+def test_all_gold_solutions_of_humaneval_pass() -> None:
+    rows = _rows("humaneval")
+    pairs = [(one["prompt"] + one["canonical_solution"], f"{one['test']}\ncheck({one['entry_point']})") for one in rows]
+    assert sum(verdict.passed for verdict in run_many(pairs)) == len(rows) == 164
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("kind")
+def test_the_gold_solutions_of_mbpp_pass_but_for_one_or_two() -> None:
+    rows = _rows("mbpp")
+    verdicts = run_many([(one["code"], "\n".join(one["test_list"])) for one in rows])
+    failed = {one["task_id"] for one, verdict in zip(rows, verdicts, strict=True) if not verdict.passed}
+    assert failed <= {367, 123}, failed  # 367 needs set-up code that lm-eval leaves out; 123 computes for seconds
+    assert len(rows) == 500
