@@ -194,12 +194,12 @@ def refuse_masked_batches(trainer: Any, *, short_rows: int, micro_batches: int) 
     if 0 < short_rows < micro_batches and not counts_tokens_of_the_step(trainer):
         raise TrainerError(
             f"an epoch's last step must have at least one row for each of its {micro_batches} micro batches, got "
-            f"{short_rows}: {_mean_of(trainer)}. Set dataloader_drop_last=True, or choose a batch size that divides "
-            "the training set."
+            f"{short_rows}: {what_the_loss_is(trainer)}. Set dataloader_drop_last=True, or choose a batch size that "
+            "divides the training set."
         )
 
 
-def _mean_of(trainer: Any) -> str:
+def what_the_loss_is(trainer: Any) -> str:
     """What the loss is a mean over, where it is not one over the tokens of the step."""
     if trainer.model_accepts_loss_kwargs or trainer.compute_loss_func:
         return "the loss is a mean per process (average_tokens_across_devices is off)"

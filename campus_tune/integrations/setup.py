@@ -65,8 +65,8 @@ def start_warnings(trainer: Any, scores: Scores, health: ScoreHealth, scoring: S
     warnings = [f"{finding.what} {finding.remedy}".rstrip() for finding in findings if finding.severity != "info"]
     if config.batching != "plain" and not compat.counts_tokens_of_the_step(trainer):
         warnings.append(
-            "this model's loss is a mean per micro batch, so cutting a step by length would change it: rows are cut as "
-            "drawn. Write batching: plain to say so."
+            f"{compat.what_the_loss_is(trainer)}, so cutting a step by length would change it: rows are cut as drawn. "
+            "Write batching: plain to say so."
         )
     if trainer.args.save_only_model:
         warnings.append(

@@ -61,8 +61,8 @@ def _in_a_copy(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def save_adapter(folder: Path, *, base: Path, size: float) -> None:
-    torch.manual_seed(0)
-    model = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["q_proj", "up_proj"]))
+    torch.manual_seed(round(10 * size))
+    model = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules=["o_proj", "down_proj"]))
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=size)
