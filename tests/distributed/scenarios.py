@@ -63,11 +63,7 @@ def train(
         fail_in(trainer, **fail)
     if hold_save:
         _hold_save(trainer, **hold_save)
-    try:
-        trainer.train(resume_from_checkpoint=resume)
-    except BaseException:
-        if not stopper.reached:
-            raise
+    train_until(trainer, stopper, resume=resume)
     return {
         "first": beat.first,
         "rows": witness.steps[: beat.finished],
@@ -173,6 +169,15 @@ def stop_before(step: int | None) -> Any:
                 raise StoppedError
 
     return StopBefore()
+
+
+def train_until(trainer: Any, stopper: Any, *, resume: bool) -> None:
+    """Train until a `stop_before` breaks it off, or to the end; whatever else ends it is an error."""
+    try:
+        trainer.train(resume_from_checkpoint=resume)
+    except BaseException:
+        if not stopper.reached:
+            raise
 
 
 def _end_a_helper() -> None:

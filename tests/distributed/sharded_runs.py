@@ -51,7 +51,7 @@ def train(
     take_cpus_for_accelerators()
     from campus_tune.integrations import compat
     from campus_tune.integrations.fingerprint import weights_fingerprint
-    from tests.distributed.scenarios import save_at, stop_before
+    from tests.distributed.scenarios import save_at, stop_before, train_until
     from tests.integration.tiny_run import history_of, tiny_trainer
 
     if soft_caps:
@@ -60,11 +60,7 @@ def train(
         settings["model"] = soft_capped()
     stopper = stop_before(stop)
     trainer = tiny_trainer(Path(out), callbacks=[save_at(*saves), stopper], **settings)
-    try:
-        trainer.train(resume_from_checkpoint=resume)
-    except BaseException:
-        if not stopper.reached:
-            raise
+    train_until(trainer, stopper, resume=resume)
     return {
         "kind": trainer.accelerator.distributed_type.value,
         "sharded": compat.subject(trainer).sharded,
