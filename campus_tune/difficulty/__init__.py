@@ -23,6 +23,7 @@ from campus_tune.difficulty.parse_depth import ParseDepth
 from campus_tune.difficulty.passage import Passage, PassageMetric
 from campus_tune.difficulty.perplexity import Perplexity
 from campus_tune.difficulty.quality import Quality
+from campus_tune.difficulty.random_order import Random
 from campus_tune.difficulty.rank_mean import RankMean
 from campus_tune.difficulty.readability import Readability
 from campus_tune.difficulty.rho import Rho
@@ -46,6 +47,7 @@ __all__ = [
     "PassageMetric",
     "Perplexity",
     "Quality",
+    "Random",
     "RankMean",
     "Readability",
     "Rho",
