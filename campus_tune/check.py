@@ -97,7 +97,7 @@ def _unknown_keys(settings: Json) -> list[Finding]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries about their own defaults
         try:
-            _, problems = parse_trl({k: v for k, v in (settings | here).items() if k not in ("campus", "env")}, [])
+            _, problems = parse_trl({k: v for k, v in (settings | here).items() if k not in ("campus", "compare", "env")}, [])
         except (ValueError, TypeError) as error:
             return [Finding("error", f"The trainer's settings cannot be used: {error}")]
     return [Finding("error", problem) for problem in problems]

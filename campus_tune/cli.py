@@ -1,4 +1,4 @@
-"""The command line: `campus-tune sft | score | proxy | simulate | check | eval | diff | demo`.
+"""The command line: `campus-tune sft | score | proxy | simulate | check | compare | report | eval | diff | demo`.
 
 Importing this loads neither torch nor transformers: `simulate` plans without them, and what needs them is imported
 when its subcommand runs. What a user got wrong is a message on stderr and exit code 2, never a traceback (`--debug`
@@ -15,8 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
+from campus_tune.compare.run_compare import add_parser as add_compare
 from campus_tune.errors import CampusError, RecipeError
 from campus_tune.evaluation.run_eval import add_parser as add_eval
+from campus_tune.report.run_report import add_parser as add_report
 
 Command: TypeAlias = Callable[[argparse.Namespace], int]
 
@@ -136,7 +138,7 @@ def _dispatch(argv: list[str]) -> int:
         sft(argv[1:])
         return 0
     options, rest = parser.parse_known_args(argv)
-    if rest and argv[:1] not in (["proxy"], ["score"]):  # what is not its own is TRL's
+    if rest and argv[:1] not in (["proxy"], ["score"], ["compare"]):  # what is not its own is TRL's
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
     command: Command = options.command
@@ -158,6 +160,8 @@ def make_parser() -> argparse.ArgumentParser:
     _check_parser(_add(commands, "check", "find what is wrong before training", _CHECK))
     _score_parser(_add(commands, "score", "score all rows ahead of training", _SCORE))
     _proxy_parser(_add(commands, "proxy", "train the small model that learnability asks", _PROXY))
+    add_compare(commands)
+    add_report(commands)
     add_eval(commands)
     _diff_parser(_add(commands, "diff", "did two runs train the same rows in every step", _DIFF))
     demo = _add(commands, "demo", "write graded tasks or a small model", _DEMO)

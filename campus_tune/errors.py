@@ -41,6 +41,10 @@ class TrainerError(CampusError, RuntimeError):
     """The trainer is set up in a way under which a planned order would not be trained."""
 
 
+class DivergedError(MetricError, TrainerError):
+    """The model has diverged: a loss is NaN or infinite."""
+
+
 class PeerError(CampusError, RuntimeError):
     """Another process of this run is gone or stopped answering; the cause is with that one."""
 

@@ -10,8 +10,10 @@ here, with the nearest known one, and not after three days of training. On many 
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from campus_tune.strict_yaml import read_yaml
 from campus_tune.types import Json
 
 BLOCK = "campus"
+COMPARE = "compare"
 JSON_LINES = (".jsonl", ".jsonl.gz", ".json")
 TRAIN = "train"
 # One of these is set in a process that torchrun, mpirun or accelerate started; the last by accelerate alone, also where
@@ -76,11 +79,100 @@ def train(script: Any, training: Any, model: Any, mixture: Any, config: CampusCo
     trainer.train(resume_from_checkpoint=_resume(training.resume_from_checkpoint))
     trainer.save_model(training.output_dir)
     trainer.accelerator.print(f"model saved to {training.output_dir}")
+    if config is not None and trainer.is_world_process_zero():
+        report(trainer)
     if training.push_to_hub:
         trainer.push_to_hub(dataset_name=script.dataset_name)
     if hasattr(trainer, "end"):
         trainer.end()
     return trainer
+
+
+@dataclass
+class Prepared:
+    """What the trainers of one recipe can share in one process: loaded once, prepared once.
+
+    Args:
+        model: as it was loaded; every trainer gets a copy.
+        tokenizer: the model's.
+        dataset: training rows as the first trainer prepared them.
+    """
+
+    model: Any = None
+    tokenizer: Any = None
+    dataset: Any = None
+
+
+def report(trainer: Any) -> None:
+    """Write the page of a finished run and hand its pictures to the trackers. A failure is told: the run is whole.
+
+    Args:
+        trainer: that has trained, in the process that leads.
+    """
+    from campus_tune.integrations.console import say
+    from campus_tune.integrations.trackers import log_plots
+    from campus_tune.report.write import pngs, write_report
+
+    try:
+        page = write_report(trainer.args.output_dir)
+        log_plots(trainer, pngs(page))
+    except Exception as error:  # of plotting, of a full disk: what was trained is saved
+        say(f"warning: no report ({type(error).__name__}: {error}). campus-tune report {trainer.args.output_dir}")
+    else:
+        say(f"the report: {page}")
+
+
+def make_shared_trainer(
+    script: Any, training: Any, model: Any, mixture: Any, *, callbacks: Sequence[Any], prepared: Prepared
+) -> Any:
+    """The same trainer as `make_trainer`'s, bit for bit, from what an earlier one has loaded and prepared.
+
+    Args:
+        script: `trl.ScriptArguments`.
+        training: `trl.SFTConfig`.
+        model: `trl.ModelConfig`.
+        mixture: `trl.DatasetMixtureConfig`.
+        callbacks: of the trainer.
+        prepared: empty before the first trainer, and filled by it.
+    """
+    from transformers import set_seed
+    from trl import SFTTrainer, get_peft_config, get_quantization_config
+
+    if get_quantization_config(model) is not None:  # quantised weights cannot be copied
+        return make_trainer(script, training, model, mixture, callbacks=callbacks)
+    if prepared.model is None:
+        from campus_tune.integrations.compat import load_model
+
+        prepared.model, prepared.tokenizer = load_model(model.model_name_or_path, loading(training, model))
+        prepared.dataset = _split(load_rows(script, mixture), script, "dataset_train_split")
+    training.model_init_kwargs = None
+    set_seed(training.seed)
+    trainer = SFTTrainer(
+        model=copy.deepcopy(prepared.model),
+        args=training,
+        train_dataset=prepared.dataset,
+        processing_class=prepared.tokenizer,
+        peft_config=get_peft_config(model),
+        callbacks=list(callbacks),
+    )
+    prepared.dataset = trainer.train_dataset
+    return trainer
+
+
+def loading(training: Any, model: Any) -> Json:
+    """What the model is loaded with.
+
+    Args:
+        training: `trl.SFTConfig`.
+        model: `trl.ModelConfig`.
+    """
+    named = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+        "trust_remote_code": getattr(training, "trust_remote_code", getattr(model, "trust_remote_code", False)),
+    }
+    return {**named, **(training.model_init_kwargs or {})}
 
 
 def make_trainer(script: Any, training: Any, model: Any, mixture: Any, *, callbacks: Sequence[Any]) -> Any:
@@ -97,13 +189,7 @@ def make_trainer(script: Any, training: Any, model: Any, mixture: Any, *, callba
     from trl import SFTTrainer, get_peft_config, get_quantization_config
 
     set_seed(training.seed)  # an adapter's first weights are drawn before the trainer seeds anything
-    loading = {
-        "revision": model.model_revision,
-        "attn_implementation": model.attn_implementation,
-        "dtype": model.dtype,
-        "trust_remote_code": getattr(training, "trust_remote_code", getattr(model, "trust_remote_code", False)),
-    }
-    training.model_init_kwargs = {**loading, **(training.model_init_kwargs or {})}
+    training.model_init_kwargs = loading(training, model)
     dataset = load_rows(script, mixture)
     quantization = get_quantization_config(model)
     return SFTTrainer(
@@ -147,6 +233,7 @@ def read_arguments(argv: list[str], *, launching: bool = False) -> tuple[Json, J
         else:
             flags.append(word)
     settings = _without_launch(settings, allowed=launching or is_launched())
+    settings.pop(COMPARE, None)  # what `campus-tune compare` reads
     block = settings.pop(BLOCK, None)
     if isinstance(block, dict) or (block is None and overrides):
         block = {**(block or {}), **overrides}

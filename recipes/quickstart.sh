@@ -55,7 +55,7 @@ fi
 
 # -- tasks and a model -------------------------------------------------------------------------------------------------
 say "graded tasks and a model"
-tune demo tasks --out $out/data --rows-per-cell 6 --probes-per-cell 1
+tune demo tasks --out $out/data --rows-per-cell 6 --probes-per-cell 1 --tests-per-cell 4
 if [ -n "${QUICKSTART_TINY:-}" ]; then
     tune demo model --tiny --out $out/model
 else
@@ -78,14 +78,17 @@ say "training (campus-tune sft)"
 tune sft --config "$recipe" "$@"
 
 # -- where to look -----------------------------------------------------------------------------------------------------
-python "$root/eval/plot_run.py" $out/run || echo "no picture: see the message above" >&2
+say "what was learned: loss of right answers on held-out tasks, before (A) and after (B)"
+tune eval loss --adapter $out/run --base --test $out/data/test.jsonl --train $out/data/train.jsonl --out $out/run/evaluation --replace
+
 cat <<END
 
 The run is in $out/run:
-  curriculum/run.png        the choices over the steps, competence, scope, cost
+  curriculum/report.html    the choices over the steps, competence, scope, cost, the hardest rows, in one page
   curriculum/ledger.jsonl   every decision and measurement, one JSON object a line
   curriculum/scores/        what each metric gave each row
   adapter_model.safetensors the trained adapter
+  evaluation/               the losses on held-out tasks, row by row
 Next:
   tensorboard --logdir $out/run                             the same as curves, under campus/
   campus-tune simulate --config $recipe   what would be drawn, without a model

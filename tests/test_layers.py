@@ -30,7 +30,7 @@ LAYERS: dict[str, list[str]] = {
         "accelerate_yaml", "launch_rules",
     ],
     "integrations": ["integrations.", "evaluation."],
-    "doors": ["check", "sft", "proxy", "score", "launch", "demo."],
+    "doors": ["check", "sft", "proxy", "score", "launch", "demo.", "compare.", "report."],
     "command line": ["cli", "__init__", "__main__"],
 }  # fmt: skip
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import os
 import subprocess
 import sys
@@ -110,7 +111,8 @@ def test_with_a_tiny_model_it_trains_audits_draws_and_says_where_to_look(tmp_pat
     assert "campus: order audit: 38 of 38 checked steps trained the planned rows" in done.stdout
     assert "campus: competence on the probes, before → after: arithmetic" in done.stdout
     assert "The run is in runs/quickstart/run" in done.stdout
-    assert (out / "curriculum/run.png").stat().st_size > 10_000
+    assert (out / "curriculum/report.html").stat().st_size > 50_000
+    assert re.search(r"answer_loss +answer_loss ↓ +100 ", done.stdout)
     assert list(out.rglob("events.out.tfevents*"))
     events = read_ledger(out / "curriculum/ledger.jsonl")
     assert [e["event"] for e in events].count("decision") == 8

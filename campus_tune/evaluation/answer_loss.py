@@ -23,6 +23,7 @@ import numpy as np
 
 from campus_tune.errors import DataError
 from campus_tune.evaluation.held_out import SHOWN, HeldOut
+from campus_tune.evaluation.models import dtype_of
 from campus_tune.evaluation.paired import paired
 from campus_tune.evaluation.results import TaskResult
 from campus_tune.integrations.answer_alone import Labelled, PadRight, TokenLists
@@ -84,7 +85,7 @@ def answer_loss_settings(model: Any, tokenizer: Any, rows: HeldOut, *, max_lengt
         "domain_column": rows.domain_column,
         "max_length": _reference(model, tokenizer).limit(max_length),
         "tokenizer_and_template": tokenizer_fingerprint(tokenizer),
-        "dtype": str(next(model.parameters()).dtype).removeprefix("torch."),
+        "dtype": dtype_of(model),
     }
 
 

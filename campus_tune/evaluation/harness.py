@@ -190,8 +190,22 @@ def check_metric(metric: object, tasks: dict[str, Any]) -> None:
 
 
 @contextmanager
+def no_bars() -> Iterator[None]:
+    """Let datasets draw no bars, such as one for each time that a task prepares its rows."""
+    import datasets
+
+    drew = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if drew:
+            datasets.enable_progress_bars()
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
-    """Leave out what lm-eval logs as a matter of course; every other message passes."""
+    """Leave out bars, and what lm-eval logs as a matter of course; every other message passes."""
 
     def passes(record: logging.LogRecord) -> bool:
         return _NOISE[record.name] not in record.getMessage()
@@ -200,7 +214,8 @@ def quiet() -> Iterator[None]:
     for logger in loggers:
         logger.addFilter(passes)
     try:
-        yield
+        with no_bars():
+            yield
     finally:
         for logger in loggers:
             logger.removeFilter(passes)

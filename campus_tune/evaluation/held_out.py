@@ -44,6 +44,10 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self.conversations)
 
+    def first(self, n: int) -> HeldOut:
+        """The first n of them."""
+        return HeldOut(self.conversations[:n], self.domains[:n], self.numbers[:n], self.domain_column)
+
     def digest(self) -> str:
         """32 hex digits that say which rows these are, whatever their sequence and their files."""
         return _hash(sorted(zip(self.domains, self.numbers, strict=True)), size=16)
@@ -101,18 +105,36 @@ def refuse_trained(
         DataError: test rows that are training rows, both named.
     """
     for path in train:
-        found = overlap(full_texts(rows), full_texts(read_table(path)))
-        if found.equal:
-            n = len({test for test, _ in found.equal})
-            pairs = ", ".join(f"{places[test]} = training row {row}" for test, row in found.equal[:SHOWN])
-            raise DataError(
-                f"test rows must be held out of the training set, got {n} that are in `{path}` ({pairs}"
-                f"{', …' if len(found.equal) > SHOWN else ''}): their loss is memory. Remove them from one of the two."
-            )
-        if found.near:
-            n = len({test for test, _ in found.near})
-            pairs = ", ".join(f"{places[test]} and training row {row}" for test, row in found.near[:SHOWN])
-            say(f"warning: {n} test rows share {N_GRAM} words in a row with a row of `{path}` ({pairs}). Look at them.")
+        refuse_rows(rows, places, read_table(path), where=f"`{path}`", say=say)
+
+
+def refuse_rows(
+    rows: Sequence[Json], places: Sequence[str], others: Sequence[Json], *, where: str, say: Callable[[str], object]
+) -> None:
+    """The same for rows that are at hand.
+
+    Args:
+        rows: of the test.
+        places: what to call each in messages.
+        others: training rows, or rows that steer a run.
+        where: what to call those.
+        say: told of near ones.
+
+    Raises:
+        DataError: test rows that are among them, both named.
+    """
+    found = overlap(full_texts(rows), full_texts(others))
+    if found.equal:
+        n = len({test for test, _ in found.equal})
+        pairs = ", ".join(f"{places[test]} = row {row} there" for test, row in found.equal[:SHOWN])
+        raise DataError(
+            f"test rows must be held out of the training set, got {n} that are in {where} ({pairs}"
+            f"{', …' if len(found.equal) > SHOWN else ''}): their loss is memory. Remove them from one of the two."
+        )
+    if found.near:
+        n = len({test for test, _ in found.near})
+        pairs = ", ".join(f"{places[test]} and row {row}" for test, row in found.near[:SHOWN])
+        say(f"warning: {n} test rows share {N_GRAM} words in a row with a row of {where} ({pairs}). Look at them.")
 
 
 def _conversation(row: Json, place: str) -> Conversation:

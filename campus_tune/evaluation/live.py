@@ -26,6 +26,7 @@ from unittest import mock
 import torch
 
 from campus_tune.errors import RecipeError, TrainerError
+from campus_tune.evaluation.harness import no_bars
 from campus_tune.evaluation.suites import AUTO
 from campus_tune.integrations.peers import Peers
 
@@ -229,17 +230,13 @@ def one_bar() -> Iterator[CutPrompts]:
 
     lm-eval draws one while it builds the prompts of a task, and has no switch for it.
     """
-    import datasets
     import lm_eval.api.task
 
     cut, logger = CutPrompts(), logging.getLogger(_HFLM)
-    bars = not datasets.are_progress_bars_disabled()
     with ExitStack() as stack:
+        stack.enter_context(no_bars())
         if hasattr(lm_eval.api.task, "tqdm"):
             stack.enter_context(mock.patch.object(lm_eval.api.task, "tqdm", lambda rows, **_: rows))
         logger.addFilter(cut)
         stack.callback(logger.removeFilter, cut)
-        datasets.disable_progress_bars()
-        if bars:
-            stack.callback(datasets.enable_progress_bars)
         yield cut

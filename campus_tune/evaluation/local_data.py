@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,6 +207,9 @@ def _check_rows(path: Path, rows: list[Json], data_set: DataSet) -> None:
         DataError: naming the first wrong rows, their fields and what is in them.
     """
     checks = [(name, column.holds) for name, column in data_set.columns.items()]
+    right = all(all(map(holds, [row.get(name, _MISSING) for row in rows])) for name, holds in checks)
+    if right and all(map(data_set.agrees, rows)):
+        return
     wrong = [
         f"row {number}: {what}"
         for number, row in enumerate(rows, 1)
@@ -240,7 +244,7 @@ def _dataset(rows: list[Json], data_set: DataSet, *, fingerprint: str) -> Datase
     Not through `Dataset.from_list`, which looks at every value again and hashes the whole: for MMLU's 57 subjects that
     took 2 seconds, and this takes 0.1.
     """
-    from datasets import Dataset, DatasetInfo, Features, List, Value
+    from datasets import DatasetInfo, Features, List, Value
     from pyarrow import Table
 
     kinds = {"text": Value("string"), "texts": List(Value("string")), "whole": Value("int64")}
@@ -251,7 +255,24 @@ def _dataset(rows: list[Json], data_set: DataSet, *, fingerprint: str) -> Datase
     schema = data_set.schema or {name: column.kind for name, column in data_set.columns.items()}
     features = Features(feature(schema))
     table = Table.from_pylist(rows, schema=features.arrow_schema)
-    return Dataset(table, info=DatasetInfo(features=features), fingerprint=fingerprint)
+    return _rows_class()(table, info=DatasetInfo(features=features), fingerprint=fingerprint)
+
+
+@cache
+def _rows_class() -> type[Dataset]:
+    from datasets import Dataset
+
+    class Rows(Dataset):  # type: ignore[misc]  # datasets ships no types
+        """A data set that hands out all its rows at once where it is gone through.
+
+        lm-eval lists every row that worked examples can be drawn from, 11 000 of `campus_wide`; one by one, that was a
+        quarter of the time to load it. What `map` or `select` make of it is an ordinary data set again.
+        """
+
+        def __iter__(self) -> Iterator[Json]:
+            return super().__iter__() if self.format["type"] else iter(self.data.table.to_pylist())
+
+    return Rows
 
 
 def _no_rows(name: Path, part: str | None) -> str:

@@ -104,6 +104,14 @@ def open_model(target: Target, *, device: Any, dtype: str = "auto", trust_remote
     return model, tokenizer
 
 
+def dtype_of(model: Any) -> str:
+    """The precision of a model's weights, as results record it: those of its first module, so not of an adapter.
+
+    Rounding is part of the question: the same weights as bfloat16 answer some documents otherwise.
+    """
+    return str(next(model.parameters()).dtype).removeprefix("torch.")
+
+
 # -- folders -------------------------------------------------------------------------------------------------------
 
 
@@ -163,12 +171,40 @@ def _adapter(adapter: str, base: str | None) -> Target:
         raise DataError(
             f"`{adapter}` must say its base model in {ADAPTER} (base_model_name_or_path), got none. Add --model BASE."
         )
-    if base is not None and named and _are_others(named, base):
+    if base is None:
+        return Target(_found_base(str(named), adapter), adapter, _step(Path(adapter)))
+    if named and all(_are_others(place, base) for place in _folders_of(named, adapter) or [named]):
         raise DataError(
             f"`--model` must be the base that the adapter {adapter} was trained on, {named}, got {base}. Leave --model "
             "out, or name that one."
         )
-    return Target(base or str(named), adapter, _step(Path(adapter)))
+    return Target(base, adapter, _step(Path(adapter)))
+
+
+def _found_base(named: str, adapter: str) -> str:
+    """The folder or hub id of an adapter's base. A relative path starts where training was started, or at the adapter.
+
+    Raises:
+        DataError: it is a path to no folder, or to two.
+    """
+    found = _folders_of(named, adapter)
+    if len(found) > 1:
+        raise DataError(
+            f"`{adapter}` must say its base model in one way, got {named!r}, which is {found[0]} from here and "
+            f"{found[1]} from the adapter. Name the right one with --model."
+        )
+    if not found and (named.startswith((".", "/", "~")) or named.count("/") > 1):
+        raise DataError(
+            f"`{adapter}` must say in {ADAPTER} where its base model is, got {named!r}, which is no folder, neither "
+            "from here nor from the adapter. Name the base with --model."
+        )
+    return found[0] if found else named
+
+
+def _folders_of(named: str, adapter: str) -> list[str]:
+    """The folders that an adapter's name for its base can mean, each once; none for a hub id."""
+    here, beside = Path(named).resolve(), Path(adapter, named).resolve()
+    return [place for folder, place in {beside: str(beside), here: named}.items() if folder.is_dir()][::-1]
 
 
 def _base_of(adapter: str) -> str | None:

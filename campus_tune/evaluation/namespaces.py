@@ -19,9 +19,11 @@ import json
 import os
 import select
 import signal
-import socket
 import sys
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False  # importing typing would take a tenth of the time that a program does
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x4000000, 0x8000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
@@ -72,7 +74,7 @@ def enter_namespaces() -> None:
         for name, text in maps.items():
             with open(f"/proc/self/{name}", "w") as file:
                 file.write(text)
-    socket.sethostname("sandbox")
+    ask("sethostname", "sandbox", len("sandbox"))
 
 
 def build_root(spec: dict[str, Any]) -> None:

@@ -171,7 +171,7 @@ def _evaluate(
     from campus_tune.evaluation.models import open_model
     from campus_tune.evaluation.result_files import earlier, kept
     from campus_tune.evaluation.results import Result, made_with, write_result
-    from campus_tune.integrations.console import say
+    from campus_tune.integrations.console import say, scores_in_words
     from campus_tune.integrations.fingerprint import weights_fingerprint
 
     model, tokenizer = open_model(
@@ -180,7 +180,7 @@ def _evaluate(
     weights = "+".join(part for part in weights_fingerprint(model) if part)
     record = {"name": target.name, "adapter": target.adapter, "step": target.step, "weights": weights}
     own = own_tokenizer(tokenizer, session.loaded.suite.apply_chat_template)
-    settings = {name: session.settings(name, own) for name in session.loaded.tasks}
+    settings = {name: session.settings(name, own, model) for name in session.loaded.tasks}
     tasks = peers.led(lambda: kept(path, earlier(path), record, settings, replace=options.replace))
     if peers.leads and (there := [name for name in settings if name in tasks]):
         say(f"{target.place}: {', '.join(there)} finished before")
@@ -188,7 +188,8 @@ def _evaluate(
     def keep(name: str, result: TaskResult) -> None:
         tasks[name] = result
         write_result(path, Result(record, made_with(), tasks))
-        say(f"{target.place}: {_in_words(name, session.loaded.suite, result)}")
+        scores = scores_in_words(name, session.loaded.suite.task(name).metrics, result.metrics)
+        say(f"{target.place}: {scores} ({result.seconds:.0f} s)")
 
     found = session.evaluate(
         model, tokenizer, accelerator=accelerator, batch_size=options.batch_size, done=tasks, on_task=keep
@@ -239,6 +240,7 @@ def _free(accelerator: Any) -> None:
 
 def as_table(suite: Suite, targets: Sequence[Target], results: Mapping[Target, Mapping[str, TaskResult]]) -> str:
     """What the suite reports of each model, models of one task below each other."""
+    from campus_tune.integrations.console import metric_in_words
     from campus_tune.tables import table
 
     rows = []
@@ -247,26 +249,13 @@ def as_table(suite: Suite, targets: Sequence[Target], results: Mapping[Target, M
             for target in targets:
                 found = results[target][setting.task].metrics.get(metric)
                 numbers = ["-", "-", "-"] if found is None else _numbers(found)
-                rows.append([setting.task, _short(metric), target.place, *numbers])
+                rows.append([setting.task, metric_in_words(metric), target.place, *numbers])
     return table(["task", "metric", "model", "score", "±", "documents"], rows)
 
 
 def _numbers(found: Json) -> list[str]:
     error = "-" if found["stderr"] is None else f"{found['stderr']:.4f}"
     return [f"{found['value']:.4f}", error, str(found["n"])]
-
-
-def _in_words(name: str, suite: Suite, result: TaskResult) -> str:
-    scores = []
-    for metric in suite.task(name).metrics:
-        found = result.metrics.get(metric)
-        scores.append(f"{_short(metric)} {'not given by lm-eval' if found is None else format(found['value'], '.4f')}")
-    return f"{name} {', '.join(scores)} ({result.seconds:.0f} s)"
-
-
-def _short(metric: str) -> str:
-    """`acc,none` → acc; `exact_match,strict-match` → exact_match strict-match."""
-    return metric.removesuffix(",none").replace(",", " ")
 
 
 def _count(text: str) -> int:

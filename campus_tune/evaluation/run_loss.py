@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from campus_tune.errors import RecipeError
+
 if TYPE_CHECKING:
     from campus_tune.evaluation.held_out import HeldOut
     from campus_tune.evaluation.models import Target
@@ -22,6 +24,7 @@ Mean loss of the gold answers on held-out rows, per domain: what moves on models
 lines as for training (messages, or prompt and completion). Needs no lm-eval.
 
 example:
+  campus-tune eval loss --adapter run --base --test test.jsonl
   campus-tune eval loss --model model --test test.jsonl --train train.jsonl --out results
   campus-tune eval loss --checkpoints 'run/checkpoint-*' --test test.jsonl --out results
   campus-tune eval compare results/model.json results/checkpoint-500.json
@@ -40,6 +43,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.set_defaults(command=main)
     parser.add_argument("--model", help="folder or hub id; for adapters their base")
     parser.add_argument("--adapter", metavar="DIR", help="a PEFT adapter on it, not merged")
+    parser.add_argument("--base", action="store_true", help="measure the base too, and show the difference to it")
     parser.add_argument("--checkpoints", nargs="+", default=[], metavar="DIR", help="folders or patterns")
     parser.add_argument("--test", nargs="+", required=True, metavar="FILE", help="held-out rows: JSON lines, parquet")
     parser.add_argument("--train", nargs="+", default=[], metavar="FILE", help="refuse test rows that are in these")
@@ -66,13 +70,14 @@ def main(options: argparse.Namespace) -> int:
     """
     from accelerate import Accelerator
 
+    from campus_tune.evaluation.compare_results import compare_files
     from campus_tune.evaluation.held_out import read_held_out
     from campus_tune.evaluation.models import read_targets
     from campus_tune.evaluation.result_files import earlier, result_paths
     from campus_tune.integrations.console import say
     from campus_tune.integrations.peers import Peers
 
-    targets = read_targets(options.model, options.adapter, options.checkpoints)
+    targets = _with_base(read_targets(options.model, options.adapter, options.checkpoints), asked=options.base)
     paths = result_paths(targets, options.out)
     accelerator = Accelerator()
     peers = Peers(accelerator.process_index, accelerator.num_processes)
@@ -85,8 +90,27 @@ def main(options: argparse.Namespace) -> int:
         if peers.leads:
             say(f"{target.place}: loss {results[target.place].metrics['answer_loss']['value']:.4f} → {path}")
     if peers.leads:
-        print(as_table(results))
+        print(compare_files(paths).as_text() if options.base else as_table(results))
     return 0
+
+
+def _with_base(targets: list[Target], *, asked: bool) -> list[Target]:
+    """The base of some adapters before them, where it is asked for.
+
+    Raises:
+        RecipeError: they have no base, or several.
+    """
+    from campus_tune.evaluation.models import Target
+
+    if not asked:
+        return targets
+    bases = dict.fromkeys(target.name for target in targets if target.adapter is not None)
+    if len(bases) != 1 or len(targets) != sum(target.adapter is not None for target in targets):
+        raise RecipeError(
+            f"`--base` must be asked of adapters on one base, got {', '.join(target.place for target in targets)}. "
+            "Leave it out, and compare the results with campus-tune eval compare."
+        )
+    return [Target(next(iter(bases))), *targets]
 
 
 def as_table(results: Mapping[str, TaskResult]) -> str:

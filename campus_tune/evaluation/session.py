@@ -35,6 +35,7 @@ from tqdm.auto import tqdm
 from campus_tune.errors import DataError, RecipeError
 from campus_tune.evaluation.live import Progress, live_model, one_bar, own_tokenizer, whole
 from campus_tune.evaluation.local_data import set_of_task
+from campus_tune.evaluation.models import dtype_of
 from campus_tune.evaluation.results import TaskResult
 from campus_tune.evaluation.tasks import LoadedSuite, LoadedTask
 from campus_tune.integrations.console import say
@@ -89,7 +90,7 @@ class Session:
         """
         peers = Peers() if accelerator is None else Peers(accelerator.process_index, accelerator.num_processes)
         module, own = whole(model), own_tokenizer(tokenizer, self.loaded.suite.apply_chat_template)
-        settings = {name: self.settings(name, own) for name in self.loaded.tasks}
+        settings = {name: self.settings(name, own, module) for name in self.loaded.tasks}
         kept = peers.from_leader({n: one for n, one in (done or {}).items() if settings.get(n) == one.settings})
         waiting = [task for name, task in self.loaded.tasks.items() if name not in kept]
         self._refuse_threads(waiting)
@@ -107,12 +108,13 @@ class Session:
                     peers.led(lambda name=name: on_task(name, results[name]))  # type: ignore[misc]  # of a default
         return {name: results[name] for name in self.loaded.tasks}
 
-    def settings(self, name: str, tokenizer: Any) -> Json:
+    def settings(self, name: str, tokenizer: Any, model: Any) -> Json:
         """What must be equal for two results of a task to be comparable.
 
         Args:
             name: of the task in the suite.
             tokenizer: whose chat template is used, where the suite asks for one.
+            model: whose precision decides close calls.
         """
         task, suite = self.loaded.tasks[name], self.loaded.suite
         template = str(tokenizer.chat_template) if suite.apply_chat_template else None
@@ -126,6 +128,7 @@ class Session:
             "seeds": vars(suite.seeds),
             "data": self._data(name),
             "versions": task.versions,
+            "dtype": dtype_of(model),
         }
         plain: Json = json.loads(json.dumps(record))  # as it will be read back
         return plain

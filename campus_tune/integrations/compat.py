@@ -6,9 +6,10 @@ Tested with transformers 4.57 … 5.23 and trl 1.0 … 1.16 in mind; what differ
 from __future__ import annotations
 
 import dataclasses
+import gc
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -46,6 +47,33 @@ def no_trainer() -> TrainerError:
         "`CampusCallback` must be given to a trainer when it is made, in callbacks=[…], got none. For a trainer that "
         "is made already, call campus_tune.attach(trainer, config) instead of trainer.add_callback."
     )
+
+
+def load_model(name: str, settings: Mapping[str, Any]) -> tuple[Any, Any]:
+    """A model and its tokenizer as `SFTTrainer` loads those whose name it is given.
+
+    Args:
+        name: folder or hub id.
+        settings: `model_init_kwargs`.
+    """
+    from transformers import AutoProcessor
+    from trl.trainer.utils import create_model_from_path
+
+    model = create_model_from_path(name, **settings)
+    named = {key: settings.get(key) for key in ("revision", "trust_remote_code")}
+    return model, AutoProcessor.from_pretrained(name, **named)  # type: ignore[no-untyped-call]
+
+
+def let_go(trainer: Any) -> None:
+    """Free what a trainer that is done holds, for the next one in this process."""
+    import torch
+
+    trainer.callback_handler.callbacks.clear()
+    trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
+    trainer.accelerator.free_memory()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def micro_batch_size(trainer: Any) -> int:

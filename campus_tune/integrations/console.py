@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tqdm.auto import tqdm
 
@@ -51,12 +51,28 @@ def rescored_line(record: Json) -> str:
 
 def evaluation_line(record: Json) -> str:
     """One evaluation in one line."""
-    parts = [
-        f"{task} {metric.split(',')[0]} {found['value']:.3f}"
-        for task, metrics in record["scores"].items()
-        for metric, found in metrics.items()
-    ]
-    return f"{record['suite']} after stage {record['stage']}: {', '.join(parts)} ({record['seconds']:.0f} s)"
+    parts = [scores_in_words(task, metrics, metrics) for task, metrics in record["scores"].items()]
+    return f"{record['suite']} after stage {record['stage']}: {'; '.join(parts)} ({record['seconds']:.0f} s)"
+
+
+def scores_in_words(task: str, reported: Iterable[str], metrics: Mapping[str, Json]) -> str:
+    """A task's scores as every line about an evaluation says them.
+
+    Args:
+        task: of a suite.
+        reported: the metrics that the suite reports, by lm-eval's names.
+        metrics: what was found, maybe more than that.
+
+    >>> scores_in_words("arc_easy", ["acc,none"], {"acc,none": {"value": 0.27}, "acc_norm,none": {"value": 0.31}})
+    'arc_easy acc 0.2700'
+    """
+    values = {name: f"{metrics[name]['value']:.4f}" if name in metrics else "not given by lm-eval" for name in reported}
+    return f"{task} {', '.join(f'{metric_in_words(name)} {value}' for name, value in values.items())}"
+
+
+def metric_in_words(metric: str) -> str:
+    """`acc,none` → acc; `exact_match,strict-match` → exact_match strict-match."""
+    return metric.removesuffix(",none").replace(",", " ")
 
 
 def last_lines(end: Json, where: str) -> list[str]:

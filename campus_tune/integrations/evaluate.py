@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from campus_tune.errors import TrainerError
 from campus_tune.integrations import compat
 from campus_tune.integrations.peers import Peers
 from campus_tune.recipe_blocks import EvaluateSettings
 from campus_tune.types import Json
+
+if TYPE_CHECKING:
+    from campus_tune.evaluation.results import TaskResult
 
 
 class Evaluator:
@@ -56,21 +59,39 @@ class Evaluator:
         return self.settings is not None and (ends or n_stages % self.settings.every == 0)
 
     def evaluate(self, n_stages: int) -> Json:
-        """Every task's scores now, as the ledger has them; each document's are written to the run's folder.
+        """What the suite reports of every task now, as the ledger has it.
+
+        All metrics are in the run's folder, with the scores of each document.
 
         Args:
             n_stages: stages that were trained.
         """
-        from campus_tune.evaluation.results import Result, made_with, write_result
-
         assert self.settings is not None
         began = time.perf_counter()
-        results = self._session.evaluate(
+        results = self.results(f"stage-{n_stages:05d}")
+        scores = {
+            name: {metric: result.metrics[metric] for metric in self._reported(name) if metric in result.metrics}
+            for name, result in results.items()
+        }
+        return {"suite": self.settings.suite, "scores": scores, "seconds": time.perf_counter() - began}
+
+    def results(self, name: str) -> dict[str, TaskResult]:
+        """Every task's result now, with the scores of each document; written to the run's folder too.
+
+        Args:
+            name: of the file.
+        """
+        from campus_tune.evaluation.results import Result, made_with, write_result
+
+        results: dict[str, TaskResult] = self._session.evaluate(
             compat.unwrapped(self.trainer), self.trainer.processing_class, accelerator=self.trainer.accelerator
         )
         if self.peers.leads:
             model = {"name": str(self.trainer.args.output_dir), "adapter": None, "weights": None}
             result = Result({**model, "step": self.trainer.state.global_step}, made_with(), results)
-            write_result(self.folder / f"stage-{n_stages:05d}.json", result)
-        scores = {name: result.metrics for name, result in results.items()}
-        return {"suite": self.settings.suite, "scores": scores, "seconds": time.perf_counter() - began}
+            write_result(self.folder / f"{name}.json", result)
+        return results
+
+    def _reported(self, task: str) -> tuple[str, ...]:
+        metrics: tuple[str, ...] = self._session.loaded.suite.task(task).metrics
+        return metrics

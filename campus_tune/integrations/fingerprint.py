@@ -88,6 +88,20 @@ def weights_fingerprint(model: torch.nn.Module) -> tuple[str, str | None]:
     return _digest(prints), _digest(changes) if changes else None
 
 
+def weights_at_start(model: torch.nn.Module) -> str:
+    """A hash of a model before its first step: its base, and every weight that is trained, first adapters included.
+
+    Args:
+        model: any module, a `PeftModel` too, whole in this process.
+    """
+    hashed = hashlib.blake2b(digest_size=8)
+    for name, weight in model.named_parameters():
+        if weight.requires_grad:
+            hashed.update(name.encode())
+            hashed.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return f"{weights_fingerprint(model)[0]}-{hashed.hexdigest()}"
+
+
 def tokenizer_fingerprint(tokenizer: Any) -> str | None:
     """A hash of what turns conversations into tokens, 32 hex digits; None where there is no vocabulary.
 

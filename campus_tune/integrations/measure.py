@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from campus_tune.errors import MetricError, TrainerError
+from campus_tune.errors import DivergedError, TrainerError
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import items
 from campus_tune.integrations.subject import Subject, undisturbed
@@ -92,7 +92,7 @@ class LossMeter:
             rows: shape (n,), positions in the dataset.
 
         Raises:
-            MetricError: a loss is NaN or infinite.
+            DivergedError: a loss is NaN or infinite.
         """
         return self.measure(rows).losses
 
@@ -105,7 +105,7 @@ class LossMeter:
             width: how many numbers the reader gives per row.
 
         Raises:
-            MetricError: a loss is NaN or infinite.
+            DivergedError: a loss is NaN or infinite.
             TrainerError: the collator joins rows without positions to tell them apart.
         """
         subject = self.subject()
@@ -189,7 +189,7 @@ class LossMeter:
         if np.isfinite(losses.nll_sum).all():
             return
         strange = rows[~np.isfinite(losses.nll_sum)]
-        raise MetricError(
+        raise DivergedError(
             f"`{self.what}`: the loss of every row must be finite, got NaN or inf on {len(strange)} of {len(rows)} "
             f"(rows {', '.join(map(str, strange[:3]))}). The model has diverged: lower the learning rate, or "
             "resume from an earlier checkpoint."

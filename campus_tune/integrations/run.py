@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from campus_tune.curriculum import Curriculum
-from campus_tune.errors import DataError, MetricError, ResumeError, TrainerError
+from campus_tune.errors import DataError, DivergedError, ResumeError, TrainerError
 from campus_tune.files import atomic_write
 from campus_tune.integrations import compat
 from campus_tune.integrations.decide import Decider
@@ -346,7 +346,7 @@ class CampusRun:
         self.rescorer.add_free(self.training_losses.rows, self.training_losses.losses)
         summary = self.training_losses.summary(self.domains)
         if not math.isfinite(summary.get("train_loss", 0.0)):
-            raise MetricError(
+            raise DivergedError(
                 f"the training loss of stage {stage.index} must be finite, got {summary['train_loss']}. The model has "
                 "diverged: lower the learning rate, or resume from an earlier checkpoint."
             )

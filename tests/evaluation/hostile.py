@@ -462,6 +462,21 @@ import importlib.machinery, importlib.util, shutil, resource
 shutil.copy(resource.__file__, "own.so")
 spec = importlib.util.spec_from_file_location("own", "./own.so")
 importlib.util.module_from_spec(spec)"""),
+    "loads machine code of its own from a path that lies": wrong("machine code of the program's own", """
+import _imp, importlib.machinery, shutil, resource
+shutil.copy(resource.__file__, "own.so")
+class Lie(str):
+    def __len__(self): return 0
+    def __getitem__(self, _): return "/"
+    def __contains__(self, _): return False
+_imp.create_dynamic(importlib.machinery.ModuleSpec("own", None, origin=Lie("/sandbox/own.so")))"""),
+    "asks for memory by a name that lies": wrong("_ctypes is not available", """
+import _imp, importlib.machinery, resource
+class Lie(str):
+    __hash__ = lambda self: 0
+    __eq__ = lambda self, other: False
+path = resource.__file__.replace("resource", "_ctypes")
+_imp.create_dynamic(importlib.machinery.ModuleSpec(Lie("_ctypes"), None, origin=path))"""),
     "does the judge's work once more": wrong("JSONDecodeError|ended early", """
 import __main__
 __main__.deque(__main__.starmap(__main__.call, __main__._steps()), maxlen=0)"""),

@@ -1,9 +1,16 @@
-"""What each of several processes runs (see `tests.distributed.ranks`)."""
+"""What each of several processes runs (see `tests.distributed.ranks`); run itself, it is their warm process.
+
+Then lm-eval is imported once for all of them: that takes longer than what they do.
+"""
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from campus_tune.types import Json
 
@@ -22,8 +29,9 @@ def evaluate(data: str, tasks: list[str], limit: int | None = None) -> Json:
     suite = replace(suite, tasks=tuple(replace(task, max_gen_toks=task.max_gen_toks and 8) for task in suite.tasks))
     session = Session(load_tasks(suite, data, allow_code_execution=True), silent=True)
     told: list[str] = []
+    accelerator = Accelerator(cpu=True) if "WORLD_SIZE" in os.environ else None
     found = session.evaluate(
-        tiny_model(), tokenizer(), accelerator=Accelerator(cpu=True), on_task=lambda name, _: told.append(name)
+        tiny_model(), tokenizer(), accelerator=accelerator, on_task=lambda name, _: told.append(name)
     )
     return {"results": {name: task.as_json() for name, task in found.items()}, "told": told}
 
@@ -35,3 +43,37 @@ def command(argv: Sequence[object]) -> int:
     options = make_parser().parse_args(["eval", *map(str, argv)])
     code: int = options.command(options)
     return code
+
+
+def refusal(data: str) -> str:
+    """What a session says to a model that FSDP2 has sharded over the processes."""
+    from accelerate import Accelerator
+    from torch.distributed.fsdp import fully_shard
+
+    from campus_tune.demo.tiny import tiny_model
+    from campus_tune.errors import TrainerError
+    from campus_tune.evaluation.session import Session
+    from campus_tune.evaluation.suites import load_suite
+    from campus_tune.evaluation.tasks import load_tasks
+    from tests.integration.tiny_run import tokenizer
+
+    accelerator, model = Accelerator(cpu=True), tiny_model()
+    session = Session(load_tasks(load_suite("smoke").narrowed(["arc_easy"], 2), data, allow_code_execution=False))
+    for layer in model.model.layers:
+        fully_shard(layer)
+    try:
+        session.evaluate(fully_shard(model), tokenizer(), accelerator=accelerator)
+    except TrainerError as error:
+        return str(error)
+    return "it was evaluated"
+
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).parents[1] / "distributed")
+    import ranks
+
+    sys.path[0] = str(ranks.REPOSITORY)
+    ranks.find_tests()
+    for name in ("evaluate", "lm_eval.models.huggingface", "lm_eval.evaluator"):
+        importlib.import_module(name)
+    ranks.serve()

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from campus_tune.demo.tiny import tiny_model, write_tiny
-from campus_tune.errors import DataError, MetricError
+from campus_tune.errors import DataError, MetricError, RecipeError
 from campus_tune.evaluation.answer_loss import measure_answer_loss
 from campus_tune.evaluation.compare_results import compare, compare_files
 from campus_tune.evaluation.held_out import HeldOut, read_held_out
@@ -209,7 +209,7 @@ def test_no_file_is_refused() -> None:
 
 def test_test_rows_that_are_training_rows_are_refused_however_they_are_spaced(tmp_path: Path) -> None:
     train = write(tmp_path / "train.jsonl", [{"prompt": "1 + 1?", "completion": "2"}, {**PLAIN, "prompt": "2+2?"}])
-    with pytest.raises(DataError, match=r"got 1 that are in `.*train.jsonl` \(`.*test.jsonl` row 1 = training row 1\)"):
+    with pytest.raises(DataError, match=r"got 1 that are in `.*train.jsonl` \(`.*test.jsonl` row 1 = row 1 there\)"):
         held_out(
             tmp_path,
             [{**CHAT, "messages": [*CHAT["messages"][:1], {"role": "assistant", "content": "5"}]}, CHAT],
@@ -310,6 +310,17 @@ def test_a_finished_measurement_is_not_made_again_and_other_tasks_stay_in_the_fi
         command(*argv)
     command(*argv, "--replace")
     assert list(read_result(path).tasks) == ["answer_loss"]
+
+
+def test_the_base_is_measured_with_its_adapter_and_the_difference_is_shown(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rest = ("--base", "--test", place / "test.jsonl", "--out", place / "out")
+    assert command("--adapter", place / "run" / "checkpoint-2", *rest) == 0
+    table = compare_files([place / "out" / "model.json", place / "out" / "checkpoint-2.json"]).as_text()
+    assert table in capsys.readouterr().out
+    with pytest.raises(RecipeError, match="`--base` must be asked of adapters on one base, got "):
+        command("--model", place / "model", *rest)
 
 
 def test_test_rows_that_were_trained_stop_the_command(place: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from campus_tune.errors import RecipeError, TrainerError
+from campus_tune.integrations.console import evaluation_line, scores_in_words
 from campus_tune.integrations.evaluate import Evaluator
 from campus_tune.integrations.peers import Peers
 from campus_tune.ledger import comparable
@@ -92,6 +93,26 @@ def test_its_cost_is_apart_and_its_scores_are_in_the_log_and_in_files(watched: t
     result = read_result(out / "curriculum/evaluation" / files[-1])
     assert len(result.tasks["gsm8k"].scores("exact_match,strict-match")) == 2
     assert result.model["step"] == trainer.state.max_steps
+
+
+@pytest.mark.slow
+def test_what_is_told_is_what_the_suite_reports_and_files_have_the_rest(watched: tuple[Path, Any]) -> None:
+    from campus_tune.evaluation.results import read_result
+
+    out, _ = watched
+    scores = events(out, "evaluation")[0]["scores"]
+    assert list(scores["arc_easy"]) == ["acc,none", "acc_norm,none"]
+    whole = read_result(out / "curriculum/evaluation/stage-00000.json").tasks["arc_easy"].metrics
+    assert set(scores["arc_easy"]) <= set(whole)
+
+
+def test_a_line_says_only_what_a_suite_reports() -> None:
+    found = {"exact_match,none": {"value": 0.0}, "math_verify,none": {"value": 0.25}}
+    assert scores_in_words("minerva_math", ["math_verify,none"], found) == "minerva_math math_verify 0.2500"
+    assert scores_in_words("mmlu", ["acc,none"], found) == "mmlu acc not given by lm-eval"
+    scores = {"gsm8k": {"exact_match,strict-match": {"value": 0.5}}, "arc_easy": {"acc,none": {"value": 1.0}}}
+    line = evaluation_line({"suite": "smoke", "stage": 5, "scores": scores, "seconds": 7.4})
+    assert line == "smoke after stage 5: gsm8k exact_match strict-match 0.5000; arc_easy acc 1.0000 (7 s)"
 
 
 def trainer(*, sharded: bool) -> Any:

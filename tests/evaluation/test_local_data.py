@@ -76,6 +76,15 @@ def test_every_set_reads_in_the_hubs_columns(folder: Path, data_set: data.Any) -
         assert all(rows.column_names == columns[data_set.folder] and len(rows) for rows in splits.values())
 
 
+@pytest.mark.parametrize("data_set", DATA_SETS, ids=lambda one: one.folder)
+def test_going_through_all_rows_gives_what_asking_for_each_does(folder: Path, data_set: data.Any) -> None:
+    for rows in LocalData(folder).dataset(data_set.hub, data_set.parts[0]).values():
+        assert list(rows) == [rows[n] for n in range(len(rows))]
+        backwards = list(range(len(rows)))[::-1]
+        assert list(rows.select(backwards)) == list(rows)[::-1]
+        assert next(iter(rows.with_format("arrow"))).to_pylist() == [rows[0]]  # a format that is asked for
+
+
 def test_a_part_has_its_own_rows_in_the_files_sequence(folder: Path) -> None:
     anatomy = LocalData(folder).dataset("cais/mmlu", "anatomy")["test"]
     assert anatomy.to_list() == [row for row in data.FILES["mmlu/test"] if row["subject"] == "anatomy"]

@@ -20,10 +20,10 @@ from campus_tune.cli import main as cli
 from campus_tune.demo.tiny import tiny_model, tiny_tokenizer, write_tiny
 from campus_tune.errors import DataError, RecipeError
 from campus_tune.evaluation import harness
+from campus_tune.evaluation.compare_results import compare_files
 from campus_tune.evaluation.models import Target, read_targets
 from campus_tune.evaluation.result_files import result_paths
 from campus_tune.evaluation.results import Result, TaskResult, read_result, write_result
-from tests.distributed.ranks import Warm
 from tests.evaluation import data
 from tests.evaluation.on_ranks import command
 from tests.integration.conftest import THEIRS
@@ -173,6 +173,8 @@ def test_weights_are_of_the_dtype_that_is_asked_for() -> None:
         assert evaluate("--model", "model", "--tasks", "arc_easy", "--dtype", dtype, "--out", dtype) == 0
     found = [read_result(f"{dtype}/model.json").model["weights"] for dtype in ("float32", "bfloat16")]
     assert found[0] != found[1]
+    (why,) = compare_files(["float32/model.json", "bfloat16/model.json"]).refused
+    assert why.reasons == ('dtype is "float32" against "bfloat16"',)
 
 
 def test_the_chat_template_can_be_asked_for() -> None:
@@ -286,31 +288,6 @@ def test_a_file_of_another_version_is_told_before_a_model_is_loaded(asked: list[
     assert asked == []
 
 
-@pytest.mark.slow
-def test_two_processes_write_the_file_that_one_writes(tmp_path: Path) -> None:
-    assert evaluate("--checkpoints", "run/checkpoint-5", "--out", "one") == 0
-    words = [
-        "--checkpoints",
-        Path.cwd() / "run/checkpoint-5",
-        "--model",
-        Path.cwd() / "model",
-        "--suite",
-        Path.cwd() / "quick.yaml",
-    ]
-    words += ["--data", Path.cwd() / "data", "--out", Path.cwd() / "two"]
-    set_base(Path("run/checkpoint-5"), str(Path.cwd() / "model"))
-    with Warm(tmp_path) as warm:
-        environment = {"ACCELERATE_USE_CPU": "true"}
-        report = warm.run(
-            "tests.evaluation.on_ranks:command", 2, argv=list(map(str, words)), environment=environment
-        ).ok
-    assert report.results == [0, 0]
-    assert report.stdout[0].splitlines()[-2].split()[:2] == ["arc_easy", "acc_norm"]
-    assert report.stdout[1] == ""
-    assert "documents" not in report.stderr[1]
-    assert documents("two/checkpoint-5.json") == documents("one/checkpoint-5.json")
-
-
 # -- bad input -------------------------------------------------------------------------------------------------------
 
 
@@ -368,6 +345,31 @@ def test_an_adapter_without_a_base_is_named() -> None:
     Path("run/checkpoint-5/adapter_config.json").write_text("{")
     with pytest.raises(DataError, match=r"adapter_config\.json` must be the settings of an adapter, got"):
         evaluate("--checkpoints", "run/checkpoint-5")
+
+
+def test_a_relative_base_is_found_from_here_or_from_the_adapter() -> None:
+    adapter = Path("run/checkpoint-5")
+    set_base(adapter, "../../model")
+    assert read_targets(None, None, [str(adapter)]) == [Target(str(Path("model").resolve()), str(adapter), 5)]
+    assert evaluate("--checkpoints", adapter, "--tasks", "arc_easy", "--limit", 1) == 0
+    assert read_targets("model", None, [str(adapter)]) == [Target("model", str(adapter), 5)]
+    set_base(adapter, "./model")
+    assert read_targets(None, str(adapter), []) == [Target("./model", str(adapter), 5)]
+    set_base(adapter, "some/model")  # of the hub
+    assert read_targets(None, str(adapter), []) == [Target("some/model", str(adapter), 5)]
+
+
+def test_a_relative_base_that_is_nowhere_or_in_two_places_is_an_error() -> None:
+    adapter = Path("run/checkpoint-5")
+    set_base(adapter, "../gone/model")
+    with pytest.raises(DataError, match=r"where its base model is, got '\.\./gone/model', which is no folder, neither"):
+        read_targets(None, str(adapter), [])
+    assert read_targets("model", str(adapter), []) == [Target("model", str(adapter), 5)]  # moved, and named
+    set_base(adapter, "model")
+    shutil.copytree("model", adapter / "model")
+    with pytest.raises(DataError, match=r"in one way, got 'model', which is model from here and .*-5/model f"):
+        read_targets(None, str(adapter), [])
+    assert read_targets(str(adapter / "model"), str(adapter), []) == [Target(str(adapter / "model"), str(adapter), 5)]
 
 
 def test_an_adapter_of_another_base_is_refused_by_its_name() -> None:

@@ -150,7 +150,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundi
 def verdicts(kind: Kind, surroundings: Surroundings) -> dict[str, Verdict]:
     assert sandbox.sandbox_kind() == kind
     programs = [(surroundings.put_in(program.source), program.checks) for program in HOSTILE.values()]
-    return dict(zip(HOSTILE, run_many(programs, limits=TIGHT, workers=3), strict=True))
+    return dict(zip(HOSTILE, run_many(programs, limits=TIGHT, workers=6), strict=True))
 
 
 def test_there_are_enough_hostile_programs() -> None:

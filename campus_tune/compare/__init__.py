@@ -1,0 +1,1 @@
+"""Did the curriculum help? Arms, seeds, and the statistics of their comparison."""

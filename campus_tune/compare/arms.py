@@ -1,0 +1,147 @@
+"""The arms of a comparison: the recipe, and the runs that say what its success or failure is owed to.
+
+    recipe               the campus block as it stands
+    random               plain shuffling, through the same machine: what everybody does
+    random_same_pacing   the recipe with random orders in the place of its own: what pacing alone does
+    reversed             the recipe with every order turned around: what any order that is not random does
+    random_plus          plain shuffling for as much compute as the recipe cost in all
+
+Every other name is a recipe of its own: the campus block with some settings changed.
+
+Reference:
+    Wu, Dyer, Neyshabur 2021, "When Do Curricula Work?", arXiv 2012.03107 (curricula, anti-curricula and random
+    curricula at the same pacing).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from campus_tune.difficulty.base import parse_metric
+from campus_tune.errors import RecipeError
+from campus_tune.recipe import CampusConfig
+from campus_tune.types import Json
+
+Kind: TypeAlias = Literal["recipe", "baseline", "control", "plus"]
+
+RECIPE, RANDOM, SAME_PACING, REVERSED, PLUS = "recipe", "random", "random_same_pacing", "reversed", "random_plus"
+DEFAULT = (RECIPE, RANDOM, SAME_PACING, REVERSED)
+KINDS: Mapping[str, Kind] = {RANDOM: "baseline", SAME_PACING: "control", REVERSED: "control", PLUS: "plus"}
+NAME = re.compile(r"\w[\w.+-]*")
+_PER_SEED = 1000  # random orders of one arm and seed are numbered from here on
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One recipe in a comparison.
+
+    Args:
+        name: of its folder.
+        kind: what it is there for.
+        campus: its campus block; `random` metrics without a seed get that of the run.
+    """
+
+    name: str
+    kind: Kind
+    campus: Json
+
+    def config(self, seed: int) -> CampusConfig:
+        """The settings of the run with this seed: random orders are drawn anew with each.
+
+        Args:
+            seed: of the run, ≥ 0.
+
+        Raises:
+            RecipeError: the block is wrong, with all its problems.
+        """
+        metrics = [_seeded(entry, _PER_SEED * seed + i) for i, entry in enumerate(self.campus.get("metrics", []))]
+        return CampusConfig.from_mapping({**self.campus, "metrics": metrics})
+
+
+def make_arms(block: Json, asked: Mapping[str, Json]) -> list[Arm]:
+    """The arms that a comparison asks for, the baseline first.
+
+    Args:
+        block: the campus block of the recipe.
+        asked: name → settings that differ from what the name stands for.
+
+    Raises:
+        RecipeError: all that is wrong with them, with the arm's name before each problem; no baseline, or nothing to
+            compare with it.
+    """
+    problems = [
+        f"`compare: arms` names must be letters, digits and . + - _, got {name!r}. They name folders: change it."
+        for name in asked
+        if not NAME.fullmatch(name)
+    ]
+    if RANDOM not in asked:
+        problems.append(f"`compare: arms` must have {RANDOM!r}, which the others are compared with. Add it.")
+    if not any(kind_of(name) == "recipe" for name in asked):
+        problems.append(f"`compare: arms` must have a recipe besides the controls, got none. Add {RECIPE!r}.")
+    if block.get("seed") is not None:
+        problems.append(
+            f"`campus: seed` must be left out where seeds are compared, got {block['seed']}: every run would draw the "
+            "same. Remove it."
+        )
+    if problems:
+        raise RecipeError(problems)
+    block = {key: value for key, value in block.items() if key != "evaluate"}  # looked at once, at the end
+    arms = []
+    for name, change in asked.items():
+        try:
+            arm = Arm(name, kind_of(name), {**_base(name, block), **change})
+            arm.config(0)
+            arms.append(arm)
+        except RecipeError as error:
+            problems += [f"arm {name!r}: {problem}" for problem in error.problems]
+    if problems:
+        raise RecipeError(problems)
+    return sorted(arms, key=lambda arm: ("baseline", "recipe", "control", "plus").index(arm.kind))
+
+
+def kind_of(name: str) -> Kind:
+    """What an arm of this name is there for."""
+    return KINDS.get(name, "recipe")
+
+
+def _base(name: str, block: Json) -> Json:
+    """The block that a name stands for."""
+    CampusConfig.from_mapping(block)  # its own problems first
+    if name in (RANDOM, PLUS):
+        kept: Json = {key: block[key] for key in ("stages", "batching", "level") if key in block}
+        return {**kept, "metrics": [], "selector": "shuffle"}
+    if name == SAME_PACING:
+        return {**block, "metrics": [{"name": "random", "label": label} for label in _labels(block)]}
+    if name == REVERSED:
+        return {**block, **_reversed(block)}
+    return dict(block)
+
+
+def _labels(block: Json) -> list[str]:
+    return [parse_metric(entry).label for entry in block.get("metrics", [])]
+
+
+def _reversed(block: Json) -> Json:
+    """Metrics and selector of the block with every order turned around."""
+    metrics, renamed = [], {}
+    for entry in block.get("metrics", []):
+        written = {"name": entry} if isinstance(entry, str) else dict(entry)
+        label = parse_metric(entry).label
+        renamed[label] = label[1:] if label.startswith("-") else f"-{label}"
+        name = written["name"]
+        metrics.append({**written, "name": name[1:] if name.startswith("-") else f"-{name}", "label": renamed[label]})
+    selector = block.get("selector")
+    if isinstance(selector, Mapping) and selector.get("order") in renamed:
+        selector = {**selector, "order": renamed[selector["order"]]}
+    return {"metrics": metrics, "selector": selector}
+
+
+def _seeded(entry: Any, seed: int) -> Any:
+    """A random metric with the seed of its run; any other as it is."""
+    written = {"name": entry} if isinstance(entry, str) else entry
+    if not isinstance(written, Mapping) or str(written.get("name")).removeprefix("-") != "random":
+        return entry
+    return {"seed": seed, **written}

@@ -1,0 +1,60 @@
+"""What one run of a comparison leaves behind: `runs/<arm>/seed-<seed>/result.json`, written whole or not at all.
+
+Every number that a verdict needs is in it, and what must be equal for two arms to be comparable (`shared`), so a
+comparison can be judged anew, extended by seeds and arms, and moved to another machine.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from campus_tune.errors import DataError
+from campus_tune.files import atomic_write
+from campus_tune.ledger import plain
+from campus_tune.types import Json
+
+FORMAT = 1
+FILE = "result.json"
+FINISHED, DIVERGED = "finished", "diverged"
+
+
+def run_folder(out: Path, arm: str, seed: int) -> Path:
+    """Where one run lives: the trainer's output_dir."""
+    return out / "runs" / arm / f"seed-{seed}"
+
+
+def write_outcome(out: Path, outcome: Json) -> Path:
+    """Write the result of one run; gives back the file.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    path = run_folder(out, outcome["arm"], outcome["seed"]) / FILE
+    atomic_write(path, json.dumps(plain({"format": FORMAT, **outcome}), allow_nan=False) + "\n")
+    return path
+
+
+def read_outcome(out: Path, arm: str, seed: int) -> Json | None:
+    """The result of one run; None where it was not finished.
+
+    Raises:
+        DataError: the file is no result of this version.
+    """
+    path = run_folder(out, arm, seed) / FILE
+    try:
+        outcome: Any = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"`{path}` must be the result of a run, got {error}. Delete it: the run is repeated."
+        ) from error
+    if not isinstance(outcome, dict) or outcome.get("format") != FORMAT:
+        found = outcome.get("format") if isinstance(outcome, dict) else outcome
+        raise DataError(
+            f"`{path}` must be a result of format {FORMAT}, got {found!r}. Read it with the "
+            "campus_tune that wrote it, or delete it: the run is repeated."
+        )
+    return outcome

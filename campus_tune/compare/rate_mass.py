@@ -1,0 +1,53 @@
+"""With which learning rate each arm trained the easy and the hard rows: one thing that may explain a verdict.
+
+A curriculum that ends under a decayed learning rate trains its hardest rows with hardly any: it is a schedule for the
+learning rate of each row as much as an order. So the mean rate that each difficulty decile met is computed for every
+run, by the orders of the recipes, whatever order the run itself was trained in.
+
+Reference:
+    Luo et al. 2026, arXiv 2511.18903.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from campus_tune.cache import read_columns
+from campus_tune.compare.bench import VISITS
+from campus_tune.compare.campaign import Campaign
+from campus_tune.compare.outcome import run_folder, write_outcome
+from campus_tune.lr_mass import lr_by_decile
+from campus_tune.orders import order_rows, rank_of_rows
+from campus_tune.types import RowArray
+
+
+def add_rate_mass(campaign: Campaign) -> None:
+    """Put `learning_rate` into every result: order of a recipe → mean learning rate of each decile, easy to hard.
+
+    Args:
+        campaign: with its runs made.
+    """
+    out, ranks = campaign.plan.out, _difficulty(campaign)
+    for (name, seed), outcome in campaign.outcomes.items():
+        with np.load(run_folder(out, name, seed) / VISITS) as visits:
+            if len(visits["rows"]):
+                outcome["learning_rate"] = {
+                    label: lr_by_decile(visits["steps"], rank[visits["rows"]], visits["rates"]).tolist()
+                    for label, rank in ranks.items()
+                }
+        write_outcome(out, outcome)
+
+
+def _difficulty(campaign: Campaign) -> dict[str, RowArray]:
+    """Place of every row from easy to hard by each metric of the recipes, as they were scored before training."""
+    ranks: dict[str, RowArray] = {}
+    for arm in campaign.plan.arms:
+        seed = next((s for s in campaign.plan.settings.seeds if (arm.name, s) in campaign.outcomes), None)
+        if arm.kind != "recipe" or seed is None:
+            continue
+        folder = run_folder(campaign.plan.out, arm.name, seed) / "curriculum" / "scores"
+        for label in arm.config(seed).labels:
+            path = folder / f"{label}.parquet"
+            if label not in ranks and path.exists():
+                ranks[label] = rank_of_rows(order_rows(read_columns(path)[0]["score"], seed=seed))
+    return ranks

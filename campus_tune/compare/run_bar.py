@@ -1,0 +1,32 @@
+"""A progress bar over the steps of the runs that this process makes."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm.auto import tqdm
+
+from campus_tune.compare.campaign import Campaign
+
+
+class RunBar:
+    """One bar for the present run; lines are printed above it.
+
+    Args:
+        campaign: whose lines shall not tear the bar.
+    """
+
+    def __init__(self, campaign: Campaign) -> None:
+        self._bar = tqdm(file=sys.stderr, unit="step", leave=False, disable=None, delay=1)
+        self._campaign = campaign
+        campaign.say = tqdm.write
+
+    def tick(self, step: int) -> None:
+        """That many steps of the present run are finished."""
+        self._bar.n = step
+        self._bar.set_description(f"run {len(self._campaign.outcomes) + 1} of {self._campaign.n_runs}", refresh=False)
+        self._bar.update(0)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()

@@ -1,0 +1,218 @@
+"""`campus-tune compare`: did the curriculum help? Arms × seeds, the controls among them, and a tested verdict."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from campus_tune.errors import RecipeError
+
+if TYPE_CHECKING:
+    from campus_tune.compare.campaign import Campaign
+    from campus_tune.compare.plan import Plan
+    from campus_tune.types import Json
+
+VERDICT = "verdict.json"
+INTERRUPTED = 130  # what a shell expects after Ctrl-C
+RUNS = "runs"
+
+EXAMPLE = """\
+Did the curriculum help? Trains the recipe, plain shuffling, and the controls that say what the difference is owed to,
+each with several seeds, and tests the difference on held-out rows. Finished runs are kept: the same command goes on
+after a kill, and more seeds or arms are added to what is there.
+
+The YAML is that of `sft` with one more block; any flag of TRL's overrides it, --compare.<setting> the block:
+
+  compare:
+    test: {path: test.jsonl, domain_column: domain}
+    seeds: 5
+    arms: [recipe, random, random_same_pacing, reversed]   # these four are the default; random_plus is known too
+
+example:
+  campus-tune compare --config recipes/compare/quickstart.yaml
+  campus-tune compare --config recipe.yaml --seeds 3 --jobs 2 --out comparisons/first
+  campus-tune compare --config recipe.yaml --pilot          (which effect could be found? trains `random` alone)
+  campus-tune compare --config recipe.yaml --devices 0 1 --compare.sharpness true
+"""
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add `compare` to the commands of `campus-tune`; what it does not know itself is TRL's."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "compare",
+        help="did the curriculum help? a tested verdict, with controls and seeds",
+        description=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=main)
+    parser.add_argument("--config", metavar="YAML", required=True, help="a training YAML with both blocks")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison (the YAML's output_dir)")
+    parser.add_argument("--arms", nargs="+", help="instead of the YAML's")
+    parser.add_argument("--seeds", type=int, nargs="+", help="how many, or which (two or more numbers)")
+    parser.add_argument("--test", nargs="+", metavar="FILE", help="held-out rows, instead of the YAML's")
+    parser.add_argument("--jobs", type=int, help="runs at once, on processor cores")
+    parser.add_argument("--devices", type=int, nargs="+", help="GPUs, each with a run of its own")
+    parser.add_argument("--random-plus", action="store_true", help="also random with the recipe's whole bill")
+    parser.add_argument("--pilot", action="store_true", help="train `random` alone and say which effect could be found")
+    return parser
+
+
+def main(options: argparse.Namespace) -> int:
+    """Compare; gives back the exit code: 0 whatever the verdict is.
+
+    Raises:
+        CampusError: wrong settings, rows that cannot decide, a run that cannot be made. Finished runs are kept.
+    """
+    from campus_tune.compare.bench import Bench
+    from campus_tune.compare.campaign import Campaign
+    from campus_tune.compare.run_bar import RunBar
+
+    plan = read_plan(options)
+    campaign = Campaign(plan, _command(options))
+    bar = RunBar(campaign)
+    bench = Bench(plan, bar.tick)
+    try:
+        campaign.begin(bench.read_test())
+        campaign.train(["baseline"], bench)
+        plans = _plan_ahead(campaign)
+        if not options.pilot:
+            campaign.train(["recipe", "control"], bench)
+            campaign.train(["plus"], bench)
+            return _sum_up(campaign, plans)
+    except KeyboardInterrupt:
+        n = len(campaign.outcomes)
+        print(f"interrupted: {n} runs are finished and kept in {plan.out}. The same command goes on.")
+        return INTERRUPTED
+    finally:
+        bar.close()
+    return 0
+
+
+def read_plan(options: argparse.Namespace) -> Plan:
+    """What is compared, from the YAML and the flags.
+
+    Raises:
+        RecipeError: all that is wrong with them.
+    """
+    from campus_tune.compare.arms import PLUS, make_arms
+    from campus_tune.compare.plan import Plan
+    from campus_tune.compare.settings import BLOCK, CompareSettings
+    from campus_tune.sft import read_arguments
+    from campus_tune.strict_yaml import read_yaml
+
+    own, flags = _own_flags(options.rest, BLOCK)
+    _refuse_flags(flags)
+    training, block, flags = read_arguments(["--config", options.config, *flags])
+    if not block:
+        raise RecipeError(f"`campus` must be a block in {options.config}, got none. Add `campus:` with `metrics`.")
+    asked = {**(read_yaml(options.config).get(BLOCK) or {}), **own, **_from_flags(options)}
+    settings = CompareSettings.from_mapping(asked)
+    wanted = {**settings.arms, **({PLUS: {}} if options.random_plus else {})}
+    arms = make_arms(block, wanted)
+    out = options.out or Path(str(training.get("output_dir") or "comparison"))
+    plan = Plan(training, tuple(flags), settings, tuple(arms), block, out)
+    parsed, problems = plan.parsed(settings.seeds[0], out / RUNS)
+    if not parsed[2].model_name_or_path:
+        problems.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
+    if parsed[1].data_seed is not None:
+        problems.append(f"`data_seed` must be left out where seeds are compared, got {parsed[1].data_seed}. Remove it.")
+    if problems:
+        raise RecipeError(problems)
+    return plan
+
+
+def _own_flags(words: Sequence[str], block: str) -> tuple[Json, list[str]]:
+    """(Settings given as --compare.<setting> VALUE, all other words)."""
+    own: Json = {}
+    rest: list[str] = []
+    it = iter([part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])])
+    for word in it:
+        if word.startswith(f"--{block}."):
+            value = next(it, None)
+            if value is None:
+                raise RecipeError(f"`{word}` must be followed by a value, got nothing. Write {word} VALUE.")
+            own[word.removeprefix(f"--{block}.")] = yaml.safe_load(value)
+        else:
+            rest.append(word)
+    return own, rest
+
+
+def _refuse_flags(flags: Sequence[str]) -> None:
+    """Flags that would make runs of one comparison into others."""
+    for name, instead in (("--seed", "--seeds"), ("--output_dir", "--out")):
+        if name in flags:
+            raise RecipeError(f"`{name}` belongs to a single run, got it for a comparison. Write {instead}.")
+
+
+def _from_flags(options: argparse.Namespace) -> Json:
+    given: Json = {}
+    if options.seeds:
+        given["seeds"] = options.seeds[0] if len(options.seeds) == 1 else options.seeds
+    for name in ("arms", "test", "jobs", "devices"):
+        if getattr(options, name):
+            given[name] = getattr(options, name)
+    return given
+
+
+def _command(options: argparse.Namespace) -> str:
+    words = ["campus-tune", "compare", "--config", options.config]
+    for name in ("out", "arms", "seeds", "test", "jobs", "devices"):
+        value = getattr(options, name)
+        if value:
+            words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    words += ["--random-plus"] if options.random_plus else []
+    return shlex.join([*words, *options.rest])
+
+
+def _plan_ahead(campaign: Campaign) -> list[Json]:
+    """Before anything but the baseline is trained: which effect could be found?"""
+    from campus_tune.compare.inputs import FINISHED, arm_of
+    from campus_tune.compare.power import from_pilot, speed_from_pilot
+
+    plan, settings = campaign.plan, campaign.plan.settings
+    done = [one for one in campaign.results(plan.baseline.name) if one["status"] == FINISHED]
+    if len(done) < 2:
+        campaign.say(
+            "which effect could be found: not known from fewer than two finished runs of `random`. The default "
+            "expectation is no difference."
+        )
+        return []
+    pilot, n = arm_of(done), max(1, sum(arm.kind in ("recipe", "plus") for arm in plan.arms))
+    plans = [
+        from_pilot(pilot.end, seeds=len(settings.seeds), effect=settings.effect, comparisons=n),
+        speed_from_pilot(pilot.curves, seeds=len(settings.seeds), faster=settings.speedup, comparisons=n),
+    ]
+    for ahead in plans:
+        campaign.say(ahead.sentence)
+    campaign.say("the default expectation is no difference")
+    return [ahead.to_mapping() for ahead in plans]
+
+
+def _sum_up(campaign: Campaign, plans: Sequence[Json]) -> int:
+    """The verdict: on the console, in verdict.json and in the report."""
+    from campus_tune.compare.rate_mass import add_rate_mass
+    from campus_tune.compare.summary import lines
+    from campus_tune.compare.verdict import judge
+    from campus_tune.files import atomic_write
+    from campus_tune.report.write import write_report
+
+    settings, out = campaign.plan.settings, campaign.plan.out
+    verdict = judge(
+        campaign.arms(),
+        effect=settings.effect,
+        faster=settings.speedup,
+        tokens_tolerance=settings.tokens_tolerance,
+    )
+    add_rate_mass(campaign)
+    content = {**verdict.to_mapping(), "planned": list(plans)}
+    atomic_write(out / VERDICT, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    for line in lines(verdict, campaign.arms()):
+        campaign.say(line)
+    campaign.say(f"the report: {write_report(out)}")
+    return 0

@@ -1,0 +1,27 @@
+"""Hashes of what the arms of a comparison must have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+MADE_WITH = ("campus_tune", "torch", "transformers", "trl", "peft", "accelerate")
+
+
+def digest_of(value: Any) -> str:
+    """16 hex digits of a JSON value; what JSON does not know counts as its text."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of what trains: other ones may train another model."""
+    found = {}
+    for name in MADE_WITH:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,61 @@
+"""A verdict as lines for the console: the sentence first, then the table it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from campus_tune.compare.inputs import Arm
+from campus_tune.compare.sentences import percent
+from campus_tune.compare.verdict import Verdict
+from campus_tune.tables import table
+
+
+def lines(verdict: Verdict, arms: Sequence[Arm]) -> list[str]:
+    """What a person wants to know, the most important first.
+
+    Args:
+        verdict: on all arms.
+        arms: as they were judged.
+    """
+    said = ["", *_verdicts(verdict), "", _table(verdict, arms), ""]
+    said += [f"diverged: {one['arm']}, seed {one['seed']}: {one['message']}" for one in verdict.diverged]
+    return said + [f"note: {note}" for note in verdict.notes]
+
+
+def _verdicts(verdict: Verdict) -> list[str]:
+    said = []
+    for judged in verdict.judgements.values():
+        if judged.kind == "control":
+            continue
+        said.append(f"VERDICT on {judged.arm}: {judged.verdict or 'none'}. {judged.sentence}")
+        if judged.attribution:
+            said.append(judged.attribution)
+        speed = verdict.speed[judged.arm]
+        said.append(f"SPEED of {judged.arm}: {speed.verdict or 'no verdict'}. {speed.sentence}")
+    return said
+
+
+def _table(verdict: Verdict, arms: Sequence[Arm]) -> str:
+    """One line per arm: final loss, its difference to the baseline, tokens to the baseline's final loss."""
+    head = ["arm", "seeds", "final loss", f"against {verdict.baseline}", "95 % interval", "p", "tokens to its end"]
+    rows = []
+    for arm in arms:
+        losses = [float(one.sum() / arm.end.weights.sum()) for one in arm.end.values]
+        spread = f" ± {np.std(losses, ddof=1):.4f}" if len(losses) > 1 else ""
+        final = f"{np.mean(losses):.4f}{spread}" if losses else "—"
+        cells = [arm.name, str(len(arm.seeds)), final]
+        judged = verdict.judgements.get(arm.name)
+        found = judged.difference if judged else None
+        if found is None or found.low is None or found.high is None:
+            cells += ["", "", ""]
+        else:
+            share = [percent(found.share(value), signed=True) for value in (found.value, found.low, found.high)]
+            cells += [share[0], f"{share[1]} to {share[2]}", "—" if found.p is None else f"{found.p:.3f}"]
+        speed = verdict.speed.get(arm.name)
+        reached = [share for share in (speed.reached or {}).values() if share is not None] if speed else []
+        n = len(speed.reached or {}) if speed else 0
+        cells.append(f"{percent(float(np.mean(reached)))} ({len(reached)} of {n} seeds)" if reached else "")
+        rows.append(cells)
+    return table(head, rows)

@@ -1,0 +1,174 @@
+"""Everything that the page of a comparison shows: its settings, the results of its runs, and the verdict on them.
+
+A comparison that is still going on can be read too: runs that are not finished are counted and not shown.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from campus_tune.errors import DataError
+from campus_tune.report.run_facts import COMPARISON
+from campus_tune.types import FloatArray, Json
+
+FORMAT = 1
+VERDICT, RESULT = "verdict.json", "result.json"
+FINISHED = "finished"
+RECIPE, BASELINE = "recipe", "baseline"
+
+
+@dataclass(frozen=True)
+class ArmFacts:
+    """One arm and its runs.
+
+    Args:
+        name: of the arm.
+        kind: recipe, baseline, control or plus.
+        settings: its `campus:` block.
+        runs: results, in the sequence of the seeds; those that are not there yet are left out.
+    """
+
+    name: str
+    kind: str
+    settings: Json
+    runs: tuple[Json, ...]
+
+    @property
+    def finished(self) -> list[Json]:
+        """Results of runs that came to their end."""
+        return [run for run in self.runs if run["status"] == FINISHED]
+
+    @property
+    def diverged(self) -> list[Json]:
+        """Results of runs that did not."""
+        return [run for run in self.runs if run["status"] != FINISHED]
+
+    def final_losses(self) -> FloatArray:
+        """Nats per token on the test rows after the last step, of each finished run."""
+        tests = [run["test"] for run in self.finished if run.get("test")]
+        return np.array([sum(test["loss"]) / sum(test["tokens"]) for test in tests], dtype=np.float64)
+
+    def curves(self) -> tuple[FloatArray, FloatArray] | None:
+        """(tokens of shape (P,), losses of shape (runs, P)) of the finished runs; None without any."""
+        curves = [run["curve"] for run in self.finished if run.get("curve") and run["curve"]["loss"]]
+        if not curves:
+            return None
+        shortest = min(len(curve["loss"]) for curve in curves)
+        losses = np.array([_floats(curve["loss"][:shortest]) for curve in curves])
+        return np.mean([_floats(curve["tokens"][:shortest]) for curve in curves], axis=0), losses
+
+    def mean(self, *keys: str) -> float | None:
+        """Mean over finished runs of the number that lies below `keys`; None where none has it."""
+        found = [value for run in self.finished if (value := _below(run, keys)) is not None]
+        return float(np.mean(found)) if found else None
+
+
+@dataclass(frozen=True)
+class CompareFacts:
+    """What the page of a comparison shows.
+
+    Args:
+        folder: of the comparison.
+        settings: compare.json.
+        arms: the recipes first, as they were named.
+        verdict: verdict.json; None while there is none.
+    """
+
+    folder: Path
+    settings: Json
+    arms: tuple[ArmFacts, ...]
+    verdict: Json | None
+
+    @property
+    def n_planned(self) -> int:
+        """Runs that were asked for."""
+        return len(self.arms) * len(self.settings["seeds"])
+
+    @property
+    def n_done(self) -> int:
+        """Runs that are there."""
+        return sum(len(arm.runs) for arm in self.arms)
+
+    @property
+    def finished(self) -> bool:
+        """Nothing is left to wait for."""
+        return self.verdict is not None and self.n_done >= self.n_planned
+
+    @property
+    def baseline(self) -> str:
+        """Name of the arm that all are compared with."""
+        return next((arm.name for arm in self.arms if arm.kind == BASELINE), "random")
+
+    @property
+    def judgements(self) -> Mapping[str, Json]:
+        """Arm → what the verdict says of its end."""
+        return {} if self.verdict is None else self.verdict["judgements"]
+
+    @property
+    def audit(self) -> tuple[int, int]:
+        """(steps checked, steps that trained the planned rows) over all runs."""
+        audits = [run["audit"] for arm in self.arms for run in arm.runs if run.get("audit")]
+        return sum(one["checked"] for one in audits), sum(one["passed"] for one in audits)
+
+
+def read_comparison(folder: Path) -> CompareFacts:
+    """What a comparison left behind.
+
+    Raises:
+        DataError: no comparison is there, one of its files is damaged or of another format, or no run is done yet.
+    """
+    if not (folder / COMPARISON).is_file():
+        raise DataError(
+            f"`comparison` must be a folder with {COMPARISON}, got {str(folder)!r} without. Give the folder that "
+            "campus-tune compare wrote into."
+        )
+    settings = _read(folder / COMPARISON)
+    arms = tuple(_arm(folder, name, arm, settings["seeds"]) for name, arm in settings["arms"].items())
+    if not any(arm.runs for arm in arms):
+        raise DataError(
+            f"`{folder}` must hold the result of a run, got none yet. Wait for the first one, or start the comparison "
+            "again: it goes on where it stopped."
+        )
+    order = {RECIPE: 0, "plus": 2, "control": 3}
+    sorted_arms = tuple(sorted(arms, key=lambda arm: order.get(arm.kind, 1)))
+    verdict = _read(folder / VERDICT) if (folder / VERDICT).is_file() else None
+    return CompareFacts(folder, settings, sorted_arms, verdict)
+
+
+def _arm(folder: Path, name: str, arm: Json, seeds: list[int]) -> ArmFacts:
+    paths = [folder / "runs" / name / f"seed-{seed}" / RESULT for seed in seeds]
+    runs = tuple(_read(path) for path in paths if path.is_file())
+    return ArmFacts(name, arm["kind"], arm.get("campus") or {}, runs)
+
+
+def _read(path: Path) -> Json:
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"`{path}` must be whole JSON, got {error}. Start the comparison again to repair it."
+        ) from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise DataError(
+            f"`{path}` must be of format {FORMAT}, got {found!r}. Read it with the campus_tune that wrote it."
+        )
+    return dict(content)
+
+
+def _below(value: Json | float | None, keys: tuple[str, ...]) -> float | None:
+    for key in keys:
+        if not isinstance(value, Mapping) or key not in value:
+            return None
+        value = value[key]
+    return None if value is None else float(value)  # type: ignore[arg-type]  # a number by the format
+
+
+def _floats(values: list[float | None]) -> FloatArray:
+    """As an array; null is NaN."""
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

@@ -1,0 +1,282 @@
+"""What the page of a comparison says in words and tables: the verdict first, then what it rests on."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from campus_tune.report.compare_facts import ArmFacts, CompareFacts
+from campus_tune.report.figures import Picture
+from campus_tune.report.forest_plot import shares
+from campus_tune.report.html_tables import GAP, Cell, Table, number, signed, words
+from campus_tune.report.run_page import Fact, clock
+from campus_tune.types import Json
+
+PRIMARY = ("recipe", "plus")  # kinds of arms whose verdict is the answer to the question
+GOOD, BAD = "helped", "hurt"
+
+
+def compare_content(facts: CompareFacts, pictures: Sequence[Picture]) -> dict[str, Any]:
+    """The variables of the template `comparison`."""
+    by_name = {picture.name: picture for picture in pictures}
+    first = [by_name[name] for name in ("curves", "forest") if name in by_name]
+    settings = facts.settings
+    return {
+        "title": "Did the curriculum help? A comparison",
+        "name": facts.folder.resolve().name,
+        "finished": facts.finished,
+        "progress": f"{facts.n_done} of {facts.n_planned} runs are done.",
+        "verdicts": verdicts(facts),
+        "facts": _numbers(facts),
+        "warnings": _warnings(facts),
+        "pictures": first,
+        "arms": arms(facts),
+        "domains": domains(facts),
+        "speeds": speeds(facts),
+        "tasks": tasks(facts),
+        "others": [picture for picture in pictures if picture not in first],
+        "runs": runs(facts),
+        "controls": [one["sentence"] for one in facts.judgements.values() if one["kind"] == "control"],
+        "settings": _yaml({arm.name: {"kind": arm.kind, "campus": arm.settings} for arm in facts.arms}),
+        "training": _yaml(settings.get("training") or {}),
+        "command": settings.get("command", ""),
+        "made_with": ", ".join(f"{name} {version}" for name, version in _made_with(facts).items()),
+        "test": _test(settings),
+        "footer": "Made by campus_tune from the results of the comparison. This page is one file and needs no network.",
+    }
+
+
+def _yaml(content: Json) -> str:
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True) if content else ""
+
+
+def _made_with(facts: CompareFacts) -> Mapping[str, Any]:
+    """Versions, from the settings or else from a result: all runs share them."""
+    of_runs = [run["shared"]["made_with"] for arm in facts.arms for run in arm.runs if "made_with" in run["shared"]]
+    found: Mapping[str, Any] = facts.settings.get("made_with") or (of_runs[0] if of_runs else {})
+    return found
+
+
+def _test(settings: Json) -> str:
+    test = settings.get("test") or {}
+    paths = test.get("path") or []
+    named = ", ".join(map(str, [paths] if isinstance(paths, str) else paths))
+    return f"{test.get('items', '?')} test rows of {named or 'unnamed files'} (fingerprint {test.get('digest', '?')})"
+
+
+def verdicts(facts: CompareFacts) -> list[dict[str, Any]]:
+    """What is said at the top: one block for each recipe, its end and its speed apart."""
+    said = []
+    speed = {} if facts.verdict is None else facts.verdict.get("speed") or {}
+    for arm, one in facts.judgements.items():
+        if one["kind"] not in PRIMARY:
+            continue
+        word, rest = _split(one)
+        sooner, why = _split(speed[arm]) if arm in speed else ("", "")
+        said.append(
+            {
+                "kind": {GOOD: "helped", BAD: "hurt"}.get(one["verdict"] or "", ""),
+                "word": word,
+                "rest": rest,
+                "attribution": one.get("attribution") or "",
+                "speed": sooner,
+                "why_speed": why,
+                "arm": arm,
+            }
+        )
+    return said
+
+
+def _split(judged: Json) -> tuple[str, str]:
+    """The word of a sentence, and what comes after it; all of it where there is no word."""
+    if judged["verdict"] is None:
+        return judged["sentence"], ""
+    word, _, rest = judged["sentence"].partition(": ")
+    return f"{word}.", f"{rest[:1].upper()}{rest[1:]}"
+
+
+def _numbers(facts: CompareFacts) -> list[Fact]:
+    verdict = facts.verdict or {}
+    found = [
+        Fact("Arms", str(len(facts.arms)), _kinds(facts)),
+        Fact("Seeds", str(len(facts.settings["seeds"])), "paired over the arms"),
+        Fact("Runs", str(facts.n_done), f"of {facts.n_planned}" if facts.n_done < facts.n_planned else "all done"),
+        Fact("Test rows", f"{(facts.settings.get('test') or {}).get('items', GAP)}", "held out"),
+        Fact("Worth finding", f"{facts.settings.get('effect', 0.0):.1%}", "smallest effect, share of the loss"),
+    ]
+    detectable = [_share(one.get("difference"), "detectable") for one in facts.judgements.values()]
+    known = [share for share in detectable if share is not None]
+    if verdict and known:
+        found.append(Fact("Would be found", f"{known[0]:.1%}", "with 80 % power"))
+    checked, passed = facts.audit
+    if checked:
+        found.append(
+            Fact("Audit", f"{passed:,} of {checked:,}", "steps as planned", "" if passed == checked else "bad")
+        )
+    return found
+
+
+def _kinds(facts: CompareFacts) -> str:
+    kinds = Counter(arm.kind for arm in facts.arms)
+    return ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
+
+
+def _share(difference: Json | None, name: str) -> float | None:
+    if not difference or difference.get(name) is None or not difference.get("mean_against"):
+        return None
+    return float(difference[name] / difference["mean_against"])
+
+
+def _warnings(facts: CompareFacts) -> list[str]:
+    diverged = [
+        f"`{arm.name}` with seed {run['seed']} diverged: {run.get('message') or 'no reason was kept'}. It is reported "
+        "here and not averaged away."
+        for arm in facts.arms
+        for run in arm.diverged
+    ]
+    return [*diverged, *((facts.verdict or {}).get("notes") or [])]
+
+
+def arms(facts: CompareFacts) -> Table:
+    """One row for each arm."""
+    extra = [
+        (head, keys, form)
+        for head, keys, form in (
+            ("calibration error", ("calibration", "error"), ".3f"),
+            ("sharpness", ("sharpness", "value"), ".3g"),
+        )
+        if any(arm.mean(*keys) is not None for arm in facts.arms)
+    ]
+    lost = any(arm.diverged for arm in facts.arms)
+    head = ["arm", "kind", "runs", *(["diverged"] if lost else []), "final loss", "± over seeds", "difference"]
+    head += ["tokens", "cost", "training s", "curriculum s", *(name for name, _, _ in extra)]
+    rows = [
+        [
+            *_who(arm, lost=lost),
+            *_arm(facts, arm),
+            *(number(arm.mean(*keys), form) for _, keys, form in extra),
+        ]
+        for arm in facts.arms
+    ]
+    return Table("Arms; means over seeds", head, rows, opened=True)
+
+
+def _who(arm: ArmFacts, *, lost: bool) -> list[Cell]:
+    seeds = ", ".join(f"seed {run['seed']}" for run in arm.diverged)
+    named = [words(seeds or "none", kind="bad" if seeds else "")] if lost else []
+    return [words(arm.name), words(arm.kind), number(len(arm.finished)), *named]
+
+
+def _arm(facts: CompareFacts, arm: ArmFacts) -> list[Cell]:
+    losses = arm.final_losses()
+    judgement = facts.judgements.get(arm.name) or {}
+    found = shares(judgement.get("difference") or {})
+    kind = {GOOD: "good", BAD: "bad"}.get(judgement.get("verdict") or "", "")
+    return [
+        number(float(losses.mean()) if len(losses) else None, ".4f"),
+        number(float(losses.std(ddof=1)) if len(losses) > 1 else None, ".4f"),
+        number(found[0] if found else None, "+.1%", kind=kind),
+        number(arm.mean("tokens")),
+        number(arm.mean("cost", "all"), ".1%"),
+        number(arm.mean("seconds", "training"), ",.1f"),
+        number(arm.mean("seconds", "curriculum"), ",.1f"),
+    ]
+
+
+def domains(facts: CompareFacts) -> Table | None:
+    """The difference of every arm in every domain."""
+    rows = [
+        [words(domain), words(arm), *_difference(found)]
+        for arm, judgement in facts.judgements.items()
+        for domain, found in (judgement.get("domains") or {}).items()
+    ]
+    head = ["domain", "arm", "rows", "loss", "shuffled", "difference", "from", "to", "p"]
+    caption = "Differences to plain shuffling by domain, 95 % intervals, p-values corrected for the number of domains"
+    return Table(caption, head, rows) if rows else None
+
+
+def _difference(found: Json) -> list[Cell]:
+    value, low, high = shares(found) or (None, None, None)
+    sure = value is not None and found.get("p_adjusted") is not None and found["p_adjusted"] <= 0.05
+    kind = ("good" if value < 0 else "bad") if sure and value else ""
+    return [
+        number(found.get("n_items")),
+        number(found.get("mean"), ".4f"),
+        number(found.get("mean_against"), ".4f"),
+        number(value, "+.1%", kind=kind),
+        number(low, "+.1%"),
+        number(high, "+.1%"),
+        number(found.get("p_adjusted"), ".2g"),
+    ]
+
+
+def speeds(facts: CompareFacts) -> Table | None:
+    """Tokens and seconds to a loss that both reach, against plain shuffling."""
+    rows = []
+    for arm, one in ((facts.verdict or {}).get("speed") or {}).items():
+        reached = one.get("reached") or {}
+        there = [share for share in reached.values() if share is not None]
+        rows.append(
+            [
+                words(arm),
+                words(one["verdict"] or "no verdict"),
+                *_ratio(one.get("charged")),
+                *(_ratio(one.get(name))[0] for name in ("tokens", "seconds")),
+                Cell(f"{len(there)} of {len(reached)}", len(there)),
+            ]
+        )
+    head = ["arm", "speed", "charged tokens", "from", "to", "tokens", "seconds", "seeds that got there"]
+    caption = "More (+) or fewer (−) tokens to a loss that both reach; charged: the curriculum's cost is added"
+    return Table(caption, head, rows) if rows else None
+
+
+def _ratio(found: Json | None) -> list[Cell]:
+    """Log ratios as more or less than the other's."""
+    values = [None if not found or found.get(name) is None else found[name] for name in ("value", "low", "high")]
+    return [number(None if value is None else math.expm1(value), "+.0%") for value in values]
+
+
+def tasks(facts: CompareFacts) -> Table | None:
+    """Official tasks on the trained models."""
+    rows = [
+        [
+            words(task),
+            words(arm),
+            number((one.get("difference") or {}).get("mean"), ".3f"),
+            number((one.get("difference") or {}).get("mean_against"), ".3f"),
+            *(number((one.get("difference") or {}).get(name), "+.3f") for name in ("value", "low", "high")),
+            words(one["verdict"] or "no verdict"),
+        ]
+        for task, of in ((facts.verdict or {}).get("tasks") or {}).items()
+        for arm, one in of.items()
+    ]
+    head = ["task", "arm", "score", "shuffled", "difference", "from", "to", "verdict"]
+    return Table("Official tasks; higher is better", head, rows) if rows else None
+
+
+def runs(facts: CompareFacts) -> Table:
+    """One row for each run."""
+    rows = [_run(arm, run) for arm in facts.arms for run in arm.runs]
+    head = ["arm", "seed", "status", "final loss", "tokens", "rows", "training time", "cost", "audit"]
+    return Table("Every run", head, rows, opened=False)
+
+
+def _run(arm: ArmFacts, run: Mapping[str, Any]) -> list[Cell]:
+    test, seconds, audit = run.get("test"), run.get("seconds") or {}, run.get("audit") or {}
+    trained = seconds.get("training")
+    ok = run["status"] == "finished"
+    return [
+        words(arm.name),
+        number(run["seed"]),
+        words(run["status"] if ok else f"{run['status']}: {run.get('message') or ''}", kind="" if ok else "bad"),
+        number(sum(test["loss"]) / sum(test["tokens"]) if test else None, ".4f"),
+        number(run.get("tokens")),
+        number(run.get("rows")),
+        Cell(GAP) if trained is None else Cell(clock(trained), trained),
+        number((run.get("cost") or {}).get("all"), ".1%"),
+        words(signed(f"{audit['passed']} of {audit['checked']}") if audit else GAP),
+    ]

@@ -1,0 +1,285 @@
+"""The pictures of a comparison, each with a text that says in numbers what is seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from campus_tune.curriculum import SHUFFLE
+from campus_tune.lr_mass import N_DECILES
+from campus_tune.report.compare_facts import RECIPE, ArmFacts, CompareFacts
+from campus_tune.report.figures import (
+    BASE,
+    GREY,
+    INK,
+    Look,
+    Picture,
+    from_zero,
+    legend_below,
+    legend_of_looks,
+    looks,
+    percent,
+    picture,
+    strip,
+)
+from campus_tune.report.forest_plot import forest
+from campus_tune.report.html_tables import signed
+from campus_tune.types import FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_STRIPS = 16  # runs whose choices are drawn
+CONFIDENCE_BINS = 15  # equal ones, as calibration is measured
+LATE = 0.5  # of the tokens, from which the second panel shows the curves
+
+
+def compare_pictures(facts: CompareFacts) -> list[Picture]:
+    """All pictures that this comparison has something to show for, in the page's sequence."""
+    faces = looks([arm.name for arm in facts.arms], plain=facts.baseline, plain_look=BASE)
+    drawn = [
+        curves(facts, faces),
+        forest(facts, faces),
+        choices(facts),
+        costs(facts),
+        lr_mass(facts, faces),
+        calibration(facts, faces),
+    ]
+    return [each for each in drawn if each is not None]
+
+
+def curves(facts: CompareFacts, faces: Mapping[str, Look]) -> Picture | None:
+    """Loss on the test rows over trained tokens: the mean of the seeds, and all of them as a band."""
+    known = {arm.name: found for arm in facts.arms if (found := arm.curves()) is not None}
+    if not known:
+        return None
+
+    def lines(axis: Axes, since: float) -> None:
+        for name, (tokens, losses) in known.items():
+            late = tokens >= since * tokens[-1]
+            x, mean = tokens[late], losses.mean(axis=0)[late]
+            axis.fill_between(
+                x, losses.min(axis=0)[late], losses.max(axis=0)[late], color=faces[name].colour, alpha=0.16, linewidth=0
+            )
+            axis.plot(x, mean, label=name, **faces[name].on_line(len(x)))
+        axis.set_xlabel("trained tokens")
+        axis.xaxis.set_major_formatter(_thousands)
+        axis.locator_params(axis="x", nbins=5)
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        whole, late = figure.subplots(2, 1) if narrow else figure.subplots(1, 2)
+        lines(whole, 0.0)
+        whole.set(title="from the start", ylabel="test loss, nats per token")
+        lines(late, LATE)
+        late.set_title("the second half, closer")
+        if narrow:
+            late.set_ylabel("test loss, nats per token")
+        for arm in facts.arms:
+            _diverged(whole, arm, faces[arm.name])
+        from_zero(whole)
+        legend_below(figure, whole, narrow=narrow)
+
+    ends = [f"{name} {losses[:, -1].mean():.3f} ({_range(losses[:, -1])})" for name, (_, losses) in known.items()]
+    return picture(
+        "curves",
+        "Test loss over trained tokens",
+        draw,
+        alt=f"Loss on the test rows at the end, mean and range of the seeds: {'; '.join(ends)}.",
+        height=(3.5, 5.6),
+        note="Lines are means over seeds, bands reach from the lowest to the highest seed. A cross marks a run that "
+        "diverged.",
+    )
+
+
+def _thousands(value: float, _: object = None) -> str:
+    for unit, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= unit:
+            return f"{value / unit:g}{letter}"
+    return f"{value:g}"
+
+
+def _range(values: FloatArray) -> str:
+    return f"{values.min():.3f} to {values.max():.3f}"
+
+
+def _diverged(axis: Axes, arm: ArmFacts, look: Look) -> None:
+    """What was measured of runs that did not end, up to a cross."""
+    for run in arm.diverged:
+        curve = run.get("curve") or {}
+        points = [(x, y) for x, y in zip(curve.get("tokens", []), curve.get("loss", []), strict=True) if y is not None]
+        if points:
+            axis.plot(*zip(*points, strict=True), color=look.colour, linewidth=0.9, linestyle=look.line)
+            axis.plot(*points[-1], color=look.colour, marker="X", markersize=9, markeredgecolor=INK, zorder=6)
+
+
+def choices(facts: CompareFacts) -> Picture | None:
+    """What every run of the recipes chose over its steps."""
+    runs = [(f"{arm.name}, seed {run['seed']}", run) for arm in facts.arms if arm.kind == RECIPE for run in arm.runs]
+    shown = [(label, run["choices"]) for label, run in runs if run.get("choices")][:MOST_STRIPS]
+    names = list(dict.fromkeys(each["chosen"] for _, chosen in shown for each in chosen))
+    if set(names) <= {SHUFFLE}:
+        return None
+    faces = looks(sorted(names, key=lambda name: name == SHUFFLE), plain=SHUFFLE)
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        axis = figure.subplots()
+        for i, (_, chosen) in enumerate(shown):
+            edges = [*(each["step"] for each in chosen), chosen[-1]["step"] + chosen[-1]["steps"]]
+            strip(axis, edges, [each["chosen"] for each in chosen], faces, y=float(i))
+        axis.set_yticks(range(len(shown)), [label.replace(", ", "\n" if narrow else ", ") for label, _ in shown])
+        axis.set(xlabel="optimizer step", ylim=(len(shown) - 0.4, -0.6))
+        axis.grid(visible=False)
+        legend_of_looks(figure, faces, narrow=narrow)
+
+    def shares(name: str) -> str:
+        rows = [sum(each.get("rows", 0) for each in chosen if each["chosen"] == name) for _, chosen in shown]
+        total = sum(each.get("rows", 0) for _, chosen in shown for each in chosen)
+        return f"{name} {sum(rows) / max(1, total):.0%}"
+
+    return picture(
+        "choices",
+        "What the recipes chose",
+        draw,
+        alt=f"Share of the rows by sub-curriculum over {len(shown)} runs: {', '.join(map(shares, faces))}.",
+        height=(0.9 + 0.3 * len(shown), 1.2 + 0.42 * len(shown)),
+    )
+
+
+def costs(facts: CompareFacts) -> Picture | None:
+    """What measuring cost in every arm, by purpose."""
+    shares = {arm.name: {name: arm.mean("cost", name) or 0.0 for name in _purposes(arm)} for arm in facts.arms}
+    purposes = [name for name in dict.fromkeys(n for arm in shares.values() for n in arm) if _any(shares, name)]
+    if not purposes:
+        return None
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        axis = figure.subplots()
+        left = np.zeros(len(shares))
+        for name, look in looks(purposes).items():
+            widths = np.array([arm.get(name, 0.0) for arm in shares.values()])
+            axis.barh(range(len(shares)), widths, left=left, height=0.62, label=name, **look.on_face())
+            left += widths
+        for i, total in enumerate(left):
+            axis.text(total, i, f" {total:.1%}", va="center", fontsize=8.5)
+        axis.set_yticks(range(len(shares)), [name.replace("_", "_\n") if narrow else name for name in shares])
+        axis.set(xlabel="share of the training compute", xlim=(0, 1.2 * left.max()), ylim=(len(shares) - 0.4, -0.6))
+        axis.grid(visible=False, axis="y")
+        axis.locator_params(axis="x", nbins=5)
+        percent(axis.xaxis)
+        legend_below(figure, axis, narrow=narrow)
+
+    totals = [f"{name} {sum(arm.values()):.1%}" for name, arm in shares.items()]
+    return picture(
+        "costs",
+        "What the curricula cost",
+        draw,
+        alt=f"Extra cost as a share of the training compute: {'; '.join(totals)}.",
+        height=(1.0 + 0.36 * len(shares), 1.3 + 0.45 * len(shares)),
+    )
+
+
+def _purposes(arm: ArmFacts) -> list[str]:
+    return [name for name in dict.fromkeys(n for run in arm.finished for n in run.get("cost") or {}) if name != "all"]
+
+
+def _any(shares: Mapping[str, Mapping[str, float]], name: str) -> bool:
+    return any(arm.get(name) for arm in shares.values())
+
+
+def lr_mass(facts: CompareFacts, faces: Mapping[str, Look]) -> Picture | None:
+    """With which learning rate each arm trained each tenth of the rows, against its own mean, by metric."""
+    found: dict[str, dict[str, FloatArray]] = {}
+    for arm in facts.arms:
+        for label in dict.fromkeys(name for run in arm.finished for name in run.get("learning_rate") or {}):
+            rows = [run["learning_rate"][label] for run in arm.finished if label in (run.get("learning_rate") or {})]
+            found.setdefault(label, {})[arm.name] = _of_mean(rows)
+    found = {label: by_arm for label, by_arm in found.items() if any(np.isfinite(x).any() for x in by_arm.values())}
+    if not found:
+        return None
+    places = np.arange(1, N_DECILES + 1)
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        columns = 1 if narrow else min(3, len(found))
+        axes = figure.subplots(-(-len(found) // columns), columns, squeeze=False, sharey=True).ravel()
+        for axis, (label, by_arm) in zip(axes, found.items(), strict=False):
+            axis.axhline(1.0, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
+            for name, rates in by_arm.items():
+                axis.plot(places, rates, label=name, **faces[name].on_line(N_DECILES))
+            axis.set(title=label, xticks=places, xlabel="tenth, easy → hard")
+            axis.set_ylim(0, max(1.5, axis.get_ylim()[1]))
+            percent(axis.yaxis)
+        for axis in axes[len(found) :]:
+            axis.set_visible(False)
+        most = max(axes[: len(found)], key=lambda axis: len(axis.get_legend_handles_labels()[0]))
+        legend_below(figure, most, narrow=narrow)
+
+    texts = [
+        f"{label}: " + ", ".join(f"{name} {rates[0]:.0%} to {rates[-1]:.0%}" for name, rates in by_arm.items())
+        for label, by_arm in found.items()
+    ]
+    return picture(
+        "lr_mass",
+        "Learning rate on easy and hard rows",
+        draw,
+        alt="Mean learning rate that the easiest and the hardest tenth of the rows were trained with, in percent of "
+        f"the arm's mean, by {'; by '.join(texts)}.",
+        height=(0.7 + 2.3 * -(-len(found) // 3), 0.9 + 2.1 * len(found)),
+        note="In percent of each arm's mean over the tenths; plain shuffling trains all rows with the mean. Rows that "
+        "arrive when the rate is gone hardly move the model.",
+    )
+
+
+def _of_mean(seeds: list[list[float | None]]) -> FloatArray:
+    """Rates of each tenth over their mean, averaged over seeds; a tenth that no seed trained is NaN."""
+    rates = np.array([[np.nan if x is None else x for x in row] for row in seeds], dtype=np.float64)
+    known = np.isfinite(rates)
+    means = np.where(known, rates, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    shares = np.where(known, rates, 0) / np.maximum(means, 1e-300)[:, None]
+    total = shares.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.where(known.any(axis=0), total, np.nan)
+
+
+def calibration(facts: CompareFacts, faces: Mapping[str, Look]) -> Picture | None:
+    """How often the model was right where it was how sure, by arm."""
+    found: dict[str, tuple[FloatArray, float]] = {}
+    for arm in facts.arms:
+        measured = [run["calibration"] for run in arm.finished if run.get("calibration")]
+        if measured:
+            found[arm.name] = _pooled([one["bins"] for one in measured]), float(np.mean([m["error"] for m in measured]))
+    if not found:
+        return None
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        axis = figure.subplots()
+        axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (2, 2)), label="as sure as right")
+        for name, (bins, error) in found.items():
+            axis.plot(bins[:, 0], bins[:, 1], label=f"{name}, error {error:.3f}", **faces[name].on_line(len(bins)))
+        axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence in the likeliest next token", ylabel="how often right")
+        percent(axis.xaxis)
+        percent(axis.yaxis)
+        legend_below(figure, axis, narrow=narrow, columns=4)
+
+    errors = [f"{name} {signed(f'{error:.3f}')}" for name, (_, error) in found.items()]
+    return picture(
+        "calibration",
+        "Calibration on the probes",
+        draw,
+        alt=f"Expected calibration error of next-token predictions: {'; '.join(errors)}.",
+        height=(3.3, 3.9),
+        note="Below the dotted line the model is surer than it is right.",
+    )
+
+
+def _pooled(seeds: list[list[list[float]]]) -> FloatArray:
+    """Bins of several seeds as one: means weighted by tokens, shape (bins, 3). Seeds leave out their empty bins."""
+    every = np.array([one for bins in seeds for one in bins], dtype=np.float64).reshape(-1, 3)
+    every = every[every[:, 2] > 0]
+    place = np.minimum((every[:, 0] * CONFIDENCE_BINS).astype(np.int64), CONFIDENCE_BINS - 1)
+    found = []
+    for number in np.unique(place):
+        confidence, right, tokens = every[place == number].T
+        found.append([np.average(confidence, weights=tokens), np.average(right, weights=tokens), tokens.sum()])
+    return np.array(found, dtype=np.float64).reshape(-1, 3)

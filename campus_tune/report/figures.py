@@ -1,0 +1,298 @@
+"""How our pictures look, and how one becomes a PNG: two widths of each, the same size of letters in both.
+
+Nothing hangs on colour alone. The palette is Okabe and Ito's, which the colour-blind tell apart, and every series has a
+line style, a marker and a hatch of its own besides. Figures are made without pyplot, so that no state is shared with a
+user's own plots and drawing works in any thread.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from campus_tune.types import FloatArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDE, NARROW = 9.6, 3.7  # inches; at 100 CSS pixels an inch, a page of a desk and one of a phone
+DPI_WIDE, DPI_NARROW = 150, 200
+INK, GREY, PALE, ACCENT = "#1b1f24", "#6b7280", "#d7dbe0", "#D55E00"
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C7A00", "#000000")
+LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 2, 1, 2)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "+++", "ooo")
+BINNED = 120  # stages, above which a band shows shares
+MANY = 60  # points on a line, above which markers are thinned out
+
+STYLE = {
+    "font.family": ["DejaVu Sans"],
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e8eaed",
+    "grid.linewidth": 0.8,
+    "hatch.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "legend.handlelength": 2.6,
+    "lines.linewidth": 1.7,
+    "lines.markersize": 5,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of the page.
+
+    Args:
+        name: of its file, without `.png`.
+        title: above it on the page.
+        alt: what is seen, in numbers.
+        note: how to read it; "" where that is plain.
+        wide: PNG for a desk.
+        narrow: PNG for a phone.
+    """
+
+    name: str
+    title: str
+    alt: str
+    note: str
+    wide: bytes
+    narrow: bytes
+
+    def source(self, *, narrow: bool = False) -> str:
+        """The PNG as a `data:` address, which needs no network."""
+        return "data:image/png;base64," + base64.b64encode(self.narrow if narrow else self.wide).decode("ascii")
+
+    def size(self, *, narrow: bool = False) -> tuple[int, int]:
+        """(width, height) in CSS pixels, from the PNG's header."""
+        png, dpi = (self.narrow, DPI_NARROW) if narrow else (self.wide, DPI_WIDE)
+        width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
+        return round(width * 100 / dpi), round(height * 100 / dpi)
+
+
+Draw: TypeAlias = "Callable[[Figure, bool], None]"
+Height: TypeAlias = float | tuple[float, float]
+
+
+def picture(name: str, title: str, draw: Draw, *, alt: str, height: Height, note: str = "") -> Picture:
+    """Draw a picture twice.
+
+    Args:
+        name: of its file.
+        title: above it on the page.
+        draw: given an empty figure, and whether it is the narrow one.
+        alt: what is seen, in numbers.
+        height: inches, or those of the wide and of the narrow one.
+        note: how to read it.
+    """
+    wide, narrow = height if isinstance(height, tuple) else (height, height)
+    return Picture(
+        name, title, alt, note, _png(draw, WIDE, wide, DPI_WIDE, False), _png(draw, NARROW, narrow, DPI_NARROW, True)
+    )
+
+
+def _png(draw: Draw, width: float, height: float, dpi: int, narrow: bool) -> bytes:
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # the keys are matplotlib's own
+        figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained", facecolor="white")
+        canvas = FigureCanvasAgg(figure)
+        draw(figure, narrow)
+        canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib's
+        pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    return _with_few_colours(pixels[..., :3])
+
+
+def _with_few_colours(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
+    """A PNG with a palette: a third of the bytes, and nobody sees the difference."""
+    from PIL import Image
+
+    written = io.BytesIO()
+    few = Image.fromarray(np.ascontiguousarray(pixels)).quantize(
+        128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
+    )
+    few.save(written, format="PNG", optimize=True)
+    return written.getvalue()
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one series is drawn everywhere on a page.
+
+    Args:
+        colour: of line and face.
+        line: its style.
+        marker: of its points.
+        hatch: of its faces.
+    """
+
+    colour: str
+    line: Any
+    marker: str
+    hatch: str
+
+    def on_line(self, n_points: int) -> dict[str, Any]:
+        """Arguments of `plot`."""
+        return {
+            "color": self.colour,
+            "linestyle": self.line,
+            "marker": self.marker,
+            "markevery": max(1, n_points // 20) if n_points > MANY else 1,
+        }
+
+    def on_face(self) -> dict[str, Any]:
+        """Arguments of bars and areas."""
+        return {"facecolor": self.colour, "edgecolor": "white", "hatch": self.hatch, "linewidth": 0.6}
+
+
+SHUFFLED = Look("#9aa1ab", (0, (1, 2)), "|", "")  # no choice among sub-curricula
+BASE = Look("#3b4048", (0, (4, 1.5)), "d", "")  # what all arms are compared with
+
+
+def looks(names: Iterable[str], *, plain: str = "", plain_look: Look = SHUFFLED) -> dict[str, Look]:
+    """A look for every name; `plain` is the one without a colour."""
+    found: dict[str, Look] = {}
+    for name in names:
+        i = len(found) - (plain in found)
+        found[name] = (
+            plain_look
+            if name == plain
+            else Look(COLOURS[i % len(COLOURS)], LINES[i % len(LINES)], MARKERS[i % 8], HATCHES[i % 8])
+        )
+    return found
+
+
+def legend_below(figure: Figure, axis: Axes, *, narrow: bool, columns: int = 5) -> None:
+    """One legend under the figure, where it hides nothing."""
+    handles, labels = axis.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside lower left", ncols=_columns(labels, columns, narrow))
+
+
+def legend_of_looks(figure: Figure, faces: Mapping[str, Look], *, narrow: bool, columns: int = 5) -> None:
+    """The same, each name with its line and its face."""
+    from matplotlib.legend_handler import HandlerTuple
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    handles: Any = [(Line2D([], [], **look.on_line(1)), Patch(**look.on_face())) for look in faces.values()]
+    figure.legend(
+        handles,
+        list(faces),
+        loc="outside lower left",
+        ncols=_columns(list(faces), columns, narrow),
+        handler_map={tuple: HandlerTuple(ndivide=None, pad=0.6)},
+        handlelength=4.2,
+    )
+
+
+def _columns(labels: Sequence[str], columns: int, narrow: bool) -> int:
+    longest = max(map(len, labels))
+    fit = (1 if longest > 22 else 2) if narrow else columns if longest < 28 else 3
+    return min(fit, len(labels))
+
+
+def from_zero(axis: Axes) -> None:
+    """Let the y axis begin at 0, unless that would press the lines flat."""
+    low, high = axis.get_ylim()
+    if low < 0.6 * high:
+        axis.set_ylim(0, None)
+
+
+def percent(axis: Any) -> None:
+    """Ticks of one axis (`axes.xaxis`, `axes.yaxis`) as percentages with no more digits than they need."""
+    from matplotlib.ticker import FuncFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
+
+
+def plain_log(axis: Any) -> None:
+    """A log axis whose ticks are numbers that people say: 1, 2, 5, 10."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    subs = (1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0) if high < 8 * low else (1.0, 2.0, 5.0) if high < 200 * low else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def strip(
+    axis: Axes, edges: Sequence[float], names: Sequence[str], faces: Mapping[str, Look], *, y: float = 0.0
+) -> None:
+    """A band of what was chosen over the steps; with many stages, of how often it was chosen in a hundredth of them.
+
+    Args:
+        axis: drawn on.
+        edges: of the stages, one more than there are names.
+        names: what was chosen in each.
+        faces: look of each name.
+        y: the band's middle; it is 0.8 high.
+    """
+    if len(names) > BINNED:
+        bins, shares = chosen_shares(edges, names, list(faces))
+        bottom = np.full(len(bins) - 1, y - 0.4)
+        for look, share in zip(faces.values(), shares, strict=True):
+            axis.bar(bins[:-1], 0.8 * share, np.diff(bins), bottom, align="edge", facecolor=look.colour, linewidth=0)
+            bottom += 0.8 * share
+        return
+    for name, look in faces.items():
+        spans = merged([(edges[i], edges[i + 1]) for i, each in enumerate(names) if each == name])
+        if spans:
+            axis.broken_barh(spans, (y - 0.4, 0.8), label=name, **look.on_face())
+
+
+def chosen_shares(edges: Sequence[float], names: Sequence[str], among: Sequence[str]) -> tuple[FloatArray, FloatArray]:
+    """(edges of a hundred bins, share of each bin's stages that chose each name, shape (names, 100)).
+
+    >>> bins, shares = chosen_shares(range(201), ["a", "b", "b", "b"] * 50, ["a", "b"])
+    >>> shares[:, :2].tolist()
+    [[0.5, 0.0], [0.5, 1.0]]
+    """
+    bins = np.linspace(edges[0], edges[-1], 101)
+    place = np.minimum(np.searchsorted(bins, np.asarray(edges[:-1]), side="right") - 1, 99)
+    counts = np.array([np.bincount(place[[n == name for n in names]], minlength=100) for name in among], dtype=float)
+    return bins, counts / np.maximum(counts.sum(axis=0), 1)
+
+
+def merged(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """(start, width) of spans, those that touch joined.
+
+    >>> merged([(0, 2), (2, 3), (5, 6)])
+    [(0, 3), (5, 1)]
+    """
+    joined: list[list[float]] = []
+    for low, high in spans:
+        if joined and joined[-1][1] == low:
+            joined[-1][1] = high
+        else:
+            joined.append([low, high])
+    return [(low, high - low) for low, high in joined]
+
+
+def thinned(n: int, most: int = 400) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """At most `most` of `n` positions, evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))

@@ -1,0 +1,108 @@
+"""The forest plot of a comparison: every arm's difference to plain shuffling, over all test rows and in each domain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from campus_tune.report.compare_facts import CompareFacts
+from campus_tune.report.figures import GREY, INK, Look, Picture, legend_below, picture
+from campus_tune.report.html_tables import signed
+from campus_tune.types import Json
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ALL = "all test rows"
+MOST_DOMAINS = 20  # of a picture; the table has them all
+
+
+def shares(difference: Json) -> tuple[float, float | None, float | None] | None:
+    """(value, low, high) of a difference as shares of the other arm's loss; None where they cannot be told."""
+    mean = difference.get("mean_against")
+    if not mean or difference.get("value") is None:
+        return None
+    value, low, high = (difference.get(name) for name in ("value", "low", "high"))
+    return value / mean, None if low is None else low / mean, None if high is None else high / mean
+
+
+def forest(facts: CompareFacts, faces: Mapping[str, Look]) -> Picture | None:
+    """The differences with their intervals."""
+    rows = _rows(facts)
+    if not rows:
+        return None
+    names = [name for name in faces if any(name in by_arm for by_arm in rows.values())]
+    effect = float(facts.settings.get("effect", 0.0))
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        from matplotlib.ticker import FuncFormatter
+
+        axis = figure.subplots()
+        axis.axvspan(-100 * effect, 100 * effect, color="#eef0f3", linewidth=0, zorder=0)
+        axis.axvline(0, color=INK, linewidth=1)
+        for place, by_arm in enumerate(rows.values()):
+            for i, name in enumerate(names):
+                if name in by_arm:
+                    y = place + (i - (len(names) - 1) / 2) * 0.8 / max(2, len(names))
+                    _difference(axis, by_arm[name], y, faces[name], name, big=not place)
+        axis.axhline(0.5, color=GREY, linewidth=0.8)
+        axis.set_yticks(range(len(rows)), list(rows))
+        axis.get_yticklabels()[0].set_fontweight("bold")
+        axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel="← better   test loss against plain shuffling   worse →")
+        if narrow:
+            axis.set_xlabel("← better      loss      worse →")
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{signed(f'{x:g}')} %"))
+        axis.locator_params(axis="x", nbins=5 if narrow else 9)
+        axis.grid(visible=False, axis="y")
+        legend_below(figure, axis, narrow=narrow)
+
+    overall = [_said(name, found) for name, found in rows[ALL].items()]
+    recipe = next((name for name in names if name in rows[ALL]), names[0])
+    domains = [_said(domain, by_arm[recipe]) for domain, by_arm in rows.items() if domain != ALL and recipe in by_arm]
+    text = f"Test loss against {facts.baseline}, with 95 % intervals: {'; '.join(overall)}."
+    if domains:
+        text += f" {recipe} by domain: {'; '.join(domains)}."
+    lines = len(rows) * max(2, len(names))
+    return picture(
+        "forest",
+        "Difference to plain shuffling",
+        draw,
+        alt=text,
+        height=(1.1 + 0.15 * lines, 1.4 + 0.15 * lines),
+        note=f"Lines are 95 % intervals over seeds and test rows. The grey band is what is too small to matter "
+        f"({effect:.1%}); a domain of few rows has no interval, and neither has an arm that cannot be judged.",
+    )
+
+
+def _rows(facts: CompareFacts) -> dict[str, dict[str, tuple[float, float | None, float | None]]]:
+    """Row of the picture → arm → (value, low, high); the largest differences where there are many domains."""
+    rows: dict[str, dict[str, tuple[float, float | None, float | None]]] = {}
+    for arm, judgement in facts.judgements.items():
+        differences = {ALL: judgement.get("difference"), **(judgement.get("domains") or {})}
+        for name, difference in differences.items():
+            found = shares(difference) if difference else None
+            if found is not None:
+                rows.setdefault(name, {})[arm] = found
+    if ALL not in rows:
+        return {}
+    domains = sorted(
+        (name for name in rows if name != ALL), key=lambda name: -max(abs(x[0]) for x in rows[name].values())
+    )
+    kept = set(domains[:MOST_DOMAINS])
+    return {ALL: rows.pop(ALL), **{name: by_arm for name, by_arm in rows.items() if name in kept}}
+
+
+def _difference(
+    axis: Axes, found: tuple[float, float | None, float | None], y: float, look: Look, name: str, *, big: bool
+) -> None:
+    value, low, high = found
+    if low is not None and high is not None:
+        axis.plot([100 * low, 100 * high], [y, y], color=look.colour, linewidth=2.4 if big else 1.5)
+    style: Any = {"color": look.colour, "marker": look.marker, "linestyle": "none"}
+    axis.plot(100 * value, y, markersize=8 if big else 5.5, label=name if big else None, **style)
+
+
+def _said(name: str, found: tuple[float, float | None, float | None]) -> str:
+    value, low, high = (None if each is None else signed(f"{each:+.1%}") for each in found)
+    return f"{name} {value}" if low is None or high is None else f"{name} {value} ({low} to {high})"

@@ -1,0 +1,59 @@
+"""A page as HTML: one file that needs nothing else, and says so to the browser.
+
+Scripts, styles and pictures are inside. A content security policy forbids every request, so a page that was passed on
+by mail cannot call home, and text from a training set cannot become anything but text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from markupsafe import Markup
+
+TEMPLATES = "templates"
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("campus_tune.report", TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["ticks"] = ticks
+    return environment
+
+
+def ticks(text: str) -> Markup:
+    """Text with what stands between backticks set as code; all of it escaped.
+
+    >>> str(ticks("`a<b` & more"))
+    '<code>a&lt;b</code> &amp; more'
+    """
+    from markupsafe import Markup, escape
+
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # one of them stands alone
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(parts)
+    )
+
+
+def render(template: str, content: Mapping[str, Any], *, refresh_s: float | None = None) -> str:
+    """A template filled in.
+
+    Args:
+        template: its name without `.html.jinja`.
+        content: its variables; a missing one is an error.
+        refresh_s: seconds after which the browser reads the page again; None never does.
+    """
+    return _environment().get_template(f"{template}.html.jinja").render(**content, refresh_s=refresh_s)

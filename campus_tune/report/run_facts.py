@@ -1,0 +1,322 @@
+"""Everything that the page of a run shows, read from what the run left behind; nothing is measured anew.
+
+A run that is still going on can be read too: half of a last line is left out, and what has not happened yet is absent.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from campus_tune.cache import read_columns
+from campus_tune.curriculum import SHUFFLE
+from campus_tune.errors import CampusError, DataError
+from campus_tune.ledger import FILE
+from campus_tune.report.examples import Extremes, read_extremes
+from campus_tune.report.run_lr import LrMass, lr_mass
+from campus_tune.types import FloatArray, Json
+
+COMPARISON = "compare.json"  # what makes a folder a comparison's
+INNER = "curriculum"  # below a trainer's output_dir
+
+
+@dataclass(frozen=True)
+class Offered:
+    """What a sub-curriculum offered at a decision, as far as it was measured.
+
+    Args:
+        loss: mean over answer tokens of the sampled rows, nats.
+        stderr: of that loss, nats.
+    """
+
+    loss: float
+    stderr: float
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """One stage: its decision, and what its training showed if it is over.
+
+    Args:
+        index: from 0.
+        step: optimizer steps before it.
+        steps: it takes.
+        epoch: from 0.
+        chosen: the sub-curriculum, or `shuffle`.
+        outcome: how the decision ended, in words.
+        scope: part of the order that was open, two shares of the rows.
+        rows: trained in it.
+        random_rows: of them, drawn at random.
+        repeated_rows: of them, trained before.
+        offers: by sub-curriculum; only those that were measured.
+        train_loss: mean over answer tokens of the stage's own forwards, nats; None where unknown.
+        train_loss_by_domain: the same by domain.
+    """
+
+    index: int
+    step: int
+    steps: int
+    epoch: int
+    chosen: str
+    outcome: str
+    scope: tuple[float, float]
+    rows: int
+    random_rows: int
+    repeated_rows: int
+    offers: Mapping[str, Offered]
+    train_loss: float | None
+    train_loss_by_domain: Mapping[str, float]
+
+    @property
+    def end(self) -> int:
+        """The step after its last."""
+        return self.step + self.steps
+
+
+@dataclass(frozen=True)
+class ProbeFacts:
+    """One measurement of the held-out probes.
+
+    Args:
+        step: optimizer steps before it.
+        competence: exp(−mean loss), by domain, in [0, 1].
+    """
+
+    step: int
+    competence: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class EvaluationFacts:
+    """One evaluation of official tasks.
+
+    Args:
+        step: optimizer steps before it.
+        scores: (task, metric) → (value, standard error or None).
+    """
+
+    step: int
+    scores: Mapping[tuple[str, str], tuple[float, float | None]]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the page of a run shows.
+
+    Args:
+        folder: with the ledger.
+        finished: the run came to its end.
+        step: optimizer steps that are known to be trained.
+        total_steps: of the run as planned.
+        n_rows: of the training set.
+        rows_by_domain: of the training set; {} without domains.
+        choices: the sub-curricula in the recipe's sequence, and `shuffle` where a stage was shuffled.
+        stages: in their sequence.
+        probes: in their sequence.
+        evaluations: in their sequence.
+        scores: metric → score of every row before training, shape (N,), higher is harder.
+        correlation_names: rows and columns of `correlation`.
+        correlation: rank correlations; None where a side is constant.
+        examples: metric → its easiest and hardest rows.
+        lr_mass: how the learning rate fell on easy and hard rows.
+        cost: shares of the training compute by purpose, and `all`.
+        budget: the share that was allowed.
+        seconds: on the clock, by purpose, and of training.
+        audit: (steps that were checked, that trained the planned rows).
+        ranks: load of the ranks, from the ledger; {} with one.
+        warnings: from the ledger, each once.
+        end: the ledger's last word, {} while the run goes on.
+        recipe: the resolved `campus:` block as YAML; "" where the file is missing.
+        run: the ledger's first word: what the run was planned with.
+    """
+
+    folder: Path
+    finished: bool
+    step: int
+    total_steps: int
+    n_rows: int
+    rows_by_domain: Mapping[str, int]
+    choices: tuple[str, ...]
+    stages: tuple[StageFacts, ...]
+    probes: tuple[ProbeFacts, ...]
+    evaluations: tuple[EvaluationFacts, ...]
+    scores: Mapping[str, FloatArray]
+    correlation_names: tuple[str, ...]
+    correlation: tuple[tuple[float | None, ...], ...]
+    examples: Mapping[str, Extremes]
+    lr_mass: LrMass
+    cost: Mapping[str, float]
+    budget: float
+    seconds: Mapping[str, float]
+    audit: tuple[int, int]
+    ranks: Json
+    warnings: tuple[str, ...]
+    end: Json
+    recipe: str
+    run: Json
+
+    @property
+    def name(self) -> str:
+        """The last two parts of its output_dir: many are called `run`."""
+        out = self.folder.resolve()
+        return "/".join((out.parent if out.name == INNER else out).parts[-2:])
+
+
+def is_comparison(folder: Path) -> bool:
+    """Whether a folder is that of a comparison."""
+    return (folder / COMPARISON).is_file()
+
+
+def find_ledger(folder: Path) -> Path:
+    """The ledger of a run, whether the trainer's output_dir or the `curriculum/` in it is given.
+
+    Raises:
+        DataError: no such folder, the folder of a comparison, or no run in it.
+    """
+    if not folder.is_dir():
+        raise DataError(f"`run` must be a folder, got {str(folder)!r}. Give the trainer's output_dir.")
+    for path in (folder / INNER / FILE, folder / FILE):
+        if path.is_file():
+            return path
+    if is_comparison(folder):
+        raise DataError(
+            f"`run` must be the folder of one run, got the comparison {str(folder)!r}. "
+            f"Give one of {folder / 'runs'}/ARM/seed-SEED, or the page of the comparison: campus-tune report {folder}."
+        )
+    raise DataError(
+        f"`run` must be a folder with {INNER}/{FILE}, got {str(folder)!r} without. Give the output_dir of a run that "
+        "trained with a campus: block."
+    )
+
+
+def read_events(path: Path) -> list[Json]:
+    """The whole lines of a ledger; a last line without its end is still being written and left out.
+
+    Raises:
+        DataError: nothing in it yet, or another line is damaged.
+    """
+    lines = path.read_text("utf-8", errors="replace").split("\n")[:-1]
+    events = []
+    for number, line in enumerate(lines, 1):
+        try:
+            events.append(json.loads(line))
+        except ValueError as error:
+            raise DataError(
+                f"`{path}` line {number} must be one whole JSON object, got something else ({error}). The file was "
+                "changed or damaged: put the run's own ledger back."
+            ) from error
+    if not events or events[0].get("event") != "run":
+        raise DataError(
+            f"`{path}` must begin with the line of a run, got {'an empty ledger' if not events else 'another line'}. "
+            "The run has not begun to train yet, or did not get that far: look at what it printed."
+        )
+    return events
+
+
+def read_run(folder: Path) -> RunFacts:
+    """What a run left behind.
+
+    Args:
+        folder: the trainer's output_dir, or the `curriculum/` in it.
+
+    Raises:
+        DataError: no run is there, or its ledger is empty or damaged.
+    """
+    ledger = find_ledger(folder)
+    home, events = ledger.parent, read_events(ledger)
+    by_kind: dict[str, list[Json]] = {}
+    for event in events:
+        by_kind.setdefault(event["event"], []).append(event)
+    run, end = events[0], by_kind.get("end", [{}])[-1]
+    stages = _stages(by_kind)
+    last = end or by_kind.get("stage_end", [{}])[-1]
+    audit = last.get("audit", [0, 0])
+    scores = _scores(home, [event["metric"] for event in by_kind.get("scores", [])])
+    health = by_kind.get("health", [{}])[-1]
+    return RunFacts(
+        folder=home,
+        finished=bool(end),
+        step=int(last.get("step", 0)),
+        total_steps=run["future"]["total_steps"],
+        n_rows=run["past"]["n_rows"],
+        rows_by_domain=run.get("rows_by_domain", {}),
+        choices=_choices(by_kind.get("decision", [])),
+        stages=stages,
+        probes=tuple(_probe(event) for event in by_kind.get("probes", [])),
+        evaluations=tuple(_evaluation(event, stages) for event in by_kind.get("evaluation", [])),
+        scores=scores,
+        correlation_names=tuple(health.get("names", ())),
+        correlation=tuple(tuple(row) for row in health.get("correlation", ())),
+        examples=read_extremes(home, scores),
+        lr_mass=lr_mass(home, scores, by_kind.get("stage_end", [])),
+        cost=last.get("cost", {}),
+        budget=end.get("budget", run["future"].get("campus: budget", 0.0)),
+        seconds=last.get("seconds", {}),
+        audit=(audit["checked"], audit["passed"]) if isinstance(audit, dict) else (audit[0], audit[1]),
+        ranks=last.get("ranks", {}),
+        warnings=tuple(dict.fromkeys(w for event in events for w in event.get("warnings", []))),
+        end=end,
+        recipe=_text(home / "recipe.yaml"),
+        run=run,
+    )
+
+
+def _stages(by_kind: Mapping[str, list[Json]]) -> tuple[StageFacts, ...]:
+    ends = {event["stage"]: event for event in by_kind.get("stage_end", [])}
+    return tuple(_stage(event, ends.get(event["stage"], {})) for event in by_kind.get("decision", []))
+
+
+def _stage(decision: Json, end: Json) -> StageFacts:
+    measured = [offer for offer in decision.get("offers", []) if offer.get("loss") is not None and "stderr" in offer]
+    return StageFacts(
+        **{name: decision[name] for name in ("step", "steps", "epoch", "chosen", "outcome", "rows")},
+        index=decision["stage"],
+        scope=(decision["scope"][0], decision["scope"][1]),
+        random_rows=decision.get("random_rows", 0),
+        repeated_rows=decision.get("repeated_rows", 0),
+        offers={offer["name"]: Offered(offer["loss"], offer["stderr"] or 0.0) for offer in measured},
+        train_loss=end.get("train_loss"),
+        train_loss_by_domain=end.get("train_loss_by_domain", {}),
+    )
+
+
+def _choices(decisions: list[Json]) -> tuple[str, ...]:
+    """Sub-curricula in the recipe's sequence; shuffling last, and only where a stage was shuffled."""
+    if not decisions:
+        return ()
+    names = [name for name in decisions[-1].get("rows_by_choice", {}) if name != SHUFFLE]
+    chosen = [event["chosen"] for event in decisions]
+    return tuple(dict.fromkeys([*names, *(name for name in chosen if name != SHUFFLE), *sorted(set(chosen))]))
+
+
+def _probe(event: Json) -> ProbeFacts:
+    return ProbeFacts(event["step"], {name: values["competence"] for name, values in event["domains"].items()})
+
+
+def _evaluation(event: Json, stages: tuple[StageFacts, ...]) -> EvaluationFacts:
+    """The ledger knows how many stages were trained before it; their last step is where it stands."""
+    before = [stage.end for stage in stages if stage.index < event.get("stage", 0)]
+    scores = {
+        (task, metric.split(",")[0]): (found["value"], found.get("stderr"))
+        for task, metrics in event["scores"].items()
+        for metric, found in metrics.items()
+        if found.get("value") is not None
+    }
+    return EvaluationFacts(int(event.get("step", max(before, default=0))), scores)
+
+
+def _scores(home: Path, labels: list[str]) -> dict[str, FloatArray]:
+    """Those whose files are there: a run that goes on may not have written them yet."""
+    found = {}
+    for label in labels:
+        try:
+            found[label] = read_columns(home / "scores" / f"{label}.parquet")[0]["score"]
+        except (CampusError, KeyError):
+            continue
+    return found
+
+
+def _text(path: Path) -> str:
+    return path.read_text("utf-8") if path.is_file() else ""

@@ -1,0 +1,216 @@
+"""What the page of a run says in words and tables, around its pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from campus_tune.curriculum import SHUFFLE
+from campus_tune.report.examples import Example
+from campus_tune.report.figures import Picture
+from campus_tune.report.html_tables import GAP, Cell, Table, number, words
+from campus_tune.report.run_facts import Offered, RunFacts
+
+BLOCK = "campus: "  # before the names of a recipe's settings in the ledger
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One number at the top of a page.
+
+    Args:
+        name: of it.
+        value: as text.
+        more: in small letters below.
+        kind: "bad" is marked.
+    """
+
+    name: str
+    value: str
+    more: str = ""
+    kind: str = ""
+
+
+def run_content(facts: RunFacts, pictures: Sequence[Picture]) -> dict[str, Any]:
+    """The variables of the template `run`."""
+    has_texts = any(example.text for pair in facts.examples.values() for example in (*pair.easiest, *pair.hardest))
+    return {
+        "title": f"Curriculum run {facts.name}",
+        "name": facts.name,
+        "finished": facts.finished,
+        "summary": summary(facts),
+        "facts": _numbers(facts),
+        "warnings": facts.warnings,
+        "pictures": pictures,
+        "missing": missing(facts),
+        "decisions": decisions(facts),
+        "examples": [
+            {
+                "metric": label,
+                "easiest": _rows(f"Easiest by {label}", pair.easiest, has_texts, opened=has_texts and not i),
+                "hardest": _rows(f"Hardest by {label}", pair.hardest, has_texts, opened=has_texts and not i),
+            }
+            for i, (label, pair) in enumerate(facts.examples.items())
+        ],
+        "examples_note": "Scores before training; higher is harder. Rows are numbered as the trainer prepared them"
+        + ("." if has_texts else "; their texts were not kept with this run."),
+        "recipe": facts.recipe,
+        "again": again(facts),
+        "footer": "Made by campus_tune from the run's ledger and scores. This page is one file and needs no network.",
+    }
+
+
+def summary(facts: RunFacts) -> str:
+    """The run in a sentence or two."""
+    total = facts.cost.get("all")
+    if not facts.finished:
+        parts = [f"{facts.step} of {facts.total_steps} steps are trained, in {_n(len(facts.stages), 'stage')} so far"]
+    else:
+        visits = facts.end.get("visits", sum(stage.rows for stage in facts.stages))
+        parts = [f"{_n(visits, 'row')} were trained in {_n(len(facts.stages), 'stage')} over {_n(facts.step, 'step')}"]
+    if total is not None:
+        within = "within" if total <= facts.budget + 1e-9 else "over"
+        parts.append(
+            f"the curriculum cost {total:.1%} of the training compute, {within} its budget of {facts.budget:.1%}"
+        )
+    return f"{'; '.join(parts)}. {audit_line(facts)}"
+
+
+def audit_line(facts: RunFacts) -> str:
+    """Whether the planned rows were trained."""
+    checked, passed = facts.audit
+    if not checked:
+        return "No step was audited yet."
+    if checked == passed:
+        return f"All {checked:,} audited steps trained exactly the planned rows."
+    return f"Only {passed:,} of {checked:,} audited steps trained the planned rows."
+
+
+def _n(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _numbers(facts: RunFacts) -> list[Fact]:
+    checked, passed = facts.audit
+    numbers = [
+        Fact("Training rows", f"{facts.n_rows:,}", _coverage(facts)),
+        Fact("Steps", f"{facts.step:,}", "" if facts.finished else f"of {facts.total_steps:,}"),
+        Fact("Stages", f"{len(facts.stages):,}", _shuffled(facts)),
+    ]
+    if facts.cost:
+        total = facts.cost["all"]
+        over = "bad" if total > 1.2 * facts.budget else ""
+        numbers.append(Fact("Cost", f"{total:.1%}", f"budget {facts.budget:.1%}", over))
+    if checked:
+        numbers.append(
+            Fact("Audit", f"{passed:,} of {checked:,}", "steps as planned", "" if passed == checked else "bad")
+        )
+    if facts.seconds:
+        numbers.append(Fact("Training time", clock(facts.seconds.get("training", 0.0)), _measuring(facts)))
+    return numbers
+
+
+def _coverage(facts: RunFacts) -> str:
+    seen = facts.end.get("rows_seen")
+    return "" if seen is None else f"{seen / facts.n_rows:.0%} of them trained"
+
+
+def _shuffled(facts: RunFacts) -> str:
+    count = sum(stage.chosen == SHUFFLE for stage in facts.stages)
+    return f"{count} of them shuffled" if count else ""
+
+
+def _measuring(facts: RunFacts) -> str:
+    spent = sum(seconds for name, seconds in facts.seconds.items() if name not in ("training", "share"))
+    return f"and {clock(spent)} of measuring"
+
+
+def clock(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> clock(7.2), clock(207.5), clock(7300)
+    ('7.2 s', '3 min 28 s', '2 h 1 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def missing(facts: RunFacts) -> list[str]:
+    """What a reader may look for and not find, with the reason."""
+    sentences = []
+    if not facts.probes:
+        sentences.append("Competence: this run had no held-out probes.")
+    if facts.lr_mass.why_not:
+        sentences.append(f"Learning rate on easy and hard rows: {facts.lr_mass.why_not}")
+    if not facts.scores:
+        sentences.append("Scores: none are there yet.")
+    return sentences
+
+
+def decisions(facts: RunFacts) -> Table:
+    """One row for each stage."""
+    offered = [name for name in facts.choices if any(name in stage.offers for stage in facts.stages)]
+    columns: dict[str, list[Cell]] = {
+        "stage": [number(stage.index) for stage in facts.stages],
+        "epoch": [number(stage.epoch) for stage in facts.stages],
+        "step": [number(stage.step) for stage in facts.stages],
+        "chosen": [words(stage.chosen) for stage in facts.stages],
+        "because": [words(stage.outcome) for stage in facts.stages],
+        "scope from": [number(stage.scope[0], ".0%") for stage in facts.stages],
+        "scope to": [number(stage.scope[1], ".0%") for stage in facts.stages],
+        "rows": [number(stage.rows) for stage in facts.stages],
+        "random": [number(stage.random_rows) for stage in facts.stages],
+        "repeats": [number(stage.repeated_rows) for stage in facts.stages],
+        "training loss": [number(stage.train_loss, ".3f") for stage in facts.stages],
+    }
+    for name in ("epoch", "scope from", "random", "repeats"):
+        if not any(cell.sort for cell in columns[name]):  # zeros alone say nothing and take room
+            del columns[name]
+    for name in offered:
+        columns[f"offer {name}"] = [_offer(stage.offers.get(name)) for stage in facts.stages]
+    rows = list(zip(*columns.values(), strict=True))
+    head = [name.removeprefix("offer ") for name in columns]
+    return Table("Decisions; the last columns are the perplexities offered", head, rows)
+
+
+def _offer(offer: Offered | None) -> Cell:
+    if offer is None:
+        return Cell(GAP)
+    perplexity = math.exp(min(offer.loss, 700.0))
+    return Cell(f"{perplexity:,.4g}", perplexity)
+
+
+def _rows(caption: str, examples: Sequence[Example], texts: bool, *, opened: bool) -> Table:
+    domains = any(example.domain for example in examples)
+    head = ["row", "score", *(["text"] if texts else []), *(["domain"] if domains else [])]
+    rows = [
+        [
+            Cell(str(example.row), example.row),
+            number(example.score, ",.4g"),
+            *([words(example.text, kind="text")] if texts else []),
+            *([words(example.domain)] if domains else []),
+        ]
+        for example in examples
+    ]
+    return Table(caption, head, rows, opened)
+
+
+def again(facts: RunFacts) -> list[str]:
+    """How to train the same run once more."""
+    past = facts.run["past"]
+    train = (
+        "Put the settings above into the YAML of the training run and start `campus-tune sft --config RECIPE.yaml` "
+        "with the same model, training rows, trainer settings and seeds: the same rows are trained in every step."
+    )
+    same = (
+        f"They are the same training rows when the new ledger's fingerprint is `{past.get('dataset', 'unknown')}` for "
+        f"{facts.n_rows:,} rows, {past.get('global_batch', '?')} rows in a step. `campus-tune diff` compares two runs "
+        "step by step."
+    )
+    return [train, same]

@@ -1,0 +1,143 @@
+"""Writes a page and its pictures, once or as long as a run goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from campus_tune.errors import CampusError, DataError
+from campus_tune.files import atomic_write
+from campus_tune.report.figures import Picture
+from campus_tune.report.page import render
+from campus_tune.report.run_facts import find_ledger, is_comparison, read_run
+from campus_tune.report.run_page import run_content
+from campus_tune.report.run_plots import run_pictures
+
+PAGE, PLOTS = "report.html", "plots"
+EVERY_S = 30.0
+
+
+def write_report(path: str | Path, out: str | Path | None = None) -> Path:
+    """Write the page of a run or of a comparison, whichever the folder holds, and its pictures in `plots/` beside it.
+
+    Args:
+        path: a trainer's output_dir, the `curriculum/` in it, or the folder of a comparison.
+        out: the page; None puts `report.html` beside the ledger, or into the comparison's folder.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        DataError: neither is there, or nothing has happened in it yet.
+        StorageError: the page cannot be written; an earlier one is untouched.
+    """
+    return _write(Path(path), _place(Path(path), out), refresh_s=None)[0]
+
+
+def watch(
+    path: str | Path,
+    every_s: float = EVERY_S,
+    out: str | Path | None = None,
+    *,
+    say: Callable[[str], object] = print,
+    written: Callable[[Path], object] = str,
+    wait: Callable[[float], object] = time.sleep,
+) -> Path:
+    """Write the page anew whenever its folder changed, until it is finished.
+
+    Meanwhile a browser that shows it reads it again by itself; the page of a finished run does not, and neither does
+    what is left when watching is interrupted.
+
+    Args:
+        path: as for `write_report`; a run that has not begun yet is waited for.
+        every_s: seconds between two looks, above 0.
+        out: as for `write_report`.
+        say: told of what is waited for.
+        written: told of the page each time.
+        wait: sleeps.
+
+    Raises:
+        DataError: no such folder.
+        StorageError: the page cannot be written.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise DataError(f"`{path}` must be a folder, got none. Give the output_dir of a run or a comparison.")
+    try:
+        return _until_finished(path, every_s, out, say, written, wait)
+    except KeyboardInterrupt:
+        with suppress(DataError):  # it had not begun yet
+            _write(path, _place(path, out), refresh_s=None)
+        raise
+
+
+def _until_finished(
+    path: Path,
+    every_s: float,
+    out: str | Path | None,
+    say: Callable[[str], object],
+    written: Callable[[Path], object],
+    wait: Callable[[float], object],
+) -> Path:
+    seen, told = "", False
+    while True:
+        now = _changes(path)
+        if now != seen:
+            seen = now
+            try:
+                page, finished = _write(path, _place(path, out), refresh_s=every_s)
+            except DataError as error:  # it has not begun yet
+                if not told:
+                    say(f"campus: waiting: {error}")
+                told = True
+            else:
+                written(page)
+                if finished:
+                    return page
+        wait(every_s)
+
+
+def _place(path: Path, out: str | Path | None) -> Path:
+    if out is not None:
+        return Path(out)
+    return (path if is_comparison(path) else find_ledger(path).parent) / PAGE
+
+
+def _write(path: Path, page: Path, *, refresh_s: float | None) -> tuple[Path, bool]:
+    """(the page, whether there is nothing left to wait for)."""
+    if is_comparison(path):
+        from campus_tune.report.compare_facts import read_comparison
+        from campus_tune.report.compare_page import compare_content
+        from campus_tune.report.compare_plots import compare_pictures
+
+        comparison = read_comparison(path)
+        pictures, finished = compare_pictures(comparison), comparison.finished
+        template, content = "comparison", compare_content(comparison, pictures)
+    else:
+        facts = read_run(path)
+        pictures, finished = run_pictures(facts), facts.finished
+        template, content = "run", run_content(facts, pictures)
+    _save_pictures(page.parent / PLOTS, pictures)
+    atomic_write(page, render(template, content, refresh_s=None if finished else refresh_s))
+    return page, finished
+
+
+def _save_pictures(folder: Path, pictures: Sequence[Picture]) -> None:
+    for picture in pictures:
+        atomic_write(folder / f"{picture.name}.png", picture.wide)
+
+
+def pngs(page: Path) -> dict[str, Path]:
+    """The pictures beside a page, by name."""
+    return {path.stem: path for path in sorted((page.parent / PLOTS).glob("*.png"))}
+
+
+def _changes(path: Path) -> str:
+    """Different when anything that a page reads is."""
+    files = [*path.glob("*.json"), *path.glob("runs/*/*/result.json")]
+    with suppress(CampusError):
+        files.append(find_ledger(path))
+    stats = ((file, file.stat()) for file in sorted(files))
+    return repr([(str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats])

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import builtins
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from campus_tune.integrations.domains import Domains
+from campus_tune.integrations.examples import keep_examples
+from campus_tune.integrations.trackers import log_plots
+from campus_tune.report.examples import read_extremes
+
+
+@pytest.fixture
+def plots(tmp_path: Path) -> dict[str, Path]:
+    from PIL import Image
+
+    path = tmp_path / "cost.png"
+    Image.new("RGB", (30, 20), "#0072B2").save(path)
+    return {"cost": path}
+
+
+class Fake:
+    """A tracker's library: remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.said: list[Any] = []
+
+    def Image(self, data: str, caption: str | None = None) -> tuple[str, str | None]:  # noqa: N802 - their name
+        return data, caption
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        self.said.append(metrics)
+
+    def finish(self) -> None:
+        self.said.append("finished")
+
+
+class WandbCallback:
+    def __init__(self, library: Fake) -> None:
+        self._wandb = library
+
+
+class TrackioCallback:
+    def __init__(self, library: Fake) -> None:
+        self._trackio, self._initialized = library, False
+
+    def setup(self, args: Any, state: Any, model: Any) -> None:
+        assert (args.run_name, state.global_step, model) == ("mine", 7, "model")
+        self._initialized = True
+
+
+def trainer(*callbacks: Any, leads: bool = True, run_name: str | None = "mine") -> Any:
+    return SimpleNamespace(
+        callback_handler=SimpleNamespace(callbacks=list(callbacks)),
+        is_world_process_zero=lambda: leads,
+        state=SimpleNamespace(global_step=7),
+        args=SimpleNamespace(run_name=run_name),
+        model="model",
+    )
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_tensorboard_gets_the_picture_while_training_and_after(
+    tmp_path: Path, plots: dict[str, Path], ended: bool
+) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from transformers.integrations import TensorBoardCallback
+
+    callback = TensorBoardCallback()
+    callback.logging_dir = str(tmp_path / "runs")
+    if not ended:
+        callback._init_summary_writer(None)
+    assert log_plots(trainer(callback), plots) == ["TensorBoard"]
+    assert (callback.tb_writer is None) == ended
+    if not ended:
+        callback.tb_writer.close()
+    events = EventAccumulator(str(tmp_path / "runs"))
+    events.Reload()
+    (image,) = events.Images("campus/plots/cost")
+    assert (image.step, image.width, image.height) == (7, 30, 20)
+
+
+def test_wandb_gets_images_with_their_names(plots: dict[str, Path]) -> None:
+    library = Fake()
+    assert log_plots(trainer(WandbCallback(library)), plots) == ["Wandb"]
+    assert library.said == [{"campus/plots/cost": (str(plots["cost"]), "cost"), "train/global_step": 7}]
+
+
+def test_a_finished_trackio_run_is_opened_again_and_finished(plots: dict[str, Path]) -> None:
+    library = Fake()
+    callback = TrackioCallback(library)
+    assert log_plots(trainer(callback), plots) == ["Trackio"]
+    assert library.said == [{"campus/plots/cost": (str(plots["cost"]), "cost"), "train/global_step": 7}, "finished"]
+    assert not callback._initialized
+
+
+def test_a_trackio_run_without_a_name_cannot_be_opened_again(
+    plots: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert log_plots(trainer(TrackioCallback(Fake()), run_name=None), plots) == []
+    assert (
+        "Trackio did not take the plots (RuntimeError: its run is finished and has no name" in capsys.readouterr().out
+    )
+
+
+def test_a_tracker_that_fails_costs_a_line_and_not_the_run(
+    plots: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken, library = Fake(), Fake()
+    monkeypatch.setattr(broken, "log", lambda metrics: {}[builtins.len(metrics)])
+    assert log_plots(trainer(WandbCallback(broken), WandbCallback(library)), plots) == ["Wandb"]
+    assert "warning: Wandb did not take the plots (KeyError: 2)" in capsys.readouterr().out
+    assert len(library.said) == 1
+
+
+def test_other_ranks_and_no_plots_tell_nobody(plots: dict[str, Path]) -> None:
+    library = Fake()
+    assert log_plots(trainer(WandbCallback(library), leads=False), plots) == []
+    assert log_plots(trainer(WandbCallback(library)), {}) == []
+    assert library.said == []
+
+
+def test_a_run_keeps_the_texts_of_the_rows_that_its_page_shows(tmp_path: Path) -> None:
+    dataset = [{"input_ids": [row, row]} for row in range(30)]
+    tokenizer = SimpleNamespace(decode=lambda ids, skip_special_tokens: f"row {ids[0]} {skip_special_tokens}")
+    domains = Domains(np.arange(30) % 2, ["a", "b"])
+    assert keep_examples(tmp_path, {"length": np.arange(30.0)}, dataset, tokenizer, domains)
+    found = read_extremes(tmp_path, {"length": np.arange(30.0)})["length"]
+    assert (found.easiest[0].text, found.easiest[1].domain) == ("row 0 True", "b")
+    assert [example.text for example in found.hardest[:2]] == ["row 29 True", "row 28 True"]
+    assert len(json.loads((tmp_path / "examples.json").read_text("utf-8"))["rows"]) == 20
+
+
+def test_without_a_tokenizer_no_texts_are_kept(tmp_path: Path) -> None:
+    assert not keep_examples(tmp_path, {"length": np.arange(30.0)}, [], None)
+    assert list(tmp_path.iterdir()) == []
