@@ -97,7 +97,8 @@ def _unknown_keys(settings: Json) -> list[Finding]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries about their own defaults
         try:
-            _, problems = parse_trl({k: v for k, v in (settings | here).items() if k not in ("campus", "compare", "env")}, [])
+            asked = {k: v for k, v in (settings | here).items() if k not in ("campus", "compare", "env")}
+            _, problems = parse_trl(asked, [])
         except (ValueError, TypeError) as error:
             return [Finding("error", f"The trainer's settings cannot be used: {error}")]
     return [Finding("error", problem) for problem in problems]

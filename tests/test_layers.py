@@ -29,8 +29,9 @@ LAYERS: dict[str, list[str]] = {
         "plain_rows", "same_stream",
         "accelerate_yaml", "launch_rules",
     ],
+    "report": ["report."],
     "integrations": ["integrations.", "evaluation."],
-    "doors": ["check", "sft", "proxy", "score", "launch", "demo.", "compare.", "report."],
+    "doors": ["check", "sft", "proxy", "score", "launch", "demo.", "compare."],
     "command line": ["cli", "__init__", "__main__"],
 }  # fmt: skip
 

@@ -76,6 +76,11 @@ def let_go(trainer: Any) -> None:
         torch.cuda.empty_cache()
 
 
+def learning_rate(trainer: Any) -> float:
+    """The rate of the step that comes next, whatever drives the scheduler."""
+    return float(trainer._get_learning_rate())
+
+
 def micro_batch_size(trainer: Any) -> int:
     """Rows per micro batch and process, after `auto_find_batch_size` and `split_batches`."""
     args = trainer.args  # transformers 4 puts the checkpoint's size into `_train_batch_size`, whatever they say

@@ -70,7 +70,7 @@ class Recorder(TrainerCallback):
         rows = self.run.curriculum.step_rows()
         self.visits.append(rows)
         self.tokens += int(self.run.rows.tokens[rows].sum())
-        self.learning_rates.append(float(self.trainer.lr_scheduler.get_last_lr()[0]))
+        self.learning_rates.append(compat.learning_rate(self.trainer))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """A point of the curve, if it is one."""

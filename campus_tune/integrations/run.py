@@ -28,6 +28,7 @@ from campus_tune.integrations import compat
 from campus_tune.integrations.decide import Decider
 from campus_tune.integrations.domains import Domains
 from campus_tune.integrations.evaluate import Evaluator
+from campus_tune.integrations.examples import keep_examples
 from campus_tune.integrations.identity import Identity
 from campus_tune.integrations.journal import Journal
 from campus_tune.integrations.loader import CurriculumLoader
@@ -61,7 +62,7 @@ from campus_tune.stages import steps_of_epoch
 from campus_tune.types import Json, RowArray
 
 FOLDER = "curriculum"  # in the trainer's output_dir
-STATE_VERSION = 3
+STATE_VERSION = 4
 
 
 class CampusRun:
@@ -150,6 +151,7 @@ class CampusRun:
         self.load = RankLoad(self.peers, self.phases, self.loader)
         self.journal = Journal(self.folder, self.peers, self.budget, self.total_steps)
         self.training_losses = TrainingLosses()
+        self._rates = 0.0  # learning rates of the stage's steps so far, added up
         self.close()  # an attempt that broke off
         self.watch = Watch(self.trainer.model, self.rows.content)
         if state.global_step == 0:
@@ -176,6 +178,8 @@ class CampusRun:
         if self.peers.leads:
             self.scores.save(self.folder / "scores", self.rows)
             atomic_write(self.folder / "recipe.yaml", self.config.to_yaml())
+            dataset, tokenizer = self.trainer.train_dataset, self.trainer.processing_class
+            keep_examples(self.folder, self.scores.by_label, dataset, tokenizer, self.domains)
         for label, scores in self.scores.by_label.items():
             quantiles = np.quantile(scores, [0, 0.25, 0.5, 0.75, 1]).tolist()
             self.journal.scored(label, quantiles, self.scores.notes[label])
@@ -241,6 +245,7 @@ class CampusRun:
         self.probing.competence.load(saved["competence"])
         self.budget.load(saved["budget"])
         self.training_losses.load(saved["training_losses"])
+        self._rates = saved["rates"]
         self.watch.checked, self.watch.passed = saved["audit"]
         world = saved["identity"]["batch"]["world"]
         self.journal.resumed(saved["journal"], step, self.curriculum.n_stages - 1, (world, self.peers.world))
@@ -259,6 +264,7 @@ class CampusRun:
         every = max(1, self.total_steps // CHECKS)
         step = self.curriculum.step
         self.watch.begin_step(audit=step % every == 0 or step == self.curriculum.stage.first_step)
+        self._rates += compat.learning_rate(self.trainer)
         self._clock = time.perf_counter()
 
     def end_step(self, state: Any) -> None:
@@ -351,6 +357,8 @@ class CampusRun:
                 "diverged: lower the learning rate, or resume from an earlier checkpoint."
             )
         end: Json = {"stage": stage.index, "step": self.curriculum.step, "chosen": stage.chosen, **summary}
+        end["learning_rate"] = self._rates / (self.curriculum.step - stage.first_step)  # mean of its steps
+        self._rates = 0.0
         end["audit"] = self._audit()
         self.journal.stage_ended({**end, **self.load.close_stage(self.watch.forward_seconds())})
         self.training_losses.close_stage(self.folder / "training_losses" if self.peers.leads else None, stage.index)
@@ -396,6 +404,7 @@ class CampusRun:
             "scores": self.start_digests,
             "rescoring": self.rescorer.state(),
             "training_losses": self.training_losses.state(),
+            "rates": self._rates,
             "audit": [self.watch.checked, self.watch.passed],
             "journal": self.journal.state(),
         }
