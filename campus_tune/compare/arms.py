@@ -86,8 +86,15 @@ def make_arms(block: Json, asked: Mapping[str, Json]) -> list[Arm]:
             f"`campus: seed` must be left out where seeds are compared, got {block['seed']}: every run would draw the "
             "same. Remove it."
         )
+    problems += [
+        f"`compare: arms: {name}: seed` must be left out, got {change['seed']}: every run of it would draw the same. "
+        "Remove it."
+        for name, change in asked.items()
+        if change.get("seed") is not None
+    ]
     if problems:
         raise RecipeError(problems)
+    CampusConfig.from_mapping(block)  # its own problems come once, and not with every arm
     block = {key: value for key, value in block.items() if key != "evaluate"}  # looked at once, at the end
     arms = []
     for name, change in asked.items():
@@ -109,7 +116,6 @@ def kind_of(name: str) -> Kind:
 
 def _base(name: str, block: Json) -> Json:
     """The block that a name stands for."""
-    CampusConfig.from_mapping(block)  # its own problems first
     if name in (RANDOM, PLUS):
         kept: Json = {key: block[key] for key in ("stages", "batching", "level") if key in block}
         return {**kept, "metrics": [], "selector": "shuffle"}

@@ -109,12 +109,11 @@ class Bench:
 
     def _facts(self, trainer: Any, run: Any, recorder: Any, seconds: float, start: str) -> Json:
         """What every run says, whether it finished or diverged."""
-        folder = run_folder(self.plan.out, "", 0) if run is None else run.folder
-        decisions, cost, audit = _from_ledger(folder)
+        decisions, cost, audit = _from_ledger(run.folder)
         rates = recorder.rates()
         visits = np.concatenate(recorder.visits) if recorder.visits else np.zeros(0, dtype=np.int64)
         steps = np.repeat(np.arange(len(recorder.visits)), [len(rows) for rows in recorder.visits])
-        np.savez_compressed(folder.parent / VISITS, rows=visits, steps=steps, rates=rates)
+        np.savez_compressed(run.folder.parent / VISITS, rows=visits, steps=steps, rates=rates)
         curriculum = sum(run.budget.seconds[purpose] for purpose in run.budget.spent)
         found = run.budget.found_share() * run.budget.seconds["training"]
         return {

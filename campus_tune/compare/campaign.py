@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,7 @@ from campus_tune.compare.bench import LOG, Bench
 from campus_tune.compare.inputs import arm_of
 from campus_tune.compare.outcome import DIVERGED, read_outcome, run_folder
 from campus_tune.compare.plan import Plan
-from campus_tune.errors import CampusError, RecipeError
+from campus_tune.errors import CampusError, DataError, RecipeError
 from campus_tune.files import atomic_write
 from campus_tune.ledger import plain
 from campus_tune.types import Json
@@ -72,7 +74,7 @@ class Campaign:
         path = self.plan.out / ABOUT
         about = self._about(test)
         if path.exists():
-            about = _joined(json.loads(path.read_text("utf-8")), about, path)
+            about = _joined(_read(path), about, path)
         atomic_write(path, json.dumps(plain(about), indent=1) + "\n")
         for arm in self.plan.arms:
             for seed in self.plan.settings.seeds:
@@ -104,7 +106,7 @@ class Campaign:
             for arm in self.plan.arms
             if arm.kind == kind and (arm.name, seed) not in self.outcomes
         ]
-        runner = self._in_this_process(tasks, bench) if self._workers() == 1 else self._in_processes(tasks)
+        runner = self._in_processes(tasks) if self._has_processes() else self._in_this_process(tasks, bench)
         for outcome in runner:
             self._keep(outcome)
 
@@ -118,14 +120,15 @@ class Campaign:
 
     # -- where runs are made --------------------------------------------------------------------------------------
 
-    def _workers(self) -> int:
-        settings = self.plan.settings
-        return len(settings.devices) if settings.devices else settings.jobs
+    def _has_processes(self) -> bool:
+        """Runs are made elsewhere: several at once, or on a device that this process may have passed by already."""
+        return bool(self.plan.settings.devices) or self.plan.settings.jobs > 1
 
     def _in_this_process(self, tasks: Sequence[Task], bench: Bench) -> Iterator[Json]:
         for task in tasks:
             with _named(task, self.plan.out):
-                yield bench.run(task.arm, task.seed, max_steps=task.max_steps)
+                outcome = bench.run(task.arm, task.seed, max_steps=task.max_steps)
+            yield outcome
 
     def _in_processes(self, tasks: Sequence[Task]) -> Iterator[Json]:
         """As many processes as devices or jobs, each with one run at a time."""
@@ -135,6 +138,7 @@ class Campaign:
                 stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), _start, (plan,)))
                 for plan in self._plans()[: len(tasks)]
             ]
+            stack.callback(_stop, pools)  # where all went well they idle; an error or Ctrl-C does not wait for them
             running: dict[Future[Json], tuple[ProcessPoolExecutor, Task]] = {}
             idle = list(pools)
             while waiting or running:
@@ -144,12 +148,9 @@ class Campaign:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     pool, task = running.pop(future)
                     idle.append(pool)
-                    try:
-                        with _named(task, self.plan.out):
-                            yield future.result()
-                    except BaseException:
-                        _stop(pools)
-                        raise
+                    with _named(task, self.plan.out):
+                        outcome = future.result()
+                    yield outcome
 
     def _plans(self) -> list[Plan]:
         """The plan as each process gets it."""
@@ -210,6 +211,27 @@ class Campaign:
 FIXED = ("test", "points", "evaluate", "sharpness", "training", "flags")
 
 
+def _read(path: Path) -> Json:
+    """What a folder was begun with.
+
+    Raises:
+        DataError: the file is damaged, or of another version.
+    """
+    try:
+        there: Any = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"`{path}` must say what is compared, got {error}. Delete it: finished runs are kept."
+        ) from error
+    if not isinstance(there, dict) or there.get("format") != FORMAT:
+        found = there.get("format") if isinstance(there, dict) else there
+        raise DataError(
+            f"`{path}` must be of format {FORMAT}, got {found!r}. Go on with the campus_tune that wrote it, or name "
+            "another folder."
+        )
+    return there
+
+
 def _joined(there: Json, asked: Json, path: Path) -> Json:
     """What a folder's file becomes when more arms or seeds are asked for.
 
@@ -249,19 +271,15 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-class _named:  # noqa: N801  # reads as a word: with _named(task)
-    """An error inside says which run it was, and where its log is."""
-
-    def __init__(self, task: Task, out: Path) -> None:
-        self.task, self.out = task, out
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, CampusError):
-            folder = run_folder(self.out, self.task.arm, self.task.seed)
-            error.add_note(f"in {self.task.arm}, seed {self.task.seed}; its log is {folder / LOG}")
+@contextmanager
+def _named(task: Task, out: Path) -> Iterator[None]:
+    """An error inside says which run it was, and where its log is, traceback included."""
+    try:
+        yield
+    except Exception as error:
+        log = run_folder(out, task.arm, task.seed) / LOG
+        why = str(error) or type(error).__name__
+        raise CampusError(f"`{task.arm}`, seed {task.seed}, cannot be trained: {why}\nIts log: {log}") from error
 
 
 # -- in a process of their own --------------------------------------------------------------------------------------
@@ -271,10 +289,12 @@ _benches: list[Bench] = []
 
 def _start(plan: Plan) -> None:
     """A process begins: its device and its threads, before torch is imported."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     if plan.device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(plan.device)
     if plan.threads is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(plan.threads))
+    import_module("campus_tune.integrations.recorder")  # log handlers keep the stderr of now, not a run's log file
     _benches.append(Bench(plan))
 
 

@@ -35,7 +35,7 @@ def read_test(plan: Plan) -> HeldOut:
     raw = [(f"`{path}` row {i}", row) for path in settings.test for i, row in enumerate(read_table(path))]
     places, plain = [place for place, _ in raw], [row for _, row in raw]
     refuse_rows(plain, places, train, where="the training set", say=print)
-    for path in _probe_settings(plan.block):
+    for path in dict.fromkeys(path for arm in plan.arms for path in _probe_settings(arm.campus)):
         refuse_rows(plain, places, read_table(path), where=f"the steering probes `{path}`", say=print)
     return rows
 

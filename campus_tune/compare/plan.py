@@ -12,7 +12,15 @@ from campus_tune.sft import parse_trl
 from campus_tune.types import Json
 
 # Every run is one pass from its start to its end, watched by the recorder and by nobody else.
-QUIET = {"save_strategy": "no", "eval_strategy": "no", "report_to": "none", "disable_tqdm": "true"}
+QUIET = {
+    "save_strategy": "no",
+    "eval_strategy": "no",
+    "eval_on_start": "false",
+    "load_best_model_at_end": "false",
+    "push_to_hub": "false",
+    "report_to": "none",
+    "disable_tqdm": "true",
+}
 
 
 @dataclass(frozen=True)

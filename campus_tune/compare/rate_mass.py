@@ -10,12 +10,16 @@ Reference:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from campus_tune.cache import read_columns
 from campus_tune.compare.bench import VISITS
 from campus_tune.compare.campaign import Campaign
 from campus_tune.compare.outcome import run_folder, write_outcome
+from campus_tune.ledger import plain
 from campus_tune.lr_mass import lr_by_decile
 from campus_tune.orders import order_rows, rank_of_rows
 from campus_tune.types import RowArray
@@ -29,13 +33,22 @@ def add_rate_mass(campaign: Campaign) -> None:
     """
     out, ranks = campaign.plan.out, _difficulty(campaign)
     for (name, seed), outcome in campaign.outcomes.items():
-        with np.load(run_folder(out, name, seed) / VISITS) as visits:
-            if len(visits["rows"]):
-                outcome["learning_rate"] = {
-                    label: lr_by_decile(visits["steps"], rank[visits["rows"]], visits["rates"]).tolist()
-                    for label, rank in ranks.items()
-                }
-        write_outcome(out, outcome)
+        path = run_folder(out, name, seed) / VISITS
+        if not path.exists():  # a result that was brought here alone
+            continue
+        with np.load(path) as visits:
+            found = plain({label: _by_decile(rank, visits) for label, rank in ranks.items()})
+        if found != outcome["learning_rate"]:
+            outcome["learning_rate"] = found
+            write_outcome(out, outcome)
+
+
+def _by_decile(rank: RowArray, visits: Mapping[str, Any]) -> list[float]:
+    """Mean rate of each tenth of all rows, those that were never trained included: what a decile is hangs on no run."""
+    untrained = np.full(len(rank), -1)
+    steps, ranks = np.concatenate([visits["steps"], untrained]), np.concatenate([rank[visits["rows"]], rank])
+    deciles: list[float] = lr_by_decile(steps, ranks, visits["rates"]).tolist()
+    return deciles
 
 
 def _difficulty(campaign: Campaign) -> dict[str, RowArray]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="did the curriculum help? a tested verdict, with controls and seeds",
         description=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # --seed is TRL's, and no short --seeds
     )
     parser.set_defaults(command=main)
     parser.add_argument("--config", metavar="YAML", required=True, help="a training YAML with both blocks")
@@ -111,8 +113,11 @@ def read_plan(options: argparse.Namespace) -> Plan:
     training, block, flags = read_arguments(["--config", options.config, *flags])
     if not block:
         raise RecipeError(f"`campus` must be a block in {options.config}, got none. Add `campus:` with `metrics`.")
-    asked = {**(read_yaml(options.config).get(BLOCK) or {}), **own, **_from_flags(options)}
-    settings = CompareSettings.from_mapping(asked)
+    written = read_yaml(options.config).get(BLOCK) or {}
+    if isinstance(written, Mapping):
+        written = {**written, **own}
+        written |= _from_flags(options, written)
+    settings = CompareSettings.from_mapping(written)
     wanted = {**settings.arms, **({PLUS: {}} if options.random_plus else {})}
     arms = make_arms(block, wanted)
     out = options.out or Path(str(training.get("output_dir") or "comparison"))
@@ -150,13 +155,17 @@ def _refuse_flags(flags: Sequence[str]) -> None:
             raise RecipeError(f"`{name}` belongs to a single run, got it for a comparison. Write {instead}.")
 
 
-def _from_flags(options: argparse.Namespace) -> Json:
-    given: Json = {}
+def _from_flags(options: argparse.Namespace, written: Json) -> Json:
+    """Settings given as flags. Arms and test rows keep what the YAML says of them: settings, the domain column."""
+    given: Json = {name: value for name in ("jobs", "devices") if (value := getattr(options, name)) is not None}
     if options.seeds:
         given["seeds"] = options.seeds[0] if len(options.seeds) == 1 else options.seeds
-    for name in ("arms", "test", "jobs", "devices"):
-        if getattr(options, name):
-            given[name] = getattr(options, name)
+    if options.arms:
+        known = written.get("arms")
+        given["arms"] = {name: known.get(name) if isinstance(known, Mapping) else None for name in options.arms}
+    if options.test:
+        known = written.get("test")
+        given["test"] = {**(known if isinstance(known, Mapping) else {}), "path": options.test}
     return given
 
 
@@ -203,15 +212,15 @@ def _sum_up(campaign: Campaign, plans: Sequence[Json]) -> int:
     from campus_tune.report.write import write_report
 
     settings, out = campaign.plan.settings, campaign.plan.out
-    verdict = judge(
+    judged = judge(
         campaign.arms(),
         effect=settings.effect,
         faster=settings.speedup,
         tokens_tolerance=settings.tokens_tolerance,
     )
+    verdict = replace(judged, planned=tuple(plans))
     add_rate_mass(campaign)
-    content = {**verdict.to_mapping(), "planned": list(plans)}
-    atomic_write(out / VERDICT, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    atomic_write(out / VERDICT, json.dumps(verdict.to_mapping(), indent=1, allow_nan=False) + "\n")
     for line in lines(verdict, campaign.arms()):
         campaign.say(line)
     campaign.say(f"the report: {write_report(out)}")

@@ -172,7 +172,7 @@ def _read_devices(setting: Any) -> Json:
     if devices is not None and not (
         isinstance(devices, list | tuple)
         and devices
-        and all(isinstance(device, int) and device >= 0 for device in devices)
+        and all(isinstance(device, int) and not isinstance(device, bool) and device >= 0 for device in devices)
     ):
         raise RecipeError(f"`{BLOCK}: devices` must be numbers of GPUs, got {setting!r}. Write devices: [0, 1].")
     return {"devices": None if devices is None else tuple(devices)}

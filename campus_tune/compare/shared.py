@@ -7,7 +7,9 @@ import json
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-MADE_WITH = ("campus_tune", "torch", "transformers", "trl", "peft", "accelerate")
+import campus_tune
+
+MADE_WITH = ("torch", "transformers", "trl", "peft", "accelerate")
 
 
 def digest_of(value: Any) -> str:
@@ -18,7 +20,7 @@ def digest_of(value: Any) -> str:
 
 def library_versions() -> dict[str, str]:
     """Versions of what trains: other ones may train another model."""
-    found = {}
+    found = {"campus_tune": campus_tune.__version__}
     for name in MADE_WITH:
         try:
             found[name] = version(name)

@@ -52,6 +52,7 @@ class Verdict:
         tasks: of recipes, per official task.
         diverged: arm, seed and message of each run that did not finish.
         notes: what else a reader should know.
+        planned: what was said before training could be found, from the baseline's runs alone.
     """
 
     baseline: str
@@ -66,6 +67,7 @@ class Verdict:
     tasks: Mapping[str, Mapping[str, Judgement]] = field(default_factory=dict)
     diverged: tuple[Json, ...] = ()
     notes: tuple[str, ...] = ()
+    planned: tuple[Json, ...] = ()
 
     def to_mapping(self) -> Json:
         """The content of `verdict.json`: no NaN, no infinity."""
@@ -81,6 +83,7 @@ class Verdict:
             "tasks": {task: {name: one.to_mapping() for name, one in of.items()} for task, of in self.tasks.items()},
             "diverged": list(self.diverged),
             "notes": list(self.notes),
+            "planned": list(self.planned),
         }
 
     @staticmethod
@@ -105,6 +108,7 @@ class Verdict:
             "tasks": tasks,
             "diverged": tuple(given["diverged"]),
             "notes": tuple(given["notes"]),
+            "planned": tuple(given.get("planned", ())),
         }
         rest = {name: value for name, value in given.items() if name not in ("format", "level", "power")}
         return Verdict(**{**rest, **parts})
