@@ -22,6 +22,7 @@ from campus_tune.compare.plan import Plan
 from campus_tune.errors import DivergedError, RecipeError
 from campus_tune.sft import Prepared, make_shared_trainer
 from campus_tune.types import Json
+from campus_tune.versions import versions
 
 SHARP_ROWS = 64  # test rows that sharpness is measured on
 LOG = "log.txt"
@@ -139,7 +140,7 @@ class Bench:
 
     def _shared(self, trainer: Any, run: Any, recorder: Any, start: str) -> Json:
         """What must be the same for all arms with this seed."""
-        from campus_tune.compare.shared import digest_of, library_versions
+        from campus_tune.compare.shared import MADE_WITH, digest_of
 
         settings = {k: v for k, v in trainer.args.to_dict().items() if k not in NOT_SHARED}
         return {
@@ -150,7 +151,7 @@ class Bench:
             "global_batch": run.global_batch,
             "weights_before": start,
             "learning_rates": digest_of([round(rate, 12) for rate in recorder.learning_rates]),
-            "made_with": library_versions(),
+            "made_with": versions(MADE_WITH),
         }
 
     def _last_looks(self, trainer: Any, folder: Path) -> Json:

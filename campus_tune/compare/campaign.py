@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
 from multiprocessing import get_context
@@ -59,6 +59,7 @@ class Campaign:
         self.plan, self.command, self.say = plan, command, say
         self.outcomes: dict[tuple[str, int], Json] = {}
         self._made = 0
+        self._pools: list[ProcessPoolExecutor] = []
         self._began = time.perf_counter()
 
     def begin(self, test: HeldOut) -> None:
@@ -110,6 +111,14 @@ class Campaign:
         for outcome in runner:
             self._keep(outcome)
 
+    def close(self) -> None:
+        """End all processes, with the runs in them that nobody waits for any more."""
+        for pool in self._pools:
+            for process in list((getattr(pool, "_processes", None) or {}).values()):
+                process.terminate()
+            pool.shutdown(cancel_futures=True)
+        self._pools = []
+
     def results(self, name: str) -> list[Json]:
         """The results of one arm, one per seed."""
         return [self.outcomes[name, seed] for seed in self.plan.settings.seeds if (name, seed) in self.outcomes]
@@ -131,26 +140,22 @@ class Campaign:
             yield outcome
 
     def _in_processes(self, tasks: Sequence[Task]) -> Iterator[Json]:
-        """As many processes as devices or jobs, each with one run at a time."""
-        waiting = list(tasks)
-        with ExitStack() as stack:
-            pools = [
-                stack.enter_context(ProcessPoolExecutor(1, get_context("spawn"), _start, (plan,)))
-                for plan in self._plans()[: len(tasks)]
-            ]
-            stack.callback(_stop, pools)  # where all went well they idle; an error or Ctrl-C does not wait for them
-            running: dict[Future[Json], tuple[ProcessPoolExecutor, Task]] = {}
-            idle = list(pools)
-            while waiting or running:
-                while waiting and idle:
-                    task, pool = waiting.pop(0), idle.pop()
-                    running[pool.submit(_work, task)] = pool, task
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    pool, task = running.pop(future)
-                    idle.append(pool)
-                    with _named(task, self.plan.out):
-                        outcome = future.result()
-                    yield outcome
+        """As many processes as devices or jobs, each with one run at a time; they stay until the campaign is closed."""
+        if not self._pools:
+            spawn = get_context("spawn")
+            self._pools = [ProcessPoolExecutor(1, spawn, _start, (plan,)) for plan in self._plans()]
+        waiting, idle = list(tasks), list(self._pools)
+        running: dict[Future[Json], tuple[ProcessPoolExecutor, Task]] = {}
+        while waiting or running:
+            while waiting and idle:
+                task, pool = waiting.pop(0), idle.pop()
+                running[pool.submit(_work, task)] = pool, task
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                pool, task = running.pop(future)
+                idle.append(pool)
+                with _named(task, self.plan.out):
+                    outcome = future.result()
+                yield outcome
 
     def _plans(self) -> list[Plan]:
         """The plan as each process gets it."""
@@ -208,6 +213,7 @@ class Campaign:
         }
 
 
+EARLIER = "earlier"  # arms that the folder has runs of, and that are not asked for now
 FIXED = ("test", "points", "evaluate", "sharpness", "training", "flags")
 
 
@@ -233,25 +239,26 @@ def _read(path: Path) -> Json:
 
 
 def _joined(there: Json, asked: Json, path: Path) -> Json:
-    """What a folder's file becomes when more arms or seeds are asked for.
+    """What a folder's file becomes when something is asked of it again: fewer or more arms and seeds.
 
     Raises:
         RecipeError: it was begun with other settings.
     """
     asked = json.loads(json.dumps(plain(asked)))
+    known = {**there.get(EARLIER, {}), **there["arms"]}
     changed = {name: (there.get(name), asked[name]) for name in FIXED if there.get(name) != asked[name]}
-    for name, arm in asked["arms"].items():
-        known = there.get("arms", {}).get(name, arm)
-        if known != arm:
-            changed[f"arm {name}"] = known["campus"], arm["campus"]
+    changed |= {
+        f"arm {name}": (known[name]["campus"], arm["campus"])
+        for name, arm in asked["arms"].items()
+        if name in known and known[name] != arm
+    }
     if changed:
         listed = "; ".join(f"{name} {_differing(*values)}" for name, values in changed.items())
         raise RecipeError(
             f"`--out` must be a new folder or that of the same comparison, got {str(path.parent)!r}, which was begun "
             f"with other settings: {listed}. Name another folder, or delete this one."
         )
-    arms = {**there["arms"], **asked["arms"]}
-    return {**there, **asked, "arms": arms, "seeds": sorted({*there["seeds"], *asked["seeds"]})}
+    return {**asked, EARLIER: {name: arm for name, arm in known.items() if name not in asked["arms"]}}
 
 
 def _differing(there: Any, now: Any) -> str:
@@ -300,10 +307,3 @@ def _start(plan: Plan) -> None:
 
 def _work(task: Task) -> Json:
     return _benches[0].run(task.arm, task.seed, max_steps=task.max_steps)
-
-
-def _stop(pools: Sequence[ProcessPoolExecutor]) -> None:
-    """End runs that nobody waits for any more."""
-    for pool in pools:
-        for process in list((getattr(pool, "_processes", None) or {}).values()):
-            process.terminate()

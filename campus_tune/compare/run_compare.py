@@ -17,9 +17,9 @@ from campus_tune.errors import RecipeError
 if TYPE_CHECKING:
     from campus_tune.compare.campaign import Campaign
     from campus_tune.compare.plan import Plan
+    from campus_tune.compare.power import Plan as Ahead
     from campus_tune.types import Json
 
-VERDICT = "verdict.json"
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 RUNS = "runs"
 
@@ -61,6 +61,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, help="runs at once, on processor cores")
     parser.add_argument("--devices", type=int, nargs="+", help="GPUs, each with a run of its own")
     parser.add_argument("--random-plus", action="store_true", help="also random with the recipe's whole bill")
+    parser.add_argument("--earlier", type=Path, metavar="DIR", help="plan from an earlier comparison's verdict")
     parser.add_argument("--pilot", action="store_true", help="train `random` alone and say which effect could be found")
     return parser
 
@@ -71,6 +72,7 @@ def main(options: argparse.Namespace) -> int:
     Raises:
         CampusError: wrong settings, rows that cannot decide, a run that cannot be made. Finished runs are kept.
     """
+    from campus_tune.compare import ahead
     from campus_tune.compare.bench import Bench
     from campus_tune.compare.campaign import Campaign
     from campus_tune.compare.run_bar import RunBar
@@ -80,9 +82,12 @@ def main(options: argparse.Namespace) -> int:
     bar = RunBar(campaign)
     bench = Bench(plan, bar.tick)
     try:
+        if options.earlier is not None:
+            ahead.say(campaign, ahead.from_earlier(options.earlier, plan))
         campaign.begin(bench.read_test())
         campaign.train(["baseline"], bench)
-        plans = _plan_ahead(campaign)
+        plans = ahead.from_baseline(campaign)
+        ahead.say(campaign, plans)
         if not options.pilot:
             campaign.train(["recipe", "control"], bench)
             campaign.train(["plus"], bench)
@@ -92,6 +97,7 @@ def main(options: argparse.Namespace) -> int:
         print(f"interrupted: {n} runs are finished and kept in {plan.out}. The same command goes on.")
         return INTERRUPTED
     finally:
+        campaign.close()
         bar.close()
     return 0
 
@@ -105,9 +111,14 @@ def read_plan(options: argparse.Namespace) -> Plan:
     from campus_tune.compare.arms import PLUS, make_arms
     from campus_tune.compare.plan import Plan
     from campus_tune.compare.settings import BLOCK, CompareSettings
-    from campus_tune.sft import read_arguments
+    from campus_tune.sft import is_launched, read_arguments
     from campus_tune.strict_yaml import read_yaml
 
+    if is_launched():
+        raise RecipeError(
+            "`campus-tune compare` must be started once, got several processes of a launcher. Name the GPUs instead, each "
+            "with a run of its own: --devices 0 1."
+        )
     own, flags = _own_flags(options.rest, BLOCK)
     _refuse_flags(flags)
     training, block, flags = read_arguments(["--config", options.config, *flags])
@@ -179,32 +190,9 @@ def _command(options: argparse.Namespace) -> str:
     return shlex.join([*words, *options.rest])
 
 
-def _plan_ahead(campaign: Campaign) -> list[Json]:
-    """Before anything but the baseline is trained: which effect could be found?"""
-    from campus_tune.compare.inputs import FINISHED, arm_of
-    from campus_tune.compare.power import from_pilot, speed_from_pilot
-
-    plan, settings = campaign.plan, campaign.plan.settings
-    done = [one for one in campaign.results(plan.baseline.name) if one["status"] == FINISHED]
-    if len(done) < 2:
-        campaign.say(
-            "which effect could be found: not known from fewer than two finished runs of `random`. The default "
-            "expectation is no difference."
-        )
-        return []
-    pilot, n = arm_of(done), max(1, sum(arm.kind in ("recipe", "plus") for arm in plan.arms))
-    plans = [
-        from_pilot(pilot.end, seeds=len(settings.seeds), effect=settings.effect, comparisons=n),
-        speed_from_pilot(pilot.curves, seeds=len(settings.seeds), faster=settings.speedup, comparisons=n),
-    ]
-    for ahead in plans:
-        campaign.say(ahead.sentence)
-    campaign.say("the default expectation is no difference")
-    return [ahead.to_mapping() for ahead in plans]
-
-
-def _sum_up(campaign: Campaign, plans: Sequence[Json]) -> int:
+def _sum_up(campaign: Campaign, plans: Sequence[Ahead]) -> int:
     """The verdict: on the console, in verdict.json and in the report."""
+    from campus_tune.compare.ahead import VERDICT
     from campus_tune.compare.rate_mass import add_rate_mass
     from campus_tune.compare.summary import lines
     from campus_tune.compare.verdict import judge
@@ -218,7 +206,7 @@ def _sum_up(campaign: Campaign, plans: Sequence[Json]) -> int:
         faster=settings.speedup,
         tokens_tolerance=settings.tokens_tolerance,
     )
-    verdict = replace(judged, planned=tuple(plans))
+    verdict = replace(judged, planned=tuple(one.to_mapping() for one in plans))
     add_rate_mass(campaign)
     atomic_write(out / VERDICT, json.dumps(verdict.to_mapping(), indent=1, allow_nan=False) + "\n")
     for line in lines(verdict, campaign.arms()):

@@ -175,6 +175,11 @@ def _read_devices(setting: Any) -> Json:
         and all(isinstance(device, int) and not isinstance(device, bool) and device >= 0 for device in devices)
     ):
         raise RecipeError(f"`{BLOCK}: devices` must be numbers of GPUs, got {setting!r}. Write devices: [0, 1].")
+    twice = [device for device, n in Counter(devices or ()).items() if n > 1]
+    if twice:
+        raise RecipeError(
+            f"`{BLOCK}: devices` must be different, got {twice[0]} twice: each has one run at a time. Remove it."
+        )
     return {"devices": None if devices is None else tuple(devices)}
 
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
-
-import campus_tune
 
 MADE_WITH = ("torch", "transformers", "trl", "peft", "accelerate")
 
@@ -16,14 +13,3 @@ def digest_of(value: Any) -> str:
     """16 hex digits of a JSON value; what JSON does not know counts as its text."""
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of what trains: other ones may train another model."""
-    found = {"campus_tune": campus_tune.__version__}
-    for name in MADE_WITH:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -18,11 +18,9 @@ True
 
 from __future__ import annotations
 
-import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from campus_tune.errors import DataError
 from campus_tune.files import atomic_write
 from campus_tune.registry import nearest
 from campus_tune.types import Json
+from campus_tune.versions import versions
 
 FORMAT = 1
 _LIBRARIES = ("lm_eval", "transformers", "torch")
@@ -162,15 +161,7 @@ def write_result(path: str | Path, result: Result) -> None:
 
 def made_with() -> Json:
     """The versions of the libraries that make a result; None for one that is not installed."""
-    ours = importlib.import_module("campus_tune").__version__
-    return {"campus_tune": ours, **{name: _version(name) for name in _LIBRARIES}}
-
-
-def _version(library: str) -> str | None:
-    try:
-        return version(library)
-    except PackageNotFoundError:
-        return None
+    return dict(versions(_LIBRARIES))
 
 
 def _task(what: str, content: Any) -> TaskResult:

@@ -1,0 +1,73 @@
+"""Which effect a comparison could find, before it is made: from an earlier one, or from its runs of the baseline."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from campus_tune.compare.campaign import Campaign
+from campus_tune.compare.inputs import FINISHED, arm_of
+from campus_tune.compare.plan import Plan
+from campus_tune.compare.power import Plan as Ahead
+from campus_tune.compare.power import from_difference, from_pilot, speed_from_pilot
+from campus_tune.compare.verdict import Verdict
+from campus_tune.errors import DataError
+
+VERDICT = "verdict.json"
+NOTHING = "the default expectation is no difference"
+
+
+def from_earlier(folder: Path, plan: Plan) -> list[Ahead]:
+    """What an earlier comparison says of one of this size, recipe by recipe.
+
+    Args:
+        folder: of the earlier comparison.
+        plan: of this one.
+
+    Raises:
+        DataError: no verdict is there, or none that says how much seeds and rows differ.
+    """
+    path = folder / VERDICT
+    try:
+        verdict = Verdict.from_mapping(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"`--earlier` must be the folder of a finished comparison, got {str(folder)!r} ({error}). Name another one."
+        ) from error
+    settings, n = plan.settings, _recipes(plan)
+    found = [one.difference for one in verdict.judgements.values() if one.kind == "recipe" and one.verdict]
+    plans = [
+        from_difference(one, seeds=len(settings.seeds), effect=settings.effect, comparisons=n)
+        for one in found
+        if one is not None
+    ]
+    if not plans:
+        raise DataError(f"`--earlier` must have a verdict on a recipe, got none in {path}. Plan with --pilot instead.")
+    return plans
+
+
+def from_baseline(campaign: Campaign) -> list[Ahead]:
+    """What the finished runs of the baseline say, of the end and of speed; nothing of fewer than two."""
+    plan, settings = campaign.plan, campaign.plan.settings
+    done = [one for one in campaign.results(plan.baseline.name) if one["status"] == FINISHED]
+    if len(done) < 2:
+        return []
+    pilot, n = arm_of(done), _recipes(plan)
+    return [
+        from_pilot(pilot.end, seeds=len(settings.seeds), effect=settings.effect, comparisons=n),
+        speed_from_pilot(pilot.curves, seeds=len(settings.seeds), faster=settings.speedup, comparisons=n),
+    ]
+
+
+def say(campaign: Campaign, plans: list[Ahead]) -> None:
+    """Tell what could be found, and what to expect."""
+    for ahead in plans:
+        campaign.say(ahead.sentence)
+    if not plans:
+        campaign.say("which effect could be found is not known from fewer than two finished runs of `random`")
+    campaign.say(NOTHING)
+
+
+def _recipes(plan: Plan) -> int:
+    """How many arms are judged together."""
+    return max(1, sum(arm.kind in ("recipe", "plus") for arm in plan.arms))

@@ -1,0 +1,321 @@
+"""Which runs are made, in which sequence, what is kept, and what a kill or an error costs."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from campus_tune.compare import campaign as campaign_module
+from campus_tune.compare.bench import Bench
+from campus_tune.compare.campaign import Campaign
+from campus_tune.compare.outcome import read_outcome, run_folder, write_outcome
+from campus_tune.compare.plan import Plan
+from campus_tune.errors import CampusError, DataError, RecipeError
+from campus_tune.evaluation.held_out import HeldOut, read_held_out
+from campus_tune.integrations.recorder import Recorder
+from campus_tune.types import Json
+from tests.compare.tiny_compare import plan_of, result_of, timeless, tiny_recipe
+
+ALL = ["recipe", "random", "random_same_pacing", "random_plus"]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_recipe(tmp_path_factory.mktemp("recipe"))
+
+
+@pytest.fixture(scope="module")
+def held(recipe: Path) -> HeldOut:
+    return read_held_out([recipe.parent / "test.jsonl"])
+
+
+class FakeBench:
+    """Trains nothing, and writes what a run would."""
+
+    def __init__(self, plan: Plan, fails: Sequence[tuple[str, int]] = (), error: BaseException | None = None) -> None:
+        self.plan, self.fails, self.error = plan, fails, error
+        self.made: list[tuple[str, int, int | None]] = []
+
+    def run(self, name: str, seed: int, *, max_steps: int | None = None) -> Json:
+        if (name, seed) in self.fails:
+            raise self.error or DataError("`rows` must be there, got none. Add some.")
+        self.made.append((name, seed, max_steps))
+        bill = 0.5 + seed if name == "recipe" else 0.0
+        outcome: Json = {
+            "arm": name,
+            "kind": self.plan.arm(name).kind,
+            "seed": seed,
+            "status": "diverged" if bill > 3 else "finished",
+            "message": "NaN" if bill > 3 else None,
+            "shared": {"steps": 10},
+            "cost": {"all": bill},
+            "seconds": {"training": 1.0, "curriculum": 0.1, "curve": 0.1},
+            "curve": {"loss": [2.0, 1.0]},
+            "audit": None,
+        }
+        write_outcome(self.plan.out, outcome)
+        return outcome
+
+
+def make(plan: Plan, held: HeldOut) -> tuple[Campaign, list[str]]:
+    said: list[str] = []
+    campaign = Campaign(plan, "campus-tune compare", said.append)
+    campaign.begin(held)
+    return campaign, said
+
+
+def train(campaign: Campaign, bench: Any) -> None:
+    for kinds in (["baseline"], ["recipe", "control"], ["plus"]):
+        campaign.train(kinds, bench)
+
+
+def arms_and_seeds(recipe: Path, out: Path, arms: Sequence[str] = ALL, seeds: Sequence[int] = (0, 1)) -> Plan:
+    return plan_of(recipe, "--out", str(out), "--arms", *arms, "--compare.seeds", str(list(seeds)))
+
+
+def test_the_baseline_comes_first_and_more_compute_last(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
+    plan = arms_and_seeds(recipe, tmp_path)
+    campaign, said = make(plan, held)
+    bench = FakeBench(plan)
+    train(campaign, bench)
+    assert bench.made == [
+        ("random", 0, None),
+        ("random", 1, None),
+        ("recipe", 0, None),
+        ("recipe", 1, None),
+        ("random_same_pacing", 0, None),
+        ("random_same_pacing", 1, None),
+        ("random_plus", 0, 15),  # 10 steps, and half as much again
+        ("random_plus", 1, 25),  # a bill of 150 %
+    ]
+    assert campaign.n_runs == 8
+    assert said[0].startswith("run 1 of 8: random, seed 0: loss 2.0000 → 1.0000, cost 0.0%, audit 0 of 0")
+    assert "left" not in said[-1]
+
+
+def test_finished_runs_are_kept_and_seeds_and_arms_are_added(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
+    plan = arms_and_seeds(recipe, tmp_path, ["recipe", "random"], [0])
+    train(make(plan, held)[0], FakeBench(plan))
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("result.json")}
+    more = arms_and_seeds(recipe, tmp_path, ["recipe", "random", "random_plus"], [1, 0])
+    campaign, said = make(more, held)
+    bench = FakeBench(more)
+    train(campaign, bench)
+    assert said[0] == "2 of 6 runs are there already and are kept"
+    assert {(name, seed) for name, seed, _ in bench.made} == {
+        ("recipe", 1), ("random", 1), ("random_plus", 0), ("random_plus", 1)
+    }  # fmt: skip
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    about = json.loads((tmp_path / "compare.json").read_text())
+    assert about["seeds"] == [1, 0]
+    assert set(about["arms"]) == {"recipe", "random", "random_plus"}
+
+
+def test_an_arm_that_is_not_asked_for_now_is_remembered(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
+    make(arms_and_seeds(recipe, tmp_path), held)
+    fewer = arms_and_seeds(recipe, tmp_path, ["recipe", "random"])
+    make(fewer, held)
+    about = json.loads((tmp_path / "compare.json").read_text())
+    assert set(about["arms"]) == {"recipe", "random"}  # what the report is about
+    assert set(about["earlier"]) == {"random_same_pacing", "random_plus"}
+    other = plan_of(
+        recipe, "--out", str(tmp_path), "--compare.arms", "{random: {}, random_same_pacing: {stages: 9}, recipe: {}}"
+    )
+    with pytest.raises(RecipeError, match="arm random_same_pacing stages: 3 there and 9 now"):
+        make(other, held)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--learning_rate", "0.5"), r'flags \[\] there and \["--learning_rate", "0.5"\] now'),
+        (("--compare.points", "7"), "points 3 there and 7 now"),
+        (("--compare.sharpness", "true"), "sharpness false there and true now"),
+        (("--compare.arms", "{random: {}, recipe: {stages: 9}}"), "arm recipe stages: 3 there and 9 now"),
+        (("--compare.evaluate", "{suite: smoke}"), "evaluate null there and .*smoke"),
+    ],
+)
+def test_a_folder_of_other_settings_is_refused_naming_them(
+    recipe: Path, held: HeldOut, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    make(plan_of(recipe, "--out", str(tmp_path)), held)
+    before = (tmp_path / "compare.json").read_text()
+    with pytest.raises(RecipeError, match=message):
+        make(plan_of(recipe, "--out", str(tmp_path), *words), held)
+    assert (tmp_path / "compare.json").read_text() == before
+
+
+def test_other_test_rows_are_other_settings(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
+    make(plan_of(recipe, "--out", str(tmp_path)), held)
+    with pytest.raises(RecipeError, match="test digest: .* there and .* now, items: 40 there and 35 now"):
+        make(plan_of(recipe, "--out", str(tmp_path)), held.first(35))
+
+
+def test_what_may_change_may_change(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
+    make(plan_of(recipe, "--out", str(tmp_path)), held)
+    make(plan_of(recipe, "--out", str(tmp_path), "--jobs", "2", "--compare.effect", "0.1"), held)
+    assert json.loads((tmp_path / "compare.json").read_text())["effect"] == 0.1
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"format": 99}'])
+def test_damaged_files_are_named(recipe: Path, held: HeldOut, tmp_path: Path, text: str) -> None:
+    plan = plan_of(recipe, "--out", str(tmp_path))
+    make(plan, held)
+    result = run_folder(tmp_path, "recipe", 0) / "result.json"
+    result.parent.mkdir(parents=True)
+    result.write_text(text)
+    with pytest.raises(DataError, match=r"recipe/seed-0/result.json` must be .*the run is repeated"):
+        make(plan, held)
+    result.unlink()
+    (tmp_path / "compare.json").write_text(text)
+    with pytest.raises(DataError, match="compare.json` must"):
+        make(plan, held)
+
+
+def test_a_run_that_cannot_be_made_is_named_and_the_others_are_kept(
+    recipe: Path, held: HeldOut, tmp_path: Path
+) -> None:
+    plan = arms_and_seeds(recipe, tmp_path)
+    bench = FakeBench(plan, [("recipe", 1)])
+    with pytest.raises(
+        CampusError, match=r"`recipe`, seed 1, cannot be trained: `rows` must be.*\n.*recipe/seed-1/log.txt"
+    ):
+        train(make(plan, held)[0], bench)
+    assert len(bench.made) == 3
+    train(make(plan, held)[0], rest := FakeBench(plan))
+    assert len(rest.made) == 5
+
+
+def test_an_error_of_a_library_is_named_too(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
+    plan = arms_and_seeds(recipe, tmp_path)
+    bench = FakeBench(plan, [("random", 1)], RuntimeError("CUDA out of memory"))
+    with pytest.raises(CampusError, match="`random`, seed 1, cannot be trained: CUDA out of memory") as caught:
+        train(make(plan, held)[0], bench)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+def test_ctrl_c_is_nobodys_error(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
+    plan = arms_and_seeds(recipe, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        train(make(plan, held)[0], FakeBench(plan, [("random", 1)], KeyboardInterrupt()))
+
+
+def test_a_diverged_run_is_told_and_the_others_go_on(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
+    plan = arms_and_seeds(recipe, tmp_path, ["recipe", "random"], [0, 3])
+    campaign, said = make(plan, held)
+    train(campaign, FakeBench(plan))
+    assert [line for line in said if "diverged: NaN" in line][0].startswith("run 4 of 4: recipe, seed 3")
+    assert [one["status"] for one in campaign.results("recipe")] == ["finished", "diverged"]
+
+
+def test_a_result_without_json_numbers_holds_null(tmp_path: Path) -> None:
+    write_outcome(tmp_path, {"arm": "a", "seed": 0, "x": [np.float64("nan"), float("inf"), np.int64(3)]})
+    assert read_outcome(tmp_path, "a", 0) == {"format": 1, "arm": "a", "seed": 0, "x": [None, None, 3]}
+    assert read_outcome(tmp_path, "a", 1) is None
+
+
+# -- with real runs ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def alone(recipe: Path, held: HeldOut, tmp_path_factory: pytest.TempPathFactory, quick_collections: None) -> Path:
+    """Two arms and two seeds, one after the other, in one process and without a break."""
+    out = tmp_path_factory.mktemp("alone")
+    plan = arms_and_seeds(recipe, out, ["recipe", "random"])
+    train(make(plan, held)[0], Bench(plan))
+    return out
+
+
+def results(out: Path) -> Iterator[Json]:
+    for arm in ("recipe", "random"):
+        for seed in (0, 1):
+            result = timeless(result_of(out, arm, seed))
+            yield {**result, "campus": {**result["campus"], "scores": None}}
+
+
+def test_an_error_or_ctrl_c_waits_for_no_other_run(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
+    campaign, _ = make(replace(arms_and_seeds(recipe, tmp_path)), held)
+    campaign._pools = [ProcessPoolExecutor(1, get_context("spawn")) for _ in range(2)]
+    began = time.perf_counter()
+    sleeping = [pool.submit(time.sleep, 60) for pool in campaign._pools]
+    campaign.close()
+    assert time.perf_counter() - began < 30
+    assert all(future.done() for future in sleeping)
+
+
+def test_a_kill_in_the_middle_costs_one_run_and_changes_none(
+    recipe: Path, held: HeldOut, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = arms_and_seeds(recipe, tmp_path, ["recipe", "random"])
+    measure = Recorder._measure
+
+    def killed(self: Recorder, step: int) -> None:
+        if step == 4 and self.run.config.metrics:
+            raise KeyboardInterrupt
+        measure(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "_measure", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train(make(plan, held)[0], Bench(plan))
+    folder = run_folder(tmp_path, "recipe", 0)
+    assert (folder / "curriculum" / "ledger.jsonl").exists()  # it was on its way
+    assert "KeyboardInterrupt" in (folder / "log.txt").read_text()
+    assert sorted(path.parent.parent.name for path in tmp_path.rglob("result.json")) == ["random", "random"]
+    before = result_of(tmp_path, "random", 0)
+    campaign, said = make(plan, held)
+    train(campaign, Bench(plan))
+    assert said[0] == "2 of 4 runs are there already and are kept"
+    assert result_of(tmp_path, "random", 0) == before
+    assert list(results(tmp_path)) == list(results(alone))
+
+
+def test_several_at_once_make_the_same_runs(recipe: Path, held: HeldOut, alone: Path, tmp_path: Path) -> None:
+    plan = arms_and_seeds(recipe, tmp_path, ["recipe", "random"])
+    plan = replace(plan, settings=replace(plan.settings, jobs=2))
+    campaign, said = make(plan, held)
+    try:
+        train(campaign, None)
+    finally:
+        campaign.close()
+    assert list(results(tmp_path)) == list(results(alone))
+    assert len(said) == 4
+    for log in tmp_path.rglob("log.txt"):
+        assert "Logging error" not in log.read_text()
+
+
+def test_each_device_is_given_to_a_process_of_its_own(recipe: Path, tmp_path: Path) -> None:
+    plan = plan_of(recipe, "--out", str(tmp_path), "--devices", "3")
+    campaign = Campaign(plan, "")
+    assert campaign._has_processes()  # this one would take the first device
+    assert [one.device for one in campaign._plans()] == [3]
+    both = Campaign(plan_of(recipe, "--out", str(tmp_path), "--devices", "1", "0"), "")
+    assert [one.device for one in both._plans()] == [1, 0]
+    assert not Campaign(plan_of(recipe, "--out", str(tmp_path)), "")._has_processes()
+
+
+def test_a_process_begins_with_its_device_and_its_threads(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign_module, "_benches", [])
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    plan = replace(plan_of(recipe, "--out", str(tmp_path)), device=2, threads=3)
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        campaign_module._start(plan)
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN  # Ctrl-C is for the one that started it
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert campaign_module._benches[0].plan is plan
