@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +17,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import import_module
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import RLock, Thread
 from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
 
 from campus_tune.compare.bench import LOG, Bench
 from campus_tune.compare.inputs import arm_of
@@ -297,12 +301,31 @@ _benches: list[Bench] = []
 def _start(plan: Plan) -> None:
     """A process begins: its device and its threads, before torch is imported."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
+    Thread(target=_end_with_parent, daemon=True).start()
     if plan.device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(plan.device)
     if plan.threads is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(plan.threads))
+    tqdm.set_lock(RLock())  # its own is shared by processes, and left behind by one that is ended
     import_module("campus_tune.integrations.recorder")  # log handlers keep the stderr of now, not a run's log file
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _benches.append(Bench(plan))
+
+
+def _end_with_parent() -> None:
+    """A run that nobody waits for any more must not go on: the next command would make it a second time."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _end_with_parent() -> None:
+    """A run does not outlive the command: started again, it would find a stranger at work in the run's folder."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(task: Task) -> Json:

@@ -116,8 +116,8 @@ def read_plan(options: argparse.Namespace) -> Plan:
 
     if is_launched():
         raise RecipeError(
-            "`campus-tune compare` must be started once, got several processes of a launcher. Name the GPUs instead, each "
-            "with a run of its own: --devices 0 1."
+            "`campus-tune compare` must be started once, got several processes of a launcher. Name the GPUs instead, "
+            "each with a run of its own: --devices 0 1."
         )
     own, flags = _own_flags(options.rest, BLOCK)
     _refuse_flags(flags)

@@ -29,11 +29,11 @@ def _verdicts(verdict: Verdict) -> list[str]:
     for judged in verdict.judgements.values():
         if judged.kind == "control":
             continue
-        said.append(f"VERDICT on {judged.arm}: {judged.verdict or 'none'}. {judged.sentence}")
+        said.append(f"VERDICT. {judged.sentence}")
         if judged.attribution:
             said.append(judged.attribution)
         speed = verdict.speed[judged.arm]
-        said.append(f"SPEED of {judged.arm}: {speed.verdict or 'no verdict'}. {speed.sentence}")
+        said.append(f"SPEED. {speed.sentence}")
     return said
 
 

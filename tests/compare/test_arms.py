@@ -28,7 +28,7 @@ def arms(block: dict[str, Any] = BLOCK, **asked: Any) -> dict[str, Arm]:
 
 
 def test_the_baseline_comes_first_then_recipes_controls_and_what_needs_their_bill() -> None:
-    found = make_arms(BLOCK, dict.fromkeys(("random_plus", *reversed(DEFAULT), "mine"), {}))
+    found = make_arms(BLOCK, {name: {} for name in ("random_plus", *reversed(DEFAULT), "mine")})
     kinds = [(arm.name, arm.kind) for arm in found]
     assert kinds == [
         ("random", "baseline"),
@@ -130,7 +130,7 @@ def test_wrong_arms_are_refused(block: dict[str, Any], asked: dict[str, Any], me
 
 def test_problems_of_the_recipe_itself_come_once() -> None:
     with pytest.raises(RecipeError) as caught:
-        make_arms({"metrics": ["lenght"]}, dict.fromkeys(DEFAULT, {}))
+        make_arms({"metrics": ["lenght"]}, {name: {} for name in DEFAULT})
     assert len(caught.value.problems) == 1
     assert "Did you mean 'length'" in str(caught.value)
     assert "arm" not in str(caught.value)

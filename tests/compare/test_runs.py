@@ -1,6 +1,6 @@
 """The run that a comparison makes is the run that `campus-tune sft` makes, and its result says what happened in it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,12 +15,14 @@ from campus_tune import sft
 from campus_tune.cache import read_columns
 from campus_tune.compare.bench import Bench
 from campus_tune.compare.campaign import Campaign
+from campus_tune.compare.inputs import arm_of
 from campus_tune.compare.outcome import read_outcome
 from campus_tune.compare.rate_mass import add_rate_mass
 from campus_tune.evaluation.held_out import read_held_out
 from campus_tune.ledger import comparable, read_ledger
 from campus_tune.types import Json
 from tests.compare.tiny_compare import ROWS, STEPS, TESTS, plan_of, result_of, timeless, tiny_recipe, write_rows
+from tests.evaluation.data import write as write_sets
 from tests.integration.tiny_run import history_of, task_rows, weights_of
 
 
@@ -47,7 +49,7 @@ class Witness(Bench):
 
 def by_sft(recipe: Path, out: Path, seed: int, patch: pytest.MonkeyPatch) -> Trained:
     """The same by the command `sft`."""
-    patch.setattr(sft, "report", lambda trainer: None)
+    patch.setattr(sft, "report", lambda _: None)
     found: list[Any] = []
     train = sft.train
     patch.setattr(sft, "train", lambda *parts: found.append(train(*parts)))
@@ -77,7 +79,7 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def lora(tmp_path_factory: pytest.TempPathFactory, quick_collections: None) -> World:
+def lora(tmp_path_factory: pytest.TempPathFactory) -> World:
     """Two arms, two seeds, one process."""
     folder = tmp_path_factory.mktemp("lora")
     recipe = tiny_recipe(folder, compare={"sharpness": True})
@@ -124,7 +126,9 @@ def test_rows_that_were_prepared_once_are_those_that_sft_prepares(
         settings = {**settings, "dataset_name": str(tmp_path / settings["dataset_name"])}
     written = {**yaml.safe_load(lora.recipe.read_text()), **settings, "output_dir": str(tmp_path / "out")}
     prepared, made = sft.Prepared(), []
-    for make in (sft.make_trainer, *[partial(sft.make_shared_trainer, prepared=prepared)] * 2):
+    shared_trainer = partial(sft.make_shared_trainer, prepared=prepared)
+    makers: list[Callable[..., Any]] = [sft.make_trainer, shared_trainer, shared_trainer]
+    for make in makers:
         parsed, problems = sft.parse_trl({k: v for k, v in written.items() if k not in ("campus", "compare")}, [])
         assert not problems
         made.append(make(*parsed, callbacks=[]))
@@ -234,7 +238,7 @@ def test_last_looks_are_taken_of_every_run(lora: World) -> None:
 
 
 def test_learning_rate_per_decile_is_that_of_a_slow_reference(lora: World) -> None:
-    campaign = Campaign(lora.bench.plan, "", say=lambda line: None)
+    campaign = Campaign(lora.bench.plan, "", say=lambda _: None)
     campaign.outcomes = {key: dict(run.outcome) for key, run in lora.runs.items()}
     add_rate_mass(campaign)
     for arm, seed in lora.runs:
@@ -264,7 +268,7 @@ def _places(scores: list[float], seed: int) -> dict[int, int]:
 
 
 def test_a_decile_that_a_run_never_met_has_no_rate(lora: World, tmp_path: Path) -> None:
-    campaign = Campaign(replace(lora.bench.plan, out=tmp_path), "", say=lambda line: None)
+    campaign = Campaign(replace(lora.bench.plan, out=tmp_path), "", say=lambda _: None)
     for arm in ("recipe", "random"):
         home = tmp_path / "runs" / arm / "seed-0"
         (home / "curriculum").mkdir(parents=True)
@@ -276,6 +280,21 @@ def test_a_decile_that_a_run_never_met_has_no_rate(lora: World, tmp_path: Path) 
     add_rate_mass(campaign)
     assert result_of(tmp_path, "recipe", 0)["learning_rate"]["loss"] == [3.0] + [None] * 9
     assert not (tmp_path / "runs" / "random" / "seed-0" / "result.json").exists()  # came without its visits
+
+
+def test_a_model_that_diverges_is_a_result_and_spoils_no_other_run(lora: World, tmp_path: Path) -> None:
+    recipe = tiny_recipe(lora.recipe.parent / "full", lora=False)
+    bench = Witness(plan_of(recipe, "--out", str(tmp_path), "--learning_rate", "1e30"))
+    outcome = bench.run("recipe", 0)
+    assert outcome["status"] == "diverged"
+    assert "The model has diverged" in outcome["message"]
+    assert all(np.isfinite(outcome["curve"]["loss"]))
+    there = result_of(tmp_path, "recipe", 0)
+    assert there["calibration"] is None
+    assert there["audit"] is None
+    assert 0 < there["tokens"] <= lora.runs["recipe", 0].outcome["tokens"]
+    for weight in bench._prepared.model.state_dict().values():
+        assert torch.isfinite(weight).all()
 
 
 def test_more_steps_make_the_arm_with_more_compute(lora: World, tmp_path: Path) -> None:
@@ -299,3 +318,20 @@ def test_the_log_of_a_run_is_its_own(lora: World) -> None:
 def test_tasks_on_the_way_are_left_to_single_runs(lora: World) -> None:
     recipe = yaml.safe_load((lora.folder("recipe", 0) / "curriculum" / "recipe.yaml").read_text())
     assert recipe["campus"]["evaluate"] is None
+
+
+@pytest.mark.slow
+def test_official_tasks_are_asked_once_at_the_end_of_every_run(lora: World, tmp_path: Path) -> None:
+    asked = {"suite": "smoke", "tasks": ["arc_easy"], "limit": 3, "data": str(write_sets(tmp_path / "data"))}
+    bench = Witness(plan_of(lora.recipe, "--out", str(tmp_path / "out"), "--compare.evaluate", yaml.safe_dump(asked)))
+    runs = {(arm, seed): bench.trained(arm, seed) for arm, seed in (("random", 1), ("recipe", 1))}
+    for key, run in runs.items():
+        assert_same(run, lora.runs[key])
+        assert list(run.outcome["evaluation"]) == ["arc_easy"]
+        values = run.outcome["evaluation"]["arc_easy"]["acc,none"]
+        assert len(values) == 3
+        assert all(name.startswith("arc_easy/") and value in (0, 1) for name, value in values.items())
+        folder = tmp_path / "out" / "runs" / key[0] / f"seed-{key[1]}" / "evaluation"
+        assert [path.name for path in folder.iterdir()] == ["end.json"]
+    arm = arm_of([runs["recipe", 1].outcome])
+    assert arm.tasks["arc_easy: acc,none"].values.shape == (1, 3)
