@@ -183,7 +183,9 @@ class Bench:
         if rows is None:
             return None
         told = [retell(conversation, trainer.processing_class) for conversation in rows.conversations]
-        return Told(told, getattr(trainer.args, "max_length", None))
+        tokenised = Told(told, getattr(trainer.args, "max_length", None))
+        tokenised.refuse_silent(rows)
+        return tokenised
 
     def _official(self, trainer: Any, folder: Path) -> Json:
         """Values of every document of the official tasks, by task and metric."""
@@ -197,7 +199,7 @@ class Bench:
         results = evaluator.results("end")
         found: Json = {}
         for task, result in results.items():
-            for metric in result.metrics:
+            for metric in evaluator.reported(task, result):
                 values = result.scores(metric)
                 found.setdefault(task, {})[metric] = {f"{part}/{document}": v for (part, document), v in values.items()}
         return found

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from threading import RLock, Thread
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
@@ -301,7 +301,6 @@ _benches: list[Bench] = []
 def _start(plan: Plan) -> None:
     """A process begins: its device and its threads, before torch is imported."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
-    Thread(target=_end_with_parent, daemon=True).start()
     if plan.device is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(plan.device)
     if plan.threads is not None:
@@ -314,14 +313,6 @@ def _start(plan: Plan) -> None:
 
 def _end_with_parent() -> None:
     """A run that nobody waits for any more must not go on: the next command would make it a second time."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _end_with_parent() -> None:
-    """A run does not outlive the command: started again, it would find a stranger at work in the run's folder."""
     parent = parent_process()
     if parent is not None:
         parent.join()

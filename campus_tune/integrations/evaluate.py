@@ -70,7 +70,7 @@ class Evaluator:
         began = time.perf_counter()
         results = self.results(f"stage-{n_stages:05d}")
         scores = {
-            name: {metric: result.metrics[metric] for metric in self._reported(name) if metric in result.metrics}
+            name: {metric: result.metrics[metric] for metric in self.reported(name, result)}
             for name, result in results.items()
         }
         return {"suite": self.settings.suite, "scores": scores, "seconds": time.perf_counter() - began}
@@ -92,6 +92,6 @@ class Evaluator:
             write_result(self.folder / f"{name}.json", result)
         return results
 
-    def _reported(self, task: str) -> tuple[str, ...]:
-        metrics: tuple[str, ...] = self._session.loaded.suite.task(task).metrics
-        return metrics
+    def reported(self, task: str, result: TaskResult) -> list[str]:
+        """The metrics that the suite reports of a task, of those that it has."""
+        return [metric for metric in self._session.loaded.suite.task(task).metrics if metric in result.metrics]

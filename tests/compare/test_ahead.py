@@ -48,7 +48,7 @@ def test_a_folder_without_a_verdict_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="`--earlier` must be the folder of a finished comparison, got "):
         ahead.from_earlier(tmp_path, plan())
     (tmp_path / ahead.VERDICT).write_text("{}", "utf-8")
-    with pytest.raises(DataError, match="`format` of a verdict must be 1, got None|must be the folder of a finished"):
+    with pytest.raises(DataError, match=r"`format` of a verdict must be 1, got None|must be the folder of a finished"):
         ahead.from_earlier(tmp_path, plan())
 
 
@@ -58,7 +58,7 @@ def test_a_refused_verdict_plans_nothing(tmp_path: Path) -> None:
 
 
 def test_one_run_of_the_baseline_says_nothing_and_that_is_said() -> None:
-    campaign: Any = SimpleNamespace(plan=plan(), results=lambda name: [{"status": "finished"}], said=[])
+    campaign: Any = SimpleNamespace(plan=plan(), results=lambda _: [{"status": "finished"}], said=[])
     campaign.say = campaign.said.append
     ahead.say(campaign, ahead.from_baseline(campaign))
     assert campaign.said == [
