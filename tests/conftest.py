@@ -26,7 +26,7 @@ settings.load_profile("campus_tune")
 
 @pytest.fixture(autouse=True, scope="module")
 def _no_cache_of_another_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Runs that fixtures of a module make share a cache, but not with other modules: last digits depend on the batch."""
+    """Runs that fixtures of a module make share a cache, but not with other modules: last digits go by the batch."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CAMPUS_TUNE_CACHE", str(tmp_path_factory.mktemp("scores_of_fixtures")))
         yield
