@@ -52,10 +52,17 @@ def _table(verdict: Verdict, arms: Sequence[Arm]) -> str:
             cells += ["", "", ""]
         else:
             share = [percent(found.share(value), signed=True) for value in (found.value, found.low, found.high)]
-            cells += [share[0], f"{share[1]} to {share[2]}", "—" if found.p is None else f"{found.p:.3f}"]
+            cells += [share[0], f"{share[1]} to {share[2]}", _p(found.p)]
         speed = verdict.speed.get(arm.name)
         reached = [share for share in (speed.reached or {}).values() if share is not None] if speed else []
         n = len(speed.reached or {}) if speed else 0
         cells.append(f"{percent(float(np.mean(reached)))} ({len(reached)} of {n} seeds)" if reached else "")
         rows.append(cells)
     return table(head, rows)
+
+
+def _p(value: float | None) -> str:
+    """A p-value; one that rounds to nothing is said to be below what is shown."""
+    if value is None:
+        return "—"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
