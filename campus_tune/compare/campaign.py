@@ -165,7 +165,7 @@ class Campaign:
         """The plan as each process gets it."""
         settings = self.plan.settings
         if settings.devices:
-            return [replace(self.plan, device=device) for device in settings.devices]
+            return [replace(self.plan, device=name_of_device(device)) for device in settings.devices]
         threads = max(1, len(os.sched_getaffinity(0)) // settings.jobs)
         return [replace(self.plan, threads=threads)] * settings.jobs
 
@@ -302,13 +302,28 @@ def _start(plan: Plan) -> None:
     """A process begins: its device and its threads, before torch is imported."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     if plan.device is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = str(plan.device)
+        os.environ["CUDA_VISIBLE_DEVICES"] = plan.device
     if plan.threads is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(plan.threads))
     tqdm.set_lock(RLock())  # its own is shared by processes, and left behind by one that is ended
     import_module("campus_tune.integrations.recorder")  # log handlers keep the stderr of now, not a run's log file
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _benches.append(Bench(plan))
+
+
+def name_of_device(device: int) -> str:
+    """What CUDA calls the n-th of the devices that this process may use.
+
+    Raises:
+        RecipeError: it may use fewer.
+    """
+    allowed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    if allowed and device >= len(allowed):
+        raise RecipeError(
+            f"`compare: devices` must be below {len(allowed)}, the devices that CUDA_VISIBLE_DEVICES allows, got {device}. "
+            "Count from 0, or change that variable."
+        )
+    return allowed[device] if allowed else str(device)
 
 
 def _end_with_parent() -> None:

@@ -34,7 +34,7 @@ class Plan:
         arms: all of them.
         block: the recipe's campus block.
         out: the comparison's folder.
-        device: number of the accelerator; None takes what is there.
+        device: what CUDA calls the accelerator; None takes what is there.
         threads: of the processor for one run; None leaves the library's choice.
     """
 
@@ -44,7 +44,7 @@ class Plan:
     arms: tuple[Arm, ...]
     block: Json
     out: Path
-    device: int | None = None
+    device: str | None = None
     threads: int | None = None
 
     @property

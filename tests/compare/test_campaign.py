@@ -16,7 +16,7 @@ import pytest
 
 from campus_tune.compare import campaign as campaign_module
 from campus_tune.compare.bench import Bench
-from campus_tune.compare.campaign import Campaign
+from campus_tune.compare.campaign import Campaign, name_of_device
 from campus_tune.compare.outcome import read_outcome, run_folder, write_outcome
 from campus_tune.compare.plan import Plan
 from campus_tune.errors import CampusError, DataError, RecipeError
@@ -322,3 +322,12 @@ def test_a_process_begins_with_its_device_and_its_threads(
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
     assert os.environ["OMP_NUM_THREADS"] == "3"
     assert campaign_module._benches[0].plan is plan
+
+
+def test_a_device_is_counted_among_those_that_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert name_of_device(3) == "3"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-a1")
+    assert [name_of_device(device) for device in (0, 1)] == ["4", "GPU-a1"]
+    with pytest.raises(RecipeError, match="`compare: devices` must be below 2, the devices that CUDA_VISIBLE_DEVICES"):
+        name_of_device(2)
