@@ -320,7 +320,7 @@ def name_of_device(device: int) -> str:
     allowed = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     if allowed and device >= len(allowed):
         raise RecipeError(
-            f"`compare: devices` must be below {len(allowed)}, the devices that CUDA_VISIBLE_DEVICES allows, got {device}. "
+            f"`compare: devices` must be below {len(allowed)}, those that CUDA_VISIBLE_DEVICES allows, got {device}. "
             "Count from 0, or change that variable."
         )
     return allowed[device] if allowed else str(device)

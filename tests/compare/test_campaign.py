@@ -116,7 +116,7 @@ def test_finished_runs_are_kept_and_seeds_and_arms_are_added(recipe: Path, held:
     }  # fmt: skip
     assert {path: path.stat().st_mtime_ns for path in before} == before
     about = json.loads((tmp_path / "compare.json").read_text())
-    assert about["seeds"] == [1, 0]
+    assert about["seeds"] == ["1", "0"]
     assert set(about["arms"]) == {"recipe", "random", "random_plus"}
 
 
@@ -300,9 +300,9 @@ def test_each_device_is_given_to_a_process_of_its_own(recipe: Path, tmp_path: Pa
     plan = plan_of(recipe, "--out", str(tmp_path), "--devices", "3")
     campaign = Campaign(plan, "")
     assert campaign._has_processes()  # this one would take the first device
-    assert [one.device for one in campaign._plans()] == [3]
+    assert [one.device for one in campaign._plans()] == ["3"]
     both = Campaign(plan_of(recipe, "--out", str(tmp_path), "--devices", "1", "0"), "")
-    assert [one.device for one in both._plans()] == [1, 0]
+    assert [one.device for one in both._plans()] == ["1", "0"]
     assert not Campaign(plan_of(recipe, "--out", str(tmp_path)), "")._has_processes()
 
 
@@ -312,7 +312,7 @@ def test_a_process_begins_with_its_device_and_its_threads(
     monkeypatch.setattr(campaign_module, "_benches", [])
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    plan = replace(plan_of(recipe, "--out", str(tmp_path)), device=2, threads=3)
+    plan = replace(plan_of(recipe, "--out", str(tmp_path)), device="2", threads=3)
     handler = signal.getsignal(signal.SIGINT)
     try:
         campaign_module._start(plan)
@@ -329,5 +329,5 @@ def test_a_device_is_counted_among_those_that_are_allowed(monkeypatch: pytest.Mo
     assert name_of_device(3) == "3"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-a1")
     assert [name_of_device(device) for device in (0, 1)] == ["4", "GPU-a1"]
-    with pytest.raises(RecipeError, match="`compare: devices` must be below 2, the devices that CUDA_VISIBLE_DEVICES"):
+    with pytest.raises(RecipeError, match="`compare: devices` must be below 2, those that CUDA_VISIBLE_DEVICES"):
         name_of_device(2)
