@@ -117,6 +117,8 @@ class Bench:
         np.savez_compressed(run.folder.parent / VISITS, rows=visits, steps=steps, rates=rates)
         curriculum = sum(run.budget.seconds[purpose] for purpose in run.budget.spent)
         found = run.budget.found_share() * run.budget.seconds["training"]
+        curve = recorder.curve()
+        curve["seconds"] = [spent + found for spent in curve["seconds"]]  # as if this run had been the only one
         return {
             "shared": self._shared(trainer, run, recorder, start),
             "tokens": recorder.tokens,
@@ -129,7 +131,7 @@ class Bench:
             },
             "cost": cost or run.budget.shares(),
             "test": recorder.end(),
-            "curve": recorder.curve(),
+            "curve": curve,
             "choices": decisions,
             "audit": audit,
             "learning_rate": {},

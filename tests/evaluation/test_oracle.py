@@ -104,8 +104,8 @@ def test_a_gold_program_that_needs_set_up_code_fails_and_no_other() -> None:
 
 @pytest.mark.slow
 @needs_real_data
-def test_gold_answers_score_one_on_thousands_of_real_documents() -> None:
+def test_gold_answers_score_one_on_many_real_documents() -> None:
     loaded = real("gsm8k", "arc_easy", "arc_challenge", "mmlu")
     for name in loaded.tasks:
-        limit = 10 if name == "mmlu" else 600  # of each subject; of each set
+        limit = 5 if name == "mmlu" else 300  # of each subject; of each set
         assert set(scores(loaded, name, Oracle(), limit=limit, log_samples=False).values()) == {1.0}

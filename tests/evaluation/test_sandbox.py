@@ -460,8 +460,11 @@ def test_all_gold_solutions_of_humaneval_pass() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("kind")
 def test_the_gold_solutions_of_mbpp_pass_but_for_one_or_two() -> None:
+    """Every fourth and the two that may fail; all 500 with CAMPUS_TUNE_WHOLE=1, three quarters of a minute."""
     rows = _rows("mbpp")
+    assert len(rows) == 500
+    if "CAMPUS_TUNE_WHOLE" not in os.environ:
+        rows = [one for i, one in enumerate(rows) if i % 4 == 0 or one["task_id"] in (367, 123)]
     verdicts = run_many([(one["code"], "\n".join(one["test_list"])) for one in rows])
     failed = {one["task_id"] for one, verdict in zip(rows, verdicts, strict=True) if not verdict.passed}
     assert failed <= {367, 123}, failed  # 367 needs set-up code that lm-eval leaves out; 123 computes for seconds
-    assert len(rows) == 500
