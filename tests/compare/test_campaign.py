@@ -116,7 +116,7 @@ def test_finished_runs_are_kept_and_seeds_and_arms_are_added(recipe: Path, held:
     }  # fmt: skip
     assert {path: path.stat().st_mtime_ns for path in before} == before
     about = json.loads((tmp_path / "compare.json").read_text())
-    assert about["seeds"] == ["1", "0"]
+    assert about["seeds"] == [1, 0]
     assert set(about["arms"]) == {"recipe", "random", "random_plus"}
 
 
