@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,13 @@ from campus_tune.cli import main as campus_tune
 from campus_tune.errors import DataError, RecipeError
 from campus_tune.ledger import comparable, read_ledger
 from tests.integration.tiny_run import task_rows
+
+
+@pytest.fixture(autouse=True)
+def _no_report(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than these runs do; the test of the report asks for it."""
+    if "report" not in request.node.name:
+        monkeypatch.setattr(sft, "report", lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +140,19 @@ def test_a_broken_line_of_the_data_is_named(tiny: dict[str, Any], tmp_path: Path
 )
 def test_resume_is_read_however_it_is_written(word: str, value: Any) -> None:
     assert sft._resume(word) == value
+
+
+def test_a_finished_run_has_a_report_and_one_that_cannot_be_drawn_is_a_warning(
+    tiny: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sft.main([*write(tmp_path, tiny), "--output_dir", str(tmp_path / "out")])
+    page = tmp_path / "out/curriculum/report.html"
+    assert page.stat().st_size > 10_000
+    assert f"the report: {page}" in capsys.readouterr().out
+
+    def broken(_: str) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("campus_tune.report.write.write_report", broken)
+    sft.report(SimpleNamespace(args=SimpleNamespace(output_dir="somewhere")))
+    assert "warning: no report (OSError: " in capsys.readouterr().out
