@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
+from campus_tune.compare.arms import Arm
 from campus_tune.compare.bench import LOG, Bench
 from campus_tune.compare.inputs import arm_of
 from campus_tune.compare.outcome import DIVERGED, read_outcome, run_folder
@@ -57,10 +58,11 @@ class Campaign:
         plan: what is compared.
         command: that started it.
         say: told every line.
+        pilot: only the baseline is trained.
     """
 
-    def __init__(self, plan: Plan, command: str, say: Callable[[str], object] = print) -> None:
-        self.plan, self.command, self.say = plan, command, say
+    def __init__(self, plan: Plan, command: str, say: Callable[[str], object] = print, *, pilot: bool = False) -> None:
+        self.plan, self.command, self.say, self.pilot = plan, command, say, pilot
         self.outcomes: dict[tuple[str, int], Json] = {}
         self._made = 0
         self._pools: list[ProcessPoolExecutor] = []
@@ -81,7 +83,7 @@ class Campaign:
         if path.exists():
             about = _joined(_read(path), about, path)
         atomic_write(path, json.dumps(plain(about), indent=1) + "\n")
-        for arm in self.plan.arms:
+        for arm in self._asked():
             for seed in self.plan.settings.seeds:
                 outcome = read_outcome(self.plan.out, arm.name, seed)
                 if outcome is not None:
@@ -91,8 +93,12 @@ class Campaign:
 
     @property
     def n_runs(self) -> int:
-        """Runs of the whole comparison."""
-        return len(self.plan.arms) * len(self.plan.settings.seeds)
+        """Runs of the whole comparison, or of its pilot."""
+        return len(self._asked()) * len(self.plan.settings.seeds)
+
+    def _asked(self) -> tuple[Arm, ...]:
+        """The arms that are trained."""
+        return (self.plan.baseline,) if self.pilot else self.plan.arms
 
     def train(self, kinds: Sequence[str], bench: Bench) -> None:
         """Make all missing runs of the arms of some kinds.

@@ -78,7 +78,7 @@ def main(options: argparse.Namespace) -> int:
     from campus_tune.compare.run_bar import RunBar
 
     plan = read_plan(options)
-    campaign = Campaign(plan, _command(options))
+    campaign = Campaign(plan, _command(options), pilot=options.pilot)
     bar = RunBar(campaign)
     bench = Bench(plan, bar.tick)
     try:

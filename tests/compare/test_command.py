@@ -142,6 +142,7 @@ def test_a_pilot_trains_plain_shuffling_alone_and_says_what_could_be_found(
     assert made == [("random", 0), ("random", 1)]
     told = capsys.readouterr().out
     assert "in 4 of 5 comparisons" in told
+    assert "run 2 of 2: random, seed 1" in told
     assert "the default expectation is no difference" in told
     assert not (tmp_path / "verdict.json").exists()
 
