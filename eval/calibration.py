@@ -327,6 +327,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--multiples", type=float, nargs="+", default=[0.5, 1.0, 1.5], help="of the detectable effect")
     parser.add_argument("--parts", nargs="+", choices=list(TABLES), default=list(TABLES))
     options = parser.parse_args(arguments)
+    if options.runs and any(getattr(options, name) != parser.get_default(name) for name in ("seeds", "items", "parts")):
+        parser.error("--runs splits the runs that are there into halves: leave out --seeds, --items and --parts")
     options.times = options.times or (200 if options.runs else 1000)
     return options
 
