@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+INTERRUPTED = 130  # what a shell expects after Ctrl-C
+
 
 class CampusError(Exception):
     """The root of everything campus_tune raises on purpose."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from campus_tune.errors import RecipeError
+from campus_tune.errors import INTERRUPTED, RecipeError
 
 if TYPE_CHECKING:
     from campus_tune.compare.campaign import Campaign
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from campus_tune.compare.power import Plan as Ahead
     from campus_tune.types import Json
 
-INTERRUPTED = 130  # what a shell expects after Ctrl-C
 RUNS = "runs"
 
 EXAMPLE = """\

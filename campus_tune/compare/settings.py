@@ -13,7 +13,7 @@ from os import PathLike
 from typing import Any
 
 from campus_tune import fields as check_field
-from campus_tune.compare.arms import DEFAULT, PLUS
+from campus_tune.compare.arms import DEFAULT
 from campus_tune.errors import RecipeError
 from campus_tune.recipe_blocks import DOMAIN, EvaluateSettings
 from campus_tune.types import Json
@@ -81,11 +81,6 @@ class CompareSettings:
         if problems:
             raise RecipeError(problems)
         return cls(**values, **known)
-
-    @property
-    def asks_plus(self) -> bool:
-        """One arm is random with the recipe's whole bill, so it comes after the recipe."""
-        return PLUS in self.arms
 
     def to_mapping(self) -> Json:
         """What makes two comparisons the same one: all but how the runs are shared out."""

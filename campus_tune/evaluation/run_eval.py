@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from campus_tune.errors import INTERRUPTED
+
 if TYPE_CHECKING:
     from campus_tune.evaluation.models import Target
     from campus_tune.evaluation.results import TaskResult
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from campus_tune.integrations.peers import Peers
     from campus_tune.types import Json
 
-INTERRUPTED = 130  # what a shell expects after Ctrl-C
 DAY = 24 * 3600  # a process may wait that long for one with longer answers
 _TEMPLATE = {"on": True, "off": False}
 

@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from campus_tune.errors import INTERRUPTED
 from campus_tune.report.write import EVERY_S, PLOTS, watch, write_report
-
-INTERRUPTED = 130  # what a shell expects after Ctrl-C
 
 EXAMPLE = """\
 One self-contained report.html for a run or a comparison, with its pictures in plots/ beside it. Needs no network.

@@ -21,7 +21,7 @@ def test_a_file_is_all_it_needs() -> None:
     assert tuple(settings.arms) == ("recipe", "random", "random_same_pacing", "reversed")
     assert settings.seeds == (0, 1, 2, 3, 4)
     assert settings.domain_column == "domain"
-    assert not settings.asks_plus
+    assert "random_plus" not in settings.arms
 
 
 def test_everything_can_be_set() -> None:
@@ -41,7 +41,7 @@ def test_everything_can_be_set() -> None:
     assert settings.test == ("a.jsonl", "b.jsonl")
     assert settings.domain_column is None
     assert settings.arms == {"recipe": {}, "random": {}, "longer": {"stages": 30}, "random_plus": {}}
-    assert settings.asks_plus
+    assert "random_plus" in settings.arms
     assert settings.seeds == (7, 3)
     assert settings.devices == (1,)
     assert settings.evaluate == EvaluateSettings(suite="smoke", tasks=("mmlu",))
