@@ -175,8 +175,9 @@ def join(pieces: Sequence[Mapping[str, Any]] = ()) -> Pacing:
             raise ValueError(f"`{what}` of the pieces must grow and end at 1, got {values}. Order the pieces.")
     knots = [0.0, *untils]
     scopes = [scope_at(curves[0], 0.0), *tos]
-    if scopes[0] > scopes[1]:
+    if scopes[0] > scopes[1] + _ROUNDING:
         raise ValueError(f"`to` of the first piece must be at least its start {scopes[0]}, got {scopes[1]}. Raise it.")
+    scopes[0] = min(scopes[:2])
 
     def scope(u: FloatArray) -> FloatArray:
         result = np.full_like(u, scopes[0])
@@ -191,6 +192,7 @@ def join(pieces: Sequence[Mapping[str, Any]] = ()) -> Pacing:
 
 
 _PIECES = "Give [{name: …, until: …, to: …}, …]."
+_ROUNDING = 1e-12  # what a curve's own start may be off by: a root of a power is not always the number itself
 
 
 def _ends_at_one(scope: Pacing) -> Pacing:

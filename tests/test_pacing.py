@@ -100,6 +100,13 @@ def test_the_worked_example_of_a_join() -> None:
     assert pacing(np.array([0.0, 0.15, 0.3, 0.65, 1.0])).tolist() == pytest.approx([0.1, 0.3, 0.5, 0.75, 1.0])
 
 
+def test_a_join_may_stay_where_its_first_piece_starts() -> None:
+    """√0.5 squared is a little more than 0.5 in floating point: no reason to refuse `to: 0.5`."""
+    first = {"name": "root", "power": 0.5, "start": 0.5, "until": 0.5, "to": 0.5}
+    pacing = build_pacing({"name": "join", "pieces": [first, {"name": "linear"}]})
+    assert pacing(np.array([0.0, 0.4, 0.5, 1.0])).tolist() == pytest.approx([0.5, 0.5, 0.5, 1.0])
+
+
 def test_a_root_of_power_one_is_linear() -> None:
     u = np.linspace(0, 1, 11)
     np.testing.assert_allclose(root(power=1.0, start=0.3)(u), linear(start=0.3)(u))

@@ -43,18 +43,31 @@ def read_outcome(out: Path, arm: str, seed: int) -> Json | None:
         DataError: the file is no result of this version.
     """
     path = run_folder(out, arm, seed) / FILE
-    try:
-        outcome: Any = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
+    return read_stored(path, FORMAT, "be the result of a run", "delete it: the run is repeated")
+
+
+def read_stored(path: Path, format_: int, must: str, otherwise: str) -> Json:
+    """A JSON object that some version of us has written, of the format that this one knows.
+
+    Args:
+        path: of the file.
+        format_: the known one.
+        must: what the file is for, in a message.
+        otherwise: what to do about a file that is of no use, in a message.
+
+    Raises:
+        DataError: the file is damaged, or of another format.
+    """
+    try:
+        content: Any = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
+        raise DataError(f"`{path}` must {must}, got {error}. {otherwise[0].upper()}{otherwise[1:]}.") from error
+    if not isinstance(content, dict) or content.get("format") != format_:
+        found = content.get("format") if isinstance(content, dict) else content
         raise DataError(
-            f"`{path}` must be the result of a run, got {error}. Delete it: the run is repeated."
-        ) from error
-    if not isinstance(outcome, dict) or outcome.get("format") != FORMAT:
-        found = outcome.get("format") if isinstance(outcome, dict) else outcome
-        raise DataError(
-            f"`{path}` must be a result of format {FORMAT}, got {found!r}. Read it with the "
-            "campus_tune that wrote it, or delete it: the run is repeated."
+            f"`{path}` must be of format {format_}, got {found!r}. Go on with the campus_tune that wrote it, or "
+            f"{otherwise}."
         )
-    return outcome
+    return content

@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from campus_tune.compare import campaign as campaign_module
+from campus_tune.compare import processes
 from campus_tune.compare.bench import Bench
-from campus_tune.compare.campaign import Campaign, name_of_device
+from campus_tune.compare.campaign import Campaign
 from campus_tune.compare.outcome import read_outcome, run_folder, write_outcome
 from campus_tune.compare.plan import Plan
+from campus_tune.compare.processes import Processes, begin, name_of_device, plans_of_processes
 from campus_tune.errors import CampusError, DataError, RecipeError
 from campus_tune.evaluation.held_out import HeldOut, read_held_out
 from campus_tune.integrations.recorder import Recorder
@@ -245,10 +246,11 @@ def results(out: Path, arms: Sequence[str]) -> Iterator[Json]:
 
 
 def test_an_error_or_ctrl_c_waits_for_no_other_run(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
-    campaign, _ = make(replace(arms_and_seeds(recipe, tmp_path)), held)
-    campaign._pools = [ProcessPoolExecutor(1, get_context("spawn")) for _ in range(2)]
+    campaign, _ = make(arms_and_seeds(recipe, tmp_path), held)
+    campaign.processes = Processes([])
+    campaign.processes._pools = [ProcessPoolExecutor(1, get_context("spawn")) for _ in range(2)]
     began = time.perf_counter()
-    sleeping = [pool.submit(time.sleep, 60) for pool in campaign._pools]
+    sleeping = [pool.submit(time.sleep, 60) for pool in campaign.processes._pools]
     campaign.close()
     assert time.perf_counter() - began < 30
     assert all(future.done() for future in sleeping)
@@ -298,30 +300,28 @@ def test_several_at_once_make_the_same_runs(recipe: Path, held: HeldOut, alone: 
 
 def test_each_device_is_given_to_a_process_of_its_own(recipe: Path, tmp_path: Path) -> None:
     plan = plan_of(recipe, "--out", str(tmp_path), "--devices", "3")
-    campaign = Campaign(plan, "")
-    assert campaign._has_processes()  # this one would take the first device
-    assert [one.device for one in campaign._plans()] == ["3"]
-    both = Campaign(plan_of(recipe, "--out", str(tmp_path), "--devices", "1", "0"), "")
-    assert [one.device for one in both._plans()] == ["1", "0"]
-    assert not Campaign(plan_of(recipe, "--out", str(tmp_path)), "")._has_processes()
+    assert [one.device for one in plans_of_processes(plan)] == ["3"]  # this process would take the first one
+    both = plan_of(recipe, "--out", str(tmp_path), "--devices", "1", "0")
+    assert [one.device for one in plans_of_processes(both)] == ["1", "0"]
+    assert plans_of_processes(plan_of(recipe, "--out", str(tmp_path))) == []
 
 
 def test_a_process_begins_with_its_device_and_its_threads(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(campaign_module, "_benches", [])
+    monkeypatch.setattr(processes, "_benches", [])
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     plan = replace(plan_of(recipe, "--out", str(tmp_path)), device="2", threads=3)
     handler = signal.getsignal(signal.SIGINT)
     try:
-        campaign_module._start(plan)
+        begin(plan)
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN  # Ctrl-C is for the one that started it
     finally:
         signal.signal(signal.SIGINT, handler)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
     assert os.environ["OMP_NUM_THREADS"] == "3"
-    assert campaign_module._benches[0].plan is plan
+    assert processes._benches[0].plan is plan
 
 
 def test_a_device_is_counted_among_those_that_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 import threading
-from campus_tune.compare.campaign import _end_with_parent
+from campus_tune.compare.processes import end_with_parent
 
 def begin():
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 if __name__ == "__main__":
     pool = ProcessPoolExecutor(1, get_context("spawn"), begin)

@@ -13,7 +13,7 @@ import pytest
 
 from campus_tune.demo.tiny import write_tiny
 from campus_tune.types import Json
-from tests.distributed.ranks import Report, Warm
+from tests.distributed.ranks import PATIENT, Report, Warm
 from tests.distributed.sharded_runs import FSDP2, ZERO
 from tests.integration.witness import events
 
@@ -157,6 +157,6 @@ def test_a_sharded_checkpoint_is_refused_by_a_process_that_shards_nothing(warm: 
 
 def test_fsdp1_is_refused_before_anything_is_trained(warm: Warm, tmp_path: Path) -> None:
     old = {**FSDP2, "FSDP_VERSION": "1", "FSDP_SYNC_MODULE_STATES": "false"}  # which would ask for a real GPU
-    report = warm.run(TRAIN, 2, environment=old, out=str(tmp_path / "run"), config=RECIPE, n=8)
+    report = warm.run(TRAIN, 2, environment=old, term_after=PATIENT, out=str(tmp_path / "run"), config=RECIPE, n=8)
     assert all(report.codes)
     assert all("FSDP must be version 2 with a curriculum, got version 1" in text for text in report.stderr)

@@ -1,0 +1,105 @@
+"""What a comparison's folder says of itself: `compare.json`, and how it grows when more is asked of the folder."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from campus_tune.compare.outcome import read_stored
+from campus_tune.compare.plan import Plan
+from campus_tune.errors import RecipeError
+from campus_tune.files import atomic_write
+from campus_tune.ledger import plain
+from campus_tune.types import Json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from campus_tune.evaluation.held_out import HeldOut
+
+ABOUT = "compare.json"
+FORMAT = 1
+EARLIER = "earlier"  # arms that the folder has runs of, and that are not asked for now
+FIXED = ("test", "points", "evaluate", "sharpness", "training", "flags")
+SHOWN = 60  # characters of a setting in a message
+
+
+def write_about(plan: Plan, test: HeldOut, command: str) -> None:
+    """Write down what is compared; arms and seeds may be added to those of a folder.
+
+    Args:
+        plan: what is compared, and where.
+        test: the rows that decide.
+        command: that started it.
+
+    Raises:
+        RecipeError: the folder holds a comparison of other settings, which are named.
+        DataError: the file that is there is damaged, or of another version.
+    """
+    path = plan.out / ABOUT
+    about = _about(plan, test, command)
+    if path.exists():
+        there = read_stored(path, FORMAT, "say what is compared", "delete it: finished runs are kept")
+        about = _joined(there, about, path)
+    atomic_write(path, json.dumps(plain(about), indent=1) + "\n")
+
+
+def _about(plan: Plan, test: HeldOut, command: str) -> Json:
+    """What the file of a new folder says."""
+    settings = plan.settings
+    return {
+        "format": FORMAT,
+        "arms": {arm.name: {"kind": arm.kind, "campus": arm.campus} for arm in plan.arms},
+        "seeds": list(settings.seeds),
+        "effect": settings.effect,
+        "speedup": settings.speedup,
+        "test": {
+            "path": list(settings.test),
+            "digest": test.digest(),
+            "items": len(test),
+            "domains": dict(sorted(Counter(test.domains).items())),
+        },
+        "points": settings.points,
+        "evaluate": settings.to_mapping()["evaluate"],
+        "sharpness": settings.sharpness,
+        "training": {k: v for k, v in plan.training.items() if k not in ("output_dir", "seed")},
+        "flags": list(plan.flags),
+        "command": command,
+    }
+
+
+def _joined(there: Json, asked: Json, path: Path) -> Json:
+    """What a folder's file becomes when something is asked of it again: fewer or more arms and seeds.
+
+    Raises:
+        RecipeError: it was begun with other settings.
+    """
+    asked = json.loads(json.dumps(plain(asked)))
+    known = {**there.get(EARLIER, {}), **there["arms"]}
+    changed = {name: (there.get(name), asked[name]) for name in FIXED if there.get(name) != asked[name]}
+    changed |= {
+        f"arm {name}": (known[name]["campus"], arm["campus"])
+        for name, arm in asked["arms"].items()
+        if name in known and known[name] != arm
+    }
+    if changed:
+        listed = "; ".join(f"{name} {_differing(*values)}" for name, values in changed.items())
+        raise RecipeError(
+            f"`--out` must be a new folder or that of the same comparison, got {str(path.parent)!r}, which was begun "
+            f"with other settings: {listed}. Name another folder, or delete this one."
+        )
+    return {**asked, EARLIER: {name: arm for name, arm in known.items() if name not in asked["arms"]}}
+
+
+def _differing(there: Any, now: Any) -> str:
+    """Two settings in words; of mappings, the keys that differ."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        keys = [key for key in {**there, **now} if there.get(key) != now.get(key)]
+        return ", ".join(f"{key}: {_cut(there.get(key))} there and {_cut(now.get(key))} now" for key in keys)
+    return f"{_cut(there)} there and {_cut(now)} now"
+
+
+def _cut(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
