@@ -581,8 +581,10 @@ def import_once() -> None:
     import trl
 
     import campus_tune
+    from campus_tune.difficulty.diversity import text_mtld
 
     torch.set_num_threads(1)
+    text_mtld("loads what it needs when it is first called")
     assert trl.SFTTrainer
     assert campus_tune.CampusCallback
     gc.collect()

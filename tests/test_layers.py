@@ -65,6 +65,7 @@ class Import:
     when_used: bool  # inside a function
 
 
+@cache
 def modules() -> list[str]:
     names = (".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py"))
     return sorted(name.removesuffix(".__init__") if name != "__init__" else name for name in names)

@@ -17,6 +17,7 @@ Contracts with the trainer (each one was a bug somewhere before it was a contrac
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,14 +66,16 @@ class CurriculumLoader:
         self.curriculum: Curriculum | None = None
         self.run: Any = None  # the CampusRun that made it
         self._sampler = _StageSampler()
-        self._inner = DataLoader(
-            _Rows(dataset),
+        self.rows = _Rows(dataset)
+        self._make_inner = partial(
+            DataLoader,
+            self.rows,
             batch_sampler=self._sampler,
             collate_fn=_Collate(collator),  # type: ignore[arg-type]  # torch's stub knows no __getitems__ protocol
-            generator=torch.Generator().manual_seed(0),  # else each iteration would draw from the global one
             persistent_workers=workers["num_workers"] > 0,
             **workers,
         )
+        self._inner: DataLoader[Any] | None = None
 
     def __len__(self) -> int:
         return self.steps_per_epoch * self.accumulation
@@ -94,6 +97,14 @@ class CurriculumLoader:
             rows, self.lengths, accumulation=self.accumulation, world=self.peers.world, by_length=self.by_length
         )
 
+    def close(self) -> None:
+        """End the workers, if there are any; iterating starts new ones.
+
+        Left to the garbage collector, torch's loader waits five seconds for each: by then the queues are closed through
+        which it would tell them to end.
+        """
+        self._inner = None
+
     def __iter__(self) -> Iterator[Any]:
         curriculum = self.curriculum
         if curriculum is None:
@@ -114,6 +125,8 @@ class CurriculumLoader:
                 for step in range(curriculum.step, last)
                 for batch in self.micro_batches(curriculum.step_rows(step))
             ]
+            if self._inner is None:  # its own generator, else each iteration would draw from the global one
+                self._inner = self._make_inner(generator=torch.Generator().manual_seed(0))
             yield from self._inner
             if curriculum.step < last:
                 raise TrainerError(

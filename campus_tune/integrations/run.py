@@ -410,9 +410,10 @@ class CampusRun:
         }
 
     def close(self) -> None:
-        """Take the hooks off the model, however training ended."""
+        """Take the hooks off the model and end the loader's workers, however training ended."""
         if self.watch is not None:
             self.watch.close()
+            self.loader.close()
 
     def finish(self) -> None:
         """The last lines, in the ledger and on the console; takes the hooks off the model."""

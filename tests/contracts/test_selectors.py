@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from campus_tune.selectors import LOSS, PROBES, SELECTORS, START_LOSS, GreedySelector, Selector, View, build_selector
@@ -35,6 +36,11 @@ def views(draw: st.DrawFn) -> View:
     )
 
 
+def asked(test: Callable[..., None]) -> Callable[..., None]:
+    """Shown a few views; every selector is."""
+    return settings(max_examples=20)(given(view=views())(test))
+
+
 def test_all_seven_selectors_are_registered_and_those_with_options_are_made_with_them() -> None:
     published = {"lowest_perplexity", "relative_perplexity", "matched", "fixed", "round_robin", "random", "shuffle"}
     assert published <= set(SELECTORS.names())
@@ -42,13 +48,13 @@ def test_all_seven_selectors_are_registered_and_those_with_options_are_made_with
 
 
 @every_selector
-@given(view=views())
+@asked
 def test_a_selector_takes_one_of_the_offers(setting: dict[str, Any], view: View) -> None:
     assert build_selector(setting).choose(view) in view.names
 
 
 @every_selector
-@given(view=views())
+@asked
 def test_a_choice_depends_on_what_is_shown_and_on_nothing_else(setting: dict[str, Any], view: View) -> None:
     one, other = build_selector(setting), build_selector(setting)
     other.choose(replace(view, stage=view.stage + 1))  # having been asked before leaves no trace
@@ -56,7 +62,7 @@ def test_a_choice_depends_on_what_is_shown_and_on_nothing_else(setting: dict[str
 
 
 @every_selector
-@given(view=views())
+@asked
 def test_a_choice_does_not_depend_on_what_the_offers_are_called(setting: dict[str, Any], view: View) -> None:
     called = {name: f"renamed {name}" for name in "abcdef"}
     if "order" in setting:
@@ -71,7 +77,7 @@ def test_a_choice_does_not_depend_on_what_the_offers_are_called(setting: dict[st
 
 
 @every_selector
-@given(view=views())
+@asked
 def test_a_selector_looks_only_at_what_it_says_it_needs(setting: dict[str, Any], view: View) -> None:
     selector = build_selector(setting)
     bare = replace(
@@ -84,7 +90,7 @@ def test_a_selector_looks_only_at_what_it_says_it_needs(setting: dict[str, Any],
 
 
 @every_selector
-@given(view=views())
+@asked
 def test_a_single_offer_is_taken(setting: dict[str, Any], view: View) -> None:
     assert view.mean_loss is not None
     assert view.start_loss is not None
@@ -93,6 +99,7 @@ def test_a_single_offer_is_taken(setting: dict[str, Any], view: View) -> None:
 
 
 @pytest.mark.parametrize("setting", [s for s in EVERY if isinstance(build_selector(s), GreedySelector)])
+@settings(max_examples=20)
 @given(view=views().filter(lambda view: len(view.names) > 1), data=st.data())
 def test_a_greedy_selector_prefers_any_measured_offer_to_an_unmeasured_one(
     setting: dict[str, Any], view: View, data: st.DataObject

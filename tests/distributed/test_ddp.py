@@ -143,6 +143,7 @@ def test_split_batches_splits_the_micro_batch_among_the_processes(run: Callable[
     assert steps_of(run(2, **FEW, **split).report) == steps_of(run(1, **FEW).report)
 
 
+@pytest.mark.skipif("CAMPUS_TUNE_WHOLE" not in os.environ, reason="half a minute: `sft --num_processes` has its own")
 def test_the_launcher_itself_trains_the_stream_of_one_process(warm: Warm, tmp_path: Path) -> None:
     write_tiny(tmp_path / "model")
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in task_rows(60)))

@@ -137,7 +137,7 @@ def test_a_dataset_swapped_inside_the_loader_ends_the_run(tiny_trainer: Make) ->
     other = trainer.train_dataset.select(range(len(trainer.train_dataset) - 1, -1, -1))
 
     def swap() -> None:
-        rows = loaders[-1]._inner.dataset
+        rows = loaders[-1].rows
         rows.dataset = other.select_columns(["input_ids", "labels"])
 
     trainer.add_callback(At(2, swap))

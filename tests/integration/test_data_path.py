@@ -4,12 +4,19 @@ import json
 import random
 from collections.abc import Callable
 from itertools import pairwise
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from transformers import DataCollatorForLanguageModeling, DataCollatorForSeq2Seq, Trainer, TrainingArguments
+from transformers import (
+    DataCollatorForLanguageModeling,
+    DataCollatorForSeq2Seq,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 import campus_tune
 from campus_tune import CampusCallback
@@ -330,6 +337,27 @@ def test_evaluation_during_training_neither_disturbs_nor_is_disturbed(tmp_path: 
     still = run("still", probes=8, learning_rate=0.0, **evaluated)[1]
     alone = run("alone", config=False, learning_rate=0.0, **evaluated)[1]
     assert eval_losses(still) == eval_losses(alone)
+
+
+class BreakOff(TrainerCallback):
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        del args, control, kwargs
+        if state.global_step == 3:
+            raise MemoryError("the cat")
+
+
+@pytest.mark.parametrize("breaks", [False, True])
+def test_no_worker_outlives_the_training(tmp_path: Path, breaks: bool) -> None:
+    """Workers that are left to the garbage collector keep their memory, and are waited for five seconds each."""
+    trainer = tiny_trainer(
+        tmp_path, n=16, dataloader_num_workers=2, num_train_epochs=2, callbacks=[BreakOff()] if breaks else []
+    )
+    if breaks:
+        with pytest.raises(MemoryError, match="the cat"):
+            trainer.train()
+    else:
+        trainer.train()
+    assert not active_children()
 
 
 def test_a_seeded_run_repeats_and_another_seed_trains_another_sequence(tmp_path: Path) -> None:
