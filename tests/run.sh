@@ -41,6 +41,6 @@ ruff format --check .
 mypy
 workers=()
 if python -c 'import xdist' 2>/dev/null; then
-    workers=(-n 2 --dist loadfile)
+    workers=(-n 2 --dist loadfile --no-loadscope-reorder) # the sequence is that of tests/conftest.py
 fi
 exec python -m pytest -q "${workers[@]}" "$@"
