@@ -21,6 +21,7 @@ from campus_tune.difficulty import CpuMetric, MetricSpec, build_metric, finish_s
 from campus_tune.difficulty.extras import missing_parts
 from campus_tune.difficulty.rank_mean import RankMean, leaves
 from campus_tune.errors import CampusError, RecipeError
+from campus_tune.evaluation.suites import load_suite
 from campus_tune.files import read_jsonl
 from campus_tune.health import SEVERITIES, Finding, health_table, known_level, score_findings, score_health
 from campus_tune.lr_mass import lr_by_decile, lr_findings
@@ -29,6 +30,7 @@ from campus_tune.orders import group_codes, order_rows, rank_of_rows
 from campus_tune.overlap import overlap, overlap_findings
 from campus_tune.plain_rows import full_texts, load_rows, row_texts, token_counter
 from campus_tune.recipe import NO_GROUPS, CampusConfig, load_recipe
+from campus_tune.recipe_blocks import EvaluateSettings
 from campus_tune.simulate import SimulatedRun, simulate
 from campus_tune.strict_yaml import read_yaml
 from campus_tune.trainer_settings import refused
@@ -56,6 +58,7 @@ def check(path: str | Path) -> list[Finding]:
         return [*_errors(error), *findings]
     findings += problems_in_method(config)
     findings += [Finding("error", problem) for problem in missing_parts(map(build_metric, leaves(config.specs)))]
+    findings += _suite_findings(config.evaluate)
     if not any(finding.severity == "error" for finding in findings):
         try:
             findings += _data_findings(settings, config)
@@ -91,7 +94,7 @@ def _unknown_keys(settings: Json) -> list[Finding]:
     """Keys and values beside the block that TRL would refuse. TRL ignores unknown keys; `campus-tune sft` does not."""
     if "campus" not in settings:
         return []  # the bare block
-    from campus_tune.sft import parse_trl
+    from campus_tune.sft_arguments import parse_trl
 
     here = {"use_cpu": True, "bf16": False, "fp16": False, "tf32": None}  # whatever this machine can do
     with warnings.catch_warnings():
@@ -124,6 +127,17 @@ def _trainer_findings(settings: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "warning", "save_only_model: a run cannot be resumed exactly without its optimizer.", "Remove it."
         )
+
+
+def _suite_findings(evaluate: EvaluateSettings | None) -> list[Finding]:
+    """Official tasks that watch the run: a misspelt one would be told after the model was loaded."""
+    if evaluate is None:
+        return []
+    try:
+        load_suite(evaluate.suite).narrowed(evaluate.tasks, evaluate.limit)
+    except CampusError as error:
+        return _errors(error)
+    return []
 
 
 # -- the data ------------------------------------------------------------------------------------------------------

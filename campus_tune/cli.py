@@ -18,6 +18,7 @@ from typing import TypeAlias
 from campus_tune.compare.run_compare import add_parser as add_compare
 from campus_tune.errors import CampusError, RecipeError
 from campus_tune.evaluation.run_eval import add_parser as add_eval
+from campus_tune.evaluation.run_eval import refuse_unknown
 from campus_tune.report.run_report import add_parser as add_report
 
 Command: TypeAlias = Callable[[argparse.Namespace], int]
@@ -119,17 +120,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _launch(argv: list[str], debug: bool) -> int | None:
     """The exit code of the processes that the command line or its YAML asks for; None: the command runs in this one."""
-    if argv[:1] not in (["sft"], ["score"], ["proxy"]):
+    if argv[:1] not in (["sft"], ["score"], ["proxy"], ["eval"]):
         return None
     from campus_tune.launch import end_with_launcher, launch, read_launch
 
     end_with_launcher()
     plan = read_launch(argv)
+    if plan is not None and argv[0] == "eval":
+        _parse(plan.words)  # what every one of the processes would say, said once
     return None if plan is None else launch(replace(plan, words=[*plan.words, "--debug"]) if debug else plan)
 
 
 def _dispatch(argv: list[str]) -> int:
-    parser = make_parser()
     if argv[:1] == ["sft"]:  # its flags are TRL's: everything after the word is handed on
         if argv[1:] in (["-h"], ["--help"]):
             print(_SFT)
@@ -137,12 +139,20 @@ def _dispatch(argv: list[str]) -> int:
 
         sft(argv[1:])
         return 0
+    options = _parse(argv)
+    command: Command = options.command
+    return command(options)
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = make_parser()
+    if argv[:1] == ["eval"]:
+        refuse_unknown(argv[1:])
     options, rest = parser.parse_known_args(argv)
     if rest and argv[:1] not in (["proxy"], ["score"], ["compare"]):  # what is not its own is TRL's
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     options.rest = rest
-    command: Command = options.command
-    return command(options)
+    return options
 
 
 def make_parser() -> argparse.ArgumentParser:

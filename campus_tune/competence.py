@@ -10,6 +10,7 @@ measurement over the last few), which later parts read as plateau or progress.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -49,8 +50,9 @@ class Competence:
         return report
 
     def overall_loss(self) -> float:
-        """The domains' latest losses, weighted by their shares, in nats."""
-        return sum(share * -math.log(self.history[domain][-1]) for domain, share in self.shares.items())
+        """The domains' latest losses, weighted by their shares, in nats; one beyond 708 nats counts as that."""
+        latest = {domain: max(self.history[domain][-1], sys.float_info.min) for domain in self.shares}
+        return sum(share * -math.log(latest[domain]) for domain, share in self.shares.items())
 
     def state(self) -> Json:
         """The measurements, as JSON."""

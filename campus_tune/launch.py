@@ -28,11 +28,13 @@ from campus_tune.accelerate_yaml import (
 )
 from campus_tune.errors import RecipeError
 from campus_tune.launch_rules import launch_problems, n_devices
-from campus_tune.sft import BLOCK, is_launched, read_arguments, read_block, trl_parser, unknown_in
+from campus_tune.sft_arguments import BLOCK, is_launched, read_arguments, read_block, trl_parser, unknown_in
 from campus_tune.strict_yaml import read_yaml
 from campus_tune.types import Json
 
-COMMANDS = ("sft", "score", "proxy")
+COMMANDS = ("sft", "score", "proxy", "eval")
+EVAL = "eval"  # takes no YAML and no flag of TRL's
+IN_ONE = ("compare", "check-data")  # parts of it that ask no model
 LAUNCHER = "CAMPUS_TUNE_LAUNCHER"  # process number of the launcher, told to what it starts
 
 
@@ -82,6 +84,8 @@ def read_launch(argv: Sequence[str]) -> Launch | None:
     """
     if not argv or argv[0] not in COMMANDS or {"-h", "--help"} & set(argv):
         return None
+    if argv[0] == EVAL and argv[1:2] and argv[1] in IN_ONE:
+        return None
     given, words = _take(list(argv))
     if is_launched():
         if given:
@@ -90,7 +94,7 @@ def read_launch(argv: Sequence[str]) -> Launch | None:
                 "Drop it here, or start this command without `accelerate launch`."
             )
         return None
-    recipe = _recipe(words)
+    recipe = {} if words[0] == EVAL else _recipe(words)
     flags = _from_recipe(recipe) | given
     if not flags:
         return None
@@ -130,9 +134,10 @@ def end_with_launcher() -> None:
 
 
 @cache
-def _names() -> frozenset[str]:
+def _names(*, beside_trl: bool = True) -> frozenset[str]:
     """Flags and keys that are accelerate's. Those that TRL has too are TRL's, as in `trl sft`."""
-    trl = {word.removeprefix("--") for action in trl_parser()._actions for word in action.option_strings}
+    actions = trl_parser()._actions if beside_trl else ()
+    trl = {word.removeprefix("--") for action in actions for word in action.option_strings}
     return frozenset({CONFIG, *launch_flags()} - trl)
 
 
@@ -140,6 +145,7 @@ def _take(argv: list[str]) -> tuple[dict[str, str | bool], list[str]]:
     """(accelerate's flags, all other words in their sequence)."""
     if not any(word.startswith("--") for word in argv):
         return {}, argv
+    names = _names(beside_trl=argv[0] != EVAL)
     given: dict[str, str | bool] = {}
     words: list[str] = []
     at = 0
@@ -147,7 +153,7 @@ def _take(argv: list[str]) -> tuple[dict[str, str | bool], list[str]]:
         word, equals, value = argv[at].partition("=")
         name = word.removeprefix("--").replace("-", "_")
         at += 1
-        if not word.startswith("--") or name not in _names():
+        if not word.startswith("--") or name not in names:
             words.append(argv[at - 1])
             continue
         follows = argv[at] if at < len(argv) and not argv[at].startswith("-") else None
@@ -214,6 +220,8 @@ def _default_config(flags: dict[str, str | bool]) -> Path | None:
 
 def _recipe_problems(plan: Launch) -> list[str]:
     """What every one of the processes would say about the YAML, said once."""
+    if plan.words[0] == EVAL:
+        return []
     unknown = unknown_in({key: value for key, value in plan.recipe.items() if key != BLOCK})
     if plan.words[0] != "sft":  # the others have flags that replace parts of the block
         return unknown

@@ -25,7 +25,8 @@ from typing import Any
 from campus_tune.difficulty.learnability import EARLY, LATE
 from campus_tune.errors import MetricError, RecipeError
 from campus_tune.files import atomic_write
-from campus_tune.sft import make_trainer, parse_trl, read_arguments
+from campus_tune.sft_arguments import parse_trl, read_arguments
+from campus_tune.sft_trainer import make_trainer
 from campus_tune.types import Json
 
 ABOUT = "proxy.json"

@@ -18,7 +18,8 @@ import yaml
 from campus_tune.errors import RecipeError
 from campus_tune.health import health_table, score_findings
 from campus_tune.recipe import CampusConfig
-from campus_tune.sft import make_trainer, parse_trl, read_arguments, read_block
+from campus_tune.sft_arguments import parse_trl, read_arguments, read_block
+from campus_tune.sft_trainer import make_trainer
 from campus_tune.tables import table
 
 

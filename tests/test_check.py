@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,20 @@ def run(campus: dict[str, Any] | None = None, **settings: Any) -> list[str]:
     path = Path("recipe.yaml")
     path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     return [str(finding) for finding in check(path)]
+
+
+@pytest.mark.parametrize(
+    ("evaluate", "told"),
+    [
+        ({"suite": "smok"}, r"got 'smok'.*Did you mean 'smoke'\?"),
+        ({"suite": "smoke", "tasks": ["gsm8"]}, r"got 'gsm8'.*Did you mean 'gsm8k'\?"),
+    ],
+)
+def test_a_misspelt_suite_or_task_is_found_before_a_model_is_loaded(
+    folder: Path, evaluate: dict[str, Any], told: str
+) -> None:
+    assert re.search(told, grave(run({"evaluate": evaluate}))[0])
+    assert not grave(run({"evaluate": {"suite": "smoke", "tasks": ["gsm8k"]}}))
 
 
 def grave(found: list[str]) -> list[str]:

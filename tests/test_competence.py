@@ -77,6 +77,12 @@ def test_the_overall_loss_weighs_the_domains_latest_losses_by_their_shares() -> 
     assert competence.overall_loss() == pytest.approx(0.75 * 1.0 + 0.25 * 2.0)
 
 
+def test_a_loss_that_leaves_no_competence_at_all_is_a_very_large_one() -> None:
+    competence = Competence({"math": 0.5, "code": 0.5})
+    competence.update({"math": at_loss(2000.0), "code": at_loss(1.0)})  # e⁻²⁰⁰⁰ is 0 in floating point
+    assert competence.overall_loss() == pytest.approx(0.5 * 708.4 + 0.5, abs=0.1)
+
+
 def test_competence_goes_on_from_its_state_as_if_it_had_never_stopped() -> None:
     shares = {"a": 0.5, "b": 0.5}
     whole, first, second = Competence(shares), Competence(shares), Competence(shares)

@@ -22,7 +22,7 @@ from campus_tune.errors import RecipeError
 from campus_tune.launch import Launch, launch, read_launch
 from campus_tune.launch_rules import KINDS, SHARED, kind_of, launch_problems
 from campus_tune.ledger import read_ledger
-from campus_tune.sft import LAUNCHED, parse_trl, read_arguments, unknown_in
+from campus_tune.sft_arguments import LAUNCHED, parse_trl, read_arguments, unknown_in
 from campus_tune.strict_yaml import read_yaml
 
 ROOT = Path(__file__).parent.parent
@@ -193,6 +193,18 @@ def test_a_recipe_may_hold_the_keys_and_a_flag_wins(tmp_path: Path) -> None:
 @pytest.mark.parametrize("argv", [["sft"], ["sft", "--help"], ["simulate", "--num_processes", "2"], []])
 def test_nothing_asked_is_nothing_launched(argv: list[str]) -> None:
     assert read_launch(argv) is None
+
+
+def test_eval_takes_every_flag_of_accelerates_and_no_yaml() -> None:
+    words = ["--model", "m", "--tasks", "mmlu", "gsm8k", "--config", "no_recipe.yaml"]
+    plan = asked("eval", *words, "--multi_gpu", "--num_processes=2")
+    assert (plan.flags, plan.words) == ({"multi_gpu": True, "num_processes": "2"}, ["eval", *words])
+    assert "num_processes" in launching._names(beside_trl=False)
+
+
+@pytest.mark.parametrize("part", ["compare", "check-data"])
+def test_parts_of_eval_that_ask_no_model_launch_nothing(part: str) -> None:
+    assert read_launch(["eval", part, "a", "b", "--num_processes", "2"]) is None
 
 
 def test_a_false_switch_alone_launches_nothing(tmp_path: Path) -> None:
@@ -442,6 +454,18 @@ def test_accelerate_is_given_module_and_words(tmp_path: Path, monkeypatch: pytes
     assert seen[0].training_script_args == ["sft", "--config", path, "--debug"]
     assert os.environ["CAMPUS_TUNE_TEST_OF_ENV"] == "7"
     assert os.environ["ACCELERATE_USE_CPU"] == "true"
+
+
+def test_eval_launches_itself_and_says_once_what_is_wrong_with_its_flags(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = launcher(monkeypatch)
+    words = ["loss", "--model", "m", "--test", "t.jsonl"]
+    assert campus_tune(["eval", *words, "--accelerate_config", CPU, "--num_processes", "3"]) == 0
+    assert (seen[0].training_script_args, seen[0].num_processes) == (["eval", *words], 3)
+    assert campus_tune(["eval", "--limt", "3", "--accelerate_config", CPU]) == 2
+    assert "got '--limt'. Did you mean '--limit'?" in capsys.readouterr().err
+    assert len(seen) == 1
 
 
 def failures() -> dict[str, tuple[BaseException, int, str]]:

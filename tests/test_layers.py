@@ -31,7 +31,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "report": ["report."],
     "integrations": ["integrations.", "evaluation."],
-    "doors": ["check", "sft", "proxy", "score", "launch", "demo.", "compare."],
+    "doors": ["check", "sft", "sft_arguments", "sft_trainer", "proxy", "score", "launch", "demo.", "compare."],
     "command line": ["cli", "__init__", "__main__"],
 }  # fmt: skip
 
@@ -47,7 +47,8 @@ HEAVY_WHEN_USED = {
     "launch_rules": {"accelerate", "torch"},  # what a launch would make of this machine
     "launch": {"accelerate", "torch"},  # is accelerate's launcher
     "plain_rows": {"datasets", "transformers"},  # `check` looks at the rows with the user's own tokenizer
-    "sft": {"datasets", "transformers", "trl"},  # is TRL's own script plus a callback
+    "sft_arguments": {"trl"},  # whose parser it is
+    "sft_trainer": {"datasets", "transformers", "trl"},  # is TRL's own script plus a callback
     "difficulty.scorer": {"torch"},  # its solver
     "training_yaml": {"torch", "transformers"},  # asks the trainer's arguments what they make of a YAML
     "demo.smollm2": {"torch"},  # real weights for the quickstart

@@ -119,7 +119,7 @@ def test_the_script_has_hardly_more_than_fifteen_lines() -> None:
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # what trl and transformers say to each other
 def test_the_yaml_block_is_a_recipe_that_trl_and_we_take() -> None:
-    from campus_tune.sft import parse_trl
+    from campus_tune.sft_arguments import parse_trl
 
     settings = yaml.safe_load(blocks("yaml")[0])
     config = CampusConfig.from_mapping(settings.pop("campus"))
@@ -139,7 +139,7 @@ def test_every_command_is_one_that_the_command_line_takes(line: str) -> None:
     assert program == "campus-tune"
     if subcommand == "sft":  # its flags are trl's
         from campus_tune.launch import read_launch
-        from campus_tune.sft import read_arguments
+        from campus_tune.sft_arguments import read_arguments
 
         words = [str(ROOT / flag) if "/" in flag else flag for flag in flags]
         plan = read_launch([subcommand, *words])

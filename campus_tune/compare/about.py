@@ -6,7 +6,8 @@ import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from campus_tune.compare.outcome import read_stored
+from campus_tune.compare.arms import Arm
+from campus_tune.compare.outcome import read_stored, run_folder
 from campus_tune.compare.plan import Plan
 from campus_tune.errors import RecipeError
 from campus_tune.files import atomic_write
@@ -90,6 +91,23 @@ def _joined(there: Json, asked: Json, path: Path) -> Json:
             f"with other settings: {listed}. Name another folder, or delete this one."
         )
     return {**asked, EARLIER: {name: arm for name, arm in known.items() if name not in asked["arms"]}}
+
+
+def refuse_other_block(arm: Arm, seed: int, outcome: Json, out: Path) -> None:
+    """No result may be that of another recipe, which a folder without its `compare.json` would not tell.
+
+    Raises:
+        RecipeError: it was trained with other settings of the campus block, which are named.
+    """
+    there = outcome.get("campus") or {}
+    now = json.loads(json.dumps(plain(arm.config(seed).to_mapping())))
+    other = [key for key in now if key != "scores" and key in there and there[key] != now[key]]
+    if other:
+        listed = ", ".join(f"{key}: {_cut(there[key])} there and {_cut(now[key])} now" for key in other)
+        raise RecipeError(
+            f"`{run_folder(out, arm.name, seed)}` must be a run of the arm {arm.name!r}, got one with other settings: "
+            f"{listed}. Name another --out, or delete that folder: the run is repeated."
+        )
 
 
 def _differing(there: Any, now: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from campus_tune.compare.campaign import Campaign
@@ -30,7 +31,7 @@ def from_earlier(folder: Path, plan: Plan) -> list[Ahead]:
     path = folder / VERDICT
     try:
         verdict = Verdict.from_mapping(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # other JSON than a verdict's
         raise DataError(
             f"`--earlier` must be the folder of a finished comparison, got {str(folder)!r} ({error}). Name another one."
         ) from error
@@ -47,23 +48,30 @@ def from_earlier(folder: Path, plan: Plan) -> list[Ahead]:
 
 
 def from_baseline(campaign: Campaign) -> list[Ahead]:
-    """What the finished runs of the baseline say, of the end and of speed; nothing of fewer than two."""
+    """What the finished runs of the baseline say, of the end and of speed; nothing of fewer than two.
+
+    Where their loss did not fall, speed is left out: the verdict will say so, and it is no reason to stop.
+    """
     plan, settings = campaign.plan, campaign.plan.settings
     done = [one for one in campaign.results(plan.baseline.name) if one["status"] == FINISHED]
     if len(done) < 2:
         return []
-    pilot, n = arm_of(done), _recipes(plan)
-    return [
-        from_pilot(pilot.end, seeds=len(settings.seeds), effect=settings.effect, comparisons=n),
-        speed_from_pilot(pilot.curves, seeds=len(settings.seeds), faster=settings.speedup, comparisons=n),
-    ]
+    pilot, n, seeds = arm_of(done), _recipes(plan), len(settings.seeds)
+    plans = [from_pilot(pilot.end, seeds=seeds, effect=settings.effect, comparisons=n)]
+    with suppress(DataError):
+        plans.append(speed_from_pilot(pilot.curves, seeds=seeds, faster=settings.speedup, comparisons=n))
+    if len(plans) == 1:
+        campaign.say("which saving could be found is not known: the loss of `random` did not fall with every seed")
+    return plans
 
 
 def say(campaign: Campaign, plans: list[Ahead]) -> None:
     """Tell what could be found, and what to expect."""
     for ahead in plans:
         campaign.say(ahead.sentence)
-    if not plans:
+    if len(campaign.plan.settings.seeds) == 1:
+        campaign.say("there will be no verdict: one seed cannot tell a recipe from luck. Run at least three: --seeds 3")
+    elif not plans:
         campaign.say("which effect could be found is not known from fewer than two finished runs of `random`")
     campaign.say(NOTHING)
 

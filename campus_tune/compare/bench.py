@@ -20,7 +20,7 @@ from campus_tune.compare.arms import Arm
 from campus_tune.compare.outcome import DIVERGED, FINISHED, run_folder, write_outcome
 from campus_tune.compare.plan import Plan
 from campus_tune.errors import DivergedError, RecipeError
-from campus_tune.sft import Prepared, make_shared_trainer
+from campus_tune.sft_trainer import Prepared, make_shared_trainer
 from campus_tune.types import Json
 from campus_tune.versions import versions
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from campus_tune.compare.about import write_about
-from campus_tune.compare.arms import Arm
+from campus_tune.compare.about import refuse_other_block, write_about
+from campus_tune.compare.arms import RECIPE, Arm
 from campus_tune.compare.bench import LOG, Bench
 from campus_tune.compare.inputs import arm_of
 from campus_tune.compare.outcome import DIVERGED, read_outcome, run_folder
@@ -34,10 +34,19 @@ class Campaign:
         command: that started it.
         say: told every line.
         pilot: only the baseline is trained.
+        check: called after each run; raises what shall end the comparison there.
     """
 
-    def __init__(self, plan: Plan, command: str, say: Callable[[str], object] = print, *, pilot: bool = False) -> None:
-        self.plan, self.command, self.say, self.pilot = plan, command, say, pilot
+    def __init__(
+        self,
+        plan: Plan,
+        command: str,
+        say: Callable[[str], object] = print,
+        *,
+        pilot: bool = False,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.plan, self.command, self.say, self.pilot, self.check = plan, command, say, pilot, check
         self.outcomes: dict[tuple[str, int], Json] = {}
         self._made = 0
         plans = plans_of_processes(plan)
@@ -51,7 +60,7 @@ class Campaign:
             test: the rows that decide.
 
         Raises:
-            RecipeError: the folder holds a comparison of other settings, which are named.
+            RecipeError: the folder holds a comparison of other settings, or a run of another recipe, which are named.
             DataError: a result in it cannot be read.
         """
         write_about(self.plan, test, self.command)
@@ -59,6 +68,7 @@ class Campaign:
             for seed in self.plan.settings.seeds:
                 outcome = read_outcome(self.plan.out, arm.name, seed)
                 if outcome is not None:
+                    refuse_other_block(arm, seed, outcome, self.plan.out)
                     self.outcomes[arm.name, seed] = outcome
         if self.outcomes:
             self.say(f"{len(self.outcomes)} of {self.n_runs} runs are there already and are kept")
@@ -89,8 +99,10 @@ class Campaign:
             for arm in self.plan.arms
             if arm.kind == kind and (arm.name, seed) not in self.outcomes
         ]
+        self.check()
         for outcome in self._made_of(tasks, bench):
             self._keep(outcome)
+            self.check()
 
     def close(self) -> None:
         """End all processes, with the runs in them that nobody waits for any more."""
@@ -137,8 +149,9 @@ class Campaign:
         )
 
     def _steps_of_plus(self, seed: int) -> int:
-        """Steps that the recipe's whole bill would have paid for, with this seed."""
-        recipe = next(arm for arm in self.plan.arms if arm.kind == "recipe")
+        """Steps that the recipe's whole bill would have paid for, with this seed; without `recipe`, the first arm's."""
+        recipes = [arm for arm in self.plan.arms if arm.kind == "recipe"]
+        recipe = next((arm for arm in recipes if arm.name == RECIPE), recipes[0])
         base, bill = self.outcomes[self.plan.baseline.name, seed], self.outcomes[recipe.name, seed]["cost"]["all"]
         return round(int(base["shared"]["steps"]) * (1 + float(bill)))
 

@@ -38,10 +38,12 @@ class Difference:
         mean_against: of the other.
         stderr: of `value`.
         df: degrees of freedom of Student's t with the critical value that was used.
-        low: lower end of the 95 % interval of `value`, before any correction for several arms.
+        low: lower end of the interval of `value`.
         high: upper end.
+        level: at which the interval excludes 0: 0.05, and less where several comparisons are corrected together.
         p: two-sided p-value of no difference.
-        p_adjusted: the same, corrected for the other comparisons of its family (Holm).
+        p_adjusted: the same, corrected for the other comparisons of its family (Holm); at most 0.05 exactly where the
+            interval excludes 0.
         detectable: true size of `value` that is found in 80 of 100 such comparisons, correction included.
         n_seeds: seeds that both arms finished.
         n_items: test items; None of speed.
@@ -61,6 +63,7 @@ class Difference:
     df: float | None = None
     low: float | None = None
     high: float | None = None
+    level: float | None = None
     p: float | None = None
     p_adjusted: float | None = None
     detectable: float | None = None
@@ -103,14 +106,10 @@ def with_spread(known: Difference, spread: Spread, comparisons: int = 1) -> Diff
     if spread.stderr <= _ROUNDING * abs(known.value):  # no difference at all, or one that chance has no part in
         p = 1.0 if known.value == 0 else None
         return replace(known, stderr=0.0, p=p, p_adjusted=p, detectable=0.0 if p else None, **parts)
-    half = spread.critical() * spread.stderr
     p = spread.p(known.value)
     return replace(
-        known,
+        _at_level(known, spread, LEVEL),
         stderr=spread.stderr,
-        df=spread.df(),
-        low=known.value - half,
-        high=known.value + half,
         p=p,
         p_adjusted=p,
         detectable=spread.detectable(LEVEL / comparisons),
@@ -118,10 +117,48 @@ def with_spread(known: Difference, spread: Spread, comparisons: int = 1) -> Diff
     )
 
 
-def corrected(family: Sequence[Difference]) -> list[Difference]:
-    """The same differences with p-values after Holm's correction among them."""
+def corrected(family: Sequence[Difference], spreads: Sequence[Spread | None]) -> list[Difference]:
+    """The same differences with p-values after Holm's correction among them, and intervals that agree with them.
+
+    Holm asks the smallest of m p-values to be at most 5 % / m, the next 5 % / (m − 1), …, and stops at the first that
+    is not. An interval is as wide as its difference was asked: it excludes 0 exactly where the corrected p-value is at
+    most 5 %, so all intervals together exclude a true 0 in at most 5 of 100 cases. None is narrower than at 95 %.
+
+    Args:
+        family: differences that are looked at together.
+        spreads: of each; None where it has no interval.
+    """
     p_values = holm([one.p for one in family])
-    return [replace(one, p_adjusted=p) for one, p in zip(family, p_values, strict=True)]
+    return [
+        replace(one if spread is None or one.low is None else _at_level(one, spread, level), p_adjusted=p)
+        for one, spread, level, p in zip(family, spreads, levels([one.p for one in family]), p_values, strict=True)
+    ]
+
+
+def levels(p_values: Sequence[float | None]) -> list[float]:
+    """The level at which Holm's procedure judged each of several p-values. Unknown ones are not counted.
+
+    >>> levels([0.02, 0.001, None, 0.03])  # 0.001 is found at 5 % / 3; then 0.02 at 5 % / 2; then 0.03 at 5 %
+    [0.025, 0.016666666666666666, 0.05, 0.05]
+    >>> levels([0.03, 0.04])  # the first is not found, and the second is not asked any more
+    [0.025, 0.025]
+    """
+    found = [LEVEL] * len(p_values)
+    places = sorted((i for i, p in enumerate(p_values) if p is not None), key=lambda i: p_values[i] or 0.0)
+    level, stopped = LEVEL, False
+    for n_before, i in enumerate(places):
+        if not stopped:
+            level = LEVEL / (len(places) - n_before)
+            stopped = (p_values[i] or 0.0) > level
+        found[i] = level
+    return found
+
+
+def _at_level(known: Difference, spread: Spread, level: float) -> Difference:
+    """The same with the interval of this level."""
+    assert known.value is not None
+    half = spread.critical(level) * spread.stderr
+    return replace(known, df=spread.df(level), low=known.value - half, high=known.value + half, level=level)
 
 
 def decide(difference: Difference, smallest: float, *, higher_is_better: bool = False) -> str:

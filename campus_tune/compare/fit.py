@@ -46,8 +46,10 @@ def same_items(a: Measured, b: Measured) -> bool:
 
 
 def _about_divergence(arm: Arm) -> Iterator[str]:
-    for seed, why in sorted(arm.diverged.items()):
-        yield f"{arm.name} diverged with seed {seed} ({why}), and leaving such a run out would flatter the arm"
+    if arm.diverged:
+        seeds = sorted(arm.diverged)
+        named = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {', '.join(map(str, seeds))}"
+        yield f"{arm.name} diverged with {named}, and leaving such a run out would flatter the arm"
 
 
 def _about_seeds(arm: Arm, base: Arm) -> Iterator[str]:
@@ -59,7 +61,7 @@ def _about_seeds(arm: Arm, base: Arm) -> Iterator[str]:
     missing = sorted((set(base.seeds) ^ set(arm.seeds)) - set(arm.diverged) - set(base.diverged))
     if missing:
         yield f"only one of {arm.name} and {base.name} has seed {', '.join(map(str, missing))}"
-    elif len(set(arm.seeds) & set(base.seeds)) < 2:
+    elif len({*arm.seeds, *base.seeds, *arm.diverged, *base.diverged}) < 2:
         yield "one seed cannot tell a recipe from luck; run at least three"
 
 

@@ -7,7 +7,7 @@ from campus_tune.errors import DataError
 from campus_tune.evaluation.held_out import HeldOut, read_held_out, refuse_rows
 from campus_tune.files import read_table
 from campus_tune.recipe_blocks import ProbeSettings
-from campus_tune.sft import load_rows
+from campus_tune.sft_trainer import load_rows
 from campus_tune.types import Json
 
 FEWEST = 30  # held-out rows, below which nothing can be said

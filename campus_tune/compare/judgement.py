@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from campus_tune.compare.crossed import crossed_spread
+from campus_tune.compare.crossed import Spread, crossed_spread
 from campus_tune.compare.decision import Difference, corrected, decide, with_spread
 from campus_tune.compare.fit import misfits, misfits_of, same_items
 from campus_tune.compare.inputs import Arm, Measured
@@ -139,19 +139,24 @@ def _domains(pair: _Pair, settings: Settings) -> dict[str, Difference]:
     if pair.reasons or not large:
         return known
     sure = _sure(pair, [known[name] for name in large], [chosen[name] for name in large], settings, len(large))
-    return {**known, **dict(zip(large, corrected(sure), strict=True))}
+    return {**known, **dict(zip(large, corrected(*sure), strict=True))}
 
 
 def _family(pairs: Sequence[_Pair], settings: Settings) -> list[Difference | None]:
     """Overall differences of several pairs, corrected for each other."""
     n = max(1, sum(not pair.reasons for pair in pairs))
-    found = []
-    for pair in pairs:
+    known: dict[int, tuple[Difference, Spread | None]] = {}
+    for i, pair in enumerate(pairs):
         everything = np.ones(pair.mine.n_items, dtype=np.bool_)
         bare = _bare(pair, everything) if same_items(pair.mine, pair.theirs) else None
-        found.append(bare if bare is None or pair.reasons else _sure(pair, [bare], [everything], settings, n)[0])
-    raised = iter(corrected([one for one in found if one is not None]))
-    return [one and next(raised) for one in found]
+        if bare is not None and pair.reasons:
+            known[i] = bare, None
+        elif bare is not None:
+            (one,), (spread,) = _sure(pair, [bare], [everything], settings, n)
+            known[i] = one, spread
+    raised = corrected([one for one, _ in known.values()], [spread for _, spread in known.values()])
+    by_place = dict(zip(known, raised, strict=True))
+    return [by_place.get(i) for i in range(len(pairs))]
 
 
 def _pair(arm: Arm, base: Arm, mine: Measured, theirs: Measured, settings: Settings) -> _Pair:
@@ -189,8 +194,8 @@ def _bare(pair: _Pair, items: BoolArray) -> Difference | None:
 
 def _sure(
     pair: _Pair, bare: Sequence[Difference], items: Sequence[BoolArray], settings: Settings, comparisons: int
-) -> list[Difference]:
-    """The same differences with their intervals."""
+) -> tuple[list[Difference], list[Spread]]:
+    """The same differences with their intervals, and the spreads that these come from."""
     mine, theirs = _common(pair)
     (spreads,) = crossed_spread(
         (mine.values - theirs.values)[None],
@@ -199,7 +204,7 @@ def _sure(
         resamples=settings.resamples,
         seed=settings.seed,
     )
-    return [with_spread(one, spread, comparisons) for one, spread in zip(bare, spreads, strict=True)]
+    return [with_spread(one, spread, comparisons) for one, spread in zip(bare, spreads, strict=True)], spreads
 
 
 def _judgement(
@@ -225,7 +230,7 @@ def _judgement(
         word,
         None,
         verdict_sentence(found, word, measure=measure, smallest=settings.effect),
-        attribution(word, contrasts, higher_is_better=higher),
+        attribution(word, contrasts, arm=name, higher_is_better=higher),
         found,
         domains,
         contrasts,

@@ -8,7 +8,7 @@ from typing import Any
 
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.settings import CompareSettings
-from campus_tune.sft import parse_trl
+from campus_tune.sft_arguments import parse_trl
 from campus_tune.types import Json
 
 # Every run is one pass from its start to its end, watched by the recorder and by nobody else.

@@ -27,7 +27,7 @@ import numpy as np
 from campus_tune.compare.crossed import Spread
 from campus_tune.compare.decision import Difference
 from campus_tune.compare.inputs import Curve, Measured
-from campus_tune.compare.sentences import percent
+from campus_tune.compare.sentences import percent, saving
 from campus_tune.compare.speed import log_ratios
 from campus_tune.errors import DataError
 from campus_tune.evaluation.paired import LEVEL
@@ -37,6 +37,7 @@ Components = tuple[float, float, float]  # variances of seeds, items and cells
 
 MOST_SEEDS = 1000
 MOST_ITEMS = 10**7
+_ROUNDING = 1e-9  # a share below which runs differ by nothing but the last digits of their numbers
 _ENDLESS = 10**12  # items: as if each were known exactly
 
 
@@ -217,11 +218,13 @@ def _sentence(
     detectable: float, effect: float, seeds: int, items: int | None, more_seeds: int | None, more_items: int | None
 ) -> str:
     size = f"{seeds} seeds" if items is None else f"{seeds} seeds and {items} test rows"
-    what = "a saving" if items is None else "an effect"
+    what = f"a saving of {saving(detectable)}" if items is None else f"an effect of {percent(detectable)} or more"
+    if detectable < _ROUNDING:
+        return f"The runs do not differ at all, so which {what.split()[1]} {size} would find is not known."
     if detectable <= effect:
-        return f"{size} would find {what} of {percent(detectable)} or more in 4 of 5 comparisons."
+        return f"{size} would find {what} in 4 of 5 comparisons."
     return (
-        f"Underpowered: {size} would find {what} of {percent(detectable)} or more in 4 of 5 comparisons, and "
+        f"Underpowered: {size} would find {what} in 4 of 5 comparisons, and "
         f"{percent(effect)} is worth finding; {_what_it_takes(seeds, items, more_seeds, more_items)}."
     )
 

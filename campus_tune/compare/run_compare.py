@@ -16,6 +16,7 @@ from campus_tune.errors import INTERRUPTED, RecipeError
 
 if TYPE_CHECKING:
     from campus_tune.compare.campaign import Campaign
+    from campus_tune.compare.ctrl_c import CtrlC
     from campus_tune.compare.plan import Plan
     from campus_tune.compare.power import Plan as Ahead
     from campus_tune.types import Json
@@ -39,6 +40,9 @@ example:
   campus-tune compare --config recipe.yaml --seeds 3 --jobs 2 --out comparisons/first
   campus-tune compare --config recipe.yaml --pilot          (which effect could be found? trains `random` alone)
   campus-tune compare --config recipe.yaml --devices 0 1 --compare.sharpness true
+
+Other settings of the block, with their defaults: effect 0.02 and speedup 0.1 (the smallest worth finding, as shares),
+points 20 (of each curve), tokens_tolerance 0.01, sharpness false, evaluate (official tasks; none).
 """
 
 
@@ -54,14 +58,18 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.set_defaults(command=main)
     parser.add_argument("--config", metavar="YAML", required=True, help="a training YAML with both blocks")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison (the YAML's output_dir)")
-    parser.add_argument("--arms", nargs="+", help="instead of the YAML's")
-    parser.add_argument("--seeds", type=int, nargs="+", help="how many, or which (two or more numbers)")
-    parser.add_argument("--test", nargs="+", metavar="FILE", help="held-out rows, instead of the YAML's")
-    parser.add_argument("--jobs", type=int, help="runs at once, on processor cores")
-    parser.add_argument("--devices", type=int, nargs="+", help="GPUs, each with a run of its own")
-    parser.add_argument("--random-plus", action="store_true", help="also random with the recipe's whole bill")
-    parser.add_argument("--earlier", type=Path, metavar="DIR", help="plan from an earlier comparison's verdict")
-    parser.add_argument("--pilot", action="store_true", help="train `random` alone and say which effect could be found")
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help="which are trained (the YAML's, else the four above)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N", help="how many, or which: two or more numbers (the YAML's, else 5)"
+    )
+    parser.add_argument("--test", nargs="+", metavar="FILE", help="held-out rows that decide (the YAML's)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at once on processor cores (the YAML's, else 1)")
+    parser.add_argument(
+        "--devices", type=int, nargs="+", metavar="N", help="GPUs, each with a run of its own, whatever --jobs says"
+    )
+    parser.add_argument("--random-plus", action="store_true", help="also `random` for as much compute as the recipe")
+    parser.add_argument("--earlier", type=Path, metavar="DIR", help="say from an earlier comparison what can be found")
+    parser.add_argument("--pilot", action="store_true", help="train `random` alone and say which effect can be found")
     return parser
 
 
@@ -71,13 +79,26 @@ def main(options: argparse.Namespace) -> int:
     Raises:
         CampusError: wrong settings, rows that cannot decide, a run that cannot be made. Finished runs are kept.
     """
+    from campus_tune.compare.ctrl_c import CtrlC
+
+    plan: Plan | None = None
+    with CtrlC() as ctrl_c:
+        try:
+            plan = read_plan(options)
+            return _compare(plan, options, ctrl_c)
+        except KeyboardInterrupt:
+            print(f"interrupted: {_kept(plan)}. The same command goes on.")
+            return INTERRUPTED
+
+
+def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
+    """All runs that are missing, then the verdict."""
     from campus_tune.compare import ahead
     from campus_tune.compare.bench import Bench
     from campus_tune.compare.campaign import Campaign
     from campus_tune.compare.run_bar import RunBar
 
-    plan = read_plan(options)
-    campaign = Campaign(plan, _command(options), pilot=options.pilot)
+    campaign = Campaign(plan, _command(options), pilot=options.pilot, check=ctrl_c.check)
     bar = RunBar(campaign)
     bench = Bench(plan, bar.tick)
     try:
@@ -91,14 +112,20 @@ def main(options: argparse.Namespace) -> int:
             campaign.train(["recipe", "control"], bench)
             campaign.train(["plus"], bench)
             return _sum_up(campaign, plans)
-    except KeyboardInterrupt:
-        n = len(campaign.outcomes)
-        print(f"interrupted: {n} runs are finished and kept in {plan.out}. The same command goes on.")
-        return INTERRUPTED
     finally:
         campaign.close()
         bar.close()
     return 0
+
+
+def _kept(plan: Plan | None) -> str:
+    """What an interrupted comparison leaves, whether or not it has looked at its folder yet."""
+    from campus_tune.compare.outcome import FILE
+
+    if plan is None:
+        return "nothing was begun"
+    n = sum(1 for _ in plan.out.glob(f"{RUNS}/*/*/{FILE}"))
+    return f"{n} {'run is' if n == 1 else 'runs are'} finished and kept in {plan.out}"
 
 
 def read_plan(options: argparse.Namespace) -> Plan:
@@ -110,7 +137,7 @@ def read_plan(options: argparse.Namespace) -> Plan:
     from campus_tune.compare.arms import PLUS, make_arms
     from campus_tune.compare.plan import Plan
     from campus_tune.compare.settings import BLOCK, CompareSettings
-    from campus_tune.sft import is_launched, read_arguments
+    from campus_tune.sft_arguments import is_launched, read_arguments
     from campus_tune.strict_yaml import read_yaml
 
     if is_launched():
@@ -152,10 +179,18 @@ def _own_flags(words: Sequence[str], block: str) -> tuple[Json, list[str]]:
             value = next(it, None)
             if value is None:
                 raise RecipeError(f"`{word}` must be followed by a value, got nothing. Write {word} VALUE.")
-            own[word.removeprefix(f"--{block}.")] = yaml.safe_load(value)
+            own[word.removeprefix(f"--{block}.")] = _as_yaml(word, value)
         else:
             rest.append(word)
     return own, rest
+
+
+def _as_yaml(flag: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        why = getattr(error, "problem", None) or "another text"
+        raise RecipeError(f"`{flag}` must be followed by YAML, got {text!r} ({why}). Quote and close it.") from error
 
 
 def _refuse_flags(flags: Sequence[str]) -> None:

@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from campus_tune.compare.decision import HELPED, HURT, UNDERPOWERED, Difference
 from campus_tune.evaluation.paired import LEVEL
 
+RECIPE = "recipe"  # the campus block as it stands
+ALMOST_ALL = 0.99
+
 # What it means if the recipe is not shown to beat this arm.
 UNEXPLAINED = {
     "random_same_pacing": "pacing alone may explain the gain",
@@ -45,6 +48,15 @@ def percent(share: float | None, *, signed: bool = False) -> str:
     return f"{sign}{abs(number):.{digits}f} %"
 
 
+def saving(share: float) -> str:
+    """A saving that would be found, or any larger one; what rounds to everything is no number.
+
+    >>> saving(0.25), saving(0.99998)
+    ('25 % or more', 'over 99 %')
+    """
+    return f"{percent(share)} or more" if share <= ALMOST_ALL else f"over {percent(ALMOST_ALL)}"
+
+
 def verdict_sentence(found: Difference, word: str, *, measure: str, smallest: float) -> str:
     """The word, the difference, its interval, and what could have been found.
 
@@ -58,14 +70,29 @@ def verdict_sentence(found: Difference, word: str, *, measure: str, smallest: fl
     way = "exactly as high" if not found.value else f"{_size(found, found.value)} {_way(found.value)}"
     head = f"{word[0].upper()}{word[1:]}: {called(found.arm)} ended {way} in {measure} {_link(found.value)} "
     draws = f"{found.n_seeds} seeds, {found.n_items} test rows"
-    between = draws if found.low is None else f"95 % interval {_span(found)}, {draws}"
+    between = draws if found.low is None else f"{interval(found)} {_span(found)}, {draws}"
     return f"{head}{called(found.against)} ({between}){_ending(found, word, smallest)}"
+
+
+def interval(found: Difference) -> str:
+    """What to call an interval: 95 %, and wider where several arms are judged together.
+
+    >>> interval(Difference("a", "b", 0.1)), interval(Difference("a", "b", 0.1, level=0.05 / 3))
+    ('95 % interval', '98.3 % interval')
+    """
+    percents = f"{min(99.9, 100 * (1 - (found.level or LEVEL))):.1f}"
+    return f"{percents.removesuffix('.0')} % interval"
 
 
 def _ending(found: Difference, word: str, smallest: float) -> str:
     if word in (HELPED, HURT):
         several = found.p is not None and found.p_adjusted is not None and found.p_adjusted > found.p
-        return f"; p = {found.p_adjusted:.2g} with all arms considered." if several else "."
+        ending = f"; p = {found.p_adjusted:.2g} with all arms considered" if several else ""
+        share = found.share(abs(found.value or 0.0))
+        small = share is not None and share < smallest
+        return f"{ending}; it is less than the {percent(smallest)} that was worth finding." if small else f"{ending}."
+    if not found.value and found.low is None:
+        return "; no seed and no row tells the two apart."
     size = _size(found, found.detectable or 0.0)
     if word == UNDERPOWERED:
         return f"; only an effect of {size} or more would have been found, and {percent(smallest)} was worth finding."
@@ -77,18 +104,21 @@ def refused_sentence(arm: str, why: str) -> str:
     return f"No verdict on {called(arm)}: {why}."
 
 
-def attribution(word: str | None, contrasts: Mapping[str, Difference], *, higher_is_better: bool = False) -> str | None:
+def attribution(
+    word: str | None, contrasts: Mapping[str, Difference], *, arm: str = RECIPE, higher_is_better: bool = False
+) -> str | None:
     """What the controls say of the reason.
 
     Args:
         word: of the recipe against the baseline.
         contrasts: the recipe against each control, p-values corrected.
+        arm: the recipe's name. The controls are made of the one that is called `recipe`.
         higher_is_better: false of losses.
     """
     if not contrasts or word is None:
         return None
     if word != HELPED:
-        return "There is no gain to explain."
+        return "There is no gain to explain." if word == HURT else "No gain is shown, so there is none to explain."
     beaten, others = [], []
     for name, found in contrasts.items():
         if found.p_adjusted is None or found.value is None:
@@ -100,6 +130,8 @@ def attribution(word: str | None, contrasts: Mapping[str, Difference], *, higher
             beaten.append(called(name))
         else:
             others.append(f"{_capital(called(name))} ended even better ({_size(found, found.value)}).")
+    if arm != RECIPE and not contrasts.keys().isdisjoint(("random_same_pacing", "reversed")):
+        others.append(f"The controls have the settings of {RECIPE!r}, which may not be those of {arm}.")
     return " ".join(([f"It also beats {' and '.join(beaten)}."] if beaten else []) + others)
 
 

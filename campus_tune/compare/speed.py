@@ -24,13 +24,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from campus_tune.compare.crossed import Spread
-from campus_tune.compare.decision import Difference, corrected, decide, with_spread
+from campus_tune.compare.decision import HELPED, HURT, UNDERPOWERED, Difference, corrected, decide, with_spread
 from campus_tune.compare.inputs import Arm, Curve
-from campus_tune.compare.sentences import called, percent
+from campus_tune.compare.sentences import called, interval, percent, saving
 from campus_tune.types import FloatArray, Json
 
 FASTER = 0.10  # the smallest saving worth finding, as a share of the tokens
 _MANY = 10**9  # there are no test items here to draw again
+_LEAST, _MOST = math.log(0.01), math.log(11)  # −99 % and +1000 %: beyond, only that it is more
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def judge_speed(arm: Arm, base: Arm, *, faster: float = FASTER, comparisons: int
     found = np.array([one for one in ratios if one is not None])
     why = None
     if len(found) < len(seeds):
-        why = "with some seeds the loss ended no lower than it began, so there is no way to measure the time to"
+        why = "with some seeds the loss ended no lower than it began, so there is no loss to measure the way to"
     elif len(seeds) < 2:
         why = "one seed cannot tell a recipe from luck"
     if why:
@@ -140,24 +141,70 @@ def told(speed: Speed, against: str, faster: float) -> Speed:
         alike = refused_speed(speed.arm, "all seeds gave exactly the same ratio, so nothing tells it from chance")
         return speed if speed.refused else replace(speed, refused=alike.refused, sentence=alike.sentence)
     word = decide(found, -math.log1p(-faster))
-    low, high = (percent(math.expm1(end or 0.0), signed=True) for end in (found.low, found.high))
-    way = "fewer" if found.relative < 0 else "more"
     there = [share for share in (speed.reached or {}).values() if share is not None]
+    other = called(against)
     sentence = (
         f"{word[0].upper()}{word[1:]}, in speed: to a loss that both reached, {called(speed.arm)} took "
-        f"{percent(abs(found.relative))} {way} tokens than {called(against)}, the curriculum's cost charged (95 % "
-        f"interval {low} to {high}, {found.n_seeds} seeds); {len(there)} of {len(speed.reached or {})} seeds came as "
-        f"far as its final loss. A saving of {percent(-math.expm1(-found.detectable))} or more would have been found."
+        f"{_amount(found.value or 0.0)} tokens {'than' if found.value else 'as'} {other}, the curriculum's cost "
+        f"charged ({_span(found)}{found.n_seeds} seeds); {len(there)} of {len(speed.reached or {})} seeds came as far "
+        f"as the final loss of {other}.{_ending(found, word, faster)}"
     )
     return replace(speed, verdict=word, sentence=sentence)
 
 
+def _amount(ratio: float) -> str:
+    """A log ratio as more or fewer.
+
+    >>> _amount(math.log(0.8)), _amount(0.0), _amount(math.log(4)), _amount(1000.0)
+    ('20 % fewer', 'as many', '300 % more', 'over 1000 % more')
+    """
+    if not ratio:
+        return "as many"
+    if ratio > _MOST:
+        return "over 1000 % more"
+    if ratio < _LEAST:
+        return "over 99 % fewer"
+    return f"{percent(abs(math.expm1(ratio)))} {'more' if ratio > 0 else 'fewer'}"
+
+
+def _span(found: Difference) -> str:
+    """The interval in words; nothing where there is none."""
+    if found.low is None or found.high is None:
+        return ""
+    low, high = (
+        "over +1000 %" if end > _MOST else percent(math.expm1(end), signed=True) if end > _LEAST else "under −99 %"
+        for end in (found.low, found.high)
+    )
+    return f"{interval(found)} {low} to {high}, "
+
+
+def _ending(found: Difference, word: str, faster: float) -> str:
+    if word in (HELPED, HURT):
+        several = found.p is not None and found.p_adjusted is not None and found.p_adjusted > found.p
+        ending = f" p = {found.p_adjusted:.2g} with all arms considered." if several else ""
+        small = abs(found.value or 0.0) < -math.log1p(-faster)
+        return f"{ending} It is less than the {percent(faster)} that was worth finding." if small else ending
+    if not found.value and found.low is None:
+        return " No seed tells the two apart."
+    size = saving(-math.expm1(-(found.detectable or 0.0)))
+    if word == UNDERPOWERED:
+        return f" Only a saving of {size} would have been found, and {percent(faster)} was worth finding."
+    return f" A saving of {size} would have been found."
+
+
 def corrected_speeds(speeds: Sequence[Speed], against: str, faster: float) -> list[Speed]:
     """Several arms' speeds after Holm's correction among them."""
-    known = [one for one in speeds if one.charged is not None]
-    raised = corrected([one.charged for one in known if one.charged is not None])
-    by_arm = {one.arm: told(replace(one, charged=new), against, faster) for one, new in zip(known, raised, strict=True)}
+    known = {one.arm: one.charged for one in speeds if one.charged is not None}
+    raised = dict(zip(known, corrected(list(known.values()), list(map(_spread_of, known.values()))), strict=True))
+    by_arm = {
+        one.arm: told(replace(one, charged=raised[one.arm]), against, faster) for one in speeds if one.arm in raised
+    }
     return [by_arm.get(one.arm, one) for one in speeds]
+
+
+def _spread_of(found: Difference) -> Spread | None:
+    """Of the mean of log ratios: seeds are all that there is to draw again."""
+    return None if found.stderr is None else Spread(found.stderr**2, 0.0, 0.0, found.n_seeds, _MANY)
 
 
 def refused_speed(arm: str, why: str) -> Speed:

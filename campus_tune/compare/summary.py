@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from campus_tune.compare.decision import Difference
 from campus_tune.compare.inputs import Arm
-from campus_tune.compare.sentences import percent
+from campus_tune.compare.sentences import interval, percent
 from campus_tune.compare.verdict import Verdict
+from campus_tune.evaluation.paired import LEVEL
 from campus_tune.tables import table
 
 
@@ -20,6 +22,10 @@ def lines(verdict: Verdict, arms: Sequence[Arm]) -> list[str]:
         arms: as they were judged.
     """
     said = ["", *_verdicts(verdict), "", _table(verdict, arms), ""]
+    if any(_wider(judged.difference) for judged in verdict.judgements.values()):
+        said.append(
+            "note: where several arms are judged together, intervals are wider than 95 % and p-values larger (Holm)."
+        )
     said += [f"diverged: {one['arm']}, seed {one['seed']}: {one['message']}" for one in verdict.diverged]
     return said + [f"note: {note}" for note in verdict.notes]
 
@@ -39,7 +45,9 @@ def _verdicts(verdict: Verdict) -> list[str]:
 
 def _table(verdict: Verdict, arms: Sequence[Arm]) -> str:
     """One line per arm: final loss, its difference to the baseline, tokens to the baseline's final loss."""
-    head = ["arm", "seeds", "final loss", f"against {verdict.baseline}", "95 % interval", "p", "tokens to its end"]
+    wider = any(_wider(judged.difference) for judged in verdict.judgements.values())
+    head = ["arm", "seeds", "final loss", f"against {verdict.baseline}", "interval" if wider else "95 % interval", "p"]
+    head.append("tokens to its end")
     rows = []
     for arm in arms:
         losses = [float(one.sum() / arm.end.weights.sum()) for one in arm.end.values]
@@ -52,13 +60,19 @@ def _table(verdict: Verdict, arms: Sequence[Arm]) -> str:
             cells += ["", "", ""]
         else:
             share = [percent(found.share(value), signed=True) for value in (found.value, found.low, found.high)]
-            cells += [share[0], f"{share[1]} to {share[2]}", _p(found.p)]
+            level = f" ({interval(found).removesuffix(' interval')})" if wider else ""
+            cells += [share[0], f"{share[1]} to {share[2]}{level}", _p(found.p_adjusted)]
         speed = verdict.speed.get(arm.name)
         reached = [share for share in (speed.reached or {}).values() if share is not None] if speed else []
         n = len(speed.reached or {}) if speed else 0
         cells.append(f"{percent(float(np.mean(reached)))} ({len(reached)} of {n} seeds)" if reached else "")
         rows.append(cells)
     return table(head, rows)
+
+
+def _wider(found: Difference | None) -> bool:
+    """Whether an interval is wider than at 95 %."""
+    return found is not None and found.level is not None and found.level < LEVEL
 
 
 def _p(value: float | None) -> str:

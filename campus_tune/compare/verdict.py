@@ -7,7 +7,8 @@ Every arm is compared with the baseline on the same test items and seeds. With w
 and how sure that is is said in `crossed`. Looking at several things finds something by chance, so p-values are raised
 (Holm) inside each family: the recipes (and arms with more compute) against the baseline; each recipe against each
 control; each arm's domains; the controls against the baseline; all official tasks together. One family, one question:
-a recipe's verdict does not get weaker because a domain table stands below it.
+a recipe's verdict does not get weaker because a domain table stands below it. Intervals are widened by the same rule
+(`decision.corrected`), so an interval excludes 0 exactly where its corrected p-value is at most 5 %.
 
 The word is about the whole test set at the end of training. Speed has its own word (`speed`). Runs that do not bear a
 verdict get none, with the reason in `refused`: one seed, a diverged run, other data, other settings, other tokens.
@@ -32,6 +33,7 @@ from campus_tune.fields import number, whole
 from campus_tune.types import Json
 
 FORMAT = 1
+SHOWN, LONGEST = 6, 40  # domains that a note names, and characters of each
 EFFECT = 0.02  # the smallest effect worth finding, as a share of the baseline's final loss
 
 
@@ -179,13 +181,18 @@ def _notes(base: Arm) -> list[str]:
         notes.append(
             "Two seeds hardly know their own spread: only very large effects can be found. Run at least three."
         )
-    for i, name in enumerate(base.end.domains):
-        n = int((base.end.domain == i).sum())
-        if n < FEWEST_IN_DOMAIN:
-            notes.append(
-                f"Domain {name} has {n} test items: its difference has no interval (it takes {FEWEST_IN_DOMAIN})."
-            )
+    sizes = {name: int((base.end.domain == i).sum()) for i, name in enumerate(base.end.domains)}
+    small = [f"{_cut(name)} ({n})" for name, n in sizes.items() if n < FEWEST_IN_DOMAIN]
+    if small and len(sizes) > 1:
+        named = ", ".join(small[:SHOWN]) + (f" and {len(small) - SHOWN} more" if len(small) > SHOWN else "")
+        notes.append(
+            f"Differences in these domains have no interval, which takes {FEWEST_IN_DOMAIN} test items: {named}."
+        )
     return notes
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def _check(arms: Sequence[Arm], *, effect: float, faster: float, tokens_tolerance: float, resamples: int) -> None:

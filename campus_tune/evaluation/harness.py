@@ -189,6 +189,28 @@ def check_metric(metric: object, tasks: dict[str, Any]) -> None:
             raise _changed(f"{name} got its metric elsewhere")
 
 
+def metrics_of(tasks: dict[str, Any], groups: dict[str, Any], name: str) -> list[str] | None:
+    """The metrics, as `metric,filter`, that lm-eval gives of a task or group; None where only running it tells.
+
+    Args:
+        tasks: built ones, by name.
+        groups: built ones, by name.
+        name: of one of them.
+    """
+    filters = list(dict.fromkeys(filter_ for task in tasks.values() for filter_ in _filters_of(task)))
+    if name in groups:
+        lists = groups[name].aggregate_metric_list or []
+        return [f"{one.metric},{filter_}" for one in lists for filter_ in one.filter_list or filters]
+    task = tasks.get(name)
+    if task is None or any(callable(one["metric"]) for one in task.get_config("metric_list") or ()):
+        return None  # a function names its values itself, such as pass@1
+    return [f"{metric},{filter_}" for metric in task.aggregation() for filter_ in filters]
+
+
+def _filters_of(task: Any) -> list[str]:
+    return [one["name"] for one in task.get_config("filter_list") or ({"name": "none"},)]
+
+
 @contextmanager
 def no_bars() -> Iterator[None]:
     """Let datasets draw no bars, such as one for each time that a task prepares its rows."""

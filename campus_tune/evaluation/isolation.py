@@ -18,14 +18,19 @@ from typing import IO, Literal
 
 from campus_tune.errors import RecipeError
 from campus_tune.evaluation.syscalls import call_filter
-from campus_tune.evaluation.view import bubblewrap, interpreter, namespaces, python_view
+from campus_tune.evaluation.view import bubblewrap, interpreter, namespaces, python_view, takes_any_user
 
 Kind = Literal["bubblewrap", "namespaces"]
 Outcome = Literal["passed", "failed", "timeout", "memory", "ended early", "killed"]
 
 JAIL = Path(__file__).with_name("jail.py")
+BEGUN = b"begun\n"  # what it writes before a program begins
 DETAIL_CHARS = 600
 SIGXCPU, SIGKILL = 24, 9
+
+
+class NotBegunError(OSError):
+    """A sandbox ended before its program began: of that program nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +104,8 @@ def run_in(kind: Kind, source: str, checks: str, limits: Limits) -> Verdict:
         limits: what both may use together.
 
     Raises:
-        OSError: bubblewrap, or something of the kernel's, is missing.
+        OSError: bubblewrap, or something of the kernel's, is missing; or (`NotBegunError`) the sandbox failed before
+            the program began.
     """
     token = secrets.token_hex(32)
     user = random.SystemRandom().randrange(2**30, 2**31 - 2**16)  # root's programs: each its own user, nobody else's
@@ -133,7 +139,10 @@ def run_in(kind: Kind, source: str, checks: str, limits: Limits) -> Verdict:
         said = _received(pipe)
         seconds = time.monotonic() - began
         detail = _tail(errors)
-    passed = in_time and process.returncode == 0 and secrets.compare_digest(said, token.encode())
+    if not said.startswith(BEGUN):
+        late = "" if in_time else f"no start within {limits.wall_seconds:g} s"
+        raise NotBegunError(detail or late or f"exit code {process.returncode}, no message")
+    passed = in_time and process.returncode == 0 and secrets.compare_digest(said, BEGUN + token.encode())
     outcome = "passed" if passed else _outcome(process.returncode, in_time, detail)
     return Verdict(passed, outcome, detail, seconds, kind)
 
@@ -146,7 +155,7 @@ def _command(kind: Kind, limits: Limits, filter_file: int) -> list[str]:
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         raise FileNotFoundError(errno.ENOENT, "no such program", "bwrap")
-    return bubblewrap(bwrap, view, as_root=os.geteuid() == 0, filter_file=filter_file, command=jail)
+    return bubblewrap(bwrap, view, as_root=takes_any_user(), filter_file=filter_file, command=jail)
 
 
 def _in_memory(stack: ExitStack, content: bytes = b"") -> IO[bytes]:

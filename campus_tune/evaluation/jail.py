@@ -1,11 +1,13 @@
 """What runs inside of the sandbox, in the process of the program itself: limits, then the program, then its word.
 
-The outside believes only one thing: a random token on its pipe. So the question is who can write it, and when. No
-function of ours runs once the program has begun: the remaining steps (the program, its checks, writing the token,
-the end of the process) wait as a list inside of C's own iteration, `deque(starmap(call, steps))`. No frame, module,
-constant or closure that Python code can reach holds that list; an exception, an exit or a crash ends the iteration,
-and what is left of it is never done. What would find it all the same is switched off: the garbage collector's list of
-objects, other interpreters, memory by address, and tracing, which can make a frame jump over its asserts.
+A first word on the pipe says that the program is about to begin: what fails before it is a fault of the machine and
+no wrong answer. Of the rest the outside believes only one thing: a random token. So the question is who can write it,
+and when. No function of ours runs once the program has begun: the remaining steps (the program, its checks, writing
+the token, the end of the process) wait as a list inside of C's own iteration, `deque(starmap(call, steps))`. No frame,
+module, constant or closure that Python code can reach holds that list; an exception, an exit or a crash ends the
+iteration, and what is left of it is never done. What would find it all the same is switched off: the garbage
+collector's list of objects, other interpreters, memory by address, and tracing, which can make a frame jump over its
+asserts.
 
 Nothing here hangs on what `f_locals` of a frame is. Since Python 3.13 (PEP 667) it writes through to the variables of
 a function that still runs, and before it did not. The frames above a program are those of modules, whose variables are
@@ -27,6 +29,7 @@ from collections import deque
 from itertools import starmap
 from operator import call
 
+BEGUN = b"begun\n"
 TYPE_CHECKING = False  # importing typing would take a tenth of the time that a program does
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +83,7 @@ def _steps() -> list[tuple[Callable[..., object], Any] | tuple[Any, ...]]:
     os.environ.clear()
     _become(request["user"])
     _limit(request["limits"])
+    os.write(channel, BEGUN)
     program = compile(request["source"], "<program>", "exec", dont_inherit=True)
     checks = compile(request["checks"], "<checks>", "exec", dont_inherit=True)
     names: dict[str, Any] = {}

@@ -161,9 +161,12 @@ class LocalData:
 
     def _find(self, data_set: DataSet, split: str) -> Path:
         folder = self.root / data_set.folder
-        for suffix in SUFFIXES:
-            if (folder / f"{split}{suffix}").is_file():
-                return folder / f"{split}{suffix}"
+        there = [path for suffix in SUFFIXES if (path := folder / f"{split}{suffix}").is_file()]
+        if len(there) > 1:
+            names = " and ".join(path.name for path in there)
+            raise DataError(f"`{folder / split}` must be one file, got {names}. Remove the one that is not meant.")
+        if there:
+            return there[0]
         hint = nearest(data_set.folder, _names_in(self.root)) if not folder.is_dir() else _other_files(folder)
         raise DataError(
             f"`{folder / split}{SUFFIXES[0]}` must be there for {', '.join(data_set.tasks)}, got no such file.{hint} "

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import glob
 import json
+import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +86,8 @@ def open_model(target: Target, *, device: Any, dtype: str = "auto", trust_remote
         trust_remote_code: run the model's own code.
 
     Raises:
-        RecipeError: there is no such model, it is no causal language model, or it has no tokenizer.
+        RecipeError: there is no such model, it is no causal language model, it has no tokenizer, or it is too large for
+            the memory of its device.
         DataError: the adapter does not fit the base.
     """
     import torch
@@ -93,7 +96,7 @@ def open_model(target: Target, *, device: Any, dtype: str = "auto", trust_remote
     loading = {"dtype": "auto" if dtype == "auto" else getattr(torch, dtype), "trust_remote_code": trust_remote_code}
     base = None if target.adapter is None else target.name
     find(target.name, "model", trust_remote_code=trust_remote_code)
-    with quietly():
+    with quietly(), _fits(target, device):
         model = from_folder(AutoModelForCausalLM, target.name, "model", "a causal language model", loading)
         tokenizer = own_tokenizer(target.place, base, "model", trust_remote_code)
         if target.adapter is not None:
@@ -102,6 +105,26 @@ def open_model(target: Target, *, device: Any, dtype: str = "auto", trust_remote
             model = _with_adapter(model, target)
         model.to(device).eval()
     return model, tokenizer
+
+
+@contextmanager
+def _fits(target: Target, device: Any) -> Iterator[None]:
+    """Out of memory, said in our words.
+
+    Raises:
+        RecipeError: the model does not fit.
+    """
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, MemoryError) and not should_reduce_batch_size(error):
+            raise
+        raise RecipeError(
+            f"`model` must fit into the memory of {device}, got {target.place!r}, which does not "
+            f"({(str(error) or 'out of memory').splitlines()[0].rstrip('.')}). Write --dtype bfloat16, or free memory."
+        ) from error
 
 
 def dtype_of(model: Any) -> str:
@@ -119,7 +142,9 @@ def _folders(patterns: Sequence[str]) -> list[Path]:
     """What the patterns match, by run and step, each once."""
     folders: dict[Path, None] = {}
     for pattern in patterns:
-        found = [Path(path) for path in glob.glob(pattern) if Path(path).is_dir()]
+        pattern = os.path.expanduser(pattern)  # in quotes, no shell has done so
+        matches = [pattern] if Path(pattern).is_dir() else glob.glob(pattern)  # a folder may be called run[1]
+        found = [Path(path) for path in matches if Path(path).is_dir()]
         if not found:
             parent = Path(pattern).parent
             names = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
@@ -260,6 +285,7 @@ def _with_adapter(model: Any, target: Target) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Found missing adapter keys")  # compared below
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # peft asks by its old name
             fitted = PeftModel.from_pretrained(model, target.adapter)
     except (RuntimeError, ValueError, KeyError) as error:
         raise _other_base(target, str(error).strip().splitlines()) from error

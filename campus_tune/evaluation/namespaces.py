@@ -1,6 +1,6 @@
 """A sandbox of our own out of Linux namespaces, for a machine without bubblewrap. Run as a script, never imported.
 
-In new mount, process, network, IPC and host-name namespaces, and in a new user namespace unless it runs as root, it
+In new mount, process, network, IPC and host-name namespaces, and in a new user namespace unless run by root itself, it
 builds an empty root folder, binds into it, read-only, what the Python of the program needs, turns to that root,
 forgets the old one, gives up every privilege, and starts the command. It is what bubblewrap does, in the same
 sequence; where bubblewrap is, it is used.
@@ -9,7 +9,7 @@ sequence; where bubblewrap is, it is used.
 
 PARENT is the process that it does not outlive. SPEC is JSON: `binds` (paths, read-only), `links` ([where, to]),
 `empty` (folders to hide), `blank` (files to hide), `devices`, `folder` (the private working folder), `folder_bytes`,
-`folder_files`, `filter` (seccomp, in hexadecimal).
+`folder_files`, `filter` (seccomp, in hexadecimal), `as_root` (run by root of the whole machine, not of a container).
 """
 
 from __future__ import annotations
@@ -65,11 +65,12 @@ def set_mount(path: str, add: int, *, below: bool) -> None:
     ask("syscall", SYS_MOUNT_SETATTR, AT_FDCWD, path, flags, ctypes.byref(attributes), ctypes.sizeof(attributes))
 
 
-def enter_namespaces() -> None:
+def enter_namespaces(*, as_root: bool) -> None:
     """New namespaces; as root without a user namespace, because only there another user can be taken on inside."""
     user, group = os.geteuid(), os.getegid()
-    ask("unshare", CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET | (user and CLONE_NEWUSER))
-    if user:
+    users = 0 if as_root else CLONE_NEWUSER
+    ask("unshare", CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWPID | CLONE_NEWNET | users)
+    if not as_root:
         maps = {"setgroups": "deny", "uid_map": f"{NOBODY} {user} 1", "gid_map": f"{NOBODY} {group} 1"}
         for name, text in maps.items():
             with open(f"/proc/self/{name}", "w") as file:
@@ -153,7 +154,7 @@ def main(spec: dict[str, Any], command: list[str], parent: int) -> NoReturn:
     deaf to most signals.
     """
     die_with_parent(parent)
-    enter_namespaces()
+    enter_namespaces(as_root=spec["as_root"])
     build_root(spec)
     alive, held = os.pipe()
     if first := os.fork():

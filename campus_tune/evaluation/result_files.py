@@ -7,11 +7,14 @@ Finished tasks that are not asked for stay.
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from campus_tune.errors import DataError
+from campus_tune.errors import DataError, StorageError
 from campus_tune.evaluation.comparable import differences
 from campus_tune.evaluation.models import Target
 from campus_tune.evaluation.results import Result, TaskResult, made_with, read_result
@@ -24,7 +27,7 @@ SHOWN = 4  # differences that a message lists
 def result_paths(targets: Sequence[Target], out: Path | None) -> list[Path]:
     """Where the result of each model goes: `evaluation/NAME.json` beside it, or `NAME.json` in a folder for all.
 
-    Names that two of them share get the name of their run before them.
+    Names that two of them share get the name of their run before them, and if those are shared too, of its folder.
     """
     folders = [Path(target.place) if Path(target.place).is_dir() else None for target in targets]
     names = [
@@ -34,11 +37,59 @@ def result_paths(targets: Sequence[Target], out: Path | None) -> list[Path]:
     if out is None:
         places = [Path() if folder is None else folder.resolve().parent for folder in folders]
         return [place / FOLDER / f"{name}.json" for place, name in zip(places, names, strict=True)]
-    shared = {name for name, n in Counter(names).items() if n > 1}
-    return [
-        out / (f"{folder.resolve().parent.name}-{name}.json" if folder and name in shared else f"{name}.json")
-        for folder, name in zip(folders, names, strict=True)
-    ]
+    return [out / f"{name}.json" for name in _told_apart(folders, names)]
+
+
+def _told_apart(folders: Sequence[Path | None], names: Sequence[str]) -> list[str]:
+    """The names, with as many folders before those that are shared as tell them apart."""
+    above = [list(folder.resolve().parts[1:-1]) if folder else [] for folder in folders]
+    found = list(names)
+    while shared := {name for name, n in Counter(found).items() if n > 1}:
+        more = [i for i, name in enumerate(found) if name in shared and above[i]]
+        if not more:  # the same folder twice
+            break
+        for i in more:
+            found[i] = f"{above[i].pop()}-{found[i]}"
+    return found
+
+
+def refuse_unwritable(paths: Iterable[Path]) -> None:
+    """Results can be written: tried before there are any, for the first may take a night.
+
+    Raises:
+        StorageError: a folder cannot be made, or nothing can be written into it.
+    """
+    for folder in dict.fromkeys(path.parent for path in paths):
+        trial = folder / f".campus-tune.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            trial.touch(exist_ok=False)
+        except OSError as error:
+            raise StorageError(
+                f"`--out` must be a folder that can be written to, got {str(folder)!r} ({error.strerror or error}). "
+                "Name another one."
+            ) from error
+        finally:
+            with suppress(OSError):
+                trial.unlink()
+
+
+def refuse_others(path: Path, there: Result | None, settings: Mapping[str, Json]) -> None:
+    """A file's tasks were asked as they would be asked now, as far as that is known without the model.
+
+    Args:
+        path: of the file, for messages.
+        there: what it holds.
+        settings: of each task that is asked for, or a part of them.
+
+    Raises:
+        DataError: they were not; what differs is named.
+    """
+    tasks = {} if there is None else there.tasks
+    known = {name: {key: tasks[name].settings.get(key) for key in of} for name, of in settings.items() if name in tasks}
+    problems = [f"{name}: {what}" for name, of in known.items() for what in differences(of, settings[name])]
+    if problems:
+        raise _others(path, problems)
 
 
 def earlier(path: Path) -> Result | None:
@@ -79,9 +130,13 @@ def kept(
         return {} if of_all else {name: task for name, task in there.tasks.items() if not of_tasks.get(name)}
     problems = of_all + [f"{name}: {what}" for name, found in of_tasks.items() for what in found]
     if problems:
-        more = f" … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-        raise DataError(
-            f"`{path}` must be of the same weights and settings to be added to, got others: "
-            f"{'; '.join(problems[:SHOWN])}{more}. Write --out with another folder, or --replace to lose what is in it."
-        )
+        raise _others(path, problems)
     return dict(there.tasks)
+
+
+def _others(path: Path, problems: Sequence[str]) -> DataError:
+    more = f" … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    return DataError(
+        f"`{path}` must be of the same weights and settings to be added to, got others: "
+        f"{'; '.join(problems[:SHOWN])}{more}. Write --out with another folder, or --replace to lose what is in it."
+    )

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from campus_tune.errors import INTERRUPTED
+from campus_tune.errors import INTERRUPTED, RecipeError
+from campus_tune.registry import nearest
 
 if TYPE_CHECKING:
     from campus_tune.evaluation.models import Target
@@ -32,22 +33,38 @@ checkpoint with the score of every document; a killed or interrupted one goes on
 example:
   campus-tune eval --model HuggingFaceTB/SmolLM2-135M --suite smoke --tasks mmlu gsm8k
   campus-tune eval --checkpoints 'run/checkpoint-*' --suite campus --data data --allow_code_execution
-  accelerate launch -m campus_tune eval --model model --adapter run/checkpoint-500 --suite campus --limit 100
+  campus-tune eval --model model --adapter run/checkpoint-500 --tasks mmlu --limit 9 --multi_gpu --num_processes 4
   campus-tune eval check-data data --suite campus
   campus-tune eval loss --checkpoints 'run/checkpoint-*' --test test.jsonl
   campus-tune eval compare evaluation/model.json run/evaluation/checkpoint-500.json
+
+On many processes each answers its share of the documents: flags of `accelerate launch` (--num_processes, --multi_gpu,
+--accelerate_config recipes/accelerate/ddp.yaml, …) may stand among the others, for `eval loss` too.
 """
 _CHECK = """\
 Does a folder have the test sets that a suite needs, and are they whole? Exit code 1 when something is missing.
 
 example:
   campus-tune eval check-data data --suite campus_wide
+
 """
+
+
+class _Parts(argparse._SubParsersAction):  # type: ignore[type-arg]  # of parsers, as its maker says
+    """The parts of `eval`, which have options of their own: one that stands before a part would be lost in silence."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        for action in parser._actions:
+            if action.option_strings and getattr(namespace, action.dest, action.default) != action.default:
+                flag, part = action.option_strings[-1], values[0]
+                parser.error(f"{flag} must stand behind {part}, if it has it: campus-tune eval {part} … {flag} …")
+        super().__call__(parser, namespace, values, option_string)
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Add `eval` to the commands of `campus-tune`, with `loss`, `compare` and `check-data` below it."""
     from campus_tune.evaluation.compare_results import add_parser as add_compare
+    from campus_tune.evaluation.local_data import describe_layout
     from campus_tune.evaluation.run_loss import add_parser as add_loss
 
     parser: argparse.ArgumentParser = subparsers.add_parser(
@@ -58,13 +75,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.set_defaults(command=main)
     _add_options(parser)
-    parts = parser.add_subparsers(title="other questions", required=False, metavar="PART")
+    parts = parser.add_subparsers(title="other questions", required=False, metavar="PART", action=_Parts)
     add_loss(parts)
     add_compare(parts)
     check = parts.add_parser(
         "check-data",
         help="is a data folder complete",
-        description=_CHECK,
+        description=_CHECK + describe_layout(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     check.set_defaults(command=check_data)
@@ -95,6 +112,29 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--batch_size", type=_batch_size, metavar="N", help="documents at once, or auto (the suite's)")
     how.add_argument("--out", type=Path, metavar="DIR", help="for the results (evaluation/ beside each model)")
     how.add_argument("--replace", action="store_true", help="replace results of other weights or settings")
+
+
+def refuse_unknown(words: Sequence[str]) -> None:
+    """Name a misspelt flag, where argparse would take its value for a part of `eval` and complain of that.
+
+    Args:
+        words: what follows `eval`; those that name a part are left to the part.
+
+    Raises:
+        RecipeError: a flag that `eval` does not have; the nearest is named.
+    """
+    if set(words) & {"loss", "compare", "check-data"}:
+        return
+    parser = argparse.ArgumentParser()
+    _add_options(parser)
+    known = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+    for word in words:
+        flag = word.partition("=")[0]
+        if flag.startswith("--") and not any(one.startswith(flag) for one in known):
+            raise RecipeError(
+                f"`campus-tune eval` takes {', '.join(known)} and the flags of `accelerate launch`, got {flag!r}."
+                f"{nearest(flag, known)} Correct or remove it."
+            )
 
 
 def main(options: argparse.Namespace) -> int:
@@ -139,22 +179,28 @@ def check_data(options: argparse.Namespace) -> int:
 def _evaluate_all(options: argparse.Namespace) -> int:
     suite = read_suite(options)
     from campus_tune.evaluation.models import read_targets
-    from campus_tune.evaluation.result_files import earlier, result_paths
+    from campus_tune.evaluation.result_files import earlier, refuse_others, refuse_unwritable, result_paths
 
     targets = read_targets(options.model, options.adapter, options.checkpoints)
     paths = result_paths(targets, options.out)
     from campus_tune.evaluation.session import Session
-    from campus_tune.evaluation.tasks import load_tasks
+    from campus_tune.evaluation.tasks import FOLDERS, load_tasks
     from campus_tune.integrations.console import say
     from campus_tune.integrations.peers import Peers
 
     accelerator = _accelerator()
     peers = Peers(accelerator.process_index, accelerator.num_processes)
-    peers.led(lambda: [earlier(path) for path in paths])  # a file that cannot be read is said before hours of work
+    there = peers.led(lambda: {path: earlier(path) for path in paths})  # what is wrong is said before hours of work
+    if peers.leads and (rare := [task.task for task in suite.tasks if task.task not in FOLDERS]):
+        say(f"{', '.join(rare)}: lm-eval indexes all its tasks for it, which takes up to half a minute")
     loaded = load_tasks(suite, options.data, allow_code_execution=options.allow_code_execution)
     for warning in loaded.warnings if peers.leads else ():
         say(f"warning: {warning}")
     session = Session(loaded)
+    known = {name: session.known_settings(name) for name in loaded.tasks}
+    for path in () if options.replace else paths:
+        refuse_others(path, there[path], known)
+    peers.led(lambda: refuse_unwritable(paths))
     results = {}
     for target, path in zip(targets, paths, strict=True):
         results[target] = _evaluate(session, target, path, accelerator, peers, options)
@@ -211,6 +257,8 @@ def read_suite(options: argparse.Namespace) -> Suite:
     from campus_tune.evaluation.suites import load_suite
 
     names = [name for words in options.tasks or () for name in words.split(",") if name]
+    if options.tasks and not names:
+        raise RecipeError("`--tasks` must name at least one task of the suite, got none. Leave it out to take all.")
     suite = load_suite(options.suite).narrowed(names or None, options.limit)
     if options.chat_template == "auto" or _TEMPLATE[options.chat_template] == bool(suite.apply_chat_template):
         return suite

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from campus_tune.errors import RecipeError
+from campus_tune.errors import INTERRUPTED, RecipeError
 
 if TYPE_CHECKING:
     from campus_tune.evaluation.held_out import HeldOut
@@ -59,7 +59,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def main(options: argparse.Namespace) -> int:
-    """Measure all models that the options name; gives back the exit code 0.
+    """Measure all models that the options name.
+
+    Returns:
+        0, or 130 after Ctrl-C.
 
     Raises:
         RecipeError: wrong options, or no such model.
@@ -68,12 +71,20 @@ def main(options: argparse.Namespace) -> int:
         MetricError: a loss is NaN or infinite.
         StorageError: a result cannot be written.
     """
+    try:
+        return _measure_all(options)
+    except KeyboardInterrupt:
+        print("\ncampus: interrupted. Finished models are kept: the same command goes on after them.")
+        return INTERRUPTED
+
+
+def _measure_all(options: argparse.Namespace) -> int:
     from accelerate import Accelerator
 
     from campus_tune.evaluation.compare_results import compare_files
     from campus_tune.evaluation.held_out import read_held_out
     from campus_tune.evaluation.models import read_targets
-    from campus_tune.evaluation.result_files import earlier, result_paths
+    from campus_tune.evaluation.result_files import earlier, refuse_unwritable, result_paths
     from campus_tune.integrations.console import say
     from campus_tune.integrations.peers import Peers
 
@@ -84,6 +95,7 @@ def main(options: argparse.Namespace) -> int:
     peers.led(lambda: [earlier(path) for path in paths])  # a file that cannot be read is said before anything is done
     column = None if options.domain_column == NO_COLUMN else options.domain_column
     rows = peers.led(lambda: read_held_out(options.test, domain_column=column, train=options.train, say=say))
+    peers.led(lambda: refuse_unwritable(paths))
     results = {}
     for target, path in zip(targets, paths, strict=True):
         results[target.place] = _measure(target, path, rows, accelerator.device, peers, options)

@@ -2,7 +2,9 @@
 
 Every program gets a fresh interpreter behind Linux namespaces (bubblewrap's where it is installed, else our own), a
 seccomp filter and resource limits. It passes if it ran to its end, and its checks after it, without an exception: then
-a random token arrives that the program had no way to see. Ending early, whatever the exit code, is no pass.
+a random token arrives that the program had no way to see. Ending early, whatever the exit code, is no pass. A sandbox
+that fails before its program begins (no memory, no processes left) is tried again, and then an error: it says nothing
+about the program.
 
 What stays possible in principle: (a) answers that lie in legal Python, like an object that equals everything, or a
 function of the standard library replaced by another, pass as they do in evaluate's metric. (b) a program that breaks
@@ -17,6 +19,7 @@ import os
 import platform
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
@@ -31,6 +34,7 @@ from campus_tune.evaluation.view import FOLDER, python_view
 __all__ = ["Kind", "Limits", "SandboxError", "Verdict", "probe", "run_many", "run_program", "sandbox_kind"]
 
 KINDS: tuple[Kind, ...] = ("bubblewrap", "namespaces")
+PAUSES = (0.5, 5.0)  # seconds before a sandbox that did not start is tried again
 
 
 class SandboxError(CampusError, RuntimeError):
@@ -49,9 +53,20 @@ def run_program(source: str, checks: str = "", *, limits: Limits | None = None) 
         limits: what it may use.
 
     Raises:
-        SandboxError: this machine has no working sandbox.
+        SandboxError: this machine has no working sandbox, or none any more.
     """
-    return run_in(sandbox_kind(), source, checks, limits or Limits())
+    kind, limits = sandbox_kind(), limits or Limits()
+    for pause in PAUSES:
+        with suppress(OSError):
+            return run_in(kind, source, checks, limits)
+        time.sleep(pause)
+    try:
+        return run_in(kind, source, checks, limits)
+    except OSError as error:
+        raise SandboxError(
+            f"every program must get a sandbox, got {len(PAUSES) + 1} of {kind} that ended before it began ({error}). "
+            "Nothing is said of the program: free memory or processes, then run again."
+        ) from error
 
 
 def run_many(
@@ -71,13 +86,13 @@ def run_many(
 
     Raises:
         RecipeError: fewer than one worker.
-        SandboxError: this machine has no working sandbox.
+        SandboxError: this machine has no working sandbox, or none any more.
     """
+    sandbox_kind()
     pairs = [(one, "") if isinstance(one, str) else one for one in programs]
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
     if workers < 1:
         raise RecipeError(f"`workers` must be at least 1, got {workers}. Give the number of CPU cores to use.")
-    sandbox_kind()
     pool = ThreadPoolExecutor(workers)
     try:
         runs = [pool.submit(run_program, *pair, limits=limits) for pair in pairs]

@@ -116,19 +116,29 @@ class Session:
             tokenizer: whose chat template is used, where the suite asks for one.
             model: whose precision decides close calls.
         """
-        task, suite = self.loaded.tasks[name], self.loaded.suite
+        suite = self.loaded.suite
         template = str(tokenizer.chat_template) if suite.apply_chat_template else None
+        return self.known_settings(name) | {
+            "chat_template": None if template is None else hashlib.sha256(template.encode()).hexdigest()[:32],
+            "dtype": dtype_of(model),
+        }
+
+    def known_settings(self, name: str) -> Json:
+        """Those of them that are the same for every model.
+
+        Args:
+            name: of the task in the suite.
+        """
+        task, suite = self.loaded.tasks[name], self.loaded.suite
         record = {
             "few_shot": _one({leaf: each.get_config("num_fewshot") or 0 for leaf, each in task.tasks.items()}),
             "max_gen_toks": _one({leaf: _max_gen_toks(each) for leaf, each in task.tasks.items()}),
             "limit": task.setting.limit,
-            "chat_template": None if template is None else hashlib.sha256(template.encode()).hexdigest()[:32],
-            "fewshot_as_multiturn": None if template is None else suite.fewshot_as_multiturn,
+            "fewshot_as_multiturn": suite.fewshot_as_multiturn if suite.apply_chat_template else None,
             "system_instruction": suite.system_instruction,
             "seeds": vars(suite.seeds),
             "data": self._data(name),
             "versions": task.versions,
-            "dtype": dtype_of(model),
         }
         plain: Json = json.loads(json.dumps(record))  # as it will be read back
         return plain

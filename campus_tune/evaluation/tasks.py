@@ -16,12 +16,12 @@ carries an official tag can replace the tag, and a group shrinks without a word 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from campus_tune.errors import DataError, RecipeError
+from campus_tune.errors import CampusError, DataError, RecipeError
 from campus_tune.evaluation import harness
 from campus_tune.evaluation.local_data import LocalData, Problem
 from campus_tune.evaluation.suites import Suite, TaskSetting
@@ -125,7 +125,7 @@ def load_tasks(suite: Suite, data: str | Path | None = None, *, allow_code_execu
     Raises:
         RecipeError: lm-eval is not installed or of an unknown make, an unknown task (the nearest is named), a task
             that runs code without permission, or settings that a task does not take: all of a kind at once.
-        DataError: files of the folder are missing or wrong: all of them at once.
+        DataError: files of the folder are missing or wrong: all of them at once; or the hub gives no rows.
     """
     version = harness.require(math=any(setting.task.startswith(_MATH) for setting in suite.tasks))
     manager = _manager(suite)
@@ -135,8 +135,11 @@ def load_tasks(suite: Suite, data: str | Path | None = None, *, allow_code_execu
     local = None if data is None else LocalData(data)
     warnings = _checked(local, suite) if local else ()
     served = harness.redirect(manager, local) if local else None
-    with _code_metric(suite, allow=allow_code_execution) as metric, harness.quiet():
+    source = nullcontext() if local else _of_hub()
+    with _code_metric(suite, allow=allow_code_execution) as metric, harness.quiet(), source:
         tasks = {setting.task: _load(manager, setting, suite) for setting in suite.tasks}
+    if problems := [problem for task in tasks.values() for problem in _unknown_metrics(task)]:
+        raise RecipeError(problems)
     for task in tasks.values():
         if task.setting.runs_code:
             harness.check_metric(metric, task.tasks)
@@ -230,6 +233,40 @@ def _code_metric(suite: Suite, *, allow: bool) -> AbstractContextManager[Any]:
 
     harness.forget_code_modules()
     return replaced_code_eval(allow=allow)
+
+
+@contextmanager
+def _of_hub() -> Iterator[None]:
+    """While tasks take their rows from the hub, or from what an earlier run has left of it on this machine.
+
+    Raises:
+        DataError: they do not get them.
+    """
+    try:
+        yield
+    except CampusError:
+        raise
+    except (OSError, ValueError) as error:
+        text = str(error)
+        if isinstance(error, ValueError) and "cache" not in text:  # so datasets calls what was never downloaded
+            raise
+        raise DataError(
+            f"the rows of all tasks must come from the hub or from files of your own, got none from the hub "
+            f"({text.strip().splitlines()[0] if text.strip() else type(error).__name__}). Go online once, or name a "
+            "folder that has them with `data` (--data DIR): campus-tune eval check-data DIR says what belongs there."
+        ) from error
+
+
+def _unknown_metrics(task: LoadedTask) -> list[str]:
+    """Metrics that the suite reports and lm-eval will not give: a typo would show when the night is over."""
+    known = harness.metrics_of(task.tasks, task.groups, task.setting.task)
+    if known is None:
+        return []
+    return [
+        f"`tasks: {task.setting.task}: metrics` must be of {', '.join(known)}, got {metric!r}.{nearest(metric, known)}"
+        for metric in task.setting.metrics
+        if metric not in known
+    ]
 
 
 def _load(manager: Any, setting: TaskSetting, suite: Suite) -> LoadedTask:

@@ -77,6 +77,14 @@ def python_view() -> View:
     return View(python, tuple(binds), tuple(links), tuple(map(str, packages)), tuple(map(str, native)))
 
 
+def takes_any_user() -> bool:
+    """Whether this process is root of the whole machine. Root of a rootless container has only some users to take."""
+    if os.geteuid():
+        return False
+    rows = [line.split() for line in Path("/proc/self/uid_map").read_text("ascii").splitlines()]
+    return any(int(first) <= 2**30 and int(first) + int(count) >= 2**31 for first, _, count in rows)
+
+
 def interpreter(python: str) -> list[str]:
     """An interpreter that reads no environment, no user's or installed packages, and writes no cache."""
     return [python, "-I", "-S", "-B", "-X", "utf8"]
@@ -85,13 +93,13 @@ def interpreter(python: str) -> list[str]:
 def bubblewrap(bwrap: str, view: View, *, as_root: bool, filter_file: int, command: list[str]) -> list[str]:
     """The command line for bubblewrap.
 
-    Root makes no user namespace: in one it would still be root to the kernel, which limits no number of processes
-    for root. The jail takes another user on instead.
+    Root of the machine makes no user namespace: in one it would still be root to the kernel, which limits no number of
+    processes for root. The jail takes another user on instead. Root of a rootless container is an ordinary user.
 
     Args:
         bwrap: path of the tool.
         view: what to show.
-        as_root: this process is root.
+        as_root: this process is root of the whole machine (`takes_any_user`).
         filter_file: open file with the seccomp filter.
         command: what to run.
     """
@@ -116,6 +124,6 @@ def bubblewrap(bwrap: str, view: View, *, as_root: bool, filter_file: int, comma
 
 def namespaces(view: View, *, filter_: bytes, command: list[str]) -> list[str]:
     """The command line for our own launcher."""
-    spec = asdict(view) | {"filter": filter_.hex()}
+    spec = asdict(view) | {"filter": filter_.hex(), "as_root": takes_any_user()}
     launcher = str(Path(__file__).with_name("namespaces.py"))
     return [*interpreter(view.python), launcher, json.dumps(spec), str(os.getpid()), *command]

@@ -97,7 +97,17 @@ class CompareFacts:
     @property
     def finished(self) -> bool:
         """Nothing is left to wait for."""
-        return self.verdict is not None and self.n_done >= self.n_planned
+        return self.judged and self.n_done >= self.n_planned
+
+    @property
+    def judged(self) -> bool:
+        """There is a verdict, and it is on the arms and seeds that are asked for now."""
+        if self.verdict is None:
+            return False
+        runs = {(arm.name, run["seed"]) for arm in self.arms for run in arm.finished}
+        seeds = {seed for name, seed in runs if name == self.baseline}
+        arms = {arm.name for arm in self.arms if arm.runs} - {self.baseline}
+        return seeds == set(self.verdict["seeds"]) and arms == set(self.judgements)
 
     @property
     def baseline(self) -> str:
@@ -151,7 +161,8 @@ def _read(path: Path) -> Json:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(
-            f"`{path}` must be whole JSON, got {error}. Start the comparison again to repair it."
+            f"`{path}` must be whole JSON, got {error}. Delete it and start the comparison again: it makes what is "
+            "missing."
         ) from error
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:

@@ -18,6 +18,7 @@ from campus_tune.types import Json
 
 PRIMARY = ("recipe", "plus")  # kinds of arms whose verdict is the answer to the question
 GOOD, BAD = "helped", "hurt"
+MOST = math.log(1e4)  # ratios beyond are shown as this one
 
 
 def compare_content(facts: CompareFacts, pictures: Sequence[Picture]) -> dict[str, Any]:
@@ -138,7 +139,10 @@ def _warnings(facts: CompareFacts) -> list[str]:
         for arm in facts.arms
         for run in arm.diverged
     ]
-    return [*diverged, *((facts.verdict or {}).get("notes") or [])]
+    old = [] if facts.verdict is None or facts.judged else [
+        "The verdict is of an earlier state: other seeds or arms were asked for since. Start the comparison again."
+    ]  # fmt: skip
+    return [*old, *diverged, *((facts.verdict or {}).get("notes") or [])]
 
 
 def arms(facts: CompareFacts) -> Table:
@@ -195,7 +199,9 @@ def domains(facts: CompareFacts) -> Table | None:
         for domain, found in (judgement.get("domains") or {}).items()
     ]
     head = ["domain", "arm", "rows", "loss", "shuffled", "difference", "from", "to", "p"]
-    caption = "Differences to plain shuffling by domain, 95 % intervals, p-values corrected for the number of domains"
+    caption = (
+        "Differences to plain shuffling by domain; intervals (95 %) and p-values corrected for the number of domains"
+    )
     return Table(caption, head, rows) if rows else None
 
 
@@ -226,18 +232,22 @@ def speeds(facts: CompareFacts) -> Table | None:
                 words(one["verdict"] or "no verdict"),
                 *_ratio(one.get("charged")),
                 *(_ratio(one.get(name))[0] for name in ("tokens", "seconds")),
+                number(sum(there) / len(there) if there else None, ".0%"),
                 Cell(f"{len(there)} of {len(reached)}", len(there)),
             ]
         )
-    head = ["arm", "speed", "charged tokens", "from", "to", "tokens", "seconds", "seeds that got there"]
-    caption = "More (+) or fewer (−) tokens to a loss that both reach; charged: the curriculum's cost is added"
+    head = ["arm", "speed", "charged tokens", "from", "to", "tokens", "seconds", "to shuffling's end", "seeds there"]
+    caption = (
+        "More (+) or fewer (−) tokens to a loss that both reach; charged: the curriculum's cost is added. To "
+        "shuffling's end: charged tokens to its final loss, as a share of all its tokens, of the seeds that got there"
+    )
     return Table(caption, head, rows) if rows else None
 
 
 def _ratio(found: Json | None) -> list[Cell]:
     """Log ratios as more or less than the other's."""
     values = [None if not found or found.get(name) is None else found[name] for name in ("value", "low", "high")]
-    return [number(None if value is None else math.expm1(value), "+.0%") for value in values]
+    return [number(None if value is None else math.expm1(min(value, MOST)), "+,.0%") for value in values]
 
 
 def tasks(facts: CompareFacts) -> Table | None:
@@ -273,7 +283,7 @@ def _run(arm: ArmFacts, run: Mapping[str, Any]) -> list[Cell]:
         words(arm.name),
         number(run["seed"]),
         words(run["status"] if ok else f"{run['status']}: {run.get('message') or ''}", kind="" if ok else "bad"),
-        number(sum(test["loss"]) / sum(test["tokens"]) if test else None, ".4f"),
+        number(sum(test["loss"]) / sum(test["tokens"]) if test and ok else None, ".4f"),
         number(run.get("tokens")),
         number(run.get("rows")),
         Cell(GAP) if trained is None else Cell(clock(trained), trained),

@@ -16,6 +16,7 @@ from campus_tune.report.figures import (
     INK,
     Look,
     Picture,
+    fitted,
     from_zero,
     legend_below,
     legend_of_looks,
@@ -59,12 +60,11 @@ def curves(facts: CompareFacts, faces: Mapping[str, Look]) -> Picture | None:
 
     def lines(axis: Axes, since: float) -> None:
         for name, (tokens, losses) in known.items():
-            late = tokens >= since * tokens[-1]
-            x, mean = tokens[late], losses.mean(axis=0)[late]
-            axis.fill_between(
-                x, losses.min(axis=0)[late], losses.max(axis=0)[late], color=faces[name].colour, alpha=0.16, linewidth=0
-            )
-            axis.plot(x, mean, label=name, **faces[name].on_line(len(x)))
+            late = max(0, int(np.searchsorted(tokens, since * tokens[-1], side="right")) - 1)  # a line takes two points
+            x, seen = tokens[late:], losses[:, late:]
+            mean, low, high = seen.mean(axis=0), seen.min(axis=0), seen.max(axis=0)
+            axis.fill_between(x, low, high, color=faces[name].colour, alpha=0.16, linewidth=0)
+            axis.plot(x, mean, label=fitted(name), **faces[name].on_line(len(x)))
         axis.set_xlabel("trained tokens")
         axis.xaxis.set_major_formatter(_thousands)
         axis.locator_params(axis="x", nbins=5)
@@ -117,7 +117,9 @@ def _diverged(axis: Axes, arm: ArmFacts, look: Look) -> None:
 
 def choices(facts: CompareFacts) -> Picture | None:
     """What every run of the recipes chose over its steps."""
-    runs = [(f"{arm.name}, seed {run['seed']}", run) for arm in facts.arms if arm.kind == RECIPE for run in arm.runs]
+    runs = [
+        (f"{fitted(arm.name)}, seed {run['seed']}", run) for arm in facts.arms if arm.kind == RECIPE for run in arm.runs
+    ]
     shown = [(label, run["choices"]) for label, run in runs if run.get("choices")][:MOST_STRIPS]
     names = list(dict.fromkeys(each["chosen"] for _, chosen in shown for each in chosen))
     if set(names) <= {SHUFFLE}:
@@ -160,11 +162,13 @@ def costs(facts: CompareFacts) -> Picture | None:
         left = np.zeros(len(shares))
         for name, look in looks(purposes).items():
             widths = np.array([arm.get(name, 0.0) for arm in shares.values()])
-            axis.barh(range(len(shares)), widths, left=left, height=0.62, label=name, **look.on_face())
+            axis.barh(range(len(shares)), widths, left=left, height=0.62, label=fitted(name), **look.on_face())
             left += widths
         for i, total in enumerate(left):
             axis.text(total, i, f" {total:.1%}", va="center", fontsize=8.5)
-        axis.set_yticks(range(len(shares)), [name.replace("_", "_\n") if narrow else name for name in shares])
+        axis.set_yticks(
+            range(len(shares)), [fitted(name).replace("_", "_\n") if narrow else fitted(name) for name in shares]
+        )
         axis.set(xlabel="share of the training compute", xlim=(0, 1.2 * left.max()), ylim=(len(shares) - 0.4, -0.6))
         axis.grid(visible=False, axis="y")
         axis.locator_params(axis="x", nbins=5)
@@ -207,8 +211,8 @@ def lr_mass(facts: CompareFacts, faces: Mapping[str, Look]) -> Picture | None:
         for axis, (label, by_arm) in zip(axes, found.items(), strict=False):
             axis.axhline(1.0, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
             for name, rates in by_arm.items():
-                axis.plot(places, rates, label=name, **faces[name].on_line(N_DECILES))
-            axis.set(title=label, xticks=places, xlabel="tenth, easy → hard")
+                axis.plot(places, rates, label=fitted(name), **faces[name].on_line(N_DECILES))
+            axis.set(title=fitted(label), xticks=places, xlabel="tenth, easy → hard")
             axis.set_ylim(0, max(1.5, axis.get_ylim()[1]))
             percent(axis.yaxis)
         for axis in axes[len(found) :]:
@@ -256,7 +260,9 @@ def calibration(facts: CompareFacts, faces: Mapping[str, Look]) -> Picture | Non
         axis = figure.subplots()
         axis.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (2, 2)), label="as sure as right")
         for name, (bins, error) in found.items():
-            axis.plot(bins[:, 0], bins[:, 1], label=f"{name}, error {error:.3f}", **faces[name].on_line(len(bins)))
+            axis.plot(
+                bins[:, 0], bins[:, 1], label=f"{fitted(name)}, error {error:.3f}", **faces[name].on_line(len(bins))
+            )
         axis.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence in the likeliest next token", ylabel="how often right")
         percent(axis.xaxis)
         percent(axis.yaxis)

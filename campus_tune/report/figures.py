@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -29,6 +30,7 @@ LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "+++", "ooo")
 BINNED = 120  # stages, above which a band shows shares
+LONGEST = 28  # characters of a name in a picture
 MANY = 60  # points on a line, above which markers are thinned out
 
 STYLE = {
@@ -53,6 +55,7 @@ STYLE = {
     "lines.linewidth": 1.7,
     "lines.markersize": 5,
     "text.color": INK,
+    "text.parse_math": False,  # a domain may be called "$a$"
     "xtick.color": INK,
     "ytick.color": INK,
     "xtick.labelsize": 8.5,
@@ -117,7 +120,8 @@ def _png(draw: Draw, width: float, height: float, dpi: int, narrow: bool) -> byt
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(STYLE):  # type: ignore[arg-type]  # the keys are matplotlib's own
+    with mpl.rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type]  # the keys are matplotlib's own
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box in the picture; alt text and tables have the name
         figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained", facecolor="white")
         canvas = FigureCanvasAgg(figure)
         draw(figure, narrow)
@@ -185,6 +189,17 @@ def looks(names: Iterable[str], *, plain: str = "", plain_look: Look = SHUFFLED)
     return found
 
 
+def fitted(name: str, longest: int = LONGEST) -> str:
+    """A user's name as a picture can show it: cut in its middle, and never hidden for its first character.
+
+    >>> fitted("data/of/the/first/half/of/the/year"), fitted("_x"), fitted("")
+    ('data/of/the/f…lf/of/the/year', ' _x', ' ')
+    """
+    if len(name) > longest:
+        name = f"{name[: (longest - 1) // 2]}…{name[-(longest // 2) :]}"
+    return f" {name}" if not name or name.startswith("_") else name  # matplotlib leaves these out of legends
+
+
 def legend_below(figure: Figure, axis: Axes, *, narrow: bool, columns: int = 5) -> None:
     """One legend under the figure, where it hides nothing."""
     handles, labels = axis.get_legend_handles_labels()
@@ -201,9 +216,9 @@ def legend_of_looks(figure: Figure, faces: Mapping[str, Look], *, narrow: bool, 
     handles: Any = [(Line2D([], [], **look.on_line(1)), Patch(**look.on_face())) for look in faces.values()]
     figure.legend(
         handles,
-        list(faces),
+        list(map(fitted, faces)),
         loc="outside lower left",
-        ncols=_columns(list(faces), columns, narrow),
+        ncols=_columns(list(map(fitted, faces)), columns, narrow),
         handler_map={tuple: HandlerTuple(ndivide=None, pad=0.6)},
         handlelength=4.2,
     )

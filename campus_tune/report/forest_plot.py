@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from campus_tune.report.compare_facts import CompareFacts
-from campus_tune.report.figures import GREY, INK, Look, Picture, legend_below, picture
+from campus_tune.report.figures import GREY, INK, LONGEST, Look, Picture, fitted, legend_below, picture
 from campus_tune.report.html_tables import signed
 from campus_tune.types import Json
 
@@ -47,7 +47,7 @@ def forest(facts: CompareFacts, faces: Mapping[str, Look]) -> Picture | None:
                     y = place + (i - (len(names) - 1) / 2) * 0.8 / max(2, len(names))
                     _difference(axis, by_arm[name], y, faces[name], name, big=not place)
         axis.axhline(0.5, color=GREY, linewidth=0.8)
-        axis.set_yticks(range(len(rows)), list(rows))
+        axis.set_yticks(range(len(rows)), [fitted(row, 16 if narrow else LONGEST) for row in rows])
         axis.get_yticklabels()[0].set_fontweight("bold")
         axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel="← better   test loss against plain shuffling   worse →")
         if narrow:
@@ -70,7 +70,8 @@ def forest(facts: CompareFacts, faces: Mapping[str, Look]) -> Picture | None:
         draw,
         alt=text,
         height=(1.1 + 0.15 * lines, 1.4 + 0.15 * lines),
-        note=f"Lines are 95 % intervals over seeds and test rows. The grey band is what is too small to matter "
+        note="Lines are 95 % intervals over seeds and test rows, wider where several arms or domains are judged "
+        "together: one that crosses the middle may be chance. The grey band is what is too small to matter "
         f"({effect:.1%}); a domain of few rows has no interval, and neither has an arm that cannot be judged.",
     )
 
@@ -100,7 +101,7 @@ def _difference(
     if low is not None and high is not None:
         axis.plot([100 * low, 100 * high], [y, y], color=look.colour, linewidth=2.4 if big else 1.5)
     style: Any = {"color": look.colour, "marker": look.marker, "linestyle": "none"}
-    axis.plot(100 * value, y, markersize=8 if big else 5.5, label=name if big else None, **style)
+    axis.plot(100 * value, y, markersize=8 if big else 5.5, label=fitted(name) if big else None, **style)
 
 
 def _said(name: str, found: tuple[float, float | None, float | None]) -> str:

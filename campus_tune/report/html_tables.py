@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 FOLDED = 50  # rows, above which a table is folded away until somebody opens it
+LONG = 48  # characters, above which a cell wraps
 GAP = "–"
 
 
@@ -53,8 +54,12 @@ class Table:
 
 
 def words(text: str, *, kind: str = "") -> Cell:
-    """A cell of words."""
-    return Cell(text, None, kind)
+    """A cell of words; many of them wrap.
+
+    >>> words("random").kind, words("the loss was NaN " * 5, kind="bad").kind
+    ('', 'text bad')
+    """
+    return Cell(text, None, f"text {kind}".rstrip() if len(text) > LONG and "text" not in kind else kind)
 
 
 def number(value: float | None, form: str = ",.0f", *, kind: str = "") -> Cell:

@@ -176,7 +176,7 @@ def find_ledger(folder: Path) -> Path:
         DataError: no such folder, the folder of a comparison, or no run in it.
     """
     if not folder.is_dir():
-        raise DataError(f"`run` must be a folder, got {str(folder)!r}. Give the trainer's output_dir.")
+        raise DataError(f"`run` must be a folder, got {str(folder)!r}. Give the output_dir of a run or a comparison.")
     for path in (folder / INNER / FILE, folder / FILE):
         if path.is_file():
             return path
@@ -187,7 +187,7 @@ def find_ledger(folder: Path) -> Path:
         )
     raise DataError(
         f"`run` must be a folder with {INNER}/{FILE}, got {str(folder)!r} without. Give the output_dir of a run that "
-        "trained with a campus: block."
+        "trained with a campus: block, or the folder of a comparison."
     )
 
 
@@ -201,7 +201,7 @@ def read_events(path: Path) -> list[Json]:
     events = []
     for number, line in enumerate(lines, 1):
         try:
-            events.append(json.loads(line))
+            events.append(_event(line))
         except ValueError as error:
             raise DataError(
                 f"`{path}` line {number} must be one whole JSON object, got something else ({error}). The file was "
@@ -213,6 +213,13 @@ def read_events(path: Path) -> list[Json]:
             "The run has not begun to train yet, or did not get that far: look at what it printed."
         )
     return events
+
+
+def _event(line: str) -> Json:
+    found: object = json.loads(line)
+    if not isinstance(found, dict) or not isinstance(found.get("event"), str):
+        raise ValueError(f"no event in {line[:40]}")
+    return found
 
 
 def read_run(folder: Path) -> RunFacts:

@@ -15,6 +15,7 @@ from campus_tune.report.figures import (
     INK,
     Look,
     Picture,
+    fitted,
     from_zero,
     legend_below,
     legend_of_looks,
@@ -98,10 +99,12 @@ def _offers_of(axis: Axes, facts: RunFacts, name: str, look: Look, *, aside: flo
     low, high = np.maximum(loss - 2 * stderr, 0.0), loss + 2 * stderr  # no perplexity is below 1
     if len(seen) > RINGS:
         axis.fill_between(steps, np.exp(low), np.exp(high), color=look.colour, alpha=0.15, linewidth=0)
-        axis.plot(steps, np.exp(loss), label=name, **look.on_line(len(seen)))
+        axis.plot(steps, np.exp(loss), label=fitted(name), **look.on_line(len(seen)))
         return
     spread = [np.exp(loss) - np.exp(low), np.exp(high) - np.exp(loss)]
-    axis.errorbar(steps + aside, np.exp(loss), yerr=spread, capsize=2.5, elinewidth=1, label=name, **look.on_line(1))
+    axis.errorbar(
+        steps + aside, np.exp(loss), yerr=spread, capsize=2.5, elinewidth=1, label=fitted(name), **look.on_line(1)
+    )
     ringed = np.array([chosen for _, _, chosen in seen])
     axis.scatter(
         (steps + aside)[ringed],
@@ -142,7 +145,7 @@ def competence(facts: RunFacts) -> Picture | None:
         axis = figure.subplots()
         for name, look in looks(names).items():
             steps, values = np.array([(p.step, p.competence[name]) for p in facts.probes if name in p.competence]).T
-            axis.plot(steps, values, label=name, **look.on_line(len(steps)))
+            axis.plot(steps, values, label=fitted(name), **look.on_line(len(steps)))
         axis.set(ylim=(0, None), xlabel="optimizer step", ylabel="competence")
         legend_below(figure, axis, narrow=narrow)
 
@@ -204,7 +207,7 @@ def training_loss(facts: RunFacts) -> Picture | None:
         axis = figure.subplots()
         for name, look in looks(names).items():
             points = [(s.end, s.train_loss_by_domain[name]) for s in seen if name in s.train_loss_by_domain]
-            axis.plot(*zip(*points, strict=True), label=name, **{**look.on_line(len(points)), "linewidth": 1.1})
+            axis.plot(*zip(*points, strict=True), label=fitted(name), **{**look.on_line(len(points)), "linewidth": 1.1})
         axis.plot(*zip(*overall, strict=True), color=INK, linewidth=2.6, label="all rows")
         axis.set(xlabel="optimizer step at the stage's end", ylabel="loss, nats per token")
         from_zero(axis)
@@ -236,7 +239,9 @@ def evaluations(facts: RunFacts) -> Picture | None:
         axis = figure.subplots()
         for key, look in looks([" ".join(key) for key in keys]).items():
             steps, values, stderr = np.array(points(keys[[" ".join(k) for k in keys].index(key)])).T
-            axis.errorbar(steps, values, yerr=stderr, capsize=2.5, elinewidth=1, label=key, **look.on_line(len(steps)))
+            axis.errorbar(
+                steps, values, yerr=stderr, capsize=2.5, elinewidth=1, label=fitted(key), **look.on_line(len(steps))
+            )
         axis.set(xlabel="optimizer step", ylabel="score")
         legend_below(figure, axis, narrow=narrow, columns=3)
 
@@ -262,7 +267,7 @@ def cost_bar(cost: Mapping[str, float], budget: float) -> Picture:
     def draw(figure: Figure, narrow: bool) -> None:
         axis, left = figure.subplots(), 0.0
         for name, look in looks(paid).items():
-            axis.barh(0, paid[name], left=left, height=0.6, label=f"{name} {paid[name]:.1%}", **look.on_face())
+            axis.barh(0, paid[name], left=left, height=0.6, label=f"{fitted(name)} {paid[name]:.1%}", **look.on_face())
             left += paid[name]
         axis.axvline(budget, color=INK, linewidth=2, linestyle="--", label=f"budget {budget:.1%}")
         axis.set(yticks=[], xlim=(0, 1.08 * max(budget, total, 1e-6)), xlabel="share of the training compute")

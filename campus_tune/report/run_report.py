@@ -53,7 +53,11 @@ def main(options: argparse.Namespace) -> int:
         StorageError: the page cannot be written.
     """
     if options.watch is None:
-        page = write_report(options.folder, options.out)
+        try:
+            page = write_report(options.folder, options.out)
+        except KeyboardInterrupt:
+            print("\ncampus: interrupted. An earlier page is untouched.")
+            return INTERRUPTED
         _tell(page, options.open)
         return 0
     shown = False
@@ -83,7 +87,10 @@ def _tell(page: Path, show: bool) -> None:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be seconds, got {text!r}; DIR stands before it") from None
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
     return value

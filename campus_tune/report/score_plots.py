@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from campus_tune.lr_mass import N_DECILES
-from campus_tune.report.figures import GREY, Picture, legend_below, looks, percent, picture
+from campus_tune.report.figures import GREY, Picture, fitted, legend_below, looks, percent, picture
 from campus_tune.types import FloatArray
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def histograms(scores: Mapping[str, FloatArray]) -> Picture | None:
             low, high = np.percentile(usable[label], TAILS)
             bins = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
             axis.hist(np.clip(usable[label], bins[0], bins[-1]), bins=bins, color=look.colour, linewidth=0)
-            axis.set_title(label)
+            axis.set_title(fitted(label))
             axis.locator_params(axis="x", nbins=4)
             axis.locator_params(axis="y", nbins=4)
         for axis in axes[len(usable) :]:
@@ -80,9 +80,12 @@ def correlations(names: Sequence[str], matrix: Sequence[Sequence[float | None]])
                     fontsize=8 if n < 7 else 7,
                 )
         axis.set_xticks(
-            range(n), names, rotation=40 if narrow or n > 8 else 0, ha="right" if narrow or n > 8 else "center"
+            range(n),
+            list(map(fitted, names)),
+            rotation=40 if narrow or n > 8 else 0,
+            ha="right" if narrow or n > 8 else "center",
         )
-        axis.set_yticks(range(n), names)
+        axis.set_yticks(range(n), list(map(fitted, names)))
         axis.grid(visible=False)
         axis.tick_params(length=0)
         for side in axis.spines.values():
@@ -109,7 +112,7 @@ def lr_deciles(shares: Mapping[str, FloatArray]) -> Picture:
     def draw(figure: Figure, narrow: bool) -> None:
         axis = figure.subplots()
         for label, look in looks(shares).items():
-            axis.plot(places, shares[label], label=label, **look.on_line(N_DECILES))
+            axis.plot(places, shares[label], label=fitted(label), **look.on_line(N_DECILES))
         axis.axhline(1 / N_DECILES, color=GREY, linewidth=1.2, linestyle=(0, (2, 2)), label="plain shuffling")
         axis.set(xlabel="tenth of the rows, easy → hard", ylabel="share of the mass", xticks=places)
         axis.set_ylim(0, max(0.2, axis.get_ylim()[1]))

@@ -139,5 +139,9 @@ def _changes(path: Path) -> str:
     files = [*path.glob("*.json"), *path.glob("runs/*/*/result.json")]
     with suppress(CampusError):
         files.append(find_ledger(path))
-    stats = ((file, file.stat()) for file in sorted(files))
-    return repr([(str(file), stat.st_size, stat.st_mtime_ns) for file, stat in stats])
+    seen = []
+    for file in sorted(files):
+        with suppress(OSError):  # it was moved or removed between two looks
+            stat = file.stat()
+            seen.append((str(file), stat.st_size, stat.st_mtime_ns))
+    return repr(seen)

@@ -5,7 +5,8 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,9 +18,10 @@ import pytest
 from campus_tune.compare import processes
 from campus_tune.compare.bench import Bench
 from campus_tune.compare.campaign import Campaign
+from campus_tune.compare.ctrl_c import CtrlC
 from campus_tune.compare.outcome import read_outcome, run_folder, write_outcome
 from campus_tune.compare.plan import Plan
-from campus_tune.compare.processes import Processes, begin, name_of_device, plans_of_processes
+from campus_tune.compare.processes import Processes, Task, begin, name_of_device, plans_of_processes
 from campus_tune.errors import CampusError, DataError, RecipeError
 from campus_tune.evaluation.held_out import HeldOut, read_held_out
 from campus_tune.integrations.recorder import Recorder
@@ -103,6 +105,15 @@ def test_the_baseline_comes_first_and_more_compute_last(recipe: Path, held: Held
     assert "left" not in said[-1]
 
 
+def test_more_compute_is_that_of_the_recipe_and_not_of_an_arm_before_it(
+    recipe: Path, held: HeldOut, tmp_path: Path
+) -> None:
+    arms = "{mine: {stages: 2}, recipe: {}, random: {}, random_plus: {}}"
+    plan = plan_of(recipe, "--out", str(tmp_path), "--compare.arms", arms, "--compare.seeds", "[0]")
+    train(make(plan, held)[0], bench := FakeBench(plan))
+    assert bench.made[-1] == ("random_plus", 0, 15)  # `mine` cost nothing
+
+
 def test_finished_runs_are_kept_and_seeds_and_arms_are_added(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
     plan = arms_and_seeds(recipe, tmp_path, ["recipe", "random"], [0])
     train(make(plan, held)[0], FakeBench(plan))
@@ -161,6 +172,21 @@ def test_other_test_rows_are_other_settings(recipe: Path, held: HeldOut, tmp_pat
         make(plan_of(recipe, "--out", str(tmp_path)), held.first(35))
 
 
+def test_a_run_of_another_recipe_is_refused_even_where_nothing_else_tells(
+    recipe: Path, held: HeldOut, tmp_path: Path
+) -> None:
+    plan = plan_of(recipe, "--out", str(tmp_path))
+    campus = plan.arm("recipe").config(0).to_mapping()
+    write_outcome(tmp_path, {"arm": "recipe", "seed": 0, "campus": {**campus, "scores": "elsewhere", "gone": 1}})
+    make(plan, held)
+    (tmp_path / "compare.json").unlink()
+    write_outcome(tmp_path, {"arm": "recipe", "seed": 0, "campus": {**campus, "stages": 9}})
+    with pytest.raises(
+        RecipeError, match=r"recipe/seed-0` must be a run of the arm 'recipe', .*stages: 9 there and 3 now"
+    ):
+        make(plan, held)
+
+
 def test_what_may_change_may_change(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
     make(plan_of(recipe, "--out", str(tmp_path)), held)
     make(plan_of(recipe, "--out", str(tmp_path), "--jobs", "2", "--compare.effect", "0.1"), held)
@@ -210,6 +236,36 @@ def test_ctrl_c_is_nobodys_error(recipe: Path, held: HeldOut, tmp_path: Path) ->
         train(make(plan, held)[0], FakeBench(plan, [("random", 1)], KeyboardInterrupt()))
 
 
+def test_ctrl_c_that_a_library_swallowed_ends_it_after_the_run(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
+    plan, ctrl_c = arms_and_seeds(recipe, tmp_path), CtrlC()
+    campaign = Campaign(plan, "", lambda _: None, check=ctrl_c.check)
+    campaign.begin(held)
+
+    class Deaf(FakeBench):
+        def run(self, name: str, seed: int, *, max_steps: int | None = None) -> Json:
+            with suppress(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+            return super().run(name, seed, max_steps=max_steps)
+
+    before = signal.getsignal(signal.SIGINT)
+    with ctrl_c, pytest.raises(KeyboardInterrupt):
+        train(campaign, bench := Deaf(plan))
+    assert len(bench.made) == 1
+    assert read_outcome(tmp_path, "random", 0) is not None
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_who_ignores_ctrl_c_goes_on_ignoring_it() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with CtrlC() as ctrl_c:
+            signal.raise_signal(signal.SIGINT)
+            ctrl_c.check()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_a_diverged_run_is_told_and_the_others_go_on(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
     plan = arms_and_seeds(recipe, tmp_path, ["recipe", "random"], [0, 3])
     campaign, said = make(plan, held)
@@ -227,14 +283,14 @@ def test_a_result_without_json_numbers_holds_null(tmp_path: Path) -> None:
 # -- with real runs ---------------------------------------------------------------------------------------------------
 
 
-THREE = ["recipe", "random", "random_same_pacing"]
+TWO = ["recipe", "random"]
 
 
 @pytest.fixture(scope="module")
 def alone(recipe: Path, held: HeldOut, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three arms, one after the other, in one process and without a break."""
+    """Two arms, one after the other, in this process and without a break."""
     out = tmp_path_factory.mktemp("alone")
-    plan = arms_and_seeds(recipe, out, THREE, [0])
+    plan = arms_and_seeds(recipe, out, TWO, [0])
     train(make(plan, held)[0], Bench(plan))
     return out
 
@@ -243,6 +299,33 @@ def results(out: Path, arms: Sequence[str]) -> Iterator[Json]:
     for arm in arms:
         result = timeless(result_of(out, arm, 0))
         yield {**result, "campus": {**result["campus"], "scores": None}}
+
+
+@pytest.mark.parametrize(("jobs", "n_tasks"), [(1, 3), (2, 5), (3, 2)])
+def test_as_many_runs_at_once_as_processes_and_each_once(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: int, n_tasks: int
+) -> None:
+    """Threads in the place of processes, so that nothing has to be loaded."""
+    plan = plan_of(recipe, "--out", str(tmp_path))
+    busy: list[int] = []
+    most: list[int] = []
+
+    def work(task: Task) -> Json:
+        busy.append(task.seed)
+        most.append(len(busy))
+        time.sleep(0.02 * (1 + task.seed % 2))
+        busy.remove(task.seed)
+        return {"seed": task.seed}
+
+    monkeypatch.setattr(processes, "_work", work)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
+    several = Processes([plan] * jobs)
+    tasks = [Task("recipe", seed) for seed in range(n_tasks)]
+    done = [(task.seed, future.result()["seed"]) for task, future in several.run(tasks)]
+    assert sorted(done) == [(seed, seed) for seed in range(n_tasks)]
+    assert max(most) == min(jobs, n_tasks)
+    assert [one.seed for one, _ in several.run(tasks[:1])] == [0]  # the same processes take more
+    several.close()
 
 
 def test_an_error_or_ctrl_c_waits_for_no_other_run(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
@@ -259,7 +342,7 @@ def test_an_error_or_ctrl_c_waits_for_no_other_run(recipe: Path, held: HeldOut, 
 def test_a_kill_in_the_middle_costs_one_run_and_changes_none(
     recipe: Path, held: HeldOut, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = arms_and_seeds(recipe, tmp_path, ["recipe", "random"], [0])
+    plan = arms_and_seeds(recipe, tmp_path, TWO, [0])
     measure = Recorder._measure
 
     def killed(self: Recorder, step: int) -> None:
@@ -280,20 +363,22 @@ def test_a_kill_in_the_middle_costs_one_run_and_changes_none(
     train(campaign, Bench(plan))
     assert said[0] == "1 of 2 runs are there already and are kept"
     assert result_of(tmp_path, "random", 0) == before
-    assert list(results(tmp_path, ["recipe", "random"])) == list(results(alone, ["recipe", "random"]))
+    assert list(results(tmp_path, TWO)) == list(results(alone, TWO))
 
 
 @pytest.mark.slow
-def test_several_at_once_make_the_same_runs(recipe: Path, held: HeldOut, alone: Path, tmp_path: Path) -> None:
-    plan = arms_and_seeds(recipe, tmp_path, THREE, [0])
-    plan = replace(plan, settings=replace(plan.settings, jobs=2))
+def test_another_process_makes_the_same_runs_one_after_the_other(
+    recipe: Path, held: HeldOut, alone: Path, tmp_path: Path
+) -> None:
+    plan = arms_and_seeds(recipe, tmp_path, TWO, [0])
     campaign, said = make(plan, held)
+    campaign.processes = Processes([replace(plan, threads=1)])  # one, for each loads torch anew
     try:
-        train(campaign, None)  # the second process has one run, the first one two
+        train(campaign, None)
     finally:
         campaign.close()
-    assert list(results(tmp_path, THREE)) == list(results(alone, THREE))
-    assert len(said) == 3
+    assert list(results(tmp_path, TWO)) == list(results(alone, TWO))
+    assert len(said) == 2
     for log in tmp_path.rglob("log.txt"):
         assert "Logging error" not in log.read_text()
 

@@ -181,6 +181,23 @@ def test_ctrl_c_keeps_what_is_finished(
     assert f"interrupted: 2 runs are finished and kept in {tmp_path}. The same command goes on." in told
 
 
+def test_ctrl_c_before_anything_is_looked_at_counts_what_is_there(
+    recipe: Path, tmp_path: Path, replayed: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, capsys: Read
+) -> None:
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    replayed()
+    assert main(["compare", "--config", str(recipe), "--out", str(tmp_path), "--pilot", "--seeds", "1"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Bench, "read_test", interrupt)
+        assert main(["compare", "--config", str(recipe), "--out", str(tmp_path)]) == 130
+    assert f"interrupted: 1 run is finished and kept in {tmp_path}." in capsys.readouterr().out
+    monkeypatch.setattr(run_compare, "read_plan", interrupt)
+    assert main(["compare", "--config", str(recipe), "--out", str(tmp_path)]) == 130
+    assert "interrupted: nothing was begun." in capsys.readouterr().out
+
+
 def test_an_error_names_the_run_and_its_log(
     recipe: Path, tmp_path: Path, replayed: Callable[..., Any], capsys: Read
 ) -> None:
@@ -197,7 +214,7 @@ def test_one_seed_is_no_verdict(recipe: Path, tmp_path: Path, replayed: Callable
     told = capsys.readouterr().out
     assert "VERDICT. No verdict on recipe: " in told
     assert "one seed cannot tell a recipe from luck" in told
-    assert "not known from fewer than two finished runs" in told
+    assert "there will be no verdict: one seed cannot tell a recipe from luck" in told
     assert strict(tmp_path / "verdict.json")["judgements"]["recipe"]["verdict"] is None
 
 
@@ -255,6 +272,7 @@ def test_arms_that_train_other_tokens_get_no_verdict(
         (["--learning_rte", "1"], "Did you mean 'learning_rate'"),
         (["--compare.sedes", "3"], "Did you mean 'seeds'"),
         (["--compare.effect"], "`--compare.effect` must be followed by a value"),
+        (["--compare.arms", "{random: {}"], "`--compare.arms` must be followed by YAML, got '{random: {}' (expected"),
         (["--compare.jobs", "0"], "`compare: jobs` must be"),
         (["--jobs", "0"], "`compare: jobs` must be"),
         (["--seeds", "0"], "`compare: seeds` must be how many"),

@@ -137,4 +137,28 @@ def test_four_words(value: float, p: float, detectable: float, higher: bool, wor
 
 def test_refused_differences_do_not_count_in_a_family() -> None:
     family = [Difference("a", "b", 1.0, p=p) for p in (0.01, None, 0.04)]
-    assert [one.p_adjusted for one in corrected(family)] == [0.02, None, 0.04]
+    assert [one.p_adjusted for one in corrected(family, [None] * 3)] == [0.02, None, 0.04]
+
+
+P_VALUES = st.lists(st.one_of(st.none(), st.floats(1e-6, 1.0)), min_size=1, max_size=6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(P_VALUES)
+def test_an_interval_excludes_zero_exactly_where_the_corrected_p_value_is_small(p_values: list[float | None]) -> None:
+    spread = Spread(0.3, 0.2, 0.1, 5, 400)
+    family, spreads = [], []
+    for p in p_values:
+        value = None if p is None else spread.critical(p) * spread.stderr
+        family.append(Difference("a", "b", 1.0) if value is None else with_spread(Difference("a", "b", value), spread))
+        spreads.append(None if p is None else spread)
+    alone = [one.low for one in family]
+    for one, low in zip(corrected(family, spreads), alone, strict=True):
+        if low is None:
+            assert (one.low, one.level) == (None, None)
+            continue
+        assert one.low is not None
+        assert one.low <= low  # never narrower than at 95 %
+        assert one.p_adjusted is not None
+        if abs(one.p_adjusted - 0.05) > 1e-6:
+            assert (one.low > 0) == (one.p_adjusted < 0.05)

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from campus_tune import sft
+from campus_tune import sft, sft_trainer
 from campus_tune.cache import read_columns
 from campus_tune.compare.bench import Bench
 from campus_tune.compare.campaign import Campaign
@@ -20,6 +20,7 @@ from campus_tune.compare.outcome import read_outcome
 from campus_tune.compare.rate_mass import add_rate_mass
 from campus_tune.evaluation.held_out import read_held_out
 from campus_tune.ledger import comparable, read_ledger
+from campus_tune.sft_arguments import parse_trl
 from campus_tune.types import Json
 from tests.compare.tiny_compare import ROWS, STEPS, TESTS, plan_of, result_of, timeless, tiny_recipe, write_rows
 from tests.evaluation.data import write as write_sets
@@ -125,11 +126,11 @@ def test_rows_that_were_prepared_once_are_those_that_sft_prepares(
     if "dataset_name" in settings:
         settings = {**settings, "dataset_name": str(tmp_path / settings["dataset_name"])}
     written = {**yaml.safe_load(lora.recipe.read_text()), **settings, "output_dir": str(tmp_path / "out")}
-    prepared, made = sft.Prepared(), []
-    shared_trainer = partial(sft.make_shared_trainer, prepared=prepared)
-    makers: list[Callable[..., Any]] = [sft.make_trainer, shared_trainer, shared_trainer]
+    prepared, made = sft_trainer.Prepared(), []
+    shared_trainer = partial(sft_trainer.make_shared_trainer, prepared=prepared)
+    makers: list[Callable[..., Any]] = [sft_trainer.make_trainer, shared_trainer, shared_trainer]
     for make in makers:
-        parsed, problems = sft.parse_trl({k: v for k, v in written.items() if k not in ("campus", "compare")}, [])
+        parsed, problems = parse_trl({k: v for k, v in written.items() if k not in ("campus", "compare")}, [])
         assert not problems
         made.append(make(*parsed, callbacks=[]))
     alone, *shared = made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from campus_tune.compare.speed import Speed, first_reached, judge_speed, log_ratios
+from campus_tune.compare.speed import Speed, first_reached, judge_speed, log_ratios, told
 from campus_tune.compare.verdict import judge
 from tests.compare.arms import a_curve, an_arm, base, without
 
@@ -86,7 +87,24 @@ def test_overhead_may_eat_the_gain() -> None:
 def test_what_a_user_asks_is_shown_per_seed_and_may_be_missing() -> None:
     found = speed_of([a_curve([4, 2, 1], cost=0.1), a_curve([4, 3.5, 3])], [a_curve([4, 3, 2])] * 2)
     assert found.reached == {0: pytest.approx(0.55), 1: None}
-    assert "1 of 2 seeds came as far as its final loss" in found.sentence
+    assert "1 of 2 seeds came as far as the final loss of plain shuffling" in found.sentence
+
+
+def test_an_interval_that_two_seeds_cannot_bound_is_no_endless_number() -> None:
+    theirs = [a_curve([4, 3, 2])] * 2
+    found = speed_of([a_curve([4, 0.001, 0.0001]), a_curve([4, 3.9999, 3.99])], theirs)
+    assert "interval under −99 % to over +1000 %, 2 seeds)" in found.sentence
+    assert "a saving of over 99 % would have been found, and 10 % was worth finding." in found.sentence
+    assert found.charged is not None
+    huge = replace(found.charged, high=1e4, low=-1e4, value=900.0, relative=1.0)
+    assert "took over 1000 % more tokens" in told(replace(found, charged=huge), "random", 0.1).sentence
+
+
+def test_a_saving_too_small_to_matter_says_so() -> None:
+    theirs = [a_curve([4, 3, 2 + seed / 1000]) for seed in range(4)]
+    found = speed_of([a_curve([4, 2.97, 1.9 + seed / 2000]) for seed in range(4)], theirs)
+    assert found.verdict == "helped"
+    assert found.sentence.endswith("It is less than the 10 % that was worth finding.")
 
 
 def test_noisy_curves_of_equal_arms_are_underpowered() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from campus_tune.compare.inputs import Arm, Measured
+from campus_tune.compare.summary import lines
 from campus_tune.compare.verdict import Verdict, judge
 from campus_tune.errors import DataError
 from campus_tune.evaluation.paired import holm
@@ -141,6 +142,33 @@ def test_controls_and_domains_are_families_of_their_own() -> None:
     assert found.difference.p_adjusted == found.difference.p
 
 
+def test_with_several_recipes_the_interval_says_what_the_verdict_says() -> None:
+    arms = [base(), an_arm("one", shift=-0.13), an_arm("two")]
+    alone, among = (verdict(*some).judgements["one"] for some in (arms[:2], arms))
+    assert alone.verdict == "helped"
+    assert alone.difference is not None
+    assert alone.difference.level == 0.05
+    assert "(95 % interval " in alone.sentence
+    assert among.verdict != "helped"
+    found = among.difference
+    assert found is not None
+    assert found.p is not None
+    assert found.p_adjusted is not None
+    assert found.p < 0.05 < found.p_adjusted
+    assert found.high is not None
+    assert found.high > 0  # and so says the interval, which would not at 95 %
+    assert "(97.5 % interval " in among.sentence
+
+
+def test_the_table_says_how_wide_its_intervals_are() -> None:
+    arms = [base(), an_arm("one", shift=-0.13), an_arm("two")]
+    alone, among = (lines(verdict(*some), some) for some in (arms[:2], arms))
+    assert "95 % interval" in alone[-2]
+    assert not any("Holm" in line for line in alone)
+    assert "(97.5 %)   0.064" in next(line for line in among if "final loss" in line and "interval  " in line)
+    assert any("intervals are wider than 95 % and p-values larger (Holm)" in line for line in among)
+
+
 def test_two_recipes_must_show_more_than_one_to_be_detected() -> None:
     alone = loss_of(base(), an_arm()).difference.detectable
     assert loss_of(base(), an_arm(), an_arm("two")).difference.detectable > alone
@@ -165,8 +193,8 @@ def same_twice(arm: Arm) -> Arm:
     ("arms", "why", "shown"),
     [
         ((first_seeds(base(), 1), first_seeds(an_arm(), 1)), "one seed cannot tell a recipe from luck", True),
-        ((base(), without(an_arm(), 2, "NaN at step 7")), r"recipe diverged with seed 2 \(NaN at step 7\)", True),
-        ((without(base(), 1, "NaN"), an_arm()), r"random diverged with seed 1 \(NaN\)", True),
+        ((base(), without(an_arm(), 2, "NaN at step 7.")), "recipe diverged with seed 2, and leaving", True),
+        ((without(base(), 1, "NaN"), an_arm()), "random diverged with seed 1, and leaving", True),
         ((base(), an_arm(trained=np.full(4, 1020.0))), "recipe trained 1,020 tokens and random 1,000", True),
         ((base(items=29), an_arm(items=29)), "29 test items are fewer than the 30", True),
         ((base(), replace(an_arm(), seeds=(0, 1, 2, 2))), r"recipe has a seed twice \(0, 1, 2, 2\)", True),
@@ -214,7 +242,9 @@ def test_a_baseline_that_diverged_with_every_seed_leaves_no_difference_to_show()
     found = verdict(lost, an_arm())
     assert found.baseline_mean is None
     assert found.judgements["recipe"].difference is None
-    assert "random diverged with seed 3" in str(found.judgements["recipe"].refused)
+    assert str(found.judgements["recipe"].refused) == (
+        "random diverged with seeds 0, 1, 2, 3, and leaving such a run out would flatter the arm"
+    )
     assert "other test items" not in str(found.judgements["recipe"].refused)
     assert found.speed["recipe"].verdict is None
 
@@ -284,15 +314,55 @@ def test_the_controls_say_what_the_gain_may_be_due_to(pacing: float, reverse: fl
     assert says in found.attribution
 
 
+def test_controls_are_those_of_the_recipe_and_not_of_another_arm() -> None:
+    control = an_arm("random_same_pacing", "control")
+    found = verdict(base(), an_arm(shift=-0.5), an_arm("mine", shift=-0.5), control).judgements
+    note = "The controls have the settings of 'recipe', which may not be those of mine."
+    assert note in str(found["mine"].attribution)
+    assert note not in str(found["recipe"].attribution)
+
+
+def test_a_sure_difference_that_is_too_small_to_matter_says_so() -> None:
+    small = loss_of(base(noise=0.005), an_arm(shift=-0.02, noise=0.005))
+    assert small.verdict == "helped"
+    assert small.sentence.endswith("; it is less than the 2.0 % that was worth finding.")
+    assert "worth finding" not in loss_of(base(), an_arm(shift=-0.5)).sentence
+
+
+def test_arms_that_are_the_same_in_every_seed_and_row_claim_no_power() -> None:
+    same = loss_of(base(), replace(base(), name="recipe", kind="recipe"))
+    assert same.verdict == "no detectable difference"
+    assert "ended exactly as high in loss as plain shuffling (4 seeds, 40 test rows)" in same.sentence
+    assert same.sentence.endswith("; no seed and no row tells the two apart.")
+
+
+def test_where_all_runs_of_an_arm_diverged_one_seed_is_not_the_reason() -> None:
+    empty = Measured(np.zeros((0, 0)), np.zeros(0), np.zeros(0, dtype=np.int64), ())
+    lost = Arm("recipe", "recipe", (), empty, diverged=dict.fromkeys(range(4), "NaN"))
+    assert "one seed" not in str(loss_of(base(), lost).refused)
+
+
 def test_without_a_gain_there_is_nothing_to_explain() -> None:
-    assert loss_of(base(), an_arm(), an_arm("reversed", "control")).attribution == "There is no gain to explain."
+    worse = loss_of(base(), an_arm(shift=0.5), an_arm("reversed", "control"))
+    assert worse.attribution == "There is no gain to explain."
+    same = loss_of(base(), an_arm(), an_arm("reversed", "control"))
+    assert same.attribution == "No gain is shown, so there is none to explain."
     assert loss_of(base(), an_arm()).attribution is None
 
 
 def test_two_seeds_and_small_domains_are_noted() -> None:
     found = verdict(first_seeds(base(items=16), 2), first_seeds(an_arm(items=16), 2))
     assert any("Two seeds hardly know their own spread" in note for note in found.notes)
-    assert sum("has 8 test items" in note for note in found.notes) == 2
+    assert (
+        "Differences in these domains have no interval, which takes 10 test items: sums (8), words (8)." in found.notes
+    )
+
+
+def test_many_small_domains_are_one_note() -> None:
+    many = tuple(f"{i} {'x' * 50}" for i in range(16))
+    arms = [replace(one, end=replace(one.end, domain=np.arange(40) % 16, domains=many)) for one in (base(), an_arm())]
+    (note,) = verdict(*arms).notes
+    assert note.endswith(f"5 {'x' * 37}… (3) and 10 more.")
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------

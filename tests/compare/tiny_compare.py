@@ -16,6 +16,7 @@ from campus_tune.compare.plan import Plan
 from campus_tune.compare.run_compare import read_plan
 from campus_tune.types import Json
 from tests.integration.tiny_run import task_rows
+from tests.libraries import leave_libraries_alone
 
 ROWS, TESTS, PROBES, STEPS = 48, 40, 10, 6
 
@@ -37,6 +38,7 @@ def tiny_recipe(folder: Path, *, compare: Any = None, lora: bool = True, **setti
     """
     from campus_tune.demo.tiny import write_tiny
 
+    leave_libraries_alone()
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "model").exists():
         write_tiny(folder / "model", hidden=16, layers=1)

@@ -9,14 +9,13 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from campus_tune.types import Json
 
 
-def evaluate(data: str, tasks: list[str], limit: int | None = None) -> Json:
-    """The results of a tiny model on some tasks of the suite smoke, and what `on_task` was told."""
+def evaluate(data: str, suite: str) -> Json:
+    """The results of a tiny model on the tasks of a suite, and what `on_task` was told."""
     from accelerate import Accelerator
 
     from campus_tune.demo.tiny import tiny_model
@@ -25,9 +24,7 @@ def evaluate(data: str, tasks: list[str], limit: int | None = None) -> Json:
     from campus_tune.evaluation.tasks import load_tasks
     from tests.integration.tiny_run import tokenizer
 
-    suite = load_suite("smoke").narrowed(tasks, limit)
-    suite = replace(suite, tasks=tuple(replace(task, max_gen_toks=task.max_gen_toks and 8) for task in suite.tasks))
-    session = Session(load_tasks(suite, data, allow_code_execution=True), silent=True)
+    session = Session(load_tasks(load_suite(suite), data, allow_code_execution=True), silent=True)
     told: list[str] = []
     accelerator = Accelerator(cpu=True) if "WORLD_SIZE" in os.environ else None
     found = session.evaluate(

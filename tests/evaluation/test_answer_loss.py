@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from campus_tune.demo.tiny import tiny_model, write_tiny
-from campus_tune.errors import DataError, MetricError, RecipeError
+from campus_tune.errors import DataError, MetricError, RecipeError, StorageError
+from campus_tune.evaluation import answer_loss, models
 from campus_tune.evaluation.answer_loss import measure_answer_loss
 from campus_tune.evaluation.compare_results import compare, compare_files
 from campus_tune.evaluation.held_out import HeldOut, read_held_out
@@ -287,6 +288,32 @@ def test_the_command_measures_a_model_and_its_checkpoints_into_comparable_files(
     direct = measure_answer_loss(tiny_model(), tokenizer(), read_held_out([place / "test.jsonl"]), say=silent)
     assert found.lines[0].found.mean_a == pytest.approx(direct.metrics["answer_loss"]["value"])
     assert found.lines[0].found.difference != 0
+
+
+def test_after_ctrl_c_finished_models_are_kept(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    measure, measured = answer_loss.measure_answer_loss, []
+
+    def interrupted(*arguments: Any, **options: Any) -> TaskResult:
+        if measured:
+            raise KeyboardInterrupt
+        measured.append(1)
+        return measure(*arguments, **options)
+
+    monkeypatch.setattr(answer_loss, "measure_answer_loss", interrupted)
+    words = ("--checkpoints", place / "run/checkpoint-*", "--test", place / "test.jsonl", "--out", place / "out")
+    assert command(*words) == 130
+    assert "interrupted. Finished models are kept: the same command goes on" in capsys.readouterr().out
+    assert [path.name for path in (place / "out").iterdir()] == ["checkpoint-2.json"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_a_model_is_loaded(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "open_model", lambda *_, **__: pytest.fail("a model was loaded"))
+    with pytest.raises(StorageError, match="`--out` must be a folder that can be written to"):
+        command("--model", place / "model", "--test", place / "test.jsonl", "--out", place / "test.jsonl")
 
 
 def test_a_finished_measurement_is_not_made_again_and_other_tasks_stay_in_the_file(place: Path) -> None:

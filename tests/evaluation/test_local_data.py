@@ -155,6 +155,14 @@ def test_a_missing_split_is_named_with_the_files_that_are_there(tmp_path: Path) 
     assert "The folder has test.jsonl.gz, validation.jsonl.gz." in text
 
 
+def test_two_files_of_one_split_are_told_and_none_is_chosen(tmp_path: Path) -> None:
+    data.write(tmp_path)
+    (tmp_path / "mbpp/test.jsonl").write_text("\n".join(map(json.dumps, data.mbpp())))
+    assert only(tmp_path, "mbpp").endswith(
+        "mbpp/test` must be one file, got test.jsonl.gz and test.jsonl. Remove the one that is not meant."
+    )
+
+
 def test_an_empty_folder_is_called_empty(tmp_path: Path) -> None:
     (tmp_path / "mbpp").mkdir()
     assert "The folder is empty." in only(tmp_path, "mbpp")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 
 from campus_tune.cli import main as cli
 from campus_tune.demo.tiny import tiny_model, tiny_tokenizer, write_tiny
-from campus_tune.errors import DataError, RecipeError
-from campus_tune.evaluation import harness
+from campus_tune.errors import DataError, RecipeError, StorageError
+from campus_tune.evaluation import harness, models
 from campus_tune.evaluation.compare_results import compare_files
-from campus_tune.evaluation.models import Target, read_targets
+from campus_tune.evaluation.models import Target, open_model, read_targets
 from campus_tune.evaluation.result_files import result_paths
 from campus_tune.evaluation.results import Result, TaskResult, read_result, write_result
 from tests.evaluation import data
@@ -46,7 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "quick.yaml").write_text(SUITE)
     write_tiny(folder / "model")
     for step in (10, 5):
-        save_adapter(folder / "run" / f"checkpoint-{step}", base=folder / "model", size=0.1 * step)
+        save_adapter(folder / "run" / f"checkpoint-{step}", base=folder / "model", size=1.0 * step)
     return folder
 
 
@@ -119,7 +120,10 @@ def test_every_checkpoint_is_evaluated_by_step_as_its_live_model_is() -> None:
     from campus_tune.evaluation.tasks import load_tasks
 
     Path("run/checkpoint-10/trainer_state.json").write_text('{"global_step": 11}')
-    words = ["--suite", "smoke", "--data", "data", "--tasks", "mmlu,arc_easy"]
+    Path("group.yaml").write_text(
+        "tasks: {mmlu_stem: {metrics: ['acc,none'], limit: 1}, arc_easy: {metrics: ['acc,none']}}"
+    )
+    words = ["--suite", "group.yaml", "--data", "data", "--tasks", "mmlu_stem,arc_easy"]
     assert command(["--checkpoints", "run/checkpoint-*", "--out", "out", *words]) == 0
     models = [read_result(f"out/checkpoint-{step}.json").model for step in (5, 10)]
     assert [(m["name"], m["adapter"], m["step"]) for m in models] == [
@@ -128,8 +132,7 @@ def test_every_checkpoint_is_evaluated_by_step_as_its_live_model_is() -> None:
     ]
     assert models[0]["weights"] != models[1]["weights"]
     assert documents("out/checkpoint-5.json") != documents("out/checkpoint-10.json")
-    suite = load_suite("smoke").narrowed(["mmlu", "arc_easy"])
-    session = Session(load_tasks(suite, "data", allow_code_execution=False), silent=True)
+    session = Session(load_tasks(load_suite("group.yaml"), "data", allow_code_execution=False), silent=True)
     live = PeftModel.from_pretrained(tiny_model(), "run/checkpoint-10")
     found = session.evaluate(live, tiny_tokenizer())
     assert documents("out/checkpoint-10.json") == {name: task.documents for name, task in found.items()}
@@ -198,6 +201,31 @@ def test_files_are_named_after_what_was_evaluated() -> None:
     ]
     together = [path.name for path in result_paths([hub, whole, one, other], Path("out"))]
     assert together == ["some--model.json", "model.json", "run-checkpoint-5.json", "run-b-checkpoint-5.json"]
+
+
+def test_runs_of_the_same_name_are_told_apart_by_the_folders_above() -> None:
+    seeds = [Target("model", f"seed-{n}/run/checkpoint-5", 5) for n in (1, 2)]
+    for target in seeds:
+        Path(target.place).mkdir(parents=True)
+    names = [path.name for path in result_paths([*seeds, Target("model", "run/checkpoint-5", 5)], Path("out"))]
+    assert names[:2] == ["seed-1-run-checkpoint-5.json", "seed-2-run-checkpoint-5.json"]
+    assert len(set(names)) == 3
+    same = [Target("run/checkpoint-5"), Target(str(Path("run/checkpoint-5").resolve()))]
+    assert len(set(result_paths(same, Path("out")))) == 1
+
+
+def test_a_folder_is_found_by_its_own_name_and_from_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree("run", "run[1]")
+    assert [target.place for target in read_targets(None, None, ["run[1]/checkpoint-5"])] == ["run[1]/checkpoint-5"]
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    (target,) = read_targets(None, None, ["~/run/*-10"])  # in quotes, as the help says: no shell has seen it
+    assert target.place == str(Path.cwd() / "run/checkpoint-10")
+
+
+def test_an_adapter_is_opened_without_the_warnings_of_its_library() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_model(Target("model", "run/checkpoint-5", 5), device="cpu")
 
 
 # -- going on --------------------------------------------------------------------------------------------------------
@@ -288,7 +316,85 @@ def test_a_file_of_another_version_is_told_before_a_model_is_loaded(asked: list[
     assert asked == []
 
 
+def test_what_no_later_file_agrees_with_is_told_before_the_first_model_is_asked(asked: list[str]) -> None:
+    words = ["--tasks", "arc_easy", "--out", "out"]
+    assert evaluate("--checkpoints", "run/checkpoint-10", *words, "--limit", 1) == 0
+    asked.clear()
+    with pytest.raises(DataError, match=r"`out/checkpoint-10\.json` must be .* arc_easy: limit is 1 against 2"):
+        evaluate("--checkpoints", "run/checkpoint-*", *words, "--limit", 2)
+    assert asked == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_a_model_is_asked(asked: list[str]) -> None:
+    with pytest.raises(StorageError, match=r"must be a folder that can be written to, got 'model/config\.json'"):
+        evaluate("--model", "model", "--out", "model/config.json")
+    assert asked == []
+    assert evaluate("--model", "model", "--tasks", "arc_easy", "--out", "new/out") == 0
+    assert [path.name for path in Path("new/out").iterdir()] == ["model.json"]
+
+
 # -- bad input -------------------------------------------------------------------------------------------------------
+
+
+def test_a_misspelt_flag_is_named_and_not_its_value(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(["eval", "--model", "model", "--limt", "3"]) == 2
+    assert "got '--limt'. Did you mean '--limit'?" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        cli(["eval", "compare", "a.json", "--markdwn", "b"])  # a part says so itself
+    assert "unrecognized arguments: --markdwn" in capsys.readouterr().err
+    assert cli(["eval", "--check", "no/checkpoint-*", "--tasks=mmlu"]) == 2  # argparse takes the beginning
+    assert "`--checkpoints` must match at least one folder" in capsys.readouterr().err
+
+
+def test_a_flag_before_a_part_is_refused_and_not_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--suite", "quick.yaml", "check-data", "data"], ["--replace", "loss", "--test", "t"]):
+        with pytest.raises(SystemExit, match="2"):
+            cli(["eval", *words])
+    told = capsys.readouterr().err
+    assert "--suite must stand behind check-data, if it has it: campus-tune eval check-data … --suite …" in told
+    assert "--replace must stand behind loss" in told
+
+
+def test_a_task_that_takes_lm_evals_whole_index_is_told_before_the_wait(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(harness, "declared_names", lambda: {"arc_easy", "boolq"})
+    monkeypatch.setattr(harness, "full_manager", lambda: pytest.fail(capsys.readouterr().out))
+    Path("rare.yaml").write_text("tasks: {arc_easy: {metrics: ['acc,none']}, boolq: {metrics: ['acc,none']}}")
+    with pytest.raises(pytest.fail.Exception, match="campus: boolq: lm-eval indexes all its tasks for it"):
+        command(["--model", "model", "--suite", "rare.yaml"])
+
+
+def test_an_empty_list_of_tasks_is_not_all_of_them() -> None:
+    with pytest.raises(RecipeError, match="`--tasks` must name at least one task of the suite, got none"):
+        evaluate("--model", "model", "--tasks", ",")
+
+
+def test_help_says_what_belongs_into_a_data_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli(["eval", "check-data", "--help"])
+    assert "math/test.jsonl.gz: 5000 rows, for minerva_math" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."), MemoryError()]
+)
+def test_a_model_that_does_not_fit_is_told(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(models, "from_folder", fail)
+    with pytest.raises(RecipeError, match=r"`model` must fit into the memory of cpu, got 'model', .*out of memory"):
+        open_model(Target("model"), device="cpu")
+
+
+def test_other_errors_of_loading_are_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(models, "from_folder", fail)
+    with pytest.raises(RuntimeError, match="a bug"):
+        open_model(Target("model"), device="cpu")
 
 
 def test_a_wrong_command_line_ends_with_2_and_a_message(capsys: pytest.CaptureFixture[str]) -> None:

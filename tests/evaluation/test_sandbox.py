@@ -29,11 +29,13 @@ from campus_tune.errors import RecipeError
 from campus_tune.evaluation import isolation, sandbox, view
 from campus_tune.evaluation.sandbox import Kind, Limits, SandboxError, Verdict, run_many, run_program, sandbox_kind
 from campus_tune.evaluation.syscalls import OLD_CALLS, call_filter
-from tests.evaluation.hostile import HOSTILE, NATIVE
+from tests.evaluation.hostile import HOSTILE, NATIVE, Hostile
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 PROJECT = Path(__file__).parents[2]
 TIGHT = Limits(cpu_seconds=1, wall_seconds=6.0, memory_mb=512)
+PATIENT = replace(TIGHT, cpu_seconds=20, wall_seconds=60.0)  # for what is not stopped by time, on a busy machine too
+WHOLE = "CAMPUS_TUNE_WHOLE" in os.environ
 
 
 def _works(kind: Kind) -> bool:
@@ -73,6 +75,10 @@ def _alive() -> set[int]:
             if process.status() != psutil.STATUS_ZOMBIE:
                 alive.add(process.pid)
     return alive
+
+
+def _limits(program: Hostile) -> Limits:
+    return TIGHT if "timeout" in program.why else PATIENT
 
 
 class Surroundings:
@@ -149,8 +155,12 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundi
 @pytest.fixture(scope="module")
 def verdicts(kind: Kind, surroundings: Surroundings) -> dict[str, Verdict]:
     assert sandbox.sandbox_kind() == kind
-    programs = [(surroundings.put_in(program.source), program.checks) for program in HOSTILE.values()]
-    return dict(zip(HOSTILE, run_many(programs, limits=TIGHT, workers=6), strict=True))
+    found = {}
+    for limits in (TIGHT, PATIENT):
+        some = {name: program for name, program in HOSTILE.items() if _limits(program) == limits}
+        programs = [(surroundings.put_in(program.source), program.checks) for program in some.values()]
+        found |= dict(zip(some, run_many(programs, limits=limits, workers=6), strict=True))
+    return found
 
 
 def test_there_are_enough_hostile_programs() -> None:
@@ -167,7 +177,7 @@ def test_a_hostile_program_does_not_pass_and_is_stopped_where_it_should_be(
     assert verdict.kind == kind
     assert re.search(HOSTILE[name].why, f"{verdict.outcome}: {verdict.detail}", re.DOTALL), verdict
     assert "hf_secret" not in verdict.detail
-    assert verdict.seconds < TIGHT.wall_seconds + 5
+    assert verdict.seconds < _limits(HOSTILE[name]).wall_seconds + 30  # the kernel ends it when it gets to it
     assert len(verdict.detail) <= isolation.DETAIL_CHARS
 
 
@@ -175,6 +185,7 @@ def test_hostile_programs_leave_nothing_behind_and_reach_nobody(
     verdicts: dict[str, Verdict], surroundings: Surroundings
 ) -> None:
     assert len(verdicts) == len(HOSTILE)
+    _until(lambda: _alive() <= surroundings.before["processes"])  # the kernel ends them when it gets to it
     after = surroundings.state()
     for what, before in surroundings.before.items():
         assert after[what] == before, what
@@ -197,7 +208,7 @@ def test_these_forgeries_are_real_they_succeed_where_their_defence_is_taken_away
     weak = tmp_path / "jail.py"
     weak.write_text(text.replace(without, ""), "utf-8")
     monkeypatch.setattr(isolation, "JAIL", weak)
-    assert run_program(HOSTILE[name].source, HOSTILE[name].checks, limits=TIGHT).passed
+    assert run_program(HOSTILE[name].source, HOSTILE[name].checks, limits=PATIENT).passed
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of system calls")
@@ -264,10 +275,10 @@ class TestOrdinaryPrograms:
         assert run_program(liar, "assert answer() == 42").passed
 
     def test_a_sleeping_program_ends_by_the_clock_and_a_busy_one_by_its_computing_time(self) -> None:
-        asleep = run_program("import time; time.sleep(60)", limits=Limits(cpu_seconds=30, wall_seconds=0.7))
-        assert (asleep.outcome, asleep.seconds < 5) == ("timeout", True)
-        busy = run_program("while True: pass", limits=Limits(cpu_seconds=1, wall_seconds=60.0))
-        assert (busy.outcome, busy.seconds < 30) == ("timeout", True)
+        asleep = run_program("import time; time.sleep(60)", limits=Limits(cpu_seconds=30, wall_seconds=2.0))
+        assert (asleep.outcome, asleep.seconds < 50) == ("timeout", True)
+        busy = run_program("while True: pass", limits=Limits(cpu_seconds=1, wall_seconds=600.0))
+        assert (busy.outcome, busy.seconds < 500) == ("timeout", True)
 
     def test_many_keep_their_sequence_and_tell_how_far_they_are(self) -> None:
         told: list[tuple[int, int]] = []
@@ -306,7 +317,7 @@ class TestOrdinaryPrograms:
 
 
 def _until(holds: Any) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -374,7 +385,57 @@ def test_a_broken_launcher_is_no_sandbox(tmp_path: Path, monkeypatch: pytest.Mon
     broken.write_text("#!/bin/sh\necho no permission >&2\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
-    assert sandbox._problem_of("bubblewrap") == "failed: no permission"
+    assert sandbox._problem_of("bubblewrap") == "NotBegunError: no permission"
+
+
+class Unsteady:
+    """A sandbox that does not start its first programs."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures, self.asked = failures, 0
+
+    def __call__(self, kind: Kind, *_: object) -> Verdict:
+        self.asked += 1
+        if self.asked <= self.failures:
+            raise isolation.NotBegunError("Cannot allocate memory")
+        return Verdict(True, "passed", "", 0.1, kind)
+
+
+@pytest.mark.usefixtures("untried")
+def test_a_sandbox_that_does_not_start_is_tried_again_and_then_an_error_but_no_wrong_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sandbox, "_problem_of", lambda _: None)
+    monkeypatch.setattr(sandbox, "PAUSES", (0.0, 0.0))
+    monkeypatch.setattr(sandbox, "run_in", Unsteady(2))
+    assert run_program("x = 1").passed
+    monkeypatch.setattr(sandbox, "run_in", Unsteady(3))
+    with pytest.raises(SandboxError, match=r"got 3 of \w+ that ended before it began \(Cannot allocate memory\)"):
+        run_many(["x = 1"])
+
+
+@pytest.mark.parametrize("kind", WORKING)
+@pytest.mark.parametrize(
+    ("jail", "wall", "says"),
+    [
+        ("raise MemoryError", 60.0, "MemoryError"),
+        ("", 60.0, "exit code 0, no message"),
+        ("import time; time.sleep(60)", 0.3, "no start within 0.3 s"),
+    ],
+)
+def test_of_a_program_that_never_began_nothing_is_said(
+    kind: Kind, jail: str, wall: float, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jail.py").write_text(jail)
+    monkeypatch.setattr(isolation, "JAIL", tmp_path / "jail.py")
+    with pytest.raises(isolation.NotBegunError, match=says):
+        isolation.run_in(kind, "", "", Limits(wall_seconds=wall))
+
+
+def test_the_word_that_a_program_begins_is_the_same_inside_and_outside() -> None:
+    from campus_tune.evaluation import jail
+
+    assert jail.BEGUN == isolation.BEGUN
 
 
 def test_limits_are_more_than_nothing() -> None:
@@ -402,11 +463,15 @@ def test_both_architectures_refuse_the_same_calls() -> None:
 # -- an ordinary user ----------------------------------------------------------------------------------------------
 
 
+AS_USER = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+
+
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="takes root to become another user")
-def test_it_holds_for_an_ordinary_user_too() -> None:
+@pytest.mark.parametrize("container", [False, True])
+def test_it_holds_for_an_ordinary_user_and_for_the_root_of_a_rootless_container(container: bool) -> None:
     python = _python_for_all()
-    if python is None:
-        pytest.skip("no interpreter of this version that everybody may run")
+    if python is None or (container and shutil.which("unshare") is None):
+        pytest.skip("no interpreter of this version that everybody may run, or no unshare")
     with tempfile.TemporaryDirectory() as name:
         package = Path(name) / "campus_tune"
         shutil.copytree(PROJECT / "campus_tune" / "evaluation", package / "evaluation")
@@ -419,21 +484,20 @@ def test_it_holds_for_an_ordinary_user_too() -> None:
             "print(os.getuid(), _problem_of('namespaces'), run_program('', 'assert 1').passed, "
             "run_program('import os; os._exit(0)').passed)"
         )
-        user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+        user = [*AS_USER, "unshare", "--user", "--map-root-user"] if container else AS_USER
         run = subprocess.run([*user, python, "-B", "-c", code], cwd=name, capture_output=True, text=True, check=False)
     if "Operation not permitted" in run.stdout + run.stderr:
         pytest.skip("this kernel lets no ordinary user make namespaces")
-    assert (run.stdout, run.stderr) == ("65534 None True False\n", "")
+    assert (run.stdout, run.stderr) == (f"{0 if container else 65534} None True False\n", "")
 
 
 def _python_for_all() -> str | None:
-    user = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
     ask = (
         "import os, sys; own = os.path.realpath('/proc/self/exe'), os.__file__; "
         "raise SystemExit(sys.version_info < (3, 11) or not all(os.access(one, os.R_OK) for one in own))"
     )
     for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
-        if Path(python).exists() and not subprocess.run([*user, python, "-c", ask], capture_output=True).returncode:
+        if Path(python).exists() and not subprocess.run([*AS_USER, python, "-c", ask], capture_output=True).returncode:
             return python
     return None
 
@@ -451,20 +515,23 @@ def _rows(name: str) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("kind")
-def test_all_gold_solutions_of_humaneval_pass() -> None:
+def test_the_gold_solutions_of_humaneval_pass() -> None:
+    """Every fourth; all 164 with CAMPUS_TUNE_WHOLE=1, a quarter of a minute."""
     rows = _rows("humaneval")
+    assert len(rows) == 164
     pairs = [(one["prompt"] + one["canonical_solution"], f"{one['test']}\ncheck({one['entry_point']})") for one in rows]
-    assert sum(verdict.passed for verdict in run_many(pairs)) == len(rows) == 164
+    verdicts = run_many(pairs if WHOLE else pairs[::4])
+    assert all(verdict.passed for verdict in verdicts)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("kind")
 def test_the_gold_solutions_of_mbpp_pass_but_for_one_or_two() -> None:
-    """Every fourth and the two that may fail; all 500 with CAMPUS_TUNE_WHOLE=1, three quarters of a minute."""
+    """Every tenth, and one that fails for everybody; all 500 with CAMPUS_TUNE_WHOLE=1, three quarters of a minute."""
     rows = _rows("mbpp")
     assert len(rows) == 500
-    if "CAMPUS_TUNE_WHOLE" not in os.environ:
-        rows = [one for i, one in enumerate(rows) if i % 4 == 0 or one["task_id"] in (367, 123)]
+    if not WHOLE:
+        rows = [one for i, one in enumerate(rows) if i % 10 == 0 or one["task_id"] == 367]
     verdicts = run_many([(one["code"], "\n".join(one["test_list"])) for one in rows])
     failed = {one["task_id"] for one, verdict in zip(rows, verdicts, strict=True) if not verdict.passed}
     assert failed <= {367, 123}, failed  # 367 needs set-up code that lm-eval leaves out; 123 computes for seconds

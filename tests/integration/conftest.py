@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 import torch
 
 from tests.integration import tiny_run
+from tests.libraries import leave_libraries_alone
 
 # what the libraries warn each other of: nothing that we or a user could do about it
 THEIRS = [
@@ -28,16 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _quick_collections() -> Iterator[None]:
-    """Every train() collects garbage; what the libraries are made of need not be searched each time (a second each)."""
-    import peft  # noqa: F401
-    from trl import SFTTrainer
-
-    assert SFTTrainer
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
+def _quick_collections() -> None:
+    leave_libraries_alone()
 
 
 @pytest.fixture(autouse=True)

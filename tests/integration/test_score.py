@@ -103,7 +103,7 @@ def test_a_run_uses_all_rows_that_were_scored_ahead_and_pays_as_for_a_sample(
 
 
 def test_sft_takes_the_folder_of_the_cache_by_the_same_flag(recipe: dict[str, Any]) -> None:
-    from campus_tune.sft import read_arguments
+    from campus_tune.sft_arguments import read_arguments
 
     path = Path(recipe["output_dir"]).with_name("flag.yaml")
     path.write_text(yaml.safe_dump(recipe))

@@ -53,6 +53,16 @@ def test_a_page_opens_whole_at_a_phones_and_a_desks_width(browser: Any, page: Pa
     assert browser.title != "owned"
 
 
+def test_what_a_table_shows_is_said_inside_of_a_phones_width(browser: Any, comparison: Path) -> None:
+    show(browser, comparison / "report.html", 400)
+    ends = browser.execute_script(
+        "return [...document.querySelectorAll('caption span')].map((s) => s.getBoundingClientRect())"
+        ".filter((r) => r.width).map((r) => r.right)"
+    )
+    assert len(ends) >= 3
+    assert max(ends) <= 400
+
+
 def test_a_phone_gets_pictures_drawn_for_it(browser: Any, run_page: Path) -> None:
     show(browser, run_page, 400)
     narrow = browser.execute_script("return document.images[0].naturalWidth")

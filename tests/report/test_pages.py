@@ -15,14 +15,17 @@ from hypothesis import strategies as st
 from campus_tune.errors import DataError
 from campus_tune.report import write
 from campus_tune.report.compare_facts import read_comparison
+from campus_tune.report.compare_page import runs
 from campus_tune.report.compare_plots import _of_mean, _pooled
 from campus_tune.report.figures import Picture, chosen_shares, looks, strip
+from campus_tune.report.forest_plot import forest
 from campus_tune.report.html_tables import FOLDED
 from campus_tune.report.run_facts import read_run
 from campus_tune.report.run_page import run_content
-from campus_tune.report.run_plots import choices_text, run_pictures
+from campus_tune.report.run_plots import choices_text, competence, run_pictures
 from campus_tune.report.run_report import add_parser
 from campus_tune.report.write import pngs, watch, write_report
+from tests.report import made_up
 from tests.report.made_up import EVIL, METRICS, make_comparison, make_run
 
 LOADS = {"src", "srcset", "href", "poster", "data", "action"}  # attributes that make a browser ask for something
@@ -208,6 +211,59 @@ def test_a_run_that_has_only_begun_has_nothing_to_draw(tmp_path: Path) -> None:
     assert "Scores: none are there yet." in write_report(run).read_text("utf-8")
 
 
+def test_a_loss_of_a_run_that_diverged_is_not_called_final(tmp_path: Path) -> None:
+    folder = make_comparison(tmp_path / "c", seeds=2, verdict=False)
+    path = folder / "runs" / "recipe" / "seed-0" / "result.json"
+    result = json.loads(path.read_text("utf-8"))  # as a run leaves it that was measured before it went wrong
+    path.write_text(json.dumps({**result, "status": "diverged", "message": "NaN " * 20}), "utf-8")
+    table = runs(read_comparison(folder))
+    place = table.head.index("final loss")
+    assert table.rows[0][place].text == "–"
+    assert table.rows[1][place].sort is not None
+    assert table.rows[0][table.head.index("status")].kind == "text bad"
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_verdict_on_fewer_seeds_or_arms_than_are_asked_for_says_so(tmp_path: Path) -> None:
+    folder = make_comparison(tmp_path / "c", seeds=2)
+    assert read_comparison(folder).finished
+    settings = json.loads((folder / "compare.json").read_text("utf-8"))
+    (folder / "compare.json").write_text(json.dumps({**settings, "seeds": [0, 1, 2]}), "utf-8")
+    text = write_report(folder).read_text("utf-8")
+    assert "8 of 12 runs are done." in text
+    assert "still going on, or stopped before its end" in text
+    assert "The verdict is of an earlier state" not in text  # nothing was made since
+    fewer = {name: arm for name, arm in settings["arms"].items() if name != "reversed"}
+    (folder / "compare.json").write_text(json.dumps({**settings, "arms": fewer}), "utf-8")
+    assert not read_comparison(folder).finished
+    assert "The verdict is of an earlier state" in write_report(folder).read_text("utf-8")
+
+
+def test_names_that_pictures_cannot_read_are_shown_anyway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(made_up, "DOMAINS", ("$a_{$ <b>", "_hidden 中文", "long " * 40))
+    facts = read_run(make_run(tmp_path / "run"))
+    assert competence(facts) is not None
+    comparison = read_comparison(make_comparison(tmp_path / "c", seeds=2))
+    assert forest(comparison, looks([arm.name for arm in comparison.arms])) is not None
+
+
+@pytest.mark.parametrize("line", ["5", "[]", "{}", '{"event": 3}', "\0\0", "{"])
+def test_a_damaged_line_of_a_ledger_is_named(tmp_path: Path, line: str) -> None:
+    run = make_run(tmp_path / "run")
+    ledger = run / "curriculum" / "ledger.jsonl"
+    lines = ledger.read_text("utf-8").splitlines()
+    ledger.write_text("\n".join([*lines[:2], line, *lines[2:]]) + "\n", "utf-8")
+    with pytest.raises(DataError, match=r"ledger\.jsonl` line 3 must be one whole JSON object"):
+        read_run(run)
+    ledger.write_text("\n".join([*lines[:2], line]), "utf-8")  # a last line without its end is being written
+    assert read_run(run).stages == ()
+
+
+def test_an_empty_folder_is_neither_a_run_nor_a_comparison(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="output_dir of a run that trained with a campus: block, or the folder of a"):
+        write_report(tmp_path)
+
+
 @pytest.mark.usefixtures("no_pictures")
 def test_watching_writes_anew_until_the_run_ends(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
@@ -251,7 +307,9 @@ def test_a_folder_that_is_not_there_is_not_waited_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_the_command_says_where_the_page_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_says_where_the_page_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     parser = argparse.ArgumentParser()
     add_parser(parser.add_subparsers())
     run, out = make_run(tmp_path / "run"), tmp_path / "elsewhere" / "page.html"
@@ -261,9 +319,21 @@ def test_the_command_says_where_the_page_is(tmp_path: Path, capsys: pytest.Captu
     options = parser.parse_args(["report", str(run), "--watch", "2"])
     assert options.command(options) == 0
     assert "finished: " in capsys.readouterr().out
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("campus_tune.report.run_report.write_report", interrupt)
+        options = parser.parse_args(["report", str(run)])
+        assert options.command(options) == 130
+    assert "An earlier page is untouched." in capsys.readouterr().out
     with pytest.raises(SystemExit):
         parser.parse_args(["report", str(run), "--watch", "0"])
     assert "must be above 0, got 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parser.parse_args(["report", "--watch", str(run)])
+    assert "must be seconds, got '" in capsys.readouterr().err
 
 
 def test_columns_of_zeros_are_left_out_of_the_decisions(tmp_path: Path) -> None:

@@ -1,0 +1,142 @@
+"""The SFTTrainer that a YAML describes, alone or as one of many that share what was loaded and prepared."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from campus_tune.errors import DataError
+from campus_tune.files import read_jsonl
+from campus_tune.types import Json
+
+JSON_LINES = (".jsonl", ".jsonl.gz", ".json")
+TRAIN = "train"
+
+
+def make_trainer(script: Any, training: Any, model: Any, mixture: Any, *, callbacks: Sequence[Any]) -> Any:
+    """The SFTTrainer that a recipe describes, its rows prepared.
+
+    Args:
+        script: `trl.ScriptArguments`.
+        training: `trl.SFTConfig`; gets what the model is loaded with.
+        model: `trl.ModelConfig`.
+        mixture: `trl.DatasetMixtureConfig`.
+        callbacks: of the trainer.
+    """
+    from transformers import set_seed
+    from trl import SFTTrainer, get_peft_config, get_quantization_config
+
+    set_seed(training.seed)  # an adapter's first weights are drawn before the trainer seeds anything
+    training.model_init_kwargs = loading(training, model)
+    dataset = load_rows(script, mixture)
+    quantization = get_quantization_config(model)
+    return SFTTrainer(
+        model=model.model_name_or_path,
+        args=training,
+        train_dataset=_split(dataset, script, "dataset_train_split"),
+        eval_dataset=_split(dataset, script, "dataset_test_split") if training.eval_strategy != "no" else None,
+        peft_config=get_peft_config(model),
+        callbacks=list(callbacks),
+        **({} if quantization is None else {"quantization_config": quantization}),
+    )
+
+
+@dataclass
+class Prepared:
+    """What the trainers of one recipe can share in one process: loaded once, prepared once.
+
+    Args:
+        model: as it was loaded; every trainer gets a copy.
+        tokenizer: the model's.
+        dataset: training rows as the first trainer prepared them.
+    """
+
+    model: Any = None
+    tokenizer: Any = None
+    dataset: Any = None
+
+
+def make_shared_trainer(
+    script: Any, training: Any, model: Any, mixture: Any, *, callbacks: Sequence[Any], prepared: Prepared
+) -> Any:
+    """The same trainer as `make_trainer`'s, bit for bit, from what an earlier one has loaded and prepared.
+
+    Args:
+        script: `trl.ScriptArguments`.
+        training: `trl.SFTConfig`.
+        model: `trl.ModelConfig`.
+        mixture: `trl.DatasetMixtureConfig`.
+        callbacks: of the trainer.
+        prepared: empty before the first trainer, and filled by it.
+    """
+    from transformers import set_seed
+    from trl import SFTTrainer, get_peft_config, get_quantization_config
+
+    if get_quantization_config(model) is not None:  # quantised weights cannot be copied
+        return make_trainer(script, training, model, mixture, callbacks=callbacks)
+    if prepared.model is None:
+        from campus_tune.integrations.compat import load_model
+
+        prepared.model, prepared.tokenizer = load_model(model.model_name_or_path, loading(training, model))
+        prepared.dataset = _split(load_rows(script, mixture), script, "dataset_train_split")
+    training.model_init_kwargs = None
+    set_seed(training.seed)
+    trainer = SFTTrainer(
+        model=copy.deepcopy(prepared.model),
+        args=training,
+        train_dataset=prepared.dataset,
+        processing_class=prepared.tokenizer,
+        peft_config=get_peft_config(model),
+        callbacks=list(callbacks),
+    )
+    prepared.dataset = trainer.train_dataset
+    return trainer
+
+
+def loading(training: Any, model: Any) -> Json:
+    """What the model is loaded with.
+
+    Args:
+        training: `trl.SFTConfig`.
+        model: `trl.ModelConfig`.
+    """
+    named = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+        "trust_remote_code": getattr(training, "trust_remote_code", getattr(model, "trust_remote_code", False)),
+    }
+    return {**named, **(training.model_init_kwargs or {})}
+
+
+def load_rows(script: Any, mixture: Any) -> Any:
+    """The splits that the YAML names: a local JSON-lines file, a hub id or folder, or TRL's `datasets:` mixture.
+
+    Raises:
+        DataError: a local file that cannot be read (file and line named), or nothing is named.
+    """
+    import datasets
+    from trl import get_dataset
+
+    if mixture.datasets:
+        return get_dataset(mixture)
+    name = script.dataset_name
+    if not name:
+        raise DataError("`dataset_name` must be a file, a folder or a hub id, got nothing. Add it to the YAML.")
+    if str(name).endswith(JSON_LINES):
+        return datasets.DatasetDict({TRAIN: datasets.Dataset.from_list(read_jsonl(Path(name)))})
+    return datasets.load_dataset(name, name=script.dataset_config, streaming=script.dataset_streaming)
+
+
+def _split(dataset: Any, script: Any, option: str) -> Any:
+    """The rows of the split that an option of the YAML names."""
+    name = getattr(script, option)
+    if name not in dataset:
+        evaluation = "" if option == "dataset_train_split" else ', or set eval_strategy: "no"'
+        raise DataError(
+            f"`{option}` must be one of {', '.join(dataset)}, got {name!r}. Name a split that is there{evaluation}."
+        )
+    return dataset[name]
