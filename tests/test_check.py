@@ -58,6 +58,7 @@ def run(campus: dict[str, Any] | None = None, **settings: Any) -> list[str]:
     return [str(finding) for finding in check(path)]
 
 
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
     ("evaluate", "told"),
     [
@@ -65,9 +66,7 @@ def run(campus: dict[str, Any] | None = None, **settings: Any) -> list[str]:
         ({"suite": "smoke", "tasks": ["gsm8"]}, r"got 'gsm8'.*Did you mean 'gsm8k'\?"),
     ],
 )
-def test_a_misspelt_suite_or_task_is_found_before_a_model_is_loaded(
-    folder: Path, evaluate: dict[str, Any], told: str
-) -> None:
+def test_a_misspelt_suite_or_task_is_found_before_a_model_is_loaded(evaluate: dict[str, Any], told: str) -> None:
     assert re.search(told, grave(run({"evaluate": evaluate}))[0])
     assert not grave(run({"evaluate": {"suite": "smoke", "tasks": ["gsm8k"]}}))
 
