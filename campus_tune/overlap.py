@@ -71,19 +71,21 @@ def overlap_findings(found: Overlap) -> list[Finding]:
     findings = []
     if found.equal:
         n = len({probe for probe, _ in found.equal})
+        are = "row is a training row" if n == 1 else "rows are training rows"
         findings.append(
             Finding(
                 "error",
-                f"{n} probe rows are training rows ({_pairs(found.equal)}): what they measure is memory.",
+                f"{n} probe {are} ({_pairs(found.equal)}): what they measure is memory.",
                 "Remove them from one of the two files.",
             )
         )
     if found.near:
         n = len({probe for probe, _ in found.near})
+        share = "row shares" if n == 1 else "rows share"
         findings.append(
             Finding(
                 "warning",
-                f"{n} probe rows share {N_GRAM} words in a row with a training row ({_pairs(found.near)}).",
+                f"{n} probe {share} {N_GRAM} words in a row with a training row ({_pairs(found.near)}).",
                 "Look at these pairs; remove those that ask the same.",
             )
         )

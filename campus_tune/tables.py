@@ -4,6 +4,10 @@
 stage  chosen
     0  length
     1  mtld
+>>> print(table(["arm", "against random"], [["a", "+1.5 %"], ["b", "−10 %"]]))
+arm  against random
+a            +1.5 %
+b             −10 %
 """
 
 from __future__ import annotations
@@ -20,5 +24,5 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _column(cells: Sequence[str]) -> list[str]:
     width = max(len(cell) for cell in cells)
-    number = all(cell.removeprefix("-")[:1].isdigit() or cell in ("", "-") for cell in cells[1:])
+    number = all(cell.lstrip("+-−<")[:1].isdigit() or cell in ("", "-") for cell in cells[1:])
     return [cell.rjust(width) if number else cell.ljust(width) for cell in cells]

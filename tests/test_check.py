@@ -147,7 +147,7 @@ def test_probe_rows_that_are_training_rows_are_named(folder: Path) -> None:
     rows = read_rows(folder / "train.jsonl")
     write_rows(folder / "probes.jsonl", [*read_rows(folder / "probes.jsonl"), rows[17]])
     [error] = grave(run())
-    assert error.startswith("error: 1 probe rows are training rows (probe 8 and row 17)")
+    assert error.startswith("error: 1 probe row is a training row (probe 8 and row 17)")
 
 
 def test_domains_that_only_one_side_has_are_named(folder: Path) -> None:

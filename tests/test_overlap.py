@@ -85,7 +85,7 @@ def test_texts_with_broken_characters_are_compared_too() -> None:
 def test_findings_name_the_rows() -> None:
     error, warning = overlap_findings(Overlap([(3, 10), (3, 11)], [(0, 1), (1, 2), (2, 3), (4, 5)]))
     assert str(error) == (
-        "error: 1 probe rows are training rows (probe 3 and row 10, probe 3 and row 11): what they measure is memory. "
+        "error: 1 probe row is a training row (probe 3 and row 10, probe 3 and row 11): what they measure is memory. "
         "Remove them from one of the two files."
     )
     assert "4 probe rows share 13 words in a row with a training row (probe 0 and row 1, probe 1 and row 2, " in (

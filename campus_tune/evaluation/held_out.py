@@ -134,7 +134,8 @@ def refuse_rows(
     if found.near:
         n = len({test for test, _ in found.near})
         pairs = ", ".join(f"{places[test]} and row {row}" for test, row in found.near[:SHOWN])
-        say(f"warning: {n} test rows share {N_GRAM} words in a row with a row of {where} ({pairs}). Look at them.")
+        rows_share = "test row shares" if n == 1 else "test rows share"
+        say(f"warning: {n} {rows_share} {N_GRAM} words in a row with a row of {where} ({pairs}). Look at them.")
 
 
 def _conversation(row: Json, place: str) -> Conversation:

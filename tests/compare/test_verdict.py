@@ -165,7 +165,7 @@ def test_the_table_says_how_wide_its_intervals_are() -> None:
     alone, among = (lines(verdict(*some), some) for some in (arms[:2], arms))
     assert "95 % interval" in alone[-2]
     assert not any("Holm" in line for line in alone)
-    assert "(97.5 %)   0.064" in next(line for line in among if "final loss" in line and "interval  " in line)
+    assert "(97.5 %)  0.064" in next(line for line in among if "final loss" in line and "interval  " in line)
     assert any("intervals are wider than 95 % and p-values larger (Holm)" in line for line in among)
 
 

@@ -226,7 +226,7 @@ def test_test_rows_near_training_rows_are_told(tmp_path: Path) -> None:
         tmp_path, [{"prompt": f"Say {words}.", "completion": "yes", "domain": "d"}], train=[train], say=told.append
     )
     assert len(rows) == 1
-    assert told[0].startswith("warning: 1 test rows share 13 words in a row with a row of `")
+    assert told[0].startswith("warning: 1 test row shares 13 words in a row with a row of `")
     assert held_out(tmp_path, [CHAT], train=[train], say=silent)
 
 
