@@ -63,7 +63,7 @@ def _loss_always_wins(config: CampusConfig) -> Iterator[Finding]:
 
 
 def _forgets(config: CampusConfig) -> Iterator[Finding]:
-    if config.window != "slice" or config.mix > 0 or config.handover < 1:
+    if config.window != "slice" or config.share_at_random > 0 or config.handover < 1:
         return
     yield Finding(
         "warning",

@@ -43,7 +43,7 @@ def test_every_help_shows_an_example(capsys: pytest.CaptureFixture[str], command
 def test_simulate_prints_the_stages_and_what_they_add_up_to(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(
         capsys, "simulate", "--rows", "800", "--batch", "8", "--domains", "2", "--selector", "round_robin",
-        "--metrics", "length,mtld", "--stages", "4", "--handover", "0.5",
+        "--metrics", "length,mtld", "--stages", "4", "--handover", "0.5", "--mix", "0",
     )  # fmt: skip
     assert (code, err) == (0, "")
     lines = out.splitlines()

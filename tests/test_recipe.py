@@ -15,6 +15,7 @@ from campus_tune.pacing import scope_at
 from campus_tune.recipe import CampusConfig, load_recipe
 from campus_tune.recipe_blocks import EvaluateSettings, ProbeSettings
 from campus_tune.selectors import SELECTORS
+from campus_tune.types import Json
 from tests.strategies import pacings
 
 
@@ -217,6 +218,22 @@ def test_a_null_group_column_becomes_the_probes_own_where_the_data_have_it() -> 
     assert config.resolved(has_probes=True, domain_in_data=False, seed=0).within == "none"
     plain = CampusConfig(metrics=["length"])
     assert plain.resolved(has_probes=False, domain_in_data=True, seed=0).within == "domain"
+
+
+@pytest.mark.parametrize(
+    ("settings", "mix"),
+    [
+        ({"metrics": ["length"]}, 0.5),
+        ({"metrics": ["length"], "mix": 0.0}, 0.0),
+        ({"metrics": ["length"], "mix": 0.2, "window": "slice"}, 0.2),
+        ({"metrics": ["length"], "window": "slice"}, 0.0),  # as published
+        ({"selector": "shuffle"}, 0.0),
+    ],
+)
+def test_a_null_mix_is_a_half_of_each_stage_unless_the_window_is_as_published(settings: Json, mix: float) -> None:
+    config = CampusConfig(**settings)
+    resolved = config.resolved(has_probes=False, domain_in_data=False, seed=0)
+    assert (resolved.mix, resolved.schedule().mix, config.share_at_random) == (mix, mix, mix)
 
 
 def test_a_recipes_own_seed_and_groups_stay() -> None:

@@ -236,6 +236,15 @@ def test_ctrl_c_is_nobodys_error(recipe: Path, held: HeldOut, tmp_path: Path) ->
         train(make(plan, held)[0], FakeBench(plan, [("random", 1)], KeyboardInterrupt()))
 
 
+@pytest.fixture
+def _ctrl_c_is_heard() -> Iterator[None]:
+    """A shell starts what runs in its background with Ctrl-C ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c_is_heard")
 def test_ctrl_c_that_a_library_swallowed_ends_it_after_the_run(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
     plan, ctrl_c = arms_and_seeds(recipe, tmp_path), CtrlC()
     campaign = Campaign(plan, "", lambda _: None, check=ctrl_c.check)
@@ -247,12 +256,11 @@ def test_ctrl_c_that_a_library_swallowed_ends_it_after_the_run(recipe: Path, hel
                 signal.raise_signal(signal.SIGINT)
             return super().run(name, seed, max_steps=max_steps)
 
-    before = signal.getsignal(signal.SIGINT)
     with ctrl_c, pytest.raises(KeyboardInterrupt):
         train(campaign, bench := Deaf(plan))
     assert len(bench.made) == 1
     assert read_outcome(tmp_path, "random", 0) is not None
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_who_ignores_ctrl_c_goes_on_ignoring_it() -> None:

@@ -176,7 +176,7 @@ def test_the_reversed_metric_is_trained_long_to_short(tmp_path: Path) -> None:
 
 
 def test_prefix_stages_are_drawn_from_the_open_part_of_the_order_until_the_handover(tmp_path: Path) -> None:
-    recipe = SORTED | {"window": "prefix", "handover": 0.5, "pacing": {"name": "linear", "start": 0.2}}
+    recipe = SORTED | {"window": "prefix", "mix": 0.0, "handover": 0.5, "pacing": {"name": "linear", "start": 0.2}}
     trainer = tiny_trainer(tmp_path, n=48, config=recipe)
     witness = trained(trainer)
     decisions = events(tmp_path, "decision")

@@ -15,7 +15,7 @@ from campus_tune.ledger import comparable, read_ledger
 from campus_tune.types import Json
 
 CELLS = 25  # domains × levels of the demo tasks
-RECIPE: Json = {"metrics": ["length", "mtld"], "stages": 3, "handover": 1.0, "budget": 0.5}
+RECIPE: Json = {"metrics": ["length", "mtld"], "stages": 3, "mix": 0.0, "handover": 1.0, "budget": 0.5}
 
 
 @functools.cache
