@@ -103,7 +103,7 @@ def refuse_other_block(arm: Arm, seed: int, outcome: Json, out: Path) -> None:
     now = json.loads(json.dumps(plain(arm.config(seed).to_mapping())))
     other = [key for key in now if key != "scores" and key in there and there[key] != now[key]]
     if other:
-        listed = ", ".join(f"{key}: {_cut(there[key])} there and {_cut(now[key])} now" for key in other)
+        listed = _differing({key: there[key] for key in other}, {key: now[key] for key in other})
         raise RecipeError(
             f"`{run_folder(out, arm.name, seed)}` must be a run of the arm {arm.name!r}, got one with other settings: "
             f"{listed}. Name another --out, or delete that folder: the run is repeated."

@@ -13,14 +13,13 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from campus_tune.errors import DataError, RecipeError
-from campus_tune.integrations.reference import ADAPTER, find, from_folder, own_tokenizer, quietly
+from campus_tune.integrations.reference import ADAPTER, find, fits_memory, from_folder, own_tokenizer, quietly
 from campus_tune.registry import nearest
 from campus_tune.types import Json
 
@@ -96,7 +95,8 @@ def open_model(target: Target, *, device: Any, dtype: str = "auto", trust_remote
     loading = {"dtype": "auto" if dtype == "auto" else getattr(torch, dtype), "trust_remote_code": trust_remote_code}
     base = None if target.adapter is None else target.name
     find(target.name, "model", trust_remote_code=trust_remote_code)
-    with quietly(), _fits(target, device):
+    memory, remedy = f"the memory of {device}", "Write --dtype bfloat16, or free memory."
+    with quietly(), fits_memory("model", target.place, memory=memory, remedy=remedy):
         model = from_folder(AutoModelForCausalLM, target.name, "model", "a causal language model", loading)
         tokenizer = own_tokenizer(target.place, base, "model", trust_remote_code)
         if target.adapter is not None:
@@ -105,26 +105,6 @@ def open_model(target: Target, *, device: Any, dtype: str = "auto", trust_remote
             model = _with_adapter(model, target)
         model.to(device).eval()
     return model, tokenizer
-
-
-@contextmanager
-def _fits(target: Target, device: Any) -> Iterator[None]:
-    """Out of memory, said in our words.
-
-    Raises:
-        RecipeError: the model does not fit.
-    """
-    from accelerate.utils.memory import should_reduce_batch_size
-
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, MemoryError) and not should_reduce_batch_size(error):
-            raise
-        raise RecipeError(
-            f"`model` must fit into the memory of {device}, got {target.place!r}, which does not "
-            f"({(str(error) or 'out of memory').splitlines()[0].rstrip('.')}). Write --dtype bfloat16, or free memory."
-        ) from error
 
 
 def dtype_of(model: Any) -> str:

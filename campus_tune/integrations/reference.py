@@ -111,8 +111,20 @@ def quietly() -> Iterator[None]:
 
 
 @contextmanager
-def fits_memory(setting: str, name: str) -> Iterator[None]:
+def fits_memory(
+    setting: str,
+    name: str,
+    *,
+    memory: str = "memory beside the model in training",
+    remedy: str = "Name a smaller model, or score ahead of training: campus-tune score.",
+) -> Iterator[None]:
     """Out of memory, said in our words.
+
+    Args:
+        setting: that names the model.
+        name: the model's.
+        memory: what it must fit into.
+        remedy: what to do.
 
     Raises:
         RecipeError: the model does not fit.
@@ -124,9 +136,8 @@ def fits_memory(setting: str, name: str) -> Iterator[None]:
         if not known and "DefaultCPUAllocator" not in str(error) and "out of memory" not in str(error):
             raise
         raise RecipeError(
-            f"`{setting}` must fit into memory beside the model in training, got {name!r}, which does not: "
-            f"{str(error).splitlines()[0] if str(error) else type(error).__name__}. Name a smaller model, or score "
-            "ahead of training: campus-tune score."
+            f"`{setting}` must fit into {memory}, got {name!r}, which does not: "
+            f"{(str(error) or 'out of memory').splitlines()[0]}. {remedy}"
         ) from error
 
 
