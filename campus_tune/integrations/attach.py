@@ -72,9 +72,7 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
 
     @functools.wraps(log)
     def log_with_curriculum(logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        if {"loss", "train_runtime"} & logs.keys() and run.journal is not None:  # the last line takes what is left
-            logs.update(run.journal.pending)
-            run.journal.pending.clear()
+        run.add_to_log(logs)
         log(logs, *args, **kwargs)
 
     @functools.wraps(train)

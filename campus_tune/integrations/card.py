@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from campus_tune.files import atomic_write
+from campus_tune.ledger import audited
 
 TAGS = ["campus", "curriculum-learning"]
 HEADING = "## Curriculum"
@@ -16,7 +17,7 @@ def section(run: Any) -> str:
     """Markdown: the settings, and what was decided and audited so far. Empty before the run is planned."""
     if run.watch is None or run.journal is None:
         return ""
-    chosen = {name: rows for name, rows in run.curriculum.rows_by_choice.items() if rows}
+    watch, chosen = run.watch, {name: rows for name, rows in run.curriculum.rows_by_choice.items() if rows}
     total = max(1, sum(chosen.values()))
     lines = [
         HEADING,
@@ -24,7 +25,7 @@ def section(run: Any) -> str:
         "Trained with [CAMPUS](https://arxiv.org/abs/2509.13790)-style curriculum learning by campus_tune:",
         "",
         f"- rows by sub-curriculum: {', '.join(f'{name} {rows / total:.0%}' for name, rows in chosen.items())}",
-        f"- order audit: {run.watch.passed} of {run.watch.checked} checked steps trained the planned rows",
+        f"- order audit: {audited(watch.checked, watch.passed, labels=watch.labels_seen)}",
         f"- cost of the curriculum: {run.journal.budget.shares()['all']:.1%} of the training compute",
         "",
         "```yaml",

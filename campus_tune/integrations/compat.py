@@ -118,6 +118,57 @@ def counts_tokens_of_the_step(trainer: Any) -> bool:
     return counted and (trainer.args.world_size == 1 or trainer.args.average_tokens_across_devices)
 
 
+def is_users_own(trainer: Any, name: str) -> bool:
+    """Whether a method of the trainer is none of its libraries': set on this object, or in a class of the user's."""
+    if name in vars(trainer):
+        return True
+    owner = next(kind for kind in type(trainer).__mro__ if name in vars(kind))
+    return owner.__module__.split(".")[0] not in ("transformers", "trl")
+
+
+def trains_the_librarys_loss(trainer: Any) -> bool:
+    """Whether the gradient is that of the mean loss over the step's answer tokens, and nothing else by the settings."""
+    own = any(is_users_own(trainer, name) for name in ("compute_loss", "training_step"))
+    other = trainer.compute_loss_func is not None or trainer.label_smoother is not None
+    return not (own or other or trainer.is_deepspeed_enabled) and counts_tokens_of_the_step(trainer)
+
+
+def has_the_librarys_loss(model: Any) -> bool:
+    """Whether the loss that a model gives is transformers' mean over its answer tokens."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return type(base).__module__.startswith("transformers.") and "_loss_function" not in vars(base)
+
+
+def why_no_row_losses(trainer: Any) -> str:
+    """Why the forwards of a training show no losses of single rows."""
+    if trainer.label_smoother is not None:
+        return "label smoothing (label_smoothing_factor) takes the labels away before the model is asked"
+    if trainer.compute_loss_func is not None:
+        return "compute_loss_func takes the labels away before the model is asked"
+    if getattr(trainer.args, "use_liger_kernel", False):
+        return "the loss kernel (use_liger_kernel) makes no logits"
+    if is_users_own(trainer, "compute_loss"):
+        return f"{type(trainer).__name__}.compute_loss asks the model without labels, or for no logits"
+    return f"the outputs of {type(trainer.model).__name__} have no logits"
+
+
+def loss_scale(trainer: Any) -> Any:
+    """What losses are multiplied by before their gradient (fp16), a tensor on the device; 1 without a scaler."""
+    scaler = trainer.accelerator.scaler
+    scale = getattr(scaler, "_scale", None) if scaler is not None and scaler.is_enabled() else None
+    return 1.0 if scale is None else scale
+
+
+def stepped_optimizer(trainer: Any) -> Any:
+    """The optimizer whose steps can be counted; None where an engine, or a backward pass, steps in its own way."""
+    import torch
+
+    optimizer = getattr(trainer.optimizer, "optimizer", trainer.optimizer)
+    counted = isinstance(optimizer, torch.optim.Optimizer) and getattr(type(optimizer).step, "hooked", False)
+    in_backward = str(trainer.args.optim).lower().endswith("lomo")
+    return optimizer if counted and not in_backward and not trainer.is_deepspeed_enabled else None
+
+
 def subject(trainer: Any) -> Subject:
     """The trainer's model as measurements see it."""
     wrapped = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled

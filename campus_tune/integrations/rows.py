@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from campus_tune.errors import DataError
+from campus_tune.integrations.token_hashes import hash_flat
 from campus_tune.orders import hash_rows
 from campus_tune.types import BoolArray, IntArray, RowTexts
 
@@ -34,6 +35,7 @@ class TokenRows:
         content: a 64-bit hash of each row's token ids without padding, shape (N,); equal rows have equal hashes.
         padding: of them, tokens that `attention_mask` leaves out, shape (N,).
         scored: a 64-bit hash of each row's token ids and of which of them carry loss, shape (N,): what a loss hangs on.
+        trained: a hash of the same and of the labels, shape (N,), as `shown.Shown` makes it of what reaches the model.
     """
 
     tokens: IntArray
@@ -41,6 +43,7 @@ class TokenRows:
     content: NDArray[np.uint64]
     padding: IntArray
     scored: NDArray[np.uint64]
+    trained: NDArray[np.uint64]
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -106,18 +109,20 @@ def read_rows(dataset: Any, *, what: str = "train_dataset") -> TokenRows:
 def _token_rows(chunk: dict[str, Sequence[Any]]) -> TokenRows:
     """Those of one chunk."""
     ids = [np.asarray(row, dtype=np.int64) for row in chunk["input_ids"]]
+    labels = [np.asarray(row, dtype=np.int64) for row in chunk.get("labels", chunk["input_ids"])]
     tokens = np.array([len(row) for row in ids], dtype=np.int64)
     masks = answer_masks(chunk)
     answers = np.array([int(mask.sum()) for mask in masks], dtype=np.int64)
     if PADDING in chunk:
         kept = [np.asarray(mask, dtype=np.bool_) for mask in chunk[PADDING]]
         ids = [row[keep] for row, keep in zip(ids, kept, strict=True)]
+        labels = [row[keep] for row, keep in zip(labels, kept, strict=True)]
         masks = [mask[keep] for mask, keep in zip(masks, kept, strict=True)]
     real = np.array([len(row) for row in ids], dtype=np.int64)
     flat, carries_loss = np.concatenate(ids), np.concatenate(masks)
-    return TokenRows(
-        tokens, answers, hash_tokens(flat, real), tokens - real, hash_tokens(2 * flat + carries_loss, real)
-    )
+    content, trained = hash_flat(flat, np.concatenate(labels), carries_loss, real)
+    scored = hash_tokens(2 * flat + carries_loss, real)
+    return TokenRows(tokens, answers, content, tokens - real, scored, trained)
 
 
 def read_texts(dataset: Any, rows: TokenRows, tokenizer: Any) -> RowTexts:

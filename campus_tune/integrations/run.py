@@ -32,6 +32,7 @@ from campus_tune.integrations.examples import keep_examples
 from campus_tune.integrations.identity import Identity
 from campus_tune.integrations.journal import Journal
 from campus_tune.integrations.loader import CurriculumLoader
+from campus_tune.integrations.loss_audit import LossAudit
 from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.phases import (
@@ -55,14 +56,14 @@ from campus_tune.integrations.scores import Scores, passages_of
 from campus_tune.integrations.scoring import Scoring
 from campus_tune.integrations.setup import make_budget, resolve, scores_health, start_warnings
 from campus_tune.integrations.training_losses import TrainingLosses
-from campus_tune.integrations.watch import CHECKS, Watch
+from campus_tune.integrations.watch import Watch
 from campus_tune.orders import order_rows
 from campus_tune.recipe import CampusConfig
 from campus_tune.stages import steps_of_epoch
 from campus_tune.types import Json, RowArray
 
 FOLDER = "curriculum"  # in the trainer's output_dir
-STATE_VERSION = 4
+STATE_VERSION = 5
 
 
 class CampusRun:
@@ -152,8 +153,9 @@ class CampusRun:
         self.journal = Journal(self.folder, self.peers, self.budget, self.total_steps)
         self.training_losses = TrainingLosses()
         self._rates = 0.0  # learning rates of the stage's steps so far, added up
+        self._logged_step = state.global_step  # of the trainer's last line
         self.close()  # an attempt that broke off
-        self.watch = Watch(self.trainer.model, self.rows.content)
+        self.watch = Watch(self.trainer.model, self.rows, LossAudit.of(self.trainer))
         if state.global_step == 0:
             self._plan()
         else:
@@ -245,8 +247,8 @@ class CampusRun:
         self.probing.competence.load(saved["competence"])
         self.budget.load(saved["budget"])
         self.training_losses.load(saved["training_losses"])
-        self._rates = saved["rates"]
-        self.watch.checked, self.watch.passed = saved["audit"]
+        self._rates, self._logged_step = saved["rates"], saved["logged_step"]
+        self.watch.checked, self.watch.passed, self.watch.labels_seen = saved["audit"]
         world = saved["identity"]["batch"]["world"]
         self.journal.resumed(saved["journal"], step, self.curriculum.n_stages - 1, (world, self.peers.world))
         if world != self.peers.world:
@@ -257,13 +259,10 @@ class CampusRun:
     # -- during training ----------------------------------------------------------------------------------------
 
     def begin_step(self) -> None:
-        """An optimizer step begins: is it one that is audited?"""
+        """An optimizer step begins."""
         assert self.watch is not None
-        assert self.curriculum.stage is not None
         self.phases.current = TRAINING
-        every = max(1, self.total_steps // CHECKS)
-        step = self.curriculum.step
-        self.watch.begin_step(audit=step % every == 0 or step == self.curriculum.stage.first_step)
+        self.watch.begin_step(self.curriculum.step + 1)
         self._rates += compat.learning_rate(self.trainer)
         self._clock = time.perf_counter()
 
@@ -272,7 +271,9 @@ class CampusRun:
         assert self.watch is not None
         self.budget.seconds["training"] += time.perf_counter() - self._clock
         rows = self.curriculum.step_rows()
-        self.watch.end_step(self.loader.micro_batches(rows))
+        self._compare_step(rows)
+        if self.curriculum.step == 0 and not self.watch.shows_losses:
+            self._warn_of_silent_rows()
         self.load.add_step(rows)
         self._step_finished()
         if self.curriculum.step != state.global_step:
@@ -281,6 +282,30 @@ class CampusRun:
                 "Something else drives this trainer's loop: call on_step_end once per optimizer step."
             )
         state.epoch = state.global_step / self.steps_per_epoch  # the trainer's own restarts after a resume
+
+    def _compare_step(self, rows: RowArray) -> None:
+        """Hand the step's plan to the audit."""
+        assert self.watch is not None
+        self.watch.end_step(self.loader.micro_batches(rows), answer_tokens=int(self.rows.answer_tokens[rows].sum()))
+
+    def _warn_of_silent_rows(self) -> None:
+        assert self.journal is not None
+        warning = (
+            f"training shows no losses of single rows: {compat.why_no_row_losses(self.trainer)}. So the ledger has "
+            "the trainer's own loss for each stage and none by domain, training_losses/ stays empty, and "
+            "re-scoring measures what it would have had for free. Everything else is as with them."
+        )
+        self.journal.warned([warning])
+
+    def add_to_log(self, logs: dict[str, float]) -> None:
+        """The trainer writes a line of its log: what waits for one travels with it, and its loss is remembered."""
+        step = self.trainer.state.global_step
+        if "loss" in logs and self.watch is not None and step > self._logged_step:
+            self.training_losses.add_logged(step - self._logged_step, logs["loss"])
+            self._logged_step = step
+        if {"loss", "train_runtime"} & logs.keys() and self.journal is not None:  # the last line takes what is left
+            logs.update(self.journal.pending)
+            self.journal.pending.clear()
 
     def _step_finished(self) -> None:
         self.curriculum.advance()
@@ -375,10 +400,12 @@ class CampusRun:
         assert stage is not None
         return stage.rows
 
-    def _audit(self) -> list[int]:
-        """[Steps that were checked, that passed] on every rank."""
+    def _audit(self) -> Json:
+        """Steps that were checked, that passed, and whether labels were seen in all of them, on every rank."""
         assert self.watch is not None
-        return [min(counts) for counts in zip(*self.peers.gather((self.watch.checked, self.watch.passed)), strict=True)]
+        mine = (self.watch.checked, self.watch.passed, self.watch.labels_seen)
+        checked, passed, labels = (min(counts) for counts in zip(*self.peers.gather(mine), strict=True))
+        return {"checked": checked, "passed": passed, "labels": labels}
 
     # -- state, and the end -------------------------------------------------------------------------------------
 
@@ -388,8 +415,8 @@ class CampusRun:
             return
         self.phases.current = SAVING
         if self.curriculum.step < self.trainer.state.global_step:  # saved by a callback that runs before ours
-            self.watch.end_step(self.loader.micro_batches(self.curriculum.step_rows()))
-        self._share_losses()
+            self._compare_step(self.curriculum.step_rows())
+        self._share_losses()  # every step is compared before one of them reaches a checkpoint
 
     def state(self) -> Json:
         """Everything a resumed run needs, as JSON; {} before the run is planned."""
@@ -405,7 +432,8 @@ class CampusRun:
             "rescoring": self.rescorer.state(),
             "training_losses": self.training_losses.state(),
             "rates": self._rates,
-            "audit": [self.watch.checked, self.watch.passed],
+            "logged_step": self._logged_step,
+            "audit": [self.watch.checked, self.watch.passed, self.watch.labels_seen],
             "journal": self.journal.state(),
         }
 
@@ -429,7 +457,6 @@ class CampusRun:
             self._measure_probes()
         self.watch.close()
         self.finished = True
-        checked, passed = self._audit()
         seen, repeated = self.curriculum.coverage_counts()
         end: Json = {
             "step": self.curriculum.step,
@@ -439,7 +466,7 @@ class CampusRun:
             "visits": seen + repeated,
             "coverage": self.config.coverage,
             "rows_by_choice": self.curriculum.rows_by_choice,
-            "audit": {"checked": checked, "passed": passed},
+            "audit": self._audit(),
             "budget": self.config.budget,
             **self.load.total(),
         }

@@ -83,7 +83,7 @@ def test_a_single_row_trains_where_a_step_is_one_row(tiny_trainer: Make, tmp_pat
     with pytest.raises(MetricError, match="cannot order"):  # two metrics of one row are fine, a tie of two rows is not
         tiny_trainer(train=[task_rows(1)[0]] * 2, per_device_train_batch_size=1).train()
     tiny_trainer(tmp_path / "one", n=1, per_device_train_batch_size=1).train()
-    assert events(tmp_path / "one", "end")[0]["audit"] == {"checked": 1, "passed": 1}
+    assert events(tmp_path / "one", "end")[0]["audit"] == {"checked": 1, "passed": 1, "labels": True}
 
 
 def test_rows_with_only_masked_tokens(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_a_first_try_that_broke_off_may_be_repeated(tiny_trainer: Make, tmp_path
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     trainer.train()
-    assert events(tmp_path / "run", "end")[0]["audit"] == {"checked": 3, "passed": 3}
+    assert events(tmp_path / "run", "end")[0]["audit"] == {"checked": 3, "passed": 3, "labels": True}
 
 
 def test_a_users_callback_that_raises_is_heard_and_the_ledger_is_whole(tiny_trainer: Make, tmp_path: Path) -> None:

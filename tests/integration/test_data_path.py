@@ -88,7 +88,7 @@ def test_every_row_is_trained_once_and_only_the_answer_carries_loss(kind: str, t
         assert kind == "bf16" or lengths(trainer, list(range(10))) == [len(ids) - 1 for ids in rows["input_ids"]]
     assert sum(witness.counted) == sum(lengths(trainer, witness.rows))
     (end,) = events(tmp_path, "end")
-    assert end["audit"] == {"checked": 3, "passed": 3}
+    assert end["audit"] == {"checked": 3, "passed": 3, "labels": True}
 
 
 def coded(n: int) -> list[dict[str, Any]]:
@@ -119,7 +119,7 @@ def test_a_plain_trainer_trains_rows_that_were_tokenised_before(kind: str, tmp_p
     campus_tune.attach(trainer, RECIPE)
     witness = trained(trainer)
     assert sorted(witness.rows) == list(range(10))
-    assert events(tmp_path, "end")[0]["audit"] == {"checked": 3, "passed": 3}
+    assert events(tmp_path, "end")[0]["audit"] == {"checked": 3, "passed": 3, "labels": True}
     assert sum(events(tmp_path, "run")[0]["rows_by_domain"].values()) == 10  # `domain` was found and used
 
 
@@ -333,7 +333,7 @@ def test_evaluation_during_training_neither_disturbs_nor_is_disturbed(tmp_path: 
         plain, "loss", "grad_norm", "learning_rate"
     )
     assert len(eval_losses(same)) == 2
-    assert events(tmp_path / "evaluated", "end")[0]["audit"] == {"checked": 4, "passed": 4}
+    assert events(tmp_path / "evaluated", "end")[0]["audit"] == {"checked": 4, "passed": 4, "labels": True}
     still = run("still", probes=8, learning_rate=0.0, **evaluated)[1]
     alone = run("alone", config=False, learning_rate=0.0, **evaluated)[1]
     assert eval_losses(still) == eval_losses(alone)

@@ -126,7 +126,7 @@ def test_a_run_ends_with_rows_coverage_cost_and_audit(tmp_path: Path, capsys: py
     assert last[0] == "campus: rows by sub-curriculum: length 25%, -length 25%, shuffle 50%"
     assert last[1] == "campus: rows: 32 of 32 seen (100%), each once per epoch, 1.00 epochs"
     assert last[2].startswith("campus: cost: 0.0% of the training compute against a budget of 50.0% (scoring 0.0%")
-    assert last[3] == "campus: order audit: 8 of 8 checked steps trained the planned rows"
+    assert last[3] == "campus: order audit: all 8 steps trained the planned rows, tokens and labels"
     assert last[4] == f"campus: everything about this run is in {tmp_path / 'curriculum'}"
     decisions = [line for line in lines if line.startswith("campus: step ")]
     assert len(decisions) == len(events(tmp_path, "decision")) == 4

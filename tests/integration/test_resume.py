@@ -387,7 +387,11 @@ def test_a_changed_future_is_allowed_when_asked_for(stopped: Path, changes: Json
     events = ledger_of(stopped)
     assert events[: len(before)] == before  # the past stands as it was
     assert events[-1]["event"] == "end"
-    assert events[-1]["audit"] == {"checked": trainer.state.max_steps, "passed": trainer.state.max_steps}
+    assert events[-1]["audit"] == {
+        "checked": trainer.state.max_steps,
+        "passed": trainer.state.max_steps,
+        "labels": True,
+    }
     assert events[-1]["rows_seen"] == SHORT["n"]
     assert load_recipe(stopped / "curriculum" / "recipe.yaml").selector == changes["config"]["selector"]
 
