@@ -51,6 +51,20 @@ class OnItsWay:
         return [array.cpu().numpy() if isinstance(array, torch.Tensor) else array for array in self._arrays]
 
 
+class Planned(NamedTuple):
+    """Rows that a forward should have been given, each of shape (n,).
+
+    Args:
+        tokens: hash of each row's tokens.
+        trained: hash of what is trained of it.
+        lengths: its tokens.
+    """
+
+    tokens: NDArray[np.uint64]
+    trained: NDArray[np.uint64]
+    lengths: IntArray
+
+
 class Rows(NamedTuple):
     """The rows of one forward on the host.
 
@@ -97,17 +111,17 @@ class Shown:
         else:
             self._hashes = OnItsWay(counted.cumsum(-1), answers.sum(-1))
 
-    def rows(self, lengths: Mapping[int, int]) -> Rows:
-        """Its rows; those of an open layout are cut to lengths under which they are planned ones.
+    def rows(self, planned: Planned) -> Rows:
+        """Its rows; those of an open layout end where a planned one does.
 
         Args:
-            lengths: tokens hash of each row that is planned → its number of tokens.
+            planned: rows that it may be.
         """
         if self.layout == "flat":
             return _segments(*self._hashes.arrays())
         tokens, answers = self._hashes.arrays()
         if self.layout == "open":
-            tokens = np.array([_cut(sums, lengths) for sums in tokens.view(np.uint64)], dtype=np.uint64).view(np.int64)
+            tokens = _cut(tokens, answers if self.labelled else None, planned)
         return _rows(tokens, answers, np.arange(len(tokens)))
 
 
@@ -155,7 +169,27 @@ def _segments(tokens: NDArray[np.int64], answers: NDArray[np.int64], starts: NDA
     return _rows(of_tokens[kept], of_answers[kept], kept)
 
 
-def _cut(sums: NDArray[np.uint64], lengths: Mapping[int, int]) -> np.uint64:
-    """The tokens hash of one open row: of the longest planned row that it begins with, else of all its tokens."""
-    ends = [n for value, n in lengths.items() if n <= len(sums) and int(sums[n - 1]) == value]
-    return np.uint64(sums[max(ends, default=len(sums)) - 1])
+def _cut(sums: NDArray[np.int64], answers: NDArray[np.int64] | None, planned: Planned) -> NDArray[np.int64]:
+    """The tokens hash of each open row, from running sums (n, L).
+
+    A row may begin with several planned ones, and its padding look like tokens of a longer one. Whoever begins with a
+    long one also begins with the short ones in it, so the planned rows choose, the longest first.
+    """
+    n, width = sums.shape
+    found = sums[:, -1].copy()
+    free = np.ones(n, dtype=np.bool_)
+    for row in np.argsort(-planned.lengths, kind="stable"):
+        end = int(planned.lengths[row])
+        if end > width:
+            continue
+        begins = free & (sums[:, end - 1].view(np.uint64) == planned.tokens[row])
+        if answers is not None and (begins & (exact := _is_trained(sums[:, end - 1], answers, planned, row))).any():
+            begins &= exact
+        if begins.any():
+            chosen = int(begins.argmax())
+            found[chosen], free[chosen] = sums[chosen, end - 1], False
+    return found
+
+
+def _is_trained(tokens: NDArray[np.int64], answers: NDArray[np.int64], planned: Planned, row: int) -> NDArray[np.bool_]:
+    return np.asarray(combined(tokens, answers).view(np.uint64) == planned.trained[row])

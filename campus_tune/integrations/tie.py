@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from campus_tune.errors import AuditError
 from campus_tune.integrations.rows import TokenRows
-from campus_tune.integrations.shown import Rows, Shown
+from campus_tune.integrations.shown import Planned, Rows, Shown
 from campus_tune.integrations.sums import Sums
 from campus_tune.types import IntArray
 
@@ -123,8 +123,8 @@ def _places(rows: IntArray, shown: Shown, planned: TokenRows) -> IntArray | None
 
 def _rows_of(shown: Shown, rows: IntArray, planned: TokenRows) -> Rows:
     ids = np.maximum(rows, ~rows)
-    lengths = (planned.tokens[ids] - planned.padding[ids]).tolist()
-    return shown.rows(dict(zip(planned.content[ids].tolist(), lengths, strict=True)))
+    trained = _expected(rows, planned, labelled=True)
+    return shown.rows(Planned(planned.content[ids], trained, planned.tokens[ids] - planned.padding[ids]))
 
 
 def _expected(rows: IntArray, planned: TokenRows, *, labelled: bool) -> NDArray[np.uint64]:
