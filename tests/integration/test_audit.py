@@ -11,9 +11,9 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from campus_tune import CampusCallback
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.errors import AuditError, TrainerError
-from campus_tune.integrations.loss_audit import LossAudit
 from campus_tune.integrations.rows import read_rows
 from campus_tune.integrations.watch import Watch
+from tests.integration.plain_run import ROWS_ONLY
 from tests.integration.tiny_run import RECIPE, dataset, task_rows, tokenizer
 from tests.integration.witness import Witness, events
 
@@ -209,17 +209,6 @@ def test_rows_that_were_padded_when_they_were_tokenised_pass(tmp_path: Path) -> 
         assert events(tmp_path / side, "end")[0]["audit"] == {"checked": 4, "passed": 4, "labels": True}
 
 
-ROWS_ONLY = LossAudit(
-    plain=False,
-    checks_value=False,
-    dft=False,
-    factor=1.0,
-    loss_scale=lambda: 1.0,
-    optimizer=None,
-    skipped=lambda: False,
-    own_step=False,
-    world=1,
-)
 IDS = [[5, 6, 7], [8, 9, 10], [11, 12, 13]]
 
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback
 
 from campus_tune.errors import AuditError
+from campus_tune.integrations.rows import read_rows
+from campus_tune.integrations.watch import Watch
+from tests.integration.plain_run import ROWS_ONLY, plain_trainer
+from tests.integration.tiny_run import dataset
+from tests.integration.witness import events
 
 Make = Callable[..., Any]
 AT = 4  # the step that goes wrong, from 1; micro batches of 2 rows, two a step, 24 rows: steps 1 to 6
@@ -221,17 +228,6 @@ def second_loader(trainer: Any) -> Callable[[], None]:
     return lambda: None
 
 
-def without_gradients(trainer: Any) -> Callable[[], None]:
-    def make(ours: Any) -> Any:
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            with torch.no_grad():
-                return ours(*args, **kwargs)
-
-        return forward
-
-    return replaced(trainer.model, "forward", make)
-
-
 BECOMES: dict[str, tuple[Callable[[Any], None], str]] = {
     "a loss scaled by a hook behind ours": (during(scaled_outputs(False)), "gradient .* got 2 times that"),
     "a loss scaled by a hook before ours": (during(scaled_outputs(True)), r"loss .* got 0\.5 times that"),
@@ -254,3 +250,95 @@ def test_a_mutant_is_found_in_its_own_step(name: str, tiny_trainer: Make) -> Non
     with pytest.raises(AuditError, match=rf"order audit of step {AT}: .*({says})"):
         trainer.train()
     assert trainer.state.global_step == AT
+
+
+# -- a plain Trainer, whose model gives the loss ---------------------------------------------------------------------
+
+
+def scaled_loss(before_ours: bool) -> Callable[[Any], Callable[[], None]]:
+    def scale(module: Any, args: Any, outputs: Any) -> Any:
+        del module, args
+        outputs["loss"] = outputs.loss * 3
+        return outputs
+
+    return lambda trainer: trainer.model.register_forward_hook(scale, prepend=before_ours).remove
+
+
+PLAIN: dict[str, tuple[Callable[[Any], None], str]] = {
+    name: BECOMES[name] for name in ("a loss scaled before its gradient", "a backward pass left out")
+} | {
+    "a loss scaled by a hook behind ours": (during(scaled_loss(False)), "gradient .* got 3 times that"),
+    "a loss scaled by a hook before ours": (during(scaled_loss(True)), "loss .* got 3 times that"),
+    "answer tokens counted wrong": (wrong_count, "the loss of the rows .* times that"),
+    "labels exchanged": REACHES["labels exchanged"],
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_mutant_under_a_plain_trainer_is_found(name: str, tmp_path: Path) -> None:
+    put_on, says = PLAIN[name]
+    trainer = plain_trainer(tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=2)
+    put_on(trainer)
+    with pytest.raises(AuditError, match=rf"order audit of step {AT}: .*({says})"):
+        trainer.train()
+    assert trainer.state.global_step == AT
+
+
+def test_a_batch_that_training_step_trains_again_is_found_unless_it_is_the_users_own(tmp_path: Path) -> None:
+    class Twice(Trainer):
+        def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+            super().training_step(model, dict(inputs), num_items_in_batch)
+            return super().training_step(model, inputs, num_items_in_batch)
+
+    trainer = plain_trainer(tmp_path / "own", kind=Twice)
+    trainer.train()
+    assert events(tmp_path / "own", "end")[0]["audit"]["passed"] == 7
+
+
+def test_a_batch_that_a_wrapper_trains_again_is_found(tmp_path: Path) -> None:
+    def twice(trainer: Any) -> Callable[[], None]:
+        def again(loss: Any, **rest: Any) -> None:
+            ours(loss, **rest)
+            batch = trainer.data_collator([trainer.train_dataset[int(row)] for row in trained[-1]])
+            ours(trainer.model(**batch).loss, **rest)
+
+        ours = trainer.accelerator.backward
+        trained = [trainer.loader_rows()[0]]
+        trainer.accelerator.backward = again
+        return lambda: setattr(trainer.accelerator, "backward", ours)
+
+    trainer = plain_trainer(tmp_path)
+    loader: list[Any] = []
+    make = trainer.get_train_dataloader
+    trainer.get_train_dataloader = lambda: loader.append(make()) or loader[-1]
+    trainer.loader_rows = lambda: loader[-1].micro_batches(loader[-1].curriculum.step_rows())
+    during(twice)(trainer)
+    with pytest.raises(AuditError, match=rf"step {AT}: the rows .* were planned once .* trained on them again"):
+        trainer.train()
+
+
+def test_a_change_as_late_as_step_1000_is_found() -> None:
+    """A thousand steps of a model that does nothing, watched as a run watches."""
+
+    class Nothing(torch.nn.Module):
+        def forward(self, input_ids: Any, labels: Any = None) -> Any:
+            del labels
+            return SimpleNamespace(logits=torch.zeros(*input_ids.shape, 16))
+
+    ids = [[3 + row % 9, 4 + row // 9 % 9, 5 + row // 81] for row in range(500)]
+    rows = read_rows(dataset([{"input_ids": row, "labels": row} for row in ids]))
+    model = Nothing().train()
+    watch = Watch(model, rows, ROWS_ONLY)
+    for step in range(1, 1001):
+        row = step % 500
+        batch = torch.tensor([ids[row]])
+        labels = batch.clone()
+        if step == 1000:
+            labels[0, 1] = -100
+        watch.begin_step(step)
+        model(input_ids=batch, labels=labels)
+        if step < 1000:
+            watch.end_step([[row]])
+    with pytest.raises(AuditError, match="step 1000: the planned rows 0 reached the model with other labels"):
+        watch.end_step([[row]])
+    watch.close()
