@@ -29,6 +29,8 @@ KINDS: dict[str, dict[str, Any]] = {
         "per_device_train_batch_size": 1,
         "gradient_accumulation_steps": 4,
     },
+    "flat, padded at its end": {"config": RECIPE | {"batching": "flat"}, "pad_to_multiple_of": 16},
+    "dft": {"loss_type": "dft", "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
     "workers": {"dataloader_num_workers": 2},
     "lora": {"lora": True},
     "lora, checkpointing": {"lora": True, "checkpointing": True},

@@ -13,6 +13,7 @@ from transformers import Trainer, TrainerCallback
 
 from campus_tune.errors import AuditError
 from campus_tune.integrations.rows import read_rows
+from campus_tune.integrations.tie import Forward
 from campus_tune.integrations.watch import Watch
 from tests.integration.plain_run import ROWS_ONLY, plain_trainer
 from tests.integration.tiny_run import dataset
@@ -342,3 +343,37 @@ def test_a_change_as_late_as_step_1000_is_found() -> None:
     with pytest.raises(AuditError, match="step 1000: the planned rows 0 reached the model with other labels"):
         watch.end_step([[row]])
     watch.close()
+
+
+# -- on an accelerator, where the comparison comes a step later ------------------------------------------------------
+
+
+@pytest.fixture
+def _as_on_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    def elsewhere(shown: Any, sums: Any, device: Any, **rest: Any) -> Forward:
+        del device
+        return Forward(shown, sums, torch.device("cuda"), **rest)
+
+    monkeypatch.setattr("campus_tune.integrations.watch.Forward", elsewhere)
+
+
+@pytest.mark.usefixtures("_as_on_an_accelerator")
+def test_on_an_accelerator_a_step_is_compared_while_the_next_one_runs(tmp_path: Path) -> None:
+    trainer = plain_trainer(tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=2)
+    REACHES["labels exchanged"][0](trainer)
+    with pytest.raises(AuditError, match=f"order audit of step {AT}: .*other labels"):
+        trainer.train()
+    assert trainer.state.global_step == AT + 1
+
+
+@pytest.mark.usefixtures("_as_on_an_accelerator")
+@pytest.mark.parametrize("last", [False, True], ids=["before a save", "at the end"])
+def test_no_step_is_left_to_compare_when_a_checkpoint_is_written_or_the_run_ends(last: bool, tmp_path: Path) -> None:
+    settings: Any = {"max_steps": AT} if last else {"save_strategy": "steps", "save_steps": 2}
+    trainer = plain_trainer(tmp_path, per_device_train_batch_size=2, gradient_accumulation_steps=2, **settings)
+    REACHES["labels exchanged"][0](trainer)
+    with pytest.raises(AuditError, match=f"order audit of step {AT}: .*other labels"):
+        trainer.train()
+    assert trainer.state.global_step == AT
+    assert not (tmp_path / f"checkpoint-{AT}").exists()
+    assert (tmp_path / "checkpoint-2").exists() != last
