@@ -45,7 +45,8 @@ class Witness:
         else:
             starts = (kwargs["position_ids"][0] == 0).nonzero()[:, 0].tolist()
             ends = [*starts[1:], ids.shape[1]]
-            rows = [tuple(ids[0, start:end].tolist()) for start, end in zip(starts, ends, strict=True)]
+            pairs = zip(starts, ends, strict=True)
+            rows = [tuple(ids[0, start:end].tolist()) for start, end in pairs if end > start + 1]  # one is padding
         self.forwards.append(sorted(self.row_of.get(row, -1) for row in rows))
         self.tokens.append(ids.numel())
         self.counted.append(int((kwargs["labels"][:, 1:] != -100).sum()))
