@@ -95,7 +95,8 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
                 _refuse_other_shards(trainer, checkpoint, run.peers)
                 run.peers.led(lambda: bring_curriculum(checkpoint, run.folder))
             try:
-                return train(resume_from_checkpoint, *args, **kwargs)
+                with compat.resumed_inside_an_epoch(trainer):
+                    return train(resume_from_checkpoint, *args, **kwargs)
             finally:
                 run.close()
 

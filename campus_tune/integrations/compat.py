@@ -6,6 +6,7 @@ Tested with transformers 4.57 … 5.23 and trl 1.0 … 1.16 in mind; what differ
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import os
 import sys
@@ -213,23 +214,60 @@ def training_collator(collator: Any, *, flat: bool) -> Any:
     return dataclasses.replace(collator, padding_free=True)  # type: ignore[type-var]  # a dataclass instance, see above
 
 
-def refuse_masked_batches(trainer: Any, *, short_rows: int, micro_batches: int) -> None:
-    """A step with fewer rows than micro batches is filled with masked rows; that needs losses counted per step.
+def refuse_masked_batches(trainer: Any, *, last_rows: int, world: int) -> None:
+    """A rank without a row takes part with a masked one; that needs losses counted per step.
 
     Args:
         trainer: whose loss it is.
-        short_rows: rows of an epoch's last, short step; 0 if it is full.
-        micro_batches: of one optimizer step, over all ranks.
+        last_rows: that the ranks share in the last micro batch of an epoch.
+        world: ranks.
 
     Raises:
-        TrainerError: the loss is a mean per micro batch or process, and a masked one would be 0 / 0.
+        TrainerError: the loss is a mean per micro batch or process, and that of a masked one would be 0 / 0.
     """
-    if 0 < short_rows < micro_batches and not counts_tokens_of_the_step(trainer):
+    if last_rows < world and not counts_tokens_of_the_step(trainer):
         raise TrainerError(
-            f"an epoch's last step must have at least one row for each of its {micro_batches} micro batches, got "
-            f"{short_rows}: {what_the_loss_is(trainer)}. Set dataloader_drop_last=True, or choose a batch size that "
+            f"an epoch's last micro batch must have at least one row for each of its {world} processes, got "
+            f"{last_rows}: {what_the_loss_is(trainer)}. Set dataloader_drop_last=True, or choose a batch size that "
             "divides the training set."
         )
+
+
+@contextmanager
+def resumed_inside_an_epoch(trainer: Any) -> Iterator[None]:
+    """Inside, a loop that goes on in the middle of an epoch knows how many micro batches of it are left.
+
+    The trainer's loop takes an optimizer step after `accumulation` micro batches, or after the epoch's last one. With
+    `ignore_data_skip` it counts a resumed epoch from 0, so where the epoch's last step has fewer micro batches it would
+    wait for more, and that step would be lost. Versions without `_run_epoch` ask the loader at the start of each epoch
+    (`CurriculumLoader.counts_down`).
+    """
+    run_epoch, own = getattr(trainer, "_run_epoch", None), vars(trainer).get("_run_epoch")
+    if run_epoch is None:
+        yield
+        return
+
+    @functools.wraps(run_epoch)
+    def run_rest_of_epoch(**loop: Any) -> None:
+        done = trainer.state.global_step - loop["epoch"] * loop["num_update_steps_per_epoch"]
+        if loop["resume_from_checkpoint"] is not None and loop["epoch"] == loop["epochs_trained"] and done > 0:
+            loop["num_update_steps_per_epoch"] -= done
+            loop["steps_in_epoch"] -= done * trainer.args.gradient_accumulation_steps
+        run_epoch(**loop)
+
+    trainer._run_epoch = run_rest_of_epoch
+    try:
+        yield
+    finally:
+        if own is None:
+            del trainer._run_epoch
+        else:
+            trainer._run_epoch = own
+
+
+def asks_the_loader_in_each_epoch(trainer: Any) -> bool:
+    """Whether the trainer's loop asks for the loader's length when an epoch begins, not once before the first."""
+    return not hasattr(trainer, "_run_epoch")
 
 
 def what_the_loss_is(trainer: Any) -> str:

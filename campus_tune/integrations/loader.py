@@ -6,9 +6,12 @@ batch, steps, calls `on_step_end` (where the next stage is decided) and only the
 
 Contracts with the trainer (each one was a bug somewhere before it was a contract):
 
-- `len()` is steps per epoch × accumulation, and every rank gets exactly `accumulation` micro batches per step, or the
-  trainer loses the last optimizer step after a resume. A step with fewer rows than micro batches is filled with rows
-  whose labels are masked: they carry no loss and count no token.
+- `len()` is the micro batches of an epoch, as the trainer's own loader has them: an epoch's last step may have fewer
+  than `accumulation`, so what the trainer averages over micro batches, and `epoch` in its log, are as without us. A
+  resume inside an epoch must tell the trainer's loop how many are left (`compat.resumed_inside_an_epoch`), or that
+  short step is lost.
+- Every rank gets as many micro batches. Where the last of them has fewer rows than there are ranks, a rank without a
+  row takes part with a filling row, of which nothing is counted or trained (`filling`). One process never needs it.
 - The position is the number of *finished* steps, which the callback counts, never the number of batches drawn.
 - `accelerator.prepare` is not called: ranks are split here, so dispatching, even batches and their repeats never apply.
 - Iterating draws nothing from the global random generators.
@@ -27,7 +30,7 @@ from campus_tune.curriculum import Curriculum
 from campus_tune.errors import TrainerError
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import items
-from campus_tune.integrations.split import split_step, tokens_by_rank
+from campus_tune.integrations.split import n_micro_batches, split_step, tokens_by_rank
 from campus_tune.types import IntArray, RowArray
 
 
@@ -39,7 +42,9 @@ class CurriculumLoader:
         collator: of the trainer.
         lengths: tokens of every row, shape (N,).
         steps_per_epoch: optimizer steps of one pass.
-        accumulation: micro batches per rank and step.
+        accumulation: micro batches per rank and full step.
+        micro: rows of a full micro batch on one rank.
+        short_rows: rows of an epoch's last step where it is not a full one, else 0.
         peers: ranks.
         by_length: split each step by length (the default) or as drawn.
         flat: the collator puts rows behind one another, without padding.
@@ -54,6 +59,8 @@ class CurriculumLoader:
         lengths: IntArray,
         steps_per_epoch: int,
         accumulation: int,
+        micro: int,
+        short_rows: int = 0,
         peers: Peers,
         by_length: bool,
         flat: bool = False,
@@ -61,8 +68,11 @@ class CurriculumLoader:
     ) -> None:
         self.dataset = dataset
         self.lengths, self.accumulation, self.peers = lengths, accumulation, peers
-        self.by_length, self.flat = by_length, flat
+        self.micro, self.by_length, self.flat = micro, by_length, flat
         self.steps_per_epoch = steps_per_epoch
+        last = n_micro_batches(short_rows, micro=micro, world=peers.world) or accumulation
+        self.batches_per_epoch = (steps_per_epoch - 1) * accumulation + last
+        self.counts_down = False  # whether `len` is what is left of the epoch that the run is in
         self.curriculum: Curriculum | None = None
         self.run: Any = None  # the CampusRun that made it
         self._sampler = _StageSampler()
@@ -78,12 +88,19 @@ class CurriculumLoader:
         self._inner: DataLoader[Any] | None = None
 
     def __len__(self) -> int:
-        return self.steps_per_epoch * self.accumulation
+        if not self.counts_down or self.curriculum is None:
+            return self.batches_per_epoch
+        return self.batches_per_epoch - self.curriculum.step % self.steps_per_epoch * self.accumulation
+
+    def epoch_after(self, step: int) -> float:
+        """Epochs that are trained after `step` optimizer steps, in micro batches, as the trainer itself counts them."""
+        epoch, before = divmod(step - 1, self.steps_per_epoch)
+        return epoch + min((before + 1) * self.accumulation, self.batches_per_epoch) / self.batches_per_epoch
 
     def micro_batches(self, rows: RowArray) -> list[list[int]]:
         """What this rank trains of one step's rows: row positions, one list per accumulation step.
 
-        A micro batch that would be empty holds one filling row, written as its complement `~row`.
+        A micro batch without a row for this rank holds one filling row, written as its complement `~row`.
         """
         mine = [parts[self.peers.rank] for parts in self._split(rows)]
         return [part.tolist() if len(part) else [~int(rows[0])] for part in mine]
@@ -93,9 +110,7 @@ class CurriculumLoader:
         return tokens_by_rank(self._split(rows), self.lengths, padded=not self.flat)
 
     def _split(self, rows: RowArray) -> list[list[RowArray]]:
-        return split_step(
-            rows, self.lengths, accumulation=self.accumulation, world=self.peers.world, by_length=self.by_length
-        )
+        return split_step(rows, self.lengths, micro=self.micro, world=self.peers.world, by_length=self.by_length)
 
     def close(self) -> None:
         """End the workers, if there are any; iterating starts new ones.

@@ -54,6 +54,7 @@ from campus_tune.integrations.rows import TokenRows, read_rows
 from campus_tune.integrations.scores import Scores, passages_of
 from campus_tune.integrations.scoring import Scoring
 from campus_tune.integrations.setup import make_budget, resolve, scores_health, start_warnings
+from campus_tune.integrations.split import fewest_rows
 from campus_tune.integrations.training_losses import TrainingLosses
 from campus_tune.integrations.watch import CHECKS, Watch
 from campus_tune.orders import order_rows
@@ -95,17 +96,19 @@ class CampusRun:
             raise DataError("`train_dataset` must have at least one row, got none. Check the path, split and filters.")
         view, collator = compat.loader_view(self.trainer, dataset)
         self.rows: TokenRows = read_rows(view)
-        micro_batches = self.peers.world * args.gradient_accumulation_steps
-        self.global_batch: int = compat.micro_batch_size(self.trainer) * micro_batches
+        micro, world = compat.micro_batch_size(self.trainer), self.peers.world
+        self.global_batch: int = micro * world * args.gradient_accumulation_steps
         if len(self.rows) < self.global_batch:
             raise DataError(
                 f"`train_dataset` must fill at least one optimizer step of {self.global_batch} rows, got "
                 f"{len(self.rows)}. Lower per_device_train_batch_size or gradient_accumulation_steps."
             )
-        drop_last, short = args.dataloader_drop_last, len(self.rows) % self.global_batch
+        drop_last = args.dataloader_drop_last
         self.steps_per_epoch = steps_of_epoch(len(self.rows), self.global_batch, drop_last=drop_last)
-        if short and not drop_last:
-            compat.refuse_masked_batches(self.trainer, short_rows=short, micro_batches=micro_batches)
+        short = 0 if drop_last or self.given.coverage == "revisit" else len(self.rows) % self.global_batch
+        if short:
+            last_rows = fewest_rows(short, micro=micro, world=world)
+            compat.refuse_masked_batches(self.trainer, last_rows=last_rows, world=world)
         subject = partial(compat.subject, self.trainer)
         self.meter = LossMeter(subject, view, collator, self.rows.tokens, peers=self.peers, what="scoring")
         self.loader = CurriculumLoader(
@@ -114,11 +117,14 @@ class CampusRun:
             lengths=self.rows.tokens,
             steps_per_epoch=self.steps_per_epoch,
             accumulation=args.gradient_accumulation_steps,
+            micro=micro,
+            short_rows=short,
             peers=self.peers,
             by_length=self.given.batching != "plain" and compat.counts_tokens_of_the_step(self.trainer),
             flat=self.given.batching == "flat" or bool(getattr(collator, "padding_free", False)),
             workers=compat.worker_settings(args),
         )
+        self.loader.counts_down = compat.asks_the_loader_in_each_epoch(self.trainer)
         self.loader.run = self
         self.made_loader = True
         return self.loader
@@ -280,7 +286,7 @@ class CampusRun:
                 f"the curriculum must be at the trainer's step {state.global_step}, got {self.curriculum.step}. "
                 "Something else drives this trainer's loop: call on_step_end once per optimizer step."
             )
-        state.epoch = state.global_step / self.steps_per_epoch  # the trainer's own restarts after a resume
+        state.epoch = self.loader.epoch_after(state.global_step)  # the trainer's own restarts after a resume
 
     def _step_finished(self) -> None:
         self.curriculum.advance()
