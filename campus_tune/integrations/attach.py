@@ -9,6 +9,8 @@ Six attributes of this one trainer instance are set, and nothing else, of no cla
   goes to the one that writes;
 - `args.ignore_data_skip = True`: our loader restores its own position;
 - `create_model_card` is wrapped, where trl has one: the card gets a section on the curriculum.
+
+While `train()` runs, `compat.resumed_inside_an_epoch` wraps the trainer's loop over an epoch, which counts on in a resume.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import gc
+import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -113,10 +114,57 @@ def prepare_like_training(trainer: Any, dataset: Any, name: str) -> Any:
 def counts_tokens_of_the_step(trainer: Any) -> bool:
     """Whether losses are normalised by the answer tokens of the whole optimizer step, not per micro batch or process.
 
-    Processes add their tokens up only under `average_tokens_across_devices`, which is on unless it is switched off.
+    What the trainer says; `StepLoss` looks whether it is so.
     """
-    counted = bool(trainer.model_accepts_loss_kwargs or trainer.compute_loss_func)
-    return counted and (trainer.args.world_size == 1 or trainer.args.average_tokens_across_devices)
+    return what_the_loss_is(trainer) is None
+
+
+def what_the_loss_is(trainer: Any) -> str | None:
+    """What the loss is a mean over, or may be, where it is not one over the tokens of the step; None where it is.
+
+    A loss of the user's own counts as a mean per micro batch unless the trainer's `loss_is_scaled_for_ga` says that it
+    is none: what a function does with `num_items_in_batch` cannot be seen from outside.
+    """
+    own = _own_loss(trainer)
+    if own and getattr(trainer, "loss_is_scaled_for_ga", None) is not True:
+        return f"{own} is not the library's, and may be a mean per micro batch ({_SCALED} says that it is none)"
+    if not own and getattr(trainer, "label_smoother", None) is not None and not _smoother_counts(trainer.label_smoother):
+        return "label smoothing is a mean per micro batch in this version of transformers"
+    if not own and not (trainer.model_accepts_loss_kwargs or trainer.compute_loss_func):
+        return "this model's loss is a mean per micro batch"
+    if trainer.args.world_size > 1 and not trainer.args.average_tokens_across_devices:
+        return "the loss is a mean per process (average_tokens_across_devices is off)"
+    return None
+
+
+_SCALED = "loss_is_scaled_for_ga = True in the trainer's class"
+_LIBRARY = ("transformers.trainer", "trl.trainer.sft_trainer")  # their losses are known
+_LOSS_METHODS = ("compute_loss", "training_step", "get_batch_samples", "_get_num_items_in_batch")
+
+
+def _own_loss(trainer: Any) -> str | None:
+    """What of the way to the loss is not the library's: a method of a class of the user's, or set on the trainer."""
+    for name in _LOSS_METHODS:
+        owner = next((kind for kind in type(trainer).__mro__ if name in vars(kind)), None)
+        if name in vars(trainer):
+            return f"trainer.{name}"
+        if owner is not None and owner.__module__ not in _LIBRARY:
+            return f"{owner.__name__}.{name}"
+    given = trainer.compute_loss_func
+    if given is not None and not str(getattr(given, "__module__", "")).startswith(("transformers.", "trl.")):
+        return "`compute_loss_func`"
+    return None
+
+
+def _smoother_counts(smoother: Any) -> bool:
+    return "num_items_in_batch" in inspect.signature(smoother).parameters
+
+
+def why_rows_stay_as_drawn(trainer: Any) -> str | None:
+    """Why cutting a step by length would change what is trained; None where it does not."""
+    config = getattr(getattr(trainer, "model", None), "config", None)
+    routed = getattr(trainer, "aux_loss_enabled", getattr(config, "output_router_logits", False))
+    return what_the_loss_is(trainer) or ("the router's auxiliary loss is a mean per micro batch" if routed else None)
 
 
 def subject(trainer: Any) -> Subject:
@@ -225,10 +273,10 @@ def refuse_masked_batches(trainer: Any, *, last_rows: int, world: int) -> None:
     Raises:
         TrainerError: the loss is a mean per micro batch or process, and that of a masked one would be 0 / 0.
     """
-    if last_rows < world and not counts_tokens_of_the_step(trainer):
+    if last_rows < world and (loss := what_the_loss_is(trainer)) is not None:
         raise TrainerError(
             f"an epoch's last micro batch must have at least one row for each of its {world} processes, got "
-            f"{last_rows}: {what_the_loss_is(trainer)}. Set dataloader_drop_last=True, or choose a batch size that "
+            f"{last_rows}: {loss}. Set dataloader_drop_last=True, or choose a batch size that "
             "divides the training set."
         )
 
@@ -268,13 +316,6 @@ def resumed_inside_an_epoch(trainer: Any) -> Iterator[None]:
 def asks_the_loader_in_each_epoch(trainer: Any) -> bool:
     """Whether the trainer's loop asks for the loader's length when an epoch begins, not once before the first."""
     return not hasattr(trainer, "_run_epoch")
-
-
-def what_the_loss_is(trainer: Any) -> str:
-    """What the loss is a mean over, where it is not one over the tokens of the step."""
-    if trainer.model_accepts_loss_kwargs or trainer.compute_loss_func:
-        return "the loss is a mean per process (average_tokens_across_devices is off)"
-    return "this model's loss is a mean per micro batch"
 
 
 def seed_anew(seed: int, step: int, rank: int) -> None:

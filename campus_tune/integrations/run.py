@@ -120,7 +120,7 @@ class CampusRun:
             micro=micro,
             short_rows=short,
             peers=self.peers,
-            by_length=self.given.batching != "plain" and compat.counts_tokens_of_the_step(self.trainer),
+            by_length=self.given.batching != "plain" and compat.why_rows_stay_as_drawn(self.trainer) is None,
             flat=self.given.batching == "flat" or bool(getattr(collator, "padding_free", False)),
             workers=compat.worker_settings(args),
         )
