@@ -126,11 +126,12 @@ def what_the_loss_is(trainer: Any) -> str | None:
     is none: what a function does with `num_items_in_batch` cannot be seen from outside.
     """
     own = _own_loss(trainer)
-    if own and getattr(trainer, "loss_is_scaled_for_ga", None) is not True:
-        return f"{own} is not the library's, and may be a mean per micro batch ({_SCALED} says that it is none)"
-    if not own and getattr(trainer, "label_smoother", None) is not None and not _smoother_counts(trainer.label_smoother):
+    if own:
+        if getattr(trainer, "loss_is_scaled_for_ga", None) is not True:
+            return f"{own} is not the library's, and may be a mean per micro batch ({_SCALED} says that it is none)"
+    elif not _smoother_counts(getattr(trainer, "label_smoother", None)):
         return "label smoothing is a mean per micro batch in this version of transformers"
-    if not own and not (trainer.model_accepts_loss_kwargs or trainer.compute_loss_func):
+    elif not (trainer.model_accepts_loss_kwargs or trainer.compute_loss_func):
         return "this model's loss is a mean per micro batch"
     if trainer.args.world_size > 1 and not trainer.args.average_tokens_across_devices:
         return "the loss is a mean per process (average_tokens_across_devices is off)"
@@ -157,7 +158,7 @@ def _own_loss(trainer: Any) -> str | None:
 
 
 def _smoother_counts(smoother: Any) -> bool:
-    return "num_items_in_batch" in inspect.signature(smoother).parameters
+    return smoother is None or "num_items_in_batch" in inspect.signature(smoother).parameters
 
 
 def why_rows_stay_as_drawn(trainer: Any) -> str | None:

@@ -31,6 +31,7 @@ from campus_tune.errors import TrainerError
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import items
 from campus_tune.integrations.split import n_micro_batches, split_step, tokens_by_rank
+from campus_tune.integrations.sums import IGNORED
 from campus_tune.types import IntArray, RowArray
 
 
@@ -77,11 +78,12 @@ class CurriculumLoader:
         self.run: Any = None  # the CampusRun that made it
         self._sampler = _StageSampler()
         self.rows = _Rows(dataset)
+        self._collate = _Collate(collator)
         self._make_inner = partial(
             DataLoader,
             self.rows,
             batch_sampler=self._sampler,
-            collate_fn=_Collate(collator),  # type: ignore[arg-type]  # torch's stub knows no __getitems__ protocol
+            collate_fn=self._collate,  # type: ignore[arg-type]  # torch's stub knows no __getitems__ protocol
             persistent_workers=workers["num_workers"] > 0,
             **workers,
         )
@@ -104,6 +106,11 @@ class CurriculumLoader:
         """
         mine = [parts[self.peers.rank] for parts in self._split(rows)]
         return [part.tolist() if len(part) else [~int(rows[0])] for part in mine]
+
+    def labels_in(self, batches: list[list[int]]) -> list[int]:
+        """Tokens that carry loss in each of these micro batches, read and collated once more."""
+        made = [self._collate(self.rows.__getitems__(batch)) for batch in batches]
+        return [int((batch["labels"][..., 1:] != IGNORED).sum()) for batch in made]
 
     def tokens_by_rank(self, rows: RowArray) -> IntArray:
         """Tokens that each rank's forwards of one step see: the rows' own, and with padding; shape (2, world)."""
@@ -191,5 +198,5 @@ class _Collate:
         rows, filling = items
         batch = self.collator(rows)
         if filling:
-            batch["labels"] = torch.full_like(batch["labels"], -100)
+            batch["labels"] = torch.full_like(batch["labels"], IGNORED)
         return batch

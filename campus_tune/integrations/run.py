@@ -5,6 +5,7 @@ The callback calls, in this sequence:
     make_loader()            get_train_dataloader: rows are read, the loader is made (its length must be known)
     begin(state)             on_train_begin: scores, orders, first decision; or all of it restored from a checkpoint
     begin_step / end_step    every optimizer step; a stage's last one decides the next, before the checkpoint is saved
+    before_ / after_update   around the optimizer's part of it
     state()                  whenever the trainer saves
     finish()                 on_train_end
 
@@ -29,6 +30,7 @@ from campus_tune.integrations.decide import Decider
 from campus_tune.integrations.domains import Domains
 from campus_tune.integrations.evaluate import Evaluator
 from campus_tune.integrations.examples import keep_examples
+from campus_tune.integrations.finite import MANY_SKIPPED, SKIPS, Finite, Update, cause_in
 from campus_tune.integrations.identity import Identity
 from campus_tune.integrations.journal import Journal
 from campus_tune.integrations.loader import CurriculumLoader
@@ -63,7 +65,7 @@ from campus_tune.stages import steps_of_epoch
 from campus_tune.types import Json, RowArray
 
 FOLDER = "curriculum"  # in the trainer's output_dir
-STATE_VERSION = 4
+STATE_VERSION = 5
 
 
 class CampusRun:
@@ -160,6 +162,7 @@ class CampusRun:
         self._rates = 0.0  # learning rates of the stage's steps so far, added up
         self.close()  # an attempt that broke off
         self.watch = Watch(self.trainer.model, self.rows.content)
+        self.finite = Finite(self.trainer.model, self.peers, cause_in(self.trainer, self.loader))
         if state.global_step == 0:
             self._plan()
         else:
@@ -272,6 +275,18 @@ class CampusRun:
         self.watch.begin_step(audit=step % every == 0 or step == self.curriculum.stage.first_step)
         self._rates += compat.learning_rate(self.trainer)
         self._clock = time.perf_counter()
+
+    def before_update(self) -> None:
+        """The gradients of an optimizer step are there."""
+        step, rows = self.curriculum.step, self.curriculum.step_rows()
+        self.finite.before_update(Update(step + 1, rows, compat.learning_rate(self.trainer)))
+
+    def after_update(self) -> None:
+        """The optimizer has used them, or a gradient scaler has skipped the step."""
+        assert self.journal is not None
+        self.finite.after_update(skipped=bool(self.trainer.accelerator.optimizer_step_was_skipped))
+        if self.finite.skipped == SKIPS:
+            self.journal.warned([MANY_SKIPPED])
 
     def end_step(self, state: Any) -> None:
         """An optimizer step is finished; a stage's last one decides the next stage."""
@@ -396,6 +411,22 @@ class CampusRun:
         if self.curriculum.step < self.trainer.state.global_step:  # saved by a callback that runs before ours
             self.watch.end_step(self.loader.micro_batches(self.curriculum.step_rows()))
         self._share_losses()
+        self._settle()
+
+    def before_leaving(self) -> None:
+        """Weights are saved for others to use, by whoever calls `save_model`, perhaps on one rank only.
+
+        Raises:
+            DivergedError: they are not finite.
+        """
+        if self.watch is not None:
+            self.finite.refuse_weights()
+
+    def _settle(self) -> None:
+        before = self.finite.seconds
+        with self.phases(SAVING):
+            self.finite.settle()
+        self.budget.seconds["checking"] += self.finite.seconds - before
 
     def state(self) -> Json:
         """Everything a resumed run needs, as JSON; {} before the run is planned."""
@@ -429,6 +460,7 @@ class CampusRun:
     def _finish(self) -> None:
         assert self.journal is not None
         assert self.watch is not None
+        self._settle()
         stage = self.curriculum.stage
         if not self.curriculum.finished and stage is not None and self.curriculum.step > stage.first_step:
             self._close_stage()  # the trainer was told to stop in the middle of it
