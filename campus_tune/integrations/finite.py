@@ -1,8 +1,10 @@
 """Gradients and weights that are no numbers any more: the run stops before any of them reaches a checkpoint.
 
 The largest gradient of each optimizer step is looked at on the device, and read on the host one step later, so nothing
-waits for it. Where it is not finite, the weights decide: a gradient scaler skips such a step, so may an optimizer or a
-callback, and that is no fault. Weights are looked at before every save and at the end, whatever the gradients were.
+waits for it. Where it is not finite, the weights decide: a gradient scaler skips such a step, and that is no fault. It
+does not always tell (accelerate knows nothing of the steps that a fused optimizer skips under fp16, torch 2.13), and an
+optimizer or a callback may skip steps of its own. Weights are looked at before every save and at the end, whatever the
+gradients were.
 
 Under DeepSpeed gradients are inside of its engine: there only the weights are looked at.
 """
@@ -59,6 +61,7 @@ class Finite:
         self._waiting: tuple[Update, _Late] | None = None
         self._last: Update | None = None
         self.skipped = 0  # updates in a row that were left out
+        self._said = False  # that they are many
         self.seconds = 0.0  # of looking at weights
 
     def before_update(self, update: Update) -> None:
@@ -79,6 +82,11 @@ class Finite:
             self.skipped += 1
         elif self._waiting is None:
             self.skipped = 0
+
+    def many_were_skipped(self) -> bool:
+        """Whether so many steps in a row were skipped that it must be said; True once."""
+        many, self._said = self.skipped >= SKIPS and not self._said, self.skipped >= SKIPS
+        return many
 
     def settle(self) -> None:
         """Before a save and at the end: nothing is left to read, and all weights are finite. Every rank calls it.
@@ -162,25 +170,24 @@ def cause_in(trainer: Any, loader: CurriculumLoader) -> Callable[[Update], str]:
         half = "The forward computes in" if compat.precision(trainer) == "fp16" else None
         if any(p.requires_grad and p.dtype == torch.float16 for p in trainer.model.parameters()):
             half = "The trained weights are in"
-        loss = compat.what_the_loss_is(trainer)
-        return likely_cause(learning_rate=update.learning_rate, loss=loss, unlabelled=unlabelled, half=half)
+        mean = compat.what_the_loss_is(trainer) is not None
+        return likely_cause(learning_rate=update.learning_rate, empty_mean=unlabelled and mean, half=half)
 
     return cause
 
 
-def likely_cause(*, learning_rate: float, loss: str | None, unlabelled: bool, half: str | None) -> str:
+def likely_cause(*, learning_rate: float, empty_mean: bool = False, half: str | None = None) -> str:
     """Why gradients or weights are no numbers any more, and what to do.
 
     Args:
         learning_rate: of the step.
-        loss: what it is a mean over, where not over the tokens of the step.
-        unlabelled: one of the step's micro batches has no token that carries loss.
+        empty_mean: the loss is a mean over each micro batch, and one of the step has no token that carries loss.
         half: what is computed or kept in float16, where anything is.
     """
-    if unlabelled and loss is not None:
+    if empty_mean:
         return (
-            f"One of its micro batches has no token that carries loss, and {loss}: 0 / 0. Let the loss be 0 where it "
-            "counts no token (divide by at least 1), or mend the collator that masks all labels."
+            "One of its micro batches has no token that carries loss, and the mean over none is 0 / 0. Let the loss be 0 "
+            "where it counts no token (divide by at least 1), or mend the collator that masks all labels."
         )
     if half is not None:
         return (

@@ -30,7 +30,7 @@ from campus_tune.integrations.decide import Decider
 from campus_tune.integrations.domains import Domains
 from campus_tune.integrations.evaluate import Evaluator
 from campus_tune.integrations.examples import keep_examples
-from campus_tune.integrations.finite import MANY_SKIPPED, SKIPS, Finite, Update, cause_in
+from campus_tune.integrations.finite import MANY_SKIPPED, Finite, Update, cause_in
 from campus_tune.integrations.identity import Identity
 from campus_tune.integrations.journal import Journal
 from campus_tune.integrations.loader import CurriculumLoader
@@ -285,7 +285,7 @@ class CampusRun:
         """The optimizer has used them, or a gradient scaler has skipped the step."""
         assert self.journal is not None
         self.finite.after_update(skipped=bool(self.trainer.accelerator.optimizer_step_was_skipped))
-        if self.finite.skipped == SKIPS:
+        if self.finite.many_were_skipped():
             self.journal.warned([MANY_SKIPPED])
 
     def end_step(self, state: Any) -> None:
@@ -373,6 +373,7 @@ class CampusRun:
         self.rescorer.add_free(self.training_losses.rows, self.training_losses.losses)
         summary = self.training_losses.summary(self.domains)
         if not math.isfinite(summary.get("train_loss", 0.0)):
+            self._settle()  # says more, where it finds the cause in the weights
             raise DivergedError(
                 f"the training loss of stage {stage.index} must be finite, got {summary['train_loss']}. The model has "
                 "diverged: lower the learning rate, or resume from an earlier checkpoint."

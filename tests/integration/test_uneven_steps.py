@@ -6,15 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from trl import SFTTrainer
 
 from campus_tune.types import Json
 from tests.integration.other_models import tiny_moe
+from tests.integration.recorded import lines_of, ours_and_plain
 from tests.integration.test_resume import assert_same, calm, resumed
 from tests.integration.tiny_run import tiny_trainer, weights_of
 from tests.integration.witness import events
@@ -22,62 +21,7 @@ from tests.integration.witness import events
 __all__ = ["calm"]  # the fixture
 
 SHUFFLED: Json = {"selector": "shuffle"}
-NOT_ITS_OWN = ("campus/", "train_runtime", "train_tokens_per_second")
-UNEVEN: Json = {"config": SHUFFLED, "gradient_accumulation_steps": 3, "num_train_epochs": 2}
-
-
-class Recording:
-    """A collator that keeps the rows of every batch it makes."""
-
-    def __init__(self, collator: Any) -> None:
-        self.collator, self.batches = collator, []
-
-    def __call__(self, rows: list[Json]) -> Any:
-        self.batches.append([dict(row) for row in rows])
-        return self.collator(rows)
-
-
-class Fed(SFTTrainer):
-    """Plain TRL, given the micro batches that another run has trained."""
-
-    batches: list[list[Json]]
-    per_epoch: int
-
-    def get_train_dataloader(self) -> Any:
-        return self
-
-    @property
-    def dataset(self) -> Any:
-        return self.train_dataset
-
-    def __len__(self) -> int:
-        return self.per_epoch
-
-    def __iter__(self) -> Iterator[Any]:
-        epoch, self.batches = self.batches[: self.per_epoch], self.batches[self.per_epoch :]
-        return map(self.data_collator, epoch)
-
-
-def ours_and_plain(out: Path, **settings: Any) -> tuple[Any, Any]:
-    """Two trainers that are done: one shuffled by us, and plain TRL with the same micro batches."""
-    model = settings.pop("make_model", lambda: None)
-    ours = tiny_trainer(out / "ours", model=model(), **{**UNEVEN, **settings})
-    ours.data_collator = recording = Recording(ours.data_collator)
-    ours.train()
-    plain = tiny_trainer(out / "plain", model=model(), trainer_class=Fed, **{**UNEVEN, **settings, "config": False})
-    plain.batches = list(recording.batches)
-    plain.per_epoch = len(recording.batches) // 2
-    plain.train()
-    return ours, plain
-
-
-def lines_of(trainer: Any) -> list[Json]:
-    """What the trainer logged of its own, with the tokens that it and TRL counted."""
-    lines = [line for line in trainer.state.log_history if "loss" in line]
-    counted: Json = {"seen": trainer.state.num_input_tokens_seen, "flos": trainer.state.total_flos}
-    return [{key: value for key, value in line.items() if not key.startswith(NOT_ITS_OWN)} for line in lines] + [
-        counted
-    ]
+UNEVEN: Json = {"config": SHUFFLED, "gradient_accumulation_steps": 3}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +44,7 @@ def lines_of(trainer: Any) -> list[Json]:
 def test_losses_metrics_counts_and_weights_are_those_of_plain_trl_on_the_same_micro_batches(
     tmp_path: Path, settings: Json, micro_batches: int
 ) -> None:
-    ours, plain = ours_and_plain(tmp_path, include_num_input_tokens_seen="all", **settings)
+    ours, plain = ours_and_plain(tmp_path, include_num_input_tokens_seen="all", **{**UNEVEN, **settings})
     assert len(ours.callback_handler.train_dataloader) == micro_batches
     assert len(lines_of(ours)) == 7  # three steps an epoch, and the counts
     assert lines_of(ours) == lines_of(plain)
@@ -128,7 +72,7 @@ def test_a_run_killed_after_every_step_of_uneven_epochs_goes_on_as_if_it_had_not
 
 @pytest.mark.parametrize("own", [False, True])
 def test_what_is_set_on_the_trainer_for_a_resume_is_gone_afterwards(tmp_path: Path, own: bool) -> None:
-    settings = {**UNEVEN, "n": 26, "num_train_epochs": 1}
+    settings = {**UNEVEN, "n": 26}
     tiny_trainer(tmp_path, **{**settings, "save_steps": 2}).train()
     trainer = tiny_trainer(tmp_path, **{**settings, "save_steps": 2})
     run_epoch = trainer._run_epoch
