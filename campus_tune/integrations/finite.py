@@ -186,8 +186,8 @@ def likely_cause(*, learning_rate: float, empty_mean: bool = False, half: str | 
     """
     if empty_mean:
         return (
-            "One of its micro batches has no token that carries loss, and the mean over none is 0 / 0. Let the loss be 0 "
-            "where it counts no token (divide by at least 1), or mend the collator that masks all labels."
+            "One of its micro batches has no token that carries loss, and the mean over none is 0 / 0. Let the loss be "
+            "0 where it counts no token (divide by at least 1), or mend the collator that masks all labels."
         )
     if half is not None:
         return (

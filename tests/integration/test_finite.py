@@ -44,7 +44,7 @@ class Clamped(Focal):
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         if not (inputs["labels"][:, 1:] != -100).any():
-            return model(input_ids=inputs["input_ids"]).logits.sum() * 0.0
+            return model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits.sum() * 0.0
         return super().compute_loss(model, inputs, *args, **kwargs)
 
 
