@@ -21,13 +21,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from campus_tune.curriculum import Curriculum
 from campus_tune.errors import TrainerError
+from campus_tune.integrations.filling import emptied, note_share
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import items
 from campus_tune.integrations.split import n_micro_batches, split_step, tokens_by_rank
@@ -70,7 +72,7 @@ class CurriculumLoader:
         self.dataset = dataset
         self.lengths, self.accumulation, self.peers = lengths, accumulation, peers
         self.micro, self.by_length, self.flat = micro, by_length, flat
-        self.steps_per_epoch = steps_per_epoch
+        self.steps_per_epoch, self.short_rows = steps_per_epoch, short_rows
         last = n_micro_batches(short_rows, micro=micro, world=peers.world) or accumulation
         self.batches_per_epoch = (steps_per_epoch - 1) * accumulation + last
         self.counts_down = False  # whether `len` is what is left of the epoch that the run is in
@@ -82,7 +84,7 @@ class CurriculumLoader:
         self._make_inner = partial(
             DataLoader,
             self.rows,
-            batch_sampler=self._sampler,
+            batch_sampler=self._sampler,  # type: ignore[arg-type]  # torch's stub wants lists, its fetcher hands on
             collate_fn=self._collate,  # type: ignore[arg-type]  # torch's stub knows no __getitems__ protocol
             persistent_workers=workers["num_workers"] > 0,
             **workers,
@@ -104,12 +106,27 @@ class CurriculumLoader:
 
         A micro batch without a row for this rank holds one filling row, written as its complement `~row`.
         """
-        mine = [parts[self.peers.rank] for parts in self._split(rows)]
-        return [part.tolist() if len(part) else [~int(rows[0])] for part in mine]
+        return [batch.rows for batch in self._batches(rows)]
+
+    def fills(self) -> bool:
+        """Whether some rank lacks a row in some micro batch of an epoch's last step."""
+        if not self.short_rows:
+            return False
+        last = self._split(np.arange(self.short_rows, dtype=np.int32))
+        return any(len(part) == 0 for parts in last for part in parts)
+
+    def _batches(self, rows: RowArray) -> list[_Batch]:
+        """The same, with how many ranks have rows in each."""
+        batches = []
+        for parts in self._split(rows):
+            mine = parts[self.peers.rank]
+            share = self.peers.world / sum(len(part) > 0 for part in parts)
+            batches.append(_Batch(mine.tolist() if len(mine) else [~int(rows[0])], share))
+        return batches
 
     def labels_in(self, batches: list[list[int]]) -> list[int]:
         """Tokens that carry loss in each of these micro batches, read and collated once more."""
-        made = [self._collate(self.rows.__getitems__(batch)) for batch in batches]
+        made = [self._collate(self.rows.__getitems__(_Batch(batch))) for batch in batches]
         return [int((batch["labels"][..., 1:] != IGNORED).sum()) for batch in made]
 
     def tokens_by_rank(self, rows: RowArray) -> IntArray:
@@ -143,9 +160,7 @@ class CurriculumLoader:
                 )
             last = min(end, curriculum.stage.first_step + curriculum.stage.n_steps)
             self._sampler.batches = [
-                batch
-                for step in range(curriculum.step, last)
-                for batch in self.micro_batches(curriculum.step_rows(step))
+                batch for step in range(curriculum.step, last) for batch in self._batches(curriculum.step_rows(step))
             ]
             if self._inner is None:  # its own generator, else each iteration would draw from the global one
                 self._inner = self._make_inner(generator=torch.Generator().manual_seed(0))
@@ -158,13 +173,25 @@ class CurriculumLoader:
                 )
 
 
-class _StageSampler(Sampler[list[int]]):
+class _Batch(NamedTuple):
+    """What the inner loader is asked for.
+
+    Args:
+        rows: their positions; the complement of one for a filling batch.
+        share: ranks over ranks that have rows.
+    """
+
+    rows: list[int]
+    share: float = 1.0
+
+
+class _StageSampler(Sampler[_Batch]):
     """Batches of the current stage. Mutable, so that the DataLoader around it lives as long as the run."""
 
     def __init__(self) -> None:
-        self.batches: list[list[int]] = []
+        self.batches: list[_Batch] = []
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[_Batch]:
         return iter(self.batches)
 
     def __len__(self) -> int:
@@ -172,7 +199,7 @@ class _StageSampler(Sampler[list[int]]):
 
 
 class _Rows(Dataset[Any]):
-    """Rows by position; hands the collator the rows and whether they are filling."""
+    """Rows by position; hands the collator the rows and their part, 0 for a filling one."""
 
     def __init__(self, dataset: Any) -> None:
         self.dataset = dataset
@@ -183,20 +210,21 @@ class _Rows(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         return self.dataset[index]
 
-    def __getitems__(self, indices: list[int]) -> tuple[list[Any], bool]:
-        filling = indices[0] < 0
-        return items(self.dataset, [~index if filling else index for index in indices]), filling
+    def __getitems__(self, batch: _Batch) -> tuple[list[Any], float]:
+        filling = batch.rows[0] < 0
+        rows = items(self.dataset, [~row if filling else row for row in batch.rows])
+        return rows, 0.0 if filling else batch.share
 
 
 class _Collate:
-    """The trainer's collator; a filling batch has its labels masked."""
+    """The trainer's collator; what it makes is marked where some rank has no row."""
 
     def __init__(self, collator: Callable[[list[Any]], Any]) -> None:
         self.collator = collator
 
-    def __call__(self, items: tuple[list[Any], bool]) -> Any:
-        rows, filling = items
+    def __call__(self, items: tuple[list[Any], float]) -> Any:
+        rows, share = items
         batch = self.collator(rows)
-        if filling:
-            batch["labels"] = torch.full_like(batch["labels"], IGNORED)
-        return batch
+        if share == 0.0:
+            return emptied(batch)
+        return batch if share == 1.0 else note_share(batch, share)

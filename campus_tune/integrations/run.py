@@ -30,6 +30,7 @@ from campus_tune.integrations.decide import Decider
 from campus_tune.integrations.domains import Domains
 from campus_tune.integrations.evaluate import Evaluator
 from campus_tune.integrations.examples import keep_examples
+from campus_tune.integrations.filling import Filling
 from campus_tune.integrations.finite import MANY_SKIPPED, Finite, Update, cause_in
 from campus_tune.integrations.identity import Identity
 from campus_tune.integrations.journal import Journal
@@ -162,6 +163,7 @@ class CampusRun:
         self._rates = 0.0  # learning rates of the stage's steps so far, added up
         self.close()  # an attempt that broke off
         self.watch = Watch(self.trainer.model, self.rows.content)
+        self.filling = Filling(self.trainer.model) if self.loader.fills() else None  # its model's hooks see real rows
         self.finite = Finite(self.trainer.model, self.peers, cause_in(self.trainer, self.loader))
         if state.global_step == 0:
             self._plan()
@@ -452,6 +454,8 @@ class CampusRun:
         if self.watch is not None:
             self.watch.close()
             self.loader.close()
+            if self.filling is not None:
+                self.filling.close()
 
     def finish(self) -> None:
         """The last lines, in the ledger and on the console; takes the hooks off the model."""

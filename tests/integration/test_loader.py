@@ -10,6 +10,7 @@ import torch
 
 from campus_tune.curriculum import Curriculum, Schedule
 from campus_tune.errors import TrainerError
+from campus_tune.integrations.filling import KEY
 from campus_tune.integrations.loader import CurriculumLoader
 from campus_tune.integrations.peers import Peers
 from campus_tune.pacing import linear
@@ -74,7 +75,7 @@ def train(loader: CurriculumLoader, curriculum: Curriculum, steps: int | None = 
         if curriculum.needs_decision:
             decide(curriculum)
         batches = [next(iterator) for _ in loader.micro_batches(curriculum.step_rows())]
-        trained.append([int(row) for batch in batches for row in batch["rows"][batch["labels"][:, 0] != -100]])
+        trained.append([int(row) for batch in batches if batch["labels"].numel() for row in batch["rows"]])
         curriculum.advance()
         if curriculum.needs_decision:
             decide(curriculum)
@@ -177,6 +178,29 @@ def test_a_step_with_fewer_rows_has_fewer_micro_batches_and_none_without_a_row()
     train(loader, curriculum, steps=2)
     assert [len(part) for part in loader.micro_batches(curriculum.step_rows())] == [1, 1, 1]
     assert len(list(islice(loader, 3))) == 3
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_rank_without_a_row_gets_a_filling_batch_and_the_others_are_told(num_workers: int) -> None:
+    batches = []
+    for rank in (0, 1):
+        loader, curriculum = make(batch=1, peers=Peers(rank, 2), num_workers=num_workers)  # 11 rows: the last has one
+        assert loader.fills()
+        decide(curriculum)
+        train(loader, curriculum, steps=5)
+        row = int(curriculum.step_rows()[0])
+        assert loader.micro_batches(curriculum.step_rows()) == [[row], [~row]][rank : rank + 1]
+        batches.append(next(iter(loader)))
+    assert batches[0]["rows"].tolist() == [row]
+    assert [batch[KEY]["share"] for batch in batches] == [2.0, 0.0]
+    assert batches[1]["labels"].numel() == 0
+    assert batches[1][KEY]["row"]["rows"].tolist() == [row]
+
+
+def test_where_every_rank_has_rows_nothing_is_filled() -> None:
+    assert not make(batch=1)[0].fills()
+    assert not make(batch=2, peers=Peers(0, 2))[0].fills()  # the last step has 3 rows: 2 and 1
+    assert not make(batch=1, peers=Peers(0, 2), drop_last=True)[0].fills()
 
 
 def test_ranks_share_each_step_without_repeats() -> None:
