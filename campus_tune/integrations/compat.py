@@ -157,6 +157,13 @@ def _own_loss(trainer: Any) -> str | None:
     return None
 
 
+def is_taken_at_its_word(trainer: Any) -> bool:
+    """Whether the loss is said to count the tokens of the step, and is not the library's, so that nobody knows."""
+    model = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
+    foreign = not type(model).__module__.startswith("transformers.")
+    return counts_tokens_of_the_step(trainer) and (_own_loss(trainer) is not None or foreign)
+
+
 def _smoother_counts(smoother: Any) -> bool:
     return smoother is None or "num_items_in_batch" in inspect.signature(smoother).parameters
 

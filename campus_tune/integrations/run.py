@@ -58,6 +58,7 @@ from campus_tune.integrations.scores import Scores, passages_of
 from campus_tune.integrations.scoring import Scoring
 from campus_tune.integrations.setup import make_budget, resolve, scores_health, start_warnings
 from campus_tune.integrations.split import fewest_rows
+from campus_tune.integrations.step_loss import StepLoss
 from campus_tune.integrations.training_losses import TrainingLosses
 from campus_tune.integrations.watch import CHECKS, Watch
 from campus_tune.orders import order_rows
@@ -87,6 +88,7 @@ class CampusRun:
         self.folder = Path(trainer.args.output_dir) / FOLDER
         self.journal: Journal | None = None
         self.watch: Watch | None = None
+        self.step_loss: StepLoss | None = None
         self.made_loader = False  # nobody has put another one in its place
         self.finished = False
 
@@ -169,6 +171,7 @@ class CampusRun:
             self._plan()
         else:
             self._restore(state.global_step, saved)
+        self.step_loss = StepLoss.of(self.trainer, self.loader)
         self.loader.curriculum = self.curriculum
         if self.curriculum.step < state.global_step:  # saved by a callback that ran before ours: catch up
             self._step_finished()
@@ -294,6 +297,8 @@ class CampusRun:
         """An optimizer step is finished; a stage's last one decides the next stage."""
         assert self.watch is not None
         self.budget.seconds["training"] += time.perf_counter() - self._clock
+        if self.step_loss is not None and not self.step_loss.end_step():
+            self._leave_step_loss()
         rows = self.curriculum.step_rows()
         self.watch.end_step(self.loader.micro_batches(rows))
         self.load.add_step(rows)
@@ -454,8 +459,14 @@ class CampusRun:
         if self.watch is not None:
             self.watch.close()
             self.loader.close()
+            self._leave_step_loss()
             if self.filling is not None:
                 self.filling.close()
+
+    def _leave_step_loss(self) -> None:
+        if self.step_loss is not None:
+            self.step_loss.close()
+            self.step_loss = None
 
     def finish(self) -> None:
         """The last lines, in the ledger and on the console; takes the hooks off the model."""
