@@ -9,6 +9,9 @@ Six attributes of this one trainer instance are set, and nothing else, of no cla
   goes to the one that writes;
 - `args.ignore_data_skip = True`: our loader restores its own position;
 - `create_model_card` is wrapped, where trl has one: the card gets a section on the curriculum.
+
+While `train()` runs, the trainer's loop over an epoch is wrapped too, so that it counts on in a resume
+(`compat.resumed_inside_an_epoch`).
 """
 
 from __future__ import annotations
@@ -93,7 +96,8 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
                 _refuse_other_shards(trainer, checkpoint, run.peers)
                 run.peers.led(lambda: bring_curriculum(checkpoint, run.folder))
             try:
-                return train(resume_from_checkpoint, *args, **kwargs)
+                with compat.resumed_inside_an_epoch(trainer):
+                    return train(resume_from_checkpoint, *args, **kwargs)
             finally:
                 run.close()
 
@@ -101,6 +105,8 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
     def save_with_curriculum(output_dir: str | None = None, _internal_call: bool = False) -> None:
         if _internal_call:  # as part of a checkpoint
             run.before_save()
+        else:
+            run.before_leaving()
         save_model(output_dir, _internal_call)
 
     trainer.get_train_dataloader = run.make_loader

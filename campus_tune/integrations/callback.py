@@ -76,6 +76,18 @@ class CampusCallback(TrainerCallback, ExportableState):
         assert self.run is not None
         self.run.begin_step()
 
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The gradients of an optimizer step are there."""
+        del args, state, control, kwargs
+        assert self.run is not None
+        self.run.before_update()
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The optimizer has used them."""
+        del args, state, control, kwargs
+        assert self.run is not None
+        self.run.after_update()
+
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """An optimizer step is finished; the next stage is decided here, before the checkpoint is written."""
         del args, control, kwargs

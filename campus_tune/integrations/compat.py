@@ -6,7 +6,9 @@ Tested with transformers 4.57 … 5.23 and trl 1.0 … 1.16 in mind; what differ
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
+import inspect
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -112,24 +114,81 @@ def prepare_like_training(trainer: Any, dataset: Any, name: str) -> Any:
 def counts_tokens_of_the_step(trainer: Any) -> bool:
     """Whether losses are normalised by the answer tokens of the whole optimizer step, not per micro batch or process.
 
-    Processes add their tokens up only under `average_tokens_across_devices`, which is on unless it is switched off.
+    What the trainer says; `StepLoss` looks whether it is so.
     """
-    counted = bool(trainer.model_accepts_loss_kwargs or trainer.compute_loss_func)
-    return counted and (trainer.args.world_size == 1 or trainer.args.average_tokens_across_devices)
+    return what_the_loss_is(trainer) is None
+
+
+def what_the_loss_is(trainer: Any) -> str | None:
+    """What the loss is a mean over, or may be, where it is not one over the tokens of the step; None where it is.
+
+    A loss of the user's own counts as a mean per micro batch unless the trainer's `loss_is_scaled_for_ga` says that it
+    is none: what a function does with `num_items_in_batch` cannot be seen from outside.
+    """
+    own = _own_loss(trainer)
+    if own:
+        if getattr(trainer, "loss_is_scaled_for_ga", None) is not True:
+            return f"{own} is not the library's, and may be a mean per micro batch ({_SCALED} says that it is none)"
+    elif not _smoother_counts(getattr(trainer, "label_smoother", None)):
+        return "label smoothing is a mean per micro batch in this version of transformers"
+    elif not (trainer.model_accepts_loss_kwargs or trainer.compute_loss_func):
+        return "this model's loss is a mean per micro batch"
+    if trainer.args.world_size > 1 and not trainer.args.average_tokens_across_devices:
+        return "the loss is a mean per process (average_tokens_across_devices is off)"
+    return None
+
+
+_SCALED = "loss_is_scaled_for_ga = True in the trainer's class"
+_LIBRARY = ("transformers.trainer", "trl.trainer.sft_trainer")  # their losses are known
+_LOSS_METHODS = ("compute_loss", "training_step", "get_batch_samples", "_get_num_items_in_batch")
+
+
+def _own_loss(trainer: Any) -> str | None:
+    """What of the way to the loss is not the library's: a method of a class of the user's, or set on the trainer."""
+    for name in _LOSS_METHODS:
+        if (owner := _owner(trainer, name)) is not None:
+            return owner
+    given = trainer.compute_loss_func
+    if given is not None and not str(getattr(given, "__module__", "")).startswith(("transformers.", "trl.")):
+        return "`compute_loss_func`"
+    return None
+
+
+def is_taken_at_its_word(trainer: Any) -> bool:
+    """Whether the loss is said to count the tokens of the step, and is not the library's, so that nobody knows."""
+    model = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
+    foreign = not type(model).__module__.startswith("transformers.")
+    return counts_tokens_of_the_step(trainer) and (_own_loss(trainer) is not None or foreign)
+
+
+def _smoother_counts(smoother: Any) -> bool:
+    return smoother is None or "num_items_in_batch" in inspect.signature(smoother).parameters
+
+
+def why_rows_stay_as_drawn(trainer: Any) -> str | None:
+    """Why cutting a step by length would change what is trained; None where it does not."""
+    config = getattr(getattr(trainer, "model", None), "config", None)
+    routed = getattr(trainer, "aux_loss_enabled", getattr(config, "output_router_logits", False))
+    return what_the_loss_is(trainer) or ("the router's auxiliary loss is a mean per micro batch" if routed else None)
 
 
 def is_users_own(trainer: Any, name: str) -> bool:
     """Whether a method of the trainer is none of its libraries': set on this object, or in a class of the user's."""
+    return _owner(trainer, name) is not None
+
+
+def _owner(trainer: Any, name: str) -> str | None:
+    """Who has put a method in the place of the library's, in words; None if nobody has."""
     if name in vars(trainer):
-        return True
-    owner = next(kind for kind in type(trainer).__mro__ if name in vars(kind))
-    return owner.__module__.split(".")[0] not in ("transformers", "trl")
+        return f"trainer.{name}"
+    owner = next((kind for kind in type(trainer).__mro__ if name in vars(kind)), None)
+    return None if owner is None or owner.__module__ in _LIBRARY else f"{owner.__name__}.{name}"
 
 
 def trains_the_librarys_loss(trainer: Any) -> bool:
     """Whether the gradient is that of the mean loss over the step's answer tokens, and nothing else by the settings."""
-    own = any(is_users_own(trainer, name) for name in ("compute_loss", "training_step"))
     other = trainer.compute_loss_func is not None or trainer.label_smoother is not None
+    own = _own_loss(trainer) is not None
     return not (own or other or trainer.is_deepspeed_enabled) and counts_tokens_of_the_step(trainer)
 
 
@@ -264,30 +323,60 @@ def training_collator(collator: Any, *, flat: bool) -> Any:
     return dataclasses.replace(collator, padding_free=True)  # type: ignore[type-var]  # a dataclass instance, see above
 
 
-def refuse_masked_batches(trainer: Any, *, short_rows: int, micro_batches: int) -> None:
-    """A step with fewer rows than micro batches is filled with masked rows; that needs losses counted per step.
+def refuse_masked_batches(trainer: Any, *, last_rows: int, world: int) -> None:
+    """A rank without a row takes part with a masked one; that needs losses counted per step.
 
     Args:
         trainer: whose loss it is.
-        short_rows: rows of an epoch's last, short step; 0 if it is full.
-        micro_batches: of one optimizer step, over all ranks.
+        last_rows: that the ranks share in the last micro batch of an epoch.
+        world: ranks.
 
     Raises:
-        TrainerError: the loss is a mean per micro batch or process, and a masked one would be 0 / 0.
+        TrainerError: the loss is a mean per micro batch or process, and that of a masked one would be 0 / 0.
     """
-    if 0 < short_rows < micro_batches and not counts_tokens_of_the_step(trainer):
+    if last_rows < world and (loss := what_the_loss_is(trainer)) is not None:
         raise TrainerError(
-            f"an epoch's last step must have at least one row for each of its {micro_batches} micro batches, got "
-            f"{short_rows}: {what_the_loss_is(trainer)}. Set dataloader_drop_last=True, or choose a batch size that "
+            f"an epoch's last micro batch must have at least one row for each of its {world} processes, got "
+            f"{last_rows}: {loss}. Set dataloader_drop_last=True, or choose a batch size that "
             "divides the training set."
         )
 
 
-def what_the_loss_is(trainer: Any) -> str:
-    """What the loss is a mean over, where it is not one over the tokens of the step."""
-    if trainer.model_accepts_loss_kwargs or trainer.compute_loss_func:
-        return "the loss is a mean per process (average_tokens_across_devices is off)"
-    return "this model's loss is a mean per micro batch"
+@contextmanager
+def resumed_inside_an_epoch(trainer: Any) -> Iterator[None]:
+    """Inside, a loop that goes on in the middle of an epoch knows how many micro batches of it are left.
+
+    The trainer's loop takes an optimizer step after `accumulation` micro batches, or after the epoch's last one. With
+    `ignore_data_skip` it counts a resumed epoch from 0, so where the epoch's last step has fewer micro batches it would
+    wait for more, and that step would be lost. Versions without `_run_epoch` ask the loader at the start of each epoch
+    (`CurriculumLoader.counts_down`).
+    """
+    run_epoch, own = getattr(trainer, "_run_epoch", None), vars(trainer).get("_run_epoch")
+    if run_epoch is None:
+        yield
+        return
+
+    @functools.wraps(run_epoch)
+    def run_rest_of_epoch(**loop: Any) -> None:
+        done = trainer.state.global_step - loop["epoch"] * loop["num_update_steps_per_epoch"]
+        if loop["resume_from_checkpoint"] is not None and loop["epoch"] == loop["epochs_trained"] and done > 0:
+            loop["num_update_steps_per_epoch"] -= done
+            loop["steps_in_epoch"] -= done * trainer.args.gradient_accumulation_steps
+        run_epoch(**loop)
+
+    trainer._run_epoch = run_rest_of_epoch
+    try:
+        yield
+    finally:
+        if own is None:
+            del trainer._run_epoch
+        else:
+            trainer._run_epoch = own
+
+
+def asks_the_loader_in_each_epoch(trainer: Any) -> bool:
+    """Whether the trainer's loop asks for the loader's length when an epoch begins, not once before the first."""
+    return not hasattr(trainer, "_run_epoch")
 
 
 def seed_anew(seed: int, step: int, rank: int) -> None:

@@ -22,7 +22,7 @@ import torch
 
 from campus_tune.errors import AuditError
 from campus_tune.integrations import compat
-from campus_tune.integrations.shown import OnItsWay
+from campus_tune.integrations.on_its_way import OnItsWay
 from campus_tune.integrations.sums import has_tensor
 from campus_tune.integrations.tie import Forward, Match
 

@@ -5,6 +5,7 @@ The callback calls, in this sequence:
     make_loader()            get_train_dataloader: rows are read, the loader is made (its length must be known)
     begin(state)             on_train_begin: scores, orders, first decision; or all of it restored from a checkpoint
     begin_step / end_step    every optimizer step; a stage's last one decides the next, before the checkpoint is saved
+    before_ / after_update   around the optimizer's part of it
     state()                  whenever the trainer saves
     finish()                 on_train_end
 
@@ -29,6 +30,8 @@ from campus_tune.integrations.decide import Decider
 from campus_tune.integrations.domains import Domains
 from campus_tune.integrations.evaluate import Evaluator
 from campus_tune.integrations.examples import keep_examples
+from campus_tune.integrations.filling import Filling
+from campus_tune.integrations.finite import MANY_SKIPPED, Finite, Update, cause_in
 from campus_tune.integrations.identity import Identity
 from campus_tune.integrations.journal import Journal
 from campus_tune.integrations.loader import CurriculumLoader
@@ -55,6 +58,8 @@ from campus_tune.integrations.rows import TokenRows, read_rows
 from campus_tune.integrations.scores import Scores, passages_of
 from campus_tune.integrations.scoring import Scoring
 from campus_tune.integrations.setup import make_budget, resolve, scores_health, start_warnings
+from campus_tune.integrations.split import fewest_rows
+from campus_tune.integrations.step_loss import StepLoss
 from campus_tune.integrations.training_losses import TrainingLosses
 from campus_tune.integrations.watch import Watch
 from campus_tune.orders import order_rows
@@ -84,6 +89,7 @@ class CampusRun:
         self.folder = Path(trainer.args.output_dir) / FOLDER
         self.journal: Journal | None = None
         self.watch: Watch | None = None
+        self.step_loss: StepLoss | None = None
         self.made_loader = False  # nobody has put another one in its place
         self.finished = False
 
@@ -96,17 +102,19 @@ class CampusRun:
             raise DataError("`train_dataset` must have at least one row, got none. Check the path, split and filters.")
         view, collator = compat.loader_view(self.trainer, dataset)
         self.rows: TokenRows = read_rows(view)
-        micro_batches = self.peers.world * args.gradient_accumulation_steps
-        self.global_batch: int = compat.micro_batch_size(self.trainer) * micro_batches
+        micro, world = compat.micro_batch_size(self.trainer), self.peers.world
+        self.global_batch: int = micro * world * args.gradient_accumulation_steps
         if len(self.rows) < self.global_batch:
             raise DataError(
                 f"`train_dataset` must fill at least one optimizer step of {self.global_batch} rows, got "
                 f"{len(self.rows)}. Lower per_device_train_batch_size or gradient_accumulation_steps."
             )
-        drop_last, short = args.dataloader_drop_last, len(self.rows) % self.global_batch
+        drop_last = args.dataloader_drop_last
         self.steps_per_epoch = steps_of_epoch(len(self.rows), self.global_batch, drop_last=drop_last)
-        if short and not drop_last:
-            compat.refuse_masked_batches(self.trainer, short_rows=short, micro_batches=micro_batches)
+        short = 0 if drop_last or self.given.coverage == "revisit" else len(self.rows) % self.global_batch
+        if short:
+            last_rows = fewest_rows(short, micro=micro, world=world)
+            compat.refuse_masked_batches(self.trainer, last_rows=last_rows, world=world)
         subject = partial(compat.subject, self.trainer)
         self.meter = LossMeter(subject, view, collator, self.rows.tokens, peers=self.peers, what="scoring")
         self.loader = CurriculumLoader(
@@ -115,11 +123,14 @@ class CampusRun:
             lengths=self.rows.tokens,
             steps_per_epoch=self.steps_per_epoch,
             accumulation=args.gradient_accumulation_steps,
+            micro=micro,
+            short_rows=short,
             peers=self.peers,
-            by_length=self.given.batching != "plain" and compat.counts_tokens_of_the_step(self.trainer),
+            by_length=self.given.batching != "plain" and compat.why_rows_stay_as_drawn(self.trainer) is None,
             flat=self.given.batching == "flat" or bool(getattr(collator, "padding_free", False)),
             workers=compat.worker_settings(args),
         )
+        self.loader.counts_down = compat.asks_the_loader_in_each_epoch(self.trainer)
         self.loader.run = self
         self.made_loader = True
         return self.loader
@@ -156,10 +167,13 @@ class CampusRun:
         self._logged_step = state.global_step  # of the trainer's last line
         self.close()  # an attempt that broke off
         self.watch = Watch(self.trainer.model, self.rows, LossAudit.of(self.trainer))
+        self.filling = Filling(self.trainer.model) if self.loader.fills() else None  # its model's hooks see real rows
+        self.finite = Finite(self.trainer.model, self.peers, cause_in(self.trainer, self.loader))
         if state.global_step == 0:
             self._plan()
         else:
             self._restore(state.global_step, saved)
+        self.step_loss = StepLoss.of(self.trainer, self.loader)
         self.loader.curriculum = self.curriculum
         if self.curriculum.step < state.global_step:  # saved by a callback that ran before ours: catch up
             self._step_finished()
@@ -266,10 +280,24 @@ class CampusRun:
         self._rates += compat.learning_rate(self.trainer)
         self._clock = time.perf_counter()
 
+    def before_update(self) -> None:
+        """The gradients of an optimizer step are there."""
+        step, rows = self.curriculum.step, self.curriculum.step_rows()
+        self.finite.before_update(Update(step + 1, rows, compat.learning_rate(self.trainer)))
+
+    def after_update(self) -> None:
+        """The optimizer has used them, or a gradient scaler has skipped the step."""
+        assert self.journal is not None
+        self.finite.after_update(skipped=bool(self.trainer.accelerator.optimizer_step_was_skipped))
+        if self.finite.many_were_skipped():
+            self.journal.warned([MANY_SKIPPED])
+
     def end_step(self, state: Any) -> None:
         """An optimizer step is finished; a stage's last one decides the next stage."""
         assert self.watch is not None
         self.budget.seconds["training"] += time.perf_counter() - self._clock
+        if self.step_loss is not None and not self.step_loss.end_step():
+            self._leave_step_loss()
         rows = self.curriculum.step_rows()
         self._compare_step(rows)
         if self.curriculum.step == 0 and not self.watch.shows_losses:
@@ -281,7 +309,7 @@ class CampusRun:
                 f"the curriculum must be at the trainer's step {state.global_step}, got {self.curriculum.step}. "
                 "Something else drives this trainer's loop: call on_step_end once per optimizer step."
             )
-        state.epoch = state.global_step / self.steps_per_epoch  # the trainer's own restarts after a resume
+        state.epoch = self.loader.epoch_after(state.global_step)  # the trainer's own restarts after a resume
 
     def _compare_step(self, rows: RowArray) -> None:
         """Hand the step's plan to the audit."""
@@ -377,6 +405,7 @@ class CampusRun:
         self.rescorer.add_free(self.training_losses.rows, self.training_losses.losses)
         summary = self.training_losses.summary(self.domains)
         if not math.isfinite(summary.get("train_loss", 0.0)):
+            self._settle()  # says more, where it finds the cause in the weights
             raise DivergedError(
                 f"the training loss of stage {stage.index} must be finite, got {summary['train_loss']}. The model has "
                 "diverged: lower the learning rate, or resume from an earlier checkpoint."
@@ -417,6 +446,22 @@ class CampusRun:
         if self.curriculum.step < self.trainer.state.global_step:  # saved by a callback that runs before ours
             self._compare_step(self.curriculum.step_rows())
         self._share_losses()  # every step is compared before one of them reaches a checkpoint
+        self._settle()
+
+    def before_leaving(self) -> None:
+        """Weights are saved for others to use, by whoever calls `save_model`, perhaps on one rank only.
+
+        Raises:
+            DivergedError: they are not finite.
+        """
+        if self.watch is not None:
+            self.finite.refuse_weights()
+
+    def _settle(self) -> None:
+        before = self.finite.seconds
+        with self.phases(SAVING):
+            self.finite.settle()
+        self.budget.seconds["checking"] += self.finite.seconds - before
 
     def state(self) -> Json:
         """Everything a resumed run needs, as JSON; {} before the run is planned."""
@@ -442,6 +487,14 @@ class CampusRun:
         if self.watch is not None:
             self.watch.close()
             self.loader.close()
+            self._leave_step_loss()
+            if self.filling is not None:
+                self.filling.close()
+
+    def _leave_step_loss(self) -> None:
+        if self.step_loss is not None:
+            self.step_loss.close()
+            self.step_loss = None
 
     def finish(self) -> None:
         """The last lines, in the ledger and on the console; takes the hooks off the model."""
@@ -451,6 +504,7 @@ class CampusRun:
     def _finish(self) -> None:
         assert self.journal is not None
         assert self.watch is not None
+        self._settle()
         stage = self.curriculum.stage
         if not self.curriculum.finished and stage is not None and self.curriculum.step > stage.first_step:
             self._close_stage()  # the trainer was told to stop in the middle of it

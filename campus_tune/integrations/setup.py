@@ -63,9 +63,9 @@ def start_warnings(trainer: Any, scores: Scores, health: ScoreHealth, scoring: S
     config = scoring.config
     findings = [*problems_in_method(config), *score_findings(health)]
     warnings = [f"{finding.what} {finding.remedy}".rstrip() for finding in findings if finding.severity != "info"]
-    if config.batching != "plain" and not compat.counts_tokens_of_the_step(trainer):
+    if config.batching != "plain" and (reason := compat.why_rows_stay_as_drawn(trainer)) is not None:
         warnings.append(
-            f"{compat.what_the_loss_is(trainer)}, so cutting a step by length would change it: rows are cut as drawn. "
+            f"{reason}, so cutting a step by length would change it: rows are cut as drawn. "
             "Write batching: plain to say so."
         )
     if trainer.args.save_only_model:

@@ -185,13 +185,6 @@ def test_flattening_with_a_collator_that_cannot(tmp_path: Path) -> None:
         trainer.train()
 
 
-def test_a_short_step_under_a_loss_that_is_a_mean_per_micro_batch(tmp_path: Path) -> None:
-    trainer = plain_trainer(tmp_path, dataset(coded(10)), per_device_train_batch_size=1, gradient_accumulation_steps=4)
-    trainer.model_accepts_loss_kwargs = False
-    with pytest.raises(TrainerError, match=r"each of its 4 micro batches, got 2: .* Set dataloader_drop_last=True"):
-        trainer.train()
-
-
 def test_parallelism_that_splits_rows_or_models(tiny_trainer: Make) -> None:
     trainer = tiny_trainer(n=8)
 

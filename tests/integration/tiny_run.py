@@ -131,8 +131,9 @@ def ledger_of(out: Path) -> list[Json]:
 def history_of(trainer: Any) -> list[Json]:
     """The trainer's log lines without clocks, and without `num_tokens`, which trl counts anew after a resume."""
     clocks = ("num_tokens", "train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos")
+    clocks += ("train_tokens_per_second",)
     clocks += ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_num_tokens")
-    lines = [line for line in trainer.state.log_history if "train_runtime" not in line]
+    lines = [line for line in trainer.state.log_history if "train_loss" not in line]
     return [{key: value for key, value in line.items() if key not in clocks} for line in lines]
 
 
