@@ -11,6 +11,7 @@ import os
 import secrets
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 # before anything imports torch or transformers, for a plain `pytest` as for tests/run.sh
@@ -42,6 +43,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """One seed for all property tests."""
     if config.option.hypothesis_seed is None:
         config.option.hypothesis_seed = str(secrets.randbits(32))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The round of the profile `fresh` does not spend its time on importing tests that are no properties."""
+    if config.option.hypothesis_profile != "fresh" or collection_path.suffix != ".py":
+        return None
+    return True if "hypothesis" not in collection_path.read_text("utf-8") else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

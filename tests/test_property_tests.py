@@ -92,3 +92,55 @@ def test_the_fresh_round_of_ci_draws_more_and_home_can_repeat_it(tmp_path: Path,
 def test_the_processes_of_xdist_draw_from_the_same_seed(tmp_path: Path, fresh: Any) -> None:
     pytest.importorskip("xdist")
     assert run(tmp_path / "two", "-n", "2", *FRESH) == fresh
+
+
+# -- tests/run.sh, with programs that only say how they were called ----------------------------------------------------
+
+PYTHON = """#!/usr/bin/env bash
+case "$*" in
+    *sys.prefix*) echo "$VIRTUAL_ENV" ;;
+    *secrets*) echo 42 ;;
+    "-m pytest"*) echo "pytest ${*:3}"; [[ "$*" != *fresh* ]] || exit "$FRESH" ;;
+esac
+"""
+
+
+def run_sh(folder: Path, *words: str, ci: bool, fresh: int = 0) -> tuple[int, list[str]]:
+    """Its exit status, and how it called pytest; `fresh` is the exit status of the round with a fresh seed."""
+    (folder / "bin").mkdir()
+    (folder / "tests").mkdir()
+    for name in ("pyproject.toml", "tests/constraints.txt", "tests/run.sh"):
+        shutil.copyfile(ROOT / name, folder / name)
+    for name in ("python", "ruff", "mypy"):
+        (folder / "bin" / name).write_text(PYTHON)
+        (folder / "bin" / name).chmod(0o755)
+    environment = {name: value for name, value in os.environ.items() if name != "CI"} | ({"CI": "1"} if ci else {})
+    environment |= {"VIRTUAL_ENV": str(folder), "FRESH": str(fresh)}
+    command = ["bash", str(folder / "tests" / "run.sh"), *words]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    return done.returncode, [line for line in done.stdout.splitlines() if "pytest" in line]
+
+
+XDIST = "-q -n 2 --dist loadfile --no-loadscope-reorder"
+ROUND = "-m hypothesis --hypothesis-profile=fresh --hypothesis-seed=42"
+
+
+def test_ci_says_the_fresh_seed_and_ends_with_the_whole_run(tmp_path: Path) -> None:
+    told = f"property tests with a fresh seed; to repeat them: python -m pytest tests {ROUND}"
+    assert run_sh(tmp_path, ci=True) == (0, [told, f"pytest {XDIST} tests {ROUND}", f"pytest {XDIST}"])
+
+
+def test_at_home_there_is_one_round(tmp_path: Path) -> None:
+    assert run_sh(tmp_path, "tests/test_orders.py", ci=False) == (0, [f"pytest {XDIST} tests/test_orders.py"])
+
+
+def test_a_property_that_fails_under_the_fresh_seed_fails_ci(tmp_path: Path) -> None:
+    code, calls = run_sh(tmp_path, ci=True, fresh=1)
+    assert code == 1
+    assert calls[-1].endswith(ROUND)  # nothing after it says that all is well
+
+
+def test_tests_among_which_is_no_property_are_no_failure(tmp_path: Path) -> None:
+    code, calls = run_sh(tmp_path, "tests/test_layers.py", ci=True, fresh=5)
+    assert code == 0
+    assert calls[-1] == f"pytest {XDIST} tests/test_layers.py"
