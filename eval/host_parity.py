@@ -87,13 +87,14 @@ class Notes(TrainerCallback):  # type: ignore[misc]
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The rows that the model will see; a filling row is no row."""
-        del args, state, control, kwargs
+        del state, control, kwargs
         if self.run is not None:
             run = self.run()
             batches = run.loader.micro_batches(run.curriculum.step_rows())
-            kept = [batch for batch in batches if batch[0] >= 0]
+            kept = [batch for batch in batches if batch and batch[0] >= 0]
             self.epochs[-1] += kept
-            self.per_epoch = min(self.per_epoch, len(run.loader) - run.loader.accumulation + len(kept))
+            before = (run.steps_per_epoch - 1) * args.gradient_accumulation_steps
+            self.per_epoch = min(self.per_epoch, before + len(kept))
 
 
 @dataclass
