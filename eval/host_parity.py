@@ -212,7 +212,7 @@ def differences(ours: Run, plain: Run) -> list[str]:
         found.append(f"log: {len(ours.log)} lines, plain {len(plain.log)}")
     for line, other in zip(ours.log, plain.log, strict=False):
         for name in dict.fromkeys([*line, *other]):
-            if not _same(name, line.get(name), other.get(name)):
+            if not _same(line.get(name), other.get(name)):
                 found.append(f"step {other.get('step')} {name}: {_numbers(line.get(name), other.get(name))}")
     if ours.weights.keys() != plain.weights.keys():
         return [*found, "weights: other names"]
@@ -224,10 +224,9 @@ def differences(ours: Run, plain: Run) -> list[str]:
     return found
 
 
-def _same(name: str, a: Any, b: Any) -> bool:
-    if not (isinstance(a, float) and isinstance(b, float)):
-        return bool(a == b)
-    return a == b or (math.isnan(a) and math.isnan(b)) or (name == "epoch" and math.isclose(a, b, rel_tol=1e-12))
+def _same(a: Any, b: Any) -> bool:
+    nan = isinstance(a, float) and isinstance(b, float) and math.isnan(a) and math.isnan(b)
+    return nan or bool(a == b)
 
 
 def _numbers(a: Any, b: Any) -> str:
@@ -240,7 +239,7 @@ def _numbers(a: Any, b: Any) -> str:
 def _apart(a: Any, b: Any) -> str:
     """The first place at which two lists or mappings part; "" where they do not."""
     if isinstance(a, dict):
-        return "; ".join(f"{name} {_numbers(a[name], b[name])}" for name in a if not _same(name, a[name], b[name]))
+        return "; ".join(f"{name} {_numbers(a[name], b[name])}" for name in a if not _same(a[name], b[name]))
     if a == b:
         return ""
     place = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

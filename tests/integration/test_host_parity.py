@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,9 @@ def a_run(**changes: Any) -> Run:
         ({"events": [("log", 1)]}, ["events: [], plain [('log', 2)] at place 1 of 2"]),
         ({"checkpoints": ["checkpoint-1"]}, ["checkpoints: ['checkpoint-1'], plain [] at place 0 of 0"]),
         ({"state": {"epoch": 1.1}}, ["state: epoch 1.1, plain 1.0 (by 0.1)"]),
-        ({"state": {"epoch": 1.0 + 1e-15}}, []),
+        ({"state": {"epoch": 1.0 + 2**-52}}, ["state: epoch 1.0000000000000002, plain 1.0 (by 2e-16)"]),
+        ({"state": {"epoch": math.nan}}, ["state: epoch nan, plain 1.0 (by nan)"]),
+        ({}, []),
     ],
 )
 def test_every_part_that_differs_is_told(changes: dict[str, Any], said: list[str]) -> None:
