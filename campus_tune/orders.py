@@ -17,7 +17,7 @@ True
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -105,14 +105,30 @@ def rank_of_rows(order: RowArray) -> RowArray:
     return ranks
 
 
-def group_codes(values: Sequence[Any]) -> tuple[list[str], IntArray]:
-    """Group names, sorted, and the number of each row's group, shape (N,).
+def group_codes(values: Iterable[Any]) -> tuple[list[str], IntArray]:
+    r"""Group names, sorted, and the number of each row's group, shape (N,).
 
-    >>> names, codes = group_codes(["math", "code", "math"])
+    The only way from names to numbers: numpy's own arrays of text have a fixed width and drop trailing NULs, so that
+    `np.unique` takes two groups for one. Here names are equal if Python says so.
+
+    >>> names, codes = group_codes(["math", "code", "math", "code\0"])
     >>> names, codes.tolist()
-    (['code', 'math'], [1, 0, 1])
+    (['code', 'code\x00', 'math'], [2, 0, 2, 1])
     """
-    names, codes = np.unique(
-        np.asarray([str(value) for value in values], dtype=object).astype(str), return_inverse=True
-    )
-    return [str(name) for name in names], codes.astype(np.int64)
+    met: dict[str, int] = {}  # in the sequence in which they come
+    codes = np.fromiter((met.setdefault(str(value), len(met)) for value in values), dtype=np.int64)
+    names = sorted(met)
+    place = np.empty(len(names), dtype=np.int64)
+    place[[met[name] for name in names]] = np.arange(len(names))
+    return names, place[codes]
+
+
+def group_rows(values: Iterable[Any]) -> dict[str, IntArray]:
+    """The rows of each group, rising, under its name; groups sorted by name.
+
+    >>> {name: rows.tolist() for name, rows in group_rows(["math", "code", "math"]).items()}
+    {'code': [1], 'math': [0, 2]}
+    """
+    names, codes = group_codes(values)
+    ends = np.cumsum(np.bincount(codes, minlength=len(names)))
+    return dict(zip(names, np.split(np.argsort(codes, kind="stable"), ends[:-1]), strict=True)) if names else {}

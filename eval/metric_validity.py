@@ -52,6 +52,7 @@ from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.planning import make_scoring
 from campus_tune.integrations.rows import read_column, read_rows
 from campus_tune.integrations.setup import make_budget
+from campus_tune.orders import group_codes
 from campus_tune.recipe import CampusConfig
 from campus_tune.stats import spearman
 
@@ -362,7 +363,7 @@ def measure(options: argparse.Namespace, folder: str) -> dict[str, Any]:
     metrics = chosen_metrics(options)
     trainer = make_trainer(model, rows, f"{folder}/scored", options)
     level = np.array(read_column(trainer.train_dataset, LEVEL), dtype=np.float64)
-    names, tasks = np.unique(np.array(read_column(trainer.train_dataset, TASK)), return_inverse=True)
+    names, tasks = group_codes(read_column(trainer.train_dataset, TASK))
     drawn = resamples(tasks, options.resamples, options.seed)
 
     def judge(scores: Mapping[str, Any]) -> dict[str, Any]:
@@ -375,7 +376,7 @@ def measure(options: argparse.Namespace, folder: str) -> dict[str, Any]:
     title = f"{len(level)} rows, {len(names)} tasks, seed {options.seed}"
     print(f"\n{title}; before: {first.tokens} tokens, {first.seconds:.0f} s\n\n{task_table(before, names, sizes)}\n")
     print(scorer_line("before", first), *first.warnings, sep="\n", flush=True)
-    result = {"rows": len(level), "tasks": names.tolist(), "sizes": sizes, "before": before, "options": vars(options)}
+    result = {"rows": len(level), "tasks": names, "sizes": sizes, "before": before, "options": vars(options)}
     if options.warm_up:
         warming = make_trainer(trainer.model, others, f"{folder}/warm", options)
         began = time.perf_counter()

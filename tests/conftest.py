@@ -1,9 +1,17 @@
-"""What every test runs under: no network, one thread, a score cache of its own, and hypothesis without a stopwatch."""
+"""What every test runs under: no network, one thread, a score cache of its own, and hypothesis without a stopwatch.
+
+Property tests draw anew in every run, all from one seed, which a failure names with the command that repeats it. CI
+(`tests/run.sh`) runs them twice: with a seed of the day and twice as many examples (the profile `fresh`), and, among
+all other tests, with what is drawn today as it was drawn yesterday.
+"""
 
 from __future__ import annotations
 
 import os
+import secrets
+import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 # before anything imports torch or transformers, for a plain `pytest` as for tests/run.sh
@@ -15,16 +23,45 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.strategies import EXAMPLES
+
 RANKS = "tests/distributed/"
 
 settings.register_profile(
     "campus_tune",
-    max_examples=60,
+    max_examples=EXAMPLES,
     deadline=None,  # a busy machine is not a bug
     derandomize="CI" in os.environ,  # what CI checks today it checks tomorrow; at home every run looks further
     suppress_health_check=[HealthCheck.too_slow],
 )
+settings.register_profile("fresh", settings.get_profile("campus_tune"), derandomize=False, max_examples=2 * EXAMPLES)
 settings.load_profile("campus_tune")
+
+
+@pytest.hookimpl(tryfirst=True)  # before hypothesis reads the option, and xdist hands it to its processes
+def pytest_configure(config: pytest.Config) -> None:
+    """One seed for all property tests."""
+    if config.option.hypothesis_seed is None:
+        config.option.hypothesis_seed = str(secrets.randbits(32))
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """The round of the profile `fresh` does not spend its time on importing tests that are no properties."""
+    if config.option.hypothesis_profile != "fresh" or collection_path.suffix != ".py":
+        return None
+    return True if "hypothesis" not in collection_path.read_text("utf-8") else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """How to repeat the property tests that failed."""
+    failed = [report for report in terminalreporter.stats.get("failed", []) if "hypothesis" in report.keywords]
+    if failed:
+        given = ["CI=1"] if settings.default.derandomize else []
+        given += ["python -m pytest", *dict.fromkeys(shlex.quote(report.nodeid) for report in failed)]
+        if not settings.default.derandomize:
+            given += [f"--hypothesis-profile={settings.get_current_profile_name()}"]
+            given += [f"--hypothesis-seed={config.option.hypothesis_seed}"]
+        terminalreporter.write_line(f"to repeat the failed property tests: {' '.join(given)}")
 
 
 @pytest.hookimpl(trylast=True)

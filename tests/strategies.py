@@ -1,4 +1,4 @@
-"""What hypothesis draws in more than one test file: pacings, and whole plans."""
+"""What hypothesis draws in more than one test file: names of groups, pacings, and whole plans."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from campus_tune.curriculum import Curriculum, Offer, Schedule
 from campus_tune.pacing import build_pacing
+
+EXAMPLES = 60  # of a property at home, where its test does not ask for another number
 
 shares = st.floats(0.001, 1.0)
 _shapes = st.floats(0.01, 100.0)
@@ -25,6 +28,17 @@ PACING_OPTIONS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "step": {"steps": st.integers(2, 12), "start": shares},
     "join": {},
 }
+
+
+def examples(n: int) -> settings:
+    """`n` examples for a test that is slow, or fast, in proportion more where the profile has more for all tests."""
+    return settings(max_examples=max(1, round(n * settings.default.max_examples / EXAMPLES)))
+
+
+def group_names() -> st.SearchStrategy[str]:
+    """Names of groups as users write them and as nobody would: any text, and near twins of a few others."""
+    ends = st.sampled_from(["", "\0", "\0\0", " ", "\n", "\ufeff", "\u200b", "\ud800"])
+    return st.text(max_size=4) | st.builds(str.__add__, st.sampled_from(["", "a", "A", "math"]), ends)
 
 
 def simple_pacings() -> st.SearchStrategy[dict[str, Any]]:

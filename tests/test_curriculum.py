@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from campus_tune.curriculum import SHUFFLE, Curriculum, Offer, Schedule, Stage, slice_bounds, stage_grid
 from campus_tune.pacing import build_pacing, linear, scope_at
 from campus_tune.types import RowArray
-from tests.strategies import Plan, plans, simple_pacings
+from tests.strategies import Plan, examples, plans, simple_pacings
 
 Choose = Callable[[Curriculum, Sequence[Offer]], Offer | None]
 Stream = list[list[int]]  # the rows of each optimizer step
@@ -488,7 +488,7 @@ def through_json(curriculum: Curriculum) -> dict[str, Any]:
     return state
 
 
-@settings(max_examples=40)
+@examples(40)
 @given(plans())
 def test_a_run_cut_after_any_step_goes_on_as_if_it_had_never_stopped(plan: Plan) -> None:
     """Any step of short runs; of long ones every seventh or so, other ones in other plans."""

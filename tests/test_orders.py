@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.orders import group_codes, hash_rows, order_rows, rank_of_rows, tie_keys
+from campus_tune.orders import group_codes, group_rows, hash_rows, order_rows, rank_of_rows, tie_keys
+from tests.strategies import group_names
 
 MASK64, GOLDEN = (1 << 64) - 1, 0x9E3779B97F4A7C15
 seeds = st.integers(0, 2**63)
@@ -173,8 +174,31 @@ def test_ranks_undo_an_order(order: list[int]) -> None:
     assert [order[rank] for rank in ranks] == list(range(20))
 
 
-@given(st.lists(st.one_of(st.text(max_size=4), st.none(), st.integers(0, 3)), min_size=1))
+@given(st.lists(group_names() | st.none() | st.integers(0, 3)))
 def test_group_codes_point_at_sorted_names(values: list[str | int | None]) -> None:
     names, codes = group_codes(values)
     assert names == sorted(set(names))
     assert [names[code] for code in codes] == [str(value) for value in values]
+    assert codes.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    "other", ["a\0", "a ", " a", "a\0\0", "\0a", "A", "а", "a\n", "a\ufeff", "a\u200b", "a\ud800", ""]
+)
+def test_a_name_that_looks_like_another_is_another(other: str) -> None:
+    assert group_codes(["a", other, "a"])[0] == sorted(["a", other])
+    assert sorted(rows.tolist() for rows in group_rows([other, "a", other]).values()) == [[0, 2], [1]]
+
+
+@given(st.lists(group_names()))
+def test_every_row_lies_in_the_group_of_its_name(values: list[str]) -> None:
+    groups = group_rows(values)
+    assert list(groups) == sorted(set(values))
+    for name, rows in groups.items():
+        assert rows.tolist() == [row for row, value in enumerate(values) if value == name]
+
+
+def test_one_very_long_name_costs_no_memory_for_the_others() -> None:
+    values = ["x" * 1_000_000, *map(str, range(20_000))]  # 80 GB as numpy's text of fixed width
+    names, codes = group_codes(values)
+    assert [names[code] for code in codes] == values

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.curriculum import Curriculum, Schedule
 from campus_tune.orders import order_rows
 from campus_tune.pacing import linear
-from tests.strategies import Plan, plans
+from tests.strategies import Plan, examples, plans
 
 
 def curriculum(n: int = 24, **settings_: Any) -> Curriculum:
@@ -58,7 +58,7 @@ def test_the_callers_array_is_not_written_to() -> None:
     assert mine.tolist() == list(range(n))
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(plan=plans(), seed=st.integers(0, 5))
 def test_a_resorted_curriculum_keeps_every_promise(plan: Plan, seed: int) -> None:
     """Orders stay permutations, an epoch trains every row once under exact coverage, offers have the same sizes."""
@@ -124,7 +124,7 @@ def test_the_frontier_of_slices_is_their_next_ones() -> None:
     assert set(range(6, 12)) <= set(np.flatnonzero(plan.frontier(1)).tolist())
 
 
-@settings(deadline=None, max_examples=40)
+@examples(40)
 @given(plan=plans(), n_stages=st.integers(1, 3))
 def test_what_is_trained_next_was_on_the_frontier_unless_the_scope_had_to_widen(plan: Plan, n_stages: int) -> None:
     made = plan.make()

@@ -64,7 +64,8 @@ def read_held_out(
 
     Args:
         paths: JSON lines, CSV or parquet.
-        domain_column: their column with the domain; None makes each file a domain, called as it is.
+        domain_column: their column with the domain; None makes each file a domain, called as it is, by its
+            whole path where another has the same name.
         train: training files, none of whose rows may be a test row.
         say: told what is unusual.
 
@@ -77,13 +78,12 @@ def read_held_out(
     rows: list[Json] = []
     places: list[str] = []
     domains: list[str] = []
-    for path in map(Path, paths):
+    files = [Path(path) for path in paths]
+    for path, name in zip(files, _file_domains(files), strict=True):
         for number, row in enumerate(read_table(path)):
             rows.append(row)
             places.append(f"`{path}` row {number}")
-            domains.append(
-                path.name.split(".")[0] if domain_column is None else _domain(row, domain_column, places[-1])
-            )
+            domains.append(name if domain_column is None else _domain(row, domain_column, places[-1]))
     conversations = tuple(_conversation(row, place) for row, place in zip(rows, places, strict=True))
     if train:
         refuse_trained(rows, places, train, say=say)
@@ -171,6 +171,13 @@ def _domain(row: Json, column: str, place: str) -> str:
             "with --domain_column, or write --domain_column none to make each file a domain."
         )
     return str(row[column])
+
+
+def _file_domains(paths: Sequence[Path]) -> list[str]:
+    """What each file is called as a domain: `math` for data/math.jsonl, its whole path where two would be one."""
+    stems = [path.name.split(".")[0] for path in paths]
+    files = Counter(stem for stem, _ in set(zip(stems, paths, strict=True)))
+    return [stem if stem and files[stem] == 1 else str(path) for stem, path in zip(stems, paths, strict=True)]
 
 
 def _numbers(conversations: Sequence[Conversation], domains: Sequence[str]) -> tuple[str, ...]:

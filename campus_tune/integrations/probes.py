@@ -16,7 +16,7 @@ from campus_tune.integrations import compat
 from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import TokenRows, column_names, read_rows
-from campus_tune.orders import hash_rows
+from campus_tune.orders import group_rows, hash_rows
 from campus_tune.recipe_blocks import DOMAIN, ProbeSettings
 from campus_tune.registry import nearest
 from campus_tune.types import IntArray, RowLosses
@@ -71,10 +71,9 @@ def load_probes(source: Source, settings: ProbeSettings | None, trainer: Any) ->
             f"`probes` must be rows as the training set's, got the columns {', '.join(column_names(raw))}, of which "
             f"the trainer says {error!r}. A formatting_func is not applied to probes: map it over them first."
         ) from error
-    names = np.array([str(value) for value in prepared[column]])
-    domains = {name: np.flatnonzero(names == name) for name in sorted({str(value) for value in raw[column]})}
-    for domain, rows in domains.items():
-        if not len(rows):
+    domains = group_rows(prepared[column])
+    for domain in group_rows(raw[column]):
+        if domain not in domains:
             raise DataError(
                 f"probe domain {domain!r} must keep rows with an answer after preparation, got none. Their answers are "
                 "empty or cut off: raise max_length or remove the domain."
@@ -135,8 +134,7 @@ def _limited(dataset: Any, column: str, max_rows: int | None) -> Any:
     """At most `max_rows` rows of each domain, the first ones."""
     if max_rows is None:
         return dataset
-    names = np.array([str(value) for value in dataset[column]])
-    keep = np.concatenate([np.flatnonzero(names == name)[:max_rows] for name in np.unique(names)])
+    keep = np.concatenate([rows[:max_rows] for rows in group_rows(dataset[column]).values()])
     return dataset.select(np.sort(keep))
 
 

@@ -22,6 +22,7 @@ from campus_tune.integrations.conversations import retell
 from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.run import CampusRun
+from campus_tune.orders import group_codes
 from campus_tune.types import FloatArray, Json, RowArray, RowLosses
 
 
@@ -42,8 +43,8 @@ class Recorder(TrainerCallback):
         self.tokens = 0  # trained so far, padding left out
         self.curve_seconds = 0.0
         self._curve: dict[str, list[float]] = {"step": [], "tokens": [], "seconds": [], "loss": []}
-        self._domains: dict[str, list[float]] = {domain: [] for domain in sorted(set(rows.domains))}
-        self._codes = np.array(rows.domains)
+        self._names, self._codes = group_codes(rows.domains)
+        self._domains: dict[str, list[float]] = {domain: [] for domain in self._names}
         self._began = time.perf_counter()
 
     def follow(self, trainer: Any, run: CampusRun) -> None:
@@ -87,11 +88,10 @@ class Recorder(TrainerCallback):
         """Every test row as it was measured last: its domain, tokens and summed loss; None before the first point."""
         if self.losses is None:
             return None
-        names = list(self._domains)
         return {
-            "domains": names,
+            "domains": self._names,
             "items": [f"{d} {n}" for d, n in zip(self.rows.domains, self.rows.numbers, strict=True)],
-            "domain": [names.index(domain) for domain in self.rows.domains],
+            "domain": self._codes.tolist(),
             "tokens": self.losses.tokens.tolist(),
             "loss": self.losses.nll_sum.tolist(),
         }
@@ -108,6 +108,6 @@ class Recorder(TrainerCallback):
         point = {"step": step, "tokens": self.tokens, "seconds": spent, "loss": losses.mean()}
         for name, value in point.items():
             self._curve[name].append(value)
-        for domain, values in self._domains.items():
-            values.append(losses.take(np.flatnonzero(self._codes == domain)).mean())
+        for code, values in enumerate(self._domains.values()):
+            values.append(losses.take(np.flatnonzero(self._codes == code)).mean())
         self.curve_seconds += time.perf_counter() - began

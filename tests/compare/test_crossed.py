@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from campus_tune.compare.crossed import Spread, crossed_spread
 from campus_tune.compare.decision import Difference, corrected, decide, with_spread
 from campus_tune.types import FloatArray
+from tests.strategies import examples
 
 ALL = np.ones(40, dtype=bool)
 
@@ -85,7 +86,7 @@ def test_the_detectable_effect_has_the_power_it_promises() -> None:
     assert spread.detectable(0.01) > spread.detectable(0.05)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(st.integers(0, 1000), st.floats(0.01, 100.0))
 def test_scaling_the_losses_scales_the_spread_and_leaves_the_p_value(seed: int, by: float) -> None:
     d, weights = draw(seed)
@@ -143,7 +144,7 @@ def test_refused_differences_do_not_count_in_a_family() -> None:
 P_VALUES = st.lists(st.one_of(st.none(), st.floats(1e-6, 1.0)), min_size=1, max_size=6)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(P_VALUES)
 def test_an_interval_excludes_zero_exactly_where_the_corrected_p_value_is_small(p_values: list[float | None]) -> None:
     spread = Spread(0.3, 0.2, 0.1, 5, 400)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.compare.inputs import Arm, Measured
@@ -17,6 +17,7 @@ from campus_tune.compare.verdict import Verdict, judge
 from campus_tune.errors import DataError
 from campus_tune.evaluation.paired import holm
 from tests.compare.arms import a_curve, an_arm, base, without
+from tests.strategies import examples
 
 FEW = 200
 
@@ -63,7 +64,7 @@ def test_each_word_where_it_belongs(shift: float, noise: float, word: str) -> No
     assert loss_of(base(noise=noise), an_arm(shift=shift, noise=noise)).verdict == word
 
 
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(st.integers(0, 100))
 def test_swapping_the_arms_turns_the_sign_and_nothing_else(draw: int) -> None:
     a, b = base(draw=draw), an_arm(draw=draw)
@@ -73,7 +74,7 @@ def test_swapping_the_arms_turns_the_sign_and_nothing_else(draw: int) -> None:
     assert (other.p, other.detectable) == pytest.approx((one.p, one.detectable))
 
 
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(st.permutations(range(4)), st.integers(0, 100))
 def test_the_sequence_of_seeds_and_items_does_not_matter(order: list[int], draw: int) -> None:
     def mixed(arm: Arm) -> Arm:

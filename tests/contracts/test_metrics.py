@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import spacy
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.difficulty import METRICS, CpuMetric, Metric, build_metric, finish_scores, parse_metric
@@ -16,6 +16,7 @@ from campus_tune.difficulty.base import Kind
 from campus_tune.difficulty.extras import missing_parts
 from campus_tune.difficulty.rank_mean import RankMean
 from campus_tune.types import RowTexts
+from tests.strategies import examples
 
 OPTIONS: dict[str, dict[str, Any]] = {  # what a metric cannot be built without
     "column": {"column": "grade"},
@@ -97,7 +98,7 @@ def test_settings_are_frozen(name: str) -> None:
 
 
 @every_metric
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(rows=CORPORA)
 def test_a_metric_gives_one_finite_float_per_row_and_the_same_again(name: str, rows: list[Any]) -> None:
     metric, texts = made(name), corpus(rows)
@@ -110,7 +111,7 @@ def test_a_metric_gives_one_finite_float_per_row_and_the_same_again(name: str, r
 
 
 @every_metric_of_texts  # a random one goes by the place
-@settings(deadline=None, max_examples=30)
+@examples(30)
 @given(rows=CORPORA, data=st.data())
 def test_a_row_has_the_same_score_wherever_it_stands(name: str, rows: list[Any], data: st.DataObject) -> None:
     metric = made(name)

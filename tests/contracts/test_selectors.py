@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.selectors import LOSS, PROBES, SELECTORS, START_LOSS, GreedySelector, Selector, View, build_selector
+from tests.strategies import examples
 
 # a new selector with options must say here how it is made; `order` is one that may be offered or not
 SETTINGS: dict[str, list[dict[str, Any]]] = {"fixed": [{}, {"order": "b"}]}
@@ -38,7 +39,7 @@ def views(draw: st.DrawFn) -> View:
 
 def asked(test: Callable[..., None]) -> Callable[..., None]:
     """Shown a few views; every selector is."""
-    return settings(max_examples=20)(given(view=views())(test))
+    return examples(20)(given(view=views())(test))
 
 
 def test_all_seven_selectors_are_registered_and_those_with_options_are_made_with_them() -> None:
@@ -99,7 +100,7 @@ def test_a_single_offer_is_taken(setting: dict[str, Any], view: View) -> None:
 
 
 @pytest.mark.parametrize("setting", [s for s in EVERY if isinstance(build_selector(s), GreedySelector)])
-@settings(max_examples=20)
+@examples(20)
 @given(view=views().filter(lambda view: len(view.names) > 1), data=st.data())
 def test_a_greedy_selector_prefers_any_measured_offer_to_an_unmeasured_one(
     setting: dict[str, Any], view: View, data: st.DataObject

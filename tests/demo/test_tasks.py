@@ -14,12 +14,13 @@ from statistics import mean
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.demo.domains import DOMAINS, N_LEVELS
 from campus_tune.demo.tasks import generate, write_tasks
 from campus_tune.errors import DataError, RecipeError
+from tests.strategies import examples
 
 Row = dict[str, Any]
 
@@ -255,7 +256,7 @@ def test_calendar_levels_three_and_four_cross_ends_of_months_and_leap_days() -> 
 # --- rows and files ---------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(seed=st.integers(0, 2**40), n=st.integers(1, 12), more=st.integers(0, 12))
 def test_the_first_rows_of_a_cell_do_not_depend_on_how_many_are_asked_for(seed: int, n: int, more: int) -> None:
     one = generate(n, seed=seed, levels=[0], domains=["code"])

@@ -5,18 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 from datasets import Dataset
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from campus_tune.demo.tasks import generate
 from campus_tune.demo.tiny import tiny_model, tiny_tokenizer, write_tiny
 from campus_tune.errors import RecipeError
+from tests.strategies import examples
 
 TOKENIZER = tiny_tokenizer()
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_every_text_comes_back_as_it_was(text: str) -> None:
     assert TOKENIZER.decode(TOKENIZER(text)["input_ids"], skip_special_tokens=False) == text

@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.difficulty import Compression, parallel
@@ -26,7 +26,6 @@ def raw_deflate_bytes(text: str) -> int:
     return len(deflate.compress(text.encode()) + deflate.flush())
 
 
-@settings(deadline=None)
 @given(st.text(min_size=1, max_size=60))
 def test_the_constant_is_what_zlib_adds_to_a_bare_stream(text: str) -> None:
     bare_empty = raw_deflate_bytes("")

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.difficulty import Mtld, parallel
@@ -62,14 +62,12 @@ def test_mtld_by_hand(text: str, expected: float) -> None:
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "dog", "ran.", "fast,", "It's", "it's", "well-known", "42", "—"]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(WORDS), max_size=80))
 def test_mtld_agrees_with_a_slow_second_writing(words: list[str]) -> None:
     text = " ".join(words)
     assert text_mtld(text) == pytest.approx(slow_mtld(text))
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_has_a_finite_score_that_is_zero_only_without_words(text: str) -> None:
     score = text_mtld(text)

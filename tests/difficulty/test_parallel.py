@@ -16,12 +16,13 @@ import datasets
 import numpy as np
 import psutil
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.difficulty import parallel
 from campus_tune.difficulty.parallel import map_batches, map_texts
 from campus_tune.errors import MetricError, RecipeError
+from tests.strategies import examples
 
 # from Python 3.12 on, forking a process in which other libraries run threads warns
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -57,7 +58,7 @@ def test_the_map_gives_the_same_for_any_number_of_processes(num_proc: int) -> No
     assert scores.dtype == np.float64
 
 
-@settings(max_examples=10)
+@examples(10)
 @given(n=st.integers(0, 70), num_proc=st.integers(1, 3))
 def test_jobs_of_any_size_are_scored_in_order(n: int, num_proc: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

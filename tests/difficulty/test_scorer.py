@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
@@ -14,6 +14,7 @@ from campus_tune.difficulty import build_metric, parse_metric
 from campus_tune.difficulty.scorer import FEWEST_PAIRS, FLOOR, RIDGE, Heads, Scorer, fit, fit_heads, held_out_accuracy
 from campus_tune.errors import RecipeError
 from campus_tune.types import FloatArray
+from tests.strategies import examples
 
 
 def objective(w: FloatArray, differences: FloatArray) -> float:
@@ -78,7 +79,7 @@ def test_pairs_that_are_the_same_are_half_right() -> None:
     assert held_out_accuracy(np.zeros((10, 2)), np.arange(10) % 5) == 0.5
 
 
-@settings(deadline=None, max_examples=6)
+@examples(6)
 @given(st.integers(0, 99), st.floats(0.1, 10.0), st.floats(-5, 5))
 def test_scores_do_not_hang_on_the_scale_or_the_origin_of_the_features(seed: int, scale: float, shift: float) -> None:
     reference, sampled = planted(32, 1.0, seed, width=8)

@@ -164,6 +164,16 @@ def test_each_file_is_a_domain_where_there_is_no_column(tmp_path: Path) -> None:
     assert read_held_out(paths, domain_column=None).domains == ("math", "code")
 
 
+def test_files_of_one_name_in_two_folders_are_two_domains(tmp_path: Path) -> None:
+    bare = {name: value for name, value in PLAIN.items() if name != "domain"}
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+    names = ("a/test.jsonl", "b/test.jsonl", "test.csv.jsonl", ".jsonl", "code.jsonl", "code.jsonl")
+    paths = [write(tmp_path / name, [bare]) for name in names]
+    whole = [str(path) for path in paths[:4]]
+    assert read_held_out(paths, domain_column=None).domains == (*whole, "code", "code")
+
+
 def test_answers_are_the_assistants_turns_and_completions(tmp_path: Path) -> None:
     two = {"messages": [*CHAT["messages"], *CHAT["messages"]], "domain": "sums"}
     mixed = {"prompt": CHAT["messages"][:1], "completion": CHAT["messages"][1:], "domain": "sums"}

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.integrations.sums import IGNORED, add_up, batch_sums, is_flat, join, places_of, token_losses
+from tests.strategies import examples
 
 X = IGNORED
 PADDED = {
@@ -81,7 +82,7 @@ def test_the_loss_of_a_token_is_its_negative_log_probability() -> None:
     assert hits.tolist() == [False, False]
 
 
-@settings(deadline=None, max_examples=25)
+@examples(25)
 @given(st.integers(0, 10_000), st.integers(1, 4))
 def test_logits_and_fused_losses_and_the_flat_layout_say_the_same(seed: int, n_rows: int) -> None:
     make = torch.Generator().manual_seed(seed)
