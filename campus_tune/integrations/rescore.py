@@ -256,7 +256,14 @@ class Rescorer:
                 write_columns(self._file(label), columns, self.scores.notes[label])
 
     def _file(self, label: str) -> Path:
-        return self.folder / f"refresh-{self.count:04d}" / f"{label}.parquet"
+        return self.folder / f"{self._name(label)}.parquet"
+
+    def _name(self, label: str) -> str:
+        return f"refresh-{self.count:04d}/{label}"
+
+    def names(self) -> list[str]:
+        """Of the files that a resume reads, in the run's folder of scores."""
+        return [self._name(label) for label in self._digests]
 
     def state(self) -> Json:
         """What a checkpoint remembers, as JSON."""
