@@ -22,6 +22,7 @@ from campus_tune.integrations.manifest import (
     FILE,
     Manifest,
     damaged_outcome,
+    names_in,
     read_manifest,
     what_is_wrong,
     wrong_random_state,
@@ -180,6 +181,11 @@ def _without_record(checkpoint: Path) -> Unfit:
 def is_ours(checkpoint: Path) -> bool:
     """Whether this tool wrote a checkpoint, in whatever run."""
     return (checkpoint / FILE).exists() or bool(saved_curriculum(read_state(checkpoint) or {}))
+
+
+def is_strange(checkpoint: Path) -> bool:
+    """Whether somebody else has written into a checkpoint's folder; one that is empty is nobody's."""
+    return not is_ours(checkpoint) and bool(names_in(checkpoint))
 
 
 def read_state(checkpoint: Path) -> Json | None:

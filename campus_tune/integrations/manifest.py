@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,13 +26,10 @@ FILE = "campus_files.json"
 VERSION = 1
 CHUNK = 1 << 20  # bytes read at a time
 MOST_THREADS = 8
-READ_ON_RESUME = (
-    ".pt",
-    ".pth",
-    ".bin",
-    ".safetensors",
-    ".distcp",
-)  # what trainers read if it is there
+READ_ON_RESUME = re.compile(  # by transformers, FSDP and DeepSpeed, if it is there
+    r"(optimizer|scheduler|scaler|rng_state|model|pytorch_model|adapter_model)[^/]*\.(pt|pth|bin|safetensors|index\.json)"
+    r"|(global_step\d+|pytorch_model_fsdp[^/]*|optimizer_\d+)/.*|latest"
+)
 RANDOM_STATE = "rng_state_{rank}.pth"  # of many processes; each one's own
 
 Files: TypeAlias = dict[str, tuple[int, str]]  # name → (bytes, SHA-256)
@@ -103,12 +101,12 @@ def read_manifest(checkpoint: Path) -> Manifest | None:
 def names_in(checkpoint: Path) -> list[str]:
     """All files of a checkpoint but this record, folders inside of it included."""
     names = (path.relative_to(checkpoint).as_posix() for path in checkpoint.rglob("*") if path.is_file())
-    return sorted(name for name in names if name != FILE)
+    return sorted(name for name in names if name != FILE and not name.startswith(f".{FILE}."))  # one half written
 
 
 def is_read_on_resume(name: str) -> bool:
     """Whether a trainer would read such a file, whoever wrote it."""
-    return name.endswith(READ_ON_RESUME) or name == "latest"
+    return READ_ON_RESUME.fullmatch(name) is not None
 
 
 def hash_files(folder: Path, names: Iterable[str], sizes: Mapping[str, int] | None = None) -> Files:

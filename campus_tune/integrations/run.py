@@ -309,6 +309,7 @@ class CampusRun:
         """An optimizer step begins: is it one that is audited?"""
         assert self.watch is not None
         assert self.curriculum.stage is not None
+        self.saver.seal()
         self.phases.current = TRAINING
         every = max(1, self.total_steps // CHECKS)
         step = self.curriculum.step
@@ -462,12 +463,14 @@ class CampusRun:
         """What a checkpoint that is saved now needs of the run's folder, and what the run has left there so far."""
         assert self.journal is not None
         closed = self.curriculum.n_stages - (not self.curriculum.finished)
-        losses = [f"{LOSSES}/{file_of_stage(stage)}" for stage in range(closed)]
+        left = ["examples.json", *(f"{LOSSES}/{file_of_stage(stage)}" for stage in range(closed))]
+        left += [f"evaluation/stage-{stage:05d}.json" for stage in range(closed + 1)]
+        left += [f"scores/{name}.parquet" for name in self.rescorer.earlier_names()]
         return Beside(
             ledger=LEDGER,
             ledger_size=self.journal.ledger.size,
             needed=tuple(f"scores/{name}.parquet" for name in [*self.start_digests, *self.rescorer.names()]),
-            outcome=tuple(name for name in losses if (self.folder / name).exists()),
+            outcome=tuple(name for name in left if (self.folder / name).exists()),
         )
 
     def _add_hashing(self, seconds: float) -> None:

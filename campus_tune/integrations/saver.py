@@ -2,7 +2,8 @@
 
     begin      the folder is ours to write into, what an earlier save left in it goes, `campus_files.json` says "begun"
     (trainer)  weights, optimizer, scheduler, random states, its state
-    finish     a thread hashes every file and seals the record; only then are older checkpoints deleted
+    seal       when the next step begins, and callbacks have put into it and taken out of it what they like: a thread
+               hashes every file and seals the record; only then are older checkpoints deleted
 
 Hashing takes a second for each one or two gigabytes, beside the training. It is over before the next save begins and
 before the run ends. A process that is killed meanwhile leaves a checkpoint that does not count, and the one before it:
@@ -11,7 +12,6 @@ before the run ends. A process that is killed meanwhile leaves a checkpoint that
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,10 +22,9 @@ from typing import Any
 
 from campus_tune.errors import StorageError, TrainerError
 from campus_tune.integrations import compat, console
-from campus_tune.integrations.checkpoints import STATE, checkpoints_in, is_ours
+from campus_tune.integrations.checkpoints import STATE, checkpoints_in, is_ours, is_strange
 from campus_tune.integrations.lineage import Lineage, read_lineage, write_lineage
 from campus_tune.integrations.manifest import (
-    FILE,
     RANDOM_STATE,
     Beside,
     Files,
@@ -64,6 +63,7 @@ class Saver:
         self.source: Lineage | None = None  # of the checkpoint that is resumed
         self._limit: int | None = None  # of checkpoints, while it is held back
         self._inside = self._held = False
+        self._saved: tuple[Path, Manifest, Files, Beside, str | None] | None = None  # and not sealed yet
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._seconds = 0.0
@@ -86,7 +86,7 @@ class Saver:
         if not compat.saves(self.trainer):
             return
         output_dir = Path(self.trainer.args.output_dir)
-        there = [path for number, path in checkpoints_in(output_dir) if step < number <= last and not is_ours(path)]
+        there = [path for number, path in checkpoints_in(output_dir) if step < number <= last and is_strange(path)]
         if there:
             raise _stranger(", ".join(path.name for path in there), output_dir)
 
@@ -143,12 +143,20 @@ class Saver:
             self._limit, self._held = self.trainer.args.save_total_limit, True
             self.trainer.args.save_total_limit = None
 
+    def seal(self) -> None:
+        """Begin to record the last checkpoint, if that has not begun: nobody changes it any more."""
+        if self._saved is not None:
+            self._thread = threading.Thread(target=self._seal, args=self._saved, daemon=True, name="campus checkpoint")
+            self._saved = None
+            self._thread.start()
+
     def settle(self) -> None:
         """Wait until the last checkpoint counts.
 
         Raises:
             StorageError: it could not be recorded.
         """
+        self.seal()
         if self._thread is None:
             return
         self._thread.join()
@@ -164,23 +172,23 @@ class Saver:
     def _begin(self, checkpoint: Path) -> None:
         if self.lineage is None:  # the trainer saves without having trained
             return
-        if checkpoint.exists():
-            if not is_ours(checkpoint):
-                raise _stranger(checkpoint.name, checkpoint.parent)
-            _clear(checkpoint)
-        Manifest(self.lineage, self.trainer.state.global_step).write(checkpoint)
+        if is_strange(checkpoint):
+            raise _stranger(checkpoint.name, checkpoint.parent)
+        leftovers = _leftovers(checkpoint)
+        Manifest(self.lineage, self.trainer.state.global_step).write(checkpoint)  # first: from here on it is ours
+        for name in leftovers:
+            (checkpoint / name).unlink()
+        _remove_empty(checkpoint)
 
     def _finish(self, checkpoint: Path) -> None:
-        """Seal it in a thread: all ranks have written their parts."""
+        """All ranks have written their parts: what was known when it was saved is kept for its record."""
         mine = checkpoint / RANDOM_STATE.format(rank=self.peers.rank)
         own = (mine.name, hash_file(mine)) if self.peers.world > 1 and mine.exists() else None
         states = dict(one for one in self.peers.gather(own) if one is not None)
         if self.lineage is None:
             return
         manifest = Manifest(self.lineage, self.trainer.state.global_step, self.peers.world)
-        arguments = (checkpoint, manifest, states, self.beside(), self.trainer.state.best_model_checkpoint)
-        self._thread = threading.Thread(target=self._seal, args=arguments, daemon=True, name="campus checkpoint")
-        self._thread.start()
+        self._saved = (checkpoint, manifest, states, self.beside(), self.trainer.state.best_model_checkpoint)
 
     def _seal(self, checkpoint: Path, manifest: Manifest, states: Files, beside: Beside, best: str | None) -> None:
         began = time.perf_counter()
@@ -207,20 +215,21 @@ class Saver:
             self.trainer.args.save_total_limit, self._held = self._limit, False
 
 
-def _clear(checkpoint: Path) -> None:
-    """Remove what an earlier save of this tool left; what others put beside it stays."""
+def _leftovers(checkpoint: Path) -> list[str]:
+    """What an earlier save of this tool left in a folder; what others put beside it stays."""
     try:
         manifest = read_manifest(checkpoint)
     except ValueError:
         manifest = None
     known = set((manifest.files if manifest is not None else None) or {})
-    for name in names_in(checkpoint):
-        if name in known or is_read_on_resume(name) or name == STATE:
-            (checkpoint / name).unlink()
-    (checkpoint / FILE).unlink(missing_ok=True)
+    return [name for name in names_in(checkpoint) if name in known or is_read_on_resume(name) or name == STATE]
+
+
+def _remove_empty(checkpoint: Path) -> None:
+    """Folders that held only leftovers, the innermost first."""
     for folder in sorted((path for path in checkpoint.rglob("*") if path.is_dir()), reverse=True):
         if not any(folder.iterdir()):
-            shutil.rmtree(folder)
+            folder.rmdir()
 
 
 def _stranger(names: str, folder: Path) -> TrainerError:

@@ -62,6 +62,8 @@ def test_what_is_as_it_was_has_nothing_wrong(saved: tuple[Path, Manifest, Path])
     with (home / "ledger.jsonl").open("a") as ledger:
         ledger.write("a later line\n")
     (checkpoint / "notes.txt").write_text("my own")
+    (checkpoint / "merged").mkdir()
+    (checkpoint / "merged" / "model.safetensors").write_text("for another purpose")
     assert what_is_wrong(checkpoint, manifest, home) is None
     assert damaged_outcome(manifest, home) == []
 
@@ -116,7 +118,19 @@ def test_a_ledger_that_begins_otherwise_is_named(saved: tuple[Path, Manifest, Pa
     assert "curriculum/ledger.jsonl is damaged" in str(what_is_wrong(checkpoint, manifest, home))
 
 
-@pytest.mark.parametrize("name", ["scaler.pt", "rng_state.pth", "pytorch_model.bin", "old/0.distcp", "latest"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "scaler.pt",
+        "rng_state.pth",
+        "rng_state_3.pth",
+        "pytorch_model.bin",
+        "model-00001-of-00002.safetensors",
+        "optimizer_0/__0_0.distcp",
+        "global_step4/other.pt",
+        "latest",
+    ],
+)
 def test_a_file_that_the_trainer_would_read_and_the_save_did_not_write_is_named(
     saved: tuple[Path, Manifest, Path], name: str
 ) -> None:

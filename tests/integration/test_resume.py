@@ -298,7 +298,7 @@ def rows_with_one_other_domain() -> list[Json]:
             {"completion_only_loss": False},
             "which tokens of the training rows carry loss.*prepared with `completion_only_loss`: True in .*, False now",
         ),
-        ({"max_length": 24}, "training rows .*prepared with `max_length`: 1024 in the checkpoint, 24 now"),
+        ({"max_length": 100}, "training rows .*prepared with `max_length`: 1024 in the checkpoint, 100 now"),
         ({"n": 19}, "number of training rows: 20 in the checkpoint, 19 now"),
         ({"config": {**PLAIN, "metrics": ["length", "loss"]}}, "`campus: metrics`"),
         ({"config": {**PLAIN, "coverage": "revisit"}}, "`campus: coverage`: 'exact' in the checkpoint, 'revisit' now"),
@@ -322,7 +322,7 @@ def test_a_checkpoint_of_another_run_is_refused_by_the_difference(stopped: Path,
 
 def test_another_template_is_named_where_it_makes_other_rows(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = copy.deepcopy(tokenizer())
-    other.chat_template = other.chat_template.replace("user", "human")
+    other.chat_template = other.chat_template.replace("message['role'] +", "message['role'] + ':' +")
     assert other.chat_template != tokenizer().chat_template
     monkeypatch.setattr("tests.integration.tiny_run.tokenizer", lambda: other)
     with pytest.raises(ResumeError, match=r"training rows .*prepared with `chat_template`"):

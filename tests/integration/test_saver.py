@@ -166,6 +166,25 @@ def test_as_many_checkpoints_stay_as_of_a_plain_run_and_one_always_counts(
     assert arguments.save_total_limit == settings["save_total_limit"]
 
 
+class Rearrange(StopAfter):
+    """What many scripts do in on_save: another form of the adapter is added, what is large is deleted."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        del control
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        kwargs["model"].save_pretrained(checkpoint / "adapter")
+        (checkpoint / "optimizer.pt").unlink()
+
+
+def test_what_a_callback_makes_of_a_checkpoint_is_what_is_recorded(tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        tiny_trainer(tmp_path, callbacks=[SaveAt(2, 3), Rearrange(3)], lora=True, **RUN).train()
+    for step in (2, 3):
+        checkpoint = tmp_path / f"checkpoint-{step}"
+        assert isinstance(examine(checkpoint, tmp_path / "curriculum", Peers()), Checkpoint)
+        assert "adapter/adapter_model.safetensors" in (manifest_of(checkpoint).files or {})
+
+
 def test_the_ledger_says_what_hashing_took(tmp_path: Path) -> None:
     tiny_trainer(tmp_path, max_steps=4, n=20, **SAVES).train()
     assert 0 < read_ledger(tmp_path / "curriculum" / "ledger.jsonl")[-1]["seconds"]["hashing"] < 5
