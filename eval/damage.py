@@ -108,9 +108,9 @@ def outcome(trainer: Any) -> list[Any]:
     from tests.integration.tiny_run import history_of, ledger_of, weights_of
 
     out = Path(trainer.args.output_dir)
-    losses = sorted((out / "curriculum" / "training_losses").glob("*.parquet"))
+    losses = (out / "curriculum" / "training_losses").glob("*.parquet")
     weights = {name: value.numpy().tobytes() for name, value in weights_of(trainer).items()}
-    return [history_of(trainer), ledger_of(out), [(path.name, path.read_bytes()) for path in losses], weights]
+    return [history_of(trainer), ledger_of(out), {path.name: path.read_bytes() for path in losses}, weights]
 
 
 # -- the damages -------------------------------------------------------------------------------------------------------
@@ -129,7 +129,7 @@ def damages(out: Path, other: Path, flips: int, chance: random.Random) -> Iterat
             for place in chance.sample(range(len(content)), min(flips, len(content))):
                 bit = 1 << chance.randrange(8)
                 yield Damage(name, "flipped", lambda old, at=place, bit=bit: flipped(old, at, bit))  # type: ignore[misc]
-            for theirs in (other / name, older / path.relative_to(folder) if folder == newest else other / name):
+            for theirs in [other / name, *([older / path.relative_to(folder)] if folder == newest else [])]:
                 if theirs.exists() and theirs.read_bytes() != content:
                     yield Damage(name, "exchanged", lambda _, theirs=theirs: theirs.read_bytes())  # type: ignore[misc]
     for stranger in STRANGERS:
@@ -185,7 +185,7 @@ def taken(out: Path, file: str) -> str:
     return WARNED if short in said.getvalue() else UNREAD
 
 
-def goes_on_right(out: Path, damage: Damage, scratch: Path, calm: list[Any]) -> str:
+def goes_on_right(out: Path, damage: Damage, scratch: Path, undisturbed: list[Any]) -> str:
     """Resume a damaged run to its end: "same", "refused", "OTHER RESULTS" or "TRACEBACK"."""
     from campus_tune.errors import CampusError
 
@@ -199,6 +199,9 @@ def goes_on_right(out: Path, damage: Damage, scratch: Path, calm: list[Any]) -> 
         return "refused"
     except Exception as error:
         return f"{TRACEBACK} {type(error).__name__}"
+    calm = [*undisturbed]
+    for found in (ours, calm):
+        found[2] = {name: losses for name, losses in found[2].items() if name != Path(damage.file).name}  # named above
     differ = [name for name, a, b in zip(("log", "ledger", "losses", "weights"), ours, calm, strict=True) if a != b]
     return f"OTHER RESULTS {differ}" if differ else "same"
 
