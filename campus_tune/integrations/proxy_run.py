@@ -104,6 +104,7 @@ def train(trainer: Any, out: Path, share: float) -> int:
         with saver.saving(checkpoint):
             saver.hold_rotation()
             yield
+        saver.seal()
 
     lock = RunLock(record, what="--out")
     peers.led(lock.take)
@@ -115,8 +116,8 @@ def train(trainer: Any, out: Path, share: float) -> int:
         peers.led(saver.start if checkpoint is None else partial(saver.go_on, step))
         compat.wrap_saves(trainer, saving)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
-        saver.settle()
     finally:
+        saver.settle()
         lock.release()
     save_whole(trainer, out / LATE)
     return int(trainer.state.max_steps)

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -193,22 +194,24 @@ class Saver:
     def _seal(self, checkpoint: Path, manifest: Manifest, states: Files, beside: Beside, best: str | None) -> None:
         began = time.perf_counter()
         try:
-            names = [name for name in names_in(checkpoint) if name not in states]
-            ledger = {beside.ledger: beside.ledger_size} if beside.ledger else {}
-            sealed = Manifest(
-                manifest.lineage,
-                manifest.step,
-                manifest.world,
-                files={**hash_files(checkpoint, names), **states},
-                beside=hash_files(self.folder, [*ledger, *beside.needed], ledger),
-                outcome=hash_files(self.folder, beside.outcome),
-                ledger=beside.ledger,
-            )
-            sealed.write(checkpoint)
+            if (checkpoint / STATE).exists():  # else a callback has moved it away
+                self._record(checkpoint, manifest, states, beside).write(checkpoint)
             compat.delete_old_checkpoints(self.trainer, checkpoint.parent, best)
         except Exception as error:  # raised by `settle`, in the thread that trains
             self._error = error
         self._seconds = time.perf_counter() - began
+
+    def _record(self, checkpoint: Path, manifest: Manifest, states: Files, beside: Beside) -> Manifest:
+        """The manifest with all hashes."""
+        names = [name for name in names_in(checkpoint) if name not in states]
+        ledger = {beside.ledger: beside.ledger_size} if beside.ledger else {}
+        return replace(
+            manifest,
+            files={**hash_files(checkpoint, names), **states},
+            beside=hash_files(self.folder, [*ledger, *beside.needed], ledger),
+            outcome=hash_files(self.folder, beside.outcome),
+            ledger=beside.ledger,
+        )
 
     def _let_rotation_go(self) -> None:
         if self._held:

@@ -176,6 +176,23 @@ class Rearrange(StopAfter):
         (checkpoint / "optimizer.pt").unlink()
 
 
+class MoveAway(StopAfter):
+    """Puts every checkpoint somewhere else once it is saved."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        del control, kwargs
+        name = f"checkpoint-{state.global_step}"
+        shutil.move(Path(args.output_dir) / name, Path(args.output_dir) / "elsewhere" / name)
+
+
+def test_a_checkpoint_that_a_callback_moves_away_stays_away(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    with pytest.raises(StoppedError):
+        tiny_trainer(tmp_path, callbacks=[SaveAt(2), MoveAway(3)], **RUN).train()
+    assert not list(tmp_path.glob("checkpoint-*"))
+    assert (tmp_path / "elsewhere" / "checkpoint-2" / "trainer_state.json").exists()
+
+
 def test_what_a_callback_makes_of_a_checkpoint_is_what_is_recorded(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         tiny_trainer(tmp_path, callbacks=[SaveAt(2, 3), Rearrange(3)], lora=True, **RUN).train()
