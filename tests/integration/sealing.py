@@ -22,6 +22,9 @@ def unseal(checkpoint: Path) -> None:
 
 
 def reseal(checkpoint: Path, change: Callable[[Manifest], Manifest] = lambda manifest: manifest) -> None:
-    """Record the files as they are now, as if the run had written them."""
-    manifest = replace(manifest_of(checkpoint), files=hash_files(checkpoint, names_in(checkpoint)))
+    """Record the files as they are now, those of the run's folder too, as if the run had written them."""
+    manifest, home = manifest_of(checkpoint), checkpoint.parent / "curriculum"
+    ledger = {manifest.ledger: manifest.beside[manifest.ledger][0]}
+    beside = hash_files(home, manifest.beside, ledger)
+    manifest = replace(manifest, files=hash_files(checkpoint, names_in(checkpoint)), beside=beside)
     change(manifest).write(checkpoint)

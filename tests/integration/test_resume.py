@@ -486,6 +486,9 @@ def test_a_score_file_of_another_run_is_found_out(stopped: Path) -> None:
     shutil.copyfile(folder / "length.parquet", folder / "mtld.parquet")
     with pytest.raises(ResumeError, match=r"curriculum/scores/mtld\.parquet (has|is damaged, or of another run)"):
         resume(stopped)
+    reseal(stopped / "checkpoint-4")  # as if it had been so when the run was saved
+    with pytest.raises(ResumeError, match=r"mtld.*must hold the scores that the checkpoint was planned with"):
+        resume(stopped)
 
 
 def test_a_ledger_shorter_than_the_checkpoint_says_is_refused(stopped: Path) -> None:
