@@ -1,6 +1,6 @@
 """Putting a curriculum on a trainer: what is set on the instance, and what is refused before anything is lost.
 
-Six attributes of this one trainer instance are set, and nothing else, of no class and no library:
+Eight attributes of this one trainer instance are set, and nothing else, of no class and no library:
 
 - `get_train_dataloader`, the trainer's documented override point, returns our loader;
 - `log` is wrapped, so that the curriculum's scalars travel in the same line as the loss, to every tracker;
@@ -8,6 +8,8 @@ Six attributes of this one trainer instance are set, and nothing else, of no cla
 - `save_model` is wrapped: a checkpoint begins with it on every rank, whoever asked for one, and what other ranks know
   goes to the one that writes;
 - `args.ignore_data_skip = True`: our loader restores its own position;
+- `_save_checkpoint` is wrapped: a checkpoint counts once each of its files is recorded with its hash;
+- `_load_rng_state` is wrapped: random states of another number of processes are not taken;
 - `create_model_card` is wrapped, where trl has one: the card gets a section on the curriculum.
 
 While `train()` runs, the trainer's loop over an epoch is wrapped too, so that it counts on in a resume
@@ -25,13 +27,7 @@ from typing import Any
 from campus_tune.errors import ResumeError, TrainerError
 from campus_tune.integrations import compat
 from campus_tune.integrations.card import add_to_card
-from campus_tune.integrations.checkpoints import (
-    bring_curriculum,
-    last_complete,
-    read_state,
-    refuse_incomplete,
-    saved_curriculum,
-)
+from campus_tune.integrations.checkpoints import Checkpoint, last_complete, named, read_state, saved_curriculum
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.probes import Source
 from campus_tune.integrations.rows import column_names
@@ -68,13 +64,15 @@ def attach(trainer: Any, config: str | Path | Mapping[str, Any] | CampusConfig, 
 
 
 def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
-    """Check the trainer and set the six attributes."""
+    """Check the trainer and set the eight attributes."""
     refuse(trainer)
     run = CampusRun(trainer, config, probes)
     log, train, save_model = trainer.log, trainer.train, trainer.save_model
 
     @functools.wraps(log)
     def log_with_curriculum(logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "train_runtime" in logs:
+            run.saver.settle()  # the trainer may delete checkpoints next
         run.add_to_log(logs)
         log(logs, *args, **kwargs)
 
@@ -86,18 +84,12 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
                 "already, and a second curriculum would begin with it. Make a new trainer, or raise num_train_epochs "
                 "and resume."
             )
-        with run.phases.guarded():
-            if resume_from_checkpoint is True:
-                resume_from_checkpoint = last_complete(Path(trainer.args.output_dir), run.peers)
-            elif resume_from_checkpoint:
-                refuse_incomplete(Path(resume_from_checkpoint), run.peers)
-            if resume_from_checkpoint:
-                checkpoint = Path(resume_from_checkpoint)
-                _refuse_other_shards(trainer, checkpoint, run.peers)
-                run.peers.led(lambda: bring_curriculum(checkpoint, run.folder))
+        with run.phases.guarded(), run.claimed():
+            checkpoint = _checkpoint(trainer, run, resume_from_checkpoint)
+            run.come_from(checkpoint)
             try:
                 with compat.resumed_inside_an_epoch(trainer):
-                    return train(resume_from_checkpoint, *args, **kwargs)
+                    return train(None if checkpoint is None else str(checkpoint.path), *args, **kwargs)
             finally:
                 run.close()
 
@@ -114,8 +106,23 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
     trainer.log = log_with_curriculum
     trainer.train = train_once
     trainer.args.ignore_data_skip = True
+    compat.wrap_saves(trainer, run.saver.saving)
+    compat.wrap_random_states(trainer, lambda: run.same_world)
     add_to_card(trainer, run)
     return run
+
+
+def _checkpoint(trainer: Any, run: CampusRun, resume_from_checkpoint: str | bool | None) -> Checkpoint | None:
+    """What to resume from: a checkpoint that is whole, or None to start at the first step."""
+    if not resume_from_checkpoint:
+        return None
+    if resume_from_checkpoint is True:
+        found = last_complete(Path(trainer.args.output_dir), run.folder, run.peers)
+    else:
+        found = named(Path(resume_from_checkpoint), run.folder, run.peers)
+    if found is not None:
+        _refuse_other_shards(trainer, found.path, run.peers)
+    return found
 
 
 def refuse(trainer: Any) -> None:

@@ -11,8 +11,9 @@ import gc
 import inspect
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -384,3 +385,55 @@ def seed_anew(seed: int, step: int, rank: int) -> None:
     from transformers import set_seed
 
     set_seed(int(hash_rows(np.zeros(1), seed, step, rank)[0] >> np.uint64(33)))
+
+
+def saves(trainer: Any) -> bool:
+    """Whether the trainer's own strategy writes checkpoints; a callback may ask for some all the same."""
+    strategy = trainer.args.save_strategy
+    return str(getattr(strategy, "value", strategy)) != "no"
+
+
+def wrap_saves(trainer: Any, around: Callable[[Path], AbstractContextManager[None]]) -> None:
+    """Write every checkpoint of this trainer inside of `around(its folder)`, whoever asks for it."""
+    save = trainer._save_checkpoint
+
+    @functools.wraps(save)
+    def save_checkpoint(model: Any, trial: Any, *args: Any, **kwargs: Any) -> None:
+        folder = Path(trainer._get_output_dir(trial=trial))
+        with around(folder / f"checkpoint-{trainer.state.global_step}"):
+            save(model, trial, *args, **kwargs)
+
+    trainer._save_checkpoint = save_checkpoint
+
+
+def delete_old_checkpoints(trainer: Any, folder: Path, best: str | None) -> None:
+    """Delete what `save_total_limit` leaves no room for, as the trainer does after a save.
+
+    Args:
+        trainer: whose checkpoints they are.
+        folder: that they are in.
+        best: the one that is kept whatever its age.
+    """
+    from transformers import trainer_utils
+
+    if hasattr(trainer_utils, "rotate_checkpoints"):
+        trainer_utils.rotate_checkpoints(
+            output_dir=str(folder),
+            save_total_limit=trainer.args.save_total_limit,
+            best_model_checkpoint=best,
+            use_mtime=True,
+        )
+    else:  # transformers 4
+        trainer._rotate_checkpoints(use_mtime=True, output_dir=str(folder))
+
+
+def wrap_random_states(trainer: Any, ours: Callable[[], bool]) -> None:
+    """Let the trainer load a checkpoint's random states only where they are `ours()`."""
+    load = trainer._load_rng_state
+
+    @functools.wraps(load)
+    def load_rng_state(checkpoint: Any) -> None:
+        if ours():
+            load(checkpoint)
+
+    trainer._load_rng_state = load_rng_state

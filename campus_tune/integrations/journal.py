@@ -35,11 +35,15 @@ class Journal:
 
     def started(self, identity: Json, domains: Mapping[str, int]) -> None:
         """A new run."""
+        self.put_aside()
+        self.ledger.add("run", **identity, rows_by_domain=domains)
+
+    def put_aside(self) -> None:
+        """Begin an empty ledger; that of an earlier run is kept under the next free number, with its losses."""
         kept = self.ledger.start()
         losses = self.folder / "training_losses"
         if kept and losses.exists():
             losses.rename(kept.with_name(f"training_losses{kept.suffixes[0]}"))
-        self.ledger.add("run", **identity, rows_by_domain=domains)
 
     def resumed(self, state: Json, step: int, stage: int, world: tuple[int, int]) -> None:
         """A run goes on from a checkpoint that held `state()`.

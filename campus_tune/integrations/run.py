@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from campus_tune.curriculum import Curriculum
 from campus_tune.errors import DataError, DivergedError, ResumeError, TrainerError
 from campus_tune.files import atomic_write
 from campus_tune.integrations import compat
+from campus_tune.integrations.checkpoints import Checkpoint, bring_curriculum
 from campus_tune.integrations.decide import Decider
 from campus_tune.integrations.domains import Domains
 from campus_tune.integrations.evaluate import Evaluator
@@ -34,8 +37,11 @@ from campus_tune.integrations.filling import Filling
 from campus_tune.integrations.finite import MANY_SKIPPED, Finite, Update, cause_in
 from campus_tune.integrations.identity import Identity
 from campus_tune.integrations.journal import Journal
+from campus_tune.integrations.lineage import refuse_strange_folder
 from campus_tune.integrations.loader import CurriculumLoader
+from campus_tune.integrations.lock import RunLock
 from campus_tune.integrations.loss_audit import LossAudit
+from campus_tune.integrations.manifest import Beside
 from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.phases import (
@@ -55,13 +61,16 @@ from campus_tune.integrations.probing import Probing
 from campus_tune.integrations.rank_load import RankLoad
 from campus_tune.integrations.rescore import Rescorer
 from campus_tune.integrations.rows import TokenRows, read_rows
+from campus_tune.integrations.saver import Saver
 from campus_tune.integrations.scores import Scores, passages_of
 from campus_tune.integrations.scoring import Scoring
 from campus_tune.integrations.setup import make_budget, resolve, scores_health, start_warnings
 from campus_tune.integrations.split import fewest_rows
 from campus_tune.integrations.step_loss import StepLoss
-from campus_tune.integrations.training_losses import TrainingLosses
+from campus_tune.integrations.training_losses import FOLDER as LOSSES
+from campus_tune.integrations.training_losses import TrainingLosses, file_of_stage
 from campus_tune.integrations.watch import Watch
+from campus_tune.ledger import FILE as LEDGER
 from campus_tune.orders import order_rows
 from campus_tune.recipe import CampusConfig
 from campus_tune.stages import steps_of_epoch
@@ -87,6 +96,10 @@ class CampusRun:
         self.peers = Peers.of(trainer)
         self.phases = Phases(self.peers, lambda: trainer.state.global_step)
         self.folder = Path(trainer.args.output_dir) / FOLDER
+        self.home = self.folder  # where what a checkpoint was planned with is read
+        self.lock = RunLock(self.folder)
+        self.saver = Saver(trainer, self.peers, self.folder, self._beside, self._add_hashing)
+        self.same_world = True  # the checkpoint's random states are of this number of processes
         self.journal: Journal | None = None
         self.watch: Watch | None = None
         self.step_loss: StepLoss | None = None
@@ -94,6 +107,29 @@ class CampusRun:
         self.finished = False
 
     # -- before training ----------------------------------------------------------------------------------------
+
+    @contextmanager
+    def claimed(self) -> Iterator[None]:
+        """While the trainer trains: no other run writes into its folder; every rank calls it.
+
+        Raises:
+            TrainerError: another run does, or the folder belongs to something else.
+        """
+        self.peers.led(self._claim)
+        try:
+            yield
+        finally:
+            self.lock.release()
+
+    def _claim(self) -> None:
+        refuse_strange_folder(self.folder)
+        self.lock.take()
+
+    def come_from(self, checkpoint: Checkpoint | None) -> None:
+        """What the next `train()` goes on from; None begins anew."""
+        self.home = self.folder if checkpoint is None else checkpoint.home
+        self.saver.source = None if checkpoint is None else checkpoint.lineage
+        self.same_world = True
 
     def make_loader(self) -> CurriculumLoader:
         """The train loader; called by the trainer through `get_train_dataloader`."""
@@ -142,6 +178,7 @@ class CampusRun:
             state: the trainer's state; `max_steps` is known, `global_step` is above 0 when a checkpoint was loaded.
             saved: what `state()` gave when that checkpoint was written.
         """
+        self.saver.refuse_strangers(state.global_step, state.max_steps)
         self.total_steps: int = state.max_steps
         self.config = resolve(self.trainer, self.given, has_probes=self.probe_source is not None)
         self.domains = Domains.read(self.trainer.train_dataset, self.config.within)
@@ -186,6 +223,8 @@ class CampusRun:
     def _plan(self) -> None:
         """Scores, orders, the first lines of the ledger."""
         assert self.journal is not None
+        if self.peers.leads:
+            self.saver.start()
         self.journal.started(self.identity.record(), self.domains.sizes())
         scoring = self._make_scoring()
         with self.phases(SCORING):
@@ -233,7 +272,7 @@ class CampusRun:
         self.decider = Decider(
             self.config.build_selector(), self.meter, self.scores, self.budget, self.rows.tokens, self.peers, seed
         )
-        self.rescorer = Rescorer(scoring, self.scores, self.curriculum, self.rows, self.folder / "scores")
+        self.rescorer = Rescorer(scoring, self.scores, self.curriculum, self.rows, self.home / "scores")
 
     def _restore(self, step: int, saved: Json | None) -> None:
         """Continue from a checkpoint's state."""
@@ -251,7 +290,7 @@ class CampusRun:
             )
         self.identity.refuse_other(saved["identity"], changed_future=self.config.resume == "changed_future")
         self.scores = self.peers.led(
-            lambda: Scores.load(self.folder / "scores", saved["scores"], passages_of(self.config))
+            lambda: Scores.load(self.home / "scores", saved["scores"], passages_of(self.config))
         )
         self.start_digests = saved["scores"]
         self.scores.refuse_missing_start(self.config)
@@ -264,17 +303,28 @@ class CampusRun:
         self._rates, self._logged_step = saved["rates"], saved["logged_step"]
         self.watch.checked, self.watch.passed, self.watch.labels_seen = saved["audit"]
         world = saved["identity"]["batch"]["world"]
+        self.same_world = world == self.peers.world
+        self.peers.led(partial(self._move_in, step))
         self.journal.resumed(saved["journal"], step, self.curriculum.n_stages - 1, (world, self.peers.world))
-        if world != self.peers.world:
+        if not self.same_world:
             compat.seed_anew(self.config.seed or 0, step, self.peers.rank)  # no random state of this cut was saved
         if self.peers.leads:
             atomic_write(self.folder / "recipe.yaml", self.config.to_yaml())  # its future may have changed
+
+    def _move_in(self, step: int) -> None:
+        """Nothing can refuse the resume any more: from here on the run's folder is written to."""
+        assert self.journal is not None
+        self.saver.go_on(step)
+        bring_curriculum(self.home, self.folder, self.journal.put_aside)
+        self.home = self.folder
+        self.rescorer.folder = self.folder / "scores"
 
     # -- during training ----------------------------------------------------------------------------------------
 
     def begin_step(self) -> None:
         """An optimizer step begins."""
         assert self.watch is not None
+        self.saver.seal()
         self.phases.current = TRAINING
         self.watch.begin_step(self.curriculum.step + 1)
         self._rates += compat.learning_rate(self.trainer)
@@ -415,7 +465,7 @@ class CampusRun:
         self._rates = 0.0
         end["audit"] = self._audit()
         self.journal.stage_ended({**end, **self.load.close_stage(self.watch.forward_seconds())})
-        self.training_losses.close_stage(self.folder / "training_losses" if self.peers.leads else None, stage.index)
+        self.training_losses.close_stage(self.folder / LOSSES if self.peers.leads else None, stage.index)
 
     def _share_losses(self) -> None:
         """Every rank's training losses to all ranks; every rank calls it."""
@@ -482,6 +532,23 @@ class CampusRun:
             "journal": self.journal.state(),
         }
 
+    def _beside(self) -> Beside:
+        """What a checkpoint that is saved now needs of the run's folder, and what the run has left there so far."""
+        assert self.journal is not None
+        closed = self.curriculum.n_stages - (not self.curriculum.finished)
+        left = ["examples.json", *(f"{LOSSES}/{file_of_stage(stage)}" for stage in range(closed))]
+        left += [f"evaluation/stage-{stage:05d}.json" for stage in range(closed + 1)]
+        left += [f"scores/{name}.parquet" for name in self.rescorer.earlier_names()]
+        return Beside(
+            ledger=LEDGER,
+            ledger_size=self.journal.ledger.size,
+            needed=tuple(f"scores/{name}.parquet" for name in [*self.start_digests, *self.rescorer.names()]),
+            outcome=tuple(name for name in left if (self.folder / name).exists()),
+        )
+
+    def _add_hashing(self, seconds: float) -> None:
+        self.budget.seconds["hashing"] += seconds
+
     def close(self) -> None:
         """Take the hooks off the model and end the loader's workers, however training ended."""
         if self.watch is not None:
@@ -490,6 +557,7 @@ class CampusRun:
             self._leave_step_loss()
             if self.filling is not None:
                 self.filling.close()
+        self.saver.settle()
 
     def _leave_step_loss(self) -> None:
         if self.step_loss is not None:

@@ -13,6 +13,13 @@ from campus_tune.integrations.domains import Domains
 from campus_tune.integrations.peers import Peers
 from campus_tune.types import IntArray, Json, RowArray, RowLosses
 
+FOLDER = "training_losses"  # in the run's
+
+
+def file_of_stage(stage: int) -> str:
+    """The name of a stage's file."""
+    return f"stage-{stage:05d}.parquet"
+
 
 class TrainingLosses:
     """Rows of the current stage trained so far, and their losses in the training forward.
@@ -83,7 +90,7 @@ class TrainingLosses:
     def close_stage(self, folder: Path | None, stage: int) -> None:
         """Write the stage's rows and losses as a parquet file (where a folder is given) and forget them."""
         if folder is not None and len(self.rows):
-            write_columns(folder / f"stage-{stage:05d}.parquet", {"row": self.rows, **vars(self.losses)}, {})
+            write_columns(folder / file_of_stage(stage), {"row": self.rows, **vars(self.losses)}, {})
         self.forget()
 
     def state(self) -> Json:

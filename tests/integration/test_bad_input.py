@@ -343,12 +343,21 @@ def test_a_disk_that_is_full_in_the_middle_of_a_ledger_line_loses_no_earlier_lin
 def test_a_disk_that_is_full_while_scores_are_written_leaves_no_piece_of_a_file(
     tiny_trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with full_disk(monkeypatch, os, "fsync", no_space) as start:
+    real, calls = os.fsync, []
+
+    def soon(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 2:  # lineage.json and its folder still fit
+            no_space()
+        real(descriptor)
+
+    with full_disk(monkeypatch, os, "fsync", soon) as start:
         trainer = tiny_trainer(n=8)
         start()
         with pytest.raises(StorageError, match=r"length.parquet` must be writable, got No space left"):
             trainer.train()
-    assert [path.name for path in (tmp_path / "run" / "curriculum").rglob("*") if path.is_file()] == ["ledger.jsonl"]
+    left = sorted(path.name for path in (tmp_path / "run" / "curriculum").rglob("*") if path.is_file())
+    assert left == [".lock", "ledger.jsonl", "lineage.json"]
     assert is_json_lines(tmp_path / "run" / "curriculum" / "ledger.jsonl")
 
 
@@ -377,6 +386,6 @@ def test_a_disk_that_is_full_during_a_save_costs_that_checkpoint_and_no_other(
 def test_a_folder_that_cannot_be_made(tiny_trainer: Make, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "curriculum").write_text("a file of the user's")
-    with pytest.raises(StorageError, match=r"curriculum.ledger.jsonl` must be writable"):
+    with pytest.raises(StorageError, match=r"run/curriculum` must be writable, got File exists"):
         tiny_trainer(n=8).train()
     assert (tmp_path / "run" / "curriculum").read_text() == "a file of the user's"

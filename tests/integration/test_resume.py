@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -10,14 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import TrainerCallback
 
+from campus_tune import CampusCallback
+from campus_tune.demo.tiny import tiny_model
 from campus_tune.errors import ResumeError
 from campus_tune.integrations import checkpoints
 from campus_tune.integrations.peers import Peers
 from campus_tune.ledger import read_ledger
 from campus_tune.recipe import load_recipe
 from campus_tune.types import Json
+from tests.integration.sealing import reseal, unseal
 from tests.integration.tiny_run import (
     RECIPE,
     dataset,
@@ -26,6 +31,7 @@ from tests.integration.tiny_run import (
     saved_state,
     task_rows,
     tiny_trainer,
+    tokenizer,
     weights_of,
 )
 
@@ -288,6 +294,11 @@ def rows_with_one_other_domain() -> list[Json]:
     [
         ({"train": rows_with_one_other_answer()}, "training rows"),
         ({"train": rows_with_one_other_domain()}, "domains of the training rows"),
+        (
+            {"completion_only_loss": False},
+            "which tokens of the training rows carry loss.*prepared with `completion_only_loss`: True in .*, False now",
+        ),
+        ({"max_length": 100}, "training rows .*prepared with `max_length`: 1024 in the checkpoint, 100 now"),
         ({"n": 19}, "number of training rows: 20 in the checkpoint, 19 now"),
         ({"config": {**PLAIN, "metrics": ["length", "loss"]}}, "`campus: metrics`"),
         ({"config": {**PLAIN, "coverage": "revisit"}}, "`campus: coverage`: 'exact' in the checkpoint, 'revisit' now"),
@@ -309,6 +320,52 @@ def test_a_checkpoint_of_another_run_is_refused_by_the_difference(stopped: Path,
         resume(stopped, **changes)
 
 
+def test_another_template_is_named_where_it_makes_other_rows(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = copy.deepcopy(tokenizer())
+    other.chat_template = other.chat_template.replace("message['role'] +", "message['role'] + ':' +")
+    assert other.chat_template != tokenizer().chat_template
+    monkeypatch.setattr("tests.integration.tiny_run.tokenizer", lambda: other)
+    with pytest.raises(ResumeError, match=r"training rows .*prepared with `chat_template`"):
+        resume(stopped)
+
+
+def test_settings_that_make_the_same_rows_may_differ(stopped: Path, calm: Callable[..., Json]) -> None:
+    assert_same(outcome(resume(stopped, max_length=900)), calm())
+
+
+def mask_first(items: list[Json]) -> Json:
+    """A collator that makes the labels, and leaves the first three tokens out of them."""
+    batch = keep_all(items)
+    batch["labels"][:, :3] = -100
+    return batch
+
+
+def keep_all(items: list[Json]) -> Json:
+    """A collator that makes the labels: all tokens."""
+    longest = max(len(item["input_ids"]) for item in items)
+    ids = torch.tensor([item["input_ids"] + [0] * (longest - len(item["input_ids"])) for item in items])
+    real = torch.tensor([[i < len(item["input_ids"]) for i in range(longest)] for item in items])
+    return {"input_ids": ids, "labels": ids.masked_fill(~real, -100), "attention_mask": real.long()}
+
+
+def test_another_collator_that_makes_the_labels_is_named(tmp_path: Path) -> None:
+    from transformers import Trainer, TrainingArguments
+
+    def trainer(collator: Any, *callbacks: Any) -> Any:
+        args = TrainingArguments(
+            str(tmp_path), per_device_train_batch_size=4, report_to="none", use_cpu=True, disable_tqdm=True,
+            save_strategy="no",
+        )  # fmt: skip
+        rows = dataset([{"input_ids": list(range(9, 9 + n))} for n in range(6, 26)])
+        ours = CampusCallback({"metrics": ["length"], "stages": 2})
+        return Trainer(tiny_model(), args, collator, rows, callbacks=[ours, *callbacks])
+
+    with pytest.raises(StoppedError):
+        trainer(keep_all, SaveAt(2), StopAfter(2)).train()
+    with pytest.raises(ResumeError, match=r"`collator`: 'keep_all' in the checkpoint, 'mask_first' now"):
+        trainer(mask_first).train(resume_from_checkpoint=True)
+
+
 def test_all_differences_are_named_at_once(stopped: Path) -> None:
     with pytest.raises(ResumeError, match=r"global batch.*`campus: seed`.*optimizer steps of the whole run"):
         resume(stopped, seed=4, gradient_accumulation_steps=2)
@@ -326,12 +383,13 @@ def edit_curriculum_state(checkpoint: Path, edit: Callable[[Json], None]) -> Non
     state = saved_state(checkpoint)
     edit(state["stateful_callbacks"]["CampusCallback"]["attributes"]["curriculum"])
     (checkpoint / "trainer_state.json").write_text(json.dumps(state))
+    reseal(checkpoint)
 
 
 @pytest.mark.parametrize("version", [3, 2, 0], ids=["without learning rates", "before many processes", "unknown"])
 def test_a_checkpoint_of_another_version_of_the_state_is_refused(stopped: Path, version: int) -> None:
     edit_curriculum_state(stopped / "checkpoint-4", lambda state: state.update(version=version))
-    with pytest.raises(ResumeError, match=rf"version 4, got {version}\. Resume with the campus_tune that wrote it"):
+    with pytest.raises(ResumeError, match=rf"version 5, got {version}\. Resume with the campus_tune that wrote it"):
         resume(stopped)
 
 
@@ -365,8 +423,8 @@ def test_a_refused_resume_leaves_the_run_resumable(stopped: Path, calm: Callable
 def test_a_checkpoint_without_a_curriculum_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         tiny_trainer(tmp_path, callbacks=[SaveAt(2), StopAfter(2)], **{**SHORT, "config": False}).train()
-    with pytest.raises(ResumeError, match="step 2 must hold a curriculum state, got none"):
-        resume(tmp_path)
+    with pytest.raises(ResumeError, match=r"checkpoint-2.*not of this run: it was written without a"):
+        resume(tmp_path, from_=str(tmp_path / "checkpoint-2"))
 
 
 @pytest.mark.parametrize(
@@ -416,7 +474,7 @@ def test_a_selector_that_needs_losses_from_before_training_cannot_come_later(tmp
 
 def test_a_missing_score_file_is_named(stopped: Path) -> None:
     (stopped / "curriculum" / "scores" / "mtld.parquet").unlink()
-    with pytest.raises(ResumeError, match=r"mtld\.parquet.*Put the run's curriculum/ folder back"):
+    with pytest.raises(ResumeError, match=r"scores/mtld\.parquet is missing.*Put the run's curriculum/ folder back"):
         resume(stopped)
 
 
@@ -430,6 +488,9 @@ def test_a_damaged_score_file_is_named(stopped: Path) -> None:
 def test_a_score_file_of_another_run_is_found_out(stopped: Path) -> None:
     folder = stopped / "curriculum" / "scores"
     shutil.copyfile(folder / "length.parquet", folder / "mtld.parquet")
+    with pytest.raises(ResumeError, match=r"curriculum/scores/mtld\.parquet (has|is damaged, or of another run)"):
+        resume(stopped)
+    reseal(stopped / "checkpoint-4")  # as if it had been so when the run was saved
     with pytest.raises(ResumeError, match=r"mtld.*must hold the scores that the checkpoint was planned with"):
         resume(stopped)
 
@@ -437,7 +498,7 @@ def test_a_score_file_of_another_run_is_found_out(stopped: Path) -> None:
 def test_a_ledger_shorter_than_the_checkpoint_says_is_refused(stopped: Path) -> None:
     path = stopped / "curriculum" / "ledger.jsonl"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ResumeError, match=r"must hold the \d+ bytes that the checkpoint counted, got 200"):
+    with pytest.raises(ResumeError, match=r"curriculum/ledger\.jsonl has 200 bytes, not \d+"):
         resume(stopped)
 
 
@@ -452,7 +513,18 @@ def cut_off(path: Path) -> None:
     path.write_text(path.read_text()[:500])
 
 
-@pytest.mark.parametrize("damage", [lose, cut_off])
+def break_off(state: Path) -> None:
+    """The save was killed before the trainer wrote its state."""
+    unseal(state.parent)
+    state.unlink()
+
+
+def not_sealed(state: Path) -> None:
+    """The process was killed while the files were hashed."""
+    unseal(state.parent)
+
+
+@pytest.mark.parametrize("damage", [break_off, not_sealed])
 def test_an_interrupted_save_is_skipped_for_the_last_complete_checkpoint(
     stopped: Path, calm: Callable[..., Json], capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
 ) -> None:
@@ -467,7 +539,7 @@ def test_without_a_complete_checkpoint_the_run_starts_anew_and_says_so(
     stopped: Path, calm: Callable[..., Json], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in stopped.glob("checkpoint-*/trainer_state.json"):
-        path.unlink()
+        break_off(path)
     first_attempt = (stopped / "curriculum" / "ledger.jsonl").read_text()
     assert_same(outcome(resume(stopped)), calm())
     assert "no complete checkpoint to resume from: starting at the first step" in capsys.readouterr().out
@@ -483,7 +555,7 @@ def test_checkpoints_of_an_earlier_run_in_the_folder_no_longer_count(
     ours = resumed(stopped, **settings)
     said = capsys.readouterr().out
     assert "checkpoint-2, checkpoint-4 no longer count" in said
-    assert "skipping checkpoint-4: its run was given up" in said
+    assert "skipping checkpoint-4: its run was given up: another one was begun here since" in said
     assert "resumed at step 2 of 10" in said
     assert_same(ours, calm(**settings))
 
@@ -491,27 +563,34 @@ def test_checkpoints_of_an_earlier_run_in_the_folder_no_longer_count(
 def test_resuming_before_the_last_checkpoint_gives_up_the_later_one(stopped: Path) -> None:
     with pytest.raises(StoppedError):
         tiny_trainer(stopped, callbacks=[StopAfter(3)], **SHORT).train(str(stopped / "checkpoint-2"))
-    assert checkpoints.last_complete(stopped, Peers()) == str(stopped / "checkpoint-2")
+    found = checkpoints.last_complete(stopped, stopped / "curriculum", Peers())
+    assert found is not None
+    assert found.path == stopped / "checkpoint-2"
+    with pytest.raises(ResumeError, match="its run was given up: it was resumed from step 2 since"):
+        resume(stopped, from_=str(stopped / "checkpoint-4"))
+
+
+EARLIER = '{"event": "run", "of": "an earlier attempt"}\n'
 
 
 def test_a_checkpoint_in_another_output_dir_brings_its_ledger_and_scores(
     stopped: Path, tmp_path: Path, calm: Callable[..., Json]
 ) -> None:
     (tmp_path / "elsewhere" / "curriculum").mkdir(parents=True)
-    (tmp_path / "elsewhere" / "curriculum" / "ledger.jsonl").write_text("of an earlier attempt")
+    (tmp_path / "elsewhere" / "curriculum" / "ledger.jsonl").write_text(EARLIER)
     ours = outcome(resume(tmp_path / "elsewhere", from_=str(stopped / "checkpoint-4")))
     for what in ("ledger", "history", "weights"):
         assert_same({what: ours[what]}, {what: calm()[what]})
-    assert (tmp_path / "elsewhere" / "curriculum" / "ledger.1.jsonl").read_text() == "of an earlier attempt"
+    assert (tmp_path / "elsewhere" / "curriculum" / "ledger.1.jsonl").read_text() == EARLIER
 
 
 def test_a_checkpoint_without_its_curriculum_folder_is_refused(stopped: Path, tmp_path: Path) -> None:
     alone = shutil.copytree(stopped / "checkpoint-4", tmp_path / "alone" / "checkpoint-4")
-    with pytest.raises(ResumeError, match=r"elsewhere/curriculum.*Put the run's curriculum/ folder back"):
+    with pytest.raises(ResumeError, match=r"elsewhere/curriculum/lineage\.json, which says whose.*is missing"):
         resume(tmp_path / "elsewhere", from_=str(alone))
 
 
-@pytest.mark.parametrize("damage", [lose, cut_off])
+@pytest.mark.parametrize("damage", [break_off, not_sealed, lose, cut_off])
 def test_an_interrupted_save_named_by_its_path_is_refused(stopped: Path, damage: Callable[[Path], None]) -> None:
     damage(stopped / "checkpoint-4" / "trainer_state.json")
     with pytest.raises(ResumeError, match=r"saved to its end.*resume_from_checkpoint=True"):
@@ -521,12 +600,12 @@ def test_an_interrupted_save_named_by_its_path_is_refused(stopped: Path, damage:
 def test_an_empty_or_absent_folder_has_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-x").mkdir()
     (tmp_path / "checkpoint-3").write_text("a file")
-    assert checkpoints.last_complete(tmp_path, Peers()) is None
-    assert checkpoints.last_complete(tmp_path / "absent", Peers()) is None
+    assert checkpoints.last_complete(tmp_path, tmp_path / "curriculum", Peers()) is None
+    assert checkpoints.last_complete(tmp_path / "absent", tmp_path / "absent" / "curriculum", Peers()) is None
 
 
 def test_checkpoints_are_ordered_by_number_not_by_name(tmp_path: Path) -> None:
     for step in (9, 10):
         (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-    assert checkpoints.last_complete(tmp_path, Peers()) == str(tmp_path / "checkpoint-10")
+    (tmp_path / "checkpoint-11").write_text("a file")
+    assert [step for step, _ in checkpoints.checkpoints_in(tmp_path)] == [9, 10]
