@@ -17,7 +17,7 @@ from typing import Any
 
 from campus_tune.errors import DataError
 from campus_tune.files import read_table
-from campus_tune.integrations.conversations import Conversation
+from campus_tune.integrations.turns import Conversation
 from campus_tune.overlap import N_GRAM, overlap
 from campus_tune.plain_rows import full_texts
 from campus_tune.types import Json

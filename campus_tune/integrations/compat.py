@@ -19,6 +19,14 @@ from campus_tune.errors import TrainerError
 from campus_tune.integrations.subject import Subject
 from campus_tune.orders import hash_rows
 
+_PADDING_COLLATORS = {  # of the libraries: they pad what the columns say, and make no labels
+    ("trl", "DataCollatorForLanguageModeling"),
+    ("transformers", "DataCollatorForSeq2Seq"),
+    ("transformers", "DataCollatorWithFlattening"),
+    ("transformers", "DataCollatorWithPadding"),
+    ("transformers", "DefaultDataCollator"),
+    ("transformers", "default_data_collator"),
+}
 _EFFICIENT = "FSDP_CPU_RAM_EFFICIENT_LOADING"  # what accelerate's setting of that name becomes
 
 
@@ -211,6 +219,18 @@ def training_collator(collator: Any, *, flat: bool) -> Any:
             "Use SFTTrainer with its own collator, or batching: step."
         )
     return dataclasses.replace(collator, padding_free=True)  # type: ignore[type-var]  # a dataclass instance, see above
+
+
+def inner_collator(collator: Any) -> Any:
+    """The user's own collator, without the wrapping in which a Trainer removes unused columns."""
+    return getattr(collator, "data_collator", collator)
+
+
+def reads_labels_from_columns(collator: Any) -> bool:
+    """Whether a collator is one of the libraries' own that takes labels as they stand in the columns."""
+    inner = inner_collator(collator)
+    kind = inner if hasattr(inner, "__qualname__") else type(inner)
+    return (kind.__module__.split(".")[0], kind.__qualname__) in _PADDING_COLLATORS
 
 
 def refuse_masked_batches(trainer: Any, *, short_rows: int, micro_batches: int) -> None:

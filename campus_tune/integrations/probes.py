@@ -16,6 +16,7 @@ from campus_tune.integrations import compat
 from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import TokenRows, column_names, read_rows
+from campus_tune.integrations.trained import as_trained
 from campus_tune.orders import hash_rows
 from campus_tune.recipe_blocks import DOMAIN, ProbeSettings
 from campus_tune.registry import nearest
@@ -79,7 +80,8 @@ def load_probes(source: Source, settings: ProbeSettings | None, trainer: Any) ->
                 f"probe domain {domain!r} must keep rows with an answer after preparation, got none. Their answers are "
                 "empty or cut off: raise max_length or remove the domain."
             )
-    return Probes(prepared, read_rows(compat.loader_view(trainer, prepared)[0], what="probes"), domains)
+    trained = as_trained(*compat.loader_view(trainer, prepared))
+    return Probes(prepared, read_rows(trained.dataset, what="probes"), domains)
 
 
 def _read(source: Source) -> Any:

@@ -21,6 +21,7 @@ from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.reference import load_reference
 from campus_tune.integrations.reference_losses import reference_meter
 from campus_tune.integrations.rows import TokenRows, read_rows
+from campus_tune.integrations.trained import as_trained
 from campus_tune.types import RowLosses
 
 LOSSES = "losses.parquet"
@@ -123,7 +124,8 @@ def measure(trainer: Any, out: Path, *, trust_remote_code: bool) -> tuple[TokenR
         trust_remote_code: as the user's TRL configuration says.
     """
     peers = Peers.of(trainer)
-    rows = read_rows(compat.loader_view(trainer, trainer.train_dataset)[0])
+    trained = as_trained(*compat.loader_view(trainer, trainer.train_dataset), speaks=peers.leads)
+    rows = read_rows(trained.dataset)
     losses = {}
     for name in (EARLY, LATE):
         loading = load_reference(
@@ -134,6 +136,7 @@ def measure(trainer: Any, out: Path, *, trust_remote_code: bool) -> tuple[TokenR
                 reference,
                 trainer.train_dataset,
                 np.arange(len(rows)),
+                trained=trained.dataset,
                 tokenizer=trainer.processing_class,
                 max_length=getattr(trainer.args, "max_length", None),
                 peers=peers,

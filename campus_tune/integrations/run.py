@@ -54,6 +54,7 @@ from campus_tune.integrations.rows import TokenRows, read_rows
 from campus_tune.integrations.scores import Scores, passages_of
 from campus_tune.integrations.scoring import Scoring
 from campus_tune.integrations.setup import make_budget, resolve, scores_health, start_warnings
+from campus_tune.integrations.trained import as_trained
 from campus_tune.integrations.training_losses import TrainingLosses
 from campus_tune.integrations.watch import CHECKS, Watch
 from campus_tune.orders import order_rows
@@ -94,7 +95,8 @@ class CampusRun:
         if dataset is None or len(dataset) == 0:
             raise DataError("`train_dataset` must have at least one row, got none. Check the path, split and filters.")
         view, collator = compat.loader_view(self.trainer, dataset)
-        self.rows: TokenRows = read_rows(view)
+        self.trained = as_trained(view, collator, speaks=self.peers.leads)
+        self.rows: TokenRows = read_rows(self.trained.dataset)
         micro_batches = self.peers.world * args.gradient_accumulation_steps
         self.global_batch: int = compat.micro_batch_size(self.trainer) * micro_batches
         if len(self.rows) < self.global_batch:
@@ -200,6 +202,7 @@ class CampusRun:
             self.peers,
             groups=self.domains.codes,
             n_refreshes=self._refreshes_to_come(0),
+            trained=self.trained,
         )
 
     def _make_curriculum(self, scoring: Scoring) -> None:

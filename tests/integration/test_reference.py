@@ -19,12 +19,13 @@ import torch
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.difficulty.quality import Quality
 from campus_tune.errors import DataError, MetricError, RecipeError
-from campus_tune.integrations.conversations import Conversation, Conversations, retell
+from campus_tune.integrations.conversations import Conversations, retell
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.reference import Reference, load_reference
 from campus_tune.integrations.reference_losses import reads_the_same, reference_meter
 from campus_tune.integrations.reward import load_reward, reward_scores
 from campus_tune.integrations.sums import IGNORED
+from campus_tune.integrations.turns import Conversation
 from tests.integration.other_models import (
     OTHER_TEMPLATE,
     chat,
@@ -438,7 +439,9 @@ def test_a_reward_is_the_logit_of_the_whole_conversation(pad: int | None, tmp_pa
     with rewards(tmp_path, prepared(), logit="good") as (reference, scores, cut):
         np.testing.assert_allclose(scores, slow_logits(reference, ids, 1), rtol=1e-4, atol=1e-6)
         assert cut == 0
-    with rewards(tmp_path, prepared(), logit="good", max_length=10) as (reference, scores, cut):
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 10}))
+    with rewards(tmp_path, prepared(), logit="good") as (reference, scores, cut):
         np.testing.assert_allclose(scores, slow_logits(reference, [row[:10] for row in ids], 1), rtol=1e-4, atol=1e-6)
         assert cut == 12
 
