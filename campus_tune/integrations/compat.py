@@ -108,13 +108,15 @@ def loader_view(trainer: Any, dataset: Any) -> tuple[Any, Any]:
 
 
 def prepare_like_training(trainer: Any, dataset: Any, name: str) -> Any:
-    """Another dataset through the same preparation as the training set (templates, truncation, masks).
+    """Another dataset through the same preparation as the training set (formatting, templates, truncation, masks).
 
-    A plain Trainer prepares nothing: its rows must have `input_ids` already.
+    A plain Trainer prepares nothing, nor does one that was told to skip it: rows must have `input_ids` already.
     """
-    if not hasattr(trainer, "_prepare_dataset"):
+    skipped = (getattr(trainer.args, "dataset_kwargs", None) or {}).get("skip_prepare_dataset", False)
+    if skipped or not hasattr(trainer, "_prepare_dataset"):
         return dataset
-    return trainer._prepare_dataset(dataset, trainer.processing_class, trainer.args, False, None, name)
+    formatting = getattr(trainer, "_formatting_func", None)  # trl 1.0 forgets it
+    return trainer._prepare_dataset(dataset, trainer.processing_class, trainer.args, False, formatting, name)
 
 
 def counts_tokens_of_the_step(trainer: Any) -> bool:

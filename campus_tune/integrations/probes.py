@@ -70,7 +70,8 @@ def load_probes(source: Source, settings: ProbeSettings | None, trainer: Any) ->
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"`probes` must be rows as the training set's, got the columns {', '.join(column_names(raw))}, of which "
-            f"the trainer says {error!r}. A formatting_func is not applied to probes: map it over them first."
+            f"the trainer says {error!r}. They are prepared as the training rows are, formatting_func included: give "
+            "them the same columns."
         ) from error
     names = np.array([str(value) for value in prepared[column]])
     domains = {name: np.flatnonzero(names == name) for name in sorted({str(value) for value in raw[column]})}
