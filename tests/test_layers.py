@@ -31,7 +31,10 @@ LAYERS: dict[str, list[str]] = {
     ],
     "report": ["report."],
     "integrations": ["integrations.", "evaluation."],
-    "doors": ["check", "sft", "sft_arguments", "sft_trainer", "proxy", "score", "launch", "demo.", "compare."],
+    "doors": [
+        "check", "prepared_rows", "sft", "sft_arguments", "sft_trainer", "proxy", "score", "launch", "demo.",
+        "compare.",
+    ],
     "command line": ["cli", "__init__", "__main__"],
 }  # fmt: skip
 
@@ -47,6 +50,7 @@ HEAVY_WHEN_USED = {
     "launch_rules": {"accelerate", "torch"},  # what a launch would make of this machine
     "launch": {"accelerate", "torch"},  # is accelerate's launcher
     "plain_rows": {"datasets", "transformers"},  # `check` looks at the rows with the user's own tokenizer
+    "prepared_rows": {"datasets", "transformers", "trl"},  # lets TRL's own trainer prepare the rows
     "sft_arguments": {"trl"},  # whose parser it is
     "sft_trainer": {"datasets", "transformers", "trl"},  # is TRL's own script plus a callback
     "difficulty.scorer": {"torch"},  # its solver

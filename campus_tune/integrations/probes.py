@@ -67,7 +67,7 @@ def load_probes(source: Source, settings: ProbeSettings | None, trainer: Any) ->
     raw = _limited(_labelled(_read(source), column), column, settings.max_rows if settings else None)
     try:
         prepared = compat.prepare_like_training(trainer, raw, "probes")
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(
             f"`probes` must be rows as the training set's, got the columns {', '.join(column_names(raw))}, of which "
             f"the trainer says {error!r}. They are prepared as the training rows are, formatting_func included: give "
