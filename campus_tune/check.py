@@ -167,7 +167,7 @@ def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Fi
     domains, groups = _groups(resolved, texts)
     scores, metric_findings = _scores(resolved, texts, groups)
     findings += metric_findings
-    findings += _health_findings(resolved, texts, scores, groups)
+    findings += _health_findings(resolved, texts, scores, groups, chosen=config.within is not None)
     size = run_size(settings, len(texts))
     findings += _size_findings(resolved, size)
     if size.n_rows >= size.global_batch:
@@ -255,7 +255,7 @@ def _combine(
 
 
 def _health_findings(
-    config: CampusConfig, texts: RowTexts, scores: dict[str, FloatArray], groups: IntArray | None
+    config: CampusConfig, texts: RowTexts, scores: dict[str, FloatArray], groups: IntArray | None, *, chosen: bool
 ) -> list[Finding]:
     """What is wrong with the scores, and their table."""
     health = score_health(
@@ -263,6 +263,8 @@ def _health_findings(
         lengths=(texts.response_tokens + texts.prompt_tokens).astype(np.float64),
         level=known_level(texts.columns, config.level),
         groups=groups,
+        column=None if groups is None else config.within,
+        chosen=chosen,
     )
     if not scores:
         return []

@@ -53,7 +53,7 @@ def prepare_rows(settings: Mapping[str, Any], rows: Sequence[Json]) -> PreparedR
     import datasets
 
     from campus_tune.integrations import compat
-    from campus_tune.integrations.rows import read_rows, read_texts
+    from campus_tune.integrations.rows import read_texts
     from campus_tune.integrations.trained import as_trained
 
     with _quietly(), tempfile.TemporaryDirectory() as folder:
@@ -68,8 +68,8 @@ def prepare_rows(settings: Mapping[str, Any], rows: Sequence[Json]) -> PreparedR
                 "same: correct the rows, or the setting that it names."
             ) from error
         dataset = trainer.train_dataset
-        trained = as_trained(*compat.loader_view(trainer, dataset)).dataset
-        texts = read_texts(dataset, read_rows(trained), trainer.processing_class, trained=trained)
+        trained = as_trained(*compat.loader_view(trainer, dataset))
+        texts = read_texts(dataset, trained.rows(), trainer.processing_class, trained=trained.dataset)
         return PreparedRows(trainer, texts, len(rows) - len(dataset))
 
 

@@ -21,7 +21,7 @@ LAYERS: dict[str, list[str]] = {
     "words": ["types", "errors", "registry"],
     "numpy core": [
         "arrays", "budget", "competence", "files", "learner", "ledger", "mixing", "orders", "pacing", "stats",
-        "strict_yaml", "fields", "tables", "versions",
+        "strict_yaml", "fields", "tables", "versions", "grouping",
     ],
     "method": ["stages", "curriculum", "selectors.", "difficulty.", "health", "lr_mass", "overlap", "cache", "shards"],
     "recipe": [

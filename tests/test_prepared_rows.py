@@ -83,7 +83,7 @@ def test_what_trl_refuses_is_told_in_its_words(model: str) -> None:
 
 
 def test_a_chat_in_which_nobody_answers_is_told_its_roles(model: str) -> None:
-    with pytest.raises(DataError, match="row 0: .* role assistant under assistant_only_loss, got gpt, human"):
+    with pytest.raises(DataError, match=r"row 0: .* role assistant under assistant_only_loss, got gpt, human"):
         prepared(model, shared(("human", "gpt")), assistant_only_loss=True)
 
 

@@ -15,7 +15,7 @@ from campus_tune.files import read_jsonl
 from campus_tune.integrations import compat
 from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.peers import Peers
-from campus_tune.integrations.rows import TokenRows, column_names, read_rows
+from campus_tune.integrations.rows import TokenRows, column_names
 from campus_tune.integrations.trained import as_trained
 from campus_tune.orders import hash_rows
 from campus_tune.recipe_blocks import DOMAIN, ProbeSettings
@@ -82,7 +82,7 @@ def load_probes(source: Source, settings: ProbeSettings | None, trainer: Any) ->
                 "empty or cut off: raise max_length or remove the domain."
             )
     trained = as_trained(*compat.loader_view(trainer, prepared))
-    return Probes(prepared, read_rows(trained.dataset, what="probes"), domains)
+    return Probes(prepared, trained.rows(what="probes"), domains)
 
 
 def _read(source: Source) -> Any:

@@ -20,7 +20,7 @@ from campus_tune.integrations.checkpoints import STATE, give_up_later, last_comp
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.reference import load_reference
 from campus_tune.integrations.reference_losses import reference_meter
-from campus_tune.integrations.rows import TokenRows, read_rows
+from campus_tune.integrations.rows import TokenRows
 from campus_tune.integrations.trained import as_trained
 from campus_tune.types import RowLosses
 
@@ -125,7 +125,7 @@ def measure(trainer: Any, out: Path, *, trust_remote_code: bool) -> tuple[TokenR
     """
     peers = Peers.of(trainer)
     trained = as_trained(*compat.loader_view(trainer, trainer.train_dataset), speaks=peers.leads)
-    rows = read_rows(trained.dataset)
+    rows = trained.rows()
     losses = {}
     for name in (EARLY, LATE):
         loading = load_reference(

@@ -106,6 +106,11 @@ def read_rows(dataset: Any, *, what: str = "train_dataset") -> TokenRows:
     return rows
 
 
+def read_content(dataset: Any) -> NDArray[np.uint64]:
+    """The hash of each row's token ids alone, shape (N,); see `TokenRows`."""
+    return np.concatenate([_token_rows(chunk).content for chunk in read_chunks(dataset)])
+
+
 def _token_rows(chunk: dict[str, Sequence[Any]]) -> TokenRows:
     """Those of one chunk."""
     ids = [np.asarray(row, dtype=np.int64) for row in chunk["input_ids"]]

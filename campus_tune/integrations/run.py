@@ -50,7 +50,7 @@ from campus_tune.integrations.probes import Source
 from campus_tune.integrations.probing import Probing
 from campus_tune.integrations.rank_load import RankLoad
 from campus_tune.integrations.rescore import Rescorer
-from campus_tune.integrations.rows import TokenRows, read_rows
+from campus_tune.integrations.rows import TokenRows
 from campus_tune.integrations.scores import Scores, passages_of
 from campus_tune.integrations.scoring import Scoring
 from campus_tune.integrations.setup import make_budget, resolve, scores_health, start_warnings
@@ -96,7 +96,7 @@ class CampusRun:
             raise DataError("`train_dataset` must have at least one row, got none. Check the path, split and filters.")
         view, collator = compat.loader_view(self.trainer, dataset)
         self.trained = as_trained(view, collator, speaks=self.peers.leads)
-        self.rows: TokenRows = read_rows(self.trained.dataset)
+        self.rows: TokenRows = self.trained.rows()
         micro_batches = self.peers.world * args.gradient_accumulation_steps
         self.global_batch: int = compat.micro_batch_size(self.trainer) * micro_batches
         if len(self.rows) < self.global_batch:
@@ -185,7 +185,9 @@ class CampusRun:
         for label, scores in self.scores.by_label.items():
             quantiles = np.quantile(scores, [0, 0.25, 0.5, 0.75, 1]).tolist()
             self.journal.scored(label, quantiles, self.scores.notes[label])
-        health = scores_health(self.config, self.scores, scoring.texts, self.domains)
+        health = scores_health(
+            self.config, self.scores, scoring.texts, self.domains, chosen=self.given.within is not None
+        )
         self.journal.examined(health, self.budget.found_share())
         self.journal.warned(start_warnings(self.trainer, self.scores, health, scoring))
         self._make_curriculum(scoring)

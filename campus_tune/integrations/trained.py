@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -23,7 +23,18 @@ from tqdm.auto import tqdm
 
 from campus_tune.errors import DataError
 from campus_tune.integrations import compat
-from campus_tune.integrations.rows import CHUNK, PADDING, SLOW, TOKEN_COLUMNS, answer_masks, column_names, items
+from campus_tune.integrations.rows import (
+    CHUNK,
+    PADDING,
+    SLOW,
+    TOKEN_COLUMNS,
+    TokenRows,
+    answer_masks,
+    column_names,
+    items,
+    read_content,
+    read_rows,
+)
 from campus_tune.integrations.subject import same_random_states
 from campus_tune.integrations.sums import IGNORED
 from campus_tune.types import BoolArray, IntArray
@@ -48,14 +59,28 @@ class Trained:
     Args:
         dataset: rows with `input_ids`, and what says which of them carry loss; as many as in the data set, without the
             padding of batches.
+        view: the same rows as they were prepared.
         warnings: what a person should know of how they came about.
     """
 
     dataset: Any
+    view: Any
     warnings: list[str] = field(default_factory=list)
 
-    def __len__(self) -> int:
-        return len(self.dataset)
+    def rows(self, *, what: str = "train_dataset") -> TokenRows:
+        """Counts and hashes of the rows.
+
+        What a row *is* (its `content`) is what was prepared: a collator may say what carries loss, and may not change
+        tokens, which the order audit would find.
+
+        Args:
+            what: their name in messages.
+
+        Raises:
+            DataError: rows that cannot be read, or without a token that carries loss (named by position).
+        """
+        rows = read_rows(self.dataset, what=what)
+        return rows if self.dataset is self.view else replace(rows, content=read_content(self.view))
 
 
 class Made(Sequence[Any]):
@@ -95,7 +120,7 @@ def as_trained(view: Any, collator: Collator, *, speaks: bool = True) -> Trained
         DataError: the collator makes a row of all rows that it was tried with, but not of this one.
     """
     if "input_ids" not in column_names(view) or not len(view):
-        return Trained(view)  # refused where rows are read
+        return Trained(view, view)  # refused where rows are read
     collator = _own(collator)
     sample = np.unique(np.linspace(0, len(view) - 1, SAMPLE).astype(np.int64)).tolist()
     with same_random_states(seed=0):  # the same on all ranks, and after a resume
@@ -104,17 +129,17 @@ def as_trained(view: Any, collator: Collator, *, speaks: bool = True) -> Trained
             made = [_row(collator, item) for item in stored]
             again = [_row(collator, item) for item in stored]
         except Exception as error:  # whatever a user's collator may say to a row that comes alone
-            return Trained(view, [_unasked(f"it must make a batch of one row, got {error!r}")])
+            return Trained(view, view, [_unasked(f"it must make a batch of one row, got {error!r}")])
         strange = next((row for row in made if isinstance(row, str)), None)
         if strange is not None:
-            return Trained(view, [_unasked(strange)])
+            return Trained(view, view, [_unasked(strange)])
         at_random = [place for place, *two in zip(sample, made, again, strict=True) if not _equal(*two)]
         settled = compat.reads_labels_from_columns(collator) and not at_random
         if settled and all(_equal(_stored(item), row) for item, row in zip(stored, made, strict=True)):
-            return Trained(view)
+            return Trained(view, view)
     with same_random_states(seed=0):
         every = Made(_asked(view, collator, speaks=speaks))
-    return Trained(every, [_drawn(at_random[0])] if at_random else [])
+    return Trained(every, view, [_drawn(at_random[0])] if at_random else [])
 
 
 def _drawn(row: int) -> str:

@@ -11,7 +11,6 @@ import pytest
 
 from campus_tune.integrations.conversations import Conversations, retell
 from campus_tune.integrations.cut import cut_to
-from campus_tune.integrations.trained import Trained
 from campus_tune.integrations.turns import Conversation, template_arguments
 from tests.integration.other_models import other_tokenizer
 from tests.integration.tiny_run import dataset, tiny_trainer, tokenizer
@@ -93,8 +92,8 @@ def test_another_tokenizer_is_told_what_is_left_of_a_row(side: str, columns: str
 def test_a_row_that_the_collator_cuts_is_told_so() -> None:
     ids = tokenizer()("one two three four")["input_ids"]
     data = dataset([{"input_ids": ids, "text": "one two three four"}])
-    trained = Trained(dataset([{"input_ids": ids[: len(ids) // 2]}]))
-    [told] = said(Conversations(data, np.array([0]), tokenizer(), trained=trained.dataset)[0])
+    trained = dataset([{"input_ids": ids[: len(ids) // 2]}])
+    [told] = said(Conversations(data, np.array([0]), tokenizer(), trained=trained)[0])
     assert told == tokenizer().decode(ids[: len(ids) // 2])
 
 

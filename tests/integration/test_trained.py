@@ -184,7 +184,6 @@ def test_a_collator_that_does_not_say_what_is_trained_is_told(gives: Any, told: 
     data = labelled()
     trained = as_trained(data, gives)
     assert trained.dataset is data
-    assert len(trained) == 4
     with pytest.raises(UserWarning, match=told):
         raise UserWarning(*trained.warnings)
     assert trained.warnings[0].endswith("look whether these are what the model trains.")
@@ -250,6 +249,19 @@ def test_a_row_is_as_long_as_the_collator_leaves_it() -> None:
     read = read_rows(as_trained(rows_of(), cuts).dataset)
     assert (read.tokens.tolist(), read.answer_tokens.tolist()) == ([3, 2, 3, 3], [2, 1, 2, 2])
     assert read.content.tolist() == read_rows(rows_of([row[:3] for row in IDS])).content.tolist()
+
+
+def test_what_a_row_is_does_not_hang_on_the_collator() -> None:
+    """One that changes tokens trains other rows than were planned: the audit ends that run."""
+
+    def alters(rows: list[dict[str, Any]]) -> Any:
+        batch = TrlCollator(0)([{"input_ids": row["input_ids"]} for row in rows])
+        batch["input_ids"][:, 0] += 3
+        return batch
+
+    altered = as_trained(rows_of(), alters)
+    assert altered.rows().content.tolist() == read_rows(rows_of()).content.tolist()
+    assert altered.rows().scored.tolist() != read_rows(rows_of()).scored.tolist()
 
 
 def test_labels_that_are_not_the_tokens_themselves_are_another_row() -> None:
@@ -322,6 +334,6 @@ def test_a_run_measures_what_its_collator_leaves(tmp_path: Path) -> None:
 
 def test_what_is_not_known_of_the_collator_is_said_with_the_scores() -> None:
     data = labelled()
-    trained = Trained(data, ["the data collator cannot be asked"])
+    trained = Trained(data, data, ["the data collator cannot be asked"])
     passages = Passages(None, data, read_rows(data), None, ScoreCache(None), Peers(), trained=trained)  # type: ignore[arg-type]  # nothing is measured
     assert passages.warnings == ["the data collator cannot be asked"]
