@@ -63,10 +63,12 @@ class Conversations(Sequence[Conversation]):
 
     def _as_trained(self, item: Mapping[str, Any], trained: Mapping[str, Any]) -> Conversation:
         """One row, cut as its tokens are."""
-        whole = self._conversation(item, answer_mask(trained), trained["input_ids"])
-        ids = labelled(trained).ids
+        mask, stored, (ids, labels) = answer_mask(trained), labelled(item), labelled(trained)
+        if labels != stored.labels[: len(labels)]:  # made by the collator: no column knows of them
+            return self._decoded(trained["input_ids"], mask)
+        whole = self._conversation(item, mask, trained["input_ids"])
         is_cut = self._max_length is not None and len(ids) >= self._max_length
-        if not (is_cut or len(ids) < len(labelled(item).ids)) or not hasattr(self._tokenizer, "decode"):
+        if not (is_cut or len(ids) < len(stored.ids)) or not hasattr(self._tokenizer, "decode"):
             return whole
         return cut_to(whole, self._tokenizer.decode(ids, skip_special_tokens=True, **AS_IT_STANDS))
 

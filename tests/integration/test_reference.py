@@ -82,6 +82,17 @@ def test_a_model_with_the_same_tokenizer_reads_the_very_rows_of_training(tmp_pat
     assert counts.answers.tolist() == losses.tokens.tolist()
 
 
+@pytest.mark.parametrize("save", [save_same, save_foreign])
+def test_a_reference_counts_what_the_collator_leaves(save: Any, tmp_path: Path) -> None:
+    last = [[IGNORED] * (len(row) - 1) + row[-1:] for row in prepared()["input_ids"]]
+    trained = prepared().select_columns(["input_ids"]).add_column("labels", last)
+    with load(save(tmp_path)) as reference:
+        _, counts = meter_of(reference, prepared(), trained=trained)
+    last_token = tokenizer().decode([row[-1] for row in last][:1], skip_special_tokens=True)
+    extra = 0 if save is save_same else 1  # its end token, which follows an answer
+    assert counts.answers.tolist() == [len(other_tokenizer()(last_token)["input_ids"][1:]) + extra] * 12
+
+
 def as_other_would(row: Any) -> dict[str, list[int]]:
     """The prompt and the whole by the other template, the answer being what is longer."""
     tok = other_tokenizer()
