@@ -2,9 +2,10 @@
 
 A metric that reads the columns of a data set may read something else than the model: answers that are cut off, labels
 that the collator makes. So the collator is asked, for one row at a time: no padding but its own, no other row that it
-could mix in. Asking takes a good part of a millisecond a row, so the columns are read instead where they are sure to say the same: with
-the libraries' own padding collators, and only if they do so on a sample of rows. Any other collator is asked for every
-row, once, and what it gave is kept (9 bytes a token): one that draws at random would say something else the next time.
+could mix in. Asking takes a good part of a millisecond a row, most of it the collator's own, so the columns are read
+instead where they are sure to say the same: with the libraries' own padding collators, and only if they do so on a
+sample of rows. Any other collator is asked for every row, once, and what it gave is kept (9 bytes a token): one that
+draws at random would say something else the next time.
 
 Asking changes nothing: global random states are as before, and so are generators that a collator has of its own.
 """
