@@ -136,7 +136,7 @@ def audited(checked: int, passed: int, *, labels: bool) -> str:
     >>> audited(120, 120, labels=True)
     'all 120 steps trained the planned rows, tokens and labels'
     """
-    what = "the planned rows, " + ("tokens and labels" if labels else "by their tokens: labels did not reach the model")
+    what = "the planned rows, " + ("tokens and labels" if labels else "tokens only: there were no labels to compare")
     return (
         f"all {checked:,} steps trained {what}"
         if checked == passed

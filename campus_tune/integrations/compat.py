@@ -22,6 +22,14 @@ from campus_tune.errors import TrainerError
 from campus_tune.integrations.subject import Subject
 from campus_tune.orders import hash_rows
 
+_PADDING_COLLATORS = {  # of the libraries: they pad what the columns say, and make no labels
+    ("trl", "DataCollatorForLanguageModeling"),
+    ("transformers", "DataCollatorForSeq2Seq"),
+    ("transformers", "DataCollatorWithFlattening"),
+    ("transformers", "DataCollatorWithPadding"),
+    ("transformers", "DefaultDataCollator"),
+    ("transformers", "default_data_collator"),
+}
 _EFFICIENT = "FSDP_CPU_RAM_EFFICIENT_LOADING"  # what accelerate's setting of that name becomes
 
 
@@ -103,13 +111,15 @@ def loader_view(trainer: Any, dataset: Any) -> tuple[Any, Any]:
 
 
 def prepare_like_training(trainer: Any, dataset: Any, name: str) -> Any:
-    """Another dataset through the same preparation as the training set (templates, truncation, masks).
+    """Another dataset through the same preparation as the training set (formatting, templates, truncation, masks).
 
-    A plain Trainer prepares nothing: its rows must have `input_ids` already.
+    A plain Trainer prepares nothing, nor does one that was told to skip it: rows must have `input_ids` already.
     """
-    if not hasattr(trainer, "_prepare_dataset"):
+    skipped = (getattr(trainer.args, "dataset_kwargs", None) or {}).get("skip_prepare_dataset", False)
+    if skipped or not hasattr(trainer, "_prepare_dataset"):
         return dataset
-    return trainer._prepare_dataset(dataset, trainer.processing_class, trainer.args, False, None, name)
+    formatting = getattr(trainer, "_formatting_func", None)  # trl 1.0 forgets it
+    return trainer._prepare_dataset(dataset, trainer.processing_class, trainer.args, False, formatting, name)
 
 
 def counts_tokens_of_the_step(trainer: Any) -> bool:
@@ -322,6 +332,18 @@ def training_collator(collator: Any, *, flat: bool) -> Any:
             "Use SFTTrainer with its own collator, or batching: step."
         )
     return dataclasses.replace(collator, padding_free=True)  # type: ignore[type-var]  # a dataclass instance, see above
+
+
+def inner_collator(collator: Any) -> Any:
+    """The user's own collator, without the wrapping in which a Trainer removes unused columns."""
+    return getattr(collator, "data_collator", collator)
+
+
+def reads_labels_from_columns(collator: Any) -> bool:
+    """Whether a collator is one of the libraries' own that takes labels as they stand in the columns."""
+    inner = inner_collator(collator)
+    kind = inner if hasattr(inner, "__qualname__") else type(inner)
+    return (kind.__module__.split(".")[0], kind.__qualname__) in _PADDING_COLLATORS
 
 
 def refuse_masked_batches(trainer: Any, *, last_rows: int, world: int) -> None:

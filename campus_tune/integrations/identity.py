@@ -60,7 +60,7 @@ class Identity:
         """The identity of a run whose settings are resolved and whose rows and probes are read."""
         past = {
             "dataset": run.rows.fingerprint(),
-            "labels": digest(run.rows.scored),
+            "labels": digest(run.rows.trained),
             **_made_later(run.trainer),
             "n_rows": len(run.rows),
             "domains": None if run.domains.codes is None else digest(run.domains.codes),

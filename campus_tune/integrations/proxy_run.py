@@ -25,8 +25,9 @@ from campus_tune.integrations.manifest import Beside
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.reference import load_reference
 from campus_tune.integrations.reference_losses import reference_meter
-from campus_tune.integrations.rows import TokenRows, read_rows
+from campus_tune.integrations.rows import TokenRows
 from campus_tune.integrations.saver import Saver
+from campus_tune.integrations.trained import as_trained
 from campus_tune.types import Json, RowLosses
 
 LOSSES = "losses.parquet"
@@ -152,7 +153,8 @@ def measure(trainer: Any, out: Path, *, trust_remote_code: bool) -> tuple[TokenR
         trust_remote_code: as the user's TRL configuration says.
     """
     peers = Peers.of(trainer)
-    rows = read_rows(compat.loader_view(trainer, trainer.train_dataset)[0])
+    trained = as_trained(*compat.loader_view(trainer, trainer.train_dataset), speaks=peers.leads)
+    rows = trained.rows()
     losses = {}
     for name in (EARLY, LATE):
         loading = load_reference(
@@ -163,6 +165,7 @@ def measure(trainer: Any, out: Path, *, trust_remote_code: bool) -> tuple[TokenR
                 reference,
                 trainer.train_dataset,
                 np.arange(len(rows)),
+                trained=trained.dataset,
                 tokenizer=trainer.processing_class,
                 max_length=getattr(trainer.args, "max_length", None),
                 peers=peers,
@@ -171,7 +174,7 @@ def measure(trainer: Any, out: Path, *, trust_remote_code: bool) -> tuple[TokenR
             losses[name] = meter.losses(np.arange(len(rows)))
     if peers.leads:
         columns = {f"{name}_{part}": values for name in losses for part, values in vars(losses[name]).items()}
-        write_columns(out / LOSSES, {"content": rows.scored, **columns}, {})
+        write_columns(out / LOSSES, {"content": rows.trained, **columns}, {})
     return rows, losses
 
 
@@ -185,7 +188,7 @@ def proxy_losses(proxy: str | Path, content: NDArray[np.uint64]) -> tuple[RowLos
 
     Args:
         proxy: folder that `campus-tune proxy` has written.
-        content: key of each row (`TokenRows.scored`), in any sequence, shape (N,).
+        content: key of each row (`TokenRows.trained`), in any sequence, shape (N,).
 
     Raises:
         ResumeError: the file of losses is damaged.

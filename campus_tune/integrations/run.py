@@ -60,13 +60,14 @@ from campus_tune.integrations.probes import Source
 from campus_tune.integrations.probing import Probing
 from campus_tune.integrations.rank_load import RankLoad
 from campus_tune.integrations.rescore import Rescorer
-from campus_tune.integrations.rows import TokenRows, read_rows
+from campus_tune.integrations.rows import TokenRows
 from campus_tune.integrations.saver import Saver
 from campus_tune.integrations.scores import Scores, passages_of
 from campus_tune.integrations.scoring import Scoring
 from campus_tune.integrations.setup import make_budget, resolve, scores_health, start_warnings
 from campus_tune.integrations.split import fewest_rows
 from campus_tune.integrations.step_loss import StepLoss
+from campus_tune.integrations.trained import as_trained
 from campus_tune.integrations.training_losses import FOLDER as LOSSES
 from campus_tune.integrations.training_losses import TrainingLosses, file_of_stage
 from campus_tune.integrations.watch import Watch
@@ -137,7 +138,8 @@ class CampusRun:
         if dataset is None or len(dataset) == 0:
             raise DataError("`train_dataset` must have at least one row, got none. Check the path, split and filters.")
         view, collator = compat.loader_view(self.trainer, dataset)
-        self.rows: TokenRows = read_rows(view)
+        self.trained = as_trained(view, collator, speaks=self.peers.leads)
+        self.rows: TokenRows = self.trained.rows()
         micro, world = compat.micro_batch_size(self.trainer), self.peers.world
         self.global_batch: int = micro * world * args.gradient_accumulation_steps
         if len(self.rows) < self.global_batch:
@@ -203,7 +205,7 @@ class CampusRun:
         self._rates = 0.0  # learning rates of the stage's steps so far, added up
         self._logged_step = state.global_step  # of the trainer's last line
         self.close()  # an attempt that broke off
-        self.watch = Watch(self.trainer.model, self.rows, LossAudit.of(self.trainer))
+        self.watch = Watch(self.trainer.model, self.rows, LossAudit.of(self.trainer), labels=self.trained.labels_known)
         self.filling = Filling(self.trainer.model) if self.loader.fills() else None  # its model's hooks see real rows
         self.finite = Finite(self.trainer.model, self.peers, cause_in(self.trainer, self.loader))
         if state.global_step == 0:
@@ -238,7 +240,9 @@ class CampusRun:
         for label, scores in self.scores.by_label.items():
             quantiles = np.quantile(scores, [0, 0.25, 0.5, 0.75, 1]).tolist()
             self.journal.scored(label, quantiles, self.scores.notes[label])
-        health = scores_health(self.config, self.scores, scoring.texts, self.domains)
+        health = scores_health(
+            self.config, self.scores, scoring.texts, self.domains, chosen=self.given.within is not None
+        )
         self.journal.examined(health, self.budget.found_share())
         self.journal.warned(start_warnings(self.trainer, self.scores, health, scoring))
         self._make_curriculum(scoring)
@@ -255,6 +259,7 @@ class CampusRun:
             self.peers,
             groups=self.domains.codes,
             n_refreshes=self._refreshes_to_come(0),
+            trained=self.trained,
         )
 
     def _make_curriculum(self, scoring: Scoring) -> None:

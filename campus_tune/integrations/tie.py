@@ -110,11 +110,14 @@ def _places(rows: IntArray, shown: Shown, planned: TokenRows) -> IntArray | None
     """Where each of `rows` stands in a forward's batch; None if these are not its rows."""
     if not len(rows):
         return None
+    ids = np.maximum(rows, ~rows)
     given = _rows_of(shown, rows, planned)
     theirs = given.trained if shown.labelled else given.tokens
     ours = _expected(rows, planned, labelled=shown.labelled)
     our_order, their_order = np.argsort(ours, kind="stable"), np.argsort(theirs, kind="stable")
-    if not np.array_equal(ours[our_order], theirs[their_order]):
+    same = np.array_equal(ours[our_order], theirs[their_order])
+    # what is trained is what the collator made when it was asked; that it made other tokens is found here
+    if not same or not np.array_equal(planned.content[ids][our_order], given.tokens[their_order]):
         return None
     places = np.empty(len(rows), dtype=np.int64)
     places[our_order] = given.place[their_order]

@@ -59,10 +59,11 @@ class Watch:
         model: the unwrapped module; its forward is watched in training mode.
         rows: as planned.
         loss: what is known of the trainer's loss and optimizer.
+        labels: those of `rows` are what the collator will make; False where it draws them, or cannot be asked.
     """
 
-    def __init__(self, model: torch.nn.Module, rows: TokenRows, loss: LossAudit) -> None:
-        self.planned, self.loss = rows, loss
+    def __init__(self, model: torch.nn.Module, rows: TokenRows, loss: LossAudit, *, labels: bool = True) -> None:
+        self.planned, self.loss, self._labels_known = rows, loss, labels
         self.checked = self.passed = 0
         self.labels_seen = True  # labels reached the model in every step so far
         self.shows_losses: bool | None = None  # the last step's forwards showed losses of rows; None before the first
@@ -188,7 +189,8 @@ class Watch:
             return
         with torch.no_grad():
             sums = batch_sums(outputs, batch) if labelled else None
-            forward = Forward(Shown(batch), sums, ids.device, trains=trains, began=self._tick())
+            shown = Shown(batch if self._labels_known else {**batch, "labels": None})
+            forward = Forward(shown, sums, ids.device, trains=trains, began=self._tick())
         self._forwards.append(forward)
         if trains:
             self.loss.listen(forward, outputs, lambda: self._came_back(forward))

@@ -92,7 +92,7 @@ def test_its_losses_are_those_of_the_kept_models(made: Path, tmp_path: Path) -> 
         trainer = trainer_with(made / name, tmp_path / name)
         kept[name] = all_slow_losses(trainer, range(ROWS))
         assert about(made)["loss"][name] == pytest.approx((kept[name].nll_sum / kept[name].tokens).mean(), rel=1e-5)
-    content = read_rows(trainer.train_dataset).scored
+    content = read_rows(trainer.train_dataset).trained
     found = proxy_losses(made, content[::-1])
     assert found is not None
     for losses, name in zip(found, ("early", "late"), strict=True):
