@@ -102,12 +102,12 @@ class Curriculum:
     @property
     def epoch(self) -> int:
         """The epoch of the next step."""
-        return self._place // self.steps_per_epoch
+        return self.place // self.steps_per_epoch
 
     @property
     def steps_in_epoch(self) -> int:
         """Steps of this epoch that are finished."""
-        return self._place % self.steps_per_epoch
+        return self.place % self.steps_per_epoch
 
     @property
     def epoch_end(self) -> int:
@@ -126,7 +126,7 @@ class Curriculum:
         return self.step >= self.last_step
 
     @property
-    def _place(self) -> int:
+    def place(self) -> int:
         """The step at which the run would stand if no epoch had been ended early."""
         return self.step + self._left_out
 

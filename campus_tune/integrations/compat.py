@@ -9,15 +9,19 @@ import dataclasses
 import gc
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from campus_tune.errors import TrainerError
 from campus_tune.integrations.subject import Subject
 from campus_tune.orders import hash_rows
+
+if TYPE_CHECKING:
+    import torch
 
 _EFFICIENT = "FSDP_CPU_RAM_EFFICIENT_LOADING"  # what accelerate's setting of that name becomes
 
@@ -79,6 +83,68 @@ def let_go(trainer: Any) -> None:
 def learning_rate(trainer: Any) -> float:
     """The rate of the step that comes next, whatever drives the scheduler."""
     return float(trainer._get_learning_rate())
+
+
+def running_loss(trainer: Any) -> torch.Tensor | None:
+    """The loss added up since the last log line, on this rank; None where the trainer keeps it out of reach."""
+    loss: torch.Tensor | None = getattr(trainer, "_tr_loss", None)
+    return loss
+
+
+def running_counts(trainer: Any) -> dict[str, float]:
+    """What else a trainer counts from one log line to the next, and saves nowhere: losses logged, last line, tokens."""
+    names = ("_total_loss_scalar", "_globalstep_last_logged", "_total_train_tokens")
+    return {name: getattr(trainer, name) for name in names if hasattr(trainer, name)}
+
+
+def set_running_counts(trainer: Any, counts: Mapping[str, float]) -> None:
+    """Go on from `running_counts`."""
+    for name in running_counts(trainer).keys() & counts.keys():
+        setattr(trainer, name, counts[name])
+
+
+def running_metrics(trainer: Any) -> dict[str, list[float]]:
+    """What trl has measured of the micro batches since the last log line; another trainer has none."""
+    metrics: dict[str, list[float]] = getattr(trainer, "_metrics", {}).get("train", {})
+    return metrics
+
+
+def whole_train_loss(trainer: Any) -> float:
+    """Mean loss per step of the whole run, once the last step is added up; the trainer's own begins at a resume."""
+    return float(trainer._total_loss_scalar / max(trainer.state.global_step, 1))
+
+
+def event(trainer: Any) -> str | None:
+    """The event whose callbacks are being called, if that is where this was called from."""
+    for name, variables in _callers():
+        if name == "call_event" and variables.get("self") is trainer.callback_handler:
+            return str(variables["event"])
+    return None
+
+
+def of_last_step(trainer: Any) -> dict[str, float | None]:
+    """Gradient norm and learning rate of the last step, as the trainer's loop holds them for its log line."""
+    for _, variables in _callers():
+        if variables.get("self") is trainer and {"grad_norm", "learning_rate"} <= variables.keys():
+            found = {name: variables[name] for name in ("grad_norm", "learning_rate")}
+            return {name: None if value is None else float(value) for name, value in found.items()}
+    return {"grad_norm": None, "learning_rate": None}
+
+
+def _callers() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(Name, variables) of the functions that this was called from, the innermost first."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        yield frame.f_code.co_name, frame.f_locals
+        frame = frame.f_back
+
+
+def log_and_evaluate(trainer: Any, grad_norm: float | None, learning_rate: float | None) -> None:
+    """What the trainer does behind an optimizer step, as its control says."""
+    loss, epoch = running_loss(trainer), int(trainer.state.epoch)
+    trainer._maybe_log_save_evaluate(
+        loss, grad_norm, trainer.model, None, epoch, None, time.time(), learning_rate=learning_rate
+    )
 
 
 def micro_batch_size(trainer: Any) -> int:

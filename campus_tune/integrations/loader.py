@@ -112,8 +112,8 @@ class CurriculumLoader:
                 "the curriculum must be planned before its loader is read, got a read first. Let trainer.train() "
                 "drive it, with its CampusCallback in place; to look at a plan use `campus-tune simulate`."
             )
-        end = (curriculum.epoch + 1) * self.steps_per_epoch
-        while curriculum.step < min(end, curriculum.total_steps):
+        end = curriculum.epoch_end
+        while curriculum.step < min(end, curriculum.last_step):
             if curriculum.needs_decision or curriculum.stage is None:
                 raise TrainerError(
                     f"the stage after step {curriculum.step} must be decided before its rows are read, got none. "

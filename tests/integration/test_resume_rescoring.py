@@ -149,7 +149,7 @@ def test_a_re_scoring_leaves_its_scores_and_orders_in_a_folder_of_its_own(stoppe
     assert table.keys() == {"content", "score", "order"}
     assert "order" not in pq.read_table(folder / "confidence.parquet").column_names
     state = saved_state(stopped / "checkpoint-5")["stateful_callbacks"]["CampusCallback"]["attributes"]["curriculum"]
-    assert state["version"] == 4
+    assert state["version"] == 5
     assert (state["rescoring"]["count"], sorted(state["rescoring"]["digests"])) == (1, names)
 
 
