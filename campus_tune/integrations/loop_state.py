@@ -11,47 +11,21 @@ the trainer may save itself, and the epoch's end.
 from __future__ import annotations
 
 import copy
-import random
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from transformers import DefaultFlowCallback, TrainerControl
 
 from campus_tune.errors import TrainerError
 from campus_tune.integrations import compat
 from campus_tune.integrations.log_window import LogWindow, restore
 from campus_tune.integrations.peers import Peers
+from campus_tune.integrations.random_states import RandomStates
 from campus_tune.types import Json
 
 FLAGS = ("should_log", "should_evaluate", "should_save")
-
-
-@dataclass(frozen=True)
-class RandomStates:
-    """Those that a checkpoint holds."""
-
-    of_python: Any
-    of_numpy: Any
-    of_torch: torch.Tensor
-    of_cuda: list[torch.Tensor]
-
-    @staticmethod
-    def now() -> RandomStates:
-        """The present ones."""
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        return RandomStates(random.getstate(), np.random.get_state(), torch.get_rng_state(), cuda)  # noqa: NPY002  # theirs
-
-    def set(self) -> None:
-        """Go back, or forth, to these."""
-        random.setstate(self.of_python)
-        np.random.set_state(self.of_numpy)  # noqa: NPY002  # theirs
-        torch.set_rng_state(self.of_torch)
-        if self.of_cuda:
-            torch.cuda.set_rng_state_all(self.of_cuda)
 
 
 @dataclass(frozen=True)
