@@ -86,9 +86,17 @@ def learning_rate(trainer: Any) -> float:
 
 
 def running_loss(trainer: Any) -> torch.Tensor | None:
-    """The loss added up since the last log line, on this rank; None where the trainer keeps it out of reach."""
-    loss: torch.Tensor | None = getattr(trainer, "_tr_loss", None)
-    return loss
+    """The loss added up since the last log line, on this rank; before transformers 5 a variable of the loop."""
+    if hasattr(trainer, "_tr_loss"):
+        loss: torch.Tensor = trainer._tr_loss
+        return loss
+    of_loops = (
+        variables["tr_loss"]
+        for _, variables in _callers()
+        if variables.get("self") is trainer
+        if "tr_loss" in variables
+    )
+    return next(of_loops, None)
 
 
 def running_counts(trainer: Any) -> dict[str, float]:

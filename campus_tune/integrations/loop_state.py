@@ -118,17 +118,18 @@ class LoopState:
             epoch_over: no step of the epoch is left, and the trainer has not ended it yet.
         """
         missing = None if self.inside_step else self._still_to_come(epoch_over=epoch_over)
-        return {"windows": self._windows, "missing": missing}
+        return {"windows": self._windows, "missing": missing, "training_mode": self.trainer.model.training}
 
     def load(self, state: Json) -> None:
         """Go on from `state()`, in a loop that has done nothing yet."""
         self.goes_on = restore(self.trainer, state["windows"], self.peers)
         self._missing = state["missing"]
+        self.trainer.model.train(state["training_mode"])  # trl asks it whether a line is of training: the last one too
 
     def make_up(self) -> None:
         """Write the log line and evaluate, where that was still to come when the checkpoint was saved."""
         missing, self._missing = self._missing, None
-        if missing is None:
+        if missing is None or not self.goes_on:
             return
         self.trainer.model_wrapped.train()  # trl asks the model whether a line is of training
         control = self.trainer.control

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from campus_tune.integrations import log_window
+from campus_tune.integrations import compat, log_window
 from campus_tune.integrations.log_window import LogWindow
 from campus_tune.integrations.loop_state import LoopState, StepStart
 from campus_tune.integrations.peers import Peers
@@ -49,8 +50,21 @@ def test_on_another_number_of_ranks_the_loss_is_the_mean_that_would_have_been_lo
         assert trainer._metrics["train"]["entropy"] == [0.25, 0.5]
 
 
+def test_a_loss_that_is_a_variable_of_the_loop_is_found_there() -> None:
+    """As before transformers 5."""
+
+    class Loop:
+        def run(self, look: Callable[[], Any]) -> Any:
+            tr_loss = torch.tensor(2.0)
+            return look(), tr_loss
+
+    trainer = Loop()
+    found, loss = trainer.run(lambda: compat.running_loss(trainer))
+    assert found is loss
+    assert compat.running_loss(trainer) is None
+
+
 def test_a_loop_that_keeps_its_loss_out_of_reach_goes_on_with_a_window_of_its_own() -> None:
-    """As that of transformers before 5."""
     trainer = loop()
     del trainer._tr_loss
     assert LogWindow.of(trainer).state(trainer) == {}

@@ -240,6 +240,18 @@ def test_a_save_that_a_callback_makes_in_any_event_is_resumed_as_if_the_run_had_
     assert_same(resumed(tmp_path, **SEEN), calm(**SEEN))
 
 
+def test_the_last_line_of_a_run_that_was_cut_behind_its_last_save_is_the_same(
+    tmp_path: Path, calm: Callable[..., Json]
+) -> None:
+    """Evaluated at its last step, and not logged: trl then leaves its metrics out of the last line."""
+    settings = {**SEEN, "logging_steps": 4, "eval_steps": 5}
+    with pytest.raises(StoppedError):
+        tiny_trainer(tmp_path, callbacks=[SaveAt(10), Goes("on_save", 10)], **SHORT | settings).train()
+    ours = resumed(tmp_path, **settings)
+    assert "entropy" not in ours["history"][-1]
+    assert_same(ours, calm(**settings))
+
+
 class Goes(TrainerCallback):
     """Ends training like an error would, in one event of one step."""
 
