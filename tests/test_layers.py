@@ -23,7 +23,10 @@ LAYERS: dict[str, list[str]] = {
         "arrays", "budget", "competence", "files", "learner", "ledger", "mixing", "orders", "pacing", "stats",
         "strict_yaml", "fields", "tables", "versions",
     ],
-    "method": ["stages", "curriculum", "selectors.", "difficulty.", "grouping", "health", "lr_mass", "overlap", "cache", "shards"],
+    "method": [
+        "stages", "curriculum", "selectors.", "difficulty.", "grouping", "health", "lr_mass", "overlap", "cache",
+        "shards",
+    ],
     "recipe": [
         "recipe", "recipe_blocks", "method", "simulate", "report_plan", "training_yaml", "trainer_settings",
         "plain_rows", "same_stream",

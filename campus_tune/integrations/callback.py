@@ -66,6 +66,18 @@ class CampusCallback(TrainerCallback, ExportableState):
         )
         self.run.begin(state, saved.get("attributes", {}).get("curriculum"))
 
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The trainer's loop begins an epoch."""
+        del args, state, control, kwargs
+        assert self.run is not None
+        self.run.begin_epoch()
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The trainer's loop ends an epoch, maybe before its rows are trained."""
+        del args, state, kwargs
+        assert self.run is not None
+        self.run.end_epoch(control)
+
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """An optimizer step begins."""
         del args, state, control, kwargs

@@ -11,16 +11,20 @@ import gc
 import inspect
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from campus_tune.errors import TrainerError
 from campus_tune.integrations.subject import Subject
 from campus_tune.orders import hash_rows
+
+if TYPE_CHECKING:
+    import torch
 
 _PADDING_COLLATORS = {  # of the libraries: they pad what the columns say, and make no labels
     ("trl", "DataCollatorForLanguageModeling"),
@@ -90,6 +94,76 @@ def let_go(trainer: Any) -> None:
 def learning_rate(trainer: Any) -> float:
     """The rate of the step that comes next, whatever drives the scheduler."""
     return float(trainer._get_learning_rate())
+
+
+def running_loss(trainer: Any) -> torch.Tensor | None:
+    """The loss added up since the last log line, on this rank; before transformers 5 a variable of the loop."""
+    if hasattr(trainer, "_tr_loss"):
+        loss: torch.Tensor = trainer._tr_loss
+        return loss
+    of_loops = (
+        variables["tr_loss"]
+        for _, variables in _callers()
+        if variables.get("self") is trainer
+        if "tr_loss" in variables
+    )
+    return next(of_loops, None)
+
+
+def running_counts(trainer: Any) -> dict[str, float]:
+    """What else a trainer counts from one log line to the next, and saves nowhere: losses logged, last line, tokens."""
+    names = ("_total_loss_scalar", "_globalstep_last_logged", "_total_train_tokens")
+    return {name: getattr(trainer, name) for name in names if hasattr(trainer, name)}
+
+
+def set_running_counts(trainer: Any, counts: Mapping[str, float]) -> None:
+    """Go on from `running_counts`."""
+    for name in running_counts(trainer).keys() & counts.keys():
+        setattr(trainer, name, counts[name])
+
+
+def running_metrics(trainer: Any) -> dict[str, list[float]]:
+    """What trl has measured of the micro batches since the last log line; another trainer has none."""
+    metrics: dict[str, list[float]] = getattr(trainer, "_metrics", {}).get("train", {})
+    return metrics
+
+
+def whole_train_loss(trainer: Any) -> float:
+    """Mean loss per step of the whole run, once the last step is added up; the trainer's own begins at a resume."""
+    return float(trainer._total_loss_scalar / max(trainer.state.global_step, 1))
+
+
+def event(trainer: Any) -> str | None:
+    """The event whose callbacks are being called, if that is where this was called from."""
+    for name, variables in _callers():
+        if name == "call_event" and variables.get("self") is trainer.callback_handler:
+            return str(variables["event"])
+    return None
+
+
+def of_last_step(trainer: Any) -> dict[str, float | None]:
+    """Gradient norm and learning rate of the last step, as the trainer's loop holds them for its log line."""
+    for _, variables in _callers():
+        if variables.get("self") is trainer and {"grad_norm", "learning_rate"} <= variables.keys():
+            found = {name: variables[name] for name in ("grad_norm", "learning_rate")}
+            return {name: None if value is None else float(value) for name, value in found.items()}
+    return {"grad_norm": None, "learning_rate": None}
+
+
+def _callers() -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(Name, variables) of the functions that this was called from, the innermost first."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        yield frame.f_code.co_name, frame.f_locals
+        frame = frame.f_back
+
+
+def log_and_evaluate(trainer: Any, grad_norm: float | None, learning_rate: float | None) -> None:
+    """What the trainer does behind an optimizer step, as its control says."""
+    loss, epoch = running_loss(trainer), int(trainer.state.epoch)
+    trainer._maybe_log_save_evaluate(
+        loss, grad_norm, trainer.model, None, epoch, None, time.time(), learning_rate=learning_rate
+    )
 
 
 def micro_batch_size(trainer: Any) -> int:
@@ -366,13 +440,17 @@ def refuse_masked_batches(trainer: Any, *, last_rows: int, world: int) -> None:
 
 
 @contextmanager
-def resumed_inside_an_epoch(trainer: Any) -> Iterator[None]:
+def resumed_inside_an_epoch(trainer: Any, steps_done: Callable[[], int]) -> Iterator[None]:
     """Inside, a loop that goes on in the middle of an epoch knows how many micro batches of it are left.
 
     The trainer's loop takes an optimizer step after `accumulation` micro batches, or after the epoch's last one. With
     `ignore_data_skip` it counts a resumed epoch from 0, so where the epoch's last step has fewer micro batches it would
     wait for more, and that step would be lost. Versions without `_run_epoch` ask the loader at the start of each epoch
     (`CurriculumLoader.counts_down`).
+
+    Args:
+        trainer: whose loop it is.
+        steps_done: optimizer steps of the present epoch that are finished, asked when the loop begins it.
     """
     run_epoch, own = getattr(trainer, "_run_epoch", None), vars(trainer).get("_run_epoch")
     if run_epoch is None:
@@ -381,8 +459,8 @@ def resumed_inside_an_epoch(trainer: Any) -> Iterator[None]:
 
     @functools.wraps(run_epoch)
     def run_rest_of_epoch(**loop: Any) -> None:
-        done = trainer.state.global_step - loop["epoch"] * loop["num_update_steps_per_epoch"]
-        if loop["resume_from_checkpoint"] is not None and loop["epoch"] == loop["epochs_trained"] and done > 0:
+        if loop["resume_from_checkpoint"] is not None and loop["epoch"] == loop["epochs_trained"]:
+            done = steps_done()
             loop["num_update_steps_per_epoch"] -= done
             loop["steps_in_epoch"] -= done * trainer.args.gradient_accumulation_steps
         run_epoch(**loop)
@@ -415,17 +493,17 @@ def saves(trainer: Any) -> bool:
     return str(getattr(strategy, "value", strategy)) != "no"
 
 
-def wrap_saves(trainer: Any, around: Callable[[Path], AbstractContextManager[None]]) -> None:
-    """Write every checkpoint of this trainer inside of `around(its folder)`, whoever asks for it."""
+def around_saves(trainer: Any, around: Callable[[Path], AbstractContextManager[None]]) -> Callable[..., Any]:
+    """The trainer's way to write a checkpoint, inside of `around(its folder)`, whoever asks for one."""
     save = trainer._save_checkpoint
 
     @functools.wraps(save)
-    def save_checkpoint(model: Any, trial: Any, *args: Any, **kwargs: Any) -> None:
-        folder = Path(trainer._get_output_dir(trial=trial))
-        with around(folder / f"checkpoint-{trainer.state.global_step}"):
-            save(model, trial, *args, **kwargs)
+    def save_checkpoint(*args: Any, **kwargs: Any) -> Any:
+        trial = args[1] if len(args) > 1 else kwargs.get("trial")  # of a search over settings
+        with around(Path(trainer._get_output_dir(trial=trial)) / f"checkpoint-{trainer.state.global_step}"):
+            return save(*args, **kwargs)
 
-    trainer._save_checkpoint = save_checkpoint
+    return save_checkpoint
 
 
 def delete_old_checkpoints(trainer: Any, folder: Path, best: str | None) -> None:
@@ -449,8 +527,8 @@ def delete_old_checkpoints(trainer: Any, folder: Path, best: str | None) -> None
         trainer._rotate_checkpoints(use_mtime=True, output_dir=str(folder))
 
 
-def wrap_random_states(trainer: Any, ours: Callable[[], bool]) -> None:
-    """Let the trainer load a checkpoint's random states only where they are `ours()`."""
+def random_states_if(trainer: Any, ours: Callable[[], bool]) -> Callable[[Any], None]:
+    """The trainer's way to load a checkpoint's random states, where they are `ours()`; else it loads none."""
     load = trainer._load_rng_state
 
     @functools.wraps(load)
@@ -458,4 +536,4 @@ def wrap_random_states(trainer: Any, ours: Callable[[], bool]) -> None:
         if ours():
             load(checkpoint)
 
-    trainer._load_rng_state = load_rng_state
+    return load_rng_state

@@ -126,6 +126,13 @@ class Journal:
         """A stage was trained."""
         self.ledger.add("stage_end", **summary, cost=self.budget.shares(), seconds=self._seconds())
 
+    def epoch_ended(self, epoch: int, *, step: int, left_out: int) -> None:
+        """An epoch was ended early: its last `left_out` steps are not trained."""
+        self.ledger.add("epoch_ended", step=step, epoch=epoch, steps_left_out=left_out)
+        self._say(
+            [f"step {step}/{self.total_steps} · epoch {epoch} was ended by a callback, {left_out} steps are left out"]
+        )
+
     def ended(self, summary: Json) -> None:
         """The run is over."""
         competence = {domain: [self._first[domain], values["competence"]] for domain, values in self._probes.items()}

@@ -94,11 +94,11 @@ class CurriculumLoader:
     def __len__(self) -> int:
         if not self.counts_down or self.curriculum is None:
             return self.batches_per_epoch
-        return self.batches_per_epoch - self.curriculum.step % self.steps_per_epoch * self.accumulation
+        return self.batches_per_epoch - self.curriculum.steps_in_epoch * self.accumulation
 
-    def epoch_after(self, step: int) -> float:
-        """Epochs that are trained after `step` optimizer steps, in micro batches, as the trainer itself counts them."""
-        epoch, before = divmod(step - 1, self.steps_per_epoch)
+    def epoch_after(self, place: int) -> float:
+        """Epochs that have passed at `Curriculum.place`, in micro batches, as the trainer itself counts them."""
+        epoch, before = divmod(place - 1, self.steps_per_epoch)
         return epoch + min((before + 1) * self.accumulation, self.batches_per_epoch) / self.batches_per_epoch
 
     def micro_batches(self, rows: RowArray) -> list[list[int]]:
@@ -151,8 +151,8 @@ class CurriculumLoader:
                 "the curriculum must be planned before its loader is read, got a read first. Let trainer.train() "
                 "drive it, with its CampusCallback in place; to look at a plan use `campus-tune simulate`."
             )
-        end = (curriculum.epoch + 1) * self.steps_per_epoch
-        while curriculum.step < min(end, curriculum.total_steps):
+        end = curriculum.epoch_end
+        while curriculum.step < min(end, curriculum.last_step):
             if curriculum.needs_decision or curriculum.stage is None:
                 raise TrainerError(
                     f"the stage after step {curriculum.step} must be decided before its rows are read, got none. "

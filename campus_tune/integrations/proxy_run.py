@@ -115,7 +115,7 @@ def train(trainer: Any, out: Path, share: float) -> int:
         saver.refuse_strangers(step, sys.maxsize)
         saver.source = None if checkpoint is None else checkpoint.lineage
         peers.led(saver.start if checkpoint is None else partial(saver.go_on, step))
-        compat.wrap_saves(trainer, saving)
+        trainer._save_checkpoint = compat.around_saves(trainer, saving)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
     finally:
         saver.settle()

@@ -4,9 +4,10 @@ The callback calls, in this sequence:
 
     make_loader()            get_train_dataloader: rows are read, the loader is made (its length must be known)
     begin(state)             on_train_begin: scores, orders, first decision; or all of it restored from a checkpoint
+    begin_epoch / end_epoch  every epoch; one that a callback ends early leaves out the rest of its rows
     begin_step / end_step    every optimizer step; a stage's last one decides the next, before the checkpoint is saved
     before_ / after_update   around the optimizer's part of it
-    state()                  whenever the trainer saves
+    saving() … state()       whenever the trainer saves, or a callback does
     finish()                 on_train_end
 
 Rank 0 decides and writes; the other ranks hold the same numbers.
@@ -28,6 +29,7 @@ from campus_tune.curriculum import Curriculum
 from campus_tune.errors import DataError, DivergedError, ResumeError, TrainerError
 from campus_tune.files import atomic_write
 from campus_tune.integrations import compat
+from campus_tune.integrations.borrowed import Borrowed
 from campus_tune.integrations.checkpoints import Checkpoint, bring_curriculum
 from campus_tune.integrations.decide import Decider
 from campus_tune.integrations.domains import Domains
@@ -40,6 +42,7 @@ from campus_tune.integrations.journal import Journal
 from campus_tune.integrations.lineage import refuse_strange_folder
 from campus_tune.integrations.loader import CurriculumLoader
 from campus_tune.integrations.lock import RunLock
+from campus_tune.integrations.loop_state import LoopState
 from campus_tune.integrations.loss_audit import LossAudit
 from campus_tune.integrations.manifest import Beside
 from campus_tune.integrations.measure import LossMeter
@@ -106,6 +109,11 @@ class CampusRun:
         self.step_loss: StepLoss | None = None
         self.made_loader = False  # nobody has put another one in its place
         self.finished = False
+        self.resumes = False  # this call of `train()` was asked to
+        self._args: Borrowed | None = None  # what is changed of the trainer's arguments while they are read
+        self.loop = LoopState(trainer, self.peers)
+        self._epoch: int | None = None  # that the trainer's loop is in
+        self._heard = False  # of the end of the step, before the trainer told us
 
     # -- before training ----------------------------------------------------------------------------------------
 
@@ -127,7 +135,8 @@ class CampusRun:
         self.lock.take()
 
     def come_from(self, checkpoint: Checkpoint | None) -> None:
-        """What the next `train()` goes on from; None begins anew."""
+        """What this `train()` goes on from; None begins anew."""
+        self.resumes = checkpoint is not None
         self.home = self.folder if checkpoint is None else checkpoint.home
         self.saver.source = None if checkpoint is None else checkpoint.lineage
         self.same_world = True
@@ -171,6 +180,8 @@ class CampusRun:
         self.loader.counts_down = compat.asks_the_loader_in_each_epoch(self.trainer)
         self.loader.run = self
         self.made_loader = True
+        if self._args is not None and self.resumes:
+            self._args.take()
         return self.loader
 
     def begin(self, state: Any, saved: Json | None) -> None:
@@ -214,10 +225,12 @@ class CampusRun:
             self._restore(state.global_step, saved)
         self.step_loss = StepLoss.of(self.trainer, self.loader)
         self.loader.curriculum = self.curriculum
-        if self.curriculum.step < state.global_step:  # saved by a callback that ran before ours: catch up
-            self._step_finished()
+        if state.global_step and saved and saved["epoch_ended"]:
+            self._leave_epoch()
         elif self.curriculum.needs_decision:
             self._decide()
+        if self.curriculum.finished:
+            self.loop.make_up()
         self.phases.current = TRAINING
 
     # -- a new run, or an old one --------------------------------------------------------------------------------
@@ -283,6 +296,12 @@ class CampusRun:
         """Continue from a checkpoint's state."""
         assert self.journal is not None
         assert self.watch is not None
+        if not self.resumes:
+            raise TrainerError(
+                f"`train` must be told where to resume as resume_from_checkpoint, got a resume at step {step} that "
+                "something else began: whether its checkpoint is whole was not asked. Call trainer.train("
+                "resume_from_checkpoint=…); a train method of your own must have that parameter and pass it on."
+            )
         if not saved:
             raise ResumeError(
                 f"the checkpoint at step {step} must hold a curriculum state, got none: it was written without the "
@@ -307,6 +326,7 @@ class CampusRun:
         self.training_losses.load(saved["training_losses"])
         self._rates, self._logged_step = saved["rates"], saved["logged_step"]
         self.watch.checked, self.watch.passed, self.watch.labels_seen = saved["audit"]
+        self.loop.load(saved["loop"])
         world = saved["identity"]["batch"]["world"]
         self.same_world = world == self.peers.world
         self.peers.led(partial(self._move_in, step))
@@ -326,13 +346,56 @@ class CampusRun:
 
     # -- during training ----------------------------------------------------------------------------------------
 
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Around `train()`: what is changed of the trainer and its arguments meanwhile is put back, however it ends."""
+        self._args = Borrowed(self.trainer.args, ignore_data_skip=True)
+        self.loop, self._epoch = LoopState(self.trainer, self.peers), None
+        self.made_loader = self._heard = False
+        try:
+            yield
+        finally:
+            self._args.give_back()
+            self.close()
+
+    def begin_epoch(self) -> None:
+        """An epoch begins, or goes on after a resume."""
+        self._epoch = self.curriculum.epoch
+
+    def end_epoch(self, control: Any) -> None:
+        """An epoch has ended: because its rows are trained, or because a callback has asked for it.
+
+        Args:
+            control: of the trainer, which counts epochs anew after a resume: the last one is the last.
+        """
+        if self.curriculum.epoch == self._epoch and control.should_epoch_stop and not control.should_training_stop:
+            self._leave_epoch()
+        self.loop.end_step()
+        self._epoch = None
+        if self.resumes and self.curriculum.finished:
+            control.should_training_stop = True
+
+    def _leave_epoch(self) -> None:
+        """The rest of the epoch is left out; the next one begins with a decision of its own."""
+        assert self.journal is not None
+        stage, epoch = self.curriculum.stage, self.curriculum.epoch
+        if stage is not None and self.curriculum.step > stage.first_step:
+            self._close_stage()
+        left_out = self.curriculum.end_epoch()
+        self.journal.epoch_ended(epoch, step=self.curriculum.step, left_out=left_out)
+        self._decide_next()
+
     def begin_step(self) -> None:
         """An optimizer step begins."""
         assert self.watch is not None
+        if self._args is not None:
+            self._args.give_back()  # the trainer has read them
         self.saver.seal()
+        self.loop.make_up()
         self.phases.current = TRAINING
         self.watch.begin_step(self.curriculum.step + 1)
-        self._rates += compat.learning_rate(self.trainer)
+        self._rate = compat.learning_rate(self.trainer)
+        self.loop.begin_step()
         self._clock = time.perf_counter()
 
     def before_update(self) -> None:
@@ -350,6 +413,11 @@ class CampusRun:
     def end_step(self, state: Any) -> None:
         """An optimizer step is finished; a stage's last one decides the next stage."""
         assert self.watch is not None
+        if self._heard:  # a callback before ours has saved
+            self._heard = False
+            return
+        self.loop.end_step()
+        self._rates += self._rate
         self.budget.seconds["training"] += time.perf_counter() - self._clock
         if self.step_loss is not None and not self.step_loss.end_step():
             self._leave_step_loss()
@@ -364,7 +432,7 @@ class CampusRun:
                 f"the curriculum must be at the trainer's step {state.global_step}, got {self.curriculum.step}. "
                 "Something else drives this trainer's loop: call on_step_end once per optimizer step."
             )
-        state.epoch = self.loader.epoch_after(state.global_step)  # the trainer's own restarts after a resume
+        state.epoch = self.loader.epoch_after(self.curriculum.place)  # the trainer's own restarts after a resume
 
     def _compare_step(self, rows: RowArray) -> None:
         """Hand the step's plan to the audit."""
@@ -380,26 +448,32 @@ class CampusRun:
         )
         self.journal.warned([warning])
 
-    def add_to_log(self, logs: dict[str, float]) -> None:
-        """The trainer writes a line of its log: what waits for one travels with it, and its loss is remembered."""
+    def complete_line(self, logs: dict[str, float]) -> None:
+        """Add the curriculum's scalars to a log line; the last one takes what is left, and is of the whole run."""
         step = self.trainer.state.global_step
         if "loss" in logs and self.watch is not None and step > self._logged_step:
             self.training_losses.add_logged(step - self._logged_step, logs["loss"])
             self._logged_step = step
-        if {"loss", "train_runtime"} & logs.keys() and self.journal is not None:  # the last line takes what is left
+        if {"loss", "train_runtime"} & logs.keys() and self.journal is not None:
             logs.update(self.journal.pending)
             self.journal.pending.clear()
+        if "train_loss" in logs and self.loop.goes_on:
+            logs["train_loss"] = compat.whole_train_loss(self.trainer)
 
     def _step_finished(self) -> None:
         self.curriculum.advance()
         if self.curriculum.finished or self.curriculum.needs_decision:
             self._close_stage()
-            if self.curriculum.finished:
-                self._measure_probes()
-                if self.evaluator.due(self.curriculum.n_stages, ends=True):
-                    self._evaluate()
-            else:
-                self._decide()
+            self._decide_next()
+
+    def _decide_next(self) -> None:
+        """A stage is closed: decide the next one, or measure a last time."""
+        if not self.curriculum.finished:
+            self._decide()
+            return
+        self._measure_probes()
+        if self.evaluator.due(self.curriculum.n_stages, ends=True):
+            self._evaluate()
 
     def _decide(self) -> None:
         """Measure the probes and the offers, choose the next stage, write it down."""
@@ -493,15 +567,21 @@ class CampusRun:
 
     # -- state, and the end -------------------------------------------------------------------------------------
 
-    def before_save(self) -> None:
-        """A checkpoint will be written: what only other ranks know comes to the one that writes."""
+    @contextmanager
+    def saving(self, checkpoint: Path) -> Iterator[None]:
+        """Around the writing of a checkpoint, on every rank: what only they know comes to the one that writes."""
         if self.watch is None:  # the trainer saves without having trained
+            with self.saver.saving(checkpoint):
+                yield
             return
         self.phases.current = SAVING
-        if self.curriculum.step < self.trainer.state.global_step:  # saved by a callback that runs before ours
-            self._compare_step(self.curriculum.step_rows())
+        if self.curriculum.step < self.trainer.state.global_step:  # a callback before ours saves: settle the step
+            self.end_step(self.trainer.state)
+            self._heard = True
         self._share_losses()  # every step is compared before one of them reaches a checkpoint
         self._settle()
+        with self.loop.saving(), self.saver.saving(checkpoint):
+            yield
 
     def before_leaving(self) -> None:
         """Weights are saved for others to use, by whoever calls `save_model`, perhaps on one rank only.
@@ -532,10 +612,17 @@ class CampusRun:
             "rescoring": self.rescorer.state(),
             "training_losses": self.training_losses.state(),
             "rates": self._rates,
+            "loop": self.loop.state(epoch_over=self._epoch not in (None, self.curriculum.epoch) or self._ends_epoch()),
+            "epoch_ended": self._ends_epoch(),
             "logged_step": self._logged_step,
             "audit": [self.watch.checked, self.watch.passed, self.watch.labels_seen],
             "journal": self.journal.state(),
         }
+
+    def _ends_epoch(self) -> bool:
+        """Whether the trainer will leave the epoch before its next step."""
+        inside = not self.loop.inside_step and self.curriculum.epoch == self._epoch and not self.curriculum.finished
+        return inside and bool(self.trainer.control.should_epoch_stop)
 
     def _beside(self) -> Beside:
         """What a checkpoint that is saved now needs of the run's folder, and what the run has left there so far."""
