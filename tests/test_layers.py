@@ -21,9 +21,11 @@ LAYERS: dict[str, list[str]] = {
     "words": ["types", "errors", "registry"],
     "numpy core": [
         "arrays", "budget", "competence", "files", "learner", "ledger", "mixing", "orders", "pacing", "stats",
-        "strict_yaml", "fields", "tables", "versions", "grouping",
+        "strict_yaml", "fields", "tables", "versions",
     ],
-    "method": ["stages", "curriculum", "selectors.", "difficulty.", "health", "lr_mass", "overlap", "cache", "shards"],
+    "method": [
+        "stages", "curriculum", "selectors.", "difficulty.", "health", "grouping", "lr_mass", "overlap", "cache", "shards",
+    ],
     "recipe": [
         "recipe", "recipe_blocks", "method", "simulate", "report_plan", "training_yaml", "trainer_settings",
         "plain_rows", "same_stream",
@@ -39,7 +41,8 @@ LAYERS: dict[str, list[str]] = {
 }  # fmt: skip
 
 # The parts of a plan: numpy and Python's own library are all they know, so `simulate` needs no model and no torch.
-PLAN = {"types", "errors", "registry", *LAYERS["numpy core"], "stages", "curriculum", "selectors.", "health"}
+PLAN = {"types", "errors", "registry", *LAYERS["numpy core"], "stages", "curriculum", "selectors."}
+PLAN |= {"health", "grouping"}
 PLAN -= {"files", "strict_yaml"}  # these read what a user wrote: parquet and YAML
 
 HEAVY = {"torch", "transformers", "trl", "accelerate", "peft", "datasets"}
