@@ -24,7 +24,8 @@ LAYERS: dict[str, list[str]] = {
         "strict_yaml", "fields", "tables", "versions",
     ],
     "method": [
-        "stages", "curriculum", "selectors.", "difficulty.", "health", "grouping", "lr_mass", "overlap", "cache", "shards",
+        "stages", "curriculum", "selectors.", "difficulty.", "health", "grouping", "lr_mass", "overlap", "cache",
+        "shards",
     ],
     "recipe": [
         "recipe", "recipe_blocks", "method", "simulate", "report_plan", "training_yaml", "trainer_settings",
