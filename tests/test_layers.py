@@ -24,7 +24,7 @@ LAYERS: dict[str, list[str]] = {
         "strict_yaml", "fields", "tables", "versions",
     ],
     "method": [
-        "stages", "curriculum", "selectors.", "difficulty.", "grouping", "health", "lr_mass", "overlap", "cache",
+        "stages", "curriculum", "selectors.", "difficulty.", "health", "grouping", "lr_mass", "overlap", "cache",
         "shards",
     ],
     "recipe": [
@@ -42,17 +42,8 @@ LAYERS: dict[str, list[str]] = {
 }  # fmt: skip
 
 # The parts of a plan: numpy and Python's own library are all they know, so `simulate` needs no model and no torch.
-PLAN = {
-    "types",
-    "errors",
-    "registry",
-    *LAYERS["numpy core"],
-    "stages",
-    "curriculum",
-    "selectors.",
-    "grouping",
-    "health",
-}
+PLAN = {"types", "errors", "registry", *LAYERS["numpy core"], "stages", "curriculum", "selectors."}
+PLAN |= {"health", "grouping"}
 PLAN -= {"files", "strict_yaml"}  # these read what a user wrote: parquet and YAML
 
 HEAVY = {"torch", "transformers", "trl", "accelerate", "peft", "datasets"}
