@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from transformers import Trainer
 
 from campus_tune.types import Json
 from tests.integration.other_models import tiny_moe
@@ -70,6 +71,7 @@ def test_a_run_killed_after_every_step_of_uneven_epochs_goes_on_as_if_it_had_not
     assert events(tmp_path, "end")[0]["step"] == 6
 
 
+@pytest.mark.skipif(not hasattr(Trainer, "_run_epoch"), reason="these versions ask the loader in each epoch")
 @pytest.mark.parametrize("own", [False, True])
 def test_what_is_set_on_the_trainer_for_a_resume_is_gone_afterwards(tmp_path: Path, own: bool) -> None:
     settings = {**UNEVEN, "n": 26}
