@@ -198,6 +198,12 @@ def test_weights_that_are_bad_on_one_rank_stop_all_of_them() -> None:
         assert str(error) == "the weights after step 7 must be finite, got NaN or inf. Because of step 7."
 
 
+def test_weights_that_are_too_large_to_be_added_up_are_numbers_all_the_same() -> None:
+    model, finite = watched()
+    model.weight.data[:] = 3e38
+    finite.settle()
+
+
 def test_weights_that_were_bad_before_training_are_said_to_be() -> None:
     model, finite = watched()
     model.bias.data[0] = torch.inf
@@ -252,5 +258,5 @@ def test_the_parts_that_zero_3_and_fsdp_have_left_here_are_looked_at() -> None:
     model.weight.ds_tensor = torch.tensor([torch.nan])
     with pytest.raises(DivergedError):
         Finite(model, Peers(), str).settle()
-    model.weight.ds_tensor = SimpleNamespace(to_local=lambda: torch.ones(2))
+    model.weight.ds_tensor = SimpleNamespace(detach=lambda: SimpleNamespace(to_local=lambda: torch.ones(2)))
     Finite(model, Peers(), str).settle()

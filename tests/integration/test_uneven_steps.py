@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from transformers import Trainer
 
 from campus_tune.types import Json
 from tests.integration.other_models import tiny_moe
@@ -55,21 +56,21 @@ def test_losses_metrics_counts_and_weights_are_those_of_plain_trl_on_the_same_mi
 
 
 @pytest.mark.parametrize(
-    "settings",
+    ("steps", "settings"),
     [
-        pytest.param({"n": 26, "lora": True}, id="one micro batch is left"),
-        pytest.param({"n": 29, "dataloader_num_workers": 2, "lora": True}, id="two are left, workers"),
+        pytest.param((2, 5), {"n": 26}, id="one micro batch is left"),
+        pytest.param((1, 2, 3, 4, 5), {"n": 29, "dataloader_num_workers": 2, "lora": True}, id="two are left, workers"),
     ],
 )
 def test_a_run_killed_after_every_step_of_uneven_epochs_goes_on_as_if_it_had_not(
-    tmp_path: Path, calm: Callable[..., Json], settings: Json
+    tmp_path: Path, calm: Callable[..., Json], steps: tuple[int, ...], settings: Json
 ) -> None:
     settings = {"gradient_accumulation_steps": 3, **settings}  # six steps, three an epoch
-    steps = (1, 2, 3, 4, 5)
     assert_same(resumed(tmp_path, stops=steps, saves=steps, **settings), calm(**settings))
     assert events(tmp_path, "end")[0]["step"] == 6
 
 
+@pytest.mark.skipif(not hasattr(Trainer, "_run_epoch"), reason="these versions ask the loader in each epoch")
 @pytest.mark.parametrize("own", [False, True])
 def test_what_is_set_on_the_trainer_for_a_resume_is_gone_afterwards(tmp_path: Path, own: bool) -> None:
     settings = {**UNEVEN, "n": 26}
