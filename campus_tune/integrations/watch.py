@@ -90,9 +90,14 @@ class Watch:
     # -- steps ---------------------------------------------------------------------------------------------------
 
     def begin_step(self, number: int) -> None:
-        """Optimizer step `number` begins. What was trained since the last one belongs to it, and will be found."""
+        """Optimizer step `number` begins. What was trained since the last one belongs to it, and will be found.
+
+        Of a step that was begun and never ended (an epoch that is stopped in the middle of its micro batches) nothing is
+        asked: none of its updates was made.
+        """
+        given_up = self._number is not None
         self._number = number
-        self._forwards = [forward for forward in self._forwards if forward.backwards]
+        self._forwards = [] if given_up else [forward for forward in self._forwards if forward.backwards]
         self._optimizer_steps = 0
 
     def end_step(self, batches: Sequence[Sequence[int]], *, answer_tokens: int = 0) -> None:

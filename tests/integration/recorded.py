@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from campus_tune.types import Json
@@ -14,11 +15,15 @@ from tests.integration.tiny_run import tiny_trainer
 NOT_ITS_OWN = ("campus/", "train_runtime", "train_tokens_per_second")
 
 
-class Recording:
-    """A collator that keeps the rows of every batch it makes."""
+class Recording(TrainerCallback):
+    """A collator that keeps the rows of every batch it makes for training; before that it is only asked for rows."""
 
     def __init__(self, collator: Any) -> None:
         self.collator, self.batches = collator, []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        del args, state, control
+        self.batches.clear()
 
     def __call__(self, rows: list[Json]) -> Any:
         self.batches.append([dict(row) for row in rows])
@@ -60,6 +65,7 @@ def ours_and_plain(
     settings = {"config": {"selector": "shuffle"}, "num_train_epochs": 2, **settings}
     ours = tiny_trainer(out / "ours", model=make_model(), trainer_class=kind, **settings)
     ours.data_collator = recording = Recording(ours.data_collator)
+    ours.add_callback(recording)
     ours.train()
     fed = type("Fed", (Fed, kind), {})
     plain = tiny_trainer(out / "plain", model=make_model(), trainer_class=fed, **{**settings, "config": False})
