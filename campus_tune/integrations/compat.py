@@ -231,8 +231,8 @@ _LOSS_METHODS = ("compute_loss", "training_step", "get_batch_samples", "_get_num
 def _own_loss(trainer: Any) -> str | None:
     """What of the way to the loss is not the library's: a method of a class of the user's, or set on the trainer."""
     for name in _LOSS_METHODS:
-        if (owner := _owner(trainer, name)) is not None:
-            return owner
+        if (owner := owner_of(trainer, name, _LIBRARY)) is not None:
+            return f"{owner}.{name}"
     given = trainer.compute_loss_func
     if given is not None and not str(getattr(given, "__module__", "")).startswith(("transformers.", "trl.")):
         return "`compute_loss_func`"
@@ -257,17 +257,32 @@ def why_rows_stay_as_drawn(trainer: Any) -> str | None:
     return what_the_loss_is(trainer) or ("the router's auxiliary loss is a mean per micro batch" if routed else None)
 
 
-def is_users_own(trainer: Any, name: str) -> bool:
-    """Whether a method of the trainer is none of its libraries': set on this object, or in a class of the user's."""
-    return _owner(trainer, name) is not None
+ITSELF = "trainer"  # a method that was set on the object
 
 
-def _owner(trainer: Any, name: str) -> str | None:
-    """Who has put a method in the place of the library's, in words; None if nobody has."""
+def owner_of(trainer: Any, name: str, libraries: tuple[str, ...]) -> str | None:
+    """Who wrote the method that a trainer has of this name, a class's name or `ITSELF`.
+
+    None for one of the libraries' own, and where there is none. Where its code was written counts: a decorator may give
+    it another name.
+
+    Args:
+        trainer: of any class.
+        name: of the method.
+        libraries: modules whose methods are known, packages with all that is in them.
+    """
     if name in vars(trainer):
-        return f"trainer.{name}"
-    owner = next((kind for kind in type(trainer).__mro__ if name in vars(kind)), None)
-    return None if owner is None or owner.__module__ in _LIBRARY else f"{owner.__name__}.{name}"
+        return ITSELF
+    method = inspect.getattr_static(type(trainer), name, None)
+    module = str(getattr(method, "__globals__", {}).get("__name__", ""))
+    if method is None or any(f"{module}.".startswith(f"{library}.") for library in libraries):
+        return None
+    return next(kind.__name__ for kind in type(trainer).__mro__ if name in vars(kind))
+
+
+def has_own_training_step(trainer: Any) -> bool:
+    """Whether the user's own `training_step` decides what is done with a batch."""
+    return owner_of(trainer, "training_step", _LIBRARY) is not None
 
 
 def trains_the_librarys_loss(trainer: Any) -> bool:
@@ -291,8 +306,8 @@ def why_no_row_losses(trainer: Any) -> str:
         return "compute_loss_func takes the labels away before the model is asked"
     if getattr(trainer.args, "use_liger_kernel", False):
         return "the loss kernel (use_liger_kernel) makes no logits"
-    if is_users_own(trainer, "compute_loss"):
-        return f"{type(trainer).__name__}.compute_loss asks the model without labels, or for no logits"
+    if (owner := owner_of(trainer, "compute_loss", _LIBRARY)) is not None:
+        return f"{owner}.compute_loss asks the model without labels, or for no logits"
     return f"the outputs of {type(trainer.model).__name__} have no logits"
 
 

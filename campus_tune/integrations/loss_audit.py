@@ -70,7 +70,7 @@ class LossAudit:
             loss_scale=lambda: compat.loss_scale(trainer),
             optimizer=compat.stepped_optimizer(trainer),
             skipped=lambda: bool(trainer.accelerator.optimizer_step_was_skipped),
-            own_step=compat.is_users_own(trainer, "training_step"),
+            own_step=compat.has_own_training_step(trainer),
             world=world,
         )
 

@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from campus_tune.errors import TrainerError
+from campus_tune.integrations import compat
 
 DATA_PATH = ("get_train_dataloader", "_get_train_sampler", "_get_dataloader")
-LIBRARY = "transformers"
+LIBRARIES = ("transformers",)  # trl's own trainers of other tasks choose rows in ways of theirs
 RESUME = "resume_from_checkpoint"
 
 
@@ -40,16 +41,8 @@ def refuse_own_data_path(trainer: Any, *, ours: Collection[str] = ()) -> None:
 
 def _whose(trainer: Any, name: str) -> str | None:
     """Whose method it is, in words; None where it is the library's."""
-    if name in vars(trainer):
-        return "one that was set on this trainer"
-    method = inspect.getattr_static(type(trainer), name, None)
-    if method is None:  # this version has none of that name
-        return None
-    code = getattr(method, "__globals__", {})  # where it was written, whatever a decorator says
-    if str(code.get("__name__", "")).split(".")[0] == LIBRARY:
-        return None
-    owner = next(each for each in type(trainer).__mro__ if name in vars(each))
-    return f"the one of {owner.__name__}"
+    owner = compat.owner_of(trainer, name, LIBRARIES)
+    return owner and ("one that was set on this trainer" if owner == compat.ITSELF else f"the one of {owner}")
 
 
 class TrainCall:

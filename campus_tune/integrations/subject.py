@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from campus_tune.integrations.random_states import RandomStates
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -82,9 +84,7 @@ def same_random_states(seed: int | None = None) -> Iterator[None]:
     Args:
         seed: that they begin with inside; None lets them go on.
     """
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002  # to restore it, not to draw
-    torch_state = torch.get_rng_state()
-    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    states = RandomStates.now()
     if seed is not None:
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002  # for code of others that draws from it
@@ -92,11 +92,7 @@ def same_random_states(seed: int | None = None) -> Iterator[None]:
     try:
         yield
     finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002  # see above
-        torch.set_rng_state(torch_state)
-        if cuda_states:
-            torch.cuda.set_rng_state_all(cuda_states)
+        states.set()
 
 
 @contextmanager

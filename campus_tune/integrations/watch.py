@@ -92,8 +92,8 @@ class Watch:
     def begin_step(self, number: int) -> None:
         """Optimizer step `number` begins. What was trained since the last one belongs to it, and will be found.
 
-        Of a step that was begun and never ended (an epoch that is stopped in the middle of its micro batches) nothing is
-        asked: none of its updates was made.
+        Of a step that was begun and never ended (an epoch that is stopped between its micro batches) nothing is asked:
+        no update was made of it.
         """
         given_up = self._number is not None
         self._number = number
