@@ -74,8 +74,9 @@ class Shown:
         place = real.cumsum(-1) - 1 if positions is None else positions[None]
         keys = token_keys(ids, _table(ids)[place.clip(0)])
         counted = keys * real
-        answers = counted * 0
-        if labels is not None:  # nothing predicts a row's first token; padding that carries loss is trained
+        if labels is None:
+            answers = counted * 0
+        else:  # nothing predicts a row's first token; padding that carries loss is trained
             carries = (labels != IGNORED) & ((place > 0) | ~real)
             carries[:, :1] = False
             answers = keys * answer_factors(ids, labels, carries)

@@ -50,10 +50,14 @@ def token_keys(ids: Any, places: Any) -> Any:
         ids: token ids.
         places: entries of `place_table`.
     """
-    z = (ids ^ places) * _STRIDE + _OFFSET
+    z = ids ^ places
+    z *= _STRIDE
+    z += _OFFSET
     for shift, factor in _ROUNDS:
-        z = (z ^ ((z >> shift) & ((1 << (64 - shift)) - 1))) * factor
-    return z ^ ((z >> _LAST) & ((1 << (64 - _LAST)) - 1))
+        z ^= (z >> shift) & ((1 << (64 - shift)) - 1)
+        z *= factor
+    z ^= (z >> _LAST) & ((1 << (64 - _LAST)) - 1)
+    return z
 
 
 def answer_factors(ids: Any, labels: Any, carries: Any) -> Any:
