@@ -49,7 +49,7 @@ class Budget:
         spent: forward tokens by purpose, those that were found in the score cache included: what a run decides must
             not hang on what lies on a disk.
         found: of them, the tokens whose scores were found in the cache and cost nothing now.
-        seconds: on the clock, by purpose, and of training.
+        seconds: on the clock, by purpose, of training, of checking weights before saves and hashing checkpoints beside.
     """
 
     share: float
@@ -58,7 +58,9 @@ class Budget:
     purposes: tuple[Purpose, ...] = ALWAYS
     spent: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PURPOSES, 0))
     found: dict[str, int] = field(default_factory=lambda: dict.fromkeys(PURPOSES, 0))
-    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys((*PURPOSES, "training"), 0.0))
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys((*PURPOSES, "training", "checking", "hashing"), 0.0)
+    )
 
     @property
     def total(self) -> float:

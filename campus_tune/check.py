@@ -28,7 +28,8 @@ from campus_tune.lr_mass import lr_by_decile, lr_findings
 from campus_tune.method import problems_in_method
 from campus_tune.orders import group_codes, order_rows, rank_of_rows
 from campus_tune.overlap import overlap, overlap_findings
-from campus_tune.plain_rows import full_texts, load_rows, row_texts, token_counter
+from campus_tune.plain_rows import Shape, full_texts, load_rows, row_texts, token_counter
+from campus_tune.prepared_rows import HERE, OURS, PreparedRows, prepare_rows
 from campus_tune.recipe import NO_GROUPS, CampusConfig, load_recipe
 from campus_tune.recipe_blocks import EvaluateSettings
 from campus_tune.simulate import SimulatedRun, simulate
@@ -96,11 +97,10 @@ def _unknown_keys(settings: Json) -> list[Finding]:
         return []  # the bare block
     from campus_tune.sft_arguments import parse_trl
 
-    here = {"use_cpu": True, "bf16": False, "fp16": False, "tf32": None}  # whatever this machine can do
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries about their own defaults
         try:
-            asked = {k: v for k, v in (settings | here).items() if k not in ("campus", "compare", "env")}
+            asked = {k: v for k, v in (settings | HERE).items() if k not in OURS}
             _, problems = parse_trl(asked, [])
         except (ValueError, TypeError) as error:
             return [Finding("error", f"The trainer's settings cannot be used: {error}")]
@@ -148,13 +148,12 @@ def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Fi
     if not isinstance(name, str):
         return [Finding("info", "The recipe names no dataset_name: the data were not looked at.")]
     rows = load_rows(name, config=settings.get("dataset_config"), split=settings.get("dataset_train_split", "train"))
-    count, counted = token_counter(
-        settings.get("model_name_or_path"), trust_remote_code=bool(settings.get("trust_remote_code"))
-    )
-    texts = row_texts(rows, count)
+    prepared, findings = _prepared(settings, rows)
+    texts, counted = _texts(settings, rows, prepared)
     domain = config.within or (config.probes.domain_column if config.probes else "domain")
-    findings = [Finding("info", f"{len(texts)} rows; lengths are counted in {counted}.")]
-    findings += _probe_findings(config, rows, texts)
+    findings.append(Finding("info", f"{len(texts)} rows; lengths are counted in {counted}."))
+    findings += _probe_findings(config, rows, texts, Shape.of(settings))
+    findings += _prepared_probe_findings(config, prepared)
     if config.within not in (None, NO_GROUPS) and domain not in texts.columns:
         raise RecipeError(
             f"`within` must be a column of the training set ({', '.join(texts.columns)}), got {domain!r}. "
@@ -168,13 +167,34 @@ def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Fi
     domains, groups = _groups(resolved, texts)
     scores, metric_findings = _scores(resolved, texts, groups)
     findings += metric_findings
-    findings += _health_findings(resolved, texts, scores, groups)
+    findings += _health_findings(resolved, texts, scores, groups, chosen=config.within is not None)
     size = run_size(settings, len(texts))
     findings += _size_findings(resolved, size)
     if size.n_rows >= size.global_batch:
         ordered = {label: scores[label] for label in resolved.labels if label in scores}
         findings += _plan_findings(settings, resolved, size, ordered, domains, groups)
     return findings
+
+
+def _prepared(settings: Mapping[str, Any], rows: list[Json]) -> tuple[PreparedRows | None, list[Finding]]:
+    """The rows as the run will train them, where they can be prepared, and what is wrong or noteworthy with them."""
+    try:
+        prepared = prepare_rows(settings, rows)
+    except CampusError as error:
+        return None, _errors(error)
+    if prepared is None or not prepared.dropped:
+        return prepared, []
+    what = f"{prepared.dropped} of {len(rows)} rows are not trained: max_length leaves nothing of their answers."
+    return prepared, [Finding("warning", what, "Raise max_length, or remove them.")]
+
+
+def _texts(settings: Mapping[str, Any], rows: list[Json], prepared: PreparedRows | None) -> tuple[RowTexts, str]:
+    """The rows as CPU metrics see them, and what their lengths are counted in."""
+    model = settings.get("model_name_or_path")
+    if prepared is not None:
+        return prepared.texts, f"tokens of {Path(str(model)).name}, as they are trained"
+    count, counted = token_counter(model, trust_remote_code=bool(settings.get("trust_remote_code")))
+    return row_texts(rows, count, Shape.of(settings)), counted
 
 
 def _groups(config: CampusConfig, texts: RowTexts) -> tuple[list[str], IntArray | None]:
@@ -235,14 +255,16 @@ def _combine(
 
 
 def _health_findings(
-    config: CampusConfig, texts: RowTexts, scores: dict[str, FloatArray], groups: IntArray | None
+    config: CampusConfig, texts: RowTexts, scores: dict[str, FloatArray], groups: IntArray | None, *, chosen: bool
 ) -> list[Finding]:
     """What is wrong with the scores, and their table."""
     health = score_health(
         scores,
-        lengths=texts.response_tokens.astype(np.float64),
+        lengths=(texts.response_tokens + texts.prompt_tokens).astype(np.float64),
         level=known_level(texts.columns, config.level),
         groups=groups,
+        column=None if groups is None else config.within,
+        chosen=chosen,
     )
     if not scores:
         return []
@@ -267,12 +289,25 @@ def _size_findings(config: CampusConfig, size: RunSize) -> Iterator[Finding]:
         )
 
 
-def _probe_findings(config: CampusConfig, rows: list[Json], texts: RowTexts) -> Iterator[Finding]:
+def _prepared_probe_findings(config: CampusConfig, prepared: PreparedRows | None) -> list[Finding]:
+    """Probes that cannot be prepared as the training rows are: else said when the run has begun."""
+    if config.probes is None or prepared is None:
+        return []
+    from campus_tune.integrations.probes import load_probes
+
+    try:
+        load_probes(list(config.probes.path), config.probes, prepared.trainer)
+    except CampusError as error:
+        return _errors(error)
+    return []
+
+
+def _probe_findings(config: CampusConfig, rows: list[Json], texts: RowTexts, shape: Shape) -> Iterator[Finding]:
     """Probes that were trained on, and domains that only one of the two sides has."""
     if config.probes is None:
         return
     probes = [row for path in config.probes.path for row in read_jsonl(path)]
-    yield from overlap_findings(overlap(full_texts(probes), full_texts(rows)))
+    yield from overlap_findings(overlap(full_texts(probes, shape), full_texts(rows, shape)))
     column = config.probes.domain_column
     if column not in texts.columns or column not in probes[0]:
         yield Finding(

@@ -29,6 +29,7 @@ Windows and coverage (DESIGN words):
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -86,6 +87,7 @@ class Curriculum:
         self._grid = stage_grid(schedule.stages, self.steps_per_epoch)
 
         self.step = 0  # optimizer steps finished
+        self._left_out = 0  # steps of epochs that were ended early
         self.stage: Stage | None = None
         self.n_stages = 0
         self.pointers = dict.fromkeys(self.orders, 0)  # the slice each offers next; a pass begins them anew
@@ -100,12 +102,33 @@ class Curriculum:
     @property
     def epoch(self) -> int:
         """The epoch of the next step."""
-        return self.step // self.steps_per_epoch
+        return self.place // self.steps_per_epoch
+
+    @property
+    def steps_in_epoch(self) -> int:
+        """Steps of this epoch that are finished."""
+        return self.place % self.steps_per_epoch
+
+    @property
+    def epoch_end(self) -> int:
+        """The step at which this epoch ends, if the run does not end before."""
+        return self.step + self.steps_per_epoch - self.steps_in_epoch
+
+    @property
+    def last_step(self) -> int:
+        """The step at which the run ends: an epoch that was ended early is not made up for by another one."""
+        epochs = -(-self.total_steps // self.steps_per_epoch)
+        return min(self.total_steps, epochs * self.steps_per_epoch - self._left_out)
 
     @property
     def finished(self) -> bool:
         """No step is left."""
-        return self.step >= self.total_steps
+        return self.step >= self.last_step
+
+    @property
+    def place(self) -> int:
+        """The step at which the run would stand if no epoch had been ended early."""
+        return self.step + self._left_out
 
     @property
     def needs_decision(self) -> bool:
@@ -193,7 +216,33 @@ class Curriculum:
     def advance(self) -> None:
         """One optimizer step is finished. An epoch's end frees all rows again (exact coverage)."""
         self.step += 1
-        if self.schedule.coverage == "exact" and self.step % self.steps_per_epoch == 0:
+        if self.steps_in_epoch == 0:
+            self._begin_epoch()
+
+    def end_epoch(self) -> int:
+        """Leave out what is left of the epoch: the next step is the first one of the next epoch.
+
+        Of the current stage only what was trained stays; its other rows count as never planned.
+
+        Returns:
+            How many steps were left out.
+        """
+        stage = self.stage
+        if stage is not None:
+            done = self.step - stage.first_step
+            trained, others = np.split(stage.rows, [done * self.global_batch])
+            self._seen[others] -= 1
+            if stage.chosen == SHUFFLE:
+                self._spent[others] = False
+            self.stage = replace(stage, n_steps=done, rows=trained)
+        n_steps = self.epoch_end - self.step
+        self._left_out += n_steps
+        self._begin_epoch()
+        return n_steps
+
+    def _begin_epoch(self) -> None:
+        """All rows may be drawn again (exact coverage)."""
+        if self.schedule.coverage == "exact":
             self._spent[:] = False
             self.pointers = dict.fromkeys(self.orders, 0)
 
@@ -331,8 +380,8 @@ class Curriculum:
 
     def _grid_rows(self) -> int:
         """Rows to the next boundary of the stage grid of this epoch."""
-        in_epoch = self.step % self.steps_per_epoch
-        return int(self._grid[np.searchsorted(self._grid, in_epoch, side="right")] - in_epoch) * self.global_batch
+        done = self.steps_in_epoch
+        return int(self._grid[np.searchsorted(self._grid, done, side="right")] - done) * self.global_batch
 
     def _grown_by_mix(self, n_rows: int) -> int:
         """A stage in which `n_rows` are the part that is not random, in whole steps, at least one."""
@@ -342,11 +391,11 @@ class Curriculum:
 
     def _stage_rows(self, wanted: int) -> int:
         """`wanted` rows, cut at the handover, the run's end, and (unless slices are revisited) the epoch's end."""
-        ends = [self.total_steps]
+        ends = [self.last_step]
         if not self.handed_over:
             ends.append(self.handover_step)
         if self.schedule.coverage == "exact":
-            ends.append((self.epoch + 1) * self.steps_per_epoch)
+            ends.append(self.epoch_end)
         n_rows = min(wanted, (min(ends) - self.step) * self.global_batch)
         if self.schedule.coverage == "exact":
             n_rows = min(n_rows, self.n_rows - int(np.count_nonzero(self._spent)))
@@ -363,6 +412,7 @@ class Curriculum:
         stage = self.stage
         return {
             "step": self.step,
+            "left_out": self._left_out,
             "n_stages": self.n_stages,
             "pointers": dict(self.pointers),
             "times_chosen": dict(self.times_chosen),
@@ -375,7 +425,7 @@ class Curriculum:
 
     def load(self, state: Json) -> None:
         """Continue from `state()`; the orders and the schedule must be those it was taken under."""
-        self.step, self.n_stages = state["step"], state["n_stages"]
+        self.step, self._left_out, self.n_stages = state["step"], state["left_out"], state["n_stages"]
         self.pointers = {name: state["pointers"].get(name, 0) for name in self.orders}
         self.times_chosen = {name: state["times_chosen"].get(name, 0) for name in self.orders}
         self.rows_by_choice = dict.fromkeys([*self.orders, SHUFFLE], 0) | state["rows_by_choice"]

@@ -20,8 +20,17 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from campus_tune.errors import DataError
+from campus_tune.grouping import FEW, Grouping
 from campus_tune.registry import nearest
-from campus_tune.stats import correlation_matrix, largest_tie, mean_within, spearman, tie_share
+from campus_tune.stats import (
+    correlation_matrix,
+    largest_tie,
+    mean_within,
+    ranks_within,
+    spearman,
+    tie_share,
+    ties_within,
+)
 from campus_tune.tables import table
 from campus_tune.types import FloatArray, IntArray, Json
 
@@ -55,6 +64,23 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class WithinGroups:
+    """What can be said of scores inside the groups that rows are ranked in: there is where they order anything.
+
+    Args:
+        grouping: the groups, and what they leave of the orders.
+        ties: per metric, share of the rows that share their score with another row of their group.
+        largest_tie: per metric, share of the rows with the score that is commonest in their group, if not theirs alone.
+        correlation: of the ranks inside groups, laid out as `ScoreHealth.correlation`.
+    """
+
+    grouping: Grouping
+    ties: Mapping[str, float]
+    largest_tie: Mapping[str, float]
+    correlation: FloatArray
+
+
+@dataclass(frozen=True)
 class ScoreHealth:
     """What can be said of some scores without a model. Correlations are Spearman's; NaN where a side is constant.
 
@@ -70,6 +96,7 @@ class ScoreHealth:
         with_level: per metric, correlation with a known level over the labelled rows; empty without levels.
         with_level_within: the same inside the groups, averaged over their rows; empty without levels or groups.
         stability: per metric, correlation of its ranking between two halves or seeds, where a caller measured it.
+        within: the same inside the groups that rows are ranked in; None where all are ranked together.
     """
 
     n_rows: int
@@ -83,6 +110,7 @@ class ScoreHealth:
     with_level: Mapping[str, float]
     with_level_within: Mapping[str, float]
     stability: Mapping[str, float]
+    within: WithinGroups | None = None
 
     @property
     def with_length(self) -> Mapping[str, float]:
@@ -101,6 +129,8 @@ def score_health(
     groups: IntArray | None = None,
     stability: Mapping[str, float] | None = None,
     measured: Mapping[str, int] | None = None,
+    column: str | None = None,
+    chosen: bool = False,
 ) -> ScoreHealth:
     """Ties, spread, bad values and rank correlations of named scores.
 
@@ -111,6 +141,8 @@ def score_health(
         groups: domain number of each row, shape (N,): levels of different domains are not on one scale.
         stability: rank correlation of a metric's ranking between two halves or seeds, in [-1, 1].
         measured: rows that a metric measured, where the others were predicted.
+        column: where the groups were read, if rows are ranked inside them.
+        chosen: the recipe names that column.
     """
     named = dict(scores)
     if lengths is not None:
@@ -132,6 +164,20 @@ def score_health(
         with_level=with_level,
         with_level_within=within,
         stability={name: value for name, value in (stability or {}).items() if name in scores},
+        within=None if column is None or groups is None else _within(usable, scores, groups, column, chosen=chosen),
+    )
+
+
+def _within(
+    usable: Mapping[str, FloatArray], scores: Mapping[str, FloatArray], groups: IntArray, column: str, *, chosen: bool
+) -> WithinGroups:
+    """What can be said inside the groups."""
+    ties = {name: ties_within(usable[name], groups) for name in scores}
+    return WithinGroups(
+        grouping=Grouping.of({name: usable[name] for name in scores}, groups, column=column, chosen=chosen),
+        ties={name: shared for name, (shared, _) in ties.items()},
+        largest_tie={name: largest for name, (_, largest) in ties.items()},
+        correlation=correlation_matrix({name: ranks_within(v, groups) for name, v in usable.items()})[1],
     )
 
 
@@ -166,8 +212,11 @@ def score_findings(health: ScoreHealth) -> list[Finding]:
             )
     for name in health.largest_tie:
         found += _tie_findings(name, health)
+    correlation = health.correlation if health.within is None else health.within.correlation
     for i, j in zip(*np.triu_indices(len(health.names), 1), strict=True):
-        found += _alike_findings(health.names[i], health.names[j], float(health.correlation[i, j]), health)
+        found += _alike_findings(health.names[i], health.names[j], float(correlation[i, j]), health)
+    if health.within is not None:
+        found += _grouping_findings(health.within.grouping)
     for name, rho in health.stability.items():
         found += _noise_findings(name, rho)
     return found
@@ -175,13 +224,16 @@ def score_findings(health: ScoreHealth) -> list[Finding]:
 
 def _tie_findings(name: str, health: ScoreHealth) -> list[Finding]:
     low, high = health.quantiles[name][0], health.quantiles[name][-1]
-    if health.largest_tie[name] <= TIED:
+    tied, share = "one and the same score", health.largest_tie[name]
+    if health.within is not None and health.within.largest_tie[name] > share:
+        tied, share = "the score that is commonest in their group", health.within.largest_tie[name]
+    if share <= TIED:
         return []
     return [
         Finding(
             "warning",
-            f"`{name}` gives {health.largest_tie[name]:.0%} of the rows one and the same score (90 % lie between "
-            f"{low:.4g} and {high:.4g}): among those, the order is a coin toss.",
+            f"`{name}` gives {share:.0%} of the rows {tied} (90 % lie between {low:.4g} and {high:.4g}): among those, "
+            "the order is a coin toss.",
             "Use a metric that tells these rows apart, or drop it.",
         )
     ]
@@ -209,6 +261,35 @@ def _alike_findings(first: str, second: str, rho: float, health: ScoreHealth) ->
         ]
     what = f"`{first}` and `{second}` order the rows almost in reverse (rank correlation {rho:.2f}): what one opens "
     return [Finding("info", what + "first, the other keeps for the end.")]
+
+
+def _grouping_findings(grouping: Grouping) -> list[Finding]:
+    """Groups that take the order away: too small to rank anything in, or themselves easier and harder."""
+    if not grouping.lost:
+        return []
+    column, lost = grouping.column, " and ".join(f"{left:.0%} by `{name}`" for name, left in grouping.lost.items())
+    if grouping.typical < FEW:
+        return [
+            Finding(
+                "warning",
+                f"rows are ranked inside the groups of `within: {column}`, where hardly any can be compared: half of "
+                f"them are in groups of {grouping.typical} or fewer ({grouping.n_groups} groups). Of the orders is "
+                f"left: {lost} (0 % is a random order).",
+                "Write within: none to order all rows together, or name a column of a few groups.",
+            )
+        ]
+    if grouping.chosen:
+        return []
+    return [
+        Finding(
+            "warning",
+            f"rows are ranked inside the groups of the column {column!r}, which are themselves easier and harder, so "
+            f"that easy and hard groups are trained side by side. Of the orders is left: {lost} (0 % is a random "
+            "order).",
+            f"Write within: none to keep the sequence of the groups, or within: {column} to say that ranks inside "
+            "them are meant.",
+        )
+    ]
 
 
 def _noise_findings(name: str, rho: float) -> list[Finding]:
@@ -241,6 +322,8 @@ def health_table(health: ScoreHealth) -> str:
     """
     columns = {"ρ length": health.with_length, "ρ level": health.with_level}
     columns |= {"ρ level within": health.with_level_within, "stability": health.stability}
+    if health.within is not None:
+        columns |= {"ties within": health.within.ties, "order left": health.within.grouping.left}
     columns = {head: rho for head, rho in columns.items() if rho}
     metrics = list(health.bad)
     rows = [
@@ -289,8 +372,25 @@ def health_record(health: ScoreHealth) -> Json:
         }
         for name in health.bad
     }
+    record = {"n_rows": health.n_rows, "metrics": metrics, "names": health.names}
     correlation = [[_rounded(rho) for rho in row] for row in health.correlation.tolist()]
-    return {"n_rows": health.n_rows, "metrics": metrics, "names": health.names, "correlation": correlation}
+    record |= {"correlation": correlation}
+    return record if health.within is None else {**record, "within": _within_record(health.within)}
+
+
+def _within_record(within: WithinGroups) -> Json:
+    grouping = within.grouping
+    metrics = {
+        name: {
+            "ties": _rounded(within.ties[name]),
+            "largest_tie": _rounded(within.largest_tie[name]),
+            "left": _rounded(left),
+        }
+        for name, left in grouping.left.items()
+    }
+    correlation = [[_rounded(rho) for rho in row] for row in within.correlation.tolist()]
+    about = {"column": grouping.column, "n_groups": grouping.n_groups, "typical": grouping.typical}
+    return {**about, "metrics": metrics, "correlation": correlation}
 
 
 def _rounded(value: float | None) -> float | None:

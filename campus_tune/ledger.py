@@ -125,6 +125,25 @@ def comparable(events: Iterable[Json]) -> list[Json]:
     ]
 
 
+def audited(checked: int, passed: int, *, labels: bool) -> str:
+    """What the order audit found, in words.
+
+    Args:
+        checked: steps that were compared with the plan.
+        passed: of them, those that trained it.
+        labels: labels reached the model and were compared too.
+
+    >>> audited(120, 120, labels=True)
+    'all 120 steps trained the planned rows, tokens and labels'
+    """
+    what = "the planned rows, " + ("tokens and labels" if labels else "tokens only: there were no labels to compare")
+    return (
+        f"all {checked:,} steps trained {what}"
+        if checked == passed
+        else f"only {passed:,} of {checked:,} steps trained {what}"
+    )
+
+
 def plain(value: Any) -> Any:
     """A value as JSON knows it: numpy's numbers and arrays as plain ones, paths as text, NaN and infinities as null.
 

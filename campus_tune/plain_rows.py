@@ -1,16 +1,20 @@
-"""Rows as a user's file has them, before any trainer prepared them: their prompts, answers and domains.
+r"""Rows as a user's file has them, before any trainer prepared them: their prompts, answers and domains.
 
-`check` looks at a training set without a model. The three shapes that TRL takes are read (`messages`, `prompt` and
-`completion`, `text`); what a trainer does to them afterwards (templates, truncation) is not repeated here, so token
-counts are those of the bare texts.
+`check` looks at a training set without a model. The shapes that TRL takes are read as it takes them (`prompt` and
+`completion`, `messages`, `conversations` with from and value, a text), and what of them carries loss under the settings
+of the recipe is the answer; what a trainer does to them afterwards (templates, truncation) is not repeated here, so
+token counts are those of the bare texts. Where the model's tokenizer is at hand, `prepared_rows` says more.
 
 >>> split_row({"prompt": "2 + 2?", "completion": [{"role": "assistant", "content": "4"}]})
 ('2 + 2?', '4')
+>>> split_row({"conversations": [{"from": "user", "value": "2 + 2?"}, {"from": "assistant", "value": "4"}]})
+('', '2 + 2?\n4')
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -22,7 +26,31 @@ from campus_tune.types import IntArray, Json, RowTexts
 
 Count: TypeAlias = Callable[[Sequence[str]], IntArray]  # texts → tokens of each
 
-SHAPES = "messages, prompt and completion, or text"
+ANSWERS = "assistant"  # the role of answers in a chat
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the trainer's settings say of the rows; the fields are TRL's.
+
+    Args:
+        dataset_text_field: the column of plain texts.
+        assistant_only_loss: of a chat, only the turns of the assistant carry loss.
+        completion_only_loss: prompts carry no loss; null where there are completions.
+    """
+
+    dataset_text_field: str = "text"
+    assistant_only_loss: bool = False
+    completion_only_loss: bool | None = None
+
+    @staticmethod
+    def of(settings: Mapping[str, Any]) -> Shape:
+        """The shape in a recipe's settings."""
+        names = ("dataset_text_field", "assistant_only_loss", "completion_only_loss")
+        return Shape(**{name: settings[name] for name in names if settings.get(name) is not None})
+
+
+DEFAULT = Shape()
 
 
 def load_rows(name: str, *, config: str | None = None, split: str = "train") -> list[Json]:
@@ -51,28 +79,57 @@ def load_rows(name: str, *, config: str | None = None, split: str = "train") -> 
     return rows
 
 
-def split_row(row: Mapping[str, Any]) -> tuple[str, str]:
-    """(prompt, answer) of one row; a `text` row is all answer.
+def as_messages(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row with the `messages` that TRL makes of ShareGPT's `conversations`; others as they are."""
+    talk = row.get("conversations")
+    if not (isinstance(talk, list) and talk and isinstance(talk[0], Mapping) and {"from", "value"} <= talk[0].keys()):
+        return row
+    names = {"from": "role", "value": "content"}
+    turns = [{names.get(name, name): value for name, value in turn.items()} for turn in talk]
+    return {**{name: value for name, value in row.items() if name != "conversations"}, "messages": turns}
+
+
+def split_row(row: Mapping[str, Any], shape: Shape = DEFAULT) -> tuple[str, str]:
+    """(What carries no loss, what does) of one row; a text is all answer, and so is a chat by TRL's default.
+
+    Args:
+        row: as it stands in the file.
+        shape: what the trainer's settings say of it.
 
     Raises:
-        DataError: the row has none of the shapes that TRL trains on.
+        DataError: the row has none of the shapes that TRL trains on, or a chat in which nobody answers.
     """
+    row = as_messages(row)
+    if "prompt" in row and "completion" in row:
+        prompt, answer = _text(row["prompt"]), _text(row["completion"])
+        return ("", f"{prompt}\n{answer}") if shape.completion_only_loss is False else (prompt, answer)
     if "messages" in row:
         turns = row["messages"] or []
+        if not shape.assistant_only_loss:
+            return "", _text(turns)
+        roles = sorted({str(turn.get("role")) for turn in turns})
+        if ANSWERS not in roles:
+            raise DataError(
+                f"a chat must have a turn of the role {ANSWERS} under assistant_only_loss, got {', '.join(roles)}. "
+                "Rename the role of the answers, or drop assistant_only_loss."
+            )
         return _contents(turns, answers=False), _contents(turns, answers=True)
-    if "prompt" in row and "completion" in row:
-        return _text(row["prompt"]), _text(row["completion"])
-    if "text" in row:
-        return "", _text(row["text"])
-    raise DataError(f"training rows must have {SHAPES}, got the columns {', '.join(row)}. Rename or convert them.")
+    if shape.dataset_text_field in row:
+        return "", _text(row[shape.dataset_text_field])
+    raise DataError(
+        "training rows must have prompt and completion, messages, conversations with from and value, or "
+        f"{shape.dataset_text_field}, got the columns {', '.join(row)}. Rename or convert them, or name the column of "
+        "texts in dataset_text_field."
+    )
 
 
-def row_texts(rows: Sequence[Json], count: Count) -> RowTexts:
+def row_texts(rows: Sequence[Json], count: Count, shape: Shape = DEFAULT) -> RowTexts:
     """The rows as CPU metrics see them.
 
     Args:
         rows: N rows of one shape.
         count: tokens of each of some texts.
+        shape: what the trainer's settings say of them.
 
     Raises:
         DataError: a row has no shape that TRL trains on (its number is named).
@@ -80,7 +137,7 @@ def row_texts(rows: Sequence[Json], count: Count) -> RowTexts:
     prompts, answers = [], []
     for number, row in enumerate(rows):
         try:
-            prompt, answer = split_row(row)
+            prompt, answer = split_row(row, shape)
         except DataError as error:
             raise DataError(f"row {number}: {error}") from error
         prompts.append(prompt)
@@ -89,9 +146,10 @@ def row_texts(rows: Sequence[Json], count: Count) -> RowTexts:
     return RowTexts(answers, count(answers), count(prompts), columns)
 
 
-def full_texts(rows: Sequence[Json]) -> list[str]:
-    """Prompt and answer of each row as one text."""
-    return ["\n".join(split_row(row)) for row in rows]
+def full_texts(rows: Sequence[Json], shape: Shape = DEFAULT) -> list[str]:
+    """All that is said in each row as one text."""
+    everything = replace(shape, assistant_only_loss=False)
+    return ["\n".join(split_row(row, everything)) for row in rows]
 
 
 def count_words(texts: Sequence[str]) -> IntArray:

@@ -57,6 +57,7 @@ def main(argv: Sequence[str], *, out: Path, early: float = 0.1, model: str | Non
     if problems:
         raise RecipeError(problems)
     about = _read(out / ABOUT)
+    _refuse_strange(out, about)
     _refuse_other(out, about.get("settings", asked), asked)
     if about.get("finished") and _kept(out):
         _say(f"the proxy in {out} is finished: nothing to do")
@@ -128,6 +129,20 @@ def _read(path: Path) -> Json:
     except (OSError, ValueError):
         return {}
     return about if isinstance(about, dict) else {}
+
+
+def _refuse_strange(out: Path, about: Json) -> None:
+    """What is there under a proxy's names is a proxy's: its models are replaced.
+
+    Raises:
+        RecipeError: it is something else, or does not say what it is.
+    """
+    there = [name for name in (EARLY, LATE, TRAINING, ABOUT) if (out / name).exists()]
+    if there and "settings" not in about:
+        raise RecipeError(
+            f"`--out` must be a new folder or that of a proxy, got {', '.join(there)} in {str(out)!r} and no "
+            f"{ABOUT} that says what they are: they would be replaced. Name another folder, or delete them."
+        )
 
 
 def _refuse_other(out: Path, there: Json, asked: Json) -> None:

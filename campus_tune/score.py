@@ -75,7 +75,7 @@ def report(trainer: Any, config: CampusConfig) -> None:
     cache = scoring.passages.cache
     if scoring.passages.timings:
         say(_timings(scoring.passages.timings))
-    health = scores_health(scoring.config, scores, scoring.texts, domains)
+    health = scores_health(scoring.config, scores, scoring.texts, domains, chosen=config.within is not None)
     say(health_table(health))
     findings = [f"warning: {f.what} {f.remedy}".rstrip() for f in score_findings(health) if f.severity != "info"]
     warnings = [*scores.warnings, *scoring.passages.warnings, *cache.warnings]
@@ -99,8 +99,8 @@ def prepare(trainer: Any, config: CampusConfig) -> tuple[Any, Any]:
     from campus_tune.integrations.measure import LossMeter
     from campus_tune.integrations.peers import Peers
     from campus_tune.integrations.planning import NO_CACHE, make_scoring, planned_steps, refreshes_to_come
-    from campus_tune.integrations.rows import read_rows
     from campus_tune.integrations.setup import make_budget, resolve
+    from campus_tune.integrations.trained import as_trained
 
     if config.scores == NO_CACHE:
         raise RecipeError("`scores` must name a folder to keep scores in, got none. Write --scores DIR, or remove it.")
@@ -108,7 +108,9 @@ def prepare(trainer: Any, config: CampusConfig) -> tuple[Any, Any]:
         raise RecipeError("`metrics` must name what to score, got nothing. Write --metrics length loss, for example.")
     resolved = resolve(trainer, config, has_probes=config.probes is not None)
     view, collator = compat.loader_view(trainer, trainer.train_dataset)
-    rows, peers = read_rows(view), Peers.of(trainer)
+    peers = Peers.of(trainer)
+    trained = as_trained(view, collator, speaks=peers.leads)
+    rows = trained.rows()
     meter = LossMeter(partial(compat.subject, trainer), view, collator, rows.tokens, peers=peers, what="scoring")
     domains = Domains.read(trainer.train_dataset, resolved.within)
     per_epoch, total = planned_steps(trainer, len(rows), peers)
@@ -124,6 +126,7 @@ def prepare(trainer: Any, config: CampusConfig) -> tuple[Any, Any]:
         groups=domains.codes,
         n_refreshes=refreshes,
         whole=True,
+        trained=trained,
     )
     return scoring, domains
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from campus_tune.errors import DataError
-from campus_tune.files import read_jsonl
+from campus_tune.files import TABLE_SUFFIXES, read_table
 from campus_tune.types import Json
 
-JSON_LINES = (".jsonl", ".jsonl.gz", ".json")
 TRAIN = "train"
 
 
@@ -113,7 +111,7 @@ def loading(training: Any, model: Any) -> Json:
 
 
 def load_rows(script: Any, mixture: Any) -> Any:
-    """The splits that the YAML names: a local JSON-lines file, a hub id or folder, or TRL's `datasets:` mixture.
+    """The splits that the YAML names: a local table, a hub id or folder, or TRL's `datasets:` mixture.
 
     Raises:
         DataError: a local file that cannot be read (file and line named), or nothing is named.
@@ -126,8 +124,8 @@ def load_rows(script: Any, mixture: Any) -> Any:
     name = script.dataset_name
     if not name:
         raise DataError("`dataset_name` must be a file, a folder or a hub id, got nothing. Add it to the YAML.")
-    if str(name).endswith(JSON_LINES):
-        return datasets.DatasetDict({TRAIN: datasets.Dataset.from_list(read_jsonl(Path(name)))})
+    if str(name).endswith(TABLE_SUFFIXES):
+        return datasets.DatasetDict({TRAIN: datasets.Dataset.from_list(read_table(name))})
     return datasets.load_dataset(name, name=script.dataset_config, streaming=script.dataset_streaming)
 
 

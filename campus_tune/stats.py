@@ -108,6 +108,29 @@ def largest_tie(values: NDArray[Any]) -> float:
     return float(_run_sizes(np.sort(values)).max(initial=0) / max(1, len(values)))
 
 
+def ties_within(values: NDArray[Any], groups: IntArray) -> tuple[float, float]:
+    """(Share of the values that another one of their group equals, share with the commonest value of their group).
+
+    A value that is alone in its group, or that no other equals, is no tie.
+
+    >>> ties_within(np.array([1.0, 1.0, 2.0, 1.0, 3.0]), np.array([0, 0, 0, 1, 1]))
+    (0.4, 0.4)
+
+    Args:
+        values: shape (N,).
+        groups: group number of each value, shape (N,).
+    """
+    if not len(values):
+        return 0.0, 0.0
+    order = np.lexsort((values, groups))
+    ordered, of = values[order], groups[order]
+    starts = np.flatnonzero(np.append(True, (ordered[1:] != ordered[:-1]) | (of[1:] != of[:-1])))
+    sizes = np.diff(np.append(starts, len(ordered)))
+    largest = np.zeros(int(groups.max()) + 1, dtype=np.int64)
+    np.maximum.at(largest, of[starts], np.where(sizes > 1, sizes, 0))
+    return float(sizes[sizes > 1].sum() / len(values)), float(largest.sum() / len(values))
+
+
 def _run_sizes(ordered: NDArray[Any]) -> NDArray[np.int64]:
     """How often each value stands in a sorted array."""
     if not len(ordered):

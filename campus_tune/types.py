@@ -75,7 +75,7 @@ class RowTexts:
     """The training rows as CPU metrics see them: token counts, and the response as text.
 
     Args:
-        response_text: the answer's text, decoded from the tokens where no text column is left; length N.
+        response_text: what is trained, decoded from the tokens that carry loss; length N.
         response_tokens: how many tokens carry loss, shape (N,).
         prompt_tokens: how many tokens do not, shape (N,).
         columns: further columns of the training set by name, each of length N (a user's own numbers, domains).

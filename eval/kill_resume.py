@@ -4,11 +4,16 @@ Each setting is trained once undisturbed. Then the same run is started in anothe
 `resume_from_checkpoint=True`, killed again, … until it has had its kills, and is left to end. Kills come at a random
 moment of the process's life, after a random optimizer step, in the middle of a save (a checkpoint folder is there
 and its trainer_state.json is not) and, where there is a scorer, while answers are sampled for it. Both runs must then
-agree in every decision and measurement of the ledger, in every row's training loss, in the trainer's log of each step
-(loss, grad_norm, learning_rate, epoch, …; without trl's `num_tokens`, which trl counts anew after a resume), and bit
-for bit in weights and optimizer state.
+agree in every decision and measurement of the ledger, in every row's training loss, in every line of the trainer's log
+(loss, grad_norm, learning_rate, epoch, num_tokens, …, up to the last one's train_loss; without clocks), and bit for bit
+in weights and optimizer state.
 
-    python eval/kill_resume.py                                  # 10 settings of a tiny random model, 25 kills, minutes
+Three settings are odd: a callback before ours that saves by itself, in the middle of steps too, as transformers'
+just-in-time checkpoint does; callbacks that transformers makes anew from the checkpoint; and a log line every five
+steps, whose window the kills cut. A fourth one has all of it.
+
+    python eval/kill_resume.py                                  # 14 settings of a tiny random model, 25 kills, minutes
+    python eval/kill_resume.py --kills 100                      # the proof
     python eval/kill_resume.py --kills 4 --only w0-a1-exact     # one setting
     python eval/kill_resume.py --model PATH --data train.jsonl --probes probes.jsonl --rows 400 --steps 40 --batch 8
 
@@ -42,7 +47,9 @@ os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HU
 STATE = "trainer_state.json"
 BEATS = "beats.txt"  # one line per finished optimizer step, over all lives of a run
 SAMPLES = "samples.txt"  # one line each time that answers are sampled for the scorer
-CLOCKS = {"num_tokens", "total_flos", "eval_runtime", "eval_samples_per_second", "eval_steps_per_second"}
+HISTORY = "history.json"  # the trainer's log when the run has ended
+CLOCKS = ("runtime", "per_second")
+OWN_SAVES = ("on_step_end", "on_step_begin", "on_pre_optimizer_step", "on_substep_end")  # where a callback saves
 PATIENCE = 3600.0  # seconds after which a life counts as hung
 
 
@@ -62,6 +69,10 @@ class Setting:
         model: folder of a model; None for a random one of 35 000 weights.
         data: JSON lines to train on; None for the demo tasks.
         probes: JSON lines of held-out rows; None for demo tasks, if there is no `data`.
+        logs_every: steps between two log lines.
+        evaluates_every: steps between two evaluations on the probes; 0 for none.
+        restores: transformers makes the callbacks anew from the checkpoint.
+        saves_itself: a callback before ours saves on its own.
     """
 
     name: str
@@ -75,6 +86,10 @@ class Setting:
     model: str | None = None
     data: str | None = None
     probes: str | None = None
+    logs_every: int = 1
+    evaluates_every: int = 0
+    restores: bool = False
+    saves_itself: bool = False
 
 
 def settings() -> list[Setting]:
@@ -93,7 +108,18 @@ def settings() -> list[Setting]:
     revisit = {**aware, "coverage": "revisit", "window": "slice", "selector": "lowest_perplexity"}
     found.append(Setting("w0-a1-exact-prefix-rescored", campus=exact))
     found.append(Setting("w2-a4-revisit-slice-rescored", 2, 2, 4, campus=revisit))
+    found += odd_settings(found[0].campus)
     return [replace(setting, campus={**setting.campus, "scores": "none"}) for setting in found]
+
+
+def odd_settings(campus: dict[str, Any]) -> list[Setting]:
+    """What people also switch on, each alone and all of it together."""
+    alone = [
+        Setting("odd-saves-itself", batch=4, accumulation=2, campus=campus, saves_itself=True, evaluates_every=6),
+        Setting("odd-restores-callbacks", campus=campus, restores=True),
+        Setting("odd-logs-every-5", campus=campus, logs_every=5),
+    ]
+    return [*alone, replace(alone[0], name="odd-all", workers=2, restores=True, logs_every=5)]
 
 
 # -- one life of a run, in its own process -------------------------------------------------------------------------
@@ -117,6 +143,22 @@ def train(setting: Setting, out: Path) -> None:
             with (out / BEATS).open("a") as file:
                 file.write(f"{state.global_step}\n")
 
+    class SavesItself(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+        """Every second step, each time in another event."""
+
+        def __init__(self) -> None:
+            self.trainer: Any = None
+            for k, name in enumerate(OWN_SAVES):
+                setattr(self, name, self._saver(k))
+
+        def _saver(self, k: int) -> Any:
+            def save(args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                del args, control, kwargs
+                if state.global_step > 0 and state.global_step % (2 * len(OWN_SAVES)) == 2 * k:
+                    self.trainer._save_checkpoint(self.trainer.model, trial=None)
+
+            return save
+
     sample = ScorerTrainer._sample
 
     def sample_and_say(self: ScorerTrainer, *args: Any) -> Any:
@@ -133,7 +175,10 @@ def train(setting: Setting, out: Path) -> None:
         max_steps=setting.steps,
         num_train_epochs=2,
         learning_rate=1e-3,
-        logging_steps=1,
+        logging_steps=setting.logs_every,
+        eval_strategy="steps" if setting.evaluates_every else "no",
+        eval_steps=setting.evaluates_every or None,
+        restore_callback_states_from_checkpoint=setting.restores,
         save_steps=setting.save_steps,
         dataloader_num_workers=setting.workers,
         report_to="none",
@@ -145,15 +190,19 @@ def train(setting: Setting, out: Path) -> None:
     )
     torch.manual_seed(0)  # the weights of the adapter
     model, tokenizer, rows, probes = ingredients(setting)
+    own_saves = SavesItself()
     trainer = SFTTrainer(
         model,
         args=arguments,
         train_dataset=rows,
+        eval_dataset=probes if setting.evaluates_every else None,
         processing_class=tokenizer,
         peft_config=LoraConfig(r=8, lora_dropout=0.1, target_modules="all-linear"),
-        callbacks=[CampusCallback(setting.campus, probes=probes), Beat()],
+        callbacks=[*[own_saves] * setting.saves_itself, CampusCallback(setting.campus, probes=probes), Beat()],
     )
+    own_saves.trainer = trainer
     trainer.train(resume_from_checkpoint=True)
+    (out / HISTORY).write_text(json.dumps(trainer.state.log_history))
 
 
 def ingredients(setting: Setting) -> tuple[Any, Any, Any, Any]:
@@ -281,7 +330,8 @@ def save_begins(out: Path, chance: random.Random) -> Moment:
 
     def now() -> bool:
         new = [path for path in out.glob("checkpoint-*") if path.name not in there or not (path / STATE).exists()]
-        fresh = [path for path in new if beats(out)[-1:] == [int(path.name.partition("-")[2])]]
+        last = (beats(out) or [0])[-1]  # a callback before the beat may save the step that follows
+        fresh = [path for path in new if int(path.name.partition("-")[2]) in (last, last + 1)]
         if fresh and not (fresh[0] / STATE).exists():
             time.sleep(delay)
             return True
@@ -403,7 +453,8 @@ def kill_once(setting: Setting, out: Path, kind: str, now: Moment, outcome: Outc
         return False
     done = beats(out)
     outcome.kills += 1
-    outcome.in_saves += f"checkpoint-{done[-1] if done else 0}" in half_saved(out)
+    last = done[-1] if done else 0  # a callback before the beat may save the step that follows
+    outcome.in_saves += any(f"checkpoint-{step}" in half_saved(out) for step in (last, last + 1))
     print(f"  {setting.name}: killed ({kind}) after step {done[-1] if done else 0}", file=sys.stderr, flush=True)
     return True
 
@@ -435,7 +486,7 @@ def differences(calm: Path, hunted: Path, steps: int) -> dict[str, str]:
     """What differs between two finished runs: what → the first difference, in words."""
     pairs = {
         "ledger": (ledger(calm), ledger(hunted)),
-        "losses": (history(calm, steps), history(hunted, steps)),
+        "losses": (history(calm), history(hunted)),
         "weights": (tensors(calm, steps), tensors(hunted, steps)),
     }
     return {what: first_difference(*pair) for what, pair in pairs.items() if pair[0] != pair[1]}
@@ -459,10 +510,10 @@ def ledger(out: Path) -> list[Any]:
     return [*comparable(read_ledger(out / "curriculum" / "ledger.jsonl")), *[(p.name, p.read_bytes()) for p in losses]]
 
 
-def history(out: Path, steps: int) -> list[Any]:
+def history(out: Path) -> list[Any]:
     """The trainer's log lines without clocks."""
-    lines = json.loads((out / f"checkpoint-{steps}" / STATE).read_text())["log_history"]
-    return [{key: value for key, value in line.items() if key not in CLOCKS} for line in lines]
+    lines = json.loads((out / HISTORY).read_text())
+    return [{key: value for key, value in line.items() if not key.endswith(CLOCKS)} for line in lines]
 
 
 def tensors(out: Path, steps: int) -> list[Any]:

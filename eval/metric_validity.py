@@ -52,6 +52,7 @@ from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.planning import make_scoring
 from campus_tune.integrations.rows import read_column, read_rows
 from campus_tune.integrations.setup import make_budget
+from campus_tune.integrations.trained import as_trained
 from campus_tune.orders import group_codes
 from campus_tune.recipe import CampusConfig
 from campus_tune.stats import spearman
@@ -260,8 +261,9 @@ def score(trainer: SFTTrainer, metrics: Sequence[Any], options: argparse.Namespa
     config = config.resolved(has_probes=False, domain_in_data=False, seed=options.seed)
     budget = make_budget(trainer, config, PLENTY, refreshes=0)
     meter = LossMeter(partial(compat.subject, trainer), view, collator, rows.tokens, peers=peers, what="scoring")
+    trained = as_trained(view, collator)
     groups = Domains.read(trainer.train_dataset, config.within).codes
-    scoring = make_scoring(trainer, config, rows, meter, budget, peers, groups=groups, whole=True)
+    scoring = make_scoring(trainer, config, rows, meter, budget, peers, groups=groups, whole=True, trained=trained)
     found = scoring.start()
     tokens = sum(timing.tokens for timing in scoring.passages.timings)
     warnings = [*found.warnings, *scoring.passages.warnings]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -478,6 +478,56 @@ def test_epochs_are_shuffled_differently() -> None:
     curriculum = Curriculum(schedule, {}, n_rows=50, global_batch=10, total_steps=10)
     stream, _ = run(curriculum, lambda *_: None)
     assert flat(stream[:5]) != flat(stream[5:])
+
+
+# -- epochs that are ended early ----------------------------------------------------------------------------------
+
+
+def run_with_early_ends(curriculum: Curriculum, choose: Choose, ends: int) -> Iterator[tuple[int, list[int]]]:
+    """(Epoch, rows) of each step; about every third step is the last one of its epoch, which depends on `ends`."""
+    while not curriculum.finished:
+        if curriculum.needs_decision:
+            curriculum.open(choose(curriculum, curriculum.offers()))
+        epoch = curriculum.epoch
+        yield epoch, curriculum.step_rows().tolist()
+        curriculum.advance()
+        if curriculum.epoch == epoch and hash((ends, curriculum.step)) % 3 == 0:
+            curriculum.end_epoch()
+
+
+@given(plans(), st.integers(0, 100))
+def test_the_rest_of_an_epoch_that_is_ended_early_is_left_out_and_never_made_up_for(plan: Plan, ends: int) -> None:
+    curriculum = plan.make()
+    stream = list(run_with_early_ends(curriculum, plan.choose, ends))
+    steps = Counter(epoch for epoch, _ in stream)
+    n_epochs = -(-plan.total_steps // curriculum.steps_per_epoch)
+    assert max(steps.values()) <= curriculum.steps_per_epoch
+    assert len(stream) <= plan.total_steps
+    if len(stream) < plan.total_steps:
+        assert sorted(steps) == list(range(n_epochs))
+    visits = Counter(row for _, rows in stream for row in rows)
+    assert curriculum.coverage_counts() == (len(visits), sum(visits.values()) - len(visits))
+    if plan.schedule["coverage"] == "exact":
+        for epoch in steps:
+            assert max(Counter(row for at, rows in stream for row in rows if at == epoch).values()) == 1
+
+
+@given(plans(), st.integers(0, 100), st.integers(0, 10**6))
+def test_a_run_cut_after_an_epoch_that_was_ended_early_goes_on_as_if_it_had_not(plan: Plan, ends: int, at: int) -> None:
+    whole = list(run_with_early_ends(plan.make(), plan.choose, ends))
+    first, second = plan.make(), plan.make()
+    steps = run_with_early_ends(first, plan.choose, ends)
+    begun = [next(steps) for _ in range(at % len(whole) + 1)]  # the last of them is not advanced over yet
+    second.load(through_json(first))
+    assert begun[:-1] + list(run_with_early_ends(second, plan.choose, ends)) == whole
+
+
+def test_an_epoch_may_be_left_out_whole() -> None:
+    curriculum = Curriculum(Schedule(linear(), stages=2), {}, n_rows=10, global_batch=5, total_steps=6)
+    curriculum.open()
+    assert (curriculum.end_epoch(), curriculum.epoch, curriculum.steps_in_epoch, curriculum.last_step) == (2, 1, 0, 4)
+    assert curriculum.coverage_counts() == (0, 0)
+    assert len(run(curriculum, lambda *_: None)[0]) == 4
 
 
 # -- resuming -----------------------------------------------------------------------------------------------------

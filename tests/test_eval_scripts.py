@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from eval import bench_score, metric_validity
+from eval import bench_score, damage, metric_validity
 from tests.integration.conftest import THEIRS
 
 pytestmark = [pytest.mark.filterwarnings(line) for line in THEIRS]
@@ -152,3 +154,40 @@ def test_scoring_is_timed_in_all_its_parts(capsys: pytest.CaptureFixture[str], t
     options = bench_score.parse(["--child", "20", "--memory-rows", "8"])
     model = str(bench_score.write_tiny(tmp_path / "tiny"))
     assert bench_score.added_memory(model, options)["tokens"] > 400
+
+
+# -- damage -----------------------------------------------------------------------------------------------------------
+
+
+def test_every_file_is_damaged_in_every_way_and_mended(tmp_path: Path) -> None:
+    for run in ("run", "other"):
+        for name in ("checkpoint-8/optimizer.pt", "checkpoint-6/optimizer.pt", "curriculum/scores/length.parquet"):
+            path = tmp_path / run / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(f"{run} {name}".encode())
+    out, seen = tmp_path / "run", {}
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    for one in damage.damages(out, tmp_path / "other", 3, random.Random(0)):
+        with damage.damaged(out, one):
+            path = out / one.file
+            now = path.read_bytes() if path.exists() else None
+            assert now != before.get(path)
+            seen.setdefault(one.file, []).append((one.kind, None if now is None else len(now)))
+        assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    size = len("run checkpoint-8/optimizer.pt")
+    assert seen.pop("checkpoint-8/optimizer.pt") == [
+        ("missing", None),
+        *[("cut", length) for length in (0, 1, size // 2, size - 1)],
+        ("longer", size + 1),
+        *[("flipped", size)] * 3,
+        ("exchanged", size + 2),
+        ("exchanged", size),
+    ]
+    assert [kind for kind, _ in seen.pop("curriculum/scores/length.parquet")][-2:] == ["flipped", "exchanged"]
+    assert seen == {f"checkpoint-8/{name}": [("added", 14)] for name in damage.STRANGERS}
+
+
+def test_a_flip_turns_one_bit_over_and_the_table_adds_up() -> None:
+    assert damage.flipped(b"abc", 1, 4) == b"afc"
+    lines = damage.table({"a": Counter(named=2), "b": Counter(earlier=1, TRACEBACK=1)}).splitlines()
+    assert lines[-1] == "| **all** | 4 | 2 | 1 | 0 | 0 | 1 |"

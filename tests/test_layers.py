@@ -23,7 +23,10 @@ LAYERS: dict[str, list[str]] = {
         "arrays", "budget", "competence", "files", "learner", "ledger", "mixing", "orders", "pacing", "stats",
         "strict_yaml", "fields", "tables", "versions",
     ],
-    "method": ["stages", "curriculum", "selectors.", "difficulty.", "health", "lr_mass", "overlap", "cache", "shards"],
+    "method": [
+        "stages", "curriculum", "selectors.", "difficulty.", "health", "grouping", "lr_mass", "overlap", "cache",
+        "shards",
+    ],
     "recipe": [
         "recipe", "recipe_blocks", "method", "simulate", "report_plan", "training_yaml", "trainer_settings",
         "plain_rows", "same_stream",
@@ -31,12 +34,16 @@ LAYERS: dict[str, list[str]] = {
     ],
     "report": ["report."],
     "integrations": ["integrations.", "evaluation."],
-    "doors": ["check", "sft", "sft_arguments", "sft_trainer", "proxy", "score", "launch", "demo.", "compare."],
+    "doors": [
+        "check", "prepared_rows", "sft", "sft_arguments", "sft_trainer", "proxy", "score", "launch", "demo.",
+        "compare.",
+    ],
     "command line": ["cli", "__init__", "__main__"],
 }  # fmt: skip
 
 # The parts of a plan: numpy and Python's own library are all they know, so `simulate` needs no model and no torch.
-PLAN = {"types", "errors", "registry", *LAYERS["numpy core"], "stages", "curriculum", "selectors.", "health"}
+PLAN = {"types", "errors", "registry", *LAYERS["numpy core"], "stages", "curriculum", "selectors."}
+PLAN |= {"health", "grouping"}
 PLAN -= {"files", "strict_yaml"}  # these read what a user wrote: parquet and YAML
 
 HEAVY = {"torch", "transformers", "trl", "accelerate", "peft", "datasets"}
@@ -47,6 +54,7 @@ HEAVY_WHEN_USED = {
     "launch_rules": {"accelerate", "torch"},  # what a launch would make of this machine
     "launch": {"accelerate", "torch"},  # is accelerate's launcher
     "plain_rows": {"datasets", "transformers"},  # `check` looks at the rows with the user's own tokenizer
+    "prepared_rows": {"datasets", "transformers", "trl"},  # lets TRL's own trainer prepare the rows
     "sft_arguments": {"trl"},  # whose parser it is
     "sft_trainer": {"datasets", "transformers", "trl"},  # is TRL's own script plus a callback
     "difficulty.scorer": {"torch"},  # its solver

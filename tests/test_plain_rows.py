@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from campus_tune.errors import DataError
-from campus_tune.plain_rows import count_words, full_texts, load_rows, row_texts, split_row, token_counter
+from campus_tune.plain_rows import (
+    Shape,
+    as_messages,
+    count_words,
+    full_texts,
+    load_rows,
+    row_texts,
+    split_row,
+    token_counter,
+)
 
 USER, ASSISTANT = {"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "It is 4."}
+SHARED = [{"from": "user", "value": "2 + 2?"}, {"from": "assistant", "value": "It is 4."}]
 
 
 @pytest.mark.parametrize(
     ("row", "parts"),
     [
-        ({"messages": [USER, ASSISTANT]}, ("2 + 2?", "It is 4.")),
-        ({"messages": [USER, ASSISTANT, USER, ASSISTANT]}, ("2 + 2?\n2 + 2?", "It is 4.\nIt is 4.")),
+        ({"messages": [USER, ASSISTANT]}, ("", "2 + 2?\nIt is 4.")),
+        ({"messages": [USER, ASSISTANT], "prompt": "2 + 2?", "completion": "It is 4."}, ("2 + 2?", "It is 4.")),
+        ({"conversations": SHARED, "id": 7}, ("", "2 + 2?\nIt is 4.")),
         ({"prompt": "2 + 2?", "completion": "It is 4."}, ("2 + 2?", "It is 4.")),
         ({"prompt": [USER], "completion": [ASSISTANT]}, ("2 + 2?", "It is 4.")),
         ({"text": "It is 4."}, ("", "It is 4.")),
@@ -34,6 +46,35 @@ def test_prompt_and_answer_are_read_from_every_shape(row: dict[str, Any], parts:
     assert full_texts([row]) == ["\n".join(parts)]
 
 
+@pytest.mark.parametrize(
+    ("row", "settings", "parts"),
+    [
+        ({"messages": [USER, ASSISTANT] * 2}, {"assistant_only_loss": True}, ("2 + 2?\n2 + 2?", "It is 4.\nIt is 4.")),
+        ({"conversations": SHARED}, {"assistant_only_loss": True}, ("2 + 2?", "It is 4.")),
+        ({"prompt": "2 + 2?", "completion": "4"}, {"completion_only_loss": False}, ("", "2 + 2?\n4")),
+        ({"prompt": "2 + 2?", "completion": "4"}, {"completion_only_loss": None, "max_length": 9}, ("2 + 2?", "4")),
+        ({"said": "It is 4.", "text": "no"}, {"dataset_text_field": "said"}, ("", "It is 4.")),
+    ],
+)
+def test_the_answer_is_what_carries_loss_under_the_settings(
+    row: dict[str, Any], settings: dict[str, Any], parts: tuple[str, str]
+) -> None:
+    shape = Shape.of(settings)
+    assert split_row(row, shape) == parts
+    in_sequence = split_row(row, replace(shape, assistant_only_loss=False))
+    assert full_texts([row], shape) == ["\n".join(in_sequence)]
+
+
+def test_a_chat_in_which_nobody_answers_is_told_its_roles() -> None:
+    rows = [{"conversations": [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4"}]}]
+    only = Shape(assistant_only_loss=True)
+    with pytest.raises(DataError, match=r"row 0: .* role assistant under assistant_only_loss, got gpt, human\. Rename"):
+        row_texts(rows, count_words, only)
+    rows[0]["conversations"][1]["from"] = "assistant"
+    assert list(row_texts(rows, count_words, only).response_text) == ["4"]
+    assert as_messages({"conversations": "no list"}) == {"conversations": "no list"}
+
+
 def test_texts_are_counted_and_columns_kept() -> None:
     rows = [{"prompt": "a b", "completion": "c", "level": 1}, {"prompt": "a", "completion": "b c d", "domain": "x"}]
     texts = row_texts(rows, count_words)
@@ -46,7 +87,8 @@ def test_texts_are_counted_and_columns_kept() -> None:
 def test_a_row_of_another_shape_is_named() -> None:
     rows = [{"text": "a"}, {"question": "b", "answer": "c"}]
     with pytest.raises(
-        DataError, match=r"row 1: training rows must have messages, .* got the columns question, answer"
+        DataError,
+        match=r"row 1: training rows must have prompt and completion, .* got the columns question, answer",
     ):
         row_texts(rows, count_words)
 

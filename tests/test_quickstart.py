@@ -108,7 +108,7 @@ def test_with_a_tiny_model_it_trains_audits_draws_and_says_where_to_look(tmp_pat
     done = run_script(tmp_path, QUICKSTART_TINY="1", QUICKSTART_INSTALLED="1", OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr[-3000:]
     out = tmp_path / "runs/quickstart/run"
-    assert "campus: order audit: 38 of 38 checked steps trained the planned rows" in done.stdout
+    assert "campus: order audit: all 38 steps trained the planned rows, tokens and labels" in done.stdout
     assert "campus: competence on the probes, before → after: arithmetic" in done.stdout
     assert "The run is in runs/quickstart/run" in done.stdout
     assert (out / "curriculum/report.html").stat().st_size > 50_000

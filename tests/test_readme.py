@@ -81,7 +81,7 @@ def script_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 @pytest.mark.slow
 def test_the_script_trains_under_a_curriculum_with_audit_and_cost(script_run: tuple[Path, str]) -> None:
     _, output = script_run
-    assert "campus: order audit: 7 of 7 checked steps trained the planned rows" in output
+    assert "campus: order audit: all 7 steps trained the planned rows, tokens and labels" in output
     assert "campus: cost:" in output
     assert "competence on the probes, before → after: arithmetic" in output
 

@@ -97,7 +97,10 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
     from campus_tune.compare.bench import Bench
     from campus_tune.compare.campaign import Campaign
     from campus_tune.compare.run_bar import RunBar
+    from campus_tune.integrations.lock import RunLock
 
+    lock = RunLock(plan.out, what="--out")
+    lock.take()
     campaign = Campaign(plan, _command(options), pilot=options.pilot, check=ctrl_c.check)
     bar = RunBar(campaign)
     bench = Bench(plan, bar.tick)
@@ -115,6 +118,7 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
     finally:
         campaign.close()
         bar.close()
+        lock.release()
     return 0
 
 

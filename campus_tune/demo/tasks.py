@@ -68,7 +68,7 @@ def write_tasks(
     so that a row's place in it says nothing about its level.
 
     Args:
-        folder: made if it is not there; the files are replaced.
+        folder: made if it is not there; such files in it are replaced, others are not.
         rows_per_cell: training rows of each domain and level, at least 1.
         probes_per_cell: held-out rows that may steer a run, at least 1.
         tests_per_cell: held-out rows for the final evaluation; 0 writes no test file.
@@ -79,7 +79,7 @@ def write_tasks(
 
     Raises:
         RecipeError: a number out of range.
-        DataError: the cells have fewer questions than asked for.
+        DataError: the cells have fewer questions than asked for; or a file of such a name holds something else.
         StorageError: a file cannot be written.
     """
     counts = {"rows_per_cell": (rows_per_cell, 1), "probes_per_cell": (probes_per_cell, 1)}
@@ -95,9 +95,25 @@ def write_tasks(
         "test": np.flatnonzero(place < tests_per_cell),
     }
     paths = {name: folder / f"{name}.jsonl" for name, idx in splits.items() if len(idx)}
+    strangers = [path for path in paths.values() if path.exists() and not _is_made_here(path)]
+    if strangers:
+        raise DataError(
+            f"`--out` must hold no rows of yours under the names of the tasks, got {strangers[0].name} in "
+            f"{str(folder)!r}: it would be replaced. Name another folder."
+        )
     for name, path in paths.items():
         atomic_write(path, "".join(json.dumps(rows[i]) + "\n" for i in splits[name]))
     return paths
+
+
+def _is_made_here(path: Path) -> bool:
+    """Whether a file begins with a row as `generate` makes them."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            row = json.loads(file.readline())
+        return [*row] == ["id", "domain", "level", "prompt", "completion"] and row["domain"] in DOMAINS
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _cell(domain: str, level: int, n_rows: int, seed: int) -> Iterator[Json]:

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from campus_tune.demo.tasks import generate
-from campus_tune.errors import RecipeError
+from campus_tune.errors import DataError, RecipeError
+from campus_tune.files import atomic_write
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 VOCAB_SIZE = 512
 CONTEXT = 512
+MARKER = "campus_tiny.txt"  # in a folder that was made here
 _SPECIAL = ("<|pad|>", "<|im_start|>", "<|im_end|>")  # ids 0, 1, 2
 _N_HEADS = 4
 
@@ -114,17 +116,25 @@ def write_tiny(folder: Path, *, hidden: int = 32, layers: int = 2, seed: int = 0
     """Save the model and its tokenizer, so that `model_name_or_path: <folder>` works, and return the folder.
 
     Args:
-        folder: made if it is not there; a model in it is replaced.
+        folder: made if it is not there; a model that this made is replaced, no other.
         hidden: as in `tiny_model`.
         layers: as in `tiny_model`.
         seed: as in `tiny_model`.
 
     Raises:
         RecipeError: a size out of range.
+        DataError: the folder holds another model.
     """
     model = tiny_model(hidden=hidden, layers=layers, seed=seed)
+    there = sorted(path.name for name in ("config.json", "*.safetensors", "tokenizer*") for path in folder.glob(name))
+    if there and not (folder / MARKER).is_file():
+        raise DataError(
+            f"`--out` must be a folder without a model of yours, got {', '.join(there)} in {str(folder)!r}: they would "
+            "be replaced. Name another folder."
+        )
     model.save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
+    atomic_write(folder / MARKER, "a random model for tests, made by `campus-tune demo model --tiny`\n")
     return folder
 
 

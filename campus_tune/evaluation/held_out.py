@@ -1,6 +1,7 @@
 """Test rows with a domain each, and proof that none of them was trained.
 
-Rows have the shapes of training files that tell question from answer: `messages`, or `prompt` and `completion`. Each
+Rows have the shapes of training files that tell question from answer: `messages` (or ShareGPT's `conversations`, which
+TRL turns into them), or `prompt` and `completion`, with `tools` and `chat_template_kwargs` where they are. Each
 is known by a hash of its text, so that results of the same rows are paired whatever file they stood in and in which
 sequence.
 """
@@ -17,9 +18,9 @@ from typing import Any
 
 from campus_tune.errors import DataError
 from campus_tune.files import read_table
-from campus_tune.integrations.conversations import Conversation
+from campus_tune.integrations.turns import Conversation, template_arguments
 from campus_tune.overlap import N_GRAM, overlap
-from campus_tune.plain_rows import full_texts
+from campus_tune.plain_rows import as_messages, full_texts
 from campus_tune.types import Json
 
 SHOWN = 3  # rows that a message names
@@ -140,6 +141,7 @@ def refuse_rows(
 
 def _conversation(row: Json, place: str) -> Conversation:
     """A row as text, its answers marked."""
+    row = dict(as_messages(row))
     if row.get("messages"):
         turns = _turns(row["messages"])
         counted = tuple(isinstance(turn, Mapping) and turn.get("role") == "assistant" for turn in turns)
@@ -152,7 +154,7 @@ def _conversation(row: Json, place: str) -> Conversation:
         raise DataError(f"{place} must be all text or all messages with roles, got a mixture. Write it as one of them.")
     if not any(counted):
         raise DataError(f"{place} must have an answer, got no assistant turn and no completion. Remove the row.")
-    return Conversation(turns, counted)
+    return Conversation(turns, counted, template_arguments(row))
 
 
 def _turns(said: Any) -> tuple[Any, ...]:
@@ -185,7 +187,8 @@ def _numbers(conversations: Sequence[Conversation], domains: Sequence[str]) -> t
     seen: Counter[tuple[str, str]] = Counter()
     numbers = []
     for conversation, domain in zip(conversations, domains, strict=True):
-        number = _hash(conversation.turns, size=8)
+        asked = (conversation.turns, conversation.given) if conversation.given else conversation.turns
+        number = _hash(asked, size=8)
         seen[domain, number] += 1
         again = seen[domain, number]
         numbers.append(number if again == 1 else f"{number}-{again}")

@@ -1,34 +1,37 @@
 """Putting a curriculum on a trainer: what is set on the instance, and what is refused before anything is lost.
 
-Six attributes of this one trainer instance are set, and nothing else, of no class and no library:
+Seven methods of this one trainer instance are set, and nothing else, of no class and no library:
 
-- `get_train_dataloader`, the trainer's documented override point, returns our loader;
+- `get_train_dataloader`, the trainer's documented override point, returns our loader; a user's own is refused;
 - `log` is wrapped, so that the curriculum's scalars travel in the same line as the loss, to every tracker;
+- `_save_checkpoint` is wrapped: what a checkpoint needs of the curriculum is brought together on every rank before it
+  is written, whoever asked for it and when; it counts once each of its files is recorded with its hash;
+- `save_model` is wrapped: weights that are saved for others must be finite;
+- `_load_rng_state` is wrapped: random states of another number of processes are not taken;
 - `train` is wrapped, so that `resume_from_checkpoint=True` finds the last *complete* checkpoint;
-- `save_model` is wrapped: a checkpoint begins with it on every rank, whoever asked for one, and what other ranks know
-  goes to the one that writes;
-- `args.ignore_data_skip = True`: our loader restores its own position;
 - `create_model_card` is wrapped, where trl has one: the card gets a section on the curriculum.
+
+What is wrapped may be the user's own: it is called with the arguments it was given. The first five are taken off when
+`train()` ends, however it ends; while it runs, the trainer's loop over an epoch is wrapped too, so that it counts on in
+a resume (`compat.resumed_inside_an_epoch`). The user's arguments are not touched, but for `ignore_data_skip`, which is
+on from the beginning of a resume until the trainer has read it (our loader restores its own position), and for
+`save_total_limit` inside of a save (`saver.Saver`).
 """
 
 from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from campus_tune.errors import ResumeError, TrainerError
 from campus_tune.integrations import compat
+from campus_tune.integrations.borrowed import Borrowed
 from campus_tune.integrations.card import add_to_card
-from campus_tune.integrations.checkpoints import (
-    bring_curriculum,
-    last_complete,
-    read_state,
-    refuse_incomplete,
-    saved_curriculum,
-)
+from campus_tune.integrations.checkpoints import Checkpoint, last_complete, named, read_state, saved_curriculum
+from campus_tune.integrations.overrides import TrainCall, refuse_own_data_path
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.probes import Source
 from campus_tune.integrations.rows import column_names
@@ -65,57 +68,88 @@ def attach(trainer: Any, config: str | Path | Mapping[str, Any] | CampusConfig, 
 
 
 def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
-    """Check the trainer and set the six attributes."""
+    """Check the trainer and set the seven methods."""
     refuse(trainer)
     run = CampusRun(trainer, config, probes)
-    log, train, save_model = trainer.log, trainer.train, trainer.save_model
-
-    @functools.wraps(log)
-    def log_with_curriculum(logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        if {"loss", "train_runtime"} & logs.keys() and run.journal is not None:  # the last line takes what is left
-            logs.update(run.journal.pending)
-            run.journal.pending.clear()
-        log(logs, *args, **kwargs)
+    train = trainer.train
+    ours = Borrowed(
+        trainer,
+        get_train_dataloader=run.make_loader,
+        log=_log_with_curriculum(trainer, run),
+        save_model=_save_what_is_finite(trainer, run),
+        _save_checkpoint=compat.around_saves(trainer, run.saving),
+        _load_rng_state=compat.random_states_if(trainer, lambda: run.same_world),
+    )
 
     @functools.wraps(train)
-    def train_once(resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        if run.finished and not resume_from_checkpoint:
+    def train_once(*args: Any, **kwargs: Any) -> Any:
+        call = TrainCall(train, args, kwargs)
+        if run.finished and not call.resume:
             raise TrainerError(
                 "`train()` must be called once on a trainer with a curriculum, got a second call: the model is trained "
                 "already, and a second curriculum would begin with it. Make a new trainer, or raise num_train_epochs "
                 "and resume."
             )
-        with run.phases.guarded():
-            if resume_from_checkpoint is True:
-                resume_from_checkpoint = last_complete(Path(trainer.args.output_dir), run.peers)
-            elif resume_from_checkpoint:
-                refuse_incomplete(Path(resume_from_checkpoint), run.peers)
-            if resume_from_checkpoint:
-                checkpoint = Path(resume_from_checkpoint)
-                _refuse_other_shards(trainer, checkpoint, run.peers)
-                run.peers.led(lambda: bring_curriculum(checkpoint, run.folder))
-            try:
-                return train(resume_from_checkpoint, *args, **kwargs)
-            finally:
-                run.close()
+        refuse(trainer, ours=ours.ours)  # again: it may have been changed since. Over ours: the audit finds out
+        ours.take()
+        try:
+            with run.phases.guarded(), run.claimed(), run.training():
+                run.come_from(_find_checkpoint(trainer, run, call))
+                with compat.resumed_inside_an_epoch(trainer, lambda: run.curriculum.steps_in_epoch):
+                    return run.loop.whole_loss(call.make())
+        finally:
+            ours.give_back()
 
-    @functools.wraps(save_model)
-    def save_with_curriculum(output_dir: str | None = None, _internal_call: bool = False) -> None:
-        if _internal_call:  # as part of a checkpoint
-            run.before_save()
-        save_model(output_dir, _internal_call)
-
-    trainer.get_train_dataloader = run.make_loader
-    trainer.save_model = save_with_curriculum
-    trainer.log = log_with_curriculum
+    ours.take()
     trainer.train = train_once
-    trainer.args.ignore_data_skip = True
     add_to_card(trainer, run)
     return run
 
 
-def refuse(trainer: Any) -> None:
-    """Settings under which the planned order would not be trained.
+def _log_with_curriculum(trainer: Any, run: CampusRun) -> Callable[..., None]:
+    log = trainer.log
+
+    @functools.wraps(log)
+    def log_with_curriculum(*args: Any, **kwargs: Any) -> None:
+        logs = args[0] if args else kwargs.get("logs")
+        if isinstance(logs, dict):
+            run.complete_line(logs)
+        log(*args, **kwargs)
+
+    return log_with_curriculum
+
+
+def _save_what_is_finite(trainer: Any, run: CampusRun) -> Callable[..., Any]:
+    save = trainer.save_model
+
+    @functools.wraps(save)
+    def save_what_is_finite(*args: Any, **kwargs: Any) -> Any:
+        run.before_leaving()
+        return save(*args, **kwargs)
+
+    return save_what_is_finite
+
+
+def _find_checkpoint(trainer: Any, run: CampusRun, call: TrainCall) -> Checkpoint | None:
+    """What a call of `train` goes on from: a checkpoint that is whole, or None to start at the first step."""
+    found = None
+    if call.resume is True:
+        found = last_complete(Path(trainer.args.output_dir), run.folder, run.peers)
+    elif call.resume:
+        found = named(Path(call.resume), run.folder, run.peers)
+    if call.resume:
+        call.resume_from(None if found is None else str(found.path))
+    if found is not None:
+        _refuse_other_shards(trainer, found.path, run.peers)
+    return found
+
+
+def refuse(trainer: Any, *, ours: Collection[str] = ()) -> None:
+    """Settings, and methods of the user's own, under which the planned order would not be trained.
+
+    Args:
+        trainer: that a curriculum is put on.
+        ours: methods that are ours already.
 
     Raises:
         TrainerError: the first of them.
@@ -128,6 +162,7 @@ def refuse(trainer: Any) -> None:
     problems = refused(vars(args))
     if problems:
         raise TrainerError(problems[0])
+    refuse_own_data_path(trainer, ours=ours)
     compat.refuse_old_sharding(trainer)
     _refuse_dataset(trainer.train_dataset)
     _refuse_lone_processes(trainer)

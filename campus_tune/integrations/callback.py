@@ -12,7 +12,7 @@ from transformers.trainer_callback import ExportableState
 from campus_tune.errors import AuditError
 from campus_tune.integrations import compat
 from campus_tune.integrations.attach import equip
-from campus_tune.integrations.checkpoints import CALLBACK, give_up_later
+from campus_tune.integrations.checkpoints import CALLBACK
 from campus_tune.integrations.loader import CurriculumLoader
 from campus_tune.integrations.probes import Source
 from campus_tune.integrations.run import CampusRun
@@ -49,7 +49,7 @@ class CampusCallback(TrainerCallback, ExportableState):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Plan the run, or restore it from the checkpoint that the trainer has just loaded."""
-        del control
+        del args, control
         loader = kwargs.get("train_dataloader")
         if self.run is None and isinstance(loader, CurriculumLoader):
             self.run = loader.run  # transformers made this object anew from the checkpoint: it adopts the run
@@ -64,17 +64,37 @@ class CampusCallback(TrainerCallback, ExportableState):
         state.stateful_callbacks[CALLBACK] = (
             saved  # a checkpoint written without us has no such key, and saving asks for it
         )
-        if args.should_save and state.global_step == 0:
-            give_up_later(Path(args.output_dir), 0)  # before anything of the run is written
         self.run.begin(state, saved.get("attributes", {}).get("curriculum"))
-        if args.should_save:
-            give_up_later(Path(args.output_dir), state.global_step)  # only now: a resume may be refused
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The trainer's loop begins an epoch."""
+        del args, state, control, kwargs
+        assert self.run is not None
+        self.run.begin_epoch()
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The trainer's loop ends an epoch, maybe before its rows are trained."""
+        del args, state, kwargs
+        assert self.run is not None
+        self.run.end_epoch(control)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """An optimizer step begins."""
         del args, state, control, kwargs
         assert self.run is not None
         self.run.begin_step()
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The gradients of an optimizer step are there."""
+        del args, state, control, kwargs
+        assert self.run is not None
+        self.run.before_update()
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The optimizer has used them."""
+        del args, state, control, kwargs
+        assert self.run is not None
+        self.run.after_update()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """An optimizer step is finished; the next stage is decided here, before the checkpoint is written."""
@@ -91,6 +111,8 @@ class CampusCallback(TrainerCallback, ExportableState):
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of the curriculum: JSON."""
         curriculum = self.run.state() if self.run is not None else {}
+        if self.run is not None:
+            self.run.saver.hold_rotation()
         return {
             "args": {"config": self.config.to_mapping()},
             "attributes": {"curriculum": curriculum},

@@ -1,7 +1,8 @@
-"""Which checkpoints count: those of this run that are whole on every rank.
+"""Which checkpoints count: those of this run that are whole, file by file and on every rank.
 
-Rank 0 writes the trainer's state last of what it writes; the random states are each rank's own, and a job that is
-killed may have one and not the other.
+A checkpoint counts when its record (`manifest`) is sealed, its run is this one (`lineage`), and every file of it and
+of the run's folder that a resume reads is as it was when it was saved. All others stay as they are on the disk, and
+a resume says why it takes none of them.
 """
 
 from __future__ import annotations
@@ -9,144 +10,220 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from campus_tune.errors import ResumeError
 from campus_tune.integrations import console
+from campus_tune.integrations.lineage import FILE as LINEAGE
+from campus_tune.integrations.lineage import Lineage, read_lineage
+from campus_tune.integrations.manifest import (
+    FILE,
+    Manifest,
+    damaged_outcome,
+    names_in,
+    read_manifest,
+    what_is_wrong,
+    wrong_random_state,
+)
 from campus_tune.integrations.peers import Peers
-from campus_tune.ledger import FILE, Ledger
+from campus_tune.ledger import FILE as LEDGER
 from campus_tune.types import Json
 
 STATE = "trainer_state.json"
-GIVEN_UP = "trainer_state.given_up.json"
 CALLBACK = "CampusCallback"  # its name in the trainer's state
 NAME = re.compile(r"^checkpoint-(\d+)$")
+INTERRUPTED = "its save was interrupted"
+BRING = (LEDGER, "scores", "training_losses", "examples.json")  # of a run's folder, when it goes on in another one
 
 
-def last_complete(output_dir: Path, peers: Peers) -> str | None:
-    """The newest checkpoint that was saved to its end; None when there is none, and the run starts anew.
+@dataclass(frozen=True)
+class Checkpoint:
+    """One that can be resumed.
 
-    The trainer's own search takes the highest number, also of a save that was interrupted. Ours says what it skips.
+    Args:
+        path: of its folder.
+        home: the folder of the run that wrote it, with its ledger and scores.
+        lineage: that run; its present life is the one that wrote the checkpoint.
+    """
+
+    path: Path
+    home: Path
+    lineage: Lineage
+
+
+@dataclass(frozen=True)
+class Unfit:
+    """Why a checkpoint cannot be resumed.
+
+    Args:
+        reason: in words.
+        damaged: it was whole once, and is of this run: to start anew instead would throw the run away.
+    """
+
+    reason: str
+    damaged: bool = False
+
+
+def last_complete(output_dir: Path, folder: Path, peers: Peers) -> Checkpoint | None:
+    """The newest checkpoint of this run that is whole; None when there is none, and the run starts anew.
+
+    The trainer's own search takes the highest number, whatever is missing and whoever wrote it. Ours says what it
+    skips.
 
     Args:
         output_dir: of the trainer.
+        folder: of the run in it.
         peers: ranks; every one calls it and gets the same answer.
 
     Raises:
-        ResumeError: a rank cannot see what rank 0 sees.
+        ResumeError: there are checkpoints of this run and all of them are damaged, or a rank cannot see what rank 0
+            sees.
     """
-    for name in peers.led(lambda: [path.name for _, path in reversed(_checkpoints(output_dir))]):
-        reason = _unfit(output_dir / name, peers)
-        if reason is None:
-            return str(output_dir / name)
+    damaged = []
+    for name in peers.led(lambda: [path.name for _, path in reversed(checkpoints_in(output_dir))]):
+        found = examine(output_dir / name, folder, peers)
+        if isinstance(found, Checkpoint):
+            return found
+        if found.damaged:
+            damaged.append(f"{name}: {found.reason}")
         if peers.leads:
-            console.say(f"skipping {name}: {reason}")
+            console.say(f"skipping {name}: {found.reason}")
+    if damaged:
+        raise ResumeError(
+            f"`resume_from_checkpoint` must find a whole checkpoint of this run, got {'; '.join(damaged)}. Put the "
+            "run's curriculum/ folder back beside its checkpoints, or the files named from a copy, or start anew "
+            "without resuming."
+        )
     if peers.leads:
         console.say("no complete checkpoint to resume from: starting at the first step")
     return None
 
 
-def refuse_incomplete(checkpoint: Path, peers: Peers) -> None:
-    """A checkpoint named by its path must be whole: the trainer would load its weights and start at step 0.
+def named(checkpoint: Path, folder: Path, peers: Peers) -> Checkpoint:
+    """A checkpoint named by its path; it must be whole: the trainer would take what is there and start the rest anew.
+
+    Args:
+        checkpoint: the path.
+        folder: of this run; a checkpoint that has its own run's folder beside it is judged by that.
+        peers: ranks; every one calls it.
 
     Raises:
-        ResumeError: its trainer state is missing or cut off, or a rank's random state, or a rank cannot see it.
+        ResumeError: it is not whole, or of another run, or a rank cannot see it.
     """
-    reason = _unfit(checkpoint, peers)
-    if reason is not None:
+    beside = checkpoint.resolve().parent / folder.name
+    home = beside if peers.led(lambda: (beside / LEDGER).exists()) else folder
+    found = examine(checkpoint, home, peers)
+    if isinstance(found, Unfit):
         raise ResumeError(
             f"`resume_from_checkpoint` must be a checkpoint that was saved to its end, got {str(checkpoint)!r}: "
-            f"{reason}. Name an earlier one, or write resume_from_checkpoint=True, which finds the last complete one."
+            f"{found.reason}. Name an earlier one, or write resume_from_checkpoint=True, which finds the last "
+            "complete one; or start anew without resuming."
         )
+    return found
 
 
-def _unfit(checkpoint: Path, peers: Peers) -> str | None:
-    """Why a checkpoint cannot be resumed; None if it can.
+def examine(checkpoint: Path, home: Path, peers: Peers) -> Checkpoint | Unfit:
+    """Whether a checkpoint can be resumed; every rank calls it.
 
     Raises:
-        ResumeError: a rank cannot see it, though rank 0 can.
+        ResumeError: a rank cannot see it, though rank 0 can; or the run's folder does not say whose it is.
     """
-    state = peers.led(lambda: read_state(checkpoint))
-    if state is None:
-        given_up = not (checkpoint / STATE).exists() and (checkpoint / GIVEN_UP).exists()
-        return peers.from_leader(
-            "its run was given up" if given_up else f"its save was interrupted ({STATE} is missing or cut off)"
-        )
+    manifest, unfit = peers.led(lambda: _judge(checkpoint, home))
+    if unfit is not None:
+        return unfit
+    assert manifest is not None
     blind = [rank for rank, sees in enumerate(peers.gather((checkpoint / STATE).exists())) if not sees]
     if blind:
         raise ResumeError(
             f"`{checkpoint}` must be readable by every process, got none on rank {', '.join(map(str, blind))}: each "
             "loads the weights itself. Put output_dir on storage that all machines share, or copy the checkpoint there."
         )
-    damaged = peers.gather(_random_state_is_damaged(checkpoint, state, peers))
-    lost = [rank for rank, is_damaged in enumerate(damaged) if is_damaged]
-    if lost:
-        return f"its save was interrupted (the random state of rank {', '.join(map(str, lost))} is missing or cut off)"
-    return None
+    if manifest.world == peers.world > 1:
+        for rank, wrong in enumerate(peers.gather(wrong_random_state(checkpoint, manifest, peers.rank))):
+            if wrong is not None:
+                return Unfit(f"{wrong} (the random state of rank {rank})", damaged=True)
+    if peers.leads:
+        for wrong in damaged_outcome(manifest, home):
+            console.say(f"warning: {wrong}. No resume needs it; the report will lack it")
+    return Checkpoint(checkpoint, home, manifest.lineage)
 
 
-def _random_state_is_damaged(checkpoint: Path, state: Json, peers: Peers) -> bool:
-    """Whether this rank's random state should be there and is not whole; on other ranks than before none is needed."""
-    batch = saved_curriculum(state).get("identity", {}).get("batch", {})
-    if peers.world == 1 or batch.get("world") != peers.world:
-        return False
-    if not any(checkpoint.glob("rng_state_*.pth")):
-        return False  # save_only_model
-    return not zipfile.is_zipfile(checkpoint / f"rng_state_{peers.rank}.pth")
+def _judge(checkpoint: Path, home: Path) -> tuple[Manifest | None, Unfit | None]:
+    """What rank 0 sees."""
+    try:
+        manifest = read_manifest(checkpoint)
+    except ValueError as error:
+        return None, Unfit(str(error), damaged=True)
+    if manifest is None:
+        return None, _without_record(checkpoint)
+    if manifest.files is None:
+        return None, Unfit(f"{INTERRUPTED} ({FILE} was begun and not sealed)")
+    lineage = read_lineage(home)
+    if lineage is None:
+        return None, Unfit(f"{home / LINEAGE}, which says whose checkpoints these are, is missing", damaged=True)
+    why_not = lineage.why_not(manifest.lineage, manifest.step)
+    if why_not is not None:
+        return None, Unfit(*why_not)
+    wrong = what_is_wrong(checkpoint, manifest, home)
+    return manifest, None if wrong is None else Unfit(wrong, damaged=True)
+
+
+def _without_record(checkpoint: Path) -> Unfit:
+    if is_ours(checkpoint):
+        return Unfit(f"{FILE} is missing, with its files' hashes (an earlier campus_tune wrote none)", damaged=True)
+    if read_state(checkpoint) is None:
+        return Unfit(f"{INTERRUPTED} ({STATE} is missing or cut off)")
+    return Unfit("it is not of this run: it was written without a curriculum")
+
+
+def is_ours(checkpoint: Path) -> bool:
+    """Whether this tool wrote a checkpoint, in whatever run."""
+    return (checkpoint / FILE).exists() or bool(saved_curriculum(read_state(checkpoint) or {}))
+
+
+def is_strange(checkpoint: Path) -> bool:
+    """Whether somebody else has written into a checkpoint's folder; one that is empty is nobody's."""
+    return not is_ours(checkpoint) and bool(names_in(checkpoint))
 
 
 def read_state(checkpoint: Path) -> Json | None:
     """The trainer's state, which is written last; None where it is missing or cut off."""
     try:
-        state: Json = json.loads((checkpoint / STATE).read_text("utf-8"))
+        state = json.loads((checkpoint / STATE).read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return state
+    return state if isinstance(state, dict) else None
 
 
 def saved_curriculum(state: Json) -> Json:
     """What a trainer's state holds of the curriculum; {} when it was written without one."""
-    saved = state.get("stateful_callbacks", {}).get(CALLBACK) or {}
+    saved = (state.get("stateful_callbacks") or {}).get(CALLBACK) or {}
     curriculum: Json = saved.get("attributes", {}).get("curriculum") or {}
     return curriculum
 
 
-def give_up_later(output_dir: Path, step: int) -> None:
-    """From here on the run writes its own checkpoints after `step`: those that are there no longer count.
-
-    They are of an earlier run in this folder, or of a future that was given up by resuming before it. Else the next
-    resume would take one of them, or a save that is interrupted while it is written over one would leave a mixture
-    of two runs that looks whole. Their weights stay; their trainer state is renamed.
-    """
-    later = [path for number, path in _checkpoints(output_dir) if number > step and (path / STATE).exists()]
-    for path in later:
-        (path / STATE).replace(path / GIVEN_UP)
-    if later:
-        console.say(
-            f"{', '.join(path.name for path in later)} no longer count: this run begins at step {step} and will write "
-            f"its own (their {STATE} is now {GIVEN_UP})"
-        )
-
-
-def bring_curriculum(checkpoint: Path, folder: Path) -> None:
+def bring_curriculum(source: Path, folder: Path, put_aside: Callable[[], object]) -> None:
     """Resuming from another output_dir: what was decided and scored there is copied here and goes on here.
 
     Args:
-        checkpoint: that is resumed.
-        folder: `curriculum/` in this run's output_dir; a ledger in it is kept under the next free number.
+        source: `curriculum/` beside the checkpoint that is resumed.
+        folder: `curriculum/` in this run's output_dir.
+        put_aside: keeps what an earlier run left in it.
     """
-    source = checkpoint.resolve().parent / folder.name
-    if source == folder.resolve() or not (source / FILE).exists():
+    if source.resolve() == folder.resolve():
         return
-    Ledger(folder).start()
-    shutil.copyfile(source / FILE, folder / FILE)
-    if (source / "scores").is_dir():
-        shutil.copytree(source / "scores", folder / "scores", dirs_exist_ok=True)
+    put_aside()
+    for name in BRING:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, folder / name, dirs_exist_ok=True)
+        elif (source / name).exists():
+            shutil.copyfile(source / name, folder / name)
     console.say(f"resuming from another folder: its ledger and scores are copied to {folder}")
 
 
-def _checkpoints(output_dir: Path) -> list[tuple[int, Path]]:
+def checkpoints_in(output_dir: Path) -> list[tuple[int, Path]]:
     """(step, folder) of all checkpoints, complete or not, by step."""
     return sorted(
         (int(match[1]), path)

@@ -8,6 +8,7 @@ from tqdm.auto import tqdm
 
 from campus_tune.budget import ALWAYS, PURPOSES
 from campus_tune.curriculum import SHUFFLE
+from campus_tune.ledger import audited
 from campus_tune.types import Json
 
 ONE_SIDED = 0.9  # share of the curriculum's rows from one sub-curriculum, above which the run says so
@@ -99,7 +100,7 @@ def last_lines(end: Json, where: str) -> list[str]:
             "warning: the budget is too small for this run: the fewest rows that can be measured cost more. "
             f"budget: {cost['all']:.2f} would have paid for them."
         )
-    audit = f"order audit: {end['audit']['passed']} of {end['audit']['checked']} checked steps trained the planned rows"
+    audit = f"order audit: {audited(**end['audit'])}"
     if "ranks" in end:
         lines += [f"{audit} on all {len(end['ranks']['tokens'])} ranks", ranks_line(end["ranks"])]
     else:

@@ -10,38 +10,24 @@ rewrite earlier turns, the answer's own text is looked for.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
+from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import numpy as np
 from jinja2 import TemplateError
 
 from campus_tune.errors import DataError
-from campus_tune.integrations.answer_alone import Labelled, TokenLists, answer_mask
+from campus_tune.integrations.answer_alone import Labelled, TokenLists, answer_mask, labelled
+from campus_tune.integrations.cut import cut_to
 from campus_tune.integrations.rows import items
 from campus_tune.integrations.sums import IGNORED
+from campus_tune.integrations.turns import Conversation, content, template_arguments
 from campus_tune.types import BoolArray, IntArray
 
 Pieces: TypeAlias = list[tuple[str, bool]]  # parts of a text, and whether they carry loss
-
-
-@dataclass(frozen=True)
-class Conversation:
-    """One training row as text.
-
-    Args:
-        turns: messages of a chat, or plain texts that follow one another.
-        counted: for each of them whether it carries loss.
-    """
-
-    turns: tuple[Any, ...]
-    counted: tuple[bool, ...]
-
-    @property
-    def is_chat(self) -> bool:
-        """The turns have roles, for a chat template."""
-        return bool(self.turns) and isinstance(self.turns[0], Mapping)
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+AS_IT_STANDS = {"clean_up_tokenization_spaces": False}  # for decoding: some tokenizers take blanks out of texts
 
 
 class Conversations(Sequence[Conversation]):
@@ -51,11 +37,16 @@ class Conversations(Sequence[Conversation]):
         dataset: prepared, with the columns it had before.
         rows: positions in it, shape (n,).
         tokenizer: the one it was prepared with: decodes where no text is left, and its end token is taken off.
+        trained: the rows as the collator makes them; None where the columns of `dataset` say it.
+        max_length: tokens at which preparation cuts rows off: of those, only what is trained is told.
     """
 
-    def __init__(self, dataset: Any, rows: IntArray, tokenizer: Any) -> None:
+    def __init__(
+        self, dataset: Any, rows: IntArray, tokenizer: Any, *, trained: Any = None, max_length: int | None = None
+    ) -> None:
         self._dataset = dataset.with_format(None) if hasattr(dataset, "with_format") else dataset
-        self._rows, self._tokenizer = rows, tokenizer
+        self._trained = self._dataset if trained is None else trained
+        self._rows, self._tokenizer, self._max_length = rows, tokenizer, max_length
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -65,10 +56,23 @@ class Conversations(Sequence[Conversation]):
 
     def __getitems__(self, places: Sequence[int]) -> list[Conversation]:
         """These rows, in one read."""
-        return [self._conversation(item) for item in items(self._dataset, self._rows[list(places)].tolist())]
+        rows = self._rows[list(places)].tolist()
+        told = items(self._dataset, rows)
+        trained = told if self._trained is self._dataset else items(self._trained, rows)
+        return [self._as_trained(*pair) for pair in zip(told, trained, strict=True)]
 
-    def _conversation(self, item: Mapping[str, Any]) -> Conversation:
-        mask = answer_mask(item)
+    def _as_trained(self, item: Mapping[str, Any], trained: Mapping[str, Any]) -> Conversation:
+        """One row, cut as its tokens are."""
+        mask, stored, (ids, labels) = answer_mask(trained), labelled(item), labelled(trained)
+        if labels != stored.labels[: len(labels)]:  # made by the collator: no column knows of them
+            return self._decoded(trained["input_ids"], mask)
+        whole = self._conversation(item, mask, trained["input_ids"])
+        is_cut = self._max_length is not None and len(ids) >= self._max_length
+        if not (is_cut or len(ids) < len(stored.ids)) or not hasattr(self._tokenizer, "decode"):
+            return whole
+        return cut_to(whole, self._tokenizer.decode(ids, skip_special_tokens=True, **AS_IT_STANDS))
+
+    def _conversation(self, item: Mapping[str, Any], mask: BoolArray, ids: Any) -> Conversation:
         everything = bool(mask[1:].all())
         completion, messages = item.get("completion"), item.get("messages")
         if isinstance(completion, str):
@@ -76,13 +80,15 @@ class Conversations(Sequence[Conversation]):
         if completion:
             prompt = _plain(item.get("prompt") or ())
             answer = _plain(completion)
-            return Conversation((*prompt, *answer), (everything,) * len(prompt) + (True,) * len(answer))
+            counted = (everything,) * len(prompt) + (True,) * len(answer)
+            return Conversation((*prompt, *answer), counted, template_arguments(item))
         if messages:
             turns = _plain(messages)
-            return Conversation(turns, tuple(everything or turn.get("role") == "assistant" for turn in turns))
+            counted = tuple(everything or turn.get("role") == "assistant" for turn in turns)
+            return Conversation(turns, counted, template_arguments(item))
         if everything and isinstance(item.get("text"), str):
             return Conversation((self._without_end(item["text"]),), (True,))
-        return self._decoded(item["input_ids"], mask)
+        return self._decoded(ids, mask)
 
     def _without_end(self, text: str) -> str:
         """Preparation has put the end token behind the text."""
@@ -161,21 +167,16 @@ def plain_texts(conversation: Conversation) -> list[str]:
     return [content(turn) + ("\n" if i < last else "") for i, turn in enumerate(conversation.turns)]
 
 
-def content(turn: Mapping[str, Any]) -> str:
-    """What a message says; of a list of parts, the texts."""
-    said = turn.get("content") or ""
-    return said if isinstance(said, str) else "".join(str(part.get("text") or "") for part in said)
-
-
-def render(turns: Sequence[Any], tokenizer: Any, *, prompts: bool = False) -> str:
+def render(turns: Sequence[Any], tokenizer: Any, *, prompts: bool = False, given: Mapping[str, Any] = NOTHING) -> str:
     """A chat as the tokenizer's template writes it.
 
     Args:
         turns: messages.
         tokenizer: with a template.
         prompts: the model is to answer next.
+        given: what the template is given besides (`turns.template_arguments`).
     """
-    return str(tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=prompts))
+    return str(tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=prompts, **given))
 
 
 def render_whole(conversation: Conversation, tokenizer: Any) -> str:
@@ -185,7 +186,7 @@ def render_whole(conversation: Conversation, tokenizer: Any) -> str:
         DataError: the template refuses it.
     """
     try:
-        return render(conversation.turns, tokenizer)
+        return render(conversation.turns, tokenizer, given=conversation.given)
     except TemplateError as error:
         roles = ", ".join(str(turn.get("role")) for turn in conversation.turns)
         raise DataError(
@@ -215,8 +216,9 @@ def _span(conversation: Conversation, i: int, tokenizer: Any, full: str, at: int
     """Where turn `i` stands in the rendered chat, not before `at`; an empty span where it is not found."""
     turns = conversation.turns
     try:
-        before = render(turns[:i], tokenizer, prompts=turns[i].get("role") == "assistant") if i else ""
-        until = render(turns[: i + 1], tokenizer) if i + 1 < len(turns) else full
+        asked = turns[i].get("role") == "assistant"
+        before = render(turns[:i], tokenizer, prompts=asked, given=conversation.given) if i else ""
+        until = render(turns[: i + 1], tokenizer, given=conversation.given) if i + 1 < len(turns) else full
     except TemplateError:  # refuses a chat that ends here
         before = until = "\0"
     if at <= len(before) < len(until) and full.startswith(before) and full.startswith(until):

@@ -6,17 +6,19 @@ every optimizer step are the same however many processes there are.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 from campus_tune.errors import ResumeError, TrainerError
 from campus_tune.integrations import compat
 from campus_tune.integrations.peers import Peers
-from campus_tune.integrations.rows import digest
+from campus_tune.integrations.rows import column_names, digest
 from campus_tune.types import Json
 
 WORDS = {
     "dataset": "training rows (fingerprint)",
+    "labels": "which tokens of the training rows carry loss (fingerprint)",
     "n_rows": "number of training rows",
     "domains": "domains of the training rows (fingerprint)",
     "steps_per_epoch": "optimizer steps of an epoch",
@@ -28,6 +30,14 @@ WORDS = {
     "batch: accumulation": "`gradient_accumulation_steps`",
 }
 
+# Settings of trl that make the rows and their labels. Where the rows come out the same, they may differ.
+PREPARED_BY = (
+    "completion_only_loss", "assistant_only_loss", "max_length", "truncation_mode", "packing", "packing_strategy",
+    "shuffle_dataset", "dataset_text_field", "dataset_kwargs", "chat_template_path", "eos_token", "pad_token",
+)  # fmt: skip
+# What collators know of labels, where it is they that make them.
+LABELLED_BY = ("completion_only_loss", "assistant_only_loss", "max_length", "truncation_mode", "mlm", "mlm_probability")
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -37,17 +47,21 @@ class Identity:
         past: what shaped rows already trained; it can never differ.
         future: what only says how the run goes on; it may differ when the user asks for it.
         batch: how the global batch is cut: `micro`, `world`, `accumulation`; it may differ, their product may not.
+        prepared: settings that the rows and labels were made with: named where these differ.
     """
 
     past: Json
     future: Json
     batch: Json
+    prepared: Json
 
     @staticmethod
     def of(run: Any) -> Identity:
         """The identity of a run whose settings are resolved and whose rows and probes are read."""
         past = {
             "dataset": run.rows.fingerprint(),
+            "labels": digest(run.rows.trained),
+            **_made_later(run.trainer),
             "n_rows": len(run.rows),
             "domains": None if run.domains.codes is None else digest(run.domains.codes),
             "steps_per_epoch": run.steps_per_epoch,
@@ -64,11 +78,11 @@ class Identity:
             "world": run.peers.world,
             "accumulation": run.trainer.args.gradient_accumulation_steps,
         }
-        return Identity(past, future, batch)
+        return Identity(past, future, batch, _preparation(run.trainer))
 
     def record(self) -> Json:
         """As the ledger and a checkpoint hold it."""
-        return {"past": self.past, "future": self.future, "batch": self.batch}
+        return {"past": self.past, "future": self.future, "batch": self.batch, "prepared": self.prepared}
 
     def refuse_different_ranks(self, peers: Peers) -> None:
         """All processes must train the same rows under the same recipe; every rank calls it, before anything else.
@@ -112,6 +126,8 @@ class Identity:
         if saved["past"]["global_batch"] != self.past["global_batch"]:
             past.insert(0, f"{WORDS['global_batch']}: {_cut(saved['batch'])} in the checkpoint, {_cut(self.batch)} now")
             remedy += f" {self._way_to(saved['past']['global_batch'])}"
+        if any(saved["past"].get(name) != self.past[name] for name in ("dataset", "labels")):
+            past += [f"prepared with {what}" for what in _differences(saved["prepared"], self.prepared)]
         listed = "; ".join(past + future)
         raise ResumeError(f"the checkpoint must belong to this run, got one that differs in {listed}. {remedy}")
 
@@ -124,6 +140,27 @@ class Identity:
                 f"and gradient_accumulation_steps that give {global_batch} together."
             )
         return f"With these processes its global batch is gradient_accumulation_steps: {accumulation}."
+
+
+def _preparation(trainer: Any) -> Json:
+    """The settings that the rows and labels of a trainer were made with, as JSON."""
+    settings = {name: getattr(trainer.args, name, None) for name in PREPARED_BY}
+    settings["completion_only_loss"] = getattr(trainer, "completion_only_loss", None)  # as trl has resolved it
+    template = getattr(trainer.processing_class, "chat_template", None)
+    settings["chat_template"] = hashlib.sha256(repr(template).encode()).hexdigest()[:16] if template else None
+    return {
+        name: value if isinstance(value, str | int | float | None) else repr(value) for name, value in settings.items()
+    }
+
+
+def _made_later(trainer: Any) -> Json:
+    """What makes the labels where the rows have none of their own: the collator, by its name and settings."""
+    if "labels" in column_names(trainer.train_dataset):
+        return {}
+    collator = trainer.data_collator
+    settings = {name: getattr(collator, name) for name in LABELLED_BY if hasattr(collator, name)}
+    named = getattr(collator, "__qualname__", type(collator).__qualname__)  # a function, or an object
+    return {"collator": named, **{f"collator: {name}": value for name, value in settings.items()}}
 
 
 def _cut(batch: Json) -> str:

@@ -35,11 +35,15 @@ class Journal:
 
     def started(self, identity: Json, domains: Mapping[str, int]) -> None:
         """A new run."""
+        self.put_aside()
+        self.ledger.add("run", **identity, rows_by_domain=domains)
+
+    def put_aside(self) -> None:
+        """Begin an empty ledger; that of an earlier run is kept under the next free number, with its losses."""
         kept = self.ledger.start()
         losses = self.folder / "training_losses"
         if kept and losses.exists():
             losses.rename(kept.with_name(f"training_losses{kept.suffixes[0]}"))
-        self.ledger.add("run", **identity, rows_by_domain=domains)
 
     def resumed(self, state: Json, step: int, stage: int, world: tuple[int, int]) -> None:
         """A run goes on from a checkpoint that held `state()`.
@@ -121,6 +125,13 @@ class Journal:
     def stage_ended(self, summary: Json) -> None:
         """A stage was trained."""
         self.ledger.add("stage_end", **summary, cost=self.budget.shares(), seconds=self._seconds())
+
+    def epoch_ended(self, epoch: int, *, step: int, left_out: int) -> None:
+        """An epoch was ended early: its last `left_out` steps are not trained."""
+        self.ledger.add("epoch_ended", step=step, epoch=epoch, steps_left_out=left_out)
+        self._say(
+            [f"step {step}/{self.total_steps} · epoch {epoch} was ended by a callback, {left_out} steps are left out"]
+        )
 
     def ended(self, summary: Json) -> None:
         """The run is over."""

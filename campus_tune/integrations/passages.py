@@ -38,6 +38,7 @@ from campus_tune.integrations.reward import SETTING as REWARD_SETTING
 from campus_tune.integrations.reward import load_reward, reward_scores
 from campus_tune.integrations.rows import TokenRows, column_names, digest, read_column
 from campus_tune.integrations.subject import Subject
+from campus_tune.integrations.trained import Trained
 from campus_tune.types import BoolArray, FloatArray, IntArray, Json, RowLosses
 
 VERSION = 1  # of what a measured loss is; raised when the same rows and weights give other values
@@ -108,17 +109,27 @@ class Passages:
         meter: of the rows under the model in hand.
         cache: of scores.
         peers: ranks.
+        trained: the rows as the collator makes them; None where the columns say it.
     """
 
     def __init__(
-        self, trainer: Any, dataset: Any, rows: TokenRows, meter: LossMeter, cache: ScoreCache, peers: Peers
+        self,
+        trainer: Any,
+        dataset: Any,
+        rows: TokenRows,
+        meter: LossMeter,
+        cache: ScoreCache,
+        peers: Peers,
+        *,
+        trained: Trained | None = None,
     ) -> None:
         self.trainer, self.dataset, self.rows = trainer, dataset, rows
+        self.trained = dataset if trained is None else trained.dataset
         self.meter, self.cache, self.peers = meter, cache, peers
         self.timings: list[Timing] = []
         self._others: dict[str, str] = {}  # identities of other models, by name
         self._new: dict[str, BoolArray] = {}  # rows that this process measured itself, by key
-        self.warnings: list[str] = []
+        self.warnings: list[str] = [] if trained is None else list(trained.warnings)
 
     # -- what it costs -------------------------------------------------------------------------------------------
 
@@ -197,13 +208,13 @@ class Passages:
 
     def _content(self, key: CacheKey) -> NDArray[np.uint64]:
         """Keys of the rows, shape (N,): their tokens for the model in hand, their texts for another one."""
-        return self._texts if key.precision is None else self.rows.scored
+        return self._texts if key.precision is None else self.rows.trained
 
     @cached_property
     def _texts(self) -> NDArray[np.uint64]:
         names = [name for name in TEXT_COLUMNS if name in column_names(self.dataset)]
         if not names:
-            return self.rows.scored
+            return self.rows.trained
         rows = zip(*(read_column(self.dataset, name) for name in names), strict=True)
         return text_keys([json.dumps(row, sort_keys=True) for row in rows])
 
@@ -308,7 +319,7 @@ class Passages:
         folder = Path(str(passage.model))
         if passage.part != "row" or folder.name not in (EARLY, LATE):
             return None
-        kept = self.peers.led(lambda: proxy_losses(folder.parent, self.rows.scored))
+        kept = self.peers.led(lambda: proxy_losses(folder.parent, self.rows.trained))
         return None if kept is None else kept[0 if folder.name == EARLY else 1]
 
     def is_foreign(self, passage: Passage) -> bool:
@@ -335,6 +346,7 @@ class Passages:
                         reference,
                         self.dataset,
                         rows[part],
+                        trained=self.trained,
                         label=label,
                         tokenizer=self.trainer.processing_class,
                         max_length=getattr(self.trainer.args, "max_length", None),
@@ -368,6 +380,7 @@ class Passages:
                     reference,
                     self.dataset,
                     rows,
+                    trained=self.trained,
                     tokenizer=self.trainer.processing_class,
                     max_length=getattr(self.trainer.args, "max_length", None),
                     part=passage.part,
@@ -379,7 +392,7 @@ class Passages:
         elif passage.part == "row":
             yield self.meter, rows
         else:
-            alone = answers_alone(self.dataset, self.trainer.processing_class)
+            alone = answers_alone(self.trained, self.trainer.processing_class)
             subject = partial(compat.subject, self.trainer)
             yield LossMeter(subject, alone, PadRight(), self.tokens(passage), peers=self.peers, what=str(passage)), rows
 

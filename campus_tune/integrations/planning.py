@@ -21,6 +21,7 @@ from campus_tune.integrations.rows import TokenRows, read_texts
 from campus_tune.integrations.scorer import ScorerTrainer
 from campus_tune.integrations.scores import leaf_specs
 from campus_tune.integrations.scoring import Scoring
+from campus_tune.integrations.trained import Trained
 from campus_tune.recipe import CampusConfig
 from campus_tune.stages import steps_of_epoch
 from campus_tune.types import IntArray
@@ -95,6 +96,7 @@ def make_scoring(
     groups: IntArray | None,
     n_refreshes: int = 0,
     whole: bool = False,
+    trained: Trained,
 ) -> Scoring:
     """Everything that scores the training rows of a trainer.
 
@@ -108,9 +110,10 @@ def make_scoring(
         groups: domain number of every row, shape (N,), or None.
         n_refreshes: re-scorings to come.
         whole: measure all rows, whatever they cost.
+        trained: the training set as the collator makes it.
     """
     dataset = trainer.train_dataset
-    passages = Passages(trainer, dataset, rows, meter, open_cache(config, peers), peers)
+    passages = Passages(trainer, dataset, rows, meter, open_cache(config, peers), peers, trained=trained)
     settings = scorer_settings(config)
     scorer = None
     if settings is not None:
@@ -119,7 +122,7 @@ def make_scoring(
             subject=partial(compat.subject, trainer),
             features=passages.features(settings.model),
             dataset=dataset,
-            view=meter.dataset,
+            view=trained.dataset,
             rows=rows,
             tokenizer=trainer.processing_class,
             peers=peers,
@@ -128,7 +131,7 @@ def make_scoring(
     num_proc = getattr(trainer.args, "dataset_num_proc", None) or min(os.cpu_count() or 1, MOST_PROCESSES)
     return Scoring(
         config=config,
-        texts=read_texts(dataset, rows, trainer.processing_class),
+        texts=read_texts(dataset, rows, trainer.processing_class, trained=trained.dataset),
         passages=passages,
         budget=budget,
         scorer=scorer,

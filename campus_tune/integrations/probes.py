@@ -15,7 +15,8 @@ from campus_tune.files import read_jsonl
 from campus_tune.integrations import compat
 from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.peers import Peers
-from campus_tune.integrations.rows import TokenRows, column_names, read_rows
+from campus_tune.integrations.rows import TokenRows, column_names
+from campus_tune.integrations.trained import as_trained
 from campus_tune.orders import group_rows, hash_rows
 from campus_tune.recipe_blocks import DOMAIN, ProbeSettings
 from campus_tune.registry import nearest
@@ -66,10 +67,11 @@ def load_probes(source: Source, settings: ProbeSettings | None, trainer: Any) ->
     raw = _limited(_labelled(_read(source), column), column, settings.max_rows if settings else None)
     try:
         prepared = compat.prepare_like_training(trainer, raw, "probes")
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise DataError(
             f"`probes` must be rows as the training set's, got the columns {', '.join(column_names(raw))}, of which "
-            f"the trainer says {error!r}. A formatting_func is not applied to probes: map it over them first."
+            f"the trainer says {error!r}. They are prepared as the training rows are, formatting_func included: give "
+            "them the same columns."
         ) from error
     domains = group_rows(prepared[column])
     for domain in group_rows(raw[column]):
@@ -78,7 +80,8 @@ def load_probes(source: Source, settings: ProbeSettings | None, trainer: Any) ->
                 f"probe domain {domain!r} must keep rows with an answer after preparation, got none. Their answers are "
                 "empty or cut off: raise max_length or remove the domain."
             )
-    return Probes(prepared, read_rows(compat.loader_view(trainer, prepared)[0], what="probes"), domains)
+    trained = as_trained(*compat.loader_view(trainer, prepared))
+    return Probes(prepared, trained.rows(what="probes"), domains)
 
 
 def _read(source: Source) -> Any:

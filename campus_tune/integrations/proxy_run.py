@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +19,19 @@ from campus_tune.cache import read_columns, write_columns
 from campus_tune.difficulty.learnability import EARLY, LATE
 from campus_tune.errors import TrainerError
 from campus_tune.integrations import compat, console
-from campus_tune.integrations.checkpoints import STATE, give_up_later, last_complete
+from campus_tune.integrations.checkpoints import STATE, Checkpoint, last_complete
+from campus_tune.integrations.lock import RunLock
+from campus_tune.integrations.manifest import Beside
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.reference import load_reference
 from campus_tune.integrations.reference_losses import reference_meter
-from campus_tune.integrations.rows import TokenRows, read_rows
-from campus_tune.types import RowLosses
+from campus_tune.integrations.rows import TokenRows
+from campus_tune.integrations.saver import Saver
+from campus_tune.integrations.trained import as_trained
+from campus_tune.types import Json, RowLosses
 
 LOSSES = "losses.parquet"
+RECORD = "curriculum"  # in the proxy's output_dir, as a run's: whose checkpoints are in it
 
 
 def early_step(share: float, steps: int) -> int:
@@ -89,29 +97,51 @@ def train(trainer: Any, out: Path, share: float) -> int:
         out: folder of the proxy.
         share: of all steps, after which the model is early no more.
     """
-    output_dir = Path(trainer.args.output_dir)
-    checkpoint = _checkpoint(output_dir, out / EARLY, share, Peers.of(trainer))
-    trainer.accelerator.wait_for_everyone()  # before anyone writes
-    if checkpoint is None and trainer.is_world_process_zero():
-        give_up_later(output_dir, 0)
-    trainer.train(resume_from_checkpoint=checkpoint)
+    peers, record = Peers.of(trainer), Path(trainer.args.output_dir) / RECORD
+    saver = Saver(trainer, peers, record, Beside, lambda _: None)
+
+    @contextmanager
+    def saving(checkpoint: Path) -> Iterator[None]:
+        with saver.saving(checkpoint):
+            saver.hold_rotation()
+            yield
+        saver.seal()
+
+    lock = RunLock(record, what="--out")
+    peers.led(lock.take)
+    try:
+        checkpoint = _checkpoint(record, out / EARLY, share, peers)
+        step = 0 if checkpoint is None else _state(checkpoint)["global_step"]
+        saver.refuse_strangers(step, sys.maxsize)
+        saver.source = None if checkpoint is None else checkpoint.lineage
+        peers.led(saver.start if checkpoint is None else partial(saver.go_on, step))
+        trainer._save_checkpoint = compat.around_saves(trainer, saving)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
+    finally:
+        saver.settle()
+        lock.release()
     save_whole(trainer, out / LATE)
     return int(trainer.state.max_steps)
 
 
-def _checkpoint(output_dir: Path, early: Path, share: float, peers: Peers) -> str | None:
+def _checkpoint(record: Path, early: Path, share: float, peers: Peers) -> Checkpoint | None:
     """What to resume from: not a checkpoint after the early model where that one is missing."""
-    if not peers.led(lambda: any(output_dir.glob("checkpoint-*"))):
+    if not peers.led(lambda: any(record.parent.glob("checkpoint-*"))):
         return None
-    checkpoint = last_complete(output_dir, peers)
+    checkpoint = last_complete(record.parent, record, peers)
     if checkpoint is None:
         return None
-    state = json.loads(Path(checkpoint, STATE).read_text("utf-8"))
+    state = _state(checkpoint)
     if peers.led(lambda: not early.is_dir() and state["global_step"] >= early_step(share, state["max_steps"])):
         return None
     if peers.leads:
         console.say(f"resuming the proxy at step {state['global_step']} of {state['max_steps']}")
     return checkpoint
+
+
+def _state(checkpoint: Checkpoint) -> Json:
+    state: Json = json.loads((checkpoint.path / STATE).read_text("utf-8"))
+    return state
 
 
 def measure(trainer: Any, out: Path, *, trust_remote_code: bool) -> tuple[TokenRows, dict[str, RowLosses]]:
@@ -123,7 +153,8 @@ def measure(trainer: Any, out: Path, *, trust_remote_code: bool) -> tuple[TokenR
         trust_remote_code: as the user's TRL configuration says.
     """
     peers = Peers.of(trainer)
-    rows = read_rows(compat.loader_view(trainer, trainer.train_dataset)[0])
+    trained = as_trained(*compat.loader_view(trainer, trainer.train_dataset), speaks=peers.leads)
+    rows = trained.rows()
     losses = {}
     for name in (EARLY, LATE):
         loading = load_reference(
@@ -134,6 +165,7 @@ def measure(trainer: Any, out: Path, *, trust_remote_code: bool) -> tuple[TokenR
                 reference,
                 trainer.train_dataset,
                 np.arange(len(rows)),
+                trained=trained.dataset,
                 tokenizer=trainer.processing_class,
                 max_length=getattr(trainer.args, "max_length", None),
                 peers=peers,
@@ -142,7 +174,7 @@ def measure(trainer: Any, out: Path, *, trust_remote_code: bool) -> tuple[TokenR
             losses[name] = meter.losses(np.arange(len(rows)))
     if peers.leads:
         columns = {f"{name}_{part}": values for name in losses for part, values in vars(losses[name]).items()}
-        write_columns(out / LOSSES, {"content": rows.scored, **columns}, {})
+        write_columns(out / LOSSES, {"content": rows.trained, **columns}, {})
     return rows, losses
 
 
@@ -156,7 +188,7 @@ def proxy_losses(proxy: str | Path, content: NDArray[np.uint64]) -> tuple[RowLos
 
     Args:
         proxy: folder that `campus-tune proxy` has written.
-        content: key of each row (`TokenRows.scored`), in any sequence, shape (N,).
+        content: key of each row (`TokenRows.trained`), in any sequence, shape (N,).
 
     Raises:
         ResumeError: the file of losses is damaged.

@@ -152,6 +152,7 @@ def reference_meter(
     dataset: Any,
     rows: IntArray,
     *,
+    trained: Any = None,
     tokenizer: Any,
     max_length: int | None,
     part: Part = "row",
@@ -164,8 +165,9 @@ def reference_meter(
         reference: loaded.
         dataset: the prepared training set, with the columns that it had before.
         rows: positions in it, shape (n,); the meter's positions are places in this array, 0..n-1.
+        trained: the rows as the collator makes them; None where the columns say it.
         tokenizer: the one that `dataset` was prepared with, or None.
-        max_length: of training, in tokens; None for no limit.
+        max_length: of training, in tokens; None for no limit. A model with another tokenizer is told what is left.
         part: whole rows, or their answers alone.
         peers: the processes that share the work.
         what: the word before the progress bar.
@@ -174,9 +176,10 @@ def reference_meter(
         DataError: rows that cannot be told as text to a model with another tokenizer, or that its template refuses.
     """
     foreign, limit, untemplated = not reads_the_same(reference.tokenizer, tokenizer), reference.limit(max_length), 0
-    source: TokenLists = Prepared(dataset, rows, limit=limit)
+    source: TokenLists = Prepared(dataset if trained is None else trained, rows, limit=limit)
     if foreign:
-        conversations = Conversations(dataset, rows, tokenizer)
+        limit = reference.limit(None)
+        conversations = Conversations(dataset, rows, tokenizer, trained=trained, max_length=max_length)
         source = Retold(conversations, reference.tokenizer, limit=limit)
         if len(rows) and conversations[0].is_chat and not has_template(reference.tokenizer):
             untemplated = len(rows)

@@ -256,7 +256,15 @@ class Rescorer:
                 write_columns(self._file(label), columns, self.scores.notes[label])
 
     def _file(self, label: str) -> Path:
-        return self.folder / f"refresh-{self.count:04d}" / f"{label}.parquet"
+        return self.folder / f"{_name(self.count, label)}.parquet"
+
+    def names(self) -> list[str]:
+        """Of the files that a resume reads, in the run's folder of scores."""
+        return [_name(self.count, label) for label in self._digests]
+
+    def earlier_names(self) -> list[str]:
+        """Of the files of earlier times, which show how the scores came about."""
+        return [_name(count, label) for count in range(1, self.count) for label in self._digests]
 
     def state(self) -> Json:
         """What a checkpoint remembers, as JSON."""
@@ -282,6 +290,11 @@ class Rescorer:
             self.scores.by_label[label], self.scores.notes[label] = columns["score"], notes
             if "order" in columns:
                 self.curriculum.orders[label] = columns["order"]
+
+
+def _name(count: int, label: str) -> str:
+    """The name of a metric's file after so many re-scorings, in the folder of scores."""
+    return f"refresh-{count:04d}/{label}"
 
 
 def _digest_of(columns: Mapping[str, NDArray[Any]]) -> str:

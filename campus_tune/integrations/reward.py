@@ -13,7 +13,6 @@ from tqdm.auto import tqdm
 from campus_tune.difficulty.quality import Quality, pick_label
 from campus_tune.integrations.answer_alone import Labelled, PadRight, TokenLists
 from campus_tune.integrations.conversations import (
-    Conversation,
     Conversations,
     has_template,
     plain_texts,
@@ -33,6 +32,7 @@ from campus_tune.integrations.reference import (
 )
 from campus_tune.integrations.reference_losses import CHUNK
 from campus_tune.integrations.subject import undisturbed
+from campus_tune.integrations.turns import Conversation
 from campus_tune.types import FloatArray, IntArray
 
 SETTING = "quality: model"
@@ -110,6 +110,7 @@ def reward_scores(
     dataset: Any,
     rows: IntArray,
     *,
+    trained: Any = None,
     label: int,
     tokenizer: Any,
     max_length: int | None,
@@ -122,6 +123,7 @@ def reward_scores(
         reference: a loaded reward model.
         dataset: the prepared training set, with the columns that it had before.
         rows: positions in it, shape (n,).
+        trained: the rows as the collator makes them; None where the columns say it.
         label: which logit counts.
         tokenizer: the one that `dataset` was prepared with, or None.
         max_length: of training, in tokens; None for no limit.
@@ -131,8 +133,8 @@ def reward_scores(
     Raises:
         RecipeError: the model does not fit into memory with its batches.
     """
-    conversations = Conversations(dataset, rows, tokenizer)
-    told = Judged(conversations, reference.tokenizer, limit=reference.limit(max_length))
+    conversations = Conversations(dataset, rows, tokenizer, trained=trained, max_length=max_length)
+    told = Judged(conversations, reference.tokenizer, limit=reference.limit(None))
     lengths = _lengths(told, f"{what}: tokens")
     kept = lengths if told.limit is None else np.minimum(lengths, told.limit)
     scores, known = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.bool_)

@@ -1,4 +1,4 @@
-"""The prepared training set as arrays: token counts, content hashes, response texts.
+"""The prepared training set as arrays: token counts, content hashes, what is trained as text.
 
 A row's index is not its id: trl drops rows whose answer is cut off and may shuffle, so everything here is read
 *after* preparation, by position, and user scores are joined on columns (`difficulty.column`).
@@ -13,12 +13,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from campus_tune.errors import DataError
+from campus_tune.integrations.token_hashes import hash_flat
 from campus_tune.orders import hash_rows
 from campus_tune.types import BoolArray, IntArray, RowTexts
 
 CHUNK = 4096  # rows read at a time
+SLOW = 2.0  # seconds after which a progress bar shows
 MASKS = ("completion_mask", "assistant_masks")  # how trl < 1.7 says which tokens are the answer
 PADDING = "attention_mask"  # leaves out the padding of rows that were tokenised with padding=…
 TOKEN_COLUMNS = ("input_ids", "labels", *MASKS, PADDING)
@@ -33,14 +36,15 @@ class TokenRows:
         answer_tokens: tokens that carry loss, shape (N,).
         content: a 64-bit hash of each row's token ids without padding, shape (N,); equal rows have equal hashes.
         padding: of them, tokens that `attention_mask` leaves out, shape (N,).
-        scored: a 64-bit hash of each row's token ids and of which of them carry loss, shape (N,): what a loss hangs on.
+        trained: a 64-bit hash of each row's token ids, of which of them carry loss, and of their labels, shape (N,):
+            what a loss hangs on. As `shown.Shown` makes it of what reaches the model.
     """
 
     tokens: IntArray
     answer_tokens: IntArray
     content: NDArray[np.uint64]
     padding: IntArray
-    scored: NDArray[np.uint64]
+    trained: NDArray[np.uint64]
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -55,21 +59,6 @@ def digest(values: NDArray[Any]) -> str:
     with np.errstate(over="ignore"):
         keys = hash_rows(values.astype(np.uint64) ^ hash_rows(np.arange(len(values))))
         return f"{int(keys.sum(dtype=np.uint64)):016x}"
-
-
-def hash_tokens(token_ids: NDArray[Any], lengths: IntArray) -> NDArray[np.uint64]:
-    """A 64-bit hash of each row's token ids; rows lie one after the other in `token_ids`.
-
-    Every (token, place) pair is mixed and the results are summed, so the hash is one pass over a flat array.
-    """
-    if not len(lengths):
-        return np.zeros(0, dtype=np.uint64)
-    starts = np.cumsum(lengths) - lengths
-    place = np.arange(len(token_ids)) - np.repeat(starts, lengths)
-    with np.errstate(over="ignore"):
-        keys = hash_rows(token_ids.astype(np.uint64) ^ hash_rows(place, 1), 2)
-        sums = np.append(np.uint64(0), np.cumsum(keys, dtype=np.uint64))
-        return np.asarray(sums[starts + lengths] - sums[starts], dtype=np.uint64)
 
 
 def read_rows(dataset: Any, *, what: str = "train_dataset") -> TokenRows:
@@ -98,9 +87,14 @@ def read_rows(dataset: Any, *, what: str = "train_dataset") -> TokenRows:
         raise DataError(
             f"every row of `{what}` must have at least one token that carries loss, got {len(silent)} without "
             f"(rows {', '.join(map(str, silent[:5]))}{', …' if len(silent) > 5 else ''}). Their answers are empty or "
-            "cut off: remove them, or raise max_length."
+            "cut off, or the data collator masks them: remove them, raise max_length, or correct the collator."
         )
     return rows
+
+
+def read_content(dataset: Any) -> NDArray[np.uint64]:
+    """The hash of each row's token ids alone, shape (N,); see `TokenRows`."""
+    return np.concatenate([_token_rows(chunk).content for chunk in read_chunks(dataset)])
 
 
 def _token_rows(chunk: dict[str, Sequence[Any]]) -> TokenRows:
@@ -108,22 +102,30 @@ def _token_rows(chunk: dict[str, Sequence[Any]]) -> TokenRows:
     ids = [np.asarray(row, dtype=np.int64) for row in chunk["input_ids"]]
     tokens = np.array([len(row) for row in ids], dtype=np.int64)
     masks = answer_masks(chunk)
+    labels = [np.asarray(row, dtype=np.int64) for row in chunk.get("labels", ids)]
     answers = np.array([int(mask.sum()) for mask in masks], dtype=np.int64)
     if PADDING in chunk:
         kept = [np.asarray(mask, dtype=np.bool_) for mask in chunk[PADDING]]
         ids = [row[keep] for row, keep in zip(ids, kept, strict=True)]
+        labels = [row[keep] for row, keep in zip(labels, kept, strict=True)]
         masks = [mask[keep] for mask, keep in zip(masks, kept, strict=True)]
     real = np.array([len(row) for row in ids], dtype=np.int64)
     flat, carries_loss = np.concatenate(ids), np.concatenate(masks)
-    return TokenRows(
-        tokens, answers, hash_tokens(flat, real), tokens - real, hash_tokens(2 * flat + carries_loss, real)
-    )
+    content, trained = hash_flat(flat, np.concatenate(labels), carries_loss, real)
+    return TokenRows(tokens, answers, content, tokens - real, trained)
 
 
-def read_texts(dataset: Any, rows: TokenRows, tokenizer: Any) -> RowTexts:
-    """The rows as CPU metrics see them. Answers are decoded from the tokens that carry loss."""
+def read_texts(dataset: Any, rows: TokenRows, tokenizer: Any, *, trained: Any = None) -> RowTexts:
+    """The rows as CPU metrics see them: what carries loss, decoded, and the columns as they stand.
+
+    Args:
+        dataset: prepared, further columns included.
+        rows: token counts.
+        tokenizer: that decodes; may be None where no metric reads texts.
+        trained: the rows as the collator makes them (`trained.as_trained`); None where the columns say it.
+    """
     return RowTexts(
-        response_text=_Answers(dataset, tokenizer),
+        response_text=_Answers(dataset if trained is None else trained, tokenizer),
         response_tokens=rows.answer_tokens,
         prompt_tokens=np.maximum(0, rows.tokens - rows.padding - rows.answer_tokens),
         columns={name: read_column(dataset, name) for name in column_names(dataset) if name not in TOKEN_COLUMNS},
@@ -136,17 +138,23 @@ def read_column(dataset: Any, name: str) -> Sequence[Any]:
 
 
 class _Answers(Sequence[str]):
-    """Response texts by row, read when first asked for: the answer as it stands in the columns, else decoded."""
+    """What is trained of each row as text, decoded when it is first asked for."""
 
-    def __init__(self, dataset: Any, tokenizer: Any) -> None:
-        self._dataset, self._tokenizer = dataset, tokenizer
+    def __init__(self, trained: Any, tokenizer: Any) -> None:
+        self._trained, self._tokenizer = trained, tokenizer
 
     @cached_property
     def _texts(self) -> list[str]:
-        return list(_answer_texts(self._dataset, self._tokenizer))
+        if not hasattr(self._tokenizer, "batch_decode"):
+            raise DataError(
+                f"text metrics must have a tokenizer to decode what is trained, got {type(self._tokenizer).__name__}. "
+                "Pass processing_class=tokenizer to the trainer."
+            )
+        texts = _decoded(self._trained, self._tokenizer)
+        return list(tqdm(texts, total=len(self), desc="decoding", unit="row", delay=SLOW, leave=False))
 
     def __len__(self) -> int:
-        return len(self._dataset)
+        return len(self._trained)
 
     def __getitem__(self, row: Any) -> Any:
         return self._texts[row]
@@ -171,34 +179,16 @@ class _Column(Sequence[Any]):
         return self._values[row]
 
 
-def _answer_texts(dataset: Any, tokenizer: Any) -> Iterator[str]:
-    names = column_names(dataset)
-    if "completion" in names:
-        for value in _Column(dataset, "completion"):
-            yield value if isinstance(value, str) else _contents(value)
-    elif "messages" in names:
-        for value in _Column(dataset, "messages"):
-            yield _contents([turn for turn in value if turn.get("role") == "assistant"])
-    elif "text" in names and not {"labels", *MASKS} & set(names):
-        yield from _Column(dataset, "text")
-    else:
-        yield from _decoded(dataset, tokenizer)
-
-
-def _contents(turns: Sequence[dict[str, Any]]) -> str:
-    return "\n".join(str(turn["content"]) for turn in turns if turn.get("content"))
-
-
-def _decoded(dataset: Any, tokenizer: Any) -> Iterator[str]:
-    if tokenizer is None or not hasattr(tokenizer, "batch_decode"):
-        raise DataError(
-            "text metrics need the answers as text or a tokenizer to decode them with, got neither. "
-            "Pass processing_class=tokenizer to the trainer, or keep a completion or messages column."
-        )
-    for chunk in read_chunks(dataset):
-        masks = answer_masks(chunk)
-        answers = [np.asarray(ids)[mask].tolist() for ids, mask in zip(chunk["input_ids"], masks, strict=True)]
-        yield from tokenizer.batch_decode(answers, skip_special_tokens=True)
+def _decoded(trained: Any, tokenizer: Any) -> Iterator[str]:
+    """The tokens of each row that carry loss as text; a line for each of several answers."""
+    for chunk in read_chunks(trained):
+        runs, counts = [], []
+        for labels, mask in zip(chunk.get("labels", chunk["input_ids"]), answer_masks(chunk), strict=True):
+            ends = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+            counts.append(len(ends) // 2)
+            runs += [np.asarray(labels)[start:end].tolist() for start, end in ends.reshape(-1, 2)]
+        texts = iter(tokenizer.batch_decode(runs, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        yield from ("\n".join(next(texts) for _ in range(n)) for n in counts)
 
 
 def answer_masks(chunk: dict[str, Sequence[Any]]) -> list[BoolArray]:

@@ -24,7 +24,7 @@ from campus_tune.integrations.answer_alone import Labelled, PadRight, Prepared, 
 from campus_tune.integrations.measure import BATCH_TOKENS, BATCH_TOKENS_CPU, SLOW, LossMeter, Reader, share
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import TokenRows, digest, items
-from campus_tune.integrations.spans import Spans, read_spans
+from campus_tune.integrations.spans import Spans, read_spans, unknown_roles
 from campus_tune.integrations.subject import Subject, undisturbed, whole_root
 from campus_tune.integrations.sums import IGNORED, is_flat
 from campus_tune.orders import hash_rows
@@ -66,7 +66,7 @@ class ScorerTrainer:
         subject: the model that writes, as it is now.
         features: opens the model whose hidden states are read; the same one unless the recipe names another.
         dataset: prepared training rows, text columns included.
-        view: the same rows as the collator sees them.
+        view: the same rows as the collator makes them.
         rows: their token counts and keys.
         tokenizer: of the model that writes.
         peers: ranks; prompts are shared among them.
@@ -101,7 +101,8 @@ class ScorerTrainer:
     @cached_property
     def spans(self) -> Spans:
         """What the scorer looks at in each training row."""
-        return read_spans(self.dataset, self.tokenizer, self.ends).cut(self.settings.new_tokens)
+        spans = read_spans(self.dataset, self.tokenizer, self.ends, trained=self.view)
+        return spans.cut(self.settings.new_tokens)
 
     def train(self, waiting: BoolArray, *, allowance: float, refresh: int) -> Training:
         """Sample, read, fit.
@@ -196,7 +197,7 @@ class ScorerTrainer:
             raise MetricError(
                 f"`scorer` must have at least {NONE_LEFT} rows with a prompt before the answer to compare answers to, "
                 f"got {len(rows)} of {int(waiting.sum())}. Use prompt and completion columns, or messages with a chat "
-                "template; plain text has no prompt: drop scorer from metrics."
+                f"template; plain text has no prompt: drop scorer from metrics.{unknown_roles(self.dataset)}"
             )
         per_pair = 3 * float(np.mean(self.spans.start[rows])) + 3 * self.settings.new_tokens
         n = int(np.clip(allowance / per_pair, FEWEST_PAIRS, self.settings.pairs))

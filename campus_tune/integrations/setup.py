@@ -45,8 +45,18 @@ def make_budget(trainer: Any, config: CampusConfig, training_tokens: float, refr
     return Budget(config.budget, training_tokens, ratio, purposes(config, refreshes))
 
 
-def scores_health(config: CampusConfig, scores: Scores, texts: RowTexts, domains: Domains) -> ScoreHealth:
-    """How the scores of a run look: ties, spread, what they go with, how stable they are."""
+def scores_health(
+    config: CampusConfig, scores: Scores, texts: RowTexts, domains: Domains, *, chosen: bool
+) -> ScoreHealth:
+    """How the scores of a run look: ties, spread, what they go with, how stable they are.
+
+    Args:
+        config: resolved settings.
+        scores: of the run.
+        texts: of its rows.
+        domains: that rows are ranked in.
+        chosen: the user's own settings name their column.
+    """
     stability = {label: notes["stability"] for label, notes in scores.notes.items() if "stability" in notes}
     return score_health(
         scores.by_label,
@@ -55,6 +65,8 @@ def scores_health(config: CampusConfig, scores: Scores, texts: RowTexts, domains
         groups=domains.codes,
         stability=stability,
         measured={label: notes["rows_measured"] for label, notes in scores.notes.items()},
+        column=None if domains.codes is None else config.within,
+        chosen=chosen,
     )
 
 
@@ -63,9 +75,9 @@ def start_warnings(trainer: Any, scores: Scores, health: ScoreHealth, scoring: S
     config = scoring.config
     findings = [*problems_in_method(config), *score_findings(health)]
     warnings = [f"{finding.what} {finding.remedy}".rstrip() for finding in findings if finding.severity != "info"]
-    if config.batching != "plain" and not compat.counts_tokens_of_the_step(trainer):
+    if config.batching != "plain" and (reason := compat.why_rows_stay_as_drawn(trainer)) is not None:
         warnings.append(
-            f"{compat.what_the_loss_is(trainer)}, so cutting a step by length would change it: rows are cut as drawn. "
+            f"{reason}, so cutting a step by length would change it: rows are cut as drawn. "
             "Write batching: plain to say so."
         )
     if trainer.args.save_only_model:

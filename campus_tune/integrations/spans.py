@@ -12,9 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from campus_tune.integrations.rows import PADDING, answer_masks, column_names, read_chunks, read_column
-from campus_tune.types import BoolArray, IntArray
+from campus_tune.integrations.rows import PADDING, answer_masks, column_names, items, read_chunks, read_column
+from campus_tune.integrations.turns import template_arguments
+from campus_tune.types import BoolArray, IntArray, Json
 
+PROMPTS = ("messages", "prompt", "tools", "chat_template_kwargs")  # columns of which TRL renders a prompt
+ANSWERS = "assistant"  # the role of answers in a chat
+LOOKED_AT = 256  # rows whose roles are named
 SHORTEST_PROMPT = 2  # tokens: a first token that nothing predicts is no prompt
 
 
@@ -40,20 +44,24 @@ class Spans:
         return Spans(self.start, np.minimum(self.end, self.start + limit))
 
 
-def read_spans(dataset: Any, tokenizer: Any, ends: Sequence[int]) -> Spans:
+def read_spans(dataset: Any, tokenizer: Any, ends: Sequence[int], *, trained: Any = None) -> Spans:
     """The spans of a prepared training set.
 
     Args:
         dataset: as the trainer prepared it, its text columns included where it kept them.
         tokenizer: with the chat template that the rows were made with; may be None.
         ends: ids of the tokens that end an answer.
+        trained: the rows as the collator makes them; None where the columns of `dataset` say it.
     """
     starts, stops = [], []
-    for ids, mask, conversation in _rows(dataset, tokenizer):
+    has_template = getattr(tokenizer, "chat_template", None) is not None
+    names = [name for name in PROMPTS if name in column_names(dataset)] if has_template else []
+    columns = {name: read_column(dataset, name) for name in names}
+    for row, (ids, mask) in enumerate(_rows(dataset if trained is None else trained)):
         places = np.flatnonzero(mask)
         start = int(places[0])
-        if start < SHORTEST_PROMPT and conversation is not None:
-            start = _prompt_length(conversation, tokenizer, ids)
+        if start < SHORTEST_PROMPT and columns:
+            start = _prompt_length({name: values[row] for name, values in columns.items()}, tokenizer, ids)
         if start < SHORTEST_PROMPT:
             start = 0
         starts.append(start)
@@ -61,30 +69,50 @@ def read_spans(dataset: Any, tokenizer: Any, ends: Sequence[int]) -> Spans:
     return Spans(np.array(starts, dtype=np.int64), np.array(stops, dtype=np.int64))
 
 
-def _rows(dataset: Any, tokenizer: Any) -> Iterator[tuple[IntArray, BoolArray, Any]]:
-    """(token ids, which carry loss, the conversation or None) of each row."""
-    has_template = getattr(tokenizer, "chat_template", None) is not None
-    conversations = read_column(dataset, "messages") if "messages" in column_names(dataset) and has_template else None
-    row = 0
-    for chunk in read_chunks(dataset):
+def _rows(trained: Any) -> Iterator[tuple[IntArray, BoolArray]]:
+    """(token ids, which carry loss) of each row."""
+    for chunk in read_chunks(trained):
         for place, (ids, mask) in enumerate(zip(chunk["input_ids"], answer_masks(chunk), strict=True)):
             ids = np.asarray(ids, dtype=np.int64)
             if PADDING in chunk:  # stored with the row, on either side
                 kept = np.asarray(chunk[PADDING][place], dtype=np.bool_)
                 ids, mask = ids[kept], mask[kept]
-            yield ids, mask, conversations[row] if conversations is not None else None
-            row += 1
+            yield ids, mask
 
 
-def _prompt_length(conversation: Any, tokenizer: Any, ids: IntArray) -> int:
-    """Tokens before the first answer of a conversation, if the template says so and the row's tokens agree; else 0."""
-    roles = [turn.get("role") for turn in conversation]
-    if "assistant" not in roles[1:]:
+def _prompt_length(row: Json, tokenizer: Any, ids: IntArray) -> int:
+    """Tokens before the first answer of a chat, if the template says so and the row's tokens agree; else 0."""
+    asked = _asked(row)
+    if not asked:
         return 0
-    asked = conversation[: roles.index("assistant", 1)]
-    text = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False)
+    given = template_arguments(row)
+    text = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False, **given)
     prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
     return len(prompt) if ids[: len(prompt)].tolist() == list(prompt) else 0
+
+
+def _asked(row: Json) -> list[Any]:
+    """The messages before the first answer; none where there is no chat or no answer in it."""
+    prompt = row.get("prompt")
+    if isinstance(prompt, list):
+        return prompt
+    messages = row.get("messages") or []
+    roles = [turn.get("role") for turn in messages]
+    return list(messages[: roles.index(ANSWERS, 1)]) if ANSWERS in roles[1:] else []
+
+
+def unknown_roles(dataset: Any) -> str:
+    """A sentence on chats that nobody answers under the name that is looked for; empty where somebody does."""
+    if "messages" not in column_names(dataset):
+        return ""
+    messages = [item["messages"] or [] for item in items(dataset, range(min(len(dataset), LOOKED_AT)))]
+    roles = sorted({str(turn.get("role")) for turns in messages for turn in turns})
+    if ANSWERS in roles:
+        return ""
+    return (
+        f" The messages have the roles {', '.join(roles)}, and answers are looked for under {ANSWERS}: rename the role "
+        "of the answers."
+    )
 
 
 def _end(ids: IntArray, mask: BoolArray, start: int, ends: Sequence[int]) -> int:

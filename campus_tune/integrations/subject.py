@@ -76,6 +76,30 @@ def whole_root(subject: Subject) -> Iterator[None]:
 
 
 @contextmanager
+def same_random_states(seed: int | None = None) -> Iterator[None]:
+    """All global random states are afterwards as before.
+
+    Args:
+        seed: that they begin with inside; None lets them go on.
+    """
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002  # to restore it, not to draw
+    torch_state = torch.get_rng_state()
+    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    if seed is not None:
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002  # for code of others that draws from it
+        torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002  # see above
+        torch.set_rng_state(torch_state)
+        if cuda_states:
+            torch.cuda.set_rng_state_all(cuda_states)
+
+
+@contextmanager
 def _without_router_logits(model: torch.nn.Module) -> Iterator[None]:
     """A mixture of experts does not tell its routers' logits inside, which only a training loss reads.
 
@@ -98,18 +122,10 @@ def _without_router_logits(model: torch.nn.Module) -> Iterator[None]:
 def undisturbed(model: torch.nn.Module) -> Iterator[None]:
     """Eval mode and no gradient inside; every module's mode and all random states as before afterwards."""
     modes = {name: module.training for name, module in model.named_modules()}
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002  # to restore it, not to draw
-    torch_state = torch.get_rng_state()
-    cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     model.eval()
     try:
-        with torch.no_grad(), _without_router_logits(model):
+        with same_random_states(), torch.no_grad(), _without_router_logits(model):
             yield
     finally:
         for name, module in model.named_modules():
             module.training = modes[name]
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002  # see above
-        torch.set_rng_state(torch_state)
-        if cuda_states:
-            torch.cuda.set_rng_state_all(cuda_states)

@@ -13,6 +13,13 @@ from campus_tune.integrations.domains import Domains
 from campus_tune.integrations.peers import Peers
 from campus_tune.types import IntArray, Json, RowArray, RowLosses
 
+FOLDER = "training_losses"  # in the run's
+
+
+def file_of_stage(stage: int) -> str:
+    """The name of a stage's file."""
+    return f"stage-{stage:05d}.parquet"
+
 
 class TrainingLosses:
     """Rows of the current stage trained so far, and their losses in the training forward.
@@ -30,6 +37,16 @@ class TrainingLosses:
         """Begin a stage."""
         self.rows, self.losses = _nothing()
         self._own_rows, self._own = _nothing()
+        self._logged: list[tuple[int, float]] = []  # of the trainer's log lines: steps, their mean loss
+
+    def add_logged(self, n_steps: int, loss: float) -> None:
+        """A line of the trainer's log: what is left to say of a stage whose forwards show no losses of rows.
+
+        Args:
+            n_steps: that it is the mean of, at least one.
+            loss: as the trainer takes it.
+        """
+        self._logged.append((n_steps, loss))
 
     def add(self, rows: Any, losses: RowLosses) -> None:
         """Rows that this rank has trained, shape (n,)."""
@@ -50,9 +67,16 @@ class TrainingLosses:
         self._own_rows, self._own = _nothing()
 
     def summary(self, domains: Domains) -> Json:
-        """What the ledger says at a stage's end; {} where the forwards show no losses."""
+        """What the ledger says at a stage's end.
+
+        Where the forwards show no losses of rows, the mean of what the trainer has logged since the last stage's end,
+        and that it is that: its line of a stage's last step comes after the stage. {} where it has logged nothing.
+        """
         if not len(self.rows):
-            return {}
+            n_steps = sum(n for n, _ in self._logged)
+            if not n_steps:
+                return {}
+            return {"train_loss": sum(n * loss for n, loss in self._logged) / n_steps, "train_loss_from": "log"}
         summary: Json = {"train_loss": self.losses.mean(), "rows_with_loss": len(self.rows)}
         if domains.codes is not None:
             codes = domains.codes[self.rows]
@@ -66,19 +90,20 @@ class TrainingLosses:
     def close_stage(self, folder: Path | None, stage: int) -> None:
         """Write the stage's rows and losses as a parquet file (where a folder is given) and forget them."""
         if folder is not None and len(self.rows):
-            write_columns(folder / f"stage-{stage:05d}.parquet", {"row": self.rows, **vars(self.losses)}, {})
+            write_columns(folder / file_of_stage(stage), {"row": self.rows, **vars(self.losses)}, {})
         self.forget()
 
     def state(self) -> Json:
         """What was shared, as JSON."""
-        return {"rows": pack(self.rows), **{name: pack(values) for name, values in vars(self.losses).items()}}
+        losses = {name: pack(values) for name, values in vars(self.losses).items()}
+        return {"rows": pack(self.rows), "losses": losses, "logged": self._logged}
 
     def load(self, state: Json) -> None:
         """Continue from `state()`."""
-        arrays = {name: unpack(packed) for name, packed in state.items()}
         self.forget()
-        self.rows = arrays.pop("rows")
-        self.losses = RowLosses(**arrays)
+        self.rows = unpack(state["rows"])
+        self.losses = RowLosses(**{name: unpack(packed) for name, packed in state["losses"].items()})
+        self._logged = [(n_steps, loss) for n_steps, loss in state["logged"]]
 
 
 def _nothing() -> tuple[IntArray, RowLosses]:

@@ -1,136 +1,214 @@
-"""What reaches the model: the order audit, and the training losses that come for free.
+"""What reaches the model, and what becomes of it: the order audit, and the training losses that come for free.
 
-Two hooks on the model itself, below every loader, wrapper and collator. On audited steps the token ids of each
-training forward are hashed row by row and compared with the hashes of the rows that were planned, taken when the run
-was planned: a replaced or re-shuffled loader and a dataset changed underneath both end the run at once. On every
-step the forward's own per-token losses are summed per row; they cost nothing, carry dropout noise, and are used for
-statistics, never for a choice.
+Hooks on the model itself, below every loader, wrapper and collator, and one on the optimizer. Of every micro batch of
+every step the rows that the forward was given are hashed, tokens and labels, where they are (`shown`), and compared
+with the plan a step later on an accelerator, at once on a CPU; whatever is still open is settled before a checkpoint
+is written and at the end, so no step that trained anything else reaches a checkpoint (`tie`). Where the trainer's loss
+is its library's own, the gradient that comes back is looked at too, and the optimizer must step once (`loss_audit`).
+
+Each forward's own per-token losses are summed per row, and tied to the rows by what the forward was given, not by
+their place: a collator may sort. They cost nothing, carry dropout noise, and are used for statistics, never for a
+choice.
+
+What that costs is in `eval/LOG.md`; nothing waits for the device.
 """
 
 from __future__ import annotations
 
+import inspect
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from campus_tune.errors import AuditError
-from campus_tune.integrations.rows import hash_tokens
+from campus_tune.integrations.loss_audit import Collected, Counts, LossAudit
+from campus_tune.integrations.rows import TokenRows
+from campus_tune.integrations.shown import Shown
 from campus_tune.integrations.sums import Sums, batch_sums, join
+from campus_tune.integrations.tie import Forward, tie
 from campus_tune.types import IntArray, RowArray, RowLosses
 
-CHECKS = 200  # about how many steps of a run are audited, besides the first of each stage
+
+@dataclass(frozen=True)
+class _Step:
+    """An optimizer step that has ended and is not compared yet.
+
+    Args:
+        number: from 1, as the trainer counts.
+        batches: rows planned for each micro batch of this rank.
+        forwards: in their sequence.
+        collected: what `LossAudit` noted of them.
+        counts: what it compares that with.
+    """
+
+    number: int
+    batches: Sequence[Sequence[int]]
+    forwards: list[Forward]
+    collected: Collected
+    counts: Counts
 
 
 class Watch:
     """Hooks on one model for one run.
 
     Args:
-        model: the unwrapped module; its forward is watched in training mode with gradients on.
-        content: hash of every row's token ids as planned, shape (N,).
+        model: the unwrapped module; its forward is watched in training mode.
+        rows: as planned.
+        loss: what is known of the trainer's loss and optimizer.
+        labels: those of `rows` are what the collator will make; False where it draws them, or cannot be asked.
     """
 
-    def __init__(self, model: torch.nn.Module, content: NDArray[np.uint64]) -> None:
-        self.content = content
+    def __init__(self, model: torch.nn.Module, rows: TokenRows, loss: LossAudit, *, labels: bool = True) -> None:
+        self.planned, self.loss, self._labels_known = rows, loss, labels
         self.checked = self.passed = 0
-        self._auditing = False
-        self._seen: list[tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]] = []
-        self._step: list[Sums] = []  # one per micro batch of this step
-        self._rows: list[int] = []  # rows whose losses wait on the device, and the losses
-        self._waiting: list[Sums] = []
+        self.labels_seen = True  # labels reached the model in every step so far
+        self.shows_losses: bool | None = None  # the last step's forwards showed losses of rows; None before the first
+        self._names = list(inspect.signature(model.forward).parameters)
+        self._number: int | None = None  # of the step that is being trained
+        self._forwards: list[Forward] = []  # of that step, or since the last one
+        self._optimizer_steps = 0
+        self._open: list[_Step] = []
+        self._clock = 0  # counts forwards and backwards, for their sequence
+        self._losses: list[tuple[IntArray, IntArray, Sums]] = []  # rows, their places in sums that wait on the device
         self._stopwatch = ForwardTime()
         self._handles = [
             model.register_forward_pre_hook(self._before, with_kwargs=True),
             model.register_forward_hook(self._after, with_kwargs=True),
         ]
+        if loss.optimizer is not None:
+            self._handles.append(loss.optimizer.register_step_post_hook(self._stepped))
 
     def close(self) -> None:
         """Take the hooks off."""
         for handle in self._handles:
             handle.remove()
 
-    def begin_step(self, *, audit: bool) -> None:
-        """An optimizer step begins."""
-        self._auditing = audit
-        self._seen.clear()
-        self._step.clear()
+    # -- steps ---------------------------------------------------------------------------------------------------
 
-    def end_step(self, batches: list[list[int]]) -> None:
-        """An optimizer step has ended that should have trained `batches` on this rank.
+    def begin_step(self, number: int) -> None:
+        """Optimizer step `number` begins. What was trained since the last one belongs to it, and will be found."""
+        self._number = number
+        self._forwards = [forward for forward in self._forwards if forward.backwards]
+        self._optimizer_steps = 0
+
+    def end_step(self, batches: Sequence[Sequence[int]], *, answer_tokens: int = 0) -> None:
+        """The step has ended that should have trained `batches` on this rank; ending it again changes nothing.
 
         Args:
             batches: row positions of each micro batch; the complement `~row` is a filling row.
+            answer_tokens: of the step's rows on all ranks.
 
         Raises:
-            AuditError: other rows reached the model.
+            AuditError: in an earlier step, or on a CPU in this one, something else was trained.
         """
-        auditing, forwards = self._auditing, list(self._step)
-        self._auditing = False  # a step that is ended twice counts once
-        self._step.clear()
-        if auditing:
-            self._compare(np.array([max(row, ~row) for batch in batches for row in batch]))
-        if len(forwards) != len(batches):
-            return  # the forwards of this trainer show no per-token losses
-        for batch, sums in zip(batches, forwards, strict=True):
-            if batch[0] >= 0 and len(sums.nll) == len(batch):
-                self._rows.extend(batch)
-                self._waiting.append(sums)
+        if self._number is None:
+            return
+        own = [row for batch in batches for row in batch if row >= 0]
+        steps = 1 if self.loss.skipped() else self._optimizer_steps
+        counts = Counts(int(self.planned.answer_tokens[own].sum()), answer_tokens, steps)
+        collected = self.loss.collect(self._forwards)
+        self.shows_losses = any(forward.sums is not None for forward in self._forwards)
+        self._open.append(_Step(self._number, batches, self._forwards, collected, counts))
+        waits = any(forward.device.type != "cpu" for forward in self._forwards)
+        self._number, self._forwards = None, []
+        self._settle(keep=int(waits))
+
+    def settle(self) -> None:
+        """Compare every step that has ended.
+
+        Raises:
+            AuditError: one of them trained something else than planned.
+        """
+        self._settle(keep=0)
 
     def harvest(self) -> tuple[RowArray, RowLosses]:
-        """Rows trained since the last harvest and their training losses; the only wait for the device."""
-        rows = np.array(self._rows, dtype=np.int32)
-        losses = RowLosses.zeros(len(rows))
-        if self._waiting:
-            losses = join(self._waiting).losses()
-        self._rows, self._waiting = [], []
-        return rows, losses
+        """Rows trained since the last harvest and their training losses; waits for the device.
+
+        Raises:
+            AuditError: as `settle`.
+        """
+        self.settle()
+        if not self._losses:
+            return np.zeros(0, dtype=np.int32), RowLosses.zeros(0)
+        rows, places, sums = zip(*self._losses, strict=True)
+        starts = np.cumsum([0, *(len(part.nll) for part in sums[:-1])])
+        self._losses = []
+        idx = np.concatenate([start + place for start, place in zip(starts, places, strict=True)])
+        return np.concatenate(rows).astype(np.int32), join(list(sums)).losses().take(idx)
 
     def forward_seconds(self) -> float:
         """Time of this rank's own training forwards since the last call."""
         return self._stopwatch.take()
 
-    def _compare(self, planned: IntArray) -> None:
-        self.checked += 1
-        trained = np.concatenate([np.zeros(0, dtype=np.uint64), *(hash_batch(*seen) for seen in self._seen)])
-        if not np.array_equal(np.sort(trained), np.sort(self.content[planned])):
-            raise AuditError(self._message(planned, trained))
-        self.passed += 1
+    def _settle(self, keep: int) -> None:
+        while len(self._open) > keep:
+            step = self._open.pop(0)
+            self.checked += 1
+            try:
+                tied = tie(
+                    step.batches,
+                    step.forwards,
+                    self.planned,
+                    together=not self.loss.plain,
+                    again=self.loss.own_step,
+                )
+                self.loss.compare(step.collected, step.forwards, tied, step.counts)
+            except AuditError as error:
+                self._open.clear()
+                raise AuditError(f"order audit of step {step.number}: {error}") from None
+            self.passed += 1
+            self.labels_seen &= all(match.labelled for match in tied)
+            self._losses += [
+                (match.rows, match.places, match.sums)
+                for match in tied
+                if match.sums is not None and match.rows[0] >= 0
+            ]
 
-    def _message(self, planned: IntArray, trained: NDArray[np.uint64]) -> str:
-        known = {int(value): row for row, value in enumerate(self.content)}
-        rows = [known.get(int(value), -1) for value in trained]
-        named = [str(row) for row in sorted(rows) if row >= 0]
-        if strangers := rows.count(-1):
-            named.insert(0, f"{strangers} that are in no planned row")
-        return (
-            f"order audit: planned rows {_some(sorted(planned.tolist()))} but the model trained on "
-            f"{_some(named) if named else 'nothing'}; something replaced the data loader, re-shuffles it, or changed "
-            "the dataset. Remove whatever sets or wraps trainer.get_train_dataloader or train_dataset after the "
-            "CampusCallback was attached, and any collator that alters tokens."
-        )
+    # -- hooks ---------------------------------------------------------------------------------------------------
 
     def _before(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
-        ids = kwargs.get("input_ids", args[0] if args else None)
-        if not (module.training and torch.is_grad_enabled()):
-            return
-        if ids is not None:
-            self._stopwatch.start(ids.device)
-        if self._auditing and ids is not None:
-            self._seen.append((ids.detach(), kwargs.get("attention_mask"), kwargs.get("position_ids")))
+        if module.training and torch.is_grad_enabled():
+            ids = self._batch(args, kwargs).get("input_ids")
+            if ids is not None:
+                self._stopwatch.start(ids.device)
 
     def _after(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any], outputs: Any) -> None:
-        del args
-        if not (module.training and torch.is_grad_enabled()):
+        trains = torch.is_grad_enabled()
+        if not module.training:
             return
-        self._stopwatch.stop()
-        if kwargs.get("labels") is None:
+        if trains:
+            self._stopwatch.stop()
+        batch = self._batch(args, kwargs)
+        ids, labelled = batch.get("input_ids"), batch.get("labels") is not None
+        # without gradients trl asks once more, for its metrics, where the loss itself needs a forward without labels
+        if ids is None or not (trains or (labelled and self._number is not None)):
             return
-        if all(getattr(outputs, name, None) is None for name in ("log_probs", "logits")):
-            return  # a loss kernel that never makes logits
         with torch.no_grad():
-            self._step.append(batch_sums(outputs, kwargs))
+            sums = batch_sums(outputs, batch) if labelled else None
+            shown = Shown(batch if self._labels_known else {**batch, "labels": None})
+            forward = Forward(shown, sums, ids.device, trains=trains, began=self._tick())
+        self._forwards.append(forward)
+        if trains:
+            self.loss.listen(forward, outputs, lambda: self._came_back(forward))
+
+    def _batch(self, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a forward by name."""
+        return {**dict(zip(self._names, args, strict=False)), **kwargs}
+
+    def _came_back(self, forward: Forward) -> None:
+        forward.backwards += 1
+        forward.backward_at = self._tick()
+
+    def _stepped(self, *_: Any) -> None:
+        self._optimizer_steps += 1
+
+    def _tick(self) -> int:
+        self._clock += 1
+        return self._clock
 
 
 class ForwardTime:
@@ -166,21 +244,3 @@ def _event() -> Any:
     event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     event.record()
     return event
-
-
-def hash_batch(
-    ids: torch.Tensor, attention_mask: torch.Tensor | None, position_ids: torch.Tensor | None
-) -> NDArray[np.uint64]:
-    """Content hashes of the rows of one batch, padded (mask) or flattened (positions that start again at 0)."""
-    tokens = ids.cpu().numpy()
-    if attention_mask is not None and attention_mask.dim() == 2:
-        mask = attention_mask.cpu().numpy().astype(np.bool_)
-        return hash_tokens(tokens[mask], mask.sum(1))
-    if position_ids is not None and len(ids) == 1:
-        starts = np.flatnonzero(position_ids[0].cpu().numpy() == 0)
-        return hash_tokens(tokens[0], np.diff(np.append(starts, tokens.shape[1])))
-    return hash_tokens(tokens.reshape(-1), np.full(len(tokens), tokens.shape[1]))
-
-
-def _some(items: list[Any], n: int = 8) -> str:
-    return ", ".join(map(str, items[:n])) + (", …" if len(items) > n else "")

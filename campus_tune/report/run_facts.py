@@ -125,6 +125,7 @@ class RunFacts:
         budget: the share that was allowed.
         seconds: on the clock, by purpose, and of training.
         audit: (steps that were checked, that trained the planned rows).
+        audits_labels: their labels were checked too.
         ranks: load of the ranks, from the ledger; {} with one.
         warnings: from the ledger, each once.
         end: the ledger's last word, {} while the run goes on.
@@ -151,6 +152,7 @@ class RunFacts:
     budget: float
     seconds: Mapping[str, float]
     audit: tuple[int, int]
+    audits_labels: bool
     ranks: Json
     warnings: tuple[str, ...]
     end: Json
@@ -262,6 +264,7 @@ def read_run(folder: Path) -> RunFacts:
         budget=end.get("budget", run["future"].get("campus: budget", 0.0)),
         seconds=last.get("seconds", {}),
         audit=(audit["checked"], audit["passed"]) if isinstance(audit, dict) else (audit[0], audit[1]),
+        audits_labels=bool(audit.get("labels")) if isinstance(audit, dict) else len(audit) > 2 and bool(audit[2]),
         ranks=last.get("ranks", {}),
         warnings=tuple(dict.fromkeys(w for event in events for w in event.get("warnings", []))),
         end=end,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from campus_tune.curriculum import SHUFFLE
+from campus_tune.ledger import audited
 from campus_tune.report.examples import Example
 from campus_tune.report.figures import Picture
 from campus_tune.report.html_tables import GAP, Cell, Table, number, words
@@ -83,9 +84,7 @@ def audit_line(facts: RunFacts) -> str:
     checked, passed = facts.audit
     if not checked:
         return "No step was audited yet."
-    if checked == passed:
-        return f"All {checked:,} audited steps trained exactly the planned rows."
-    return f"Only {passed:,} of {checked:,} audited steps trained the planned rows."
+    return f"Order audit: {audited(checked, passed, labels=facts.audits_labels)}."
 
 
 def _n(count: int, noun: str) -> str:

@@ -21,6 +21,7 @@ from campus_tune.compare.outcome import write_outcome
 from campus_tune.compare.summary import lines
 from campus_tune.compare.verdict import Verdict
 from campus_tune.errors import RecipeError
+from campus_tune.integrations.lock import RunLock
 from campus_tune.types import Json
 from tests.compare.tiny_compare import options, plan_of, result_of, tiny_recipe
 
@@ -196,6 +197,19 @@ def test_ctrl_c_before_anything_is_looked_at_counts_what_is_there(
     monkeypatch.setattr(run_compare, "read_plan", interrupt)
     assert main(["compare", "--config", str(recipe), "--out", str(tmp_path)]) == 130
     assert "interrupted: nothing was begun." in capsys.readouterr().out
+
+
+def test_a_second_comparison_in_the_same_folder_at_once_is_refused(
+    recipe: Path, tmp_path: Path, replayed: Callable[..., Any], capsys: Read
+) -> None:
+    first = RunLock(tmp_path, what="--out")
+    first.take()
+    made = replayed()
+    assert main(["compare", "--config", str(recipe), "--out", str(tmp_path)]) == 2
+    assert "`--out` must be used by one run at a time" in capsys.readouterr().err
+    assert made == []
+    first.release()
+    assert main(["compare", "--config", str(recipe), "--out", str(tmp_path)]) == 0
 
 
 def test_an_error_names_the_run_and_its_log(

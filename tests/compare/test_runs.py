@@ -187,7 +187,7 @@ def test_tokens_and_visits_are_those_of_the_plan(lora: World) -> None:
         assert [choice["chosen"] for choice in run.outcome["choices"]] == [event["chosen"] for event in decisions]
         assert sum(choice["steps"] for choice in run.outcome["choices"]) == STEPS
         end = events[-1]
-        assert run.outcome["audit"] == end["audit"] == {"checked": STEPS, "passed": STEPS}
+        assert run.outcome["audit"] == end["audit"] == {"checked": STEPS, "passed": STEPS, "labels": True}
         assert run.outcome["cost"] == end["cost"]
 
 
@@ -312,7 +312,7 @@ def test_more_steps_make_the_arm_with_more_compute(lora: World, tmp_path: Path) 
 def test_the_log_of_a_run_is_its_own(lora: World) -> None:
     for arm, seed in lora.runs:
         log = (lora.folder(arm, seed) / "log.txt").read_text()
-        assert "order audit: 6 of 6" in log
+        assert "order audit: all 6 steps" in log
         assert "Logging error" not in log
 
 

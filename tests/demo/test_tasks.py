@@ -343,6 +343,16 @@ def test_files_are_the_same_bytes_each_time_and_train_is_shuffled(tmp_path: Path
     assert not list((tmp_path / "a").glob(".*"))
 
 
+@pytest.mark.parametrize("text", ['{"id": 1, "text": "mine"}\n', "", "not JSON\n", "[1]\n", '{"domain": []}\n'])
+def test_rows_of_the_users_own_are_not_replaced(tmp_path: Path, text: str) -> None:
+    (tmp_path / "probes.jsonl").write_text(text)
+    with pytest.raises(DataError, match=r"no rows of yours.*got probes\.jsonl in .*Name another folder"):
+        write_tasks(tmp_path, rows_per_cell=1, probes_per_cell=1)
+    assert (tmp_path / "probes.jsonl").read_text() == text
+    assert [path.name for path in tmp_path.iterdir()] == ["probes.jsonl"]
+    write_tasks(tmp_path / "another", rows_per_cell=1, probes_per_cell=1)
+
+
 def test_writing_names_its_own_wrong_numbers(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         write_tasks(tmp_path, rows_per_cell=0, probes_per_cell=0, tests_per_cell=-1, seed=0)

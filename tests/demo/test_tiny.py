@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from campus_tune.demo.tasks import generate
 from campus_tune.demo.tiny import tiny_model, tiny_tokenizer, write_tiny
-from campus_tune.errors import RecipeError
+from campus_tune.errors import DataError, RecipeError
 from tests.strategies import examples
 
 TOKENIZER = tiny_tokenizer()
@@ -58,6 +58,18 @@ def test_two_folders_hold_the_same_bytes_and_load_by_their_path(tmp_path: Path) 
     row = generate(1, seed=0)[-1]
     messages = row["prompt"] + row["completion"]
     assert tokenizer.apply_chat_template(messages) == TOKENIZER.apply_chat_template(messages)
+
+
+def test_a_model_of_the_users_own_is_not_replaced_and_one_made_here_is(tmp_path: Path) -> None:
+    write_tiny(tmp_path / "made", seed=1)
+    before = (tmp_path / "made" / "model.safetensors").read_bytes()
+    write_tiny(tmp_path / "made", seed=2)
+    assert (tmp_path / "made" / "model.safetensors").read_bytes() != before
+    tiny_model(seed=1).save_pretrained(tmp_path / "mine")
+    before = (tmp_path / "mine" / "model.safetensors").read_bytes()
+    with pytest.raises(DataError, match=r"without a model of yours, got config\.json, model\.safetensors in"):
+        write_tiny(tmp_path / "mine", seed=2)
+    assert (tmp_path / "mine" / "model.safetensors").read_bytes() == before
 
 
 def test_the_template_is_chatml_and_marks_the_answers_only() -> None:

@@ -24,6 +24,7 @@ def train(
     dropout: bool = True,
     patience: float | None = None,
     helper: bool = False,
+    moe: bool = False,
     by_rank: Mapping[str, Json] | None = None,
     **settings: Any,
 ) -> Json:
@@ -39,14 +40,16 @@ def train(
         dropout: False switches the adapter's off.
         patience: seconds that the process group waits for a rank; None leaves it as it is.
         helper: start a process before the first step and end it with SIGTERM, as libraries do with theirs.
+        moe: train a mixture of experts and its router.
         by_rank: settings that one rank has otherwise, by its number.
         settings: of `tiny_trainer`.
 
     Returns:
         first: steps done before; rows: of each step of this life on this rank; history: the trainer's log;
         weights: a digest of them; stopped: training broke off; written: files that this rank opened to write;
-        kind: accelerate's word for the launch.
+        kind: accelerate's word for the launch; counted: tokens that trl and the trainer say were trained.
     """
+    from tests.integration.other_models import tiny_moe
     from tests.integration.tiny_run import history_of, tiny_trainer
     from tests.integration.witness import Witness
 
@@ -55,6 +58,8 @@ def train(
     written = _writes_below(Path(out))
     stopper, beat = stop_before(stop), _beat(Path(f"{out}.beats"), _end_a_helper if helper else lambda: None)
     settings = {"out": out, **settings, **(by_rank or {}).get(str(rank()), {})}
+    if moe:
+        settings["model"] = tiny_moe()
     trainer = tiny_trainer(Path(settings.pop("out")), callbacks=[save_at(*saves), stopper, beat], **settings)
     if not dropout:
         _switch_dropout_off(trainer.model)
@@ -72,6 +77,7 @@ def train(
         "stopped": stopper.reached,
         "written": written,
         "kind": trainer.accelerator.distributed_type.value,
+        "counted": [trainer._total_train_tokens, trainer.state.num_input_tokens_seen],
     }
 
 

@@ -138,6 +138,33 @@ def test_workers_and_accumulation_change_no_row_and_no_loss(run: Callable[..., R
     np.testing.assert_allclose(history(ours, "loss", "grad_norm"), history(single, "loss", "grad_norm"), rtol=2e-4)
 
 
+METRICS = ("loss", "grad_norm", "entropy", "mean_token_accuracy", "epoch")
+# 8 rows, then one for both ranks; weights stay, so that only what is measured can differ
+ONE_LEFT: Json = {"config": {"selector": "shuffle"}, "probes": None, "n": 9, "num_train_epochs": 1}
+ONE_LEFT |= {"learning_rate": 0.0, "include_num_input_tokens_seen": "non_padding"}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        pytest.param({}, id="padded"),
+        pytest.param({"padding_free": True, "max_length": None, "dataloader_num_workers": 1}, id="flat, workers"),
+        pytest.param({"moe": True}, id="experts whose router is trained"),
+    ],
+)
+def test_a_rank_without_a_row_leaves_no_trace_in_any_metric_or_gradient(
+    run: Callable[..., Run], settings: Json
+) -> None:
+    settings = {**ONE_LEFT, **settings}
+    two, alone = run(2, **settings).report, run(1, **settings).report
+    names = (*METRICS, "aux_loss") if "moe" in settings else METRICS
+    steps = [history(report, *names)[-1] for report in (two, alone)]  # of earlier ones a router's loss hangs on the cut
+    np.testing.assert_allclose(*steps, rtol=1e-5)
+    assert steps_of(two) == steps_of(alone)
+    for result in two.results:
+        assert result["counted"] == alone.results[0]["counted"]
+
+
 def test_split_batches_splits_the_micro_batch_among_the_processes(run: Callable[..., Run]) -> None:
     split = {"per_device_train_batch_size": BATCH, "accelerator_config": {"split_batches": True}}
     assert steps_of(run(2, **FEW, **split).report) == steps_of(run(1, **FEW).report)

@@ -7,11 +7,9 @@ from typing import Any
 
 import pytest
 
-from campus_tune.integrations.checkpoints import last_complete
-from campus_tune.integrations.peers import Peers
 from campus_tune.types import Json
 from tests.distributed.ranks import Kill, Report, Warm
-from tests.distributed.told import choices, first_difference, lines, outcome, steps_of
+from tests.distributed.told import choices, first_difference, last_step, lines, outcome, steps_of
 
 RECIPE: Json = {"metrics": ["length", "mtld", "loss"], "stages": 3, "handover": 0.9, "budget": 0.5, "mix": 0.2}
 RECIPE |= {"selector": "lowest_perplexity"}
@@ -44,7 +42,7 @@ def test_a_job_killed_inside_a_stage_and_in_a_save_goes_on_as_if_it_had_not(warm
     assert second.killed, second.told()
     assert second.codes == [-9, -9]
     assert (Path(hunted) / "checkpoint-9").is_dir()
-    assert last_complete(Path(hunted), Peers()) == str(Path(hunted) / "checkpoint-6")
+    assert last_step(hunted) == "checkpoint-6"
 
     third = live(warm, 2, hunted, **settings).ok
     assert third.results[0]["first"] == 6

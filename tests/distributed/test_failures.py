@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 
-from campus_tune.integrations.checkpoints import last_complete
-from campus_tune.integrations.peers import Peers
 from campus_tune.types import Json
 from tests.distributed.ranks import PATIENT, Report, Warm
-from tests.distributed.told import first_difference, ledger, lines, outcome
+from tests.distributed.told import first_difference, last_step, ledger, lines, outcome
 from tests.integration.tiny_run import task_rows
 
 RECIPE: Json = {"metrics": ["length", "mtld", "loss"], "stages": 4, "handover": 1.0, "budget": 0.5}
@@ -64,7 +62,7 @@ def test_a_rank_that_fails_ends_the_job_soon_and_it_can_go_on(
     if how == "raise":
         assert "the cat has eaten the memory" in report.stderr[on]
     assert ledger(out)  # every line is whole
-    assert last_complete(Path(out), Peers()) == str(Path(out) / "checkpoint-3")
+    assert last_step(out) == "checkpoint-3"
     again = live(warm, out).ok
     assert again.results[0]["first"] == 3
     assert first_difference(outcome(out, again), calm) is None
@@ -77,7 +75,7 @@ def test_a_rank_that_fails_while_scoring_leaves_nothing_that_counts(
     out = str(tmp_path / "run")
     report = live(warm, out, fail={"phase": "scoring", "on": on, "how": how}, term_after=PATIENT)
     assert_ended_soon(report, "scoring")
-    assert last_complete(Path(out), Peers()) is None
+    assert last_step(out) is None
     assert not lines(out, "decision")
 
 

@@ -89,7 +89,7 @@ def test_a_sharded_run_decides_and_trains_what_one_process_does(
     assert decisions(out) == decisions(single)
     np.testing.assert_allclose(scores(out, "loss"), scores(single, "loss"), rtol=1e-5)
     np.testing.assert_allclose(losses(report), losses(one), rtol=1e-5)
-    assert events(out, "end")[0]["audit"] == {"checked": STEPS, "passed": STEPS}
+    assert events(out, "end")[0]["audit"] == {"checked": STEPS, "passed": STEPS, "labels": True}
     first, second = report.results
     assert first["weights"] == second["weights"]
     assert first["counts"] == second["counts"] == one.results[0]["counts"]
@@ -103,7 +103,7 @@ def test_a_sharded_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     out, uninterrupted = whole
     assert resumed.results[0]["weights"] == uninterrupted.results[0]["weights"]
     assert decisions(tmp_path / "run") == decisions(out)
-    assert events(tmp_path / "run", "end")[0]["audit"] == {"checked": STEPS, "passed": STEPS}
+    assert events(tmp_path / "run", "end")[0]["audit"] == {"checked": STEPS, "passed": STEPS, "labels": True}
 
 
 @pytest.mark.parametrize("lora", [False, True])

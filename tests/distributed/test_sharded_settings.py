@@ -45,11 +45,12 @@ def test_a_loss_that_each_process_normalises_by_itself_is_not_one_over_the_step(
 
 
 def test_a_short_step_is_refused_where_processes_normalise_by_themselves_and_says_why() -> None:
-    compat.refuse_masked_batches(trainer(4), short_rows=2, micro_batches=4)
-    with pytest.raises(TrainerError, match=r"got 2: the loss is a mean per process \(average_tokens_across_devices"):
-        compat.refuse_masked_batches(trainer(4, across=False), short_rows=2, micro_batches=4)
-    with pytest.raises(TrainerError, match=r"got 2: this model's loss is a mean per micro batch"):
-        compat.refuse_masked_batches(trainer(4, accepts=False), short_rows=2, micro_batches=4)
+    compat.refuse_masked_batches(trainer(4), last_rows=2, world=4)
+    compat.refuse_masked_batches(trainer(4, across=False), last_rows=4, world=4)
+    with pytest.raises(TrainerError, match=r"got 2: the loss is a mean per process \(average_tokens_across"):
+        compat.refuse_masked_batches(trainer(4, across=False), last_rows=2, world=4)
+    with pytest.raises(TrainerError, match=r"4 processes, got 2: this model's loss is a mean per micro batch"):
+        compat.refuse_masked_batches(trainer(4, accepts=False), last_rows=2, world=4)
 
 
 def test_fsdp1_is_refused_with_the_line_to_write() -> None:

@@ -6,6 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from campus_tune.integrations.checkpoints import last_complete
+from campus_tune.integrations.peers import Peers
 from campus_tune.ledger import comparable, read_ledger
 from campus_tune.types import Json
 from tests.distributed.ranks import Report
@@ -86,3 +88,9 @@ def _parts(one: Any, other: Any) -> str:
     if isinstance(one, dict) and isinstance(other, dict):
         one = {name: value for name, value in one.items() if other.get(name) != value}
     return str(one)[:300]
+
+
+def last_step(out: str) -> str | None:
+    """The name of the checkpoint that a resume would take; None if there is none."""
+    found = last_complete(Path(out), Path(out) / "curriculum", Peers())
+    return None if found is None else found.path.name

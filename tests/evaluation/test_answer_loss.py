@@ -186,6 +186,19 @@ def test_answers_are_the_assistants_turns_and_completions(tmp_path: Path) -> Non
     ]
 
 
+def test_chats_of_sharegpt_are_the_same_rows(tmp_path: Path) -> None:
+    names = {"role": "from", "content": "value"}
+    shared = {"conversations": [{names[k]: v for k, v in t.items()} for t in CHAT["messages"]], "domain": "sums"}
+    assert held_out(tmp_path, [shared]) == held_out(tmp_path, [CHAT])
+
+
+def test_tools_are_part_of_a_row_and_reach_its_template(tmp_path: Path) -> None:
+    tools = [{"type": "function", "function": {"name": "add"}}]
+    rows = held_out(tmp_path, [CHAT, {**CHAT, "tools": json.dumps(tools), "chat_template_kwargs": {"brief": True}}])
+    assert [row.given for row in rows.conversations] == [{}, {"tools": tools, "brief": True}]
+    assert len({number.split("-")[0] for number in rows.numbers}) == 2
+
+
 def test_null_fields_of_parquet_are_no_part_of_a_row(tmp_path: Path) -> None:
     with_nulls = {**CHAT, "messages": [{**turn, "tool_calls": None} for turn in CHAT["messages"]]}
     assert held_out(tmp_path, [with_nulls]).numbers == held_out(tmp_path, [CHAT]).numbers

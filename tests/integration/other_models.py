@@ -109,3 +109,29 @@ def save_reward(folder: Path, labels: tuple[str, ...] = ("reward",), *, tok: Any
         LlamaForSequenceClassification(config).save_pretrained(folder)
     (tokenizer() if tok is None else tok).save_pretrained(folder)
     return folder
+
+
+def tiny_moe() -> Any:
+    """A Mixtral of four experts whose router's auxiliary loss is trained."""
+    import torch
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    config = MixtralConfig(
+        vocab_size=512,
+        hidden_size=32,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        max_position_embeddings=512,
+        output_router_logits=True,
+        router_aux_loss_coef=0.1,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return MixtralForCausalLM(config)

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -13,7 +12,8 @@ from campus_tune import CampusCallback
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.errors import AuditError, TrainerError
 from campus_tune.integrations.rows import read_rows
-from campus_tune.integrations.watch import Watch, hash_batch
+from campus_tune.integrations.watch import Watch
+from tests.integration.plain_run import ROWS_ONLY
 from tests.integration.tiny_run import RECIPE, dataset, task_rows, tokenizer
 from tests.integration.witness import Witness, events
 
@@ -29,6 +29,8 @@ KINDS: dict[str, dict[str, Any]] = {
         "per_device_train_batch_size": 1,
         "gradient_accumulation_steps": 4,
     },
+    "flat, padded at its end": {"config": RECIPE | {"batching": "flat"}, "pad_to_multiple_of": 16},
+    "dft": {"loss_type": "dft", "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
     "workers": {"dataloader_num_workers": 2},
     "lora": {"lora": True},
     "lora, checkpointing": {"lora": True, "checkpointing": True},
@@ -48,7 +50,7 @@ def test_every_step_of_an_honest_run_passes(kind: str, tiny_trainer: Make, tmp_p
     witness = Witness(trainer)
     trainer.train()
     (end,) = events(tmp_path / "run", "end")
-    assert end["audit"] == {"checked": 6, "passed": 6}
+    assert end["audit"] == {"checked": 6, "passed": 6, "labels": True}
     assert sorted(witness.rows) == list(range(22))  # by the tests' own eyes, too
 
 
@@ -206,28 +208,60 @@ def test_rows_that_were_padded_when_they_were_tokenised_pass(tmp_path: Path) -> 
         collator = DataCollatorForLanguageModeling(tok, mlm=False)
         trainer = plain_trainer(tmp_path / side, train, data_collator=collator, processing_class=tok)
         trainer.train()
-        assert events(tmp_path / side, "end")[0]["audit"] == {"checked": 4, "passed": 4}
+        assert events(tmp_path / side, "end")[0]["audit"] == {"checked": 4, "passed": 4, "labels": True}
 
 
-def test_a_step_of_which_nothing_was_seen_is_no_passed_step() -> None:
-    watch = Watch(torch.nn.Linear(1, 1), np.arange(4, dtype=np.uint64))
-    watch.begin_step(audit=True)
-    with pytest.raises(AuditError, match="planned rows 0, 2 but the model trained on nothing"):
+IDS = [[5, 6, 7], [8, 9, 10], [11, 12, 13]]
+
+
+@pytest.fixture
+def watched() -> Iterator[tuple[Any, Watch]]:
+    """A model, and a watch on it that knows three rows."""
+    model = tiny_model().train()
+    watch = Watch(model, read_rows(dataset([{"input_ids": row} for row in IDS])), ROWS_ONLY)
+    yield model, watch
+    watch.close()
+
+
+def test_a_step_of_which_nothing_was_seen_is_no_passed_step(watched: tuple[Any, Watch]) -> None:
+    _, watch = watched
+    watch.begin_step(1)
+    with pytest.raises(AuditError, match="step 1: planned rows 0, 2 but the model trained on nothing"):
         watch.end_step([[2], [~0]])
     assert (watch.checked, watch.passed) == (1, 0)
 
 
-def test_a_row_too_many_or_too_few_is_found() -> None:
-    model = tiny_model()
-    ids = [[5, 6, 7], [8, 9, 10], [11, 12, 13]]
-    rows = read_rows(dataset([{"input_ids": row} for row in ids]))
-    for trained in ([0], [0, 1, 2], [0, 0], [0, 2]):
-        watch = Watch(model, rows.content)
-        watch.begin_step(audit=True)
-        model.train()(input_ids=torch.tensor([ids[row] for row in trained]))
-        with pytest.raises(AuditError, match="planned rows 0, 1 but the model trained on 0"):
-            watch.end_step([[0, 1]])
-        watch.close()
+@pytest.mark.parametrize("trained", [[0], [0, 1, 2], [0, 0], [0, 2]])
+def test_a_row_too_many_or_too_few_is_found(trained: list[int], watched: tuple[Any, Watch]) -> None:
+    model, watch = watched
+    watch.begin_step(1)
+    model(input_ids=torch.tensor([IDS[row] for row in trained]))
+    with pytest.raises(AuditError, match="planned rows 0, 1 but the model trained on 0"):
+        watch.end_step([[0, 1]])
+
+
+def test_a_step_that_is_ended_twice_counts_once(watched: tuple[Any, Watch]) -> None:
+    model, watch = watched
+    watch.begin_step(1)
+    model(torch.tensor(IDS[:2]))  # by place, not by name
+    watch.end_step([[1, 0]])
+    watch.end_step([[1, 0]])
+    assert (watch.checked, watch.passed) == (1, 1)
+
+
+def test_a_forward_between_two_steps_counts_only_if_it_was_trained(watched: tuple[Any, Watch]) -> None:
+    model, watch = watched
+    for trains in (False, True):
+        out = model(input_ids=torch.tensor(IDS[2:])).logits.sum()
+        if trains:
+            out.backward()
+        watch.begin_step(1)
+        model(input_ids=torch.tensor(IDS[:1]))
+        if trains:
+            with pytest.raises(AuditError, match="planned rows 0 but the model trained on 0, 2"):
+                watch.end_step([[0]])
+        else:
+            watch.end_step([[0]])
 
 
 def test_hooks_are_gone_when_training_ends_well_or_badly(tiny_trainer: Make, tmp_path: Path) -> None:
@@ -246,15 +280,3 @@ def test_hooks_are_gone_when_training_ends_well_or_badly(tiny_trainer: Make, tmp
     with pytest.raises(KeyboardInterrupt):
         trainer.train()
     assert hooks(trainer) == before
-
-
-def test_a_batch_hashes_the_same_padded_left_right_and_flattened() -> None:
-    ids = [[5, 6, 7], [8, 9]]
-    expected = read_rows(dataset([{"input_ids": row} for row in ids])).content.tolist()
-    right = torch.tensor([[5, 6, 7], [8, 9, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
-    left = torch.tensor([[5, 6, 7], [0, 8, 9]]), torch.tensor([[1, 1, 1], [0, 1, 1]])
-    flat = torch.tensor([[5, 6, 7, 8, 9]])
-    assert hash_batch(*right, None).tolist() == expected
-    assert hash_batch(*left, None).tolist() == expected
-    assert hash_batch(flat, None, torch.tensor([[0, 1, 2, 0, 1]])).tolist() == expected
-    assert hash_batch(torch.tensor([[5, 6, 7]]), None, None).tolist() == expected[:1]

@@ -10,6 +10,7 @@ import torch
 
 from campus_tune.curriculum import Curriculum, Schedule
 from campus_tune.errors import TrainerError
+from campus_tune.integrations.filling import KEY
 from campus_tune.integrations.loader import CurriculumLoader
 from campus_tune.integrations.peers import Peers
 from campus_tune.pacing import linear
@@ -52,6 +53,8 @@ def make(
         lengths=LENGTHS.astype(np.int64),
         steps_per_epoch=steps,
         accumulation=accumulation,
+        micro=batch,
+        short_rows=0 if drop_last else short,
         peers=peers,
         by_length=rest.pop("by_length", True),
         workers={"num_workers": rest.pop("num_workers", 0), **rest},
@@ -71,8 +74,8 @@ def train(loader: CurriculumLoader, curriculum: Curriculum, steps: int | None = 
     for _ in range(in_epoch if steps is None else steps):
         if curriculum.needs_decision:
             decide(curriculum)
-        batches = [next(iterator) for _ in range(loader.accumulation)]
-        trained.append([int(row) for batch in batches for row in batch["rows"][batch["labels"][:, 0] != -100]])
+        batches = [next(iterator) for _ in loader.micro_batches(curriculum.step_rows())]
+        trained.append([int(row) for batch in batches if batch["labels"].numel() for row in batch["rows"]])
         curriculum.advance()
         if curriculum.needs_decision:
             decide(curriculum)
@@ -95,10 +98,28 @@ def test_each_step_hands_over_the_rows_that_were_planned_for_it(accumulation: in
     assert sorted(flat(trained[:3])) == sorted(flat(trained[3:])) == list(range(11))
 
 
-def test_the_length_is_whole_optimizer_steps_of_every_epoch() -> None:
-    assert len(make(batch=2, accumulation=2)[0]) == 3 * 2
+def test_the_length_is_the_micro_batches_of_an_epoch_as_the_trainers_own_loader_has_them() -> None:
+    assert len(make(batch=2, accumulation=2)[0]) == 6  # 11 rows: 2 2 | 2 2 | 2 1
+    assert len(make(batch=2, accumulation=4)[0]) == 6  # 2 2 2 2 | 2 1
+    assert len(make(batch=1, accumulation=4)[0]) == 11
     assert len(make(batch=2, accumulation=2, drop_last=True)[0]) == 2 * 2
-    assert len(make(batch=2, accumulation=2, peers=Peers(1, 2))[0]) == 2 * 2
+    assert len(make(batch=2, accumulation=2, peers=Peers(1, 2))[0]) == 3  # 2 2 | 2 1, and one each on the other rank
+
+
+def test_epochs_are_counted_in_micro_batches_as_the_trainer_counts_them() -> None:
+    loader, _ = make(batch=2, accumulation=4)
+    assert [loader.epoch_after(step) for step in (1, 2, 3, 4)] == [4 / 6, 1.0, 1 + 4 / 6, 2.0]
+
+
+def test_a_loader_that_counts_down_says_what_is_left_of_the_epoch_of_a_resume() -> None:
+    loader, curriculum = make(batch=2, accumulation=2, epochs=2)
+    loader.counts_down = True
+    decide(curriculum)
+    assert len(loader) == 6
+    train(loader, curriculum, steps=2)
+    assert len(loader) == 2
+    train(loader, curriculum, steps=1)
+    assert len(loader) == 6
 
 
 def test_the_next_stage_is_not_read_before_it_is_decided() -> None:
@@ -151,17 +172,35 @@ def test_reading_draws_nothing_from_the_global_generators(num_workers: int) -> N
     assert torch.equal(before[2], after[2])
 
 
-def test_a_step_with_fewer_rows_than_micro_batches_is_filled_with_masked_rows() -> None:
+def test_a_step_with_fewer_rows_has_fewer_micro_batches_and_none_without_a_row() -> None:
     loader, curriculum = make(batch=1, accumulation=4)  # 11 rows: the last step has 3
     decide(curriculum)
     train(loader, curriculum, steps=2)
-    rows = curriculum.step_rows()
-    split = loader.micro_batches(rows)
-    assert [len(part) for part in split] == [1, 1, 1, 1]
-    assert split[3] == [~int(rows[0])]
-    batches = list(islice(loader, 4))
-    assert [bool((batch["labels"] == -100).all()) for batch in batches] == [False, False, False, True]
-    assert batches[3]["rows"].tolist() == [int(rows[0])]
+    assert [len(part) for part in loader.micro_batches(curriculum.step_rows())] == [1, 1, 1]
+    assert len(list(islice(loader, 3))) == 3
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_rank_without_a_row_gets_a_filling_batch_and_the_others_are_told(num_workers: int) -> None:
+    batches = []
+    for rank in (0, 1):
+        loader, curriculum = make(batch=1, peers=Peers(rank, 2), num_workers=num_workers)  # 11 rows: the last has one
+        assert loader.fills()
+        decide(curriculum)
+        train(loader, curriculum, steps=5)
+        row = int(curriculum.step_rows()[0])
+        assert loader.micro_batches(curriculum.step_rows()) == [[row], [~row]][rank : rank + 1]
+        batches.append(next(iter(loader)))
+    assert batches[0]["rows"].tolist() == [row]
+    assert [batch[KEY]["share"] for batch in batches] == [2.0, 0.0]
+    assert batches[1]["labels"].numel() == 0
+    assert batches[1][KEY]["row"]["rows"].tolist() == [row]
+
+
+def test_where_every_rank_has_rows_nothing_is_filled() -> None:
+    assert not make(batch=1)[0].fills()
+    assert not make(batch=2, peers=Peers(0, 2))[0].fills()  # the last step has 3 rows: 2 and 1
+    assert not make(batch=1, peers=Peers(0, 2), drop_last=True)[0].fills()
 
 
 def test_ranks_share_each_step_without_repeats() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,10 @@ import pytest
 import torch
 
 from campus_tune.errors import DataError, ResumeError, TrainerError
-from campus_tune.integrations.checkpoints import last_complete, refuse_incomplete
+from campus_tune.integrations.checkpoints import last_complete, named
 from campus_tune.integrations.identity import Identity
+from campus_tune.integrations.lineage import Lineage, write_lineage
+from campus_tune.integrations.manifest import Manifest, hash_files, names_in
 from campus_tune.integrations.peers import Peers
 from campus_tune.types import Json
 from tests.integration.threads import on_ranks
@@ -68,7 +70,7 @@ def identity(rank: int, *, other: int, changes: Json) -> Identity:
     batch: Json = {"micro": 2, "world": 3, "accumulation": 1}
     for part in (past, future, batch):
         part |= {key: value for key, value in changes.items() if key in part and rank == other}
-    return Identity(past, future, batch)
+    return Identity(past, future, batch, {})
 
 
 @pytest.mark.parametrize(
@@ -99,46 +101,59 @@ def test_ranks_of_one_run_go_on() -> None:
 # -- checkpoints ------------------------------------------------------------------------------------------------------
 
 
+LINEAGE = Lineage.new()
+
+
 def checkpoint(folder: Path, step: int, world: int, *, random_states: int) -> Path:
     path = folder / f"checkpoint-{step}"
     path.mkdir(parents=True)
-    curriculum = {"identity": {"batch": {"micro": 1, "world": world, "accumulation": 1}}}
-    state = {"stateful_callbacks": {"CampusCallback": {"attributes": {"curriculum": curriculum}}}}
-    (path / "trainer_state.json").write_text(json.dumps(state))
+    (path / "trainer_state.json").write_text("{}")
     for rank in range(random_states):
         torch.save({"cpu": torch.get_rng_state()}, path / f"rng_state_{rank}.pth")
+    Manifest(LINEAGE, step, world, files=hash_files(path, names_in(path))).write(path)
+    write_lineage(folder / "curriculum", LINEAGE)
     return path
+
+
+def last_step(folder: Path, peers: Peers) -> str | None:
+    found = last_complete(folder, folder / "curriculum", peers)
+    return None if found is None else found.path.name
 
 
 def test_a_save_that_one_rank_did_not_finish_does_not_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint(tmp_path, 4, 3, random_states=3)
-    checkpoint(tmp_path, 8, 3, random_states=2)
+    (checkpoint(tmp_path, 8, 3, random_states=3) / "rng_state_2.pth").unlink()
     cut_off = checkpoint(tmp_path, 12, 3, random_states=3) / "rng_state_1.pth"
     cut_off.write_bytes(cut_off.read_bytes()[:-30])
-    assert on_ranks(3, lambda peers: last_complete(tmp_path, peers)) == [str(tmp_path / "checkpoint-4")] * 3
+    Manifest(LINEAGE, 16, 3).write(checkpoint(tmp_path, 16, 3, random_states=2))  # the leader waits for rank 2's
+    assert on_ranks(3, lambda peers: last_step(tmp_path, peers)) == ["checkpoint-4"] * 3
     said = capsys.readouterr().out
-    assert said.count("skipping checkpoint-12: its save was interrupted (the random state of rank 1 is missing") == 1
-    assert said.count("skipping checkpoint-8: its save was interrupted (the random state of rank 2 is missing") == 1
+    assert said.count("skipping checkpoint-16: its save was interrupted") == 1
+    assert re.search(
+        r"skipping checkpoint-12: rng_state_1\.pth has \d+ bytes, not \d+ \(the random state of rank 1\)", said
+    )
+    assert said.count("skipping checkpoint-8: rng_state_2.pth is missing (the random state of rank 2)") == 1
 
 
 def test_other_ranks_than_before_need_no_random_states_and_a_save_of_the_model_alone_has_none(tmp_path: Path) -> None:
-    checkpoint(tmp_path, 4, 3, random_states=2)
+    (checkpoint(tmp_path, 4, 3, random_states=3) / "rng_state_2.pth").unlink()
     for world in (1, 2, 4):
-        assert on_ranks(world, lambda peers: last_complete(tmp_path, peers)) == [str(tmp_path / "checkpoint-4")] * world
+        assert on_ranks(world, lambda peers: last_step(tmp_path, peers)) == ["checkpoint-4"] * world
     checkpoint(tmp_path, 8, 2, random_states=0)
-    assert on_ranks(2, lambda peers: last_complete(tmp_path, peers)) == [str(tmp_path / "checkpoint-8")] * 2
+    assert on_ranks(2, lambda peers: last_step(tmp_path, peers)) == ["checkpoint-8"] * 2
 
 
 def test_a_checkpoint_that_a_rank_cannot_see_is_an_error_on_all_that_names_it(tmp_path: Path) -> None:
     checkpoint(tmp_path / "shared", 4, 2, random_states=2)
     folders = [tmp_path / "shared", tmp_path / "disk of another machine"]
-    for error in on_ranks(2, lambda peers: last_complete(folders[peers.rank], peers)):
+    for error in on_ranks(2, lambda peers: last_step(folders[peers.rank], peers)):
         with pytest.raises(ResumeError, match=r"readable by every process, got none on rank 1: .* all machines share"):
             raise error  # type: ignore[misc]  # a path fails here too
 
 
 def test_a_named_checkpoint_is_refused_with_the_reason(tmp_path: Path) -> None:
-    path = checkpoint(tmp_path, 4, 2, random_states=1)
-    for error in on_ranks(2, lambda peers: refuse_incomplete(path, peers)):
-        with pytest.raises(ResumeError, match=r"saved to its end, got .*the random state of rank 1 is missing"):
-            raise error  # type: ignore[misc]  # None fails here too
+    path = checkpoint(tmp_path, 4, 2, random_states=2)
+    (path / "rng_state_1.pth").unlink()
+    for error in on_ranks(2, lambda peers: named(path, tmp_path / "curriculum", peers)):
+        with pytest.raises(ResumeError, match=r"saved to its end, got .*rng_state_1\.pth is missing"):
+            raise error  # type: ignore[misc]  # a checkpoint fails here too

@@ -154,7 +154,7 @@ def test_a_worker_forked_meanwhile_ends_alone_and_holds_nobody_up() -> None:
 def test_tokens_and_padding_of_each_rank_by_hand() -> None:
     """Lengths 1 … 8 on two ranks and two micro batches of two rows: (1 2 | 3 4), (5 6 | 7 8)."""
     lengths = np.arange(1, 9)
-    split = split_step(np.arange(8, dtype=np.int32), lengths, accumulation=2, world=2)
+    split = split_step(np.arange(8, dtype=np.int32), lengths, micro=2, world=2)
     own, padded = tokens_by_rank(split, lengths, padded=True)
     assert own.tolist() == [1 + 2 + 5 + 6, 3 + 4 + 7 + 8]
     assert padded.tolist() == [2 * 2 + 2 * 6, 2 * 4 + 2 * 8]
@@ -164,7 +164,7 @@ def test_tokens_and_padding_of_each_rank_by_hand() -> None:
 
 def test_rows_that_only_fill_a_micro_batch_count_no_tokens() -> None:
     lengths = np.full(3, 5)
-    split = split_step(np.arange(1, dtype=np.int32), lengths, accumulation=1, world=2)
+    split = split_step(np.arange(1, dtype=np.int32), lengths, micro=1, world=2)
     assert tokens_by_rank(split, lengths, padded=True).tolist() == [[5, 0], [5, 0]]
 
 
@@ -182,6 +182,7 @@ def load(peers: Peers) -> tuple[RankLoad, Phases]:
         lengths=np.arange(1, 9),
         steps_per_epoch=1,
         accumulation=2,
+        micro=2,
         peers=peers,
         by_length=True,
         workers={"num_workers": 0},

@@ -63,6 +63,38 @@ def test_probes_are_prepared_as_the_training_rows_were(trainer: Any) -> None:
     assert probes.rows.fingerprint() == read_rows(trainer.train_dataset).fingerprint()
 
 
+def sums(first: int, n: int) -> Any:
+    return dataset([{"text": f"{i} and {i} is {2 * i}" + " indeed" * (i % 7)} for i in range(first, first + n)])
+
+
+@pytest.mark.parametrize("field", ["text", "said"])
+def test_probes_are_formatted_as_the_training_rows_are(field: str, tmp_path: Path) -> None:
+    """`formatting_func` and `dataset_text_field`: TRL puts what the function gives into `text`."""
+    settings: dict[str, Any] = {"trainer_args": {"formatting_func": lambda row: f"### Sum:\n{row['text']}\n### End"}}
+    rows, held_out = sums(0, 8), sums(50, 8)
+    if field == "said":
+        settings = {"dataset_text_field": field}
+        rows, held_out = (data.rename_column("text", field) for data in (rows, held_out))
+    formatted = tiny_trainer(tmp_path, config=False, train=rows, **settings)
+    probes = load_probes(held_out, None, formatted)
+    assert all(row["input_ids"] != other["input_ids"] for row in formatted.train_dataset for other in probes.dataset)
+    told = formatted.processing_class.decode(probes.dataset[0]["input_ids"], skip_special_tokens=True)
+    assert told == ("50 and 50 is 100 indeed" if field == "said" else "### Sum:\n50 and 50 is 100 indeed\n### End")
+    same = load_probes(rows, None, formatted)  # the training rows themselves
+    assert same.rows.fingerprint() == read_rows(formatted.train_dataset).fingerprint()
+
+
+def test_probes_are_as_they_come_where_the_training_rows_are(tmp_path: Path) -> None:
+    ids = [[5 + i, *range(6, 40)] for i in range(8)]
+    rows = dataset([{"input_ids": row, "labels": row} for row in ids])
+    skipping = tiny_trainer(
+        tmp_path, config=False, train=rows, max_length=10, dataset_kwargs={"skip_prepare_dataset": True}
+    )
+    probes = load_probes(dataset([{"input_ids": [9, *row], "labels": [9, *row]} for row in ids]), None, skipping)
+    assert read_rows(skipping.train_dataset).tokens.tolist() == [35] * 8
+    assert probes.rows.tokens.tolist() == [36] * 8  # not cut at 10, for the training rows are not
+
+
 def test_the_recipes_column_and_cap_are_used(trainer: Any) -> None:
     probes = load_probes(dataset(PROBES), ProbeSettings(("x",), domain_column="level", max_rows=2), trainer)
     assert set(probes.domains) == {"0", "1", "2", "3", "4"}
@@ -103,7 +135,7 @@ def test_a_source_of_another_kind_is_refused(source: Any, trainer: Any) -> None:
 def test_probes_of_another_shape_than_the_training_rows_are_told_from_a_crash(trainer: Any) -> None:
     rows = dataset([{"question": "1 + 1?", "answer": "2", "domain": "arithmetic"}])
     message = (
-        r"rows as the training set's, got the columns question, answer, domain, .* A formatting_func is not applied"
+        r"rows as the training set's, got the columns question, answer, domain, .* formatting_func included: give them"
     )
     with pytest.raises(DataError, match=message):
         load_probes(rows, None, trainer)

@@ -14,7 +14,7 @@ import yaml
 from campus_tune import proxy
 from campus_tune.cache import read_columns
 from campus_tune.cli import main as campus_tune
-from campus_tune.errors import DataError, MetricError, RecipeError, TrainerError
+from campus_tune.errors import DataError, MetricError, RecipeError, ResumeError, TrainerError
 from campus_tune.integrations.proxy_run import KeepEarly, early_step, proxy_losses
 from campus_tune.integrations.rows import read_rows
 from campus_tune.types import Json
@@ -92,7 +92,7 @@ def test_its_losses_are_those_of_the_kept_models(made: Path, tmp_path: Path) -> 
         trainer = trainer_with(made / name, tmp_path / name)
         kept[name] = all_slow_losses(trainer, range(ROWS))
         assert about(made)["loss"][name] == pytest.approx((kept[name].nll_sum / kept[name].tokens).mean(), rel=1e-5)
-    content = read_rows(trainer.train_dataset).scored
+    content = read_rows(trainer.train_dataset).trained
     found = proxy_losses(made, content[::-1])
     assert found is not None
     for losses, name in zip(found, ("early", "late"), strict=True):
@@ -123,6 +123,15 @@ def test_a_folder_holds_one_proxy(recipe: Path, made: Path) -> None:
         RecipeError, match=r"begun with other settings: early 0.25 there and 0.5 now; flags .*--max_steps"
     ):
         proxy.main(["--config", str(recipe), "--max_steps", "4"], out=made, early=0.5)
+
+
+@pytest.mark.parametrize("name", ["late", "early", "training"])
+def test_a_folder_of_something_else_is_not_replaced(recipe: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "model.safetensors").write_text("my own model")
+    with pytest.raises(RecipeError, match=rf"new folder or that of a proxy, got {name} in .* no proxy\.json"):
+        proxy.main(["--config", str(recipe)], out=tmp_path, early=0.25)
+    assert (tmp_path / name / "model.safetensors").read_text() == "my own model"
 
 
 class KilledError(Exception):
@@ -174,6 +183,24 @@ def test_a_proxy_killed_while_it_measures_is_not_trained_again(
     (out / "losses.parquet").unlink()
     (out / "proxy.json").write_text(json.dumps({**about(made), "finished": False}))
     monkeypatch.setattr("campus_tune.integrations.proxy_run.train", None)
+    proxy.main(["--config", str(recipe)], out=out, early=0.25)
+    assert losses_of(out) == losses_of(made)
+
+
+def test_a_damaged_checkpoint_of_a_proxy_is_not_resumed(
+    recipe: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "proxy"
+    with monkeypatch.context() as patch:
+        kill_at(5, patch)
+        with pytest.raises(KilledError):
+            proxy.main(["--config", str(recipe)], out=out, early=0.25)
+    optimizer = out / "training" / "checkpoint-3" / "optimizer.pt"
+    whole = optimizer.read_bytes()
+    optimizer.write_bytes(whole[:-1])
+    with pytest.raises(ResumeError, match=r"checkpoint-3: optimizer\.pt has \d+ bytes"):
+        proxy.main(["--config", str(recipe)], out=out, early=0.25)
+    optimizer.write_bytes(whole)
     proxy.main(["--config", str(recipe)], out=out, early=0.25)
     assert losses_of(out) == losses_of(made)
 

@@ -19,12 +19,13 @@ import torch
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.difficulty.quality import Quality
 from campus_tune.errors import DataError, MetricError, RecipeError
-from campus_tune.integrations.conversations import Conversation, Conversations, retell
+from campus_tune.integrations.conversations import Conversations, retell
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.reference import Reference, load_reference
 from campus_tune.integrations.reference_losses import reads_the_same, reference_meter
 from campus_tune.integrations.reward import load_reward, reward_scores
 from campus_tune.integrations.sums import IGNORED
+from campus_tune.integrations.turns import Conversation
 from tests.integration.other_models import (
     OTHER_TEMPLATE,
     chat,
@@ -79,6 +80,17 @@ def test_a_model_with_the_same_tokenizer_reads_the_very_rows_of_training(tmp_pat
         assert counts.warnings(reference) == []
     assert not counts.foreign
     assert counts.answers.tolist() == losses.tokens.tolist()
+
+
+@pytest.mark.parametrize("save", [save_same, save_foreign])
+def test_a_reference_counts_what_the_collator_leaves(save: Any, tmp_path: Path) -> None:
+    last = [[IGNORED] * (len(row) - 1) + row[-1:] for row in prepared()["input_ids"]]
+    trained = prepared().select_columns(["input_ids"]).add_column("labels", last)
+    with load(save(tmp_path)) as reference:
+        _, counts = meter_of(reference, prepared(), trained=trained)
+    last_token = tokenizer().decode([row[-1] for row in last][:1], skip_special_tokens=True)
+    extra = 0 if save is save_same else 1  # its end token, which follows an answer
+    assert counts.answers.tolist() == [len(other_tokenizer()(last_token)["input_ids"][1:]) + extra] * 12
 
 
 def as_other_would(row: Any) -> dict[str, list[int]]:
@@ -438,7 +450,9 @@ def test_a_reward_is_the_logit_of_the_whole_conversation(pad: int | None, tmp_pa
     with rewards(tmp_path, prepared(), logit="good") as (reference, scores, cut):
         np.testing.assert_allclose(scores, slow_logits(reference, ids, 1), rtol=1e-4, atol=1e-6)
         assert cut == 0
-    with rewards(tmp_path, prepared(), logit="good", max_length=10) as (reference, scores, cut):
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 10}))
+    with rewards(tmp_path, prepared(), logit="good") as (reference, scores, cut):
         np.testing.assert_allclose(scores, slow_logits(reference, [row[:10] for row in ids], 1), rtol=1e-4, atol=1e-6)
         assert cut == 12
 

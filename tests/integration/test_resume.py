@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -10,22 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from transformers import TrainerCallback
 
-from campus_tune.errors import ResumeError
+from campus_tune import CampusCallback
+from campus_tune.demo.tiny import tiny_model
+from campus_tune.errors import ResumeError, TrainerError
 from campus_tune.integrations import checkpoints
 from campus_tune.integrations.peers import Peers
 from campus_tune.ledger import read_ledger
 from campus_tune.recipe import load_recipe
 from campus_tune.types import Json
+from tests.integration.sealing import reseal, unseal
 from tests.integration.tiny_run import (
     RECIPE,
     dataset,
     history_of,
+    last_line_of,
     ledger_of,
     saved_state,
     task_rows,
     tiny_trainer,
+    tokenizer,
     weights_of,
 )
 
@@ -70,7 +77,7 @@ def outcome(trainer: Any) -> Json:
     free = sorted((out / "curriculum" / "training_losses").glob("*.parquet"))
     return {
         "ledger": ledger_of(out),
-        "history": history_of(trainer),
+        "history": [*history_of(trainer), last_line_of(trainer)],
         "training losses": {path.name: path.read_bytes() for path in free},
         "weights": {name: value.tolist() for name, value in weights_of(trainer).items()},
     }
@@ -195,35 +202,138 @@ def test_a_run_that_was_asked_to_stop_goes_on(tmp_path: Path, calm: Callable[...
     assert_same(resumed(tmp_path), calm())
 
 
-class SaveFirst(TrainerCallback):
-    """Saves in its own on_step_end, before the curriculum has heard of the step; as JITCheckpointCallback does."""
+class SaveIn(TrainerCallback):
+    """Saves by itself in one event of one step, as JITCheckpointCallback does; then the process is gone."""
 
-    def __init__(self, step: int) -> None:
+    def __init__(self, event: str, step: int) -> None:
+        self.step, self.trainer = step, None
+        setattr(self, event, self._save)
+
+    def _save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        del args, control, kwargs
+        if state.global_step == self.step:
+            self.trainer._save_checkpoint(self.trainer.model, trial=None)
+            raise StoppedError
+
+
+SEEN: Json = {"lora": True, "logging_steps": 2, "num_train_epochs": 2, "n": 20, "gradient_accumulation_steps": 2}
+SEEN |= {"per_device_train_batch_size": 2, "include_num_input_tokens_seen": "all", "eval_strategy": "steps"}
+SEEN |= {"eval_steps": 2, "trainer_args": {"eval_dataset": dataset(task_rows(4, seed=5))}}
+
+
+@pytest.mark.parametrize(
+    ("event", "step", "first"),
+    [
+        ("on_step_begin", 3, False),
+        ("on_substep_end", 3, True),
+        ("on_pre_optimizer_step", 3, False),
+        ("on_step_end", 3, True),
+        ("on_step_end", 4, True),
+        ("on_step_end", 4, False),
+        ("on_epoch_end", 5, True),
+        ("on_step_end", 10, True),
+    ],
+)
+def test_a_save_that_a_callback_makes_in_any_event_is_resumed_as_if_the_run_had_not_stopped(
+    tmp_path: Path, calm: Callable[..., Json], event: str, step: int, first: bool
+) -> None:
+    """Steps 2, 4, 6, … are logged and evaluated; step 5 ends an epoch, step 10 the run."""
+    saver = SaveIn(event, step)
+    saver.trainer = tiny_trainer(tmp_path, **SHORT | SEEN)
+    saver.trainer.callback_handler.callbacks.insert(0 if first else 99, saver)
+    with pytest.raises(StoppedError):
+        saver.trainer.train()
+    assert_same(resumed(tmp_path, **SEEN), calm(**SEEN))
+
+
+def test_the_last_line_of_a_run_that_was_cut_behind_its_last_save_is_the_same(
+    tmp_path: Path, calm: Callable[..., Json]
+) -> None:
+    """Evaluated at its last step, and not logged: trl then leaves its metrics out of the last line."""
+    settings = {**SEEN, "logging_steps": 4, "eval_steps": 5}
+    with pytest.raises(StoppedError):
+        tiny_trainer(tmp_path, callbacks=[SaveAt(10), Goes("on_save", 10)], **SHORT | settings).train()
+    ours = resumed(tmp_path, **settings)
+    assert "entropy" not in ours["history"][-1]
+    assert_same(ours, calm(**settings))
+
+
+class Goes(TrainerCallback):
+    """Ends training like an error would, in one event of one step."""
+
+    def __init__(self, event: str, step: int) -> None:
         self.step = step
-        self.trainer: Any = None
+        setattr(self, event, self._go)
+
+    def _go(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        del args, control, kwargs
+        if state.global_step == self.step:
+            raise StoppedError
+
+
+@pytest.mark.parametrize("step", [5, 10], ids=["of an epoch", "of the run"])
+def test_what_an_epochs_end_logs_and_evaluates_is_not_lost_with_a_save_of_its_last_step(
+    tmp_path: Path, calm: Callable[..., Json], step: int
+) -> None:
+    settings = {**SEEN, "eval_strategy": "epoch", "logging_strategy": "epoch"}
+    with pytest.raises(StoppedError):
+        tiny_trainer(tmp_path, callbacks=[SaveAt(step), Goes("on_epoch_end", step)], **SHORT | settings).train()
+    assert_same(resumed(tmp_path, **settings), calm(**settings))
+
+
+def test_a_save_whose_weights_are_a_step_ahead_is_refused(tmp_path: Path) -> None:
+    saver = SaveIn("on_optimizer_step", 3)
+    saver.trainer = tiny_trainer(tmp_path, callbacks=[saver], **SHORT)
+    with pytest.raises(TrainerError, match=r"got a save in on_optimizer_step at step 3.*Save in on_step_end"):
+        saver.trainer.train()
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_means_and_counts_of_a_log_line_that_was_cut_are_those_of_the_whole_window(
+    tmp_path: Path, calm: Callable[..., Json]
+) -> None:
+    settings = {"logging_steps": 3, "lora": True, "max_steps": 10}
+    ours = resumed(tmp_path, stops=(2, 4, 7), saves=(2, 4, 5, 7), **settings)
+    assert_same(ours, calm(**settings))
+    assert {"loss", "entropy", "mean_token_accuracy", "num_tokens"} <= set(ours["history"][0])
+    assert "train_loss" in ours["history"][-1]
+
+
+def test_what_train_gives_back_after_a_resume_is_the_loss_of_the_whole_run(tmp_path: Path) -> None:
+    whole = tiny_trainer(tmp_path, callbacks=[SaveAt(4)], **SHORT).train()
+    again = tiny_trainer(tmp_path, **SHORT).train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert again.training_loss == whole.training_loss == again.metrics["train_loss"]
+
+
+class EndEpoch(TrainerCallback):
+    """Ends the epoch after some steps."""
+
+    def __init__(self, *steps: int) -> None:
+        self.steps = steps
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         del args, kwargs
-        if state.global_step == self.step:
-            self.trainer._save_checkpoint(self.trainer.model, trial=None)
-            control.should_training_stop = True
+        control.should_epoch_stop |= state.global_step in self.steps
 
 
-@pytest.mark.parametrize("step", [4, 5], ids=["inside a stage", "at a stage's end"])
-def test_a_checkpoint_saved_before_the_curriculum_heard_of_the_step_catches_up(
-    tmp_path: Path, calm: Callable[..., Json], step: int
-) -> None:
-    saver = SaveFirst(step)
-    saver.trainer = tiny_trainer(tmp_path, **SHORT)
-    saver.trainer.callback_handler.callbacks.insert(0, saver)
-    saver.trainer.train()
-    state = saved_state(tmp_path / f"checkpoint-{step}")
-    assert state["stateful_callbacks"]["CampusCallback"]["attributes"]["curriculum"]["curriculum"]["step"] == step - 1
-    ours, theirs = resumed(tmp_path), calm()
-    for what in ("ledger", "training losses", "weights"):
-        assert_same({what: ours[what]}, {what: theirs[what]})
-    losses = [[(line["step"], line["loss"]) for line in run["history"]] for run in (ours, theirs)]
-    assert losses[0] == [pair for pair in losses[1] if pair[0] != step]  # that step's line was not written yet
+@pytest.mark.parametrize("config", [PLAIN, REVISIT], ids=["exact", "revisit"])
+def test_a_run_with_epochs_that_were_ended_early_goes_on_as_if_it_had_not_stopped(tmp_path: Path, config: Json) -> None:
+    """15 steps were planned; the epochs end after 3, 3 + 4 and 7 + 5. Stopped where one ended, and inside of others."""
+    settings = {"config": config, "num_train_epochs": 3, "n": 20, "logging_steps": 2, "save_strategy": "epoch"}
+    out, ends = tmp_path, EndEpoch(3, 7)
+    for stop in (3, 5, 7, 8, None):
+        saves = SaveAt(*([] if stop is None else [stop]))
+        stops = [] if stop is None else [StopAfter(stop)]
+        trainer = tiny_trainer(out, callbacks=[ends, saves, *stops], **settings)
+        if stop is None:
+            trainer.train(resume_from_checkpoint=True)
+        else:
+            with pytest.raises(StoppedError):
+                trainer.train(resume_from_checkpoint=True)
+    whole = tiny_trainer(tmp_path / "calm", callbacks=[EndEpoch(3, 7)], **settings)
+    whole.train()
+    assert (whole.state.global_step, whole.state.epoch) == (12, 3.0)
+    assert_same(outcome(trainer), outcome(whole))
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
@@ -288,6 +398,11 @@ def rows_with_one_other_domain() -> list[Json]:
     [
         ({"train": rows_with_one_other_answer()}, "training rows"),
         ({"train": rows_with_one_other_domain()}, "domains of the training rows"),
+        (
+            {"completion_only_loss": False},
+            "which tokens of the training rows carry loss.*prepared with `completion_only_loss`: True in .*, False now",
+        ),
+        ({"max_length": 100}, "training rows .*prepared with `max_length`: 1024 in the checkpoint, 100 now"),
         ({"n": 19}, "number of training rows: 20 in the checkpoint, 19 now"),
         ({"config": {**PLAIN, "metrics": ["length", "loss"]}}, "`campus: metrics`"),
         ({"config": {**PLAIN, "coverage": "revisit"}}, "`campus: coverage`: 'exact' in the checkpoint, 'revisit' now"),
@@ -309,6 +424,52 @@ def test_a_checkpoint_of_another_run_is_refused_by_the_difference(stopped: Path,
         resume(stopped, **changes)
 
 
+def test_another_template_is_named_where_it_makes_other_rows(stopped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = copy.deepcopy(tokenizer())
+    other.chat_template = other.chat_template.replace("message['role'] +", "message['role'] + ':' +")
+    assert other.chat_template != tokenizer().chat_template
+    monkeypatch.setattr("tests.integration.tiny_run.tokenizer", lambda: other)
+    with pytest.raises(ResumeError, match=r"training rows .*prepared with `chat_template`"):
+        resume(stopped)
+
+
+def test_settings_that_make_the_same_rows_may_differ(stopped: Path, calm: Callable[..., Json]) -> None:
+    assert_same(outcome(resume(stopped, max_length=900)), calm())
+
+
+def mask_first(items: list[Json]) -> Json:
+    """A collator that makes the labels, and leaves the first three tokens out of them."""
+    batch = keep_all(items)
+    batch["labels"][:, :3] = -100
+    return batch
+
+
+def keep_all(items: list[Json]) -> Json:
+    """A collator that makes the labels: all tokens."""
+    longest = max(len(item["input_ids"]) for item in items)
+    ids = torch.tensor([item["input_ids"] + [0] * (longest - len(item["input_ids"])) for item in items])
+    real = torch.tensor([[i < len(item["input_ids"]) for i in range(longest)] for item in items])
+    return {"input_ids": ids, "labels": ids.masked_fill(~real, -100), "attention_mask": real.long()}
+
+
+def test_another_collator_that_makes_the_labels_is_named(tmp_path: Path) -> None:
+    from transformers import Trainer, TrainingArguments
+
+    def trainer(collator: Any, *callbacks: Any) -> Any:
+        args = TrainingArguments(
+            str(tmp_path), per_device_train_batch_size=4, report_to="none", use_cpu=True, disable_tqdm=True,
+            save_strategy="no",
+        )  # fmt: skip
+        rows = dataset([{"input_ids": list(range(9, 9 + n))} for n in range(6, 26)])
+        ours = CampusCallback({"metrics": ["length"], "stages": 2})
+        return Trainer(tiny_model(), args, collator, rows, callbacks=[ours, *callbacks])
+
+    with pytest.raises(StoppedError):
+        trainer(keep_all, SaveAt(2), StopAfter(2)).train()
+    with pytest.raises(ResumeError, match=r"`collator`: 'keep_all' in the checkpoint, 'mask_first' now"):
+        trainer(mask_first).train(resume_from_checkpoint=True)
+
+
 def test_all_differences_are_named_at_once(stopped: Path) -> None:
     with pytest.raises(ResumeError, match=r"global batch.*`campus: seed`.*optimizer steps of the whole run"):
         resume(stopped, seed=4, gradient_accumulation_steps=2)
@@ -326,12 +487,13 @@ def edit_curriculum_state(checkpoint: Path, edit: Callable[[Json], None]) -> Non
     state = saved_state(checkpoint)
     edit(state["stateful_callbacks"]["CampusCallback"]["attributes"]["curriculum"])
     (checkpoint / "trainer_state.json").write_text(json.dumps(state))
+    reseal(checkpoint)
 
 
-@pytest.mark.parametrize("version", [3, 2, 0], ids=["without learning rates", "before many processes", "unknown"])
+@pytest.mark.parametrize("version", [4, 3, 0], ids=["without the log's window", "without learning rates", "unknown"])
 def test_a_checkpoint_of_another_version_of_the_state_is_refused(stopped: Path, version: int) -> None:
     edit_curriculum_state(stopped / "checkpoint-4", lambda state: state.update(version=version))
-    with pytest.raises(ResumeError, match=rf"version 4, got {version}\. Resume with the campus_tune that wrote it"):
+    with pytest.raises(ResumeError, match=rf"version 5, got {version}\. Resume with the campus_tune that wrote it"):
         resume(stopped)
 
 
@@ -365,8 +527,8 @@ def test_a_refused_resume_leaves_the_run_resumable(stopped: Path, calm: Callable
 def test_a_checkpoint_without_a_curriculum_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
         tiny_trainer(tmp_path, callbacks=[SaveAt(2), StopAfter(2)], **{**SHORT, "config": False}).train()
-    with pytest.raises(ResumeError, match="step 2 must hold a curriculum state, got none"):
-        resume(tmp_path)
+    with pytest.raises(ResumeError, match=r"checkpoint-2.*not of this run: it was written without a"):
+        resume(tmp_path, from_=str(tmp_path / "checkpoint-2"))
 
 
 @pytest.mark.parametrize(
@@ -387,7 +549,11 @@ def test_a_changed_future_is_allowed_when_asked_for(stopped: Path, changes: Json
     events = ledger_of(stopped)
     assert events[: len(before)] == before  # the past stands as it was
     assert events[-1]["event"] == "end"
-    assert events[-1]["audit"] == {"checked": trainer.state.max_steps, "passed": trainer.state.max_steps}
+    assert events[-1]["audit"] == {
+        "checked": trainer.state.max_steps,
+        "passed": trainer.state.max_steps,
+        "labels": True,
+    }
     assert events[-1]["rows_seen"] == SHORT["n"]
     assert load_recipe(stopped / "curriculum" / "recipe.yaml").selector == changes["config"]["selector"]
 
@@ -412,7 +578,7 @@ def test_a_selector_that_needs_losses_from_before_training_cannot_come_later(tmp
 
 def test_a_missing_score_file_is_named(stopped: Path) -> None:
     (stopped / "curriculum" / "scores" / "mtld.parquet").unlink()
-    with pytest.raises(ResumeError, match=r"mtld\.parquet.*Put the run's curriculum/ folder back"):
+    with pytest.raises(ResumeError, match=r"scores/mtld\.parquet is missing.*Put the run's curriculum/ folder back"):
         resume(stopped)
 
 
@@ -426,6 +592,9 @@ def test_a_damaged_score_file_is_named(stopped: Path) -> None:
 def test_a_score_file_of_another_run_is_found_out(stopped: Path) -> None:
     folder = stopped / "curriculum" / "scores"
     shutil.copyfile(folder / "length.parquet", folder / "mtld.parquet")
+    with pytest.raises(ResumeError, match=r"curriculum/scores/mtld\.parquet (has|is damaged, or of another run)"):
+        resume(stopped)
+    reseal(stopped / "checkpoint-4")  # as if it had been so when the run was saved
     with pytest.raises(ResumeError, match=r"mtld.*must hold the scores that the checkpoint was planned with"):
         resume(stopped)
 
@@ -433,7 +602,7 @@ def test_a_score_file_of_another_run_is_found_out(stopped: Path) -> None:
 def test_a_ledger_shorter_than_the_checkpoint_says_is_refused(stopped: Path) -> None:
     path = stopped / "curriculum" / "ledger.jsonl"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(ResumeError, match=r"must hold the \d+ bytes that the checkpoint counted, got 200"):
+    with pytest.raises(ResumeError, match=r"curriculum/ledger\.jsonl has 200 bytes, not \d+"):
         resume(stopped)
 
 
@@ -448,7 +617,18 @@ def cut_off(path: Path) -> None:
     path.write_text(path.read_text()[:500])
 
 
-@pytest.mark.parametrize("damage", [lose, cut_off])
+def break_off(state: Path) -> None:
+    """The save was killed before the trainer wrote its state."""
+    unseal(state.parent)
+    state.unlink()
+
+
+def not_sealed(state: Path) -> None:
+    """The process was killed while the files were hashed."""
+    unseal(state.parent)
+
+
+@pytest.mark.parametrize("damage", [break_off, not_sealed])
 def test_an_interrupted_save_is_skipped_for_the_last_complete_checkpoint(
     stopped: Path, calm: Callable[..., Json], capsys: pytest.CaptureFixture[str], damage: Callable[[Path], None]
 ) -> None:
@@ -463,7 +643,7 @@ def test_without_a_complete_checkpoint_the_run_starts_anew_and_says_so(
     stopped: Path, calm: Callable[..., Json], capsys: pytest.CaptureFixture[str]
 ) -> None:
     for path in stopped.glob("checkpoint-*/trainer_state.json"):
-        path.unlink()
+        break_off(path)
     first_attempt = (stopped / "curriculum" / "ledger.jsonl").read_text()
     assert_same(outcome(resume(stopped)), calm())
     assert "no complete checkpoint to resume from: starting at the first step" in capsys.readouterr().out
@@ -479,7 +659,7 @@ def test_checkpoints_of_an_earlier_run_in_the_folder_no_longer_count(
     ours = resumed(stopped, **settings)
     said = capsys.readouterr().out
     assert "checkpoint-2, checkpoint-4 no longer count" in said
-    assert "skipping checkpoint-4: its run was given up" in said
+    assert "skipping checkpoint-4: its run was given up: another one was begun here since" in said
     assert "resumed at step 2 of 10" in said
     assert_same(ours, calm(**settings))
 
@@ -487,27 +667,34 @@ def test_checkpoints_of_an_earlier_run_in_the_folder_no_longer_count(
 def test_resuming_before_the_last_checkpoint_gives_up_the_later_one(stopped: Path) -> None:
     with pytest.raises(StoppedError):
         tiny_trainer(stopped, callbacks=[StopAfter(3)], **SHORT).train(str(stopped / "checkpoint-2"))
-    assert checkpoints.last_complete(stopped, Peers()) == str(stopped / "checkpoint-2")
+    found = checkpoints.last_complete(stopped, stopped / "curriculum", Peers())
+    assert found is not None
+    assert found.path == stopped / "checkpoint-2"
+    with pytest.raises(ResumeError, match="its run was given up: it was resumed from step 2 since"):
+        resume(stopped, from_=str(stopped / "checkpoint-4"))
+
+
+EARLIER = '{"event": "run", "of": "an earlier attempt"}\n'
 
 
 def test_a_checkpoint_in_another_output_dir_brings_its_ledger_and_scores(
     stopped: Path, tmp_path: Path, calm: Callable[..., Json]
 ) -> None:
     (tmp_path / "elsewhere" / "curriculum").mkdir(parents=True)
-    (tmp_path / "elsewhere" / "curriculum" / "ledger.jsonl").write_text("of an earlier attempt")
+    (tmp_path / "elsewhere" / "curriculum" / "ledger.jsonl").write_text(EARLIER)
     ours = outcome(resume(tmp_path / "elsewhere", from_=str(stopped / "checkpoint-4")))
     for what in ("ledger", "history", "weights"):
         assert_same({what: ours[what]}, {what: calm()[what]})
-    assert (tmp_path / "elsewhere" / "curriculum" / "ledger.1.jsonl").read_text() == "of an earlier attempt"
+    assert (tmp_path / "elsewhere" / "curriculum" / "ledger.1.jsonl").read_text() == EARLIER
 
 
 def test_a_checkpoint_without_its_curriculum_folder_is_refused(stopped: Path, tmp_path: Path) -> None:
     alone = shutil.copytree(stopped / "checkpoint-4", tmp_path / "alone" / "checkpoint-4")
-    with pytest.raises(ResumeError, match=r"elsewhere/curriculum.*Put the run's curriculum/ folder back"):
+    with pytest.raises(ResumeError, match=r"elsewhere/curriculum/lineage\.json, which says whose.*is missing"):
         resume(tmp_path / "elsewhere", from_=str(alone))
 
 
-@pytest.mark.parametrize("damage", [lose, cut_off])
+@pytest.mark.parametrize("damage", [break_off, not_sealed, lose, cut_off])
 def test_an_interrupted_save_named_by_its_path_is_refused(stopped: Path, damage: Callable[[Path], None]) -> None:
     damage(stopped / "checkpoint-4" / "trainer_state.json")
     with pytest.raises(ResumeError, match=r"saved to its end.*resume_from_checkpoint=True"):
@@ -517,12 +704,12 @@ def test_an_interrupted_save_named_by_its_path_is_refused(stopped: Path, damage:
 def test_an_empty_or_absent_folder_has_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "checkpoint-x").mkdir()
     (tmp_path / "checkpoint-3").write_text("a file")
-    assert checkpoints.last_complete(tmp_path, Peers()) is None
-    assert checkpoints.last_complete(tmp_path / "absent", Peers()) is None
+    assert checkpoints.last_complete(tmp_path, tmp_path / "curriculum", Peers()) is None
+    assert checkpoints.last_complete(tmp_path / "absent", tmp_path / "absent" / "curriculum", Peers()) is None
 
 
 def test_checkpoints_are_ordered_by_number_not_by_name(tmp_path: Path) -> None:
     for step in (9, 10):
         (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
-    assert checkpoints.last_complete(tmp_path, Peers()) == str(tmp_path / "checkpoint-10")
+    (tmp_path / "checkpoint-11").write_text("a file")
+    assert [step for step, _ in checkpoints.checkpoints_in(tmp_path)] == [9, 10]

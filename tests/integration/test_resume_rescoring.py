@@ -14,6 +14,7 @@ from campus_tune.integrations import passages
 from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.scorer import ScorerTrainer
 from campus_tune.types import Json
+from tests.integration.sealing import reseal
 from tests.integration.test_resume import SaveAt, StopAfter, StoppedError, assert_same, outcome
 from tests.integration.tiny_run import saved_state, tiny_trainer
 from tests.integration.witness import events
@@ -149,7 +150,7 @@ def test_a_re_scoring_leaves_its_scores_and_orders_in_a_folder_of_its_own(stoppe
     assert table.keys() == {"content", "score", "order"}
     assert "order" not in pq.read_table(folder / "confidence.parquet").column_names
     state = saved_state(stopped / "checkpoint-5")["stateful_callbacks"]["CampusCallback"]["attributes"]["curriculum"]
-    assert state["version"] == 4
+    assert state["version"] == 5
     assert (state["rescoring"]["count"], sorted(state["rescoring"]["digests"])) == (1, names)
 
 
@@ -173,9 +174,9 @@ def of_the_start(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (missing, r"refresh-0001/loss\.parquet` must be the scores .* cannot be computed again.*Put the run's curri"),
-        (cut_off, r"refresh-0001/loss\.parquet` must be the scores .* cannot be computed again"),
-        (of_the_start, r"refresh-0001/loss\.parquet` must hold the scores that the checkpoint was planned with, got o"),
+        (missing, r"scores/refresh-0001/loss\.parquet is missing.*Put the run's curriculum/ folder back"),
+        (cut_off, r"scores/refresh-0001/loss\.parquet has 100 bytes, not \d+"),
+        (of_the_start, r"scores/refresh-0001/loss\.parquet is damaged, or of another run"),
     ],
 )
 def test_a_file_of_a_re_scoring_that_is_missing_or_damaged_is_named(
@@ -183,6 +184,13 @@ def test_a_file_of_a_re_scoring_that_is_missing_or_damaged_is_named(
 ) -> None:
     damage(stopped / "curriculum" / "scores" / "refresh-0001" / "loss.parquet")
     with pytest.raises(ResumeError, match=message):
+        trainer_of(stopped).train(resume_from_checkpoint=True)
+
+
+def test_scores_that_are_recorded_and_not_those_of_the_plan_are_named(stopped: Path) -> None:
+    of_the_start(stopped / "curriculum" / "scores" / "refresh-0001" / "loss.parquet")
+    reseal(stopped / "checkpoint-5")
+    with pytest.raises(ResumeError, match=r"refresh-0001/loss\.parquet` must hold the scores .* planned with, got o"):
         trainer_of(stopped).train(resume_from_checkpoint=True)
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from campus_tune.errors import DataError
 from campus_tune.integrations import rows
-from campus_tune.integrations.rows import column_names, digest, hash_tokens, read_column, read_rows, read_texts
+from campus_tune.integrations.rows import column_names, digest, read_column, read_rows, read_texts
+from campus_tune.integrations.token_hashes import hash_flat
 from tests.integration.tiny_run import tokenizer
 
 PREPARED = {
@@ -24,7 +25,8 @@ token_rows = st.lists(st.lists(st.integers(0, 50_000), max_size=6), min_size=1, 
 
 def hashed(ids: list[list[int]]) -> list[int]:
     flat = np.array([token for row in ids for token in row], dtype=np.int64)
-    return hash_tokens(flat, np.array([len(row) for row in ids])).tolist()
+    silent = np.zeros(len(flat), dtype=np.bool_)
+    return hash_flat(flat, flat, silent, np.array([len(row) for row in ids]))[0].tolist()
 
 
 class Plain:
@@ -130,17 +132,22 @@ def test_a_row_without_tokens_is_refused_and_not_a_crash() -> None:
         read_rows(Dataset.from_dict({"input_ids": [[5, 6], []]}))
 
 
-def test_answers_are_taken_from_the_columns_where_they_stand() -> None:
+def test_texts_are_decoded_from_what_carries_loss_whatever_the_columns_say() -> None:
+    tok = tokenizer()
+    ids = tok("one two")["input_ids"]
     turns = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "Four."}]
-    cases: list[tuple[dict[str, Any], list[str]]] = [
-        ({"completion": ["Four."]}, ["Four."]),
-        ({"completion": [turns[1:]]}, ["Four."]),
-        ({"messages": [turns + turns]}, ["Four.\nFour."]),
-        ({"text": ["2 + 2? Four."]}, ["2 + 2? Four."]),
-    ]
-    for columns, answers in cases:
-        dataset = Dataset.from_dict({"input_ids": [[5, 6, 7]], **columns})
-        assert list(read_texts(dataset, read_rows(dataset), None).response_text) == answers
+    for columns in ({"completion": ["Four."]}, {"completion": [turns[1:]]}, {"messages": [turns]}, {"text": ["Four."]}):
+        dataset = Dataset.from_dict({"input_ids": [ids], "labels": [[-100, *ids[1:]]], **columns})
+        assert list(read_texts(dataset, read_rows(dataset), tok).response_text) == [tok.decode(ids[1:])]
+
+
+def test_several_answers_of_a_row_are_lines() -> None:
+    tok = tokenizer()
+    asked, first, second = (tok(text)["input_ids"] for text in ("how?", "one", "two"))
+    masked = [-100] * len(asked)
+    columns = {"input_ids": [asked + first + asked + second], "labels": [masked + first + masked + second]}
+    dataset = Dataset.from_dict(columns)
+    assert list(read_texts(dataset, read_rows(dataset), tok).response_text) == ["one\ntwo"]
 
 
 def test_answers_that_are_only_tokens_are_decoded_without_prompt_and_markers() -> None:
@@ -160,7 +167,7 @@ def test_a_tokenizer_is_asked_for_only_by_who_wants_the_texts() -> None:
         [2, 1, 1],
         [2, 1, 2],
     )
-    with pytest.raises(DataError, match="answers as text or a tokenizer to decode them with, got neither"):
+    with pytest.raises(DataError, match=r"must have a tokenizer to decode .*, got NoneType\. Pass processing_class"):
         texts.response_text[0]
 
 

@@ -68,7 +68,7 @@ def test_a_yaml_trains_and_leaves_a_model_and_a_ledger(
     events = read_ledger(out / "curriculum" / "ledger.jsonl")
     assert events[0]["future"]["campus: stages"] == 2
     assert events[-1]["step"] == 6
-    assert "order audit: 6 of 6 checked steps trained the planned rows" in capsys.readouterr().out
+    assert "order audit: all 6 steps trained the planned rows, tokens and labels" in capsys.readouterr().out
     assert yaml.safe_load((out / "curriculum" / "recipe.yaml").read_text())["campus"]["selector"] == "matched"
 
 

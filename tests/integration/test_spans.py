@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from campus_tune.integrations.spans import Spans, read_spans
+from campus_tune.integrations.spans import Spans, read_spans, unknown_roles
 from tests.integration.other_models import chat, text, trainer_of
 from tests.integration.tiny_run import dataset, task_rows, tiny_trainer, tokenizer
 
@@ -151,3 +152,53 @@ def test_rows_of_a_plain_list_of_dicts_are_read_like_those_of_a_dataset() -> Non
     rows = [{"input_ids": [5, 6, 7, 8], "labels": [-100, -100, 7, 8]}, {"input_ids": [5, 6], "labels": [-100, 6]}]
     listed = read_spans(rows, None, [END])
     assert pairs(listed) == pairs(spans_of(rows)) == [(2, 4), (0, 0)]
+
+
+@pytest.mark.parametrize("every", [1, 2], ids=["all rows", "every second row"])
+def test_a_prompt_is_rendered_with_the_tools_and_arguments_that_the_row_was(
+    every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = (
+        "{% if tools %}{% for t in tools %}{{ t | tojson }}{% endfor %}{% endif %}{% if brief %}{{ 'Be brief.' }}"
+        "{% endif %}{% for m in messages %}{{ '<|im_start|>' + m['role'] + '<|im_start|>' + m['content'] }}"
+        "{{ '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant<|im_start|>' }}"
+        "{% endif %}"
+    )
+    monkeypatch.setattr(tokenizer(), "chat_template", template)
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
+    rows = [
+        {**row, "tools": json.dumps(tools if i % every == 0 else []), "chat_template_kwargs": {"brief": i % 3 == 0}}
+        for i, row in enumerate(chat(task_rows(16)))
+    ]
+    trainer = tiny_trainer(tmp_path, config=False, train=rows)
+    spans = read_spans(trainer.train_dataset, tokenizer(), [END])
+    assert spans.known.all()
+    for i, row in enumerate(rows):
+        before, answer = said(trainer, spans, i)
+        assert answer == row["messages"][1]["content"]
+        assert ("weather" in before, "Be brief." in before) == (i % every == 0, i % 3 == 0)
+
+
+def test_a_chat_of_prompt_and_completion_that_is_trained_whole_has_its_prompt(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, config=False, n=8, completion_only_loss=False)
+    spans = read_spans(trainer.train_dataset, tokenizer(), [END])
+    for row in range(8):
+        assert said(trainer, spans, row)[1] == task_rows(8)[row]["completion"][0]["content"]
+
+
+def test_what_the_collator_makes_says_where_the_answer_is() -> None:
+    rows = dataset([{"input_ids": [5, 6, 7, 8, 9, END]}])
+    made = dataset([{"input_ids": [5, 6, 7, 8, 9, END], "labels": [-100, -100, -100, 8, 9, END]}])
+    assert pairs(read_spans(rows, None, [END], trained=made)) == [(3, 5)]
+
+
+def test_roles_under_which_nobody_answers_are_named() -> None:
+    talk = [{"role": "human", "content": "2 + 2?"}, {"role": "gpt", "content": "4"}]
+    told = unknown_roles(dataset([{"input_ids": [5, 6], "messages": talk}]))
+    assert told == (
+        " The messages have the roles gpt, human, and answers are looked for under assistant: rename the role of the "
+        "answers."
+    )
+    talk[1]["role"] = "assistant"
+    assert unknown_roles(dataset([{"input_ids": [5, 6], "messages": talk}])) == ""
+    assert unknown_roles(dataset([{"input_ids": [5, 6]}])) == ""

@@ -129,11 +129,17 @@ def ledger_of(out: Path) -> list[Json]:
 
 
 def history_of(trainer: Any) -> list[Json]:
-    """The trainer's log lines without clocks, and without `num_tokens`, which trl counts anew after a resume."""
-    clocks = ("num_tokens", "train_runtime", "train_samples_per_second", "train_steps_per_second", "total_flos")
-    clocks += ("eval_runtime", "eval_samples_per_second", "eval_steps_per_second", "eval_num_tokens")
-    lines = [line for line in trainer.state.log_history if "train_runtime" not in line]
-    return [{key: value for key, value in line.items() if key not in clocks} for line in lines]
+    """The trainer's log lines without clocks, and without the last one."""
+    return [_without_clocks(line) for line in trainer.state.log_history if "train_loss" not in line]
+
+
+def last_line_of(trainer: Any) -> Json:
+    """The trainer's last log line without clocks."""
+    return _without_clocks(trainer.state.log_history[-1])
+
+
+def _without_clocks(line: Json) -> Json:
+    return {key: value for key, value in line.items() if not key.endswith(("runtime", "per_second"))}
 
 
 def weights_of(trainer: Any) -> dict[str, Any]:

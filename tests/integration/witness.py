@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from itertools import chain
+from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,13 @@ class Witness:
     """
 
     def __init__(self, trainer: Any) -> None:
-        self.accumulation = trainer.args.gradient_accumulation_steps
+        self.state = lambda: trainer.state
         dataset = trainer.train_dataset
         rows = (dataset[i]["input_ids"] for i in range(len(dataset)))
         self.row_of = {tuple(int(token) for token in ids): row for row, ids in enumerate(rows)}
         assert len(self.row_of) == len(dataset), "a witness needs rows that differ"
         self.forwards: list[list[int]] = []
+        self.of_step: list[int] = []  # steps that were finished before each forward
         self.tokens: list[int] = []
         self.counted: list[int] = []  # labels that carry loss
         trainer.model.register_forward_pre_hook(self._see, with_kwargs=True)
@@ -45,17 +47,19 @@ class Witness:
         else:
             starts = (kwargs["position_ids"][0] == 0).nonzero()[:, 0].tolist()
             ends = [*starts[1:], ids.shape[1]]
-            rows = [tuple(ids[0, start:end].tolist()) for start, end in zip(starts, ends, strict=True)]
+            pairs = zip(starts, ends, strict=True)
+            rows = [tuple(ids[0, start:end].tolist()) for start, end in pairs if end > start + 1]  # one is padding
         self.forwards.append(sorted(self.row_of.get(row, -1) for row in rows))
+        self.of_step.append(self.state().global_step)
         self.tokens.append(ids.numel())
         self.counted.append(int((kwargs["labels"][:, 1:] != -100).sum()))
 
     @property
     def steps(self) -> list[list[int]]:
         """Rows of each optimizer step, sorted; filling rows are left out."""
-        groups = range(0, len(self.forwards), self.accumulation)
         counted = [rows if n else [] for rows, n in zip(self.forwards, self.counted, strict=True)]
-        return [sorted(flat(counted[i : i + self.accumulation])) for i in groups]
+        steps = groupby(zip(self.of_step, counted, strict=True), key=itemgetter(0))
+        return [sorted(flat(rows for _, rows in step)) for _, step in steps]
 
     @property
     def rows(self) -> list[int]:

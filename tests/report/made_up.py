@@ -90,7 +90,7 @@ def _stage_lines(home: Path, stage: int, stages: int, rows: int, rng: np.random.
         "chosen": chosen,
         "train_loss": 2.0 - shown,
         "train_loss_by_domain": {name: 2.1 - shown + 0.1 * i for i, name in enumerate(DOMAINS)},
-        "audit": [step + 2, step + 2],
+        "audit": {"checked": step + 2, "passed": step + 2, "labels": True},
         "cost": _cost(0.03),
         "seconds": {"share": 0.1, "training": 5.0, "probes": 1},
     }
@@ -113,7 +113,7 @@ def _end(stages: int, rows: int, ranks: int) -> Json:
         "n_rows": rows,
         "rows_seen": rows,
         "visits": 8 * stages,
-        "audit": {"checked": 2 * stages, "passed": 2 * stages},
+        "audit": {"checked": 2 * stages, "passed": 2 * stages, "labels": True},
         "budget": 0.05,
         "cost": _cost(0.04),
         "seconds": {"share": 0.1, "training": 5.0, "probes": 1.0},

@@ -97,7 +97,7 @@ def test_a_runs_page_begins_with_the_run_in_a_sentence(run_page: Path) -> None:
     text = run_page.read_text("utf-8")
     assert (
         "48 rows were trained in 6 stages over 12 steps; the curriculum cost 4.0% of the training compute, within its "
-        "budget of 5.0%. All 12 audited steps trained exactly the planned rows." in text
+        "budget of 5.0%. Order audit: all 12 steps trained the planned rows, tokens and labels." in text
     )
 
 

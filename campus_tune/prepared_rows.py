@@ -1,0 +1,121 @@
+"""The rows of a recipe as its run will train them, without its model: `check` reads what `campus-tune sft` reads.
+
+TRL's own trainer prepares them, with the recipe's settings and the model's own tokenizer, around a stand-in model of a
+few hundred parameters. So formats, templates, tools, truncation, labels and dropped rows are not repeated anywhere.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from campus_tune.errors import DataError
+from campus_tune.plain_rows import Shape, count_words, row_texts
+from campus_tune.types import Json, RowTexts
+
+HERE: Json = {"use_cpu": True, "bf16": False, "fp16": False, "tf32": None}  # whatever this machine can do
+OURS = ("campus", "compare", "env")  # keys that TRL's parser does not know
+QUIET: Json = {"report_to": "none", "eval_strategy": "no", "push_to_hub": False, "hub_model_id": None}
+
+
+@dataclass(frozen=True)
+class PreparedRows:
+    """The rows of a recipe as they are trained.
+
+    Args:
+        trainer: that prepared them; its model is a stand-in.
+        texts: what CPU metrics see.
+        dropped: rows that preparation has taken out, for nothing of their answers is left.
+    """
+
+    trainer: Any
+    texts: RowTexts
+    dropped: int
+
+
+def prepare_rows(settings: Mapping[str, Any], rows: Sequence[Json]) -> PreparedRows | None:
+    """The rows as TRL prepares them; None where the recipe names no model whose tokenizer can be loaded.
+
+    Args:
+        settings: of the YAML.
+        rows: as they stand in the file.
+
+    Raises:
+        DataError: TRL does not take these rows under these settings, or none of their tokens carry loss.
+    """
+    tokenizer = _tokenizer(settings)
+    if tokenizer is None:
+        return None
+    import datasets
+
+    from campus_tune.integrations import compat
+    from campus_tune.integrations.rows import read_texts
+    from campus_tune.integrations.trained import as_trained
+
+    with _quietly(), tempfile.TemporaryDirectory() as folder:
+        try:
+            trainer = _trainer(settings, tokenizer, datasets.Dataset.from_list(list(rows)), folder)
+        except (ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
+            row_texts(rows, count_words, Shape.of(settings))  # may know which row it is, and why
+            said = (str(error).splitlines() or [""])[0]
+            raise DataError(
+                "the training rows must be ones that TRL takes under the settings of the recipe, got "
+                f"{type(error).__name__}: {said} Columns are {', '.join(rows[0])}. `campus-tune sft` would stop at the "
+                "same: correct the rows, or the setting that it names."
+            ) from error
+        dataset = trainer.train_dataset
+        trained = as_trained(*compat.loader_view(trainer, dataset))
+        texts = read_texts(dataset, trained.rows(), trainer.processing_class, trained=trained.dataset)
+        return PreparedRows(trainer, texts, len(rows) - len(dataset))
+
+
+def _tokenizer(settings: Mapping[str, Any]) -> Any:
+    """The model's own, or None."""
+    model = settings.get("model_name_or_path")
+    if not model:
+        return None
+    from transformers import AutoProcessor
+
+    named = {"revision": settings.get("model_revision"), "trust_remote_code": bool(settings.get("trust_remote_code"))}
+    try:
+        processor = AutoProcessor.from_pretrained(model, **named)  # type: ignore[no-untyped-call]  # as TRL does
+    except (OSError, ValueError, ImportError, KeyError):
+        return None
+    return processor if hasattr(processor, "get_vocab") else None  # a processor of images is nothing to look at texts
+
+
+def _trainer(settings: Mapping[str, Any], tokenizer: Any, dataset: Any, folder: str) -> Any:
+    """The recipe's trainer around a stand-in model."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from trl import SFTTrainer
+
+    from campus_tune.sft_arguments import parse_trl
+
+    asked = {name: value for name, value in {**settings, **HERE, **QUIET}.items() if name not in OURS}
+    (_, training, _, _), _ = parse_trl({**asked, "output_dir": folder}, [])
+    training.model_init_kwargs = None
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
+    )
+    model = LlamaForCausalLM(config)
+    return SFTTrainer(model, args=training, train_dataset=dataset, processing_class=tokenizer)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """What libraries say of their own defaults was said to nobody who asked."""
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if shown:
+            enable_progress_bars()
