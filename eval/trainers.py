@@ -322,6 +322,10 @@ def counted(found: Any) -> dict[str, float]:
 
 EVALUATED = {"eval_strategy": "steps", "eval_steps": 2}
 SAVED = {"save_strategy": "steps", "save_steps": 4}
+MEASURED = {  # a curriculum that asks the model before, between and after the steps
+    "metrics": ["length", "mtld", "loss", {"name": "scorer", "new_tokens": 4, "pairs": 32}],
+    "selector": "lowest_perplexity", "mix": 0.2, "handover": 0.9, "budget": 2.0, "rescore": 1,
+}  # fmt: skip
 
 SETTINGS: dict[str, Setting] = {
     # rows
@@ -417,6 +421,21 @@ SETTINGS: dict[str, Setting] = {
     "gradient checkpointing, lora": Setting(args={"gradient_checkpointing": True}, more=lora()),
     "bf16": Setting(args={"bf16": True}),
     "bf16, lora": Setting(args={"bf16": True}, more=lora()),
+    # curricula that measure: whatever they ask the model, training goes on as if they had not
+    "measured, lora": Setting(campus=MEASURED, more=lora()),
+    "measured, NEFTune, gradient checkpointing, bf16": Setting(
+        campus=MEASURED, args={"neftune_noise_alpha": 5.0, "gradient_checkpointing": True, "bf16": True}
+    ),
+    "measured, mixtral, evaluation, checkpoints": Setting(
+        campus=MEASURED, model=mixtral, args={**EVALUATED, **SAVED, "gradient_accumulation_steps": 2}, more=eval_rows
+    ),
+    "measured, plain, label smoothing, tokens seen": Setting(
+        campus=MEASURED,
+        trainer=Trainer,
+        rows=coded,
+        more=seq2seq,
+        args={"label_smoothing_factor": 0.1, "include_num_input_tokens_seen": "all"},
+    ),
     # callbacks
     **{
         f"asks for {flag}, {place}": Setting(

@@ -92,11 +92,11 @@ def paired(a: ArrayLike, b: ArrayLike, weights: ArrayLike | None = None) -> Pair
     p = _exact_p(d) if weights is None and np.isin([x, y], (0.0, 1.0)).all() else None
     if n == 1:
         return known
-    if np.ptp(d) == 0:  # nothing to tell chance by; all equal is no evidence of a difference
+    stderr = float(np.sqrt(n / (n - 1) * ((w * (d - difference)) ** 2).sum()) / w.sum())
+    if np.ptp(d) == 0 or stderr == 0:  # nothing to tell chance by (squares of 1e-200 are 0); all equal is no evidence
         return _with(known, stderr=0.0, p=1.0 if p is None and not known.changed else p)
     from scipy.stats import norm, t  # type: ignore[import-untyped]  # scipy ships no types
 
-    stderr = float(np.sqrt(n / (n - 1) * ((w * (d - difference)) ** 2).sum()) / w.sum())
     half = float(t.ppf(1 - LEVEL / 2, n - 1)) * stderr
     return _with(
         known,

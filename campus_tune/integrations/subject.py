@@ -96,12 +96,31 @@ def same_random_states(seed: int | None = None) -> Iterator[None]:
 
 
 @contextmanager
+def _without_router_logits(model: torch.nn.Module) -> Iterator[None]:
+    """A mixture of experts does not tell its routers' logits inside, which only a training loss reads.
+
+    Trainers switch them on in the model's configuration, and `generate` then breaks: transformers weighs those of one
+    new token by the attention mask of the whole row.
+    """
+    get_config: Any = getattr(getattr(model, "config", None), "get_text_config", lambda: None)
+    config = get_config()
+    if not getattr(config, "output_router_logits", False):
+        yield
+        return
+    config.output_router_logits = False
+    try:
+        yield
+    finally:
+        config.output_router_logits = True
+
+
+@contextmanager
 def undisturbed(model: torch.nn.Module) -> Iterator[None]:
     """Eval mode and no gradient inside; every module's mode and all random states as before afterwards."""
     modes = {name: module.training for name, module in model.named_modules()}
     model.eval()
     try:
-        with same_random_states(), torch.no_grad():
+        with same_random_states(), torch.no_grad(), _without_router_logits(model):
             yield
     finally:
         for name, module in model.named_modules():

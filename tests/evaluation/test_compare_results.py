@@ -70,6 +70,11 @@ def test_a_paired_difference_is_what_it_is_by_hand() -> None:
     assert (found.n, found.changed) == (3, 3)
 
 
+def test_differences_too_small_to_be_squared_have_no_p_value() -> None:
+    found = paired([0.0, 0.0], [0.0, 1e-281])
+    assert (found.changed, found.stderr, found.low, found.p) == (1, 0.0, None, None)
+
+
 def test_the_interval_and_the_p_value_are_those_of_scipys_paired_t_test() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 30))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable
 from functools import partial
@@ -22,7 +23,9 @@ from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import read_rows
 from campus_tune.integrations.scorer import HEAD_COLUMNS, NONE_LEFT, ScorerTrainer, Training, pooled
 from campus_tune.integrations.spans import Spans, read_spans
+from campus_tune.integrations.subject import undisturbed
 from campus_tune.types import FloatArray
+from eval.trainers import mixtral
 from tests.integration.other_models import save_foreign, save_same, text, trainer_of
 from tests.integration.tiny_run import task_rows, tiny_trainer, tokenizer
 from tests.integration.witness import all_slow_losses, assert_close
@@ -508,6 +511,19 @@ def test_under_bfloat16_it_still_trains(tmp_path: Path, monkeypatch: pytest.Monk
     training = train(trainer)
     assert np.isfinite(training.heads.weights).all()
     assert training.notes["accuracy"] > 0.9
+
+
+def test_a_mixture_of_experts_writes_too_and_keeps_its_routers_told(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    trainer = tiny_trainer(tmp_path, config=False, n=48, model=mixtral())
+    config = trainer.model.config
+    assert config.output_router_logits  # trl switched them on: they are part of its loss
+    assert np.isfinite(train(trainer).heads.weights).all()
+    assert config.output_router_logits
+    with contextlib.suppress(KeyError), undisturbed(trainer.model):
+        assert not config.output_router_logits
+        raise KeyError
+    assert config.output_router_logits
 
 
 # -- another model's hidden states ------------------------------------------------------------------------------------
