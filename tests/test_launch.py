@@ -569,6 +569,6 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
     assert events[0]["batch"] == {"micro": 4, "world": 2, "accumulation": 1}
     assert events[0]["past"]["global_batch"] == 8
     assert events[-1]["event"] == "end"
-    assert "2 of 2 checked steps trained the planned rows on all 2 ranks" in done.stdout
+    assert "order audit: all 2 steps trained the planned rows, tokens and labels on all 2 ranks" in done.stdout
     assert json.loads((tmp_path / "out/config.json").read_text())["model_type"]
     assert read_yaml(tmp_path / "out/curriculum/recipe.yaml")["campus"]["metrics"] == ["length"]

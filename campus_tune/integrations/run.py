@@ -589,7 +589,7 @@ class CampusRun:
         Raises:
             DivergedError: they are not finite.
         """
-        if self.watch is not None:
+        if self.watch is not None and not self.saver.inside:  # before a checkpoint they were looked at
             self.finite.refuse_weights()
 
     def _settle(self) -> None:

@@ -63,7 +63,7 @@ class Saver:
         self.lineage: Lineage | None = None  # on the leader
         self.source: Lineage | None = None  # of the checkpoint that is resumed
         self._limit: int | None = None  # of checkpoints, while it is held back
-        self._inside = self._held = False
+        self.inside = self._held = False  # a checkpoint is being written; the limit is held back
         self._saved: tuple[Path, Manifest, Files, Beside, str | None] | None = None  # and not sealed yet
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
@@ -126,11 +126,11 @@ class Saver:
         """
         self.settle()
         self.peers.led(partial(self._begin, checkpoint))
-        self._inside = True
+        self.inside = True
         try:
             yield
         finally:
-            self._inside = False
+            self.inside = False
             self._let_rotation_go()
         self._finish(checkpoint)
 
@@ -140,7 +140,7 @@ class Saver:
         Called when the trainer asks for the state that it will save: after it has written its arguments, which are to
         say what the user wrote, and before it deletes.
         """
-        if self._inside and self.lineage is not None and not self._held:
+        if self.inside and self.lineage is not None and not self._held:
             self._limit, self._held = self.trainer.args.save_total_limit, True
             self.trainer.args.save_total_limit = None
 

@@ -195,11 +195,11 @@ def test_parallelism_that_splits_rows_or_models(tiny_trainer: Make) -> None:
 
     split = SimpleNamespace(parallelism_config=SimpleNamespace(tp_size=2, cp_size=1, sp_size=1), num_processes=2)
     with pytest.raises(TrainerError, match=r"sequence parallelism must be off with a curriculum, got \{'tp': 2"):
-        refuse(with_(accelerator=split))
+        refuse(with_(accelerator=split), ours=vars(trainer))
     args = {"packing": False, "dataloader_drop_last": False, "train_sampling_strategy": "random", "n_gpu": 2}
     with pytest.raises(TrainerError, match=r"one process must drive one GPU, got 2 .* `accelerate launch`"):
-        refuse(with_(args=SimpleNamespace(**args)))
-    refuse(trainer)
+        refuse(with_(args=SimpleNamespace(**args)), ours=vars(trainer))
+    refuse(trainer, ours=vars(trainer))
 
 
 def test_processes_that_were_launched_together_and_train_apart(
@@ -207,10 +207,10 @@ def test_processes_that_were_launched_together_and_train_apart(
 ) -> None:
     trainer = tiny_trainer(n=8)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    refuse(trainer)  # a cluster's word for what nothing has launched yet
+    refuse(trainer, ours=vars(trainer))  # a cluster's word for what nothing has launched yet
     monkeypatch.setenv("LOCAL_RANK", "0")
     with pytest.raises(TrainerError, match=r"2 processes must train together, got each for itself: .* use_cpu: true"):
-        refuse(trainer)
+        refuse(trainer, ours=vars(trainer))
 
 
 # -- the callback -----------------------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ def test_a_perplexity_does_not_overflow() -> None:
 def paid(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The `end` record and the last lines of a run that has rows enough for its budget, and of one that has not."""
     runs = {}
-    for name, n, budget, batch in (("enough", 480, 0.3, 16), ("too few", 32, 0.01, 8)):
+    for name, n, budget, batch in (("enough", 560, 0.3, 16), ("too few", 32, 0.01, 8)):
         out = tmp_path_factory.mktemp("paid")
         recipe = {
             "metrics": ["length", "compression", "loss"],

@@ -78,7 +78,7 @@ def test_a_model_card_tells_of_the_curriculum(tiny: dict[str, Any], tmp_path: Pa
     card = (tmp_path / "out" / "README.md").read_text()
     assert card.count("## Curriculum") == 1
     assert "- length" in card
-    assert "6 of 6 checked steps" in card
+    assert "all 6 steps trained the planned rows, tokens and labels" in card
 
 
 def test_the_same_recipe_and_seed_give_the_same_run(tiny: dict[str, Any], tmp_path: Path) -> None:
