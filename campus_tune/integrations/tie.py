@@ -24,7 +24,7 @@ from campus_tune.types import IntArray
 
 @dataclass
 class Forward:
-    """One forward of the model in training mode.
+    """One forward of the model in training mode, or in another one if a gradient came back to it.
 
     Args:
         shown: what it was given.
@@ -35,7 +35,8 @@ class Forward:
         backwards: how often a gradient came back to it.
         backward_at: when it did last, counted the same.
         numbers: what `LossAudit` notes of it, by name, on the device.
-        listens: whether anything tells of its gradient.
+        listens: whether anything tells of the gradient of its loss.
+        reached: whether a gradient came back to any of its outputs; None where nothing would tell.
     """
 
     shown: Shown
@@ -46,6 +47,7 @@ class Forward:
     backwards: int = 0
     backward_at: int = 0
     listens: bool = False
+    reached: bool | None = None
     numbers: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
@@ -76,7 +78,7 @@ def tie(
     together: bool = True,
     again: bool = True,
 ) -> list[Match]:
-    """The forward of each micro batch.
+    """The forward of each micro batch. One that no gradient came back to (a callback's question) has trained nothing.
 
     Args:
         batches: row positions of each micro batch of a step on this rank; complements are filling rows.
@@ -88,8 +90,28 @@ def tie(
     Raises:
         AuditError: other rows, other labels, another number of forwards.
     """
+    reached = [number for number, forward in enumerate(forwards) if forward.reached is not False]
+    if len(reached) < len(forwards):
+        try:
+            return _tie(batches, forwards, planned, reached, together=together, again=again)
+        except AuditError:
+            pass  # the gradient of a planned row may have been left out: said of all forwards
+    return _tie(batches, forwards, planned, range(len(forwards)), together=together, again=again)
+
+
+def _tie(
+    batches: Sequence[Sequence[int]],
+    forwards: Sequence[Forward],
+    planned: TokenRows,
+    numbers: Iterable[int],
+    *,
+    together: bool,
+    again: bool,
+) -> list[Match]:
+    """The same of the forwards of these numbers."""
     matches: list[Match] = []
-    for number, forward in enumerate(forwards):
+    for number in numbers:
+        forward = forwards[number]
         if not forward.trains:
             _join_labels(matches, forward, planned)
             continue

@@ -237,6 +237,18 @@ def second_loader(trainer: Any) -> Callable[[], None]:
     return lambda: None
 
 
+def from_logits(trainer: Any) -> Callable[[], None]:
+    batch = trainer.data_collator([trainer.train_dataset[0]])
+    trainer.model(**batch).logits.logsumexp(-1).sum().backward()
+    return lambda: None
+
+
+def while_evaluating(trainer: Any) -> Callable[[], None]:
+    batch = trainer.data_collator([trainer.train_dataset[0]])
+    trainer.model.eval()(**batch).loss.backward()
+    return trainer.model.train
+
+
 BECOMES: dict[str, tuple[Callable[[Any], None], str]] = {
     "a loss scaled by a hook behind ours": (during(scaled_outputs(False)), "gradient .* got 2 times that"),
     "a loss scaled by a hook before ours": (during(scaled_outputs(True)), r"loss .* got 0\.5 times that"),
@@ -247,6 +259,8 @@ BECOMES: dict[str, tuple[Callable[[Any], None], str]] = {
     "a step of the optimizer left out": (during(no_step), "must step once, got 0 steps, so the planned rows were not"),
     "a step of the optimizer made twice": (during(two_steps), "must step once, got 2 steps"),
     "a batch of a second loader": (during(second_loader), "planned rows"),
+    "a loss of the logits beside the model's": (during(from_logits), "planned rows"),
+    "a batch that is trained in evaluation mode": (during(while_evaluating), "planned rows"),
 }
 MUTANTS = {**REACHES, **BECOMES}
 
