@@ -665,6 +665,7 @@ class CampusRun:
         assert self.journal is not None
         assert self.watch is not None
         self._settle()
+        self.watch.settle()
         stage = self.curriculum.stage
         if not self.curriculum.finished and stage is not None and self.curriculum.step > stage.first_step:
             self._close_stage()  # the trainer was told to stop in the middle of it

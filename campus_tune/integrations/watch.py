@@ -71,6 +71,7 @@ class Watch:
         self.shows_losses: bool | None = None  # the last step's forwards showed losses of rows; None before the first
         self._names = list(inspect.signature(model.forward).parameters)
         self._number: int | None = None  # of the step that is being trained
+        self._ended = 0  # the last step that was trained
         self._forwards: list[Forward] = []  # of that step, or since the last one
         self._optimizer_steps = 0
         self._open: list[_Step] = []
@@ -121,16 +122,21 @@ class Watch:
         self.shows_losses = any(forward.sums is not None for forward in self._forwards)
         self._open.append(_Step(self._number, batches, self._forwards, collected, counts))
         waits = any(forward.device.type != "cpu" for forward in self._forwards)
-        self._number, self._forwards = None, []
+        self._ended, self._number, self._forwards = self._number, None, []
         self._settle(keep=int(waits))
 
     def settle(self) -> None:
-        """Compare every step that has ended.
+        """Compare every step that has ended, and look that nothing was trained since.
 
         Raises:
-            AuditError: one of them trained something else than planned.
+            AuditError: one of them trained something else than planned, or a gradient came from between two steps.
         """
         self._settle(keep=0)
+        if self._number is None and any(forward.reached for forward in self._forwards):
+            raise AuditError(
+                f"order audit after step {self._ended}: no row must be trained between two optimizer steps, got the "
+                "gradient of a forward. Remove the callback that trains the model by itself."
+            )
 
     def harvest(self) -> tuple[RowArray, RowLosses]:
         """Rows trained since the last harvest and their training losses; waits for the device.

@@ -340,6 +340,22 @@ def test_a_batch_that_a_wrapper_trains_again_is_found(tmp_path: Path) -> None:
         trainer.train()
 
 
+@pytest.mark.parametrize("save_steps", [AT, 100], ids=["before a save", "at the end"])
+def test_what_is_trained_behind_a_step_reaches_no_checkpoint_and_no_end(save_steps: int, tmp_path: Path) -> None:
+    class Trains(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            del args, control
+            if state.global_step == AT:
+                from_logits(trainer)
+                trainer.optimizer.step()
+
+    trainer = plain_trainer(tmp_path, save_strategy="steps", save_steps=save_steps, max_steps=AT)
+    trainer.add_callback(Trains())
+    with pytest.raises(AuditError, match=f"order audit after step {AT}: no row must be trained between two"):
+        trainer.train()
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
 def test_a_change_as_late_as_step_1000_is_found() -> None:
     """A thousand steps of a model that does nothing, watched as a run watches."""
 
