@@ -103,13 +103,14 @@ def _tie(
     batches: Sequence[Sequence[int]],
     forwards: Sequence[Forward],
     planned: TokenRows,
-    numbers: Iterable[int],
+    numbers: Sequence[int],
     *,
     together: bool,
     again: bool,
 ) -> list[Match]:
     """The same of the forwards of these numbers."""
     matches: list[Match] = []
+    several = together and len(numbers) > len(batches)
     for number in numbers:
         forward = forwards[number]
         if not forward.trains:
@@ -117,6 +118,9 @@ def _tie(
             continue
         rows = np.array(batches[len(matches)] if len(matches) < len(batches) else [], dtype=np.int64)
         places = _places(rows, forward.shown, planned)
+        asked_twice = several and bool(matches) and _was_open(forwards[matches[-1].forward], forward)
+        if asked_twice and _places(matches[-1].rows, forward.shown, planned) is not None:
+            continue  # the next micro batch may look like this one
         if places is not None:
             matches.append(Match(rows, places, forward.sums, forward.shown.labelled, number))
         elif not matches or _places(matches[-1].rows, forward.shown, planned) is None:
@@ -176,15 +180,22 @@ def _join_labels(matches: list[Match], forward: Forward, planned: TokenRows) -> 
     matches[-1] = replace(last, places=places, sums=forward.sums, labelled=True)
 
 
+def _came_back_before(first: Forward, forward: Forward) -> bool:
+    return 0 < first.backward_at < forward.began
+
+
+def _was_open(first: Forward, forward: Forward) -> bool:
+    """Both were made before the gradient of the first came back: of one micro batch, whose loss needs two."""
+    return first.backward_at > forward.began
+
+
 def _refuse_repeat(match: Match, forwards: Sequence[Forward], number: int, *, together: bool, again: bool) -> None:
     """A micro batch that went through the model once more.
 
     Raises:
         AuditError: it was trained once more, by nobody's wish.
     """
-    first, forward = forwards[match.forward], forwards[number]
-    came_after = 0 < first.backward_at < forward.began
-    if again or (together and not came_after):
+    if again or (together and not _came_back_before(forwards[match.forward], forwards[number])):
         return
     raise AuditError(
         f"the rows {_some(match.rows.tolist())} were planned once in this step but the model trained on them again; "

@@ -318,6 +318,17 @@ def test_a_batch_that_training_step_trains_again_is_found_unless_it_is_the_users
     assert events(tmp_path / "own", "end")[0]["audit"]["passed"] == 7
 
 
+def test_a_loss_of_two_forwards_passes_where_micro_batches_look_alike(tmp_path: Path) -> None:
+    class Twice(Trainer):
+        def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
+            return (model(**inputs).loss + model(**inputs).loss) / 2
+
+    trainer = plain_trainer(tmp_path, kind=Twice, per_device_train_batch_size=1, gradient_accumulation_steps=2)
+    trainer.train_dataset = dataset([{"input_ids": [9, 10, 11], "labels": [9, 10, 11]}] * 8)
+    trainer.train()
+    assert events(tmp_path, "end")[0]["audit"]["passed"] == 4
+
+
 def test_a_batch_that_a_wrapper_trains_again_is_found(tmp_path: Path) -> None:
     def twice(trainer: Any) -> Callable[[], None]:
         def again(loss: Any, **rest: Any) -> None:
