@@ -369,11 +369,23 @@ class CampusRun:
             control: of the trainer, which counts epochs anew after a resume: the last one is the last.
         """
         if self.curriculum.epoch == self._epoch and control.should_epoch_stop and not control.should_training_stop:
+            if self.loop.inside_step:
+                self._warn_of_left_over_gradients()
             self._leave_epoch()
         self.loop.end_step()
         self._epoch = None
         if self.resumes and self.curriculum.finished:
             control.should_training_stop = True
+
+    def _warn_of_left_over_gradients(self) -> None:
+        assert self.journal is not None
+        step = self.curriculum.step + 1
+        warning = (
+            f"a callback ended the epoch between the micro batches of step {step}. The trainer keeps the gradients of "
+            "those it has had, so they are part of its next update, beside the rows that are planned for it, and "
+            "may be trained again. Set should_epoch_stop in on_step_end to leave out whole steps."
+        )
+        self.journal.warned([warning])
 
     def _leave_epoch(self) -> None:
         """The rest of the epoch is left out; the next one begins with a decision of its own."""
