@@ -146,6 +146,7 @@ class CampusRun:
         args, dataset = self.trainer.args, self.trainer.train_dataset
         if dataset is None or len(dataset) == 0:
             raise DataError("`train_dataset` must have at least one row, got none. Check the path, split and filters.")
+        self._leave_step_loss()  # of an attempt that broke off: it would look like the user's own training_step
         view, collator = compat.loader_view(self.trainer, dataset)
         self.trained = as_trained(view, collator, speaks=self.peers.leads)
         self.rows: TokenRows = self.trained.rows()
