@@ -58,7 +58,8 @@ class Finite:
 
     def __init__(self, model: torch.nn.Module, peers: Peers, cause: Callable[[Update], str]) -> None:
         self.peers, self._cause = peers, cause
-        self._parameters = [p for p in model.parameters() if p.requires_grad and p.is_floating_point()]
+        self._parameters: list[torch.nn.Parameter] = []  # that are trained, or were for a time
+        self._frozen = [p for p in model.parameters() if p.is_floating_point()]  # until now
         self._waiting: tuple[Update, OnItsWay] | None = None
         self._last: Update | None = None
         self.skipped = 0  # updates in a row that were left out
@@ -73,7 +74,7 @@ class Finite:
         """
         self._read()
         self._last = update
-        gradients = [_local(p.grad) for p in self._parameters if p.grad is not None]
+        gradients = [_local(p.grad) for p in self._trained() if p.grad is not None]
         self._waiting = (update, OnItsWay(_seem_finite(gradients))) if gradients else None
 
     def after_update(self, *, skipped: bool) -> None:
@@ -111,10 +112,17 @@ class Finite:
     def has_finite_weights(self) -> bool:
         """Whether every trained weight of this rank is a number; waits for the device."""
         began = time.perf_counter()
-        parts = [_local(p) for p in self._parameters]
+        parts = [_local(p) for p in self._trained()]
         finite = bool(_seem_finite(parts)) or all(bool(part.isfinite().all()) for part in parts)
         self.seconds += time.perf_counter() - began
         return finite
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        """A callback may thaw layers as training goes on."""
+        if any(p.requires_grad for p in self._frozen):
+            self._parameters += [p for p in self._frozen if p.requires_grad]
+            self._frozen = [p for p in self._frozen if not p.requires_grad]
+        return self._parameters
 
     def _read(self) -> None:
         if self._waiting is None:

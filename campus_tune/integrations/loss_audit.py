@@ -14,7 +14,7 @@ transformers), nor the part of a mixture of experts' auxiliary loss.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,14 +74,21 @@ class LossAudit:
             world=world,
         )
 
-    def listen(self, forward: Forward, outputs: Any, came_back: Callable[[], None]) -> None:
-        """Note what a training forward gave, and be told when its gradient comes back.
+    def listen(
+        self, forward: Forward, outputs: Any, came_back: Callable[[], None], reached: Callable[[], None]
+    ) -> None:
+        """Note what a forward gave, and be told when a gradient comes back.
 
         Args:
             forward: its numbers are added to; they stay on the device.
             outputs: of the model.
-            came_back: called then.
+            came_back: called when that of its loss does.
+            reached: called when one of any of its outputs does.
         """
+        for output in tensors_in(outputs):
+            if output.requires_grad:
+                forward.reached = False
+                output.register_hook(lambda gradient: reached())  # noqa: ARG005
         names = (FUSED, MODEL) if self.plain else (FUSED, "logits", MODEL)
         trained = (name for name in names if has_tensor(outputs, name) and getattr(outputs, name).requires_grad)
         name = next(trained, None)
@@ -183,6 +190,15 @@ class LossAudit:
                     "model, a changed accelerator.backward or num_items_in_batch. Remove it; a loss of your own "
                     "belongs into a compute_loss of a trainer class of your own."
                 )
+
+
+def tensors_in(outputs: Any) -> Iterator[Any]:
+    """All tensors that a model gives, those in tuples of them too."""
+    if isinstance(outputs, torch.Tensor):
+        yield outputs
+    elif isinstance(outputs, (Mapping, tuple, list)):
+        for value in outputs.values() if isinstance(outputs, Mapping) else outputs:
+            yield from tensors_in(value)
 
 
 @dataclass(frozen=True)

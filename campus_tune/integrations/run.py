@@ -146,6 +146,7 @@ class CampusRun:
         args, dataset = self.trainer.args, self.trainer.train_dataset
         if dataset is None or len(dataset) == 0:
             raise DataError("`train_dataset` must have at least one row, got none. Check the path, split and filters.")
+        self._leave_step_loss()  # of an attempt that broke off: it would look like the user's own training_step
         view, collator = compat.loader_view(self.trainer, dataset)
         self.trained = as_trained(view, collator, speaks=self.peers.leads)
         self.rows: TokenRows = self.trained.rows()
@@ -369,11 +370,23 @@ class CampusRun:
             control: of the trainer, which counts epochs anew after a resume: the last one is the last.
         """
         if self.curriculum.epoch == self._epoch and control.should_epoch_stop and not control.should_training_stop:
+            if self.loop.inside_step:
+                self._warn_of_left_over_gradients()
             self._leave_epoch()
         self.loop.end_step()
         self._epoch = None
         if self.resumes and self.curriculum.finished:
             control.should_training_stop = True
+
+    def _warn_of_left_over_gradients(self) -> None:
+        assert self.journal is not None
+        step = self.curriculum.step + 1
+        warning = (
+            f"a callback ended the epoch between the micro batches of step {step}. The trainer keeps the gradients of "
+            "those it has had, so they are part of its next update, beside the rows that are planned for it, and "
+            "may be trained again. Set should_epoch_stop in on_step_end to leave out whole steps."
+        )
+        self.journal.warned([warning])
 
     def _leave_epoch(self) -> None:
         """The rest of the epoch is left out; the next one begins with a decision of its own."""
@@ -665,6 +678,7 @@ class CampusRun:
         assert self.journal is not None
         assert self.watch is not None
         self._settle()
+        self.watch.settle()
         stage = self.curriculum.stage
         if not self.curriculum.finished and stage is not None and self.curriculum.step > stage.first_step:
             self._close_stage()  # the trainer was told to stop in the middle of it

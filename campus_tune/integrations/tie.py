@@ -24,7 +24,7 @@ from campus_tune.types import IntArray
 
 @dataclass
 class Forward:
-    """One forward of the model in training mode.
+    """One forward of the model in training mode, or in another one if a gradient came back to it.
 
     Args:
         shown: what it was given.
@@ -35,7 +35,8 @@ class Forward:
         backwards: how often a gradient came back to it.
         backward_at: when it did last, counted the same.
         numbers: what `LossAudit` notes of it, by name, on the device.
-        listens: whether anything tells of its gradient.
+        listens: whether anything tells of the gradient of its loss.
+        reached: whether a gradient came back to any of its outputs; None where nothing would tell.
     """
 
     shown: Shown
@@ -46,6 +47,7 @@ class Forward:
     backwards: int = 0
     backward_at: int = 0
     listens: bool = False
+    reached: bool | None = None
     numbers: dict[str, torch.Tensor] = field(default_factory=dict)
 
 
@@ -76,7 +78,7 @@ def tie(
     together: bool = True,
     again: bool = True,
 ) -> list[Match]:
-    """The forward of each micro batch.
+    """The forward of each micro batch. One that no gradient came back to (a callback's question) has trained nothing.
 
     Args:
         batches: row positions of each micro batch of a step on this rank; complements are filling rows.
@@ -88,13 +90,37 @@ def tie(
     Raises:
         AuditError: other rows, other labels, another number of forwards.
     """
+    reached = [number for number, forward in enumerate(forwards) if forward.reached is not False]
+    if len(reached) < len(forwards):
+        try:
+            return _tie(batches, forwards, planned, reached, together=together, again=again)
+        except AuditError:
+            pass  # the gradient of a planned row may have been left out: said of all forwards
+    return _tie(batches, forwards, planned, range(len(forwards)), together=together, again=again)
+
+
+def _tie(
+    batches: Sequence[Sequence[int]],
+    forwards: Sequence[Forward],
+    planned: TokenRows,
+    numbers: Sequence[int],
+    *,
+    together: bool,
+    again: bool,
+) -> list[Match]:
+    """The same of the forwards of these numbers."""
     matches: list[Match] = []
-    for number, forward in enumerate(forwards):
+    several = together and len(numbers) > len(batches)
+    for number in numbers:
+        forward = forwards[number]
         if not forward.trains:
             _join_labels(matches, forward, planned)
             continue
         rows = np.array(batches[len(matches)] if len(matches) < len(batches) else [], dtype=np.int64)
         places = _places(rows, forward.shown, planned)
+        asked_twice = several and bool(matches) and _was_open(forwards[matches[-1].forward], forward)
+        if asked_twice and _places(matches[-1].rows, forward.shown, planned) is not None:
+            continue  # the next micro batch may look like this one
         if places is not None:
             matches.append(Match(rows, places, forward.sums, forward.shown.labelled, number))
         elif not matches or _places(matches[-1].rows, forward.shown, planned) is None:
@@ -154,15 +180,22 @@ def _join_labels(matches: list[Match], forward: Forward, planned: TokenRows) -> 
     matches[-1] = replace(last, places=places, sums=forward.sums, labelled=True)
 
 
+def _came_back_before(first: Forward, forward: Forward) -> bool:
+    return 0 < first.backward_at < forward.began
+
+
+def _was_open(first: Forward, forward: Forward) -> bool:
+    """Both were made before the gradient of the first came back: of one micro batch, whose loss needs two."""
+    return first.backward_at > forward.began
+
+
 def _refuse_repeat(match: Match, forwards: Sequence[Forward], number: int, *, together: bool, again: bool) -> None:
     """A micro batch that went through the model once more.
 
     Raises:
         AuditError: it was trained once more, by nobody's wish.
     """
-    first, forward = forwards[match.forward], forwards[number]
-    came_after = 0 < first.backward_at < forward.began
-    if again or (together and not came_after):
+    if again or (together and not _came_back_before(forwards[match.forward], forwards[number])):
         return
     raise AuditError(
         f"the rows {_some(match.rows.tolist())} were planned once in this step but the model trained on them again; "

@@ -4,7 +4,9 @@ Hooks on the model itself, below every loader, wrapper and collator, and one on 
 every step the rows that the forward was given are hashed, tokens and labels, where they are (`shown`), and compared
 with the plan a step later on an accelerator, at once on a CPU; whatever is still open is settled before a checkpoint
 is written and at the end, so no step that trained anything else reaches a checkpoint (`tie`). Where the trainer's loss
-is its library's own, the gradient that comes back is looked at too, and the optimizer must step once (`loss_audit`).
+is its library's own, the gradient that comes back is looked at too, and the optimizer must step once (`loss_audit`). A
+forward trains if a gradient comes back to it, in whatever mode the model is; a callback's question is none. Not seen
+are parts of the model that somebody calls by themselves, and gradients or weights that are written by hand.
 
 Each forward's own per-token losses are summed per row, and tied to the rows by what the forward was given, not by
 their place: a collator may sort. They cost nothing, carry dropout noise, and are used for statistics, never for a
@@ -69,6 +71,7 @@ class Watch:
         self.shows_losses: bool | None = None  # the last step's forwards showed losses of rows; None before the first
         self._names = list(inspect.signature(model.forward).parameters)
         self._number: int | None = None  # of the step that is being trained
+        self._ended = 0  # the last step that was trained
         self._forwards: list[Forward] = []  # of that step, or since the last one
         self._optimizer_steps = 0
         self._open: list[_Step] = []
@@ -97,7 +100,7 @@ class Watch:
         """
         given_up = self._number is not None
         self._number = number
-        self._forwards = [] if given_up else [forward for forward in self._forwards if forward.backwards]
+        self._forwards = [] if given_up else [forward for forward in self._forwards if forward.reached]
         self._optimizer_steps = 0
 
     def end_step(self, batches: Sequence[Sequence[int]], *, answer_tokens: int = 0) -> None:
@@ -119,16 +122,21 @@ class Watch:
         self.shows_losses = any(forward.sums is not None for forward in self._forwards)
         self._open.append(_Step(self._number, batches, self._forwards, collected, counts))
         waits = any(forward.device.type != "cpu" for forward in self._forwards)
-        self._number, self._forwards = None, []
+        self._ended, self._number, self._forwards = self._number, None, []
         self._settle(keep=int(waits))
 
     def settle(self) -> None:
-        """Compare every step that has ended.
+        """Compare every step that has ended, and look that nothing was trained since.
 
         Raises:
-            AuditError: one of them trained something else than planned.
+            AuditError: one of them trained something else than planned, or a gradient came from between two steps.
         """
         self._settle(keep=0)
+        if self._number is None and any(forward.reached for forward in self._forwards):
+            raise AuditError(
+                f"order audit after step {self._ended}: no row must be trained between two optimizer steps, got the "
+                "gradient of a forward. Remove the callback that trains the model by itself."
+            )
 
     def harvest(self) -> tuple[RowArray, RowLosses]:
         """Rows trained since the last harvest and their training losses; waits for the device.
@@ -182,10 +190,10 @@ class Watch:
                 self._stopwatch.start(ids.device)
 
     def _after(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any], outputs: Any) -> None:
-        trains = torch.is_grad_enabled()
-        if not module.training:
+        trains, training = torch.is_grad_enabled(), module.training
+        if not (trains or training):
             return
-        if trains:
+        if trains and training:
             self._stopwatch.stop()
         batch = self._batch(args, kwargs)
         ids, labelled = batch.get("input_ids"), batch.get("labels") is not None
@@ -196,9 +204,12 @@ class Watch:
             sums = batch_sums(outputs, batch) if labelled else None
             shown = Shown(batch if self._labels_known else {**batch, "labels": None})
             forward = Forward(shown, sums, ids.device, trains=trains, began=self._tick())
-        self._forwards.append(forward)
+        if training:  # outside of it only a gradient says that it trains
+            self._forwards.append(forward)
         if trains:
-            self.loss.listen(forward, outputs, lambda: self._came_back(forward))
+            self.loss.listen(
+                forward, outputs, lambda: self._came_back(forward), lambda: self._reached(forward, noted=training)
+            )
 
     def _batch(self, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a forward by name."""
@@ -207,6 +218,11 @@ class Watch:
     def _came_back(self, forward: Forward) -> None:
         forward.backwards += 1
         forward.backward_at = self._tick()
+
+    def _reached(self, forward: Forward, *, noted: bool) -> None:
+        if not (noted or forward.reached):
+            self._forwards.append(forward)
+        forward.reached = True
 
     def _stepped(self, *_: Any) -> None:
         self._optimizer_steps += 1

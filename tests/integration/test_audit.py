@@ -264,6 +264,22 @@ def test_a_forward_between_two_steps_counts_only_if_it_was_trained(watched: tupl
             watch.end_step([[0]])
 
 
+@pytest.mark.parametrize("evaluates", [False, True], ids=["in training mode", "in evaluation mode"])
+def test_a_question_that_a_callback_asks_the_model_inside_a_step_is_no_training(
+    evaluates: bool, tiny_trainer: Make, tmp_path: Path
+) -> None:
+    class Asks(TrainerCallback):
+        def on_substep_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            del args, state, control
+            ids = torch.tensor(IDS[:1])
+            kwargs["model"].train(not evaluates)(input_ids=ids, labels=ids)
+
+    Asks.on_pre_optimizer_step = Asks.on_step_end = Asks.on_substep_end  # type: ignore[method-assign]
+    trainer = tiny_trainer(tmp_path, n=16, gradient_accumulation_steps=2, callbacks=[Asks()])
+    trainer.train()
+    assert events(tmp_path, "end")[0]["audit"] == {"checked": 2, "passed": 2, "labels": True}
+
+
 def test_hooks_are_gone_when_training_ends_well_or_badly(tiny_trainer: Make, tmp_path: Path) -> None:
     def hooks(trainer: Any) -> int:
         return len(trainer.model._forward_hooks) + len(trainer.model._forward_pre_hooks)

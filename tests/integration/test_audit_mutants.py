@@ -237,6 +237,18 @@ def second_loader(trainer: Any) -> Callable[[], None]:
     return lambda: None
 
 
+def from_logits(trainer: Any) -> Callable[[], None]:
+    batch = trainer.data_collator([trainer.train_dataset[0]])
+    trainer.model(**batch).logits.logsumexp(-1).sum().backward()
+    return lambda: None
+
+
+def while_evaluating(trainer: Any) -> Callable[[], None]:
+    batch = trainer.data_collator([trainer.train_dataset[0]])
+    trainer.model.eval()(**batch).loss.backward()
+    return trainer.model.train
+
+
 BECOMES: dict[str, tuple[Callable[[Any], None], str]] = {
     "a loss scaled by a hook behind ours": (during(scaled_outputs(False)), "gradient .* got 2 times that"),
     "a loss scaled by a hook before ours": (during(scaled_outputs(True)), r"loss .* got 0\.5 times that"),
@@ -247,6 +259,8 @@ BECOMES: dict[str, tuple[Callable[[Any], None], str]] = {
     "a step of the optimizer left out": (during(no_step), "must step once, got 0 steps, so the planned rows were not"),
     "a step of the optimizer made twice": (during(two_steps), "must step once, got 2 steps"),
     "a batch of a second loader": (during(second_loader), "planned rows"),
+    "a loss of the logits beside the model's": (during(from_logits), "planned rows"),
+    "a batch that is trained in evaluation mode": (during(while_evaluating), "planned rows"),
 }
 MUTANTS = {**REACHES, **BECOMES}
 
@@ -304,6 +318,17 @@ def test_a_batch_that_training_step_trains_again_is_found_unless_it_is_the_users
     assert events(tmp_path / "own", "end")[0]["audit"]["passed"] == 7
 
 
+def test_a_loss_of_two_forwards_passes_where_micro_batches_look_alike(tmp_path: Path) -> None:
+    class Twice(Trainer):
+        def compute_loss(self, model: Any, inputs: Any, *_: Any, **__: Any) -> Any:
+            return (model(**inputs).loss + model(**inputs).loss) / 2
+
+    trainer = plain_trainer(tmp_path, kind=Twice, per_device_train_batch_size=1, gradient_accumulation_steps=2)
+    trainer.train_dataset = dataset([{"input_ids": [9, 10, 11], "labels": [9, 10, 11]}] * 8)
+    trainer.train()
+    assert events(tmp_path, "end")[0]["audit"]["passed"] == 4
+
+
 def test_a_batch_that_a_wrapper_trains_again_is_found(tmp_path: Path) -> None:
     def twice(trainer: Any) -> Callable[[], None]:
         def again(loss: Any, **rest: Any) -> None:
@@ -324,6 +349,22 @@ def test_a_batch_that_a_wrapper_trains_again_is_found(tmp_path: Path) -> None:
     during(twice)(trainer)
     with pytest.raises(AuditError, match=rf"step {AT}: the rows .* were planned once .* trained on them again"):
         trainer.train()
+
+
+@pytest.mark.parametrize("save_steps", [AT, 100], ids=["before a save", "at the end"])
+def test_what_is_trained_behind_a_step_reaches_no_checkpoint_and_no_end(save_steps: int, tmp_path: Path) -> None:
+    class Trains(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            del args, control
+            if state.global_step == AT:
+                from_logits(trainer)
+                trainer.optimizer.step()
+
+    trainer = plain_trainer(tmp_path, save_strategy="steps", save_steps=save_steps, max_steps=AT)
+    trainer.add_callback(Trains())
+    with pytest.raises(AuditError, match=f"order audit after step {AT}: no row must be trained between two"):
+        trainer.train()
+    assert not list(tmp_path.glob("checkpoint-*"))
 
 
 def test_a_change_as_late_as_step_1000_is_found() -> None:

@@ -13,7 +13,7 @@ from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, Train
 from campus_tune import CampusCallback
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.types import Json
-from tests.integration.tiny_run import dataset, tokenizer
+from tests.integration.tiny_run import dataset, tiny_trainer, tokenizer
 from tests.integration.witness import Witness, events, flat
 
 ROWS = [{"input_ids": list(range(9, 9 + n)), "labels": list(range(9, 9 + n))} for n in range(4, 20)]  # 16 rows
@@ -148,3 +148,17 @@ def test_the_epoch_after_one_that_was_ended_has_all_rows_of_its_own(tmp_path: Pa
     (ended,) = events(tmp_path, "epoch_ended")
     assert (ended["step"], ended["epoch"], ended["steps_left_out"]) == (3, 0, 5)
     assert events(tmp_path, "end")[0]["visits"] == 22
+
+
+@pytest.mark.parametrize("moment", ["on_substep_end", "on_step_end"])
+def test_gradients_that_an_epoch_ended_inside_a_step_leaves_to_the_next_are_said(moment: str, tmp_path: Path) -> None:
+    class Stops(TrainerCallback):
+        def stop(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            del args
+            control.should_epoch_stop = state.global_step == 1 and state.epoch < 1
+
+    setattr(Stops, moment, Stops.stop)
+    settings: Any = {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2, "num_train_epochs": 2}
+    tiny_trainer(tmp_path, n=16, config={"selector": "shuffle"}, callbacks=[Stops()], **settings).train()
+    said = [warning for event in events(tmp_path, "warnings") for warning in event["warnings"]]
+    assert any("between the micro batches of step 2" in warning for warning in said) == (moment == "on_substep_end")

@@ -229,6 +229,18 @@ def test_frozen_weights_and_gradients_that_are_not_there_are_not_asked() -> None
     Finite(model, Peers(), str).settle()
 
 
+def test_weights_that_are_thawed_while_training_goes_on_are_looked_at() -> None:
+    model, _ = watched()
+    model.weight.requires_grad_(False)
+    finite = Finite(model, Peers(), lambda update: f"Because of step {update.step}.")
+    finite.settle()
+    model.weight.requires_grad_(True)
+    finite.before_update(UPDATE)
+    model.weight.requires_grad_(False).data[0, 0] = torch.nan  # frozen again: it was trained all the same
+    with pytest.raises(DivergedError, match=r"the weights after step 7 must be finite"):
+        finite.settle()
+
+
 def test_a_bad_gradient_is_reported_with_its_own_step_a_step_later() -> None:
     model, finite = watched()
     model.weight.grad = torch.full((2, 2), torch.nan)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transformers import LlamaForCausalLM
+from transformers import LlamaForCausalLM, TrainerCallback
 from trl import SFTTrainer
 
 from campus_tune.demo.tiny import tiny_model
@@ -15,6 +15,7 @@ from campus_tune.errors import TrainerError
 from campus_tune.integrations import compat
 from campus_tune.integrations.step_loss import STEPS, counts_tokens
 from campus_tune.types import Json
+from tests.integration import plain_run
 from tests.integration.test_bad_input import plain_trainer
 from tests.integration.tiny_run import dataset, tiny_trainer
 
@@ -147,3 +148,24 @@ def test_losses_that_are_not_there_or_no_numbers_are_left_out() -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_another_loss_is_never_taken_for_a_mean(seed: int) -> None:
     assert counts_tokens(steps_of("focal", n=STEPS, seed=seed)) is None
+
+
+def test_a_second_attempt_with_smaller_batches_cuts_steps_as_the_first_did(tmp_path: Path) -> None:
+    class Full(TrainerCallback):
+        failed = False
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            del args, state, control
+            cuts.append(kwargs["train_dataloader"].by_length)
+            if not self.failed:
+                self.failed = True
+                raise RuntimeError("CUDA out of memory.")
+
+    cuts: list[bool] = []
+    model = tiny_model()
+    model.__class__ = type("Elsewhere", (type(model),), {"__module__": "elsewhere"})
+    trainer = plain_run.plain_trainer(tmp_path, model=model, auto_find_batch_size=True, gradient_accumulation_steps=2)
+    trainer.add_callback(Full())
+    trainer.train()
+    assert len(cuts) > 1
+    assert all(cuts)
