@@ -107,6 +107,7 @@ class CampusRun:
         self.journal: Journal | None = None
         self.watch: Watch | None = None
         self.step_loss: StepLoss | None = None
+        self.filling: Filling | None = None
         self.made_loader = False  # nobody has put another one in its place
         self.finished = False
         self.resumes = False  # this call of `train()` was asked to
