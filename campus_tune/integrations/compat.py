@@ -490,6 +490,18 @@ def resumed_inside_an_epoch(trainer: Any, steps_done: Callable[[], int]) -> Iter
             trainer._run_epoch = own
 
 
+def the_loop_asks(trainer: Any) -> bool:
+    """Whether it is the trainer's own loop that called `get_train_dataloader`, from which this is called.
+
+    Not a callback, a schedule or a loss inside of it: of the trainer's methods the innermost is the loop.
+    """
+    owners, wrapper = (trainer, trainer.callback_handler), getattr(trainer.get_train_dataloader, "__name__", "")
+    for name, variables in _callers():
+        if any(variables.get("self") is owner for owner in owners) and name not in (wrapper, "get_train_dataloader"):
+            return name == "train" or name.endswith("_inner_training_loop")
+    return False
+
+
 def asks_the_loader_in_each_epoch(trainer: Any) -> bool:
     """Whether the trainer's loop asks for the loader's length when an epoch begins, not once before the first."""
     return not hasattr(trainer, "_run_epoch")
