@@ -31,6 +31,7 @@ from campus_tune.integrations import compat
 from campus_tune.integrations.borrowed import Borrowed
 from campus_tune.integrations.card import add_to_card
 from campus_tune.integrations.checkpoints import Checkpoint, last_complete, named, read_state, saved_curriculum
+from campus_tune.integrations.one_trainer import refuse_taken
 from campus_tune.integrations.overrides import TrainCall, refuse_own_data_path
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.probes import Source
@@ -84,6 +85,7 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
     @functools.wraps(train)
     def train_once(*args: Any, **kwargs: Any) -> Any:
         call = TrainCall(train, args, kwargs)
+        refuse_taken(_ours(trainer), run)
         if run.finished and not call.resume:
             raise TrainerError(
                 "`train()` must be called once on a trainer with a curriculum, got a second call: the model is trained "
@@ -154,9 +156,7 @@ def refuse(trainer: Any, *, ours: Collection[str] = ()) -> None:
     Raises:
         TrainerError: the first of them.
     """
-    from campus_tune.integrations.callback import CampusCallback
-
-    if sum(isinstance(callback, CampusCallback) for callback in trainer.callback_handler.callbacks) > 1:
+    if len(_ours(trainer)) > 1:
         raise TrainerError("a trainer must have one CampusCallback, got two. Remove one: two orders cannot be trained.")
     args = trainer.args
     problems = refused(vars(args))
@@ -178,6 +178,13 @@ def refuse(trainer: Any, *, ours: Collection[str] = ()) -> None:
             f"one process must drive one GPU, got {args.n_gpu} in this one (DataParallel). "
             "Start with `accelerate launch`, or set CUDA_VISIBLE_DEVICES to one GPU."
         )
+
+
+def _ours(trainer: Any) -> list[Any]:
+    """The `CampusCallback`s of a trainer."""
+    from campus_tune.integrations.callback import CampusCallback
+
+    return [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, CampusCallback)]
 
 
 def _refuse_lone_processes(trainer: Any) -> None:
