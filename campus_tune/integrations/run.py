@@ -266,7 +266,7 @@ class CampusRun:
         if self.peers.leads:
             self.scores.save(self.folder / "scores", self.rows)
             atomic_write(self.folder / "recipe.yaml", self.config.to_yaml())
-            dataset, tokenizer = self.trainer.train_dataset, self.trainer.processing_class
+            dataset, tokenizer = self.trainer.train_dataset, compat.tokenizer_of(self.trainer)
             keep_examples(self.folder, self.scores.by_label, dataset, tokenizer, self.domains)
         for label, scores in self.scores.by_label.items():
             quantiles = np.quantile(scores, [0, 0.25, 0.5, 0.75, 1]).tolist()
