@@ -27,10 +27,7 @@ def task_of_model(model: Any) -> str | None:
     Args:
         model: bare, or wrapped by peft, torch.compile or for many processes.
     """
-    from accelerate.utils import extract_model_from_parallel
-
-    bare = extract_model_from_parallel(model, keep_torch_compile=False)
-    bare = bare.get_base_model() if hasattr(bare, "get_base_model") else bare
+    bare = _bare(model)
     encodes = _encodes(getattr(bare, "config", None))
     for kind in type(bare).__mro__:
         if kind.__module__.startswith("transformers.models."):
@@ -51,6 +48,17 @@ def task_of_config(config: Any) -> str | None:
     named = getattr(config, "architectures", None) or []
     tasks = [_task_of_class(str(name), encodes=_encodes(config)) for name in named]
     return tasks[0] if tasks and None not in tasks else None
+
+
+def _bare(model: Any) -> Any:
+    """Without what peft, torch.compile and engines of many processes put around it."""
+    inside = model
+    while inside is not None:
+        model = inside.get_base_model() if hasattr(inside, "get_base_model") else inside
+        wraps = type(model).__module__.split(".")[0] in ("torch", "deepspeed")
+        inside = next((model._modules[name] for name in ("_orig_mod", "module") if name in model._modules), None)
+        inside = inside if wraps else None
+    return model
 
 
 def _encodes(config: Any) -> bool:
