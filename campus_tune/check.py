@@ -62,6 +62,7 @@ def check(path: str | Path) -> list[Finding]:
     findings += _suite_findings(config.evaluate)
     if not any(finding.severity == "error" for finding in findings):
         try:
+            _refuse_other_model(settings)
             findings += _data_findings(settings, config)
         except CampusError as error:
             findings += _errors(error)
@@ -89,6 +90,14 @@ def _errors(error: CampusError) -> list[Finding]:
 
 
 # -- the trainer's settings ----------------------------------------------------------------------------------------
+
+
+def _refuse_other_model(settings: Mapping[str, Any]) -> None:
+    """By its configuration, as `campus-tune sft` does before it loads the model."""
+    if model := settings.get("model_name_or_path"):
+        from campus_tune.integrations.other_tasks import refuse_other_model
+
+        refuse_other_model(str(model), trust_remote_code=bool(settings.get("trust_remote_code")))
 
 
 def _unknown_keys(settings: Json) -> list[Finding]:

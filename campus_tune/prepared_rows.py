@@ -69,7 +69,7 @@ def prepare_rows(settings: Mapping[str, Any], rows: Sequence[Json]) -> PreparedR
             ) from error
         dataset = trainer.train_dataset
         trained = as_trained(*compat.loader_view(trainer, dataset))
-        texts = read_texts(dataset, trained.rows(), trainer.processing_class, trained=trained.dataset)
+        texts = read_texts(dataset, trained.rows(), compat.tokenizer_of(trainer), trained=trained.dataset)
         return PreparedRows(trainer, texts, len(rows) - len(dataset))
 
 

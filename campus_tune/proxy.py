@@ -26,7 +26,7 @@ from campus_tune.difficulty.learnability import EARLY, LATE
 from campus_tune.errors import MetricError, RecipeError
 from campus_tune.files import atomic_write
 from campus_tune.sft_arguments import parse_trl, read_arguments
-from campus_tune.sft_trainer import make_trainer
+from campus_tune.sft_trainer import make_trainer, refuse_other_model
 from campus_tune.types import Json
 
 ABOUT = "proxy.json"
@@ -102,6 +102,7 @@ def _trainer(script: Any, training: Any, model: Any, mixture: Any, *, callback: 
     training.eval_strategy, training.load_best_model_at_end, training.push_to_hub = "no", False, False
     training.save_strategy = "no" if training.save_strategy == "best" else training.save_strategy
     training.save_total_limit, training.save_only_model = 1, False
+    refuse_other_model(training, model)
     trainer = make_trainer(script, training, model, mixture, callbacks=[callback])
     callback.trainer = trainer
     return trainer

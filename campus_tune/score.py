@@ -19,7 +19,7 @@ from campus_tune.errors import RecipeError
 from campus_tune.health import health_table, score_findings
 from campus_tune.recipe import CampusConfig
 from campus_tune.sft_arguments import parse_trl, read_arguments, read_block
-from campus_tune.sft_trainer import make_trainer
+from campus_tune.sft_trainer import make_trainer, refuse_other_model
 from campus_tune.tables import table
 
 
@@ -46,6 +46,7 @@ def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None
         more.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
     if problems + more or config is None:
         raise RecipeError(problems + more)
+    refuse_other_model(*parsed[1:3])
     trainer = make_trainer(*parsed, callbacks=[])
     report(trainer, config)
     return 0

@@ -16,7 +16,7 @@ from typing import Any
 from campus_tune.errors import RecipeError
 from campus_tune.recipe import CampusConfig
 from campus_tune.sft_arguments import parse_trl, read_arguments, read_block
-from campus_tune.sft_trainer import make_trainer
+from campus_tune.sft_trainer import make_trainer, refuse_other_model
 
 
 def main(argv: Sequence[str]) -> int:
@@ -51,7 +51,10 @@ def train(script: Any, training: Any, model: Any, mixture: Any, config: CampusCo
     """
     from campus_tune.integrations.callback import CampusCallback
 
-    callbacks = [] if config is None else [CampusCallback(config)]
+    callbacks = []
+    if config is not None:
+        refuse_other_model(training, model)
+        callbacks.append(CampusCallback(config))
     trainer = make_trainer(script, training, model, mixture, callbacks=callbacks)
     trainer.train(resume_from_checkpoint=_resume(training.resume_from_checkpoint))
     trainer.save_model(training.output_dir)

@@ -14,6 +14,22 @@ from campus_tune.types import Json
 TRAIN = "train"
 
 
+def refuse_other_model(training: Any, model: Any) -> None:
+    """A model of another task is refused before it is loaded.
+
+    Args:
+        training: `trl.SFTConfig`.
+        model: `trl.ModelConfig`.
+
+    Raises:
+        RecipeError: it was not made to write.
+    """
+    from campus_tune.integrations import other_tasks
+
+    trusted = bool(loading(training, model)["trust_remote_code"])
+    other_tasks.refuse_other_model(str(model.model_name_or_path), trust_remote_code=trusted)
+
+
 def make_trainer(script: Any, training: Any, model: Any, mixture: Any, *, callbacks: Sequence[Any]) -> Any:
     """The SFTTrainer that a recipe describes, its rows prepared.
 
@@ -78,6 +94,7 @@ def make_shared_trainer(
     if prepared.model is None:
         from campus_tune.integrations.compat import load_model
 
+        refuse_other_model(training, model)
         prepared.model, prepared.tokenizer = load_model(model.model_name_or_path, loading(training, model))
         prepared.dataset = _split(load_rows(script, mixture), script, "dataset_train_split")
     training.model_init_kwargs = None

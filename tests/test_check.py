@@ -80,6 +80,15 @@ def one_with(found: list[str], text: str) -> str:
     return match
 
 
+def test_a_model_of_another_task_is_found_by_its_configuration(folder: Path) -> None:
+    (folder / "model").mkdir()
+    about = {"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]}
+    (folder / "model" / "config.json").write_text(json.dumps(about))
+    [found] = grave(run(model_name_or_path="model"))
+    assert "must be a causal language model, got 'model'" in found
+    assert "a model for sequence classification (LlamaForSequenceClassification)" in found
+
+
 @pytest.mark.usefixtures("folder")
 def test_a_good_recipe_passes_with_a_note_on_how_lengths_were_counted() -> None:
     counted, scores = run()

@@ -180,11 +180,12 @@ class Bench:
 
     def _tokenised(self, rows: Any, trainer: Any) -> Any:
         from campus_tune.evaluation.answer_loss import Told
+        from campus_tune.integrations import compat
         from campus_tune.integrations.conversations import retell
 
         if rows is None:
             return None
-        told = [retell(conversation, trainer.processing_class) for conversation in rows.conversations]
+        told = [retell(conversation, compat.tokenizer_of(trainer)) for conversation in rows.conversations]
         tokenised = Told(told, getattr(trainer.args, "max_length", None))
         tokenised.refuse_silent(rows)
         return tokenised

@@ -31,10 +31,11 @@ from campus_tune.integrations import compat
 from campus_tune.integrations.borrowed import Borrowed
 from campus_tune.integrations.card import add_to_card
 from campus_tune.integrations.checkpoints import Checkpoint, last_complete, named, read_state, saved_curriculum
+from campus_tune.integrations.one_trainer import refuse_taken
+from campus_tune.integrations.other_tasks import refuse_other_rows, refuse_other_task
 from campus_tune.integrations.overrides import TrainCall, refuse_own_data_path
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.probes import Source
-from campus_tune.integrations.rows import column_names
 from campus_tune.integrations.run import CampusRun
 from campus_tune.recipe import CampusConfig
 from campus_tune.trainer_settings import refused
@@ -84,6 +85,7 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
     @functools.wraps(train)
     def train_once(*args: Any, **kwargs: Any) -> Any:
         call = TrainCall(train, args, kwargs)
+        refuse_taken(_ours(trainer), run)
         if run.finished and not call.resume:
             raise TrainerError(
                 "`train()` must be called once on a trainer with a curriculum, got a second call: the model is trained "
@@ -154,11 +156,10 @@ def refuse(trainer: Any, *, ours: Collection[str] = ()) -> None:
     Raises:
         TrainerError: the first of them.
     """
-    from campus_tune.integrations.callback import CampusCallback
-
-    if sum(isinstance(callback, CampusCallback) for callback in trainer.callback_handler.callbacks) > 1:
+    if len(_ours(trainer)) > 1:
         raise TrainerError("a trainer must have one CampusCallback, got two. Remove one: two orders cannot be trained.")
     args = trainer.args
+    refuse_other_task(trainer)
     problems = refused(vars(args))
     if problems:
         raise TrainerError(problems[0])
@@ -178,6 +179,13 @@ def refuse(trainer: Any, *, ours: Collection[str] = ()) -> None:
             f"one process must drive one GPU, got {args.n_gpu} in this one (DataParallel). "
             "Start with `accelerate launch`, or set CUDA_VISIBLE_DEVICES to one GPU."
         )
+
+
+def _ours(trainer: Any) -> list[Any]:
+    """The `CampusCallback`s of a trainer."""
+    from campus_tune.integrations.callback import CampusCallback
+
+    return [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, CampusCallback)]
 
 
 def _refuse_lone_processes(trainer: Any) -> None:
@@ -225,9 +233,4 @@ def _refuse_dataset(dataset: Any) -> None:
             f"`train_dataset` must have a length and rows by position, got {type(dataset).__name__}: a stream cannot "
             "be sorted. Load it without streaming, or collect it with Dataset.from_list(list(stream))."
         )
-    images = {"image", "images", "pixel_values", "videos"} & set(column_names(dataset))
-    if images:
-        raise TrainerError(
-            f"`train_dataset` must be text, got image columns {sorted(images)}: vision datasets are not supported. "
-            "Remove the columns if the model does not use them."
-        )
+    refuse_other_rows(dataset)

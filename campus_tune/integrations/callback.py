@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import weakref
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from campus_tune.integrations import compat
 from campus_tune.integrations.attach import equip
 from campus_tune.integrations.checkpoints import CALLBACK
 from campus_tune.integrations.loader import CurriculumLoader
+from campus_tune.integrations.one_trainer import refuse_shared
 from campus_tune.integrations.probes import Source
 from campus_tune.integrations.run import CampusRun
 from campus_tune.recipe import CampusConfig, load_recipe
@@ -37,15 +39,31 @@ class CampusCallback(TrainerCallback, ExportableState):
         CAMPUS, arXiv 2509.13790.
     """
 
+    _run: Callable[[], CampusRun | None] = staticmethod(lambda: None)
+
     def __init__(self, config: str | Path | Mapping[str, Any] | CampusConfig, *, probes: Source = None) -> None:
         self.config = load_recipe(config)
         self.probes = probes
-        self.run: CampusRun | None = None
+
+    @property
+    def run(self) -> CampusRun | None:
+        """What the callback drives, as long as somebody has its trainer: it is the trainer's, not the callback's."""
+        return self._run()
+
+    @run.setter
+    def run(self, run: CampusRun) -> None:
+        self._run = weakref.ref(run)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy has the same settings and no trainer yet."""
+        return {name: value for name, value in vars(self).items() if name != "_run"}
 
     def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The trainer is made: take over its data path."""
         del args, state, control, kwargs
-        self.run = equip(compat.trainer_of_this_callback(self), self.config, self.probes)
+        trainer = compat.trainer_of_this_callback(self)
+        refuse_shared(self, trainer)
+        self.run = equip(trainer, self.config, self.probes)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Plan the run, or restore it from the checkpoint that the trainer has just loaded."""
@@ -53,7 +71,7 @@ class CampusCallback(TrainerCallback, ExportableState):
         loader = kwargs.get("train_dataloader")
         if self.run is None and isinstance(loader, CurriculumLoader):
             self.run = loader.run  # transformers made this object anew from the checkpoint: it adopts the run
-        if self.run is None:
+        if self.run is None or compat.trainer_of_this_callback(self) is not self.run.trainer:
             raise compat.no_trainer()
         if not self.run.made_loader:
             raise AuditError(

@@ -5,6 +5,7 @@ Tested with transformers 4.57 … 5.23 and trl 1.0 … 1.16 in mind; what differ
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import gc
@@ -62,6 +63,23 @@ def no_trainer() -> TrainerError:
         "`CampusCallback` must be given to a trainer when it is made, in callbacks=[…], got none. For a trainer that "
         "is made already, call campus_tune.attach(trainer, config) instead of trainer.add_callback."
     )
+
+
+def tokenizer_of(trainer: Any) -> Any:
+    """What turns a trainer's texts into tokens: of a model that sees or hears too, the part of its processor that does.
+
+    Such a processor may keep the chat template to itself.
+    """
+    from transformers import ProcessorMixin
+
+    processing = getattr(trainer, "processing_class", None)
+    if not isinstance(processing, ProcessorMixin):
+        return processing
+    tokenizer: Any = processing.tokenizer
+    if tokenizer.chat_template is None and processing.chat_template is not None:
+        tokenizer = copy.copy(tokenizer)
+        tokenizer.chat_template = processing.chat_template
+    return tokenizer
 
 
 def load_model(name: str, settings: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -328,6 +346,16 @@ def stepped_optimizer(trainer: Any) -> Any:
     return optimizer if counted and not in_backward and not trainer.is_deepspeed_enabled else None
 
 
+def trains_another_task(trainer: Any) -> type | None:
+    """The class of trl, of those that a trainer's is made of, whose loss or answers are those of another task."""
+    known = (*_LIBRARY, "trl.trainer.base_trainer")
+    methods = {*_LOSS_METHODS, "_prepare_inputs", "train"}
+    for kind in type(trainer).__mro__:
+        if kind.__module__.startswith("trl.") and kind.__module__ not in known and methods & vars(kind).keys():
+            return kind
+    return None
+
+
 def subject(trainer: Any) -> Subject:
     """The trainer's model as measurements see it."""
     wrapped = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
@@ -488,6 +516,18 @@ def resumed_inside_an_epoch(trainer: Any, steps_done: Callable[[], int]) -> Iter
             del trainer._run_epoch
         else:
             trainer._run_epoch = own
+
+
+def the_loop_asks(trainer: Any) -> bool:
+    """Whether it is the trainer's own loop that called `get_train_dataloader`, from which this is called.
+
+    Not a callback, a schedule or a loss inside of it: of the trainer's methods the innermost is the loop.
+    """
+    owners, wrapper = (trainer, trainer.callback_handler), getattr(trainer.get_train_dataloader, "__name__", "")
+    for name, variables in _callers():
+        if any(variables.get("self") is owner for owner in owners) and name not in (wrapper, "get_train_dataloader"):
+            return name == "train" or name.endswith("_inner_training_loop")
+    return False
 
 
 def asks_the_loader_in_each_epoch(trainer: Any) -> bool:

@@ -84,7 +84,7 @@ class Evaluator:
         from campus_tune.evaluation.results import Result, made_with, write_result
 
         results: dict[str, TaskResult] = self._session.evaluate(
-            compat.unwrapped(self.trainer), self.trainer.processing_class, accelerator=self.trainer.accelerator
+            compat.unwrapped(self.trainer), compat.tokenizer_of(self.trainer), accelerator=self.trainer.accelerator
         )
         if self.peers.leads:
             model = {"name": str(self.trainer.args.output_dir), "adapter": None, "weights": None}

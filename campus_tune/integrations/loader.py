@@ -37,6 +37,17 @@ from campus_tune.integrations.sums import IGNORED
 from campus_tune.types import IntArray, RowArray
 
 
+def batches_of_epoch(steps: int, accumulation: int, short: int) -> int:
+    """Micro batches of an epoch on one rank.
+
+    Args:
+        steps: optimizer steps of it.
+        accumulation: micro batches of a full one.
+        short: of the last one where it is none, else 0.
+    """
+    return (steps - 1) * accumulation + (short or accumulation)
+
+
 class CurriculumLoader:
     """What `get_train_dataloader` returns.
 
@@ -73,8 +84,8 @@ class CurriculumLoader:
         self.lengths, self.accumulation, self.peers = lengths, accumulation, peers
         self.micro, self.by_length, self.flat = micro, by_length, flat
         self.steps_per_epoch, self.short_rows = steps_per_epoch, short_rows
-        last = n_micro_batches(short_rows, micro=micro, world=peers.world) or accumulation
-        self.batches_per_epoch = (steps_per_epoch - 1) * accumulation + last
+        short = n_micro_batches(short_rows, micro=micro, world=peers.world)
+        self.batches_per_epoch = batches_of_epoch(steps_per_epoch, accumulation, short)
         self.counts_down = False  # whether `len` is what is left of the epoch that the run is in
         self.curriculum: Curriculum | None = None
         self.run: Any = None  # the CampusRun that made it
@@ -149,7 +160,8 @@ class CurriculumLoader:
         if curriculum is None:
             raise TrainerError(
                 "the curriculum must be planned before its loader is read, got a read first. Let trainer.train() "
-                "drive it, with its CampusCallback in place; to look at a plan use `campus-tune simulate`."
+                "drive it, with its CampusCallback in place; to look at a batch ask for it before train(), and at a "
+                "plan use `campus-tune simulate`."
             )
         end = curriculum.epoch_end
         while curriculum.step < min(end, curriculum.last_step):

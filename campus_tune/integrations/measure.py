@@ -255,7 +255,7 @@ class AnswerHead:
         return join_tokens(self._parts)
 
     def _instead(self, module: torch.nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden = args[0]
+        hidden = args[0][:, -self.mask.shape[1] - 1 :]  # prompt learning puts places in front of a row's own
         answers = hidden[:, :-1][self.mask]  # (k, d)
         if self._chosen is not None:
             return (answers[self._chosen][None], *args[1:])

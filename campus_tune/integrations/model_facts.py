@@ -122,7 +122,8 @@ def _answers(subject: Subject, rows: TokenLists, tokens: IntArray) -> Iterator[t
         batch = subject.place(collate(rows.__getitems__(places)))
         labels = batch.pop("labels")[:, 1:]
         wanted = labels != IGNORED
-        logits = subject.forward(**batch, use_cache=False).logits[:, :-1]
+        logits = subject.forward(**batch, use_cache=False).logits  # (n, L, V)
+        logits = logits[:, -labels.shape[1] - 1 : -1]  # prompt learning puts places in front of a row's own
         yield logits[wanted], labels[wanted]
 
 

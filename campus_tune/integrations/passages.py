@@ -202,7 +202,7 @@ class Passages:
         return {
             "model": f"{model}-{config_fingerprint(self.trainer.model)}",
             "adapter": adapter,
-            "template": tokenizer_fingerprint(self.trainer.processing_class),
+            "template": tokenizer_fingerprint(compat.tokenizer_of(self.trainer)),
             "precision": compat.precision(self.trainer),
         }
 
@@ -327,7 +327,7 @@ class Passages:
         if passage.model is None:
             return False
         tokenizer = own_tokenizer(passage.model, None, "metrics: model", self._trusts)
-        return not reads_the_same(tokenizer, self.trainer.processing_class)
+        return not reads_the_same(tokenizer, compat.tokenizer_of(self.trainer))
 
     def rewards(self, metric: Quality, rows: IntArray) -> Taken:
         """A reward model's logit of `rows`, from the cache where it is known."""
@@ -348,7 +348,7 @@ class Passages:
                         rows[part],
                         trained=self.trained,
                         label=label,
-                        tokenizer=self.trainer.processing_class,
+                        tokenizer=compat.tokenizer_of(self.trainer),
                         max_length=getattr(self.trainer.args, "max_length", None),
                         peers=self.peers,
                         what="quality",
@@ -381,7 +381,7 @@ class Passages:
                     self.dataset,
                     rows,
                     trained=self.trained,
-                    tokenizer=self.trainer.processing_class,
+                    tokenizer=compat.tokenizer_of(self.trainer),
                     max_length=getattr(self.trainer.args, "max_length", None),
                     part=passage.part,
                     peers=self.peers,
@@ -392,7 +392,7 @@ class Passages:
         elif passage.part == "row":
             yield self.meter, rows
         else:
-            alone = answers_alone(self.trained, self.trainer.processing_class)
+            alone = answers_alone(self.trained, compat.tokenizer_of(self.trainer))
             subject = partial(compat.subject, self.trainer)
             yield LossMeter(subject, alone, PadRight(), self.tokens(passage), peers=self.peers, what=str(passage)), rows
 
@@ -408,7 +408,7 @@ class Passages:
     def _features(self, name: str) -> Iterator[Callable[[], Subject]]:
         setting, device = "scorer: model", self.trainer.args.device
         with load_reference(name, setting=setting, device=device, trust_remote_code=self._trusts) as reference:
-            if not reads_the_same(reference.tokenizer, self.trainer.processing_class):
+            if not reads_the_same(reference.tokenizer, compat.tokenizer_of(self.trainer)):
                 raise RecipeError(
                     f"`{setting}` must have the tokenizer of the model in training, got {name!r} with another one. "
                     "Name a smaller model of the same family, or leave it out."

@@ -124,14 +124,14 @@ def make_scoring(
             dataset=dataset,
             view=trained.dataset,
             rows=rows,
-            tokenizer=trainer.processing_class,
+            tokenizer=compat.tokenizer_of(trainer),
             peers=peers,
             seed=config.seed or 0,
         )
     num_proc = getattr(trainer.args, "dataset_num_proc", None) or min(os.cpu_count() or 1, MOST_PROCESSES)
     return Scoring(
         config=config,
-        texts=read_texts(dataset, rows, trainer.processing_class, trained=trained.dataset),
+        texts=read_texts(dataset, rows, compat.tokenizer_of(trainer), trained=trained.dataset),
         passages=passages,
         budget=budget,
         scorer=scorer,

@@ -166,7 +166,7 @@ def measure(trainer: Any, out: Path, *, trust_remote_code: bool) -> tuple[TokenR
                 trainer.train_dataset,
                 np.arange(len(rows)),
                 trained=trained.dataset,
-                tokenizer=trainer.processing_class,
+                tokenizer=compat.tokenizer_of(trainer),
                 max_length=getattr(trainer.args, "max_length", None),
                 peers=peers,
                 what=f"{name} proxy",

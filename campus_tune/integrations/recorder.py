@@ -51,7 +51,7 @@ class Recorder(TrainerCallback):
         """The trainer and the run to record; call it before `trainer.train()`, when the clock starts."""
         self.trainer, self.run = trainer, run
         told = Told(
-            [retell(conversation, trainer.processing_class) for conversation in self.rows.conversations],
+            [retell(conversation, compat.tokenizer_of(trainer)) for conversation in self.rows.conversations],
             getattr(trainer.args, "max_length", None),
         )
         told.refuse_silent(self.rows)

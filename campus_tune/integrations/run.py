@@ -40,8 +40,9 @@ from campus_tune.integrations.finite import MANY_SKIPPED, Finite, Update, cause_
 from campus_tune.integrations.identity import Identity
 from campus_tune.integrations.journal import Journal
 from campus_tune.integrations.lineage import refuse_strange_folder
-from campus_tune.integrations.loader import CurriculumLoader
+from campus_tune.integrations.loader import CurriculumLoader, batches_of_epoch
 from campus_tune.integrations.lock import RunLock
+from campus_tune.integrations.look import Look
 from campus_tune.integrations.loop_state import LoopState
 from campus_tune.integrations.loss_audit import LossAudit
 from campus_tune.integrations.manifest import Beside
@@ -68,7 +69,7 @@ from campus_tune.integrations.saver import Saver
 from campus_tune.integrations.scores import Scores, passages_of
 from campus_tune.integrations.scoring import Scoring
 from campus_tune.integrations.setup import make_budget, resolve, scores_health, start_warnings
-from campus_tune.integrations.split import fewest_rows
+from campus_tune.integrations.split import fewest_rows, n_micro_batches
 from campus_tune.integrations.step_loss import StepLoss
 from campus_tune.integrations.trained import as_trained
 from campus_tune.integrations.training_losses import FOLDER as LOSSES
@@ -110,6 +111,7 @@ class CampusRun:
         self.filling: Filling | None = None
         self.made_loader = False  # nobody has put another one in its place
         self.finished = False
+        self.trains = self.trained_before = False  # `train()` is running; it has run, however it ended
         self.resumes = False  # this call of `train()` was asked to
         self._args: Borrowed | None = None  # what is changed of the trainer's arguments while they are read
         self.loop = LoopState(trainer, self.peers)
@@ -142,25 +144,39 @@ class CampusRun:
         self.saver.source = None if checkpoint is None else checkpoint.lineage
         self.same_world = True
 
-    def make_loader(self) -> CurriculumLoader:
-        """The train loader; called by the trainer through `get_train_dataloader`."""
+    def make_loader(self) -> CurriculumLoader | Look:
+        """The train loader; called by the trainer through `get_train_dataloader`, or by somebody who wants to look."""
         args, dataset = self.trainer.args, self.trainer.train_dataset
         if dataset is None or len(dataset) == 0:
             raise DataError("`train_dataset` must have at least one row, got none. Check the path, split and filters.")
-        self._leave_step_loss()  # of an attempt that broke off: it would look like the user's own training_step
         view, collator = compat.loader_view(self.trainer, dataset)
-        self.trained = as_trained(view, collator, speaks=self.peers.leads)
-        self.rows: TokenRows = self.trained.rows()
         micro, world = compat.micro_batch_size(self.trainer), self.peers.world
         self.global_batch: int = micro * world * args.gradient_accumulation_steps
-        if len(self.rows) < self.global_batch:
+        if len(view) < self.global_batch:
             raise DataError(
                 f"`train_dataset` must fill at least one optimizer step of {self.global_batch} rows, got "
-                f"{len(self.rows)}. Lower per_device_train_batch_size or gradient_accumulation_steps."
+                f"{len(view)}. Lower per_device_train_batch_size or gradient_accumulation_steps."
             )
         drop_last = args.dataloader_drop_last
-        self.steps_per_epoch = steps_of_epoch(len(self.rows), self.global_batch, drop_last=drop_last)
-        short = 0 if drop_last or self.given.coverage == "revisit" else len(self.rows) % self.global_batch
+        self.steps_per_epoch = steps_of_epoch(len(view), self.global_batch, drop_last=drop_last)
+        short = 0 if drop_last or self.given.coverage == "revisit" else len(view) % self.global_batch
+        training_collator = compat.training_collator(collator, flat=self.given.batching == "flat")
+        if not self.trains or (self.made_loader and not compat.the_loop_asks(self.trainer)):
+            return Look(
+                view,
+                training_collator,
+                n_batches=batches_of_epoch(
+                    self.steps_per_epoch,
+                    args.gradient_accumulation_steps,
+                    n_micro_batches(short, micro=micro, world=world),
+                ),
+                batch_size=micro,
+                place=compat.subject(self.trainer).place,
+                peers=self.peers,
+            )
+        self._leave_step_loss()  # of an attempt that broke off: it would look like the user's own training_step
+        self.trained = as_trained(view, collator, speaks=self.peers.leads)
+        self.rows: TokenRows = self.trained.rows()
         if short:
             last_rows = fewest_rows(short, micro=micro, world=world)
             compat.refuse_masked_batches(self.trainer, last_rows=last_rows, world=world)
@@ -168,7 +184,7 @@ class CampusRun:
         self.meter = LossMeter(subject, view, collator, self.rows.tokens, peers=self.peers, what="scoring")
         self.loader = CurriculumLoader(
             view,
-            compat.training_collator(collator, flat=self.given.batching == "flat"),
+            training_collator,
             lengths=self.rows.tokens,
             steps_per_epoch=self.steps_per_epoch,
             accumulation=args.gradient_accumulation_steps,
@@ -250,7 +266,7 @@ class CampusRun:
         if self.peers.leads:
             self.scores.save(self.folder / "scores", self.rows)
             atomic_write(self.folder / "recipe.yaml", self.config.to_yaml())
-            dataset, tokenizer = self.trainer.train_dataset, self.trainer.processing_class
+            dataset, tokenizer = self.trainer.train_dataset, compat.tokenizer_of(self.trainer)
             keep_examples(self.folder, self.scores.by_label, dataset, tokenizer, self.domains)
         for label, scores in self.scores.by_label.items():
             quantiles = np.quantile(scores, [0, 0.25, 0.5, 0.75, 1]).tolist()
@@ -354,9 +370,11 @@ class CampusRun:
         self._args = Borrowed(self.trainer.args, ignore_data_skip=True)
         self.loop, self._epoch = LoopState(self.trainer, self.peers), None
         self.made_loader = self._heard = False
+        self.trains = True
         try:
             yield
         finally:
+            self.trains, self.trained_before = False, True
             self._args.give_back()
             self.close()
 

@@ -124,7 +124,7 @@ def as_trained(view: Any, collator: Collator, *, speaks: bool = True) -> Trained
     """
     if "input_ids" not in column_names(view) or not len(view):
         return Trained(view, view)  # refused where rows are read
-    collator = _own(collator)
+    collator = own_collator(collator)
     sample = np.unique(np.linspace(0, len(view) - 1, SAMPLE).astype(np.int64)).tolist()
     with same_random_states(seed=0):  # the same on all ranks, and after a resume
         stored = [_copied(item) for item in items(view, sample)]
@@ -258,13 +258,17 @@ def _copied(item: Any) -> Any:
     return dict(item) if isinstance(item, Mapping) else item
 
 
-def _own(collator: Collator) -> Collator:
-    """The same collator, whose counters and generators are not those of training."""
+def own_collator(collator: Collator) -> Collator:
+    """The same collator, whose counters and generators are not those of training.
+
+    Args:
+        collator: of the trainer.
+    """
     own = copy.copy(collator)
     kinds = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
     for name, value in list(getattr(own, "__dict__", {}).items()):
         if isinstance(value, kinds):
             setattr(own, name, value.clone_state() if isinstance(value, torch.Generator) else copy.deepcopy(value))
     if compat.inner_collator(own) is not own:
-        own.data_collator = _own(own.data_collator)  # type: ignore[attr-defined]  # see inner_collator
+        own.data_collator = own_collator(own.data_collator)  # type: ignore[attr-defined]  # see inner_collator
     return own

@@ -111,6 +111,27 @@ def save_reward(folder: Path, labels: tuple[str, ...] = ("reward",), *, tok: Any
     return folder
 
 
+PROMPTS = {  # kinds of prompt learning that trl trains: in front of the embeddings, or as keys and values
+    "prompt tuning": ("PromptTuningConfig", {}),
+    "p-tuning": ("PromptEncoderConfig", {"encoder_hidden_size": 16}),
+    "prefix tuning": ("PrefixTuningConfig", {}),
+}
+
+
+def with_prompts(kind: str) -> Any:
+    """The tiny model behind four virtual tokens, learnt in one of the ways of `PROMPTS`."""
+    import peft
+    import torch
+
+    from campus_tune.demo.tiny import tiny_model
+
+    name, settings = PROMPTS[kind]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        config = getattr(peft, name)(task_type="CAUSAL_LM", num_virtual_tokens=4, **settings)
+        return peft.get_peft_model(tiny_model(), config)
+
+
 def tiny_moe() -> Any:
     """A Mixtral of four experts whose router's auxiliary loss is trained."""
     import torch

@@ -107,7 +107,7 @@ def test_a_stream(tiny_trainer: Make) -> None:
 
 
 def test_an_image_dataset(tmp_path: Path) -> None:
-    with pytest.raises(TrainerError, match=r"must be text, got image columns \['images'\]: vision datasets are not"):
+    with pytest.raises(TrainerError, match=r"must be text, got image or sound columns \['images'\]: what is seen"):
         plain_trainer(tmp_path, dataset(coded(8, images=[[0.0]] * 8)))
 
 
@@ -189,7 +189,15 @@ def test_parallelism_that_splits_rows_or_models(tiny_trainer: Make) -> None:
     trainer = tiny_trainer(n=8)
 
     def with_(**changed: Any) -> Any:
-        names = ("args", "callback_handler", "train_dataset", "accelerator", "is_fsdp_enabled")
+        names = (
+            "args",
+            "callback_handler",
+            "train_dataset",
+            "accelerator",
+            "is_fsdp_enabled",
+            "model",
+            "data_collator",
+        )
         seen = {name: getattr(trainer, name) for name in names}
         return SimpleNamespace(**{**seen, **changed})
 

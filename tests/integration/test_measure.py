@@ -21,7 +21,7 @@ from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import read_rows
 from campus_tune.integrations.sums import batch_sums
 from campus_tune.types import RowLosses
-from tests.integration.other_models import chat, text
+from tests.integration.other_models import PROMPTS, chat, text, with_prompts
 from tests.integration.tiny_run import RECIPE, dataset, task_rows, tiny_trainer, tokenizer
 from tests.integration.witness import Witness, all_slow_losses, assert_close, events, flat, step_lines
 from tests.losses import losses_of
@@ -75,6 +75,21 @@ def test_losses_are_those_of_a_slow_plain_forward(kind: str, tmp_path: Path) -> 
     measured = assert_as_slow(trainer)
     if kind == "chat, assistant only":
         assert measured.tokens.sum() < read_rows(trainer.train_dataset).tokens.sum() / 2
+
+
+@pytest.mark.parametrize("kind", PROMPTS)
+def test_virtual_tokens_in_front_of_a_row_are_none_of_its_own(kind: str, tmp_path: Path) -> None:
+    assert_as_slow(tiny_trainer(tmp_path, config=False, n=20, model=with_prompts(kind)))
+
+
+@pytest.mark.filterwarnings("ignore:Position ids are not supported")  # peft's, of any generate()
+@pytest.mark.parametrize("kind", ["prompt tuning", "prefix tuning"])
+def test_prompt_learning_trains_under_a_curriculum_that_measures(kind: str, tmp_path: Path) -> None:
+    scorer = {"name": "scorer", "new_tokens": 2, "pairs": 32}
+    config = RECIPE | {"metrics": ["length", "loss", scorer], "selector": "lowest_perplexity", "budget": 2.0}
+    tiny_trainer(tmp_path, n=16, model=with_prompts(kind), config=config | {"scores": "none"}).train()
+    assert events(tmp_path, "end")[0]["audit"] == {"checked": 4, "passed": 4, "labels": True}
+    assert "perplexity" in events(tmp_path, "decision")[0]["offers"][0]
 
 
 def soft_capped() -> Any:

@@ -16,6 +16,7 @@ from campus_tune.integrations import model_facts
 from campus_tune.integrations.answer_alone import Labelled
 from campus_tune.integrations.model_facts import calibration, expected_error, sharpness
 from campus_tune.integrations.subject import Subject
+from tests.integration.other_models import with_prompts
 
 LENGTHS = (7, 3, 12, 5, 9, 4)
 
@@ -51,6 +52,20 @@ def trained(rows: Told) -> Any:
 @pytest.fixture
 def model(trained: Any) -> Any:
     return copy.deepcopy(trained)
+
+
+def test_virtual_tokens_of_prompt_learning_are_no_answers(rows: Told) -> None:
+    model = with_prompts("prompt tuning")
+    tokens = np.array(LENGTHS)
+    told = calibration(subject_of(model), rows, tokens)
+    confidence, hit = [], []
+    for row in rows.whole(range(len(rows))):
+        probabilities = model(input_ids=torch.tensor([row.ids])).logits[0, -len(row.ids) :].softmax(-1)
+        for place in range(1, len(row.ids)):
+            if row.labels[place] != -100:
+                confidence.append(float(probabilities[place - 1].max()))
+                hit.append(float(probabilities[place - 1].argmax() == row.labels[place]))
+    assert told["error"] == pytest.approx(expected_error(np.array(confidence), np.array(hit))["error"], rel=1e-5)
 
 
 def mean_loss(model: Any, rows: Told) -> torch.Tensor:

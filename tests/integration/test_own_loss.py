@@ -11,6 +11,7 @@ import torch
 from transformers.trainer_pt_utils import LabelSmoother
 from trl import SFTTrainer
 
+from campus_tune import CampusCallback
 from campus_tune.integrations import compat
 from campus_tune.types import Json
 from tests.integration.other_models import tiny_moe
@@ -107,7 +108,9 @@ def test_rows_stay_as_drawn_and_a_person_is_told_why(tmp_path: Path, settings: J
     def batches(out: Path, batching: str) -> list[list[list[int]]]:
         config = {"selector": "shuffle", "batching": batching}
         trainer = tiny_trainer(out, n=26, gradient_accumulation_steps=3, config=config, **settings)
-        loader = trainer.get_train_dataloader()
+        [run] = [one.run for one in trainer.callback_handler.callbacks if isinstance(one, CampusCallback)]
+        with run.training():
+            loader = trainer.get_train_dataloader()
         rows = torch.randperm(26, generator=torch.Generator().manual_seed(5)).numpy()
         return [loader.micro_batches(rows[first : first + 12]) for first in (0, 12, 24)]
 

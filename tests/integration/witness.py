@@ -94,6 +94,7 @@ def slow_losses(trainer: Any, row: int, dataset: Any = None) -> tuple[float, int
     trainer.model.eval()
     with torch.no_grad():
         logits = trainer.model(input_ids=torch.tensor([item["input_ids"]])).logits[0].double()
+    logits = logits[-len(item["input_ids"]) :]  # behind the virtual tokens of prompt learning
     for module, mode in zip(trainer.model.modules(), modes, strict=True):
         module.training = mode
     log_probs = torch.log_softmax(logits, dim=-1)
