@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from campus_tune.errors import MetricError, ResumeError, StorageError
 from campus_tune.files import atomic_write
+from campus_tune.shapes import parse, read_json
 from campus_tune.shards import CONTENT, Shard, ShardFolder, look_up
 from campus_tune.types import BoolArray, Json
 
@@ -68,7 +69,9 @@ def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], Json]:
         data = path.read_bytes()
         _refuse_damaged(data)
         table = pq.ParquetFile(pa.BufferReader(data)).read()
-        about = json.loads((table.schema.metadata or {}).get(b"campus_tune", b"{}"))
+        about = parse((table.schema.metadata or {}).get(b"campus_tune", b"{}").decode("utf-8"))
+        if not isinstance(about, dict):
+            raise ValueError(f"notes that are no mapping: {about!r}")
         return {name: np.array(table[name]) for name in table.column_names}, about
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ResumeError(
@@ -311,7 +314,7 @@ def _write_key(path: Path, key: CacheKey) -> None:
 def _read_key(path: Path) -> CacheKey | None:
     """The key in a `key.json`; None where there is none to be read, or that of another folder."""
     try:
-        key = CacheKey(**json.loads(path.read_text("utf-8")))
+        key = CacheKey(**read_json(path))
         return key if key.folder_name == path.parent.name else None
     except (OSError, ValueError, TypeError):
         return None

@@ -7,7 +7,6 @@ a resume says why it takes none of them.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from campus_tune.integrations.manifest import (
 )
 from campus_tune.integrations.peers import Peers
 from campus_tune.ledger import FILE as LEDGER
+from campus_tune.shapes import misshapen, read_json
 from campus_tune.types import Json
 
 STATE = "trainer_state.json"
@@ -191,16 +191,18 @@ def is_strange(checkpoint: Path) -> bool:
 def read_state(checkpoint: Path) -> Json | None:
     """The trainer's state, which is written last; None where it is missing or cut off."""
     try:
-        state = json.loads((checkpoint / STATE).read_text("utf-8"))
+        state: Json = read_json(checkpoint / STATE, {})
     except (OSError, ValueError):
         return None
-    return state if isinstance(state, dict) else None
+    return state
 
 
 def saved_curriculum(state: Json) -> Json:
     """What a trainer's state holds of the curriculum; {} when it was written without one."""
-    saved = (state.get("stateful_callbacks") or {}).get(CALLBACK) or {}
-    curriculum: Json = saved.get("attributes", {}).get("curriculum") or {}
+    shape: Json = {"stateful_callbacks": {CALLBACK: {"attributes": {"curriculum": {}}}}}
+    if misshapen(state, shape) is not None:
+        return {}
+    curriculum: Json = state["stateful_callbacks"][CALLBACK]["attributes"]["curriculum"]
     return curriculum
 
 

@@ -9,7 +9,6 @@ renamed for that, so checkpoints that this run did not write stay what they are.
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 from campus_tune.errors import ResumeError, TrainerError
 from campus_tune.integrations.sealed import read_sealed, write_sealed
 from campus_tune.ledger import FILE as LEDGER
+from campus_tune.shapes import parse
 from campus_tune.types import Json
 
 FILE = "lineage.json"  # in the run's `curriculum/`
@@ -128,7 +128,7 @@ def _is_ledger(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             line = file.readline()
-        return not line or "event" in json.loads(line)
+        return not line or "event" in parse(line.decode("utf-8"))
     except (OSError, ValueError, TypeError):
         return False
 
