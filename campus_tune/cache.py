@@ -30,8 +30,11 @@ from numpy.typing import NDArray
 
 from campus_tune.errors import MetricError, ResumeError, StorageError
 from campus_tune.files import atomic_write
+from campus_tune.shapes import parse, read_json
 from campus_tune.shards import CONTENT, Shard, ShardFolder, look_up
 from campus_tune.types import BoolArray, Json
+
+_CHECK = "campus_sha256:"  # before the hash of a file of scores, in its footer
 
 
 def write_columns(path: Path, columns: dict[str, NDArray[Any]], about: Json) -> None:
@@ -44,14 +47,17 @@ def write_columns(path: Path, columns: dict[str, NDArray[Any]], about: Json) -> 
     import pyarrow.parquet as pq
 
     table = pa.table({name: pa.array(values) for name, values in columns.items()})
-    table = table.replace_schema_metadata({"campus_tune": json.dumps(about)})
+    table = table.replace_schema_metadata({"campus_tune": json.dumps(about), "campus_check": _CHECK + "0" * 64})
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer)
-    atomic_write(path, buffer.getvalue().to_pybytes())
+    data = bytearray(buffer.getvalue().to_pybytes())
+    place = data.rindex(_CHECK.encode()) + len(_CHECK)
+    data[place : place + 64] = hashlib.sha256(data).hexdigest().encode()
+    atomic_write(path, bytes(data))
 
 
 def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], Json]:
-    """What `write_columns` wrote.
+    """What `write_columns` wrote. Nothing of a damaged file reaches the parquet reader, which believes much.
 
     Raises:
         ResumeError: the file is missing or damaged.
@@ -60,14 +66,35 @@ def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], Json]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowInvalid) as error:
+        data = path.read_bytes()
+        _refuse_damaged(data)
+        table = pq.ParquetFile(pa.BufferReader(data)).read()
+        about = parse((table.schema.metadata or {}).get(b"campus_tune", b"{}").decode("utf-8"))
+        if not isinstance(about, dict):
+            raise ValueError(f"notes that are no mapping: {about!r}")
+        return {name: np.array(table[name]) for name in table.column_names}, about
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise ResumeError(
             f"`{path}` must be the scores that this run was planned with, got {error}. They cannot be computed again: "
             "the model has moved since. Put the run's curriculum/ folder back beside its checkpoints, or start anew."
         ) from error
-    about = json.loads((table.schema.metadata or {}).get(b"campus_tune", b"{}"))
-    return {name: np.array(table[name]) for name in table.column_names}, about
+
+
+def _refuse_damaged(data: bytes) -> None:
+    """Compare a file with the hash in its footer, which is of the file with zeros in its place.
+
+    A file without one is an earlier version's. A flipped bit that hides the hash has hit nothing else.
+
+    Raises:
+        ValueError: the hash is another.
+    """
+    place = data.rfind(_CHECK.encode())
+    if place < 0:
+        return
+    place += len(_CHECK)
+    known, clean = data[place : place + 64], data[:place] + b"0" * 64 + data[place + 64 :]
+    if hashlib.sha256(clean).hexdigest().encode() != known:
+        raise ValueError("a damaged file: its SHA-256 is another")
 
 
 @dataclass(frozen=True)
@@ -287,7 +314,7 @@ def _write_key(path: Path, key: CacheKey) -> None:
 def _read_key(path: Path) -> CacheKey | None:
     """The key in a `key.json`; None where there is none to be read, or that of another folder."""
     try:
-        key = CacheKey(**json.loads(path.read_text("utf-8")))
+        key = CacheKey(**read_json(path))
         return key if key.folder_name == path.parent.name else None
     except (OSError, ValueError, TypeError):
         return None

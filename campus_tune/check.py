@@ -20,7 +20,7 @@ import numpy as np
 from campus_tune.difficulty import CpuMetric, MetricSpec, build_metric, finish_scores
 from campus_tune.difficulty.extras import missing_parts
 from campus_tune.difficulty.rank_mean import RankMean, leaves
-from campus_tune.errors import CampusError, RecipeError
+from campus_tune.errors import CampusError, DataError, RecipeError
 from campus_tune.evaluation.suites import load_suite
 from campus_tune.files import read_jsonl
 from campus_tune.health import SEVERITIES, Finding, health_table, known_level, score_findings, score_health
@@ -104,15 +104,16 @@ def _unknown_keys(settings: Json) -> list[Finding]:
     """Keys and values beside the block that TRL would refuse. TRL ignores unknown keys; `campus-tune sft` does not."""
     if "campus" not in settings:
         return []  # the bare block
-    from campus_tune.sft_arguments import parse_trl
+    from campus_tune.sft_arguments import environment_problems, parse_trl
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries about their own defaults
         try:
             asked = {k: v for k, v in (settings | HERE).items() if k not in OURS}
-            _, problems = parse_trl(asked, [])
-        except (ValueError, TypeError) as error:
-            return [Finding("error", f"The trainer's settings cannot be used: {error}")]
+            _, problems = parse_trl(asked, [], environment_problems(settings.get("env")))
+        except RecipeError as error:
+            return _errors(error)
+    problems += environment_problems(settings.get("env"))
     return [Finding("error", problem) for problem in problems]
 
 
@@ -349,16 +350,19 @@ def _plan_findings(
     groups: IntArray | None,
 ) -> list[Finding]:
     """What a simulated plan shows: one order is all of it, unseen rows, hard rows under a decayed rate."""
-    run = simulate(
-        config,
-        n_rows=size.n_rows,
-        global_batch=size.global_batch,
-        total_steps=size.total_steps,
-        scores=scores,
-        groups=groups,
-        domains=tuple(domains),
-        keep_plan=True,
-    )
+    try:
+        run = simulate(
+            config,
+            n_rows=size.n_rows,
+            global_batch=size.global_batch,
+            total_steps=size.total_steps,
+            scores=scores,
+            groups=groups,
+            domains=tuple(domains),
+            keep_plan=True,
+        )
+    except DataError as error:  # a run of a size that can be trained and not simulated
+        return [Finding("info", f"The plan was not simulated: {error}")]
     findings = run.findings()
     try:
         rates = learning_rates(settings, size.total_steps)

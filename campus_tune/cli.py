@@ -19,6 +19,7 @@ from campus_tune.compare.run_compare import add_parser as add_compare
 from campus_tune.errors import CampusError, RecipeError
 from campus_tune.evaluation.run_eval import add_parser as add_eval
 from campus_tune.evaluation.run_eval import refuse_unknown
+from campus_tune.fields import LARGEST, LARGEST_SEED
 from campus_tune.report.run_report import add_parser as add_report
 
 Command: TypeAlias = Callable[[argparse.Namespace], int]
@@ -189,13 +190,15 @@ def _add(
     )
 
 
-def _from(kind: Callable[[str], float], low: float) -> Callable[[str], float]:
-    """An argparse type: `kind` of the text, at least (whole numbers) or above (others) `low`."""
+def _from(kind: Callable[[str], float], low: float, high: float = LARGEST) -> Callable[[str], float]:
+    """An argparse type: `kind` of the text, at least (whole numbers) or above (others) `low`, and at most `high`."""
 
     def parse(text: str) -> float:
         value = kind(text)
         if not (value >= low if kind is int else value > low):
             raise argparse.ArgumentTypeError(f"must be {'at least' if kind is int else 'above'} {low:g}, got {text}")
+        if value > high:
+            raise argparse.ArgumentTypeError(f"must be at most {high}, got {text[:40]}")
         return value
 
     parse.__name__ = "number"
@@ -208,17 +211,19 @@ def _from(kind: Callable[[str], float], low: float) -> Callable[[str], float]:
 def _simulate_parser(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_simulate)
     parser.add_argument("--config", metavar="YAML", help="a recipe with a campus block; flags below override it")
-    parser.add_argument("--rows", type=_from(int, 1), default=10_000, help="rows of the training set (%(default)s)")
-    parser.add_argument("--batch", type=_from(int, 1), help="rows per optimizer step (the recipe's, else 16)")
-    parser.add_argument("--epochs", type=_from(float, 0), help="passes over the rows (the recipe's, else 1)")
-    parser.add_argument("--domains", type=_from(int, 1), default=4, help="equal domains (%(default)s)")
-    parser.add_argument("--seed", type=_from(int, 0), help="of every draw (the recipe's, else 0)")
+    parser.add_argument(
+        "--rows", type=_from(int, 1, 10**8), default=10_000, help="rows of the training set (%(default)s)"
+    )
+    parser.add_argument("--batch", type=_from(int, 1, 10**8), help="rows per optimizer step (the recipe's, else 16)")
+    parser.add_argument("--epochs", type=_from(float, 0, 10**6), help="passes over the rows (the recipe's, else 1)")
+    parser.add_argument("--domains", type=_from(int, 1, 10_000), default=4, help="equal domains (%(default)s)")
+    parser.add_argument("--seed", type=_from(int, 0, LARGEST_SEED), help="of every draw (the recipe's, else 0)")
     parser.add_argument("--json", action="store_true", help="print the whole plan as JSON")
     settings = parser.add_argument_group("settings of the campus block")
     settings.add_argument("--metrics", nargs="+", help="names, also comma-separated; --metrics=-length for a reverse")
     settings.add_argument("--selector", help="which sub-curriculum is trained next")
     settings.add_argument("--pacing", help="how far the orders open, by name")
-    settings.add_argument("--stages", type=_from(int, 1))
+    settings.add_argument("--stages", type=_from(int, 1, 100_000))
     settings.add_argument("--window", help="prefix or slice")
     settings.add_argument("--coverage", help="exact or revisit")
     settings.add_argument("--mix", type=float, help="share of every stage drawn at random")
@@ -342,10 +347,12 @@ def _diff(options: argparse.Namespace) -> int:
 def _tasks_parser(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(command=_demo_tasks)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
-    parser.add_argument("--rows-per-cell", type=_from(int, 1), default=60, help="per domain and level (%(default)s)")
-    parser.add_argument("--probes-per-cell", type=_from(int, 1), default=4, help="(%(default)s)")
-    parser.add_argument("--tests-per-cell", type=_from(int, 1), default=10, help="(%(default)s)")
-    parser.add_argument("--seed", type=_from(int, 0), default=0, help="(%(default)s)")
+    parser.add_argument(
+        "--rows-per-cell", type=_from(int, 1, 10_000), default=60, help="per domain and level (%(default)s)"
+    )
+    parser.add_argument("--probes-per-cell", type=_from(int, 1, 10_000), default=4, help="(%(default)s)")
+    parser.add_argument("--tests-per-cell", type=_from(int, 1, 10_000), default=10, help="(%(default)s)")
+    parser.add_argument("--seed", type=_from(int, 0, LARGEST_SEED), default=0, help="(%(default)s)")
 
 
 def _demo_tasks(options: argparse.Namespace) -> int:

@@ -9,10 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
+LONGEST = 2000  # characters of a problem: a value of a megabyte says no more than its two ends
 
 
 class CampusError(Exception):
     """The root of everything campus_tune raises on purpose."""
+
+
+def shortened(problem: str) -> str:
+    """A problem whose middle is left out where it is very long."""
+    return problem if len(problem) <= LONGEST else f"{problem[: LONGEST - 500]} […] {problem[-500:]}"
 
 
 class RecipeError(CampusError, ValueError):
@@ -23,7 +29,7 @@ class RecipeError(CampusError, ValueError):
     """
 
     def __init__(self, problems: str | Iterable[str]) -> None:
-        self.problems = [problems] if isinstance(problems, str) else list(problems)
+        self.problems = [shortened(p) for p in ([problems] if isinstance(problems, str) else problems)]
         if len(self.problems) == 1:
             super().__init__(self.problems[0])
         else:

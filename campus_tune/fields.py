@@ -17,11 +17,16 @@ from typing import Any
 
 from campus_tune.registry import nearest
 
+LARGEST = 2**31 - 1  # of a whole number, where a setting has no bound of its own
+LARGEST_SEED = 2**32 - 1  # numpy's
+LONGEST = 200  # characters of a value in a message
+QUOTES = "'\""
+
 
 def keys(what: str, given: Mapping[Any, Any], known: Sequence[str]) -> list[str]:
     """Keys of `given` that `what` does not have."""
     return [
-        f"`{what}` takes {', '.join(known)}, got {key!r}.{nearest(str(key), known)} Correct or remove it."
+        f"`{what}` takes {', '.join(known)}, got {shown(key)}.{nearest(str(key), known)} Correct or remove it."
         for key in given
         if key not in known
     ]
@@ -31,29 +36,33 @@ def choice(what: str, value: object, accepted: Sequence[str]) -> list[str]:
     """`value` is one of a few words."""
     if isinstance(value, str) and value in accepted:
         return []
-    return [f"`{what}` must be one of {', '.join(accepted)}, got {value!r}.{nearest(str(value), accepted)}"]
+    got = shown(value)
+    return [f"`{what}` must be one of {', '.join(accepted)}, got {got}.{nearest(got.strip(QUOTES), accepted)}"]
 
 
 def number(
     what: str, value: object, *, low: float, high: float, open_low: bool = False, open_high: bool = False
 ) -> list[str]:
     """`value` is a number between `low` and `high`, the ends included unless open."""
-    range_ = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
+    range_ = f"{'(' if open_low else '['}{_end(low)}, {_end(high)}{')' if open_high else ']'}"
     if isinstance(value, bool) or not isinstance(value, int | float):
         return [f"`{what}` must be a number in {range_}, got {_not_a_number(value)}"]
     above = low < value if open_low else low <= value  # NaN is neither
     inside = above and (value < high if open_high else value <= high)
     # NaN is not
-    return [] if inside else [f"`{what}` must be a number in {range_}, got {value!r}. Choose a value in this range."]
+    return (
+        [] if inside else [f"`{what}` must be a number in {range_}, got {shown(value)}. Choose a value in this range."]
+    )
 
 
-def whole(what: str, value: object, *, low: int) -> list[str]:
-    """`value` is a whole number of at least `low`."""
+def whole(what: str, value: object, *, low: int, high: int = LARGEST) -> list[str]:
+    """`value` is a whole number from `low` to `high`."""
+    must = f"`{what}` must be a whole number of at least {low}"
     if isinstance(value, int) and not isinstance(value, bool):
-        if value >= low:
-            return []
-        return [f"`{what}` must be a whole number of at least {low}, got {value}. Raise it."]
-    return [f"`{what}` must be a whole number of at least {low}, got {_not_a_number(value)}"]
+        if value < low:
+            return [f"{must}, got {shown(value)}. Raise it."]
+        return [] if value <= high else [f"{must} and at most {high}, got {shown(value)}. Lower it."]
+    return [f"{must}, got {_not_a_number(value)}"]
 
 
 def text(what: str, value: object) -> list[str]:
@@ -61,7 +70,7 @@ def text(what: str, value: object) -> list[str]:
     if isinstance(value, str) and value:
         return []
     hint = " Quote it: YAML reads it as something else." if isinstance(value, bool | int | float) else " Write a name."
-    return [f"`{what}` must be a text, got {value!r}.{hint}"]
+    return [f"`{what}` must be a text, got {shown(value)}.{hint}"]
 
 
 def numbers_inside(what: str, setting: object) -> list[str]:
@@ -76,12 +85,26 @@ def numbers_inside(what: str, setting: object) -> list[str]:
     return [problem for name, value in pairs for problem in numbers_inside(name, value)]
 
 
+def _end(bound: float) -> str:
+    """An end of a range: whole ones with all their digits."""
+    return str(int(bound)) if bound == int(bound) else f"{bound:g}"
+
+
+def shown(value: object) -> str:
+    """A value for a message: as Python writes it, cut where it is long."""
+    try:
+        written = repr(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        return "a number of thousands of digits"
+    return written if len(written) <= LONGEST else f"{written[: LONGEST - 1]}…"
+
+
 def _not_a_number(value: object) -> str:
     if isinstance(value, str) and (meant := _as_number(value)) is not None:
-        return f"the text {value!r}. YAML reads it as text: write {meant:g}."
+        return f"the text {shown(value)}. YAML reads it as text: write {meant:g}."
     if isinstance(value, bool):
         return f"{str(value).lower()}, which is not a number. (YAML reads yes, no, on and off as this.) Write a number."
-    return f"{value!r}. Write a number."
+    return f"{shown(value)}. Write a number."
 
 
 def _as_number(value: str) -> float | None:

@@ -18,6 +18,7 @@ SHARED = {  # several processes would read one row together
     "parallelism_config_sp_size": "sequence parallelism",
 }
 ONE_PROCESS = ("NO", "MULTI_CPU", "")  # under these, accelerate starts one, whatever number it is told
+MOST = 256  # processes on one machine
 KINDS = {  # the flags that choose a kind of launch, in the sequence in which accelerate looks at them
     "cpu": "NO",
     "use_deepspeed": "DEEPSPEED",
@@ -107,6 +108,8 @@ def _several_processes(settings: Json, on_cpu: bool) -> Iterator[str]:
             yield "`num_processes` must be given, got nothing. Add --num_processes 2 (or what you have)."
     elif _number(given) < 1:
         yield _too_few(settings)
+    elif _number(given) > MOST * machines:
+        yield f"`num_processes` must be at most {MOST * machines}, got {given}. Lower it."
     elif 0 < here < _number(given) / machines and not on_cpu:
         yield f"`num_processes` must be at most {here * machines}, one per GPU, got {given}. Lower it."
 
@@ -118,7 +121,7 @@ def _too_few(settings: Json) -> str:
 def _number(value: Any) -> int:
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return 0
 
 

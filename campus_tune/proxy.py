@@ -27,6 +27,7 @@ from campus_tune.errors import MetricError, RecipeError
 from campus_tune.files import atomic_write
 from campus_tune.sft_arguments import parse_trl, read_arguments
 from campus_tune.sft_trainer import make_trainer, refuse_other_model
+from campus_tune.shapes import read_json
 from campus_tune.types import Json
 
 ABOUT = "proxy.json"
@@ -126,7 +127,7 @@ def _say(text: str) -> None:
 def _read(path: Path) -> Json:
     """What an earlier run wrote; nothing where it wrote nothing that can be read."""
     try:
-        about = json.loads(path.read_text("utf-8"))
+        about = read_json(path)
     except (OSError, ValueError):
         return {}
     return about if isinstance(about, dict) else {}

@@ -36,6 +36,7 @@ from campus_tune.types import Json
 NO_GROUPS = "none"  # `within: none`: rank all rows together
 PAST = ("metrics", "within", "seed", "coverage", "window", "batching")
 MIX = 0.5  # with the prefix window
+MOST_STAGES = 100_000  # each of them is a decision
 NOT_IDENTITY = ("resume", "scores", "level", "evaluate")
 _CHOICES = {
     "window": ("prefix", "slice"),
@@ -55,7 +56,7 @@ class CampusConfig:
         pacing: how far the orders open: a name or a mapping with options.
         selector: which sub-curriculum is trained next. None becomes `fixed` for a single metric, `matched` where
             there are probes, else `relative_perplexity`.
-        stages: T ≥ 1, slices per sub-curriculum (window slice) or stages per epoch (window prefix).
+        stages: T from 1 to 100 000, slices per sub-curriculum (window slice) or stages per epoch (window prefix).
         window: `prefix`, or `slice` as CAMPUS published it.
         coverage: `exact` (every row once per epoch), or `revisit` as CAMPUS published it.
         mix: share of every stage that is drawn at random, in [0, 1). None becomes 0.5 with the prefix window and 0 with
@@ -136,13 +137,13 @@ class CampusConfig:
         problems: list[str] = []
         for name, accepted in _CHOICES.items():
             problems += check_field.choice(name, getattr(self, name), accepted)
-        problems += check_field.whole("stages", self.stages, low=1)
+        problems += check_field.whole("stages", self.stages, low=1, high=MOST_STAGES)
         if self.mix is not None:
             problems += check_field.number("mix", self.mix, low=0, high=1, open_high=True)
         problems += check_field.number("handover", self.handover, low=0, high=1)
         problems += check_field.number("budget", self.budget, low=0, high=10, open_low=True)
         if self.seed is not None:
-            problems += check_field.whole("seed", self.seed, low=0)
+            problems += check_field.whole("seed", self.seed, low=0, high=check_field.LARGEST_SEED)
         problems += check_field.whole("rescore", self.rescore, low=0)
         for name in ("within", "scores", "level"):
             if getattr(self, name) is not None:

@@ -12,7 +12,7 @@ from campus_tune import fields as check_field
 from campus_tune.errors import RecipeError
 
 DOMAIN = "domain"  # the column that names a row's domain, unless the recipe says otherwise
-EVERY = re.compile(r"(\d+)(?: stages?)?")  # `every: 5 stages`
+EVERY = re.compile(r"([0-9]{1,9})(?: stages?)?")  # `every: 5 stages`
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ from campus_tune.errors import RecipeError
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
+_LONGEST = 100  # characters of a name that are compared: a whole page of them would take minutes
+
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The hint that ends an unknown-name message: " Did you mean 'x'?", or nothing when no name is near.
@@ -36,7 +38,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("zzz", ["pacing", "selector"])
     ''
     """
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name[:_LONGEST], list(known), n=1, cutoff=0.6)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 

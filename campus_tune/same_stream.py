@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from campus_tune.errors import DataError
-from campus_tune.ledger import FILE, read_ledger
+from campus_tune.ledger import FILE
+from campus_tune.ledger_lines import COMPARED, read_events
 from campus_tune.types import Json
 
 FOLDER = "curriculum"
@@ -100,13 +101,7 @@ def _events(run: Path) -> list[Json]:
     path = next((path for path in (run, run / FILE, run / FOLDER / FILE) if path.is_file()), None)
     if path is None:
         raise DataError(f"`{run}` must hold a run's {FOLDER}/{FILE}, got none. Name the output_dir of a run.")
-    try:
-        events = read_ledger(path)
-    except ValueError as error:
-        raise DataError(f"`{path}` must be a ledger, got a line that is no JSON ({error}).") from error
-    if not _of(events, "run"):
-        raise DataError(f"`{path}` must begin with a `run` line, got none. Name the ledger of a run that has begun.")
-    return events
+    return read_events(path, COMPARED)
 
 
 def _of(events: Sequence[Json], name: str) -> list[Json]:
@@ -121,7 +116,9 @@ def _why(x: Json, y: Json) -> Iterator[str]:
                 yield f"  {key}: {x.get(key)} and {y.get(key)}"
         return
     for label, decision in (("first run", x), ("second run", y)):
-        offers = [f"{o['name']} {o['perplexity']:.6g}" for o in decision.get("offers", []) if "perplexity" in o]
+        offers = [
+            f"{o['name']} {o['perplexity']:.6g}" for o in decision.get("offers", []) if o.get("perplexity") is not None
+        ]
         margin = decision.get("margin")
         said = f" (perplexity {', '.join(offers)})" if offers else ""
         ahead = "" if margin is None else f", {margin:.1e} nats ahead"
@@ -146,10 +143,11 @@ def _numbers(event: Json, kind: str) -> list[tuple[float, Any] | None]:
     """What was measured, and on how many rows where that may differ."""
     if kind == "decision":
         offers = event.get("offers", [])
-        return [(o["perplexity"], o.get("sampled_rows")) if "perplexity" in o else None for o in offers]
+        return [(o["perplexity"], o.get("sampled_rows")) if o.get("perplexity") is not None else None for o in offers]
     if kind == "stage_end":
-        return [(event["train_loss"], None)] if "train_loss" in event else [None]
-    return [(values["loss"], values.get("rows")) for values in event["domains"].values()]
+        return [(event["train_loss"], None)] if event.get("train_loss") is not None else [None]
+    domains = event["domains"].values()
+    return [(values["loss"], values.get("rows")) if values.get("loss") is not None else None for values in domains]
 
 
 def _regrown(pairs: Sequence[tuple[Json, Json]]) -> int:

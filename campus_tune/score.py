@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import yaml
-
 from campus_tune.errors import RecipeError
 from campus_tune.health import health_table, score_findings
 from campus_tune.recipe import CampusConfig
 from campus_tune.sft_arguments import parse_trl, read_arguments, read_block
 from campus_tune.sft_trainer import make_trainer, refuse_other_model
+from campus_tune.strict_yaml import read_value
 from campus_tune.tables import table
 
 
@@ -41,7 +40,7 @@ def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None
     if scores is not None:
         block["scores"] = scores
     config, problems = read_block(block)
-    parsed, more = parse_trl(settings, [*flags, "--report_to", "none"])
+    parsed, more = parse_trl(settings, [*flags, "--report_to", "none"], problems)
     if not parsed[2].model_name_or_path:
         more.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
     if problems + more or config is None:
@@ -54,7 +53,7 @@ def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None
 
 def _entry(text: str) -> Any:
     """A metric as a recipe would have it."""
-    return yaml.safe_load(text) if text.lstrip().startswith("{") else text
+    return read_value(text, "--metrics") if text.lstrip().startswith("{") else text
 
 
 def report(trainer: Any, config: CampusConfig) -> None:

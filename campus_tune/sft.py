@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     """
     settings, block, flags = read_arguments(list(argv))
     config, problems = read_block(block)
-    (script, training, model, mixture), more = parse_trl(settings, flags)
+    (script, training, model, mixture), more = parse_trl(settings, flags, problems)
     if not model.model_name_or_path:
         more.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
     if problems + more:

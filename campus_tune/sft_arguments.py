@@ -6,15 +6,17 @@ Every key must be known to somebody: to TRL, to accelerate's launcher or to us.
 from __future__ import annotations
 
 import os
-from typing import Any
-
-import yaml
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, NoReturn
 
 from campus_tune.accelerate_yaml import CONFIG, launch_flags
 from campus_tune.errors import RecipeError
+from campus_tune.fields import shown
 from campus_tune.recipe import CampusConfig
 from campus_tune.registry import nearest
-from campus_tune.strict_yaml import read_yaml
+from campus_tune.strict_yaml import read_value, read_yaml
+from campus_tune.trl_values import made_problems, range_problems, value_problems
 from campus_tune.types import Json
 
 BLOCK = "campus"
@@ -54,7 +56,7 @@ def read_arguments(argv: list[str], *, launching: bool = False) -> tuple[Json, J
         if word == "--config":
             settings = read_yaml(_value_of(word, words))
         elif word.startswith(f"--{BLOCK}."):
-            overrides[word.removeprefix(f"--{BLOCK}.")] = yaml.safe_load(_value_of(word, words))
+            overrides[word.removeprefix(f"--{BLOCK}.")] = read_value(_value_of(word, words), word)
         elif word == "--scores":  # as `campus-tune score` takes it
             overrides["scores"] = _value_of(word, words)
         else:
@@ -101,24 +103,75 @@ def trl_parser() -> Any:
     """The parser of `trl sft`, on TRL's own four argument classes."""
     from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, TrlParser
 
-    return TrlParser((ScriptArguments, SFTConfig, ModelConfig, DatasetMixtureConfig), prog="campus-tune sft")
+    parser = TrlParser((ScriptArguments, SFTConfig, ModelConfig, DatasetMixtureConfig), prog="campus-tune sft")
+    parser.error = _refuse  # in place of two hundred lines of usage, and the end of the process
+    return parser
 
 
 def _dests(parser: Any) -> list[str]:
     return [action.dest for action in parser._actions]
 
 
-def parse_trl(settings: Json, flags: list[str]) -> tuple[tuple[Any, ...], list[str]]:
-    """TRL's four argument objects, and the keys and flags that nobody knows, each with the nearest known one."""
+def parse_trl(settings: Json, flags: list[str], before: Sequence[str] = ()) -> tuple[tuple[Any, ...], list[str]]:
+    """TRL's four argument objects, and what is wrong with the keys and flags: unknown, of another type, out of range.
+
+    Args:
+        settings: of the YAML.
+        flags: TRL's.
+        before: problems that were found already, told with those that leave no objects to give back.
+
+    Raises:
+        RecipeError: TRL takes them in no way.
+    """
     parser = trl_parser()
-    problems = unknown_in(settings)
-    for name, value in (settings.pop("env", None) or {}).items():
-        os.environ[name] = str(value)
-    parser.set_defaults_with_config(**settings)
-    *parsed, remaining = parser.parse_args_into_dataclasses(args=flags, return_remaining_strings=True)
-    known = _dests(parser)
-    problems += [_unknown(word.removeprefix("--"), known) for word in remaining if word.startswith("--")]
-    return tuple(parsed), problems
+    classes = parser.dataclass_types
+    wrong = value_problems(classes, settings)
+    problems = [*unknown_in(settings), *environment_problems(settings.get("env")), *wrong.values()]
+    if not problems:
+        os.environ.update({name: str(value) for name, value in (settings.get("env") or {}).items()})
+    parser.set_defaults_with_config(**{key: value for key, value in settings.items() if key not in {*wrong, "env"}})
+    try:
+        values, remaining = parser.parse_known_args(flags)
+        found = range_problems(classes, vars(values))
+        problems += [*found.values(), *_left_over(remaining, _dests(parser))]
+        given = {key: value for key, value in vars(values).items() if key not in found}
+        made = [one(**{f.name: given[f.name] for f in fields(one) if f.init and f.name in given}) for one in classes]
+    except Exception as error:  # whatever TRL, transformers and what they ask raise at settings that they do not take
+        raise RecipeError([*before, *problems, *_not_taken(error)]) from error
+    return tuple(made), problems + [problem for one in made for problem in made_problems(one)]
+
+
+def _left_over(words: list[str], known: list[str]) -> Iterator[str]:
+    """What is wrong with the words of a command line that are no flag of TRL's, nor the value of one."""
+    for before, word in zip(["", *words], words, strict=False):
+        if word.startswith("--"):
+            yield _unknown(word.removeprefix("--"), known)
+        elif not before.startswith("--"):
+            yield f"{shown(word)} must follow a flag, got it alone. Write the flag before it, or leave it out."
+
+
+def environment_problems(env: Any) -> list[str]:
+    """What is wrong with the environment variables of a YAML."""
+    if env is None:
+        return []
+    if not isinstance(env, Mapping) or not all(isinstance(value, str | int | float) for value in env.values()):
+        return [f"`env` must be a mapping from names to text, got {shown(env)}. Write env: {{NAME: value}}."]
+    odd = [name for name in env if not name or "=" in name]
+    return [f"`env` must have names without =, got {odd[0]!r}. Write env: {{NAME: value}}."] if odd else []
+
+
+def _not_taken(error: Exception) -> list[str]:
+    """What TRL said of options, as a problem of the recipe."""
+    why = " ".join((str(error) or type(error).__name__).split()).rstrip(". ")
+    if isinstance(error, RecipeError):
+        return error.problems
+    if isinstance(error, ImportError):
+        return [f"The training options must ask for packages that are installed, got: {why}. Install it, or remove it."]
+    return [f"The training options must be ones that TRL takes, got: {why}. Correct or remove them."]
+
+
+def _refuse(why: str) -> NoReturn:
+    raise RecipeError(_not_taken(ValueError(why)))
 
 
 def unknown_in(settings: Json) -> list[str]:

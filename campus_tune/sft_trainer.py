@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from campus_tune.errors import DataError
+from campus_tune.errors import CampusError, DataError
 from campus_tune.files import TABLE_SUFFIXES, read_table
 from campus_tune.types import Json
 
@@ -44,18 +45,38 @@ def make_trainer(script: Any, training: Any, model: Any, mixture: Any, *, callba
     from trl import SFTTrainer, get_peft_config, get_quantization_config
 
     set_seed(training.seed)  # an adapter's first weights are drawn before the trainer seeds anything
-    training.model_init_kwargs = loading(training, model)
-    dataset = load_rows(script, mixture)
-    quantization = get_quantization_config(model)
-    return SFTTrainer(
-        model=model.model_name_or_path,
-        args=training,
-        train_dataset=_split(dataset, script, "dataset_train_split"),
-        eval_dataset=_split(dataset, script, "dataset_test_split") if training.eval_strategy != "no" else None,
-        peft_config=get_peft_config(model),
-        callbacks=list(callbacks),
-        **({} if quantization is None else {"quantization_config": quantization}),
-    )
+    with _in_a_sentence():
+        training.model_init_kwargs = loading(training, model)
+        dataset = load_rows(script, mixture)
+        quantization = get_quantization_config(model)
+        return SFTTrainer(
+            model=model.model_name_or_path,
+            args=training,
+            train_dataset=_split(dataset, script, "dataset_train_split"),
+            eval_dataset=_split(dataset, script, "dataset_test_split") if training.eval_strategy != "no" else None,
+            peft_config=get_peft_config(model),
+            callbacks=list(callbacks),
+            **({} if quantization is None else {"quantization_config": quantization}),
+        )
+
+
+@contextmanager
+def _in_a_sentence() -> Iterator[None]:
+    """What libraries raise at options, rows or a model that no trainer can be made of: told as what a user got wrong.
+
+    Raises:
+        DataError: with their words; the traceback is behind it, and `--debug` shows it.
+    """
+    try:
+        yield
+    except CampusError:
+        raise
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ImportError, RuntimeError) as error:
+        why = " ".join((str(error) or type(error).__name__).split()).rstrip(". ")
+        raise DataError(
+            f"The model, the rows and the options must be ones that TRL can make a trainer of, got: {why}. Correct "
+            "what it names; --debug shows where it was met."
+        ) from error
 
 
 @dataclass

@@ -15,6 +15,7 @@ repeats and shares are exact for selectors that need no model, and for the other
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ from campus_tune.recipe import NO_GROUPS, CampusConfig
 from campus_tune.selectors import View
 from campus_tune.types import FloatArray, IntArray, RowArray
 
+MOST_STAGES = 20_000  # a millisecond or two each
+MOST_VISITS = 50_000_000  # rows of a plan that is kept: 0.8 GB
 DOMINATES = 0.9  # share of the rows from which one sub-curriculum is the whole curriculum
 FRESH = "loss"  # the metric that is the learner's own loss
 
@@ -130,6 +133,25 @@ class SimulatedRun:
         ]
 
 
+def _refuse_endless(config: CampusConfig, n_rows: int, total_steps: int, per_epoch: int, *, keep_plan: bool) -> None:
+    """Stages are planned one after the other, so a run can be too long to be simulated and yet be trained.
+
+    Raises:
+        DataError: it is.
+    """
+    most = config.stages * max(1, len(config.metrics)) * math.ceil(total_steps / per_epoch)
+    if min(total_steps, most) > MOST_STAGES:
+        raise DataError(
+            f"`stages` of a simulated run must be at most {MOST_STAGES} in all, got {min(total_steps, most)}. Simulate "
+            "fewer epochs or stages: what follows is alike."
+        )
+    visits = total_steps * math.ceil(n_rows / per_epoch)
+    if keep_plan and visits > MOST_VISITS:
+        raise DataError(
+            f"`rows` of a plan that is kept must be at most {MOST_VISITS}, got {visits}. Simulate fewer epochs."
+        )
+
+
 def simulate(
     config: CampusConfig,
     *,
@@ -158,7 +180,7 @@ def simulate(
         keep_plan: keep the planned rows themselves.
 
     Raises:
-        DataError: fewer rows than one optimizer step takes.
+        DataError: fewer rows than one optimizer step takes, or more stages than can be gone through.
     """
     if n_rows < global_batch:
         raise DataError(
@@ -166,7 +188,9 @@ def simulate(
             "Use a smaller batch or more rows."
         )
     config = config.resolved(has_probes=True, domain_in_data=groups is not None, seed=0)
-    total_steps = total_steps or max(1, round(epochs * -(-n_rows // global_batch)))
+    per_epoch = -(-n_rows // global_batch)
+    total_steps = total_steps or max(1, round(epochs * per_epoch))
+    _refuse_endless(config, n_rows, total_steps, per_epoch, keep_plan=keep_plan)
     scene = _Scene(config, n_rows, dict(scores or {}), dict(orders or {}), groups)
     curriculum = Curriculum(
         config.schedule(),

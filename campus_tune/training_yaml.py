@@ -11,7 +11,11 @@ from typing import Any
 import numpy as np
 
 from campus_tune.errors import RecipeError
+from campus_tune.fields import shown
+from campus_tune.trl_values import number_problem
 from campus_tune.types import FloatArray, Json
+
+MOST_STEPS = 300_000  # whose learning rates are asked of the scheduler: 10 seconds
 
 # What SFTConfig has where a YAML says nothing.
 _DEFAULTS: Json = {
@@ -53,11 +57,11 @@ def run_size(settings: Mapping[str, Any], n_rows: int, *, global_batch: int | No
     Raises:
         RecipeError: a trainer setting is not a number.
     """
-    accumulation = int(setting_number(settings, "gradient_accumulation_steps"))
-    micro = int(setting_number(settings, "per_device_train_batch_size"))
-    processes = int(settings.get("num_processes") or os.environ.get("WORLD_SIZE", "1"))
-    batch = global_batch or micro * accumulation * processes
-    max_steps = int(setting_number(settings, "max_steps"))
+    accumulation = setting_whole(settings, "gradient_accumulation_steps")
+    micro = setting_whole(settings, "per_device_train_batch_size")
+    launch = {"num_processes": settings.get("num_processes") or os.environ.get("WORLD_SIZE", "1")}
+    batch = global_batch or micro * accumulation * setting_whole(launch, "num_processes")
+    max_steps = setting_whole(settings, "max_steps")
     per_epoch = math.ceil(n_rows / batch) if batch > 0 else 0
     total = max_steps if max_steps > 0 else math.ceil(setting_number(settings, "num_train_epochs") * per_epoch)
     if batch < 1 or total < 1:
@@ -69,13 +73,28 @@ def setting_number(settings: Mapping[str, Any], name: str) -> float:
     """A number of the YAML, or the trainer's default for it.
 
     Raises:
-        RecipeError: it is there and no number.
+        RecipeError: it is there and no number, or out of its range.
     """
     value = settings.get(name, _DEFAULTS.get(name, 0))
     try:
-        return float(value)
-    except (TypeError, ValueError) as error:
-        raise RecipeError(f"`{name}` must be a number, got {value!r}. Write a number.") from error
+        number = float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RecipeError(f"`{name}` must be a number, got {shown(value)}. Write a number.") from error
+    if problem := number_problem(name, number):
+        raise RecipeError(problem)
+    return number
+
+
+def setting_whole(settings: Mapping[str, Any], name: str) -> int:
+    """A whole number of the YAML, or the trainer's default for it.
+
+    Raises:
+        RecipeError: it is there and no whole number, or out of its range.
+    """
+    number = setting_number(settings, name)
+    if number != int(number):
+        raise RecipeError(f"`{name}` must be a whole number, got {number:g}. Write one.")
+    return int(number)
 
 
 def run_seed(settings: Mapping[str, Any]) -> int:
@@ -84,7 +103,7 @@ def run_seed(settings: Mapping[str, Any]) -> int:
     Raises:
         RecipeError: it is no number.
     """
-    return int(setting_number(settings, "seed" if settings.get("data_seed") is None else "data_seed"))
+    return setting_whole(settings, "seed" if settings.get("data_seed") is None else "data_seed")
 
 
 def learning_rates(settings: Mapping[str, Any], total_steps: int) -> FloatArray:
@@ -95,12 +114,14 @@ def learning_rates(settings: Mapping[str, Any], total_steps: int) -> FloatArray:
         total_steps: of the run.
 
     Raises:
-        RecipeError: a number is none.
+        RecipeError: a number is none, or the run is longer than a schedule is worth stepping through.
         ValueError: unknown `lr_scheduler_type`.
     """
     import torch
     from transformers import get_scheduler
 
+    if total_steps > MOST_STEPS:
+        raise RecipeError(f"`steps` must be at most {MOST_STEPS} to be gone through one by one, got {total_steps}.")
     rate = setting_number(settings, "learning_rate")
     warmup = setting_number(settings, "warmup_steps")
     ratio = setting_number(settings, "warmup_ratio") if warmup == 0 else (warmup if warmup < 1 else 0.0)

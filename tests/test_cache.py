@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -58,6 +60,47 @@ def test_a_damaged_file_is_never_believed(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(ResumeError, match="must be the scores that this run was planned with"):
         read_columns(path)
+
+
+@pytest.mark.parametrize("place", [0, 4, 500, -1, -9, -200, -700])
+def test_a_flipped_bit_is_found_before_the_file_is_parsed(place: int, tmp_path: Path, monkeypatch: Any) -> None:
+    path = tmp_path / "a.parquet"
+    write_columns(path, {"score": np.arange(100.0)}, {"rows_measured": 2})
+    data = bytearray(path.read_bytes())
+    data[place] ^= 16
+    path.write_bytes(data)
+    monkeypatch.setattr(pq, "ParquetFile", None)  # what is damaged never gets there: it once asked for all memory
+    with pytest.raises(ResumeError, match=r"a\.parquet` must be .* a damaged file: its SHA-256 is another"):
+        read_columns(path)
+
+
+def test_any_flipped_bit_is_found_or_hides_only_the_hash_itself(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    write_columns(path, {"score": np.arange(20.0)}, {"a": 1})
+    whole = path.read_bytes()
+    believed = 0
+    for place in range(0, len(whole), 5):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with suppress(ResumeError):
+            columns, about = read_columns(path)
+            np.testing.assert_array_equal(columns["score"], np.arange(20.0))
+            assert about == {"a": 1}
+            believed += 1
+    assert believed <= len("campus_sha256:")
+
+
+def test_a_file_of_an_earlier_version_is_still_read(tmp_path: Path) -> None:
+    table = pa.table({"score": [1.0, 2.0]}).replace_schema_metadata({"campus_tune": '{"a": 1}'})
+    pq.write_table(table, tmp_path / "a.parquet")
+    columns, about = read_columns(tmp_path / "a.parquet")
+    assert (columns["score"].tolist(), about) == ([1.0, 2.0], {"a": 1})
+
+
+@pytest.mark.parametrize("about", ["", "{", "[" * 10_000, "5", "\xff"])
+def test_an_earlier_file_with_damaged_metadata_is_named(about: str, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"score": [1.0]}).replace_schema_metadata({"campus_tune": about}), tmp_path / "a.parquet")
+    with pytest.raises(ResumeError, match=r"a\.parquet` must be the scores that this run was planned with"):
+        read_columns(tmp_path / "a.parquet")
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

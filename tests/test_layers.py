@@ -25,11 +25,11 @@ LAYERS: dict[str, list[str]] = {
     ],
     "method": [
         "stages", "curriculum", "selectors.", "difficulty.", "health", "grouping", "lr_mass", "overlap", "cache",
-        "shards",
+        "shards", "shapes", "ledger_lines",
     ],
     "recipe": [
         "recipe", "recipe_blocks", "method", "simulate", "report_plan", "training_yaml", "trainer_settings",
-        "plain_rows", "same_stream",
+        "trl_values", "plain_rows", "same_stream",
         "accelerate_yaml", "launch_rules",
     ],
     "report": ["report."],
@@ -58,6 +58,7 @@ HEAVY_WHEN_USED = {
     "sft_arguments": {"trl"},  # whose parser it is
     "sft_trainer": {"datasets", "transformers", "trl"},  # is TRL's own script plus a callback
     "difficulty.scorer": {"torch"},  # its solver
+    "trl_values": {"torch", "transformers"},  # tries the schedule that they ask for
     "training_yaml": {"torch", "transformers"},  # asks the trainer's arguments what they make of a YAML
     "demo.smollm2": {"torch"},  # real weights for the quickstart
     "demo.tiny": {"torch", "transformers"},  # a model of a few thousand parameters for tests

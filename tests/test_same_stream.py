@@ -119,11 +119,11 @@ def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     run = write(tmp_path / "a", ledger())
     with pytest.raises(DataError, match=r"must hold a run's curriculum/ledger\.jsonl, got none"):
         compare_runs(run, tmp_path)
-    with pytest.raises(DataError, match="must begin with a `run` line, got none"):
+    with pytest.raises(DataError, match="must begin with the line of a run, got another line"):
         compare_runs(run, write(tmp_path / "b", ledger()[1:]))
     broken = write(tmp_path / "c", ledger()) / "curriculum/ledger.jsonl"
-    broken.write_text(broken.read_text()[:-5])
-    with pytest.raises(DataError, match="must be a ledger, got a line that is no JSON"):
+    broken.write_text(broken.read_text()[:-5] + "\n")
+    with pytest.raises(DataError, match=r"line [0-9]+ must be one whole JSON object of a ledger, got something else"):
         compare_runs(run, broken)
     assert main(["diff", str(run), str(tmp_path / "absent")]) == 2
     assert "Name the output_dir of a run" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from campus_tune.compare.plan import Plan
 from campus_tune.errors import RecipeError
 from campus_tune.files import atomic_write
 from campus_tune.ledger import plain
+from campus_tune.report.compare_shapes import COMPARISON
 from campus_tune.types import Json
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def write_about(plan: Plan, test: HeldOut, command: str) -> None:
     path = plan.out / ABOUT
     about = _about(plan, test, command)
     if path.exists():
-        there = read_stored(path, FORMAT, "say what is compared", "delete it: finished runs are kept")
+        there = read_stored(path, FORMAT, "say what is compared", "delete it: finished runs are kept", COMPARISON)
         about = _joined(there, about, path)
     atomic_write(path, json.dumps(plain(about), indent=1) + "\n")
 
@@ -80,7 +81,7 @@ def _joined(there: Json, asked: Json, path: Path) -> Json:
     known = {**there.get(EARLIER, {}), **there["arms"]}
     changed = {name: (there.get(name), asked[name]) for name in FIXED if there.get(name) != asked[name]}
     changed |= {
-        f"arm {name}": (known[name]["campus"], arm["campus"])
+        f"arm {name}": (known[name].get("campus"), arm["campus"])
         for name, arm in asked["arms"].items()
         if name in known and known[name] != arm
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from campus_tune.compare.power import Plan as Ahead
 from campus_tune.compare.power import from_difference, from_pilot, speed_from_pilot
 from campus_tune.compare.verdict import Verdict
 from campus_tune.errors import DataError
+from campus_tune.report.compare_shapes import VERDICT as VERDICT_SHAPE
+from campus_tune.shapes import read_json
 
 VERDICT = "verdict.json"
 NOTHING = "the default expectation is no difference"
@@ -30,7 +31,7 @@ def from_earlier(folder: Path, plan: Plan) -> list[Ahead]:
     """
     path = folder / VERDICT
     try:
-        verdict = Verdict.from_mapping(json.loads(path.read_text("utf-8")))
+        verdict = Verdict.from_mapping(read_json(path, VERDICT_SHAPE))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:  # other JSON than a verdict's
         raise DataError(
             f"`--earlier` must be the folder of a finished comparison, got {str(folder)!r} ({error}). Name another one."

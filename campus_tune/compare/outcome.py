@@ -13,6 +13,8 @@ from typing import Any
 from campus_tune.errors import DataError
 from campus_tune.files import atomic_write
 from campus_tune.ledger import plain
+from campus_tune.report.compare_shapes import RESULT
+from campus_tune.shapes import misshapen, read_json
 from campus_tune.types import Json
 
 FORMAT = 1
@@ -45,10 +47,10 @@ def read_outcome(out: Path, arm: str, seed: int) -> Json | None:
     path = run_folder(out, arm, seed) / FILE
     if not path.exists():
         return None
-    return read_stored(path, FORMAT, "be the result of a run", "delete it: the run is repeated")
+    return read_stored(path, FORMAT, "be the result of a run", "delete it: the run is repeated", RESULT)
 
 
-def read_stored(path: Path, format_: int, must: str, otherwise: str) -> Json:
+def read_stored(path: Path, format_: int, must: str, otherwise: str, shape: Json) -> Json:
     """A JSON object that some version of us has written, of the format that this one knows.
 
     Args:
@@ -56,12 +58,13 @@ def read_stored(path: Path, format_: int, must: str, otherwise: str) -> Json:
         format_: the known one.
         must: what the file is for, in a message.
         otherwise: what to do about a file that is of no use, in a message.
+        shape: of a file of the known format.
 
     Raises:
-        DataError: the file is damaged, or of another format.
+        DataError: the file is damaged, of another format, or of another shape.
     """
     try:
-        content: Any = json.loads(path.read_text("utf-8"))
+        content: Any = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"`{path}` must {must}, got {error}. {otherwise[0].upper()}{otherwise[1:]}.") from error
     if not isinstance(content, dict) or content.get("format") != format_:
@@ -70,4 +73,6 @@ def read_stored(path: Path, format_: int, must: str, otherwise: str) -> Json:
             f"`{path}` must be of format {format_}, got {found!r}. Go on with the campus_tune that wrote it, or "
             f"{otherwise}."
         )
+    if problem := misshapen(content, shape):
+        raise DataError(f"`{path}` must {must}, got another shape: {problem}. {otherwise[0].upper()}{otherwise[1:]}.")
     return content

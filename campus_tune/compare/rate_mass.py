@@ -10,6 +10,8 @@ Reference:
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +21,7 @@ from campus_tune.cache import read_columns
 from campus_tune.compare.bench import VISITS
 from campus_tune.compare.campaign import Campaign
 from campus_tune.compare.outcome import run_folder, write_outcome
+from campus_tune.errors import ResumeError
 from campus_tune.ledger import plain
 from campus_tune.lr_mass import lr_by_decile
 from campus_tune.orders import order_rows, rank_of_rows
@@ -36,8 +39,12 @@ def add_rate_mass(campaign: Campaign) -> None:
         path = run_folder(out, name, seed) / VISITS
         if not path.exists():  # a result that was brought here alone
             continue
-        with np.load(path) as visits:
-            found = plain({label: _by_decile(rank, visits) for label, rank in ranks.items()})
+        try:
+            with np.load(path) as visits:
+                found = plain({label: _by_decile(rank, visits) for label, rank in ranks.items()})
+        except (OSError, ValueError, LookupError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            campaign.say(f"warning: `{path}` is damaged ({error}): no learning rates of deciles for this run")
+            continue
         if found != outcome["learning_rate"]:
             outcome["learning_rate"] = found
             write_outcome(out, outcome)
@@ -62,5 +69,8 @@ def _difficulty(campaign: Campaign) -> dict[str, RowArray]:
         for label in arm.config(seed).labels:
             path = folder / f"{label}.parquet"
             if label not in ranks and path.exists():
-                ranks[label] = rank_of_rows(order_rows(read_columns(path)[0]["score"], seed=seed))
+                try:
+                    ranks[label] = rank_of_rows(order_rows(read_columns(path)[0]["score"], seed=seed))
+                except (ResumeError, KeyError) as error:
+                    campaign.say(f"warning: no learning rates of deciles by {label}: {error}")
     return ranks

@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from campus_tune.errors import INTERRUPTED, RecipeError
 
 if TYPE_CHECKING:
@@ -175,6 +173,8 @@ def read_plan(options: argparse.Namespace) -> Plan:
 
 def _own_flags(words: Sequence[str], block: str) -> tuple[Json, list[str]]:
     """(Settings given as --compare.<setting> VALUE, all other words)."""
+    from campus_tune.strict_yaml import read_value
+
     own: Json = {}
     rest: list[str] = []
     it = iter([part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])])
@@ -183,18 +183,10 @@ def _own_flags(words: Sequence[str], block: str) -> tuple[Json, list[str]]:
             value = next(it, None)
             if value is None:
                 raise RecipeError(f"`{word}` must be followed by a value, got nothing. Write {word} VALUE.")
-            own[word.removeprefix(f"--{block}.")] = _as_yaml(word, value)
+            own[word.removeprefix(f"--{block}.")] = read_value(value, word)
         else:
             rest.append(word)
     return own, rest
-
-
-def _as_yaml(flag: str, text: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        why = getattr(error, "problem", None) or "another text"
-        raise RecipeError(f"`{flag}` must be followed by YAML, got {text!r} ({why}). Quote and close it.") from error
 
 
 def _refuse_flags(flags: Sequence[str]) -> None:

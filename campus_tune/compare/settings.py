@@ -19,6 +19,9 @@ from campus_tune.recipe_blocks import DOMAIN, EvaluateSettings
 from campus_tune.types import Json
 
 BLOCK = "compare"
+MOST_SEEDS = 1000
+MOST = {"points": 10_000, "jobs": 256}
+MOST_DEVICES = 1024
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ def _read_test(setting: Any) -> Json:
     paths = [paths] if isinstance(paths, str | PathLike) else paths
     if not isinstance(paths, list | tuple) or not paths or not all(isinstance(p, str | PathLike) for p in paths):
         problems.append(
-            f"`{BLOCK}: test` must be a file of held-out rows or a list of files, got {setting!r}. "
+            f"`{BLOCK}: test` must be a file of held-out rows or a list of files, got {check_field.shown(setting)}. "
             "Write test: {path: test.jsonl}."
         )
     column = values.get("domain_column", DOMAIN)
@@ -134,14 +137,20 @@ def _read_arms(setting: Any) -> Json:
 
 def _read_seeds(setting: Any) -> Json:
     """How many, or which."""
-    seeds = list(range(setting)) if isinstance(setting, int) and not isinstance(setting, bool) else setting
+    if isinstance(setting, int) and not isinstance(setting, bool):
+        if problems := check_field.whole(f"{BLOCK}: seeds", setting, low=1, high=MOST_SEEDS):
+            raise RecipeError(problems)
+        setting = list(range(setting))
+    seeds = setting
     if (
         not isinstance(seeds, list | tuple)
         or not seeds
-        or not all(isinstance(seed, int) and not isinstance(seed, bool) and seed >= 0 for seed in seeds)
+        or len(seeds) > MOST_SEEDS
+        or any(check_field.whole("seed", seed, low=0, high=check_field.LARGEST_SEED) for seed in seeds)
     ):
         raise RecipeError(
-            f"`{BLOCK}: seeds` must be how many, or a list of whole numbers, got {setting!r}. Write seeds: 5."
+            f"`{BLOCK}: seeds` must be how many, or a list of at most {MOST_SEEDS} whole numbers in "
+            f"[0, {check_field.LARGEST_SEED}], got {check_field.shown(setting)}. Write seeds: 5."
         )
     twice = [seed for seed, n in Counter(seeds).items() if n > 1]
     if twice:
@@ -167,9 +176,15 @@ def _read_devices(setting: Any) -> Json:
     if devices is not None and not (
         isinstance(devices, list | tuple)
         and devices
-        and all(isinstance(device, int) and not isinstance(device, bool) and device >= 0 for device in devices)
+        and all(
+            isinstance(device, int) and not isinstance(device, bool) and 0 <= device < MOST_DEVICES
+            for device in devices
+        )
     ):
-        raise RecipeError(f"`{BLOCK}: devices` must be numbers of GPUs, got {setting!r}. Write devices: [0, 1].")
+        raise RecipeError(
+            f"`{BLOCK}: devices` must be numbers of GPUs below {MOST_DEVICES}, got {check_field.shown(setting)}. "
+            "Write devices: [0, 1]."
+        )
     twice = [device for device, n in Counter(devices or ()).items() if n > 1]
     if twice:
         raise RecipeError(
@@ -198,7 +213,7 @@ def _number_problems(known: Json) -> list[str]:
         problems += check_field.number(f"{BLOCK}: tokens_tolerance", known["tokens_tolerance"], low=0, high=1)
     for name in ("points", "jobs"):
         if name in known:
-            problems += check_field.whole(f"{BLOCK}: {name}", known[name], low=1)
+            problems += check_field.whole(f"{BLOCK}: {name}", known[name], low=1, high=MOST[name])
     if not isinstance(known.get("sharpness", False), bool):
         problems.append(f"`{BLOCK}: sharpness` must be true or false, got {known['sharpness']!r}. Write true.")
     return problems

@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from campus_tune.errors import DataError, StorageError
+from campus_tune.shapes import read_json
 from campus_tune.types import Json
 
 if TYPE_CHECKING:
@@ -281,10 +282,10 @@ def _write_tokenizer(reader: Any, config: Json, folder: Path) -> None:
 def _finished(out: Path, wanted: Json) -> bool:
     """Whether `out` was made from this source in this dtype, and every file still has its size."""
     try:
-        marker = json.loads((out / MARKER).read_text(encoding="utf-8"))
+        marker = read_json(out / MARKER)
         files = marker.pop("files")
         return bool(marker == wanted and all((out / name).stat().st_size == size for name, size in files.items()))
-    except (OSError, ValueError, KeyError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

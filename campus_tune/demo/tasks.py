@@ -27,6 +27,7 @@ from campus_tune.demo.domains import DOMAINS, N_LEVELS
 from campus_tune.errors import DataError, RecipeError
 from campus_tune.files import atomic_write
 from campus_tune.registry import nearest
+from campus_tune.shapes import parse
 from campus_tune.types import Json
 
 # A cell counts as used up after so many draws in a row that only repeat questions: by then, with even odds per
@@ -110,7 +111,7 @@ def _is_made_here(path: Path) -> bool:
     """Whether a file begins with a row as `generate` makes them."""
     try:
         with path.open(encoding="utf-8") as file:
-            row = json.loads(file.readline())
+            row = parse(file.readline())
         return [*row] == ["id", "domain", "level", "prompt", "completion"] and row["domain"] in DOMAINS
     except (OSError, ValueError, TypeError):
         return False

@@ -55,6 +55,8 @@ class Column(CpuMetric):
             problems.append(
                 f"`column: column` must name a column, got {self.column!r}. Write {{name: column, column: …}}."
             )
+        if not isinstance(self.path, str | None):
+            problems.append(f"`column: path` must be a file, got {self.path!r}. Write path: scores.jsonl.")
         if self.path is not None and not self._keys():
             problems.append(
                 f"`column: on` must name the column(s) to join {self.path} on, got {self.on!r}. Row numbers do not "
@@ -87,7 +89,8 @@ class Column(CpuMetric):
         return _numbers(self._joined(texts, Path(self.path)), f"{self.column} of {self.path}")
 
     def _keys(self) -> list[str]:
-        return [self.on] if isinstance(self.on, str) else list(self.on or [])
+        keys = [self.on] if isinstance(self.on, str) else self.on
+        return list(keys) if isinstance(keys, list | tuple) and all(isinstance(key, str) for key in keys) else []
 
     def _joined(self, texts: RowTexts, path: Path) -> list[Any]:
         """The table's value for each training row."""

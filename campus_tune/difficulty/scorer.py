@@ -19,11 +19,13 @@ from typing import ClassVar
 import numpy as np
 
 from campus_tune.difficulty.base import METRICS, Kind, Metric
+from campus_tune.fields import whole
 from campus_tune.types import FloatArray, IntArray
 
 FLOOR = 0.55  # held-out accuracy on pairs, below which a scorer tells nothing apart
 FOLDS = 5
 RIDGE = 0.01  # λ, on differences of features of about unit length
+MOST = 1_000_000  # of either
 FEWEST_PAIRS = 32  # fewer say little: the accuracy of 32 pairs has a standard error of 0.09
 
 
@@ -67,8 +69,8 @@ class Scorer(Metric):
     def __post_init__(self) -> None:
         for name, low in (("pairs", FEWEST_PAIRS), ("new_tokens", 1)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise ValueError(f"`{name}` must be a whole number of at least {low}, got {value!r}.")
+            if problems := whole(name, value, low=low, high=MOST):
+                raise ValueError(problems[0])
         if self.model is not None and not isinstance(self.model, str):
             raise ValueError(f"`model` must be a folder or a hub id, got {self.model!r}.")
 

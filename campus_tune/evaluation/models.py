@@ -9,7 +9,6 @@ another model of the same shape under a name that says nothing, or a deeper one,
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
 import warnings
@@ -21,6 +20,7 @@ from typing import Any
 from campus_tune.errors import DataError, RecipeError
 from campus_tune.integrations.reference import ADAPTER, find, fits_memory, from_folder, own_tokenizer, quietly
 from campus_tune.registry import nearest
+from campus_tune.shapes import read_json
 from campus_tune.types import Json
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -225,7 +225,7 @@ def _base_of(adapter: str) -> str | None:
         return config.base_model_name_or_path  # type: ignore[no-any-return]  # peft says str | None elsewhere
     path = Path(adapter, ADAPTER)
     try:
-        content: Json = json.loads(path.read_text("utf-8"))
+        content: Json = read_json(path, {"base_model_name_or_path?": (str, None)})
     except (OSError, ValueError) as error:
         raise DataError(f"`{path}` must be the settings of an adapter, got {error}. Name its folder.") from error
     name = content.get("base_model_name_or_path")
@@ -242,8 +242,8 @@ def _are_others(named: str, given: str) -> bool:
 def _step(folder: Path) -> int | None:
     """The step of training that a checkpoint says it is of."""
     try:
-        return int(json.loads((folder / "trainer_state.json").read_text("utf-8"))["global_step"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return int(read_json(folder / "trainer_state.json", {"global_step": int})["global_step"])
+    except (OSError, ValueError):
         named = _STEP.fullmatch(folder.name)
         return int(named[1]) if named else None
 

@@ -27,6 +27,7 @@ from typing import Any
 from campus_tune.errors import DataError
 from campus_tune.files import atomic_write
 from campus_tune.registry import nearest
+from campus_tune.shapes import misshapen, read_json
 from campus_tune.types import Json
 from campus_tune.versions import versions
 
@@ -134,13 +135,13 @@ def read_result(path: str | Path) -> Result:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = read_json(path)
     except OSError as error:
         names = [p.name for p in path.parent.glob("*.json")]
         raise DataError(
             f"`{path}` must be a readable result file, got {error.strerror or error}.{nearest(path.name, names)}"
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(
             f"`{path}` must be a result of `campus-tune eval`, got no JSON ({error}). Move it away and evaluate again."
         ) from error
@@ -197,4 +198,4 @@ def _is_nested(content: Any, depth: int) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return misshapen(value, float) is None

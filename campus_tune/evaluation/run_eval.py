@@ -308,9 +308,9 @@ def _numbers(found: Json) -> list[str]:
 
 
 def _count(text: str) -> int:
-    """An argparse type: a whole number from 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1, got {text!r}")
+    """An argparse type: a whole number from 1 to a billion."""
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 999999999, got {text[:40]!r}")
     return int(text)
 
 

@@ -21,12 +21,14 @@ from typing import Any, cast
 
 from campus_tune import fields as check_field
 from campus_tune.errors import RecipeError
+from campus_tune.fields import LARGEST_SEED
 from campus_tune.registry import nearest
 from campus_tune.strict_yaml import read_yaml
 from campus_tune.types import Json
 
 FOLDER = Path(__file__).parent / "suites"
 AUTO = "auto"  # batch size: the largest that fits
+MOST_ROWS = 1 << 16  # of a batch
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,9 @@ class Seeds:
 
     def __post_init__(self) -> None:
         problems = [
-            p for f in fields(self) for p in check_field.whole(f"seeds: {f.name}", getattr(self, f.name), low=0)
+            p
+            for f in fields(self)
+            for p in check_field.whole(f"seeds: {f.name}", getattr(self, f.name), low=0, high=LARGEST_SEED)
         ]
         if problems:
             raise RecipeError(problems)
@@ -131,7 +135,9 @@ class Suite:
         if self.system_instruction is not None:
             problems += check_field.text("system_instruction", self.system_instruction)
         if self.batch_size != AUTO:
-            problems += [f"{p} Or write {AUTO}." for p in check_field.whole("batch_size", self.batch_size, low=1)]
+            problems += [
+                f"{p} Or write {AUTO}." for p in check_field.whole("batch_size", self.batch_size, low=1, high=MOST_ROWS)
+            ]
         if problems:
             raise RecipeError(problems)
 

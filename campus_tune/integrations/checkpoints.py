@@ -7,7 +7,6 @@ a resume says why it takes none of them.
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -29,6 +28,7 @@ from campus_tune.integrations.manifest import (
 )
 from campus_tune.integrations.peers import Peers
 from campus_tune.ledger import FILE as LEDGER
+from campus_tune.shapes import misshapen, read_json
 from campus_tune.types import Json
 
 STATE = "trainer_state.json"
@@ -118,10 +118,20 @@ def named(checkpoint: Path, folder: Path, peers: Peers) -> Checkpoint:
     if isinstance(found, Unfit):
         raise ResumeError(
             f"`resume_from_checkpoint` must be a checkpoint that was saved to its end, got {str(checkpoint)!r}: "
-            f"{found.reason}. Name an earlier one, or write resume_from_checkpoint=True, which finds the last "
-            "complete one; or start anew without resuming."
+            f"{found.reason}. {_earlier(checkpoint, home, peers)}, or write resume_from_checkpoint=True, which finds "
+            "the last complete one; or start anew without resuming."
         )
     return found
+
+
+def _earlier(checkpoint: Path, home: Path, peers: Peers) -> str:
+    """What to do about a checkpoint that cannot be resumed: name the newest whole one before it, if there is one."""
+    match = NAME.match(checkpoint.name)
+    step = int(match[1]) if match else 0
+    for before in peers.led(lambda: [path for n, path in reversed(checkpoints_in(checkpoint.parent)) if n < step]):
+        if isinstance(examine(before, home, peers), Checkpoint):
+            return f"Name {before.name}, the newest before it that is whole"
+    return "Name another one"
 
 
 def examine(checkpoint: Path, home: Path, peers: Peers) -> Checkpoint | Unfit:
@@ -171,6 +181,8 @@ def _judge(checkpoint: Path, home: Path) -> tuple[Manifest | None, Unfit | None]
 
 
 def _without_record(checkpoint: Path) -> Unfit:
+    if not checkpoint.is_dir():
+        return Unfit("there is no such folder")
     if is_ours(checkpoint):
         return Unfit(f"{FILE} is missing, with its files' hashes (an earlier campus_tune wrote none)", damaged=True)
     if read_state(checkpoint) is None:
@@ -191,16 +203,18 @@ def is_strange(checkpoint: Path) -> bool:
 def read_state(checkpoint: Path) -> Json | None:
     """The trainer's state, which is written last; None where it is missing or cut off."""
     try:
-        state = json.loads((checkpoint / STATE).read_text("utf-8"))
+        state: Json = read_json(checkpoint / STATE, {})
     except (OSError, ValueError):
         return None
-    return state if isinstance(state, dict) else None
+    return state
 
 
 def saved_curriculum(state: Json) -> Json:
     """What a trainer's state holds of the curriculum; {} when it was written without one."""
-    saved = (state.get("stateful_callbacks") or {}).get(CALLBACK) or {}
-    curriculum: Json = saved.get("attributes", {}).get("curriculum") or {}
+    shape: Json = {"stateful_callbacks": {CALLBACK: {"attributes": {"curriculum": {}}}}}
+    if misshapen(state, shape) is not None:
+        return {}
+    curriculum: Json = state["stateful_callbacks"][CALLBACK]["attributes"]["curriculum"]
     return curriculum
 
 

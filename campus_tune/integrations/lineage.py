@@ -9,18 +9,20 @@ renamed for that, so checkpoints that this run did not write stay what they are.
 
 from __future__ import annotations
 
-import json
 import secrets
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from campus_tune.errors import ResumeError, TrainerError
 from campus_tune.integrations.sealed import read_sealed, write_sealed
 from campus_tune.ledger import FILE as LEDGER
+from campus_tune.shapes import misshapen, parse
 from campus_tune.types import Json
 
 FILE = "lineage.json"  # in the run's `curriculum/`
 WRITTEN = (LEDGER, "recipe.yaml", "scores", "training_losses", "evaluation", "examples.json")  # there, by a run
+SHAPE: dict[str, Any] = {"lives": [[str, int]], "earlier": [str]}
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,11 @@ class Lineage:
 
     @staticmethod
     def from_json(value: Json) -> Lineage:
-        """What `to_json` gave."""
-        return Lineage(tuple((name, step) for name, step in value["lives"]), tuple(value["earlier"]))
+        """What `to_json` gave: of the shape `SHAPE`."""
+        lives = tuple((name, step) for name, step in value["lives"])
+        if not lives:
+            raise ValueError("it has no life")
+        return Lineage(lives, tuple(value["earlier"]))
 
 
 def write_lineage(folder: Path, lineage: Lineage) -> None:
@@ -98,7 +103,10 @@ def read_lineage(folder: Path) -> Lineage | None:
         ResumeError: the file is damaged.
     """
     try:
-        return Lineage.from_json(read_sealed(folder / FILE))
+        found = read_sealed(folder / FILE)
+        if problem := misshapen(found, SHAPE):
+            raise ValueError(problem)
+        return Lineage.from_json(found)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -128,7 +136,7 @@ def _is_ledger(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             line = file.readline()
-        return not line or "event" in json.loads(line)
+        return not line or "event" in parse(line.decode("utf-8"))
     except (OSError, ValueError, TypeError):
         return False
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from campus_tune.errors import StorageError, TrainerError
 from campus_tune.integrations import console
+from campus_tune.shapes import parse
 
 FILE = ".lock"
 UNKNOWN = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # how file systems say that they have no locks
@@ -80,7 +81,7 @@ class RunLock:
 
 def _in_words(holder: bytes) -> str:
     try:
-        about = json.loads(holder)
+        about = parse(holder.decode("utf-8"))
         return f"process {about['pid']} on {about['host']} has been training since {about['since']}"
     except (ValueError, KeyError, TypeError):
         return "another process is training"

@@ -17,10 +17,12 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from campus_tune.integrations.lineage import SHAPE as LINEAGE
 from campus_tune.integrations.lineage import Lineage
 from campus_tune.integrations.sealed import read_sealed, write_sealed
+from campus_tune.shapes import misshapen
 
 FILE = "campus_files.json"
 VERSION = 1
@@ -31,6 +33,17 @@ READ_ON_RESUME = re.compile(  # by transformers, FSDP and DeepSpeed, if it is th
     r"|(global_step\d+|pytorch_model_fsdp[^/]*|optimizer_\d+)/.*|latest"
 )
 RANDOM_STATE = "rng_state_{rank}.pth"  # of many processes; each one's own
+
+_FILES: dict[Any, Any] = {str: [int, str]}
+SHAPE: dict[str, Any] = {
+    "lineage": LINEAGE,
+    "step": int,
+    "world": int,
+    "files": (_FILES, None),
+    "beside": _FILES,
+    "outcome": _FILES,
+    "ledger": str,
+}
 
 Files: TypeAlias = dict[str, tuple[int, str]]  # name → (bytes, SHA-256)
 
@@ -93,8 +106,10 @@ def read_manifest(checkpoint: Path) -> Manifest | None:
         raise ValueError(f"{FILE} cannot be read ({error.strerror})") from error
     except ValueError as error:
         raise ValueError(f"{FILE} is damaged ({error})") from error
-    if value.pop("version") != VERSION:
+    if value.pop("version", None) != VERSION:
         raise ValueError(f"{FILE} is of another version of campus_tune")
+    if problem := misshapen(value, SHAPE) or next((f"it has {name!r}" for name in value if name not in SHAPE), None):
+        raise ValueError(f"{FILE} is not as it was written ({problem})")
     return Manifest(**{**value, "lineage": Lineage.from_json(value["lineage"])})
 
 

@@ -6,7 +6,6 @@ wanted, no tokenizer beside it, too big for the memory that training leaves.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ import torch
 from campus_tune.errors import RecipeError
 from campus_tune.integrations import compat
 from campus_tune.integrations.subject import Subject, undisturbed
+from campus_tune.shapes import read_json
 
 ADAPTER = "adapter_config.json"
 NO_LIMIT = 1 << 24  # from here on a tokenizer's model_max_length means "unknown"
@@ -163,7 +163,10 @@ def find(name: str, setting: str, *, trust_remote_code: bool) -> tuple[Any, str 
             if adapter is None:
                 raise _unreachable(name, setting, error) from error
     assert adapter is not None
-    base = str(json.loads(Path(adapter).read_text("utf-8"))["base_model_name_or_path"])
+    try:
+        base = str(read_json(Path(adapter), {"base_model_name_or_path": str})["base_model_name_or_path"])
+    except (OSError, ValueError) as error:
+        raise _unreachable(name, setting, error) from error
     try:
         return AutoConfig.from_pretrained(base, trust_remote_code=trust_remote_code), base
     except (OSError, ValueError) as error:

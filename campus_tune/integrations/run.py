@@ -65,6 +65,7 @@ from campus_tune.integrations.probing import Probing
 from campus_tune.integrations.rank_load import RankLoad
 from campus_tune.integrations.rescore import Rescorer
 from campus_tune.integrations.rows import TokenRows
+from campus_tune.integrations.saved_state import as_saved, refuse_misshapen
 from campus_tune.integrations.saver import Saver
 from campus_tune.integrations.scores import Scores, passages_of
 from campus_tune.integrations.scoring import Scoring
@@ -330,6 +331,7 @@ class CampusRun:
                 f"the checkpoint at step {step} must hold a curriculum state of version {STATE_VERSION}, got "
                 f"{saved.get('version')!r}. Resume with the campus_tune that wrote it, or train without resuming."
             )
+        refuse_misshapen(saved, step)
         self.identity.refuse_other(saved["identity"], changed_future=self.config.resume == "changed_future")
         self.scores = self.peers.led(
             lambda: Scores.load(self.home / "scores", saved["scores"], passages_of(self.config))
@@ -337,14 +339,16 @@ class CampusRun:
         self.start_digests = saved["scores"]
         self.scores.refuse_missing_start(self.config)
         self._make_curriculum(self._make_scoring())
-        self.rescorer.load(saved["rescoring"])
-        self.curriculum.load(saved["curriculum"])
-        self.probing.competence.load(saved["competence"])
-        self.budget.load(saved["budget"])
-        self.training_losses.load(saved["training_losses"])
+        with as_saved(step):
+            self.rescorer.load(saved["rescoring"])
+            self.curriculum.load(saved["curriculum"])
+            self.probing.competence.load(saved["competence"])
+            self.budget.load(saved["budget"])
+            self.training_losses.load(saved["training_losses"])
         self._rates, self._logged_step = saved["rates"], saved["logged_step"]
         self.watch.checked, self.watch.passed, self.watch.labels_seen = saved["audit"]
-        self.loop.load(saved["loop"])
+        with as_saved(step):
+            self.loop.load(saved["loop"])
         world = saved["identity"]["batch"]["world"]
         self.same_world = world == self.peers.world
         self.peers.led(partial(self._move_in, step))

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from campus_tune.files import atomic_write
+from campus_tune.shapes import read_json
 from campus_tune.types import Json
 
 CHECK = "check"
@@ -31,7 +32,7 @@ def read_sealed(path: Path) -> Json:
         OSError: there is no such file, or it cannot be read.
         ValueError: it is damaged.
     """
-    value = json.loads(path.read_text("utf-8"))
+    value = read_json(path)
     if not isinstance(value, dict) or value.pop(CHECK, None) != _hash(value):
         raise ValueError("its own hash is another")
     return value

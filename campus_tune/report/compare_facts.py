@@ -5,7 +5,6 @@ A comparison that is still going on can be read too: runs that are not finished 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from campus_tune.errors import DataError
+from campus_tune.report import compare_shapes as shapes
 from campus_tune.report.run_facts import COMPARISON
+from campus_tune.shapes import misshapen, read_json
 from campus_tune.types import FloatArray, Json
 
 FORMAT = 1
@@ -137,7 +138,7 @@ def read_comparison(folder: Path) -> CompareFacts:
             f"`comparison` must be a folder with {COMPARISON}, got {str(folder)!r} without. Give the folder that "
             "campus-tune compare wrote into."
         )
-    settings = _read(folder / COMPARISON)
+    settings = _read(folder / COMPARISON, shapes.COMPARISON)
     arms = tuple(_arm(folder, name, arm, settings["seeds"]) for name, arm in settings["arms"].items())
     if not any(arm.runs for arm in arms):
         raise DataError(
@@ -146,19 +147,19 @@ def read_comparison(folder: Path) -> CompareFacts:
         )
     order = {RECIPE: 0, "plus": 2, "control": 3}
     sorted_arms = tuple(sorted(arms, key=lambda arm: order.get(arm.kind, 1)))
-    verdict = _read(folder / VERDICT) if (folder / VERDICT).is_file() else None
+    verdict = _read(folder / VERDICT, shapes.VERDICT) if (folder / VERDICT).is_file() else None
     return CompareFacts(folder, settings, sorted_arms, verdict)
 
 
 def _arm(folder: Path, name: str, arm: Json, seeds: list[int]) -> ArmFacts:
     paths = [folder / "runs" / name / f"seed-{seed}" / RESULT for seed in seeds]
-    runs = tuple(_read(path) for path in paths if path.is_file())
+    runs = tuple(_read(path, shapes.RESULT) for path in paths if path.is_file())
     return ArmFacts(name, arm["kind"], arm.get("campus") or {}, runs)
 
 
-def _read(path: Path) -> Json:
+def _read(path: Path, shape: Json) -> Json:
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(
             f"`{path}` must be whole JSON, got {error}. Delete it and start the comparison again: it makes what is "
@@ -168,6 +169,11 @@ def _read(path: Path) -> Json:
     if found != FORMAT:
         raise DataError(
             f"`{path}` must be of format {FORMAT}, got {found!r}. Read it with the campus_tune that wrote it."
+        )
+    if problem := misshapen(content, shape):
+        raise DataError(
+            f"`{path}` must be as a comparison writes it, got another shape: {problem}. Delete it and start the "
+            "comparison again: it makes what is missing."
         )
     return dict(content)
 

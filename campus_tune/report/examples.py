@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from campus_tune.files import atomic_write
+from campus_tune.shapes import read_json
 from campus_tune.types import FloatArray
 
 FILE = "examples.json"
@@ -99,8 +100,8 @@ def write_examples(
 def read_extremes(home: Path, scores: Mapping[str, FloatArray]) -> dict[str, Extremes]:
     """Metric → its two ends, with their texts where the run kept them."""
     try:
-        kept = json.loads((home / FILE).read_text("utf-8"))["rows"]
-    except (OSError, ValueError, KeyError):
+        kept = read_json(home / FILE, {"rows": {str: {"text?": str, "domain?": str}}})["rows"]
+    except (OSError, ValueError):  # row numbers are shown instead
         kept = {}
 
     def example(row: int, values: FloatArray) -> Example:

@@ -5,15 +5,17 @@ A run that is still going on can be read too: half of a last line is left out, a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from campus_tune.cache import read_columns
 from campus_tune.curriculum import SHUFFLE
 from campus_tune.errors import CampusError, DataError
 from campus_tune.ledger import FILE
+from campus_tune.ledger_lines import read_events
 from campus_tune.report.examples import Extremes, read_extremes
 from campus_tune.report.run_lr import LrMass, lr_mass
 from campus_tune.types import FloatArray, Json
@@ -193,37 +195,6 @@ def find_ledger(folder: Path) -> Path:
     )
 
 
-def read_events(path: Path) -> list[Json]:
-    """The whole lines of a ledger; a last line without its end is still being written and left out.
-
-    Raises:
-        DataError: nothing in it yet, or another line is damaged.
-    """
-    lines = path.read_text("utf-8", errors="replace").split("\n")[:-1]
-    events = []
-    for number, line in enumerate(lines, 1):
-        try:
-            events.append(_event(line))
-        except ValueError as error:
-            raise DataError(
-                f"`{path}` line {number} must be one whole JSON object, got something else ({error}). The file was "
-                "changed or damaged: put the run's own ledger back."
-            ) from error
-    if not events or events[0].get("event") != "run":
-        raise DataError(
-            f"`{path}` must begin with the line of a run, got {'an empty ledger' if not events else 'another line'}. "
-            "The run has not begun to train yet, or did not get that far: look at what it printed."
-        )
-    return events
-
-
-def _event(line: str) -> Json:
-    found: object = json.loads(line)
-    if not isinstance(found, dict) or not isinstance(found.get("event"), str):
-        raise ValueError(f"no event in {line[:40]}")
-    return found
-
-
 def read_run(folder: Path) -> RunFacts:
     """What a run left behind.
 
@@ -242,7 +213,7 @@ def read_run(folder: Path) -> RunFacts:
     stages = _stages(by_kind)
     last = end or by_kind.get("stage_end", [{}])[-1]
     audit = last.get("audit", [0, 0])
-    scores = _scores(home, [event["metric"] for event in by_kind.get("scores", [])])
+    scores, damaged = _scores(home, [event["metric"] for event in by_kind.get("scores", [])])
     health = by_kind.get("health", [{}])[-1]
     return RunFacts(
         folder=home,
@@ -266,7 +237,7 @@ def read_run(folder: Path) -> RunFacts:
         audit=(audit["checked"], audit["passed"]) if isinstance(audit, dict) else (audit[0], audit[1]),
         audits_labels=bool(audit.get("labels")) if isinstance(audit, dict) else len(audit) > 2 and bool(audit[2]),
         ranks=last.get("ranks", {}),
-        warnings=tuple(dict.fromkeys(w for event in events for w in event.get("warnings", []))),
+        warnings=tuple(dict.fromkeys([*damaged, *(w for event in events for w in event.get("warnings", []))])),
         end=end,
         recipe=_text(home / "recipe.yaml"),
         run=run,
@@ -288,7 +259,7 @@ def _stage(decision: Json, end: Json) -> StageFacts:
         repeated_rows=decision.get("repeated_rows", 0),
         offers={offer["name"]: Offered(offer["loss"], offer["stderr"] or 0.0) for offer in measured},
         train_loss=end.get("train_loss"),
-        train_loss_by_domain=end.get("train_loss_by_domain", {}),
+        train_loss_by_domain=_known(end.get("train_loss_by_domain", {})),
     )
 
 
@@ -302,7 +273,12 @@ def _choices(decisions: list[Json]) -> tuple[str, ...]:
 
 
 def _probe(event: Json) -> ProbeFacts:
-    return ProbeFacts(event["step"], {name: values["competence"] for name, values in event["domains"].items()})
+    return ProbeFacts(event["step"], _known({name: of["competence"] for name, of in event["domains"].items()}))
+
+
+def _known(values: Mapping[str, float | None]) -> dict[str, float]:
+    """Without what could not be measured."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _evaluation(event: Json, stages: tuple[StageFacts, ...]) -> EvaluationFacts:
@@ -317,16 +293,24 @@ def _evaluation(event: Json, stages: tuple[StageFacts, ...]) -> EvaluationFacts:
     return EvaluationFacts(int(event.get("step", max(before, default=0))), scores)
 
 
-def _scores(home: Path, labels: list[str]) -> dict[str, FloatArray]:
-    """Those whose files are there: a run that goes on may not have written them yet."""
-    found = {}
+def _scores(home: Path, labels: list[str]) -> tuple[dict[str, FloatArray], list[str]]:
+    """Those whose files are there, for a run that goes on may not have written them yet; and what is wrong with others.
+
+    A file that is damaged is left out of the page, and the page says so.
+    """
+    found: dict[str, FloatArray] = {}
+    damaged = []
     for label in labels:
-        try:
-            found[label] = read_columns(home / "scores" / f"{label}.parquet")[0]["score"]
-        except (CampusError, KeyError):
+        path = home / "scores" / f"{label}.parquet"
+        if not path.exists():
             continue
-    return found
+        try:
+            scores = read_columns(path)[0]["score"]
+            found[label] = np.asarray(scores, dtype=np.float64)
+        except (CampusError, KeyError, ValueError) as error:
+            damaged.append(f"{path.name} is left out of this page: {error}")
+    return found, damaged
 
 
 def _text(path: Path) -> str:
-    return path.read_text("utf-8") if path.is_file() else ""
+    return path.read_text("utf-8", errors="replace") if path.is_file() else ""

@@ -6,7 +6,6 @@ has it, else in the trainer's own log beside its checkpoints, between whose line
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from campus_tune.cache import read_columns
 from campus_tune.errors import CampusError
 from campus_tune.lr_mass import N_DECILES
+from campus_tune.shapes import misshapen, read_json
 from campus_tune.types import FloatArray, IntArray, Json
 
 REACHES = 0.75  # of the trained steps, that the trainer's log must cover
@@ -97,10 +97,11 @@ def _logged(home: Path) -> list[tuple[float, float]]:
     found: list[tuple[float, float]] = []
     for path in (out / "trainer_state.json", *out.glob("checkpoint-*/trainer_state.json")):
         try:
-            history = json.loads(path.read_text("utf-8"))["log_history"]
-        except (OSError, ValueError, KeyError):
+            history = read_json(path, {"log_history": [{}]})["log_history"]
+        except (OSError, ValueError):
             continue
-        points = [(float(line["step"]), float(line[RATE])) for line in history if RATE in line]
+        shape = {"step": float, RATE: float}
+        points = [(line["step"], line[RATE]) for line in history if misshapen(line, shape) is None]
         found = max(found, points, key=len)
     return found
 

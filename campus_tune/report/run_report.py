@@ -17,6 +17,7 @@ example:
   campus-tune report runs/quickstart/run --watch 10
   campus-tune report runs/comparison --out verdict.html --open
 """
+LONGEST_S = 24 * 3600  # between two looks
 
 
 def add_parser(commands: Any) -> argparse.ArgumentParser:
@@ -91,6 +92,6 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be seconds, got {text!r}; DIR stands before it") from None
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be above 0, got {text}")
+    if not 0 < value <= LONGEST_S:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most {LONGEST_S}, got {text}")
     return value

@@ -14,6 +14,7 @@ from campus_tune.report.page import render
 from campus_tune.report.run_facts import find_ledger, is_comparison, read_run
 from campus_tune.report.run_page import run_content
 from campus_tune.report.run_plots import run_pictures
+from campus_tune.types import Json
 
 PAGE, PLOTS = "report.html", "plots"
 EVERY_S = 30.0
@@ -107,21 +108,34 @@ def _place(path: Path, out: str | Path | None) -> Path:
 
 def _write(path: Path, page: Path, *, refresh_s: float | None) -> tuple[Path, bool]:
     """(the page, whether there is nothing left to wait for)."""
+    try:
+        template, content, pictures, finished = _shown(path)
+    except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, CampusError):
+            raise
+        raise DataError(
+            f"`{path}` must hold files that fit together as they were written, got some that cannot be shown "
+            f"({type(error).__name__}: {error}). They were changed, or another version wrote them: put back its own, "
+            "or read it with the campus_tune that wrote it (--debug shows where)."
+        ) from error
+    _save_pictures(page.parent / PLOTS, pictures)
+    atomic_write(page, render(template, content, refresh_s=None if finished else refresh_s))
+    return page, finished
+
+
+def _shown(path: Path) -> tuple[str, Json, Sequence[Picture], bool]:
+    """(the page's template, its content, its pictures, whether there is nothing left to wait for)."""
     if is_comparison(path):
         from campus_tune.report.compare_facts import read_comparison
         from campus_tune.report.compare_page import compare_content
         from campus_tune.report.compare_plots import compare_pictures
 
         comparison = read_comparison(path)
-        pictures, finished = compare_pictures(comparison), comparison.finished
-        template, content = "comparison", compare_content(comparison, pictures)
-    else:
-        facts = read_run(path)
-        pictures, finished = run_pictures(facts), facts.finished
-        template, content = "run", run_content(facts, pictures)
-    _save_pictures(page.parent / PLOTS, pictures)
-    atomic_write(page, render(template, content, refresh_s=None if finished else refresh_s))
-    return page, finished
+        compared = compare_pictures(comparison)
+        return "comparison", compare_content(comparison, compared), compared, comparison.finished
+    facts = read_run(path)
+    pictures = run_pictures(facts)
+    return "run", run_content(facts, pictures), pictures, facts.finished
 
 
 def _save_pictures(folder: Path, pictures: Sequence[Picture]) -> None:

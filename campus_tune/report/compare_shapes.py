@@ -1,0 +1,74 @@
+"""What the files of a comparison hold, as far as its page, its verdict and its next runs take for granted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MAYBE = (float, None)
+WORDS = (str, None)
+NUMBERS = ({str: MAYBE}, None)
+
+ARM = {"kind": str, "campus?": ({}, None)}
+COMPARISON: dict[str, Any] = {
+    "format": int,
+    "arms": {str: ARM},
+    "earlier?": {str: ARM},
+    "seeds": [int],
+    "effect?": float,
+    "test?": ({"path?": ([str], None), "items?": int, "digest?": str}, None),
+    "training?": ({}, None),
+    "command?": str,
+    "made_with?": ({}, None),
+}
+RESULT: dict[str, Any] = {
+    "format": int,
+    "arm": str,
+    "kind": str,
+    "seed": int,
+    "status": str,
+    "message?": WORDS,
+    "shared": {"steps?": int, "made_with?": {}},
+    "tokens?": MAYBE,
+    "rows?": MAYBE,
+    "seconds?": NUMBERS,
+    "cost?": NUMBERS,
+    "curve?": ({"tokens": [MAYBE], "seconds?": [MAYBE], "loss": [MAYBE]}, None),
+    "choices?": ([{"step": int, "steps": int, "chosen": str, "rows?": int}], None),
+    "learning_rate?": ({str: [MAYBE]}, None),
+    "calibration?": ({"error": MAYBE, "bins": [[MAYBE, MAYBE, float]]}, None),
+    "audit?": ({"checked": int, "passed": int}, None),
+    "evaluation?": ({str: {str: {str: MAYBE}}}, None),
+    "test?": ({"domains": [str], "items": [object], "domain": [int], "tokens": [float], "loss": [MAYBE]}, None),
+}
+DIFFERENCE = (
+    {
+        **{f"{name}?": MAYBE for name in ("value", "low", "high", "mean", "mean_against", "detectable", "p_adjusted")},
+        "n_items?": int,
+    },
+    None,
+)
+JUDGEMENT = {
+    "kind": str,
+    "verdict": WORDS,
+    "sentence": str,
+    "attribution?": WORDS,
+    "difference?": DIFFERENCE,
+    "domains?": ({str: DIFFERENCE}, None),
+}
+RATIO = ({"value?": MAYBE, "low?": MAYBE, "high?": MAYBE}, None)
+SPEED = {
+    "verdict": WORDS,
+    "sentence?": WORDS,
+    "reached?": ({str: MAYBE}, None),
+    "charged?": RATIO,
+    "tokens?": RATIO,
+    "seconds?": RATIO,
+}
+VERDICT: dict[str, Any] = {
+    "format": int,
+    "seeds": [int],
+    "judgements": {str: JUDGEMENT},
+    "speed?": ({str: SPEED}, None),
+    "tasks?": ({str: {str: JUDGEMENT}}, None),
+    "notes?": ([str], None),
+}
