@@ -41,6 +41,7 @@ ALIKE = 0.98  # rank correlation from which two metrics are one
 OPPOSED = 0.9  # below minus this, a metric is another one's anti-curriculum in all but name
 NOISE = 0.5  # rank correlation of a ranking between two halves below which it is mostly noise
 LEVEL, LENGTH = "level", "length"  # columns of the training set and of the tables here
+MANY_DIGITS = 1e7  # a score from which on its size is all that a table says of it
 TIED = 0.5  # share of the rows with one and the same score from which an order is mostly a coin toss
 
 
@@ -349,7 +350,9 @@ def _rows(health: ScoreHealth, name: str) -> str:
 
 
 def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    if math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if 1000 <= abs(value) < MANY_DIGITS else f"{value:.3g}"
 
 
 def _rho(value: float | None) -> str:

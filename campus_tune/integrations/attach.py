@@ -87,8 +87,9 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
         if run.finished and not call.resume:
             raise TrainerError(
                 "`train()` must be called once on a trainer with a curriculum, got a second call: the model is trained "
-                "already, and a second curriculum would begin with it. Make a new trainer, or raise num_train_epochs "
-                "and resume."
+                "already, and a second curriculum would begin with it. Make a new trainer. To train on from the last "
+                "checkpoint, give the new one a larger num_train_epochs and the block resume: changed_future, and "
+                "call train(resume_from_checkpoint=True)."
             )
         refuse(trainer, ours=ours.ours)  # again: it may have been changed since. Over ours: the audit finds out
         ours.take()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 from tqdm.auto import tqdm
@@ -12,6 +13,8 @@ from campus_tune.ledger import audited
 from campus_tune.types import Json
 
 ONE_SIDED = 0.9  # share of the curriculum's rows from one sub-curriculum, above which the run says so
+
+MANY_DIGITS = 1e4  # a perplexity from which on its size is all that a line says of it
 
 NOTABLE = 0.1  # seconds of a rank in a phase, below which its picture says nothing
 
@@ -29,13 +32,23 @@ def decision_line(record: Json, total_steps: int, probes: Mapping[str, Json], co
     else:
         low, high = record["scope"]
         parts.append(f"{record['chosen']} ({record['outcome']}), {record['rows']} rows of scope {low:.2f}–{high:.2f}")
-        measured = [f"{offer['name']} {offer['perplexity']:.2f}" for offer in record["offers"] if "perplexity" in offer]
+        offers = [offer for offer in record["offers"] if "perplexity" in offer]
+        measured = [f"{offer['name']} {perplexity_in_words(offer['perplexity'])}" for offer in offers]
         if measured:
             parts.append("perplexity " + ", ".join(measured))
     if probes:
         parts.append("competence " + ", ".join(f"{name} {probe['competence']:.3f}" for name, probe in probes.items()))
     parts.append(f"cost {cost_share:.1%}")
     return " · ".join(parts)
+
+
+def perplexity_in_words(perplexity: float) -> str:
+    """A perplexity for a line: that of a model that diverges has up to 305 digits.
+
+    >>> [perplexity_in_words(value) for value in (7.891, 9999.994, 123456.7, 1.014e304, math.inf, math.nan)]
+    ['7.89', '9999.99', '1.23e+05', '1.01e+304', 'inf', 'nan']
+    """
+    return f"{perplexity:.2f}" if perplexity < MANY_DIGITS else f"{perplexity:.3g}"
 
 
 def rescored_line(record: Json) -> str:
