@@ -132,9 +132,9 @@ def _not_there(checkpoint: Path) -> str:
     beside = ", ".join(path.name for _, path in checkpoints_in(checkpoint.parent))
     known = f"In {checkpoint.parent} there is {beside}: name one of these" if beside else "Correct the path"
     return (
-        f"`resume_from_checkpoint` must be a checkpoint's folder, got {str(checkpoint)!r}, which is not there. {known}, "
-        "write resume_from_checkpoint=True, which finds the last complete one of output_dir, or start anew without "
-        "resuming."
+        f"`resume_from_checkpoint` must be a checkpoint's folder, got {str(checkpoint)!r}, which is not there. "
+        f"{known}, write resume_from_checkpoint=True, which finds the last complete one of output_dir, or start anew "
+        "without resuming."
     )
 
 
