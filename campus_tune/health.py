@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
@@ -432,7 +433,7 @@ def known_level(columns: Mapping[str, Sequence[Any]], name: str | None) -> Float
             "Correct it, or leave it out."
         )
     values = columns[wanted]
-    odd = next((value for value in values if value is not None and not isinstance(value, Real)), None)
+    odd = next((value for value in values if value is not None and not _is_number(value)), None)
     if odd is not None:
         if name is None:
             return None
@@ -440,3 +441,11 @@ def known_level(columns: Mapping[str, Sequence[Any]], name: str | None) -> Float
     level = np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)
     level[~(np.isfinite(level) & (level >= 0))] = np.nan
     return level if len(np.unique(level[np.isfinite(level)])) > 1 else None
+
+
+def _is_number(value: Any) -> bool:
+    """It has a size that a float has."""
+    try:
+        return isinstance(value, Real | Decimal) and float(value) is not None
+    except (OverflowError, ValueError):
+        return False
