@@ -113,12 +113,6 @@ def _trainer_findings(settings: Mapping[str, Any]) -> Iterator[Finding]:
     """Trainer options that would replace, reorder or blur the planned rows."""
     for problem in refused(settings):
         yield Finding("error", problem)
-    if settings.get("dataset_streaming") or settings.get("streaming"):
-        yield Finding(
-            "error",
-            "A streamed data set has no rows to order: their number and scores must be known.",
-            "Remove dataset_streaming.",
-        )
     if settings.get("auto_find_batch_size"):
         yield Finding(
             "warning",

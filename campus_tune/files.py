@@ -15,7 +15,7 @@ import json
 import os
 import secrets
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
@@ -73,8 +73,12 @@ def read_table(path: str | Path) -> list[Json]:
     return rows
 
 
-def atomic_write(path: str | Path, data: bytes | str) -> None:
+def atomic_write(path: str | Path, data: bytes | str | Iterable[bytes | memoryview]) -> None:
     """Replace the file at `path` by `data` (text as UTF-8) in one step; the folder is made if it is not there.
+
+    Args:
+        path: of the file.
+        data: all of it, or its parts one after the other.
 
     Raises:
         StorageError: the disk is full, the folder is read-only, …. The file that was there before is untouched, and
@@ -85,7 +89,8 @@ def atomic_write(path: str | Path, data: bytes | str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
-            file.write(data.encode("utf-8") if isinstance(data, str) else data)
+            data = data.encode("utf-8") if isinstance(data, str) else data
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

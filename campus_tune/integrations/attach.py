@@ -37,7 +37,7 @@ from campus_tune.integrations.probes import Source
 from campus_tune.integrations.rows import column_names
 from campus_tune.integrations.run import CampusRun
 from campus_tune.recipe import CampusConfig
-from campus_tune.trainer_settings import refused
+from campus_tune.trainer_settings import NO_STREAM, refused
 
 
 def attach(trainer: Any, config: str | Path | Mapping[str, Any] | CampusConfig, *, probes: Source = None) -> Any:
@@ -224,7 +224,7 @@ def _refuse_dataset(dataset: Any) -> None:
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise TrainerError(
             f"`train_dataset` must have a length and rows by position, got {type(dataset).__name__}: a stream cannot "
-            "be sorted. Load it without streaming, or collect it with Dataset.from_list(list(stream))."
+            f"be sorted. {NO_STREAM}"
         )
     images = {"image", "images", "pixel_values", "videos"} & set(column_names(dataset))
     if images:

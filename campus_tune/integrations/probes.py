@@ -117,7 +117,8 @@ def _dataset(source: Source, what: str = "`probes`") -> Any:
     if not isinstance(source, datasets.Dataset):
         raise DataError(
             f"{what} must be a path, a Dataset or a mapping domain → Dataset, got {type(source).__name__}. "
-            "An iterable dataset can be collected with Dataset.from_list(list(probes))."
+            "A stream is written to the disk once by `from datasets import Dataset; probes = Dataset.from_generator("
+            "lambda: iter(stream))`."
         )
     if not len(source):
         raise DataError(f"{what} must have at least one row, got none. Give held-out rows, or leave it out.")

@@ -58,10 +58,11 @@ from campus_tune.integrations.phases import (
     TRAINING,
     Phases,
 )
-from campus_tune.integrations.planning import make_scoring, refreshes_to_come, stages_between
+from campus_tune.integrations.planning import make_scoring, open_cache, refreshes_to_come, stages_between
 from campus_tune.integrations.probes import Source
 from campus_tune.integrations.probing import Probing
 from campus_tune.integrations.rank_load import RankLoad
+from campus_tune.integrations.readings import Readings
 from campus_tune.integrations.rescore import Rescorer
 from campus_tune.integrations.rows import TokenRows
 from campus_tune.integrations.saver import Saver
@@ -150,7 +151,8 @@ class CampusRun:
         self._leave_step_loss()  # of an attempt that broke off: it would look like the user's own training_step
         view, collator = compat.loader_view(self.trainer, dataset)
         self.trained = as_trained(view, collator, speaks=self.peers.leads)
-        self.rows: TokenRows = self.trained.rows()
+        readings = Readings(open_cache(self.given, self.peers).folder, writes=self.peers.leads)
+        self.rows: TokenRows = self.trained.rows(readings=readings)
         micro, world = compat.micro_batch_size(self.trainer), self.peers.world
         self.global_batch: int = micro * world * args.gradient_accumulation_steps
         if len(self.rows) < self.global_batch:

@@ -100,10 +100,25 @@ def test_rows_that_nobody_tokenised(tmp_path: Path) -> None:
         trainer.train()
 
 
-def test_a_stream(tiny_trainer: Make) -> None:
+def test_a_stream_is_told_how_to_become_rows_and_the_call_works(tiny_trainer: Make) -> None:
     stream = dataset(task_rows(8)).to_iterable_dataset()
-    with pytest.raises(TrainerError, match="must have a length and rows by position, got IterableDataset: a stream"):
+    with pytest.raises(TrainerError, match="length and rows by position, got IterableDataset: a stream cannot") as told:
         tiny_trainer(train=stream, max_steps=2)
+    names: dict[str, Any] = {"stream": stream}
+    exec(str(told.value).split("`")[-2].replace("100_000", "6"), names)
+    assert names["dataset"].cache_files  # on the disk
+    trainer = tiny_trainer(train=names["dataset"])
+    assert list(trainer.train_dataset["completion"]) == [row["completion"] for row in task_rows(6)]
+
+
+def test_a_stream_of_probes_is_told_how_to_become_rows_and_the_call_works(tiny_trainer: Make) -> None:
+    stream = dataset(task_rows(8, seed=77)).to_iterable_dataset()
+    with pytest.raises(DataError, match=r"`probes` must be a path, a Dataset or .*, got IterableDataset") as told:
+        tiny_trainer(n=8, probes=stream).train()
+    names: dict[str, Any] = {"stream": stream}
+    exec(str(told.value).split("`")[-2], names)
+    assert len(names["probes"]) == 8
+    tiny_trainer(n=8, probes=names["probes"]).train()
 
 
 def test_an_image_dataset(tmp_path: Path) -> None:
