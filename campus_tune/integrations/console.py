@@ -138,7 +138,7 @@ def one_sided(by_choice: Mapping[str, int]) -> list[str]:
     total = sum(curricula.values())
     return [
         f"{name} supplied {rows / total:.0%} of the curriculum's rows: this was a curriculum by {name}, whatever else "
-        "the recipe names. Try selector: matched or relative_perplexity."
+        "the recipe names. Write selector: round_robin, which takes all of them in turn, or drop the others."
         for name, rows in curricula.items()
         if len(curricula) > 1 and total and rows / total > ONE_SIDED
     ]
