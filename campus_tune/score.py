@@ -102,6 +102,7 @@ def prepare(trainer: Any, config: CampusConfig) -> tuple[Any, Any]:
     from campus_tune.integrations.peers import Peers
     from campus_tune.integrations.planning import NO_CACHE, make_scoring, open_cache, planned_steps, refreshes_to_come
     from campus_tune.integrations.readings import Readings
+    from campus_tune.integrations.rows import refuse_untokenised
     from campus_tune.integrations.setup import make_budget, resolve
     from campus_tune.integrations.trained import as_trained
 
@@ -110,6 +111,7 @@ def prepare(trainer: Any, config: CampusConfig) -> tuple[Any, Any]:
     if not config.metrics:
         raise RecipeError("`metrics` must name what to score, got nothing. Write --metrics length loss, for example.")
     resolved = resolve(trainer, config, has_probes=config.probes is not None)
+    refuse_untokenised(trainer.train_dataset)
     view, collator = compat.loader_view(trainer, trainer.train_dataset)
     peers = Peers.of(trainer)
     trained = as_trained(view, collator, speaks=peers.leads)

@@ -75,13 +75,7 @@ def read_rows(dataset: Any, *, what: str = "train_dataset", readings: Readings |
     Raises:
         DataError: no `input_ids` column, or rows without a token that carries loss (named by position).
     """
-    names = column_names(dataset)
-    if "input_ids" not in names:
-        raise DataError(
-            f"`{what}` must have input_ids once it is prepared, got the columns {', '.join(names)}. "
-            "Tokenise it before a plain Trainer, drop skip_prepare_dataset for SFTTrainer; image datasets are not "
-            "supported."
-        )
+    refuse_untokenised(dataset, what=what)
     if not len(dataset):
         raise DataError(f"`{what}` must have at least one row, got none. Check the path, the split and filters.")
     rows = TokenRows(**(readings or Readings()).take("rows", dataset, _read_arrays))
@@ -93,6 +87,21 @@ def read_rows(dataset: Any, *, what: str = "train_dataset", readings: Readings |
             "cut off, or the data collator masks them: remove them, raise max_length, or correct the collator."
         )
     return rows
+
+
+def refuse_untokenised(dataset: Any, *, what: str = "train_dataset") -> None:
+    """Refuse rows that no trainer has prepared, before one looks for the columns that its model reads.
+
+    Raises:
+        DataError: so it is.
+    """
+    names = column_names(dataset)
+    if "input_ids" not in names:
+        raise DataError(
+            f"`{what}` must have input_ids once it is prepared, got the columns {', '.join(names)}. Tokenise it before "
+            "a plain Trainer, into input_ids and labels; drop skip_prepare_dataset for SFTTrainer; image datasets are "
+            "not supported."
+        )
 
 
 def read_content(dataset: Any) -> NDArray[np.uint64]:

@@ -64,7 +64,7 @@ from campus_tune.integrations.probing import Probing
 from campus_tune.integrations.rank_load import RankLoad
 from campus_tune.integrations.readings import Readings
 from campus_tune.integrations.rescore import Rescorer
-from campus_tune.integrations.rows import TokenRows
+from campus_tune.integrations.rows import TokenRows, refuse_untokenised
 from campus_tune.integrations.saver import Saver
 from campus_tune.integrations.scores import Scores, passages_of
 from campus_tune.integrations.scoring import Scoring
@@ -149,6 +149,7 @@ class CampusRun:
         if dataset is None or len(dataset) == 0:
             raise DataError("`train_dataset` must have at least one row, got none. Check the path, split and filters.")
         self._leave_step_loss()  # of an attempt that broke off: it would look like the user's own training_step
+        refuse_untokenised(dataset)
         view, collator = compat.loader_view(self.trainer, dataset)
         self.trained = as_trained(view, collator, speaks=self.peers.leads)
         readings = Readings(open_cache(self.given, self.peers).folder, writes=self.peers.leads)

@@ -95,7 +95,7 @@ def test_rows_with_only_masked_tokens(tmp_path: Path) -> None:
 
 
 def test_rows_that_nobody_tokenised(tmp_path: Path) -> None:
-    trainer = plain_trainer(tmp_path, dataset([{"text": "a"}] * 8), remove_unused_columns=False)
+    trainer = plain_trainer(tmp_path, dataset([{"text": "a"}] * 8))
     with pytest.raises(DataError, match=r"must have input_ids once it is prepared, got the columns text"):
         trainer.train()
 
