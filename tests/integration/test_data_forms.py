@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import datetime as dt
 import io
 import json
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +113,13 @@ TAKEN: dict[str, tuple[str, bytes, Json]] = {
     ),
     "turns on both sides": ("a.jsonl", lines(CONVERSED), {}),
     "prompts in a CSV": ("a.csv", b"\xef\xbb\xbf" + table([{"prompt": a, "completion": s} for a, s in PAIRS]), {}),
-    "prompts in a parquet": ("a.parquet", parquet([{"prompt": a, "completion": s} for a, s in PAIRS]), {}),
+    "a parquet with decimals and days": (
+        "a.parquet",
+        parquet(
+            [{"prompt": a, "completion": s, "price": Decimal("0.25"), "day": dt.date(2026, 1, 1)} for a, s in PAIRS]
+        ),
+        {},
+    ),
     "texts by another name": (
         "a.jsonl",
         lines([{"body": t, "text": "no"} for t in TOGETHER]),
