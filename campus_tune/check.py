@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from campus_tune.conversions import Origin
 from campus_tune.difficulty import CpuMetric, MetricSpec, build_metric, finish_scores
 from campus_tune.difficulty.extras import missing_parts
 from campus_tune.difficulty.rank_mean import RankMean, leaves
@@ -32,6 +33,7 @@ from campus_tune.plain_rows import Shape, full_texts, load_rows, row_texts, toke
 from campus_tune.prepared_rows import HERE, OURS, PreparedRows, prepare_rows
 from campus_tune.recipe import NO_GROUPS, CampusConfig, load_recipe
 from campus_tune.recipe_blocks import EvaluateSettings
+from campus_tune.row_shapes import foreign_roles, refuse_rows, silent_contents
 from campus_tune.simulate import SimulatedRun, simulate
 from campus_tune.strict_yaml import read_yaml
 from campus_tune.trainer_settings import refused
@@ -121,12 +123,6 @@ def _trainer_findings(settings: Mapping[str, Any]) -> Iterator[Finding]:
     """Trainer options that would replace, reorder or blur the planned rows."""
     for problem in refused(settings):
         yield Finding("error", problem)
-    if settings.get("dataset_streaming") or settings.get("streaming"):
-        yield Finding(
-            "error",
-            "A streamed data set has no rows to order: their number and scores must be known.",
-            "Remove dataset_streaming.",
-        )
     if settings.get("auto_find_batch_size"):
         yield Finding(
             "warning",
@@ -154,11 +150,19 @@ def _suite_findings(evaluate: EvaluateSettings | None) -> list[Finding]:
 
 
 def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Finding]:
+    from campus_tune.integrations.columns import as_dataset
+
     name = settings.get("dataset_name")
     if not isinstance(name, str):
         return [Finding("info", "The recipe names no dataset_name: the data were not looked at.")]
     rows = load_rows(name, config=settings.get("dataset_config"), split=settings.get("dataset_train_split", "train"))
-    prepared, findings = _prepared(settings, rows)
+    origin = Origin.in_recipe(settings)
+    dataset = as_dataset(rows, name)
+    refuse_rows(dataset, Shape.of(settings), origin)
+    prepared, findings = _prepared(settings, dataset)
+    notes = (foreign_roles(dataset, origin), silent_contents(dataset, origin))
+    said = {finding.what for finding in findings}
+    findings += [Finding("warning", note) for note in notes if note and note not in said]
     texts, counted = _texts(settings, rows, prepared)
     domain = config.within or (config.probes.domain_column if config.probes else "domain")
     findings.append(Finding("info", f"{len(texts)} rows; lengths are counted in {counted}."))
@@ -186,7 +190,7 @@ def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Fi
     return findings
 
 
-def _prepared(settings: Mapping[str, Any], rows: list[Json]) -> tuple[PreparedRows | None, list[Finding]]:
+def _prepared(settings: Mapping[str, Any], rows: Any) -> tuple[PreparedRows | None, list[Finding]]:
     """The rows as the run will train them, where they can be prepared, and what is wrong or noteworthy with them."""
     try:
         prepared = prepare_rows(settings, rows)

@@ -65,5 +65,9 @@ class ResumeError(CampusError, RuntimeError):
     """The checkpoint does not belong to this run, or its curriculum state is missing or damaged."""
 
 
+class NoCheckpointError(ResumeError, ValueError):
+    """There is no checkpoint of this name. The trainer alone would say so with a ValueError."""
+
+
 class StorageError(CampusError, OSError):
     """The ledger, a score file or a state could not be written. What was there before is still whole."""

@@ -8,14 +8,16 @@ a reader sees the old file or the new one, never a piece of either.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import json
 import os
 import secrets
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,17 +30,24 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_jsonl(path: str | Path) -> list[Json]:
-    """All rows of a file with one JSON object per line, plain or gzipped. Blank lines are skipped.
+    """All rows of a file with one JSON object per line, or of one JSON array of objects; plain or gzipped.
+
+    Blank lines are skipped.
 
     Args:
         path: the file; gzip is recognised by its first bytes, whatever the name says.
 
     Raises:
         DataError: the file is absent or unreadable, empty, a gzip that breaks off, not UTF-8 (line and byte offset
-            are named), or has a line that is no JSON object (its number is named).
+            are named), or has a line or an entry that is no JSON object (its number is named).
     """
     path = Path(path)
-    rows = [_json_object(line, path, number) for number, line in _text_lines(path) if line.strip()]
+    lines = ((number, line) for number, line in _text_lines(path) if line.strip())
+    first = next(lines, None)
+    if first is not None and first[1].lstrip().startswith("["):
+        rows = _json_array("".join(line for _, line in _text_lines(path)), path)
+    else:
+        rows = [_json_object(line, path, number) for number, line in chain([first] if first else [], lines)]
     if not rows:
         raise DataError(f"`{path}` must have at least one row, got an empty file. Write one JSON object per line.")
     return rows
@@ -64,8 +73,12 @@ def read_table(path: str | Path) -> list[Json]:
     return rows
 
 
-def atomic_write(path: str | Path, data: bytes | str) -> None:
+def atomic_write(path: str | Path, data: bytes | str | Iterable[bytes | memoryview]) -> None:
     """Replace the file at `path` by `data` (text as UTF-8) in one step; the folder is made if it is not there.
+
+    Args:
+        path: of the file.
+        data: all of it, or its parts one after the other.
 
     Raises:
         StorageError: the disk is full, the folder is read-only, …. The file that was there before is untouched, and
@@ -76,7 +89,8 @@ def atomic_write(path: str | Path, data: bytes | str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
-            file.write(data.encode("utf-8") if isinstance(data, str) else data)
+            data = data.encode("utf-8") if isinstance(data, str) else data
+            file.writelines([data] if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -134,6 +148,11 @@ def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
         try:
             text = line.decode("utf-8")
         except UnicodeDecodeError as error:
+            if number == 1 and line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+                raise DataError(
+                    f"`{path}` must be UTF-8, got UTF-16. Convert it: iconv -f utf-16 -t utf-8 {path} > "
+                    f"{path.with_name(f'utf8-{path.name}')}"
+                ) from error
             raise DataError(
                 f"`{path}` must be UTF-8, got byte 0x{line[error.start]:02x} in line {number} (byte offset "
                 f"{start + error.start}). Convert it: iconv -f latin1 -t utf-8 (or from the encoding it really has)."
@@ -158,6 +177,24 @@ def _json_object(line: str, path: Path, number: int) -> Json:
     return value
 
 
+def _json_array(text: str, path: Path) -> list[Json]:
+    """The rows of a file that is one array, as exports write it."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"`{path}` must be one whole JSON array, for it begins with [, got one that ends in {_shorten(text[-60:])} "
+            f"({error}). Write it again, or one {{…}} per line."
+        ) from error
+    for number, value in enumerate(values):
+        if not isinstance(value, dict):
+            raise DataError(
+                f"`{path}` entry {number} of its array must be a JSON object, got {_shorten(json.dumps(value))}. Write "
+                "{…} for each row."
+            )
+    return list(values)
+
+
 def _shorten(text: str, width: int = 60) -> str:
     text = text.strip()
     return repr(text if len(text) <= width else f"{text[: width // 2]} … {text[-width // 2 :]}")
@@ -167,6 +204,7 @@ def _read_csv(path: Path) -> list[Json]:
     reader = csv.DictReader(line for _, line in _text_lines(path))
     rows: list[Json] = []
     try:
+        _refuse_header(list(reader.fieldnames or []), path)
         for row in reader:
             if None in row or None in row.values():  # a cell too many, a cell too few
                 raise DataError(
@@ -179,6 +217,27 @@ def _read_csv(path: Path) -> list[Json]:
             f"`{path}` must be CSV, got after line {reader.line_num}: {error}. Write it as .jsonl."
         ) from error
     return rows
+
+
+def _refuse_header(names: list[str], path: Path) -> None:
+    """A header that would give other columns than it says.
+
+    Raises:
+        DataError: cells are not separated by commas, or two columns have one name.
+    """
+    separator = next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), None)
+    if separator is not None:
+        raise DataError(
+            f"`{path}` must have cells separated by commas, got the header {names[0]!r}. Convert it: "
+            f"`import datasets; datasets.load_dataset('csv', data_files={str(path)!r}, sep={separator!r}, "
+            f"split='train').to_json({str(path.with_suffix('.jsonl'))!r})`"
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"`{path}` must have columns of different names, got {', '.join(map(repr, twice))} twice. Rename one of "
+            "them in its first line."
+        )
 
 
 def _read_parquet(path: Path) -> list[Json]:

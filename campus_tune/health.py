@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Real
 from typing import Any, Literal, TypeAlias
 
@@ -41,6 +42,7 @@ ALIKE = 0.98  # rank correlation from which two metrics are one
 OPPOSED = 0.9  # below minus this, a metric is another one's anti-curriculum in all but name
 NOISE = 0.5  # rank correlation of a ranking between two halves below which it is mostly noise
 LEVEL, LENGTH = "level", "length"  # columns of the training set and of the tables here
+MANY_DIGITS = 1e7  # a score from which on its size is all that a table says of it
 TIED = 0.5  # share of the rows with one and the same score from which an order is mostly a coin toss
 
 
@@ -349,7 +351,9 @@ def _rows(health: ScoreHealth, name: str) -> str:
 
 
 def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    if math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if 1000 <= abs(value) < MANY_DIGITS else f"{value:.3g}"
 
 
 def _rho(value: float | None) -> str:
@@ -429,7 +433,7 @@ def known_level(columns: Mapping[str, Sequence[Any]], name: str | None) -> Float
             "Correct it, or leave it out."
         )
     values = columns[wanted]
-    odd = next((value for value in values if value is not None and not isinstance(value, Real)), None)
+    odd = next((value for value in values if value is not None and not _is_number(value)), None)
     if odd is not None:
         if name is None:
             return None
@@ -437,3 +441,11 @@ def known_level(columns: Mapping[str, Sequence[Any]], name: str | None) -> Float
     level = np.array([np.nan if value is None else float(value) for value in values], dtype=np.float64)
     level[~(np.isfinite(level) & (level >= 0))] = np.nan
     return level if len(np.unique(level[np.isfinite(level)])) > 1 else None
+
+
+def _is_number(value: Any) -> bool:
+    """It has a size that a float has."""
+    try:
+        return isinstance(value, Real | Decimal) and float(value) is not None
+    except (OverflowError, ValueError):
+        return False

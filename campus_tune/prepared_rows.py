@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from campus_tune.conversions import Origin
 from campus_tune.errors import DataError
-from campus_tune.plain_rows import Shape, count_words, row_texts
+from campus_tune.plain_rows import Shape
+from campus_tune.row_shapes import silent_contents, why_not
 from campus_tune.types import Json, RowTexts
 
 HERE: Json = {"use_cpu": True, "bf16": False, "fp16": False, "tf32": None}  # whatever this machine can do
@@ -37,12 +39,12 @@ class PreparedRows:
     dropped: int
 
 
-def prepare_rows(settings: Mapping[str, Any], rows: Sequence[Json]) -> PreparedRows | None:
+def prepare_rows(settings: Mapping[str, Any], rows: Any) -> PreparedRows | None:
     """The rows as TRL prepares them; None where the recipe names no model whose tokenizer can be loaded.
 
     Args:
         settings: of the YAML.
-        rows: as they stand in the file.
+        rows: as they stand in the file, as dictionaries or a `datasets.Dataset`.
 
     Raises:
         DataError: TRL does not take these rows under these settings, or none of their tokens carry loss.
@@ -50,27 +52,31 @@ def prepare_rows(settings: Mapping[str, Any], rows: Sequence[Json]) -> PreparedR
     tokenizer = _tokenizer(settings)
     if tokenizer is None:
         return None
-    import datasets
-
     from campus_tune.integrations import compat
+    from campus_tune.integrations.columns import as_dataset
     from campus_tune.integrations.rows import read_texts
     from campus_tune.integrations.trained import as_trained
 
+    given = as_dataset(rows, str(settings.get("dataset_name"))) if isinstance(rows, Sequence) else rows
     with _quietly(), tempfile.TemporaryDirectory() as folder:
         try:
-            trainer = _trainer(settings, tokenizer, datasets.Dataset.from_list(list(rows)), folder)
-        except (ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
-            row_texts(rows, count_words, Shape.of(settings))  # may know which row it is, and why
+            trainer = _trainer(settings, tokenizer, given, folder)
+        except Exception as error:  # of TRL, of a chat template
+            shape, origin = Shape.of(settings), Origin.in_recipe(settings)
+            told = why_not(given, shape, origin) or silent_contents(given, origin)  # which row it is, and why
+            if told is not None:
+                raise DataError(told) from error
             said = (str(error).splitlines() or [""])[0]
+            columns = ", ".join(given.column_names)
             raise DataError(
                 "the training rows must be ones that TRL takes under the settings of the recipe, got "
-                f"{type(error).__name__}: {said} Columns are {', '.join(rows[0])}. `campus-tune sft` would stop at the "
-                "same: correct the rows, or the setting that it names."
+                f"{type(error).__name__}: {said} Columns are {columns}. `campus-tune sft` would stop at the same: "
+                "correct the rows, or the setting that it names."
             ) from error
         dataset = trainer.train_dataset
         trained = as_trained(*compat.loader_view(trainer, dataset))
         texts = read_texts(dataset, trained.rows(), compat.tokenizer_of(trainer), trained=trained.dataset)
-        return PreparedRows(trainer, texts, len(rows) - len(dataset))
+        return PreparedRows(trainer, texts, len(given) - len(dataset))
 
 
 def _tokenizer(settings: Mapping[str, Any]) -> Any:

@@ -341,6 +341,8 @@ def _block(content: Mapping[str, Any], source: object) -> Mapping[str, Any]:
     """The `campus:` block in `content`, which may be the block itself."""
     if "campus" in content:
         return content["campus"] if content["campus"] is not None else {}
+    if not content and isinstance(source, Mapping):
+        return content  # an empty block: what it lacks is said by name
     known = [f.name for f in fields(CampusConfig)]
     own = [key for key in content if key in known and key != "seed"]  # a trainer's YAML has a seed too
     if not own or len(own) < len(content) / 2:

@@ -20,6 +20,7 @@ from campus_tune.sft_arguments import parse_trl, read_arguments, read_block
 from campus_tune.sft_trainer import make_trainer, refuse_other_model
 from campus_tune.strict_yaml import read_value
 from campus_tune.tables import table
+from campus_tune.trainer_settings import refused
 
 
 def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None = None) -> int:
@@ -43,6 +44,7 @@ def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None
     parsed, more = parse_trl(settings, [*flags, "--report_to", "none"], problems)
     if not parsed[2].model_name_or_path:
         more.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
+    more += refused({**vars(parsed[3]), **vars(parsed[0])})
     if problems + more or config is None:
         raise RecipeError(problems + more)
     refuse_other_model(*parsed[1:3])
@@ -98,7 +100,9 @@ def prepare(trainer: Any, config: CampusConfig) -> tuple[Any, Any]:
     from campus_tune.integrations.domains import Domains
     from campus_tune.integrations.measure import LossMeter
     from campus_tune.integrations.peers import Peers
-    from campus_tune.integrations.planning import NO_CACHE, make_scoring, planned_steps, refreshes_to_come
+    from campus_tune.integrations.planning import NO_CACHE, make_scoring, open_cache, planned_steps, refreshes_to_come
+    from campus_tune.integrations.readings import Readings
+    from campus_tune.integrations.rows import refuse_untokenised
     from campus_tune.integrations.setup import make_budget, resolve
     from campus_tune.integrations.trained import as_trained
 
@@ -107,10 +111,11 @@ def prepare(trainer: Any, config: CampusConfig) -> tuple[Any, Any]:
     if not config.metrics:
         raise RecipeError("`metrics` must name what to score, got nothing. Write --metrics length loss, for example.")
     resolved = resolve(trainer, config, has_probes=config.probes is not None)
+    refuse_untokenised(trainer.train_dataset)
     view, collator = compat.loader_view(trainer, trainer.train_dataset)
     peers = Peers.of(trainer)
     trained = as_trained(view, collator, speaks=peers.leads)
-    rows = trained.rows()
+    rows = trained.rows(readings=Readings(open_cache(config, peers).folder, writes=peers.leads))
     meter = LossMeter(partial(compat.subject, trainer), view, collator, rows.tokens, peers=peers, what="scoring")
     domains = Domains.read(trainer.train_dataset, resolved.within)
     per_epoch, total = planned_steps(trainer, len(rows), peers)

@@ -17,6 +17,7 @@ from campus_tune.errors import RecipeError
 from campus_tune.recipe import CampusConfig
 from campus_tune.sft_arguments import parse_trl, read_arguments, read_block
 from campus_tune.sft_trainer import make_trainer, refuse_other_model
+from campus_tune.trainer_settings import refused
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,6 +34,7 @@ def main(argv: Sequence[str]) -> int:
     (script, training, model, mixture), more = parse_trl(settings, flags, problems)
     if not model.model_name_or_path:
         more.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
+    more += [] if config is None else refused({**vars(mixture), **vars(script)})
     if problems + more:
         raise RecipeError(problems + more)
     train(script, training, model, mixture, config)

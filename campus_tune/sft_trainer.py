@@ -8,11 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from campus_tune.conversions import Origin
 from campus_tune.errors import CampusError, DataError
 from campus_tune.files import TABLE_SUFFIXES, read_table
+from campus_tune.plain_rows import Shape
+from campus_tune.row_shapes import refuse_rows, silent_contents, why_not
 from campus_tune.types import Json
 
 TRAIN = "train"
+FIRST = 100_000  # rows that are looked at before the model is loaded: a second
 
 
 def refuse_other_model(training: Any, model: Any) -> None:
@@ -48,16 +52,18 @@ def make_trainer(script: Any, training: Any, model: Any, mixture: Any, *, callba
     with _in_a_sentence():
         training.model_init_kwargs = loading(training, model)
         dataset = load_rows(script, mixture)
+        train = _split(dataset, script, "dataset_train_split")
         quantization = get_quantization_config(model)
-        return SFTTrainer(
-            model=model.model_name_or_path,
-            args=training,
-            train_dataset=_split(dataset, script, "dataset_train_split"),
-            eval_dataset=_split(dataset, script, "dataset_test_split") if training.eval_strategy != "no" else None,
-            peft_config=get_peft_config(model),
-            callbacks=list(callbacks),
-            **({} if quantization is None else {"quantization_config": quantization}),
-        )
+        with takeable(train, script, training):
+            return SFTTrainer(
+                model=model.model_name_or_path,
+                args=training,
+                train_dataset=train,
+                eval_dataset=_split(dataset, script, "dataset_test_split") if training.eval_strategy != "no" else None,
+                peft_config=get_peft_config(model),
+                callbacks=list(callbacks),
+                **({} if quantization is None else {"quantization_config": quantization}),
+            )
 
 
 @contextmanager
@@ -77,6 +83,35 @@ def _in_a_sentence() -> Iterator[None]:
             f"The model, the rows and the options must be ones that TRL can make a trainer of, got: {why}. Correct "
             "what it names; --debug shows where it was met."
         ) from error
+
+
+@contextmanager
+def takeable(rows: Any, script: Any, training: Any) -> Iterator[None]:
+    """Rows that a trainer is about to prepare: those that it cannot are told in words, the first ones before it begins.
+
+    Args:
+        rows: of the split that is trained; of a stream nothing can be said.
+        script: `trl.ScriptArguments`.
+        training: `trl.SFTConfig`.
+
+    Raises:
+        DataError: TRL does not take these rows; row, column and what to do are named.
+    """
+    if not hasattr(rows, "__len__"):
+        yield
+        return
+    shape = Shape.of(vars(training))
+    origin = Origin.of(script.dataset_name, config=script.dataset_config, split=script.dataset_train_split)
+    refuse_rows(rows, shape, origin, most=FIRST)
+    try:
+        yield
+    except CampusError:
+        raise
+    except Exception as error:  # of TRL, of a chat template
+        told = why_not(rows, shape, origin) or silent_contents(rows, origin)
+        if told is None:
+            raise
+        raise DataError(told) from error
 
 
 @dataclass
@@ -116,18 +151,20 @@ def make_shared_trainer(
         from campus_tune.integrations.compat import load_model
 
         refuse_other_model(training, model)
-        prepared.model, prepared.tokenizer = load_model(model.model_name_or_path, loading(training, model))
         prepared.dataset = _split(load_rows(script, mixture), script, "dataset_train_split")
+        with takeable(prepared.dataset, script, training):
+            prepared.model, prepared.tokenizer = load_model(model.model_name_or_path, loading(training, model))
     training.model_init_kwargs = None
     set_seed(training.seed)
-    trainer = SFTTrainer(
-        model=copy.deepcopy(prepared.model),
-        args=training,
-        train_dataset=prepared.dataset,
-        processing_class=prepared.tokenizer,
-        peft_config=get_peft_config(model),
-        callbacks=list(callbacks),
-    )
+    with takeable(prepared.dataset, script, training):
+        trainer = SFTTrainer(
+            model=copy.deepcopy(prepared.model),
+            args=training,
+            train_dataset=prepared.dataset,
+            processing_class=prepared.tokenizer,
+            peft_config=get_peft_config(model),
+            callbacks=list(callbacks),
+        )
     prepared.dataset = trainer.train_dataset
     return trainer
 
@@ -157,13 +194,15 @@ def load_rows(script: Any, mixture: Any) -> Any:
     import datasets
     from trl import get_dataset
 
+    from campus_tune.integrations.columns import as_dataset
+
     if mixture.datasets:
         return get_dataset(mixture)
     name = script.dataset_name
     if not name:
         raise DataError("`dataset_name` must be a file, a folder or a hub id, got nothing. Add it to the YAML.")
     if str(name).endswith(TABLE_SUFFIXES):
-        return datasets.DatasetDict({TRAIN: datasets.Dataset.from_list(read_table(name))})
+        return datasets.DatasetDict({TRAIN: as_dataset(read_table(name), name)})
     return datasets.load_dataset(name, name=script.dataset_config, streaming=script.dataset_streaming)
 
 

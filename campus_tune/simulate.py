@@ -115,7 +115,7 @@ class SimulatedRun:
                 "warning",
                 f"`{name}` supplies {chosen[name] / total:.0%} of the rows that are not random: one curriculum, not "
                 f"several{' (with made-up losses)' if self.made_up else ''}.",
-                "Drop the other metrics, or write selector: round_robin or relative_perplexity.",
+                "Drop the other metrics, or write selector: round_robin, which takes all of them in turn.",
             )
         ]
 

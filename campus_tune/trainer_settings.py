@@ -41,6 +41,12 @@ class Refusal:
 
 _GROUPS_BY_LENGTH = "Remove it; campus: {batching: step} already groups rows by length inside each optimizer step."
 
+NO_STREAM = (
+    "Load it without streaming: rows then lie on the disk and are mapped into memory, not held in it; or write the "
+    "part that you want to the disk once: `from datasets import Dataset; from itertools import islice; dataset = "
+    "Dataset.from_generator(lambda: islice(stream, 100_000))`."
+)
+
 REFUSALS = (
     Refusal(
         "packing",
@@ -62,6 +68,10 @@ REFUSALS = (
         "leave dispatch_batches off with a curriculum",
         ": one process would read all rows and cut them in its own way. Remove dispatch_batches; each process reads "
         "its own rows of the plan (split_batches works).",
+    ),
+    *(
+        Refusal(name, bool, "be off with a curriculum", f": a stream has no rows by position. {NO_STREAM}")
+        for name in ("dataset_streaming", "streaming")  # of one data set, of a mixture
     ),
     # what transformers 4 calls it
     Refusal(

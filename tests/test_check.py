@@ -125,6 +125,7 @@ def test_what_a_run_trains_is_not_refused() -> None:
         ({"auto_find_batch_size": True}, "warning"),
         ({"save_only_model": True}, "warning"),
         ({"dataset_streaming": True}, "error"),
+        ({"streaming": True}, "error"),
     ],
 )
 def test_trainer_options_that_work_against_a_plan_are_named(setting: dict[str, Any], severity: str) -> None:

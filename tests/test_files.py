@@ -7,6 +7,7 @@ import gzip
 import json
 import os
 import resource
+import subprocess
 from pathlib import Path
 
 import pyarrow as pa
@@ -62,9 +63,9 @@ def test_a_long_bad_line_is_shown_by_its_ends(tmp_path: Path) -> None:
     assert len(str(caught.value)) < 500
 
 
-@pytest.mark.parametrize("line", ["[" * 100_000, '{"a": ' + "1" * 5000 + "}"])
+@pytest.mark.parametrize("line", ['{"a": ' + "[" * 100_000, '{"a": ' + "1" * 5000 + "}", "[" * 100_000])
 def test_json_that_python_gives_up_on_is_a_bad_line_too(tmp_path: Path, line: str) -> None:
-    with pytest.raises(DataError, match="line 1 must be one whole JSON object"):
+    with pytest.raises(DataError, match=r"line 1 must be one whole JSON object|must be one whole JSON array"):
         read_jsonl(write(tmp_path / "a.jsonl", line.encode()))
 
 
@@ -73,6 +74,50 @@ def test_a_line_that_is_no_object_is_named(tmp_path: Path, line: str) -> None:
     path = write(tmp_path / "a.jsonl", f'{{"a": 1}}\n{line}\n'.encode())
     with pytest.raises(DataError, match=r"line 2 must be a JSON object, got .* without a surrounding list"):
         read_jsonl(path)
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff", "\r\n \n"])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_array_is_as_good_as_lines(tmp_path: Path, start: str, indent: int | None) -> None:
+    text = start + json.dumps(ROWS, indent=indent, ensure_ascii=False).replace("\n", "\r\n")
+    path = write(tmp_path / "a.json", text.encode())
+    assert read_table(path) == read_jsonl(path) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[{"a": 1}, {"a": ', r"must be one whole JSON array, .* got one that ends in .*Write it again"),
+        ('[{"a": 1}, [2]]', r"entry 1 of its array must be a JSON object, got '\[2\]'"),
+        ("[]", "at least one row"),
+    ],
+)
+def test_an_array_that_is_cut_off_or_holds_no_rows_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read_jsonl(write(tmp_path / "a.json", text.encode()))
+
+
+def test_utf_16_is_told_how_to_become_utf_8(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", JSONL.decode().encode("utf-16"))
+    with pytest.raises(DataError, match="must be UTF-8, got UTF-16") as told:
+        read_jsonl(path)
+    command = str(told.value).split("Convert it: ")[1]
+    subprocess.run(["sh", "-c", command], check=True)
+    assert read_jsonl(tmp_path / "utf8-a.jsonl") == ROWS
+
+
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_a_csv_with_other_separators_is_told_how_to_become_lines(tmp_path: Path, mark: str) -> None:
+    path = write(tmp_path / "a.csv", f"id{mark}text\n1{mark}one\n2{mark}two\n".encode())
+    with pytest.raises(DataError, match="must have cells separated by commas, got the header") as told:
+        read_table(path)
+    exec(str(told.value).split("`")[-2], {})
+    assert read_table(tmp_path / "a.jsonl") == [{"id": 1, "text": "one"}, {"id": 2, "text": "two"}]
+
+
+def test_a_csv_whose_header_names_a_column_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"columns of different names, got 'a' twice\. Rename"):
+        read_table(write(tmp_path / "a.csv", b"a,b,a\n1,2,3\n"))
 
 
 @pytest.mark.parametrize("zipped", [False, True])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,3 +223,11 @@ def test_a_million_rows_take_seconds() -> None:
     start = time.process_time()
     score_findings(score_health(scores, level=level, groups=groups))
     assert time.process_time() - start < 10
+
+
+def test_levels_of_any_kind_of_number_count_and_what_no_float_can_be_is_named() -> None:
+    columns: dict[str, Any] = {"level": [Decimal(1), 2**70, None]}
+    assert known_level(columns, None).tolist()[:2] == [1.0, 2.0**70]
+    assert known_level({"level": [1, 2**2000]}, None) is None
+    with pytest.raises(DataError, match=r"must be a column of numbers, got \d+"):
+        known_level({"level": [1, 2**2000]}, "level")

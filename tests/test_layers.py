@@ -29,7 +29,7 @@ LAYERS: dict[str, list[str]] = {
     ],
     "recipe": [
         "recipe", "recipe_blocks", "method", "simulate", "report_plan", "training_yaml", "trainer_settings",
-        "trl_values", "plain_rows", "same_stream",
+        "trl_values", "plain_rows", "conversions", "row_shapes", "same_stream",
         "accelerate_yaml", "launch_rules",
     ],
     "report": ["report."],

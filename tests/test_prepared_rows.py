@@ -77,7 +77,7 @@ def test_without_a_tokenizer_nothing_is_prepared(tmp_path: Path) -> None:
 
 def test_what_trl_refuses_is_told_in_its_words(model: str) -> None:
     rows = [{"prompt": "2 + 2?", "completion": 4}] * 4
-    with pytest.raises(DataError, match=r"TRL takes under .*, got AttributeError: .* Columns are prompt, completion\."):
+    with pytest.raises(DataError, match=r"^row 0: `completion` must be text, got 4\. Convert it with "):
         prepared(model, rows)
     assert len(prepared(model, [{**row, "completion": "4"} for row in rows]).texts) == 4
 

@@ -20,6 +20,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("dataloader_drop_last", None, "`dataloader_drop_last` must be True or False, got None. Set one of them."),
     ("train_sampling_strategy", "group_by_length", "must be left alone with a curriculum, got 'group_by_length'"),
     ("train_sampling_strategy", "batch_rebalance", "must be left alone with a curriculum, got 'batch_rebalance'"),
+    ("dataset_streaming", True, r"must be off with a curriculum, got True: a stream has no rows .* Load it without"),
+    ("streaming", True, r"must be off with a curriculum, got True: .*Dataset\.from_generator\(lambda: islice"),
     ("group_by_length", True, "`group_by_length` must be left alone with a curriculum, got True"),
     (
         "accelerator_config",

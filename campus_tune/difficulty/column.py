@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime
 from decimal import Decimal
 from hashlib import blake2b
 from numbers import Real
@@ -146,11 +148,11 @@ def _numbers(values: Sequence[Any], what: str) -> FloatArray:
                 f"`column: {what}` must hold numbers, got {value} in row {row}. Write 1 for harder and 0 for easier."
             )
         elif isinstance(value, Real | Decimal):
-            numbers[row] = float(value)
+            numbers[row] = _number(value, what, row)
         else:
             raise MetricError(
                 f"`column: {what}` must hold numbers, got {_shorten(repr(value))} in row {row}. Store a number, "
-                "higher = harder."
+                f"higher = harder{_of_a_day(value, what)}."
             )
     if missing:
         raise MetricError(
@@ -158,6 +160,31 @@ def _numbers(values: Sequence[Any], what: str) -> FloatArray:
             f"{len(values)} rows (first: {', '.join(map(str, missing[:3]))}). Fill them in, or drop these rows."
         )
     return numbers
+
+
+def _number(value: Any, what: str, row: int) -> float:
+    """A number of any kind as a score.
+
+    Raises:
+        MetricError: no float is of its size, or it is a signaling NaN.
+    """
+    try:
+        return float(value)
+    except (OverflowError, ValueError) as error:
+        raise MetricError(
+            f"`column: {what}` must hold numbers of at most {sys.float_info.max:.3g}, got {_shorten(repr(value))} in "
+            f"row {row} ({error}). Store its logarithm, or its rank."
+        ) from error
+
+
+def _of_a_day(value: Any, what: str) -> str:
+    """How days and times become numbers."""
+    name = what.split(" of ")[0]
+    if isinstance(value, datetime):
+        return f": `dataset = dataset.map(lambda row: {{{name!r}: row[{name!r}].timestamp()}})`"
+    if isinstance(value, date):
+        return f": `dataset = dataset.map(lambda row: {{{name!r}: row[{name!r}].toordinal()}})`"
+    return ""
 
 
 def _row_keys(columns: Mapping[str, Sequence[Any]], on: Sequence[str], *, as_text: bool) -> list[str | None]:

@@ -38,7 +38,7 @@ from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.probes import Source
 from campus_tune.integrations.run import CampusRun
 from campus_tune.recipe import CampusConfig
-from campus_tune.trainer_settings import refused
+from campus_tune.trainer_settings import NO_STREAM, refused
 
 
 def attach(trainer: Any, config: str | Path | Mapping[str, Any] | CampusConfig, *, probes: Source = None) -> Any:
@@ -89,8 +89,9 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
         if run.finished and not call.resume:
             raise TrainerError(
                 "`train()` must be called once on a trainer with a curriculum, got a second call: the model is trained "
-                "already, and a second curriculum would begin with it. Make a new trainer, or raise num_train_epochs "
-                "and resume."
+                "already, and a second curriculum would begin with it. Make a new trainer. To train on from the last "
+                "checkpoint, give the new one a larger num_train_epochs and the block resume: changed_future, and "
+                "call train(resume_from_checkpoint=True)."
             )
         refuse(trainer, ours=ours.ours)  # again: it may have been changed since. Over ours: the audit finds out
         ours.take()
@@ -231,6 +232,6 @@ def _refuse_dataset(dataset: Any) -> None:
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         raise TrainerError(
             f"`train_dataset` must have a length and rows by position, got {type(dataset).__name__}: a stream cannot "
-            "be sorted. Load it without streaming, or collect it with Dataset.from_list(list(stream))."
+            f"be sorted. {NO_STREAM}"
         )
     refuse_other_rows(dataset)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from campus_tune.errors import ResumeError
+from campus_tune.errors import NoCheckpointError, ResumeError
 from campus_tune.integrations import console
 from campus_tune.integrations.lineage import FILE as LINEAGE
 from campus_tune.integrations.lineage import Lineage, read_lineage
@@ -110,8 +110,11 @@ def named(checkpoint: Path, folder: Path, peers: Peers) -> Checkpoint:
         peers: ranks; every one calls it.
 
     Raises:
+        NoCheckpointError: there is none of this name.
         ResumeError: it is not whole, or of another run, or a rank cannot see it.
     """
+    if not peers.led(checkpoint.is_dir):
+        raise NoCheckpointError(_not_there(checkpoint))
     beside = checkpoint.resolve().parent / folder.name
     home = beside if peers.led(lambda: (beside / LEDGER).exists()) else folder
     found = examine(checkpoint, home, peers)
@@ -132,6 +135,17 @@ def _earlier(checkpoint: Path, home: Path, peers: Peers) -> str:
         if isinstance(examine(before, home, peers), Checkpoint):
             return f"Name {before.name}, the newest before it that is whole"
     return "Name another one"
+
+
+def _not_there(checkpoint: Path) -> str:
+    """That there is no such checkpoint, and which there are beside it."""
+    beside = ", ".join(path.name for _, path in checkpoints_in(checkpoint.parent))
+    known = f"In {checkpoint.parent} there is {beside}: name one of these" if beside else "Correct the path"
+    return (
+        f"`resume_from_checkpoint` must be a checkpoint's folder, got {str(checkpoint)!r}, which is not there. "
+        f"{known}, write resume_from_checkpoint=True, which finds the last complete one of output_dir, or start anew "
+        "without resuming."
+    )
 
 
 def examine(checkpoint: Path, home: Path, peers: Peers) -> Checkpoint | Unfit:

@@ -202,6 +202,11 @@ def loader_view(trainer: Any, dataset: Any) -> tuple[Any, Any]:
     return dataset, trainer._get_collator_with_removed_columns(trainer.data_collator, description="training")
 
 
+def data_fingerprint(dataset: Any) -> str | None:
+    """What `datasets` calls this very content, files and transformations included; None for rows of another kind."""
+    return getattr(dataset, "_fingerprint", None) if hasattr(dataset, "cache_files") else None
+
+
 def prepare_like_training(trainer: Any, dataset: Any, name: str) -> Any:
     """Another dataset through the same preparation as the training set (formatting, templates, truncation, masks).
 

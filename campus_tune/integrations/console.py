@@ -13,6 +13,8 @@ from campus_tune.types import Json
 
 ONE_SIDED = 0.9  # share of the curriculum's rows from one sub-curriculum, above which the run says so
 
+MANY_DIGITS = 1e4  # a perplexity from which on its size is all that a line says of it
+
 NOTABLE = 0.1  # seconds of a rank in a phase, below which its picture says nothing
 
 
@@ -29,13 +31,23 @@ def decision_line(record: Json, total_steps: int, probes: Mapping[str, Json], co
     else:
         low, high = record["scope"]
         parts.append(f"{record['chosen']} ({record['outcome']}), {record['rows']} rows of scope {low:.2f}–{high:.2f}")
-        measured = [f"{offer['name']} {offer['perplexity']:.2f}" for offer in record["offers"] if "perplexity" in offer]
+        offers = [offer for offer in record["offers"] if "perplexity" in offer]
+        measured = [f"{offer['name']} {perplexity_in_words(offer['perplexity'])}" for offer in offers]
         if measured:
             parts.append("perplexity " + ", ".join(measured))
     if probes:
         parts.append("competence " + ", ".join(f"{name} {probe['competence']:.3f}" for name, probe in probes.items()))
     parts.append(f"cost {cost_share:.1%}")
     return " · ".join(parts)
+
+
+def perplexity_in_words(perplexity: float) -> str:
+    """A perplexity for a line: that of a model that diverges has up to 305 digits.
+
+    >>> [perplexity_in_words(value) for value in (7.891, 9999.994, 123456.7, 1.014e304, 1e999)]
+    ['7.89', '9999.99', '1.23e+05', '1.01e+304', 'inf']
+    """
+    return f"{perplexity:.2f}" if perplexity < MANY_DIGITS else f"{perplexity:.3g}"
 
 
 def rescored_line(record: Json) -> str:
@@ -126,7 +138,7 @@ def one_sided(by_choice: Mapping[str, int]) -> list[str]:
     total = sum(curricula.values())
     return [
         f"{name} supplied {rows / total:.0%} of the curriculum's rows: this was a curriculum by {name}, whatever else "
-        "the recipe names. Try selector: matched or relative_perplexity."
+        "the recipe names. Write selector: round_robin, which takes all of them in turn, or drop the others."
         for name, rows in curricula.items()
         if len(curricula) > 1 and total and rows / total > ONE_SIDED
     ]

@@ -39,14 +39,23 @@ class Conversations(Sequence[Conversation]):
         tokenizer: the one it was prepared with: decodes where no text is left, and its end token is taken off.
         trained: the rows as the collator makes them; None where the columns of `dataset` say it.
         max_length: tokens at which preparation cuts rows off: of those, only what is trained is told.
+        text_field: the column of plain texts.
     """
 
     def __init__(
-        self, dataset: Any, rows: IntArray, tokenizer: Any, *, trained: Any = None, max_length: int | None = None
+        self,
+        dataset: Any,
+        rows: IntArray,
+        tokenizer: Any,
+        *,
+        trained: Any = None,
+        max_length: int | None = None,
+        text_field: str = "text",
     ) -> None:
         self._dataset = dataset.with_format(None) if hasattr(dataset, "with_format") else dataset
         self._trained = self._dataset if trained is None else trained
         self._rows, self._tokenizer, self._max_length = rows, tokenizer, max_length
+        self._text_field = text_field
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -74,7 +83,9 @@ class Conversations(Sequence[Conversation]):
 
     def _conversation(self, item: Mapping[str, Any], mask: BoolArray, ids: Any) -> Conversation:
         everything = bool(mask[1:].all())
-        completion, messages = item.get("completion"), item.get("messages")
+        completion, messages, text = item.get("completion"), item.get("messages"), item.get(self._text_field)
+        if "prompt" not in item and (messages or isinstance(text, str)):
+            completion = None  # trl asks for the prompt first
         if isinstance(completion, str):
             return Conversation((str(item.get("prompt") or ""), self._without_end(completion)), (everything, True))
         if completion:
@@ -86,8 +97,8 @@ class Conversations(Sequence[Conversation]):
             turns = _plain(messages)
             counted = tuple(everything or turn.get("role") == "assistant" for turn in turns)
             return Conversation(turns, counted, template_arguments(item))
-        if everything and isinstance(item.get("text"), str):
-            return Conversation((self._without_end(item["text"]),), (True,))
+        if everything and isinstance(text, str):
+            return Conversation((self._without_end(text),), (True,))
         return self._decoded(ids, mask)
 
     def _without_end(self, text: str) -> str:

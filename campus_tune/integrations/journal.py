@@ -77,7 +77,8 @@ class Journal:
     def examined(self, health: ScoreHealth, found: float) -> None:
         """How the scores look, and how much of them was found in the cache (a share of the training compute)."""
         self.ledger.add("health", **health_record(health))
-        self._say(line for line in health_table(health).splitlines() if line)
+        if health.bad:  # plain shuffling has no scores
+            self._say(line for line in health_table(health).splitlines() if line)
         if found:
             self._say([f"scores worth {found:.1%} of the training compute were found in the cache, not measured"])
 

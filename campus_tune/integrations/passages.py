@@ -41,9 +41,11 @@ from campus_tune.integrations.subject import Subject
 from campus_tune.integrations.trained import Trained
 from campus_tune.types import BoolArray, FloatArray, IntArray, Json, RowLosses
 
+TEXT = "text"  # what trl calls the column of plain texts
 VERSION = 1  # of what a measured loss is; raised when the same rows and weights give other values
 AT_ONCE = 2048  # rows between two shards of the cache
-TEXT_COLUMNS = ("messages", "prompt", "completion", "text")
+TEXT_COLUMNS = ("messages", "prompt", "completion", TEXT)
+GIVEN = ("tools", "chat_template_kwargs")  # what else a template is given of a row
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,14 @@ class Passages:
         """Another model's values hang on its files and on the texts, not on the model in training or its precision."""
         kept = ("max_length", "assistant_only_loss", "completion_only_loss")  # which tokens there are, and which count
         settings = {**settings, **{name: getattr(self.trainer.args, name, None) for name in kept}}
+        if self._text_field != TEXT:
+            settings["dataset_text_field"] = self._text_field
         return CacheKey(what=what, settings=settings, version=VERSION, model=self._other_identity(name, setting))
+
+    @property
+    def _text_field(self) -> str:
+        """The column of plain texts."""
+        return str(getattr(self.trainer.args, "dataset_text_field", TEXT))
 
     def _other_identity(self, name: str, setting: str) -> str:
         """Which model another one is: its files are read once, not at every look into the cache."""
@@ -212,11 +221,12 @@ class Passages:
 
     @cached_property
     def _texts(self) -> NDArray[np.uint64]:
-        names = [name for name in TEXT_COLUMNS if name in column_names(self.dataset)]
+        known = column_names(self.dataset)
+        names = [name for name in dict.fromkeys([*TEXT_COLUMNS, self._text_field, *GIVEN]) if name in known]
         if not names:
             return self.rows.trained
         rows = zip(*(read_column(self.dataset, name) for name in names), strict=True)
-        return text_keys([json.dumps(row, sort_keys=True) for row in rows])
+        return text_keys([json.dumps(row, sort_keys=True, default=str) for row in rows])
 
     def find(self, key: CacheKey, rows: IntArray) -> tuple[BoolArray, Mapping[str, NDArray[Any]]]:
         """(Which of `rows` are in the cache, their values): read by the leader, the same on every rank."""
@@ -350,6 +360,7 @@ class Passages:
                         label=label,
                         tokenizer=compat.tokenizer_of(self.trainer),
                         max_length=getattr(self.trainer.args, "max_length", None),
+                        text_field=self._text_field,
                         peers=self.peers,
                         what="quality",
                     )
@@ -383,6 +394,7 @@ class Passages:
                     trained=self.trained,
                     tokenizer=compat.tokenizer_of(self.trainer),
                     max_length=getattr(self.trainer.args, "max_length", None),
+                    text_field=self._text_field,
                     part=passage.part,
                     peers=self.peers,
                     what=str(passage),

@@ -13,13 +13,16 @@ import numpy as np
 from campus_tune.errors import DataError
 from campus_tune.files import read_jsonl
 from campus_tune.integrations import compat
+from campus_tune.integrations.columns import as_dataset
 from campus_tune.integrations.measure import LossMeter
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import TokenRows, column_names
 from campus_tune.integrations.trained import as_trained
 from campus_tune.orders import group_rows, hash_rows
+from campus_tune.plain_rows import Shape
 from campus_tune.recipe_blocks import DOMAIN, ProbeSettings
 from campus_tune.registry import nearest
+from campus_tune.row_shapes import why_not
 from campus_tune.types import IntArray, RowLosses
 
 Source: TypeAlias = Any  # a path, paths, a dataset with a domain column, or a mapping domain → dataset
@@ -67,11 +70,12 @@ def load_probes(source: Source, settings: ProbeSettings | None, trainer: Any) ->
     raw = _limited(_labelled(_read(source), column), column, settings.max_rows if settings else None)
     try:
         prepared = compat.prepare_like_training(trainer, raw, "probes")
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # of TRL, of a chat template
+        told = why_not(raw, Shape.of(vars(trainer.args)))
         raise DataError(
             f"`probes` must be rows as the training set's, got the columns {', '.join(column_names(raw))}, of which "
             f"the trainer says {error!r}. They are prepared as the training rows are, formatting_func included: give "
-            "them the same columns."
+            f"them the same columns.{'' if told is None else f' As they are, {told}'}"
         ) from error
     domains = group_rows(prepared[column])
     for domain in group_rows(raw[column]):
@@ -109,11 +113,12 @@ def _dataset(source: Source, what: str = "`probes`") -> Any:
     if isinstance(source, str | Path):
         source = [source]
     if isinstance(source, Sequence) and source and isinstance(source[0], str | Path):
-        source = datasets.Dataset.from_list([row for path in source for row in read_jsonl(path)])
+        source = as_dataset([row for path in source for row in read_jsonl(path)], "probes")
     if not isinstance(source, datasets.Dataset):
         raise DataError(
             f"{what} must be a path, a Dataset or a mapping domain → Dataset, got {type(source).__name__}. "
-            "An iterable dataset can be collected with Dataset.from_list(list(probes))."
+            "A stream is written to the disk once by `from datasets import Dataset; probes = Dataset.from_generator("
+            "lambda: iter(stream))`."
         )
     if not len(source):
         raise DataError(f"{what} must have at least one row, got none. Give held-out rows, or leave it out.")

@@ -155,6 +155,7 @@ def reference_meter(
     trained: Any = None,
     tokenizer: Any,
     max_length: int | None,
+    text_field: str = "text",
     part: Part = "row",
     peers: Peers,
     what: str,
@@ -168,6 +169,7 @@ def reference_meter(
         trained: the rows as the collator makes them; None where the columns say it.
         tokenizer: the one that `dataset` was prepared with, or None.
         max_length: of training, in tokens; None for no limit. A model with another tokenizer is told what is left.
+        text_field: the column of plain texts.
         part: whole rows, or their answers alone.
         peers: the processes that share the work.
         what: the word before the progress bar.
@@ -179,7 +181,9 @@ def reference_meter(
     source: TokenLists = Prepared(dataset if trained is None else trained, rows, limit=limit)
     if foreign:
         limit = reference.limit(None)
-        conversations = Conversations(dataset, rows, tokenizer, trained=trained, max_length=max_length)
+        conversations = Conversations(
+            dataset, rows, tokenizer, trained=trained, max_length=max_length, text_field=text_field
+        )
         source = Retold(conversations, reference.tokenizer, limit=limit)
         if len(rows) and conversations[0].is_chat and not has_template(reference.tokenizer):
             untemplated = len(rows)

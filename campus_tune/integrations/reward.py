@@ -114,6 +114,7 @@ def reward_scores(
     label: int,
     tokenizer: Any,
     max_length: int | None,
+    text_field: str = "text",
     peers: Peers,
     what: str,
 ) -> tuple[FloatArray, int]:
@@ -127,13 +128,16 @@ def reward_scores(
         label: which logit counts.
         tokenizer: the one that `dataset` was prepared with, or None.
         max_length: of training, in tokens; None for no limit.
+        text_field: the column of plain texts.
         peers: the processes that share the work.
         what: the word before the progress bar.
 
     Raises:
         RecipeError: the model does not fit into memory with its batches.
     """
-    conversations = Conversations(dataset, rows, tokenizer, trained=trained, max_length=max_length)
+    conversations = Conversations(
+        dataset, rows, tokenizer, trained=trained, max_length=max_length, text_field=text_field
+    )
     told = Judged(conversations, reference.tokenizer, limit=reference.limit(None))
     lengths = _lengths(told, f"{what}: tokens")
     kept = lengths if told.limit is None else np.minimum(lengths, told.limit)

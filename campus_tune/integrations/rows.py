@@ -15,7 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from campus_tune.cache import text_keys
 from campus_tune.errors import DataError
+from campus_tune.integrations.fingerprint import tokenizer_fingerprint
+from campus_tune.integrations.readings import Readings
 from campus_tune.integrations.token_hashes import hash_flat
 from campus_tune.orders import hash_rows
 from campus_tune.types import BoolArray, IntArray, RowTexts
@@ -61,27 +64,21 @@ def digest(values: NDArray[Any]) -> str:
         return f"{int(keys.sum(dtype=np.uint64)):016x}"
 
 
-def read_rows(dataset: Any, *, what: str = "train_dataset") -> TokenRows:
+def read_rows(dataset: Any, *, what: str = "train_dataset", readings: Readings | None = None) -> TokenRows:
     """Token counts and content hashes of every row of a prepared dataset.
 
     Args:
         dataset: as the collator will see it, unused columns removed.
         what: its name in messages.
+        readings: what was read of large data sets before.
 
     Raises:
         DataError: no `input_ids` column, or rows without a token that carries loss (named by position).
     """
-    names = column_names(dataset)
-    if "input_ids" not in names:
-        raise DataError(
-            f"`{what}` must have input_ids once it is prepared, got the columns {', '.join(names)}. "
-            "Tokenise it before a plain Trainer, drop skip_prepare_dataset for SFTTrainer; image datasets are not "
-            "supported."
-        )
-    parts = [_token_rows(chunk) for chunk in read_chunks(dataset)]
-    if not parts:
+    refuse_untokenised(dataset, what=what)
+    if not len(dataset):
         raise DataError(f"`{what}` must have at least one row, got none. Check the path, the split and filters.")
-    rows = TokenRows(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
+    rows = TokenRows(**(readings or Readings()).take("rows", dataset, _read_arrays))
     silent = np.flatnonzero(rows.answer_tokens == 0)
     if len(silent):
         raise DataError(
@@ -92,9 +89,30 @@ def read_rows(dataset: Any, *, what: str = "train_dataset") -> TokenRows:
     return rows
 
 
+def refuse_untokenised(dataset: Any, *, what: str = "train_dataset") -> None:
+    """Refuse rows that no trainer has prepared, before one looks for the columns that its model reads.
+
+    Raises:
+        DataError: so it is.
+    """
+    names = column_names(dataset)
+    if "input_ids" not in names:
+        raise DataError(
+            f"`{what}` must have input_ids once it is prepared, got the columns {', '.join(names)}. Tokenise it before "
+            "a plain Trainer, into input_ids and labels; drop skip_prepare_dataset for SFTTrainer; image datasets are "
+            "not supported."
+        )
+
+
 def read_content(dataset: Any) -> NDArray[np.uint64]:
     """The hash of each row's token ids alone, shape (N,); see `TokenRows`."""
     return np.concatenate([_token_rows(chunk).content for chunk in read_chunks(dataset)])
+
+
+def _read_arrays(dataset: Any) -> dict[str, NDArray[Any]]:
+    """The fields of `TokenRows`."""
+    parts = [vars(_token_rows(chunk)) for chunk in read_chunks(dataset)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _token_rows(chunk: dict[str, Sequence[Any]]) -> TokenRows:
@@ -125,7 +143,7 @@ def read_texts(dataset: Any, rows: TokenRows, tokenizer: Any, *, trained: Any = 
         trained: the rows as the collator makes them (`trained.as_trained`); None where the columns say it.
     """
     return RowTexts(
-        response_text=_Answers(dataset if trained is None else trained, tokenizer),
+        response_text=Answers(dataset if trained is None else trained, tokenizer),
         response_tokens=rows.answer_tokens,
         prompt_tokens=np.maximum(0, rows.tokens - rows.padding - rows.answer_tokens),
         columns={name: read_column(dataset, name) for name in column_names(dataset) if name not in TOKEN_COLUMNS},
@@ -137,8 +155,13 @@ def read_column(dataset: Any, name: str) -> Sequence[Any]:
     return _Column(dataset, name)
 
 
-class _Answers(Sequence[str]):
-    """What is trained of each row as text, decoded when it is first asked for."""
+class Answers(Sequence[str]):
+    """What is trained of each row as text, decoded when it is first asked for.
+
+    Args:
+        trained: the rows as they are trained.
+        tokenizer: that decodes.
+    """
 
     def __init__(self, trained: Any, tokenizer: Any) -> None:
         self._trained, self._tokenizer = trained, tokenizer
@@ -152,6 +175,18 @@ class _Answers(Sequence[str]):
             )
         texts = _decoded(self._trained, self._tokenizer)
         return list(tqdm(texts, total=len(self), desc="decoding", unit="row", delay=SLOW, leave=False))
+
+    def keys(self, readings: Readings) -> NDArray[np.uint64]:
+        """The content key of each text, shape (N,), without decoding a large data set that was read before."""
+        tokenizer = tokenizer_fingerprint(self._tokenizer)
+        if tokenizer is None:
+            return text_keys(self._texts)
+
+        def read(part: Any) -> dict[str, NDArray[Any]]:
+            texts = self._texts if part is self._trained else list(_decoded(part, self._tokenizer))
+            return {"content": text_keys(texts)}
+
+        return readings.take(f"texts-{tokenizer[:16]}", self._trained, read)["content"]
 
     def __len__(self) -> int:
         return len(self._trained)

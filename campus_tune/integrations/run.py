@@ -59,12 +59,13 @@ from campus_tune.integrations.phases import (
     TRAINING,
     Phases,
 )
-from campus_tune.integrations.planning import make_scoring, refreshes_to_come, stages_between
+from campus_tune.integrations.planning import make_scoring, open_cache, refreshes_to_come, stages_between
 from campus_tune.integrations.probes import Source
 from campus_tune.integrations.probing import Probing
 from campus_tune.integrations.rank_load import RankLoad
+from campus_tune.integrations.readings import Readings
 from campus_tune.integrations.rescore import Rescorer
-from campus_tune.integrations.rows import TokenRows
+from campus_tune.integrations.rows import TokenRows, refuse_untokenised
 from campus_tune.integrations.saved_state import as_saved, refuse_misshapen
 from campus_tune.integrations.saver import Saver
 from campus_tune.integrations.scores import Scores, passages_of
@@ -150,6 +151,7 @@ class CampusRun:
         args, dataset = self.trainer.args, self.trainer.train_dataset
         if dataset is None or len(dataset) == 0:
             raise DataError("`train_dataset` must have at least one row, got none. Check the path, split and filters.")
+        refuse_untokenised(dataset)
         view, collator = compat.loader_view(self.trainer, dataset)
         micro, world = compat.micro_batch_size(self.trainer), self.peers.world
         self.global_batch: int = micro * world * args.gradient_accumulation_steps
@@ -177,7 +179,8 @@ class CampusRun:
             )
         self._leave_step_loss()  # of an attempt that broke off: it would look like the user's own training_step
         self.trained = as_trained(view, collator, speaks=self.peers.leads)
-        self.rows: TokenRows = self.trained.rows()
+        readings = Readings(open_cache(self.given, self.peers).folder, writes=self.peers.leads)
+        self.rows: TokenRows = self.trained.rows(readings=readings)
         if short:
             last_rows = fewest_rows(short, micro=micro, world=world)
             compat.refuse_masked_batches(self.trainer, last_rows=last_rows, world=world)

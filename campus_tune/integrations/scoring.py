@@ -29,6 +29,8 @@ from campus_tune.difficulty.scorer import Heads, Scorer
 from campus_tune.difficulty.surrogate import spread
 from campus_tune.errors import MetricError
 from campus_tune.integrations.passages import Passages, Reading, Taken, Timing
+from campus_tune.integrations.readings import Readings
+from campus_tune.integrations.rows import Answers
 from campus_tune.integrations.scorer import HEAD_COLUMNS, ScorerTrainer
 from campus_tune.integrations.scores import HERE, Scores, leaf_specs, passages_of
 from campus_tune.orders import order_rows
@@ -168,7 +170,13 @@ class Scoring:
     @cached_property
     def _text_keys(self) -> NDArray[np.uint64]:
         """Content key of every response, shape (N,): one for all metrics of the texts."""
-        return text_keys(self.texts.response_text)
+        texts = self.texts.response_text
+        if not isinstance(texts, Answers):
+            return text_keys(texts)
+        readings = Readings(self.passages.cache.folder, writes=self.passages.peers.leads)
+        keys = texts.keys(readings)
+        self.passages.warnings += readings.warnings
+        return keys
 
     def _shared(self, metric: CpuMetric, rows: IntArray) -> FloatArray:
         """A CPU metric of some rows, each rank's part of them computed there."""

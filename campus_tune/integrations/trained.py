@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from campus_tune.errors import DataError
 from campus_tune.integrations import compat
+from campus_tune.integrations.readings import Readings
 from campus_tune.integrations.rows import (
     CHUNK,
     PADDING,
@@ -70,7 +71,7 @@ class Trained:
     warnings: list[str] = field(default_factory=list)
     labels_known: bool = True
 
-    def rows(self, *, what: str = "train_dataset") -> TokenRows:
+    def rows(self, *, what: str = "train_dataset", readings: Readings | None = None) -> TokenRows:
         """Counts and hashes of the rows.
 
         What a row *is* (its `content`) is what was prepared: a collator may say what carries loss, and may not change
@@ -78,11 +79,14 @@ class Trained:
 
         Args:
             what: their name in messages.
+            readings: what was read of large data sets before; rows that a collator makes are not kept.
 
         Raises:
             DataError: rows that cannot be read, or without a token that carries loss (named by position).
         """
-        rows = read_rows(self.dataset, what=what)
+        rows = read_rows(self.dataset, what=what, readings=readings if self.dataset is self.view else None)
+        if readings is not None:
+            self.warnings.extend(readings.warnings)
         return rows if self.dataset is self.view else replace(rows, content=read_content(self.view))
 
 

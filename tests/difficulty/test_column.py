@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import json
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -57,6 +59,30 @@ def test_words_are_no_numbers_and_the_first_is_shown() -> None:
         Column(column="level").scores(rows(level=["3"]))
     with pytest.raises(MetricError, match=r"got \[1\] in row 0"):
         Column(column="level").scores(rows(level=[[1]]))
+
+
+def test_numbers_of_any_size_that_a_float_has_are_scores() -> None:
+    values = [Decimal("1e300"), 2**70, Decimal("-0.5"), 2**1000]
+    assert Column(column="level").scores(rows(level=values)).tolist() == [1e300, 2.0**70, -0.5, 2.0**1000]
+
+
+@pytest.mark.parametrize("value", [2**2000, -(10**400), Decimal("sNaN")])
+def test_a_number_that_no_float_can_be_is_named_with_its_row(value: Any) -> None:
+    message = r"must hold numbers of at most 1\.8e\+308, got .* in row 1 .*Store its logarithm"
+    with pytest.raises(MetricError, match=message):
+        Column(column="level").scores(rows(level=[1, value, 2]))
+
+
+@pytest.mark.parametrize("day", [dt.datetime(2026, 11, 29, 8, tzinfo=dt.UTC), dt.date(2026, 11, 29)])
+def test_days_and_times_are_told_how_to_become_numbers(day: Any) -> None:
+    data = datasets.Dataset.from_dict({"when": [day + dt.timedelta(days=i) for i in range(3)]})
+    with pytest.raises(MetricError, match=r"got datetime.* in row 0\. Store a number, higher = harder: `") as told:
+        Column(column="when").scores(rows(when=data["when"]))
+    names = {"dataset": data}
+    exec(str(told.value).split("`")[-2], names)
+    scores = Column(column="when").scores(rows(when=names["dataset"]["when"]))
+    assert scores.tolist() == sorted(scores)
+    assert len(set(scores)) == 3
 
 
 @pytest.mark.parametrize("values", [[True, False], np.array([True, False])])

@@ -135,3 +135,18 @@ def test_conversations_bring_what_their_template_is_given() -> None:
     assert (first.given, second.given) == ({"tools": TOOLS}, {})
     apart = [{"input_ids": [5, 6, 7], "prompt": turns[:1], "completion": turns[1:], "tools": json.dumps(TOOLS)}]
     assert Conversations(dataset(apart), np.arange(1), tokenizer())[0].given == {"tools": TOOLS}
+
+
+@pytest.mark.parametrize(
+    ("columns", "field", "told"),
+    [
+        ({"text": "a title", "body": "one two"}, "body", ["one two"]),
+        ({"text": "one two", "completion": "left over"}, "text", ["one two"]),
+        ({"text": "a title", "prompt": "one ", "completion": "two"}, "text", ["one ", "two"]),
+    ],
+)
+def test_what_is_told_to_another_model_is_the_column_that_is_trained(
+    columns: dict[str, str], field: str, told: list[str]
+) -> None:
+    data = dataset([{"input_ids": tokenizer()("one two")["input_ids"], **columns}])
+    assert said(Conversations(data, np.array([0]), tokenizer(), text_field=field)[0]) == told

@@ -465,3 +465,19 @@ def test_a_scorer_that_reads_another_model_has_a_key_of_its_own(tmp_path: Path) 
     assert made.feature_tokens(None).sum() == 0
     assert (made.feature_tokens(one) <= made.rows.tokens).all()
     assert made.feature_tokens(one).sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("column", "first", "second"),
+    [("body", "one two three", "two two three"), ("tools", '[{"name": "a"}]', '[{"name": "b"}]')],
+)
+def test_what_another_model_is_told_belongs_to_the_key_of_a_row(
+    column: str, first: str, second: str, tmp_path: Path
+) -> None:
+    keys = []
+    for value in (first, second):
+        rows: list[Json] = [{"text": "a title of all", "body": "one", column: value} for _ in range(N)]
+        trainer = trainer_of(tmp_path / "run", train=rows, dataset_text_field="body")
+        passages = passages_of(trainer, None)
+        keys.append(passages._texts)
+    assert not (keys[0] == keys[1]).any()

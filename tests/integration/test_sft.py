@@ -113,6 +113,7 @@ def test_all_problems_of_yaml_block_and_flags_come_at_once(
         ({"num_processes": 2}, RecipeError, "`num_processes` must be read by a launcher"),
         ({"dataset_name": None}, DataError, "`dataset_name` must be a file, a folder or a hub id"),
         ({"dataset_train_split": "trian"}, DataError, "`dataset_train_split` must be one of train, got 'trian'"),
+        ({"dataset_streaming": True}, RecipeError, "`dataset_streaming` must be off with a curriculum, got True"),
         ({"campus": {"selector": "matched", "metrics": ["length"]}}, RecipeError, "must have probes"),
     ],
 )
