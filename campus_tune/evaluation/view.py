@@ -7,7 +7,7 @@ but /dev/null) is not hidden but absent.
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import sys
 from dataclasses import asdict, dataclass
@@ -126,4 +126,4 @@ def namespaces(view: View, *, filter_: bytes, command: list[str]) -> list[str]:
     """The command line for our own launcher."""
     spec = asdict(view) | {"filter": filter_.hex(), "as_root": takes_any_user()}
     launcher = str(Path(__file__).with_name("namespaces.py"))
-    return [*interpreter(view.python), launcher, json.dumps(spec), str(os.getpid()), *command]
+    return [*interpreter(view.python), launcher, marshal.dumps(spec).hex(), str(os.getpid()), *command]
