@@ -26,6 +26,7 @@ Kind = Literal["bubblewrap", "namespaces"]
 Outcome = Literal["passed", "failed", "timeout", "memory", "ended early", "killed"]
 
 PROCESSES = 4  # of one program at most: one for all of its tests, and one for each test after the first
+SOURCES = Path(__file__).parent
 PARTS = {"judge": ("wire", "jail", "judge"), "judged": ("wire", "jail", "judged")}
 # starts an interpreter with modules that are in no file inside; compiled once for all programs
 BOOT = """\
@@ -166,13 +167,10 @@ class _Trial:
         Raises:
             NotBegunError: it did not begin.
         """
-        try:
-            self._begin(source, checks)
-            verdict = self._heard()
-            outcome, detail = self._read(verdict)
-        finally:  # of Ctrl-C too
-            for process in (self._judge, *self._judged):
-                process.end()
+        self._begin(source, checks)
+        outcome, detail = self._read(self._heard())
+        for process in (self._judge, *self._judged):
+            process.end()
         for _, answers in self._pipes[: len(self._judged)]:
             _ended(answers.read, time.monotonic() + 5.0)  # the kernel takes a moment to end what was inside
         return outcome, detail
@@ -213,7 +211,9 @@ class _Trial:
             pass_fds=[filter_.fileno(), *pipes],
             start_new_session=True,
         )
-        return _Process(popen, errors)
+        process = _Process(popen, errors)
+        self._stack.callback(process.end)  # on Ctrl-C too
+        return process
 
     def _heard(self) -> bytes | None:
         """The judge's verdict; nothing if it ended without one, None if it took too long."""
@@ -269,7 +269,7 @@ def _command(kind: Kind, limits: Limits, filter_file: int, part: str, words: Seq
 @cache
 def _code(names: tuple[str, ...]) -> str:
     """Modules of this package, for the same interpreter to run inside."""
-    texts = {name: Path(__file__).with_name(f"{name}.py").read_text("utf-8") for name in names}
+    texts = {name: (SOURCES / f"{name}.py").read_text("utf-8") for name in names}
     codes = [(f"{__package__}.{name}", compile(text, f"<{name}>", "exec")) for name, text in texts.items()]
     return marshal.dumps(codes).hex()
 

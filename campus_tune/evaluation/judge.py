@@ -78,7 +78,7 @@ class Program:
                 raise WireError(came[1])
         except BrokenPipeError:
             self.fault = GoneError()
-        except WireError as error:
+        except Exception as error:  # a WireError; should reading ever fail otherwise, it is the answer's fault too
             self.fault = UnusableAnswerError(f"answered with {error}")
         except (GoneError, UnusableAnswerError) as error:
             self.fault = error

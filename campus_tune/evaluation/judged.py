@@ -77,7 +77,7 @@ class Answers:
             if what == "run":
                 raise
             sys.__excepthook__(type(error), error, error.__traceback__)
-            kind = next(one.__name__ for one in type(error).__mro__ if one.__module__ == "builtins")
+            kind = next(one.__name__ for one in type(error).__mro__ if getattr(builtins, one.__name__, None) is one)
             came = ("raised", kind, str(error))
         try:
             return Writer(known, self.number).bytes_of((*came, tuple(map(_content, known))))

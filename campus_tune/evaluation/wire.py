@@ -251,7 +251,7 @@ class Reader:
     def _double(self, _: int = 0) -> float:
         try:
             return float.fromhex(self._text())
-        except ValueError:
+        except (ValueError, OverflowError):
             raise WireError("a float is no number") from None
 
     def _decimal(self, _: int) -> Any:
@@ -259,7 +259,7 @@ class Reader:
 
         try:
             return Decimal(self._text())
-        except InvalidOperation:
+        except (InvalidOperation, ValueError):
             raise WireError("a Decimal is no number") from None
 
     def _type(self, _: int) -> type:
