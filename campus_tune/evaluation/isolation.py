@@ -47,7 +47,7 @@ class NotBegunError(OSError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one program may use. A program that asks for more is refused it, or ended.
+    """What one process of a program may use, or its checks. One that asks for more is refused it, or ended.
 
     Args:
         cpu_seconds: computing time of all its threads, at least 1. It says the same on a busy machine.
@@ -94,7 +94,7 @@ class Verdict:
     Args:
         passed: it ran to its end and so did its checks.
         outcome: how it ended. All but "passed" is for reading: the program may have dressed it up.
-        detail: the last lines of what it wrote to stderr.
+        detail: the last lines of what it wrote to stderr, and of why its checks failed.
         seconds: on the clock.
         kind: the sandbox it ran in.
     """

@@ -85,7 +85,7 @@ class Program:
         if self.fault is not None:
             raise self.fault
         if came[0] == "raised":
-            raise _exception(*came[1:3], ends=question[0] == "turn")
+            raise _exception(*came[1:3], ends=question[::2] == ("turn", "next"))
         return came[1]
 
     def has_ended(self) -> None:

@@ -281,6 +281,34 @@ class TestOrdinaryPrograms:
         verdict = run_program(source)
         assert verdict.passed, verdict
 
+    def test_what_holds_solutions_is_hidden_and_the_rest_of_the_library_is_there(self) -> None:
+        assert run_program("""
+import os, sys
+folder = os.path.dirname(os.__file__)
+for place in "site-packages", "dist-packages", "test", "unittest/test", "sqlite3/test", "idlelib", "pydoc_data":
+    assert not os.path.exists(f"{folder}/{place}") or not os.listdir(f"{folder}/{place}"), place
+assert not [name for name in ("node_modules", "jvm") for lib in ("/lib", "/usr/lib")
+            if os.path.exists(f"{lib}/{name}") and os.listdir(f"{lib}/{name}")]
+import unittest.mock, xml.etree.ElementTree, ssl, sqlite3, lzma, decimal, zoneinfo, tomllib, lib2to3.pytree
+""").passed
+
+    def test_nothing_but_its_pipes_is_open(self) -> None:
+        secret, kept = os.pipe()
+        os.set_inheritable(secret, True)
+        verdict = run_program("""
+import os, stat
+def kinds():
+    for n in range(1024):
+        try: yield n, stat.S_IFMT(os.fstat(n).st_mode)
+        except OSError: pass
+files = dict(kinds())
+assert files.pop(0) == files.pop(1) == stat.S_IFCHR and files.pop(2) == stat.S_IFREG  # nowhere, and its errors
+assert sorted(files.values()) == [stat.S_IFIFO] * 2, files
+""")
+        os.close(secret)
+        os.close(kept)
+        assert verdict.passed, verdict
+
     def test_nothing_of_one_program_reaches_the_next(self) -> None:
         assert run_program("open('left', 'w'); import builtins; builtins.left = 1").passed
         assert run_program("import os, builtins; assert not os.listdir() and not hasattr(builtins, 'left')").passed
