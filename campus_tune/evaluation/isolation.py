@@ -243,10 +243,11 @@ class _Trial:
             self._judge.code(5.0 if verdict in (FAILED, b"") else 0.0),
             program.code(1.0 if verdict == GONE else 0.0),
         )
-        detail = _tail(program.errors, *([] if verdict in (PASSED, GONE) else [self._judge.errors]))
         if self._begun < len(self._judged):
             late = "" if verdict is not None else f"no start within {self._limits.wall_seconds:g} s"
-            raise NotBegunError(detail or late or f"exit code {codes[1]}, no message")
+            said = _tail(program.errors) or _tail(self._judge.errors)
+            raise NotBegunError(said or late or f"exit code {codes[1]}, no message")
+        detail = _tail(program.errors, *([] if verdict in (PASSED, GONE) else [self._judge.errors]))
         if verdict == PASSED:
             return "passed", detail
         if verdict == FAILED:

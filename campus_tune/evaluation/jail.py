@@ -30,7 +30,7 @@ def move_in(pipes: list[int], *, user: int, limits: dict[str, int]) -> list[int]
     for pipe in sorted(kept):
         os.closerange(before, pipe)
         before = pipe + 1
-    os.closerange(before, 2**20)
+    os.closerange(before, 2**16)  # `pass_fds` has let few in; this is for what the launcher had open
     os.environ.clear()
     _become(user)
     _limit(limits)

@@ -403,9 +403,10 @@ assert sorted(files.values()) == [stat.S_IFIFO] * 2, files
             f"run_in({kind!r}, 'import time; time.sleep(600)', '', Limits(wall_seconds=600.0))"
         )
         runner = subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT)
-        _until(lambda: len(psutil.Process(runner.pid).children(recursive=True)) >= 3)
-        inside = psutil.Process(runner.pid).children(recursive=True)
-        networks = {os.readlink(f"/proc/{one.pid}/ns/net") for one in inside[1:]}
+        started = psutil.Process(runner.pid)
+        _until(lambda: len(started.children(recursive=True)) >= 6)  # two launchers, and in each sandbox two processes
+        inside = started.children(recursive=True)
+        networks = {os.readlink(f"/proc/{one.pid}/ns/net") for one in set(inside) - set(started.children())}
         assert os.readlink("/proc/self/ns/net") not in networks
         runner.kill()
         runner.wait()
