@@ -27,7 +27,7 @@ Outcome = Literal["passed", "failed", "timeout", "memory", "ended early", "kille
 
 PROCESSES = 4  # of one program at most: one for all of its tests, and one for each test after the first
 SOURCES = Path(__file__).parent
-PARTS = {"judge": ("wire", "jail", "judge"), "judged": ("wire", "jail", "judged")}
+PARTS = {"judge": ("wire", "jail", "asking", "judge"), "judged": ("wire", "jail", "judged")}
 # starts an interpreter with modules that are in no file inside; compiled once for all programs
 BOOT = """\
 import marshal, sys

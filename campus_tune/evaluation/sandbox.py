@@ -2,7 +2,7 @@
 
 Every program gets a fresh interpreter behind Linux namespaces (bubblewrap's where it is installed, else our own), a
 seccomp filter and resource limits; its checks run in another such sandbox, and what joins the two is a pair of pipes.
-The checks' process asks (`judge`): call this function with these values. The program's process answers (`judged`) with
+The checks' process asks (`judge`, `asking`): call this with these values. The program's process answers (`judged`) with
 plain values (`wire`), or with an object that stays there and can be called, but not compared. Expected values and the
 verdict are never where the program is, so a program that has taken over its own process, by bytecode, machine code or
 Python alone, gains nothing but answers of its own choosing: it passes where they are right. A sandbox that fails before

@@ -220,9 +220,9 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_these_forgeries_are_real_they_succeed_where_their_defence_is_taken_away(
     weaken: str, into: str, name: str, sources: Path
 ) -> None:
-    text = (sources / "judge.py").read_text("utf-8")
-    assert text.count(weaken) == 1
-    (sources / "judge.py").write_text(text.replace(weaken, into), "utf-8")
+    texts = {file: file.read_text("utf-8") for file in sources.iterdir()}
+    (strong,) = [file for file, text in texts.items() if text.count(weaken) == 1]
+    strong.write_text(texts[strong].replace(weaken, into), "utf-8")
     assert run_program(FORGERIES[name].source, FORGERIES[name].checks, limits=PATIENT).passed
 
 
@@ -546,11 +546,11 @@ def test_a_judge_that_never_began_says_nothing_either(sources: Path) -> None:
 
 
 def test_the_words_of_a_judge_are_the_same_inside_and_outside() -> None:
-    from campus_tune.evaluation import judge, judged
+    from campus_tune.evaluation import asking, judge, judged
 
     for name in ("BEGUN", "NEXT", "PASSED", "FAILED", "GONE"):
         assert getattr(judge, name) == getattr(isolation, name) + b"\n"
-    assert judge.NONCE_BYTES == judged.NONCE_BYTES
+    assert asking.NONCE_BYTES == judged.NONCE_BYTES
 
 
 def test_limits_are_more_than_nothing() -> None:

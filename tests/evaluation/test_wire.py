@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.evaluation import judge
+from campus_tune.evaluation import asking
 from campus_tune.evaluation.wire import MOST_DEPTH, Reader, WireError, Writer, receive, send
 
 FLAT = (
@@ -142,10 +142,10 @@ def test_a_frame_arrives_whole_or_not_at_all() -> None:
 
 
 def test_an_exception_is_pythons_own_by_name_or_a_general_one() -> None:
-    assert repr(judge._exception("ValueError", "no", ends=False)) == "ValueError('no')"
+    assert repr(asking._exception("ValueError", "no", ends=False)) == "ValueError('no')"
     for name in ("SystemExit", "print", "UnicodeDecodeError", "Own", "StopIteration"):
-        assert repr(judge._exception(name, "no", ends=False)) == f"ProgramError('{name}: no')"
-    assert repr(judge._exception("StopIteration", "", ends=True)) == "StopIteration('')"
+        assert repr(asking._exception(name, "no", ends=False)) == f"ProgramError('{name}: no')"
+    assert repr(asking._exception("StopIteration", "", ends=True)) == "StopIteration('')"
 
 
 @pytest.mark.parametrize(
@@ -158,16 +158,16 @@ def test_an_exception_is_pythons_own_by_name_or_a_general_one() -> None:
 )  # fmt: skip
 def test_an_answer_of_another_form_is_refused(answer: object) -> None:
     with pytest.raises(WireError, match="something else than a value"):
-        judge._changed(answer, [[], {}])
+        asking._changed(answer, [[], {}])
 
 
 @pytest.mark.parametrize("contents", [(1, ()), ((), (1,)), ((), ((1, 2, 3),))])
 def test_arguments_that_became_something_else_are_refused(contents: tuple[Any, ...]) -> None:
     with pytest.raises(WireError, match="arguments of another kind"):
-        judge._changed(("value", 1, contents), [[], {}])
+        asking._changed(("value", 1, contents), [[], {}])
 
 
 def test_arguments_are_changed_in_place() -> None:
     asked: list[Any] = [[1], {1: 2}, {1}]
-    assert judge._changed(("value", 7, ((2, 3), ((4, 5),), (6,))), asked) == ("value", 7)
+    assert asking._changed(("value", 7, ((2, 3), ((4, 5),), (6,))), asked) == ("value", 7)
     assert asked == [[2, 3], {4: 5}, {6}]
