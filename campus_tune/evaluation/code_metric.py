@@ -5,8 +5,8 @@ the program there, and says itself that it is no sandbox. It is also not on PyPI
 arguments, same numbers, same records here.
 
 *Differs from the original*: time is computing time, not time on the clock, so that a busy machine fails nobody;
-installed packages cannot be imported; a candidate is compiled apart from its test, and Python's builtins are put back
-in front of the test.
+installed packages cannot be imported; a test runs in another process than its candidate, with Python's own builtins and
+modules, and takes plain values for answers (`sandbox` says what that changes).
 
 Reference: Chen et al. 2021, Evaluating Large Language Models Trained on Code, arXiv 2107.03374.
 """
@@ -69,7 +69,7 @@ def compute(
 
     Raises:
         RecipeError: without permission, or a k below 1.
-        DataError: not one reference per problem, no problem, or a problem without candidates.
+        DataError: not one reference per problem, no problem, or a problem without a test or candidates.
         SandboxError: this machine has no working sandbox.
     """
     _check(references, predictions, k, allow=allow_code_execution)
@@ -144,6 +144,12 @@ def _check(references: Sequence[str], predictions: Sequence[Sequence[str]], k: S
         raise DataError(
             f"`references` must be one test per problem, got {len(references)} for {len(predictions)} problems. "
             "Give both in the same sequence."
+        )
+    untested = [problem for problem, test in enumerate(references) if not test.strip()]
+    if untested:
+        raise DataError(
+            f"`references` must be a test for each problem, got an empty one for number {untested[0]}. "
+            "Without a test, that a program passed would be its own word."
         )
     empty = [problem for problem, tried in enumerate(predictions) if not tried or isinstance(tried, str)]
     if empty:

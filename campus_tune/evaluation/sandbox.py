@@ -1,16 +1,26 @@
 """Run a Python program that a language model wrote: alone, without a network, within limits, and not to be fooled.
 
 Every program gets a fresh interpreter behind Linux namespaces (bubblewrap's where it is installed, else our own), a
-seccomp filter and resource limits. It passes if it ran to its end, and its checks after it, without an exception: then
-a random token arrives that the program had no way to see. Ending early, whatever the exit code, is no pass. A sandbox
-that fails before its program begins (no memory, no processes left) is tried again, and then an error: it says nothing
-about the program.
+seccomp filter and resource limits; its checks run in another such sandbox, and what joins the two is a pair of pipes.
+The checks' process asks (`judge`, `asking`): call this with these values. The program's process answers (`judged`) with
+plain values (`wire`), or with an object that stays there and can be called, but not compared. Expected values and the
+verdict are never where the program is, so a program that has taken over its own process, by bytecode, machine code or
+Python alone, gains nothing but answers of its own choosing: it passes where they are right. A sandbox that fails before
+its program begins (no memory, no processes left) is tried again, and then an error: it says nothing about the program.
 
-What stays possible in principle: (a) answers that lie in legal Python, like an object that equals everything, or a
-function of the standard library replaced by another, pass as they do in evaluate's metric. (b) a program that breaks
-CPython's own memory (hand-made bytecode, a hole in a C module) could find the token and forge its own verdict; it
-stays in the sandbox. So do interpreters that have ctypes built in. (c) a hole in the kernel. For programs of unknown
-authors rather than a model of your own, run the whole evaluation in a virtual machine.
+A pass without checks, or with checks that ask nothing of the program, is the word of the program's own process that it
+ran to its end. That is enough to try the sandbox out (`probe` is ours), and no score: benchmarks have checks.
+
+*Differs from evaluate's metric*, where program and checks share a process: an object of the program's own class that
+says it equals everything passes there and fails here, as does a standard library or builtins that the program changed
+under the checks. Other rare programs fail here alone: those whose checks compare their objects (Fraction, deque,
+dataclass), hand them functions, or change in place what they gave back. What is an int, float, str or container of
+these, by its equality too (Counter, namedtuple, IntEnum), counts as such. A check sees the program's globals as they
+were when it had run.
+
+What stays possible in principle: a program that recognises the questions of a benchmark and knows their answers; and a
+hole in the kernel, or in CPython's own reading of sixteen kinds of bytes. For programs of unknown authors rather than a
+model of your own, run the whole evaluation in a virtual machine.
 """
 
 from __future__ import annotations
@@ -42,15 +52,15 @@ class SandboxError(CampusError, RuntimeError):
 
 
 def run_program(source: str, checks: str = "", *, limits: Limits | None = None) -> Verdict:
-    """Run one program, then its checks in the same names, and say whether both ran to their end.
+    """Run one program, then its checks, and say whether both ran to their end.
 
-    Checks are compiled apart: a program that ends in the middle of a line cannot swallow the first of them, and
-    Python's builtins are put back in front of them.
+    Checks are compiled apart: a program that ends in the middle of a line cannot swallow the first of them. Each of
+    their asserts after the first is asked of a fresh process of the program too.
 
     Args:
         source: the program.
-        checks: asserts, as MBPP and HumanEval have them; nothing if the program holds its own.
-        limits: what it may use.
+        checks: asserts, as MBPP and HumanEval have them. Without any, a pass is the program's own word.
+        limits: what each of its processes may use.
 
     Raises:
         SandboxError: this machine has no working sandbox, or none any more.

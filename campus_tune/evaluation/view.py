@@ -1,15 +1,17 @@
 """What a program in the sandbox sees of this machine, and the command lines that show it no more than that.
 
-Read-only: the interpreter, its standard library without installed packages, and the folders of shared libraries.
+Read-only: the interpreter, its standard library, and the folders of shared libraries. Of these, installed packages,
+Python's own tests, and what other languages have installed are shown as empty folders: they hold solutions.
 Writable: one empty folder in memory, of limited size. Everything else (homes, projects, /etc, /proc, /sys, devices
 but /dev/null) is not hidden but absent.
 """
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -18,6 +20,8 @@ FOLDER = "/sandbox"  # where a program works: private, empty, gone afterwards
 LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/nix/store")
 # machine code of the standard library that hands out memory by its address, or a second interpreter
 NATIVE = ("_ctypes*", "_test*", "_xx*", "_interp*")
+PACKAGES = ("*-packages", "test", "*/test", "*/tests", "idlelib", "turtledemo", "pydoc_data", "ensurepip/_bundled")
+OTHERS = ("node_modules", "R", "ruby", "jvm", "perl5", "julia", "go*", "ghc*", "rustlib", "erlang", "php*", "lua*")
 NOBODY = "65534"
 
 
@@ -63,18 +67,37 @@ def python_view() -> View:
     links = [(path, os.readlink(path)) for path in libraries if os.path.islink(path)]
     if prefix != sys.base_prefix:
         links.append((sys.base_prefix, prefix))
-    real = dict.fromkeys(os.path.realpath(path) for path in [python, *libraries] if os.path.exists(path))
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    parts = [part for path in libraries for part in _needed(Path(os.path.realpath(path)), version)]
+    real = dict.fromkeys([python, *(str(part) for part in parts if part.exists())])
     binds = [path for path in real if not any(path.startswith(f"{other}/") for other in real)]
     folders = [Path(path) for path in binds if os.path.isdir(path)]
-    packages = [found for folder in folders for found in folder.glob("python*/*-packages") if found.is_dir()]
+    standard = [*folders, *(found for folder in folders for found in folder.glob("python*"))]
+    patterns = [(folder, pattern) for folder in standard for pattern in PACKAGES]
+    patterns += [(folder, pattern) for folder in folders for pattern in OTHERS]
+    hidden = dict.fromkeys(str(found) for folder, pattern in patterns for found in _real(folder, pattern, Path.is_dir))
+    empty = [path for path in hidden if not any(path.startswith(f"{other}/") for other in hidden)]
     native = [
-        found
-        for folder in folders
+        str(found)
+        for folder in standard
         for pattern in NATIVE
-        for found in folder.glob(f"python*/lib-dynload/{pattern}.so")
-        if not found.is_symlink()
+        for found in _real(folder, f"lib-dynload/{pattern}.so", Path.is_file)
     ]
-    return View(python, tuple(binds), tuple(links), tuple(map(str, packages)), tuple(map(str, native)))
+    return View(python, tuple(binds), tuple(links), tuple(empty), tuple(dict.fromkeys(native)))
+
+
+def _needed(folder: Path, version: str) -> list[Path]:
+    """The parts of a library folder that an interpreter needs: all, or on Debian's systems a few among much else."""
+    libraries = [found for found in folder.glob("*-linux-*") if found.is_dir()]
+    if not libraries:
+        return [folder]
+    own = [folder / version] if Path(os.path.realpath(os.__file__)).is_relative_to(folder / version) else []
+    return [*libraries, *own, *_real(folder, "libpython*.so*", Path.is_file)]
+
+
+def _real(folder: Path, pattern: str, kind: Callable[[Path], bool]) -> Iterator[Path]:
+    """What is no link: a link is followed when something is put over it."""
+    return (found for found in folder.glob(pattern) if kind(found) and not found.is_symlink())
 
 
 def takes_any_user() -> bool:
@@ -126,4 +149,4 @@ def namespaces(view: View, *, filter_: bytes, command: list[str]) -> list[str]:
     """The command line for our own launcher."""
     spec = asdict(view) | {"filter": filter_.hex(), "as_root": takes_any_user()}
     launcher = str(Path(__file__).with_name("namespaces.py"))
-    return [*interpreter(view.python), launcher, json.dumps(spec), str(os.getpid()), *command]
+    return [*interpreter(view.python), launcher, marshal.dumps(spec).hex(), str(os.getpid()), *command]

@@ -73,6 +73,7 @@ def test_nothing_runs_without_permission_and_the_setting_is_named(forbidden: dic
     [
         ([TEST], [[GOOD], [GOOD]], [1], "`references` must be one test per problem, got 1 for 2 problems"),
         ([], [], [1], "`references` must be one test per problem, got 0 for 0"),
+        ([TEST, " "], [[GOOD]] * 2, [1], "`references` must be a test for each problem, got an empty one for number 1"),
         ([TEST], [[]], [1], "`predictions` must be a list of programs for each problem, got none for number 0"),
         ([TEST], [GOOD], [1], r"`predictions` must be a list of programs.*Give \[program\]"),
     ],

@@ -29,13 +29,17 @@ from campus_tune.errors import RecipeError
 from campus_tune.evaluation import isolation, sandbox, view
 from campus_tune.evaluation.sandbox import Kind, Limits, SandboxError, Verdict, run_many, run_program, sandbox_kind
 from campus_tune.evaluation.syscalls import OLD_CALLS, call_filter
+from tests.evaluation.forgeries import FORGERIES
 from tests.evaluation.hostile import HOSTILE, NATIVE, Hostile
+from tests.evaluation.ordinary_user import AS_USER, python_for_all
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 PROJECT = Path(__file__).parents[2]
 TIGHT = Limits(cpu_seconds=1, wall_seconds=6.0, memory_mb=512)
 PATIENT = replace(TIGHT, cpu_seconds=20, wall_seconds=60.0)  # for what is not stopped by time, on a busy machine too
 WHOLE = "CAMPUS_TUNE_WHOLE" in os.environ
+# `eval/sandbox_attacks.py` runs them all, in both kinds of sandbox, as root and not
+ATTACKS = HOSTILE | {name: one for n, (name, one) in enumerate(FORGERIES.items()) if WHOLE or n % 4 == 0}
 
 
 def _works(kind: Kind) -> bool:
@@ -157,17 +161,18 @@ def verdicts(kind: Kind, surroundings: Surroundings) -> dict[str, Verdict]:
     assert sandbox.sandbox_kind() == kind
     found = {}
     for limits in (TIGHT, PATIENT):
-        some = {name: program for name, program in HOSTILE.items() if _limits(program) == limits}
+        some = {name: program for name, program in ATTACKS.items() if _limits(program) == limits}
         programs = [(surroundings.put_in(program.source), program.checks) for program in some.values()]
         found |= dict(zip(some, run_many(programs, limits=limits, workers=6), strict=True))
     return found
 
 
 def test_there_are_enough_hostile_programs() -> None:
-    assert len(HOSTILE) >= 100
+    assert len(HOSTILE) >= 70
+    assert len(FORGERIES) >= 150
 
 
-@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("name", ATTACKS)
 def test_a_hostile_program_does_not_pass_and_is_stopped_where_it_should_be(
     name: str, verdicts: dict[str, Verdict], kind: Kind
 ) -> None:
@@ -175,40 +180,50 @@ def test_a_hostile_program_does_not_pass_and_is_stopped_where_it_should_be(
     assert not verdict.passed
     assert verdict.outcome != "passed"
     assert verdict.kind == kind
-    assert re.search(HOSTILE[name].why, f"{verdict.outcome}: {verdict.detail}", re.DOTALL), verdict
+    assert re.search(ATTACKS[name].why, f"{verdict.outcome}: {verdict.detail}", re.DOTALL), verdict
     assert "hf_secret" not in verdict.detail
-    assert verdict.seconds < _limits(HOSTILE[name]).wall_seconds + 30  # the kernel ends it when it gets to it
+    assert verdict.seconds < _limits(ATTACKS[name]).wall_seconds + 30  # the kernel ends it when it gets to it
     assert len(verdict.detail) <= isolation.DETAIL_CHARS
 
 
 def test_hostile_programs_leave_nothing_behind_and_reach_nobody(
     verdicts: dict[str, Verdict], surroundings: Surroundings
 ) -> None:
-    assert len(verdicts) == len(HOSTILE)
+    assert len(verdicts) == len(ATTACKS)
     _until(lambda: _alive() <= surroundings.before["processes"])  # the kernel ends them when it gets to it
     after = surroundings.state()
     for what, before in surroundings.before.items():
         assert after[what] == before, what
 
 
+@pytest.fixture
+def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """What runs inside, to be changed."""
+    for name in {name for part in isolation.PARTS.values() for name in part}:
+        shutil.copy(isolation.SOURCES / f"{name}.py", tmp_path)
+    monkeypatch.setattr(isolation, "SOURCES", tmp_path)
+    isolation._code.cache_clear()
+    yield tmp_path
+    isolation._code.cache_clear()
+
+
 @pytest.mark.parametrize(
-    ("without", "name"),
+    ("weaken", "into", "name"),
     [
-        ("    sys.addaudithook(refuse)\n", "forgery: jumps over the checks"),
-        ("    sys.addaudithook(refuse)\n", "forgery: looks for the token among all objects"),
-        ("        (own.update, dict(own)),", "forgery: replaces the builtins that the checks use"),
+        ("answer[:NONCE_BYTES] != nonce", "False", "out of turn: an answer to the question before"),
+        ("raise self.__program.compared(self.__what)", "return True", "lie: an object that equals everything"),
+        ("all_names - set(vars(builtins)) - ", "all_names - ", "lie: an abs of its own"),
+        ("name in ENDS_ITERATION and not ends", "False", "lie: an iteration that ends before the first check"),
     ],
 )
 @pytest.mark.usefixtures("kind")
 def test_these_forgeries_are_real_they_succeed_where_their_defence_is_taken_away(
-    without: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weaken: str, into: str, name: str, sources: Path
 ) -> None:
-    text = isolation.JAIL.read_text("utf-8")
-    assert text.count(without) == 1
-    weak = tmp_path / "jail.py"
-    weak.write_text(text.replace(without, ""), "utf-8")
-    monkeypatch.setattr(isolation, "JAIL", weak)
-    assert run_program(HOSTILE[name].source, HOSTILE[name].checks, limits=PATIENT).passed
+    texts = {file: file.read_text("utf-8") for file in sources.iterdir()}
+    (strong,) = [file for file, text in texts.items() if text.count(weaken) == 1]
+    strong.write_text(texts[strong].replace(weaken, into), "utf-8")
+    assert run_program(FORGERIES[name].source, FORGERIES[name].checks, limits=PATIENT).passed
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="numbers of system calls")
@@ -266,13 +281,105 @@ class TestOrdinaryPrograms:
         verdict = run_program(source)
         assert verdict.passed, verdict
 
+    def test_what_holds_solutions_is_hidden_and_the_rest_of_the_library_is_there(self) -> None:
+        assert run_program("""
+import os, sys
+folder = os.path.dirname(os.__file__)
+for place in "site-packages", "dist-packages", "test", "unittest/test", "sqlite3/test", "idlelib", "pydoc_data":
+    assert not os.path.exists(f"{folder}/{place}") or not os.listdir(f"{folder}/{place}"), place
+assert not [name for name in ("node_modules", "jvm") for lib in ("/lib", "/usr/lib")
+            if os.path.exists(f"{lib}/{name}") and os.listdir(f"{lib}/{name}")]
+import unittest.mock, xml.etree.ElementTree, ssl, sqlite3, lzma, decimal, zoneinfo, tomllib, lib2to3.pytree
+""").passed
+
+    def test_nothing_but_its_pipes_is_open(self) -> None:
+        secret, kept = os.pipe()
+        os.set_inheritable(secret, True)
+        verdict = run_program("""
+import os, stat
+def kinds():
+    for n in range(1024):
+        try: yield n, stat.S_IFMT(os.fstat(n).st_mode)
+        except OSError: pass
+files = dict(kinds())
+assert files.pop(0) == files.pop(1) == stat.S_IFCHR and files.pop(2) == stat.S_IFREG  # nowhere, and its errors
+assert sorted(files.values()) == [stat.S_IFIFO] * 2, files
+""")
+        os.close(secret)
+        os.close(kept)
+        assert verdict.passed, verdict
+
     def test_nothing_of_one_program_reaches_the_next(self) -> None:
         assert run_program("open('left', 'w'); import builtins; builtins.left = 1").passed
         assert run_program("import os, builtins; assert not os.listdir() and not hasattr(builtins, 'left')").passed
 
-    def test_an_object_that_equals_everything_passes_as_it_does_in_evaluates_metric(self) -> None:
-        liar = "class Yes:\n    def __eq__(self, other): return True\ndef answer(): return Yes()"
-        assert run_program(liar, "assert answer() == 42").passed
+    @pytest.mark.parametrize(
+        ("source", "checks"),
+        [
+            ("from collections import Counter\ndef f(x): return Counter(x)", "assert f('aab') == {'a': 2, 'b': 1}"),
+            ("from collections import defaultdict as d\ndef f(): return d(list, {1: [2]})", "assert f() == {1: [2]}"),
+            ("from collections import namedtuple\nP = namedtuple('P', 'x y')\ndef f(): return P(1, 2)",
+             "assert f() == (1, 2)"),
+            ("from enum import IntEnum\nclass A(IntEnum):\n    x = 1\ndef f(): return A.x", "assert f() == 1"),
+            ("import re\ndef f(x): return re.search('ab*', x)", "assert f('xabb')\nassert not f('x')"),
+            ("def f(x): return (i * 2 for i in x)", "assert list(f([1, 2])) == [2, 4] and set(f([])) == set()"),
+            ("def f(x): return x.keys()", "assert sorted(f({1: 2})) == [1] and len(f({})) == 0"),
+            ("from fractions import Fraction\ndef f(x): return Fraction(x)",
+             "import math\nassert math.isclose(f(2), 2)"),
+            ("def f(x):\n    x.sort()", "x = [3, 1]\nf(x)\nassert x == [1, 3]"),
+            ("def f(x):\n    x[0]['a'].add(2); x.append(x[0])",
+             "x = [{'a': {1}}]\nf(x)\nassert x[1] is x[0] and x[0]['a'] == {1, 2}"),
+            ("def f(x): return x", "x = [1]\nassert f(x) is x and f(f) is f"),
+            ("def f(x, kind): return [i for i in x if type(i) is kind]", "assert f([1, 'a'], str) == ['a']"),
+            ("class Node:\n    def __init__(self): self.left = None\ndef f(a): return a and 1 + (f(a.left) or 0)",
+             "root = Node()\nroot.left = Node()\nassert f(root) == 2 and f(root.left) == 1 and root.left.left is None"),
+            ("import math\ndef f(x): return math.sqrt(x)", "assert math.isclose(f(2), 1.414, rel_tol=1e-3)"),
+            ("def sum(a, b): return a * b", "assert sum(2, 3) == 6"),
+            ("def f(x):\n    if x < 0: raise ValueError('negative')\n    return x",
+             "try:\n    f(-1)\n    assert False\nexcept ValueError as error:\n    assert str(error) == 'negative'"),
+            ("class OwnError(KeyError): pass\ndef f():\n    raise OwnError",
+             "try:\n    f()\nexcept LookupError:\n    pass"),
+            ("from decimal import Decimal\ndef f(): return Decimal('0.1') + Decimal('0.2'), 1 + 2j, b'x', 2**999, None",
+             "from decimal import Decimal\nassert f() == (Decimal('0.3'), 1 + 2j, b'x', 2**999, None)"),
+            ("limit = 5\ndef f(): return limit", "assert f() == limit == 5"),
+            ("def f(x): return x", "assert f('\\udc80') == '\\udc80' and f(float('-inf')) < 0 and f(-0.0) == 0"),
+            ("def f(*a, **k): return a, k", "assert f(1, *[2], x=[3]) == ((1, 2), {'x': [3]})"),
+        ],
+    )  # fmt: skip
+    def test_what_checks_do_with_an_answer_means_what_it_means_in_one_process(self, source: str, checks: str) -> None:
+        exec(f"{source}\n{checks}", {})
+        verdict = run_program(source, checks)
+        assert verdict.passed, verdict
+
+    @pytest.mark.parametrize(
+        ("source", "checks", "says"),
+        [
+            ("def f(): return (i for i in [1])",
+             "assert f() == [1]", "answered with a generator, which is not a value"),
+            ("class Yes:\n    def __eq__(self, _): return True\ndef f(): return Yes()", "assert f() == 42",
+             "answered with a Yes, which is not a value"),
+            ("def f(): return bytes(2**25)", "assert f() == 1", "answered with a value of more than 16 MiB"),
+            ("def f(x): return x(2)",
+             "assert f(lambda x: x) == 2", "the checks cannot ask: a function cannot be handed"),
+            ("def f(): return bytearray(2)", "assert f() != 0", "answered with a bytearray, which is not a value"),
+            ("def f(): raise SystemError('x')", "assert f()", "SystemError: x"),
+            ("def g(): pass", "assert f() == 1", "NameError: name 'f' is not defined"),
+            ("def f(): return 1", "assert f(", "SyntaxError"),
+        ],
+    )  # fmt: skip
+    def test_an_answer_that_is_none_fails_with_the_reason(self, source: str, checks: str, says: str) -> None:
+        verdict = run_program(source, checks)
+        assert (verdict.passed, verdict.outcome) == (False, "failed")
+        assert says in verdict.detail.rpartition("\n")[2], verdict
+
+    def test_every_assert_is_asked_of_a_fresh_process_too(self) -> None:
+        keeps = "told = []\ndef f(n):\n    told.append(n)\n    return len(told)"
+        assert not run_program(keeps, "assert f(0) == 1\nassert f(0) == 2").passed  # the second test fails alone
+        assert not run_program(keeps, "assert f(0) == 1\nassert f(0) == 1").passed  # and here after the first
+        assert run_program(keeps, "def check(f):\n    assert f(0) == 1\n    assert f(0) == 2\ncheck(f)").passed
+
+    def test_checks_that_never_end_are_ended(self) -> None:
+        assert run_program("x = 1", "while True: pass", limits=Limits(cpu_seconds=1)).outcome == "timeout"
 
     def test_a_sleeping_program_ends_by_the_clock_and_a_busy_one_by_its_computing_time(self) -> None:
         asleep = run_program("import time; time.sleep(60)", limits=Limits(cpu_seconds=30, wall_seconds=2.0))
@@ -296,9 +403,10 @@ class TestOrdinaryPrograms:
             f"run_in({kind!r}, 'import time; time.sleep(600)', '', Limits(wall_seconds=600.0))"
         )
         runner = subprocess.Popen([sys.executable, "-c", code], cwd=PROJECT)
-        _until(lambda: len(psutil.Process(runner.pid).children(recursive=True)) >= 3)
-        inside = psutil.Process(runner.pid).children(recursive=True)
-        networks = {os.readlink(f"/proc/{one.pid}/ns/net") for one in inside[1:]}
+        started = psutil.Process(runner.pid)
+        _until(lambda: len(started.children(recursive=True)) >= 6)  # two launchers, and in each sandbox two processes
+        inside = started.children(recursive=True)
+        networks = {os.readlink(f"/proc/{one.pid}/ns/net") for one in set(inside) - set(started.children())}
         assert os.readlink("/proc/self/ns/net") not in networks
         runner.kill()
         runner.wait()
@@ -310,7 +418,7 @@ class TestOrdinaryPrograms:
             raise KeyboardInterrupt
 
         before = _alive()
-        monkeypatch.setattr(isolation, "_ended", interrupt)
+        monkeypatch.setattr(isolation, "_speaks", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run_program("import time; time.sleep(600)")
         _until(lambda: _alive() <= before)
@@ -416,26 +524,33 @@ def test_a_sandbox_that_does_not_start_is_tried_again_and_then_an_error_but_no_w
 
 @pytest.mark.parametrize("kind", WORKING)
 @pytest.mark.parametrize(
-    ("jail", "wall", "says"),
+    ("judged", "wall", "says"),
     [
         ("raise MemoryError", 60.0, "MemoryError"),
-        ("", 60.0, "exit code 0, no message"),
+        ("def main(): pass", 60.0, "exit code 0, no message"),
         ("import time; time.sleep(60)", 0.3, "no start within 0.3 s"),
     ],
 )
 def test_of_a_program_that_never_began_nothing_is_said(
-    kind: Kind, jail: str, wall: float, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, judged: str, wall: float, says: str, sources: Path
 ) -> None:
-    (tmp_path / "jail.py").write_text(jail)
-    monkeypatch.setattr(isolation, "JAIL", tmp_path / "jail.py")
+    (sources / "judged.py").write_text(judged)
     with pytest.raises(isolation.NotBegunError, match=says):
         isolation.run_in(kind, "", "", Limits(wall_seconds=wall))
 
 
-def test_the_word_that_a_program_begins_is_the_same_inside_and_outside() -> None:
-    from campus_tune.evaluation import jail
+def test_a_judge_that_never_began_says_nothing_either(sources: Path) -> None:
+    (sources / "judge.py").write_text("raise MemoryError")
+    with pytest.raises(isolation.NotBegunError, match=r"MemoryError|exit code"):
+        isolation.run_in(WORKING[0], "", "", PATIENT)
 
-    assert jail.BEGUN == isolation.BEGUN
+
+def test_the_words_of_a_judge_are_the_same_inside_and_outside() -> None:
+    from campus_tune.evaluation import asking, judge, judged
+
+    for name in ("BEGUN", "NEXT", "PASSED", "FAILED", "GONE"):
+        assert getattr(judge, name) == getattr(isolation, name) + b"\n"
+    assert asking.NONCE_BYTES == judged.NONCE_BYTES
 
 
 def test_limits_are_more_than_nothing() -> None:
@@ -463,13 +578,10 @@ def test_both_architectures_refuse_the_same_calls() -> None:
 # -- an ordinary user ----------------------------------------------------------------------------------------------
 
 
-AS_USER = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
-
-
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="takes root to become another user")
 @pytest.mark.parametrize("container", [False, True])
 def test_it_holds_for_an_ordinary_user_and_for_the_root_of_a_rootless_container(container: bool) -> None:
-    python = _python_for_all()
+    python = python_for_all()
     if python is None or (container and shutil.which("unshare") is None):
         pytest.skip("no interpreter of this version that everybody may run, or no unshare")
     with tempfile.TemporaryDirectory() as name:
@@ -491,17 +603,6 @@ def test_it_holds_for_an_ordinary_user_and_for_the_root_of_a_rootless_container(
     assert (run.stdout, run.stderr) == (f"{0 if container else 65534} None True False\n", "")
 
 
-def _python_for_all() -> str | None:
-    ask = (
-        "import os, sys; own = os.path.realpath('/proc/self/exe'), os.__file__; "
-        "raise SystemExit(sys.version_info < (3, 11) or not all(os.access(one, os.R_OK) for one in own))"
-    )
-    for python in (sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"):
-        if Path(python).exists() and not subprocess.run([*AS_USER, python, "-c", ask], capture_output=True).returncode:
-            return python
-    return None
-
-
 # -- gold ----------------------------------------------------------------------------------------------------------
 
 
@@ -516,22 +617,22 @@ def _rows(name: str) -> list[dict[str, Any]]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("kind")
 def test_the_gold_solutions_of_humaneval_pass() -> None:
-    """Every fourth; all 164 with CAMPUS_TUNE_WHOLE=1, a quarter of a minute."""
+    """Every sixth; all 164 with CAMPUS_TUNE_WHOLE=1, half a minute."""
     rows = _rows("humaneval")
     assert len(rows) == 164
     pairs = [(one["prompt"] + one["canonical_solution"], f"{one['test']}\ncheck({one['entry_point']})") for one in rows]
-    verdicts = run_many(pairs if WHOLE else pairs[::4])
+    verdicts = run_many(pairs if WHOLE else pairs[::6])
     assert all(verdict.passed for verdict in verdicts)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("kind")
 def test_the_gold_solutions_of_mbpp_pass_but_for_one_or_two() -> None:
-    """Every tenth, and one that fails for everybody; all 500 with CAMPUS_TUNE_WHOLE=1, three quarters of a minute."""
+    """Every 25th, and one that fails for everybody; all 500 with CAMPUS_TUNE_WHOLE=1, some minutes."""
     rows = _rows("mbpp")
     assert len(rows) == 500
     if not WHOLE:
-        rows = [one for i, one in enumerate(rows) if i % 10 == 0 or one["task_id"] == 367]
+        rows = [one for i, one in enumerate(rows) if i % 25 == 0 or one["task_id"] == 367]
     verdicts = run_many([(one["code"], "\n".join(one["test_list"])) for one in rows])
     failed = {one["task_id"] for one, verdict in zip(rows, verdicts, strict=True) if not verdict.passed}
     assert failed <= {367, 123}, failed  # 367 needs set-up code that lm-eval leaves out; 123 computes for seconds
