@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from campus_tune.errors import DataError
 from campus_tune.integrations.token_hashes import hash_flat
 from campus_tune.orders import hash_rows
+from campus_tune.progress import bar
 from campus_tune.types import BoolArray, IntArray, RowTexts
 
 CHUNK = 4096  # rows read at a time
@@ -151,7 +151,7 @@ class _Answers(Sequence[str]):
                 "Pass processing_class=tokenizer to the trainer."
             )
         texts = _decoded(self._trained, self._tokenizer)
-        return list(tqdm(texts, total=len(self), desc="decoding", unit="row", delay=SLOW, leave=False))
+        return list(bar(texts, total=len(self), desc="decoding", unit="row", delay=SLOW))
 
     def __len__(self) -> int:
         return len(self._trained)
