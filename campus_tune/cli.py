@@ -19,6 +19,7 @@ from campus_tune.compare.run_compare import add_parser as add_compare
 from campus_tune.errors import CampusError, RecipeError
 from campus_tune.evaluation.run_eval import add_parser as add_eval
 from campus_tune.evaluation.run_eval import refuse_unknown
+from campus_tune.library_warnings import hushed
 from campus_tune.report.run_report import add_parser as add_report
 
 Command: TypeAlias = Callable[[argparse.Namespace], int]
@@ -109,8 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in argv
     try:
         words = [arg for arg in argv if arg != "--debug"]
-        launched = _launch(words, debug)
-        return _dispatch(words) if launched is None else launched
+        with hushed():
+            launched = _launch(words, debug)
+            return _dispatch(words) if launched is None else launched
     except CampusError as error:
         if debug:
             raise
