@@ -30,11 +30,13 @@ class PreparedRows:
         trainer: that prepared them; its model is a stand-in.
         texts: what CPU metrics see.
         dropped: rows that preparation has taken out, for nothing of their answers is left.
+        trained: the rows as the collator makes them.
     """
 
     trainer: Any
     texts: RowTexts
     dropped: int
+    trained: Any
 
 
 def prepare_rows(settings: Mapping[str, Any], rows: Sequence[Json]) -> PreparedRows | None:
@@ -70,7 +72,7 @@ def prepare_rows(settings: Mapping[str, Any], rows: Sequence[Json]) -> PreparedR
         dataset = trainer.train_dataset
         trained = as_trained(*compat.loader_view(trainer, dataset))
         texts = read_texts(dataset, trained.rows(), trainer.processing_class, trained=trained.dataset)
-        return PreparedRows(trainer, texts, len(rows) - len(dataset))
+        return PreparedRows(trainer, texts, len(rows) - len(dataset), trained)
 
 
 def _tokenizer(settings: Mapping[str, Any]) -> Any:
