@@ -78,7 +78,8 @@ def _skeleton(settings: Mapping[str, Any]) -> Any:
         named.model_name_or_path, revision=named.model_revision, trust_remote_code=trusts
     )
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, trust_remote_code=trusts)
+        make: Any = AutoModelForCausalLM.from_config
+        model = make(config, trust_remote_code=trusts)
         adapter = get_peft_config(named)
         if adapter is None:
             return model

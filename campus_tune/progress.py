@@ -65,8 +65,8 @@ def bar(
     if display is not None and not disable:
         return NotebookBar(display, iterable, desc=desc, unit=unit, total=total, delay=delay)
     seen = bool(getattr(sys.stderr, "isatty", bool)())
-    how = {"mininterval": OFTEN if seen else SELDOM, "leave": False, "delay": delay, "disable": disable, **shown}
-    return tqdm(iterable, desc=desc, unit=unit, total=total, **how)
+    how = {"mininterval": OFTEN, "delay": delay} if seen else {"mininterval": SELDOM, "delay": max(delay, SELDOM)}
+    return tqdm(iterable, desc=desc, unit=unit, total=total, leave=False, disable=disable, **how, **shown)
 
 
 class NotebookBar:

@@ -21,7 +21,7 @@ LAYERS: dict[str, list[str]] = {
     "words": ["types", "errors", "registry"],
     "numpy core": [
         "arrays", "budget", "competence", "files", "learner", "ledger", "mixing", "orders", "pacing", "stats",
-        "strict_yaml", "fields", "tables", "versions", "progress", "library_warnings",
+        "strict_yaml", "fields", "tables", "versions", "progress", "library_warnings", "help_text",
     ],
     "method": [
         "stages", "curriculum", "selectors.", "difficulty.", "health", "grouping", "lr_mass", "overlap", "cache",

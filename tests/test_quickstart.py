@@ -118,6 +118,7 @@ def test_with_a_tiny_model_it_trains_audits_draws_and_says_where_to_look(tmp_pat
     assert [e["event"] for e in events].count("decision") == 8
     assert events[-1]["cost"]["all"] <= events[-1]["budget"]
     assert "the budget is too small for this run" not in done.stdout
+    assert "Warning" not in done.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["runs"]
 
 
