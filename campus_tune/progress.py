@@ -28,9 +28,20 @@ MOST_ROWS = 40  # of a table that is drawn anew with each of them
 def say(line: str) -> None:
     """A line on stdout that does not tear a bar, and that stands where it was said among what goes to stderr."""
     with suppress(BrokenPipeError):  # whoever read along has gone; the ledger has it
-        tqdm.write(line)
+        if _in_one_place():
+            tqdm.write(line)
+        else:
+            print(line)
         if sys.stdout is not None:
             sys.stdout.flush()
+
+
+def _in_one_place() -> bool:
+    """Whether lines and bars go to the same terminal, file or pipe, as far as can be known: else none tears another."""
+    try:
+        return os.path.samestat(*(os.fstat(stream.fileno()) for stream in (sys.stdout, sys.stderr)))
+    except (AttributeError, OSError, ValueError):  # not a file, closed, or none at all
+        return True
 
 
 def notebook() -> Any:

@@ -150,11 +150,11 @@ def test_one_file_for_both_has_each_line_where_it_was_said(tmp_path: Path) -> No
 def test_a_reader_that_has_gone_ends_no_run() -> None:
     script = "import os\nfrom campus_tune.progress import say\n"
     script += "for n in range(20_000):\n    say('line')\nos._exit(7)\n"
-    writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert writer.stdout is not None
-    writer.stdout.readline()
-    writer.stdout.close()
-    assert writer.wait() == 7
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        writer.stdout.close()
+        assert writer.wait() == 7
 
 
 def test_only_the_first_process_draws(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -134,7 +134,7 @@ def last_lines(end: Json, where: str) -> list[str]:
         parts += f"; {end['found']:.1%} of it found in the score cache"
     lines.append(
         f"cost: {cost['all']:.1%} of the training compute against a budget of {end['budget']:.1%} ({parts}); "
-        f"{end['seconds']['share']:.1%} of the training time"
+        f"by the clock, measuring took {end['seconds']['share']:.1%} of the training's own seconds"
     )
     if cost["all"] > end["budget"] + 1e-9:
         lines.append(
