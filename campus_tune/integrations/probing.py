@@ -67,16 +67,24 @@ class Probing:
         if self.probes is None:
             return
         allowance, fewest = self.budget.per_probe(self.n_stages + 1), self.budget.fewest("probes")
-        self._meter = self._make_meter(self.probes.subset(allowance, seed=self._seed, fewest=fewest))
-        self.every = interval(self._meter.tokens, allowance, self.n_stages)
+        self._measure_with(allowance, fewest)
+        self.every = interval(self.tokens, allowance, self.n_stages)
         if self.budget.caps is not None:
-            self.every = self._fitting(self.budget.part("probes"))
+            self._keep_to(self.budget.part("probes"), allowance, fewest)
 
-    def _fitting(self, cap: float) -> int:
-        """The shortest interval at which all measurements cost no more than `cap`, else the longest one."""
+    def _measure_with(self, allowance: float, fewest: int) -> None:
+        assert self.probes is not None
+        self._meter = self._make_meter(self.probes.subset(allowance, seed=self._seed, fewest=fewest))
+
+    def _keep_to(self, cap: float, allowance: float, fewest: int) -> None:
+        """As many rows, as often, as cost no more than `cap` together: rows are not all as long as their mean."""
         longest = max(1, self.n_stages // FEWEST_TIMES)
-        fits = (n for n in range(1, longest) if self.tokens * measurements(self.n_stages, n) <= cap)
-        return next(fits, longest)
+        for share in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25, 0.0):
+            self._measure_with(share * allowance, fewest)
+            fits = [n for n in range(1, longest + 1) if self.tokens * measurements(self.n_stages, n) <= cap]
+            self.every = min(fits, default=longest)
+            if fits:
+                return
 
     @property
     def tokens(self) -> int:
