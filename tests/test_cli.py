@@ -134,7 +134,7 @@ def test_debug_shows_the_traceback() -> None:
         main(["simulate", "--selector", "matchd", "--debug"])
 
 
-@pytest.mark.parametrize("argv", [["simulate", "--rows", "0"], ["simulate", "--epochs", "-1"], ["simulat"], []])
+@pytest.mark.parametrize("argv", [["simulate", "--rows", "0"], ["simulate", "--epochs", "-1"], ["simulat"]])
 def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(argv)
