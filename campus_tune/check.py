@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from campus_tune.check_budget import budget_findings
 from campus_tune.conversions import Origin
 from campus_tune.difficulty import CpuMetric, MetricSpec, build_metric, finish_scores
 from campus_tune.difficulty.extras import missing_parts
@@ -184,6 +185,8 @@ def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Fi
     findings += _health_findings(resolved, texts, scores, groups, chosen=config.within is not None)
     size = run_size(settings, len(texts))
     findings += _size_findings(resolved, size)
+    if size.n_rows >= size.global_batch:
+        findings += budget_findings(settings, resolved, prepared)
     if size.n_rows >= size.global_batch:
         ordered = {label: scores[label] for label in resolved.labels if label in scores}
         findings += _plan_findings(settings, resolved, size, ordered, domains, groups)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,7 +21,10 @@ from campus_tune.errors import CampusError, RecipeError
 from campus_tune.evaluation.run_eval import add_parser as add_eval
 from campus_tune.evaluation.run_eval import refuse_unknown
 from campus_tune.fields import LARGEST, LARGEST_SEED
+from campus_tune.help_text import HelpText, filled
+from campus_tune.library_warnings import hushed
 from campus_tune.report.run_report import add_parser as add_report
+from campus_tune.versions import versions
 
 Command: TypeAlias = Callable[[argparse.Namespace], int]
 
@@ -110,8 +114,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in argv
     try:
         words = [arg for arg in argv if arg != "--debug"]
-        launched = _launch(words, debug)
-        return _dispatch(words) if launched is None else launched
+        with hushed():
+            launched = _launch(words, debug)
+            return _dispatch(words) if launched is None else launched
     except CampusError as error:
         if debug:
             raise
@@ -135,11 +140,14 @@ def _launch(argv: list[str], debug: bool) -> int | None:
 def _dispatch(argv: list[str]) -> int:
     if argv[:1] == ["sft"]:  # its flags are TRL's: everything after the word is handed on
         if argv[1:] in (["-h"], ["--help"]):
-            print(_SFT)
+            print(filled(_SFT, shutil.get_terminal_size().columns - 2))
         from campus_tune.sft import main as sft
 
         sft(argv[1:])
         return 0
+    if not argv:
+        make_parser().print_help(sys.stderr)
+        return 2
     options = _parse(argv)
     command: Command = options.command
     return command(options)
@@ -162,8 +170,9 @@ def make_parser() -> argparse.ArgumentParser:
         prog="campus-tune",
         description="Competence-aware curricula for fine-tuning language models with TRL.",
         epilog="example:\n  campus-tune check recipe.yaml && campus-tune sft --config recipe.yaml",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
+    parser.add_argument("--version", action="version", version=f"campus-tune {versions(())['campus_tune']}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add(commands, "sft", "fine-tune under a curriculum", _SFT)
@@ -185,9 +194,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _add(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str, description: str
 ) -> argparse.ArgumentParser:
-    return commands.add_parser(
-        name, help=summary, description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    return commands.add_parser(name, help=summary, description=description, formatter_class=HelpText)
 
 
 def _from(kind: Callable[[str], float], low: float, high: float = LARGEST) -> Callable[[str], float]:

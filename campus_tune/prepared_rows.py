@@ -32,11 +32,13 @@ class PreparedRows:
         trainer: that prepared them; its model is a stand-in.
         texts: what CPU metrics see.
         dropped: rows that preparation has taken out, for nothing of their answers is left.
+        trained: the rows as the collator makes them.
     """
 
     trainer: Any
     texts: RowTexts
     dropped: int
+    trained: Any
 
 
 def prepare_rows(settings: Mapping[str, Any], rows: Any) -> PreparedRows | None:
@@ -76,7 +78,7 @@ def prepare_rows(settings: Mapping[str, Any], rows: Any) -> PreparedRows | None:
         dataset = trainer.train_dataset
         trained = as_trained(*compat.loader_view(trainer, dataset))
         texts = read_texts(dataset, trained.rows(), compat.tokenizer_of(trainer), trained=trained.dataset)
-        return PreparedRows(trainer, texts, len(given) - len(dataset))
+        return PreparedRows(trainer, texts, len(given) - len(dataset), trained)
 
 
 def _tokenizer(settings: Mapping[str, Any]) -> Any:

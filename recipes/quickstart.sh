@@ -12,7 +12,7 @@ recipe="$root/recipes/quickstart.yaml"
 out=runs/quickstart
 
 export HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1 HF_DATASETS_DISABLE_PROGRESS_BARS=1 TOKENIZERS_PARALLELISM=false
-export PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONWARNINGS="${PYTHONWARNINGS:-ignore::FutureWarning}"
+export PIP_DISABLE_PIP_VERSION_CHECK=1
 # Threads that sleep while they wait: on a machine with other work, spinning ones take each other's cores.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 if [ -z "${HOME:-}" ]; then # the libraries want a place for their caches
@@ -55,7 +55,7 @@ fi
 
 # -- tasks and a model -------------------------------------------------------------------------------------------------
 say "graded tasks and a model"
-tune demo tasks --out $out/data --rows-per-cell 6 --probes-per-cell 1 --tests-per-cell 4
+tune demo tasks --out $out/data --rows-per-cell 6 --probes-per-cell 1 --tests-per-cell 2
 if [ -n "${QUICKSTART_TINY:-}" ]; then
     tune demo model --tiny --out $out/model
 else

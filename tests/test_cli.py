@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import campus_tune
 from campus_tune.cli import main
 from campus_tune.errors import RecipeError
 from campus_tune.recipe import load_recipe
@@ -38,6 +39,32 @@ def test_every_help_shows_an_example(capsys: pytest.CaptureFixture[str], command
         main([*command, "--help"])
     assert ended.value.code == 0
     assert f"example:\n  campus-tune {' '.join(command)}".rstrip() in capsys.readouterr().out
+
+
+HELPS = ["simulate", "check", "score", "proxy", "compare", "report", "eval", "diff", "demo", "demo tasks", "demo model"]
+
+
+@pytest.mark.parametrize("command", ["", *HELPS])
+def test_every_help_fits_a_terminal_of_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        main([*command.split(), "--help"])
+    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
+
+
+def test_without_arguments_it_shows_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys)
+    assert (code, out) == (2, "")
+    assert all(f"\n    {command.split()[0]} " in err for command in ["sft", *HELPS])
+
+
+def test_it_knows_its_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"campus-tune {campus_tune.__version__}\n"
 
 
 def test_simulate_prints_the_stages_and_what_they_add_up_to(capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +134,7 @@ def test_debug_shows_the_traceback() -> None:
         main(["simulate", "--selector", "matchd", "--debug"])
 
 
-@pytest.mark.parametrize("argv", [["simulate", "--rows", "0"], ["simulate", "--epochs", "-1"], ["simulat"], []])
+@pytest.mark.parametrize("argv", [["simulate", "--rows", "0"], ["simulate", "--epochs", "-1"], ["simulat"]])
 def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(argv)

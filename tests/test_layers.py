@@ -21,7 +21,7 @@ LAYERS: dict[str, list[str]] = {
     "words": ["types", "errors", "registry"],
     "numpy core": [
         "arrays", "budget", "competence", "files", "learner", "ledger", "mixing", "orders", "pacing", "stats",
-        "strict_yaml", "fields", "tables", "versions",
+        "strict_yaml", "fields", "tables", "versions", "progress", "library_warnings", "help_text",
     ],
     "method": [
         "stages", "curriculum", "selectors.", "difficulty.", "health", "grouping", "lr_mass", "overlap", "cache",
@@ -35,8 +35,8 @@ LAYERS: dict[str, list[str]] = {
     "report": ["report."],
     "integrations": ["integrations.", "evaluation."],
     "doors": [
-        "check", "prepared_rows", "sft", "sft_arguments", "sft_trainer", "proxy", "score", "launch", "demo.",
-        "compare.",
+        "check", "check_budget", "prepared_rows", "sft", "sft_arguments", "sft_trainer", "proxy", "score", "launch",
+        "demo.", "compare.",
     ],
     "command line": ["cli", "__init__", "__main__"],
 }  # fmt: skip
@@ -45,6 +45,7 @@ LAYERS: dict[str, list[str]] = {
 PLAN = {"types", "errors", "registry", *LAYERS["numpy core"], "stages", "curriculum", "selectors."}
 PLAN |= {"health", "grouping"}
 PLAN -= {"files", "strict_yaml"}  # these read what a user wrote: parquet and YAML
+PLAN -= {"progress"}  # what a person sees: tqdm
 
 HEAVY = {"torch", "transformers", "trl", "accelerate", "peft", "datasets"}
 # Outside of the integrations, the libraries are imported where they are used, and only here:
@@ -55,6 +56,7 @@ HEAVY_WHEN_USED = {
     "launch": {"accelerate", "torch"},  # is accelerate's launcher
     "plain_rows": {"datasets", "transformers"},  # `check` looks at the rows with the user's own tokenizer
     "prepared_rows": {"datasets", "transformers", "trl"},  # lets TRL's own trainer prepare the rows
+    "check_budget": {"peft", "torch", "transformers", "trl"},  # counts the weights of a model that is not loaded
     "sft_arguments": {"trl"},  # whose parser it is
     "sft_trainer": {"datasets", "transformers", "trl"},  # is TRL's own script plus a callback
     "difficulty.scorer": {"torch"},  # its solver

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from campus_tune.compare.bench import Bench
 from campus_tune.compare.plan import Plan
 from campus_tune.errors import RecipeError
+from campus_tune.library_warnings import hush
 from campus_tune.types import Json
 
 
@@ -109,6 +110,7 @@ def begin(plan: Plan) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = plan.device
     if plan.threads is not None:
         os.environ.setdefault("OMP_NUM_THREADS", str(plan.threads))
+    hush()
     tqdm.set_lock(RLock())  # its own is shared by processes, and left behind by one that is ended
     import_module("campus_tune.integrations.recorder")  # log handlers keep the stderr of now, not a run's log file
     threading.Thread(target=end_with_parent, daemon=True).start()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from campus_tune.errors import INTERRUPTED, RecipeError
+from campus_tune.help_text import HelpText
 
 if TYPE_CHECKING:
     from campus_tune.compare.campaign import Campaign
@@ -31,7 +32,7 @@ The YAML is that of `sft` with one more block; any flag of TRL's overrides it, -
   compare:
     test: {path: test.jsonl, domain_column: domain}
     seeds: 5
-    arms: [recipe, random, random_same_pacing, reversed]   # these four are the default; random_plus is known too
+    arms: [recipe, random, random_same_pacing, reversed]   # the default
 
 example:
   campus-tune compare --config recipes/compare/quickstart.yaml
@@ -50,7 +51,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "compare",
         help="did the curriculum help? a tested verdict, with controls and seeds",
         description=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
         allow_abbrev=False,  # --seed is TRL's, and no short --seeds
     )
     parser.set_defaults(command=main)

@@ -32,6 +32,7 @@ from typing import TypeAlias
 import numpy as np
 
 from campus_tune.errors import MetricError, RecipeError
+from campus_tune.progress import bar
 from campus_tune.types import FloatArray
 
 BEGIN_S = 0.1  # seconds of work done here first, to see how fast it goes
@@ -208,7 +209,8 @@ def _progress_bar(wanted: bool, what: str, total: int, done: int) -> Iterator[Ca
     if not wanted:
         yield int
         return
-    from datasets.utils import tqdm  # knows whether the user turned the bars of `datasets` off
+    from datasets.utils import are_progress_bars_disabled
 
-    with tqdm(desc=what, total=total, initial=done, unit=" texts") as bar:
-        yield bar.update
+    with bar(desc=what, total=total, unit=" texts", disable=are_progress_bars_disabled()) as progress:
+        progress.update(done)
+        yield progress.update

@@ -18,6 +18,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from campus_tune.budget import FEWEST
 from campus_tune.difficulty.base import METRICS, Kind, Metric
 from campus_tune.fields import whole
 from campus_tune.types import FloatArray, IntArray
@@ -26,7 +27,7 @@ FLOOR = 0.55  # held-out accuracy on pairs, below which a scorer tells nothing a
 FOLDS = 5
 RIDGE = 0.01  # λ, on differences of features of about unit length
 MOST = 1_000_000  # of either
-FEWEST_PAIRS = 32  # fewer say little: the accuracy of 32 pairs has a standard error of 0.09
+FEWEST_PAIRS = FEWEST["scorer"]  # fewer say little: the accuracy of 32 pairs has a standard error of 0.09
 
 
 @METRICS.register("scorer")

@@ -26,6 +26,7 @@ from campus_tune.evaluation.compare_table import FEW, Line, Refused, Table, Unpa
 from campus_tune.evaluation.paired import Paired, holm, paired
 from campus_tune.evaluation.results import Result, TaskResult, read_result
 from campus_tune.files import atomic_write
+from campus_tune.help_text import HelpText
 
 MOST_PARTS = 10  # of a task that get a line each
 _LIBRARIES = ("campus_tune", "transformers", "torch")  # of which another version is worth a word, and no more
@@ -163,7 +164,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "compare",
         help="differences of results, paired by document",
         description=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.set_defaults(command=main)
     parser.add_argument("results", nargs="+", type=Path, metavar="FILE", help="result files; the first is the base")

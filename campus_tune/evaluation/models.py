@@ -19,6 +19,7 @@ from typing import Any
 
 from campus_tune.errors import DataError, RecipeError
 from campus_tune.integrations.reference import ADAPTER, find, fits_memory, from_folder, own_tokenizer, quietly
+from campus_tune.library_warnings import hush
 from campus_tune.registry import nearest
 from campus_tune.shapes import read_json
 from campus_tune.types import Json
@@ -265,7 +266,7 @@ def _with_adapter(model: Any, target: Target) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Found missing adapter keys")  # compared below
-            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # peft asks by its old name
+            hush()
             fitted = PeftModel.from_pretrained(model, target.adapter)
     except (RuntimeError, ValueError, KeyError) as error:
         raise _other_base(target, str(error).strip().splitlines()) from error

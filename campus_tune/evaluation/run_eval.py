@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from campus_tune.errors import INTERRUPTED, RecipeError
+from campus_tune.help_text import HelpText
 from campus_tune.registry import nearest
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ example:
   campus-tune eval --model model --adapter run/checkpoint-500 --tasks mmlu --limit 9 --multi_gpu --num_processes 4
   campus-tune eval check-data data --suite campus
   campus-tune eval loss --checkpoints 'run/checkpoint-*' --test test.jsonl
-  campus-tune eval compare evaluation/model.json run/evaluation/checkpoint-500.json
+  campus-tune eval compare base/model.json run/evaluation/checkpoint-500.json
 
 On many processes each answers its share of the documents: flags of `accelerate launch` (--num_processes, --multi_gpu,
 --accelerate_config recipes/accelerate/ddp.yaml, …) may stand among the others, for `eval loss` too.
@@ -71,7 +72,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "eval",
         help="official benchmarks on a model or on checkpoints",
         description=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.set_defaults(command=main)
     _add_options(parser)
@@ -82,7 +83,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "check-data",
         help="is a data folder complete",
         description=_CHECK + describe_layout(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     check.set_defaults(command=check_data)
     check.add_argument("folder", type=Path, metavar="DIR")

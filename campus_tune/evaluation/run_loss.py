@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from campus_tune.errors import INTERRUPTED, RecipeError
+from campus_tune.help_text import HelpText
 
 if TYPE_CHECKING:
     from campus_tune.evaluation.held_out import HeldOut
@@ -38,7 +39,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "loss",
         help="loss of gold answers on held-out rows",
         description=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.set_defaults(command=main)
     parser.add_argument("--model", help="folder or hub id; for adapters their base")

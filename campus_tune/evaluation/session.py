@@ -30,7 +30,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from campus_tune.errors import DataError, RecipeError
 from campus_tune.evaluation.live import Progress, live_model, one_bar, own_tokenizer, whole
@@ -41,6 +40,7 @@ from campus_tune.evaluation.tasks import LoadedSuite, LoadedTask
 from campus_tune.integrations.console import say
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.subject import undisturbed
+from campus_tune.progress import bar
 from campus_tune.types import Json
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} documents [{elapsed}<{remaining}]"
@@ -192,8 +192,8 @@ class Session:
         if self.silent or not peers.leads or not waiting:
             yield Progress(None)
             return
-        with tqdm(total=total, desc="evaluating", bar_format=BAR, leave=False) as bar:
-            yield Progress(bar)
+        with bar(total=total, desc="evaluating", unit="document", bar_format=BAR) as progress:
+            yield Progress(progress)
 
     def _refuse_threads(self, waiting: list[LoadedTask]) -> None:
         timed = [task.setting.task for task in waiting if "math" in task.setting.task]

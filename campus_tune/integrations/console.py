@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from tqdm.auto import tqdm
-
-from campus_tune.budget import ALWAYS, PURPOSES
+from campus_tune import progress
+from campus_tune.budget import ALWAYS, PURPOSES, rounded_up
 from campus_tune.curriculum import SHUFFLE
 from campus_tune.ledger import audited
 from campus_tune.types import Json
@@ -20,7 +19,49 @@ NOTABLE = 0.1  # seconds of a rank in a phase, below which its picture says noth
 
 def say(line: str) -> None:
     """A line on stdout that does not tear a progress bar."""
-    tqdm.write(f"campus: {line}")
+    progress.say(f"campus: {line}")
+
+
+class Decisions:
+    """Shows the decisions of one run as they are made: a line each, in a notebook a row of one table.
+
+    Args:
+        total_steps: of the run.
+    """
+
+    def __init__(self, total_steps: int) -> None:
+        self.total_steps = total_steps
+        self._table: progress.NotebookTable | None = None
+
+    def show(self, record: Json, probes: Mapping[str, Json], cost_share: float) -> None:
+        """One decision, as the ledger has it."""
+        display = progress.notebook()
+        if display is None:
+            say(decision_line(record, self.total_steps, probes, cost_share))
+            return
+        cells = decision_cells(record, self.total_steps, probes, cost_share)
+        if self._table is None:
+            self._table = progress.NotebookTable(display, list(cells))
+        self._table.add(list(cells.values()))
+
+
+def decision_cells(record: Json, total_steps: int, probes: Mapping[str, Json], cost_share: float) -> dict[str, str]:
+    """One decision in the columns of a table."""
+    low, high = record["scope"]
+    measured = [
+        f"{offer['name']} {offer['perplexity']:.2f}" for offer in record.get("offers", []) if "perplexity" in offer
+    ]
+    return {
+        "step": f"{record['step']}/{total_steps}",
+        "stage": str(record["stage"]),
+        "chosen": record["chosen"],
+        "why": record["outcome"],
+        "rows": str(record["rows"]),
+        "scope": f"{low:.2f}–{high:.2f}",
+        "perplexity": ", ".join(measured),
+        "competence": ", ".join(f"{name} {probe['competence']:.3f}" for name, probe in probes.items()),
+        "cost": f"{cost_share:.1%}",
+    }
 
 
 def decision_line(record: Json, total_steps: int, probes: Mapping[str, Json], cost_share: float) -> str:
@@ -105,12 +146,12 @@ def last_lines(end: Json, where: str) -> list[str]:
         parts += f"; {end['found']:.1%} of it found in the score cache"
     lines.append(
         f"cost: {cost['all']:.1%} of the training compute against a budget of {end['budget']:.1%} ({parts}); "
-        f"{end['seconds']['share']:.1%} of the training time"
+        f"by the clock, measuring took {end['seconds']['share']:.1%} of the training's own seconds"
     )
-    if cost["all"] > 1.2 * end["budget"]:
+    if cost["all"] > end["budget"] + 1e-9:
         lines.append(
-            "warning: the budget is too small for this run: the fewest rows that can be measured cost more. "
-            f"budget: {cost['all']:.2f} would have paid for them."
+            "warning: the budget is too small for this run, as it said before training: the fewest rows that can be "
+            f"measured cost more. budget: {rounded_up(cost['all']):g} would have paid for them."
         )
     audit = f"order audit: {audited(**end['audit'])}"
     if "ranks" in end:

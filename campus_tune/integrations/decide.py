@@ -14,8 +14,11 @@ from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import digest
 from campus_tune.integrations.scores import Scores
 from campus_tune.selectors import START_LOSS, GreedySelector, Selector, View
-from campus_tune.selectors.race import RaceResult, race
+from campus_tune.selectors.baselines import RoundRobin
+from campus_tune.selectors.race import Outcome, RaceResult, race
 from campus_tune.types import IntArray, Json
+
+NOT_PAID: Outcome = "not paid for"  # nothing is left to measure offers with: they take turns
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,16 @@ class Decider:
     peers: Peers
     seed: int
 
-    def decide(self, curriculum: Curriculum, *, probe_loss: float | None, allowance: float) -> Decision:
+    def decide(
+        self, curriculum: Curriculum, *, probe_loss: float | None, allowance: float, reserved: float = 0.0
+    ) -> Decision:
         """Choose and open the next stage.
 
         Args:
             curriculum: whose offers are decided on.
             probe_loss: of the held-out probes now, nats; None without probes.
             allowance: forward tokens that this decision may spend.
+            reserved: forward tokens that will be spent after it in any case.
         """
         offers = curriculum.offers()
         if not offers:
@@ -72,8 +78,10 @@ class Decider:
             seed=self.seed,
             probe_loss=probe_loss,
         )
-        result = self._measure(offers, view, allowance)
-        if result is None:
+        result = self._measure(offers, view, allowance, reserved)
+        if result is not None and result.outcome == NOT_PAID:
+            outcome, result, name = NOT_PAID, None, RoundRobin().choose(view)
+        elif result is None:
             outcome = "only one offer" if _all_alike(offers) else "not measured"
             name = offers[0].name if _all_alike(offers) else self.selector.choose(view)
         else:
@@ -90,7 +98,7 @@ class Decider:
             record |= {"rounds": result.rounds, "selection_tokens": result.tokens, **self._closeness(view)}
         return Decision(stage, record)
 
-    def _measure(self, offers: list[Offer], view: View, allowance: float) -> RaceResult | None:
+    def _measure(self, offers: list[Offer], view: View, allowance: float, reserved: float) -> RaceResult | None:
         """The race, if this selector asks for losses and there is something to choose."""
         if not isinstance(self.selector, GreedySelector) or _all_alike(offers):
             return None
@@ -103,6 +111,8 @@ class Decider:
             lambda rows: self.meter.losses(rows.astype(np.int64)),
             row_tokens=self.row_tokens,
             budget_tokens=allowance,
+            first_tokens=math.inf if self.budget.caps is None else allowance,
+            most_tokens=self.budget.room(reserved),
             start_losses=self.scores.start if needs_start else None,
             known=self.scores.known if needs_start else None,
         )

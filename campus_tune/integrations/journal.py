@@ -29,6 +29,7 @@ class Journal:
     def __init__(self, folder: Path, peers: Peers, budget: Budget, total_steps: int) -> None:
         self.folder, self.peers, self.budget, self.total_steps = folder, peers, budget, total_steps
         self.ledger = Ledger(folder, writes=peers.leads)
+        self._decisions = console.Decisions(total_steps)
         self.pending: dict[str, float] = {}  # scalars for the trainer's next log line
         self._probes: Mapping[str, Json] = {}  # the last report
         self._first: Mapping[str, float] = {}  # each domain's competence when it was first measured
@@ -121,7 +122,8 @@ class Journal:
             self.pending[f"campus/chosen/{offer['name']}"] = int(offer["name"] == record["chosen"])
             if "perplexity" in offer:
                 self.pending[f"campus/perplexity/{offer['name']}"] = offer["perplexity"]
-        self._say([console.decision_line(record, self.total_steps, self._probes, share)])
+        if self.peers.leads:
+            self._decisions.show(record, self._probes, share)
 
     def stage_ended(self, summary: Json) -> None:
         """A stage was trained."""

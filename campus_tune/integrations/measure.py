@@ -21,13 +21,13 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from campus_tune.errors import DivergedError, TrainerError
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import items
 from campus_tune.integrations.subject import Subject, undisturbed
 from campus_tune.integrations.sums import Places, Sums, add_up, join_tokens, places_of, token_losses
+from campus_tune.progress import bar
 from campus_tune.types import FloatArray, IntArray, RowLosses
 
 LOGIT_BYTES = 256 << 20  # of float32 logits in one forward of a model that does something after its head
@@ -135,7 +135,7 @@ class LossMeter:
         mine = share(self._batches(rows, self._token_bound(subject, rows)), self.peers)
         silent = self.peers.rank != 0 or self.tick is not None
         parts = []
-        for batch in tqdm(mine, desc=self.what, unit="batch", delay=SLOW, leave=False, disable=silent):
+        for batch in bar(mine, desc=self.what, unit="batch", delay=SLOW, disable=silent):
             parts.append((batch, self._forward(subject, rows[batch], reader)))
             if self.tick is not None:
                 self.tick(int(self.tokens[rows[batch]].sum()) * self.peers.world)

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from campus_tune.cache import CacheKey, ScoreCache, text_keys
 from campus_tune.difficulty.learnability import EARLY, LATE
@@ -39,6 +38,7 @@ from campus_tune.integrations.reward import load_reward, reward_scores
 from campus_tune.integrations.rows import TokenRows, column_names, digest, read_column
 from campus_tune.integrations.subject import Subject
 from campus_tune.integrations.trained import Trained
+from campus_tune.progress import bar
 from campus_tune.types import BoolArray, FloatArray, IntArray, Json, RowLosses
 
 TEXT = "text"  # what trl calls the column of plain texts
@@ -437,10 +437,8 @@ def _parts(meter: LossMeter, rows: IntArray, what: str, *, speaks: bool) -> Iter
     """Places in `rows`, some at a time, rows of like length together; a bar over all tokens."""
     longest_first = np.argsort(-meter.tokens[rows], kind="stable")
     total = int(meter.tokens[rows].sum())
-    with tqdm(
-        total=total, desc=what, unit="token", unit_scale=True, delay=SLOW, leave=False, disable=not speaks
-    ) as bar:
-        meter.tick = bar.update
+    with bar(total=total, desc=what, unit="token", unit_scale=True, delay=SLOW, disable=not speaks) as progress:
+        meter.tick = progress.update
         try:
             for start in range(0, len(rows), AT_ONCE):
                 yield longest_first[start : start + AT_ONCE]

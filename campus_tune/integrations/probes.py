@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from campus_tune.budget import FEWEST as FEWEST_ROWS
 from campus_tune.errors import DataError
 from campus_tune.files import read_jsonl
 from campus_tune.integrations import compat
@@ -27,7 +28,7 @@ from campus_tune.types import IntArray, RowLosses
 
 Source: TypeAlias = Any  # a path, paths, a dataset with a domain column, or a mapping domain → dataset
 
-FEWEST = 8  # rows per domain, below which a mean loss says nothing
+FEWEST = FEWEST_ROWS["probes"]  # rows per domain, below which a mean loss says nothing
 ALL = "all"  # the domain of probes that name none
 
 
@@ -45,19 +46,25 @@ class Probes:
     rows: TokenRows
     domains: Mapping[str, IntArray]
 
-    def subset(self, tokens_per_measurement: float, *, seed: int) -> dict[str, IntArray]:
+    def subset(self, tokens_per_measurement: float, *, seed: int, fewest: int = FEWEST) -> dict[str, IntArray]:
         """As many rows of each domain as one measurement may cost, the same rows every time.
 
         Args:
             tokens_per_measurement: forward tokens for all domains together.
             seed: of the choice.
+            fewest: rows of a domain that are taken whatever they cost.
         """
         share = tokens_per_measurement / max(1, int(self.rows.tokens.sum()))
         chosen = {}
         for domain, rows in self.domains.items():
-            n = min(len(rows), max(FEWEST, int(share * len(rows))))
+            n = min(len(rows), max(fewest, int(share * len(rows))))
             chosen[domain] = np.sort(rows[np.argsort(hash_rows(rows, seed), kind="stable")[:n]])
         return chosen
+
+    def cost(self, tokens_per_measurement: float, fewest: int, *, seed: int) -> int:
+        """Forward tokens of what `subset` chooses."""
+        chosen = self.subset(tokens_per_measurement, seed=seed, fewest=fewest)
+        return int(sum(self.rows.tokens[rows].sum() for rows in chosen.values()))
 
 
 def load_probes(source: Source, settings: ProbeSettings | None, trainer: Any) -> Probes:

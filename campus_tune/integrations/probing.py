@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
+from functools import partial
 from typing import Any
 
 from campus_tune.budget import Budget
 from campus_tune.competence import Competence
+from campus_tune.integrations.cost_plan import FEWEST_TIMES, interval, measurements
 from campus_tune.integrations.domains import Domains
 from campus_tune.integrations.peers import Peers
-from campus_tune.integrations.probes import ProbeMeter, Source, load_probes, refuse_overlap
+from campus_tune.integrations.probes import ProbeMeter, Probes, Source, load_probes, refuse_overlap
 from campus_tune.integrations.rows import TokenRows
 from campus_tune.recipe import CampusConfig
 from campus_tune.types import Json
-
-FEWEST = 4  # measurements that a run makes whatever its budget, besides the last one
 
 
 class Probing:
@@ -50,17 +49,42 @@ class Probing:
         self.competence = Competence({})
         self.fingerprint: str | None = None
         self.every = 1  # stages between two measurements
+        self.n_stages = n_stages
+        self.probes: Probes | None = None
         self._meter: ProbeMeter | None = None
         if source is None:
             return
-        probes = load_probes(source, config.probes, trainer)
-        refuse_overlap(probes, rows)
-        allowance = budget.per_probe(n_stages + 1)
-        chosen = probes.subset(allowance, seed=config.seed or 0)
-        self._meter = ProbeMeter(trainer, probes, chosen, peers)
-        self.every = max(1, min(math.ceil(self._meter.tokens / allowance), n_stages // FEWEST))
-        self.competence = Competence(domains.shares(list(chosen)))
-        self.fingerprint = probes.rows.fingerprint()
+        self.probes = load_probes(source, config.probes, trainer)
+        refuse_overlap(self.probes, rows)
+        self._seed = config.seed or 0
+        self._make_meter = partial(ProbeMeter, trainer, self.probes, peers=peers)
+        self.choose()
+        self.competence = Competence(domains.shares(list(self.probes.domains)))
+        self.fingerprint = self.probes.rows.fingerprint()
+
+    def choose(self) -> None:
+        """Which rows are measured, and how often: again where the budget was found to be too small for the usual."""
+        if self.probes is None:
+            return
+        allowance, fewest = self.budget.per_probe(self.n_stages + 1), self.budget.fewest("probes")
+        self._measure_with(allowance, fewest)
+        self.every = interval(self.tokens, allowance, self.n_stages)
+        if self.budget.caps is not None:
+            self._keep_to(self.budget.part("probes"), allowance, fewest)
+
+    def _measure_with(self, allowance: float, fewest: int) -> None:
+        assert self.probes is not None
+        self._meter = self._make_meter(self.probes.subset(allowance, seed=self._seed, fewest=fewest))
+
+    def _keep_to(self, cap: float, allowance: float, fewest: int) -> None:
+        """As many rows, as often, as cost no more than `cap` together: rows are not all as long as their mean."""
+        longest = max(1, self.n_stages // FEWEST_TIMES)
+        for share in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25, 0.0):
+            self._measure_with(share * allowance, fewest)
+            fits = [n for n in range(1, longest + 1) if self.tokens * measurements(self.n_stages, n) <= cap]
+            self.every = min(fits, default=longest)
+            if fits:
+                return
 
     @property
     def tokens(self) -> int:
@@ -73,9 +97,13 @@ class Probing:
         return self.competence.overall_loss() if self._meter else None
 
     def due(self, n_stages: int) -> bool:
-        """Whether they belong before the decision on stage `n_stages`: regularly, and when some came with a resume."""
+        """Whether they belong before the decision on stage `n_stages`: regularly, and when some came with a resume.
+
+        What is left of the budget must pay for this measurement and for the last one.
+        """
         unknown = self.competence.shares.keys() - self.competence.history.keys()
-        return bool(unknown) or n_stages % self.every == 0
+        paid = self.budget.room(self.tokens) >= self.tokens
+        return bool(unknown) or (n_stages % self.every == 0 and paid)
 
     def measure(self) -> dict[str, Json] | None:
         """Competence of each domain now, as the ledger has it, on the bill; None without probes."""

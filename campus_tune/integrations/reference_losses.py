@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from jinja2 import TemplateError
-from tqdm.auto import tqdm
 
 from campus_tune.difficulty.passage import Part
 from campus_tune.errors import MetricError
@@ -25,6 +24,7 @@ from campus_tune.integrations.measure import SLOW, LossMeter, Measured, Reader
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.reference import Reference, fits_memory
 from campus_tune.integrations.sums import IGNORED
+from campus_tune.progress import bar
 from campus_tune.types import IntArray, RowLosses
 
 CHUNK = 256  # rows tokenised at a time to count their tokens
@@ -197,7 +197,7 @@ def reference_meter(
 def _count(rows: TokenLists, what: str) -> tuple[IntArray, IntArray, int]:
     """(tokens of each row that are read, how many of them carry loss, how many rows are cut)."""
     tokens, answers, truncated = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.int64), 0
-    for start in tqdm(range(0, len(rows), CHUNK), desc=what, unit="chunk", delay=SLOW, leave=False):
+    for start in bar(range(0, len(rows), CHUNK), desc=what, unit="chunk", delay=SLOW):
         places = range(start, min(start + CHUNK, len(rows)))
         for place, row in zip(places, rows.whole(places), strict=True):
             kept = row.labels[: rows.limit]

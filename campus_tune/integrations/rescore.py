@@ -12,6 +12,7 @@ seeds: a run that is killed in the middle does the same again.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,7 +34,7 @@ from campus_tune.integrations.passages import Reading
 from campus_tune.integrations.rows import TokenRows, digest
 from campus_tune.integrations.scorer import HEAD_COLUMNS, NothingToLearnError, Training
 from campus_tune.integrations.scores import HERE, Scores, leaf_specs, passages_of
-from campus_tune.integrations.scoring import FEWEST, Scoring
+from campus_tune.integrations.scoring import Scoring
 from campus_tune.orders import hash_rows, order_rows
 from campus_tune.recipe import CampusConfig
 from campus_tune.stats import spearman
@@ -100,11 +101,12 @@ class Rescorer:
         joined.put(np.arange(len(self._trained), len(joined)), losses)
         self._trained, self._free = np.concatenate([self._trained, rows]).astype(np.int64), joined
 
-    def again(self, n_left: int) -> tuple[Json, list[str]]:
+    def again(self, n_left: int, reserved: float = 0.0) -> tuple[Json, list[str]]:
         """Score the rows that wait, sort the orders.
 
         Args:
             n_left: re-scorings to come, this one included; they share what is left of their part of the budget.
+            reserved: forward tokens that will be spent after it in any case.
 
         Returns:
             What the ledger says of it, and what a person should know.
@@ -116,8 +118,8 @@ class Rescorer:
         budget, waiting = self.scoring.budget, self.curriculum.untrained
         before = dict(budget.spent)
         frontier = self.curriculum.frontier(self.config.rescore)
-        training, warnings = self._train_scorer(waiting, budget.per_time("scorer", n_left))
-        rows = self._affordable(waiting, frontier, budget.per_time("rescoring", n_left))
+        training, warnings = self._train_scorer(waiting, budget.per_time("scorer", n_left), budget.room(reserved))
+        rows = self._affordable(waiting, frontier, budget.per_time("rescoring", n_left), budget.room(reserved))
         fresh, read = self._measure(rows, training)
         old = dict(self.scores.by_label)
         for spec in aware_specs(self.config):
@@ -126,7 +128,7 @@ class Rescorer:
                 known = np.flatnonzero(self._known(metric, fresh))
                 losses = [fresh.get(p, self.scores.measured[p]).take(known) for p in metric.passages]
                 self._renew(spec, known, metric.from_losses(losses), {"rows_measured": len(rows)}, waiting)
-            elif training is not None and training.heads.tells_apart:
+            elif training is not None and training.heads.tells_apart and len(rows):
                 known = self._with_prompt(rows)  # places in `rows`
                 notes = {"rows_measured": len(known), "stability": spearman(read[known, 1], read[known, 2])}
                 self._renew(spec, rows[known], read[known, 0], notes, waiting)
@@ -148,16 +150,19 @@ class Rescorer:
 
     # -- measuring -----------------------------------------------------------------------------------------------
 
-    def _train_scorer(self, waiting: BoolArray, allowance: float) -> tuple[Training | None, list[str]]:
+    def _train_scorer(self, waiting: BoolArray, allowance: float, room: float) -> tuple[Training | None, list[str]]:
         """A scorer of the model as it is now, whose order is offered or not, and what a person should know of it.
 
-        None where too few prompts wait, and where the model writes nothing to compare with.
+        None where too few prompts wait, where the model writes nothing to compare with, and where it is not paid for.
         """
         specs = [spec for spec in leaf_specs(self.config) if isinstance(build_metric(spec), Scorer)]
         if not specs or self.scoring.scorer is None or not self.scoring.scorer.has_prompts(waiting):
             return None, []
+        asked: Json = {"allowance": allowance, "refresh": self.count, "fewest": self.scoring.budget.fewest("scorer")}
+        if room < math.inf and self.scoring.scorer.most_tokens(waiting, **asked) > room:
+            return None, ["`scorer` is not trained anew: what is left of the budget does not pay for it."]
         try:
-            training = self.scoring.scorer.train(waiting, allowance=allowance, refresh=self.count)
+            training = self.scoring.scorer.train(waiting, **asked)
         except NothingToLearnError as error:
             self.curriculum.bar(specs[0].label, barred=True)
             return None, [str(error)]
@@ -165,17 +170,21 @@ class Rescorer:
         self.curriculum.bar(specs[0].label, barred=not training.heads.tells_apart)
         return training, training.warnings
 
-    def _affordable(self, waiting: BoolArray, frontier: BoolArray, allowance: float) -> IntArray:
-        """The rows that are measured: those that wait, the frontier, or a sample of it."""
-        live = [passage for passage in passages_of(self.config) if passage.model is None]
-        price = np.sum([self.scoring.passages.tokens(passage) for passage in live], axis=0)
+    def _affordable(
+        self, waiting: BoolArray, frontier: BoolArray, allowance: float, room: float = math.inf
+    ) -> IntArray:
+        """The rows that are measured: those that wait, the frontier, or a sample of it that what is left pays for."""
+        price = self.scoring.live_tokens()
+        whole = price + self.scoring.feature_tokens()
         for wanted in (waiting, frontier):
-            if price[wanted].sum() <= allowance:
+            if price[wanted].sum() <= allowance and whole[wanted].sum() <= room:
                 return np.flatnonzero(wanted)
         rows = np.flatnonzero(frontier)
-        n = max(FEWEST, int(allowance / max(1.0, float(np.mean(price[rows])))))
+        fewest = self.scoring.budget.fewest("rescoring")
+        n = max(fewest, int(allowance / max(1.0, float(np.mean(price[rows])))))
         seed = self.config.seed or 0
-        return np.sort(rows[np.argsort(hash_rows(rows, seed, self.count, SALT), kind="stable")[:n]])
+        sample = rows[np.argsort(hash_rows(rows, seed, self.count, SALT), kind="stable")[:n]]
+        return np.sort(sample[np.cumsum(whole[sample]) <= room])
 
     def _measure(self, rows: IntArray, training: Training | None) -> tuple[dict[Passage, RowLosses], FloatArray]:
         """(Losses now of the rows that were measured or just trained, by passage; what the scorer's heads gave.)."""
@@ -196,7 +205,7 @@ class Rescorer:
             fresh[passage].put(rows, taken.losses)
             tokens = int(passages.tokens(passage)[rows].sum())
             self.scoring.budget.charge("rescoring", tokens, taken.seconds)
-        if training is not None and scorer is not None and not read.shape[1]:
+        if training is not None and scorer is not None and not read.shape[1] and len(rows):
             began = time.perf_counter()
             read = scorer.read(training.heads, rows)
             tokens = int(passages.feature_tokens(scorer.settings.model)[rows].sum())

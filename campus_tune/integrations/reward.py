@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from campus_tune.difficulty.quality import Quality, pick_label
 from campus_tune.integrations.answer_alone import Labelled, PadRight, TokenLists
@@ -33,6 +32,7 @@ from campus_tune.integrations.reference import (
 from campus_tune.integrations.reference_losses import CHUNK
 from campus_tune.integrations.subject import undisturbed
 from campus_tune.integrations.turns import Conversation
+from campus_tune.progress import bar
 from campus_tune.types import FloatArray, IntArray
 
 SETTING = "quality: model"
@@ -145,7 +145,7 @@ def reward_scores(
     batches = _batches(kept, reference)
     mine = batches[peers.rank :: peers.world]
     with fits_memory(reference.setting, reference.name), undisturbed(reference.model):
-        for batch in tqdm(mine, desc=what, unit="batch", delay=SLOW, leave=False, disable=not peers.leads):
+        for batch in bar(mine, desc=what, unit="batch", delay=SLOW, disable=not peers.leads):
             scores[batch] = _logits(reference, told.__getitems__(batch.tolist()), label)
             known[batch] = True
     merged = peers.merge({"score": scores}, known)
@@ -154,7 +154,7 @@ def reward_scores(
 
 def _lengths(rows: TokenLists, what: str) -> IntArray:
     """Tokens of each row before it is cut."""
-    starts = tqdm(range(0, len(rows), CHUNK), desc=what, unit="chunk", delay=SLOW, leave=False)
+    starts = bar(range(0, len(rows), CHUNK), desc=what, unit="chunk", delay=SLOW)
     chunks = (range(start, min(start + CHUNK, len(rows))) for start in starts)
     return np.array([len(row.ids) for chunk in chunks for row in rows.whole(chunk)], dtype=np.int64)
 

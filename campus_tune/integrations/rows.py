@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from campus_tune.cache import text_keys
 from campus_tune.errors import DataError
@@ -21,6 +20,7 @@ from campus_tune.integrations.fingerprint import tokenizer_fingerprint
 from campus_tune.integrations.readings import Readings
 from campus_tune.integrations.token_hashes import hash_flat
 from campus_tune.orders import hash_rows
+from campus_tune.progress import bar
 from campus_tune.types import BoolArray, IntArray, RowTexts
 
 CHUNK = 4096  # rows read at a time
@@ -174,7 +174,7 @@ class Answers(Sequence[str]):
                 "Pass processing_class=tokenizer to the trainer."
             )
         texts = _decoded(self._trained, self._tokenizer)
-        return list(tqdm(texts, total=len(self), desc="decoding", unit="row", delay=SLOW, leave=False))
+        return list(bar(texts, total=len(self), desc="decoding", unit="row", delay=SLOW))
 
     def keys(self, readings: Readings) -> NDArray[np.uint64]:
         """The content key of each text, shape (N,), without decoding a large data set that was read before."""

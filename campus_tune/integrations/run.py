@@ -31,6 +31,7 @@ from campus_tune.files import atomic_write
 from campus_tune.integrations import compat
 from campus_tune.integrations.borrowed import Borrowed
 from campus_tune.integrations.checkpoints import Checkpoint, bring_curriculum
+from campus_tune.integrations.cost_plan import RunFacts, budget_warnings, facts_of, needs, pays_for_all_rows
 from campus_tune.integrations.decide import Decider
 from campus_tune.integrations.domains import Domains
 from campus_tune.integrations.evaluate import Evaluator
@@ -84,7 +85,7 @@ from campus_tune.stages import steps_of_epoch
 from campus_tune.types import Json, RowArray
 
 FOLDER = "curriculum"  # in the trainer's output_dir
-STATE_VERSION = 5
+STATE_VERSION = 6
 
 
 class CampusRun:
@@ -264,8 +265,11 @@ class CampusRun:
             self.saver.start()
         self.journal.started(self.identity.record(), self.domains.sizes())
         scoring = self._make_scoring()
+        self._fit_budget(scoring)
         with self.phases(SCORING):
             self.scores = self.peers.from_leader(scoring.start())
+        small = self._warnings_of_budget(scoring)
+        enough = partial(pays_for_all_rows, self.config, self.budget, self._cost_facts(scoring))
         self.start_digests = self.scores.digests()
         if self.peers.leads:
             self.scores.save(self.folder / "scores", self.rows)
@@ -279,10 +283,25 @@ class CampusRun:
             self.config, self.scores, scoring.texts, self.domains, chosen=self.given.within is not None
         )
         self.journal.examined(health, self.budget.found_share())
-        self.journal.warned(start_warnings(self.trainer, self.scores, health, scoring))
+        self.journal.warned([*small, *start_warnings(self.trainer, self.scores, health, scoring, enough)])
         self._make_curriculum(scoring)
         for label, notes in self.scores.notes.items():
             self.curriculum.bar(label, barred=notes.get("tells_apart") is False)
+
+    def _cost_facts(self, scoring: Scoring) -> RunFacts:
+        return facts_of(scoring, self.probing.probes, self.total_steps, self.steps_per_epoch)
+
+    def _fit_budget(self, scoring: Scoring) -> None:
+        """What the run will cost is known now: it is made smaller where it does not fit."""
+        self.budget.fit(needs(self.config, self.budget, self._cost_facts(scoring)))
+        if self.budget.caps is not None:
+            self.probing.choose()
+
+    def _warnings_of_budget(self, scoring: Scoring) -> list[str]:
+        """Whether what is still measured in any case fits in what is left of the budget: said before training."""
+        certain = self.probing.tokens * (1 + (not self.probing.competence.history))
+        self.budget.must_pay(certain)
+        return budget_warnings(self.config, self.budget, self._cost_facts(scoring), certain)
 
     def _make_scoring(self) -> Scoring:
         return make_scoring(
@@ -341,13 +360,16 @@ class CampusRun:
         )
         self.start_digests = saved["scores"]
         self.scores.refuse_missing_start(self.config)
-        self._make_curriculum(self._make_scoring())
+        self._make_curriculum(scoring := self._make_scoring())
         with as_saved(step):
             self.rescorer.load(saved["rescoring"])
             self.curriculum.load(saved["curriculum"])
             self.probing.competence.load(saved["competence"])
             self.budget.load(saved["budget"])
             self.training_losses.load(saved["training_losses"])
+        self.probing.choose()
+        kept = self.budget.kept
+        small = self._warnings_of_budget(scoring)
         self._rates, self._logged_step = saved["rates"], saved["logged_step"]
         self.watch.checked, self.watch.passed, self.watch.labels_seen = saved["audit"]
         with as_saved(step):
@@ -356,6 +378,8 @@ class CampusRun:
         self.same_world = world == self.peers.world
         self.peers.led(partial(self._move_in, step))
         self.journal.resumed(saved["journal"], step, self.curriculum.n_stages - 1, (world, self.peers.world))
+        if kept and not self.budget.kept:  # a smaller budget than before, in a changed future
+            self.journal.warned(small)
         if not self.same_world:
             compat.seed_anew(self.config.seed or 0, step, self.peers.rank)  # no random state of this cut was saved
         if self.peers.leads:
@@ -534,12 +558,14 @@ class CampusRun:
         step = self.curriculum.step
         if self.rescorer.due():
             with self.phases(RESCORING):
-                record, warnings = self.rescorer.again(1 + self._refreshes_to_come(step))
+                record, warnings = self.rescorer.again(1 + self._refreshes_to_come(step), self.probing.tokens)
             self.journal.rescored({"stage": self.curriculum.n_stages, "step": step, **record}, warnings)
         allowance = self.budget.per_decision(
             self._stages_between(step, self.curriculum.handover_step), self._reserved(step)
         )
-        decision = self.decider.decide(self.curriculum, probe_loss=self.probing.loss, allowance=allowance)
+        decision = self.decider.decide(
+            self.curriculum, probe_loss=self.probing.loss, allowance=allowance, reserved=self.probing.tokens
+        )
         self.journal.decided(decision.record)
 
     def _reserved(self, step: int) -> float:

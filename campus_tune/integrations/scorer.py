@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from campus_tune.difficulty.scorer import FEWEST_PAIRS, Heads, Scorer, fit_heads
 from campus_tune.errors import MetricError
@@ -28,6 +27,7 @@ from campus_tune.integrations.spans import Spans, read_spans, unknown_roles
 from campus_tune.integrations.subject import Subject, undisturbed, whole_root
 from campus_tune.integrations.sums import IGNORED, is_flat
 from campus_tune.orders import hash_rows
+from campus_tune.progress import bar
 from campus_tune.types import BoolArray, FloatArray, IntArray, Json
 
 SALT = 0x5C02E2  # of the choice of prompts
@@ -104,20 +104,21 @@ class ScorerTrainer:
         spans = read_spans(self.dataset, self.tokenizer, self.ends, trained=self.view)
         return spans.cut(self.settings.new_tokens)
 
-    def train(self, waiting: BoolArray, *, allowance: float, refresh: int) -> Training:
+    def train(self, waiting: BoolArray, *, allowance: float, refresh: int, fewest: int = FEWEST_PAIRS) -> Training:
         """Sample, read, fit.
 
         Args:
             waiting: rows whose prompts may be used, shape (N,).
-            allowance: forward tokens that this may take; at least `FEWEST_PAIRS` pairs are taken.
+            allowance: forward tokens that this may take.
             refresh: how many trainings came before it in this run.
+            fewest: pairs that are taken whatever they cost.
 
         Raises:
             MetricError: too few rows have a prompt of their own.
             NothingToLearnError: nearly all samples are empty.
         """
         began = time.perf_counter()
-        rows = self.prompts(waiting, allowance=allowance, refresh=refresh)
+        rows = self.prompts(waiting, allowance=allowance, refresh=refresh, fewest=fewest)
         written, steps = self._sample(rows, refresh)
         kept = [row for row in rows.tolist() if written[row]]
         if len(kept) < min(NONE_LEFT, len(rows)):
@@ -170,11 +171,16 @@ class ScorerTrainer:
             )
             return meter.measure(rows, reader=self.scores_reader(heads), width=len(HEAD_COLUMNS)).read
 
-    def plan(self, waiting: BoolArray, *, allowance: float, refresh: int) -> Json:
+    def plan(self, waiting: BoolArray, *, allowance: float, refresh: int, fewest: int = FEWEST_PAIRS) -> Json:
         """What a training hangs on besides the model, as JSON: two of the same plan and model are the same."""
-        rows = self.prompts(waiting, allowance=allowance, refresh=refresh)
+        rows = self.prompts(waiting, allowance=allowance, refresh=refresh, fewest=fewest)
         contents = digest(self.rows.content[rows])
         return {"prompts": contents, "new_tokens": self.settings.new_tokens, "seed": self.seed, "refresh": refresh}
+
+    def most_tokens(self, waiting: BoolArray, *, allowance: float, refresh: int, fewest: int) -> int:
+        """Forward tokens that `train` cannot exceed: every sample as long as it may be."""
+        rows = self.prompts(waiting, allowance=allowance, refresh=refresh, fewest=fewest)
+        return int(3 * self.spans.start[rows].sum()) + 3 * len(rows) * self.settings.new_tokens
 
     def has_prompts(self, waiting: BoolArray) -> bool:
         """Whether enough of these rows have a prompt to train a scorer with."""
@@ -186,7 +192,7 @@ class ScorerTrainer:
         fits = self.spans.start + self.settings.new_tokens <= context if context else np.ones_like(waiting)
         return np.flatnonzero(waiting & self.spans.known & fits)
 
-    def prompts(self, waiting: BoolArray, *, allowance: float, refresh: int) -> IntArray:
+    def prompts(self, waiting: BoolArray, *, allowance: float, refresh: int, fewest: int = FEWEST_PAIRS) -> IntArray:
         """Rows whose prompts are answered, a random choice that the allowance pays for, long ones first.
 
         Raises:
@@ -200,7 +206,7 @@ class ScorerTrainer:
                 f"template; plain text has no prompt: drop scorer from metrics.{unknown_roles(self.dataset)}"
             )
         per_pair = 3 * float(np.mean(self.spans.start[rows])) + 3 * self.settings.new_tokens
-        n = int(np.clip(allowance / per_pair, FEWEST_PAIRS, self.settings.pairs))
+        n = int(np.clip(allowance / per_pair, fewest, self.settings.pairs))
         chosen = rows[np.argsort(hash_rows(rows, self.seed, refresh, SALT), kind="stable")[:n]]
         return chosen[np.argsort(-self.spans.start[chosen], kind="stable")]
 
@@ -214,9 +220,9 @@ class ScorerTrainer:
             batches.append(rows[start : start + size])
             start += size
         mine = share(list(enumerate(batches)), self.peers)
-        bar = tqdm(mine, desc="sampling", unit="batch", delay=SLOW, leave=False, disable=not self.peers.leads)
+        shown = bar(mine, desc="sampling", unit="batch", delay=SLOW, disable=not self.peers.leads)
         with undisturbed(subject.model), whole_root(subject):
-            parts = {number: self._write(subject, batch, [refresh, number]) for number, batch in bar}
+            parts = {number: self._write(subject, batch, [refresh, number]) for number, batch in shown}
         for theirs in reversed(self.peers.gather(parts)):  # a batch that several wrote is taken from the lowest
             parts |= theirs
         written: dict[int, list[int]] = {}

@@ -9,13 +9,14 @@ ahead (`campus-tune score`), which was the user's choice.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from campus_tune.budget import FEWEST as FEWEST_ROWS
 from campus_tune.budget import Budget
 from campus_tune.cache import CacheKey, text_keys
 from campus_tune.difficulty import CpuMetric, Metric, MetricSpec, build_metric, finish_scores
@@ -39,7 +40,9 @@ from campus_tune.selectors.race import stratified_sample
 from campus_tune.stats import spearman
 from campus_tune.types import FloatArray, IntArray, Json, RowLosses, RowTexts
 
-FEWEST = 64  # rows whose loss is measured at the start, whatever the budget says
+FEWEST = FEWEST_ROWS[
+    "scoring"
+]  # rows whose loss is measured at the start, unless the budget pays for half of them only
 FEWEST_TOLD = 10  # rows with a loss, below which nothing can be predicted from them
 TEXTS_AT_ONCE = 1 << 17  # between two shards of the cache
 CPU_VERSION = 1  # of what the CPU metrics give; raised when one gives other values
@@ -192,8 +195,7 @@ class Scoring:
 
     def _affordable_rows(self, wanted: Sequence[Passage], qualities: Sequence[Quality]) -> IntArray:
         """All rows if their part of the budget pays for them or the cache knows them, else a sample by length."""
-        price = np.sum([self.passages.tokens(passage) for passage in wanted], axis=0)
-        price = price + np.sum([self.passages.reward_tokens(metric) for metric in qualities], axis=0)
+        price = self._asked_tokens(wanted, qualities)
         self.price, everything = price, np.arange(len(self.texts))
         affordable = self.budget.part("scoring") / max(1.0, float(np.mean(price)))
         if self.whole or affordable >= len(everything):
@@ -204,8 +206,33 @@ class Scoring:
             return everything
         seed, tokens = self.config.seed or 0, self.passages.tokens(HERE).astype(np.float64)
         by_length = order_rows(tokens, seed=seed, groups=self.groups)
-        n = min(len(everything), max(FEWEST, int(affordable)))
-        return np.sort(stratified_sample(by_length, n, seed=[seed, 0x57A27])).astype(np.int64)
+        fewest = self.budget.fewest("scoring")
+        n = min(len(everything), max(fewest, int(affordable)))
+        sample = stratified_sample(by_length, n, seed=[seed, 0x57A27])
+        while self.budget.caps is not None and n > fewest and price[sample].sum() > self.budget.part("scoring"):
+            n -= 1
+            sample = stratified_sample(by_length, n, seed=[seed, 0x57A27])
+        return np.sort(sample).astype(np.int64)
+
+    def _asked_tokens(self, wanted: Sequence[Passage], qualities: Sequence[Quality]) -> IntArray:
+        tokens = [self.passages.tokens(passage) for passage in wanted]
+        tokens += [self.passages.reward_tokens(metric) for metric in qualities]
+        total: IntArray = np.sum([np.zeros(len(self.texts), dtype=np.int64), *tokens], axis=0)
+        return total
+
+    def start_tokens(self) -> IntArray:
+        """Forward tokens of every row in all that is measured before the first step, shape (N,)."""
+        metrics = [build_metric(spec) for spec in leaf_specs(self.config)]
+        qualities = [metric for metric in metrics if isinstance(metric, Quality)]
+        return self._asked_tokens(passages_of(self.config), qualities) + self.feature_tokens()
+
+    def live_tokens(self) -> IntArray:
+        """The same in all that is measured anew under the model in hand."""
+        return self._asked_tokens([passage for passage in passages_of(self.config) if passage.model is None], [])
+
+    def feature_tokens(self) -> IntArray:
+        """The same of a scorer's own model, whose hidden states are read."""
+        return self.passages.feature_tokens(None if self.scorer is None else self.scorer.settings.model)
 
     def _put(self, scores: Scores, passage: Passage, rows: IntArray, taken: Taken) -> None:
         """Losses of `rows` in one passage, on the bill."""
@@ -232,7 +259,8 @@ class Scoring:
         allowance = self.budget.per_time("scorer", 1 + self.n_refreshes)
         everything = np.ones(len(self.texts), dtype=np.bool_)
         n_asked, rows = len(rows), rows[self.scorer.spans.known[rows]]  # the others have no prompt: they are predicted
-        plan = self.scorer.plan(everything, allowance=allowance, refresh=0)
+        fewest = self.budget.fewest("scorer")
+        plan = self.scorer.plan(everything, allowance=allowance, refresh=0, fewest=fewest)
         key = self.passages.scorer_key(plan, self.scorer.settings.model)
         found, columns = self.passages.find(key, rows)
         read = np.stack([columns.get(name, np.zeros(len(rows))) for name in HEAD_COLUMNS], axis=1)
@@ -240,7 +268,7 @@ class Scoring:
         if found.all():
             self.budget.charge("scorer", about["forward_tokens"], 0.0, found=about["forward_tokens"])
         else:  # the same again, where another run was killed in the middle: heads follow from the model and the plan
-            training = self.scorer.train(everything, allowance=allowance, refresh=0)
+            training = self.scorer.train(everything, allowance=allowance, refresh=0, fewest=fewest)
             self.budget.charge("scorer", training.tokens, training.seconds)
             pairs, seconds = training.notes["pairs"], training.seconds
             self.passages.timings.append(Timing("scorer: its training", pairs, 0, training.tokens, seconds))
@@ -337,16 +365,20 @@ class Scoring:
         scores.by_label = {label: scores.by_label[label] for label in labels}
 
 
-def prediction_warnings(scores: Scores, scoring: Scoring) -> list[str]:
-    """What a user must know of scores that were predicted for most rows."""
-    warnings, budget = [], scoring.budget
+def prediction_warnings(scores: Scores, scoring: Scoring, enough: Callable[[], float]) -> list[str]:
+    """What a user must know of scores that were predicted for some rows.
+
+    Args:
+        scores: of the run.
+        scoring: that made them.
+        enough: gives the budget that would have paid for all rows.
+    """
+    warnings = []
     for label, notes in scores.notes.items():
         if "prediction_correlation" in notes:
-            share = budget.ratio * float(scoring.price.sum()) / budget.training_tokens
-            part = budget.part("scoring") / budget.total
             warnings.append(
                 f"`{label}` was measured on {notes['rows_measured']} of {len(scoring.texts)} rows and predicted on the "
                 f"others (cross-validated rank correlation {notes['prediction_correlation']:.2f}). budget: "
-                f"{share / part:.2f} pays for all of them; so does `campus-tune score`, ahead of training."
+                f"{enough():g} pays for all of them; so does `campus-tune score`, ahead of training."
             )
     return warnings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -70,8 +71,18 @@ def scores_health(
     )
 
 
-def start_warnings(trainer: Any, scores: Scores, health: ScoreHealth, scoring: Scoring) -> list[str]:
-    """What a person should know before the first step: the method, the scores, the trainer."""
+def start_warnings(
+    trainer: Any, scores: Scores, health: ScoreHealth, scoring: Scoring, enough: Callable[[], float]
+) -> list[str]:
+    """What a person should know before the first step: the method, the scores, the trainer.
+
+    Args:
+        trainer: of the run.
+        scores: of the run.
+        health: of these scores.
+        scoring: that made them.
+        enough: gives the budget that would have paid for all rows' scores.
+    """
     config = scoring.config
     findings = [*problems_in_method(config), *score_findings(health)]
     warnings = [f"{finding.what} {finding.remedy}".rstrip() for finding in findings if finding.severity != "info"]
@@ -86,4 +97,4 @@ def start_warnings(trainer: Any, scores: Scores, health: ScoreHealth, scoring: S
             "Set save_only_model=False."
         )
     warnings += [*scores.warnings, *scoring.passages.warnings, *scoring.passages.cache.warnings]
-    return warnings + prediction_warnings(scores, scoring)
+    return warnings + prediction_warnings(scores, scoring, enough)

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from campus_tune.errors import DataError
 from campus_tune.integrations import compat
@@ -39,6 +38,7 @@ from campus_tune.integrations.rows import (
 )
 from campus_tune.integrations.subject import same_random_states
 from campus_tune.integrations.sums import IGNORED
+from campus_tune.progress import bar
 from campus_tune.types import BoolArray, IntArray
 
 SAMPLE = 64  # rows that the collator is asked for in any case
@@ -168,12 +168,12 @@ def _unasked(why: str) -> str:
 def _asked(view: Any, collator: Collator, *, speaks: bool) -> Iterator[Row]:
     """Every row, in sequence."""
     starts = range(0, len(view), CHUNK)
-    with tqdm(total=len(view), desc="collator", unit="row", delay=SLOW, leave=False, disable=not speaks) as bar:
+    with bar(total=len(view), desc="collator", unit="row", delay=SLOW, disable=not speaks) as progress:
         for start in starts:
             chunk = range(start, min(start + CHUNK, len(view)))
             for place, item in zip(chunk, items(view, chunk), strict=True):
                 yield _named(collator, item, place)
-            bar.update(len(chunk))
+            progress.update(len(chunk))
 
 
 def _named(collator: Collator, item: Any, place: int) -> Row:

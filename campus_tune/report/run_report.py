@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from campus_tune.errors import INTERRUPTED
+from campus_tune.help_text import HelpText
 from campus_tune.report.write import EVERY_S, PLOTS, watch, write_report
 
 EXAMPLE = """\
@@ -26,7 +27,7 @@ def add_parser(commands: Any) -> argparse.ArgumentParser:
         "report",
         help="a page that shows a run or a comparison",
         description=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     parser.set_defaults(command=main)
     parser.add_argument("folder", type=Path, metavar="DIR", help="a trainer's output_dir, or a comparison's folder")

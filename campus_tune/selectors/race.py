@@ -11,8 +11,9 @@ enough, when it is the right one:
 
 Round by round (8, 16, 32 … rows per offer) all offers are measured until the best is `z = 2` standard errors ahead
 of every other, the samples are the whole slices, or the next round does not fit the budget. Which of these it was is
-in the ledger. The standard error of a token-weighted mean is that of a ratio estimator, by linearisation, with the
-finite-population correction.
+in the ledger. Where the budget does not pay for eight rows of each offer, the first round takes four; where it does
+not pay for those, nothing is measured. The standard error of a token-weighted mean is that of a ratio estimator, by
+linearisation, with the finite-population correction.
 
 Reference: Mnih, Szepesvári, Audibert 2008 (racing with growing samples); Cochran 1977, ch. 6 (ratio estimators).
 """
@@ -25,15 +26,18 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from campus_tune.budget import FEWEST
 from campus_tune.curriculum import Offer
 from campus_tune.orders import hash_rows
 from campus_tune.selectors.base import GreedySelector, View
 from campus_tune.types import BoolArray, FloatArray, IntArray, RowArray, RowLosses
 
 Measure: TypeAlias = Callable[[RowArray], RowLosses]  # rows, ascending → their losses under the current model
-Outcome: TypeAlias = Literal["separated", "budget spent", "all rows measured", "not measured", "only one offer"]
+Outcome: TypeAlias = Literal[
+    "separated", "budget spent", "all rows measured", "not measured", "only one offer", "not paid for"
+]
 
-FIRST_ROUND = 8  # rows per offer
+FIRST_ROUND = FEWEST["selection"]  # rows per offer
 SEPARATION = 2.0  # standard errors
 
 
@@ -87,6 +91,8 @@ def race(
     *,
     row_tokens: IntArray,
     budget_tokens: float,
+    first_tokens: float = np.inf,
+    most_tokens: float = np.inf,
     start_losses: RowLosses | None = None,
     known: BoolArray | None = None,
 ) -> RaceResult:
@@ -98,7 +104,9 @@ def race(
         view: names, stage, seed and probe loss; `mean_loss` is filled in here.
         measure: forward of the current model; each row is asked for once.
         row_tokens: forward tokens of every row of the training set, shape (N,).
-        budget_tokens: forward tokens this race may spend. The first round is run whatever it costs.
+        budget_tokens: forward tokens this race may spend. The first round may cost more than this.
+        first_tokens: forward tokens above which the first round takes half of its rows.
+        most_tokens: forward tokens that even that must not cost, else nothing is measured.
         start_losses: losses of all rows before training, shape (N,), where the selector needs them.
         known: rows whose start loss was measured, shape (N,); only these are sampled.
 
@@ -109,6 +117,12 @@ def race(
     book = _Book(measure, row_tokens)
     n, rounds = FIRST_ROUND, 0
     samples = _samples(pools, n, view)
+    if book.price(samples) > min(first_tokens, most_tokens):
+        n //= 2
+        samples = _samples(pools, n, view)
+    if book.price(samples) > most_tokens:
+        nothing = _estimate(pools, [pool[:0] for pool in pools], book, start_losses)
+        return replace(nothing, outcome="not paid for")
     while True:
         book.ask(samples)
         rounds += 1

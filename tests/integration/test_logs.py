@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from transformers import TrainerCallback
 
+from campus_tune.budget import rounded_up
 from campus_tune.errors import DataError, MetricError
 from campus_tune.ledger import comparable, read_ledger
 from tests.integration.tiny_run import RECIPE, task_rows, tiny_trainer
@@ -166,9 +167,9 @@ def test_rows_that_repeat_are_counted_in_the_last_lines(tmp_path: Path, capsys: 
 def test_a_budget_that_cannot_be_kept_is_called_too_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(tmp_path, n=24, probes=20, config=RECIPE | {"budget": 0.01})
     lines = lines_of(capsys)
-    (warning,) = [line for line in lines if "the budget is too small for this run" in line]
+    _, last = [line for line in lines if "the budget is too small for this run" in line]
     spent = ledger(tmp_path)[-1]["cost"]["all"]
-    assert f"budget: {spent:.2f} would have paid for them" in warning
+    assert f"budget: {rounded_up(spent):g} would have paid for them" in last
 
 
 def test_the_trainers_own_log_is_untouched_without_a_loss(tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ N = 100  # 25 steps, ten stages
 BASE: Json = {"metrics": ["length", "loss"], "stages": 10, "rescore": 3, "handover": 0.8, "selector": "round_robin"}
 RICH: Json = {**BASE, "budget": 10.0, "within": "none"}
 POOR: Json = {**BASE, "budget": 0.02}
+HALF = FEWEST // 2  # rows that are measured where the budget pays for nothing
 
 
 @dataclass
@@ -65,9 +66,9 @@ class Spy:
         self._training: Training | None = None
         again, train = Rescorer.again, ScorerTrainer.train
 
-        def look(rescorer: Rescorer, n_left: int) -> Any:
+        def look(rescorer: Rescorer, n_left: int, reserved: float) -> Any:
             self.rescorer = rescorer
-            return self._look(rescorer, n_left, again)
+            return self._look(rescorer, n_left, reserved, again)
 
         def keep(scorer: ScorerTrainer, *args: Any, **rest: Any) -> Training:
             self._training = train(scorer, *args, **rest)
@@ -76,7 +77,7 @@ class Spy:
         patch.setattr(Rescorer, "again", look)
         patch.setattr(ScorerTrainer, "train", keep)
 
-    def _look(self, rescorer: Rescorer, n_left: int, again: Callable[..., Any]) -> Any:
+    def _look(self, rescorer: Rescorer, n_left: int, reserved: float, again: Callable[..., Any]) -> Any:
         trainer, curriculum, scores = self.trainer, rescorer.curriculum, rescorer.scores
         nothing, rows = RowLosses.zeros(0), range(len(trainer.train_dataset))
         alone = answers_alone(trainer.train_dataset, trainer.processing_class)
@@ -90,7 +91,7 @@ class Spy:
             "features": self._features(rescorer) if self.slow and rescorer.scoring.scorer else np.zeros(0),
         }
         before = dict(rescorer.scoring.budget.spent)
-        record, warnings = again(rescorer, n_left)
+        record, warnings = again(rescorer, n_left, reserved)
         seen |= {
             "training": self._training,
             "record": record,
@@ -346,12 +347,12 @@ def test_rows_that_were_not_measured_are_predicted(poor: tuple[Path, Spy]) -> No
     out, spy = poor
     assert len(spy.seen) >= 2
     for seen in spy.seen:
-        assert seen.record["rows"] == FEWEST < seen.record["waiting"]
+        assert seen.record["rows"] == HALF < seen.record["waiting"]
         scores, notes = seen.scores["loss"], seen.notes["loss"]
-        assert notes["rows_measured"] == FEWEST
+        assert notes["rows_measured"] == HALF
         assert -1 <= notes["prediction_correlation"] <= 1
         near = np.isclose(scores, seen.now.per_row(), rtol=2e-5) & seen.waiting
-        assert FEWEST <= near.sum() <= FEWEST + 3
+        assert HALF <= near.sum() <= HALF + 3
         assert np.isfinite(scores).all()
         trained = sorted(seen.free)
         np.testing.assert_allclose(scores[trained], [seen.free[row] for row in trained])
@@ -371,8 +372,8 @@ def test_what_training_has_shown_is_among_what_the_others_are_predicted_from(
 
     monkeypatch.setattr(Scoring, "add", count)
     spy = spied(tmp_path, monkeypatch, POOR, slow=False, n=240, per_device_train_batch_size=8)
-    assert told == [FEWEST, *(FEWEST + len(seen.free) for seen in spy.seen)]
-    assert all(len(seen.free) == seen.record["rows_from_training"] > FEWEST / 3 for seen in spy.seen)
+    assert told == [HALF, *(HALF + len(seen.free) for seen in spy.seen)]
+    assert all(len(seen.free) == seen.record["rows_from_training"] > HALF / 3 for seen in spy.seen)
 
 
 def test_the_rows_measured_are_those_that_wait_the_frontier_or_a_sample_of_it(poor: tuple[Path, Spy]) -> None:
@@ -394,9 +395,9 @@ def test_the_rows_measured_are_those_that_wait_the_frontier_or_a_sample_of_it(po
         allowance = share * tokens[frontier].sum()
         sample = taken(allowance)
         assert set(sample) < set(np.flatnonzero(frontier).tolist())
-        assert len(sample) > FEWEST
+        assert len(sample) > HALF
         assert tokens[sample].sum() == pytest.approx(allowance, rel=0.1)
-    assert len(taken(0.0)) == FEWEST
+    assert len(taken(0.0)) == HALF
     few = frontier & (np.arange(240) < 60)
     assert rescorer._affordable(waiting, few, 0.0).tolist() == np.flatnonzero(few).tolist()
 

@@ -131,11 +131,11 @@ def test_the_sample_holds_short_and_long_rows_of_every_domain() -> None:
 def test_a_budget_for_nothing_still_measures_the_fewest_rows_and_says_what_all_would_cost() -> None:
     scores, asked, scoring = score(["loss"], 0.001)
     assert len(asked) == FEWEST
-    (warning,) = prediction_warnings(scores, scoring)
+    (warning,) = prediction_warnings(scores, scoring, lambda: 1.1)
     assert "`loss` was measured on 64 of 300 rows and predicted on the others" in warning
-    assert "budget: 1.00 pays for all of them; so does `campus-tune score`, ahead of training" in warning
+    assert "budget: 1.1 pays for all of them; so does `campus-tune score`, ahead of training" in warning
     everything, _, paid = score(["loss"], 1.0)
-    assert prediction_warnings(everything, paid) == []
+    assert prediction_warnings(everything, paid, pytest.fail) == []
 
 
 def test_all_rows_are_measured_whatever_they_cost_when_asked_to() -> None:
