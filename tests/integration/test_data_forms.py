@@ -93,6 +93,7 @@ def recipe(model: str, tmp_path: Path) -> Callable[..., Json]:
     return make
 
 
+DAY = dt.date(2026, 11, 29)
 CONVERSATION, SHARED = [chat(*pair) for pair in PAIRS], [shared(*pair) for pair in PAIRS]
 WEATHER = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
 TEXT_PARTS = [[{"role": "user", "content": [{"type": "text", "text": a}]}, chat(a, s)[1]] for a, s in PAIRS]
