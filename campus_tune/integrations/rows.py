@@ -69,7 +69,8 @@ def read_rows(dataset: Any, *, what: str = "train_dataset") -> TokenRows:
         what: its name in messages.
 
     Raises:
-        DataError: no `input_ids` column, or rows without a token that carries loss (named by position).
+        DataError: no `input_ids` column, a row whose columns are not alike in length, or rows without a token that
+            carries loss (named by position).
     """
     names = column_names(dataset)
     if "input_ids" not in names:
@@ -78,7 +79,10 @@ def read_rows(dataset: Any, *, what: str = "train_dataset") -> TokenRows:
             "Tokenise it before a plain Trainer, drop skip_prepare_dataset for SFTTrainer; image datasets are not "
             "supported."
         )
-    parts = [_token_rows(chunk) for chunk in read_chunks(dataset)]
+    parts = []
+    for chunk in read_chunks(dataset):
+        _refuse_uneven(chunk, what, first=sum(len(part) for part in parts))
+        parts.append(_token_rows(chunk))
     if not parts:
         raise DataError(f"`{what}` must have at least one row, got none. Check the path, the split and filters.")
     rows = TokenRows(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
@@ -95,6 +99,18 @@ def read_rows(dataset: Any, *, what: str = "train_dataset") -> TokenRows:
 def read_content(dataset: Any) -> NDArray[np.uint64]:
     """The hash of each row's token ids alone, shape (N,); see `TokenRows`."""
     return np.concatenate([_token_rows(chunk).content for chunk in read_chunks(dataset)])
+
+
+def _refuse_uneven(chunk: dict[str, Sequence[Any]], what: str, first: int) -> None:
+    """Every token of a row has an entry in each of its columns; a collator would pad what is missing, or break."""
+    tokens = [np.shape(row) for row in chunk["input_ids"]]
+    for name, values in chunk.items():
+        for i, (ids, found) in enumerate(zip(tokens, map(np.shape, values), strict=True)):
+            if found != ids or len(ids) != 1:
+                raise DataError(
+                    f"`{name}` of `{what}` must have one number for each token, got the shape {found} for input_ids "
+                    f"of shape {ids} in row {first + i}. Tokenise this row again."
+                )
 
 
 def _token_rows(chunk: dict[str, Sequence[Any]]) -> TokenRows:
