@@ -61,7 +61,8 @@ from eval.fuzzing.ask import ACCEPTED, EITHER, REFUSED, Answer, Input, WrongErro
 from eval.fuzzing.faults import FAULTS, plant  # noqa: E402
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "pyarrow.parquet", "yaml", "jinja2",
-             "matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.Image", "lexicalrichness", "scipy.stats")  # fmt: skip
+             "matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.Image", "lexicalrichness",
+             "scipy.stats")  # fmt: skip
 KINDS: dict[str, tuple[kinds.Kind, float]] = {  # what makes it, and how often
     "recipe": (kinds.recipe, 17),
     "yaml": (kinds.yaml_text, 10),
@@ -132,9 +133,14 @@ class Found:
 # -- in the process that asks ------------------------------------------------------------------------------------------
 
 
+def chance_of(seed: int, number: int) -> random.Random:
+    """All chance in the input of a number."""
+    return random.Random(f"{seed}:{number}")
+
+
 def make(world: kinds.World, seed: int, number: int, only: str | None) -> tuple[str, Input]:
     """The input of a number: its kind, and how to ask. It is written into the working directory."""
-    chance = random.Random(f"{seed}:{number}")
+    chance = chance_of(seed, number)
     names = list(KINDS) if only is None else [only]
     kind = chance.choices(names, [KINDS[name][1] for name in names])[0]
     return kind, KINDS[kind][0](world, chance)
@@ -312,7 +318,9 @@ def _start(product: Path, world: kinds.World, scratch: Path, numbers: list[int],
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=work, args=(theirs, product, world, scratch, numbers, options), daemon=True)
-    process.start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Python's, that a fork may not find all threads: none of them works just now
+        process.start()
     theirs.close()
     return Worker(process, ours, numbers)
 
@@ -456,17 +464,16 @@ def run(folder: Path, options: argparse.Namespace) -> int:
     one_sided = found.one_sided()
     if one_sided:
         print("the fuzz itself is wrong: " + "; ".join(one_sided))
-    print(
-        f"{len(found.faults)} faults; {time.perf_counter() - began:.0f} s; at most {found.peak / 2**30:.2f} GB a process"
-    )
+    seconds = time.perf_counter() - began
+    print(f"{len(found.faults)} faults; {seconds:.0f} s; at most {found.peak / 2**30:.2f} GB a process")
     if options.only is not None and not found.faults:
         kind, counts = next(iter(found.outcomes.items()))
         print(f"{kind}: {next(iter(counts))}")
     return int(bool(found.faults or one_sided))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command."""
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-n", type=int, default=None, help="inputs (10000; with --prove 1500)")
     parser.add_argument("--seed", type=int, default=None, help="of all of them (a new one)")
@@ -480,6 +487,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     options.seed = secrets.randbits(32) if options.seed is None else options.seed
     options.n = (1500 if options.prove else 10_000) if options.n is None else options.n
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    options = parse(argv)
     print(f"seed {options.seed}", flush=True)
     for library in LIBRARIES:
         importlib.import_module(library)

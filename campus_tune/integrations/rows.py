@@ -79,7 +79,7 @@ def read_rows(dataset: Any, *, what: str = "train_dataset") -> TokenRows:
             "Tokenise it before a plain Trainer, drop skip_prepare_dataset for SFTTrainer; image datasets are not "
             "supported."
         )
-    parts = []
+    parts: list[TokenRows] = []
     for chunk in read_chunks(dataset):
         _refuse_uneven(chunk, what, first=sum(len(part) for part in parts))
         parts.append(_token_rows(chunk))

@@ -13,8 +13,13 @@ import numpy as np
 CACHE_ROWS = 30
 
 
-def make(folder: Path) -> None:
-    """Fill an empty folder."""
+def make(folder: Path, *, trains: bool = True) -> None:
+    """Fill an empty folder.
+
+    Args:
+        folder: made if it is not there.
+        trains: False leaves out what must be trained: the kinds `checkpoint` and `state` cannot be asked then.
+    """
     from campus_tune.demo.tasks import write_tasks
     from campus_tune.demo.tiny import write_tiny
 
@@ -24,7 +29,9 @@ def make(folder: Path) -> None:
     _scores(folder)
     _results(folder / "results")
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        _runs(folder)
+        _made_up(folder)
+        if trains:
+            _runs(folder)
 
 
 def _tables(folder: Path) -> None:
@@ -70,11 +77,15 @@ def _results(folder: Path) -> None:
         write_result(folder / f"{name}.json", Result(model, {"campus_tune": "1", "lm_eval": "1"}, {"gsm8k": task}))
 
 
-def _runs(folder: Path) -> None:
-    from tests.integration.tiny_run import task_rows, tiny_trainer
+def _made_up(folder: Path) -> None:
     from tests.report.made_up import make_comparison, make_run
 
     make_run(folder / "made", stages=3, rows=24)
     make_comparison(folder / "comparison", seeds=2, items=12)
+
+
+def _runs(folder: Path) -> None:
+    from tests.integration.tiny_run import task_rows, tiny_trainer
+
     tiny_trainer(folder / "run", n=24, save_steps=2).train()
     tiny_trainer(folder / "other", train=task_rows(24, seed=9), save_steps=2, seed=4).train()

@@ -12,7 +12,6 @@ import gzip
 import io
 import json
 import random
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -94,8 +93,6 @@ def _read_recipe() -> Answer:
     if again != config:
         raise WrongError("the recipe that was written down is another one")
     json.dumps(config.to_mapping(), allow_nan=False)
-    with contextlib.suppress(Exception):
-        shutil.rmtree("none", ignore_errors=True)
     if Path("owned").exists():
         raise WrongError("code of the YAML was run")
     return Answer(ACCEPTED)
@@ -262,18 +259,29 @@ COMMANDS: Mapping[str, list[str]] = {  # with a recipe that is right; what would
 }
 TAKEN = ("sft", "sft over", "score", "proxy", "compare", "eval", "demo tasks", "help")
 ODD_WORDS = {
-    "sft": [["--campus.metrics", "[*x]"], ["--deepspeed", "1"], ["--lr_scheduler_type", "CON"], ["--campus.stages", "nan"], ["--num_processes", "x"],
-            ["--campus.", "1"], ["--campus.metrics", "!!python/object/apply:os.system [ls]"], ["--learning_rate", "x"], ["--campus.mix", "{"],
-            ["--bf16", "maybe"], ["--max_steps", "1e3"], ["--warmup_steps", "nan"], ["--report_to", "nobody"], ["--campus.probes", "{path: 5}"],
-            ["--lora_r", "x", "--use_peft"], ["--optim", "x"], ["--campus.seed", "2020-01-01"], ["--seed", "-1"], ["--save_strategy", "x"],
-            ["--fsdp", "x"], ["--dtype", "x"], ["--accelerator_config", "{"], ["--lr_scheduler_kwargs", "x"], ["--packing"], ["--dataset_streaming"]],
-    "compare": [["--seeds", "x"], ["--compare.effect", "nan"], ["--compare.effect", "["], ["--arms", "x"], ["--jobs", "0"], ["--devices", "-1"],
-                ["--seed", "1"], ["--compare.", "1"], ["--compare.seeds", "2147483648"], ["--seeds", "9223372036854775808"], ["--earlier", "nowhere"]],
-    "eval": [["--limit", "0"], ["--limit", "x"], ["--batch_size", "-1"], ["--tasks", "x"], ["--suite", "x"], ["--dtype", "x"], ["--tasks", ","],
-             ["--limit", "²"], ["--batch_size", "99999999999999999999"], ["--data", "nowhere"], ["--suite", "/dev/null"], ["--suite", "."]],
+    "sft": [["--campus.metrics", "[*x]"], ["--deepspeed", "1"], ["--lr_scheduler_type", "CON"],
+    ["--campus.stages", "nan"], ["--num_processes", "x"],
+            ["--campus.", "1"], ["--campus.metrics", "!!python/object/apply:os.system [ls]"],
+            ["--learning_rate", "x"], ["--campus.mix", "{"],
+            ["--bf16", "maybe"], ["--max_steps", "1e3"], ["--warmup_steps", "nan"], ["--report_to", "nobody"],
+            ["--campus.probes", "{path: 5}"],
+            ["--lora_r", "x", "--use_peft"], ["--optim", "x"], ["--campus.seed", "2020-01-01"], ["--seed", "-1"],
+            ["--save_strategy", "x"],
+            ["--fsdp", "x"], ["--dtype", "x"], ["--accelerator_config", "{"], ["--lr_scheduler_kwargs", "x"],
+            ["--packing"], ["--dataset_streaming"]],
+    "compare": [["--seeds", "x"], ["--compare.effect", "nan"], ["--compare.effect", "["], ["--arms", "x"],
+    ["--jobs", "0"], ["--devices", "-1"],
+                ["--seed", "1"], ["--compare.", "1"], ["--compare.seeds", "2147483648"],
+                ["--seeds", "9223372036854775808"], ["--earlier", "nowhere"]],
+    "eval": [["--limit", "0"], ["--limit", "x"], ["--batch_size", "-1"], ["--tasks", "x"], ["--suite", "x"],
+    ["--dtype", "x"], ["--tasks", ","],
+             ["--limit", "²"], ["--batch_size", "99999999999999999999"], ["--data", "nowhere"],
+             ["--suite", "/dev/null"], ["--suite", "."]],
     "proxy": [["--early", "nan"], ["--early", "2"], ["--early", "x"], ["--out", ""], ["--model", ""]],
-    "score": [["--metrics", "{"], ["--metrics", "{name: 5}"], ["--metrics", "x"], ["--metrics", "{name: *x}"], ["--scores", ""], ["--metrics", "{a"]],
-    "demo tasks": [["--rows-per-cell", "0"], ["--rows-per-cell", "x"], ["--seed", "-1"], ["--seed", "99999999999999999999999"], ["--out", ""],
+    "score": [["--metrics", "{"], ["--metrics", "{name: 5}"], ["--metrics", "x"], ["--metrics", "{name: *x}"],
+    ["--scores", ""], ["--metrics", "{a"]],
+    "demo tasks": [["--rows-per-cell", "0"], ["--rows-per-cell", "x"], ["--seed", "-1"],
+    ["--seed", "99999999999999999999999"], ["--out", ""],
                    ["--rows-per-cell", "9223372036854775808"]],
 }  # fmt: skip
 
@@ -291,12 +299,13 @@ def commands(world: World, chance: random.Random) -> Input:
     _write_yaml(RECIPE, {**training, "campus": {"metrics": ["length", "mtld"]}})
     change = chance.choice(["right", "flag", "cut", "word", "odd", "odd", "command"])
     flags = [i for i, word in enumerate(words) if word.startswith("--")]
+    names: tuple[str, ...] = ()
     if change == "flag" and flags and name != "help":
         at = chance.choice(flags)
         words[at] = f"{words[at]}x"
-        expected, how = REFUSED, "misspelt"
+        expected, how, names = REFUSED, "misspelt", (words[at].removeprefix("--"),)
     elif change == "cut" and flags and name != "help":
-        words, expected, how = words[: flags[-1] + 1], REFUSED, "cut"
+        words, expected, how, names = words[: flags[-1] + 1], REFUSED, "cut", (words[flags[-1]],)
     elif change == "command":
         words[0], expected, how = odd.misspelt(words[0], chance), REFUSED, "no command"
     elif change == "word" and len(words) > 1:
@@ -306,7 +315,7 @@ def commands(world: World, chance: random.Random) -> Input:
         words += chance.choice(ODD_WORDS[name])
         expected, how = EITHER, "odd words"
     words = [word.replace("\0", "") for word in words]
-    return Input(f"{how} {words!r}", expected, partial(command, words, refusals=(1, 2)))
+    return Input(f"{how} {words!r}", expected, partial(command, words, refusals=(1, 2)), names)
 
 
 def check(world: World, chance: random.Random) -> Input:
@@ -350,17 +359,28 @@ def _lines(rows: Sequence[Any], chance: random.Random) -> bytes:
 
 
 ODD_ROWS: tuple[Any, ...] = (
-    {"messages": [None]}, {"messages": ["x"]}, {"messages": None}, {"messages": []}, {"messages": {}}, {"messages": "x"}, {"messages": 5},
-    {"messages": [{"role": "assistant"}]}, {"messages": [{"role": None, "content": None}]}, {"messages": [{"role": "asistant", "content": "x"}]},
-    {"messages": [{"role": "assistant", "content": [{"type": "text", "text": "x"}]}]}, {"messages": [{"role": 5, "content": 5}]},
-    {"messages": [{"role": "assistant", "content": {"a": {"content": {}}}}]}, {"messages": [[], {}]}, {"messages": [{"content": "x"}]},
-    {"messages": [{"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}], "tools": "[{"},
-    {"conversations": [None]}, {"conversations": [{"from": "gpt"}]}, {"conversations": [{"from": None, "value": None}, "x"]}, {"conversations": "x"},
-    {"conversations": [{"from": "human", "value": "x"}, None]}, {"conversations": [{"from": "human", "value": 5}, {"from": 5}]},
-    {"prompt": None, "completion": None}, {"prompt": 5, "completion": [5, [None]]}, {"prompt": "x"}, {"completion": "x"}, {"prompt": [{}], "completion": [{}]},
-    {"text": None}, {"text": ""}, {"text": 5}, {"text": ["a", 5]}, {"text": {"text": {"text": "x"}}}, {"body": "a b c"}, {}, {"": ""},
-    {"text": "x" * 20000}, {"text": "\ud800"}, {"text": "<script>"}, {"prompt": "x", "completion": "x", "level": None}, {"text": [[[[[[]]]]]]},
-    {"instruction": "x", "input": "", "output": "y"}, {"text": {"a": 1}}, {"prompt": "x", "completion": ""}, {"text": "\n"}, {"text": "\0"},
+    {"messages": [None]}, {"messages": ["x"]}, {"messages": None}, {"messages": []}, {"messages": {}},
+    {"messages": "x"}, {"messages": 5},
+    {"messages": [{"role": "assistant"}]}, {"messages": [{"role": None, "content": None}]},
+    {"messages": [{"role": "asistant", "content": "x"}]},
+    {"messages": [{"role": "assistant", "content": [{"type": "text", "text": "x"}]}]},
+    {"messages": [{"role": 5, "content": 5}]},
+    {"messages": [{"role": "assistant", "content": {"a": {"content": {}}}}]}, {"messages": [[], {}]},
+    {"messages": [{"content": "x"}]},
+    {"messages": [{"role": "assistant",
+    "content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{"}}]}], "tools": "[{"},
+    {"conversations": [None]}, {"conversations": [{"from": "gpt"}]},
+    {"conversations": [{"from": None, "value": None}, "x"]}, {"conversations": "x"},
+    {"conversations": [{"from": "human", "value": "x"}, None]},
+    {"conversations": [{"from": "human", "value": 5}, {"from": 5}]},
+    {"prompt": None, "completion": None}, {"prompt": 5, "completion": [5, [None]]}, {"prompt": "x"},
+    {"completion": "x"}, {"prompt": [{}], "completion": [{}]},
+    {"text": None}, {"text": ""}, {"text": 5}, {"text": ["a", 5]}, {"text": {"text": {"text": "x"}}},
+    {"body": "a b c"}, {}, {"": ""},
+    {"text": "x" * 20000}, {"text": "\ud800"}, {"text": "<script>"},
+    {"prompt": "x", "completion": "x", "level": None}, {"text": [[[[[[]]]]]]},
+    {"instruction": "x", "input": "", "output": "y"}, {"text": {"a": 1}}, {"prompt": "x", "completion": ""},
+    {"text": "\n"}, {"text": "\0"},
 )  # fmt: skip
 NO_ROW = (
     b"[1, 2]\n",
@@ -382,61 +402,42 @@ def _odd_row(row: Json, chance: random.Random) -> Any:
 
 def rows(world: World, chance: random.Random) -> Input:
     """A file of rows: read, split into prompts and answers, and scored by what needs no model."""
-    good = world.rows(12)
-    how = chance.choice(
-        [
-            "right",
-            "right csv",
-            "right parquet",
-            "right gz",
-            "odd",
-            "odd",
-            "odd all",
-            "no row",
-            "bytes",
-            "csv",
-            "gz",
-            "parquet",
-            "missing",
-        ]
-    )
-    expected, path = (ACCEPTED if how.startswith("right") else EITHER), Path("rows.jsonl")
-    if how in ("odd", "odd all"):
-        some = [_odd_row(row, chance) if how == "odd all" or chance.random() < 0.3 else row for row in good]
-        same = copy.deepcopy(chance.choice(ODD_ROWS))
-        good = [same] * 6 if how == "odd all" and chance.random() < 0.5 else some
-    data = _lines(good, chance)
-    if how == "no row":
-        lines = data.splitlines(keepends=True)
+    suffix, make = chance.choice(list(FORMATS.items()))
+    path, data = Path(f"rows{suffix}"), make(world, chance)
+    how = chance.choice(["right", "bytes", "odd", "odd", "no row", "missing"])
+    expected = {"right": ACCEPTED, "no row": REFUSED, "missing": REFUSED}.get(how, EITHER)
+    if how == "bytes":
+        others = [(world.corpus / "rows.parquet").read_bytes(), b"PK\3\4", gzip.compress(data)]
+        how, data = odd.damaged(data, chance, others)
+        expected = REFUSED if how == "cut" and suffix.endswith(".gz") and len(data) > 12 else EITHER
+    elif how == "odd":
+        path, data = Path("rows.jsonl"), _lines(_odd_rows(world.rows(12), chance), chance)
+    elif how == "no row" and suffix == ".csv":
+        data += chance.choice([b"a,b,c,d,e,f,g,h,i\n", b"a\n"])
+    elif how == "no row":
+        path, lines = Path("rows.jsonl"), _lines(world.rows(12), chance).splitlines(keepends=True)
         lines.insert(chance.randrange(len(lines)), chance.choice(NO_ROW))
-        data, expected = b"".join(lines), REFUSED
-    elif how == "bytes":
-        how, data = odd.damaged(
-            data, chance, [(world.corpus / "rows.parquet").read_bytes(), b"PK\3\4", gzip.compress(data)]
-        )
-    elif how in ("gz", "right gz"):
-        path, data = Path("rows.jsonl.gz"), gzip.compress(data, mtime=0)
-        if how == "gz":
-            data, expected = data[: chance.randrange(12, len(data) - 8)], REFUSED
-            if chance.random() < 0.5:
-                what, data = odd.damaged(gzip.compress(_lines(good, chance), mtime=0), chance)
-                expected = EITHER
-    elif how in ("csv", "right csv"):
-        path, data = Path("rows.csv"), (world.corpus / "rows.csv").read_bytes()
-        if how == "csv" and chance.random() < 0.5:
-            data, expected = data + chance.choice([b"a,b,c,d,e,f,g,h,i\n", b"a\n"]), REFUSED
-        elif how == "csv":
-            what, data = odd.damaged(data, chance)
-    elif how in ("parquet", "right parquet"):
-        path, data = Path("rows.parquet"), (world.corpus / "rows.parquet").read_bytes()
-        if how == "parquet":
-            what, data = odd.damaged(data, chance)
-    elif how == "missing":
-        path, expected = Path(chance.choice(["nowhere.jsonl", "row.jsonl", "rows.parquet", "rows.csv", "."])), REFUSED
-        Path("rows.jsonl").write_bytes(data)
-    if how != "missing":
-        path.write_bytes(data)
+        data = b"".join(lines)
+    path.write_bytes(data)
+    if how == "missing":
+        path = Path(chance.choice(["nowhere.jsonl", f"row{suffix}", "nowhere.parquet", "nowhere.csv", "."]))
     return Input(f"{how}: {path} {data[:200]!r}", expected, partial(_score_rows, path))
+
+
+FORMATS: Mapping[str, Callable[[World, random.Random], bytes]] = {
+    ".jsonl": lambda world, chance: _lines(world.rows(12), chance),
+    ".jsonl.gz": lambda world, chance: gzip.compress(_lines(world.rows(12), chance), mtime=0),
+    ".csv": lambda world, _: (world.corpus / "rows.csv").read_bytes(),
+    ".parquet": lambda world, _: (world.corpus / "rows.parquet").read_bytes(),
+}
+
+
+def _odd_rows(good: list[Json], chance: random.Random) -> list[Any]:
+    """Some odd ones among the right, all of them odd, or one odd shape throughout."""
+    share = chance.choice([0.1, 0.4, 1.0])
+    if chance.random() < 0.25:
+        return [copy.deepcopy(chance.choice(ODD_ROWS))] * 6
+    return [_odd_row(row, chance) if chance.random() < share else row for row in good]
 
 
 def _score_rows(path: Path) -> Answer:
@@ -455,23 +456,26 @@ def _score_rows(path: Path) -> Answer:
     return Answer(ACCEPTED)
 
 
+NO_NUMBERS: Mapping[str, list[Any]] = {
+    "nan": [settings.NAN, None],
+    "inf": [settings.INF, -settings.INF],
+    "huge": [2**31, 2**40, 10**30, 10**400, -(2**62)],
+    "odd": ["5", True],
+}
+
+
 def column(world: World, chance: random.Random) -> Input:
     """Scores of the user's own: a column of the rows, or a table that is joined to them."""
+    del world
     n = 8
     ids, numbers = [f"id{i}" for i in range(n)], [chance.choice([i, i + 0.5, -i]) for i in range(n)]
     numbers[0], numbers[1] = -100, 100
     how = chance.choice(["right", "right table", "right table", "odd", "odd", "table", "nan", "lost", "huge", "inf"])
     expected = ACCEPTED if how.startswith("right") else EITHER
     values: list[Any] = list(numbers)
-    if how in ("nan", "inf"):
-        values[chance.randrange(n)], expected = (
-            chance.choice([float("nan"), None] if how == "nan" else [float("inf"), -float("inf")]),
-            REFUSED,
-        )
-    elif how == "odd":
-        values[chance.randrange(n)] = odd.value(chance)
-    elif how == "huge":
-        values[chance.randrange(n)] = chance.choice([2**31, 2**40, 10**30, 10**400, -(2**62)])
+    if how in ("nan", "inf", "odd", "huge"):
+        values[chance.randrange(n)] = chance.choice([*NO_NUMBERS[how], *([odd.value(chance)] if how == "odd" else [])])
+        expected = REFUSED if how in ("nan", "inf") else EITHER
     table = [{"id": key, "score": value} for key, value in zip(ids, values, strict=True)]
     entry: Json = {"name": "column", "column": "score"}
     joined = "table" in how or how == "lost" or chance.random() < 0.5
@@ -481,7 +485,7 @@ def column(world: World, chance: random.Random) -> Input:
             table, expected = table[: chance.randrange(n)], REFUSED
         data = _lines(table, chance)
         if how == "table":
-            what, data = odd.damaged(data, chance)
+            _, data = odd.damaged(data, chance)
         chance.shuffle(table)
         Path("table.jsonl").write_bytes(data)
     columns = {"id": [*ids]} if joined else {"id": ids, "score": values}

@@ -30,24 +30,29 @@ CAMPUS: Table = {
             [{"name": "random", "seed": 3}, "length"],
         ),
         (
-            "length", 5, None, [], [5], [None], [["length"]], ["lenght"], ["length", "length"], [{"of": "both"}], True, NAN,
+            "length", 5, None, [], [5], [None], [["length"]], ["lenght"], ["length", "length"], [{"of": "both"}],
+            True, NAN,
             [{"name": "length", "off": "both"}], [{"name": "length", "of": 3}], [{"name": "length", "label": "a/b"}],
-            [{"name": "length", "label": "../x"}], {"length": 1}, [{"name": "column"}], [{"name": "column", "column": 3}],
+            [{"name": "length", "label": "../x"}], {"length": 1}, [{"name": "column"}],
+            [{"name": "column", "column": 3}],
             [{"name": "random", "seed": -1}], [{"name": "rank_mean", "of": ["length"]}], [{}], ["length", 2**63], [NAN],
             [{"name": "column", "column": "a", "path": "x.csv"}], [{"name": "column", "column": "a", "on": "id"}],
             [{"name": "loss", "reduce": "max"}], ["scorer", {"name": "scorer", "label": "b"}], [{"name": ["length"]}],
-            ["shuffle"], [{"name": "length", "label": "shuffle"}, "mtld"], [date(2020, 2, 2)], [{"name": "column", "path": 48, "on": 0.7}],
+            ["shuffle"], [{"name": "length", "label": "shuffle"}, "mtld"], [date(2020, 2, 2)],
+            [{"name": "column", "path": 48, "on": 0.7}],
         ),
     ),
     "pacing": (
         (
             "root", "linear", "quadratic", "exponential", "logarithmic", {"name": "root", "power": 2, "start": 0.01},
             {"name": "linear", "start": 1.0}, {"name": "step", "steps": 3},
-            {"name": "join", "pieces": [{"name": "linear", "until": 0.5, "to": 0.5}, {"name": "root", "until": 1.0, "to": 1.0}]},
+            {"name": "join", "pieces": [{"name": "linear", "until": 0.5, "to": 0.5},
+            {"name": "root", "until": 1.0, "to": 1.0}]},
         ),
         (
             "rot", 5, [], ["root"], True, {"name": "root", "power": 0}, {"name": "root", "power": NAN}, {"power": 2},
-            {"name": "root", "start": 0}, {"name": "root", "start": 2}, {"name": "root", "start": "1e-2"}, {"name": "join"},
+            {"name": "root", "start": 0}, {"name": "root", "start": 2}, {"name": "root", "start": "1e-2"},
+            {"name": "join"},
             {"name": "step", "steps": 1}, {"name": "root", "pover": 2}, {"name": "join", "pieces": []}, {}, NAN,
             {"name": "linear", "start": INF}, {"name": "root", "power": True}, {"name": ["root"]},
             {"name": "join", "pieces": [{"name": "linear", "until": 0.5, "to": 0.5}]}, {"name": "root", "power": 1e300},
@@ -55,7 +60,8 @@ CAMPUS: Table = {
     ),
     "selector": (
         (None, "matched", "round_robin", "relative_perplexity", "random", {"name": "round_robin"}),
-        ("mached", 5, [], True, {}, {"name": "matched", "x": 1}, ["matched"], {"name": 5}, NAN, {"name": "fixed", "order": "nobody"}),
+        ("mached", 5, [], True, {}, {"name": "matched", "x": 1}, ["matched"], {"name": 5},
+        NAN, {"name": "fixed", "order": "nobody"}),
     ),
     "stages": ((1, 2, 3, 8, 20), (0, None, *_NO_WHOLE)),
     "window": (("prefix", "slice"), _NO_WORD),
@@ -72,13 +78,16 @@ CAMPUS: Table = {
     "resume": (("strict", "changed_future"), _NO_WORD),
     "probes": (
         (None,),
-        (5, [], True, "probes.jsonl", {}, {"path": 5}, {"path": []}, {"path": [1]}, {"pth": "p.jsonl"}, {"path": "p.jsonl", "max_rows": 0},
+        (5, [], True, "probes.jsonl", {}, {"path": 5}, {"path": []}, {"path": [1]}, {"pth": "p.jsonl"},
+        {"path": "p.jsonl", "max_rows": 0},
          {"path": "p.jsonl", "max_rows": 1.5}, {"path": "p.jsonl", "domain_column": 7}, {"path": None}),
     ),
     "evaluate": (
         (None,),
-        (5, [], True, "smoke", {"every": 0}, {"every": "often"}, {"suite": 5}, {"tasks": "mmlu"}, {"tasks": []}, {"limit": 0},
-         {"limit": NAN}, {"evry": 5}, {"allow_code_execution": "yes"}, {"data": 5}, {"every": NAN}, {"every": -3}, {"every": None}),
+        (5, [], True, "smoke", {"every": 0}, {"every": "often"}, {"suite": 5}, {"tasks": "mmlu"}, {"tasks": []},
+        {"limit": 0},
+         {"limit": NAN}, {"evry": 5}, {"allow_code_execution": "yes"}, {"data": 5}, {"every": NAN}, {"every": -3},
+         {"every": None}),
     ),
 }  # fmt: skip
 
@@ -98,7 +107,8 @@ COMPARE: Table = {
     "test": (("t.jsonl", ["t.jsonl", "u.jsonl"], {"path": "t.jsonl"}, {"path": "t.jsonl", "domain_column": None}),
              (5, [], None, {}, {"path": 5}, {"pth": "t"}, [1], True, {"path": "t.jsonl", "domain_column": 5})),
     "seeds": ((1, 3, [0, 1], [7, 5, 3]), (0, -1, [], [1, 1], "3", [True], [1.5], NAN, None, [-1], {}, True, [0, 2, 0])),
-    "arms": ((["recipe", "random"], {"recipe": None, "random": {}, "mine": {"stages": 10}}), (5, [], {}, "recipe", [5], {"mine": 5}, [None])),
+    "arms": ((["recipe", "random"], {"recipe": None, "random": {}, "mine": {"stages": 10}}),
+    (5, [], {}, "recipe", [5], {"mine": 5}, [None])),
     "effect": ((0.02, 0.5), (0, 1, *_NO_NUMBER)),
     "speedup": ((0.1, 0.9), (0, 1, *_NO_NUMBER)),
     "points": ((1, 20), (0, None, *_NO_WHOLE)),
@@ -111,8 +121,10 @@ COMPARE: Table = {
 
 SUITE: Table = {
     "tasks": (
-        ({"mmlu": {"metrics": ["acc,none"]}}, {"mmlu": {"metrics": ["acc,none"], "limit": 1}, "gsm8k": {"metrics": ["exact_match,strict-match"]}}),
-        (5, [], {}, None, "mmlu", {"mmlu": 5}, {"mmlu": {}}, {"mmlu": {"metrics": 5}}, {"mmlu": {"metrics": []}}, {"mmlu": {"metrics": ["acc"]}},
+        ({"mmlu": {"metrics": ["acc,none"]}},
+        {"mmlu": {"metrics": ["acc,none"], "limit": 1}, "gsm8k": {"metrics": ["exact_match,strict-match"]}}),
+        (5, [], {}, None, "mmlu", {"mmlu": 5}, {"mmlu": {}}, {"mmlu": {"metrics": 5}}, {"mmlu": {"metrics": []}},
+        {"mmlu": {"metrics": ["acc"]}},
          {"mmlu": {"metrics": ["acc,none"], "limit": 0}}, {"mmlu": {"metrics": ["acc,none"], "limt": 1}}),
     ),
     "seeds": (({},), (5, [], "x", {"x": 1})),
@@ -176,13 +188,16 @@ BROKEN: Mapping[str, Change] = {  # of a YAML text, what must be refused
     "python": lambda text, _: f"{text}\nx: !!python/object/apply:os.system [touch owned]\n",
     "an unknown tag": lambda text, _: f"{text}\nx: !mine 3\n",
     "no timestamp": lambda text, _: f"{text}\nx: !!timestamp z\n",
-    "a list": lambda text, _: "- a\n- b\n",
-    "a word": lambda text, _: "just words\n",
-    "nothing": lambda text, _: "",
+    "a list": lambda *_: "- a\n- b\n",
+    "a word": lambda *_: "just words\n",
+    "nothing": lambda *_: "",
     "a key that is a mapping": lambda text, _: f"{text}\n? {{a: b}}\n: c\n",
     "two documents": lambda text, _: f"{text}\n---\na: 1\n",
     "a NUL": lambda text, _: f"{text}\nx: a\0b\n",
 }
+_KEYS = ("1", "1.5", "true", "null", "2020-01-01", "~", ".nan")
+_NAMES = ("x", "lerning_rate", "env", "dataset_streaming", "packing", "compare")
+_VALUES = ("1", "[]", "{}", "null", "true", "x", ".nan")
 ODD: Mapping[str, Change] = {  # what may be taken, or refused in a sentence
     "deep": lambda text, chance: f"{text}\nx: {'[' * (n := chance.choice([50, 500, 5000]))}{']' * n}\n",
     "deep mappings": lambda text, chance: f"{text}\nx: {'{a: ' * (n := chance.choice([50, 2000]))}1{'}' * n}\n",
@@ -195,11 +210,11 @@ ODD: Mapping[str, Change] = {  # what may be taken, or refused in a sentence
     "a date": lambda text, _: f"{text}\nx: 2020-01-01\n",
     "a set": lambda text, _: f"{text}\nx: !!set {{a, b}}\n",
     "bytes": lambda text, _: f"{text}\nx: !!binary aGVsbG8=\n",
-    "keys that are no text": lambda text, chance: f"{text}\n{chance.choice(['1', '1.5', 'true', 'null', '2020-01-01', '~', '.nan'])}: x\n",
+    "keys that are no text": lambda text, chance: f"{text}\n{chance.choice(_KEYS)}: x\n",
     "a sexagesimal": lambda text, _: f"{text}\nx: 1:30:00\n",
     "no": lambda text, _: f"{text}\nx: no\n",
     "a huge number": lambda text, _: f"{text}\nx: {'9' * 5000}\n",
     "a BOM": lambda text, _: f"\ufeff{text}",
     "lines of Windows": lambda text, _: text.replace("\n", "\r\n"),
-    "another key": lambda text, chance: f"{text}\n{chance.choice(['x', 'lerning_rate', 'env', 'dataset_streaming', 'packing', 'compare'])}: {chance.choice(['1', '[]', '{}', 'null', 'true', 'x', '.nan'])}\n",
+    "another key": lambda text, chance: f"{text}\n{chance.choice(_NAMES)}: {chance.choice(_VALUES)}\n",
 }  # fmt: skip
