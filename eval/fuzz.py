@@ -6,7 +6,7 @@ number and nothing else, and is then given to the package in a process that is w
 
     a traceback         anything raised that is no CampusError, or a command that ends otherwise than with 0, 1 or 2
     no sentence         a refusal that does not say what must be and what it got
-    a hang              more than 60 s for one input
+    a hang              more than 60 s of a processor for one input, or 5 minutes on the clock
     memory              4 GB more than the package takes when it does nothing
     markup              an element or attribute of the input's in a page
     taken, refused      an input that is wrong and is taken, or right and refused; or read as something else
@@ -94,6 +94,7 @@ ONE_SIDED = {
     "state",
 }  # nothing in them is refused for certain, or few are made
 HANG_S, MEMORY = 60.0, 4 << 30
+WAITS = 5  # times that, on the clock, for one that waits and does nothing
 FAULT = "FAULT"
 
 
@@ -105,18 +106,21 @@ class Found:
         outcomes: kind → how many were accepted, refused, faults.
         faults: number → (kind, how the input was made, what went wrong).
         seconds: by kind.
+        each: seconds by number.
         peak: most memory that a process held, bytes.
     """
 
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
     faults: dict[int, tuple[str, str, str]] = field(default_factory=dict)
     seconds: Counter[str] = field(default_factory=Counter)
+    each: dict[int, float] = field(default_factory=dict)
     peak: int = 0
 
     def add(self, number: int, kind: str, what: str, outcome: str, said: str, seconds: float) -> None:
         """Count one."""
         self.outcomes.setdefault(kind, Counter())[outcome] += 1
         self.seconds[kind] += seconds
+        self.each[number] = seconds
         if outcome == FAULT:
             self.faults[number] = (kind, what, said)
 
@@ -285,6 +289,7 @@ class Worker:
     left: list[int]
     at: tuple[int, str, str] | None = None
     since: float = field(default_factory=time.monotonic)
+    busy: float = 0.0
 
 
 def fuzz(
@@ -342,7 +347,8 @@ def _look(
         return _again(worker, why, found, product, world, folder, options) if worker.left else None
     if worker.at is None:
         return worker
-    if time.monotonic() - worker.since > options.hang:
+    wall, busy = time.monotonic() - worker.since, _busy(worker.process.pid) - worker.busy
+    if busy > options.hang or wall > WAITS * options.hang:
         return _again(worker, f"a hang of {options.hang:g} s", found, product, world, folder, options)
     if _resident(worker.process.pid) > 2 * MEMORY:
         return _again(worker, "more than 4 GB of memory", found, product, world, folder, options)
@@ -351,7 +357,7 @@ def _look(
 
 def _hear(worker: Worker, said: tuple[Any, ...], found: Found) -> None:
     if said[0] == "asked":
-        worker.at, worker.since = said[1:], time.monotonic()
+        worker.at, worker.since, worker.busy = said[1:], time.monotonic(), _busy(worker.process.pid)
     elif said[0] == "answered":
         worker.at = None
         worker.left.remove(said[1])
@@ -372,6 +378,15 @@ def _again(
     worker.left.remove(number)
     scratch = folder / f"job-{secrets.token_hex(4)}"
     return _start(product, world, scratch, worker.left, options) if worker.left else None
+
+
+def _busy(pid: int) -> float:
+    """Seconds that a process has worked: on a machine with other work the clock says little."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _resident(pid: int) -> int:
@@ -432,12 +447,12 @@ def listed(found: Found, seed: int, kind: str | None) -> Iterator[str]:
 
 
 def prove(folder: Path, options: argparse.Namespace) -> int:
-    """Plant each fault into a copy, and ask the same inputs as of the right one until something differs."""
+    """Plant each fault into a copy, and ask the same inputs as of the right one, the quickest first, until one differs."""
     numbers = range(options.n)
     right = fuzz(folder, REPOSITORY, numbers, options)
     print(f"without a fault: {len(right.faults)} of {options.n} inputs", flush=True)
     print("\n".join(listed(right, options.seed, options.kind)))
-    quiet = [number for number in numbers if number not in right.faults]
+    quiet = sorted((number for number in numbers if number not in right.faults), key=right.each.__getitem__)
     missed = []
     for fault in FAULTS:
         copied = folder / "planted" / fault.name.replace(" ", "-").replace("'", "")

@@ -303,7 +303,7 @@ def commands(world: World, chance: random.Random) -> Input:
     if change == "flag" and flags and name != "help":
         at = chance.choice(flags)
         words[at] = f"{words[at]}x"
-        expected, how, names = REFUSED, "misspelt", (words[at].removeprefix("--"),)
+        expected, how, names = REFUSED, "misspelt", (words[at][2:-1],)
     elif change == "cut" and flags and name != "help":
         words, expected, how, names = words[: flags[-1] + 1], REFUSED, "cut", (words[flags[-1]],)
     elif change == "command":
