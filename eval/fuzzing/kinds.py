@@ -103,7 +103,7 @@ def yaml_text(world: World, chance: random.Random) -> Input:
     del world
     block, _ = settings.draw(settings.CAMPUS, chance, wrong=False, some=3, must=("metrics",))
     text, what, expected = _dump({"output_dir": "out", "campus": block}), "right", ACCEPTED
-    how = chance.choice(["right", "broken", "broken", "odd", "odd", "bytes"])
+    how = chance.choice(["right", "broken", "broken", "broken", "odd", "bytes"])
     if how == "broken":
         what, change = chance.choice(list(settings.BROKEN.items()))
         text, expected = change(text, chance), REFUSED
@@ -297,7 +297,7 @@ def commands(world: World, chance: random.Random) -> Input:
         "bf16": False,
     }
     _write_yaml(RECIPE, {**training, "campus": {"metrics": ["length", "mtld"]}})
-    change = chance.choice(["right", "flag", "cut", "word", "odd", "odd", "command"])
+    change = chance.choice(["right", "flag", "cut", "cut", "word", "odd", "odd", "command"])
     flags = [i for i, word in enumerate(words) if word.startswith("--")]
     names: tuple[str, ...] = ()
     if change == "flag" and flags and name != "help":
@@ -404,7 +404,7 @@ def rows(world: World, chance: random.Random) -> Input:
     """A file of rows: read, split into prompts and answers, and scored by what needs no model."""
     suffix, make = chance.choice(list(FORMATS.items()))
     path, data = Path(f"rows{suffix}"), make(world, chance)
-    how = chance.choice(["right", "bytes", "odd", "odd", "no row", "missing"])
+    how = chance.choice(["right", "bytes", "odd", "odd", "no row", "no row", "missing"])
     expected = {"right": ACCEPTED, "no row": REFUSED, "missing": REFUSED}.get(how, EITHER)
     if how == "bytes":
         others = [(world.corpus / "rows.parquet").read_bytes(), b"PK\3\4", gzip.compress(data)]

@@ -445,3 +445,44 @@ def comparison(world: World, chance: random.Random) -> Input:
             _at(content, spot[:-1])[spot[-1]] = evil
         path.write_bytes(odd.as_json(content, chance).encode("utf-8"))
     return Input(f"{how} {path}", expected, partial(command, ["report", "comparison"], page=folder / "report.html"))
+
+
+def judged(world: World, chance: random.Random) -> Input:
+    """The results of a comparison's runs, read and judged as `compare` does when it goes on."""
+    results = [
+        json.loads(path.read_text("utf-8")) for path in sorted(world.corpus.glob("comparison/runs/*/*/result.json"))
+    ]
+    how, expected, at = (
+        chance.choice(["right", "odd", "odd", "format", "nan", "bytes"]),
+        EITHER,
+        chance.randrange(len(results)),
+    )
+    path = Path("comparison/runs") / results[at]["arm"] / f"seed-{results[at]['seed']}" / "result.json"
+    if how == "right":
+        expected = ACCEPTED
+    elif how == "odd":
+        results[at] = odd.mutated(results[at], chance, chance.choice([1, 2]))
+    elif how == "nan":
+        results[at]["test"]["loss"][chance.randrange(12)], expected = (
+            chance.choice([float("nan"), float("inf"), None]),
+            REFUSED,
+        )
+    elif how == "format":
+        results[at]["format"], expected = chance.choice([0, 2, None, "1"]), REFUSED
+    data = odd.as_json(results[at], chance).encode("utf-8", "surrogatepass")
+    if how == "bytes":
+        how, data = odd.damaged(data, chance, [b"[]", b"null", b"5"])
+    shutil.copytree(world.corpus / "comparison", "comparison")
+    path.write_bytes(data)
+    return Input(f"{how} {path}: {data[:200]!r}", expected, _judge)
+
+
+def _judge() -> Answer:
+    from campus_tune.compare.inputs import arm_of
+    from campus_tune.compare.outcome import read_outcome
+    from campus_tune.compare.verdict import judge
+
+    out, kinds = Path("comparison"), json.loads(Path("comparison/compare.json").read_text("utf-8"))
+    found = {arm: [read_outcome(out, arm, seed) for seed in kinds["seeds"]] for arm in kinds["arms"]}
+    arms = [arm_of([one for one in results if one is not None]) for results in found.values()]
+    return call(lambda: json.dumps(judge(arms, resamples=100).to_mapping(), allow_nan=False))

@@ -175,7 +175,7 @@ Change = Callable[[str, random.Random], str]
 
 
 def _twice(text: str, chance: random.Random) -> str:
-    lines = [line for line in text.splitlines() if line and not line.startswith((" ", "-", "}", "]")) and ":" in line]
+    lines = [line for line in text.splitlines() if ": " in line and not line.startswith((" ", "-", "}", "]"))]
     return f"{text}\n{chance.choice(lines)}\n" if lines else f"{text}\na: 1\na: 2\n"
 
 
