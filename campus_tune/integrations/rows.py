@@ -69,8 +69,7 @@ def read_rows(dataset: Any, *, what: str = "train_dataset") -> TokenRows:
         what: its name in messages.
 
     Raises:
-        DataError: no `input_ids` column, a row whose columns are not alike in length, or rows without a token that
-            carries loss (named by position).
+        DataError: no `input_ids` column, or rows without a token that carries loss (named by position).
     """
     names = column_names(dataset)
     if "input_ids" not in names:
@@ -79,10 +78,7 @@ def read_rows(dataset: Any, *, what: str = "train_dataset") -> TokenRows:
             "Tokenise it before a plain Trainer, drop skip_prepare_dataset for SFTTrainer; image datasets are not "
             "supported."
         )
-    parts: list[TokenRows] = []
-    for chunk in read_chunks(dataset):
-        _refuse_uneven(chunk, what, first=sum(len(part) for part in parts))
-        parts.append(_token_rows(chunk))
+    parts = [_token_rows(chunk) for chunk in read_chunks(dataset)]
     if not parts:
         raise DataError(f"`{what}` must have at least one row, got none. Check the path, the split and filters.")
     rows = TokenRows(**{name: np.concatenate([vars(part)[name] for part in parts]) for name in vars(parts[0])})
@@ -101,20 +97,9 @@ def read_content(dataset: Any) -> NDArray[np.uint64]:
     return np.concatenate([_token_rows(chunk).content for chunk in read_chunks(dataset)])
 
 
-def _refuse_uneven(chunk: dict[str, Sequence[Any]], what: str, first: int) -> None:
-    """Every token of a row has an entry in each of its columns; a collator would pad what is missing, or break."""
-    tokens = [np.shape(row) for row in chunk["input_ids"]]
-    for name, values in chunk.items():
-        for i, (ids, found) in enumerate(zip(tokens, map(np.shape, values), strict=True)):
-            if found != ids or len(ids) != 1:
-                raise DataError(
-                    f"`{name}` of `{what}` must have one number for each token, got the shape {found} for input_ids "
-                    f"of shape {ids} in row {first + i}. Tokenise this row again."
-                )
-
-
 def _token_rows(chunk: dict[str, Sequence[Any]]) -> TokenRows:
     """Those of one chunk."""
+    _refuse_uneven(chunk)
     ids = [np.asarray(row, dtype=np.int64) for row in chunk["input_ids"]]
     tokens = np.array([len(row) for row in ids], dtype=np.int64)
     masks = answer_masks(chunk)
@@ -205,6 +190,19 @@ def _decoded(trained: Any, tokenizer: Any) -> Iterator[str]:
             runs += [np.asarray(labels)[start:end].tolist() for start, end in ends.reshape(-1, 2)]
         texts = iter(tokenizer.batch_decode(runs, skip_special_tokens=True, clean_up_tokenization_spaces=False))
         yield from ("\n".join(next(texts) for _ in range(n)) for n in counts)
+
+
+def _refuse_uneven(chunk: dict[str, Sequence[Any]]) -> None:
+    """Every token of a row has a number in each of its columns; a collator would pad what is missing, or break."""
+    tokens = [np.shape(row) for row in chunk["input_ids"]]
+    for name, values in chunk.items():
+        for ids, found in zip(tokens, map(np.shape, values), strict=True):
+            if found != ids or len(ids) != 1:
+                raise DataError(
+                    f"`{name}` of a tokenised row must have one number for each of its tokens, got the shape {found} "
+                    f"for input_ids of shape {ids}. Tokenise again the rows that this names: [i for i, row in "
+                    f"enumerate(dataset) if len(row[{name!r}]) != len(row['input_ids'])]"
+                )
 
 
 def answer_masks(chunk: dict[str, Sequence[Any]]) -> list[BoolArray]:
