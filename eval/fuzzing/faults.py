@@ -172,8 +172,8 @@ FAULTS = (
     Fault(
         "texts are taken for values of documents",
         "evaluation/results.py",
-        "return isinstance(value, int | float) and not isinstance(value, bool)",
-        "return True",
+        "        return _is_number(content)",
+        "        return True",
     ),
     Fault(
         "a seed counts twice",
