@@ -191,7 +191,7 @@ class CampusConfig:
             )
         if SHUFFLE in self.labels:
             problems.append(
-                f"`label` of a metric must not be {SHUFFLE!r}: random stages are called so. Choose another."
+                f"`label` of a metric must be another word than that of random stages, got {SHUFFLE!r}. Choose one."
             )
         order = getattr(selector, "order", None)
         if order is not None and order not in self.labels:

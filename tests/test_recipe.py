@@ -68,7 +68,10 @@ def test_all_problems_are_reported_at_once() -> None:
         ({"metrics": [None]}, "`metrics` must be a name or a mapping, got None."),
         ({"metrics": []}, "`metrics` must name at least one metric, got none."),
         ({"metrics": ["length", "length"]}, "`metrics` must have different labels, got 'length' 2 times."),
-        ({"metrics": [{"name": "length", "label": "shuffle"}]}, "`label` of a metric must not be 'shuffle'"),
+        (
+            {"metrics": [{"name": "length", "label": "shuffle"}]},
+            "`label` of a metric must be another word than that of random stages, got 'shuffle'",
+        ),
         ({"selector": {"name": "fixed", "order": "lenght"}}, "must be the label of one of the metrics (length), got "),
         ({"probes": "p.jsonl"}, "`probes` must be a mapping, got 'p.jsonl'. Write probes: {path: ./probes.jsonl}."),
         ({"probes": {"domain_column": "d"}}, "`probes: path` must be a file or a list of files, got None."),

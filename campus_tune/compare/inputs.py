@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from campus_tune.errors import DataError
+from campus_tune.errors import CampusError, DataError
 from campus_tune.types import FloatArray, IntArray, Json
 
 KINDS = ("recipe", "baseline", "control", "plus")
@@ -145,8 +145,21 @@ def arm_of(results: Sequence[Json]) -> Arm:
     """An arm from what its runs wrote (`result.json`, one mapping per seed), seeds in rising order.
 
     Raises:
-        DataError: no results, results of several arms, or seeds of one arm that were tested on other items.
+        DataError: no results, results of several arms, seeds of one arm that were tested on other items, or a result in
+            which something is missing or is not what a run writes.
     """
+    try:
+        return _arm_of(results)
+    except CampusError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError(
+            f"`results` must be what the runs of a comparison wrote, got one that is not ({type(error).__name__}: "
+            f"{error}). It was changed: put it back, or delete the result.json of that run, which is repeated then."
+        ) from error
+
+
+def _arm_of(results: Sequence[Json]) -> Arm:
     names = {str(result["arm"]) for result in results}
     if len(names) != 1:
         raise DataError(f"`results` must be those of one arm, got {sorted(names) or 'none'}. Give one arm's results.")

@@ -167,7 +167,9 @@ def _read_evaluate(setting: Any) -> Json:
     if not isinstance(setting, Mapping):
         raise RecipeError(f"`{BLOCK}: evaluate` must be a mapping, got {setting!r}. Write evaluate: {{suite: campus}}.")
     if "every" in setting:
-        raise RecipeError(f"`{BLOCK}: evaluate` looks once, at the end, got `every`. Remove it.")
+        raise RecipeError(
+            f"`{BLOCK}: evaluate` must look once, at the end, got every: {setting['every']!r}. Remove `every`."
+        )
     return {"evaluate": EvaluateSettings.from_mapping(setting)}
 
 

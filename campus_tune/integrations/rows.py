@@ -117,6 +117,7 @@ def _read_arrays(dataset: Any) -> dict[str, NDArray[Any]]:
 
 def _token_rows(chunk: dict[str, Sequence[Any]]) -> TokenRows:
     """Those of one chunk."""
+    _refuse_uneven(chunk)
     ids = [np.asarray(row, dtype=np.int64) for row in chunk["input_ids"]]
     tokens = np.array([len(row) for row in ids], dtype=np.int64)
     masks = answer_masks(chunk)
@@ -224,6 +225,19 @@ def _decoded(trained: Any, tokenizer: Any) -> Iterator[str]:
             runs += [np.asarray(labels)[start:end].tolist() for start, end in ends.reshape(-1, 2)]
         texts = iter(tokenizer.batch_decode(runs, skip_special_tokens=True, clean_up_tokenization_spaces=False))
         yield from ("\n".join(next(texts) for _ in range(n)) for n in counts)
+
+
+def _refuse_uneven(chunk: dict[str, Sequence[Any]]) -> None:
+    """Every token of a row has a number in each of its columns; a collator would pad what is missing, or break."""
+    tokens = [np.shape(row) for row in chunk["input_ids"]]
+    for name, values in chunk.items():
+        for ids, found in zip(tokens, map(np.shape, values), strict=True):
+            if found != ids or len(ids) != 1:
+                raise DataError(
+                    f"`{name}` of a tokenised row must have one number for each of its tokens, got the shape {found} "
+                    f"for input_ids of shape {ids}. Tokenise again the rows that this names: [i for i, row in "
+                    f"enumerate(dataset) if len(row[{name!r}]) != len(row['input_ids'])]"
+                )
 
 
 def answer_masks(chunk: dict[str, Sequence[Any]]) -> list[BoolArray]:

@@ -27,6 +27,29 @@ def result(seed: int, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"test": None},
+        {"test": {**TEST, "loss": [1.0, None, "x"]}},
+        {"test": {**TEST, "loss": [[1.0], [], 3.0]}},
+        {"test": {name: part for name, part in TEST.items() if name != "items"} | {"loss": [1.0, 0.0, 4.0]}},
+        {"curve": 5},
+        {"curve": {"tokens": [0, 1], "seconds": [0, "x"], "loss": [1, 2]}},
+        {"seed": "x"},
+        {"tokens": 10**400},
+        {"tokens": {}},
+        {"cost": None},
+        {"evaluation": {"gsm8k": 5}},
+        {"evaluation": {"gsm8k": {"exact_match": {"gsm8k/1": None, "gsm8k/2": [1]}}}},
+    ],
+)
+def test_a_result_that_somebody_has_changed_is_refused_and_says_what_to_do(changed: dict[str, Any]) -> None:
+    told = "`results` must be what the runs .* wrote, got one that is not .*delete the result.json of that run"
+    with pytest.raises(DataError, match=told):
+        arm_of([result(0), {**result(1), **changed}])
+
+
 def test_results_become_an_arm_by_seed() -> None:
     arm = arm_of([result(2), result(0), result(1, status="diverged", message="NaN", test=None)])
     assert (arm.name, arm.kind, arm.seeds, dict(arm.diverged)) == ("recipe", "recipe", (0, 2), {1: "NaN"})

@@ -76,7 +76,7 @@ def test_how_runs_are_shared_out_makes_no_other_comparison() -> None:
         ({"arms": [{"random": {}}]}, "`compare: arms` must be a list of names"),
         ({"arms": {"random": 3}}, "`compare: arms: random` must be settings of the campus block, got 3"),
         ({"evaluate": "smoke"}, "`compare: evaluate` must be a mapping"),
-        ({"evaluate": {"every": 5}}, "`compare: evaluate` looks once, at the end"),
+        ({"evaluate": {"every": 5}}, "`compare: evaluate` must look once, at the end, got every: 5. Remove `every`."),
         ({"evaluate": {"siute": "smoke"}}, "Did you mean 'suite'"),
         ({"devices": []}, "`compare: devices` must be numbers of GPUs"),
         ({"devices": [0, -1]}, "`compare: devices` must be numbers of GPUs"),

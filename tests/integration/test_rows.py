@@ -56,6 +56,32 @@ def test_a_hash_knows_the_place_of_each_token_and_zeros_at_the_end() -> None:
     assert len(set(hashed([[1, 2, 3], [3, 2, 1], [1, 2], [1, 2, 0], [0, 1, 2]]))) == 5
 
 
+@pytest.mark.parametrize(
+    ("column", "odd", "told"),
+    [
+        (
+            "labels",
+            [7, 7],
+            r"`labels` of a tokenised row must have .*, got the shape \(2,\) for input_ids of shape \(3,\)",
+        ),
+        ("labels", [7] * 3000, r"got the shape \(3000,\)"),
+        ("input_ids", 5, r"`input_ids` of a tokenised row must have .*, got the shape \(\)"),
+        ("attention_mask", [1], r"`attention_mask` of"),
+    ],
+)
+def test_a_row_whose_columns_are_not_alike_in_length_is_named(column: str, odd: Any, told: str) -> None:
+    columns = {name: list(values) for name, values in PREPARED.items()}
+    columns["attention_mask"] = [[1] * len(ids) for ids in columns["input_ids"]]
+    columns[column][2] = odd
+    with pytest.raises(DataError, match=told) as refused:
+        read_rows(Plain(columns))
+    if column != "input_ids":
+        advice, dataset = str(refused.value).partition("that this names: ")[2], Plain(columns)
+        assert eval(advice, {"dataset": [dataset[i] for i in range(3)]}) == [2]
+        with pytest.raises(DataError, match=told):
+            read_rows(Dataset.from_dict(columns))
+
+
 def test_a_digest_changes_with_the_sequence_and_with_any_value() -> None:
     values = np.array([4, 5, 6], dtype=np.uint64)
     assert digest(values) == digest(values.copy())

@@ -1,0 +1,202 @@
+"""Faults that `eval/fuzz.py --prove` plants into a copy of the package, each of another kind: would the fuzz notice?
+
+They were chosen before the generator was written, as mistakes that a person could make: a check that is forgotten, an
+exception that is not expected, a text that is not escaped, a loop that does not end. Each replaces a piece of source
+that must be there exactly once; where it is not, the proof stops and says so, for a fault that was not planted is
+neither found nor missed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault.
+
+    Args:
+        name: what is wrong then.
+        file: in the package.
+        old: source that is there once.
+        new: what stands there instead.
+    """
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+FAULTS = (
+    Fault(
+        "a range check is gone",
+        "recipe.py",
+        'problems += check_field.number("mix", self.mix, low=0, high=1, open_high=True)',
+        "pass",
+    ),
+    Fault(
+        "a type check is gone",
+        "recipe.py",
+        "if isinstance(self.metrics, str | Mapping) or not isinstance(self.metrics, Sequence):",
+        "if isinstance(self.metrics, str):",
+    ),
+    Fault(
+        "unknown settings are taken",
+        "recipe.py",
+        'problems = check_field.keys("campus", block, list(known))',
+        "problems: list[str] = []",
+    ),
+    Fault(
+        "NaN is taken for a number",
+        "fields.py",
+        "    above = low < value if open_low else low <= value  # NaN is neither",
+        "    if value != value:\n        return []\n    above = low < value if open_low else low <= value",
+    ),
+    Fault(
+        "a key that comes twice is taken",
+        "strict_yaml.py",
+        'raise yaml.constructor.ConstructorError(None, None, f"the key',
+        'key or yaml.constructor.ConstructorError(None, None, f"the key',
+    ),
+    Fault(
+        "another exception than ours",
+        "recipe.py",
+        'raise RecipeError(\n                f"`campus` must be a mapping of settings',
+        'raise LookupError(\n                f"`campus` must be a mapping of settings',
+    ),
+    Fault(
+        "a sentence that says nothing",
+        "recipe.py",
+        "`metrics` must be a list, got",
+        "bad metrics:",
+    ),
+    Fault("the exit code of a grave finding is 0", "cli.py", "return int(is_grave(findings))", "return 0"),
+    Fault(
+        "a number on the command line has no range",
+        "cli.py",
+        "if not (value >= low if kind is int else value > low):",
+        "if False:",
+    ),
+    Fault(
+        "a flag without a value is a crash",
+        "sft_arguments.py",
+        "    if value is None:\n        raise RecipeError",
+        "    if False:\n        raise RecipeError",
+    ),
+    Fault(
+        "a missing file is a crash",
+        "files.py",
+        "    except OSError as error:\n        hint = nearest(path.name",
+        "    except BlockingIOError as error:\n        hint = nearest(path.name",
+    ),
+    Fault(
+        "another encoding is a crash",
+        "files.py",
+        "        except UnicodeDecodeError as error:",
+        "        except UnicodeEncodeError as error:",
+    ),
+    Fault(
+        "a gzip that breaks off is a crash",
+        "files.py",
+        "except (EOFError, gzip.BadGzipFile, zlib.error) as error:",
+        "except gzip.BadGzipFile as error:",
+    ),
+    Fault(
+        "nested rows are a crash",
+        "files.py",
+        "        value = json.loads(line)\n    except (ValueError, RecursionError) as error:",
+        "        value = json.loads(line)\n    except ValueError as error:",
+    ),
+    Fault("cells too many are taken", "files.py", "if None in row or None in row.values():", "if False:"),
+    Fault(
+        "an odd row is read for ever",
+        "plain_rows.py",
+        '    if value is None:\n        return ""\n',
+        '    if value is None:\n        return ""\n    while value == "":\n        pass\n',
+    ),
+    Fault(
+        "memory by a value of the data",
+        "difficulty/column.py",
+        "numbers, missing = np.full(len(values), np.nan), []",
+        "most = max((abs(v) for v in values if isinstance(v, int)), default=0)\n"
+        "    numbers, missing = np.full(len(values) + most, np.nan)[: len(values)].copy(), []",
+    ),
+    Fault("NaN scores order rows", "difficulty/base.py", "    if bad.size:", "    if False:"),
+    Fault("rows without an answer are trained", "integrations/rows.py", "    if len(silent):", "    if False:"),
+    Fault(
+        "a shard's checksum is not looked at",
+        "shards.py",
+        'if not name.endswith(f"-{_checksum(data)}.parquet"):',
+        "if False:",
+    ),
+    Fault(
+        "a checkpoint's checksums are not looked at",
+        "integrations/manifest.py",
+        "changed = [name for name in files if hashed[name][1] != files[name][1]]",
+        "changed: list[str] = []",
+    ),
+    Fault(
+        "a damaged record of a checkpoint is a crash",
+        "integrations/manifest.py",
+        '    except ValueError as error:\n        raise ValueError(f"{FILE} is damaged',
+        '    except UnicodeError as error:\n        raise KeyError(f"{FILE} is damaged',
+    ),
+    Fault(
+        "a checkpoint of another run is taken",
+        "integrations/lineage.py",
+        "        if saved.run != self.run:",
+        "        if False:",
+    ),
+    Fault(
+        "a damaged key of the cache is a crash",
+        "cache.py",
+        "    except (OSError, ValueError, TypeError):\n        return None",
+        "    except OSError:\n        return None",
+    ),
+    Fault("the page's texts are not escaped", "report/page.py", "autoescape=True,", "autoescape=False,"),
+    Fault(
+        "code in the page is not escaped",
+        "report/page.py",
+        'Markup("<code>{}</code>").format(part)',
+        'Markup(f"<code>{part}</code>")',
+    ),
+    Fault(
+        "results of another format are read",
+        "evaluation/results.py",
+        '        if content["format"] != FORMAT:',
+        "        if False:",
+    ),
+    Fault(
+        "texts are taken for values of documents",
+        "evaluation/results.py",
+        "        return _is_number(content)",
+        "        return True",
+    ),
+    Fault(
+        "a seed counts twice",
+        "compare/settings.py",
+        "    twice = [seed for seed, n in Counter(seeds).items() if n > 1]",
+        "    twice: list[int] = []",
+    ),
+)
+
+
+def plant(fault: Fault | None, package: Path, into: Path) -> Path:
+    """A copy of the package in `into`, with the fault; gives back the folder to import it from.
+
+    Raises:
+        LookupError: the source that the fault replaces is not there, or not once.
+    """
+    shutil.copytree(package, into / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    if fault is not None:
+        path = into / package.name / fault.file
+        source = path.read_text("utf-8")
+        if source.count(fault.old) != 1:
+            raise LookupError(
+                f"{fault.name!r} cannot be planted: {fault.old!r} is {source.count(fault.old)}× in {fault.file}"
+            )
+        path.write_text(source.replace(fault.old, fault.new), "utf-8")
+    return into
