@@ -62,11 +62,16 @@ class FakeBench:
             "shared": {"steps": 10},
             "cost": {"all": bill},
             "seconds": {"training": 1.0, "curriculum": 0.1, "curve": 0.1},
-            "curve": {"loss": [2.0, 1.0]},
+            "curve": {"tokens": [0, 10], "seconds": [0.0, 1.0], "loss": [2.0, 1.0]},
             "audit": None,
         }
         write_outcome(self.plan.out, outcome)
         return outcome
+
+
+def least(arm: str) -> Json:
+    """What every result says."""
+    return {"arm": arm, "kind": "recipe", "seed": 0, "status": "finished", "shared": {}}
 
 
 def make(plan: Plan, held: HeldOut) -> tuple[Campaign, list[str]]:
@@ -177,10 +182,10 @@ def test_a_run_of_another_recipe_is_refused_even_where_nothing_else_tells(
 ) -> None:
     plan = plan_of(recipe, "--out", str(tmp_path))
     campus = plan.arm("recipe").config(0).to_mapping()
-    write_outcome(tmp_path, {"arm": "recipe", "seed": 0, "campus": {**campus, "scores": "elsewhere", "gone": 1}})
+    write_outcome(tmp_path, {**least("recipe"), "campus": {**campus, "scores": "elsewhere", "gone": 1}})
     make(plan, held)
     (tmp_path / "compare.json").unlink()
-    write_outcome(tmp_path, {"arm": "recipe", "seed": 0, "campus": {**campus, "stages": 9}})
+    write_outcome(tmp_path, {**least("recipe"), "campus": {**campus, "stages": 9}})
     with pytest.raises(
         RecipeError, match=r"recipe/seed-0` must be a run of the arm 'recipe', .*stages: 9 there and 3 now"
     ):
@@ -283,8 +288,8 @@ def test_a_diverged_run_is_told_and_the_others_go_on(recipe: Path, held: HeldOut
 
 
 def test_a_result_without_json_numbers_holds_null(tmp_path: Path) -> None:
-    write_outcome(tmp_path, {"arm": "a", "seed": 0, "x": [np.float64("nan"), float("inf"), np.int64(3)]})
-    assert read_outcome(tmp_path, "a", 0) == {"format": 1, "arm": "a", "seed": 0, "x": [None, None, 3]}
+    write_outcome(tmp_path, {**least("a"), "x": [np.float64("nan"), float("inf"), np.int64(3)]})
+    assert read_outcome(tmp_path, "a", 0) == {"format": 1, **least("a"), "x": [None, None, 3]}
     assert read_outcome(tmp_path, "a", 1) is None
 
 
