@@ -1,8 +1,8 @@
 """What every test runs under: no network, one thread, a score cache of its own, and hypothesis without a stopwatch.
 
 Property tests draw anew in every run, all from one seed, which a failure names with the command that repeats it. CI
-(`tests/run.sh`) runs them twice: with a seed of the day and twice as many examples (the profile `fresh`), and, among
-all other tests, with what is drawn today as it was drawn yesterday.
+(`tests/run.sh`) runs them twice: with a seed of the day (the profile `fresh`), and, among all other tests, with what is
+drawn today as it was drawn yesterday.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ settings.register_profile(
     derandomize="CI" in os.environ,  # what CI checks today it checks tomorrow; at home every run looks further
     suppress_health_check=[HealthCheck.too_slow],
 )
-settings.register_profile("fresh", settings.get_profile("campus_tune"), derandomize=False, max_examples=2 * EXAMPLES)
+settings.register_profile("fresh", settings.get_profile("campus_tune"), derandomize=False)
 settings.load_profile("campus_tune")
 
 

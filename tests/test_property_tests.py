@@ -82,10 +82,10 @@ def test_ci_draws_what_it_drew_before(tmp_path: Path) -> None:
     assert run(tmp_path / "second", ci=True) == (again, drawn)
 
 
-def test_the_fresh_round_of_ci_draws_more_and_home_can_repeat_it(tmp_path: Path, fresh: Any) -> None:
+def test_the_fresh_round_of_ci_draws_as_many_and_home_can_repeat_it(tmp_path: Path, fresh: Any) -> None:
     again, drawn = fresh
     assert again.endswith(f" {' '.join(FRESH)}")
-    assert [len(drawn[told]) for told in ("holds", "slow")] == [120, 60]
+    assert [len(drawn[told]) for told in ("holds", "slow")] == [60, 30]
     assert run(tmp_path / "home", *FRESH) == fresh
 
 
