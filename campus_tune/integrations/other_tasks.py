@@ -11,6 +11,7 @@ what the configuration and the columns say. Whatever is the user's own, a traine
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import Any
 
 import datasets
@@ -54,17 +55,20 @@ def refuse_other_task(trainer: Any) -> None:
         )
 
 
-def refuse_other_rows(dataset: Any) -> None:
+def refuse_other_rows(dataset: Any, dropped: Callable[[Collection[str]], Collection[str]] = lambda _: ()) -> None:
     """Rows must be tokens, each with its own answer.
 
     Args:
         dataset: training rows as the trainer has prepared them, with a length.
+        dropped: which of some columns the trainer takes out before the model sees a row.
 
     Raises:
         TrainerError: they are pictures, sounds, pairs to compare, or have one label each.
     """
     names = column_names(dataset)
     found = set(names) & (SEEN if "input_ids" in names else SEEN | HEARD)
+    if found and "input_ids" in names:
+        found -= set(dropped(found))
     if found:
         raise TrainerError(
             f"`train_dataset` must be text, got image or sound columns {sorted(found)}: what is seen or heard is not "
