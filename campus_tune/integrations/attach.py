@@ -32,8 +32,9 @@ from campus_tune.integrations import compat
 from campus_tune.integrations.borrowed import Borrowed
 from campus_tune.integrations.card import add_to_card
 from campus_tune.integrations.checkpoints import Checkpoint, last_complete, named, read_state, saved_curriculum
+from campus_tune.integrations.cost_plan import asks_the_model
 from campus_tune.integrations.one_trainer import refuse_taken
-from campus_tune.integrations.other_tasks import refuse_other_rows, refuse_other_task
+from campus_tune.integrations.other_tasks import refuse_headless, refuse_other_rows, refuse_other_task
 from campus_tune.integrations.overrides import TrainCall, refuse_own_data_path
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.probes import Source
@@ -72,6 +73,8 @@ def attach(trainer: Any, config: str | Path | Mapping[str, Any] | CampusConfig, 
 def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
     """Check the trainer and set the seven methods."""
     refuse(trainer)
+    if asks_the_model(config, has_probes=bool(config.probes) or probes is not None):
+        refuse_headless(trainer.model)
     run = CampusRun(trainer, config, probes)
     train = trainer.train
     ours = Borrowed(

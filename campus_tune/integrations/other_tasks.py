@@ -11,6 +11,7 @@ what the configuration and the columns say. Whatever is the user's own, a traine
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -52,6 +53,29 @@ def refuse_other_task(trainer: Any) -> None:
             "the data collator must leave tokens as they are, got one that masks some of them anew each time "
             "(mlm=True): what is planned would not be what is trained. Write DataCollatorForLanguageModeling(…, "
             f"mlm=False), {WITHOUT}"
+        )
+
+
+def refuse_headless(model: Any) -> None:
+    """What is measured of a model is read at its head, which a class of somebody's own must name.
+
+    Args:
+        model: in training.
+
+    Raises:
+        TrainerError: it names none, or cannot be asked without a cache of keys and values.
+    """
+    named = getattr(model, "get_output_embeddings", None)
+    lacks = "get_output_embeddings()" if named is None or named() is None else None
+    given = inspect.signature(model.forward).parameters.values()
+    if not any(one.name == "use_cache" or one.kind is one.VAR_KEYWORD for one in given):
+        lacks = lacks or "an argument use_cache"
+    if lacks:
+        raise TrainerError(
+            f"a model whose losses are measured must name its head, got {type(model).__name__} without {lacks}. Give "
+            "its class get_output_embeddings(self), which returns the module that makes the logits, and let forward "
+            "take use_cache and give logits without labels; or ask the model nothing: metrics of texts, "
+            "selector: round_robin, no probes."
         )
 
 
