@@ -12,9 +12,10 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from campus_tune.compare.run_compare import add_parser as add_compare
 from campus_tune.errors import CampusError, RecipeError
@@ -23,6 +24,7 @@ from campus_tune.evaluation.run_eval import refuse_unknown
 from campus_tune.fields import LARGEST, LARGEST_SEED
 from campus_tune.help_text import HelpText, filled
 from campus_tune.library_warnings import hushed
+from campus_tune.progress import Unbroken
 from campus_tune.report.run_report import add_parser as add_report
 from campus_tune.versions import versions
 
@@ -112,9 +114,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
+    out: Any = sys.stdout and Unbroken(sys.stdout)
     try:
         words = [arg for arg in argv if arg != "--debug"]
-        with hushed():
+        with hushed(), redirect_stdout(out):
             launched = _launch(words, debug)
             return _dispatch(words) if launched is None else launched
     except CampusError as error:

@@ -174,7 +174,17 @@ def renamed_roles(name: str) -> str:
 
 def is_json_list(text: str) -> bool:
     """A text that is a list in JSON."""
+    return is_json(text, list)
+
+
+def is_json(text: str, kind: type | None) -> bool:
+    """A text that is a value of some type in JSON.
+
+    Args:
+        text: of a cell.
+        kind: the type; None for null.
+    """
     try:
-        return isinstance(json.loads(text), list)
+        return isinstance(json.loads(text), type(None) if kind is None else kind)
     except (ValueError, RecursionError):
         return False

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from html import escape
 from importlib import import_module
 from types import TracebackType
@@ -23,6 +23,40 @@ from tqdm.auto import tqdm
 OFTEN, SELDOM = 0.1, 30.0  # seconds between two drawings: in a terminal, in a file
 REDRAW = 0.3  # the same in a notebook
 MOST_ROWS = 40  # of a table that is drawn anew with each of them
+
+
+class Unbroken:
+    """Standard output whose reader may leave (`| head`): what is written from then on, by whomever, goes nowhere.
+
+    Args:
+        stream: what is written to.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        with self._left_alone():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Write out what was held back."""
+        with self._left_alone():
+            self._stream.flush()
+
+    @contextmanager
+    def _left_alone(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
 
 
 def say(line: str) -> None:

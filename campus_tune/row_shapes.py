@@ -20,6 +20,7 @@ from campus_tune.conversions import (
     conversion,
     has_turns,
     is_chat,
+    is_json,
     is_json_list,
     joined_texts,
     renamed_roles,
@@ -63,7 +64,7 @@ def why_not(rows: Any, shape: Shape, origin: Origin = HERE, *, most: int | None 
     kind = _kind(rows[0], names, shape)
     if kind is None:
         return _of_no_shape(rows[0], names, shape, origin)
-    for number, row in enumerate(_read(rows, [*kind, "tools"], most)):
+    for number, row in enumerate(_read(rows, [*kind, "tools", "labels", shape.dataset_text_field], most)):
         problem = next(_problems(row, kind, shape, origin), None)
         if problem is not None:
             return f"row {number}: {problem}"
@@ -137,7 +138,7 @@ def _read(rows: Any, names: Sequence[str], most: int | None) -> Iterator[Row]:
     if not hasattr(rows, "select_columns"):
         yield from rows[:end]
         return
-    told = rows.with_format(None).select_columns([name for name in names if name in rows.column_names])
+    told = rows.with_format(None).select_columns([name for name in dict.fromkeys(names) if name in rows.column_names])
     for start in range(0, end, CHUNK):
         columns = told[start : min(start + CHUNK, end)]
         for values in zip(*columns.values(), strict=True):
@@ -153,7 +154,7 @@ def _problems(row: Row, kind: Sequence[str], shape: Shape, origin: Origin) -> It
             yield f"`{name}` must be in every row, got none (null or no such field). {origin.left_out(gone)}"
         elif isinstance(value, list):
             yield from _turn_problems(name, value, origin)
-        elif name in ("messages", "conversations"):
+        elif name in ("messages", "conversations") and not _is_text_field(name, value, shape):
             yield f"`{name}` must be a list of turns, got {_shown(value)}. {_turned(name, value, origin)}"
         elif not isinstance(value, str):
             mend = "Correct or remove the row, or name another column of texts."
@@ -161,7 +162,8 @@ def _problems(row: Row, kind: Sequence[str], shape: Shape, origin: Origin) -> It
                 mend = origin.advice(f"cast_column({name!r}, datasets.Value('string'))")
             yield f"`{name}` must be text, got {_shown(value)}. {mend}"
     yield from _unlike(values, origin)
-    yield from _tool_problems(row)
+    yield from _tool_problems(row, in_chat=not isinstance(values[kind[0]], str))
+    yield from _problems_beside(row, values, shape, origin)
     if shape.assistant_only_loss:
         yield from _answerless(values, origin)
 
@@ -219,10 +221,27 @@ def _unlike(values: Row, origin: Origin) -> Iterator[str]:
     yield f"prompt and completion must both be texts or both be turns, got a text as {text}. {origin.advice(made)}"
 
 
-def _tool_problems(row: Row) -> Iterator[str]:
+def _is_text_field(name: str, value: Any, shape: Shape) -> bool:
+    """A column of texts that bears the name of a chat; TRL loses one called messages."""
+    return isinstance(value, str) and name == shape.dataset_text_field != "messages"
+
+
+def _tool_problems(row: Row, *, in_chat: bool) -> Iterator[str]:
+    """Text of which TRL makes no tools: it reads every one as JSON, and a chat is told of them."""
     tools = row.get("tools")
-    if isinstance(tools, str) and not is_json_list(tools):
+    if isinstance(tools, str) and not (is_json_list(tools) or is_json(tools, None if in_chat else object)):
         yield f"`tools` must be a list, or one as JSON text, got {_shown(tools)}. Correct it, or take it out."
+
+
+def _problems_beside(row: Row, values: Row, shape: Shape, origin: Origin) -> Iterator[str]:
+    """Columns that nobody trains, and that TRL works on because of their names."""
+    name = shape.dataset_text_field
+    if isinstance(values.get("prompt"), str) and name in row and not isinstance(row[name], str):
+        advice = origin.advice(f"remove_columns([{name!r}])")
+        yield f"`{name}` beside prompt and completion must be text, got {_shown(row[name])}. {advice}"
+    if "labels" in row and not isinstance(row["labels"], list):
+        advice = origin.advice("remove_columns(['labels'])")
+        yield f"`labels` must be a list, one for each token of a row, got {_shown(row['labels'])}. {advice}"
 
 
 def _shown(value: Any, width: int = 60) -> str:

@@ -20,7 +20,8 @@ from campus_tune import fields as check_field
 from campus_tune.fields import LARGEST, LARGEST_SEED, shown
 from campus_tune.registry import nearest
 
-TRUE_TOO = ("resume_from_checkpoint",)  # a text for TRL, and true for every trainer
+TRUE_TOO = ("resume_from_checkpoint", "fsdp")  # a text for TRL, and true for every trainer
+LIST_TOO = ("fsdp",)  # its words one by one
 FRACTION = 1e12  # of a number without a bound of its own
 
 # Name → the least and the largest value; a third word: the least one is not in it.
@@ -167,7 +168,8 @@ def _words(hint: Any) -> list[str]:
 def _fits(name: str, value: Any, hint: Any) -> bool:
     if isinstance(value, str) or (isinstance(value, bool) and name in TRUE_TOO):
         return True
-    return any(_is_a(value, one) for one in _members(hint))
+    kinds = [*_members(hint), list[str]] if name in LIST_TOO else _members(hint)
+    return any(_is_a(value, one) for one in kinds)
 
 
 def _is_a(value: Any, kind: Any) -> bool:
@@ -179,7 +181,8 @@ def _is_a(value: Any, kind: Any) -> bool:
     origin = get_origin(kind) or kind
     if origin is list:
         of = next(iter(get_args(kind)), Any)
-        return isinstance(value, list) and all(_is_a(one, of) or (of is str and isinstance(one, str)) for one in value)
+        texts = of is str or bool(_words(of))
+        return isinstance(value, list) and all(_is_a(one, of) or (texts and isinstance(one, str)) for one in value)
     if origin is Literal:
         return value in get_args(kind)
     if kind is type(None):

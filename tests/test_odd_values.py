@@ -215,6 +215,14 @@ def test_what_trl_takes_is_taken(tmp_path: Path) -> None:
     assert (training.learning_rate, training.resume_from_checkpoint, model.lora_r) == (1e-4, True, 4)
 
 
+@pytest.mark.parametrize(
+    "setting", [{"fsdp": True}, {"fsdp": ["full_shard"]}, {"fsdp": "full_shard"}, {"debug": ["underflow_overflow"]}]
+)
+def test_options_of_several_kinds_are_taken_as_each_of_them(setting: dict[str, Any]) -> None:
+    _, problems = parse_trl({**PLAIN, **setting}, [])
+    assert problems == []
+
+
 def test_an_output_dir_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("")
     for out in (tmp_path / "out", tmp_path / "out" / "run"):

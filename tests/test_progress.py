@@ -211,3 +211,32 @@ def test_a_table_in_a_notebook_grows_in_place_and_shows_its_last_rows_escaped(no
     assert "2 rows before these are in the ledger" in pages[-1]
     assert "<td>1</td>" not in pages[-1]
     assert "<script>" not in "".join(pages)
+
+
+def test_whoever_reads_along_may_leave_whatever_is_written_by_whomever(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w", buffering=1) as pipe:
+        out = progress.Unbroken(pipe)
+        monkeypatch.setattr(sys, "stdout", out)
+        print("one line, as transformers writes it")
+        progress.tqdm.write("another")
+        progress.say("and one of ours")
+        out.flush()
+        assert (out.encoding, out.isatty()) == (pipe.encoding, False)
+
+
+def test_a_command_goes_on_when_its_reader_has_left(tmp_path: Path) -> None:
+    code = "import sys, transformers.trainer_callback as t\nimport campus_tune.cli as cli\n"
+    code += "def run(words):\n    [print('line' * 999, flush=True) for _ in range(99)]\n    return 7\n"
+    code += "cli._dispatch = run\nsys.exit(cli.main(['simulate']))"
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    ends = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert ends.stdout is not None
+    ends.stdout.readline()
+    ends.stdout.close()
+    assert ends.wait(timeout=60) == 7
+    assert ends.stderr is not None
+    assert ends.stderr.read() == b""
+    ends.stderr.close()

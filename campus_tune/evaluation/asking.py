@@ -184,10 +184,17 @@ class Opaque:
     def __turned_into(self, kind: str) -> Any:
         return self.__program.ask("turn", self, kind)
 
+    def __eq__(self, other: object) -> Any:
+        """Whatever it is, it is not None, and nobody has to be asked."""
+        return False if other is None else self.__refuse()
+
+    def __ne__(self, other: object) -> Any:
+        return True if other is None else self.__refuse()
+
     def __refuse(self, *_: object) -> Any:
         raise self.__program.compared(self.__what)
 
-    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = __refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __hash__ = __refuse
 
 
 def _number(value: object) -> tuple[int, str]:

@@ -7,8 +7,9 @@ pipes that carry plain values (`wire`). A name that the program made stands in t
 Python's builtins in the checks are the judge's own, as are modules of the standard library that the program imports
 and the checks use (`math.isclose`): only *that* they are imported is the program's doing.
 
-Every assert after the first is asked once more of a fresh process, which knows of no other. In the first they are
-asked one after the other, as in evaluate's metric, whose verdict hangs on what a program keeps between two calls.
+Every assert after the first is asked once more of a fresh process, which knows of no other, unless it looks at what
+the checks have made. In the first they are asked one after the other, as in evaluate's metric, whose verdict hangs on
+what a program keeps between two calls.
 """
 
 from __future__ import annotations
@@ -87,11 +88,23 @@ def names_of(checks: Any, source: str) -> tuple[dict[str, Any], tuple[str, ...]]
 def trials(checks: Any, most: int) -> list[list[Any]]:
     r"""The statements of each process: all of them for the first, then one assert each and what is no assert.
 
+    An assert on what the checks have made, which the asserts before it may have changed, is asked in the first alone.
+
     >>> import ast
-    >>> [ast.unparse(some) for some in trials(ast.parse("x = 1; assert f(x); assert g(x); assert h(x)"), 2)]
-    ['x = 1\nassert f(x)\nassert g(x)\nassert h(x)', 'x = 1\nassert g(x)\nassert h(x)']
+    >>> [ast.unparse(some) for some in trials(ast.parse("import m; assert f(1); assert g(1); assert h(1)"), 2)]
+    ['import m\nassert f(1)\nassert g(1)\nassert h(1)', 'import m\nassert g(1)\nassert h(1)']
+    >>> len(trials(ast.parse("a = [2, 1]; assert f(a) is None; assert a == [1, 2]"), 2))
+    1
     """
+    made = {
+        node.id
+        for one in checks.body
+        if not isinstance(one, _ast.Assert)
+        for node in nodes(one, but=(_ast.FunctionDef, _ast.AsyncFunctionDef, _ast.ClassDef, _ast.Lambda))
+        if isinstance(node, _ast.Name) and isinstance(node.ctx, _ast.Store)
+    }
     asserts = [place for place, one in enumerate(checks.body) if isinstance(one, _ast.Assert)][1:]
+    asserts = [place for place in asserts if not made & used(checks.body[place])[0]]
     shares = [set(share) for share in (asserts[first :: most - 1] for first in range(most - 1)) if share]
     fresh = [
         [one for place, one in enumerate(checks.body) if place in share or not isinstance(one, _ast.Assert)]

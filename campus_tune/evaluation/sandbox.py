@@ -14,9 +14,9 @@ ran to its end. That is enough to try the sandbox out (`probe` is ours), and no 
 *Differs from evaluate's metric*, where program and checks share a process: an object of the program's own class that
 says it equals everything passes there and fails here, as does a standard library or builtins that the program changed
 under the checks. Other rare programs fail here alone: those whose checks compare their objects (Fraction, deque,
-dataclass), hand them functions, or change in place what they gave back. What is an int, float, str or container of
-these, by its equality too (Counter, namedtuple, IntEnum), counts as such. A check sees the program's globals as they
-were when it had run.
+dataclass) with anything but None, add or assign into them, hand them functions, or change in place what they gave back;
+and those that must remember one assert in the next. What is an int, float, str or container of these, by its equality
+too (Counter, namedtuple, IntEnum), counts as such. A check sees the program's globals as they were when it had run.
 
 What stays possible in principle: a program that recognises the questions of a benchmark and knows their answers; and a
 hole in the kernel, or in CPython's own reading of sixteen kinds of bytes. For programs of unknown authors rather than a
@@ -55,7 +55,7 @@ def run_program(source: str, checks: str = "", *, limits: Limits | None = None) 
     """Run one program, then its checks, and say whether both ran to their end.
 
     Checks are compiled apart: a program that ends in the middle of a line cannot swallow the first of them. Each of
-    their asserts after the first is asked of a fresh process of the program too.
+    their asserts after the first that needs nothing which the checks have made is asked of a fresh process too.
 
     Args:
         source: the program.

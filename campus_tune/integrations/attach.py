@@ -23,6 +23,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ from campus_tune.integrations import compat
 from campus_tune.integrations.borrowed import Borrowed
 from campus_tune.integrations.card import add_to_card
 from campus_tune.integrations.checkpoints import Checkpoint, last_complete, named, read_state, saved_curriculum
+from campus_tune.integrations.cost_plan import asks_the_model
 from campus_tune.integrations.one_trainer import refuse_taken
-from campus_tune.integrations.other_tasks import refuse_other_rows, refuse_other_task
+from campus_tune.integrations.other_tasks import refuse_headless, refuse_other_rows, refuse_other_task
 from campus_tune.integrations.overrides import TrainCall, refuse_own_data_path
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.probes import Source
@@ -71,6 +73,8 @@ def attach(trainer: Any, config: str | Path | Mapping[str, Any] | CampusConfig, 
 def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
     """Check the trainer and set the seven methods."""
     refuse(trainer)
+    if asks_the_model(config, has_probes=bool(config.probes) or probes is not None):
+        refuse_headless(trainer.model)
     run = CampusRun(trainer, config, probes)
     train = trainer.train
     ours = Borrowed(
@@ -166,7 +170,7 @@ def refuse(trainer: Any, *, ours: Collection[str] = ()) -> None:
         raise TrainerError(problems[0])
     refuse_own_data_path(trainer, ours=ours)
     compat.refuse_old_sharding(trainer)
-    _refuse_dataset(trainer.train_dataset)
+    _refuse_dataset(trainer)
     _refuse_lone_processes(trainer)
     parallel = getattr(trainer.accelerator, "parallelism_config", None)
     sizes = {name: getattr(parallel, f"{name}_size", 1) for name in ("tp", "cp", "sp")} if parallel else {}
@@ -226,7 +230,8 @@ def _refuse_other_shards(trainer: Any, checkpoint: Path, peers: Peers) -> None:
         )
 
 
-def _refuse_dataset(dataset: Any) -> None:
+def _refuse_dataset(trainer: Any) -> None:
+    dataset = trainer.train_dataset
     if dataset is None:
         return  # said when the loader is made, with the trainer's own words around it
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
@@ -234,4 +239,4 @@ def _refuse_dataset(dataset: Any) -> None:
             f"`train_dataset` must have a length and rows by position, got {type(dataset).__name__}: a stream cannot "
             f"be sorted. {NO_STREAM}"
         )
-    refuse_other_rows(dataset)
+    refuse_other_rows(dataset, partial(compat.unused_columns, trainer))

@@ -13,7 +13,7 @@ import inspect
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,6 +200,14 @@ def loader_view(trainer: Any, dataset: Any) -> tuple[Any, Any]:
     if isinstance(dataset, datasets.Dataset):
         return trainer._remove_unused_columns(dataset, description="training"), trainer.data_collator
     return dataset, trainer._get_collator_with_removed_columns(trainer.data_collator, description="training")
+
+
+def unused_columns(trainer: Any, names: Collection[str]) -> set[str]:
+    """Those of some columns that the trainer takes out of every row, because the model has no argument of that name."""
+    if not trainer.args.remove_unused_columns:
+        return set()
+    trainer._set_signature_columns_if_needed()
+    return set(names) - set(trainer._signature_columns)
 
 
 def data_fingerprint(dataset: Any) -> str | None:

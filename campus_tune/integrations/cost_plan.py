@@ -18,9 +18,10 @@ from campus_tune.budget import FEWEST, Budget, Need, Purpose, rounded_up
 from campus_tune.difficulty.scorer import Scorer
 from campus_tune.integrations.planning import refreshes_to_come, scorer_settings, stages_between
 from campus_tune.integrations.probes import Probes
+from campus_tune.integrations.scores import passages_of
 from campus_tune.integrations.scoring import Scoring
 from campus_tune.recipe import CampusConfig
-from campus_tune.selectors import GreedySelector
+from campus_tune.selectors import PROBES, GreedySelector
 
 SHARED = 0.5  # of an offer's sample: rows that an offer before it has asked for already
 FEWEST_TIMES = 4  # measurements of the probes that a run makes whatever its budget, besides the last one
@@ -103,6 +104,21 @@ def needs(config: CampusConfig, budget: Budget, facts: RunFacts) -> dict[Purpose
 def measures_offers(config: CampusConfig) -> bool:
     """Whether decisions ask the model."""
     return len(config.labels) > 1 and not config.is_shuffle and isinstance(config.build_selector(), GreedySelector)
+
+
+def asks_the_model(config: CampusConfig, *, has_probes: bool) -> bool:
+    """Whether anything of a run is measured under the model that it trains.
+
+    Args:
+        config: settings as they were written.
+        has_probes: probe rows are at hand.
+    """
+    if has_probes:
+        return True
+    if config.selector is not None and PROBES in config.build_selector().needs:
+        return False  # refused when the run begins
+    config = config.resolved(has_probes=False, domain_in_data=False, seed=0)
+    return measures_offers(config) or any(passage.model is None for passage in passages_of(config))
 
 
 def _scoring(budget: Budget, facts: RunFacts) -> Need:

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
@@ -181,7 +181,7 @@ class LossMeter:
         n = max(self.peers.gather(len(blocks))) if subject.sharded else len(blocks)  # a forward takes all ranks
         parts = []
         for chosen in blocks + blocks[-1:] * (n - len(blocks)):
-            logits = head.run(subject.forward, inputs, chosen).logits[0]  # (block, V)
+            logits = logits_of(head.run(subject.forward, inputs, chosen))[0]  # (block, V)
             parts.append(token_losses(logits, head.wanted[chosen]))
         return add_up(*join_tokens(parts[: len(blocks)]), places)
 
@@ -204,6 +204,17 @@ def share(batches: Sequence[T], peers: Peers) -> list[T]:
     n = -(-len(batches) // peers.world)
     mine = list(batches[peers.rank :: peers.world]) or list(batches[:1])
     return mine + mine[-1:] * (n - len(mine))
+
+
+def logits_of(outputs: Any) -> torch.Tensor:
+    """The logits among what a forward without labels gives: of a mapping, a tuple or transformers' own.
+
+    Args:
+        outputs: of any model.
+    """
+    if isinstance(outputs, tuple):
+        return cast("torch.Tensor", outputs[0])
+    return cast("torch.Tensor", outputs["logits"] if isinstance(outputs, Mapping) else outputs.logits)
 
 
 class AnswerHead:
@@ -248,7 +259,7 @@ class AnswerHead:
 
     def ends_the_model(self, outputs: Any) -> bool:
         """Whether the model's logits are what its head gives, as the one position shows that both have seen."""
-        return bool(torch.allclose(outputs.logits[0, :1].float(), self._first.float(), rtol=SAME, atol=SAME))
+        return bool(torch.allclose(logits_of(outputs)[0, :1].float(), self._first.float(), rtol=SAME, atol=SAME))
 
     def losses(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(loss, whether it was the most likely one) of each answer token, shape (k,)."""

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from campus_tune.integrations.answer_alone import PadRight, TokenLists
+from campus_tune.integrations.measure import logits_of
 from campus_tune.integrations.subject import Subject, undisturbed
 from campus_tune.integrations.sums import IGNORED
 from campus_tune.types import FloatArray, IntArray, Json
@@ -122,7 +123,7 @@ def _answers(subject: Subject, rows: TokenLists, tokens: IntArray) -> Iterator[t
         batch = subject.place(collate(rows.__getitems__(places)))
         labels = batch.pop("labels")[:, 1:]
         wanted = labels != IGNORED
-        logits = subject.forward(**batch, use_cache=False).logits  # (n, L, V)
+        logits = logits_of(subject.forward(**batch, use_cache=False))  # (n, L, V)
         logits = logits[:, -labels.shape[1] - 1 : -1]  # prompt learning puts places in front of a row's own
         yield logits[wanted], labels[wanted]
 

@@ -11,6 +11,8 @@ what the configuration and the columns say. Whatever is the user's own, a traine
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Collection
 from typing import Any
 
 import datasets
@@ -54,17 +56,43 @@ def refuse_other_task(trainer: Any) -> None:
         )
 
 
-def refuse_other_rows(dataset: Any) -> None:
+def refuse_headless(model: Any) -> None:
+    """What is measured of a model is read at its head, which a class of somebody's own must name.
+
+    Args:
+        model: in training.
+
+    Raises:
+        TrainerError: it names none, or cannot be asked without a cache of keys and values.
+    """
+    named = getattr(model, "get_output_embeddings", None)
+    lacks = "get_output_embeddings()" if named is None or named() is None else None
+    given = inspect.signature(model.forward).parameters.values()
+    if not any(one.name == "use_cache" or one.kind is one.VAR_KEYWORD for one in given):
+        lacks = lacks or "an argument use_cache"
+    if lacks:
+        raise TrainerError(
+            f"a model whose losses are measured must name its head, got {type(model).__name__} without {lacks}. Give "
+            "its class get_output_embeddings(self), which returns the module that makes the logits, and let forward "
+            "take use_cache and give logits without labels; or ask the model nothing: metrics of texts, "
+            "selector: round_robin, no probes."
+        )
+
+
+def refuse_other_rows(dataset: Any, dropped: Callable[[Collection[str]], Collection[str]] = lambda _: ()) -> None:
     """Rows must be tokens, each with its own answer.
 
     Args:
         dataset: training rows as the trainer has prepared them, with a length.
+        dropped: which of some columns the trainer takes out before the model sees a row.
 
     Raises:
         TrainerError: they are pictures, sounds, pairs to compare, or have one label each.
     """
     names = column_names(dataset)
     found = set(names) & (SEEN if "input_ids" in names else SEEN | HEARD)
+    if found and "input_ids" in names:
+        found -= set(dropped(found))
     if found:
         raise TrainerError(
             f"`train_dataset` must be text, got image or sound columns {sorted(found)}: what is seen or heard is not "

@@ -378,6 +378,16 @@ assert sorted(files.values()) == [stat.S_IFIFO] * 2, files
         assert not run_program(keeps, "assert f(0) == 1\nassert f(0) == 1").passed  # and here after the first
         assert run_program(keeps, "def check(f):\n    assert f(0) == 1\n    assert f(0) == 2\ncheck(f)").passed
 
+    def test_an_assert_on_what_the_checks_have_made_sees_what_was_done_with_it(self) -> None:
+        sorts = "def f(a): a.append(1); a.sort()"
+        assert run_program(sorts, "a = [3, 2]\nassert f(a) is None\nassert a == [1, 2, 3]").passed
+        assert not run_program(sorts, "a = [3, 2]\nassert f(a) is None\nassert a == [3, 2]").passed
+
+    def test_an_object_is_not_none_without_being_asked(self) -> None:
+        lies = "class Yes:\n    def __eq__(self, _): return True\ndef f(): return Yes()"
+        assert run_program("def f(): return object()", "assert f() != None\nassert not None == f()").passed
+        assert not run_program(lies, "assert f() == None").passed
+
     def test_checks_that_never_end_are_ended(self) -> None:
         assert run_program("x = 1", "while True: pass", limits=Limits(cpu_seconds=1)).outcome == "timeout"
 

@@ -102,7 +102,14 @@ def test_a_stream_of_probes_is_told_how_to_become_rows_and_the_call_works(tiny_t
 
 def test_an_image_dataset(tmp_path: Path) -> None:
     with pytest.raises(TrainerError, match=r"must be text, got image or sound columns \['images'\]: what is seen"):
-        plain_trainer(tmp_path, dataset(coded(8, images=[[0.0]] * 8)))
+        plain_trainer(tmp_path, dataset(coded(8, images=[[0.0]] * 8)), remove_unused_columns=False)
+
+
+def test_image_columns_that_the_trainer_takes_out_of_every_row_are_none_of_the_models(tmp_path: Path) -> None:
+    rows = dataset(coded(8, images=[[0.0]] * 8, videos=["a.mp4"] * 8))
+    trainer = plain_trainer(tmp_path, rows, config=RECIPE | {"metrics": ["length"]})
+    assert trainer.train().global_step == 2
+    assert events(tmp_path, "end")[0]["audit"]["passed"] == 2
 
 
 def test_a_group_column_that_is_not_there(tmp_path: Path) -> None:

@@ -131,6 +131,13 @@ TAKEN: dict[str, tuple[str, bytes, Json]] = {
         lines([{"messages": talk, "tools": json.dumps(WEATHER)} for talk in CONVERSATION]),
         {},
     ),
+    "no tools as JSON text": ("a.jsonl", lines([{"messages": talk, "tools": "null"} for talk in CONVERSATION]), {}),
+    "texts beside JSON": ("a.jsonl", lines([{"text": t, "tools": '{"hammer": 1}'} for t in TOGETHER]), {}),
+    "texts by the name of a chat": (
+        "a.jsonl",
+        lines([{"conversations": t} for t in TOGETHER]),
+        {"dataset_text_field": "conversations"},
+    ),
     "answers alone": ("a.jsonl", lines([{"messages": talk} for talk in CONVERSATION]), {"assistant_only_loss": True}),
     "a column that only later rows have": (
         "a.jsonl",
@@ -214,6 +221,14 @@ TOLD: dict[str, tuple[list[Json], str]] = {
     "ShareGPT on both sides": (
         [{"prompt": t[:1], "completion": t[1:]} for t in SHARED],
         "^row 0: `prompt` must be a list of turns with role and content, got from and value",
+    ),
+    "labels of whole rows": (
+        [{"prompt": a, "completion": s, "labels": "good"} for a, s in PAIRS],
+        "^row 0: `labels` must be a list, one for each token of a row, got 'good'",
+    ),
+    "a gap in what is not trained": (
+        [{"prompt": a, "completion": s, "text": None if i == 5 else a} for i, (a, s) in enumerate(PAIRS)],
+        "^row 5: `text` beside prompt and completion must be text, got None",
     ),
     "columns of no known name": ([{"title": a, "said": s} for a, s in PAIRS], "dataset_text_field: title, for example"),
 }

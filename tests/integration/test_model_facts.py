@@ -60,7 +60,7 @@ def test_virtual_tokens_of_prompt_learning_are_no_answers(rows: Told) -> None:
     told = calibration(subject_of(model), rows, tokens)
     confidence, hit = [], []
     for row in rows.whole(range(len(rows))):
-        probabilities = model(input_ids=torch.tensor([row.ids])).logits[0, -len(row.ids) :].softmax(-1)
+        probabilities = model(input_ids=torch.tensor([row.ids])).logits[0, -len(row.ids) :].softmax(-1).detach()
         for place in range(1, len(row.ids)):
             if row.labels[place] != -100:
                 confidence.append(float(probabilities[place - 1].max()))

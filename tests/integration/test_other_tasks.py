@@ -112,6 +112,45 @@ def test_a_module_of_ones_own_trains(tmp_path: Path) -> None:
     assert events(tmp_path, "end")[0]["audit"]["passed"] == 2
 
 
+MEASURES: dict[str, Any] = {"metrics": ["length", "loss"], "scores": "none", "budget": 5.0}
+
+
+class WithHead(Own):
+    """The same as its measuring needs it; the outputs are whatever `made` makes of them."""
+
+    def __init__(self, made: Make) -> None:
+        super().__init__()
+        self.made = made
+
+    def get_output_embeddings(self) -> Any:
+        return self.inner.get_output_embeddings()
+
+    def forward(self, input_ids: Any, attention_mask: Any = None, labels: Any = None, **kwargs: Any) -> Any:
+        return self.made(self.inner(input_ids=input_ids, attention_mask=attention_mask, labels=labels, **kwargs))
+
+
+def test_a_module_that_names_no_head_is_refused_when_it_would_be_measured(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"train": coded(), "trainer_class": plain_trainer}
+    with pytest.raises(TrainerError, match=r"must name its head, got Own without get_output_embeddings\(\)\. Give its"):
+        tiny_trainer(tmp_path, model=Own(), config=MEASURES, **settings)
+    with pytest.raises(TrainerError, match="must name its head"):
+        tiny_trainer(tmp_path, model=Own(), config={"selector": "shuffle"}, probes=4, **settings)
+    headed = type("Headed", (Own,), {"get_output_embeddings": WithHead.get_output_embeddings})
+    with pytest.raises(TrainerError, match="got Headed without an argument use_cache"):
+        tiny_trainer(tmp_path, model=headed(), config=MEASURES, **settings)
+    asks_nothing = RECIPE | {"metrics": ["length", "random"], "selector": "round_robin"}
+    assert tiny_trainer(tmp_path, model=Own(), config=asks_nothing, **settings).train().global_step == 2
+
+
+@pytest.mark.parametrize("made", [lambda outputs: outputs, dict, lambda outputs: outputs.to_tuple()])
+def test_a_module_that_names_its_head_is_measured_as_the_model_inside(made: Make, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"train": coded(), "trainer_class": plain_trainer, "config": MEASURES}
+    tiny_trainer(tmp_path / "own", model=WithHead(made), **settings).train()
+    tiny_trainer(tmp_path / "inside", model=tiny_model(), **settings).train()
+    offers = [[decision.get("offers") for decision in events(tmp_path / run, "decision")] for run in ("own", "inside")]
+    assert offers[0] == offers[1]
+
+
 def test_a_class_of_ones_own_is_asked_nothing_but_whether_an_encoder_reads_the_row() -> None:
     assert task_of_model(OwnForward(LLAMA)) is None
     inherits = type("Inherits", (transformers.LlamaForSequenceClassification,), {})
