@@ -303,7 +303,8 @@ def commands(world: World, chance: random.Random) -> Input:
     if change == "flag" and flags and name != "help":
         at = chance.choice(flags)
         words[at] = f"{words[at]}x"
-        expected, how, names = REFUSED, "misspelt", (words[at][2:-1],)
+        name = words[at].removeprefix("--").removesuffix("x")
+        expected, how, names = REFUSED, "misspelt", (name, name.removeprefix("campus."))
     elif change == "cut" and flags and name != "help":
         words, expected, how, names = words[: flags[-1] + 1], REFUSED, "cut", (words[flags[-1]],)
     elif change == "command":
