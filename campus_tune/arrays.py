@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from campus_tune.types import Json
+from campus_tune.types import Json, RowLosses
 
 
 def pack(array: NDArray[Any]) -> Json:
@@ -25,10 +25,43 @@ def pack(array: NDArray[Any]) -> Json:
     return {"dtype": array.dtype.str, "n": len(array), "data": data}
 
 
-def unpack(packed: Json) -> NDArray[Any]:
-    """The array that `pack` was given, writable."""
-    raw = zlib.decompress(base64.b64decode(packed["data"]))
-    dtype = np.dtype(packed["dtype"])
-    if dtype == np.bool_:
-        return np.unpackbits(np.frombuffer(raw, dtype=np.uint8), count=packed["n"]).astype(np.bool_)
+def unpack(packed: Json, kind: str | None = None, n: int | None = None) -> NDArray[Any]:
+    """The array that `pack` was given, writable.
+
+    Args:
+        packed: of a state, which somebody may have changed since.
+        kind: numpy's letter of its type, `b`, `i`, `u` or `f`, where it is known.
+        n: its length, where it is known.
+
+    Raises:
+        ValueError: `pack` has made none like that.
+    """
+    dtype, told = np.dtype(packed["dtype"]), packed["n"]
+    bits = dtype == np.bool_
+    if dtype.kind not in (kind or "biuf") or (n is not None and told != n):
+        raise ValueError(f"a packed array must be of kind {kind or 'biuf'} and length {n}, got {dtype} and {told}")
+    try:
+        raw = zlib.decompress(base64.b64decode(packed["data"], validate=True))
+    except zlib.error as error:
+        raise ValueError(f"a packed array must be deflated, got {error}") from error
+    if len(raw) != ((told + 7) // 8 if bits else told * dtype.itemsize):
+        raise ValueError(f"a packed array of {told} must have as many, got {len(raw)} bytes of {dtype}")
+    if bits:
+        return np.unpackbits(np.frombuffer(raw, dtype=np.uint8), count=told).astype(np.bool_)
     return np.frombuffer(raw, dtype=dtype).copy()
+
+
+def pack_losses(losses: RowLosses) -> Json:
+    """The losses of some rows as a JSON object."""
+    return {name: pack(values) for name, values in vars(losses).items()}
+
+
+def unpack_losses(packed: Json, n: int) -> RowLosses:
+    """The losses of `n` rows that `pack_losses` was given.
+
+    Raises:
+        ValueError: it has made none like that.
+    """
+    return RowLosses(
+        **{name: unpack(packed[name], like.dtype.kind, n) for name, like in vars(RowLosses.zeros(0)).items()}
+    )

@@ -424,14 +424,26 @@ class Curriculum:
         }
 
     def load(self, state: Json) -> None:
-        """Continue from `state()`; the orders and the schedule must be those it was taken under."""
+        """Continue from `state()`; the orders and the schedule must be those it was taken under.
+
+        Raises:
+            ValueError: it is of other rows, or a stage in it that cannot be.
+        """
         self.step, self._left_out, self.n_stages = state["step"], state["left_out"], state["n_stages"]
         self.pointers = {name: state["pointers"].get(name, 0) for name in self.orders}
         self.times_chosen = {name: state["times_chosen"].get(name, 0) for name in self.orders}
         self.rows_by_choice = dict.fromkeys([*self.orders, SHUFFLE], 0) | state["rows_by_choice"]
         self.barred = set(state["barred"]) & set(self.orders)
-        self._spent, self._seen = unpack(state["spent"]), unpack(state["seen"])
-        stage = state["stage"]
-        if stage is not None:
-            stage = Stage(**{**stage, "rows": unpack(stage["rows"]), "scope": tuple(stage["scope"])})
-        self.stage = stage
+        self._spent = unpack(state["spent"], "b", self.n_rows)
+        self._seen = unpack(state["seen"], "u", self.n_rows)
+        self.stage = None if state["stage"] is None else self._stage_of(state["stage"])
+
+    def _stage_of(self, saved: Json) -> Stage:
+        stage = Stage(**{**saved, "rows": unpack(saved["rows"], "i"), "scope": tuple(saved["scope"])})
+        done, rows = self.step - stage.first_step, stage.rows
+        if not (0 <= done <= stage.n_steps and len(rows) and rows.min() >= 0 and rows.max() < self.n_rows):
+            raise ValueError(
+                f"a stage must be one of {self.n_rows} rows in which step {self.step} lies, got one of {len(rows)} "
+                f"rows from step {stage.first_step} on, of {stage.n_steps} steps"
+            )
+        return stage

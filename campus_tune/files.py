@@ -61,7 +61,10 @@ def read_table(path: str | Path) -> list[Json]:
     """
     path = Path(path)
     if not path.name.endswith(TABLE_SUFFIXES):
-        raise DataError(f"`{path}` must end in one of {', '.join(TABLE_SUFFIXES)}. Convert the table or rename it.")
+        raise DataError(
+            f"`{path}` must be a file whose name ends in one of {', '.join(TABLE_SUFFIXES)}, got "
+            f"{'a folder' if path.is_dir() else repr(path.name)}. Convert the table or rename it."
+        )
     if path.suffix == ".csv":
         rows = _read_csv(path)
     elif path.suffix == ".parquet":
@@ -207,9 +210,11 @@ def _read_csv(path: Path) -> list[Json]:
         _refuse_header(list(reader.fieldnames or []), path)
         for row in reader:
             if None in row or None in row.values():  # a cell too many, a cell too few
+                found = [cell for cells in row.values() for cell in (cells if isinstance(cells, list) else [cells])]
+                n_cells = sum(cell is not None for cell in found)
                 raise DataError(
                     f"`{path}` line {reader.line_num} must have {len(reader.fieldnames or [])} cells as the header "
-                    "does. Quote cells that contain commas or line breaks."
+                    f"does, got {n_cells}. Quote cells that contain commas or line breaks."
                 )
             rows.append(row)
     except csv.Error as error:
@@ -246,6 +251,6 @@ def _read_parquet(path: Path) -> list[Json]:
     _open(path).close()
     try:
         rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, ValueError, OverflowError) as error:  # of cells that are no text or no date, too
         raise DataError(f"`{path}` must be a parquet file, got: {error}. Write it again.") from error
     return rows

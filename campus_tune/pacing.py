@@ -167,8 +167,8 @@ def join(pieces: Sequence[Mapping[str, Any]] = ()) -> Pacing:
     untils, tos, curves = [], [], []
     for piece in pieces:
         options = dict(piece)
-        untils.append(float(options.pop("until", 1.0)))
-        tos.append(float(options.pop("to", 1.0)))
+        untils.append(_end(options, "until"))
+        tos.append(_end(options, "to"))
         curves.append(build_pacing(options))
     for what, values in (("until", untils), ("to", tos)):
         if not all(0 < a < b for a, b in pairwise(values)) or values[-1] != 1.0:
@@ -189,6 +189,14 @@ def join(pieces: Sequence[Mapping[str, Any]] = ()) -> Pacing:
         return result
 
     return _ends_at_one(scope)
+
+
+def _end(options: dict[str, Any], what: str) -> float:
+    """Where a piece ends; taken out of its options."""
+    value = options.pop(what, 1.0)
+    if not _is_number(value):
+        raise ValueError(f"`{what}` of each piece must be a number in (0, 1], got {value!r}. Write such a number.")
+    return float(value)
 
 
 _PIECES = "Give [{name: …, until: …, to: …}, …]."

@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from campus_tune.errors import DataError
+from campus_tune.fields import shown
 from campus_tune.files import TABLE_SUFFIXES, read_table
 from campus_tune.types import IntArray, Json, RowTexts
 
@@ -80,12 +81,16 @@ def load_rows(name: str, *, config: str | None = None, split: str = "train") -> 
 
 
 def as_messages(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row with the `messages` that TRL makes of ShareGPT's `conversations`; others as they are."""
+    """The row with the `messages` that TRL makes of ShareGPT's `conversations`; others as they are.
+
+    Raises:
+        DataError: a turn of them is none.
+    """
     talk = row.get("conversations")
     if not (isinstance(talk, list) and talk and isinstance(talk[0], Mapping) and {"from", "value"} <= talk[0].keys()):
         return row
     names = {"from": "role", "value": "content"}
-    turns = [{names.get(name, name): value for name, value in turn.items()} for turn in talk]
+    turns = [{names.get(name, name): value for name, value in turn.items()} for turn in _turns("conversations", talk)]
     return {**{name: value for name, value in row.items() if name != "conversations"}, "messages": turns}
 
 
@@ -97,16 +102,16 @@ def split_row(row: Mapping[str, Any], shape: Shape = DEFAULT) -> tuple[str, str]
         shape: what the trainer's settings say of it.
 
     Raises:
-        DataError: the row has none of the shapes that TRL trains on, or a chat in which nobody answers.
+        DataError: the row has none of the shapes that TRL trains on, or a chat that is none or has no answer.
     """
     row = as_messages(row)
     if "prompt" in row and "completion" in row:
         prompt, answer = _text(row["prompt"]), _text(row["completion"])
         return ("", f"{prompt}\n{answer}") if shape.completion_only_loss is False else (prompt, answer)
     if "messages" in row:
-        turns = row["messages"] or []
         if not shape.assistant_only_loss:
-            return "", _text(turns)
+            return "", _text(row["messages"])
+        turns = _turns("messages", row["messages"])
         roles = sorted({str(turn.get("role")) for turn in turns})
         if ANSWERS not in roles:
             raise DataError(
@@ -179,6 +184,16 @@ def token_counter(model: str | None, *, trust_remote_code: bool = False) -> tupl
         return np.array(lengths, dtype=np.int64)
 
     return count, f"tokens of {Path(model).name}"
+
+
+def _turns(name: str, chat: Any) -> Sequence[Mapping[str, Any]]:
+    strange = [turn for turn in chat if not isinstance(turn, Mapping)][:1] if isinstance(chat, list) else chat
+    if strange != []:
+        raise DataError(
+            f"`{name}` must be a list of turns, each with what was said and by whom, got {shown(strange)}. Correct or "
+            "remove the row."
+        )
+    return list(chat)
 
 
 def _contents(turns: Sequence[Mapping[str, Any]], *, answers: bool) -> str:

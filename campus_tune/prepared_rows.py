@@ -63,6 +63,7 @@ def prepare_rows(settings: Mapping[str, Any], rows: Any) -> PreparedRows | None:
     with _quietly(), tempfile.TemporaryDirectory() as folder:
         try:
             trainer = _trainer(settings, tokenizer, given, folder)
+            view = compat.loader_view(trainer, trainer.train_dataset)
         except Exception as error:  # of TRL, of a chat template
             shape, origin = Shape.of(settings), Origin.in_recipe(settings)
             told = why_not(given, shape, origin) or silent_contents(given, origin)  # which row it is, and why
@@ -76,7 +77,7 @@ def prepare_rows(settings: Mapping[str, Any], rows: Any) -> PreparedRows | None:
                 "correct the rows, or the setting that it names."
             ) from error
         dataset = trainer.train_dataset
-        trained = as_trained(*compat.loader_view(trainer, dataset))
+        trained = as_trained(*view)
         texts = read_texts(dataset, trained.rows(), compat.tokenizer_of(trainer), trained=trained.dataset)
         return PreparedRows(trainer, texts, len(given) - len(dataset), trained)
 

@@ -66,7 +66,7 @@ class Registry(Generic[T]):
             if name in self._factories:
                 raise ValueError(f"`{self.kind}` name must be new, got {name!r} twice. Rename {factory!r}.")
             if not inspect.getdoc(factory):
-                raise ValueError(f"`{self.kind}` {name!r} must have a docstring: it is its card. Write one.")
+                raise ValueError(f"`{self.kind}` {name!r} must have a docstring, its card, got none. Write one.")
             self._factories[name] = factory
             return factory
 

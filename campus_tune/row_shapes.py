@@ -263,7 +263,7 @@ def silent_contents(rows: Any, origin: Origin = HERE) -> str | None:
                 if turn.get("content") is None and not turn.get("tool_calls"):
                     said = f"[turn | {{'content': turn.get('content') or ''}} for turn in row[{name!r}]]"
                     return (
-                        f"row {number}: turn {i} of `{name}` has no content: chat templates refuse it or write the "
-                        f"word None. {origin.advice(f'map(lambda row: {{{name!r}: {said}}})')}"
+                        f"row {number}: turn {i} of `{name}` must have content, got none: chat templates refuse it or "
+                        f"write the word None. {origin.advice(f'map(lambda row: {{{name!r}: {said}}})')}"
                     )
     return None

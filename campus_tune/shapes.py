@@ -112,7 +112,7 @@ def _is(value: Any, shape: Any) -> bool:
     if shape is int:
         return isinstance(value, int) and -WHOLE <= value < WHOLE
     if shape is float:
-        return isinstance(value, int | float) and abs(value) < WHOLE and math.isfinite(value)
+        return math.isfinite(value) if isinstance(value, float) else _is(value, int)
     return isinstance(value, shape)
 
 

@@ -90,6 +90,9 @@ BLOCKS = [
         {**ONE, "evaluate": {"allow_code_execution": True}}]),
     Case("`steps` must be .* Use 2 or more", {**ONE, "pacing": {"name": "step", "steps": 1}}, [
         {**ONE, "pacing": {"name": "step", "steps": 2}}]),
+    Case("of each piece must be .* Write such a number", {**ONE, "pacing": {"name": "join", "pieces": [
+        {"name": "linear", "until": None}]}}, [
+        {**ONE, "pacing": {"name": "join", "pieces": [{"name": "linear", "until": 1}]}}]),
     Case("at least one pacing, got none. Give \\[{name", {**ONE, "pacing": {"name": "join", "pieces": []}}, [
         {**ONE, "pacing": {"name": "join", "pieces": PIECES}}]),
     Case("must grow and end at 1, .* Order the pieces", {**ONE, "pacing": {"name": "join", "pieces": PIECES[::-1]}}, [

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from campus_tune.arrays import pack
 from campus_tune.curriculum import SHUFFLE, Curriculum, Offer, Schedule, Stage, slice_bounds, stage_grid
 from campus_tune.pacing import build_pacing, linear, scope_at
-from campus_tune.types import RowArray
+from campus_tune.types import Json, RowArray
 from tests.strategies import Plan, examples, plans, simple_pacings
 
 Choose = Callable[[Curriculum, Sequence[Offer]], Offer | None]
@@ -589,6 +590,20 @@ def test_a_state_from_before_the_first_stage_takes_a_later_stage_back() -> None:
     curriculum.load(begun)
     assert curriculum.needs_decision
     assert run(curriculum, lambda *_: None)[0] == first
+
+
+@pytest.mark.parametrize("change", [{"rows": pack(np.arange(6, 11))}, {"rows": pack(np.arange(0))}, {"first_step": 3}])
+def test_a_stage_that_cannot_be_is_not_gone_on_with(change: Json) -> None:
+    curriculum = Curriculum(Schedule(linear(), stages=2), {}, n_rows=10, global_batch=5, total_steps=4)
+    curriculum.open(None)
+    saved = through_json(curriculum)
+    curriculum.load(saved)
+    with pytest.raises(
+        ValueError, match=r"must be one of 10 rows in which step 0 lies, got one of [0-9] rows from step"
+    ):
+        curriculum.load({**saved, "stage": {**saved["stage"], **change}})
+    with pytest.raises(ValueError, match="must be of kind b and length 10"):
+        curriculum.load({**saved, "spent": pack(np.zeros(11, dtype=np.bool_))})
 
 
 def test_an_order_added_for_the_future_starts_at_its_easy_end() -> None:

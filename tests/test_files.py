@@ -167,9 +167,9 @@ def test_csv_cells_stay_text_and_quoted_line_breaks_stay_inside(tmp_path: Path) 
     assert read_table(path) == [{"": "0", "id": "007", "text": "a,\nb"}, {"": "1", "id": "8", "text": "ü"}]
 
 
-@pytest.mark.parametrize(("row", "message"), [("1,2,3", "line 3 must have 2 cells"), ("1", "line 3 must have 2 cells")])
-def test_a_csv_row_of_another_width_is_named(tmp_path: Path, row: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
+@pytest.mark.parametrize(("row", "n"), [("1,2,3", 3), ("1,2,3,4", 4), ("1", 1)])
+def test_a_csv_row_of_another_width_is_named(tmp_path: Path, row: str, n: int) -> None:
+    with pytest.raises(DataError, match=rf"line 3 must have 2 cells as the header does, got {n}\. Quote cells"):
         read_table(write(tmp_path / "a.csv", f"a,b\n1,2\n{row}\n".encode()))
 
 
@@ -190,6 +190,18 @@ def test_what_is_no_parquet_is_refused(tmp_path: Path) -> None:
         read_table(tmp_path / "b.parquet")
 
 
+def test_a_parquet_file_with_a_cell_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """A flipped bit that the reader does not see, until the cell becomes text."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["abcdefgh"]}), path, compression="none", use_dictionary=False)
+    path.write_bytes(path.read_bytes().replace(b"abcdefgh", b"abc\xf5efgh"))
+    with pytest.raises(DataError, match=r"a\.parquet` must be a parquet file, got: .*can't decode byte 0xf5"):
+        read_table(path)
+    pq.write_table(pa.table({"when": pa.array([2**62], type=pa.timestamp("us"))}), path)
+    with pytest.raises(DataError, match=r"a\.parquet` must be a parquet file, got: "):
+        read_table(path)
+
+
 def test_a_table_of_json_lines_is_read_as_such(tmp_path: Path) -> None:
     assert read_table(write(tmp_path / "a.json", JSONL)) == ROWS
 
@@ -200,8 +212,11 @@ def test_a_table_without_rows_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_suffix_is_answered_with_the_list(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"a\.xlsx` must end in one of \.jsonl, \.jsonl\.gz, \.json, \.csv, \.parquet"):
+    told = r"must be a file whose name ends in one of \.jsonl, \.jsonl\.gz, \.json, \.csv, \.parquet, got"
+    with pytest.raises(DataError, match=rf"a\.xlsx` {told} 'a\.xlsx'\. Convert"):
         read_table(tmp_path / "a.xlsx")
+    with pytest.raises(DataError, match=rf"{told} a folder\. Convert"):
+        read_table(tmp_path)
 
 
 def test_a_write_replaces_the_file_and_makes_the_folder(tmp_path: Path) -> None:

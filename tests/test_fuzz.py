@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -19,14 +20,19 @@ from tests.integration.conftest import THEIRS
 
 pytestmark = [pytest.mark.filterwarnings(line) for line in THEIRS]
 
-N = 200
+N = 80
 TRAINED = ("checkpoint", "state", "prepared rows", "check")  # seconds each; tests/test_check.py and damage.py have them
+
+OURS = [f"campus_tune.{name}" for name in ("cli", "sft", "score", "proxy", "launch", "report.figures")]
+OURS += ["campus_tune.compare.run_compare", "campus_tune.evaluation.run_eval", "campus_tune.evaluation.suites"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With the corpus, of what needs no training."""
+    """With the corpus, of what needs no training. What is loaded here, no process that is forked loads again."""
     folder = tmp_path_factory.mktemp("fuzz")
+    for module in (*fuzz.LIBRARIES, *OURS):
+        importlib.import_module(module)
     corpus.make(folder / "corpus", trains=False)
     return folder
 
@@ -46,15 +52,6 @@ def test_a_sample_of_inputs_is_taken_or_refused_in_a_sentence(
     found = fuzz.fuzz(folder, fuzz.REPOSITORY, range(N), options)
     assert not found.faults, "\n".join([f"seed {options.seed}", *fuzz.listed(found, options.seed, None)])
     assert sum(counts.total() for counts in found.outcomes.values()) == N
-    assert not found.one_sided()
-
-
-def asked(folder: Path, options: Any, monkeypatch: pytest.MonkeyPatch, ask: Callable[[], Answer], **given: Any) -> str:
-    """What is found of one input that asks this."""
-    made = Input(**{"what": "made here", "expected": ACCEPTED, "ask": ask, **given})
-    monkeypatch.setattr(fuzz, "KINDS", {"ours": (lambda *_: made, 1.0)})
-    found = fuzz.fuzz(folder, fuzz.REPOSITORY, [7], options)
-    return found.faults[7][2] if found.faults else next(iter(found.outcomes["ours"]))
 
 
 def hang() -> Answer:
@@ -88,44 +85,40 @@ def a_sentence(names: str = "rows") -> Answer:
     raise DataError(f"`{names}` must be a list, got 5. Write a list.")
 
 
-@pytest.mark.parametrize(
-    ("ask", "given", "told"),
-    [
-        (hang, {}, "a hang of 1 s"),
-        (eat, {}, "MemoryError"),
-        (crash, {}, "KeyError: 'metrics'"),
-        (die, {}, "the process died (3)"),
-        (no_sentence, {"expected": REFUSED}, "no sentence of ours: bad rows"),
-        (a_sentence, {}, "refused, but must be accepted: `rows` must be a list"),
-        (a_sentence, {"expected": REFUSED, "names": ("stages",)}, "the refusal does not name stages"),
-        (a_sentence, {"expected": REFUSED, "names": ("stages", "rows")}, REFUSED),
-        (partial(Answer, ACCEPTED), {"expected": REFUSED}, "accepted, but must be refused"),
-        (partial(Answer, ACCEPTED), {}, ACCEPTED),
-    ],
-)
-def test_what_must_not_happen_is_a_fault(
-    folder: Path, options: Any, monkeypatch: pytest.MonkeyPatch, ask: Any, given: Any, told: str
-) -> None:
-    options.hang = 1.0 if ask is hang else 60.0
-    assert asked(folder, options, monkeypatch, ask, **given).startswith(told)
+ASKED: list[tuple[Callable[[], Answer], dict[str, Any], str]] = [
+    (hang, {}, "a hang of 1 s"),
+    (eat, {}, "MemoryError"),
+    (crash, {}, "KeyError: 'metrics'"),
+    (die, {}, "the process died (3)"),
+    (no_sentence, {"expected": REFUSED}, "no sentence of ours: bad rows"),
+    (a_sentence, {}, "refused, but must be accepted: `rows` must be a list"),
+    (a_sentence, {"expected": REFUSED, "names": ("stages",)}, "the refusal does not name stages"),
+    (a_sentence, {"expected": REFUSED, "names": ("stages", "rows")}, REFUSED),
+    (partial(Answer, ACCEPTED), {"expected": REFUSED}, "accepted, but must be refused"),
+    (partial(Answer, ACCEPTED), {}, ACCEPTED),
+]
 
 
-def test_the_inputs_after_one_that_hangs_are_asked_all_the_same(
+def test_what_must_not_happen_is_a_fault_and_the_inputs_behind_it_are_asked_all_the_same(
     folder: Path, options: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    draws = [fuzz.chance_of(options.seed, number) for number in range(len(ASKED))]
+    for draw in draws:
+        draw.choices(["ours"], [1.0])  # the kind is drawn before
+    places = {draw.random(): place for place, draw in enumerate(draws)}
+
     def make(world: World, chance: Any) -> Input:
         del world
-        odd_one = chance.random() == first
-        return Input("odd" if odd_one else "right", ACCEPTED, hang if odd_one else partial(Answer, ACCEPTED))
+        ask, given, _ = ASKED[places[chance.random()]]
+        return Input(**{"what": "made here", "expected": ACCEPTED, "ask": ask, **given})
 
     options.hang = 1.0
-    first = fuzz.chance_of(options.seed, 3)
-    first.choices(["ours"], [1.0])
-    first = first.random()
     monkeypatch.setattr(fuzz, "KINDS", {"ours": (make, 1.0)})
-    found = fuzz.fuzz(folder, fuzz.REPOSITORY, range(6), options)
-    assert list(found.faults) == [3]
-    assert found.outcomes["ours"][ACCEPTED] == 5
+    found = fuzz.fuzz(folder, fuzz.REPOSITORY, range(len(ASKED)), options)
+    told = [found.faults[number][2] if number in found.faults else None for number in range(len(ASKED))]
+    expected = [None if what in (ACCEPTED, REFUSED) else what for _, _, what in ASKED]
+    assert [said and said[: len(what or "")] for said, what in zip(told, expected, strict=True)] == expected
+    assert found.outcomes["ours"] == {fuzz.FAULT: 8, REFUSED: 1, ACCEPTED: 1}
 
 
 def test_a_number_gives_the_same_input_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

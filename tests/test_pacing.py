@@ -152,6 +152,15 @@ def test_progress_outside_the_run_counts_as_its_ends() -> None:
         ({"name": "join", "pieces": "root"}, r"`pieces` must be a list of mappings, got 'root'\. Give"),
         ({"name": "join", "pieces": ["root"]}, r"`pieces` must be a list of mappings, got \['root'\]\. Give"),
         (
+            {"name": "join", "pieces": [{"name": "linear", "until": None}]},
+            r"`until` of each piece must .* got None\. Write",
+        ),
+        ({"name": "join", "pieces": [{"name": "linear", "to": "x"}]}, r"`to` of each piece must be .* got 'x'\. Write"),
+        (
+            {"name": "join", "pieces": [{"name": "linear", "to": True}]},
+            r"`to` of each piece must be .* got True\. Write",
+        ),
+        (
             {"name": "join", "pieces": [{"name": "linear", "until": 0.5}]},
             r"`until` of the pieces must grow and end at 1, got \[0\.5\]\. Order the pieces\.",
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,20 @@ def test_a_chat_in_which_nobody_answers_is_told_its_roles() -> None:
     rows[0]["conversations"][1]["from"] = "assistant"
     assert list(row_texts(rows, count_words, only).response_text) == ["4"]
     assert as_messages({"conversations": "no list"}) == {"conversations": "no list"}
+
+
+@pytest.mark.parametrize("turn", [None, "x", 5, ["x"]])
+def test_a_turn_that_is_none_is_named_with_its_row(turn: Any) -> None:
+    said = {"from": "human", "value": "x"}
+    rows: list[Any] = [{"conversations": [said]}, {"conversations": [said, turn]}]
+    told = re.escape(f"got [{turn!r}]. Correct or remove")
+    with pytest.raises(DataError, match=f"row 1: `conversations` must be a list of turns, .* {told}"):
+        row_texts(rows, count_words)
+    for chat in ([{"role": "user", "content": "x"}, turn], turn):
+        with pytest.raises(
+            DataError, match=r"row 0: `messages` must be a list of turns, .* got .*\. Correct or remove"
+        ):
+            row_texts([{"messages": chat}], count_words, Shape(assistant_only_loss=True))
 
 
 def test_texts_are_counted_and_columns_kept() -> None:

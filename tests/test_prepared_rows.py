@@ -82,6 +82,14 @@ def test_what_trl_refuses_is_told_in_its_words(model: str) -> None:
     assert len(prepared(model, [{**row, "completion": "4"} for row in rows]).texts) == 4
 
 
+@pytest.mark.parametrize("chat", [[None], [], {}])
+def test_rows_that_trl_prepares_and_leaves_without_tokens_are_told(chat: Any, model: str) -> None:
+    with pytest.raises(
+        DataError, match=r"^row 0: `messages` must be a list of turns.*, got .*\. (Convert|Correct|Fill)"
+    ):
+        prepare_rows({"model_name_or_path": model}, [{"messages": chat}] * 8)
+
+
 def test_a_chat_in_which_nobody_answers_is_told_its_roles(model: str) -> None:
     with pytest.raises(DataError, match=r"row 0: .* role assistant under assistant_only_loss, got gpt, human"):
         prepared(model, shared(("human", "gpt")), assistant_only_loss=True)

@@ -124,7 +124,7 @@ def _bare() -> int:
         ("Circle", _documented, r"`shape` name must be lower snake case, got 'Circle'\. Rename"),
         ("my-circle", _documented, r"`shape` name must be lower snake case, got 'my-circle'\. Rename"),
         ("circle", _documented, r"`shape` name must be new, got 'circle' twice\. Rename"),
-        ("round", _bare, r"`shape` 'round' must have a docstring: it is its card\. Write one\."),
+        ("round", _bare, r"`shape` 'round' must have a docstring, its card, got none\. Write one\."),
     ],
 )
 def test_a_part_is_checked_when_it_registers(

@@ -78,7 +78,10 @@ def make_arms(block: Json, asked: Mapping[str, Json]) -> list[Arm]:
         if not NAME.fullmatch(name)
     ]
     if RANDOM not in asked:
-        problems.append(f"`compare: arms` must have {RANDOM!r}, which the others are compared with. Add it.")
+        named = ", ".join(asked) or "none"
+        problems.append(
+            f"`compare: arms` must have {RANDOM!r}, which the others are compared with, got {named}. Add it."
+        )
     if not any(kind_of(name) == "recipe" for name in asked):
         problems.append(f"`compare: arms` must have a recipe besides the controls, got none. Add {RECIPE!r}.")
     if block.get("seed") is not None:

@@ -33,9 +33,11 @@ from campus_tune.versions import versions
 
 FORMAT = 1
 _LIBRARIES = ("lm_eval", "transformers", "torch")
-_MODEL = ("name", "adapter", "step", "weights")
+_MODEL = {"name": str, "adapter": (str, None), "step": (int, None), "weights": (str, None)}
+_MADE_WITH = {str: (str, None)}
 _TASK = ("settings", "metrics", "documents", "seconds", "finished")
 _METRIC = ("value", "stderr", "n")
+_EVALUATE = "It was changed or is another file: evaluate again."
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,11 @@ class Result:
             )
         fits = set(content) == {"format", "model", "made_with", "tasks"}
         _need(fits, "have format, model, made_with and tasks", list(content))
-        _keys("model", content["model"], _MODEL)
-        _need(isinstance(content["made_with"], dict), "have a mapping as made_with", content["made_with"])
+        _keys("model", content["model"], tuple(_MODEL))
+        for what, shape in (("model", _MODEL), ("made_with", _MADE_WITH)):
+            problem = misshapen(content[what], shape, what)
+            if problem is not None:
+                raise DataError(f"must be a result of `campus-tune eval`: {problem}. {_EVALUATE}")
         _need(isinstance(content["tasks"], dict), "have a mapping as tasks", content["tasks"])
         tasks = {name: _task(f"tasks: {name}", task) for name, task in content["tasks"].items()}
         return cls(content["model"], content["made_with"], tasks)
@@ -188,7 +193,7 @@ def _keys(what: str, content: Any, known: tuple[str, ...]) -> None:
 def _need(fits: bool, must: str, got: object) -> None:
     if not fits:
         shown = repr(got) if len(repr(got)) <= 60 else f"{repr(got)[:58]} …"
-        raise DataError(f"must {must}, got {shown}. It was changed or is another file: evaluate again.")
+        raise DataError(f"must {must}, got {shown}. {_EVALUATE}")
 
 
 def _is_nested(content: Any, depth: int) -> bool:

@@ -180,17 +180,23 @@ def _problems(manager: Any, setting: TaskSetting, allow_code_execution: bool) ->
     runs_code = any(config.get("unsafe_code") for config in configs)
     problems = []
     if runs_code != setting.runs_code:
-        problems.append(f"`{where}: runs_code` must be {str(runs_code).lower()}, as lm-eval says. Correct it.")
+        right, got = (str(value).lower() for value in (runs_code, setting.runs_code))
+        problems.append(f"`{where}: runs_code` must be {right}, as lm-eval says, got {got}. Correct it.")
     if runs_code and not allow_code_execution:
         problems.append(
-            f"`allow_code_execution` must be true for {setting.task}, which runs programs that the model wrote (in a "
-            "sandbox). Write allow_code_execution: true, on the command line --allow_code_execution, or take the task "
-            "out of the suite."
+            f"`allow_code_execution` must be true for {setting.task}, got false: it runs programs that the model wrote "
+            "(in a sandbox). Write allow_code_execution: true, on the command line --allow_code_execution, or take the "
+            "task out of the suite."
         )
     if setting.max_gen_toks is not None and not any(_generates(config) for config in configs):
-        problems.append(f"`{where}: max_gen_toks` must be null, since the task only weighs answers. Remove it.")
+        problems.append(
+            f"`{where}: max_gen_toks` must be null, since the task only weighs answers, got {setting.max_gen_toks}. "
+            "Remove it."
+        )
     if setting.few_shot and any(config.get("num_fewshot") == 0 for config in configs):
-        problems.append(f"`{where}: few_shot` must be 0, as the official definition fixes it. Remove it.")
+        problems.append(
+            f"`{where}: few_shot` must be 0, as the official definition fixes it, got {setting.few_shot}. Remove it."
+        )
     return problems
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from campus_tune.arrays import pack, unpack
+from campus_tune.arrays import pack, pack_losses, unpack, unpack_losses
 from campus_tune.cache import read_columns, write_columns
 from campus_tune.curriculum import Curriculum
 from campus_tune.difficulty import MetricSpec, build_metric, finish_scores
@@ -277,8 +277,8 @@ class Rescorer:
 
     def state(self) -> Json:
         """What a checkpoint remembers, as JSON."""
-        free = {name: pack(values) for name, values in vars(self._free).items()}
-        return {"count": self.count, "digests": dict(self._digests), "trained": pack(self._trained), "free": free}
+        free, trained = pack_losses(self._free), pack(self._trained)
+        return {"count": self.count, "digests": dict(self._digests), "trained": trained, "free": free}
 
     def load(self, state: Json) -> None:
         """Continue from `state()`: scores and orders come from the run's own files.
@@ -287,8 +287,8 @@ class Rescorer:
             ResumeError: these are missing, damaged or of another run.
         """
         self.count, self._digests = state["count"], dict(state["digests"])
-        self._trained = unpack(state["trained"])
-        self._free = RowLosses(**{name: unpack(packed) for name, packed in state["free"].items()})
+        self._trained = unpack(state["trained"], "i")
+        self._free = unpack_losses(state["free"], len(self._trained))
         for label, expected in self._digests.items():
             columns, notes = self.scoring.passages.peers.led(partial(read_columns, self._file(label)))
             if _digest_of(columns) != expected:

@@ -359,7 +359,7 @@ class CampusRun:
             lambda: Scores.load(self.home / "scores", saved["scores"], passages_of(self.config))
         )
         self.start_digests = saved["scores"]
-        self.scores.refuse_missing_start(self.config)
+        self.scores.refuse_missing(self.config)
         self._make_curriculum(scoring := self._make_scoring())
         with as_saved(step):
             self.rescorer.load(saved["rescoring"])

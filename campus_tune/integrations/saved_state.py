@@ -8,22 +8,58 @@ from typing import Any
 
 from campus_tune.errors import CampusError, ResumeError
 from campus_tune.shapes import misshapen
-from campus_tune.types import Json
+from campus_tune.types import Json, RowLosses
 
+_PACKED = {"dtype": str, "n": int, "data": str}
+_LOSSES = dict.fromkeys(vars(RowLosses.zeros(0)), _PACKED)
+_STAGE = {
+    "index": int,
+    "epoch": int,
+    "chosen": str,
+    "first_step": int,
+    "n_steps": int,
+    "rows": _PACKED,
+    "scope": [float, float],
+    "n_random": int,
+    "n_repeats": int,
+    "widened": bool,
+}
 SHAPE: dict[str, Any] = {
-    "identity": {"batch": {"world": int}},
-    "curriculum": {},
-    "competence": {},
-    "budget": {},
+    "identity": {"past": {"global_batch": int}, "future": {}, "batch": {"world": int}, "prepared": {}},
+    "curriculum": {
+        "step": int,
+        "left_out": int,
+        "n_stages": int,
+        "pointers": {str: int},
+        "times_chosen": {str: int},
+        "rows_by_choice": {str: int},
+        "barred": [str],
+        "spent": _PACKED,
+        "seen": _PACKED,
+        "stage": (_STAGE, None),
+    },
+    "competence": {"history": {str: [float]}, "ema": {str: float}},
+    "budget": {
+        "spent": {str: float},
+        "found": {str: float},
+        "seconds": {str: float},
+        "caps": ({str: float}, None),
+        "halved": bool,
+        "kept": bool,
+    },
     "scores": {str: str},
-    "rescoring": {},
-    "training_losses": {},
+    "rescoring": {"count": int, "digests": {str: str}, "trained": _PACKED, "free": _LOSSES},
+    "training_losses": {"rows": _PACKED, "losses": _LOSSES, "logged": [object]},
     "rates": float,
-    "loop": {"windows": [{}], "missing": ({}, None), "training_mode": bool},
+    "loop": {
+        "windows": [{"counts?": {str: object}, "metrics?": {str: [object]}}],
+        "missing": ({"log": bool, "evaluate": bool, "grad_norm": object, "learning_rate": object}, None),
+        "training_mode": bool,
+    },
     "epoch_ended": bool,
     "logged_step": int,
     "audit": [int, int, bool],
-    "journal": {},
+    "journal": {"size": int, "pending": {}, "probes": {str: {"competence": float}}, "first": {str: float}},
 }
 
 

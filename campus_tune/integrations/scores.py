@@ -80,10 +80,11 @@ class Scores:
         scores, files = Scores(), passage_files({HERE, *passages})
         for label, expected in digests.items():
             columns, notes = read_columns(folder / f"{label}.parquet")
-            if label in files:
-                names = vars(RowLosses.zeros(0))
+            names = set(vars(RowLosses.zeros(0))) if label in files else {"score"}
+            whole = names <= columns.keys() and all(columns[name].dtype.kind in "iuf" for name in names)
+            if whole and label in files:
                 scores.measured[files[label]] = RowLosses(**{name: columns[name] for name in names})
-            else:
+            elif whole:
                 scores.by_label[label], scores.notes[label] = columns["score"], notes
             if scores.digests().get(label) != expected:
                 raise ResumeError(
@@ -92,12 +93,20 @@ class Scores:
                 )
         return scores
 
-    def refuse_missing_start(self, config: CampusConfig) -> None:
-        """Losses before training cannot be measured once training has begun.
+    def refuse_missing(self, config: CampusConfig) -> None:
+        """What was not scored before training cannot be once training has begun.
 
         Raises:
-            ResumeError: the recipe's selector needs them, and the one that began the run did not.
+            ResumeError: a metric's scores are not there; or the recipe's selector needs the losses before training,
+                and the one that began the run did not.
         """
+        lacking = {*config.labels, *(spec.label for spec in leaf_specs(config))} - self.by_label.keys()
+        if lacking:
+            raise ResumeError(
+                f"the checkpoint must remember scores of {', '.join(sorted(lacking))}, got those of "
+                f"{', '.join(self.by_label) or 'nothing'}: it was changed. Put it back from a copy, resume from an "
+                "earlier one, or train without resuming."
+            )
         if START_LOSS in config.build_selector().needs and self.start is None:
             raise ResumeError(
                 f"`selector` must not need the losses before training on a checkpoint that has none, got "

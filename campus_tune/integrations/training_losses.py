@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from campus_tune.arrays import pack, unpack
+from campus_tune.arrays import pack, pack_losses, unpack, unpack_losses
 from campus_tune.cache import write_columns
 from campus_tune.integrations.domains import Domains
 from campus_tune.integrations.peers import Peers
@@ -95,14 +95,13 @@ class TrainingLosses:
 
     def state(self) -> Json:
         """What was shared, as JSON."""
-        losses = {name: pack(values) for name, values in vars(self.losses).items()}
-        return {"rows": pack(self.rows), "losses": losses, "logged": self._logged}
+        return {"rows": pack(self.rows), "losses": pack_losses(self.losses), "logged": self._logged}
 
     def load(self, state: Json) -> None:
         """Continue from `state()`."""
         self.forget()
-        self.rows = unpack(state["rows"])
-        self.losses = RowLosses(**{name: unpack(packed) for name, packed in state["losses"].items()})
+        self.rows = unpack(state["rows"], "i")
+        self.losses = unpack_losses(state["losses"], len(self.rows))
         self._logged = [(n_steps, loss) for n_steps, loss in state["logged"]]
 
 

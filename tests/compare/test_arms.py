@@ -113,7 +113,7 @@ def test_reversed_leaves_a_selector_without_an_order_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("block", "asked", "message"),
     [
-        (BLOCK, {"recipe": {}}, "`compare: arms` must have 'random', which the others are compared with"),
+        (BLOCK, {"recipe": {}}, "`compare: arms` must have 'random', which the others are compared with, got recipe"),
         (BLOCK, {"random": {}, "reversed": {}}, "`compare: arms` must have a recipe besides the controls, got none"),
         ({**BLOCK, "seed": 4}, {"random": {}, "recipe": {}}, "`campus: seed` must be left out .* got 4"),
         (BLOCK, {"random": {}, "recipe": {}, "mine": {"seed": 4}}, "`compare: arms: mine: seed` must be left out"),

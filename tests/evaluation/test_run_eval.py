@@ -512,7 +512,7 @@ def test_unknown_suites_and_tasks_are_answered_with_the_nearest() -> None:
 
 
 def test_code_is_not_run_without_permission() -> None:
-    with pytest.raises(RecipeError, match="`allow_code_execution` must be true for mbpp, which runs programs"):
+    with pytest.raises(RecipeError, match="`allow_code_execution` must be true for mbpp, got false: it runs"):
         command(["--model", "model", "--suite", "smoke", "--tasks", "mbpp", "--data", "data"])
 
 

@@ -354,9 +354,9 @@ def test_without_permission_no_module_of_a_code_task_is_imported(folder: Path, m
 @pytest.mark.parametrize(
     ("task", "settings", "problem"),
     [
-        ("mbpp", {}, "`tasks: mbpp: runs_code` must be true, as lm-eval says"),
-        ("gsm8k", {"runs_code": True}, "`tasks: gsm8k: runs_code` must be false, as lm-eval says"),
-        ("mmlu", {"max_gen_toks": 5}, "`tasks: mmlu: max_gen_toks` must be null, since the task only weighs answers"),
+        ("mbpp", {}, "`tasks: mbpp: runs_code` must be true, as lm-eval says, got false"),
+        ("gsm8k", {"runs_code": True}, "`tasks: gsm8k: runs_code` must be false, as lm-eval says, got true"),
+        ("mmlu", {"max_gen_toks": 5}, "max_gen_toks` must be null, since the task only weighs answers, got 5. Re"),
         ("humaneval", {"few_shot": 2, "runs_code": True}, "`tasks: humaneval: few_shot` must be 0, as the official"),
         ("mmlu_stem_tasks", {}, "`tasks: mmlu_stem_tasks` must be a task or a group, got a tag"),
     ],

@@ -308,11 +308,11 @@ def test_turns_without_content_are_warned_of_and_can_be_filled(recipe: Callable[
         {"messages": [{"role": "system", "content": None if i == 5 else "x"}, *t]} for i, t in enumerate(CONVERSATION)
     ]
     recipe("a.jsonl", lines(rows))
-    [told] = [f.what for f in check(tmp_path / "recipe.yaml") if "has no content" in f.what]
-    assert told.startswith("row 5: turn 0 of `messages` has no content")
+    [told] = [f.what for f in check(tmp_path / "recipe.yaml") if "must have content" in f.what]
+    assert told.startswith("row 5: turn 0 of `messages` must have content, got none")
     exec(re.findall(r"`(import[^`]*)`", told)[0], {})
     recipe("a-trl.jsonl", (tmp_path / "a-trl.jsonl").read_bytes())
-    assert not [f for f in check(tmp_path / "recipe.yaml") if "has no content" in f.what]
+    assert not [f for f in check(tmp_path / "recipe.yaml") if "must have content" in f.what]
 
 
 @pytest.mark.parametrize(

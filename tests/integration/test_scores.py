@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from campus_tune.cache import write_columns
 from campus_tune.difficulty.passage import Passage
 from campus_tune.errors import ResumeError
 from campus_tune.integrations.rows import TokenRows
@@ -102,6 +103,18 @@ def test_scores_of_another_run_are_refused_at_resume(tmp_path: Path, name: str) 
         Scores.load(tmp_path, digests, OTHERS)
 
 
+@pytest.mark.parametrize("name", ["length", START])
+@pytest.mark.parametrize("columns", [{"a": IDS}, {"score": np.array(["x"] * N)}])
+def test_a_file_of_something_else_in_place_of_scores_is_refused(
+    tmp_path: Path, name: str, columns: dict[str, Any]
+) -> None:
+    scores = some_scores()
+    scores.save(tmp_path, ROWS)
+    write_columns(tmp_path / f"{name}.parquet", columns, {})
+    with pytest.raises(ResumeError, match=rf"{name}.parquet` must hold the scores that the checkpoint .* got others"):
+        Scores.load(tmp_path, {name: scores.digests()[name]}, OTHERS)
+
+
 def test_a_change_of_any_row_or_of_their_sequence_changes_the_digest() -> None:
     first = some_scores().digests()
     changed = some_scores()
@@ -111,12 +124,21 @@ def test_a_change_of_any_row_or_of_their_sequence_changes_the_digest() -> None:
     assert {label for label in first if first[label] != after[label]} == {"length", START}
 
 
+@pytest.mark.parametrize("metrics", [["length", "mtld"], [{"name": "rank_mean", "of": ["length", "mtld"]}]])
+def test_a_checkpoint_that_forgot_a_metric_is_refused(metrics: list[Any]) -> None:
+    config = CampusConfig(metrics=metrics, selector="random")
+    with pytest.raises(
+        ResumeError, match=r"must remember scores of .*mtld.*, got those of -loss, length, .* earlier one"
+    ):
+        some_scores().refuse_missing(config)
+
+
 def test_a_selector_that_needs_losses_from_before_training_is_refused_where_there_are_none() -> None:
     needy = CampusConfig(metrics=["length"], selector="relative_perplexity")
     with pytest.raises(ResumeError, match=r"`selector` must not need the losses before training .* got 'relative_perp"):
-        some_scores([]).refuse_missing_start(needy)
-    some_scores([HERE]).refuse_missing_start(needy)
-    some_scores([]).refuse_missing_start(CampusConfig(metrics=["length"], selector="random"))
+        some_scores([]).refuse_missing(needy)
+    some_scores([HERE]).refuse_missing(needy)
+    some_scores([]).refuse_missing(CampusConfig(metrics=["length"], selector="random"))
 
 
 # -- what a recipe asks for -------------------------------------------------------------------------------------------
