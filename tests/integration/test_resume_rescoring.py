@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from campus_tune.cache import read_columns, write_columns
 from campus_tune.errors import ResumeError
 from campus_tune.integrations import passages
 from campus_tune.integrations.measure import LossMeter
@@ -150,7 +151,7 @@ def test_a_re_scoring_leaves_its_scores_and_orders_in_a_folder_of_its_own(stoppe
     assert table.keys() == {"content", "score", "order"}
     assert "order" not in pq.read_table(folder / "confidence.parquet").column_names
     state = saved_state(stopped / "checkpoint-5")["stateful_callbacks"]["CampusCallback"]["attributes"]["curriculum"]
-    assert state["version"] == 5
+    assert state["version"] == 6
     assert (state["rescoring"]["count"], sorted(state["rescoring"]["digests"])) == (1, names)
 
 
@@ -163,12 +164,8 @@ def cut_off(path: Path) -> None:
 
 
 def of_the_start(path: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    order = pa.array(table["order"].to_pylist()[::-1], pa.int32())
-    pq.write_table(table.set_column(table.column_names.index("order"), "order", order), path)
+    columns, about = read_columns(path)
+    write_columns(path, columns | {"order": columns["order"][::-1]}, about)
 
 
 @pytest.mark.parametrize(
