@@ -31,7 +31,7 @@ RANGES: dict[str, tuple[float, float, *tuple[str, ...]]] = {
     "gradient_accumulation_steps": (1, 1 << 20),
     "num_train_epochs": (0, 1e6),
     "max_steps": (-1, 1e9),
-    "learning_rate": (0, 1e3),
+    "learning_rate": (0, FRACTION),
     "warmup_steps": (0, 1e9),
     "warmup_ratio": (0, 1),
     "weight_decay": (0, 1e3),

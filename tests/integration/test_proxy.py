@@ -234,7 +234,7 @@ def test_a_proxy_that_diverged_is_an_error_that_keeps_its_models(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "proxy"
-    command = ["proxy", "--config", str(recipe), "--out", str(out), "--learning_rate", "1000", "--max_steps", "4"]
+    command = ["proxy", "--config", str(recipe), "--out", str(out), "--learning_rate", "1e12", "--max_steps", "4"]
     assert campus_tune(command) == 2
     assert "the loss of every row must be finite, got NaN or inf on 24 of 24" in capsys.readouterr().err
     assert (out / "early").is_dir()

@@ -66,7 +66,7 @@ def test_all_rows_are_scored_and_the_second_time_all_are_found(
     out = capsys.readouterr().out
     assert measured(out) == {
         "mtld": (120, 0),
-        "scorer: its training": (32, 0),
+        "scorer: its training": (16, 0),
         "rows under the model in hand": (120, 0),
     }
     assert re.search(r"^metric +rows .* ρ length", out, re.MULTILINE)
