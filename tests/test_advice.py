@@ -26,7 +26,7 @@ from campus_tune.pacing import PACINGS
 from campus_tune.recipe import CampusConfig, load_recipe
 from campus_tune.registry import Registry
 from campus_tune.simulate import simulate
-from campus_tune.strict_yaml import read_yaml
+from campus_tune.strict_yaml import read_value, read_yaml
 from campus_tune.training_yaml import run_size
 from campus_tune.types import RowTexts
 
@@ -39,6 +39,7 @@ class Case(NamedTuple):
     mended: list[Any]
 
 
+RECIPES = Path(__file__).parents[1] / "recipes"
 ONE = {"metrics": ["length"]}
 TWO: dict[str, Any] = {"metrics": ["length", "mtld"]}
 PIECES = [{"name": "linear", "until": 0.3, "to": 0.5}, {"name": "root", "until": 1, "to": 1}]
@@ -59,7 +60,8 @@ BLOCKS = [
         {"name": "rank_mean", "of": [{"name": "random", "seed": 2, "label": "a"}, "length"]}]}, [
         {"metrics": [{"name": "random", "seed": 1, "label": "a"},
                      {"name": "rank_mean", "of": [{"name": "random", "seed": 2, "label": "b"}, "length"]}]}]),
-    Case("`label` of a metric must not be 'shuffle'.* Choose another", {
+    Case("and at most .* Lower it", {**ONE, "stages": 2**40}, [{**ONE, "stages": 4}]),
+    Case("`label` of a metric must be another word .*, got 'shuffle'. Choose one", {
         "metrics": [{"name": "random", "label": "shuffle"}]}, [{"metrics": [{"name": "random", "label": "chance"}]}]),
     Case("one scorer at most, got several. Keep one", {"metrics": ["scorer", {"name": "scorer", "label": "b"}]}, [
         {"metrics": ["scorer"]}]),
@@ -167,7 +169,7 @@ COMPARISONS = [
     Case("no second observation. Remove it", {**COMPARED, "seeds": [1, 1, 2]}, [{**COMPARED, "seeds": [1, 2]}]),
     Case("Write evaluate: {suite: campus}", {**COMPARED, "evaluate": "campus"}, [
         {**COMPARED, "evaluate": {"suite": "campus"}}]),
-    Case("looks once, at the end, got `every`. Remove it", {**COMPARED, "evaluate": {"every": 2}}, [
+    Case("must look once, at the end, got every: 2. Remove `every`", {**COMPARED, "evaluate": {"every": 2}}, [
         {**COMPARED, "evaluate": {}}]),
     Case("Write devices: \\[0, 1\\]", {**COMPARED, "devices": "cuda"}, [{**COMPARED, "devices": [0, 1]}]),
     Case("one run at a time. Remove it", {**COMPARED, "devices": [0, 0]}, [{**COMPARED, "devices": [0]}]),
@@ -284,7 +286,7 @@ CALLS: list[tuple[Callable[..., Any], Case]] = [
     (lambda n: simulate(CampusConfig(**ONE), n_rows=n[0], global_batch=n[1]),
      Case("Use a smaller batch or more rows", (4, 8), [(4, 4), (8, 8)])),
     (lambda settings: run_size(settings, 10),
-     Case("at least 1, got 0 and .* Raise them", {"per_device_train_batch_size": 0}, [{}])),
+     Case(r"must be a number in \[1, 65536\], got 0.0. Choose a value", {"per_device_train_batch_size": 0}, [{}])),
     (lambda settings: run_size(settings, 10),
      Case("`max_steps` must be a number, got 'x'. Write a number", {"max_steps": "x"}, [{"max_steps": 4}])),
     (lambda n: build_metric(parse_metric("mtld")).scores(texts(a=[1]), num_proc=n),
@@ -299,6 +301,8 @@ CALLS: list[tuple[Callable[..., Any], Case]] = [
      Case("Give probes: {path: ./probes.jsonl}, or write selector: relative", {**TWO, "selector": "matched"}, [
          {**TWO, "selector": "matched", "probes": {"path": "./probes.jsonl"}},
          {**TWO, "selector": "relative_perplexity"}])),
+    (lambda text: read_value(text, "--campus.seed"), Case("Write it into the YAML", "1" + " " * 2**17, ["1"])),
+    (read_yaml, Case("Name the file itself", RECIPES, [RECIPES / "quickstart.yaml"])),
     (lambda start: PACINGS.build("root", {"start": start}), Case("write 0.01 or 1.0e-2", "1e-2", [0.01, 1.0e-2])),
 ]  # fmt: skip
 
@@ -315,6 +319,19 @@ YAMLS = [
     Case("must be a mapping, .* Write `key: value` lines", b"- a\n", [b"key: value\n"]),
     Case("Check indentation, quotes and brackets", b"a: [1\n", [b"a: [1]\n"]),
     Case("Convert it: iconv", "a: ä\n".encode("latin1"), ["a: ä\n".encode()]),
+    Case(
+        "Write one of 64 bits, or quote it as text",
+        b"a: 9223372036854775808\n",
+        [b"a: 9223372036854775807\n", b"a: '9223372036854775808'\n"],
+    ),
+    Case("Write a finite one, or quote it as text", b"a: .nan\n", [b"a: 0.5\n", b"a: '.nan'\n"]),
+    Case("Write out what it stands for, or quote the text", b"a: *b\n", [b"a: 1\n", b"a: '*b'\n"]),
+    Case("Write the value where it is needed, or quote it", b"a: &b 1\n", [b"a: 1\n", b"a: '&b 1'\n"]),
+    Case("Write the value without it, or quote the text", b"a: !!str 1\n", [b"a: 1\n", b"a: '!!str 1'\n"]),
+    Case("Write it flatter", b"a: " + 50 * b"[" + 50 * b"]" + b"\n", [b"a: [[]]\n"]),
+    Case("Write a name before the colon", b"? [a]\n: 1\n", [b"a: 1\n"]),
+    Case("Take it out: no file can hold it", b'a: "\\0"\n', [b'a: ""\n']),
+    Case("Name the recipe, not its data", b"a: " + b"x" * 2**16, [b"a: x"]),
 ]
 
 

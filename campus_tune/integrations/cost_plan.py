@@ -167,7 +167,9 @@ def _probes(config: CampusConfig, budget: Budget, facts: RunFacts) -> Need:
 
 def interval(tokens: int, allowance: float, n_stages: int) -> int:
     """Stages between two measurements of the probes: each one if that is paid for, at most a quarter of the run."""
-    return max(1, min(math.ceil(tokens / allowance), n_stages // FEWEST_TIMES))
+    seldom = n_stages // FEWEST_TIMES
+    wanted = math.ceil(tokens / allowance) if allowance > 0 else seldom  # probes that came with a resume have no part
+    return max(1, min(wanted, seldom))
 
 
 def measurements(n_stages: int, every: int) -> int:

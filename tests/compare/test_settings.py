@@ -64,7 +64,7 @@ def test_how_runs_are_shared_out_makes_no_other_comparison() -> None:
         ({"test": [1]}, "`compare: test` must be a file"),
         ({"test": {"path": "t.jsonl", "domian_column": "x"}}, "Did you mean 'domain_column'"),
         ({"test": {"path": "t.jsonl", "domain_column": 3}}, "domain_column"),
-        ({"seeds": 0}, "`compare: seeds` must be how many, or a list of whole numbers, got 0"),
+        ({"seeds": 0}, "`compare: seeds` must be a whole number of at least 1, got 0"),
         ({"seeds": -2}, "`compare: seeds` must be .* got -2"),
         ({"seeds": True}, "`compare: seeds` must be .* got True"),
         ({"seeds": [0, True]}, "`compare: seeds` must be"),

@@ -215,12 +215,17 @@ def progress_bars() -> Iterator[None]:
 @pytest.mark.parametrize("progress", [False, True])
 @pytest.mark.parametrize("num_proc", [1, 2])
 def test_a_bar_is_shown_if_wanted_by_both_and_the_users_setting_stays(
-    disabled_by_user: bool, progress: bool, num_proc: int, capfd: pytest.CaptureFixture[str]
+    disabled_by_user: bool,
+    progress: bool,
+    num_proc: int,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("campus_tune.progress.SELDOM", 0.0)  # else a file sees none of a bar this quick
     (datasets.disable_progress_bars if disabled_by_user else datasets.enable_progress_bars)()
     map_texts(spelled, TEXTS, progress=progress, num_proc=num_proc, what="reading")
     shown = capfd.readouterr().err
-    assert ("reading: 100%" in shown and "500/500" in shown) == (progress and not disabled_by_user)
+    assert ("reading: " in shown and "/500" in shown) == (progress and not disabled_by_user)
     assert datasets.are_progress_bars_disabled() == disabled_by_user
 
 

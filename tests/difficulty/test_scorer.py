@@ -117,7 +117,7 @@ def test_a_recipe_names_it_with_its_settings() -> None:
     ("setting", "named"),
     [
         ({"pairs": FEWEST_PAIRS - 1}, f"`pairs` must be a whole number of at least {FEWEST_PAIRS}, got 31"),
-        ({"pairs": True}, "`pairs` must be a whole number of at least 32, got True"),
+        ({"pairs": True}, "`pairs` must be a whole number of at least 32, got true, which is not a number"),
         ({"new_tokens": 0}, "`new_tokens` must be a whole number of at least 1, got 0"),
         ({"model": 3}, "`model` must be a folder or a hub id, got 3"),
         ({"pair": 64}, "`metric: scorer` takes pairs, new_tokens, model, got 'pair'. Did you mean 'pairs'"),

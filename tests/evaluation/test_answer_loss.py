@@ -382,4 +382,4 @@ def test_test_rows_that_were_trained_stop_the_command(place: Path) -> None:
 def test_a_length_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command("--model", "m", "--test", "t", "--max_length", "0")
-    assert "must be a whole number from 1, got '0'" in capsys.readouterr().err
+    assert "must be a whole number from 1 to 999999999, got '0'" in capsys.readouterr().err

@@ -403,7 +403,7 @@ def test_a_wrong_command_line_ends_with_2_and_a_message(capsys: pytest.CaptureFi
     for words in (["--limit", "0"], ["--batch_size", "many"]):
         with pytest.raises(SystemExit, match="2"):
             cli(["eval", "--model", "model", *words])
-        assert "must be a whole number from 1, got" in capsys.readouterr().err
+        assert "must be a whole number from 1 to 999999999, got" in capsys.readouterr().err
 
 
 def test_options_that_exclude_each_other_are_refused() -> None:

@@ -490,10 +490,10 @@ def edit_curriculum_state(checkpoint: Path, edit: Callable[[Json], None]) -> Non
     reseal(checkpoint)
 
 
-@pytest.mark.parametrize("version", [4, 3, 0], ids=["without the log's window", "without learning rates", "unknown"])
+@pytest.mark.parametrize("version", [5, 3, 0], ids=["without the budget's caps", "without learning rates", "unknown"])
 def test_a_checkpoint_of_another_version_of_the_state_is_refused(stopped: Path, version: int) -> None:
     edit_curriculum_state(stopped / "checkpoint-4", lambda state: state.update(version=version))
-    with pytest.raises(ResumeError, match=rf"version 5, got {version}\. Resume with the campus_tune that wrote it"):
+    with pytest.raises(ResumeError, match=rf"version 6, got {version}\. Resume with the campus_tune that wrote it"):
         resume(stopped)
 
 
