@@ -150,7 +150,10 @@ def test_hard_rows_under_a_decayed_rate_are_warned_of() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_a_schedule_that_cannot_be_simulated_is_said() -> None:
-    assert "could not be simulated" in one_with(run(lr_scheduler_type="warmup_stable_decay"), "learning rate schedule")
+    assert "could not be simulated" in one_with(
+        run(lr_scheduler_type="reduce_lr_on_plateau", eval_strategy="steps"), "rate schedule"
+    )
+    assert "num_decay_steps" in one_with(run(lr_scheduler_type="warmup_stable_decay"), "must make a schedule")
 
 
 def test_probe_rows_that_are_training_rows_are_named(folder: Path) -> None:

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch.nn import Linear
 from transformers.trainer_pt_utils import AcceleratorConfig
 
 from campus_tune.check import check
@@ -32,7 +33,6 @@ BAD: list[tuple[str, Any, str]] = [
 GOOD: list[tuple[str, Any]] = [
     ("packing", False),
     ("dataloader_drop_last", True),
-    ("train_sampling_strategy", None),
     ("train_sampling_strategy", "random"),
     ("train_sampling_strategy", "sequential"),
     ("padding_free", True),
@@ -46,6 +46,8 @@ def trainer(**settings: Any) -> SimpleNamespace:
     return SimpleNamespace(
         args=SimpleNamespace(**{"dataloader_drop_last": False, "n_gpu": 1, **settings}),
         callback_handler=SimpleNamespace(callbacks=[]),
+        model=Linear(1, 1),
+        data_collator=None,
         train_dataset=None,
         accelerator=SimpleNamespace(),
         is_fsdp_enabled=False,

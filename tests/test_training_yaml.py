@@ -41,7 +41,7 @@ def test_a_batch_that_is_no_number_is_refused() -> None:
 
 
 def test_a_run_of_no_steps_is_refused() -> None:
-    with pytest.raises(RecipeError, match="must be at least 1, got 0 and"):
+    with pytest.raises(RecipeError, match=r"`per_device_train_batch_size` must be a number in \[1, 65536\], got 0"):
         run_size({"per_device_train_batch_size": 0}, 100)
 
 

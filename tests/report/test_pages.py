@@ -330,7 +330,7 @@ def test_the_command_says_where_the_page_is(
     assert "An earlier page is untouched." in capsys.readouterr().out
     with pytest.raises(SystemExit):
         parser.parse_args(["report", str(run), "--watch", "0"])
-    assert "must be above 0, got 0" in capsys.readouterr().err
+    assert "must be above 0 and at most 86400, got 0" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         parser.parse_args(["report", "--watch", str(run)])
     assert "must be seconds, got '" in capsys.readouterr().err
