@@ -137,11 +137,9 @@ def _read_arms(setting: Any) -> Json:
 
 def _read_seeds(setting: Any) -> Json:
     """How many, or which."""
-    if isinstance(setting, int) and not isinstance(setting, bool):
-        if problems := check_field.whole(f"{BLOCK}: seeds", setting, low=1, high=MOST_SEEDS):
-            raise RecipeError(problems)
-        setting = list(range(setting))
     seeds = setting
+    if isinstance(setting, int) and not isinstance(setting, bool):
+        seeds = list(range(setting)) if setting <= MOST_SEEDS else []
     if (
         not isinstance(seeds, list | tuple)
         or not seeds
@@ -149,8 +147,8 @@ def _read_seeds(setting: Any) -> Json:
         or any(check_field.whole("seed", seed, low=0, high=check_field.LARGEST_SEED) for seed in seeds)
     ):
         raise RecipeError(
-            f"`{BLOCK}: seeds` must be how many, or a list of at most {MOST_SEEDS} whole numbers in "
-            f"[0, {check_field.LARGEST_SEED}], got {check_field.shown(setting)}. Write seeds: 5."
+            f"`{BLOCK}: seeds` must be how many, or a list of whole numbers (at most {MOST_SEEDS}, each in "
+            f"[0, {check_field.LARGEST_SEED}]), got {check_field.shown(setting)}. Write seeds: 5."
         )
     twice = [seed for seed, n in Counter(seeds).items() if n > 1]
     if twice:

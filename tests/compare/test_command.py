@@ -289,7 +289,7 @@ def test_arms_that_train_other_tokens_get_no_verdict(
         (["--compare.arms", "{random: {}"], "`--compare.arms` line 1 must be YAML, got: expected ',' or '}'"),
         (["--compare.jobs", "0"], "`compare: jobs` must be"),
         (["--jobs", "0"], "`compare: jobs` must be"),
-        (["--seeds", "0"], "`compare: seeds` must be a whole number of at least 1, got 0"),
+        (["--seeds", "0"], "`compare: seeds` must be how many"),
         (["--seeds", "1", "1"], "`compare: seeds` must be different, got 1 twice"),
         (["--arms", "recipe"], "`compare: arms` must have 'random'"),
         (["--campus.seed", "3"], "`campus: seed` must be left out"),
