@@ -48,9 +48,6 @@ class Decisions:
 def decision_cells(record: Json, total_steps: int, probes: Mapping[str, Json], cost_share: float) -> dict[str, str]:
     """One decision in the columns of a table."""
     low, high = record["scope"]
-    measured = [
-        f"{offer['name']} {offer['perplexity']:.2f}" for offer in record.get("offers", []) if "perplexity" in offer
-    ]
     return {
         "step": f"{record['step']}/{total_steps}",
         "stage": str(record["stage"]),
@@ -58,7 +55,7 @@ def decision_cells(record: Json, total_steps: int, probes: Mapping[str, Json], c
         "why": record["outcome"],
         "rows": str(record["rows"]),
         "scope": f"{low:.2f}–{high:.2f}",
-        "perplexity": ", ".join(measured),
+        "perplexity": _measured(record),
         "competence": ", ".join(f"{name} {probe['competence']:.3f}" for name, probe in probes.items()),
         "cost": f"{cost_share:.1%}",
     }
@@ -72,14 +69,18 @@ def decision_line(record: Json, total_steps: int, probes: Mapping[str, Json], co
     else:
         low, high = record["scope"]
         parts.append(f"{record['chosen']} ({record['outcome']}), {record['rows']} rows of scope {low:.2f}–{high:.2f}")
-        offers = [offer for offer in record["offers"] if "perplexity" in offer]
-        measured = [f"{offer['name']} {perplexity_in_words(offer['perplexity'])}" for offer in offers]
-        if measured:
-            parts.append("perplexity " + ", ".join(measured))
+        if measured := _measured(record):
+            parts.append(f"perplexity {measured}")
     if probes:
         parts.append("competence " + ", ".join(f"{name} {probe['competence']:.3f}" for name, probe in probes.items()))
     parts.append(f"cost {cost_share:.1%}")
     return " · ".join(parts)
+
+
+def _measured(record: Json) -> str:
+    """The perplexity of each offer that was measured."""
+    offers = [offer for offer in record.get("offers", []) if "perplexity" in offer]
+    return ", ".join(f"{offer['name']} {perplexity_in_words(offer['perplexity'])}" for offer in offers)
 
 
 def perplexity_in_words(perplexity: float) -> str:

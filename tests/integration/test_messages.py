@@ -12,7 +12,7 @@ import pytest
 from campus_tune import CampusCallback
 from campus_tune.errors import NoCheckpointError, RecipeError, TrainerError
 from campus_tune.health import health_table, score_health
-from campus_tune.integrations.console import decision_line
+from campus_tune.integrations.console import decision_cells, decision_line
 from tests.integration.tiny_run import RECIPE, tiny_trainer
 
 
@@ -64,6 +64,7 @@ def test_the_perplexity_of_a_model_that_diverges_is_readable(perplexity: float, 
     record: Any = {"step": 2, "stage": 1, "chosen": "length", "outcome": "separated", "rows": 8, "scope": [0.0, 0.5]}
     record["offers"] = [{"name": "length", "perplexity": perplexity}]
     assert f"perplexity length {shown} · cost 1.0%" in decision_line(record, 8, {}, 0.01)
+    assert decision_cells(record, 8, {}, 0.01)["perplexity"] == f"length {shown}"
 
 
 def test_a_score_of_many_digits_does_not_make_a_wide_table() -> None:
