@@ -229,9 +229,12 @@ def _decoded(trained: Any, tokenizer: Any) -> Iterator[str]:
 
 def _refuse_uneven(chunk: dict[str, Sequence[Any]]) -> None:
     """Every token of a row has a number in each of its columns; a collator would pad what is missing, or break."""
-    tokens = [np.shape(row) for row in chunk["input_ids"]]
-    for name, values in chunk.items():
-        for ids, found in zip(tokens, map(np.shape, values), strict=True):
+    tokens = list(map(np.shape, chunk["input_ids"]))
+    shapes = {name: tokens if name == "input_ids" else list(map(np.shape, values)) for name, values in chunk.items()}
+    if all(found == tokens for found in shapes.values()) and all(len(shape) == 1 for shape in tokens):
+        return  # hundreds of thousands of rows come by here
+    for name, of_column in shapes.items():
+        for ids, found in zip(tokens, of_column, strict=True):
             if found != ids or len(ids) != 1:
                 raise DataError(
                     f"`{name}` of a tokenised row must have one number for each of its tokens, got the shape {found} "
