@@ -109,15 +109,15 @@ def _unknown_keys(settings: Json) -> list[Finding]:
         return []  # the bare block
     from campus_tune.sft_arguments import environment_problems, parse_trl
 
+    environment = environment_problems(settings.get("env"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of libraries about their own defaults
         try:
             asked = {k: v for k, v in (settings | HERE).items() if k not in OURS}
-            _, problems = parse_trl(asked, [], environment_problems(settings.get("env")))
+            _, problems = parse_trl(asked, [], environment)
         except RecipeError as error:
             return _errors(error)
-    problems += environment_problems(settings.get("env"))
-    return [Finding("error", problem) for problem in problems]
+    return [Finding("error", problem) for problem in [*problems, *environment]]
 
 
 def _trainer_findings(settings: Mapping[str, Any]) -> Iterator[Finding]:
@@ -187,7 +187,6 @@ def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Fi
     findings += _size_findings(resolved, size)
     if size.n_rows >= size.global_batch:
         findings += budget_findings(settings, resolved, prepared)
-    if size.n_rows >= size.global_batch:
         ordered = {label: scores[label] for label in resolved.labels if label in scores}
         findings += _plan_findings(settings, resolved, size, ordered, domains, groups)
     return findings

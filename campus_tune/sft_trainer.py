@@ -35,37 +35,6 @@ def refuse_other_model(training: Any, model: Any) -> None:
     other_tasks.refuse_other_model(str(model.model_name_or_path), trust_remote_code=trusted)
 
 
-def make_trainer(script: Any, training: Any, model: Any, mixture: Any, *, callbacks: Sequence[Any]) -> Any:
-    """The SFTTrainer that a recipe describes, its rows prepared.
-
-    Args:
-        script: `trl.ScriptArguments`.
-        training: `trl.SFTConfig`; gets what the model is loaded with.
-        model: `trl.ModelConfig`.
-        mixture: `trl.DatasetMixtureConfig`.
-        callbacks: of the trainer.
-    """
-    from transformers import set_seed
-    from trl import SFTTrainer, get_peft_config, get_quantization_config
-
-    set_seed(training.seed)  # an adapter's first weights are drawn before the trainer seeds anything
-    with _in_a_sentence():
-        training.model_init_kwargs = loading(training, model)
-        dataset = load_rows(script, mixture)
-        train = _split(dataset, script, "dataset_train_split")
-        quantization = get_quantization_config(model)
-        with takeable(train, script, training):
-            return SFTTrainer(
-                model=model.model_name_or_path,
-                args=training,
-                train_dataset=train,
-                eval_dataset=_split(dataset, script, "dataset_test_split") if training.eval_strategy != "no" else None,
-                peft_config=get_peft_config(model),
-                callbacks=list(callbacks),
-                **({} if quantization is None else {"quantization_config": quantization}),
-            )
-
-
 @contextmanager
 def _in_a_sentence() -> Iterator[None]:
     """What libraries raise at options, rows or a model that no trainer can be made of: told as what a user got wrong.
@@ -83,6 +52,37 @@ def _in_a_sentence() -> Iterator[None]:
             f"The model, the rows and the options must be ones that TRL can make a trainer of, got: {why}. Correct "
             "what it names; --debug shows where it was met."
         ) from error
+
+
+@_in_a_sentence()
+def make_trainer(script: Any, training: Any, model: Any, mixture: Any, *, callbacks: Sequence[Any]) -> Any:
+    """The SFTTrainer that a recipe describes, its rows prepared.
+
+    Args:
+        script: `trl.ScriptArguments`.
+        training: `trl.SFTConfig`; gets what the model is loaded with.
+        model: `trl.ModelConfig`.
+        mixture: `trl.DatasetMixtureConfig`.
+        callbacks: of the trainer.
+    """
+    from transformers import set_seed
+    from trl import SFTTrainer, get_peft_config, get_quantization_config
+
+    set_seed(training.seed)  # an adapter's first weights are drawn before the trainer seeds anything
+    training.model_init_kwargs = loading(training, model)
+    dataset = load_rows(script, mixture)
+    train = _split(dataset, script, "dataset_train_split")
+    quantization = get_quantization_config(model)
+    with takeable(train, script, training):
+        return SFTTrainer(
+            model=model.model_name_or_path,
+            args=training,
+            train_dataset=train,
+            eval_dataset=_split(dataset, script, "dataset_test_split") if training.eval_strategy != "no" else None,
+            peft_config=get_peft_config(model),
+            callbacks=list(callbacks),
+            **({} if quantization is None else {"quantization_config": quantization}),
+        )
 
 
 @contextmanager
@@ -129,6 +129,7 @@ class Prepared:
     dataset: Any = None
 
 
+@_in_a_sentence()
 def make_shared_trainer(
     script: Any, training: Any, model: Any, mixture: Any, *, callbacks: Sequence[Any], prepared: Prepared
 ) -> Any:

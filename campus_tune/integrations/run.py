@@ -265,11 +265,14 @@ class CampusRun:
             self.saver.start()
         self.journal.started(self.identity.record(), self.domains.sizes())
         scoring = self._make_scoring()
-        self._fit_budget(scoring)
+        facts = self._cost_facts(scoring)
+        self.budget.fit(needs(self.config, self.budget, facts))
+        if self.budget.caps is not None:
+            self.probing.choose()
         with self.phases(SCORING):
             self.scores = self.peers.from_leader(scoring.start())
-        small = self._warnings_of_budget(scoring)
-        enough = partial(pays_for_all_rows, self.config, self.budget, self._cost_facts(scoring))
+        small = self._warnings_of_budget(facts)
+        enough = partial(pays_for_all_rows, self.config, self.budget, facts)
         self.start_digests = self.scores.digests()
         if self.peers.leads:
             self.scores.save(self.folder / "scores", self.rows)
@@ -291,17 +294,11 @@ class CampusRun:
     def _cost_facts(self, scoring: Scoring) -> RunFacts:
         return facts_of(scoring, self.probing.probes, self.total_steps, self.steps_per_epoch)
 
-    def _fit_budget(self, scoring: Scoring) -> None:
-        """What the run will cost is known now: it is made smaller where it does not fit."""
-        self.budget.fit(needs(self.config, self.budget, self._cost_facts(scoring)))
-        if self.budget.caps is not None:
-            self.probing.choose()
-
-    def _warnings_of_budget(self, scoring: Scoring) -> list[str]:
+    def _warnings_of_budget(self, facts: RunFacts) -> list[str]:
         """Whether what is still measured in any case fits in what is left of the budget: said before training."""
         certain = self.probing.tokens * (1 + (not self.probing.competence.history))
         self.budget.must_pay(certain)
-        return budget_warnings(self.config, self.budget, self._cost_facts(scoring), certain)
+        return budget_warnings(self.config, self.budget, facts, certain)
 
     def _make_scoring(self) -> Scoring:
         return make_scoring(
@@ -369,7 +366,7 @@ class CampusRun:
             self.training_losses.load(saved["training_losses"])
         self.probing.choose()
         kept = self.budget.kept
-        small = self._warnings_of_budget(scoring)
+        small = self._warnings_of_budget(self._cost_facts(scoring))
         self._rates, self._logged_step = saved["rates"], saved["logged_step"]
         self.watch.checked, self.watch.passed, self.watch.labels_seen = saved["audit"]
         with as_saved(step):

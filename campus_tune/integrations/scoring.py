@@ -16,7 +16,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from campus_tune.budget import FEWEST as FEWEST_ROWS
 from campus_tune.budget import Budget
 from campus_tune.cache import CacheKey, text_keys
 from campus_tune.difficulty import CpuMetric, Metric, MetricSpec, build_metric, finish_scores
@@ -40,9 +39,6 @@ from campus_tune.selectors.race import stratified_sample
 from campus_tune.stats import spearman
 from campus_tune.types import FloatArray, IntArray, Json, RowLosses, RowTexts
 
-FEWEST = FEWEST_ROWS[
-    "scoring"
-]  # rows whose loss is measured at the start, unless the budget pays for half of them only
 FEWEST_TOLD = 10  # rows with a loss, below which nothing can be predicted from them
 TEXTS_AT_ONCE = 1 << 17  # between two shards of the cache
 CPU_VERSION = 1  # of what the CPU metrics give; raised when one gives other values

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from campus_tune import budget
 from campus_tune.difficulty.passage import Passage
 from campus_tune.difficulty.rank_mean import RankMean
 from campus_tune.difficulty.scorer import Heads
@@ -18,7 +19,7 @@ from campus_tune.errors import MetricError
 from campus_tune.integrations.answer_alone import answers_alone
 from campus_tune.integrations.rescore import FEWEST_WAITING, Rescorer, aware_specs
 from campus_tune.integrations.scorer import ScorerTrainer, Training
-from campus_tune.integrations.scoring import FEWEST, Scoring
+from campus_tune.integrations.scoring import Scoring
 from campus_tune.orders import order_rows
 from campus_tune.recipe import CampusConfig
 from campus_tune.stats import spearman
@@ -32,6 +33,7 @@ N = 100  # 25 steps, ten stages
 BASE: Json = {"metrics": ["length", "loss"], "stages": 10, "rescore": 3, "handover": 0.8, "selector": "round_robin"}
 RICH: Json = {**BASE, "budget": 10.0, "within": "none"}
 POOR: Json = {**BASE, "budget": 0.02}
+FEWEST = budget.FEWEST["rescoring"]
 HALF = FEWEST // 2  # rows that are measured where the budget pays for nothing
 
 

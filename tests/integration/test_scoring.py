@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from campus_tune.budget import Budget
+from campus_tune.budget import FEWEST, Budget
 from campus_tune.cache import ScoreCache
 from campus_tune.difficulty.passage import Passage
 from campus_tune.errors import MetricError
@@ -20,7 +20,7 @@ from campus_tune.integrations.passages import Passages
 from campus_tune.integrations.peers import Peers
 from campus_tune.integrations.rows import TokenRows
 from campus_tune.integrations.scores import START, Scores
-from campus_tune.integrations.scoring import FEWEST, Scoring, prediction_warnings
+from campus_tune.integrations.scoring import Scoring, prediction_warnings
 from campus_tune.recipe import CampusConfig
 from campus_tune.types import FloatArray, IntArray, RowLosses, RowTexts
 from tests.integration.tiny_run import tiny_trainer
@@ -104,7 +104,7 @@ def test_all_rows_are_measured_where_their_part_of_the_budget_pays_for_them() ->
 def test_a_sample_is_measured_and_the_others_predicted_where_it_does_not() -> None:
     scores, asked, scoring = score(["loss"], 0.5)
     n = len(asked)
-    assert FEWEST < n < N
+    assert FEWEST["scoring"] < n < N
     assert scoring.budget.spent["scoring"] == TOKENS[asked].sum() <= 1.1 * scoring.budget.part("scoring")
     notes = scores.notes["loss"]
     assert notes["rows_measured"] == n
@@ -130,7 +130,7 @@ def test_the_sample_holds_short_and_long_rows_of_every_domain() -> None:
 
 def test_a_budget_for_nothing_still_measures_the_fewest_rows_and_says_what_all_would_cost() -> None:
     scores, asked, scoring = score(["loss"], 0.001)
-    assert len(asked) == FEWEST
+    assert len(asked) == FEWEST["scoring"]
     (warning,) = prediction_warnings(scores, scoring, lambda: 1.1)
     assert "`loss` was measured on 64 of 300 rows and predicted on the others" in warning
     assert "budget: 1.1 pays for all of them; so does `campus-tune score`, ahead of training" in warning
