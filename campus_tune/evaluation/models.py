@@ -256,13 +256,20 @@ def _with_adapter(model: Any, target: Target) -> Any:
     """The model with the adapter, all of whose weights have found their place.
 
     Raises:
-        DataError: other shapes, or other modules, than the adapter's.
+        DataError: its file is damaged, or has other shapes, or other modules, than the model's.
     """
     from peft import PeftModel, get_peft_model_state_dict
     from peft.utils.save_and_load import load_peft_weights
+    from safetensors import SafetensorError
 
     assert target.adapter is not None
-    stored = load_peft_weights(target.adapter, device="cpu")
+    try:
+        stored = load_peft_weights(target.adapter, device="cpu")
+    except (OSError, ValueError, SafetensorError) as error:
+        raise DataError(
+            f"`{target.adapter}` must hold an adapter's weights, got {error}. Save it again, or name another "
+            "checkpoint."
+        ) from error
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Found missing adapter keys")  # compared below

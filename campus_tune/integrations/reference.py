@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from campus_tune.errors import RecipeError
 from campus_tune.integrations import compat
@@ -225,7 +226,7 @@ def from_folder(auto_class: Any, name: str, setting: str, kind: str, loading: di
     """
     try:
         model, told = auto_class.from_pretrained(name, output_loading_info=True, **loading)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise _unreachable(name, setting, error) from error
     if told["missing_keys"]:
         missing = ", ".join(sorted(told["missing_keys"])[:3])
@@ -238,7 +239,7 @@ def _with_adapter(model: Any, name: str, setting: str) -> Any:
 
     try:
         return PeftModel.from_pretrained(model, name)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _unreachable(name, setting, error) from error
 
 

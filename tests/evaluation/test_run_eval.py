@@ -504,6 +504,12 @@ def test_an_adapter_of_another_base_is_refused_by_its_shapes(sizes: dict[str, in
         evaluate("--checkpoints", "run/checkpoint-5", "--model", "other")
 
 
+def test_an_adapter_that_is_cut_off_is_named() -> None:
+    Path("run/checkpoint-5/adapter_model.safetensors").write_bytes(b"cut off")
+    with pytest.raises(DataError, match=r"`run/checkpoint-5` must hold an adapter's weights, got .*header too small"):
+        evaluate("--checkpoints", "run/checkpoint-5")
+
+
 def test_unknown_suites_and_tasks_are_answered_with_the_nearest() -> None:
     with pytest.raises(RecipeError, match=r"`suite` must be one of campus, campus_wide, smoke .* Did you mean 'smoke'"):
         command(["--model", "model", "--suite", "smok"])

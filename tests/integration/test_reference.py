@@ -353,6 +353,19 @@ def test_a_model_that_lacks_weights_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_weights_that_are_cut_off_are_told_of_a_model_and_of_an_adapter(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = save_same(tmp_path / "base")
+    adapted = get_peft_model(tiny_model(), LoraConfig(r=2, target_modules="all-linear"))
+    adapted.peft_config["default"].base_model_name_or_path = str(base)
+    adapted.save_pretrained(tmp_path / "adapter")
+    for folder, file in (("adapter", "adapter_model.safetensors"), ("base", "model.safetensors")):
+        (tmp_path / folder / file).write_bytes(b"cut off")
+        with pytest.raises(RecipeError, match=r"holds no whole model \(.*header too small"), load(tmp_path / folder):
+            pass
+
+
 def test_a_random_state_is_left_as_it_was_and_the_model_does_not_learn(tmp_path: Path) -> None:
     save_same(tmp_path)
     before = random.getstate(), torch.get_rng_state().tolist()

@@ -1,6 +1,8 @@
 """`campus-tune sft`, from a YAML to a model folder."""
 
 import json
+import shutil
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +14,8 @@ from campus_tune import sft
 from campus_tune.cli import main as campus_tune
 from campus_tune.errors import DataError, RecipeError
 from campus_tune.ledger import comparable, read_ledger
+from campus_tune.sft_arguments import parse_trl
+from campus_tune.sft_trainer import Prepared, make_shared_trainer, make_trainer
 from tests.integration.tiny_run import task_rows
 
 
@@ -57,6 +61,17 @@ def write(folder: Path, settings: dict[str, Any]) -> list[str]:
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(settings))
     return ["--config", str(path)]
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["sft", "compare"])
+def test_what_libraries_raise_at_a_model_is_a_sentence(tiny: dict[str, Any], tmp_path: Path, *, shared: bool) -> None:
+    shutil.copytree(tiny["model_name_or_path"], tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"cut off")
+    asked = {name: value for name, value in tiny.items() if name != "campus"}
+    parsed, _ = parse_trl({**asked, "model_name_or_path": str(tmp_path / "model")}, [])
+    make = partial(make_shared_trainer, prepared=Prepared()) if shared else make_trainer
+    with pytest.raises(DataError, match=r"must be ones that TRL can make a trainer of, got: .*header too small"):
+        make(*parsed, callbacks=[])
 
 
 def test_a_yaml_trains_and_leaves_a_model_and_a_ledger(
