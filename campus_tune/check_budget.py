@@ -43,7 +43,7 @@ def _findings(settings: Mapping[str, Any], config: CampusConfig, prepared: Prepa
     from campus_tune.integrations.cost_plan import facts_of, made_smaller, needs, too_small
     from campus_tune.integrations.peers import Peers
     from campus_tune.integrations.planning import NO_CACHE, make_scoring, refreshes_to_come
-    from campus_tune.integrations.probes import load_probes
+    from campus_tune.integrations.probes import named_probes
     from campus_tune.integrations.setup import make_budget
 
     trainer, rows = prepared.trainer, prepared.trained.rows()
@@ -55,8 +55,7 @@ def _findings(settings: Mapping[str, Any], config: CampusConfig, prepared: Prepa
     uncached = replace(config, scores=NO_CACHE)
     meter: Any = None  # nothing is looked up or measured
     scoring = make_scoring(trainer, uncached, rows, meter, budget, Peers(), groups=None, trained=prepared.trained)
-    probes = load_probes(list(config.probes.path), config.probes, trainer) if config.probes else None
-    facts = facts_of(scoring, probes, size.total_steps, per_epoch)
+    facts = facts_of(scoring, named_probes(config, trainer), size.total_steps, per_epoch)
     budget.fit(needs(config, budget, facts))
     if not budget.kept:
         yield Finding("warning", *too_small(config, budget, facts))

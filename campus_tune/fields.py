@@ -90,13 +90,13 @@ def _end(bound: float) -> str:
     return str(int(bound)) if bound == int(bound) else f"{bound:g}"
 
 
-def shown(value: object) -> str:
+def shown(value: object, longest: int = LONGEST) -> str:
     """A value for a message: as Python writes it, cut where it is long."""
     try:
         written = repr(value)
     except ValueError:  # a whole number of more digits than Python writes
         return "a number of thousands of digits"
-    return written if len(written) <= LONGEST else f"{written[: LONGEST - 1]}…"
+    return written if len(written) <= longest else f"{written[: longest - 1]}…"
 
 
 def _not_a_number(value: object) -> str:

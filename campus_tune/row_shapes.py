@@ -26,10 +26,12 @@ from campus_tune.conversions import (
     renamed_roles,
 )
 from campus_tune.errors import DataError
+from campus_tune.fields import shown
 from campus_tune.plain_rows import ANSWERS, Shape
 from campus_tune.types import Json
 
 CHUNK = 1000  # rows of a data set that are read at a time
+SHORT = 60  # characters of a value, beside which a call is written out
 CHATS = ("messages", "conversations", "prompt", "completion")
 
 
@@ -155,12 +157,12 @@ def _problems(row: Row, kind: Sequence[str], shape: Shape, origin: Origin) -> It
         elif isinstance(value, list):
             yield from _turn_problems(name, value, origin)
         elif name in ("messages", "conversations") and not _is_text_field(name, value, shape):
-            yield f"`{name}` must be a list of turns, got {_shown(value)}. {_turned(name, value, origin)}"
+            yield f"`{name}` must be a list of turns, got {_short(value)}. {_turned(name, value, origin)}"
         elif not isinstance(value, str):
             mend = "Correct or remove the row, or name another column of texts."
             if not isinstance(value, Mapping):  # a map would make numbers of its texts again
                 mend = origin.advice(f"cast_column({name!r}, datasets.Value('string'))")
-            yield f"`{name}` must be text, got {_shown(value)}. {mend}"
+            yield f"`{name}` must be text, got {_short(value)}. {mend}"
     yield from _unlike(values, origin)
     yield from _tool_problems(row, in_chat=not isinstance(values[kind[0]], str))
     yield from _problems_beside(row, values, shape, origin)
@@ -207,7 +209,7 @@ def _turn_problems(name: str, turns: Sequence[Any], origin: Origin) -> Iterator[
         if strange is not None and is_chat(turns, "from", "value"):
             yield f"{what}, got from and value. {origin.advice('map(trl.maybe_convert_to_chatml)')}"
         elif strange is not None:
-            yield f"{what}, got {_shown(turns[strange])} as turn {strange}. Correct or remove the row."
+            yield f"{what}, got {_short(turns[strange])} as turn {strange}. Correct or remove the row."
 
 
 def _unlike(values: Row, origin: Origin) -> Iterator[str]:
@@ -230,7 +232,7 @@ def _tool_problems(row: Row, *, in_chat: bool) -> Iterator[str]:
     """Text of which TRL makes no tools: it reads every one as JSON, and a chat is told of them."""
     tools = row.get("tools")
     if isinstance(tools, str) and not (is_json_list(tools) or is_json(tools, None if in_chat else object)):
-        yield f"`tools` must be a list, or one as JSON text, got {_shown(tools)}. Correct it, or take it out."
+        yield f"`tools` must be a list, or one as JSON text, got {_short(tools)}. Correct it, or take it out."
 
 
 def _problems_beside(row: Row, values: Row, shape: Shape, origin: Origin) -> Iterator[str]:
@@ -238,15 +240,14 @@ def _problems_beside(row: Row, values: Row, shape: Shape, origin: Origin) -> Ite
     name = shape.dataset_text_field
     if isinstance(values.get("prompt"), str) and name in row and not isinstance(row[name], str):
         advice = origin.advice(f"remove_columns([{name!r}])")
-        yield f"`{name}` beside prompt and completion must be text, got {_shown(row[name])}. {advice}"
+        yield f"`{name}` beside prompt and completion must be text, got {_short(row[name])}. {advice}"
     if "labels" in row and not isinstance(row["labels"], list):
         advice = origin.advice("remove_columns(['labels'])")
-        yield f"`labels` must be a list, one for each token of a row, got {_shown(row['labels'])}. {advice}"
+        yield f"`labels` must be a list, one for each token of a row, got {_short(row['labels'])}. {advice}"
 
 
-def _shown(value: Any, width: int = 60) -> str:
-    text = repr(value)
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+def _short(value: Any) -> str:
+    return shown(value, SHORT)
 
 
 def silent_contents(rows: Any, origin: Origin = HERE) -> str | None:

@@ -102,7 +102,7 @@ def prepare(trainer: Any, config: CampusConfig) -> tuple[Any, Any]:
     from campus_tune.integrations.measure import LossMeter
     from campus_tune.integrations.peers import Peers
     from campus_tune.integrations.planning import NO_CACHE, make_scoring, open_cache, planned_steps, refreshes_to_come
-    from campus_tune.integrations.probes import load_probes
+    from campus_tune.integrations.probes import named_probes
     from campus_tune.integrations.readings import Readings
     from campus_tune.integrations.rows import refuse_untokenised
     from campus_tune.integrations.setup import make_budget, resolve
@@ -135,9 +135,8 @@ def prepare(trainer: Any, config: CampusConfig) -> tuple[Any, Any]:
         whole=True,
         trained=trained,
     )
-    # A run finds the heads of a scorer only if as many pairs trained them, which follows from all that it pays for.
-    probes = None if config.probes is None else load_probes(list(config.probes.path), config.probes, trainer)
-    budget.fit(needs(resolved, budget, facts_of(scoring, probes, total, per_epoch)))
+    if scoring.scorer is not None:  # a run asks for the heads that as many pairs train as all that it pays for leaves
+        budget.fit(needs(resolved, budget, facts_of(scoring, named_probes(config, trainer), total, per_epoch)))
     return scoring, domains
 
 

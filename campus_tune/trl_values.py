@@ -129,7 +129,7 @@ def _schedule_problems(training: Any) -> Iterator[str]:
 
 def number_problem(name: str, value: Any) -> str | None:
     """What is wrong with a number of the training YAML; None where nothing is, or no bound is known."""
-    return next(iter(_out_of_range(name, value)), None)
+    return next(_out_of_range(name, value), None)
 
 
 def _out_of_range(name: str, value: Any) -> Iterator[str]:

@@ -23,7 +23,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Collection, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -239,4 +238,4 @@ def _refuse_dataset(trainer: Any) -> None:
             f"`train_dataset` must have a length and rows by position, got {type(dataset).__name__}: a stream cannot "
             f"be sorted. {NO_STREAM}"
         )
-    refuse_other_rows(dataset, partial(compat.unused_columns, trainer))
+    refuse_other_rows(dataset, functools.partial(compat.unused_columns, trainer))

@@ -14,6 +14,8 @@ import datasets
 import pyarrow as pa
 
 from campus_tune.errors import DataError
+from campus_tune.fields import shown
+from campus_tune.row_shapes import SHORT
 from campus_tune.types import Json
 
 LARGEST = 2**63 - 1  # a whole number that a column holds
@@ -57,14 +59,14 @@ def _misfit(name: str, values: Sequence[Any]) -> str:
         fits, fails = (middle, fails) if _fits(name, values[:middle]) else (fits, middle)
     value = values[fits]
     found = f"row {fits}: `{name}` must be"
-    shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:59]}…"
+    got = shown(value, SHORT)
     if isinstance(value, int) and abs(value) > LARGEST:
-        return f"{found} a whole number of at most {LARGEST}, got {shown}. Write text in all rows, or a float."
+        return f"{found} a whole number of at most {LARGEST}, got {got}. Write text in all rows, or a float."
     if not _is_unicode(value):
-        return f"{found} text that can be stored, got {shown}, which has half a surrogate pair. Take it out of the row."
+        return f"{found} text that can be stored, got {got}, which has half a surrogate pair. Take it out of the row."
     before = next((_kind(other) for other in values[:fits] if other is not None), "nothing")
     return (
-        f"{found} of the same kind in all rows, got {shown} ({_kind(value)}) after {before}. Write one kind into the "
+        f"{found} of the same kind in all rows, got {got} ({_kind(value)}) after {before}. Write one kind into the "
         "whole column, text for example, or leave the column out."
     )
 

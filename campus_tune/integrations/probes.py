@@ -21,6 +21,7 @@ from campus_tune.integrations.rows import TokenRows, column_names
 from campus_tune.integrations.trained import as_trained
 from campus_tune.orders import group_rows, hash_rows
 from campus_tune.plain_rows import Shape
+from campus_tune.recipe import CampusConfig
 from campus_tune.recipe_blocks import DOMAIN, ProbeSettings
 from campus_tune.registry import nearest
 from campus_tune.row_shapes import why_not
@@ -65,6 +66,15 @@ class Probes:
         """Forward tokens of what `subset` chooses."""
         chosen = self.subset(tokens_per_measurement, seed=seed, fewest=fewest)
         return int(sum(self.rows.tokens[rows].sum() for rows in chosen.values()))
+
+
+def named_probes(config: CampusConfig, trainer: Any) -> Probes | None:
+    """The probes that a recipe names, for those who reckon with them before a run; None where it names none.
+
+    Raises:
+        DataError: as of `load_probes`.
+    """
+    return None if config.probes is None else load_probes(list(config.probes.path), config.probes, trainer)
 
 
 def load_probes(source: Source, settings: ProbeSettings | None, trainer: Any) -> Probes:

@@ -16,6 +16,7 @@ from trl import SFTTrainer
 import campus_tune
 from campus_tune import CampusCallback
 from campus_tune.errors import TrainerError
+from tests.integration.test_overrides import Stops
 from tests.integration.tiny_run import RECIPE, ledger_of, tiny_trainer, weights_of
 from tests.integration.witness import events
 
@@ -79,15 +80,6 @@ def test_one_after_the_other_is_as_with_a_callback_each_and_leaves_the_finished_
             assert files_in(outs[0]) == before
     assert ledgers[0][:2] == ledgers[1][:2]
     assert all(torch.equal(weight, ledgers[1][2][name]) for name, weight in ledgers[0][2].items())
-
-
-class Stops(TrainerCallback):
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        del args, state, control, kwargs
-        raise self.error
 
 
 @pytest.mark.parametrize("error", [ValueError("theirs"), KeyboardInterrupt()], ids=["an error", "Ctrl-C"])
