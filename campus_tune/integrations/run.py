@@ -351,7 +351,8 @@ class CampusRun:
                 f"{saved.get('version')!r}. Resume with the campus_tune that wrote it, or train without resuming."
             )
         refuse_misshapen(saved, step)
-        self.identity.refuse_other(saved["identity"], changed_future=self.config.resume == "changed_future")
+        changed = self.config.resume == "changed_future"
+        self.identity.refuse_other(saved["identity"], changed_future=changed)
         self.scores = self.peers.led(
             lambda: Scores.load(self.home / "scores", saved["scores"], passages_of(self.config))
         )
@@ -365,8 +366,9 @@ class CampusRun:
             self.budget.load(saved["budget"])
             self.training_losses.load(saved["training_losses"])
         self.probing.choose()
-        kept = self.budget.kept
-        small = self._warnings_of_budget(self._cost_facts(scoring))
+        kept, small = self.budget.kept, []
+        if changed and not self.curriculum.finished:  # the budget may be smaller than before, or more to come
+            small = self._warnings_of_budget(self._cost_facts(scoring))
         self._rates, self._logged_step = saved["rates"], saved["logged_step"]
         self.watch.checked, self.watch.passed, self.watch.labels_seen = saved["audit"]
         with as_saved(step):
@@ -375,7 +377,7 @@ class CampusRun:
         self.same_world = world == self.peers.world
         self.peers.led(partial(self._move_in, step))
         self.journal.resumed(saved["journal"], step, self.curriculum.n_stages - 1, (world, self.peers.world))
-        if kept and not self.budget.kept:  # a smaller budget than before, in a changed future
+        if kept and not self.budget.kept:
             self.journal.warned(small)
         if not self.same_world:
             compat.seed_anew(self.config.seed or 0, step, self.peers.rank)  # no random state of this cut was saved

@@ -343,6 +343,18 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     assert again["weights"] == finished["weights"]
 
 
+@pytest.mark.parametrize("budget", [0.5, 1.0], ids=["too small", "kept by fewer rows"])
+def test_a_run_whose_budget_does_not_pay_for_the_usual_rows_goes_on_and_ends_once(
+    tmp_path: Path, calm: Callable[..., Json], budget: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings: Json = {"config": {**MATCHED, "budget": budget}, "probes": 10}
+    ended = resumed(tmp_path, stops=(2, 4), saves=(2, 4, 10), **settings)
+    assert_same(ended, calm(**settings))
+    capsys.readouterr()
+    assert resumed(tmp_path, **settings)["ledger"] == ended["ledger"]  # nothing is left to pay for
+    assert "overspent" not in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_a_killed_process_goes_on_as_if_it_had_not_been(tmp_path: Path) -> None:
     command = [sys.executable, str(REPOSITORY / "eval" / "kill_resume.py"), "--only", "w2-a1-exact", "--kills", "1"]
