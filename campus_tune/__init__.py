@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from campus_tune.curriculum import Curriculum, Schedule
-from campus_tune.errors import CampusError
-from campus_tune.recipe import CampusConfig, load_recipe
+from campus_tune.method.curriculum import Curriculum, Schedule
+from campus_tune.recipe.config import CampusConfig, load_recipe
+from campus_tune.words.errors import CampusError
 
 if TYPE_CHECKING:
-    from campus_tune.integrations.attach import attach
-    from campus_tune.integrations.callback import CampusCallback
+    from campus_tune.run.attach import attach
+    from campus_tune.run.callback import CampusCallback
 
 __version__ = "0.3.0"
 __all__ = ["CampusCallback", "CampusConfig", "CampusError", "Curriculum", "Schedule", "attach", "load_recipe"]
@@ -25,11 +25,11 @@ __all__ = ["CampusCallback", "CampusConfig", "CampusError", "Curriculum", "Sched
 def __getattr__(name: str) -> Any:
     """`CampusCallback` and `attach` live with the trainer and are loaded on first use."""
     if name == "CampusCallback":
-        from campus_tune.integrations.callback import CampusCallback
+        from campus_tune.run.callback import CampusCallback
 
         return CampusCallback
     if name == "attach":
-        from campus_tune.integrations.attach import attach
+        from campus_tune.run.attach import attach
 
         return attach
     raise AttributeError(f"module 'campus_tune' has no attribute {name!r}")

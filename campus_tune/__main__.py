@@ -2,7 +2,7 @@
 
 import sys
 
-from campus_tune.cli import main
+from campus_tune.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from campus_tune.cache import CacheKey, ScoreCache
-from campus_tune.curriculum import Curriculum, Schedule
-from campus_tune.orders import hash_rows, order_rows
-from campus_tune.pacing import build_pacing
-from campus_tune.types import Json, RowArray
+from campus_tune.method.curriculum import Curriculum, Schedule
+from campus_tune.method.orders import hash_rows, order_rows
+from campus_tune.method.pacing import build_pacing
+from campus_tune.scores.cache import CacheKey, ScoreCache
+from campus_tune.words.types import Json, RowArray
 
 METRICS = ("length", "mtld", "loss", "scorer")
 COLUMNS = 5  # of each metric: what a loss keeps of a row

@@ -32,11 +32,11 @@ import datasets
 import yaml
 
 from campus_tune.demo.tiny import write_tiny
-from campus_tune.errors import DataError
-from campus_tune.evaluation.results import TaskResult, read_result
-from campus_tune.evaluation.suites import Suite, load_suite
-from campus_tune.evaluation.tasks import load_tasks
-from campus_tune.tables import table
+from campus_tune.evaluate.results import TaskResult, read_result
+from campus_tune.evaluate.suites import Suite, load_suite
+from campus_tune.evaluate.tasks import load_tasks
+from campus_tune.words.errors import DataError
+from campus_tune.words.tables import table
 
 # lm-eval's command, timed where it answers
 THEIRS = """

@@ -23,10 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
-from campus_tune.orders import order_rows
-from campus_tune.recipe import CampusConfig
-from campus_tune.simulate import simulate
-from campus_tune.types import FloatArray, IntArray, RowArray
+from campus_tune.method.orders import order_rows
+from campus_tune.preview.simulate import simulate
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.words.types import FloatArray, IntArray, RowArray
 
 METRICS = ("length", "mtld", "compression", "loss")
 MAPPED = 50_000_000  # rows from which orders go to disk

@@ -22,8 +22,8 @@ from typing import Any
 import yaml
 
 from campus_tune.demo.tasks import write_tasks
-from campus_tune.ledger import read_ledger
-from campus_tune.same_stream import compare_runs
+from campus_tune.read.same_stream import compare_runs
+from campus_tune.run.ledger import read_ledger
 
 PHASES = ("scoring", "selection", "probes", "training")
 GLOBAL_BATCH = 8

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from campus_tune.integrations.readings import Readings
-from campus_tune.integrations.rows import read_rows
-from campus_tune.types import Json
+from campus_tune.data.prepared import read_rows
+from campus_tune.data.readings import Readings
+from campus_tune.words.types import Json
 
 
 def main() -> None:

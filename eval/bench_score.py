@@ -43,19 +43,19 @@ from datasets import Dataset
 from peft import LoraConfig
 from trl import SFTConfig, SFTTrainer
 
-from campus_tune.cache import ScoreCache
+from campus_tune.data.prepared import TokenRows, read_rows
 from campus_tune.demo.tasks import generate
 from campus_tune.demo.tiny import write_tiny
-from campus_tune.difficulty import METRICS
-from campus_tune.difficulty.extras import missing_parts
-from campus_tune.files import read_jsonl
-from campus_tune.integrations import compat, measure
-from campus_tune.integrations.passages import Passages
-from campus_tune.integrations.peers import Peers
-from campus_tune.integrations.rows import TokenRows, read_rows
-from campus_tune.integrations.scores import HERE
-from campus_tune.integrations.subject import undisturbed
-from campus_tune.types import RowTexts
+from campus_tune.metrics import METRICS
+from campus_tune.metrics.extras import missing_parts
+from campus_tune.model import compat, measure
+from campus_tune.model.peers import Peers
+from campus_tune.model.subject import undisturbed
+from campus_tune.scores.cache import ScoreCache
+from campus_tune.scores.columns import HERE
+from campus_tune.scores.passages import Passages
+from campus_tune.words.files import read_jsonl
+from campus_tune.words.types import RowTexts
 
 PARTS = ("speed", "harness", "memory", "cpu")
 TEXT_METRICS = ("compression", "mtld", "readability")

@@ -30,12 +30,12 @@ from typing import Any
 
 import numpy as np
 
-from campus_tune.compare.crossed import Spread
-from campus_tune.compare.decision import HELPED, HURT, WORDS
-from campus_tune.compare.inputs import Arm, Curve, Measured, arm_of
-from campus_tune.compare.judgement import Judgement
-from campus_tune.compare.speed import Speed, judge_speed
-from campus_tune.compare.verdict import EFFECT, Verdict, judge
+from campus_tune.compare.verdict.crossed import Spread
+from campus_tune.compare.verdict.decision import HELPED, HURT, WORDS
+from campus_tune.compare.verdict.inputs import Arm, Curve, Measured, arm_of
+from campus_tune.compare.verdict.judgement import Judgement
+from campus_tune.compare.verdict.speed import Speed, judge_speed
+from campus_tune.compare.verdict.verdict import EFFECT, Verdict, judge
 
 LOSS = 2.0  # nats per token of the baseline, on average
 CELL = 0.5  # standard deviation of one seed's effect on one item, nats per token

@@ -81,7 +81,7 @@ def trained(out: Path, stops: tuple[int, ...], **settings: Any) -> Any:
     """A run that is stopped before each of these steps, and resumed after each stop but the last."""
     from transformers import TrainerCallback
 
-    from tests.integration.tiny_run import tiny_trainer
+    from tests.run.tiny_run import tiny_trainer
 
     class Stopped(Exception):  # noqa: N818  # not an error
         pass
@@ -105,7 +105,7 @@ def trained(out: Path, stops: tuple[int, ...], **settings: Any) -> Any:
 
 def outcome(trainer: Any) -> list[Any]:
     """All that a damage must not change."""
-    from tests.integration.tiny_run import history_of, ledger_of, weights_of
+    from tests.run.tiny_run import history_of, ledger_of, weights_of
 
     out = Path(trainer.args.output_dir)
     losses = (out / "curriculum" / "training_losses").glob("*.parquet")
@@ -165,9 +165,9 @@ def damaged(out: Path, damage: Damage) -> Iterator[None]:
 
 def taken(out: Path, file: str) -> str:
     """What a resume would take of a damaged run, and whether it says so: one of `OUTCOMES`."""
-    from campus_tune.errors import CampusError
-    from campus_tune.integrations.checkpoints import last_complete
-    from campus_tune.integrations.peers import Peers
+    from campus_tune.model.peers import Peers
+    from campus_tune.run.checkpoints import last_complete
+    from campus_tune.words.errors import CampusError
 
     short, said = Path(file).name, io.StringIO()
     try:
@@ -187,7 +187,7 @@ def taken(out: Path, file: str) -> str:
 
 def goes_on_right(out: Path, damage: Damage, scratch: Path, undisturbed: list[Any]) -> str:
     """Resume a damaged run to its end: "same", "refused", "OTHER RESULTS" or "TRACEBACK"."""
-    from campus_tune.errors import CampusError
+    from campus_tune.words.errors import CampusError
 
     shutil.rmtree(scratch, ignore_errors=True)
     shutil.copytree(out, scratch)
@@ -226,7 +226,7 @@ def chosen(cases: list[tuple[Damage, str]], n: int, chance: random.Random) -> li
 
 def run(folder: Path, flips: int, resumes: int, seed: int) -> bool:
     """All of it; whether nothing was wrong."""
-    from tests.integration.tiny_run import task_rows
+    from tests.run.tiny_run import task_rows
 
     chance, began = random.Random(seed), time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):

@@ -153,7 +153,7 @@ def make(world: kinds.World, seed: int, number: int, only: str | None) -> tuple[
 
 def judged(given: Input) -> tuple[str, str]:
     """(accepted, refused or FAULT; the refusal or what went wrong) of one input."""
-    from campus_tune.errors import CampusError
+    from campus_tune.words.errors import CampusError
 
     try:
         answer = given.ask()
@@ -194,9 +194,9 @@ def _where(error: BaseException) -> str:
 
 def cut_off(pictures: bool) -> None:
     """What would train, load a model or launch ends where that would begin; pictures are drawn, and seldom painted."""
-    from campus_tune import launch, proxy, score, sft
-    from campus_tune.compare import run_compare
-    from campus_tune.evaluation import run_eval
+    from campus_tune.cli import compare as run_compare
+    from campus_tune.cli import eval as run_eval
+    from campus_tune.cli import launch, proxy, score, sft
     from campus_tune.report import figures
 
     sft.train = lambda *_, **__: None  # type: ignore[assignment]
@@ -266,10 +266,10 @@ def _warm(world: kinds.World, *, pictures: bool) -> None:
     """Load the package, and what it loads when it is used: not a matter of the first input."""
     import datasets
 
-    from campus_tune import cli
+    from campus_tune.cli import main as cli
 
     assert cli.__file__
-    importlib.import_module("campus_tune.evaluation.suites")
+    importlib.import_module("campus_tune.evaluate.suites")
     cut_off(pictures)
     datasets.disable_progress_bars()
     from transformers.utils import logging

@@ -48,8 +48,8 @@ from trl import SFTConfig, SFTTrainer
 
 from campus_tune import CampusCallback
 from campus_tune.demo.tiny import tiny_tokenizer
-from campus_tune.errors import CampusError
-from campus_tune.tables import table
+from campus_tune.words.errors import CampusError
+from campus_tune.words.tables import table
 from eval.trainers import SETTINGS, Setting
 
 SHUFFLE = {"metrics": [], "selector": "shuffle", "stages": 3}

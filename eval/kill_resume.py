@@ -133,7 +133,7 @@ def train(setting: Setting, out: Path) -> None:
     from trl import SFTConfig, SFTTrainer
 
     from campus_tune import CampusCallback
-    from campus_tune.integrations.scorer import ScorerTrainer
+    from campus_tune.model.scorer_training import ScorerTrainer
 
     torch.set_num_threads(1)
 
@@ -211,7 +211,7 @@ def ingredients(setting: Setting) -> tuple[Any, Any, Any, Any]:
 
     from campus_tune.demo.tasks import generate
     from campus_tune.demo.tiny import tiny_model, tiny_tokenizer
-    from campus_tune.files import read_jsonl
+    from campus_tune.words.files import read_jsonl
 
     if setting.data is None:
         cells = -(-setting.rows // 25)
@@ -370,7 +370,7 @@ def has_scorer(setting: Setting) -> bool:
 
 def between_saves(out: Path, save_steps: int) -> Moment:
     """True between two checkpoints and, unless all stages are of one step, inside a stage."""
-    from campus_tune.ledger import read_ledger
+    from campus_tune.run.ledger import read_ledger
 
     def now() -> bool:
         done = beats(out)
@@ -504,7 +504,7 @@ def first_difference(one: list[Any], other: list[Any]) -> str:
 
 def ledger(out: Path) -> list[Any]:
     """Ledger events without clocks, and the digest of each stage's row losses."""
-    from campus_tune.ledger import comparable, read_ledger
+    from campus_tune.run.ledger import comparable, read_ledger
 
     losses = sorted((out / "curriculum" / "training_losses").glob("*.parquet"))
     return [*comparable(read_ledger(out / "curriculum" / "ledger.jsonl")), *[(p.name, p.read_bytes()) for p in losses]]
@@ -579,7 +579,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def own_setting(options: argparse.Namespace) -> Setting:
     """The run that --model and its companions describe."""
-    from campus_tune.recipe import load_recipe
+    from campus_tune.recipe.config import load_recipe
 
     recipe = options.recipe or {"metrics": ["length", "mtld", "compression", "loss"], "budget": options.budget}
     return Setting(
@@ -635,7 +635,7 @@ def import_once() -> None:
     import trl
 
     import campus_tune
-    from campus_tune.difficulty.diversity import text_mtld
+    from campus_tune.metrics.diversity import text_mtld
 
     torch.set_num_threads(1)
     text_mtld("loads what it needs when it is first called")

@@ -40,22 +40,22 @@ from scipy import stats
 from transformers import set_seed
 from trl import SFTConfig, SFTTrainer
 
+from campus_tune.data.domains import Domains
+from campus_tune.data.prepared import read_column, read_rows
 from campus_tune.demo.tasks import generate
 from campus_tune.demo.tiny import write_tiny
-from campus_tune.difficulty import CpuMetric, build_metric
-from campus_tune.difficulty.extras import missing_parts
-from campus_tune.files import atomic_write, read_jsonl
-from campus_tune.integrations import compat
-from campus_tune.integrations.domains import Domains
-from campus_tune.integrations.measure import LossMeter
-from campus_tune.integrations.peers import Peers
-from campus_tune.integrations.planning import make_scoring
-from campus_tune.integrations.rows import read_column, read_rows
-from campus_tune.integrations.setup import make_budget
-from campus_tune.integrations.trained import as_trained
-from campus_tune.orders import group_codes
-from campus_tune.recipe import CampusConfig
-from campus_tune.stats import spearman
+from campus_tune.method.orders import group_codes
+from campus_tune.method.stats import spearman
+from campus_tune.metrics import CpuMetric, build_metric
+from campus_tune.metrics.extras import missing_parts
+from campus_tune.model import compat
+from campus_tune.model.measure import LossMeter
+from campus_tune.model.peers import Peers
+from campus_tune.model.trained import as_trained
+from campus_tune.preview.setup import make_budget
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.scores.planning import make_scoring
+from campus_tune.words.files import atomic_write, read_jsonl
 
 SUM = {"name": "loss", "reduce": "sum", "label": "loss sum"}
 METRICS: tuple[Any, ...] = (

@@ -1,6 +1,6 @@
 """Attacks on the sandbox: programs that answer wrongly, and try to pass in every way that we know of. None may.
 
-The list is that of the tests (`tests/evaluation/forgeries.py` and `hostile.py`), of which the suite runs a sample. Each
+The list is that of the tests (`tests/evaluate/forgeries.py` and `hostile.py`), of which the suite runs a sample. Each
 program runs in both kinds of sandbox, as root and as an ordinary user, where this machine has them; what it has not is
 skipped by name. Prints a line for each attack, a summary, and ends with 1 if any forged a pass.
 
@@ -20,8 +20,8 @@ import types
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
-TESTS = "tests/evaluation/"
-FILES = ("eval/sandbox_attacks.py", "campus_tune/errors.py", f"{TESTS}hostile.py", f"{TESTS}forgeries.py")
+TESTS = "tests/evaluate/"
+FILES = ("eval/sandbox_attacks.py", "campus_tune/words/errors.py", f"{TESTS}hostile.py", f"{TESTS}forgeries.py")
 SKIPPED = 77
 if "tests" not in sys.modules:  # textstat installs a package of that name, which would be found first
     package = types.ModuleType("tests")
@@ -32,9 +32,9 @@ if "tests" not in sys.modules:  # textstat installs a package of that name, whic
 
 def attack(kind: str, groups: list[str], workers: int) -> int:
     """All attacks in one kind of sandbox, as the user that this process has."""
-    from campus_tune.evaluation import sandbox
-    from tests.evaluation.forgeries import FORGERIES
-    from tests.evaluation.hostile import HOSTILE
+    from campus_tune.evaluate.sandbox import sandbox
+    from tests.evaluate.forgeries import FORGERIES
+    from tests.evaluate.hostile import HOSTILE
 
     problem = sandbox._problem_of(kind)  # type: ignore[arg-type]  # one of KINDS
     if problem is not None:
@@ -55,7 +55,7 @@ def attack(kind: str, groups: list[str], workers: int) -> int:
 
 def users() -> dict[str, list[str] | None]:
     """How to run Python as whom; None: there is no way here."""
-    from tests.evaluation.ordinary_user import AS_USER, python_for_all
+    from tests.evaluate.ordinary_user import AS_USER, python_for_all
 
     if os.geteuid():
         return {"an ordinary user": [sys.executable], "root": None}
@@ -78,7 +78,7 @@ def main() -> int:
         for file in FILES:
             (Path(name) / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / file, Path(name) / file)
-        for folder in ("campus_tune", "tests", "tests/evaluation"):
+        for folder in ("campus_tune", "tests", "tests/evaluate"):
             (Path(name) / folder / "__init__.py").touch()
         subprocess.run(["chmod", "-R", "a+rX", name], check=True)
         for kind in ("bubblewrap", "namespaces"):

@@ -10,7 +10,7 @@ from importlib import import_module
 @cache
 def leave_libraries_alone() -> None:
     """A run collects garbage three times, each time among the million objects that torch and its like are made of."""
-    for name in ("campus_tune.integrations.recorder", "trl.trainer.sft_trainer", "peft"):
+    for name in ("campus_tune.compare.recorder", "trl.trainer.sft_trainer", "peft"):
         import_module(name)
     gc.collect()
     gc.freeze()

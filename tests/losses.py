@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from campus_tune.types import RowLosses
+from campus_tune.words.types import RowLosses
 
 
 def losses_of(nll_sum: Any, tokens: Any, top1: Any = None) -> RowLosses:

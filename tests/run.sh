@@ -2,7 +2,7 @@
 # Lint, types, doctests, tests. Sets itself up: uses the active environment, or makes .venv in the repository.
 #
 #   bash tests/run.sh                       everything
-#   bash tests/run.sh tests/test_pacing.py  the checks, and only these tests (any pytest arguments)
+#   bash tests/run.sh tests/method/test_pacing.py  the checks, and only these tests (any pytest arguments)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

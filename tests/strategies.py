@@ -10,8 +10,8 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from campus_tune.curriculum import Curriculum, Offer, Schedule
-from campus_tune.pacing import build_pacing
+from campus_tune.method.curriculum import Curriculum, Offer, Schedule
+from campus_tune.method.pacing import build_pacing
 
 EXAMPLES = 60  # of a property at home, where its test does not ask for another number
 

@@ -17,18 +17,18 @@ import pytest
 
 import campus_tune
 from campus_tune.compare.settings import CompareSettings
-from campus_tune.difficulty import Column, Random, build_metric, finish_scores, parse_metric
-from campus_tune.errors import CampusError, RecipeError
-from campus_tune.health import known_level, score_findings, score_health
-from campus_tune.method import problems_in_method
-from campus_tune.overlap import overlap, overlap_findings
-from campus_tune.pacing import PACINGS
-from campus_tune.recipe import CampusConfig, load_recipe
-from campus_tune.registry import Registry
-from campus_tune.simulate import simulate
-from campus_tune.strict_yaml import read_value, read_yaml
-from campus_tune.training_yaml import run_size
-from campus_tune.types import RowTexts
+from campus_tune.data.overlap import overlap, overlap_findings
+from campus_tune.method.pacing import PACINGS
+from campus_tune.metrics import Column, Random, build_metric, finish_scores, parse_metric
+from campus_tune.preview.advice import problems_in_method
+from campus_tune.preview.health import known_level, score_findings, score_health
+from campus_tune.preview.simulate import simulate
+from campus_tune.recipe.config import CampusConfig, load_recipe
+from campus_tune.recipe.training_yaml import run_size
+from campus_tune.words.errors import CampusError, RecipeError
+from campus_tune.words.registry import Registry
+from campus_tune.words.strict_yaml import read_value, read_yaml
+from campus_tune.words.types import RowTexts
 
 
 class Case(NamedTuple):

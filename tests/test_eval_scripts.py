@@ -12,9 +12,6 @@ import pytest
 from scipy import stats
 
 from eval import bench_score, damage, metric_validity
-from tests.integration.conftest import THEIRS
-
-pytestmark = [pytest.mark.filterwarnings(line) for line in THEIRS]
 
 LEVEL = np.array([0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3], dtype=np.float64)
 TASKS = np.repeat([0, 1, 2], 4)

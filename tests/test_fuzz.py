@@ -16,15 +16,17 @@ from eval.fuzzing import corpus, odd
 from eval.fuzzing.ask import ACCEPTED, REFUSED, Answer, Input, WrongError, refuse_empty_words, refuse_markup
 from eval.fuzzing.faults import FAULTS, Fault, plant
 from eval.fuzzing.kinds import World
-from tests.integration.conftest import THEIRS
-
-pytestmark = [pytest.mark.filterwarnings(line) for line in THEIRS]
 
 N = 80
-TRAINED = ("checkpoint", "state", "prepared rows", "check")  # seconds each; tests/test_check.py and damage.py have them
+TRAINED = (
+    "checkpoint",
+    "state",
+    "prepared rows",
+    "check",
+)  # seconds each; tests/preview/test_check.py and damage.py have them
 
 OURS = [f"campus_tune.{name}" for name in ("cli", "sft", "score", "proxy", "launch", "report.figures")]
-OURS += ["campus_tune.compare.run_compare", "campus_tune.evaluation.run_eval", "campus_tune.evaluation.suites"]
+OURS += ["campus_tune.cli.compare", "campus_tune.cli.eval", "campus_tune.evaluate.suites"]
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +76,13 @@ def die() -> Answer:
 
 
 def no_sentence() -> Answer:
-    from campus_tune.errors import DataError
+    from campus_tune.words.errors import DataError
 
     raise DataError("bad rows")
 
 
 def a_sentence(names: str = "rows") -> Answer:
-    from campus_tune.errors import DataError
+    from campus_tune.words.errors import DataError
 
     raise DataError(f"`{names}` must be a list, got 5. Write a list.")
 

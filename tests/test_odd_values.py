@@ -10,19 +10,19 @@ from typing import Any
 
 import pytest
 
-from campus_tune.check import check
-from campus_tune.cli import main
-from campus_tune.curriculum import Schedule
-from campus_tune.errors import DataError, RecipeError
-from campus_tune.fields import LARGEST
-from campus_tune.recipe import CampusConfig
-from campus_tune.recipe_blocks import EvaluateSettings
-from campus_tune.registry import nearest
-from campus_tune.sft_arguments import parse_trl
-from campus_tune.simulate import MOST_STAGES, simulate
-from campus_tune.strict_yaml import DEEPEST, read_value, read_yaml
-from campus_tune.strict_yaml import LARGEST as LARGEST_FILE
-from campus_tune.training_yaml import MOST_STEPS, learning_rates, run_size
+from campus_tune.cli.main import main
+from campus_tune.method.curriculum import Schedule
+from campus_tune.preview.check import check
+from campus_tune.preview.simulate import MOST_STAGES, simulate
+from campus_tune.recipe.blocks import EvaluateSettings
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.training_yaml import MOST_STEPS, learning_rates, run_size
+from campus_tune.recipe.trl_yaml import parse_trl
+from campus_tune.words.errors import DataError, RecipeError
+from campus_tune.words.fields import LARGEST
+from campus_tune.words.registry import nearest
+from campus_tune.words.strict_yaml import DEEPEST, read_value, read_yaml
+from campus_tune.words.strict_yaml import LARGEST as LARGEST_FILE
 
 BASE = "model_name_or_path: nowhere\ndataset_name: nowhere.jsonl\nbf16: false\n"
 PLAIN = {"bf16": False}
@@ -197,7 +197,7 @@ def test_trl_options_of_another_kind_are_refused_before_trl_sees_them(setting: d
 
 
 def _known(name: str) -> bool:
-    from campus_tune.sft_arguments import trl_parser
+    from campus_tune.recipe.trl_yaml import trl_parser
 
     return any(action.dest == name for action in trl_parser()._actions)
 

@@ -131,7 +131,10 @@ def test_ci_says_the_fresh_seed_and_ends_with_the_whole_run(tmp_path: Path) -> N
 
 
 def test_at_home_there_is_one_round(tmp_path: Path) -> None:
-    assert run_sh(tmp_path, "tests/test_orders.py", ci=False) == (0, [f"pytest {XDIST} tests/test_orders.py"])
+    assert run_sh(tmp_path, "tests/method/test_orders.py", ci=False) == (
+        0,
+        [f"pytest {XDIST} tests/method/test_orders.py"],
+    )
 
 
 def test_a_property_that_fails_under_the_fresh_seed_fails_ci(tmp_path: Path) -> None:

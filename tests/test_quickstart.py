@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from campus_tune.demo.domains import DOMAINS, N_LEVELS
-from campus_tune.ledger import read_ledger
-from campus_tune.recipe import CampusConfig, load_recipe
-from campus_tune.simulate import simulate
-from campus_tune.strict_yaml import read_yaml
-from campus_tune.training_yaml import run_size
+from campus_tune.preview.simulate import simulate
+from campus_tune.recipe.config import CampusConfig, load_recipe
+from campus_tune.recipe.training_yaml import run_size
+from campus_tune.run.ledger import read_ledger
+from campus_tune.words.strict_yaml import read_yaml
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "recipes/quickstart.sh"

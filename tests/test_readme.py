@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import yaml
 
-from campus_tune.cli import make_parser
+from campus_tune.cli.main import make_parser
 from campus_tune.demo.tasks import write_tasks
-from campus_tune.difficulty import METRICS
-from campus_tune.ledger import read_ledger
-from campus_tune.pacing import PACINGS
-from campus_tune.recipe import CampusConfig
-from campus_tune.selectors import SELECTORS
+from campus_tune.method.pacing import PACINGS
+from campus_tune.method.selectors import SELECTORS
+from campus_tune.metrics import METRICS
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.run.ledger import read_ledger
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -108,7 +108,7 @@ def missing(shown: dict[str, Any], real: dict[str, Any]) -> list[str]:
 
 def test_the_ledger_lines_show_one_of_every_event_that_is_written() -> None:
     shown = [json.loads(line)["event"] for line in blocks("json")[0].splitlines()]
-    journal = (ROOT / "campus_tune/integrations/journal.py").read_text("utf-8")
+    journal = (ROOT / "campus_tune/run/told/journal.py").read_text("utf-8")
     assert sorted(shown) == sorted(set(re.findall(r'ledger\.add\("(\w+)"', journal)))
 
 
@@ -119,7 +119,7 @@ def test_the_script_has_hardly_more_than_fifteen_lines() -> None:
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # what trl and transformers say to each other
 def test_the_yaml_block_is_a_recipe_that_trl_and_we_take() -> None:
-    from campus_tune.sft_arguments import parse_trl
+    from campus_tune.recipe.trl_yaml import parse_trl
 
     settings = yaml.safe_load(blocks("yaml")[0])
     config = CampusConfig.from_mapping(settings.pop("campus"))
@@ -138,8 +138,8 @@ def test_every_command_is_one_that_the_command_line_takes(line: str) -> None:
     program, subcommand, *flags = shlex.split(line)
     assert program == "campus-tune"
     if subcommand == "sft":  # its flags are trl's
-        from campus_tune.launch import read_launch
-        from campus_tune.sft_arguments import read_arguments
+        from campus_tune.cli.launch import read_launch
+        from campus_tune.recipe.trl_yaml import read_arguments
 
         words = [str(ROOT / flag) if "/" in flag else flag for flag in flags]
         plan = read_launch([subcommand, *words])

@@ -6,14 +6,14 @@ from contextlib import suppress
 from pathlib import Path
 
 from campus_tune.compare.campaign import Campaign
-from campus_tune.compare.inputs import FINISHED, arm_of
+from campus_tune.compare.file_shapes import VERDICT as VERDICT_SHAPE
 from campus_tune.compare.plan import Plan
-from campus_tune.compare.power import Plan as Ahead
-from campus_tune.compare.power import from_difference, from_pilot, speed_from_pilot
-from campus_tune.compare.verdict import Verdict
-from campus_tune.errors import DataError
-from campus_tune.report.compare_shapes import VERDICT as VERDICT_SHAPE
-from campus_tune.shapes import read_json
+from campus_tune.compare.verdict.inputs import FINISHED, arm_of
+from campus_tune.compare.verdict.power import Plan as Ahead
+from campus_tune.compare.verdict.power import from_difference, from_pilot, speed_from_pilot
+from campus_tune.compare.verdict.verdict import Verdict
+from campus_tune.words.errors import DataError
+from campus_tune.words.json_shapes import read_json
 
 VERDICT = "verdict.json"
 NOTHING = "the default expectation is no difference"

@@ -20,10 +20,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from campus_tune.difficulty.base import parse_metric
-from campus_tune.errors import RecipeError
-from campus_tune.recipe import CampusConfig
-from campus_tune.types import Json
+from campus_tune.metrics.base import parse_metric
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.words.errors import RecipeError
+from campus_tune.words.types import Json
 
 Kind: TypeAlias = Literal["recipe", "baseline", "control", "plus"]
 

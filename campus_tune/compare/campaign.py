@@ -12,18 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from campus_tune.compare.about import refuse_other_block, write_about
 from campus_tune.compare.arms import RECIPE, Arm
-from campus_tune.compare.bench import LOG, Bench
-from campus_tune.compare.inputs import arm_of
+from campus_tune.compare.folder import refuse_other_block, write_about
 from campus_tune.compare.outcome import DIVERGED, read_outcome, run_folder
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.processes import Processes, Task, plans_of_processes
-from campus_tune.errors import CampusError
-from campus_tune.types import Json
+from campus_tune.compare.training import LOG, Bench
+from campus_tune.compare.verdict.inputs import arm_of
+from campus_tune.words.errors import CampusError
+from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
-    from campus_tune.evaluation.held_out import HeldOut
+    from campus_tune.data.held_out import HeldOut
 
 
 class Campaign:

@@ -10,12 +10,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from campus_tune.errors import DataError
-from campus_tune.files import atomic_write
-from campus_tune.ledger import plain
-from campus_tune.report.compare_shapes import RESULT
-from campus_tune.shapes import misshapen, read_json
-from campus_tune.types import Json
+from campus_tune.compare.file_shapes import RESULT
+from campus_tune.run.ledger import plain
+from campus_tune.words.errors import DataError
+from campus_tune.words.files import atomic_write
+from campus_tune.words.json_shapes import misshapen, read_json
+from campus_tune.words.types import Json
 
 FORMAT = 1
 FILE = "result.json"

@@ -8,8 +8,8 @@ from typing import Any
 
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.settings import CompareSettings
-from campus_tune.sft_arguments import parse_trl
-from campus_tune.types import Json
+from campus_tune.recipe.trl_yaml import parse_trl
+from campus_tune.words.types import Json
 
 # Every run is one pass from its start to its end, watched by the recorder and by nobody else.
 QUIET = {

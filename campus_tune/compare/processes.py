@@ -14,11 +14,11 @@ from threading import RLock
 
 from tqdm.auto import tqdm
 
-from campus_tune.compare.bench import Bench
 from campus_tune.compare.plan import Plan
-from campus_tune.errors import RecipeError
-from campus_tune.library_warnings import hush
-from campus_tune.types import Json
+from campus_tune.compare.training import Bench
+from campus_tune.words.errors import RecipeError
+from campus_tune.words.library_warnings import hush
+from campus_tune.words.types import Json
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def begin(plan: Plan) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", str(plan.threads))
     hush()
     tqdm.set_lock(RLock())  # its own is shared by processes, and left behind by one that is ended
-    import_module("campus_tune.integrations.recorder")  # log handlers keep the stderr of now, not a run's log file
+    import_module("campus_tune.compare.recorder")  # log handlers keep the stderr of now, not a run's log file
     threading.Thread(target=end_with_parent, daemon=True).start()
     _benches.append(Bench(plan))
 

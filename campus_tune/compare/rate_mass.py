@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from campus_tune.cache import read_columns
-from campus_tune.compare.bench import VISITS
 from campus_tune.compare.campaign import Campaign
 from campus_tune.compare.outcome import run_folder, write_outcome
-from campus_tune.errors import ResumeError
-from campus_tune.ledger import plain
-from campus_tune.lr_mass import lr_by_decile
-from campus_tune.orders import order_rows, rank_of_rows
-from campus_tune.types import RowArray
+from campus_tune.compare.training import VISITS
+from campus_tune.method.orders import order_rows, rank_of_rows
+from campus_tune.preview.lr_mass import lr_by_decile
+from campus_tune.run.ledger import plain
+from campus_tune.scores.cache import read_columns
+from campus_tune.words.errors import ResumeError
+from campus_tune.words.types import RowArray
 
 
 def add_rate_mass(campaign: Campaign) -> None:

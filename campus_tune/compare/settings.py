@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, fields
 from os import PathLike
 from typing import Any
 
-from campus_tune import fields as check_field
 from campus_tune.compare.arms import DEFAULT
-from campus_tune.errors import RecipeError
-from campus_tune.recipe_blocks import DOMAIN, EvaluateSettings
-from campus_tune.types import Json
+from campus_tune.recipe.blocks import DOMAIN, EvaluateSettings
+from campus_tune.words import fields as check_field
+from campus_tune.words.errors import RecipeError
+from campus_tune.words.types import Json
 
 BLOCK = "compare"
 MOST_SEEDS = 1000

@@ -29,9 +29,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from campus_tune.errors import DataError, StorageError
-from campus_tune.shapes import read_json
-from campus_tune.types import Json
+from campus_tune.words.errors import DataError, StorageError
+from campus_tune.words.json_shapes import read_json
+from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
     import torch

@@ -24,11 +24,11 @@ from pathlib import Path
 import numpy as np
 
 from campus_tune.demo.domains import DOMAINS, N_LEVELS
-from campus_tune.errors import DataError, RecipeError
-from campus_tune.files import atomic_write
-from campus_tune.registry import nearest
-from campus_tune.shapes import parse
-from campus_tune.types import Json
+from campus_tune.words.errors import DataError, RecipeError
+from campus_tune.words.files import atomic_write
+from campus_tune.words.json_shapes import parse
+from campus_tune.words.registry import nearest
+from campus_tune.words.types import Json
 
 # A cell counts as used up after so many draws in a row that only repeat questions: by then, with even odds per
 # question, more than 97 % of its questions have been given out.

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from campus_tune.demo.tasks import generate
-from campus_tune.errors import DataError, RecipeError
-from campus_tune.files import atomic_write
+from campus_tune.words.errors import DataError, RecipeError
+from campus_tune.words.files import atomic_write
 
 if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast

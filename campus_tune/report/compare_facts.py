@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from campus_tune.errors import DataError
-from campus_tune.report import compare_shapes as shapes
+from campus_tune.compare import file_shapes as shapes
 from campus_tune.report.run_facts import COMPARISON
-from campus_tune.shapes import misshapen, read_json
-from campus_tune.types import FloatArray, Json
+from campus_tune.words.errors import DataError
+from campus_tune.words.json_shapes import misshapen, read_json
+from campus_tune.words.types import FloatArray, Json
 
 FORMAT = 1
 VERDICT, RESULT = "verdict.json", "result.json"

@@ -14,7 +14,7 @@ from campus_tune.report.figures import Picture
 from campus_tune.report.forest_plot import shares
 from campus_tune.report.html_tables import GAP, Cell, Table, number, signed, words
 from campus_tune.report.run_page import Fact, clock
-from campus_tune.types import Json
+from campus_tune.words.types import Json
 
 PRIMARY = ("recipe", "plus")  # kinds of arms whose verdict is the answer to the question
 GOOD, BAD = "helped", "hurt"

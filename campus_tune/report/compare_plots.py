@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from campus_tune.curriculum import SHUFFLE
-from campus_tune.lr_mass import N_DECILES
+from campus_tune.method.curriculum import SHUFFLE
+from campus_tune.preview.lr_mass import N_DECILES
 from campus_tune.report.compare_facts import RECIPE, ArmFacts, CompareFacts
 from campus_tune.report.figures import (
     BASE,
@@ -27,7 +27,7 @@ from campus_tune.report.figures import (
 )
 from campus_tune.report.forest_plot import forest
 from campus_tune.report.html_tables import signed
-from campus_tune.types import FloatArray
+from campus_tune.words.types import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

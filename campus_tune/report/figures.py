@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from campus_tune.types import FloatArray
+from campus_tune.words.types import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from campus_tune.report.compare_facts import CompareFacts
 from campus_tune.report.figures import GREY, INK, LONGEST, Look, Picture, fitted, legend_below, picture
 from campus_tune.report.html_tables import signed
-from campus_tune.types import Json
+from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from campus_tune.cache import read_columns
-from campus_tune.curriculum import SHUFFLE
-from campus_tune.errors import CampusError, DataError
-from campus_tune.ledger import FILE
-from campus_tune.ledger_lines import read_events
+from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.report.examples import Extremes, read_extremes
 from campus_tune.report.run_lr import LrMass, lr_mass
-from campus_tune.types import FloatArray, Json
+from campus_tune.run.ledger import FILE
+from campus_tune.run.ledger_lines import read_events
+from campus_tune.scores.cache import read_columns
+from campus_tune.words.errors import CampusError, DataError
+from campus_tune.words.types import FloatArray, Json
 
 COMPARISON = "compare.json"  # what makes a folder a comparison's
 INNER = "curriculum"  # below a trainer's output_dir

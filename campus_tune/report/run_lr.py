@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from campus_tune.cache import read_columns
-from campus_tune.errors import CampusError
-from campus_tune.lr_mass import N_DECILES
-from campus_tune.shapes import misshapen, read_json
-from campus_tune.types import FloatArray, IntArray, Json
+from campus_tune.preview.lr_mass import N_DECILES
+from campus_tune.scores.cache import read_columns
+from campus_tune.words.errors import CampusError
+from campus_tune.words.json_shapes import misshapen, read_json
+from campus_tune.words.types import FloatArray, IntArray, Json
 
 REACHES = 0.75  # of the trained steps, that the trainer's log must cover
 RATE = "learning_rate"

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from campus_tune.curriculum import SHUFFLE
-from campus_tune.ledger import audited
+from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.report.examples import Example
 from campus_tune.report.figures import Picture
 from campus_tune.report.html_tables import GAP, Cell, Table, number, words
 from campus_tune.report.run_facts import Offered, RunFacts
+from campus_tune.run.ledger import audited
 
 BLOCK = "campus: "  # before the names of a recipe's settings in the ledger
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from campus_tune.curriculum import SHUFFLE
+from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.report.figures import (
     ACCENT,
     BINNED,

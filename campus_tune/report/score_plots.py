@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from campus_tune.lr_mass import N_DECILES
+from campus_tune.preview.lr_mass import N_DECILES
 from campus_tune.report.figures import GREY, Picture, fitted, legend_below, looks, percent, picture
-from campus_tune.types import FloatArray
+from campus_tune.words.types import FloatArray
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

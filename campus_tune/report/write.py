@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from campus_tune.errors import CampusError, DataError
-from campus_tune.files import atomic_write
 from campus_tune.report.figures import Picture
 from campus_tune.report.page import render
 from campus_tune.report.run_facts import find_ledger, is_comparison, read_run
 from campus_tune.report.run_page import run_content
 from campus_tune.report.run_plots import run_pictures
-from campus_tune.types import Json
+from campus_tune.words.errors import CampusError, DataError
+from campus_tune.words.files import atomic_write
+from campus_tune.words.types import Json
 
 PAGE, PLOTS = "report.html", "plots"
 EVERY_S = 30.0

@@ -67,7 +67,7 @@ def command(words: Sequence[str], *, refusals: tuple[int, ...] = (2,), page: Pat
         refusals: exit codes that say no.
         page: the page that it may write, which must not have our elements.
     """
-    from campus_tune.cli import main
+    from campus_tune.cli.main import main
 
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

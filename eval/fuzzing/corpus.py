@@ -50,8 +50,8 @@ def _tables(folder: Path) -> None:
 
 
 def _scores(folder: Path) -> None:
-    from campus_tune.cache import CacheKey, ScoreCache, write_columns
-    from campus_tune.integrations.scores import Scores
+    from campus_tune.scores.cache import CacheKey, ScoreCache, write_columns
+    from campus_tune.scores.columns import Scores
 
     content, chance = np.arange(1, CACHE_ROWS + 1, dtype=np.uint64), np.random.default_rng(0)
     scores = Scores()
@@ -65,7 +65,7 @@ def _scores(folder: Path) -> None:
 
 
 def _results(folder: Path) -> None:
-    from campus_tune.evaluation.results import Result, TaskResult, write_result
+    from campus_tune.evaluate.results import Result, TaskResult, write_result
 
     metric = "exact_match,strict-match"
     for name, right in (("a", 3), ("b", 5)):
@@ -85,7 +85,7 @@ def _made_up(folder: Path) -> None:
 
 
 def _runs(folder: Path) -> None:
-    from tests.integration.tiny_run import task_rows, tiny_trainer
+    from tests.run.tiny_run import task_rows, tiny_trainer
 
     tiny_trainer(folder / "run", n=24, save_steps=2).train()
     tiny_trainer(folder / "other", train=task_rows(24, seed=9), save_steps=2, seed=4).train()

@@ -86,7 +86,7 @@ def _write_yaml(path: Path, content: Any) -> None:
 
 
 def _read_recipe() -> Answer:
-    from campus_tune.recipe import load_recipe
+    from campus_tune.recipe.config import load_recipe
 
     config = load_recipe(RECIPE)
     again = load_recipe(yaml.safe_load(config.to_yaml()))
@@ -156,7 +156,7 @@ def _read_compare(block: Any) -> Answer:
 
 
 def _read_suite(block: Any) -> Answer:
-    from campus_tune.evaluation.suites import load_suite
+    from campus_tune.evaluate.suites import load_suite
 
     _write_yaml(Path("suite.yaml"), block)
     return call(lambda: json.dumps(load_suite("suite.yaml").record(), allow_nan=False))
@@ -175,7 +175,7 @@ def accelerate(world: World, chance: random.Random) -> Input:
 
 
 def _read_accelerate(content: Any) -> Answer:
-    from campus_tune.accelerate_yaml import read_accelerate
+    from campus_tune.recipe.accelerate_yaml import read_accelerate
 
     _write_yaml(Path("accelerate.yaml"), content)
     return call(lambda: read_accelerate(Path("accelerate.yaml")))
@@ -442,10 +442,10 @@ def _odd_rows(good: list[Json], chance: random.Random) -> list[Any]:
 
 
 def _score_rows(path: Path) -> Answer:
-    from campus_tune.difficulty import build_metric, finish_scores, parse_metric
-    from campus_tune.errors import DataError
-    from campus_tune.files import read_table
-    from campus_tune.plain_rows import Shape, count_words, full_texts, row_texts
+    from campus_tune.data.plain import Shape, count_words, full_texts, row_texts
+    from campus_tune.metrics import build_metric, finish_scores, parse_metric
+    from campus_tune.words.errors import DataError
+    from campus_tune.words.files import read_table
 
     found = read_table(path)
     texts = row_texts(found, count_words, Shape())
@@ -499,8 +499,8 @@ def column(world: World, chance: random.Random) -> Input:
 def _score_column(entry: Json, columns: Json) -> Answer:
     import numpy as np
 
-    from campus_tune.difficulty import build_metric, finish_scores, parse_metric
-    from campus_tune.types import RowTexts
+    from campus_tune.metrics import build_metric, finish_scores, parse_metric
+    from campus_tune.words.types import RowTexts
 
     spec = parse_metric(entry)
     n = len(columns["id"])
@@ -540,7 +540,7 @@ def tokens(world: World, chance: random.Random) -> Input:
 
 
 def _read_tokens(prepared: list[Json]) -> Answer:
-    from campus_tune.integrations.rows import read_rows
+    from campus_tune.data.prepared import read_rows
 
     return call(lambda: read_rows(_Rows(prepared)).fingerprint())
 
@@ -571,7 +571,7 @@ def prepared_rows(world: World, chance: random.Random) -> Input:
 
 
 def _prepare(asked: Json, found: list[Json]) -> Answer:
-    from campus_tune.prepared_rows import prepare_rows
+    from campus_tune.model.prepare import prepare_rows
 
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         return call(lambda: prepare_rows(asked, found))

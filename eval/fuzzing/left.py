@@ -47,8 +47,8 @@ def score_files(world: World, chance: random.Random) -> Input:
 
 
 def _load_scores(digests: Json, right: Path) -> Answer:
-    from campus_tune.cache import read_columns
-    from campus_tune.integrations.scores import Scores
+    from campus_tune.scores.cache import read_columns
+    from campus_tune.scores.columns import Scores
 
     found = Scores.load(Path("scores"), {"length": digests["length"]}, [])
     expected = read_columns(right / "length.parquet")[0]["score"]
@@ -93,7 +93,7 @@ def _read_cache(knows: bool | None, name: str) -> Answer:
     """A damaged cache stops nothing: what it does not know is scored again. So there is no refusal to wait for."""
     import numpy as np
 
-    from campus_tune.cache import CacheKey, ScoreCache
+    from campus_tune.scores.cache import CacheKey, ScoreCache
 
     cache, key = ScoreCache(Path("cache")), CacheKey("length", {"of": "response"}, version=3)
     if key.folder_name != name:
@@ -311,8 +311,8 @@ def _same(path: Path, data: bytes) -> bool:
 
 def _take(newest: str, named: bool) -> Answer:
     """What a resume would take: the newest one is accepted, anything else must be said."""
-    from campus_tune.integrations import checkpoints
-    from campus_tune.integrations.peers import Peers
+    from campus_tune.model.peers import Peers
+    from campus_tune.run import checkpoints
 
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
@@ -347,8 +347,8 @@ def state(world: World, chance: random.Random) -> Input:
 
 def seal(checkpoint: Path, changed: Path) -> None:
     """Make the checkpoint's record fit a file that was changed."""
-    from campus_tune.integrations.manifest import FILE, hash_file
-    from campus_tune.integrations.sealed import CHECK, read_sealed, write_sealed
+    from campus_tune.run.manifest import FILE, hash_file
+    from campus_tune.words.sealed_json import CHECK, read_sealed, write_sealed
 
     record = read_sealed(checkpoint / FILE)
     record.pop(CHECK, None)
@@ -365,7 +365,7 @@ def _difference(a: Any, b: Any) -> str:
 
 
 def _resume() -> Answer:
-    from tests.integration.tiny_run import tiny_trainer
+    from tests.run.tiny_run import tiny_trainer
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         trainer = tiny_trainer(RUN, n=24, save_steps=2)
@@ -478,9 +478,9 @@ def judged(world: World, chance: random.Random) -> Input:
 
 
 def _judge() -> Answer:
-    from campus_tune.compare.inputs import arm_of
     from campus_tune.compare.outcome import read_outcome
-    from campus_tune.compare.verdict import judge
+    from campus_tune.compare.verdict.inputs import arm_of
+    from campus_tune.compare.verdict.verdict import judge
 
     out, kinds = Path("comparison"), json.loads(Path("comparison/compare.json").read_text("utf-8"))
     found = {arm: [read_outcome(out, arm, seed) for seed in kinds["seeds"]] for arm in kinds["arms"]}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from campus_tune.compare.inputs import Arm, Curve, Measured
+from campus_tune.compare.verdict.inputs import Arm, Curve, Measured
 
 DOMAINS = ("sums", "words")
 GRID = np.linspace(0.0, 1000.0, 11)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from campus_tune.compare import ahead
-from campus_tune.compare.inputs import Arm, Measured
-from campus_tune.compare.verdict import judge
-from campus_tune.errors import DataError
-from campus_tune.types import Json
+from campus_tune.compare.verdict.inputs import Arm, Measured
+from campus_tune.compare.verdict.verdict import judge
+from campus_tune.words.errors import DataError
+from campus_tune.words.types import Json
 
 N_ITEMS = 60
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from campus_tune.compare.arms import DEFAULT, Arm, make_arms
-from campus_tune.errors import RecipeError
-from campus_tune.recipe import CampusConfig
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.words.errors import RecipeError
 
 BLOCK: dict[str, Any] = {
     "metrics": ["length", "-mtld", {"name": "loss", "reduce": "sum", "label": "answers"}],

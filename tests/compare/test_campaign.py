@@ -16,16 +16,16 @@ import numpy as np
 import pytest
 
 from campus_tune.compare import processes
-from campus_tune.compare.bench import Bench
 from campus_tune.compare.campaign import Campaign
 from campus_tune.compare.ctrl_c import CtrlC
 from campus_tune.compare.outcome import read_outcome, run_folder, write_outcome
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.processes import Processes, Task, begin, name_of_device, plans_of_processes
-from campus_tune.errors import CampusError, DataError, RecipeError
-from campus_tune.evaluation.held_out import HeldOut, read_held_out
-from campus_tune.integrations.recorder import Recorder
-from campus_tune.types import Json
+from campus_tune.compare.recorder import Recorder
+from campus_tune.compare.training import Bench
+from campus_tune.data.held_out import HeldOut, read_held_out
+from campus_tune.words.errors import CampusError, DataError, RecipeError
+from campus_tune.words.types import Json
 from tests.compare.tiny_compare import plan_of, result_of, timeless, tiny_recipe
 
 ALL = ["recipe", "random", "random_same_pacing", "random_plus"]

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import yaml
 
-from campus_tune import sft
-from campus_tune.cli import main
-from campus_tune.compare import run_compare
-from campus_tune.compare.bench import Bench
-from campus_tune.compare.inputs import arm_of
+from campus_tune.cli import compare as run_compare
+from campus_tune.cli import sft
+from campus_tune.cli.main import main
 from campus_tune.compare.outcome import write_outcome
-from campus_tune.compare.summary import lines
-from campus_tune.compare.verdict import Verdict
-from campus_tune.errors import RecipeError
-from campus_tune.integrations.lock import RunLock
-from campus_tune.types import Json
+from campus_tune.compare.training import Bench
+from campus_tune.compare.verdict.inputs import arm_of
+from campus_tune.compare.verdict.summary import lines
+from campus_tune.compare.verdict.verdict import Verdict
+from campus_tune.run.lock import RunLock
+from campus_tune.words.errors import RecipeError
+from campus_tune.words.types import Json
 from tests.compare.tiny_compare import options, plan_of, result_of, tiny_recipe
 
 Read = pytest.CaptureFixture[str]

@@ -11,20 +11,21 @@ import pytest
 import torch
 import yaml
 
-from campus_tune import sft, sft_trainer
-from campus_tune.cache import read_columns
-from campus_tune.compare.bench import Bench
+from campus_tune.cli import sft
 from campus_tune.compare.campaign import Campaign
-from campus_tune.compare.inputs import arm_of
 from campus_tune.compare.outcome import read_outcome
 from campus_tune.compare.rate_mass import add_rate_mass
-from campus_tune.evaluation.held_out import read_held_out
-from campus_tune.ledger import comparable, read_ledger
-from campus_tune.sft_arguments import parse_trl
-from campus_tune.types import Json
+from campus_tune.compare.training import Bench
+from campus_tune.compare.verdict.inputs import arm_of
+from campus_tune.data.held_out import read_held_out
+from campus_tune.recipe.trl_yaml import parse_trl
+from campus_tune.run import make_trainer as sft_trainer
+from campus_tune.run.ledger import comparable, read_ledger
+from campus_tune.scores.cache import read_columns
+from campus_tune.words.types import Json
 from tests.compare.tiny_compare import ROWS, STEPS, TESTS, plan_of, result_of, timeless, tiny_recipe, write_rows
-from tests.evaluation.data import write as write_sets
-from tests.integration.tiny_run import history_of, task_rows, weights_of
+from tests.evaluate.data import write as write_sets
+from tests.run.tiny_run import history_of, task_rows, weights_of
 
 
 @dataclass
@@ -261,7 +262,7 @@ def test_learning_rate_per_decile_is_that_of_a_slow_reference(lora: World) -> No
 
 def _places(scores: list[float], seed: int) -> dict[int, int]:
     """Row → place from easy to hard, ties as every order of this seed breaks them."""
-    from campus_tune.orders import tie_keys
+    from campus_tune.method.orders import tie_keys
 
     keys = tie_keys(len(scores), seed)
     ordered = sorted(range(len(scores)), key=lambda row: (scores[row], int(keys[row])))

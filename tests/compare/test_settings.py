@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from campus_tune.compare.settings import CompareSettings
-from campus_tune.errors import RecipeError
-from campus_tune.recipe_blocks import EvaluateSettings
+from campus_tune.recipe.blocks import EvaluateSettings
+from campus_tune.words.errors import RecipeError
 
 TEST = {"path": "test.jsonl"}
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
-from campus_tune.cli import make_parser
-from campus_tune.compare.bench import Bench
+from campus_tune.cli.compare import read_plan
+from campus_tune.cli.main import make_parser
 from campus_tune.compare.plan import Plan
-from campus_tune.compare.run_compare import read_plan
-from campus_tune.types import Json
-from tests.integration.tiny_run import task_rows
+from campus_tune.compare.training import Bench
+from campus_tune.words.types import Json
 from tests.libraries import leave_libraries_alone
+from tests.run.tiny_run import task_rows
 
 ROWS, TESTS, PROBES, STEPS = 48, 40, 10, 6
 

@@ -14,7 +14,7 @@ from gguf import GGUFWriter
 
 from campus_tune.demo import smollm2
 from campus_tune.demo.smollm2 import MARKER, convert, find_gguf
-from campus_tune.errors import DataError, StorageError
+from campus_tune.words.errors import DataError, StorageError
 
 ORIGINAL_TEMPLATE = (
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"

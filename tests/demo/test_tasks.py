@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from campus_tune.demo.domains import DOMAINS, N_LEVELS
 from campus_tune.demo.tasks import generate, write_tasks
-from campus_tune.errors import DataError, RecipeError
+from campus_tune.words.errors import DataError, RecipeError
 from tests.strategies import examples
 
 Row = dict[str, Any]

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from campus_tune.demo.tasks import generate
 from campus_tune.demo.tiny import tiny_model, tiny_tokenizer, write_tiny
-from campus_tune.errors import DataError, RecipeError
+from campus_tune.words.errors import DataError, RecipeError
 from tests.strategies import examples
 
 TOKENIZER = tiny_tokenizer()

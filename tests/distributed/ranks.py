@@ -274,10 +274,10 @@ def warm_up() -> None:
     import trl
 
     import campus_tune
-    import campus_tune.integrations.run
-    import campus_tune.score
-    from campus_tune.difficulty.diversity import text_mtld
-    from tests.integration import tiny_run, witness
+    import campus_tune.cli.score
+    import campus_tune.run.run
+    from campus_tune.metrics.diversity import text_mtld
+    from tests.run import tiny_run, witness
 
     torch.set_num_threads(1)
     wanted = trl.SFTTrainer, peft.LoraConfig, campus_tune.CampusCallback, witness.Witness

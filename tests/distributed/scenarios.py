@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from campus_tune.types import Json
+from campus_tune.words.types import Json
 
 
 def train(
@@ -49,9 +49,9 @@ def train(
         weights: a digest of them; stopped: training broke off; written: files that this rank opened to write;
         kind: accelerate's word for the launch; counted: tokens that trl and the trainer say were trained.
     """
-    from tests.integration.other_models import tiny_moe
-    from tests.integration.tiny_run import history_of, tiny_trainer
-    from tests.integration.witness import Witness
+    from tests.run.other_models import tiny_moe
+    from tests.run.tiny_run import history_of, tiny_trainer
+    from tests.run.witness import Witness
 
     if patience is not None:
         _make_group(patience)
@@ -83,14 +83,14 @@ def train(
 
 def score(argv: list[str], scores: str, metrics: list[str]) -> int:
     """`campus-tune score` as the command line calls it."""
-    from campus_tune.score import main
+    from campus_tune.cli.score import main
 
     return main(argv, metrics=metrics, scores=scores)
 
 
 def sft(argv: list[str]) -> int:
     """`campus-tune sft` as the command line calls it."""
-    from campus_tune.sft import main
+    from campus_tune.cli.sft import main
 
     return main(argv)
 
@@ -264,9 +264,9 @@ def _with_gradient() -> bool:
 
 
 def _fail_measuring(phase: str, fail: Callable[[], None]) -> None:
-    from campus_tune.integrations.decide import Decider
-    from campus_tune.integrations.measure import LossMeter
-    from campus_tune.selectors import GreedySelector
+    from campus_tune.method.selectors import GreedySelector
+    from campus_tune.model.measure import LossMeter
+    from campus_tune.run.decide import Decider
 
     deciding = False
     forward, decide, choose = LossMeter._forward, Decider.decide, GreedySelector.choose

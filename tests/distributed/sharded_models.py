@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from campus_tune.types import Json
+from campus_tune.words.types import Json
 
 ENDS = list(range(2, 60))  # so many tokens end an answer that ranks are done at different times
 LR = 0.1
@@ -22,10 +22,10 @@ def compare(out: str, kind: str) -> Json:
         out: a folder.
         kind: "llama", "soft caps" or "lora".
     """
-    from campus_tune.integrations import compat
-    from campus_tune.integrations.fingerprint import weights_fingerprint
-    from campus_tune.integrations.peers import Peers
-    from tests.integration.tiny_run import tiny_trainer
+    from campus_tune.model import compat
+    from campus_tune.model.fingerprint import weights_fingerprint
+    from campus_tune.model.peers import Peers
+    from tests.run.tiny_run import tiny_trainer
 
     trainer, together = tiny_trainer(Path(out), config=False, n=24), _start()  # for its rows; its model is unused
     whole, model = _model(kind), _shard(_model(kind), kind)
@@ -53,7 +53,7 @@ def compare(out: str, kind: str) -> Json:
 def _start() -> Any:
     from accelerate import PartialState
 
-    from campus_tune.integrations.peers import Peers
+    from campus_tune.model.peers import Peers
 
     state = PartialState()
     return Peers(state.process_index, state.num_processes)
@@ -65,7 +65,7 @@ def _model(kind: str) -> Any:
     from peft import LoraConfig, get_peft_model
 
     from campus_tune.demo.tiny import tiny_model
-    from tests.integration.test_measure import soft_capped
+    from tests.model.test_measure import soft_capped
 
     if kind != "lora":
         return soft_capped() if kind == "soft caps" else tiny_model()
@@ -88,7 +88,7 @@ def _shard(model: Any, kind: str) -> Any:
 
 
 def _subject(trainer: Any, model: Any, *, shards: bool) -> Any:
-    from campus_tune.integrations.subject import Subject
+    from campus_tune.model.subject import Subject
 
     return Subject(model, model, trainer.args.device, lambda batch: batch, sharded=shards)
 
@@ -96,7 +96,8 @@ def _subject(trainer: Any, model: Any, *, shards: bool) -> Any:
 @contextmanager
 def _small_batches() -> Iterator[None]:
     """Several batches of a few rows each, and logits of nine places at a time."""
-    from campus_tune.integrations import measure, scorer
+    from campus_tune.model import measure
+    from campus_tune.model import scorer_training as scorer
 
     before = measure.BATCH_TOKENS_CPU, measure.LOGIT_BYTES
     measure.BATCH_TOKENS_CPU = scorer.BATCH_TOKENS_CPU = 150
@@ -107,9 +108,9 @@ def _small_batches() -> Iterator[None]:
 
 
 def _meter(trainer: Any, subject: Any, peers: Any) -> Any:
-    from campus_tune.integrations import compat
-    from campus_tune.integrations.measure import LossMeter
-    from campus_tune.integrations.rows import read_rows
+    from campus_tune.data.prepared import read_rows
+    from campus_tune.model import compat
+    from campus_tune.model.measure import LossMeter
 
     view, collator = compat.loader_view(trainer, trainer.train_dataset)
     return LossMeter(lambda: subject, view, collator, read_rows(view).tokens, peers=peers, what="measuring")
@@ -123,10 +124,10 @@ def _losses(trainer: Any, subject: Any, peers: Any) -> list[dict[str, list[float
 
 
 def _scorer(trainer: Any, subject: Any, peers: Any) -> Any:
-    from campus_tune.difficulty.scorer import Scorer
-    from campus_tune.integrations import compat
-    from campus_tune.integrations.rows import read_rows
-    from campus_tune.integrations.scorer import ScorerTrainer
+    from campus_tune.data.prepared import read_rows
+    from campus_tune.metrics.scorer import Scorer
+    from campus_tune.model import compat
+    from campus_tune.model.scorer_training import ScorerTrainer
 
     view, _ = compat.loader_view(trainer, trainer.train_dataset)
     scorer = ScorerTrainer(
@@ -144,7 +145,7 @@ def _scorer(trainer: Any, subject: Any, peers: Any) -> Any:
 
 
 def _features(trainer: Any, subject: Any, peers: Any) -> list[list[float]]:
-    from campus_tune.integrations.scorer import pooled
+    from campus_tune.model.scorer_training import pooled
 
     reader = pooled(_scorer(trainer, subject, peers).spans)
     read = _meter(trainer, subject, peers).measure(np.arange(23), reader=reader, width=2 * subject.width).read
@@ -155,9 +156,9 @@ def _train(trainer: Any, kind: str, *, asks: bool) -> str:
     """A digest of the weights after two steps, with everything asked of the model in between or not."""
     import torch
 
-    from campus_tune.integrations import compat
-    from campus_tune.integrations.fingerprint import weights_fingerprint
-    from campus_tune.integrations.rows import items
+    from campus_tune.data.prepared import items
+    from campus_tune.model import compat
+    from campus_tune.model.fingerprint import weights_fingerprint
 
     peers = _start()
     view, collator = compat.loader_view(trainer, trainer.train_dataset)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from campus_tune.types import Json
+from campus_tune.words.types import Json
 
 FSDP2 = {  # what `accelerate launch` sets for a config with fsdp_version: 2
     "ACCELERATE_USE_FSDP": "true",
@@ -49,13 +49,13 @@ def train(
         settings: of `tiny_trainer`.
     """
     take_cpus_for_accelerators()
-    from campus_tune.integrations import compat
-    from campus_tune.integrations.fingerprint import weights_fingerprint
+    from campus_tune.model import compat
+    from campus_tune.model.fingerprint import weights_fingerprint
     from tests.distributed.scenarios import save_at, stop_before, train_until
-    from tests.integration.tiny_run import history_of, tiny_trainer
+    from tests.run.tiny_run import history_of, tiny_trainer
 
     if soft_caps:
-        from tests.integration.test_measure import soft_capped
+        from tests.model.test_measure import soft_capped
 
         settings["model"] = soft_capped()
     stopper = stop_before(stop)

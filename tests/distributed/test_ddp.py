@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from campus_tune.demo.tiny import write_tiny
-from campus_tune.ledger import FILE
-from campus_tune.types import Json
+from campus_tune.run.ledger import FILE
+from campus_tune.words.types import Json
 from tests.distributed.ranks import ENVIRONMENT, REPOSITORY, Report, Warm
 from tests.distributed.told import choices, history, ledger, lines, steps_of
-from tests.integration.tiny_run import task_rows
+from tests.run.tiny_run import task_rows
 
 RECIPE: Json = {"metrics": ["length", "mtld", "loss"], "mix": 0.0, "stages": 4, "handover": 0.9, "budget": 0.5}
 RECIPE |= {"selector": "lowest_perplexity", "batching": "step"}

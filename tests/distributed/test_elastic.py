@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from campus_tune.types import Json
+from campus_tune.words.types import Json
 from tests.distributed.ranks import Kill, Report, Warm
 from tests.distributed.told import choices, first_difference, last_step, lines, outcome, steps_of
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from campus_tune.types import Json
+from campus_tune.words.types import Json
 from tests.distributed.ranks import PATIENT, Report, Warm
 from tests.distributed.told import first_difference, last_step, ledger, lines, outcome
-from tests.integration.tiny_run import task_rows
+from tests.run.tiny_run import task_rows
 
 RECIPE: Json = {"metrics": ["length", "mtld", "loss"], "stages": 4, "handover": 1.0, "budget": 0.5}
 RECIPE |= {"selector": "lowest_perplexity"}

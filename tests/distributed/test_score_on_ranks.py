@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from campus_tune.cache import read_columns
 from campus_tune.demo.tiny import write_tiny
-from campus_tune.types import Json
+from campus_tune.scores.cache import read_columns
+from campus_tune.words.types import Json
 from tests.distributed.ranks import Warm
 from tests.distributed.told import choices, lines, steps_of
-from tests.integration.tiny_run import task_rows
+from tests.run.tiny_run import task_rows
 
 AWARE: Json = {"metrics": ["length", "loss", {"name": "scorer", "new_tokens": 8}], "stages": 6, "rescore": 2}
 AWARE |= {"handover": 0.9, "budget": 1.0, "selector": "lowest_perplexity"}

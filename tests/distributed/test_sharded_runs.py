@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from campus_tune.demo.tiny import write_tiny
-from campus_tune.types import Json
+from campus_tune.words.types import Json
 from tests.distributed.ranks import PATIENT, Report, Warm
 from tests.distributed.sharded_runs import FSDP2, ZERO
-from tests.integration.witness import events
+from tests.run.witness import events
 
 TRAIN = "tests.distributed.sharded_runs:train"
 RECIPE: Json = {"metrics": ["length", "loss"], "selector": "lowest_perplexity", "stages": 3, "handover": 1.0}

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from campus_tune.errors import TrainerError
-from campus_tune.integrations import compat
-from campus_tune.integrations.measure import BATCH_TOKENS, BATCH_TOKENS_CPU, FEWEST_TOKENS, LossMeter, share
-from campus_tune.integrations.peers import Peers
+from campus_tune.model import compat
+from campus_tune.model.measure import BATCH_TOKENS, BATCH_TOKENS_CPU, FEWEST_TOKENS, LossMeter, share
+from campus_tune.model.peers import Peers
+from campus_tune.words.errors import TrainerError
 
 
 def trainer(

@@ -6,10 +6,10 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from campus_tune.integrations.checkpoints import last_complete
-from campus_tune.integrations.peers import Peers
-from campus_tune.ledger import comparable, read_ledger
-from campus_tune.types import Json
+from campus_tune.model.peers import Peers
+from campus_tune.run.checkpoints import last_complete
+from campus_tune.run.ledger import comparable, read_ledger
+from campus_tune.words.types import Json
 from tests.distributed.ranks import Report
 
 # of a decision's line: what is a choice and not a measurement

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from campus_tune.cache import write_columns
-from campus_tune.ledger import plain
-from campus_tune.report.examples import write_examples
-from campus_tune.types import Json
+from campus_tune.run.ledger import plain
+from campus_tune.run.told.examples import write_examples
+from campus_tune.scores.cache import write_columns
+from campus_tune.words.types import Json
 
 METRICS = ("length", "mtld", "loss")
 DOMAINS = ("arithmetic", "code", "text")
@@ -157,8 +157,8 @@ def make_comparison(
 
 def make_verdict(out: Path) -> Json:
     """What the comparison's own judge says of the made-up results."""
-    from campus_tune.compare.inputs import arm_of
-    from campus_tune.compare.verdict import judge
+    from campus_tune.compare.verdict.inputs import arm_of
+    from campus_tune.compare.verdict.verdict import judge
 
     results = [json.loads(path.read_text("utf-8")) for path in sorted(out.glob("runs/*/*/result.json"))]
     by_arm: dict[str, list[Json]] = {}

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.errors import DataError
+from campus_tune.cli.report import add_parser
 from campus_tune.report import write
 from campus_tune.report.compare_facts import read_comparison
 from campus_tune.report.compare_page import runs
@@ -23,8 +23,8 @@ from campus_tune.report.html_tables import FOLDED
 from campus_tune.report.run_facts import read_run
 from campus_tune.report.run_page import run_content
 from campus_tune.report.run_plots import choices_text, competence, run_pictures
-from campus_tune.report.run_report import add_parser
 from campus_tune.report.write import pngs, watch, write_report
+from campus_tune.words.errors import DataError
 from tests.report import made_up
 from tests.report.made_up import EVIL, METRICS, make_comparison, make_run
 
@@ -324,7 +324,7 @@ def test_the_command_says_where_the_page_is(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("campus_tune.report.run_report.write_report", interrupt)
+        patch.setattr("campus_tune.cli.report.write_report", interrupt)
         options = parser.parse_args(["report", str(run)])
         assert options.command(options) == 130
     assert "An earlier page is untouched." in capsys.readouterr().out

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from campus_tune.errors import DataError
-from campus_tune.report.examples import LONGEST, pick, shorten
 from campus_tune.report.run_facts import read_run
 from campus_tune.report.run_lr import mass_by_decile
+from campus_tune.run.told.examples import LONGEST, pick, shorten
+from campus_tune.words.errors import DataError
 from tests.report.made_up import EVIL, make_comparison, make_run
 
 

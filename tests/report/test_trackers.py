@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from campus_tune.integrations.domains import Domains
-from campus_tune.integrations.examples import keep_examples
-from campus_tune.integrations.trackers import log_plots
+from campus_tune.data.domains import Domains
 from campus_tune.report.examples import read_extremes
+from campus_tune.run.told.examples import keep_examples
+from campus_tune.run.told.trackers import log_plots
 
 
 @pytest.fixture

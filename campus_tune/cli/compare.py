@@ -1,0 +1,246 @@
+"""`campus-tune compare`: did the curriculum help? Arms × seeds, the controls among them, and a tested verdict."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from campus_tune.cli.help_text import HelpText
+from campus_tune.words.errors import INTERRUPTED, RecipeError
+
+if TYPE_CHECKING:
+    from campus_tune.compare.campaign import Campaign
+    from campus_tune.compare.ctrl_c import CtrlC
+    from campus_tune.compare.plan import Plan
+    from campus_tune.compare.verdict.power import Plan as Ahead
+    from campus_tune.words.types import Json
+
+RUNS = "runs"
+
+EXAMPLE = """\
+Did the curriculum help? Trains the recipe, plain shuffling, and the controls that say what the difference is owed to,
+each with several seeds, and tests the difference on held-out rows. Finished runs are kept: the same command goes on
+after a kill, and more seeds or arms are added to what is there.
+
+The YAML is that of `sft` with one more block; any flag of TRL's overrides it, --compare.<setting> the block:
+
+  compare:
+    test: {path: test.jsonl, domain_column: domain}
+    seeds: 5
+    arms: [recipe, random, random_same_pacing, reversed]   # the default
+
+example:
+  campus-tune compare --config recipes/compare/quickstart.yaml
+  campus-tune compare --config recipe.yaml --seeds 3 --jobs 2 --out comparisons/first
+  campus-tune compare --config recipe.yaml --pilot          (which effect could be found? trains `random` alone)
+  campus-tune compare --config recipe.yaml --devices 0 1 --compare.sharpness true
+
+Other settings of the block, with their defaults: effect 0.02 and speedup 0.1 (the smallest worth finding, as shares),
+points 20 (of each curve), tokens_tolerance 0.01, sharpness false, evaluate (official tasks; none).
+"""
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add `compare` to the commands of `campus-tune`; what it does not know itself is TRL's."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "compare",
+        help="did the curriculum help? a tested verdict, with controls and seeds",
+        description=EXAMPLE,
+        formatter_class=HelpText,
+        allow_abbrev=False,  # --seed is TRL's, and no short --seeds
+    )
+    parser.set_defaults(command=main)
+    parser.add_argument("--config", metavar="YAML", required=True, help="a training YAML with both blocks")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison (the YAML's output_dir)")
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help="which are trained (the YAML's, else the four above)")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", metavar="N", help="how many, or which: two or more numbers (the YAML's, else 5)"
+    )
+    parser.add_argument("--test", nargs="+", metavar="FILE", help="held-out rows that decide (the YAML's)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at once on processor cores (the YAML's, else 1)")
+    parser.add_argument(
+        "--devices", type=int, nargs="+", metavar="N", help="GPUs, each with a run of its own, whatever --jobs says"
+    )
+    parser.add_argument("--random-plus", action="store_true", help="also `random` for as much compute as the recipe")
+    parser.add_argument("--earlier", type=Path, metavar="DIR", help="say from an earlier comparison what can be found")
+    parser.add_argument("--pilot", action="store_true", help="train `random` alone and say which effect can be found")
+    return parser
+
+
+def main(options: argparse.Namespace) -> int:
+    """Compare; gives back the exit code: 0 whatever the verdict is.
+
+    Raises:
+        CampusError: wrong settings, rows that cannot decide, a run that cannot be made. Finished runs are kept.
+    """
+    from campus_tune.compare.ctrl_c import CtrlC
+
+    plan: Plan | None = None
+    with CtrlC() as ctrl_c:
+        try:
+            plan = read_plan(options)
+            return _compare(plan, options, ctrl_c)
+        except KeyboardInterrupt:
+            print(f"interrupted: {_kept(plan)}. The same command goes on.")
+            return INTERRUPTED
+
+
+def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
+    """All runs that are missing, then the verdict."""
+    from campus_tune.compare import ahead
+    from campus_tune.compare.campaign import Campaign
+    from campus_tune.compare.run_bar import RunBar
+    from campus_tune.compare.training import Bench
+    from campus_tune.run.lock import RunLock
+
+    lock = RunLock(plan.out, what="--out")
+    lock.take()
+    campaign = Campaign(plan, _command(options), pilot=options.pilot, check=ctrl_c.check)
+    bar = RunBar(campaign)
+    bench = Bench(plan, bar.tick)
+    try:
+        if options.earlier is not None:
+            ahead.say(campaign, ahead.from_earlier(options.earlier, plan))
+        campaign.begin(bench.read_test())
+        campaign.train(["baseline"], bench)
+        plans = ahead.from_baseline(campaign)
+        ahead.say(campaign, plans)
+        if not options.pilot:
+            campaign.train(["recipe", "control"], bench)
+            campaign.train(["plus"], bench)
+            return _sum_up(campaign, plans)
+    finally:
+        campaign.close()
+        bar.close()
+        lock.release()
+    return 0
+
+
+def _kept(plan: Plan | None) -> str:
+    """What an interrupted comparison leaves, whether or not it has looked at its folder yet."""
+    from campus_tune.compare.outcome import FILE
+
+    if plan is None:
+        return "nothing was begun"
+    n = sum(1 for _ in plan.out.glob(f"{RUNS}/*/*/{FILE}"))
+    return f"{n} {'run is' if n == 1 else 'runs are'} finished and kept in {plan.out}"
+
+
+def read_plan(options: argparse.Namespace) -> Plan:
+    """What is compared, from the YAML and the flags.
+
+    Raises:
+        RecipeError: all that is wrong with them.
+    """
+    from campus_tune.compare.arms import PLUS, make_arms
+    from campus_tune.compare.plan import Plan
+    from campus_tune.compare.settings import BLOCK, CompareSettings
+    from campus_tune.recipe.trl_yaml import is_launched, read_arguments
+    from campus_tune.words.strict_yaml import read_yaml
+
+    if is_launched():
+        raise RecipeError(
+            "`campus-tune compare` must be started once, got several processes of a launcher. Name the GPUs instead, "
+            "each with a run of its own: --devices 0 1."
+        )
+    own, flags = _own_flags(options.rest, BLOCK)
+    _refuse_flags(flags)
+    training, block, flags = read_arguments(["--config", options.config, *flags])
+    if not block:
+        raise RecipeError(f"`campus` must be a block in {options.config}, got none. Add `campus:` with `metrics`.")
+    written = read_yaml(options.config).get(BLOCK) or {}
+    if isinstance(written, Mapping):
+        written = {**written, **own}
+        written |= _from_flags(options, written)
+    settings = CompareSettings.from_mapping(written)
+    wanted = {**settings.arms, **({PLUS: {}} if options.random_plus else {})}
+    arms = make_arms(block, wanted)
+    out = options.out or Path(str(training.get("output_dir") or "comparison"))
+    plan = Plan(training, tuple(flags), settings, tuple(arms), block, out)
+    parsed, problems = plan.parsed(settings.seeds[0], out / RUNS)
+    if not parsed[2].model_name_or_path:
+        problems.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
+    if parsed[1].data_seed is not None:
+        problems.append(f"`data_seed` must be left out where seeds are compared, got {parsed[1].data_seed}. Remove it.")
+    if problems:
+        raise RecipeError(problems)
+    return plan
+
+
+def _own_flags(words: Sequence[str], block: str) -> tuple[Json, list[str]]:
+    """(Settings given as --compare.<setting> VALUE, all other words)."""
+    from campus_tune.words.strict_yaml import read_value
+
+    own: Json = {}
+    rest: list[str] = []
+    it = iter([part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])])
+    for word in it:
+        if word.startswith(f"--{block}."):
+            value = next(it, None)
+            if value is None:
+                raise RecipeError(f"`{word}` must be followed by a value, got nothing. Write {word} VALUE.")
+            own[word.removeprefix(f"--{block}.")] = read_value(value, word)
+        else:
+            rest.append(word)
+    return own, rest
+
+
+def _refuse_flags(flags: Sequence[str]) -> None:
+    """Flags that would make runs of one comparison into others."""
+    for name, instead in (("--seed", "--seeds"), ("--output_dir", "--out")):
+        if name in flags:
+            raise RecipeError(f"`{name}` belongs to a single run, got it for a comparison. Write {instead}.")
+
+
+def _from_flags(options: argparse.Namespace, written: Json) -> Json:
+    """Settings given as flags. Arms and test rows keep what the YAML says of them: settings, the domain column."""
+    given: Json = {name: value for name in ("jobs", "devices") if (value := getattr(options, name)) is not None}
+    if options.seeds:
+        given["seeds"] = options.seeds[0] if len(options.seeds) == 1 else options.seeds
+    if options.arms:
+        known = written.get("arms")
+        given["arms"] = {name: known.get(name) if isinstance(known, Mapping) else None for name in options.arms}
+    if options.test:
+        known = written.get("test")
+        given["test"] = {**(known if isinstance(known, Mapping) else {}), "path": options.test}
+    return given
+
+
+def _command(options: argparse.Namespace) -> str:
+    words = ["campus-tune", "compare", "--config", options.config]
+    for name in ("out", "arms", "seeds", "test", "jobs", "devices"):
+        value = getattr(options, name)
+        if value:
+            words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    words += ["--random-plus"] if options.random_plus else []
+    return shlex.join([*words, *options.rest])
+
+
+def _sum_up(campaign: Campaign, plans: Sequence[Ahead]) -> int:
+    """The verdict: on the console, in verdict.json and in the report."""
+    from campus_tune.compare.ahead import VERDICT
+    from campus_tune.compare.rate_mass import add_rate_mass
+    from campus_tune.compare.verdict.summary import lines
+    from campus_tune.compare.verdict.verdict import judge
+    from campus_tune.report.write import write_report
+    from campus_tune.words.files import atomic_write
+
+    settings, out = campaign.plan.settings, campaign.plan.out
+    judged = judge(
+        campaign.arms(),
+        effect=settings.effect,
+        faster=settings.speedup,
+        tokens_tolerance=settings.tokens_tolerance,
+    )
+    verdict = replace(judged, planned=tuple(one.to_mapping() for one in plans))
+    add_rate_mass(campaign)
+    atomic_write(out / VERDICT, json.dumps(verdict.to_mapping(), indent=1, allow_nan=False) + "\n")
+    for line in lines(verdict, campaign.arms()):
+        campaign.say(line)
+    campaign.say(f"the report: {write_report(out)}")
+    return 0

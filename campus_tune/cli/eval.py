@@ -1,0 +1,320 @@
+"""`campus-tune eval`: the official tasks of a suite on a model, an adapter or all checkpoints of a run.
+
+One JSON file per checkpoint, written anew after every finished task: what is killed or interrupted goes on with the
+same command. A file is only added to where its weights, settings and lm-eval are the same; anything else in it is
+refused rather than replaced, since it may have cost a night.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from campus_tune.cli.help_text import HelpText
+from campus_tune.words.errors import INTERRUPTED, RecipeError
+from campus_tune.words.registry import nearest
+
+if TYPE_CHECKING:
+    from campus_tune.evaluate.models import Target
+    from campus_tune.evaluate.results import TaskResult
+    from campus_tune.evaluate.session import Session
+    from campus_tune.evaluate.suites import Suite
+    from campus_tune.model.peers import Peers
+    from campus_tune.words.types import Json
+
+DAY = 24 * 3600  # a process may wait that long for one with longer answers
+_TEMPLATE = {"on": True, "off": False}
+
+EXAMPLE = """\
+Official tasks of lm-eval (MATH, MBPP, MMLU, …) on a model, an adapter or the checkpoints of a run. One JSON file per
+checkpoint with the score of every document; a killed or interrupted one goes on with the same command.
+
+example:
+  campus-tune eval --model HuggingFaceTB/SmolLM2-135M --suite smoke --tasks mmlu gsm8k
+  campus-tune eval --checkpoints 'run/checkpoint-*' --suite campus --data data --allow_code_execution
+  campus-tune eval --model model --adapter run/checkpoint-500 --tasks mmlu --limit 9 --multi_gpu --num_processes 4
+  campus-tune eval check-data data --suite campus
+  campus-tune eval loss --checkpoints 'run/checkpoint-*' --test test.jsonl
+  campus-tune eval compare base/model.json run/evaluation/checkpoint-500.json
+
+On many processes each answers its share of the documents: flags of `accelerate launch` (--num_processes, --multi_gpu,
+--accelerate_config recipes/accelerate/ddp.yaml, …) may stand among the others, for `eval loss` too.
+"""
+_CHECK = """\
+Does a folder have the test sets that a suite needs, and are they whole? Exit code 1 when something is missing.
+
+example:
+  campus-tune eval check-data data --suite campus_wide
+
+"""
+
+
+class _Parts(argparse._SubParsersAction):  # type: ignore[type-arg]  # of parsers, as its maker says
+    """The parts of `eval`, which have options of their own: one that stands before a part would be lost in silence."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        for action in parser._actions:
+            if action.option_strings and getattr(namespace, action.dest, action.default) != action.default:
+                flag, part = action.option_strings[-1], values[0]
+                parser.error(f"{flag} must stand behind {part}, if it has it: campus-tune eval {part} … {flag} …")
+        super().__call__(parser, namespace, values, option_string)
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add `eval` to the commands of `campus-tune`, with `loss`, `compare` and `check-data` below it."""
+    from campus_tune.cli.eval_compare import add_parser as add_compare
+    from campus_tune.cli.eval_loss import add_parser as add_loss
+    from campus_tune.evaluate.local_data import describe_layout
+
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "eval",
+        help="official benchmarks on a model or on checkpoints",
+        description=EXAMPLE,
+        formatter_class=HelpText,
+    )
+    parser.set_defaults(command=main)
+    _add_options(parser)
+    parts = parser.add_subparsers(title="other questions", required=False, metavar="PART", action=_Parts)
+    add_loss(parts)
+    add_compare(parts)
+    check = parts.add_parser(
+        "check-data",
+        help="is a data folder complete",
+        description=_CHECK + describe_layout(),
+        formatter_class=HelpText,
+    )
+    check.set_defaults(command=check_data)
+    check.add_argument("folder", type=Path, metavar="DIR")
+    check.add_argument("--suite", default="campus", help="a suite's name or YAML file (%(default)s)")
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_argument_group("what is evaluated")
+    which.add_argument("--model", help="folder or hub id; for adapters their base")
+    which.add_argument("--adapter", metavar="DIR", help="a PEFT adapter on it, not merged")
+    which.add_argument(
+        "--checkpoints", nargs="+", default=[], metavar="DIR", help="folders or patterns, models or adapters"
+    )
+    which.add_argument(
+        "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto", help="(%(default)s)"
+    )
+    which.add_argument("--trust_remote_code", action="store_true", help="run the model's own code")
+    on = parser.add_argument_group("on what")
+    on.add_argument("--suite", default="campus", help="campus, campus_wide, smoke or a YAML file (%(default)s)")
+    on.add_argument("--tasks", nargs="+", metavar="TASK", help="only these of the suite, also comma-separated")
+    on.add_argument("--limit", type=_count, metavar="N", help="only the first N documents of each task, for trying")
+    on.add_argument("--data", metavar="DIR", help="folder with the test sets; without it they come from the hub")
+    on.add_argument("--chat_template", choices=("auto", "on", "off"), default="auto", help="auto: as the suite says")
+    on.add_argument("--allow_code_execution", action="store_true", help="run programs the model writes, in a sandbox")
+    how = parser.add_argument_group("how")
+    how.add_argument("--batch_size", type=_batch_size, metavar="N", help="documents at once, or auto (the suite's)")
+    how.add_argument("--out", type=Path, metavar="DIR", help="for the results (evaluation/ beside each model)")
+    how.add_argument("--replace", action="store_true", help="replace results of other weights or settings")
+
+
+def refuse_unknown(words: Sequence[str]) -> None:
+    """Name a misspelt flag, where argparse would take its value for a part of `eval` and complain of that.
+
+    Args:
+        words: what follows `eval`; those that name a part are left to the part.
+
+    Raises:
+        RecipeError: a flag that `eval` does not have; the nearest is named.
+    """
+    if set(words) & {"loss", "compare", "check-data"}:
+        return
+    parser = argparse.ArgumentParser()
+    _add_options(parser)
+    known = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+    for word in words:
+        flag = word.partition("=")[0]
+        if flag.startswith("--") and not any(one.startswith(flag) for one in known):
+            raise RecipeError(
+                f"`campus-tune eval` takes {', '.join(known)} and the flags of `accelerate launch`, got {flag!r}."
+                f"{nearest(flag, known)} Correct or remove it."
+            )
+
+
+def main(options: argparse.Namespace) -> int:
+    """Evaluate all that the options name.
+
+    Returns:
+        0, or 130 after Ctrl-C.
+
+    Raises:
+        RecipeError: wrong options, an unknown suite or task, a code task without permission, lm-eval not installed.
+        DataError: no such checkpoint, a data folder with gaps, a result file of another version or of other settings.
+        StorageError: a result cannot be written.
+    """
+    try:
+        return _evaluate_all(options)
+    except KeyboardInterrupt:
+        print("\ncampus: interrupted. Finished tasks are kept: the same command goes on after them.")
+        return INTERRUPTED
+
+
+def check_data(options: argparse.Namespace) -> int:
+    """Say what a data folder lacks for a suite.
+
+    Returns:
+        0, or 1 where the suite could not be evaluated with it.
+    """
+    from campus_tune.evaluate.local_data import check_folder
+    from campus_tune.evaluate.suites import load_suite
+
+    suite = load_suite(options.suite)
+    problems = check_folder(options.folder, suite)
+    for problem in problems:
+        print(problem)
+    if not any(problem.fatal for problem in problems):
+        print(f"{options.folder} has what the suite {suite.name} needs: {', '.join(task.task for task in suite.tasks)}")
+    return int(any(problem.fatal for problem in problems))
+
+
+# -- running -------------------------------------------------------------------------------------------------------
+
+
+def _evaluate_all(options: argparse.Namespace) -> int:
+    suite = read_suite(options)
+    from campus_tune.evaluate.models import read_targets
+    from campus_tune.evaluate.result_files import earlier, refuse_others, refuse_unwritable, result_paths
+
+    targets = read_targets(options.model, options.adapter, options.checkpoints)
+    paths = result_paths(targets, options.out)
+    from campus_tune.evaluate.session import Session
+    from campus_tune.evaluate.tasks import FOLDERS, load_tasks
+    from campus_tune.model.peers import Peers
+    from campus_tune.words.console import say
+
+    accelerator = _accelerator()
+    peers = Peers(accelerator.process_index, accelerator.num_processes)
+    there = peers.led(lambda: {path: earlier(path) for path in paths})  # what is wrong is said before hours of work
+    if peers.leads and (rare := [task.task for task in suite.tasks if task.task not in FOLDERS]):
+        say(f"{', '.join(rare)}: lm-eval indexes all its tasks for it, which takes up to half a minute")
+    loaded = load_tasks(suite, options.data, allow_code_execution=options.allow_code_execution)
+    for warning in loaded.warnings if peers.leads else ():
+        say(f"warning: {warning}")
+    session = Session(loaded)
+    known = {name: session.known_settings(name) for name in loaded.tasks}
+    for path in () if options.replace else paths:
+        refuse_others(path, there[path], known)
+    peers.led(lambda: refuse_unwritable(paths))
+    results = {}
+    for target, path in zip(targets, paths, strict=True):
+        results[target] = _evaluate(session, target, path, accelerator, peers, options)
+    if peers.leads:
+        print(as_table(suite, targets, results))
+        print("\n".join(f"campus: {path}" for path in paths))
+    return 0
+
+
+def _evaluate(
+    session: Session, target: Target, path: Path, accelerator: Any, peers: Peers, options: argparse.Namespace
+) -> dict[str, TaskResult]:
+    """The results of one model, those that were there and those that had to be found."""
+    from campus_tune.evaluate.live import own_tokenizer
+    from campus_tune.evaluate.models import open_model
+    from campus_tune.evaluate.result_files import earlier, kept
+    from campus_tune.evaluate.results import Result, made_with, scores_in_words, write_result
+    from campus_tune.model.fingerprint import weights_fingerprint
+    from campus_tune.words.console import say
+
+    model, tokenizer = open_model(
+        target, device=accelerator.device, dtype=options.dtype, trust_remote_code=options.trust_remote_code
+    )
+    weights = "+".join(part for part in weights_fingerprint(model) if part)
+    record = {"name": target.name, "adapter": target.adapter, "step": target.step, "weights": weights}
+    own = own_tokenizer(tokenizer, session.loaded.suite.apply_chat_template)
+    settings = {name: session.settings(name, own, model) for name in session.loaded.tasks}
+    tasks = peers.led(lambda: kept(path, earlier(path), record, settings, replace=options.replace))
+    if peers.leads and (there := [name for name in settings if name in tasks]):
+        say(f"{target.place}: {', '.join(there)} finished before")
+
+    def keep(name: str, result: TaskResult) -> None:
+        tasks[name] = result
+        write_result(path, Result(record, made_with(), tasks))
+        scores = scores_in_words(name, session.loaded.suite.task(name).metrics, result.metrics)
+        say(f"{target.place}: {scores} ({result.seconds:.0f} s)")
+
+    found = session.evaluate(
+        model, tokenizer, accelerator=accelerator, batch_size=options.batch_size, done=tasks, on_task=keep
+    )
+    del model
+    _free(accelerator)
+    return found
+
+
+def read_suite(options: argparse.Namespace) -> Suite:
+    """The suite with what the options change of it.
+
+    Raises:
+        RecipeError: an unknown suite or task; the nearest is named.
+    """
+    from dataclasses import replace
+
+    from campus_tune.evaluate.suites import load_suite
+
+    names = [name for words in options.tasks or () for name in words.split(",") if name]
+    if options.tasks and not names:
+        raise RecipeError("`--tasks` must name at least one task of the suite, got none. Leave it out to take all.")
+    suite = load_suite(options.suite).narrowed(names or None, options.limit)
+    if options.chat_template == "auto" or _TEMPLATE[options.chat_template] == bool(suite.apply_chat_template):
+        return suite
+    return replace(suite, apply_chat_template=_TEMPLATE[options.chat_template])
+
+
+def _accelerator() -> Any:
+    from datetime import timedelta
+
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
+    return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=DAY))])
+
+
+def _free(accelerator: Any) -> None:
+    import gc
+
+    gc.collect()
+    if accelerator.device.type == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+# -- for a person --------------------------------------------------------------------------------------------------
+
+
+def as_table(suite: Suite, targets: Sequence[Target], results: Mapping[Target, Mapping[str, TaskResult]]) -> str:
+    """What the suite reports of each model, models of one task below each other."""
+    from campus_tune.evaluate.results import metric_in_words
+    from campus_tune.words.tables import table
+
+    rows = []
+    for setting in suite.tasks:
+        for metric in setting.metrics:
+            for target in targets:
+                found = results[target][setting.task].metrics.get(metric)
+                numbers = ["-", "-", "-"] if found is None else _numbers(found)
+                rows.append([setting.task, metric_in_words(metric), target.place, *numbers])
+    return table(["task", "metric", "model", "score", "±", "documents"], rows)
+
+
+def _numbers(found: Json) -> list[str]:
+    error = "-" if found["stderr"] is None else f"{found['stderr']:.4f}"
+    return [f"{found['value']:.4f}", error, str(found["n"])]
+
+
+def _count(text: str) -> int:
+    """An argparse type: a whole number from 1 to a billion."""
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 999999999, got {text[:40]!r}")
+    return int(text)
+
+
+def _batch_size(text: str) -> int | str:
+    """An argparse type: `auto` or a whole number from 1."""
+    return text if text == "auto" else _count(text)

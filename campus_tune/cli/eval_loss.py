@@ -1,0 +1,190 @@
+"""`campus-tune eval loss`: the loss of gold answers on held-out rows, of a model, an adapter or a run's checkpoints.
+
+It writes into the same files as `campus-tune eval`, one per checkpoint, beside the tasks that are in them, so one
+`campus-tune eval compare` shows both. It needs no lm-eval.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from campus_tune.cli.help_text import HelpText
+from campus_tune.words.errors import INTERRUPTED, RecipeError
+
+if TYPE_CHECKING:
+    from campus_tune.data.held_out import HeldOut
+    from campus_tune.evaluate.models import Target
+    from campus_tune.evaluate.results import TaskResult
+    from campus_tune.model.peers import Peers
+
+EXAMPLE = """\
+Mean loss of the gold answers on held-out rows, per domain: what moves on models too small for accuracies. Rows are JSON
+lines as for training (messages, or prompt and completion). Needs no lm-eval.
+
+example:
+  campus-tune eval loss --adapter run --base --test test.jsonl
+  campus-tune eval loss --model model --test test.jsonl --train train.jsonl --out results
+  campus-tune eval loss --checkpoints 'run/checkpoint-*' --test test.jsonl --out results
+  campus-tune eval compare results/model.json results/checkpoint-500.json
+"""
+NO_COLUMN = "none"
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Add `loss` to the subcommands of `campus-tune eval`; its `command` is `main`."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "loss",
+        help="loss of gold answers on held-out rows",
+        description=EXAMPLE,
+        formatter_class=HelpText,
+    )
+    parser.set_defaults(command=main)
+    parser.add_argument("--model", help="folder or hub id; for adapters their base")
+    parser.add_argument("--adapter", metavar="DIR", help="a PEFT adapter on it, not merged")
+    parser.add_argument("--base", action="store_true", help="measure the base too, and show the difference to it")
+    parser.add_argument("--checkpoints", nargs="+", default=[], metavar="DIR", help="folders or patterns")
+    parser.add_argument("--test", nargs="+", required=True, metavar="FILE", help="held-out rows: JSON lines, parquet")
+    parser.add_argument("--train", nargs="+", default=[], metavar="FILE", help="refuse test rows that are in these")
+    parser.add_argument(
+        "--domain_column", default="domain", metavar="NAME", help="(%(default)s); none: each file is a domain"
+    )
+    parser.add_argument("--max_length", type=_count, metavar="N", help="tokens kept of a row (the model's context)")
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run the model's own code")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="for the results (evaluation/ beside each model)")
+    parser.add_argument("--replace", action="store_true", help="replace results of other weights or settings")
+    return parser
+
+
+def main(options: argparse.Namespace) -> int:
+    """Measure all models that the options name.
+
+    Returns:
+        0, or 130 after Ctrl-C.
+
+    Raises:
+        RecipeError: wrong options, or no such model.
+        DataError: no such checkpoint, test rows that cannot be used or that were trained, a result file of another
+            version, of other weights or of other settings.
+        MetricError: a loss is NaN or infinite.
+        StorageError: a result cannot be written.
+    """
+    try:
+        return _measure_all(options)
+    except KeyboardInterrupt:
+        print("\ncampus: interrupted. Finished models are kept: the same command goes on after them.")
+        return INTERRUPTED
+
+
+def _measure_all(options: argparse.Namespace) -> int:
+    from accelerate import Accelerator
+
+    from campus_tune.cli.eval_compare import compare_files
+    from campus_tune.data.held_out import read_held_out
+    from campus_tune.evaluate.models import read_targets
+    from campus_tune.evaluate.result_files import earlier, refuse_unwritable, result_paths
+    from campus_tune.model.peers import Peers
+    from campus_tune.words.console import say
+
+    targets = _with_base(read_targets(options.model, options.adapter, options.checkpoints), asked=options.base)
+    paths = result_paths(targets, options.out)
+    accelerator = Accelerator()
+    peers = Peers(accelerator.process_index, accelerator.num_processes)
+    peers.led(lambda: [earlier(path) for path in paths])  # a file that cannot be read is said before anything is done
+    column = None if options.domain_column == NO_COLUMN else options.domain_column
+    rows = peers.led(lambda: read_held_out(options.test, domain_column=column, train=options.train, say=say))
+    peers.led(lambda: refuse_unwritable(paths))
+    results = {}
+    for target, path in zip(targets, paths, strict=True):
+        results[target.place] = _measure(target, path, rows, accelerator.device, peers, options)
+        if peers.leads:
+            say(f"{target.place}: loss {results[target.place].metrics['answer_loss']['value']:.4f} → {path}")
+    if peers.leads:
+        print(compare_files(paths).as_text() if options.base else as_table(results))
+    return 0
+
+
+def _with_base(targets: list[Target], *, asked: bool) -> list[Target]:
+    """The base of some adapters before them, where it is asked for.
+
+    Raises:
+        RecipeError: they have no base, or several.
+    """
+    from campus_tune.evaluate.models import Target
+
+    if not asked:
+        return targets
+    bases = dict.fromkeys(target.name for target in targets if target.adapter is not None)
+    if len(bases) != 1 or len(targets) != sum(target.adapter is not None for target in targets):
+        raise RecipeError(
+            f"`--base` must be asked of adapters on one base, got {', '.join(target.place for target in targets)}. "
+            "Leave it out, and compare the results with campus-tune eval compare."
+        )
+    return [Target(next(iter(bases))), *targets]
+
+
+def as_table(results: Mapping[str, TaskResult]) -> str:
+    """Each domain's loss under each model, and that of all rows together.
+
+    Args:
+        results: by what the models are called.
+    """
+    from campus_tune.words.tables import table
+
+    lines = []
+    parts = dict.fromkeys(part for result in results.values() for part in result.documents)
+    for part in (*parts, ""):
+        for name, result in results.items():
+            chosen = [part] if part else list(result.documents)
+            documents = [document for each in chosen for document in result.documents[each].values()]
+            lines.append([part or "all", name, *_numbers(documents)])
+    return table(["domain", "model", "loss", "±", "rows", "answer tokens"], lines)
+
+
+def _numbers(documents: Sequence[Mapping[str, float]]) -> list[str]:
+    from campus_tune.evaluate.paired import paired
+
+    tokens = [document["tokens"] for document in documents]
+    found = paired([0.0] * len(documents), [document["answer_loss"] for document in documents], tokens)
+    error = "-" if found.stderr is None else f"{found.stderr:.4f}"
+    return [f"{found.mean_b:.4f}", error, str(found.n), f"{sum(tokens):.0f}"]
+
+
+def _measure(
+    target: Target, path: Path, rows: HeldOut, device: Any, peers: Peers, options: argparse.Namespace
+) -> TaskResult:
+    """The result of one model, measured or found in its file."""
+    from campus_tune.evaluate.answer_loss import TASK, answer_loss_settings, measure_answer_loss
+    from campus_tune.evaluate.models import open_model
+    from campus_tune.evaluate.result_files import earlier, kept
+    from campus_tune.evaluate.results import Result, made_with, write_result
+    from campus_tune.model.fingerprint import weights_fingerprint
+    from campus_tune.words.console import say
+
+    model, tokenizer = open_model(
+        target, device=device, dtype=options.dtype, trust_remote_code=options.trust_remote_code
+    )
+    weights = "+".join(part for part in weights_fingerprint(model) if part)
+    record = {"name": target.name, "adapter": target.adapter, "step": target.step, "weights": weights}
+    settings = answer_loss_settings(model, tokenizer, rows, max_length=options.max_length)
+    tasks = peers.led(lambda: kept(path, earlier(path), record, {TASK: settings}, replace=options.replace))
+    if TASK in tasks:
+        return tasks[TASK]
+    speak = say if peers.leads else _ignore
+    found = measure_answer_loss(model, tokenizer, rows, peers=peers, max_length=options.max_length, say=speak)
+    peers.led(lambda: write_result(path, Result(record, made_with(), {**tasks, TASK: found})))
+    return found
+
+
+def _count(text: str) -> int:
+    """An argparse type: a whole number from 1 to a billion."""
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 999999999, got {text[:40]!r}")
+    return int(text)
+
+
+def _ignore(_: str) -> None:
+    """What a process says that does not lead."""

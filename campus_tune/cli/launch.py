@@ -1,0 +1,286 @@
+"""`campus-tune sft --accelerate_config fsdp2.yaml --num_processes 4 …`: commands that launch themselves, as TRL's do.
+
+The flags of `accelerate launch` may stand among a command's own, or as keys in its YAML; the flag wins. They are taken
+out, checked, and given to accelerate's launcher, which starts `python -m campus_tune` with everything else unchanged.
+A process that a launcher has already started launches nothing: it leaves these keys of the YAML alone.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from campus_tune.cli.launch_rules import launch_problems, n_devices
+from campus_tune.recipe.accelerate_yaml import (
+    CONFIG,
+    find_config,
+    is_switch,
+    is_truth,
+    launch_flags,
+    read_accelerate,
+)
+from campus_tune.recipe.trl_yaml import BLOCK, is_launched, read_arguments, read_block, trl_parser, unknown_in
+from campus_tune.words.errors import RecipeError
+from campus_tune.words.strict_yaml import read_yaml
+from campus_tune.words.types import Json
+
+COMMANDS = ("sft", "score", "proxy", "eval")
+EVAL = "eval"  # takes no YAML and no flag of TRL's
+IN_ONE = ("compare", "check-data")  # parts of it that ask no model
+LAUNCHER = "CAMPUS_TUNE_LAUNCHER"  # process number of the launcher, told to what it starts
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A command line, taken apart.
+
+    Args:
+        config: accelerate's YAML.
+        flags: accelerate's own, by name; True for one that stands alone.
+        words: what the launched processes are told, from the command's name on.
+        recipe: the YAML of the command.
+        shipped: `config` is one of TRL's own.
+    """
+
+    config: Path | None
+    flags: dict[str, str | bool]
+    words: list[str]
+    recipe: Json = field(default_factory=dict)
+    shipped: bool = False
+
+    def settings(self) -> Json:
+        """What accelerate will go by: its YAML (the user's default one, where none is named), and over it the flags.
+
+        Raises:
+            RecipeError: the YAML cannot be read, or holds what accelerate would misread.
+        """
+        path = self.config or _default_config(self.flags)
+        return (read_accelerate(path) if path else {}) | self.flags
+
+    def arguments(self) -> list[str]:
+        """What `accelerate launch` is told."""
+        config = [f"--config_file={self.config}"] if self.config else []
+        flags = [f"--{name}" if value is True else f"--{name}={value}" for name, value in self.flags.items()]
+        return [*config, *flags, "--module", "campus_tune", *self.words]
+
+
+def read_launch(argv: Sequence[str]) -> Launch | None:
+    """What a command line and its YAML ask to be launched; None: nothing, or it already is.
+
+    Args:
+        argv: the command's name and what follows it.
+
+    Raises:
+        RecipeError: a switch with a value, a flag without one, a truth written as text; or launch flags in a process
+            that a launcher started.
+    """
+    if not argv or argv[0] not in COMMANDS or {"-h", "--help"} & set(argv):
+        return None
+    if argv[0] == EVAL and argv[1:2] and argv[1] in IN_ONE:
+        return None
+    given, words = _take(list(argv))
+    if is_launched():
+        if given:
+            raise RecipeError(
+                f"`--{next(iter(given))}` must be given to one launcher, got it in a process that one has started. "
+                "Drop it here, or start this command without `accelerate launch`."
+            )
+        return None
+    recipe = {} if words[0] == EVAL else _recipe(words)
+    flags = _from_recipe(recipe) | given
+    if not flags:
+        return None
+    name = flags.pop(CONFIG, None)
+    path = None if name is None else find_config(str(name))
+    return Launch(path, flags, words, recipe, shipped=path is not None and str(path) != name)
+
+
+def launch(plan: Launch) -> int:
+    """Check a launch and run it; gives back the exit code of the job: of the process that failed first, or 0.
+
+    Raises:
+        RecipeError: all that is wrong with the launch and the YAML of the command, before a process starts.
+    """
+    settings = plan.settings()
+    on_cpu = bool(settings.get("use_cpu") or plan.recipe.get("use_cpu") or "--use_cpu" in plan.words)
+    rules = launch_problems(settings, plan.flags, shipped=plan.shipped, on_cpu=on_cpu)
+    problems = [*rules, *_recipe_problems(plan)]
+    if problems:
+        raise RecipeError(problems)
+    for name, value in (plan.recipe.get("env") or {}).items():  # before the devices are looked for, as in TRL
+        os.environ[name] = str(value)
+    if settings.get("use_cpu") or not n_devices():  # else several processes train apart, each as if it were alone
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    os.environ[LAUNCHER] = str(os.getpid())
+    return _run(plan.arguments())
+
+
+def end_with_launcher() -> None:
+    """In a launched process: end when the launcher is killed too hard to end the others. Without effect elsewhere."""
+    if sys.platform == "linux" and os.environ.get(LAUNCHER) == str(os.getppid()):
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+# -- taking the command line apart ---------------------------------------------------------------------------------
+
+
+@cache
+def _names(*, beside_trl: bool = True) -> frozenset[str]:
+    """Flags and keys that are accelerate's. Those that TRL has too are TRL's, as in `trl sft`."""
+    actions = trl_parser()._actions if beside_trl else ()
+    trl = {word.removeprefix("--") for action in actions for word in action.option_strings}
+    return frozenset({CONFIG, *launch_flags()} - trl)
+
+
+def _take(argv: list[str]) -> tuple[dict[str, str | bool], list[str]]:
+    """(accelerate's flags, all other words in their sequence)."""
+    if not any(word.startswith("--") for word in argv):
+        return {}, argv
+    names = _names(beside_trl=argv[0] != EVAL)
+    given: dict[str, str | bool] = {}
+    words: list[str] = []
+    at = 0
+    while at < len(argv):
+        word, equals, value = argv[at].partition("=")
+        name = word.removeprefix("--").replace("-", "_")
+        at += 1
+        if not word.startswith("--") or name not in names:
+            words.append(argv[at - 1])
+            continue
+        follows = argv[at] if at < len(argv) and not argv[at].startswith("-") else None
+        given[name] = _value_of(name, value if equals else follows)
+        at += not equals and follows is not None
+    return given, words
+
+
+def _value_of(name: str, value: str | None) -> str | bool:
+    """What a flag on the command line says."""
+    action = launch_flags().get(name)
+    if action is not None and is_switch(action):
+        if value is not None:
+            raise RecipeError(
+                f"`--{name}` must stand alone, got the value {value!r}. Write --{name} alone for true, and leave it "
+                "out for false."
+            )
+        return True
+    if value is None:
+        raise RecipeError(f"`--{name}` must be followed by a value, got nothing. Write --{name} VALUE.")
+    return value
+
+
+def _recipe(words: list[str]) -> Json:
+    """The command's YAML, if it names one."""
+    for at, word in enumerate(words):
+        if word.startswith("--config="):
+            return read_yaml(word.removeprefix("--config="))
+        if word == "--config" and at + 1 < len(words):
+            return read_yaml(words[at + 1])
+    return {}
+
+
+def _from_recipe(recipe: Json) -> dict[str, str | bool]:
+    """The launch keys of a recipe, as flags: a true one stands alone, a false one is left out."""
+    flags: dict[str, str | bool] = {}
+    problems = []
+    for key, value in recipe.items():
+        action = launch_flags().get(key)
+        if value is None or key not in _names():
+            continue
+        if action is not None and is_switch(action):
+            if not isinstance(value, bool):
+                problems.append(f"`{key}` must be true or false, got {value!r}. Write `{key}: true`, no quotes.")
+            elif value:
+                flags[key] = True
+        elif isinstance(value, bool) and not (action is not None and is_truth(action)):
+            write = f'`{key}: "no"`, in quotes: YAML reads a bare no as false' if not value else "its value"
+            problems.append(f"`{key}` must have a value, got {str(value).lower()}. Write {write}.")
+        else:
+            flags[key] = str(value).lower() if isinstance(value, bool) else str(value)
+    if problems:
+        raise RecipeError(problems)
+    return flags
+
+
+def _default_config(flags: dict[str, str | bool]) -> Path | None:
+    """What `accelerate config` wrote for this user, which the launcher takes where it is told nothing."""
+    from accelerate.commands.config import default_config_file
+
+    path = Path(default_config_file)
+    return path if path.is_file() and not flags.get("cpu") else None
+
+
+def _recipe_problems(plan: Launch) -> list[str]:
+    """What every one of the processes would say about the YAML, said once."""
+    if plan.words[0] == EVAL:
+        return []
+    unknown = unknown_in({key: value for key, value in plan.recipe.items() if key != BLOCK})
+    if plan.words[0] != "sft":  # the others have flags that replace parts of the block
+        return unknown
+    _, block, _ = read_arguments(plan.words[1:], launching=True)
+    return unknown + read_block(block)[1]
+
+
+# -- running it ----------------------------------------------------------------------------------------------------
+
+
+def _run(arguments: list[str]) -> int:
+    """Run accelerate's launcher in this process; gives back the exit code of the job."""
+    from subprocess import CalledProcessError
+
+    from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    try:
+        with _signals_handed_on():
+            launch_command(launch_command_parser().parse_args(arguments))
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        return _failed(f"rank {rank}", failure.exitcode)
+    except CalledProcessError as error:
+        return _failed("the process", error.returncode)
+    except SignalException as error:
+        return _failed("the job", -error.sigval)
+    except ValueError as error:
+        raise RecipeError(f"The launch must be one that accelerate takes, got: {error}") from error
+    return 0
+
+
+def _failed(who: str, code: int) -> int:
+    how = f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+    print(f"campus-tune: {who} {how}; what it said stands above", file=sys.stderr)
+    return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def _signals_handed_on() -> Iterator[None]:
+    """A signal that asks this process to end is given to those it started, so that none is left behind.
+
+    The launcher of many processes does so itself; the one of a single process would die and leave its child.
+    """
+    import psutil  # type: ignore[import-untyped]  # ships no types
+
+    def hand_on(number: int, _: Any) -> None:
+        children = psutil.Process().children()
+        for child in children:
+            child.send_signal(number)
+        if not children:
+            raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    try:
+        for number in before:
+            signal.signal(number, hand_on)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,186 @@
+"""`campus-tune proxy`: train a small model once, and keep it early and late, for `learnability`.
+
+The recipe's training set, prepared as the recipe prepares it, is trained once with plain shuffling; its `campus:`
+block is left aside. What is kept:
+
+    proxy/early, proxy/late   model folders with tokenizers; adapter folders where the recipe trains a LoRA
+    proxy/losses.parquet      loss of every row under both
+    proxy/proxy.json          steps, mean losses, seconds, the command
+    proxy/training            the trainer's own: checkpoints, logs
+
+A proxy that was killed goes on from its last checkpoint; a finished one says so and does nothing. One that is worse
+at its end than at its beginning is an error, and everything is kept.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from campus_tune.metrics.learnability import EARLY, LATE
+from campus_tune.recipe.trl_yaml import parse_trl, read_arguments
+from campus_tune.run.make_trainer import make_trainer, refuse_other_model
+from campus_tune.words.errors import MetricError, RecipeError
+from campus_tune.words.files import atomic_write
+from campus_tune.words.json_shapes import read_json
+from campus_tune.words.types import Json
+
+ABOUT = "proxy.json"
+TRAINING = "training"
+
+
+def main(argv: Sequence[str], *, out: Path, early: float = 0.1, model: str | None = None) -> int:
+    """Train, keep and measure a proxy; gives back the exit code 0.
+
+    Args:
+        argv: `--config recipe.yaml` and TRL's flags.
+        out: folder of the proxy.
+        early: share of the steps after which the early model is kept, in (0, 1).
+        model: another one than the recipe's.
+
+    Raises:
+        RecipeError: problems in the YAML or the flags, all at once; or `out` holds a proxy of other settings.
+        MetricError: the proxy is worse at its end than at its beginning.
+    """
+    settings, _, flags = read_arguments(list(argv))
+    flags += ["--model_name_or_path", model] if model else []
+    asked: Json = json.loads(json.dumps({"early": early, **settings, "flags": flags}, default=str))
+    parsed, problems = parse_trl(settings, [*flags, "--output_dir", str(out / TRAINING)])
+    if not 0 < early < 1:
+        problems.append(f"`--early` must be between 0 and 1, got {early}. It is a share of the steps: try 0.1.")
+    if not parsed[2].model_name_or_path:
+        problems.append("`--model` must be a model folder or a hub id, got nothing. Add it, or put one in the YAML.")
+    if problems:
+        raise RecipeError(problems)
+    about = _read(out / ABOUT)
+    _refuse_strange(out, about)
+    _refuse_other(out, about.get("settings", asked), asked)
+    if about.get("finished") and _kept(out):
+        _say(f"the proxy in {out} is finished: nothing to do")
+    else:
+        command = ["campus-tune", "proxy", *argv, "--out", str(out), "--early", str(early)]
+        command += ["--model", model] if model else []
+        about = {**about, "finished": False, "settings": asked, "command": shlex.join(command)}
+        about = _make(parsed, out, early, about)
+    _sum_up(out, about)
+    return 0
+
+
+def _make(parsed: tuple[Any, ...], out: Path, early: float, about: Json) -> Json:
+    """Train unless that is done, measure, and write down what came of it."""
+    from campus_tune.run import proxy as proxy_run
+    from campus_tune.run.attach import refuse
+
+    trainer = _trainer(*parsed, callback=proxy_run.KeepEarly(early, out / EARLY))
+    refuse(trainer)
+
+    def write(**more: Any) -> None:
+        about.update(more)
+        if trainer.is_world_process_zero():
+            atomic_write(out / ABOUT, json.dumps(about, indent=2) + "\n")
+
+    if "steps" not in about or not _kept(out):
+        about.pop("steps", None)
+        write()
+        began = time.perf_counter()
+        steps = proxy_run.train(trainer, out, early)
+        spent = {"training": round(time.perf_counter() - began, 1)}
+        write(steps={EARLY: proxy_run.early_step(early, steps), LATE: steps}, seconds=spent)
+    began = time.perf_counter()
+    rows, losses = proxy_run.measure(trainer, out, trust_remote_code=_trusts(parsed[1], parsed[2]))
+    about["seconds"]["measuring"] = round(time.perf_counter() - began, 1)
+    write(rows=len(rows), loss=proxy_run.mean_losses(losses), finished=True)
+    return about
+
+
+def _trainer(script: Any, training: Any, model: Any, mixture: Any, *, callback: Any) -> Any:
+    """An SFTTrainer as `campus-tune sft` makes it, which shuffles, does not evaluate and keeps one checkpoint."""
+    training.eval_strategy, training.load_best_model_at_end, training.push_to_hub = "no", False, False
+    training.save_strategy = "no" if training.save_strategy == "best" else training.save_strategy
+    training.save_total_limit, training.save_only_model = 1, False
+    refuse_other_model(training, model)
+    trainer = make_trainer(script, training, model, mixture, callbacks=[callback])
+    callback.trainer = trainer
+    return trainer
+
+
+def _trusts(training: Any, model: Any) -> bool:
+    return bool(getattr(training, "trust_remote_code", getattr(model, "trust_remote_code", False)))
+
+
+def _kept(out: Path) -> bool:
+    """Both models are there."""
+    return all((out / name).is_dir() for name in (EARLY, LATE))
+
+
+def _say(text: str) -> None:
+    """Once, however many processes there are."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text)
+
+
+def _read(path: Path) -> Json:
+    """What an earlier run wrote; nothing where it wrote nothing that can be read."""
+    try:
+        about = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _refuse_strange(out: Path, about: Json) -> None:
+    """What is there under a proxy's names is a proxy's: its models are replaced.
+
+    Raises:
+        RecipeError: it is something else, or does not say what it is.
+    """
+    there = [name for name in (EARLY, LATE, TRAINING, ABOUT) if (out / name).exists()]
+    if there and "settings" not in about:
+        raise RecipeError(
+            f"`--out` must be a new folder or that of a proxy, got {', '.join(there)} in {str(out)!r} and no "
+            f"{ABOUT} that says what they are: they would be replaced. Name another folder, or delete them."
+        )
+
+
+def _refuse_other(out: Path, there: Json, asked: Json) -> None:
+    """A folder holds one proxy.
+
+    Raises:
+        RecipeError: it was begun with other settings, which are named.
+    """
+    nothing = "nothing"
+    changed = [
+        f"{key} {there.get(key, nothing)} there and {asked.get(key, nothing)} now"
+        for key in sorted({*there, *asked})
+        if there.get(key) != asked.get(key)
+    ]
+    if changed:
+        raise RecipeError(
+            f"`--out` must be a new folder or that of the same proxy, got {str(out)!r}, which was begun with other "
+            f"settings: {'; '.join(changed)}. Name another folder, or delete this one."
+        )
+
+
+def _sum_up(out: Path, about: Json) -> None:
+    """The last lines.
+
+    Raises:
+        MetricError: the late model is worse than the early one.
+    """
+    loss, steps = about["loss"], about["steps"]
+    means = f"{loss[EARLY]:.4f} early (step {steps[EARLY]}), {loss[LATE]:.4f} late (step {steps[LATE]})"
+    if loss[LATE] > loss[EARLY]:
+        raise MetricError(
+            f"a proxy must learn, got a mean loss of {means} over {about['rows']} rows. Everything is kept in {out}. "
+            "Train another one with a lower --learning_rate or more steps, into another --out."
+        )
+    _say(
+        f"proxy: mean loss of {about['rows']} rows {means}\n"
+        f"to train the most learnable rows first, write in the recipe:\n"
+        f"  campus:\n    metrics:\n      - {{name: -learnability, proxy: {out}}}"
+    )

@@ -1,0 +1,151 @@
+"""`campus-tune score`: all scores of a recipe ahead of training, into the score cache.
+
+The rows are prepared as the recipe's own run prepares them, and every row is measured, whatever the budget would pay
+for: the next run of this recipe, or of another one with the same rows and model, finds them. What is measured is
+written as it comes, so a `score` that is killed goes on where it stopped; a changed row is scored again alone.
+`accelerate launch -m campus_tune score …` shares the rows among processes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from campus_tune.preview.health import health_table, score_findings
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.trainer_settings import refused
+from campus_tune.recipe.trl_yaml import parse_trl, read_arguments, read_block
+from campus_tune.run.make_trainer import make_trainer, refuse_other_model
+from campus_tune.words.errors import RecipeError
+from campus_tune.words.strict_yaml import read_value
+from campus_tune.words.tables import table
+
+
+def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None = None) -> int:
+    """Score the rows of a recipe; gives back the exit code 0.
+
+    Args:
+        argv: `--config recipe.yaml` and TRL's flags.
+        metrics: instead of the recipe's: names, or mappings written as YAML.
+        scores: folder of the cache, instead of the recipe's.
+
+    Raises:
+        RecipeError: problems in the YAML or the flags, all at once.
+    """
+    settings, block, flags = read_arguments(list(argv))
+    block = dict(block or {})
+    if metrics:
+        block |= {"metrics": [_entry(text) for text in metrics], "selector": "round_robin"}
+    if scores is not None:
+        block["scores"] = scores
+    config, problems = read_block(block)
+    parsed, more = parse_trl(settings, [*flags, "--report_to", "none"], problems)
+    if not parsed[2].model_name_or_path:
+        more.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
+    more += refused({**vars(parsed[3]), **vars(parsed[0])})
+    if problems + more or config is None:
+        raise RecipeError(problems + more)
+    refuse_other_model(*parsed[1:3])
+    trainer = make_trainer(*parsed, callbacks=[])
+    report(trainer, config)
+    return 0
+
+
+def _entry(text: str) -> Any:
+    """A metric as a recipe would have it."""
+    return read_value(text, "--metrics") if text.lstrip().startswith("{") else text
+
+
+def report(trainer: Any, config: CampusConfig) -> None:
+    """Score all rows of a trainer, and say how long it took and what came out.
+
+    Args:
+        trainer: made, not trained.
+        config: settings; nulls are filled in from the trainer.
+
+    Raises:
+        RecipeError: `scores: none`, or no metric.
+    """
+    from campus_tune.preview.setup import scores_health
+
+    scoring, domains = prepare(trainer, config)
+    scores = scoring.start()
+    scoring.mark_ahead()
+    say = trainer.accelerator.print
+    cache = scoring.passages.cache
+    if scoring.passages.timings:
+        say(_timings(scoring.passages.timings))
+    health = scores_health(scoring.config, scores, scoring.texts, domains, chosen=config.within is not None)
+    say(health_table(health))
+    findings = [f"warning: {f.what} {f.remedy}".rstrip() for f in score_findings(health) if f.severity != "info"]
+    warnings = [*scores.warnings, *scoring.passages.warnings, *cache.warnings]
+    for line in [*findings, *(f"warning: {warning}" for warning in warnings)]:
+        say(line)
+    say(f"scores of {len(scoring.texts)} rows are in {cache.folder}")
+
+
+def prepare(trainer: Any, config: CampusConfig) -> tuple[Any, Any]:
+    """What scores the rows of a trainer that is not trained, and their domains.
+
+    Args:
+        trainer: made, not trained.
+        config: settings as the user gave them.
+
+    Raises:
+        RecipeError: there is nowhere to keep the scores, or nothing to score.
+    """
+    from campus_tune.data.domains import Domains
+    from campus_tune.data.prepared import refuse_untokenised
+    from campus_tune.data.readings import Readings
+    from campus_tune.model import compat
+    from campus_tune.model.measure import LossMeter
+    from campus_tune.model.peers import Peers
+    from campus_tune.model.probes import named_probes
+    from campus_tune.model.trained import as_trained
+    from campus_tune.preview.cost_plan import facts_of, needs
+    from campus_tune.preview.setup import make_budget, resolve
+    from campus_tune.scores.planning import NO_CACHE, make_scoring, open_cache, planned_steps, refreshes_to_come
+
+    if config.scores == NO_CACHE:
+        raise RecipeError("`scores` must name a folder to keep scores in, got none. Write --scores DIR, or remove it.")
+    if not config.metrics:
+        raise RecipeError("`metrics` must name what to score, got nothing. Write --metrics length loss, for example.")
+    resolved = resolve(trainer, config, has_probes=config.probes is not None)
+    refuse_untokenised(trainer.train_dataset)
+    view, collator = compat.loader_view(trainer, trainer.train_dataset)
+    peers = Peers.of(trainer)
+    trained = as_trained(view, collator, speaks=peers.leads)
+    rows = trained.rows(readings=Readings(open_cache(config, peers).folder, writes=peers.leads))
+    meter = LossMeter(partial(compat.subject, trainer), view, collator, rows.tokens, peers=peers, what="scoring")
+    domains = Domains.read(trainer.train_dataset, resolved.within)
+    per_epoch, total = planned_steps(trainer, len(rows), peers)
+    refreshes = refreshes_to_come(resolved, total, per_epoch, step=0)
+    budget = make_budget(trainer, resolved, total / per_epoch * float(rows.tokens.sum()), refreshes)
+    scoring = make_scoring(
+        trainer,
+        resolved,
+        rows,
+        meter,
+        budget,
+        peers,
+        groups=domains.codes,
+        n_refreshes=refreshes,
+        whole=True,
+        trained=trained,
+    )
+    if scoring.scorer is not None:  # a run asks for the heads that as many pairs train as all that it pays for leaves
+        budget.fit(needs(resolved, budget, facts_of(scoring, named_probes(config, trainer), total, per_epoch)))
+    return scoring, domains
+
+
+def _timings(timings: Sequence[Any]) -> str:
+    """Rows and tokens a second of each measurement."""
+    lines = []
+    for one in timings:
+        measured = one.rows - one.found
+        rate = [f"{measured / one.seconds:.1f}", f"{one.tokens / one.seconds:.0f}"] if measured else ["-", "-"]
+        seconds = f"{one.seconds:.1f}" if one.seconds < 100 else f"{math.ceil(one.seconds)}"
+        lines.append([one.what, str(one.rows), str(one.found), seconds, *rate])
+    return table(["measured", "rows", "in cache", "seconds", "rows/s", "tokens/s"], lines)

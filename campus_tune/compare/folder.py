@@ -1,0 +1,124 @@
+"""What a comparison's folder says of itself: `compare.json`, and how it grows when more is asked of the folder."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from campus_tune.compare.arms import Arm
+from campus_tune.compare.file_shapes import COMPARISON
+from campus_tune.compare.outcome import read_stored, run_folder
+from campus_tune.compare.plan import Plan
+from campus_tune.run.ledger import plain
+from campus_tune.words.errors import RecipeError
+from campus_tune.words.files import atomic_write
+from campus_tune.words.types import Json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from campus_tune.data.held_out import HeldOut
+
+ABOUT = "compare.json"
+FORMAT = 1
+EARLIER = "earlier"  # arms that the folder has runs of, and that are not asked for now
+FIXED = ("test", "points", "evaluate", "sharpness", "training", "flags")
+SHOWN = 60  # characters of a setting in a message
+
+
+def write_about(plan: Plan, test: HeldOut, command: str) -> None:
+    """Write down what is compared; arms and seeds may be added to those of a folder.
+
+    Args:
+        plan: what is compared, and where.
+        test: the rows that decide.
+        command: that started it.
+
+    Raises:
+        RecipeError: the folder holds a comparison of other settings, which are named.
+        DataError: the file that is there is damaged, or of another version.
+    """
+    path = plan.out / ABOUT
+    about = _about(plan, test, command)
+    if path.exists():
+        there = read_stored(path, FORMAT, "say what is compared", "delete it: finished runs are kept", COMPARISON)
+        about = _joined(there, about, path)
+    atomic_write(path, json.dumps(plain(about), indent=1) + "\n")
+
+
+def _about(plan: Plan, test: HeldOut, command: str) -> Json:
+    """What the file of a new folder says."""
+    settings = plan.settings
+    return {
+        "format": FORMAT,
+        "arms": {arm.name: {"kind": arm.kind, "campus": arm.campus} for arm in plan.arms},
+        "seeds": list(settings.seeds),
+        "effect": settings.effect,
+        "speedup": settings.speedup,
+        "test": {
+            "path": list(settings.test),
+            "digest": test.digest(),
+            "items": len(test),
+            "domains": dict(sorted(Counter(test.domains).items())),
+        },
+        "points": settings.points,
+        "evaluate": settings.to_mapping()["evaluate"],
+        "sharpness": settings.sharpness,
+        "training": {k: v for k, v in plan.training.items() if k not in ("output_dir", "seed")},
+        "flags": list(plan.flags),
+        "command": command,
+    }
+
+
+def _joined(there: Json, asked: Json, path: Path) -> Json:
+    """What a folder's file becomes when something is asked of it again: fewer or more arms and seeds.
+
+    Raises:
+        RecipeError: it was begun with other settings.
+    """
+    asked = json.loads(json.dumps(plain(asked)))
+    known = {**there.get(EARLIER, {}), **there["arms"]}
+    changed = {name: (there.get(name), asked[name]) for name in FIXED if there.get(name) != asked[name]}
+    changed |= {
+        f"arm {name}": (known[name].get("campus"), arm["campus"])
+        for name, arm in asked["arms"].items()
+        if name in known and known[name] != arm
+    }
+    if changed:
+        listed = "; ".join(f"{name} {_differing(*values)}" for name, values in changed.items())
+        raise RecipeError(
+            f"`--out` must be a new folder or that of the same comparison, got {str(path.parent)!r}, which was begun "
+            f"with other settings: {listed}. Name another folder, or delete this one."
+        )
+    return {**asked, EARLIER: {name: arm for name, arm in known.items() if name not in asked["arms"]}}
+
+
+def refuse_other_block(arm: Arm, seed: int, outcome: Json, out: Path) -> None:
+    """No result may be that of another recipe, which a folder without its `compare.json` would not tell.
+
+    Raises:
+        RecipeError: it was trained with other settings of the campus block, which are named.
+    """
+    there = outcome.get("campus") or {}
+    now = json.loads(json.dumps(plain(arm.config(seed).to_mapping())))
+    other = [key for key in now if key != "scores" and key in there and there[key] != now[key]]
+    if other:
+        listed = _differing({key: there[key] for key in other}, {key: now[key] for key in other})
+        raise RecipeError(
+            f"`{run_folder(out, arm.name, seed)}` must be a run of the arm {arm.name!r}, got one with other settings: "
+            f"{listed}. Name another --out, or delete that folder: the run is repeated."
+        )
+
+
+def _differing(there: Any, now: Any) -> str:
+    """Two settings in words; of mappings, the keys that differ."""
+    if isinstance(there, dict) and isinstance(now, dict):
+        keys = [key for key in {**there, **now} if there.get(key) != now.get(key)]
+        return ", ".join(f"{key}: {_cut(there.get(key))} there and {_cut(now.get(key))} now" for key in keys)
+    return f"{_cut(there)} there and {_cut(now)} now"
+
+
+def _cut(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

@@ -1,0 +1,237 @@
+"""One arm against the baseline and the controls at the end of training: differences, p-value families, the word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from campus_tune.compare.verdict.crossed import Spread, crossed_spread
+from campus_tune.compare.verdict.decision import Difference, corrected, decide, with_spread
+from campus_tune.compare.verdict.fit import misfits, misfits_of, same_items
+from campus_tune.compare.verdict.inputs import Arm, Measured
+from campus_tune.compare.verdict.sentences import attribution, refused_sentence, verdict_sentence
+from campus_tune.words.types import BoolArray, Json
+
+FEWEST_IN_DOMAIN = 10  # items; below, a domain's difference is shown without an interval
+PRIMARY = ("recipe", "plus")
+LOSS = "loss"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user may set of a verdict; see `judge`."""
+
+    effect: float
+    tokens_tolerance: float
+    resamples: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the runs say of one arm.
+
+    Args:
+        arm: its name.
+        kind: recipe, control or plus.
+        measure: what was measured: `loss`, or a task and its metric.
+        verdict: one of the four words; None where refused.
+        refused: why there is no word.
+        sentence: the verdict for a reader in a hurry.
+        attribution: what the controls say of the reason; None without controls, or of a control.
+        difference: against the baseline; None where the items are not the same.
+        domains: the same of each domain, where there are several.
+        contrasts: against each control, of a recipe.
+    """
+
+    arm: str
+    kind: str
+    measure: str
+    verdict: str | None
+    refused: str | None
+    sentence: str
+    attribution: str | None = None
+    difference: Difference | None = None
+    domains: Mapping[str, Difference] = field(default_factory=dict)
+    contrasts: Mapping[str, Difference] = field(default_factory=dict)
+
+    def to_mapping(self) -> Json:
+        """The same as strict JSON takes it."""
+        return {
+            **vars(self),
+            "difference": self.difference and self.difference.to_mapping(),
+            "domains": {name: one.to_mapping() for name, one in self.domains.items()},
+            "contrasts": {name: one.to_mapping() for name, one in self.contrasts.items()},
+        }
+
+    @staticmethod
+    def from_mapping(given: Json) -> Judgement:
+        """What `to_mapping` wrote."""
+        parts = {
+            "difference": given["difference"] and Difference.from_mapping(given["difference"]),
+            "domains": {name: Difference.from_mapping(one) for name, one in given["domains"].items()},
+            "contrasts": {name: Difference.from_mapping(one) for name, one in given["contrasts"].items()},
+        }
+        return Judgement(**{**given, **parts})
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two arms, one measure, and why they cannot be compared."""
+
+    arm: Arm
+    base: Arm
+    mine: Measured
+    theirs: Measured
+    reasons: tuple[str, ...]
+
+
+def judge_losses(arms: Sequence[Arm], base: Arm, settings: Settings) -> list[Judgement]:
+    """Judgements of all arms on the loss at the end, in the same sequence.
+
+    Args:
+        arms: all but the baseline.
+        base: the baseline.
+        settings: of the verdict.
+    """
+    found: dict[str, Judgement] = {}
+    for kinds in (PRIMARY, ("control",)):
+        pairs = [_pair(arm, base, arm.end, base.end, settings) for arm in arms if arm.kind in kinds]
+        for pair, difference in zip(pairs, _family(pairs, settings), strict=True):
+            contrasts = _contrasts(pair.arm, arms, settings) if pair.arm.kind == "recipe" else {}
+            found[pair.arm.name] = _judgement(pair, difference, LOSS, settings, _domains(pair, settings), contrasts)
+    return [found[arm.name] for arm in arms]
+
+
+def judge_tasks(arms: Sequence[Arm], base: Arm, settings: Settings) -> dict[str, dict[str, Judgement]]:
+    """Judgements of the arms on official tasks, all of them one family: task → arm → judgement."""
+    pairs = [
+        (task, _pair(arm, base, arm.tasks[task], base.tasks[task], settings))
+        for task in base.tasks
+        for arm in arms
+        if task in arm.tasks
+    ]
+    found: dict[str, dict[str, Judgement]] = {}
+    differences = _family([pair for _, pair in pairs], settings)
+    for (task, pair), difference in zip(pairs, differences, strict=True):
+        found.setdefault(task, {})[pair.arm.name] = _judgement(pair, difference, task, settings, {}, {})
+    return found
+
+
+def _contrasts(recipe: Arm, arms: Sequence[Arm], settings: Settings) -> dict[str, Difference]:
+    """A recipe against each control, and against shuffling with more compute."""
+    others = [arm for arm in arms if arm.kind in ("control", "plus")]
+    pairs = [_pair(recipe, other, recipe.end, other.end, settings) for other in others]
+    found = zip(others, _family(pairs, settings), strict=True)
+    return {other.name: difference for other, difference in found if difference is not None}
+
+
+def _domains(pair: _Pair, settings: Settings) -> dict[str, Difference]:
+    """The difference in each of several domains; small ones without an interval."""
+    if len(pair.mine.domains) < 2 or not same_items(pair.mine, pair.theirs):
+        return {}
+    chosen = {name: pair.mine.domain == i for i, name in enumerate(pair.mine.domains)}
+    bare = {name: _bare(pair, items) for name, items in chosen.items() if items.any()}
+    known = {name: one for name, one in bare.items() if one is not None}
+    large = [name for name in known if chosen[name].sum() >= FEWEST_IN_DOMAIN]
+    if pair.reasons or not large:
+        return known
+    sure = _sure(pair, [known[name] for name in large], [chosen[name] for name in large], settings, len(large))
+    return {**known, **dict(zip(large, corrected(*sure), strict=True))}
+
+
+def _family(pairs: Sequence[_Pair], settings: Settings) -> list[Difference | None]:
+    """Overall differences of several pairs, corrected for each other."""
+    n = max(1, sum(not pair.reasons for pair in pairs))
+    known: dict[int, tuple[Difference, Spread | None]] = {}
+    for i, pair in enumerate(pairs):
+        everything = np.ones(pair.mine.n_items, dtype=np.bool_)
+        bare = _bare(pair, everything) if same_items(pair.mine, pair.theirs) else None
+        if bare is not None and pair.reasons:
+            known[i] = bare, None
+        elif bare is not None:
+            (one,), (spread,) = _sure(pair, [bare], [everything], settings, n)
+            known[i] = one, spread
+    raised = corrected([one for one, _ in known.values()], [spread for _, spread in known.values()])
+    by_place = dict(zip(known, raised, strict=True))
+    return [by_place.get(i) for i in range(len(pairs))]
+
+
+def _pair(arm: Arm, base: Arm, mine: Measured, theirs: Measured, settings: Settings) -> _Pair:
+    reasons = [*misfits(arm, base, tokens_tolerance=settings.tokens_tolerance), *misfits_of(mine, theirs)]
+    return _Pair(arm, base, mine, theirs, tuple(reasons))
+
+
+def _common(pair: _Pair) -> tuple[Measured, Measured]:
+    """Both measurements on the seeds that both arms finished, in one sequence."""
+    seeds = [seed for seed in dict.fromkeys(pair.base.seeds) if seed in pair.arm.seeds]
+    mine = pair.mine.take([pair.arm.seeds.index(seed) for seed in seeds])
+    return mine, pair.theirs.take([pair.base.seeds.index(seed) for seed in seeds])
+
+
+def _bare(pair: _Pair, items: BoolArray) -> Difference | None:
+    """The difference on some items, without a word on how sure it is; None without common seeds or items."""
+    mine, theirs = _common(pair)
+    if not (len(mine.values) and items.any()):
+        return None
+    weight = float(mine.weights[items].sum())
+    a, b = (one.values[:, items].sum(1) / weight for one in (mine, theirs))  # (S,)
+    value, mean = float((a - b).mean()), float(b.mean())
+    return Difference(
+        pair.arm.name,
+        pair.base.name,
+        value,
+        relative=value / mean if mean > 0 else None,
+        mean=float(a.mean()),
+        mean_against=mean,
+        n_seeds=len(a),
+        n_items=int(items.sum()),
+        by_seed=tuple((a - b).tolist()),
+    )
+
+
+def _sure(
+    pair: _Pair, bare: Sequence[Difference], items: Sequence[BoolArray], settings: Settings, comparisons: int
+) -> tuple[list[Difference], list[Spread]]:
+    """The same differences with their intervals, and the spreads that these come from."""
+    mine, theirs = _common(pair)
+    (spreads,) = crossed_spread(
+        (mine.values - theirs.values)[None],
+        mine.weights,
+        items,
+        resamples=settings.resamples,
+        seed=settings.seed,
+    )
+    return [with_spread(one, spread, comparisons) for one, spread in zip(bare, spreads, strict=True)], spreads
+
+
+def _judgement(
+    pair: _Pair,
+    found: Difference | None,
+    measure: str,
+    settings: Settings,
+    domains: Mapping[str, Difference],
+    contrasts: Mapping[str, Difference],
+) -> Judgement:
+    reasons, higher = list(pair.reasons), pair.mine.higher_is_better
+    if not reasons and (found is None or found.p_adjusted is None):
+        reasons.append("the difference is the same in every seed and item, so nothing tells it from chance")
+    name, kind = pair.arm.name, pair.arm.kind
+    if reasons or found is None:
+        why = "; ".join(reasons)
+        return Judgement(name, kind, measure, None, why, refused_sentence(name, why), None, found, domains, contrasts)
+    word = decide(found, settings.effect * abs(found.mean_against or 0.0), higher_is_better=higher)
+    return Judgement(
+        name,
+        kind,
+        measure,
+        word,
+        None,
+        verdict_sentence(found, word, measure=measure, smallest=settings.effect),
+        attribution(word, contrasts, arm=name, higher_is_better=higher),
+        found,
+        domains,
+        contrasts,
+    )

@@ -1,0 +1,163 @@
+"""A verdict in words that a manager understands. Numbers in per cent of the other arm, no symbols.
+
+What a sentence may say is as much a part of the verdict as the word: "pacing alone may explain it" stands there
+whenever the recipe is not shown to beat shuffled rows with the same pacing, whatever its own gain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from campus_tune.compare.verdict.decision import HELPED, HURT, UNDERPOWERED, Difference
+from campus_tune.evaluate.paired import LEVEL
+
+RECIPE = "recipe"  # the campus block as it stands
+ALMOST_ALL = 0.99
+
+# What it means if the recipe is not shown to beat this arm.
+UNEXPLAINED = {
+    "random_same_pacing": "pacing alone may explain the gain",
+    "reversed": "easy-to-hard is not shown to be the reason",
+    "random_plus": "the same compute spent on plain shuffling may do as well",
+}
+CALLED = {
+    "random": "plain shuffling",
+    "random_same_pacing": "random rows with the same pacing",
+    "reversed": "the reversed order",
+    "random_plus": "plain shuffling with the same compute",
+}
+
+
+def called(name: str) -> str:
+    """What to call an arm."""
+    return CALLED.get(name, name)
+
+
+def percent(share: float | None, *, signed: bool = False) -> str:
+    """A share in per cent, with as many digits as it takes.
+
+    >>> percent(0.0123), percent(-0.5, signed=True), percent(0.00021)
+    ('1.2 %', '−50 %', '0.021 %')
+    """
+    if share is None:
+        return "an unknown share"
+    number = share * 100
+    digits = 0 if abs(number) >= 10 else 1 if abs(number) >= 0.095 or not number else 1 - _magnitude(number)
+    sign = ("−" if number < 0 else "+") if signed else ""
+    return f"{sign}{abs(number):.{digits}f} %"
+
+
+def saving(share: float) -> str:
+    """A saving that would be found, or any larger one; what rounds to everything is no number.
+
+    >>> saving(0.25), saving(0.99998)
+    ('25 % or more', 'over 99 %')
+    """
+    return f"{percent(share)} or more" if share <= ALMOST_ALL else f"over {percent(ALMOST_ALL)}"
+
+
+def verdict_sentence(found: Difference, word: str, *, measure: str, smallest: float) -> str:
+    """The word, the difference, its interval, and what could have been found.
+
+    Args:
+        found: with an interval, unless all its cells are equal.
+        word: one of the four.
+        measure: what was measured, such as `loss`.
+        smallest: the smallest effect worth finding, a share.
+    """
+    assert found.value is not None
+    way = "exactly as high" if not found.value else f"{_size(found, found.value)} {_way(found.value)}"
+    head = f"{word[0].upper()}{word[1:]}: {called(found.arm)} ended {way} in {measure} {_link(found.value)} "
+    draws = f"{found.n_seeds} seeds, {found.n_items} test rows"
+    between = draws if found.low is None else f"{interval(found)} {_span(found)}, {draws}"
+    return f"{head}{called(found.against)} ({between}){_ending(found, word, smallest)}"
+
+
+def interval(found: Difference) -> str:
+    """What to call an interval: 95 %, and wider where several arms are judged together.
+
+    >>> interval(Difference("a", "b", 0.1)), interval(Difference("a", "b", 0.1, level=0.05 / 3))
+    ('95 % interval', '98.3 % interval')
+    """
+    percents = f"{min(99.9, 100 * (1 - (found.level or LEVEL))):.1f}"
+    return f"{percents.removesuffix('.0')} % interval"
+
+
+def _ending(found: Difference, word: str, smallest: float) -> str:
+    if word in (HELPED, HURT):
+        several = found.p is not None and found.p_adjusted is not None and found.p_adjusted > found.p
+        ending = f"; p = {found.p_adjusted:.2g} with all arms considered" if several else ""
+        share = found.share(abs(found.value or 0.0))
+        small = share is not None and share < smallest
+        return f"{ending}; it is less than the {percent(smallest)} that was worth finding." if small else f"{ending}."
+    if not found.value and found.low is None:
+        return "; no seed and no row tells the two apart."
+    size = _size(found, found.detectable or 0.0)
+    if word == UNDERPOWERED:
+        return f"; only an effect of {size} or more would have been found, and {percent(smallest)} was worth finding."
+    return f"; an effect of {size} or more would have been found."
+
+
+def refused_sentence(arm: str, why: str) -> str:
+    """No word, and the reason."""
+    return f"No verdict on {called(arm)}: {why}."
+
+
+def attribution(
+    word: str | None, contrasts: Mapping[str, Difference], *, arm: str = RECIPE, higher_is_better: bool = False
+) -> str | None:
+    """What the controls say of the reason.
+
+    Args:
+        word: of the recipe against the baseline.
+        contrasts: the recipe against each control, p-values corrected.
+        arm: the recipe's name. The controls are made of the one that is called `recipe`.
+        higher_is_better: false of losses.
+    """
+    if not contrasts or word is None:
+        return None
+    if word != HELPED:
+        return "There is no gain to explain." if word == HURT else "No gain is shown, so there is none to explain."
+    beaten, others = [], []
+    for name, found in contrasts.items():
+        if found.p_adjusted is None or found.value is None:
+            others.append(f"No verdict against {called(name)}.")
+        elif found.p_adjusted > LEVEL:
+            why = UNEXPLAINED.get(name, f"what it shares with {name} may explain the gain")
+            others.append(f"It is not shown to beat {called(name)}: {why}.")
+        elif (found.value > 0) == higher_is_better:
+            beaten.append(called(name))
+        else:
+            others.append(f"{_capital(called(name))} ended even better ({_size(found, found.value)}).")
+    if arm != RECIPE and not contrasts.keys().isdisjoint(("random_same_pacing", "reversed")):
+        others.append(f"The controls have the settings of {RECIPE!r}, which may not be those of {arm}.")
+    return " ".join(([f"It also beats {' and '.join(beaten)}."] if beaten else []) + others)
+
+
+def _size(found: Difference, value: float) -> str:
+    share = found.share(abs(value))
+    return f"{abs(value):.3g}" if share is None else percent(share)
+
+
+def _span(found: Difference) -> str:
+    low, high = found.share(found.low), found.share(found.high)
+    if low is None or high is None:
+        return f"{found.low:+.3g} to {found.high:+.3g}".replace("-", "−")
+    return f"{percent(low, signed=True)} to {percent(high, signed=True)}"
+
+
+def _way(value: float) -> str:
+    return "lower" if value < 0 else "higher"
+
+
+def _link(value: float) -> str:
+    return "than" if value else "as"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _magnitude(number: float) -> int:
+    return math.floor(math.log10(abs(number)))

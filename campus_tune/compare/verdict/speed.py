@@ -1,0 +1,257 @@
+"""Did the arm get there sooner? Tokens, and seconds, until a loss that both arms reach.
+
+What a user asks is how many tokens it took to reach the loss at which plain shuffling ended. That number is shown, per
+seed, and may be missing: an arm that ended worse never got there. It cannot be tested as it is: two runs of the same
+recipe would each "arrive" before the end whenever they are the luckier one, and the unlucky ones would be left out. So
+the test uses a target that treats both alike, the worse of the two final losses of a seed:
+
+    r = log (tokens of the arm to it / tokens of the baseline to it)         negative = sooner
+
+If the two arms were the same recipe, r and −r would be equally likely. Its mean over seeds has Student's t(S − 1).
+The word is about charged tokens, tokens × (1 + the curriculum's share of the training compute); plain tokens and
+seconds (of training and curriculum) stand beside it.
+
+A curve that jumps counts as where it first was: the first crossing of its running minimum, straight lines between
+points. So a lucky dip is an arrival, in both arms alike. A curve measured at few points makes r coarse, not wrong.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from campus_tune.compare.verdict.crossed import Spread
+from campus_tune.compare.verdict.decision import HELPED, HURT, UNDERPOWERED, Difference, corrected, decide, with_spread
+from campus_tune.compare.verdict.inputs import Arm, Curve
+from campus_tune.compare.verdict.sentences import called, interval, percent, saving
+from campus_tune.words.types import FloatArray, Json
+
+FASTER = 0.10  # the smallest saving worth finding, as a share of the tokens
+_MANY = 10**9  # there are no test items here to draw again
+_LEAST, _MOST = math.log(0.01), math.log(11)  # −99 % and +1000 %: beyond, only that it is more
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How much sooner an arm arrived than the baseline.
+
+    Args:
+        arm: whose runs.
+        verdict: one of the four words, of charged tokens; None where refused.
+        refused: why there is no word.
+        sentence: the same for a reader in a hurry.
+        charged: log ratio of charged tokens to the common target.
+        tokens: of tokens as they are.
+        seconds: of seconds of training and curriculum.
+        reached: per seed, charged tokens to the baseline's final loss as a share of the baseline's tokens; None where
+            the arm never got there.
+    """
+
+    arm: str
+    verdict: str | None
+    refused: str | None
+    sentence: str
+    charged: Difference | None = None
+    tokens: Difference | None = None
+    seconds: Difference | None = None
+    reached: Mapping[int, float | None] | None = None
+
+    def to_mapping(self) -> Json:
+        """The same as strict JSON takes it."""
+        parts = {"charged": self.charged, "tokens": self.tokens, "seconds": self.seconds}
+        written = {name: part and part.to_mapping() for name, part in parts.items()}
+        reached = None if self.reached is None else {str(seed): share for seed, share in self.reached.items()}
+        return {**vars(self), **written, "reached": reached}
+
+    @staticmethod
+    def from_mapping(given: Json) -> Speed:
+        """What `to_mapping` wrote."""
+        parts = {
+            name: None if given[name] is None else Difference.from_mapping(given[name])
+            for name in ("charged", "tokens", "seconds")
+        }
+        shares = given["reached"]
+        reached = None if shares is None else {int(seed): share for seed, share in shares.items()}
+        return Speed(**{**given, **parts, "reached": reached})
+
+
+def first_reached(curve: Curve, target: float, along: FloatArray) -> float | None:
+    """Where along a curve its loss was first at or below `target`; None where it never was.
+
+    >>> curve = Curve(np.array([0.0, 10, 20, 30]), np.zeros(4), np.array([4.0, 2.0, 3.0, 1.0]))
+    >>> first_reached(curve, 3.0, curve.tokens), first_reached(curve, 1.5, curve.tokens)
+    (5.0, 27.5)
+
+    Args:
+        curve: the loss on the way; points without a finite loss are passed over.
+        target: in nats per token.
+        along: what to read off, tokens or seconds of the curve's points, shape (P,).
+    """
+    known = np.isfinite(curve.loss)
+    loss, place = curve.loss[known], along[known]
+    below = np.flatnonzero(loss <= target)
+    if not len(below):
+        return None
+    end = int(below[0])
+    if end == 0:
+        return float(place[0])
+    part = (loss[end - 1] - target) / (loss[end - 1] - loss[end])  # of the way from the last point above it
+    return float(place[end - 1] + part * (place[end] - place[end - 1]))
+
+
+def judge_speed(arm: Arm, base: Arm, *, faster: float = FASTER, comparisons: int = 1) -> Speed:
+    """Speed of an arm against the baseline, on the seeds that both finished. Not yet corrected for other arms.
+
+    Args:
+        arm: with one curve per seed.
+        base: the baseline, likewise.
+        faster: the smallest saving worth finding, a share in (0, 1).
+        comparisons: how many arms are judged together.
+    """
+    seeds = [seed for seed in base.seeds if seed in arm.seeds]
+    if not (len(arm.curves) and len(base.curves)):
+        return refused_speed(arm.name, "the loss was not measured on the way")
+    pairs = [(arm.curves[arm.seeds.index(seed)], base.curves[base.seeds.index(seed)]) for seed in seeds]
+    reached = {seed: _share(*pair) for seed, pair in zip(seeds, pairs, strict=True)}
+    ratios = [log_ratios(*pair) for pair in pairs]
+    found = np.array([one for one in ratios if one is not None])
+    why = None
+    if len(found) < len(seeds):
+        why = "with some seeds the loss ended no lower than it began, so there is no loss to measure the way to"
+    elif len(seeds) < 2:
+        why = "one seed cannot tell a recipe from luck"
+    if why:
+        return replace(refused_speed(arm.name, why), reached=reached)
+    with np.errstate(all="ignore"):
+        charged, tokens, seconds = (
+            _difference(arm, base, found[:, i], comparisons) if np.isfinite(found[:, i]).all() else None
+            for i in range(3)
+        )
+    assert charged is not None
+    return told(Speed(arm.name, None, None, "", charged, tokens, seconds, reached), base.name, faster)
+
+
+def told(speed: Speed, against: str, faster: float) -> Speed:
+    """The same with the word and the sentence that its p-value asks for."""
+    found = speed.charged
+    if found is None or found.p_adjusted is None or found.relative is None or found.detectable is None:
+        alike = refused_speed(speed.arm, "all seeds gave exactly the same ratio, so nothing tells it from chance")
+        return speed if speed.refused else replace(speed, refused=alike.refused, sentence=alike.sentence)
+    word = decide(found, -math.log1p(-faster))
+    there = [share for share in (speed.reached or {}).values() if share is not None]
+    other = called(against)
+    sentence = (
+        f"{word[0].upper()}{word[1:]}, in speed: to a loss that both reached, {called(speed.arm)} took "
+        f"{_amount(found.value or 0.0)} tokens {'than' if found.value else 'as'} {other}, the curriculum's cost "
+        f"charged ({_span(found)}{found.n_seeds} seeds); {len(there)} of {len(speed.reached or {})} seeds came as far "
+        f"as the final loss of {other}.{_ending(found, word, faster)}"
+    )
+    return replace(speed, verdict=word, sentence=sentence)
+
+
+def _amount(ratio: float) -> str:
+    """A log ratio as more or fewer.
+
+    >>> _amount(math.log(0.8)), _amount(0.0), _amount(math.log(4)), _amount(1000.0)
+    ('20 % fewer', 'as many', '300 % more', 'over 1000 % more')
+    """
+    if not ratio:
+        return "as many"
+    if ratio > _MOST:
+        return "over 1000 % more"
+    if ratio < _LEAST:
+        return "over 99 % fewer"
+    return f"{percent(abs(math.expm1(ratio)))} {'more' if ratio > 0 else 'fewer'}"
+
+
+def _span(found: Difference) -> str:
+    """The interval in words; nothing where there is none."""
+    if found.low is None or found.high is None:
+        return ""
+    low, high = (
+        "over +1000 %" if end > _MOST else percent(math.expm1(end), signed=True) if end > _LEAST else "under −99 %"
+        for end in (found.low, found.high)
+    )
+    return f"{interval(found)} {low} to {high}, "
+
+
+def _ending(found: Difference, word: str, faster: float) -> str:
+    if word in (HELPED, HURT):
+        several = found.p is not None and found.p_adjusted is not None and found.p_adjusted > found.p
+        ending = f" p = {found.p_adjusted:.2g} with all arms considered." if several else ""
+        small = abs(found.value or 0.0) < -math.log1p(-faster)
+        return f"{ending} It is less than the {percent(faster)} that was worth finding." if small else ending
+    if not found.value and found.low is None:
+        return " No seed tells the two apart."
+    size = saving(-math.expm1(-(found.detectable or 0.0)))
+    if word == UNDERPOWERED:
+        return f" Only a saving of {size} would have been found, and {percent(faster)} was worth finding."
+    return f" A saving of {size} would have been found."
+
+
+def corrected_speeds(speeds: Sequence[Speed], against: str, faster: float) -> list[Speed]:
+    """Several arms' speeds after Holm's correction among them."""
+    known = {one.arm: one.charged for one in speeds if one.charged is not None}
+    raised = dict(zip(known, corrected(list(known.values()), list(map(_spread_of, known.values()))), strict=True))
+    by_arm = {
+        one.arm: told(replace(one, charged=raised[one.arm]), against, faster) for one in speeds if one.arm in raised
+    }
+    return [by_arm.get(one.arm, one) for one in speeds]
+
+
+def _spread_of(found: Difference) -> Spread | None:
+    """Of the mean of log ratios: seeds are all that there is to draw again."""
+    return None if found.stderr is None else Spread(found.stderr**2, 0.0, 0.0, found.n_seeds, _MANY)
+
+
+def refused_speed(arm: str, why: str) -> Speed:
+    """No word on an arm's speed, and the reason."""
+    return Speed(arm, None, why, f"No verdict on the speed of {called(arm)}: {why}.")
+
+
+def _share(curve: Curve, base: Curve) -> float | None:
+    """Charged tokens of the arm to the baseline's final loss, as a share of the baseline's charged tokens."""
+    end = _final(base)
+    mine = None if end is None else first_reached(curve, end, curve.tokens)
+    whole = float(base.tokens[-1]) * (1 + base.cost)
+    return None if mine is None or not whole else mine * (1 + curve.cost) / whole
+
+
+def _final(curve: Curve) -> float | None:
+    return float(curve.loss[-1]) if np.isfinite(curve.loss[-1]) else None
+
+
+def log_ratios(curve: Curve, base: Curve) -> tuple[float, float, float] | None:
+    """Log ratios of charged tokens, tokens and seconds to the worse of the two final losses.
+
+    None where either curve was there from its first point, or does not end at a finite loss; NaN for seconds of 0.
+    """
+    ends = _final(curve), _final(base)
+    if ends[0] is None or ends[1] is None:
+        return None
+    target = max(ends[0], ends[1])
+    tokens = [first_reached(one, target, one.tokens) for one in (curve, base)]
+    seconds = [first_reached(one, target, one.seconds) for one in (curve, base)]
+    if not (tokens[0] and tokens[1]):  # there from the start
+        return None
+    ratio = math.log(tokens[0] / tokens[1])
+    timed = math.log(seconds[0] / seconds[1]) if seconds[0] and seconds[1] else math.nan
+    return ratio + math.log((1 + curve.cost) / (1 + base.cost)), ratio, timed
+
+
+def _difference(arm: Arm, base: Arm, ratios: FloatArray, comparisons: int) -> Difference:
+    value, n = float(ratios.mean()), len(ratios)
+    known = Difference(
+        arm.name,
+        base.name,
+        value,
+        relative=math.expm1(value),
+        n_seeds=n,
+        by_seed=tuple(float(ratio) for ratio in ratios),
+    )
+    spread = Spread(float(ratios.var(ddof=1)) / n, 0.0, 0.0, n, _MANY)
+    found = with_spread(known, spread, comparisons)
+    return replace(found, item_variance=None, cell_variance=None)

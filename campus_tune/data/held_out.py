@@ -1,0 +1,199 @@
+"""Test rows with a domain each, and proof that none of them was trained.
+
+Rows have the shapes of training files that tell question from answer: `messages` (or ShareGPT's `conversations`, which
+TRL turns into them), or `prompt` and `completion`, with `tools` and `chat_template_kwargs` where they are. Each
+is known by a hash of its text, so that results of the same rows are paired whatever file they stood in and in which
+sequence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from campus_tune.data.overlap import N_GRAM, overlap
+from campus_tune.data.plain import as_messages, full_texts
+from campus_tune.data.turns import Conversation, template_arguments
+from campus_tune.words.errors import DataError
+from campus_tune.words.files import read_table
+from campus_tune.words.types import Json
+
+SHOWN = 3  # rows that a message names
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Test rows with their domains.
+
+    Args:
+        conversations: the rows as text.
+        domains: of each.
+        numbers: a hash of each row's text, in a domain once.
+        domain_column: where the domains were read; None where each file is one.
+    """
+
+    conversations: tuple[Conversation, ...]
+    domains: tuple[str, ...]
+    numbers: tuple[str, ...]
+    domain_column: str | None
+
+    def __len__(self) -> int:
+        return len(self.conversations)
+
+    def first(self, n: int) -> HeldOut:
+        """The first n of them."""
+        return HeldOut(self.conversations[:n], self.domains[:n], self.numbers[:n], self.domain_column)
+
+    def digest(self) -> str:
+        """32 hex digits that say which rows these are, whatever their sequence and their files."""
+        return _hash(sorted(zip(self.domains, self.numbers, strict=True)), size=16)
+
+
+def read_held_out(
+    paths: Sequence[str | Path],
+    *,
+    domain_column: str | None = "domain",
+    train: Sequence[str | Path] = (),
+    say: Callable[[str], object] = print,
+) -> HeldOut:
+    """The rows of some test files.
+
+    Args:
+        paths: JSON lines, CSV or parquet.
+        domain_column: their column with the domain; None makes each file a domain, called as it is, by its
+            whole path where another has the same name.
+        train: training files, none of whose rows may be a test row.
+        say: told what is unusual.
+
+    Raises:
+        DataError: no file, a file that cannot be read, a row of another shape, without an answer or without a domain,
+            rows that are in a training file.
+    """
+    if not paths:
+        raise DataError("`test` must name at least one file of held-out rows, got none. Write --test test.jsonl.")
+    rows: list[Json] = []
+    places: list[str] = []
+    domains: list[str] = []
+    files = [Path(path) for path in paths]
+    for path, name in zip(files, _file_domains(files), strict=True):
+        for number, row in enumerate(read_table(path)):
+            rows.append(row)
+            places.append(f"`{path}` row {number}")
+            domains.append(name if domain_column is None else _domain(row, domain_column, places[-1]))
+    conversations = tuple(_conversation(row, place) for row, place in zip(rows, places, strict=True))
+    if train:
+        refuse_trained(rows, places, train, say=say)
+    return HeldOut(conversations, tuple(domains), _numbers(conversations, domains), domain_column)
+
+
+def refuse_trained(
+    rows: Sequence[Json], places: Sequence[str], train: Sequence[str | Path], *, say: Callable[[str], object]
+) -> None:
+    """No test row may be a training row, however it is spaced; one that shares 13 words in a row is told.
+
+    Args:
+        rows: of the test.
+        places: what to call each in messages.
+        train: training files.
+        say: told of near ones.
+
+    Raises:
+        DataError: test rows that are training rows, both named.
+    """
+    for path in train:
+        refuse_rows(rows, places, read_table(path), where=f"`{path}`", say=say)
+
+
+def refuse_rows(
+    rows: Sequence[Json], places: Sequence[str], others: Sequence[Json], *, where: str, say: Callable[[str], object]
+) -> None:
+    """The same for rows that are at hand.
+
+    Args:
+        rows: of the test.
+        places: what to call each in messages.
+        others: training rows, or rows that steer a run.
+        where: what to call those.
+        say: told of near ones.
+
+    Raises:
+        DataError: test rows that are among them, both named.
+    """
+    found = overlap(full_texts(rows), full_texts(others))
+    if found.equal:
+        n = len({test for test, _ in found.equal})
+        pairs = ", ".join(f"{places[test]} = row {row} there" for test, row in found.equal[:SHOWN])
+        raise DataError(
+            f"test rows must be held out of the training set, got {n} that are in {where} ({pairs}"
+            f"{', …' if len(found.equal) > SHOWN else ''}): their loss is memory. Remove them from one of the two."
+        )
+    if found.near:
+        n = len({test for test, _ in found.near})
+        pairs = ", ".join(f"{places[test]} and row {row}" for test, row in found.near[:SHOWN])
+        rows_share = "test row shares" if n == 1 else "test rows share"
+        say(f"warning: {n} {rows_share} {N_GRAM} words in a row with a row of {where} ({pairs}). Look at them.")
+
+
+def _conversation(row: Json, place: str) -> Conversation:
+    """A row as text, its answers marked."""
+    row = dict(as_messages(row))
+    if row.get("messages"):
+        turns = _turns(row["messages"])
+        counted = tuple(isinstance(turn, Mapping) and turn.get("role") == "assistant" for turn in turns)
+    elif "prompt" in row and "completion" in row:
+        prompt, completion = (_turns(row[name]) for name in ("prompt", "completion"))
+        turns, counted = (*prompt, *completion), (False,) * len(prompt) + (True,) * len(completion)
+    else:
+        raise DataError(f"{place} must have messages, or prompt and completion, got {', '.join(row)}. Rename columns.")
+    if not all(isinstance(turn, Mapping) for turn in turns) and not all(isinstance(turn, str) for turn in turns):
+        raise DataError(f"{place} must be all text or all messages with roles, got a mixture. Write it as one of them.")
+    if not any(counted):
+        raise DataError(f"{place} must have an answer, got no assistant turn and no completion. Remove the row.")
+    return Conversation(turns, counted, template_arguments(row))
+
+
+def _turns(said: Any) -> tuple[Any, ...]:
+    """A plain text as one turn, an empty one too; messages as they are, without the null fields of parquet."""
+    if isinstance(said, str) or not isinstance(said, Sequence):
+        return (said,)
+    return tuple(
+        {k: v for k, v in turn.items() if v is not None} if isinstance(turn, Mapping) else turn for turn in said
+    )
+
+
+def _domain(row: Json, column: str, place: str) -> str:
+    if row.get(column) in (None, ""):
+        raise DataError(
+            f"{place} must have its domain in the column {column!r}, got the columns {', '.join(row)}. Name the column "
+            "with --domain_column, or write --domain_column none to make each file a domain."
+        )
+    return str(row[column])
+
+
+def _file_domains(paths: Sequence[Path]) -> list[str]:
+    """What each file is called as a domain: `math` for data/math.jsonl, its whole path where two would be one."""
+    stems = [path.name.split(".")[0] for path in paths]
+    files = Counter(stem for stem, _ in set(zip(stems, paths, strict=True)))
+    return [stem if stem and files[stem] == 1 else str(path) for stem, path in zip(stems, paths, strict=True)]
+
+
+def _numbers(conversations: Sequence[Conversation], domains: Sequence[str]) -> tuple[str, ...]:
+    """A hash of each row's text; a row that its domain has again gets a count behind it."""
+    seen: Counter[tuple[str, str]] = Counter()
+    numbers = []
+    for conversation, domain in zip(conversations, domains, strict=True):
+        asked = (conversation.turns, conversation.given) if conversation.given else conversation.turns
+        number = _hash(asked, size=8)
+        seen[domain, number] += 1
+        again = seen[domain, number]
+        numbers.append(number if again == 1 else f"{number}-{again}")
+    return tuple(numbers)
+
+
+def _hash(value: Any, *, size: int) -> str:
+    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=size).hexdigest()

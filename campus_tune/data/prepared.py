@@ -1,0 +1,283 @@
+"""The prepared training set as arrays: token counts, content hashes, what is trained as text.
+
+A row's index is not its id: trl drops rows whose answer is cut off and may shuffle, so everything here is read
+*after* preparation, by position, and user scores are joined on columns (`difficulty.column`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from campus_tune.data.readings import Readings
+from campus_tune.data.token_hashes import hash_flat
+from campus_tune.data.tokenizers import tokenizer_fingerprint
+from campus_tune.method.orders import hash_rows
+from campus_tune.words.errors import DataError
+from campus_tune.words.hashing import text_keys
+from campus_tune.words.progress import bar
+from campus_tune.words.types import BoolArray, IntArray, RowTexts
+
+CHUNK = 4096  # rows read at a time
+SLOW = 2.0  # seconds after which a progress bar shows
+MASKS = ("completion_mask", "assistant_masks")  # how trl < 1.7 says which tokens are the answer
+PADDING = "attention_mask"  # leaves out the padding of rows that were tokenised with padding=…
+TOKEN_COLUMNS = ("input_ids", "labels", *MASKS, PADDING)
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """What the curriculum needs to know of every prepared row.
+
+    Args:
+        tokens: all tokens of each row, padding that is stored with it included, shape (N,).
+        answer_tokens: tokens that carry loss, shape (N,).
+        content: a 64-bit hash of each row's token ids without padding, shape (N,); equal rows have equal hashes.
+        padding: of them, tokens that `attention_mask` leaves out, shape (N,).
+        trained: a 64-bit hash of each row's token ids, of which of them carry loss, and of their labels, shape (N,):
+            what a loss hangs on. As `shown.Shown` makes it of what reaches the model.
+    """
+
+    tokens: IntArray
+    answer_tokens: IntArray
+    content: NDArray[np.uint64]
+    padding: IntArray
+    trained: NDArray[np.uint64]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def fingerprint(self) -> str:
+        """One number for the whole set in its sequence, as 16 hex digits."""
+        return digest(self.content)
+
+
+def digest(values: NDArray[Any]) -> str:
+    """16 hex digits that change with any value and any change of sequence."""
+    with np.errstate(over="ignore"):
+        keys = hash_rows(values.astype(np.uint64) ^ hash_rows(np.arange(len(values))))
+        return f"{int(keys.sum(dtype=np.uint64)):016x}"
+
+
+def read_rows(dataset: Any, *, what: str = "train_dataset", readings: Readings | None = None) -> TokenRows:
+    """Token counts and content hashes of every row of a prepared dataset.
+
+    Args:
+        dataset: as the collator will see it, unused columns removed.
+        what: its name in messages.
+        readings: what was read of large data sets before.
+
+    Raises:
+        DataError: no `input_ids` column, or rows without a token that carries loss (named by position).
+    """
+    refuse_untokenised(dataset, what=what)
+    if not len(dataset):
+        raise DataError(f"`{what}` must have at least one row, got none. Check the path, the split and filters.")
+    rows = TokenRows(**(readings or Readings()).take("rows", dataset, _read_arrays))
+    silent = np.flatnonzero(rows.answer_tokens == 0)
+    if len(silent):
+        raise DataError(
+            f"every row of `{what}` must have at least one token that carries loss, got {len(silent)} without "
+            f"(rows {', '.join(map(str, silent[:5]))}{', …' if len(silent) > 5 else ''}). Their answers are empty or "
+            "cut off, or the data collator masks them: remove them, raise max_length, or correct the collator."
+        )
+    return rows
+
+
+def refuse_untokenised(dataset: Any, *, what: str = "train_dataset") -> None:
+    """Refuse rows that no trainer has prepared, before one looks for the columns that its model reads.
+
+    Raises:
+        DataError: so it is.
+    """
+    names = column_names(dataset)
+    if "input_ids" not in names:
+        raise DataError(
+            f"`{what}` must have input_ids once it is prepared, got the columns {', '.join(names)}. Tokenise it before "
+            "a plain Trainer, into input_ids and labels; drop skip_prepare_dataset for SFTTrainer; image datasets are "
+            "not supported."
+        )
+
+
+def read_content(dataset: Any) -> NDArray[np.uint64]:
+    """The hash of each row's token ids alone, shape (N,); see `TokenRows`."""
+    return np.concatenate([_token_rows(chunk).content for chunk in read_chunks(dataset)])
+
+
+def _read_arrays(dataset: Any) -> dict[str, NDArray[Any]]:
+    """The fields of `TokenRows`."""
+    parts = [vars(_token_rows(chunk)) for chunk in read_chunks(dataset)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _token_rows(chunk: dict[str, Sequence[Any]]) -> TokenRows:
+    """Those of one chunk."""
+    _refuse_uneven(chunk)
+    ids = [np.asarray(row, dtype=np.int64) for row in chunk["input_ids"]]
+    tokens = np.array([len(row) for row in ids], dtype=np.int64)
+    masks = answer_masks(chunk)
+    labels = [np.asarray(row, dtype=np.int64) for row in chunk.get("labels", ids)]
+    answers = np.array([int(mask.sum()) for mask in masks], dtype=np.int64)
+    if PADDING in chunk:
+        kept = [np.asarray(mask, dtype=np.bool_) for mask in chunk[PADDING]]
+        ids = [row[keep] for row, keep in zip(ids, kept, strict=True)]
+        labels = [row[keep] for row, keep in zip(labels, kept, strict=True)]
+        masks = [mask[keep] for mask, keep in zip(masks, kept, strict=True)]
+    real = np.array([len(row) for row in ids], dtype=np.int64)
+    flat, carries_loss = np.concatenate(ids), np.concatenate(masks)
+    content, trained = hash_flat(flat, np.concatenate(labels), carries_loss, real)
+    return TokenRows(tokens, answers, content, tokens - real, trained)
+
+
+def read_texts(dataset: Any, rows: TokenRows, tokenizer: Any, *, trained: Any = None) -> RowTexts:
+    """The rows as CPU metrics see them: what carries loss, decoded, and the columns as they stand.
+
+    Args:
+        dataset: prepared, further columns included.
+        rows: token counts.
+        tokenizer: that decodes; may be None where no metric reads texts.
+        trained: the rows as the collator makes them (`trained.as_trained`); None where the columns say it.
+    """
+    return RowTexts(
+        response_text=Answers(dataset if trained is None else trained, tokenizer),
+        response_tokens=rows.answer_tokens,
+        prompt_tokens=np.maximum(0, rows.tokens - rows.padding - rows.answer_tokens),
+        columns={name: read_column(dataset, name) for name in column_names(dataset) if name not in TOKEN_COLUMNS},
+    )
+
+
+def read_column(dataset: Any, name: str) -> Sequence[Any]:
+    """The values of one column of any map-style dataset, as plain Python, read when first asked for."""
+    return _Column(dataset, name)
+
+
+class Answers(Sequence[str]):
+    """What is trained of each row as text, decoded when it is first asked for.
+
+    Args:
+        trained: the rows as they are trained.
+        tokenizer: that decodes.
+    """
+
+    def __init__(self, trained: Any, tokenizer: Any) -> None:
+        self._trained, self._tokenizer = trained, tokenizer
+
+    @cached_property
+    def _texts(self) -> list[str]:
+        if not hasattr(self._tokenizer, "batch_decode"):
+            raise DataError(
+                f"text metrics must have a tokenizer to decode what is trained, got {type(self._tokenizer).__name__}. "
+                "Pass processing_class=tokenizer to the trainer."
+            )
+        texts = _decoded(self._trained, self._tokenizer)
+        return list(bar(texts, total=len(self), desc="decoding", unit="row", delay=SLOW))
+
+    def keys(self, readings: Readings) -> NDArray[np.uint64]:
+        """The content key of each text, shape (N,), without decoding a large data set that was read before."""
+        tokenizer = tokenizer_fingerprint(self._tokenizer)
+        if tokenizer is None:
+            return text_keys(self._texts)
+
+        def read(part: Any) -> dict[str, NDArray[Any]]:
+            texts = self._texts if part is self._trained else list(_decoded(part, self._tokenizer))
+            return {"content": text_keys(texts)}
+
+        return readings.take(f"texts-{tokenizer[:16]}", self._trained, read)["content"]
+
+    def __len__(self) -> int:
+        return len(self._trained)
+
+    def __getitem__(self, row: Any) -> Any:
+        return self._texts[row]
+
+
+class _Column(Sequence[Any]):
+    """One column, read when it is first asked for."""
+
+    def __init__(self, dataset: Any, name: str) -> None:
+        self._dataset, self._name = dataset, name
+
+    @cached_property
+    def _values(self) -> list[Any]:
+        if hasattr(self._dataset, "with_format"):  # a user's set_format("torch") would make tensors of numbers
+            return list(self._dataset.with_format(None)[self._name])
+        return [self._dataset[row][self._name] for row in range(len(self._dataset))]
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, row: Any) -> Any:
+        return self._values[row]
+
+
+def _decoded(trained: Any, tokenizer: Any) -> Iterator[str]:
+    """The tokens of each row that carry loss as text; a line for each of several answers."""
+    for chunk in read_chunks(trained):
+        runs, counts = [], []
+        for labels, mask in zip(chunk.get("labels", chunk["input_ids"]), answer_masks(chunk), strict=True):
+            ends = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+            counts.append(len(ends) // 2)
+            runs += [np.asarray(labels)[start:end].tolist() for start, end in ends.reshape(-1, 2)]
+        texts = iter(tokenizer.batch_decode(runs, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        yield from ("\n".join(next(texts) for _ in range(n)) for n in counts)
+
+
+def _refuse_uneven(chunk: dict[str, Sequence[Any]]) -> None:
+    """Every token of a row has a number in each of its columns; a collator would pad what is missing, or break."""
+    tokens = list(map(np.shape, chunk["input_ids"]))
+    shapes = {name: tokens if name == "input_ids" else list(map(np.shape, values)) for name, values in chunk.items()}
+    if all(found == tokens for found in shapes.values()) and all(len(shape) == 1 for shape in tokens):
+        return  # hundreds of thousands of rows come by here
+    for name, of_column in shapes.items():
+        for ids, found in zip(tokens, of_column, strict=True):
+            if found != ids or len(ids) != 1:
+                raise DataError(
+                    f"`{name}` of a tokenised row must have one number for each of its tokens, got the shape {found} "
+                    f"for input_ids of shape {ids}. Tokenise again the rows that this names: [i for i, row in "
+                    f"enumerate(dataset) if len(row[{name!r}]) != len(row['input_ids'])]"
+                )
+
+
+def answer_masks(chunk: dict[str, Sequence[Any]]) -> list[BoolArray]:
+    """Which tokens carry loss, per row; the first token of a row never does, for nothing predicts it."""
+    masks = []
+    for i, ids in enumerate(chunk["input_ids"]):
+        if "labels" in chunk:
+            mask = np.asarray(chunk["labels"][i]) != -100
+        else:
+            mask = np.ones(len(ids), dtype=np.bool_)
+            for name in (*MASKS, PADDING):
+                if name in chunk:
+                    mask &= np.asarray(chunk[name][i], dtype=np.bool_)
+        mask[:1] = False
+        masks.append(mask)
+    return masks
+
+
+def items(dataset: Any, rows: Sequence[int]) -> list[Any]:
+    """Rows of any map-style dataset, in this sequence; in one read where it can, which is twice as fast."""
+    many = getattr(dataset, "__getitems__", None)
+    return list(many(list(rows))) if many else [dataset[row] for row in rows]
+
+
+def column_names(dataset: Any) -> list[str]:
+    """Names of the columns of a `datasets.Dataset` or of any map-style dataset of dicts."""
+    if hasattr(dataset, "column_names"):
+        return list(dataset.column_names)
+    return list(dataset[0]) if len(dataset) else []
+
+
+def read_chunks(dataset: Any) -> Iterator[dict[str, Sequence[Any]]]:
+    """The token columns of a prepared dataset, some thousand rows at a time."""
+    names = [name for name in TOKEN_COLUMNS if name in column_names(dataset)]
+    if hasattr(dataset, "select_columns"):
+        yield from dataset.select_columns(names).with_format("numpy").iter(CHUNK)
+        return
+    for start in range(0, len(dataset), CHUNK):
+        items = [dataset[i] for i in range(start, min(start + CHUNK, len(dataset)))]
+        yield {name: [np.asarray(item[name]) for item in items] for name in names}

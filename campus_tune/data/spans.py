@@ -1,0 +1,121 @@
+"""Where in each row the answer stands that the scorer looks at, and what comes before it.
+
+The tokens that carry loss say it, where a row has a prompt that carries none. Conversations that are trained whole
+(TRL's default for `messages`) are cut by their own chat template. The span ends before the token that ends the answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from campus_tune.data.prepared import PADDING, answer_masks, column_names, items, read_chunks, read_column
+from campus_tune.data.turns import template_arguments
+from campus_tune.words.types import BoolArray, IntArray, Json
+
+PROMPTS = ("messages", "prompt", "tools", "chat_template_kwargs")  # columns of which TRL renders a prompt
+ANSWERS = "assistant"  # the role of answers in a chat
+LOOKED_AT = 256  # rows whose roles are named
+SHORTEST_PROMPT = 2  # tokens: a first token that nothing predicts is no prompt
+
+
+@dataclass(frozen=True)
+class Spans:
+    """The first answer of every row, in tokens.
+
+    Args:
+        start: tokens before the answer, stored padding not counted, shape (N,); 0 where the row has no prompt.
+        end: position after the answer's last token that is looked at, shape (N,); the token that ends it is left out.
+    """
+
+    start: IntArray
+    end: IntArray
+
+    @property
+    def known(self) -> BoolArray:
+        """Rows with a prompt and an answer, shape (N,)."""
+        return (self.start >= SHORTEST_PROMPT) & (self.end > self.start)
+
+    def cut(self, limit: int) -> Spans:
+        """Only the first `limit` tokens of each answer."""
+        return Spans(self.start, np.minimum(self.end, self.start + limit))
+
+
+def read_spans(dataset: Any, tokenizer: Any, ends: Sequence[int], *, trained: Any = None) -> Spans:
+    """The spans of a prepared training set.
+
+    Args:
+        dataset: as the trainer prepared it, its text columns included where it kept them.
+        tokenizer: with the chat template that the rows were made with; may be None.
+        ends: ids of the tokens that end an answer.
+        trained: the rows as the collator makes them; None where the columns of `dataset` say it.
+    """
+    starts, stops = [], []
+    has_template = getattr(tokenizer, "chat_template", None) is not None
+    names = [name for name in PROMPTS if name in column_names(dataset)] if has_template else []
+    columns = {name: read_column(dataset, name) for name in names}
+    for row, (ids, mask) in enumerate(_rows(dataset if trained is None else trained)):
+        places = np.flatnonzero(mask)
+        start = int(places[0])
+        if start < SHORTEST_PROMPT and columns:
+            start = _prompt_length({name: values[row] for name, values in columns.items()}, tokenizer, ids)
+        if start < SHORTEST_PROMPT:
+            start = 0
+        starts.append(start)
+        stops.append(_end(ids, mask, start, ends))
+    return Spans(np.array(starts, dtype=np.int64), np.array(stops, dtype=np.int64))
+
+
+def _rows(trained: Any) -> Iterator[tuple[IntArray, BoolArray]]:
+    """(token ids, which carry loss) of each row."""
+    for chunk in read_chunks(trained):
+        for place, (ids, mask) in enumerate(zip(chunk["input_ids"], answer_masks(chunk), strict=True)):
+            ids = np.asarray(ids, dtype=np.int64)
+            if PADDING in chunk:  # stored with the row, on either side
+                kept = np.asarray(chunk[PADDING][place], dtype=np.bool_)
+                ids, mask = ids[kept], mask[kept]
+            yield ids, mask
+
+
+def _prompt_length(row: Json, tokenizer: Any, ids: IntArray) -> int:
+    """Tokens before the first answer of a chat, if the template says so and the row's tokens agree; else 0."""
+    asked = _asked(row)
+    if not asked:
+        return 0
+    given = template_arguments(row)
+    text = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False, **given)
+    prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return len(prompt) if ids[: len(prompt)].tolist() == list(prompt) else 0
+
+
+def _asked(row: Json) -> list[Any]:
+    """The messages before the first answer; none where there is no chat or no answer in it."""
+    prompt = row.get("prompt")
+    if isinstance(prompt, list):
+        return prompt
+    messages = row.get("messages") or []
+    roles = [turn.get("role") for turn in messages]
+    return list(messages[: roles.index(ANSWERS, 1)]) if ANSWERS in roles[1:] else []
+
+
+def unknown_roles(dataset: Any) -> str:
+    """A sentence on chats that nobody answers under the name that is looked for; empty where somebody does."""
+    if "messages" not in column_names(dataset):
+        return ""
+    messages = [item["messages"] or [] for item in items(dataset, range(min(len(dataset), LOOKED_AT)))]
+    roles = sorted({str(turn.get("role")) for turns in messages for turn in turns})
+    if ANSWERS in roles:
+        return ""
+    return (
+        f" The messages have the roles {', '.join(roles)}, and answers are looked for under {ANSWERS}: rename the role "
+        "of the answers."
+    )
+
+
+def _end(ids: IntArray, mask: BoolArray, start: int, ends: Sequence[int]) -> int:
+    """Where the answer that begins at `start` ends: at a token that says so, at one without loss, or with the row."""
+    over = ~mask[start:] | np.isin(ids[start:], list(ends))
+    return start + (int(np.argmax(over)) if over.any() else len(over))

@@ -1,1 +1,0 @@
-"""The only files that know transformers, trl and accelerate."""

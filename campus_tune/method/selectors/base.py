@@ -1,0 +1,98 @@
+"""What a selector is: it takes one of the offered slices, given measurements.
+
+The third of the three parts that teach the method (pacing → curriculum → selector). A selector says what it needs
+(`needs`), is handed a `View` with just that, and answers with a name. It never sees a model: losses arrive as
+numbers, so `simulate` and the tests use the same code as a run.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from campus_tune.words.registry import Registry
+from campus_tune.words.types import FloatArray
+
+LOSS, START_LOSS, PROBES = "loss", "start_loss", "probes"  # what a selector may need
+
+
+@dataclass(frozen=True)
+class View:
+    """What a selector is shown before a stage.
+
+    Args:
+        names: the offered sub-curricula, in the recipe's sequence; at least one.
+        stage: how many stages were decided before.
+        times_chosen: how often each sub-curriculum of the recipe was chosen.
+        seed: of the run; a random selector draws from `[seed, stage]`.
+        mean_loss: token-weighted mean answer loss of each offer under the current model, nats, shape (K,).
+        start_loss: the same rows' mean loss before training, nats, shape (K,).
+        probe_loss: mean loss of the held-out probes now, nats.
+    """
+
+    names: Sequence[str]
+    stage: int = 0
+    times_chosen: Mapping[str, int] = field(default_factory=dict)
+    seed: int = 0
+    mean_loss: FloatArray | None = None
+    start_loss: FloatArray | None = None
+    probe_loss: float | None = None
+
+
+class Selector(ABC):
+    """Picks one of the offers. Subclasses are final; settings are frozen."""
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def choose(self, view: View) -> str:
+        """The name of the offer to train next, one of `view.names`."""
+
+
+# Nats below which two distances are one. The same sums on other machines, or over another number of processes, differ
+# by 1e-6 of a loss in float32 and by 1e-4 in bfloat16, and the standard errors of a decision are some 1e-2.
+RESOLUTION = 1e-3
+
+
+class GreedySelector(Selector):
+    """A selector that takes the offer with the smallest distance; ties go to the first in the recipe's sequence.
+
+    Distances that are within `RESOLUTION` of the smallest are ties: noise of floats must not choose. A difference
+    that lies by chance at just this edge can still fall on either side, which the ledger shows by its `margin`.
+    """
+
+    @abstractmethod
+    def distance(self, loss: FloatArray, *, start_loss: FloatArray | None, probe_loss: float | None) -> FloatArray:
+        """How far each offer is from the ideal one, shape (K,), from mean losses in nats, shape (K,)."""
+
+    def distances(self, view: View) -> FloatArray:
+        """`distance` of what the view holds; an offer of which nothing could be measured (NaN) is infinitely far."""
+        assert view.mean_loss is not None, "a greedy selector is shown the offers' losses"
+        raw = self.distance(view.mean_loss, start_loss=view.start_loss, probe_loss=view.probe_loss)
+        return np.where(np.isnan(raw), np.inf, raw)
+
+    def tied(self, view: View) -> list[str]:
+        """The offers that are as near as the nearest one, in the recipe's sequence."""
+        distances = self.distances(view)
+        near = distances <= distances.min() + RESOLUTION
+        return [name for name, is_near in zip(view.names, near, strict=True) if is_near]
+
+    def choose(self, view: View) -> str:
+        """The nearest offer, the first of those that are tied."""
+        return self.tied(view)[0]
+
+
+SELECTORS: Registry[Selector] = Registry("selector")
+
+
+def build_selector(setting: str | Mapping[str, Any]) -> Selector:
+    """The selector that a recipe names: `matched`, or `{name: fixed, order: length}`.
+
+    Raises:
+        RecipeError: unknown name or option, or a value out of its range.
+    """
+    return SELECTORS.from_setting(setting)

@@ -1,0 +1,60 @@
+"""Metrics: one float per row, higher = harder. Importing this package registers all; none of them loads a model."""
+
+from campus_tune.metrics.base import (
+    METRICS,
+    CpuMetric,
+    Metric,
+    MetricSpec,
+    build_metric,
+    check_labels,
+    finish_scores,
+    parse_metric,
+)
+from campus_tune.metrics.column import Column
+from campus_tune.metrics.compression import Compression
+from campus_tune.metrics.confidence import Confidence
+from campus_tune.metrics.diversity import Mtld
+from campus_tune.metrics.ifd import Ifd
+from campus_tune.metrics.learnability import Learnability
+from campus_tune.metrics.length import Length
+from campus_tune.metrics.loss import Loss
+from campus_tune.metrics.parallel import map_texts
+from campus_tune.metrics.parse_depth import ParseDepth
+from campus_tune.metrics.passage import Passage, PassageMetric
+from campus_tune.metrics.perplexity import Perplexity
+from campus_tune.metrics.quality import Quality
+from campus_tune.metrics.random_order import Random
+from campus_tune.metrics.rank_mean import RankMean
+from campus_tune.metrics.readability import Readability
+from campus_tune.metrics.rho import Rho
+from campus_tune.metrics.scorer import Scorer
+
+__all__ = [
+    "METRICS",
+    "Column",
+    "Compression",
+    "Confidence",
+    "CpuMetric",
+    "Ifd",
+    "Learnability",
+    "Length",
+    "Loss",
+    "Metric",
+    "MetricSpec",
+    "Mtld",
+    "ParseDepth",
+    "Passage",
+    "PassageMetric",
+    "Perplexity",
+    "Quality",
+    "Random",
+    "RankMean",
+    "Readability",
+    "Rho",
+    "Scorer",
+    "build_metric",
+    "check_labels",
+    "finish_scores",
+    "map_texts",
+    "parse_metric",
+]

@@ -1,0 +1,170 @@
+"""What a metric is, how a recipe names one, and what its scores must be before they order anything.
+
+A metric gives one float per row, **higher = harder, always**. CPU metrics look at the texts once, before training;
+model metrics (kind "model") ask the model in hand and live with the trainer. A recipe names a metric by a word
+(`mtld`), by a word with a minus for the anti-curriculum (`-mtld`), or by a mapping with options.
+
+>>> parse_metric("-length").label
+'-length'
+>>> parse_metric({"name": "column", "column": "level"}).label
+'level'
+>>> finish_scores([3, 1, 2], parse_metric("-length"))
+array([-3., -1., -2.])
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from campus_tune.words.errors import MetricError, RecipeError
+from campus_tune.words.registry import Registry, nearest
+from campus_tune.words.types import FloatArray, RowTexts
+
+# cpu: from the texts; model: asks a model; ensemble: made of other metrics' scores
+Kind: TypeAlias = Literal["cpu", "model", "ensemble"]
+
+
+class Metric(ABC):
+    """A promise: something that can score rows. Settings only, frozen; the scores live elsewhere."""
+
+    kind: ClassVar[Kind]
+
+    def default_label(self, name: str) -> str:
+        """What the metric is called in reports when the recipe gives no `label`: its registered name."""
+        return name
+
+
+class CpuMetric(Metric):
+    """A metric of the texts alone: computed once, before training, without a model."""
+
+    kind: ClassVar[Kind] = "cpu"
+    cached: ClassVar[bool] = False  # worth a place in the score cache: dear, and made of the response text alone
+
+    @abstractmethod
+    def scores(self, texts: RowTexts, *, num_proc: int = 1, progress: bool = True) -> FloatArray:
+        """One score per row, shape (N,), higher = harder; the same for any `num_proc` and any order of the rows.
+
+        Args:
+            texts: the training rows.
+            num_proc: how many processes share the work, ≥ 1.
+            progress: show a bar when there is enough work for one.
+        """
+
+    def made_with(self) -> dict[str, str]:
+        """Versions of what computes the scores: other ones give other scores, which the cache must not mix."""
+        return {}
+
+    def describe(self, texts: RowTexts, scores: FloatArray) -> dict[str, int | float]:
+        """What a user should be told about these scores besides themselves, e.g. how many rows had nothing to score.
+
+        Args:
+            texts: the rows given to `scores`.
+            scores: what `scores` returned for them, before any reversal.
+        """
+        del texts, scores
+        return {}
+
+
+METRICS: Registry[Metric] = Registry("metric")
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """One entry of a recipe's `metrics`.
+
+    Args:
+        label: what reports, ledger and score files call it.
+        name: the registered metric.
+        reverse: turn the order around, the anti-curriculum.
+        options: the metric's own settings.
+    """
+
+    label: str
+    name: str
+    reverse: bool
+    options: Mapping[str, Any]
+
+
+def parse_metric(entry: str | Mapping[str, Any]) -> MetricSpec:
+    """Read one entry of `metrics`: a name, or `{name: …, label: …, option: …}`; a leading "-" reverses.
+
+    Raises:
+        RecipeError: another shape, an unknown metric or option (the nearest one is named), an option out of range.
+    """
+    options: dict[str, Any] = dict(entry) if isinstance(entry, Mapping) else {"name": entry}
+    written = options.pop("name", None)
+    if not isinstance(written, str):
+        hint = "".join(nearest(str(key), ["name"]) for key in options)
+        raise RecipeError(
+            f"`metrics` entry must be a name or a mapping with a `name`, got {entry!r}. Write for example length, "
+            f"-length or {{name: column, column: level}}.{hint}"
+        )
+    reverse, name = written.startswith("-"), written.removeprefix("-")
+    label = options.pop("label", None)
+    metric = METRICS.build(name, {str(key): value for key, value in options.items()})
+    if label is None:
+        label = f"{'-' if reverse else ''}{metric.default_label(name)}"
+    if not isinstance(label, str) or not re.fullmatch(r"-?\w[\w .+-]*", label):
+        raise RecipeError(
+            f"`label` of metric {written!r} must be letters, digits, spaces and . + - _ (it names files and plots), "
+            f"got {label!r}. Give the entry a `label` of that kind."
+        )
+    return MetricSpec(label, name, reverse, options)
+
+
+def build_metric(spec: MetricSpec) -> Metric:
+    """The metric that an entry names, with its options set."""
+    return METRICS.build(spec.name, spec.options)
+
+
+def check_labels(specs: Sequence[MetricSpec]) -> list[str]:
+    """One problem per label that several metrics share; empty when all differ."""
+    counts = Counter(spec.label for spec in specs)
+    return [
+        f"`metrics` must have different labels, got {label!r} {count} times. Give all but one a `label` of its own."
+        for label, count in counts.items()
+        if count > 1
+    ]
+
+
+def finish_scores(raw: ArrayLike, spec: MetricSpec, *, ids: Sequence[Any] | None = None) -> FloatArray:
+    """Check what a metric returned and turn it around if the entry says so; shape (N,), a new array.
+
+    Args:
+        raw: the metric's scores, higher = harder.
+        spec: the entry of the recipe: its label is named in errors.
+        ids: what to call the rows in errors, length N; their positions if not given.
+
+    Raises:
+        MetricError: not one number per row; NaN or infinite (count and first three rows named); all rows equal, which
+            orders nothing. A single row passes: too few rows is a matter of the data, not of the metric.
+    """
+    scores = np.array(raw, dtype=np.float64)
+    n = scores.size if ids is None else len(ids)
+    if scores.shape != (n,) or n == 0:
+        raise MetricError(
+            f"`{spec.label}` must give one score per row, shape ({n},), got shape {scores.shape}. Return one float "
+            f"per row from metric {spec.name!r}."
+        )
+    bad = np.flatnonzero(~np.isfinite(scores))
+    if bad.size:
+        kinds = " and ".join(k for k, found in (("NaN", np.isnan(scores)), ("inf", np.isinf(scores))) if found.any())
+        first = ", ".join(str(i if ids is None else ids[i]) for i in bad[:3].tolist())
+        raise MetricError(
+            f"`{spec.label}` must give every row a finite score, got {kinds} for {bad.size} of {n} rows (first: "
+            f"{first}). Drop these rows, or correct their values."
+        )
+    if n > 1 and scores.min() == scores.max():
+        raise MetricError(
+            f"`{spec.label}` gives every row the same score {scores[0]}: it cannot order them. Drop it from "
+            "`metrics`, or use one that differs between rows."
+        )
+    return 0.0 - scores if spec.reverse else scores  # 0.0 - x, as -x would print zeros as -0.0

@@ -1,0 +1,243 @@
+"""A user's own number per row, from a column of the training set or from a table beside it."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from hashlib import blake2b
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from campus_tune.metrics.base import METRICS, CpuMetric
+from campus_tune.words.errors import MetricError, RecipeError
+from campus_tune.words.files import TABLE_SUFFIXES, read_table
+from campus_tune.words.registry import nearest
+from campus_tune.words.types import FloatArray, Json, RowTexts
+
+
+@METRICS.register("column")
+@dataclass(frozen=True, kw_only=True)
+class Column(CpuMetric):
+    """Your own number per row, higher = harder: a grade, a pass rate, the score of another tool.
+
+    Without `path` it is a column of the training set. With `path` it is a column of a table, joined to the rows by
+    the value of the columns `on`: an id, or content such as `[prompt, completion]` or `[messages]`. Never by row
+    number, for preparation drops and reorders rows. Values are compared as JSON with sorted keys, without null
+    fields (`datasets` adds those to messages); in a CSV, where all is text, an id 12 equals the cell "12". Table rows
+    that no training row asks for are ignored.
+
+    Args:
+        column: the column that holds the number.
+        path: .jsonl, .jsonl.gz, .json (one object per line), .csv or .parquet.
+        on: one or more columns that the training set and the table share.
+
+    Raises:
+        RecipeError: no `column`, `path` without `on` or the reverse, a suffix that is not listed.
+
+    >>> rows = RowTexts(["4", "five"], np.array([1, 1]), np.array([3, 3]), {"level": [0, 2]})
+    >>> Column(column="level").scores(rows)
+    array([0., 2.])
+    """
+
+    column: str = ""
+    path: str | None = None
+    on: str | Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not isinstance(self.column, str) or not self.column:
+            problems.append(
+                f"`column: column` must name a column, got {self.column!r}. Write {{name: column, column: …}}."
+            )
+        if not isinstance(self.path, str | None):
+            problems.append(f"`column: path` must be a file, got {self.path!r}. Write path: scores.jsonl.")
+        if self.path is not None and not self._keys():
+            problems.append(
+                f"`column: on` must name the column(s) to join {self.path} on, got {self.on!r}. Row numbers do not "
+                "survive preparation: name an id or content columns, for example on: id or on: [prompt, completion]."
+            )
+        if self.path is None and self.on is not None:
+            problems.append(f"`column: on` needs a `path`, got on: {self.on!r} alone. Add `path`, or leave `on` out.")
+        if self.path is not None and not str(self.path).endswith(TABLE_SUFFIXES):
+            problems.append(f"`column: path` must end in one of {', '.join(TABLE_SUFFIXES)}, got {self.path!r}.")
+        if problems:
+            raise RecipeError(problems)
+
+    def default_label(self, name: str) -> str:
+        """The name of the column."""
+        del name
+        return self.column
+
+    def scores(self, texts: RowTexts, *, num_proc: int = 1, progress: bool = True) -> FloatArray:
+        """The number of each row, shape (N,).
+
+        Raises:
+            DataError: the table cannot be read.
+            MetricError: a column is absent, a value is missing or no number, a key of the table has two values, or
+                training rows have no match in it.
+        """
+        del num_proc, progress  # nothing to compute
+        if self.path is None:
+            _present(self.column, texts.columns, "the training set", "or give `path` and `on` to read a table")
+            return _numbers(texts.columns[self.column], self.column)
+        return _numbers(self._joined(texts, Path(self.path)), f"{self.column} of {self.path}")
+
+    def _keys(self) -> list[str]:
+        keys = [self.on] if isinstance(self.on, str) else self.on
+        return list(keys) if isinstance(keys, list | tuple) and all(isinstance(key, str) for key in keys) else []
+
+    def _joined(self, texts: RowTexts, path: Path) -> list[Any]:
+        """The table's value for each training row."""
+        on = self._keys()
+        for name in on:
+            _present(name, texts.columns, "the training set", "or join on other columns")
+        table, as_text = _by_column(read_table(path)), path.suffix == ".csv"
+        for name in [self.column, *on]:
+            _present(name, table, str(path), "or write the table with it")
+        keys = _row_keys(table, on, as_text=as_text)
+        values = [_cell(cell) for cell in table[self.column]] if as_text else table[self.column]
+        known = _lookup(keys, values, f"`column: {self.column}` of {path}")
+        wanted = _row_keys(texts.columns, on, as_text=as_text)
+        lost = [key for key in wanted if key is None or _short(key) not in known]
+        if lost:
+            raise MetricError(
+                f"`column: {self.column}` must find every training row in {path} by {', '.join(on)}, got no match for "
+                f"{len(lost)} of {len(wanted)} rows (first: {_shown(lost)}). The table has keys such as "
+                f"{_shown(keys[:1])}. Score the missing rows, or drop them from the training set."
+            )
+        return [known[_short(key)] for key in wanted if key is not None]
+
+
+def _present(name: str, columns: Mapping[str, Any], where: str, otherwise: str) -> None:
+    if name not in columns:
+        known = [str(key) for key in columns]
+        raise MetricError(
+            f"`column: {name}` must be a column of {where} ({', '.join(known) or 'which has none'}), got a name that "
+            f"is not there.{nearest(name, known)} Name one of these, {otherwise}."
+        )
+
+
+def _by_column(rows: Sequence[Json]) -> dict[str, list[Any]]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _cell(cell: str) -> float | str | None:
+    """A CSV cell as the number it spells; empty = missing."""
+    try:
+        return float(cell) if cell.strip() else None
+    except ValueError:
+        return cell
+
+
+def _numbers(values: Sequence[Any], what: str) -> FloatArray:
+    numbers, missing = np.full(len(values), np.nan), []
+    for row, value in enumerate(values):
+        if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
+            missing.append(row)
+        elif isinstance(value, bool | np.bool_):
+            raise MetricError(
+                f"`column: {what}` must hold numbers, got {value} in row {row}. Write 1 for harder and 0 for easier."
+            )
+        elif isinstance(value, Real | Decimal):
+            numbers[row] = _number(value, what, row)
+        else:
+            raise MetricError(
+                f"`column: {what}` must hold numbers, got {_shorten(repr(value))} in row {row}. Store a number, "
+                f"higher = harder{_of_a_day(value, what)}."
+            )
+    if missing:
+        raise MetricError(
+            f"`column: {what}` must have a number for every row, got none (null or NaN) for {len(missing)} of "
+            f"{len(values)} rows (first: {', '.join(map(str, missing[:3]))}). Fill them in, or drop these rows."
+        )
+    return numbers
+
+
+def _number(value: Any, what: str, row: int) -> float:
+    """A number of any kind as a score.
+
+    Raises:
+        MetricError: no float is of its size, or it is a signaling NaN.
+    """
+    try:
+        return float(value)
+    except (OverflowError, ValueError) as error:
+        raise MetricError(
+            f"`column: {what}` must hold numbers of at most {sys.float_info.max:.3g}, got {_shorten(repr(value))} in "
+            f"row {row} ({error}). Store its logarithm, or its rank."
+        ) from error
+
+
+def _of_a_day(value: Any, what: str) -> str:
+    """How days and times become numbers."""
+    name = what.split(" of ")[0]
+    if isinstance(value, datetime):
+        return f": `dataset = dataset.map(lambda row: {{{name!r}: row[{name!r}].timestamp()}})`"
+    if isinstance(value, date):
+        return f": `dataset = dataset.map(lambda row: {{{name!r}: row[{name!r}].toordinal()}})`"
+    return ""
+
+
+def _row_keys(columns: Mapping[str, Sequence[Any]], on: Sequence[str], *, as_text: bool) -> list[str | None]:
+    """One text per row that equal rows share; None for a row in which every key column is empty."""
+
+    def key(parts: tuple[Any, ...]) -> str | None:
+        if all(part is None for part in parts):
+            return None
+        texts = [part if as_text and isinstance(part, str) else _canonical(part) for part in parts]
+        return texts[0] if len(texts) == 1 else json.dumps(texts, ensure_ascii=False)
+
+    return [key(parts) for parts in zip(*(columns[name] for name in on), strict=True)]
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(_without_nulls(value), sort_keys=True, ensure_ascii=False, default=_plain)
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    """Scalars and arrays of numpy as what they hold; dates and the like as their text."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
+
+
+def _short(key: str) -> str:
+    """Content keys are whole conversations: remember 16 bytes of hash for each, not the text."""
+    return key if len(key) <= 64 else blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _lookup(keys: Sequence[str | None], values: Sequence[Any], what: str) -> dict[str, Any]:
+    """Key → value. A key that comes twice with the same value is as good as once."""
+    known: dict[str, Any] = {}
+    doubled = [
+        key
+        for key, value in zip(keys, values, strict=True)
+        if key is not None and known.setdefault(_short(key), value) != value
+    ]
+    if doubled:
+        raise MetricError(
+            f"{what} must have one value per key, got different values for {len(set(doubled))} of them (first: "
+            f"{_shown(doubled)}). Keep one row of each, or add a column to `on` that tells them apart."
+        )
+    return known
+
+
+def _shown(keys: Sequence[str | None]) -> str:
+    return ", ".join("null" if key is None else _shorten(key) for key in keys[:3])
+
+
+def _shorten(text: str, width: int = 60) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"

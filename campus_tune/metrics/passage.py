@@ -1,0 +1,57 @@
+"""Metrics of a forward: which model reads which part of a row, and what is made of the losses.
+
+Several metrics can share one pass (`loss` and `confidence` do), and a pass over the same rows under the same model is
+the same in every run, so a passage is also what the score cache keeps.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal, TypeAlias
+
+from campus_tune.metrics.base import Kind, Metric
+from campus_tune.words.types import FloatArray, RowLosses
+
+Part: TypeAlias = Literal["row", "answer"]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One pass over the rows.
+
+    Args:
+        model: None for the model in hand; else another one's folder or hub id.
+        part: `row` reads the prompt and then the answer; `answer` reads the answer alone.
+    """
+
+    model: str | None = None
+    part: Part = "row"
+
+    def __str__(self) -> str:
+        return f"{'answers alone' if self.part == 'answer' else 'rows'} under {self.model or 'the model in hand'}"
+
+
+class PassageMetric(Metric):
+    """A metric made of the losses of one or more passages."""
+
+    kind: ClassVar[Kind] = "model"
+
+    @property
+    @abstractmethod
+    def passages(self) -> tuple[Passage, ...]:
+        """What must be measured."""
+
+    @abstractmethod
+    def from_losses(self, losses: Sequence[RowLosses]) -> FloatArray:
+        """Scores of measured rows, shape (n,), higher = harder.
+
+        Args:
+            losses: of the same rows, one per passage, in the sequence of `passages`.
+        """
+
+    @property
+    def competence_aware(self) -> bool:
+        """The scores change as the model in hand is trained."""
+        return any(passage.model is None for passage in self.passages)

@@ -1,0 +1,101 @@
+"""Several metrics as one: the mean of a row's places in their orders."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from campus_tune.method.stats import average_ranks, ranks_within
+from campus_tune.metrics.base import METRICS, Kind, Metric, MetricSpec, build_metric, check_labels, parse_metric
+from campus_tune.words.errors import RecipeError
+from campus_tune.words.types import FloatArray, IntArray
+
+NAME = "rank_mean"
+
+
+@METRICS.register(NAME)
+@dataclass(frozen=True, kw_only=True)
+class RankMean(Metric):
+    """Mean rank of a row over several metrics: hard by most of them = hard.
+
+    score = (1 / m) Σ_i rank_i / n, the rank from 1 to n counted inside the row's domain where there are domains; rows
+    with equal scores share the mean of their ranks. In (0, 1].
+
+    When it helps: single metrics are noisy and wrong in different rows; what length, diversity and loss agree on is
+    more likely to be hard. Ranks, since the scores have no common scale. Not a second perspective beside its own
+    members: it correlates with each of them. Cost: what the members cost, each scored once, also where it stands in
+    `metrics` itself.
+
+    Args:
+        of: two or more metrics, each written as in `metrics`: a name, `-name`, or a mapping with options.
+
+    Raises:
+        ValueError: fewer than two, a rank_mean among them, two of one label, or an entry that is no metric.
+
+    Reference:
+        Borda count, de Borda 1781; mean rank as aggregation: Dwork, Kumar, Naor & Sivakumar 2001, "Rank Aggregation
+        Methods for the Web", WWW10.
+
+    >>> metric = RankMean(of=["length", "-mtld"])
+    >>> metric.combine({"length": np.array([3.0, 9.0, 5.0]), "-mtld": np.array([-7.0, -8.0, -1.0])}, None).round(3)
+    array([0.5  , 0.667, 0.833])
+    """
+
+    kind: ClassVar[Kind] = "ensemble"
+    of: Sequence[str | Mapping[str, Any]] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.of, str | Mapping) or not isinstance(self.of, Sequence) or len(self.of) < 2:
+            raise ValueError(
+                f"`of` must be a list of two or more metrics, got {self.of!r}. Write for example {{name: {NAME}, of: "
+                "[length, mtld]}."
+            )
+        object.__setattr__(self, "of", tuple(copy.deepcopy(list(self.of))))
+        problems = []
+        for entry in self.of:
+            try:
+                spec = parse_metric(entry)
+            except RecipeError as error:
+                problems += [f"`{NAME}: of`: {problem}" for problem in error.problems]
+                continue
+            if spec.name == NAME:
+                problems.append(f"`{NAME}: of` must not have a {NAME} in it, got {entry!r}. Name its members instead.")
+        problems = problems or check_labels(self.members)
+        if problems:
+            raise RecipeError(problems)
+
+    @property
+    def members(self) -> tuple[MetricSpec, ...]:
+        """The metrics it is made of, read."""
+        return tuple(parse_metric(entry) for entry in self.of)
+
+    def combine(self, scores: Mapping[str, FloatArray], groups: IntArray | None) -> FloatArray:
+        """Mean rank of each row, shape (N,), higher = harder.
+
+        Args:
+            scores: by label of each member, finite, shape (N,); turned around where the member has a minus.
+            groups: domain number of each row, shape (N,), or None to rank all rows together.
+        """
+        total = np.zeros(len(next(iter(scores.values()))))
+        for spec in self.members:
+            values = scores[spec.label]
+            total += average_ranks(values) / len(values) if groups is None else ranks_within(values, groups)
+        return total / len(self.members)
+
+
+def leaves(specs: Iterable[MetricSpec]) -> list[MetricSpec]:
+    """The metrics that are scored by themselves: those of a recipe, and the members of its ensembles, each once.
+
+    >>> [spec.label for spec in leaves([parse_metric("mtld"), parse_metric({"name": NAME, "of": ["mtld", "length"]})])]
+    ['mtld', 'length']
+    """
+    found: dict[str, MetricSpec] = {}
+    for spec in specs:
+        metric = build_metric(spec)
+        for leaf in metric.members if isinstance(metric, RankMean) else (spec,):
+            found.setdefault(leaf.label, leaf)
+    return list(found.values())

@@ -1,0 +1,137 @@
+"""Two things a comparison asks of a model at the end of its run: is its confidence right, is its minimum flat?
+
+Both are measured on held-out rows, in eval mode, and leave the model and the random states as they were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from campus_tune.model.answer_alone import PadRight, TokenLists
+from campus_tune.model.measure import logits_of
+from campus_tune.model.row_sums import IGNORED
+from campus_tune.model.subject import Subject, undisturbed
+from campus_tune.words.types import FloatArray, IntArray, Json
+
+BINS = 15  # of confidence, as Guo et al. have them
+BATCH_TOKENS = 2048  # of one forward: whole logits exist here
+RADIUS = 0.05  # of the step uphill, the default of Foret et al.
+LEAST = 1e-12
+
+
+def calibration(subject: Subject, rows: TokenLists, tokens: IntArray) -> Json:
+    """Expected calibration error of the model's most likely next token, on the answer tokens of some rows.
+
+    error = Σ over bins of (tokens in the bin / all tokens) · |mean confidence − accuracy|, 15 equal bins of confidence.
+
+    Args:
+        subject: the model as it is.
+        rows: tokenised, with labels.
+        tokens: of each, shape (n,).
+
+    Returns:
+        `error` in [0, 1], and `bins`: [mean confidence, accuracy, tokens] of each bin that has any.
+
+    Reference:
+        Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv 1706.04599.
+    """
+    confidences, hits = [], []
+    with undisturbed(subject.model), torch.no_grad():
+        for logits, wanted in _answers(subject, rows, tokens):
+            best = logits.float().softmax(-1).max(-1)
+            confidences.append(best.values.double().cpu().numpy())
+            hits.append((best.indices == wanted).cpu().numpy())
+    return expected_error(np.concatenate(confidences), np.concatenate(hits).astype(np.float64))
+
+
+def expected_error(confidence: FloatArray, hit: FloatArray) -> Json:
+    """The calibration error of n predictions.
+
+    >>> round(expected_error(np.array([0.95, 0.95, 0.55, 0.55]), np.array([1.0, 1.0, 1.0, 0.0]))["error"], 3)
+    0.05
+
+    Args:
+        confidence: probability of each prediction, in [0, 1], shape (n,).
+        hit: 1 where it was right, shape (n,).
+    """
+    place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
+    n = np.bincount(place, minlength=BINS)
+    used = n > 0
+    mean = np.bincount(place, weights=confidence, minlength=BINS)[used] / n[used]
+    accuracy = np.bincount(place, weights=hit, minlength=BINS)[used] / n[used]
+    error = float((n[used] * np.abs(mean - accuracy)).sum() / len(hit))
+    return {"error": error, "bins": np.column_stack([mean, accuracy, n[used]]).tolist()}
+
+
+def sharpness(subject: Subject, rows: TokenLists, tokens: IntArray, *, radius: float = RADIUS) -> Json:
+    """How much the loss rises by one step uphill: L(w + ρ g/‖g‖) − L(w), over the weights that are trained.
+
+    One forward and backward and one forward more. Among the cheap estimates the one whose link to generalisation is
+    best supported; it depends on the scale of the weights, so it compares runs of one model and nothing else.
+
+    Args:
+        subject: the model as it is; its weights are put back bit for bit.
+        rows: tokenised, with labels.
+        tokens: of each, shape (n,).
+        radius: ρ, the length of the step, > 0.
+
+    Returns:
+        `value` in nats per token, and `radius`.
+
+    Reference:
+        Foret et al. 2021, "Sharpness-Aware Minimization", arXiv 2010.01412.
+    """
+    trained = [weight for weight in subject.model.parameters() if weight.requires_grad]
+    kept = [weight.grad for weight in trained]
+    before = [weight.detach().clone() for weight in trained]
+    n = sum(int(np.count_nonzero(np.array(row.labels[1:]) != IGNORED)) for row in rows.whole(range(len(rows))))
+    with undisturbed(subject.model):
+        try:
+            for weight in trained:
+                weight.grad = None
+            with torch.enable_grad():
+                here = 0.0
+                for logits, wanted in _answers(subject, rows, tokens):
+                    loss = torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum") / n
+                    loss.backward()  # type: ignore[no-untyped-call]
+                    here += float(loss.detach())
+            gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in trained]
+            norm = float(torch.sqrt(torch.stack([g.double().pow(2).sum() for g in gradients]).sum()))
+            with torch.no_grad():
+                for weight, gradient in zip(trained, gradients, strict=True):
+                    weight.add_(gradient, alpha=radius / max(norm, LEAST))
+                there = sum(
+                    float(torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum")) / n
+                    for logits, wanted in _answers(subject, rows, tokens)
+                )
+        finally:
+            with torch.no_grad():
+                for weight, old, gradient in zip(trained, before, kept, strict=True):
+                    weight.copy_(old)
+                    weight.grad = gradient
+    return {"value": there - here, "radius": radius}
+
+
+def _answers(subject: Subject, rows: TokenLists, tokens: IntArray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(Logits of the positions that predict answer tokens, those tokens), batch by batch, long rows first."""
+    collate = PadRight()
+    for places in _batches(tokens):
+        batch = subject.place(collate(rows.__getitems__(places)))
+        labels = batch.pop("labels")[:, 1:]
+        wanted = labels != IGNORED
+        logits = logits_of(subject.forward(**batch, use_cache=False))  # (n, L, V)
+        logits = logits[:, -labels.shape[1] - 1 : -1]  # prompt learning puts places in front of a row's own
+        yield logits[wanted], labels[wanted]
+
+
+def _batches(tokens: IntArray) -> Iterator[Sequence[Any]]:
+    longest_first = np.argsort(-tokens, kind="stable")
+    start = 0
+    while start < len(tokens):
+        size = max(1, BATCH_TOKENS // int(tokens[longest_first[start]]))
+        yield longest_first[start : start + size].tolist()
+        start += size

@@ -1,0 +1,285 @@
+"""Losses of some rows under a model, and nothing else changed by asking.
+
+The forward is the model's own, adapters on, eval mode, no gradient, under the precision of training. Logits of a whole
+batch never exist: a hook on the model's head takes the hidden states before they are projected, projects only those
+that predict an answer token, in tiles, and lets the head itself see a single position. What the model does after its
+head (a soft cap, a scale) shows in that position's output; where it does anything, the answer positions go through the
+model's own end instead, in batches whose logits stay under `LOGIT_BYTES`. Rows go through sorted by length, so padding
+costs little.
+
+Nothing leaks into training: random states, train/eval flags, gradients, the trainer's own metrics and its logging
+flags are as they were (`undisturbed`, and a test that compares every one of them).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar, cast
+
+import numpy as np
+import torch
+
+from campus_tune.data.prepared import items
+from campus_tune.model.peers import Peers
+from campus_tune.model.row_sums import Places, Sums, add_up, join_tokens, places_of, token_losses
+from campus_tune.model.subject import Subject, undisturbed
+from campus_tune.words.errors import DivergedError, TrainerError
+from campus_tune.words.progress import bar
+from campus_tune.words.types import FloatArray, IntArray, RowLosses
+
+LOGIT_BYTES = 256 << 20  # of float32 logits in one forward of a model that does something after its head
+TILE = 256  # positions projected to the vocabulary at a time
+BATCH_TOKENS = 16384  # tokens of one scoring forward on an accelerator
+FEWEST_TOKENS = 2048  # of one scoring forward on an accelerator, below which sharing out a small sample gains nothing
+BATCH_TOKENS_CPU = 512  # on a CPU larger batches are slower: 1024 by 7 %, 4096 by 31 % (SmolLM2-135M)
+SLOW = 2.0  # seconds after which a progress bar shows
+SAME = 1e-3  # how far, relatively, a position's logits may be from its projection to be the same
+
+# (last hidden states (n, L, d), the batch, its rows) → numbers of each row, shape (n, k), on the device
+Reader: TypeAlias = Callable[[torch.Tensor, dict[str, Any], IntArray], torch.Tensor]
+Part: TypeAlias = tuple[Sums, torch.Tensor | None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one pass says of n rows.
+
+    Args:
+        losses: of their answers.
+        read: what a reader made of their hidden states, shape (n, k); k = 0 without one.
+    """
+
+    losses: RowLosses
+    read: FloatArray
+
+
+class LossMeter:
+    """Answer losses of rows of one prepared dataset under a model.
+
+    Args:
+        subject: gives the model as it is now.
+        dataset: prepared rows, unused columns already removed.
+        collator: makes a batch of some of them.
+        tokens: tokens of every row, shape (N,).
+        peers: the processes that share the work; all of them must call `losses` with the same rows.
+        what: the word before the progress bar.
+    """
+
+    def __init__(
+        self,
+        subject: Callable[[], Subject],
+        dataset: Any,
+        collator: Any,
+        tokens: IntArray,
+        *,
+        peers: Peers,
+        what: str,
+    ) -> None:
+        self.subject, self.dataset, self.collator = subject, dataset, collator
+        self.tokens, self.peers, self.what = tokens, peers, what
+        self.seconds = 0.0
+        self.tick: Callable[[int], object] | None = None  # told the tokens of each batch, instead of a bar of our own
+        self._head_is_last: bool | None = None
+
+    def losses(self, rows: IntArray) -> RowLosses:
+        """Answer losses of `rows`, in their sequence.
+
+        Args:
+            rows: shape (n,), positions in the dataset.
+
+        Raises:
+            DivergedError: a loss is NaN or infinite.
+        """
+        return self.measure(rows).losses
+
+    def measure(self, rows: IntArray, *, reader: Reader | None = None, width: int = 0) -> Measured:
+        """Answer losses of `rows`, and what a reader makes of their hidden states in the same forward.
+
+        Args:
+            rows: shape (n,), positions in the dataset.
+            reader: called with every batch's last hidden states.
+            width: how many numbers the reader gives per row.
+
+        Raises:
+            DivergedError: a loss is NaN or infinite.
+            TrainerError: the collator joins rows without positions to tell them apart.
+        """
+        subject = self.subject()
+        _wait_for(subject.device)  # what training has queued is not ours
+        began = time.perf_counter()
+        losses, read = RowLosses.zeros(len(rows)), np.zeros((len(rows), width))
+        with undisturbed(subject.model):
+            for batch, (sums, numbers) in self._passes(subject, rows, reader):
+                if len(sums.nll) != len(batch):
+                    raise TrainerError(
+                        f"the data collator must keep rows apart, got {len(sums.nll)} from {len(batch)}: their losses "
+                        "cannot be told from one another. Use trl's or transformers' own collators; flat ones need "
+                        "position_ids."
+                    )
+                losses.put(batch, sums.losses())
+                if numbers is not None:
+                    read[batch] = numbers.double().cpu().numpy()
+        known = losses.tokens > 0
+        columns = self.peers.merge({**vars(losses), "read": read}, known)
+        measured = Measured(RowLosses(**{name: columns[name] for name in vars(losses)}), columns["read"])
+        self.seconds += time.perf_counter() - began
+        self._refuse_infinite(rows, measured.losses)
+        return measured
+
+    def _passes(self, subject: Subject, rows: IntArray, reader: Reader | None) -> list[tuple[IntArray, Part]]:
+        """This rank's batches and what they gave, still on the device: one wait at the end, not one a batch."""
+        mine = share(self._batches(rows, self._token_bound(subject, rows)), self.peers)
+        silent = self.peers.rank != 0 or self.tick is not None
+        parts = []
+        for batch in bar(mine, desc=self.what, unit="batch", delay=SLOW, disable=silent):
+            parts.append((batch, self._forward(subject, rows[batch], reader)))
+            if self.tick is not None:
+                self.tick(int(self.tokens[rows[batch]].sum()) * self.peers.world)
+        return parts
+
+    def _batches(self, rows: IntArray, bound: int) -> list[IntArray]:
+        """Places in `rows`, long rows first, cut so that padded tokens stay under the bound."""
+        longest_first = np.argsort(-self.tokens[rows], kind="stable")
+        lengths = self.tokens[rows][longest_first]
+        batches, start = [], 0
+        while start < len(rows):
+            size = max(1, bound // int(lengths[start]))
+            batches.append(longest_first[start : start + size])
+            start += size
+        return batches
+
+    def _token_bound(self, subject: Subject, rows: IntArray) -> int:
+        """Tokens of one forward; on accelerators few rows are cut so that every rank has some of them."""
+        if subject.device.type == "cpu":
+            return BATCH_TOKENS_CPU
+        if self.peers.world == 1:
+            return BATCH_TOKENS
+        return min(BATCH_TOKENS, max(FEWEST_TOKENS, math.ceil(int(self.tokens[rows].sum()) / self.peers.world)))
+
+    def _forward(self, subject: Subject, rows: IntArray, reader: Reader | None) -> Part:
+        """One batch of rows through the model."""
+        batch = subject.place(self.collator(items(self.dataset, rows.tolist())))
+        places, mask = places_of(batch)
+        look = None if reader is None else lambda hidden: reader(hidden, batch, rows)
+        head = AnswerHead(subject.head, batch["labels"], mask, look)
+        inputs = {name: value for name, value in batch.items() if name != "labels"}
+        outputs = head.run(subject.forward, inputs)
+        if self._head_is_last is None:  # asked once: each answer makes the host wait for the device
+            self._head_is_last = self.peers.from_leader(head.ends_the_model(outputs))  # one answer on all ranks
+        if not self._head_is_last:
+            return self._through_the_end(subject, head, inputs, places), head.read
+        return add_up(*head.losses(), places), head.read
+
+    def _through_the_end(self, subject: Subject, head: AnswerHead, inputs: dict[str, Any], places: Places) -> Sums:
+        """The same for a model that does something after its head: answer positions in blocks, one forward each."""
+        block = max(1, LOGIT_BYTES // (4 * subject.vocabulary))
+        blocks = list(torch.split(torch.arange(len(places.row), device=places.row.device), block))
+        n = max(self.peers.gather(len(blocks))) if subject.sharded else len(blocks)  # a forward takes all ranks
+        parts = []
+        for chosen in blocks + blocks[-1:] * (n - len(blocks)):
+            logits = logits_of(head.run(subject.forward, inputs, chosen))[0]  # (block, V)
+            parts.append(token_losses(logits, head.wanted[chosen]))
+        return add_up(*join_tokens(parts[: len(blocks)]), places)
+
+    def _refuse_infinite(self, rows: IntArray, losses: RowLosses) -> None:
+        if np.isfinite(losses.nll_sum).all():
+            return
+        strange = rows[~np.isfinite(losses.nll_sum)]
+        raise DivergedError(
+            f"`{self.what}`: the loss of every row must be finite, got NaN or inf on {len(strange)} of {len(rows)} "
+            f"(rows {', '.join(map(str, strange[:3]))}). The model has diverged: lower the learning rate, or "
+            "resume from an earlier checkpoint."
+        )
+
+
+def share(batches: Sequence[T], peers: Peers) -> list[T]:
+    """This rank's part of the batches, as many on every rank: some are done twice where they do not come out even.
+
+    Where weights are sharded, a rank with one forward more than the others would wait for them for ever.
+    """
+    n = -(-len(batches) // peers.world)
+    mine = list(batches[peers.rank :: peers.world]) or list(batches[:1])
+    return mine + mine[-1:] * (n - len(mine))
+
+
+def logits_of(outputs: Any) -> torch.Tensor:
+    """The logits among what a forward without labels gives: of a mapping, a tuple or transformers' own.
+
+    Args:
+        outputs: of any model.
+    """
+    if isinstance(outputs, tuple):
+        return cast("torch.Tensor", outputs[0])
+    return cast("torch.Tensor", outputs["logits"] if isinstance(outputs, Mapping) else outputs.logits)
+
+
+class AnswerHead:
+    """A model's head, for one batch: it sees what is asked of it instead of every position.
+
+    Args:
+        head: the module that projects to the vocabulary.
+        labels: of the batch, shape (n, L).
+        mask: positions that predict an answer token, shape (n, L − 1).
+        look: called with the hidden states.
+    """
+
+    def __init__(
+        self,
+        head: torch.nn.Module,
+        labels: torch.Tensor,
+        mask: torch.Tensor,
+        look: Callable[[torch.Tensor], torch.Tensor] | None,
+    ) -> None:
+        self.head, self.mask, self.look = head, mask, look
+        self.wanted = labels[:, 1:][mask]  # (k,)
+        self.read: torch.Tensor | None = None
+        self._chosen: torch.Tensor | None = None
+        self._first = torch.zeros(0)
+        self._parts: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def run(self, forward: Any, inputs: dict[str, Any], chosen: torch.Tensor | None = None) -> Any:
+        """The model's forward with this head in the place of its own.
+
+        Args:
+            forward: the module to call.
+            inputs: of the batch, without labels.
+            chosen: the answer positions that are to be projected by the model itself, shape (b,); None projects all
+                of them here.
+        """
+        self._chosen = chosen
+        handle = self.head.register_forward_pre_hook(self._instead)
+        try:
+            return forward(**inputs, use_cache=False)
+        finally:
+            handle.remove()
+
+    def ends_the_model(self, outputs: Any) -> bool:
+        """Whether the model's logits are what its head gives, as the one position shows that both have seen."""
+        return bool(torch.allclose(logits_of(outputs)[0, :1].float(), self._first.float(), rtol=SAME, atol=SAME))
+
+    def losses(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(loss, whether it was the most likely one) of each answer token, shape (k,)."""
+        return join_tokens(self._parts)
+
+    def _instead(self, module: torch.nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden = args[0][:, -self.mask.shape[1] - 1 :]  # prompt learning puts places in front of a row's own
+        answers = hidden[:, :-1][self.mask]  # (k, d)
+        if self._chosen is not None:
+            return (answers[self._chosen][None], *args[1:])
+        if self.look is not None:
+            self.read = self.look(hidden)
+        wanted = torch.split(self.wanted, TILE)
+        for tile, tokens in zip(torch.split(answers, TILE), wanted, strict=True):
+            self._parts.append(token_losses(module.forward(tile), tokens))  # not a call: our own hook is on it
+        self._first = module.forward(answers[:1])
+        return (answers[None, :1], *args[1:])
+
+
+def _wait_for(device: torch.device) -> None:
+    """Let an accelerator finish what is queued, before a stopwatch starts."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,185 @@
+"""From per-token losses to what each row of a batch adds up to, padded or flattened, fused or with logits.
+
+Everything is laid out as one line per row before it is added up: sums along a line are the same on every run, which
+adding by index on a GPU is not, and a decision must be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from campus_tune.words.types import RowLosses
+
+IGNORED = -100  # the label of a token that carries no loss
+
+
+class Sums(NamedTuple):
+    """What each row adds up to, on the device: see `RowLosses`. Each of shape (n,)."""
+
+    nll: torch.Tensor
+    tokens: torch.Tensor
+    hits: torch.Tensor
+    worst: torch.Tensor
+    sureness: torch.Tensor
+
+    def losses(self) -> RowLosses:
+        """The same on the host, in double precision."""
+        values = {name: value.cpu().numpy() for name, value in self._asdict().items()}
+        return RowLosses(
+            nll_sum=values["nll"].astype(np.float64),
+            tokens=values["tokens"],
+            top1=values["hits"],
+            worst=values["worst"].astype(np.float64),
+            sureness=values["sureness"].astype(np.float64),
+        )
+
+
+def join(parts: list[Sums]) -> Sums:
+    """The rows of several batches behind one another."""
+    return Sums(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+
+class Places(NamedTuple):
+    """Where the tokens that carry loss stand: row and place in the row of each, shape (k,), and the layout's size."""
+
+    row: torch.Tensor
+    place: torch.Tensor
+    n_rows: int
+    width: int
+
+
+def add_up(nll: torch.Tensor, hits: torch.Tensor, places: Places) -> Sums:
+    """Per-token values as row sums.
+
+    Args:
+        nll: loss of each token in nats, shape (k,).
+        hits: whether it was the most likely one, shape (k,).
+        places: where each of them stands.
+    """
+
+    def lines(values: torch.Tensor) -> torch.Tensor:
+        layout = torch.zeros(places.n_rows, places.width, device=values.device, dtype=values.dtype)
+        layout[places.row, places.place] = values
+        return layout
+
+    return _line_sums(lines(nll.detach().float()), lines(hits), lines(torch.ones_like(hits, dtype=torch.bool)))
+
+
+def _line_sums(nll: torch.Tensor, hits: torch.Tensor, counted: torch.Tensor) -> Sums:
+    """Sums along the lines of a layout, each argument of shape (n, w): 0 and False where nothing is counted."""
+    sureness = torch.exp(-nll).masked_fill(~counted, 0.0)
+    return Sums(nll.sum(1), counted.sum(1), hits.long().sum(1), nll.amax(1), sureness.sum(1))
+
+
+def places_of(batch: Mapping[str, Any]) -> tuple[Places, torch.Tensor]:
+    """Where a batch's tokens that carry loss are predicted from.
+
+    Args:
+        batch: what the model was called with, `labels` (n, L) included; flat ones have `position_ids`.
+
+    Returns:
+        (their places, mask over the predicting positions, shape (n, L − 1)).
+    """
+    mask = batch["labels"][:, 1:] != IGNORED
+    row, place = mask.nonzero(as_tuple=True)
+    positions = flat_positions(batch)
+    if positions is None:
+        return Places(row, place, *mask.shape), mask
+    rows = (positions == 0).cumsum(0) - 1  # (L,) the row that each token belongs to
+    return Places(rows[1:][place], positions[1:][place], int(rows[-1]) + 1, int(positions.max()) + 1), mask
+
+
+def batch_sums(outputs: Any, batch: Mapping[str, Any]) -> Sums | None:
+    """What each row of a batch adds up to, whether the collator padded or flattened them.
+
+    Only flat batches wait for an accelerator, to know how many rows there are.
+
+    Args:
+        outputs: of a causal language model for this batch: with `log_probs` and `is_top1`, or with `logits` (n, L, V).
+        batch: what it was called with, `labels` included.
+
+    Returns:
+        Sums of each row, padding of a flat batch counted as rows; None where the outputs have neither tensor: a loss
+        kernel that never makes logits, or an object in their place.
+    """
+    labels = batch["labels"]
+    counted = labels[:, 1:] != IGNORED
+    if has_tensor(outputs, "log_probs"):
+        width = counted.shape[1]  # prompt learning puts places in front of a row's own
+        counted = counted & outputs.label_mask[:, -width:]
+        nll = -outputs.log_probs.detach()[:, -width:].float().masked_fill(~counted, 0.0)
+        top1 = outputs.is_top1[:, -width:].bool() if has_tensor(outputs, "is_top1") else torch.zeros_like(counted)
+        hits = top1 & counted
+    elif has_tensor(outputs, "logits"):
+        logits = outputs.logits.detach()[:, -labels.shape[1] :]
+        nll, hits = _from_logits(logits[:, :-1], labels[:, 1:], counted)
+    else:
+        return None
+    if flat_positions(batch) is None:
+        return _line_sums(nll, hits, counted)
+    return add_up(nll[counted], hits[counted], places_of(batch)[0])
+
+
+def has_tensor(outputs: Any, name: str) -> bool:
+    """Whether a model's outputs have a tensor of this name: some have an object there that makes it when asked."""
+    return isinstance(getattr(outputs, name, None), torch.Tensor)
+
+
+def _from_logits(
+    logits: torch.Tensor, wanted: torch.Tensor, counted: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(Loss in nats, whether it was the most likely token) of every place, (n, w), from logits (n, w, V).
+
+    Row by row: no second copy of all logits. On a CPU only the places that count are asked; elsewhere choosing them
+    would make the host wait for each row.
+    """
+    nll = torch.zeros(counted.shape, device=logits.device)
+    hits = torch.zeros_like(counted)
+    for i, line in enumerate(counted):
+        if logits.device.type == "cpu":
+            nll[i, line], hits[i, line] = token_losses(logits[i][line], wanted[i][line])
+        else:
+            losses, best = token_losses(logits[i], wanted[i])
+            nll[i], hits[i] = losses.masked_fill(~line, 0.0), best & line
+    return nll, hits
+
+
+def flat_positions(batch: Mapping[str, Any]) -> torch.Tensor | None:
+    """Each token's place in its row, shape (L,), where a batch is padding-free: all rows behind one another in one.
+
+    They are told apart by positions that begin anew, or by where they end (`cu_seq_lens_q`); None for other batches.
+    """
+    ids = batch["labels"] if batch.get("labels") is not None else batch.get("input_ids")
+    if ids is None or batch.get("attention_mask") is not None or len(ids) != 1:
+        return None
+    positions: torch.Tensor | None = batch.get("position_ids")
+    if positions is not None:
+        return positions[0]
+    ends = batch.get("cu_seq_lens_q")
+    if ends is None:
+        return None
+    width, ends = ids.shape[1], ends.to(torch.int64)
+    starts = torch.repeat_interleave(ends[:-1], ends.diff(), output_size=width)
+    return torch.arange(width, device=ids.device) - starts
+
+
+def is_flat(batch: Mapping[str, Any]) -> bool:
+    """Whether a batch is padding-free (`flat_positions`)."""
+    return flat_positions(batch) is not None
+
+
+def token_losses(logits: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(loss in nats, whether it was the most likely one) of each token, (k,), from logits (k, V); 0 if ignored."""
+    logits = logits.float()
+    return functional.cross_entropy(logits, wanted, reduction="none"), logits.argmax(-1) == wanted
+
+
+def join_tokens(parts: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """What `token_losses` gave of several blocks, behind one another."""
+    losses, hits = zip(*parts, strict=True)
+    return torch.cat(losses), torch.cat(hits)

@@ -1,0 +1,312 @@
+"""The plan of a run without its model: which slices would be trained, how large, from which domains, how often.
+
+The curriculum and the selectors here are those of a real run; only the losses that some selectors ask for come from
+a made-up learner (see `learner`), and made-up scores stand in where none are given. So the numbers of rows, stages,
+repeats and shares are exact for selectors that need no model, and for the others show what the rules lead to.
+
+>>> from campus_tune.recipe.config import CampusConfig
+>>> config = CampusConfig(metrics=["length", "mtld"], selector="round_robin", stages=4, handover=0.5, seed=0)
+>>> run = simulate(config, n_rows=800, global_batch=8)
+>>> [(stage.chosen, stage.n_rows) for stage in run.stages]
+[('length', 200), ('mtld', 200), ('shuffle', 200), ('shuffle', 200)]
+>>> run.seen, run.repeats
+(800, 0)
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from campus_tune.method.curriculum import SHUFFLE, Curriculum, Offer, Stage
+from campus_tune.method.grouping import NO_GROUPS
+from campus_tune.method.orders import order_rows
+from campus_tune.method.selectors import View
+from campus_tune.metrics.base import MetricSpec
+from campus_tune.preview.learner import Learner
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.words.errors import DataError
+from campus_tune.words.findings import Finding
+from campus_tune.words.types import FloatArray, IntArray, RowArray
+
+MOST_STAGES = 20_000  # a millisecond or two each
+MOST_VISITS = 50_000_000  # rows of a plan that is kept: 0.8 GB
+DOMINATES = 0.9  # share of the rows from which one sub-curriculum is the whole curriculum
+FRESH = "loss"  # the metric that is the learner's own loss
+
+
+@dataclass(frozen=True)
+class SimulatedStage:
+    """One planned stage.
+
+    Args:
+        index: stages before it.
+        epoch: the pass over the rows it begins in.
+        chosen: the sub-curriculum, or `shuffle`.
+        scope: (from, to) of its order, in shares.
+        n_rows: rows it trains.
+        n_random: of these, drawn at random.
+        n_repeats: of these, planned before in this epoch's worth of rows.
+        domain_shares: share of each domain, shape (G,) as `SimulatedRun.domains`; sums to 1.
+    """
+
+    index: int
+    epoch: int
+    chosen: str
+    scope: tuple[float, float]
+    n_rows: int
+    n_random: int
+    n_repeats: int
+    domain_shares: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SimulatedRun:
+    """A planned run.
+
+    Args:
+        stages: in sequence.
+        n_rows: N, rows of the training set.
+        global_batch: rows per optimizer step.
+        total_steps: optimizer steps.
+        domains: their names.
+        selector: its name.
+        rows_by_choice: rows that each sub-curriculum supplied, and `shuffle`.
+        seen: rows planned at least once.
+        repeats: row visits beyond each row's first.
+        made_up: some scores or losses were made up.
+        plan: every planned row in training order, shape (V,), if it was asked for.
+        step_of_visit: the optimizer step of each entry of `plan`, shape (V,).
+    """
+
+    stages: tuple[SimulatedStage, ...]
+    n_rows: int
+    global_batch: int
+    total_steps: int
+    domains: tuple[str, ...]
+    selector: str
+    rows_by_choice: Mapping[str, int]
+    seen: int
+    repeats: int
+    made_up: bool
+    plan: RowArray | None = None
+    step_of_visit: IntArray | None = None
+
+    @property
+    def visits(self) -> int:
+        """Rows handed out, repeats included."""
+        return sum(stage.n_rows for stage in self.stages)
+
+    def findings(self) -> list[Finding]:
+        """What a user should know of this plan: one order is all of it, rows stay unseen, domains come in blocks."""
+        return [*self._dominance(), *self._coverage()]
+
+    def _dominance(self) -> list[Finding]:
+        chosen = {name: n for name, n in self.rows_by_choice.items() if name != SHUFFLE}
+        total = sum(chosen.values())
+        if len(chosen) < 2 or not total or max(chosen.values()) <= DOMINATES * total:
+            return []
+        name = max(chosen, key=chosen.__getitem__)
+        return [
+            Finding(
+                "warning",
+                f"`{name}` supplies {chosen[name] / total:.0%} of the rows that are not random: one curriculum, not "
+                f"several{' (with made-up losses)' if self.made_up else ''}.",
+                "Drop the other metrics, or write selector: round_robin, which takes all of them in turn.",
+            )
+        ]
+
+    def _coverage(self) -> list[Finding]:
+        due = min(self.n_rows, self.visits)  # rows that a plan without repeats would have seen
+        if self.seen >= 0.999 * due:
+            return []
+        return [
+            Finding(
+                "warning",
+                f"{self.visits} rows' worth of training sees {self.seen / self.n_rows:.0%} of the {self.n_rows} rows, "
+                f"and {self.repeats / self.visits:.0%} of it is repetition.",
+                "Write coverage: exact to train every row once per epoch.",
+            )
+        ]
+
+
+def _refuse_endless(config: CampusConfig, n_rows: int, total_steps: int, per_epoch: int, *, keep_plan: bool) -> None:
+    """Stages are planned one after the other, so a run can be too long to be simulated and yet be trained.
+
+    Raises:
+        DataError: it is.
+    """
+    most = config.stages * max(1, len(config.metrics)) * math.ceil(total_steps / per_epoch)
+    if min(total_steps, most) > MOST_STAGES:
+        raise DataError(
+            f"`stages` of a simulated run must be at most {MOST_STAGES} in all, got {min(total_steps, most)}. Simulate "
+            "fewer epochs or stages: what follows is alike."
+        )
+    visits = total_steps * math.ceil(n_rows / per_epoch)
+    if keep_plan and visits > MOST_VISITS:
+        raise DataError(
+            f"`rows` of a plan that is kept must be at most {MOST_VISITS}, got {visits}. Simulate fewer epochs."
+        )
+
+
+def simulate(
+    config: CampusConfig,
+    *,
+    n_rows: int,
+    global_batch: int,
+    total_steps: int | None = None,
+    epochs: float = 1.0,
+    scores: Mapping[str, FloatArray] | None = None,
+    orders: Mapping[str, RowArray] | None = None,
+    groups: IntArray | None = None,
+    domains: tuple[str, ...] = (),
+    keep_plan: bool = False,
+) -> SimulatedRun:
+    """Plan a whole run.
+
+    Args:
+        config: the settings. A null seed counts as 0, a null selector as what it would be with probes.
+        n_rows: N ≥ 1 rows.
+        global_batch: B ≥ 1, rows per optimizer step.
+        total_steps: of the run; None plans `epochs`.
+        epochs: passes over the rows, > 0.
+        scores: label → scores, each of shape (N,), higher = harder. Metrics not given are made up.
+        orders: label → order, where orders are at hand already.
+        groups: domain number of each row, shape (N,).
+        domains: the domains' names.
+        keep_plan: keep the planned rows themselves.
+
+    Raises:
+        DataError: fewer rows than one optimizer step takes, or more stages than can be gone through.
+    """
+    if n_rows < global_batch:
+        raise DataError(
+            f"`rows` must be at least the {global_batch} of one optimizer step, got {n_rows}. "
+            "Use a smaller batch or more rows."
+        )
+    config = config.resolved(has_probes=True, domain_in_data=groups is not None, seed=0)
+    per_epoch = -(-n_rows // global_batch)
+    total_steps = total_steps or max(1, round(epochs * per_epoch))
+    _refuse_endless(config, n_rows, total_steps, per_epoch, keep_plan=keep_plan)
+    scene = _Scene(config, n_rows, dict(scores or {}), dict(orders or {}), groups)
+    curriculum = Curriculum(
+        config.schedule(),
+        scene.orders,
+        n_rows=n_rows,
+        global_batch=global_batch,
+        total_steps=total_steps,
+        groups=groups,
+    )
+    stages, plan, steps = [], [], []
+    while not curriculum.finished:
+        stage = curriculum.open(scene.choose(curriculum))
+        scene.train(stage)
+        stages.append(_summary(stage, groups, len(domains)))
+        if keep_plan:
+            plan.append(stage.rows)
+            steps.append(stage.first_step + np.arange(len(stage.rows)) // global_batch)
+        for _ in range(stage.n_steps):
+            curriculum.advance()
+    seen, repeats = curriculum.coverage_counts()
+    return SimulatedRun(
+        stages=tuple(stages),
+        n_rows=n_rows,
+        global_batch=global_batch,
+        total_steps=total_steps,
+        domains=domains,
+        selector=config.selector_name or "",
+        rows_by_choice=dict(curriculum.rows_by_choice),
+        seen=seen,
+        repeats=repeats,
+        made_up=scene.learner is not None,
+        plan=np.concatenate(plan) if keep_plan else None,
+        step_of_visit=np.concatenate(steps) if keep_plan else None,
+    )
+
+
+class _Scene:
+    """What a real run has and a simulated one must stand in for: orders, and a model to measure offers with."""
+
+    def __init__(
+        self,
+        config: CampusConfig,
+        n_rows: int,
+        scores: dict[str, FloatArray],
+        orders: dict[str, RowArray],
+        groups: IntArray | None,
+    ) -> None:
+        specs = () if config.is_shuffle else config.specs
+        missing = [spec for spec in specs if spec.label not in scores and spec.label not in orders]
+        self.selector = config.build_selector()
+        self.seed = config.seed or 0
+        self.groups = groups if config.within != NO_GROUPS else None
+        self.learner = Learner(n_rows, seed=self.seed) if missing or self.selector.needs else None
+        self.fresh = [spec for spec in missing if spec.name == FRESH]
+        self.times_chosen: Counter[str] = Counter()
+        self.orders: dict[str, RowArray] = {}
+        for spec in specs:
+            if spec.label in orders:
+                self.orders[spec.label] = orders[spec.label]
+            else:
+                known = scores.get(spec.label)
+                self.orders[spec.label] = self._order(self._made_up(spec) if known is None else known)
+
+    def _made_up(self, spec: MetricSpec) -> FloatArray:
+        assert self.learner is not None, "a metric without scores has a learner to ask"
+        made = self.learner.loss() if spec.name == FRESH else self.learner.metric()
+        return -made if spec.reverse else made
+
+    def _order(self, scores: FloatArray) -> RowArray:
+        return order_rows(scores, seed=self.seed, groups=self.groups)
+
+    def choose(self, curriculum: Curriculum) -> Offer | None:
+        """The selector's choice of the next offers, with `loss` orders sorted anew; None once handed over."""
+        if curriculum.handed_over:
+            return None
+        for spec in self.fresh:
+            curriculum.orders[spec.label] = self._order(self._made_up(spec))
+        names = curriculum.names()
+        view = View(
+            names, stage=curriculum.n_stages, times_chosen=dict(self.times_chosen), seed=curriculum.schedule.seed
+        )
+        if self.selector.needs:
+            view = self._measured(view, [curriculum.offer(name) for name in names])
+        chosen = self.selector.choose(view)
+        self.times_chosen[chosen] += 1
+        return curriculum.offer(chosen)
+
+    def _measured(self, view: View, offers: Iterable[Offer]) -> View:
+        """The view with the learner's losses: of all the rows of each offer, so without sampling noise."""
+        assert self.learner is not None, "a selector with needs has a learner to ask"
+        now, start = self.learner.loss(), self.learner.start_loss()
+        return replace(
+            view,
+            mean_loss=np.array([now[offer.pool].mean() for offer in offers]),
+            start_loss=np.array([start[offer.pool].mean() for offer in offers]),
+            probe_loss=self.learner.probe_loss(),
+        )
+
+    def train(self, stage: Stage) -> None:
+        """Let the learner learn the stage, if anybody will look at its losses."""
+        if self.learner is not None and (self.fresh or self.selector.needs):
+            self.learner.train(stage.rows)
+
+
+def _summary(stage: Stage, groups: IntArray | None, n_domains: int) -> SimulatedStage:
+    shares: tuple[float, ...] = ()
+    if groups is not None and n_domains:
+        shares = tuple((np.bincount(groups[stage.rows], minlength=n_domains) / len(stage.rows)).tolist())
+    return SimulatedStage(
+        index=stage.index,
+        epoch=stage.epoch,
+        chosen=stage.chosen,
+        scope=stage.scope,
+        n_rows=len(stage.rows),
+        n_random=stage.n_random,
+        n_repeats=stage.n_repeats,
+        domain_shares=shares,
+    )

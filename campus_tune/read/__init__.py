@@ -1,0 +1,1 @@
+"""read: a finished run, read back."""

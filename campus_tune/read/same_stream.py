@@ -1,0 +1,156 @@
+"""`campus-tune diff`: did two runs train the same rows in every step, and where not, since when and why?
+
+For a run that was stopped and resumed, for one process against many, for another machine or another version. Two
+ledgers say it: every decision holds a digest of its rows. Losses and perplexities may differ by what floats do; how
+far they do is shown, not hidden.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from campus_tune.run.ledger import FILE
+from campus_tune.run.ledger_lines import COMPARED, read_events
+from campus_tune.words.errors import DataError
+from campus_tune.words.types import Json
+
+FOLDER = "curriculum"
+STREAM = ("step", "epoch", "chosen", "rows", "rows_digest")  # of a decision: what is trained, in which sequence
+MEASURED = (("decision", "perplexity"), ("stage_end", "training loss"), ("probes", "probe loss"))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs beside one another.
+
+    Args:
+        stages: stages that both have.
+        first: the first stage with other rows, None where all are the same.
+        why: what differs there, one line each.
+        unmatched: stages that only one of the two has.
+        largest: measured quantity → its largest relative difference in stages with the same rows, on the same samples.
+        regrown: offers whose sample grew further in one run than in the other.
+        batches: how each run cut its global batch at its start.
+    """
+
+    stages: int
+    first: int | None
+    why: list[str]
+    unmatched: int
+    largest: dict[str, float]
+    regrown: int
+    batches: list[Json]
+
+    @property
+    def same(self) -> bool:
+        """The same rows in every step of both."""
+        return self.first is None and not self.unmatched
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        if self.first is None:
+            lines = [f"the same rows in every step of {self.stages} stages"]
+        else:
+            lines = [f"other rows from stage {self.first} on", *self.why]
+        if self.unmatched:
+            lines.append(f"{self.unmatched} further stages are in one of the two only: it was stopped, or runs longer")
+        if self.batches[0] != self.batches[1]:
+            cuts = " and ".join(
+                f"{cut['micro']} rows × {cut['world']} processes × accumulation {cut['accumulation']}"
+                for cut in self.batches
+            )
+            lines.append(f"the global batch was cut as {cuts}")
+        for what, difference in self.largest.items():
+            lines.append(f"largest relative difference of a {what}: {difference:.1e}")
+        if self.regrown:
+            lines.append(f"{self.regrown} offers were measured on more rows in one run than in the other")
+        return lines
+
+
+def compare_runs(a: Path, b: Path) -> Comparison:
+    """Compare the ledgers of two runs.
+
+    Args:
+        a: output_dir of a run, its `curriculum/` folder, or its ledger.
+        b: of another one.
+
+    Raises:
+        DataError: no ledger there.
+    """
+    ours, theirs = _events(a), _events(b)
+    pairs = list(zip(_of(ours, "decision"), _of(theirs, "decision"), strict=False))
+    n_stages = [len(_of(events, "decision")) for events in (ours, theirs)]
+    first = next((i for i, (x, y) in enumerate(pairs) if any(x.get(k) != y.get(k) for k in STREAM)), None)
+    n_same = len(pairs) if first is None else first
+    return Comparison(
+        stages=len(pairs),
+        first=first,
+        why=[] if first is None else list(_why(*pairs[first])),
+        unmatched=abs(n_stages[0] - n_stages[1]),
+        largest=_largest(ours, theirs, n_same),
+        regrown=_regrown(pairs[:n_same]),
+        batches=[_of(events, "run")[0].get("batch", {}) for events in (ours, theirs)],
+    )
+
+
+def _events(run: Path) -> list[Json]:
+    path = next((path for path in (run, run / FILE, run / FOLDER / FILE) if path.is_file()), None)
+    if path is None:
+        raise DataError(f"`{run}` must hold a run's {FOLDER}/{FILE}, got none. Name the output_dir of a run.")
+    return read_events(path, COMPARED)
+
+
+def _of(events: Sequence[Json], name: str) -> list[Json]:
+    return [event for event in events if event["event"] == name]
+
+
+def _why(x: Json, y: Json) -> Iterator[str]:
+    """What differs in the decision of a stage."""
+    if x["chosen"] == y["chosen"]:
+        for key in STREAM:
+            if x.get(key) != y.get(key):
+                yield f"  {key}: {x.get(key)} and {y.get(key)}"
+        return
+    for label, decision in (("first run", x), ("second run", y)):
+        offers = [
+            f"{o['name']} {o['perplexity']:.6g}" for o in decision.get("offers", []) if o.get("perplexity") is not None
+        ]
+        margin = decision.get("margin")
+        said = f" (perplexity {', '.join(offers)})" if offers else ""
+        ahead = "" if margin is None else f", {margin:.1e} nats ahead"
+        yield f"  {label}: {decision['chosen']}{ahead}{said}"
+
+
+def _largest(ours: list[Json], theirs: list[Json], n_stages: int) -> dict[str, float]:
+    """Largest relative difference of what both measured, up to stage `n_stages`."""
+    largest: dict[str, float] = {}
+    for event, what in MEASURED:
+        for x, y in zip(_of(ours, event), _of(theirs, event), strict=False):
+            if x.get("stage", 0) >= n_stages:
+                break
+            for p, q in zip(_numbers(x, event), _numbers(y, event), strict=False):
+                if p is not None and q is not None and p[1] == q[1]:
+                    difference = abs(p[0] - q[0]) / max(abs(p[0]), abs(q[0]), math.ulp(0.0))
+                    largest[what] = max(largest.get(what, 0.0), difference)
+    return largest
+
+
+def _numbers(event: Json, kind: str) -> list[tuple[float, Any] | None]:
+    """What was measured, and on how many rows where that may differ."""
+    if kind == "decision":
+        offers = event.get("offers", [])
+        return [(o["perplexity"], o.get("sampled_rows")) if o.get("perplexity") is not None else None for o in offers]
+    if kind == "stage_end":
+        return [(event["train_loss"], None)] if event.get("train_loss") is not None else [None]
+    domains = event["domains"].values()
+    return [(values["loss"], values.get("rows")) if values.get("loss") is not None else None for values in domains]
+
+
+def _regrown(pairs: Sequence[tuple[Json, Json]]) -> int:
+    """Offers whose sample ended at another size: where the race stops may hang on the last digits."""
+    offers = [both for x, y in pairs for both in zip(x.get("offers", []), y.get("offers", []), strict=False)]
+    return sum(a.get("sampled_rows") != b.get("sampled_rows") for a, b in offers)

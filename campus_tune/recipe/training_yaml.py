@@ -1,0 +1,141 @@
+"""What a training YAML says of the run itself: how many steps of how many rows, and the learning rate of each."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from campus_tune.recipe.trl_values import number_problem
+from campus_tune.words.errors import RecipeError
+from campus_tune.words.fields import shown
+from campus_tune.words.types import FloatArray, Json
+
+MOST_STEPS = 300_000  # whose learning rates are asked of the scheduler: 10 seconds
+
+# What SFTConfig has where a YAML says nothing.
+_DEFAULTS: Json = {
+    "per_device_train_batch_size": 8,
+    "gradient_accumulation_steps": 1,
+    "num_train_epochs": 3.0,
+    "max_steps": -1,
+    "learning_rate": 2e-5,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 0,
+    "seed": 42,
+    "warmup_ratio": 0.0,
+}
+
+
+@dataclass(frozen=True)
+class RunSize:
+    """How large a run is, as the trainer will count it.
+
+    Args:
+        n_rows: N, before preparation drops any.
+        global_batch: rows per optimizer step, over all processes and accumulation.
+        total_steps: optimizer steps of the run.
+    """
+
+    n_rows: int
+    global_batch: int
+    total_steps: int
+
+
+def run_size(settings: Mapping[str, Any], n_rows: int, *, global_batch: int | None = None) -> RunSize:
+    """Batch and steps of a run over `n_rows` rows.
+
+    Args:
+        settings: the training YAML.
+        n_rows: of the training set.
+        global_batch: rows per optimizer step; None takes the YAML's, times the processes of this launch.
+
+    Raises:
+        RecipeError: a trainer setting is not a number.
+    """
+    accumulation = setting_whole(settings, "gradient_accumulation_steps")
+    micro = setting_whole(settings, "per_device_train_batch_size")
+    launch = {"num_processes": settings.get("num_processes") or os.environ.get("WORLD_SIZE", "1")}
+    batch = global_batch or micro * accumulation * setting_whole(launch, "num_processes")
+    max_steps = setting_whole(settings, "max_steps")
+    per_epoch = math.ceil(n_rows / batch) if batch > 0 else 0
+    total = max_steps if max_steps > 0 else math.ceil(setting_number(settings, "num_train_epochs") * per_epoch)
+    if batch < 1 or total < 1:
+        raise RecipeError(f"The batch and the steps of a run must be at least 1, got {batch} and {total}. Raise them.")
+    return RunSize(n_rows, batch, total)
+
+
+def setting_number(settings: Mapping[str, Any], name: str) -> float:
+    """A number of the YAML, or the trainer's default for it.
+
+    Raises:
+        RecipeError: it is there and no number, or out of its range.
+    """
+    value = settings.get(name, _DEFAULTS.get(name, 0))
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise RecipeError(f"`{name}` must be a number, got {shown(value)}. Write a number.") from error
+    if problem := number_problem(name, number):
+        raise RecipeError(problem)
+    return number
+
+
+def setting_whole(settings: Mapping[str, Any], name: str) -> int:
+    """A whole number of the YAML, or the trainer's default for it.
+
+    Raises:
+        RecipeError: it is there and no whole number, or out of its range.
+    """
+    number = setting_number(settings, name)
+    if number != int(number):
+        raise RecipeError(f"`{name}` must be a whole number, got {number:g}. Write one.")
+    return int(number)
+
+
+def run_seed(settings: Mapping[str, Any]) -> int:
+    """The seed of the trainer's data: `data_seed`, else `seed`, else its default.
+
+    Raises:
+        RecipeError: it is no number.
+    """
+    return setting_whole(settings, "seed" if settings.get("data_seed") is None else "data_seed")
+
+
+def learning_rates(settings: Mapping[str, Any], total_steps: int) -> FloatArray:
+    """The learning rate at each optimizer step of the YAML's schedule, shape (total_steps,).
+
+    Args:
+        settings: the training YAML; what it does not say is SFTConfig's default.
+        total_steps: of the run.
+
+    Raises:
+        RecipeError: a number is none, or the run is longer than a schedule is worth stepping through.
+        ValueError: unknown `lr_scheduler_type`.
+    """
+    import torch
+    from transformers import get_scheduler
+
+    if total_steps > MOST_STEPS:
+        raise RecipeError(f"`steps` must be at most {MOST_STEPS} to be gone through one by one, got {total_steps}.")
+    rate = setting_number(settings, "learning_rate")
+    warmup = setting_number(settings, "warmup_steps")
+    ratio = setting_number(settings, "warmup_ratio") if warmup == 0 else (warmup if warmup < 1 else 0.0)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=rate)
+    scheduler = get_scheduler(
+        settings.get("lr_scheduler_type", _DEFAULTS["lr_scheduler_type"]),
+        optimizer,
+        num_warmup_steps=math.ceil(total_steps * ratio) if ratio else int(warmup),
+        num_training_steps=total_steps,
+        scheduler_specific_kwargs=settings.get("lr_scheduler_kwargs") or {},
+    )
+    rates = np.empty(total_steps)
+    for step in range(total_steps):
+        rates[step] = optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        scheduler.step()
+    return rates

@@ -1,0 +1,189 @@
+"""What a YAML and the flags of a training command say: TRL's settings, the `campus:` block, and what is neither.
+
+Every key must be known to somebody: to TRL, to accelerate's launcher or to us.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any, NoReturn
+
+from campus_tune.recipe.accelerate_yaml import CONFIG, launch_flags
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.trl_values import made_problems, range_problems, value_problems
+from campus_tune.words.errors import RecipeError
+from campus_tune.words.fields import shown
+from campus_tune.words.registry import nearest
+from campus_tune.words.strict_yaml import read_value, read_yaml
+from campus_tune.words.types import Json
+
+BLOCK = "campus"
+COMPARE = "compare"
+# One of these is set in a process that torchrun, mpirun or accelerate started; the last by accelerate alone, also where
+# it starts a single process. WORLD_SIZE is no sign: clusters set it for a machine on which nothing is launched yet.
+LAUNCHED = (
+    "LOCAL_RANK",
+    "MPI_LOCALRANKID",
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "MV2_COMM_WORLD_LOCAL_RANK",
+    "ACCELERATE_DYNAMO_USE_FULLGRAPH",
+)
+
+
+def is_launched() -> bool:
+    """A launcher started this process: what a YAML says about launching has been done, or overruled."""
+    return any(name in os.environ for name in LAUNCHED)
+
+
+def read_arguments(argv: list[str], *, launching: bool = False) -> tuple[Json, Json | None, list[str]]:
+    """(TRL's settings from the YAML, the `campus:` block or None, TRL's flags); what a launcher reads is left out.
+
+    Args:
+        argv: `--config recipe.yaml` and overrides.
+        launching: the processes that the YAML asks for are about to be started.
+
+    Raises:
+        RecipeError: no such file, no YAML, a flag without a value; or the YAML asks for processes, and nothing launches
+            them.
+    """
+    settings: Json = {}
+    flags: list[str] = []
+    overrides: Json = {}
+    words = iter([part for word in argv for part in (word.split("=", 1) if word.startswith("--") else [word])])
+    for word in words:
+        if word == "--config":
+            settings = read_yaml(_value_of(word, words))
+        elif word.startswith(f"--{BLOCK}."):
+            overrides[word.removeprefix(f"--{BLOCK}.")] = read_value(_value_of(word, words), word)
+        elif word == "--scores":  # as `campus-tune score` takes it
+            overrides["scores"] = _value_of(word, words)
+        else:
+            flags.append(word)
+    settings = _without_launch(settings, allowed=launching or is_launched())
+    settings.pop(COMPARE, None)  # what `campus-tune compare` reads
+    block = settings.pop(BLOCK, None)
+    if isinstance(block, dict) or (block is None and overrides):
+        block = {**(block or {}), **overrides}
+    return settings, block, flags
+
+
+def _value_of(word: str, words: Any) -> str:
+    value = next(words, None)
+    if value is None:
+        raise RecipeError(f"`{word}` must be followed by a value, got nothing. Write {word} VALUE.")
+    return str(value)
+
+
+def read_block(block: Json | None) -> tuple[CampusConfig | None, list[str]]:
+    """The curriculum's settings, or what is wrong with them."""
+    if block is None:
+        return None, []
+    try:
+        return CampusConfig.from_mapping(block), []
+    except RecipeError as error:
+        return None, error.problems
+
+
+def _without_launch(settings: Json, *, allowed: bool) -> Json:
+    """The settings without the keys that a launcher reads, so that a run is the same run on any number of processes."""
+    trl = _dests(trl_parser()) if settings else []
+    keys = [key for key in settings if _is_launch_key(key) and key not in trl]
+    asked = [key for key in keys if settings[key] not in (None, False)]
+    if asked and not allowed:  # a call from Python: the command line would have acted on them
+        raise RecipeError(
+            f"`{asked[0]}` must be read by a launcher, got it in a process that runs alone. Start the command "
+            "`campus-tune`, which launches, or take the key out."
+        )
+    return {key: value for key, value in settings.items() if key not in keys}
+
+
+def trl_parser() -> Any:
+    """The parser of `trl sft`, on TRL's own four argument classes."""
+    from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, TrlParser
+
+    parser = TrlParser((ScriptArguments, SFTConfig, ModelConfig, DatasetMixtureConfig), prog="campus-tune sft")
+    parser.error = _refuse  # in place of two hundred lines of usage, and the end of the process
+    return parser
+
+
+def _dests(parser: Any) -> list[str]:
+    return [action.dest for action in parser._actions]
+
+
+def parse_trl(settings: Json, flags: list[str], before: Sequence[str] = ()) -> tuple[tuple[Any, ...], list[str]]:
+    """TRL's four argument objects, and what is wrong with the keys and flags: unknown, of another type, out of range.
+
+    Args:
+        settings: of the YAML.
+        flags: TRL's.
+        before: problems that were found already, told with those that leave no objects to give back.
+
+    Raises:
+        RecipeError: TRL takes them in no way.
+    """
+    parser = trl_parser()
+    classes = parser.dataclass_types
+    wrong = value_problems(classes, settings)
+    problems = [*unknown_in(settings), *environment_problems(settings.get("env")), *wrong.values()]
+    if not problems:
+        os.environ.update({name: str(value) for name, value in (settings.get("env") or {}).items()})
+    parser.set_defaults_with_config(**{key: value for key, value in settings.items() if key not in {*wrong, "env"}})
+    try:
+        values, remaining = parser.parse_known_args(flags)
+        found = range_problems(classes, vars(values))
+        problems += [*found.values(), *_left_over(remaining, _dests(parser))]
+        given = {key: value for key, value in vars(values).items() if key not in found}
+        made = [one(**{f.name: given[f.name] for f in fields(one) if f.init and f.name in given}) for one in classes]
+    except Exception as error:  # whatever TRL, transformers and what they ask raise at settings that they do not take
+        raise RecipeError([*before, *problems, *_not_taken(error)]) from error
+    return tuple(made), problems + [problem for one in made for problem in made_problems(one)]
+
+
+def _left_over(words: list[str], known: list[str]) -> Iterator[str]:
+    """What is wrong with the words of a command line that are no flag of TRL's, nor the value of one."""
+    for before, word in zip(["", *words], words, strict=False):
+        if word.startswith("--"):
+            yield _unknown(word.removeprefix("--"), known)
+        elif not before.startswith("--"):
+            yield f"{shown(word)} must follow a flag, got it alone. Write the flag before it, or leave it out."
+
+
+def environment_problems(env: Any) -> list[str]:
+    """What is wrong with the environment variables of a YAML."""
+    if env is None:
+        return []
+    if not isinstance(env, Mapping) or not all(isinstance(value, str | int | float) for value in env.values()):
+        return [f"`env` must be a mapping from names to text, got {shown(env)}. Write env: {{NAME: value}}."]
+    odd = [name for name in env if not name or "=" in name]
+    return [f"`env` must have names without =, got {odd[0]!r}. Write env: {{NAME: value}}."] if odd else []
+
+
+def _not_taken(error: Exception) -> list[str]:
+    """What TRL said of options, as a problem of the recipe."""
+    why = " ".join((str(error) or type(error).__name__).split()).rstrip(". ")
+    if isinstance(error, RecipeError):
+        return error.problems
+    if isinstance(error, ImportError):
+        return [f"The training options must ask for packages that are installed, got: {why}. Install it, or remove it."]
+    return [f"The training options must be ones that TRL takes, got: {why}. Correct or remove them."]
+
+
+def _refuse(why: str) -> NoReturn:
+    raise RecipeError(_not_taken(ValueError(why)))
+
+
+def unknown_in(settings: Json) -> list[str]:
+    """The keys of a YAML, its block aside, that neither TRL nor accelerate's launcher knows."""
+    known = _dests(trl_parser())
+    return [_unknown(key, known) for key in settings if key not in known and key != "env" and not _is_launch_key(key)]
+
+
+def _is_launch_key(key: str) -> bool:
+    return key == CONFIG or key in launch_flags()
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    hint = nearest(key, [*known, BLOCK, CONFIG, *launch_flags()])
+    return f"`{key}` must be a field of TRL's sft YAML or `{BLOCK}`, got an unknown key.{hint}"

@@ -1,0 +1,241 @@
+"""Putting a curriculum on a trainer: what is set on the instance, and what is refused before anything is lost.
+
+Seven methods of this one trainer instance are set, and nothing else, of no class and no library:
+
+- `get_train_dataloader`, the trainer's documented override point, returns our loader; a user's own is refused;
+- `log` is wrapped, so that the curriculum's scalars travel in the same line as the loss, to every tracker;
+- `_save_checkpoint` is wrapped: what a checkpoint needs of the curriculum is brought together on every rank before it
+  is written, whoever asked for it and when; it counts once each of its files is recorded with its hash;
+- `save_model` is wrapped: weights that are saved for others must be finite;
+- `_load_rng_state` is wrapped: random states of another number of processes are not taken;
+- `train` is wrapped, so that `resume_from_checkpoint=True` finds the last *complete* checkpoint;
+- `create_model_card` is wrapped, where trl has one: the card gets a section on the curriculum.
+
+What is wrapped may be the user's own: it is called with the arguments it was given. The first five are taken off when
+`train()` ends, however it ends; while it runs, the trainer's loop over an epoch is wrapped too, so that it counts on in
+a resume (`compat.resumed_inside_an_epoch`). The user's arguments are not touched, but for `ignore_data_skip`, which is
+on from the beginning of a resume until the trainer has read it (our loader restores its own position), and for
+`save_total_limit` inside of a save (`saver.Saver`).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from campus_tune.model import compat
+from campus_tune.model.other_tasks import refuse_headless, refuse_other_rows, refuse_other_task
+from campus_tune.model.peers import Peers
+from campus_tune.model.probes import Source
+from campus_tune.preview.cost_plan import asks_the_model
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.trainer_settings import NO_STREAM, refused
+from campus_tune.run.borrowed import Borrowed
+from campus_tune.run.checkpoints import Checkpoint, last_complete, named, read_state, saved_curriculum
+from campus_tune.run.one_trainer import refuse_taken
+from campus_tune.run.overrides import TrainCall, refuse_own_data_path
+from campus_tune.run.run import CampusRun
+from campus_tune.run.told.card import add_to_card
+from campus_tune.words.errors import ResumeError, TrainerError
+
+
+def attach(trainer: Any, config: str | Path | Mapping[str, Any] | CampusConfig, *, probes: Source = None) -> Any:
+    """Put a curriculum on a trainer that is already made: `campus_tune.attach(trainer, "recipes/campus.yaml")`.
+
+    Args:
+        trainer: a `transformers.Trainer` or `trl.SFTTrainer` whose `train()` was not called yet.
+        config: a recipe file, its `campus:` block as a mapping, or settings.
+        probes: held-out rows: a path, a Dataset with a domain column, or a mapping domain → Dataset.
+
+    Returns:
+        The `CampusCallback` that was added to the trainer.
+
+    Raises:
+        RecipeError: problems in the settings, all at once.
+        TrainerError: a trainer under which a planned order would not be trained.
+    """
+    from campus_tune.run.callback import CampusCallback
+
+    callback = CampusCallback(config, probes=probes)
+    trainer.add_callback(callback)
+    try:
+        callback.run = equip(trainer, callback.config, probes)
+    except BaseException:
+        trainer.remove_callback(callback)
+        raise
+    return callback
+
+
+def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
+    """Check the trainer and set the seven methods."""
+    refuse(trainer)
+    if asks_the_model(config, has_probes=bool(config.probes) or probes is not None):
+        refuse_headless(trainer.model)
+    run = CampusRun(trainer, config, probes)
+    train = trainer.train
+    ours = Borrowed(
+        trainer,
+        get_train_dataloader=run.make_loader,
+        log=_log_with_curriculum(trainer, run),
+        save_model=_save_what_is_finite(trainer, run),
+        _save_checkpoint=compat.around_saves(trainer, run.saving),
+        _load_rng_state=compat.random_states_if(trainer, lambda: run.same_world),
+    )
+
+    @functools.wraps(train)
+    def train_once(*args: Any, **kwargs: Any) -> Any:
+        call = TrainCall(train, args, kwargs)
+        refuse_taken(_ours(trainer), run)
+        if run.finished and not call.resume:
+            raise TrainerError(
+                "`train()` must be called once on a trainer with a curriculum, got a second call: the model is trained "
+                "already, and a second curriculum would begin with it. Make a new trainer. To train on from the last "
+                "checkpoint, give the new one a larger num_train_epochs and the block resume: changed_future, and "
+                "call train(resume_from_checkpoint=True)."
+            )
+        refuse(trainer, ours=ours.ours)  # again: it may have been changed since. Over ours: the audit finds out
+        ours.take()
+        try:
+            with run.phases.guarded(), run.claimed(), run.training():
+                run.come_from(_find_checkpoint(trainer, run, call))
+                with compat.resumed_inside_an_epoch(trainer, lambda: run.curriculum.steps_in_epoch):
+                    return run.loop.whole_loss(call.make())
+        finally:
+            ours.give_back()
+
+    ours.take()
+    trainer.train = train_once
+    add_to_card(trainer, run)
+    return run
+
+
+def _log_with_curriculum(trainer: Any, run: CampusRun) -> Callable[..., None]:
+    log = trainer.log
+
+    @functools.wraps(log)
+    def log_with_curriculum(*args: Any, **kwargs: Any) -> None:
+        logs = args[0] if args else kwargs.get("logs")
+        if isinstance(logs, dict):
+            run.complete_line(logs)
+        log(*args, **kwargs)
+
+    return log_with_curriculum
+
+
+def _save_what_is_finite(trainer: Any, run: CampusRun) -> Callable[..., Any]:
+    save = trainer.save_model
+
+    @functools.wraps(save)
+    def save_what_is_finite(*args: Any, **kwargs: Any) -> Any:
+        run.before_leaving()
+        return save(*args, **kwargs)
+
+    return save_what_is_finite
+
+
+def _find_checkpoint(trainer: Any, run: CampusRun, call: TrainCall) -> Checkpoint | None:
+    """What a call of `train` goes on from: a checkpoint that is whole, or None to start at the first step."""
+    found = None
+    if call.resume is True:
+        found = last_complete(Path(trainer.args.output_dir), run.folder, run.peers)
+    elif call.resume:
+        found = named(Path(call.resume), run.folder, run.peers)
+    if call.resume:
+        call.resume_from(None if found is None else str(found.path))
+    if found is not None:
+        _refuse_other_shards(trainer, found.path, run.peers)
+    return found
+
+
+def refuse(trainer: Any, *, ours: Collection[str] = ()) -> None:
+    """Settings, and methods of the user's own, under which the planned order would not be trained.
+
+    Args:
+        trainer: that a curriculum is put on.
+        ours: methods that are ours already.
+
+    Raises:
+        TrainerError: the first of them.
+    """
+    if len(_ours(trainer)) > 1:
+        raise TrainerError("a trainer must have one CampusCallback, got two. Remove one: two orders cannot be trained.")
+    args = trainer.args
+    refuse_other_task(trainer)
+    problems = refused(vars(args))
+    if problems:
+        raise TrainerError(problems[0])
+    refuse_own_data_path(trainer, ours=ours)
+    compat.refuse_old_sharding(trainer)
+    _refuse_dataset(trainer)
+    _refuse_lone_processes(trainer)
+    parallel = getattr(trainer.accelerator, "parallelism_config", None)
+    sizes = {name: getattr(parallel, f"{name}_size", 1) for name in ("tp", "cp", "sp")} if parallel else {}
+    if any(size > 1 for size in sizes.values()):
+        raise TrainerError(
+            f"tensor, context and sequence parallelism must be off with a curriculum, got {sizes}. "
+            "Use data parallelism (DDP, FSDP, ZeRO)."
+        )
+    if args.n_gpu > 1:
+        raise TrainerError(
+            f"one process must drive one GPU, got {args.n_gpu} in this one (DataParallel). "
+            "Start with `accelerate launch`, or set CUDA_VISIBLE_DEVICES to one GPU."
+        )
+
+
+def _ours(trainer: Any) -> list[Any]:
+    """The `CampusCallback`s of a trainer."""
+    from campus_tune.run.callback import CampusCallback
+
+    return [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, CampusCallback)]
+
+
+def _refuse_lone_processes(trainer: Any) -> None:
+    """Launched as many, but each for itself: all of them would train everything, and write into one folder.
+
+    Raises:
+        TrainerError: so it is.
+    """
+    launched = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+    if launched > 1 and trainer.accelerator.num_processes == 1:
+        raise TrainerError(
+            f"{launched} processes must train together, got each for itself: accelerate found no accelerator to join "
+            "them on. On a CPU write use_cpu: true in the recipe (use_cpu=True in SFTConfig)."
+        )
+
+
+def _refuse_other_shards(trainer: Any, checkpoint: Path, peers: Peers) -> None:
+    """DeepSpeed cuts the optimizer's state by the number of processes and reads no other cut; FSDP reads only its own.
+
+    Raises:
+        ResumeError: the checkpoint was written by another number of processes, or under FSDP and this is none.
+    """
+    if not trainer.is_fsdp_enabled and peers.led(lambda: any(checkpoint.glob("pytorch_model_fsdp*"))):
+        raise ResumeError(
+            f"a checkpoint of FSDP must be resumed under FSDP, got {peers.world} process{'es' * (peers.world > 1)} "
+            "without it: its optimizer state is stored in FSDP's own way. Launch with recipes/accelerate/fsdp2.yaml; "
+            "the number of processes may change, from two on."
+        )
+    if not trainer.is_deepspeed_enabled:
+        return
+    state = peers.led(lambda: read_state(checkpoint)) or {}
+    world = saved_curriculum(state).get("identity", {}).get("batch", {}).get("world")
+    if world not in (None, peers.world):
+        raise ResumeError(
+            f"a DeepSpeed checkpoint must be resumed on as many processes as wrote it ({world}), got {peers.world}: "
+            "its optimizer state is cut by them. Launch with that number; under DDP and FSDP2 it may change."
+        )
+
+
+def _refuse_dataset(trainer: Any) -> None:
+    dataset = trainer.train_dataset
+    if dataset is None:
+        return  # said when the loader is made, with the trainer's own words around it
+    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+        raise TrainerError(
+            f"`train_dataset` must have a length and rows by position, got {type(dataset).__name__}: a stream cannot "
+            f"be sorted. {NO_STREAM}"
+        )
+    refuse_other_rows(dataset, functools.partial(compat.unused_columns, trainer))

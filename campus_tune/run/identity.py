@@ -1,0 +1,182 @@
+"""Whether a checkpoint belongs to this run, and whether all ranks are of one run: differences by name.
+
+How a global batch is cut into micro batches, processes and accumulation is no part of a run's identity: the rows of
+every optimizer step are the same however many processes there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+from campus_tune.data.prepared import column_names, digest
+from campus_tune.model import compat
+from campus_tune.model.peers import Peers
+from campus_tune.words.errors import ResumeError, TrainerError
+from campus_tune.words.types import Json
+
+WORDS = {
+    "dataset": "training rows (fingerprint)",
+    "labels": "which tokens of the training rows carry loss (fingerprint)",
+    "n_rows": "number of training rows",
+    "domains": "domains of the training rows (fingerprint)",
+    "steps_per_epoch": "optimizer steps of an epoch",
+    "probes": "probe rows (fingerprint)",
+    "global_batch": "global batch",
+    "total_steps": "optimizer steps of the whole run",
+    "batch: micro": "rows of a micro batch",
+    "batch: world": "number of processes",
+    "batch: accumulation": "`gradient_accumulation_steps`",
+}
+
+# Settings of trl that make the rows and their labels. Where the rows come out the same, they may differ.
+PREPARED_BY = (
+    "completion_only_loss", "assistant_only_loss", "max_length", "truncation_mode", "packing", "packing_strategy",
+    "shuffle_dataset", "dataset_text_field", "dataset_kwargs", "chat_template_path", "eos_token", "pad_token",
+)  # fmt: skip
+# What collators know of labels, where it is they that make them.
+LABELLED_BY = ("completion_only_loss", "assistant_only_loss", "max_length", "truncation_mode", "mlm", "mlm_probability")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What makes a run this run.
+
+    Args:
+        past: what shaped rows already trained; it can never differ.
+        future: what only says how the run goes on; it may differ when the user asks for it.
+        batch: how the global batch is cut: `micro`, `world`, `accumulation`; it may differ, their product may not.
+        prepared: settings that the rows and labels were made with: named where these differ.
+    """
+
+    past: Json
+    future: Json
+    batch: Json
+    prepared: Json
+
+    @staticmethod
+    def of(run: Any) -> Identity:
+        """The identity of a run whose settings are resolved and whose rows and probes are read."""
+        past = {
+            "dataset": run.rows.fingerprint(),
+            "labels": digest(run.rows.trained),
+            **_made_later(run.trainer),
+            "n_rows": len(run.rows),
+            "domains": None if run.domains.codes is None else digest(run.domains.codes),
+            "steps_per_epoch": run.steps_per_epoch,
+            "global_batch": run.global_batch,
+            **{f"campus: {name}": value for name, value in run.config.past().items()},
+        }
+        future = {
+            "total_steps": run.total_steps,
+            "probes": run.probing.fingerprint,
+            **{f"campus: {name}": value for name, value in run.config.future().items() if name != "probes"},
+        }
+        batch = {
+            "micro": compat.micro_batch_size(run.trainer),
+            "world": run.peers.world,
+            "accumulation": run.trainer.args.gradient_accumulation_steps,
+        }
+        return Identity(past, future, batch, _preparation(run.trainer))
+
+    def record(self) -> Json:
+        """As the ledger and a checkpoint hold it."""
+        return {"past": self.past, "future": self.future, "batch": self.batch, "prepared": self.prepared}
+
+    def refuse_different_ranks(self, peers: Peers) -> None:
+        """All processes must train the same rows under the same recipe; every rank calls it, before anything else.
+
+        Raises:
+            TrainerError: they do not, on every rank; each difference is named with the ranks.
+        """
+        mine = {**self.past, **self.future, **{f"batch: {name}": size for name, size in self.batch.items()}}
+        ranks = peers.gather(mine)
+        listed = []
+        for name in mine:
+            values: dict[str, list[int]] = {}
+            for rank, theirs in enumerate(ranks):
+                values.setdefault(repr(theirs.get(name)), []).append(rank)
+            if len(values) > 1:
+                said = ", ".join(f"{value} ({_ranks(on)})" for value, on in values.items())
+                listed.append(f"{WORDS.get(name, f'`{name}`')}: {said}")
+        if listed:
+            raise TrainerError(
+                f"all processes must have the same rows and settings, got {'; '.join(listed)}. Start every process "
+                "with the same files: the same recipe, the same data, the same versions."
+            )
+
+    def refuse_other(self, saved: Json, *, changed_future: bool) -> None:
+        """Compare with what a checkpoint holds.
+
+        Args:
+            saved: `record()` of the run that wrote it.
+            changed_future: the user allows a changed future.
+
+        Raises:
+            ResumeError: they differ; every difference is named.
+        """
+        past = _differences(saved["past"], self.past)
+        future = [] if changed_future else _differences(saved["future"], self.future)
+        if not past and not future:
+            return
+        remedy = "Resume with the settings and data it was written with, or train without resuming."
+        if future and not past:
+            remedy += " To go on from it under the new settings on purpose, write campus: {resume: changed_future}."
+        if saved["past"]["global_batch"] != self.past["global_batch"]:
+            past.insert(0, f"{WORDS['global_batch']}: {_cut(saved['batch'])} in the checkpoint, {_cut(self.batch)} now")
+            remedy += f" {self._way_to(saved['past']['global_batch'])}"
+        if any(saved["past"].get(name) != self.past[name] for name in ("dataset", "labels")):
+            past += [f"prepared with {what}" for what in _differences(saved["prepared"], self.prepared)]
+        listed = "; ".join(past + future)
+        raise ResumeError(f"the checkpoint must belong to this run, got one that differs in {listed}. {remedy}")
+
+    def _way_to(self, global_batch: int) -> str:
+        """How to cut a global batch with these processes and micro batches."""
+        accumulation, rest = divmod(global_batch, self.batch["micro"] * self.batch["world"])
+        if rest:
+            return (
+                "The number of processes may change, their global batch may not: choose per_device_train_batch_size "
+                f"and gradient_accumulation_steps that give {global_batch} together."
+            )
+        return f"With these processes its global batch is gradient_accumulation_steps: {accumulation}."
+
+
+def _preparation(trainer: Any) -> Json:
+    """The settings that the rows and labels of a trainer were made with, as JSON."""
+    settings = {name: getattr(trainer.args, name, None) for name in PREPARED_BY}
+    settings["completion_only_loss"] = getattr(trainer, "completion_only_loss", None)  # as trl has resolved it
+    template = getattr(trainer.processing_class, "chat_template", None)
+    settings["chat_template"] = hashlib.sha256(repr(template).encode()).hexdigest()[:16] if template else None
+    return {
+        name: value if isinstance(value, str | int | float | None) else repr(value) for name, value in settings.items()
+    }
+
+
+def _made_later(trainer: Any) -> Json:
+    """What makes the labels where the rows have none of their own: the collator, by its name and settings."""
+    if "labels" in column_names(trainer.train_dataset):
+        return {}
+    collator = trainer.data_collator
+    settings = {name: getattr(collator, name) for name in LABELLED_BY if hasattr(collator, name)}
+    named = getattr(collator, "__qualname__", type(collator).__qualname__)  # a function, or an object
+    return {"collator": named, **{f"collator: {name}": value for name, value in settings.items()}}
+
+
+def _cut(batch: Json) -> str:
+    """How a global batch is made up, in words."""
+    micro, world, accumulation = batch["micro"], batch["world"], batch["accumulation"]
+    return f"{micro * world * accumulation} ({micro} rows × {world} processes × accumulation {accumulation})"
+
+
+def _ranks(ranks: list[int]) -> str:
+    listed = ", ".join(map(str, ranks[:4])) + (", …" if len(ranks) > 4 else "")
+    return f"rank{'s' if len(ranks) > 1 else ''} {listed}"
+
+
+def _differences(saved: Json, ours: Json) -> list[str]:
+    return [
+        f"{WORDS.get(name, f'`{name}`')}: {saved.get(name)!r} in the checkpoint, {ours.get(name)!r} now"
+        for name in sorted({*saved, *ours})
+        if saved.get(name) != ours.get(name) and name != "global_batch"  # said with how it is cut
+    ]

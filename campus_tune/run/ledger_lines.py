@@ -1,0 +1,116 @@
+"""The lines of a ledger, read back: whole, and with what `report` and `diff` take for granted in each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from campus_tune.words.errors import DataError
+from campus_tune.words.json_shapes import misshapen, parse
+from campus_tune.words.types import Json
+
+NUMBERS: dict[Any, Any] = {str: float}
+MAYBE = (float, None)
+COST: dict[Any, Any] = {**NUMBERS, "all": float}
+AUDIT = ({"checked": int, "passed": int, "labels?": bool}, [int, int], [int, int, object])  # once a list
+OFFER = {"name": str, "loss?": MAYBE, "stderr?": MAYBE, "perplexity?": MAYBE, "sampled_rows?": MAYBE}
+
+EVENTS: dict[str, Any] = {
+    "run": {
+        "past": {"n_rows": int},
+        "future": {"total_steps": int, "campus: budget?": float},
+        "rows_by_domain?": {str: int},
+        "batch?": {"micro": int, "world": int, "accumulation": int},
+    },
+    "scores": {"metric": str},
+    "health": {"names?": [str], "correlation?": [[MAYBE]]},
+    "decision": {
+        "stage": int,
+        "step": int,
+        "steps": int,
+        "epoch": int,
+        "chosen": str,
+        "outcome": str,
+        "scope": [float, float],
+        "rows": int,
+        "random_rows?": int,
+        "repeated_rows?": int,
+        "rows_by_choice?": {str: int},
+        "offers?": [OFFER],
+        "margin?": MAYBE,
+    },
+    "stage_end": {
+        "stage": int,
+        "step": int,
+        "train_loss?": MAYBE,
+        "train_loss_by_domain?": {str: MAYBE},
+        "learning_rate?": MAYBE,
+        "audit?": AUDIT,
+        "cost?": COST,
+        "seconds?": NUMBERS,
+    },
+    "probes": {"step": int, "stage?": int, "domains": {str: {"competence": MAYBE, "loss?": MAYBE, "rows?": MAYBE}}},
+    "evaluation": {
+        "stage?": int,
+        "step?": int,
+        "scores": {str: {str: {"value?": MAYBE, "stderr?": MAYBE}}},
+    },
+    "end": {
+        "step": int,
+        "visits?": int,
+        "rows_seen?": int,
+        "audit?": AUDIT,
+        "budget?": float,
+        "cost?": COST,
+        "seconds?": NUMBERS,
+        "ranks?": ({}, {"tokens": [float], "padding": [float]}),
+    },
+}
+
+# What `diff` needs, which compares ledgers of any version: what is there must be of its type.
+COMPARED: dict[str, Any] = {
+    kind: {f"{name.removesuffix('?')}?": of for name, of in shape.items()} for kind, shape in EVENTS.items()
+}
+COMPARED["decision"]["chosen"] = str
+COMPARED["probes"] = {"stage?": int, "domains": {str: {"loss?": MAYBE, "rows?": MAYBE}}}
+
+
+def read_events(path: Path, shapes: Mapping[str, Any] = EVENTS) -> list[Json]:
+    """The whole lines of a ledger; a last line without its end is still being written and left out.
+
+    Args:
+        path: of the ledger.
+        shapes: event → what its line must hold.
+
+    Raises:
+        DataError: it cannot be read, nothing is in it yet, or another line is damaged or of another shape.
+    """
+    try:
+        lines = path.read_text("utf-8", errors="replace").split("\n")[:-1]
+    except OSError as error:
+        raise DataError(f"`{path}` must be readable, got {error.strerror or error}. Mend its rights.") from error
+    events = []
+    for number, line in enumerate(lines, 1):
+        try:
+            events.append(_event(line, shapes))
+        except ValueError as error:
+            raise DataError(
+                f"`{path}` line {number} must be one whole JSON object of a ledger, got something else ({error}). "
+                "The file was changed or damaged, or another version wrote it: put the run's own ledger back."
+            ) from error
+    if not events or events[0]["event"] != "run":
+        raise DataError(
+            f"`{path}` must begin with the line of a run, got {'an empty ledger' if not events else 'another line'}. "
+            "The run has not begun to train yet, or did not get that far: look at what it printed."
+        )
+    return events
+
+
+def _event(line: str, shapes: Mapping[str, Any]) -> Json:
+    found = parse(line)
+    shape: Any = {"event": str, "warnings?": [str]}
+    problem = misshapen(found, shape) or misshapen(found, shapes.get(found["event"], object))
+    if problem:
+        raise ValueError(problem)
+    return dict(found)

@@ -1,0 +1,218 @@
+"""The SFTTrainer that a YAML describes, alone or as one of many that share what was loaded and prepared."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from campus_tune.data.conversions import Origin
+from campus_tune.data.plain import Shape
+from campus_tune.data.shapes import refuse_rows, silent_contents, why_not
+from campus_tune.words.errors import CampusError, DataError
+from campus_tune.words.files import TABLE_SUFFIXES, read_table
+from campus_tune.words.types import Json
+
+TRAIN = "train"
+FIRST = 100_000  # rows that are looked at before the model is loaded: a second
+
+
+def refuse_other_model(training: Any, model: Any) -> None:
+    """A model of another task is refused before it is loaded.
+
+    Args:
+        training: `trl.SFTConfig`.
+        model: `trl.ModelConfig`.
+
+    Raises:
+        RecipeError: it was not made to write.
+    """
+    from campus_tune.model import other_tasks
+
+    trusted = bool(loading(training, model)["trust_remote_code"])
+    other_tasks.refuse_other_model(str(model.model_name_or_path), trust_remote_code=trusted)
+
+
+@contextmanager
+def _in_a_sentence() -> Iterator[None]:
+    """What libraries raise at options, rows or a model that no trainer can be made of: told as what a user got wrong.
+
+    Raises:
+        DataError: with their words; the traceback is behind it, and `--debug` shows it.
+    """
+    try:
+        yield
+    except CampusError:
+        raise
+    except Exception as error:  # of TRL, transformers, peft, or of a damaged file, which has errors of its own
+        why = " ".join((str(error) or type(error).__name__).split()).rstrip(". ")
+        raise DataError(
+            f"The model, the rows and the options must be ones that TRL can make a trainer of, got: {why}. Correct "
+            "what it names; --debug shows where it was met."
+        ) from error
+
+
+@_in_a_sentence()
+def make_trainer(script: Any, training: Any, model: Any, mixture: Any, *, callbacks: Sequence[Any]) -> Any:
+    """The SFTTrainer that a recipe describes, its rows prepared.
+
+    Args:
+        script: `trl.ScriptArguments`.
+        training: `trl.SFTConfig`; gets what the model is loaded with.
+        model: `trl.ModelConfig`.
+        mixture: `trl.DatasetMixtureConfig`.
+        callbacks: of the trainer.
+    """
+    from transformers import set_seed
+    from trl import SFTTrainer, get_peft_config, get_quantization_config
+
+    set_seed(training.seed)  # an adapter's first weights are drawn before the trainer seeds anything
+    training.model_init_kwargs = loading(training, model)
+    dataset = load_rows(script, mixture)
+    train = _split(dataset, script, "dataset_train_split")
+    quantization = get_quantization_config(model)
+    with takeable(train, script, training):
+        return SFTTrainer(
+            model=model.model_name_or_path,
+            args=training,
+            train_dataset=train,
+            eval_dataset=_split(dataset, script, "dataset_test_split") if training.eval_strategy != "no" else None,
+            peft_config=get_peft_config(model),
+            callbacks=list(callbacks),
+            **({} if quantization is None else {"quantization_config": quantization}),
+        )
+
+
+@contextmanager
+def takeable(rows: Any, script: Any, training: Any) -> Iterator[None]:
+    """Rows that a trainer is about to prepare: those that it cannot are told in words, the first ones before it begins.
+
+    Args:
+        rows: of the split that is trained; of a stream nothing can be said.
+        script: `trl.ScriptArguments`.
+        training: `trl.SFTConfig`.
+
+    Raises:
+        DataError: TRL does not take these rows; row, column and what to do are named.
+    """
+    if not hasattr(rows, "__len__"):
+        yield
+        return
+    shape = Shape.of(vars(training))
+    origin = Origin.of(script.dataset_name, config=script.dataset_config, split=script.dataset_train_split)
+    refuse_rows(rows, shape, origin, most=FIRST)
+    try:
+        yield
+    except CampusError:
+        raise
+    except Exception as error:  # of TRL, of a chat template
+        told = why_not(rows, shape, origin) or silent_contents(rows, origin)
+        if told is None:
+            raise
+        raise DataError(told) from error
+
+
+@dataclass
+class Prepared:
+    """What the trainers of one recipe can share in one process: loaded once, prepared once.
+
+    Args:
+        model: as it was loaded; every trainer gets a copy.
+        tokenizer: the model's.
+        dataset: training rows as the first trainer prepared them.
+    """
+
+    model: Any = None
+    tokenizer: Any = None
+    dataset: Any = None
+
+
+@_in_a_sentence()
+def make_shared_trainer(
+    script: Any, training: Any, model: Any, mixture: Any, *, callbacks: Sequence[Any], prepared: Prepared
+) -> Any:
+    """The same trainer as `make_trainer`'s, bit for bit, from what an earlier one has loaded and prepared.
+
+    Args:
+        script: `trl.ScriptArguments`.
+        training: `trl.SFTConfig`.
+        model: `trl.ModelConfig`.
+        mixture: `trl.DatasetMixtureConfig`.
+        callbacks: of the trainer.
+        prepared: empty before the first trainer, and filled by it.
+    """
+    from transformers import set_seed
+    from trl import SFTTrainer, get_peft_config, get_quantization_config
+
+    if get_quantization_config(model) is not None:  # quantised weights cannot be copied
+        return make_trainer(script, training, model, mixture, callbacks=callbacks)
+    if prepared.model is None:
+        from campus_tune.model.compat import load_model
+
+        refuse_other_model(training, model)
+        prepared.dataset = _split(load_rows(script, mixture), script, "dataset_train_split")
+        with takeable(prepared.dataset, script, training):
+            prepared.model, prepared.tokenizer = load_model(model.model_name_or_path, loading(training, model))
+    training.model_init_kwargs = None
+    set_seed(training.seed)
+    with takeable(prepared.dataset, script, training):
+        trainer = SFTTrainer(
+            model=copy.deepcopy(prepared.model),
+            args=training,
+            train_dataset=prepared.dataset,
+            processing_class=prepared.tokenizer,
+            peft_config=get_peft_config(model),
+            callbacks=list(callbacks),
+        )
+    prepared.dataset = trainer.train_dataset
+    return trainer
+
+
+def loading(training: Any, model: Any) -> Json:
+    """What the model is loaded with.
+
+    Args:
+        training: `trl.SFTConfig`.
+        model: `trl.ModelConfig`.
+    """
+    named = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+        "trust_remote_code": getattr(training, "trust_remote_code", getattr(model, "trust_remote_code", False)),
+    }
+    return {**named, **(training.model_init_kwargs or {})}
+
+
+def load_rows(script: Any, mixture: Any) -> Any:
+    """The splits that the YAML names: a local table, a hub id or folder, or TRL's `datasets:` mixture.
+
+    Raises:
+        DataError: a local file that cannot be read (file and line named), or nothing is named.
+    """
+    import datasets
+    from trl import get_dataset
+
+    from campus_tune.data.columns import as_dataset
+
+    if mixture.datasets:
+        return get_dataset(mixture)
+    name = script.dataset_name
+    if not name:
+        raise DataError("`dataset_name` must be a file, a folder or a hub id, got nothing. Add it to the YAML.")
+    if str(name).endswith(TABLE_SUFFIXES):
+        return datasets.DatasetDict({TRAIN: as_dataset(read_table(name), name)})
+    return datasets.load_dataset(name, name=script.dataset_config, streaming=script.dataset_streaming)
+
+
+def _split(dataset: Any, script: Any, option: str) -> Any:
+    """The rows of the split that an option of the YAML names."""
+    name = getattr(script, option)
+    if name not in dataset:
+        evaluation = "" if option == "dataset_train_split" else ', or set eval_strategy: "no"'
+        raise DataError(
+            f"`{option}` must be one of {', '.join(dataset)}, got {name!r}. Name a split that is there{evaluation}."
+        )
+    return dataset[name]

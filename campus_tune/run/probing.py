@@ -1,0 +1,115 @@
+"""When a run measures its probes, and what they say of the model's competence."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from campus_tune.data.domains import Domains
+from campus_tune.data.prepared import TokenRows
+from campus_tune.method.budget import Budget
+from campus_tune.method.competence import Competence
+from campus_tune.model.peers import Peers
+from campus_tune.model.probes import ProbeMeter, Probes, Source, load_probes, refuse_overlap
+from campus_tune.preview.cost_plan import FEWEST_TIMES, interval, measurements
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.words.types import Json
+
+
+class Probing:
+    """The probes of one run: as many rows as the budget pays for, as often as it pays for them.
+
+    Args:
+        source: held-out rows; None for a run without probes, which measures nothing.
+        config: resolved settings.
+        trainer: whose model is measured.
+        rows: training rows, none of which may be a probe.
+        domains: of the training rows; competence is weighted by them.
+        budget: charged for every measurement.
+        peers: ranks.
+        n_stages: about how many stages the run has.
+
+    Raises:
+        DataError: probes that cannot be read, or that are also trained.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        config: CampusConfig,
+        trainer: Any,
+        rows: TokenRows,
+        domains: Domains,
+        budget: Budget,
+        peers: Peers,
+        *,
+        n_stages: int,
+    ) -> None:
+        self.budget = budget
+        self.competence = Competence({})
+        self.fingerprint: str | None = None
+        self.every = 1  # stages between two measurements
+        self.n_stages = n_stages
+        self.probes: Probes | None = None
+        self._meter: ProbeMeter | None = None
+        if source is None:
+            return
+        self.probes = load_probes(source, config.probes, trainer)
+        refuse_overlap(self.probes, rows)
+        self._seed = config.seed or 0
+        self._make_meter = partial(ProbeMeter, trainer, self.probes, peers=peers)
+        self.choose()
+        self.competence = Competence(domains.shares(list(self.probes.domains)))
+        self.fingerprint = self.probes.rows.fingerprint()
+
+    def choose(self) -> None:
+        """Which rows are measured, and how often: again where the budget was found to be too small for the usual."""
+        if self.probes is None:
+            return
+        allowance, fewest = self.budget.per_probe(self.n_stages + 1), self.budget.fewest("probes")
+        self._measure_with(allowance, fewest)
+        self.every = interval(self.tokens, allowance, self.n_stages)
+        if self.budget.caps is not None:
+            self._keep_to(self.budget.part("probes"), allowance, fewest)
+
+    def _measure_with(self, allowance: float, fewest: int) -> None:
+        assert self.probes is not None
+        self._meter = self._make_meter(self.probes.subset(allowance, seed=self._seed, fewest=fewest))
+
+    def _keep_to(self, cap: float, allowance: float, fewest: int) -> None:
+        """As many rows, as often, as cost no more than `cap` together: rows are not all as long as their mean."""
+        longest = max(1, self.n_stages // FEWEST_TIMES)
+        for share in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25, 0.0):
+            self._measure_with(share * allowance, fewest)
+            fits = [n for n in range(1, longest + 1) if self.tokens * measurements(self.n_stages, n) <= cap]
+            self.every = min(fits, default=longest)
+            if fits:
+                return
+
+    @property
+    def tokens(self) -> int:
+        """Forward tokens of one measurement."""
+        return self._meter.tokens if self._meter else 0
+
+    @property
+    def loss(self) -> float | None:
+        """Mean loss of all probes when they were measured last, nats; None without probes."""
+        return self.competence.overall_loss() if self._meter else None
+
+    def due(self, n_stages: int) -> bool:
+        """Whether they belong before the decision on stage `n_stages`: regularly, and when some came with a resume.
+
+        What is left of the budget must pay for this measurement and for the last one.
+        """
+        unknown = self.competence.shares.keys() - self.competence.history.keys()
+        paid = self.budget.room(self.tokens) >= self.tokens
+        return bool(unknown) or (n_stages % self.every == 0 and paid)
+
+    def measure(self) -> dict[str, Json] | None:
+        """Competence of each domain now, as the ledger has it, on the bill; None without probes."""
+        if self._meter is None:
+            return None
+        before = self._meter.meter.seconds
+        report = self.competence.update(self._meter.losses())
+        self.budget.charge("probes", self._meter.tokens, self._meter.meter.seconds - before)
+        return dict(report)

@@ -1,0 +1,81 @@
+"""How evenly the ranks of a run are loaded: their own work in each phase, their tokens, their padding.
+
+All ranks wait for the slowest one, so what the clock shows is alike everywhere. What tells a slow machine from a slow
+phase is the work without the waiting, and how much of it was padding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from campus_tune.model.peers import Peers
+from campus_tune.run.activity import TRAINING, Phases
+from campus_tune.run.stream.loader import CurriculumLoader
+from campus_tune.words.types import IntArray, Json, RowArray
+
+
+class RankLoad:
+    """The picture of one stage after the other, and of the whole run since its processes began.
+
+    Args:
+        peers: ranks; with one there is no picture.
+        phases: of this process.
+        loader: which knows every rank's part of a step.
+    """
+
+    def __init__(self, peers: Peers, phases: Phases, loader: CurriculumLoader) -> None:
+        self.peers, self.phases, self.loader = peers, phases, loader
+        self._stage_tokens = self._no_tokens()
+        self._tokens = self._no_tokens()
+        self._seconds: list[dict[str, float]] = [{} for _ in range(peers.world)]
+
+    def _no_tokens(self) -> IntArray:
+        return np.zeros((2, self.peers.world), dtype=np.int64)
+
+    def add_step(self, rows: RowArray) -> None:
+        """The rows of an optimizer step that was trained."""
+        if self.peers.world > 1:
+            self._stage_tokens += self.loader.tokens_by_rank(rows)
+
+    def close_stage(self, forward_seconds: float) -> Json:
+        """The stage's picture as the ledger has it, {} for one process. Every rank calls it.
+
+        Args:
+            forward_seconds: of this rank's training forwards in this stage.
+        """
+        if self.peers.world == 1:
+            return {}
+        self.phases.add(TRAINING, forward_seconds)
+        seconds, self.phases.seconds = self.peers.gather(self.phases.seconds), {}
+        for total, more in zip(self._seconds, seconds, strict=True):
+            for phase, value in more.items():
+                total[phase] = total.get(phase, 0.0) + value
+        tokens, self._stage_tokens = self._stage_tokens, self._no_tokens()
+        self._tokens += tokens
+        return {"ranks": _picture(seconds, tokens)}
+
+    def total(self) -> Json:
+        """The same over the run."""
+        return {} if self.peers.world == 1 else {"ranks": _picture(self._seconds, self._tokens)}
+
+
+def _picture(seconds: list[dict[str, float]], tokens: IntArray) -> Json:
+    own, padded = tokens
+    padding = 1.0 - own / np.maximum(padded, 1)
+    return {"seconds": by_phase(seconds), "tokens": own.tolist(), "padding": np.round(padding, 4).tolist()}
+
+
+def by_phase(per_rank: list[dict[str, float]]) -> dict[str, dict[str, list[Any]]]:
+    """Fastest and slowest rank of each phase, [rank, seconds], from every rank's own seconds.
+
+    >>> by_phase([{"training": 2.0}, {"training": 1.5}])
+    {'training': {'fastest': [1, 1.5], 'slowest': [0, 2.0]}}
+    """
+    picture = {}
+    for phase in dict.fromkeys(name for seconds in per_rank for name in seconds):
+        times = [(seconds.get(phase, 0.0), rank) for rank, seconds in enumerate(per_rank)]
+        (low, fastest), (high, slowest) = min(times), max(times)
+        picture[phase] = {"fastest": [fastest, round(low, 3)], "slowest": [slowest, round(high, 3)]}
+    return picture

@@ -1,0 +1,104 @@
+"""A curriculum's state as a checkpoint holds it: looked at before it is loaded, and named where it is not whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from campus_tune.words.errors import CampusError, ResumeError
+from campus_tune.words.json_shapes import misshapen
+from campus_tune.words.types import Json, RowLosses
+
+_PACKED = {"dtype": str, "n": int, "data": str}
+_LOSSES = dict.fromkeys(vars(RowLosses.zeros(0)), _PACKED)
+_STAGE = {
+    "index": int,
+    "epoch": int,
+    "chosen": str,
+    "first_step": int,
+    "n_steps": int,
+    "rows": _PACKED,
+    "scope": [float, float],
+    "n_random": int,
+    "n_repeats": int,
+    "widened": bool,
+}
+SHAPE: dict[str, Any] = {
+    "identity": {"past": {"global_batch": int}, "future": {}, "batch": {"world": int}, "prepared": {}},
+    "curriculum": {
+        "step": int,
+        "left_out": int,
+        "n_stages": int,
+        "pointers": {str: int},
+        "times_chosen": {str: int},
+        "rows_by_choice": {str: int},
+        "barred": [str],
+        "spent": _PACKED,
+        "seen": _PACKED,
+        "stage": (_STAGE, None),
+    },
+    "competence": {"history": {str: [float]}, "ema": {str: float}},
+    "budget": {
+        "spent": {str: float},
+        "found": {str: float},
+        "seconds": {str: float},
+        "caps": ({str: float}, None),
+        "halved": bool,
+        "kept": bool,
+    },
+    "scores": {str: str},
+    "rescoring": {"count": int, "digests": {str: str}, "trained": _PACKED, "free": _LOSSES},
+    "training_losses": {"rows": _PACKED, "losses": _LOSSES, "logged": [object]},
+    "rates": float,
+    "loop": {
+        "windows": [{"counts?": {str: object}, "metrics?": {str: [object]}}],
+        "missing": ({"log": bool, "evaluate": bool, "grad_norm": object, "learning_rate": object}, None),
+        "training_mode": bool,
+    },
+    "epoch_ended": bool,
+    "logged_step": int,
+    "audit": [int, int, bool],
+    "journal": {"size": int, "pending": {}, "probes": {str: {"competence": float}}, "first": {str: float}},
+}
+
+
+def refuse_misshapen(saved: Json, step: int) -> None:
+    """Every part of the state is there.
+
+    Args:
+        saved: of this version.
+        step: after which it was saved.
+
+    Raises:
+        ResumeError: one is not, or is of another kind.
+    """
+    problem = misshapen(saved, SHAPE)
+    if problem is not None:
+        raise _not_whole(step, problem)
+
+
+@contextmanager
+def as_saved(step: int) -> Iterator[None]:
+    """Around the loading of the parts, each of which knows its own inside.
+
+    Args:
+        step: after which they were saved.
+
+    Raises:
+        ResumeError: a part is not as it was saved.
+    """
+    try:
+        yield
+    except CampusError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise _not_whole(step, f"{type(error).__name__}: {error}") from error
+
+
+def _not_whole(step: int, why: str) -> ResumeError:
+    return ResumeError(
+        f"the checkpoint at step {step} must hold the whole state of its curriculum in trainer_state.json, got one "
+        f"that was changed ({why}). Put the checkpoint back from a copy, resume from an earlier one, or train without "
+        "resuming."
+    )

@@ -1,0 +1,171 @@
+"""The rows that one forward was given, as hashes that are on their way to the host.
+
+Three layouts reach a causal model, and in each of them other things may rightly differ from how a row was prepared:
+
+- padded, with a mask of two dimensions: padding on either side, any width;
+- flat: rows behind one another in one, told apart by positions that begin anew, or by `cu_seq_lens_q`; single tokens
+  without loss may follow (`pad_to_multiple_of`), as no row attends to them;
+- open: no such mask, or one of four dimensions (of which the diagonal says what is padding). A causal model needs none
+  for padding on the right, so what follows a row's own length is padding if nothing in it carries loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from campus_tune.data.token_hashes import answer_factors, combined, place_table, token_keys
+from campus_tune.model.row_sums import IGNORED, flat_positions
+from campus_tune.run.stream.on_its_way import OnItsWay
+from campus_tune.words.types import IntArray
+
+_TABLES: dict[torch.device | None, Any] = {}  # device (None: numpy) → `place_table` of the longest rows so far
+
+
+class Planned(NamedTuple):
+    """Rows that a forward should have been given, each of shape (n,).
+
+    Args:
+        tokens: hash of each row's tokens.
+        trained: hash of what is trained of it.
+        lengths: its tokens.
+    """
+
+    tokens: NDArray[np.uint64]
+    trained: NDArray[np.uint64]
+    lengths: IntArray
+
+
+class Rows(NamedTuple):
+    """The rows of one forward on the host.
+
+    Args:
+        tokens: hash of each row's tokens, shape (n,).
+        trained: hash of its tokens and of which of them carry loss, shape (n,).
+        place: where it stands in the batch, shape (n,): flat padding has a place and is no row.
+    """
+
+    tokens: NDArray[np.uint64]
+    trained: NDArray[np.uint64]
+    place: IntArray
+
+
+class Shown:
+    """What one forward was given.
+
+    Args:
+        batch: its arguments by name, `input_ids` of shape (n, L) among them.
+    """
+
+    def __init__(self, batch: Mapping[str, Any]) -> None:
+        ids, labels = batch["input_ids"].detach(), batch.get("labels")
+        self.labelled = labels is not None
+        mask = _two_dimensional(batch.get("attention_mask"), ids.shape[1])
+        positions = flat_positions(batch)
+        self.layout = "flat" if positions is not None else "open" if mask is None else "padded"
+        if mask is None:
+            mask = _diagonal(batch.get("attention_mask"), ids)
+        ids, labels, mask, positions = _here(ids, labels, mask, positions)
+        real = mask != 0
+        place = real.cumsum(-1) - 1 if positions is None else positions[None]
+        keys = token_keys(ids, _table(ids)[place.clip(0)])
+        counted = keys * real
+        if labels is None:
+            answers = counted * 0
+        else:  # nothing predicts a row's first token; padding that carries loss is trained
+            carries = (labels != IGNORED) & ((place > 0) | ~real)
+            carries[:, :1] = False
+            answers = keys * answer_factors(ids, labels, carries)
+        if self.layout == "padded":
+            self._hashes = OnItsWay(counted.sum(-1), answers.sum(-1))
+        elif self.layout == "flat":
+            self._hashes = OnItsWay(counted.cumsum(-1)[0], answers.cumsum(-1)[0], place[0] == 0)
+        else:
+            self._hashes = OnItsWay(counted.cumsum(-1), answers.sum(-1))
+
+    def rows(self, planned: Planned) -> Rows:
+        """Its rows; those of an open layout end where a planned one does.
+
+        Args:
+            planned: rows that it may be.
+        """
+        if self.layout == "flat":
+            return _segments(*self._hashes.arrays())
+        tokens, answers = self._hashes.arrays()
+        if self.layout == "open":
+            tokens = _cut(tokens, answers if self.labelled else None, planned)
+        return _rows(tokens, answers, np.arange(len(tokens)))
+
+
+def _two_dimensional(mask: Any, width: int) -> Any:
+    """The mask of a padded batch, its last columns: prompt learning puts places in front; None if it is no such one."""
+    return mask[:, -width:] if isinstance(mask, torch.Tensor) and mask.dim() == 2 else None
+
+
+def _diagonal(mask: Any, ids: torch.Tensor) -> torch.Tensor:
+    """Which tokens attend to themselves, as a mask of four dimensions says; all of them without one."""
+    if not (isinstance(mask, torch.Tensor) and mask.dim() == 4):
+        return torch.ones_like(ids)
+    own = torch.diagonal(mask[:, 0], dim1=-2, dim2=-1)[:, -ids.shape[1] :]
+    own = own == 0 if own.is_floating_point() else own != 0  # added to the scores, or said in so many words
+    return own.expand_as(ids)
+
+
+def _here(*tensors: torch.Tensor | None) -> list[Any]:
+    """Tensors of a CPU as numpy's; those of an accelerator stay there."""
+    return [
+        tensor.detach().numpy() if tensor is not None and tensor.device.type == "cpu" else tensor for tensor in tensors
+    ]
+
+
+def _table(ids: Any) -> Any:
+    """`place_table` where the ids are, long enough for them."""
+    device = ids.device if isinstance(ids, torch.Tensor) else None
+    table = _TABLES.get(device)
+    if table is None or len(table) < ids.shape[1]:
+        table = place_table(1 << (ids.shape[1] - 1).bit_length())
+        _TABLES[device] = table = table if device is None else torch.from_numpy(table).to(device)
+    return table
+
+
+def _rows(tokens: NDArray[np.int64], answers: NDArray[np.int64], place: IntArray) -> Rows:
+    return Rows(tokens.view(np.uint64), combined(tokens, answers).view(np.uint64), place)
+
+
+def _segments(tokens: NDArray[np.int64], answers: NDArray[np.int64], starts: NDArray[np.bool_]) -> Rows:
+    """Rows of a flat batch from running sums; a single token without loss is padding: a row has two at least."""
+    first = np.flatnonzero(starts)
+    last = np.append(first[1:], len(tokens)) - 1
+    of_tokens, of_answers = (sums[last] - np.where(first > 0, sums[first - 1], 0) for sums in (tokens, answers))
+    kept = np.flatnonzero((last > first) | (of_answers != 0))
+    return _rows(of_tokens[kept], of_answers[kept], kept)
+
+
+def _cut(sums: NDArray[np.int64], answers: NDArray[np.int64] | None, planned: Planned) -> NDArray[np.int64]:
+    """The tokens hash of each open row, from running sums (n, L).
+
+    A row may begin with several planned ones, and its padding look like tokens of a longer one. Whoever begins with a
+    long one also begins with the short ones in it, so the planned rows choose, the longest first.
+    """
+    n, width = sums.shape
+    found = sums[:, -1].copy()
+    free = np.ones(n, dtype=np.bool_)
+    for row in np.argsort(-planned.lengths, kind="stable"):
+        end = int(planned.lengths[row])
+        if end > width:
+            continue
+        begins = free & (sums[:, end - 1].view(np.uint64) == planned.tokens[row])
+        if answers is not None and (begins & (exact := _is_trained(sums[:, end - 1], answers, planned, row))).any():
+            begins &= exact
+        if begins.any():
+            chosen = int(begins.argmax())
+            found[chosen], free[chosen] = sums[chosen, end - 1], False
+    return found
+
+
+def _is_trained(tokens: NDArray[np.int64], answers: NDArray[np.int64], planned: Planned, row: int) -> NDArray[np.bool_]:
+    return np.asarray(combined(tokens, answers).view(np.uint64) == planned.trained[row])

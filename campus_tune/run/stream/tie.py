@@ -1,0 +1,257 @@
+"""Which planned rows each forward of a step was given: the comparison behind the order audit.
+
+Micro batch by micro batch, in the sequence of the plan, rows by what they are and not by where they stand: a collator
+may sort the rows of its batch, or pad them on the other side. Rows that cannot be told apart (the same tokens, the same
+labels) are the same row to a model. What does not fit raises, with the rows by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from campus_tune.data.prepared import TokenRows
+from campus_tune.model.row_sums import Sums
+from campus_tune.run.stream.shown import Planned, Rows, Shown
+from campus_tune.words.errors import AuditError
+from campus_tune.words.types import IntArray
+
+
+@dataclass
+class Forward:
+    """One forward of the model in training mode, or in another one if a gradient came back to it.
+
+    Args:
+        shown: what it was given.
+        sums: of its rows' losses; None where it shows none.
+        device: where it was computed.
+        trains: gradients were on.
+        began: when, counted in forwards and backwards.
+        backwards: how often a gradient came back to it.
+        backward_at: when it did last, counted the same.
+        numbers: what `LossAudit` notes of it, by name, on the device.
+        listens: whether anything tells of the gradient of its loss.
+        reached: whether a gradient came back to any of its outputs; None where nothing would tell.
+    """
+
+    shown: Shown
+    sums: Sums | None
+    device: torch.device
+    trains: bool
+    began: int
+    backwards: int = 0
+    backward_at: int = 0
+    listens: bool = False
+    reached: bool | None = None
+    numbers: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Match:
+    """A micro batch and the forward that trained it.
+
+    Args:
+        rows: of the plan, shape (n,); complements are filling rows.
+        places: of these rows in `sums`, shape (n,).
+        sums: their losses; None where no forward showed them.
+        labelled: labels reached the model and were compared.
+        forward: its number in the step.
+    """
+
+    rows: IntArray
+    places: IntArray
+    sums: Sums | None
+    labelled: bool
+    forward: int
+
+
+def tie(
+    batches: Sequence[Sequence[int]],
+    forwards: Sequence[Forward],
+    planned: TokenRows,
+    *,
+    together: bool = True,
+    again: bool = True,
+) -> list[Match]:
+    """The forward of each micro batch. One that no gradient came back to (a callback's question) has trained nothing.
+
+    Args:
+        batches: row positions of each micro batch of a step on this rank; complements are filling rows.
+        forwards: of the step, in their sequence.
+        planned: all rows.
+        together: a micro batch may go through the model several times before its gradient comes back (R-Drop).
+        again: it may also be trained again after that.
+
+    Raises:
+        AuditError: other rows, other labels, another number of forwards.
+    """
+    reached = [number for number, forward in enumerate(forwards) if forward.reached is not False]
+    if len(reached) < len(forwards):
+        try:
+            return _tie(batches, forwards, planned, reached, together=together, again=again)
+        except AuditError:
+            pass  # the gradient of a planned row may have been left out: said of all forwards
+    return _tie(batches, forwards, planned, range(len(forwards)), together=together, again=again)
+
+
+def _tie(
+    batches: Sequence[Sequence[int]],
+    forwards: Sequence[Forward],
+    planned: TokenRows,
+    numbers: Sequence[int],
+    *,
+    together: bool,
+    again: bool,
+) -> list[Match]:
+    """The same of the forwards of these numbers."""
+    matches: list[Match] = []
+    several = together and len(numbers) > len(batches)
+    for number in numbers:
+        forward = forwards[number]
+        if not forward.trains:
+            _join_labels(matches, forward, planned)
+            continue
+        rows = np.array(batches[len(matches)] if len(matches) < len(batches) else [], dtype=np.int64)
+        places = _places(rows, forward.shown, planned)
+        asked_twice = several and bool(matches) and _was_open(forwards[matches[-1].forward], forward)
+        if asked_twice and _places(matches[-1].rows, forward.shown, planned) is not None:
+            continue  # the next micro batch may look like this one
+        if places is not None:
+            matches.append(Match(rows, places, forward.sums, forward.shown.labelled, number))
+        elif not matches or _places(matches[-1].rows, forward.shown, planned) is None:
+            raise AuditError(_other_rows(batches, forwards, planned))
+        else:
+            _refuse_repeat(matches[-1], forwards, number, together=together, again=again)
+    if len(matches) < len(batches):
+        raise AuditError(_other_rows(batches, forwards, planned))
+    return matches
+
+
+def _places(rows: IntArray, shown: Shown, planned: TokenRows) -> IntArray | None:
+    """Where each of `rows` stands in a forward's batch; None if these are not its rows."""
+    if not len(rows):
+        return None
+    ids = np.maximum(rows, ~rows)
+    given = _rows_of(shown, rows, planned)
+    theirs = given.trained if shown.labelled else given.tokens
+    ours = _expected(rows, planned, labelled=shown.labelled)
+    our_order, their_order = np.argsort(ours, kind="stable"), np.argsort(theirs, kind="stable")
+    same = np.array_equal(ours[our_order], theirs[their_order])
+    # what is trained is what the collator made when it was asked; that it made other tokens is found here
+    if not same or not np.array_equal(planned.content[ids][our_order], given.tokens[their_order]):
+        return None
+    places = np.empty(len(rows), dtype=np.int64)
+    places[our_order] = given.place[their_order]
+    return places
+
+
+def _rows_of(shown: Shown, rows: IntArray, planned: TokenRows) -> Rows:
+    ids = np.maximum(rows, ~rows)
+    trained = _expected(rows, planned, labelled=True)
+    return shown.rows(Planned(planned.content[ids], trained, planned.tokens[ids] - planned.padding[ids]))
+
+
+def _expected(rows: IntArray, planned: TokenRows, *, labelled: bool) -> NDArray[np.uint64]:
+    """The hashes that rows must have; filling rows carry no loss."""
+    ids = np.maximum(rows, ~rows)
+    return np.where((rows >= 0) & labelled, planned.trained[ids], planned.content[ids])
+
+
+def _join_labels(matches: list[Match], forward: Forward, planned: TokenRows) -> None:
+    """A forward without gradients, asked for trl's metrics: the labels and losses of one that was given no labels.
+
+    Raises:
+        AuditError: the same rows, with other labels than planned.
+    """
+    last = matches[-1] if matches else None
+    if last is None or last.labelled:
+        return
+    given = _rows_of(forward.shown, last.rows, planned)
+    if not np.array_equal(np.sort(given.tokens), np.sort(_expected(last.rows, planned, labelled=False))):
+        return  # somebody else's question
+    places = _places(last.rows, forward.shown, planned)
+    if places is None:
+        raise AuditError(_other_labels(last.rows))
+    matches[-1] = replace(last, places=places, sums=forward.sums, labelled=True)
+
+
+def _came_back_before(first: Forward, forward: Forward) -> bool:
+    return 0 < first.backward_at < forward.began
+
+
+def _was_open(first: Forward, forward: Forward) -> bool:
+    """Both were made before the gradient of the first came back: of one micro batch, whose loss needs two."""
+    return first.backward_at > forward.began
+
+
+def _refuse_repeat(match: Match, forwards: Sequence[Forward], number: int, *, together: bool, again: bool) -> None:
+    """A micro batch that went through the model once more.
+
+    Raises:
+        AuditError: it was trained once more, by nobody's wish.
+    """
+    if again or (together and not _came_back_before(forwards[match.forward], forwards[number])):
+        return
+    raise AuditError(
+        f"the rows {_some(match.rows.tolist())} were planned once in this step but the model trained on them again; "
+        "something repeats a batch. Remove what calls the model or training_step a second time; a loss that needs two "
+        "forwards belongs into a compute_loss of a trainer class of your own."
+    )
+
+
+def _other_rows(batches: Sequence[Sequence[int]], forwards: Sequence[Forward], planned: TokenRows) -> str:
+    """What was trained instead, for a person."""
+    wanted = np.array([row for batch in batches for row in batch], dtype=np.int64)
+    given = [_rows_of(forward.shown, wanted, planned) for forward in forwards if forward.trains]
+    tokens = np.concatenate([np.zeros(0, dtype=np.uint64), *(rows.tokens for rows in given)])
+    ours = _expected(wanted, planned, labelled=False)
+    if np.array_equal(np.sort(tokens), np.sort(ours)):
+        labelled = np.concatenate([rows.trained for rows in given])
+        strange = _not_among(_expected(wanted, planned, labelled=True), labelled)
+        if all(forward.shown.labelled for forward in forwards if forward.trains) and len(strange):
+            return _other_labels(wanted[strange])
+        return (
+            f"the rows {_some(sorted(np.maximum(wanted, ~wanted).tolist()))} were trained in other micro batches than "
+            "planned; something re-shuffles the data loader's batches inside the step. Remove whatever wraps "
+            "trainer.get_train_dataloader after the CampusCallback was attached."
+        )
+    known = {int(value): row for row, value in enumerate(planned.content)}
+    rows = [known.get(int(value), -1) for value in tokens]
+    named = [str(row) for row in sorted(rows) if row >= 0]
+    if strangers := rows.count(-1):
+        named.insert(0, f"{strangers} that are in no planned row")
+    return (
+        f"planned rows {_some(sorted(np.maximum(wanted, ~wanted).tolist()))} but the model trained on "
+        f"{_some(named) if named else 'nothing'}; something replaced the data loader, re-shuffles it, or changed "
+        "the dataset. Remove whatever sets or wraps trainer.get_train_dataloader or train_dataset after the "
+        "CampusCallback was attached, and any collator that alters tokens, cuts rows or hides them by its mask."
+    )
+
+
+def _not_among(ours: NDArray[np.uint64], theirs: NDArray[np.uint64]) -> IntArray:
+    """Places of the hashes of ours that are not, or not as often, among theirs."""
+    left = {int(value): int(n) for value, n in zip(*np.unique(theirs, return_counts=True), strict=True)}
+    missing = []
+    for place, value in enumerate(ours.tolist()):
+        left[value] = left.get(value, 0) - 1
+        if left[value] < 0:
+            missing.append(place)
+    return np.array(missing, dtype=np.int64)
+
+
+def _other_labels(rows: Iterable[int]) -> str:
+    named = _some(sorted(max(row, ~row) for row in map(int, rows)))
+    return (
+        f"the planned rows {named} reached the model with other labels than planned: other tokens carry loss, or with "
+        "another target. Remove the collator or wrapper that masks, unmasks or exchanges labels, or give the trainer "
+        "the data set with these labels, so that they are planned."
+    )
+
+
+def _some(items: list[Any], n: int = 8) -> str:
+    return ", ".join(map(str, items[:n])) + (", …" if len(items) > n else "")

@@ -1,0 +1,267 @@
+"""What reaches the model, and what becomes of it: the order audit, and the training losses that come for free.
+
+Hooks on the model itself, below every loader, wrapper and collator, and one on the optimizer. Of every micro batch of
+every step the rows that the forward was given are hashed, tokens and labels, where they are (`shown`), and compared
+with the plan a step later on an accelerator, at once on a CPU; whatever is still open is settled before a checkpoint
+is written and at the end, so no step that trained anything else reaches a checkpoint (`tie`). Where the trainer's loss
+is its library's own, the gradient that comes back is looked at too, and the optimizer must step once (`loss_audit`). A
+forward trains if a gradient comes back to it, in whatever mode the model is; a callback's question is none. Not seen
+are parts of the model that somebody calls by themselves, and gradients or weights that are written by hand.
+
+Each forward's own per-token losses are summed per row, and tied to the rows by what the forward was given, not by
+their place: a collator may sort. They cost nothing, carry dropout noise, and are used for statistics, never for a
+choice.
+
+What that costs is in `eval/LOG.md`; nothing waits for the device.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from campus_tune.data.prepared import TokenRows
+from campus_tune.model.row_sums import Sums, batch_sums, join
+from campus_tune.run.stream.loss_audit import Collected, Counts, LossAudit
+from campus_tune.run.stream.shown import Shown
+from campus_tune.run.stream.tie import Forward, tie
+from campus_tune.words.errors import AuditError
+from campus_tune.words.types import IntArray, RowArray, RowLosses
+
+
+@dataclass(frozen=True)
+class _Step:
+    """An optimizer step that has ended and is not compared yet.
+
+    Args:
+        number: from 1, as the trainer counts.
+        batches: rows planned for each micro batch of this rank.
+        forwards: in their sequence.
+        collected: what `LossAudit` noted of them.
+        counts: what it compares that with.
+    """
+
+    number: int
+    batches: Sequence[Sequence[int]]
+    forwards: list[Forward]
+    collected: Collected
+    counts: Counts
+
+
+class Watch:
+    """Hooks on one model for one run.
+
+    Args:
+        model: the unwrapped module; its forward is watched in training mode.
+        rows: as planned.
+        loss: what is known of the trainer's loss and optimizer.
+        labels: those of `rows` are what the collator will make; False where it draws them, or cannot be asked.
+    """
+
+    def __init__(self, model: torch.nn.Module, rows: TokenRows, loss: LossAudit, *, labels: bool = True) -> None:
+        self.planned, self.loss, self._labels_known = rows, loss, labels
+        self.checked = self.passed = 0
+        self.labels_seen = True  # labels reached the model in every step so far
+        self.shows_losses: bool | None = None  # the last step's forwards showed losses of rows; None before the first
+        self._names = list(inspect.signature(model.forward).parameters)
+        self._number: int | None = None  # of the step that is being trained
+        self._ended = 0  # the last step that was trained
+        self._forwards: list[Forward] = []  # of that step, or since the last one
+        self._optimizer_steps = 0
+        self._open: list[_Step] = []
+        self._clock = 0  # counts forwards and backwards, for their sequence
+        self._losses: list[tuple[IntArray, IntArray, Sums]] = []  # rows, their places in sums that wait on the device
+        self._stopwatch = ForwardTime()
+        self._handles = [
+            model.register_forward_pre_hook(self._before, with_kwargs=True),
+            model.register_forward_hook(self._after, with_kwargs=True),
+        ]
+        if loss.optimizer is not None:
+            self._handles.append(loss.optimizer.register_step_post_hook(self._stepped))
+
+    def close(self) -> None:
+        """Take the hooks off."""
+        for handle in self._handles:
+            handle.remove()
+
+    # -- steps ---------------------------------------------------------------------------------------------------
+
+    def begin_step(self, number: int) -> None:
+        """Optimizer step `number` begins. What was trained since the last one belongs to it, and will be found.
+
+        Of a step that was begun and never ended (an epoch that is stopped between its micro batches) nothing is asked:
+        no update was made of it.
+        """
+        given_up = self._number is not None
+        self._number = number
+        self._forwards = [] if given_up else [forward for forward in self._forwards if forward.reached]
+        self._optimizer_steps = 0
+
+    def end_step(self, batches: Sequence[Sequence[int]], *, answer_tokens: int = 0) -> None:
+        """The step has ended that should have trained `batches` on this rank; ending it again changes nothing.
+
+        Args:
+            batches: row positions of each micro batch; the complement `~row` is a filling row.
+            answer_tokens: of the step's rows on all ranks.
+
+        Raises:
+            AuditError: in an earlier step, or on a CPU in this one, something else was trained.
+        """
+        if self._number is None:
+            return
+        own = [row for batch in batches for row in batch if row >= 0]
+        steps = 1 if self.loss.skipped() else self._optimizer_steps
+        counts = Counts(int(self.planned.answer_tokens[own].sum()), answer_tokens, steps)
+        collected = self.loss.collect(self._forwards)
+        self.shows_losses = any(forward.sums is not None for forward in self._forwards)
+        self._open.append(_Step(self._number, batches, self._forwards, collected, counts))
+        waits = any(forward.device.type != "cpu" for forward in self._forwards)
+        self._ended, self._number, self._forwards = self._number, None, []
+        self._settle(keep=int(waits))
+
+    def settle(self) -> None:
+        """Compare every step that has ended, and look that nothing was trained since.
+
+        Raises:
+            AuditError: one of them trained something else than planned, or a gradient came from between two steps.
+        """
+        self._settle(keep=0)
+        if self._number is None and any(forward.reached for forward in self._forwards):
+            raise AuditError(
+                f"order audit after step {self._ended}: no row must be trained between two optimizer steps, got the "
+                "gradient of a forward. Remove the callback that trains the model by itself."
+            )
+
+    def harvest(self) -> tuple[RowArray, RowLosses]:
+        """Rows trained since the last harvest and their training losses; waits for the device.
+
+        Raises:
+            AuditError: as `settle`.
+        """
+        self.settle()
+        if not self._losses:
+            return np.zeros(0, dtype=np.int32), RowLosses.zeros(0)
+        rows, places, sums = zip(*self._losses, strict=True)
+        starts = np.cumsum([0, *(len(part.nll) for part in sums[:-1])])
+        self._losses = []
+        idx = np.concatenate([start + place for start, place in zip(starts, places, strict=True)])
+        return np.concatenate(rows).astype(np.int32), join(list(sums)).losses().take(idx)
+
+    def forward_seconds(self) -> float:
+        """Time of this rank's own training forwards since the last call."""
+        return self._stopwatch.take()
+
+    def _settle(self, keep: int) -> None:
+        while len(self._open) > keep:
+            step = self._open.pop(0)
+            self.checked += 1
+            try:
+                tied = tie(
+                    step.batches,
+                    step.forwards,
+                    self.planned,
+                    together=not self.loss.plain,
+                    again=self.loss.own_step,
+                )
+                self.loss.compare(step.collected, step.forwards, tied, step.counts)
+            except AuditError as error:
+                self._open.clear()
+                raise AuditError(f"order audit of step {step.number}: {error}") from None
+            self.passed += 1
+            self.labels_seen &= all(match.labelled for match in tied)
+            self._losses += [
+                (match.rows, match.places, match.sums)
+                for match in tied
+                if match.sums is not None and match.rows[0] >= 0
+            ]
+
+    # -- hooks ---------------------------------------------------------------------------------------------------
+
+    def _before(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+        if module.training and torch.is_grad_enabled():
+            ids = self._batch(args, kwargs).get("input_ids")
+            if ids is not None:
+                self._stopwatch.start(ids.device)
+
+    def _after(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any], outputs: Any) -> None:
+        trains, training = torch.is_grad_enabled(), module.training
+        if not (trains or training):
+            return
+        if trains and training:
+            self._stopwatch.stop()
+        batch = self._batch(args, kwargs)
+        ids, labelled = batch.get("input_ids"), batch.get("labels") is not None
+        # without gradients trl asks once more, for its metrics, where the loss itself needs a forward without labels
+        if ids is None or not (trains or (labelled and self._number is not None)):
+            return
+        with torch.no_grad():
+            sums = batch_sums(outputs, batch) if labelled else None
+            shown = Shown(batch if self._labels_known else {**batch, "labels": None})
+            forward = Forward(shown, sums, ids.device, trains=trains, began=self._tick())
+        if training:  # outside of it only a gradient says that it trains
+            self._forwards.append(forward)
+        if trains:
+            self.loss.listen(
+                forward, outputs, lambda: self._came_back(forward), lambda: self._reached(forward, noted=training)
+            )
+
+    def _batch(self, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a forward by name."""
+        return {**dict(zip(self._names, args, strict=False)), **kwargs}
+
+    def _came_back(self, forward: Forward) -> None:
+        forward.backwards += 1
+        forward.backward_at = self._tick()
+
+    def _reached(self, forward: Forward, *, noted: bool) -> None:
+        if not (noted or forward.reached):
+            self._forwards.append(forward)
+        forward.reached = True
+
+    def _stepped(self, *_: Any) -> None:
+        self._optimizer_steps += 1
+
+    def _tick(self) -> int:
+        self._clock += 1
+        return self._clock
+
+
+class ForwardTime:
+    """Sums the time of forwards where they are computed: by events on a GPU, which runs behind the program."""
+
+    def __init__(self) -> None:
+        self._began: Any = None
+        self._seconds = 0.0
+        self._events: list[tuple[Any, Any]] = []
+
+    def start(self, device: torch.device) -> None:
+        """A forward begins."""
+        self._began = _event() if device.type == "cuda" else time.perf_counter()
+
+    def stop(self) -> None:
+        """It has ended."""
+        if isinstance(self._began, float):
+            self._seconds += time.perf_counter() - self._began
+        elif self._began is not None:
+            self._events.append((self._began, _event()))
+        self._began = None
+
+    def take(self) -> float:
+        """Seconds since the last call; waits for the device where events are still to come."""
+        if self._events:
+            torch.cuda.synchronize()
+        seconds = self._seconds + sum(float(start.elapsed_time(end)) for start, end in self._events) / 1000.0
+        self._seconds, self._events = 0.0, []
+        return seconds
+
+
+def _event() -> Any:
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    event.record()
+    return event

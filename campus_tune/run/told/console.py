@@ -1,0 +1,172 @@
+"""What a run tells a person: one line per decision, and the last lines that sum it up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from campus_tune.evaluate.results import scores_in_words
+from campus_tune.method.budget import ALWAYS, PURPOSES, rounded_up
+from campus_tune.method.curriculum import SHUFFLE
+from campus_tune.run.ledger import audited
+from campus_tune.words import progress
+from campus_tune.words.console import say
+from campus_tune.words.types import Json
+
+ONE_SIDED = 0.9  # share of the curriculum's rows from one sub-curriculum, above which the run says so
+
+MANY_DIGITS = 1e4  # a perplexity from which on its size is all that a line says of it
+
+NOTABLE = 0.1  # seconds of a rank in a phase, below which its picture says nothing
+
+
+class Decisions:
+    """Shows the decisions of one run as they are made: a line each, in a notebook a row of one table.
+
+    Args:
+        total_steps: of the run.
+    """
+
+    def __init__(self, total_steps: int) -> None:
+        self.total_steps = total_steps
+        self._table: progress.NotebookTable | None = None
+
+    def show(self, record: Json, probes: Mapping[str, Json], cost_share: float) -> None:
+        """One decision, as the ledger has it."""
+        display = progress.notebook()
+        if display is None:
+            say(decision_line(record, self.total_steps, probes, cost_share))
+            return
+        cells = decision_cells(record, self.total_steps, probes, cost_share)
+        if self._table is None:
+            self._table = progress.NotebookTable(display, list(cells))
+        self._table.add(list(cells.values()))
+
+
+def decision_cells(record: Json, total_steps: int, probes: Mapping[str, Json], cost_share: float) -> dict[str, str]:
+    """One decision in the columns of a table."""
+    low, high = record["scope"]
+    return {
+        "step": f"{record['step']}/{total_steps}",
+        "stage": str(record["stage"]),
+        "chosen": record["chosen"],
+        "why": record["outcome"],
+        "rows": str(record["rows"]),
+        "scope": f"{low:.2f}–{high:.2f}",
+        "perplexity": _measured(record),
+        "competence": ", ".join(f"{name} {probe['competence']:.3f}" for name, probe in probes.items()),
+        "cost": f"{cost_share:.1%}",
+    }
+
+
+def decision_line(record: Json, total_steps: int, probes: Mapping[str, Json], cost_share: float) -> str:
+    """One decision in one line."""
+    parts = [f"step {record['step']}/{total_steps}", f"stage {record['stage']}"]
+    if record["chosen"] == SHUFFLE:
+        parts.append(f"shuffled, {record['rows']} rows")
+    else:
+        low, high = record["scope"]
+        parts.append(f"{record['chosen']} ({record['outcome']}), {record['rows']} rows of scope {low:.2f}–{high:.2f}")
+        if measured := _measured(record):
+            parts.append(f"perplexity {measured}")
+    if probes:
+        parts.append("competence " + ", ".join(f"{name} {probe['competence']:.3f}" for name, probe in probes.items()))
+    parts.append(f"cost {cost_share:.1%}")
+    return " · ".join(parts)
+
+
+def _measured(record: Json) -> str:
+    """The perplexity of each offer that was measured."""
+    offers = [offer for offer in record.get("offers", []) if "perplexity" in offer]
+    return ", ".join(f"{offer['name']} {perplexity_in_words(offer['perplexity'])}" for offer in offers)
+
+
+def perplexity_in_words(perplexity: float) -> str:
+    """A perplexity for a line: that of a model that diverges has up to 305 digits.
+
+    >>> [perplexity_in_words(value) for value in (7.891, 9999.994, 123456.7, 1.014e304, 1e999)]
+    ['7.89', '9999.99', '1.23e+05', '1.01e+304', 'inf']
+    """
+    return f"{perplexity:.2f}" if perplexity < MANY_DIGITS else f"{perplexity:.3g}"
+
+
+def rescored_line(record: Json) -> str:
+    """One re-scoring in one line."""
+    which = "all" if record["rows"] == record["waiting"] else f"{record['rows']} of"
+    parts = [f"re-scored {which} {record['waiting']} rows that wait"]
+    moved = [f"{label} {order['correlation']:.2f}" for label, order in record["orders"].items()]
+    if moved:
+        parts.append("rank correlation with the order before: " + ", ".join(moved))
+    if "scorer" in record:
+        parts.append(f"scorer tells {record['scorer']['accuracy']:.0%} of held-out pairs apart")
+    return " · ".join(parts)
+
+
+def evaluation_line(record: Json) -> str:
+    """One evaluation in one line."""
+    parts = [scores_in_words(task, metrics, metrics) for task, metrics in record["scores"].items()]
+    return f"{record['suite']} after stage {record['stage']}: {'; '.join(parts)} ({record['seconds']:.0f} s)"
+
+
+def last_lines(end: Json, where: str) -> list[str]:
+    """The end of a run in a few lines."""
+    lines = []
+    if end["competence"]:
+        changes = [f"{domain} {first:.3f} → {last:.3f}" for domain, (first, last) in end["competence"].items()]
+        lines.append("competence on the probes, before → after: " + ", ".join(changes))
+    by_choice = end["rows_by_choice"]
+    shares = [f"{name} {rows / max(1, sum(by_choice.values())):.0%}" for name, rows in by_choice.items() if rows]
+    lines.append("rows by sub-curriculum: " + ", ".join(shares))
+    lines += [f"warning: {warning}" for warning in one_sided(by_choice)]
+    lines.append(coverage_line(end))
+    cost = end["cost"]
+    parts = ", ".join(f"{name} {cost[name]:.1%}" for name in PURPOSES if cost[name] or name in ALWAYS)
+    if end["found"]:
+        parts += f"; {end['found']:.1%} of it found in the score cache"
+    lines.append(
+        f"cost: {cost['all']:.1%} of the training compute against a budget of {end['budget']:.1%} ({parts}); "
+        f"by the clock, measuring took {end['seconds']['share']:.1%} of the training's own seconds"
+    )
+    if cost["all"] > end["budget"] + 1e-9:
+        lines.append(
+            "warning: the budget is too small for this run, as it said before training: the fewest rows that can be "
+            f"measured cost more. budget: {rounded_up(cost['all']):g} would have paid for them."
+        )
+    audit = f"order audit: {audited(**end['audit'])}"
+    if "ranks" in end:
+        lines += [f"{audit} on all {len(end['ranks']['tokens'])} ranks", ranks_line(end["ranks"])]
+    else:
+        lines.append(audit)
+    lines.append(f"everything about this run is in {where}")
+    return lines
+
+
+def ranks_line(ranks: Json) -> str:
+    """How evenly the ranks were loaded."""
+    parts = []
+    for phase, times in ranks["seconds"].items():
+        (fastest, low), (slowest, high) = times["fastest"], times["slowest"]
+        if high >= NOTABLE:
+            parts.append(f"{phase} {low:.1f} s (rank {fastest}) to {high:.1f} s (rank {slowest})")
+    parts.append("padding " + ", ".join(f"{share:.0%}" for share in ranks["padding"]))
+    return "ranks, own work: " + "; ".join(parts)
+
+
+def one_sided(by_choice: Mapping[str, int]) -> list[str]:
+    """The warning that one of several sub-curricula did nearly all the work."""
+    curricula = {name: rows for name, rows in by_choice.items() if name != SHUFFLE}
+    total = sum(curricula.values())
+    return [
+        f"{name} supplied {rows / total:.0%} of the curriculum's rows: this was a curriculum by {name}, whatever else "
+        "the recipe names. Write selector: round_robin, which takes all of them in turn, or drop the others."
+        for name, rows in curricula.items()
+        if len(curricula) > 1 and total and rows / total > ONE_SIDED
+    ]
+
+
+def coverage_line(end: Json) -> str:
+    """How many rows the run saw, and how often it came back to some."""
+    line = f"rows: {end['rows_seen']} of {end['n_rows']} seen ({end['rows_seen'] / end['n_rows']:.0%})"
+    if end["coverage"] == "exact":
+        return f"{line}, each once per epoch, {end['visits'] / end['n_rows']:.2f} epochs"
+    repeats = end["rows_repeated"]
+    return f"{line}, {repeats} of {end['visits']} visits were repeats ({repeats / max(1, end['visits']):.0%})"

@@ -1,0 +1,136 @@
+"""The scores of one run: what each metric gave each row, the losses they were made of, and their files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from campus_tune.data.prepared import TokenRows, digest
+from campus_tune.method.selectors import START_LOSS
+from campus_tune.metrics import MetricSpec, build_metric
+from campus_tune.metrics.passage import Passage, PassageMetric
+from campus_tune.metrics.rank_mean import leaves
+from campus_tune.metrics.scorer import Scorer
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.scores.cache import read_columns, write_columns
+from campus_tune.words.errors import ResumeError
+from campus_tune.words.types import BoolArray, FloatArray, Json, RowLosses
+
+START = "start_loss"  # file name of the losses before training
+HERE = Passage()  # the rows under the model in hand
+
+
+@dataclass
+class Scores:
+    """The scores of a run.
+
+    Args:
+        by_label: metric label → scores, each of shape (N,), reversed where the recipe says so; of the members of
+            ensembles too.
+        measured: passage → losses of the measured rows, shape (N,), zero tokens where not measured. `HERE` is before
+            training.
+        notes: metric label → what the ledger says of it.
+        warnings: what a person should know of how they came about.
+    """
+
+    by_label: dict[str, FloatArray] = field(default_factory=dict)
+    measured: dict[Passage, RowLosses] = field(default_factory=dict)
+    notes: dict[str, Json] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def start(self) -> RowLosses | None:
+        """Losses of the measured rows before training."""
+        return self.measured.get(HERE)
+
+    @property
+    def known(self) -> BoolArray | None:
+        """Rows whose loss before training was measured."""
+        return None if self.start is None else self.start.tokens > 0
+
+    def digests(self) -> dict[str, str]:
+        """What a checkpoint remembers of the scores."""
+        digests = {label: digest(scores.view(np.uint64)) for label, scores in self.by_label.items()}
+        files = passage_files(self.measured)
+        return digests | {name: digest(self.measured[p].nll_sum.view(np.uint64)) for name, p in files.items()}
+
+    def save(self, folder: Path, rows: TokenRows) -> None:
+        """Write one parquet file per metric and passage."""
+        for label, scores in self.by_label.items():
+            write_columns(folder / f"{label}.parquet", {"content": rows.content, "score": scores}, self.notes[label])
+        for name, passage in passage_files(self.measured).items():
+            columns = {"content": rows.content, **vars(self.measured[passage])}
+            write_columns(folder / f"{name}.parquet", columns, {"passage": str(passage)})
+
+    @staticmethod
+    def load(folder: Path, digests: Mapping[str, str], passages: Iterable[Passage]) -> Scores:
+        """The scores that a checkpoint was planned with.
+
+        Args:
+            folder: of the run.
+            digests: what the checkpoint remembers.
+            passages: that the recipe can ask for.
+
+        Raises:
+            ResumeError: missing, damaged, or of another run.
+        """
+        scores, files = Scores(), passage_files({HERE, *passages})
+        for label, expected in digests.items():
+            columns, notes = read_columns(folder / f"{label}.parquet")
+            names = set(vars(RowLosses.zeros(0))) if label in files else {"score"}
+            whole = names <= columns.keys() and all(columns[name].dtype.kind in "iuf" for name in names)
+            if whole and label in files:
+                scores.measured[files[label]] = RowLosses(**{name: columns[name] for name in names})
+            elif whole:
+                scores.by_label[label], scores.notes[label] = columns["score"], notes
+            if scores.digests().get(label) != expected:
+                raise ResumeError(
+                    f"`{folder / label}.parquet` must hold the scores that the checkpoint was planned with, got "
+                    "others. Put the run's own curriculum/ folder back, or start anew without resuming."
+                )
+        return scores
+
+    def refuse_missing(self, config: CampusConfig) -> None:
+        """What was not scored before training cannot be once training has begun.
+
+        Raises:
+            ResumeError: a metric's scores are not there; or the recipe's selector needs the losses before training,
+                and the one that began the run did not.
+        """
+        lacking = {*config.labels, *(spec.label for spec in leaf_specs(config))} - self.by_label.keys()
+        if lacking:
+            raise ResumeError(
+                f"the checkpoint must remember scores of {', '.join(sorted(lacking))}, got those of "
+                f"{', '.join(self.by_label) or 'nothing'}: it was changed. Put it back from a copy, resume from an "
+                "earlier one, or train without resuming."
+            )
+        if START_LOSS in config.build_selector().needs and self.start is None:
+            raise ResumeError(
+                f"`selector` must not need the losses before training on a checkpoint that has none, got "
+                f"{config.selector!r}. Choose lowest_perplexity, or matched with probes, or start anew."
+            )
+
+
+def passage_files(passages: Iterable[Passage]) -> dict[str, Passage]:
+    """File name → passage; the one of the model in hand is `start_loss`."""
+    passages = set(passages)
+    others = sorted(passages - {HERE}, key=str)
+    files = {f"{START}-{number + 1}": passage for number, passage in enumerate(others)}
+    return {START: HERE, **files} if HERE in passages else files
+
+
+def leaf_specs(config: CampusConfig) -> list[MetricSpec]:
+    """The metrics that are scored by themselves: the recipe's, and the members of its ensembles, each once."""
+    return leaves(config.specs)
+
+
+def passages_of(config: CampusConfig) -> list[Passage]:
+    """The passages that the recipe's metrics and selector ask for, each once."""
+    metrics = [build_metric(spec) for spec in leaf_specs(config)]
+    found = [passage for metric in metrics if isinstance(metric, PassageMetric) for passage in metric.passages]
+    if START_LOSS in config.build_selector().needs or any(isinstance(metric, Scorer) for metric in metrics):
+        found.append(HERE)  # the scorer reads the same forward
+    return list(dict.fromkeys(found))

@@ -1,0 +1,142 @@
+"""What scores a run's rows: the cache, what can be measured, the scorer, and their part of the bill."""
+
+from __future__ import annotations
+
+import math
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from campus_tune.data.prepared import TokenRows, read_texts
+from campus_tune.method.budget import ALWAYS, Budget, Purpose
+from campus_tune.method.stages import steps_of_epoch
+from campus_tune.metrics import build_metric
+from campus_tune.metrics.scorer import Scorer
+from campus_tune.model import compat
+from campus_tune.model.measure import LossMeter
+from campus_tune.model.peers import Peers
+from campus_tune.model.scorer_training import ScorerTrainer
+from campus_tune.model.trained import Trained
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.scores.asking import Scoring
+from campus_tune.scores.cache import ScoreCache, default_folder
+from campus_tune.scores.columns import leaf_specs
+from campus_tune.scores.passages import Passages
+from campus_tune.scores.rescore import aware_specs
+from campus_tune.words.types import IntArray
+
+NO_CACHE = "none"  # `scores: none`
+MOST_PROCESSES = 8  # for CPU metrics, unless the trainer's arguments say how many
+
+
+def purposes(config: CampusConfig, refreshes: int) -> tuple[Purpose, ...]:
+    """What a run of this recipe measures.
+
+    Args:
+        config: resolved settings.
+        refreshes: re-scorings that the whole run will make.
+    """
+    found: list[Purpose] = list(ALWAYS)
+    if refreshes:
+        found.append("rescoring")
+    if scorer_settings(config) is not None:
+        found.append("scorer")
+    return tuple(found)
+
+
+def scorer_settings(config: CampusConfig) -> Scorer | None:
+    """The recipe's scorer, if it has one."""
+    metrics = [build_metric(spec) for spec in leaf_specs(config)]
+    return next((metric for metric in metrics if isinstance(metric, Scorer)), None)
+
+
+def open_cache(config: CampusConfig, peers: Peers) -> ScoreCache:
+    """The score cache that the recipe names, the user's own, or none."""
+    if config.scores == NO_CACHE:
+        return ScoreCache(None)
+    return ScoreCache(default_folder() if config.scores is None else Path(config.scores), writes=peers.leads)
+
+
+def planned_steps(trainer: Any, n_rows: int, peers: Peers) -> tuple[int, int]:
+    """(Optimizer steps of an epoch, of the whole run), as the trainer will count them.
+
+    Args:
+        trainer: made, not trained.
+        n_rows: of its prepared training set.
+        peers: ranks.
+    """
+    args = trainer.args
+    batch = compat.micro_batch_size(trainer) * args.gradient_accumulation_steps * peers.world
+    per_epoch = max(1, steps_of_epoch(n_rows, batch, drop_last=args.dataloader_drop_last))
+    return per_epoch, args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * per_epoch)
+
+
+def stages_between(config: CampusConfig, steps_per_epoch: int, step: int, end: int) -> int:
+    """About how many stages there are from `step` to `end`, at least one."""
+    return max(1, math.ceil((end - step) * config.stages / steps_per_epoch))
+
+
+def refreshes_to_come(config: CampusConfig, total_steps: int, steps_per_epoch: int, *, step: int) -> int:
+    """About how many re-scorings there are between `step` and the handover, one that is due at `step` left out."""
+    handover = round(config.handover * total_steps)
+    if not config.rescore or config.is_shuffle or step >= handover or not aware_specs(config):
+        return 0
+    return (stages_between(config, steps_per_epoch, step, handover) - 1) // config.rescore
+
+
+def make_scoring(
+    trainer: Any,
+    config: CampusConfig,
+    rows: TokenRows,
+    meter: LossMeter,
+    budget: Budget,
+    peers: Peers,
+    *,
+    groups: IntArray | None,
+    n_refreshes: int = 0,
+    whole: bool = False,
+    trained: Trained,
+) -> Scoring:
+    """Everything that scores the training rows of a trainer.
+
+    Args:
+        trainer: with its prepared training set.
+        config: resolved settings.
+        rows: token counts and keys of the training set.
+        meter: of its rows.
+        budget: charged for what is measured.
+        peers: ranks.
+        groups: domain number of every row, shape (N,), or None.
+        n_refreshes: re-scorings to come.
+        whole: measure all rows, whatever they cost.
+        trained: the training set as the collator makes it.
+    """
+    dataset = trainer.train_dataset
+    passages = Passages(trainer, dataset, rows, meter, open_cache(config, peers), peers, trained=trained)
+    settings = scorer_settings(config)
+    scorer = None
+    if settings is not None:
+        scorer = ScorerTrainer(
+            settings,
+            subject=partial(compat.subject, trainer),
+            features=passages.features(settings.model),
+            dataset=dataset,
+            view=trained.dataset,
+            rows=rows,
+            tokenizer=compat.tokenizer_of(trainer),
+            peers=peers,
+            seed=config.seed or 0,
+        )
+    num_proc = getattr(trainer.args, "dataset_num_proc", None) or min(os.cpu_count() or 1, MOST_PROCESSES)
+    return Scoring(
+        config=config,
+        texts=read_texts(dataset, rows, compat.tokenizer_of(trainer), trained=trained.dataset),
+        passages=passages,
+        budget=budget,
+        scorer=scorer,
+        groups=groups,
+        num_proc=num_proc,
+        n_refreshes=n_refreshes,
+        whole=whole,
+    )

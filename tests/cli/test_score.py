@@ -1,0 +1,220 @@
+"""`campus-tune score`: all scores ahead of training, found by the run that follows."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from campus_tune.cli.main import main as campus_tune
+from campus_tune.model.measure import LossMeter
+from campus_tune.run.ledger import read_ledger
+from campus_tune.scores import passages
+from tests.run.tiny_run import task_rows
+
+METRICS = ["length", "mtld", "loss", {"name": "scorer", "new_tokens": 4}]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    from campus_tune.demo.tiny import write_tiny
+
+    return str(write_tiny(tmp_path_factory.mktemp("score") / "model"))
+
+
+@pytest.fixture
+def recipe(model: str, tmp_path: Path) -> dict[str, Any]:
+    """A YAML's settings that train a tiny model on 120 rows, with a budget that pays for few of them."""
+    rows = tmp_path / "train.jsonl"
+    rows.write_text("".join(json.dumps(row) + "\n" for row in task_rows(120)))
+    return {
+        "model_name_or_path": model,
+        "dataset_name": str(rows),
+        "output_dir": str(tmp_path / "run"),
+        "per_device_train_batch_size": 4,
+        "max_steps": 6,
+        "bf16": False,
+        "use_cpu": True,
+        "activation_checkpointing": False,
+        "report_to": "none",
+        "save_strategy": "no",
+        "campus": {"metrics": METRICS, "stages": 3, "budget": 0.01, "scores": str(tmp_path / "cache")},
+    }
+
+
+def score(recipe: dict[str, Any], *flags: str) -> int:
+    path = Path(recipe["output_dir"]).with_name("recipe.yaml")
+    path.write_text(yaml.safe_dump(recipe))
+    return campus_tune(["score", "--config", str(path), *flags])
+
+
+def measured(out: str) -> dict[str, tuple[int, int]]:
+    """What the table of timings says: measurement → (rows, found in the cache)."""
+    lines = out[out.index("measured ") :].split("\nmetric ")[0].splitlines()[1:]
+    cells = [re.split(r"\s{2,}", line.strip()) for line in lines]
+    return {line[0]: (int(line[1]), int(line[2])) for line in cells}
+
+
+def test_all_rows_are_scored_and_the_second_time_all_are_found(
+    recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert score(recipe) == 0
+    out = capsys.readouterr().out
+    assert measured(out) == {
+        "mtld": (120, 0),
+        "scorer: its training": (16, 0),
+        "rows under the model in hand": (120, 0),
+    }
+    assert re.search(r"^metric +rows .* ρ length", out, re.MULTILINE)
+    assert f"scores of 120 rows are in {recipe['campus']['scores']}" in out
+    assert score(recipe) == 0
+    again = capsys.readouterr().out
+    assert measured(again) == {"mtld": (120, 120), "rows under the model in hand": (120, 120)}
+    assert again[again.index("\nmetric ") :] == out[out.index("\nmetric ") :]
+
+
+def test_a_run_uses_all_rows_that_were_scored_ahead_and_pays_as_for_a_sample(
+    recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from campus_tune.cli import sft
+
+    def run(out: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        path = Path(out).with_name("run.yaml")
+        path.write_text(yaml.safe_dump(recipe | {"output_dir": out}))
+        assert sft.main(["--config", str(path)]) == 0
+        events = read_ledger(Path(out) / "curriculum" / "ledger.jsonl")
+        return {e["metric"]: e for e in events if e["event"] == "scores"}, events[-1]
+
+    cold, cold_end = run(f"{recipe['output_dir']}-cold")
+    assert cold["loss"]["rows_measured"] == 32  # half of the usual fewest: the budget does not pay for more
+    assert "prediction_correlation" in cold["loss"]
+    score(recipe)
+    capsys.readouterr()
+    warm, warm_end = run(f"{recipe['output_dir']}-warm")
+    assert warm["loss"]["rows_measured"] == 120
+    assert "prediction_correlation" not in warm["loss"]
+    assert "were found in the cache, not measured" in capsys.readouterr().out
+    assert (cold_end["found"], warm_end["found"] > 0) == (0.0, True)
+    assert warm_end["cost"]["scoring"] <= cold_end["cost"]["scoring"]
+
+
+def test_sft_takes_the_folder_of_the_cache_by_the_same_flag(recipe: dict[str, Any]) -> None:
+    from campus_tune.recipe.trl_yaml import read_arguments
+
+    path = Path(recipe["output_dir"]).with_name("flag.yaml")
+    path.write_text(yaml.safe_dump(recipe))
+    _, block, flags = read_arguments(["--config", str(path), "--scores", "elsewhere", "--max_steps", "2"])
+    assert block is not None
+    assert (block["scores"], flags) == ("elsewhere", ["--max_steps", "2"])
+
+
+def test_a_second_run_of_the_same_recipe_finds_its_sample_and_decides_the_same(recipe: dict[str, Any]) -> None:
+    from campus_tune.cli import sft
+
+    ledgers = []
+    for name in ("first", "second"):
+        out = f"{recipe['output_dir']}-{name}"
+        path = Path(out).with_name(f"{name}.yaml")
+        path.write_text(yaml.safe_dump(recipe | {"output_dir": out}))
+        sft.main(["--config", str(path)])
+        events = read_ledger(Path(out) / "curriculum" / "ledger.jsonl")
+        ledgers.append([{k: v for k, v in e.items() if k not in ("seconds", "found")} for e in events])
+    assert ledgers[0] == ledgers[1]
+
+
+def test_other_metrics_can_be_named_on_the_command_line(
+    recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(Path(recipe["output_dir"]).with_name("elsewhere"))
+    assert score(recipe, "--metrics", "confidence", "{name: loss, reduce: sum}", "--scores", folder) == 0
+    out = capsys.readouterr().out
+    assert measured(out) == {"rows under the model in hand": (120, 0)}  # one forward for both
+    assert re.findall(r"^(\w+) +120", out, re.MULTILINE) == ["confidence", "loss"]
+    assert list(Path(folder).glob("loss-*/shard-*"))
+
+
+def test_flags_of_the_trainer_override_the_yaml(recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    score(recipe)
+    capsys.readouterr()
+    assert score(recipe, "--max_length", "24") == 0  # other tokens: other rows
+    rows, found = measured(capsys.readouterr().out)["rows under the model in hand"]
+    assert found < rows
+
+
+def test_a_killed_score_goes_on_where_it_stopped(
+    recipe: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe["campus"]["metrics"] = ["loss"]
+    monkeypatch.setattr(passages, "AT_ONCE", 50)
+    measure, calls = LossMeter.measure, [0]
+
+    def killed(self: LossMeter, rows: Any, **rest: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise KeyboardInterrupt
+        return measure(self, rows, **rest)
+
+    monkeypatch.setattr(LossMeter, "measure", killed)
+    with pytest.raises(KeyboardInterrupt):
+        score(recipe)
+    monkeypatch.setattr(LossMeter, "measure", measure)
+    capsys.readouterr()
+    assert score(recipe) == 0
+    assert measured(capsys.readouterr().out) == {"rows under the model in hand": (120, 50)}
+
+
+def test_a_changed_row_is_scored_again_alone(recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    recipe["campus"]["metrics"] = ["loss", "mtld"]
+    score(recipe)
+    rows = [json.loads(line) for line in Path(recipe["dataset_name"]).read_text().splitlines()]
+    rows[7]["completion"] = [{"role": "assistant", "content": "an answer that nobody has seen"}]
+    Path(recipe["dataset_name"]).write_text("".join(json.dumps(row) + "\n" for row in reversed(rows)))
+    capsys.readouterr()
+    score(recipe)
+    assert measured(capsys.readouterr().out) == {"mtld": (120, 119), "rows under the model in hand": (120, 119)}
+
+
+def test_a_cache_of_another_model_is_named_and_not_used(
+    recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from campus_tune.demo.tiny import write_tiny
+
+    recipe["campus"]["metrics"] = ["loss"]
+    score(recipe)
+    recipe["model_name_or_path"] = str(write_tiny(Path(recipe["output_dir"]).with_name("other"), seed=5))
+    capsys.readouterr()
+    score(recipe)
+    out = capsys.readouterr().out
+    assert measured(out) == {"rows under the model in hand": (120, 0)}
+    assert re.search(r"warning: `scores`: .*another model", out)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scores": "none"}, "`scores` must name a folder to keep scores in, got none"),
+        ({"metrics": [], "selector": "shuffle"}, "`metrics` must name what to score, got nothing"),
+        ({"metrics": ["lenght"]}, "Did you mean 'length'"),
+    ],
+)
+def test_a_recipe_with_nothing_to_score_or_keep_is_refused(
+    recipe: dict[str, Any], change: dict[str, Any], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe["campus"] |= change
+    assert score(recipe) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_several_problems_are_said_at_once(recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    recipe["campus"]["rescore"] = -1
+    recipe["learning_rat"] = 1
+    del recipe["model_name_or_path"]
+    assert score(recipe) == 2
+    err = capsys.readouterr().err
+    assert "`rescore` must be a whole number of at least 0" in err
+    assert "Did you mean 'learning_rate'" in err
+    assert "`model_name_or_path` must be a model folder" in err

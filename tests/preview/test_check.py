@@ -1,0 +1,305 @@
+"""`check`: every planted trouble of a recipe or its data is found, named and given a remedy; a good recipe passes."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from campus_tune.demo.tasks import write_tasks
+from campus_tune.preview.check import check, is_grave, render
+
+GOOD: dict[str, Any] = {
+    "dataset_name": "train.jsonl",
+    "per_device_train_batch_size": 4,
+    "num_train_epochs": 1,
+    "lr_scheduler_type": "constant",
+    "campus": {
+        "metrics": ["length", {"name": "column", "column": "level"}],
+        "selector": "round_robin",
+        "stages": 5,
+        "probes": {"path": "probes.jsonl"},
+    },
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """200 rows in two domains, 4 probes in each, and the working directory there."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(208):
+        words = [f"w{k}" for k in rng.integers(0, 10**6, size=rng.integers(3, 40))]
+        rows.append({"prompt": f"ask {i}", "completion": " ".join(words), "level": i % 7, "domain": "ab"[i % 2]})
+    write_rows(tmp_path / "train.jsonl", rows[8:])
+    write_rows(tmp_path / "probes.jsonl", rows[:8])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def run(campus: dict[str, Any] | None = None, **settings: Any) -> list[str]:
+    """What `check` finds in the good recipe with these changes."""
+    recipe = {**GOOD, **settings, "campus": {**GOOD["campus"], **(campus or {})}}
+    path = Path("recipe.yaml")
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    return [str(finding) for finding in check(path)]
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("evaluate", "told"),
+    [
+        ({"suite": "smok"}, r"got 'smok'.*Did you mean 'smoke'\?"),
+        ({"suite": "smoke", "tasks": ["gsm8"]}, r"got 'gsm8'.*Did you mean 'gsm8k'\?"),
+    ],
+)
+def test_a_misspelt_suite_or_task_is_found_before_a_model_is_loaded(evaluate: dict[str, Any], told: str) -> None:
+    assert re.search(told, grave(run({"evaluate": evaluate}))[0])
+    assert not grave(run({"evaluate": {"suite": "smoke", "tasks": ["gsm8k"]}}))
+
+
+def grave(found: list[str]) -> list[str]:
+    return [text for text in found if text.startswith(("refused", "error"))]
+
+
+def one_with(found: list[str], text: str) -> str:
+    [match] = [finding for finding in found if text in finding]
+    return match
+
+
+def test_a_model_of_another_task_is_found_by_its_configuration(folder: Path) -> None:
+    (folder / "model").mkdir()
+    about = {"model_type": "llama", "architectures": ["LlamaForSequenceClassification"]}
+    (folder / "model" / "config.json").write_text(json.dumps(about))
+    [found] = grave(run(model_name_or_path="model"))
+    assert "must be a causal language model, got 'model'" in found
+    assert "a model for sequence classification (LlamaForSequenceClassification)" in found
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_good_recipe_passes_with_a_note_on_how_lengths_were_counted() -> None:
+    counted, scores = run()
+    assert counted == "info: 200 rows; lengths are counted in words (the recipe names no model)."
+    assert scores.startswith("info: The scores, and their rank correlations (ρ):\n  metric  rows")
+
+
+@pytest.mark.usefixtures("folder")
+def test_all_problems_of_a_recipe_are_found_before_the_data_are_read() -> None:
+    found = run(
+        {"metrics": ["lenth"], "stages": 0, "mixx": 1}, dataset_name="nowhere.jsonl", packing=True, learning_rat=1
+    )
+    assert len(grave(found)) == len(found) == 5
+    assert one_with(found, "'lenth'").endswith("Did you mean 'length'?")
+    assert one_with(found, "`learning_rat`").endswith("Did you mean 'learning_rate'?")
+    assert "nowhere" not in "".join(found)
+
+
+@pytest.mark.usefixtures("folder")
+def test_packing_is_answered_with_what_to_write_instead() -> None:
+    assert "campus: {batching: flat}" in one_with(run(packing=True), "error: `packing` must be off")
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_a_run_trains_is_not_refused() -> None:
+    assert grave(run(padding_free=True, train_sampling_strategy="sequential")) == []
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("setting", "severity"),
+    [
+        ({"train_sampling_strategy": "group_by_length"}, "error"),
+        ({"auto_find_batch_size": True}, "warning"),
+        ({"save_only_model": True}, "warning"),
+        ({"dataset_streaming": True}, "error"),
+        ({"streaming": True}, "error"),
+    ],
+)
+def test_trainer_options_that_work_against_a_plan_are_named(setting: dict[str, Any], severity: str) -> None:
+    name = next(iter(setting)).removeprefix("dataset_")
+    assert any(finding.startswith(severity) and name.split("_")[0][:6] in finding for finding in run(**setting))
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_method_is_refused_together_with_the_data_findings() -> None:
+    found = run({"metrics": ["length", "loss"], "selector": "lowest_perplexity"})
+    assert found[0].startswith("refused: lowest_perplexity with a `loss` order")
+    assert one_with(found, "`loss` is measured by the model").endswith("ahead of it with `campus-tune score`.")
+
+
+@pytest.mark.usefixtures("folder")
+def test_hard_rows_under_a_decayed_rate_are_warned_of() -> None:
+    campus = {"metrics": ["length"], "selector": "fixed", "window": "slice", "mix": 0.1, "handover": 1.0}
+    decayed = run(campus, lr_scheduler_type="linear")
+    assert "The hardest tenth of the rows by `length` is trained at" in one_with(decayed, "2511.18903")
+    assert not any("2511.18903" in text for text in run(campus))
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_schedule_that_cannot_be_simulated_is_said() -> None:
+    assert "could not be simulated" in one_with(
+        run(lr_scheduler_type="reduce_lr_on_plateau", eval_strategy="steps"), "rate schedule"
+    )
+    assert "num_decay_steps" in one_with(run(lr_scheduler_type="warmup_stable_decay"), "must make a schedule")
+
+
+def test_probe_rows_that_are_training_rows_are_named(folder: Path) -> None:
+    rows = read_rows(folder / "train.jsonl")
+    write_rows(folder / "probes.jsonl", [*read_rows(folder / "probes.jsonl"), rows[17]])
+    [error] = grave(run())
+    assert error.startswith("error: 1 probe row is a training row (probe 8 and row 17)")
+
+
+def test_domains_that_only_one_side_has_are_named(folder: Path) -> None:
+    rows = read_rows(folder / "probes.jsonl")
+    write_rows(folder / "probes.jsonl", [{**row, "domain": "c"} if row["domain"] == "b" else row for row in rows])
+    found = run()
+    assert one_with(found, "Domain 'b' has training rows and no probe rows").startswith("warning")
+    assert one_with(found, "Probe domain 'c' has no training rows").startswith("warning")
+
+
+def test_probes_without_domains_are_told_to_be_one(folder: Path) -> None:
+    rows = [{k: v for k, v in row.items() if k != "domain"} for row in read_rows(folder / "probes.jsonl")]
+    write_rows(folder / "probes.jsonl", rows)
+    assert "competence is measured over all probes at once" in one_with(run(), "domain_column")
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    ("campus", "settings", "message"),
+    [
+        ({"probes": {"path": "probe.jsonl"}}, {}, "No such file or directory. Did you mean 'probes.jsonl'?"),
+        ({}, {"dataset_name": "trian.jsonl"}, "No such file or directory. Did you mean 'train.jsonl'?"),
+        ({"within": "topic"}, {}, "`within` must be a column of the training set (prompt, completion, level, domain)"),
+        (
+            {"metrics": [{"name": "column", "column": "levl"}]},
+            {},
+            "`column: levl` must be a column of the training set",
+        ),
+        ({"selector": "matched", "probes": None}, {}, "`selector` must have probes to be 'matched', got none."),
+        (
+            {},
+            {"per_device_train_batch_size": 500},
+            "The training set has 200 rows, fewer than one optimizer step takes",
+        ),
+    ],
+)
+def test_what_the_data_do_not_have_is_an_error(campus: dict[str, Any], settings: dict[str, Any], message: str) -> None:
+    [error] = grave(run(campus, **settings))
+    assert message in error
+
+
+@pytest.mark.usefixtures("folder")
+def test_too_few_rows_for_the_stages_is_warned_of() -> None:
+    found = run({"stages": 60})
+    assert "stages: 60 do not fit in an epoch of 50 optimizer steps" in one_with(found, "Write stages: 25 or fewer")
+
+
+@pytest.mark.usefixtures("folder")
+def test_two_metrics_that_are_one_are_found() -> None:
+    found = run({"metrics": ["length", {"name": "length", "of": "both", "label": "both"}]})
+    assert any("`length` and `both` order the rows alike" in text for text in found)
+
+
+# -- the scores ----------------------------------------------------------------------------------------------------
+
+COLUMN = {"name": "column", "column": "level"}
+
+
+def table_of(found: list[str]) -> list[str]:
+    return one_with(found, "The scores, and their rank correlations").splitlines()[1:]
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_scores_are_shown_with_their_correlation_with_the_level_column() -> None:
+    shown = table_of(run())
+    assert [line.split()[:2] for line in shown[:3]] == [["metric", "rows"], ["length", "200"], ["level", "200"]]
+    assert "ρ level within" in shown[0]
+    assert shown[2].split()[-2:] == ["1.00", "1.00"]
+
+
+def test_the_level_may_have_another_name(folder: Path) -> None:
+    for path in (folder / "train.jsonl", folder / "probes.jsonl"):
+        write_rows(path, [{"grade": row.pop("level"), **row} for row in read_rows(path)])
+    metrics = {"metrics": ["length"], "selector": "fixed"}
+    assert "ρ level" not in table_of(run(metrics))[0]
+    assert "ρ level" in table_of(run({**metrics, "level": "grade"}))[0]
+    [error] = grave(run({**metrics, "level": "grad"}))
+    assert "`level` must be a column of the training set" in error
+    assert "Did you mean 'grade'?" in error
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_ensemble_of_texts_is_combined_with_its_members_in_the_table() -> None:
+    shown = table_of(run({"metrics": [{"name": "rank_mean", "of": ["length", "mtld"]}, COLUMN]}))
+    assert [line.split()[0] for line in shown[1:5]] == ["length", "mtld", "level", "rank_mean"]
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_ensemble_with_a_model_in_it_waits_for_the_run() -> None:
+    found = run({"metrics": [{"name": "rank_mean", "of": ["length", "loss"]}, COLUMN]})
+    assert one_with(found, "`rank_mean` is combined").endswith("when `loss` is measured.")
+    assert "rank_mean" not in "".join(table_of(found))
+
+
+@pytest.mark.usefixtures("folder")
+def test_an_ensemble_that_orders_nothing_is_an_error() -> None:
+    [error] = grave(run({"metrics": [{"name": "rank_mean", "of": ["length", "-length"]}, COLUMN]}))
+    assert "`rank_mean` gives every row the same score" in error
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"name": "parse_depth", "model": "xx_none_sm"},
+        {"name": "rank_mean", "of": ["length", {"name": "parse_depth", "model": "xx_none_sm"}]},
+    ],
+)
+def test_a_missing_pipeline_is_found_before_the_data_are_read(entry: dict[str, Any]) -> None:
+    [error] = grave(run({"metrics": ["length", entry]}, dataset_name="nowhere.jsonl"))
+    assert error.endswith("python -m spacy download xx_none_sm")
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_metric_whose_paper_goes_the_other_way_is_noted() -> None:
+    found = run({"metrics": ["length", {"name": "learnability", "proxy": "./proxy"}]})
+    assert one_with(found, "write -learnability").startswith("info: `learnability` opens the rows of the lowest values")
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_recipe_without_data_is_checked_as_far_as_it_goes() -> None:
+    assert run(dataset_name=None) == ["info: The recipe names no dataset_name: the data were not looked at."]
+
+
+def test_a_missing_recipe_is_one_error(tmp_path: Path) -> None:
+    [finding] = check(tmp_path / "none.yaml")
+    assert "must be a readable YAML file" in finding.what
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_text_ends_with_the_sum_and_gravity_follows_it() -> None:
+    run({"metrics": ["length", "loss"], "selector": "lowest_perplexity"})
+    findings = check("recipe.yaml")
+    assert render(findings).endswith("1 refused, 0 errors, 1 warnings, 3 notes")
+    assert is_grave(findings)
+    assert not is_grave([])
+
+
+def test_the_demo_tasks_hold_their_probes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tasks(tmp_path, rows_per_cell=8, probes_per_cell=2, seed=0)
+    assert grave(run()) == []

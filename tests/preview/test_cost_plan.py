@@ -1,0 +1,293 @@
+"""The promise of `budget`: it is kept, or the run says before its first step that it cannot be, and what would help."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from campus_tune.cli import sft
+from campus_tune.cli.main import main
+from campus_tune.data.domains import Domains
+from campus_tune.data.prepared import TokenRows
+from campus_tune.method.budget import FEWEST, Budget, rounded_up
+from campus_tune.method.curriculum import Curriculum
+from campus_tune.method.orders import order_rows
+from campus_tune.model.peers import Peers
+from campus_tune.model.probes import Probes
+from campus_tune.preview.cost_plan import budget_warnings, facts_of, needs
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.run import probing as probing_module
+from campus_tune.run.decide import Decider
+from campus_tune.run.probing import Probing
+from campus_tune.scores.asking import Scoring
+from campus_tune.scores.cache import ScoreCache
+from campus_tune.scores.passages import Passages
+from campus_tune.scores.planning import purposes, refreshes_to_come, stages_between
+from campus_tune.scores.rescore import Rescorer
+from campus_tune.words.types import IntArray, Json, RowLosses, RowTexts
+from tests.losses import losses_of
+from tests.run.tiny_run import RECIPE, task_rows, tiny_trainer
+from tests.run.witness import events
+from tests.strategies import examples
+
+TOO_SMALL = "the budget is too small for this run"
+
+# -- any small run, without a model --------------------------------------------------------------------------------
+
+
+class Meter:
+    """Losses by a rule."""
+
+    tick: Any = None
+    seconds = 0.0
+
+    def __init__(self, rows: TokenRows) -> None:
+        self.tokens, self.answers = rows.tokens, rows.answer_tokens
+        self.per_token = np.random.default_rng(7).uniform(0.5, 4.0, len(rows))
+
+    def losses(self, rows: IntArray) -> RowLosses:
+        answers = self.answers[rows]
+        return losses_of(self.per_token[rows] * answers, answers, np.zeros(len(rows), dtype=np.int64))
+
+    def measure(self, rows: IntArray, *, reader: Any = None, width: int = 0) -> Any:
+        assert reader is None
+        return mock.Mock(losses=self.losses(rows), read=np.zeros((len(rows), width)))
+
+
+class ProbeMeter:
+    """Losses of the probes by a rule."""
+
+    def __init__(self, _: Any, probes: Probes, chosen: Any, peers: Peers) -> None:
+        assert peers.leads
+        self.meter, self.chosen = Meter(probes.rows), chosen
+        self.tokens = int(sum(probes.rows.tokens[rows].sum() for rows in chosen.values()))
+
+    def losses(self) -> dict[str, RowLosses]:
+        return {domain: self.meter.losses(rows) for domain, rows in self.chosen.items()}
+
+
+def rows_of(n: int, rng: np.random.Generator) -> TokenRows:
+    answers = rng.permutation(n) + 2 + (rng.pareto(1.5, n) * 20).astype(np.int64)
+    ids = np.arange(n, dtype=np.uint64)
+    return TokenRows(answers + rng.integers(1, 40, n), answers, ids, np.zeros(n, dtype=np.int64), ids)
+
+
+@dataclass(frozen=True)
+class Small:
+    """A small run: its recipe, rows, batch, epochs, and the sizes of its probes' domains."""
+
+    recipe: Json
+    n_rows: int
+    batch: int
+    epochs: float
+    probes: tuple[int, ...]
+    seed: int
+
+
+@st.composite
+def small_runs(draw: st.DrawFn) -> Small:
+    probes = draw(st.lists(st.integers(1, 30), max_size=4))
+    selectors = ["round_robin", "lowest_perplexity", "relative_perplexity", *(["matched"] if probes else [])]
+    recipe = {
+        "metrics": draw(st.lists(st.sampled_from(["length", "random", "loss", "-length"]), min_size=1, unique=True)),
+        "selector": draw(st.sampled_from(selectors)),
+        "stages": draw(st.integers(1, 30)),
+        "window": draw(st.sampled_from(["prefix", "slice"])),
+        "coverage": draw(st.sampled_from(["exact", "revisit"])),
+        "mix": draw(st.sampled_from([0.0, 0.5])),
+        "handover": draw(st.sampled_from([0.0, 0.3, 0.6, 1.0])),
+        "rescore": draw(st.integers(0, 5)),
+        "budget": draw(st.floats(0.005, 3.0)),
+        "within": "none",
+    }
+    epochs = draw(st.sampled_from([0.4, 1.0, 2.0]))
+    return Small(
+        recipe, draw(st.integers(24, 400)), draw(st.integers(1, 8)), epochs, tuple(probes), draw(st.integers(0, 9))
+    )
+
+
+@contextmanager
+def probes_of(run: Small, rng: np.random.Generator) -> Iterator[None]:
+    ends = np.cumsum([0, *run.probes])
+    domains = {f"d{i}": np.arange(a, b) for i, (a, b) in enumerate(pairwise(ends))}
+    probes = Probes(None, rows_of(int(ends[-1]), rng), domains)
+    with (
+        mock.patch.object(probing_module, "load_probes", return_value=probes),
+        mock.patch.object(probing_module, "refuse_overlap"),
+        mock.patch.object(probing_module, "ProbeMeter", ProbeMeter),
+        mock.patch.object(Rescorer, "_save"),
+    ):
+        yield
+
+
+def cost_of(run: Small) -> tuple[float, float, list[str]]:
+    """(What a run spends, what it may spend, in forward tokens, and what it says of that before its first step.)."""
+    rng = np.random.default_rng(run.seed)
+    with probes_of(run, rng):
+        return _cost_of(run, rng)
+
+
+def _cost_of(run: Small, rng: np.random.Generator) -> tuple[float, float, list[str]]:
+    given = CampusConfig.from_mapping({**run.recipe, "scores": "none"})
+    config = given.resolved(has_probes=bool(run.probes), domain_in_data=False, seed=run.seed)
+    rows, per_epoch = rows_of(run.n_rows, rng), -(-run.n_rows // run.batch)
+    total = max(1, round(run.epochs * per_epoch))
+    texts = RowTexts([str(i) for i in range(len(rows))], rows.answer_tokens, rows.tokens - rows.answer_tokens, {})
+    meter: Any = Meter(rows)
+    passages = Passages(None, [{}] * len(rows), rows, meter, ScoreCache(None), Peers())
+    passages.__dict__["_identity"] = {"model": "m", "adapter": None, "template": "t", "precision": "no"}
+
+    def refreshes(step: int) -> int:
+        return refreshes_to_come(config, total, per_epoch, step=step)
+
+    def stages(step: int, end: int) -> int:
+        return stages_between(config, per_epoch, step, end)
+
+    training_tokens = total / per_epoch * float(rows.tokens.sum())
+    budget = Budget(config.budget, training_tokens, 0.5, purposes(config, refreshes(0)))
+    domains = Domains.read(mock.Mock(column_names=[]), "none")
+    source = "probes" if run.probes else None
+    probing = Probing(source, config, None, rows, domains, budget, Peers(), n_stages=stages(0, total))
+    scoring = Scoring(config, texts, passages, budget, n_refreshes=refreshes(0))
+    facts = facts_of(scoring, probing.probes, total, per_epoch)
+    budget.fit(needs(config, budget, facts))
+    if budget.caps is not None:
+        probing.choose()
+    scores = scoring.start()
+    certain = 2.0 * probing.tokens
+    budget.must_pay(certain)
+    said = budget_warnings(config, budget, facts, certain)
+    orders = {label: order_rows(scores.by_label[label], seed=run.seed) for label in config.labels}
+    curriculum = Curriculum(config.schedule(), orders, n_rows=len(rows), global_batch=run.batch, total_steps=total)
+    decider = Decider(config.build_selector(), meter, scores, budget, rows.tokens, Peers(), run.seed)
+    rescorer = Rescorer(scoring, scores, curriculum, rows, Path())
+    while not curriculum.finished:
+        if curriculum.needs_decision:
+            if probing.due(curriculum.n_stages):
+                probing.measure()
+            if rescorer.due():
+                rescorer.again(1 + refreshes(curriculum.step), probing.tokens)
+            reserved = stages(curriculum.step, total) // probing.every * float(probing.tokens)
+            if refreshes(curriculum.step):
+                reserved += sum(budget.per_time(purpose, 1) for purpose in budget.to_come)
+            allowance = budget.per_decision(stages(curriculum.step, curriculum.handover_step), reserved)
+            decider.decide(curriculum, probe_loss=probing.loss, allowance=allowance, reserved=probing.tokens)
+        curriculum.advance()
+    probing.measure()
+    return sum(budget.spent.values()), budget.total, said
+
+
+@examples(40)
+@given(small_runs())
+def test_a_run_keeps_its_budget_or_says_before_it_trains_that_it_will_not(run: Small) -> None:
+    spent, total, said = cost_of(run)
+    assert spent <= total + 1e-6 or TOO_SMALL in said[0]
+
+
+@examples(15)
+@given(small_runs())
+def test_a_budget_that_is_named_as_large_enough_is(run: Small) -> None:
+    _, _, said = cost_of(run)
+    if not said or TOO_SMALL not in said[0]:
+        return
+    least, usual = re.findall(r"budget: ([0-9.]+)[ ;]", said[0].split("Write ")[1].replace(" pays", ";"))
+    for budget in (float(least), float(usual)):
+        if budget <= 10:  # the most that a recipe takes
+            spent, total, again = cost_of(Small(**{**vars(run), "recipe": {**run.recipe, "budget": budget}}))
+            assert spent <= total + 1e-6
+            assert not again or TOO_SMALL not in again[0]
+
+
+# -- runs with a model ---------------------------------------------------------------------------------------------
+
+
+def run(out: Path, budget: float, **recipe: Any) -> Json:
+    config = RECIPE | {"metrics": ["length", "loss"], "selector": "matched", "budget": budget, "scores": "none"}
+    trainer = tiny_trainer(out, n=80, probes=50, max_length=64, config=config | recipe, logging_steps=50)
+    trainer.train()
+    return events(out, "end")[0]
+
+
+def test_a_short_run_measures_fewer_rows_than_usual_and_says_which_budget_pays_for_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end = run(tmp_path / "small", 0.8)
+    said = capsys.readouterr().out
+    assert end["cost"]["all"] <= 0.8
+    probes = events(tmp_path / "small", "probes")[0]["domains"]
+    assert {domain["rows"] for domain in probes.values()} < set(range(FEWEST["probes"] // 2, FEWEST["probes"]))
+    assert TOO_SMALL not in said
+    (named,) = re.findall(r"to keep to budget: 0.8. budget: ([0-9.]+) pays for the usual ones", said)
+    end = run(tmp_path / "named", float(named))
+    assert end["cost"]["all"] <= float(named)
+    assert "the usual numbers of rows would cost" not in capsys.readouterr().out
+    probes = events(tmp_path / "named", "probes")[0]["domains"]
+    assert {domain["rows"] for domain in probes.values()} == {FEWEST["probes"]}
+
+
+def test_a_budget_that_cannot_be_kept_is_called_too_small_before_training_and_after_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    end = run(tmp_path, 0.01)
+    lines = capsys.readouterr().out.splitlines()
+    before, after = (place for place, line in enumerate(lines) if TOO_SMALL in line)
+    first = next(place for place, line in enumerate(lines) if line.startswith("campus: step 0/"))
+    assert before < first < after
+    assert "Write budget: " in lines[before]
+    assert end["cost"]["all"] > 0.01
+    assert f"budget: {rounded_up(end['cost']['all']):g} would have paid for them" in lines[after]
+
+
+def test_check_says_of_the_budget_what_the_run_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from campus_tune.demo.tiny import write_tiny
+    from campus_tune.preview.check import check
+
+    write_tiny(tmp_path / "model")
+    for name, rows in (("train", task_rows(60)), ("probes", task_rows(25, seed=77))):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    recipe = {
+        "model_name_or_path": str(tmp_path / "model"),
+        "dataset_name": str(tmp_path / "train.jsonl"),
+        "output_dir": str(tmp_path / "run"),
+        "use_peft": True,
+        "lora_target_modules": "all-linear",
+        "num_train_epochs": 1,
+        "max_length": 64,
+        "report_to": "none",
+        "use_cpu": True,
+        "bf16": False,
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "campus": {
+            "metrics": ["length", "loss"],
+            "stages": 6,
+            "budget": 0.01,
+            "scores": "none",
+            "probes": {"path": str(tmp_path / "probes.jsonl")},
+        },
+    }
+    monkeypatch.setattr(sft, "report", lambda _: None)  # drawing takes longer than the run
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe), "utf-8")
+    (finding,) = [finding for finding in check(path) if TOO_SMALL in finding.what]
+    assert finding.severity == "warning"
+    assert main(["sft", "--config", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert f"campus: warning: {finding.what} {finding.remedy}" in said
+    (stages,) = re.findall(r" or stages: (\d+);", finding.remedy) or [None]
+    assert stages is None or int(stages) < 6

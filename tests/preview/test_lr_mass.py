@@ -1,0 +1,53 @@
+"""The learning rate that each difficulty decile meets: by hand, by a slow loop, and what is said when it is gone."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from campus_tune.preview.lr_mass import lr_by_decile, lr_findings
+
+
+def test_rows_in_order_under_a_falling_rate_meet_ever_less() -> None:
+    rates = np.linspace(1.0, 0.0, 100)
+    deciles = lr_by_decile(np.arange(100), np.arange(100), rates)
+    assert deciles == pytest.approx(rates.reshape(10, 10).mean(axis=1))
+
+
+@given(st.integers(1, 60), st.integers(0, 9))
+def test_deciles_are_those_of_a_slow_loop(n_rows: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    steps, ranks, rates = rng.integers(-1, 20, n_rows), rng.permutation(n_rows), rng.random(20)
+    slow = [
+        np.mean([rates[steps[i]] for i in range(n_rows) if steps[i] >= 0 and ranks[i] * 10 // n_rows == k] or [np.nan])
+        for k in range(10)
+    ]
+    assert lr_by_decile(steps, ranks, rates) == pytest.approx(slow, nan_ok=True)
+
+
+def test_a_starved_hardest_decile_is_told_with_the_way_out() -> None:
+    [finding] = lr_findings(np.linspace(1.0, 0.1, 10), "length")
+    assert "The hardest tenth of the rows by `length` is trained at 18% of the mean learning rate (0.1 of 0.55)" in (
+        finding.what
+    )
+    assert "constant_with_warmup" in finding.remedy
+    assert "`handover`" in finding.remedy
+
+
+def test_half_of_the_mean_rate_is_enough() -> None:
+    assert lr_findings(np.array([1.1] * 9 + [0.6]), "length") == []
+
+
+def test_an_untrained_hardest_decile_says_nothing_of_rates() -> None:
+    assert lr_findings(np.array([1.0] * 9 + [np.nan]), "length") == []
+
+
+def test_a_million_rows_take_seconds() -> None:
+    rng = np.random.default_rng(0)
+    start = time.process_time()
+    lr_by_decile(rng.integers(0, 1000, 1_000_000), rng.permutation(1_000_000), rng.random(1000))
+    assert time.process_time() - start < 5

@@ -1,0 +1,129 @@
+"""`campus-tune diff`: two ledgers say whether two runs trained the same rows, and what floats did meanwhile."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from campus_tune.cli.main import main
+from campus_tune.read.same_stream import compare_runs
+from campus_tune.words.errors import DataError
+from campus_tune.words.types import Json
+
+BATCH: Json = {"micro": 4, "world": 1, "accumulation": 2}
+
+
+def decision(stage: int, chosen: str = "length", digest: str = "d", perplexity: float = 10.0) -> Json:
+    offers = [
+        {"name": "length", "perplexity": perplexity},
+        {"name": "mtld", "perplexity": 12.0},
+        {"name": "unmeasured"},
+    ]
+    return {
+        "event": "decision",
+        "stage": stage,
+        "step": 3 * stage,
+        "epoch": 0,
+        "chosen": chosen,
+        "rows": 24,
+        "rows_digest": f"{digest}{stage}",
+        "margin": 0.25,
+        "offers": offers,
+    }
+
+
+def ledger(n_stages: int = 3) -> list[Json]:
+    events: list[Json] = [{"event": "run", "batch": BATCH}]
+    for stage in range(n_stages):
+        events.append({"event": "probes", "step": 3 * stage, "domains": {"all": {"loss": 2.0}}})
+        events.append(decision(stage))
+        events.append({"event": "stage_end", "stage": stage, "train_loss": 4.0})
+    return events
+
+
+def write(folder: Path, events: list[Json]) -> Path:
+    path = folder / "curriculum/ledger.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(json.dumps(event) + "\n" for event in events))
+    return folder
+
+
+def test_equal_ledgers_are_the_same_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = write(tmp_path / "a", ledger()), write(tmp_path / "b", ledger())
+    assert main(["diff", str(a), str(b)]) == 0
+    said = capsys.readouterr().out
+    assert said.splitlines()[0] == "the same rows in every step of 3 stages"
+    assert "largest relative difference of a perplexity: 0.0e+00" in said
+    assert "cut as" not in said
+
+
+def test_what_floats_did_is_shown_and_how_the_batch_was_cut(tmp_path: Path) -> None:
+    other = ledger()
+    other[0]["batch"] = {"micro": 4, "world": 2, "accumulation": 1}
+    other[2]["offers"][0]["perplexity"] = 10.001
+    other[3]["train_loss"] = 4.0004
+    comparison = compare_runs(write(tmp_path / "a", ledger()), write(tmp_path / "b", other))
+    assert comparison.same
+    assert comparison.largest["perplexity"] == pytest.approx(0.001 / 10.001)
+    assert comparison.largest["training loss"] == pytest.approx(0.0004 / 4.0004)
+    assert comparison.largest["probe loss"] == 0.0
+    cut = "the global batch was cut as 4 rows × 1 processes × accumulation 2 and 4 rows × 2 processes × accumulation 1"
+    assert cut in comparison.lines()
+
+
+def test_perplexities_of_other_samples_are_not_compared_but_counted(tmp_path: Path) -> None:
+    runs = [ledger(), ledger()]
+    for run, n_rows, perplexity in zip(runs, (8, 16), (10.0, 11.0), strict=True):
+        run[2]["offers"][0] |= {"sampled_rows": n_rows, "perplexity": perplexity}
+    comparison = compare_runs(*(write(tmp_path / name, run) for name, run in zip("ab", runs, strict=True)))
+    assert comparison.same
+    assert (comparison.regrown, comparison.largest["perplexity"]) == (1, 0.0)
+    assert "1 offers were measured on more rows in one run than in the other" in comparison.lines()
+
+
+def test_the_first_other_choice_is_shown_with_its_margin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = ledger()
+    other[5] = decision(1, chosen="mtld", digest="other", perplexity=12.5) | {"margin": 0.001}
+    other[8] = decision(2, digest="other", perplexity=99.0)
+    a, b = write(tmp_path / "a", ledger()), write(tmp_path / "b", other)
+    assert main(["diff", str(a), str(b)]) == 1
+    said = capsys.readouterr().out
+    assert "other rows from stage 1 on" in said
+    assert "first run: length, 2.5e-01 nats ahead (perplexity length 10, mtld 12)" in said
+    assert "second run: mtld, 1.0e-03 nats ahead (perplexity length 12.5, mtld 12)" in said
+    assert "perplexity: 0.0e+00" in said  # of stage 0; what follows other rows is no noise of floats
+
+
+def test_the_same_choice_of_other_rows_is_a_difference(tmp_path: Path) -> None:
+    other = ledger()
+    other[5] = decision(1, digest="other")
+    comparison = compare_runs(write(tmp_path / "a", ledger()), write(tmp_path / "b", other))
+    assert (comparison.first, comparison.why) == (1, ["  rows_digest: d1 and other1"])
+
+
+def test_a_run_that_stopped_early_is_not_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = write(tmp_path / "a", ledger(3)), write(tmp_path / "b", ledger(2))
+    assert main(["diff", str(a), str(b)]) == 1
+    assert "1 further stages are in one of the two only" in capsys.readouterr().out
+
+
+def test_a_folder_a_curriculum_folder_and_a_ledger_all_name_a_run(tmp_path: Path) -> None:
+    run = write(tmp_path / "a", ledger())
+    for path in (run, run / "curriculum", run / "curriculum/ledger.jsonl"):
+        assert compare_runs(run, path).same
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write(tmp_path / "a", ledger())
+    with pytest.raises(DataError, match=r"must hold a run's curriculum/ledger\.jsonl, got none"):
+        compare_runs(run, tmp_path)
+    with pytest.raises(DataError, match="must begin with the line of a run, got another line"):
+        compare_runs(run, write(tmp_path / "b", ledger()[1:]))
+    broken = write(tmp_path / "c", ledger()) / "curriculum/ledger.jsonl"
+    broken.write_text(broken.read_text()[:-5] + "\n")
+    with pytest.raises(DataError, match=r"line [0-9]+ must be one whole JSON object of a ledger, got something else"):
+        compare_runs(run, broken)
+    assert main(["diff", str(run), str(tmp_path / "absent")]) == 2
+    assert "Name the output_dir of a run" in capsys.readouterr().err

@@ -1,0 +1,40 @@
+"""A run in a notebook, beside transformers' own table."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.notebooks import open_notebook
+from tests.run.tiny_run import RECIPE, dataset, task_rows, tiny_trainer
+from tests.run.witness import events
+
+
+def test_in_a_notebook_decisions_are_rows_of_one_table_and_the_last_lines_are_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    notebook = open_notebook(monkeypatch)
+    monkeypatch.delitem(sys.modules, "transformers.utils.notebook", raising=False)
+    from transformers.utils.notebook import NotebookProgressCallback
+
+    probes = {"<script>alert(1)</script>": dataset(task_rows(8, seed=77)), "b": dataset(task_rows(8, seed=78))}
+    config = RECIPE | {"metrics": ["length", "-length"], "selector": "matched", "budget": 3.0}
+    trainer = tiny_trainer(tmp_path, n=24, probes=probes, config=config, callbacks=[NotebookProgressCallback()])
+    capfd.readouterr()
+    trainer.train()
+    monkeypatch.delitem(sys.modules, "transformers.utils.notebook")
+    said = capfd.readouterr()
+    (ours,) = [pages for pages in notebook.pages if "<th>competence</th>" in pages[0]]
+    decisions = events(tmp_path, "decision")
+    assert len(ours) == len(decisions) == 3
+    for decision in decisions:
+        assert f"<td>{decision['step']}/6</td><td>{decision['stage']}</td><td>{decision['chosen']}</td>" in ours[-1]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; 0.0" in ours[-1]
+    assert "<script>" not in ours[-1]
+    theirs = [pages for pages in notebook.pages if pages is not ours and "Training Loss" in pages[-1]]
+    assert len(theirs) == 1
+    assert "campus: step 0/6" not in said.out
+    assert "campus: order audit: all 6 steps trained the planned rows" in said.out
+    assert "\r" not in said.out

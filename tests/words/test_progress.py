@@ -1,0 +1,242 @@
+"""What a person sees while a run goes on: whole lines above whole bars, in a terminal, a file and a notebook."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from campus_tune.words import progress
+from tests.notebooks import Notebook, open_notebook
+
+WIDTH = 80
+
+# The trainer's own bar as transformers makes it, its lines, a bar of ours inside of a step, and lines of ours in both.
+SCRIPT = """
+import time
+from tqdm.auto import tqdm
+from campus_tune.words.progress import bar, say
+
+training = tqdm(total=3, dynamic_ncols=True)
+for step in range(3):
+    training.update(1)
+    training.write(str({"loss": step}))
+    for batch in bar(range(3), desc="probes", unit="batch"):
+        time.sleep(0.11)
+        say(f"campus: batch {batch} of step {step}" + " wide" * 20)
+    say(f"campus: step {step}")
+training.close()
+print("campus: the end")
+"""
+SAID = [
+    line
+    for step in range(3)
+    for line in [
+        str({"loss": step}),
+        *(f"campus: batch {batch} of step {step}" + " wide" * 20 for batch in range(3)),
+        f"campus: step {step}",
+    ]
+] + ["campus: the end"]
+
+
+class Screen:
+    """As much of a terminal as bars and lines ask for: carriage returns, line feeds, the cursor up, lines that wrap."""
+
+    def __init__(self) -> None:
+        self.rows, self.row, self.column = [[]], 0, 0  # type: list[list[str]], int, int
+
+    def write(self, text: str) -> None:
+        while text:
+            if text.startswith("\x1b[A"):
+                self.row, text = max(0, self.row - 1), text[3:]
+                continue
+            self._put(text[0])
+            text = text[1:]
+
+    def _put(self, letter: str) -> None:
+        if letter == "\r":
+            self.column = 0
+        elif letter == "\n":
+            self._down()
+        else:
+            if self.column == WIDTH:
+                self._down()
+                self.column = 0
+            row = self.rows[self.row]
+            row += [" "] * (self.column + 1 - len(row))
+            row[self.column] = letter
+            self.column += 1
+
+    def _down(self) -> None:
+        self.row += 1
+        if self.row == len(self.rows):
+            self.rows.append([])
+
+    def lines(self) -> list[str]:
+        return [line for row in self.rows if (line := "".join(row).rstrip())]
+
+
+def run_in_terminal(folder: Path, *, out: bool, err: bool) -> tuple[list[str], str, str]:
+    """(What stands on the screen at last, what is in the file of stdout, of stderr): each goes to one of the two."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, WIDTH, 0, 0))
+    files = [(folder / name).open("w") for name in ("out", "err")]
+    done = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT],
+        stdout=theirs if out else files[0],
+        stderr=theirs if err else files[1],
+        env={**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "utf-8"},
+    )
+    os.close(theirs)
+    seen = b""
+    try:
+        while part := os.read(ours, 4096):
+            seen += part
+    except OSError:  # the other end is closed: all was read
+        pass
+    os.close(ours)
+    assert done.wait() == 0
+    for file in files:
+        file.close()
+    screen = Screen()
+    screen.write(seen.decode("utf-8"))
+    return screen.lines(), *((folder / name).read_text("utf-8") for name in ("out", "err"))
+
+
+def wrapped(lines: list[str]) -> list[str]:
+    return [
+        part for line in lines for start in range(0, len(line), WIDTH) if (part := line[start : start + WIDTH].rstrip())
+    ]
+
+
+def test_in_a_terminal_of_80_columns_every_line_stands_whole_above_the_bars(tmp_path: Path) -> None:
+    seen, _, _ = run_in_terminal(tmp_path, out=True, err=True)
+    assert [line for line in seen if "|" not in line] == wrapped(SAID)
+    (bar,) = [line for line in seen if "|" in line]
+    assert "3/3" in bar
+
+
+def test_lines_in_a_file_are_lines_while_the_bars_stay_in_the_terminal(tmp_path: Path) -> None:
+    seen, out, _ = run_in_terminal(tmp_path, out=False, err=True)
+    assert out.splitlines() == SAID
+    (bar,) = seen
+    assert "3/3" in bar
+
+
+def test_lines_in_the_terminal_are_whole_while_the_bars_go_to_a_file(tmp_path: Path) -> None:
+    seen, _, err = run_in_terminal(tmp_path, out=True, err=False)
+    assert seen == wrapped(SAID)
+    assert "probes" not in err  # a bar of a third of a second in a file is noise
+
+
+def test_one_file_for_both_has_each_line_where_it_was_said(tmp_path: Path) -> None:
+    script = "import sys\nfrom campus_tune.words.progress import say\n"
+    script += "for n in range(3):\n    say(f'line {n}')\n    print(f'other {n}', file=sys.stderr)\n"
+    with (tmp_path / "both").open("w") as file:
+        subprocess.run([sys.executable, "-c", script], stdout=file, stderr=file, check=True)
+    told = [line for n in range(3) for line in (f"line {n}", f"other {n}")]
+    assert (tmp_path / "both").read_text("utf-8").splitlines() == told
+
+
+def test_a_reader_that_has_gone_ends_no_run() -> None:
+    script = "import os\nfrom campus_tune.words.progress import say\n"
+    script += "for n in range(20_000):\n    say('line')\nos._exit(7)\n"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        writer.stdout.close()
+        assert writer.wait() == 7
+
+
+def test_only_the_first_process_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not progress.bar(desc="a", unit="b", total=3).disable
+    monkeypatch.setenv("RANK", "1")
+    assert progress.bar(desc="a", unit="b", total=3).disable
+
+
+# -- a notebook -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> Notebook:
+    return open_notebook(monkeypatch)
+
+
+def test_ipython_in_a_terminal_is_no_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    shell: Any = ModuleType("IPython")
+    shell.get_ipython = lambda: None
+    monkeypatch.setitem(sys.modules, "IPython", shell)
+    assert progress.notebook() is None
+    shell.get_ipython = lambda: ModuleType("shell")
+    assert progress.notebook() is None
+
+
+def test_a_bar_in_a_notebook_is_one_piece_of_html_that_is_gone_at_the_end(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "REDRAW", 0.0)
+    assert list(progress.bar(range(3), desc="rows of <b>", unit="row")) == [0, 1, 2]
+    (pages,) = notebook.pages
+    assert '<progress value="2" max="3"></progress> rows of &lt;b&gt;: 2 of 3 row' in pages[1]
+    assert pages[-1] == ""
+    with progress.bar(desc="tokens", unit="token", total=100) as bar:
+        bar.update(40)
+        assert "40 of 100" in notebook.pages[1][-1]
+    assert (capfd.readouterr().out, capfd.readouterr().err) == ("", "")
+
+
+def test_what_is_done_before_a_bar_would_show_draws_none(notebook: Notebook) -> None:
+    assert list(progress.bar(range(3), desc="quick", unit="row", delay=60.0)) == [0, 1, 2]
+    assert list(progress.bar(range(3), desc="silent", unit="row", disable=True)) == [0, 1, 2]
+    assert notebook.pages == []
+
+
+def test_a_table_in_a_notebook_grows_in_place_and_shows_its_last_rows_escaped(notebook: Notebook) -> None:
+    table = progress.NotebookTable(progress.notebook(), ["step", "<chosen>"])
+    for step in range(progress.MOST_ROWS + 2):
+        table.add([str(step), "<script>alert(1)</script>"])
+    (pages,) = notebook.pages
+    assert len(pages) == progress.MOST_ROWS + 2
+    assert "<th>&lt;chosen&gt;</th>" in pages[-1]
+    assert "<td>41</td><td>&lt;script&gt;alert(1)&lt;/script&gt;</td>" in pages[-1]
+    assert "2 rows before these are in the ledger" in pages[-1]
+    assert "<td>1</td>" not in pages[-1]
+    assert "<script>" not in "".join(pages)
+
+
+def test_whoever_reads_along_may_leave_whatever_is_written_by_whomever(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w", buffering=1) as pipe:
+        out = progress.Unbroken(pipe)
+        monkeypatch.setattr(sys, "stdout", out)
+        print("one line, as transformers writes it")
+        progress.tqdm.write("another")
+        progress.say("and one of ours")
+        out.flush()
+        assert (out.encoding, out.isatty()) == (pipe.encoding, False)
+
+
+def test_a_command_goes_on_when_its_reader_has_left(tmp_path: Path) -> None:
+    code = "import sys, transformers.trainer_callback as t\nimport campus_tune.cli.main as cli\n"
+    code += "def run(words):\n    [print('line' * 999, flush=True) for _ in range(99)]\n    return 7\n"
+    code += "cli._dispatch = run\nsys.exit(cli.main(['simulate']))"
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    ends = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert ends.stdout is not None
+    ends.stdout.readline()
+    ends.stdout.close()
+    assert ends.wait(timeout=60) == 7
+    assert ends.stderr is not None
+    assert ends.stderr.read() == b""
+    ends.stderr.close()
