@@ -9,8 +9,10 @@ import pytest
 from campus_tune.method.budget import Budget
 from campus_tune.method.curriculum import Curriculum, Schedule
 from campus_tune.method.pacing import linear
-from campus_tune.method.selectors import build_selector
+from campus_tune.method.selectors import LOSS, Selector, View, build_selector
 from campus_tune.model.peers import Peers
+from campus_tune.preview.simulate import simulate
+from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.decide import Decider, Decision, perplexity
 from campus_tune.scores.columns import HERE, Scores
 from campus_tune.words.types import FloatArray, IntArray, RowLosses
@@ -162,6 +164,47 @@ def test_what_a_decision_says_of_its_stage_is_the_stage() -> None:
 def test_the_same_numbers_give_the_same_decision() -> None:
     records = [decide(*scene("matched", RISING)[:2]).record for _ in range(2)]
     assert records[0] == records[1]
+
+
+class Hardest(Selector):
+    """Takes the highest loss, and compares nothing in a way that the race could go by."""
+
+    needs = frozenset({LOSS})
+
+    def choose(self, view: View) -> str:
+        assert view.mean_loss is not None
+        return view.names[int(view.mean_loss.argmax())]
+
+
+def test_a_selector_without_distances_is_measured_and_recorded_without_them() -> None:
+    decider, curriculum, meter = scene("lowest_perplexity", RISING)
+    decider.selector = Hardest()
+    record = decide(decider, curriculum).record
+    assert (record["chosen"], record["margin"], record["tied"]) == ("down", None, [])
+    assert meter.asked * TOKENS == record["selection_tokens"] > 0
+    for offer in record["offers"]:
+        assert {"loss", "stderr", "perplexity", "sampled_rows"} < offer.keys()
+        assert "distance" not in offer
+
+
+@pytest.mark.parametrize("selector", ["round_robin", "random", {"name": "fixed", "order": "mtld"}])
+@pytest.mark.parametrize("schedule", [{"window": "slice"}, {"window": "prefix", "coverage": "revisit", "mix": 0.2}])
+def test_a_simulated_plan_is_the_one_that_a_run_trains(selector: Any, schedule: Any) -> None:
+    config = CampusConfig(metrics=["length", "mtld"], selector=selector, stages=6, seed=3, handover=0.8, **schedule)
+    rng = np.random.default_rng(5)
+    orders = {name: rng.permutation(N).astype(np.int32) for name in ("length", "mtld")}
+    plan = simulate(config, n_rows=N, global_batch=10, epochs=2, orders=orders, keep_plan=True).plan
+    decider, _, _ = scene(selector, RISING)
+    decider.seed = 3
+    curriculum = Curriculum(config.schedule(), orders, n_rows=N, global_batch=10, total_steps=80)
+    trained: list[int] = []
+    while not curriculum.finished:
+        stage = decide(decider, curriculum).stage
+        trained += stage.rows.tolist()
+        for _ in range(stage.n_steps):
+            curriculum.advance()
+    assert plan is not None
+    assert trained == plan.tolist()
 
 
 def test_a_perplexity_does_not_overflow() -> None:
