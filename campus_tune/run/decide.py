@@ -44,7 +44,6 @@ class Decider:
         budget: charged for what is measured.
         row_tokens: tokens of every row, shape (N,).
         peers: ranks; rank 0's choice counts.
-        seed: of the run.
     """
 
     selector: Selector
@@ -53,7 +52,6 @@ class Decider:
     budget: Budget
     row_tokens: IntArray
     peers: Peers
-    seed: int
 
     def decide(
         self,
