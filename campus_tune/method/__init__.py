@@ -1,5 +1,17 @@
-"""method: what is trained next. numpy only, and every policy a pure function of what it is shown.
+"""method: what is trained next. numpy only, and every policy a pure function of one View.
 
-Start here: `stages` has the pieces (what is offered, what was opened), `orders` and `pacing` say how far each order is
-open, `curriculum` turns both into offers and the rows of the chosen stage, `selectors` takes one of the offers.
+Start here. A stage comes about in this sequence, one file for each step:
+
+    orders       scores → a permutation of the rows, easy → hard
+    pacing       progress → how far an order is open
+    phases       whether anything is offered at this step, or the rows are plainly shuffled
+    pools        what could be given: the rows that each order offers next
+    passes       what may still be drawn of them
+    view         all that a policy is shown: position, offers, history, measurements
+    selectors    which offer is taken (`race`: on how few measured rows that can be told)
+    decide       the decision itself, the same for a run and for `simulate`
+    curriculum   opens the stage that was decided, and remembers
+
+Beside them: `stages` the pieces that these hand to each other, `sampling` draws in proportion, `competence` what probes
+say, `budget` what measuring may cost, `grouping` and `stats` what ranking in groups does to an order.
 """

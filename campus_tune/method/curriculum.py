@@ -1,8 +1,8 @@
-"""The curriculum: orders + pacing → what each sub-curriculum offers next, and the rows of the chosen stage.
+"""The curriculum: opens a stage and remembers. What could be given is in `pools`, what may still be drawn in `passes`.
 
-This is the middle of the three parts that teach the method: `pacing` says how far an order is open, the
-curriculum turns that into offers, a `selector` takes one. No torch, no trainer, no model: a plan is a function of
-integers and of the choices made, so `simulate` replays it without a GPU and a resumed run needs only its state.
+No torch, no trainer, no model: a plan is a function of integers and of the choices made, so `simulate` replays it
+without a GPU and a resumed run needs only its state. Every draw is made by a generator of its own, seeded with `[seed,
+epoch, stage]`, so there is no random state to remember either.
 
 The loop a caller runs (the trainer's callback, the simulator and the tests all do exactly this):
 
@@ -22,8 +22,8 @@ Windows and coverage (DESIGN words):
   that do not fill an optimizer step stay for the next slice, so rounding neither loses nor repeats a row.
   `revisit`, as published: pointers ignore each other, rows repeat or stay unseen, and the counts are kept.
 - `mix`: this share of each stage is drawn at random from the other rows, domains in proportion. `handover`: from
-  this progress on, plain shuffling. No stage crosses the handover, (prefix) the stage grid or, unless it is a
-  revisited slice, an epoch's end.
+  this progress on, plain shuffling (a phase of its own). No stage crosses the end of a phase, (prefix) the stage grid
+  or, unless it is a revisited slice, an epoch's end.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from campus_tune.method.pacing import scope_at
+from campus_tune.method.passes import Passes, resorted
+from campus_tune.method.phases import offers_until, phases_of
+from campus_tune.method.pools import Pools
 from campus_tune.method.sampling import draw
 from campus_tune.method.stages import (
     SHUFFLE,
@@ -80,11 +82,11 @@ class Curriculum:
         self.schedule = schedule
         self.orders = dict(orders)
         self.n_rows, self.global_batch, self.total_steps = n_rows, global_batch, total_steps
-        self.groups = groups
         self.steps_per_epoch = steps_of_epoch(n_rows, global_batch, drop_last=drop_last)
-        self.handover_step = round(schedule.handover * total_steps) if orders else 0
-        self._bounds = slice_bounds(schedule.pacing, schedule.stages, n_rows, global_batch)
-        self._grid = stage_grid(schedule.stages, self.steps_per_epoch)
+        self.phases = phases_of(schedule.handover if orders else 0.0, total_steps)
+        self.handover_step = offers_until(self.phases)
+        self.pools = Pools(schedule, n_rows, global_batch, self.steps_per_epoch)
+        self.passes = Passes(n_rows, schedule.coverage, groups)
 
         self.step = 0  # optimizer steps finished
         self._left_out = 0  # steps of epochs that were ended early
@@ -94,8 +96,6 @@ class Curriculum:
         self.times_chosen = dict.fromkeys(self.orders, 0)  # over the whole run; a pointer may also skip slices
         self.rows_by_choice = dict.fromkeys([*self.orders, SHUFFLE], 0)
         self.barred: set[str] = set()  # sub-curricula that offer nothing for now: their scores say nothing
-        self._spent = np.zeros(n_rows, dtype=np.bool_)  # rows that may not be drawn again in this pass
-        self._seen = np.zeros(n_rows, dtype=np.uint8)  # how often each row was planned, cut at 255
 
     # -- where the run is ---------------------------------------------------------------------------------------
 
@@ -154,11 +154,9 @@ class Curriculum:
 
     def coverage_counts(self) -> tuple[int, int]:
         """(rows trained at least once, row visits beyond the first) over the run so far: finished steps only."""
-        visits = self._seen.copy()
-        if self.stage is not None:
-            visits[self.stage.rows[(self.step - self.stage.first_step) * self.global_batch :]] -= 1
-        seen = int(np.count_nonzero(visits))
-        return seen, int(visits.sum(dtype=np.int64)) - seen
+        if self.stage is None:
+            return 0, 0
+        return self.passes.counts(self.stage.rows[(self.step - self.stage.first_step) * self.global_batch :])
 
     # -- deciding -----------------------------------------------------------------------------------------------
 
@@ -167,15 +165,22 @@ class Curriculum:
         if self.handed_over:
             return []
         names = [name for name in self.orders if name not in self.barred]
-        if self.schedule.window == "slice" and self.schedule.coverage == "revisit":
-            if names and all(self.pointers[name] >= len(self._bounds) for name in names):
+        if self.pools.sliced and not self.passes.exact:
+            n_slices = len(self.pools.bounds)
+            if names and all(self.pointers[name] >= n_slices for name in names):
                 self.pointers = dict.fromkeys(self.orders, 0)  # every order is used up: a new pass begins
-            names = [name for name in names if self.pointers[name] < len(self._bounds)]
+            names = [name for name in names if self.pointers[name] < n_slices]
         return names
 
     def offer(self, name: str) -> Offer:
-        """What one of `names()` would train next. A selector that measures nothing needs only the chosen one's."""
-        return self._slice_offer(name) if self.schedule.window == "slice" else self._prefix_offer(name)
+        """What one of `names()` would train next."""
+        order, pointer, room = self.orders[name], self.pointers[name], self._room()
+        if self.pools.sliced:
+            return self.pools.next_slice(name, order, self.passes, pointer=pointer, room=room)
+        rows = min(self.pools.to_grid(self.steps_in_epoch), room)
+        return self.pools.open_prefix(
+            name, order, self.passes, pointer=pointer, progress=self.progress, stage_rows=rows
+        )
 
     def offers(self) -> list[Offer]:
         """What each sub-curriculum would train next, in the recipe's sequence; empty once handed over."""
@@ -185,13 +190,18 @@ class Curriculum:
         """Commit to one of `offers()`, or without one to shuffling: its rows become the next stage."""
         rng = np.random.default_rng([self.schedule.seed, self.epoch, self.n_stages])
         if offer is None:
-            rows, name, scope, widened = self._shuffled(rng), SHUFFLE, (0.0, 1.0), False
-            n_random = len(rows)
+            rows = self.passes.draw_shuffled(rng, min(self.pools.to_grid(self.steps_in_epoch), self._room()))
+            name, scope, widened, n_random = SHUFFLE, (0.0, 1.0), False, len(rows)
         else:
-            rows, n_random = self._with_mix(rng, offer)
+            rows, n_random = draw(rng, offer.pool, offer.n_rows), 0
+            if self.schedule.mix:
+                extra = self.passes.draw_others(rng, rows, offer.stage_rows - len(rows))
+                rows, n_random = np.concatenate([rows, extra]), len(extra)
             name, scope, widened = offer.name, offer.scope, offer.widened
             self.pointers[name] = offer.slice + 1
             self.times_chosen[name] += 1
+            self.rows_by_choice[name] += len(rows) - n_random
+        self.rows_by_choice[SHUFFLE] += n_random
         self.stage = Stage(
             index=self.n_stages,
             epoch=self.epoch,
@@ -201,17 +211,19 @@ class Curriculum:
             rows=rows[rng.permutation(len(rows))],
             scope=scope,
             n_random=n_random,
-            n_repeats=int(np.count_nonzero(self._seen[rows] > self.epoch)),
+            n_repeats=self.passes.n_repeats(rows, self.epoch),
             widened=widened,
         )
         self.n_stages += 1
-        self.rows_by_choice[SHUFFLE] += n_random
-        if name != SHUFFLE:
-            self.rows_by_choice[name] += len(rows) - n_random
-        self._seen[rows] += self._seen[rows] < 255
-        if self.schedule.coverage == "exact":
-            self._spent[rows] = True
+        self.passes.plan(rows)
         return self.stage
+
+    def _room(self) -> int:
+        """Rows that the next stage may hold at most: no phase, no exact epoch and no run ends inside of it."""
+        ends = [self.last_step, *(phase.end for phase in self.phases if phase.end > self.step)]
+        if self.passes.exact:
+            ends.append(self.epoch_end)
+        return min((min(ends) - self.step) * self.global_batch, self.passes.n_free)
 
     def advance(self) -> None:
         """One optimizer step is finished. An epoch's end frees all rows again (exact coverage)."""
@@ -231,9 +243,7 @@ class Curriculum:
         if stage is not None:
             done = self.step - stage.first_step
             trained, others = np.split(stage.rows, [done * self.global_batch])
-            self._seen[others] -= 1
-            if stage.chosen == SHUFFLE:
-                self._spent[others] = False
+            self.passes.take_back(others, shuffled=stage.chosen == SHUFFLE)
             self.stage = replace(stage, n_steps=done, rows=trained)
         n_steps = self.epoch_end - self.step
         self._left_out += n_steps
@@ -241,9 +251,9 @@ class Curriculum:
         return n_steps
 
     def _begin_epoch(self) -> None:
-        """All rows may be drawn again (exact coverage)."""
-        if self.schedule.coverage == "exact":
-            self._spent[:] = False
+        """Exact coverage begins a pass."""
+        self.passes.begin_epoch()
+        if self.passes.exact:
             self.pointers = dict.fromkeys(self.orders, 0)
 
     # -- re-scoring ---------------------------------------------------------------------------------------------
@@ -251,13 +261,15 @@ class Curriculum:
     @property
     def untrained(self) -> BoolArray:
         """Rows that wait: not drawn in this pass (exact), not drawn at all (revisit); shape (N,)."""
-        return ~self._spent if self.schedule.coverage == "exact" else self._seen == 0
+        return self.passes.waiting
 
     def frontier(self, n_stages: int) -> BoolArray:
         """Rows that wait and that some order could open within the next `n_stages` stages; shape (N,)."""
+        steps = n_stages * max(1, self.steps_per_epoch // self.schedule.stages)
+        progress = min(1.0, (self.step + steps) / max(1, self.handover_step))
         reached = np.zeros(self.n_rows, dtype=np.bool_)
         for name, order in self.orders.items():
-            reached[order[: self._reach_after(name, n_stages)]] = True
+            reached[order[: self.pools.reach(self.pointers[name], n_stages, progress)]] = True
         return reached & self.untrained
 
     def resort(self, name: str, ranking: RowArray) -> tuple[RowArray, RowArray]:
@@ -275,14 +287,9 @@ class Curriculum:
             The rows that changed places among themselves, in the old sequence and in the new one.
         """
         order = self.orders[name]
-        places = self._movable(name)
-        old = order[places]
-        moves = np.zeros(self.n_rows, dtype=np.bool_)
-        moves[old] = True
-        new = ranking[moves[ranking]]
-        self.orders[name] = order.copy()
-        self.orders[name][places] = new
-        return old, new
+        places = self.passes.movable(order, self.pools.n_used(self.pointers[name]))
+        self.orders[name] = resorted(order, places, ranking)
+        return order[places], self.orders[name][places]
 
     def bar(self, name: str, *, barred: bool) -> None:
         """Offer a sub-curriculum no longer, or again: its scores say nothing for now."""
@@ -290,120 +297,6 @@ class Curriculum:
             self.barred.add(name)
         else:
             self.barred.discard(name)
-
-    def _movable(self, name: str) -> BoolArray:
-        """Places of an order whose rows it has not used, shape (N,)."""
-        order = self.orders[name]
-        if self.schedule.coverage == "exact":
-            return ~self._spent[order]
-        used = 0
-        if self.schedule.window == "slice" and self.pointers[name]:
-            used = int(self._bounds[min(self.pointers[name], len(self._bounds)) - 1])
-        return np.arange(self.n_rows) >= used
-
-    def _reach_after(self, name: str, n_stages: int) -> int:
-        """How far an order may be open after `n_stages` more stages."""
-        if self.schedule.window == "slice":
-            return int(self._bounds[min(self.pointers[name] + n_stages, len(self._bounds)) - 1])
-        steps = n_stages * max(1, self.steps_per_epoch // self.schedule.stages)
-        progress = min(1.0, (self.step + steps) / max(1, self.handover_step))
-        return max(self.global_batch, round(scope_at(self.schedule.pacing, progress) * self.n_rows))
-
-    # -- how an offer and a stage are cut -----------------------------------------------------------------------
-
-    def _slice_offer(self, name: str) -> Offer:
-        """The next slice of an order, in whole steps; a slice with less than a step left moves on to the next."""
-        order, last = self.orders[name], len(self._bounds) - 1
-        k = min(self.pointers[name], last)
-        if self.schedule.coverage == "revisit":
-            pool = order[self._bounds[k - 1] if k else 0 : self._bounds[k]]
-            n_rows = len(pool)
-        else:
-            pool = self._free(order[: self._bounds[k]])
-            while len(pool) < self.global_batch and k < last:
-                k += 1
-                pool = self._free(order[: self._bounds[k]])
-            n_rows = len(pool) if k == last else len(pool) // self.global_batch * self.global_batch
-        total = self._stage_rows(self._grown_by_mix(n_rows))
-        n_rows = self._from_offer(total, n_rows)
-        scope = (float(self._bounds[k - 1] / self.n_rows) if k else 0.0, float(self._bounds[k] / self.n_rows))
-        return Offer(name, pool[:n_rows], n_rows, total, scope, slice=k)
-
-    def _prefix_offer(self, name: str) -> Offer:
-        """The open part of an order; where it holds fewer rows than a stage, it opens as far as needed."""
-        order = self.orders[name]
-        total = self._stage_rows(self._grid_rows())
-        n_rows = self._from_offer(total, total)
-        n_open = max(1, round(scope_at(self.schedule.pacing, self.progress) * self.n_rows))
-        pool = self._free(order[:n_open])
-        widened = len(pool) < n_rows
-        if widened:
-            n_open = self._reach(order, n_rows)
-            pool = self._free(order[:n_open])
-        scope = (0.0, n_open / self.n_rows)
-        return Offer(name, pool, n_rows, total, scope, slice=self.pointers[name], widened=widened)
-
-    def _with_mix(self, rng: np.random.Generator, offer: Offer) -> tuple[RowArray, int]:
-        """The offer's rows and, for the `mix` share, rows drawn at random from all others."""
-        chosen = draw(rng, offer.pool, offer.n_rows)
-        if not self.schedule.mix:
-            return chosen, 0
-        others = ~self._spent
-        others[chosen] = False
-        extra = draw(rng, np.flatnonzero(others).astype(np.int32), offer.stage_rows - len(chosen), self.groups)
-        return np.concatenate([chosen, extra]), len(extra)
-
-    def _shuffled(self, rng: np.random.Generator) -> RowArray:
-        """Random rows for one stage of plain shuffling: without replacement until all have been drawn."""
-        n_rows = self._stage_rows(self._grid_rows())
-        pool = np.flatnonzero(~self._spent).astype(np.int32)
-        rows = draw(rng, pool, n_rows)
-        if self.schedule.coverage == "revisit":
-            self._spent[rows] = True
-            if len(rows) < n_rows:  # this pass is used up: the next one begins in the middle of the stage
-                self._spent[:] = False
-                pool = np.setdiff1d(np.arange(self.n_rows, dtype=np.int32), rows)
-                more = draw(rng, pool, n_rows - len(rows))
-                self._spent[more] = True
-                rows = np.concatenate([rows, more])
-        return rows
-
-    def _free(self, rows: RowArray) -> RowArray:
-        """Those of `rows` that may still be drawn, in the same sequence."""
-        return rows if self.schedule.coverage == "revisit" else rows.compress(~self._spent.take(rows))
-
-    def _reach(self, order: RowArray, n_rows: int) -> int:
-        """How far `order` must be open to hold `n_rows` drawable rows."""
-        if self.schedule.coverage == "revisit":
-            return n_rows
-        return int(np.searchsorted(np.cumsum(~self._spent.take(order)), n_rows)) + 1
-
-    def _grid_rows(self) -> int:
-        """Rows to the next boundary of the stage grid of this epoch."""
-        done = self.steps_in_epoch
-        return int(self._grid[np.searchsorted(self._grid, done, side="right")] - done) * self.global_batch
-
-    def _grown_by_mix(self, n_rows: int) -> int:
-        """A stage in which `n_rows` are the part that is not random, in whole steps, at least one."""
-        if not self.schedule.mix:
-            return n_rows
-        return max(1, int(n_rows / (1.0 - self.schedule.mix) / self.global_batch + 1e-9)) * self.global_batch
-
-    def _stage_rows(self, wanted: int) -> int:
-        """`wanted` rows, cut at the handover, the run's end, and (unless slices are revisited) the epoch's end."""
-        ends = [self.last_step]
-        if not self.handed_over:
-            ends.append(self.handover_step)
-        if self.schedule.coverage == "exact":
-            ends.append(self.epoch_end)
-        n_rows = min(wanted, (min(ends) - self.step) * self.global_batch)
-        if self.schedule.coverage == "exact":
-            n_rows = min(n_rows, self.n_rows - int(np.count_nonzero(self._spent)))
-        return min(n_rows, self.n_rows)
-
-    def _from_offer(self, total: int, available: int) -> int:
-        """How many of a stage's `total` rows come from the offer and not from the `mix`."""
-        return min(available, max(1, total - round(self.schedule.mix * total)))
 
     # -- state --------------------------------------------------------------------------------------------------
 
@@ -418,8 +311,8 @@ class Curriculum:
             "times_chosen": dict(self.times_chosen),
             "rows_by_choice": dict(self.rows_by_choice),
             "barred": sorted(self.barred),
-            "spent": pack(self._spent),
-            "seen": pack(self._seen),
+            "spent": pack(self.passes.spent),
+            "seen": pack(self.passes.seen),
             "stage": None if stage is None else {**vars(stage), "rows": pack(stage.rows), "scope": list(stage.scope)},
         }
 
@@ -434,11 +327,12 @@ class Curriculum:
         self.times_chosen = {name: state["times_chosen"].get(name, 0) for name in self.orders}
         self.rows_by_choice = dict.fromkeys([*self.orders, SHUFFLE], 0) | state["rows_by_choice"]
         self.barred = set(state["barred"]) & set(self.orders)
-        self._spent = unpack(state["spent"], "b", self.n_rows)
-        self._seen = unpack(state["seen"], "u", self.n_rows)
-        self.stage = None if state["stage"] is None else self._stage_of(state["stage"])
-
-    def _stage_of(self, saved: Json) -> Stage:
+        self.passes.spent = unpack(state["spent"], "b", self.n_rows)
+        self.passes.seen = unpack(state["seen"], "u", self.n_rows)
+        saved = state["stage"]
+        if saved is None:
+            self.stage = None
+            return
         stage = Stage(**{**saved, "rows": unpack(saved["rows"], "i"), "scope": tuple(saved["scope"])})
         done, rows = self.step - stage.first_step, stage.rows
         if not (0 <= done <= stage.n_steps and len(rows) and rows.min() >= 0 and rows.max() < self.n_rows):
@@ -446,4 +340,4 @@ class Curriculum:
                 f"a stage must be one of {self.n_rows} rows in which step {self.step} lies, got one of {len(rows)} "
                 f"rows from step {stage.first_step} on, of {stage.n_steps} steps"
             )
-        return stage
+        self.stage = stage

@@ -15,7 +15,8 @@ from functools import partial
 import numpy as np
 
 from campus_tune.method.budget import FEWEST, Budget, Need, Purpose, rounded_up
-from campus_tune.method.selectors import PROBES, GreedySelector
+from campus_tune.method.phases import offers_until, phases_of
+from campus_tune.method.selectors import LOSS, PROBES
 from campus_tune.metrics.scorer import Scorer
 from campus_tune.model.probes import Probes
 from campus_tune.recipe.config import CampusConfig
@@ -103,7 +104,7 @@ def needs(config: CampusConfig, budget: Budget, facts: RunFacts) -> dict[Purpose
 
 def measures_offers(config: CampusConfig) -> bool:
     """Whether decisions ask the model."""
-    return len(config.labels) > 1 and not config.is_shuffle and isinstance(config.build_selector(), GreedySelector)
+    return len(config.labels) > 1 and not config.is_shuffle and LOSS in config.build_selector().needs
 
 
 def asks_the_model(config: CampusConfig, *, has_probes: bool) -> bool:
@@ -143,7 +144,8 @@ def _scorer(scorer: Scorer, budget: Budget, facts: RunFacts, times: int) -> Need
 
 def _selection(config: CampusConfig, facts: RunFacts) -> Need:
     """The first round of every decision; what is left of the budget pays for further ones."""
-    n_decisions = facts.stages(config, round(config.handover * facts.total_steps)) if config.handover else 0
+    end = offers_until(phases_of(config.handover, facts.total_steps))
+    n_decisions = facts.stages(config, end) if config.handover else 0
     offers = 1 + (1 - SHARED) * (len(config.labels) - 1)
     rows = min(offers * FEWEST["selection"], facts.n_rows)
     return _need(n_decisions * facts.row, rows, rows)

@@ -16,16 +16,17 @@ repeats and shares are exact for selectors that need no model, and for the other
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from campus_tune.method.curriculum import SHUFFLE, Curriculum, Offer, Stage
+from campus_tune.method.curriculum import SHUFFLE, Curriculum
+from campus_tune.method.decide import decide
 from campus_tune.method.grouping import NO_GROUPS
 from campus_tune.method.orders import order_rows
-from campus_tune.method.selectors import View
+from campus_tune.method.selectors import RaceResult
+from campus_tune.method.view import History, PastStage, View
 from campus_tune.metrics.base import MetricSpec
 from campus_tune.preview.learner import Learner
 from campus_tune.recipe.config import CampusConfig
@@ -102,36 +103,32 @@ class SimulatedRun:
         return sum(stage.n_rows for stage in self.stages)
 
     def findings(self) -> list[Finding]:
-        """What a user should know of this plan: one order is all of it, rows stay unseen, domains come in blocks."""
-        return [*self._dominance(), *self._coverage()]
-
-    def _dominance(self) -> list[Finding]:
+        """What a user should know of this plan: one order is all of it, rows stay unseen."""
+        found = []
         chosen = {name: n for name, n in self.rows_by_choice.items() if name != SHUFFLE}
         total = sum(chosen.values())
-        if len(chosen) < 2 or not total or max(chosen.values()) <= DOMINATES * total:
-            return []
-        name = max(chosen, key=chosen.__getitem__)
-        return [
-            Finding(
-                "warning",
-                f"`{name}` supplies {chosen[name] / total:.0%} of the rows that are not random: one curriculum, not "
-                f"several{' (with made-up losses)' if self.made_up else ''}.",
-                "Drop the other metrics, or write selector: round_robin, which takes all of them in turn.",
+        if len(chosen) > 1 and max(chosen.values()) > DOMINATES * total:
+            name = max(chosen, key=chosen.__getitem__)
+            made_up = " (with made-up losses)" if self.made_up else ""
+            found.append(
+                Finding(
+                    "warning",
+                    f"`{name}` supplies {chosen[name] / total:.0%} of the rows that are not random: one curriculum, "
+                    f"not several{made_up}.",
+                    "Drop the other metrics, or write selector: round_robin, which takes all of them in turn.",
+                )
             )
-        ]
-
-    def _coverage(self) -> list[Finding]:
         due = min(self.n_rows, self.visits)  # rows that a plan without repeats would have seen
-        if self.seen >= 0.999 * due:
-            return []
-        return [
-            Finding(
-                "warning",
-                f"{self.visits} rows' worth of training sees {self.seen / self.n_rows:.0%} of the {self.n_rows} rows, "
-                f"and {self.repeats / self.visits:.0%} of it is repetition.",
-                "Write coverage: exact to train every row once per epoch.",
+        if self.seen < 0.999 * due:
+            found.append(
+                Finding(
+                    "warning",
+                    f"{self.visits} rows' worth of training sees {self.seen / self.n_rows:.0%} of the {self.n_rows} "
+                    f"rows, and {self.repeats / self.visits:.0%} of it is repetition.",
+                    "Write coverage: exact to train every row once per epoch.",
+                )
             )
-        ]
+        return found
 
 
 def _refuse_endless(config: CampusConfig, n_rows: int, total_steps: int, per_epoch: int, *, keep_plan: bool) -> None:
@@ -201,16 +198,41 @@ def simulate(
         total_steps=total_steps,
         groups=groups,
     )
-    stages, plan, steps = [], [], []
+    stages: list[SimulatedStage] = []
+    past: list[PastStage] = []
+    plan, steps = [], []
     while not curriculum.finished:
-        stage = curriculum.open(scene.choose(curriculum))
-        scene.train(stage)
-        stages.append(_summary(stage, groups, len(domains)))
+        if not curriculum.handed_over:
+            curriculum.orders |= scene.fresh_orders()
+        stage = decide(
+            curriculum,
+            scene.selector,
+            scene.measure,
+            probe_loss=None if scene.learner is None else scene.learner.probe_loss(),
+            history=History(past),
+        ).stage
+        scene.train(stage.rows)
+        shares: tuple[float, ...] = ()
+        if groups is not None and domains:
+            shares = tuple((np.bincount(groups[stage.rows], minlength=len(domains)) / len(stage.rows)).tolist())
+        stages.append(
+            SimulatedStage(
+                index=stage.index,
+                epoch=stage.epoch,
+                chosen=stage.chosen,
+                scope=stage.scope,
+                n_rows=len(stage.rows),
+                n_random=stage.n_random,
+                n_repeats=stage.n_repeats,
+                domain_shares=shares,
+            )
+        )
         if keep_plan:
             plan.append(stage.rows)
             steps.append(stage.first_step + np.arange(len(stage.rows)) // global_batch)
         for _ in range(stage.n_steps):
             curriculum.advance()
+        past.append(PastStage(stage.index, stage.chosen, curriculum.step))
     seen, repeats = curriculum.coverage_counts()
     return SimulatedRun(
         stages=tuple(stages),
@@ -246,7 +268,6 @@ class _Scene:
         self.groups = groups if config.within != NO_GROUPS else None
         self.learner = Learner(n_rows, seed=self.seed) if missing or self.selector.needs else None
         self.fresh = [spec for spec in missing if spec.name == FRESH]
-        self.times_chosen: Counter[str] = Counter()
         self.orders: dict[str, RowArray] = {}
         for spec in specs:
             if spec.label in orders:
@@ -263,50 +284,25 @@ class _Scene:
     def _order(self, scores: FloatArray) -> RowArray:
         return order_rows(scores, seed=self.seed, groups=self.groups)
 
-    def choose(self, curriculum: Curriculum) -> Offer | None:
-        """The selector's choice of the next offers, with `loss` orders sorted anew; None once handed over."""
-        if curriculum.handed_over:
-            return None
-        for spec in self.fresh:
-            curriculum.orders[spec.label] = self._order(self._made_up(spec))
-        names = curriculum.names()
-        view = View(
-            names, stage=curriculum.n_stages, times_chosen=dict(self.times_chosen), seed=curriculum.schedule.seed
-        )
-        if self.selector.needs:
-            view = self._measured(view, [curriculum.offer(name) for name in names])
-        chosen = self.selector.choose(view)
-        self.times_chosen[chosen] += 1
-        return curriculum.offer(chosen)
+    def fresh_orders(self) -> dict[str, RowArray]:
+        """`loss` orders, sorted by what the learner's losses are now."""
+        return {spec.label: self._order(self._made_up(spec)) for spec in self.fresh}
 
-    def _measured(self, view: View, offers: Iterable[Offer]) -> View:
-        """The view with the learner's losses: of all the rows of each offer, so without sampling noise."""
+    def measure(self, view: View) -> RaceResult:
+        """The learner's losses of all the rows of each offer, so without sampling noise."""
         assert self.learner is not None, "a selector with needs has a learner to ask"
         now, start = self.learner.loss(), self.learner.start_loss()
-        return replace(
-            view,
-            mean_loss=np.array([now[offer.pool].mean() for offer in offers]),
-            start_loss=np.array([start[offer.pool].mean() for offer in offers]),
-            probe_loss=self.learner.probe_loss(),
+        return RaceResult(
+            mean_loss=np.array([now[offer.pool].mean() for offer in view.offers]),
+            stderr=np.zeros(len(view.offers)),
+            n_rows=np.array([len(offer.pool) for offer in view.offers]),
+            start_loss=np.array([start[offer.pool].mean() for offer in view.offers]),
+            rounds=1,
+            tokens=0,
+            outcome="all rows measured",
         )
 
-    def train(self, stage: Stage) -> None:
-        """Let the learner learn the stage, if anybody will look at its losses."""
+    def train(self, rows: RowArray) -> None:
+        """Let the learner learn a stage, if anybody will look at its losses."""
         if self.learner is not None and (self.fresh or self.selector.needs):
-            self.learner.train(stage.rows)
-
-
-def _summary(stage: Stage, groups: IntArray | None, n_domains: int) -> SimulatedStage:
-    shares: tuple[float, ...] = ()
-    if groups is not None and n_domains:
-        shares = tuple((np.bincount(groups[stage.rows], minlength=n_domains) / len(stage.rows)).tolist())
-    return SimulatedStage(
-        index=stage.index,
-        epoch=stage.epoch,
-        chosen=stage.chosen,
-        scope=stage.scope,
-        n_rows=len(stage.rows),
-        n_random=stage.n_random,
-        n_repeats=stage.n_repeats,
-        domain_shares=shares,
-    )
+            self.learner.train(rows)

@@ -31,6 +31,7 @@ from campus_tune.data.readings import Readings
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.orders import order_rows
 from campus_tune.method.stages import steps_of_epoch
+from campus_tune.method.view import History, PastStage
 from campus_tune.model import compat
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
@@ -326,7 +327,7 @@ class CampusRun:
             drop_last=self.trainer.args.dataloader_drop_last,
         )
         self.decider = Decider(
-            self.config.build_selector(), self.meter, self.scores, self.budget, self.rows.tokens, self.peers, seed
+            self.config.build_selector(), self.meter, self.scores, self.budget, self.rows.tokens, self.peers
         )
         self.rescorer = Rescorer(scoring, self.scores, self.curriculum, self.rows, self.home / "scores")
 
@@ -563,7 +564,11 @@ class CampusRun:
             self._stages_between(step, self.curriculum.handover_step), self._reserved(step)
         )
         decision = self.decider.decide(
-            self.curriculum, probe_loss=self.probing.loss, allowance=allowance, reserved=self.probing.tokens
+            self.curriculum,
+            probe_loss=self.probing.loss,
+            allowance=allowance,
+            reserved=self.probing.tokens,
+            history=History(self.training_losses.past, self.probing.competence.history),
         )
         self.journal.decided(decision.record)
 
@@ -608,7 +613,9 @@ class CampusRun:
         self._rates = 0.0
         end["audit"] = self._audit()
         self.journal.stage_ended({**end, **self.load.close_stage(self.watch.forward_seconds())})
-        self.training_losses.close_stage(self.folder / LOSSES if self.peers.leads else None, stage.index)
+        means = summary.get("train_loss"), summary.get("train_loss_by_domain", {})
+        past = PastStage(stage.index, stage.chosen, self.curriculum.step, *means)
+        self.training_losses.close_stage(self.folder / LOSSES if self.peers.leads else None, past)
 
     def _share_losses(self) -> None:
         """Every rank's training losses to all ranks; every rank calls it."""

@@ -24,6 +24,7 @@ _STAGE = {
     "n_repeats": int,
     "widened": bool,
 }
+_PAST = {"index": int, "chosen": str, "end": int, "loss": (float, None), "loss_by_domain": {str: float}}
 SHAPE: dict[str, Any] = {
     "identity": {"past": {"global_batch": int}, "future": {}, "batch": {"world": int}, "prepared": {}},
     "curriculum": {
@@ -49,7 +50,7 @@ SHAPE: dict[str, Any] = {
     },
     "scores": {str: str},
     "rescoring": {"count": int, "digests": {str: str}, "trained": _PACKED, "free": _LOSSES},
-    "training_losses": {"rows": _PACKED, "losses": _LOSSES, "logged": [object]},
+    "training_losses": {"rows": _PACKED, "losses": _LOSSES, "logged": [object], "past?": [_PAST]},
     "rates": float,
     "loop": {
         "windows": [{"counts?": {str: object}, "metrics?": {str: [object]}}],

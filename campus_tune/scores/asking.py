@@ -20,7 +20,7 @@ from campus_tune.data.prepared import Answers
 from campus_tune.data.readings import Readings
 from campus_tune.method.budget import Budget
 from campus_tune.method.orders import order_rows
-from campus_tune.method.selectors.race import stratified_sample
+from campus_tune.method.selectors import stratified_sample
 from campus_tune.method.stats import spearman
 from campus_tune.metrics import CpuMetric, Metric, MetricSpec, build_metric, finish_scores
 from campus_tune.metrics.extras import missing_parts

@@ -10,6 +10,7 @@ from typing import Any
 
 from campus_tune.data.prepared import TokenRows, read_texts
 from campus_tune.method.budget import ALWAYS, Budget, Purpose
+from campus_tune.method.phases import offers_until, phases_of
 from campus_tune.method.stages import steps_of_epoch
 from campus_tune.metrics import build_metric
 from campus_tune.metrics.scorer import Scorer
@@ -79,7 +80,7 @@ def stages_between(config: CampusConfig, steps_per_epoch: int, step: int, end: i
 
 def refreshes_to_come(config: CampusConfig, total_steps: int, steps_per_epoch: int, *, step: int) -> int:
     """About how many re-scorings there are between `step` and the handover, one that is due at `step` left out."""
-    handover = round(config.handover * total_steps)
+    handover = offers_until(phases_of(config.handover, total_steps))
     if not config.rescore or config.is_shuffle or step >= handover or not aware_specs(config):
         return 0
     return (stages_between(config, steps_per_epoch, step, handover) - 1) // config.rescore

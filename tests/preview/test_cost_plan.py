@@ -172,7 +172,7 @@ def _cost_of(run: Small, rng: np.random.Generator) -> tuple[float, float, list[s
     said = budget_warnings(config, budget, facts, certain)
     orders = {label: order_rows(scores.by_label[label], seed=run.seed) for label in config.labels}
     curriculum = Curriculum(config.schedule(), orders, n_rows=len(rows), global_batch=run.batch, total_steps=total)
-    decider = Decider(config.build_selector(), meter, scores, budget, rows.tokens, Peers(), run.seed)
+    decider = Decider(config.build_selector(), meter, scores, budget, rows.tokens, Peers())
     rescorer = Rescorer(scoring, scores, curriculum, rows, Path())
     while not curriculum.finished:
         if curriculum.needs_decision:

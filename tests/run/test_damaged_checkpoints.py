@@ -122,3 +122,10 @@ def test_a_state_without_one_of_its_parts_is_named(run: Path) -> None:
     trainer = tiny_trainer(run, **SETTINGS)
     trainer.train(resume_from_checkpoint=str(run / "checkpoint-1"))
     assert trainer.state.global_step == 2
+
+
+def test_a_checkpoint_of_a_version_that_kept_no_means_of_stages_is_gone_on_with(run: Path) -> None:
+    change_state(run / "checkpoint-1", lambda curriculum: curriculum["training_losses"].pop("past"))
+    trainer = tiny_trainer(run, **SETTINGS)
+    trainer.train(resume_from_checkpoint=str(run / "checkpoint-1"))
+    assert trainer.state.global_step == 2

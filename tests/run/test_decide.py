@@ -9,8 +9,11 @@ import pytest
 from campus_tune.method.budget import Budget
 from campus_tune.method.curriculum import Curriculum, Schedule
 from campus_tune.method.pacing import linear
-from campus_tune.method.selectors import build_selector
+from campus_tune.method.selectors import LOSS, Selector, View, build_selector
+from campus_tune.method.view import History
 from campus_tune.model.peers import Peers
+from campus_tune.preview.simulate import simulate
+from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.decide import Decider, Decision, perplexity
 from campus_tune.scores.columns import HERE, Scores
 from campus_tune.words.types import FloatArray, IntArray, RowLosses
@@ -57,7 +60,7 @@ def scene(
     scores = Scores(measured={HERE: start})
     tokens = np.full(N, TOKENS)
     budget = Budget(0.1, N * TOKENS, 0.5)
-    decider = Decider(build_selector(selector), meter, scores, budget, tokens, Peers(), 0)  # type: ignore[arg-type]
+    decider = Decider(build_selector(selector), meter, scores, budget, tokens, Peers())  # type: ignore[arg-type]
     return decider, curriculum, meter
 
 
@@ -164,9 +167,77 @@ def test_the_same_numbers_give_the_same_decision() -> None:
     assert records[0] == records[1]
 
 
+class Hardest(Selector):
+    """Takes the highest loss, and compares nothing in a way that the race could go by."""
+
+    needs = frozenset({LOSS})
+
+    def choose(self, view: View) -> str:
+        assert view.mean_loss is not None
+        return view.names[int(view.mean_loss.argmax())]
+
+
+def test_a_selector_without_distances_is_measured_and_recorded_without_them() -> None:
+    decider, curriculum, meter = scene("lowest_perplexity", RISING)
+    decider.selector = Hardest()
+    record = decide(decider, curriculum).record
+    assert (record["chosen"], record["margin"], record["tied"]) == ("down", None, [])
+    assert meter.asked * TOKENS == record["selection_tokens"] > 0
+    for offer in record["offers"]:
+        assert {"loss", "stderr", "perplexity", "sampled_rows"} < offer.keys()
+        assert "distance" not in offer
+
+
+@pytest.mark.parametrize("selector", ["round_robin", "random", {"name": "fixed", "order": "mtld"}])
+@pytest.mark.parametrize("schedule", [{"window": "slice"}, {"window": "prefix", "coverage": "revisit", "mix": 0.2}])
+def test_a_simulated_plan_is_the_one_that_a_run_trains(selector: Any, schedule: Any) -> None:
+    config = CampusConfig(metrics=["length", "mtld"], selector=selector, stages=6, seed=3, handover=0.8, **schedule)
+    rng = np.random.default_rng(5)
+    orders = {name: rng.permutation(N).astype(np.int32) for name in ("length", "mtld")}
+    plan = simulate(config, n_rows=N, global_batch=10, epochs=2, orders=orders, keep_plan=True).plan
+    decider, _, _ = scene(selector, RISING)
+    curriculum = Curriculum(config.schedule(), orders, n_rows=N, global_batch=10, total_steps=80)
+    trained: list[int] = []
+    while not curriculum.finished:
+        stage = decide(decider, curriculum).stage
+        trained += stage.rows.tolist()
+        for _ in range(stage.n_steps):
+            curriculum.advance()
+    assert plan is not None
+    assert trained == plan.tolist()
+
+
 def test_a_perplexity_does_not_overflow() -> None:
     assert perplexity(1.0) == pytest.approx(2.718281828)
     assert np.isfinite(perplexity(1e9))
+
+
+def test_a_policy_is_shown_the_stages_and_probes_before_it_and_the_same_after_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[list[Any], dict[str, list[float]]]] = []
+    decided = Decider.decide
+
+    def noted(self: Decider, curriculum: Curriculum, *, history: History, **asked: Any) -> Decision:
+        probes = {name: list(values) for name, values in history.probes.items()}
+        shown.append(([vars(stage) for stage in history.stages], probes))
+        return decided(self, curriculum, history=history, **asked)
+
+    monkeypatch.setattr(Decider, "decide", noted)
+    recipe = {"metrics": ["length", "mtld"], "stages": 3, "budget": 0.5, "selector": "round_robin"}
+    settings: dict[str, Any] = {"config": recipe, "n": 24, "probes": 25, "save_steps": 2}
+    tiny_trainer(tmp_path, **settings).train()
+    whole, ends = list(shown), events(tmp_path, "stage_end")
+    names = {"index": "stage", "chosen": "chosen", "end": "step", "loss": "train_loss"}
+    for stage, (stages, probes) in enumerate(whole):
+        assert [{name: one[name] for name in names} for one in stages] == [
+            {name: end[of] for name, of in names.items()} for end in ends[:stage]
+        ]
+        assert [one["loss_by_domain"] for one in stages] == [end["train_loss_by_domain"] for end in ends[:stage]]
+        assert {len(values) for values in probes.values()} == {stage + 1}
+    shown.clear()
+    tiny_trainer(tmp_path, **settings).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert shown == whole[-len(shown) :] != []
 
 
 # -- what a run costs -------------------------------------------------------------------------------------------------

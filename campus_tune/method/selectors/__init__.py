@@ -1,6 +1,6 @@
-"""Selectors: which of the offered slices is trained next. Importing this registers all of them."""
+"""selectors: which of the offered slices is trained next. Importing this registers all of them."""
 
-from campus_tune.method.selectors import baselines, greedy
+from campus_tune.method.selectors import greedy
 from campus_tune.method.selectors.base import (
     LOSS,
     PROBES,
@@ -8,9 +8,11 @@ from campus_tune.method.selectors.base import (
     START_LOSS,
     GreedySelector,
     Selector,
-    View,
     build_selector,
 )
+from campus_tune.method.selectors.baselines import RoundRobin
+from campus_tune.method.selectors.race import Outcome, RaceResult, measure_offers, stratified_sample
+from campus_tune.method.view import View
 
 __all__ = [
     "LOSS",
@@ -18,9 +20,13 @@ __all__ = [
     "SELECTORS",
     "START_LOSS",
     "GreedySelector",
+    "Outcome",
+    "RaceResult",
+    "RoundRobin",
     "Selector",
     "View",
-    "baselines",
     "build_selector",
     "greedy",
+    "measure_offers",
+    "stratified_sample",
 ]

@@ -1,46 +1,28 @@
-"""What a selector is: it takes one of the offered slices, given measurements.
+"""What a selector is: it takes one of the offered slices, given the record of the run and measurements.
 
-The third of the three parts that teach the method (pacing → curriculum → selector). A selector says what it needs
-(`needs`), is handed a `View` with just that, and answers with a name. It never sees a model: losses arrive as
-numbers, so `simulate` and the tests use the same code as a run.
+A selector says what must be measured for its choice (`needs`), is handed a `View` with just that, and answers with a
+name. It never sees a model: losses arrive as numbers, so `simulate` and the tests use the same code as a run. One that
+compares losses also says how far each offer is from the one it would like best (`distances`): then offers are measured
+only until the choice is clear (`race`), and the ledger says how clear it was.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
+from campus_tune.method.view import View
 from campus_tune.words.registry import Registry
 from campus_tune.words.types import FloatArray
 
 LOSS, START_LOSS, PROBES = "loss", "start_loss", "probes"  # what a selector may need
 
-
-@dataclass(frozen=True)
-class View:
-    """What a selector is shown before a stage.
-
-    Args:
-        names: the offered sub-curricula, in the recipe's sequence; at least one.
-        stage: how many stages were decided before.
-        times_chosen: how often each sub-curriculum of the recipe was chosen.
-        seed: of the run; a random selector draws from `[seed, stage]`.
-        mean_loss: token-weighted mean answer loss of each offer under the current model, nats, shape (K,).
-        start_loss: the same rows' mean loss before training, nats, shape (K,).
-        probe_loss: mean loss of the held-out probes now, nats.
-    """
-
-    names: Sequence[str]
-    stage: int = 0
-    times_chosen: Mapping[str, int] = field(default_factory=dict)
-    seed: int = 0
-    mean_loss: FloatArray | None = None
-    start_loss: FloatArray | None = None
-    probe_loss: float | None = None
+# Nats below which two distances are one. The same sums on other machines, or over another number of processes, differ
+# by 1e-6 of a loss in float32 and by 1e-4 in bfloat16, and the standard errors of a decision are some 1e-2.
+RESOLUTION = 1e-3
 
 
 class Selector(ABC):
@@ -52,10 +34,32 @@ class Selector(ABC):
     def choose(self, view: View) -> str:
         """The name of the offer to train next, one of `view.names`."""
 
+    def distances(self, view: View) -> FloatArray | None:
+        """How far each offer is from the ideal one, in nats, shape (K,); None where this selector compares no losses.
 
-# Nats below which two distances are one. The same sums on other machines, or over another number of processes, differ
-# by 1e-6 of a loss in float32 and by 1e-4 in bfloat16, and the standard errors of a decision are some 1e-2.
-RESOLUTION = 1e-3
+        An offer of which nothing could be measured is infinitely far.
+        """
+        del view
+        return None
+
+    def tied(self, view: View) -> list[str]:
+        """The offers that are as near as the nearest one, but for noise of floats, in the recipe's sequence."""
+        distances = self.distances(view)
+        if distances is None:
+            return []
+        near = distances <= distances.min() + RESOLUTION
+        return [name for name, is_near in zip(view.names, near, strict=True) if is_near]
+
+    def margin(self, view: View) -> float | None:
+        """How far ahead the nearest offer is, in nats; None where no two of them can be compared.
+
+        A decision whose margin lies near `RESOLUTION` is one that other hardware could have decided otherwise.
+        """
+        distances = self.distances(view)
+        if distances is None:
+            return None
+        finite = np.sort(distances[np.isfinite(distances)])
+        return float(finite[1] - finite[0]) if len(finite) > 1 else None
 
 
 class GreedySelector(Selector):
@@ -74,12 +78,6 @@ class GreedySelector(Selector):
         assert view.mean_loss is not None, "a greedy selector is shown the offers' losses"
         raw = self.distance(view.mean_loss, start_loss=view.start_loss, probe_loss=view.probe_loss)
         return np.where(np.isnan(raw), np.inf, raw)
-
-    def tied(self, view: View) -> list[str]:
-        """The offers that are as near as the nearest one, in the recipe's sequence."""
-        distances = self.distances(view)
-        near = distances <= distances.min() + RESOLUTION
-        return [name for name, is_near in zip(view.names, near, strict=True) if is_near]
 
     def choose(self, view: View) -> str:
         """The nearest offer, the first of those that are tied."""

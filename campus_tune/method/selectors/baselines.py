@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from campus_tune.method.selectors.base import SELECTORS, Selector, View
+from campus_tune.method.selectors.base import SELECTORS, Selector
+from campus_tune.method.view import View
 
 
 @SELECTORS.register("fixed")

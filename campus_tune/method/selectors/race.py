@@ -27,9 +27,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from campus_tune.method.budget import FEWEST
-from campus_tune.method.curriculum import Offer
 from campus_tune.method.orders import hash_rows
-from campus_tune.method.selectors.base import GreedySelector, View
+from campus_tune.method.selectors.base import Selector
+from campus_tune.method.view import View
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray, RowLosses
 
 Measure: TypeAlias = Callable[[RowArray], RowLosses]  # rows, ascending → their losses under the current model
@@ -83,9 +83,8 @@ def stratified_sample(pool: RowArray, n: int, *, seed: Sequence[int]) -> RowArra
     return sample
 
 
-def race(
-    offers: Sequence[Offer],
-    selector: GreedySelector,
+def measure_offers(
+    selector: Selector,
     view: View,
     measure: Measure,
     *,
@@ -96,12 +95,11 @@ def race(
     start_losses: RowLosses | None = None,
     known: BoolArray | None = None,
 ) -> RaceResult:
-    """Measure `offers` until the selector's choice is separated or the budget is spent.
+    """Measure the offers until the selector's choice is separated or the budget is spent.
 
     Args:
-        offers: K ≥ 1 offers.
-        selector: whose distance is to be separated.
-        view: names, stage, seed and probe loss; `mean_loss` is filled in here.
+        selector: whose distance is to be separated; one that has none is shown as much as the budget pays for.
+        view: K ≥ 1 offers, stage, seed and probe loss; `mean_loss` is filled in here.
         measure: forward of the current model; each row is asked for once.
         row_tokens: forward tokens of every row of the training set, shape (N,).
         budget_tokens: forward tokens this race may spend. The first round may cost more than this.
@@ -113,7 +111,7 @@ def race(
     Returns:
         The last round's estimates.
     """
-    pools = [offer.pool if known is None else offer.pool[known[offer.pool]] for offer in offers]
+    pools = [offer.pool if known is None else offer.pool[known[offer.pool]] for offer in view.offers]
     book = _Book(measure, row_tokens)
     n, rounds = FIRST_ROUND, 0
     samples = _samples(pools, n, view)
@@ -132,7 +130,8 @@ def race(
             return replace(result, outcome="not measured")
         if all(len(sample) == len(pool) for sample, pool in zip(samples, pools, strict=True)):
             return replace(result, outcome="all rows measured")
-        if _separated(offers, pools, samples, book, result, selector, view, start_losses):
+        shown = replace(view, mean_loss=result.mean_loss, start_loss=result.start_loss)
+        if _separated(pools, samples, book, selector, shown, start_losses):
             return replace(result, outcome="separated")
         n *= 2
         samples = _samples(pools, n, view)
@@ -202,20 +201,24 @@ def _estimate(
 
 
 def _separated(
-    offers: Sequence[Offer],
     pools: Sequence[RowArray],
     samples: Sequence[RowArray],
     book: _Book,
-    result: RaceResult,
-    selector: GreedySelector,
-    view: View,
+    selector: Selector,
+    shown: View,
     start: RowLosses | None,
 ) -> bool:
     """The best offer is ahead of every other by `SEPARATION` standard errors of the difference."""
-    shown = replace(view, mean_loss=result.mean_loss, start_loss=result.start_loss)
     distances = selector.distances(shown)
-    slopes = _slopes(selector, shown, distances)
-    weights = np.zeros((len(offers), len(book.rows)))
+    if distances is None or shown.mean_loss is None:
+        return False
+    # How distance moves with loss: +1 or −1 for the selectors we ship, by a finite difference for any.
+    h = 1e-3
+    moved = selector.distances(replace(shown, mean_loss=shown.mean_loss + h))
+    assert moved is not None, "a selector that has distances has them for all losses"
+    measured = np.isfinite(distances)
+    slopes = np.where(measured, (moved - np.where(measured, distances, 0.0)) / h, 0.0)
+    weights = np.zeros((len(pools), len(book.rows)))
     for k, (pool, sample) in enumerate(zip(pools, samples, strict=True)):
         idx = book.find(sample)
         losses = book.losses.take(idx)
@@ -223,13 +226,5 @@ def _separated(
         weights[k, idx] = slopes[k] * _influence(values, losses.tokens.astype(float), len(pool))
     best = int(np.argmin(distances))
     errors = np.sqrt(((weights - weights[best]) ** 2).sum(axis=1))
-    others = np.isfinite(distances) & (np.arange(len(offers)) != best)
+    others = measured & (np.arange(len(pools)) != best)
     return bool((distances - distances[best] > SEPARATION * errors)[others].all())
-
-
-def _slopes(selector: GreedySelector, view: View, distances: FloatArray) -> FloatArray:
-    """How distance moves with loss, per offer: +1 or −1 for the selectors we ship, by a finite difference for any."""
-    assert view.mean_loss is not None
-    h = 1e-3
-    moved = selector.distances(replace(view, mean_loss=view.mean_loss + h))
-    return np.where(np.isfinite(distances), (moved - np.where(np.isfinite(distances), distances, 0.0)) / h, 0.0)

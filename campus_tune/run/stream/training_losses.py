@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from campus_tune.data.domains import Domains
+from campus_tune.method.view import PastStage
 from campus_tune.model.peers import Peers
 from campus_tune.scores.cache import write_columns
 from campus_tune.words.arrays import pack, pack_losses, unpack, unpack_losses
@@ -26,9 +27,13 @@ class TrainingLosses:
 
     What this rank has trained since the last `share` is its own; everything before is known to every rank, in the
     sequence of the plan, however many ranks there are.
+
+    Of the stages that are over, their means are kept (`past`): policies are shown them. A run that goes on from a
+    checkpoint of a version that kept none begins with those from there on.
     """
 
     def __init__(self) -> None:
+        self.past: list[PastStage] = []
         self.rows: IntArray
         self.losses: RowLosses
         self.forget()
@@ -87,15 +92,17 @@ class TrainingLosses:
             }
         return summary
 
-    def close_stage(self, folder: Path | None, stage: int) -> None:
-        """Write the stage's rows and losses as a parquet file (where a folder is given) and forget them."""
+    def close_stage(self, folder: Path | None, stage: PastStage) -> None:
+        """Write the stage's rows and losses as a parquet file (where a folder is given), and keep its means only."""
         if folder is not None and len(self.rows):
-            write_columns(folder / file_of_stage(stage), {"row": self.rows, **vars(self.losses)}, {})
+            write_columns(folder / file_of_stage(stage.index), {"row": self.rows, **vars(self.losses)}, {})
+        self.past.append(stage)
         self.forget()
 
     def state(self) -> Json:
         """What was shared, as JSON."""
-        return {"rows": pack(self.rows), "losses": pack_losses(self.losses), "logged": self._logged}
+        past = [dict(vars(stage)) for stage in self.past]
+        return {"rows": pack(self.rows), "losses": pack_losses(self.losses), "logged": self._logged, "past": past}
 
     def load(self, state: Json) -> None:
         """Continue from `state()`."""
@@ -103,6 +110,7 @@ class TrainingLosses:
         self.rows = unpack(state["rows"], "i")
         self.losses = unpack_losses(state["losses"], len(self.rows))
         self._logged = [(n_steps, loss) for n_steps, loss in state["logged"]]
+        self.past = [PastStage(**stage) for stage in state.get("past", [])]
 
 
 def _nothing() -> tuple[IntArray, RowLosses]:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.method.curriculum import Offer
 from campus_tune.method.orders import hash_rows
-from campus_tune.method.selectors import LOSS, GreedySelector, View, build_selector
-from campus_tune.method.selectors.race import FIRST_ROUND, RaceResult, race, stratified_sample
+from campus_tune.method.selectors import LOSS, GreedySelector, Selector, View, build_selector
+from campus_tune.method.selectors.race import FIRST_ROUND, RaceResult, measure_offers, stratified_sample
+from campus_tune.method.stages import Offer
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray, RowLosses
 from tests.losses import losses_of
 
@@ -64,7 +64,7 @@ def offers_of(*pools: Sequence[int] | RowArray) -> list[Offer]:
 def run_race(
     offers: Sequence[Offer],
     model: Model,
-    selector: str | GreedySelector = "lowest_perplexity",
+    selector: str | Selector = "lowest_perplexity",
     *,
     budget: float = np.inf,
     row_tokens: IntArray | None = None,
@@ -73,11 +73,9 @@ def run_race(
     **shown: Any,
 ) -> RaceResult:
     built = build_selector(selector) if isinstance(selector, str) else selector
-    assert isinstance(built, GreedySelector)
-    return race(
-        offers,
+    return measure_offers(
         built,
-        View(names=[offer.name for offer in offers], **shown),
+        View(names=[offer.name for offer in offers], offers=offers, **shown),
         model,
         row_tokens=np.ones(len(model.known.tokens), dtype=np.int64) if row_tokens is None else row_tokens,
         budget_tokens=budget,
@@ -366,6 +364,20 @@ def test_offers_on_opposite_sides_at_equal_distance_are_not_separated_by_luck() 
         for s in range(100)
     ]
     assert sum(result.outcome == "separated" for result in first_round) <= 15
+
+
+class LikesLosses(Selector):
+    """Needs losses and compares none."""
+
+    needs = frozenset({LOSS})
+
+    def choose(self, view: View) -> str:
+        return view.names[0]
+
+
+def test_a_selector_without_distances_is_shown_as_much_as_the_budget_pays_for() -> None:
+    result = run_race(offers_of(range(300), range(300, 600)), two_levels(gap=2.0), LikesLosses(), budget=100)
+    assert (result.outcome, result.rounds, result.tokens) == ("budget spent", 3, 64)
 
 
 # -- repeatable ---------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from campus_tune.method.selectors import View, build_selector
-from campus_tune.method.selectors.base import RESOLUTION, GreedySelector
+from campus_tune.method.selectors.base import RESOLUTION
 from campus_tune.method.selectors.baselines import Fixed
 from campus_tune.words.errors import RecipeError
 
@@ -48,12 +48,24 @@ def test_ties_go_to_the_first_in_the_recipes_sequence(name: str) -> None:
 def test_what_is_no_more_than_noise_of_floats_is_a_tie() -> None:
     """Two machines, or two and one processes, add floats in other sequences; that must not flip a choice."""
     selector = build_selector("lowest_perplexity")
-    assert isinstance(selector, GreedySelector)
     for noise in (4e-8, 1e-5, 0.9 * RESOLUTION):
         near = view(mean_loss=[1.0 + noise, 1.0, 1.2])
         assert selector.choose(near) == "length"
         assert selector.tied(near) == ["length", "mtld"]
     assert selector.choose(view(mean_loss=[1.0 + 1.1 * RESOLUTION, 1.0, 1.2])) == "mtld"
+
+
+def test_the_margin_is_the_lead_over_the_next_offer_that_was_measured() -> None:
+    selector = build_selector("lowest_perplexity")
+    assert selector.margin(view(mean_loss=[1.5, 1.25, 2.0])) == 0.25
+    assert selector.margin(view(mean_loss=[1.5, np.nan, 2.0])) == 0.5
+    assert selector.margin(view(mean_loss=[1.5, np.nan, np.nan])) is None
+
+
+@pytest.mark.parametrize("name", ["fixed", "round_robin", "random"])
+def test_a_selector_that_compares_no_losses_has_no_distances(name: str) -> None:
+    selector = build_selector(name)
+    assert (selector.distances(view()), selector.tied(view()), selector.margin(view())) == (None, [], None)
 
 
 @given(

@@ -1,0 +1,102 @@
+"""One decision: what is offered, whether it must be measured, what is chosen, and the stage that follows.
+
+A run and `simulate` decide by this same function. How losses are measured is handed in: by the model, on samples that
+grow (`selectors.race`), or by a made-up learner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from campus_tune.method.curriculum import Curriculum, Offer, Stage
+from campus_tune.method.selectors import LOSS, Outcome, RaceResult, RoundRobin, Selector
+from campus_tune.method.view import History, View
+
+NOT_PAID: Outcome = "not paid for"  # nothing is left to measure offers with: they take turns
+
+MeasureOffers: TypeAlias = Callable[[View], RaceResult]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A stage, and why it was chosen.
+
+    Args:
+        stage: what is trained next.
+        outcome: how it came to that.
+        view: what the selector was shown; without offers nothing was asked.
+        measured: how the offers were measured, where they were.
+    """
+
+    stage: Stage
+    outcome: str
+    view: View
+    measured: RaceResult | None = None
+
+
+def decide(
+    curriculum: Curriculum,
+    selector: Selector,
+    measure: MeasureOffers,
+    *,
+    probe_loss: float | None = None,
+    history: History | None = None,
+    agree: Callable[[str], str] = str,
+) -> Choice:
+    """Choose and open the next stage.
+
+    Args:
+        curriculum: whose offers are decided on.
+        selector: that is asked, where there is something to choose.
+        measure: losses of the offers, for a selector that needs them.
+        probe_loss: of the held-out probes now, nats; None without probes.
+        history: of the run so far.
+        agree: what all ranks choose, given what this one would.
+    """
+    offers = curriculum.offers()
+    view = View(
+        names=[offer.name for offer in offers],
+        offers=offers,
+        stage=curriculum.n_stages,
+        step=curriculum.step,
+        total_steps=curriculum.total_steps,
+        epoch=curriculum.epoch,
+        progress=curriculum.progress,
+        times_chosen=dict(curriculum.times_chosen),
+        rows_by_choice=dict(curriculum.rows_by_choice),
+        history=history or History(),
+        seed=curriculum.schedule.seed,
+        probe_loss=probe_loss,
+    )
+    if not offers:
+        outcome = "handed over" if curriculum.handed_over else "no order to offer"
+        return Choice(curriculum.open(), outcome, view)
+    measured = None
+    if all_alike(offers):
+        outcome, name = "only one offer", view.names[0]
+    elif LOSS not in selector.needs:
+        outcome, name = "not measured", selector.choose(view)
+    else:
+        measured = measure(view)
+        outcome = measured.outcome
+        if outcome == NOT_PAID:
+            measured, name = None, RoundRobin().choose(view)
+        else:
+            view = replace(view, mean_loss=measured.mean_loss, start_loss=measured.start_loss)
+            name = selector.choose(view)
+    name = agree(name)
+    return Choice(curriculum.open(offers[view.names.index(name)]), outcome, view, measured)
+
+
+def all_alike(offers: Sequence[Offer]) -> bool:
+    """Nothing to choose: one offer, or all of them offer the same rows, in whatever sequence."""
+    first, *others = offers
+    totals = {(len(offer.pool), int(offer.pool.sum(dtype=np.int64))) for offer in offers}
+    if len(totals) > 1:  # the usual case, without sorting
+        return False
+    rows = np.sort(first.pool)
+    return all(np.array_equal(np.sort(offer.pool), rows) for offer in others)
