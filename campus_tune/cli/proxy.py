@@ -29,6 +29,7 @@ from campus_tune.words.errors import MetricError, RecipeError
 from campus_tune.words.files import atomic_write
 from campus_tune.words.json_shapes import read_json
 from campus_tune.words.types import Json
+from campus_tune.words.wording import differences
 
 ABOUT = "proxy.json"
 TRAINING = "training"
@@ -153,11 +154,9 @@ def _refuse_other(out: Path, there: Json, asked: Json) -> None:
     Raises:
         RecipeError: it was begun with other settings, which are named.
     """
-    nothing = "nothing"
     changed = [
-        f"{key} {there.get(key, nothing)} there and {asked.get(key, nothing)} now"
-        for key in sorted({*there, *asked})
-        if there.get(key) != asked.get(key)
+        f"{name} {there.get(name, 'nothing')} there and {asked.get(name, 'nothing')} now"
+        for name, *_ in sorted(differences(there, asked))
     ]
     if changed:
         raise RecipeError(

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from campus_tune.data.shapes import SHORT
 from campus_tune.words.errors import DataError
-from campus_tune.words.fields import shown
 from campus_tune.words.types import Json
+from campus_tune.words.wording import shown
 
 LARGEST = 2**63 - 1  # a whole number that a column holds
 REFUSALS = (pa.ArrowException, OverflowError, TypeError, ValueError)

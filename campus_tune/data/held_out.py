@@ -22,6 +22,7 @@ from campus_tune.data.turns import Conversation, template_arguments
 from campus_tune.words.errors import DataError
 from campus_tune.words.files import read_table
 from campus_tune.words.types import Json
+from campus_tune.words.wording import listed
 
 SHOWN = 3  # rows that a message names
 
@@ -127,10 +128,10 @@ def refuse_rows(
     found = overlap(full_texts(rows), full_texts(others))
     if found.equal:
         n = len({test for test, _ in found.equal})
-        pairs = ", ".join(f"{places[test]} = row {row} there" for test, row in found.equal[:SHOWN])
+        pairs = listed([f"{places[test]} = row {row} there" for test, row in found.equal], SHOWN)
         raise DataError(
-            f"test rows must be held out of the training set, got {n} that are in {where} ({pairs}"
-            f"{', …' if len(found.equal) > SHOWN else ''}): their loss is memory. Remove them from one of the two."
+            f"test rows must be held out of the training set, got {n} that are in {where} ({pairs}): "
+            "their loss is memory. Remove them from one of the two."
         )
     if found.near:
         n = len({test for test, _ in found.near})

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from campus_tune.words.findings import Finding
 from campus_tune.words.types import IntArray
+from campus_tune.words.wording import listed
 
 N_GRAM = 13  # words in a row
 TEMPLATE = 5  # training rows that share a run of words from which it is a template
@@ -93,8 +94,7 @@ def overlap_findings(found: Overlap) -> list[Finding]:
 
 
 def _pairs(pairs: list[tuple[int, int]], most: int = 3) -> str:
-    shown = ", ".join(f"probe {probe} and row {row}" for probe, row in pairs[:most])
-    return f"{shown}, …" if len(pairs) > most else shown
+    return listed([f"probe {probe} and row {row}" for probe, row in pairs], most)
 
 
 class _Index:

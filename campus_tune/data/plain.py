@@ -21,9 +21,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from campus_tune.words.errors import DataError
-from campus_tune.words.fields import shown
 from campus_tune.words.files import TABLE_SUFFIXES, read_table
 from campus_tune.words.types import IntArray, Json, RowTexts
+from campus_tune.words.wording import shown
 
 Count: TypeAlias = Callable[[Sequence[str]], IntArray]  # texts → tokens of each
 

@@ -22,6 +22,7 @@ from campus_tune.words.errors import DataError
 from campus_tune.words.hashing import text_keys
 from campus_tune.words.progress import bar
 from campus_tune.words.types import BoolArray, IntArray, RowTexts
+from campus_tune.words.wording import listed
 
 CHUNK = 4096  # rows read at a time
 SLOW = 2.0  # seconds after which a progress bar shows
@@ -83,7 +84,7 @@ def read_rows(dataset: Any, *, what: str = "train_dataset", readings: Readings |
     if len(silent):
         raise DataError(
             f"every row of `{what}` must have at least one token that carries loss, got {len(silent)} without "
-            f"(rows {', '.join(map(str, silent[:5]))}{', …' if len(silent) > 5 else ''}). Their answers are empty or "
+            f"(rows {listed(silent.tolist(), 5)}). Their answers are empty or "
             "cut off, or the data collator masks them: remove them, raise max_length, or correct the collator."
         )
     return rows

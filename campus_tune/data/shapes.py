@@ -27,8 +27,8 @@ from campus_tune.data.conversions import (
 )
 from campus_tune.data.plain import ANSWERS, Shape
 from campus_tune.words.errors import DataError
-from campus_tune.words.fields import shown
 from campus_tune.words.types import Json
+from campus_tune.words.wording import shown
 
 CHUNK = 1000  # rows of a data set that are read at a time
 SHORT = 60  # characters of a value, beside which a call is written out

@@ -26,6 +26,7 @@ from campus_tune.words.errors import DataError
 from campus_tune.words.files import read_jsonl
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import IntArray, RowLosses
+from campus_tune.words.wording import listed
 
 Source: TypeAlias = Any  # a path, paths, a dataset with a domain column, or a mapping domain → dataset
 
@@ -171,10 +172,10 @@ def refuse_overlap(probes: Probes, training: TokenRows) -> None:
     """
     shared, in_probes, in_training = np.intersect1d(probes.rows.content, training.content, return_indices=True)
     if len(shared):
-        pairs = ", ".join(f"probe {p} = row {t}" for p, t in list(zip(in_probes, in_training, strict=True))[:5])
+        pairs = listed([f"probe {p} = row {t}" for p, t in zip(in_probes, in_training, strict=True)], 5)
         raise DataError(
-            f"probe rows must be held out of the training set, got {len(shared)} that are in it ({pairs}"
-            f"{', …' if len(shared) > 5 else ''}). Remove them from one of the two."
+            f"probe rows must be held out of the training set, got {len(shared)} that are in it ({pairs}). "
+            "Remove them from one of the two."
         )
 
 

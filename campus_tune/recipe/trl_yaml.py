@@ -14,10 +14,10 @@ from campus_tune.recipe.accelerate_yaml import CONFIG, launch_flags
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.trl_values import made_problems, range_problems, value_problems
 from campus_tune.words.errors import RecipeError
-from campus_tune.words.fields import shown
 from campus_tune.words.registry import nearest
 from campus_tune.words.strict_yaml import read_value, read_yaml
 from campus_tune.words.types import Json
+from campus_tune.words.wording import shown
 
 BLOCK = "campus"
 COMPARE = "compare"

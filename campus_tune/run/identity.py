@@ -15,6 +15,7 @@ from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.words.errors import ResumeError, TrainerError
 from campus_tune.words.types import Json
+from campus_tune.words.wording import differences, listed
 
 WORDS = {
     "dataset": "training rows (fingerprint)",
@@ -170,13 +171,12 @@ def _cut(batch: Json) -> str:
 
 
 def _ranks(ranks: list[int]) -> str:
-    listed = ", ".join(map(str, ranks[:4])) + (", …" if len(ranks) > 4 else "")
-    return f"rank{'s' if len(ranks) > 1 else ''} {listed}"
+    return f"rank{'s' if len(ranks) > 1 else ''} {listed(ranks, 4)}"
 
 
 def _differences(saved: Json, ours: Json) -> list[str]:
     return [
-        f"{WORDS.get(name, f'`{name}`')}: {saved.get(name)!r} in the checkpoint, {ours.get(name)!r} now"
-        for name in sorted({*saved, *ours})
-        if saved.get(name) != ours.get(name) and name != "global_batch"  # said with how it is cut
+        f"{WORDS.get(name, f'`{name}`')}: {there!r} in the checkpoint, {now!r} now"
+        for name, there, now in sorted(differences(saved, ours))
+        if name != "global_batch"  # said with how it is cut
     ]

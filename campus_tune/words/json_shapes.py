@@ -23,7 +23,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from campus_tune.words.fields import shown
+from campus_tune.words.wording import shown
 
 WHOLE = 2**63  # what fits into no array
 _WORDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "text", bool: "true or false", None: "null"}
