@@ -8,8 +8,6 @@ sequence.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from campus_tune.data.plain import as_messages, full_texts
 from campus_tune.data.turns import Conversation, template_arguments
 from campus_tune.words.errors import DataError
 from campus_tune.words.files import read_table
+from campus_tune.words.hashing import as_json, blake2
 from campus_tune.words.types import Json
 from campus_tune.words.wording import listed
 
@@ -52,7 +51,7 @@ class HeldOut:
 
     def digest(self) -> str:
         """32 hex digits that say which rows these are, whatever their sequence and their files."""
-        return _hash(sorted(zip(self.domains, self.numbers, strict=True)), size=16)
+        return blake2(as_json(sorted(zip(self.domains, self.numbers, strict=True))), 32)
 
 
 def read_held_out(
@@ -189,12 +188,8 @@ def _numbers(conversations: Sequence[Conversation], domains: Sequence[str]) -> t
     numbers = []
     for conversation, domain in zip(conversations, domains, strict=True):
         asked = (conversation.turns, conversation.given) if conversation.given else conversation.turns
-        number = _hash(asked, size=8)
+        number = blake2(as_json(asked), 16)
         seen[domain, number] += 1
         again = seen[domain, number]
         numbers.append(number if again == 1 else f"{number}-{again}")
     return tuple(numbers)
-
-
-def _hash(value: Any, *, size: int) -> str:
-    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=size).hexdigest()

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from campus_tune.data.readings import Readings
 from campus_tune.data.token_hashes import hash_flat
 from campus_tune.data.tokenizers import tokenizer_fingerprint
-from campus_tune.method.orders import hash_rows
 from campus_tune.words.errors import DataError
-from campus_tune.words.hashing import text_keys
+from campus_tune.words.hashing import array_digest, text_keys
 from campus_tune.words.progress import bar
 from campus_tune.words.types import BoolArray, IntArray, RowTexts
 from campus_tune.words.wording import listed
@@ -55,14 +54,7 @@ class TokenRows:
 
     def fingerprint(self) -> str:
         """One number for the whole set in its sequence, as 16 hex digits."""
-        return digest(self.content)
-
-
-def digest(values: NDArray[Any]) -> str:
-    """16 hex digits that change with any value and any change of sequence."""
-    with np.errstate(over="ignore"):
-        keys = hash_rows(values.astype(np.uint64) ^ hash_rows(np.arange(len(values))))
-        return f"{int(keys.sum(dtype=np.uint64)):016x}"
+        return array_digest(self.content)
 
 
 def read_rows(dataset: Any, *, what: str = "train_dataset", readings: Readings | None = None) -> TokenRows:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from campus_tune.words.errors import StorageError
 from campus_tune.words.files import atomic_write
+from campus_tune.words.hashing import sha256
 from campus_tune.words.types import Json
 
 MANY = 1_000_000  # rows from which on a reading is kept
@@ -57,7 +58,7 @@ class Readings:
         mark = self._mark(what, dataset)
         if mark is None or self._folder is None:
             return read(dataset)
-        name = hashlib.sha256(f"{what} {mark['fingerprint']}".encode()).hexdigest()[:32]
+        name = sha256(f"{what} {mark['fingerprint']}", 32)
         path = self._folder / "readings" / f"{what}-{name}.bin"
         found = self._load(path, mark)
         if found is not None and self._holds(found, dataset, read, path):

@@ -11,7 +11,6 @@ checked one by one and never repaired: an evaluation on half a file looks like a
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from campus_tune.evaluate.data_sets import DATA_SETS, DataSet
 from campus_tune.evaluate.suites import Suite
 from campus_tune.words.errors import DataError
 from campus_tune.words.files import read_jsonl
+from campus_tune.words.hashing import sha256
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import Json
 from campus_tune.words.wording import cut, listed
@@ -155,7 +155,7 @@ class LocalData:
             parts = defaultdict(list)
             for row in rows:
                 parts[data_set.part(row)].append(_official(row, data_set))
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest = sha256(path.read_bytes())
             self._record[f"{data_set.folder}/{path.name}"] = {"rows": len(rows), "sha256": digest}
             self._files[key] = dict(parts)
         return self._files[key]

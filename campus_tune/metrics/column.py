@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from hashlib import blake2b
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 from campus_tune.metrics.base import METRICS, CpuMetric
 from campus_tune.words.errors import MetricError, RecipeError
 from campus_tune.words.files import TABLE_SUFFIXES, read_table
+from campus_tune.words.hashing import blake2
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import FloatArray, Json, RowTexts
 from campus_tune.words.wording import cut, shown
@@ -219,7 +219,7 @@ def _plain(value: Any) -> Any:
 
 def _short(key: str) -> str:
     """Content keys are whole conversations: remember 16 bytes of hash for each, not the text."""
-    return key if len(key) <= 64 else blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return key if len(key) <= 64 else blake2(key, 32)
 
 
 def _lookup(keys: Sequence[str | None], values: Sequence[Any], what: str) -> dict[str, Any]:

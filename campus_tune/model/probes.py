@@ -15,7 +15,7 @@ from campus_tune.data.plain import Shape
 from campus_tune.data.prepared import TokenRows, column_names
 from campus_tune.data.shapes import why_not
 from campus_tune.method.budget import FEWEST as FEWEST_ROWS
-from campus_tune.method.orders import group_rows, hash_rows
+from campus_tune.method.orders import group_rows
 from campus_tune.model import compat
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
@@ -24,6 +24,7 @@ from campus_tune.recipe.blocks import DOMAIN, ProbeSettings
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.errors import DataError
 from campus_tune.words.files import read_jsonl
+from campus_tune.words.hashing import hash_rows
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import IntArray, RowLosses
 from campus_tune.words.wording import listed

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from campus_tune.data.prepared import digest
 from campus_tune.method.budget import Budget
 from campus_tune.method.curriculum import Curriculum, Offer, Stage
 from campus_tune.method.selectors import START_LOSS, GreedySelector, Selector, View
@@ -16,6 +15,7 @@ from campus_tune.method.selectors.race import Outcome, RaceResult, race
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
 from campus_tune.scores.columns import Scores
+from campus_tune.words.hashing import array_digest
 from campus_tune.words.types import IntArray, Json
 
 NOT_PAID: Outcome = "not paid for"  # nothing is left to measure offers with: they take turns
@@ -133,7 +133,7 @@ class Decider:
             "repeated_rows": stage.n_repeats,
             "widened": stage.widened,
             "tokens": int(self.row_tokens[stage.rows].sum()),
-            "rows_digest": digest(stage.rows),
+            "rows_digest": array_digest(stage.rows),
             "rows_by_choice": dict(curriculum.rows_by_choice),
         }
 

@@ -16,7 +16,6 @@ they survive kills, damage and several writers); a killed run loses one shard at
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -31,6 +30,7 @@ from numpy.typing import NDArray
 from campus_tune.scores.shards import CONTENT, Shard, ShardFolder, look_up
 from campus_tune.words.errors import MetricError, ResumeError, StorageError
 from campus_tune.words.files import atomic_write
+from campus_tune.words.hashing import digest, sha256
 from campus_tune.words.json_shapes import parse, read_json
 from campus_tune.words.types import BoolArray, Json
 from campus_tune.words.wording import cut, differences
@@ -53,7 +53,7 @@ def write_columns(path: Path, columns: dict[str, NDArray[Any]], about: Json) -> 
     pq.write_table(table, buffer)
     data = bytearray(buffer.getvalue().to_pybytes())
     place = data.rindex(_CHECK.encode()) + len(_CHECK)
-    data[place : place + 64] = hashlib.sha256(data).hexdigest().encode()
+    data[place : place + 64] = sha256(data).encode()
     atomic_write(path, bytes(data))
 
 
@@ -94,7 +94,7 @@ def _refuse_damaged(data: bytes) -> None:
         return
     place += len(_CHECK)
     known, clean = data[place : place + 64], data[:place] + b"0" * 64 + data[place + 64 :]
-    if hashlib.sha256(clean).hexdigest().encode() != known:
+    if sha256(clean).encode() != known:
         raise ValueError("a damaged file: its SHA-256 is another")
 
 
@@ -131,8 +131,7 @@ class CacheKey:
 
     def digest(self) -> str:
         """32 hex digits, the same whatever the sequence of the settings."""
-        plain = json.dumps(self.as_json(), sort_keys=True, allow_nan=False)
-        return hashlib.sha256(plain.encode()).hexdigest()[:32]
+        return digest(self.as_json())
 
     @property
     def folder_name(self) -> str:

@@ -1,7 +1,7 @@
 """Hashes, each formula once: of texts, files and values for people to compare, and of row ids as fair priorities.
 
-Text is hashed by SHA-256 or BLAKE2 and said in hex digits. Whole numbers go through splitmix64, whose constants are here
-for those too who write it out for another kind of array (`data.token_hashes`, `model.fingerprint`).
+Text is hashed by SHA-256 or BLAKE2 and said in hex digits. Whole numbers go through splitmix64, whose constants are
+here for those too who write it out for another kind of array (`data.token_hashes`, `model.fingerprint`).
 
 Reference:
     Steele, Lea, Flood 2014, Fast Splittable Pseudorandom Number Generators.
@@ -90,7 +90,7 @@ def finalised(z: Any) -> Any:
     return z ^ (z >> np.uint64(LAST_SHIFT))
 
 
-def digest_of_array(values: NDArray[Any]) -> str:
+def array_digest(values: NDArray[Any]) -> str:
     """16 hex digits that change with any value of an array and any change of its sequence."""
     with np.errstate(over="ignore"):
         keys = hash_rows(values.astype(np.uint64) ^ hash_rows(np.arange(len(values))))

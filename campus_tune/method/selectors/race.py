@@ -28,8 +28,8 @@ import numpy as np
 
 from campus_tune.method.budget import FEWEST
 from campus_tune.method.curriculum import Offer
-from campus_tune.method.orders import hash_rows
 from campus_tune.method.selectors.base import GreedySelector, View
+from campus_tune.words.hashing import hash_rows
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray, RowLosses
 
 Measure: TypeAlias = Callable[[RowArray], RowLosses]  # rows, ascending → their losses under the current model

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from campus_tune.data.prepared import read_rows
 from campus_tune.data.token_hashes import hash_flat, place_table, token_keys
-from campus_tune.method.orders import hash_rows
 from campus_tune.model.row_sums import batch_sums
 from campus_tune.run.stream.shown import Planned, Rows, Shown
+from campus_tune.words.hashing import hash_rows
 from tests.run.tiny_run import dataset
 
 TOKENS = st.integers(0, 200_000)
