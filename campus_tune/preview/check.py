@@ -59,7 +59,7 @@ def check(path: str | Path) -> list[Finding]:
         return _errors(error)
     findings = [*_unknown_keys(settings), *_trainer_findings(settings)]
     try:
-        config = load_recipe(path)
+        config = load_recipe(settings, named=path)
     except RecipeError as error:
         return [*_errors(error), *findings]
     findings += problems_in_method(config)
