@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from campus_tune.data.shapes import SHORT
+from campus_tune.data.refusals import SHORT
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json
 from campus_tune.words.wording import shown

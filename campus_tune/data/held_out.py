@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from campus_tune.data.overlap import N_GRAM, overlap
-from campus_tune.data.plain import as_messages, full_texts
+from campus_tune.data.plain import full_texts
+from campus_tune.data.shapes import as_messages, is_answer, turns_of
 from campus_tune.data.turns import Conversation, template_arguments
 from campus_tune.words.errors import DataError
 from campus_tune.words.files import read_table
@@ -143,10 +143,10 @@ def _conversation(row: Json, place: str) -> Conversation:
     """A row as text, its answers marked."""
     row = dict(as_messages(row))
     if row.get("messages"):
-        turns = _turns(row["messages"])
-        counted = tuple(isinstance(turn, Mapping) and turn.get("role") == "assistant" for turn in turns)
+        turns = turns_of(row["messages"])
+        counted = tuple(map(is_answer, turns))
     elif "prompt" in row and "completion" in row:
-        prompt, completion = (_turns(row[name]) for name in ("prompt", "completion"))
+        prompt, completion = (turns_of(row[name]) for name in ("prompt", "completion"))
         turns, counted = (*prompt, *completion), (False,) * len(prompt) + (True,) * len(completion)
     else:
         raise DataError(f"{place} must have messages, or prompt and completion, got {', '.join(row)}. Rename columns.")
@@ -155,15 +155,6 @@ def _conversation(row: Json, place: str) -> Conversation:
     if not any(counted):
         raise DataError(f"{place} must have an answer, got no assistant turn and no completion. Remove the row.")
     return Conversation(turns, counted, template_arguments(row))
-
-
-def _turns(said: Any) -> tuple[Any, ...]:
-    """A plain text as one turn, an empty one too; messages as they are, without the null fields of parquet."""
-    if isinstance(said, str) or not isinstance(said, Sequence):
-        return (said,)
-    return tuple(
-        {k: v for k, v in turn.items() if v is not None} if isinstance(turn, Mapping) else turn for turn in said
-    )
 
 
 def _domain(row: Json, column: str, place: str) -> str:

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from campus_tune.data.prepared import PADDING, answer_masks, column_names, items, read_chunks, read_column
+from campus_tune.data.shapes import ANSWERS, TO_TEMPLATE
 from campus_tune.data.turns import template_arguments
 from campus_tune.words.types import BoolArray, IntArray, Json
 
-PROMPTS = ("messages", "prompt", "tools", "chat_template_kwargs")  # columns of which TRL renders a prompt
-ANSWERS = "assistant"  # the role of answers in a chat
+PROMPTS = ("messages", "prompt", *TO_TEMPLATE)  # columns of which TRL renders a prompt
 LOOKED_AT = 256  # rows whose roles are named
 SHORTEST_PROMPT = 2  # tokens: a first token that nothing predicts is no prompt
 

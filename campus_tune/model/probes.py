@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from campus_tune.data.columns import as_dataset
-from campus_tune.data.plain import Shape
 from campus_tune.data.prepared import TokenRows, column_names
-from campus_tune.data.shapes import why_not
+from campus_tune.data.refusals import why_not
+from campus_tune.data.shapes import Shape
 from campus_tune.method.budget import FEWEST as FEWEST_ROWS
 from campus_tune.method.orders import group_rows
 from campus_tune.model import compat
