@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from campus_tune.cli.options import Commands, add_command
+from campus_tune.compare.outcome import FILE, RUNS
 from campus_tune.words.errors import INTERRUPTED, RecipeError
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from campus_tune.compare.plan import Plan
     from campus_tune.compare.verdict.power import Plan as Ahead
     from campus_tune.words.types import Json
-
-RUNS = "runs"
 
 EXAMPLE = """\
 Did the curriculum help? Trains the recipe, plain shuffling, and the controls that say what the difference is owed to,
@@ -124,8 +123,6 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
 
 def _kept(plan: Plan | None) -> str:
     """What an interrupted comparison leaves, whether or not it has looked at its folder yet."""
-    from campus_tune.compare.outcome import FILE
-
     if plan is None:
         return "nothing was begun"
     n = sum(1 for _ in plan.out.glob(f"{RUNS}/*/*/{FILE}"))

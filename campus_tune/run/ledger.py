@@ -20,6 +20,7 @@ import numpy as np
 from campus_tune.words.errors import ResumeError, StorageError
 from campus_tune.words.types import Json
 
+FOLDER = "curriculum"  # in a trainer's output_dir: what the run itself leaves, the ledger first
 FILE = "ledger.jsonl"
 
 

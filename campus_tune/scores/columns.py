@@ -21,6 +21,7 @@ from campus_tune.words.hashing import array_digest
 from campus_tune.words.types import BoolArray, FloatArray, Json, RowLosses
 
 START = "start_loss"  # file name of the losses before training
+FOLDER = "scores"  # in the run's: a file for each metric and passage
 HERE = Passage()  # the rows under the model in hand
 
 
