@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from campus_tune.cli.help_text import HelpText
 from campus_tune.words.fields import LARGEST
@@ -24,7 +24,7 @@ def add_command(
     *,
     takes_rest: bool = False,
     interrupted: str = "",
-    **settings: Any,
+    allow_abbrev: bool = True,
 ) -> argparse.ArgumentParser:
     """One more command, or part of a command.
 
@@ -37,9 +37,11 @@ def add_command(
             the words as they are.
         takes_rest: what it does not know itself is TRL's, and handed on as `rest`.
         interrupted: what is said after Ctrl-C; "" leaves that to the command.
-        settings: further ones of argparse's.
+        allow_abbrev: flags may be shortened.
     """
-    parser = commands.add_parser(name, help=summary, description=description, formatter_class=HelpText, **settings)
+    parser = commands.add_parser(
+        name, help=summary, description=description, formatter_class=HelpText, allow_abbrev=allow_abbrev
+    )
     if command is not None:
         parser.set_defaults(command=command, takes_rest=takes_rest, interrupted=interrupted)
     return parser

@@ -115,7 +115,7 @@ def _make(parsed: tuple[Any, ...], out: Path, early: float, about: Json) -> Json
     keep_early.trainer = trainer
     refuse(trainer)
 
-    def write(**more: Any) -> None:
+    def write(**more: object) -> None:
         about.update(more)
         if trainer.is_world_process_zero():
             atomic_write(out / ABOUT, json.dumps(about, indent=2) + "\n")

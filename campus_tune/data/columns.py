@@ -71,13 +71,13 @@ def _misfit(name: str, values: Sequence[Any]) -> str:
     )
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     """What a value is, in a list what its entries are."""
     name = type(value).__name__
     return f"{name} of {_kind(value[0])}" if isinstance(value, list) and value else name
 
 
-def _is_unicode(value: Any) -> bool:
+def _is_unicode(value: object) -> bool:
     try:
         json.dumps(value, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError:

@@ -84,7 +84,13 @@ def read_held_out(
         for number, row in enumerate(read_table(path)):
             rows.append(row)
             places.append(f"`{path}` row {number}")
-            domains.append(name if domain_column is None else _domain(row, domain_column, places[-1]))
+            if domain_column is not None and row.get(domain_column) in (None, ""):
+                raise DataError(
+                    f"{places[-1]} must have its domain in the column {domain_column!r}, got the columns "
+                    f"{', '.join(row)}. Name the column with --domain_column, or write --domain_column none to make "
+                    "each file a domain."
+                )
+            domains.append(name if domain_column is None else str(row[domain_column]))
     conversations = tuple(_conversation(row, place) for row, place in zip(rows, places, strict=True))
     if train:
         refuse_trained(rows, places, train, say=say)
@@ -155,15 +161,6 @@ def _conversation(row: Json, place: str) -> Conversation:
     if not any(counted):
         raise DataError(f"{place} must have an answer, got no assistant turn and no completion. Remove the row.")
     return Conversation(turns, counted, template_arguments(row))
-
-
-def _domain(row: Json, column: str, place: str) -> str:
-    if row.get(column) in (None, ""):
-        raise DataError(
-            f"{place} must have its domain in the column {column!r}, got the columns {', '.join(row)}. Name the column "
-            "with --domain_column, or write --domain_column none to make each file a domain."
-        )
-    return str(row[column])
 
 
 def _file_domains(paths: Sequence[Path]) -> list[str]:

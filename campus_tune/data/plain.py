@@ -149,7 +149,7 @@ def token_counter(model: str | None, *, trust_remote_code: bool = False) -> tupl
     return count, f"tokens of {Path(model).name}"
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """A text, the turns of a conversation, or the parts of one turn, as one text."""
     if value is None:
         return ""

@@ -10,7 +10,7 @@ row 1: `text` must be in every row, got none (null or no such field)
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from campus_tune.data.conversions import (
     ROLES,
@@ -26,6 +26,11 @@ from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json
 from campus_tune.words.wording import shown
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Rows: TypeAlias = "Dataset | Sequence[Row]"
+
 CHUNK = 1000  # rows of a data set that are read at a time
 SHORT = 60  # characters of a value, beside which a call is written out
 CHATS = ("messages", "conversations", "prompt", "completion")
@@ -34,7 +39,7 @@ CHATS = ("messages", "conversations", "prompt", "completion")
 HERE = Origin()
 
 
-def refuse_rows(rows: Any, shape: Shape, origin: Origin = HERE, *, most: int | None = None) -> None:
+def refuse_rows(rows: Rows, shape: Shape, origin: Origin = HERE, *, most: int | None = None) -> None:
     """Refuse rows that TRL would not train; see `why_not`.
 
     Raises:
@@ -45,7 +50,7 @@ def refuse_rows(rows: Any, shape: Shape, origin: Origin = HERE, *, most: int | N
         raise DataError(problem)
 
 
-def why_not(rows: Any, shape: Shape, origin: Origin = HERE, *, most: int | None = None) -> str | None:
+def why_not(rows: Rows, shape: Shape, origin: Origin = HERE, *, most: int | None = None) -> str | None:
     """Why TRL would not train these rows, with the first row for which it would not; None where it would.
 
     Args:
@@ -69,7 +74,7 @@ def why_not(rows: Any, shape: Shape, origin: Origin = HERE, *, most: int | None 
     return None
 
 
-def foreign_roles(rows: Any, origin: Origin = HERE) -> str | None:
+def foreign_roles(rows: Rows, origin: Origin = HERE) -> str | None:
     """What to know of a chat whose speakers are called as ShareGPT calls them; None where they are not.
 
     Args:
@@ -107,10 +112,10 @@ def _of_no_shape(first: Row, names: Sequence[str], shape: Shape, origin: Origin)
 # -- single rows ---------------------------------------------------------------------------------------------------
 
 
-def _read(rows: Any, names: Sequence[str], most: int | None) -> Iterator[Row]:
+def _read(rows: Rows, names: Sequence[str], most: int | None) -> Iterator[Row]:
     """The rows with these columns, some at a time."""
     end = len(rows) if most is None else min(most, len(rows))
-    if not hasattr(rows, "select_columns"):
+    if isinstance(rows, Sequence) or not hasattr(rows, "select_columns"):
         yield from rows[:end]
         return
     told = rows.with_format(None).select_columns([name for name in dict.fromkeys(names) if name in rows.column_names])
@@ -124,18 +129,20 @@ def _problems(row: Row, kind: Sequence[str], shape: Shape, origin: Origin) -> It
     """What is wrong with one row, and how to mend it and its like."""
     values = {name: row.get(name) for name in kind}
     for name, value in values.items():
+        # a column of texts may bear the name of a chat; TRL loses one called messages
+        is_text_field = isinstance(value, str) and name == shape.dataset_text_field != "messages"
         if value is None:
             gone = f"row[{name!r}] is not None"
             yield f"`{name}` must be in every row, got none (null or no such field). {origin.left_out(gone)}"
         elif isinstance(value, list):
             yield from _turn_problems(name, value, origin)
-        elif name in ("messages", "conversations") and not _is_text_field(name, value, shape):
-            yield f"`{name}` must be a list of turns, got {_short(value)}. {_turned(name, value, origin)}"
+        elif name in ("messages", "conversations") and not is_text_field:
+            yield f"`{name}` must be a list of turns, got {shown(value, SHORT)}. {_turned(name, value, origin)}"
         elif not isinstance(value, str):
             mend = "Correct or remove the row, or name another column of texts."
             if not isinstance(value, Mapping):  # a map would make numbers of its texts again
                 mend = origin.advice(f"cast_column({name!r}, datasets.Value('string'))")
-            yield f"`{name}` must be text, got {_short(value)}. {mend}"
+            yield f"`{name}` must be text, got {shown(value, SHORT)}. {mend}"
     yield from _unlike(values, origin)
     yield from _tool_problems(row, in_chat=not isinstance(values[kind[0]], str))
     yield from _problems_beside(row, values, shape, origin)
@@ -143,7 +150,7 @@ def _problems(row: Row, kind: Sequence[str], shape: Shape, origin: Origin) -> It
         yield from _answerless(values, origin)
 
 
-def _turned(name: str, value: Any, origin: Origin) -> str:
+def _turned(name: str, value: object, origin: Origin) -> str:
     """How lists of fields become turns."""
     if isinstance(value, Mapping) and all(isinstance(field, list) for field in value.values()):
         turns = f"[dict(zip(row[{name!r}], turn)) for turn in zip(*row[{name!r}].values())]"
@@ -182,7 +189,7 @@ def _turn_problems(name: str, turns: Sequence[Any], origin: Origin) -> Iterator[
         if strange is not None and is_chat(turns, "from", "value"):
             yield f"{what}, got from and value. {origin.advice('map(trl.maybe_convert_to_chatml)')}"
         elif strange is not None:
-            yield f"{what}, got {_short(turns[strange])} as turn {strange}. Correct or remove the row."
+            yield f"{what}, got {shown(turns[strange], SHORT)} as turn {strange}. Correct or remove the row."
 
 
 def _unlike(values: Row, origin: Origin) -> Iterator[str]:
@@ -196,16 +203,11 @@ def _unlike(values: Row, origin: Origin) -> Iterator[str]:
     yield f"prompt and completion must both be texts or both be turns, got a text as {text}. {origin.advice(made)}"
 
 
-def _is_text_field(name: str, value: Any, shape: Shape) -> bool:
-    """A column of texts that bears the name of a chat; TRL loses one called messages."""
-    return isinstance(value, str) and name == shape.dataset_text_field != "messages"
-
-
 def _tool_problems(row: Row, *, in_chat: bool) -> Iterator[str]:
     """Text of which TRL makes no tools: it reads every one as JSON, and a chat is told of them."""
     tools = row.get("tools")
     if isinstance(tools, str) and not (is_json_list(tools) or is_json(tools, None if in_chat else object)):
-        yield f"`tools` must be a list, or one as JSON text, got {_short(tools)}. Correct it, or take it out."
+        yield f"`tools` must be a list, or one as JSON text, got {shown(tools, SHORT)}. Correct it, or take it out."
 
 
 def _problems_beside(row: Row, values: Row, shape: Shape, origin: Origin) -> Iterator[str]:
@@ -213,17 +215,13 @@ def _problems_beside(row: Row, values: Row, shape: Shape, origin: Origin) -> Ite
     name = shape.dataset_text_field
     if isinstance(values.get("prompt"), str) and name in row and not isinstance(row[name], str):
         advice = origin.advice(f"remove_columns([{name!r}])")
-        yield f"`{name}` beside prompt and completion must be text, got {_short(row[name])}. {advice}"
+        yield f"`{name}` beside prompt and completion must be text, got {shown(row[name], SHORT)}. {advice}"
     if "labels" in row and not isinstance(row["labels"], list):
         advice = origin.advice("remove_columns(['labels'])")
-        yield f"`labels` must be a list, one for each token of a row, got {_short(row['labels'])}. {advice}"
+        yield f"`labels` must be a list, one for each token of a row, got {shown(row['labels'], SHORT)}. {advice}"
 
 
-def _short(value: Any) -> str:
-    return shown(value, SHORT)
-
-
-def silent_contents(rows: Any, origin: Origin = HERE) -> str | None:
+def silent_contents(rows: Rows, origin: Origin = HERE) -> str | None:
     """That a chat has turns without content, which templates may write as the word None; None where all have one.
 
     Args:

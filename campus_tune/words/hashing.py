@@ -34,12 +34,12 @@ def blake2(text: str, digits: int) -> str:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=digits // 2).hexdigest()
 
 
-def as_json(value: Any) -> str:
+def as_json(value: object) -> str:
     """A value as JSON whatever the sequence of its keys; what JSON does not know counts as its text."""
     return json.dumps(value, sort_keys=True, default=str)
 
 
-def digest(value: Any, digits: int = 32) -> str:
+def digest(value: object, digits: int = 32) -> str:
     """The first hex digits of the SHA-256 of what JSON makes of a value."""
     return sha256(as_json(value), digits)
 

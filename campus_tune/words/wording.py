@@ -27,7 +27,7 @@ def differences(
     there: Mapping[str, Any],
     now: Mapping[str, Any],
     *,
-    absent: Any = None,
+    absent: object = None,
     same: Callable[[Any, Any], bool] = operator.eq,
 ) -> list[Difference]:
     """What differs between two settings, in the sequence of the first one, then of the second.
