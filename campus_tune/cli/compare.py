@@ -8,9 +8,10 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from campus_tune.cli.help_text import HelpText
+from campus_tune.cli.options import Commands, add_command
+from campus_tune.compare.outcome import FILE, RUNS
 from campus_tune.words.errors import INTERRUPTED, RecipeError
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from campus_tune.compare.plan import Plan
     from campus_tune.compare.verdict.power import Plan as Ahead
     from campus_tune.words.types import Json
-
-RUNS = "runs"
 
 EXAMPLE = """\
 Did the curriculum help? Trains the recipe, plain shuffling, and the controls that say what the difference is owed to,
@@ -45,16 +44,17 @@ points 20 (of each curve), tokens_tolerance 0.01, sharpness false, evaluate (off
 """
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_parser(commands: Commands) -> argparse.ArgumentParser:
     """Add `compare` to the commands of `campus-tune`; what it does not know itself is TRL's."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+    parser = add_command(
+        commands,
         "compare",
-        help="did the curriculum help? a tested verdict, with controls and seeds",
-        description=EXAMPLE,
-        formatter_class=HelpText,
+        "did the curriculum help? a tested verdict, with controls and seeds",
+        EXAMPLE,
+        main,
+        takes_rest=True,
         allow_abbrev=False,  # --seed is TRL's, and no short --seeds
     )
-    parser.set_defaults(command=main)
     parser.add_argument("--config", metavar="YAML", required=True, help="a training YAML with both blocks")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison (the YAML's output_dir)")
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="which are trained (the YAML's, else the four above)")
@@ -123,8 +123,6 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
 
 def _kept(plan: Plan | None) -> str:
     """What an interrupted comparison leaves, whether or not it has looked at its folder yet."""
-    from campus_tune.compare.outcome import FILE
-
     if plan is None:
         return "nothing was begun"
     n = sum(1 for _ in plan.out.glob(f"{RUNS}/*/*/{FILE}"))
@@ -141,7 +139,6 @@ def read_plan(options: argparse.Namespace) -> Plan:
     from campus_tune.compare.plan import Plan
     from campus_tune.compare.settings import BLOCK, CompareSettings
     from campus_tune.recipe.trl_yaml import is_launched, read_arguments
-    from campus_tune.words.strict_yaml import read_yaml
 
     if is_launched():
         raise RecipeError(
@@ -149,11 +146,13 @@ def read_plan(options: argparse.Namespace) -> Plan:
             "each with a run of its own: --devices 0 1."
         )
     own, flags = _own_flags(options.rest, BLOCK)
-    _refuse_flags(flags)
-    training, block, flags = read_arguments(["--config", options.config, *flags])
+    for name, instead in (("--seed", "--seeds"), ("--output_dir", "--out")):
+        if name in flags:
+            raise RecipeError(f"`{name}` belongs to a single run, got it for a comparison. Write {instead}.")
+    training, block, flags = read_arguments(["--config", options.config, *flags], comparing=True)
     if not block:
         raise RecipeError(f"`campus` must be a block in {options.config}, got none. Add `campus:` with `metrics`.")
-    written = read_yaml(options.config).get(BLOCK) or {}
+    written = training.pop(BLOCK, None) or {}
     if isinstance(written, Mapping):
         written = {**written, **own}
         written |= _from_flags(options, written)
@@ -188,13 +187,6 @@ def _own_flags(words: Sequence[str], block: str) -> tuple[Json, list[str]]:
         else:
             rest.append(word)
     return own, rest
-
-
-def _refuse_flags(flags: Sequence[str]) -> None:
-    """Flags that would make runs of one comparison into others."""
-    for name, instead in (("--seed", "--seeds"), ("--output_dir", "--out")):
-        if name in flags:
-            raise RecipeError(f"`{name}` belongs to a single run, got it for a comparison. Write {instead}.")
 
 
 def _from_flags(options: argparse.Namespace, written: Json) -> Json:

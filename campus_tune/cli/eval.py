@@ -8,12 +8,14 @@ refused rather than replaced, since it may have cost a night.
 from __future__ import annotations
 
 import argparse
+import gc
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from campus_tune.cli.help_text import HelpText
-from campus_tune.words.errors import INTERRUPTED, RecipeError
+from campus_tune.cli.options import Commands, add_command, count, count_or_auto, names
+from campus_tune.words.errors import RecipeError
 from campus_tune.words.registry import nearest
 
 if TYPE_CHECKING:
@@ -22,7 +24,6 @@ if TYPE_CHECKING:
     from campus_tune.evaluate.session import Session
     from campus_tune.evaluate.suites import Suite
     from campus_tune.model.peers import Peers
-    from campus_tune.words.types import Json
 
 DAY = 24 * 3600  # a process may wait that long for one with longer answers
 _TEMPLATE = {"on": True, "off": False}
@@ -62,30 +63,20 @@ class _Parts(argparse._SubParsersAction):  # type: ignore[type-arg]  # of parser
         super().__call__(parser, namespace, values, option_string)
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_parser(commands: Commands) -> argparse.ArgumentParser:
     """Add `eval` to the commands of `campus-tune`, with `loss`, `compare` and `check-data` below it."""
     from campus_tune.cli.eval_compare import add_parser as add_compare
     from campus_tune.cli.eval_loss import add_parser as add_loss
     from campus_tune.evaluate.local_data import describe_layout
 
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "eval",
-        help="official benchmarks on a model or on checkpoints",
-        description=EXAMPLE,
-        formatter_class=HelpText,
-    )
-    parser.set_defaults(command=main)
+    kept = "Finished tasks are kept: the same command goes on after them."
+    about = "official benchmarks on a model or on checkpoints"
+    parser = add_command(commands, "eval", about, EXAMPLE, main, interrupted=kept)
     _add_options(parser)
     parts = parser.add_subparsers(title="other questions", required=False, metavar="PART", action=_Parts)
     add_loss(parts)
     add_compare(parts)
-    check = parts.add_parser(
-        "check-data",
-        help="is a data folder complete",
-        description=_CHECK + describe_layout(),
-        formatter_class=HelpText,
-    )
-    check.set_defaults(command=check_data)
+    check = add_command(parts, "check-data", "is a data folder complete", _CHECK + describe_layout(), check_data)
     check.add_argument("folder", type=Path, metavar="DIR")
     check.add_argument("--suite", default="campus", help="a suite's name or YAML file (%(default)s)")
     return parser
@@ -105,12 +96,12 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     on = parser.add_argument_group("on what")
     on.add_argument("--suite", default="campus", help="campus, campus_wide, smoke or a YAML file (%(default)s)")
     on.add_argument("--tasks", nargs="+", metavar="TASK", help="only these of the suite, also comma-separated")
-    on.add_argument("--limit", type=_count, metavar="N", help="only the first N documents of each task, for trying")
+    on.add_argument("--limit", type=count, metavar="N", help="only the first N documents of each task, for trying")
     on.add_argument("--data", metavar="DIR", help="folder with the test sets; without it they come from the hub")
     on.add_argument("--chat_template", choices=("auto", "on", "off"), default="auto", help="auto: as the suite says")
     on.add_argument("--allow_code_execution", action="store_true", help="run programs the model writes, in a sandbox")
     how = parser.add_argument_group("how")
-    how.add_argument("--batch_size", type=_batch_size, metavar="N", help="documents at once, or auto (the suite's)")
+    how.add_argument("--batch_size", type=count_or_auto, metavar="N", help="documents at once, or auto (the suite's)")
     how.add_argument("--out", type=Path, metavar="DIR", help="for the results (evaluation/ beside each model)")
     how.add_argument("--replace", action="store_true", help="replace results of other weights or settings")
 
@@ -142,43 +133,17 @@ def main(options: argparse.Namespace) -> int:
     """Evaluate all that the options name.
 
     Returns:
-        0, or 130 after Ctrl-C.
+        0.
 
     Raises:
         RecipeError: wrong options, an unknown suite or task, a code task without permission, lm-eval not installed.
         DataError: no such checkpoint, a data folder with gaps, a result file of another version or of other settings.
         StorageError: a result cannot be written.
     """
-    try:
-        return _evaluate_all(options)
-    except KeyboardInterrupt:
-        print("\ncampus: interrupted. Finished tasks are kept: the same command goes on after them.")
-        return INTERRUPTED
-
-
-def check_data(options: argparse.Namespace) -> int:
-    """Say what a data folder lacks for a suite.
-
-    Returns:
-        0, or 1 where the suite could not be evaluated with it.
-    """
-    from campus_tune.evaluate.local_data import check_folder
-    from campus_tune.evaluate.suites import load_suite
-
-    suite = load_suite(options.suite)
-    problems = check_folder(options.folder, suite)
-    for problem in problems:
-        print(problem)
-    if not any(problem.fatal for problem in problems):
-        print(f"{options.folder} has what the suite {suite.name} needs: {', '.join(task.task for task in suite.tasks)}")
-    return int(any(problem.fatal for problem in problems))
-
-
-# -- running -------------------------------------------------------------------------------------------------------
-
-
-def _evaluate_all(options: argparse.Namespace) -> int:
     suite = read_suite(options)
+    from accelerate import Accelerator
+    from accelerate.utils import InitProcessGroupKwargs
+
     from campus_tune.evaluate.models import read_targets
     from campus_tune.evaluate.result_files import earlier, refuse_others, refuse_unwritable, result_paths
 
@@ -189,7 +154,7 @@ def _evaluate_all(options: argparse.Namespace) -> int:
     from campus_tune.model.peers import Peers
     from campus_tune.words.console import say
 
-    accelerator = _accelerator()
+    accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=DAY))])
     peers = Peers(accelerator.process_index, accelerator.num_processes)
     there = peers.led(lambda: {path: earlier(path) for path in paths})  # what is wrong is said before hours of work
     if peers.leads and (rare := [task.task for task in suite.tasks if task.task not in FOLDERS]):
@@ -211,10 +176,30 @@ def _evaluate_all(options: argparse.Namespace) -> int:
     return 0
 
 
+def check_data(options: argparse.Namespace) -> int:
+    """Say what a data folder lacks for a suite.
+
+    Returns:
+        0, or 1 where the suite could not be evaluated with it.
+    """
+    from campus_tune.evaluate.local_data import check_folder
+    from campus_tune.evaluate.suites import load_suite
+
+    suite = load_suite(options.suite)
+    problems = check_folder(options.folder, suite)
+    for problem in problems:
+        print(problem)
+    if not any(problem.fatal for problem in problems):
+        print(f"{options.folder} has what the suite {suite.name} needs: {', '.join(task.task for task in suite.tasks)}")
+    return int(any(problem.fatal for problem in problems))
+
+
 def _evaluate(
     session: Session, target: Target, path: Path, accelerator: Any, peers: Peers, options: argparse.Namespace
 ) -> dict[str, TaskResult]:
     """The results of one model, those that were there and those that had to be found."""
+    import torch
+
     from campus_tune.evaluate.live import own_tokenizer
     from campus_tune.evaluate.models import open_model
     from campus_tune.evaluate.result_files import earlier, kept
@@ -243,7 +228,8 @@ def _evaluate(
         model, tokenizer, accelerator=accelerator, batch_size=options.batch_size, done=tasks, on_task=keep
     )
     del model
-    _free(accelerator)
+    gc.collect()
+    torch.cuda.empty_cache()  # nothing without CUDA
     return found
 
 
@@ -257,35 +243,13 @@ def read_suite(options: argparse.Namespace) -> Suite:
 
     from campus_tune.evaluate.suites import load_suite
 
-    names = [name for words in options.tasks or () for name in words.split(",") if name]
-    if options.tasks and not names:
+    tasks = names(options.tasks or ())
+    if options.tasks and not tasks:
         raise RecipeError("`--tasks` must name at least one task of the suite, got none. Leave it out to take all.")
-    suite = load_suite(options.suite).narrowed(names or None, options.limit)
+    suite = load_suite(options.suite).narrowed(tasks or None, options.limit)
     if options.chat_template == "auto" or _TEMPLATE[options.chat_template] == bool(suite.apply_chat_template):
         return suite
     return replace(suite, apply_chat_template=_TEMPLATE[options.chat_template])
-
-
-def _accelerator() -> Any:
-    from datetime import timedelta
-
-    from accelerate import Accelerator
-    from accelerate.utils import InitProcessGroupKwargs
-
-    return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=DAY))])
-
-
-def _free(accelerator: Any) -> None:
-    import gc
-
-    gc.collect()
-    if accelerator.device.type == "cuda":
-        import torch
-
-        torch.cuda.empty_cache()
-
-
-# -- for a person --------------------------------------------------------------------------------------------------
 
 
 def as_table(suite: Suite, targets: Sequence[Target], results: Mapping[Target, Mapping[str, TaskResult]]) -> str:
@@ -298,23 +262,9 @@ def as_table(suite: Suite, targets: Sequence[Target], results: Mapping[Target, M
         for metric in setting.metrics:
             for target in targets:
                 found = results[target][setting.task].metrics.get(metric)
-                numbers = ["-", "-", "-"] if found is None else _numbers(found)
+                numbers = ["-", "-", "-"]
+                if found is not None:
+                    error = "-" if found["stderr"] is None else f"{found['stderr']:.4f}"
+                    numbers = [f"{found['value']:.4f}", error, str(found["n"])]
                 rows.append([setting.task, metric_in_words(metric), target.place, *numbers])
     return table(["task", "metric", "model", "score", "±", "documents"], rows)
-
-
-def _numbers(found: Json) -> list[str]:
-    error = "-" if found["stderr"] is None else f"{found['stderr']:.4f}"
-    return [f"{found['value']:.4f}", error, str(found["n"])]
-
-
-def _count(text: str) -> int:
-    """An argparse type: a whole number from 1 to a billion."""
-    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 999999999, got {text[:40]!r}")
-    return int(text)
-
-
-def _batch_size(text: str) -> int | str:
-    """An argparse type: `auto` or a whole number from 1."""
-    return text if text == "auto" else _count(text)

@@ -18,9 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-from campus_tune.cli.help_text import HelpText
+from campus_tune.cli.options import Commands, add_command
 from campus_tune.evaluate.comparable import WEIGHTS, Document, both, reasons, weight
 from campus_tune.evaluate.compare_table import FEW, Line, Refused, Table, Unpaired
 from campus_tune.evaluate.paired import Paired, holm, paired
@@ -158,15 +157,9 @@ def _about_few(lines: Sequence[Line], names: Sequence[str]) -> Iterator[str]:
 # -- the command ------------------------------------------------------------------------------------------------------
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_parser(parts: Commands) -> argparse.ArgumentParser:
     """Add `compare` to the subcommands of `campus-tune eval`; its `command` is `main`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "compare",
-        help="differences of results, paired by document",
-        description=EXAMPLE,
-        formatter_class=HelpText,
-    )
-    parser.set_defaults(command=main)
+    parser = add_command(parts, "compare", "differences of results, paired by document", EXAMPLE, main)
     parser.add_argument("results", nargs="+", type=Path, metavar="FILE", help="result files; the first is the base")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
@@ -201,10 +194,5 @@ def compare_files(paths: Sequence[str | Path]) -> Table:
     if len(paths) < 2:
         raise DataError("`compare` must be given at least two result files, got one. Name the base first.")
     results = [read_result(Path(path)) for path in paths]
-    return compare(*results, names=_names(paths))
-
-
-def _names(paths: Sequence[str | Path]) -> list[str]:
-    """File names without their suffix, or whole paths where two are the same."""
     stems = [Path(path).stem for path in paths]
-    return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
+    return compare(*results, names=stems if len(set(stems)) == len(stems) else [str(path) for path in paths])

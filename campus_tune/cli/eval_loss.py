@@ -7,12 +7,12 @@ It writes into the same files as `campus-tune eval`, one per checkpoint, beside 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from campus_tune.cli.help_text import HelpText
-from campus_tune.words.errors import INTERRUPTED, RecipeError
+from campus_tune.cli.options import Commands, add_command, count
+from campus_tune.words.errors import RecipeError
 
 if TYPE_CHECKING:
     from campus_tune.data.held_out import HeldOut
@@ -33,15 +33,10 @@ example:
 NO_COLUMN = "none"
 
 
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+def add_parser(parts: Commands) -> argparse.ArgumentParser:
     """Add `loss` to the subcommands of `campus-tune eval`; its `command` is `main`."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "loss",
-        help="loss of gold answers on held-out rows",
-        description=EXAMPLE,
-        formatter_class=HelpText,
-    )
-    parser.set_defaults(command=main)
+    kept = "Finished models are kept: the same command goes on after them."
+    parser = add_command(parts, "loss", "loss of gold answers on held-out rows", EXAMPLE, main, interrupted=kept)
     parser.add_argument("--model", help="folder or hub id; for adapters their base")
     parser.add_argument("--adapter", metavar="DIR", help="a PEFT adapter on it, not merged")
     parser.add_argument("--base", action="store_true", help="measure the base too, and show the difference to it")
@@ -51,7 +46,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--domain_column", default="domain", metavar="NAME", help="(%(default)s); none: each file is a domain"
     )
-    parser.add_argument("--max_length", type=_count, metavar="N", help="tokens kept of a row (the model's context)")
+    parser.add_argument("--max_length", type=count, metavar="N", help="tokens kept of a row (the model's context)")
     parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto")
     parser.add_argument("--trust_remote_code", action="store_true", help="run the model's own code")
     parser.add_argument("--out", type=Path, metavar="DIR", help="for the results (evaluation/ beside each model)")
@@ -63,7 +58,7 @@ def main(options: argparse.Namespace) -> int:
     """Measure all models that the options name.
 
     Returns:
-        0, or 130 after Ctrl-C.
+        0.
 
     Raises:
         RecipeError: wrong options, or no such model.
@@ -72,14 +67,6 @@ def main(options: argparse.Namespace) -> int:
         MetricError: a loss is NaN or infinite.
         StorageError: a result cannot be written.
     """
-    try:
-        return _measure_all(options)
-    except KeyboardInterrupt:
-        print("\ncampus: interrupted. Finished models are kept: the same command goes on after them.")
-        return INTERRUPTED
-
-
-def _measure_all(options: argparse.Namespace) -> int:
     from accelerate import Accelerator
 
     from campus_tune.cli.eval_compare import compare_files
@@ -132,6 +119,7 @@ def as_table(results: Mapping[str, TaskResult]) -> str:
     Args:
         results: by what the models are called.
     """
+    from campus_tune.evaluate.paired import paired
     from campus_tune.words.tables import table
 
     lines = []
@@ -140,17 +128,11 @@ def as_table(results: Mapping[str, TaskResult]) -> str:
         for name, result in results.items():
             chosen = [part] if part else list(result.documents)
             documents = [document for each in chosen for document in result.documents[each].values()]
-            lines.append([part or "all", name, *_numbers(documents)])
+            tokens = [document["tokens"] for document in documents]
+            found = paired([0.0] * len(documents), [document["answer_loss"] for document in documents], tokens)
+            error = "-" if found.stderr is None else f"{found.stderr:.4f}"
+            lines.append([part or "all", name, f"{found.mean_b:.4f}", error, str(found.n), f"{sum(tokens):.0f}"])
     return table(["domain", "model", "loss", "±", "rows", "answer tokens"], lines)
-
-
-def _numbers(documents: Sequence[Mapping[str, float]]) -> list[str]:
-    from campus_tune.evaluate.paired import paired
-
-    tokens = [document["tokens"] for document in documents]
-    found = paired([0.0] * len(documents), [document["answer_loss"] for document in documents], tokens)
-    error = "-" if found.stderr is None else f"{found.stderr:.4f}"
-    return [f"{found.mean_b:.4f}", error, str(found.n), f"{sum(tokens):.0f}"]
 
 
 def _measure(
@@ -173,18 +155,7 @@ def _measure(
     tasks = peers.led(lambda: kept(path, earlier(path), record, {TASK: settings}, replace=options.replace))
     if TASK in tasks:
         return tasks[TASK]
-    speak = say if peers.leads else _ignore
+    speak = say if peers.leads else lambda _: None
     found = measure_answer_loss(model, tokenizer, rows, peers=peers, max_length=options.max_length, say=speak)
     peers.led(lambda: write_result(path, Result(record, made_with(), {**tasks, TASK: found})))
     return found
-
-
-def _count(text: str) -> int:
-    """An argparse type: a whole number from 1 to a billion."""
-    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 999999999, got {text[:40]!r}")
-    return int(text)
-
-
-def _ignore(_: str) -> None:
-    """What a process says that does not lead."""

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from campus_tune.cli.options import Commands, add_command
 from campus_tune.metrics.learnability import EARLY, LATE
 from campus_tune.recipe.trl_yaml import parse_trl, read_arguments
 from campus_tune.run.make_trainer import make_trainer, refuse_other_model
@@ -29,9 +30,37 @@ from campus_tune.words.errors import MetricError, RecipeError
 from campus_tune.words.files import atomic_write
 from campus_tune.words.json_shapes import read_json
 from campus_tune.words.types import Json
+from campus_tune.words.wording import differences
 
 ABOUT = "proxy.json"
 TRAINING = "training"
+
+EXAMPLE = """\
+Train a small model once on the recipe's rows, shuffled, and keep it early and late with its losses: what the metric
+`learnability` asks. Takes TRL's own flags too. A killed one goes on where it was; a finished one does nothing.
+
+example:
+  campus-tune proxy --config recipe.yaml --out proxy --model HuggingFaceTB/SmolLM2-135M --early 0.1
+  campus-tune proxy --config recipe.yaml --out proxy --accelerate_config recipes/accelerate/ddp.yaml
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    """Add `proxy` to the commands of `campus-tune`; what it does not know itself is TRL's."""
+    parser = add_command(
+        commands,
+        "proxy",
+        "train the small model that learnability asks",
+        EXAMPLE,
+        lambda given: main(
+            ["--config", given.config, *given.rest], out=given.out, early=given.early, model=given.model
+        ),
+        takes_rest=True,
+    )
+    parser.add_argument("--config", metavar="YAML", required=True, help="the recipe whose rows are trained")
+    parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the proxy")
+    parser.add_argument("--model", help="folder or hub id of a small model (the recipe's)")
+    parser.add_argument("--early", type=float, default=0.1, help="share of the steps, kept as early (%(default)s)")
 
 
 def main(argv: Sequence[str], *, out: Path, early: float = 0.1, model: str | None = None) -> int:
@@ -76,10 +105,17 @@ def _make(parsed: tuple[Any, ...], out: Path, early: float, about: Json) -> Json
     from campus_tune.run import proxy as proxy_run
     from campus_tune.run.attach import refuse
 
-    trainer = _trainer(*parsed, callback=proxy_run.KeepEarly(early, out / EARLY))
+    training, keep_early = parsed[1], proxy_run.KeepEarly(early, out / EARLY)
+    # A trainer as `campus-tune sft` makes it, which shuffles, does not evaluate and keeps one checkpoint.
+    training.eval_strategy, training.load_best_model_at_end, training.push_to_hub = "no", False, False
+    training.save_strategy = "no" if training.save_strategy == "best" else training.save_strategy
+    training.save_total_limit, training.save_only_model = 1, False
+    refuse_other_model(training, parsed[2])
+    trainer = make_trainer(*parsed, callbacks=[keep_early])
+    keep_early.trainer = trainer
     refuse(trainer)
 
-    def write(**more: Any) -> None:
+    def write(**more: object) -> None:
         about.update(more)
         if trainer.is_world_process_zero():
             atomic_write(out / ABOUT, json.dumps(about, indent=2) + "\n")
@@ -92,25 +128,11 @@ def _make(parsed: tuple[Any, ...], out: Path, early: float, about: Json) -> Json
         spent = {"training": round(time.perf_counter() - began, 1)}
         write(steps={EARLY: proxy_run.early_step(early, steps), LATE: steps}, seconds=spent)
     began = time.perf_counter()
-    rows, losses = proxy_run.measure(trainer, out, trust_remote_code=_trusts(parsed[1], parsed[2]))
+    trusts = bool(getattr(parsed[1], "trust_remote_code", getattr(parsed[2], "trust_remote_code", False)))
+    rows, losses = proxy_run.measure(trainer, out, trust_remote_code=trusts)
     about["seconds"]["measuring"] = round(time.perf_counter() - began, 1)
     write(rows=len(rows), loss=proxy_run.mean_losses(losses), finished=True)
     return about
-
-
-def _trainer(script: Any, training: Any, model: Any, mixture: Any, *, callback: Any) -> Any:
-    """An SFTTrainer as `campus-tune sft` makes it, which shuffles, does not evaluate and keeps one checkpoint."""
-    training.eval_strategy, training.load_best_model_at_end, training.push_to_hub = "no", False, False
-    training.save_strategy = "no" if training.save_strategy == "best" else training.save_strategy
-    training.save_total_limit, training.save_only_model = 1, False
-    refuse_other_model(training, model)
-    trainer = make_trainer(script, training, model, mixture, callbacks=[callback])
-    callback.trainer = trainer
-    return trainer
-
-
-def _trusts(training: Any, model: Any) -> bool:
-    return bool(getattr(training, "trust_remote_code", getattr(model, "trust_remote_code", False)))
 
 
 def _kept(out: Path) -> bool:
@@ -153,11 +175,9 @@ def _refuse_other(out: Path, there: Json, asked: Json) -> None:
     Raises:
         RecipeError: it was begun with other settings, which are named.
     """
-    nothing = "nothing"
     changed = [
-        f"{key} {there.get(key, nothing)} there and {asked.get(key, nothing)} now"
-        for key in sorted({*there, *asked})
-        if there.get(key) != asked.get(key)
+        f"{name} {there.get(name, 'nothing')} there and {asked.get(name, 'nothing')} now"
+        for name, *_ in sorted(differences(there, asked))
     ]
     if changed:
         raise RecipeError(

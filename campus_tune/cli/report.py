@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from campus_tune.cli.help_text import HelpText
+from campus_tune.cli.options import Commands, add_command, seconds
 from campus_tune.report.write import EVERY_S, PLOTS, watch, write_report
 from campus_tune.words.errors import INTERRUPTED
 
@@ -18,23 +17,16 @@ example:
   campus-tune report runs/quickstart/run --watch 10
   campus-tune report runs/comparison --out verdict.html --open
 """
-LONGEST_S = 24 * 3600  # between two looks
 
 
-def add_parser(commands: Any) -> argparse.ArgumentParser:
+def add_parser(commands: Commands) -> argparse.ArgumentParser:
     """Add `report` to the commands of `campus-tune`."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        "report",
-        help="a page that shows a run or a comparison",
-        description=EXAMPLE,
-        formatter_class=HelpText,
-    )
-    parser.set_defaults(command=main)
+    parser = add_command(commands, "report", "a page that shows a run or a comparison", EXAMPLE, main)
     parser.add_argument("folder", type=Path, metavar="DIR", help="a trainer's output_dir, or a comparison's folder")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page (default: report.html inside of DIR)")
     parser.add_argument(
         "--watch",
-        type=_seconds,
+        type=seconds,
         nargs="?",
         const=EVERY_S,
         metavar="SECONDS",
@@ -86,13 +78,3 @@ def _tell(page: Path, show: bool) -> None:
         import webbrowser
 
         webbrowser.open(page.resolve().as_uri())
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"must be seconds, got {text!r}; DIR stands before it") from None
-    if not 0 < value <= LONGEST_S:
-        raise argparse.ArgumentTypeError(f"must be above 0 and at most {LONGEST_S}, got {text}")
-    return value

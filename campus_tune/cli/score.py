@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from campus_tune.cli.options import Commands, add_command
 from campus_tune.preview.health import health_table, score_findings
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.trainer_settings import refused
@@ -21,6 +22,31 @@ from campus_tune.run.make_trainer import make_trainer, refuse_other_model
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.strict_yaml import read_value
 from campus_tune.words.tables import table
+
+EXAMPLE = """\
+All scores of a recipe, of every row, ahead of training: into the score cache, where the next run finds them. A killed
+`score` goes on where it stopped; a changed row is scored again alone. Any flag of TRL's overrides the YAML.
+
+example:
+  campus-tune score --config recipe.yaml
+  campus-tune score --config recipe.yaml --metrics length "{name: loss, reduce: sum}" --scores scores
+  campus-tune score --config recipe.yaml --accelerate_config recipes/accelerate/ddp.yaml --num_processes 4
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    """Add `score` to the commands of `campus-tune`; what it does not know itself is TRL's."""
+    parser = add_command(
+        commands,
+        "score",
+        "score all rows ahead of training",
+        EXAMPLE,
+        lambda given: main(["--config", given.config, *given.rest], metrics=given.metrics, scores=given.scores),
+        takes_rest=True,
+    )
+    parser.add_argument("--config", metavar="YAML", required=True, help="the recipe whose rows are scored")
+    parser.add_argument("--metrics", nargs="+", default=[], help="instead of the recipe's: names, or {name: loss, …}")
+    parser.add_argument("--scores", metavar="DIR", help="folder of the score cache (the recipe's, else your own)")
 
 
 def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None = None) -> int:
@@ -36,8 +62,9 @@ def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None
     """
     settings, block, flags = read_arguments(list(argv))
     block = dict(block or {})
-    if metrics:
-        block |= {"metrics": [_entry(text) for text in metrics], "selector": "round_robin"}
+    if metrics:  # written as a recipe would have them
+        entries = [read_value(text, "--metrics") if text.lstrip().startswith("{") else text for text in metrics]
+        block |= {"metrics": entries, "selector": "round_robin"}
     if scores is not None:
         block["scores"] = scores
     config, problems = read_block(block)
@@ -51,11 +78,6 @@ def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None
     trainer = make_trainer(*parsed, callbacks=[])
     report(trainer, config)
     return 0
-
-
-def _entry(text: str) -> Any:
-    """A metric as a recipe would have it."""
-    return read_value(text, "--metrics") if text.lstrip().startswith("{") else text
 
 
 def report(trainer: Any, config: CampusConfig) -> None:

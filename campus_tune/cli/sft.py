@@ -13,11 +13,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from campus_tune.cli.options import Commands, add_command
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.trl_yaml import parse_trl, read_arguments, read_block
 from campus_tune.run.make_trainer import make_trainer, refuse_other_model
 from campus_tune.words.errors import RecipeError
+
+EXAMPLE = """\
+Supervised fine-tuning under a curriculum: a TRL YAML with a `campus:` block, and TRL's own flags as overrides.
+
+example:
+  campus-tune sft --config recipe.yaml --learning_rate 1e-4
+  campus-tune sft --config recipe.yaml --campus.stages 10 --scores scores
+  campus-tune sft --config recipe.yaml --accelerate_config recipes/accelerate/fsdp2.yaml --num_processes 4
+
+The last one launches itself on many processes: flags of `accelerate launch` may stand among the others, or as keys in
+the YAML (num_processes: 4). Switches stand alone: --multi_gpu, and in the YAML multi_gpu: true, no quotes.
+`accelerate launch -m campus_tune sft --config recipe.yaml` is the same, launched by you.
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    """Add `sft` to the list of commands. Its flags are TRL's, so `main` is handed the words as they are."""
+    add_command(commands, "sft", "fine-tune under a curriculum", EXAMPLE)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -14,6 +14,7 @@ from campus_tune.run.ledger import plain
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.files import atomic_write
 from campus_tune.words.types import Json
+from campus_tune.words.wording import cut, differences
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,11 +115,9 @@ def refuse_other_block(arm: Arm, seed: int, outcome: Json, out: Path) -> None:
 def _differing(there: Any, now: Any) -> str:
     """Two settings in words; of mappings, the keys that differ."""
     if isinstance(there, dict) and isinstance(now, dict):
-        keys = [key for key in {**there, **now} if there.get(key) != now.get(key)]
-        return ", ".join(f"{key}: {_cut(there.get(key))} there and {_cut(now.get(key))} now" for key in keys)
+        return ", ".join(f"{key}: {_cut(old)} there and {_cut(new)} now" for key, old, new in differences(there, now))
     return f"{_cut(there)} there and {_cut(now)} now"
 
 
 def _cut(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+    return cut(json.dumps(value, default=str), SHOWN, head=SHOWN)

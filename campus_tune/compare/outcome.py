@@ -18,13 +18,14 @@ from campus_tune.words.json_shapes import misshapen, read_json
 from campus_tune.words.types import Json
 
 FORMAT = 1
-FILE = "result.json"
+RUNS = "runs"  # in a comparison's folder
+FILE = "result.json"  # in that of a run
 FINISHED, DIVERGED = "finished", "diverged"
 
 
 def run_folder(out: Path, arm: str, seed: int) -> Path:
     """Where one run lives: the trainer's output_dir."""
-    return out / "runs" / arm / f"seed-{seed}"
+    return out / RUNS / arm / f"seed-{seed}"
 
 
 def write_outcome(out: Path, outcome: Json) -> Path:

@@ -17,6 +17,7 @@ from campus_tune.recipe.blocks import DOMAIN, EvaluateSettings
 from campus_tune.words import fields as check_field
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import Json
+from campus_tune.words.wording import shown
 
 BLOCK = "compare"
 MOST_SEEDS = 1000
@@ -102,7 +103,7 @@ def _read_test(setting: Any) -> Json:
     paths = [paths] if isinstance(paths, str | PathLike) else paths
     if not isinstance(paths, list | tuple) or not paths or not all(isinstance(p, str | PathLike) for p in paths):
         problems.append(
-            f"`{BLOCK}: test` must be a file of held-out rows or a list of files, got {check_field.shown(setting)}. "
+            f"`{BLOCK}: test` must be a file of held-out rows or a list of files, got {shown(setting)}. "
             "Write test: {path: test.jsonl}."
         )
     column = values.get("domain_column", DOMAIN)
@@ -148,7 +149,7 @@ def _read_seeds(setting: Any) -> Json:
     ):
         raise RecipeError(
             f"`{BLOCK}: seeds` must be how many, or a list of whole numbers (at most {MOST_SEEDS}, each in "
-            f"[0, {check_field.LARGEST_SEED}]), got {check_field.shown(setting)}. Write seeds: 5."
+            f"[0, {check_field.LARGEST_SEED}]), got {shown(setting)}. Write seeds: 5."
         )
     twice = [seed for seed, n in Counter(seeds).items() if n > 1]
     if twice:
@@ -182,7 +183,7 @@ def _read_devices(setting: Any) -> Json:
         )
     ):
         raise RecipeError(
-            f"`{BLOCK}: devices` must be numbers of GPUs below {MOST_DEVICES}, got {check_field.shown(setting)}. "
+            f"`{BLOCK}: devices` must be numbers of GPUs below {MOST_DEVICES}, got {shown(setting)}. "
             "Write devices: [0, 1]."
         )
     twice = [device for device, n in Counter(devices or ()).items() if n > 1]

@@ -21,6 +21,7 @@ from campus_tune.compare.outcome import DIVERGED, FINISHED, run_folder, write_ou
 from campus_tune.compare.plan import Plan
 from campus_tune.run.make_trainer import Prepared, make_shared_trainer
 from campus_tune.words.errors import DivergedError, RecipeError
+from campus_tune.words.hashing import as_json, blake2
 from campus_tune.words.types import Json
 from campus_tune.words.versions import versions
 
@@ -28,6 +29,7 @@ SHARP_ROWS = 64  # test rows that sharpness is measured on
 LOG = "log.txt"
 VISITS = "visits.npz"
 NOT_SHARED = ("seed", "output_dir", "logging_dir", "run_name", "max_steps", "model_init_kwargs")
+MADE_WITH = ("torch", "transformers", "trl", "peft", "accelerate")
 
 
 class Bench:
@@ -142,17 +144,15 @@ class Bench:
 
     def _shared(self, trainer: Any, run: Any, recorder: Any, start: str) -> Json:
         """What must be the same for all arms with this seed."""
-        from campus_tune.compare.common_hashes import MADE_WITH, digest_of
-
         settings = {k: v for k, v in trainer.args.to_dict().items() if k not in NOT_SHARED}
         return {
             "data": run.rows.fingerprint(),
             "test": self._test.digest(),
-            "training": digest_of(settings),
+            "training": blake2(as_json(settings), 16),
             "steps": run.total_steps,
             "global_batch": run.global_batch,
             "weights_before": start,
-            "learning_rates": digest_of([round(rate, 12) for rate in recorder.learning_rates]),
+            "learning_rates": blake2(as_json([round(rate, 12) for rate in recorder.learning_rates]), 16),
             "made_with": versions(MADE_WITH),
         }
 

@@ -13,10 +13,10 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from campus_tune.data.shapes import SHORT
+from campus_tune.data.refusals import SHORT
 from campus_tune.words.errors import DataError
-from campus_tune.words.fields import shown
 from campus_tune.words.types import Json
+from campus_tune.words.wording import shown
 
 LARGEST = 2**63 - 1  # a whole number that a column holds
 REFUSALS = (pa.ArrowException, OverflowError, TypeError, ValueError)
@@ -71,13 +71,13 @@ def _misfit(name: str, values: Sequence[Any]) -> str:
     )
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     """What a value is, in a list what its entries are."""
     name = type(value).__name__
     return f"{name} of {_kind(value[0])}" if isinstance(value, list) and value else name
 
 
-def _is_unicode(value: Any) -> bool:
+def _is_unicode(value: object) -> bool:
     try:
         json.dumps(value, ensure_ascii=False, default=str).encode()
     except UnicodeEncodeError:

@@ -17,12 +17,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-from campus_tune.data.plain import ANSWERS
+from campus_tune.data.shapes import ANSWERS, Row, has_turns, is_chat
 from campus_tune.words.files import TABLE_SUFFIXES
-
-Row: TypeAlias = Mapping[str, Any]
 
 PROMPTS = ("prompt", "instruction", "question", "query", "input")
 CONTEXTS = ("input", "context")
@@ -86,16 +84,6 @@ class Origin:
 
     def _then(self) -> str:
         return "" if self.target is None else f", then write dataset_name: {self.target}"
-
-
-def is_chat(value: Any, *keys: str) -> bool:
-    """A list whose first entry is a mapping with these keys."""
-    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping) and {*keys} <= value[0].keys()
-
-
-def has_turns(value: Any) -> bool:
-    """A chat as TRL knows it."""
-    return is_chat(value, "role")
 
 
 def conversion(first: Row, names: Sequence[str]) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from campus_tune.data.prepared import column_names, read_column
 from campus_tune.method.grouping import NO_GROUPS
 from campus_tune.method.orders import group_codes
 from campus_tune.words.errors import DataError
-from campus_tune.words.types import IntArray
+from campus_tune.words.types import IntArray, RowSource
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Domains:
     names: list[str] = field(default_factory=list)
 
     @staticmethod
-    def read(dataset: Any, column: str | None) -> Domains:
+    def read(dataset: RowSource, column: str | None) -> Domains:
         """The domains in a column of the training set; none for None and for `none`.
 
         Raises:

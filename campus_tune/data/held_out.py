@@ -8,20 +8,20 @@ sequence.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from campus_tune.data.overlap import N_GRAM, overlap
-from campus_tune.data.plain import as_messages, full_texts
+from campus_tune.data.plain import full_texts
+from campus_tune.data.shapes import as_messages, is_answer, turns_of
 from campus_tune.data.turns import Conversation, template_arguments
 from campus_tune.words.errors import DataError
 from campus_tune.words.files import read_table
+from campus_tune.words.hashing import as_json, blake2
 from campus_tune.words.types import Json
+from campus_tune.words.wording import listed
 
 SHOWN = 3  # rows that a message names
 
@@ -51,7 +51,7 @@ class HeldOut:
 
     def digest(self) -> str:
         """32 hex digits that say which rows these are, whatever their sequence and their files."""
-        return _hash(sorted(zip(self.domains, self.numbers, strict=True)), size=16)
+        return blake2(as_json(sorted(zip(self.domains, self.numbers, strict=True))), 32)
 
 
 def read_held_out(
@@ -84,7 +84,13 @@ def read_held_out(
         for number, row in enumerate(read_table(path)):
             rows.append(row)
             places.append(f"`{path}` row {number}")
-            domains.append(name if domain_column is None else _domain(row, domain_column, places[-1]))
+            if domain_column is not None and row.get(domain_column) in (None, ""):
+                raise DataError(
+                    f"{places[-1]} must have its domain in the column {domain_column!r}, got the columns "
+                    f"{', '.join(row)}. Name the column with --domain_column, or write --domain_column none to make "
+                    "each file a domain."
+                )
+            domains.append(name if domain_column is None else str(row[domain_column]))
     conversations = tuple(_conversation(row, place) for row, place in zip(rows, places, strict=True))
     if train:
         refuse_trained(rows, places, train, say=say)
@@ -127,10 +133,10 @@ def refuse_rows(
     found = overlap(full_texts(rows), full_texts(others))
     if found.equal:
         n = len({test for test, _ in found.equal})
-        pairs = ", ".join(f"{places[test]} = row {row} there" for test, row in found.equal[:SHOWN])
+        pairs = listed([f"{places[test]} = row {row} there" for test, row in found.equal], SHOWN)
         raise DataError(
-            f"test rows must be held out of the training set, got {n} that are in {where} ({pairs}"
-            f"{', …' if len(found.equal) > SHOWN else ''}): their loss is memory. Remove them from one of the two."
+            f"test rows must be held out of the training set, got {n} that are in {where} ({pairs}): "
+            "their loss is memory. Remove them from one of the two."
         )
     if found.near:
         n = len({test for test, _ in found.near})
@@ -143,10 +149,10 @@ def _conversation(row: Json, place: str) -> Conversation:
     """A row as text, its answers marked."""
     row = dict(as_messages(row))
     if row.get("messages"):
-        turns = _turns(row["messages"])
-        counted = tuple(isinstance(turn, Mapping) and turn.get("role") == "assistant" for turn in turns)
+        turns = turns_of(row["messages"])
+        counted = tuple(map(is_answer, turns))
     elif "prompt" in row and "completion" in row:
-        prompt, completion = (_turns(row[name]) for name in ("prompt", "completion"))
+        prompt, completion = (turns_of(row[name]) for name in ("prompt", "completion"))
         turns, counted = (*prompt, *completion), (False,) * len(prompt) + (True,) * len(completion)
     else:
         raise DataError(f"{place} must have messages, or prompt and completion, got {', '.join(row)}. Rename columns.")
@@ -155,24 +161,6 @@ def _conversation(row: Json, place: str) -> Conversation:
     if not any(counted):
         raise DataError(f"{place} must have an answer, got no assistant turn and no completion. Remove the row.")
     return Conversation(turns, counted, template_arguments(row))
-
-
-def _turns(said: Any) -> tuple[Any, ...]:
-    """A plain text as one turn, an empty one too; messages as they are, without the null fields of parquet."""
-    if isinstance(said, str) or not isinstance(said, Sequence):
-        return (said,)
-    return tuple(
-        {k: v for k, v in turn.items() if v is not None} if isinstance(turn, Mapping) else turn for turn in said
-    )
-
-
-def _domain(row: Json, column: str, place: str) -> str:
-    if row.get(column) in (None, ""):
-        raise DataError(
-            f"{place} must have its domain in the column {column!r}, got the columns {', '.join(row)}. Name the column "
-            "with --domain_column, or write --domain_column none to make each file a domain."
-        )
-    return str(row[column])
 
 
 def _file_domains(paths: Sequence[Path]) -> list[str]:
@@ -188,12 +176,8 @@ def _numbers(conversations: Sequence[Conversation], domains: Sequence[str]) -> t
     numbers = []
     for conversation, domain in zip(conversations, domains, strict=True):
         asked = (conversation.turns, conversation.given) if conversation.given else conversation.turns
-        number = _hash(asked, size=8)
+        number = blake2(as_json(asked), 16)
         seen[domain, number] += 1
         again = seen[domain, number]
         numbers.append(number if again == 1 else f"{number}-{again}")
     return tuple(numbers)
-
-
-def _hash(value: Any, *, size: int) -> str:
-    return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=size).hexdigest()

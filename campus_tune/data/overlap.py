@@ -24,7 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from campus_tune.words.findings import Finding
+from campus_tune.words.hashing import GOLDEN, finalised
 from campus_tune.words.types import IntArray
+from campus_tune.words.wording import listed
 
 N_GRAM = 13  # words in a row
 TEMPLATE = 5  # training rows that share a run of words from which it is a template
@@ -93,8 +95,7 @@ def overlap_findings(found: Overlap) -> list[Finding]:
 
 
 def _pairs(pairs: list[tuple[int, int]], most: int = 3) -> str:
-    shown = ", ".join(f"probe {probe} and row {row}" for probe, row in pairs[:most])
-    return f"{shown}, …" if len(pairs) > most else shown
+    return listed([f"probe {probe} and row {row}" for probe, row in pairs], most)
 
 
 class _Index:
@@ -160,7 +161,7 @@ def _words(texts: Sequence[str]) -> tuple[Hashes, IntArray]:
     starts = np.flatnonzero((letter & ~np.append(False, letter[:-1])) | (kind == _SYMBOL))
     ends = np.flatnonzero((letter & ~np.append(letter[1:], False)) | (kind == _SYMBOL)) + 1
     rows = np.cumsum(data == 0xFF)[starts]
-    return _mixed(_between(_VALUE[data], starts, ends)), rows
+    return finalised(_between(_VALUE[data], starts, ends)), rows
 
 
 def _runs(words: Hashes, rows: IntArray, first: int) -> tuple[Hashes, IntArray]:
@@ -169,13 +170,13 @@ def _runs(words: Hashes, rows: IntArray, first: int) -> tuple[Hashes, IntArray]:
         return words, rows
     starts = np.flatnonzero(np.append(True, rows[1:] != rows[:-1]))
     ends = np.append(starts[1:], len(words))
-    return _mixed(_between(words, starts, ends) + (ends - starts).astype(np.uint64)), rows[starts] + first
+    return finalised(_between(words, starts, ends) + (ends - starts).astype(np.uint64)), rows[starts] + first
 
 
 def _windows(words: Hashes, rows: IntArray, first: int, n: int) -> tuple[Hashes, IntArray]:
     """A hash for each `n` words in a row of one text."""
     starts = np.flatnonzero(rows[: len(rows) - n + 1] == rows[n - 1 :]) if len(rows) >= n else np.zeros(0, np.int64)
-    return _mixed(_between(words, starts, starts + n)), rows[starts] + first
+    return finalised(_between(words, starts, starts + n)), rows[starts] + first
 
 
 def _between(values: Hashes, starts: IntArray, ends: IntArray) -> Hashes:
@@ -194,15 +195,8 @@ def _powers(n: int) -> tuple[Hashes, Hashes]:
     return np.multiply.accumulate(powers), np.multiply.accumulate(inverse)
 
 
-def _mixed(hashes: Hashes) -> Hashes:
-    """Spread the entropy over all bits: the low bits of a polynomial modulo 2^64 know too little of it."""
-    hashes = (hashes ^ (hashes >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    hashes = (hashes ^ (hashes >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return hashes ^ (hashes >> np.uint64(31))
-
-
-_P = np.uint64(0x9E3779B97F4A7C15)
-_P_INVERSE = np.uint64(pow(0x9E3779B97F4A7C15, -1, 1 << 64))
+_P = np.uint64(GOLDEN)
+_P_INVERSE = np.uint64(pow(GOLDEN, -1, 1 << 64))
 _VALUE = np.random.default_rng(13).integers(1, 1 << 64, size=256, dtype=np.uint64)
 _KIND = np.full(256, _GAP, dtype=np.uint8)
 _KIND[[*b"abcdefghijklmnopqrstuvwxyz0123456789", *range(0x80, 0xFF)]] = _LETTER

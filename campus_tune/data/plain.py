@@ -14,42 +14,18 @@ token counts are those of the bare texts. Where the model's tokenizer is at hand
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from campus_tune.data.shapes import ANSWERS, Shape, as_messages, checked_turns, is_answer, must_have
 from campus_tune.words.errors import DataError
-from campus_tune.words.fields import shown
 from campus_tune.words.files import TABLE_SUFFIXES, read_table
 from campus_tune.words.types import IntArray, Json, RowTexts
 
 Count: TypeAlias = Callable[[Sequence[str]], IntArray]  # texts → tokens of each
-
-ANSWERS = "assistant"  # the role of answers in a chat
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What the trainer's settings say of the rows; the fields are TRL's.
-
-    Args:
-        dataset_text_field: the column of plain texts.
-        assistant_only_loss: of a chat, only the turns of the assistant carry loss.
-        completion_only_loss: prompts carry no loss; null where there are completions.
-    """
-
-    dataset_text_field: str = "text"
-    assistant_only_loss: bool = False
-    completion_only_loss: bool | None = None
-
-    @staticmethod
-    def of(settings: Mapping[str, Any]) -> Shape:
-        """The shape in a recipe's settings."""
-        names = ("dataset_text_field", "assistant_only_loss", "completion_only_loss")
-        return Shape(**{name: settings[name] for name in names if settings.get(name) is not None})
-
 
 DEFAULT = Shape()
 
@@ -80,20 +56,6 @@ def load_rows(name: str, *, config: str | None = None, split: str = "train") -> 
     return rows
 
 
-def as_messages(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row with the `messages` that TRL makes of ShareGPT's `conversations`; others as they are.
-
-    Raises:
-        DataError: a turn of them is none.
-    """
-    talk = row.get("conversations")
-    if not (isinstance(talk, list) and talk and isinstance(talk[0], Mapping) and {"from", "value"} <= talk[0].keys()):
-        return row
-    names = {"from": "role", "value": "content"}
-    turns = [{names.get(name, name): value for name, value in turn.items()} for turn in _turns("conversations", talk)]
-    return {**{name: value for name, value in row.items() if name != "conversations"}, "messages": turns}
-
-
 def split_row(row: Mapping[str, Any], shape: Shape = DEFAULT) -> tuple[str, str]:
     """(What carries no loss, what does) of one row; a text is all answer, and so is a chat by TRL's default.
 
@@ -111,21 +73,22 @@ def split_row(row: Mapping[str, Any], shape: Shape = DEFAULT) -> tuple[str, str]
     if "messages" in row:
         if not shape.assistant_only_loss:
             return "", _text(row["messages"])
-        turns = _turns("messages", row["messages"])
+        turns = checked_turns("messages", row["messages"])
         roles = sorted({str(turn.get("role")) for turn in turns})
         if ANSWERS not in roles:
             raise DataError(
                 f"a chat must have a turn of the role {ANSWERS} under assistant_only_loss, got {', '.join(roles)}. "
                 "Rename the role of the answers, or drop assistant_only_loss."
             )
-        return _contents(turns, answers=False), _contents(turns, answers=True)
+        prompts, answers = (
+            "\n".join(_text(turn.get("content")) for turn in turns if is_answer(turn) is answer)
+            for answer in (False, True)
+        )
+        return prompts, answers
     if shape.dataset_text_field in row:
         return "", _text(row[shape.dataset_text_field])
-    raise DataError(
-        "training rows must have prompt and completion, messages, conversations with from and value, or "
-        f"{shape.dataset_text_field}, got the columns {', '.join(row)}. Rename or convert them, or name the column of "
-        "texts in dataset_text_field."
-    )
+    advice = "Rename or convert them, or name the column of texts in dataset_text_field."
+    raise DataError(must_have(list(row), shape) + advice)
 
 
 def row_texts(rows: Sequence[Json], count: Count, shape: Shape = DEFAULT) -> RowTexts:
@@ -186,21 +149,7 @@ def token_counter(model: str | None, *, trust_remote_code: bool = False) -> tupl
     return count, f"tokens of {Path(model).name}"
 
 
-def _turns(name: str, chat: Any) -> Sequence[Mapping[str, Any]]:
-    strange = [turn for turn in chat if not isinstance(turn, Mapping)][:1] if isinstance(chat, list) else chat
-    if strange != []:
-        raise DataError(
-            f"`{name}` must be a list of turns, each with what was said and by whom, got {shown(strange)}. Correct or "
-            "remove the row."
-        )
-    return list(chat)
-
-
-def _contents(turns: Sequence[Mapping[str, Any]], *, answers: bool) -> str:
-    return "\n".join(_text(turn.get("content")) for turn in turns if (turn.get("role") == "assistant") is answers)
-
-
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """A text, the turns of a conversation, or the parts of one turn, as one text."""
     if value is None:
         return ""

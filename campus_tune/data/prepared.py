@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from campus_tune.data.readings import Readings
 from campus_tune.data.token_hashes import hash_flat
 from campus_tune.data.tokenizers import tokenizer_fingerprint
-from campus_tune.method.orders import hash_rows
 from campus_tune.words.errors import DataError
-from campus_tune.words.hashing import text_keys
+from campus_tune.words.hashing import array_digest, text_keys
 from campus_tune.words.progress import bar
-from campus_tune.words.types import BoolArray, IntArray, RowTexts
+from campus_tune.words.types import BoolArray, IntArray, RowSource, RowTexts, Tokenizer
+from campus_tune.words.wording import listed
 
 CHUNK = 4096  # rows read at a time
 SLOW = 2.0  # seconds after which a progress bar shows
@@ -54,17 +54,10 @@ class TokenRows:
 
     def fingerprint(self) -> str:
         """One number for the whole set in its sequence, as 16 hex digits."""
-        return digest(self.content)
+        return array_digest(self.content)
 
 
-def digest(values: NDArray[Any]) -> str:
-    """16 hex digits that change with any value and any change of sequence."""
-    with np.errstate(over="ignore"):
-        keys = hash_rows(values.astype(np.uint64) ^ hash_rows(np.arange(len(values))))
-        return f"{int(keys.sum(dtype=np.uint64)):016x}"
-
-
-def read_rows(dataset: Any, *, what: str = "train_dataset", readings: Readings | None = None) -> TokenRows:
+def read_rows(dataset: RowSource, *, what: str = "train_dataset", readings: Readings | None = None) -> TokenRows:
     """Token counts and content hashes of every row of a prepared dataset.
 
     Args:
@@ -83,13 +76,13 @@ def read_rows(dataset: Any, *, what: str = "train_dataset", readings: Readings |
     if len(silent):
         raise DataError(
             f"every row of `{what}` must have at least one token that carries loss, got {len(silent)} without "
-            f"(rows {', '.join(map(str, silent[:5]))}{', …' if len(silent) > 5 else ''}). Their answers are empty or "
+            f"(rows {listed(silent.tolist(), 5)}). Their answers are empty or "
             "cut off, or the data collator masks them: remove them, raise max_length, or correct the collator."
         )
     return rows
 
 
-def refuse_untokenised(dataset: Any, *, what: str = "train_dataset") -> None:
+def refuse_untokenised(dataset: RowSource, *, what: str = "train_dataset") -> None:
     """Refuse rows that no trainer has prepared, before one looks for the columns that its model reads.
 
     Raises:
@@ -104,12 +97,12 @@ def refuse_untokenised(dataset: Any, *, what: str = "train_dataset") -> None:
         )
 
 
-def read_content(dataset: Any) -> NDArray[np.uint64]:
+def read_content(dataset: RowSource) -> NDArray[np.uint64]:
     """The hash of each row's token ids alone, shape (N,); see `TokenRows`."""
     return np.concatenate([_token_rows(chunk).content for chunk in read_chunks(dataset)])
 
 
-def _read_arrays(dataset: Any) -> dict[str, NDArray[Any]]:
+def _read_arrays(dataset: RowSource) -> dict[str, NDArray[Any]]:
     """The fields of `TokenRows`."""
     parts = [vars(_token_rows(chunk)) for chunk in read_chunks(dataset)]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -134,7 +127,9 @@ def _token_rows(chunk: dict[str, Sequence[Any]]) -> TokenRows:
     return TokenRows(tokens, answers, content, tokens - real, trained)
 
 
-def read_texts(dataset: Any, rows: TokenRows, tokenizer: Any, *, trained: Any = None) -> RowTexts:
+def read_texts(
+    dataset: RowSource, rows: TokenRows, tokenizer: Tokenizer | None, *, trained: RowSource | None = None
+) -> RowTexts:
     """The rows as CPU metrics see them: what carries loss, decoded, and the columns as they stand.
 
     Args:
@@ -144,19 +139,19 @@ def read_texts(dataset: Any, rows: TokenRows, tokenizer: Any, *, trained: Any = 
         trained: the rows as the collator makes them (`trained.as_trained`); None where the columns say it.
     """
     return RowTexts(
-        response_text=Answers(dataset if trained is None else trained, tokenizer),
+        response_text=AnswerTexts(dataset if trained is None else trained, tokenizer),
         response_tokens=rows.answer_tokens,
         prompt_tokens=np.maximum(0, rows.tokens - rows.padding - rows.answer_tokens),
         columns={name: read_column(dataset, name) for name in column_names(dataset) if name not in TOKEN_COLUMNS},
     )
 
 
-def read_column(dataset: Any, name: str) -> Sequence[Any]:
+def read_column(dataset: RowSource, name: str) -> Sequence[Any]:
     """The values of one column of any map-style dataset, as plain Python, read when first asked for."""
     return _Column(dataset, name)
 
 
-class Answers(Sequence[str]):
+class AnswerTexts(Sequence[str]):
     """What is trained of each row as text, decoded when it is first asked for.
 
     Args:
@@ -164,12 +159,12 @@ class Answers(Sequence[str]):
         tokenizer: that decodes.
     """
 
-    def __init__(self, trained: Any, tokenizer: Any) -> None:
+    def __init__(self, trained: RowSource, tokenizer: Tokenizer | None) -> None:
         self._trained, self._tokenizer = trained, tokenizer
 
     @cached_property
     def _texts(self) -> list[str]:
-        if not hasattr(self._tokenizer, "batch_decode"):
+        if self._tokenizer is None or not hasattr(self._tokenizer, "batch_decode"):
             raise DataError(
                 f"text metrics must have a tokenizer to decode what is trained, got {type(self._tokenizer).__name__}. "
                 "Pass processing_class=tokenizer to the trainer."
@@ -179,15 +174,15 @@ class Answers(Sequence[str]):
 
     def keys(self, readings: Readings) -> NDArray[np.uint64]:
         """The content key of each text, shape (N,), without decoding a large data set that was read before."""
-        tokenizer = tokenizer_fingerprint(self._tokenizer)
-        if tokenizer is None:
+        tokenizer, fingerprint = self._tokenizer, tokenizer_fingerprint(self._tokenizer)
+        if tokenizer is None or fingerprint is None:
             return text_keys(self._texts)
 
-        def read(part: Any) -> dict[str, NDArray[Any]]:
-            texts = self._texts if part is self._trained else list(_decoded(part, self._tokenizer))
+        def read(part: RowSource) -> dict[str, NDArray[Any]]:
+            texts = self._texts if part is self._trained else list(_decoded(part, tokenizer))
             return {"content": text_keys(texts)}
 
-        return readings.take(f"texts-{tokenizer[:16]}", self._trained, read)["content"]
+        return readings.take(f"texts-{fingerprint[:16]}", self._trained, read)["content"]
 
     def __len__(self) -> int:
         return len(self._trained)
@@ -199,7 +194,7 @@ class Answers(Sequence[str]):
 class _Column(Sequence[Any]):
     """One column, read when it is first asked for."""
 
-    def __init__(self, dataset: Any, name: str) -> None:
+    def __init__(self, dataset: RowSource, name: str) -> None:
         self._dataset, self._name = dataset, name
 
     @cached_property
@@ -215,7 +210,7 @@ class _Column(Sequence[Any]):
         return self._values[row]
 
 
-def _decoded(trained: Any, tokenizer: Any) -> Iterator[str]:
+def _decoded(trained: RowSource, tokenizer: Tokenizer) -> Iterator[str]:
     """The tokens of each row that carry loss as text; a line for each of several answers."""
     for chunk in read_chunks(trained):
         runs, counts = [], []
@@ -259,20 +254,20 @@ def answer_masks(chunk: dict[str, Sequence[Any]]) -> list[BoolArray]:
     return masks
 
 
-def items(dataset: Any, rows: Sequence[int]) -> list[Any]:
+def items(dataset: RowSource, rows: Sequence[int]) -> list[Any]:
     """Rows of any map-style dataset, in this sequence; in one read where it can, which is twice as fast."""
     many = getattr(dataset, "__getitems__", None)
     return list(many(list(rows))) if many else [dataset[row] for row in rows]
 
 
-def column_names(dataset: Any) -> list[str]:
+def column_names(dataset: RowSource) -> list[str]:
     """Names of the columns of a `datasets.Dataset` or of any map-style dataset of dicts."""
     if hasattr(dataset, "column_names"):
         return list(dataset.column_names)
     return list(dataset[0]) if len(dataset) else []
 
 
-def read_chunks(dataset: Any) -> Iterator[dict[str, Sequence[Any]]]:
+def read_chunks(dataset: RowSource) -> Iterator[dict[str, Sequence[Any]]]:
     """The token columns of a prepared dataset, some thousand rows at a time."""
     names = [name for name in TOKEN_COLUMNS if name in column_names(dataset)]
     if hasattr(dataset, "select_columns"):

@@ -13,14 +13,18 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from campus_tune.words.errors import StorageError
 from campus_tune.words.files import atomic_write
-from campus_tune.words.types import Json
+from campus_tune.words.hashing import sha256
+from campus_tune.words.types import Json, RowSource
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 MANY = 1_000_000  # rows from which on a reading is kept
 KEPT = 8  # files; the oldest go
@@ -46,7 +50,7 @@ class Readings:
         self._folder, self._writes, self._least = folder, writes, least
         self.warnings: list[str] = []
 
-    def take(self, what: str, dataset: Any, read: Callable[[Any], Arrays]) -> Arrays:
+    def take(self, what: str, dataset: RowSource, read: Callable[[RowSource], Arrays]) -> Arrays:
         """What `read` makes of a data set, from the disk where it lies there.
 
         Args:
@@ -57,7 +61,7 @@ class Readings:
         mark = self._mark(what, dataset)
         if mark is None or self._folder is None:
             return read(dataset)
-        name = hashlib.sha256(f"{what} {mark['fingerprint']}".encode()).hexdigest()[:32]
+        name = sha256(f"{what} {mark['fingerprint']}", 32)
         path = self._folder / "readings" / f"{what}-{name}.bin"
         found = self._load(path, mark)
         if found is not None and self._holds(found, dataset, read, path):
@@ -67,7 +71,7 @@ class Readings:
             self._store(path, mark, made)
         return made
 
-    def _mark(self, what: str, dataset: Any) -> Json | None:
+    def _mark(self, what: str, dataset: Dataset) -> Json | None:
         """What a reading belongs to; None for one that is not kept."""
         fingerprint = data_fingerprint(dataset)
         if fingerprint is None or len(dataset) < (MANY if self._least is None else self._least):
@@ -103,7 +107,7 @@ class Readings:
         self._doubt(path, "is damaged (its checksum does not hold)")
         return None
 
-    def _holds(self, found: Arrays, dataset: Any, read: Callable[[Any], Arrays], path: Path) -> bool:
+    def _holds(self, found: Arrays, dataset: Dataset, read: Callable[[RowSource], Arrays], path: Path) -> bool:
         """Whether some rows still say what was read of them."""
         rows = np.unique(np.linspace(0, len(dataset) - 1, SAMPLE).astype(np.int64))
         now = read(dataset.select(rows))
@@ -131,6 +135,6 @@ class Readings:
         self.warnings.append(f"`{path}` {why}: the rows were read again, and it is written anew.")
 
 
-def data_fingerprint(dataset: Any) -> str | None:
+def data_fingerprint(dataset: object) -> str | None:
     """What `datasets` calls this very content, files and transformations included; None for rows of another kind."""
     return getattr(dataset, "_fingerprint", None) if hasattr(dataset, "cache_files") else None

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from campus_tune.data.prepared import PADDING, answer_masks, column_names, items, read_chunks, read_column
+from campus_tune.data.shapes import ANSWERS, TO_TEMPLATE
 from campus_tune.data.turns import template_arguments
-from campus_tune.words.types import BoolArray, IntArray, Json
+from campus_tune.words.types import BoolArray, IntArray, Json, RowSource, Tokenizer
 
-PROMPTS = ("messages", "prompt", "tools", "chat_template_kwargs")  # columns of which TRL renders a prompt
-ANSWERS = "assistant"  # the role of answers in a chat
+PROMPTS = ("messages", "prompt", *TO_TEMPLATE)  # columns of which TRL renders a prompt
 LOOKED_AT = 256  # rows whose roles are named
 SHORTEST_PROMPT = 2  # tokens: a first token that nothing predicts is no prompt
 
@@ -44,7 +43,9 @@ class Spans:
         return Spans(self.start, np.minimum(self.end, self.start + limit))
 
 
-def read_spans(dataset: Any, tokenizer: Any, ends: Sequence[int], *, trained: Any = None) -> Spans:
+def read_spans(
+    dataset: RowSource, tokenizer: Tokenizer, ends: Sequence[int], *, trained: RowSource | None = None
+) -> Spans:
     """The spans of a prepared training set.
 
     Args:
@@ -60,16 +61,17 @@ def read_spans(dataset: Any, tokenizer: Any, ends: Sequence[int], *, trained: An
     for row, (ids, mask) in enumerate(_rows(dataset if trained is None else trained)):
         places = np.flatnonzero(mask)
         start = int(places[0])
-        if start < SHORTEST_PROMPT and columns:
+        if start < SHORTEST_PROMPT and columns and tokenizer is not None:
             start = _prompt_length({name: values[row] for name, values in columns.items()}, tokenizer, ids)
         if start < SHORTEST_PROMPT:
             start = 0
         starts.append(start)
-        stops.append(_end(ids, mask, start, ends))
+        over = ~mask[start:] | np.isin(ids[start:], list(ends))  # a token that ends the answer, or one without loss
+        stops.append(start + (int(np.argmax(over)) if over.any() else len(over)))
     return Spans(np.array(starts, dtype=np.int64), np.array(stops, dtype=np.int64))
 
 
-def _rows(trained: Any) -> Iterator[tuple[IntArray, BoolArray]]:
+def _rows(trained: RowSource) -> Iterator[tuple[IntArray, BoolArray]]:
     """(token ids, which carry loss) of each row."""
     for chunk in read_chunks(trained):
         for place, (ids, mask) in enumerate(zip(chunk["input_ids"], answer_masks(chunk), strict=True)):
@@ -80,28 +82,21 @@ def _rows(trained: Any) -> Iterator[tuple[IntArray, BoolArray]]:
             yield ids, mask
 
 
-def _prompt_length(row: Json, tokenizer: Any, ids: IntArray) -> int:
+def _prompt_length(row: Json, tokenizer: Tokenizer, ids: IntArray) -> int:
     """Tokens before the first answer of a chat, if the template says so and the row's tokens agree; else 0."""
-    asked = _asked(row)
+    asked, messages = row.get("prompt"), row.get("messages") or []
+    if not isinstance(asked, list):
+        roles = [turn.get("role") for turn in messages]
+        asked = messages[: roles.index(ANSWERS, 1)] if ANSWERS in roles[1:] else []
     if not asked:
         return 0
     given = template_arguments(row)
-    text = tokenizer.apply_chat_template(asked, add_generation_prompt=True, tokenize=False, **given)
+    text = tokenizer.apply_chat_template(list(asked), add_generation_prompt=True, tokenize=False, **given)
     prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
     return len(prompt) if ids[: len(prompt)].tolist() == list(prompt) else 0
 
 
-def _asked(row: Json) -> list[Any]:
-    """The messages before the first answer; none where there is no chat or no answer in it."""
-    prompt = row.get("prompt")
-    if isinstance(prompt, list):
-        return prompt
-    messages = row.get("messages") or []
-    roles = [turn.get("role") for turn in messages]
-    return list(messages[: roles.index(ANSWERS, 1)]) if ANSWERS in roles[1:] else []
-
-
-def unknown_roles(dataset: Any) -> str:
+def unknown_roles(dataset: RowSource) -> str:
     """A sentence on chats that nobody answers under the name that is looked for; empty where somebody does."""
     if "messages" not in column_names(dataset):
         return ""
@@ -113,9 +108,3 @@ def unknown_roles(dataset: Any) -> str:
         f" The messages have the roles {', '.join(roles)}, and answers are looked for under {ANSWERS}: rename the role "
         "of the answers."
     )
-
-
-def _end(ids: IntArray, mask: BoolArray, start: int, ends: Sequence[int]) -> int:
-    """Where the answer that begins at `start` ends: at a token that says so, at one without loss, or with the row."""
-    over = ~mask[start:] | np.isin(ids[start:], list(ends))
-    return start + (int(np.argmax(over)) if over.any() else len(over))

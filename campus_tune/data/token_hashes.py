@@ -18,24 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from campus_tune.method.orders import hash_rows
+from campus_tune.words.hashing import GOLDEN, LAST_SHIFT, ROUNDS, hash_rows, signed
 from campus_tune.words.types import IntArray
 
-
-def _signed(value: int) -> int:
-    """A 64-bit pattern as int64 has it."""
-    return value - (1 << 64) if value >> 63 else value
-
-
 # key(token, place) = hash_rows(token ^ hash_rows(place, 1), 2), written out with the constants of splitmix64 folded
-_GOLDEN = 0x9E3779B97F4A7C15
-_STRIDE = _signed(_GOLDEN)
-_SEEDED = hash_rows(np.array([2 * pow(_GOLDEN, -1, 1 << 64) % (1 << 64)], dtype=np.uint64))  # what mixing a 2 gives
-_OFFSET = _signed((int(_SEEDED[0]) + _GOLDEN) % (1 << 64))
-_ROUNDS = ((30, _signed(0xBF58476D1CE4E5B9)), (27, _signed(0x94D049BB133111EB)))
-_LAST = 31
-_SPREAD = _signed(0xD6E8FEB86659FD93)  # odd: another label gives another factor
-_FACTOR = _signed(0xA0761D6478BD642F)  # odd: what carries loss cannot be traded for tokens
+_STRIDE = signed(GOLDEN)
+_SEEDED = hash_rows(np.array([2 * pow(GOLDEN, -1, 1 << 64) % (1 << 64)], dtype=np.uint64))  # what mixing a 2 gives
+_OFFSET = signed(int(_SEEDED[0]) + GOLDEN)
+_ROUNDS = tuple((shift, signed(factor)) for shift, factor in ROUNDS)
+_SPREAD = signed(0xD6E8FEB86659FD93)  # odd: another label gives another factor
+_FACTOR = signed(0xA0761D6478BD642F)  # odd: what carries loss cannot be traded for tokens
 
 
 def place_table(n: int) -> NDArray[np.int64]:
@@ -56,7 +48,7 @@ def token_keys(ids: Any, places: Any) -> Any:
     for shift, factor in _ROUNDS:
         z ^= (z >> shift) & ((1 << (64 - shift)) - 1)
         z *= factor
-    z ^= (z >> _LAST) & ((1 << (64 - _LAST)) - 1)
+    z ^= (z >> LAST_SHIFT) & ((1 << (64 - LAST_SHIFT)) - 1)
     return z
 
 

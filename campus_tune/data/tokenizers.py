@@ -10,7 +10,7 @@ from campus_tune.words.hashing import digest
 _PER_CALL = {"truncation", "padding"}  # of a tokenizer: every call sets them anew
 
 
-def tokenizer_fingerprint(tokenizer: Any) -> str | None:
+def tokenizer_fingerprint(tokenizer: object) -> str | None:
     """A hash of what turns conversations into tokens, 32 hex digits; None where there is no vocabulary.
 
     Vocabulary, merges, normaliser, special tokens and chat template count; padding and truncation, which every call
@@ -19,7 +19,7 @@ def tokenizer_fingerprint(tokenizer: Any) -> str | None:
     Args:
         tokenizer: of transformers, fast or slow, or a processor that has one; None where there is none.
     """
-    inner = getattr(tokenizer, "tokenizer", tokenizer)
+    inner: Any = getattr(tokenizer, "tokenizer", tokenizer)
     if not hasattr(inner, "get_vocab"):
         return None
     backend = getattr(inner, "backend_tokenizer", None)

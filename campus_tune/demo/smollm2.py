@@ -16,7 +16,6 @@ The chat template renders the same text as the original one, and marks the assis
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import shutil
@@ -30,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from campus_tune.words.errors import DataError, StorageError
+from campus_tune.words.hashing import hash_file
 from campus_tune.words.json_shapes import read_json
 from campus_tune.words.types import Json
 
@@ -103,7 +103,7 @@ def convert(out: Path, *, dtype: str = "float32", progress: bool = True, gguf: P
     source = find_gguf() if gguf is None else gguf
     if not source.is_file():
         raise DataError(f"`gguf` must be a file, got {str(source)!r}. Give its path, or install it: {INSTALL}")
-    wanted = {"version": _VERSION, "dtype": dtype, "source": source.name, "sha256": _sha256(source)}
+    wanted = {"version": _VERSION, "dtype": dtype, "source": source.name, "sha256": hash_file(source)[1]}
     if _finished(out, wanted):
         return out
     if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
@@ -294,11 +294,6 @@ def _sweep(out: Path) -> None:
     for left in out.parent.glob(f".{out.name}.partial-*"):
         if time.time() - left.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(left, ignore_errors=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_json(path: Path, value: Json) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from campus_tune.evaluate.results import Result, TaskResult
+from campus_tune.words import wording
 from campus_tune.words.errors import DataError
 
 Document = tuple[str, str]  # (lm-eval's task, the document's number in it)
@@ -49,12 +50,8 @@ def reasons(task: str, first: Result, other: Result) -> list[str]:
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """What differs between two settings; inner ones are named by their path."""
-    flat_a, flat_b = dict(_flat(a)), dict(_flat(b))
-    return [
-        f"{name} is {flat_a.get(name, 'not said')} against {flat_b.get(name, 'not said')}"
-        for name in dict.fromkeys([*flat_a, *flat_b])
-        if flat_a.get(name) != flat_b.get(name)
-    ]
+    found = wording.differences(dict(_flat(a)), dict(_flat(b)), absent="not said")
+    return [f"{name} is {one} against {other}" for name, one, other in found]
 
 
 def both(a: TaskResult, b: TaskResult, metric: str) -> list[Document]:

@@ -10,6 +10,7 @@ from campus_tune.evaluate.comparable import Document
 from campus_tune.evaluate.paired import Paired
 from campus_tune.words.tables import table
 from campus_tune.words.types import Json
+from campus_tune.words.wording import listed
 
 FORMAT = 1
 SHOWN = 3  # documents that are named, of those that only one result has
@@ -161,9 +162,8 @@ class Table:
         for one in self.unpaired:
             for name, documents in ((self.names[0], one.only_first), (self.names[one.model], one.only_other)):
                 if documents:
-                    shown = ", ".join(f"{task} {number}" for task, number in documents[:SHOWN])
-                    more = ", …" if len(documents) > SHOWN else ""
-                    remarks.append(f"{one.task}: {len(documents)} documents only in {name}, left out ({shown}{more}).")
+                    shown = listed([f"{task} {number}" for task, number in documents], SHOWN)
+                    remarks.append(f"{one.task}: {len(documents)} documents only in {name}, left out ({shown}).")
         return [*remarks, *self.notes]
 
 

@@ -11,7 +11,6 @@ checked one by one and never repaired: an evaluation on half a file looks like a
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,8 +22,10 @@ from campus_tune.evaluate.data_sets import DATA_SETS, DataSet
 from campus_tune.evaluate.suites import Suite
 from campus_tune.words.errors import DataError
 from campus_tune.words.files import read_jsonl
+from campus_tune.words.hashing import sha256
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import Json
+from campus_tune.words.wording import cut, listed
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -154,7 +155,7 @@ class LocalData:
             parts = defaultdict(list)
             for row in rows:
                 parts[data_set.part(row)].append(_official(row, data_set))
-            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            digest = sha256(path.read_bytes())
             self._record[f"{data_set.folder}/{path.name}"] = {"rows": len(rows), "sha256": digest}
             self._files[key] = dict(parts)
         return self._files[key]
@@ -220,9 +221,9 @@ def _check_rows(path: Path, rows: list[Json], data_set: DataSet) -> None:
         for what in _wrong_in(row, data_set)
     ]
     if wrong:
-        more = f" … and {len(wrong) - SHOWN} more." if len(wrong) > SHOWN else ""
+        first = listed(wrong, SHOWN, by=" ", more=" … and {n} more.")
         raise DataError(
-            f"`{path}` must have rows with the fields {', '.join(data_set.columns)}. {' '.join(wrong[:SHOWN])}{more} "
+            f"`{path}` must have rows with the fields {', '.join(data_set.columns)}. {first} "
             "Correct the file; a row is a line that is not blank."
         )
 
@@ -232,7 +233,9 @@ def _wrong_in(row: Json, data_set: DataSet) -> list[str]:
     wrong = [name for name, column in data_set.columns.items() if not column.holds(values[name])]
     if not wrong:
         return [f"`answer` must be the position of one of the {len(row['choices'])} choices, got {row['answer']}."]
-    got = {name: "no such field" if values[name] is _MISSING else _shorten(repr(values[name])) for name in wrong}
+    got = {
+        name: "no such field" if values[name] is _MISSING else cut(repr(values[name]), 60, mark=" …") for name in wrong
+    }
     return [f"`{name}` must be {data_set.columns[name].must}, got {got[name]}." for name in wrong]
 
 
@@ -289,7 +292,3 @@ def _other_files(folder: Path) -> str:
 
 def _names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-
-
-def _shorten(text: str, width: int = 60) -> str:
-    return text if len(text) <= width else f"{text[: width - 2]} …"

@@ -19,6 +19,7 @@ from campus_tune.evaluate.models import Target
 from campus_tune.evaluate.results import Result, TaskResult, made_with, read_result
 from campus_tune.words.errors import DataError, StorageError
 from campus_tune.words.types import Json
+from campus_tune.words.wording import listed
 
 FOLDER = "evaluation"  # beside the model or the checkpoints
 SHOWN = 4  # differences that a message lists
@@ -135,8 +136,8 @@ def kept(
 
 
 def _others(path: Path, problems: Sequence[str]) -> DataError:
-    more = f" … and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    first = listed(problems, SHOWN, by="; ", more=" … and {n} more")
     return DataError(
         f"`{path}` must be of the same weights and settings to be added to, got others: "
-        f"{'; '.join(problems[:SHOWN])}{more}. Write --out with another folder, or --replace to lose what is in it."
+        f"{first}. Write --out with another folder, or --replace to lose what is in it."
     )

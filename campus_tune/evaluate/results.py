@@ -30,6 +30,7 @@ from campus_tune.words.json_shapes import misshapen, read_json
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import Json
 from campus_tune.words.versions import versions
+from campus_tune.words.wording import cut
 
 FORMAT = 1
 _LIBRARIES = ("lm_eval", "transformers", "torch")
@@ -192,8 +193,7 @@ def _keys(what: str, content: Any, known: tuple[str, ...]) -> None:
 
 def _need(fits: bool, must: str, got: object) -> None:
     if not fits:
-        shown = repr(got) if len(repr(got)) <= 60 else f"{repr(got)[:58]} …"
-        raise DataError(f"must {must}, got {shown}. {_EVALUATE}")
+        raise DataError(f"must {must}, got {cut(repr(got), 60, mark=' …')}. {_EVALUATE}")
 
 
 def _is_nested(content: Any, depth: int) -> bool:

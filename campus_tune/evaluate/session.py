@@ -18,7 +18,6 @@ prompts and not the weights.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 import threading
@@ -40,6 +39,7 @@ from campus_tune.model.peers import Peers
 from campus_tune.model.subject import undisturbed
 from campus_tune.words.console import say
 from campus_tune.words.errors import DataError, RecipeError
+from campus_tune.words.hashing import sha256
 from campus_tune.words.progress import bar
 from campus_tune.words.types import Json
 
@@ -119,7 +119,7 @@ class Session:
         suite = self.loaded.suite
         template = str(tokenizer.chat_template) if suite.apply_chat_template else None
         return self.known_settings(name) | {
-            "chat_template": None if template is None else hashlib.sha256(template.encode()).hexdigest()[:32],
+            "chat_template": None if template is None else sha256(template, 32),
             "dtype": dtype_of(model),
         }
 

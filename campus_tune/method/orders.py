@@ -23,31 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from campus_tune.words.hashing import hash_rows
 from campus_tune.words.types import FloatArray, IntArray, RowArray
-
-
-def hash_rows(rows: NDArray[Any], *seed: int) -> NDArray[np.uint64]:
-    """A well-mixed 64-bit number per row id: splitmix64 of the id, offset by the seeds. Shape as `rows`.
-
-    Used wherever rows need a fair, repeatable, position-free priority: ties, samples, checksums.
-
-    Reference:
-        Steele, Lea, Flood 2014, Fast Splittable Pseudorandom Number Generators.
-    """
-    offset = np.uint64(0)
-    with np.errstate(over="ignore"):
-        for part in seed:
-            offset = _mix(np.uint64(part & 0xFFFFFFFFFFFFFFFF) + offset * np.uint64(0x9E3779B97F4A7C15))
-        mixed: NDArray[np.uint64] = _mix(rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + offset)
-    return mixed
-
-
-def _mix(z: Any) -> Any:
-    """The finaliser of splitmix64, on uint64 scalars or arrays (wrap-around wanted)."""
-    z = z + np.uint64(0x9E3779B97F4A7C15)
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
 
 
 def tie_keys(n_rows: int, seed: int) -> NDArray[np.uint64]:

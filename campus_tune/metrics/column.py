@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from hashlib import blake2b
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,12 @@ import numpy as np
 from campus_tune.metrics.base import METRICS, CpuMetric
 from campus_tune.words.errors import MetricError, RecipeError
 from campus_tune.words.files import TABLE_SUFFIXES, read_table
+from campus_tune.words.hashing import blake2
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import FloatArray, Json, RowTexts
+from campus_tune.words.wording import cut, shown
+
+SHOWN = 60  # characters of a value in a message
 
 
 @METRICS.register("column")
@@ -151,7 +154,7 @@ def _numbers(values: Sequence[Any], what: str) -> FloatArray:
             numbers[row] = _number(value, what, row)
         else:
             raise MetricError(
-                f"`column: {what}` must hold numbers, got {_shorten(repr(value))} in row {row}. Store a number, "
+                f"`column: {what}` must hold numbers, got {shown(value, SHOWN)} in row {row}. Store a number, "
                 f"higher = harder{_of_a_day(value, what)}."
             )
     if missing:
@@ -172,7 +175,7 @@ def _number(value: Any, what: str, row: int) -> float:
         return float(value)
     except (OverflowError, ValueError) as error:
         raise MetricError(
-            f"`column: {what}` must hold numbers of at most {sys.float_info.max:.3g}, got {_shorten(repr(value))} in "
+            f"`column: {what}` must hold numbers of at most {sys.float_info.max:.3g}, got {shown(value, SHOWN)} in "
             f"row {row} ({error}). Store its logarithm, or its rank."
         ) from error
 
@@ -216,7 +219,7 @@ def _plain(value: Any) -> Any:
 
 def _short(key: str) -> str:
     """Content keys are whole conversations: remember 16 bytes of hash for each, not the text."""
-    return key if len(key) <= 64 else blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return key if len(key) <= 64 else blake2(key, 32)
 
 
 def _lookup(keys: Sequence[str | None], values: Sequence[Any], what: str) -> dict[str, Any]:
@@ -236,8 +239,4 @@ def _lookup(keys: Sequence[str | None], values: Sequence[Any], what: str) -> dic
 
 
 def _shown(keys: Sequence[str | None]) -> str:
-    return ", ".join("null" if key is None else _shorten(key) for key in keys[:3])
-
-
-def _shorten(text: str, width: int = 60) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+    return ", ".join("null" if key is None else cut(key, SHOWN) for key in keys[:3])

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from campus_tune.method.orders import hash_rows
 from campus_tune.metrics.base import METRICS, CpuMetric
 from campus_tune.words.errors import RecipeError
+from campus_tune.words.hashing import hash_rows
 from campus_tune.words.types import FloatArray, RowTexts
 
 

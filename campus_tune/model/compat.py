@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from campus_tune.method.orders import hash_rows
 from campus_tune.model.subject import Subject
 from campus_tune.words.errors import TrainerError
+from campus_tune.words.hashing import hash_rows
 
 if TYPE_CHECKING:
     import torch

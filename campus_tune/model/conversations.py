@@ -18,6 +18,7 @@ import numpy as np
 from jinja2 import TemplateError
 
 from campus_tune.data.prepared import items
+from campus_tune.data.shapes import is_answer, turns_of
 from campus_tune.data.truncation import cut_to
 from campus_tune.data.turns import Conversation, content, template_arguments
 from campus_tune.model.answer_alone import Labelled, TokenLists, answer_mask, labelled
@@ -89,13 +90,13 @@ class Conversations(Sequence[Conversation]):
         if isinstance(completion, str):
             return Conversation((str(item.get("prompt") or ""), self._without_end(completion)), (everything, True))
         if completion:
-            prompt = _plain(item.get("prompt") or ())
-            answer = _plain(completion)
+            prompt = turns_of(item.get("prompt") or ())
+            answer = turns_of(completion)
             counted = (everything,) * len(prompt) + (True,) * len(answer)
             return Conversation((*prompt, *answer), counted, template_arguments(item))
         if messages:
-            turns = _plain(messages)
-            counted = tuple(everything or turn.get("role") == "assistant" for turn in turns)
+            turns = turns_of(messages)
+            counted = tuple(everything or is_answer(turn) for turn in turns)
             return Conversation(turns, counted, template_arguments(item))
         if everything and isinstance(text, str):
             return Conversation((self._without_end(text),), (True,))
@@ -118,11 +119,6 @@ class Conversations(Sequence[Conversation]):
         ids = np.asarray(ids)
         texts = [self._tokenizer.decode(ids[places].tolist(), skip_special_tokens=True) for _, places in runs]
         return Conversation(tuple(texts), tuple(bool(kind) for kind, _ in runs))
-
-
-def _plain(turns: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], ...]:
-    """Messages without the null fields that datasets adds."""
-    return tuple({key: value for key, value in turn.items() if value is not None} for turn in turns)
 
 
 class Retold(TokenLists):
@@ -227,7 +223,7 @@ def _span(conversation: Conversation, i: int, tokenizer: Any, full: str, at: int
     """Where turn `i` stands in the rendered chat, not before `at`; an empty span where it is not found."""
     turns = conversation.turns
     try:
-        asked = turns[i].get("role") == "assistant"
+        asked = is_answer(turns[i])
         before = render(turns[:i], tokenizer, prompts=asked, given=conversation.given) if i else ""
         until = render(turns[: i + 1], tokenizer, given=conversation.given) if i + 1 < len(turns) else full
     except TemplateError:  # refuses a chat that ends here

@@ -2,7 +2,7 @@
 
 A path or a name does not say it: weights move under the same path. So the weights themselves are hashed, bit by bit,
 on the device they are on. Every 8 bytes of a tensor go, with their place, through the finaliser of splitmix64 and
-are summed (as `method.orders.hash_rows` does with row ids). Sums of integers do not depend on the sequence, so any
+are summed (as `words.hashing.hash_rows` does with row ids). Sums of integers do not depend on the sequence, so any
 device gives the same number, and only 8 bytes per tensor come to the host. 135 M float32 weights take 0.7 s on one
 CPU thread.
 
@@ -20,12 +20,10 @@ from typing import Any, TypeAlias
 import torch
 
 from campus_tune.words.errors import TrainerError
-from campus_tune.words.hashing import digest
+from campus_tune.words.hashing import GOLDEN, LAST_SHIFT, ROUNDS, digest, signed
 
 _WORDS = {"cpu": 1 << 16}  # 8-byte words mixed at a time: what fits in the processor's cache
 _WORDS_ACCELERATOR = 1 << 23
-_GOLDEN = 0x9E3779B97F4A7C15
-_FACTORS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)  # of splitmix64
 
 _WRAPPED = {"base_layer", "original_module"}  # how peft calls what an adapter is put around
 _UNNAMED = {*_WRAPPED, "token_adapter", "_orig_mod"}  # parts of names that come and go with peft and torch.compile
@@ -253,19 +251,18 @@ def _sum_of_words(tensor: torch.Tensor) -> torch.Tensor:
 def _sum_mixed(words: torch.Tensor, first: int) -> torch.Tensor:
     """Sum of splitmix64 of (word + place × golden ratio); `first` is the place of the first word."""
     size = min(len(words), _WORDS.get(words.device.type, _WORDS_ACCELERATOR))
-    places = torch.arange(1, size + 1, device=words.device) * _signed(_GOLDEN)
+    places = torch.arange(1, size + 1, device=words.device) * signed(GOLDEN)
     mixed, shifted = torch.empty_like(places), torch.empty_like(places)  # all the memory it takes
     total = torch.zeros((), dtype=torch.int64, device=words.device)
     for start in range(0, len(words), size or 1):
         part = words[start : start + size]
         z, high = mixed[: len(part)], shifted[: len(part)]
         torch.add(part, places[: len(part)], out=z)
-        z += _signed((first + start) * _GOLDEN)
-        _fold(z, 30, high)
-        z *= _signed(_FACTORS[0])
-        _fold(z, 27, high)
-        z *= _signed(_FACTORS[1])
-        _fold(z, 31, high)
+        z += signed((first + start) * GOLDEN)
+        for shift, factor in ROUNDS:
+            _fold(z, shift, high)
+            z *= signed(factor)
+        _fold(z, LAST_SHIFT, high)
         total += z.sum()
     return total
 
@@ -275,8 +272,3 @@ def _fold(z: torch.Tensor, shift: int, high: torch.Tensor) -> None:
     torch.bitwise_right_shift(z, shift, out=high)
     high &= (1 << (64 - shift)) - 1  # torch shifts the sign in
     z ^= high
-
-
-def _signed(number: int) -> int:
-    """The int64 with the low 64 bits of a number."""
-    return (number + 2**63) % 2**64 - 2**63

@@ -43,11 +43,33 @@ def task_of_config(config: Any) -> str | None:
     Args:
         config: of transformers.
     """
-    if "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {}):
+    if _is_custom(config):
         return None
-    named = getattr(config, "architectures", None) or []
-    tasks = [_task_of_class(str(name), encodes=_encodes(config)) for name in named]
+    tasks = [_task_of_class(name, encodes=_encodes(config)) for name in _classes(config)]
     return tasks[0] if tasks and None not in tasks else None
+
+
+def is_causal(config: Any) -> bool:
+    """Whether a model may be loaded as a causal language model, which must be said where the class is ours to choose.
+
+    An encoder would load as one, and see the answer that it is to predict.
+
+    Args:
+        config: of transformers.
+    """
+    named = _classes(config)
+    says = any("CAUSAL_LM" in _lists().get(name, ()) or name.endswith("ForCausalLM") for name in named)
+    return (not named or _is_custom(config) or says) and not getattr(config, "is_encoder_decoder", False)
+
+
+def _classes(config: Any) -> list[str]:
+    """Names of the classes that a configuration says it is of."""
+    return [str(name) for name in getattr(config, "architectures", None) or []]
+
+
+def _is_custom(config: Any) -> bool:
+    """A causal language model by code of its own."""
+    return "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
 
 
 def _bare(model: Any) -> Any:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from campus_tune.data.conversions import Origin
-from campus_tune.data.plain import Shape
-from campus_tune.data.shapes import silent_contents, why_not
+from campus_tune.data.refusals import silent_contents, why_not
+from campus_tune.data.shapes import Shape
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json, RowTexts
 

@@ -11,11 +11,11 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from campus_tune.data.columns import as_dataset
-from campus_tune.data.plain import Shape
 from campus_tune.data.prepared import TokenRows, column_names
-from campus_tune.data.shapes import why_not
+from campus_tune.data.refusals import why_not
+from campus_tune.data.shapes import Shape
 from campus_tune.method.budget import FEWEST as FEWEST_ROWS
-from campus_tune.method.orders import group_rows, hash_rows
+from campus_tune.method.orders import group_rows
 from campus_tune.model import compat
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
@@ -24,8 +24,10 @@ from campus_tune.recipe.blocks import DOMAIN, ProbeSettings
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.errors import DataError
 from campus_tune.words.files import read_jsonl
+from campus_tune.words.hashing import hash_rows
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import IntArray, RowLosses
+from campus_tune.words.wording import listed
 
 Source: TypeAlias = Any  # a path, paths, a dataset with a domain column, or a mapping domain → dataset
 
@@ -171,10 +173,10 @@ def refuse_overlap(probes: Probes, training: TokenRows) -> None:
     """
     shared, in_probes, in_training = np.intersect1d(probes.rows.content, training.content, return_indices=True)
     if len(shared):
-        pairs = ", ".join(f"probe {p} = row {t}" for p, t in list(zip(in_probes, in_training, strict=True))[:5])
+        pairs = listed([f"probe {p} = row {t}" for p, t in zip(in_probes, in_training, strict=True)], 5)
         raise DataError(
-            f"probe rows must be held out of the training set, got {len(shared)} that are in it ({pairs}"
-            f"{', …' if len(shared) > 5 else ''}). Remove them from one of the two."
+            f"probe rows must be held out of the training set, got {len(shared)} that are in it ({pairs}). "
+            "Remove them from one of the two."
         )
 
 

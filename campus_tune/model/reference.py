@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError
 
 from campus_tune.model import compat
+from campus_tune.model.model_tasks import is_causal
 from campus_tune.model.subject import Subject, undisturbed
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.json_shapes import read_json
@@ -78,15 +79,21 @@ def load_reference(
     Raises:
         RecipeError: there is no such model, it is no causal language model, it has no tokenizer, or it does not fit.
     """
+    from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
     loading = {"dtype": dtype or "auto", "trust_remote_code": trust_remote_code}
     with quietly(), fits_memory(setting, name):
         config, base = find(name, setting, trust_remote_code=trust_remote_code)
-        _refuse_other_tasks(config, base or name, setting)
+        if not is_causal(config):
+            said = f"its configuration says {', '.join(map(str, getattr(config, 'architectures', None) or []))}"
+            raise other_kind(base or name, setting, "a causal language model", said)
         model = from_folder(AutoModelForCausalLM, base or name, setting, "a causal language model", loading)
         if base is not None:
-            model = _with_adapter(model, name, setting)
+            try:
+                model = PeftModel.from_pretrained(model, name)
+            except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+                raise _unreachable(name, setting, error) from error
         tokenizer = own_tokenizer(name, base, setting, trust_remote_code)
         model.to(device).eval()
     reference = Reference(setting, name, model, tokenizer, device)
@@ -187,18 +194,6 @@ def _unreachable(name: str, setting: str, error: Exception, of: str = "") -> Rec
     )
 
 
-def _refuse_other_tasks(config: Any, name: str, setting: str) -> None:
-    """By what the configuration says of itself; an encoder would load, and see the answer that it is to predict."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    made_for = [str(kind) for kind in getattr(config, "architectures", None) or []]
-    causal = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
-    custom = "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-    fits = not made_for or custom or any(kind in causal or kind.endswith("ForCausalLM") for kind in made_for)
-    if not fits or getattr(config, "is_encoder_decoder", False):
-        raise other_kind(name, setting, "a causal language model", f"its configuration says {', '.join(made_for)}")
-
-
 def other_kind(name: str, setting: str, kind: str, why: str) -> RecipeError:
     """The error of a model that cannot do what is wanted, to be raised.
 
@@ -232,15 +227,6 @@ def from_folder(auto_class: Any, name: str, setting: str, kind: str, loading: di
         missing = ", ".join(sorted(told["missing_keys"])[:3])
         raise other_kind(name, setting, kind, f"its weights lack {missing}")
     return model
-
-
-def _with_adapter(model: Any, name: str, setting: str) -> Any:
-    from peft import PeftModel
-
-    try:
-        return PeftModel.from_pretrained(model, name)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise _unreachable(name, setting, error) from error
 
 
 def own_tokenizer(name: str, base: str | None, setting: str, trust_remote_code: bool) -> Any:

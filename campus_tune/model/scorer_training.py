@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from campus_tune.data.prepared import TokenRows, digest, items
+from campus_tune.data.prepared import TokenRows, items
 from campus_tune.data.spans import Spans, read_spans, unknown_roles
-from campus_tune.method.orders import hash_rows
 from campus_tune.metrics.scorer import FEWEST_PAIRS, Heads, Scorer, fit_heads
 from campus_tune.model.answer_alone import Labelled, PadRight, Prepared, TokenLists, labelled
 from campus_tune.model.measure import BATCH_TOKENS, BATCH_TOKENS_CPU, SLOW, LossMeter, Reader, share
@@ -27,6 +26,7 @@ from campus_tune.model.peers import Peers
 from campus_tune.model.row_sums import IGNORED, is_flat
 from campus_tune.model.subject import Subject, undisturbed, whole_root
 from campus_tune.words.errors import MetricError
+from campus_tune.words.hashing import array_digest, hash_rows
 from campus_tune.words.progress import bar
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json
 
@@ -174,7 +174,7 @@ class ScorerTrainer:
     def plan(self, waiting: BoolArray, *, allowance: float, refresh: int, fewest: int = FEWEST_PAIRS) -> Json:
         """What a training hangs on besides the model, as JSON: two of the same plan and model are the same."""
         rows = self.prompts(waiting, allowance=allowance, refresh=refresh, fewest=fewest)
-        contents = digest(self.rows.content[rows])
+        contents = array_digest(self.rows.content[rows])
         return {"prompts": contents, "new_tokens": self.settings.new_tokens, "seed": self.seed, "refresh": refresh}
 
     def most_tokens(self, waiting: BoolArray, *, allowance: float, refresh: int, fewest: int) -> int:

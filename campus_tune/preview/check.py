@@ -19,8 +19,9 @@ import numpy as np
 
 from campus_tune.data.conversions import Origin
 from campus_tune.data.overlap import overlap, overlap_findings
-from campus_tune.data.plain import Shape, full_texts, load_rows, row_texts, token_counter
-from campus_tune.data.shapes import foreign_roles, refuse_rows, silent_contents
+from campus_tune.data.plain import full_texts, load_rows, row_texts, token_counter
+from campus_tune.data.refusals import foreign_roles, refuse_rows, silent_contents
+from campus_tune.data.shapes import Shape
 from campus_tune.evaluate.suites import load_suite
 from campus_tune.method.grouping import NO_GROUPS
 from campus_tune.method.orders import group_codes, order_rows, rank_of_rows
@@ -59,7 +60,7 @@ def check(path: str | Path) -> list[Finding]:
         return _errors(error)
     findings = [*_unknown_keys(settings), *_trainer_findings(settings)]
     try:
-        config = load_recipe(path)
+        config = load_recipe(settings, named=path)
     except RecipeError as error:
         return [*_errors(error), *findings]
     findings += problems_in_method(config)

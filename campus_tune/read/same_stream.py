@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from campus_tune.run.ledger import FILE
-from campus_tune.run.ledger_lines import COMPARED, read_events
+from campus_tune.run.ledger import FILE, FOLDER
+from campus_tune.run.ledger_lines import COMPARED, find_ledger, read_events
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json
+from campus_tune.words.wording import differences
 
-FOLDER = "curriculum"
 STREAM = ("step", "epoch", "chosen", "rows", "rows_digest")  # of a decision: what is trained, in which sequence
 MEASURED = (("decision", "perplexity"), ("stage_end", "training loss"), ("probes", "probe loss"))
 
@@ -98,7 +98,7 @@ def compare_runs(a: Path, b: Path) -> Comparison:
 
 
 def _events(run: Path) -> list[Json]:
-    path = next((path for path in (run, run / FILE, run / FOLDER / FILE) if path.is_file()), None)
+    path = find_ledger(run)
     if path is None:
         raise DataError(f"`{run}` must hold a run's {FOLDER}/{FILE}, got none. Name the output_dir of a run.")
     return read_events(path, COMPARED)
@@ -111,9 +111,8 @@ def _of(events: Sequence[Json], name: str) -> list[Json]:
 def _why(x: Json, y: Json) -> Iterator[str]:
     """What differs in the decision of a stage."""
     if x["chosen"] == y["chosen"]:
-        for key in STREAM:
-            if x.get(key) != y.get(key):
-                yield f"  {key}: {x.get(key)} and {y.get(key)}"
+        for name, ours, theirs in differences(*({key: decision.get(key) for key in STREAM} for decision in (x, y))):
+            yield f"  {name}: {ours} and {theirs}"
         return
     for label, decision in (("first run", x), ("second run", y)):
         offers = [

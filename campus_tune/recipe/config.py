@@ -323,10 +323,14 @@ class CampusConfig:
         return {key: value for key, value in self.identity().items() if key not in PAST}
 
 
-def load_recipe(source: str | Path | Mapping[str, Any] | CampusConfig) -> CampusConfig:
+def load_recipe(source: str | Path | Mapping[str, Any] | CampusConfig, *, named: str | Path = "") -> CampusConfig:
     """The curriculum settings of a YAML file, a mapping, or settings as they are.
 
     A YAML may be a whole training recipe with a `campus:` block, or the bare block.
+
+    Args:
+        source: of the settings.
+        named: the file that a mapping was read from, for messages.
 
     Raises:
         RecipeError: the file is absent, not UTF-8 or not YAML (file and line are named), has no `campus:` block, or
@@ -334,7 +338,9 @@ def load_recipe(source: str | Path | Mapping[str, Any] | CampusConfig) -> Campus
     """
     if isinstance(source, CampusConfig):
         return source
-    return CampusConfig.from_mapping(_block(source if isinstance(source, Mapping) else read_yaml(source), source))
+    return CampusConfig.from_mapping(
+        _block(source if isinstance(source, Mapping) else read_yaml(source), named or source)
+    )
 
 
 def _block(content: Mapping[str, Any], source: object) -> Mapping[str, Any]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from campus_tune.recipe.trl_values import number_problem
 from campus_tune.words.errors import RecipeError
-from campus_tune.words.fields import shown
 from campus_tune.words.types import FloatArray, Json
+from campus_tune.words.wording import shown
 
 MOST_STEPS = 300_000  # whose learning rates are asked of the scheduler: 10 seconds
 

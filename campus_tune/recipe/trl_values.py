@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from campus_tune.words import fields as check_field
-from campus_tune.words.fields import LARGEST, LARGEST_SEED, shown
+from campus_tune.words.fields import LARGEST, LARGEST_SEED
 from campus_tune.words.registry import nearest
+from campus_tune.words.wording import shown
 
 TRUE_TOO = ("resume_from_checkpoint", "fsdp")  # a text for TRL, and true for every trainer
 LIST_TOO = ("fsdp",)  # its words one by one

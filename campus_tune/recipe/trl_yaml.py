@@ -14,10 +14,10 @@ from campus_tune.recipe.accelerate_yaml import CONFIG, launch_flags
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.trl_values import made_problems, range_problems, value_problems
 from campus_tune.words.errors import RecipeError
-from campus_tune.words.fields import shown
 from campus_tune.words.registry import nearest
 from campus_tune.words.strict_yaml import read_value, read_yaml
 from campus_tune.words.types import Json
+from campus_tune.words.wording import shown
 
 BLOCK = "campus"
 COMPARE = "compare"
@@ -37,12 +37,15 @@ def is_launched() -> bool:
     return any(name in os.environ for name in LAUNCHED)
 
 
-def read_arguments(argv: list[str], *, launching: bool = False) -> tuple[Json, Json | None, list[str]]:
+def read_arguments(
+    argv: list[str], *, launching: bool = False, comparing: bool = False
+) -> tuple[Json, Json | None, list[str]]:
     """(TRL's settings from the YAML, the `campus:` block or None, TRL's flags); what a launcher reads is left out.
 
     Args:
         argv: `--config recipe.yaml` and overrides.
         launching: the processes that the YAML asks for are about to be started.
+        comparing: leave the `compare:` block among the settings.
 
     Raises:
         RecipeError: no such file, no YAML, a flag without a value; or the YAML asks for processes, and nothing launches
@@ -62,7 +65,8 @@ def read_arguments(argv: list[str], *, launching: bool = False) -> tuple[Json, J
         else:
             flags.append(word)
     settings = _without_launch(settings, allowed=launching or is_launched())
-    settings.pop(COMPARE, None)  # what `campus-tune compare` reads
+    if not comparing:
+        settings.pop(COMPARE, None)
     block = settings.pop(BLOCK, None)
     if isinstance(block, dict) or (block is None and overrides):
         block = {**(block or {}), **overrides}

@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from campus_tune.compare import file_shapes as shapes
-from campus_tune.report.run_facts import COMPARISON
+from campus_tune.compare.ahead import VERDICT
+from campus_tune.compare.folder import ABOUT as COMPARISON
+from campus_tune.compare.outcome import FILE as RESULT
+from campus_tune.compare.outcome import FINISHED, FORMAT, run_folder
 from campus_tune.words.errors import DataError
 from campus_tune.words.json_shapes import misshapen, read_json
 from campus_tune.words.types import FloatArray, Json
 
-FORMAT = 1
-VERDICT, RESULT = "verdict.json", "result.json"
-FINISHED = "finished"
 RECIPE, BASELINE = "recipe", "baseline"
 
 
@@ -152,7 +152,7 @@ def read_comparison(folder: Path) -> CompareFacts:
 
 
 def _arm(folder: Path, name: str, arm: Json, seeds: list[int]) -> ArmFacts:
-    paths = [folder / "runs" / name / f"seed-{seed}" / RESULT for seed in seeds]
+    paths = [run_folder(folder, name, seed) / RESULT for seed in seeds]
     runs = tuple(_read(path, shapes.RESULT) for path in paths if path.is_file())
     return ArmFacts(name, arm["kind"], arm.get("campus") or {}, runs)
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from campus_tune.words.types import FloatArray
+from campus_tune.words.wording import cut
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -195,8 +196,7 @@ def fitted(name: str, longest: int = LONGEST) -> str:
     >>> fitted("data/of/the/first/half/of/the/year"), fitted("_x"), fitted("")
     ('data/of/the/f…lf/of/the/year', ' _x', ' ')
     """
-    if len(name) > longest:
-        name = f"{name[: (longest - 1) // 2]}…{name[-(longest // 2) :]}"
+    name = cut(name, longest, tail=longest // 2)
     return f" {name}" if not name or name.startswith("_") else name  # matplotlib leaves these out of legends
 
 

@@ -11,17 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
+from campus_tune.compare.folder import ABOUT as COMPARISON
+from campus_tune.compare.outcome import RUNS
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.report.examples import Extremes, read_extremes
 from campus_tune.report.run_lr import LrMass, lr_mass
-from campus_tune.run.ledger import FILE
+from campus_tune.run.ledger import FILE, FOLDER
+from campus_tune.run.ledger_lines import find_ledger as ledger_in
 from campus_tune.run.ledger_lines import read_events
+from campus_tune.run.lineage import RECIPE
 from campus_tune.scores.cache import read_columns
+from campus_tune.scores.columns import FOLDER as SCORES
 from campus_tune.words.errors import CampusError, DataError
 from campus_tune.words.types import FloatArray, Json
-
-COMPARISON = "compare.json"  # what makes a folder a comparison's
-INNER = "curriculum"  # below a trainer's output_dir
 
 
 @dataclass(frozen=True)
@@ -165,7 +167,7 @@ class RunFacts:
     def name(self) -> str:
         """The last two parts of its output_dir: many are called `run`."""
         out = self.folder.resolve()
-        return "/".join((out.parent if out.name == INNER else out).parts[-2:])
+        return "/".join((out.parent if out.name == FOLDER else out).parts[-2:])
 
 
 def is_comparison(folder: Path) -> bool:
@@ -181,16 +183,16 @@ def find_ledger(folder: Path) -> Path:
     """
     if not folder.is_dir():
         raise DataError(f"`run` must be a folder, got {str(folder)!r}. Give the output_dir of a run or a comparison.")
-    for path in (folder / INNER / FILE, folder / FILE):
-        if path.is_file():
-            return path
+    path = ledger_in(folder)
+    if path is not None:
+        return path
     if is_comparison(folder):
         raise DataError(
             f"`run` must be the folder of one run, got the comparison {str(folder)!r}. "
-            f"Give one of {folder / 'runs'}/ARM/seed-SEED, or the page of the comparison: campus-tune report {folder}."
+            f"Give one of {folder / RUNS}/ARM/seed-SEED, or the page of the comparison: campus-tune report {folder}."
         )
     raise DataError(
-        f"`run` must be a folder with {INNER}/{FILE}, got {str(folder)!r} without. Give the output_dir of a run that "
+        f"`run` must be a folder with {FOLDER}/{FILE}, got {str(folder)!r} without. Give the output_dir of a run that "
         "trained with a campus: block, or the folder of a comparison."
     )
 
@@ -239,7 +241,7 @@ def read_run(folder: Path) -> RunFacts:
         ranks=last.get("ranks", {}),
         warnings=tuple(dict.fromkeys([*damaged, *(w for event in events for w in event.get("warnings", []))])),
         end=end,
-        recipe=_text(home / "recipe.yaml"),
+        recipe=_text(home / RECIPE),
         run=run,
     )
 
@@ -301,7 +303,7 @@ def _scores(home: Path, labels: list[str]) -> tuple[dict[str, FloatArray], list[
     found: dict[str, FloatArray] = {}
     damaged = []
     for label in labels:
-        path = home / "scores" / f"{label}.parquet"
+        path = home / SCORES / f"{label}.parquet"
         if not path.exists():
             continue
         try:

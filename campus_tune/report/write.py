@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from campus_tune.compare.outcome import FILE as RESULT
+from campus_tune.compare.outcome import RUNS
 from campus_tune.report.figures import Picture
 from campus_tune.report.page import render
 from campus_tune.report.run_facts import find_ledger, is_comparison, read_run
@@ -150,7 +152,7 @@ def pngs(page: Path) -> dict[str, Path]:
 
 def _changes(path: Path) -> str:
     """Different when anything that a page reads is."""
-    files = [*path.glob("*.json"), *path.glob("runs/*/*/result.json")]
+    files = [*path.glob("*.json"), *path.glob(f"{RUNS}/*/*/{RESULT}")]
     with suppress(CampusError):
         files.append(find_ledger(path))
     seen = []

@@ -26,6 +26,9 @@ from campus_tune.run.manifest import (
     what_is_wrong,
     wrong_random_state,
 )
+from campus_tune.run.stream.training_losses import FOLDER as LOSSES
+from campus_tune.run.told.examples import FILE as EXAMPLES
+from campus_tune.scores.columns import FOLDER as SCORES
 from campus_tune.words.console import say
 from campus_tune.words.errors import NoCheckpointError, ResumeError
 from campus_tune.words.json_shapes import misshapen, read_json
@@ -35,7 +38,7 @@ STATE = "trainer_state.json"
 CALLBACK = "CampusCallback"  # its name in the trainer's state
 NAME = re.compile(r"^checkpoint-(\d+)$")
 INTERRUPTED = "its save was interrupted"
-BRING = (LEDGER, "scores", "training_losses", "examples.json")  # of a run's folder, when it goes on in another one
+BRING = (LEDGER, SCORES, LOSSES, EXAMPLES)  # of a run's folder, when it goes on in another one
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from functools import partial
 
 import numpy as np
 
-from campus_tune.data.prepared import digest
 from campus_tune.method.budget import Budget
 from campus_tune.method.curriculum import Curriculum, Stage
 from campus_tune.method.decide import Choice, decide
@@ -17,6 +16,7 @@ from campus_tune.method.view import History
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
 from campus_tune.scores.columns import Scores
+from campus_tune.words.hashing import array_digest
 from campus_tune.words.types import IntArray, Json
 
 
@@ -114,7 +114,7 @@ class Decider:
             "repeated_rows": stage.n_repeats,
             "widened": stage.widened,
             "tokens": int(self.row_tokens[stage.rows].sum()),
-            "rows_digest": digest(stage.rows),
+            "rows_digest": array_digest(stage.rows),
             "rows_by_choice": rows_by_choice,
         }
         if not view.offers:

@@ -6,15 +6,16 @@ every optimizer step are the same however many processes there are.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from campus_tune.data.prepared import column_names, digest
+from campus_tune.data.prepared import column_names
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.words.errors import ResumeError, TrainerError
+from campus_tune.words.hashing import array_digest, sha256
 from campus_tune.words.types import Json
+from campus_tune.words.wording import differences, listed
 
 WORDS = {
     "dataset": "training rows (fingerprint)",
@@ -60,10 +61,10 @@ class Identity:
         """The identity of a run whose settings are resolved and whose rows and probes are read."""
         past = {
             "dataset": run.rows.fingerprint(),
-            "labels": digest(run.rows.trained),
+            "labels": array_digest(run.rows.trained),
             **_made_later(run.trainer),
             "n_rows": len(run.rows),
-            "domains": None if run.domains.codes is None else digest(run.domains.codes),
+            "domains": None if run.domains.codes is None else array_digest(run.domains.codes),
             "steps_per_epoch": run.steps_per_epoch,
             "global_batch": run.global_batch,
             **{f"campus: {name}": value for name, value in run.config.past().items()},
@@ -147,7 +148,7 @@ def _preparation(trainer: Any) -> Json:
     settings = {name: getattr(trainer.args, name, None) for name in PREPARED_BY}
     settings["completion_only_loss"] = getattr(trainer, "completion_only_loss", None)  # as trl has resolved it
     template = getattr(trainer.processing_class, "chat_template", None)
-    settings["chat_template"] = hashlib.sha256(repr(template).encode()).hexdigest()[:16] if template else None
+    settings["chat_template"] = sha256(repr(template), 16) if template else None
     return {
         name: value if isinstance(value, str | int | float | None) else repr(value) for name, value in settings.items()
     }
@@ -170,13 +171,12 @@ def _cut(batch: Json) -> str:
 
 
 def _ranks(ranks: list[int]) -> str:
-    listed = ", ".join(map(str, ranks[:4])) + (", …" if len(ranks) > 4 else "")
-    return f"rank{'s' if len(ranks) > 1 else ''} {listed}"
+    return f"rank{'s' if len(ranks) > 1 else ''} {listed(ranks, 4)}"
 
 
 def _differences(saved: Json, ours: Json) -> list[str]:
     return [
-        f"{WORDS.get(name, f'`{name}`')}: {saved.get(name)!r} in the checkpoint, {ours.get(name)!r} now"
-        for name in sorted({*saved, *ours})
-        if saved.get(name) != ours.get(name) and name != "global_batch"  # said with how it is cut
+        f"{WORDS.get(name, f'`{name}`')}: {there!r} in the checkpoint, {now!r} now"
+        for name, there, now in sorted(differences(saved, ours))
+        if name != "global_batch"  # said with how it is cut
     ]

@@ -20,6 +20,7 @@ import numpy as np
 from campus_tune.words.errors import ResumeError, StorageError
 from campus_tune.words.types import Json
 
+FOLDER = "curriculum"  # in a trainer's output_dir: what the run itself leaves, the ledger first
 FILE = "ledger.jsonl"
 
 
@@ -144,7 +145,7 @@ def audited(checked: int, passed: int, *, labels: bool) -> str:
     )
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """A value as JSON knows it: numpy's numbers and arrays as plain ones, paths as text, NaN and infinities as null.
 
     JSON has no NaN; a reader that is not Python would stop at it, and no two ledgers that hold one are ever equal.

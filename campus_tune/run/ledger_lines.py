@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from campus_tune.run.ledger import FILE, FOLDER
 from campus_tune.words.errors import DataError
 from campus_tune.words.json_shapes import misshapen, parse
 from campus_tune.words.types import Json
@@ -76,6 +77,11 @@ COMPARED["decision"]["chosen"] = str
 COMPARED["probes"] = {"stage?": int, "domains": {str: {"loss?": MAYBE, "rows?": MAYBE}}}
 
 
+def find_ledger(run: Path) -> Path | None:
+    """The ledger of a run: itself, or in the trainer's output_dir, or in the `curriculum/` in it; None without one."""
+    return next((path for path in (run, run / FOLDER / FILE, run / FILE) if path.is_file()), None)
+
+
 def read_events(path: Path, shapes: Mapping[str, Any] = EVENTS) -> list[Json]:
     """The whole lines of a ledger; a last line without its end is still being written and left out.
 
@@ -93,7 +99,12 @@ def read_events(path: Path, shapes: Mapping[str, Any] = EVENTS) -> list[Json]:
     events = []
     for number, line in enumerate(lines, 1):
         try:
-            events.append(_event(line, shapes))
+            event: Json = parse(line)
+            problem = misshapen(event, {"event": str, "warnings?": [str]})
+            problem = problem or misshapen(event, shapes.get(event["event"], object))
+            if problem:
+                raise ValueError(problem)
+            events.append(event)
         except ValueError as error:
             raise DataError(
                 f"`{path}` line {number} must be one whole JSON object of a ledger, got something else ({error}). "
@@ -105,12 +116,3 @@ def read_events(path: Path, shapes: Mapping[str, Any] = EVENTS) -> list[Json]:
             "The run has not begun to train yet, or did not get that far: look at what it printed."
         )
     return events
-
-
-def _event(line: str, shapes: Mapping[str, Any]) -> Json:
-    found = parse(line)
-    shape: Any = {"event": str, "warnings?": [str]}
-    problem = misshapen(found, shape) or misshapen(found, shapes.get(found["event"], object))
-    if problem:
-        raise ValueError(problem)
-    return dict(found)

@@ -15,13 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from campus_tune.run.ledger import FILE as LEDGER
+from campus_tune.run.stream.training_losses import FOLDER as LOSSES
+from campus_tune.run.told.examples import FILE as EXAMPLES
+from campus_tune.scores.columns import FOLDER as SCORES
 from campus_tune.words.errors import ResumeError, TrainerError
 from campus_tune.words.json_shapes import misshapen, parse
 from campus_tune.words.sealed_json import read_sealed, write_sealed
 from campus_tune.words.types import Json
 
 FILE = "lineage.json"  # in the run's `curriculum/`
-WRITTEN = (LEDGER, "recipe.yaml", "scores", "training_losses", "evaluation", "examples.json")  # there, by a run
+RECIPE, EVALUATION = "recipe.yaml", "evaluation"  # there too: the settings in full, official tasks by stage
+WRITTEN = (LEDGER, RECIPE, SCORES, LOSSES, EVALUATION, EXAMPLES)  # there, by a run
 SHAPE: dict[str, Any] = {"lives": [[str, int]], "earlier": [str]}
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from campus_tune.data.conversions import Origin
-from campus_tune.data.plain import Shape
-from campus_tune.data.shapes import refuse_rows, silent_contents, why_not
+from campus_tune.data.refusals import refuse_rows, silent_contents, why_not
+from campus_tune.data.shapes import Shape
 from campus_tune.words.errors import CampusError, DataError
 from campus_tune.words.files import TABLE_SUFFIXES, read_table
 from campus_tune.words.types import Json

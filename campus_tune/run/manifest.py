@@ -10,7 +10,6 @@ when this file is sealed and everything is as it says. `sha256sum` checks the sa
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -21,12 +20,12 @@ from typing import Any, TypeAlias
 
 from campus_tune.run.lineage import SHAPE as LINEAGE
 from campus_tune.run.lineage import Lineage
+from campus_tune.words.hashing import hash_file
 from campus_tune.words.json_shapes import misshapen
 from campus_tune.words.sealed_json import read_sealed, write_sealed
 
 FILE = "campus_files.json"
 VERSION = 1
-CHUNK = 1 << 20  # bytes read at a time
 MOST_THREADS = 8
 READ_ON_RESUME = re.compile(  # by transformers, FSDP and DeepSpeed, if it is there
     r"(optimizer|scheduler|scaler|rng_state|model|pytorch_model|adapter_model)[^/]*\.(pt|pth|bin|safetensors|index\.json)"
@@ -139,17 +138,6 @@ def hash_files(folder: Path, names: Iterable[str], sizes: Mapping[str, int] | No
     with ThreadPoolExecutor(min(MOST_THREADS, os.cpu_count() or 1)) as pool:
         hashed = pool.map(lambda name: hash_file(folder / name, sizes.get(name)), names)
         return dict(zip(names, hashed, strict=True))
-
-
-def hash_file(path: Path, size: int | None = None) -> tuple[int, str]:
-    """Size and hash of a file, or of its first bytes."""
-    left = path.stat().st_size if size is None else size
-    digest, read = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while left and (chunk := file.read(min(CHUNK, left))):
-            digest.update(chunk)
-            left, read = left - len(chunk), read + len(chunk)
-    return read, digest.hexdigest()
 
 
 def what_is_wrong(checkpoint: Path, manifest: Manifest, home: Path) -> str | None:

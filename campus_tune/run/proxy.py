@@ -22,6 +22,7 @@ from campus_tune.model.reference import load_reference
 from campus_tune.model.reference_losses import reference_meter
 from campus_tune.model.trained import as_trained
 from campus_tune.run.checkpoints import STATE, Checkpoint, last_complete
+from campus_tune.run.ledger import FOLDER
 from campus_tune.run.lock import RunLock
 from campus_tune.run.manifest import Beside
 from campus_tune.run.saver import Saver
@@ -31,7 +32,7 @@ from campus_tune.words.console import say
 from campus_tune.words.errors import TrainerError
 from campus_tune.words.types import Json, RowLosses
 
-RECORD = "curriculum"  # in the proxy's output_dir, as a run's: whose checkpoints are in it
+RECORD = FOLDER  # in the proxy's output_dir, as a run's: whose checkpoints are in it
 
 
 def early_step(share: float, steps: int) -> int:

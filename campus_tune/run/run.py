@@ -56,6 +56,7 @@ from campus_tune.run.checkpoints import Checkpoint, bring_curriculum
 from campus_tune.run.decide import Decider
 from campus_tune.run.identity import Identity
 from campus_tune.run.ledger import FILE as LEDGER
+from campus_tune.run.ledger import FOLDER
 from campus_tune.run.lineage import refuse_strange_folder
 from campus_tune.run.lock import RunLock
 from campus_tune.run.look import Look
@@ -85,7 +86,6 @@ from campus_tune.words.errors import DataError, DivergedError, ResumeError, Trai
 from campus_tune.words.files import atomic_write
 from campus_tune.words.types import Json, RowArray
 
-FOLDER = "curriculum"  # in the trainer's output_dir
 STATE_VERSION = 6
 
 

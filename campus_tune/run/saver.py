@@ -30,7 +30,6 @@ from campus_tune.run.manifest import (
     Beside,
     Files,
     Manifest,
-    hash_file,
     hash_files,
     is_read_on_resume,
     names_in,
@@ -38,6 +37,7 @@ from campus_tune.run.manifest import (
 )
 from campus_tune.words.console import say
 from campus_tune.words.errors import StorageError, TrainerError
+from campus_tune.words.hashing import hash_file
 
 
 class Saver:

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from campus_tune.data.prepared import Answers
+from campus_tune.data.prepared import AnswerTexts
 from campus_tune.data.readings import Readings
 from campus_tune.method.budget import Budget
 from campus_tune.method.orders import order_rows
@@ -171,7 +171,7 @@ class Scoring:
     def _text_keys(self) -> NDArray[np.uint64]:
         """Content key of every response, shape (N,): one for all metrics of the texts."""
         texts = self.texts.response_text
-        if not isinstance(texts, Answers):
+        if not isinstance(texts, AnswerTexts):
             return text_keys(texts)
         readings = Readings(self.passages.cache.folder, writes=self.passages.peers.leads)
         keys = texts.keys(readings)

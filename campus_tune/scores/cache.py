@@ -16,7 +16,6 @@ they survive kills, damage and several writers); a killed run loses one shard at
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -31,8 +30,10 @@ from numpy.typing import NDArray
 from campus_tune.scores.shards import CONTENT, Shard, ShardFolder, look_up
 from campus_tune.words.errors import MetricError, ResumeError, StorageError
 from campus_tune.words.files import atomic_write
+from campus_tune.words.hashing import digest, sha256
 from campus_tune.words.json_shapes import parse, read_json
 from campus_tune.words.types import BoolArray, Json
+from campus_tune.words.wording import cut, differences
 
 _CHECK = "campus_sha256:"  # before the hash of a file of scores, in its footer
 
@@ -52,7 +53,7 @@ def write_columns(path: Path, columns: dict[str, NDArray[Any]], about: Json) -> 
     pq.write_table(table, buffer)
     data = bytearray(buffer.getvalue().to_pybytes())
     place = data.rindex(_CHECK.encode()) + len(_CHECK)
-    data[place : place + 64] = hashlib.sha256(data).hexdigest().encode()
+    data[place : place + 64] = sha256(data).encode()
     atomic_write(path, bytes(data))
 
 
@@ -93,7 +94,7 @@ def _refuse_damaged(data: bytes) -> None:
         return
     place += len(_CHECK)
     known, clean = data[place : place + 64], data[:place] + b"0" * 64 + data[place + 64 :]
-    if hashlib.sha256(clean).hexdigest().encode() != known:
+    if sha256(clean).encode() != known:
         raise ValueError("a damaged file: its SHA-256 is another")
 
 
@@ -130,8 +131,7 @@ class CacheKey:
 
     def digest(self) -> str:
         """32 hex digits, the same whatever the sequence of the settings."""
-        plain = json.dumps(self.as_json(), sort_keys=True, allow_nan=False)
-        return hashlib.sha256(plain.encode()).hexdigest()[:32]
+        return digest(self.as_json())
 
     @property
     def folder_name(self) -> str:
@@ -311,16 +311,16 @@ def _read_key(path: Path) -> CacheKey | None:
 
 def _differences(there: CacheKey, now: CacheKey) -> list[str]:
     """What differs between two keys of the same metric, each as a phrase that follows "taken with"."""
-    words = {"version": "version of the code"}
-    pairs = [
-        (words.get(name, name), getattr(there, name), getattr(now, name))
-        for name in ("model", "adapter", "template", "precision", "version")
-    ]
-    for name in sorted({*there.settings, *now.settings}):
-        pairs.append((f"`{name}`", there.settings.get(name, "not set"), now.settings.get(name, "not set")))
-    return [
-        f"another {what} ({_short(a)} there, {_short(b)} now)" for what, a, b in pairs if json.dumps(a) != json.dumps(b)
-    ]
+
+    def same(a: Any, b: Any) -> bool:
+        return json.dumps(a) == json.dumps(b)  # 1, 1.0 and true are three settings
+
+    words = {"model": "model", "adapter": "adapter", "template": "template", "precision": "precision"}
+    words["version"] = "version of the code"
+    parts = [{word: getattr(key, name) for name, word in words.items()} for key in (there, now)]
+    settings = sorted(differences(there.settings, now.settings, absent="not set", same=same))
+    found = [*differences(*parts, same=same), *((f"`{name}`", a, b) for name, a, b in settings)]
+    return [f"another {what} ({_short(a)} there, {_short(b)} now)" for what, a, b in found]
 
 
 def _short(value: Any) -> str:
@@ -328,4 +328,4 @@ def _short(value: Any) -> str:
     text = "none" if value is None else str(value)
     if re.fullmatch(r"[0-9a-f]{16,}", text):
         return f"{text[:8]}…"
-    return text if len(text) <= 80 else f"{text[:79]}…"
+    return cut(text, 80)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from campus_tune.data.prepared import TokenRows, digest
+from campus_tune.data.prepared import TokenRows
 from campus_tune.method.selectors import START_LOSS
 from campus_tune.metrics import MetricSpec, build_metric
 from campus_tune.metrics.passage import Passage, PassageMetric
@@ -17,9 +17,11 @@ from campus_tune.metrics.scorer import Scorer
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.scores.cache import read_columns, write_columns
 from campus_tune.words.errors import ResumeError
+from campus_tune.words.hashing import array_digest
 from campus_tune.words.types import BoolArray, FloatArray, Json, RowLosses
 
 START = "start_loss"  # file name of the losses before training
+FOLDER = "scores"  # in the run's: a file for each metric and passage
 HERE = Passage()  # the rows under the model in hand
 
 
@@ -53,9 +55,9 @@ class Scores:
 
     def digests(self) -> dict[str, str]:
         """What a checkpoint remembers of the scores."""
-        digests = {label: digest(scores.view(np.uint64)) for label, scores in self.by_label.items()}
+        digests = {label: array_digest(scores.view(np.uint64)) for label, scores in self.by_label.items()}
         files = passage_files(self.measured)
-        return digests | {name: digest(self.measured[p].nll_sum.view(np.uint64)) for name, p in files.items()}
+        return digests | {name: array_digest(self.measured[p].nll_sum.view(np.uint64)) for name, p in files.items()}
 
     def save(self, folder: Path, rows: TokenRows) -> None:
         """Write one parquet file per metric and passage."""

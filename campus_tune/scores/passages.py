@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from campus_tune.data.prepared import TokenRows, column_names, digest, read_column
+from campus_tune.data.prepared import TokenRows, column_names, read_column
 from campus_tune.data.tokenizers import tokenizer_fingerprint
 from campus_tune.metrics.learnability import EARLY, LATE
 from campus_tune.metrics.passage import Passage
@@ -39,7 +39,7 @@ from campus_tune.model.trained import Trained
 from campus_tune.scores.cache import CacheKey, ScoreCache
 from campus_tune.scores.proxy_losses import proxy_losses
 from campus_tune.words.errors import RecipeError, TrainerError
-from campus_tune.words.hashing import text_keys
+from campus_tune.words.hashing import array_digest, text_keys
 from campus_tune.words.progress import bar
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowLosses
 
@@ -258,7 +258,7 @@ class Passages:
             self.cache.write(self._mark(key), np.zeros(1, dtype=np.uint64), {"rows": np.array([len(self.rows)])})
 
     def _mark(self, key: CacheKey) -> CacheKey:
-        return CacheKey(what="scored-ahead", settings={"key": key.digest(), "rows": digest(self._content(key))})
+        return CacheKey(what="scored-ahead", settings={"key": key.digest(), "rows": array_digest(self._content(key))})
 
     def why_missing(self, passage: Passage) -> str | None:
         """Why a cache that holds scores has none of a passage: what differs from what it has."""

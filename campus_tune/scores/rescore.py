@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from campus_tune.data.prepared import TokenRows, digest
+from campus_tune.data.prepared import TokenRows
 from campus_tune.method.curriculum import Curriculum
-from campus_tune.method.orders import hash_rows, order_rows
+from campus_tune.method.orders import order_rows
 from campus_tune.method.stats import spearman
 from campus_tune.metrics import MetricSpec, build_metric, finish_scores
 from campus_tune.metrics.passage import Passage, PassageMetric
@@ -38,6 +38,7 @@ from campus_tune.scores.columns import HERE, Scores, leaf_specs, passages_of
 from campus_tune.scores.passages import Reading
 from campus_tune.words.arrays import pack, pack_losses, unpack, unpack_losses
 from campus_tune.words.errors import ResumeError
+from campus_tune.words.hashing import array_digest, hash_rows
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowLosses
 
 SALT = 0x2E5C02E
@@ -309,4 +310,4 @@ def _name(count: int, label: str) -> str:
 def _digest_of(columns: Mapping[str, NDArray[Any]]) -> str:
     """What a checkpoint remembers of a metric's scores and order."""
     parts = [columns["score"].view(np.uint64), columns.get("order", np.zeros(0)).astype(np.uint64)]
-    return digest(np.concatenate(parts))
+    return array_digest(np.concatenate(parts))

@@ -10,7 +10,6 @@ again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import secrets
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from campus_tune.words.files import atomic_write
+from campus_tune.words.hashing import sha256
 from campus_tune.words.types import BoolArray, IntArray, Json
 
 CONTENT = "content"  # the column that says which rows a shard holds
@@ -206,7 +206,7 @@ def _number(path: Path) -> int:
 
 
 def _checksum(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()[:16]
+    return sha256(data, 16)
 
 
 def _to_bytes(shard: Shard, digest: str) -> bytes:

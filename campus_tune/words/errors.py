@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from campus_tune.words.wording import cut
+
 INTERRUPTED = 130  # what a shell expects after Ctrl-C
 LONGEST = 2000  # characters of a problem: a value of a megabyte says no more than its two ends
 
@@ -18,7 +20,7 @@ class CampusError(Exception):
 
 def shortened(problem: str) -> str:
     """A problem whose middle is left out where it is very long."""
-    return problem if len(problem) <= LONGEST else f"{problem[: LONGEST - 500]} […] {problem[-500:]}"
+    return cut(problem, LONGEST, head=LONGEST - 500, tail=500, mark=" […] ")
 
 
 class RecipeError(CampusError, ValueError):

@@ -16,10 +16,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from campus_tune.words.registry import nearest
+from campus_tune.words.wording import shown
 
 LARGEST = 2**31 - 1  # of a whole number, where a setting has no bound of its own
 LARGEST_SEED = 2**32 - 1  # numpy's
-LONGEST = 200  # characters of a value in a message
 QUOTES = "'\""
 
 
@@ -88,15 +88,6 @@ def numbers_inside(what: str, setting: object) -> list[str]:
 def _end(bound: float) -> str:
     """An end of a range: whole ones with all their digits."""
     return str(int(bound)) if bound == int(bound) else f"{bound:g}"
-
-
-def shown(value: object, longest: int = LONGEST) -> str:
-    """A value for a message: as Python writes it, cut where it is long."""
-    try:
-        written = repr(value)
-    except ValueError:  # a whole number of more digits than Python writes
-        return "a number of thousands of digits"
-    return written if len(written) <= longest else f"{written[: longest - 1]}…"
 
 
 def _not_a_number(value: object) -> str:

@@ -24,6 +24,7 @@ from typing import IO, Any
 from campus_tune.words.errors import DataError, StorageError
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import Json
+from campus_tune.words.wording import cut
 
 TABLE_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -200,7 +201,7 @@ def _json_array(text: str, path: Path) -> list[Json]:
 
 def _shorten(text: str, width: int = 60) -> str:
     text = text.strip()
-    return repr(text if len(text) <= width else f"{text[: width // 2]} … {text[-width // 2 :]}")
+    return repr(cut(text, width, head=width // 2, tail=width // 2, mark=" … "))
 
 
 def _read_csv(path: Path) -> list[Json]:

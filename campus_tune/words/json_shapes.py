@@ -23,7 +23,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from campus_tune.words.fields import shown
+from campus_tune.words.wording import shown
 
 WHOLE = 2**63  # what fits into no array
 _WORDS: dict[Any, str] = {int: "a whole number", float: "a number", str: "text", bool: "true or false", None: "null"}
@@ -59,7 +59,7 @@ def read_json(path: Path, shape: Any = object) -> Any:
     return value
 
 
-def misshapen(value: Any, shape: Any, where: str = "") -> str | None:
+def misshapen(value: object, shape: Any, where: str = "") -> str | None:
     """The first place in which a value is not of a shape, as a sentence; None where it is.
 
     Args:
@@ -79,7 +79,7 @@ def misshapen(value: Any, shape: Any, where: str = "") -> str | None:
     return None if _is(value, shape) else _told(where, _word(shape), value)
 
 
-def _list(value: Any, shape: list[Any], where: str) -> str | None:
+def _list(value: object, shape: list[Any], where: str) -> str | None:
     if not isinstance(value, list) or (len(shape) > 1 and len(value) != len(shape)):
         return _told(where, _word(shape), value)
     of = shape if len(shape) > 1 else shape * len(value)
@@ -87,7 +87,7 @@ def _list(value: Any, shape: list[Any], where: str) -> str | None:
     return next((problem for problem in inside if problem), None)
 
 
-def _mapping(value: Any, shape: dict[Any, Any], where: str) -> str | None:
+def _mapping(value: object, shape: dict[Any, Any], where: str) -> str | None:
     if not isinstance(value, dict):
         return _told(where, "a mapping", value)
     for name, of in shape.items():
@@ -104,7 +104,7 @@ def _mapping(value: Any, shape: dict[Any, Any], where: str) -> str | None:
     return None
 
 
-def _is(value: Any, shape: Any) -> bool:
+def _is(value: object, shape: Any) -> bool:
     if shape is None:
         return value is None
     if shape is bool or isinstance(value, bool):
@@ -122,7 +122,7 @@ def _word(shape: Any) -> str:
     return _WORDS[shape]
 
 
-def _told(where: str, must: str, value: Any) -> str:
+def _told(where: str, must: str, value: object) -> str:
     return f"{_place(where)} must be {must}, got {shown(value)}"
 
 

@@ -5,11 +5,11 @@ What decides which checkpoint counts must not be read wrongly after one bit of i
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
 from campus_tune.words.files import atomic_write
+from campus_tune.words.hashing import digest
 from campus_tune.words.json_shapes import read_json
 from campus_tune.words.types import Json
 
@@ -22,7 +22,7 @@ def write_sealed(path: Path, value: Json) -> None:
     Raises:
         StorageError: the disk is full or the folder read-only; an earlier file is still whole.
     """
-    atomic_write(path, json.dumps({**value, CHECK: _hash(value)}, indent=1) + "\n")
+    atomic_write(path, json.dumps({**value, CHECK: digest(value, 64)}, indent=1) + "\n")
 
 
 def read_sealed(path: Path) -> Json:
@@ -33,10 +33,6 @@ def read_sealed(path: Path) -> Json:
         ValueError: it is damaged.
     """
     value = read_json(path)
-    if not isinstance(value, dict) or value.pop(CHECK, None) != _hash(value):
+    if not isinstance(value, dict) or value.pop(CHECK, None) != digest(value, 64):
         raise ValueError("its own hash is another")
     return value
-
-
-def _hash(value: Json) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

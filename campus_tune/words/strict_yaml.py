@@ -21,9 +21,11 @@ import yaml
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import Json
+from campus_tune.words.wording import cut
 
 LARGEST = 1 << 16  # bytes; PyYAML takes seconds for them, and no recipe comes near
 DEEPEST = 40  # levels, far below those at which Python's own stack ends
+SHOWN = 40  # characters of a value in a message
 WHOLE = 1 << 63  # whole numbers of more than 64 bits fit into nothing that takes them
 _CHECK = "Check indentation, quotes and brackets there."
 _STANDARD = "tag:yaml.org,2002:"
@@ -129,7 +131,7 @@ class _StrictLoader(yaml.SafeLoader):
     def compose_node(self, parent: Any, index: Any) -> Any:
         """One value, at whatever depth."""
         event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML has no types here
-        shown = _short(getattr(event, "anchor", None) or getattr(event, "tag", None) or "").replace(_STANDARD, "!!")
+        shown = cut(getattr(event, "anchor", None) or getattr(event, "tag", None) or "", SHOWN).replace(_STANDARD, "!!")
         if isinstance(event, yaml.AliasEvent):
             raise _Odd(event.start_mark, f"the alias *{shown}", "Write out what it stands for, or quote the text.")
         if event.anchor is not None:
@@ -158,20 +160,20 @@ class _StrictLoader(yaml.SafeLoader):
 
 
 def _whole(loader: _StrictLoader, node: yaml.ScalarNode) -> int:
-    digits = node.value.replace("_", "").lstrip("+-").lower()
+    given, digits = cut(node.value, SHOWN), node.value.replace("_", "").lstrip("+-").lower()
     if len(digits) > 1 and digits[0] == "0" and digits[1] not in "bx":
-        meant = digits.lstrip("0") or "0"
-        raise _Odd(node.start_mark, f"the number {_short(node.value)}", f"Write {_short(meant)}, or quote it as text.")
+        meant = cut(digits.lstrip("0") or "0", SHOWN)
+        raise _Odd(node.start_mark, f"the number {given}", f"Write {meant}, or quote it as text.")
     number = int(loader.construct_yaml_int(node)) if len(digits) < 80 else WHOLE  # more Python reads only when asked to
     if not -WHOLE <= number < WHOLE:
-        raise _Odd(node.start_mark, f"the number {_short(node.value)}", "Write one of 64 bits, or quote it as text.")
+        raise _Odd(node.start_mark, f"the number {given}", "Write one of 64 bits, or quote it as text.")
     return number
 
 
 def _real(loader: _StrictLoader, node: yaml.ScalarNode) -> float:
     number = float(loader.construct_yaml_float(node))
     if not math.isfinite(number):
-        raise _Odd(node.start_mark, f"the number {_short(node.value)}", "Write a finite one, or quote it as text.")
+        raise _Odd(node.start_mark, f"the number {cut(node.value, SHOWN)}", "Write a finite one, or quote it as text.")
     return number
 
 
@@ -181,10 +183,6 @@ def _text(loader: _StrictLoader, node: yaml.ScalarNode) -> str:
     if odd is not None:
         raise _Odd(node.start_mark, f"a text with the character {odd!r}", "Take it out: no file can hold it.")
     return text
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 for _first, _resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items():

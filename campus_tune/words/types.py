@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,34 @@ IntArray: TypeAlias = NDArray[np.int64]
 RowArray: TypeAlias = NDArray[np.int32]  # row ids; 2**31 rows are more than one run trains
 BoolArray: TypeAlias = NDArray[np.bool_]
 Json: TypeAlias = dict[str, Any]
+
+
+class RowSource(Protocol):
+    """Rows by position: a `datasets.Dataset`, any map-style data set of mappings, or a list of them."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, row: int, /) -> Any:
+        """One of them."""
+        ...
+
+
+class Tokenizer(Protocol):
+    """What is asked of a tokenizer of transformers, or of a processor that has one."""
+
+    def __call__(self, text: str, /, **how: Any) -> Any:
+        """The tokens of a text, as `input_ids` and more."""
+        ...
+
+    def batch_decode(self, rows: Any, /, **how: Any) -> list[str]:
+        """The texts of some lists of token ids."""
+        ...
+
+    def apply_chat_template(self, turns: Any, /, **how: Any) -> Any:
+        """A chat as its template writes it."""
+        ...
 
 
 @dataclass(frozen=True)

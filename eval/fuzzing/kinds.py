@@ -442,7 +442,8 @@ def _odd_rows(good: list[Json], chance: random.Random) -> list[Any]:
 
 
 def _score_rows(path: Path) -> Answer:
-    from campus_tune.data.plain import Shape, count_words, full_texts, row_texts
+    from campus_tune.data.plain import count_words, full_texts, row_texts
+    from campus_tune.data.shapes import Shape
     from campus_tune.metrics import build_metric, finish_scores, parse_metric
     from campus_tune.words.errors import DataError
     from campus_tune.words.files import read_table

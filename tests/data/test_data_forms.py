@@ -21,8 +21,8 @@ import yaml
 
 from campus_tune.cli import score, sft
 from campus_tune.data.conversions import Origin
-from campus_tune.data.plain import Shape
-from campus_tune.data.shapes import why_not
+from campus_tune.data.refusals import why_not
+from campus_tune.data.shapes import Shape
 from campus_tune.demo.tiny import write_tiny
 from campus_tune.model.prepare import prepare_rows
 from campus_tune.model.probes import load_probes

@@ -11,8 +11,6 @@ from typing import Any
 import pytest
 
 from campus_tune.data.plain import (
-    Shape,
-    as_messages,
     count_words,
     full_texts,
     load_rows,
@@ -20,6 +18,7 @@ from campus_tune.data.plain import (
     split_row,
     token_counter,
 )
+from campus_tune.data.shapes import Shape, as_messages
 from campus_tune.words.errors import DataError
 
 USER, ASSISTANT = {"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "It is 4."}

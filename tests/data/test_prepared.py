@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.data import prepared as rows
-from campus_tune.data.prepared import column_names, digest, read_column, read_rows, read_texts
+from campus_tune.data.prepared import column_names, read_column, read_rows, read_texts
 from campus_tune.data.token_hashes import hash_flat
 from campus_tune.words.errors import DataError
 from tests.run.tiny_run import tokenizer
@@ -80,13 +80,6 @@ def test_a_row_whose_columns_are_not_alike_in_length_is_named(column: str, odd: 
         assert eval(advice, {"dataset": [dataset[i] for i in range(3)]}) == [2]
         with pytest.raises(DataError, match=told):
             read_rows(Dataset.from_dict(columns))
-
-
-def test_a_digest_changes_with_the_sequence_and_with_any_value() -> None:
-    values = np.array([4, 5, 6], dtype=np.uint64)
-    assert digest(values) == digest(values.copy())
-    assert len({digest(values), digest(values[::-1]), digest(values[:2]), digest(values + np.uint64(1))}) == 4
-    assert len(digest(values)) == 16
 
 
 def test_tokens_are_counted_and_the_first_of_a_row_never_carries_loss() -> None:

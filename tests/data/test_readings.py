@@ -12,7 +12,7 @@ import pytest
 
 from campus_tune.data import prepared as rows
 from campus_tune.data import readings
-from campus_tune.data.prepared import Answers, read_rows
+from campus_tune.data.prepared import AnswerTexts, read_rows
 from campus_tune.data.readings import Readings
 from campus_tune.words.hashing import text_keys
 from tests.run.tiny_run import RECIPE, dataset, history_of, tiny_trainer, tokenizer
@@ -71,8 +71,8 @@ def test_token_rows_and_text_keys_are_the_same_found_or_read(data: Any, tmp_path
         found = read_rows(data, readings=of(tmp_path))
         for name, values in vars(plain).items():
             np.testing.assert_array_equal(getattr(found, name), values)
-        keys = Answers(data, tokenizer()).keys(of(tmp_path))
-        np.testing.assert_array_equal(keys, text_keys(list(Answers(data, tokenizer()))))
+        keys = AnswerTexts(data, tokenizer()).keys(of(tmp_path))
+        np.testing.assert_array_equal(keys, text_keys(list(AnswerTexts(data, tokenizer()))))
     assert len(files(tmp_path)) == 2
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from campus_tune.cli import main as cli
 from campus_tune.cli.eval_compare import compare, compare_files
-from campus_tune.cli.eval_loss import add_parser
 from campus_tune.data.held_out import HeldOut, read_held_out
 from campus_tune.demo.tiny import tiny_model, write_tiny
 from campus_tune.evaluate import answer_loss, models
@@ -287,10 +286,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def command(*argv: object) -> int:
-    parser = ArgumentParser()
-    add_parser(parser.add_subparsers())
-    options = parser.parse_args(["loss", *map(str, argv)])
-    return int(options.command(options))
+    return cli.main(["--debug", "eval", "loss", *map(str, argv)])
 
 
 def test_the_command_measures_a_model_and_its_checkpoints_into_comparable_files(

@@ -1,4 +1,4 @@
-"""Orders against `sorted` with a key, hashes against their published numbers, interleaving against fractions."""
+"""Orders against `sorted` with a key, tie keys against a slow murmur3, interleaving against fractions."""
 
 from __future__ import annotations
 
@@ -9,27 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.method.orders import group_codes, group_rows, hash_rows, order_rows, rank_of_rows, tie_keys
+from campus_tune.method.orders import group_codes, group_rows, order_rows, rank_of_rows, tie_keys
+from campus_tune.words.hashing import hash_rows
 from tests.strategies import group_names
 
-MASK64, GOLDEN = (1 << 64) - 1, 0x9E3779B97F4A7C15
 seeds = st.integers(0, 2**63)
 # few different values, so that most rows are tied
 tied_scores = st.lists(st.sampled_from([-1.5, -0.0, 0.0, 1.0, 2.0, 1e300]), min_size=1, max_size=60)
-
-
-def splitmix64(z: int) -> int:
-    z = (z + GOLDEN) & MASK64
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK64
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK64
-    return z ^ (z >> 31)
-
-
-def slow_hash(row: int, *seed: int) -> int:
-    offset = 0
-    for part in seed:
-        offset = splitmix64((part + offset * GOLDEN) & MASK64)
-    return splitmix64((row * GOLDEN + offset) & MASK64)
 
 
 def murmur3_finaliser(x: int) -> int:
@@ -39,25 +25,7 @@ def murmur3_finaliser(x: int) -> int:
 
 
 def slow_tie_key(row: int, seed: int) -> int:
-    return murmur3_finaliser(row ^ (slow_hash(0, seed) >> 32))
-
-
-def test_unseeded_hashes_are_the_published_stream_of_splitmix64() -> None:
-    assert hash_rows(np.arange(3)).tolist() == [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
-
-
-@given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=5), st.lists(st.integers(-5, 2**70), max_size=3))
-def test_hashes_are_splitmix64_offset_by_the_seeds(rows: list[int], seed: list[int]) -> None:
-    assert hash_rows(np.array(rows, dtype=np.int32), *seed).tolist() == [slow_hash(row, *seed) for row in rows]
-
-
-def test_the_sequence_of_the_seeds_matters() -> None:
-    assert hash_rows(np.zeros(1), 1, 2) != hash_rows(np.zeros(1), 2, 1)
-
-
-def test_hashes_are_even_in_every_bit() -> None:
-    bits = np.unpackbits(hash_rows(np.arange(4096), 7).view(np.uint8))
-    assert np.abs(bits.reshape(4096, 64).mean(axis=0) - 0.5).max() < 4 * 0.5 / 64  # four standard errors
+    return murmur3_finaliser(row ^ (int(hash_rows(np.zeros(1), seed)[0]) >> 32))
 
 
 @given(st.integers(1, 300), seeds)

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from campus_tune.run.lineage import read_lineage
-from campus_tune.run.manifest import FILE, hash_file, read_manifest
+from campus_tune.run.manifest import FILE, read_manifest
 from campus_tune.run.saved_state import SHAPE
 from campus_tune.words.errors import ResumeError
+from campus_tune.words.hashing import hash_file
 from campus_tune.words.sealed_json import read_sealed, write_sealed
 from tests.run.tiny_run import tiny_trainer
 

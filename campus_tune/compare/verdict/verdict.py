@@ -38,6 +38,7 @@ from campus_tune.evaluate.paired import LEVEL, POWER
 from campus_tune.words.errors import DataError
 from campus_tune.words.fields import number, whole
 from campus_tune.words.types import Json
+from campus_tune.words.wording import cut, listed
 
 FORMAT = 1
 SHOWN, LONGEST = 6, 40  # domains that a note names, and characters of each
@@ -189,17 +190,13 @@ def _notes(base: Arm) -> list[str]:
             "Two seeds hardly know their own spread: only very large effects can be found. Run at least three."
         )
     sizes = {name: int((base.end.domain == i).sum()) for i, name in enumerate(base.end.domains)}
-    small = [f"{_cut(name)} ({n})" for name, n in sizes.items() if n < FEWEST_IN_DOMAIN]
+    small = [f"{cut(name, LONGEST)} ({n})" for name, n in sizes.items() if n < FEWEST_IN_DOMAIN]
     if small and len(sizes) > 1:
-        named = ", ".join(small[:SHOWN]) + (f" and {len(small) - SHOWN} more" if len(small) > SHOWN else "")
+        named = listed(small, SHOWN, more=" and {n} more")
         notes.append(
             f"Differences in these domains have no interval, which takes {FEWEST_IN_DOMAIN} test items: {named}."
         )
     return notes
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def _check(arms: Sequence[Arm], *, effect: float, faster: float, tokens_tolerance: float, resamples: int) -> None:

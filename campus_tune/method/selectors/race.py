@@ -27,9 +27,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from campus_tune.method.budget import FEWEST
-from campus_tune.method.orders import hash_rows
 from campus_tune.method.selectors.base import Selector
 from campus_tune.method.view import View
+from campus_tune.words.hashing import hash_rows
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray, RowLosses
 
 Measure: TypeAlias = Callable[[RowArray], RowLosses]  # rows, ascending → their losses under the current model

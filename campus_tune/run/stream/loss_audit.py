@@ -25,6 +25,7 @@ from campus_tune.model.row_sums import has_tensor
 from campus_tune.run.stream.on_its_way import OnItsWay
 from campus_tune.run.stream.tie import Forward, Match
 from campus_tune.words.errors import AuditError
+from campus_tune.words.wording import listed
 
 FUSED, MODEL = "log_probs", "loss"  # what of the outputs the trainer trains on
 CLOSE = 0.02  # relative: bf16 losses and gradients are that far off, a second loss or a forgotten one is not
@@ -169,7 +170,7 @@ class LossAudit:
         return float(counts.all_tokens) if seen == counts.own_tokens else None
 
     def _compare_one(self, match: Match, forward: Forward, numbers: dict[str, float], total: float | None) -> None:
-        rows = f"the rows {', '.join(map(str, match.rows[:8].tolist()))}{', …' if len(match.rows) > 8 else ''}"
+        rows = f"the rows {listed(match.rows.tolist(), 8)}"
         if forward.listens and forward.backwards != 1:
             raise AuditError(
                 f"the loss of {rows} must be propagated back once, got {forward.backwards} times. Remove what skips or "

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +16,12 @@ from numpy.typing import NDArray
 
 from campus_tune.data.prepared import TokenRows
 from campus_tune.model.row_sums import Sums
-from campus_tune.run.stream.shown import Planned, Rows, Shown
+from campus_tune.run.stream.shown import Planned, RowHashes, Shown
 from campus_tune.words.errors import AuditError
 from campus_tune.words.types import IntArray
+from campus_tune.words.wording import listed
+
+SHOWN = 8  # rows that a message names
 
 
 @dataclass
@@ -150,7 +152,7 @@ def _places(rows: IntArray, shown: Shown, planned: TokenRows) -> IntArray | None
     return places
 
 
-def _rows_of(shown: Shown, rows: IntArray, planned: TokenRows) -> Rows:
+def _rows_of(shown: Shown, rows: IntArray, planned: TokenRows) -> RowHashes:
     ids = np.maximum(rows, ~rows)
     trained = _expected(rows, planned, labelled=True)
     return shown.rows(Planned(planned.content[ids], trained, planned.tokens[ids] - planned.padding[ids]))
@@ -198,15 +200,16 @@ def _refuse_repeat(match: Match, forwards: Sequence[Forward], number: int, *, to
     if again or (together and not _came_back_before(forwards[match.forward], forwards[number])):
         return
     raise AuditError(
-        f"the rows {_some(match.rows.tolist())} were planned once in this step but the model trained on them again; "
-        "something repeats a batch. Remove what calls the model or training_step a second time; a loss that needs two "
-        "forwards belongs into a compute_loss of a trainer class of your own."
+        f"the rows {listed(match.rows.tolist(), SHOWN)} were planned once in this step but the model trained on them "
+        "again; something repeats a batch. Remove what calls the model or training_step a second time; a loss that "
+        "needs two forwards belongs into a compute_loss of a trainer class of your own."
     )
 
 
 def _other_rows(batches: Sequence[Sequence[int]], forwards: Sequence[Forward], planned: TokenRows) -> str:
     """What was trained instead, for a person."""
     wanted = np.array([row for batch in batches for row in batch], dtype=np.int64)
+    ours_named = listed(sorted(np.maximum(wanted, ~wanted).tolist()), SHOWN)
     given = [_rows_of(forward.shown, wanted, planned) for forward in forwards if forward.trains]
     tokens = np.concatenate([np.zeros(0, dtype=np.uint64), *(rows.tokens for rows in given)])
     ours = _expected(wanted, planned, labelled=False)
@@ -216,9 +219,9 @@ def _other_rows(batches: Sequence[Sequence[int]], forwards: Sequence[Forward], p
         if all(forward.shown.labelled for forward in forwards if forward.trains) and len(strange):
             return _other_labels(wanted[strange])
         return (
-            f"the rows {_some(sorted(np.maximum(wanted, ~wanted).tolist()))} were trained in other micro batches than "
-            "planned; something re-shuffles the data loader's batches inside the step. Remove whatever wraps "
-            "trainer.get_train_dataloader after the CampusCallback was attached."
+            f"the rows {ours_named} were trained in other micro batches than planned; something re-shuffles the data "
+            "loader's batches inside the step. Remove whatever wraps trainer.get_train_dataloader after the "
+            "CampusCallback was attached."
         )
     known = {int(value): row for row, value in enumerate(planned.content)}
     rows = [known.get(int(value), -1) for value in tokens]
@@ -226,10 +229,10 @@ def _other_rows(batches: Sequence[Sequence[int]], forwards: Sequence[Forward], p
     if strangers := rows.count(-1):
         named.insert(0, f"{strangers} that are in no planned row")
     return (
-        f"planned rows {_some(sorted(np.maximum(wanted, ~wanted).tolist()))} but the model trained on "
-        f"{_some(named) if named else 'nothing'}; something replaced the data loader, re-shuffles it, or changed "
-        "the dataset. Remove whatever sets or wraps trainer.get_train_dataloader or train_dataset after the "
-        "CampusCallback was attached, and any collator that alters tokens, cuts rows or hides them by its mask."
+        f"planned rows {ours_named} but the model trained on {listed(named, SHOWN) if named else 'nothing'}; something "
+        "replaced the data loader, re-shuffles it, or changed the dataset. Remove whatever sets or wraps "
+        "trainer.get_train_dataloader or train_dataset after the CampusCallback was attached, and any collator that "
+        "alters tokens, cuts rows or hides them by its mask."
     )
 
 
@@ -245,13 +248,9 @@ def _not_among(ours: NDArray[np.uint64], theirs: NDArray[np.uint64]) -> IntArray
 
 
 def _other_labels(rows: Iterable[int]) -> str:
-    named = _some(sorted(max(row, ~row) for row in map(int, rows)))
+    named = listed(sorted(max(row, ~row) for row in map(int, rows)), SHOWN)
     return (
         f"the planned rows {named} reached the model with other labels than planned: other tokens carry loss, or with "
         "another target. Remove the collator or wrapper that masks, unmasks or exchanges labels, or give the trainer "
         "the data set with these labels, so that they are planned."
     )
-
-
-def _some(items: list[Any], n: int = 8) -> str:
-    return ", ".join(map(str, items[:n])) + (", …" if len(items) > n else "")

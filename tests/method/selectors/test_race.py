@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.method.orders import hash_rows
 from campus_tune.method.selectors import LOSS, GreedySelector, Selector, View, build_selector
 from campus_tune.method.selectors.race import FIRST_ROUND, RaceResult, measure_offers, stratified_sample
 from campus_tune.method.stages import Offer
+from campus_tune.words.hashing import hash_rows
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray, RowLosses
 from tests.losses import losses_of
 

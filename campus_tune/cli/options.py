@@ -1,0 +1,90 @@
+"""What the commands of `campus-tune` share: how one is added, and how the values of its options are read."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from campus_tune.cli.help_text import HelpText
+from campus_tune.words.fields import LARGEST
+from campus_tune.words.wording import cut
+
+Command: TypeAlias = Callable[[argparse.Namespace], int]
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+LONGEST_S = 24 * 3600  # between two looks at something that goes on
+
+
+def add_command(
+    commands: Commands,
+    name: str,
+    summary: str,
+    description: str,
+    command: Command | None = None,
+    *,
+    takes_rest: bool = False,
+    interrupted: str = "",
+    allow_abbrev: bool = True,
+) -> argparse.ArgumentParser:
+    """One more command, or part of a command.
+
+    Args:
+        commands: to which it is added.
+        name: what is typed.
+        summary: of it in the list of all.
+        description: in its own help, examples included.
+        command: run with the parsed options; gives back the exit code. None where its parts are run, or it is handed
+            the words as they are.
+        takes_rest: what it does not know itself is TRL's, and handed on as `rest`.
+        interrupted: what is said after Ctrl-C; "" leaves that to the command.
+        allow_abbrev: flags may be shortened.
+    """
+    parser = commands.add_parser(
+        name, help=summary, description=description, formatter_class=HelpText, allow_abbrev=allow_abbrev
+    )
+    if command is not None:
+        parser.set_defaults(command=command, takes_rest=takes_rest, interrupted=interrupted)
+    return parser
+
+
+def names(words: Sequence[str]) -> list[str]:
+    """Names that were given as words, or several in a word with commas between them."""
+    return [name for word in words for name in word.split(",") if name]
+
+
+def number(kind: Callable[[str], float], low: float, high: float = LARGEST) -> Callable[[str], float]:
+    """An argparse type: `kind` of the text, at least (whole numbers) or above (others) `low`, and at most `high`."""
+
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not (value >= low if kind is int else value > low):
+            raise argparse.ArgumentTypeError(f"must be {'at least' if kind is int else 'above'} {low:g}, got {text}")
+        if value > high:
+            raise argparse.ArgumentTypeError(f"must be at most {high}, got {cut(text, 40, mark='')}")
+        return value
+
+    parse.__name__ = "number"
+    return parse
+
+
+def count(text: str) -> int:
+    """An argparse type: a whole number from 1 to a billion."""
+    if not text.isdecimal() or len(text) > 9 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 999999999, got {cut(text, 40, mark='')!r}")
+    return int(text)
+
+
+def count_or_auto(text: str) -> int | str:
+    """An argparse type: `auto` or a whole number from 1."""
+    return text if text == "auto" else count(text)
+
+
+def seconds(text: str) -> float:
+    """An argparse type: seconds up to a day, of an option whose value may be left out before the folder DIR."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be seconds, got {text!r}; DIR stands before it") from None
+    if not 0 < value <= LONGEST_S:
+        raise argparse.ArgumentTypeError(f"must be above 0 and at most {LONGEST_S}, got {text}")
+    return value

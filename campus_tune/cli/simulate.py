@@ -1,0 +1,86 @@
+"""`campus-tune simulate`: what a recipe would draw, without a model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+
+from campus_tune.cli.options import Commands, add_command, names, number
+from campus_tune.words.fields import LARGEST_SEED
+
+EXAMPLE = """\
+What would be drawn, without a model: stages, sizes, scopes, repeats, share per domain. Scores are made up, and where
+the selector asks for losses, so are they: it shows what the rules lead to, not what your model will learn.
+
+example:
+  campus-tune simulate --config recipe.yaml --rows 10000 --epochs 3
+  campus-tune simulate --metrics length,mtld,loss --selector lowest_perplexity --window slice --coverage revisit
+"""
+SETTINGS = ("metrics", "selector", "pacing", "stages", "window", "coverage", "mix", "handover", "seed")
+FOUR = ("length", "mtld", "compression", "loss")  # metrics where no recipe names any
+
+
+def add_parser(commands: Commands) -> None:
+    """Add `simulate` to the commands of `campus-tune`."""
+    parser = add_command(commands, "simulate", "show what would be drawn, without a model", EXAMPLE, main)
+    parser.add_argument("--config", metavar="YAML", help="a recipe with a campus block; flags below override it")
+    parser.add_argument(
+        "--rows", type=number(int, 1, 10**8), default=10_000, help="rows of the training set (%(default)s)"
+    )
+    parser.add_argument("--batch", type=number(int, 1, 10**8), help="rows per optimizer step (the recipe's, else 16)")
+    parser.add_argument("--epochs", type=number(float, 0, 10**6), help="passes over the rows (the recipe's, else 1)")
+    parser.add_argument("--domains", type=number(int, 1, 10_000), default=4, help="equal domains (%(default)s)")
+    parser.add_argument("--seed", type=number(int, 0, LARGEST_SEED), help="of every draw (the recipe's, else 0)")
+    parser.add_argument("--json", action="store_true", help="print the whole plan as JSON")
+    settings = parser.add_argument_group("settings of the campus block")
+    settings.add_argument("--metrics", nargs="+", help="names, also comma-separated; --metrics=-length for a reverse")
+    settings.add_argument("--selector", help="which sub-curriculum is trained next")
+    settings.add_argument("--pacing", help="how far the orders open, by name")
+    settings.add_argument("--stages", type=number(int, 1, 100_000))
+    settings.add_argument("--window", help="prefix or slice")
+    settings.add_argument("--coverage", help="exact or revisit")
+    settings.add_argument("--mix", type=float, help="share of every stage drawn at random")
+    settings.add_argument("--handover", type=float, help="progress from which rows are shuffled")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print the plan of a recipe, or of the paper's four metrics; gives back the exit code 0.
+
+    Raises:
+        RecipeError: all that is wrong with the recipe and the flags.
+    """
+    import numpy as np
+
+    from campus_tune.preview.advice import problems_in_method
+    from campus_tune.preview.plan_table import plan_as_json, plan_as_text
+    from campus_tune.preview.simulate import simulate
+    from campus_tune.recipe.config import CampusConfig, load_recipe
+    from campus_tune.recipe.training_yaml import run_seed, run_size
+    from campus_tune.words.strict_yaml import read_yaml
+
+    given = {name: getattr(options, name) for name in SETTINGS if getattr(options, name) is not None}
+    if options.metrics:
+        given["metrics"] = names(options.metrics)
+    training = read_yaml(options.config) if options.config else {}
+    block = load_recipe(training, named=options.config).to_mapping() if options.config else {"metrics": list(FOUR)}
+    if "campus" not in training:  # no trainer is named: one pass of small batches
+        training = {"per_device_train_batch_size": 16, "num_train_epochs": 1.0, "seed": 0}
+    if options.epochs:
+        training |= {"num_train_epochs": options.epochs, "max_steps": -1}
+    size = run_size(training, options.rows, global_batch=options.batch)
+    config = CampusConfig.from_mapping({**block, **given})
+    seed = run_seed(training) if config.seed is None else config.seed
+    config = replace(config, seed=seed)
+    groups = np.random.default_rng([seed, 2]).integers(options.domains, size=options.rows)
+    run = simulate(
+        config,
+        n_rows=options.rows,
+        global_batch=size.global_batch,
+        total_steps=size.total_steps,
+        groups=groups,
+        domains=tuple(f"domain {i}" for i in range(options.domains)),
+    )
+    findings = [*problems_in_method(config), *run.findings()]
+    print(json.dumps(plan_as_json(run, findings), indent=1) if options.json else plan_as_text(run, findings))
+    return 0
