@@ -165,7 +165,7 @@ class CampusRun:
         self.close()  # an attempt that broke off
         self.planned = None
         self.saver.refuse_strangers(step, state.max_steps)
-        about = outline(
+        outlined = outline(
             self.trainer,
             self.given,
             self.probe_source,
@@ -175,9 +175,9 @@ class CampusRun:
             n_steps=state.max_steps,
         )
         if step == 0:
-            now, self.position = plan(about, self.saver), Position()
+            now, self.position = plan(outlined, self.saver), Position()
         else:
-            now, self.position = restore(about, self.saver, self.loop, step, self.checkpoint, saved)
+            now, self.position = restore(outlined, self.saver, self.loop, step, self.checkpoint, saved)
         self.planned = now
         self.step_loss = StepLoss.of(self.trainer, loaded.loader)
         loaded.loader.curriculum = now.curriculum
