@@ -15,8 +15,7 @@ from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.words.errors import CampusError
 
 if TYPE_CHECKING:
-    from campus_tune.run.attach import attach
-    from campus_tune.run.callback import CampusCallback
+    from campus_tune.run.callback import CampusCallback, attach
 
 __version__ = "0.3.0"
 __all__ = ["CampusCallback", "CampusConfig", "CampusError", "Curriculum", "Schedule", "attach", "load_recipe"]
@@ -29,7 +28,7 @@ def __getattr__(name: str) -> Any:
 
         return CampusCallback
     if name == "attach":
-        from campus_tune.run.attach import attach
+        from campus_tune.run.callback import attach
 
         return attach
     raise AttributeError(f"module 'campus_tune' has no attribute {name!r}")

@@ -86,19 +86,21 @@ def step_overhead(model: str, out: str, batch: int, steps: int) -> tuple[float, 
 
     def begin_step() -> None:
         if not decided:  # the hooks are on the model from on_train_begin on
-            for handle in run.watch._handles:
+            for handle in run.situation.watch._handles:
                 hooks = handle.hooks_dict_ref()
                 hooks[handle.id] = watch.around(audit.around(hooks[handle.id]))
-            run.watch.end_step = audit.around(run.watch.end_step)
-            run.loader.micro_batches = watch.around(run.loader.micro_batches)
+            watched, loader = run.situation.watch, run.situation.loaded.loader
+            watched.end_step = audit.around(watched.end_step)
+            loader.micro_batches = watch.around(loader.micro_batches)
         watch.steps.append(0.0)
         audit.steps.append(0.0)
         watch.around(begin)()
 
     def end_step(state: Any) -> None:
-        stages = run.curriculum.n_stages
+        curriculum = run.situation.curriculum
+        stages = curriculum.n_stages
         watch.around(end)(state)
-        decided.append(run.curriculum.n_stages > stages or run.curriculum.finished)
+        decided.append(curriculum.n_stages > stages or curriculum.finished)
         whole.steps.append(time.perf_counter() - began[0])
         began[0] = time.perf_counter()
 

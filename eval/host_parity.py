@@ -89,11 +89,11 @@ class Notes(TrainerCallback):  # type: ignore[misc]
         """The rows that the model will see; a filling row is no row."""
         del state, control, kwargs
         if self.run is not None:
-            run = self.run()
-            batches = run.loader.micro_batches(run.curriculum.step_rows())
+            now = self.run().situation
+            batches = now.loaded.loader.micro_batches(now.curriculum.step_rows())
             kept = [batch for batch in batches if batch and batch[0] >= 0]
             self.epochs[-1] += kept
-            before = (run.steps_per_epoch - 1) * args.gradient_accumulation_steps
+            before = (now.loaded.steps_per_epoch - 1) * args.gradient_accumulation_steps
             self.per_epoch = min(self.per_epoch, before + len(kept))
 
 

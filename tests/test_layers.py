@@ -52,9 +52,6 @@ HEAVY_BELOW = {
     "data.conversions": {"datasets"},
 }
 
-# Circles closed by an import inside a function, each with the reason why it is not worth another module.
-CLOSED_WHEN_USED = {("run.attach", "run.callback")}  # attach() is a way to add the callback
-
 
 @dataclass(frozen=True)
 class Import:
@@ -187,10 +184,7 @@ def folders_of(graph: Graph) -> Graph:
 
 @cache
 def house() -> dict[str, set[str]]:
-    return {
-        module: {one.of for one in imports(module) if one.ours and (module, one.of) not in CLOSED_WHEN_USED} - {module}
-        for module in modules()
-    }
+    return {module: {one.of for one in imports(module) if one.ours} - {module} for module in modules()}
 
 
 def test_every_module_is_in_a_room_and_every_room_has_modules() -> None:
@@ -249,11 +243,6 @@ def test_only_from_model_up_are_the_trainers_libraries_known() -> None:
     assert {module: libraries for module, libraries in found.items() if libraries} == HEAVY_BELOW
     when_read = [(module, one.of) for module in below_the_model() for one in imports(module) if one.of in HEAVY]
     assert all(one.when_used for module in HEAVY_BELOW for one in imports(module) if one.of in HEAVY), when_read
-
-
-def test_every_exception_is_still_needed() -> None:
-    for module, other in CLOSED_WHEN_USED:
-        assert Import(other, ours=True, when_used=True) in imports(module)
 
 
 def test_imports_are_read_wherever_they_stand() -> None:

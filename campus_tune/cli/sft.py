@@ -96,7 +96,7 @@ def report(trainer: Any) -> None:
         trainer: that has trained, in the process that leads.
     """
     from campus_tune.report.write import pngs, write_report
-    from campus_tune.run.told.trackers import log_plots
+    from campus_tune.run.told import log_plots
     from campus_tune.words.console import say
 
     try:

@@ -68,9 +68,10 @@ class Recorder(TrainerCallback):
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """What this step trains, and how strongly."""
         del args, state, control
-        rows = self.run.curriculum.step_rows()
+        now = self.run.situation
+        rows = now.curriculum.step_rows()
         self.visits.append(rows)
-        self.tokens += int(self.run.rows.tokens[rows].sum())
+        self.tokens += int(now.loaded.rows.tokens[rows].sum())
         self.learning_rates.append(compat.learning_rate(self.trainer))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -117,8 +117,8 @@ class Bench:
         visits = np.concatenate(recorder.visits) if recorder.visits else np.zeros(0, dtype=np.int64)
         steps = np.repeat(np.arange(len(recorder.visits)), [len(rows) for rows in recorder.visits])
         np.savez_compressed(run.folder.parent / VISITS, rows=visits, steps=steps, rates=rates)
-        curriculum = sum(run.budget.seconds[purpose] for purpose in run.budget.spent)
-        found = run.budget.found_share() * run.budget.seconds["training"]
+        curriculum = sum(run.situation.budget.seconds[purpose] for purpose in run.situation.budget.spent)
+        found = run.situation.budget.found_share() * run.situation.budget.seconds["training"]
         curve = recorder.curve()
         curve["seconds"] = [spent + found for spent in curve["seconds"]]  # as if this run had been the only one
         return {
@@ -131,7 +131,7 @@ class Bench:
                 "found": found,
                 "curve": recorder.curve_seconds,
             },
-            "cost": cost or run.budget.shares(),
+            "cost": cost or run.situation.budget.shares(),
             "test": recorder.end(),
             "curve": curve,
             "choices": decisions,
@@ -146,11 +146,11 @@ class Bench:
         """What must be the same for all arms with this seed."""
         settings = {k: v for k, v in trainer.args.to_dict().items() if k not in NOT_SHARED}
         return {
-            "data": run.rows.fingerprint(),
+            "data": run.situation.loaded.rows.fingerprint(),
             "test": self._test.digest(),
             "training": blake2(as_json(settings), 16),
-            "steps": run.total_steps,
-            "global_batch": run.global_batch,
+            "steps": run.situation.total_steps,
+            "global_batch": run.situation.loaded.global_batch,
             "weights_before": start,
             "learning_rates": blake2(as_json([round(rate, 12) for rate in recorder.learning_rates]), 16),
             "made_with": versions(MADE_WITH),

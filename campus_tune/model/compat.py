@@ -23,6 +23,7 @@ import numpy as np
 from campus_tune.model.subject import Subject
 from campus_tune.words.errors import TrainerError
 from campus_tune.words.hashing import hash_rows
+from campus_tune.words.types import RowSource
 
 if TYPE_CHECKING:
     import torch
@@ -63,6 +64,12 @@ def no_trainer() -> TrainerError:
         "`CampusCallback` must be given to a trainer when it is made, in callbacks=[…], got none. For a trainer that "
         "is made already, call campus_tune.attach(trainer, config) instead of trainer.add_callback."
     )
+
+
+def training_rows(trainer: Any) -> RowSource:
+    """The training set; that there is one, with a length, was seen when the loader was made."""
+    rows: RowSource = trainer.train_dataset
+    return rows
 
 
 def tokenizer_of(trainer: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,19 +20,22 @@ from campus_tune.scores.columns import Scores
 from campus_tune.scores.planning import purposes
 from campus_tune.words.types import RowTexts
 
+if TYPE_CHECKING:
+    from transformers import Trainer
 
-def resolve(trainer: Any, given: CampusConfig, *, has_probes: bool) -> CampusConfig:
+
+def resolve(trainer: Trainer, given: CampusConfig, *, has_probes: bool) -> CampusConfig:
     """The user's settings, nulls filled in from the trainer and its data."""
     args = trainer.args
     domain = given.probes.domain_column if given.probes else DOMAIN
     return given.resolved(
         has_probes=has_probes,
-        domain_in_data=domain in column_names(trainer.train_dataset),
+        domain_in_data=domain in column_names(compat.training_rows(trainer)),
         seed=args.seed if args.data_seed is None else args.data_seed,
     )
 
 
-def make_budget(trainer: Any, config: CampusConfig, training_tokens: float, refreshes: int) -> Budget:
+def make_budget(trainer: Trainer, config: CampusConfig, training_tokens: float, refreshes: int) -> Budget:
     """What the curriculum may cost.
 
     Args:
@@ -72,7 +75,7 @@ def scores_health(
 
 
 def start_warnings(
-    trainer: Any, scores: Scores, health: ScoreHealth, scoring: Scoring, enough: Callable[[], float]
+    trainer: Trainer, scores: Scores, health: ScoreHealth, scoring: Scoring, enough: Callable[[], float]
 ) -> list[str]:
     """What a person should know before the first step: the method, the scores, the trainer.
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from campus_tune.run.told.examples import FILE, pick
+from campus_tune.run.told import EXAMPLES, pick
 from campus_tune.words.json_shapes import read_json
 from campus_tune.words.types import FloatArray
 
@@ -48,7 +48,7 @@ class Extremes:
 def read_extremes(home: Path, scores: Mapping[str, FloatArray]) -> dict[str, Extremes]:
     """Metric → its two ends, with their texts where the run kept them."""
     try:
-        kept = read_json(home / FILE, {"rows": {str: {"text?": str, "domain?": str}}})["rows"]
+        kept = read_json(home / EXAMPLES, {"rows": {str: {"text?": str, "domain?": str}}})["rows"]
     except (OSError, ValueError):  # row numbers are shown instead
         kept = {}
 

@@ -22,73 +22,74 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from campus_tune.model import compat
 from campus_tune.model.other_tasks import refuse_headless, refuse_other_rows, refuse_other_task
 from campus_tune.model.peers import Peers
-from campus_tune.model.probes import Source
 from campus_tune.preview.cost_plan import asks_the_model
-from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.trainer_settings import NO_STREAM, refused
 from campus_tune.run.borrowed import Borrowed
 from campus_tune.run.checkpoints import Checkpoint, last_complete, named, read_state, saved_curriculum
-from campus_tune.run.one_trainer import refuse_taken
+from campus_tune.run.one_trainer import refuse_taken, refuse_two
 from campus_tune.run.overrides import TrainCall, refuse_own_data_path
 from campus_tune.run.run import CampusRun
 from campus_tune.run.told.card import add_to_card
 from campus_tune.words.errors import ResumeError, TrainerError
 
+if TYPE_CHECKING:
+    from transformers import Trainer
 
-def attach(trainer: Any, config: str | Path | Mapping[str, Any] | CampusConfig, *, probes: Source = None) -> Any:
-    """Put a curriculum on a trainer that is already made: `campus_tune.attach(trainer, "recipes/campus.yaml")`.
-
-    Args:
-        trainer: a `transformers.Trainer` or `trl.SFTTrainer` whose `train()` was not called yet.
-        config: a recipe file, its `campus:` block as a mapping, or settings.
-        probes: held-out rows: a path, a Dataset with a domain column, or a mapping domain → Dataset.
-
-    Returns:
-        The `CampusCallback` that was added to the trainer.
-
-    Raises:
-        RecipeError: problems in the settings, all at once.
-        TrainerError: a trainer under which a planned order would not be trained.
-    """
     from campus_tune.run.callback import CampusCallback
 
-    callback = CampusCallback(config, probes=probes)
+
+def put_on(trainer: Trainer, callback: CampusCallback) -> None:
+    """Add a callback to a trainer that is already made, and take over its data path.
+
+    Args:
+        trainer: whose `train()` was not called yet.
+        callback: that no trainer has.
+
+    Raises:
+        TrainerError: a trainer under which a planned order would not be trained; it is left as it was.
+    """
     trainer.add_callback(callback)
     try:
-        callback.run = equip(trainer, callback.config, probes)
+        callback.take_over(trainer)
     except BaseException:
         trainer.remove_callback(callback)
         raise
-    return callback
 
 
-def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
-    """Check the trainer and set the seven methods."""
+def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]) -> CampusRun:
+    """Check the trainer and set the seven methods.
+
+    Args:
+        trainer: that has the callback.
+        callback: whose settings, probes and reports the run takes.
+        kind: the class of such callbacks, of which a trainer may have one.
+    """
+    config, train = callback.config, trainer.train
+    refuse_two(trainer, kind)
     refuse(trainer)
-    if asks_the_model(config, has_probes=bool(config.probes) or probes is not None):
+    if asks_the_model(config, has_probes=bool(config.probes) or callback.probes is not None):
         refuse_headless(trainer.model)
-    run = CampusRun(trainer, config, probes)
-    train = trainer.train
+    run = CampusRun(trainer, config, callback.probes, callback.reports)
     ours = Borrowed(
         trainer,
         get_train_dataloader=run.make_loader,
         log=_log_with_curriculum(trainer, run),
         save_model=_save_what_is_finite(trainer, run),
         _save_checkpoint=compat.around_saves(trainer, run.saving),
-        _load_rng_state=compat.random_states_if(trainer, lambda: run.same_world),
+        _load_rng_state=compat.random_states_if(trainer, lambda: run.planned is None or run.planned.same_world),
     )
 
     @functools.wraps(train)
     def train_once(*args: Any, **kwargs: Any) -> Any:
         call = TrainCall(train, args, kwargs)
-        refuse_taken(_ours(trainer), run)
+        refuse_taken(trainer, run, kind)
         if run.finished and not call.resume:
             raise TrainerError(
                 "`train()` must be called once on a trainer with a curriculum, got a second call: the model is trained "
@@ -96,23 +97,24 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
                 "checkpoint, give the new one a larger num_train_epochs and the block resume: changed_future, and "
                 "call train(resume_from_checkpoint=True)."
             )
+        refuse_two(trainer, kind)
         refuse(trainer, ours=ours.ours)  # again: it may have been changed since. Over ours: the audit finds out
         ours.take()
         try:
             with run.phases.guarded(), run.claimed(), run.training():
                 run.come_from(_find_checkpoint(trainer, run, call))
-                with compat.resumed_inside_an_epoch(trainer, lambda: run.curriculum.steps_in_epoch):
+                with compat.resumed_inside_an_epoch(trainer, lambda: run.situation.curriculum.steps_in_epoch):
                     return run.loop.whole_loss(call.make())
         finally:
             ours.give_back()
 
     ours.take()
-    trainer.train = train_once
-    add_to_card(trainer, run)
+    trainer.train = train_once  # type: ignore[method-assign]  # of this instance, on purpose
+    add_to_card(trainer, lambda: run.planned)
     return run
 
 
-def _log_with_curriculum(trainer: Any, run: CampusRun) -> Callable[..., None]:
+def _log_with_curriculum(trainer: Trainer, run: CampusRun) -> Callable[..., None]:
     log = trainer.log
 
     @functools.wraps(log)
@@ -125,7 +127,7 @@ def _log_with_curriculum(trainer: Any, run: CampusRun) -> Callable[..., None]:
     return log_with_curriculum
 
 
-def _save_what_is_finite(trainer: Any, run: CampusRun) -> Callable[..., Any]:
+def _save_what_is_finite(trainer: Trainer, run: CampusRun) -> Callable[..., Any]:
     save = trainer.save_model
 
     @functools.wraps(save)
@@ -136,11 +138,11 @@ def _save_what_is_finite(trainer: Any, run: CampusRun) -> Callable[..., Any]:
     return save_what_is_finite
 
 
-def _find_checkpoint(trainer: Any, run: CampusRun, call: TrainCall) -> Checkpoint | None:
+def _find_checkpoint(trainer: Trainer, run: CampusRun, call: TrainCall) -> Checkpoint | None:
     """What a call of `train` goes on from: a checkpoint that is whole, or None to start at the first step."""
     found = None
     if call.resume is True:
-        found = last_complete(Path(trainer.args.output_dir), run.folder, run.peers)
+        found = last_complete(Path(str(trainer.args.output_dir)), run.folder, run.peers)
     elif call.resume:
         found = named(Path(call.resume), run.folder, run.peers)
     if call.resume:
@@ -150,7 +152,7 @@ def _find_checkpoint(trainer: Any, run: CampusRun, call: TrainCall) -> Checkpoin
     return found
 
 
-def refuse(trainer: Any, *, ours: Collection[str] = ()) -> None:
+def refuse(trainer: Trainer, *, ours: Collection[str] = ()) -> None:
     """Settings, and methods of the user's own, under which the planned order would not be trained.
 
     Args:
@@ -160,8 +162,6 @@ def refuse(trainer: Any, *, ours: Collection[str] = ()) -> None:
     Raises:
         TrainerError: the first of them.
     """
-    if len(_ours(trainer)) > 1:
-        raise TrainerError("a trainer must have one CampusCallback, got two. Remove one: two orders cannot be trained.")
     args = trainer.args
     refuse_other_task(trainer)
     problems = refused(vars(args))
@@ -185,14 +185,7 @@ def refuse(trainer: Any, *, ours: Collection[str] = ()) -> None:
         )
 
 
-def _ours(trainer: Any) -> list[Any]:
-    """The `CampusCallback`s of a trainer."""
-    from campus_tune.run.callback import CampusCallback
-
-    return [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, CampusCallback)]
-
-
-def _refuse_lone_processes(trainer: Any) -> None:
+def _refuse_lone_processes(trainer: Trainer) -> None:
     """Launched as many, but each for itself: all of them would train everything, and write into one folder.
 
     Raises:
@@ -206,7 +199,7 @@ def _refuse_lone_processes(trainer: Any) -> None:
         )
 
 
-def _refuse_other_shards(trainer: Any, checkpoint: Path, peers: Peers) -> None:
+def _refuse_other_shards(trainer: Trainer, checkpoint: Path, peers: Peers) -> None:
     """DeepSpeed cuts the optimizer's state by the number of processes and reads no other cut; FSDP reads only its own.
 
     Raises:
@@ -229,7 +222,7 @@ def _refuse_other_shards(trainer: Any, checkpoint: Path, peers: Peers) -> None:
         )
 
 
-def _refuse_dataset(trainer: Any) -> None:
+def _refuse_dataset(trainer: Trainer) -> None:
     dataset = trainer.train_dataset
     if dataset is None:
         return  # said when the loader is made, with the trainer's own words around it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
@@ -13,12 +13,14 @@ from transformers.trainer_callback import ExportableState
 from campus_tune.model import compat
 from campus_tune.model.probes import Source
 from campus_tune.recipe.config import CampusConfig, load_recipe
-from campus_tune.run.attach import equip
+from campus_tune.run.attach import equip, put_on
 from campus_tune.run.checkpoints import CALLBACK
 from campus_tune.run.one_trainer import refuse_shared
-from campus_tune.run.run import CampusRun
+from campus_tune.run.run import CampusRun, Report
 from campus_tune.run.stream.loader import CurriculumLoader
-from campus_tune.words.errors import AuditError
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
 
 class CampusCallback(TrainerCallback, ExportableState):
@@ -44,6 +46,7 @@ class CampusCallback(TrainerCallback, ExportableState):
     def __init__(self, config: str | Path | Mapping[str, Any] | CampusConfig, *, probes: Source = None) -> None:
         self.config = load_recipe(config)
         self.probes = probes
+        self.reports: list[Report] = []  # each is handed the trainer of the finished run
 
     @property
     def run(self) -> CampusRun | None:
@@ -54,77 +57,82 @@ class CampusCallback(TrainerCallback, ExportableState):
     def run(self, run: CampusRun) -> None:
         self._run = weakref.ref(run)
 
+    @property
+    def begun(self) -> CampusRun:
+        """The same, for events that come once a trainer trains.
+
+        Raises:
+            TrainerError: there is none.
+        """
+        run = self._run()
+        if run is None:
+            raise compat.no_trainer()
+        return run
+
+    def take_over(self, trainer: Trainer) -> None:
+        """Drive this trainer, which has the callback.
+
+        Raises:
+            TrainerError: a trainer under which a planned order would not be trained.
+        """
+        self.run = equip(trainer, self, CampusCallback)
+
     def __getstate__(self) -> dict[str, Any]:
         """A copy has the same settings and no trainer yet."""
         return {name: value for name, value in vars(self).items() if name != "_run"}
 
-    def on_init_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_init_end(self, *_: object, **__: object) -> None:
         """The trainer is made: take over its data path."""
-        del args, state, control, kwargs
         trainer = compat.trainer_of_this_callback(self)
         refuse_shared(self, trainer)
-        self.run = equip(trainer, self.config, self.probes)
+        self.take_over(trainer)
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """Plan the run, or restore it from the checkpoint that the trainer has just loaded."""
         del args, control
         loader = kwargs.get("train_dataloader")
-        if self.run is None and isinstance(loader, CurriculumLoader):
+        if self.run is None and isinstance(loader, CurriculumLoader) and isinstance(loader.run, CampusRun):
             self.run = loader.run  # transformers made this object anew from the checkpoint: it adopts the run
-        if self.run is None or compat.trainer_of_this_callback(self) is not self.run.trainer:
+        if compat.trainer_of_this_callback(self) is not self.begun.trainer:
             raise compat.no_trainer()
-        if not self.run.made_loader:
-            raise AuditError(
-                "order audit: no planned rows would reach the model: something replaced the data loader. Remove "
-                "whatever sets trainer.get_train_dataloader after the CampusCallback was attached."
-            )
-        saved = state.stateful_callbacks.get(CALLBACK) or {}
-        state.stateful_callbacks[CALLBACK] = (
-            saved  # a checkpoint written without us has no such key, and saving asks for it
-        )
-        self.run.begin(state, saved.get("attributes", {}).get("curriculum"))
+        by_name: Any = state.stateful_callbacks  # a list where the state is made, and a mapping from there on
+        saved = by_name.get(CALLBACK) or {}
+        by_name[CALLBACK] = saved  # a checkpoint written without us has no such key, and saving asks for it
+        self.begun.begin(state, saved.get("attributes", {}).get("curriculum"))
 
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_epoch_begin(self, *_: object, **__: object) -> None:
         """The trainer's loop begins an epoch."""
-        del args, state, control, kwargs
-        assert self.run is not None
-        self.run.begin_epoch()
+        self.begun.begin_epoch()
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
         """The trainer's loop ends an epoch, maybe before its rows are trained."""
         del args, state, kwargs
-        assert self.run is not None
-        self.run.end_epoch(control)
+        self.begun.end_epoch(control)
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_begin(self, *_: object, **__: object) -> None:
         """An optimizer step begins."""
-        del args, state, control, kwargs
-        assert self.run is not None
-        self.run.begin_step()
+        self.begun.begin_step()
 
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_pre_optimizer_step(self, *_: object, **__: object) -> None:
         """The gradients of an optimizer step are there."""
-        del args, state, control, kwargs
-        assert self.run is not None
-        self.run.before_update()
+        self.begun.before_update()
 
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_optimizer_step(self, *_: object, **__: object) -> None:
         """The optimizer has used them."""
-        del args, state, control, kwargs
-        assert self.run is not None
-        self.run.after_update()
+        self.begun.after_update()
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """An optimizer step is finished; the next stage is decided here, before the checkpoint is written."""
         del args, control, kwargs
-        assert self.run is not None
-        self.run.end_step(state)
+        self.begun.end_step(state)
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_end(self, *_: object, **__: object) -> None:
         """The last lines."""
-        del args, state, control, kwargs
-        assert self.run is not None
-        self.run.finish()
+        self.begun.finish()
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of the curriculum: JSON."""
@@ -135,3 +143,25 @@ class CampusCallback(TrainerCallback, ExportableState):
             "args": {"config": self.config.to_mapping()},
             "attributes": {"curriculum": curriculum},
         }
+
+
+def attach(
+    trainer: Trainer, config: str | Path | Mapping[str, Any] | CampusConfig, *, probes: Source = None
+) -> CampusCallback:
+    """Put a curriculum on a trainer that is already made: `campus_tune.attach(trainer, "recipes/campus.yaml")`.
+
+    Args:
+        trainer: a `transformers.Trainer` or `trl.SFTTrainer` whose `train()` was not called yet.
+        config: a recipe file, its `campus:` block as a mapping, or settings.
+        probes: held-out rows: a path, a Dataset with a domain column, or a mapping domain → Dataset.
+
+    Returns:
+        The `CampusCallback` that was added to the trainer.
+
+    Raises:
+        RecipeError: problems in the settings, all at once.
+        TrainerError: a trainer under which a planned order would not be trained.
+    """
+    callback = CampusCallback(config, probes=probes)
+    put_on(trainer, callback)
+    return callback

@@ -7,15 +7,21 @@ every optimizer step are the same however many processes there are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
+from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import column_names
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.run.loaded import Loaded
 from campus_tune.words.errors import ResumeError, TrainerError
 from campus_tune.words.hashing import array_digest, sha256
 from campus_tune.words.types import Json
 from campus_tune.words.wording import differences, listed
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 WORDS = {
     "dataset": "training rows (fingerprint)",
@@ -57,29 +63,46 @@ class Identity:
     prepared: Json
 
     @staticmethod
-    def of(run: Any) -> Identity:
-        """The identity of a run whose settings are resolved and whose rows and probes are read."""
+    def of(
+        trainer: Trainer,
+        config: CampusConfig,
+        loaded: Loaded,
+        domains: Domains,
+        *,
+        probes: str | None,
+        total_steps: int,
+    ) -> Identity:
+        """The identity of a run.
+
+        Args:
+            trainer: that is trained.
+            config: resolved settings.
+            loaded: its rows.
+            domains: of the rows.
+            probes: fingerprint of the probe rows, if there are any.
+            total_steps: optimizer steps of the whole run.
+        """
         past = {
-            "dataset": run.rows.fingerprint(),
-            "labels": array_digest(run.rows.trained),
-            **_made_later(run.trainer),
-            "n_rows": len(run.rows),
-            "domains": None if run.domains.codes is None else array_digest(run.domains.codes),
-            "steps_per_epoch": run.steps_per_epoch,
-            "global_batch": run.global_batch,
-            **{f"campus: {name}": value for name, value in run.config.past().items()},
+            "dataset": loaded.rows.fingerprint(),
+            "labels": array_digest(loaded.rows.trained),
+            **_made_later(trainer),
+            "n_rows": len(loaded.rows),
+            "domains": None if domains.codes is None else array_digest(domains.codes),
+            "steps_per_epoch": loaded.steps_per_epoch,
+            "global_batch": loaded.global_batch,
+            **{f"campus: {name}": value for name, value in config.past().items()},
         }
         future = {
-            "total_steps": run.total_steps,
-            "probes": run.probing.fingerprint,
-            **{f"campus: {name}": value for name, value in run.config.future().items() if name != "probes"},
+            "total_steps": total_steps,
+            "probes": probes,
+            **{f"campus: {name}": value for name, value in config.future().items() if name != "probes"},
         }
         batch = {
-            "micro": compat.micro_batch_size(run.trainer),
-            "world": run.peers.world,
-            "accumulation": run.trainer.args.gradient_accumulation_steps,
+            "micro": compat.micro_batch_size(trainer),
+            "world": loaded.loader.peers.world,
+            "accumulation": trainer.args.gradient_accumulation_steps,
         }
-        return Identity(past, future, batch, _preparation(run.trainer))
+        return Identity(past, future, batch, _preparation(trainer))
 
     def record(self) -> Json:
         """As the ledger and a checkpoint hold it."""
@@ -143,7 +166,7 @@ class Identity:
         return f"With these processes its global batch is gradient_accumulation_steps: {accumulation}."
 
 
-def _preparation(trainer: Any) -> Json:
+def _preparation(trainer: Trainer) -> Json:
     """The settings that the rows and labels of a trainer were made with, as JSON."""
     settings = {name: getattr(trainer.args, name, None) for name in PREPARED_BY}
     settings["completion_only_loss"] = getattr(trainer, "completion_only_loss", None)  # as trl has resolved it
@@ -154,9 +177,9 @@ def _preparation(trainer: Any) -> Json:
     }
 
 
-def _made_later(trainer: Any) -> Json:
+def _made_later(trainer: Trainer) -> Json:
     """What makes the labels where the rows have none of their own: the collator, by its name and settings."""
-    if "labels" in column_names(trainer.train_dataset):
+    if "labels" in column_names(compat.training_rows(trainer)):
         return {}
     collator = trainer.data_collator
     settings = {name: getattr(collator, name) for name in LABELLED_BY if hasattr(collator, name)}

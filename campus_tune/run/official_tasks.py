@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
@@ -18,6 +18,8 @@ from campus_tune.words.errors import TrainerError
 from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
+    from transformers import Trainer
+
     from campus_tune.evaluate.results import TaskResult
 
 
@@ -36,9 +38,9 @@ class Evaluator:
         TrainerError: the model is sharded, so it cannot write from inside of training.
     """
 
-    def __init__(self, settings: EvaluateSettings | None, trainer: Any, peers: Peers, folder: Path) -> None:
-        self.settings, self.trainer, self.peers, self.folder = settings, trainer, peers, folder
-        self._session: Any = None
+    def __init__(self, settings: EvaluateSettings | None, trainer: Trainer, peers: Peers, folder: Path) -> None:
+        self.trainer, self.peers, self.folder = trainer, peers, folder
+        self._every = 0 if settings is None else settings.every  # stages; 0: never
         if settings is None:
             return
         from campus_tune.evaluate.session import Session
@@ -52,11 +54,11 @@ class Evaluator:
             )
         suite = load_suite(settings.suite).narrowed(settings.tasks, settings.limit)
         loaded = load_tasks(suite, settings.data, allow_code_execution=settings.allow_code_execution)
-        self._session = Session(loaded)
+        self._suite, self._session = settings.suite, Session(loaded)
 
     def due(self, n_stages: int, *, ends: bool = False) -> bool:
         """Whether there is one before stage `n_stages`, or (`ends`) after the last."""
-        return self.settings is not None and (ends or n_stages % self.settings.every == 0)
+        return self._every > 0 and (ends or n_stages % self._every == 0)
 
     def evaluate(self, n_stages: int) -> Json:
         """What the suite reports of every task now, as the ledger has it.
@@ -66,14 +68,13 @@ class Evaluator:
         Args:
             n_stages: stages that were trained.
         """
-        assert self.settings is not None
         began = time.perf_counter()
         results = self.results(f"stage-{n_stages:05d}")
         scores = {
             name: {metric: result.metrics[metric] for metric in self.reported(name, result)}
             for name, result in results.items()
         }
-        return {"suite": self.settings.suite, "scores": scores, "seconds": time.perf_counter() - began}
+        return {"suite": self._suite, "scores": scores, "seconds": time.perf_counter() - began}
 
     def results(self, name: str) -> dict[str, TaskResult]:
         """Every task's result now, with the scores of each document; written to the run's folder too.

@@ -10,15 +10,30 @@ removed, has no say.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from campus_tune.words.errors import TrainerError
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+    from campus_tune.run.callback import CampusCallback
+    from campus_tune.run.run import CampusRun
 
 REMEDY = "Make one CampusCallback for each trainer: write callbacks=[CampusCallback(…)] where the trainer is made"
 
 
-def refuse_shared(callback: Any, trainer: Any) -> None:
+def refuse_two(trainer: Trainer, kind: type[CampusCallback]) -> None:
+    """A trainer has one curriculum.
+
+    Raises:
+        TrainerError: it has two callbacks of this kind.
+    """
+    if len(_of_kind(trainer, kind)) > 1:
+        raise TrainerError("a trainer must have one CampusCallback, got two. Remove one: two orders cannot be trained.")
+
+
+def refuse_shared(callback: CampusCallback, trainer: Trainer) -> None:
     """A callback is given to a trainer: it must have no other one that needs it.
 
     Args:
@@ -41,17 +56,18 @@ def refuse_shared(callback: Any, trainer: Any) -> None:
     )
 
 
-def refuse_taken(callbacks: Iterable[Any], run: Any) -> None:
+def refuse_taken(trainer: Trainer, run: CampusRun, kind: type[CampusCallback]) -> None:
     """A trainer is to be trained: the callback that it was made with must still be its own.
 
     Args:
-        callbacks: its `CampusCallback`s.
+        trainer: that has it.
         run: its own.
+        kind: of callback.
 
     Raises:
         TrainerError: the callback was given to another trainer meanwhile.
     """
-    for callback in callbacks:
+    for callback in _of_kind(trainer, kind):
         theirs = callback.run
         if theirs is not None and theirs is not run:
             raise TrainerError(
@@ -60,7 +76,11 @@ def refuse_taken(callbacks: Iterable[Any], run: Any) -> None:
             )
 
 
-def _holder(callback: Any, trainer: Any) -> Any:
+def _of_kind(trainer: Trainer, kind: type[CampusCallback]) -> list[CampusCallback]:
+    return [callback for callback in trainer.callback_handler.callbacks if isinstance(callback, kind)]
+
+
+def _holder(callback: CampusCallback, trainer: Trainer) -> CampusRun | None:
     """The run of the other trainer that needs the callback; None if there is none."""
     run = callback.run
     if run is None or run.trainer is trainer or callback not in run.trainer.callback_handler.callbacks:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING
 
 from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import TokenRows
@@ -14,6 +15,9 @@ from campus_tune.model.probes import ProbeMeter, Probes, Source, load_probes, re
 from campus_tune.preview.cost_plan import FEWEST_TIMES, interval, measurements
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.types import Json
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 
 class Probing:
@@ -37,7 +41,7 @@ class Probing:
         self,
         source: Source,
         config: CampusConfig,
-        trainer: Any,
+        trainer: Trainer,
         rows: TokenRows,
         domains: Domains,
         budget: Budget,
@@ -48,6 +52,7 @@ class Probing:
         self.budget = budget
         self.competence = Competence({})
         self.fingerprint: str | None = None
+        self.report: Mapping[str, Json] = {}  # of the last measurement, by domain, as the ledger has it
         self.every = 1  # stages between two measurements
         self.n_stages = n_stages
         self.probes: Probes | None = None
@@ -67,20 +72,15 @@ class Probing:
         if self.probes is None:
             return
         allowance, fewest = self.budget.per_probe(self.n_stages + 1), self.budget.fewest("probes")
-        self._measure_with(allowance, fewest)
+        subset = partial(self.probes.subset, seed=self._seed, fewest=fewest)
+        self._meter = self._make_meter(subset(allowance))
         self.every = interval(self.tokens, allowance, self.n_stages)
-        if self.budget.caps is not None:
-            self._keep_to(self.budget.part("probes"), allowance, fewest)
-
-    def _measure_with(self, allowance: float, fewest: int) -> None:
-        assert self.probes is not None
-        self._meter = self._make_meter(self.probes.subset(allowance, seed=self._seed, fewest=fewest))
-
-    def _keep_to(self, cap: float, allowance: float, fewest: int) -> None:
-        """As many rows, as often, as cost no more than `cap` together: rows are not all as long as their mean."""
-        longest = max(1, self.n_stages // FEWEST_TIMES)
+        if self.budget.caps is None:
+            return
+        # As many rows, as often, as cost no more than their cap together: rows are not all as long as their mean.
+        cap, longest = self.budget.part("probes"), max(1, self.n_stages // FEWEST_TIMES)
         for share in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25, 0.0):
-            self._measure_with(share * allowance, fewest)
+            self._meter = self._make_meter(subset(share * allowance))
             fits = [n for n in range(1, longest + 1) if self.tokens * measurements(self.n_stages, n) <= cap]
             self.every = min(fits, default=longest)
             if fits:
@@ -105,11 +105,22 @@ class Probing:
         paid = self.budget.room(self.tokens) >= self.tokens
         return bool(unknown) or (n_stages % self.every == 0 and paid)
 
-    def measure(self) -> dict[str, Json] | None:
-        """Competence of each domain now, as the ledger has it, on the bill; None without probes."""
+    def measure(self) -> bool:
+        """Measure them now, on the bill, into `report`; False without probes."""
         if self._meter is None:
-            return None
+            return False
         before = self._meter.meter.seconds
-        report = self.competence.update(self._meter.losses())
+        self.report = self.competence.update(self._meter.losses())
         self.budget.charge("probes", self._meter.tokens, self._meter.meter.seconds - before)
-        return dict(report)
+        return True
+
+    def changes(self) -> dict[str, list[float]]:
+        """Competence of each domain when it was measured first and last."""
+        return {
+            domain: [self.competence.history[domain][0], last["competence"]] for domain, last in self.report.items()
+        }
+
+    def state(self) -> Json:
+        """What was said of them when they were measured first and last, as JSON."""
+        first = {domain: past[0] for domain, past in self.competence.history.items()}
+        return {"probes": dict(self.report), "first": first}

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
@@ -39,6 +39,9 @@ from campus_tune.words.console import say
 from campus_tune.words.errors import StorageError, TrainerError
 from campus_tune.words.hashing import hash_file
 
+if TYPE_CHECKING:
+    from transformers import Trainer
+
 
 class Saver:
     """What a trainer's saves need besides the trainer.
@@ -53,7 +56,7 @@ class Saver:
 
     def __init__(
         self,
-        trainer: Any,
+        trainer: Trainer,
         peers: Peers,
         folder: Path,
         beside: Callable[[], Beside],
@@ -87,7 +90,7 @@ class Saver:
     def _refuse_strangers(self, step: int, last: int) -> None:
         if not compat.saves(self.trainer):
             return
-        output_dir = Path(self.trainer.args.output_dir)
+        output_dir = Path(str(self.trainer.args.output_dir))
         there = [path for number, path in checkpoints_in(output_dir) if step < number <= last and is_strange(path)]
         if there:
             raise _stranger(", ".join(path.name for path in there), output_dir)
@@ -107,7 +110,7 @@ class Saver:
     def _begin_life(self, step: int) -> None:
         assert self.lineage is not None
         write_lineage(self.folder, self.lineage)
-        there = checkpoints_in(Path(self.trainer.args.output_dir))
+        there = checkpoints_in(Path(str(self.trainer.args.output_dir)))
         later = [path.name for number, path in there if number > step and is_ours(path)]
         if later:
             say(

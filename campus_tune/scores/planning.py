@@ -6,7 +6,7 @@ import math
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from campus_tune.data.prepared import TokenRows, read_texts
 from campus_tune.method.budget import ALWAYS, Budget, Purpose
@@ -26,6 +26,9 @@ from campus_tune.scores.columns import leaf_specs
 from campus_tune.scores.passages import Passages
 from campus_tune.scores.rescore import aware_specs
 from campus_tune.words.types import IntArray
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 NO_CACHE = "none"  # `scores: none`
 MOST_PROCESSES = 8  # for CPU metrics, unless the trainer's arguments say how many
@@ -59,7 +62,7 @@ def open_cache(config: CampusConfig, peers: Peers) -> ScoreCache:
     return ScoreCache(default_folder() if config.scores is None else Path(config.scores), writes=peers.leads)
 
 
-def planned_steps(trainer: Any, n_rows: int, peers: Peers) -> tuple[int, int]:
+def planned_steps(trainer: Trainer, n_rows: int, peers: Peers) -> tuple[int, int]:
     """(Optimizer steps of an epoch, of the whole run), as the trainer will count them.
 
     Args:
@@ -87,7 +90,7 @@ def refreshes_to_come(config: CampusConfig, total_steps: int, steps_per_epoch: i
 
 
 def make_scoring(
-    trainer: Any,
+    trainer: Trainer,
     config: CampusConfig,
     rows: TokenRows,
     meter: LossMeter,
@@ -132,7 +135,7 @@ def make_scoring(
     num_proc = getattr(trainer.args, "dataset_num_proc", None) or min(os.cpu_count() or 1, MOST_PROCESSES)
     return Scoring(
         config=config,
-        texts=read_texts(dataset, rows, compat.tokenizer_of(trainer), trained=trained.dataset),
+        texts=read_texts(compat.training_rows(trainer), rows, compat.tokenizer_of(trainer), trained=trained.dataset),
         passages=passages,
         budget=budget,
         scorer=scorer,

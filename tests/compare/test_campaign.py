@@ -359,7 +359,7 @@ def test_a_kill_in_the_middle_costs_one_run_and_changes_none(
     measure = Recorder._measure
 
     def killed(self: Recorder, step: int) -> None:
-        if step == 4 and self.run.config.metrics:
+        if step == 4 and self.run.situation.config.metrics:
             raise KeyboardInterrupt
         measure(self, step)
 

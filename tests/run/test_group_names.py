@@ -63,7 +63,7 @@ def test_a_run_counts_and_measures_each_of_them(run: Any) -> None:
 def test_every_row_is_ranked_in_its_own(run: Any) -> None:
     trainer, _, _ = run
     of_it = next(one.run for one in trainer.callback_handler.callbacks if isinstance(one, CampusCallback))
-    names, codes = of_it.domains.names, of_it.domains.codes
+    names, codes = of_it.situation.domains.names, of_it.situation.domains.codes
     assert [names[code] for code in codes] == trainer.train_dataset["domain"][:]
 
 

@@ -88,7 +88,7 @@ class CurriculumLoader:
         self.batches_per_epoch = batches_of_epoch(steps_per_epoch, accumulation, short)
         self.counts_down = False  # whether `len` is what is left of the epoch that the run is in
         self.curriculum: Curriculum | None = None
-        self.run: Any = None  # the CampusRun that made it
+        self.run: object = None  # the CampusRun that asked for it
         self._sampler = _StageSampler()
         self.rows = _Rows(dataset)
         self._collate = _Collate(collator)

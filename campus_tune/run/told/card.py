@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from campus_tune.run.ledger import audited
 from campus_tune.words.files import atomic_write
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+    from campus_tune.run.situation import Situation
 
 TAGS = ["campus", "curriculum-learning"]
 BEGINS, ENDS = "<!-- campus_tune: the curriculum -->", "<!-- campus_tune: end -->"  # around what is ours of a card
 
 
-def section(run: Any) -> str:
-    """Markdown: the settings, and what was decided and audited so far. Empty before the run is planned."""
-    if run.watch is None or run.journal is None:
-        return ""
-    watch, chosen = run.watch, {name: rows for name, rows in run.curriculum.rows_by_choice.items() if rows}
+def section(now: Situation) -> str:
+    """Markdown: the settings, and what was decided and audited so far."""
+    watch, chosen = now.watch, {name: rows for name, rows in now.curriculum.rows_by_choice.items() if rows}
     total = max(1, sum(chosen.values()))
     lines = [
         BEGINS,
@@ -27,20 +31,24 @@ def section(run: Any) -> str:
         "",
         f"- rows by sub-curriculum: {', '.join(f'{name} {rows / total:.0%}' for name, rows in chosen.items())}",
         f"- order audit: {audited(watch.checked, watch.passed, labels=watch.labels_seen)}",
-        f"- cost of the curriculum: {run.journal.budget.shares()['all']:.1%} of the training compute",
+        f"- cost of the curriculum: {now.budget.shares()['all']:.1%} of the training compute",
         "",
         "```yaml",
-        run.config.to_yaml().rstrip(),
+        now.config.to_yaml().rstrip(),
         "```",
         ENDS,
     ]
     return "\n".join(lines) + "\n"
 
 
-def add_to_card(trainer: Any, run: Any) -> None:
+def add_to_card(trainer: Trainer, planned: Callable[[], Situation | None]) -> None:
     """Wrap this trainer's `create_model_card`: trl writes the card anew at every checkpoint.
 
     It may be the user's own: a card that it has not written is left alone.
+
+    Args:
+        trainer: of a class that may have no cards.
+        planned: gives what is to be said; None before the run is planned.
     """
     if not hasattr(trainer, "create_model_card"):
         return
@@ -50,22 +58,19 @@ def add_to_card(trainer: Any, run: Any) -> None:
 
     @functools.wraps(create)
     def create_with_section(*args: Any, **kwargs: Any) -> Any:
-        card = Path(trainer.args.output_dir) / "README.md"
+        card = Path(str(trainer.args.output_dir)) / "README.md"
         before = _text(card)
         created = create(*args, **kwargs)
-        text, ours = _text(card), section(run)
-        if trainer.is_world_process_zero() and ours and text not in (None, before):
-            atomic_write(card, f"{_without_ours(str(text)).rstrip()}\n\n{ours}")
+        text, now = _text(card), planned()
+        if trainer.is_world_process_zero() and now is not None and text is not None and text != before:
+            theirs, begins, rest = text.partition(BEGINS)
+            if begins:  # a section that we have written earlier was kept
+                theirs += rest.partition(ENDS)[2]
+            atomic_write(card, f"{theirs.rstrip()}\n\n{section(now)}")
         return created
 
-    trainer.create_model_card = create_with_section
+    trainer.create_model_card = create_with_section  # type: ignore[method-assign]  # of this instance, on purpose
 
 
 def _text(card: Path) -> str | None:
     return card.read_text("utf-8") if card.exists() else None
-
-
-def _without_ours(text: str) -> str:
-    """A card without the section that we have written earlier, if it was kept."""
-    before, begins, rest = text.partition(BEGINS)
-    return before + rest.partition(ENDS)[2] if begins else text

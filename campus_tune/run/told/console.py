@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import singledispatchmethod
+from pathlib import Path
 
 from campus_tune.evaluate.results import scores_in_words
 from campus_tune.method.budget import ALWAYS, PURPOSES, rounded_up
 from campus_tune.method.curriculum import SHUFFLE
+from campus_tune.preview.health import health_table
 from campus_tune.run.ledger import audited
+from campus_tune.run.told.events import (
+    OTHER_WORLD,
+    Decided,
+    Ended,
+    EpochEnded,
+    Evaluated,
+    Event,
+    Examined,
+    Rescored,
+    Resumed,
+    Warned,
+)
 from campus_tune.words import progress
 from campus_tune.words.console import say
 from campus_tune.words.types import Json
@@ -19,27 +34,72 @@ MANY_DIGITS = 1e4  # a perplexity from which on its size is all that a line says
 NOTABLE = 0.1  # seconds of a rank in a phase, below which its picture says nothing
 
 
-class Decisions:
-    """Shows the decisions of one run as they are made: a line each, in a notebook a row of one table.
+class Console:
+    """Shows a run as it goes on, a line for each thing; in a notebook decisions are the rows of one table.
 
     Args:
         total_steps: of the run.
+        folder: where everything about it is.
     """
 
-    def __init__(self, total_steps: int) -> None:
-        self.total_steps = total_steps
+    def __init__(self, total_steps: int, folder: Path) -> None:
+        self.total_steps, self.folder = total_steps, folder
         self._table: progress.NotebookTable | None = None
 
-    def show(self, record: Json, probes: Mapping[str, Json], cost_share: float) -> None:
-        """One decision, as the ledger has it."""
+    @singledispatchmethod
+    def take(self, event: Event) -> None:
+        """Of other events nothing is said."""
+
+    @take.register
+    def _(self, event: Resumed) -> None:
+        say(f"resumed at step {event.step} of {self.total_steps}, inside stage {event.stage}")
+        if event.before != event.now:
+            say(f"on {event.now} processes, {event.before} before: {OTHER_WORLD}")
+
+    @take.register
+    def _(self, event: Warned) -> None:
+        for warning in event.warnings:
+            say(f"warning: {warning}")
+
+    @take.register
+    def _(self, event: Examined) -> None:
+        if event.health.bad:  # plain shuffling has no scores
+            for line in filter(None, health_table(event.health).splitlines()):
+                say(line)
+        if event.found:
+            share = f"{event.found:.1%}"
+            say(f"scores worth {share} of the training compute were found in the cache, not measured")
+
+    @take.register
+    def _(self, event: Rescored) -> None:
+        say(rescored_line(event.record))
+        for warning in event.warnings:
+            say(f"warning: {warning}")
+
+    @take.register
+    def _(self, event: Evaluated) -> None:
+        say(evaluation_line(event.record))
+
+    @take.register
+    def _(self, event: Decided) -> None:
         display = progress.notebook()
         if display is None:
-            say(decision_line(record, self.total_steps, probes, cost_share))
+            say(decision_line(event.record, self.total_steps, event.probes, event.cost_share))
             return
-        cells = decision_cells(record, self.total_steps, probes, cost_share)
+        cells = decision_cells(event.record, self.total_steps, event.probes, event.cost_share)
         if self._table is None:
             self._table = progress.NotebookTable(display, list(cells))
         self._table.add(list(cells.values()))
+
+    @take.register
+    def _(self, event: EpochEnded) -> None:
+        ended = f"epoch {event.epoch} was ended by a callback, {event.steps_left_out} steps are left out"
+        say(f"step {event.step}/{self.total_steps} · {ended}")
+
+    @take.register
+    def _(self, event: Ended) -> None:
+        for line in last_lines(event.record, str(self.folder)):
+            say(line)
 
 
 def decision_cells(record: Json, total_steps: int, probes: Mapping[str, Json], cost_share: float) -> dict[str, str]:

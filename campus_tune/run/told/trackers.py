@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from campus_tune.words.console import say
 
+if TYPE_CHECKING:
+    from transformers import Trainer
+
 PREFIX = "campus/plots"
 
-Send: TypeAlias = Callable[[Any, Any, Mapping[str, Path]], None]
+Send: TypeAlias = Callable[[Any, "Trainer", Mapping[str, Path]], None]
 
 
-def log_plots(trainer: Any, pngs: Mapping[str, Path]) -> list[str]:
+def log_plots(trainer: Trainer, pngs: Mapping[str, Path]) -> list[str]:
     """Log pictures to every tracker of a trainer, under `campus/plots/…`. Only the leading process does.
 
     Works while training and after its end, when trackers have closed their files.
@@ -46,7 +49,7 @@ def log_plots(trainer: Any, pngs: Mapping[str, Path]) -> list[str]:
     return took
 
 
-def _to_tensorboard(callback: Any, trainer: Any, pngs: Mapping[str, Path]) -> None:
+def _to_tensorboard(callback: Any, trainer: Trainer, pngs: Mapping[str, Path]) -> None:
     """Its writer is closed and gone when training has ended: another one writes into the same folder."""
     import numpy as np
     from PIL import Image
@@ -66,14 +69,14 @@ def _to_tensorboard(callback: Any, trainer: Any, pngs: Mapping[str, Path]) -> No
             writer.close()
 
 
-def _to_wandb(callback: Any, trainer: Any, pngs: Mapping[str, Path]) -> None:
+def _to_wandb(callback: Any, trainer: Trainer, pngs: Mapping[str, Path]) -> None:
     """Its run stays open until the process ends."""
     wandb = callback._wandb
     images = {f"{PREFIX}/{name}": wandb.Image(str(path), caption=name) for name, path in pngs.items()}
     wandb.log({**images, "train/global_step": trainer.state.global_step})
 
 
-def _to_trackio(callback: Any, trainer: Any, pngs: Mapping[str, Path]) -> None:
+def _to_trackio(callback: Any, trainer: Trainer, pngs: Mapping[str, Path]) -> None:
     """Its run is finished when training has ended, and opened again by its name."""
     trackio, ended = callback._trackio, not callback._initialized
     if ended and not trainer.args.run_name:

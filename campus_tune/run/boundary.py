@@ -1,0 +1,164 @@
+"""All that happens between two stages, and at the end of the last one.
+
+    close_stage    what its own forwards have shown, for free: losses, the audit, the load of each rank
+    decide_next    official tasks, probes and re-scoring where they are due, and the next choice
+
+A whole epoch may be left out in between (`leave_epoch`). Every rank comes here at the same step and does the same;
+what costs forwards is charged to the budget, but for official tasks, which only watch.
+"""
+
+from __future__ import annotations
+
+import math
+
+from campus_tune.method.view import History, PastStage
+from campus_tune.run.activity import DECIDING, EVALUATING, PROBING, RESCORING, SAVING
+from campus_tune.run.situation import Position, Situation
+from campus_tune.run.stream.training_losses import FOLDER as LOSSES
+from campus_tune.run.told.events import Decided, Ended, EpochEnded, Evaluated, Probed, Rescored, StageEnded
+from campus_tune.words.errors import DivergedError
+from campus_tune.words.types import Json
+
+
+def share_losses(now: Situation) -> None:
+    """Every rank's training losses to all ranks.
+
+    Raises:
+        AuditError: a step trained something else than planned: all of them are compared for this.
+    """
+    stage = now.curriculum.stage
+    now.training_losses.add(*now.watch.harvest())
+    if stage is not None:  # else nothing was trained since the last one was closed
+        now.training_losses.share(now.peers, stage.rows)
+
+
+def settle(now: Situation) -> None:
+    """The weights are finite, on every rank.
+
+    Raises:
+        DivergedError: they are not.
+    """
+    before = now.finite.seconds
+    with now.phases(SAVING):
+        now.finite.settle()
+    now.budget.seconds["checking"] += now.finite.seconds - before
+
+
+def close_stage(now: Situation, position: Position) -> bool:
+    """A stage ends: after its last step, or where the run or the epoch ends inside of it.
+
+    Returns:
+        Whether anything of it was trained; else there is nothing to close.
+
+    Raises:
+        DivergedError: its loss is not finite.
+    """
+    stage, curriculum = now.curriculum.stage, now.curriculum
+    if stage is None or curriculum.step == stage.first_step:
+        return False
+    share_losses(now)
+    now.rescorer.add_free(now.training_losses.rows, now.training_losses.losses)
+    summary = now.training_losses.summary(now.domains)
+    if not math.isfinite(summary.get("train_loss", 0.0)):
+        settle(now)  # says more, where it finds the cause in the weights
+        raise DivergedError(
+            f"the training loss of stage {stage.index} must be finite, got {summary['train_loss']}. The model has "
+            "diverged: lower the learning rate, or resume from an earlier checkpoint."
+        )
+    end: Json = {"stage": stage.index, "step": curriculum.step, "chosen": stage.chosen, **summary}
+    end["learning_rate"] = position.rates / (curriculum.step - stage.first_step)  # mean of its steps
+    position.rates = 0.0
+    end["audit"] = audit(now)
+    end |= now.load.close_stage(now.watch.forward_seconds())
+    now.journal.take(StageEnded({**end, "cost": now.budget.shares(), "seconds": _seconds(now)}))
+    means = summary.get("train_loss"), summary.get("train_loss_by_domain", {})
+    past = PastStage(stage.index, stage.chosen, curriculum.step, *means)
+    now.training_losses.close_stage(now.folder / LOSSES if now.peers.leads else None, past)
+    return True
+
+
+def leave_epoch(now: Situation, position: Position) -> None:
+    """The rest of the epoch is left out; the next one begins with a decision of its own."""
+    epoch = now.curriculum.epoch
+    close_stage(now, position)
+    left_out = now.curriculum.end_epoch()
+    now.journal.take(EpochEnded(now.curriculum.step, epoch, left_out))
+    decide_next(now)
+
+
+def decide_next(now: Situation) -> None:
+    """A stage is closed, or none is open yet: decide the next one, or measure a last time."""
+    curriculum, probing, budget = now.curriculum, now.probing, now.budget
+    if curriculum.finished:
+        measure_probes(now)
+    if now.evaluator.due(curriculum.n_stages, ends=curriculum.finished):
+        with now.phases(EVALUATING):
+            record = now.evaluator.evaluate(curriculum.n_stages)
+        now.journal.take(Evaluated({"stage": curriculum.n_stages, "step": curriculum.step, **record}))
+    if curriculum.finished:
+        return
+
+    with now.phases(DECIDING):
+        if probing.due(curriculum.n_stages):
+            measure_probes(now)
+        step = curriculum.step
+        refreshes = now.refreshes_to_come(step)
+        if now.rescorer.due():
+            with now.phases(RESCORING):
+                record, warnings = now.rescorer.again(1 + refreshes, probing.tokens)
+            now.journal.take(Rescored({"stage": curriculum.n_stages, "step": step, **record}, warnings))
+        # What this decision may spend: its share of what is left once the probes and re-scorings to come are paid for.
+        reserved = now.stages_between(step, now.total_steps) // probing.every * float(probing.tokens)
+        if refreshes:
+            reserved += sum(budget.per_time(purpose, 1) for purpose in budget.to_come)
+        allowance = budget.per_decision(now.stages_between(step, curriculum.handover_step), reserved)
+        decision = now.decider.decide(
+            curriculum,
+            probe_loss=probing.loss,
+            allowance=allowance,
+            reserved=probing.tokens,
+            history=History(now.training_losses.past, probing.competence.history),
+        )
+        now.journal.take(Decided(decision.record, probing.report, budget.shares()["all"]))
+
+
+def measure_probes(now: Situation) -> None:
+    """How well the model does on the held-out rows, if there are any."""
+    with now.phases(PROBING):
+        measured = now.probing.measure()
+    if measured:
+        now.journal.take(Probed(now.curriculum.step, now.probing.report))
+
+
+def audit(now: Situation) -> Json:
+    """Steps that were checked, that passed, and whether labels were seen in all of them, on every rank."""
+    mine = (now.watch.checked, now.watch.passed, now.watch.labels_seen)
+    checked, passed, labels = (min(counts) for counts in zip(*now.peers.gather(mine), strict=True))
+    return {"checked": checked, "passed": passed, "labels": labels}
+
+
+def summed_up(now: Situation) -> Ended:
+    """What there is to say of a run when it is over."""
+    seen, repeated = now.curriculum.coverage_counts()
+    return Ended(
+        {
+            "step": now.curriculum.step,
+            "n_rows": len(now.loaded.rows),
+            "rows_seen": seen,
+            "rows_repeated": repeated,
+            "visits": seen + repeated,
+            "coverage": now.config.coverage,
+            "rows_by_choice": now.curriculum.rows_by_choice,
+            "audit": audit(now),
+            "budget": now.config.budget,
+            **now.load.total(),
+            "competence": now.probing.changes(),
+            "cost": now.budget.shares(),
+            "found": now.budget.found_share(),
+            "seconds": _seconds(now),
+        }
+    )
+
+
+def _seconds(now: Situation) -> dict[str, float]:
+    return {"share": now.budget.clock_share(), **now.budget.seconds}

@@ -1,0 +1,146 @@
+"""What a checkpoint holds of a run, and the run out of a checkpoint: no line of one without its line of the other."""
+
+from __future__ import annotations
+
+from campus_tune.model import compat
+from campus_tune.run.checkpoints import Checkpoint, bring_curriculum
+from campus_tune.run.ledger import FILE as LEDGER
+from campus_tune.run.manifest import Beside
+from campus_tune.run.saved_state import as_saved, refuse_misshapen
+from campus_tune.run.saver import Saver
+from campus_tune.run.situation import RECIPE, Outline, Position, Situation, complete
+from campus_tune.run.stream.loop_state import LoopState
+from campus_tune.run.stream.training_losses import FOLDER as LOSSES
+from campus_tune.run.stream.training_losses import TrainingLosses, file_of_stage
+from campus_tune.run.told import EXAMPLES
+from campus_tune.run.told.events import Resumed, Warned
+from campus_tune.scores.columns import Scores, passages_of
+from campus_tune.scores.rescore import Rescorer
+from campus_tune.words.errors import ResumeError, TrainerError
+from campus_tune.words.files import atomic_write
+from campus_tune.words.types import Json
+
+STATE_VERSION = 6
+
+
+def state_of(now: Situation, position: Position, loop: LoopState, *, epoch_ended: bool, epoch_over: bool) -> Json:
+    """Everything a resumed run needs of its parts, as JSON.
+
+    Args:
+        now: the run.
+        position: where it is.
+        loop: of the trainer.
+        epoch_ended: the trainer will leave the epoch before its next step.
+        epoch_over: no step of the epoch is left, and the trainer has not ended it yet.
+    """
+    return {
+        "version": STATE_VERSION,
+        "identity": now.identity.record(),
+        "curriculum": now.curriculum.state(),
+        "competence": now.probing.competence.state(),
+        "budget": now.budget.state(),
+        "scores": now.start_digests,
+        "rescoring": now.rescorer.state(),
+        "training_losses": now.training_losses.state(),
+        "rates": position.rates,
+        "loop": loop.state(epoch_over=epoch_over),
+        "epoch_ended": epoch_ended,
+        "logged_step": position.logged_step,
+        "audit": [now.watch.checked, now.watch.passed, now.watch.labels_seen],
+        "journal": {**now.journal.state(), **now.probing.state()},
+    }
+
+
+def beside(now: Situation) -> Beside:
+    """What a checkpoint that is saved now needs of the run's folder, and what the run has left there so far."""
+    closed = now.curriculum.n_stages - (not now.curriculum.finished)
+    left = [EXAMPLES, *(f"{LOSSES}/{file_of_stage(stage)}" for stage in range(closed))]
+    left += [f"evaluation/stage-{stage:05d}.json" for stage in range(closed + 1)]
+    left += [f"scores/{name}.parquet" for name in now.rescorer.earlier_names()]
+    return Beside(
+        ledger=LEDGER,
+        ledger_size=now.journal.ledger.size,
+        needed=tuple(f"scores/{name}.parquet" for name in [*now.start_digests, *now.rescorer.names()]),
+        outcome=tuple(name for name in left if (now.folder / name).exists()),
+    )
+
+
+def restore(
+    now: Outline, saver: Saver, loop: LoopState, step: int, checkpoint: Checkpoint | None, saved: Json | None
+) -> tuple[Situation, Position]:
+    """A run that goes on, and where it is.
+
+    Args:
+        now: its outline.
+        saver: that counts its checkpoints.
+        loop: of the trainer, which gets back what it had added up.
+        step: of the checkpoint.
+        checkpoint: that was found to be whole; None where nobody looked.
+        saved: the curriculum's state in it.
+
+    Raises:
+        TrainerError: something else has resumed the trainer.
+        ResumeError: the checkpoint is of another run or version, or its state or scores are damaged.
+    """
+    config, probing, budget = now.config, now.probing, now.budget
+    if checkpoint is None:
+        raise TrainerError(
+            f"`train` must be told where to resume as resume_from_checkpoint, got a resume at step {step} that "
+            "something else began: whether its checkpoint is whole was not asked. Call trainer.train("
+            "resume_from_checkpoint=…); a train method of your own must have that parameter and pass it on."
+        )
+    if not saved:
+        raise ResumeError(
+            f"the checkpoint at step {step} must hold a curriculum state, got none: it was written without the "
+            "CampusCallback. Resume from a checkpoint of this recipe, or train without resuming."
+        )
+    if saved.get("version") != STATE_VERSION:
+        raise ResumeError(
+            f"the checkpoint at step {step} must hold a curriculum state of version {STATE_VERSION}, got "
+            f"{saved.get('version')!r}. Resume with the campus_tune that wrote it, or train without resuming."
+        )
+    refuse_misshapen(saved, step)
+    changed = config.resume == "changed_future"
+    now.identity.refuse_other(saved["identity"], changed_future=changed)
+
+    # The scores that it was planned with, and every part as it was.
+    home, digests = checkpoint.home, saved["scores"]
+    scores = now.peers.led(lambda: Scores.load(home / "scores", digests, passages_of(config)))
+    scores.refuse_missing(config)
+    scoring = now.make_scoring()
+    curriculum, training_losses = now.make_curriculum(scores), TrainingLosses()
+    rescorer = Rescorer(scoring, scores, curriculum, now.loaded.rows, home / "scores")
+    with as_saved(step):
+        rescorer.load(saved["rescoring"])
+        curriculum.load(saved["curriculum"])
+        probing.competence.load(saved["competence"])
+        budget.load(saved["budget"])
+        training_losses.load(saved["training_losses"])
+    probing.report = saved["journal"]["probes"]
+    probing.choose()
+    kept, small = budget.kept, []
+    if changed and not curriculum.finished:  # the budget may be smaller than before, or more to come
+        small = now.budget_warnings(now.facts(scoring))
+    with as_saved(step):
+        loop.load(saved["loop"])
+
+    # Nothing can refuse the resume any more: from here on the run's folder is written to.
+    def move_in() -> None:
+        saver.go_on(step)
+        bring_curriculum(home, now.folder, now.journal.put_aside)
+
+    now.peers.led(move_in)
+    rescorer.folder = now.folder / "scores"
+    world = saved["identity"]["batch"]["world"]
+    now.journal.load(saved["journal"])
+    now.journal.take(Resumed(step, curriculum.n_stages - 1, before=world, now=now.peers.world))
+    if kept and not budget.kept:
+        now.journal.take(Warned(small))
+    if world != now.peers.world:
+        compat.seed_anew(config.seed or 0, step, now.peers.rank)  # no random state of this cut was saved
+    if now.peers.leads:
+        atomic_write(now.folder / RECIPE, config.to_yaml())  # its future may have changed
+    same_world = world == now.peers.world
+    situation = complete(now, scores, digests, curriculum, rescorer, training_losses, same_world=same_world)
+    situation.watch.checked, situation.watch.passed, situation.watch.labels_seen = saved["audit"]
+    return situation, Position(rates=saved["rates"], logged_step=saved["logged_step"])

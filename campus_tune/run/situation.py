@@ -1,0 +1,312 @@
+"""A run once it is planned: all that is fixed then, and how it comes about.
+
+    outline      settings, budget, probes, whose run this is: what is fixed before the first row is scored
+    plan         a new run: scores, orders, the first lines of the ledger (from a checkpoint: `resuming`)
+    complete     the last part, with hooks on the model: nothing can go wrong any more
+
+Each gives back something frozen. What goes on inside of its parts (the curriculum's step, what the budget has spent) is
+theirs, and `resuming.state_of` asks them for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from campus_tune.data.domains import Domains
+from campus_tune.method.budget import Budget
+from campus_tune.method.curriculum import Curriculum
+from campus_tune.method.orders import order_rows
+from campus_tune.model import compat
+from campus_tune.model.peers import Peers
+from campus_tune.model.probes import Source
+from campus_tune.preview.cost_plan import RunFacts, budget_warnings, facts_of, needs, pays_for_all_rows
+from campus_tune.preview.setup import make_budget, resolve, scores_health, start_warnings
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.run.activity import SCORING, Phases
+from campus_tune.run.decide import Decider
+from campus_tune.run.identity import Identity
+from campus_tune.run.loaded import Loaded
+from campus_tune.run.official_tasks import Evaluator
+from campus_tune.run.probing import Probing
+from campus_tune.run.rank_load import RankLoad
+from campus_tune.run.saver import Saver
+from campus_tune.run.stream.filling import Filling
+from campus_tune.run.stream.finite import Finite, cause_in
+from campus_tune.run.stream.loss_audit import LossAudit
+from campus_tune.run.stream.training_losses import TrainingLosses
+from campus_tune.run.stream.watch import Watch
+from campus_tune.run.told.events import Examined, Scored, Started, Warned
+from campus_tune.run.told.examples import keep_examples
+from campus_tune.run.told.journal import Journal
+from campus_tune.scores.asking import Scoring
+from campus_tune.scores.columns import Scores
+from campus_tune.scores.planning import make_scoring, refreshes_to_come, stages_between
+from campus_tune.scores.rescore import Rescorer
+from campus_tune.words.files import atomic_write
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+RECIPE = "recipe.yaml"
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What is fixed before the first row is scored.
+
+    Args:
+        trainer: that is trained.
+        given: settings as the user gave them.
+        config: the same, nulls filled in.
+        loaded: its rows and their loader.
+        phases: what this process is doing.
+        peers: ranks.
+        folder: of the run.
+        total_steps: optimizer steps of the whole run.
+        domains: of the rows.
+        budget: that measurements are charged to.
+        probing: held-out rows, and when they are measured.
+        identity: what makes it this run.
+        evaluator: of official tasks.
+        journal: that is told of everything.
+    """
+
+    trainer: Trainer
+    given: CampusConfig
+    config: CampusConfig
+    loaded: Loaded
+    phases: Phases
+    peers: Peers
+    folder: Path
+    total_steps: int
+    domains: Domains
+    budget: Budget
+    probing: Probing
+    identity: Identity
+    evaluator: Evaluator
+    journal: Journal
+
+    def refreshes_to_come(self, step: int) -> int:
+        """About how many re-scorings there are after `step`."""
+        return refreshes_to_come(self.config, self.total_steps, self.loaded.steps_per_epoch, step=step)
+
+    def stages_between(self, step: int, end: int) -> int:
+        """About how many stages there are from `step` to `end`, at least one."""
+        return stages_between(self.config, self.loaded.steps_per_epoch, step, end)
+
+    def make_scoring(self) -> Scoring:
+        """What scores the rows; nothing is measured yet."""
+        return make_scoring(
+            self.trainer,
+            self.config,
+            self.loaded.rows,
+            self.loaded.meter,
+            self.budget,
+            self.peers,
+            groups=self.domains.codes,
+            n_refreshes=self.refreshes_to_come(0),
+            trained=self.loaded.trained,
+        )
+
+    def facts(self, scoring: Scoring) -> RunFacts:
+        """What the cost of the run follows from."""
+        return facts_of(scoring, self.probing.probes, self.total_steps, self.loaded.steps_per_epoch)
+
+    def budget_warnings(self, facts: RunFacts) -> list[str]:
+        """Whether what is still measured in any case fits in what is left of the budget: said before training."""
+        certain = self.probing.tokens * (1 + (not self.probing.competence.history))
+        self.budget.must_pay(certain)
+        return budget_warnings(self.config, self.budget, facts, certain)
+
+    def make_curriculum(self, scores: Scores) -> Curriculum:
+        """The curriculum at its first step, its orders by these scores."""
+        config, groups, by_label = self.config, self.domains.codes, scores.by_label
+        seed = config.seed or 0
+        orders = {label: order_rows(by_label[label], seed=seed, groups=groups) for label in config.labels}
+        return Curriculum(
+            config.schedule(),
+            {} if config.is_shuffle else orders,
+            n_rows=len(self.loaded.rows),
+            global_batch=self.loaded.global_batch,
+            total_steps=self.total_steps,
+            groups=groups,
+            drop_last=self.trainer.args.dataloader_drop_last,
+        )
+
+
+@dataclass(frozen=True)
+class Situation(Outline):  # a longer list of the same kind: what reads it asks for `budget`, wherever it was made
+    """All that is fixed once the run is planned.
+
+    Args:
+        start_digests: what a checkpoint remembers of the scores before training.
+        curriculum: which rows come next.
+        decider: chooses among its offers.
+        rescorer: keeps its orders in step with the model.
+        training_losses: of the stage, for free.
+        load: how evenly the ranks are loaded.
+        watch: hooks that compare what is trained with the plan.
+        filling: hooks for ranks without a row; None where every rank always has one.
+        finite: looks at gradients and weights.
+        same_world: the checkpoint's random states are of this number of processes.
+    """
+
+    start_digests: dict[str, str]
+    curriculum: Curriculum
+    decider: Decider
+    rescorer: Rescorer
+    training_losses: TrainingLosses
+    load: RankLoad
+    watch: Watch
+    filling: Filling | None
+    finite: Finite
+    same_world: bool
+
+
+@dataclass
+class Position:
+    """Where the trainer's loop is; which step it is, the curriculum knows.
+
+    Args:
+        epoch: that the loop is in.
+        heard: of the end of the step, before the trainer told us.
+        began: when the step in progress began, on the clock.
+        rate: learning rate of the step in progress.
+        rates: of the stage's steps so far, added up.
+        logged_step: of the trainer's last line.
+    """
+
+    epoch: int | None = None
+    heard: bool = False
+    began: float = 0.0
+    rate: float = 0.0
+    rates: float = 0.0
+    logged_step: int = 0
+
+
+def outline(
+    trainer: Trainer, given: CampusConfig, probes: Source, *, loaded: Loaded, phases: Phases, folder: Path, n_steps: int
+) -> Outline:
+    """The part of planning that a new run and a resumed one have in common.
+
+    Args:
+        trainer: that is trained.
+        given: settings as the user gave them.
+        probes: held-out rows; None for none.
+        loaded: the rows and their loader.
+        phases: what this process is doing.
+        folder: of the run.
+        n_steps: optimizer steps of the whole run.
+
+    Raises:
+        CampusError: settings, probes or tasks that do not go with this trainer; ranks of different runs.
+    """
+    peers, rows, per_epoch = phases.peers, loaded.rows, loaded.steps_per_epoch
+    config = resolve(trainer, given, has_probes=probes is not None)
+    domains = Domains.read(compat.training_rows(trainer), config.within)
+    training_tokens = n_steps / per_epoch * float(rows.tokens.sum())
+    budget = make_budget(trainer, config, training_tokens, refreshes_to_come(config, n_steps, per_epoch, step=0))
+    n_stages = stages_between(config, per_epoch, 0, n_steps)
+    probing = Probing(probes, config, trainer, rows, domains, budget, peers, n_stages=n_stages)
+    identity = Identity.of(trainer, config, loaded, domains, probes=probing.fingerprint, total_steps=n_steps)
+    identity.refuse_different_ranks(peers)
+    evaluator = Evaluator(config.evaluate, trainer, peers, folder / "evaluation")
+    return Outline(
+        trainer=trainer,
+        given=given,
+        config=config,
+        loaded=loaded,
+        phases=phases,
+        peers=peers,
+        folder=folder,
+        total_steps=n_steps,
+        domains=domains,
+        budget=budget,
+        probing=probing,
+        identity=identity,
+        evaluator=evaluator,
+        journal=Journal(folder, peers, n_steps),
+    )
+
+
+def plan(now: Outline, saver: Saver) -> Situation:
+    """A new run.
+
+    Args:
+        now: its outline.
+        saver: that begins to count its checkpoints.
+
+    Raises:
+        CampusError: rows that cannot be scored, or scores that do not order them.
+    """
+    config, rows, domains, budget = now.config, now.loaded.rows, now.domains, now.budget
+    if now.peers.leads:
+        saver.start()
+    now.journal.put_aside()
+    now.journal.take(Started(now.identity.record(), domains.sizes()))
+
+    # What will be measured. Where it would cost more than the budget, less is: also of the probes.
+    scoring = now.make_scoring()
+    facts = now.facts(scoring)
+    budget.fit(needs(config, budget, facts))
+    if budget.caps is not None:
+        now.probing.choose()
+
+    # Rank 0's scores are everybody's: a sum that another machine rounds otherwise would order rows otherwise.
+    with now.phases(SCORING):
+        scores = now.peers.from_leader(scoring.start())
+    small = now.budget_warnings(facts)
+    if now.peers.leads:
+        scores.save(now.folder / "scores", rows)
+        atomic_write(now.folder / RECIPE, config.to_yaml())
+        tokenizer = compat.tokenizer_of(now.trainer)
+        keep_examples(now.folder, scores.by_label, now.trainer.train_dataset, tokenizer, domains)
+
+    # What came out, and what a person should know of it before the first step.
+    for label, values in scores.by_label.items():
+        quantiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist()
+        now.journal.take(Scored(label, quantiles, scores.notes[label]))
+    health = scores_health(config, scores, scoring.texts, domains, chosen=now.given.within is not None)
+    now.journal.take(Examined(health, budget.found_share()))
+    enough = partial(pays_for_all_rows, config, budget, facts)
+    now.journal.take(Warned([*small, *start_warnings(now.trainer, scores, health, scoring, enough)]))
+
+    curriculum = now.make_curriculum(scores)
+    for label, notes in scores.notes.items():
+        curriculum.bar(label, barred=notes.get("tells_apart") is False)
+    rescorer = Rescorer(scoring, scores, curriculum, rows, now.folder / "scores")
+    return complete(now, scores, scores.digests(), curriculum, rescorer, TrainingLosses())
+
+
+def complete(
+    now: Outline,
+    scores: Scores,
+    digests: dict[str, str],
+    curriculum: Curriculum,
+    rescorer: Rescorer,
+    training_losses: TrainingLosses,
+    *,
+    same_world: bool = True,
+) -> Situation:
+    """The last part of planning: what comes after it must not fail, for from here on there are hooks on the model."""
+    config, loaded, trainer, peers = now.config, now.loaded, now.trainer, now.peers
+    model: Any = trainer.model  # a trainer of transformers may have none until it trains
+    selector, tokens = config.build_selector(), loaded.rows.tokens
+    return Situation(
+        **vars(now),
+        start_digests=digests,
+        curriculum=curriculum,
+        decider=Decider(selector, loaded.meter, scores, now.budget, tokens, peers),
+        rescorer=rescorer,
+        training_losses=training_losses,
+        load=RankLoad(peers, now.phases, loaded.loader),
+        watch=Watch(model, loaded.rows, LossAudit.of(trainer), labels=loaded.trained.labels_known),
+        filling=Filling(model) if loaded.loader.fills() else None,  # its model's hooks see real rows
+        finite=Finite(model, peers, cause_in(trainer, loaded.loader)),
+        same_world=same_world,
+    )

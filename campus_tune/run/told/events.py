@@ -1,0 +1,172 @@
+"""What happens in a run that somebody tells of: frozen facts, each with what the ledger's line of it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from campus_tune.preview.health import ScoreHealth, health_record
+from campus_tune.words.types import Json
+
+OTHER_WORLD = "the same rows in every step; sums are rounded in another sequence, and dropout draws other noise"
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that has happened; `name` is that of its line in the ledger."""
+
+    name: ClassVar[str]
+
+    def line(self) -> Json:
+        """What the line holds: the event's own fields, unless it says otherwise."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Started(Event):
+    """A new run: what makes it this run, and how many of its rows are of each domain."""
+
+    name = "run"
+    identity: Json
+    rows_by_domain: Mapping[str, int]
+
+    def line(self) -> Json:
+        """The identity's parts beside the domains."""
+        return {**self.identity, "rows_by_domain": self.rows_by_domain}
+
+
+@dataclass(frozen=True)
+class Resumed(Event):
+    """A run goes on from a checkpoint.
+
+    Args:
+        step: optimizer steps finished.
+        stage: that is being trained.
+        before: processes that wrote the checkpoint.
+        now: processes that go on.
+    """
+
+    name = "resumed"
+    step: int
+    stage: int
+    before: int
+    now: int
+
+    def line(self) -> Json:
+        """How the number of processes changed, and what hangs on it."""
+        differs = {} if self.before == self.now else {"differs": OTHER_WORLD}
+        return {"step": self.step, "world": {"before": self.before, "now": self.now}, **differs}
+
+
+@dataclass(frozen=True)
+class Warned(Event):
+    """What the person should know."""
+
+    name = "warnings"
+    warnings: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Scored(Event):
+    """The scores of one metric: their five quantiles, and what is noted of them."""
+
+    name = "scores"
+    metric: str
+    quantiles: list[float]
+    notes: Json
+
+    def line(self) -> Json:
+        """The notes beside the numbers."""
+        return {"metric": self.metric, "quantiles": self.quantiles, **self.notes}
+
+
+@dataclass(frozen=True)
+class Examined(Event):
+    """How the scores look, and how much of them was found in the cache (a share of the training compute)."""
+
+    name = "health"
+    health: ScoreHealth
+    found: float
+
+    def line(self) -> Json:
+        """The look alone: what a cache held is no part of a run."""
+        return health_record(self.health)
+
+
+@dataclass(frozen=True)
+class Rescored(Event):
+    """Rows that wait were scored anew, and orders sorted again."""
+
+    name = "rescored"
+    record: Json
+    warnings: Sequence[str]
+
+    def line(self) -> Json:
+        """The record, and the warnings."""
+        return {**self.record, "warnings": self.warnings}
+
+
+@dataclass(frozen=True)
+class Probed(Event):
+    """Competence was measured: what the probes of each domain say."""
+
+    name = "probes"
+    step: int
+    domains: Mapping[str, Json]
+
+
+@dataclass(frozen=True)
+class Recorded(Event):
+    """An event that comes with its whole line."""
+
+    record: Json
+
+    def line(self) -> Json:
+        """As it came."""
+        return self.record
+
+
+@dataclass(frozen=True)
+class Evaluated(Recorded):
+    """Official tasks were evaluated."""
+
+    name = "evaluation"
+
+
+@dataclass(frozen=True)
+class Decided(Recorded):
+    """A stage was chosen.
+
+    Args:
+        probes: what they said when they were measured last, by domain.
+        cost_share: of the curriculum so far, in the whole run's training compute.
+    """
+
+    name = "decision"
+    probes: Mapping[str, Json]
+    cost_share: float
+
+
+@dataclass(frozen=True)
+class StageEnded(Recorded):
+    """A stage was trained."""
+
+    name = "stage_end"
+
+
+@dataclass(frozen=True)
+class EpochEnded(Event):
+    """An epoch was ended early: its last steps are not trained."""
+
+    name = "epoch_ended"
+    step: int
+    epoch: int
+    steps_left_out: int
+
+
+@dataclass(frozen=True)
+class Ended(Recorded):
+    """The run is over."""
+
+    name = "end"

@@ -1,0 +1,50 @@
+"""The curriculum's scalars in the trainer's own log, which carries them to every tracker."""
+
+from __future__ import annotations
+
+from functools import singledispatchmethod
+
+from campus_tune.run.told.events import Decided, Evaluated, Event, Probed, Rescored
+
+
+class TrainersLog:
+    """Collects what the trainer's next log line will carry."""
+
+    def __init__(self) -> None:
+        self.pending: dict[str, float] = {}
+
+    @singledispatchmethod
+    def take(self, event: Event) -> None:
+        """Of other events the log has no scalars."""
+
+    @take.register
+    def _(self, event: Rescored) -> None:
+        for label, order in event.record["orders"].items():
+            self.pending[f"campus/order_kept/{label}"] = order["correlation"]
+        if "scorer" in event.record:
+            self.pending["campus/scorer_accuracy"] = event.record["scorer"]["accuracy"]
+
+    @take.register
+    def _(self, event: Probed) -> None:
+        for domain, values in event.domains.items():
+            self.pending[f"campus/competence/{domain}"] = values["competence"]
+            self.pending[f"campus/probe_loss/{domain}"] = values["loss"]
+
+    @take.register
+    def _(self, event: Evaluated) -> None:
+        for task, metrics in event.record["scores"].items():
+            for metric, found in metrics.items():
+                self.pending[f"campus/eval/{task}/{metric}"] = found["value"]
+
+    @take.register
+    def _(self, event: Decided) -> None:
+        record = event.record
+        self.pending |= {
+            "campus/stage": record["stage"],
+            "campus/scope": record["scope"][1],
+            "campus/cost_share": event.cost_share,
+        }
+        for offer in record.get("offers", []):
+            self.pending[f"campus/chosen/{offer['name']}"] = int(offer["name"] == record["chosen"])
+            if "perplexity" in offer:
+                self.pending[f"campus/perplexity/{offer['name']}"] = offer["perplexity"]

@@ -1,0 +1,87 @@
+"""Every event goes through one door: first into the ledger, then to each teller that takes it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from campus_tune.model.peers import Peers
+from campus_tune.run.ledger import read_ledger
+from campus_tune.run.told.events import Decided, EpochEnded, Event, Probed, Resumed, Scored, Started, Warned
+from campus_tune.run.told.journal import Journal
+from campus_tune.words.errors import StorageError
+
+DECISION = {"stage": 0, "step": 0, "chosen": "length", "outcome": "not measured", "scope": [0.0, 0.5], "rows": 8}
+PROBES = {"math": {"competence": 0.25, "loss": 1.5}}
+OF_STAGE = "length (not measured), 8 rows of scope 0.00–0.50 · competence math 0.250"
+EVENTS: list[tuple[Event, dict[str, Any]]] = [
+    (Started({"past": {"n_rows": 8}, "future": {}}, {"math": 8}),
+     {"event": "run", "past": {"n_rows": 8}, "future": {}, "rows_by_domain": {"math": 8}}),
+    (Warned(["too small"]), {"event": "warnings", "warnings": ["too small"]}),
+    (Scored("length", [0.0, 1.0], {"rows_measured": 8}),
+     {"event": "scores", "metric": "length", "quantiles": [0.0, 1.0], "rows_measured": 8}),
+    (Probed(0, PROBES), {"event": "probes", "step": 0, "domains": PROBES}),
+    (Decided(DECISION, PROBES, 0.125), {"event": "decision", **DECISION}),
+    (EpochEnded(3, 0, 5), {"event": "epoch_ended", "step": 3, "epoch": 0, "steps_left_out": 5}),
+    (Resumed(3, 1, before=2, now=2), {"event": "resumed", "step": 3, "world": {"before": 2, "now": 2}}),
+]  # fmt: skip
+
+
+def made(folder: Path, rank: int = 0) -> Journal:
+    journal = Journal(folder, Peers(rank, 2), 12)
+    journal.put_aside()
+    return journal
+
+
+def test_each_event_is_one_line_of_the_ledger_with_its_keys_in_this_sequence(tmp_path: Path) -> None:
+    journal = made(tmp_path)
+    for event, _ in EVENTS:
+        journal.take(event)
+    lines = read_ledger(tmp_path / "ledger.jsonl")
+    assert [list(line.items()) for line in lines] == [list(line.items()) for _, line in EVENTS]
+
+
+def test_the_trainers_log_carries_scalars_of_what_it_takes_and_nothing_of_the_rest(tmp_path: Path) -> None:
+    journal = made(tmp_path)
+    for event, _ in EVENTS:
+        journal.take(event)
+    assert journal.state()["pending"] == {
+        "campus/competence/math": 0.25,
+        "campus/probe_loss/math": 1.5,
+        "campus/stage": 0,
+        "campus/scope": 0.5,
+        "campus/cost_share": 0.125,
+    }
+
+
+def test_only_the_leader_speaks_and_writes_and_all_ranks_remember_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said, states = [], []
+    for rank in range(2):
+        journal = made(tmp_path / str(rank), rank)
+        for event, _ in EVENTS:
+            journal.take(event)
+        said.append(capsys.readouterr().out.splitlines())
+        states.append(journal.state())
+    assert said == [
+        [
+            "campus: warning: too small",
+            f"campus: step 0/12 · stage 0 · {OF_STAGE} · cost 12.5%",
+            "campus: step 3/12 · epoch 0 was ended by a callback, 5 steps are left out",
+            "campus: resumed at step 3 of 12, inside stage 1",
+        ],
+        [],
+    ]
+    assert states[0] == states[1]
+    assert not (tmp_path / "1" / "ledger.jsonl").exists()
+
+
+def test_what_cannot_be_written_is_not_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    journal = made(tmp_path)
+    journal.ledger.path = tmp_path / "gone" / "ledger.jsonl"
+    with pytest.raises(StorageError, match="must be writable"):
+        journal.take(Warned(["too small"]))
+    assert capsys.readouterr().out == ""
