@@ -187,7 +187,7 @@ class AnswerTexts(Sequence[str]):
     def __len__(self) -> int:
         return len(self._trained)
 
-    def __getitem__(self, row: Any) -> Any:
+    def __getitem__(self, row: int | slice) -> Any:
         return self._texts[row]
 
 
@@ -206,7 +206,7 @@ class _Column(Sequence[Any]):
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, row: Any) -> Any:
+    def __getitem__(self, row: int | slice) -> Any:
         return self._values[row]
 
 

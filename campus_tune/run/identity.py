@@ -7,7 +7,7 @@ every optimizer step are the same however many processes there are.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from campus_tune.data.prepared import column_names
 from campus_tune.model import compat
@@ -16,6 +16,9 @@ from campus_tune.words.errors import ResumeError, TrainerError
 from campus_tune.words.hashing import array_digest, sha256
 from campus_tune.words.types import Json
 from campus_tune.words.wording import differences, listed
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 WORDS = {
     "dataset": "training rows (fingerprint)",
@@ -143,7 +146,7 @@ class Identity:
         return f"With these processes its global batch is gradient_accumulation_steps: {accumulation}."
 
 
-def _preparation(trainer: Any) -> Json:
+def _preparation(trainer: Trainer) -> Json:
     """The settings that the rows and labels of a trainer were made with, as JSON."""
     settings = {name: getattr(trainer.args, name, None) for name in PREPARED_BY}
     settings["completion_only_loss"] = getattr(trainer, "completion_only_loss", None)  # as trl has resolved it
@@ -154,9 +157,9 @@ def _preparation(trainer: Any) -> Json:
     }
 
 
-def _made_later(trainer: Any) -> Json:
+def _made_later(trainer: Trainer) -> Json:
     """What makes the labels where the rows have none of their own: the collator, by its name and settings."""
-    if "labels" in column_names(trainer.train_dataset):
+    if "labels" in column_names(trainer.train_dataset):  # type: ignore[arg-type]  # rows by position: a run has them
         return {}
     collator = trainer.data_collator
     settings = {name: getattr(collator, name) for name in LABELLED_BY if hasattr(collator, name)}
