@@ -59,7 +59,8 @@ def token_keys(ids: Ints, places: Ints) -> Ints:
 
 def answer_factors(ids: Ints, labels: Ints, carries: Any) -> Ints:
     """What each token's key counts for among the answers: 0 where it carries no loss, 1 where it is its own label."""
-    return carries * ((labels - ids) * _SPREAD + 1)
+    factors: Ints = carries * ((labels - ids) * _SPREAD + 1)
+    return factors
 
 
 def combined(tokens: Ints, answers: Ints) -> Ints:
