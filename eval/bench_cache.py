@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 
 from campus_tune.method.curriculum import Curriculum, Schedule
-from campus_tune.method.orders import hash_rows, order_rows
+from campus_tune.method.orders import order_rows
 from campus_tune.method.pacing import build_pacing
 from campus_tune.scores.cache import CacheKey, ScoreCache
+from campus_tune.words.hashing import hash_rows
 from campus_tune.words.types import Json, RowArray
 
 METRICS = ("length", "mtld", "loss", "scorer")

@@ -1,1 +1,1 @@
-"""cli: the command line: one file per command."""
+"""cli: the command line: a file for each command, `main` lists them, `options` is what they share."""

@@ -19,6 +19,8 @@ from campus_tune.words.errors import RecipeError
 from campus_tune.words.registry import nearest
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from campus_tune.evaluate.models import Target
     from campus_tune.evaluate.results import TaskResult
     from campus_tune.evaluate.session import Session
@@ -195,7 +197,7 @@ def check_data(options: argparse.Namespace) -> int:
 
 
 def _evaluate(
-    session: Session, target: Target, path: Path, accelerator: Any, peers: Peers, options: argparse.Namespace
+    session: Session, target: Target, path: Path, accelerator: Accelerator, peers: Peers, options: argparse.Namespace
 ) -> dict[str, TaskResult]:
     """The results of one model, those that were there and those that had to be found."""
     import torch

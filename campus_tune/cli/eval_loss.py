@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from campus_tune.cli.options import Commands, add_command, count
 from campus_tune.words.errors import RecipeError
 
 if TYPE_CHECKING:
+    import torch
+
     from campus_tune.data.held_out import HeldOut
     from campus_tune.evaluate.models import Target
     from campus_tune.evaluate.results import TaskResult
@@ -136,7 +138,7 @@ def as_table(results: Mapping[str, TaskResult]) -> str:
 
 
 def _measure(
-    target: Target, path: Path, rows: HeldOut, device: Any, peers: Peers, options: argparse.Namespace
+    target: Target, path: Path, rows: HeldOut, device: torch.device, peers: Peers, options: argparse.Namespace
 ) -> TaskResult:
     """The result of one model, measured or found in its file."""
     from campus_tune.evaluate.answer_loss import TASK, answer_loss_settings, measure_answer_loss

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from campus_tune.cli.options import Commands, add_command
 from campus_tune.preview.health import health_table, score_findings
@@ -22,6 +22,9 @@ from campus_tune.run.make_trainer import make_trainer, refuse_other_model
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.strict_yaml import read_value
 from campus_tune.words.tables import table
+
+if TYPE_CHECKING:
+    from trl import SFTTrainer
 
 EXAMPLE = """\
 All scores of a recipe, of every row, ahead of training: into the score cache, where the next run finds them. A killed
@@ -80,7 +83,7 @@ def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None
     return 0
 
 
-def report(trainer: Any, config: CampusConfig) -> None:
+def report(trainer: SFTTrainer, config: CampusConfig) -> None:
     """Score all rows of a trainer, and say how long it took and what came out.
 
     Args:
@@ -108,7 +111,7 @@ def report(trainer: Any, config: CampusConfig) -> None:
     say(f"scores of {len(scoring.texts)} rows are in {cache.folder}")
 
 
-def prepare(trainer: Any, config: CampusConfig) -> tuple[Any, Any]:
+def prepare(trainer: SFTTrainer, config: CampusConfig) -> tuple[Any, Any]:
     """What scores the rows of a trainer that is not trained, and their domains.
 
     Args:

@@ -1,1 +1,1 @@
-"""data: rows, before and after preparation: a user's files, tokens, domains, probes and held-out rows."""
+"""data: rows, before and after preparation: a user's files, TRL's shapes, tokens, domains, probes and held-out rows."""

@@ -1,9 +1,9 @@
 r"""Rows as a user's file has them, before any trainer prepared them: their prompts, answers and domains.
 
-`check` looks at a training set without a model. The shapes that TRL takes are read as it takes them (`prompt` and
-`completion`, `messages`, `conversations` with from and value, a text), and what of them carries loss under the settings
-of the recipe is the answer; what a trainer does to them afterwards (templates, truncation) is not repeated here, so
-token counts are those of the bare texts. Where the model's tokenizer is at hand, `prepared_rows` says more.
+`check` looks at a training set without a model. The shapes that TRL takes (`shapes`) are read as it takes them, and
+what of them carries loss under the settings of the recipe is the answer; what a trainer does to them afterwards
+(templates, truncation) is not repeated here, so token counts are those of the bare texts. Where the model's tokenizer
+is at hand, `model.prepare` says more.
 
 >>> split_row({"prompt": "2 + 2?", "completion": [{"role": "assistant", "content": "4"}]})
 ('2 + 2?', '4')

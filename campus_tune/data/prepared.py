@@ -1,7 +1,7 @@
 """The prepared training set as arrays: token counts, content hashes, what is trained as text.
 
 A row's index is not its id: trl drops rows whose answer is cut off and may shuffle, so everything here is read
-*after* preparation, by position, and user scores are joined on columns (`difficulty.column`).
+*after* preparation, by position, and user scores are joined on columns (`metrics.column`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class TokenRows:
         content: a 64-bit hash of each row's token ids without padding, shape (N,); equal rows have equal hashes.
         padding: of them, tokens that `attention_mask` leaves out, shape (N,).
         trained: a 64-bit hash of each row's token ids, of which of them carry loss, and of their labels, shape (N,):
-            what a loss hangs on. As `shown.Shown` makes it of what reaches the model.
+            what a loss hangs on. As `run.stream.shown` makes it of what reaches the model.
     """
 
     tokens: IntArray
@@ -136,7 +136,7 @@ def read_texts(
         dataset: prepared, further columns included.
         rows: token counts.
         tokenizer: that decodes; may be None where no metric reads texts.
-        trained: the rows as the collator makes them (`trained.as_trained`); None where the columns say it.
+        trained: the rows as the collator makes them (`model.trained.as_trained`); None where the columns say it.
     """
     return RowTexts(
         response_text=AnswerTexts(dataset if trained is None else trained, tokenizer),
@@ -187,7 +187,7 @@ class AnswerTexts(Sequence[str]):
     def __len__(self) -> int:
         return len(self._trained)
 
-    def __getitem__(self, row: Any) -> Any:
+    def __getitem__(self, row: int | slice) -> Any:
         return self._texts[row]
 
 
@@ -206,7 +206,7 @@ class _Column(Sequence[Any]):
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def __getitem__(self, row: Any) -> Any:
+    def __getitem__(self, row: int | slice) -> Any:
         return self._values[row]
 
 

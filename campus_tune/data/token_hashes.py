@@ -13,13 +13,18 @@ is twice as fast on the few hundred tokens of a batch, on an accelerator nothing
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from campus_tune.words.hashing import GOLDEN, LAST_SHIFT, ROUNDS, hash_rows, signed
 from campus_tune.words.types import IntArray
+
+if TYPE_CHECKING:
+    import torch
+
+Ints = TypeVar("Ints", NDArray[np.int64], "torch.Tensor")
 
 # key(token, place) = hash_rows(token ^ hash_rows(place, 1), 2), written out with the constants of splitmix64 folded
 _STRIDE = signed(GOLDEN)
@@ -35,7 +40,7 @@ def place_table(n: int) -> NDArray[np.int64]:
     return hash_rows(np.arange(n), 1).view(np.int64)
 
 
-def token_keys(ids: Any, places: Any) -> Any:
+def token_keys(ids: Ints, places: Ints) -> Ints:
     """The mixed number of each token at its place: int64 arrays of numpy or torch, alike in shape.
 
     Args:
@@ -52,12 +57,13 @@ def token_keys(ids: Any, places: Any) -> Any:
     return z
 
 
-def answer_factors(ids: Any, labels: Any, carries: Any) -> Any:
+def answer_factors(ids: Ints, labels: Ints, carries: Any) -> Ints:
     """What each token's key counts for among the answers: 0 where it carries no loss, 1 where it is its own label."""
-    return carries * ((labels - ids) * _SPREAD + 1)
+    factors: Ints = carries * ((labels - ids) * _SPREAD + 1)
+    return factors
 
 
-def combined(tokens: Any, answers: Any) -> Any:
+def combined(tokens: Ints, answers: Ints) -> Ints:
     """The hash of what is trained, from those of its tokens and of its answers."""
     return answers * _FACTOR + tokens
 

@@ -54,7 +54,7 @@ def prepare_rows(settings: Mapping[str, Any], rows: Any) -> PreparedRows | None:
     tokenizer = _tokenizer(settings)
     if tokenizer is None:
         return None
-    from campus_tune.data.columns import as_dataset
+    from campus_tune.data.as_dataset import as_dataset
     from campus_tune.data.prepared import read_texts
     from campus_tune.model import compat
     from campus_tune.model.trained import as_trained

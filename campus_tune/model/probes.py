@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from campus_tune.data.columns import as_dataset
+from campus_tune.data.as_dataset import as_dataset
 from campus_tune.data.prepared import TokenRows, column_names
 from campus_tune.data.refusals import why_not
 from campus_tune.data.shapes import Shape

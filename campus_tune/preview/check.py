@@ -154,7 +154,7 @@ def _suite_findings(evaluate: EvaluateSettings | None) -> list[Finding]:
 
 
 def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Finding]:
-    from campus_tune.data.columns import as_dataset
+    from campus_tune.data.as_dataset import as_dataset
 
     name = settings.get("dataset_name")
     if not isinstance(name, str):

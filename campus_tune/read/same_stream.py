@@ -86,13 +86,15 @@ def compare_runs(a: Path, b: Path) -> Comparison:
     n_stages = [len(_of(events, "decision")) for events in (ours, theirs)]
     first = next((i for i, (x, y) in enumerate(pairs) if any(x.get(k) != y.get(k) for k in STREAM)), None)
     n_same = len(pairs) if first is None else first
+    # where the race of offers stops may hang on the last digits: then their samples end at another size
+    offers = [both for x, y in pairs[:n_same] for both in zip(x.get("offers", []), y.get("offers", []), strict=False)]
     return Comparison(
         stages=len(pairs),
         first=first,
         why=[] if first is None else list(_why(*pairs[first])),
         unmatched=abs(n_stages[0] - n_stages[1]),
         largest=_largest(ours, theirs, n_same),
-        regrown=_regrown(pairs[:n_same]),
+        regrown=sum(a.get("sampled_rows") != b.get("sampled_rows") for a, b in offers),
         batches=[_of(events, "run")[0].get("batch", {}) for events in (ours, theirs)],
     )
 
@@ -147,9 +149,3 @@ def _numbers(event: Json, kind: str) -> list[tuple[float, Any] | None]:
         return [(event["train_loss"], None)] if event.get("train_loss") is not None else [None]
     domains = event["domains"].values()
     return [(values["loss"], values.get("rows")) if values.get("loss") is not None else None for values in domains]
-
-
-def _regrown(pairs: Sequence[tuple[Json, Json]]) -> int:
-    """Offers whose sample ended at another size: where the race stops may hang on the last digits."""
-    offers = [both for x, y in pairs for both in zip(x.get("offers", []), y.get("offers", []), strict=False)]
-    return sum(a.get("sampled_rows") != b.get("sampled_rows") for a, b in offers)

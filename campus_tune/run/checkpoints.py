@@ -117,9 +117,15 @@ def named(checkpoint: Path, folder: Path, peers: Peers) -> Checkpoint:
         ResumeError: it is not whole, or of another run, or a rank cannot see it.
     """
     if not peers.led(checkpoint.is_dir):
-        raise NoCheckpointError(_not_there(checkpoint))
-    beside = checkpoint.resolve().parent / folder.name
-    home = beside if peers.led(lambda: (beside / LEDGER).exists()) else folder
+        beside = ", ".join(path.name for _, path in checkpoints_in(checkpoint.parent))
+        known = f"In {checkpoint.parent} there is {beside}: name one of these" if beside else "Correct the path"
+        raise NoCheckpointError(
+            f"`resume_from_checkpoint` must be a checkpoint's folder, got {str(checkpoint)!r}, which is not there. "
+            f"{known}, write resume_from_checkpoint=True, which finds the last complete one of output_dir, or start "
+            "anew without resuming."
+        )
+    near = checkpoint.resolve().parent / folder.name
+    home = near if peers.led(lambda: (near / LEDGER).exists()) else folder
     found = examine(checkpoint, home, peers)
     if isinstance(found, Unfit):
         raise ResumeError(
@@ -138,17 +144,6 @@ def _earlier(checkpoint: Path, home: Path, peers: Peers) -> str:
         if isinstance(examine(before, home, peers), Checkpoint):
             return f"Name {before.name}, the newest before it that is whole"
     return "Name another one"
-
-
-def _not_there(checkpoint: Path) -> str:
-    """That there is no such checkpoint, and which there are beside it."""
-    beside = ", ".join(path.name for _, path in checkpoints_in(checkpoint.parent))
-    known = f"In {checkpoint.parent} there is {beside}: name one of these" if beside else "Correct the path"
-    return (
-        f"`resume_from_checkpoint` must be a checkpoint's folder, got {str(checkpoint)!r}, which is not there. "
-        f"{known}, write resume_from_checkpoint=True, which finds the last complete one of output_dir, or start anew "
-        "without resuming."
-    )
 
 
 def examine(checkpoint: Path, home: Path, peers: Peers) -> Checkpoint | Unfit:

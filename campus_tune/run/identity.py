@@ -116,17 +116,19 @@ class Identity:
         """
         mine = {**self.past, **self.future, **{f"batch: {name}": size for name, size in self.batch.items()}}
         ranks = peers.gather(mine)
-        listed = []
+        unlike = []
         for name in mine:
             values: dict[str, list[int]] = {}
             for rank, theirs in enumerate(ranks):
                 values.setdefault(repr(theirs.get(name)), []).append(rank)
             if len(values) > 1:
-                said = ", ".join(f"{value} ({_ranks(on)})" for value, on in values.items())
-                listed.append(f"{WORDS.get(name, f'`{name}`')}: {said}")
-        if listed:
+                said = ", ".join(
+                    f"{value} (rank{'s' if len(on) > 1 else ''} {listed(on, 4)})" for value, on in values.items()
+                )
+                unlike.append(f"{WORDS.get(name, f'`{name}`')}: {said}")
+        if unlike:
             raise TrainerError(
-                f"all processes must have the same rows and settings, got {'; '.join(listed)}. Start every process "
+                f"all processes must have the same rows and settings, got {'; '.join(unlike)}. Start every process "
                 "with the same files: the same recipe, the same data, the same versions."
             )
 
@@ -152,8 +154,8 @@ class Identity:
             remedy += f" {self._way_to(saved['past']['global_batch'])}"
         if any(saved["past"].get(name) != self.past[name] for name in ("dataset", "labels")):
             past += [f"prepared with {what}" for what in _differences(saved["prepared"], self.prepared)]
-        listed = "; ".join(past + future)
-        raise ResumeError(f"the checkpoint must belong to this run, got one that differs in {listed}. {remedy}")
+        found = "; ".join(past + future)
+        raise ResumeError(f"the checkpoint must belong to this run, got one that differs in {found}. {remedy}")
 
     def _way_to(self, global_batch: int) -> str:
         """How to cut a global batch with these processes and micro batches."""
@@ -191,10 +193,6 @@ def _cut(batch: Json) -> str:
     """How a global batch is made up, in words."""
     micro, world, accumulation = batch["micro"], batch["world"], batch["accumulation"]
     return f"{micro * world * accumulation} ({micro} rows × {world} processes × accumulation {accumulation})"
-
-
-def _ranks(ranks: list[int]) -> str:
-    return f"rank{'s' if len(ranks) > 1 else ''} {listed(ranks, 4)}"
 
 
 def _differences(saved: Json, ours: Json) -> list[str]:

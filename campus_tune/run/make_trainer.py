@@ -195,7 +195,7 @@ def load_rows(script: Any, mixture: Any) -> Any:
     import datasets
     from trl import get_dataset
 
-    from campus_tune.data.columns import as_dataset
+    from campus_tune.data.as_dataset import as_dataset
 
     if mixture.datasets:
         return get_dataset(mixture)

@@ -148,7 +148,8 @@ def what_is_wrong(checkpoint: Path, manifest: Manifest, home: Path) -> str | Non
         manifest: of it.
         home: the run's folder.
     """
-    files = {name: known for name, known in (manifest.files or {}).items() if not _is_of_a_rank(name, manifest)}
+    of_ranks = {RANDOM_STATE.format(rank=rank) for rank in range(manifest.world if manifest.world > 1 else 0)}
+    files = {name: known for name, known in (manifest.files or {}).items() if name not in of_ranks}
     there = [name for name in names_in(checkpoint) if is_read_on_resume(name)]
     strangers = [name for name in there if name not in (manifest.files or {})]
     return (
@@ -169,10 +170,6 @@ def wrong_random_state(checkpoint: Path, manifest: Manifest, rank: int) -> str |
     name = RANDOM_STATE.format(rank=rank)
     known = (manifest.files or {}).get(name)
     return _first_wrong(checkpoint, {name: known}, "") if known else None
-
-
-def _is_of_a_rank(name: str, manifest: Manifest) -> bool:
-    return name in {RANDOM_STATE.format(rank=rank) for rank in range(manifest.world if manifest.world > 1 else 0)}
 
 
 def _first_wrong(folder: Path, files: Files, shown: str, begins: str = "") -> str | None:

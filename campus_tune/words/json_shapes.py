@@ -41,7 +41,7 @@ def parse(text: str) -> Any:
         raise ValueError("it is nested too deep") from error
 
 
-def read_json(path: Path, shape: Any = object) -> Any:
+def read_json(path: Path, shape: object = object) -> Any:
     """The value in a JSON file.
 
     Args:
@@ -59,7 +59,7 @@ def read_json(path: Path, shape: Any = object) -> Any:
     return value
 
 
-def misshapen(value: object, shape: Any, where: str = "") -> str | None:
+def misshapen(value: object, shape: object, where: str = "") -> str | None:
     """The first place in which a value is not of a shape, as a sentence; None where it is.
 
     Args:
@@ -104,7 +104,7 @@ def _mapping(value: object, shape: dict[Any, Any], where: str) -> str | None:
     return None
 
 
-def _is(value: object, shape: Any) -> bool:
+def _is(value: object, shape: object) -> bool:
     if shape is None:
         return value is None
     if shape is bool or isinstance(value, bool):
@@ -113,10 +113,10 @@ def _is(value: object, shape: Any) -> bool:
         return isinstance(value, int) and -WHOLE <= value < WHOLE
     if shape is float:
         return math.isfinite(value) if isinstance(value, float) else _is(value, int)
-    return isinstance(value, shape)
+    return isinstance(shape, type) and isinstance(value, shape)
 
 
-def _word(shape: Any) -> str:
+def _word(shape: object) -> str:
     if isinstance(shape, list | dict):
         return "a mapping" if isinstance(shape, dict) else "a list" if len(shape) < 2 else f"a list of {len(shape)}"
     return _WORDS[shape]

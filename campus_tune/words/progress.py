@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager, suppress
 from html import escape
 from importlib import import_module
-from types import TracebackType
-from typing import Any, Self
+from types import ModuleType, TracebackType
+from typing import Any, Self, TextIO
 
 from tqdm.auto import tqdm
 
@@ -32,7 +32,7 @@ class Unbroken:
         stream: what is written to.
     """
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def __getattr__(self, name: str) -> Any:
@@ -78,7 +78,7 @@ def _in_one_place() -> bool:
         return True
 
 
-def notebook() -> Any:
+def notebook() -> ModuleType | None:
     """`IPython.display`, where this process shows its output in a notebook; else None."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return import_module("IPython.display") if "IPKernelApp" in (getattr(shell, "config", None) or {}) else None
@@ -92,7 +92,7 @@ def bar(
     total: int | None = None,
     delay: float = 0.0,
     disable: bool = False,
-    **shown: Any,
+    **shown: object,
 ) -> Any:
     """A bar that is gone when it is full.
 
@@ -128,7 +128,7 @@ class NotebookBar:
 
     def __init__(
         self,
-        display: Any,
+        display: ModuleType,
         iterable: Iterable[Any] | None = None,
         *,
         desc: str,
@@ -183,7 +183,7 @@ class NotebookTable:
         columns: their heads.
     """
 
-    def __init__(self, display: Any, columns: Sequence[str]) -> None:
+    def __init__(self, display: ModuleType, columns: Sequence[str]) -> None:
         self.columns, self.rows = tuple(columns), list[Sequence[str]]()
         self._drawn = Drawn(display)
 
@@ -208,7 +208,7 @@ class Drawn:
         display: `IPython.display`.
     """
 
-    def __init__(self, display: Any) -> None:
+    def __init__(self, display: ModuleType) -> None:
         self._display, self._handle = display, None
 
     def draw(self, html: str) -> None:

@@ -128,7 +128,7 @@ class _StrictLoader(yaml.SafeLoader):
         super().__init__(stream)
         self.depth = 0
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
+    def compose_node(self, parent: yaml.Node | None, index: int) -> Any:
         """One value, at whatever depth."""
         event = self.peek_event()  # type: ignore[no-untyped-call]  # PyYAML has no types here
         shown = cut(getattr(event, "anchor", None) or getattr(event, "tag", None) or "", SHOWN).replace(_STANDARD, "!!")

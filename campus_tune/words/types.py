@@ -136,6 +136,6 @@ class _Some(Sequence[Any]):
     def __len__(self) -> int:
         return len(self._idx)
 
-    def __getitem__(self, place: Any) -> Any:
+    def __getitem__(self, place: int | slice) -> Any:
         chosen = self._idx[place]
         return [self._values[row] for row in chosen.tolist()] if isinstance(place, slice) else self._values[int(chosen)]

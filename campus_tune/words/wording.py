@@ -3,7 +3,7 @@
 >>> cut("a long text", 8), shown("a long text", 8), listed([1, 2, 3], 2)
 ('a long …', "'a long…", '1, 2, …')
 >>> differences({"seed": 0, "mix": 0.1}, {"seed": 0, "stages": 4})
-[Difference(name='mix', there=0.1, now=None), Difference(name='stages', there=None, now=4)]
+[Mismatch(name='mix', there=0.1, now=None), Mismatch(name='stages', there=None, now=4)]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 LONGEST = 200  # characters of a value in a message
 
 
-class Difference(NamedTuple):
+class Mismatch(NamedTuple):
     """One thing in which two settings differ."""
 
     name: str
@@ -29,7 +29,7 @@ def differences(
     *,
     absent: object = None,
     same: Callable[[Any, Any], bool] = operator.eq,
-) -> list[Difference]:
+) -> list[Mismatch]:
     """What differs between two settings, in the sequence of the first one, then of the second.
 
     Args:
@@ -39,7 +39,7 @@ def differences(
         same: whether two values are.
     """
     pairs = ((name, there.get(name, absent), now.get(name, absent)) for name in dict.fromkeys([*there, *now]))
-    return [Difference(name, a, b) for name, a, b in pairs if not same(a, b)]
+    return [Mismatch(name, a, b) for name, a, b in pairs if not same(a, b)]
 
 
 def cut(text: str, longest: int, *, head: int | None = None, tail: int = 0, mark: str = "…") -> str:

@@ -109,7 +109,7 @@ def test_losses_of_rows_that_it_has_not_seen_are_not_made_up(made: Path, tmp_pat
 def test_a_finished_proxy_says_so_and_does_nothing(
     recipe: Path, made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(proxy, "_trainer", None)
+    monkeypatch.setattr(proxy, "make_trainer", None)
     before = (made / "losses.parquet").stat().st_mtime_ns
     assert campus_tune(["proxy", "--config", str(recipe), "--out", str(made), "--early", "0.25"]) == 0
     told = capsys.readouterr().out

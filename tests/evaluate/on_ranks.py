@@ -35,11 +35,9 @@ def evaluate(data: str, suite: str) -> Json:
 
 def command(argv: Sequence[object]) -> int:
     """`campus-tune eval` with these words; what is wrong is raised."""
-    from campus_tune.cli.main import make_parser
+    from campus_tune.cli.main import main
 
-    options = make_parser().parse_args(["eval", *map(str, argv)])
-    code: int = options.command(options)
-    return code
+    return main(["--debug", "eval", *map(str, argv)])
 
 
 def refusal(data: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.words.wording import Difference, cut, differences, listed, shown
+from campus_tune.words.wording import Mismatch, cut, differences, listed, shown
 
 
 @given(st.text(max_size=40), st.integers(12, 30), st.integers(0, 8))
@@ -39,7 +39,7 @@ def test_a_list_says_that_it_goes_on(more: str, said: str) -> None:
 
 def test_differences_come_in_the_sequence_of_the_first_setting_then_of_the_second() -> None:
     found = differences({"b": 1, "a": 2, "same": 3}, {"same": 3, "c": None, "a": 4}, absent="not set")
-    assert found == [Difference("b", 1, "not set"), Difference("a", 2, 4), Difference("c", "not set", None)]
+    assert found == [Mismatch("b", 1, "not set"), Mismatch("a", 2, 4), Mismatch("c", "not set", None)]
 
 
 def test_what_nobody_has_is_no_difference_where_nothing_means_null() -> None:
@@ -48,4 +48,4 @@ def test_what_nobody_has_is_no_difference_where_nothing_means_null() -> None:
 
 def test_what_counts_as_the_same_is_the_askers() -> None:
     assert differences({"a": 1}, {"a": True}) == []
-    assert differences({"a": 1}, {"a": True}, same=lambda a, b: repr(a) == repr(b)) == [Difference("a", 1, True)]
+    assert differences({"a": 1}, {"a": True}, same=lambda a, b: repr(a) == repr(b)) == [Mismatch("a", 1, True)]
