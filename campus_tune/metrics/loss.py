@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from campus_tune.metrics.base import METRICS
 from campus_tune.metrics.passage import Passage, PassageMetric
@@ -33,6 +33,8 @@ class Loss(PassageMetric):
     Reference:
         CAMPUS, arXiv 2509.13790 (its competence-aware metric).
     """
+
+    own_loss: ClassVar[bool] = True
 
     reduce: Literal["mean", "sum"] = "mean"
 

@@ -15,7 +15,7 @@ from campus_tune.method.selectors.baselines import RoundRobin
 from campus_tune.method.selectors.race import Outcome, RaceResult, race
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
-from campus_tune.scores.columns import Scores
+from campus_tune.scores.run_scores import Scores
 from campus_tune.words.types import IntArray, Json
 
 NOT_PAID: Outcome = "not paid for"  # nothing is left to measure offers with: they take turns

@@ -36,7 +36,7 @@ from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
 from campus_tune.model.probes import Source
 from campus_tune.model.trained import as_trained
-from campus_tune.preview.cost_plan import RunFacts, budget_warnings, facts_of, needs, pays_for_all_rows
+from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, pays_for_all_rows
 from campus_tune.preview.setup import make_budget, resolve, scores_health, start_warnings
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.activity import (
@@ -76,10 +76,11 @@ from campus_tune.run.stream.training_losses import TrainingLosses, file_of_stage
 from campus_tune.run.stream.watch import Watch
 from campus_tune.run.told.examples import keep_examples
 from campus_tune.run.told.journal import Journal
-from campus_tune.scores.asking import Scoring
-from campus_tune.scores.columns import Scores, passages_of
+from campus_tune.scores.asking import Asking
 from campus_tune.scores.planning import make_scoring, open_cache, refreshes_to_come, stages_between
+from campus_tune.scores.questions import Questions
 from campus_tune.scores.rescore import Rescorer
+from campus_tune.scores.run_scores import Scores
 from campus_tune.words.errors import DataError, DivergedError, ResumeError, TrainerError
 from campus_tune.words.files import atomic_write
 from campus_tune.words.types import Json, RowArray
@@ -291,16 +292,16 @@ class CampusRun:
         for label, notes in self.scores.notes.items():
             self.curriculum.bar(label, barred=notes.get("tells_apart") is False)
 
-    def _cost_facts(self, scoring: Scoring) -> RunFacts:
+    def _cost_facts(self, scoring: Asking) -> CostFacts:
         return facts_of(scoring, self.probing.probes, self.total_steps, self.steps_per_epoch)
 
-    def _warnings_of_budget(self, facts: RunFacts) -> list[str]:
+    def _warnings_of_budget(self, facts: CostFacts) -> list[str]:
         """Whether what is still measured in any case fits in what is left of the budget: said before training."""
         certain = self.probing.tokens * (1 + (not self.probing.competence.history))
         self.budget.must_pay(certain)
         return budget_warnings(self.config, self.budget, facts, certain)
 
-    def _make_scoring(self) -> Scoring:
+    def _make_scoring(self) -> Asking:
         return make_scoring(
             self.trainer,
             self.config,
@@ -313,7 +314,7 @@ class CampusRun:
             trained=self.trained,
         )
 
-    def _make_curriculum(self, scoring: Scoring) -> None:
+    def _make_curriculum(self, scoring: Asking) -> None:
         seed, groups, by_label = self.config.seed or 0, self.domains.codes, self.scores.by_label
         orders = {label: order_rows(by_label[label], seed=seed, groups=groups) for label in self.config.labels}
         self.curriculum = Curriculum(
@@ -354,7 +355,7 @@ class CampusRun:
         changed = self.config.resume == "changed_future"
         self.identity.refuse_other(saved["identity"], changed_future=changed)
         self.scores = self.peers.led(
-            lambda: Scores.load(self.home / "scores", saved["scores"], passages_of(self.config))
+            lambda: Scores.load(self.home / "scores", saved["scores"], Questions(self.config).passages)
         )
         self.start_digests = saved["scores"]
         self.scores.refuse_missing(self.config)

@@ -23,7 +23,7 @@ from campus_tune.data.prepared import TokenRows, column_names, digest, read_colu
 from campus_tune.data.tokenizers import tokenizer_fingerprint
 from campus_tune.metrics.learnability import EARLY, LATE
 from campus_tune.metrics.passage import Passage
-from campus_tune.metrics.quality import Quality
+from campus_tune.metrics.reward import Reward
 from campus_tune.model import compat
 from campus_tune.model.answer_alone import PadRight, answers_alone
 from campus_tune.model.fingerprint import config_fingerprint, weights_fingerprint
@@ -142,9 +142,9 @@ class Passages:
         tokens = self.rows.answer_tokens + 1 if passage.part == "answer" else self.rows.tokens
         return tokens if passage.model is None else self._by_size(tokens, passage.model, "metrics: model")
 
-    def reward_tokens(self, metric: Quality) -> IntArray:
+    def reward_tokens(self, reward: Reward) -> IntArray:
         """The same for a reward model."""
-        return self._by_size(self.rows.tokens, str(metric.model), REWARD_SETTING)
+        return self._by_size(self.rows.tokens, reward.model, REWARD_SETTING)
 
     def _by_size(self, tokens: IntArray, name: str, setting: str) -> IntArray:
         size = model_size(name, setting, trust_remote_code=self._trusts)
@@ -175,9 +175,9 @@ class Passages:
         tokens = self.rows.tokens
         return np.zeros_like(tokens) if features is None else self._by_size(tokens, features, "scorer: model")
 
-    def reward_key(self, metric: Quality) -> CacheKey:
+    def reward_key(self, reward: Reward) -> CacheKey:
         """What a reward model's logits hang on."""
-        return self._foreign_key("quality", str(metric.model), REWARD_SETTING, {"logit": metric.logit})
+        return self._foreign_key("quality", reward.model, REWARD_SETTING, {"logit": reward.logit})
 
     def _foreign_key(self, what: str, name: str, setting: str, settings: Json) -> CacheKey:
         """Another model's values hang on its files and on the texts, not on the model in training or its precision."""
@@ -341,9 +341,9 @@ class Passages:
         tokenizer = own_tokenizer(passage.model, None, "metrics: model", self._trusts)
         return not reads_the_same(tokenizer, compat.tokenizer_of(self.trainer))
 
-    def rewards(self, metric: Quality, rows: IntArray) -> Taken:
+    def rewards(self, reward: Reward, rows: IntArray) -> Taken:
         """A reward model's logit of `rows`, from the cache where it is known."""
-        began, key = time.perf_counter(), self.reward_key(metric)
+        began, key = time.perf_counter(), self.reward_key(reward)
         found, columns = self.find(key, rows)
         read = np.zeros((len(rows), 1))
         if found.any():
@@ -351,7 +351,7 @@ class Passages:
         missing = np.flatnonzero(~found)
         if len(missing):
             device, n_cut = self.trainer.args.device, 0
-            with load_reward(metric, device=device, trust_remote_code=self._trusts) as (reference, label):
+            with load_reward(reward, device=device, trust_remote_code=self._trusts) as (reference, label):
                 for start in range(0, len(missing), AT_ONCE):
                     part = missing[start : start + AT_ONCE]
                     read[part, 0], cut = reward_scores(
@@ -373,7 +373,7 @@ class Passages:
                     f"`quality` reads the beginning of {n_cut} rows of {len(missing)}: these are longer."
                 )
         taken = Taken(RowLosses.zeros(len(rows)), read, found, time.perf_counter() - began)
-        self._note(f"quality under {metric.model}", taken, int(self.rows.tokens[rows[missing]].sum()))
+        self._note(f"quality under {reward.model}", taken, int(self.rows.tokens[rows[missing]].sum()))
         return taken
 
     def _note(self, what: str, taken: Taken, tokens: int) -> None:

@@ -393,20 +393,20 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_rewards_are_kept_and_found(tmp_path: Path, monkeypatch: Patch) -> None:
     trainer = trainer_of(tmp_path / "run")
-    metric = Quality(model=str(save_reward(tmp_path / "reward")))
+    reward = Quality(model=str(save_reward(tmp_path / "reward"))).reward
     made = passages_of(trainer, tmp_path / "cache")
-    assert not made.find(made.reward_key(metric), EVERY)[0].any()
-    first = made.rewards(metric, EVERY[:5])
-    rest = passages_of(trainer, tmp_path / "cache").rewards(metric, EVERY)
+    assert not made.find(made.reward_key(reward), EVERY)[0].any()
+    first = made.rewards(reward, EVERY[:5])
+    rest = passages_of(trainer, tmp_path / "cache").rewards(reward, EVERY)
     assert rest.found.tolist() == [True] * 5 + [False] * (N - 5)
     monkeypatch.setattr(passages, "load_reward", None)  # not opened again
     again = passages_of(trainer, tmp_path / "cache")
-    found = again.rewards(metric, EVERY)
+    found = again.rewards(reward, EVERY)
     assert found.found.all()
     np.testing.assert_array_equal(found.read, rest.read)
     np.testing.assert_array_equal(found.read[:5], first.read)
     assert len(np.unique(found.read)) == N
-    assert again.find(again.reward_key(metric), EVERY)[0].all()
+    assert again.find(again.reward_key(reward), EVERY)[0].all()
 
 
 # -- what it costs ----------------------------------------------------------------------------------------------------
