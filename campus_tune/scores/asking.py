@@ -85,7 +85,7 @@ class Asking:
         if missing := missing_parts(asked.metrics.values()):
             raise MetricError(" ".join(missing))
         if self.config.scores is not None:  # a cache that was named and holds nothing of use is worth a word
-            why = filter(None, map(self.passages.why_missing, asked.passages))
+            why = filter(None, map(self.passages.known.why_missing, asked.passages))
             scores.warnings += [f"`scores`: {reason}" for reason in why]
         for label, metric in asked.texts.items():
             spec = asked.specs[label]
@@ -112,7 +112,7 @@ class Asking:
     def mark_ahead(self) -> None:
         """Note in the cache that all rows were scored on purpose: a run that finds the note uses all of them."""
         for key in self._keys():
-            self.passages.mark_ahead(key)
+            self.passages.known.mark_ahead(key)
 
     # -- what it costs, and of which rows ------------------------------------------------------------------------
 
@@ -138,8 +138,8 @@ class Asking:
 
     def _keys(self) -> list[CacheKey]:
         """What is kept in the cache of passages and rewards hangs on these."""
-        rewards = (self.passages.reward_key(metric.reward) for metric in self.questions.rewards.values())
-        return [*map(self.passages.key, self.questions.passages), *rewards]
+        rewards = (self.passages.known.reward_key(metric.reward) for metric in self.questions.rewards.values())
+        return [*map(self.passages.known.key, self.questions.passages), *rewards]
 
     def _affordable_rows(self) -> IntArray:
         """All rows if their part of the budget pays for them or the cache knows them, else a sample by length."""
@@ -148,7 +148,7 @@ class Asking:
         affordable = allowance / max(1.0, float(np.mean(price)))
         if self.whole or affordable >= len(everything):
             return everything
-        if all(map(self.passages.scored_ahead, self._keys())):
+        if all(map(self.passages.known.scored_ahead, self._keys())):
             self._discount = affordable / len(everything)  # on the bill they cost what a sample would have cost
             return everything
         seed = self.config.seed or 0
@@ -241,10 +241,10 @@ class Asking:
         n_asked, rows = len(rows), rows[self.scorer.spans.known[rows]]  # the others have no prompt: they are predicted
         fewest = self.budget.fewest("scorer")
         plan = self.scorer.plan(everything, allowance=allowance, refresh=0, fewest=fewest)
-        key = self.passages.scorer_key(plan, self.scorer.settings.model)
-        found, columns = self.passages.find(key, rows)
+        key = self.passages.known.scorer_key(plan, self.scorer.settings.model)
+        found, columns = self.passages.known.find(key, rows)
         read = np.stack([columns.get(name, np.zeros(len(rows))) for name in HEAD_COLUMNS], axis=1)
-        about: Json = self.passages.about(key) if found.any() else {}
+        about: Json = self.passages.known.about(key) if found.any() else {}
         if found.all():
             self.budget.charge("scorer", about["forward_tokens"], 0.0, found=about["forward_tokens"])
         else:  # the same again, where another run was killed in the middle: heads follow from the model and the plan
@@ -265,7 +265,9 @@ class Asking:
                 read[missing] = self.scorer.read(training.heads, rows[missing])
                 tokens = int(self.feature_tokens()[rows[missing]].sum())
                 self.budget.charge("scoring", tokens, time.perf_counter() - began)
-                self.passages.keep(key, rows[missing], dict(zip(HEAD_COLUMNS, read[missing].T, strict=True)), about)
+                self.passages.known.keep(
+                    key, rows[missing], dict(zip(HEAD_COLUMNS, read[missing].T, strict=True)), about
+                )
         scores.warnings += about["warnings"]
         notes = {"rows_measured": len(rows), **about["notes"], "stability": spearman(read[:, 1], read[:, 2])}
         self.add(scores, spec, rows, read[:, 0], notes)

@@ -120,7 +120,7 @@ class Rescorer:
                 known = np.flatnonzero(np.stack([each.tokens > 0 for each in losses]).all(axis=0))
                 losses = [each.take(known) for each in losses]
                 self._renew(spec, known, metric.from_losses(losses), {"rows_measured": len(rows)}, waiting)
-            elif training is not None and training.heads.tells_apart and len(rows):
+            elif label in questions.scorers and training is not None and training.heads.tells_apart and len(rows):
                 assert self.asking.scorer is not None
                 known = np.flatnonzero(self.asking.scorer.spans.known[rows])  # places in `rows`: others have no prompt
                 notes = {"rows_measured": len(known), "stability": spearman(read[known, 1], read[known, 2])}

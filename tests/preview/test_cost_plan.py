@@ -148,7 +148,7 @@ def _cost_of(run: Small, rng: np.random.Generator) -> tuple[float, float, list[s
     texts = RowTexts([str(i) for i in range(len(rows))], rows.answer_tokens, rows.tokens - rows.answer_tokens, {})
     meter: Any = Meter(rows)
     passages = Passages(None, [{}] * len(rows), rows, meter, ScoreCache(None), Peers())
-    passages.__dict__["_identity"] = {"model": "m", "adapter": None, "template": "t", "precision": "no"}
+    passages.known.__dict__["_identity"] = {"model": "m", "adapter": None, "template": "t", "precision": "no"}
 
     def refreshes(step: int) -> int:
         return refreshes_to_come(config, total, per_epoch, step=step)

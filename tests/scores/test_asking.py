@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from campus_tune.data.prepared import TokenRows
 from campus_tune.method.budget import FEWEST, Budget
 from campus_tune.method.orders import order_rows
 from campus_tune.method.selectors.race import stratified_sample
-from campus_tune.metrics.passage import Passage
+from campus_tune.metrics import METRICS, EnsembleMetric, parse_metric
+from campus_tune.metrics.passage import HERE, Passage, PassageMetric
 from campus_tune.model.measure import Measured
 from campus_tune.model.peers import Peers
 from campus_tune.recipe.config import CampusConfig
@@ -71,7 +73,7 @@ def make(metrics: list[Any], share: float, *, meter: Any = None, cache: Path | N
         metrics=metrics, selector=rest.pop("selector", "round_robin"), seed=3, scores=rest.pop("scores", None)
     )
     passages = Passages(None, [{}] * N, ROWS, meter or Meter(), ScoreCache(cache), Peers())
-    passages.__dict__["_identity"] = {"model": "m", "adapter": None, "template": "t", "precision": "no"}
+    passages.known.__dict__["_identity"] = {"model": "m", "adapter": None, "template": "t", "precision": "no"}
     return Asking(config, TEXTS, passages, Budget(share, float(TOKENS.sum()), 0.5), **rest)
 
 
@@ -205,6 +207,37 @@ def test_an_ensemble_was_measured_where_all_its_members_were() -> None:
     assert scores.notes["rank_mean"] == {"rows_measured": len(asked)}
 
 
+def test_a_metric_of_someone_else_is_asked_as_the_class_that_it_extends_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Half(PassageMetric):
+        """Half the loss."""
+
+        passages = (HERE,)
+
+        def from_losses(self, losses: Sequence[RowLosses]) -> FloatArray:
+            return losses[0].per_row() / 2
+
+        def remarks(self, label: str, losses: Sequence[RowLosses], is_foreign: Callable[[Passage], bool]) -> list[str]:
+            return [f"{label} saw {len(losses[0])} rows, of other tokens: {is_foreign(HERE)}"]
+
+    @dataclass(frozen=True)
+    class Largest(EnsembleMetric):
+        """The larger of two."""
+
+        members = (parse_metric("length"), parse_metric({"name": "column", "column": "level"}))
+
+        def combine(self, scores: Mapping[str, FloatArray], groups: IntArray | None) -> FloatArray:
+            assert groups is None
+            return np.maximum(scores["length"], scores["level"])
+
+    monkeypatch.setattr(METRICS, "_factories", {**METRICS._factories, "half": Half, "largest": Largest})
+    scores, asked, _ = score(["-half", "largest"], 1.1)
+    assert sorted(asked) == list(range(N))
+    np.testing.assert_allclose(scores.by_label["-half"], -PER_TOKEN / 2)
+    assert scores.by_label["largest"].tolist() == np.maximum(ANSWERS, TEXTS.columns["level"]).tolist()
+    assert scores.warnings == [f"-half saw {N} rows, of other tokens: False"]
+
+
 def test_losses_that_do_not_order_the_rows_are_refused() -> None:
     for share in (1.1, 0.1):
         with pytest.raises(MetricError, match="`loss` gives every row the same score"):
@@ -303,7 +336,7 @@ def test_metrics_of_the_texts_are_kept_as_they_come(tmp_path: Path, monkeypatch:
 def test_a_cache_that_was_named_and_holds_nothing_of_use_says_why(tmp_path: Path) -> None:
     score(["loss"], 1.1, cache=tmp_path / "there")
     scoring = make(["loss"], 1.1, cache=tmp_path / "there", scores=str(tmp_path / "there"))
-    scoring.passages.__dict__["_identity"]["model"] = "another"
+    scoring.passages.known.__dict__["_identity"]["model"] = "another"
     (warning,) = scoring.start().warnings
     assert warning.startswith("`scores`: the `loss` scores in")
     assert warning.endswith("were taken with another model (m there, another now).")
