@@ -62,12 +62,12 @@ def check(path: str | Path) -> list[Finding]:
     except RecipeError as error:
         return [*_errors(error), *findings]
     findings += problems_in_method(config)
-    findings += [Finding("error", problem) for problem in missing_parts(Questions(config).metrics.values())]
-    if config.evaluate is not None:  # a misspelt task would be told after the model was loaded
-        try:
+    try:
+        findings += [Finding("error", problem) for problem in missing_parts(Questions(config).metrics.values())]
+        if config.evaluate is not None:  # a misspelt task would be told after the model was loaded
             load_suite(config.evaluate.suite).narrowed(config.evaluate.tasks, config.evaluate.limit)
-        except CampusError as error:
-            findings += _errors(error)
+    except CampusError as error:
+        findings += _errors(error)
     if not any(finding.severity == "error" for finding in findings):
         try:
             if model := settings.get("model_name_or_path"):  # by its configuration, as `campus-tune sft` does first

@@ -331,7 +331,7 @@ def test_only_scores_that_were_taken_ahead_on_purpose_are_marked_so_and_only_for
     assert again.known.scored_ahead(again.known.key(HERE))
     assert not again.known.scored_ahead(again.known.key(ALONE))
     other = passages_of(trainer_of(tmp_path / "other", train=task_rows(N, seed=8)), tmp_path / "cache")
-    assert not other.scored_ahead(other.key(HERE))
+    assert not other.known.scored_ahead(other.known.key(HERE))
 
 
 # -- other models -----------------------------------------------------------------------------------------------------
