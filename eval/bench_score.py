@@ -52,8 +52,8 @@ from campus_tune.model import compat, measure
 from campus_tune.model.peers import Peers
 from campus_tune.model.subject import undisturbed
 from campus_tune.scores.cache import ScoreCache
-from campus_tune.scores.columns import HERE
 from campus_tune.scores.passages import Passages
+from campus_tune.scores.run_scores import HERE
 from campus_tune.words.files import read_jsonl
 from campus_tune.words.types import RowTexts
 

@@ -46,7 +46,7 @@ from campus_tune.demo.tasks import generate
 from campus_tune.demo.tiny import write_tiny
 from campus_tune.method.orders import group_codes
 from campus_tune.method.stats import spearman
-from campus_tune.metrics import CpuMetric, build_metric
+from campus_tune.metrics import build_metric
 from campus_tune.metrics.extras import missing_parts
 from campus_tune.model import compat
 from campus_tune.model.measure import LossMeter
@@ -401,7 +401,7 @@ def measure(options: argparse.Namespace, folder: str) -> dict[str, Any]:
 def is_cpu(entry: Any) -> bool:
     """Whether a metric does not ask the model, so that a warm-up does not change it."""
     (spec,) = CampusConfig(metrics=[entry]).specs
-    return isinstance(build_metric(spec), CpuMetric)
+    return build_metric(spec).kind == "cpu"
 
 
 def cpu_labels(metrics: Sequence[Any]) -> set[str]:

@@ -3,11 +3,14 @@
 from campus_tune.metrics.base import (
     METRICS,
     CpuMetric,
+    EnsembleMetric,
+    Kind,
     Metric,
     MetricSpec,
     build_metric,
     check_labels,
     finish_scores,
+    leaves,
     parse_metric,
 )
 from campus_tune.metrics.column import Column
@@ -20,22 +23,26 @@ from campus_tune.metrics.length import Length
 from campus_tune.metrics.loss import Loss
 from campus_tune.metrics.parallel import map_texts
 from campus_tune.metrics.parse_depth import ParseDepth
-from campus_tune.metrics.passage import Passage, PassageMetric
+from campus_tune.metrics.passage import HERE, Passage, PassageMetric
 from campus_tune.metrics.perplexity import Perplexity
 from campus_tune.metrics.quality import Quality
 from campus_tune.metrics.random_order import Random
 from campus_tune.metrics.rank_mean import RankMean
 from campus_tune.metrics.readability import Readability
+from campus_tune.metrics.reward import Reward, RewardMetric
 from campus_tune.metrics.rho import Rho
 from campus_tune.metrics.scorer import Scorer
 
 __all__ = [
+    "HERE",
     "METRICS",
     "Column",
     "Compression",
     "Confidence",
     "CpuMetric",
+    "EnsembleMetric",
     "Ifd",
+    "Kind",
     "Learnability",
     "Length",
     "Loss",
@@ -50,11 +57,14 @@ __all__ = [
     "Random",
     "RankMean",
     "Readability",
+    "Reward",
+    "RewardMetric",
     "Rho",
     "Scorer",
     "build_metric",
     "check_labels",
     "finish_scores",
+    "leaves",
     "map_texts",
     "parse_metric",
 ]

@@ -1,8 +1,17 @@
 """What a metric is, how a recipe names one, and what its scores must be before they order anything.
 
-A metric gives one float per row, **higher = harder, always**. CPU metrics look at the texts once, before training;
-model metrics (kind "model") ask the model in hand and live with the trainer. A recipe names a metric by a word
-(`mtld`), by a word with a minus for the anti-curriculum (`-mtld`), or by a mapping with options.
+A metric gives one float per row, **higher = harder, always**. How it is asked, it says by the class that it extends:
+
+    CpuMetric        the texts                                                  scores(texts)
+    PassageMetric    losses: of the model in hand or another one, with the      passages, from_losses(losses)
+                     prompt or without it
+    RewardMetric     a logit of a sequence-classification model                 reward, from_logits(logits)
+    Scorer           a head that tells answers from what the model writes now   its settings
+    EnsembleMetric   other metrics' scores                                      members, combine(scores)
+
+and what a person should know of what came out, by `describe` and `remarks`. `scores.questions` sorts a recipe's metrics
+by these classes, once; nobody else asks which class one is. A recipe names a metric by a word (`mtld`), by a word with
+a minus for the anti-curriculum (`-mtld`), or by a mapping with options.
 
 >>> parse_metric("-length").label
 '-length'
@@ -17,7 +26,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -26,7 +35,7 @@ from numpy.typing import ArrayLike
 
 from campus_tune.words.errors import MetricError, RecipeError
 from campus_tune.words.registry import Registry, nearest
-from campus_tune.words.types import FloatArray, RowTexts
+from campus_tune.words.types import FloatArray, IntArray, RowTexts
 
 # cpu: from the texts; model: asks a model; ensemble: made of other metrics' scores
 Kind: TypeAlias = Literal["cpu", "model", "ensemble"]
@@ -36,10 +45,27 @@ class Metric(ABC):
     """A promise: something that can score rows. Settings only, frozen; the scores live elsewhere."""
 
     kind: ClassVar[Kind]
+    alone: ClassVar[bool] = False  # a recipe can have one of these at most
+    own_loss: ClassVar[bool] = False  # its scores are the loss that selectors compare
+    highest_first: ClassVar[str] = ""  # what the highest values stand for, where the paper trains these first
 
     def default_label(self, name: str) -> str:
         """What the metric is called in reports when the recipe gives no `label`: its registered name."""
         return name
+
+    def missing(self) -> str | None:
+        """What is not installed and what to type, or None when the metric can score; looked for, never imported."""
+        return None
+
+    @property
+    def competence_aware(self) -> bool:
+        """The scores change as the model in hand is trained."""
+        return False
+
+    @property
+    def members(self) -> tuple[MetricSpec, ...]:
+        """The metrics that it is made of; none where it is scored by itself."""
+        return ()
 
 
 class CpuMetric(Metric):
@@ -71,6 +97,26 @@ class CpuMetric(Metric):
         """
         del texts, scores
         return {}
+
+
+class EnsembleMetric(Metric):
+    """A metric made of other metrics' scores."""
+
+    kind: ClassVar[Kind] = "ensemble"
+
+    @property
+    @abstractmethod
+    def members(self) -> tuple[MetricSpec, ...]:
+        """The metrics it is made of, read; none of them an ensemble."""
+
+    @abstractmethod
+    def combine(self, scores: Mapping[str, FloatArray], groups: IntArray | None) -> FloatArray:
+        """Scores of all rows, shape (N,), higher = harder.
+
+        Args:
+            scores: by label of each member, finite, shape (N,); turned around where the member has a minus.
+            groups: domain number of each row, shape (N,), or None to rank all rows together.
+        """
 
 
 METRICS: Registry[Metric] = Registry("metric")
@@ -123,6 +169,15 @@ def parse_metric(entry: str | Mapping[str, Any]) -> MetricSpec:
 def build_metric(spec: MetricSpec) -> Metric:
     """The metric that an entry names, with its options set."""
     return METRICS.build(spec.name, spec.options)
+
+
+def leaves(specs: Iterable[MetricSpec]) -> list[MetricSpec]:
+    """The metrics that are scored by themselves: those of a recipe, and the members of its ensembles, each once."""
+    found: dict[str, MetricSpec] = {}
+    for spec in specs:
+        for leaf in build_metric(spec).members or (spec,):
+            found.setdefault(leaf.label, leaf)
+    return list(found.values())
 
 
 def check_labels(specs: Sequence[MetricSpec]) -> list[str]:

@@ -10,24 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib.util import find_spec
-from typing import Protocol, runtime_checkable
 
 from campus_tune.metrics.base import Metric
 
 
-@runtime_checkable
-class NeedsMore(Protocol):
-    """A metric that can say what is not installed."""
-
-    def missing(self) -> str | None:
-        """What is not there and what to type, or None when the metric can score."""
-        ...
-
-
 def missing_parts(metrics: Iterable[Metric]) -> list[str]:
     """One problem per metric that cannot score on this machine, each with the command that mends it."""
-    said = [metric.missing() for metric in metrics if isinstance(metric, NeedsMore)]
-    return [problem for problem in said if problem is not None]
+    return [problem for metric in metrics if (problem := metric.missing()) is not None]
 
 
 def missing_extra(metric: str, library: str, extra: str) -> str | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -39,6 +40,8 @@ class Learnability(PassageMetric):
     both on all rows from two checkpoints.
     """
 
+    highest_first: ClassVar[str] = "the most learnable"
+
     proxy: str | None = None
     reduce: Reduce = "mean"
 
@@ -57,3 +60,15 @@ class Learnability(PassageMetric):
         """Scores of measured rows, shape (n,)."""
         early, late = (reduced(rows, self.reduce) for rows in losses)
         return np.asarray(early - late, dtype=np.float64)
+
+    def remarks(self, label: str, losses: Sequence[RowLosses], is_foreign: Callable[[Passage], bool]) -> list[str]:
+        """A proxy that has unlearned."""
+        del is_foreign
+        early, late = (rows.mean() for rows in losses)
+        if not early < late:
+            return []
+        warning = (
+            f"`{label}`: the proxy is worse late than early (mean loss {early:.3f}, then {late:.3f}): what it seems to "
+            "have learned is noise. Train another one, with a lower learning rate or more steps."
+        )
+        return [warning]

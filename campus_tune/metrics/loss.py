@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from campus_tune.metrics.base import METRICS
 from campus_tune.metrics.passage import Passage, PassageMetric
@@ -18,7 +18,7 @@ class Loss(PassageMetric):
 
     When it helps: it is the metric that knows what this model knows. Cost: a forward over the rows, so it is measured
     on as many rows as its part of the budget pays for, a stratified sample; where that is not all of them the others
-    are predicted from the metrics that cost nothing, and the ledger says how well (see `difficulty.surrogate`).
+    are predicted from the metrics that cost nothing, and the ledger says how well (see `scores.surrogate`).
 
     What the two reductions measure (SmolLM2-135M, rank correlation with a known level inside a task, mean over tasks,
     before and after 50 steps of LoRA): on generated tasks sum 0.68 and 0.85, mean −0.20 and 0.16; on reasoning-gym sum
@@ -33,6 +33,8 @@ class Loss(PassageMetric):
     Reference:
         CAMPUS, arXiv 2509.13790 (its competence-aware metric).
     """
+
+    own_loss: ClassVar[bool] = True
 
     reduce: Literal["mean", "sum"] = "mean"
 

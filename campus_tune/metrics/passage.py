@@ -7,7 +7,7 @@ the same in every run, so a passage is also what the score cache keeps.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
@@ -33,6 +33,9 @@ class Passage:
         return f"{'answers alone' if self.part == 'answer' else 'rows'} under {self.model or 'the model in hand'}"
 
 
+HERE = Passage()  # the rows under the model in hand
+
+
 class PassageMetric(Metric):
     """A metric made of the losses of one or more passages."""
 
@@ -51,7 +54,18 @@ class PassageMetric(Metric):
             losses: of the same rows, one per passage, in the sequence of `passages`.
         """
 
+    def remarks(self, label: str, losses: Sequence[RowLosses], is_foreign: Callable[[Passage], bool]) -> list[str]:
+        """What a person should know of these losses, before the first step.
+
+        Args:
+            label: what the recipe calls the metric.
+            losses: as `from_losses` is given them.
+            is_foreign: whether a passage's model has other tokens than the model in hand; looks at its tokenizer.
+        """
+        del label, losses, is_foreign
+        return []
+
     @property
     def competence_aware(self) -> bool:
-        """The scores change as the model in hand is trained."""
+        """One of the passages is under the model in hand."""
         return any(passage.model is None for passage in self.passages)

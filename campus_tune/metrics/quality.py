@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
 
-from campus_tune.metrics.base import METRICS, Kind, Metric
+from campus_tune.metrics.base import METRICS
+from campus_tune.metrics.reward import Reward, RewardMetric
 from campus_tune.metrics.settings import check_place
-from campus_tune.words.errors import MetricError
-from campus_tune.words.registry import nearest
 
 
 @METRICS.register("quality")
 @dataclass(frozen=True, kw_only=True)
-class Quality(Metric):
+class Quality(RewardMetric):
     """The logit that a sequence-classification model gives a row's conversation: a reward, or a grade of quality.
 
     **Higher = better here, and "higher = harder" is only a convention**: `quality` trains from poor rows to good ones,
@@ -31,8 +29,6 @@ class Quality(Metric):
         High-quality data in the last phase: Hu et al. 2024, MiniCPM, arXiv 2404.06395 (its decay stage).
     """
 
-    kind: ClassVar[Kind] = "model"
-
     model: str | None = None
     logit: int | str | None = None
 
@@ -41,28 +37,7 @@ class Quality(Metric):
         if not isinstance(self.logit, int | str | None) or isinstance(self.logit, bool):
             raise ValueError(f"`logit` must be the name or the number of a label, got {self.logit!r}.")
 
-
-def pick_label(config: Any, label: int | str | None) -> int:
-    """The number of the logit that counts.
-
-    Args:
-        config: the model's, with `num_labels` and `id2label`.
-        label: what the recipe says: a name, a number from 0, or nothing where there is but one.
-
-    Raises:
-        MetricError: several labels and no choice, or one that the model does not have; all labels are listed.
-    """
-    n = int(config.num_labels)
-    names = [str((config.id2label or {}).get(i, f"LABEL_{i}")) for i in range(n)]
-    if label is None and n == 1:
-        return 0
-    if isinstance(label, int) and 0 <= label < n:
-        return label
-    if isinstance(label, str) and names.count(label) == 1:
-        return names.index(label)
-    listed = ", ".join(f"{i} ({name})" for i, name in enumerate(names))
-    hint = nearest(label, names) if isinstance(label, str) else ""
-    raise MetricError(
-        f"`quality: logit` must be one of the model's {n} labels, {listed}, got {label!r}.{hint} Name the one whose "
-        "logit says how good a row is."
-    )
+    @property
+    def reward(self) -> Reward:
+        """The logit of the user's own model."""
+        return Reward(str(self.model), self.logit)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from campus_tune.method.stats import average_ranks, ranks_within
-from campus_tune.metrics.base import METRICS, Kind, Metric, MetricSpec, build_metric, check_labels, parse_metric
+from campus_tune.metrics.base import METRICS, EnsembleMetric, MetricSpec, build_metric, check_labels, parse_metric
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import FloatArray, IntArray
 
@@ -19,7 +19,7 @@ NAME = "rank_mean"
 
 @METRICS.register(NAME)
 @dataclass(frozen=True, kw_only=True)
-class RankMean(Metric):
+class RankMean(EnsembleMetric):
     """Mean rank of a row over several metrics: hard by most of them = hard.
 
     score = (1 / m) Σ_i rank_i / n, the rank from 1 to n counted inside the row's domain where there are domains; rows
@@ -45,7 +45,6 @@ class RankMean(Metric):
     array([0.5  , 0.667, 0.833])
     """
 
-    kind: ClassVar[Kind] = "ensemble"
     of: Sequence[str | Mapping[str, Any]] = ()
 
     def __post_init__(self) -> None:
@@ -62,8 +61,10 @@ class RankMean(Metric):
             except RecipeError as error:
                 problems += [f"`{NAME}: of`: {problem}" for problem in error.problems]
                 continue
-            if spec.name == NAME:
-                problems.append(f"`{NAME}: of` must not have a {NAME} in it, got {entry!r}. Name its members instead.")
+            if build_metric(spec).members:
+                problems.append(
+                    f"`{NAME}: of` must not have a {spec.name} in it, got {entry!r}. Name its members instead."
+                )
         problems = problems or check_labels(self.members)
         if problems:
             raise RecipeError(problems)
@@ -85,17 +86,3 @@ class RankMean(Metric):
             values = scores[spec.label]
             total += average_ranks(values) / len(values) if groups is None else ranks_within(values, groups)
         return total / len(self.members)
-
-
-def leaves(specs: Iterable[MetricSpec]) -> list[MetricSpec]:
-    """The metrics that are scored by themselves: those of a recipe, and the members of its ensembles, each once.
-
-    >>> [spec.label for spec in leaves([parse_metric("mtld"), parse_metric({"name": NAME, "of": ["mtld", "length"]})])]
-    ['mtld', 'length']
-    """
-    found: dict[str, MetricSpec] = {}
-    for spec in specs:
-        metric = build_metric(spec)
-        for leaf in metric.members if isinstance(metric, RankMean) else (spec,):
-            found.setdefault(leaf.label, leaf)
-    return list(found.values())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -39,6 +40,8 @@ class Rho(PassageMetric):
     when they were last scored.
     """
 
+    highest_first: ClassVar[str] = "what is learnable and not yet learned"
+
     holdout: str | None = None
     reduce: Reduce = "mean"
 
@@ -57,9 +60,10 @@ class Rho(PassageMetric):
         now, irreducible = (reduced(rows, self.reduce) for rows in losses)
         return np.asarray(now - irreducible, dtype=np.float64)
 
-    def on_other_tokens(self) -> list[str]:
-        """What a user must know where the other model has a tokenizer of its own: nothing, or one sentence."""
-        if self.reduce == "sum":
+    def remarks(self, label: str, losses: Sequence[RowLosses], is_foreign: Callable[[Passage], bool]) -> list[str]:
+        """Means per token of two tokenizers."""
+        del label, losses
+        if self.reduce == "sum" or not any(map(is_foreign, self.passages)):
             return []
         warning = (
             f"`rho: reduce` mean subtracts losses per token of two tokenizers ({self.holdout} has its own): their "

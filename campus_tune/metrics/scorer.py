@@ -63,6 +63,8 @@ class Scorer(Metric):
     """
 
     kind: ClassVar[Kind] = "model"
+    alone: ClassVar[bool] = True
+
     pairs: int = 64
     new_tokens: int = 64
     model: str | None = None
@@ -74,6 +76,11 @@ class Scorer(Metric):
                 raise ValueError(problems[0])
         if self.model is not None and not isinstance(self.model, str):
             raise ValueError(f"`model` must be a folder or a hub id, got {self.model!r}.")
+
+    @property
+    def competence_aware(self) -> bool:
+        """It is trained anew on what the model writes."""
+        return True
 
 
 @dataclass(frozen=True)

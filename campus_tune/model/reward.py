@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from campus_tune.data.turns import Conversation
-from campus_tune.metrics.quality import Quality, pick_label
+from campus_tune.metrics.reward import Reward, pick_label
 from campus_tune.model.answer_alone import Labelled, PadRight, TokenLists
 from campus_tune.model.conversations import (
     Conversations,
@@ -41,12 +41,12 @@ KIND = "a sequence-classification model"
 
 @contextmanager
 def load_reward(
-    metric: Quality, *, device: torch.device, dtype: torch.dtype | None = None, trust_remote_code: bool = False
+    reward: Reward, *, device: torch.device, dtype: torch.dtype | None = None, trust_remote_code: bool = False
 ) -> Iterator[tuple[Reference, int]]:
     """A reward model and which of its logits counts, there as long as the context lasts.
 
     Args:
-        metric: names the model and the label.
+        reward: names the model and the label.
         device: where to put it.
         dtype: of its weights; None as they are stored.
         trust_remote_code: only if the user's own TRL configuration says so.
@@ -57,12 +57,12 @@ def load_reward(
     """
     from transformers import AutoModelForSequenceClassification
 
-    name = str(metric.model)
+    name = reward.model
     with quietly(), fits_memory(SETTING, name):
         config, base = find(name, SETTING, trust_remote_code=trust_remote_code)
         if base is not None:
             raise other_kind(name, SETTING, KIND, "it is an adapter. Merge it first: merge_and_unload() in peft")
-        label = pick_label(config, metric.logit)
+        label = pick_label(config, reward.logit)
         loading = {"dtype": dtype or "auto", "trust_remote_code": trust_remote_code}
         model = from_folder(AutoModelForSequenceClassification, name, SETTING, KIND, loading)
         tokenizer = own_tokenizer(name, None, SETTING, trust_remote_code)

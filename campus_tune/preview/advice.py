@@ -15,15 +15,11 @@ from collections.abc import Callable, Iterator
 
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.method.pacing import build_pacing, scope_at
-from campus_tune.metrics.rank_mean import leaves
+from campus_tune.metrics import build_metric, leaves
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.findings import Finding
 
 _HARDLY_A_CURRICULUM = 0.95  # scope at the start from which nothing is held back
-_HIGHEST_FIRST = {  # what the highest values stand for, which the metric's paper trains first
-    "learnability": "the most learnable",
-    "rho": "what is learnable and not yet learned",
-}
 
 
 def problems_in_method(config: CampusConfig) -> list[Finding]:
@@ -44,7 +40,7 @@ def problems_in_method(config: CampusConfig) -> list[Finding]:
 
 
 def _loss_always_wins(config: CampusConfig) -> Iterator[Finding]:
-    has_loss = any(spec.name == "loss" and not spec.reverse for spec in config.specs)
+    has_loss = any(build_metric(spec).own_loss and not spec.reverse for spec in config.specs)
     competes = config.coverage == "exact" or config.window == "prefix"
     if config.selector_name != "lowest_perplexity" or not has_loss or len(config.specs) < 2 or not competes:
         return
@@ -111,11 +107,11 @@ def _single_metric(config: CampusConfig) -> Iterator[Finding]:
 
 def _paper_turns_it_around(config: CampusConfig) -> Iterator[Finding]:
     for spec in leaves(config.specs):
-        if spec.name in _HIGHEST_FIRST and not spec.reverse:
+        if (highest := build_metric(spec).highest_first) and not spec.reverse:
             yield Finding(
                 "info",
-                f"`{spec.label}` opens the rows of the lowest values first; the paper trains "
-                f"{_HIGHEST_FIRST[spec.name]} first: write -{spec.name}.",
+                f"`{spec.label}` opens the rows of the lowest values first; the paper trains {highest} first: "
+                f"write -{spec.name}.",
             )
 
 

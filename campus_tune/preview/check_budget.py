@@ -6,7 +6,7 @@ How large the model is, and how much of it is trained, is counted on a skeleton 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,9 +18,7 @@ from campus_tune.words.errors import CampusError
 from campus_tune.words.findings import Finding
 
 
-def budget_findings(
-    settings: Mapping[str, Any], config: CampusConfig, prepared: PreparedRows | None
-) -> Iterator[Finding]:
+def budget_findings(settings: Mapping[str, Any], config: CampusConfig, prepared: PreparedRows | None) -> list[Finding]:
     """A budget that cannot be kept, or only with fewer rows than usual; nothing where the rows could not be prepared.
 
     Args:
@@ -29,38 +27,36 @@ def budget_findings(
         prepared: the rows as they are trained.
     """
     if prepared is None:
-        return
+        return []
     try:
+        from campus_tune.model.peers import Peers
+        from campus_tune.model.probes import named_probes
+        from campus_tune.preview.cost_plan import facts_of, made_smaller, needs, too_small
+        from campus_tune.preview.setup import make_budget
+        from campus_tune.scores.planning import NO_CACHE, make_scoring, refreshes_to_come
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of libraries about a model that is never used
             prepared.trainer.model = _skeleton(settings)
-            yield from _findings(settings, config, prepared)
+            trainer, rows = prepared.trainer, prepared.trained.rows()
+            size = run_size(settings, len(rows))
+            per_epoch = steps_of_epoch(len(rows), size.global_batch, drop_last=trainer.args.dataloader_drop_last)
+            training_tokens = size.total_steps / per_epoch * float(rows.tokens.sum())
+            refreshes = refreshes_to_come(config, size.total_steps, per_epoch, step=0)
+            budget = make_budget(trainer, config, training_tokens, refreshes)
+            uncached = replace(config, scores=NO_CACHE)
+            meter: Any = None  # nothing is looked up or measured
+            asking = make_scoring(
+                trainer, uncached, rows, meter, budget, Peers(), groups=None, trained=prepared.trained
+            )
+            facts = facts_of(asking, named_probes(config, trainer), size.total_steps, per_epoch)
+            budget.fit(needs(config, budget, facts))
+            if not budget.kept:
+                return [Finding("warning", *too_small(config, budget, facts))]
+            smaller = made_smaller(config, budget, facts)
+            return [] if smaller is None else [Finding("info", smaller)]
     except (CampusError, OSError, ValueError, TypeError, KeyError, ImportError, RuntimeError):
-        return  # a model of which only the tokenizer is here, or what other findings say
-
-
-def _findings(settings: Mapping[str, Any], config: CampusConfig, prepared: PreparedRows) -> Iterator[Finding]:
-    from campus_tune.model.peers import Peers
-    from campus_tune.model.probes import named_probes
-    from campus_tune.preview.cost_plan import facts_of, made_smaller, needs, too_small
-    from campus_tune.preview.setup import make_budget
-    from campus_tune.scores.planning import NO_CACHE, make_scoring, refreshes_to_come
-
-    trainer, rows = prepared.trainer, prepared.trained.rows()
-    size = run_size(settings, len(rows))
-    per_epoch = steps_of_epoch(len(rows), size.global_batch, drop_last=trainer.args.dataloader_drop_last)
-    training_tokens = size.total_steps / per_epoch * float(rows.tokens.sum())
-    refreshes = refreshes_to_come(config, size.total_steps, per_epoch, step=0)
-    budget = make_budget(trainer, config, training_tokens, refreshes)
-    uncached = replace(config, scores=NO_CACHE)
-    meter: Any = None  # nothing is looked up or measured
-    scoring = make_scoring(trainer, uncached, rows, meter, budget, Peers(), groups=None, trained=prepared.trained)
-    facts = facts_of(scoring, named_probes(config, trainer), size.total_steps, per_epoch)
-    budget.fit(needs(config, budget, facts))
-    if not budget.kept:
-        yield Finding("warning", *too_small(config, budget, facts))
-    elif (smaller := made_smaller(config, budget, facts)) is not None:
-        yield Finding("info", smaller)
+        return []  # a model of which only the tokenizer is here, or what other findings say
 
 
 def _skeleton(settings: Mapping[str, Any]) -> Any:

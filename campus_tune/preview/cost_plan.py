@@ -8,7 +8,7 @@ decision or a re-scoring would exceed that by is not measured (see `budget`).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,12 +17,11 @@ import numpy as np
 from campus_tune.method.budget import FEWEST, Budget, Need, Purpose, rounded_up
 from campus_tune.method.phases import offers_until, phases_of
 from campus_tune.method.selectors import LOSS, PROBES
-from campus_tune.metrics.scorer import Scorer
 from campus_tune.model.probes import Probes
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.scores.asking import Scoring
-from campus_tune.scores.columns import passages_of
-from campus_tune.scores.planning import refreshes_to_come, scorer_settings, stages_between
+from campus_tune.scores.asking import Asking
+from campus_tune.scores.planning import refreshes_to_come, stages_between
+from campus_tune.scores.questions import Questions
 
 SHARED = 0.5  # of an offer's sample: rows that an offer before it has asked for already
 FEWEST_TIMES = 4  # measurements of the probes that a run makes whatever its budget, besides the last one
@@ -31,7 +30,7 @@ ProbeCost = Callable[[float, int], int]  # (tokens for one measurement, fewest r
 
 
 @dataclass(frozen=True)
-class RunFacts:
+class CostFacts:
     """What the cost of a run follows from.
 
     Args:
@@ -59,28 +58,28 @@ class RunFacts:
         return min(max(1, end), stages_between(config, self.steps_per_epoch, 0, end))
 
 
-def facts_of(scoring: Scoring, probes: Probes | None, total_steps: int, steps_per_epoch: int) -> RunFacts:
+def facts_of(asking: Asking, probes: Probes | None, total_steps: int, steps_per_epoch: int) -> CostFacts:
     """The facts of a run.
 
     Args:
-        scoring: of its rows; nothing is measured for this.
+        asking: of its rows; nothing is measured for this.
         probes: of the run.
         total_steps: optimizer steps.
         steps_per_epoch: of them, in one pass over the rows.
     """
-    return RunFacts(
-        n_rows=len(scoring.texts),
+    return CostFacts(
+        n_rows=len(asking.texts),
         total_steps=total_steps,
         steps_per_epoch=steps_per_epoch,
-        row=float(np.mean(scoring.passages.rows.tokens)),
-        scored=float(np.mean(scoring.start_tokens())),
-        rescored=float(np.mean(scoring.live_tokens() + scoring.feature_tokens())),
-        prompt=float(np.mean(scoring.texts.prompt_tokens)),
-        probes=None if probes is None else partial(probes.cost, seed=scoring.config.seed or 0),
+        row=float(np.mean(asking.passages.rows.tokens)),
+        scored=float(np.mean(asking.start_tokens())),
+        rescored=float(np.mean(asking.live_tokens() + asking.feature_tokens())),
+        prompt=float(np.mean(asking.texts.prompt_tokens)),
+        probes=None if probes is None else partial(probes.cost, seed=asking.config.seed or 0),
     )
 
 
-def needs(config: CampusConfig, budget: Budget, facts: RunFacts) -> dict[Purpose, Need]:
+def needs(config: CampusConfig, budget: Budget, facts: CostFacts) -> dict[Purpose, Need]:
     """What the run will spend on each purpose, in forward tokens.
 
     Args:
@@ -88,18 +87,42 @@ def needs(config: CampusConfig, budget: Budget, facts: RunFacts) -> dict[Purpose
         budget: whose parts are spent; not changed.
         facts: of the run.
     """
-    found: dict[Purpose, Need] = {"scoring": _scoring(budget, facts)}
+    # Scores: all rows, or as many as the part pays for, or the fewest.
+    rows = min(facts.n_rows, max(FEWEST["scoring"], budget.part("scoring") / max(1.0, facts.scored)))
+    found: dict[Purpose, Need] = {"scoring": _need(facts.scored, rows, FEWEST["scoring"])}
+    # The same for each re-scoring, of the rows that wait: half of them, over the run.
     refreshes = refreshes_to_come(config, facts.total_steps, facts.steps_per_epoch, step=0)
     if refreshes:
-        found["rescoring"] = _rescoring(budget, facts, refreshes)
-    scorer = scorer_settings(config)
+        allowance = budget.part("rescoring") / refreshes / max(1.0, facts.rescored)
+        rows = min(facts.n_rows / 2, max(FEWEST["rescoring"], allowance))
+        found["rescoring"] = _need(refreshes * facts.rescored, rows, FEWEST["rescoring"])
+    # A scorer's pairs: prompts are read three times, answers written once and read twice.
+    scorer, times = Questions(config).scorer, 1 + refreshes
     if scorer is not None:
-        found["scorer"] = _scorer(scorer, budget, facts, 1 + refreshes)
+        pair = 3 * facts.prompt + 3 * scorer.new_tokens
+        pairs = min(scorer.pairs, facts.n_rows, max(FEWEST["scorer"], budget.part("scorer") / times / pair))
+        found["scorer"] = _need(times * pair, pairs, FEWEST["scorer"])
+    # Offers: the first round of every decision; what is left of the budget pays for further ones.
     if measures_offers(config):
-        found["selection"] = _selection(config, facts)
+        end = offers_until(phases_of(config.handover, facts.total_steps))
+        n_decisions = facts.stages(config, end) if config.handover else 0
+        offers = 1 + (1 - SHARED) * (len(config.labels) - 1)
+        rows = min(offers * FEWEST["selection"], facts.n_rows)
+        found["selection"] = _need(n_decisions * facts.row, rows, rows)
+    # Probes: every measurement takes the same rows.
     if facts.probes is not None:
-        found["probes"] = _probes(config, budget, facts)
+        n_stages = facts.stages(config, facts.total_steps)
+        about = stages_between(config, facts.steps_per_epoch, 0, facts.total_steps)
+        allowance, fewest = budget.per_probe(about + 1), FEWEST["probes"]
+        tokens = facts.probes(allowance, fewest)
+        usual = tokens * measurements(n_stages, interval(tokens, allowance, about))
+        seldom = measurements(n_stages, max(1, about // FEWEST_TIMES))
+        found["probes"] = Need(usual, facts.probes(0.0, fewest) * seldom, facts.probes(0.0, fewest // 2) * seldom)
     return found
+
+
+def _need(price: float, rows: float, fewest: float) -> Need:
+    return Need(price * rows, price * min(rows, fewest), price * min(rows, fewest / 2))
 
 
 def measures_offers(config: CampusConfig) -> bool:
@@ -119,52 +142,7 @@ def asks_the_model(config: CampusConfig, *, has_probes: bool) -> bool:
     if config.selector is not None and PROBES in config.build_selector().needs:
         return False  # refused when the run begins
     config = config.resolved(has_probes=False, domain_in_data=False, seed=0)
-    return measures_offers(config) or any(passage.model is None for passage in passages_of(config))
-
-
-def _scoring(budget: Budget, facts: RunFacts) -> Need:
-    """All rows, or as many as the part pays for, or the fewest."""
-    rows = min(facts.n_rows, max(FEWEST["scoring"], budget.part("scoring") / max(1.0, facts.scored)))
-    return _need(facts.scored, rows, FEWEST["scoring"])
-
-
-def _rescoring(budget: Budget, facts: RunFacts, refreshes: int) -> Need:
-    """The same for each re-scoring, of the rows that wait: half of them, over the run."""
-    allowance = budget.part("rescoring") / refreshes / max(1.0, facts.rescored)
-    rows = min(facts.n_rows / 2, max(FEWEST["rescoring"], allowance))
-    return _need(refreshes * facts.rescored, rows, FEWEST["rescoring"])
-
-
-def _scorer(scorer: Scorer, budget: Budget, facts: RunFacts, times: int) -> Need:
-    """Prompts are read three times, answers written once and read twice."""
-    pair = 3 * facts.prompt + 3 * scorer.new_tokens
-    pairs = min(scorer.pairs, facts.n_rows, max(FEWEST["scorer"], budget.part("scorer") / times / pair))
-    return _need(times * pair, pairs, FEWEST["scorer"])
-
-
-def _selection(config: CampusConfig, facts: RunFacts) -> Need:
-    """The first round of every decision; what is left of the budget pays for further ones."""
-    end = offers_until(phases_of(config.handover, facts.total_steps))
-    n_decisions = facts.stages(config, end) if config.handover else 0
-    offers = 1 + (1 - SHARED) * (len(config.labels) - 1)
-    rows = min(offers * FEWEST["selection"], facts.n_rows)
-    return _need(n_decisions * facts.row, rows, rows)
-
-
-def _need(price: float, rows: float, fewest: float) -> Need:
-    return Need(price * rows, price * min(rows, fewest), price * min(rows, fewest / 2))
-
-
-def _probes(config: CampusConfig, budget: Budget, facts: RunFacts) -> Need:
-    """Every measurement takes the same rows."""
-    assert facts.probes is not None
-    n_stages = facts.stages(config, facts.total_steps)
-    about = stages_between(config, facts.steps_per_epoch, 0, facts.total_steps)
-    allowance, fewest = budget.per_probe(about + 1), FEWEST["probes"]
-    tokens = facts.probes(allowance, fewest)
-    usual = tokens * measurements(n_stages, interval(tokens, allowance, about))
-    seldom = measurements(n_stages, max(1, about // FEWEST_TIMES))
-    return Need(usual, facts.probes(0.0, fewest) * seldom, facts.probes(0.0, fewest // 2) * seldom)
+    return measures_offers(config) or bool(Questions(config).live)
 
 
 def interval(tokens: int, allowance: float, n_stages: int) -> int:
@@ -182,7 +160,7 @@ def measurements(n_stages: int, every: int) -> int:
 # -- what a person is told -------------------------------------------------------------------------------------------
 
 
-def budget_warnings(config: CampusConfig, budget: Budget, facts: RunFacts, certain: float = 0.0) -> list[str]:
+def budget_warnings(config: CampusConfig, budget: Budget, facts: CostFacts, certain: float = 0.0) -> list[str]:
     """What a person should know of a budget that does not pay for the usual numbers of rows, before training.
 
     Args:
@@ -197,7 +175,7 @@ def budget_warnings(config: CampusConfig, budget: Budget, facts: RunFacts, certa
     return [] if smaller is None else [smaller]
 
 
-def too_small(config: CampusConfig, budget: Budget, facts: RunFacts, certain: float = 0.0) -> tuple[str, str]:
+def too_small(config: CampusConfig, budget: Budget, facts: CostFacts, certain: float = 0.0) -> tuple[str, str]:
     """What a budget that cannot be kept lacks, and what would help; arguments as of `budget_warnings`."""
     least = _shares(config, budget, facts, "least")
     known = budget.shares()["all"] + budget.ratio * certain / budget.training_tokens
@@ -209,11 +187,16 @@ def too_small(config: CampusConfig, budget: Budget, facts: RunFacts, certain: fl
         f"{config.budget:.1%}. It will be overspent."
     )
     usual = rounded_up(sum(_shares(config, budget, facts, "fewest").values()))
-    ways = [f"budget: {rounded_up(all_of_it):g}", *_fewer_stages(config, budget, facts)]
+    ways = [f"budget: {rounded_up(all_of_it):g}"]
+    for stages in range(min(config.stages, facts.steps_per_epoch) - 1, 0, -1):
+        fewer = needs(replace(config, stages=stages), unfitted(budget), facts)
+        if sum(need.least for need in fewer.values()) <= budget.total:
+            ways.append(f"stages: {stages}")
+            break
     return what, f"Write {' or '.join(ways)}; budget: {usual:g} pays for the usual numbers of rows."
 
 
-def made_smaller(config: CampusConfig, budget: Budget, facts: RunFacts) -> str | None:
+def made_smaller(config: CampusConfig, budget: Budget, facts: CostFacts) -> str | None:
     """That fewer rows than usual are measured so that the budget is kept; None where the usual numbers fit."""
     if not budget.halved or not budget.kept:
         return None
@@ -224,7 +207,7 @@ def made_smaller(config: CampusConfig, budget: Budget, facts: RunFacts) -> str |
     )
 
 
-def _shares(config: CampusConfig, budget: Budget, facts: RunFacts, size: str) -> dict[Purpose, float]:
+def _shares(config: CampusConfig, budget: Budget, facts: CostFacts, size: str) -> dict[Purpose, float]:
     """What each purpose costs, as shares of the training compute.
 
     Args:
@@ -237,7 +220,7 @@ def _shares(config: CampusConfig, budget: Budget, facts: RunFacts, size: str) ->
     return {name: budget.ratio * getattr(need, size) / budget.training_tokens for name, need in found.items()}
 
 
-def pays_for_all_rows(config: CampusConfig, budget: Budget, facts: RunFacts) -> float:
+def pays_for_all_rows(config: CampusConfig, budget: Budget, facts: CostFacts) -> float:
     """The budget that measures every row before training, beside all else, as a recipe would have it.
 
     Args:
@@ -258,12 +241,3 @@ def pays_for_all_rows(config: CampusConfig, budget: Budget, facts: RunFacts) -> 
 def unfitted(budget: Budget) -> Budget:
     """The same budget before anything was made smaller, with nothing spent."""
     return Budget(budget.share, budget.training_tokens, budget.ratio, budget.purposes)
-
-
-def _fewer_stages(config: CampusConfig, budget: Budget, facts: RunFacts) -> Iterator[str]:
-    """The largest number of stages that the budget pays for, if any does."""
-    for stages in range(min(config.stages, facts.steps_per_epoch) - 1, 0, -1):
-        fewer = replace(config, stages=stages)
-        if sum(need.least for need in needs(fewer, unfitted(budget), facts).values()) <= budget.total:
-            yield f"stages: {stages}"
-            return

@@ -15,9 +15,9 @@ from campus_tune.preview.advice import problems_in_method
 from campus_tune.preview.health import ScoreHealth, known_level, score_findings, score_health
 from campus_tune.recipe.blocks import DOMAIN
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.scores.asking import Scoring, prediction_warnings
-from campus_tune.scores.columns import Scores
+from campus_tune.scores.asking import Asking, prediction_warnings
 from campus_tune.scores.planning import purposes
+from campus_tune.scores.run_scores import Scores
 from campus_tune.words.types import RowTexts
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def scores_health(
 
 
 def start_warnings(
-    trainer: Trainer, scores: Scores, health: ScoreHealth, scoring: Scoring, enough: Callable[[], float]
+    trainer: Trainer, scores: Scores, health: ScoreHealth, scoring: Asking, enough: Callable[[], float]
 ) -> list[str]:
     """What a person should know before the first step: the method, the scores, the trainer.
 

@@ -27,7 +27,7 @@ from campus_tune.method.grouping import NO_GROUPS
 from campus_tune.method.orders import order_rows
 from campus_tune.method.selectors import RaceResult
 from campus_tune.method.view import History, PastStage, View
-from campus_tune.metrics.base import MetricSpec
+from campus_tune.metrics.base import MetricSpec, build_metric
 from campus_tune.preview.learner import Learner
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.errors import DataError
@@ -37,7 +37,6 @@ from campus_tune.words.types import FloatArray, IntArray, RowArray
 MOST_STAGES = 20_000  # a millisecond or two each
 MOST_VISITS = 50_000_000  # rows of a plan that is kept: 0.8 GB
 DOMINATES = 0.9  # share of the rows from which one sub-curriculum is the whole curriculum
-FRESH = "loss"  # the metric that is the learner's own loss
 
 
 @dataclass(frozen=True)
@@ -267,7 +266,7 @@ class _Scene:
         self.seed = config.seed or 0
         self.groups = groups if config.within != NO_GROUPS else None
         self.learner = Learner(n_rows, seed=self.seed) if missing or self.selector.needs else None
-        self.fresh = [spec for spec in missing if spec.name == FRESH]
+        self.fresh = [spec for spec in missing if build_metric(spec).own_loss]
         self.orders: dict[str, RowArray] = {}
         for spec in specs:
             if spec.label in orders:
@@ -278,7 +277,7 @@ class _Scene:
 
     def _made_up(self, spec: MetricSpec) -> FloatArray:
         assert self.learner is not None, "a metric without scores has a learner to ask"
-        made = self.learner.loss() if spec.name == FRESH else self.learner.metric()
+        made = self.learner.loss() if build_metric(spec).own_loss else self.learner.metric()
         return -made if spec.reverse else made
 
     def _order(self, scores: FloatArray) -> RowArray:

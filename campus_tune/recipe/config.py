@@ -211,7 +211,7 @@ class CampusConfig:
             for spec in members
             if known[spec.label] != spec
         ]
-        if sum(spec.name == "scorer" for spec in known.values()) > 1:
+        if sum(build_metric(spec).alone for spec in known.values()) > 1:
             problems.append("`metrics` must have one scorer at most, got several. Keep one of them.")
         return problems
 

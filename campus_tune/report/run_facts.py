@@ -21,7 +21,7 @@ from campus_tune.run.ledger_lines import find_ledger as ledger_in
 from campus_tune.run.ledger_lines import read_events
 from campus_tune.run.lineage import RECIPE
 from campus_tune.scores.cache import read_columns
-from campus_tune.scores.columns import FOLDER as SCORES
+from campus_tune.scores.run_scores import FOLDER as SCORES
 from campus_tune.words.errors import CampusError, DataError
 from campus_tune.words.types import FloatArray, Json
 

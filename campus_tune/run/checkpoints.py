@@ -28,7 +28,7 @@ from campus_tune.run.manifest import (
 )
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.told.examples import FILE as EXAMPLES
-from campus_tune.scores.columns import FOLDER as SCORES
+from campus_tune.scores.run_scores import FOLDER as SCORES
 from campus_tune.words.console import say
 from campus_tune.words.errors import NoCheckpointError, ResumeError
 from campus_tune.words.json_shapes import misshapen, read_json

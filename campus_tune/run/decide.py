@@ -15,7 +15,7 @@ from campus_tune.method.selectors import START_LOSS, RaceResult, Selector, View,
 from campus_tune.method.view import History
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
-from campus_tune.scores.columns import Scores
+from campus_tune.scores.run_scores import Scores
 from campus_tune.words.hashing import array_digest
 from campus_tune.words.types import IntArray, Json
 

@@ -17,7 +17,7 @@ from typing import Any
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.told.examples import FILE as EXAMPLES
-from campus_tune.scores.columns import FOLDER as SCORES
+from campus_tune.scores.run_scores import FOLDER as SCORES
 from campus_tune.words.errors import ResumeError, TrainerError
 from campus_tune.words.json_shapes import misshapen, parse
 from campus_tune.words.sealed_json import read_sealed, write_sealed

@@ -14,8 +14,9 @@ from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.stream.training_losses import TrainingLosses, file_of_stage
 from campus_tune.run.told import EXAMPLES
 from campus_tune.run.told.events import Resumed, Warned
-from campus_tune.scores.columns import Scores, passages_of
+from campus_tune.scores.questions import Questions
 from campus_tune.scores.rescore import Rescorer
+from campus_tune.scores.run_scores import Scores
 from campus_tune.words.errors import ResumeError, TrainerError
 from campus_tune.words.files import atomic_write
 from campus_tune.words.types import Json
@@ -105,7 +106,7 @@ def restore(
 
     # The scores that it was planned with, and every part as it was.
     home, digests = checkpoint.home, saved["scores"]
-    scores = now.peers.led(lambda: Scores.load(home / "scores", digests, passages_of(config)))
+    scores = now.peers.led(lambda: Scores.load(home / "scores", digests, Questions(config).passages))
     scores.refuse_missing(config)
     scoring = now.make_scoring()
     curriculum, training_losses = now.make_curriculum(scores), TrainingLosses()

@@ -24,7 +24,7 @@ from campus_tune.method.orders import order_rows
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.model.probes import Source
-from campus_tune.preview.cost_plan import RunFacts, budget_warnings, facts_of, needs, pays_for_all_rows
+from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, pays_for_all_rows
 from campus_tune.preview.setup import make_budget, resolve, scores_health, start_warnings
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.activity import SCORING, Phases
@@ -43,10 +43,10 @@ from campus_tune.run.stream.watch import Watch
 from campus_tune.run.told.events import Examined, Scored, Started, Warned
 from campus_tune.run.told.examples import keep_examples
 from campus_tune.run.told.journal import Journal
-from campus_tune.scores.asking import Scoring
-from campus_tune.scores.columns import Scores
+from campus_tune.scores.asking import Asking
 from campus_tune.scores.planning import make_scoring, refreshes_to_come, stages_between
 from campus_tune.scores.rescore import Rescorer
+from campus_tune.scores.run_scores import Scores
 from campus_tune.words.files import atomic_write
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Outline:
         """About how many stages there are from `step` to `end`, at least one."""
         return stages_between(self.config, self.loaded.steps_per_epoch, step, end)
 
-    def make_scoring(self) -> Scoring:
+    def make_scoring(self) -> Asking:
         """What scores the rows; nothing is measured yet."""
         return make_scoring(
             self.trainer,
@@ -113,11 +113,11 @@ class Outline:
             trained=self.loaded.trained,
         )
 
-    def facts(self, scoring: Scoring) -> RunFacts:
+    def facts(self, scoring: Asking) -> CostFacts:
         """What the cost of the run follows from."""
         return facts_of(scoring, self.probing.probes, self.total_steps, self.loaded.steps_per_epoch)
 
-    def budget_warnings(self, facts: RunFacts) -> list[str]:
+    def budget_warnings(self, facts: CostFacts) -> list[str]:
         """Whether what is still measured in any case fits in what is left of the budget: said before training."""
         certain = self.probing.tokens * (1 + (not self.probing.competence.history))
         self.budget.must_pay(certain)

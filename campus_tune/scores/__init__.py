@@ -1,1 +1,1 @@
-"""scores: one number per row: what each metric gave each row, how it was asked, and where it is kept."""
+"""scores: one number per row: how each metric is asked (start at `asking`), what it gave, and where it is kept."""

@@ -7,28 +7,24 @@ written as it comes, some thousand rows at a time: a scoring that is killed goes
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from campus_tune.data.prepared import TokenRows, column_names, read_column
-from campus_tune.data.tokenizers import tokenizer_fingerprint
+from campus_tune.data.prepared import TokenRows
 from campus_tune.metrics.learnability import EARLY, LATE
 from campus_tune.metrics.passage import Passage
-from campus_tune.metrics.quality import Quality
+from campus_tune.metrics.reward import Reward
 from campus_tune.model import compat
 from campus_tune.model.answer_alone import PadRight, answers_alone
-from campus_tune.model.fingerprint import config_fingerprint, weights_fingerprint
 from campus_tune.model.measure import SLOW, LossMeter, Measured, Reader
-from campus_tune.model.model_files import model_identity, model_size
+from campus_tune.model.model_files import model_size
 from campus_tune.model.peers import Peers
 from campus_tune.model.reference import load_reference, own_tokenizer
 from campus_tune.model.reference_losses import reads_the_same, reference_meter
@@ -38,16 +34,12 @@ from campus_tune.model.subject import Subject
 from campus_tune.model.trained import Trained
 from campus_tune.scores.cache import CacheKey, ScoreCache
 from campus_tune.scores.proxy_losses import proxy_losses
-from campus_tune.words.errors import RecipeError, TrainerError
-from campus_tune.words.hashing import array_digest, text_keys
+from campus_tune.scores.row_cache import RowCache
+from campus_tune.words.errors import RecipeError
 from campus_tune.words.progress import bar
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowLosses
 
-TEXT = "text"  # what trl calls the column of plain texts
-VERSION = 1  # of what a measured loss is; raised when the same rows and weights give other values
 AT_ONCE = 2048  # rows between two shards of the cache
-TEXT_COLUMNS = ("messages", "prompt", "completion", TEXT)
-GIVEN = ("tools", "chat_template_kwargs")  # what else a template is given of a row
 
 
 @dataclass(frozen=True)
@@ -129,11 +121,17 @@ class Passages:
     ) -> None:
         self.trainer, self.dataset, self.rows = trainer, dataset, rows
         self.trained = dataset if trained is None else trained.dataset
-        self.meter, self.cache, self.peers = meter, cache, peers
+        self.meter, self.peers = meter, peers
+        self.known = RowCache(trainer, dataset, rows, cache, peers)
         self.timings: list[Timing] = []
-        self._others: dict[str, str] = {}  # identities of other models, by name
         self._new: dict[str, BoolArray] = {}  # rows that this process measured itself, by key
-        self.warnings: list[str] = [] if trained is None else list(trained.warnings)
+        self.warnings = self.known.warnings
+        self.warnings += [] if trained is None else trained.warnings
+
+    @property
+    def cache(self) -> ScoreCache:
+        """Of scores; one without a folder where the model in hand cannot be told from others."""
+        return self.known.cache
 
     # -- what it costs -------------------------------------------------------------------------------------------
 
@@ -142,135 +140,19 @@ class Passages:
         tokens = self.rows.answer_tokens + 1 if passage.part == "answer" else self.rows.tokens
         return tokens if passage.model is None else self._by_size(tokens, passage.model, "metrics: model")
 
-    def reward_tokens(self, metric: Quality) -> IntArray:
+    def reward_tokens(self, reward: Reward) -> IntArray:
         """The same for a reward model."""
-        return self._by_size(self.rows.tokens, str(metric.model), REWARD_SETTING)
-
-    def _by_size(self, tokens: IntArray, name: str, setting: str) -> IntArray:
-        size = model_size(name, setting, trust_remote_code=self._trusts)
-        own, _ = compat.parameter_counts(self.trainer.model)
-        return np.asarray(np.ceil(tokens * (size / own)), dtype=np.int64)
-
-    # -- the cache -----------------------------------------------------------------------------------------------
-
-    def key(self, passage: Passage) -> CacheKey:
-        """What a passage's losses hang on besides the rows."""
-        if passage.model is None:
-            return CacheKey(what="loss", settings={"part": passage.part}, version=VERSION, **self._identity)
-        return self._foreign_key("loss", passage.model, "metrics: model", {"part": passage.part})
-
-    def scorer_key(self, plan: Json, features: str | None) -> CacheKey:
-        """What a scorer's scores hang on: the model, the answers that it is asked for, and who reads them.
-
-        Args:
-            plan: of the scorer's training.
-            features: another model whose hidden states are read.
-        """
-        if features is not None:
-            plan = {**plan, "features": self._other_identity(features, "scorer: model")}
-        return CacheKey(what="scorer", settings=plan, version=VERSION, **self._identity)
+        return self._by_size(self.rows.tokens, reward.model, REWARD_SETTING)
 
     def feature_tokens(self, features: str | None) -> IntArray:
         """Forward tokens of every row under a scorer's own model, shape (N,), in tokens of the model in hand."""
         tokens = self.rows.tokens
         return np.zeros_like(tokens) if features is None else self._by_size(tokens, features, "scorer: model")
 
-    def reward_key(self, metric: Quality) -> CacheKey:
-        """What a reward model's logits hang on."""
-        return self._foreign_key("quality", str(metric.model), REWARD_SETTING, {"logit": metric.logit})
-
-    def _foreign_key(self, what: str, name: str, setting: str, settings: Json) -> CacheKey:
-        """Another model's values hang on its files and on the texts, not on the model in training or its precision."""
-        kept = ("max_length", "assistant_only_loss", "completion_only_loss")  # which tokens there are, and which count
-        settings = {**settings, **{name: getattr(self.trainer.args, name, None) for name in kept}}
-        if self._text_field != TEXT:
-            settings["dataset_text_field"] = self._text_field
-        return CacheKey(what=what, settings=settings, version=VERSION, model=self._other_identity(name, setting))
-
-    @property
-    def _text_field(self) -> str:
-        """The column of plain texts."""
-        return str(getattr(self.trainer.args, "dataset_text_field", TEXT))
-
-    def _other_identity(self, name: str, setting: str) -> str:
-        """Which model another one is: its files are read once, not at every look into the cache."""
-        if name not in self._others:
-            self._others[name] = model_identity(name, setting, trust_remote_code=self._trusts)
-        return self._others[name]
-
-    @cached_property
-    def _identity(self) -> Json:
-        """Weights, adapter, template and precision of the model in hand as it is before its first step."""
-        model: str | None = None
-        adapter: str | None = None
-        if self.cache.folder is None:
-            return {"precision": compat.precision(self.trainer)}  # nothing is looked up or kept
-        try:
-            model, adapter = weights_fingerprint(self.trainer.model)
-        except TrainerError as error:  # parameters that no rank holds whole
-            self.cache = ScoreCache(None)
-            self.warnings.append(f"scores are neither looked up nor kept in the score cache: {error}")
-        return {
-            "model": f"{model}-{config_fingerprint(self.trainer.model)}",
-            "adapter": adapter,
-            "template": tokenizer_fingerprint(compat.tokenizer_of(self.trainer)),
-            "precision": compat.precision(self.trainer),
-        }
-
-    def _content(self, key: CacheKey) -> NDArray[np.uint64]:
-        """Keys of the rows, shape (N,): their tokens for the model in hand, their texts for another one."""
-        return self._texts if key.precision is None else self.rows.trained
-
-    @cached_property
-    def _texts(self) -> NDArray[np.uint64]:
-        known = column_names(self.dataset)
-        names = [name for name in dict.fromkeys([*TEXT_COLUMNS, self._text_field, *GIVEN]) if name in known]
-        if not names:
-            return self.rows.trained
-        rows = zip(*(read_column(self.dataset, name) for name in names), strict=True)
-        return text_keys([json.dumps(row, sort_keys=True, default=str) for row in rows])
-
-    def find(self, key: CacheKey, rows: IntArray) -> tuple[BoolArray, Mapping[str, NDArray[Any]]]:
-        """(Which of `rows` are in the cache, their values): read by the leader, the same on every rank."""
-        return self.find_content(key, self._content(key)[rows])
-
-    def find_content(self, key: CacheKey, content: NDArray[np.uint64]) -> tuple[BoolArray, Mapping[str, NDArray[Any]]]:
-        """The same for rows by their keys, shape (n,)."""
-        return self.peers.led(lambda: self.cache.read(key, content))
-
-    def keep(self, key: CacheKey, rows: IntArray, columns: Mapping[str, NDArray[Any]], about: Json) -> None:
-        """Write values of `rows` to the cache."""
-        if self.peers.leads:
-            self.cache.write(key, self._content(key)[rows], columns, about)
-
-    def about(self, key: CacheKey) -> Json:
-        """What was noted with the values under `key`."""
-        return self.peers.led(lambda: self.cache.about(key)[-1])
-
-    def scored_ahead(self, key: CacheKey) -> bool:
-        """Whether `campus-tune score` has scored all of these rows under `key`, and the cache still has them."""
-        marked = bool(self.find_content(self._mark(key), np.zeros(1, dtype=np.uint64))[0].all())
-        return marked and bool(self.find(key, np.arange(len(self.rows)))[0].all())
-
-    def mark_ahead(self, key: CacheKey) -> None:
-        """Note that all of these rows were scored under `key`."""
-        if self.peers.leads:
-            self.cache.write(self._mark(key), np.zeros(1, dtype=np.uint64), {"rows": np.array([len(self.rows)])})
-
-    def _mark(self, key: CacheKey) -> CacheKey:
-        return CacheKey(what="scored-ahead", settings={"key": key.digest(), "rows": array_digest(self._content(key))})
-
-    def why_missing(self, passage: Passage) -> str | None:
-        """Why a cache that holds scores has none of a passage: what differs from what it has."""
-        key = self.key(passage)
-        content = self._content(key)
-        folder = self.cache.folder
-
-        def ask() -> str | None:
-            holds_any = folder is not None and any(folder.glob("*/key.json"))
-            return self.cache.missing(key, content) if holds_any else None
-
-        return self.peers.led(ask)
+    def _by_size(self, tokens: IntArray, name: str, setting: str) -> IntArray:
+        size = model_size(name, setting, trust_remote_code=self.known.trusts)
+        own, _ = compat.parameter_counts(self.trainer.model)
+        return np.asarray(np.ceil(tokens * (size / own)), dtype=np.int64)
 
     # -- measuring -----------------------------------------------------------------------------------------------
 
@@ -287,7 +169,7 @@ class Passages:
         width = len(reading.columns) if reading else 0
         losses, read = RowLosses.zeros(len(rows)), np.zeros((len(rows), width))
         found = np.zeros(len(rows), dtype=np.bool_)
-        key = None if live else self.key(passage)
+        key = None if live else self.known.key(passage)
         if key is not None and reading is None:
             losses, found = self._found(passage, key, rows)
         missing, n_tokens = np.flatnonzero(~found), 0
@@ -311,7 +193,7 @@ class Passages:
     def _found(self, passage: Passage, key: CacheKey, rows: IntArray) -> tuple[RowLosses, BoolArray]:
         """What the cache, or a proxy's own folder, knows of `rows`."""
         losses = RowLosses.zeros(len(rows))
-        found, columns = self.find(key, rows)
+        found, columns = self.known.find(key, rows)
         if found.any():
             losses.put(np.arange(len(rows)), RowLosses(**{name: columns[name] for name in vars(losses)}))
         if not found.all() and (kept := self._kept_by_a_proxy(passage)) is not None:
@@ -322,9 +204,9 @@ class Passages:
         self, passage: Passage, key: CacheKey, rows: IntArray, measured: Measured, reading: Reading | None
     ) -> None:
         tokens = int(self.tokens(passage)[rows].sum())
-        self.keep(key, rows, vars(measured.losses), {"forward_tokens": tokens})
+        self.known.keep(key, rows, vars(measured.losses), {"forward_tokens": tokens})
         if reading is not None and reading.key is not None:
-            self.keep(reading.key, rows, dict(zip(reading.columns, measured.read.T, strict=True)), reading.about)
+            self.known.keep(reading.key, rows, dict(zip(reading.columns, measured.read.T, strict=True)), reading.about)
 
     def _kept_by_a_proxy(self, passage: Passage) -> RowLosses | None:
         """What `campus-tune proxy` has measured of all rows already, shape (N,)."""
@@ -338,20 +220,20 @@ class Passages:
         """Whether a passage's model has other tokens than the model in hand."""
         if passage.model is None:
             return False
-        tokenizer = own_tokenizer(passage.model, None, "metrics: model", self._trusts)
+        tokenizer = own_tokenizer(passage.model, None, "metrics: model", self.known.trusts)
         return not reads_the_same(tokenizer, compat.tokenizer_of(self.trainer))
 
-    def rewards(self, metric: Quality, rows: IntArray) -> Taken:
+    def rewards(self, reward: Reward, rows: IntArray) -> Taken:
         """A reward model's logit of `rows`, from the cache where it is known."""
-        began, key = time.perf_counter(), self.reward_key(metric)
-        found, columns = self.find(key, rows)
+        began, key = time.perf_counter(), self.known.reward_key(reward)
+        found, columns = self.known.find(key, rows)
         read = np.zeros((len(rows), 1))
         if found.any():
             read[:, 0] = columns["score"]
         missing = np.flatnonzero(~found)
         if len(missing):
             device, n_cut = self.trainer.args.device, 0
-            with load_reward(metric, device=device, trust_remote_code=self._trusts) as (reference, label):
+            with load_reward(reward, device=device, trust_remote_code=self.known.trusts) as (reference, label):
                 for start in range(0, len(missing), AT_ONCE):
                     part = missing[start : start + AT_ONCE]
                     read[part, 0], cut = reward_scores(
@@ -362,18 +244,18 @@ class Passages:
                         label=label,
                         tokenizer=compat.tokenizer_of(self.trainer),
                         max_length=getattr(self.trainer.args, "max_length", None),
-                        text_field=self._text_field,
+                        text_field=self.known.text_field,
                         peers=self.peers,
                         what="quality",
                     )
-                    self.keep(key, rows[part], {"score": read[part, 0]}, {})
+                    self.known.keep(key, rows[part], {"score": read[part, 0]}, {})
                     n_cut += cut
             if n_cut:
                 self.warnings.append(
                     f"`quality` reads the beginning of {n_cut} rows of {len(missing)}: these are longer."
                 )
         taken = Taken(RowLosses.zeros(len(rows)), read, found, time.perf_counter() - began)
-        self._note(f"quality under {metric.model}", taken, int(self.rows.tokens[rows[missing]].sum()))
+        self._note(f"quality under {reward.model}", taken, int(self.rows.tokens[rows[missing]].sum()))
         return taken
 
     def _note(self, what: str, taken: Taken, tokens: int) -> None:
@@ -387,7 +269,7 @@ class Passages:
                 passage.model,
                 setting="metrics: model",
                 device=self.trainer.args.device,
-                trust_remote_code=self._trusts,
+                trust_remote_code=self.known.trusts,
             ) as reference:
                 meter, counts = reference_meter(
                     reference,
@@ -396,7 +278,7 @@ class Passages:
                     trained=self.trained,
                     tokenizer=compat.tokenizer_of(self.trainer),
                     max_length=getattr(self.trainer.args, "max_length", None),
-                    text_field=self._text_field,
+                    text_field=self.known.text_field,
                     part=passage.part,
                     peers=self.peers,
                     what=str(passage),
@@ -421,18 +303,13 @@ class Passages:
     @contextmanager
     def _features(self, name: str) -> Iterator[Callable[[], Subject]]:
         setting, device = "scorer: model", self.trainer.args.device
-        with load_reference(name, setting=setting, device=device, trust_remote_code=self._trusts) as reference:
+        with load_reference(name, setting=setting, device=device, trust_remote_code=self.known.trusts) as reference:
             if not reads_the_same(reference.tokenizer, compat.tokenizer_of(self.trainer)):
                 raise RecipeError(
                     f"`{setting}` must have the tokenizer of the model in training, got {name!r} with another one. "
                     "Name a smaller model of the same family, or leave it out."
                 )
             yield reference.subject
-
-    @property
-    def _trusts(self) -> bool:
-        """Whether the user's own configuration lets code of a model's folder run."""
-        return bool((getattr(self.trainer.args, "model_init_kwargs", None) or {}).get("trust_remote_code", False))
 
 
 def _parts(meter: LossMeter, rows: IntArray, what: str, *, speaks: bool) -> Iterator[IntArray]:

@@ -12,19 +12,16 @@ from campus_tune.data.prepared import TokenRows, read_texts
 from campus_tune.method.budget import ALWAYS, Budget, Purpose
 from campus_tune.method.phases import offers_until, phases_of
 from campus_tune.method.stages import steps_of_epoch
-from campus_tune.metrics import build_metric
-from campus_tune.metrics.scorer import Scorer
 from campus_tune.model import compat
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
 from campus_tune.model.scorer_training import ScorerTrainer
 from campus_tune.model.trained import Trained
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.scores.asking import Scoring
+from campus_tune.scores.asking import Asking
 from campus_tune.scores.cache import ScoreCache, default_folder
-from campus_tune.scores.columns import leaf_specs
 from campus_tune.scores.passages import Passages
-from campus_tune.scores.rescore import aware_specs
+from campus_tune.scores.questions import Questions
 from campus_tune.words.types import IntArray
 
 if TYPE_CHECKING:
@@ -44,15 +41,9 @@ def purposes(config: CampusConfig, refreshes: int) -> tuple[Purpose, ...]:
     found: list[Purpose] = list(ALWAYS)
     if refreshes:
         found.append("rescoring")
-    if scorer_settings(config) is not None:
+    if Questions(config).scorers:
         found.append("scorer")
     return tuple(found)
-
-
-def scorer_settings(config: CampusConfig) -> Scorer | None:
-    """The recipe's scorer, if it has one."""
-    metrics = [build_metric(spec) for spec in leaf_specs(config)]
-    return next((metric for metric in metrics if isinstance(metric, Scorer)), None)
 
 
 def open_cache(config: CampusConfig, peers: Peers) -> ScoreCache:
@@ -84,7 +75,7 @@ def stages_between(config: CampusConfig, steps_per_epoch: int, step: int, end: i
 def refreshes_to_come(config: CampusConfig, total_steps: int, steps_per_epoch: int, *, step: int) -> int:
     """About how many re-scorings there are between `step` and the handover, one that is due at `step` left out."""
     handover = offers_until(phases_of(config.handover, total_steps))
-    if not config.rescore or config.is_shuffle or step >= handover or not aware_specs(config):
+    if not config.rescore or config.is_shuffle or step >= handover or not Questions(config).aware:
         return 0
     return (stages_between(config, steps_per_epoch, step, handover) - 1) // config.rescore
 
@@ -101,7 +92,7 @@ def make_scoring(
     n_refreshes: int = 0,
     whole: bool = False,
     trained: Trained,
-) -> Scoring:
+) -> Asking:
     """Everything that scores the training rows of a trainer.
 
     Args:
@@ -118,7 +109,7 @@ def make_scoring(
     """
     dataset = trainer.train_dataset
     passages = Passages(trainer, dataset, rows, meter, open_cache(config, peers), peers, trained=trained)
-    settings = scorer_settings(config)
+    settings = Questions(config).scorer
     scorer = None
     if settings is not None:
         scorer = ScorerTrainer(
@@ -133,7 +124,7 @@ def make_scoring(
             seed=config.seed or 0,
         )
     num_proc = getattr(trainer.args, "dataset_num_proc", None) or min(os.cpu_count() or 1, MOST_PROCESSES)
-    return Scoring(
+    return Asking(
         config=config,
         texts=read_texts(compat.training_rows(trainer), rows, compat.tokenizer_of(trainer), trained=trained.dataset),
         passages=passages,

@@ -27,15 +27,14 @@ from campus_tune.data.prepared import TokenRows
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.orders import order_rows
 from campus_tune.method.stats import spearman
-from campus_tune.metrics import MetricSpec, build_metric, finish_scores
-from campus_tune.metrics.passage import Passage, PassageMetric
-from campus_tune.metrics.scorer import Scorer
+from campus_tune.metrics import MetricSpec, finish_scores
+from campus_tune.metrics.passage import HERE, Passage
 from campus_tune.model.scorer_training import HEAD_COLUMNS, NothingToLearnError, Training
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.scores.asking import Scoring
+from campus_tune.scores.asking import Asking
 from campus_tune.scores.cache import read_columns, write_columns
-from campus_tune.scores.columns import HERE, Scores, leaf_specs, passages_of
 from campus_tune.scores.passages import Reading
+from campus_tune.scores.run_scores import Scores
 from campus_tune.words.arrays import pack, pack_losses, unpack, unpack_losses
 from campus_tune.words.errors import ResumeError
 from campus_tune.words.hashing import array_digest, hash_rows
@@ -46,22 +45,12 @@ FEWEST_WAITING = 32  # rows below which there is nothing left to sort: the end o
 FEWEST_KNOWN = 10  # rows with a new loss, below which nothing can be predicted from them
 
 
-def aware_specs(config: CampusConfig) -> list[MetricSpec]:
-    """The metrics whose scores change as the model in hand is trained, members of ensembles included."""
-    return [spec for spec in leaf_specs(config) if _is_aware(spec)]
-
-
-def _is_aware(spec: MetricSpec) -> bool:
-    metric = build_metric(spec)
-    return isinstance(metric, Scorer) or (isinstance(metric, PassageMetric) and metric.competence_aware)
-
-
 @dataclass
 class Rescorer:
     """Keeps the scores of one run in step with its model.
 
     Args:
-        scoring: how scores are made; its budget is charged.
+        asking: how scores are made; its budget is charged.
         scores: of the run; replaced as they are made anew.
         curriculum: whose orders are sorted again.
         rows: token counts and keys of the training rows.
@@ -69,7 +58,7 @@ class Rescorer:
         count: re-scorings so far.
     """
 
-    scoring: Scoring
+    asking: Asking
     scores: Scores
     curriculum: Curriculum
     rows: TokenRows
@@ -82,20 +71,20 @@ class Rescorer:
     @property
     def config(self) -> CampusConfig:
         """The run's settings."""
-        return self.scoring.config
+        return self.asking.config
 
     def due(self) -> bool:
         """A re-scoring belongs before the next decision."""
         every = self.config.rescore
         if not every or self.curriculum.handed_over or not self.curriculum.n_stages:
             return False
-        if self.curriculum.n_stages % every or not aware_specs(self.config):
+        if self.curriculum.n_stages % every or not self.asking.questions.aware:
             return False
         return int(self.curriculum.untrained.sum()) >= FEWEST_WAITING
 
     def add_free(self, rows: IntArray, losses: RowLosses) -> None:
         """Losses that training has just shown of `rows`; forgotten where no re-scoring will ask for them."""
-        if not self.config.rescore or self.curriculum.handed_over or not aware_specs(self.config):
+        if not self.config.rescore or self.curriculum.handed_over or not self.asking.questions.aware:
             return
         joined = RowLosses.zeros(len(self._trained) + len(rows))
         joined.put(np.arange(len(self._trained)), self._free)
@@ -116,24 +105,30 @@ class Rescorer:
             MetricError: the model has diverged, or scores that do not order the rows.
         """
         self.count += 1
-        budget, waiting = self.scoring.budget, self.curriculum.untrained
+        budget, waiting = self.asking.budget, self.curriculum.untrained
         before = dict(budget.spent)
         frontier = self.curriculum.frontier(self.config.rescore)
         training, warnings = self._train_scorer(waiting, budget.per_time("scorer", n_left), budget.room(reserved))
         rows = self._affordable(waiting, frontier, budget.per_time("rescoring", n_left), budget.room(reserved))
         fresh, read = self._measure(rows, training)
         old = dict(self.scores.by_label)
-        for spec in aware_specs(self.config):
-            metric = build_metric(spec)
-            if isinstance(metric, PassageMetric):
-                known = np.flatnonzero(self._known(metric, fresh))
-                losses = [fresh.get(p, self.scores.measured[p]).take(known) for p in metric.passages]
+        questions = self.asking.questions
+        for label, spec in questions.aware.items():
+            if label in questions.losses:
+                metric = questions.losses[label]
+                # the live passages now, those of other models as they were from the start
+                losses = [fresh.get(passage, self.scores.measured[passage]) for passage in metric.passages]
+                known = np.flatnonzero(np.stack([each.tokens > 0 for each in losses]).all(axis=0))
+                losses = [each.take(known) for each in losses]
                 self._renew(spec, known, metric.from_losses(losses), {"rows_measured": len(rows)}, waiting)
-            elif training is not None and training.heads.tells_apart and len(rows):
-                known = self._with_prompt(rows)  # places in `rows`
+            elif label in questions.scorers and training is not None and training.heads.tells_apart and len(rows):
+                assert self.asking.scorer is not None
+                known = np.flatnonzero(self.asking.scorer.spans.known[rows])  # places in `rows`: others have no prompt
                 notes = {"rows_measured": len(known), "stability": spearman(read[known, 1], read[known, 2])}
                 self._renew(spec, rows[known], read[known, 0], notes, waiting)
-        self.scoring.combine(self.scores)
+        self.asking.combine(self.scores)
+        by_label = self.scores.by_label
+        moved = [label for label in self.config.labels if not np.array_equal(by_label[label], old[label])]
         record: Json = {
             "refresh": self.count,
             "waiting": int(waiting.sum()),
@@ -141,7 +136,7 @@ class Rescorer:
             "rows": len(rows),
             "rows_from_training": len(np.unique(self._trained)),
             "tokens": {purpose: budget.spent[purpose] - before[purpose] for purpose in ("rescoring", "scorer")},
-            "orders": {label: self._sort(label) for label in self.config.labels if self._moved(label, old)},
+            "orders": {label: self._sort(label) for label in moved},
         }
         if training is not None:
             record["scorer"] = training.notes
@@ -156,32 +151,33 @@ class Rescorer:
 
         None where too few prompts wait, where the model writes nothing to compare with, and where it is not paid for.
         """
-        specs = [spec for spec in leaf_specs(self.config) if isinstance(build_metric(spec), Scorer)]
-        if not specs or self.scoring.scorer is None or not self.scoring.scorer.has_prompts(waiting):
+        scorer = self.asking.scorer
+        if scorer is None or not scorer.has_prompts(waiting):
             return None, []
-        asked: Json = {"allowance": allowance, "refresh": self.count, "fewest": self.scoring.budget.fewest("scorer")}
-        if room < math.inf and self.scoring.scorer.most_tokens(waiting, **asked) > room:
+        (label,) = self.asking.questions.scorers
+        asked: Json = {"allowance": allowance, "refresh": self.count, "fewest": self.asking.budget.fewest("scorer")}
+        if room < math.inf and scorer.most_tokens(waiting, **asked) > room:
             return None, ["`scorer` is not trained anew: what is left of the budget does not pay for it."]
         try:
-            training = self.scoring.scorer.train(waiting, **asked)
+            training = scorer.train(waiting, **asked)
         except NothingToLearnError as error:
-            self.curriculum.bar(specs[0].label, barred=True)
+            self.curriculum.bar(label, barred=True)
             return None, [str(error)]
-        self.scoring.budget.charge("scorer", training.tokens, training.seconds)
-        self.curriculum.bar(specs[0].label, barred=not training.heads.tells_apart)
+        self.asking.budget.charge("scorer", training.tokens, training.seconds)
+        self.curriculum.bar(label, barred=not training.heads.tells_apart)
         return training, training.warnings
 
     def _affordable(
         self, waiting: BoolArray, frontier: BoolArray, allowance: float, room: float = math.inf
     ) -> IntArray:
         """The rows that are measured: those that wait, the frontier, or a sample of it that what is left pays for."""
-        price = self.scoring.live_tokens()
-        whole = price + self.scoring.feature_tokens()
+        price = self.asking.live_tokens()
+        whole = price + self.asking.feature_tokens()
         for wanted in (waiting, frontier):
             if price[wanted].sum() <= allowance and whole[wanted].sum() <= room:
                 return np.flatnonzero(wanted)
         rows = np.flatnonzero(frontier)
-        fewest = self.scoring.budget.fewest("rescoring")
+        fewest = self.asking.budget.fewest("rescoring")
         n = max(fewest, int(allowance / max(1.0, float(np.mean(price[rows])))))
         seed = self.config.seed or 0
         sample = rows[np.argsort(hash_rows(rows, seed, self.count, SALT), kind="stable")[:n]]
@@ -189,11 +185,9 @@ class Rescorer:
 
     def _measure(self, rows: IntArray, training: Training | None) -> tuple[dict[Passage, RowLosses], FloatArray]:
         """(Losses now of the rows that were measured or just trained, by passage; what the scorer's heads gave.)."""
-        passages, scorer = self.scoring.passages, self.scoring.scorer
+        passages, scorer = self.asking.passages, self.asking.scorer
         fresh, read = {}, np.zeros((len(rows), 0))
-        for passage in passages_of(self.config):
-            if passage.model is not None:
-                continue
+        for passage in self.asking.questions.live:
             reading = None
             if passage == HERE and training is not None and scorer is not None and scorer.settings.model is None:
                 reading = Reading(scorer.scores_reader(training.heads), HEAD_COLUMNS)
@@ -205,23 +199,13 @@ class Rescorer:
                 fresh[passage].put(self._trained, self._free)  # a row trained twice keeps its later loss
             fresh[passage].put(rows, taken.losses)
             tokens = int(passages.tokens(passage)[rows].sum())
-            self.scoring.budget.charge("rescoring", tokens, taken.seconds)
+            self.asking.budget.charge("rescoring", tokens, taken.seconds)
         if training is not None and scorer is not None and not read.shape[1] and len(rows):
             began = time.perf_counter()
             read = scorer.read(training.heads, rows)
             tokens = int(passages.feature_tokens(scorer.settings.model)[rows].sum())
-            self.scoring.budget.charge("rescoring", tokens, time.perf_counter() - began)
+            self.asking.budget.charge("rescoring", tokens, time.perf_counter() - began)
         return fresh, read
-
-    def _with_prompt(self, rows: IntArray) -> IntArray:
-        """Places in `rows` of those that the scorer can say something of."""
-        assert self.scoring.scorer is not None
-        return np.flatnonzero(self.scoring.scorer.spans.known[rows])
-
-    def _known(self, metric: PassageMetric, fresh: Mapping[Passage, RowLosses]) -> BoolArray:
-        """Rows of which every passage of a metric is known: the live ones now, the others from the start."""
-        known = [fresh.get(passage, self.scores.measured[passage]).tokens > 0 for passage in metric.passages]
-        return np.asarray(np.stack(known).all(axis=0), dtype=np.bool_)
 
     # -- new scores, new orders ----------------------------------------------------------------------------------
 
@@ -234,18 +218,15 @@ class Rescorer:
         missing = waiting.copy()
         missing[rows] = False
         if missing.any():
-            self.scoring.add(self.scores, spec, rows, values, notes, before=old)
+            self.asking.add(self.scores, spec, rows, values, notes, before=old)
             return
         new = old.copy()
         new[rows] = finish_scores(values, spec)
         self.scores.by_label[spec.label], self.scores.notes[spec.label] = new, notes
 
-    def _moved(self, label: str, old: Mapping[str, FloatArray]) -> bool:
-        return not np.array_equal(self.scores.by_label[label], old[label])
-
     def _sort(self, label: str) -> Json:
         """Put a metric's new scores into its order; how far it moved."""
-        ranking = order_rows(self.scores.by_label[label], seed=self.config.seed or 0, groups=self.scoring.groups)
+        ranking = order_rows(self.scores.by_label[label], seed=self.config.seed or 0, groups=self.asking.groups)
         before, after = self.curriculum.resort(label, ranking)
         place = np.empty(len(self.rows), dtype=np.int64)
         place[after] = np.arange(len(after))
@@ -257,12 +238,12 @@ class Rescorer:
     def _save(self) -> None:
         """The scores and orders as they are now; a resumed run reads them again."""
         self._digests = {}
-        for label in dict.fromkeys([*self.config.labels, *(spec.label for spec in aware_specs(self.config))]):
+        for label in dict.fromkeys([*self.config.labels, *self.asking.questions.aware]):
             columns: dict[str, NDArray[Any]] = {"content": self.rows.content, "score": self.scores.by_label[label]}
             if label in self.curriculum.orders:  # members of ensembles have none
                 columns["order"] = self.curriculum.orders[label]
             self._digests[label] = _digest_of(columns)
-            if self.scoring.passages.peers.leads:
+            if self.asking.passages.peers.leads:
                 write_columns(self._file(label), columns, self.scores.notes[label])
 
     def _file(self, label: str) -> Path:
@@ -291,7 +272,7 @@ class Rescorer:
         self._trained = unpack(state["trained"], "i")
         self._free = unpack_losses(state["free"], len(self._trained))
         for label, expected in self._digests.items():
-            columns, notes = self.scoring.passages.peers.led(partial(read_columns, self._file(label)))
+            columns, notes = self.asking.passages.peers.led(partial(read_columns, self._file(label)))
             if _digest_of(columns) != expected:
                 raise ResumeError(
                     f"`{self._file(label)}` must hold the scores that the checkpoint was planned with, got others. "

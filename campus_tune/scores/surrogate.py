@@ -21,7 +21,7 @@ FOLDS = 5
 RIDGE = 1.0
 
 
-class Spread(NamedTuple):
+class Prediction(NamedTuple):
     """Scores of all rows.
 
     Args:
@@ -35,9 +35,9 @@ class Spread(NamedTuple):
     stability: float
 
 
-def spread(
+def predict(
     measured: IntArray, values: FloatArray, features: Mapping[str, FloatArray], groups: IntArray | None
-) -> Spread:
+) -> Prediction:
     """Predict the score of every row from those that were measured.
 
     Args:
@@ -61,7 +61,7 @@ def spread(
     scores = np.quantile(values, quantile)
     scores[measured] = values
     halves = [x @ _ridge(x[measured[k::2]], y[k::2]) for k in (0, 1)]
-    return Spread(scores, spearman(held_out, values), spearman(*halves))
+    return Prediction(scores, spearman(held_out, values), spearman(*halves))
 
 
 def _ridge(x: FloatArray, y: FloatArray) -> FloatArray:

@@ -51,7 +51,7 @@ def _tables(folder: Path) -> None:
 
 def _scores(folder: Path) -> None:
     from campus_tune.scores.cache import CacheKey, ScoreCache, write_columns
-    from campus_tune.scores.columns import Scores
+    from campus_tune.scores.run_scores import Scores
 
     content, chance = np.arange(1, CACHE_ROWS + 1, dtype=np.uint64), np.random.default_rng(0)
     scores = Scores()

@@ -48,7 +48,7 @@ def score_files(world: World, chance: random.Random) -> Input:
 
 def _load_scores(digests: Json, right: Path) -> Answer:
     from campus_tune.scores.cache import read_columns
-    from campus_tune.scores.columns import Scores
+    from campus_tune.scores.run_scores import Scores
 
     found = Scores.load(Path("scores"), {"length": digests["length"]}, [])
     expected = read_columns(right / "length.parquet")[0]["score"]

@@ -24,6 +24,13 @@ def test_with_a_minus_the_most_learnable_comes_first() -> None:
     assert np.argsort(scores).tolist() == [0, 2, 1]
 
 
+def test_a_proxy_that_is_worse_late_than_early_is_remarked() -> None:
+    assert Learnability(proxy="p").remarks("-x", [EARLY, LATE], lambda _: False) == []
+    assert Learnability(proxy="p").remarks("-x", [LATE, LATE], lambda _: False) == []
+    (warning,) = Learnability(proxy="p").remarks("-x", [LATE, EARLY], lambda _: False)
+    assert warning.startswith("`-x`: the proxy is worse late than early (mean loss 1.500, then 2.333)")
+
+
 def test_it_asks_both_checkpoints_of_the_proxy() -> None:
     assert Learnability(proxy="p/").passages == (Passage("p/early"), Passage("p/late"))
     assert not Learnability(proxy="p").competence_aware

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from campus_tune.metrics.base import build_metric, parse_metric
-from campus_tune.metrics.passage import PassageMetric
-from campus_tune.metrics.quality import Quality, pick_label
+from campus_tune.metrics.quality import Quality
+from campus_tune.metrics.reward import Reward, pick_label
 from campus_tune.words.errors import MetricError, RecipeError
 
 ONE = SimpleNamespace(num_labels=1, id2label={0: "LABEL_0"})
@@ -48,7 +48,8 @@ def test_it_asks_a_model_but_for_no_losses() -> None:
     metric = build_metric(parse_metric({"name": "quality", "model": "./reward", "logit": "good"}))
     assert metric == Quality(model="./reward", logit="good")
     assert metric.kind == "model"
-    assert not isinstance(metric, PassageMetric)
+    assert metric.reward == Reward("./reward", "good")
+    assert not metric.competence_aware
 
 
 @pytest.mark.parametrize(

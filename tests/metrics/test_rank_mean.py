@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.metrics.base import MetricSpec, build_metric, parse_metric
-from campus_tune.metrics.rank_mean import RankMean, leaves
+from campus_tune.metrics.base import MetricSpec, build_metric, leaves, parse_metric
+from campus_tune.metrics.rank_mean import RankMean
 from campus_tune.words.errors import RecipeError
 
 TWO = {"name": "rank_mean", "of": ["length", "-mtld"]}

@@ -26,8 +26,9 @@ def test_with_a_minus_what_is_worth_learning_comes_first() -> None:
 def test_an_answer_cut_into_other_tokens_is_compared_by_its_sum() -> None:
     two_tokenizers = [NOW, losses_of([1.0, 2.0, 8.4], [3, 6, 9])]
     np.testing.assert_allclose(Rho(holdout="h", reduce="sum").from_losses(two_tokenizers), [0.0, 6.0, 0.6])
-    assert Rho(holdout="h", reduce="sum").on_other_tokens() == []
-    (warning,) = Rho(holdout="h").on_other_tokens()
+    assert Rho(holdout="h", reduce="sum").remarks("rho", two_tokenizers, lambda _: True) == []
+    assert Rho(holdout="h").remarks("rho", two_tokenizers, lambda _: False) == []
+    (warning,) = Rho(holdout="h").remarks("rho", two_tokenizers, lambda passage: passage == Passage("h"))
     assert "losses per token of two tokenizers (h has its own)" in warning
     assert "reduce: sum" in warning
 

@@ -18,7 +18,7 @@ import torch
 
 from campus_tune.data.turns import Conversation
 from campus_tune.demo.tiny import tiny_model
-from campus_tune.metrics.quality import Quality
+from campus_tune.metrics.reward import Reward
 from campus_tune.model.conversations import Conversations, retell
 from campus_tune.model.peers import Peers
 from campus_tune.model.reference import Reference, load_reference
@@ -434,7 +434,7 @@ def test_an_error_of_another_kind_keeps_its_words(tmp_path: Path, monkeypatch: p
 @contextmanager
 def rewards(folder: Path, data: Any, **settings: Any) -> Iterator[tuple[Any, Any, int]]:
     logit, max_length = settings.get("logit"), settings.get("max_length", 512)
-    with load_reward(Quality(model=str(folder), logit=logit), device=CPU) as (reference, label):
+    with load_reward(Reward(str(folder), logit), device=CPU) as (reference, label):
         scores, cut = reward_scores(
             reference,
             data,

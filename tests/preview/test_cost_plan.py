@@ -32,7 +32,7 @@ from campus_tune.recipe.config import CampusConfig
 from campus_tune.run import probing as probing_module
 from campus_tune.run.decide import Decider
 from campus_tune.run.probing import Probing
-from campus_tune.scores.asking import Scoring
+from campus_tune.scores.asking import Asking
 from campus_tune.scores.cache import ScoreCache
 from campus_tune.scores.passages import Passages
 from campus_tune.scores.planning import purposes, refreshes_to_come, stages_between
@@ -148,7 +148,7 @@ def _cost_of(run: Small, rng: np.random.Generator) -> tuple[float, float, list[s
     texts = RowTexts([str(i) for i in range(len(rows))], rows.answer_tokens, rows.tokens - rows.answer_tokens, {})
     meter: Any = Meter(rows)
     passages = Passages(None, [{}] * len(rows), rows, meter, ScoreCache(None), Peers())
-    passages.__dict__["_identity"] = {"model": "m", "adapter": None, "template": "t", "precision": "no"}
+    passages.known.__dict__["_identity"] = {"model": "m", "adapter": None, "template": "t", "precision": "no"}
 
     def refreshes(step: int) -> int:
         return refreshes_to_come(config, total, per_epoch, step=step)
@@ -161,7 +161,7 @@ def _cost_of(run: Small, rng: np.random.Generator) -> tuple[float, float, list[s
     domains = Domains.read(mock.Mock(column_names=[]), "none")
     source = "probes" if run.probes else None
     probing = Probing(source, config, None, rows, domains, budget, Peers(), n_stages=stages(0, total))
-    scoring = Scoring(config, texts, passages, budget, n_refreshes=refreshes(0))
+    scoring = Asking(config, texts, passages, budget, n_refreshes=refreshes(0))
     facts = facts_of(scoring, probing.probes, total, per_epoch)
     budget.fit(needs(config, budget, facts))
     if budget.caps is not None:

@@ -15,7 +15,7 @@ from campus_tune.model.peers import Peers
 from campus_tune.preview.simulate import simulate
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.decide import Decider, Decision, perplexity
-from campus_tune.scores.columns import HERE, Scores
+from campus_tune.scores.run_scores import HERE, Scores
 from campus_tune.words.types import FloatArray, IntArray, RowLosses
 from tests.losses import losses_of
 from tests.run.tiny_run import tiny_trainer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,23 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from campus_tune.data.prepared import TokenRows
 from campus_tune.method.budget import FEWEST, Budget
-from campus_tune.metrics.passage import Passage
+from campus_tune.method.orders import order_rows
+from campus_tune.method.selectors.race import stratified_sample
+from campus_tune.metrics import METRICS, EnsembleMetric, parse_metric
+from campus_tune.metrics.passage import HERE, Passage, PassageMetric
 from campus_tune.model.measure import Measured
 from campus_tune.model.peers import Peers
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.scores import asking as scoring_module
-from campus_tune.scores.asking import Scoring, prediction_warnings
+from campus_tune.scores import asking as asking_module
+from campus_tune.scores.asking import Asking, most_paid_for, prediction_warnings
 from campus_tune.scores.cache import ScoreCache
-from campus_tune.scores.columns import START, Scores
 from campus_tune.scores.passages import Passages
+from campus_tune.scores.run_scores import START, Scores
 from campus_tune.words.errors import MetricError
 from campus_tune.words.types import FloatArray, IntArray, RowLosses, RowTexts
 from tests.losses import losses_of
@@ -62,16 +68,16 @@ class Meter:
         return Measured(losses, np.zeros((len(rows), width)))
 
 
-def make(metrics: list[Any], share: float, *, meter: Any = None, cache: Path | None = None, **rest: Any) -> Scoring:
+def make(metrics: list[Any], share: float, *, meter: Any = None, cache: Path | None = None, **rest: Any) -> Asking:
     config = CampusConfig(
         metrics=metrics, selector=rest.pop("selector", "round_robin"), seed=3, scores=rest.pop("scores", None)
     )
     passages = Passages(None, [{}] * N, ROWS, meter or Meter(), ScoreCache(cache), Peers())
-    passages.__dict__["_identity"] = {"model": "m", "adapter": None, "template": "t", "precision": "no"}
-    return Scoring(config, TEXTS, passages, Budget(share, float(TOKENS.sum()), 0.5), **rest)
+    passages.known.__dict__["_identity"] = {"model": "m", "adapter": None, "template": "t", "precision": "no"}
+    return Asking(config, TEXTS, passages, Budget(share, float(TOKENS.sum()), 0.5), **rest)
 
 
-def score(metrics: list[Any], share: float, **settings: Any) -> tuple[Scores, list[int], Scoring]:
+def score(metrics: list[Any], share: float, **settings: Any) -> tuple[Scores, list[int], Asking]:
     """(The scores, the rows that were measured in that sequence, what made them)."""
     scoring = make(metrics, share, **settings)
     scores = scoring.start()
@@ -138,6 +144,27 @@ def test_a_budget_for_nothing_still_measures_the_fewest_rows_and_says_what_all_w
     assert prediction_warnings(everything, paid, pytest.fail) == []
 
 
+@given(
+    rows=st.lists(st.tuples(st.integers(1, 300), st.integers(0, 300), st.integers(0, 2)), min_size=1, max_size=80),
+    share=st.floats(0.0, 1.2),
+    most=st.integers(1, 80),
+    fewest=st.integers(1, 40),
+    grouped=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_the_sample_is_the_largest_that_is_paid_for_one_by_one_from_above(
+    rows: list[tuple[int, int, int]], share: float, most: int, fewest: int, *, grouped: bool, seed: int
+) -> None:
+    tokens, more, groups = np.array(rows).T
+    by_length = order_rows(tokens.astype(np.float64), seed=seed, groups=groups if grouped else None)
+    price, most = tokens + more, min(most, len(tokens))
+    allowance = share * float(price.sum())
+    n = most
+    while n > fewest and price[stratified_sample(by_length, n, seed=[seed])].sum() > allowance:
+        n -= 1
+    assert most_paid_for(by_length, price, allowance, most, fewest=fewest, seed=[seed]) == n
+
+
 def test_all_rows_are_measured_whatever_they_cost_when_asked_to() -> None:
     scores, asked, _ = score(["loss"], 0.001, whole=True)
     assert len(asked) == N
@@ -178,6 +205,37 @@ def test_an_ensemble_is_the_mean_rank_of_its_members_each_scored_once() -> None:
 def test_an_ensemble_was_measured_where_all_its_members_were() -> None:
     scores, asked, _ = score([{"name": "rank_mean", "of": ["length", "loss"]}], 0.5)
     assert scores.notes["rank_mean"] == {"rows_measured": len(asked)}
+
+
+def test_a_metric_of_someone_else_is_asked_as_the_class_that_it_extends_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class Half(PassageMetric):
+        """Half the loss."""
+
+        passages = (HERE,)
+
+        def from_losses(self, losses: Sequence[RowLosses]) -> FloatArray:
+            return losses[0].per_row() / 2
+
+        def remarks(self, label: str, losses: Sequence[RowLosses], is_foreign: Callable[[Passage], bool]) -> list[str]:
+            return [f"{label} saw {len(losses[0])} rows, of other tokens: {is_foreign(HERE)}"]
+
+    @dataclass(frozen=True)
+    class Largest(EnsembleMetric):
+        """The larger of two."""
+
+        members = (parse_metric("length"), parse_metric({"name": "column", "column": "level"}))
+
+        def combine(self, scores: Mapping[str, FloatArray], groups: IntArray | None) -> FloatArray:
+            assert groups is None
+            return np.maximum(scores["length"], scores["level"])
+
+    monkeypatch.setattr(METRICS, "_factories", {**METRICS._factories, "half": Half, "largest": Largest})
+    scores, asked, _ = score(["-half", "largest"], 1.1)
+    assert sorted(asked) == list(range(N))
+    np.testing.assert_allclose(scores.by_label["-half"], -PER_TOKEN / 2)
+    assert scores.by_label["largest"].tolist() == np.maximum(ANSWERS, TEXTS.columns["level"]).tolist()
+    assert scores.warnings == [f"-half saw {N} rows, of other tokens: False"]
 
 
 def test_losses_that_do_not_order_the_rows_are_refused() -> None:
@@ -255,7 +313,7 @@ def test_metrics_of_the_texts_are_found_again_and_only_new_texts_are_scored(
 def test_metrics_of_the_texts_are_kept_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from campus_tune.metrics.diversity import Mtld
 
-    monkeypatch.setattr(scoring_module, "TEXTS_AT_ONCE", 128)
+    monkeypatch.setattr(asking_module, "TEXTS_AT_ONCE", 128)
     sizes: list[int] = []
     measure = Mtld.scores
 
@@ -278,7 +336,7 @@ def test_metrics_of_the_texts_are_kept_as_they_come(tmp_path: Path, monkeypatch:
 def test_a_cache_that_was_named_and_holds_nothing_of_use_says_why(tmp_path: Path) -> None:
     score(["loss"], 1.1, cache=tmp_path / "there")
     scoring = make(["loss"], 1.1, cache=tmp_path / "there", scores=str(tmp_path / "there"))
-    scoring.passages.__dict__["_identity"]["model"] = "another"
+    scoring.passages.known.__dict__["_identity"]["model"] = "another"
     (warning,) = scoring.start().warnings
     assert warning.startswith("`scores`: the `loss` scores in")
     assert warning.endswith("were taken with another model (m there, another now).")

@@ -67,7 +67,7 @@ def trainer_of(out: Path, **settings: Any) -> Any:
 
 
 def knows_all(made: Passages, passage: Passage) -> bool:
-    return bool(made.find(made.key(passage), EVERY)[0].all())
+    return bool(made.known.find(made.known.key(passage), EVERY)[0].all())
 
 
 def same(a: Taken, b: Taken) -> None:
@@ -158,18 +158,18 @@ def test_a_reader_needs_a_forward_of_every_row_and_the_losses_are_kept(tmp_path:
 def test_what_a_reader_makes_is_kept_under_a_key_of_its_own_as_it_comes(tmp_path: Path, monkeypatch: Patch) -> None:
     monkeypatch.setattr(passages, "AT_ONCE", 5)
     made = passages_of(trainer_of(tmp_path / "run"), tmp_path / "cache")
-    key = made.scorer_key({"plan": 1}, None)
+    key = made.known.scorer_key({"plan": 1}, None)
 
     def two(hidden: torch.Tensor, batch: Any, rows: Any) -> torch.Tensor:
         del batch, rows
         return hidden[:, 0, :2]
 
     taken = made.take(HERE, EVERY, reading=Reading(two, ["a", "b"], key, {"told": "so"}))
-    found, columns = made.find(key, EVERY[::-1])
+    found, columns = made.known.find(key, EVERY[::-1])
     assert found.all()
     np.testing.assert_array_equal(np.stack([columns["a"], columns["b"]], axis=1), taken.read[::-1])
-    assert made.about(key) == {"told": "so"}
-    assert not made.find(made.scorer_key({"plan": 2}, None), EVERY)[0].any()
+    assert made.known.about(key) == {"told": "so"}
+    assert not made.known.find(made.known.scorer_key({"plan": 2}, None), EVERY)[0].any()
     assert len(list((tmp_path / "cache" / key.folder_name).glob("shard-*"))) == 3
 
 
@@ -209,7 +209,7 @@ def test_without_a_cache_everything_is_measured_and_nothing_written(tmp_path: Pa
     for _ in range(2):
         assert not passages_of(trainer, None).take(HERE, EVERY).found.any()
         assert counter.since() == N
-    assert passages_of(trainer, None).why_missing(HERE) is None
+    assert passages_of(trainer, None).known.why_missing(HERE) is None
     assert not knows_all(passages_of(trainer, None), HERE)
     assert not (tmp_path / "cache").exists()
 
@@ -288,19 +288,19 @@ def test_scores_of_another_model_template_or_precision_are_named_and_not_used(
 ) -> None:
     trainer = trainer_of(tmp_path / "run")
     before = passages_of(trainer, tmp_path / "cache")
-    assert before.why_missing(HERE) is None  # an empty cache needs no excuse
+    assert before.known.why_missing(HERE) is None  # an empty cache needs no excuse
     before.take(HERE, EVERY)
-    assert before.why_missing(HERE) is None
+    assert before.known.why_missing(HERE) is None
     change(trainer, monkeypatch)
     after = passages_of(trainer, tmp_path / "cache")
     assert not knows_all(after, HERE)
-    assert named in str(after.why_missing(HERE))
+    assert named in str(after.known.why_missing(HERE))
 
 
 def test_scores_of_other_rows_are_named(tmp_path: Path) -> None:
     passages_of(trainer_of(tmp_path / "run"), tmp_path / "cache").take(HERE, EVERY)
     other = trainer_of(tmp_path / "other", train=task_rows(N, seed=8))
-    reason = passages_of(other, tmp_path / "cache").why_missing(HERE)
+    reason = passages_of(other, tmp_path / "cache").known.why_missing(HERE)
     assert reason is not None
     assert reason.endswith(f"are of another dataset: 0 of {N} rows are in it.")
 
@@ -325,13 +325,13 @@ def test_only_scores_that_were_taken_ahead_on_purpose_are_marked_so_and_only_for
     trainer = trainer_of(tmp_path / "run")
     made = passages_of(trainer, tmp_path / "cache")
     made.take(HERE, EVERY)
-    assert not made.scored_ahead(made.key(HERE))
-    made.mark_ahead(made.key(HERE))
+    assert not made.known.scored_ahead(made.known.key(HERE))
+    made.known.mark_ahead(made.known.key(HERE))
     again = passages_of(trainer, tmp_path / "cache")
-    assert again.scored_ahead(again.key(HERE))
-    assert not again.scored_ahead(again.key(ALONE))
+    assert again.known.scored_ahead(again.known.key(HERE))
+    assert not again.known.scored_ahead(again.known.key(ALONE))
     other = passages_of(trainer_of(tmp_path / "other", train=task_rows(N, seed=8)), tmp_path / "cache")
-    assert not other.scored_ahead(other.key(HERE))
+    assert not other.known.scored_ahead(other.known.key(HERE))
 
 
 # -- other models -----------------------------------------------------------------------------------------------------
@@ -366,8 +366,8 @@ def test_the_same_texts_of_another_length_are_other_rows_for_another_model(tmp_p
     passages_of(trainer_of(tmp_path / "run"), tmp_path / "cache").take(other, EVERY)
     cut = trainer_of(tmp_path / "cut", max_length=60)
     now = passages_of(cut, tmp_path / "cache")
-    assert not now.find(now.key(other), np.arange(len(cut.train_dataset)))[0].any()
-    reason = now.why_missing(other)
+    assert not now.known.find(now.known.key(other), np.arange(len(cut.train_dataset)))[0].any()
+    reason = now.known.why_missing(other)
     assert reason is not None
     assert "another `max_length` (1024 there, 60 now)" in reason
 
@@ -393,20 +393,20 @@ def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_rewards_are_kept_and_found(tmp_path: Path, monkeypatch: Patch) -> None:
     trainer = trainer_of(tmp_path / "run")
-    metric = Quality(model=str(save_reward(tmp_path / "reward")))
+    reward = Quality(model=str(save_reward(tmp_path / "reward"))).reward
     made = passages_of(trainer, tmp_path / "cache")
-    assert not made.find(made.reward_key(metric), EVERY)[0].any()
-    first = made.rewards(metric, EVERY[:5])
-    rest = passages_of(trainer, tmp_path / "cache").rewards(metric, EVERY)
+    assert not made.known.find(made.known.reward_key(reward), EVERY)[0].any()
+    first = made.rewards(reward, EVERY[:5])
+    rest = passages_of(trainer, tmp_path / "cache").rewards(reward, EVERY)
     assert rest.found.tolist() == [True] * 5 + [False] * (N - 5)
     monkeypatch.setattr(passages, "load_reward", None)  # not opened again
     again = passages_of(trainer, tmp_path / "cache")
-    found = again.rewards(metric, EVERY)
+    found = again.rewards(reward, EVERY)
     assert found.found.all()
     np.testing.assert_array_equal(found.read, rest.read)
     np.testing.assert_array_equal(found.read[:5], first.read)
     assert len(np.unique(found.read)) == N
-    assert again.find(again.reward_key(metric), EVERY)[0].all()
+    assert again.known.find(again.known.reward_key(reward), EVERY)[0].all()
 
 
 # -- what it costs ----------------------------------------------------------------------------------------------------
@@ -445,7 +445,7 @@ def test_only_the_leader_reads_and_writes_the_cache(tmp_path: Path, monkeypatch:
     taken = second.take(HERE, EVERY)
     assert taken.found.all()
     same(taken, measured)
-    second.keep(second.key(HERE), EVERY, box, {})
+    second.known.keep(second.known.key(HERE), EVERY, box, {})
 
 
 def test_another_models_losses_hang_on_which_tokens_count(tmp_path: Path) -> None:
@@ -461,7 +461,7 @@ def test_another_models_losses_hang_on_which_tokens_count(tmp_path: Path) -> Non
 def test_a_scorer_that_reads_another_model_has_a_key_of_its_own(tmp_path: Path) -> None:
     made = passages_of(trainer_of(tmp_path / "a"), tmp_path / "cache")
     one, two = (str(save_same(tmp_path / name, seed=seed)) for name, seed in (("one", 1), ("two", 2)))
-    keys = {made.scorer_key({"plan": 1}, features).digest() for features in (None, one, two)}
+    keys = {made.known.scorer_key({"plan": 1}, features).digest() for features in (None, one, two)}
     assert len(keys) == 3
     assert made.feature_tokens(None).sum() == 0
     assert (made.feature_tokens(one) <= made.rows.tokens).all()
@@ -480,5 +480,5 @@ def test_what_another_model_is_told_belongs_to_the_key_of_a_row(
         rows: list[Json] = [{"text": "a title of all", "body": "one", column: value} for _ in range(N)]
         trainer = trainer_of(tmp_path / "run", train=rows, dataset_text_field="body")
         passages = passages_of(trainer, None)
-        keys.append(passages._texts)
+        keys.append(passages.known._texts)
     assert not (keys[0] == keys[1]).any()

@@ -20,8 +20,9 @@ from campus_tune.metrics.scorer import Heads
 from campus_tune.model.answer_alone import answers_alone
 from campus_tune.model.scorer_training import ScorerTrainer, Training
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.scores.asking import Scoring
-from campus_tune.scores.rescore import FEWEST_WAITING, Rescorer, aware_specs
+from campus_tune.scores.asking import Asking
+from campus_tune.scores.questions import Questions
+from campus_tune.scores.rescore import FEWEST_WAITING, Rescorer
 from campus_tune.words.errors import MetricError
 from campus_tune.words.types import BoolArray, FloatArray, Json, RowLosses
 from tests.model.test_scorer_training import RUBBISH, reference, slow_features, writes
@@ -90,9 +91,9 @@ class Spy:
             "now": all_slow_losses(trainer, rows) if self.slow else nothing,
             "alone": all_slow_losses(trainer, rows, alone) if "ifd" in scores.by_label else nothing,
             "free": dict(zip(rescorer._trained.tolist(), rescorer._free.per_row().tolist(), strict=True)),
-            "features": self._features(rescorer) if self.slow and rescorer.scoring.scorer else np.zeros(0),
+            "features": self._features(rescorer) if self.slow and rescorer.asking.scorer else np.zeros(0),
         }
-        before = dict(rescorer.scoring.budget.spent)
+        before = dict(rescorer.asking.budget.spent)
         record, warnings = again(rescorer, n_left, reserved)
         seen |= {
             "training": self._training,
@@ -101,14 +102,14 @@ class Spy:
             "notes": dict(scores.notes),
             "orders": {name: order.copy() for name, order in curriculum.orders.items()},
             "barred": set(curriculum.barred),
-            "spent": {name: after - before[name] for name, after in rescorer.scoring.budget.spent.items()},
+            "spent": {name: after - before[name] for name, after in rescorer.asking.budget.spent.items()},
         }
         self.seen.append(Seen(**seen))
         return record, warnings
 
     def _features(self, rescorer: Rescorer) -> FloatArray:
-        assert rescorer.scoring.scorer is not None
-        spans, data = rescorer.scoring.scorer.spans, self.trainer.train_dataset
+        assert rescorer.asking.scorer is not None
+        spans, data = rescorer.asking.scorer.spans, self.trainer.train_dataset
         ends = np.maximum(spans.end, spans.start + 1)
         rows = [(list(data[row]["input_ids"]), int(spans.start[row]), int(ends[row])) for row in range(len(data))]
         return np.stack([slow_features(self.trainer.model, *row) for row in rows])
@@ -211,7 +212,7 @@ def test_rows_that_are_revisited_wait_until_they_are_seen(tmp_path: Path) -> Non
 
 def test_the_metrics_that_know_the_model_are_found_inside_ensembles_too() -> None:
     def labels(*metrics: Any) -> list[str]:
-        return [spec.label for spec in aware_specs(CampusConfig(metrics=list(metrics), selector="random"))]
+        return list(Questions(CampusConfig(metrics=list(metrics), selector="random")).aware)
 
     assert labels("length", "mtld", {"name": "perplexity", "model": "./m"}) == []
     assert labels("length", "-loss", "scorer") == ["-loss", "scorer"]
@@ -318,7 +319,7 @@ def test_the_ledger_says_how_far_each_order_moved(everything: tuple[Path, Spy]) 
 def test_the_ledger_has_counts_and_cost(everything: tuple[Path, Spy]) -> None:
     out, spy = everything
     tokens = spy.rescorer.rows.tokens
-    alone = spy.rescorer.scoring.passages.tokens(Passage(part="answer"))
+    alone = spy.rescorer.asking.passages.tokens(Passage(part="answer"))
     for seen, line in zip(spy.seen, events(out, "rescored"), strict=True):
         assert {"event", "stage", "step", "warnings", *seen.record} == line.keys()
         assert line["waiting"] == line["rows"] == seen.waiting.sum()
@@ -366,13 +367,13 @@ def test_what_training_has_shown_is_among_what_the_others_are_predicted_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[int] = []
-    add = Scoring.add
+    add = Asking.add
 
-    def count(self: Scoring, scores: Any, spec: Any, rows: Any, *rest: Any, **named: Any) -> None:
+    def count(self: Asking, scores: Any, spec: Any, rows: Any, *rest: Any, **named: Any) -> None:
         told.append(len(rows))
         add(self, scores, spec, rows, *rest, **named)
 
-    monkeypatch.setattr(Scoring, "add", count)
+    monkeypatch.setattr(Asking, "add", count)
     spy = spied(tmp_path, monkeypatch, POOR, slow=False, n=240, per_device_train_batch_size=8)
     assert told == [HALF, *(HALF + len(seen.free) for seen in spy.seen)]
     assert all(len(seen.free) == seen.record["rows_from_training"] > HALF / 3 for seen in spy.seen)
@@ -417,7 +418,7 @@ def test_the_sample_is_another_one_each_time_and_the_same_when_asked_again(poor:
 def test_spending_stays_within_its_part_unless_the_fewest_rows_cost_more(tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         spy = spied(tmp_path, patch, {**BASE, "budget": 1.2}, slow=False, n=400, per_device_train_batch_size=16)
-    budget, n = spy.rescorer.scoring.budget, len(spy.seen)
+    budget, n = spy.rescorer.asking.budget, len(spy.seen)
     fewest = n * FEWEST * float(spy.rescorer.rows.tokens.mean())
     assert n == 2
     assert budget.spent["rescoring"] <= max(1.1 * budget.part("rescoring"), 1.1 * fewest)

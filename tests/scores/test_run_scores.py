@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from campus_tune.data.prepared import TokenRows
-from campus_tune.metrics.passage import Passage
+from campus_tune.metrics.passage import HERE, Passage
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.scores.cache import write_columns
-from campus_tune.scores.columns import HERE, START, Scores, leaf_specs, passage_files, passages_of
+from campus_tune.scores.run_scores import START, Scores, passage_files
 from campus_tune.words.errors import ResumeError
 from campus_tune.words.types import RowLosses
 
@@ -139,26 +139,3 @@ def test_a_selector_that_needs_losses_from_before_training_is_refused_where_ther
         some_scores([]).refuse_missing(needy)
     some_scores([HERE]).refuse_missing(needy)
     some_scores([]).refuse_missing(CampusConfig(metrics=["length"], selector="random"))
-
-
-# -- what a recipe asks for -------------------------------------------------------------------------------------------
-
-
-def asks(*metrics: Any, selector: str = "random") -> list[Passage]:
-    return passages_of(CampusConfig(metrics=list(metrics), selector=selector))
-
-
-def test_metrics_of_one_forward_share_it_and_each_passage_is_asked_for_once() -> None:
-    assert asks("length") == []
-    assert asks("loss", "-loss", {"name": "confidence"}) == [HERE]
-    assert asks("length", selector="relative_perplexity") == [HERE]
-    assert asks("ifd", "loss") == [HERE, Passage(part="answer")]
-    assert asks("scorer") == [HERE]
-    assert asks({"name": "-rho", "holdout": "./h"}) == [HERE, Passage("./h")]
-    assert asks({"name": "perplexity", "model": "./m"}) == [Passage("./m")]
-
-
-def test_members_of_ensembles_are_metrics_like_any_other() -> None:
-    config = CampusConfig(metrics=["length", {"name": "rank_mean", "of": ["length", "ifd"]}], selector="random")
-    assert [spec.label for spec in leaf_specs(config)] == ["length", "ifd"]
-    assert passages_of(config) == [HERE, Passage(part="answer")]

@@ -10,19 +10,16 @@ import numpy as np
 
 from campus_tune.data.prepared import TokenRows
 from campus_tune.method.selectors import START_LOSS
-from campus_tune.metrics import MetricSpec, build_metric
-from campus_tune.metrics.passage import Passage, PassageMetric
-from campus_tune.metrics.rank_mean import leaves
-from campus_tune.metrics.scorer import Scorer
+from campus_tune.metrics import CpuMetric, EnsembleMetric, MetricSpec, finish_scores, leaves
+from campus_tune.metrics.passage import HERE, Passage
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.scores.cache import read_columns, write_columns
 from campus_tune.words.errors import ResumeError
 from campus_tune.words.hashing import array_digest
-from campus_tune.words.types import BoolArray, FloatArray, Json, RowLosses
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowLosses, RowTexts
 
 START = "start_loss"  # file name of the losses before training
 FOLDER = "scores"  # in the run's: a file for each metric and passage
-HERE = Passage()  # the rows under the model in hand
 
 
 @dataclass
@@ -52,6 +49,26 @@ class Scores:
     def known(self) -> BoolArray | None:
         """Rows whose loss before training was measured."""
         return None if self.start is None else self.start.tokens > 0
+
+    def put(self, spec: MetricSpec, raw: FloatArray, notes: Json) -> None:
+        """Scores of all rows, shape (N,), turned around if the recipe says so, and what the ledger says of them.
+
+        Raises:
+            MetricError: they do not order the rows.
+        """
+        self.by_label[spec.label] = finish_scores(raw, spec)
+        self.notes[spec.label] = notes
+
+    def put_texts(self, spec: MetricSpec, metric: CpuMetric, texts: RowTexts, raw: FloatArray) -> None:
+        """The same for what a metric of the texts gave each of them."""
+        self.put(spec, raw, {"rows_measured": len(raw)})
+        self.notes[spec.label] |= metric.describe(texts, raw)
+
+    def combine(self, spec: MetricSpec, metric: EnsembleMetric, groups: IntArray | None) -> None:
+        """An ensemble's scores, from those of its members."""
+        members = {member.label: self.by_label[member.label] for member in metric.members}
+        measured = min(self.notes[label]["rows_measured"] for label in members)
+        self.put(spec, metric.combine(members, groups), {"rows_measured": measured})
 
     def digests(self) -> dict[str, str]:
         """What a checkpoint remembers of the scores."""
@@ -102,7 +119,7 @@ class Scores:
             ResumeError: a metric's scores are not there; or the recipe's selector needs the losses before training,
                 and the one that began the run did not.
         """
-        lacking = {*config.labels, *(spec.label for spec in leaf_specs(config))} - self.by_label.keys()
+        lacking = {*config.labels, *(spec.label for spec in leaves(config.specs))} - self.by_label.keys()
         if lacking:
             raise ResumeError(
                 f"the checkpoint must remember scores of {', '.join(sorted(lacking))}, got those of "
@@ -122,17 +139,3 @@ def passage_files(passages: Iterable[Passage]) -> dict[str, Passage]:
     others = sorted(passages - {HERE}, key=str)
     files = {f"{START}-{number + 1}": passage for number, passage in enumerate(others)}
     return {START: HERE, **files} if HERE in passages else files
-
-
-def leaf_specs(config: CampusConfig) -> list[MetricSpec]:
-    """The metrics that are scored by themselves: the recipe's, and the members of its ensembles, each once."""
-    return leaves(config.specs)
-
-
-def passages_of(config: CampusConfig) -> list[Passage]:
-    """The passages that the recipe's metrics and selector ask for, each once."""
-    metrics = [build_metric(spec) for spec in leaf_specs(config)]
-    found = [passage for metric in metrics if isinstance(metric, PassageMetric) for passage in metric.passages]
-    if START_LOSS in config.build_selector().needs or any(isinstance(metric, Scorer) for metric in metrics):
-        found.append(HERE)  # the scorer reads the same forward
-    return list(dict.fromkeys(found))
