@@ -19,6 +19,7 @@ import numpy as np
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.outcome import DIVERGED, FINISHED, run_folder, write_outcome
 from campus_tune.compare.plan import Plan
+from campus_tune.recipe.plugins import plugins_used
 from campus_tune.run.make_trainer import Prepared, make_shared_trainer
 from campus_tune.words.errors import DivergedError, RecipeError
 from campus_tune.words.types import Json
@@ -145,6 +146,7 @@ class Bench:
         from campus_tune.compare.common_hashes import MADE_WITH, digest_of
 
         settings = {k: v for k, v in trainer.args.to_dict().items() if k not in NOT_SHARED}
+        plugins = {name: made for arm in self.plan.arms for name, made in plugins_used(arm.config(0)).items()}
         return {
             "data": run.rows.fingerprint(),
             "test": self._test.digest(),
@@ -153,7 +155,7 @@ class Bench:
             "global_batch": run.global_batch,
             "weights_before": start,
             "learning_rates": digest_of([round(rate, 12) for rate in recorder.learning_rates]),
-            "made_with": versions(MADE_WITH),
+            "made_with": {**versions(MADE_WITH), **plugins},
         }
 
     def _last_looks(self, trainer: Any, folder: Path) -> Json:

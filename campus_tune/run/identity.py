@@ -13,6 +13,7 @@ from typing import Any
 from campus_tune.data.prepared import column_names, digest
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
+from campus_tune.recipe.plugins import plugins_used
 from campus_tune.words.errors import ResumeError, TrainerError
 from campus_tune.words.types import Json
 
@@ -72,6 +73,7 @@ class Identity:
             "total_steps": run.total_steps,
             "probes": run.probing.fingerprint,
             **{f"campus: {name}": value for name, value in run.config.future().items() if name != "probes"},
+            **{f"plug-in {name}": version for name, version in plugins_used(run.config).items()},
         }
         batch = {
             "micro": compat.micro_batch_size(run.trainer),
