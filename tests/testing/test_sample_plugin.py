@@ -69,13 +69,15 @@ def test_parts_of_an_installed_package_are_planned_with(site: Path) -> None:
 
 
 def test_a_misspelt_part_of_a_package_is_corrected_by_the_command(site: Path) -> None:
-    run = python(site, "-m", "campus_tune", "check", "--config", recipe(site, selector="highest_perplexty"))
+    run = python(site, "-m", "campus_tune", "simulate", "--config", recipe(site, selector="highest_perplexty"))
     assert run.returncode != 0
     assert "got 'highest_perplexty'. Did you mean 'highest_perplexity'?" in run.stdout + run.stderr
 
 
 def test_an_option_of_a_part_of_a_package_is_checked_as_ours_are(site: Path) -> None:
-    run = python(site, "-m", "campus_tune", "check", "--config", recipe(site, metrics=[{"name": "commas", "pre": 3}]))
+    run = python(
+        site, "-m", "campus_tune", "simulate", "--config", recipe(site, metrics=[{"name": "commas", "pre": 3}])
+    )
     assert "`metric: commas` takes per, got 'pre'. Did you mean 'per'?" in run.stdout + run.stderr
 
 
