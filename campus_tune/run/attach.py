@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,44 +37,35 @@ from campus_tune.run.borrowed import Borrowed
 from campus_tune.run.checkpoints import Checkpoint, last_complete, named, read_state, saved_curriculum
 from campus_tune.run.one_trainer import refuse_taken
 from campus_tune.run.overrides import TrainCall, refuse_own_data_path
-from campus_tune.run.run import CampusRun
+from campus_tune.run.run import CampusRun, Report
 from campus_tune.run.told.card import add_to_card
 from campus_tune.words.errors import ResumeError, TrainerError
 
 
-def attach(trainer: Any, config: str | Path | Mapping[str, Any] | CampusConfig, *, probes: Source = None) -> Any:
-    """Put a curriculum on a trainer that is already made: `campus_tune.attach(trainer, "recipes/campus.yaml")`.
+def put_on(trainer: Any, callback: Any) -> None:
+    """Add a callback to a trainer that is already made, and take over its data path.
 
     Args:
-        trainer: a `transformers.Trainer` or `trl.SFTTrainer` whose `train()` was not called yet.
-        config: a recipe file, its `campus:` block as a mapping, or settings.
-        probes: held-out rows: a path, a Dataset with a domain column, or a mapping domain → Dataset.
-
-    Returns:
-        The `CampusCallback` that was added to the trainer.
+        trainer: a `transformers.Trainer` whose `train()` was not called yet.
+        callback: a `CampusCallback` that no trainer has.
 
     Raises:
-        RecipeError: problems in the settings, all at once.
-        TrainerError: a trainer under which a planned order would not be trained.
+        TrainerError: a trainer under which a planned order would not be trained; it is left as it was.
     """
-    from campus_tune.run.callback import CampusCallback
-
-    callback = CampusCallback(config, probes=probes)
     trainer.add_callback(callback)
     try:
-        callback.run = equip(trainer, callback.config, probes)
+        callback.run = equip(trainer, callback.config, callback.probes, callback.reports)
     except BaseException:
         trainer.remove_callback(callback)
         raise
-    return callback
 
 
-def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
+def equip(trainer: Any, config: CampusConfig, probes: Source, reports: Sequence[Report]) -> CampusRun:
     """Check the trainer and set the seven methods."""
     refuse(trainer)
     if asks_the_model(config, has_probes=bool(config.probes) or probes is not None):
         refuse_headless(trainer.model)
-    run = CampusRun(trainer, config, probes)
+    run = CampusRun(trainer, config, probes, reports)
     train = trainer.train
     ours = Borrowed(
         trainer,

@@ -16,7 +16,7 @@ from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.run.attach import equip
 from campus_tune.run.checkpoints import CALLBACK
 from campus_tune.run.one_trainer import refuse_shared
-from campus_tune.run.run import CampusRun
+from campus_tune.run.run import CampusRun, Report
 from campus_tune.run.stream.loader import CurriculumLoader
 from campus_tune.words.errors import AuditError
 
@@ -44,6 +44,7 @@ class CampusCallback(TrainerCallback, ExportableState):
     def __init__(self, config: str | Path | Mapping[str, Any] | CampusConfig, *, probes: Source = None) -> None:
         self.config = load_recipe(config)
         self.probes = probes
+        self.reports: list[Report] = []  # each is handed the trainer of the finished run
 
     @property
     def run(self) -> CampusRun | None:
@@ -63,7 +64,7 @@ class CampusCallback(TrainerCallback, ExportableState):
         del args, state, control, kwargs
         trainer = compat.trainer_of_this_callback(self)
         refuse_shared(self, trainer)
-        self.run = equip(trainer, self.config, self.probes)
+        self.run = equip(trainer, self.config, self.probes, self.reports)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Plan the run, or restore it from the checkpoint that the trainer has just loaded."""

@@ -17,11 +17,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -87,6 +87,8 @@ from campus_tune.words.types import Json, RowArray
 FOLDER = "curriculum"  # in the trainer's output_dir
 STATE_VERSION = 6
 
+Report: TypeAlias = Callable[[Any], object]  # is handed the trainer of a run that is finished
+
 
 class CampusRun:
     """The curriculum of one trainer.
@@ -95,10 +97,13 @@ class CampusRun:
         trainer: with a curriculum put on it (`attach.equip`).
         config: settings as the user gave them.
         probes: held-out rows; None takes the recipe's.
+        reports: called one after the other, in the process that leads, when the run is finished.
     """
 
-    def __init__(self, trainer: Any, config: CampusConfig, probes: Source = None) -> None:
-        self.trainer = trainer
+    def __init__(
+        self, trainer: Any, config: CampusConfig, probes: Source = None, reports: Sequence[Report] = ()
+    ) -> None:
+        self.trainer, self.reports = trainer, reports
         self.given = config
         self.probe_source = probes if probes is not None else (list(config.probes.path) if config.probes else None)
         self.peers = Peers.of(trainer)
@@ -724,6 +729,8 @@ class CampusRun:
         """The last lines, in the ledger and on the console; takes the hooks off the model."""
         with self.phases(FINISHING):
             self._finish()
+        for report in self.reports if self.peers.leads else ():
+            report(self.trainer)
 
     def _finish(self) -> None:
         assert self.journal is not None
