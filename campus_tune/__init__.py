@@ -15,7 +15,7 @@ from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.words.errors import CampusError
 
 if TYPE_CHECKING:
-    from campus_tune.run.callback import CampusCallback, attach
+    from campus_tune.report.callback import CampusCallback, attach
 
 __version__ = "0.3.0"
 __all__ = ["CampusCallback", "CampusConfig", "CampusError", "Curriculum", "Schedule", "attach", "load_recipe"]
@@ -23,12 +23,8 @@ __all__ = ["CampusCallback", "CampusConfig", "CampusError", "Curriculum", "Sched
 
 def __getattr__(name: str) -> Any:
     """`CampusCallback` and `attach` live with the trainer and are loaded on first use."""
-    if name == "CampusCallback":
-        from campus_tune.run.callback import CampusCallback
+    if name in ("CampusCallback", "attach"):
+        from campus_tune.report import callback
 
-        return CampusCallback
-    if name == "attach":
-        from campus_tune.run.callback import attach
-
-        return attach
+        return getattr(callback, name)
     raise AttributeError(f"module 'campus_tune' has no attribute {name!r}")

@@ -53,7 +53,9 @@ class Stopwatch:
 def make_trainer(model: str, out: str, *, batch: int, steps: int, curriculum: bool) -> tuple[SFTTrainer, Any]:
     """A trainer on generated tasks, LoRA, with or without the callback."""
     rows = Dataset.from_list(generate(-(-steps * batch // 25) + 1, seed=1))
-    callback = CampusCallback({"metrics": ["length", "mtld", "compression"], "stages": 2, "selector": "round_robin"})
+    callback = CampusCallback(
+        {"metrics": ["length", "mtld", "compression"], "stages": 2, "selector": "round_robin"}, report=False
+    )
     config = SFTConfig(
         out,
         per_device_train_batch_size=batch,

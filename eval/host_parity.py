@@ -131,7 +131,7 @@ def make(setting: Setting, out: Path, seed: int, callbacks: Sequence[Any]) -> An
 
 def with_campus(setting: Setting, out: Path, seed: int) -> Run:
     """Train it with a curriculum that is none."""
-    campus = CampusCallback({**SHUFFLE, **setting.campus})
+    campus = CampusCallback({**SHUFFLE, **setting.campus}, report=False)
     notes = Notes(lambda: campus.run)
     trainer = make(setting, out, seed, [*setting.before(), campus, *setting.after(), notes])
     trainer.train()

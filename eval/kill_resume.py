@@ -198,7 +198,11 @@ def train(setting: Setting, out: Path) -> None:
         eval_dataset=probes if setting.evaluates_every else None,
         processing_class=tokenizer,
         peft_config=LoraConfig(r=8, lora_dropout=0.1, target_modules="all-linear"),
-        callbacks=[*[own_saves] * setting.saves_itself, CampusCallback(setting.campus, probes=probes), Beat()],
+        callbacks=[
+            *[own_saves] * setting.saves_itself,
+            CampusCallback(setting.campus, probes=probes, report=False),
+            Beat(),
+        ],
     )
     own_saves.trainer = trainer
     trainer.train(resume_from_checkpoint=True)

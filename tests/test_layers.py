@@ -21,6 +21,7 @@ ROOMS = [
     "method",  # what is trained next
     "data",  # rows
     "metrics",  # what makes a row hard
+    "testing",  # what every part promises, for the authors of others
     "recipe",  # YAML → settings
     "model",  # asking a model
     "scores",  # one number per row

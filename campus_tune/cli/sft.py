@@ -70,7 +70,7 @@ def train(script: Any, training: Any, model: Any, mixture: Any, config: CampusCo
         mixture: `trl.DatasetMixtureConfig`.
         config: None trains without a curriculum, as TRL would.
     """
-    from campus_tune.run.callback import CampusCallback
+    from campus_tune.report.callback import CampusCallback
 
     callbacks = []
     if config is not None:
@@ -80,32 +80,11 @@ def train(script: Any, training: Any, model: Any, mixture: Any, config: CampusCo
     trainer.train(resume_from_checkpoint=_resume(training.resume_from_checkpoint))
     trainer.save_model(training.output_dir)
     trainer.accelerator.print(f"model saved to {training.output_dir}")
-    if config is not None and trainer.is_world_process_zero():
-        report(trainer)
     if training.push_to_hub:
         trainer.push_to_hub(dataset_name=script.dataset_name)
     if hasattr(trainer, "end"):
         trainer.end()
     return trainer
-
-
-def report(trainer: Any) -> None:
-    """Write the page of a finished run and hand its pictures to the trackers. A failure is told: the run is whole.
-
-    Args:
-        trainer: that has trained, in the process that leads.
-    """
-    from campus_tune.report.write import pngs, write_report
-    from campus_tune.run.told import log_plots
-    from campus_tune.words.console import say
-
-    try:
-        page = write_report(trainer.args.output_dir)
-        log_plots(trainer, pngs(page))
-    except Exception as error:  # of plotting, of a full disk: what was trained is saved
-        say(f"warning: no report ({type(error).__name__}: {error}). campus-tune report {trainer.args.output_dir}")
-    else:
-        say(f"the report: {page}")
 
 
 def _resume(value: Any) -> str | bool | None:

@@ -19,6 +19,7 @@ import numpy as np
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.outcome import DIVERGED, FINISHED, run_folder, write_outcome
 from campus_tune.compare.plan import Plan
+from campus_tune.recipe.plugins import plugins_used
 from campus_tune.run.make_trainer import Prepared, make_shared_trainer
 from campus_tune.words.errors import DivergedError, RecipeError
 from campus_tune.words.hashing import as_json, blake2
@@ -145,6 +146,7 @@ class Bench:
     def _shared(self, trainer: Any, run: Any, recorder: Any, start: str) -> Json:
         """What must be the same for all arms with this seed."""
         settings = {k: v for k, v in trainer.args.to_dict().items() if k not in NOT_SHARED}
+        plugins = {name: made for arm in self.plan.arms for name, made in plugins_used(arm.config(0)).items()}
         return {
             "data": run.situation.loaded.rows.fingerprint(),
             "test": self._test.digest(),
@@ -153,7 +155,7 @@ class Bench:
             "global_batch": run.situation.loaded.global_batch,
             "weights_before": start,
             "learning_rates": blake2(as_json([round(rate, 12) for rate in recorder.learning_rates]), 16),
-            "made_with": versions(MADE_WITH),
+            "made_with": {**versions(MADE_WITH), **plugins},
         }
 
     def _last_looks(self, trainer: Any, folder: Path) -> Json:

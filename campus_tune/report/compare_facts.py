@@ -13,14 +13,14 @@ import numpy as np
 
 from campus_tune.compare import file_shapes as shapes
 from campus_tune.compare.ahead import VERDICT
-from campus_tune.compare.folder import ABOUT as COMPARISON
+from campus_tune.compare.folder import ABOUT
 from campus_tune.compare.outcome import FILE as RESULT
-from campus_tune.compare.outcome import FINISHED, FORMAT, run_folder
+from campus_tune.compare.outcome import FINISHED, FORMAT
 from campus_tune.words.errors import DataError
 from campus_tune.words.json_shapes import misshapen, read_json
 from campus_tune.words.types import FloatArray, Json
 
-RECIPE, BASELINE = "recipe", "baseline"
+RECIPE, BASELINE = "recipe", "baseline"  # kinds of arms
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,17 @@ def read_comparison(folder: Path) -> CompareFacts:
     Raises:
         DataError: no comparison is there, one of its files is damaged or of another format, or no run is done yet.
     """
-    if not (folder / COMPARISON).is_file():
+    if not (folder / ABOUT).is_file():
         raise DataError(
-            f"`comparison` must be a folder with {COMPARISON}, got {str(folder)!r} without. Give the folder that "
+            f"`comparison` must be a folder with {ABOUT}, got {str(folder)!r} without. Give the folder that "
             "campus-tune compare wrote into."
         )
-    settings = _read(folder / COMPARISON, shapes.COMPARISON)
-    arms = tuple(_arm(folder, name, arm, settings["seeds"]) for name, arm in settings["arms"].items())
+    settings = _read(folder / ABOUT, shapes.COMPARISON)
+    arms = []
+    for name, arm in settings["arms"].items():
+        paths = [folder / "runs" / name / f"seed-{seed}" / RESULT for seed in settings["seeds"]]
+        runs = tuple(_read(path, shapes.RESULT) for path in paths if path.is_file())
+        arms.append(ArmFacts(name, arm["kind"], arm.get("campus") or {}, runs))
     if not any(arm.runs for arm in arms):
         raise DataError(
             f"`{folder}` must hold the result of a run, got none yet. Wait for the first one, or start the comparison "
@@ -149,12 +153,6 @@ def read_comparison(folder: Path) -> CompareFacts:
     sorted_arms = tuple(sorted(arms, key=lambda arm: order.get(arm.kind, 1)))
     verdict = _read(folder / VERDICT, shapes.VERDICT) if (folder / VERDICT).is_file() else None
     return CompareFacts(folder, settings, sorted_arms, verdict)
-
-
-def _arm(folder: Path, name: str, arm: Json, seeds: list[int]) -> ArmFacts:
-    paths = [run_folder(folder, name, seed) / RESULT for seed in seeds]
-    runs = tuple(_read(path, shapes.RESULT) for path in paths if path.is_file())
-    return ArmFacts(name, arm["kind"], arm.get("campus") or {}, runs)
 
 
 def _read(path: Path, shape: Json) -> Json:

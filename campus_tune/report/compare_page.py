@@ -9,10 +9,11 @@ from typing import Any
 
 import yaml
 
+from campus_tune.compare.outcome import FINISHED
 from campus_tune.report.compare_facts import ArmFacts, CompareFacts
 from campus_tune.report.figures import Picture
 from campus_tune.report.forest_plot import shares
-from campus_tune.report.html_tables import GAP, Cell, Table, number, signed, words
+from campus_tune.report.html_tables import GAP, Cell, HtmlTable, number, words
 from campus_tune.report.run_page import Fact, clock
 from campus_tune.words.types import Json
 
@@ -25,7 +26,12 @@ def compare_content(facts: CompareFacts, pictures: Sequence[Picture]) -> dict[st
     """The variables of the template `comparison`."""
     by_name = {picture.name: picture for picture in pictures}
     first = [by_name[name] for name in ("curves", "forest") if name in by_name]
-    settings = facts.settings
+    settings, test = facts.settings, facts.settings.get("test") or {}
+    paths = test.get("path") or []
+    files = ", ".join(map(str, [paths] if isinstance(paths, str) else paths))
+    # versions stand in the settings, or else in a result: all runs share them
+    of_runs = [run["shared"]["made_with"] for arm in facts.arms for run in arm.runs if "made_with" in run["shared"]]
+    made_with: Mapping[str, Any] = settings.get("made_with") or (of_runs[0] if of_runs else {})
     return {
         "title": "Did the curriculum help? A comparison",
         "name": facts.folder.resolve().name,
@@ -45,28 +51,15 @@ def compare_content(facts: CompareFacts, pictures: Sequence[Picture]) -> dict[st
         "settings": _yaml({arm.name: {"kind": arm.kind, "campus": arm.settings} for arm in facts.arms}),
         "training": _yaml(settings.get("training") or {}),
         "command": settings.get("command", ""),
-        "made_with": ", ".join(f"{name} {version}" for name, version in _made_with(facts).items()),
-        "test": _test(settings),
+        "made_with": ", ".join(f"{name} {version}" for name, version in made_with.items()),
+        "test": f"{test.get('items', '?')} test rows of {files or 'unnamed files'} "
+        f"(fingerprint {test.get('digest', '?')})",
         "footer": "Made by campus_tune from the results of the comparison. This page is one file and needs no network.",
     }
 
 
 def _yaml(content: Json) -> str:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True) if content else ""
-
-
-def _made_with(facts: CompareFacts) -> Mapping[str, Any]:
-    """Versions, from the settings or else from a result: all runs share them."""
-    of_runs = [run["shared"]["made_with"] for arm in facts.arms for run in arm.runs if "made_with" in run["shared"]]
-    found: Mapping[str, Any] = facts.settings.get("made_with") or (of_runs[0] if of_runs else {})
-    return found
-
-
-def _test(settings: Json) -> str:
-    test = settings.get("test") or {}
-    paths = test.get("path") or []
-    named = ", ".join(map(str, [paths] if isinstance(paths, str) else paths))
-    return f"{test.get('items', '?')} test rows of {named or 'unnamed files'} (fingerprint {test.get('digest', '?')})"
 
 
 def verdicts(facts: CompareFacts) -> list[dict[str, Any]]:
@@ -102,15 +95,21 @@ def _split(judged: Json) -> tuple[str, str]:
 
 def _numbers(facts: CompareFacts) -> list[Fact]:
     verdict = facts.verdict or {}
+    kinds = Counter(arm.kind for arm in facts.arms)
+    counted = ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
     found = [
-        Fact("Arms", str(len(facts.arms)), _kinds(facts)),
+        Fact("Arms", str(len(facts.arms)), counted),
         Fact("Seeds", str(len(facts.settings["seeds"])), "paired over the arms"),
         Fact("Runs", str(facts.n_done), f"of {facts.n_planned}" if facts.n_done < facts.n_planned else "all done"),
         Fact("Test rows", f"{(facts.settings.get('test') or {}).get('items', GAP)}", "held out"),
         Fact("Worth finding", f"{facts.settings.get('effect', 0.0):.1%}", "smallest effect, share of the loss"),
     ]
-    detectable = [_share(one.get("difference"), "detectable") for one in facts.judgements.values()]
-    known = [share for share in detectable if share is not None]
+    differences = [one.get("difference") or {} for one in facts.judgements.values()]
+    known = [
+        one["detectable"] / one["mean_against"]
+        for one in differences
+        if one.get("detectable") is not None and one.get("mean_against")
+    ]
     if verdict and known:
         found.append(Fact("Would be found", f"{known[0]:.1%}", "with 80 % power"))
     checked, passed = facts.audit
@@ -119,17 +118,6 @@ def _numbers(facts: CompareFacts) -> list[Fact]:
             Fact("Audit", f"{passed:,} of {checked:,}", "steps as planned", "" if passed == checked else "bad")
         )
     return found
-
-
-def _kinds(facts: CompareFacts) -> str:
-    kinds = Counter(arm.kind for arm in facts.arms)
-    return ", ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in kinds.items())
-
-
-def _share(difference: Json | None, name: str) -> float | None:
-    if not difference or difference.get(name) is None or not difference.get("mean_against"):
-        return None
-    return float(difference[name] / difference["mean_against"])
 
 
 def _warnings(facts: CompareFacts) -> list[str]:
@@ -145,7 +133,7 @@ def _warnings(facts: CompareFacts) -> list[str]:
     return [*old, *diverged, *((facts.verdict or {}).get("notes") or [])]
 
 
-def arms(facts: CompareFacts) -> Table:
+def arms(facts: CompareFacts) -> HtmlTable:
     """One row for each arm."""
     extra = [
         (head, keys, form)
@@ -158,24 +146,18 @@ def arms(facts: CompareFacts) -> Table:
     lost = any(arm.diverged for arm in facts.arms)
     head = ["arm", "kind", "runs", *(["diverged"] if lost else []), "final loss", "± over seeds", "difference"]
     head += ["tokens", "cost", "training s", "curriculum s", *(name for name, _, _ in extra)]
-    rows = [
-        [
-            *_who(arm, lost=lost),
-            *_arm(facts, arm),
-            *(number(arm.mean(*keys), form) for _, keys, form in extra),
-        ]
-        for arm in facts.arms
-    ]
-    return Table("Arms; means over seeds", head, rows, opened=True)
+    rows = []
+    for arm in facts.arms:
+        seeds = ", ".join(f"seed {run['seed']}" for run in arm.diverged)
+        named = [words(seeds or "none", kind="bad" if seeds else "")] if lost else []
+        first = [words(arm.name), words(arm.kind), number(len(arm.finished)), *named]
+        last = [number(arm.mean(*keys), form) for _, keys, form in extra]
+        rows.append([*first, *_ends_and_costs(facts, arm), *last])
+    return HtmlTable("Arms; means over seeds", head, rows, opened=True)
 
 
-def _who(arm: ArmFacts, *, lost: bool) -> list[Cell]:
-    seeds = ", ".join(f"seed {run['seed']}" for run in arm.diverged)
-    named = [words(seeds or "none", kind="bad" if seeds else "")] if lost else []
-    return [words(arm.name), words(arm.kind), number(len(arm.finished)), *named]
-
-
-def _arm(facts: CompareFacts, arm: ArmFacts) -> list[Cell]:
+def _ends_and_costs(facts: CompareFacts, arm: ArmFacts) -> list[Cell]:
+    """Where an arm's runs ended, and what they took."""
     losses = arm.final_losses()
     judgement = facts.judgements.get(arm.name) or {}
     found = shares(judgement.get("difference") or {})
@@ -191,7 +173,7 @@ def _arm(facts: CompareFacts, arm: ArmFacts) -> list[Cell]:
     ]
 
 
-def domains(facts: CompareFacts) -> Table | None:
+def domains(facts: CompareFacts) -> HtmlTable | None:
     """The difference of every arm in every domain."""
     rows = [
         [words(domain), words(arm), *_difference(found)]
@@ -202,7 +184,7 @@ def domains(facts: CompareFacts) -> Table | None:
     caption = (
         "Differences to plain shuffling by domain; intervals (95 %) and p-values corrected for the number of domains"
     )
-    return Table(caption, head, rows) if rows else None
+    return HtmlTable(caption, head, rows) if rows else None
 
 
 def _difference(found: Json) -> list[Cell]:
@@ -220,7 +202,7 @@ def _difference(found: Json) -> list[Cell]:
     ]
 
 
-def speeds(facts: CompareFacts) -> Table | None:
+def speeds(facts: CompareFacts) -> HtmlTable | None:
     """Tokens and seconds to a loss that both reach, against plain shuffling."""
     rows = []
     for arm, one in ((facts.verdict or {}).get("speed") or {}).items():
@@ -241,7 +223,7 @@ def speeds(facts: CompareFacts) -> Table | None:
         "More (+) or fewer (−) tokens to a loss that both reach; charged: the curriculum's cost is added. To "
         "shuffling's end: charged tokens to its final loss, as a share of all its tokens, of the seeds that got there"
     )
-    return Table(caption, head, rows) if rows else None
+    return HtmlTable(caption, head, rows) if rows else None
 
 
 def _ratio(found: Json | None) -> list[Cell]:
@@ -250,7 +232,7 @@ def _ratio(found: Json | None) -> list[Cell]:
     return [number(None if value is None else math.expm1(min(value, MOST)), "+,.0%") for value in values]
 
 
-def tasks(facts: CompareFacts) -> Table | None:
+def tasks(facts: CompareFacts) -> HtmlTable | None:
     """Official tasks on the trained models."""
     rows = [
         [
@@ -265,28 +247,28 @@ def tasks(facts: CompareFacts) -> Table | None:
         for arm, one in of.items()
     ]
     head = ["task", "arm", "score", "shuffled", "difference", "from", "to", "verdict"]
-    return Table("Official tasks; higher is better", head, rows) if rows else None
+    return HtmlTable("Official tasks; higher is better", head, rows) if rows else None
 
 
-def runs(facts: CompareFacts) -> Table:
+def runs(facts: CompareFacts) -> HtmlTable:
     """One row for each run."""
-    rows = [_run(arm, run) for arm in facts.arms for run in arm.runs]
+    rows = []
+    for name, run in [(arm.name, run) for arm in facts.arms for run in arm.runs]:
+        test, seconds, audit = run.get("test"), run.get("seconds") or {}, run.get("audit") or {}
+        trained = seconds.get("training")
+        ok = run["status"] == FINISHED
+        rows.append(
+            [
+                words(name),
+                number(run["seed"]),
+                words(FINISHED) if ok else words(f"{run['status']}: {run.get('message') or ''}", kind="bad"),
+                number(sum(test["loss"]) / sum(test["tokens"]) if test and ok else None, ".4f"),
+                number(run.get("tokens")),
+                number(run.get("rows")),
+                Cell(GAP) if trained is None else Cell(clock(trained), trained),
+                number((run.get("cost") or {}).get("all"), ".1%"),
+                words(f"{audit['passed']} of {audit['checked']}" if audit else GAP),
+            ]
+        )
     head = ["arm", "seed", "status", "final loss", "tokens", "rows", "training time", "cost", "audit"]
-    return Table("Every run", head, rows, opened=False)
-
-
-def _run(arm: ArmFacts, run: Mapping[str, Any]) -> list[Cell]:
-    test, seconds, audit = run.get("test"), run.get("seconds") or {}, run.get("audit") or {}
-    trained = seconds.get("training")
-    ok = run["status"] == "finished"
-    return [
-        words(arm.name),
-        number(run["seed"]),
-        words(run["status"] if ok else f"{run['status']}: {run.get('message') or ''}", kind="" if ok else "bad"),
-        number(sum(test["loss"]) / sum(test["tokens"]) if test and ok else None, ".4f"),
-        number(run.get("tokens")),
-        number(run.get("rows")),
-        Cell(GAP) if trained is None else Cell(clock(trained), trained),
-        number((run.get("cost") or {}).get("all"), ".1%"),
-        words(signed(f"{audit['passed']} of {audit['checked']}") if audit else GAP),
-    ]
+    return HtmlTable("Every run", head, rows, opened=False)

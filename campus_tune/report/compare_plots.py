@@ -14,13 +14,13 @@ from campus_tune.report.figures import (
     BASE,
     GREY,
     INK,
-    Look,
+    Face,
     Picture,
+    faces_of,
     fitted,
     from_zero,
     legend_below,
-    legend_of_looks,
-    looks,
+    legend_of_faces,
     percent,
     picture,
     strip,
@@ -40,7 +40,7 @@ LATE = 0.5  # of the tokens, from which the second panel shows the curves
 
 def compare_pictures(facts: CompareFacts) -> list[Picture]:
     """All pictures that this comparison has something to show for, in the page's sequence."""
-    faces = looks([arm.name for arm in facts.arms], plain=facts.baseline, plain_look=BASE)
+    faces = faces_of([arm.name for arm in facts.arms], plain=facts.baseline, plain_face=BASE)
     drawn = [
         curves(facts, faces),
         forest(facts, faces),
@@ -52,7 +52,7 @@ def compare_pictures(facts: CompareFacts) -> list[Picture]:
     return [each for each in drawn if each is not None]
 
 
-def curves(facts: CompareFacts, faces: Mapping[str, Look]) -> Picture | None:
+def curves(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
     """Loss on the test rows over trained tokens: the mean of the seeds, and all of them as a band."""
     known = {arm.name: found for arm in facts.arms if (found := arm.curves()) is not None}
     if not known:
@@ -82,7 +82,8 @@ def curves(facts: CompareFacts, faces: Mapping[str, Look]) -> Picture | None:
         from_zero(whole)
         legend_below(figure, whole, narrow=narrow)
 
-    ends = [f"{name} {losses[:, -1].mean():.3f} ({_range(losses[:, -1])})" for name, (_, losses) in known.items()]
+    last = {name: losses[:, -1] for name, (_, losses) in known.items()}
+    ends = [f"{name} {loss.mean():.3f} ({loss.min():.3f} to {loss.max():.3f})" for name, loss in last.items()]
     return picture(
         "curves",
         "Test loss over trained tokens",
@@ -101,18 +102,14 @@ def _thousands(value: float, _: object = None) -> str:
     return f"{value:g}"
 
 
-def _range(values: FloatArray) -> str:
-    return f"{values.min():.3f} to {values.max():.3f}"
-
-
-def _diverged(axis: Axes, arm: ArmFacts, look: Look) -> None:
+def _diverged(axis: Axes, arm: ArmFacts, face: Face) -> None:
     """What was measured of runs that did not end, up to a cross."""
     for run in arm.diverged:
         curve = run.get("curve") or {}
         points = [(x, y) for x, y in zip(curve.get("tokens", []), curve.get("loss", []), strict=True) if y is not None]
         if points:
-            axis.plot(*zip(*points, strict=True), color=look.colour, linewidth=0.9, linestyle=look.line)
-            axis.plot(*points[-1], color=look.colour, marker="X", markersize=9, markeredgecolor=INK, zorder=6)
+            axis.plot(*zip(*points, strict=True), color=face.colour, linewidth=0.9, linestyle=face.line)
+            axis.plot(*points[-1], color=face.colour, marker="X", markersize=9, markeredgecolor=INK, zorder=6)
 
 
 def choices(facts: CompareFacts) -> Picture | None:
@@ -124,7 +121,7 @@ def choices(facts: CompareFacts) -> Picture | None:
     names = list(dict.fromkeys(each["chosen"] for _, chosen in shown for each in chosen))
     if set(names) <= {SHUFFLE}:
         return None
-    faces = looks(sorted(names, key=lambda name: name == SHUFFLE), plain=SHUFFLE)
+    faces = faces_of(sorted(names, key=lambda name: name == SHUFFLE), plain=SHUFFLE)
 
     def draw(figure: Figure, narrow: bool) -> None:
         axis = figure.subplots()
@@ -134,7 +131,7 @@ def choices(facts: CompareFacts) -> Picture | None:
         axis.set_yticks(range(len(shown)), [label.replace(", ", "\n" if narrow else ", ") for label, _ in shown])
         axis.set(xlabel="optimizer step", ylim=(len(shown) - 0.4, -0.6))
         axis.grid(visible=False)
-        legend_of_looks(figure, faces, narrow=narrow)
+        legend_of_faces(figure, faces, narrow=narrow)
 
     def shares(name: str) -> str:
         rows = [sum(each.get("rows", 0) for each in chosen if each["chosen"] == name) for _, chosen in shown]
@@ -152,17 +149,25 @@ def choices(facts: CompareFacts) -> Picture | None:
 
 def costs(facts: CompareFacts) -> Picture | None:
     """What measuring cost in every arm, by purpose."""
-    shares = {arm.name: {name: arm.mean("cost", name) or 0.0 for name in _purposes(arm)} for arm in facts.arms}
-    purposes = [name for name in dict.fromkeys(n for arm in shares.values() for n in arm) if _any(shares, name)]
+    shares: dict[str, dict[str, float]] = {}
+    for arm in facts.arms:
+        paid = dict.fromkeys(name for run in arm.finished for name in run.get("cost") or {} if name != "all")
+        shares[arm.name] = {name: arm.mean("cost", name) or 0.0 for name in paid}
+    # in the sequence in which they are met, without what cost nothing anywhere
+    purposes = [
+        name
+        for name in dict.fromkeys(name for by_purpose in shares.values() for name in by_purpose)
+        if any(by_purpose.get(name) for by_purpose in shares.values())
+    ]
     if not purposes:
         return None
 
     def draw(figure: Figure, narrow: bool) -> None:
         axis = figure.subplots()
         left = np.zeros(len(shares))
-        for name, look in looks(purposes).items():
-            widths = np.array([arm.get(name, 0.0) for arm in shares.values()])
-            axis.barh(range(len(shares)), widths, left=left, height=0.62, label=fitted(name), **look.on_face())
+        for name, face in faces_of(purposes).items():
+            widths = np.array([by_purpose.get(name, 0.0) for by_purpose in shares.values()])
+            axis.barh(range(len(shares)), widths, left=left, height=0.62, label=fitted(name), **face.on_face())
             left += widths
         for i, total in enumerate(left):
             axis.text(total, i, f" {total:.1%}", va="center", fontsize=8.5)
@@ -175,7 +180,7 @@ def costs(facts: CompareFacts) -> Picture | None:
         percent(axis.xaxis)
         legend_below(figure, axis, narrow=narrow)
 
-    totals = [f"{name} {sum(arm.values()):.1%}" for name, arm in shares.items()]
+    totals = [f"{name} {sum(by_purpose.values()):.1%}" for name, by_purpose in shares.items()]
     return picture(
         "costs",
         "What the curricula cost",
@@ -185,15 +190,7 @@ def costs(facts: CompareFacts) -> Picture | None:
     )
 
 
-def _purposes(arm: ArmFacts) -> list[str]:
-    return [name for name in dict.fromkeys(n for run in arm.finished for n in run.get("cost") or {}) if name != "all"]
-
-
-def _any(shares: Mapping[str, Mapping[str, float]], name: str) -> bool:
-    return any(arm.get(name) for arm in shares.values())
-
-
-def lr_mass(facts: CompareFacts, faces: Mapping[str, Look]) -> Picture | None:
+def lr_mass(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
     """With which learning rate each arm trained each tenth of the rows, against its own mean, by metric."""
     found: dict[str, dict[str, FloatArray]] = {}
     for arm in facts.arms:
@@ -246,7 +243,7 @@ def _of_mean(seeds: list[list[float | None]]) -> FloatArray:
     return np.where(known.any(axis=0), total, np.nan)
 
 
-def calibration(facts: CompareFacts, faces: Mapping[str, Look]) -> Picture | None:
+def calibration(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
     """How often the model was right where it was how sure, by arm."""
     found: dict[str, tuple[FloatArray, float]] = {}
     for arm in facts.arms:

@@ -144,7 +144,7 @@ def _with_few_colours(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
 
 
 @dataclass(frozen=True)
-class Look:
+class Face:
     """How one series is drawn everywhere on a page.
 
     Args:
@@ -173,19 +173,19 @@ class Look:
         return {"facecolor": self.colour, "edgecolor": "white", "hatch": self.hatch, "linewidth": 0.6}
 
 
-SHUFFLED = Look("#9aa1ab", (0, (1, 2)), "|", "")  # no choice among sub-curricula
-BASE = Look("#3b4048", (0, (4, 1.5)), "d", "")  # what all arms are compared with
+SHUFFLED = Face("#9aa1ab", (0, (1, 2)), "|", "")  # no choice among sub-curricula
+BASE = Face("#3b4048", (0, (4, 1.5)), "d", "")  # what all arms are compared with
 
 
-def looks(names: Iterable[str], *, plain: str = "", plain_look: Look = SHUFFLED) -> dict[str, Look]:
-    """A look for every name; `plain` is the one without a colour."""
-    found: dict[str, Look] = {}
+def faces_of(names: Iterable[str], *, plain: str = "", plain_face: Face = SHUFFLED) -> dict[str, Face]:
+    """A face for every name; `plain` is the one without a colour."""
+    found: dict[str, Face] = {}
     for name in names:
         i = len(found) - (plain in found)
         found[name] = (
-            plain_look
+            plain_face
             if name == plain
-            else Look(COLOURS[i % len(COLOURS)], LINES[i % len(LINES)], MARKERS[i % 8], HATCHES[i % 8])
+            else Face(COLOURS[i % len(COLOURS)], LINES[i % len(LINES)], MARKERS[i % 8], HATCHES[i % 8])
         )
     return found
 
@@ -207,13 +207,13 @@ def legend_below(figure: Figure, axis: Axes, *, narrow: bool, columns: int = 5) 
         figure.legend(handles, labels, loc="outside lower left", ncols=_columns(labels, columns, narrow))
 
 
-def legend_of_looks(figure: Figure, faces: Mapping[str, Look], *, narrow: bool, columns: int = 5) -> None:
+def legend_of_faces(figure: Figure, faces: Mapping[str, Face], *, narrow: bool, columns: int = 5) -> None:
     """The same, each name with its line and its face."""
     from matplotlib.legend_handler import HandlerTuple
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    handles: Any = [(Line2D([], [], **look.on_line(1)), Patch(**look.on_face())) for look in faces.values()]
+    handles: Any = [(Line2D([], [], **face.on_line(1)), Patch(**face.on_face())) for face in faces.values()]
     figure.legend(
         handles,
         list(map(fitted, faces)),
@@ -256,7 +256,7 @@ def plain_log(axis: Any) -> None:
 
 
 def strip(
-    axis: Axes, edges: Sequence[float], names: Sequence[str], faces: Mapping[str, Look], *, y: float = 0.0
+    axis: Axes, edges: Sequence[float], names: Sequence[str], faces: Mapping[str, Face], *, y: float = 0.0
 ) -> None:
     """A band of what was chosen over the steps; with many stages, of how often it was chosen in a hundredth of them.
 
@@ -264,20 +264,20 @@ def strip(
         axis: drawn on.
         edges: of the stages, one more than there are names.
         names: what was chosen in each.
-        faces: look of each name.
+        faces: face of each name.
         y: the band's middle; it is 0.8 high.
     """
     if len(names) > BINNED:
         bins, shares = chosen_shares(edges, names, list(faces))
         bottom = np.full(len(bins) - 1, y - 0.4)
-        for look, share in zip(faces.values(), shares, strict=True):
-            axis.bar(bins[:-1], 0.8 * share, np.diff(bins), bottom, align="edge", facecolor=look.colour, linewidth=0)
+        for face, share in zip(faces.values(), shares, strict=True):
+            axis.bar(bins[:-1], 0.8 * share, np.diff(bins), bottom, align="edge", facecolor=face.colour, linewidth=0)
             bottom += 0.8 * share
         return
-    for name, look in faces.items():
+    for name, face in faces.items():
         spans = merged([(edges[i], edges[i + 1]) for i, each in enumerate(names) if each == name])
         if spans:
-            axis.broken_barh(spans, (y - 0.4, 0.8), label=name, **look.on_face())
+            axis.broken_barh(spans, (y - 0.4, 0.8), label=name, **face.on_face())
 
 
 def chosen_shares(edges: Sequence[float], names: Sequence[str], among: Sequence[str]) -> tuple[FloatArray, FloatArray]:

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from campus_tune.report.compare_facts import CompareFacts
-from campus_tune.report.figures import GREY, INK, LONGEST, Look, Picture, fitted, legend_below, picture
+from campus_tune.report.figures import GREY, INK, LONGEST, Face, Picture, fitted, legend_below, picture
 from campus_tune.report.html_tables import signed
 from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ALL = "all test rows"
@@ -27,7 +26,7 @@ def shares(difference: Json) -> tuple[float, float | None, float | None] | None:
     return value / mean, None if low is None else low / mean, None if high is None else high / mean
 
 
-def forest(facts: CompareFacts, faces: Mapping[str, Look]) -> Picture | None:
+def forest(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
     """The differences with their intervals."""
     rows = _rows(facts)
     if not rows:
@@ -43,9 +42,14 @@ def forest(facts: CompareFacts, faces: Mapping[str, Look]) -> Picture | None:
         axis.axvline(0, color=INK, linewidth=1)
         for place, by_arm in enumerate(rows.values()):
             for i, name in enumerate(names):
-                if name in by_arm:
-                    y = place + (i - (len(names) - 1) / 2) * 0.8 / max(2, len(names))
-                    _difference(axis, by_arm[name], y, faces[name], name, big=not place)
+                if name not in by_arm:
+                    continue
+                y = place + (i - (len(names) - 1) / 2) * 0.8 / max(2, len(names))
+                (value, low, high), face, big = by_arm[name], faces[name], not place
+                if low is not None and high is not None:
+                    axis.plot([100 * low, 100 * high], [y, y], color=face.colour, linewidth=2.4 if big else 1.5)
+                point: Any = {"color": face.colour, "marker": face.marker, "linestyle": "none"}
+                axis.plot(100 * value, y, markersize=8 if big else 5.5, label=fitted(name) if big else None, **point)
         axis.axhline(0.5, color=GREY, linewidth=0.8)
         axis.set_yticks(range(len(rows)), [fitted(row, 16 if narrow else LONGEST) for row in rows])
         axis.get_yticklabels()[0].set_fontweight("bold")
@@ -92,16 +96,6 @@ def _rows(facts: CompareFacts) -> dict[str, dict[str, tuple[float, float | None,
     )
     kept = set(domains[:MOST_DOMAINS])
     return {ALL: rows.pop(ALL), **{name: by_arm for name, by_arm in rows.items() if name in kept}}
-
-
-def _difference(
-    axis: Axes, found: tuple[float, float | None, float | None], y: float, look: Look, name: str, *, big: bool
-) -> None:
-    value, low, high = found
-    if low is not None and high is not None:
-        axis.plot([100 * low, 100 * high], [y, y], color=look.colour, linewidth=2.4 if big else 1.5)
-    style: Any = {"color": look.colour, "marker": look.marker, "linestyle": "none"}
-    axis.plot(100 * value, y, markersize=8 if big else 5.5, label=fitted(name) if big else None, **style)
 
 
 def _said(name: str, found: tuple[float, float | None, float | None]) -> str:

@@ -27,7 +27,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class HtmlTable:
     """One table.
 
     Args:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from campus_tune.compare.folder import ABOUT as COMPARISON
+from campus_tune.compare.folder import ABOUT
 from campus_tune.compare.outcome import RUNS
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.report.examples import Extremes, read_extremes
@@ -19,7 +19,6 @@ from campus_tune.report.run_lr import LrMass, lr_mass
 from campus_tune.run.ledger import FILE, FOLDER
 from campus_tune.run.ledger_lines import find_ledger as ledger_in
 from campus_tune.run.ledger_lines import read_events
-from campus_tune.run.lineage import RECIPE
 from campus_tune.scores.cache import read_columns
 from campus_tune.scores.run_scores import FOLDER as SCORES
 from campus_tune.words.errors import CampusError, DataError
@@ -106,7 +105,7 @@ class EvaluationFacts:
 
 
 @dataclass(frozen=True)
-class RunFacts:
+class RunOnDisk:
     """What the page of a run shows.
 
     Args:
@@ -172,7 +171,7 @@ class RunFacts:
 
 def is_comparison(folder: Path) -> bool:
     """Whether a folder is that of a comparison."""
-    return (folder / COMPARISON).is_file()
+    return (folder / ABOUT).is_file()
 
 
 def find_ledger(folder: Path) -> Path:
@@ -197,7 +196,7 @@ def find_ledger(folder: Path) -> Path:
     )
 
 
-def read_run(folder: Path) -> RunFacts:
+def read_run(folder: Path) -> RunOnDisk:
     """What a run left behind.
 
     Args:
@@ -212,12 +211,13 @@ def read_run(folder: Path) -> RunFacts:
     for event in events:
         by_kind.setdefault(event["event"], []).append(event)
     run, end = events[0], by_kind.get("end", [{}])[-1]
-    stages = _stages(by_kind)
+    ends = {event["stage"]: event for event in by_kind.get("stage_end", [])}
+    stages = tuple(_stage(event, ends.get(event["stage"], {})) for event in by_kind.get("decision", []))
     last = end or by_kind.get("stage_end", [{}])[-1]
     audit = last.get("audit", [0, 0])
     scores, damaged = _scores(home, [event["metric"] for event in by_kind.get("scores", [])])
-    health = by_kind.get("health", [{}])[-1]
-    return RunFacts(
+    health, recipe = by_kind.get("health", [{}])[-1], home / "recipe.yaml"
+    return RunOnDisk(
         folder=home,
         finished=bool(end),
         step=int(last.get("step", 0)),
@@ -226,7 +226,10 @@ def read_run(folder: Path) -> RunFacts:
         rows_by_domain=run.get("rows_by_domain", {}),
         choices=_choices(by_kind.get("decision", [])),
         stages=stages,
-        probes=tuple(_probe(event) for event in by_kind.get("probes", [])),
+        probes=tuple(
+            ProbeFacts(event["step"], _known({name: of["competence"] for name, of in event["domains"].items()}))
+            for event in by_kind.get("probes", [])
+        ),
         evaluations=tuple(_evaluation(event, stages) for event in by_kind.get("evaluation", [])),
         scores=scores,
         correlation_names=tuple(health.get("names", ())),
@@ -241,14 +244,9 @@ def read_run(folder: Path) -> RunFacts:
         ranks=last.get("ranks", {}),
         warnings=tuple(dict.fromkeys([*damaged, *(w for event in events for w in event.get("warnings", []))])),
         end=end,
-        recipe=_text(home / RECIPE),
+        recipe=recipe.read_text("utf-8", errors="replace") if recipe.is_file() else "",
         run=run,
     )
-
-
-def _stages(by_kind: Mapping[str, list[Json]]) -> tuple[StageFacts, ...]:
-    ends = {event["stage"]: event for event in by_kind.get("stage_end", [])}
-    return tuple(_stage(event, ends.get(event["stage"], {})) for event in by_kind.get("decision", []))
 
 
 def _stage(decision: Json, end: Json) -> StageFacts:
@@ -272,10 +270,6 @@ def _choices(decisions: list[Json]) -> tuple[str, ...]:
     names = [name for name in decisions[-1].get("rows_by_choice", {}) if name != SHUFFLE]
     chosen = [event["chosen"] for event in decisions]
     return tuple(dict.fromkeys([*names, *(name for name in chosen if name != SHUFFLE), *sorted(set(chosen))]))
-
-
-def _probe(event: Json) -> ProbeFacts:
-    return ProbeFacts(event["step"], _known({name: of["competence"] for name, of in event["domains"].items()}))
 
 
 def _known(values: Mapping[str, float | None]) -> dict[str, float]:
@@ -312,7 +306,3 @@ def _scores(home: Path, labels: list[str]) -> tuple[dict[str, FloatArray], list[
         except (CampusError, KeyError, ValueError) as error:
             damaged.append(f"{path.name} is left out of this page: {error}")
     return found, damaged
-
-
-def _text(path: Path) -> str:
-    return path.read_text("utf-8", errors="replace") if path.is_file() else ""

@@ -10,8 +10,8 @@ from typing import Any
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.report.examples import Example
 from campus_tune.report.figures import Picture
-from campus_tune.report.html_tables import GAP, Cell, Table, number, words
-from campus_tune.report.run_facts import Offered, RunFacts
+from campus_tune.report.html_tables import Cell, HtmlTable, number, words
+from campus_tune.report.run_facts import RunOnDisk
 from campus_tune.run.ledger import audited
 
 BLOCK = "campus: "  # before the names of a recipe's settings in the ledger
@@ -34,7 +34,7 @@ class Fact:
     kind: str = ""
 
 
-def run_content(facts: RunFacts, pictures: Sequence[Picture]) -> dict[str, Any]:
+def run_content(facts: RunOnDisk, pictures: Sequence[Picture]) -> dict[str, Any]:
     """The variables of the template `run`."""
     has_texts = any(example.text for pair in facts.examples.values() for example in (*pair.easiest, *pair.hardest))
     return {
@@ -63,7 +63,7 @@ def run_content(facts: RunFacts, pictures: Sequence[Picture]) -> dict[str, Any]:
     }
 
 
-def summary(facts: RunFacts) -> str:
+def summary(facts: RunOnDisk) -> str:
     """The run in a sentence or two."""
     total = facts.cost.get("all")
     if not facts.finished:
@@ -79,7 +79,7 @@ def summary(facts: RunFacts) -> str:
     return f"{'; '.join(parts)}. {audit_line(facts)}"
 
 
-def audit_line(facts: RunFacts) -> str:
+def audit_line(facts: RunOnDisk) -> str:
     """Whether the planned rows were trained."""
     checked, passed = facts.audit
     if not checked:
@@ -91,12 +91,15 @@ def _n(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _numbers(facts: RunFacts) -> list[Fact]:
-    checked, passed = facts.audit
+def _numbers(facts: RunOnDisk) -> list[Fact]:
+    (checked, passed), seen = facts.audit, facts.end.get("rows_seen")
+    shuffled = sum(stage.chosen == SHUFFLE for stage in facts.stages)
     numbers = [
-        Fact("Training rows", f"{facts.n_rows:,}", _coverage(facts)),
+        Fact(
+            "Training rows", f"{facts.n_rows:,}", "" if seen is None else f"{seen / facts.n_rows:.0%} of them trained"
+        ),
         Fact("Steps", f"{facts.step:,}", "" if facts.finished else f"of {facts.total_steps:,}"),
-        Fact("Stages", f"{len(facts.stages):,}", _shuffled(facts)),
+        Fact("Stages", f"{len(facts.stages):,}", f"{shuffled} of them shuffled" if shuffled else ""),
     ]
     if facts.cost:
         total = facts.cost["all"]
@@ -107,23 +110,10 @@ def _numbers(facts: RunFacts) -> list[Fact]:
             Fact("Audit", f"{passed:,} of {checked:,}", "steps as planned", "" if passed == checked else "bad")
         )
     if facts.seconds:
-        numbers.append(Fact("Training time", clock(facts.seconds.get("training", 0.0)), _measuring(facts)))
+        spent = sum(seconds for name, seconds in facts.seconds.items() if name not in ("training", "share"))
+        trained = clock(facts.seconds.get("training", 0.0))
+        numbers.append(Fact("Training time", trained, f"and {clock(spent)} of measuring"))
     return numbers
-
-
-def _coverage(facts: RunFacts) -> str:
-    seen = facts.end.get("rows_seen")
-    return "" if seen is None else f"{seen / facts.n_rows:.0%} of them trained"
-
-
-def _shuffled(facts: RunFacts) -> str:
-    count = sum(stage.chosen == SHUFFLE for stage in facts.stages)
-    return f"{count} of them shuffled" if count else ""
-
-
-def _measuring(facts: RunFacts) -> str:
-    spent = sum(seconds for name, seconds in facts.seconds.items() if name not in ("training", "share"))
-    return f"and {clock(spent)} of measuring"
 
 
 def clock(seconds: float) -> str:
@@ -140,7 +130,7 @@ def clock(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def missing(facts: RunFacts) -> list[str]:
+def missing(facts: RunOnDisk) -> list[str]:
     """What a reader may look for and not find, with the reason."""
     sentences = []
     if not facts.probes:
@@ -152,7 +142,7 @@ def missing(facts: RunFacts) -> list[str]:
     return sentences
 
 
-def decisions(facts: RunFacts) -> Table:
+def decisions(facts: RunOnDisk) -> HtmlTable:
     """One row for each stage."""
     offered = [name for name in facts.choices if any(name in stage.offers for stage in facts.stages)]
     columns: dict[str, list[Cell]] = {
@@ -172,20 +162,15 @@ def decisions(facts: RunFacts) -> Table:
         if not any(cell.sort for cell in columns[name]):  # zeros alone say nothing and take room
             del columns[name]
     for name in offered:
-        columns[f"offer {name}"] = [_offer(stage.offers.get(name)) for stage in facts.stages]
+        losses = [stage.offers[name].loss if name in stage.offers else None for stage in facts.stages]
+        values = [None if loss is None else math.exp(min(loss, 700.0)) for loss in losses]
+        columns[f"offer {name}"] = [number(perplexity, ",.4g") for perplexity in values]
     rows = list(zip(*columns.values(), strict=True))
     head = [name.removeprefix("offer ") for name in columns]
-    return Table("Decisions; the last columns are the perplexities offered", head, rows)
+    return HtmlTable("Decisions; the last columns are the perplexities offered", head, rows)
 
 
-def _offer(offer: Offered | None) -> Cell:
-    if offer is None:
-        return Cell(GAP)
-    perplexity = math.exp(min(offer.loss, 700.0))
-    return Cell(f"{perplexity:,.4g}", perplexity)
-
-
-def _rows(caption: str, examples: Sequence[Example], texts: bool, *, opened: bool) -> Table:
+def _rows(caption: str, examples: Sequence[Example], texts: bool, *, opened: bool) -> HtmlTable:
     domains = any(example.domain for example in examples)
     head = ["row", "score", *(["text"] if texts else []), *(["domain"] if domains else [])]
     rows = [
@@ -197,10 +182,10 @@ def _rows(caption: str, examples: Sequence[Example], texts: bool, *, opened: boo
         ]
         for example in examples
     ]
-    return Table(caption, head, rows, opened)
+    return HtmlTable(caption, head, rows, opened)
 
 
-def again(facts: RunFacts) -> list[str]:
+def again(facts: RunOnDisk) -> list[str]:
     """How to train the same run once more."""
     past = facts.run["past"]
     train = (

@@ -13,20 +13,20 @@ from campus_tune.report.figures import (
     BINNED,
     GREY,
     INK,
-    Look,
+    Face,
     Picture,
+    faces_of,
     fitted,
     from_zero,
     legend_below,
-    legend_of_looks,
-    looks,
+    legend_of_faces,
     percent,
     picture,
     plain_log,
     strip,
     thinned,
 )
-from campus_tune.report.run_facts import RunFacts
+from campus_tune.report.run_facts import RunOnDisk
 from campus_tune.report.score_plots import correlations, histograms, lr_deciles
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 RINGS = 60  # stages, above which the chosen one is no longer ringed: the band below says it
 
 
-def run_pictures(facts: RunFacts) -> list[Picture]:
+def run_pictures(facts: RunOnDisk) -> list[Picture]:
     """All pictures that this run has something to show for, in the page's sequence."""
-    faces = looks(facts.choices, plain=SHUFFLE)
+    faces = faces_of(facts.choices, plain=SHUFFLE)
     drawn = [
         choices(facts, faces),
         competence(facts),
@@ -54,7 +54,7 @@ def run_pictures(facts: RunFacts) -> list[Picture]:
     return [each for each in drawn if each is not None]
 
 
-def choices(facts: RunFacts, faces: Mapping[str, Look]) -> Picture | None:
+def choices(facts: RunOnDisk, faces: Mapping[str, Face]) -> Picture | None:
     """What each sub-curriculum offered at every decision, and what was chosen."""
     if not facts.stages:
         return None
@@ -76,7 +76,7 @@ def choices(facts: RunFacts, faces: Mapping[str, Look]) -> Picture | None:
         bottom.set(yticks=[], ylim=(-0.5, 0.5), xlabel="optimizer step", xlim=(-0.012 * edges[-1], edges[-1]))
         bottom.set_title("chosen" if len(facts.stages) <= BINNED else "chosen, share of the stages")
         bottom.grid(visible=False)
-        legend_of_looks(figure, faces, narrow=narrow)
+        legend_of_faces(figure, faces, narrow=narrow)
 
     return picture(
         "choices",
@@ -91,19 +91,19 @@ def choices(facts: RunFacts, faces: Mapping[str, Look]) -> Picture | None:
     )
 
 
-def _offers_of(axis: Axes, facts: RunFacts, name: str, look: Look, *, aside: float) -> None:
+def _offers_of(axis: Axes, facts: RunOnDisk, name: str, face: Face, *, aside: float) -> None:
     """Side by side, or one's error bars hide the other's."""
     seen = [(stage.step, stage.offers[name], stage.chosen == name) for stage in facts.stages if name in stage.offers]
     steps = np.array([step for step, _, _ in seen], dtype=float)
     loss, stderr = np.array([[offer.loss, offer.stderr] for _, offer, _ in seen]).T
     low, high = np.maximum(loss - 2 * stderr, 0.0), loss + 2 * stderr  # no perplexity is below 1
     if len(seen) > RINGS:
-        axis.fill_between(steps, np.exp(low), np.exp(high), color=look.colour, alpha=0.15, linewidth=0)
-        axis.plot(steps, np.exp(loss), label=fitted(name), **look.on_line(len(seen)))
+        axis.fill_between(steps, np.exp(low), np.exp(high), color=face.colour, alpha=0.15, linewidth=0)
+        axis.plot(steps, np.exp(loss), label=fitted(name), **face.on_line(len(seen)))
         return
     spread = [np.exp(loss) - np.exp(low), np.exp(high) - np.exp(loss)]
     axis.errorbar(
-        steps + aside, np.exp(loss), yerr=spread, capsize=2.5, elinewidth=1, label=fitted(name), **look.on_line(1)
+        steps + aside, np.exp(loss), yerr=spread, capsize=2.5, elinewidth=1, label=fitted(name), **face.on_line(1)
     )
     ringed = np.array([chosen for _, _, chosen in seen])
     axis.scatter(
@@ -117,7 +117,7 @@ def _offers_of(axis: Axes, facts: RunFacts, name: str, look: Look, *, aside: flo
     )
 
 
-def choices_text(facts: RunFacts, offered: list[str]) -> str:
+def choices_text(facts: RunOnDisk, offered: list[str]) -> str:
     """The picture of the choices in words."""
     counts = {name: sum(stage.chosen == name for stage in facts.stages) for name in facts.choices}
     chosen = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
@@ -135,7 +135,7 @@ def _perplexity(loss: float) -> str:
     return f"{np.exp(min(loss, 700.0)):.3g}"
 
 
-def competence(facts: RunFacts) -> Picture | None:
+def competence(facts: RunOnDisk) -> Picture | None:
     """Competence of each domain at every measurement of the probes."""
     names = list(dict.fromkeys(name for probe in facts.probes for name in probe.competence))
     if not names:
@@ -143,9 +143,9 @@ def competence(facts: RunFacts) -> Picture | None:
 
     def draw(figure: Figure, narrow: bool) -> None:
         axis = figure.subplots()
-        for name, look in looks(names).items():
+        for name, face in faces_of(names).items():
             steps, values = np.array([(p.step, p.competence[name]) for p in facts.probes if name in p.competence]).T
-            axis.plot(steps, values, label=fitted(name), **look.on_line(len(steps)))
+            axis.plot(steps, values, label=fitted(name), **face.on_line(len(steps)))
         axis.set(ylim=(0, None), xlabel="optimizer step", ylabel="competence")
         legend_below(figure, axis, narrow=narrow)
 
@@ -167,7 +167,7 @@ def competence(facts: RunFacts) -> Picture | None:
     )
 
 
-def pacing(facts: RunFacts) -> Picture | None:
+def pacing(facts: RunOnDisk) -> Picture | None:
     """How far the chosen order was open in each stage, and the share of its rows that was random."""
     if not facts.stages:
         return None
@@ -195,7 +195,7 @@ def pacing(facts: RunFacts) -> Picture | None:
     )
 
 
-def training_loss(facts: RunFacts) -> Picture | None:
+def training_loss(facts: RunOnDisk) -> Picture | None:
     """Mean loss of what each stage trained, together and by domain."""
     seen = [stage for stage in facts.stages if stage.train_loss is not None]
     overall = [(stage.end, stage.train_loss) for stage in seen if stage.train_loss is not None]
@@ -205,9 +205,9 @@ def training_loss(facts: RunFacts) -> Picture | None:
 
     def draw(figure: Figure, narrow: bool) -> None:
         axis = figure.subplots()
-        for name, look in looks(names).items():
+        for name, face in faces_of(names).items():
             points = [(s.end, s.train_loss_by_domain[name]) for s in seen if name in s.train_loss_by_domain]
-            axis.plot(*zip(*points, strict=True), label=fitted(name), **{**look.on_line(len(points)), "linewidth": 1.1})
+            axis.plot(*zip(*points, strict=True), label=fitted(name), **{**face.on_line(len(points)), "linewidth": 1.1})
         axis.plot(*zip(*overall, strict=True), color=INK, linewidth=2.6, label="all rows")
         axis.set(xlabel="optimizer step at the stage's end", ylabel="loss, nats per token")
         from_zero(axis)
@@ -225,7 +225,7 @@ def training_loss(facts: RunFacts) -> Picture | None:
     )
 
 
-def evaluations(facts: RunFacts) -> Picture | None:
+def evaluations(facts: RunOnDisk) -> Picture | None:
     """Scores of official tasks over the steps."""
     keys = list(dict.fromkeys(key for each in facts.evaluations for key in each.scores))
     if not keys:
@@ -237,10 +237,10 @@ def evaluations(facts: RunFacts) -> Picture | None:
 
     def draw(figure: Figure, narrow: bool) -> None:
         axis = figure.subplots()
-        for key, look in looks([" ".join(key) for key in keys]).items():
+        for key, face in faces_of([" ".join(key) for key in keys]).items():
             steps, values, stderr = np.array(points(keys[[" ".join(k) for k in keys].index(key)])).T
             axis.errorbar(
-                steps, values, yerr=stderr, capsize=2.5, elinewidth=1, label=fitted(key), **look.on_line(len(steps))
+                steps, values, yerr=stderr, capsize=2.5, elinewidth=1, label=fitted(key), **face.on_line(len(steps))
             )
         axis.set(xlabel="optimizer step", ylabel="score")
         legend_below(figure, axis, narrow=narrow, columns=3)
@@ -266,8 +266,8 @@ def cost_bar(cost: Mapping[str, float], budget: float) -> Picture:
 
     def draw(figure: Figure, narrow: bool) -> None:
         axis, left = figure.subplots(), 0.0
-        for name, look in looks(paid).items():
-            axis.barh(0, paid[name], left=left, height=0.6, label=f"{fitted(name)} {paid[name]:.1%}", **look.on_face())
+        for name, face in faces_of(paid).items():
+            axis.barh(0, paid[name], left=left, height=0.6, label=f"{fitted(name)} {paid[name]:.1%}", **face.on_face())
             left += paid[name]
         axis.axvline(budget, color=INK, linewidth=2, linestyle="--", label=f"budget {budget:.1%}")
         axis.set(yticks=[], xlim=(0, 1.08 * max(budget, total, 1e-6)), xlabel="share of the training compute")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from campus_tune.preview.lr_mass import N_DECILES
-from campus_tune.report.figures import GREY, Picture, fitted, legend_below, looks, percent, picture
+from campus_tune.report.figures import GREY, Picture, faces_of, fitted, legend_below, percent, picture
 from campus_tune.words.types import FloatArray
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ def histograms(scores: Mapping[str, FloatArray]) -> Picture | None:
         columns = min(2 if narrow else 4, len(usable))
         rows = -(-len(usable) // columns)
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axis, (label, look) in zip(axes, looks(usable).items(), strict=False):
+        for axis, (label, face) in zip(axes, faces_of(usable).items(), strict=False):
             low, high = np.percentile(usable[label], TAILS)
             bins = np.linspace(low, high if high > low else low + 1.0, BINS + 1)
-            axis.hist(np.clip(usable[label], bins[0], bins[-1]), bins=bins, color=look.colour, linewidth=0)
+            axis.hist(np.clip(usable[label], bins[0], bins[-1]), bins=bins, color=face.colour, linewidth=0)
             axis.set_title(fitted(label))
             axis.locator_params(axis="x", nbins=4)
             axis.locator_params(axis="y", nbins=4)
@@ -111,8 +111,8 @@ def lr_deciles(shares: Mapping[str, FloatArray]) -> Picture:
 
     def draw(figure: Figure, narrow: bool) -> None:
         axis = figure.subplots()
-        for label, look in looks(shares).items():
-            axis.plot(places, shares[label], label=fitted(label), **look.on_line(N_DECILES))
+        for label, face in faces_of(shares).items():
+            axis.plot(places, shares[label], label=fitted(label), **face.on_line(N_DECILES))
         axis.axhline(1 / N_DECILES, color=GREY, linewidth=1.2, linestyle=(0, (2, 2)), label="plain shuffling")
         axis.set(xlabel="tenth of the rows, easy → hard", ylabel="share of the mass", xticks=places)
         axis.set_ylim(0, max(0.2, axis.get_ylim()[1]))

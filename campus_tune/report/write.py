@@ -120,7 +120,8 @@ def _write(path: Path, page: Path, *, refresh_s: float | None) -> tuple[Path, bo
             f"({type(error).__name__}: {error}). They were changed, or another version wrote them: put back its own, "
             "or read it with the campus_tune that wrote it (--debug shows where)."
         ) from error
-    _save_pictures(page.parent / PLOTS, pictures)
+    for picture in pictures:
+        atomic_write(page.parent / PLOTS / f"{picture.name}.png", picture.wide)
     atomic_write(page, render(template, content, refresh_s=None if finished else refresh_s))
     return page, finished
 
@@ -138,11 +139,6 @@ def _shown(path: Path) -> tuple[str, Json, Sequence[Picture], bool]:
     facts = read_run(path)
     pictures = run_pictures(facts)
     return "run", run_content(facts, pictures), pictures, facts.finished
-
-
-def _save_pictures(folder: Path, pictures: Sequence[Picture]) -> None:
-    for picture in pictures:
-        atomic_write(folder / f"{picture.name}.png", picture.wide)
 
 
 def pngs(page: Path) -> dict[str, Path]:

@@ -14,6 +14,7 @@ from campus_tune.data.prepared import column_names
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.plugins import plugins_used
 from campus_tune.run.loaded import Loaded
 from campus_tune.words.errors import ResumeError, TrainerError
 from campus_tune.words.hashing import array_digest, sha256
@@ -96,6 +97,7 @@ class Identity:
             "total_steps": total_steps,
             "probes": probes,
             **{f"campus: {name}": value for name, value in config.future().items() if name != "probes"},
+            **{f"plug-in {name}": version for name, version in plugins_used(config).items()},
         }
         batch = {
             "micro": compat.micro_batch_size(trainer),

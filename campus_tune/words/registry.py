@@ -3,6 +3,9 @@
 A part is checked when it registers, not when a run calls it, and an unknown name is answered with the nearest
 known one. Every list of accepted values that campus_tune prints is built here, so it cannot fall behind.
 
+Parts of others come in two ways: a script registers its own before it makes the callback, or a package that is
+installed names its module (`plugins`), which is imported when a recipe says a name that nobody knows yet.
+
 >>> colours: Registry[int] = Registry("colour")
 >>> @colours.register("red")
 ... def red() -> int:
@@ -22,6 +25,7 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeVar
 
+from campus_tune.words import plugins
 from campus_tune.words.errors import RecipeError
 
 T = TypeVar("T")
@@ -42,6 +46,38 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
+_registries: list[Registry[Any]] = []
+_failed: list[str] | None = None  # what ask_plugins() answers; None until it was asked
+
+
+def ask_plugins() -> list[str]:
+    """Import every plug-in that is installed, once in a process, so that its parts are registered.
+
+    All of them: which one has a name is known only then, and that two have it is a mistake to be told. The parts of one
+    that fails on the way are taken back, so that no half of a package takes part in a run.
+
+    Returns:
+        A sentence for each that cannot be imported: it matters only to who needs its parts.
+    """
+    global _failed
+    if _failed is None:
+        _failed = []  # before the first import: a plug-in may itself ask for a part that is not there
+        for plugin in plugins.installed():
+            known = {id(part) for registry in _registries for part in registry._factories.values()}
+            try:
+                plugin.entry.load()
+            except (Exception, SystemExit) as error:  # whatever the code of others does
+                for registry in _registries:
+                    for name, part in list(registry._factories.items()):
+                        if id(part) not in known and not plugins.is_ours(part):
+                            registry.forget(name)
+                _failed.append(
+                    f"The plug-in {plugin} cannot be imported (entry point {plugin.entry.name} = {plugin.entry.value}: "
+                    f"{type(error).__name__}: {error}). If the part is its, repair or update it."
+                )
+    return _failed
+
+
 class Registry(Generic[T]):
     """Factories by name. `T` is what a factory returns.
 
@@ -52,6 +88,8 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._factories: dict[str, Callable[..., T]] = {}
+        self._contested: dict[str, str] = {}  # name → that two plug-ins want it
+        _registries.append(self)
 
     def register(self, name: str) -> Callable[[F], F]:
         """Decorator: make a class or function available under `name`.
@@ -64,7 +102,7 @@ class Registry(Generic[T]):
             if not name.isidentifier() or name != name.lower():
                 raise ValueError(f"`{self.kind}` name must be lower snake case, got {name!r}. Rename {factory!r}.")
             if name in self._factories:
-                raise ValueError(f"`{self.kind}` name must be new, got {name!r} twice. Rename {factory!r}.")
+                raise ValueError(self._taken(name, factory))
             if not inspect.getdoc(factory):
                 raise ValueError(f"`{self.kind}` {name!r} must have a docstring, its card, got none. Write one.")
             self._factories[name] = factory
@@ -72,20 +110,35 @@ class Registry(Generic[T]):
 
         return keep
 
+    def _taken(self, name: str, factory: Callable[..., Any]) -> str:
+        """That a name has a part already, with the packages of both."""
+        first, second = plugins.owner(self._factories[name]), plugins.owner(factory)
+        whose = "" if first == second else f", of {first} and of {second}"
+        if whose and plugins.plugin_of(self._factories[name]) and plugins.plugin_of(factory):
+            self._contested[name] = f"`{self.kind}` {name!r} is a part of {first} and of {second}. Uninstall one."
+        return f"`{self.kind}` name must be new, got {name!r} twice{whose}. Rename {factory!r}."
+
+    def forget(self, name: str) -> None:
+        """Take a part out again, so that a notebook's cell that registers it can be run anew."""
+        self._factories.pop(name, None)
+
     def names(self) -> list[str]:
-        """All registered names, sorted."""
+        """All registered names, sorted; those of plug-ins once these were asked (`ask_plugins`)."""
         return sorted(self._factories)
 
     def get(self, name: str) -> Callable[..., T]:
-        """The factory registered under `name`.
+        """The factory registered under `name`, here or by a plug-in.
 
         Raises:
-            RecipeError: no such name; the nearest one is suggested.
+            RecipeError: no such name, with the nearest one and the plug-ins that cannot be imported; or two plug-ins
+                have a part of this name.
         """
+        failed = [] if name in self._factories else ask_plugins()
+        if name in self._contested:
+            raise RecipeError(self._contested[name])
         if name not in self._factories:
-            raise RecipeError(
-                f"`{self.kind}` must be one of {', '.join(self.names())}, got {name!r}.{nearest(name, self.names())}"
-            )
+            unknown = f"`{self.kind}` must be one of {', '.join(self.names())}, got {name!r}."
+            raise RecipeError(" ".join([unknown + nearest(name, self.names()), *failed]))
         return self._factories[name]
 
     def options(self, name: str) -> list[str]:

@@ -4,7 +4,6 @@ import json
 import shutil
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ from tests.run.tiny_run import task_rows
 def _no_report(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing takes longer than these runs do; the test of the report asks for it."""
     if "report" not in request.node.name:
-        monkeypatch.setattr(sft, "report", lambda _: None)
+        monkeypatch.setattr("campus_tune.report.callback.report_on", lambda _: None)
 
 
 @pytest.fixture(scope="module")
@@ -170,5 +169,6 @@ def test_a_finished_run_has_a_report_and_one_that_cannot_be_drawn_is_a_warning(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("campus_tune.report.write.write_report", broken)
-    sft.report(SimpleNamespace(args=SimpleNamespace(output_dir="somewhere")))
+    sft.main([*write(tmp_path, tiny), "--output_dir", str(tmp_path / "other")])
+    assert (tmp_path / "other/model.safetensors").exists()
     assert "warning: no report (OSError: " in capsys.readouterr().out

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from campus_tune import CampusCallback
 from campus_tune.compare.recorder import Recorder
 from campus_tune.data.held_out import HeldOut, read_held_out
+from campus_tune.run.callback import CampusCallback
 from campus_tune.run.ledger import read_ledger
 from campus_tune.words.errors import DataError, DivergedError
 from tests.compare.tiny_compare import write_rows

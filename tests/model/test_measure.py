@@ -12,13 +12,13 @@ import pytest
 import torch
 from transformers import DataCollatorForLanguageModeling, Trainer, TrainerCallback, TrainingArguments
 
-from campus_tune import CampusCallback
 from campus_tune.data.prepared import read_rows
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.model import compat, measure
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
 from campus_tune.model.row_sums import batch_sums
+from campus_tune.run.callback import CampusCallback
 from campus_tune.words.errors import MetricError
 from campus_tune.words.types import RowLosses
 from tests.losses import losses_of

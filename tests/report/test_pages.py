@@ -17,7 +17,7 @@ from campus_tune.report import write
 from campus_tune.report.compare_facts import read_comparison
 from campus_tune.report.compare_page import runs
 from campus_tune.report.compare_plots import _of_mean, _pooled
-from campus_tune.report.figures import Picture, chosen_shares, looks, strip
+from campus_tune.report.figures import Picture, chosen_shares, faces_of, strip
 from campus_tune.report.forest_plot import forest
 from campus_tune.report.html_tables import FOLDED
 from campus_tune.report.run_facts import read_run
@@ -244,7 +244,7 @@ def test_names_that_pictures_cannot_read_are_shown_anyway(tmp_path: Path, monkey
     facts = read_run(make_run(tmp_path / "run"))
     assert competence(facts) is not None
     comparison = read_comparison(make_comparison(tmp_path / "c", seeds=2))
-    assert forest(comparison, looks([arm.name for arm in comparison.arms])) is not None
+    assert forest(comparison, faces_of([arm.name for arm in comparison.arms])) is not None
 
 
 @pytest.mark.parametrize("line", ["5", "[]", "{}", '{"event": 3}', "\0\0", "{"])
@@ -357,7 +357,7 @@ def test_a_band_of_many_stages_is_one_of_shares(count: int, few: bool) -> None:
     from matplotlib.figure import Figure
 
     axis = Figure().subplots()
-    strip(axis, list(range(count + 1)), ["a"] * count, looks(["a", "b"]))
+    strip(axis, list(range(count + 1)), ["a"] * count, faces_of(["a", "b"]))
     assert len(axis.collections) == (1 if few else 0)
     assert len(axis.patches) == (0 if few else 200)
 

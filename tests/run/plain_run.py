@@ -7,8 +7,8 @@ from typing import Any
 
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
-from campus_tune import CampusCallback
 from campus_tune.demo.tiny import tiny_model
+from campus_tune.run.callback import CampusCallback
 from campus_tune.run.stream.loss_audit import LossAudit
 from tests.run.tiny_run import dataset, tokenizer
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainingArguments
 
-from campus_tune import CampusCallback
 from campus_tune.demo.tiny import tiny_model
+from campus_tune.run.callback import CampusCallback
 from campus_tune.words.errors import CampusError
 from campus_tune.words.types import Json
 from tests.run.tiny_run import RECIPE, dataset, task_rows, tiny_trainer, tokenizer

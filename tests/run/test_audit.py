@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from campus_tune import CampusCallback
 from campus_tune.data.prepared import read_rows
 from campus_tune.demo.tiny import tiny_model
+from campus_tune.run.callback import CampusCallback
 from campus_tune.run.stream.watch import Watch
 from campus_tune.words.errors import AuditError, TrainerError
 from tests.run.plain_run import ROWS_ONLY

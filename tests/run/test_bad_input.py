@@ -15,9 +15,9 @@ from datasets import Dataset
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainerState, TrainingArguments
 
 import campus_tune
-from campus_tune import CampusCallback
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.run.attach import refuse
+from campus_tune.run.callback import CampusCallback
 from campus_tune.words.errors import DataError, MetricError, RecipeError, StorageError, TrainerError
 from tests.run.tiny_run import RECIPE, dataset, task_rows, tokenizer
 from tests.run.witness import Witness, events, is_json_lines, ledger

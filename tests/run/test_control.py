@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 
-from campus_tune import CampusCallback
 from campus_tune.demo.tiny import tiny_model
+from campus_tune.run.callback import CampusCallback
 from campus_tune.words.types import Json
 from tests.run.tiny_run import dataset, tiny_trainer, tokenizer
 from tests.run.witness import Witness, events, flat

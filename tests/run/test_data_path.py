@@ -19,9 +19,9 @@ from transformers import (
 )
 
 import campus_tune
-from campus_tune import CampusCallback
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.method.pacing import linear
+from campus_tune.run.callback import CampusCallback
 from tests.run.tiny_run import RECIPE, dataset, task_rows, tiny_trainer, tokenizer
 from tests.run.witness import Witness, events, flat, step_lines
 

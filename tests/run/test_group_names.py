@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from campus_tune import CampusCallback
 from campus_tune.compare.recorder import Recorder
 from campus_tune.data.held_out import HeldOut, read_held_out
 from campus_tune.model.probes import load_probes
 from campus_tune.recipe.blocks import ProbeSettings
+from campus_tune.run.callback import CampusCallback
 from tests.compare.tiny_compare import write_rows
 from tests.run.tiny_run import RECIPE, dataset, task_rows, tiny_trainer
 from tests.run.witness import events

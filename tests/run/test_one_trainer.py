@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from trl import SFTTrainer
 
 import campus_tune
-from campus_tune import CampusCallback
+from campus_tune.run.callback import CampusCallback
 from campus_tune.words.errors import TrainerError
 from tests.run.test_overrides import Stops
 from tests.run.tiny_run import RECIPE, ledger_of, tiny_trainer, weights_of

@@ -15,8 +15,8 @@ from transformers import Seq2SeqTrainer, Trainer, TrainerCallback
 from trl import SFTTrainer
 
 import campus_tune
-from campus_tune import CampusCallback
 from campus_tune.run.attach import refuse
+from campus_tune.run.callback import CampusCallback
 from campus_tune.words.errors import TrainerError
 from campus_tune.words.types import Json
 from tests.run.tiny_run import RECIPE, dataset, saved_state, task_rows, tiny_trainer

@@ -11,8 +11,8 @@ import torch
 from transformers.trainer_pt_utils import LabelSmoother
 from trl import SFTTrainer
 
-from campus_tune import CampusCallback
 from campus_tune.model import compat
+from campus_tune.run.callback import CampusCallback
 from campus_tune.words.types import Json
 from tests.run.other_models import tiny_moe
 from tests.run.recorded import lines_of, ours_and_plain

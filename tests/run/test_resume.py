@@ -14,11 +14,11 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
-from campus_tune import CampusCallback
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.model.peers import Peers
 from campus_tune.recipe.config import load_recipe
 from campus_tune.run import checkpoints
+from campus_tune.run.callback import CampusCallback
 from campus_tune.run.ledger import read_ledger
 from campus_tune.words.errors import ResumeError, TrainerError
 from campus_tune.words.types import Json

@@ -378,7 +378,7 @@ SECOND = """
 import sys
 from datasets import Dataset
 from transformers import Trainer, TrainingArguments
-from campus_tune import CampusCallback
+from campus_tune.run.callback import CampusCallback
 from campus_tune.demo.tiny import tiny_model
 args = TrainingArguments(sys.argv[1], per_device_train_batch_size=4, use_cpu=True, report_to="none", save_strategy="no")
 rows = Dataset.from_list([{"input_ids": list(range(9, 20)), "labels": list(range(9, 20))}] * 8)

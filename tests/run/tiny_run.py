@@ -95,8 +95,8 @@ def tiny_trainer(
     from peft import LoraConfig
     from trl import SFTTrainer
 
-    from campus_tune import CampusCallback
     from campus_tune.demo.tiny import tiny_model
+    from campus_tune.run.callback import CampusCallback
 
     torch.manual_seed(0)  # the weights of the adapter
     if train is None:

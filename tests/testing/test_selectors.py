@@ -1,137 +1,163 @@
-"""What every registered selector promises, whatever it is shown."""
+"""Every registered selector keeps what selectors promise, and a selector that does not is found out."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from campus_tune.method.selectors import (
-    LOSS,
-    PROBES,
-    SELECTORS,
-    START_LOSS,
-    GreedySelector,
-    Selector,
-    View,
-    build_selector,
-)
-from tests.strategies import examples
+from campus_tune.method.selectors import LOSS, SELECTORS, GreedySelector, Selector, View
+from campus_tune.testing import BrokenPromise, check_selector
+from tests.testing.mutants import registered
 
 # a new selector with options must say here how it is made; `order` is one that may be offered or not
 SETTINGS: dict[str, list[dict[str, Any]]] = {"fixed": [{}, {"order": "b"}]}
 EVERY = [{"name": name, **options} for name in SELECTORS.names() for options in SETTINGS.get(name, [{}])]
 
-every_selector = pytest.mark.parametrize("setting", EVERY, ids=lambda s: "-".join(map(str, s.values())))
 
-
-@st.composite
-def views(draw: st.DrawFn) -> View:
-    names = draw(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=6, unique=True))
-    losses = st.lists(st.floats(0.0, 12.0) | st.sampled_from([1.0, 2.0]), min_size=len(names), max_size=len(names))
-    return View(
-        names=names,
-        stage=draw(st.integers(0, 1000)),
-        times_chosen=draw(st.dictionaries(st.sampled_from("abcdef"), st.integers(0, 9))),
-        seed=draw(st.integers(0, 2**40)),
-        mean_loss=np.array(draw(losses)),
-        start_loss=np.array(draw(losses)),
-        probe_loss=draw(st.floats(0.0, 12.0)),
-    )
-
-
-def asked(test: Callable[..., None]) -> Callable[..., None]:
-    """Shown a few views; every selector is."""
-    return examples(20)(given(view=views())(test))
-
-
-def test_all_seven_selectors_are_registered_and_those_with_options_are_made_with_them() -> None:
+def test_the_published_selectors_are_registered_and_those_with_options_are_made_with_them() -> None:
     published = {"lowest_perplexity", "relative_perplexity", "matched", "fixed", "round_robin", "random", "shuffle"}
     assert published <= set(SELECTORS.names())
     assert all(name in SETTINGS for name in SELECTORS.names() if SELECTORS.options(name))
 
 
-@every_selector
-@asked
-def test_a_selector_takes_one_of_the_offers(setting: dict[str, Any], view: View) -> None:
-    assert build_selector(setting).choose(view) in view.names
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("setting", EVERY, ids=lambda s: "-".join(map(str, s.values())))
+def test_every_selector_keeps_what_selectors_promise(setting: dict[str, Any], seed: int) -> None:
+    check_selector(setting, seed=seed)
 
 
-@every_selector
-@asked
-def test_a_choice_depends_on_what_is_shown_and_on_nothing_else(setting: dict[str, Any], view: View) -> None:
-    one, other = build_selector(setting), build_selector(setting)
-    other.choose(replace(view, stage=view.stage + 1))  # having been asked before leaves no trace
-    assert one.choose(view) == one.choose(view) == other.choose(view)
+class Base(Selector):
+    """A selector that does something that no selector must do, for a test."""
+
+    def choose(self, view: View) -> str:
+        return view.names[0]
 
 
-@every_selector
-@asked
-def test_a_choice_does_not_depend_on_what_the_offers_are_called(setting: dict[str, Any], view: View) -> None:
-    called = {name: f"renamed {name}" for name in "abcdef"}
-    if "order" in setting:
-        setting = {**setting, "order": called[setting["order"]]}
-    renamed = replace(
-        view,
-        names=[called[name] for name in view.names],
-        times_chosen={called[name]: times for name, times in view.times_chosen.items()},
-    )
-    original = {**setting, "order": "b"} if "order" in setting else setting
-    assert build_selector(setting).choose(renamed) == called[build_selector(original).choose(view)]
+class NoCard(Selector):
+    def choose(self, view: View) -> str:
+        return view.names[0]
 
 
-@every_selector
-@asked
-def test_a_selector_looks_only_at_what_it_says_it_needs(setting: dict[str, Any], view: View) -> None:
-    selector = build_selector(setting)
-    bare = replace(
-        view,
-        mean_loss=view.mean_loss if LOSS in selector.needs else None,
-        start_loss=view.start_loss if START_LOSS in selector.needs else None,
-        probe_loss=view.probe_loss if PROBES in selector.needs else None,
-    )
-    assert selector.choose(bare) == selector.choose(view)
+class NoSelector:
+    """Something that chooses and is no selector at all, for a test."""
+
+    needs: frozenset[str] = frozenset()
+
+    def choose(self, view: View) -> str:
+        return view.names[0]
 
 
-@every_selector
-@asked
-def test_a_single_offer_is_taken(setting: dict[str, Any], view: View) -> None:
-    assert view.mean_loss is not None
-    assert view.start_loss is not None
-    alone = replace(view, names=view.names[:1], mean_loss=view.mean_loss[:1], start_loss=view.start_loss[:1])
-    assert build_selector(setting).choose(alone) == view.names[0]
+class Remembers(Base):
+    """A selector that keeps what it was asked in a field of its own, for a test."""
+
+    def __init__(self) -> None:
+        self.seen = 0
 
 
-@pytest.mark.parametrize("setting", [s for s in EVERY if isinstance(build_selector(s), GreedySelector)])
-@examples(20)
-@given(view=views().filter(lambda view: len(view.names) > 1), data=st.data())
-def test_a_greedy_selector_prefers_any_measured_offer_to_an_unmeasured_one(
-    setting: dict[str, Any], view: View, data: st.DataObject
-) -> None:
-    selector = build_selector(setting)
-    assert view.mean_loss is not None
-    unmeasured = data.draw(st.integers(0, len(view.names) - 1))
-    losses = view.mean_loss.copy()
-    losses[unmeasured] = np.nan
-    assert selector.choose(replace(view, mean_loss=losses)) != view.names[unmeasured]
+@dataclass(frozen=True)
+class Changeable(Base):
+    """A selector whose settings are frozen, but for what is inside of them."""
+
+    order: list[str] = field(default_factory=list)
 
 
-@every_selector
-def test_a_selector_needs_only_what_a_run_can_show(setting: dict[str, Any]) -> None:
-    selector = build_selector(setting)
-    assert isinstance(selector, Selector)
-    assert selector.needs <= {LOSS, START_LOSS, PROBES}
-    assert isinstance(selector, GreedySelector) == (LOSS in selector.needs)
+class NeedsTheMoon(Base):
+    """A selector that needs what no run can show it, for a test."""
+
+    needs = frozenset({"moon"})
 
 
-@pytest.mark.parametrize("name", SELECTORS.names())
-def test_a_card_of_its_own_says_what_is_taken(name: str) -> None:
-    card = inspect.getdoc(SELECTORS.get(name)) or ""
-    assert card != (inspect.getdoc(Selector) or "")
-    assert len(card.split()) >= 10
+class NeedsLossAlone(Base):
+    """A selector that needs losses and does not say how far an offer is, for a test."""
+
+    needs = frozenset({LOSS})
+
+
+class Invents(Base):
+    """A selector that takes what was not offered to it, for a test."""
+
+    def choose(self, view: View) -> str:
+        del view
+        return "zzz"
+
+
+class Reorders(Base):
+    """A selector that puts what it is shown into another sequence, for a test."""
+
+    def choose(self, view: View) -> str:
+        chosen = view.names[0]
+        view.names.append("more")  # type: ignore[attr-defined] # a list, as it is drawn
+        return chosen
+
+
+class Counts(Base):
+    """A selector that takes the next offer each time it is asked, for a test."""
+
+    asked = 0
+
+    def choose(self, view: View) -> str:
+        Counts.asked += 1
+        return view.names[Counts.asked % len(view.names)]
+
+
+class Peeks(Base):
+    """A selector that reads a loss and does not say that it needs it, for a test."""
+
+    def choose(self, view: View) -> str:
+        assert view.mean_loss is not None
+        return view.names[int(np.argmin(view.mean_loss))]
+
+
+class TakesTheUnmeasured(GreedySelector):
+    """A selector to which an offer of which nothing is known is the nearest, for a test."""
+
+    needs = frozenset({LOSS})
+
+    def distance(self, loss: Any, *, start_loss: Any, probe_loss: Any) -> Any:
+        del start_loss, probe_loss
+        return np.nan_to_num(loss, nan=-1.0)
+
+
+class ByName(Base):
+    """A selector that goes by what the offers are called, for a test."""
+
+    def choose(self, view: View) -> str:
+        return min(view.names) if len(view.names[0]) == 1 else max(view.names)
+
+
+class NeverTheFirst(Base):
+    """A selector that takes nothing where there is one offer alone, for a test."""
+
+    def choose(self, view: View) -> str:
+        return view.names[1] if len(view.names) > 1 else ""
+
+
+@pytest.mark.parametrize(
+    ("part", "promise"),
+    [
+        (NoCard, r"`mutant` must have a docstring of its own, its card"),
+        (NoSelector, r"`mutant` must be a Selector, got NoSelector\. Inherit it"),
+        (Remembers, r"must be a frozen dataclass, got Remembers\. Write @dataclass\(frozen=True\)"),
+        (Changeable, r"got a list, dict or set in order\. Keep a tuple"),
+        (NeedsTheMoon, r"must need only what a run can show \(loss, start_loss, probes\), got moon"),
+        (NeedsLossAlone, r"must be a GreedySelector if, and only if, it needs 'loss'"),
+        (Invents, r"must take one of the offers \[.*\], got 'zzz'"),
+        (NeverTheFirst, r"must take one of the offers \['.'\], got ''"),
+        (Reorders, r"must leave the view as it was"),
+        (Counts, r"(?s)must choose by what it is shown and by nothing else, got '.'.* remember nothing"),
+        (
+            Peeks,
+            r"(?s)must look only at what it says it needs \(nothing\), got '.' .* and 'AssertionError.*Add to `needs`",
+        ),
+        (TakesTheUnmeasured, r"must prefer any measured offer to one of which nothing could be measured"),
+        (ByName, r"must not go by what the offers are called"),
+    ],
+)
+def test_a_selector_that_breaks_a_promise_is_found_out(part: type, promise: str) -> None:
+    if part is NoCard:
+        part.__doc__ = Selector.__doc__
+    with registered(SELECTORS, part) as name, pytest.raises(BrokenPromise, match=promise):
+        check_selector(name)

@@ -1,0 +1,1 @@
+"""A metric, a pacing and a selector for campus_tune: a package of somebody else."""
