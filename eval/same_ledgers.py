@@ -12,8 +12,7 @@ and begun by the old one and resumed by the new. Then everything is compared:
   is left out. A report and its pictures must be there;
 - what the run, `check` and `simulate` said to the user.
 
-A run that the new checkout resumes must end as if it had never stopped. If it refuses to, in a sentence, that counts
-as proven too, and the sentence is shown.
+A run that the new checkout resumes must end as if it had never stopped, or be REFUSED in a sentence, which is shown.
 
     python eval/same_ledgers.py ../old                     # eight recipes, about ten minutes on two cores
     python eval/same_ledgers.py ../old --only slice        # those whose name contains this
@@ -21,7 +20,7 @@ as proven too, and the sentence is shown.
                                                            # source and recipe are as they were is not run again
     python eval/same_ledgers.py ../old --prove             # plant faults in copies of this checkout: each must be found
 
-A line a recipe goes to stdout, PROVEN or DIFFERENT with the first difference; the exit status is 1 if any differs.
+A line a recipe goes to stdout: PROVEN, REFUSED, or DIFFERENT with the first difference; the exit status is 1 for that.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ HERE = Path(__file__).resolve().parents[1]
 QUIET = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "COLUMNS": "120"}
 QUIET |= {"HF_HUB_DISABLE_TELEMETRY": "1", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "CUDA_VISIBLE_DEVICES": ""}
 QUIET |= {"PYTHONHASHSEED": "0"}  # TRL writes the tags of a model card in the order of a set
-STOP = "checkpoint-8"  # where a run is killed: inside a stage of each recipe that is
+STOP, KILL = "checkpoint-8", "checkpoint-16"  # a run is killed while it saves the second, and resumed from the first
 PATIENCE = 900.0  # seconds after which a process counts as hung
 
 # What differs between two runs of one checkout too.
@@ -70,9 +69,9 @@ CHANCE = {  # files of which only the presence is compared
     ".lock": "is empty",
 }
 HASHED = "campus_files.json"  # length and hash of the files of a checkpoint, some of them with seconds inside
-ABANDONED = "ledger.abandoned.jsonl"  # as long as the time between the checkpoint and the kill
+LEFT = ("ledger.abandoned.jsonl", ".tmp")  # by a kill: what was written after the checkpoint, or half
 SHARD_ID = re.compile('"[0-9a-f]{16}": {')  # drawn at random, in a shard of the score cache
-SAID = re.compile(r"; by the clock, [^\n]*|\d+(?:\.\d+)? ?(?:s|seconds|minutes)\b")
+SAID = re.compile(r"; by the clock, .*|(?<=ranks, own work: ).*|\d+(?:\.\d+)? ?(?:s|seconds|minutes)\b")
 
 
 @dataclass(frozen=True)
@@ -230,7 +229,7 @@ def live(recipe: Recipe, checkouts: Sequence[Path], folder: Path, launcher: Path
 
     Args:
         recipe: what is run.
-        checkouts: who lives it, one after the other; all but the last are killed when `STOP` is whole.
+        checkouts: who lives it, one after the other; all but the last are killed.
         folder: made anew, unless the very same was run in it before.
         launcher: accelerate's YAML for many ranks.
     """
@@ -243,9 +242,8 @@ def live(recipe: Recipe, checkouts: Sequence[Path], folder: Path, launcher: Path
     train = ["sft", "--config", "recipe.yaml"]
     if recipe.ranks > 1:
         train += ["--accelerate_config", str(launcher), "--num_processes", str(recipe.ranks)]
-    stop = folder / "run" / STOP / HASHED  # the last file of a checkpoint
     for checkout in checkouts[:-1]:
-        tune(checkout, folder, *train, until=stop.exists)
+        tune(checkout, folder, *train, until=(folder / "run" / KILL).exists)
     resumed = ["--resume_from_checkpoint", f"run/{STOP}"] if len(checkouts) > 1 else []
     said = {"sft": tune(checkouts[-1], folder, *train, *resumed)}
     if len(checkouts) == 1:
@@ -261,6 +259,11 @@ def source_of(checkout: Path) -> str:
     paths = sorted(path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     whole = b"".join(str(path.relative_to(package)).encode() + path.read_bytes() for path in paths)
     return hashlib.sha256(whole).hexdigest()
+
+
+def launcher_of(checkout: Path) -> Path:
+    """Accelerate's YAML for many ranks on a machine without a GPU, that a checkout ships."""
+    return checkout / "recipes" / "accelerate" / "ddp_cpu.yaml"
 
 
 # -- comparing them --------------------------------------------------------------------------------------------------
@@ -289,14 +292,14 @@ class Found:
         if self.difference:
             return f"DIFFERENT  {name}: {self.difference}"
         if self.refused:
-            return f"PROVEN     {name}: refused by name: {self.refused}"
+            return f"REFUSED    {name}, by name: {self.refused}"
         counts = f"{self.ledger} ledger lines, {self.files} files, {self.sentences} sentences"
         return f"PROVEN     {name}: {counts}; {seconds:.0f} s"
 
 
 def examine(recipe: Recipe, checkouts: Mapping[str, Path], folder: Path) -> Found:
     """Run both sides of a recipe at once and compare them."""
-    launcher = checkouts["old"] / "recipes" / "accelerate" / "ddp_cpu.yaml"
+    launcher = launcher_of(checkouts["old"])
     sides = {side: folder / recipe.name / side for side in ("old", "new")}
     with ThreadPoolExecutor(2) as pool:
         lives = [
@@ -309,11 +312,16 @@ def examine(recipe: Recipe, checkouts: Mapping[str, Path], folder: Path) -> Foun
             if ended.refused and recipe.as_if:
                 return Found(refused=str(ended))
             return Found(difference=str(ended))
+    return compared(recipe, list(sides.values()), said, checkouts["new"])
+
+
+def compared(recipe: Recipe, sides: Sequence[Path], said: Sequence[Mapping[str, str]], checkout: Path) -> Found:
+    """Two sides that were run, beside one another: by this script, and by a checkout's `campus-tune diff`."""
     found = Found()
-    found.difference = next(differences(recipe, list(sides.values()), said, found), "")
-    told = tune(checkouts["new"], folder, "diff", *(str(side / "run") for side in sides.values()))
-    if "the same rows in every step" not in told:
-        found.difference = f"campus-tune diff: {told.strip()}"
+    found.difference = next(differences(recipe, sides, said, found), "")
+    if not found.difference:
+        told = tune(checkout, sides[1], "diff", *(str(side / "run") for side in sides))
+        found.difference = "" if "the same rows in every step" in told else f"campus-tune diff: {told.strip()}"
     return found
 
 
@@ -341,7 +349,7 @@ def differences(
 def files_of(side: Path, *, cache: bool) -> dict[str, Path]:
     """Files by name: of the run and, where wanted, of the score cache, without the random part of a shard's name."""
     paths = [path for part in ("run", *["scores"] * cache) for path in (side / part).rglob("*") if path.is_file()]
-    kept = [path for path in paths if not path.name.endswith(ABANDONED)]
+    kept = [path for path in paths if not path.name.endswith(LEFT)]
     return {re.sub("-[0-9a-f]{16}[.]", ".", str(path.relative_to(side))): path for path in kept}
 
 
@@ -453,17 +461,19 @@ FAULTS: dict[str, Callable[[Path], int]] = {
 }
 
 
-def prove(recipe: Recipe, folder: Path) -> int:
+def prove(recipe: Recipe, folder: Path, launcher: Path) -> int:
     """Compare this checkout with faulty copies of itself; 1 if a fault is not found."""
-    missed = 0
+    clean, missed = folder / recipe.name / "clean", 0
+    said = live(recipe, [HERE], clean, launcher)
     for number, (fault, plant) in enumerate(FAULTS.items()):
-        copy = folder / f"faulty-{number}"
+        copy, faulty = folder / f"copy-{number}", folder / recipe.name / f"fault-{number}"
+        shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(HERE / "campus_tune", copy / "campus_tune", ignore=shutil.ignore_patterns("__pycache__"))
         if not plant(copy / "campus_tune"):
             raise SystemExit(f"`--prove` must find where to plant {fault!r}, found no such place. Mend FAULTS.")
-        found = examine(recipe, {"old": HERE, "new": copy}, folder / f"fault-{number}")
-        missed += not found.difference
-        print(f"{'FOUND     ' if found.difference else 'MISSED    '} {fault}: {found.difference}", flush=True)
+        difference = compared(recipe, [clean, faulty], [said, live(recipe, [copy], faulty, launcher)], HERE).difference
+        missed += not difference
+        print(f"{'FOUND ' if difference else 'MISSED'}     {fault}: {difference}", flush=True)
     return int(missed > 0)
 
 
@@ -498,12 +508,7 @@ def main(arguments: list[str] | None = None) -> int:
             shutil.rmtree(folder / "files", ignore_errors=True)
             make_files(checkouts["old"], folder / "files")
         if options.prove:
-            for number in range(len(FAULTS)):
-                shutil.rmtree(folder / f"faulty-{number}", ignore_errors=True)
-                (folder / f"fault-{number}").mkdir(exist_ok=True)
-                with contextlib.suppress(FileExistsError):
-                    (folder / f"fault-{number}" / "files").symlink_to(folder / "files")
-            return prove(chosen[0], folder)
+            return prove(chosen[0], folder, launcher_of(checkouts["old"]))
         different = 0
         for recipe in chosen:
             began = time.monotonic()
