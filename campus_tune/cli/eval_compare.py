@@ -22,7 +22,7 @@ from typing import Any
 
 from campus_tune.cli.help_text import HelpText
 from campus_tune.evaluate.comparable import WEIGHTS, Document, both, reasons, weight
-from campus_tune.evaluate.compare_table import FEW, Line, Refused, Table, Unpaired
+from campus_tune.evaluate.compare_table import FEW, Line, Refused, ResultsTable, Unpaired
 from campus_tune.evaluate.paired import Paired, holm, paired
 from campus_tune.evaluate.results import Result, TaskResult, read_result
 from campus_tune.words.errors import DataError
@@ -40,7 +40,7 @@ example:
 """
 
 
-def compare(first: Result, *others: Result, names: Sequence[str] = ()) -> Table:
+def compare(first: Result, *others: Result, names: Sequence[str] = ()) -> ResultsTable:
     """Compare results with the first one, task by task.
 
     Args:
@@ -69,7 +69,9 @@ def compare(first: Result, *others: Result, names: Sequence[str] = ()) -> Table:
     names = tuple(names) or tuple(f"result {i}" for i in range(1, len(results) + 1))
     notes = [*_about_versions(results, names), *_about_values(results, names), *_about_few(lines, names)]
     models = tuple(dict(result.model) for result in results)
-    return Table(tuple(names), models, _corrected(lines, len(others)), tuple(refused), tuple(unpaired), tuple(notes))
+    return ResultsTable(
+        tuple(names), models, _corrected(lines, len(others)), tuple(refused), tuple(unpaired), tuple(notes)
+    )
 
 
 # -- how much ---------------------------------------------------------------------------------------------------------
@@ -192,7 +194,7 @@ def main(options: argparse.Namespace) -> int:
     return int(not found.lines)
 
 
-def compare_files(paths: Sequence[str | Path]) -> Table:
+def compare_files(paths: Sequence[str | Path]) -> ResultsTable:
     """Compare result files with the first one; they are called as their files are.
 
     Raises:
