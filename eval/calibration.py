@@ -30,12 +30,22 @@ from typing import Any
 
 import numpy as np
 
-from campus_tune.compare.verdict.crossed import Spread
-from campus_tune.compare.verdict.decision import HELPED, HURT, WORDS
-from campus_tune.compare.verdict.inputs import Arm, Curve, Measured, arm_of
-from campus_tune.compare.verdict.judgement import Judgement
-from campus_tune.compare.verdict.speed import Speed, judge_speed
-from campus_tune.compare.verdict.verdict import EFFECT, Verdict, judge
+from campus_tune.compare.verdict import (
+    EFFECT,
+    HELPED,
+    HURT,
+    WORDS,
+    ArmResults,
+    Curve,
+    ItemValues,
+    Judgement,
+    Speed,
+    VarianceParts,
+    Verdict,
+    arm_of,
+    judge,
+    judge_speed,
+)
 
 LOSS = 2.0  # nats per token of the baseline, on average
 CELL = 0.5  # standard deviation of one seed's effect on one item, nats per token
@@ -53,7 +63,7 @@ class Noise:
     cell: float = CELL
 
     def components(self, weights: Any, domain: Any) -> tuple[float, float, float]:
-        """Variances of seeds, items and cells as `Spread` means them."""
+        """Variances of seeds, items and cells as `VarianceParts` means them."""
         share = np.bincount(domain, weights) / weights.sum()
         uneven = len(weights) * float((weights**2).sum()) / float(weights.sum()) ** 2  # long items count more
         seed = self.seed**2 + self.domain**2 * float((share**2).sum())
@@ -71,7 +81,7 @@ NOISES = (
 # -- simulated comparisons ---------------------------------------------------------------------------------------------
 
 
-def simulate(rng: np.random.Generator, noise: Noise, seeds: int, items: int, effect: float = 0.0) -> list[Arm]:
+def simulate(rng: np.random.Generator, noise: Noise, seeds: int, items: int, effect: float = 0.0) -> list[ArmResults]:
     """A baseline and a recipe whose true difference on these very items' kind is `effect`, nats per token."""
     weights = rng.integers(4, 40, items).astype(np.float64)
     domain = np.arange(items) % DOMAINS
@@ -90,19 +100,21 @@ def simulate(rng: np.random.Generator, noise: Noise, seeds: int, items: int, eff
     )
     numbers = tuple(range(seeds))
 
-    def arm(name: str, kind: str, per_token: Any) -> Arm:
-        return Arm(name, kind, numbers, Measured(per_token * weights, weights, np.zeros_like(domain), ("all",)))
+    def arm(name: str, kind: str, per_token: Any) -> ArmResults:
+        return ArmResults(
+            name, kind, numbers, ItemValues(per_token * weights, weights, np.zeros_like(domain), ("all",))
+        )
 
     return [arm("random", "baseline", level), arm("recipe", "recipe", level + change)]
 
 
-def planned(noise: Noise, seeds: int, items: int) -> Spread:
+def planned(noise: Noise, seeds: int, items: int) -> VarianceParts:
     """The spread that the true noise implies, with items of the mean unevenness."""
     weights = np.resize(np.arange(4, 40), items).astype(np.float64)
-    return Spread.of(noise.components(weights, np.arange(items) % DOMAINS), seeds, items)
+    return VarianceParts.of(noise.components(weights, np.arange(items) % DOMAINS), seeds, items)
 
 
-def learning(rng: np.random.Generator, seeds: int, spread: float, faster: float = 0.0) -> list[Arm]:
+def learning(rng: np.random.Generator, seeds: int, spread: float, faster: float = 0.0) -> list[ArmResults]:
     """A baseline and a recipe that learns `faster` (a log ratio of tokens), with a curve for each seed.
 
     Args:
@@ -118,10 +130,10 @@ def learning(rng: np.random.Generator, seeds: int, spread: float, faster: float 
         loss = 1.0 + 3.0 / (1 + used / 20_000) ** 0.7  # a power law: no run is ever done
         return Curve(grid, grid / 3000, loss + 0.002 * rng.standard_normal(len(grid)))
 
-    def arm(name: str, kind: str, shift: float) -> Arm:
+    def arm(name: str, kind: str, shift: float) -> ArmResults:
         values = LOSS + rng.standard_normal((seeds, 30))
-        end = Measured(values, np.ones(30), np.zeros(30, dtype=np.int64), ("all",))
-        return Arm(name, kind, tuple(range(seeds)), end, curves=tuple(curve(shift) for _ in range(seeds)))
+        end = ItemValues(values, np.ones(30), np.zeros(30, dtype=np.int64), ("all",))
+        return ArmResults(name, kind, tuple(range(seeds)), end, curves=tuple(curve(shift) for _ in range(seeds)))
 
     return [arm("random", "baseline", 0.0), arm("recipe", "recipe", faster)]
 
@@ -174,15 +186,15 @@ def speeds(seeds: int, spread: float, faster: float, options: argparse.Namespace
 # -- real runs ---------------------------------------------------------------------------------------------------------
 
 
-def baseline_of(folder: Path) -> Arm:
+def baseline_of(folder: Path) -> ArmResults:
     """The baseline's runs of a comparison's folder."""
     results = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob("runs/*/seed-*/result.json"))]
     return arm_of([result for result in results if result["kind"] == "baseline"])
 
 
-def group(arm: Arm, places: Sequence[int], name: str, kind: str) -> Arm:
+def group(arm: ArmResults, places: Sequence[int], name: str, kind: str) -> ArmResults:
     """Some seeds of an arm, as an arm of its own numbered from 0."""
-    return Arm(
+    return ArmResults(
         name,
         kind,
         tuple(range(len(places))),
@@ -192,7 +204,7 @@ def group(arm: Arm, places: Sequence[int], name: str, kind: str) -> Arm:
     )
 
 
-def splits(arm: Arm, options: argparse.Namespace) -> Iterator[Verdict]:
+def splits(arm: ArmResults, options: argparse.Namespace) -> Iterator[Verdict]:
     """Verdicts on random disjoint groups of seeds."""
     rng, half = np.random.default_rng(options.seed), len(arm.seeds) // 2
     for _ in range(options.times):
@@ -301,7 +313,7 @@ def speed_planned(spread: float, seeds: int, options: argparse.Namespace) -> flo
     charged = judge_speed(recipe, base).charged
     assert charged is not None
     assert charged.stderr is not None
-    return Spread(1000 * charged.stderr**2 / seeds, 0.0, 0.0, seeds, 10**9).detectable()
+    return VarianceParts(1000 * charged.stderr**2 / seeds, 0.0, 0.0, seeds, 10**9).detectable()
 
 
 TABLES = {"alarms": alarms, "power": found_effects, "missed": missed, "speed": speed_table}

@@ -30,8 +30,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from campus_tune.evaluate.sandbox.isolation import Limits
-from campus_tune.evaluate.sandbox.sandbox import run_many, sandbox_kind
+from campus_tune.evaluate.sandbox import Limits, run_many, sandbox_kind
 
 SECONDS = 5
 SWAPS: dict[type, tuple[type, ...]] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eval import bench_score, damage, metric_validity
+from campus_tune.words.types import Json
+from eval import bench_score, damage, metric_validity, same_ledgers
 
 LEVEL = np.array([0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3], dtype=np.float64)
 TASKS = np.repeat([0, 1, 2], 4)
@@ -188,3 +190,73 @@ def test_a_flip_turns_one_bit_over_and_the_table_adds_up() -> None:
     assert damage.flipped(b"abc", 1, 4) == b"afc"
     lines = damage.table({"a": Counter(named=2), "b": Counter(earlier=1, TRACEBACK=1)}).splitlines()
     assert lines[-1] == "| **all** | 4 | 2 | 1 | 0 | 0 | 1 |"
+
+
+# -- same_ledgers -----------------------------------------------------------------------------------------------------
+
+
+def test_the_eight_recipes_have_all_that_a_rebuilding_must_keep() -> None:
+    recipes = same_ledgers.recipes()
+    assert len(recipes) == 8
+    shapes = {(r.campus.get("window", "prefix"), r.campus.get("coverage", "exact")) for r in recipes}
+    assert len(shapes) == 4
+    assert {r.ranks for r in recipes} == {1, 2}
+    assert [(r.old, r.new) for r in recipes[-2:]] == [(("old", "old"), ("new", "new")), (("old",), ("old", "new"))]
+    for option in ("gradient_accumulation_steps", "dataloader_num_workers", "dataset_num_proc", "use_peft"):
+        assert any(option in r.training for r in recipes), option
+    assert any("scorer" in str(r.campus) and r.campus["rescore"] for r in recipes)
+    assert any("probes" in r.campus for r in recipes)
+
+
+def test_everything_but_clocks_and_ids_is_compared() -> None:
+    one: Json = {"step": 3, "seconds": {"share": 0.1}, "rows": [1, 2], "runtime": 5.0}
+    assert list(same_ledgers.unequal(one, {**one, "seconds": 7, "runtime": 6.0})) == []
+    assert list(same_ledgers.unequal(one, {**one, "rows": [1, 3]})) == ["rows.1 2 and 3"]
+    assert list(same_ledgers.unequal(one, {**one, "more": 1})) == ["more is in the new one only"]
+    assert list(same_ledgers.unequal([1], [1.0])) == ["0 1 and 1.0"]
+    assert same_ledgers.sentences("campus: cost: 5%; by the clock, 7%\n{'loss': 1}\ntook 12 s") == [
+        "campus: cost: 5%…",
+        "took …",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "file", "word"),
+    [
+        (4, "a", "PROVEN"),
+        (5, "a", "DIFFERENT  x: ledger, by its own comparison, line 2 (decision): rows 4 and 5"),
+        (4, "b", "DIFFERENT  x: run/recipe.yaml: other bytes"),
+    ],
+)
+def test_two_sides_are_run_and_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, file: str, word: str
+) -> None:
+    calls = []
+
+    def tune(checkout: Path, folder: Path, *words: str, until: object = None) -> str:
+        del until
+        calls.append((checkout.name, words[0]))
+        if words[0] == "sft":
+            ledger = folder / "run" / "curriculum" / "ledger.jsonl"
+            ledger.parent.mkdir(parents=True)
+            new = checkout.name == "new"
+            lines = [{"event": "run"}, {"event": "decision", "rows": rows if new else 4, "seconds": len(calls)}]
+            same_ledgers.write(ledger, lines)
+            (folder / "run" / "recipe.yaml").write_text(file if new else "a")
+        return "the same rows in every step of 1 stages"
+
+    monkeypatch.setattr(same_ledgers, "tune", tune)
+    recipe = same_ledgers.Recipe("x", {}, {})
+    checkouts = {name: tmp_path / name for name in ("old", "new")}
+    found = same_ledgers.examine(recipe, checkouts, tmp_path)
+    assert found.line("x", 1.0).startswith(word)
+    n = len(calls)
+    same_ledgers.examine(recipe, checkouts, tmp_path)
+    assert calls[n:] == [("new", "diff")], "what was run of the same source is not run again"
+
+
+def test_each_fault_finds_its_place_in_the_source(tmp_path: Path) -> None:
+    for number, plant in enumerate(same_ledgers.FAULTS.values()):
+        copy = tmp_path / str(number)
+        shutil.copytree(same_ledgers.HERE / "campus_tune", copy)
+        assert plant(copy) >= 1

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from campus_tune.cli.options import Commands, add_command
-from campus_tune.compare.outcome import FILE, RUNS
+from campus_tune.compare.result_file import FILE, RUNS
 from campus_tune.words.errors import INTERRUPTED, RecipeError
 
 if TYPE_CHECKING:
     from campus_tune.compare.campaign import Campaign
     from campus_tune.compare.ctrl_c import CtrlC
     from campus_tune.compare.plan import Plan
-    from campus_tune.compare.verdict.power import Plan as Ahead
+    from campus_tune.compare.verdict import Power
     from campus_tune.words.types import Json
 
 EXAMPLE = """\
@@ -92,7 +92,7 @@ def main(options: argparse.Namespace) -> int:
 
 def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
     """All runs that are missing, then the verdict."""
-    from campus_tune.compare import ahead
+    from campus_tune.compare import detectable
     from campus_tune.compare.campaign import Campaign
     from campus_tune.compare.run_bar import RunBar
     from campus_tune.compare.training import Bench
@@ -105,11 +105,11 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
     bench = Bench(plan, bar.tick)
     try:
         if options.earlier is not None:
-            ahead.say(campaign, ahead.from_earlier(options.earlier, plan))
+            detectable.say(campaign, detectable.from_earlier(options.earlier, plan))
         campaign.begin(bench.read_test())
         campaign.train(["baseline"], bench)
-        plans = ahead.from_baseline(campaign)
-        ahead.say(campaign, plans)
+        plans = detectable.from_baseline(campaign)
+        detectable.say(campaign, plans)
         if not options.pilot:
             campaign.train(["recipe", "control"], bench)
             campaign.train(["plus"], bench)
@@ -213,12 +213,11 @@ def _command(options: argparse.Namespace) -> str:
     return shlex.join([*words, *options.rest])
 
 
-def _sum_up(campaign: Campaign, plans: Sequence[Ahead]) -> int:
+def _sum_up(campaign: Campaign, plans: Sequence[Power]) -> int:
     """The verdict: on the console, in verdict.json and in the report."""
-    from campus_tune.compare.ahead import VERDICT
+    from campus_tune.compare.detectable import VERDICT
     from campus_tune.compare.rate_mass import add_rate_mass
-    from campus_tune.compare.verdict.summary import lines
-    from campus_tune.compare.verdict.verdict import judge
+    from campus_tune.compare.verdict import judge, lines
     from campus_tune.report.write import write_report
     from campus_tune.words.files import atomic_write
 

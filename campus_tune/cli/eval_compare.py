@@ -21,7 +21,7 @@ from pathlib import Path
 
 from campus_tune.cli.options import Commands, add_command
 from campus_tune.evaluate.comparable import WEIGHTS, Document, both, reasons, weight
-from campus_tune.evaluate.compare_table import FEW, Line, Refused, Table, Unpaired
+from campus_tune.evaluate.compare_table import FEW, Line, Refused, ResultsTable, Unpaired
 from campus_tune.evaluate.paired import Paired, holm, paired
 from campus_tune.evaluate.results import Result, TaskResult, read_result
 from campus_tune.words.errors import DataError
@@ -39,7 +39,7 @@ example:
 """
 
 
-def compare(first: Result, *others: Result, names: Sequence[str] = ()) -> Table:
+def compare(first: Result, *others: Result, names: Sequence[str] = ()) -> ResultsTable:
     """Compare results with the first one, task by task.
 
     Args:
@@ -68,7 +68,9 @@ def compare(first: Result, *others: Result, names: Sequence[str] = ()) -> Table:
     names = tuple(names) or tuple(f"result {i}" for i in range(1, len(results) + 1))
     notes = [*_about_versions(results, names), *_about_values(results, names), *_about_few(lines, names)]
     models = tuple(dict(result.model) for result in results)
-    return Table(tuple(names), models, _corrected(lines, len(others)), tuple(refused), tuple(unpaired), tuple(notes))
+    return ResultsTable(
+        tuple(names), models, _corrected(lines, len(others)), tuple(refused), tuple(unpaired), tuple(notes)
+    )
 
 
 # -- how much ---------------------------------------------------------------------------------------------------------
@@ -185,7 +187,7 @@ def main(options: argparse.Namespace) -> int:
     return int(not found.lines)
 
 
-def compare_files(paths: Sequence[str | Path]) -> Table:
+def compare_files(paths: Sequence[str | Path]) -> ResultsTable:
     """Compare result files with the first one; they are called as their files are.
 
     Raises:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from campus_tune.metrics.base import parse_metric
 from campus_tune.recipe.config import CampusConfig
@@ -57,7 +57,11 @@ class Arm:
         Raises:
             RecipeError: the block is wrong, with all its problems.
         """
-        metrics = [_seeded(entry, _PER_SEED * seed + i) for i, entry in enumerate(self.campus.get("metrics", []))]
+        metrics = []
+        for i, entry in enumerate(self.campus.get("metrics", [])):
+            written = {"name": entry} if isinstance(entry, str) else entry
+            is_random = isinstance(written, Mapping) and str(written.get("name")).removeprefix("-") == "random"
+            metrics.append({"seed": _PER_SEED * seed + i, **written} if is_random else entry)
         return CampusConfig.from_mapping({**self.campus, "metrics": metrics})
 
 
@@ -123,14 +127,11 @@ def _base(name: str, block: Json) -> Json:
         kept: Json = {key: block[key] for key in ("stages", "batching", "level") if key in block}
         return {**kept, "metrics": [], "selector": "shuffle"}
     if name == SAME_PACING:
-        return {**block, "metrics": [{"name": "random", "label": label} for label in _labels(block)]}
+        labels = [parse_metric(entry).label for entry in block.get("metrics", [])]
+        return {**block, "metrics": [{"name": "random", "label": label} for label in labels]}
     if name == REVERSED:
         return {**block, **_reversed(block)}
     return dict(block)
-
-
-def _labels(block: Json) -> list[str]:
-    return [parse_metric(entry).label for entry in block.get("metrics", [])]
 
 
 def _reversed(block: Json) -> Json:
@@ -146,11 +147,3 @@ def _reversed(block: Json) -> Json:
     if isinstance(selector, Mapping) and selector.get("order") in renamed:
         selector = {**selector, "order": renamed[selector["order"]]}
     return {"metrics": metrics, "selector": selector}
-
-
-def _seeded(entry: Any, seed: int) -> Any:
-    """A random metric with the seed of its run; any other as it is."""
-    written = {"name": entry} if isinstance(entry, str) else entry
-    if not isinstance(written, Mapping) or str(written.get("name")).removeprefix("-") != "random":
-        return entry
-    return {"seed": seed, **written}

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 from campus_tune.compare.arms import RECIPE, Arm
 from campus_tune.compare.folder import refuse_other_block, write_about
-from campus_tune.compare.outcome import DIVERGED, read_outcome, run_folder
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.processes import Processes, Task, plans_of_processes
+from campus_tune.compare.result_file import DIVERGED, read_run_result, run_folder
 from campus_tune.compare.training import LOG, Bench
-from campus_tune.compare.verdict.inputs import arm_of
+from campus_tune.compare.verdict import ArmResults, arm_of
 from campus_tune.words.errors import CampusError
 from campus_tune.words.types import Json
 
@@ -66,7 +65,7 @@ class Campaign:
         write_about(self.plan, test, self.command)
         for arm in self._asked():
             for seed in self.plan.settings.seeds:
-                outcome = read_outcome(self.plan.out, arm.name, seed)
+                outcome = read_run_result(self.plan.out, arm.name, seed)
                 if outcome is not None:
                     refuse_other_block(arm, seed, outcome, self.plan.out)
                     self.outcomes[arm.name, seed] = outcome
@@ -100,7 +99,20 @@ class Campaign:
             if arm.kind == kind and (arm.name, seed) not in self.outcomes
         ]
         self.check()
-        for outcome in self._made_of(tasks, bench):
+        made: Iterator[tuple[Task, Callable[[], Json]]]
+        if self.processes is None:
+            made = ((task, partial(bench.run, task.arm, task.seed, max_steps=task.max_steps)) for task in tasks)
+        else:
+            made = ((task, future.result) for task, future in self.processes.run(tasks))
+        for task, result in made:
+            try:
+                outcome = result()
+            except Exception as error:
+                log = run_folder(self.plan.out, task.arm, task.seed) / LOG
+                why = str(error) or type(error).__name__
+                raise CampusError(
+                    f"`{task.arm}`, seed {task.seed}, cannot be trained: {why}\nIts log: {log}"
+                ) from error
             self._keep(outcome)
             self.check()
 
@@ -113,21 +125,9 @@ class Campaign:
         """The results of one arm, one per seed."""
         return [self.outcomes[name, seed] for seed in self.plan.settings.seeds if (name, seed) in self.outcomes]
 
-    def arms(self) -> list[Any]:
+    def arms(self) -> list[ArmResults]:
         """All arms that have results, as the statistics take them."""
         return [arm_of(found) for arm in self.plan.arms if (found := self.results(arm.name))]
-
-    def _made_of(self, tasks: Sequence[Task], bench: Bench) -> Iterator[Json]:
-        if self.processes is None:
-            for task in tasks:
-                with _named(task, self.plan.out):
-                    outcome = bench.run(task.arm, task.seed, max_steps=task.max_steps)
-                yield outcome
-            return
-        for task, future in self.processes.run(tasks):
-            with _named(task, self.plan.out):
-                outcome = future.result()
-            yield outcome
 
     # -- what is said ---------------------------------------------------------------------------------------------
 
@@ -158,14 +158,3 @@ class Campaign:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-@contextmanager
-def _named(task: Task, out: Path) -> Iterator[None]:
-    """An error inside says which run it was, and where its log is, traceback included."""
-    try:
-        yield
-    except Exception as error:
-        log = run_folder(out, task.arm, task.seed) / LOG
-        why = str(error) or type(error).__name__
-        raise CampusError(f"`{task.arm}`, seed {task.seed}, cannot be trained: {why}\nIts log: {log}") from error

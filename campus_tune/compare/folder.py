@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.file_shapes import COMPARISON
-from campus_tune.compare.outcome import read_stored, run_folder
 from campus_tune.compare.plan import Plan
+from campus_tune.compare.result_file import read_stored, run_folder
 from campus_tune.run.ledger import plain
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.files import atomic_write
@@ -41,17 +41,8 @@ def write_about(plan: Plan, test: HeldOut, command: str) -> None:
         DataError: the file that is there is damaged, or of another version.
     """
     path = plan.out / ABOUT
-    about = _about(plan, test, command)
-    if path.exists():
-        there = read_stored(path, FORMAT, "say what is compared", "delete it: finished runs are kept", COMPARISON)
-        about = _joined(there, about, path)
-    atomic_write(path, json.dumps(plain(about), indent=1) + "\n")
-
-
-def _about(plan: Plan, test: HeldOut, command: str) -> Json:
-    """What the file of a new folder says."""
     settings = plan.settings
-    return {
+    about = {
         "format": FORMAT,
         "arms": {arm.name: {"kind": arm.kind, "campus": arm.campus} for arm in plan.arms},
         "seeds": list(settings.seeds),
@@ -70,6 +61,10 @@ def _about(plan: Plan, test: HeldOut, command: str) -> Json:
         "flags": list(plan.flags),
         "command": command,
     }
+    if path.exists():
+        there = read_stored(path, FORMAT, "say what is compared", "delete it: finished runs are kept", COMPARISON)
+        about = _joined(there, about, path)
+    atomic_write(path, json.dumps(plain(about), indent=1) + "\n")
 
 
 def _joined(there: Json, asked: Json, path: Path) -> Json:
@@ -112,12 +107,12 @@ def refuse_other_block(arm: Arm, seed: int, outcome: Json, out: Path) -> None:
         )
 
 
-def _differing(there: Any, now: Any) -> str:
+def _differing(there: object, now: object) -> str:
     """Two settings in words; of mappings, the keys that differ."""
     if isinstance(there, dict) and isinstance(now, dict):
         return ", ".join(f"{key}: {_cut(old)} there and {_cut(new)} now" for key, old, new in differences(there, now))
     return f"{_cut(there)} there and {_cut(now)} now"
 
 
-def _cut(value: Any) -> str:
+def _cut(value: object) -> str:
     return cut(json.dumps(value, default=str), SHOWN, head=SHOWN)

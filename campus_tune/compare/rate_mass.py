@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from campus_tune.compare.campaign import Campaign
-from campus_tune.compare.outcome import run_folder, write_outcome
+from campus_tune.compare.result_file import run_folder, write_run_result
 from campus_tune.compare.training import VISITS
 from campus_tune.method.orders import order_rows, rank_of_rows
 from campus_tune.preview.lr_mass import lr_by_decile
@@ -47,7 +47,7 @@ def add_rate_mass(campaign: Campaign) -> None:
             continue
         if found != outcome["learning_rate"]:
             outcome["learning_rate"] = found
-            write_outcome(out, outcome)
+            write_run_result(out, outcome)
 
 
 def _by_decile(rank: RowArray, visits: Mapping[str, Any]) -> list[float]:

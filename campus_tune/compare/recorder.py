@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
-from transformers import TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers import TrainingArguments as Args
 
 from campus_tune.data.held_out import HeldOut
 from campus_tune.evaluate.answer_loss import Told
@@ -47,7 +47,7 @@ class Recorder(TrainerCallback):
         self._domains: dict[str, list[float]] = {domain: [] for domain in self._names}
         self._began = time.perf_counter()
 
-    def follow(self, trainer: Any, run: CampusRun) -> None:
+    def follow(self, trainer: Trainer, run: CampusRun) -> None:
         """The trainer and the run to record; call it before `trainer.train()`, when the clock starts."""
         self.trainer, self.run = trainer, run
         told = Told(
@@ -59,13 +59,13 @@ class Recorder(TrainerCallback):
         self._meter = LossMeter(subject, told, PadRight(), told.tokens, peers=Peers(), what="test rows")
         self._began = time.perf_counter()
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(self, args: Args, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """The first point: the model as it comes."""
         del args, control
         self._grid = set(np.linspace(0, state.max_steps, self.points + 1).round().astype(int).tolist())
         self._measure(0)
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_begin(self, args: Args, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """What this step trains, and how strongly."""
         del args, state, control
         now = self.run.situation
@@ -74,7 +74,7 @@ class Recorder(TrainerCallback):
         self.tokens += int(now.loaded.rows.tokens[rows].sum())
         self.learning_rates.append(compat.learning_rate(self.trainer))
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_step_end(self, args: Args, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """A point of the curve, if it is one."""
         del args, control
         if state.global_step in self._grid:

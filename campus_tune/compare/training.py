@@ -8,29 +8,42 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from campus_tune.compare.arms import Arm
-from campus_tune.compare.outcome import DIVERGED, FINISHED, run_folder, write_outcome
+from campus_tune.compare.deciding_rows import read_probes, read_test
 from campus_tune.compare.plan import Plan
+from campus_tune.compare.result_file import DIVERGED, FINISHED, run_folder, write_run_result
 from campus_tune.recipe.plugins import plugins_used
+from campus_tune.run.ledger import FILE as LEDGER
+from campus_tune.run.ledger import read_ledger
 from campus_tune.run.make_trainer import Prepared, make_shared_trainer
 from campus_tune.words.errors import DivergedError, RecipeError
 from campus_tune.words.hashing import as_json, blake2
 from campus_tune.words.types import Json
 from campus_tune.words.versions import versions
 
+if TYPE_CHECKING:
+    from trl import SFTTrainer
+
+    from campus_tune.compare.recorder import Recorder
+    from campus_tune.data.held_out import HeldOut
+    from campus_tune.evaluate.answer_loss import Told
+    from campus_tune.run.official_tasks import Evaluator
+    from campus_tune.run.run import CampusRun
+
 SHARP_ROWS = 64  # test rows that sharpness is measured on
 LOG = "log.txt"
 VISITS = "visits.npz"
-NOT_SHARED = ("seed", "output_dir", "logging_dir", "run_name", "max_steps", "model_init_kwargs")
 MADE_WITH = ("torch", "transformers", "trl", "peft", "accelerate")
+NOT_SHARED = ("seed", "output_dir", "logging_dir", "run_name", "max_steps", "model_init_kwargs")
 
 
 class Bench:
@@ -44,8 +57,8 @@ class Bench:
     def __init__(self, plan: Plan, tick: Callable[[int], object] = lambda _: None) -> None:
         self.plan, self.tick = plan, tick
         self._prepared = Prepared()
-        self._test: Any = None
-        self._evaluation: Any = None
+        self._test: HeldOut | None = None
+        self._evaluation: Evaluator | None = None
 
     def run(self, name: str, seed: int, *, max_steps: int | None = None) -> Json:
         """Train one arm with one seed and write what came of it.
@@ -64,9 +77,13 @@ class Bench:
         arm = self.plan.arm(name)
         folder = run_folder(self.plan.out, name, seed)
         folder.mkdir(parents=True, exist_ok=True)
-        with _logged(folder / LOG):
-            outcome = self._train(arm, seed, folder, max_steps)
-        write_outcome(self.plan.out, outcome)
+        with (folder / LOG).open("w", encoding="utf-8", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+            try:
+                outcome = self._train(arm, seed, folder, max_steps)
+            except BaseException:
+                traceback.print_exc(file=log)
+                raise
+        write_run_result(self.plan.out, outcome)
         return outcome
 
     def _train(self, arm: Arm, seed: int, folder: Path, max_steps: int | None) -> Json:
@@ -83,7 +100,9 @@ class Bench:
         callback = CampusCallback(config)
         recorder = Recorder(self.read_test(), self.plan.settings.points, self.tick)
         trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], prepared=self._prepared)
-        recorder.follow(trainer, callback.run)  # type: ignore[arg-type]  # set when the trainer was made
+        run = callback.run
+        assert run is not None  # it was made with the trainer
+        recorder.follow(trainer, run)
         outcome: Json = {"arm": arm.name, "kind": arm.kind, "seed": seed, "status": FINISHED, "message": None}
         outcome["campus"] = config.to_mapping()
         start = weights_at_start(trainer.model)
@@ -93,27 +112,30 @@ class Bench:
         except DivergedError as error:
             outcome |= {"status": DIVERGED, "message": str(error)}
         seconds = time.perf_counter() - began - recorder.curve_seconds
-        outcome |= self._facts(trainer, callback.run, recorder, seconds, start)
+        outcome |= self._facts(trainer, run, recorder, seconds, start)
         if outcome["status"] == FINISHED:
             outcome |= self._last_looks(trainer, folder)
         compat.let_go(trainer)
         return outcome
 
-    def read_test(self) -> Any:
+    def read_test(self) -> HeldOut:
         """The test rows, read and checked once: held out of the training set and of the probes.
 
         Raises:
             DataError: they cannot decide.
         """
         if self._test is None:
-            from campus_tune.compare.deciding_rows import read_test
-
             self._test = read_test(self.plan)
         return self._test
 
-    def _facts(self, trainer: Any, run: Any, recorder: Any, seconds: float, start: str) -> Json:
+    def _facts(self, trainer: SFTTrainer, run: CampusRun, recorder: Recorder, seconds: float, start: str) -> Json:
         """What every run says, whether it finished or diverged."""
-        decisions, cost, audit = _from_ledger(run.folder)
+        ledger = run.folder / LEDGER
+        events = read_ledger(ledger) if ledger.exists() else []
+        kept = ("step", "steps", "chosen", "scope", "rows")
+        end = next((event for event in events if event["event"] == "end"), {})
+        plugins = {name: made for one in self.plan.arms for name, made in plugins_used(one.config(0)).items()}
+        shared = {k: v for k, v in trainer.args.to_dict().items() if k not in NOT_SHARED}
         rates = recorder.rates()
         visits = np.concatenate(recorder.visits) if recorder.visits else np.zeros(0, dtype=np.int64)
         steps = np.repeat(np.arange(len(recorder.visits)), [len(rows) for rows in recorder.visits])
@@ -123,7 +145,16 @@ class Bench:
         curve = recorder.curve()
         curve["seconds"] = [spent + found for spent in curve["seconds"]]  # as if this run had been the only one
         return {
-            "shared": self._shared(trainer, run, recorder, start),
+            "shared": {  # what must be the same for all arms with this seed
+                "data": run.situation.loaded.rows.fingerprint(),
+                "test": self.read_test().digest(),
+                "training": blake2(as_json(shared), 16),
+                "steps": run.situation.total_steps,
+                "global_batch": run.situation.loaded.global_batch,
+                "weights_before": start,
+                "learning_rates": blake2(as_json([round(rate, 12) for rate in recorder.learning_rates]), 16),
+                "made_with": {**versions(MADE_WITH), **plugins},
+            },
             "tokens": recorder.tokens,
             "rows": len(visits),
             "seconds": {
@@ -132,103 +163,50 @@ class Bench:
                 "found": found,
                 "curve": recorder.curve_seconds,
             },
-            "cost": cost or run.situation.budget.shares(),
+            "cost": end.get("cost") or run.situation.budget.shares(),
             "test": recorder.end(),
             "curve": curve,
-            "choices": decisions,
-            "audit": audit,
+            "choices": [{key: event.get(key) for key in kept} for event in events if event["event"] == "decision"],
+            "audit": end.get("audit"),
             "learning_rate": {},
             "calibration": None,
             "sharpness": None,
             "evaluation": None,
         }
 
-    def _shared(self, trainer: Any, run: Any, recorder: Any, start: str) -> Json:
-        """What must be the same for all arms with this seed."""
-        settings = {k: v for k, v in trainer.args.to_dict().items() if k not in NOT_SHARED}
-        plugins = {name: made for arm in self.plan.arms for name, made in plugins_used(arm.config(0)).items()}
-        return {
-            "data": run.situation.loaded.rows.fingerprint(),
-            "test": self._test.digest(),
-            "training": blake2(as_json(settings), 16),
-            "steps": run.situation.total_steps,
-            "global_batch": run.situation.loaded.global_batch,
-            "weights_before": start,
-            "learning_rates": blake2(as_json([round(rate, 12) for rate in recorder.learning_rates]), 16),
-            "made_with": {**versions(MADE_WITH), **plugins},
-        }
-
-    def _last_looks(self, trainer: Any, folder: Path) -> Json:
+    def _last_looks(self, trainer: SFTTrainer, folder: Path) -> Json:
         """Calibration on the probes; sharpness and official tasks where they are asked for."""
         from campus_tune.model import compat
         from campus_tune.model.facts import calibration, sharpness
+        from campus_tune.model.peers import Peers
+        from campus_tune.run.official_tasks import Evaluator
 
         settings, looks, subject = self.plan.settings, {}, compat.subject(trainer)
-        probes = self._tokenised(self._probe_rows(), trainer)
-        if probes is not None:
+        if (rows := read_probes(self.plan.block)) is not None:
+            probes = self._tokenised(rows, trainer)
             looks["calibration"] = calibration(subject, probes, probes.tokens)
         if settings.sharpness:
-            rows = self._tokenised(self._test.first(SHARP_ROWS), trainer)
-            looks["sharpness"] = sharpness(subject, rows, rows.tokens)
+            test = self._tokenised(self.read_test().first(SHARP_ROWS), trainer)
+            looks["sharpness"] = sharpness(subject, test, test.tokens)
         if settings.evaluate is not None:
-            looks["evaluation"] = self._official(trainer, folder)
+            if self._evaluation is None:
+                self._evaluation = Evaluator(settings.evaluate, trainer, Peers(), folder / "evaluation")
+            values: dict[str, Json] = defaultdict(dict)  # of every document, by task and metric
+            evaluator = self._evaluation
+            evaluator.trainer, evaluator.folder = trainer, folder / "evaluation"
+            for task, result in evaluator.results("end").items():
+                for metric in evaluator.reported(task, result):
+                    scores = result.scores(metric).items()
+                    values[task][metric] = {f"{part}/{document}": value for (part, document), value in scores}
+            looks["evaluation"] = dict(values)
         return looks
 
-    def _probe_rows(self) -> Any:
-        """The recipe's probes as text; None where it has none."""
-        from campus_tune.compare.deciding_rows import read_probes
-
-        return read_probes(self.plan.block)
-
-    def _tokenised(self, rows: Any, trainer: Any) -> Any:
+    def _tokenised(self, rows: HeldOut, trainer: SFTTrainer) -> Told:
         from campus_tune.evaluate.answer_loss import Told
         from campus_tune.model import compat
         from campus_tune.model.conversations import retell
 
-        if rows is None:
-            return None
         told = [retell(conversation, compat.tokenizer_of(trainer)) for conversation in rows.conversations]
         tokenised = Told(told, getattr(trainer.args, "max_length", None))
         tokenised.refuse_silent(rows)
         return tokenised
-
-    def _official(self, trainer: Any, folder: Path) -> Json:
-        """Values of every document of the official tasks, by task and metric."""
-        from campus_tune.model.peers import Peers
-        from campus_tune.run.official_tasks import Evaluator
-
-        if self._evaluation is None:
-            self._evaluation = Evaluator(self.plan.settings.evaluate, trainer, Peers(), folder / "evaluation")
-        evaluator = self._evaluation
-        evaluator.trainer, evaluator.folder = trainer, folder / "evaluation"
-        results = evaluator.results("end")
-        found: Json = {}
-        for task, result in results.items():
-            for metric in evaluator.reported(task, result):
-                values = result.scores(metric)
-                found.setdefault(task, {})[metric] = {f"{part}/{document}": v for (part, document), v in values.items()}
-        return found
-
-
-@contextmanager
-def _logged(path: Path) -> Iterator[None]:
-    """What is printed inside goes to a file; what is raised is written there too."""
-    with path.open("w", encoding="utf-8", buffering=1) as file, redirect_stdout(file), redirect_stderr(file):
-        try:
-            yield
-        except BaseException:
-            traceback.print_exc(file=file)
-            raise
-
-
-def _from_ledger(folder: Path) -> tuple[list[Json], Json | None, Json | None]:
-    """(Decisions, cost by purpose, audit) of a run."""
-    from campus_tune.run.ledger import FILE, read_ledger
-
-    if not (folder / FILE).exists():
-        return [], None, None
-    events = read_ledger(folder / FILE)
-    kept = ("step", "steps", "chosen", "scope", "rows")
-    decisions = [{key: event.get(key) for key in kept} for event in events if event["event"] == "decision"]
-    end = next((event for event in events if event["event"] == "end"), None)
-    return decisions, None if end is None else end["cost"], None if end is None else end["audit"]

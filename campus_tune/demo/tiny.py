@@ -97,7 +97,10 @@ def tiny_tokenizer(texts: Iterable[str] | None = None, *, vocab_size: int = VOCA
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=list(_SPECIAL), initial_alphabet=alphabet, show_progress=False
     )
-    backend.train_from_iterator(_demo_texts() if texts is None else texts, trainer)
+    if texts is None:  # some of every kind of task, roles included
+        messages = [row[part][0] for row in generate(20, seed=0) for part in ("prompt", "completion")]
+        texts = [f"{message['role']}\n{message['content']}" for message in messages]
+    backend.train_from_iterator(texts, trainer)
     pad, bos, eos = _SPECIAL
     tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         tokenizer_object=backend,
@@ -136,9 +139,3 @@ def write_tiny(folder: Path, *, hidden: int = 32, layers: int = 2, seed: int = 0
     tiny_tokenizer().save_pretrained(folder)
     atomic_write(folder / MARKER, "a random model for tests, made by `campus-tune demo model --tiny`\n")
     return folder
-
-
-def _demo_texts() -> list[str]:
-    """What the vocabulary is learnt from: some of every kind of task, roles included."""
-    messages = [row[part][0] for row in generate(20, seed=0) for part in ("prompt", "completion")]
-    return [f"{message['role']}\n{message['content']}" for message in messages]

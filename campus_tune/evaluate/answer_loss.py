@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,14 +33,18 @@ from campus_tune.model.peers import Peers
 from campus_tune.model.reference import Reference, fits_memory
 from campus_tune.model.row_sums import IGNORED
 from campus_tune.words.errors import DataError
-from campus_tune.words.types import IntArray, Json, RowLosses
+from campus_tune.words.types import IntArray, Json
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
 
 TASK = "answer_loss"
 
 
 def measure_answer_loss(
-    model: Any,
-    tokenizer: Any,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
     rows: HeldOut,
     *,
     peers: Peers | None = None,
@@ -75,10 +79,20 @@ def measure_answer_loss(
     with fits_memory(TASK, reference.name):
         losses = meter.losses(np.arange(len(rows)))
     settings = answer_loss_settings(model, tokenizer, rows, max_length=max_length)
-    return TaskResult(settings, _metrics(losses), _documents(rows, losses), time.perf_counter() - began)
+    per_row = losses.per_row()
+    documents: dict[str, dict[str, dict[str, float]]] = {domain: {} for domain in sorted(set(rows.domains))}
+    of_rows = zip(rows.domains, rows.numbers, per_row.tolist(), losses.tokens.tolist(), strict=True)
+    for domain, number, loss, tokens in of_rows:
+        documents[domain][number] = {TASK: loss, "tokens": float(tokens)}
+    # that of a ratio, both of whose sides vary from row to row
+    stderr = paired(np.zeros(len(per_row)), per_row, losses.tokens).stderr
+    metrics: dict[str, Json] = {TASK: {"value": losses.mean(), "stderr": stderr, "n": len(losses)}}
+    return TaskResult(settings, metrics, documents, time.perf_counter() - began)
 
 
-def answer_loss_settings(model: Any, tokenizer: Any, rows: HeldOut, *, max_length: int | None = None) -> Json:
+def answer_loss_settings(
+    model: nn.Module, tokenizer: PreTrainedTokenizerBase, rows: HeldOut, *, max_length: int | None = None
+) -> Json:
     """What must be equal for two results to be comparable; the arguments are those of `measure_answer_loss`."""
     return {
         "data": {"rows": len(rows), "digest": rows.digest()},
@@ -89,7 +103,7 @@ def answer_loss_settings(model: Any, tokenizer: Any, rows: HeldOut, *, max_lengt
     }
 
 
-def _reference(model: Any, tokenizer: Any) -> Reference:
+def _reference(model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> Reference:
     """The model as other models than the one in training are measured."""
     device = next(model.parameters()).device
     return Reference(TASK, str(getattr(model, "name_or_path", "")), model, tokenizer, device)
@@ -128,21 +142,3 @@ class Told(TokenLists):
                 f"{len(self._silent)} rows without (first: {first}): cut off, or lost by the chat template. Raise "
                 "max_length, or remove them."
             )
-
-
-# -- results ----------------------------------------------------------------------------------------------------------
-
-
-def _metrics(losses: RowLosses) -> dict[str, Json]:
-    """The loss over all rows and its standard error: that of a ratio, both of whose sides vary from row to row."""
-    per_row = losses.per_row()
-    found = paired(np.zeros(len(per_row)), per_row, losses.tokens)
-    return {TASK: {"value": losses.mean(), "stderr": found.stderr, "n": len(losses)}}
-
-
-def _documents(rows: HeldOut, losses: RowLosses) -> dict[str, dict[str, dict[str, float]]]:
-    documents: dict[str, dict[str, dict[str, float]]] = {domain: {} for domain in sorted(set(rows.domains))}
-    of_rows = zip(rows.domains, rows.numbers, losses.per_row().tolist(), losses.tokens.tolist(), strict=True)
-    for domain, number, loss, tokens in of_rows:
-        documents[domain][number] = {TASK: loss, "tokens": float(tokens)}
-    return documents

@@ -21,8 +21,7 @@ from unittest import mock
 
 import numpy as np
 
-from campus_tune.evaluate.sandbox.isolation import Limits, Verdict
-from campus_tune.evaluate.sandbox.sandbox import run_many
+from campus_tune.evaluate.sandbox import Limits, run_many
 from campus_tune.words.errors import DataError, RecipeError
 
 NAME = "code_eval"
@@ -79,7 +78,10 @@ def compute(
     verdicts = run_many(programs, limits=limits, workers=num_workers, progress=progress)
     results: dict[int, list[tuple[int, dict[str, Any]]]] = {problem: [] for problem in range(len(predictions))}
     for (problem, number), verdict in zip(where, verdicts, strict=True):
-        results[problem].append((number, _record(problem, number, verdict)))
+        last = verdict.detail.rpartition("\n")[2]
+        said = {"passed": "passed", "timeout": "timed out"}.get(verdict.outcome, f"failed: {last or verdict.outcome}")
+        record = {"task_id": problem, "passed": verdict.passed, "result": said, "completion_id": number}
+        results[problem].append((number, {**record, "sandbox": verdict.kind}))  # the last is ours
     counts = [(len(tried), sum(one["passed"] for _, one in tried)) for tried in results.values()]
     fewest = min(n for n, _ in counts)
     rates = {f"pass@{size}": float(np.mean([pass_at(size, n, c) for n, c in counts])) for size in k if size <= fewest}
@@ -157,16 +159,3 @@ def _check(references: Sequence[str], predictions: Sequence[Sequence[str]], k: S
             f"`predictions` must be a list of programs for each problem, got none for number {empty[0]}. "
             "Give [program] for a single one."
         )
-
-
-def _record(problem: int, number: int, verdict: Verdict) -> dict[str, Any]:
-    """As the original has it, and the sandbox it ran in."""
-    last = verdict.detail.rpartition("\n")[2]
-    said = {"passed": "passed", "timeout": "timed out"}.get(verdict.outcome, f"failed: {last or verdict.outcome}")
-    return {
-        "task_id": problem,
-        "passed": verdict.passed,
-        "result": said,
-        "completion_id": number,
-        "sandbox": verdict.kind,
-    }

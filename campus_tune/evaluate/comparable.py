@@ -43,9 +43,7 @@ def reasons(task: str, first: Result, other: Result) -> list[str]:
     shared = [metric for metric in a.metrics if metric in b.metrics]
     if not shared:
         found.append(f"no metric in common ({', '.join(a.metrics)} against {', '.join(b.metrics)})")
-    if not found:
-        found = [reason for metric in shared for reason in _about_documents(a, b, metric)]
-    return found
+    return found or [reason for metric in shared for reason in _about_documents(a, b, metric)]
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:

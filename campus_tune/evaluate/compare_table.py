@@ -80,7 +80,7 @@ class Unpaired:
 
 
 @dataclass(frozen=True)
-class Table:
+class ResultsTable:
     """Results against the first one.
 
     Args:
@@ -135,13 +135,17 @@ class Table:
         }
 
     def _legend(self) -> list[str]:
-        return [f"{name}: {_describe(model)}" for name, model in zip(self.names, self.models, strict=True)]
+        lines = []
+        for name, model in zip(self.names, self.models, strict=True):
+            adapter = f", adapter {model['adapter']}" if model.get("adapter") else ""
+            step = "" if model.get("step") is None else f", step {model['step']}"
+            lines.append(f"{name}: {model.get('name')}{adapter}{step}")
+        return lines
 
     def _body(self, write: Callable[[list[str], list[list[str]]], str]) -> list[str]:
-        return [write(*self._cells())] if self.lines else ["No task could be compared."]
-
-    def _cells(self) -> tuple[list[str], list[list[str]]]:
-        """Head and rows; a pair needs no columns for which one and for Holm's correction."""
+        """What was compared; a pair needs no columns for which one and for Holm's correction."""
+        if not self.lines:
+            return ["No task could be compared."]
         several = len(self.names) > 2
         head = ["task", "metric", *(["result"] if several else []), "documents", "A", "other" if several else "B"]
         head += ["difference", "± SE", "95 % interval", "detectable", "p", *(["p (Holm)"] if several else [])]
@@ -153,7 +157,7 @@ class Table:
             row += [str(found.n), f"{found.mean_a:.4f}", f"{found.mean_b:.4f}", f"{found.difference:.4f}"]
             row += [_number(found.stderr), interval, _number(found.detectable), _p(found.p)]
             rows.append([*row, _p(line.p_holm)] if several else row)
-        return head, rows
+        return [write(head, rows)]
 
     def _remarks(self) -> list[str]:
         remarks = [
@@ -188,16 +192,6 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def letter(place: int) -> str:
     """A short name of the result at a place: A, B, … Z, A1, B1, …."""
     return ascii_uppercase[place % 26] + (str(place // 26) if place >= 26 else "")
-
-
-def _describe(model: Json) -> str:
-    """A model in words."""
-    words = [str(model.get("name"))]
-    if model.get("adapter"):
-        words.append(f"adapter {model['adapter']}")
-    if model.get("step") is not None:
-        words.append(f"step {model['step']}")
-    return ", ".join(words)
 
 
 def _number(value: float | None) -> str:

@@ -39,7 +39,7 @@ _LETTERS = "ABCDEFGH"
 
 
 @dataclass(frozen=True)
-class Column:
+class RowField:
     """One field of a row.
 
     Args:
@@ -75,7 +75,7 @@ class DataSet:
     hub: str
     tasks: tuple[str, ...]
     splits: Mapping[str, int]
-    columns: Mapping[str, Column]
+    columns: Mapping[str, RowField]
     parts: tuple[str | None, ...]
     part: Callable[[Json], str | None]
     agrees: Callable[[Json], bool] = lambda _: True
@@ -86,10 +86,6 @@ class DataSet:
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
-
-
-def _is_filled(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
 
 
 def _is_whole(value: object) -> bool:
@@ -110,19 +106,19 @@ def _always(part: str | None) -> Callable[[Json], str | None]:
     return lambda _: part
 
 
-ANY_TEXT = Column("text", "a text, which may be empty", _is_text)
-TEXT = Column("text", "a text that is not empty", _is_filled)
-SOLVED = Column("text", "a text that ends in `#### number`", _matches(r"#### *-?[\d.,]+\s*$"))
-BOXED = Column("text", r"a text with its answer in \boxed{}", _matches(r"\\boxed"))
-TYPE = Column("text", f"one of {', '.join(MATH_TYPES)}", lambda value: value in tuple(MATH_TYPES))
-SUBJECT = Column("text", "one of MMLU's 57 subjects", lambda value: value in MMLU_SUBJECTS)
-ARC_CONFIG = Column("text", "ARC-Easy or ARC-Challenge", lambda value: value in ("ARC-Easy", "ARC-Challenge"))
-TEXTS = Column("texts", "a list of texts, which may be empty", lambda value: _texts(value) >= 0)
-TESTS = Column("texts", "a list of three texts or more", lambda value: _texts(value) >= 3)
-FOUR = Column("texts", "a list of four texts", lambda value: _texts(value) == 4)
-CHOICES = Column("texts", "a list of two to eight texts", lambda value: _texts(value) in range(2, 9))
-WHOLE = Column("whole", "a whole number", _is_whole)
-CHOICE = Column(
+ANY_TEXT = RowField("text", "a text, which may be empty", _is_text)
+TEXT = RowField("text", "a text that is not empty", lambda value: isinstance(value, str) and bool(value.strip()))
+SOLVED = RowField("text", "a text that ends in `#### number`", _matches(r"#### *-?[\d.,]+\s*$"))
+BOXED = RowField("text", r"a text with its answer in \boxed{}", _matches(r"\\boxed"))
+TYPE = RowField("text", f"one of {', '.join(MATH_TYPES)}", lambda value: value in tuple(MATH_TYPES))
+SUBJECT = RowField("text", "one of MMLU's 57 subjects", lambda value: value in MMLU_SUBJECTS)
+ARC_CONFIG = RowField("text", "ARC-Easy or ARC-Challenge", lambda value: value in ("ARC-Easy", "ARC-Challenge"))
+TEXTS = RowField("texts", "a list of texts, which may be empty", lambda value: _texts(value) >= 0)
+TESTS = RowField("texts", "a list of three texts or more", lambda value: _texts(value) >= 3)
+FOUR = RowField("texts", "a list of four texts", lambda value: _texts(value) == 4)
+CHOICES = RowField("texts", "a list of two to eight texts", lambda value: _texts(value) in range(2, 9))
+WHOLE = RowField("whole", "a whole number", _is_whole)
+CHOICE = RowField(
     "whole", "the position of the right choice, from 0", lambda value: _is_whole(value) and value in range(8)
 )
 

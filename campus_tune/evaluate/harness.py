@@ -22,10 +22,18 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from campus_tune.evaluate.local_data import LocalData
 from campus_tune.words.errors import RecipeError
+from campus_tune.words.types import Json
+
+if TYPE_CHECKING:
+    from datasets import DatasetDict
+    from lm_eval.api.group import Group
+    from lm_eval.api.task import Task
+    from lm_eval.tasks import TaskManager
+    from lm_eval.tasks._factory import Entry, TaskFactory
 
 TESTED = ("0.4.12", "0.4.13")  # the versions that the tests were run with; 0.4.11 has no TaskFactory
 INSTALL = 'pip install "campus-tune[eval]"'
@@ -57,22 +65,21 @@ def require(*, math: bool) -> str:
     """
     if find_spec("lm_eval") is None:
         raise RecipeError(f"`suite` must have the library lm-eval, got none. Type: {INSTALL}")
-    if math and (problem := _missing_for_math()):
-        raise RecipeError(f"`tasks: minerva_math` must have {problem}. Type: {INSTALL}")
-    return version("lm_eval")
-
-
-def _missing_for_math() -> str:
+    if not math:
+        return version("lm_eval")
     for library in ("sympy", "math_verify", "antlr4"):
         if find_spec(library) is None:
-            return f"the library {library}, got none"
+            raise RecipeError(f"`tasks: minerva_math` must have the library {library}, got none. Type: {INSTALL}")
     try:
         runtime = version("antlr4-python3-runtime")
     except PackageNotFoundError:
         runtime = "one of unknown version"
-    if runtime.startswith("4.11"):
-        return ""
-    return f"antlr4-python3-runtime 4.11, which sympy's LaTeX parser is made for, got {runtime}"
+    if not runtime.startswith("4.11"):
+        raise RecipeError(
+            "`tasks: minerva_math` must have antlr4-python3-runtime 4.11, which sympy's LaTeX parser is made for, got "
+            f"{runtime}. Type: {INSTALL}"
+        )
+    return version("lm_eval")
 
 
 def folder_of_tasks() -> Path:
@@ -82,7 +89,7 @@ def folder_of_tasks() -> Path:
     return Path(lm_eval.tasks.__file__).parent
 
 
-def trimmed_manager(folders: Iterable[str]) -> Any:
+def trimmed_manager(folders: Iterable[str]) -> TaskManager:
     """A TaskManager that knows the definitions in these folders only; folders that are not there are left out."""
     from lm_eval.tasks import TaskManager
 
@@ -91,7 +98,7 @@ def trimmed_manager(folders: Iterable[str]) -> Any:
         return TaskManager(include_defaults=False, include_path=[path for path in paths if path.is_dir()])
 
 
-def full_manager() -> Any:
+def full_manager() -> TaskManager:
     """A TaskManager that knows every task of lm-eval: 10 to 32 seconds."""
     from lm_eval.tasks import TaskManager
 
@@ -104,7 +111,7 @@ def declared_names() -> set[str]:
     return {name.decode() for path in paths for name in _NAME.findall(path.read_bytes())}
 
 
-def redirect(manager: Any, data: LocalData) -> dict[str, Any]:
+def redirect(manager: TaskManager, data: LocalData) -> dict[str, DatasetDict]:
     """Let the tasks that `manager` builds read their rows from a folder.
 
     Returns:
@@ -113,7 +120,7 @@ def redirect(manager: Any, data: LocalData) -> dict[str, Any]:
     Raises:
         RecipeError: this version of lm-eval does not build tasks through the method that we override.
     """
-    served: dict[str, Any] = {}
+    served: dict[str, DatasetDict] = {}
     try:
         manager._factory = _local_factory(data, served)
         with quiet():
@@ -125,21 +132,25 @@ def redirect(manager: Any, data: LocalData) -> dict[str, Any]:
     return served
 
 
-def _local_factory(data: LocalData, served: dict[str, Any]) -> Any:
+def _local_factory(data: LocalData, served: dict[str, DatasetDict]) -> TaskFactory:
+    from datasets import Dataset, DatasetDict
     from lm_eval.tasks._factory import TaskFactory
 
     class LocalFactory(TaskFactory):  # type: ignore[misc]  # lm-eval ships no types
         """lm-eval's own, with the rows of a folder."""
 
-        def _load_full_config(self, entry: Any, overrides: Any = None) -> Any:
-            config = super()._load_full_config(entry, overrides)
+        def _load_full_config(self, entry: Entry, overrides: Json | None = None) -> Json:
+            config: Json = super()._load_full_config(entry, overrides)
             if "dataset_path" not in config:  # a group
                 return config
             task, path, part = config["task"], config["dataset_path"], config.get("dataset_name")
 
-            def custom_dataset(**_: object) -> Any:
+            def custom_dataset(**_: object) -> DatasetDict:
                 """Rows from campus_tune's `data` folder: the result's `data` says which files they were."""
-                served[task] = _canary_rows() if task == _CANARY["task"] else data.dataset(path, part)
+                if task == _CANARY["task"]:
+                    served[task] = DatasetDict({"test": Dataset.from_list([{"question": "1 + 1 =", "answer": "2"}])})
+                else:
+                    served[task] = data.dataset(path, part)
                 return served[task]
 
             return {**config, "custom_dataset": custom_dataset}
@@ -147,13 +158,7 @@ def _local_factory(data: LocalData, served: dict[str, Any]) -> Any:
     return LocalFactory()
 
 
-def _canary_rows() -> Any:
-    from datasets import Dataset, DatasetDict
-
-    return DatasetDict({"test": Dataset.from_list([{"question": "1 + 1 =", "answer": "2"}])})
-
-
-def check_served(served: dict[str, Any], tasks: dict[str, Any]) -> None:
+def check_served(served: dict[str, DatasetDict], tasks: dict[str, Task]) -> None:
     """Every task holds the rows that were handed to it.
 
     Raises:
@@ -177,7 +182,7 @@ def forget_code_modules() -> None:
         del sys.modules[name]
 
 
-def check_metric(metric: object, tasks: dict[str, Any]) -> None:
+def check_metric(metric: object, tasks: dict[str, Task]) -> None:
     """Every task scores through `metric`, and not through one that runs programs in this very process.
 
     Raises:
@@ -189,7 +194,7 @@ def check_metric(metric: object, tasks: dict[str, Any]) -> None:
             raise _changed(f"{name} got its metric elsewhere")
 
 
-def metrics_of(tasks: dict[str, Any], groups: dict[str, Any], name: str) -> list[str] | None:
+def metrics_of(tasks: dict[str, Task], groups: dict[str, Group], name: str) -> list[str] | None:
     """The metrics, as `metric,filter`, that lm-eval gives of a task or group; None where only running it tells.
 
     Args:
@@ -197,7 +202,8 @@ def metrics_of(tasks: dict[str, Any], groups: dict[str, Any], name: str) -> list
         groups: built ones, by name.
         name: of one of them.
     """
-    filters = list(dict.fromkeys(filter_ for task in tasks.values() for filter_ in _filters_of(task)))
+    listed = [task.get_config("filter_list") or ({"name": "none"},) for task in tasks.values()]
+    filters = list(dict.fromkeys(one["name"] for each in listed for one in each))
     if name in groups:
         lists = groups[name].aggregate_metric_list or []
         return [f"{one.metric},{filter_}" for one in lists for filter_ in one.filter_list or filters]
@@ -205,10 +211,6 @@ def metrics_of(tasks: dict[str, Any], groups: dict[str, Any], name: str) -> list
     if task is None or any(callable(one["metric"]) for one in task.get_config("metric_list") or ()):
         return None  # a function names its values itself, such as pass@1
     return [f"{metric},{filter_}" for metric in task.aggregation() for filter_ in filters]
-
-
-def _filters_of(task: Any) -> list[str]:
-    return [one["name"] for one in task.get_config("filter_list") or ({"name": "none"},)]
 
 
 @contextmanager

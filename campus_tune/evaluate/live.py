@@ -20,7 +20,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import torch
@@ -29,6 +29,13 @@ from campus_tune.evaluate.harness import no_bars
 from campus_tune.evaluate.suites import AUTO
 from campus_tune.model.peers import Peers
 from campus_tune.words.errors import RecipeError, TrainerError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from lm_eval.models.huggingface import HFLM
+    from torch import nn
+    from tqdm import tqdm
+    from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 # Documents at once where the size is to be found, at the start of every call. Logits of all tokens are kept where
 # answers are weighed, and of one token each where they are written.
@@ -48,7 +55,7 @@ class Progress:
         world: processes that answer as many at the same time.
     """
 
-    def __init__(self, bar: Any, world: int = 1) -> None:
+    def __init__(self, bar: tqdm[Any] | None, world: int = 1) -> None:
         self.bar, self.world = bar, world
         self._documents = 0.0  # that one request stands for
         self._start = 0.0
@@ -84,7 +91,7 @@ class CutPrompts(logging.Filter):
         return not told.startswith((*_ON_PURPOSE, *_CUT))
 
 
-def whole(model: Any) -> Any:
+def whole(model: nn.Module) -> nn.Module:
     """The module itself, without the wrapping of DDP or DeepSpeed.
 
     Raises:
@@ -107,10 +114,11 @@ def whole(model: Any) -> Any:
             f"`model` must have all its weights in each process to be evaluated, got a part of them ({reason}). "
             "Evaluate the saved checkpoints instead: campus-tune eval --checkpoints 'run/checkpoint-*'."
         )
-    return extract_model_from_parallel(model, keep_torch_compile=False)
+    module: nn.Module = extract_model_from_parallel(model, keep_torch_compile=False)
+    return module
 
 
-def own_tokenizer(tokenizer: Any, template: bool | str) -> Any:
+def own_tokenizer(tokenizer: PreTrainedTokenizerBase | ProcessorMixin, template: bool | str) -> PreTrainedTokenizerBase:
     """A copy of a tokenizer, with the chat template that is asked for and no other.
 
     Args:
@@ -120,7 +128,8 @@ def own_tokenizer(tokenizer: Any, template: bool | str) -> Any:
     Raises:
         RecipeError: there is no such template.
     """
-    own = copy.deepcopy(getattr(tokenizer, "tokenizer", tokenizer))
+    inner: Any = getattr(tokenizer, "tokenizer", tokenizer)
+    own: PreTrainedTokenizerBase = copy.deepcopy(inner)
     own.deprecation_warnings[_TOO_LONG] = True  # is said once by transformers; the session says it of each task
     if template is False:
         return own
@@ -141,8 +150,13 @@ def own_tokenizer(tokenizer: Any, template: bool | str) -> Any:
 
 
 def live_model(
-    model: Any, tokenizer: Any, *, batch_size: int | str, progress: Progress, accelerator: Any = None
-) -> Any:
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    batch_size: int | str,
+    progress: Progress,
+    accelerator: Accelerator | None = None,
+) -> HFLM:
     """What `lm_eval.evaluate` asks.
 
     Args:
@@ -161,13 +175,15 @@ def live_model(
 
 
 @cache
-def _live_class() -> Any:
+def _live_class() -> type[HFLM]:
     from lm_eval.models.huggingface import HFLM
 
     class LiveModel(HFLM):  # type: ignore[misc]  # lm-eval ships no types
         """lm-eval's own, for a model of ours."""
 
-        def __init__(self, model: Any, tokenizer: Any, *, batch_size: int | str, progress: Progress) -> None:
+        def __init__(
+            self, model: nn.Module, tokenizer: PreTrainedTokenizerBase, *, batch_size: int | str, progress: Progress
+        ) -> None:
             with mock.patch.object(model, "tie_weights", return_value=None):
                 super().__init__(pretrained=model, tokenizer=tokenizer)
             self.given, self.progress = batch_size, progress
@@ -188,7 +204,7 @@ def _live_class() -> Any:
     return LiveModel
 
 
-def _in_fitting_batches(lm: Any, kind: str, answer: Callable[..., list[Any]], requests: list[Any]) -> list[Any]:
+def _in_fitting_batches(lm: HFLM, kind: str, answer: Callable[..., list[Any]], requests: list[Any]) -> list[Any]:
     """All answers; where memory does not suffice, half as many documents at once.
 
     Raises:

@@ -12,7 +12,7 @@ checked one by one and never repaired: an evaluation on half a file looks like a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -102,8 +102,17 @@ class LocalData:
             except DataError as error:
                 problems.append(Problem(str(error)))
         for data_set in needed.values():
-            for split in data_set.splits:
-                problems += self._check_file(data_set, split)
+            for split, official in data_set.splits.items():
+                try:
+                    parts = self._parts(data_set, split)
+                except DataError as error:
+                    problems.append(Problem(str(error)))
+                    continue
+                name, rows = self._find(data_set, split), sum(map(len, parts.values()))
+                problems += [Problem(_no_rows(name, part)) for part in data_set.parts if part not in parts]
+                if rows != official:
+                    text = f"`{name}` has {rows} rows, the official {split} split of {data_set.hub} has {official}. "
+                    problems.append(Problem(f"{text}Scores on it are not comparable with published ones.", fatal=False))
         return problems
 
     def dataset(self, hub: str, part: str | None) -> DatasetDict:
@@ -132,19 +141,6 @@ class LocalData:
         """What was read: rows and SHA-256 of every file, by its name in the folder."""
         return {name: self._record[name] for name in sorted(self._record)}
 
-    def _check_file(self, data_set: DataSet, split: str) -> list[Problem]:
-        try:
-            parts = self._parts(data_set, split)
-        except DataError as error:
-            return [Problem(str(error))]
-        name = self._find(data_set, split)
-        problems = [Problem(_no_rows(name, part)) for part in data_set.parts if part not in parts]
-        rows, official = sum(map(len, parts.values())), data_set.splits[split]
-        if rows != official:
-            text = f"`{name}` has {rows} rows, the official {split} split of {data_set.hub} has {official}. "
-            problems.append(Problem(f"{text}Scores on it are not comparable with published ones.", fatal=False))
-        return problems
-
     def _parts(self, data_set: DataSet, split: str) -> dict[str | None, list[Json]]:
         """Official rows of a file by the part they belong to."""
         key = (data_set.folder, split)
@@ -153,8 +149,10 @@ class LocalData:
             rows = read_jsonl(path)
             _check_rows(path, rows, data_set)
             parts = defaultdict(list)
-            for row in rows:
-                parts[data_set.part(row)].append(_official(row, data_set))
+            columns = data_set.columns
+            for row in rows:  # as the hub has it: its columns, in its sequence, and no others
+                official = data_set.official(row) if data_set.official else {name: row[name] for name in columns}
+                parts[data_set.part(row)].append(official)
             digest = sha256(path.read_bytes())
             self._record[f"{data_set.folder}/{path.name}"] = {"rows": len(rows), "sha256": digest}
             self._files[key] = dict(parts)
@@ -164,11 +162,13 @@ class LocalData:
         folder = self.root / data_set.folder
         there = [path for suffix in SUFFIXES if (path := folder / f"{split}{suffix}").is_file()]
         if len(there) > 1:
-            names = " and ".join(path.name for path in there)
-            raise DataError(f"`{folder / split}` must be one file, got {names}. Remove the one that is not meant.")
+            several = " and ".join(path.name for path in there)
+            raise DataError(f"`{folder / split}` must be one file, got {several}. Remove the one that is not meant.")
         if there:
             return there[0]
-        hint = nearest(data_set.folder, _names_in(self.root)) if not folder.is_dir() else _other_files(folder)
+        names = _names_in(folder) if folder.is_dir() else _names_in(self.root)
+        hint = f" The folder has {', '.join(names)}." if names else " The folder is empty."
+        hint = hint if folder.is_dir() else nearest(data_set.folder, names)
         raise DataError(
             f"`{folder / split}{SUFFIXES[0]}` must be there for {', '.join(data_set.tasks)}, got no such file.{hint} "
             f"Fields: {', '.join(data_set.columns)}. {data_set.note}"
@@ -214,34 +214,22 @@ def _check_rows(path: Path, rows: list[Json], data_set: DataSet) -> None:
     right = all(all(map(holds, [row.get(name, _MISSING) for row in rows])) for name, holds in checks)
     if right and all(map(data_set.agrees, rows)):
         return
-    wrong = [
-        f"row {number}: {what}"
-        for number, row in enumerate(rows, 1)
-        if not (all(holds(row.get(name, _MISSING)) for name, holds in checks) and data_set.agrees(row))
-        for what in _wrong_in(row, data_set)
-    ]
+    wrong = []
+    for number, row in enumerate(rows, 1):
+        values = {name: row.get(name, _MISSING) for name in data_set.columns}
+        bad = [name for name, holds in checks if not holds(values[name])]
+        for name in bad:
+            got = "no such field" if values[name] is _MISSING else cut(repr(values[name]), 60, mark=" …")
+            wrong.append(f"row {number}: `{name}` must be {data_set.columns[name].must}, got {got}.")
+        if not bad and not data_set.agrees(row):
+            choices = f"the position of one of the {len(row['choices'])} choices"
+            wrong.append(f"row {number}: `answer` must be {choices}, got {row['answer']}.")
     if wrong:
         first = listed(wrong, SHOWN, by=" ", more=" … and {n} more.")
         raise DataError(
             f"`{path}` must have rows with the fields {', '.join(data_set.columns)}. {first} "
             "Correct the file; a row is a line that is not blank."
         )
-
-
-def _wrong_in(row: Json, data_set: DataSet) -> list[str]:
-    values = {name: row.get(name, _MISSING) for name in data_set.columns}
-    wrong = [name for name, column in data_set.columns.items() if not column.holds(values[name])]
-    if not wrong:
-        return [f"`answer` must be the position of one of the {len(row['choices'])} choices, got {row['answer']}."]
-    got = {
-        name: "no such field" if values[name] is _MISSING else cut(repr(values[name]), 60, mark=" …") for name in wrong
-    }
-    return [f"`{name}` must be {data_set.columns[name].must}, got {got[name]}." for name in wrong]
-
-
-def _official(row: Json, data_set: DataSet) -> Json:
-    """The row as the hub has it: these columns, in this sequence, and no others."""
-    return data_set.official(row) if data_set.official else {name: row[name] for name in data_set.columns}
 
 
 def _dataset(rows: list[Json], data_set: DataSet, *, fingerprint: str) -> Dataset:
@@ -255,8 +243,10 @@ def _dataset(rows: list[Json], data_set: DataSet, *, fingerprint: str) -> Datase
 
     kinds = {"text": Value("string"), "texts": List(Value("string")), "whole": Value("int64")}
 
-    def feature(kind: Any) -> Any:
-        return kinds[kind] if isinstance(kind, str) else {name: feature(inner) for name, inner in kind.items()}
+    def feature(kind: object) -> Any:
+        if isinstance(kind, Mapping):
+            return {name: feature(inner) for name, inner in kind.items()}
+        return kinds[str(kind)]
 
     schema = data_set.schema or {name: column.kind for name, column in data_set.columns.items()}
     features = Features(feature(schema))
@@ -268,7 +258,7 @@ def _dataset(rows: list[Json], data_set: DataSet, *, fingerprint: str) -> Datase
 def _rows_class() -> type[Dataset]:
     from datasets import Dataset
 
-    class Rows(Dataset):  # type: ignore[misc]  # datasets ships no types
+    class ListedRows(Dataset):  # type: ignore[misc]  # datasets ships no types
         """A data set that hands out all its rows at once where it is gone through.
 
         lm-eval lists every row that worked examples can be drawn from, 11 000 of `campus_wide`; one by one, that was a
@@ -278,16 +268,11 @@ def _rows_class() -> type[Dataset]:
         def __iter__(self) -> Iterator[Json]:
             return super().__iter__() if self.format["type"] else iter(self.data.table.to_pylist())
 
-    return Rows
+    return ListedRows
 
 
 def _no_rows(name: Path, part: str | None) -> str:
     return f"`{name}` must have rows of {part}, got none. Take the official file, which has all parts."
-
-
-def _other_files(folder: Path) -> str:
-    names = _names_in(folder)
-    return f" The folder has {', '.join(names)}." if names else " The folder is empty."
 
 
 def _names_in(folder: Path) -> list[str]:

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from campus_tune.model.reference import ADAPTER, find, fits_memory, from_folder, own_tokenizer, quietly
 from campus_tune.words.errors import DataError, RecipeError
@@ -23,6 +23,12 @@ from campus_tune.words.json_shapes import read_json
 from campus_tune.words.library_warnings import hush
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import Json
+
+if TYPE_CHECKING:
+    import torch
+    from peft import PeftModel
+    from torch import nn
+    from transformers import PreTrainedModel
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 _WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model*.bin.index.json")
@@ -76,7 +82,9 @@ def read_targets(model: str | None, adapter: str | None, checkpoints: Sequence[s
     return [_checkpoint(Path(model), None) if Path(model).is_dir() else Target(model)]
 
 
-def open_model(target: Target, *, device: Any, dtype: str = "auto", trust_remote_code: bool = False) -> tuple[Any, Any]:
+def open_model(
+    target: Target, *, device: torch.device | str, dtype: str = "auto", trust_remote_code: bool = False
+) -> tuple[Any, Any]:
     """(model in eval mode on its device, its tokenizer).
 
     Args:
@@ -108,7 +116,7 @@ def open_model(target: Target, *, device: Any, dtype: str = "auto", trust_remote
     return model, tokenizer
 
 
-def dtype_of(model: Any) -> str:
+def dtype_of(model: nn.Module) -> str:
     """The precision of a model's weights, as results record it: those of its first module, so not of an adapter.
 
     Rounding is part of the question: the same weights as bfloat16 answer some documents otherwise.
@@ -170,16 +178,28 @@ def _adapter(adapter: str, base: str | None) -> Target:
     """An adapter on the base that it or the user names.
 
     Raises:
-        DataError: no base is known, or the user's is another one.
+        DataError: no base is known, it is a path to no folder or to two, or the user's is another one.
     """
     named = _base_of(adapter)
     if base is None and not named:
         raise DataError(
             f"`{adapter}` must say its base model in {ADAPTER} (base_model_name_or_path), got none. Add --model BASE."
         )
+    folders = _folders_of(named, adapter) if named else []
     if base is None:
-        return Target(_found_base(str(named), adapter), adapter, _step(Path(adapter)))
-    if named and all(_are_others(place, base) for place in _folders_of(named, adapter) or [named]):
+        named = str(named)
+        if len(folders) > 1:
+            raise DataError(
+                f"`{adapter}` must say its base model in one way, got {named!r}, which is {folders[0]} from here and "
+                f"{folders[1]} from the adapter. Name the right one with --model."
+            )
+        if not folders and (named.startswith((".", "/", "~")) or named.count("/") > 1):
+            raise DataError(
+                f"`{adapter}` must say in {ADAPTER} where its base model is, got {named!r}, which is no folder, "
+                "neither from here nor from the adapter. Name the base with --model."
+            )
+        return Target(folders[0] if folders else named, adapter, _step(Path(adapter)))
+    if named and all(_are_others(place, base) for place in folders or [named]):
         raise DataError(
             f"`--model` must be the base that the adapter {adapter} was trained on, {named}, got {base}. Leave --model "
             "out, or name that one."
@@ -187,28 +207,11 @@ def _adapter(adapter: str, base: str | None) -> Target:
     return Target(base, adapter, _step(Path(adapter)))
 
 
-def _found_base(named: str, adapter: str) -> str:
-    """The folder or hub id of an adapter's base. A relative path starts where training was started, or at the adapter.
-
-    Raises:
-        DataError: it is a path to no folder, or to two.
-    """
-    found = _folders_of(named, adapter)
-    if len(found) > 1:
-        raise DataError(
-            f"`{adapter}` must say its base model in one way, got {named!r}, which is {found[0]} from here and "
-            f"{found[1]} from the adapter. Name the right one with --model."
-        )
-    if not found and (named.startswith((".", "/", "~")) or named.count("/") > 1):
-        raise DataError(
-            f"`{adapter}` must say in {ADAPTER} where its base model is, got {named!r}, which is no folder, neither "
-            "from here nor from the adapter. Name the base with --model."
-        )
-    return found[0] if found else named
-
-
 def _folders_of(named: str, adapter: str) -> list[str]:
-    """The folders that an adapter's name for its base can mean, each once; none for a hub id."""
+    """The folders that an adapter's name for its base can mean, each once; none for a hub id.
+
+    A relative path starts where training was started, or at the adapter.
+    """
     here, beside = Path(named).resolve(), Path(adapter, named).resolve()
     return [place for folder, place in {beside: str(beside), here: named}.items() if folder.is_dir()][::-1]
 
@@ -252,7 +255,7 @@ def _step(folder: Path) -> int | None:
 # -- adapters ------------------------------------------------------------------------------------------------------
 
 
-def _with_adapter(model: Any, target: Target) -> Any:
+def _with_adapter(model: PreTrainedModel, target: Target) -> PeftModel:
     """The model with the adapter, all of whose weights have found their place.
 
     Raises:

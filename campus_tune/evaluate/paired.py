@@ -84,7 +84,15 @@ def paired(a: ArrayLike, b: ArrayLike, weights: ArrayLike | None = None) -> Pair
     """
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     w = np.ones(len(x)) if weights is None else np.asarray(weights, dtype=np.float64)
-    _check(x, y, w)
+    if not (x.shape == y.shape == w.shape and x.ndim == 1 and len(x)):
+        raise DataError(
+            f"`a`, `b` and `weights` must have one value for each of at least one document, got the shapes {x.shape}, "
+            f"{y.shape} and {w.shape}. Pair the documents first."
+        )
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise DataError("the values of all documents must be finite, got NaN or inf. Evaluate the model again.")
+    if not (np.isfinite(w).all() and math.isfinite(w.sum()) and (w > 0).all()):
+        raise DataError("`weights` must be positive and finite, got others. Weigh by tokens.")
     n, d = len(x), y - x
     means = float((w * x).sum() / w.sum()), float((w * y).sum() / w.sum())
     difference = float((w * d).sum() / w.sum())
@@ -135,15 +143,3 @@ def _exact_p(d: FloatArray) -> float:
 
     better, worse = int((d > 0).sum()), int((d < 0).sum())
     return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
-
-
-def _check(a: FloatArray, b: FloatArray, weights: FloatArray) -> None:
-    if not (a.shape == b.shape == weights.shape and a.ndim == 1 and len(a)):
-        raise DataError(
-            f"`a`, `b` and `weights` must have one value for each of at least one document, got the shapes {a.shape}, "
-            f"{b.shape} and {weights.shape}. Pair the documents first."
-        )
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise DataError("the values of all documents must be finite, got NaN or inf. Evaluate the model again.")
-    if not (np.isfinite(weights).all() and math.isfinite(weights.sum()) and (weights > 0).all()):
-        raise DataError("`weights` must be positive and finite, got others. Weigh by tokens.")

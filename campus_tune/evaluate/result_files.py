@@ -38,20 +38,14 @@ def result_paths(targets: Sequence[Target], out: Path | None) -> list[Path]:
     if out is None:
         places = [Path() if folder is None else folder.resolve().parent for folder in folders]
         return [place / FOLDER / f"{name}.json" for place, name in zip(places, names, strict=True)]
-    return [out / f"{name}.json" for name in _told_apart(folders, names)]
-
-
-def _told_apart(folders: Sequence[Path | None], names: Sequence[str]) -> list[str]:
-    """The names, with as many folders before those that are shared as tell them apart."""
     above = [list(folder.resolve().parts[1:-1]) if folder else [] for folder in folders]
-    found = list(names)
-    while shared := {name for name, n in Counter(found).items() if n > 1}:
-        more = [i for i, name in enumerate(found) if name in shared and above[i]]
+    while shared := {name for name, n in Counter(names).items() if n > 1}:
+        more = [i for i, name in enumerate(names) if name in shared and above[i]]
         if not more:  # the same folder twice
             break
         for i in more:
-            found[i] = f"{above[i].pop()}-{found[i]}"
-    return found
+            names[i] = f"{above[i].pop()}-{names[i]}"
+    return [out / f"{name}.json" for name in names]
 
 
 def refuse_unwritable(paths: Iterable[Path]) -> None:

@@ -22,7 +22,6 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from campus_tune.words.errors import DataError
 from campus_tune.words.files import atomic_write
@@ -106,13 +105,14 @@ class Result:
         return {"format": FORMAT, "model": self.model, "made_with": self.made_with, "tasks": tasks}
 
     @classmethod
-    def from_json(cls, content: Any) -> Result:
+    def from_json(cls, content: object) -> Result:
         """The result that a file's content is.
 
         Raises:
             DataError: the content is of another format, or not what this one must have.
         """
         _need(isinstance(content, dict) and "format" in content, "be a result of `campus-tune eval`", content)
+        assert isinstance(content, dict)  # for the types
         if content["format"] != FORMAT:
             wrote = content.get("made_with")
             by = wrote.get("campus_tune", "unknown") if isinstance(wrote, dict) else "unknown"
@@ -122,7 +122,7 @@ class Result:
             )
         fits = set(content) == {"format", "model", "made_with", "tasks"}
         _need(fits, "have format, model, made_with and tasks", list(content))
-        _keys("model", content["model"], tuple(_MODEL))
+        _with_keys("model", content["model"], tuple(_MODEL))
         for what, shape in (("model", _MODEL), ("made_with", _MADE_WITH)):
             problem = misshapen(content[what], shape, what)
             if problem is not None:
@@ -171,14 +171,14 @@ def made_with() -> Json:
     return dict(versions(_LIBRARIES))
 
 
-def _task(what: str, content: Any) -> TaskResult:
-    _keys(what, content, _TASK)
+def _task(what: str, given: object) -> TaskResult:
+    content = _with_keys(what, given, _TASK)
     _need(content["finished"] is True, f"have {what} finished", content["finished"])
     _need(isinstance(content["settings"], dict), f"have a mapping as {what}: settings", content["settings"])
     _need(isinstance(content["metrics"], dict), f"have a mapping as {what}: metrics", content["metrics"])
     _need(_is_number(content["seconds"]), f"have a number as {what}: seconds", content["seconds"])
     for name, metric in content["metrics"].items():
-        _keys(f"{what}: metrics: {name}", metric, _METRIC)
+        _with_keys(f"{what}: metrics: {name}", metric, _METRIC)
         fits = _is_number(metric["value"]) and (metric["stderr"] is None or _is_number(metric["stderr"]))
         _need(fits and isinstance(metric["n"], int), f"have numbers as {what}: metrics: {name}", metric)
     fits = _is_nested(content["documents"], depth=3)
@@ -186,9 +186,12 @@ def _task(what: str, content: Any) -> TaskResult:
     return TaskResult(content["settings"], content["metrics"], content["documents"], content["seconds"])
 
 
-def _keys(what: str, content: Any, known: tuple[str, ...]) -> None:
+def _with_keys(what: str, content: object, known: tuple[str, ...]) -> Json:
+    """What was given, if it is a mapping with these keys and no others."""
     fits = isinstance(content, dict) and set(content) == set(known)
     _need(fits, f"have {', '.join(known)} as {what}", list(content) if isinstance(content, dict) else content)
+    assert isinstance(content, dict)  # for the types
+    return content
 
 
 def _need(fits: bool, must: str, got: object) -> None:
@@ -196,7 +199,7 @@ def _need(fits: bool, must: str, got: object) -> None:
         raise DataError(f"must {must}, got {cut(repr(got), 60, mark=' …')}. {_EVALUATE}")
 
 
-def _is_nested(content: Any, depth: int) -> bool:
+def _is_nested(content: object, depth: int) -> bool:
     if depth == 0:
         return _is_number(content)
     return isinstance(content, Mapping) and all(_is_nested(inner, depth - 1) for inner in content.values())

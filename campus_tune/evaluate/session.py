@@ -25,7 +25,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -42,6 +42,12 @@ from campus_tune.words.errors import DataError, RecipeError
 from campus_tune.words.hashing import sha256
 from campus_tune.words.progress import bar
 from campus_tune.words.types import Json
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from lm_eval.models.huggingface import HFLM
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} documents [{elapsed}<{remaining}]"
 
@@ -60,10 +66,10 @@ class Session:
 
     def evaluate(
         self,
-        model: Any,
-        tokenizer: Any,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase | ProcessorMixin,
         *,
-        accelerator: Any = None,
+        accelerator: Accelerator | None = None,
         batch_size: int | str | None = None,
         done: Mapping[str, TaskResult] | None = None,
         on_task: Callable[[str, TaskResult], object] | None = None,
@@ -93,14 +99,26 @@ class Session:
         settings = {name: self.settings(name, own, module) for name in self.loaded.tasks}
         kept = peers.from_leader({n: one for n, one in (done or {}).items() if settings.get(n) == one.settings})
         waiting = [task for name, task in self.loaded.tasks.items() if name not in kept]
-        self._refuse_threads(waiting)
+        timed = [task.setting.task for task in waiting if "math" in task.setting.task]
+        if timed and threading.current_thread() is not threading.main_thread():
+            raise RecipeError(
+                f"`evaluate` must be called in the main thread for {timed[0]}, whose metric sets an alarm, got "
+                "another one. Call it there, or leave the task out."
+            )
         results = dict(kept)
         with undisturbed(module), self._bar(waiting, peers) as progress:
             size = self.loaded.suite.batch_size if batch_size is None else batch_size
             lm = live_model(
                 module, own, batch_size=size, progress=progress, accelerator=accelerator if peers.world > 1 else None
             )
-            _refuse_short_context(waiting, settings, lm.max_length)
+            for name in (task.setting.task for task in waiting):
+                limit = settings[name]["max_gen_toks"]
+                longest = max(limit.values()) if isinstance(limit, Mapping) else limit
+                if longest is not None and longest >= lm.max_length:
+                    raise RecipeError(
+                        f"`tasks: {name}: max_gen_toks` must be less than the {lm.max_length} tokens of the model's "
+                        f"context, got {longest}. Lower it in a suite of your own."
+                    )
             for task in waiting:
                 name = task.setting.task
                 results[name] = self._ask(lm, task, settings[name], peers, progress)
@@ -108,7 +126,7 @@ class Session:
                     peers.led(lambda name=name: on_task(name, results[name]))  # type: ignore[misc]  # of a default
         return {name: results[name] for name in self.loaded.tasks}
 
-    def settings(self, name: str, tokenizer: Any, model: Any) -> Json:
+    def settings(self, name: str, tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> Json:
         """What must be equal for two results of a task to be comparable.
 
         Args:
@@ -130,14 +148,27 @@ class Session:
             name: of the task in the suite.
         """
         task, suite = self.loaded.tasks[name], self.loaded.suite
+        limits = {
+            leaf: each.get_config("generation_kwargs")["max_gen_toks"]
+            if each.get_config("output_type") == "generate_until"
+            else None
+            for leaf, each in task.tasks.items()
+        }
+        files: Any = "hub"  # where rows are from: the hub, or SHA-256 of the files, by their names
+        if self.loaded.data is not None:
+            try:
+                folder = set_of_task(name).folder
+            except DataError:  # a set without a layout: it cannot be from the folder, so all of it is said
+                folder = ""
+            files = {file: told["sha256"] for file, told in self.loaded.data.items() if file.startswith(folder)}
         record = {
             "few_shot": _one({leaf: each.get_config("num_fewshot") or 0 for leaf, each in task.tasks.items()}),
-            "max_gen_toks": _one({leaf: _max_gen_toks(each) for leaf, each in task.tasks.items()}),
+            "max_gen_toks": _one(limits),
             "limit": task.setting.limit,
             "fewshot_as_multiturn": suite.fewshot_as_multiturn if suite.apply_chat_template else None,
             "system_instruction": suite.system_instruction,
             "seeds": vars(suite.seeds),
-            "data": self._data(name),
+            "data": files,
             "versions": task.versions,
         }
         plain: Json = json.loads(json.dumps(record))  # as it will be read back
@@ -151,7 +182,7 @@ class Session:
             self._sizes[name] = [min(size, task.setting.limit or size) for size in sizes]
         return self._sizes[name]
 
-    def _ask(self, lm: Any, task: LoadedTask, settings: Json, peers: Peers, progress: Progress) -> TaskResult:
+    def _ask(self, lm: HFLM, task: LoadedTask, settings: Json, peers: Peers, progress: Progress) -> TaskResult:
         import lm_eval
 
         name, began = task.setting.task, time.perf_counter()
@@ -160,30 +191,28 @@ class Session:
         progress.world = 1 if alone else peers.world
         if progress.bar is not None:
             progress.bar.set_description_str(name)
-        _seed(self.loaded)
+        seeds = self.loaded.suite.seeds  # as lm-eval's command line does, for tasks that sample; it is taken back
+        random.seed(seeds.random)
+        np.random.seed(seeds.numpy)  # noqa: NPY002  # the global one is what tasks draw from
+        torch.manual_seed(seeds.torch)
         with one_bar() as cut:
             found = lm_eval.evaluate(lm, **task.options())
         seconds = time.perf_counter() - began
         result: TaskResult | None = None
         if found is not None:  # lm-eval gives it to the first process alone
-            documents = _documents(found["samples"])
+            documents: dict[str, dict[str, dict[str, float]]] = {}  # lm-eval's task → number → metric → value
+            for leaf, answered in found["samples"].items():
+                scores: dict[int, dict[str, float]] = defaultdict(dict)
+                for sample in answered:
+                    values = {f"{metric},{sample['filter']}": sample[metric] for metric in sample["metrics"]}
+                    scores[sample["doc_id"]] |= {n: float(v) for n, v in values.items() if _is_number(v)}
+                documents[leaf] = {str(number): scores[number] for number in sorted(scores)}
             result = TaskResult(settings, _metrics(found["results"].get(name, {}), documents), documents, seconds)
         if any(peers.gather(cut.seen)) and peers.leads and not self.silent:
             say(f"warning: {name}: prompts longer than the {lm.max_length} tokens of the model lost their beginnings.")
         whole_result = peers.from_leader(result)
         assert whole_result is not None
         return whole_result
-
-    def _data(self, name: str) -> Any:
-        """Where rows are from: `hub`, or SHA-256 of the files, by their names."""
-        files = self.loaded.data
-        if files is None:
-            return "hub"
-        try:
-            folder = set_of_task(name).folder
-        except DataError:  # a set without a layout: it cannot be from the folder, so all of it is said
-            folder = ""
-        return {file: told["sha256"] for file, told in files.items() if file.startswith(folder)}
 
     @contextmanager
     def _bar(self, waiting: list[LoadedTask], peers: Peers) -> Iterator[Progress]:
@@ -195,57 +224,11 @@ class Session:
         with bar(total=total, desc="evaluating", unit="document", bar_format=BAR) as progress:
             yield Progress(progress)
 
-    def _refuse_threads(self, waiting: list[LoadedTask]) -> None:
-        timed = [task.setting.task for task in waiting if "math" in task.setting.task]
-        if timed and threading.current_thread() is not threading.main_thread():
-            raise RecipeError(
-                f"`evaluate` must be called in the main thread for {timed[0]}, whose metric sets an alarm, got "
-                "another one. Call it there, or leave the task out."
-            )
-
-
-def _seed(loaded: LoadedSuite) -> None:
-    """As lm-eval's command line does, for tasks that sample; `undisturbed` takes it back."""
-    seeds = loaded.suite.seeds
-    random.seed(seeds.random)
-    np.random.seed(seeds.numpy)  # noqa: NPY002  # the global one is what tasks draw from
-    torch.manual_seed(seeds.torch)
-
-
-def _refuse_short_context(waiting: list[LoadedTask], settings: Mapping[str, Json], context: int) -> None:
-    for task in waiting:
-        name, limit = task.setting.task, settings[task.setting.task]["max_gen_toks"]
-        longest = max(limit.values()) if isinstance(limit, Mapping) else limit
-        if longest is not None and longest >= context:
-            raise RecipeError(
-                f"`tasks: {name}: max_gen_toks` must be less than the {context} tokens of the model's context, got "
-                f"{longest}. Lower it in a suite of your own."
-            )
-
-
-def _max_gen_toks(task: Any) -> int | None:
-    if task.get_config("output_type") != "generate_until":
-        return None
-    limit: int = task.get_config("generation_kwargs")["max_gen_toks"]
-    return limit
-
 
 def _one(values: Mapping[str, Any]) -> Any:
     """The value that all tasks of a group have, or each one's."""
     distinct = set(values.values())
     return distinct.pop() if len(distinct) == 1 else dict(values)
-
-
-def _documents(samples: Mapping[str, list[Json]]) -> dict[str, dict[str, dict[str, float]]]:
-    """Each document's value of each metric, by lm-eval's task and number, in the sequence of the set."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for task, answered in samples.items():
-        scores: dict[int, dict[str, float]] = defaultdict(dict)
-        for sample in answered:
-            values = {f"{metric},{sample['filter']}": sample[metric] for metric in sample["metrics"]}
-            scores[sample["doc_id"]] |= {n: float(v) for n, v in values.items() if _is_number(v)}
-        found[task] = {str(number): scores[number] for number in sorted(scores)}
-    return found
 
 
 def _metrics(told: Mapping[str, Any], documents: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, Json]:
@@ -261,5 +244,5 @@ def _metrics(told: Mapping[str, Any], documents: Mapping[str, Mapping[str, Mappi
     return found
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float | np.number | np.bool_)

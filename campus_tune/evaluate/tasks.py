@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from campus_tune.evaluate import harness
 from campus_tune.evaluate.local_data import LocalData, Problem
@@ -27,6 +27,10 @@ from campus_tune.evaluate.suites import Suite, TaskSetting
 from campus_tune.words.errors import CampusError, DataError, RecipeError
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import Json
+
+if TYPE_CHECKING:
+    from lm_eval.api.task import Task
+    from lm_eval.tasks import TaskManager
 
 # Where lm-eval defines the tasks that the shipped suites use. For others it indexes everything.
 FOLDERS: dict[str, tuple[str, ...]] = {
@@ -133,22 +137,37 @@ def load_tasks(suite: Suite, data: str | Path | None = None, *, allow_code_execu
     if problems:
         raise RecipeError(problems)
     local = None if data is None else LocalData(data)
-    warnings = _checked(local, suite) if local else ()
+    doubts: list[Problem] = local.check(setting.task for setting in suite.tasks) if local else []
+    if fatal := [problem.text for problem in doubts if problem.fatal]:
+        raise DataError("\n".join(fatal))
     served = harness.redirect(manager, local) if local else None
     source = nullcontext() if local else _of_hub()
     with _code_metric(suite, allow=allow_code_execution) as metric, harness.quiet(), source:
-        tasks = {setting.task: _load(manager, setting, suite) for setting in suite.tasks}
-    if problems := [problem for task in tasks.values() for problem in _unknown_metrics(task)]:
+        tasks = {}
+        for setting in suite.tasks:
+            built = manager.load([setting.task])
+            groups, members = built.get("groups", {}), built.get("group_map", {})
+            tasks[setting.task] = LoadedTask(setting, suite, built["tasks"], groups, members)
+            for name, task in built["tasks"].items():
+                _set(task, name, setting)
+    for task in tasks.values():  # metrics that lm-eval will not give: a typo would show when the night is over
+        name, known = task.setting.task, harness.metrics_of(task.tasks, task.groups, task.setting.task)
+        problems += [
+            f"`tasks: {name}: metrics` must be of {', '.join(known)}, got {metric!r}.{nearest(metric, known)}"
+            for metric in task.setting.metrics
+            if known is not None and metric not in known
+        ]
+    if problems:
         raise RecipeError(problems)
     for task in tasks.values():
         if task.setting.runs_code:
             harness.check_metric(metric, task.tasks)
     if served is not None:
         harness.check_served(served, {name: leaf for task in tasks.values() for name, leaf in task.tasks.items()})
-    return LoadedSuite(suite, tasks, version, local.record() if local else None, warnings)
+    return LoadedSuite(suite, tasks, version, local.record() if local else None, tuple(one.text for one in doubts))
 
 
-def _manager(suite: Suite) -> Any:
+def _manager(suite: Suite) -> TaskManager:
     """A TaskManager that knows the suite's tasks, and as little else as possible.
 
     Raises:
@@ -171,7 +190,7 @@ def _manager(suite: Suite) -> Any:
     return manager
 
 
-def _problems(manager: Any, setting: TaskSetting, allow_code_execution: bool) -> list[str]:
+def _problems(manager: TaskManager, setting: TaskSetting, allow_code_execution: bool) -> list[str]:
     """What speaks against a task before it is built: building a code task already runs a program."""
     where = f"tasks: {setting.task}"
     if setting.task in manager.all_tags:
@@ -188,7 +207,9 @@ def _problems(manager: Any, setting: TaskSetting, allow_code_execution: bool) ->
             "(in a sandbox). Write allow_code_execution: true, on the command line --allow_code_execution, or take the "
             "task out of the suite."
         )
-    if setting.max_gen_toks is not None and not any(_generates(config) for config in configs):
+    if setting.max_gen_toks is not None and not any(
+        config.get("output_type", "generate_until") == "generate_until" for config in configs
+    ):
         problems.append(
             f"`{where}: max_gen_toks` must be null, since the task only weighs answers, got {setting.max_gen_toks}. "
             "Remove it."
@@ -200,7 +221,7 @@ def _problems(manager: Any, setting: TaskSetting, allow_code_execution: bool) ->
     return problems
 
 
-def _official_configs(manager: Any, name: str) -> Iterator[Json]:
+def _official_configs(manager: TaskManager, name: str) -> Iterator[Json]:
     """The definitions of a task, or of all tasks in a group, read but not built."""
     entry = manager.task_index.get(name)
     if entry is None:
@@ -213,22 +234,6 @@ def _official_configs(manager: Any, name: str) -> Iterator[Json]:
         inner = member if isinstance(member, str) else member.get("task", member.get("group"))
         if isinstance(inner, str):
             yield from _official_configs(manager, inner)
-
-
-def _generates(config: Json) -> bool:
-    return bool(config.get("output_type", "generate_until") == "generate_until")
-
-
-def _checked(local: LocalData, suite: Suite) -> tuple[str, ...]:
-    """The warnings of a data folder.
-
-    Raises:
-        DataError: with all its other problems.
-    """
-    problems: list[Problem] = local.check(setting.task for setting in suite.tasks)
-    if fatal := [problem.text for problem in problems if problem.fatal]:
-        raise DataError("\n".join(fatal))
-    return tuple(problem.text for problem in problems)
 
 
 def _code_metric(suite: Suite, *, allow: bool) -> AbstractContextManager[Any]:
@@ -263,27 +268,7 @@ def _of_hub() -> Iterator[None]:
         ) from error
 
 
-def _unknown_metrics(task: LoadedTask) -> list[str]:
-    """Metrics that the suite reports and lm-eval will not give: a typo would show when the night is over."""
-    known = harness.metrics_of(task.tasks, task.groups, task.setting.task)
-    if known is None:
-        return []
-    return [
-        f"`tasks: {task.setting.task}: metrics` must be of {', '.join(known)}, got {metric!r}.{nearest(metric, known)}"
-        for metric in task.setting.metrics
-        if metric not in known
-    ]
-
-
-def _load(manager: Any, setting: TaskSetting, suite: Suite) -> LoadedTask:
-    built = manager.load([setting.task])
-    loaded = LoadedTask(setting, suite, built["tasks"], built.get("groups", {}), built.get("group_map", {}))
-    for name, task in loaded.tasks.items():
-        _set(task, name, setting)
-    return loaded
-
-
-def _set(task: Any, name: str, setting: TaskSetting) -> None:
+def _set(task: Task, name: str, setting: TaskSetting) -> None:
     """Shots and limit of a task, through lm-eval's own settings.
 
     Raises:

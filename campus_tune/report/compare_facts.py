@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from campus_tune.compare import file_shapes as shapes
-from campus_tune.compare.ahead import VERDICT
+from campus_tune.compare.detectable import VERDICT
 from campus_tune.compare.folder import ABOUT
-from campus_tune.compare.outcome import FILE as RESULT
-from campus_tune.compare.outcome import FINISHED, FORMAT
+from campus_tune.compare.result_file import FILE as RESULT
+from campus_tune.compare.result_file import FINISHED, FORMAT
 from campus_tune.words.errors import DataError
 from campus_tune.words.json_shapes import misshapen, read_json
 from campus_tune.words.types import FloatArray, Json

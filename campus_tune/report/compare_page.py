@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from campus_tune.compare.outcome import FINISHED
+from campus_tune.compare.result_file import FINISHED
 from campus_tune.report.compare_facts import ArmFacts, CompareFacts
 from campus_tune.report.figures import Picture
 from campus_tune.report.forest_plot import shares

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from campus_tune.compare.folder import ABOUT
-from campus_tune.compare.outcome import RUNS
+from campus_tune.compare.result_file import RUNS
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.report.examples import Extremes, read_extremes
 from campus_tune.report.run_lr import LrMass, lr_mass

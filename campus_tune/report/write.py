@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from campus_tune.compare.outcome import FILE as RESULT
-from campus_tune.compare.outcome import RUNS
+from campus_tune.compare.result_file import FILE as RESULT
+from campus_tune.compare.result_file import RUNS
 from campus_tune.report.figures import Picture
 from campus_tune.report.page import render
 from campus_tune.report.run_facts import find_ledger, is_comparison, read_run

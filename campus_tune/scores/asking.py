@@ -35,6 +35,7 @@ from campus_tune.scores.run_scores import Scores
 from campus_tune.scores.surrogate import predict
 from campus_tune.words.errors import MetricError
 from campus_tune.words.hashing import text_keys
+from campus_tune.words.plugins import version_of
 from campus_tune.words.types import FloatArray, IntArray, Json, RowArray, RowLosses, RowTexts
 
 FEWEST_TOLD = 10  # rows with a loss, below which nothing can be predicted from them
@@ -178,7 +179,7 @@ class Asking:
         if not metric.cached:
             return metric.scores(self.texts, num_proc=self.num_proc)
         began = time.perf_counter()
-        settings = {**spec.options, "made with": metric.made_with()}
+        settings = {**spec.options, "made with": {**metric.made_with(), **version_of(type(metric))}}
         key = CacheKey(what=spec.name, settings=settings, version=CPU_VERSION)
         content = self._text_keys
         known, columns = peers.led(lambda: cache.read(key, content))

@@ -478,11 +478,10 @@ def judged(world: World, chance: random.Random) -> Input:
 
 
 def _judge() -> Answer:
-    from campus_tune.compare.outcome import read_outcome
-    from campus_tune.compare.verdict.inputs import arm_of
-    from campus_tune.compare.verdict.verdict import judge
+    from campus_tune.compare.result_file import read_run_result
+    from campus_tune.compare.verdict import arm_of, judge
 
     out, kinds = Path("comparison"), json.loads(Path("comparison/compare.json").read_text("utf-8"))
-    found = {arm: [read_outcome(out, arm, seed) for seed in kinds["seeds"]] for arm in kinds["arms"]}
+    found = {arm: [read_run_result(out, arm, seed) for seed in kinds["seeds"]] for arm in kinds["arms"]}
     arms = [arm_of([one for one in results if one is not None]) for results in found.values()]
     return call(lambda: json.dumps(judge(arms, resamples=100).to_mapping(), allow_nan=False))

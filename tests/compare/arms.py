@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from campus_tune.compare.verdict.inputs import Arm, Curve, Measured
+from campus_tune.compare.verdict import ArmResults, Curve, ItemValues
 
 DOMAINS = ("sums", "words")
 GRID = np.linspace(0.0, 1000.0, 11)
@@ -23,26 +23,26 @@ def an_arm(
     noise: float = 0.1,
     draw: int = 0,
     **more: Any,
-) -> Arm:
+) -> ArmResults:
     """Losses of 2 nats per token plus `shift`, with noise of seeds (a fifth of `noise`) and cells."""
     rng = np.random.default_rng([draw, sum(map(ord, name))])
     weights = np.arange(items) % 7 + 3.0
     per_token = 2 + shift + noise * rng.normal(size=(seeds, items)) + noise / 5 * rng.normal(size=(seeds, 1))
-    end = Measured(
+    end = ItemValues(
         per_token * weights, weights, np.arange(items) % 2, DOMAINS, tuple(f"item {i}" for i in range(items))
     )
     facts: dict[str, Any] = {
         "trained": np.full(seeds, 1000.0),
         "shared": tuple({"data": "d", "steps": 10, "weights_before": f"w{seed}"} for seed in range(seeds)),
     }
-    return Arm(name, kind, tuple(range(seeds)), end, **{**facts, **more})
+    return ArmResults(name, kind, tuple(range(seeds)), end, **{**facts, **more})
 
 
-def base(**more: Any) -> Arm:
+def base(**more: Any) -> ArmResults:
     return an_arm("random", "baseline", **more)
 
 
-def without(arm: Arm, seed: int, why: str) -> Arm:
+def without(arm: ArmResults, seed: int, why: str) -> ArmResults:
     """The arm with a seed diverged."""
     kept = [i for i, one in enumerate(arm.seeds) if one != seed]
     return replace(

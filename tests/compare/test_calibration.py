@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from campus_tune.compare.verdict.decision import HELPED, HURT
+from campus_tune.compare.verdict import HELPED, HURT
 from eval import calibration
 
 MOST = int(stats.binom.ppf(0.9999, 200, 0.05))  # false alarms of 200 that an honest 5 % may give

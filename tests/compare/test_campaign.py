@@ -18,10 +18,10 @@ import pytest
 from campus_tune.compare import processes
 from campus_tune.compare.campaign import Campaign
 from campus_tune.compare.ctrl_c import CtrlC
-from campus_tune.compare.outcome import read_outcome, run_folder, write_outcome
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.processes import Processes, Task, begin, name_of_device, plans_of_processes
 from campus_tune.compare.recorder import Recorder
+from campus_tune.compare.result_file import read_run_result, run_folder, write_run_result
 from campus_tune.compare.training import Bench
 from campus_tune.data.held_out import HeldOut, read_held_out
 from campus_tune.words.errors import CampusError, DataError, RecipeError
@@ -65,7 +65,7 @@ class FakeBench:
             "curve": {"tokens": [0, 10], "seconds": [0.0, 1.0], "loss": [2.0, 1.0]},
             "audit": None,
         }
-        write_outcome(self.plan.out, outcome)
+        write_run_result(self.plan.out, outcome)
         return outcome
 
 
@@ -182,10 +182,10 @@ def test_a_run_of_another_recipe_is_refused_even_where_nothing_else_tells(
 ) -> None:
     plan = plan_of(recipe, "--out", str(tmp_path))
     campus = plan.arm("recipe").config(0).to_mapping()
-    write_outcome(tmp_path, {**least("recipe"), "campus": {**campus, "scores": "elsewhere", "gone": 1}})
+    write_run_result(tmp_path, {**least("recipe"), "campus": {**campus, "scores": "elsewhere", "gone": 1}})
     make(plan, held)
     (tmp_path / "compare.json").unlink()
-    write_outcome(tmp_path, {**least("recipe"), "campus": {**campus, "stages": 9}})
+    write_run_result(tmp_path, {**least("recipe"), "campus": {**campus, "stages": 9}})
     with pytest.raises(
         RecipeError, match=r"recipe/seed-0` must be a run of the arm 'recipe', .*stages: 9 there and 3 now"
     ):
@@ -264,7 +264,7 @@ def test_ctrl_c_that_a_library_swallowed_ends_it_after_the_run(recipe: Path, hel
     with ctrl_c, pytest.raises(KeyboardInterrupt):
         train(campaign, bench := Deaf(plan))
     assert len(bench.made) == 1
-    assert read_outcome(tmp_path, "random", 0) is not None
+    assert read_run_result(tmp_path, "random", 0) is not None
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -288,9 +288,9 @@ def test_a_diverged_run_is_told_and_the_others_go_on(recipe: Path, held: HeldOut
 
 
 def test_a_result_without_json_numbers_holds_null(tmp_path: Path) -> None:
-    write_outcome(tmp_path, {**least("a"), "x": [np.float64("nan"), float("inf"), np.int64(3)]})
-    assert read_outcome(tmp_path, "a", 0) == {"format": 1, **least("a"), "x": [None, None, 3]}
-    assert read_outcome(tmp_path, "a", 1) is None
+    write_run_result(tmp_path, {**least("a"), "x": [np.float64("nan"), float("inf"), np.int64(3)]})
+    assert read_run_result(tmp_path, "a", 0) == {"format": 1, **least("a"), "x": [None, None, 3]}
+    assert read_run_result(tmp_path, "a", 1) is None
 
 
 # -- with real runs ---------------------------------------------------------------------------------------------------

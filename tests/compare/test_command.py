@@ -15,11 +15,9 @@ import yaml
 from campus_tune.cli import compare as run_compare
 from campus_tune.cli import sft
 from campus_tune.cli.main import main
-from campus_tune.compare.outcome import write_outcome
+from campus_tune.compare.result_file import write_run_result
 from campus_tune.compare.training import Bench
-from campus_tune.compare.verdict.inputs import arm_of
-from campus_tune.compare.verdict.summary import lines
-from campus_tune.compare.verdict.verdict import Verdict
+from campus_tune.compare.verdict import Verdict, arm_of, lines
 from campus_tune.run.lock import RunLock
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import Json
@@ -63,7 +61,7 @@ def replayed(done: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
             if isinstance(outcome, BaseException):
                 raise outcome
             outcome |= {"arm": name, "kind": bench.plan.arm(name).kind}
-            write_outcome(bench.plan.out, outcome)
+            write_run_result(bench.plan.out, outcome)
             made.append((name, seed))
             return outcome
 

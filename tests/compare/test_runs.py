@@ -13,10 +13,10 @@ import yaml
 
 from campus_tune.cli import sft
 from campus_tune.compare.campaign import Campaign
-from campus_tune.compare.outcome import read_outcome
 from campus_tune.compare.rate_mass import add_rate_mass
+from campus_tune.compare.result_file import read_run_result
 from campus_tune.compare.training import Bench
-from campus_tune.compare.verdict.inputs import arm_of
+from campus_tune.compare.verdict import arm_of
 from campus_tune.data.held_out import read_held_out
 from campus_tune.recipe.trl_yaml import parse_trl
 from campus_tune.run import make_trainer as sft_trainer
@@ -158,7 +158,7 @@ def test_a_fresh_process_makes_the_same_run_however_often_it_looks(lora: World, 
 
 def test_what_is_in_the_file_is_what_was_given_back(lora: World) -> None:
     for (arm, seed), run in lora.runs.items():
-        there = read_outcome(lora.out, arm, seed)
+        there = read_run_result(lora.out, arm, seed)
         assert there is not None
         assert there["status"] == "finished"
         assert timeless(there) == {"format": 1, **timeless(run.outcome)}

@@ -145,9 +145,9 @@ class TestUnderLmEval:
 def test_the_limits_of_the_clock_follow_from_those_of_computing(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 
-    def run_many(programs: Any, **options: Any) -> list[sandbox.Verdict]:
+    def run_many(programs: Any, **options: Any) -> list[sandbox.ProgramResult]:
         seen.update(options)
-        return [sandbox.Verdict(True, "passed", "", 0.1, "namespaces") for _ in programs]
+        return [sandbox.ProgramResult(True, "passed", "", 0.1, "namespaces") for _ in programs]
 
     monkeypatch.setattr(code_metric, "run_many", run_many)
     compute([TEST], [[GOOD]], [1], num_workers=3, timeout=2.5, allow_code_execution=True)

@@ -157,8 +157,7 @@ def make_comparison(
 
 def make_verdict(out: Path) -> Json:
     """What the comparison's own judge says of the made-up results."""
-    from campus_tune.compare.verdict.inputs import arm_of
-    from campus_tune.compare.verdict.verdict import judge
+    from campus_tune.compare.verdict import arm_of, judge
 
     results = [json.loads(path.read_text("utf-8")) for path in sorted(out.glob("runs/*/*/result.json"))]
     by_arm: dict[str, list[Json]] = {}

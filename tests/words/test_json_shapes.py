@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from campus_tune.cli.proxy import _read
-from campus_tune.compare.outcome import read_outcome
+from campus_tune.compare.result_file import read_run_result
 from campus_tune.evaluate.models import _step
 from campus_tune.evaluate.results import read_result
 from campus_tune.read.same_stream import compare_runs
@@ -131,7 +131,7 @@ def test_a_comparisons_file_of_another_shape_is_named(
         read_comparison(folder)
     if name.endswith("result.json"):
         with pytest.raises(DataError, match=r"result\.json` must .* the run is repeated"):
-            read_outcome(folder, "recipe", 0)
+            read_run_result(folder, "recipe", 0)
 
 
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN.keys())

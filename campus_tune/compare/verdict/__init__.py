@@ -1,1 +1,40 @@
-"""verdict: the arithmetic of a verdict: arrays in, a word with its numbers out, and no files."""
+"""verdict: the arithmetic of a verdict: arrays in, a word with its numbers out, and no files. Start at `verdict.judge`.
+
+inputs          an arm's finished runs as arrays          misfits     why two arms bear no comparison
+bootstrap       how sure a mean over seeds and items is   difference  an arm against another, and one of four words
+judgement       an arm at the end of training             speed       how much sooner it got there
+verdict         all arms: what `verdict.json` holds       power       what could be found, before anything is trained
+sentences, console_lines                                  all of it in words
+"""
+
+from campus_tune.compare.verdict.bootstrap import VarianceParts
+from campus_tune.compare.verdict.console_lines import lines
+from campus_tune.compare.verdict.difference import HELPED, HURT, WORDS
+from campus_tune.compare.verdict.inputs import FINISHED, ArmResults, Curve, ItemValues, arm_of
+from campus_tune.compare.verdict.judgement import Judgement
+from campus_tune.compare.verdict.power import Power, from_difference, from_pilot, speed_from_pilot
+from campus_tune.compare.verdict.speed import Speed, judge_speed
+from campus_tune.compare.verdict.verdict import EFFECT, Verdict, judge
+
+__all__ = [
+    "EFFECT",
+    "FINISHED",
+    "HELPED",
+    "HURT",
+    "WORDS",
+    "ArmResults",
+    "Curve",
+    "ItemValues",
+    "Judgement",
+    "Power",
+    "Speed",
+    "VarianceParts",
+    "Verdict",
+    "arm_of",
+    "from_difference",
+    "from_pilot",
+    "judge",
+    "judge_speed",
+    "lines",
+    "speed_from_pilot",
+]

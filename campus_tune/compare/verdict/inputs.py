@@ -15,11 +15,12 @@ from campus_tune.words.errors import CampusError, DataError
 from campus_tune.words.types import FloatArray, IntArray, Json
 
 KINDS = ("recipe", "baseline", "control", "plus")
+PRIMARY = ("recipe", "plus")  # those that the verdict is about
 FINISHED = "finished"
 
 
 @dataclass(frozen=True)
-class Measured:
+class ItemValues:
     """One number per seed and test item.
 
     The mean of an arm is Σ values / (S · Σ weights): sums of nats over answer tokens give nats per token, zeros and
@@ -68,9 +69,9 @@ class Measured:
         """Mean over seeds and items."""
         return float(self.values.sum() / (len(self.values) * self.weights.sum()))
 
-    def take(self, seeds: Sequence[int]) -> Measured:
+    def take(self, seeds: Sequence[int]) -> ItemValues:
         """The same of some seeds, by their place."""
-        return Measured(
+        return ItemValues(
             self.values[list(seeds)], self.weights, self.domain, self.domains, self.items, self.higher_is_better
         )
 
@@ -103,7 +104,7 @@ class Curve:
 
 
 @dataclass(frozen=True)
-class Arm:
+class ArmResults:
     """Everything the verdict asks of an arm. Seeds that diverged are named, and are not in the arrays.
 
     Args:
@@ -121,12 +122,12 @@ class Arm:
     name: str
     kind: str
     seeds: tuple[int, ...]
-    end: Measured
+    end: ItemValues
     trained: FloatArray = field(default_factory=lambda: np.zeros(0))
     shared: tuple[Json, ...] = ()
     curves: tuple[Curve, ...] = ()
     diverged: Mapping[int, str] = field(default_factory=dict)
-    tasks: Mapping[str, Measured] = field(default_factory=dict)
+    tasks: Mapping[str, ItemValues] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -141,7 +142,7 @@ class Arm:
             )
 
 
-def arm_of(results: Sequence[Json]) -> Arm:
+def arm_of(results: Sequence[Json]) -> ArmResults:
     """An arm from what its runs wrote (`result.json`, one mapping per seed), seeds in rising order.
 
     Raises:
@@ -149,7 +150,30 @@ def arm_of(results: Sequence[Json]) -> Arm:
             which something is missing or is not what a run writes.
     """
     try:
-        return _arm_of(results)
+        names = {str(result["arm"]) for result in results}
+        if len(names) != 1:
+            raise DataError(
+                f"`results` must be those of one arm, got {sorted(names) or 'none'}. Give one arm's results."
+            )
+        ordered = sorted(results, key=lambda result: int(result["seed"]))
+        done = [result for result in ordered if result["status"] == FINISHED]
+        curves = []
+        for result in done:
+            tokens, seconds, loss = (
+                np.array(result["curve"][part], dtype=np.float64) for part in ("tokens", "seconds", "loss")
+            )
+            curves.append(Curve(tokens, seconds, loss, float(result["cost"].get("all", 0.0))))
+        return ArmResults(
+            names.pop(),
+            str(ordered[0]["kind"]),
+            tuple(int(result["seed"]) for result in done),
+            _end_of(done),
+            np.array([result["tokens"] for result in done], dtype=np.float64),
+            tuple(dict(result["shared"]) for result in done),
+            tuple(curves),
+            {int(r["seed"]): str(r["message"]) for r in ordered if r["status"] != FINISHED},
+            _tasks_of(done),
+        )
     except CampusError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -159,29 +183,10 @@ def arm_of(results: Sequence[Json]) -> Arm:
         ) from error
 
 
-def _arm_of(results: Sequence[Json]) -> Arm:
-    names = {str(result["arm"]) for result in results}
-    if len(names) != 1:
-        raise DataError(f"`results` must be those of one arm, got {sorted(names) or 'none'}. Give one arm's results.")
-    ordered = sorted(results, key=lambda result: int(result["seed"]))
-    done = [result for result in ordered if result["status"] == FINISHED]
-    return Arm(
-        names.pop(),
-        str(ordered[0]["kind"]),
-        tuple(int(result["seed"]) for result in done),
-        _end_of(done),
-        np.array([result["tokens"] for result in done], dtype=np.float64),
-        tuple(dict(result["shared"]) for result in done),
-        tuple(_curve_of(result) for result in done),
-        {int(r["seed"]): str(r["message"]) for r in ordered if r["status"] != FINISHED},
-        _tasks_of(done),
-    )
-
-
-def _end_of(done: Sequence[Json]) -> Measured:
+def _end_of(done: Sequence[Json]) -> ItemValues:
     """Losses after the last step; of no seed, no items."""
     if not done:
-        return Measured(np.zeros((0, 0)), np.zeros(0), np.zeros(0, dtype=np.int64), ())
+        return ItemValues(np.zeros((0, 0)), np.zeros(0), np.zeros(0, dtype=np.int64), ())
     first = done[0]["test"]
     for result in done:
         for part in ("items", "tokens", "domain", "domains"):
@@ -191,7 +196,7 @@ def _end_of(done: Sequence[Json]) -> Measured:
                     f"{result['seed']}. Run it again with the same test rows."
                 )
     counted = np.array(first["tokens"], dtype=np.float64) > 0  # an answer cut to no token says nothing
-    return Measured(
+    return ItemValues(
         np.array([result["test"]["loss"] for result in done], dtype=np.float64)[:, counted],
         np.array(first["tokens"], dtype=np.float64)[counted],
         np.array(first["domain"], dtype=np.int64)[counted],
@@ -200,13 +205,7 @@ def _end_of(done: Sequence[Json]) -> Measured:
     )
 
 
-def _curve_of(result: Json) -> Curve:
-    curve = result["curve"]
-    tokens, seconds, loss = (np.array(curve[part], dtype=np.float64) for part in ("tokens", "seconds", "loss"))
-    return Curve(tokens, seconds, loss, float(result["cost"].get("all", 0.0)))
-
-
-def _tasks_of(done: Sequence[Json]) -> dict[str, Measured]:
+def _tasks_of(done: Sequence[Json]) -> dict[str, ItemValues]:
     """Values per document of the tasks that all seeds have, on the documents that all seeds have."""
     found = [
         {f"{task}: {metric}": values for task, metrics in (result.get("evaluation") or {}).items()
@@ -224,5 +223,5 @@ def _tasks_of(done: Sequence[Json]) -> dict[str, Measured]:
         number = {part: i for i, part in enumerate(names)}
         domain = np.array([number[part] for part in parts], dtype=np.int64)
         better = not any(word in name.rpartition(": ")[2] for word in ("loss", "perplexity", "nll"))
-        tasks[name] = Measured(values, np.ones(len(documents)), domain, names, tuple(documents), better)
+        tasks[name] = ItemValues(values, np.ones(len(documents)), domain, names, tuple(documents), better)
     return tasks

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from campus_tune.compare.verdict.crossed import Spread, crossed_spread
-from campus_tune.compare.verdict.decision import Difference, corrected, decide, with_spread
-from campus_tune.compare.verdict.fit import misfits, misfits_of, same_items
-from campus_tune.compare.verdict.inputs import Arm, Measured
+from campus_tune.compare.verdict.bootstrap import VarianceParts, crossed_spread
+from campus_tune.compare.verdict.difference import Difference, corrected, decide, with_spread
+from campus_tune.compare.verdict.inputs import PRIMARY, ArmResults, ItemValues
+from campus_tune.compare.verdict.misfits import misfits, misfits_of, same_items
 from campus_tune.compare.verdict.sentences import attribution, refused_sentence, verdict_sentence
 from campus_tune.words.types import BoolArray, Json
 
 FEWEST_IN_DOMAIN = 10  # items; below, a domain's difference is shown without an interval
-PRIMARY = ("recipe", "plus")
 LOSS = "loss"
 
 
@@ -81,14 +80,14 @@ class Judgement:
 class _Pair:
     """Two arms, one measure, and why they cannot be compared."""
 
-    arm: Arm
-    base: Arm
-    mine: Measured
-    theirs: Measured
+    arm: ArmResults
+    base: ArmResults
+    mine: ItemValues
+    theirs: ItemValues
     reasons: tuple[str, ...]
 
 
-def judge_losses(arms: Sequence[Arm], base: Arm, settings: Settings) -> list[Judgement]:
+def judge_losses(arms: Sequence[ArmResults], base: ArmResults, settings: Settings) -> list[Judgement]:
     """Judgements of all arms on the loss at the end, in the same sequence.
 
     Args:
@@ -100,12 +99,15 @@ def judge_losses(arms: Sequence[Arm], base: Arm, settings: Settings) -> list[Jud
     for kinds in (PRIMARY, ("control",)):
         pairs = [_pair(arm, base, arm.end, base.end, settings) for arm in arms if arm.kind in kinds]
         for pair, difference in zip(pairs, _family(pairs, settings), strict=True):
-            contrasts = _contrasts(pair.arm, arms, settings) if pair.arm.kind == "recipe" else {}
-            found[pair.arm.name] = _judgement(pair, difference, LOSS, settings, _domains(pair, settings), contrasts)
+            arm = pair.arm
+            others = [one for one in arms if one.kind in ("control", "plus")] if arm.kind == "recipe" else []
+            against = _family([_pair(arm, other, arm.end, other.end, settings) for other in others], settings)
+            contrasts = {other.name: one for other, one in zip(others, against, strict=True) if one is not None}
+            found[arm.name] = _judgement(pair, difference, LOSS, settings, _domains(pair, settings), contrasts)
     return [found[arm.name] for arm in arms]
 
 
-def judge_tasks(arms: Sequence[Arm], base: Arm, settings: Settings) -> dict[str, dict[str, Judgement]]:
+def judge_tasks(arms: Sequence[ArmResults], base: ArmResults, settings: Settings) -> dict[str, dict[str, Judgement]]:
     """Judgements of the arms on official tasks, all of them one family: task → arm → judgement."""
     pairs = [
         (task, _pair(arm, base, arm.tasks[task], base.tasks[task], settings))
@@ -118,14 +120,6 @@ def judge_tasks(arms: Sequence[Arm], base: Arm, settings: Settings) -> dict[str,
     for (task, pair), difference in zip(pairs, differences, strict=True):
         found.setdefault(task, {})[pair.arm.name] = _judgement(pair, difference, task, settings, {}, {})
     return found
-
-
-def _contrasts(recipe: Arm, arms: Sequence[Arm], settings: Settings) -> dict[str, Difference]:
-    """A recipe against each control, and against shuffling with more compute."""
-    others = [arm for arm in arms if arm.kind in ("control", "plus")]
-    pairs = [_pair(recipe, other, recipe.end, other.end, settings) for other in others]
-    found = zip(others, _family(pairs, settings), strict=True)
-    return {other.name: difference for other, difference in found if difference is not None}
 
 
 def _domains(pair: _Pair, settings: Settings) -> dict[str, Difference]:
@@ -145,7 +139,7 @@ def _domains(pair: _Pair, settings: Settings) -> dict[str, Difference]:
 def _family(pairs: Sequence[_Pair], settings: Settings) -> list[Difference | None]:
     """Overall differences of several pairs, corrected for each other."""
     n = max(1, sum(not pair.reasons for pair in pairs))
-    known: dict[int, tuple[Difference, Spread | None]] = {}
+    known: dict[int, tuple[Difference, VarianceParts | None]] = {}
     for i, pair in enumerate(pairs):
         everything = np.ones(pair.mine.n_items, dtype=np.bool_)
         bare = _bare(pair, everything) if same_items(pair.mine, pair.theirs) else None
@@ -159,12 +153,12 @@ def _family(pairs: Sequence[_Pair], settings: Settings) -> list[Difference | Non
     return [by_place.get(i) for i in range(len(pairs))]
 
 
-def _pair(arm: Arm, base: Arm, mine: Measured, theirs: Measured, settings: Settings) -> _Pair:
+def _pair(arm: ArmResults, base: ArmResults, mine: ItemValues, theirs: ItemValues, settings: Settings) -> _Pair:
     reasons = [*misfits(arm, base, tokens_tolerance=settings.tokens_tolerance), *misfits_of(mine, theirs)]
     return _Pair(arm, base, mine, theirs, tuple(reasons))
 
 
-def _common(pair: _Pair) -> tuple[Measured, Measured]:
+def _common(pair: _Pair) -> tuple[ItemValues, ItemValues]:
     """Both measurements on the seeds that both arms finished, in one sequence."""
     seeds = [seed for seed in dict.fromkeys(pair.base.seeds) if seed in pair.arm.seeds]
     mine = pair.mine.take([pair.arm.seeds.index(seed) for seed in seeds])
@@ -194,7 +188,7 @@ def _bare(pair: _Pair, items: BoolArray) -> Difference | None:
 
 def _sure(
     pair: _Pair, bare: Sequence[Difference], items: Sequence[BoolArray], settings: Settings, comparisons: int
-) -> tuple[list[Difference], list[Spread]]:
+) -> tuple[list[Difference], list[VarianceParts]]:
     """The same differences with their intervals, and the spreads that these come from."""
     mine, theirs = _common(pair)
     (spreads,) = crossed_spread(

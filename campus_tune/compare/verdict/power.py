@@ -11,8 +11,9 @@ items is put together from parts (all per difference of two runs; the factors 2 
 large as σ²_cell, what another seed does to them. Results of an earlier comparison have all three parts
 (`from_difference`). Runs of one seed may be more alike than runs of two, so a pilot errs towards too large an effect.
 
-The minimum detectable effect is that of the very test that `verdict` uses, few seeds and all (`Spread.detectable`).
-A pilot of two seeds knows the seeds' variance badly: its detectable effect may well be off by a factor of two.
+The minimum detectable effect is that of the very test that `verdict` uses, few seeds and all
+(`VarianceParts.detectable`). A pilot of two seeds knows the seeds' variance badly: its detectable effect may well be
+off by a factor of two.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from itertools import combinations
 
 import numpy as np
 
-from campus_tune.compare.verdict.crossed import Spread
-from campus_tune.compare.verdict.decision import Difference
-from campus_tune.compare.verdict.inputs import Curve, Measured
+from campus_tune.compare.verdict.bootstrap import VarianceParts
+from campus_tune.compare.verdict.difference import Difference
+from campus_tune.compare.verdict.inputs import Curve, ItemValues
 from campus_tune.compare.verdict.sentences import percent, saving
 from campus_tune.compare.verdict.speed import log_ratios
 from campus_tune.evaluate.paired import LEVEL
@@ -42,7 +43,7 @@ _ENDLESS = 10**12  # items: as if each were known exactly
 
 
 @dataclass(frozen=True)
-class Plan:
+class Power:
     """What a comparison of this size can find.
 
     Args:
@@ -75,11 +76,11 @@ class Plan:
         return {**vars(self), "enough": self.enough}
 
 
-def components_of_pilot(pilot: Measured) -> Components:
+def components_of_pilot(pilot: ItemValues) -> Components:
     """Variances of seeds, items and cells of the difference of two runs, from several runs of one recipe.
 
     >>> runs = np.array([[1.0, 2, 3, 4], [2.0, 1, 4, 3]])  # equal means, and cells ±1/2 around the items' means
-    >>> pilot = Measured(runs, np.ones(4), np.zeros(4, dtype=np.int64), ("all",))
+    >>> pilot = ItemValues(runs, np.ones(4), np.zeros(4, dtype=np.int64), ("all",))
     >>> [round(part, 3) for part in components_of_pilot(pilot)]  # 8 · 1/4 over 3 degrees of freedom, times 2
     [0.0, 1.333, 1.333]
 
@@ -104,7 +105,9 @@ def components_of_pilot(pilot: Measured) -> Components:
     return 2 * seed, 2 * cell, 2 * cell
 
 
-def from_pilot(pilot: Measured, *, seeds: int, effect: float, items: int | None = None, comparisons: int = 1) -> Plan:
+def from_pilot(
+    pilot: ItemValues, *, seeds: int, effect: float, items: int | None = None, comparisons: int = 1
+) -> Power:
     """Plan a comparison from runs of the baseline.
 
     Args:
@@ -121,7 +124,7 @@ def from_pilot(pilot: Measured, *, seeds: int, effect: float, items: int | None 
 
 def from_difference(
     earlier: Difference, *, seeds: int, effect: float, items: int | None = None, comparisons: int = 1
-) -> Plan:
+) -> Power:
     """Plan a comparison from the result of an earlier one.
 
     Args:
@@ -144,7 +147,7 @@ def from_difference(
     return _plan((parts[0], parts[1], parts[2]), earlier.mean_against, seeds, n_items, effect, comparisons, learned)
 
 
-def speed_from_pilot(curves: Sequence[Curve], *, seeds: int, faster: float, comparisons: int = 1) -> Plan:
+def speed_from_pilot(curves: Sequence[Curve], *, seeds: int, faster: float, comparisons: int = 1) -> Power:
     """Plan for speed: pairs of the baseline's runs are A/A comparisons of tokens to a common loss.
 
     Args:
@@ -167,19 +170,19 @@ def speed_from_pilot(curves: Sequence[Curve], *, seeds: int, faster: float, comp
     level, aim = LEVEL / comparisons, -math.log1p(-faster)
 
     def found_with(n: int) -> float:
-        return Spread(variance / n, 0.0, 0.0, n, _ENDLESS).detectable(level)
+        return VarianceParts(variance / n, 0.0, 0.0, n, _ENDLESS).detectable(level)
 
     detectable = -math.expm1(-found_with(seeds))
     more = _least(lambda n: found_with(n) <= aim, seeds, MOST_SEEDS)
     learned = f"{len(curves)} runs of the baseline"
-    return Plan(
+    return Power(
         seeds, None, faster, detectable, more, None, learned, _sentence(detectable, faster, seeds, None, more, None)
     )
 
 
 def _plan(
     components: Components, mean: float, seeds: int, items: int, effect: float, comparisons: int, learned: str
-) -> Plan:
+) -> Power:
     if seeds < 2 or items < 2 or not effect > 0 or not mean > 0:
         raise DataError(
             f"a plan must have `seeds` and `items` of at least 2, `effect` and the baseline's mean above 0, got "
@@ -188,7 +191,7 @@ def _plan(
     level, aim = LEVEL / comparisons, effect * mean
 
     def found_with(n_seeds: int, n_items: int) -> float:
-        return Spread.of(components, n_seeds, n_items).detectable(level)
+        return VarianceParts.of(components, n_seeds, n_items).detectable(level)
 
     detectable = found_with(seeds, items) / mean
     more_seeds = _least(lambda n: found_with(n, items) <= aim, seeds, MOST_SEEDS)
@@ -196,7 +199,7 @@ def _plan(
     if found_with(seeds, _ENDLESS) <= aim:
         more_items = _least(lambda n: found_with(seeds, n) <= aim, items, MOST_ITEMS)
     sentence = _sentence(detectable, effect, seeds, items, more_seeds, more_items)
-    return Plan(seeds, items, effect, detectable, more_seeds, more_items, learned, sentence)
+    return Power(seeds, items, effect, detectable, more_seeds, more_items, learned, sentence)
 
 
 def _least(fits: Callable[[int], bool], start: int, most: int) -> int | None:
@@ -223,20 +226,13 @@ def _sentence(
         return f"The runs do not differ at all, so which {what.split()[1]} {size} would find is not known."
     if detectable <= effect:
         return f"{size} would find {what} in 4 of 5 comparisons."
-    return (
-        f"Underpowered: {size} would find {what} in 4 of 5 comparisons, and "
-        f"{percent(effect)} is worth finding; {_what_it_takes(seeds, items, more_seeds, more_items)}."
-    )
-
-
-def _what_it_takes(seeds: int, items: int | None, more_seeds: int | None, more_items: int | None) -> str:
     by_seeds = f"even {MOST_SEEDS} seeds do not suffice" if more_seeds is None else f"it takes {more_seeds} seeds"
     if items is None:
-        return by_seeds
-    if more_items is None:
-        return f"{by_seeds}, and no number of test rows suffices with {seeds} seeds"
-    return (
-        f"{by_seeds}, but {more_items:,} test rows do"
-        if more_seeds is None
-        else f"{by_seeds}, or {more_items:,} test rows"
-    )
+        takes = by_seeds
+    elif more_items is None:
+        takes = f"{by_seeds}, and no number of test rows suffices with {seeds} seeds"
+    else:
+        rows = f"but {more_items:,} test rows do" if more_seeds is None else f"or {more_items:,} test rows"
+        takes = f"{by_seeds}, {rows}"
+    worth = f"{percent(effect)} is worth finding"
+    return f"Underpowered: {size} would find {what} in 4 of 5 comparisons, and {worth}; {takes}."

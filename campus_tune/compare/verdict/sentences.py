@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from campus_tune.compare.verdict.decision import HELPED, HURT, UNDERPOWERED, Difference
+from campus_tune.compare.verdict.difference import HELPED, HURT, UNDERPOWERED, Difference
 from campus_tune.evaluate.paired import LEVEL
 
 RECIPE = "recipe"  # the campus block as it stands
@@ -43,7 +43,9 @@ def percent(share: float | None, *, signed: bool = False) -> str:
     if share is None:
         return "an unknown share"
     number = share * 100
-    digits = 0 if abs(number) >= 10 else 1 if abs(number) >= 0.095 or not number else 1 - _magnitude(number)
+    digits = 0 if abs(number) >= 10 else 1
+    if 0 < abs(number) < 0.095:
+        digits = 1 - math.floor(math.log10(abs(number)))
     sign = ("−" if number < 0 else "+") if signed else ""
     return f"{sign}{abs(number):.{digits}f} %"
 
@@ -67,10 +69,17 @@ def verdict_sentence(found: Difference, word: str, *, measure: str, smallest: fl
         smallest: the smallest effect worth finding, a share.
     """
     assert found.value is not None
-    way = "exactly as high" if not found.value else f"{_size(found, found.value)} {_way(found.value)}"
-    head = f"{word[0].upper()}{word[1:]}: {called(found.arm)} ended {way} in {measure} {_link(found.value)} "
-    draws = f"{found.n_seeds} seeds, {found.n_items} test rows"
-    between = draws if found.low is None else f"{interval(found)} {_span(found)}, {draws}"
+    ended = f"exactly as high in {measure} as"
+    if found.value:
+        ended = f"{_size(found, found.value)} {'lower' if found.value < 0 else 'higher'} in {measure} than"
+    head = f"{word[0].upper()}{word[1:]}: {called(found.arm)} ended {ended} "
+    between = f"{found.n_seeds} seeds, {found.n_items} test rows"
+    if found.low is not None:
+        low, high = found.share(found.low), found.share(found.high)
+        span = f"{percent(low, signed=True)} to {percent(high, signed=True)}"
+        if low is None or high is None:
+            span = f"{found.low:+.3g} to {found.high:+.3g}".replace("-", "−")
+        between = f"{interval(found)} {span}, {between}"
     return f"{head}{called(found.against)} ({between}){_ending(found, word, smallest)}"
 
 
@@ -129,7 +138,8 @@ def attribution(
         elif (found.value > 0) == higher_is_better:
             beaten.append(called(name))
         else:
-            others.append(f"{_capital(called(name))} ended even better ({_size(found, found.value)}).")
+            better = called(name)
+            others.append(f"{better[:1].upper()}{better[1:]} ended even better ({_size(found, found.value)}).")
     if arm != RECIPE and not contrasts.keys().isdisjoint(("random_same_pacing", "reversed")):
         others.append(f"The controls have the settings of {RECIPE!r}, which may not be those of {arm}.")
     return " ".join(([f"It also beats {' and '.join(beaten)}."] if beaten else []) + others)
@@ -138,26 +148,3 @@ def attribution(
 def _size(found: Difference, value: float) -> str:
     share = found.share(abs(value))
     return f"{abs(value):.3g}" if share is None else percent(share)
-
-
-def _span(found: Difference) -> str:
-    low, high = found.share(found.low), found.share(found.high)
-    if low is None or high is None:
-        return f"{found.low:+.3g} to {found.high:+.3g}".replace("-", "−")
-    return f"{percent(low, signed=True)} to {percent(high, signed=True)}"
-
-
-def _way(value: float) -> str:
-    return "lower" if value < 0 else "higher"
-
-
-def _link(value: float) -> str:
-    return "than" if value else "as"
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
-def _magnitude(number: float) -> int:
-    return math.floor(math.log10(abs(number)))

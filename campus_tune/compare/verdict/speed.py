@@ -23,9 +23,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from campus_tune.compare.verdict.crossed import Spread
-from campus_tune.compare.verdict.decision import HELPED, HURT, UNDERPOWERED, Difference, corrected, decide, with_spread
-from campus_tune.compare.verdict.inputs import Arm, Curve
+from campus_tune.compare.verdict.bootstrap import VarianceParts
+from campus_tune.compare.verdict.difference import (
+    HELPED,
+    HURT,
+    UNDERPOWERED,
+    Difference,
+    corrected,
+    decide,
+    with_spread,
+)
+from campus_tune.compare.verdict.inputs import PRIMARY, ArmResults, Curve
+from campus_tune.compare.verdict.misfits import misfits
 from campus_tune.compare.verdict.sentences import called, interval, percent, saving
 from campus_tune.words.types import FloatArray, Json
 
@@ -102,7 +111,7 @@ def first_reached(curve: Curve, target: float, along: FloatArray) -> float | Non
     return float(place[end - 1] + part * (place[end] - place[end - 1]))
 
 
-def judge_speed(arm: Arm, base: Arm, *, faster: float = FASTER, comparisons: int = 1) -> Speed:
+def judge_speed(arm: ArmResults, base: ArmResults, *, faster: float = FASTER, comparisons: int = 1) -> Speed:
     """Speed of an arm against the baseline, on the seeds that both finished. Not yet corrected for other arms.
 
     Args:
@@ -115,7 +124,11 @@ def judge_speed(arm: Arm, base: Arm, *, faster: float = FASTER, comparisons: int
     if not (len(arm.curves) and len(base.curves)):
         return refused_speed(arm.name, "the loss was not measured on the way")
     pairs = [(arm.curves[arm.seeds.index(seed)], base.curves[base.seeds.index(seed)]) for seed in seeds]
-    reached = {seed: _share(*pair) for seed, pair in zip(seeds, pairs, strict=True)}
+    reached: dict[int, float | None] = {}  # charged tokens to the baseline's final loss, as a share of its charged ones
+    for seed, (mine, theirs) in zip(seeds, pairs, strict=True):
+        end, whole = _final(theirs), float(theirs.tokens[-1]) * (1 + theirs.cost)
+        tokens = None if end is None else first_reached(mine, end, mine.tokens)
+        reached[seed] = None if tokens is None or not whole else tokens * (1 + mine.cost) / whole
     ratios = [log_ratios(*pair) for pair in pairs]
     found = np.array([one for one in ratios if one is not None])
     why = None
@@ -126,12 +139,20 @@ def judge_speed(arm: Arm, base: Arm, *, faster: float = FASTER, comparisons: int
     if why:
         return replace(refused_speed(arm.name, why), reached=reached)
     with np.errstate(all="ignore"):
-        charged, tokens, seconds = (
-            _difference(arm, base, found[:, i], comparisons) if np.isfinite(found[:, i]).all() else None
+        charged, plain, seconds = (
+            _difference(arm.name, base.name, found[:, i], comparisons) if np.isfinite(found[:, i]).all() else None
             for i in range(3)
         )
     assert charged is not None
-    return told(Speed(arm.name, None, None, "", charged, tokens, seconds, reached), base.name, faster)
+    return told(Speed(arm.name, None, None, "", charged, plain, seconds, reached), base.name, faster)
+
+
+def _difference(arm: str, against: str, ratios: FloatArray, comparisons: int) -> Difference:
+    """Of log ratios, one per seed: seeds are all that there is to draw again."""
+    value, n = float(ratios.mean()), len(ratios)
+    spread = VarianceParts(float(ratios.var(ddof=1)) / n, 0.0, 0.0, n, _MANY)
+    known = Difference(arm, against, value, relative=math.expm1(value), n_seeds=n, by_seed=tuple(ratios.tolist()))
+    return replace(with_spread(known, spread, comparisons), item_variance=None, cell_variance=None)
 
 
 def told(speed: Speed, against: str, faster: float) -> Speed:
@@ -142,11 +163,17 @@ def told(speed: Speed, against: str, faster: float) -> Speed:
         return speed if speed.refused else replace(speed, refused=alike.refused, sentence=alike.sentence)
     word = decide(found, -math.log1p(-faster))
     there = [share for share in (speed.reached or {}).values() if share is not None]
-    other = called(against)
+    other, span = called(against), ""
+    if found.low is not None and found.high is not None:
+        low, high = (
+            "over +1000 %" if end > _MOST else percent(math.expm1(end), signed=True) if end > _LEAST else "under −99 %"
+            for end in (found.low, found.high)
+        )
+        span = f"{interval(found)} {low} to {high}, "
     sentence = (
         f"{word[0].upper()}{word[1:]}, in speed: to a loss that both reached, {called(speed.arm)} took "
         f"{_amount(found.value or 0.0)} tokens {'than' if found.value else 'as'} {other}, the curriculum's cost "
-        f"charged ({_span(found)}{found.n_seeds} seeds); {len(there)} of {len(speed.reached or {})} seeds came as far "
+        f"charged ({span}{found.n_seeds} seeds); {len(there)} of {len(speed.reached or {})} seeds came as far "
         f"as the final loss of {other}.{_ending(found, word, faster)}"
     )
     return replace(speed, verdict=word, sentence=sentence)
@@ -167,17 +194,6 @@ def _amount(ratio: float) -> str:
     return f"{percent(abs(math.expm1(ratio)))} {'more' if ratio > 0 else 'fewer'}"
 
 
-def _span(found: Difference) -> str:
-    """The interval in words; nothing where there is none."""
-    if found.low is None or found.high is None:
-        return ""
-    low, high = (
-        "over +1000 %" if end > _MOST else percent(math.expm1(end), signed=True) if end > _LEAST else "under −99 %"
-        for end in (found.low, found.high)
-    )
-    return f"{interval(found)} {low} to {high}, "
-
-
 def _ending(found: Difference, word: str, faster: float) -> str:
     if word in (HELPED, HURT):
         several = found.p is not None and found.p_adjusted is not None and found.p_adjusted > found.p
@@ -192,32 +208,44 @@ def _ending(found: Difference, word: str, faster: float) -> str:
     return f" A saving of {size} would have been found."
 
 
-def corrected_speeds(speeds: Sequence[Speed], against: str, faster: float) -> list[Speed]:
-    """Several arms' speeds after Holm's correction among them."""
-    known = {one.arm: one.charged for one in speeds if one.charged is not None}
-    raised = dict(zip(known, corrected(list(known.values()), list(map(_spread_of, known.values()))), strict=True))
-    by_arm = {
-        one.arm: told(replace(one, charged=raised[one.arm]), against, faster) for one in speeds if one.arm in raised
-    }
-    return [by_arm.get(one.arm, one) for one in speeds]
+def judge_speeds(
+    arms: Sequence[ArmResults], base: ArmResults, *, faster: float, tokens_tolerance: float
+) -> list[Speed]:
+    """Speed of all arms, corrected (Holm) inside each family. Arms that bear no comparison at the end bear none here.
 
-
-def _spread_of(found: Difference) -> Spread | None:
-    """Of the mean of log ratios: seeds are all that there is to draw again."""
-    return None if found.stderr is None else Spread(found.stderr**2, 0.0, 0.0, found.n_seeds, _MANY)
+    Args:
+        arms: all but the baseline, recipes first.
+        base: the baseline.
+        faster: the smallest saving worth finding, a share in (0, 1).
+        tokens_tolerance: by which share the trained tokens of two arms may differ.
+    """
+    found: list[Speed] = []
+    for kinds in (PRIMARY, ("control",)):
+        family = [arm for arm in arms if arm.kind in kinds]
+        reasons = {arm.name: misfits(arm, base, tokens_tolerance=tokens_tolerance) for arm in family}
+        n = max(1, sum(not why for why in reasons.values()))
+        speeds = [
+            refused_speed(arm.name, "; ".join(reasons[arm.name]))
+            if reasons[arm.name]
+            else judge_speed(arm, base, faster=faster, comparisons=n)
+            for arm in family
+        ]
+        known = {one.arm: one.charged for one in speeds if one.charged is not None}
+        spreads = [
+            None if one.stderr is None else VarianceParts(one.stderr**2, 0.0, 0.0, one.n_seeds, _MANY)
+            for one in known.values()
+        ]
+        raised = dict(zip(known, corrected(list(known.values()), spreads), strict=True))
+        found += [
+            told(replace(one, charged=raised[one.arm]), base.name, faster) if one.arm in raised else one
+            for one in speeds
+        ]
+    return found
 
 
 def refused_speed(arm: str, why: str) -> Speed:
     """No word on an arm's speed, and the reason."""
     return Speed(arm, None, why, f"No verdict on the speed of {called(arm)}: {why}.")
-
-
-def _share(curve: Curve, base: Curve) -> float | None:
-    """Charged tokens of the arm to the baseline's final loss, as a share of the baseline's charged tokens."""
-    end = _final(base)
-    mine = None if end is None else first_reached(curve, end, curve.tokens)
-    whole = float(base.tokens[-1]) * (1 + base.cost)
-    return None if mine is None or not whole else mine * (1 + curve.cost) / whole
 
 
 def _final(curve: Curve) -> float | None:
@@ -240,18 +268,3 @@ def log_ratios(curve: Curve, base: Curve) -> tuple[float, float, float] | None:
     ratio = math.log(tokens[0] / tokens[1])
     timed = math.log(seconds[0] / seconds[1]) if seconds[0] and seconds[1] else math.nan
     return ratio + math.log((1 + curve.cost) / (1 + base.cost)), ratio, timed
-
-
-def _difference(arm: Arm, base: Arm, ratios: FloatArray, comparisons: int) -> Difference:
-    value, n = float(ratios.mean()), len(ratios)
-    known = Difference(
-        arm.name,
-        base.name,
-        value,
-        relative=math.expm1(value),
-        n_seeds=n,
-        by_seed=tuple(float(ratio) for ratio in ratios),
-    )
-    spread = Spread(float(ratios.var(ddof=1)) / n, 0.0, 0.0, n, _MANY)
-    found = with_spread(known, spread, comparisons)
-    return replace(found, item_variance=None, cell_variance=None)

@@ -4,11 +4,11 @@ Every arm is compared with the baseline on the same test items and seeds. With w
 
     D = Σₛ Σᵢ (loss of the arm − loss of the baseline) / (S · Σᵢ wᵢ)        nats per token, negative = helped
 
-and how sure that is is said in `crossed`. Looking at several things finds something by chance, so p-values are raised
+and how sure that is is said in `bootstrap`. Looking at several things finds something by chance, so p-values are raised
 (Holm) inside each family: the recipes (and arms with more compute) against the baseline; each recipe against each
 control; each arm's domains; the controls against the baseline; all official tasks together. One family, one question:
 a recipe's verdict does not get weaker because a domain table stands below it. Intervals are widened by the same rule
-(`decision.corrected`), so an interval excludes 0 exactly where its corrected p-value is at most 5 %.
+(`difference.corrected`), so an interval excludes 0 exactly where its corrected p-value is at most 5 %.
 
 The word is about the whole test set at the end of training. Speed has its own word (`speed`). Runs that do not bear a
 verdict get none, with the reason in `refused`: one seed, a diverged run, other data, other settings, other tokens.
@@ -22,18 +22,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from campus_tune.compare.verdict.crossed import RESAMPLES
-from campus_tune.compare.verdict.fit import TOKENS_TOLERANCE, misfits
-from campus_tune.compare.verdict.inputs import Arm
+from campus_tune.compare.verdict.bootstrap import RESAMPLES
+from campus_tune.compare.verdict.inputs import PRIMARY, ArmResults
 from campus_tune.compare.verdict.judgement import (
     FEWEST_IN_DOMAIN,
-    PRIMARY,
     Judgement,
     Settings,
     judge_losses,
     judge_tasks,
 )
-from campus_tune.compare.verdict.speed import FASTER, Speed, corrected_speeds, judge_speed, refused_speed
+from campus_tune.compare.verdict.misfits import TOKENS_TOLERANCE
+from campus_tune.compare.verdict.speed import FASTER, Speed, judge_speeds
 from campus_tune.evaluate.paired import LEVEL, POWER
 from campus_tune.words.errors import DataError
 from campus_tune.words.fields import number, whole
@@ -125,7 +124,7 @@ class Verdict:
 
 
 def judge(
-    arms: Sequence[Arm],
+    arms: Sequence[ArmResults],
     *,
     effect: float = EFFECT,
     faster: float = FASTER,
@@ -149,57 +148,38 @@ def judge(
     _check(arms, effect=effect, faster=faster, tokens_tolerance=tokens_tolerance, resamples=resamples)
     settings = Settings(effect, tokens_tolerance, resamples, seed)
     base = next(arm for arm in arms if arm.kind == "baseline")
-    rest = [arm for kind in (*PRIMARY, "control") for arm in arms if arm.kind == kind]
-    return Verdict(
-        base.name,
-        base.end.mean() if base.end.values.size else None,
-        base.seeds,
-        base.end.n_items,
-        {name: int((base.end.domain == i).sum()) for i, name in enumerate(base.end.domains)},
-        effect,
-        faster,
-        {one.arm: one for one in judge_losses(rest, base, settings)},
-        {one.arm: one for one in _judge_speeds(rest, base, faster, tokens_tolerance)},
-        judge_tasks([arm for arm in rest if arm.kind in PRIMARY], base, settings),
-        tuple({"arm": arm.name, "seed": s, "message": why} for arm in arms for s, why in sorted(arm.diverged.items())),
-        tuple(_notes(base)),
-    )
-
-
-def _judge_speeds(arms: Sequence[Arm], base: Arm, faster: float, tokens_tolerance: float) -> list[Speed]:
-    """Speed of all arms; those that bear no comparison at the end bear none on the way."""
-    found: list[Speed] = []
-    for kinds in (PRIMARY, ("control",)):
-        family = [arm for arm in arms if arm.kind in kinds]
-        reasons = {arm.name: misfits(arm, base, tokens_tolerance=tokens_tolerance) for arm in family}
-        n = max(1, sum(not why for why in reasons.values()))
-        speeds = [
-            refused_speed(arm.name, "; ".join(reasons[arm.name]))
-            if reasons[arm.name]
-            else judge_speed(arm, base, faster=faster, comparisons=n)
-            for arm in family
-        ]
-        found += corrected_speeds(speeds, base.name, faster)
-    return found
-
-
-def _notes(base: Arm) -> list[str]:
+    sizes = {name: int((base.end.domain == i).sum()) for i, name in enumerate(base.end.domains)}
     notes = []
     if len(base.seeds) == 2:
         notes.append(
             "Two seeds hardly know their own spread: only very large effects can be found. Run at least three."
         )
-    sizes = {name: int((base.end.domain == i).sum()) for i, name in enumerate(base.end.domains)}
     small = [f"{cut(name, LONGEST)} ({n})" for name, n in sizes.items() if n < FEWEST_IN_DOMAIN]
     if small and len(sizes) > 1:
         named = listed(small, SHOWN, more=" and {n} more")
         notes.append(
             f"Differences in these domains have no interval, which takes {FEWEST_IN_DOMAIN} test items: {named}."
         )
-    return notes
+    rest = [arm for kind in (*PRIMARY, "control") for arm in arms if arm.kind == kind]
+    return Verdict(
+        base.name,
+        base.end.mean() if base.end.values.size else None,
+        base.seeds,
+        base.end.n_items,
+        sizes,
+        effect,
+        faster,
+        {one.arm: one for one in judge_losses(rest, base, settings)},
+        {one.arm: one for one in judge_speeds(rest, base, faster=faster, tokens_tolerance=tokens_tolerance)},
+        judge_tasks([arm for arm in rest if arm.kind in PRIMARY], base, settings),
+        tuple({"arm": arm.name, "seed": s, "message": why} for arm in arms for s, why in sorted(arm.diverged.items())),
+        tuple(notes),
+    )
 
 
-def _check(arms: Sequence[Arm], *, effect: float, faster: float, tokens_tolerance: float, resamples: int) -> None:
+def _check(
+    arms: Sequence[ArmResults], *, effect: float, faster: float, tokens_tolerance: float, resamples: int
+) -> None:
     problems = [
         *number("effect", effect, low=0, high=1, open_low=True, open_high=True),
         *number("faster", faster, low=0, high=1, open_low=True, open_high=True),

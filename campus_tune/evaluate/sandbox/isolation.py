@@ -88,7 +88,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ProgramResult:
     """What became of a program.
 
     Args:
@@ -106,7 +106,7 @@ class Verdict:
     kind: Kind
 
 
-def run_in(kind: Kind, source: str, checks: str, limits: Limits) -> Verdict:
+def run_in(kind: Kind, source: str, checks: str, limits: Limits) -> ProgramResult:
     """Run one program in one kind of sandbox, and its checks in another one, whether that has been tried out or not.
 
     Args:
@@ -123,7 +123,7 @@ def run_in(kind: Kind, source: str, checks: str, limits: Limits) -> Verdict:
     with ExitStack() as stack:
         trial = _Trial(stack, kind, limits)
         outcome, detail = trial.outcome(source, checks)
-    return Verdict(outcome == "passed", outcome, detail, time.monotonic() - began, kind)
+    return ProgramResult(outcome == "passed", outcome, detail, time.monotonic() - began, kind)
 
 
 @dataclass
@@ -172,7 +172,9 @@ class _Trial:
         for process in (self._judge, *self._judged):
             process.end()
         for _, answers in self._pipes[: len(self._judged)]:
-            _ended(answers.read, time.monotonic() + 5.0)  # the kernel takes a moment to end what was inside
+            poll = select.poll()
+            poll.register(answers.read, 0)  # nothing but the end: that nobody holds the other side any more
+            poll.poll(5000)  # ms; the kernel takes a moment to end what was inside
         return outcome, detail
 
     def _begin(self, source: str, checks: str) -> None:
@@ -293,13 +295,6 @@ def _speaks(file: int, until: float) -> bool:
     poll = select.poll()
     poll.register(file, select.POLLIN)
     return bool(poll.poll(max(0.0, 1000 * (until - time.monotonic()))))
-
-
-def _ended(pipe: IO[bytes], until: float) -> None:
-    """Wait until nobody holds the other end of a pipe, whatever lies in it."""
-    poll = select.poll()
-    poll.register(pipe, 0)
-    poll.poll(max(0.0, 1000 * (until - time.monotonic())))
 
 
 def _tail(*errors: IO[bytes]) -> str:

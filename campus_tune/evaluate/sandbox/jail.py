@@ -32,25 +32,15 @@ def move_in(pipes: list[int], *, user: int, limits: dict[str, int]) -> list[int]
         before = pipe + 1
     os.closerange(before, 2**16)  # `pass_fds` has let few in; this is for what the launcher had open
     os.environ.clear()
-    _become(user)
-    _limit(limits)
-    return kept
-
-
-def _limit(limits: dict[str, int]) -> None:
-    """Set the limits so that they cannot be raised again."""
-    for name, most in {**limits, "CORE": 0, "MSGQUEUE": 0}.items():
+    if os.getuid() == 0:  # leave root, and with it every capability; elsewhere the sandbox has already seen to it
+        os.setgroups([])
+        os.setresgid(user, user, user)
+        os.setresuid(user, user, user)
+    for name, most in {**limits, "CORE": 0, "MSGQUEUE": 0}.items():  # so that they cannot be raised again
         kind = getattr(resource, f"RLIMIT_{name}")
         hard = most + (name == "CPU")  # a second after the signal that can be ignored comes the one that cannot
         _, ceiling = resource.getrlimit(kind)
         if ceiling != resource.RLIM_INFINITY:
             hard = min(hard, ceiling)
         resource.setrlimit(kind, (min(most, hard), hard))
-
-
-def _become(user: int) -> None:
-    """Leave root, and with it every capability. Elsewhere the sandbox has already seen to it."""
-    if os.getuid() == 0:
-        os.setgroups([])
-        os.setresgid(user, user, user)
-        os.setresuid(user, user, user)
+    return kept

@@ -32,7 +32,7 @@ BEGUN, NEXT, PASSED, FAILED, GONE = b"begun\n", b"next\n", b"passed\n", b"failed
 ONLY_AST, NO_INHERITANCE = 0x400, True
 
 
-def nodes(tree: Any, *, but: tuple[type, ...] = ()) -> Iterator[Any]:
+def nodes(tree: _ast.AST, *, but: tuple[type, ...] = ()) -> Iterator[_ast.AST]:
     """All parts of a syntax tree; nothing below some kinds."""
     left = [tree]
     while left:
@@ -46,7 +46,7 @@ def nodes(tree: Any, *, but: tuple[type, ...] = ()) -> Iterator[Any]:
             left += [part for part in parts if isinstance(part, _ast.AST)]
 
 
-def used(checks: Any) -> tuple[set[str], set[str]]:
+def used(checks: _ast.AST) -> tuple[set[str], set[str]]:
     """Names that the checks use, and those of them of which they only take attributes.
 
     >>> import ast
@@ -71,7 +71,7 @@ def imported(source: str) -> set[str]:
     return {name.name.partition(".")[0] for name in names if name.asname in (None, name.name)}
 
 
-def names_of(checks: Any, source: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+def names_of(checks: _ast.AST, source: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The names of the judge's own in the checks, and those to ask the program for.
 
     A name of Python's that the program has taken over, like a `sum(a, b)` of its own, is meant only where the checks
@@ -85,7 +85,7 @@ def names_of(checks: Any, source: str) -> tuple[dict[str, Any], tuple[str, ...]]
     return own, tuple(sorted(theirs or all_names - set(own)))
 
 
-def trials(checks: Any, most: int) -> list[list[Any]]:
+def trials(checks: _ast.Module, most: int) -> list[list[_ast.stmt]]:
     r"""The statements of each process: all of them for the first, then one assert each and what is no assert.
 
     An assert on what the checks have made, which the asserts before it may have changed, is asked in the first alone.
@@ -113,7 +113,7 @@ def trials(checks: Any, most: int) -> list[list[Any]]:
     return [checks.body, *fresh]
 
 
-def judge(program: Program, statements: list[Any], checks: Any, source: str) -> None:
+def judge(program: Program, statements: list[_ast.stmt], checks: _ast.Module, source: str) -> None:
     """Run a program over there, and its checks here. Returns if all went well."""
     names: dict[str, Any] = {"__builtins__": builtins}
     own, theirs = names_of(checks, source)
@@ -128,7 +128,10 @@ def judge(program: Program, statements: list[Any], checks: Any, source: str) -> 
 
 def main() -> None:
     """Judge, and say the verdict."""
-    request = Reader(_all_of(0)).value()
+    parts = []
+    while part := os.read(0, 2**20):
+        parts.append(part)
+    request = Reader(b"".join(parts)).value()
     pipes = request["pipes"]
     verdict, *kept = move_in([1, *(end for pair in pipes for end in pair)], **request["setting"])
     try:
@@ -155,10 +158,3 @@ def _begun(pipes: list[int], verdict: int) -> Program:
         os._exit(1)
     os.write(verdict, BEGUN)
     return program
-
-
-def _all_of(file: int) -> bytes:
-    parts = []
-    while part := os.read(file, 2**20):
-        parts.append(part)
-    return b"".join(parts)

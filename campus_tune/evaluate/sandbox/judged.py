@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 NONCE_BYTES = 16
 
 
-class Answers:
+class ProgramObjects:
     """What a program made, and the objects of it that the judge has been told of."""
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ def main() -> None:
     """Say that it begins, then answer until nobody asks any more."""
     setting = Reader(bytes.fromhex(sys.argv.pop())).value()
     questions, answers = move_in([0, 1], **setting)
-    program = Answers()
+    program = ProgramObjects()
     send(answers, b"")
     while (question := receive(questions, most=2**62)) is not None:
         nonce, question = question[:NONCE_BYTES], question[NONCE_BYTES:]

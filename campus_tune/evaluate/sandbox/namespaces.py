@@ -128,10 +128,10 @@ def give_up_privileges(call_filter: bytes) -> None:
     ask("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     array = ctypes.create_string_buffer(call_filter, len(call_filter))
 
-    class Program(ctypes.Structure):
+    class CallFilter(ctypes.Structure):
         _fields_ = [("n", ctypes.c_ushort), ("instructions", ctypes.c_void_p)]
 
-    program = Program(len(call_filter) // 8, ctypes.addressof(array))
+    program = CallFilter(len(call_filter) // 8, ctypes.addressof(array))
     ask("prctl", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0)
 
 

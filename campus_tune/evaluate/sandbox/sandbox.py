@@ -36,12 +36,12 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from campus_tune.evaluate.sandbox.isolation import Kind, Limits, Verdict, run_in
+from campus_tune.evaluate.sandbox.isolation import Kind, Limits, ProgramResult, run_in
 from campus_tune.evaluate.sandbox.syscalls import AUDIT_ARCHITECTURE
 from campus_tune.evaluate.sandbox.view import FOLDER, python_view
 from campus_tune.words.errors import CampusError, RecipeError
 
-__all__ = ["Kind", "Limits", "SandboxError", "Verdict", "probe", "run_many", "run_program", "sandbox_kind"]
+__all__ = ["Kind", "Limits", "ProgramResult", "SandboxError", "probe", "run_many", "run_program", "sandbox_kind"]
 
 KINDS: tuple[Kind, ...] = ("bubblewrap", "namespaces")
 PAUSES = (0.5, 5.0)  # seconds before a sandbox that did not start is tried again
@@ -51,7 +51,7 @@ class SandboxError(CampusError, RuntimeError):
     """No program can be run safely on this machine."""
 
 
-def run_program(source: str, checks: str = "", *, limits: Limits | None = None) -> Verdict:
+def run_program(source: str, checks: str = "", *, limits: Limits | None = None) -> ProgramResult:
     """Run one program, then its checks, and say whether both ran to their end.
 
     Checks are compiled apart: a program that ends in the middle of a line cannot swallow the first of them. Each of
@@ -85,7 +85,7 @@ def run_many(
     limits: Limits | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Verdict]:
+) -> list[ProgramResult]:
     """Run programs side by side; verdicts in their sequence.
 
     Args:

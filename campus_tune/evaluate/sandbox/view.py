@@ -26,7 +26,7 @@ NOBODY = "65534"
 
 
 @dataclass(frozen=True)
-class View:
+class VisibleFiles:
     """The file system of the sandbox. All paths absolute and free of links.
 
     Args:
@@ -59,7 +59,7 @@ class View:
 
 
 @cache
-def python_view() -> View:
+def python_view() -> VisibleFiles:
     """What the interpreter of this process needs to see, its virtual environment left out."""
     python = os.path.realpath("/proc/self/exe")  # sys.executable of a virtual environment is a link, or a copy
     prefix = os.path.realpath(sys.base_prefix)
@@ -83,7 +83,7 @@ def python_view() -> View:
         for pattern in NATIVE
         for found in _real(folder, f"lib-dynload/{pattern}.so", Path.is_file)
     ]
-    return View(python, tuple(binds), tuple(links), tuple(empty), tuple(dict.fromkeys(native)))
+    return VisibleFiles(python, tuple(binds), tuple(links), tuple(empty), tuple(dict.fromkeys(native)))
 
 
 def _needed(folder: Path, version: str) -> list[Path]:
@@ -113,7 +113,7 @@ def interpreter(python: str) -> list[str]:
     return [python, "-I", "-S", "-B", "-X", "utf8"]
 
 
-def bubblewrap(bwrap: str, view: View, *, as_root: bool, filter_file: int, command: list[str]) -> list[str]:
+def bubblewrap(bwrap: str, view: VisibleFiles, *, as_root: bool, filter_file: int, command: list[str]) -> list[str]:
     """The command line for bubblewrap.
 
     Root of the machine makes no user namespace: in one it would still be root to the kernel, which limits no number of
@@ -145,7 +145,7 @@ def bubblewrap(bwrap: str, view: View, *, as_root: bool, filter_file: int, comma
     return [*words, "--chdir", view.folder, "--seccomp", str(filter_file), *command]
 
 
-def namespaces(view: View, *, filter_: bytes, command: list[str]) -> list[str]:
+def namespaces(view: VisibleFiles, *, filter_: bytes, command: list[str]) -> list[str]:
     """The command line for our own launcher."""
     spec = asdict(view) | {"filter": filter_.hex(), "as_root": takes_any_user()}
     launcher = str(Path(__file__).with_name("namespaces.py"))

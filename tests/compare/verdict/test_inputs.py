@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from campus_tune.compare.verdict.inputs import Arm, Curve, Measured, arm_of
+from campus_tune.compare.verdict.inputs import ArmResults, Curve, ItemValues, arm_of
 from campus_tune.words.errors import DataError
 from tests.compare.arms import an_arm
 
@@ -104,9 +104,9 @@ def test_measures_that_do_not_fit_are_errors(change: dict[str, Any], message: st
     whole: dict[str, Any] = {
         "values": np.zeros((2, 4)), "weights": np.ones(4), "domain": np.zeros(4, dtype=np.int64), "domains": ("a",),
     }  # fmt: skip
-    assert Measured(**whole).n_items == 4
+    assert ItemValues(**whole).n_items == 4
     with pytest.raises(DataError, match=message):
-        Measured(**{**whole, **change})
+        ItemValues(**{**whole, **change})
 
 
 def test_curves_that_do_not_fit_are_errors() -> None:
@@ -119,5 +119,5 @@ def test_curves_that_do_not_fit_are_errors() -> None:
 
 
 def test_an_arm_may_have_no_runs_at_all() -> None:
-    empty = Measured(np.zeros((0, 0)), np.zeros(0), np.zeros(0, dtype=np.int64), ())
-    assert Arm("a", "control", (), empty).diverged == {}
+    empty = ItemValues(np.zeros((0, 0)), np.zeros(0), np.zeros(0, dtype=np.int64), ())
+    assert ArmResults("a", "control", (), empty).diverged == {}

@@ -8,19 +8,19 @@ import math
 import numpy as np
 import pytest
 
-from campus_tune.compare.verdict.crossed import Spread
-from campus_tune.compare.verdict.decision import Difference
-from campus_tune.compare.verdict.inputs import Measured
+from campus_tune.compare.verdict.bootstrap import VarianceParts
+from campus_tune.compare.verdict.difference import Difference
+from campus_tune.compare.verdict.inputs import ItemValues
 from campus_tune.compare.verdict.power import components_of_pilot, from_difference, from_pilot, speed_from_pilot
 from campus_tune.words.errors import DataError
 from tests.compare.arms import a_curve
 
 
-def pilot(seed: float, cell: float, *, seeds: int = 4, items: int = 100, draw: int = 0) -> Measured:
+def pilot(seed: float, cell: float, *, seeds: int = 4, items: int = 100, draw: int = 0) -> ItemValues:
     """Runs of one recipe with a mean loss of 2, and these standard deviations of seeds and cells."""
     rng = np.random.default_rng(draw)
     values = 2 + rng.normal(size=items) + seed * rng.normal(size=(seeds, 1)) + cell * rng.normal(size=(seeds, items))
-    return Measured(values, np.ones(items), np.zeros(items, dtype=np.int64), ("all",))
+    return ItemValues(values, np.ones(items), np.zeros(items, dtype=np.int64), ("all",))
 
 
 def difference(seed: float, item: float, cell: float) -> Difference:
@@ -39,13 +39,13 @@ def test_a_pilot_weighs_by_tokens() -> None:
     rng = np.random.default_rng(0)
     weights = np.repeat([1.0, 3.0], 50)
     values = (2 + rng.normal(size=(6, 100))) * weights
-    one = components_of_pilot(Measured(values, weights, np.zeros(100, dtype=np.int64), ("all",)))
+    one = components_of_pilot(ItemValues(values, weights, np.zeros(100, dtype=np.int64), ("all",)))
     assert one[2] == pytest.approx(2 * 1.25, rel=0.2)  # mean of squared weights over the squared mean: 5 / 4
 
 
 def test_a_plan_is_the_detectable_effect_of_the_verdicts_own_test() -> None:
     plan = from_difference(difference(0.01, 0.1, 0.5), seeds=3, effect=0.2)
-    assert plan.detectable == pytest.approx(Spread.of((0.01, 0.1, 0.5), 3, 400).detectable() / 2)
+    assert plan.detectable == pytest.approx(VarianceParts.of((0.01, 0.1, 0.5), 3, 400).detectable() / 2)
     assert plan.enough == (plan.detectable <= 0.2)
     assert plan.learned_from == "the earlier comparison of recipe with random"
 
@@ -72,7 +72,7 @@ def test_what_it_takes_is_the_least_that_is_enough() -> None:
         (True, 10, plan.items_needed),
         (False, 10, plan.items_needed - 1),
     ):
-        assert (Spread.of(parts, n_seeds, n_items).detectable() <= 0.1) == enough
+        assert (VarianceParts.of(parts, n_seeds, n_items).detectable() <= 0.1) == enough
     assert f"it takes {plan.seeds_needed} seeds, or {plan.items_needed:,} test rows" in plan.sentence
 
 
@@ -104,7 +104,7 @@ def test_speed_is_planned_from_pairs_of_runs() -> None:
     plan = speed_from_pilot(curves, seeds=3, faster=0.1)
     to = [(1.2, 0.0), (1.4, 0.0), (1.4, 0.2)]  # target and the better run's end; the other takes 200 tokens
     ratios = [math.log((100 + 100 * (2 - target) / (1 - end)) / 200) for target, end in to]
-    spread = Spread(float(np.mean(np.square(ratios))) / 3, 0.0, 0.0, 3, 10**12)
+    spread = VarianceParts(float(np.mean(np.square(ratios))) / 3, 0.0, 0.0, 3, 10**12)
     assert plan.detectable == pytest.approx(-math.expm1(-spread.detectable()))
     assert plan.n_items is None
     assert "would find a saving of" in plan.sentence

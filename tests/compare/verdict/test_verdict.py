@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.compare.verdict.inputs import Arm, Measured
-from campus_tune.compare.verdict.summary import lines
+from campus_tune.compare.verdict.console_lines import lines
+from campus_tune.compare.verdict.inputs import ArmResults, ItemValues
 from campus_tune.compare.verdict.verdict import Verdict, judge
 from campus_tune.evaluate.paired import holm
 from campus_tune.words.errors import DataError
@@ -22,11 +22,11 @@ from tests.strategies import examples
 FEW = 200
 
 
-def verdict(*arms: Arm, **more: Any) -> Verdict:
+def verdict(*arms: ArmResults, **more: Any) -> Verdict:
     return judge(arms, **{"resamples": FEW, **more})
 
 
-def loss_of(*arms: Arm) -> Any:
+def loss_of(*arms: ArmResults) -> Any:
     return verdict(*arms).judgements["recipe"]
 
 
@@ -36,7 +36,7 @@ def loss_of(*arms: Arm) -> Any:
 def test_the_difference_is_nats_per_token_over_all_seeds() -> None:
     weights, domain = np.array([1.0, 3.0]), np.array([0, 1])
     arms = [
-        Arm(name, kind, (0, 1), Measured(np.array(values), weights, domain, ("a", "b")))
+        ArmResults(name, kind, (0, 1), ItemValues(np.array(values), weights, domain, ("a", "b")))
         for name, kind, values in (
             ("random", "baseline", [[2.0, 6.0], [4.0, 8.0]]),
             ("recipe", "recipe", [[1.0, 6.0], [4.0, 4.0]]),
@@ -77,7 +77,7 @@ def test_swapping_the_arms_turns_the_sign_and_nothing_else(draw: int) -> None:
 @examples(10)
 @given(st.permutations(range(4)), st.integers(0, 100))
 def test_the_sequence_of_seeds_and_items_does_not_matter(order: list[int], draw: int) -> None:
-    def mixed(arm: Arm) -> Arm:
+    def mixed(arm: ArmResults) -> ArmResults:
         places = np.random.default_rng(draw).permutation(40)
         end = arm.end.take(order)
         items = tuple(end.items[i] for i in places)
@@ -102,7 +102,7 @@ def test_arms_whose_seeds_are_listed_differently_are_still_paired() -> None:
 
 
 def test_scaling_the_losses_scales_the_difference_and_leaves_the_word() -> None:
-    def scaled(arm: Arm) -> Arm:
+    def scaled(arm: ArmResults) -> ArmResults:
         return replace(arm, end=replace(arm.end, values=3 * arm.end.values))
 
     one, other = loss_of(base(), an_arm(shift=-0.1)), loss_of(scaled(base()), scaled(an_arm(shift=-0.1)))
@@ -115,7 +115,7 @@ def test_more_is_better_where_it_is_said_so() -> None:
     arms = []
     for arm, share in ((base(), 0.2), (an_arm(), 0.8)):
         right = (rng.random((4, 60)) < share).astype(float)
-        task = Measured(right, np.ones(60), np.zeros(60, dtype=np.int64), ("all",), higher_is_better=True)
+        task = ItemValues(right, np.ones(60), np.zeros(60, dtype=np.int64), ("all",), higher_is_better=True)
         arms.append(replace(arm, tasks={"gsm8k: exact_match": task}))
     found = verdict(*arms).tasks["gsm8k: exact_match"]["recipe"]
     assert found.verdict == "helped"
@@ -178,15 +178,15 @@ def test_two_recipes_must_show_more_than_one_to_be_detected() -> None:
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
 
-def other_items(arm: Arm) -> Arm:
+def other_items(arm: ArmResults) -> ArmResults:
     return replace(arm, end=replace(arm.end, items=("another", *arm.end.items[1:])))
 
 
-def first_seeds(arm: Arm, n: int) -> Arm:
+def first_seeds(arm: ArmResults, n: int) -> ArmResults:
     return replace(arm, seeds=arm.seeds[:n], end=arm.end.take(range(n)), trained=arm.trained[:n], shared=arm.shared[:n])
 
 
-def same_twice(arm: Arm) -> Arm:
+def same_twice(arm: ArmResults) -> ArmResults:
     return replace(arm, end=arm.end.take([0, 1, 2, 1]))
 
 
@@ -212,7 +212,7 @@ def same_twice(arm: Arm) -> Arm:
           + base().end.weights))), "the same in every seed and item", True),
     ],
 )  # fmt: skip
-def test_no_verdict_and_the_reason(arms: tuple[Arm, ...], why: str, shown: bool) -> None:
+def test_no_verdict_and_the_reason(arms: tuple[ArmResults, ...], why: str, shown: bool) -> None:
     found = loss_of(*arms)
     assert found.verdict is None
     with pytest.raises(AssertionError, match=why):
@@ -238,8 +238,8 @@ def test_other_settings_are_found_whatever_the_sequence_of_the_seeds() -> None:
 
 
 def test_a_baseline_that_diverged_with_every_seed_leaves_no_difference_to_show() -> None:
-    empty = Measured(np.zeros((0, 0)), np.zeros(0), np.zeros(0, dtype=np.int64), ())
-    lost = Arm("random", "baseline", (), empty, diverged=dict.fromkeys(range(4), "NaN"))
+    empty = ItemValues(np.zeros((0, 0)), np.zeros(0), np.zeros(0, dtype=np.int64), ())
+    lost = ArmResults("random", "baseline", (), empty, diverged=dict.fromkeys(range(4), "NaN"))
     found = verdict(lost, an_arm())
     assert found.baseline_mean is None
     assert found.judgements["recipe"].difference is None
@@ -279,7 +279,7 @@ def test_a_diverged_control_takes_the_verdict_from_no_other_arm() -> None:
         ((base(), an_arm()), {"resamples": 10}, "`resamples` must be a whole number of at least 100"),
     ],
 )
-def test_what_is_no_comparison_is_an_error(arms: tuple[Arm, ...], more: dict[str, Any], message: str) -> None:
+def test_what_is_no_comparison_is_an_error(arms: tuple[ArmResults, ...], more: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         verdict(*arms, **more)
 
@@ -338,8 +338,8 @@ def test_arms_that_are_the_same_in_every_seed_and_row_claim_no_power() -> None:
 
 
 def test_where_all_runs_of_an_arm_diverged_one_seed_is_not_the_reason() -> None:
-    empty = Measured(np.zeros((0, 0)), np.zeros(0), np.zeros(0, dtype=np.int64), ())
-    lost = Arm("recipe", "recipe", (), empty, diverged=dict.fromkeys(range(4), "NaN"))
+    empty = ItemValues(np.zeros((0, 0)), np.zeros(0), np.zeros(0, dtype=np.int64), ())
+    lost = ArmResults("recipe", "recipe", (), empty, diverged=dict.fromkeys(range(4), "NaN"))
     assert "one seed" not in str(loss_of(base(), lost).refused)
 
 
@@ -373,7 +373,7 @@ def test_the_file_gives_the_verdict_back_and_is_strict_json() -> None:
     curves = tuple(a_curve([4, 3, 2.5, 2.2 + seed / 50]) for seed in range(4))
     faster = tuple(a_curve([4, 2.5, 2.3, 2.1 + seed / 70], cost=0.05) for seed in range(4))
     control = without(an_arm("reversed", "control"), 0, "NaN")
-    task = {"gsm8k: exact_match": Measured(np.eye(4, 40), np.ones(40), np.zeros(40, dtype=np.int64), ("all",))}
+    task = {"gsm8k: exact_match": ItemValues(np.eye(4, 40), np.ones(40), np.zeros(40, dtype=np.int64), ("all",))}
     arms = [base(curves=curves, tasks=task), an_arm(shift=-0.5, curves=faster, tasks=task), control]
     found = verdict(*arms)
     assert Verdict.from_mapping(json.loads(json.dumps(found.to_mapping(), allow_nan=False))) == found

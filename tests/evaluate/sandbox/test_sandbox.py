@@ -29,8 +29,8 @@ from campus_tune.evaluate.sandbox import isolation, sandbox, view
 from campus_tune.evaluate.sandbox.sandbox import (
     Kind,
     Limits,
+    ProgramResult,
     SandboxError,
-    Verdict,
     run_many,
     run_program,
     sandbox_kind,
@@ -165,7 +165,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Surroundi
 
 
 @pytest.fixture(scope="module")
-def verdicts(kind: Kind, surroundings: Surroundings) -> dict[str, Verdict]:
+def verdicts(kind: Kind, surroundings: Surroundings) -> dict[str, ProgramResult]:
     assert sandbox.sandbox_kind() == kind
     found = {}
     for limits in (TIGHT, PATIENT):
@@ -182,7 +182,7 @@ def test_there_are_enough_hostile_programs() -> None:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_a_hostile_program_does_not_pass_and_is_stopped_where_it_should_be(
-    name: str, verdicts: dict[str, Verdict], kind: Kind
+    name: str, verdicts: dict[str, ProgramResult], kind: Kind
 ) -> None:
     verdict = verdicts[name]
     assert not verdict.passed
@@ -195,7 +195,7 @@ def test_a_hostile_program_does_not_pass_and_is_stopped_where_it_should_be(
 
 
 def test_hostile_programs_leave_nothing_behind_and_reach_nobody(
-    verdicts: dict[str, Verdict], surroundings: Surroundings
+    verdicts: dict[str, ProgramResult], surroundings: Surroundings
 ) -> None:
     assert len(verdicts) == len(ATTACKS)
     _until(lambda: _alive() <= surroundings.before["processes"])  # the kernel ends them when it gets to it
@@ -520,11 +520,11 @@ class Unsteady:
     def __init__(self, failures: int) -> None:
         self.failures, self.asked = failures, 0
 
-    def __call__(self, kind: Kind, *_: object) -> Verdict:
+    def __call__(self, kind: Kind, *_: object) -> ProgramResult:
         self.asked += 1
         if self.asked <= self.failures:
             raise isolation.NotBegunError("Cannot allocate memory")
-        return Verdict(True, "passed", "", 0.1, kind)
+        return ProgramResult(True, "passed", "", 0.1, kind)
 
 
 @pytest.mark.usefixtures("untried")

@@ -28,7 +28,7 @@ def run_folder(out: Path, arm: str, seed: int) -> Path:
     return out / RUNS / arm / f"seed-{seed}"
 
 
-def write_outcome(out: Path, outcome: Json) -> Path:
+def write_run_result(out: Path, outcome: Json) -> Path:
     """Write the result of one run; gives back the file.
 
     Raises:
@@ -39,7 +39,7 @@ def write_outcome(out: Path, outcome: Json) -> Path:
     return path
 
 
-def read_outcome(out: Path, arm: str, seed: int) -> Json | None:
+def read_run_result(out: Path, arm: str, seed: int) -> Json | None:
     """The result of one run; None where it was not finished.
 
     Raises:

@@ -42,7 +42,7 @@ _CELLS = 4_000_000  # of one batch of resamples: 32 MB
 
 
 @dataclass(frozen=True)
-class Spread:
+class VarianceParts:
     """The three parts of a difference's variance, and how many draws they were learned from.
 
     Args:
@@ -79,15 +79,16 @@ class Spread:
         )
 
     @staticmethod
-    def of(components: tuple[float, float, float], n_seeds: int, n_items: int) -> Spread:
+    def of(components: tuple[float, float, float], n_seeds: int, n_items: int) -> VarianceParts:
         """What to expect of other numbers of seeds and items, for planning."""
         seed, item, cell = components
         cells = cell / (n_seeds * n_items)
-        return Spread(seed / n_seeds + cells, item / n_items + cells, cells, n_seeds, n_items)
+        return VarianceParts(seed / n_seeds + cells, item / n_items + cells, cells, n_seeds, n_items)
 
     def critical(self, level: float = LEVEL) -> float:
         """By how many standard errors a difference is significant at this level, two-sided."""
-        return float(_critical(np.float64(self._share()), self.n_seeds, self.n_items, level))
+        share = 1.0 if self.n_seeds == 2 or not self.variance else self.seeds / self.variance
+        return float(_critical(np.float64(share), self.n_seeds, self.n_items, level))
 
     def df(self, level: float = LEVEL) -> float:
         """Degrees of freedom of the Student's t with the same critical value."""
@@ -137,9 +138,6 @@ class Spread:
             high *= 2
         return float(brentq(lambda effect: self.power(effect, level) - power, 0.0, high, rtol=1e-6))
 
-    def _share(self) -> float:
-        return 1.0 if self.n_seeds == 2 or not self.variance else self.seeds / self.variance
-
 
 def crossed_spread(
     differences: FloatArray,
@@ -148,8 +146,8 @@ def crossed_spread(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> list[list[Spread]]:
-    """Spread of several differences, on all items or some, from one bootstrap over seeds and items.
+) -> list[list[VarianceParts]]:
+    """VarianceParts of several differences, on all items or some, from one bootstrap over seeds and items.
 
     >>> d = np.array([[[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]]])  # seeds differ by 1, items by 1, nothing else
     >>> (found,), = crossed_spread(d, np.ones(3), [np.ones(3, dtype=bool)])
@@ -184,7 +182,7 @@ def crossed_spread(
     sizes = [int(np.count_nonzero(group)) for group in groups]
     return [
         [
-            Spread(float(s * more), float(i * n / (n - 1)), float(e * more * n / (n - 1)), n_seeds, n)
+            VarianceParts(float(s * more), float(i * n / (n - 1)), float(e * more * n / (n - 1)), n_seeds, n)
             for s, i, e, n in zip(*parts, sizes, strict=True)
         ]
         for parts in variances.transpose(1, 0, 2)

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from campus_tune.compare.verdict.crossed import Spread, crossed_spread
-from campus_tune.compare.verdict.decision import Difference, corrected, decide, with_spread
+from campus_tune.compare.verdict.bootstrap import VarianceParts, crossed_spread
+from campus_tune.compare.verdict.difference import Difference, corrected, decide, with_spread
 from campus_tune.words.types import FloatArray
 from tests.strategies import examples
 
@@ -54,19 +54,19 @@ def test_a_reading_on_some_items_is_that_of_these_items_alone() -> None:
 
 
 def test_components_give_the_spread_back() -> None:
-    spread = Spread.of((0.4, 2.0, 6.0), 5, 40)
+    spread = VarianceParts.of((0.4, 2.0, 6.0), 5, 40)
     assert (spread.seeds, spread.items, spread.cells) == pytest.approx((0.4 / 5 + 0.03, 2 / 40 + 0.03, 0.03))
     assert spread.variance == pytest.approx(0.4 / 5 + 2 / 40 + 0.03)
     assert spread.components == pytest.approx((0.4, 2.0, 6.0))
 
 
 def test_the_variance_is_never_less_than_what_seeds_or_items_alone_say() -> None:
-    assert Spread(1.0, 2.0, 2.5, 5, 40).variance == 2.0
-    assert Spread(3.0, 2.0, 2.5, 5, 40).variance == 3.0
+    assert VarianceParts(1.0, 2.0, 2.5, 5, 40).variance == 2.0
+    assert VarianceParts(3.0, 2.0, 2.5, 5, 40).variance == 3.0
 
 
 def test_seeds_alone_are_students_t() -> None:
-    spread = Spread(0.04, 0.0, 0.0, 4, 10**9)
+    spread = VarianceParts(0.04, 0.0, 0.0, 4, 10**9)
     assert spread.critical() == pytest.approx(stats.t.ppf(0.975, 3))
     assert spread.df() == pytest.approx(3, abs=1e-5)
     assert spread.p(0.5) == pytest.approx(2 * stats.t.sf(2.5, 3), rel=1e-6)
@@ -75,13 +75,14 @@ def test_seeds_alone_are_students_t() -> None:
 
 
 def test_the_critical_value_lies_between_the_two_t_points_by_the_seeds_share() -> None:
-    spread = Spread(1.0, 3.0, 0.0, 3, 31)
+    spread = VarianceParts(1.0, 3.0, 0.0, 3, 31)
     assert spread.critical() == pytest.approx(0.25 * stats.t.ppf(0.975, 2) + 0.75 * stats.t.ppf(0.975, 30))
-    assert Spread(1.0, 3.0, 0.0, 2, 31).critical() == pytest.approx(stats.t.ppf(0.975, 1))  # two seeds know nothing
+    two = VarianceParts(1.0, 3.0, 0.0, 2, 31)  # which know nothing
+    assert two.critical() == pytest.approx(stats.t.ppf(0.975, 1))
 
 
 def test_the_detectable_effect_has_the_power_it_promises() -> None:
-    spread = Spread(0.3, 0.2, 0.1, 5, 400)
+    spread = VarianceParts(0.3, 0.2, 0.1, 5, 400)
     assert spread.power(spread.detectable()) == pytest.approx(0.8, abs=1e-4)
     assert spread.detectable(0.01) > spread.detectable(0.05)
 
@@ -103,7 +104,7 @@ def test_the_same_seed_gives_the_same_spread() -> None:
 
 
 def test_an_interval_ends_at_zero_where_the_p_value_is_five_per_cent() -> None:
-    spread = Spread(0.3, 0.2, 0.1, 5, 400)
+    spread = VarianceParts(0.3, 0.2, 0.1, 5, 400)
     value = spread.critical() * spread.stderr
     found = with_spread(Difference("a", "b", value), spread)
     assert (found.low, found.p) == pytest.approx((0.0, 0.05), abs=1e-9)
@@ -111,10 +112,10 @@ def test_an_interval_ends_at_zero_where_the_p_value_is_five_per_cent() -> None:
 
 
 def test_equal_arms_do_not_differ_and_a_difference_without_any_chance_has_no_p_value() -> None:
-    nothing = Spread(0.0, 0.0, 0.0, 3, 40)
+    nothing = VarianceParts(0.0, 0.0, 0.0, 3, 40)
     equal = with_spread(Difference("a", "b", 0.0), nothing)
     assert (equal.p, equal.detectable, decide(equal, 0.02)) == (1.0, 0.0, "no detectable difference")
-    constant = with_spread(Difference("a", "b", 0.5), Spread(1e-34, 1e-34, 0.0, 3, 40))
+    constant = with_spread(Difference("a", "b", 0.5), VarianceParts(1e-34, 1e-34, 0.0, 3, 40))
     assert (constant.p, constant.low) == (None, None)
     assert nothing.power(0.0) == 0.0
     assert nothing.power(0.1) == 1.0
@@ -147,7 +148,7 @@ P_VALUES = st.lists(st.one_of(st.none(), st.floats(1e-6, 1.0)), min_size=1, max_
 @examples(40)
 @given(P_VALUES)
 def test_an_interval_excludes_zero_exactly_where_the_corrected_p_value_is_small(p_values: list[float | None]) -> None:
-    spread = Spread(0.3, 0.2, 0.1, 5, 400)
+    spread = VarianceParts(0.3, 0.2, 0.1, 5, 400)
     family, spreads = [], []
     for p in p_values:
         value = None if p is None else spread.critical(p) * spread.stderr

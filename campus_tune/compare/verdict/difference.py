@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from campus_tune.compare.verdict.crossed import Spread
+from campus_tune.compare.verdict.bootstrap import VarianceParts
 from campus_tune.evaluate.paired import LEVEL, holm
 from campus_tune.words.types import Json
 
@@ -92,7 +92,7 @@ class Difference:
         return value / self.mean_against
 
 
-def with_spread(known: Difference, spread: Spread, comparisons: int = 1) -> Difference:
+def with_spread(known: Difference, spread: VarianceParts, comparisons: int = 1) -> Difference:
     """A difference with everything that follows from its spread.
 
     Args:
@@ -117,7 +117,7 @@ def with_spread(known: Difference, spread: Spread, comparisons: int = 1) -> Diff
     )
 
 
-def corrected(family: Sequence[Difference], spreads: Sequence[Spread | None]) -> list[Difference]:
+def corrected(family: Sequence[Difference], spreads: Sequence[VarianceParts | None]) -> list[Difference]:
     """The same differences with p-values after Holm's correction among them, and intervals that agree with them.
 
     Holm asks the smallest of m p-values to be at most 5 % / m, the next 5 % / (m − 1), …, and stops at the first that
@@ -154,7 +154,7 @@ def levels(p_values: Sequence[float | None]) -> list[float]:
     return found
 
 
-def _at_level(known: Difference, spread: Spread, level: float) -> Difference:
+def _at_level(known: Difference, spread: VarianceParts, level: float) -> Difference:
     """The same with the interval of this level."""
     assert known.value is not None
     half = spread.critical(level) * spread.stderr

@@ -6,22 +6,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from campus_tune.compare.verdict.decision import Difference
-from campus_tune.compare.verdict.inputs import Arm
+from campus_tune.compare.verdict.difference import Difference
+from campus_tune.compare.verdict.inputs import ArmResults
 from campus_tune.compare.verdict.sentences import interval, percent
 from campus_tune.compare.verdict.verdict import Verdict
 from campus_tune.evaluate.paired import LEVEL
 from campus_tune.words.tables import table
 
 
-def lines(verdict: Verdict, arms: Sequence[Arm]) -> list[str]:
+def lines(verdict: Verdict, arms: Sequence[ArmResults]) -> list[str]:
     """What a person wants to know, the most important first.
 
     Args:
         verdict: on all arms.
         arms: as they were judged.
     """
-    said = ["", *_verdicts(verdict), "", _table(verdict, arms), ""]
+    said = [""]
+    for judged in verdict.judgements.values():
+        if judged.kind != "control":
+            said.append(f"VERDICT. {judged.sentence}")
+            said += [judged.attribution] if judged.attribution else []
+            said.append(f"SPEED. {verdict.speed[judged.arm].sentence}")
+    said += ["", _table(verdict, arms), ""]
     if any(_wider(judged.difference) for judged in verdict.judgements.values()):
         said.append(
             "note: where several arms are judged together, intervals are wider than 95 % and p-values larger (Holm)."
@@ -30,20 +36,7 @@ def lines(verdict: Verdict, arms: Sequence[Arm]) -> list[str]:
     return said + [f"note: {note}" for note in verdict.notes]
 
 
-def _verdicts(verdict: Verdict) -> list[str]:
-    said = []
-    for judged in verdict.judgements.values():
-        if judged.kind == "control":
-            continue
-        said.append(f"VERDICT. {judged.sentence}")
-        if judged.attribution:
-            said.append(judged.attribution)
-        speed = verdict.speed[judged.arm]
-        said.append(f"SPEED. {speed.sentence}")
-    return said
-
-
-def _table(verdict: Verdict, arms: Sequence[Arm]) -> str:
+def _table(verdict: Verdict, arms: Sequence[ArmResults]) -> str:
     """One line per arm: final loss, its difference to the baseline, tokens to the baseline's final loss."""
     wider = any(_wider(judged.difference) for judged in verdict.judgements.values())
     head = ["arm", "seeds", "final loss", f"against {verdict.baseline}", "interval" if wider else "95 % interval", "p"]
@@ -61,7 +54,9 @@ def _table(verdict: Verdict, arms: Sequence[Arm]) -> str:
         else:
             share = [percent(found.share(value), signed=True) for value in (found.value, found.low, found.high)]
             level = f" ({interval(found).removesuffix(' interval')})" if wider else ""
-            cells += [share[0], f"{share[1]} to {share[2]}{level}", _p(found.p_adjusted)]
+            known = found.p_adjusted
+            p = "—" if known is None else "< 0.001" if known < 0.001 else f"{known:.3f}"
+            cells += [share[0], f"{share[1]} to {share[2]}{level}", p]
         speed = verdict.speed.get(arm.name)
         reached = [share for share in (speed.reached or {}).values() if share is not None] if speed else []
         n = len(speed.reached or {}) if speed else 0
@@ -73,10 +68,3 @@ def _table(verdict: Verdict, arms: Sequence[Arm]) -> str:
 def _wider(found: Difference | None) -> bool:
     """Whether an interval is wider than at 95 %."""
     return found is not None and found.level is not None and found.level < LEVEL
-
-
-def _p(value: float | None) -> str:
-    """A p-value; one that rounds to nothing is said to be below what is shown."""
-    if value is None:
-        return "—"
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

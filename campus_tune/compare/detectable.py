@@ -8,10 +8,15 @@ from pathlib import Path
 from campus_tune.compare.campaign import Campaign
 from campus_tune.compare.file_shapes import VERDICT as VERDICT_SHAPE
 from campus_tune.compare.plan import Plan
-from campus_tune.compare.verdict.inputs import FINISHED, arm_of
-from campus_tune.compare.verdict.power import Plan as Ahead
-from campus_tune.compare.verdict.power import from_difference, from_pilot, speed_from_pilot
-from campus_tune.compare.verdict.verdict import Verdict
+from campus_tune.compare.verdict import (
+    FINISHED,
+    Power,
+    Verdict,
+    arm_of,
+    from_difference,
+    from_pilot,
+    speed_from_pilot,
+)
 from campus_tune.words.errors import DataError
 from campus_tune.words.json_shapes import read_json
 
@@ -19,7 +24,7 @@ VERDICT = "verdict.json"
 NOTHING = "the default expectation is no difference"
 
 
-def from_earlier(folder: Path, plan: Plan) -> list[Ahead]:
+def from_earlier(folder: Path, plan: Plan) -> list[Power]:
     """What an earlier comparison says of one of this size, recipe by recipe.
 
     Args:
@@ -48,7 +53,7 @@ def from_earlier(folder: Path, plan: Plan) -> list[Ahead]:
     return plans
 
 
-def from_baseline(campaign: Campaign) -> list[Ahead]:
+def from_baseline(campaign: Campaign) -> list[Power]:
     """What the finished runs of the baseline say, of the end and of speed; nothing of fewer than two.
 
     Where their loss did not fall, speed is left out: the verdict will say so, and it is no reason to stop.
@@ -66,10 +71,10 @@ def from_baseline(campaign: Campaign) -> list[Ahead]:
     return plans
 
 
-def say(campaign: Campaign, plans: list[Ahead]) -> None:
+def say(campaign: Campaign, plans: list[Power]) -> None:
     """Tell what could be found, and what to expect."""
-    for ahead in plans:
-        campaign.say(ahead.sentence)
+    for power in plans:
+        campaign.say(power.sentence)
     if len(campaign.plan.settings.seeds) == 1:
         campaign.say("there will be no verdict: one seed cannot tell a recipe from luck. Run at least three: --seeds 3")
     elif not plans:
