@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from campus_tune.words.errors import MetricError, RecipeError
+from campus_tune.words.leaves import check_options
 from campus_tune.words.registry import Registry, nearest
 from campus_tune.words.types import FloatArray, RowTexts
 
@@ -36,6 +37,10 @@ class Metric(ABC):
     """A promise: something that can score rows. Settings only, frozen; the scores live elsewhere."""
 
     kind: ClassVar[Kind]
+
+    def __post_init__(self) -> None:
+        """What the annotations say of the options holds; a metric that asks for more says so in its own."""
+        check_options(self)
 
     def default_label(self, name: str) -> str:
         """What the metric is called in reports when the recipe gives no `label`: its registered name."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from campus_tune.metrics.base import METRICS
 from campus_tune.metrics.passage import Passage, PassageMetric
+from campus_tune.metrics.settings import Reduce
 from campus_tune.words.types import FloatArray, RowLosses
 
 
@@ -34,11 +34,7 @@ class Loss(PassageMetric):
         CAMPUS, arXiv 2509.13790 (its competence-aware metric).
     """
 
-    reduce: Literal["mean", "sum"] = "mean"
-
-    def __post_init__(self) -> None:
-        if self.reduce not in ("mean", "sum"):
-            raise ValueError(f"`reduce` must be mean or sum, got {self.reduce!r}.")
+    reduce: Reduce = "mean"
 
     @property
     def passages(self) -> tuple[Passage, ...]:

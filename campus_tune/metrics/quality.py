@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from campus_tune.metrics.base import METRICS, Kind, Metric
-from campus_tune.metrics.settings import check_place
 from campus_tune.words.errors import MetricError
+from campus_tune.words.leaves import Given, Place
 from campus_tune.words.registry import nearest
+
+_MODEL = Place("a model folder or a hub id", "{name: quality, model: ./reward-model}")
 
 
 @METRICS.register("quality")
@@ -33,11 +35,11 @@ class Quality(Metric):
 
     kind: ClassVar[Kind] = "model"
 
-    model: str | None = None
+    model: Annotated[str | None, Given(), _MODEL] = None
     logit: int | str | None = None
 
     def __post_init__(self) -> None:
-        check_place("model", self.model, "a model folder or a hub id", "{name: quality, model: ./reward-model}")
+        super().__post_init__()
         if not isinstance(self.logit, int | str | None) or isinstance(self.logit, bool):
             raise ValueError(f"`logit` must be the name or the number of a label, got {self.logit!r}.")
 
