@@ -1,4 +1,4 @@
-"""The command line: `campus-tune sft | score | proxy | simulate | check | compare | report | eval | diff | demo`.
+"""The command line: `campus-tune sft | score | proxy | simulate | check | compare | report | eval | schema | …`.
 
 Importing this loads neither torch nor transformers: `simulate` plans without them, and what needs them is imported
 when its subcommand runs. What a user got wrong is a message on stderr and exit code 2, never a traceback (`--debug`
@@ -22,6 +22,7 @@ from campus_tune.cli.eval import add_parser as add_eval
 from campus_tune.cli.eval import refuse_unknown
 from campus_tune.cli.help_text import HelpText, filled
 from campus_tune.cli.report import add_parser as add_report
+from campus_tune.cli.schema import add_parser as add_schema
 from campus_tune.words.errors import CampusError, RecipeError
 from campus_tune.words.fields import LARGEST, LARGEST_SEED
 from campus_tune.words.library_warnings import hushed
@@ -143,7 +144,12 @@ def _launch(argv: list[str], debug: bool) -> int | None:
 def _dispatch(argv: list[str]) -> int:
     if argv[:1] == ["sft"]:  # its flags are TRL's: everything after the word is handed on
         if argv[1:] in (["-h"], ["--help"]):
-            print(filled(_SFT, shutil.get_terminal_size().columns - 2))
+            from campus_tune.recipe.config import CampusConfig
+            from campus_tune.recipe.reader import settings_help
+
+            width = shutil.get_terminal_size().columns - 2
+            print(filled(_SFT, width), "\nsettings of the campus block:", sep="\n")
+            print(settings_help(CampusConfig, "--campus.", width=width), end="\n\n")
         from campus_tune.cli.sft import main as sft
 
         sft(argv[1:])
@@ -186,6 +192,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_compare(commands)
     add_report(commands)
     add_eval(commands)
+    add_schema(commands)
     _diff_parser(_add(commands, "diff", "did two runs train the same rows in every step", _DIFF))
     demo = _add(commands, "demo", "write graded tasks or a small model", _DEMO)
     parts = demo.add_subparsers(title="parts", required=True, metavar="PART")

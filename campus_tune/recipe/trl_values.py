@@ -19,6 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from campus_tune.words import fields as check_field
 from campus_tune.words.fields import LARGEST, LARGEST_SEED, shown
 from campus_tune.words.registry import nearest
+from campus_tune.words.types import Json
 
 TRUE_TOO = ("resume_from_checkpoint", "fsdp")  # a text for TRL, and true for every trainer
 LIST_TOO = ("fsdp",)  # its words one by one
@@ -137,6 +138,49 @@ def _out_of_range(name: str, value: Any) -> Iterator[str]:
         return
     low, high, *ends = RANGES.get(name, (-LARGEST, LARGEST) if isinstance(value, int) else (-FRACTION, FRACTION))
     yield from check_field.number(name, value, low=low, high=high, open_low=bool(ends))
+
+
+def field_schemas(classes: Sequence[type]) -> Json:
+    """Field → its type and range as JSON schema (draft 2020-12), for the YAML of a training command.
+
+    A number may be text that reads as one, for YAML takes `1e-4` for text. Words for true and false, which TRL's
+    parser takes as text, are not offered: YAML has a type for them.
+
+    Args:
+        classes: TRL's argument classes.
+    """
+    return {name: _schema(name, hint) for name, hint in _hints(tuple(classes)).items()}
+
+
+def _schema(name: str, hint: Any) -> Json:
+    members = [*_members(hint), *([list[str]] if name in LIST_TOO else []), *([bool] if name in TRUE_TOO else [])]
+    if words := _words(hint):
+        return {"enum": [*words, None] if type(None) in members else words}
+    schemas = [one for kind in members for one in _kind_schemas(name, kind)]
+    return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+
+
+def _kind_schemas(name: str, kind: Any) -> list[Json]:
+    origin = get_origin(kind) or kind
+    if kind in (int, float):
+        low, high, *ends = RANGES.get(name, (None, None))
+        bounds = {"exclusiveMinimum" if ends else "minimum": low, "maximum": high} if low is not None else {}
+        word = {"type": "string", "pattern": r"^[-+]?[0-9_]*\.?[0-9_]+([eE][-+]?[0-9]+)?$"}
+        return [{"type": "integer" if kind is int else "number", **bounds}, word]
+    if origin is list:
+        of = next(iter(get_args(kind)), Any)
+        if of is str or _words(of):
+            return [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]  # one text is a list of it
+        return [{"type": "array"}]
+    if origin is Literal:
+        return [{"enum": list(get_args(kind))}]
+    plain: dict[Any, Json] = {
+        bool: {"type": ["boolean", "null"]},  # null is false to every trainer
+        str: {"type": "string"},
+        type(None): {"type": "null"},
+        Any: {},
+    }
+    return [plain[kind]] if kind in plain else [{"type": ["object", "string"]}]  # a mapping, or JSON of one
 
 
 @cache

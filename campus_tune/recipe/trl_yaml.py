@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from campus_tune.recipe.accelerate_yaml import CONFIG, launch_flags
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.recipe.trl_values import made_problems, range_problems, value_problems
+from campus_tune.recipe.trl_values import field_schemas, made_problems, range_problems, value_problems
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.fields import shown
 from campus_tune.words.registry import nearest
@@ -178,6 +178,26 @@ def unknown_in(settings: Json) -> list[str]:
     """The keys of a YAML, its block aside, that neither TRL nor accelerate's launcher knows."""
     known = _dests(trl_parser())
     return [_unknown(key, known) for key in settings if key not in known and key != "env" and not _is_launch_key(key)]
+
+
+def trl_schema() -> Json:
+    """Each key of a training YAML besides the blocks as JSON schema: TRL's fields, accelerate's, and `env`."""
+    parser = trl_parser()
+    schemas = field_schemas(parser.dataclass_types)
+    for action in parser._actions:
+        if action.dest in schemas:
+            schemas[action.dest]["description"] = " ".join(str(action.help or "").split())
+    launch: Json = {
+        name: {"description": " ".join(str(action.help or "").split())} for name, action in launch_flags().items()
+    }
+    launch[CONFIG] = {"type": "string", "description": "accelerate's YAML, or the name of one that TRL ships"}
+    env = {"type": ["string", "number"]}
+    said = "environment variables of the run"
+    return {
+        **launch,
+        **schemas,
+        "env": {"type": ["object", "null"], "additionalProperties": env, "description": said},
+    }
 
 
 def _is_launch_key(key: str) -> bool:
