@@ -21,6 +21,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[1]
 TESTS = "tests/evaluate/"
+SANDBOX = "campus_tune/evaluate/sandbox"
 FILES = ("eval/sandbox_attacks.py", "campus_tune/words/errors.py", f"{TESTS}hostile.py", f"{TESTS}forgeries.py")
 SKIPPED = 77
 if "tests" not in sys.modules:  # textstat installs a package of that name, which would be found first
@@ -74,12 +75,12 @@ def main() -> int:
         return attack(arguments.kind, arguments.groups, arguments.workers)
     codes = []
     with tempfile.TemporaryDirectory() as name:  # a copy that every user may read, with nothing else to import
-        shutil.copytree(REPOSITORY / "campus_tune" / "evaluation", Path(name) / "campus_tune" / "evaluation")
+        shutil.copytree(REPOSITORY / SANDBOX, Path(name) / SANDBOX)
         for file in FILES:
             (Path(name) / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / file, Path(name) / file)
-        for folder in ("campus_tune", "tests", "tests/evaluate"):
-            (Path(name) / folder / "__init__.py").touch()
+        for folder in ("campus_tune", "campus_tune/evaluate", SANDBOX, "campus_tune/words", "tests", "tests/evaluate"):
+            (Path(name) / folder / "__init__.py").write_text("")
         subprocess.run(["chmod", "-R", "a+rX", name], check=True)
         for kind in ("bubblewrap", "namespaces"):
             for user, command in users().items():

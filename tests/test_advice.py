@@ -360,8 +360,18 @@ def test_a_plan_that_follows_what_is_said_of_it_is_not_warned_of() -> None:
 
 # -- that nothing is left out ------------------------------------------------------------------------------------------
 
-ROOMS = ("recipe", "recipe_blocks", "fields", "pacing", "method", "compare/settings", "registry", "simulate", "overlap")
-ROOMS += ("health", "strict_yaml", "difficulty/base", "difficulty/rank_mean", "difficulty/random_order")
+ROOMS = (
+    "recipe/config",
+    "recipe/blocks",
+    "words/fields",
+    "method/pacing",
+    "preview/advice",
+    "compare/settings",
+    "words/registry",
+    "preview/simulate",
+    "data/overlap",
+)
+ROOMS += ("preview/health", "words/strict_yaml", "metrics/base", "metrics/rank_mean", "metrics/random_order")
 VERBS = "Add|Call|Choose|Correct|Drop|Fill|Give|Keep|Lower|Measure|Name|Number|Order|Quote|Raise|Remove|Rename|Return"
 ADVICE = re.compile(rf"(?:^|[.?:)] )((?:{VERBS}|Store|Try|Use|Write|Look)\b[^`{{]*)")
 FOLLOWED_BY_A_TEST_ABOVE = (  # in sentences that are parts of findings

@@ -1,11 +1,11 @@
-"""Imports point one way, and only the integrations know the trainer's libraries. Read from the source, not run."""
+"""Imports point one way: a room opens only rooms that stand below it. Read from the source, not run."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -15,59 +15,45 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "campus_tune"
 
-# From the bottom up. A module imports from the layers below it; inside a layer only as far as no circle closes.
-# A name that ends in a dot stands for all modules of that folder.
-LAYERS: dict[str, list[str]] = {
-    "words": ["types", "errors", "registry"],
-    "numpy core": [
-        "arrays", "budget", "competence", "files", "learner", "ledger", "mixing", "orders", "pacing", "stats",
-        "strict_yaml", "fields", "tables", "versions", "progress", "library_warnings", "help_text",
-    ],
-    "method": [
-        "stages", "curriculum", "selectors.", "difficulty.", "health", "grouping", "lr_mass", "overlap", "cache",
-        "shards", "shapes", "ledger_lines",
-    ],
-    "recipe": [
-        "recipe", "recipe_blocks", "method", "simulate", "report_plan", "training_yaml", "trainer_settings",
-        "trl_values", "plain_rows", "conversions", "row_shapes", "same_stream",
-        "accelerate_yaml", "launch_rules",
-    ],
-    "report": ["report."],
-    "integrations": ["integrations.", "evaluation."],
-    "doors": [
-        "check", "check_budget", "prepared_rows", "sft", "sft_arguments", "sft_trainer", "proxy", "score", "launch",
-        "demo.", "compare.",
-    ],
-    "command line": ["cli", "__init__", "__main__"],
-}  # fmt: skip
+# The one list of the rule: the folders of the package, from the ground up. A room opens only rooms above it here.
+ROOMS = [
+    "words",  # what all parts share
+    "method",  # what is trained next
+    "data",  # rows
+    "metrics",  # what makes a row hard
+    "recipe",  # YAML → settings
+    "model",  # asking a model
+    "scores",  # one number per row
+    "evaluate",  # official tasks
+    "preview",  # before a step is trained
+    "run",  # one run inside the trainer
+    "compare",  # did it help?
+    "report",  # pages
+    "read",  # a finished run, read back
+    "cli",  # the command line
+]
+TOP = ["__init__", "__main__"]  # the package's own door and the command's, above all rooms
+WORDS_ONLY = ["demo", "evaluate.sandbox"]  # could leave the house: of ours they open `words` and nothing else
 
-# The parts of a plan: numpy and Python's own library are all they know, so `simulate` needs no model and no torch.
-PLAN = {"types", "errors", "registry", *LAYERS["numpy core"], "stages", "curriculum", "selectors."}
-PLAN |= {"health", "grouping"}
-PLAN -= {"files", "strict_yaml"}  # these read what a user wrote: parquet and YAML
-PLAN -= {"progress"}  # what a person sees: tqdm
+# The plan needs no model and no torch: numpy and Python's own library are all that these know of others.
+NUMPY_ONLY = "method"
 
 HEAVY = {"torch", "transformers", "trl", "accelerate", "peft", "datasets"}
-# Outside of the integrations, the libraries are imported where they are used, and only here:
-HEAVY_WHEN_USED = {
-    "difficulty.parallel": {"datasets"},  # whether the user wants progress bars
-    "accelerate_yaml": {"accelerate"},  # what its launcher and its YAML know
-    "launch_rules": {"accelerate", "torch"},  # what a launch would make of this machine
-    "launch": {"accelerate", "torch"},  # is accelerate's launcher
-    "plain_rows": {"datasets", "transformers"},  # `check` looks at the rows with the user's own tokenizer
-    "prepared_rows": {"datasets", "transformers", "trl"},  # lets TRL's own trainer prepare the rows
-    "check_budget": {"peft", "torch", "transformers", "trl"},  # counts the weights of a model that is not loaded
-    "sft_arguments": {"trl"},  # whose parser it is
-    "sft_trainer": {"datasets", "transformers", "trl"},  # is TRL's own script plus a callback
-    "difficulty.scorer": {"torch"},  # its solver
-    "trl_values": {"torch", "transformers"},  # tries the schedule that they ask for
-    "training_yaml": {"torch", "transformers"},  # asks the trainer's arguments what they make of a YAML
-    "demo.smollm2": {"torch"},  # real weights for the quickstart
-    "demo.tiny": {"torch", "transformers"},  # a model of a few thousand parameters for tests
+# Below `model` the trainer's libraries are known only here, and imported where they are used:
+HEAVY_BELOW = {
+    "metrics.parallel": {"datasets"},  # whether the user wants progress bars
+    "recipe.accelerate_yaml": {"accelerate"},  # what its launcher and its YAML know
+    "data.plain": {"datasets", "transformers"},  # `check` looks at the rows with the user's own tokenizer
+    "recipe.trl_yaml": {"trl"},  # whose parser it is
+    "metrics.scorer": {"torch"},  # its solver
+    "recipe.trl_values": {"torch", "transformers"},  # tries the schedule that they ask for
+    "recipe.training_yaml": {"torch", "transformers"},  # asks the trainer's arguments what they make of a YAML
+    "data.columns": {"datasets"},
+    "data.conversions": {"datasets"},
 }
 
 # Circles closed by an import inside a function, each with the reason why it is not worth another module.
-CLOSED_WHEN_USED = {("integrations.attach", "integrations.callback")}  # attach() is a way to add the callback
+CLOSED_WHEN_USED = {("run.attach", "run.callback")}  # attach() is a way to add the callback
 
 
 @dataclass(frozen=True)
@@ -92,94 +78,200 @@ def _imports_in(node: ast.AST, inside: bool = False) -> Iterator[tuple[ast.Impor
         yield from _imports_in(child, inside or isinstance(child, ast.FunctionDef | ast.Lambda))
 
 
+def is_folder(module: str) -> bool:
+    return PACKAGE.joinpath(*module.split("."), "__init__.py").exists()
+
+
 @cache
 def imports(module: str) -> frozenset[Import]:
     path = PACKAGE.joinpath(*module.split("."))
-    package = path / "__init__.py"
-    path = package if package.exists() else path.with_suffix(".py")
+    path = path / "__init__.py" if is_folder(module) else path.with_suffix(".py")
+    return read_imports(path.read_text("utf-8"), modules())
+
+
+def read_imports(source: str, ours: Iterable[str]) -> frozenset[Import]:
     found = set()
-    for node, inside in _imports_in(ast.parse(path.read_text("utf-8"))):
+    for node, inside in _imports_in(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         else:
-            assert node.level == 0, f"{module} imports relatively"
-            names = [str(node.module)]
-            if node.module and node.module.split(".")[0] == "campus_tune":
-                within = [f"{node.module}.{alias.name}" for alias in node.names]
-                names = [name for name in within if name.removeprefix("campus_tune.") in modules()] or names
+            assert node.level == 0, "a relative import"
+            within = [f"{node.module}.{alias.name}" for alias in node.names]
+            known = [name for name in within if name.removeprefix("campus_tune.") in ours]
+            rest = [str(node.module)] if len(known) < len(within) else []
+            names = [*known, *rest]
         for name in names:
-            ours = name.split(".")[0] == "campus_tune"
-            found.add(Import(name.removeprefix("campus_tune.") if ours else name.split(".")[0], ours, inside))
+            if name == "campus_tune":  # whose names come from the top
+                found.add(Import("__init__", ours=True, when_used=inside))
+            elif name.startswith("campus_tune."):
+                found.add(Import(name.removeprefix("campus_tune."), ours=True, when_used=inside))
+            else:
+                found.add(Import(name.split(".")[0], ours=False, when_used=inside))
     return frozenset(found)
 
 
-def among(module: str, names: set[str] | list[str]) -> bool:
-    return any(module == name or (name[-1] == "." and f"{module}.".startswith(name)) for name in names)
+# -- the rules, each a function of a graph, so that a test can hand it a wrong one -------------------------------------
+
+Graph = Mapping[str, Iterable[str]]  # module → the modules of ours that it imports
 
 
-def layer(module: str) -> int:
-    places = [i for i, names in enumerate(LAYERS.values()) if among(module, names)]
-    assert len(places) == 1, f"campus_tune/{module}: give it one place in LAYERS, it has {len(places)}"
-    return places[0]
+def room(module: str) -> str:
+    return module.split(".")[0]
 
 
-def test_every_module_has_its_place_and_every_place_its_module() -> None:
-    assert len(modules()) > 30
-    for module in modules():
-        layer(module)
-    for names in LAYERS.values():
-        for name in names:
-            assert any(among(module, [name]) for module in modules()), f"no module is called {name}"
+def upward(graph: Graph) -> list[str]:
+    """Imports of a room that does not stand below."""
+    place = {name: k for k, name in enumerate([*ROOMS, *TOP])}
+    return [
+        f"{module} → {other}"
+        for module, others in graph.items()
+        if room(module) in place
+        for other in others
+        if room(other) != room(module) and place.get(room(other), -1) > place[room(module)]
+    ]
 
 
-@pytest.mark.parametrize("module", modules())
-def test_imports_point_down(module: str) -> None:
-    up = {one.of for one in imports(module) if one.ours and layer(one.of) > layer(module)}
-    assert not up, f"{module} imports {up} from above"
+def strangers(graph: Graph) -> list[str]:
+    """Imports of the rooms that could leave the house which would keep them in it."""
+    return [
+        f"{module} → {other}"
+        for folder in WORDS_ONLY
+        for module, others in graph.items()
+        if f"{module}.".startswith(f"{folder}.")
+        for other in others
+        if room(other) != "words" and not f"{other}.".startswith(f"{folder}.")
+    ]
 
 
-def test_the_parts_of_the_numpy_core_do_not_import_each_other() -> None:
-    core = LAYERS["numpy core"]
-    pairs = {(module, one.of) for module in core for one in imports(module) if one.ours and one.of in core}
-    assert pairs == set()
+def past_the_door(graph: Graph) -> list[str]:
+    """Imports of a module two levels down: a folder inside of a room is opened from outside by its door only."""
+    return [
+        f"{module} → {other}"
+        for module, others in graph.items()
+        for other in others
+        if other.count(".") == 2 and room(other) != room(module)
+    ]
+
+
+def homeless(names: Iterable[str]) -> list[str]:
+    """Modules beside the rooms: each folder is one room, and there is nothing else."""
+    return [name for name in names if room(name) not in [*ROOMS, *TOP, *WORDS_ONLY]]
+
+
+def circle(graph: Graph) -> str:
+    """The first circle of imports; "" where there is none."""
+    done: set[str] = set()
+
+    def visit(module: str, path: list[str]) -> str:
+        if module in path:
+            return " → ".join([*path[path.index(module) :], module])
+        if module in done:
+            return ""
+        done.add(module)
+        return next(filter(None, (visit(other, [*path, module]) for other in graph.get(module, ()))), "")
+
+    return next(filter(None, (visit(module, []) for module in graph)), "")
+
+
+def folders_of(graph: Graph) -> Graph:
+    """The same graph between the folders of a room: `run.stream.loader` and `run.stream.watch` are one."""
+    of: dict[str, set[str]] = {}
+    for module, others in graph.items():
+        folder = ".".join(module.split(".")[:2]) if module.count(".") == 2 else module
+        for other in others:
+            to = ".".join(other.split(".")[:2]) if other.count(".") == 2 else other
+            if to != folder:
+                of.setdefault(folder, set()).add(to)
+    return of
+
+
+@cache
+def house() -> dict[str, set[str]]:
+    return {
+        module: {one.of for one in imports(module) if one.ours and (module, one.of) not in CLOSED_WHEN_USED} - {module}
+        for module in modules()
+    }
+
+
+def test_every_module_is_in_a_room_and_every_room_has_modules() -> None:
+    assert len(modules()) > 100
+    assert homeless(modules()) == []
+    assert {room(module) for module in modules()} == {*ROOMS, *TOP, "demo"}
+    assert homeless(["words.files", "helpers.misc"]) == ["helpers.misc"]
+
+
+def test_a_room_opens_only_rooms_that_stand_below_it() -> None:
+    assert upward(house()) == []
+    assert upward({"method.pacing": {"run.run"}, "run.run": {"method.pacing"}}) == ["method.pacing → run.run"]
+    assert upward({"recipe.config": {"__init__"}}) == ["recipe.config → __init__"]
+
+
+def test_what_could_leave_the_house_knows_nothing_of_the_rest() -> None:
+    assert strangers(house()) == []
+    assert strangers({"demo.tiny": {"words.files", "recipe.config"}}) == ["demo.tiny → recipe.config"]
+
+
+def test_a_folder_inside_of_a_room_has_a_door() -> None:
+    assert past_the_door(house()) == []
+    wrong = {"report.page": {"run.told.card"}, "run.run": {"run.told.card"}, "cli.sft": {"run.told"}}
+    assert past_the_door(wrong) == ["report.page → run.told.card"]
 
 
 def test_no_circle_of_imports_closes() -> None:
-    graph = {
-        module: {one.of for one in imports(module) if one.ours and (module, one.of) not in CLOSED_WHEN_USED}
-        for module in modules()
-    }
-    done: set[str] = set()
-
-    def visit(module: str, path: list[str]) -> None:
-        assert module not in path, f"a circle: {' → '.join([*path[path.index(module) :], module])}"
-        if module not in done:
-            for other in graph[module] - {module}:
-                visit(other, [*path, module])
-            done.add(module)
-
-    for module in graph:
-        visit(module, [])
+    assert circle(house()) == ""
+    assert circle({"a": ["b"], "b": ["c"], "c": ["b"]}) == "b → c → b"
 
 
-@pytest.mark.parametrize("module", [module for module in modules() if among(module, PLAN)])
-def test_a_plan_is_made_of_numpy_and_nothing_else(module: str) -> None:
+@pytest.mark.parametrize("name", [*ROOMS, "demo"])
+def test_no_circle_closes_between_the_folders_of_a_room(name: str) -> None:
+    inside = {module: house()[module] for module in modules() if room(module) == name and module != name}
+    assert circle(folders_of(inside)) == ""
+
+
+def test_a_circle_between_folders_is_found() -> None:
+    modules_are_fine = {"run.a.x": {"run.b.y"}, "run.b.z": {"run.a.w"}, "run.b.y": set[str](), "run.a.w": set[str]()}
+    assert circle(modules_are_fine) == ""
+    assert circle(folders_of(modules_are_fine)) == "run.a → run.b → run.a"
+
+
+@pytest.mark.parametrize("module", [module for module in modules() if room(module) == NUMPY_ONLY])
+def test_the_method_is_made_of_numpy_and_nothing_else(module: str) -> None:
     foreign = {one.of for one in imports(module) if not one.ours} - set(sys.stdlib_module_names)
     assert foreign <= {"numpy"}
 
 
-@pytest.mark.parametrize("module", [module for module in modules() if not among(module, LAYERS["integrations"])])
-def test_only_the_integrations_know_the_trainers_libraries(module: str) -> None:
-    heavy = {one for one in imports(module) if one.of in HEAVY}
-    assert {one.of for one in heavy if not one.when_used} == set()
-    assert {one.of for one in heavy} <= HEAVY_WHEN_USED.get(module, set())
+def below_the_model() -> list[str]:
+    return [module for module in modules() if room(module) in ROOMS[: ROOMS.index("model")]]
+
+
+def test_only_from_model_up_are_the_trainers_libraries_known() -> None:
+    found = {module: {one.of for one in imports(module) if one.of in HEAVY} for module in below_the_model()}
+    assert {module: libraries for module, libraries in found.items() if libraries} == HEAVY_BELOW
+    when_read = [(module, one.of) for module in below_the_model() for one in imports(module) if one.of in HEAVY]
+    assert all(one.when_used for module in HEAVY_BELOW for one in imports(module) if one.of in HEAVY), when_read
 
 
 def test_every_exception_is_still_needed() -> None:
-    for module, libraries in HEAVY_WHEN_USED.items():
-        assert libraries <= {one.of for one in imports(module)}, f"{module} no longer needs all of {libraries}"
     for module, other in CLOSED_WHEN_USED:
         assert Import(other, ours=True, when_used=True) in imports(module)
+
+
+def test_imports_are_read_wherever_they_stand() -> None:
+    source = """
+import torch
+from campus_tune.run import ledger, run
+from campus_tune.run.run import CampusRun
+if TYPE_CHECKING:
+    from campus_tune.cli import main
+def late():
+    from campus_tune import CampusCallback
+"""
+    assert read_imports(source, ["run", "run.ledger", "run.run", "cli.main"]) == {
+        Import("torch", ours=False, when_used=False),
+        Import("run.ledger", ours=True, when_used=False),
+        Import("run.run", ours=True, when_used=False),
+        Import("__init__", ours=True, when_used=True),
+    }
 
 
 def loaded_by(code: str) -> set[str]:

@@ -14,7 +14,6 @@ from campus_tune.data import prepared as rows
 from campus_tune.data import readings
 from campus_tune.data.prepared import Answers, read_rows
 from campus_tune.data.readings import Readings
-from campus_tune.model import compat
 from campus_tune.words.hashing import text_keys
 from tests.run.tiny_run import RECIPE, dataset, history_of, tiny_trainer, tokenizer
 from tests.run.witness import events
@@ -143,7 +142,7 @@ def test_a_reading_of_other_files_is_stale(data: Any, tmp_path: Path) -> None:
 
 
 def test_other_rows_under_the_same_fingerprint_are_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compat, "data_fingerprint", lambda _: "always the same")
+    monkeypatch.setattr(readings, "data_fingerprint", lambda _: "always the same")
     of(tmp_path).take("rows", tokenised(), Counter())
     again = of(tmp_path)
     assert again.take("rows", tokenised(first=6), Counter())["first"][0] == 6

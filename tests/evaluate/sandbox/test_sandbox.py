@@ -604,10 +604,11 @@ def test_it_holds_for_an_ordinary_user_and_for_the_root_of_a_rootless_container(
         pytest.skip("no interpreter of this version that everybody may run, or no unshare")
     with tempfile.TemporaryDirectory() as name:
         package = Path(name) / "campus_tune"
-        shutil.copytree(PROJECT / "campus_tune" / "evaluation", package / "evaluation")
-        shutil.copy(PROJECT / "campus_tune" / "errors.py", package)
-        (package / "__init__.py").touch()
-        (package / "evaluation" / "__init__.py").write_text("")
+        shutil.copytree(PROJECT / "campus_tune" / "evaluate" / "sandbox", package / "evaluate" / "sandbox")
+        (package / "words").mkdir()
+        shutil.copy(PROJECT / "campus_tune" / "words" / "errors.py", package / "words")
+        for folder in (package, package / "words", package / "evaluate", package / "evaluate" / "sandbox"):
+            (folder / "__init__.py").write_text("")
         subprocess.run(["chmod", "-R", "a+rX", name], check=True)
         code = (
             "from campus_tune.evaluate.sandbox.sandbox import _problem_of, run_program; import os; "
