@@ -24,7 +24,8 @@ example:
   campus-tune schema --out campus.schema.json
   campus-tune schema suite --out suite.schema.json
 
-The first line of the YAML then names it: # yaml-language-server: $schema=campus.schema.json
+and as the first line of the YAML:
+  # yaml-language-server: $schema=campus.schema.json
 """
 
 

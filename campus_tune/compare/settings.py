@@ -14,10 +14,10 @@ from typing import Annotated, Any, Self
 from campus_tune.compare.arms import DEFAULT
 from campus_tune.recipe.blocks import DOMAIN, EvaluateSettings
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.recipe.reader import Settings
+from campus_tune.recipe.reader import CheckedSettings
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.fields import LARGEST_SEED, keys, shown, text, whole
-from campus_tune.words.leaves import Files, Leaf, Range, Told, plain
+from campus_tune.words.leaves import Files, Leaf, Range, Wording, plain
 from campus_tune.words.types import Json
 
 BLOCK = "compare"
@@ -169,7 +169,7 @@ class _Once(Leaf):
 
 
 @dataclass(frozen=True)
-class CompareSettings(Settings):
+class CompareSettings(CheckedSettings):
     """How arms are compared.
 
     Args:
@@ -204,7 +204,7 @@ class CompareSettings(Settings):
     points: Annotated[int, Range(1, 10_000)] = 20
     tokens_tolerance: Annotated[float, Range(0, 1)] = 0.01
     evaluate: Annotated[EvaluateSettings | None, _Once()] = None
-    sharpness: Annotated[bool, Told(write="Write true.")] = False
+    sharpness: Annotated[bool, Wording(write="Write true.")] = False
     jobs: Annotated[int, Range(1, 256)] = 1
     devices: Annotated[tuple[int, ...] | None, _DEVICES] = None
 

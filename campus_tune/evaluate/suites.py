@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, TypeAlias
 
-from campus_tune.recipe.reader import Settings
+from campus_tune.recipe.reader import CheckedSettings
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.fields import LARGEST_SEED, shown, text, whole
 from campus_tune.words.leaves import Flag, Leaf, Range
@@ -52,7 +52,7 @@ class _Metrics(Leaf):
 
 
 @dataclass(frozen=True)
-class TaskSetting(Settings):
+class TaskSetting(CheckedSettings):
     """One official task or group of a suite.
 
     Args:
@@ -116,7 +116,7 @@ class _Tasks(Leaf):
 
 
 @dataclass(frozen=True)
-class Seeds(Settings):
+class Seeds(CheckedSettings):
     """Seeds of an evaluation, by default lm-eval's own, so that its command line gives the same numbers.
 
     Args:
@@ -163,7 +163,7 @@ class _Template(Leaf):
 
 
 @dataclass(frozen=True)
-class Suite(Settings):
+class Suite(CheckedSettings):
     """The tasks that are evaluated together, and how the model is asked.
 
     Args:

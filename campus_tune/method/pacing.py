@@ -20,7 +20,7 @@ from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 
-from campus_tune.words.leaves import Listed, Range, Told, checked
+from campus_tune.words.leaves import Listed, Range, Wording, checked
 from campus_tune.words.registry import Registry
 from campus_tune.words.types import FloatArray
 
@@ -31,12 +31,12 @@ PACINGS: Registry[Pacing] = Registry("pacing")
 Share: TypeAlias = Annotated[
     float,
     Range(0, 1, "(]"),
-    Told(
+    Wording(
         write="It is the share of rows open at the start. (YAML reads 1e-2 as text: write 0.01 or 1.0e-2.)",
     ),
 ]
 # Powers and rates: beyond these bounds the curves are steps in double precision, and `exp` overflows.
-Shape: TypeAlias = Annotated[float, Range(0.01, 100), Told(write="Larger bends the curve more.")]
+Shape: TypeAlias = Annotated[float, Range(0.01, 100), Wording(write="Larger bends the curve more.")]
 
 
 def build_pacing(setting: str | Mapping[str, Any]) -> Pacing:
@@ -140,7 +140,7 @@ def logarithmic(start: Share = 0.01, rate: Shape = 10.0) -> Pacing:
 
 @PACINGS.register("step")
 @checked
-def step(steps: Annotated[int, Range(2), Told(write="Use 2 or more plateaus.")] = 2, start: Share = 0.2) -> Pacing:
+def step(steps: Annotated[int, Range(2), Wording(write="Use 2 or more plateaus.")] = 2, start: Share = 0.2) -> Pacing:
     """Step pacing: `s(u) = s₁ + (1 − s₁)·⌊n·u⌋/(n − 1)`, cut at 1: n plateaus of equal length, the last fully open.
 
     Args:

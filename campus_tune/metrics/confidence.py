@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from campus_tune.metrics.base import METRICS
 from campus_tune.metrics.passage import Passage, PassageMetric
-from campus_tune.words.leaves import Told
+from campus_tune.words.leaves import Wording
 from campus_tune.words.types import FloatArray, RowLosses
 
 
@@ -34,7 +34,7 @@ class Confidence(PassageMetric):
     orders training by it.
     """
 
-    of: Annotated[Literal["least", "mean"], Told("least or mean")] = "least"
+    of: Annotated[Literal["least", "mean"], Wording("least or mean")] = "least"
 
     @property
     def passages(self) -> tuple[Passage, ...]:

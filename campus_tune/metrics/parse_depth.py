@@ -17,7 +17,7 @@ from campus_tune.metrics.base import METRICS, CpuMetric
 from campus_tune.metrics.extras import missing_extra
 from campus_tune.metrics.parallel import map_batches
 from campus_tune.words.errors import MetricError
-from campus_tune.words.leaves import Told
+from campus_tune.words.leaves import Wording
 from campus_tune.words.types import FloatArray, RowTexts
 
 NO_WORDS = -1.0  # depth of a tree without a node, below the 0 of a single word
@@ -137,7 +137,7 @@ class ParseDepth(CpuMetric):
 
     cached: ClassVar[bool] = True
 
-    reduce: Annotated[Literal["mean", "max"], Told("mean or max")] = "mean"
+    reduce: Annotated[Literal["mean", "max"], Wording("mean or max")] = "mean"
     model: str = "en_core_web_sm"
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from campus_tune.method.stats import average_ranks, ranks_within
 from campus_tune.metrics.base import METRICS, Kind, Metric, MetricSpec, build_metric, check_labels, parse_metric
 from campus_tune.words.errors import RecipeError
-from campus_tune.words.leaves import Listed, Told
+from campus_tune.words.leaves import Listed, Wording
 from campus_tune.words.types import FloatArray, IntArray
 
 NAME = "rank_mean"
@@ -50,7 +50,7 @@ class RankMean(Metric):
     of: Annotated[
         Sequence[str | Mapping[str, Any]],
         Listed("metric", 2),
-        Told("a list of two or more metrics", f"Write for example {{name: {NAME}, of: [length, mtld]}}."),
+        Wording("a list of two or more metrics", f"Write for example {{name: {NAME}, of: [length, mtld]}}."),
     ] = ()
 
     def __post_init__(self) -> None:

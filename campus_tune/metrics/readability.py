@@ -13,7 +13,7 @@ from campus_tune.metrics.base import METRICS, CpuMetric
 from campus_tune.metrics.extras import missing_extra
 from campus_tune.metrics.parallel import map_texts
 from campus_tune.words.errors import MetricError
-from campus_tune.words.leaves import Told
+from campus_tune.words.leaves import Wording
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import FloatArray, RowTexts
 
@@ -88,8 +88,8 @@ class Readability(CpuMetric):
 
     cached: ClassVar[bool] = True
 
-    of: Annotated[Literal["response"], Told("response", "Leave it out.")] = "response"
-    lang: Annotated[str, Told("a language such as en_US")] = "en_US"
+    of: Annotated[Literal["response"], Wording("response", "Leave it out.")] = "response"
+    lang: Annotated[str, Wording("a language such as en_US")] = "en_US"
 
     def missing(self) -> str | None:
         """The library that is not installed, or the language that it does not know."""

@@ -20,7 +20,7 @@ import numpy as np
 
 from campus_tune.method.budget import FEWEST
 from campus_tune.metrics.base import METRICS, Kind, Metric
-from campus_tune.words.leaves import Range, Told
+from campus_tune.words.leaves import Range, Wording
 from campus_tune.words.types import FloatArray, IntArray
 
 FLOOR = 0.55  # held-out accuracy on pairs, below which a scorer tells nothing apart
@@ -65,7 +65,7 @@ class Scorer(Metric):
     kind: ClassVar[Kind] = "model"
     pairs: Annotated[int, Range(FEWEST_PAIRS, MOST)] = 64
     new_tokens: Annotated[int, Range(1, MOST)] = 64
-    model: Annotated[str | None, Told("a folder or a hub id")] = None
+    model: Annotated[str | None, Wording("a folder or a hub id")] = None
 
 
 @dataclass(frozen=True)

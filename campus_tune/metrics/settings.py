@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from campus_tune.words.leaves import Told
+from campus_tune.words.leaves import Wording
 from campus_tune.words.types import FloatArray, RowLosses
 
-Reduce: TypeAlias = Annotated[Literal["mean", "sum"], Told("mean or sum")]
+Reduce: TypeAlias = Annotated[Literal["mean", "sum"], Wording("mean or sum")]
 
 
 def reduced(losses: RowLosses, reduce: Reduce) -> FloatArray:

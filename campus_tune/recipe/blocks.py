@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import Annotated
 
-from campus_tune.recipe.reader import Settings
+from campus_tune.recipe.reader import CheckedSettings
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.fields import shown
-from campus_tune.words.leaves import Files, Leaf, Range, Told
+from campus_tune.words.leaves import Files, Leaf, Range, Wording
 from campus_tune.words.types import Json
 
 DOMAIN = "domain"  # the column that names a row's domain, unless the recipe says otherwise
@@ -17,7 +17,7 @@ EVERY = re.compile(r"([0-9]{1,9})(?: stages?)?")  # `every: 5 stages`
 
 
 @dataclass(frozen=True)
-class ProbeSettings(Settings):
+class ProbeSettings(CheckedSettings):
     """Where the held-out probe rows are.
 
     Args:
@@ -29,7 +29,7 @@ class ProbeSettings(Settings):
     block = "probes"
     write = "Write probes: {path: ./probes.jsonl}."
 
-    path: Annotated[tuple[str, ...], Files(), Told(write="Write {path: ./probes.jsonl}.")]
+    path: Annotated[tuple[str, ...], Files(), Wording(write="Write {path: ./probes.jsonl}.")]
     domain_column: str = DOMAIN
     max_rows: Annotated[int | None, Range(1)] = None
 
@@ -51,7 +51,7 @@ class _Stages(Leaf):
 
 
 @dataclass(frozen=True)
-class EvaluateSettings(Settings):
+class EvaluateSettings(CheckedSettings):
     """Official tasks on the model as it is, while it is trained: they watch, they never steer.
 
     Args:
@@ -69,7 +69,7 @@ class EvaluateSettings(Settings):
 
     suite: str = "smoke"
     every: Annotated[int, _Stages()] = 5
-    tasks: Annotated[tuple[str, ...] | None, Told("a list of names", "Write [mmlu, gsm8k].")] = None
+    tasks: Annotated[tuple[str, ...] | None, Wording("a list of names", "Write [mmlu, gsm8k].")] = None
     data: str | None = None
     limit: Annotated[int | None, Range(1)] = None
-    allow_code_execution: Annotated[bool, Told(write="Write it without quotes.")] = False
+    allow_code_execution: Annotated[bool, Wording(write="Write it without quotes.")] = False

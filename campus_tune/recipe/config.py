@@ -3,7 +3,7 @@
 All problems of a block are reported at once, before data or model load, and every unknown name is answered with the
 nearest known one. What a null stands for is filled in by `resolved`, once the data are known.
 
-Settings fall in two parts. The *past* (`past()`) shaped rows that were already trained: metrics, groups, seed,
+CheckedSettings fall in two parts. The *past* (`past()`) shaped rows that were already trained: metrics, groups, seed,
 coverage, window, batching. The *future* (`future()`) only says how the run goes on. A checkpoint is continued under a
 changed future when the user asks for it (`resume: changed_future`), under a changed past never.
 
@@ -15,7 +15,7 @@ changed future when the user asks for it (`resume: changed_future`), under a cha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,7 +27,7 @@ from campus_tune.method.pacing import PACINGS, build_pacing
 from campus_tune.method.selectors import PROBES, SELECTORS, Selector, build_selector
 from campus_tune.metrics import METRICS, MetricSpec, build_metric, check_labels, parse_metric
 from campus_tune.recipe.blocks import DOMAIN, EvaluateSettings, ProbeSettings
-from campus_tune.recipe.reader import Entries, Part, Settings, part_schema
+from campus_tune.recipe.reader import CheckedSettings, Entries, Part, part_schema
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.fields import LARGEST_SEED
 from campus_tune.words.leaves import Range
@@ -42,7 +42,7 @@ NOT_IDENTITY = ("resume", "scores", "level", "evaluate")
 
 
 @dataclass(frozen=True)
-class CampusConfig(Settings):
+class CampusConfig(CheckedSettings):
     """The settings of one curriculum, as the `campus:` block of a recipe gives them.
 
     Args:
@@ -255,7 +255,16 @@ def load_recipe(source: str | Path | Mapping[str, Any] | CampusConfig) -> Campus
     """
     if isinstance(source, CampusConfig):
         return source
-    return CampusConfig.from_mapping(_block(source if isinstance(source, Mapping) else read_yaml(source), source))
+    content = source if isinstance(source, Mapping) else read_yaml(source)
+    if "campus" in content:
+        return CampusConfig.from_mapping(content["campus"] if content["campus"] is not None else {})
+    # the bare block; an empty one is told by name what it lacks
+    own = [key for key in content if key in CampusConfig.known() and key != "seed"]  # a trainer's YAML has a seed too
+    if (content or not isinstance(source, Mapping)) and (not own or len(own) < len(content) / 2):
+        where = "the mapping" if isinstance(source, Mapping) else str(source)
+        hint = nearest("campus", [str(key) for key in content])
+        raise RecipeError(f"`campus` must be a block in {where}, got none.{hint} Add `campus:` with `metrics`.")
+    return CampusConfig.from_mapping(content)
 
 
 def part_schemas() -> Json:
@@ -272,18 +281,3 @@ def part_schemas() -> Json:
         "piece": {"type": "object", **part_schema(PACINGS, more=ends)},
         "selector": part_schema(SELECTORS),
     }
-
-
-def _block(content: Mapping[str, Any], source: object) -> Mapping[str, Any]:
-    """The `campus:` block in `content`, which may be the block itself."""
-    if "campus" in content:
-        return content["campus"] if content["campus"] is not None else {}
-    if not content and isinstance(source, Mapping):
-        return content  # an empty block: what it lacks is said by name
-    known = [f.name for f in fields(CampusConfig)]
-    own = [key for key in content if key in known and key != "seed"]  # a trainer's YAML has a seed too
-    if not own or len(own) < len(content) / 2:
-        where = "the mapping" if isinstance(source, Mapping) else str(source)
-        hint = nearest("campus", [str(key) for key in content])
-        raise RecipeError(f"`campus` must be a block in {where}, got none.{hint} Add `campus:` with `metrics`.")
-    return content

@@ -7,7 +7,7 @@ checks with, the README's table and the list in `--help`. So a new setting is on
 what it is for under `Args:`.
 
 >>> @dataclass(frozen=True)
-... class Tea(Settings):
+... class Tea(CheckedSettings):
 ...     '''Tea.
 ...
 ...     Args:
@@ -21,7 +21,7 @@ Tea(milk=True)
 Traceback (most recent call last):
 campus_tune.words.errors.RecipeError: 2 problems in this recipe: ...
 >>> list(rows(Tea))
-[Row(name='milk', default='false', must='true or false', doc='with it.')]
+[SettingRow(name='milk', default='false', must='true or false', doc='with it.')]
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from campus_tune.words.registry import Registry
 from campus_tune.words.types import Json
 
 
-class Settings:
+class CheckedSettings:
     """Settings that check themselves; to be a frozen dataclass, whose annotations are the checks.
 
     A setting whose name is in `apart` is no key of the YAML: `from_mapping` is told it.
@@ -131,13 +131,13 @@ class Settings:
 class _Block(Leaf):
     """Settings inside of settings: the mapping, or what was read from it."""
 
-    kind: type[Settings]
+    kind: type[CheckedSettings]
 
     @property
     def must(self) -> str:
         return self.kind.must
 
-    def read(self, what: str, value: object) -> Settings:
+    def read(self, what: str, value: object) -> CheckedSettings:
         del what  # a block has a name of its own
         return value if isinstance(value, self.kind) else self.kind.from_mapping(value)
 
@@ -219,7 +219,7 @@ class Entries(Leaf):
 # -- told --------------------------------------------------------------------------------------------------------------
 
 
-class Row(NamedTuple):
+class SettingRow(NamedTuple):
     """One setting as a table tells it: name, default as YAML, what it must be, what it is for."""
 
     name: str
@@ -228,16 +228,16 @@ class Row(NamedTuple):
     doc: str
 
 
-def rows(kind: type[Settings]) -> Iterator[Row]:
+def rows(kind: type[CheckedSettings]) -> Iterator[SettingRow]:
     """The settings of a class, one by one."""
     known, said = defaults(kind), docs(kind)
     for name, one in kind.known().items():
         value = plain(known.get(name))
         written = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000)
-        yield Row(name, written.removesuffix("...\n").strip(), one.must, said[name])
+        yield SettingRow(name, written.removesuffix("...\n").strip(), one.must, said[name])
 
 
-def settings_help(kind: type[Settings], flag: str, *, width: int = 78) -> str:
+def settings_help(kind: type[CheckedSettings], flag: str, *, width: int = 78) -> str:
     """The settings of a class for a terminal: each as a flag with its default, what it must be, what it is for.
 
     Args:

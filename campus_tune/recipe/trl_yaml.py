@@ -6,6 +6,7 @@ Every key must be known to somebody: to TRL, to accelerate's launcher or to us.
 from __future__ import annotations
 
 import os
+from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
@@ -69,7 +70,7 @@ def read_arguments(argv: list[str], *, launching: bool = False) -> tuple[Json, J
     return settings, block, flags
 
 
-def _value_of(word: str, words: Any) -> str:
+def _value_of(word: str, words: Iterator[str]) -> str:
     value = next(words, None)
     if value is None:
         raise RecipeError(f"`{word}` must be followed by a value, got nothing. Write {word} VALUE.")
@@ -108,7 +109,7 @@ def trl_parser() -> Any:
     return parser
 
 
-def _dests(parser: Any) -> list[str]:
+def _dests(parser: ArgumentParser) -> list[str]:
     return [action.dest for action in parser._actions]
 
 
@@ -150,7 +151,7 @@ def _left_over(words: list[str], known: list[str]) -> Iterator[str]:
             yield f"{shown(word)} must follow a flag, got it alone. Write the flag before it, or leave it out."
 
 
-def environment_problems(env: Any) -> list[str]:
+def environment_problems(env: object) -> list[str]:
     """What is wrong with the environment variables of a YAML."""
     if env is None:
         return []
@@ -187,6 +188,8 @@ def trl_schema() -> Json:
     for action in parser._actions:
         if action.dest in schemas:
             schemas[action.dest]["description"] = " ".join(str(action.help or "").split())
+            if isinstance(action.default, str | int | float):  # others are made by TRL where it needs them
+                schemas[action.dest]["default"] = action.default
     launch: Json = {
         name: {"description": " ".join(str(action.help or "").split())} for name, action in launch_flags().items()
     }

@@ -3,7 +3,7 @@
     stages: Annotated[int, Range(1, 100_000)] = 20
     mix: Annotated[float | None, Range(0, 1, "[)")] = None
     window: Literal["prefix", "slice"] = "prefix"
-    tasks: Annotated[tuple[str, ...] | None, Told("a list of names", "Write [mmlu, gsm8k].")] = None
+    tasks: Annotated[tuple[str, ...] | None, Wording("a list of names", "Write [mmlu, gsm8k].")] = None
 
 Each annotation becomes a `Leaf`. What a setting is for stands where people look for it, under `Args:` in the docstring
 of its class (`docs`). Settings of a recipe are made of leaves by `campus_tune/recipe/reader.py`; a metric, pacing or
@@ -51,7 +51,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Told:
+class Wording:
     """Other words for a refusal than those of the type.
 
     Args:
@@ -337,7 +337,7 @@ class Worded(Leaf):
     """A leaf that refuses in words of its own."""
 
     of: Leaf
-    told: Told
+    told: Wording
 
     @property
     def must(self) -> str:
@@ -365,7 +365,7 @@ def leaf(hint: Any, more: tuple[Any, ...] = ()) -> Leaf:
     """What an annotation says of a setting.
 
     Args:
-        hint: a type, or `Annotated` with a `Range`, a `Told` or a leaf, which then is all there is to say of the value.
+        hint: a type, or `Annotated` with a `Range`, a `Wording`, or a leaf, which is then all there is to say.
         more: what stood around it.
     """
     if get_origin(hint) is Annotated:
@@ -376,7 +376,7 @@ def leaf(hint: Any, more: tuple[Any, ...] = ()) -> Leaf:
         rest = [one for one in members if one is not type(None)]
         inner = leaf(functools.reduce(operator.or_, rest), more)
         return inner if any(isinstance(mark, Given) for mark in more) else Nullable(inner)
-    told = next((mark for mark in more if isinstance(mark, Told)), None)
+    told = next((mark for mark in more if isinstance(mark, Wording)), None)
     own = next((mark for mark in more if isinstance(mark, Leaf)), None) or _of_type(hint, more)
     return own if told is None else Worded(own, told)
 

@@ -21,7 +21,7 @@ from campus_tune.method.selectors import SELECTORS
 from campus_tune.metrics import METRICS
 from campus_tune.recipe.blocks import EvaluateSettings, ProbeSettings
 from campus_tune.recipe.config import CampusConfig, part_schemas
-from campus_tune.recipe.reader import Settings
+from campus_tune.recipe.reader import CheckedSettings
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.leaves import docs, leaves
 from campus_tune.words.strict_yaml import read_value, read_yaml
@@ -32,7 +32,7 @@ from tests.strategies import examples
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted([*ROOT.glob("recipes/*.yaml"), *ROOT.glob("recipes/compare/*.yaml")])
 SHOWN = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
-BLOCKS: list[type[Settings]] = [
+BLOCKS: list[type[CheckedSettings]] = [
     CampusConfig,
     ProbeSettings,
     EvaluateSettings,

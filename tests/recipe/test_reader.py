@@ -11,13 +11,13 @@ from campus_tune.cli.compare import EXAMPLE
 from campus_tune.cli.main import main
 from campus_tune.compare.settings import CompareSettings
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.recipe.reader import Row, Settings, rows, settings_help
+from campus_tune.recipe.reader import CheckedSettings, SettingRow, rows, settings_help
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.leaves import Range
 
 
 @dataclass(frozen=True)
-class Cup(Settings):
+class Cup(CheckedSettings):
     """A cup.
 
     Args:
@@ -30,7 +30,7 @@ class Cup(Settings):
 
 
 @dataclass(frozen=True)
-class Table(Settings):
+class Table(CheckedSettings):
     """A table.
 
     Args:
@@ -53,7 +53,7 @@ class Table(Settings):
 def test_one_line_is_read_told_and_drawn_up_for_editors() -> None:
     assert Table.from_mapping({"wood": "oak", "cup": {"size": 1}}) == Table("oak", Cup(1))
     assert Table("oak", {"size": 1}).to_mapping() == {"wood": "oak", "cup": {"size": 1}, "legs": None}  # type: ignore[arg-type]  # as YAML has it
-    assert list(rows(Cup)) == [Row("size", "2", "a whole number of at least 1 and at most 3", "of it.")]
+    assert list(rows(Cup)) == [SettingRow("size", "2", "a whole number of at least 1 and at most 3", "of it.")]
     assert settings_help(Table, "--table.").splitlines()[-2:] == [
         "  --table.legs",
         "      below it; null is four (a whole number of at least 3; default null)",

@@ -12,7 +12,7 @@ from campus_tune.words.leaves import (
     Given,
     Place,
     Range,
-    Told,
+    Wording,
     check_options,
     checked,
     defaults,
@@ -83,7 +83,7 @@ def test_a_part_made_in_python_is_checked_as_one_of_a_yaml(options: dict[str, An
 
 def test_a_function_is_checked_whenever_it_is_called() -> None:
     @checked
-    def pour(cups: Annotated[int, Range(1, 9), Told(write="Use another kettle.")] = 2, *, into: str = "cup") -> str:
+    def pour(cups: Annotated[int, Range(1, 9), Wording(write="Use another kettle.")] = 2, *, into: str = "cup") -> str:
         return f"{cups} {into}"
 
     assert (pour(), pour(3), pour(cups=4, into="glass")) == ("2 cup", "3 cup", "4 glass")
@@ -96,7 +96,7 @@ def test_a_function_is_checked_whenever_it_is_called() -> None:
 
 
 def test_words_of_ones_own_replace_those_of_the_type() -> None:
-    one = leaf(Annotated[Literal["a", "b"] | None, Told("a or b")])
+    one = leaf(Annotated[Literal["a", "b"] | None, Wording("a or b")])
     assert one.takes(None)
     with pytest.raises(ValueError, match=r"^`x` must be a or b, got 3.$"):
         one.read("x", 3)
