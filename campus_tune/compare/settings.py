@@ -15,9 +15,10 @@ from campus_tune.compare.arms import DEFAULT
 from campus_tune.recipe.blocks import DOMAIN, EvaluateSettings
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.reader import CheckedSettings
+from campus_tune.words.annotated import plain
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.fields import LARGEST_SEED, keys, shown, text, whole
-from campus_tune.words.leaves import Files, Leaf, Range, Wording, plain
+from campus_tune.words.leaves import Files, Leaf, Range, Wording
 from campus_tune.words.types import Json
 
 BLOCK = "compare"

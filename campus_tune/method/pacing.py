@@ -20,7 +20,8 @@ from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 
-from campus_tune.words.leaves import Listed, Range, Wording, checked
+from campus_tune.words.annotated import checked
+from campus_tune.words.leaves import Listed, Range, Wording
 from campus_tune.words.registry import Registry
 from campus_tune.words.types import FloatArray
 

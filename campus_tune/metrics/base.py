@@ -24,8 +24,8 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from campus_tune.words.annotated import check_options
 from campus_tune.words.errors import MetricError, RecipeError
-from campus_tune.words.leaves import check_options
 from campus_tune.words.registry import Registry, nearest
 from campus_tune.words.types import FloatArray, RowTexts
 

@@ -35,9 +35,10 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import yaml
 
+from campus_tune.words.annotated import defaults, docs, leaves, plain, required
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.fields import keys, numbers_inside, shown
-from campus_tune.words.leaves import Leaf, defaults, docs, leaves, plain, required
+from campus_tune.words.leaves import Leaf
 from campus_tune.words.registry import Registry
 from campus_tune.words.types import Json
 

@@ -22,8 +22,8 @@ from campus_tune.metrics import METRICS
 from campus_tune.recipe.blocks import EvaluateSettings, ProbeSettings
 from campus_tune.recipe.config import CampusConfig, part_schemas
 from campus_tune.recipe.reader import CheckedSettings
+from campus_tune.words.annotated import docs, leaves
 from campus_tune.words.errors import RecipeError
-from campus_tune.words.leaves import docs, leaves
 from campus_tune.words.strict_yaml import read_value, read_yaml
 from campus_tune.words.types import Json
 from tests.schema_walk import valid

@@ -7,21 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import pytest
 
-from campus_tune.words.leaves import (
-    Anything,
-    Given,
-    Place,
-    Range,
-    Wording,
-    check_options,
-    checked,
-    defaults,
-    docs,
-    leaf,
-    leaves,
-    plain,
-    required,
-)
+from campus_tune.words.annotated import check_options, checked, defaults, docs, leaf, leaves, plain, required
+from campus_tune.words.leaves import Anything, Given, Place, Range, Wording
 
 if TYPE_CHECKING:
     from somewhere import Else  # type: ignore[import-not-found]  # as another's part may import it
