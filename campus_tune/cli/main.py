@@ -1,4 +1,4 @@
-"""The command line: `campus-tune sft | score | proxy | simulate | check | compare | report | eval | diff | demo`.
+"""The command line: `campus-tune sft | score | proxy | simulate | check | compare | report | eval | schema | …`.
 
 Importing this loads neither torch nor transformers: `simulate` plans without them, and what needs them is imported
 when its subcommand runs. What a user got wrong is a message on stderr and exit code 2, never a traceback (`--debug`
@@ -15,10 +15,11 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import Any
 
-from campus_tune.cli import check, compare, demo, diff, proxy, report, score, sft, simulate
+from campus_tune.cli import check, compare, demo, diff, proxy, report, schema, score, sft, simulate
 from campus_tune.cli import eval as evaluate
 from campus_tune.cli.help_text import HelpText, filled
 from campus_tune.cli.options import Command
+from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.errors import INTERRUPTED, CampusError
 from campus_tune.words.library_warnings import hushed
 from campus_tune.words.progress import Unbroken
@@ -65,7 +66,11 @@ def _launch(argv: list[str], debug: bool) -> int | None:
 def _dispatch(argv: list[str]) -> int:
     if argv[:1] == ["sft"]:  # its flags are TRL's: everything after the word is handed on
         if argv[1:] in (["-h"], ["--help"]):
-            print(filled(sft.EXAMPLE, shutil.get_terminal_size().columns - 2))
+            from campus_tune.recipe.reader import settings_help
+
+            width = shutil.get_terminal_size().columns - 2
+            print(filled(sft.EXAMPLE, width), "\nsettings of the campus block:", sep="\n")
+            print(settings_help(CampusConfig, "--campus.", width=width), end="\n\n")
         sft.main(argv[1:])
         return 0
     if not argv:
@@ -104,6 +109,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"campus-tune {versions(())['campus_tune']}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (sft, simulate, check, score, proxy, compare, report, evaluate, diff, demo):
+    for command in (sft, simulate, check, score, proxy, compare, report, evaluate, schema, diff, demo):
         command.add_parser(commands)
     return parser

@@ -15,90 +15,156 @@ campus_tune.words.errors.RecipeError: `suite` must be one of campus, campus_wide
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, TypeAlias
 
-from campus_tune.words import fields as check_field
+from campus_tune.recipe.reader import CheckedSettings
 from campus_tune.words.errors import RecipeError
-from campus_tune.words.fields import LARGEST_SEED
+from campus_tune.words.fields import LARGEST_SEED, text, whole
+from campus_tune.words.leaves import Flag, Leaf, Range
 from campus_tune.words.registry import nearest
 from campus_tune.words.strict_yaml import read_yaml
 from campus_tune.words.types import Json
+from campus_tune.words.wording import shown
 
 FOLDER = Path(__file__).parent / "suites"
 AUTO = "auto"  # batch size: the largest that fits
 MOST_ROWS = 1 << 16  # of a batch
+_Seed: TypeAlias = Annotated[int, Range(0, LARGEST_SEED)]
+
+
+class _Metrics(Leaf):
+    """Names as lm-eval's results have them."""
+
+    must = "a list of lm-eval's metric,filter names"
+
+    def read(self, what: str, value: object) -> tuple[str, ...]:
+        if (
+            not isinstance(value, list | tuple)
+            or not value
+            or not all(isinstance(name, str) and all(name.partition(",")) for name in value)
+        ):
+            raise RecipeError(f'`{what}` must be {self.must}, got {shown(value)}. Write for example ["acc,none"].')
+        return tuple(value)
+
+    def schema(self) -> Json:
+        return {"type": "array", "items": {"type": "string", "pattern": r"^[^,]+,[\s\S]"}, "minItems": 1}
 
 
 @dataclass(frozen=True)
-class TaskSetting:
+class TaskSetting(CheckedSettings):
     """One official task or group of a suite.
 
     Args:
         task: lm-eval's name of it, for example `mmlu`.
         metrics: what is reported, as lm-eval's results call it: metric, comma, filter (`exact_match,strict-match`).
-        few_shot: worked examples in the prompt, ≥ 0; None takes the official number.
-        max_gen_toks: tokens after which an answer is cut, ≥ 1; None takes the official number, or lm-eval's 256 where
+        few_shot: worked examples in the prompt; None takes the official number.
+        max_gen_toks: tokens after which an answer is cut; None takes the official number, or lm-eval's 256 where
             the task has none. Only for tasks that generate.
-        limit: documents, ≥ 1, from the start of each task of a group; None takes all.
+        limit: documents, from the start of each task of a group; None takes all.
         runs_code: the task executes what the model wrote; must agree with the official definition.
     """
 
+    must = "a mapping of settings"
+    write = "Write its metrics."
+    apart = ("task",)
+
     task: str
-    metrics: tuple[str, ...]
-    few_shot: int | None = None
-    max_gen_toks: int | None = None
-    limit: int | None = None
+    metrics: Annotated[tuple[str, ...], _Metrics()] = ()
+    few_shot: Annotated[int | None, Range(0)] = None
+    max_gen_toks: Annotated[int | None, Range(1)] = None
+    limit: Annotated[int | None, Range(1)] = None
     runs_code: bool = False
 
-    def __post_init__(self) -> None:
-        problems = self._problems()
+    @property
+    def where(self) -> str:
+        """Each task is called by its name."""
+        return f"tasks: {self.task}: "
+
+    def clashes(self, wrong: set[str]) -> list[str]:
+        """Its name is a text."""
+        del wrong
+        return text("tasks", self.task)
+
+
+class _Tasks(Leaf):
+    """A mapping from task names to their settings; in code, the settings themselves."""
+
+    must = "a mapping from lm-eval's task names to their settings"
+
+    def read(self, what: str, value: object) -> tuple[TaskSetting, ...]:
+        if isinstance(value, tuple) and all(isinstance(one, TaskSetting) for one in value):
+            return value
+        if not isinstance(value, Mapping) or not value:
+            raise RecipeError(
+                f"`{what}` must be {self.must}, got {shown(value)}. "
+                'Write for example tasks: {mmlu: {metrics: ["acc,none"]}}.'
+            )
+        problems: list[str] = []
+        tasks = []
+        for name, content in value.items():
+            try:
+                tasks.append(TaskSetting.from_mapping(content, what=f"tasks: {name}", task=name))
+            except RecipeError as error:
+                problems += error.problems
         if problems:
             raise RecipeError(problems)
-        object.__setattr__(self, "metrics", tuple(self.metrics))
+        return tuple(tasks)
 
-    def _problems(self) -> list[str]:
-        where, problems = f"tasks: {self.task}", check_field.text("tasks", self.task)
-        if not isinstance(self.metrics, list | tuple) or not self.metrics or not all(map(_is_metric, self.metrics)):
-            problems.append(
-                f"`{where}: metrics` must be a list of lm-eval's metric,filter names, got {self.metrics!r}. "
-                'Write for example ["acc,none"].'
-            )
-        for name, low in (("few_shot", 0), ("max_gen_toks", 1), ("limit", 1)):
-            if getattr(self, name) is not None:
-                problems += check_field.whole(f"{where}: {name}", getattr(self, name), low=low)
-        return problems + _flag(f"{where}: runs_code", self.runs_code)
+    def schema(self) -> Json:
+        return {"type": "object", "additionalProperties": TaskSetting.schema(), "minProperties": 1}
 
 
 @dataclass(frozen=True)
-class Seeds:
+class Seeds(CheckedSettings):
     """Seeds of an evaluation, by default lm-eval's own, so that its command line gives the same numbers.
 
     Args:
-        fewshot: draws the worked examples, ≥ 0.
-        random: Python's generator, ≥ 0; only tasks that sample use it, as the next two.
-        numpy: numpy's generator, ≥ 0.
-        torch: torch's generators, ≥ 0.
+        fewshot: draws the worked examples.
+        random: Python's generator; only tasks that sample use it, as the next two.
+        numpy: numpy's generator.
+        torch: torch's generators.
     """
 
-    fewshot: int = 1234
-    random: int = 0
-    numpy: int = 1234
-    torch: int = 1234
+    block = "seeds"
+    must = "a mapping of fewshot, random, numpy, torch"
+    write = "Indent them."
 
-    def __post_init__(self) -> None:
-        problems = [
-            p
-            for f in fields(self)
-            for p in check_field.whole(f"seeds: {f.name}", getattr(self, f.name), low=0, high=LARGEST_SEED)
-        ]
-        if problems:
-            raise RecipeError(problems)
+    fewshot: _Seed = 1234
+    random: _Seed = 0
+    numpy: _Seed = 1234
+    torch: _Seed = 1234
+
+
+class _BatchSize(Leaf):
+    """A number of documents, or `auto`."""
+
+    must = f"a whole number of at least 1 and at most {MOST_ROWS}, or {AUTO}"
+
+    def problems(self, what: str, value: object) -> list[str]:
+        if value == AUTO:
+            return []
+        return [f"{problem} Or write {AUTO}." for problem in whole(what, value, low=1, high=MOST_ROWS)]
+
+    def schema(self) -> Json:
+        return {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_ROWS}, {"const": AUTO}]}
+
+
+class _Template(Leaf):
+    """True, false, or a template's name."""
+
+    must = "true or false"
+
+    def problems(self, what: str, value: object) -> list[str]:
+        return [] if isinstance(value, str) else Flag().problems(what, value)
+
+    def schema(self) -> Json:
+        return {"type": ["boolean", "string"]}
 
 
 @dataclass(frozen=True)
-class Suite:
+class Suite(CheckedSettings):
     """The tasks that are evaluated together, and how the model is asked.
 
     Args:
@@ -110,55 +176,36 @@ class Suite:
             nothing.
         system_instruction: a system prompt before everything else; None writes none.
         seeds: of the worked examples and of sampling.
-        batch_size: documents at once, ≥ 1, or `auto` for the largest that fits.
+        batch_size: documents at once, or `auto` for the largest that fits.
 
     Raises:
         RecipeError: with all problems of the settings.
     """
 
+    block = "suite"
+    apart = ("name",)
+
     name: str
-    tasks: tuple[TaskSetting, ...]
-    apply_chat_template: bool | str = False
+    tasks: Annotated[tuple[TaskSetting, ...], _Tasks()]
+    apply_chat_template: Annotated[bool | str, _Template()] = False
     fewshot_as_multiturn: bool = True
     system_instruction: str | None = None
     seeds: Seeds = field(default_factory=Seeds)
-    batch_size: int | str = AUTO
+    batch_size: Annotated[int | str, _BatchSize()] = AUTO
 
-    def __post_init__(self) -> None:
+    @property
+    def where(self) -> str:
+        """A setting of the file is called by its own name."""
+        return ""
+
+    def clashes(self, wrong: set[str]) -> list[str]:
+        """No tasks, or one twice."""
+        if "tasks" in wrong:
+            return []
         problems = [] if self.tasks else ["`tasks` must have at least one task, got none. Write for example mmlu."]
         names = [setting.task for setting in self.tasks]
         twice = sorted({name for name in names if names.count(name) > 1})
-        problems += [f"`tasks` must have each task once, got {name} twice. Remove one." for name in twice]
-        if not isinstance(self.apply_chat_template, str):
-            problems += _flag("apply_chat_template", self.apply_chat_template)
-        problems += _flag("fewshot_as_multiturn", self.fewshot_as_multiturn)
-        if self.system_instruction is not None:
-            problems += check_field.text("system_instruction", self.system_instruction)
-        if self.batch_size != AUTO:
-            problems += [
-                f"{p} Or write {AUTO}." for p in check_field.whole("batch_size", self.batch_size, low=1, high=MOST_ROWS)
-            ]
-        if problems:
-            raise RecipeError(problems)
-
-    @classmethod
-    def from_mapping(cls, name: str, content: Mapping[str, Any]) -> Suite:
-        """The suite that a YAML file's content describes.
-
-        Raises:
-            RecipeError: with all problems: unknown keys, values, no tasks.
-        """
-        known = [f.name for f in fields(cls) if f.name != "name"]
-        problems = check_field.keys("suite", content, known)
-        settings = {key: value for key, value in content.items() if key in known}
-        # a stand-in for what was refused: the other settings are checked all the same
-        settings["tasks"] = _read(_tasks, content.get("tasks"), problems) or (TaskSetting("mmlu", ("acc,none",)),)
-        if "seeds" in content:
-            settings["seeds"] = _read(_seeds, content["seeds"], problems) or Seeds()
-        suite = _read(lambda given: cls(name, **given), settings, problems)
-        if problems:
-            raise RecipeError(problems)
-        return cast("Suite", suite)
+        return problems + [f"`tasks` must have each task once, got {name} twice. Remove one." for name in twice]
 
     def task(self, name: str) -> TaskSetting:
         """The setting of one task.
@@ -207,60 +254,11 @@ def load_suite(name_or_path: str | Path) -> Suite:
     """
     names = shipped_suites()
     if str(name_or_path) in names:
-        return Suite.from_mapping(str(name_or_path), read_yaml(FOLDER / f"{name_or_path}.yaml"))
+        return Suite.from_mapping(read_yaml(FOLDER / f"{name_or_path}.yaml"), name=str(name_or_path))
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml") and not path.is_file():
         raise RecipeError(
             f"`suite` must be one of {', '.join(names)} or a YAML file, got {str(name_or_path)!r}."
             f"{nearest(str(name_or_path), names)} A file of your own ends in .yaml."
         )
-    return Suite.from_mapping(path.stem, read_yaml(path))
-
-
-def _tasks(setting: object) -> tuple[TaskSetting, ...]:
-    if not isinstance(setting, Mapping) or not setting:
-        raise RecipeError(
-            f"`tasks` must be a mapping from lm-eval's task names to their settings, got {setting!r}. "
-            'Write for example tasks: {mmlu: {metrics: ["acc,none"]}}.'
-        )
-    known, problems, tasks = [f.name for f in fields(TaskSetting) if f.name != "task"], [], []
-    for name, content in setting.items():
-        if not isinstance(content, Mapping):
-            problems.append(f"`tasks: {name}` must be a mapping of settings, got {content!r}. Write its metrics.")
-            continue
-        problems += check_field.keys(f"tasks: {name}", content, known)
-        given = {"metrics": (), **{key: value for key, value in content.items() if key in known}}
-        try:
-            tasks.append(TaskSetting(name, **given))
-        except RecipeError as error:
-            problems += error.problems
-    if problems:
-        raise RecipeError(problems)
-    return tuple(tasks)
-
-
-def _seeds(setting: object) -> Seeds:
-    known = [f.name for f in fields(Seeds)]
-    if not isinstance(setting, Mapping):
-        raise RecipeError(f"`seeds` must be a mapping of {', '.join(known)}, got {setting!r}. Indent them.")
-    problems = check_field.keys("seeds", setting, known)
-    if problems:
-        raise RecipeError(problems)
-    return Seeds(**setting)
-
-
-def _read(read: Any, setting: object, problems: list[str]) -> Any:
-    """What `read` makes of a setting, or None and its problems added to the others."""
-    try:
-        return read(setting)
-    except RecipeError as error:
-        problems += error.problems
-        return None
-
-
-def _flag(what: str, value: object) -> list[str]:
-    return [] if isinstance(value, bool) else [f"`{what}` must be true or false, got {value!r}. Write one of them."]
-
-
-def _is_metric(name: object) -> bool:
-    return isinstance(name, str) and all(name.partition(","))
+    return Suite.from_mapping(read_yaml(path), name=path.stem)

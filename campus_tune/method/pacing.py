@@ -16,16 +16,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 
+from campus_tune.words.annotated import checked
+from campus_tune.words.leaves import Listed, Range, Wording
 from campus_tune.words.registry import Registry
 from campus_tune.words.types import FloatArray
 
 Pacing: TypeAlias = Callable[[FloatArray], FloatArray]  # u in [0, 1], any shape → s in (0, 1], same shape
 
 PACINGS: Registry[Pacing] = Registry("pacing")
+
+Share: TypeAlias = Annotated[
+    float,
+    Range(0, 1, "(]"),
+    Wording(
+        write="It is the share of rows open at the start. (YAML reads 1e-2 as text: write 0.01 or 1.0e-2.)",
+    ),
+]
+# Powers and rates: beyond these bounds the curves are steps in double precision, and `exp` overflows.
+Shape: TypeAlias = Annotated[float, Range(0.01, 100), Wording(write="Larger bends the curve more.")]
 
 
 def build_pacing(setting: str | Mapping[str, Any]) -> Pacing:
@@ -43,7 +55,8 @@ def scope_at(pacing: Pacing, u: float) -> float:
 
 
 @PACINGS.register("root")
-def root(power: float = 2.0, start: float = 0.01) -> Pacing:
+@checked
+def root(power: Shape = 2.0, start: Share = 0.01) -> Pacing:
     """Root-p pacing: `s(u) = min(1, (u·(1 − s₁^p) + s₁^p)^(1/p))`.
 
     The scope opens fast and then ever slower, so slices get finer as difficulty grows: each new row is given
@@ -58,8 +71,6 @@ def root(power: float = 2.0, start: float = 0.01) -> Pacing:
         CAMPUS (arXiv 2509.13790) remarks that its slices get finer with difficulty, which this family does; a
         summary of that paper prints an exponential instead, see `exponential`.
     """
-    _shape("power", power)
-    _share("start", start)
 
     def scope(u: FloatArray) -> FloatArray:
         opened: FloatArray = (u * (1.0 - start**power) + start**power) ** (1.0 / power)
@@ -69,7 +80,7 @@ def root(power: float = 2.0, start: float = 0.01) -> Pacing:
 
 
 @PACINGS.register("linear")
-def linear(start: float = 0.01) -> Pacing:
+def linear(start: Share = 0.01) -> Pacing:
     """Linear pacing: `s(u) = s₁ + (1 − s₁)·u`. Every stage adds equally many rows.
 
     Args:
@@ -79,7 +90,8 @@ def linear(start: float = 0.01) -> Pacing:
 
 
 @PACINGS.register("quadratic")
-def quadratic(start: float = 0.01) -> Pacing:
+@checked
+def quadratic(start: Share = 0.01) -> Pacing:
     """Quadratic pacing: `s(u) = s₁ + (1 − s₁)·u²`. Stays with easy rows for long, opens late.
 
     Args:
@@ -88,12 +100,12 @@ def quadratic(start: float = 0.01) -> Pacing:
     Reference:
         Wu, Dyer, Neyshabur 2021, When Do Curricula Work? (polynomial family).
     """
-    _share("start", start)
     return _ends_at_one(lambda u: start + (1.0 - start) * u**2)
 
 
 @PACINGS.register("exponential")
-def exponential(start: float = 0.01, rate: float = 10.0) -> Pacing:
+@checked
+def exponential(start: Share = 0.01, rate: Shape = 10.0) -> Pacing:
     """Exponential pacing: `s(u) = s₁ + (1 − s₁)·(e^{ru} − 1)/(e^r − 1)`. Opens at the very end.
 
     This is the form that a summary of CAMPUS prints. Its slices get *coarser* with difficulty, the opposite of
@@ -106,13 +118,12 @@ def exponential(start: float = 0.01, rate: float = 10.0) -> Pacing:
     Reference:
         Wu, Dyer, Neyshabur 2021.
     """
-    _share("start", start)
-    _shape("rate", rate)
     return _ends_at_one(lambda u: start + (1.0 - start) * np.expm1(rate * u) / np.expm1(rate))
 
 
 @PACINGS.register("logarithmic")
-def logarithmic(start: float = 0.01, rate: float = 10.0) -> Pacing:
+@checked
+def logarithmic(start: Share = 0.01, rate: Shape = 10.0) -> Pacing:
     """Logarithmic pacing: `s(u) = s₁ + (1 − s₁)·(1 + ln(u + (1 − u)·e^{−r})/r)`. Opens at the very start.
 
     Args:
@@ -123,15 +134,14 @@ def logarithmic(start: float = 0.01, rate: float = 10.0) -> Pacing:
         Wu, Dyer, Neyshabur 2021. *Differs from the paper*: theirs ends a hair above 1 and is cut; the factor
         `1 − u` makes it end at exactly 1.
     """
-    _share("start", start)
-    _shape("rate", rate)
     return _ends_at_one(
         lambda u: start + (1.0 - start) * np.clip(1.0 + np.log(u + (1.0 - u) * np.exp(-rate)) / rate, 0.0, 1.0)
     )
 
 
 @PACINGS.register("step")
-def step(steps: int = 2, start: float = 0.2) -> Pacing:
+@checked
+def step(steps: Annotated[int, Range(2), Wording(write="Use 2 or more plateaus.")] = 2, start: Share = 0.2) -> Pacing:
     """Step pacing: `s(u) = s₁ + (1 − s₁)·⌊n·u⌋/(n − 1)`, cut at 1: n plateaus of equal length, the last fully open.
 
     Args:
@@ -141,14 +151,11 @@ def step(steps: int = 2, start: float = 0.2) -> Pacing:
     Reference:
         Wu, Dyer, Neyshabur 2021 (step family); Bengio et al. 2009 train with two plateaus.
     """
-    _share("start", start)
-    if not isinstance(steps, int) or isinstance(steps, bool) or steps < 2:
-        raise ValueError(f"`steps` must be a whole number of at least 2, got {steps!r}. Use 2 or more plateaus.")
     return _ends_at_one(lambda u: np.minimum(1.0, start + (1.0 - start) * np.floor(steps * u) / (steps - 1)))
 
 
 @PACINGS.register("join")
-def join(pieces: Sequence[Mapping[str, Any]] = ()) -> Pacing:
+def join(pieces: Annotated[Sequence[Mapping[str, Any]], Listed("piece", 1)] = ()) -> Pacing:
     """Several pacings one after the other, each stretched over its own part of the progress and of the scope.
 
     `{name: join, pieces: [{name: linear, start: 0.1, until: 0.3, to: 0.5}, {name: root, until: 1, to: 1}]}` opens
@@ -211,20 +218,6 @@ def _ends_at_one(scope: Pacing) -> Pacing:
         return np.where(inside >= 1.0, 1.0, np.minimum(1.0, scope(inside)))
 
     return exact
-
-
-def _share(what: str, value: float) -> None:
-    if not _is_number(value) or not 0.0 < value <= 1.0:
-        raise ValueError(
-            f"`{what}` must be a number in (0, 1], got {value!r}. It is the share of rows open at the start. "
-            "(YAML reads 1e-2 as text: write 0.01 or 1.0e-2.)"
-        )
-
-
-def _shape(what: str, value: float) -> None:
-    """Powers and rates: beyond these bounds the curves are steps in double precision, and `exp` overflows."""
-    if not _is_number(value) or not 0.01 <= value <= 100.0:
-        raise ValueError(f"`{what}` must be a number in [0.01, 100], got {value!r}. Larger bends the curve more.")
 
 
 def _is_number(value: object) -> bool:

@@ -33,6 +33,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from campus_tune.words.annotated import check_options
 from campus_tune.words.errors import MetricError, RecipeError
 from campus_tune.words.registry import Registry, nearest
 from campus_tune.words.types import FloatArray, IntArray, RowTexts
@@ -48,6 +49,10 @@ class Metric(ABC):
     alone: ClassVar[bool] = False  # a recipe can have one of these at most
     own_loss: ClassVar[bool] = False  # its scores are the loss that selectors compare
     highest_first: ClassVar[str] = ""  # what the highest values stand for, where the paper trains these first
+
+    def __post_init__(self) -> None:
+        """What the annotations say of the options holds; a metric that asks for more says so in its own."""
+        check_options(self)
 
     def default_label(self, name: str) -> str:
         """What the metric is called in reports when the recipe gives no `label`: its registered name."""

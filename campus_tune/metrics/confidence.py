@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from campus_tune.metrics.base import METRICS
 from campus_tune.metrics.passage import Passage, PassageMetric
+from campus_tune.words.leaves import Wording
 from campus_tune.words.types import FloatArray, RowLosses
 
 
@@ -33,11 +34,7 @@ class Confidence(PassageMetric):
     orders training by it.
     """
 
-    of: Literal["least", "mean"] = "least"
-
-    def __post_init__(self) -> None:
-        if self.of not in ("least", "mean"):
-            raise ValueError(f"`of` must be least or mean, got {self.of!r}.")
+    of: Annotated[Literal["least", "mean"], Wording("least or mean")] = "least"
 
     @property
     def passages(self) -> tuple[Passage, ...]:

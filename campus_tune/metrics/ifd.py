@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from campus_tune.metrics.base import METRICS
 from campus_tune.metrics.passage import Passage, PassageMetric
-from campus_tune.metrics.settings import check_place
+from campus_tune.words.leaves import Place
 from campus_tune.words.types import FloatArray, RowLosses
 
 FLOOR = 1e-6  # nats per token: what a model knows by heart has no loss to divide by
+
+
+_MODEL = Place("a model folder or a hub id, or left out", "{name: ifd, model: ./small}")
 
 
 @METRICS.register("ifd")
@@ -40,11 +44,7 @@ class Ifd(PassageMetric):
     read one behind the other. Losses without the instruction count as 1e-6 nats per token at least.
     """
 
-    model: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.model is not None:
-            check_place("model", self.model, "a model folder or a hub id, or left out", "{name: ifd, model: ./small}")
+    model: Annotated[str | None, _MODEL] = None
 
     @property
     def passages(self) -> tuple[Passage, ...]:

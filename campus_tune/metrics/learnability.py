@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from campus_tune.metrics.base import METRICS
 from campus_tune.metrics.passage import Passage, PassageMetric
-from campus_tune.metrics.settings import Reduce, check_place, check_reduce, reduced
+from campus_tune.metrics.settings import Reduce, reduced
+from campus_tune.words.leaves import Given, Place
 from campus_tune.words.types import FloatArray, RowLosses
 
 EARLY, LATE = "early", "late"  # folders of a proxy
+
+
+_PROXY = Place("a folder that campus-tune proxy has written", "{name: -learnability, proxy: ./proxy}")
 
 
 @METRICS.register("learnability")
@@ -42,13 +46,8 @@ class Learnability(PassageMetric):
 
     highest_first: ClassVar[str] = "the most learnable"
 
-    proxy: str | None = None
+    proxy: Annotated[str | None, Given(), _PROXY] = None
     reduce: Reduce = "mean"
-
-    def __post_init__(self) -> None:
-        example = "{name: -learnability, proxy: ./proxy}"
-        check_place("proxy", self.proxy, "a folder that campus-tune proxy has written", example)
-        check_reduce(self.reduce)
 
     @property
     def passages(self) -> tuple[Passage, ...]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from campus_tune.metrics.base import METRICS
 from campus_tune.metrics.passage import Passage, PassageMetric
+from campus_tune.metrics.settings import Reduce
 from campus_tune.words.types import FloatArray, RowLosses
 
 
@@ -36,11 +37,7 @@ class Loss(PassageMetric):
 
     own_loss: ClassVar[bool] = True
 
-    reduce: Literal["mean", "sum"] = "mean"
-
-    def __post_init__(self) -> None:
-        if self.reduce not in ("mean", "sum"):
-            raise ValueError(f"`reduce` must be mean or sum, got {self.reduce!r}.")
+    reduce: Reduce = "mean"
 
     @property
     def passages(self) -> tuple[Passage, ...]:

@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from campus_tune.metrics.base import METRICS, CpuMetric
 from campus_tune.metrics.extras import missing_extra
 from campus_tune.metrics.parallel import map_batches
 from campus_tune.words.errors import MetricError
+from campus_tune.words.leaves import Wording
 from campus_tune.words.types import FloatArray, RowTexts
 
 NO_WORDS = -1.0  # depth of a tree without a node, below the 0 of a single word
@@ -136,14 +137,13 @@ class ParseDepth(CpuMetric):
 
     cached: ClassVar[bool] = True
 
-    reduce: Literal["mean", "max"] = "mean"
+    reduce: Annotated[Literal["mean", "max"], Wording("mean or max")] = "mean"
     model: str = "en_core_web_sm"
 
     def __post_init__(self) -> None:
-        if self.reduce not in ("mean", "max"):
-            raise ValueError(f"`reduce` must be mean or max, got {self.reduce!r}.")
         if not isinstance(self.model, str) or not self.model:
             raise ValueError(f"`model` must name a spaCy pipeline, got {self.model!r}. Write en_core_web_sm.")
+        super().__post_init__()
 
     def missing(self) -> str | None:
         """What is not installed: spaCy, or the pipeline."""

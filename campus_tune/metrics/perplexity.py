@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from campus_tune.metrics.base import METRICS
 from campus_tune.metrics.passage import Passage, PassageMetric
-from campus_tune.metrics.settings import Reduce, check_place, check_reduce, reduced
+from campus_tune.metrics.settings import Reduce, reduced
+from campus_tune.words.leaves import Given, Place
 from campus_tune.words.types import FloatArray, RowLosses
+
+_MODEL = Place("a model folder or a hub id", "{name: perplexity, model: ./small-model}")
 
 
 @METRICS.register("perplexity")
@@ -34,12 +38,8 @@ class Perplexity(PassageMetric):
         reference models: Ankner et al. 2024, arXiv 2405.20541. Both prune data by it and do not order it.
     """
 
-    model: str | None = None
+    model: Annotated[str | None, Given(), _MODEL] = None
     reduce: Reduce = "mean"
-
-    def __post_init__(self) -> None:
-        check_place("model", self.model, "a model folder or a hub id", "{name: perplexity, model: ./small-model}")
-        check_reduce(self.reduce)
 
     @property
     def passages(self) -> tuple[Passage, ...]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from campus_tune.metrics.base import METRICS
 from campus_tune.metrics.reward import Reward, RewardMetric
-from campus_tune.metrics.settings import check_place
+from campus_tune.words.leaves import Given, Place
+
+_MODEL = Place("a model folder or a hub id", "{name: quality, model: ./reward-model}")
 
 
 @METRICS.register("quality")
@@ -29,11 +32,11 @@ class Quality(RewardMetric):
         High-quality data in the last phase: Hu et al. 2024, MiniCPM, arXiv 2404.06395 (its decay stage).
     """
 
-    model: str | None = None
+    model: Annotated[str | None, Given(), _MODEL] = None
     logit: int | str | None = None
 
     def __post_init__(self) -> None:
-        check_place("model", self.model, "a model folder or a hub id", "{name: quality, model: ./reward-model}")
+        super().__post_init__()
         if not isinstance(self.logit, int | str | None) or isinstance(self.logit, bool):
             raise ValueError(f"`logit` must be the name or the number of a label, got {self.logit!r}.")
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 
 from campus_tune.metrics.base import METRICS, CpuMetric
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.hashing import hash_rows
+from campus_tune.words.leaves import Range
 from campus_tune.words.types import FloatArray, RowTexts
 
 
@@ -43,7 +45,7 @@ class Random(CpuMetric):
     (array([0.368, 0.944]), array([0.392, 0.085]))
     """
 
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
 
     def __post_init__(self) -> None:
         if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from campus_tune.method.stats import average_ranks, ranks_within
 from campus_tune.metrics.base import METRICS, EnsembleMetric, MetricSpec, build_metric, check_labels, parse_metric
 from campus_tune.words.errors import RecipeError
+from campus_tune.words.leaves import Listed, Wording
 from campus_tune.words.types import FloatArray, IntArray
 
 NAME = "rank_mean"
@@ -45,14 +46,14 @@ class RankMean(EnsembleMetric):
     array([0.5  , 0.667, 0.833])
     """
 
-    of: Sequence[str | Mapping[str, Any]] = ()
+    of: Annotated[
+        Sequence[str | Mapping[str, Any]],
+        Listed("metric", 2),
+        Wording("a list of two or more metrics", f"Write for example {{name: {NAME}, of: [length, mtld]}}."),
+    ] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.of, str | Mapping) or not isinstance(self.of, Sequence) or len(self.of) < 2:
-            raise ValueError(
-                f"`of` must be a list of two or more metrics, got {self.of!r}. Write for example {{name: {NAME}, of: "
-                "[length, mtld]}."
-            )
+        super().__post_init__()
         object.__setattr__(self, "of", tuple(copy.deepcopy(list(self.of))))
         problems = []
         for entry in self.of:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.metadata import version
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from campus_tune.metrics.base import METRICS, CpuMetric
 from campus_tune.metrics.extras import missing_extra
 from campus_tune.metrics.parallel import map_texts
 from campus_tune.words.errors import MetricError
+from campus_tune.words.leaves import Wording
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import FloatArray, RowTexts
 
@@ -87,14 +88,8 @@ class Readability(CpuMetric):
 
     cached: ClassVar[bool] = True
 
-    of: Literal["response"] = "response"
-    lang: str = "en_US"
-
-    def __post_init__(self) -> None:
-        if self.of != "response":
-            raise ValueError(f"`of` must be response, got {self.of!r}. Leave it out.")
-        if not isinstance(self.lang, str) or not self.lang:
-            raise ValueError(f"`lang` must be a language such as en_US, got {self.lang!r}.")
+    of: Annotated[Literal["response"], Wording("response", "Leave it out.")] = "response"
+    lang: Annotated[str, Wording("a language such as en_US")] = "en_US"
 
     def missing(self) -> str | None:
         """The library that is not installed, or the language that it does not know."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from campus_tune.metrics.base import METRICS
 from campus_tune.metrics.passage import Passage, PassageMetric
-from campus_tune.metrics.settings import Reduce, check_place, check_reduce, reduced
+from campus_tune.metrics.settings import Reduce, reduced
+from campus_tune.words.leaves import Given, Place
 from campus_tune.words.types import FloatArray, RowLosses
+
+_HOLDOUT = Place("a folder or a hub id of a model trained on held-out data", "{name: -rho, holdout: ./holdout-model}")
 
 
 @METRICS.register("rho")
@@ -42,13 +45,8 @@ class Rho(PassageMetric):
 
     highest_first: ClassVar[str] = "what is learnable and not yet learned"
 
-    holdout: str | None = None
+    holdout: Annotated[str | None, Given(), _HOLDOUT] = None
     reduce: Reduce = "mean"
-
-    def __post_init__(self) -> None:
-        example = "{name: -rho, holdout: ./holdout-model}"
-        check_place("holdout", self.holdout, "a folder or a hub id of a model trained on held-out data", example)
-        check_reduce(self.reduce)
 
     @property
     def passages(self) -> tuple[Passage, ...]:

@@ -14,13 +14,13 @@ offered. How stable its ranking is, two heads say that are fitted on half of the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 
 from campus_tune.method.budget import FEWEST
 from campus_tune.metrics.base import METRICS, Kind, Metric
-from campus_tune.words.fields import whole
+from campus_tune.words.leaves import Range, Wording
 from campus_tune.words.types import FloatArray, IntArray
 
 FLOOR = 0.55  # held-out accuracy on pairs, below which a scorer tells nothing apart
@@ -65,17 +65,9 @@ class Scorer(Metric):
     kind: ClassVar[Kind] = "model"
     alone: ClassVar[bool] = True
 
-    pairs: int = 64
-    new_tokens: int = 64
-    model: str | None = None
-
-    def __post_init__(self) -> None:
-        for name, low in (("pairs", FEWEST_PAIRS), ("new_tokens", 1)):
-            value = getattr(self, name)
-            if problems := whole(name, value, low=low, high=MOST):
-                raise ValueError(problems[0])
-        if self.model is not None and not isinstance(self.model, str):
-            raise ValueError(f"`model` must be a folder or a hub id, got {self.model!r}.")
+    pairs: Annotated[int, Range(FEWEST_PAIRS, MOST)] = 64
+    new_tokens: Annotated[int, Range(1, MOST)] = 64
+    model: Annotated[str | None, Wording("a folder or a hub id")] = None
 
     @property
     def competence_aware(self) -> bool:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from os import PathLike
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated
 
-from campus_tune.words import fields as check_field
+from campus_tune.recipe.reader import CheckedSettings
 from campus_tune.words.errors import RecipeError
+from campus_tune.words.leaves import Files, Leaf, Range, Wording
+from campus_tune.words.types import Json
+from campus_tune.words.wording import shown
 
 DOMAIN = "domain"  # the column that names a row's domain, unless the recipe says otherwise
 EVERY = re.compile(r"([0-9]{1,9})(?: stages?)?")  # `every: 5 stages`
 
 
 @dataclass(frozen=True)
-class ProbeSettings:
+class ProbeSettings(CheckedSettings):
     """Where the held-out probe rows are.
 
     Args:
@@ -25,36 +26,32 @@ class ProbeSettings:
         max_rows: probe rows used per domain; None uses all.
     """
 
-    path: tuple[str, ...]
+    block = "probes"
+    write = "Write probes: {path: ./probes.jsonl}."
+
+    path: Annotated[tuple[str, ...], Files(), Wording(write="Write {path: ./probes.jsonl}.")]
     domain_column: str = DOMAIN
-    max_rows: int | None = None
+    max_rows: Annotated[int | None, Range(1)] = None
 
-    @classmethod
-    def from_mapping(cls, setting: Mapping[str, Any]) -> ProbeSettings:
-        """Read the `probes` mapping.
 
-        Raises:
-            RecipeError: with all that is wrong in it.
-        """
-        paths = setting.get("path")
-        paths = [paths] if isinstance(paths, str | PathLike) else paths
-        problems = check_field.keys("probes", setting, [f.name for f in fields(cls)])
-        if not isinstance(paths, list | tuple) or not paths or not all(isinstance(p, str | PathLike) for p in paths):
-            problems.append(
-                f"`probes: path` must be a file or a list of files, got {setting.get('path')!r}. "
-                "Write {path: ./probes.jsonl}."
-            )
-        column, max_rows = setting.get("domain_column", DOMAIN), setting.get("max_rows")
-        problems += check_field.text("probes: domain_column", column)
-        if max_rows is not None:
-            problems += check_field.whole("probes: max_rows", max_rows, low=1)
-        if problems:
-            raise RecipeError(problems)
-        return cls(tuple(str(p) for p in paths or ()), column, max_rows)
+class _Stages(Leaf):
+    """A number of stages, written `5` or `5 stages`."""
+
+    must = "a number of stages"
+
+    def read(self, what: str, value: object) -> int:
+        written = EVERY.fullmatch(str(value).strip())
+        if not written or int(written[1]) < 1:
+            raise RecipeError(f"`{what}` must be {self.must}, got {shown(value)}. Write 5 stages.")
+        return int(written[1])
+
+    def schema(self) -> Json:
+        words = {"type": "string", "pattern": r"^\s*(?=0*[1-9])[0-9]{1,9}( stages?)?\s*$"}
+        return {"anyOf": [{"type": "integer", "minimum": 1, "maximum": 10**9 - 1}, words]}
 
 
 @dataclass(frozen=True)
-class EvaluateSettings:
+class EvaluateSettings(CheckedSettings):
     """Official tasks on the model as it is, while it is trained: they watch, they never steer.
 
     Args:
@@ -67,42 +64,12 @@ class EvaluateSettings:
         allow_code_execution: whether programs that the model writes may be run, in the sandbox.
     """
 
+    block = "evaluate"
+    write = "Write evaluate: {suite: smoke, every: 5 stages}."
+
     suite: str = "smoke"
-    every: int = 5
-    tasks: tuple[str, ...] | None = None
+    every: Annotated[int, _Stages()] = 5
+    tasks: Annotated[tuple[str, ...] | None, Wording("a list of names", "Write [mmlu, gsm8k].")] = None
     data: str | None = None
-    limit: int | None = None
-    allow_code_execution: bool = False
-
-    @classmethod
-    def from_mapping(cls, setting: Mapping[str, Any]) -> EvaluateSettings:
-        """Read the `evaluate` mapping.
-
-        Raises:
-            RecipeError: with all that is wrong in it.
-        """
-        problems = check_field.keys("evaluate", setting, [f.name for f in fields(cls)])
-        values = {**{f.name: f.default for f in fields(cls)}, **setting}
-        written = EVERY.fullmatch(str(values["every"]).strip())
-        every = int(written[1]) if written else 0
-        if every < 1:
-            problems.append(f"`evaluate: every` must be a number of stages, got {values['every']!r}. Write 5 stages.")
-        problems += check_field.text("evaluate: suite", values["suite"])
-        tasks = values["tasks"]
-        if tasks is not None and not (
-            isinstance(tasks, list | tuple) and tasks and all(isinstance(t, str) for t in tasks)
-        ):
-            problems.append(f"`evaluate: tasks` must be a list of names, got {tasks!r}. Write [mmlu, gsm8k].")
-        if values["data"] is not None:
-            problems += check_field.text("evaluate: data", values["data"])
-        if values["limit"] is not None:
-            problems += check_field.whole("evaluate: limit", values["limit"], low=1)
-        if not isinstance(values["allow_code_execution"], bool):
-            problems.append(
-                f"`evaluate: allow_code_execution` must be true or false, got {values['allow_code_execution']!r}. "
-                "Write it without quotes."
-            )
-        if problems:
-            raise RecipeError(problems)
-        values |= {"every": every, "tasks": None if tasks is None else tuple(tasks)}
-        return cls(**{f.name: values[f.name] for f in fields(cls)})
+    limit: Annotated[int | None, Range(1)] = None
+    allow_code_execution: Annotated[bool, Wording(write="Write it without quotes.")] = False

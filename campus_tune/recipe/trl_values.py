@@ -19,6 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from campus_tune.words import fields as check_field
 from campus_tune.words.fields import LARGEST, LARGEST_SEED
 from campus_tune.words.registry import nearest
+from campus_tune.words.types import Json
 from campus_tune.words.wording import shown
 
 TRUE_TOO = ("resume_from_checkpoint", "fsdp")  # a text for TRL, and true for every trainer
@@ -74,7 +75,8 @@ def value_problems(classes: Sequence[type], settings: Mapping[str, Any]) -> dict
     return {
         name: _misfit(name, value, hints[name])
         for name, value in settings.items()
-        if name in hints and not _fits(name, value, hints[name])
+        if name in hints and not isinstance(value, str) and not (isinstance(value, bool) and name in TRUE_TOO)
+        if not any(_is_a(value, one) for one in [*_members(hints[name]), *([list[str]] if name in LIST_TOO else [])])
     }
 
 
@@ -128,16 +130,62 @@ def _schedule_problems(training: Any) -> Iterator[str]:
         yield f"`lr_scheduler_type` must make a schedule, got {got}: {error}. Correct `lr_scheduler_kwargs`."
 
 
-def number_problem(name: str, value: Any) -> str | None:
+def number_problem(name: str, value: object) -> str | None:
     """What is wrong with a number of the training YAML; None where nothing is, or no bound is known."""
     return next(_out_of_range(name, value), None)
 
 
-def _out_of_range(name: str, value: Any) -> Iterator[str]:
+def _out_of_range(name: str, value: object) -> Iterator[str]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     low, high, *ends = RANGES.get(name, (-LARGEST, LARGEST) if isinstance(value, int) else (-FRACTION, FRACTION))
     yield from check_field.number(name, value, low=low, high=high, open_low=bool(ends))
+
+
+def field_schemas(classes: Sequence[type]) -> Json:
+    """Field → its type and range as JSON schema (draft 2020-12), for the YAML of a training command.
+
+    A number may be text that reads as one, for YAML takes `1e-4` for text. Words for true and false, which TRL's
+    parser takes as text, are not offered: YAML has a type for them.
+
+    Args:
+        classes: TRL's argument classes.
+    """
+    schemas: Json = {}
+    for name, hint in _hints(tuple(classes)).items():
+        members = [*_members(hint), *([list[str]] if name in LIST_TOO else []), *([bool] if name in TRUE_TOO else [])]
+        words = _words(hint)
+        several = [one for kind in members for one in _kind_schemas(name, kind)]
+        any_of = [one for i, one in enumerate(several) if one not in several[:i]]
+        if words:
+            schemas[name] = {"enum": [*words, None] if type(None) in members else words}
+        else:
+            schemas[name] = any_of[0] if len(any_of) == 1 else {"anyOf": any_of}
+    return schemas
+
+
+def _kind_schemas(name: str, kind: object) -> list[Json]:
+    """What may stand in a YAML for one type, each a schema."""
+    origin = get_origin(kind) or kind
+    if kind in (int, float):
+        low, high, *ends = RANGES.get(name, (None, None))
+        bounds = {"exclusiveMinimum" if ends else "minimum": low, "maximum": high} if low is not None else {}
+        word = {"type": "string", "pattern": r"^[-+]?[0-9_]*\.?[0-9_]+([eE][-+]?[0-9]+)?$"}
+        return [{"type": "integer" if kind is int else "number", **bounds}, word]
+    if origin is list:
+        of = next(iter(get_args(kind)), Any)
+        if of is str or _words(of):
+            return [{"type": "array", "items": {"type": "string"}}, {"type": "string"}]  # one text is a list of it
+        return [{"type": "array"}]
+    if origin is Literal:
+        return [{"enum": list(get_args(kind))}]
+    plain: dict[Any, Json] = {
+        bool: {"type": ["boolean", "null"]},  # null is false to every trainer
+        str: {"type": "string"},
+        type(None): {"type": "null"},
+        Any: {},
+    }
+    return [plain[kind]] if kind in plain else [{"type": ["object", "string"]}]  # a mapping, or JSON of one
 
 
 @cache
@@ -151,12 +199,12 @@ def _hints(classes: tuple[type, ...]) -> dict[str, Any]:
     }
 
 
-def _members(hint: Any) -> tuple[Any, ...]:
+def _members(hint: object) -> tuple[Any, ...]:
     """The types of a union, or the one that it is."""
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 
-def _words(hint: Any) -> list[str]:
+def _words(hint: object) -> list[str]:
     """The words of an enumeration, where the field takes them and nothing else."""
     members = [one for one in _members(hint) if one not in (str, type(None))]
     if len(members) == 1 and get_origin(members[0]) is Literal:
@@ -166,14 +214,7 @@ def _words(hint: Any) -> list[str]:
     return []
 
 
-def _fits(name: str, value: Any, hint: Any) -> bool:
-    if isinstance(value, str) or (isinstance(value, bool) and name in TRUE_TOO):
-        return True
-    kinds = [*_members(hint), list[str]] if name in LIST_TOO else _members(hint)
-    return any(_is_a(value, one) for one in kinds)
-
-
-def _is_a(value: Any, kind: Any) -> bool:
+def _is_a(value: object, kind: object) -> bool:
     """Whether a value of a YAML that is no text is of a type."""
     if kind is bool:
         return value is None or isinstance(value, bool)  # null is false to every trainer
@@ -191,7 +232,7 @@ def _is_a(value: Any, kind: Any) -> bool:
     return kind is Any or (isinstance(value, Mapping) and kind is not str and not _words(kind))
 
 
-def _misfit(name: str, value: Any, hint: Any) -> str:
+def _misfit(name: str, value: object, hint: object) -> str:
     words = _words(hint)
     kinds = list(dict.fromkeys(_named(one) for one in _members(hint) if one is not type(None)))
     must = f"one of {', '.join(words)}" if words else " or ".join(kinds)
@@ -205,7 +246,13 @@ def _misfit(name: str, value: Any, hint: Any) -> str:
     return f"`{name}` must be {must}, got {shown(value)}. Write one, in quotes if it is text."
 
 
-def _named(kind: Any) -> str:
+def _named(kind: object) -> str:
     origin = get_origin(kind) or kind
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list"}
+    names: dict[Any, str] = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+    }
     return names.get(origin, "text" if _words(kind) else "a mapping")

@@ -6,13 +6,14 @@ Every key must be known to somebody: to TRL, to accelerate's launcher or to us.
 from __future__ import annotations
 
 import os
+from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
 
 from campus_tune.recipe.accelerate_yaml import CONFIG, launch_flags
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.recipe.trl_values import made_problems, range_problems, value_problems
+from campus_tune.recipe.trl_values import field_schemas, made_problems, range_problems, value_problems
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.registry import nearest
 from campus_tune.words.strict_yaml import read_value, read_yaml
@@ -73,7 +74,7 @@ def read_arguments(
     return settings, block, flags
 
 
-def _value_of(word: str, words: Any) -> str:
+def _value_of(word: str, words: Iterator[str]) -> str:
     value = next(words, None)
     if value is None:
         raise RecipeError(f"`{word}` must be followed by a value, got nothing. Write {word} VALUE.")
@@ -112,7 +113,7 @@ def trl_parser() -> Any:
     return parser
 
 
-def _dests(parser: Any) -> list[str]:
+def _dests(parser: ArgumentParser) -> list[str]:
     return [action.dest for action in parser._actions]
 
 
@@ -154,7 +155,7 @@ def _left_over(words: list[str], known: list[str]) -> Iterator[str]:
             yield f"{shown(word)} must follow a flag, got it alone. Write the flag before it, or leave it out."
 
 
-def environment_problems(env: Any) -> list[str]:
+def environment_problems(env: object) -> list[str]:
     """What is wrong with the environment variables of a YAML."""
     if env is None:
         return []
@@ -182,6 +183,28 @@ def unknown_in(settings: Json) -> list[str]:
     """The keys of a YAML, its block aside, that neither TRL nor accelerate's launcher knows."""
     known = _dests(trl_parser())
     return [_unknown(key, known) for key in settings if key not in known and key != "env" and not _is_launch_key(key)]
+
+
+def trl_schema() -> Json:
+    """Each key of a training YAML besides the blocks as JSON schema: TRL's fields, accelerate's, and `env`."""
+    parser = trl_parser()
+    schemas = field_schemas(parser.dataclass_types)
+    for action in parser._actions:
+        if action.dest in schemas:
+            schemas[action.dest]["description"] = " ".join(str(action.help or "").split())
+            if isinstance(action.default, str | int | float):  # others are made by TRL where it needs them
+                schemas[action.dest]["default"] = action.default
+    launch: Json = {
+        name: {"description": " ".join(str(action.help or "").split())} for name, action in launch_flags().items()
+    }
+    launch[CONFIG] = {"type": "string", "description": "accelerate's YAML, or the name of one that TRL ships"}
+    env = {"type": ["string", "number"]}
+    said = "environment variables of the run"
+    return {
+        **launch,
+        **schemas,
+        "env": {"type": ["object", "null"], "additionalProperties": env, "description": said},
+    }
 
 
 def _is_launch_key(key: str) -> bool:

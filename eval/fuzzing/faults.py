@@ -34,19 +34,19 @@ FAULTS = (
     Fault(
         "a range check is gone",
         "recipe/config.py",
-        'problems += check_field.number("mix", self.mix, low=0, high=1, open_high=True)',
-        "pass",
+        'mix: Annotated[float | None, Range(0, 1, "[)")] = None',
+        "mix: float | None = None",
     ),
     Fault(
         "a type check is gone",
-        "recipe/config.py",
-        "if isinstance(self.metrics, str | Mapping) or not isinstance(self.metrics, Sequence):",
-        "if isinstance(self.metrics, str):",
+        "recipe/reader.py",
+        "if isinstance(value, str | Mapping) or not isinstance(value, Sequence):",
+        "if isinstance(value, str):",
     ),
     Fault(
         "unknown settings are taken",
-        "recipe/config.py",
-        'problems = check_field.keys("campus", block, list(known))',
+        "recipe/reader.py",
+        "problems = keys(what, given, list(known))",
         "problems: list[str] = []",
     ),
     Fault(
@@ -63,15 +63,15 @@ FAULTS = (
     ),
     Fault(
         "another exception than ours",
-        "recipe/config.py",
-        'raise RecipeError(\n                f"`campus` must be a mapping of settings',
-        'raise LookupError(\n                f"`campus` must be a mapping of settings',
+        "recipe/reader.py",
+        'raise RecipeError(f"`{what}` must be {cls.must}',
+        'raise LookupError(f"`{what}` must be {cls.must}',
     ),
     Fault(
         "a sentence that says nothing",
-        "recipe/config.py",
-        "`metrics` must be a list, got",
-        "bad metrics:",
+        "recipe/reader.py",
+        '"`{what}` must be {self.must}, got {shown(value)}. {self.write}"',
+        '"bad {what}: {shown(value)}. {self.write}"',
     ),
     Fault("the exit code of a grave finding is 0", "cli/main.py", "return int(is_grave(findings))", "return 0"),
     Fault(
@@ -178,8 +178,8 @@ FAULTS = (
     Fault(
         "a seed counts twice",
         "compare/settings.py",
-        "    twice = [seed for seed, n in Counter(seeds).items() if n > 1]",
-        "    twice: list[int] = []",
+        "twice = [one for one, n in Counter(given).items() if n > 1]",
+        "twice: list[int] = []",
     ),
 )
 

@@ -33,7 +33,9 @@ def test_importing_and_simulating_load_neither_torch_nor_transformers() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
 
 
-@pytest.mark.parametrize("command", [[], ["simulate"], ["check"], ["demo"], ["demo", "tasks"], ["demo", "model"]])
+@pytest.mark.parametrize(
+    "command", [[], ["simulate"], ["check"], ["schema"], ["demo"], ["demo", "tasks"], ["demo", "model"]]
+)
 def test_every_help_shows_an_example(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*command, "--help"])
@@ -41,7 +43,20 @@ def test_every_help_shows_an_example(capsys: pytest.CaptureFixture[str], command
     assert f"example:\n  campus-tune {' '.join(command)}".rstrip() in capsys.readouterr().out
 
 
-HELPS = ["simulate", "check", "score", "proxy", "compare", "report", "eval", "diff", "demo", "demo tasks", "demo model"]
+HELPS = [
+    "simulate",
+    "check",
+    "score",
+    "proxy",
+    "compare",
+    "report",
+    "eval",
+    "schema",
+    "diff",
+    "demo",
+    "demo tasks",
+    "demo model",
+]
 
 
 @pytest.mark.parametrize("command", ["", *HELPS])

@@ -76,7 +76,7 @@ def test_the_record_has_all_settings_and_is_json() -> None:
 def test_a_record_reads_back_as_the_suite() -> None:
     suite = load_suite("smoke")
     record = suite.record()
-    assert Suite.from_mapping(record.pop("name"), record) == suite
+    assert Suite.from_mapping(record, name=record.pop("name")) == suite
 
 
 def test_a_file_of_ones_own_sets_everything(tmp_path: Path) -> None:
@@ -131,10 +131,11 @@ def test_all_problems_of_a_file_are_told_at_once(tmp_path: Path) -> None:
         "tasks: mmlu: limit",
         "tasks: mmlu: runs_code",
         "tasks: gsm8k",
-        "seeds",
         "apply_chat_template",
         "fewshot_as_multiturn",
         "system_instruction",
+        "seeds",
+        "seeds: fewshot",
         "batch_size",
     ]
     assert "got 'few_shots'. Did you mean 'few_shot'?" in str(caught.value)

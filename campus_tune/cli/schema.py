@@ -1,0 +1,81 @@
+"""`campus-tune schema`: what a YAML may say, as JSON schema, for editors that complete and check while one writes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from campus_tune.cli.options import Commands, add_command
+from campus_tune.words.errors import StorageError
+
+if TYPE_CHECKING:
+    from campus_tune.words.types import Json
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+EXAMPLE = """\
+What a training YAML may say, as JSON schema: every setting of the `campus:` and `compare:` blocks, every metric, pacing
+and selector with its options, those of installed packages among them, and the fields of the TRL and accelerate that are
+installed. An editor with a YAML language server completes and checks with it; `suite` is the schema of a suite of your
+own.
+
+example:
+  campus-tune schema --out campus.schema.json
+  campus-tune schema suite --out suite.schema.json
+
+and as the first line of the YAML:
+  # yaml-language-server: $schema=campus.schema.json
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    """Add `schema` to the list of commands."""
+    parser = add_command(commands, "schema", "what a YAML may say, for editors", EXAMPLE, main)
+    parser.add_argument("of", nargs="?", choices=("training", "suite"), default="training", help="(%(default)s)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write it there instead of printing it")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Print or write a schema; gives back the exit code 0.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    text = json.dumps(suite_schema() if options.of == "suite" else training_schema(), indent=1, ensure_ascii=False)
+    if options.out is None:
+        print(text)
+        return 0
+    try:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(f"{text}\n", "utf-8")
+    except OSError as error:
+        why = error.strerror or error
+        raise StorageError(f"`--out` must be a file that can be written, got {options.out}: {why}.") from error
+    print(f"schema written to {options.out}; first line of the YAML: # yaml-language-server: $schema={options.out}")
+    return 0
+
+
+def training_schema() -> Json:
+    """A YAML for `sft`, `check`, `compare` and the others that train."""
+    from campus_tune.compare.settings import CompareSettings
+    from campus_tune.recipe.config import CampusConfig, part_schemas
+    from campus_tune.recipe.trl_yaml import BLOCK, COMPARE, trl_schema
+
+    campus = {"anyOf": [CampusConfig.schema(), {"type": "null"}], "description": "the curriculum"}
+    compare = {**CompareSettings.schema(), "description": "what `campus-tune compare` compares, and on which rows"}
+    return {
+        "$schema": DRAFT,
+        "title": "a training YAML of campus-tune",
+        "type": "object",
+        "properties": {BLOCK: campus, COMPARE: compare, **trl_schema()},
+        "additionalProperties": False,
+        "$defs": part_schemas(),
+    }
+
+
+def suite_schema() -> Json:
+    """A suite for `eval` and `evaluate`."""
+    from campus_tune.evaluate.suites import Suite
+
+    return {"$schema": DRAFT, "title": "a suite of official tasks", **Suite.schema()}

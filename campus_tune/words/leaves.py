@@ -1,0 +1,341 @@
+"""The leaves of settings: what a single one may be, how it is read, what a refusal says, what an editor is told.
+
+A leaf is found by a setting's annotation (`campus_tune/words/annotated.py`): by its type, by the marks `Range`,
+`Wording` and `Given` beside it, or because it stands there itself.
+
+>>> Choice(("prefix", "slice")).read("window", "slices")
+Traceback (most recent call last):
+campus_tune.words.errors.RecipeError: `window` must be one of prefix, slice, got 'slices'. Did you mean 'slice'?
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, Literal
+
+from campus_tune.words.errors import RecipeError
+from campus_tune.words.fields import LARGEST, choice, number, text, whole
+from campus_tune.words.types import Json
+from campus_tune.words.wording import shown
+
+# -- what stands in annotations ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from `low` to `high`; of the ends, `[` and `]` are included, `(` and `)` are not."""
+
+    low: float
+    high: float = LARGEST
+    ends: Literal["[]", "(]", "[)", "()"] = "[]"
+
+
+@dataclass(frozen=True)
+class Wording:
+    """Other words for a refusal than those of the type.
+
+    Args:
+        must: what the setting must be; empty leaves the type's own words.
+        write: what to do about it.
+    """
+
+    must: str = ""
+    write: str = ""
+
+
+class Given:
+    """The setting must be given: the null that is its default says nothing, and is refused."""
+
+
+# -- leaves ------------------------------------------------------------------------------------------------------------
+
+
+class Leaf(ABC):
+    """What one setting may be. Most say `problems`; those that make something else of a value say `read`."""
+
+    @property
+    @abstractmethod
+    def must(self) -> str:
+        """What the setting must be, as a refusal says it."""
+
+    @abstractmethod
+    def schema(self) -> Json:
+        """The same as JSON schema (draft 2020-12)."""
+
+    def problems(self, what: str, value: object) -> list[str]:
+        """What is wrong with a value, as sentences."""
+        del what, value
+        return []
+
+    def read(self, what: str, value: object) -> Any:
+        """The value as it is kept.
+
+        Args:
+            what: the setting's name in messages.
+            value: as YAML or Python gives it.
+
+        Raises:
+            RecipeError: with all that is wrong with it.
+        """
+        if problems := self.problems(what, value):
+            raise RecipeError(problems)
+        return value
+
+    def takes(self, value: object) -> bool:
+        """Whether `read` would take it."""
+        try:
+            self.read("", value)
+        except RecipeError:
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class Anything(Leaf):
+    """A setting of which only its owner knows what it may be."""
+
+    must = "a value"
+
+    def schema(self) -> Json:
+        """Nothing is refused."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Whole(Leaf):
+    """A whole number."""
+
+    range: Range
+
+    @property
+    def must(self) -> str:
+        """Its upper end only where it is a bound of its own."""
+        above = "" if self.range.high == LARGEST else f" and at most {int(self.range.high)}"
+        return f"a whole number of at least {int(self.range.low)}{above}"
+
+    def problems(self, what: str, value: object) -> list[str]:
+        """No whole number, or out of range."""
+        return whole(what, value, low=int(self.range.low), high=int(self.range.high))
+
+    def schema(self) -> Json:
+        """An integer; JSON has no other word for 2.0 than for 2, so there a schema takes more."""
+        return {"type": "integer", "minimum": int(self.range.low), "maximum": int(self.range.high)}
+
+
+@dataclass(frozen=True)
+class Number(Leaf):
+    """A number, whole ones too."""
+
+    range: Range
+
+    @property
+    def must(self) -> str:
+        """With the range as mathematicians write it."""
+        low, high = self.range.ends
+        return f"a number in {low}{self.range.low:g}, {self.range.high:g}{high}"
+
+    def problems(self, what: str, value: object) -> list[str]:
+        """No number, or out of range."""
+        low, high = self.range.ends
+        return number(what, value, low=self.range.low, high=self.range.high, open_low=low == "(", open_high=high == ")")
+
+    def schema(self) -> Json:
+        """With exclusive ends where they are open."""
+        low, high = self.range.ends
+        names = ("exclusiveMinimum" if low == "(" else "minimum", "exclusiveMaximum" if high == ")" else "maximum")
+        return {"type": "number", names[0]: self.range.low, names[1]: self.range.high}
+
+
+@dataclass(frozen=True)
+class Choice(Leaf):
+    """One of a few words."""
+
+    words: tuple[str, ...]
+
+    @property
+    def must(self) -> str:
+        """All of them."""
+        return f"one of {', '.join(self.words)}"
+
+    def problems(self, what: str, value: object) -> list[str]:
+        """Another word; the nearest is named."""
+        return choice(what, value, self.words)
+
+    def schema(self) -> Json:
+        """An enumeration."""
+        return {"enum": list(self.words)}
+
+
+@dataclass(frozen=True)
+class Flag(Leaf):
+    """True or false."""
+
+    must = "true or false"
+
+    def problems(self, what: str, value: object) -> list[str]:
+        """Anything else."""
+        right = isinstance(value, bool)
+        return [] if right else [f"`{what}` must be {self.must}, got {shown(value)}. Write one of them."]
+
+    def schema(self) -> Json:
+        """A boolean."""
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True)
+class Text(Leaf):
+    """A text that is not empty."""
+
+    must = "a text"
+
+    def problems(self, what: str, value: object) -> list[str]:
+        """No text, or an empty one."""
+        return text(what, value)
+
+    def schema(self) -> Json:
+        """At least one character."""
+        return {"type": "string", "minLength": 1}
+
+
+@dataclass(frozen=True)
+class Place(Leaf):
+    """A folder, or a name on the hub; whether there is one shows when it is loaded.
+
+    Args:
+        what: must be there.
+        example: of what to write.
+    """
+
+    what: str
+    example: str
+
+    @property
+    def must(self) -> str:
+        """What must be there."""
+        return self.what
+
+    def problems(self, what: str, value: object) -> list[str]:
+        """No text, or nothing but blanks."""
+        right = isinstance(value, str) and value.strip()
+        said = f"`{what}` must be {self.must}, got {shown(value)}. Write for example {self.example}."
+        return [] if right else [said]
+
+    def schema(self) -> Json:
+        """A text that is not blank."""
+        return {"type": "string", "pattern": r"\S"}
+
+
+@dataclass(frozen=True)
+class Listed(Leaf):
+    """A list of parts, each of which the owner of the setting looks at.
+
+    Args:
+        of: the definition of each in the schema.
+        least: how many there must be.
+    """
+
+    of: str
+    least: int
+
+    @property
+    def must(self) -> str:
+        """How many."""
+        return f"a list of {self.least} or more"
+
+    def problems(self, what: str, value: object) -> list[str]:
+        """No list, or a short one."""
+        right = isinstance(value, Sequence) and not isinstance(value, str) and len(value) >= self.least
+        return [] if right else [f"`{what}` must be {self.must}, got {shown(value)}. Write [one, another]."]
+
+    def schema(self) -> Json:
+        """An array of what is defined elsewhere."""
+        return {"type": "array", "items": {"$ref": f"#/$defs/{self.of}"}, "minItems": self.least}
+
+
+@dataclass(frozen=True)
+class Texts(Leaf):
+    """A list of texts, kept as a tuple."""
+
+    must = "a list of texts"
+
+    def read(self, what: str, value: object) -> tuple[str, ...]:
+        """At least one."""
+        if not isinstance(value, list | tuple) or not value or not all(isinstance(one, str) for one in value):
+            raise RecipeError(f"`{what}` must be {self.must}, got {shown(value)}. Write [one, another].")
+        return tuple(value)
+
+    def schema(self) -> Json:
+        """At least one."""
+        return {"type": "array", "items": {"type": "string"}, "minItems": 1}
+
+
+@dataclass(frozen=True)
+class Files(Leaf):
+    """A file or a list of files, kept as a tuple of texts."""
+
+    must = "a file or a list of files"
+
+    def read(self, what: str, value: object) -> tuple[str, ...]:
+        """At least one."""
+        paths = [value] if isinstance(value, str | PathLike) else value
+        if not isinstance(paths, list | tuple) or not paths or not all(isinstance(p, str | PathLike) for p in paths):
+            raise RecipeError(f"`{what}` must be {self.must}, got {shown(value)}. Name one.")
+        return tuple(str(path) for path in paths)
+
+    def schema(self) -> Json:
+        """A text or several."""
+        return {"anyOf": [{"type": "string"}, Texts().schema()]}
+
+
+@dataclass(frozen=True)
+class Nullable(Leaf):
+    """A leaf, or null, which stands for something that the setting's description names."""
+
+    of: Leaf
+
+    @property
+    def must(self) -> str:
+        """That null is fine is seen in the default."""
+        return self.of.must
+
+    def read(self, what: str, value: object) -> Any:
+        """Null is null."""
+        return None if value is None else self.of.read(what, value)
+
+    def schema(self) -> Json:
+        """One more type, or one more word."""
+        schema = self.of.schema()
+        if "enum" in schema:
+            return {**schema, "enum": [*schema["enum"], None]}
+        if isinstance(schema.get("type"), str):
+            return {**schema, "type": [schema["type"], "null"]}
+        return {"anyOf": [schema, {"type": "null"}]} if schema else schema
+
+
+@dataclass(frozen=True)
+class Worded(Leaf):
+    """A leaf that refuses in words of its own."""
+
+    of: Leaf
+    told: Wording
+
+    @property
+    def must(self) -> str:
+        """Its own words, if it has any for this."""
+        return self.told.must or self.of.must
+
+    def read(self, what: str, value: object) -> Any:
+        """As the leaf does, but for the words."""
+        try:
+            return self.of.read(what, value)
+        except RecipeError as error:
+            raise RecipeError(
+                f"`{what}` must be {self.must}, got {shown(value)}. {self.told.write}".rstrip()
+            ) from error
+
+    def schema(self) -> Json:
+        """The leaf's."""
+        return self.of.schema()
