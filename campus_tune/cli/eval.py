@@ -272,7 +272,11 @@ def _accelerator() -> Any:
     from accelerate import Accelerator
     from accelerate.utils import InitProcessGroupKwargs
 
-    return Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=DAY))])
+    from campus_tune.recipe.launched import refuse_other_launch
+
+    accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=DAY))])
+    refuse_other_launch()
+    return accelerator
 
 
 def _free(accelerator: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from campus_tune.preview.health import health_table, score_findings
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.launched import refuse_other_launch
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.trl_yaml import parse_trl, read_arguments, read_block
 from campus_tune.run.make_trainer import make_trainer, refuse_other_model
@@ -42,6 +43,7 @@ def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None
         block["scores"] = scores
     config, problems = read_block(block)
     parsed, more = parse_trl(settings, [*flags, "--report_to", "none"], problems)
+    refuse_other_launch()
     if not parsed[2].model_name_or_path:
         more.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
     more += refused({**vars(parsed[3]), **vars(parsed[0])})

@@ -407,16 +407,23 @@ def parameter_counts(model: Any) -> tuple[int, int]:
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
 
 
-def refuse_old_sharding(trainer: Any) -> None:
-    """FSDP1 keeps flat pieces of weights, of which neither heads nor fingerprints can be read.
+def refuse_kind_of_launch(trainer: Any) -> None:
+    """FSDP1 keeps flat pieces of weights, which cannot be read; Megatron's processes share rows; TPUs are unchecked.
 
     Raises:
-        TrainerError: the trainer shards by it.
+        TrainerError: the trainer's processes are of one of these kinds.
     """
     if trainer.is_fsdp_enabled and not trainer.accelerator.is_fsdp2:
         raise TrainerError(
             "FSDP must be version 2 with a curriculum, got version 1: its flat shards cannot be measured. "
             "Write fsdp_version: 2 in the accelerate config (under fsdp_config)."
+        )
+    kind = str(trainer.accelerator.distributed_type.value)
+    why = {"MEGATRON_LM": "its processes share rows", "XLA": "no run on TPUs has been checked"}.get(kind)
+    if why is not None:
+        raise TrainerError(
+            f"`distributed_type` must be MULTI_GPU, FSDP or DEEPSPEED with a curriculum, got {kind}: {why}. "
+            "Take one of these."
         )
 
 

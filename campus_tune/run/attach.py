@@ -168,7 +168,7 @@ def refuse(trainer: Any, *, ours: Collection[str] = ()) -> None:
     if problems:
         raise TrainerError(problems[0])
     refuse_own_data_path(trainer, ours=ours)
-    compat.refuse_old_sharding(trainer)
+    compat.refuse_kind_of_launch(trainer)
     _refuse_dataset(trainer)
     _refuse_lone_processes(trainer)
     parallel = getattr(trainer.accelerator, "parallelism_config", None)
