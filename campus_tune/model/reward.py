@@ -12,13 +12,14 @@ import torch
 from campus_tune.data.turns import Conversation
 from campus_tune.metrics.quality import Quality, pick_label
 from campus_tune.model.answer_alone import Labelled, PadRight, TokenLists
+from campus_tune.model.batches import long_rows_first, token_bound
 from campus_tune.model.conversations import (
     Conversations,
     has_template,
     plain_texts,
     render_whole,
 )
-from campus_tune.model.measure import BATCH_TOKENS, BATCH_TOKENS_CPU, SLOW
+from campus_tune.model.measure import SLOW
 from campus_tune.model.peers import Peers
 from campus_tune.model.reference import (
     Reference,
@@ -142,7 +143,8 @@ def reward_scores(
     lengths = _lengths(told, f"{what}: tokens")
     kept = lengths if told.limit is None else np.minimum(lengths, told.limit)
     scores, known = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.bool_)
-    batches = _batches(kept, reference)
+    pads = reference.model.config.get_text_config().pad_token_id is not None
+    batches = long_rows_first(kept, token_bound(reference.device) if pads else 1)  # else one row at a time
     mine = batches[peers.rank :: peers.world]
     with fits_memory(reference.setting, reference.name), undisturbed(reference.model):
         for batch in bar(mine, desc=what, unit="batch", delay=SLOW, disable=not peers.leads):
@@ -157,18 +159,6 @@ def _lengths(rows: TokenLists, what: str) -> IntArray:
     starts = bar(range(0, len(rows), CHUNK), desc=what, unit="chunk", delay=SLOW)
     chunks = (range(start, min(start + CHUNK, len(rows))) for start in starts)
     return np.array([len(row.ids) for chunk in chunks for row in rows.whole(chunk)], dtype=np.int64)
-
-
-def _batches(lengths: IntArray, reference: Reference) -> list[IntArray]:
-    """Places of rows, long ones first, padded tokens bounded; one at a time for a model that knows no padding."""
-    bound = BATCH_TOKENS_CPU if reference.device.type == "cpu" else BATCH_TOKENS
-    bound = 1 if reference.model.config.get_text_config().pad_token_id is None else bound
-    longest_first, batches, start = np.argsort(-lengths, kind="stable"), [], 0
-    while start < len(lengths):
-        size = max(1, bound // max(1, int(lengths[longest_first[start]])))
-        batches.append(longest_first[start : start + size])
-        start += size
-    return batches
 
 
 def _logits(reference: Reference, rows: list[dict[str, list[int]]], label: int) -> FloatArray:

@@ -22,7 +22,8 @@ from campus_tune.data.spans import Spans, read_spans, unknown_roles
 from campus_tune.method.orders import hash_rows
 from campus_tune.metrics.scorer import FEWEST_PAIRS, Heads, Scorer, fit_heads
 from campus_tune.model.answer_alone import Labelled, PadRight, Prepared, TokenLists, labelled
-from campus_tune.model.measure import BATCH_TOKENS, BATCH_TOKENS_CPU, SLOW, LossMeter, Reader, share
+from campus_tune.model.batches import long_rows_first, token_bound
+from campus_tune.model.measure import SLOW, LossMeter, Reader, share
 from campus_tune.model.peers import Peers
 from campus_tune.model.row_sums import IGNORED, is_flat
 from campus_tune.model.subject import Subject, undisturbed, whole_root
@@ -213,12 +214,8 @@ class ScorerTrainer:
     def _sample(self, rows: IntArray, refresh: int) -> tuple[dict[int, list[int]], int]:
         """What the model writes for each row's prompt, its end left out; and the decoding steps of all rows."""
         subject = self.subject()
-        bound = BATCH_TOKENS_CPU if subject.device.type == "cpu" else BATCH_TOKENS
-        batches, start = [], 0
-        while start < len(rows):
-            size = max(1, bound // int(self.spans.start[rows[start]] + self.settings.new_tokens))
-            batches.append(rows[start : start + size])
-            start += size
+        lengths = self.spans.start[rows] + self.settings.new_tokens
+        batches = [rows[places] for places in long_rows_first(lengths, token_bound(subject.device))]
         mine = share(list(enumerate(batches)), self.peers)
         shown = bar(mine, desc="sampling", unit="batch", delay=SLOW, disable=not self.peers.leads)
         with undisturbed(subject.model), whole_root(subject):
