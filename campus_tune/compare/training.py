@@ -19,7 +19,7 @@ import numpy as np
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.outcome import DIVERGED, FINISHED, run_folder, write_outcome
 from campus_tune.compare.plan import Plan
-from campus_tune.run.make_trainer import Prepared, make_shared_trainer
+from campus_tune.run.make_trainer import Shared, make_shared_trainer
 from campus_tune.words.errors import DivergedError, RecipeError
 from campus_tune.words.types import Json
 from campus_tune.words.versions import versions
@@ -40,7 +40,7 @@ class Bench:
 
     def __init__(self, plan: Plan, tick: Callable[[int], object] = lambda _: None) -> None:
         self.plan, self.tick = plan, tick
-        self._prepared = Prepared()
+        self._prepared = Shared()
         self._test: Any = None
         self._evaluation: Any = None
 
@@ -79,7 +79,7 @@ class Bench:
         config = config if config.scores else replace(config, scores=str(self.plan.out / "scores"))
         callback = CampusCallback(config)
         recorder = Recorder(self.read_test(), self.plan.settings.points, self.tick)
-        trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], prepared=self._prepared)
+        trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], shared=self._prepared)
         recorder.follow(trainer, callback.run)  # type: ignore[arg-type]  # set when the trainer was made
         outcome: Json = {"arm": arm.name, "kind": arm.kind, "seed": seed, "status": FINISHED, "message": None}
         outcome["campus"] = config.to_mapping()
@@ -159,7 +159,7 @@ class Bench:
     def _last_looks(self, trainer: Any, folder: Path) -> Json:
         """Calibration on the probes; sharpness and official tasks where they are asked for."""
         from campus_tune.model import compat
-        from campus_tune.model.facts import calibration, sharpness
+        from campus_tune.model.calibration_sharpness import calibration, sharpness
 
         settings, looks, subject = self.plan.settings, {}, compat.subject(trainer)
         probes = self._tokenised(self._probe_rows(), trainer)

@@ -24,12 +24,13 @@ import torch
 
 from campus_tune.data.prepared import items
 from campus_tune.model.batches import long_rows_first, token_bound
+from campus_tune.model.compat import Collator
 from campus_tune.model.peers import Peers
 from campus_tune.model.row_sums import Places, Sums, add_up, join_tokens, places_of, token_losses
 from campus_tune.model.subject import Subject, undisturbed
 from campus_tune.words.errors import DivergedError, TrainerError
 from campus_tune.words.progress import bar
-from campus_tune.words.types import FloatArray, IntArray, RowLosses
+from campus_tune.words.types import FloatArray, IntArray, PlacedRows, RowLosses
 
 LOGIT_BYTES = 256 << 20  # of float32 logits in one forward of a model that does something after its head
 TILE = 256  # positions projected to the vocabulary at a time
@@ -44,7 +45,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """What one pass says of n rows.
 
     Args:
@@ -71,8 +72,8 @@ class LossMeter:
     def __init__(
         self,
         subject: Callable[[], Subject],
-        dataset: Any,
-        collator: Any,
+        dataset: PlacedRows,
+        collator: Collator,
         tokens: IntArray,
         *,
         peers: Peers,
@@ -95,7 +96,7 @@ class LossMeter:
         """
         return self.measure(rows).losses
 
-    def measure(self, rows: IntArray, *, reader: Reader | None = None, width: int = 0) -> Measured:
+    def measure(self, rows: IntArray, *, reader: Reader | None = None, width: int = 0) -> Measurement:
         """Answer losses of `rows`, and what a reader makes of their hidden states in the same forward.
 
         Args:
@@ -108,7 +109,8 @@ class LossMeter:
             TrainerError: the collator joins rows without positions to tell them apart.
         """
         subject = self.subject()
-        _wait_for(subject.device)  # what training has queued is not ours
+        if subject.device.type == "cuda":
+            torch.cuda.synchronize(subject.device)  # what training has queued is not ours
         began = time.perf_counter()
         losses, read = RowLosses.zeros(len(rows)), np.zeros((len(rows), width))
         with undisturbed(subject.model):
@@ -124,7 +126,7 @@ class LossMeter:
                     read[batch] = numbers.double().cpu().numpy()
         known = losses.tokens > 0
         columns = self.peers.merge({**vars(losses), "read": read}, known)
-        measured = Measured(RowLosses(**{name: columns[name] for name in vars(losses)}), columns["read"])
+        measured = Measurement(RowLosses(**{name: columns[name] for name in vars(losses)}), columns["read"])
         self.seconds += time.perf_counter() - began
         self._refuse_infinite(rows, measured.losses)
         return measured
@@ -264,9 +266,3 @@ class AnswerHead:
             self._parts.append(token_losses(module.forward(tile), tokens))  # not a call: our own hook is on it
         self._first = module.forward(answers[:1])
         return (answers[None, :1], *args[1:])
-
-
-def _wait_for(device: torch.device) -> None:
-    """Let an accelerator finish what is queued, before a stopwatch starts."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

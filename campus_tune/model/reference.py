@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +20,9 @@ from campus_tune.model import compat
 from campus_tune.model.subject import Subject, undisturbed
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.json_shapes import read_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ADAPTER = "adapter_config.json"
 NO_LIMIT = 1 << 24  # from here on a tokenizer's model_max_length means "unknown"
@@ -40,7 +43,7 @@ class Reference:
     setting: str
     name: str
     model: Any
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     device: torch.device
 
     def subject(self) -> Subject:
@@ -187,7 +190,7 @@ def _unreachable(name: str, setting: str, error: Exception, of: str = "") -> Rec
     )
 
 
-def _refuse_other_tasks(config: Any, name: str, setting: str) -> None:
+def _refuse_other_tasks(config: object, name: str, setting: str) -> None:
     """By what the configuration says of itself; an encoder would load, and see the answer that it is to predict."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
@@ -234,7 +237,7 @@ def from_folder(auto_class: Any, name: str, setting: str, kind: str, loading: di
     return model
 
 
-def _with_adapter(model: Any, name: str, setting: str) -> Any:
+def _with_adapter(model: torch.nn.Module, name: str, setting: str) -> Any:
     from peft import PeftModel
 
     try:

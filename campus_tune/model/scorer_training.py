@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,7 +29,11 @@ from campus_tune.model.row_sums import IGNORED, is_flat
 from campus_tune.model.subject import Subject, undisturbed, whole_root
 from campus_tune.words.errors import MetricError
 from campus_tune.words.progress import bar
-from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, PlacedRows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 SALT = 0x5C02E2  # of the choice of prompts
 NONE_LEFT = 10  # pairs below which nothing can be fitted and held out
@@ -80,10 +84,10 @@ class ScorerTrainer:
         *,
         subject: Callable[[], Subject],
         features: Callable[[], AbstractContextManager[Callable[[], Subject]]] | None = None,
-        dataset: Any,
-        view: Any,
+        dataset: Dataset,
+        view: PlacedRows,
         rows: TokenRows,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         peers: Peers,
         seed: int,
     ) -> None:
@@ -327,7 +331,7 @@ class _Pairs(TokenLists):
         return [Labelled(ids, [IGNORED] * start + ids[start:]) for ids, start in rows]
 
 
-def _before(tokens: Any, ends: Sequence[int]) -> list[int]:
+def _before(tokens: IntArray, ends: Sequence[int]) -> list[int]:
     """Tokens up to the first one that ends an answer, which is left out."""
     over = np.isin(tokens, list(ends))
     return [int(token) for token in (tokens[: int(np.argmax(over))] if over.any() else tokens)]

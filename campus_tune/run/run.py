@@ -57,7 +57,7 @@ from campus_tune.run.identity import Identity
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.lineage import refuse_strange_folder
 from campus_tune.run.lock import RunLock
-from campus_tune.run.look import Look
+from campus_tune.run.look import SampleBatches
 from campus_tune.run.manifest import Beside
 from campus_tune.run.official_tasks import Evaluator
 from campus_tune.run.probing import Probing
@@ -147,7 +147,7 @@ class CampusRun:
         self.saver.source = None if checkpoint is None else checkpoint.lineage
         self.same_world = True
 
-    def make_loader(self) -> CurriculumLoader | Look:
+    def make_loader(self) -> CurriculumLoader | SampleBatches:
         """The train loader; called by the trainer through `get_train_dataloader`, or by somebody who wants to look."""
         args, dataset = self.trainer.args, self.trainer.train_dataset
         if dataset is None or len(dataset) == 0:
@@ -166,7 +166,7 @@ class CampusRun:
         short = 0 if drop_last or self.given.coverage == "revisit" else len(view) % self.global_batch
         training_collator = compat.training_collator(collator, flat=self.given.batching == "flat")
         if not self.trains or (self.made_loader and not compat.the_loop_asks(self.trainer)):
-            return Look(
+            return SampleBatches(
                 view,
                 training_collator,
                 n_batches=batches_of_epoch(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,14 @@ IntArray: TypeAlias = NDArray[np.int64]
 RowArray: TypeAlias = NDArray[np.int32]  # row ids; 2**31 rows are more than one run trains
 BoolArray: TypeAlias = NDArray[np.bool_]
 Json: TypeAlias = dict[str, Any]
+
+
+class PlacedRows(Protocol):
+    """Rows by position: a `datasets.Dataset`, or what makes them when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> Any: ...
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,16 @@ whole run would be that of its last piece. They are kept with the curriculum's s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.words.types import Json
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class LogWindow:
     sizes: dict[str, int]
 
     @staticmethod
-    def of(trainer: Any) -> LogWindow:
+    def of(trainer: Trainer) -> LogWindow:
         """What a trainer holds now. A line that is being written has taken the metrics already."""
         loss, counts = compat.running_loss(trainer), compat.running_counts(trainer)
         logged = counts.get("_globalstep_last_logged") == trainer.state.global_step
@@ -41,7 +44,7 @@ class LogWindow:
             None if loss is None else loss.detach().clone(), counts, {name: len(each) for name, each in metrics.items()}
         )
 
-    def state(self, trainer: Any) -> Json:
+    def state(self, trainer: Trainer) -> Json:
         """As JSON; {} where there is no window to be kept."""
         if self.loss is None:
             return {}
@@ -50,7 +53,7 @@ class LogWindow:
         return {"loss": self.loss.item(), "counts": self.counts, "metrics": metrics}
 
 
-def restore(trainer: Any, saved: list[Json], peers: Peers) -> bool:
+def restore(trainer: Trainer, saved: list[Json], peers: Peers) -> bool:
     """Go on from the states of all ranks; on another number of ranks, from what they were on average.
 
     Args:
