@@ -99,7 +99,7 @@ def equip(trainer: Any, config: CampusConfig, probes: Source) -> CampusRun:
         refuse(trainer, ours=ours.ours)  # again: it may have been changed since. Over ours: the audit finds out
         ours.take()
         try:
-            with run.phases.guarded(), run.claimed(), run.training():
+            with run.activities.guarded(), run.claimed(), run.training():
                 run.come_from(_find_checkpoint(trainer, run, call))
                 with compat.resumed_inside_an_epoch(trainer, lambda: run.curriculum.steps_in_epoch):
                     return run.loop.whole_loss(call.make())

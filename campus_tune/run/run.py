@@ -48,7 +48,7 @@ from campus_tune.run.activity import (
     SAVING,
     SCORING,
     TRAINING,
-    Phases,
+    Activities,
 )
 from campus_tune.run.borrowed import Borrowed
 from campus_tune.run.checkpoints import Checkpoint, bring_curriculum
@@ -102,7 +102,7 @@ class CampusRun:
         self.given = config
         self.probe_source = probes if probes is not None else (list(config.probes.path) if config.probes else None)
         self.peers = Peers.of(trainer)
-        self.phases = Phases(self.peers, lambda: trainer.state.global_step)
+        self.activities = Activities(self.peers, lambda: trainer.state.global_step)
         self.folder = Path(trainer.args.output_dir) / FOLDER
         self.home = self.folder  # where what a checkpoint was planned with is read
         self.lock = RunLock(self.folder)
@@ -233,7 +233,7 @@ class CampusRun:
         self.identity = Identity.of(self)
         self.identity.refuse_different_ranks(self.peers)
         self.evaluator = Evaluator(self.config.evaluate, self.trainer, self.peers, self.folder / "evaluation")
-        self.load = RankLoad(self.peers, self.phases, self.loader)
+        self.load = RankLoad(self.peers, self.activities, self.loader)
         self.journal = Journal(self.folder, self.peers, self.budget, self.total_steps)
         self.training_losses = TrainingLosses()
         self._rates = 0.0  # learning rates of the stage's steps so far, added up
@@ -254,7 +254,7 @@ class CampusRun:
             self._decide()
         if self.curriculum.finished:
             self.loop.make_up()
-        self.phases.current = TRAINING
+        self.activities.current = TRAINING
 
     # -- a new run, or an old one --------------------------------------------------------------------------------
 
@@ -269,7 +269,7 @@ class CampusRun:
         self.budget.fit(needs(self.config, self.budget, facts))
         if self.budget.caps is not None:
             self.probing.choose()
-        with self.phases(SCORING):
+        with self.activities(SCORING):
             self.scores = self.peers.from_leader(scoring.start())
         small = self._warnings_of_budget(facts)
         enough = partial(pays_for_all_rows, self.config, self.budget, facts)
@@ -454,7 +454,7 @@ class CampusRun:
             self._args.give_back()  # the trainer has read them
         self.saver.seal()
         self.loop.make_up()
-        self.phases.current = TRAINING
+        self.activities.current = TRAINING
         self.watch.begin_step(self.curriculum.step + 1)
         self._rate = compat.learning_rate(self.trainer)
         self.loop.begin_step()
@@ -541,12 +541,12 @@ class CampusRun:
         """Measure the probes and the offers, choose the next stage, write it down."""
         if self.evaluator.due(self.curriculum.n_stages):
             self._evaluate()
-        with self.phases(DECIDING):
+        with self.activities(DECIDING):
             self._measure_and_choose()
 
     def _evaluate(self) -> None:
         assert self.journal is not None
-        with self.phases(EVALUATING):
+        with self.activities(EVALUATING):
             record = self.evaluator.evaluate(self.curriculum.n_stages)
         self.journal.evaluated({"stage": self.curriculum.n_stages, "step": self.curriculum.step, **record})
 
@@ -556,7 +556,7 @@ class CampusRun:
             self._measure_probes()
         step = self.curriculum.step
         if self.rescorer.due():
-            with self.phases(RESCORING):
+            with self.activities(RESCORING):
                 record, warnings = self.rescorer.again(1 + self._refreshes_to_come(step), self.probing.tokens)
             self.journal.rescored({"stage": self.curriculum.n_stages, "step": step, **record}, warnings)
         allowance = self.budget.per_decision(
@@ -583,7 +583,7 @@ class CampusRun:
 
     def _measure_probes(self) -> None:
         assert self.journal is not None
-        with self.phases(PROBING):
+        with self.activities(PROBING):
             report = self.probing.measure()
         if report is not None:
             self.journal.probed(self.curriculum.step, report)
@@ -638,7 +638,7 @@ class CampusRun:
             with self.saver.saving(checkpoint):
                 yield
             return
-        self.phases.current = SAVING
+        self.activities.current = SAVING
         if self.curriculum.step < self.trainer.state.global_step:  # a callback before ours saves: settle the step
             self.end_step(self.trainer.state)
             self._heard = True
@@ -658,7 +658,7 @@ class CampusRun:
 
     def _settle(self) -> None:
         before = self.finite.seconds
-        with self.phases(SAVING):
+        with self.activities(SAVING):
             self.finite.settle()
         self.budget.seconds["checking"] += self.finite.seconds - before
 
@@ -722,7 +722,7 @@ class CampusRun:
 
     def finish(self) -> None:
         """The last lines, in the ledger and on the console; takes the hooks off the model."""
-        with self.phases(FINISHING):
+        with self.activities(FINISHING):
             self._finish()
 
     def _finish(self) -> None:
