@@ -108,8 +108,8 @@ def _heard(number: signal.Signals, say: Callable[[], None]) -> Iterator[None]:
     A thread listens, because the main one may be inside of a collective, where Python's own handlers wait. Where the
     program has a handler of its own, or this is not its main thread, nothing is changed.
 
-    `faulthandler` would be heard there too, and prints stacks: neither the activity nor the step, thirty lines from each
-    rank, and the same from every forked worker that a pool ends.
+    `faulthandler` would be heard there too, and prints stacks: neither the activity nor the step, and
+    thirty lines from each rank and from every forked worker that a pool ends.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(number) is not signal.SIG_DFL:
         yield
