@@ -117,7 +117,8 @@ def _schedule_problems(training: Any) -> Iterator[str]:
     """Whether the learning rate's schedule can be made, tried on a weight of its own."""
     name, more = training.lr_scheduler_type, training.lr_scheduler_kwargs or {}
     try:
-        make_schedule(name, training.learning_rate, warmup_steps=1, total_steps=10, options=more)[0].step()
+        made = make_schedule(name, training.learning_rate, warmup_steps=1, total_steps=10, options=more)
+        made[0].step()  # with the schedule held: the optimizer knows it by a weak reference
     except Exception as error:  # of whatever the schedule asks of its options
         got = f"{getattr(name, 'value', name)} with {shown(dict(more))} at learning rate {training.learning_rate:g}"
         yield f"`lr_scheduler_type` must make a schedule, got {got}: {error}. Correct `lr_scheduler_kwargs`."
