@@ -25,7 +25,7 @@ from campus_tune.demo.tasks import write_tasks
 from campus_tune.read.same_stream import compare_runs
 from campus_tune.run.ledger import read_ledger
 
-PHASES = ("scoring", "selection", "probes", "training")
+ACTIVITIES = ("scoring", "selection", "probes", "training")
 GLOBAL_BATCH = 8
 
 
@@ -50,7 +50,7 @@ def small_model(folder: Path, width: int, layers: int) -> Path:
 
 
 def run(processes: int, folder: Path, recipe: dict[str, Any]) -> dict[str, float]:
-    """Seconds of each phase in one run; its ledger is in `folder`."""
+    """Seconds of each activity in one run; its ledger is in `folder`."""
     accumulation = GLOBAL_BATCH // (4 * processes)
     (folder.parent / "recipe.yaml").write_text(
         yaml.safe_dump({**recipe, "output_dir": str(folder), "gradient_accumulation_steps": accumulation})
@@ -63,7 +63,7 @@ def run(processes: int, folder: Path, recipe: dict[str, Any]) -> dict[str, float
     if done.returncode:
         sys.exit(done.stdout[-2000:] + done.stderr[-4000:])
     end = read_ledger(folder / "curriculum/ledger.jsonl")[-1]
-    return {phase: end["seconds"].get(phase, 0.0) for phase in PHASES}
+    return {activity: end["seconds"].get(activity, 0.0) for activity in ACTIVITIES}
 
 
 def main() -> None:
@@ -108,12 +108,12 @@ def main() -> None:
             for processes, found in seconds.items():
                 found.append(run(processes, folder / f"run-{processes}-{repeat}", recipe))
         same = compare_runs(folder / "run-1-0", folder / f"run-{options.processes}-0").lines()
-    print(f"\n| phase | 1 process, s | {options.processes} processes, s | ratio in turns |\n|{'---|' * 4}")
-    for phase in PHASES:
-        alone, shared = ([one[phase] for one in found] for found in seconds.values())
+    print(f"\n| activity | 1 process, s | {options.processes} processes, s | ratio in turns |\n|{'---|' * 4}")
+    for activity in ACTIVITIES:
+        alone, shared = ([one[activity] for one in found] for found in seconds.values())
         ratios = sorted(b / a for a, b in zip(alone, shared, strict=True))
         spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
-        print(f"| {phase} | {statistics.median(alone):.2f} | {statistics.median(shared):.2f} | {spread} |")
+        print(f"| {activity} | {statistics.median(alone):.2f} | {statistics.median(shared):.2f} | {spread} |")
     print("\n".join(same))
 
 

@@ -48,7 +48,8 @@ from campus_tune.demo.tasks import generate
 from campus_tune.demo.tiny import write_tiny
 from campus_tune.metrics import METRICS
 from campus_tune.metrics.extras import missing_parts
-from campus_tune.model import compat, measure
+from campus_tune.model import batches, compat, measure
+from campus_tune.model.batches import long_rows_first
 from campus_tune.model.peers import Peers
 from campus_tune.model.subject import undisturbed
 from campus_tune.scores.cache import ScoreCache
@@ -154,7 +155,7 @@ def speed(model: str, folder: str, options: argparse.Namespace) -> str:
     trainer = make_trainer(model, read_plain(options, options.rows), f"{folder}/speed")
     meter, rows = make_meter(trainer)
     wanted, subject = np.arange(len(rows)), meter.subject()
-    parts = meter._batches(wanted, meter._token_bound(subject, wanted))
+    parts = long_rows_first(meter.tokens[wanted], meter.token_bound(subject, wanted))
     made = [subject.place(meter.collator([meter.dataset[int(row)] for row in part])) for part in parts]
     batches = [{name: value for name, value in batch.items() if name != "labels"} for batch in made]
     whole = subject.model.get_base_model()
@@ -238,19 +239,19 @@ def sweep(model: str, folder: str, options: argparse.Namespace) -> str:
     """Scoring with other sizes of batches and tiles, in turns."""
     trainer = make_trainer(model, read_plain(options, options.rows), f"{folder}/sweep")
     meter, rows = make_meter(trainer)
-    wanted, usual = np.arange(len(rows)), (measure.BATCH_TOKENS_CPU, measure.BATCH_TOKENS, measure.TILE)
+    wanted, usual = np.arange(len(rows)), (batches.BATCH_TOKENS_CPU, batches.BATCH_TOKENS, measure.TILE)
 
     def with_sizes(batch: int, tile: int) -> None:
-        measure.BATCH_TOKENS_CPU, measure.BATCH_TOKENS, measure.TILE = batch, batch, tile
+        batches.BATCH_TOKENS_CPU, batches.BATCH_TOKENS, measure.TILE = batch, batch, tile
         meter.losses(wanted)
 
     sizes = [(batch, tile) for batch in options.batches for tile in options.tiles]
     seconds = in_turns({f"{b}/{t}": partial(with_sizes, b, t) for b, t in sizes}, options.rounds)
-    measure.BATCH_TOKENS_CPU, measure.BATCH_TOKENS, measure.TILE = usual
+    batches.BATCH_TOKENS_CPU, batches.BATCH_TOKENS, measure.TILE = usual
     first = next(iter(seconds.values()))
     lines = []
     for (batch, tile), times in zip(sizes, seconds.values(), strict=True):
-        n_batches = len(meter._batches(wanted, batch))
+        n_batches = len(long_rows_first(meter.tokens[wanted], batch))
         speed_ = f"{rows.tokens.sum() / statistics.median(times):.0f} tokens/s"
         lines.append([batch, tile, n_batches, speed_, f"{median_ratio(first, times):.3f}"])
     return markdown(["tokens of a batch", "tile", "batches", name_of(options), "against the first line"], lines)

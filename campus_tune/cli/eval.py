@@ -154,9 +154,11 @@ def main(options: argparse.Namespace) -> int:
     from campus_tune.evaluate.session import Session
     from campus_tune.evaluate.tasks import FOLDERS, load_tasks
     from campus_tune.model.peers import Peers
+    from campus_tune.recipe.launched import refuse_other_launch
     from campus_tune.words.console import say
 
     accelerator = Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(seconds=DAY))])
+    refuse_other_launch()
     peers = Peers(accelerator.process_index, accelerator.num_processes)
     there = peers.led(lambda: {path: earlier(path) for path in paths})  # what is wrong is said before hours of work
     if peers.leads and (rare := [task.task for task in suite.tasks if task.task not in FOLDERS]):

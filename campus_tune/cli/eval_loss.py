@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from campus_tune.evaluate.models import Target
     from campus_tune.evaluate.results import TaskResult
     from campus_tune.model.peers import Peers
+    from campus_tune.recipe.launched import refuse_other_launch
 
 EXAMPLE = """\
 Mean loss of the gold answers on held-out rows, per domain: what moves on models too small for accuracies. Rows are JSON
@@ -81,6 +82,7 @@ def main(options: argparse.Namespace) -> int:
     targets = _with_base(read_targets(options.model, options.adapter, options.checkpoints), asked=options.base)
     paths = result_paths(targets, options.out)
     accelerator = Accelerator()
+    refuse_other_launch()
     peers = Peers(accelerator.process_index, accelerator.num_processes)
     peers.led(lambda: [earlier(path) for path in paths])  # a file that cannot be read is said before anything is done
     column = None if options.domain_column == NO_COLUMN else options.domain_column

@@ -7,34 +7,39 @@ A process that a launcher has already started launches nothing: it leaves these 
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from campus_tune.cli.launch_rules import launch_problems, n_devices
-from campus_tune.recipe.accelerate_yaml import (
-    CONFIG,
-    find_config,
-    is_switch,
-    is_truth,
-    launch_flags,
-    read_accelerate,
+from campus_tune.recipe.launched import CONFIG, Asked, dropped_keys, find_config, is_switch, launch_flags
+from campus_tune.recipe.trl_yaml import (
+    BLOCK,
+    environment_problems,
+    is_launched,
+    read_arguments,
+    read_block,
+    trl_parser,
+    unknown_in,
 )
-from campus_tune.recipe.trl_yaml import BLOCK, is_launched, read_arguments, read_block, trl_parser, unknown_in
-from campus_tune.words.errors import RecipeError
+from campus_tune.words.errors import CampusError, RecipeError
 from campus_tune.words.strict_yaml import read_yaml
 from campus_tune.words.types import Json
+
+if TYPE_CHECKING:
+    from accelerate.commands.config.config_args import ClusterConfig
 
 COMMANDS = ("sft", "score", "proxy", "eval")
 EVAL = "eval"  # takes no YAML and no flag of TRL's
 IN_ONE = ("compare", "check-data")  # parts of it that ask no model
+MOST = 256  # processes on one machine without GPUs
 LAUNCHER = "CAMPUS_TUNE_LAUNCHER"  # process number of the launcher, told to what it starts
 
 
@@ -56,14 +61,21 @@ class Launch:
     recipe: Json = field(default_factory=dict)
     shipped: bool = False
 
-    def settings(self) -> Json:
-        """What accelerate will go by: its YAML (the user's default one, where none is named), and over it the flags.
+    def settings(self) -> ClusterConfig | None:
+        """The YAML (the user's default one, where none is named) as accelerate reads it; None: there is none.
 
         Raises:
-            RecipeError: the YAML cannot be read, or holds what accelerate would misread.
+            RecipeError: it is not there, or no YAML; the nearest file or the line is named.
         """
-        path = self.config or _default_config(self.flags)
-        return (read_accelerate(path) if path else {}) | self.flags
+        from accelerate.commands.config import default_config_file, load_config_from_file
+
+        path = self.config
+        if path is None and Path(default_config_file).is_file() and not self.flags.get("cpu"):
+            path = Path(default_config_file)
+        if path is None:
+            return None
+        read_yaml(path)
+        return load_config_from_file(str(path))
 
     def arguments(self) -> list[str]:
         """What `accelerate launch` is told."""
@@ -107,20 +119,51 @@ def launch(plan: Launch) -> int:
     """Check a launch and run it; gives back the exit code of the job: of the process that failed first, or 0.
 
     Raises:
-        RecipeError: all that is wrong with the launch and the YAML of the command, before a process starts.
+        RecipeError: what can be said of the launch and the YAML of the command before a process starts.
     """
-    settings = plan.settings()
-    on_cpu = bool(settings.get("use_cpu") or plan.recipe.get("use_cpu") or "--use_cpu" in plan.words)
-    rules = launch_problems(settings, plan.flags, shipped=plan.shipped, on_cpu=on_cpu)
-    problems = [*rules, *_recipe_problems(plan)]
+    environment = plan.recipe.get("env")
+    problems = environment_problems(environment)
+    if not problems:  # before the devices are looked for, as in TRL
+        os.environ.update({name: str(value) for name, value in (environment or {}).items()})
+    arguments, asked, more = read_asked(plan)
+    problems += [*more, *_recipe_problems(plan)]
     if problems:
         raise RecipeError(problems)
-    for name, value in (plan.recipe.get("env") or {}).items():  # before the devices are looked for, as in TRL
-        os.environ[name] = str(value)
-    if settings.get("use_cpu") or not n_devices():  # else several processes train apart, each as if it were alone
-        os.environ["ACCELERATE_USE_CPU"] = "true"
     os.environ[LAUNCHER] = str(os.getpid())
-    return _run(plan.arguments())
+    asked.hand_on()
+    return _run(arguments)
+
+
+def read_asked(plan: Launch) -> tuple[argparse.Namespace, Asked, list[str]]:
+    """(What accelerate's launcher is told, what that asks for, what is wrong with it).
+
+    Raises:
+        RecipeError: accelerate does not take it, in its words.
+    """
+    from accelerate.commands.launch import launch_command_parser
+
+    parser = launch_command_parser()
+    parser.error = _refuse  # in place of two hundred lines of usage
+    with _in_a_sentence():
+        arguments = parser.parse_args(plan.arguments())
+        settings = plan.settings()
+        asked = Asked.of(plan.flags, settings, shipped=plan.shipped)
+        machines = int(arguments.num_machines or getattr(settings, "num_machines", 1))
+    problems = [] if settings is None else list(dropped_keys(settings))
+    here = 0 if asked.on_cpu or plan.recipe.get("use_cpu") or "--use_cpu" in plan.words else n_devices()
+    most, why = (here * machines, ", one per GPU") if here else (MOST * machines, "")
+    if asked.processes is not None and asked.processes > most:
+        problems.append(f"`num_processes` must be at most {most}{why}, got {asked.processes}. Lower it.")
+    if not n_devices():  # else several processes train apart, each as if it were alone
+        asked = replace(asked, on_cpu=True)
+    return arguments, asked, problems
+
+
+def n_devices() -> int:
+    """Accelerators of this machine."""
+    import torch
+
+    return torch.accelerator.device_count()
 
 
 def end_with_launcher() -> None:
@@ -200,22 +243,11 @@ def _from_recipe(recipe: Json) -> dict[str, str | bool]:
                 problems.append(f"`{key}` must be true or false, got {value!r}. Write `{key}: true`, no quotes.")
             elif value:
                 flags[key] = True
-        elif isinstance(value, bool) and not (action is not None and is_truth(action)):
-            write = f'`{key}: "no"`, in quotes: YAML reads a bare no as false' if not value else "its value"
-            problems.append(f"`{key}` must have a value, got {str(value).lower()}. Write {write}.")
         else:
             flags[key] = str(value).lower() if isinstance(value, bool) else str(value)
     if problems:
         raise RecipeError(problems)
     return flags
-
-
-def _default_config(flags: dict[str, str | bool]) -> Path | None:
-    """What `accelerate config` wrote for this user, which the launcher takes where it is told nothing."""
-    from accelerate.commands.config import default_config_file
-
-    path = Path(default_config_file)
-    return path if path.is_file() and not flags.get("cpu") else None
 
 
 def _recipe_problems(plan: Launch) -> list[str]:
@@ -232,17 +264,41 @@ def _recipe_problems(plan: Launch) -> list[str]:
 # -- running it ----------------------------------------------------------------------------------------------------
 
 
-def _run(arguments: list[str]) -> int:
+@contextmanager
+def _in_a_sentence() -> Iterator[None]:
+    """What accelerate refuses by itself, in its own words.
+
+    Raises:
+        RecipeError: with them.
+    """
+    try:
+        yield
+    except CampusError:
+        raise
+    except Exception as error:  # its own checks, a value of another type that it works with, a package that is missing
+        why = " ".join((str(error) or type(error).__name__).split()).rstrip(". ")
+        raise RecipeError(
+            f"The launch must be one that accelerate takes, got: {why}. In its YAML numbers are bare and words quoted: "
+            "YAML reads a bare no as false."
+        ) from error
+
+
+def _refuse(why: str) -> NoReturn:
+    raise ValueError(why)
+
+
+@_in_a_sentence()
+def _run(arguments: argparse.Namespace) -> int:
     """Run accelerate's launcher in this process; gives back the exit code of the job."""
     from subprocess import CalledProcessError
 
-    from accelerate.commands.launch import launch_command, launch_command_parser
+    from accelerate.commands.launch import launch_command
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     try:
         with _signals_handed_on():
-            launch_command(launch_command_parser().parse_args(arguments))
+            launch_command(arguments)
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         return _failed(f"rank {rank}", failure.exitcode)
@@ -250,8 +306,6 @@ def _run(arguments: list[str]) -> int:
         return _failed("the process", error.returncode)
     except SignalException as error:
         return _failed("the job", -error.sigval)
-    except ValueError as error:
-        raise RecipeError(f"The launch must be one that accelerate takes, got: {error}") from error
     return 0
 
 

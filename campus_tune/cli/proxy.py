@@ -24,6 +24,7 @@ from typing import Any
 
 from campus_tune.cli.options import Commands, add_command
 from campus_tune.metrics.learnability import EARLY, LATE
+from campus_tune.recipe.launched import refuse_other_launch
 from campus_tune.recipe.trl_yaml import parse_trl, read_arguments
 from campus_tune.run.make_trainer import make_trainer, refuse_other_model
 from campus_tune.words.errors import MetricError, RecipeError
@@ -80,6 +81,7 @@ def main(argv: Sequence[str], *, out: Path, early: float = 0.1, model: str | Non
     flags += ["--model_name_or_path", model] if model else []
     asked: Json = json.loads(json.dumps({"early": early, **settings, "flags": flags}, default=str))
     parsed, problems = parse_trl(settings, [*flags, "--output_dir", str(out / TRAINING)])
+    refuse_other_launch()
     if not 0 < early < 1:
         problems.append(f"`--early` must be between 0 and 1, got {early}. It is a share of the steps: try 0.1.")
     if not parsed[2].model_name_or_path:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from campus_tune.cli.options import Commands, add_command
 from campus_tune.preview.health import health_table, score_findings
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.launched import refuse_other_launch
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.trl_yaml import parse_trl, read_arguments, read_block
 from campus_tune.run.make_trainer import make_trainer, refuse_other_model
@@ -72,6 +73,7 @@ def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None
         block["scores"] = scores
     config, problems = read_block(block)
     parsed, more = parse_trl(settings, [*flags, "--report_to", "none"], problems)
+    refuse_other_launch()
     if not parsed[2].model_name_or_path:
         more.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
     more += refused({**vars(parsed[3]), **vars(parsed[0])})

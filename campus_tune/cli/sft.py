@@ -15,6 +15,7 @@ from typing import Any
 
 from campus_tune.cli.options import Commands, add_command
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.launched import refuse_other_launch
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.trl_yaml import parse_trl, read_arguments, read_block
 from campus_tune.run.make_trainer import make_trainer, refuse_other_model
@@ -51,6 +52,7 @@ def main(argv: Sequence[str]) -> int:
     settings, block, flags = read_arguments(list(argv))
     config, problems = read_block(block)
     (script, training, model, mixture), more = parse_trl(settings, flags, problems)
+    refuse_other_launch()
     if not model.model_name_or_path:
         more.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
     more += [] if config is None else refused({**vars(mixture), **vars(script)})

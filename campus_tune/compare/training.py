@@ -24,7 +24,7 @@ from campus_tune.compare.result_file import DIVERGED, FINISHED, run_folder, writ
 from campus_tune.recipe.plugins import plugins_used
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.ledger import read_ledger
-from campus_tune.run.make_trainer import Prepared, make_shared_trainer
+from campus_tune.run.make_trainer import Shared, make_shared_trainer
 from campus_tune.words.errors import DivergedError, RecipeError
 from campus_tune.words.hashing import as_json, blake2
 from campus_tune.words.types import Json
@@ -56,7 +56,7 @@ class Bench:
 
     def __init__(self, plan: Plan, tick: Callable[[int], object] = lambda _: None) -> None:
         self.plan, self.tick = plan, tick
-        self._prepared = Prepared()
+        self._prepared = Shared()
         self._test: HeldOut | None = None
         self._evaluation: Evaluator | None = None
 
@@ -99,7 +99,7 @@ class Bench:
         config = config if config.scores else replace(config, scores=str(self.plan.out / "scores"))
         callback = CampusCallback(config)
         recorder = Recorder(self.read_test(), self.plan.settings.points, self.tick)
-        trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], prepared=self._prepared)
+        trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], shared=self._prepared)
         run = callback.run
         assert run is not None  # it was made with the trainer
         recorder.follow(trainer, run)
@@ -177,7 +177,7 @@ class Bench:
     def _last_looks(self, trainer: SFTTrainer, folder: Path) -> Json:
         """Calibration on the probes; sharpness and official tasks where they are asked for."""
         from campus_tune.model import compat
-        from campus_tune.model.facts import calibration, sharpness
+        from campus_tune.model.calibration_sharpness import calibration, sharpness
         from campus_tune.model.peers import Peers
         from campus_tune.run.official_tasks import Evaluator
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +22,10 @@ from campus_tune.data.prepared import PADDING, TOKEN_COLUMNS, answer_masks, colu
 from campus_tune.model.row_sums import IGNORED
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import BoolArray, IntArray
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 
 class Labelled(NamedTuple):
@@ -65,7 +69,7 @@ class Prepared(TokenLists):
         limit: tokens that are kept of each row.
     """
 
-    def __init__(self, dataset: Any, rows: IntArray | None = None, *, limit: int | None = None) -> None:
+    def __init__(self, dataset: Dataset, rows: IntArray | None = None, *, limit: int | None = None) -> None:
         self._rows = np.arange(len(dataset)) if rows is None else rows
         super().__init__(len(self._rows), limit)
         names = [name for name in column_names(dataset) if name in TOKEN_COLUMNS]
@@ -90,11 +94,9 @@ class AnswersAlone(TokenLists):
 
     def whole(self, places: Sequence[int]) -> list[Labelled]:
         """The answers of these rows, as far as the rows themselves are kept."""
-        return [self._alone(row["labels"]) for row in self._source.__getitems__(places)]
-
-    def _alone(self, labels: list[int]) -> Labelled:
-        answer = [label for label in labels[1:] if label != IGNORED]
-        return Labelled([self._start, *answer], [IGNORED, *answer])
+        rows = self._source.__getitems__(places)
+        answers = [[label for label in row["labels"][1:] if label != IGNORED] for row in rows]
+        return [Labelled([self._start, *answer], [IGNORED, *answer]) for answer in answers]
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def answer_mask(item: Mapping[str, Any]) -> BoolArray:
     return answer_masks({name: [value] for name, value in item.items() if name in TOKEN_COLUMNS})[0]
 
 
-def start_token(tokenizer: Any) -> int:
+def start_token(tokenizer: PreTrainedTokenizerBase) -> int:
     """What an answer begins behind when it stands alone: the start token, else the end token, else padding.
 
     Raises:
@@ -153,7 +155,7 @@ def start_token(tokenizer: Any) -> int:
     )
 
 
-def answers_alone(dataset: Any, tokenizer: Any) -> AnswersAlone:
+def answers_alone(dataset: Dataset, tokenizer: PreTrainedTokenizerBase) -> AnswersAlone:
     """The answers of a prepared training set, for the model in hand; row i has `answer_tokens[i] + 1` tokens.
 
     Args:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -27,6 +27,10 @@ from campus_tune.words.types import RowSource
 
 if TYPE_CHECKING:
     import torch
+    from datasets import Dataset
+    from transformers import Trainer, TrainerCallback, TrainingArguments
+
+Collator: TypeAlias = Callable[[list[Any]], Any]
 
 _PADDING_COLLATORS = {  # of the libraries: they pad what the columns say, and make no labels
     ("trl", "DataCollatorForLanguageModeling"),
@@ -39,7 +43,7 @@ _PADDING_COLLATORS = {  # of the libraries: they pad what the columns say, and m
 _EFFICIENT = "FSDP_CPU_RAM_EFFICIENT_LOADING"  # what accelerate's setting of that name becomes
 
 
-def trainer_of_this_callback(callback: Any) -> Any:
+def trainer_of_this_callback(callback: TrainerCallback) -> Any:
     """The Trainer in whose `__init__` the running `on_init_end` was called.
 
     No event hands a callback its trainer, so the stack is walked to the frame whose `self` is one.
@@ -66,13 +70,13 @@ def no_trainer() -> TrainerError:
     )
 
 
-def training_rows(trainer: Any) -> RowSource:
+def training_rows(trainer: Trainer) -> RowSource:
     """The training set; that there is one, with a length, was seen when the loader was made."""
-    rows: RowSource = trainer.train_dataset
-    return rows
+    rows: Any = trainer.train_dataset
+    return cast("RowSource", rows)
 
 
-def tokenizer_of(trainer: Any) -> Any:
+def tokenizer_of(trainer: Trainer) -> Any:
     """What turns a trainer's texts into tokens: of a model that sees or hears too, the part of its processor that does.
 
     Such a processor may keep the chat template to itself.
@@ -104,24 +108,24 @@ def load_model(name: str, settings: Mapping[str, Any]) -> tuple[Any, Any]:
     return model, AutoProcessor.from_pretrained(name, **named)  # type: ignore[no-untyped-call]
 
 
-def let_go(trainer: Any) -> None:
+def let_go(trainer: Trainer) -> None:
     """Free what a trainer that is done holds, for the next one in this process."""
     import torch
 
     trainer.callback_handler.callbacks.clear()
-    trainer.model = trainer.model_wrapped = trainer.optimizer = trainer.lr_scheduler = None
+    vars(trainer).update(model=None, model_wrapped=None, optimizer=None, lr_scheduler=None)
     trainer.accelerator.free_memory()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-def learning_rate(trainer: Any) -> float:
+def learning_rate(trainer: Trainer) -> float:
     """The rate of the step that comes next, whatever drives the scheduler."""
     return float(trainer._get_learning_rate())
 
 
-def running_loss(trainer: Any) -> torch.Tensor | None:
+def running_loss(trainer: Trainer) -> torch.Tensor | None:
     """The loss added up since the last log line, on this rank; before transformers 5 a variable of the loop."""
     if hasattr(trainer, "_tr_loss"):
         loss: torch.Tensor = trainer._tr_loss
@@ -135,30 +139,30 @@ def running_loss(trainer: Any) -> torch.Tensor | None:
     return next(of_loops, None)
 
 
-def running_counts(trainer: Any) -> dict[str, float]:
+def running_counts(trainer: Trainer) -> dict[str, float]:
     """What else a trainer counts from one log line to the next, and saves nowhere: losses logged, last line, tokens."""
     names = ("_total_loss_scalar", "_globalstep_last_logged", "_total_train_tokens")
     return {name: getattr(trainer, name) for name in names if hasattr(trainer, name)}
 
 
-def set_running_counts(trainer: Any, counts: Mapping[str, float]) -> None:
+def set_running_counts(trainer: Trainer, counts: Mapping[str, float]) -> None:
     """Go on from `running_counts`."""
     for name in running_counts(trainer).keys() & counts.keys():
         setattr(trainer, name, counts[name])
 
 
-def running_metrics(trainer: Any) -> dict[str, list[float]]:
+def running_metrics(trainer: Trainer) -> dict[str, list[float]]:
     """What trl has measured of the micro batches since the last log line; another trainer has none."""
     metrics: dict[str, list[float]] = getattr(trainer, "_metrics", {}).get("train", {})
     return metrics
 
 
-def whole_train_loss(trainer: Any) -> float:
+def whole_train_loss(trainer: Trainer) -> float:
     """Mean loss per step of the whole run, once the last step is added up; the trainer's own begins at a resume."""
     return float(trainer._total_loss_scalar / max(trainer.state.global_step, 1))
 
 
-def event(trainer: Any) -> str | None:
+def event(trainer: Trainer) -> str | None:
     """The event whose callbacks are being called, if that is where this was called from."""
     for name, variables in _callers():
         if name == "call_event" and variables.get("self") is trainer.callback_handler:
@@ -166,7 +170,7 @@ def event(trainer: Any) -> str | None:
     return None
 
 
-def of_last_step(trainer: Any) -> dict[str, float | None]:
+def of_last_step(trainer: Trainer) -> dict[str, float | None]:
     """Gradient norm and learning rate of the last step, as the trainer's loop holds them for its log line."""
     for _, variables in _callers():
         if variables.get("self") is trainer and {"grad_norm", "learning_rate"} <= variables.keys():
@@ -183,15 +187,14 @@ def _callers() -> Iterator[tuple[str, Mapping[str, Any]]]:
         frame = frame.f_back
 
 
-def log_and_evaluate(trainer: Any, grad_norm: float | None, learning_rate: float | None) -> None:
+def log_and_evaluate(trainer: Trainer, grad_norm: float | None, learning_rate: float | None) -> None:
     """What the trainer does behind an optimizer step, as its control says."""
-    loss, epoch = running_loss(trainer), int(trainer.state.epoch)
-    trainer._maybe_log_save_evaluate(
-        loss, grad_norm, trainer.model, None, epoch, None, time.time(), learning_rate=learning_rate
-    )
+    loss, epoch = running_loss(trainer), int(trainer.state.epoch or 0)
+    behind_a_step: Callable[..., None] = trainer._maybe_log_save_evaluate
+    behind_a_step(loss, grad_norm, trainer.model, None, epoch, None, time.time(), learning_rate=learning_rate)
 
 
-def micro_batch_size(trainer: Any) -> int:
+def micro_batch_size(trainer: Trainer) -> int:
     """Rows per micro batch and process, after `auto_find_batch_size` and `split_batches`."""
     args = trainer.args  # transformers 4 puts the checkpoint's size into `_train_batch_size`, whatever they say
     size: int = trainer._train_batch_size if args.auto_find_batch_size else args.train_batch_size
@@ -200,7 +203,7 @@ def micro_batch_size(trainer: Any) -> int:
     return size
 
 
-def loader_view(trainer: Any, dataset: Any) -> tuple[Any, Any]:
+def loader_view(trainer: Trainer, dataset: Dataset) -> tuple[Any, Any]:
     """(dataset, collator) as `get_train_dataloader` would use them, unused columns removed."""
     import datasets
 
@@ -209,15 +212,15 @@ def loader_view(trainer: Any, dataset: Any) -> tuple[Any, Any]:
     return dataset, trainer._get_collator_with_removed_columns(trainer.data_collator, description="training")
 
 
-def unused_columns(trainer: Any, names: Collection[str]) -> set[str]:
+def unused_columns(trainer: Trainer, names: Collection[str]) -> set[str]:
     """Those of some columns that the trainer takes out of every row, because the model has no argument of that name."""
     if not trainer.args.remove_unused_columns:
         return set()
     trainer._set_signature_columns_if_needed()
-    return set(names) - set(trainer._signature_columns)
+    return set(names) - set(trainer._signature_columns or ())
 
 
-def prepare_like_training(trainer: Any, dataset: Any, name: str) -> Any:
+def prepare_like_training(trainer: Trainer, dataset: Dataset, name: str) -> Any:
     """Another dataset through the same preparation as the training set (formatting, templates, truncation, masks).
 
     A plain Trainer prepares nothing, nor does one that was told to skip it: rows must have `input_ids` already.
@@ -229,7 +232,7 @@ def prepare_like_training(trainer: Any, dataset: Any, name: str) -> Any:
     return trainer._prepare_dataset(dataset, trainer.processing_class, trainer.args, False, formatting, name)
 
 
-def counts_tokens_of_the_step(trainer: Any) -> bool:
+def counts_tokens_of_the_step(trainer: Trainer) -> bool:
     """Whether losses are normalised by the answer tokens of the whole optimizer step, not per micro batch or process.
 
     What the trainer says; `StepLoss` looks whether it is so.
@@ -237,7 +240,7 @@ def counts_tokens_of_the_step(trainer: Any) -> bool:
     return what_the_loss_is(trainer) is None
 
 
-def what_the_loss_is(trainer: Any) -> str | None:
+def what_the_loss_is(trainer: Trainer) -> str | None:
     """What the loss is a mean over, or may be, where it is not one over the tokens of the step; None where it is.
 
     A loss of the user's own counts as a mean per micro batch unless the trainer's `loss_is_scaled_for_ga` says that it
@@ -247,7 +250,9 @@ def what_the_loss_is(trainer: Any) -> str | None:
     if own:
         if getattr(trainer, "loss_is_scaled_for_ga", None) is not True:
             return f"{own} is not the library's, and may be a mean per micro batch ({_SCALED} says that it is none)"
-    elif not _smoother_counts(getattr(trainer, "label_smoother", None)):
+    elif (smoother := getattr(trainer, "label_smoother", None)) is not None and (
+        "num_items_in_batch" not in inspect.signature(smoother).parameters
+    ):
         return "label smoothing is a mean per micro batch in this version of transformers"
     elif not (trainer.model_accepts_loss_kwargs or trainer.compute_loss_func):
         return "this model's loss is a mean per micro batch"
@@ -261,7 +266,7 @@ _LIBRARY = ("transformers.trainer", "trl.trainer.sft_trainer")  # their losses a
 _LOSS_METHODS = ("compute_loss", "training_step", "get_batch_samples", "_get_num_items_in_batch")
 
 
-def _own_loss(trainer: Any) -> str | None:
+def _own_loss(trainer: Trainer) -> str | None:
     """What of the way to the loss is not the library's: a method of a class of the user's, or set on the trainer."""
     for name in _LOSS_METHODS:
         if (owner := owner_of(trainer, name, _LIBRARY)) is not None:
@@ -272,18 +277,15 @@ def _own_loss(trainer: Any) -> str | None:
     return None
 
 
-def is_taken_at_its_word(trainer: Any) -> bool:
+def is_taken_at_its_word(trainer: Trainer) -> bool:
     """Whether the loss is said to count the tokens of the step, and is not the library's, so that nobody knows."""
-    model = trainer.model.get_base_model() if hasattr(trainer.model, "get_base_model") else trainer.model
+    model: Any = trainer.model
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
     foreign = not type(model).__module__.startswith("transformers.")
     return counts_tokens_of_the_step(trainer) and (_own_loss(trainer) is not None or foreign)
 
 
-def _smoother_counts(smoother: Any) -> bool:
-    return smoother is None or "num_items_in_batch" in inspect.signature(smoother).parameters
-
-
-def why_rows_stay_as_drawn(trainer: Any) -> str | None:
+def why_rows_stay_as_drawn(trainer: Trainer) -> str | None:
     """Why cutting a step by length would change what is trained; None where it does not."""
     config = getattr(getattr(trainer, "model", None), "config", None)
     routed = getattr(trainer, "aux_loss_enabled", getattr(config, "output_router_logits", False))
@@ -293,7 +295,7 @@ def why_rows_stay_as_drawn(trainer: Any) -> str | None:
 ITSELF = "trainer"  # a method that was set on the object
 
 
-def owner_of(trainer: Any, name: str, libraries: tuple[str, ...]) -> str | None:
+def owner_of(trainer: Trainer, name: str, libraries: tuple[str, ...]) -> str | None:
     """Who wrote the method that a trainer has of this name, a class's name or `ITSELF`.
 
     None for one of the libraries' own, and where there is none. Where its code was written counts: a decorator may give
@@ -313,25 +315,26 @@ def owner_of(trainer: Any, name: str, libraries: tuple[str, ...]) -> str | None:
     return next(kind.__name__ for kind in type(trainer).__mro__ if name in vars(kind))
 
 
-def has_own_training_step(trainer: Any) -> bool:
+def has_own_training_step(trainer: Trainer) -> bool:
     """Whether the user's own `training_step` decides what is done with a batch."""
     return owner_of(trainer, "training_step", _LIBRARY) is not None
 
 
-def trains_the_librarys_loss(trainer: Any) -> bool:
+def trains_the_librarys_loss(trainer: Trainer) -> bool:
     """Whether the gradient is that of the mean loss over the step's answer tokens, and nothing else by the settings."""
     other = trainer.compute_loss_func is not None or trainer.label_smoother is not None
     own = _own_loss(trainer) is not None
     return not (own or other or trainer.is_deepspeed_enabled) and counts_tokens_of_the_step(trainer)
 
 
-def has_the_librarys_loss(model: Any) -> bool:
+def has_the_librarys_loss(model: torch.nn.Module) -> bool:
     """Whether the loss that a model gives is transformers' mean over its answer tokens."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base: Any = model
+    base = base.get_base_model() if hasattr(base, "get_base_model") else base
     return type(base).__module__.startswith("transformers.") and "_loss_function" not in vars(base)
 
 
-def why_no_row_losses(trainer: Any) -> str:
+def why_no_row_losses(trainer: Trainer) -> str:
     """Why the forwards of a training show no losses of single rows."""
     if trainer.label_smoother is not None:
         return "label smoothing (label_smoothing_factor) takes the labels away before the model is asked"
@@ -344,14 +347,14 @@ def why_no_row_losses(trainer: Any) -> str:
     return f"the outputs of {type(trainer.model).__name__} have no logits"
 
 
-def loss_scale(trainer: Any) -> Any:
+def loss_scale(trainer: Trainer) -> Any:
     """What losses are multiplied by before their gradient (fp16), a tensor on the device; 1 without a scaler."""
     scaler = trainer.accelerator.scaler
     scale = getattr(scaler, "_scale", None) if scaler is not None and scaler.is_enabled() else None
     return 1.0 if scale is None else scale
 
 
-def stepped_optimizer(trainer: Any) -> Any:
+def stepped_optimizer(trainer: Trainer) -> Any:
     """The optimizer whose steps can be counted; None where an engine, or a backward pass, steps in its own way."""
     import torch
 
@@ -361,7 +364,7 @@ def stepped_optimizer(trainer: Any) -> Any:
     return optimizer if counted and not in_backward and not trainer.is_deepspeed_enabled else None
 
 
-def trains_another_task(trainer: Any) -> type | None:
+def trains_another_task(trainer: Trainer) -> type | None:
     """The class of trl, of those that a trainer's is made of, whose loss or answers are those of another task."""
     known = (*_LIBRARY, "trl.trainer.base_trainer")
     methods = {*_LOSS_METHODS, "_prepare_inputs", "train"}
@@ -371,15 +374,21 @@ def trains_another_task(trainer: Any) -> type | None:
     return None
 
 
-def subject(trainer: Any) -> Subject:
+def model_of(trainer: Trainer) -> torch.nn.Module:
+    """The model of a trainer, which has none only when it is let go."""
+    assert trainer.model is not None, "a trainer that trains has a model"
+    return trainer.model
+
+
+def subject(trainer: Trainer) -> Subject:
     """The trainer's model as measurements see it."""
     wrapped = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
     return Subject(
-        model=trainer.model,
-        forward=trainer.model_wrapped if wrapped else trainer.model,
+        model=model_of(trainer),
+        forward=trainer.model_wrapped if wrapped else model_of(trainer),
         device=trainer.args.device,
         place=trainer._prepare_inputs,
-        sharded=trainer.is_fsdp_enabled or any(hasattr(p, "ds_id") for p in trainer.model.parameters()),  # ZeRO 3
+        sharded=trainer.is_fsdp_enabled or any(hasattr(p, "ds_id") for p in model_of(trainer).parameters()),  # ZeRO 3
     )
 
 
@@ -403,44 +412,51 @@ def loaded_whole() -> Iterator[None]:
             os.environ[_EFFICIENT] = efficient
 
 
-def unwrapped(trainer: Any) -> Any:
+def unwrapped(trainer: Trainer) -> Any:
     """The model that generates and is asked for logits, its adapter on, without the wrapping of DDP."""
     return trainer.accelerator.unwrap_model(trainer.model)
 
 
-def parameter_counts(model: Any) -> tuple[int, int]:
+def parameter_counts(model: torch.nn.Module) -> tuple[int, int]:
     """(All parameters of a model, those that are trained), wherever they are sharded to."""
     sizes = [(int(getattr(p, "ds_numel", p.numel())), p.requires_grad) for p in model.parameters()]  # ZeRO 3: 0 here
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
 
 
-def refuse_old_sharding(trainer: Any) -> None:
-    """FSDP1 keeps flat pieces of weights, of which neither heads nor fingerprints can be read.
+def refuse_kind_of_launch(trainer: Trainer) -> None:
+    """FSDP1 keeps flat pieces of weights, which cannot be read; Megatron's processes share rows; TPUs are unchecked.
 
     Raises:
-        TrainerError: the trainer shards by it.
+        TrainerError: the trainer's processes are of one of these kinds.
     """
     if trainer.is_fsdp_enabled and not trainer.accelerator.is_fsdp2:
         raise TrainerError(
             "FSDP must be version 2 with a curriculum, got version 1: its flat shards cannot be measured. "
             "Write fsdp_version: 2 in the accelerate config (under fsdp_config)."
         )
+    kind = str(trainer.accelerator.distributed_type.value)
+    why = {"MEGATRON_LM": "its processes share rows", "XLA": "no run on TPUs has been checked"}.get(kind)
+    if why is not None:
+        raise TrainerError(
+            f"`distributed_type` must be MULTI_GPU, FSDP or DEEPSPEED with a curriculum, got {kind}: {why}. "
+            "Take one of these."
+        )
 
 
-def precision(trainer: Any) -> str:
+def precision(trainer: Trainer) -> str:
     """What the forward computes in besides the weights' own type: no, bf16, fp16, fp8."""
     return str(trainer.accelerator.mixed_precision)
 
 
-def checkpoints_activations(trainer: Any) -> bool:
+def checkpoints_activations(trainer: Trainer) -> bool:
     """Whether the backward pass runs the forward again."""
     args = trainer.args
     return bool(getattr(args, "activation_checkpointing", False) or getattr(args, "gradient_checkpointing", False))
 
 
-def worker_settings(args: Any) -> dict[str, Any]:
+def worker_settings(args: TrainingArguments) -> dict[str, Any]:
     """What the trainer's arguments say of data loading, for torch's DataLoader."""
-    settings = {
+    settings: dict[str, Any] = {
         "num_workers": args.dataloader_num_workers,
         "pin_memory": args.dataloader_pin_memory and args.device.type == "cuda",
     }
@@ -450,7 +466,7 @@ def worker_settings(args: Any) -> dict[str, Any]:
     return settings
 
 
-def training_collator(collator: Any, *, flat: bool) -> Any:
+def training_collator(collator: Collator, *, flat: bool) -> Collator:
     """The collator of training batches; `flat` is trl's own padding-free form of it.
 
     Raises:
@@ -466,19 +482,19 @@ def training_collator(collator: Any, *, flat: bool) -> Any:
     return dataclasses.replace(collator, padding_free=True)  # type: ignore[type-var]  # a dataclass instance, see above
 
 
-def inner_collator(collator: Any) -> Any:
+def inner_collator(collator: Collator) -> Collator:
     """The user's own collator, without the wrapping in which a Trainer removes unused columns."""
     return getattr(collator, "data_collator", collator)
 
 
-def reads_labels_from_columns(collator: Any) -> bool:
+def reads_labels_from_columns(collator: Collator) -> bool:
     """Whether a collator is one of the libraries' own that takes labels as they stand in the columns."""
     inner = inner_collator(collator)
     kind = inner if hasattr(inner, "__qualname__") else type(inner)
     return (kind.__module__.split(".")[0], kind.__qualname__) in _PADDING_COLLATORS
 
 
-def refuse_masked_batches(trainer: Any, *, last_rows: int, world: int) -> None:
+def refuse_masked_batches(trainer: Trainer, *, last_rows: int, world: int) -> None:
     """A rank without a row takes part with a masked one; that needs losses counted per step.
 
     Args:
@@ -498,7 +514,7 @@ def refuse_masked_batches(trainer: Any, *, last_rows: int, world: int) -> None:
 
 
 @contextmanager
-def resumed_inside_an_epoch(trainer: Any, steps_done: Callable[[], int]) -> Iterator[None]:
+def resumed_inside_an_epoch(trainer: Trainer, steps_done: Callable[[], int]) -> Iterator[None]:
     """Inside, a loop that goes on in the middle of an epoch knows how many micro batches of it are left.
 
     The trainer's loop takes an optimizer step after `accumulation` micro batches, or after the epoch's last one. With
@@ -523,17 +539,17 @@ def resumed_inside_an_epoch(trainer: Any, steps_done: Callable[[], int]) -> Iter
             loop["steps_in_epoch"] -= done * trainer.args.gradient_accumulation_steps
         run_epoch(**loop)
 
-    trainer._run_epoch = run_rest_of_epoch
+    vars(trainer)["_run_epoch"] = run_rest_of_epoch
     try:
         yield
     finally:
         if own is None:
-            del trainer._run_epoch
+            del vars(trainer)["_run_epoch"]
         else:
-            trainer._run_epoch = own
+            vars(trainer)["_run_epoch"] = own
 
 
-def the_loop_asks(trainer: Any) -> bool:
+def the_loop_asks(trainer: Trainer) -> bool:
     """Whether it is the trainer's own loop that called `get_train_dataloader`, from which this is called.
 
     Not a callback, a schedule or a loss inside of it: of the trainer's methods the innermost is the loop.
@@ -545,7 +561,7 @@ def the_loop_asks(trainer: Any) -> bool:
     return False
 
 
-def asks_the_loader_in_each_epoch(trainer: Any) -> bool:
+def asks_the_loader_in_each_epoch(trainer: Trainer) -> bool:
     """Whether the trainer's loop asks for the loader's length when an epoch begins, not once before the first."""
     return not hasattr(trainer, "_run_epoch")
 
@@ -557,13 +573,13 @@ def seed_anew(seed: int, step: int, rank: int) -> None:
     set_seed(int(hash_rows(np.zeros(1), seed, step, rank)[0] >> np.uint64(33)))
 
 
-def saves(trainer: Any) -> bool:
+def saves(trainer: Trainer) -> bool:
     """Whether the trainer's own strategy writes checkpoints; a callback may ask for some all the same."""
     strategy = trainer.args.save_strategy
     return str(getattr(strategy, "value", strategy)) != "no"
 
 
-def around_saves(trainer: Any, around: Callable[[Path], AbstractContextManager[None]]) -> Callable[..., Any]:
+def around_saves(trainer: Trainer, around: Callable[[Path], AbstractContextManager[None]]) -> Callable[..., Any]:
     """The trainer's way to write a checkpoint, inside of `around(its folder)`, whoever asks for one."""
     save = trainer._save_checkpoint
 
@@ -576,7 +592,7 @@ def around_saves(trainer: Any, around: Callable[[Path], AbstractContextManager[N
     return save_checkpoint
 
 
-def delete_old_checkpoints(trainer: Any, folder: Path, best: str | None) -> None:
+def delete_old_checkpoints(trainer: Trainer, folder: Path, best: str | None) -> None:
     """Delete what `save_total_limit` leaves no room for, as the trainer does after a save.
 
     Args:
@@ -594,15 +610,16 @@ def delete_old_checkpoints(trainer: Any, folder: Path, best: str | None) -> None
             use_mtime=True,
         )
     else:  # transformers 4
-        trainer._rotate_checkpoints(use_mtime=True, output_dir=str(folder))
+        older: Any = trainer
+        older._rotate_checkpoints(use_mtime=True, output_dir=str(folder))
 
 
-def random_states_if(trainer: Any, ours: Callable[[], bool]) -> Callable[[Any], None]:
+def random_states_if(trainer: Trainer, ours: Callable[[], bool]) -> Callable[[Any], None]:
     """The trainer's way to load a checkpoint's random states, where they are `ours()`; else it loads none."""
     load = trainer._load_rng_state
 
     @functools.wraps(load)
-    def load_rng_state(checkpoint: Any) -> None:
+    def load_rng_state(checkpoint: str | None) -> None:
         if ours():
             load(checkpoint)
 

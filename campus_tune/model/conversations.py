@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from jinja2 import TemplateError
@@ -24,7 +24,11 @@ from campus_tune.data.turns import Conversation, content, template_arguments
 from campus_tune.model.answer_alone import Labelled, TokenLists, answer_mask, labelled
 from campus_tune.model.row_sums import IGNORED
 from campus_tune.words.errors import DataError
-from campus_tune.words.types import BoolArray, IntArray
+from campus_tune.words.types import BoolArray, IntArray, RowSource
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 Pieces: TypeAlias = list[tuple[str, bool]]  # parts of a text, and whether they carry loss
 NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -45,11 +49,11 @@ class Conversations(Sequence[Conversation]):
 
     def __init__(
         self,
-        dataset: Any,
+        dataset: Dataset,
         rows: IntArray,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         *,
-        trained: Any = None,
+        trained: RowSource | None = None,
         max_length: int | None = None,
         text_field: str = "text",
     ) -> None:
@@ -80,9 +84,9 @@ class Conversations(Sequence[Conversation]):
         is_cut = self._max_length is not None and len(ids) >= self._max_length
         if not (is_cut or len(ids) < len(stored.ids)) or not hasattr(self._tokenizer, "decode"):
             return whole
-        return cut_to(whole, self._tokenizer.decode(ids, skip_special_tokens=True, **AS_IT_STANDS))
+        return cut_to(whole, str(self._tokenizer.decode(ids, skip_special_tokens=True, **AS_IT_STANDS)))
 
-    def _conversation(self, item: Mapping[str, Any], mask: BoolArray, ids: Any) -> Conversation:
+    def _conversation(self, item: Mapping[str, Any], mask: BoolArray, ids: IntArray) -> Conversation:
         everything = bool(mask[1:].all())
         completion, messages, text = item.get("completion"), item.get("messages"), item.get(self._text_field)
         if "prompt" not in item and (messages or isinstance(text, str)):
@@ -106,7 +110,7 @@ class Conversations(Sequence[Conversation]):
         """Preparation has put the end token behind the text."""
         return text.removesuffix(getattr(self._tokenizer, "eos_token", None) or "")
 
-    def _decoded(self, ids: Any, mask: BoolArray) -> Conversation:
+    def _decoded(self, ids: IntArray, mask: BoolArray) -> Conversation:
         """Runs of tokens with and without loss."""
         if not hasattr(self._tokenizer, "decode"):
             raise DataError(
@@ -130,7 +134,9 @@ class Retold(TokenLists):
         limit: tokens that are kept of each.
     """
 
-    def __init__(self, conversations: Conversations, tokenizer: Any, *, limit: int | None = None) -> None:
+    def __init__(
+        self, conversations: Conversations, tokenizer: PreTrainedTokenizerBase, *, limit: int | None = None
+    ) -> None:
         super().__init__(len(conversations), limit)
         self._conversations, self._tokenizer = conversations, tokenizer
 
@@ -139,7 +145,7 @@ class Retold(TokenLists):
         return [retell(conversation, self._tokenizer) for conversation in self._conversations.__getitems__(places)]
 
 
-def retell(conversation: Conversation, tokenizer: Any) -> Labelled:
+def retell(conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> Labelled:
     """One conversation as tokens, labels on those of its answers.
 
     Chats go through the tokenizer's template; without one their contents are joined by line breaks. Plain text gets
@@ -161,7 +167,7 @@ def retell(conversation: Conversation, tokenizer: Any) -> Labelled:
     return Labelled(ids, labels)
 
 
-def has_template(tokenizer: Any) -> bool:
+def has_template(tokenizer: PreTrainedTokenizerBase) -> bool:
     """The tokenizer can render a chat."""
     return bool(getattr(tokenizer, "chat_template", None))
 
@@ -174,7 +180,13 @@ def plain_texts(conversation: Conversation) -> list[str]:
     return [content(turn) + ("\n" if i < last else "") for i, turn in enumerate(conversation.turns)]
 
 
-def render(turns: Sequence[Any], tokenizer: Any, *, prompts: bool = False, given: Mapping[str, Any] = NOTHING) -> str:
+def render(
+    turns: Sequence[Any],
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    prompts: bool = False,
+    given: Mapping[str, Any] = NOTHING,
+) -> str:
     """A chat as the tokenizer's template writes it.
 
     Args:
@@ -186,7 +198,7 @@ def render(turns: Sequence[Any], tokenizer: Any, *, prompts: bool = False, given
     return str(tokenizer.apply_chat_template(list(turns), tokenize=False, add_generation_prompt=prompts, **given))
 
 
-def render_whole(conversation: Conversation, tokenizer: Any) -> str:
+def render_whole(conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> str:
     """A whole chat.
 
     Raises:
@@ -203,7 +215,7 @@ def render_whole(conversation: Conversation, tokenizer: Any) -> str:
         ) from error
 
 
-def _rendered(conversation: Conversation, tokenizer: Any) -> Iterator[tuple[str, bool]]:
+def _rendered(conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[str, bool]]:
     """The rendered chat, cut where answers begin and end."""
     full = render_whole(conversation, tokenizer)
     if all(conversation.counted):
@@ -219,7 +231,9 @@ def _rendered(conversation: Conversation, tokenizer: Any) -> Iterator[tuple[str,
     yield full[at:], False
 
 
-def _span(conversation: Conversation, i: int, tokenizer: Any, full: str, at: int) -> tuple[int, int]:
+def _span(
+    conversation: Conversation, i: int, tokenizer: PreTrainedTokenizerBase, full: str, at: int
+) -> tuple[int, int]:
     """Where turn `i` stands in the rendered chat, not before `at`; an empty span where it is not found."""
     turns = conversation.turns
     try:
@@ -235,7 +249,7 @@ def _span(conversation: Conversation, i: int, tokenizer: Any, full: str, at: int
     return (start, start + len(answer)) if start >= 0 else (at, at)
 
 
-def _encode(pieces: Pieces, tokenizer: Any, *, special: bool) -> tuple[list[int], list[bool]]:
+def _encode(pieces: Pieces, tokenizer: PreTrainedTokenizerBase, *, special: bool) -> tuple[list[int], list[bool]]:
     """Token ids of the joined pieces, and which of them lie in one that carries loss."""
     if not tokenizer.is_fast:  # cannot say where a token stands: piece by piece
         parts = [tokenizer.encode(text, add_special_tokens=special and not i) for i, (text, _) in enumerate(pieces)]

@@ -15,12 +15,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
 from campus_tune.words.errors import TrainerError
 from campus_tune.words.hashing import GOLDEN, LAST_SHIFT, ROUNDS, digest, signed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _WORDS = {"cpu": 1 << 16}  # 8-byte words mixed at a time: what fits in the processor's cache
 _WORDS_ACCELERATOR = 1 << 23
@@ -99,7 +102,7 @@ def weights_at_start(model: torch.nn.Module) -> str:
     return f"{weights_fingerprint(model)[0]}-{hashed.hexdigest()}"
 
 
-def config_fingerprint(model: Any) -> str:
+def config_fingerprint(model: PreTrainedModel) -> str:
     """A hash of a model's settings (rotary base, norm epsilon, …), which its weights do not show, 32 hex digits.
 
     Args:

@@ -23,18 +23,18 @@ import numpy as np
 import torch
 
 from campus_tune.data.prepared import items
+from campus_tune.model.batches import long_rows_first, token_bound
+from campus_tune.model.compat import Collator
 from campus_tune.model.peers import Peers
 from campus_tune.model.row_sums import Places, Sums, add_up, join_tokens, places_of, token_losses
 from campus_tune.model.subject import Subject, undisturbed
 from campus_tune.words.errors import DivergedError, TrainerError
 from campus_tune.words.progress import bar
-from campus_tune.words.types import FloatArray, IntArray, RowLosses
+from campus_tune.words.types import FloatArray, IntArray, RowLosses, RowSource
 
 LOGIT_BYTES = 256 << 20  # of float32 logits in one forward of a model that does something after its head
 TILE = 256  # positions projected to the vocabulary at a time
-BATCH_TOKENS = 16384  # tokens of one scoring forward on an accelerator
 FEWEST_TOKENS = 2048  # of one scoring forward on an accelerator, below which sharing out a small sample gains nothing
-BATCH_TOKENS_CPU = 512  # on a CPU larger batches are slower: 1024 by 7 %, 4096 by 31 % (SmolLM2-135M)
 SLOW = 2.0  # seconds after which a progress bar shows
 SAME = 1e-3  # how far, relatively, a position's logits may be from its projection to be the same
 
@@ -45,7 +45,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """What one pass says of n rows.
 
     Args:
@@ -72,8 +72,8 @@ class LossMeter:
     def __init__(
         self,
         subject: Callable[[], Subject],
-        dataset: Any,
-        collator: Any,
+        dataset: RowSource,
+        collator: Collator,
         tokens: IntArray,
         *,
         peers: Peers,
@@ -96,7 +96,7 @@ class LossMeter:
         """
         return self.measure(rows).losses
 
-    def measure(self, rows: IntArray, *, reader: Reader | None = None, width: int = 0) -> Measured:
+    def measure(self, rows: IntArray, *, reader: Reader | None = None, width: int = 0) -> Measurement:
         """Answer losses of `rows`, and what a reader makes of their hidden states in the same forward.
 
         Args:
@@ -109,7 +109,8 @@ class LossMeter:
             TrainerError: the collator joins rows without positions to tell them apart.
         """
         subject = self.subject()
-        _wait_for(subject.device)  # what training has queued is not ours
+        if subject.device.type == "cuda":
+            torch.cuda.synchronize(subject.device)  # what training has queued is not ours
         began = time.perf_counter()
         losses, read = RowLosses.zeros(len(rows)), np.zeros((len(rows), width))
         with undisturbed(subject.model):
@@ -125,14 +126,14 @@ class LossMeter:
                     read[batch] = numbers.double().cpu().numpy()
         known = losses.tokens > 0
         columns = self.peers.merge({**vars(losses), "read": read}, known)
-        measured = Measured(RowLosses(**{name: columns[name] for name in vars(losses)}), columns["read"])
+        measured = Measurement(RowLosses(**{name: columns[name] for name in vars(losses)}), columns["read"])
         self.seconds += time.perf_counter() - began
         self._refuse_infinite(rows, measured.losses)
         return measured
 
     def _passes(self, subject: Subject, rows: IntArray, reader: Reader | None) -> list[tuple[IntArray, Part]]:
         """This rank's batches and what they gave, still on the device: one wait at the end, not one a batch."""
-        mine = share(self._batches(rows, self._token_bound(subject, rows)), self.peers)
+        mine = share(long_rows_first(self.tokens[rows], self.token_bound(subject, rows)), self.peers)
         silent = self.peers.rank != 0 or self.tick is not None
         parts = []
         for batch in bar(mine, desc=self.what, unit="batch", delay=SLOW, disable=silent):
@@ -141,24 +142,12 @@ class LossMeter:
                 self.tick(int(self.tokens[rows[batch]].sum()) * self.peers.world)
         return parts
 
-    def _batches(self, rows: IntArray, bound: int) -> list[IntArray]:
-        """Places in `rows`, long rows first, cut so that padded tokens stay under the bound."""
-        longest_first = np.argsort(-self.tokens[rows], kind="stable")
-        lengths = self.tokens[rows][longest_first]
-        batches, start = [], 0
-        while start < len(rows):
-            size = max(1, bound // int(lengths[start]))
-            batches.append(longest_first[start : start + size])
-            start += size
-        return batches
-
-    def _token_bound(self, subject: Subject, rows: IntArray) -> int:
+    def token_bound(self, subject: Subject, rows: IntArray) -> int:
         """Tokens of one forward; on accelerators few rows are cut so that every rank has some of them."""
-        if subject.device.type == "cpu":
-            return BATCH_TOKENS_CPU
-        if self.peers.world == 1:
-            return BATCH_TOKENS
-        return min(BATCH_TOKENS, max(FEWEST_TOKENS, math.ceil(int(self.tokens[rows].sum()) / self.peers.world)))
+        most = token_bound(subject.device)
+        if subject.device.type == "cpu" or self.peers.world == 1:
+            return most
+        return min(most, max(FEWEST_TOKENS, math.ceil(int(self.tokens[rows].sum()) / self.peers.world)))
 
     def _forward(self, subject: Subject, rows: IntArray, reader: Reader | None) -> Part:
         """One batch of rows through the model."""
@@ -277,9 +266,3 @@ class AnswerHead:
             self._parts.append(token_losses(module.forward(tile), tokens))  # not a call: our own hook is on it
         self._first = module.forward(answers[:1])
         return (answers[None, :1], *args[1:])
-
-
-def _wait_for(device: torch.device) -> None:
-    """Let an accelerator finish what is queued, before a stopwatch starts."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -31,13 +31,16 @@ def task_of_model(model: Any) -> str | None:
     encodes = _encodes(getattr(bare, "config", None))
     for kind in type(bare).__mro__:
         if kind.__module__.startswith("transformers.models."):
-            return _task_of_class(kind.__name__, encodes=encodes) or _without_head(bare, kind)
+            task = _task_of_class(kind.__name__, encodes=encodes)
+            if task is None and kind.__name__.endswith("Model") and bare.get_output_embeddings() is None:
+                return f"a model without its head ({kind.__name__})"  # it gives hidden states and no logits
+            return task
         if "forward" in vars(kind):
             break
     return f"an encoder-decoder ({type(bare).__name__})" if encodes else None
 
 
-def task_of_config(config: Any) -> str | None:
+def task_of_config(config: object) -> str | None:
     """The same of a model that is not loaded: what all classes are that its configuration names.
 
     Args:
@@ -83,7 +86,7 @@ def _bare(model: Any) -> Any:
     return model
 
 
-def _encodes(config: Any) -> bool:
+def _encodes(config: object) -> bool:
     return getattr(config, "is_encoder_decoder", False) is True
 
 
@@ -103,12 +106,6 @@ def _task_of_class(name: str, *, encodes: bool) -> str | None:
         return None
     task = min(tasks, key=lambda each: (each == "PRETRAINING", each))
     return f"a model for {task.lower().replace('_', ' ').replace(' lm', ' language modelling')} ({name})"
-
-
-def _without_head(model: Any, kind: type) -> str | None:
-    """A class that gives hidden states and no logits."""
-    inner = kind.__name__.endswith("Model") and model.get_output_embeddings() is None
-    return f"a model without its head ({kind.__name__})" if inner else None
 
 
 @cache

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import TYPE_CHECKING
 
 import datasets
 import numpy as np
@@ -25,13 +25,18 @@ from campus_tune.model.reference import find
 from campus_tune.model.subject import same_random_states
 from campus_tune.words.errors import RecipeError, TrainerError
 
+if TYPE_CHECKING:
+    import torch
+    from datasets import Dataset
+    from transformers import Trainer
+
 SEEN = {"image", "images", "pixel_values", "videos"}
 HEARD = {"audio", "audios", "input_features", "input_values"}
 PAIR = ("chosen", "rejected")  # how columns of preferences begin
 WITHOUT = "or train without the CampusCallback."
 
 
-def refuse_other_task(trainer: Any) -> None:
+def refuse_other_task(trainer: Trainer) -> None:
     """What is trained must be a causal language model, by its own loss, on rows of tokens.
 
     Args:
@@ -56,7 +61,7 @@ def refuse_other_task(trainer: Any) -> None:
         )
 
 
-def refuse_headless(model: Any) -> None:
+def refuse_headless(model: torch.nn.Module) -> None:
     """What is measured of a model is read at its head, which a class of somebody's own must name.
 
     Args:
@@ -79,7 +84,7 @@ def refuse_headless(model: Any) -> None:
         )
 
 
-def refuse_other_rows(dataset: Any, dropped: Callable[[Collection[str]], Collection[str]] = lambda _: ()) -> None:
+def refuse_other_rows(dataset: Dataset, dropped: Callable[[Collection[str]], Collection[str]] = lambda _: ()) -> None:
     """Rows must be tokens, each with its own answer.
 
     Args:
@@ -134,7 +139,7 @@ def refuse_other_model(name: str, *, trust_remote_code: bool) -> None:
         )
 
 
-def _refuse_trainer(trainer: Any) -> None:
+def _refuse_trainer(trainer: Trainer) -> None:
     kind = compat.trains_another_task(trainer)
     if kind is None:
         return
@@ -146,7 +151,7 @@ def _refuse_trainer(trainer: Any) -> None:
     )
 
 
-def _is_one_number(dataset: Any, name: str) -> bool:
+def _is_one_number(dataset: Dataset, name: str) -> bool:
     """Whether a column holds one number a row, by its type or by the first row."""
     feature = (getattr(dataset, "features", None) or {}).get(name)
     if feature is not None:

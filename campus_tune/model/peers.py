@@ -10,13 +10,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from campus_tune.words.errors import CampusError
 from campus_tune.words.types import BoolArray
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 T = TypeVar("T")
 
@@ -36,7 +39,7 @@ class Peers:
     waited: float = 0.0
 
     @staticmethod
-    def of(trainer: Any) -> Peers:
+    def of(trainer: Trainer) -> Peers:
         """The processes of a trainer."""
         return Peers(trainer.accelerator.process_index, trainer.accelerator.num_processes)
 

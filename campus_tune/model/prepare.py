@@ -11,13 +11,19 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from campus_tune.data.conversions import Origin
 from campus_tune.data.refusals import silent_contents, why_not
 from campus_tune.data.shapes import Shape
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json, RowTexts
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase, Trainer
+
+    from campus_tune.model.trained import Trained
 
 HERE: Json = {"use_cpu": True, "bf16": False, "fp16": False, "tf32": None}  # whatever this machine can do
 OURS = ("campus", "compare", "env")  # keys that TRL's parser does not know
@@ -35,10 +41,10 @@ class PreparedRows:
         trained: the rows as the collator makes them.
     """
 
-    trainer: Any
+    trainer: Trainer
     texts: RowTexts
     dropped: int
-    trained: Any
+    trained: Trained
 
 
 def prepare_rows(settings: Mapping[str, Any], rows: Any) -> PreparedRows | None:
@@ -97,7 +103,7 @@ def _tokenizer(settings: Mapping[str, Any]) -> Any:
     return processor if hasattr(processor, "get_vocab") else None  # a processor of images is nothing to look at texts
 
 
-def _trainer(settings: Mapping[str, Any], tokenizer: Any, dataset: Any, folder: str) -> Any:
+def _trainer(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, dataset: Dataset, folder: str) -> Any:
     """The recipe's trainer around a stand-in model."""
     from transformers import LlamaConfig, LlamaForCausalLM
     from trl import SFTTrainer

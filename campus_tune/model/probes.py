@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -29,6 +29,10 @@ from campus_tune.words.registry import nearest
 from campus_tune.words.types import IntArray, RowLosses
 from campus_tune.words.wording import listed
 
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import Trainer
+
 Source: TypeAlias = Any  # a path, paths, a dataset with a domain column, or a mapping domain → dataset
 
 FEWEST = FEWEST_ROWS["probes"]  # rows per domain, below which a mean loss says nothing
@@ -45,7 +49,7 @@ class Probes:
         domains: domain → positions in `dataset`.
     """
 
-    dataset: Any
+    dataset: Dataset
     rows: TokenRows
     domains: Mapping[str, IntArray]
 
@@ -70,7 +74,7 @@ class Probes:
         return int(sum(self.rows.tokens[rows].sum() for rows in chosen.values()))
 
 
-def named_probes(config: CampusConfig, trainer: Any) -> Probes | None:
+def named_probes(config: CampusConfig, trainer: Trainer) -> Probes | None:
     """The probes that a recipe names, for those who reckon with them before a run; None where it names none.
 
     Raises:
@@ -79,7 +83,7 @@ def named_probes(config: CampusConfig, trainer: Any) -> Probes | None:
     return None if config.probes is None else load_probes(list(config.probes.path), config.probes, trainer)
 
 
-def load_probes(source: Source, settings: ProbeSettings | None, trainer: Any) -> Probes:
+def load_probes(source: Source, settings: ProbeSettings | None, trainer: Trainer) -> Probes:
     """Read probe rows and prepare them as the training rows were.
 
     Raises:
@@ -144,7 +148,7 @@ def _dataset(source: Source, what: str = "`probes`") -> Any:
     return source
 
 
-def _labelled(dataset: Any, column: str) -> Any:
+def _labelled(dataset: Dataset, column: str) -> Any:
     """The dataset with its domain column; without the usual one all rows are one domain."""
     names = column_names(dataset)
     if column in names:
@@ -157,7 +161,7 @@ def _labelled(dataset: Any, column: str) -> Any:
     return dataset.add_column(DOMAIN, [ALL] * len(dataset))
 
 
-def _limited(dataset: Any, column: str, max_rows: int | None) -> Any:
+def _limited(dataset: Dataset, column: str, max_rows: int | None) -> Any:
     """At most `max_rows` rows of each domain, the first ones."""
     if max_rows is None:
         return dataset
@@ -183,7 +187,7 @@ def refuse_overlap(probes: Probes, training: TokenRows) -> None:
 class ProbeMeter:
     """Measures the same probe rows again and again."""
 
-    def __init__(self, trainer: Any, probes: Probes, chosen: Mapping[str, IntArray], peers: Peers) -> None:
+    def __init__(self, trainer: Trainer, probes: Probes, chosen: Mapping[str, IntArray], peers: Peers) -> None:
         dataset, collator = compat.loader_view(trainer, probes.dataset)
         subject = partial(compat.subject, trainer)
         self.meter = LossMeter(subject, dataset, collator, probes.rows.tokens, peers=peers, what="probes")

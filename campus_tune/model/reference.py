@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +21,9 @@ from campus_tune.model.model_tasks import is_causal
 from campus_tune.model.subject import Subject, undisturbed
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.json_shapes import read_json
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 ADAPTER = "adapter_config.json"
 NO_LIMIT = 1 << 24  # from here on a tokenizer's model_max_length means "unknown"
@@ -41,7 +44,7 @@ class Reference:
     setting: str
     name: str
     model: Any
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     device: torch.device
 
     def subject(self) -> Subject:

@@ -11,7 +11,7 @@ to say: such a row has no tokens in the losses, it is counted, and a warning say
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import TemplateError
@@ -19,18 +19,22 @@ from jinja2 import TemplateError
 from campus_tune.metrics.passage import Part
 from campus_tune.model.answer_alone import AnswersAlone, PadRight, Prepared, TokenLists, start_token
 from campus_tune.model.conversations import Conversations, Retold, has_template, render
-from campus_tune.model.measure import SLOW, LossMeter, Measured, Reader
+from campus_tune.model.measure import SLOW, LossMeter, Measurement, Reader
 from campus_tune.model.peers import Peers
 from campus_tune.model.reference import Reference, fits_memory
 from campus_tune.model.row_sums import IGNORED
 from campus_tune.words.errors import MetricError
 from campus_tune.words.progress import bar
-from campus_tune.words.types import IntArray, RowLosses
+from campus_tune.words.types import IntArray, RowLosses, RowSource
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 CHUNK = 256  # rows tokenised at a time to count their tokens
 
 
-def reads_the_same(tokenizer: Any, other: Any) -> bool:
+def reads_the_same(tokenizer: PreTrainedTokenizerBase, other: Any) -> bool:
     """Whether two tokenizers make the same tokens of the same rows: one vocabulary, one template, one way to cut."""
     if tokenizer is None or other is None or tokenizer.get_vocab() != other.get_vocab():
         return False
@@ -43,7 +47,7 @@ _SAMPLE = " Tokens  of a text,\n\twith 1234 ways — naïve ones — to cut it.\
 _TURNS = [{"role": "user", "content": "How?"}, {"role": "assistant", "content": "So."}]
 
 
-def _renderings(tokenizer: Any) -> list[str | None]:
+def _renderings(tokenizer: PreTrainedTokenizerBase) -> list[str | None]:
     """What the template makes of a few chats: trl's training templates differ in text and write the same."""
     if not has_template(tokenizer):
         return []
@@ -121,7 +125,7 @@ class ReferenceMeter(LossMeter):
         super().__init__(reference.subject, rows, PadRight(), counts.tokens, peers=peers, what=what)
         self._reference, self._answers = reference, counts.answers
 
-    def measure(self, rows: IntArray, *, reader: Reader | None = None, width: int = 0) -> Measured:
+    def measure(self, rows: IntArray, *, reader: Reader | None = None, width: int = 0) -> Measurement:
         """As `LossMeter.measure`, of the rows that have an answer.
 
         Raises:
@@ -135,7 +139,7 @@ class ReferenceMeter(LossMeter):
                 measured = super().measure(rows[told], reader=reader, width=width)
             losses.put(told, measured.losses)
             read[told] = measured.read
-        return Measured(losses, read)
+        return Measurement(losses, read)
 
     def _refuse_infinite(self, rows: IntArray, losses: RowLosses) -> None:
         strange = rows[~np.isfinite(losses.nll_sum)]
@@ -149,11 +153,11 @@ class ReferenceMeter(LossMeter):
 
 def reference_meter(
     reference: Reference,
-    dataset: Any,
+    dataset: Dataset,
     rows: IntArray,
     *,
-    trained: Any = None,
-    tokenizer: Any,
+    trained: RowSource | None = None,
+    tokenizer: PreTrainedTokenizerBase,
     max_length: int | None,
     text_field: str = "text",
     part: Part = "row",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,13 +12,14 @@ import torch
 from campus_tune.data.turns import Conversation
 from campus_tune.metrics.reward import Reward, pick_label
 from campus_tune.model.answer_alone import Labelled, PadRight, TokenLists
+from campus_tune.model.batches import long_rows_first, token_bound
 from campus_tune.model.conversations import (
     Conversations,
     has_template,
     plain_texts,
     render_whole,
 )
-from campus_tune.model.measure import BATCH_TOKENS, BATCH_TOKENS_CPU, SLOW
+from campus_tune.model.measure import SLOW
 from campus_tune.model.peers import Peers
 from campus_tune.model.reference import (
     Reference,
@@ -33,7 +34,11 @@ from campus_tune.model.reference import (
 from campus_tune.model.reference_losses import CHUNK
 from campus_tune.model.subject import undisturbed
 from campus_tune.words.progress import bar
-from campus_tune.words.types import FloatArray, IntArray
+from campus_tune.words.types import FloatArray, IntArray, RowSource
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 SETTING = "quality: model"
 KIND = "a sequence-classification model"
@@ -86,7 +91,7 @@ class Judged(TokenLists):
         limit: tokens that are kept of each.
     """
 
-    def __init__(self, conversations: Conversations, tokenizer: Any, *, limit: int | None) -> None:
+    def __init__(self, conversations: Conversations, tokenizer: PreTrainedTokenizerBase, *, limit: int | None) -> None:
         super().__init__(len(conversations), limit)
         self._conversations, self._tokenizer = conversations, tokenizer
 
@@ -107,12 +112,12 @@ class Judged(TokenLists):
 
 def reward_scores(
     reference: Reference,
-    dataset: Any,
+    dataset: Dataset,
     rows: IntArray,
     *,
-    trained: Any = None,
+    trained: RowSource | None = None,
     label: int,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     max_length: int | None,
     text_field: str = "text",
     peers: Peers,
@@ -139,41 +144,21 @@ def reward_scores(
         dataset, rows, tokenizer, trained=trained, max_length=max_length, text_field=text_field
     )
     told = Judged(conversations, reference.tokenizer, limit=reference.limit(None))
-    lengths = _lengths(told, f"{what}: tokens")
+    starts = bar(range(0, len(told), CHUNK), desc=f"{what}: tokens", unit="chunk", delay=SLOW)
+    chunks = (range(start, min(start + CHUNK, len(told))) for start in starts)
+    lengths = np.array([len(row.ids) for chunk in chunks for row in told.whole(chunk)], dtype=np.int64)  # before cuts
     kept = lengths if told.limit is None else np.minimum(lengths, told.limit)
     scores, known = np.zeros(len(rows)), np.zeros(len(rows), dtype=np.bool_)
-    batches = _batches(kept, reference)
+    pad = reference.model.config.get_text_config().pad_token_id
+    batches = long_rows_first(kept, 1 if pad is None else token_bound(reference.device))  # without, one row at a time
+    collate = PadRight(0 if pad is None else int(pad))
     mine = batches[peers.rank :: peers.world]
     with fits_memory(reference.setting, reference.name), undisturbed(reference.model):
         for batch in bar(mine, desc=what, unit="batch", delay=SLOW, disable=not peers.leads):
-            scores[batch] = _logits(reference, told.__getitems__(batch.tolist()), label)
+            inputs = collate(told.__getitems__(batch.tolist()))
+            inputs.pop("labels")
+            logits = reference.model(**reference.place(inputs)).logits  # (n, labels)
+            scores[batch] = logits[:, label].double().cpu().numpy()
             known[batch] = True
     merged = peers.merge({"score": scores}, known)
     return np.asarray(merged["score"], dtype=np.float64), int((kept < lengths).sum())
-
-
-def _lengths(rows: TokenLists, what: str) -> IntArray:
-    """Tokens of each row before it is cut."""
-    starts = bar(range(0, len(rows), CHUNK), desc=what, unit="chunk", delay=SLOW)
-    chunks = (range(start, min(start + CHUNK, len(rows))) for start in starts)
-    return np.array([len(row.ids) for chunk in chunks for row in rows.whole(chunk)], dtype=np.int64)
-
-
-def _batches(lengths: IntArray, reference: Reference) -> list[IntArray]:
-    """Places of rows, long ones first, padded tokens bounded; one at a time for a model that knows no padding."""
-    bound = BATCH_TOKENS_CPU if reference.device.type == "cpu" else BATCH_TOKENS
-    bound = 1 if reference.model.config.get_text_config().pad_token_id is None else bound
-    longest_first, batches, start = np.argsort(-lengths, kind="stable"), [], 0
-    while start < len(lengths):
-        size = max(1, bound // max(1, int(lengths[longest_first[start]])))
-        batches.append(longest_first[start : start + size])
-        start += size
-    return batches
-
-
-def _logits(reference: Reference, rows: list[dict[str, list[int]]], label: int) -> FloatArray:
-    pad = reference.model.config.get_text_config().pad_token_id
-    batch = PadRight(0 if pad is None else int(pad))(rows)
-    batch.pop("labels")
-    logits = reference.model(**reference.place(batch)).logits  # (n, labels)
-    return np.asarray(logits[:, label].double().cpu().numpy(), dtype=np.float64)

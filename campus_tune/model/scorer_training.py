@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,14 +21,19 @@ from campus_tune.data.prepared import TokenRows, items
 from campus_tune.data.spans import Spans, read_spans, unknown_roles
 from campus_tune.metrics.scorer import FEWEST_PAIRS, Heads, Scorer, fit_heads
 from campus_tune.model.answer_alone import Labelled, PadRight, Prepared, TokenLists, labelled
-from campus_tune.model.measure import BATCH_TOKENS, BATCH_TOKENS_CPU, SLOW, LossMeter, Reader, share
+from campus_tune.model.batches import long_rows_first, token_bound
+from campus_tune.model.measure import SLOW, LossMeter, Reader, share
 from campus_tune.model.peers import Peers
 from campus_tune.model.row_sums import IGNORED, is_flat
 from campus_tune.model.subject import Subject, undisturbed, whole_root
 from campus_tune.words.errors import MetricError
 from campus_tune.words.hashing import array_digest, hash_rows
 from campus_tune.words.progress import bar
-from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowSource
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
 
 SALT = 0x5C02E2  # of the choice of prompts
 NONE_LEFT = 10  # pairs below which nothing can be fitted and held out
@@ -79,10 +84,10 @@ class ScorerTrainer:
         *,
         subject: Callable[[], Subject],
         features: Callable[[], AbstractContextManager[Callable[[], Subject]]] | None = None,
-        dataset: Any,
-        view: Any,
+        dataset: Dataset,
+        view: RowSource,
         rows: TokenRows,
-        tokenizer: Any,
+        tokenizer: PreTrainedTokenizerBase,
         peers: Peers,
         seed: int,
     ) -> None:
@@ -213,12 +218,8 @@ class ScorerTrainer:
     def _sample(self, rows: IntArray, refresh: int) -> tuple[dict[int, list[int]], int]:
         """What the model writes for each row's prompt, its end left out; and the decoding steps of all rows."""
         subject = self.subject()
-        bound = BATCH_TOKENS_CPU if subject.device.type == "cpu" else BATCH_TOKENS
-        batches, start = [], 0
-        while start < len(rows):
-            size = max(1, bound // int(self.spans.start[rows[start]] + self.settings.new_tokens))
-            batches.append(rows[start : start + size])
-            start += size
+        lengths = self.spans.start[rows] + self.settings.new_tokens
+        batches = [rows[places] for places in long_rows_first(lengths, token_bound(subject.device))]
         mine = share(list(enumerate(batches)), self.peers)
         shown = bar(mine, desc="sampling", unit="batch", delay=SLOW, disable=not self.peers.leads)
         with undisturbed(subject.model), whole_root(subject):
@@ -330,7 +331,7 @@ class _Pairs(TokenLists):
         return [Labelled(ids, [IGNORED] * start + ids[start:]) for ids, start in rows]
 
 
-def _before(tokens: Any, ends: Sequence[int]) -> list[int]:
+def _before(tokens: IntArray, ends: Sequence[int]) -> list[int]:
     """Tokens up to the first one that ends an answer, which is left out."""
     over = np.isin(tokens, list(ends))
     return [int(token) for token in (tokens[: int(np.argmax(over))] if over.any() else tokens)]

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -35,15 +35,14 @@ from campus_tune.data.prepared import (
 )
 from campus_tune.data.readings import Readings
 from campus_tune.model import compat
+from campus_tune.model.compat import Collator
 from campus_tune.model.row_sums import IGNORED
 from campus_tune.model.subject import same_random_states
 from campus_tune.words.errors import DataError
 from campus_tune.words.progress import bar
-from campus_tune.words.types import BoolArray, IntArray
+from campus_tune.words.types import BoolArray, IntArray, RowSource
 
 SAMPLE = 64  # rows that the collator is asked for in any case
-
-Collator: TypeAlias = Callable[[list[Any]], Any]
 
 
 class Row(NamedTuple):
@@ -66,8 +65,8 @@ class Trained:
         labels_known: what the collator made now, it makes again.
     """
 
-    dataset: Any
-    view: Any
+    dataset: RowSource
+    view: RowSource
     warnings: list[str] = field(default_factory=list)
     labels_known: bool = True
 
@@ -115,7 +114,7 @@ class Made(Sequence[Any]):
         return dict(zip(self.column_names, values, strict=True))
 
 
-def as_trained(view: Any, collator: Collator, *, speaks: bool = True) -> Trained:
+def as_trained(view: RowSource, collator: Collator, *, speaks: bool = True) -> Trained:
     """The rows of a data set as they are trained.
 
     Args:
@@ -148,14 +147,12 @@ def as_trained(view: Any, collator: Collator, *, speaks: bool = True) -> Trained
             return Trained(view, view)
     with same_random_states(seed=0):
         every = Made(_asked(view, collator, speaks=speaks))
-    return Trained(every, view, [_drawn(at_random[0])] if at_random else [], labels_known=not at_random)
-
-
-def _drawn(row: int) -> str:
-    return (
+    drawn = [
         f"the data collator draws at random: asked twice for row {row} it makes two different ones. Scores are of one "
         "draw; what is trained is another, and the order audit compares tokens only."
-    )
+        for row in at_random[:1]
+    ]
+    return Trained(every, view, drawn, labels_known=not at_random)
 
 
 def _unasked(why: str) -> str:
@@ -165,7 +162,7 @@ def _unasked(why: str) -> str:
     )
 
 
-def _asked(view: Any, collator: Collator, *, speaks: bool) -> Iterator[Row]:
+def _asked(view: RowSource, collator: Collator, *, speaks: bool) -> Iterator[Row]:
     """Every row, in sequence."""
     starts = range(0, len(view), CHUNK)
     with bar(total=len(view), desc="collator", unit="row", delay=SLOW, disable=not speaks) as progress:
@@ -211,7 +208,9 @@ def _row(collator: Collator, item: Any) -> Row | str:
     keep = real | (labels[0] != IGNORED)
     room = min(width, len(keep)) - int(keep.sum())  # padding that is stored with the row goes through the model too
     keep[np.flatnonzero(~keep)[: max(0, room)]] = True
-    return _silent_first(Row(ids[0][keep], labels[0][keep], real[keep]))
+    row = Row(ids[0][keep], labels[0][keep], real[keep])
+    row.labels[:1] = IGNORED  # nothing predicts a row's first token
+    return row
 
 
 def _real(batch: Mapping[str, Any], ids: IntArray, item: Mapping[str, Any]) -> BoolArray:
@@ -237,12 +236,6 @@ def _stored(item: Mapping[str, Any]) -> Row:
     [mask] = answer_masks({name: [np.asarray(item[name])] for name in TOKEN_COLUMNS if name in item})
     labels = np.where(mask, np.asarray(item.get("labels", ids), dtype=np.int64), IGNORED)
     return Row(ids, labels, np.asarray(item.get(PADDING, np.ones(len(ids))), dtype=np.bool_))
-
-
-def _silent_first(row: Row) -> Row:
-    """Nothing predicts a row's first token."""
-    row.labels[:1] = IGNORED
-    return row
 
 
 def _equal(first: Row | str, second: Row | str) -> bool:

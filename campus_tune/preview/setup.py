@@ -44,7 +44,7 @@ def make_budget(trainer: Trainer, config: CampusConfig, training_tokens: float, 
         training_tokens: of the whole run.
         refreshes: re-scorings that the whole run will make.
     """
-    everything, trained = compat.parameter_counts(trainer.model)
+    everything, trained = compat.parameter_counts(compat.model_of(trainer))
     ratio = forward_ratio(everything, trained, checkpointing=compat.checkpoints_activations(trainer))
     return Budget(config.budget, training_tokens, ratio, purposes(config, refreshes))
 

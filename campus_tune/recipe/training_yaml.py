@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from campus_tune.recipe.schedule import make_schedule
 from campus_tune.recipe.trl_values import number_problem
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import FloatArray, Json
@@ -117,21 +118,17 @@ def learning_rates(settings: Mapping[str, Any], total_steps: int) -> FloatArray:
         RecipeError: a number is none, or the run is longer than a schedule is worth stepping through.
         ValueError: unknown `lr_scheduler_type`.
     """
-    import torch
-    from transformers import get_scheduler
-
     if total_steps > MOST_STEPS:
         raise RecipeError(f"`steps` must be at most {MOST_STEPS} to be gone through one by one, got {total_steps}.")
     rate = setting_number(settings, "learning_rate")
     warmup = setting_number(settings, "warmup_steps")
     ratio = setting_number(settings, "warmup_ratio") if warmup == 0 else (warmup if warmup < 1 else 0.0)
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=rate)
-    scheduler = get_scheduler(
+    optimizer, scheduler = make_schedule(
         settings.get("lr_scheduler_type", _DEFAULTS["lr_scheduler_type"]),
-        optimizer,
-        num_warmup_steps=math.ceil(total_steps * ratio) if ratio else int(warmup),
-        num_training_steps=total_steps,
-        scheduler_specific_kwargs=settings.get("lr_scheduler_kwargs") or {},
+        rate,
+        warmup_steps=math.ceil(total_steps * ratio) if ratio else int(warmup),
+        total_steps=total_steps,
+        options=settings.get("lr_scheduler_kwargs") or {},
     )
     rates = np.empty(total_steps)
     for step in range(total_steps):

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from campus_tune.recipe.schedule import make_schedule
 from campus_tune.words import fields as check_field
 from campus_tune.words.fields import LARGEST, LARGEST_SEED
 from campus_tune.words.registry import nearest
@@ -117,14 +118,10 @@ def made_problems(options: Any) -> Iterator[str]:
 
 def _schedule_problems(training: Any) -> Iterator[str]:
     """Whether the learning rate's schedule can be made, tried on a weight of its own."""
-    import torch
-    from transformers import get_scheduler
-
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=training.learning_rate)
     name, more = training.lr_scheduler_type, training.lr_scheduler_kwargs or {}
     try:
-        get_scheduler(name, optimizer, num_warmup_steps=1, num_training_steps=10, scheduler_specific_kwargs=dict(more))
-        optimizer.step()
+        made = make_schedule(name, training.learning_rate, warmup_steps=1, total_steps=10, options=more)
+        made[0].step()  # with the schedule held: the optimizer knows it by a weak reference
     except Exception as error:  # of whatever the schedule asks of its options
         got = f"{getattr(name, 'value', name)} with {shown(dict(more))} at learning rate {training.learning_rate:g}"
         yield f"`lr_scheduler_type` must make a schedule, got {got}: {error}. Correct `lr_scheduler_kwargs`."

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, NoReturn
 
-from campus_tune.recipe.accelerate_yaml import CONFIG, launch_flags
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.launched import CONFIG, launch_flags
 from campus_tune.recipe.trl_values import field_schemas, made_problems, range_problems, value_problems
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.registry import nearest

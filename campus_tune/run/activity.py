@@ -1,7 +1,7 @@
 """What this process is doing, so that a job that stops says where, and how long it works at each thing.
 
 With many processes a failure shows twice: on the rank that failed, and on those that waited for it, whose own errors
-("connection closed by peer") say nothing of the cause. Both name the phase here. A rank that is told to stop from
+("connection closed by peer") say nothing of the cause. Both name the activity here. A rank that is told to stop from
 outside (the launcher sends SIGTERM to all when one has died) says so too, even while it waits inside of a collective.
 """
 
@@ -33,8 +33,8 @@ LOST = (  # what torch's backends say when another process is gone or does not a
 )
 
 
-class Phases:
-    """The phase of one process, and the seconds of its own work in each.
+class Activities:
+    """The activity of one process, and the seconds of its own work in each.
 
     Args:
         peers: ranks.
@@ -45,11 +45,11 @@ class Phases:
         self.peers, self.step = peers, step
         self.current = STARTING
         self.seconds: dict[str, float] = {}  # without the time in which this rank waited for the others
-        self._inside = 0.0  # seconds of phases inside of the current one
+        self._inside = 0.0  # seconds of activities inside of the current one
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        """A phase inside of the current one; after an error the phase stays, for the message."""
+        """An activity inside of the current one; after an error the activity stays, for the message."""
         outer, inside, waited, began = self.current, self._inside, self.peers.waited, time.perf_counter()
         self.current, self._inside = name, 0.0
         yield
@@ -63,7 +63,7 @@ class Phases:
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        """Around a whole run: whatever ends it early is reported with its phase. One process needs no such words.
+        """Around a whole run: whatever ends it early is reported with its activity. One process needs no such words.
 
         Raises:
             PeerError: another process is gone or stopped answering.
@@ -107,6 +107,9 @@ def _heard(number: signal.Signals, say: Callable[[], None]) -> Iterator[None]:
 
     A thread listens, because the main one may be inside of a collective, where Python's own handlers wait. Where the
     program has a handler of its own, or this is not its main thread, nothing is changed.
+
+    `faulthandler` would be heard there too, and prints stacks: neither the activity nor the step, and
+    thirty lines from each rank and from every forked worker that a pool ends.
     """
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(number) is not signal.SIG_DFL:
         yield

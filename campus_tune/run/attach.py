@@ -75,7 +75,7 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
     refuse_two(trainer, kind)
     refuse(trainer)
     if asks_the_model(config, has_probes=bool(config.probes) or callback.probes is not None):
-        refuse_headless(trainer.model)
+        refuse_headless(compat.model_of(trainer))
     run = CampusRun(trainer, config, callback.probes, callback.reports)
     ours = Borrowed(
         trainer,
@@ -101,7 +101,7 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
         refuse(trainer, ours=ours.ours)  # again: it may have been changed since. Over ours: the audit finds out
         ours.take()
         try:
-            with run.phases.guarded(), run.claimed(), run.training():
+            with run.activities.guarded(), run.claimed(), run.training():
                 run.come_from(_find_checkpoint(trainer, run, call))
                 with compat.resumed_inside_an_epoch(trainer, lambda: run.situation.curriculum.steps_in_epoch):
                     return run.loop.whole_loss(call.make())
@@ -168,7 +168,7 @@ def refuse(trainer: Trainer, *, ours: Collection[str] = ()) -> None:
     if problems:
         raise TrainerError(problems[0])
     refuse_own_data_path(trainer, ours=ours)
-    compat.refuse_old_sharding(trainer)
+    compat.refuse_kind_of_launch(trainer)
     _refuse_dataset(trainer)
     _refuse_lone_processes(trainer)
     parallel = getattr(trainer.accelerator, "parallelism_config", None)

@@ -39,7 +39,7 @@ def settle(now: Situation) -> None:
         DivergedError: they are not.
     """
     before = now.finite.seconds
-    with now.phases(SAVING):
+    with now.activities(SAVING):
         now.finite.settle()
     now.budget.seconds["checking"] += now.finite.seconds - before
 
@@ -92,19 +92,19 @@ def decide_next(now: Situation) -> None:
     if curriculum.finished:
         measure_probes(now)
     if now.evaluator.due(curriculum.n_stages, ends=curriculum.finished):
-        with now.phases(EVALUATING):
+        with now.activities(EVALUATING):
             record = now.evaluator.evaluate(curriculum.n_stages)
         now.journal.take(Evaluated({"stage": curriculum.n_stages, "step": curriculum.step, **record}))
     if curriculum.finished:
         return
 
-    with now.phases(DECIDING):
+    with now.activities(DECIDING):
         if probing.due(curriculum.n_stages):
             measure_probes(now)
         step = curriculum.step
         refreshes = now.refreshes_to_come(step)
         if now.rescorer.due():
-            with now.phases(RESCORING):
+            with now.activities(RESCORING):
                 record, warnings = now.rescorer.again(1 + refreshes, probing.tokens)
             now.journal.take(Rescored({"stage": curriculum.n_stages, "step": step, **record}, warnings))
         # What this decision may spend: its share of what is left once the probes and re-scorings to come are paid for.
@@ -124,7 +124,7 @@ def decide_next(now: Situation) -> None:
 
 def measure_probes(now: Situation) -> None:
     """How well the model does on the held-out rows, if there are any."""
-    with now.phases(PROBING):
+    with now.activities(PROBING):
         measured = now.probing.measure()
     if measured:
         now.journal.take(Probed(now.curriculum.step, now.probing.report))

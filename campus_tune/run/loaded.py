@@ -1,7 +1,7 @@
 """The rows of one run and the loader that hands them over: made when the trainer asks for its loader.
 
 That is before the first step is planned, because the trainer must know the loader's length. Somebody who asks at
-another time gets a `Look`.
+another time gets a `SampleBatches`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
 from campus_tune.model.trained import Trained, as_trained
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.run.look import Look
+from campus_tune.run.look import SampleBatches
 from campus_tune.run.stream.loader import CurriculumLoader, batches_of_epoch
 from campus_tune.run.stream.micro_batches import fewest_rows, n_micro_batches
 from campus_tune.scores.planning import open_cache
@@ -49,7 +49,7 @@ class Loaded:
     global_batch: int
 
 
-def load(trainer: Trainer, given: CampusConfig, peers: Peers, *, to_train: bool) -> Loaded | Look:
+def load(trainer: Trainer, given: CampusConfig, peers: Peers, *, to_train: bool) -> Loaded | SampleBatches:
     """Read the rows and make their loader, or only look at them.
 
     Args:
@@ -83,7 +83,7 @@ def load(trainer: Trainer, given: CampusConfig, peers: Peers, *, to_train: bool)
         of_short = n_micro_batches(short, micro=micro, world=world)
         n_batches = batches_of_epoch(steps_per_epoch, accumulation, of_short)
         place = compat.subject(trainer).place
-        return Look(view, training_collator, n_batches=n_batches, batch_size=micro, place=place, peers=peers)
+        return SampleBatches(view, training_collator, n_batches=n_batches, batch_size=micro, place=place, peers=peers)
 
     trained = as_trained(view, collator, speaks=peers.leads)
     rows = trained.rows(readings=Readings(open_cache(given, peers).folder, writes=peers.leads))

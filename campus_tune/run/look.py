@@ -17,6 +17,7 @@ from campus_tune.model.peers import Peers
 from campus_tune.model.subject import same_random_states
 from campus_tune.model.trained import own_collator
 from campus_tune.words.console import say
+from campus_tune.words.types import RowSource
 
 SAID = (
     "these batches show what rows look like, in the sequence of the data set: which of them are trained first is "
@@ -24,7 +25,7 @@ SAID = (
 )
 
 
-class Look:
+class SampleBatches:
     """Batches like those that will be trained, in another sequence.
 
     Args:
@@ -38,7 +39,7 @@ class Look:
 
     def __init__(
         self,
-        dataset: Any,
+        dataset: RowSource,
         collator: Callable[[list[Any]], Any],
         *,
         n_batches: int,

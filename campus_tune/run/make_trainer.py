@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from campus_tune.data.conversions import Origin
 from campus_tune.data.refusals import refuse_rows, silent_contents, why_not
@@ -15,11 +15,15 @@ from campus_tune.words.errors import CampusError, DataError
 from campus_tune.words.files import TABLE_SUFFIXES, read_table
 from campus_tune.words.types import Json
 
+if TYPE_CHECKING:
+    from transformers import TrainerCallback
+    from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig
+
 TRAIN = "train"
 FIRST = 100_000  # rows that are looked at before the model is loaded: a second
 
 
-def refuse_other_model(training: Any, model: Any) -> None:
+def refuse_other_model(training: SFTConfig, model: ModelConfig) -> None:
     """A model of another task is refused before it is loaded.
 
     Args:
@@ -55,7 +59,14 @@ def _in_a_sentence() -> Iterator[None]:
 
 
 @_in_a_sentence()
-def make_trainer(script: Any, training: Any, model: Any, mixture: Any, *, callbacks: Sequence[Any]) -> Any:
+def make_trainer(
+    script: ScriptArguments,
+    training: SFTConfig,
+    model: ModelConfig,
+    mixture: DatasetMixtureConfig,
+    *,
+    callbacks: Sequence[TrainerCallback],
+) -> Any:
     """The SFTTrainer that a recipe describes, its rows prepared.
 
     Args:
@@ -86,7 +97,7 @@ def make_trainer(script: Any, training: Any, model: Any, mixture: Any, *, callba
 
 
 @contextmanager
-def takeable(rows: Any, script: Any, training: Any) -> Iterator[None]:
+def takeable(rows: Any, script: ScriptArguments, training: SFTConfig) -> Iterator[None]:
     """Rows that a trainer is about to prepare: those that it cannot are told in words, the first ones before it begins.
 
     Args:
@@ -115,7 +126,7 @@ def takeable(rows: Any, script: Any, training: Any) -> Iterator[None]:
 
 
 @dataclass
-class Prepared:
+class Shared:
     """What the trainers of one recipe can share in one process: loaded once, prepared once.
 
     Args:
@@ -131,7 +142,13 @@ class Prepared:
 
 @_in_a_sentence()
 def make_shared_trainer(
-    script: Any, training: Any, model: Any, mixture: Any, *, callbacks: Sequence[Any], prepared: Prepared
+    script: ScriptArguments,
+    training: SFTConfig,
+    model: ModelConfig,
+    mixture: DatasetMixtureConfig,
+    *,
+    callbacks: Sequence[TrainerCallback],
+    shared: Shared,
 ) -> Any:
     """The same trainer as `make_trainer`'s, bit for bit, from what an earlier one has loaded and prepared.
 
@@ -141,36 +158,36 @@ def make_shared_trainer(
         model: `trl.ModelConfig`.
         mixture: `trl.DatasetMixtureConfig`.
         callbacks: of the trainer.
-        prepared: empty before the first trainer, and filled by it.
+        shared: empty before the first trainer, and filled by it.
     """
     from transformers import set_seed
     from trl import SFTTrainer, get_peft_config, get_quantization_config
 
     if get_quantization_config(model) is not None:  # quantised weights cannot be copied
         return make_trainer(script, training, model, mixture, callbacks=callbacks)
-    if prepared.model is None:
+    if shared.model is None:
         from campus_tune.model.compat import load_model
 
         refuse_other_model(training, model)
-        prepared.dataset = _split(load_rows(script, mixture), script, "dataset_train_split")
-        with takeable(prepared.dataset, script, training):
-            prepared.model, prepared.tokenizer = load_model(model.model_name_or_path, loading(training, model))
+        shared.dataset = _split(load_rows(script, mixture), script, "dataset_train_split")
+        with takeable(shared.dataset, script, training):
+            shared.model, shared.tokenizer = load_model(model.model_name_or_path, loading(training, model))
     training.model_init_kwargs = None
     set_seed(training.seed)
-    with takeable(prepared.dataset, script, training):
+    with takeable(shared.dataset, script, training):
         trainer = SFTTrainer(
-            model=copy.deepcopy(prepared.model),
+            model=copy.deepcopy(shared.model),
             args=training,
-            train_dataset=prepared.dataset,
-            processing_class=prepared.tokenizer,
+            train_dataset=shared.dataset,
+            processing_class=shared.tokenizer,
             peft_config=get_peft_config(model),
             callbacks=list(callbacks),
         )
-    prepared.dataset = trainer.train_dataset
+    shared.dataset = trainer.train_dataset
     return trainer
 
 
-def loading(training: Any, model: Any) -> Json:
+def loading(training: SFTConfig, model: ModelConfig) -> Json:
     """What the model is loaded with.
 
     Args:
@@ -186,7 +203,7 @@ def loading(training: Any, model: Any) -> Json:
     return {**named, **(training.model_init_kwargs or {})}
 
 
-def load_rows(script: Any, mixture: Any) -> Any:
+def load_rows(script: ScriptArguments, mixture: DatasetMixtureConfig) -> Any:
     """The splits that the YAML names: a local table, a hub id or folder, or TRL's `datasets:` mixture.
 
     Raises:
@@ -207,7 +224,7 @@ def load_rows(script: Any, mixture: Any) -> Any:
     return datasets.load_dataset(name, name=script.dataset_config, streaming=script.dataset_streaming)
 
 
-def _split(dataset: Any, script: Any, option: str) -> Any:
+def _split(dataset: Any, script: ScriptArguments, option: str) -> Any:
     """The rows of the split that an option of the YAML names."""
     name = getattr(script, option)
     if name not in dataset:

@@ -1,7 +1,7 @@
-"""How evenly the ranks of a run are loaded: their own work in each phase, their tokens, their padding.
+"""How evenly the ranks of a run are loaded: their own work in each activity, their tokens, their padding.
 
 All ranks wait for the slowest one, so what the clock shows is alike everywhere. What tells a slow machine from a slow
-phase is the work without the waiting, and how much of it was padding.
+activity is the work without the waiting, and how much of it was padding.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from campus_tune.model.peers import Peers
-from campus_tune.run.activity import TRAINING, Phases
+from campus_tune.run.activity import TRAINING, Activities
 from campus_tune.run.stream.loader import CurriculumLoader
 from campus_tune.words.types import IntArray, Json, RowArray
 
@@ -21,12 +21,12 @@ class RankLoad:
 
     Args:
         peers: ranks; with one there is no picture.
-        phases: of this process.
+        activities: of this process.
         loader: which knows every rank's part of a step.
     """
 
-    def __init__(self, peers: Peers, phases: Phases, loader: CurriculumLoader) -> None:
-        self.peers, self.phases, self.loader = peers, phases, loader
+    def __init__(self, peers: Peers, activities: Activities, loader: CurriculumLoader) -> None:
+        self.peers, self.activities, self.loader = peers, activities, loader
         self._stage_tokens = self._no_tokens()
         self._tokens = self._no_tokens()
         self._seconds: list[dict[str, float]] = [{} for _ in range(peers.world)]
@@ -47,11 +47,11 @@ class RankLoad:
         """
         if self.peers.world == 1:
             return {}
-        self.phases.add(TRAINING, forward_seconds)
-        seconds, self.phases.seconds = self.peers.gather(self.phases.seconds), {}
+        self.activities.add(TRAINING, forward_seconds)
+        seconds, self.activities.seconds = self.peers.gather(self.activities.seconds), {}
         for total, more in zip(self._seconds, seconds, strict=True):
-            for phase, value in more.items():
-                total[phase] = total.get(phase, 0.0) + value
+            for activity, value in more.items():
+                total[activity] = total.get(activity, 0.0) + value
         tokens, self._stage_tokens = self._stage_tokens, self._no_tokens()
         self._tokens += tokens
         return {"ranks": _picture(seconds, tokens)}
@@ -64,18 +64,18 @@ class RankLoad:
 def _picture(seconds: list[dict[str, float]], tokens: IntArray) -> Json:
     own, padded = tokens
     padding = 1.0 - own / np.maximum(padded, 1)
-    return {"seconds": by_phase(seconds), "tokens": own.tolist(), "padding": np.round(padding, 4).tolist()}
+    return {"seconds": by_activity(seconds), "tokens": own.tolist(), "padding": np.round(padding, 4).tolist()}
 
 
-def by_phase(per_rank: list[dict[str, float]]) -> dict[str, dict[str, list[Any]]]:
-    """Fastest and slowest rank of each phase, [rank, seconds], from every rank's own seconds.
+def by_activity(per_rank: list[dict[str, float]]) -> dict[str, dict[str, list[Any]]]:
+    """Fastest and slowest rank of each activity, [rank, seconds], from every rank's own seconds.
 
-    >>> by_phase([{"training": 2.0}, {"training": 1.5}])
+    >>> by_activity([{"training": 2.0}, {"training": 1.5}])
     {'training': {'fastest': [1, 1.5], 'slowest': [0, 2.0]}}
     """
     picture = {}
-    for phase in dict.fromkeys(name for seconds in per_rank for name in seconds):
-        times = [(seconds.get(phase, 0.0), rank) for rank, seconds in enumerate(per_rank)]
+    for activity in dict.fromkeys(name for seconds in per_rank for name in seconds):
+        times = [(seconds.get(activity, 0.0), rank) for rank, seconds in enumerate(per_rank)]
         (low, fastest), (high, slowest) = min(times), max(times)
-        picture[phase] = {"fastest": [fastest, round(low, 3)], "slowest": [slowest, round(high, 3)]}
+        picture[activity] = {"fastest": [fastest, round(low, 3)], "slowest": [slowest, round(high, 3)]}
     return picture

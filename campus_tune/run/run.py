@@ -28,14 +28,14 @@ from campus_tune.model.peers import Peers
 from campus_tune.model.probes import Source
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run import boundary
-from campus_tune.run.activity import FINISHING, SAVING, TRAINING, Phases
+from campus_tune.run.activity import FINISHING, SAVING, TRAINING, Activities
 from campus_tune.run.borrowed import Borrowed
 from campus_tune.run.checkpoints import Checkpoint
 from campus_tune.run.ledger import FOLDER
 from campus_tune.run.lineage import refuse_strange_folder
 from campus_tune.run.loaded import Loaded, load
 from campus_tune.run.lock import RunLock
-from campus_tune.run.look import Look
+from campus_tune.run.look import SampleBatches
 from campus_tune.run.resuming import beside, restore, state_of
 from campus_tune.run.saver import Saver
 from campus_tune.run.situation import Position, Situation, outline, plan
@@ -70,7 +70,7 @@ class CampusRun:
         self.trainer, self.given, self.reports = trainer, config, reports
         self.probe_source = probes if probes is not None else (list(config.probes.path) if config.probes else None)
         self.peers = Peers.of(trainer)
-        self.phases = Phases(self.peers, lambda: trainer.state.global_step)
+        self.activities = Activities(self.peers, lambda: trainer.state.global_step)
         self.folder = Path(str(trainer.args.output_dir)) / FOLDER
         self.lock = RunLock(self.folder)
         self.saver = Saver(trainer, self.peers, self.folder, lambda: beside(self.situation), self._add_hashing)
@@ -135,13 +135,13 @@ class CampusRun:
         self.checkpoint = checkpoint
         self.saver.source = None if checkpoint is None else checkpoint.lineage
 
-    def make_loader(self) -> CurriculumLoader | Look:
+    def make_loader(self) -> CurriculumLoader | SampleBatches:
         """The train loader; called by the trainer through `get_train_dataloader`, or by somebody who wants to look."""
         to_train = self.trains and (self.loaded is None or compat.the_loop_asks(self.trainer))
         if to_train:  # of an attempt that broke off, it would look like the user's own training_step
             self._leave_step_loss()
         found = load(self.trainer, self.given, self.peers, to_train=to_train)
-        if isinstance(found, Look):
+        if isinstance(found, SampleBatches):
             return found
         self.loaded = found
         found.loader.run = self
@@ -170,7 +170,7 @@ class CampusRun:
             self.given,
             self.probe_source,
             loaded=loaded,
-            phases=self.phases,
+            activities=self.activities,
             folder=self.folder,
             n_steps=state.max_steps,
         )
@@ -187,7 +187,7 @@ class CampusRun:
             boundary.decide_next(now)
         if now.curriculum.finished:
             self.loop.make_up()
-        self.phases.current = TRAINING
+        self.activities.current = TRAINING
 
     # -- during training ----------------------------------------------------------------------------------------
 
@@ -224,7 +224,7 @@ class CampusRun:
             self._args.give_back()  # the trainer has read them
         self.saver.seal()
         self.loop.make_up()
-        self.phases.current = TRAINING
+        self.activities.current = TRAINING
         now.watch.begin_step(now.curriculum.step + 1)
         position.rate = compat.learning_rate(self.trainer)
         self.loop.begin_step()
@@ -300,7 +300,7 @@ class CampusRun:
             with self.saver.saving(checkpoint):
                 yield
             return
-        self.phases.current = SAVING
+        self.activities.current = SAVING
         if now.curriculum.step < self.trainer.state.global_step:  # a callback before ours saves: settle the step
             self.end_step(self.trainer.state)
             self.position.heard = True
@@ -333,7 +333,7 @@ class CampusRun:
     def finish(self) -> None:
         """The last lines, in the ledger and on the console; takes the hooks off the model."""
         now = self.situation
-        with self.phases(FINISHING):
+        with self.activities(FINISHING):
             boundary.settle(now)
             now.watch.settle()
             if not now.curriculum.finished and boundary.close_stage(now, self.position):

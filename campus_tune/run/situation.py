@@ -27,7 +27,7 @@ from campus_tune.model.probes import Source
 from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, pays_for_all_rows
 from campus_tune.preview.setup import make_budget, resolve, scores_health, start_warnings
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.run.activity import SCORING, Phases
+from campus_tune.run.activity import SCORING, Activities
 from campus_tune.run.decide import Decider
 from campus_tune.run.identity import Identity
 from campus_tune.run.loaded import Loaded
@@ -64,7 +64,7 @@ class Outline:
         given: settings as the user gave them.
         config: the same, nulls filled in.
         loaded: its rows and their loader.
-        phases: what this process is doing.
+        activities: what this process is doing.
         peers: ranks.
         folder: of the run.
         total_steps: optimizer steps of the whole run.
@@ -80,7 +80,7 @@ class Outline:
     given: CampusConfig
     config: CampusConfig
     loaded: Loaded
-    phases: Phases
+    activities: Activities
     peers: Peers
     folder: Path
     total_steps: int
@@ -190,7 +190,14 @@ class Position:
 
 
 def outline(
-    trainer: Trainer, given: CampusConfig, probes: Source, *, loaded: Loaded, phases: Phases, folder: Path, n_steps: int
+    trainer: Trainer,
+    given: CampusConfig,
+    probes: Source,
+    *,
+    loaded: Loaded,
+    activities: Activities,
+    folder: Path,
+    n_steps: int,
 ) -> Outline:
     """The part of planning that a new run and a resumed one have in common.
 
@@ -199,14 +206,14 @@ def outline(
         given: settings as the user gave them.
         probes: held-out rows; None for none.
         loaded: the rows and their loader.
-        phases: what this process is doing.
+        activities: what this process is doing.
         folder: of the run.
         n_steps: optimizer steps of the whole run.
 
     Raises:
         CampusError: settings, probes or tasks that do not go with this trainer; ranks of different runs.
     """
-    peers, rows, per_epoch = phases.peers, loaded.rows, loaded.steps_per_epoch
+    peers, rows, per_epoch = activities.peers, loaded.rows, loaded.steps_per_epoch
     config = resolve(trainer, given, has_probes=probes is not None)
     domains = Domains.read(compat.training_rows(trainer), config.within)
     training_tokens = n_steps / per_epoch * float(rows.tokens.sum())
@@ -221,7 +228,7 @@ def outline(
         given=given,
         config=config,
         loaded=loaded,
-        phases=phases,
+        activities=activities,
         peers=peers,
         folder=folder,
         total_steps=n_steps,
@@ -258,7 +265,7 @@ def plan(now: Outline, saver: Saver) -> Situation:
         now.probing.choose()
 
     # Rank 0's scores are everybody's: a sum that another machine rounds otherwise would order rows otherwise.
-    with now.phases(SCORING):
+    with now.activities(SCORING):
         scores = now.peers.from_leader(scoring.start())
     small = now.budget_warnings(facts)
     if now.peers.leads:
@@ -304,7 +311,7 @@ def complete(
         decider=Decider(selector, loaded.meter, scores, now.budget, tokens, peers),
         rescorer=rescorer,
         training_losses=training_losses,
-        load=RankLoad(peers, now.phases, loaded.loader),
+        load=RankLoad(peers, now.activities, loaded.loader),
         watch=Watch(model, loaded.rows, LossAudit.of(trainer), labels=loaded.trained.labels_known),
         filling=Filling(model) if loaded.loader.fills() else None,  # its model's hooks see real rows
         finite=Finite(model, peers, cause_in(trainer, loaded.loader)),

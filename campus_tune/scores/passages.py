@@ -23,7 +23,7 @@ from campus_tune.metrics.passage import Passage
 from campus_tune.metrics.reward import Reward
 from campus_tune.model import compat
 from campus_tune.model.answer_alone import PadRight, answers_alone
-from campus_tune.model.measure import SLOW, LossMeter, Measured, Reader
+from campus_tune.model.measure import SLOW, LossMeter, Measurement, Reader
 from campus_tune.model.model_files import model_size
 from campus_tune.model.peers import Peers
 from campus_tune.model.reference import load_reference, own_tokenizer
@@ -201,7 +201,7 @@ class Passages:
         return losses, found
 
     def _keep_measured(
-        self, passage: Passage, key: CacheKey, rows: IntArray, measured: Measured, reading: Reading | None
+        self, passage: Passage, key: CacheKey, rows: IntArray, measured: Measurement, reading: Reading | None
     ) -> None:
         tokens = int(self.tokens(passage)[rows].sum())
         self.known.keep(key, rows, vars(measured.losses), {"forward_tokens": tokens})

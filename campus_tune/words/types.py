@@ -6,7 +6,7 @@ harder, always**. An order is a permutation of row ids, easy to hard.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -39,11 +39,13 @@ class Tokenizer(Protocol):
         """The tokens of a text, as `input_ids` and more."""
         ...
 
-    def batch_decode(self, rows: Any, /, **how: Any) -> list[str]:
+    @property
+    def batch_decode(self) -> Callable[..., list[str]]:
         """The texts of some lists of token ids."""
         ...
 
-    def apply_chat_template(self, turns: Any, /, **how: Any) -> Any:
+    @property
+    def apply_chat_template(self) -> Callable[..., Any]:
         """A chat as its template writes it."""
         ...
 

@@ -175,10 +175,15 @@ def accelerate(world: World, chance: random.Random) -> Input:
 
 
 def _read_accelerate(content: Any) -> Answer:
-    from campus_tune.recipe.accelerate_yaml import read_accelerate
+    from campus_tune.cli.launch import Launch, read_asked
+    from campus_tune.words.errors import RecipeError
+
+    def read() -> None:
+        if problems := read_asked(Launch(Path("accelerate.yaml"), {}, ["eval"]))[2]:
+            raise RecipeError(problems)
 
     _write_yaml(Path("accelerate.yaml"), content)
-    return call(lambda: read_accelerate(Path("accelerate.yaml")))
+    return call(read)
 
 
 # -- the command line --------------------------------------------------------------------------------------------------

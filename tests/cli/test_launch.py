@@ -16,10 +16,9 @@ import pytest
 import yaml
 
 from campus_tune.cli import launch as launching
-from campus_tune.cli.launch import Launch, launch, read_launch
-from campus_tune.cli.launch_rules import KINDS, SHARED, kind_of, launch_problems
+from campus_tune.cli.launch import Launch, launch, read_asked, read_launch
 from campus_tune.cli.main import main as campus_tune
-from campus_tune.recipe.accelerate_yaml import find_config, launch_flags, read_accelerate
+from campus_tune.recipe.launched import ASKED, KINDS, Asked, launch_flags, refuse_other_launch
 from campus_tune.recipe.trl_yaml import LAUNCHED, parse_trl, read_arguments, unknown_in
 from campus_tune.run.ledger import read_ledger
 from campus_tune.words.errors import RecipeError
@@ -42,7 +41,7 @@ def _a_process_that_nobody_launched(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 
 
 def devices(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    monkeypatch.setattr("campus_tune.cli.launch_rules.n_devices", lambda: number)
+    monkeypatch.setattr("campus_tune.cli.launch.n_devices", lambda: number)
 
 
 def recipe(folder: Path, **settings: Any) -> str:
@@ -63,8 +62,8 @@ def asked(*argv: str) -> Launch:
     return plan
 
 
-def problems(plan: Launch, **more: Any) -> list[str]:
-    return list(launch_problems(plan.settings(), plan.flags, shipped=plan.shipped, **more))
+def problems(plan: Launch) -> list[str]:
+    return read_asked(plan)[2]
 
 
 # -- the ready files -----------------------------------------------------------------------------------------------
@@ -89,8 +88,9 @@ def test_a_ready_file_is_what_accelerate_and_we_can_read(path: Path) -> None:
 
     loaded = load_config_from_file(str(path))
     assert loaded.num_processes == 2
-    assert str(loaded.distributed_type.value) == read_accelerate(path)["distributed_type"]
     assert loaded.use_cpu is (path.stem == "ddp_cpu")
+    _, wanted, wrong = read_asked(Launch(path, {}, ["sft"]))
+    assert (wanted.processes, wanted.kind, wrong) == (2, str(loaded.distributed_type.value), [])
 
 
 @pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
@@ -146,11 +146,11 @@ def test_the_zero_files_leave_batch_and_clipping_to_the_recipe(stage: int, monke
 
 @pytest.mark.parametrize("name", ["fsdp2", "multi_gpu", "single_gpu", "zero1", "zero2", "zero3"])
 def test_files_that_trl_ships_are_taken_by_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("campus_tune.cli.launch_rules._has_deepspeed", lambda: True)
     devices(monkeypatch, 8)
     plan = asked("sft", "--accelerate_config", name)
     assert plan.shipped
     assert problems(plan) == []
+    assert read_asked(plan)[1].processes is None  # `single_gpu` says 8, and starts what it is called
 
 
 # -- taking a command line apart -----------------------------------------------------------------------------------
@@ -266,17 +266,13 @@ def test_a_flag_that_cannot_be_is_refused(argv: list[str], message: str) -> None
     [
         ("multi_gpu", "true", "`multi_gpu` must be true or false, got 'true'. Write `multi_gpu: true`, no quotes"),
         ("multi_gpu", 1, "`multi_gpu` must be true or false, got 1"),
-        (
-            "mixed_precision",
-            False,
-            '`mixed_precision` must have a value, got false. Write `mixed_precision: "no"`, in q',
-        ),
-        ("num_processes", True, "`num_processes` must have a value, got true"),
+        ("mixed_precision", False, "invalid choice: 'false' .* a bare no as false"),
+        ("num_processes", True, "must be one that accelerate takes, got: argument --num_processes.* invalid int value"),
     ],
 )
 def test_a_key_of_the_recipe_that_cannot_be_is_refused(key: str, value: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=message):
-        read_launch(["sft", "--config", recipe(tmp_path, **{key: value})])
+        launch(asked("sft", "--config", recipe(tmp_path, **{key: value})))
 
 
 @pytest.mark.parametrize(
@@ -284,54 +280,31 @@ def test_a_key_of_the_recipe_that_cannot_be_is_refused(key: str, value: Any, mes
     [
         ("distributed_type: [", "line 2 must be YAML"),
         ("- FSDP", "must be a mapping, got list"),
-        ("num_processes: 2", "`distributed_type` must be given, got nothing"),
-        ("distributed_type: MULTIGPU", "`distributed_type` must be one of NO, .* Did you mean 'MULTI_GPU'"),
-        ("distributed_type: NO", '`distributed_type` must be text, got false.* Write `distributed_type: "NO"`'),
-        ("distributed_typ: FSDP", "`distributed_typ` must be a key of accelerate's.* Did you mean 'distributed_type'"),
-        ("use_cpu: 'yes'", "`use_cpu` must be true or false, got 'yes', .* Write `use_cpu: true`, no quotes"),
-        ("use_cpu: 'False'", "`use_cpu` must be true or false, got 'False', .* Write `use_cpu: false`, no quotes"),
-        ("debug: 1", "`debug` must be true or false, got 1, .* Write `debug: true`, no quotes"),
-        ("same_network: maybe", "Write `same_network: true` or `same_network: false`"),
-        ("num_processes: '2'", "`num_processes` must be a whole number, got '2'"),
-        ("num_processes: true", "`num_processes` must be a whole number, got True"),
-        ("gpu_ids: 0", '`gpu_ids` must be text, got 0. Write `gpu_ids: "0"`, in quotes'),
-        ("mixed_precision: no", "`mixed_precision` must be text, got false: so YAML reads a bare no"),
+        ("num_processes: 2", "must be one that accelerate takes, got: A `distributed_type` must be specified"),
+        ("distributed_type: MULTIGPU", "that accelerate takes, got: 'MULTIGPU' is not a valid DistributedType"),
+        ("distributed_type: FSDP\nfsdp_cnofig: {}", r"got: The config file at .* had unknown keys \(\['fsdp_cnofig'\]"),
+        ("distributed_type: FSDP\nnum_processes: two", "got: invalid literal for int.* numbers are bare"),
         (
-            "mixed_precision: bf61",
-            "`mixed_precision` must be one of no, fp16, bf16, fp8, got 'bf61'. Did you mean 'bf16'",
+            "distributed_type: FSDP\nfsdp_config: {fsdp_versoin: 2}",
+            "`fsdp_config: fsdp_versoin` must be a key .* Did you mean 'fsdp_version'",
         ),
-        ("fsdp_config: 2", "`fsdp_config` must be a mapping, got 2"),
-        ("fsdp_config: {fsdp_versoin: 2}", "`fsdp_config: fsdp_versoin` must be a key .* Did you mean 'fsdp_version'"),
-        ("fsdp_config: {offload_params: 'false'}", "Write `fsdp_offload_params: false`, no quotes"),
-        ("fsdp_config: {fsdp_version: 3}", "`fsdp_version` must be one of 1, 2, got 3"),
-        ("fsdp_config: {fsdp_version: true}", "`fsdp_version` must be text, got True"),
+        ("distributed_type: FSDP\nfsdp_config: {offload_parms: true}", "'fsdp_offload_params'"),
         (
-            "deepspeed_config: {zero_stag: 2}",
+            "distributed_type: DEEPSPEED\ndeepspeed_config: {zero_stag: 2}",
             "`deepspeed_config: zero_stag` must be a key .* Did you mean 'zero_stage'",
         ),
-        ("deepspeed_config: {zero_stage: two}", "`zero_stage` must be a number, got 'two'"),
-        ("deepspeed_config: {zero3_init_flag: 'true'}", "Write `zero3_init_flag: true`, no quotes"),
-        ("compute_environment: AMAZON_SAGEMAKER", "`compute_environment` must be LOCAL_MACHINE"),
     ],
 )
-def test_a_file_that_accelerate_would_misread_is_refused(text: str, message: str, tmp_path: Path) -> None:
+def test_a_file_that_accelerate_refuses_or_reads_in_part_is_refused(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=message):
-        read_accelerate(config(tmp_path, text + "\n"))
-
-
-def test_all_problems_of_a_file_come_at_once_and_name_it(tmp_path: Path) -> None:
-    path = config(tmp_path, "distributed_type: FSDP\nuse_cpu: 'no'\ndebgu: true\n")
-    with pytest.raises(RecipeError) as caught:
-        read_accelerate(path)
-    assert len(caught.value.problems) == 2
-    assert all(str(path) in problem for problem in caught.value.problems)
+        launch(asked("sft", "--accelerate_config", str(config(tmp_path, text + "\n"))))
 
 
 def test_a_file_that_is_not_there_is_answered_with_the_nearest_one() -> None:
     with pytest.raises(
         RecipeError, match=r"recipes/accelerate/zero4.yaml` must be a readable YAML file.*'zero\d.yaml'"
     ):
-        read_accelerate(find_config(str(ROOT / "recipes/accelerate/zero4.yaml")))
+        launch(asked("sft", "--accelerate_config", str(ROOT / "recipes/accelerate/zero4.yaml")))
 
 
 def test_what_accelerate_itself_writes_is_read(tmp_path: Path) -> None:
@@ -339,92 +312,134 @@ def test_what_accelerate_itself_writes_is_read(tmp_path: Path) -> None:
 
     path = tmp_path / "default.yaml"
     write_basic_config(save_location=str(path))
-    assert read_accelerate(path)["num_processes"] >= 1
     older = config(
         tmp_path, "distributed_type: MULTI_GPU\nnum_processes: 2\nfp16: true\ndowncast_bf16: 'no'\ntpu_env: []\n"
     )
-    assert read_accelerate(older)["num_processes"] == 2
+    for one in (path, older):
+        _, wanted, wrong = read_asked(asked("sft", "--accelerate_config", str(one)))
+        assert wanted.processes == (2 if one == older else 1)
+        assert wrong == []
 
 
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--cpu", "--num_processes", "2"], "must be 1 with --cpu, got 2: accelerate would start one and say nothing"),
-        (["--num_processes", "2"], "must be 1 with no kind of launch, got 2: .* --multi_gpu"),
-        (["--num_processes", "0"], "`num_processes` must be at least 1, got 0"),
-        (["--multi_gpu", "--num_processes", "two"], "`num_processes` must be a number, got 'two'"),
-        (["--multi_gpu"], "`num_processes` must be given, got nothing"),
-        (["--tpu"], "must be MULTI_GPU, FSDP or DEEPSPEED, got XLA"),
-        (["--use_megatron_lm"], "must be MULTI_GPU, FSDP or DEEPSPEED, got MEGATRON_LM"),
-        (["--use_fsdp", "--num_processes", "2"], "`fsdp_version` must be 2, got nothing, which accelerate takes for 1"),
-        (["--use_fsdp", "--fsdp_version", "1"], "`fsdp_version` must be 2, got 1. Write `fsdp_version: 2`"),
-        (
-            ["--use_fsdp", "--fsdp_version", "2"],
-            "`distributed_type: FSDP` must have accelerators, got a machine without",
-        ),
-        (["--accelerate_config", "fsdp1"], "`fsdp_version` must be 2, got 1"),
-        (["--mixed_precision", "bf61"], "`mixed_precision` must be one of no, fp16, .* Did you mean 'bf16'"),
-        (["--use_fsdp", "--parallelism_config_tp_size", "2"], "tp_size` must be 1, got 2: tensor parallelism lets"),
-        (["--use_fsdp", "--parallelism_config_cp_size", "2"], "cp_size` must be 1, got 2: context parallelism lets"),
-        (["--use_fsdp", "--parallelism_config_sp_size", "2"], "sp_size` must be 1, got 2: sequence parallelism lets"),
+        (["--multi_gpu", "--num_processes", "two"], "argument --num_processes.* invalid int value: 'two'"),
+        (["--multi_gpu", "--num_processes", "1"], "got: You need to use at least 2 processes to use `--multi_gpu`"),
+        (["--mixed_precision", "bf61"], "invalid choice: 'bf61' .*choose from"),
+        (["--multi_gpu", "--num_processes", "257"], "`num_processes` must be at most 256, got 257. Lower it"),
+        (["--accelerate_config", str(ROOT / "recipes/accelerate/zero3.yaml")], "got: DeepSpeed is not installed"),
     ],
 )
-def test_a_launch_that_would_be_another_one_is_refused(
+def test_what_accelerate_refuses_is_told_in_its_words(
     argv: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     devices(monkeypatch, 0)
+    monkeypatch.setattr("accelerate.commands.launch.is_deepspeed_available", lambda: False)
     with pytest.raises(RecipeError, match=message):
         launch(asked("sft", *argv))
 
 
-@pytest.mark.parametrize("text", ["MULTI_CPU", '"NO"'])
-def test_a_file_under_which_one_process_would_start_is_refused(
-    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    devices(monkeypatch, 0)
-    path = config(tmp_path, f"distributed_type: {text}\nuse_cpu: true\nnum_processes: 2\n")
-    with pytest.raises(RecipeError, match=r"must be 1 with distributed_type: .* take recipes/accelerate/ddp_cpu.yaml"):
-        launch(asked("sft", "--accelerate_config", str(path)))
-    assert problems(asked("sft", "--accelerate_config", str(path), "--num_processes", "1")) == []
-
-
-def test_a_missing_deepspeed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("campus_tune.cli.launch_rules._has_deepspeed", lambda: False)
-    with pytest.raises(RecipeError, match=r"must have the package deepspeed, got none. Run: pip install deepspeed"):
-        launch(asked("sft", "--accelerate_config", str(ROOT / "recipes/accelerate/zero3.yaml")))
-
-
-def test_more_processes_than_gpus_are_refused_unless_they_train_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    devices(monkeypatch, 4)
-    plan = asked("sft", "--multi_gpu", "--num_processes", "5")
-    assert problems(plan) == ["`num_processes` must be at most 4, one per GPU, got 5. Lower it."]
-    assert problems(plan, on_cpu=True) == []
-    assert problems(asked("sft", "--multi_gpu", "--num_processes", "8", "--num_machines", "2")) == []
-
-
-def test_without_a_word_about_the_kind_the_gpus_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    devices(monkeypatch, 2)
-    assert kind_of({"num_processes": "2"}) == "MULTI_GPU"
-    devices(monkeypatch, 1)
-    assert kind_of({"num_processes": "2"}) == ""
-
-
-def test_the_users_own_default_file_is_checked_where_none_is_named(
+def test_more_processes_than_gpus_are_refused_unless_they_train_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = config(tmp_path, "distributed_type: FSDP\nnum_processes: 2\n")
+    devices(monkeypatch, 4)
+    assert problems(asked("sft", "--multi_gpu", "--num_processes", "5")) == [
+        "`num_processes` must be at most 4, one per GPU, got 5. Lower it."
+    ]
+    for plan in (
+        asked("sft", "--accelerate_config", CPU, "--num_processes", "5"),
+        asked("sft", "--config", recipe(tmp_path, use_cpu=True), "--multi_gpu", "--num_processes", "5"),
+        asked("sft", "--multi_gpu", "--num_processes", "8", "--num_machines", "2"),
+    ):
+        assert problems(plan) == []
+
+
+def test_the_users_own_default_file_is_read_where_none_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = config(tmp_path, "distributed_type: FSDP\nnum_processes: 3\nfsdp_config: {fsdp_version: 2}\n")
     monkeypatch.setattr("accelerate.commands.config.default_config_file", str(path))
-    with pytest.raises(RecipeError, match=r"`fsdp_version` must be 2, got nothing"):
-        launch(asked("sft", "--num_processes", "2"))
+    assert read_asked(asked("sft", "--mixed_precision", "no"))[1] == Asked(3, "FSDP", on_cpu=True)
+    assert read_asked(asked("sft", "--num_processes", "2", "--cpu"))[1] == Asked(2, "NO", on_cpu=True)
+
+
+# -- what was started is what was asked for ------------------------------------------------------------------------
+
+
+def started(monkeypatch: pytest.MonkeyPatch, wanted: Asked, *, processes: int, kind: str, sign: str = "") -> None:
+    """What a process sees that was launched as `wanted`, and found itself to be something."""
+    from accelerate.utils import DistributedType
+
+    monkeypatch.setenv(ASKED, "")  # taken back at the end
+    wanted.hand_on()
+    if sign:
+        monkeypatch.setenv(sign, "true")
+    state = SimpleNamespace(num_processes=processes, distributed_type=DistributedType(kind))
+    monkeypatch.setattr("accelerate.PartialState", lambda: state)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "processes", "kind", "message"),
+    [
+        (
+            Asked(2, "MULTI_CPU"),
+            1,
+            "NO",
+            "asked for 2 under MULTI_CPU, got 1 under NO. Under NO, MULTI_CPU and --cpu acc",
+        ),
+        (Asked(2, "NO"), 1, "NO", "asked for 2 under NO, got 1 under NO.* take recipes/accelerate/ddp_cpu.yaml"),
+        (Asked(2), 1, "NO", "asked for 2 under no kind, got 1 under NO.* or --multi_gpu, which starts processes"),
+        (Asked(0, "MULTI_GPU"), 1, "MULTI_GPU", "asked for 0 under MULTI_GPU, got 1"),
+        (Asked(4, "MULTI_GPU"), 2, "MULTI_GPU", "asked for 4 under MULTI_GPU, got 2 under MULTI_GPU"),
+        (Asked(2, "FSDP"), 2, "MULTI_CPU", "asked for FSDP, got 2 under MULTI_CPU. accelerate shards on accelerators"),
+        (Asked(2, "DEEPSPEED"), 2, "MULTI_CPU", "asked for DEEPSPEED, got 2 under MULTI_CPU"),
+        (Asked(None, "MEGATRON_LM"), 2, "MULTI_CPU", "asked for MEGATRON_LM, got 2 under MULTI_CPU"),
+        (Asked(1, "XLA"), 1, "NO", "asked for XLA, got 1 under NO"),
+    ],
+)
+def test_processes_that_are_not_what_was_asked_for_stop(
+    wanted: Asked, processes: int, kind: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started(monkeypatch, wanted, processes=processes, kind=kind)
+    with pytest.raises(RecipeError, match=message):
+        refuse_other_launch()
+
+
+def test_sharding_that_nobody_asked_for_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    started(monkeypatch, Asked(2, "MULTI_GPU"), processes=2, kind="MULTI_GPU", sign="ACCELERATE_USE_FSDP")
+    with pytest.raises(RecipeError, match="asked for MULTI_GPU, got 2 under FSDP"):
+        refuse_other_launch()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "processes", "kind", "sign"),
+    [
+        (Asked(2, "MULTI_GPU"), 2, "MULTI_CPU", ""),  # DDP without a GPU
+        (Asked(2, "MULTI_GPU"), 2, "MULTI_GPU", ""),
+        (Asked(None, "NO"), 1, "NO", ""),
+        (Asked(1, "MULTI_CPU"), 1, "NO", ""),
+        (Asked(2), 2, "MULTI_GPU", ""),  # accelerate found two GPUs
+        (Asked(), 1, "NO", ""),
+        (Asked(2, "FSDP"), 2, "MULTI_GPU", "ACCELERATE_USE_FSDP"),
+        (Asked(2, "FSDP"), 2, "FSDP", ""),
+        (Asked(2, "DEEPSPEED"), 2, "DEEPSPEED", ""),
+    ],
+)
+def test_processes_that_are_what_was_asked_for_go_on(
+    wanted: Asked, processes: int, kind: str, sign: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started(monkeypatch, wanted, processes=processes, kind=kind, sign=sign)
+    refuse_other_launch()
 
 
 def test_problems_of_launch_and_recipe_are_told_together_and_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = recipe(tmp_path, learning_rte=1.0, campus={"metrics": ["lenght"]})
-    assert campus_tune(["sft", "--config", path, "--cpu", "--num_processes", "2"]) == 2
+    path = recipe(tmp_path, learning_rte=1.0, env=[], campus={"metrics": ["lenght"]})
+    assert campus_tune(["sft", "--config", path, "--cpu", "--num_processes", "999"]) == 2
     told = capsys.readouterr().err
-    for part in ("must be 1 with --cpu", "'learning_rate'", "'length'"):
+    for part in ("must be at most 256", "'learning_rate'", "'length'", "`env` must be a mapping"):
         assert told.count(part) == 1
 
 
@@ -538,7 +553,7 @@ def test_help_shows_how_to_launch(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_every_flag_of_accelerates_that_we_rely_on_is_still_there() -> None:
-    needed = {"num_processes", "num_machines", "mixed_precision", "fsdp_version", *KINDS, *SHARED}
+    needed = {"num_processes", "num_machines", "mixed_precision", "fsdp_version", *KINDS}
     assert needed <= set(launch_flags())
 
 
@@ -572,3 +587,14 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
     assert "order audit: all 2 steps trained the planned rows, tokens and labels on all 2 ranks" in done.stdout
     assert json.loads((tmp_path / "out/config.json").read_text())["model_type"]
     assert read_yaml(tmp_path / "out/curriculum/recipe.yaml")["campus"]["metrics"] == ["length"]
+
+
+@pytest.mark.slow
+def test_one_process_in_place_of_two_stops_before_a_model_is_looked_for(tmp_path: Path) -> None:
+    path = recipe(tmp_path, model_name_or_path=str(tmp_path / "nowhere"), output_dir=str(tmp_path / "out"))
+    command = [sys.executable, "-m", "campus_tune", "sft", "--config", path, "--bf16", "false"]
+    command += ["--activation_checkpointing", "false"]
+    done = subprocess.run([*command, "--cpu", "--num_processes", "2"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "`num_processes` must be what starts, asked for 2 under NO, got 1 under NO. Under" in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -13,7 +13,7 @@ from campus_tune.cli import sft
 from campus_tune.cli.main import main as campus_tune
 from campus_tune.recipe.trl_yaml import parse_trl
 from campus_tune.run.ledger import comparable, read_ledger
-from campus_tune.run.make_trainer import Prepared, make_shared_trainer, make_trainer
+from campus_tune.run.make_trainer import Shared, make_shared_trainer, make_trainer
 from campus_tune.words.errors import DataError, RecipeError
 from tests.run.tiny_run import task_rows
 
@@ -68,7 +68,7 @@ def test_what_libraries_raise_at_a_model_is_a_sentence(tiny: dict[str, Any], tmp
     (tmp_path / "model" / "model.safetensors").write_bytes(b"cut off")
     asked = {name: value for name, value in tiny.items() if name != "campus"}
     parsed, _ = parse_trl({**asked, "model_name_or_path": str(tmp_path / "model")}, [])
-    make = partial(make_shared_trainer, prepared=Prepared()) if shared else make_trainer
+    make = partial(make_shared_trainer, shared=Shared()) if shared else make_trainer
     with pytest.raises(DataError, match=r"must be ones that TRL can make a trainer of, got: .*header too small"):
         make(*parsed, callbacks=[])
 

@@ -127,8 +127,8 @@ def test_rows_that_were_prepared_once_are_those_that_sft_prepares(
     if "dataset_name" in settings:
         settings = {**settings, "dataset_name": str(tmp_path / settings["dataset_name"])}
     written = {**yaml.safe_load(lora.recipe.read_text()), **settings, "output_dir": str(tmp_path / "out")}
-    prepared, made = sft_trainer.Prepared(), []
-    shared_trainer = partial(sft_trainer.make_shared_trainer, prepared=prepared)
+    prepared, made = sft_trainer.Shared(), []
+    shared_trainer = partial(sft_trainer.make_shared_trainer, shared=prepared)
     makers: list[Callable[..., Any]] = [sft_trainer.make_trainer, shared_trainer, shared_trainer]
     for make in makers:
         parsed, problems = parse_trl({k: v for k, v in written.items() if k not in ("campus", "compare")}, [])

@@ -226,13 +226,13 @@ class OutOfMemoryError(RuntimeError):
     """What a rank fails with."""
 
 
-def fail_in(trainer: Any, phase: str, *, on: int, how: str, step: int = 0) -> None:
-    """Let one rank fail in a phase.
+def fail_in(trainer: Any, activity: str, *, on: int, how: str, step: int = 0) -> None:
+    """Let one rank fail in an activity.
 
     Args:
         trainer: not trained yet.
-        phase: "scoring" (a forward before training), "deciding" (a forward of a decision), "training" (a forward with
-            gradients) or "choosing" (the selector; only on ranks that ask it).
+        activity: "scoring" (a forward before training), "deciding" (a forward of a decision), "training" (a forward
+            with gradients) or "choosing" (the selector; only on ranks that ask it).
         on: the rank.
         how: "raise", "kill" (SIGKILL of itself) or "hang".
         step: the first time after so many optimizer steps.
@@ -249,12 +249,12 @@ def fail_in(trainer: Any, phase: str, *, on: int, how: str, step: int = 0) -> No
             signal.pause()
         raise OutOfMemoryError("the cat has eaten the memory")
 
-    if phase == "training":
+    if activity == "training":
         trainer.model.register_forward_pre_hook(
             lambda module, _: fail() if module.training and _with_gradient() else None
         )
     else:
-        _fail_measuring(phase, fail)
+        _fail_measuring(activity, fail)
 
 
 def _with_gradient() -> bool:
@@ -263,7 +263,7 @@ def _with_gradient() -> bool:
     return torch.is_grad_enabled()
 
 
-def _fail_measuring(phase: str, fail: Callable[[], None]) -> None:
+def _fail_measuring(activity: str, fail: Callable[[], None]) -> None:
     from campus_tune.method.selectors import GreedySelector
     from campus_tune.model.measure import LossMeter
     from campus_tune.run.decide import Decider
@@ -272,7 +272,7 @@ def _fail_measuring(phase: str, fail: Callable[[], None]) -> None:
     forward, decide, choose = LossMeter._forward, Decider.decide, GreedySelector.choose
 
     def failing_forward(self: Any, *args: Any) -> Any:
-        if phase == ("deciding" if deciding else "scoring"):
+        if activity == ("deciding" if deciding else "scoring"):
             fail()
         return forward(self, *args)
 
@@ -284,7 +284,7 @@ def _fail_measuring(phase: str, fail: Callable[[], None]) -> None:
         return decision
 
     def failing_choose(self: Any, view: Any) -> str:
-        if phase == "choosing":
+        if activity == "choosing":
             fail()
         return choose(self, view)
 

@@ -96,15 +96,13 @@ def _subject(trainer: Any, model: Any, *, shards: bool) -> Any:
 @contextmanager
 def _small_batches() -> Iterator[None]:
     """Several batches of a few rows each, and logits of nine places at a time."""
-    from campus_tune.model import measure
-    from campus_tune.model import scorer_training as scorer
+    from campus_tune.model import batches, measure
 
-    before = measure.BATCH_TOKENS_CPU, measure.LOGIT_BYTES
-    measure.BATCH_TOKENS_CPU = scorer.BATCH_TOKENS_CPU = 150
+    before = batches.BATCH_TOKENS_CPU, measure.LOGIT_BYTES
+    batches.BATCH_TOKENS_CPU = 150
     measure.LOGIT_BYTES = 4 * 512 * 9
     yield
-    measure.BATCH_TOKENS_CPU, measure.LOGIT_BYTES = before
-    scorer.BATCH_TOKENS_CPU = before[0]
+    batches.BATCH_TOKENS_CPU, measure.LOGIT_BYTES = before
 
 
 def _meter(trainer: Any, subject: Any, peers: Any) -> Any:

@@ -124,9 +124,9 @@ def test_the_ledger_shows_the_slowest_rank_and_the_padding_of_each(run: Callable
     ranks = [line["ranks"] for line in lines(run(2).out, "stage_end")]
     for stage in ranks:
         assert len(stage["padding"]) == len(stage["tokens"]) == 2
-        for phase in stage["seconds"].values():
-            assert {phase["fastest"][0], phase["slowest"][0]} <= {0, 1}
-            assert phase["fastest"][1] <= phase["slowest"][1]
+        for activity in stage["seconds"].values():
+            assert {activity["fastest"][0], activity["slowest"][0]} <= {0, 1}
+            assert activity["fastest"][1] <= activity["slowest"][1]
     assert "training" in ranks[0]["seconds"]
     assert not [line for line in ledger(run(1).out) if "ranks" in line]
 

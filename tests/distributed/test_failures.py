@@ -33,17 +33,17 @@ def calm(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> Json:
 # -- a rank fails ------------------------------------------------------------------------------------------------------
 
 
-def assert_ended_soon(report: Report, phase: str) -> None:
-    """Every rank has ended by itself, and somebody said in which phase."""
+def assert_ended_soon(report: Report, activity: str) -> None:
+    """Every rank has ended by itself, and somebody said in which activity."""
     assert not report.timed_out, report.told()
     assert all(code not in (0, -15) for code in report.codes), report.told()
     assert report.lingered < SOON
-    said = [text for text in report.stderr if re.search(rf"rank \d of 2 .*while {phase}", text)]
+    said = [text for text in report.stderr if re.search(rf"rank \d of 2 .*while {activity}", text)]
     assert said, report.told()
 
 
 @pytest.mark.parametrize(
-    ("phase", "on", "how"),
+    ("activity", "on", "how"),
     [
         ("training", 1, "raise"),
         ("training", 0, "kill"),
@@ -53,12 +53,12 @@ def assert_ended_soon(report: Report, phase: str) -> None:
     ],
 )
 def test_a_rank_that_fails_ends_the_job_soon_and_it_can_go_on(
-    warm: Warm, calm: Json, tmp_path: Path, phase: str, on: int, how: str
+    warm: Warm, calm: Json, tmp_path: Path, activity: str, on: int, how: str
 ) -> None:
     out = str(tmp_path / "run")
-    fail = {"phase": phase, "on": on, "how": how, "step": 4}
+    fail = {"activity": activity, "on": on, "how": how, "step": 4}
     report = live(warm, out, fail=fail, term_after=PATIENT)
-    assert_ended_soon(report, "deciding" if phase == "choosing" else phase)
+    assert_ended_soon(report, "deciding" if activity == "choosing" else activity)
     if how == "raise":
         assert "the cat has eaten the memory" in report.stderr[on]
     assert ledger(out)  # every line is whole
@@ -73,7 +73,7 @@ def test_a_rank_that_fails_while_scoring_leaves_nothing_that_counts(
     warm: Warm, tmp_path: Path, on: int, how: str
 ) -> None:
     out = str(tmp_path / "run")
-    report = live(warm, out, fail={"phase": "scoring", "on": on, "how": how}, term_after=PATIENT)
+    report = live(warm, out, fail={"activity": "scoring", "on": on, "how": how}, term_after=PATIENT)
     assert_ended_soon(report, "scoring")
     assert last_step(out) is None
     assert not lines(out, "decision")
@@ -81,7 +81,7 @@ def test_a_rank_that_fails_while_scoring_leaves_nothing_that_counts(
 
 def test_a_rank_that_hangs_ends_the_job_within_the_groups_timeout(warm: Warm, tmp_path: Path) -> None:
     out = str(tmp_path / "run")
-    report = live(warm, out, fail={"phase": "scoring", "on": 1, "how": "hang"}, patience=5)
+    report = live(warm, out, fail={"activity": "scoring", "on": 1, "how": "hang"}, patience=5)
     assert report.codes == [1, 128 + 15], report.told()  # rank 0 gives up, the agent ends rank 1
     assert report.seconds < 5 + SOON
     assert re.search(r"PeerError: rank 0 of 2 lost another process while scoring", report.stderr[0]), report.told()

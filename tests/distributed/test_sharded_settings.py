@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import DistributedType
 
 from campus_tune.model import compat
-from campus_tune.model.measure import BATCH_TOKENS, BATCH_TOKENS_CPU, FEWEST_TOKENS, LossMeter, share
+from campus_tune.model.batches import BATCH_TOKENS, BATCH_TOKENS_CPU
+from campus_tune.model.measure import FEWEST_TOKENS, LossMeter, share
 from campus_tune.model.peers import Peers
 from campus_tune.words.errors import TrainerError
 
@@ -24,7 +26,7 @@ def trainer(
         compute_loss_func=None,
         args=SimpleNamespace(world_size=world, average_tokens_across_devices=across),
         is_fsdp_enabled=fsdp,
-        accelerator=SimpleNamespace(is_fsdp2=fsdp and version == 2),
+        accelerator=SimpleNamespace(is_fsdp2=fsdp and version == 2, distributed_type=DistributedType.NO),
     )
 
 
@@ -54,10 +56,18 @@ def test_a_short_step_is_refused_where_processes_normalise_by_themselves_and_say
 
 
 def test_fsdp1_is_refused_with_the_line_to_write() -> None:
-    compat.refuse_old_sharding(trainer(2))
-    compat.refuse_old_sharding(trainer(2, fsdp=True))
+    compat.refuse_kind_of_launch(trainer(2))
+    compat.refuse_kind_of_launch(trainer(2, fsdp=True))
     with pytest.raises(TrainerError, match=r"FSDP must be version 2 .* got version 1.*Write fsdp_version: 2"):
-        compat.refuse_old_sharding(trainer(2, fsdp=True, version=1))
+        compat.refuse_kind_of_launch(trainer(2, fsdp=True, version=1))
+
+
+@pytest.mark.parametrize(("kind", "why"), [("MEGATRON_LM", "its processes share rows"), ("XLA", "no run on TPUs")])
+def test_a_kind_of_launch_that_a_curriculum_cannot_serve_is_refused(kind: str, why: str) -> None:
+    other = trainer(2)
+    other.accelerator.distributed_type = DistributedType(kind)
+    with pytest.raises(TrainerError, match=f"must be MULTI_GPU, FSDP or DEEPSPEED with .* got {kind}: {why}"):
+        compat.refuse_kind_of_launch(other)
 
 
 def test_parameters_that_zero_3_has_taken_away_are_counted() -> None:
@@ -113,4 +123,4 @@ def test_on_accelerators_few_rows_are_shared_among_all_ranks(device: str, world:
     rows = np.arange(2)
     lengths = np.array([tokens // 2, tokens - tokens // 2])
     meter = LossMeter(lambda: None, None, None, lengths, peers=Peers(0, world), what="measuring")  # type: ignore[arg-type]
-    assert meter._token_bound(SimpleNamespace(device=torch.device(device)), rows) == bound  # type: ignore[arg-type]
+    assert meter.token_bound(SimpleNamespace(device=torch.device(device)), rows) == bound  # type: ignore[arg-type]

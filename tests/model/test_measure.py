@@ -14,7 +14,7 @@ from transformers import DataCollatorForLanguageModeling, Trainer, TrainerCallba
 
 from campus_tune.data.prepared import read_rows
 from campus_tune.demo.tiny import tiny_model
-from campus_tune.model import compat, measure
+from campus_tune.model import batches, compat, measure
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
 from campus_tune.model.row_sums import batch_sums
@@ -165,7 +165,7 @@ def test_rows_come_back_in_the_sequence_they_were_asked_for_repeats_included(tmp
 def test_no_batch_is_larger_than_the_bound_on_its_padded_tokens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measure, "BATCH_TOKENS_CPU", 150)
+    monkeypatch.setattr(batches, "BATCH_TOKENS_CPU", 150)
     trainer = sft(tmp_path, "prompt and completion")
     sizes: list[int] = []
     trainer.model.register_forward_pre_hook(lambda _, __, kw: sizes.append(kw["input_ids"].numel()), with_kwargs=True)
@@ -204,7 +204,7 @@ def test_ranks_share_the_rows_with_equally_many_forwards_and_merge_what_they_mea
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = sft(tmp_path, "prompt and completion")
-    monkeypatch.setattr(measure, "BATCH_TOKENS_CPU", 150)
+    monkeypatch.setattr(batches, "BATCH_TOKENS_CPU", 150)
     forwards = [0]
     trainer.model.register_forward_pre_hook(lambda *_: forwards.__setitem__(0, forwards[0] + 1))
     alone = meter_of(trainer).losses(np.arange(20))

@@ -16,7 +16,7 @@ import torch
 from campus_tune.data.prepared import read_rows
 from campus_tune.data.spans import Spans, read_spans
 from campus_tune.metrics.scorer import FEWEST_PAIRS, FLOOR, Heads, Scorer
-from campus_tune.model import compat
+from campus_tune.model import batches, compat
 from campus_tune.model import scorer_training as scorer_module
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
@@ -240,7 +240,7 @@ def test_each_batch_has_a_seed_of_its_own_and_is_written_by_a_slow_sampler(
     shared: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One row at a time, without a cache of keys and values, by the inverse of nothing: torch's own multinomial."""
-    monkeypatch.setattr(scorer_module, "BATCH_TOKENS_CPU", 1)  # one row a batch
+    monkeypatch.setattr(batches, "BATCH_TOKENS_CPU", 1)  # one row a batch
     seeds: list[int] = []
     manual_seed = torch.manual_seed
     monkeypatch.setattr(torch, "manual_seed", lambda seed: [seeds.append(seed), manual_seed(seed)][1])
@@ -298,7 +298,7 @@ def test_batches_of_prompts_stay_under_the_bound_on_tokens(shared: Any, monkeypa
     monkeypatch.setattr(
         shared.model, "generate", lambda **kw: [sizes.append(kw["input_ids"].numel()), generate(**kw)][1]
     )
-    monkeypatch.setattr(scorer_module, "BATCH_TOKENS_CPU", 300)
+    monkeypatch.setattr(batches, "BATCH_TOKENS_CPU", 300)
     samples(shared)
     assert len(sizes) > 3
     assert max(sizes) <= 300

@@ -1,4 +1,4 @@
-"""What a process says of the phase it was in, and how the work of ranks is told from their waiting."""
+"""What a process says of the activity it was in, and how the work of ranks is told from their waiting."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 import torch.distributed
 
 from campus_tune.model.peers import Peers
-from campus_tune.run.activity import DECIDING, PROBING, SCORING, TRAINING, Phases, is_loss_of_a_peer
+from campus_tune.run.activity import DECIDING, PROBING, SCORING, TRAINING, Activities, is_loss_of_a_peer
 from campus_tune.run.rank_load import RankLoad
 from campus_tune.run.stream.loader import CurriculumLoader
 from campus_tune.run.stream.micro_batches import split_step, tokens_by_rank
@@ -25,12 +25,12 @@ from tests.run.threads import on_ranks
 GLOO = "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:52341"
 
 
-def phases(world: int = 2, step: int = 12) -> Phases:
-    return Phases(Peers(1, world), lambda: step)
+def activities(world: int = 2, step: int = 12) -> Activities:
+    return Activities(Peers(1, world), lambda: step)
 
 
-def test_a_lost_peer_is_reported_with_the_phase_and_the_way_on() -> None:
-    ours = phases()
+def test_a_lost_peer_is_reported_with_the_activity_and_the_way_on() -> None:
+    ours = activities()
     match = (
         r"rank 1 of 2 lost another process while deciding, after step 12: \[.*Connection closed .*ended first.*resume"
     )
@@ -39,14 +39,14 @@ def test_a_lost_peer_is_reported_with_the_phase_and_the_way_on() -> None:
 
 
 def test_an_error_of_its_own_keeps_its_kind_and_is_announced(capsys: pytest.CaptureFixture[str]) -> None:
-    ours = phases()
+    ours = activities()
     with pytest.raises(DataError, match="no such row"), ours.guarded(), ours(SCORING):
         raise DataError("no such row")
     assert capsys.readouterr().err == "campus: rank 1 of 2 failed (DataError) while scoring, after step 12\n"
 
 
 def test_one_process_says_nothing_more(capsys: pytest.CaptureFixture[str]) -> None:
-    ours = Phases(Peers(), lambda: 0)
+    ours = Activities(Peers(), lambda: 0)
     with pytest.raises(RuntimeError, match="closed by peer"), ours.guarded():
         raise RuntimeError(GLOO)
     assert capsys.readouterr().err == ""
@@ -67,10 +67,12 @@ def test_what_backends_say_is_told_from_other_errors(error: Exception, is_loss: 
     assert is_loss_of_a_peer(error) is is_loss
 
 
-def test_phases_count_their_own_work_without_inner_phases_and_without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_activities_count_their_own_work_without_inner_activities_and_without_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    ours = phases()
+    ours = activities()
     with ours(DECIDING):
         now[0] += 1.0
         with ours(PROBING):
@@ -86,9 +88,9 @@ def test_phases_count_their_own_work_without_inner_phases_and_without_waiting(mo
 PROGRAM = """
 import hashlib, sys, time
 from campus_tune.model.peers import Peers
-from campus_tune.run.activity import Phases
-phases = Phases(Peers(1, 2), lambda: 7)
-with phases.guarded(), phases("scoring"):
+from campus_tune.run.activity import Activities
+activities = Activities(Peers(1, 2), lambda: 7)
+with activities.guarded(), activities("scoring"):
     print("ready", flush=True)
     time.sleep(60) if sys.argv[1] == "sleep" else hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
 """
@@ -117,7 +119,7 @@ def test_a_handler_of_the_program_is_left_alone() -> None:
     heard: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
     try:
-        with phases().guarded():
+        with activities().guarded():
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(0.05)
         assert heard == [signal.SIGTERM]
@@ -126,14 +128,14 @@ def test_a_handler_of_the_program_is_left_alone() -> None:
 
 
 def test_afterwards_the_signal_does_what_it_did() -> None:
-    with phases().guarded():
+    with activities().guarded():
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_a_worker_forked_meanwhile_ends_alone_and_holds_nobody_up() -> None:
     """Pools end their workers by this signal; a worker that stays on must not keep the run from ending."""
-    with phases().guarded():
+    with activities().guarded():
         children = []
         for _ in range(2):
             pid = os.fork()
@@ -175,7 +177,7 @@ class Rows:
         return 8
 
 
-def load(peers: Peers) -> tuple[RankLoad, Phases]:
+def load(peers: Peers) -> tuple[RankLoad, Activities]:
     loader = CurriculumLoader(
         Rows(),
         lambda rows: rows,
@@ -187,11 +189,11 @@ def load(peers: Peers) -> tuple[RankLoad, Phases]:
         by_length=True,
         workers={"num_workers": 0},
     )
-    ours = Phases(peers, lambda: 0)
+    ours = Activities(peers, lambda: 0)
     return RankLoad(peers, ours, loader), ours
 
 
-def test_the_picture_names_the_slowest_and_the_fastest_rank_of_each_phase() -> None:
+def test_the_picture_names_the_slowest_and_the_fastest_rank_of_each_activity() -> None:
     def act(peers: Peers) -> list[Json]:
         ranks, ours = load(peers)
         stages = []

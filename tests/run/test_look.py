@@ -16,7 +16,7 @@ from trl import SFTTrainer
 import campus_tune
 from campus_tune.model.peers import Peers
 from campus_tune.model.random_states import RandomStates
-from campus_tune.run.look import Look
+from campus_tune.run.look import SampleBatches
 from campus_tune.words.types import Json
 from tests.run.tiny_run import RECIPE, history_of, ledger_of, tiny_trainer, weights_of
 
@@ -102,7 +102,7 @@ def test_a_subclass_may_look_while_it_is_made_and_before_a_curriculum_is_put_on(
     later = tiny_trainer(tmp_path / "later", n=8, config=False)
     assert len(next(iter(later.get_train_dataloader()))["input_ids"]) == 4
     campus_tune.attach(later, RECIPE)
-    assert isinstance(later.get_train_dataloader(), Look)
+    assert isinstance(later.get_train_dataloader(), SampleBatches)
     assert later.train().global_step == 2
 
 
@@ -127,7 +127,7 @@ class Drawing:
 
 def test_a_look_at_what_is_drawn_at_random_draws_nothing() -> None:
     collator = Drawing()
-    look = Look(range(5), collator, n_batches=3, batch_size=2, place=lambda batch: batch, peers=Peers())
+    look = SampleBatches(range(5), collator, n_batches=3, batch_size=2, place=lambda batch: batch, peers=Peers())
     before, own = states(), collator.own.bit_generator.state
     assert [batch[3:] for batch in look] == [[0, 1], [2, 3], [4]]
     assert states() == before
@@ -138,7 +138,7 @@ def test_each_rank_sees_rows_of_its_own_and_none_sees_nothing(capsys: pytest.Cap
     seen = []
     for rank in range(2):
         peers = Peers(rank=rank, world=2)
-        look = Look(range(5), list, n_batches=2, batch_size=2, place=lambda batch: batch, peers=peers)
+        look = SampleBatches(range(5), list, n_batches=2, batch_size=2, place=lambda batch: batch, peers=peers)
         seen.append(list(look))
     assert seen == [[[0, 1], [4]], [[2, 3], [1]]]
     assert capsys.readouterr().out.count("in the sequence of the data set") == 1

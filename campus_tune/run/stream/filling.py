@@ -68,7 +68,9 @@ class Filling:
         for handle in self._handles:
             handle.remove()
 
-    def _before(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:
+    def _before(
+        self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, dict[str, Any]] | None:
         del module
         filled = kwargs.get(KEY)
         self._share = None if filled is None else filled["share"]
@@ -77,7 +79,7 @@ class Filling:
         row = filled.get("row", {})
         return args, {key: row.get(key, value) for key, value in kwargs.items() if key != KEY}
 
-    def _after(self, module: torch.nn.Module, args: Any, outputs: Any) -> None:
+    def _after(self, module: torch.nn.Module, args: tuple[Any, ...], outputs: Any) -> None:
         del module, args
         share, self._share = self._share, None
         if share is None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -24,6 +24,9 @@ from campus_tune.run.stream.loader import CurriculumLoader
 from campus_tune.run.stream.on_its_way import OnItsWay
 from campus_tune.words.errors import DivergedError
 from campus_tune.words.types import RowArray
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 SKIPS = 20  # in a row: a scaler that begins too high finds its scale in about a dozen
 MANY_SKIPPED = (
@@ -159,13 +162,13 @@ def _seem_finite(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.isfinite(torch.nn.utils.get_total_norm(parts))
 
 
-def cause_in(trainer: Any, loader: CurriculumLoader) -> Callable[[Update], str]:
+def cause_in(trainer: Trainer, loader: CurriculumLoader) -> Callable[[Update], str]:
     """What says the likely cause of a failure in this trainer; its rows are read again, only then."""
 
     def cause(update: Update) -> str:
         unlabelled = not all(loader.labels_in(loader.micro_batches(update.rows)))
         half = "The forward computes in" if compat.precision(trainer) == "fp16" else None
-        if any(p.requires_grad and p.dtype == torch.float16 for p in trainer.model.parameters()):
+        if any(p.requires_grad and p.dtype == torch.float16 for p in compat.model_of(trainer).parameters()):
             half = "The trained weights are in"
         mean = compat.what_the_loss_is(trainer) is not None
         return likely_cause(learning_rate=update.learning_rate, empty_mean=unlabelled and mean, half=half)

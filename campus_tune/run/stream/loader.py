@@ -34,7 +34,7 @@ from campus_tune.model.row_sums import IGNORED
 from campus_tune.run.stream.filling import emptied, note_share
 from campus_tune.run.stream.micro_batches import n_micro_batches, split_step, tokens_by_rank
 from campus_tune.words.errors import TrainerError
-from campus_tune.words.types import IntArray, RowArray
+from campus_tune.words.types import IntArray, RowArray, RowSource
 
 
 def batches_of_epoch(steps: int, accumulation: int, short: int) -> int:
@@ -67,7 +67,7 @@ class CurriculumLoader:
 
     def __init__(
         self,
-        dataset: Any,
+        dataset: RowSource,
         collator: Callable[[list[Any]], Any],
         *,
         lengths: IntArray,
@@ -213,7 +213,7 @@ class _StageSampler(Sampler[_Batch]):
 class _Rows(Dataset[Any]):
     """Rows by position; hands the collator the rows and their part, 0 for a filling one."""
 
-    def __init__(self, dataset: Any) -> None:
+    def __init__(self, dataset: RowSource) -> None:
         self.dataset = dataset
 
     def __len__(self) -> int:

@@ -14,7 +14,7 @@ import copy
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import DefaultFlowCallback, TrainerControl
 
@@ -24,6 +24,9 @@ from campus_tune.model.random_states import RandomStates
 from campus_tune.run.stream.log_window import LogWindow, restore
 from campus_tune.words.errors import TrainerError
 from campus_tune.words.types import Json
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 FLAGS = ("should_log", "should_evaluate", "should_save")
 
@@ -41,27 +44,28 @@ class StepStart:
 
     window: LogWindow
     random: RandomStates
-    tokens: Any
+    tokens: int
     flos: float
 
     @staticmethod
-    def of(trainer: Any) -> StepStart:
+    def of(trainer: Trainer) -> StepStart:
         """A step begins."""
         tokens, flos = trainer.state.num_input_tokens_seen, trainer.current_flos
         return StepStart(LogWindow.of(trainer), RandomStates.now(), tokens, flos)
 
     @contextmanager
-    def again(self, trainer: Any) -> Iterator[None]:
+    def again(self, trainer: Trainer) -> Iterator[None]:
         """Inside, the trainer's random states and counts are these; afterwards what they were."""
         states, tokens, flos = RandomStates.now(), trainer.state.num_input_tokens_seen, trainer.current_flos
         self.random.set()
-        trainer.state.num_input_tokens_seen, trainer.current_flos = self.tokens, self.flos
+        counts: Any = trainer  # which counts operations from a whole 0, in floats
+        trainer.state.num_input_tokens_seen, counts.current_flos = self.tokens, self.flos
         try:
             yield
         finally:
             states.set()
             trainer.state.num_input_tokens_seen = tokens
-            trainer.current_flos += flos - self.flos  # a save has stored the others
+            counts.current_flos += flos - self.flos  # a save has stored the others
 
 
 class LoopState:
@@ -72,7 +76,7 @@ class LoopState:
         peers: ranks.
     """
 
-    def __init__(self, trainer: Any, peers: Peers) -> None:
+    def __init__(self, trainer: Trainer, peers: Peers) -> None:
         self.trainer, self.peers = trainer, peers
         self.goes_on = False  # the log's window was restored from a checkpoint
         self._start: StepStart | None = None  # while a step is in progress
@@ -118,13 +122,15 @@ class LoopState:
             epoch_over: no step of the epoch is left, and the trainer has not ended it yet.
         """
         missing = None if self.inside_step else self._still_to_come(epoch_over=epoch_over)
-        return {"windows": self._windows, "missing": missing, "training_mode": self.trainer.model.training}
+        return {"windows": self._windows, "missing": missing, "training_mode": compat.model_of(self.trainer).training}
 
     def load(self, state: Json) -> None:
         """Go on from `state()`, in a loop that has done nothing yet."""
         self.goes_on = restore(self.trainer, state["windows"], self.peers)
         self._missing = state["missing"]
-        self.trainer.model.train(state["training_mode"])  # trl asks it whether a line is of training: the last one too
+        compat.model_of(self.trainer).train(
+            state["training_mode"]
+        )  # trl asks it whether a line is of training: the last one too
 
     def make_up(self) -> None:
         """Write the log line and evaluate, where that was still to come when the checkpoint was saved."""

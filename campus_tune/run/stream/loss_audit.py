@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,6 +26,9 @@ from campus_tune.run.stream.on_its_way import OnItsWay
 from campus_tune.run.stream.tie import Forward, Match
 from campus_tune.words.errors import AuditError
 from campus_tune.words.wording import listed
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 FUSED, MODEL = "log_probs", "loss"  # what of the outputs the trainer trains on
 CLOSE = 0.02  # relative: bf16 losses and gradients are that far off, a second loss or a forgotten one is not
@@ -59,13 +62,13 @@ class LossAudit:
     world: int
 
     @staticmethod
-    def of(trainer: Any) -> LossAudit:
+    def of(trainer: Trainer) -> LossAudit:
         """That of a trainer whose optimizer is made."""
         plain = compat.trains_the_librarys_loss(trainer)
         world = trainer.accelerator.num_processes
         return LossAudit(
             plain=plain,
-            checks_value=plain and compat.has_the_librarys_loss(trainer.model),
+            checks_value=plain and compat.has_the_librarys_loss(compat.model_of(trainer)),
             dft=getattr(trainer.args, "loss_type", None) == "dft",
             factor=float(world) if trainer.args.average_tokens_across_devices else 1.0,
             loss_scale=lambda: compat.loss_scale(trainer),

@@ -40,7 +40,7 @@ class Planned(NamedTuple):
     lengths: IntArray
 
 
-class RowHashes(NamedTuple):
+class ShownRows(NamedTuple):
     """The rows of one forward on the host.
 
     Args:
@@ -87,7 +87,7 @@ class Shown:
         else:
             self._hashes = OnItsWay(counted.cumsum(-1), answers.sum(-1))
 
-    def rows(self, planned: Planned) -> RowHashes:
+    def rows(self, planned: Planned) -> ShownRows:
         """Its rows; those of an open layout end where a planned one does.
 
         Args:
@@ -132,11 +132,11 @@ def _table(ids: Any) -> Any:
     return table
 
 
-def _rows(tokens: NDArray[np.int64], answers: NDArray[np.int64], place: IntArray) -> RowHashes:
-    return RowHashes(tokens.view(np.uint64), combined(tokens, answers).view(np.uint64), place)
+def _rows(tokens: NDArray[np.int64], answers: NDArray[np.int64], place: IntArray) -> ShownRows:
+    return ShownRows(tokens.view(np.uint64), combined(tokens, answers).view(np.uint64), place)
 
 
-def _segments(tokens: NDArray[np.int64], answers: NDArray[np.int64], starts: NDArray[np.bool_]) -> RowHashes:
+def _segments(tokens: NDArray[np.int64], answers: NDArray[np.int64], starts: NDArray[np.bool_]) -> ShownRows:
     """Rows of a flat batch from running sums; a single token without loss is padding: a row has two at least."""
     first = np.flatnonzero(starts)
     last = np.append(first[1:], len(tokens)) - 1

@@ -10,7 +10,7 @@ focal one, say) stays taken at its word.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from campus_tune.model.peers import Peers
 from campus_tune.model.row_sums import batch_sums
 from campus_tune.run.stream.loader import CurriculumLoader
 from campus_tune.words.errors import TrainerError
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 STEPS = 8  # after which a loss that shows nothing is left alone
 POINTS = 4  # micro batches: of two, another loss may look like a mean by chance
@@ -52,7 +55,7 @@ class StepLoss:
         peers: ranks.
     """
 
-    def __init__(self, trainer: Any, peers: Peers) -> None:
+    def __init__(self, trainer: Trainer, peers: Peers) -> None:
         self.trainer, self.peers = trainer, peers
         self._own = vars(trainer).get("training_step")
         self._labels: torch.Tensor | None = None
@@ -69,11 +72,11 @@ class StepLoss:
             self._forwards.clear()
             return loss
 
-        trainer.training_step = training_step
-        self._handle = trainer.model.register_forward_hook(self._after, with_kwargs=True)
+        vars(trainer)["training_step"] = training_step
+        self._handle = compat.model_of(trainer).register_forward_hook(self._after, with_kwargs=True)
 
     @staticmethod
-    def of(trainer: Any, loader: CurriculumLoader) -> StepLoss | None:
+    def of(trainer: Trainer, loader: CurriculumLoader) -> StepLoss | None:
         """For a trainer whose loss is taken at its word; None where it is known, or where nothing hangs on it."""
         hangs = loader.by_length and (loader.accumulation > 1 or loader.peers.world > 1)
         return StepLoss(trainer, loader.peers) if hangs and compat.is_taken_at_its_word(trainer) else None
@@ -100,11 +103,11 @@ class StepLoss:
         """Leave the trainer as it was."""
         self._handle.remove()
         if self._own is not None:
-            self.trainer.training_step = self._own
+            vars(self.trainer)["training_step"] = self._own
         else:
             vars(self.trainer).pop("training_step", None)
 
-    def _after(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any], outputs: Any) -> None:
+    def _after(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> None:
         del args
         if not (module.training and torch.is_grad_enabled()) or self._labels is None:
             return

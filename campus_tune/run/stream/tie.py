@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from campus_tune.data.prepared import TokenRows
 from campus_tune.model.row_sums import Sums
-from campus_tune.run.stream.shown import Planned, RowHashes, Shown
+from campus_tune.run.stream.shown import Planned, Shown, ShownRows
 from campus_tune.words.errors import AuditError
 from campus_tune.words.types import IntArray
 from campus_tune.words.wording import listed
@@ -152,7 +152,7 @@ def _places(rows: IntArray, shown: Shown, planned: TokenRows) -> IntArray | None
     return places
 
 
-def _rows_of(shown: Shown, rows: IntArray, planned: TokenRows) -> RowHashes:
+def _rows_of(shown: Shown, rows: IntArray, planned: TokenRows) -> ShownRows:
     ids = np.maximum(rows, ~rows)
     trained = _expected(rows, planned, labelled=True)
     return shown.rows(Planned(planned.content[ids], trained, planned.tokens[ids] - planned.padding[ids]))

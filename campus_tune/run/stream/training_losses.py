@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -53,7 +52,7 @@ class TrainingLosses:
         """
         self._logged.append((n_steps, loss))
 
-    def add(self, rows: Any, losses: RowLosses) -> None:
+    def add(self, rows: IntArray | RowArray, losses: RowLosses) -> None:
         """Rows that this rank has trained, shape (n,)."""
         self._own_rows, self._own = _joined((self._own_rows, self._own), (np.asarray(rows), losses))
 

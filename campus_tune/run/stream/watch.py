@@ -183,13 +183,13 @@ class Watch:
 
     # -- hooks ---------------------------------------------------------------------------------------------------
 
-    def _before(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+    def _before(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if module.training and torch.is_grad_enabled():
             ids = self._batch(args, kwargs).get("input_ids")
             if ids is not None:
                 self._stopwatch.start(ids.device)
 
-    def _after(self, module: torch.nn.Module, args: Any, kwargs: dict[str, Any], outputs: Any) -> None:
+    def _after(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> None:
         trains, training = torch.is_grad_enabled(), module.training
         if not (trains or training):
             return
@@ -211,7 +211,7 @@ class Watch:
                 forward, outputs, lambda: self._came_back(forward), lambda: self._reached(forward, noted=training)
             )
 
-    def _batch(self, args: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    def _batch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a forward by name."""
         return {**dict(zip(self._names, args, strict=False)), **kwargs}
 

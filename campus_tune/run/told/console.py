@@ -31,7 +31,7 @@ ONE_SIDED = 0.9  # share of the curriculum's rows from one sub-curriculum, above
 
 MANY_DIGITS = 1e4  # a perplexity from which on its size is all that a line says of it
 
-NOTABLE = 0.1  # seconds of a rank in a phase, below which its picture says nothing
+NOTABLE = 0.1  # seconds of a rank in an activity, below which its picture says nothing
 
 
 class Console:
@@ -203,10 +203,10 @@ def last_lines(end: Json, where: str) -> list[str]:
 def ranks_line(ranks: Json) -> str:
     """How evenly the ranks were loaded."""
     parts = []
-    for phase, times in ranks["seconds"].items():
+    for activity, times in ranks["seconds"].items():
         (fastest, low), (slowest, high) = times["fastest"], times["slowest"]
         if high >= NOTABLE:
-            parts.append(f"{phase} {low:.1f} s (rank {fastest}) to {high:.1f} s (rank {slowest})")
+            parts.append(f"{activity} {low:.1f} s (rank {fastest}) to {high:.1f} s (rank {slowest})")
     parts.append("padding " + ", ".join(f"{share:.0%}" for share in ranks["padding"]))
     return "ranks, own work: " + "; ".join(parts)
 

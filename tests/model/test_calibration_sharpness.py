@@ -12,9 +12,9 @@ from hypothesis.extra.numpy import arrays
 
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.evaluate.answer_loss import Told
-from campus_tune.model import facts as model_facts
+from campus_tune.model import calibration_sharpness
 from campus_tune.model.answer_alone import Labelled
-from campus_tune.model.facts import calibration, expected_error, sharpness
+from campus_tune.model.calibration_sharpness import calibration, expected_error, sharpness
 from campus_tune.model.subject import Subject
 from tests.run.other_models import with_prompts
 
@@ -125,7 +125,7 @@ def test_calibration_is_that_of_a_slow_reference(model: Any, rows: Told) -> None
 
 def test_calibration_hangs_on_no_batch_size(model: Any, rows: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = calibration(subject_of(model), rows, rows.tokens)
-    monkeypatch.setattr(model_facts, "BATCH_TOKENS", 1)  # one row at a time
+    monkeypatch.setattr(calibration_sharpness, "BATCH_TOKENS", 1)  # one row at a time
     assert calibration(subject_of(model), rows, rows.tokens)["error"] == pytest.approx(whole["error"], abs=1e-6)
 
 
@@ -148,7 +148,7 @@ def test_a_sure_model_that_is_right_has_no_error_and_one_that_is_wrong_has_all()
 def test_sharpness_is_that_of_a_slow_reference(
     model: Any, rows: Told, batch_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model_facts, "BATCH_TOKENS", batch_tokens)
+    monkeypatch.setattr(calibration_sharpness, "BATCH_TOKENS", batch_tokens)
     found = sharpness(subject_of(model), rows, rows.tokens, radius=0.1)
     model.eval()
     here = mean_loss(model, rows)

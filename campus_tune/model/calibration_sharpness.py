@@ -5,13 +5,13 @@ Both are measured on held-out rows, in eval mode, and leave the model and the ra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 
 from campus_tune.model.answer_alone import PadRight, TokenLists
+from campus_tune.model.batches import long_rows_first
 from campus_tune.model.measure import logits_of
 from campus_tune.model.row_sums import IGNORED
 from campus_tune.model.subject import Subject, undisturbed
@@ -119,19 +119,10 @@ def sharpness(subject: Subject, rows: TokenLists, tokens: IntArray, *, radius: f
 def _answers(subject: Subject, rows: TokenLists, tokens: IntArray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """(Logits of the positions that predict answer tokens, those tokens), batch by batch, long rows first."""
     collate = PadRight()
-    for places in _batches(tokens):
-        batch = subject.place(collate(rows.__getitems__(places)))
+    for places in long_rows_first(tokens, BATCH_TOKENS):
+        batch = subject.place(collate(rows.__getitems__(places.tolist())))
         labels = batch.pop("labels")[:, 1:]
         wanted = labels != IGNORED
         logits = logits_of(subject.forward(**batch, use_cache=False))  # (n, L, V)
         logits = logits[:, -labels.shape[1] - 1 : -1]  # prompt learning puts places in front of a row's own
         yield logits[wanted], labels[wanted]
-
-
-def _batches(tokens: IntArray) -> Iterator[Sequence[Any]]:
-    longest_first = np.argsort(-tokens, kind="stable")
-    start = 0
-    while start < len(tokens):
-        size = max(1, BATCH_TOKENS // int(tokens[longest_first[start]]))
-        yield longest_first[start : start + size].tolist()
-        start += size
