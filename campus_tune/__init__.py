@@ -3,6 +3,25 @@
     from campus_tune import CampusCallback
     trainer = SFTTrainer(model, args=config, train_dataset=train, callbacks=[CampusCallback("recipes/campus.yaml")])
 
+Its rooms, of which each opens only those below it (`tests/test_layers.py`); `demo` opens `words` alone:
+
+      demo       material for a first run: graded tasks, a real small model, a tiny random one
+      cli        the command line, a file for each command
+      read       a finished run, read back
+      report     the pages that a person looks at
+      compare    did it help? `verdict` is the arithmetic
+      run        one run inside the trainer; `stream` the rows' path, `told` who tells of it
+      preview    before a step is trained: check, simulate, the health of scores, the bill
+      evaluate   official tasks by lm-eval; `sandbox` runs what a model wrote
+      scores     one number per row: how it is asked for, and where it is kept
+      model      asking a model, and leaving it as it was
+      recipe     YAML → frozen settings, or all that is wrong
+      testing    checks for parts of your own
+      metrics    what makes a row hard, a card each
+      data       rows: files, shapes, tokens, domains, probes
+      method     what is trained next, in numpy: start here
+      words      what all share: types, errors, files, hashes, wording
+
 Importing this package loads neither torch nor transformers; the names that need them are loaded when first used.
 """
 

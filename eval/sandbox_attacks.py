@@ -22,7 +22,13 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[1]
 TESTS = "tests/evaluate/"
 SANDBOX = "campus_tune/evaluate/sandbox"
-FILES = ("eval/sandbox_attacks.py", "campus_tune/words/errors.py", f"{TESTS}hostile.py", f"{TESTS}forgeries.py")
+FILES = (
+    "eval/sandbox_attacks.py",
+    "campus_tune/words/errors.py",
+    "campus_tune/words/wording.py",
+    f"{TESTS}hostile.py",
+    f"{TESTS}forgeries.py",
+)
 SKIPPED = 77
 if "tests" not in sys.modules:  # textstat installs a package of that name, which would be found first
     package = types.ModuleType("tests")

@@ -40,7 +40,7 @@ WORDS_ONLY = ["demo", "evaluate.sandbox"]  # could leave the house: of ours they
 NUMPY_ONLY = "method"
 
 HEAVY = {"torch", "transformers", "trl", "accelerate", "peft", "datasets"}
-# Below `model` the trainer's libraries are known only here, and imported where they are used:
+# Below `model` the trainer's libraries are known only here:
 HEAVY_BELOW = {
     "data.as_dataset": {"datasets"},  # rows of a file become a Dataset
     "data.plain": {"datasets", "transformers"},  # rows by a name of the hub; `check` counts tokens as the model would
@@ -58,7 +58,6 @@ LAUNCHERS = {  # the same for accelerate's launcher and TRL's parser, whose word
 class Import:
     of: str  # dotted: of ours without `campus_tune.`, of others the first part
     ours: bool
-    when_used: bool  # inside a function
 
 
 @cache
@@ -67,13 +66,13 @@ def modules() -> list[str]:
     return sorted(name.removesuffix(".__init__") if name != "__init__" else name for name in names)
 
 
-def _imports_in(node: ast.AST, inside: bool = False) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+def _imports_in(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
             continue
         if isinstance(child, ast.Import | ast.ImportFrom):
-            yield child, inside
-        yield from _imports_in(child, inside or isinstance(child, ast.FunctionDef | ast.Lambda))
+            yield child
+        yield from _imports_in(child)
 
 
 def is_folder(module: str) -> bool:
@@ -89,7 +88,7 @@ def imports(module: str) -> frozenset[Import]:
 
 def read_imports(source: str, ours: Iterable[str]) -> frozenset[Import]:
     found = set()
-    for node, inside in _imports_in(ast.parse(source)):
+    for node in _imports_in(ast.parse(source)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         else:
@@ -100,11 +99,11 @@ def read_imports(source: str, ours: Iterable[str]) -> frozenset[Import]:
             names = [*known, *rest]
         for name in names:
             if name == "campus_tune":  # whose names come from the top
-                found.add(Import("__init__", ours=True, when_used=inside))
+                found.add(Import("__init__", ours=True))
             elif name.startswith("campus_tune."):
-                found.add(Import(name.removeprefix("campus_tune."), ours=True, when_used=inside))
+                found.add(Import(name.removeprefix("campus_tune."), ours=True))
             else:
-                found.add(Import(name.split(".")[0], ours=False, when_used=inside))
+                found.add(Import(name.split(".")[0], ours=False))
     return frozenset(found)
 
 
@@ -260,10 +259,10 @@ def late():
     from campus_tune import CampusCallback
 """
     assert read_imports(source, ["run", "run.ledger", "run.run", "cli.main"]) == {
-        Import("torch", ours=False, when_used=False),
-        Import("run.ledger", ours=True, when_used=False),
-        Import("run.run", ours=True, when_used=False),
-        Import("__init__", ours=True, when_used=True),
+        Import("torch", ours=False),
+        Import("run.ledger", ours=True),
+        Import("run.run", ours=True),
+        Import("__init__", ours=True),
     }
 
 

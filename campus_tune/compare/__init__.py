@@ -1,1 +1,1 @@
-"""Did the curriculum help? Arms, seeds, and the statistics of their comparison."""
+"""compare: did the curriculum help? Arms, seeds, and the statistics of their comparison."""

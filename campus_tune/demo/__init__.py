@@ -1,1 +1,1 @@
-"""Material for a first run without a hub: graded tasks, a real small chat model, a tiny random one."""
+"""demo: material for a first run without a hub: graded tasks, a real small chat model, a tiny random one."""

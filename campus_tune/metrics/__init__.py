@@ -1,4 +1,4 @@
-"""Metrics: one float per row, higher = harder. Importing this package registers all; none of them loads a model."""
+"""metrics: what makes a row hard, one float per row, higher = harder. Importing this registers all and loads no model."""
 
 from campus_tune.metrics.base import (
     METRICS,

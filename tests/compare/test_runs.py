@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from campus_tune.report import callback as report_callback
 from campus_tune.cli import sft
 from campus_tune.compare.campaign import Campaign
 from campus_tune.compare.rate_mass import add_rate_mass
@@ -51,7 +52,7 @@ class Witness(Bench):
 
 def by_sft(recipe: Path, out: Path, seed: int, patch: pytest.MonkeyPatch) -> Trained:
     """The same by the command `sft`."""
-    patch.setattr(sft, "report", lambda _: None)
+    patch.setattr(report_callback, "report_on", lambda _: None)
     found: list[Any] = []
     train = sft.train
     patch.setattr(sft, "train", lambda *parts: found.append(train(*parts)))
