@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -246,6 +247,12 @@ def test_only_from_model_up_are_the_trainers_libraries_known() -> None:
         (module, one.of) for module in found for one in imports(module) if one.of in HEAVY and not one.when_used
     ]
     assert when_read == []
+
+
+@pytest.mark.parametrize("file", ["README.md", "campus_tune/__init__.py"])
+def test_the_tree_that_is_shown_is_the_house(file: str) -> None:
+    shown = re.findall(r"^ +([a-z]+) {2,}\S.*\w", (ROOT / file).read_text("utf-8"), flags=re.MULTILINE)
+    assert shown[: len(ROOMS) + 1] == ["demo", *reversed(ROOMS)]
 
 
 def test_imports_are_read_wherever_they_stand() -> None:

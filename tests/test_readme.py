@@ -27,6 +27,7 @@ from campus_tune.run.told import events as told_events
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
+CONTRIBUTING = (ROOT / ".github/CONTRIBUTING.md").read_text("utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -181,6 +182,15 @@ def test_every_message_it_explains_is_one_that_we_give(phrase: str) -> None:
 def test_it_stays_readable_and_finished() -> None:
     assert len(README.splitlines()) < 350
     assert not re.search(r"TODO|FIXME|/work/|/home/", README)
+
+
+def test_the_way_of_a_batch_leads_through_files_that_are_there_and_are_as_long_as_is_said() -> None:
+    way = CONTRIBUTING[CONTRIBUTING.index("## One batch") : CONTRIBUTING.index("## What we like")]
+    files = sorted(set(re.findall(r"`(\w+(?:/\w+)*\.py)`", way)))
+    lines = sum(len((ROOT / "campus_tune" / file).read_text("utf-8").splitlines()) for file in files)
+    said_files, said_lines = map(int, re.findall(r"(\d+) files and ([\d ]+) lines", way.replace(" ", ""))[0])
+    assert len(files) == said_files < 25
+    assert abs(lines - said_lines) < 200  # a number that is looked at now and then
 
 
 def test_the_picture_is_small_enough_to_load_with_the_page() -> None:

@@ -1,4 +1,4 @@
-"""metrics: what makes a row hard, one float per row, higher = harder. Importing this registers all and loads no model."""
+"""metrics: what makes a row hard, one float per row, higher = harder. Importing it registers all and loads no model."""
 
 from campus_tune.metrics.base import (
     METRICS,

@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 
-from campus_tune.report import callback as report_callback
 from campus_tune.cli import sft
 from campus_tune.compare.campaign import Campaign
 from campus_tune.compare.rate_mass import add_rate_mass
@@ -20,6 +19,7 @@ from campus_tune.compare.training import Bench
 from campus_tune.compare.verdict import arm_of
 from campus_tune.data.held_out import read_held_out
 from campus_tune.recipe.trl_yaml import parse_trl
+from campus_tune.report import callback as report_callback
 from campus_tune.run import make_trainer as sft_trainer
 from campus_tune.run.ledger import comparable, read_ledger
 from campus_tune.scores.cache import read_columns
