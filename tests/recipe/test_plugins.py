@@ -72,7 +72,9 @@ def test_packages_are_those_of_the_parts_that_a_recipe_names(settings: dict[str,
 
 def test_a_checkpoint_of_another_version_of_a_plug_in_is_refused_and_both_are_named() -> None:
     def identity(future: dict[str, str]) -> Identity:
-        return Identity({"global_batch": 8}, future, {"micro": 8, "world": 1, "accumulation": 1}, {})
+        return Identity(
+            {"dataset": "d", "labels": "l", "global_batch": 8}, future, {"micro": 8, "world": 1, "accumulation": 1}, {}
+        )
 
     saved, now = identity({"plug-in angles": "2.4"}).record(), identity({"plug-in angles": "2.5"})
     with pytest.raises(
