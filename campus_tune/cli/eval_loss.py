@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from campus_tune.cli.options import Commands, add_command, count
+from campus_tune.recipe.launched import refuse_other_launch
 from campus_tune.words.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from campus_tune.evaluate.models import Target
     from campus_tune.evaluate.results import TaskResult
     from campus_tune.model.peers import Peers
-    from campus_tune.recipe.launched import refuse_other_launch
 
 EXAMPLE = """\
 Mean loss of the gold answers on held-out rows, per domain: what moves on models too small for accuracies. Rows are JSON
