@@ -15,9 +15,8 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-import numpy as np
-
 from campus_tune.data.conversions import Origin
+from campus_tune.data.domains import Domains
 from campus_tune.data.overlap import overlap, overlap_findings
 from campus_tune.data.plain import full_texts, load_rows, row_texts, token_counter
 from campus_tune.data.refusals import foreign_roles, refuse_rows, silent_contents
@@ -29,7 +28,7 @@ from campus_tune.metrics.extras import missing_parts
 from campus_tune.model.prepare import HERE, OURS, PreparedRows, prepare_rows
 from campus_tune.preview.advice import problems_in_method
 from campus_tune.preview.check_budget import budget_findings
-from campus_tune.preview.health import health_table, known_level, score_findings, score_health
+from campus_tune.preview.health import health_table, score_findings
 from campus_tune.preview.lr_mass import lr_by_decile, lr_findings
 from campus_tune.preview.simulate import simulate
 from campus_tune.recipe.config import CampusConfig, load_recipe
@@ -214,19 +213,14 @@ def _run_findings(
     settings: Mapping[str, Any], config: CampusConfig, texts: RowTexts, prepared: PreparedRows | None, *, chosen: bool
 ) -> list[Finding]:
     """Its scores, its size, its bill, its plan; `chosen`: the user's own settings name the column to rank within."""
-    domains: list[str] = []
-    groups = None
+    from campus_tune.preview.setup import scores_health
+
+    domains = Domains()
     if config.within not in (None, NO_GROUPS):
-        domains, groups = group_codes(texts.columns[str(config.within)])
-    scores, findings = _scores(config, texts, groups)
-    health = score_health(
-        scores.by_label,
-        lengths=(texts.response_tokens + texts.prompt_tokens).astype(np.float64),
-        level=known_level(texts.columns, config.level),
-        groups=groups,
-        column=None if groups is None else config.within,
-        chosen=chosen,
-    )
+        names, codes = group_codes(texts.columns[str(config.within)])
+        domains = Domains(codes, names)
+    scores, findings = _scores(config, texts, domains.codes)
+    health = scores_health(config, scores, texts, domains, chosen=chosen)
     if scores.by_label:
         shown = indent(health_table(health), "  ")
         findings += score_findings(health)
@@ -246,7 +240,7 @@ def _run_findings(
         )
         findings.append(Finding("warning", what, f"Write stages: {max(1, per_epoch // 2)} or fewer."))
     findings += budget_findings(settings, config, prepared)
-    return findings + _plan_findings(settings, config, size, scores, domains, groups)
+    return findings + _plan_findings(settings, config, size, scores, domains)
 
 
 def _scores(config: CampusConfig, texts: RowTexts, groups: IntArray | None) -> tuple[Scores, list[Finding]]:
@@ -286,8 +280,7 @@ def _plan_findings(
     config: CampusConfig,
     size: RunSize,
     scores: Scores,
-    domains: list[str],
-    groups: IntArray | None,
+    domains: Domains,
 ) -> list[Finding]:
     """What a simulated plan shows: one order is all of it, unseen rows, hard rows under a decayed rate."""
     ordered = {label: scores.by_label[label] for label in config.labels if label in scores.by_label}
@@ -298,8 +291,8 @@ def _plan_findings(
             global_batch=size.global_batch,
             total_steps=size.total_steps,
             scores=ordered,
-            groups=groups,
-            domains=tuple(domains),
+            groups=domains.codes,
+            domains=tuple(domains.names),
             keep_plan=True,
         )
     except DataError as error:  # a run of a size that can be trained and not simulated
@@ -312,6 +305,6 @@ def _plan_findings(
         return [*run.findings(), Finding("info", f"The learning rate schedule could not be simulated: {error}")]
     worst = []
     for label, values in ordered.items():
-        rank = rank_of_rows(order_rows(values, seed=0, groups=groups))
+        rank = rank_of_rows(order_rows(values, seed=0, groups=domains.codes))
         worst += lr_findings(lr_by_decile(run.step_of_visit, rank[run.plan], rates), label)
     return [*run.findings(), *worst[:1]]
