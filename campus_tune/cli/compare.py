@@ -15,10 +15,8 @@ from campus_tune.compare.result_file import FILE, RUNS
 from campus_tune.words.errors import INTERRUPTED, RecipeError
 
 if TYPE_CHECKING:
-    from campus_tune.compare.campaign import Campaign
     from campus_tune.compare.ctrl_c import CtrlC
     from campus_tune.compare.plan import Plan
-    from campus_tune.compare.verdict import Power
     from campus_tune.words.types import Json
 
 EXAMPLE = """\
@@ -86,21 +84,34 @@ def main(options: argparse.Namespace) -> int:
             plan = read_plan(options)
             return _compare(plan, options, ctrl_c)
         except KeyboardInterrupt:
-            print(f"interrupted: {_kept(plan)}. The same command goes on.")
+            kept = "nothing was begun"
+            if plan is not None:
+                n = sum(1 for _ in plan.out.glob(f"{RUNS}/*/*/{FILE}"))
+                kept = f"{n} {'run is' if n == 1 else 'runs are'} finished and kept in {plan.out}"
+            print(f"interrupted: {kept}. The same command goes on.")
             return INTERRUPTED
 
 
 def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
-    """All runs that are missing, then the verdict."""
+    """All runs that are missing, then the verdict: on the console, in verdict.json and in the report."""
     from campus_tune.compare import detectable
     from campus_tune.compare.campaign import Campaign
+    from campus_tune.compare.rate_mass import add_rate_mass
     from campus_tune.compare.run_bar import RunBar
     from campus_tune.compare.training import Bench
+    from campus_tune.compare.verdict import judge, lines
+    from campus_tune.report.write import write_report
     from campus_tune.run.lock import RunLock
+    from campus_tune.words.files import atomic_write
 
+    words = ["campus-tune", "compare", "--config", options.config]
+    for name in ("out", "arms", "seeds", "test", "jobs", "devices"):
+        if value := getattr(options, name):
+            words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    words += ["--random-plus"] if options.random_plus else []
     lock = RunLock(plan.out, what="--out")
     lock.take()
-    campaign = Campaign(plan, _command(options), pilot=options.pilot, check=ctrl_c.check)
+    campaign = Campaign(plan, shlex.join([*words, *options.rest]), pilot=options.pilot, check=ctrl_c.check)
     bar = RunBar(campaign)
     bench = Bench(plan, bar.tick)
     try:
@@ -110,23 +121,28 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
         campaign.train(["baseline"], bench)
         plans = detectable.from_baseline(campaign)
         detectable.say(campaign, plans)
-        if not options.pilot:
-            campaign.train(["recipe", "control"], bench)
-            campaign.train(["plus"], bench)
-            return _sum_up(campaign, plans)
+        if options.pilot:
+            return 0
+        campaign.train(["recipe", "control"], bench)
+        campaign.train(["plus"], bench)
+        settings = plan.settings
+        judged = judge(
+            campaign.arms(),
+            effect=settings.effect,
+            faster=settings.speedup,
+            tokens_tolerance=settings.tokens_tolerance,
+        )
+        verdict = replace(judged, planned=tuple(one.to_mapping() for one in plans))
+        add_rate_mass(campaign)
+        atomic_write(plan.out / detectable.VERDICT, json.dumps(verdict.to_mapping(), indent=1, allow_nan=False) + "\n")
+        for line in lines(verdict, campaign.arms()):
+            campaign.say(line)
+        campaign.say(f"the report: {write_report(plan.out)}")
+        return 0
     finally:
         campaign.close()
         bar.close()
         lock.release()
-    return 0
-
-
-def _kept(plan: Plan | None) -> str:
-    """What an interrupted comparison leaves, whether or not it has looked at its folder yet."""
-    if plan is None:
-        return "nothing was begun"
-    n = sum(1 for _ in plan.out.glob(f"{RUNS}/*/*/{FILE}"))
-    return f"{n} {'run is' if n == 1 else 'runs are'} finished and kept in {plan.out}"
 
 
 def read_plan(options: argparse.Namespace) -> Plan:
@@ -201,37 +217,3 @@ def _from_flags(options: argparse.Namespace, written: Json) -> Json:
         known = written.get("test")
         given["test"] = {**(known if isinstance(known, Mapping) else {}), "path": options.test}
     return given
-
-
-def _command(options: argparse.Namespace) -> str:
-    words = ["campus-tune", "compare", "--config", options.config]
-    for name in ("out", "arms", "seeds", "test", "jobs", "devices"):
-        value = getattr(options, name)
-        if value:
-            words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
-    words += ["--random-plus"] if options.random_plus else []
-    return shlex.join([*words, *options.rest])
-
-
-def _sum_up(campaign: Campaign, plans: Sequence[Power]) -> int:
-    """The verdict: on the console, in verdict.json and in the report."""
-    from campus_tune.compare.detectable import VERDICT
-    from campus_tune.compare.rate_mass import add_rate_mass
-    from campus_tune.compare.verdict import judge, lines
-    from campus_tune.report.write import write_report
-    from campus_tune.words.files import atomic_write
-
-    settings, out = campaign.plan.settings, campaign.plan.out
-    judged = judge(
-        campaign.arms(),
-        effect=settings.effect,
-        faster=settings.speedup,
-        tokens_tolerance=settings.tokens_tolerance,
-    )
-    verdict = replace(judged, planned=tuple(one.to_mapping() for one in plans))
-    add_rate_mass(campaign)
-    atomic_write(out / VERDICT, json.dumps(verdict.to_mapping(), indent=1, allow_nan=False) + "\n")
-    for line in lines(verdict, campaign.arms()):
-        campaign.say(line)
-    campaign.say(f"the report: {write_report(out)}")
-    return 0

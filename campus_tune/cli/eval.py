@@ -57,10 +57,16 @@ example:
 class _Parts(argparse._SubParsersAction):  # type: ignore[type-arg]  # of parsers, as its maker says
     """The parts of `eval`, which have options of their own: one that stands before a part would be lost in silence."""
 
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[Any] | None,
+        option_string: str | None = None,
+    ) -> None:
         for action in parser._actions:
             if action.option_strings and getattr(namespace, action.dest, action.default) != action.default:
-                flag, part = action.option_strings[-1], values[0]
+                flag, part = action.option_strings[-1], values[0] if values else ""
                 parser.error(f"{flag} must stand behind {part}, if it has it: campus-tune eval {part} … {flag} …")
         super().__call__(parser, namespace, values, option_string)
 

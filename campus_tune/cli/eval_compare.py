@@ -16,7 +16,6 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 
 from campus_tune.cli.options import Commands, add_command
@@ -56,24 +55,32 @@ def compare(first: Result, *others: Result, names: Sequence[str] = ()) -> Result
     lines: list[Line] = []
     refused: list[Refused] = []
     unpaired: list[Unpaired] = []
-    notes: list[str] = []
     for task in dict.fromkeys(name for result in results for name in result.tasks):
         for place, other in enumerate(others, 1):
             if against := reasons(task, first, other):
                 refused.append(Refused(place, task, tuple(against)))
                 continue
-            pair = first.tasks[task], other.tasks[task]
-            lines += _lines(place, task, *pair)
-            unpaired += _unpaired(place, task, *pair)
+            a, b = first.tasks[task], other.tasks[task]
+            lines += _lines(place, task, a, b)
+            of_a, of_b = (dict.fromkeys((part, n) for part, of in r.documents.items() for n in of) for r in (a, b))
+            only_a, only_b = tuple(d for d in of_a if d not in of_b), tuple(d for d in of_b if d not in of_a)
+            if only_a or only_b:
+                unpaired.append(Unpaired(place, task, only_a, only_b))
     names = tuple(names) or tuple(f"result {i}" for i in range(1, len(results) + 1))
-    notes = [*_about_versions(results, names), *_about_values(results, names), *_about_few(lines, names)]
+    notes = tuple(_notes(results, names, lines))
+    # By task, part and metric as they came, then by result; each such family of several results is corrected apart.
+    families: dict[tuple[str, str, str], list[Line]] = {}
+    for line in lines:
+        families.setdefault((line.task, line.part, line.metric), []).append(line)
+    ordered = [sorted(family, key=lambda line: line.model) for family in families.values()]
+    if len(others) > 1:
+        ordered = [
+            [replace(line, p_holm=p) for line, p in zip(family, holm([one.found.p for one in family]), strict=True)]
+            for family in ordered
+        ]
     models = tuple(dict(result.model) for result in results)
-    return ResultsTable(
-        tuple(names), models, _corrected(lines, len(others)), tuple(refused), tuple(unpaired), tuple(notes)
-    )
-
-
-# -- how much ---------------------------------------------------------------------------------------------------------
+    shown = tuple(line for family in ordered for line in family)
+    return ResultsTable(tuple(names), models, shown, tuple(refused), tuple(unpaired), notes)
 
 
 def _lines(place: int, task: str, a: TaskResult, b: TaskResult) -> Iterator[Line]:
@@ -97,66 +104,31 @@ def _paired(a: TaskResult, b: TaskResult, metric: str, documents: Sequence[Docum
     return paired([of_a[d] for d in documents], [of_b[d] for d in documents], weights)
 
 
-def _unpaired(place: int, task: str, a: TaskResult, b: TaskResult) -> list[Unpaired]:
-    of_a, of_b = (dict.fromkeys((part, n) for part, of in r.documents.items() for n in of) for r in (a, b))
-    only_a, only_b = tuple(d for d in of_a if d not in of_b), tuple(d for d in of_b if d not in of_a)
-    return [Unpaired(place, task, only_a, only_b)] if only_a or only_b else []
-
-
-def _corrected(lines: Sequence[Line], others: int) -> tuple[Line, ...]:
-    """The lines by task, part, metric and result; with several results, p-values after Holm's correction."""
-
-    def what(line: Line) -> tuple[str, str, str]:
-        return line.task, line.part, line.metric
-
-    places = {key: i for i, key in enumerate(dict.fromkeys(map(what, lines)))}
-    together = sorted(lines, key=lambda line: (places[what(line)], line.model))
-    if others == 1:
-        return tuple(together)
-    families = [list(family) for _, family in groupby(together, key=what)]
-    return tuple(
-        replace(line, p_holm=p)
-        for family in families
-        for line, p in zip(family, holm([line.found.p for line in family]), strict=True)
-    )
-
-
-# -- what else to know ------------------------------------------------------------------------------------------------
-
-
-def _about_versions(results: Sequence[Result], names: Sequence[str]) -> Iterator[str]:
+def _notes(results: Sequence[Result], names: Sequence[str], lines: Sequence[Line]) -> Iterator[str]:
+    """What else to know of the numbers."""
     for library in _LIBRARIES:
         versions = {name: result.made_with.get(library) for name, result in zip(names, results, strict=True)}
         if len(set(versions.values())) > 1:
             listed = ", ".join(f"{version} ({name})" for name, version in versions.items())
             yield f"Made with different versions of {library}: {listed}. Prompts and metrics are the same."
-
-
-def _about_values(results: Sequence[Result], names: Sequence[str]) -> Iterator[str]:
-    """Metrics whose value is no mean over documents: the table compares such means all the same."""
+    # Metrics whose value is no mean over documents: the table compares such means all the same.
     for name, result in zip(names, results, strict=True):
-        for task, found in result.tasks.items():
-            for metric, told in found.metrics.items():
-                scores = found.scores(metric)
-                weights = {document: weight(found, metric, document) for document in scores}
-                mean = sum(weights[d] * scores[d] for d in scores) / (sum(weights.values()) or math.nan)
-                if scores and not math.isclose(mean, told["value"], rel_tol=_SAME, abs_tol=_SAME):
-                    yield (
-                        f"{task}: {metric} is {told['value']:.4f} in {name}, and {mean:.4f} as a mean over its "
-                        "documents, which is what is compared."
-                    )
-
-
-def _about_few(lines: Sequence[Line], names: Sequence[str]) -> Iterator[str]:
+        parts = [(task, found, metric) for task, found in result.tasks.items() for metric in found.metrics]
+        for task, found, metric in parts:
+            scores, told = found.scores(metric), found.metrics[metric]
+            weights = {document: weight(found, metric, document) for document in scores}
+            mean = sum(weights[d] * scores[d] for d in scores) / (sum(weights.values()) or math.nan)
+            if scores and not math.isclose(mean, told["value"], rel_tol=_SAME, abs_tol=_SAME):
+                yield (
+                    f"{task}: {metric} is {told['value']:.4f} in {name}, and {mean:.4f} as a mean over its "
+                    "documents, which is what is compared."
+                )
     for line in lines:
         if not line.part and line.found.n > 1 and 0 < line.found.changed < FEW:
             yield (
                 f"{line.task}: {line.metric} changed on {line.found.changed} of {line.found.n} documents between "
                 f"{names[0]} and {names[line.model]}: the interval is rough."
             )
-
-
-# -- the command ------------------------------------------------------------------------------------------------------
 
 
 def add_parser(parts: Commands) -> argparse.ArgumentParser:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from campus_tune.cli.options import Commands, add_command, count
+from campus_tune.recipe.launched import refuse_other_launch
 from campus_tune.words.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from campus_tune.evaluate.models import Target
     from campus_tune.evaluate.results import TaskResult
     from campus_tune.model.peers import Peers
-    from campus_tune.recipe.launched import refuse_other_launch
 
 EXAMPLE = """\
 Mean loss of the gold answers on held-out rows, per domain: what moves on models too small for accuracies. Rows are JSON
@@ -74,12 +74,20 @@ def main(options: argparse.Namespace) -> int:
 
     from campus_tune.cli.eval_compare import compare_files
     from campus_tune.data.held_out import read_held_out
-    from campus_tune.evaluate.models import read_targets
+    from campus_tune.evaluate.models import Target, read_targets
     from campus_tune.evaluate.result_files import earlier, refuse_unwritable, result_paths
     from campus_tune.model.peers import Peers
     from campus_tune.words.console import say
 
-    targets = _with_base(read_targets(options.model, options.adapter, options.checkpoints), asked=options.base)
+    targets = read_targets(options.model, options.adapter, options.checkpoints)
+    if options.base:  # before its adapters
+        bases = dict.fromkeys(target.name for target in targets if target.adapter is not None)
+        if len(bases) != 1 or any(target.adapter is None for target in targets):
+            raise RecipeError(
+                f"`--base` must be asked of adapters on one base, got {', '.join(target.place for target in targets)}. "
+                "Leave it out, and compare the results with campus-tune eval compare."
+            )
+        targets = [Target(next(iter(bases))), *targets]
     paths = result_paths(targets, options.out)
     accelerator = Accelerator()
     refuse_other_launch()
@@ -96,25 +104,6 @@ def main(options: argparse.Namespace) -> int:
     if peers.leads:
         print(compare_files(paths).as_text() if options.base else as_table(results))
     return 0
-
-
-def _with_base(targets: list[Target], *, asked: bool) -> list[Target]:
-    """The base of some adapters before them, where it is asked for.
-
-    Raises:
-        RecipeError: they have no base, or several.
-    """
-    from campus_tune.evaluate.models import Target
-
-    if not asked:
-        return targets
-    bases = dict.fromkeys(target.name for target in targets if target.adapter is not None)
-    if len(bases) != 1 or len(targets) != sum(target.adapter is not None for target in targets):
-        raise RecipeError(
-            f"`--base` must be asked of adapters on one base, got {', '.join(target.place for target in targets)}. "
-            "Leave it out, and compare the results with campus-tune eval compare."
-        )
-    return [Target(next(iter(bases))), *targets]
 
 
 def as_table(results: Mapping[str, TaskResult]) -> str:

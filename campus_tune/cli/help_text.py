@@ -28,26 +28,19 @@ class HelpText(argparse.HelpFormatter):
 
 def filled(text: str, width: int) -> str:
     """Paragraphs of a text at most `width` letters wide, and its indented lines as lines of their own."""
-    parts = []
-    for prose, lines in groupby(text.strip("\n").splitlines(), key=_is_prose):
+    filled_lines: list[str] = []
+    written = text.strip("\n").splitlines()
+    for prose, lines in groupby(written, key=lambda line: line[:1] not in ("", " ") and line != "example:"):
         if prose:
-            parts.append(textwrap.fill(" ".join(lines), width))
-        else:
-            parts.extend(_example(line, width) for line in lines)
-    return "\n".join(parts)
-
-
-def _is_prose(line: str) -> bool:
-    return bool(line) and not line.startswith(" ") and line != "example:"
-
-
-def _example(line: str, width: int) -> str:
-    """A command, cut before its flags."""
-    cut = [""]
-    for part in _PLACES.split(line):
-        longer = f"{cut[-1]} {part}" if cut[-1] else part
-        if len(longer) + 2 <= width or not cut[-1]:
-            cut[-1] = longer
-        else:
-            cut.append(f"      {part}")
-    return " \\\n".join(cut)
+            filled_lines.append(textwrap.fill(" ".join(lines), width))
+            continue
+        for line in lines:  # a command: cut before its flags, the rest of it below
+            cut = [""]
+            for part in _PLACES.split(line):
+                longer = f"{cut[-1]} {part}" if cut[-1] else part
+                if len(longer) + 2 <= width or not cut[-1]:  # two more for the backslash
+                    cut[-1] = longer
+                else:
+                    cut.append(f"      {part}")
+            filled_lines.append(" \\\n".join(cut))
+    return "\n".join(filled_lines)

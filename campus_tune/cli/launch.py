@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from campus_tune.recipe.launched import CONFIG, Asked, dropped_keys, find_config, is_switch, launch_flags
 from campus_tune.recipe.trl_yaml import (
@@ -106,7 +107,13 @@ def read_launch(argv: Sequence[str]) -> Launch | None:
                 "Drop it here, or start this command without `accelerate launch`."
             )
         return None
-    recipe = {} if words[0] == EVAL else _recipe(words)
+    named = (
+        value if word == "--config" else word.removeprefix("--config=")
+        for word, value in zip(words, [*words[1:], None], strict=True)
+        if word.startswith("--config=") or (word == "--config" and value is not None)
+    )
+    written = None if words[0] == EVAL else next(named, None)
+    recipe = {} if written is None else read_yaml(written)
     flags = _from_recipe(recipe) | given
     if not flags:
         return None
@@ -126,7 +133,12 @@ def launch(plan: Launch) -> int:
     if not problems:  # before the devices are looked for, as in TRL
         os.environ.update({name: str(value) for name, value in (environment or {}).items()})
     arguments, asked, more = read_asked(plan)
-    problems += [*more, *_recipe_problems(plan)]
+    problems += more
+    if plan.words[0] != EVAL:  # what every one of the processes would say about the YAML, said once
+        problems += unknown_in({key: value for key, value in plan.recipe.items() if key != BLOCK})
+    if plan.words[0] == "sft":  # the others have flags that replace parts of the block
+        _, block, _ = read_arguments(plan.words[1:], launching=True)
+        problems += read_block(block)[1]
     if problems:
         raise RecipeError(problems)
     os.environ[LAUNCHER] = str(os.getpid())
@@ -200,34 +212,19 @@ def _take(argv: list[str]) -> tuple[dict[str, str | bool], list[str]]:
             words.append(argv[at - 1])
             continue
         follows = argv[at] if at < len(argv) and not argv[at].startswith("-") else None
-        given[name] = _value_of(name, value if equals else follows)
-        at += not equals and follows is not None
-    return given, words
-
-
-def _value_of(name: str, value: str | None) -> str | bool:
-    """What a flag on the command line says."""
-    action = launch_flags().get(name)
-    if action is not None and is_switch(action):
-        if value is not None:
+        said = value if equals else follows
+        action = launch_flags().get(name)
+        alone = action is not None and is_switch(action)
+        if alone and said is not None:
             raise RecipeError(
-                f"`--{name}` must stand alone, got the value {value!r}. Write --{name} alone for true, and leave it "
+                f"`--{name}` must stand alone, got the value {said!r}. Write --{name} alone for true, and leave it "
                 "out for false."
             )
-        return True
-    if value is None:
-        raise RecipeError(f"`--{name}` must be followed by a value, got nothing. Write --{name} VALUE.")
-    return value
-
-
-def _recipe(words: list[str]) -> Json:
-    """The command's YAML, if it names one."""
-    for at, word in enumerate(words):
-        if word.startswith("--config="):
-            return read_yaml(word.removeprefix("--config="))
-        if word == "--config" and at + 1 < len(words):
-            return read_yaml(words[at + 1])
-    return {}
+        if said is None and not alone:
+            raise RecipeError(f"`--{name}` must be followed by a value, got nothing. Write --{name} VALUE.")
+        given[name] = True if said is None else said
+        at += not equals and follows is not None
+    return given, words
 
 
 def _from_recipe(recipe: Json) -> dict[str, str | bool]:
@@ -248,17 +245,6 @@ def _from_recipe(recipe: Json) -> dict[str, str | bool]:
     if problems:
         raise RecipeError(problems)
     return flags
-
-
-def _recipe_problems(plan: Launch) -> list[str]:
-    """What every one of the processes would say about the YAML, said once."""
-    if plan.words[0] == EVAL:
-        return []
-    unknown = unknown_in({key: value for key, value in plan.recipe.items() if key != BLOCK})
-    if plan.words[0] != "sft":  # the others have flags that replace parts of the block
-        return unknown
-    _, block, _ = read_arguments(plan.words[1:], launching=True)
-    return unknown + read_block(block)[1]
 
 
 # -- running it ----------------------------------------------------------------------------------------------------
@@ -323,7 +309,7 @@ def _signals_handed_on() -> Iterator[None]:
     """
     import psutil  # type: ignore[import-untyped]  # ships no types
 
-    def hand_on(number: int, _: Any) -> None:
+    def hand_on(number: int, _: FrameType | None) -> None:
         children = psutil.Process().children()
         for child in children:
             child.send_signal(number)

@@ -89,8 +89,23 @@ def main(argv: Sequence[str], *, out: Path, early: float = 0.1, model: str | Non
     if problems:
         raise RecipeError(problems)
     about = _read(out / ABOUT)
-    _refuse_strange(out, about)
-    _refuse_other(out, about.get("settings", asked), asked)
+    # What is there under a proxy's names must be a proxy's, and this one's: its models are replaced.
+    strange = [name for name in (EARLY, LATE, TRAINING, ABOUT) if (out / name).exists()]
+    if strange and "settings" not in about:
+        raise RecipeError(
+            f"`--out` must be a new folder or that of a proxy, got {', '.join(strange)} in {str(out)!r} and no "
+            f"{ABOUT} that says what they are: they would be replaced. Name another folder, or delete them."
+        )
+    there = about.get("settings", asked)
+    changed = [
+        f"{name} {there.get(name, 'nothing')} there and {asked.get(name, 'nothing')} now"
+        for name, *_ in sorted(differences(there, asked))
+    ]
+    if changed:
+        raise RecipeError(
+            f"`--out` must be a new folder or that of the same proxy, got {str(out)!r}, which was begun with other "
+            f"settings: {'; '.join(changed)}. Name another folder, or delete this one."
+        )
     if about.get("finished") and _kept(out):
         _say(f"the proxy in {out} is finished: nothing to do")
     else:
@@ -155,37 +170,6 @@ def _read(path: Path) -> Json:
     except (OSError, ValueError):
         return {}
     return about if isinstance(about, dict) else {}
-
-
-def _refuse_strange(out: Path, about: Json) -> None:
-    """What is there under a proxy's names is a proxy's: its models are replaced.
-
-    Raises:
-        RecipeError: it is something else, or does not say what it is.
-    """
-    there = [name for name in (EARLY, LATE, TRAINING, ABOUT) if (out / name).exists()]
-    if there and "settings" not in about:
-        raise RecipeError(
-            f"`--out` must be a new folder or that of a proxy, got {', '.join(there)} in {str(out)!r} and no "
-            f"{ABOUT} that says what they are: they would be replaced. Name another folder, or delete them."
-        )
-
-
-def _refuse_other(out: Path, there: Json, asked: Json) -> None:
-    """A folder holds one proxy.
-
-    Raises:
-        RecipeError: it was begun with other settings, which are named.
-    """
-    changed = [
-        f"{name} {there.get(name, 'nothing')} there and {asked.get(name, 'nothing')} now"
-        for name, *_ in sorted(differences(there, asked))
-    ]
-    if changed:
-        raise RecipeError(
-            f"`--out` must be a new folder or that of the same proxy, got {str(out)!r}, which was begun with other "
-            f"settings: {'; '.join(changed)}. Name another folder, or delete this one."
-        )
 
 
 def _sum_up(out: Path, about: Json) -> None:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from campus_tune.cli.options import Commands, add_command
+from campus_tune.data.domains import Domains
 from campus_tune.preview.health import health_table, score_findings
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.launched import refuse_other_launch
@@ -26,6 +27,8 @@ from campus_tune.words.tables import table
 
 if TYPE_CHECKING:
     from trl import SFTTrainer
+
+    from campus_tune.scores.asking import Asking
 
 EXAMPLE = """\
 All scores of a recipe, of every row, ahead of training: into the score cache, where the next run finds them. A killed
@@ -102,8 +105,14 @@ def report(trainer: SFTTrainer, config: CampusConfig) -> None:
     scoring.mark_ahead()
     say = trainer.accelerator.print
     cache = scoring.passages.cache
-    if scoring.passages.timings:
-        say(_timings(scoring.passages.timings))
+    lines = []
+    for one in scoring.passages.timings:
+        measured = one.rows - one.found
+        rate = [f"{measured / one.seconds:.1f}", f"{one.tokens / one.seconds:.0f}"] if measured else ["-", "-"]
+        seconds = f"{one.seconds:.1f}" if one.seconds < 100 else f"{math.ceil(one.seconds)}"
+        lines.append([one.what, str(one.rows), str(one.found), seconds, *rate])
+    if lines:
+        say(table(["measured", "rows", "in cache", "seconds", "rows/s", "tokens/s"], lines))
     health = scores_health(scoring.config, scores, scoring.texts, domains, chosen=config.within is not None)
     say(health_table(health))
     findings = [f"warning: {f.what} {f.remedy}".rstrip() for f in score_findings(health) if f.severity != "info"]
@@ -113,7 +122,7 @@ def report(trainer: SFTTrainer, config: CampusConfig) -> None:
     say(f"scores of {len(scoring.texts)} rows are in {cache.folder}")
 
 
-def prepare(trainer: SFTTrainer, config: CampusConfig) -> tuple[Any, Any]:
+def prepare(trainer: SFTTrainer, config: CampusConfig) -> tuple[Asking, Domains]:
     """What scores the rows of a trainer that is not trained, and their domains.
 
     Args:
@@ -123,7 +132,6 @@ def prepare(trainer: SFTTrainer, config: CampusConfig) -> tuple[Any, Any]:
     Raises:
         RecipeError: there is nowhere to keep the scores, or nothing to score.
     """
-    from campus_tune.data.domains import Domains
     from campus_tune.data.prepared import refuse_untokenised
     from campus_tune.data.readings import Readings
     from campus_tune.model import compat
@@ -165,14 +173,3 @@ def prepare(trainer: SFTTrainer, config: CampusConfig) -> tuple[Any, Any]:
     if scoring.scorer is not None:  # a run asks for the heads that as many pairs train as all that it pays for leaves
         budget.fit(needs(resolved, budget, facts_of(scoring, named_probes(config, trainer), total, per_epoch)))
     return scoring, domains
-
-
-def _timings(timings: Sequence[Any]) -> str:
-    """Rows and tokens a second of each measurement."""
-    lines = []
-    for one in timings:
-        measured = one.rows - one.found
-        rate = [f"{measured / one.seconds:.1f}", f"{one.tokens / one.seconds:.0f}"] if measured else ["-", "-"]
-        seconds = f"{one.seconds:.1f}" if one.seconds < 100 else f"{math.ceil(one.seconds)}"
-        lines.append([one.what, str(one.rows), str(one.found), seconds, *rate])
-    return table(["measured", "rows", "in cache", "seconds", "rows/s", "tokens/s"], lines)

@@ -11,7 +11,7 @@ here, with the nearest known one, and not after three days of training. On many 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from campus_tune.cli.options import Commands, add_command
 from campus_tune.recipe.config import CampusConfig
@@ -20,6 +20,9 @@ from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.trl_yaml import parse_trl, read_arguments, read_block
 from campus_tune.run.make_trainer import make_trainer, refuse_other_model
 from campus_tune.words.errors import RecipeError
+
+if TYPE_CHECKING:
+    from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, SFTTrainer
 
 EXAMPLE = """\
 Supervised fine-tuning under a curriculum: a TRL YAML with a `campus:` block, and TRL's own flags as overrides.
@@ -62,16 +65,14 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def train(script: Any, training: Any, model: Any, mixture: Any, config: CampusConfig | None) -> Any:
-    """One run, from TRL's four argument objects and the curriculum's settings; gives back the trainer.
-
-    Args:
-        script: `trl.ScriptArguments`.
-        training: `trl.SFTConfig`.
-        model: `trl.ModelConfig`.
-        mixture: `trl.DatasetMixtureConfig`.
-        config: None trains without a curriculum, as TRL would.
-    """
+def train(
+    script: ScriptArguments,
+    training: SFTConfig,
+    model: ModelConfig,
+    mixture: DatasetMixtureConfig,
+    config: CampusConfig | None,
+) -> SFTTrainer:
+    """One run, from TRL's four argument objects and the curriculum's settings; without those, as TRL would train."""
     from campus_tune.report.callback import CampusCallback
 
     callbacks = []
@@ -89,8 +90,8 @@ def train(script: Any, training: Any, model: Any, mixture: Any, config: CampusCo
     return trainer
 
 
-def _resume(value: Any) -> str | bool | None:
+def _resume(value: str | bool | None) -> str | bool | None:
     """`resume_from_checkpoint` of a YAML or a flag: a path, or true and false however they are written."""
     if isinstance(value, str) and value.lower() in ("true", "yes", "1", "false", "no", "0", ""):
         return value.lower() in ("true", "yes", "1")
-    return value  # type: ignore[no-any-return]  # None, a bool or a path
+    return value

@@ -186,48 +186,36 @@ def code(draw: Draw, level: int) -> tuple[str, str]:
     0: one expression. 1: four assignments. 2: slices of a string. 3: a loop that sums, with the running total as
     trace. 4: a loop with a branch that builds a list of eight.
     """
-    program, answer = (_expression, _assignments, _slices, _sum_loop, _branch_loop)[level](draw)
-    return f"What does this Python program print?\n\n{program}", answer
-
-
-def _expression(draw: Draw) -> tuple[str, str]:
-    a, b, c = _int(draw, 1, 60), _int(draw, 2, 9), _int(draw, 2, 9)
-    return f"print({a} + {b} * {c})", str(a + b * c)
-
-
-def _assignments(draw: Draw) -> tuple[str, str]:
-    x, b, c, d = _int(draw, 2, 20), _int(draw, 2, 9), _int(draw, 2, 20), _int(draw, 2, 5)
-    y = x * b
-    z = y - c
-    return f"x = {x}\ny = x * {b}\nz = y - {c}\nx = z + x * {d}\nprint(x)", str(z + x * d)
-
-
-def _slices(draw: Draw) -> tuple[str, str]:
-    first, second = _words(draw, 2)
-    i, j = _int(draw, 1, 2), _int(draw, -3, -1)
-    program = f's = "{first}" + "{second}"\nt = s[{i}:{j}]\nprint(t[::-1] + str(len(t)))'
-    part = (first + second)[i:j]
-    return program, f"{part[::-1]}{len(part)}"
-
-
-def _sum_loop(draw: Draw) -> tuple[str, str]:
-    start, step, factor = _int(draw, 1, 30), _int(draw, 2, 7), _int(draw, 2, 9)
-    first = _int(draw, 1, 9)
-    stop = first + step * _int(draw, 3, 5)
-    program = f"total = {start}\nfor i in range({first}, {stop}, {step}):\n    total += i * {factor}\nprint(total)"
-    totals = [start + factor * sum(range(first, i + 1, step)) for i in range(first, stop, step)]
-    return program, f"total: {_comma(totals)}; prints {totals[-1]}"
-
-
-def _branch_loop(draw: Draw) -> tuple[str, str]:
+    asked = "What does this Python program print?\n\n"
+    if level == 0:
+        a, b, c = _int(draw, 1, 60), _int(draw, 2, 9), _int(draw, 2, 9)
+        return f"{asked}print({a} + {b} * {c})", str(a + b * c)
+    if level == 1:
+        x, b, c, d = _int(draw, 2, 20), _int(draw, 2, 9), _int(draw, 2, 20), _int(draw, 2, 5)
+        y = x * b
+        z = y - c
+        return f"{asked}x = {x}\ny = x * {b}\nz = y - {c}\nx = z + x * {d}\nprint(x)", str(z + x * d)
+    if level == 2:
+        first, second = _words(draw, 2)
+        i, j = _int(draw, 1, 2), _int(draw, -3, -1)
+        part = (first + second)[i:j]
+        program = f's = "{first}" + "{second}"\nt = s[{i}:{j}]\nprint(t[::-1] + str(len(t)))'
+        return asked + program, f"{part[::-1]}{len(part)}"
+    if level == 3:
+        start, step, factor = _int(draw, 1, 30), _int(draw, 2, 7), _int(draw, 2, 9)
+        low = _int(draw, 1, 9)
+        stop = low + step * _int(draw, 3, 5)
+        program = f"total = {start}\nfor i in range({low}, {stop}, {step}):\n    total += i * {factor}\nprint(total)"
+        totals = [start + factor * sum(range(low, i + 1, step)) for i in range(low, stop, step)]
+        return asked + program, f"total: {_comma(totals)}; prints {totals[-1]}"
     start, divisor, factor, plus = _int(draw, 10, 99), _int(draw, 2, 4), _int(draw, 2, 4), _int(draw, 1, 30)
     branch = f"    if n % {divisor} == 0:\n        n = n // {divisor}\n    else:\n        n = n * {factor} + {plus}"
     program = f"n = {start}\nout = []\nwhile len(out) < 8:\n{branch}\n    out.append(n)\nprint(out)"
-    n, seen = start, []
-    for _ in range(8):
+    n, seen = start, list[int]()
+    while len(seen) < 8:
         n = n // divisor if n % divisor == 0 else n * factor + plus
         seen.append(n)
-    return program, f"[{_comma(seen)}]"
+    return asked + program, f"[{_comma(seen)}]"
 
 
 DOMAINS: dict[str, Callable[[Draw, int], tuple[str, str]]] = {

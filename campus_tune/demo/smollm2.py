@@ -151,7 +151,27 @@ def _write_folder(source: Path, folder: Path, dtype: str, progress: bool) -> Non
     from safetensors.torch import save_file
 
     reader = _open(source)
-    config = _config(reader, dtype)
+    config = {  # clean of anything about quantisation
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "vocab_size": _field(reader, "llama.vocab_size"),
+        "hidden_size": _field(reader, "llama.embedding_length"),
+        "intermediate_size": _field(reader, "llama.feed_forward_length"),
+        "num_hidden_layers": _field(reader, "llama.block_count"),
+        "num_attention_heads": _field(reader, "llama.attention.head_count"),
+        "num_key_value_heads": _field(reader, "llama.attention.head_count_kv"),
+        "max_position_embeddings": _field(reader, "llama.context_length"),
+        "rope_theta": _field(reader, "llama.rope.freq_base"),
+        "rms_norm_eps": round(_field(reader, "llama.attention.layer_norm_rms_epsilon"), 9),  # a float32 there
+        "hidden_act": "silu",
+        "attention_bias": False,
+        "mlp_bias": False,
+        "tie_word_embeddings": True,
+        "bos_token_id": _field(reader, "tokenizer.ggml.bos_token_id"),
+        "eos_token_id": _field(reader, "tokenizer.ggml.eos_token_id"),
+        "pad_token_id": _field(reader, "tokenizer.ggml.padding_token_id"),
+        "torch_dtype": dtype,
+    }
     tensors = dict(_weights(reader, config, dtype, progress))
     try:
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
@@ -185,31 +205,6 @@ def _field(reader: GGUFReader, key: str) -> Any:
     return "" if field is None else field.contents()
 
 
-def _config(reader: GGUFReader, dtype: str) -> Json:
-    """`config.json`, clean of anything about quantisation."""
-    return {
-        "architectures": ["LlamaForCausalLM"],
-        "model_type": "llama",
-        "vocab_size": _field(reader, "llama.vocab_size"),
-        "hidden_size": _field(reader, "llama.embedding_length"),
-        "intermediate_size": _field(reader, "llama.feed_forward_length"),
-        "num_hidden_layers": _field(reader, "llama.block_count"),
-        "num_attention_heads": _field(reader, "llama.attention.head_count"),
-        "num_key_value_heads": _field(reader, "llama.attention.head_count_kv"),
-        "max_position_embeddings": _field(reader, "llama.context_length"),
-        "rope_theta": _field(reader, "llama.rope.freq_base"),
-        "rms_norm_eps": round(_field(reader, "llama.attention.layer_norm_rms_epsilon"), 9),  # a float32 there
-        "hidden_act": "silu",
-        "attention_bias": False,
-        "mlp_bias": False,
-        "tie_word_embeddings": True,
-        "bos_token_id": _field(reader, "tokenizer.ggml.bos_token_id"),
-        "eos_token_id": _field(reader, "tokenizer.ggml.eos_token_id"),
-        "pad_token_id": _field(reader, "tokenizer.ggml.padding_token_id"),
-        "torch_dtype": dtype,
-    }
-
-
 def _weights(reader: GGUFReader, config: Json, dtype: str, progress: bool) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor under its Hugging Face name, de-quantised. The head is tied to the embedding and not stored."""
     import torch
@@ -220,23 +215,22 @@ def _weights(reader: GGUFReader, config: Json, dtype: str, progress: bool) -> It
     for tensor in tqdm(reader.tensors, desc="converting SmolLM2", unit="tensor", disable=not progress):
         values = dequantize(tensor.data, tensor.tensor_type)
         part = tensor.name.split(".")[-2]
+        match tensor.name.split("."):  # blk.3.attn_q.weight → model.layers.3.self_attn.q_proj.weight
+            case ["token_embd", "weight"]:
+                name = "model.embed_tokens.weight"
+            case ["output_norm", "weight"]:
+                name = "model.norm.weight"
+            case ["blk", layer, part, "weight"] if part in _LAYER_NAMES:
+                name = f"model.layers.{layer}.{_LAYER_NAMES[part]}.weight"
+            case _:
+                raise DataError(
+                    f"`gguf` must hold the tensors of a Llama model, got {tensor.name!r}. Install it again: {INSTALL}"
+                )
         if part in heads:  # llama.cpp pairs rotary dimensions (i, i+1), Hugging Face (i, i+d/2)
             n_rows, width = values.shape
             pairs = values.reshape(heads[part], n_rows // heads[part] // 2, 2, width)  # (heads, d/2, 2, hidden)
             values = pairs.swapaxes(1, 2).reshape(n_rows, width)
-        yield _name(tensor.name), torch.tensor(values, dtype=getattr(torch, dtype))
-
-
-def _name(gguf_name: str) -> str:
-    """`blk.3.attn_q.weight` → `model.layers.3.self_attn.q_proj.weight`."""
-    match gguf_name.split("."):
-        case ["token_embd", "weight"]:
-            return "model.embed_tokens.weight"
-        case ["output_norm", "weight"]:
-            return "model.norm.weight"
-        case ["blk", layer, part, "weight"] if part in _LAYER_NAMES:
-            return f"model.layers.{layer}.{_LAYER_NAMES[part]}.weight"
-    raise DataError(f"`gguf` must hold the tensors of a Llama model, got {gguf_name!r}. Install it again: {INSTALL}")
+        yield name, torch.tensor(values, dtype=getattr(torch, dtype))
 
 
 def _write_tokenizer(reader: GGUFReader, config: Json, folder: Path) -> None:

@@ -118,11 +118,7 @@ def tiny_tokenizer(texts: Iterable[str] | None = None, *, vocab_size: int = VOCA
 def write_tiny(folder: Path, *, hidden: int = 32, layers: int = 2, seed: int = 0) -> Path:
     """Save the model and its tokenizer, so that `model_name_or_path: <folder>` works, and return the folder.
 
-    Args:
-        folder: made if it is not there; a model that this made is replaced, no other.
-        hidden: as in `tiny_model`.
-        layers: as in `tiny_model`.
-        seed: as in `tiny_model`.
+    The folder is made if it is not there; a model that this made is replaced, no other. Sizes are as in `tiny_model`.
 
     Raises:
         RecipeError: a size out of range.

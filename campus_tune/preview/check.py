@@ -15,9 +15,8 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-import numpy as np
-
 from campus_tune.data.conversions import Origin
+from campus_tune.data.domains import Domains
 from campus_tune.data.overlap import overlap, overlap_findings
 from campus_tune.data.plain import full_texts, load_rows, row_texts, token_counter
 from campus_tune.data.refusals import foreign_roles, refuse_rows, silent_contents
@@ -29,7 +28,7 @@ from campus_tune.metrics.extras import missing_parts
 from campus_tune.model.prepare import HERE, OURS, PreparedRows, prepare_rows
 from campus_tune.preview.advice import problems_in_method
 from campus_tune.preview.check_budget import budget_findings
-from campus_tune.preview.health import health_table, known_level, score_findings, score_health
+from campus_tune.preview.health import health_table, score_findings
 from campus_tune.preview.lr_mass import lr_by_decile, lr_findings
 from campus_tune.preview.simulate import simulate
 from campus_tune.recipe.config import CampusConfig, load_recipe
@@ -57,7 +56,7 @@ def check(path: str | Path) -> list[Finding]:
         settings = read_yaml(path)
     except RecipeError as error:
         return _errors(error)
-    findings = [*_unknown_keys(settings), *_trainer_findings(settings)]
+    findings = _trainer_findings(settings)
     try:
         config = load_recipe(settings, named=path)
     except RecipeError as error:
@@ -104,37 +103,28 @@ def _errors(error: CampusError) -> list[Finding]:
 # -- the trainer's settings ----------------------------------------------------------------------------------------
 
 
-def _unknown_keys(settings: Json) -> list[Finding]:
-    """Keys and values beside the block that TRL would refuse. TRL ignores unknown keys; `campus-tune sft` does not."""
-    if "campus" not in settings:
-        return []  # the bare block
-    from campus_tune.recipe.trl_yaml import environment_problems, parse_trl
+def _trainer_findings(settings: Json) -> list[Finding]:
+    """What `sft` would refuse beside the block, and what would replace, reorder or blur the planned rows."""
+    problems: list[str] = []
+    if "campus" in settings:  # else it is the bare block
+        from campus_tune.recipe.trl_yaml import environment_problems, parse_trl
 
-    environment = environment_problems(settings.get("env"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of libraries about their own defaults
-        try:
-            asked = {k: v for k, v in (settings | HERE).items() if k not in OURS}
-            _, problems = parse_trl(asked, [], environment)
-        except RecipeError as error:
-            return _errors(error)
-    return [Finding("error", problem) for problem in [*problems, *environment]]
-
-
-def _trainer_findings(settings: Mapping[str, Any]) -> Iterator[Finding]:
-    """Trainer options that would replace, reorder or blur the planned rows."""
-    for problem in refused(settings):
-        yield Finding("error", problem)
+        environment = environment_problems(settings.get("env"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of libraries about their own defaults
+            try:
+                asked = {k: v for k, v in (settings | HERE).items() if k not in OURS}
+                problems = [*parse_trl(asked, [], environment)[1], *environment]
+            except RecipeError as error:
+                problems = error.problems
+    found = [Finding("error", problem) for problem in [*problems, *refused(settings)]]
     if settings.get("auto_find_batch_size"):
-        yield Finding(
-            "warning",
-            "auto_find_batch_size may change the batch, and with it the plan, after the curriculum was built.",
-            "Set per_device_train_batch_size to what fits.",
-        )
+        what = "auto_find_batch_size may change the batch, and with it the plan, after the curriculum was built."
+        found.append(Finding("warning", what, "Set per_device_train_batch_size to what fits."))
     if settings.get("save_only_model"):
-        yield Finding(
-            "warning", "save_only_model: a run cannot be resumed exactly without its optimizer.", "Remove it."
-        )
+        what = "save_only_model: a run cannot be resumed exactly without its optimizer."
+        found.append(Finding("warning", what, "Remove it."))
+    return found
 
 
 # -- the data ------------------------------------------------------------------------------------------------------
@@ -150,7 +140,15 @@ def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Fi
     shape, origin = Shape.of(settings), Origin.in_recipe(settings)
     dataset = as_dataset(rows, name)
     refuse_rows(dataset, shape, origin)
-    prepared, findings = _prepared(settings, dataset)
+    findings: list[Finding] = []
+    prepared = None
+    try:  # as the run will train them
+        prepared = prepare_rows(settings, dataset)
+    except CampusError as error:
+        findings += _errors(error)
+    if prepared is not None and prepared.dropped:
+        what = f"{prepared.dropped} of {len(dataset)} rows are not trained: max_length leaves nothing of their answers."
+        findings.append(Finding("warning", what, "Raise max_length, or remove them."))
     notes = (foreign_roles(dataset, origin), silent_contents(dataset, origin))
     said = {finding.what for finding in findings}
     findings += [Finding("warning", note) for note in notes if note and note not in said]
@@ -176,18 +174,6 @@ def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Fi
     return findings + _run_findings(settings, resolved, texts, prepared, chosen=config.within is not None)
 
 
-def _prepared(settings: Mapping[str, Any], rows: Any) -> tuple[PreparedRows | None, list[Finding]]:
-    """The rows as the run will train them, where they can be prepared, and what is wrong or noteworthy with them."""
-    try:
-        prepared = prepare_rows(settings, rows)
-    except CampusError as error:
-        return None, _errors(error)
-    if prepared is None or not prepared.dropped:
-        return prepared, []
-    what = f"{prepared.dropped} of {len(rows)} rows are not trained: max_length leaves nothing of their answers."
-    return prepared, [Finding("warning", what, "Raise max_length, or remove them.")]
-
-
 def _probe_findings(
     config: CampusConfig, rows: list[Json], texts: RowTexts, shape: Shape, prepared: PreparedRows | None
 ) -> Iterator[Finding]:
@@ -209,11 +195,8 @@ def _probe_findings(
                 "warning", f"Domain {unprobed!r} has training rows and no probe rows.", "Hold some of its rows out."
             )
         for untrained in sorted(probed - trained):
-            yield Finding(
-                "warning",
-                f"Probe domain {untrained!r} has no training rows.",
-                "Correct its name, or drop its probes.",
-            )
+            what = f"Probe domain {untrained!r} has no training rows."
+            yield Finding("warning", what, "Correct its name, or drop its probes.")
     if prepared is not None:
         from campus_tune.model.probes import load_probes
 
@@ -229,28 +212,15 @@ def _probe_findings(
 def _run_findings(
     settings: Mapping[str, Any], config: CampusConfig, texts: RowTexts, prepared: PreparedRows | None, *, chosen: bool
 ) -> list[Finding]:
-    """Its scores, its size, its bill, its plan.
+    """Its scores, its size, its bill, its plan; `chosen`: the user's own settings name the column to rank within."""
+    from campus_tune.preview.setup import scores_health
 
-    Args:
-        settings: the training YAML.
-        config: resolved settings.
-        texts: of the rows.
-        prepared: the rows as they are trained, where they can be prepared.
-        chosen: the user's own settings name the column that rows are ranked within.
-    """
-    domains: list[str] = []
-    groups = None
+    domains = Domains()
     if config.within not in (None, NO_GROUPS):
-        domains, groups = group_codes(texts.columns[str(config.within)])
-    scores, findings = _scores(config, texts, groups)
-    health = score_health(
-        scores.by_label,
-        lengths=(texts.response_tokens + texts.prompt_tokens).astype(np.float64),
-        level=known_level(texts.columns, config.level),
-        groups=groups,
-        column=None if groups is None else config.within,
-        chosen=chosen,
-    )
+        names, codes = group_codes(texts.columns[str(config.within)])
+        domains = Domains(codes, names)
+    scores, findings = _scores(config, texts, domains.codes)
+    health = scores_health(config, scores, texts, domains, chosen=chosen)
     if scores.by_label:
         shown = indent(health_table(health), "  ")
         findings += score_findings(health)
@@ -270,7 +240,7 @@ def _run_findings(
         )
         findings.append(Finding("warning", what, f"Write stages: {max(1, per_epoch // 2)} or fewer."))
     findings += budget_findings(settings, config, prepared)
-    return findings + _plan_findings(settings, config, size, scores, domains, groups)
+    return findings + _plan_findings(settings, config, size, scores, domains)
 
 
 def _scores(config: CampusConfig, texts: RowTexts, groups: IntArray | None) -> tuple[Scores, list[Finding]]:
@@ -310,8 +280,7 @@ def _plan_findings(
     config: CampusConfig,
     size: RunSize,
     scores: Scores,
-    domains: list[str],
-    groups: IntArray | None,
+    domains: Domains,
 ) -> list[Finding]:
     """What a simulated plan shows: one order is all of it, unseen rows, hard rows under a decayed rate."""
     ordered = {label: scores.by_label[label] for label in config.labels if label in scores.by_label}
@@ -322,8 +291,8 @@ def _plan_findings(
             global_batch=size.global_batch,
             total_steps=size.total_steps,
             scores=ordered,
-            groups=groups,
-            domains=tuple(domains),
+            groups=domains.codes,
+            domains=tuple(domains.names),
             keep_plan=True,
         )
     except DataError as error:  # a run of a size that can be trained and not simulated
@@ -336,6 +305,6 @@ def _plan_findings(
         return [*run.findings(), Finding("info", f"The learning rate schedule could not be simulated: {error}")]
     worst = []
     for label, values in ordered.items():
-        rank = rank_of_rows(order_rows(values, seed=0, groups=groups))
+        rank = rank_of_rows(order_rows(values, seed=0, groups=domains.codes))
         worst += lr_findings(lr_by_decile(run.step_of_visit, rank[run.plan], rates), label)
     return [*run.findings(), *worst[:1]]

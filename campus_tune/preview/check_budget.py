@@ -19,13 +19,7 @@ from campus_tune.words.findings import Finding
 
 
 def budget_findings(settings: Mapping[str, Any], config: CampusConfig, prepared: PreparedRows | None) -> list[Finding]:
-    """A budget that cannot be kept, or only with fewer rows than usual; nothing where the rows could not be prepared.
-
-    Args:
-        settings: the training YAML.
-        config: resolved settings.
-        prepared: the rows as they are trained.
-    """
+    """A budget that cannot be kept, or only with fewer rows than usual; nothing of rows that could not be prepared."""
     if prepared is None:
         return []
     try:

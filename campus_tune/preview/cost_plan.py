@@ -59,14 +59,7 @@ class CostFacts:
 
 
 def facts_of(asking: Asking, probes: Probes | None, total_steps: int, steps_per_epoch: int) -> CostFacts:
-    """The facts of a run.
-
-    Args:
-        asking: of its rows; nothing is measured for this.
-        probes: of the run.
-        total_steps: optimizer steps.
-        steps_per_epoch: of them, in one pass over the rows.
-    """
+    """The facts of a run; nothing is measured for them."""
     return CostFacts(
         n_rows=len(asking.texts),
         total_steps=total_steps,
@@ -80,13 +73,7 @@ def facts_of(asking: Asking, probes: Probes | None, total_steps: int, steps_per_
 
 
 def needs(config: CampusConfig, budget: Budget, facts: CostFacts) -> dict[Purpose, Need]:
-    """What the run will spend on each purpose, in forward tokens.
-
-    Args:
-        config: resolved settings.
-        budget: whose parts are spent; not changed.
-        facts: of the run.
-    """
+    """What the run will spend on each purpose, in forward tokens; the budget is not changed."""
     # Scores: all rows, or as many as the part pays for, or the fewest.
     rows = min(facts.n_rows, max(FEWEST["scoring"], budget.part("scoring") / max(1.0, facts.scored)))
     found: dict[Purpose, Need] = {"scoring": _need(facts.scored, rows, FEWEST["scoring"])}
@@ -131,12 +118,7 @@ def measures_offers(config: CampusConfig) -> bool:
 
 
 def asks_the_model(config: CampusConfig, *, has_probes: bool) -> bool:
-    """Whether anything of a run is measured under the model that it trains.
-
-    Args:
-        config: settings as they were written.
-        has_probes: probe rows are at hand.
-    """
+    """Whether anything of a run, with settings as they were written, is measured under the model that it trains."""
     if has_probes:
         return True
     if config.selector is not None and PROBES in config.build_selector().needs:
@@ -208,26 +190,13 @@ def made_smaller(config: CampusConfig, budget: Budget, facts: CostFacts) -> str 
 
 
 def _shares(config: CampusConfig, budget: Budget, facts: CostFacts, size: str) -> dict[Purpose, float]:
-    """What each purpose costs, as shares of the training compute.
-
-    Args:
-        config: resolved settings.
-        budget: of the run.
-        facts: of the run.
-        size: usual, fewest or least.
-    """
+    """What each purpose costs, as shares of the training compute; `size` is usual, fewest or least."""
     found = needs(config, unfitted(budget), facts)
     return {name: budget.ratio * getattr(need, size) / budget.training_tokens for name, need in found.items()}
 
 
 def pays_for_all_rows(config: CampusConfig, budget: Budget, facts: CostFacts) -> float:
-    """The budget that measures every row before training, beside all else, as a recipe would have it.
-
-    Args:
-        config: resolved settings.
-        budget: of the run.
-        facts: of the run.
-    """
+    """The budget that measures every row before training, beside all else, as a recipe would have it."""
     everything = facts.n_rows * facts.scored
     share = budget.ratio * everything / budget.training_tokens / budget.weight("scoring")
     while True:

@@ -41,6 +41,7 @@ OPPOSED = 0.9  # below minus this, a metric is another one's anti-curriculum in 
 NOISE = 0.5  # rank correlation of a ranking between two halves below which it is mostly noise
 LEVEL, LENGTH = "level", "length"  # columns of the training set and of the tables here
 MANY_DIGITS = 1e7  # a score from which on its size is all that a table says of it
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 TIED = 0.5  # share of the rows with one and the same score from which an order is mostly a coin toss
 
 
@@ -132,92 +133,79 @@ def score_health(
     usable = {name: v if np.isfinite(v).all() else np.zeros(len(v)) for name, v in named.items()}  # constant → NaN
     names, correlation = correlation_matrix(usable)
     n_rows = max((len(values) for values in scores.values()), default=0)
-    with_level, within = ({}, {}) if level is None else _with_level({n: usable[n] for n in scores}, level, groups)
+    pooled: dict[str, float] = {}
+    inside: dict[str, float] = {}
+    if level is not None:  # over the labelled rows
+        rows = np.flatnonzero(np.isfinite(level))
+        pooled = {name: spearman(usable[name][rows], level[rows]) for name in scores}
+        if groups is not None:
+            inside = {name: mean_within(usable[name][rows], level[rows], groups[rows]) for name in scores}
+    within = None
+    if column is not None and groups is not None:
+        shares = {name: ties_within(usable[name], groups) for name in scores}
+        within = WithinGroups(
+            grouping=Grouping.of({name: usable[name] for name in scores}, groups, column=column, chosen=chosen),
+            ties={name: shared for name, (shared, _) in shares.items()},
+            largest_tie={name: largest for name, (_, largest) in shares.items()},
+            correlation=correlation_matrix({name: ranks_within(v, groups) for name, v in usable.items()})[1],
+        )
     return ScoreHealth(
         n_rows=n_rows,
         measured={name: (measured or {}).get(name, n_rows) for name in scores},
         bad={name: int(len(scores[name]) - len(finite[name])) for name in scores},
         ties={name: tie_share(values) for name, values in finite.items()},
         largest_tie={name: largest_tie(values) for name, values in finite.items()},
-        quantiles={name: _quantiles(values) for name, values in finite.items()},
+        quantiles={
+            name: np.asarray(np.quantile(values, QUANTILES) if len(values) else np.full(5, np.nan), dtype=np.float64)
+            for name, values in finite.items()
+        },
         names=names,
         correlation=correlation,
-        with_level=with_level,
-        with_level_within=within,
+        with_level=pooled,
+        with_level_within=inside,
         stability={name: value for name, value in (stability or {}).items() if name in scores},
-        within=None if column is None or groups is None else _within(usable, scores, groups, column, chosen=chosen),
+        within=within,
     )
-
-
-def _within(
-    usable: Mapping[str, FloatArray], scores: Mapping[str, FloatArray], groups: IntArray, column: str, *, chosen: bool
-) -> WithinGroups:
-    """What can be said inside the groups."""
-    ties = {name: ties_within(usable[name], groups) for name in scores}
-    return WithinGroups(
-        grouping=Grouping.of({name: usable[name] for name in scores}, groups, column=column, chosen=chosen),
-        ties={name: shared for name, (shared, _) in ties.items()},
-        largest_tie={name: largest for name, (_, largest) in ties.items()},
-        correlation=correlation_matrix({name: ranks_within(v, groups) for name, v in usable.items()})[1],
-    )
-
-
-def _with_level(
-    scores: Mapping[str, FloatArray], level: FloatArray, groups: IntArray | None
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Rank correlations with the level over the labelled rows: pooled, and inside the groups."""
-    rows = np.flatnonzero(np.isfinite(level))
-    pooled = {name: spearman(values[rows], level[rows]) for name, values in scores.items()}
-    if groups is None:
-        return pooled, {}
-    return pooled, {name: mean_within(values[rows], level[rows], groups[rows]) for name, values in scores.items()}
-
-
-def _quantiles(values: FloatArray) -> FloatArray:
-    if not len(values):
-        return np.full(5, np.nan)
-    return np.asarray(np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]), dtype=np.float64)
 
 
 def score_findings(health: ScoreHealth) -> list[Finding]:
     """What in `health` a user should mend or know."""
-    found = []
-    for name, n_bad in health.bad.items():
-        if n_bad:
-            found.append(
-                Finding(
-                    "error",
-                    f"`{name}` is NaN or infinite in {n_bad} of {health.n_rows} rows.",
-                    "Drop these rows, or correct their values.",
-                )
+    found = [
+        Finding(
+            "error",
+            f"`{name}` is NaN or infinite in {n_bad} of {health.n_rows} rows.",
+            "Drop these rows, or correct their values.",
+        )
+        for name, n_bad in health.bad.items()
+        if n_bad
+    ]
+    for name, share in health.largest_tie.items():
+        tied = "one and the same score"
+        if health.within is not None and health.within.largest_tie[name] > share:
+            tied, share = "the score that is commonest in their group", health.within.largest_tie[name]
+        if share > TIED:
+            low, high = health.quantiles[name][0], health.quantiles[name][-1]
+            what = (
+                f"`{name}` gives {share:.0%} of the rows {tied} (90 % lie between {low:.4g} and {high:.4g}): among "
+                "those, the order is a coin toss."
             )
-    for name in health.largest_tie:
-        found += _tie_findings(name, health)
+            found.append(Finding("warning", what, "Use a metric that tells these rows apart, or drop it."))
     correlation = health.correlation if health.within is None else health.within.correlation
     for i, j in zip(*np.triu_indices(len(health.names), 1), strict=True):
         found += _alike_findings(health.names[i], health.names[j], float(correlation[i, j]), health)
     if health.within is not None:
         found += _grouping_findings(health.within.grouping)
-    for name, rho in health.stability.items():
-        found += _noise_findings(name, rho)
-    return found
-
-
-def _tie_findings(name: str, health: ScoreHealth) -> list[Finding]:
-    low, high = health.quantiles[name][0], health.quantiles[name][-1]
-    tied, share = "one and the same score", health.largest_tie[name]
-    if health.within is not None and health.within.largest_tie[name] > share:
-        tied, share = "the score that is commonest in their group", health.within.largest_tie[name]
-    if share <= TIED:
-        return []
-    return [
+    found += [
         Finding(
             "warning",
-            f"`{name}` gives {share:.0%} of the rows {tied} (90 % lie between {low:.4g} and {high:.4g}): among those, "
-            "the order is a coin toss.",
-            "Use a metric that tells these rows apart, or drop it.",
+            f"`{name}` does not rank the rows the same way twice (rank correlation {rho:.2f} between two halves or "
+            "seeds): its order is mostly noise.",
+            "Measure more (a larger budget), or drop it.",
         )
+        for name, rho in health.stability.items()
+        if rho < NOISE  # NaN says nothing
     ]
+    return found
 
 
 def _alike_findings(first: str, second: str, rho: float, health: ScoreHealth) -> list[Finding]:
@@ -273,19 +261,6 @@ def _grouping_findings(grouping: Grouping) -> list[Finding]:
     ]
 
 
-def _noise_findings(name: str, rho: float) -> list[Finding]:
-    if not rho < NOISE:  # NaN says nothing
-        return []
-    return [
-        Finding(
-            "warning",
-            f"`{name}` does not rank the rows the same way twice (rank correlation {rho:.2f} between two halves or "
-            "seeds): its order is mostly noise.",
-            "Measure more (a larger budget), or drop it.",
-        )
-    ]
-
-
 # -- as tables and as data -----------------------------------------------------------------------------------------
 
 
@@ -307,8 +282,11 @@ def health_table(health: ScoreHealth) -> str:
         columns |= {"ties within": health.within.ties, "order left": health.within.grouping.left}
     columns = {head: rho for head, rho in columns.items() if rho}
     metrics = list(health.bad)
+    measured = {
+        name: f"{n}" if n == health.n_rows else f"{n} of {health.n_rows}" for name, n in health.measured.items()
+    }
     rows = [
-        [name, _rows(health, name), *map(_number, health.quantiles[name][[0, 2, 4]]), f"{health.ties[name]:.0%}"]
+        [name, measured[name], *map(_number, health.quantiles[name][[0, 2, 4]]), f"{health.ties[name]:.0%}"]
         + [_rho(rho.get(name)) for rho in columns.values()]
         for name in metrics
     ]
@@ -321,12 +299,6 @@ def health_table(health: ScoreHealth) -> str:
         for i in range(1, len(at))
     ]
     return f"{shown}\n\n{table(['rank correlation', *metrics[:-1]], pairs)}"
-
-
-def _rows(health: ScoreHealth, name: str) -> str:
-    """How many rows a metric measured, of how many if not of all."""
-    measured = health.measured[name]
-    return f"{measured}" if measured == health.n_rows else f"{measured} of {health.n_rows}"
 
 
 def _number(value: float) -> str:
@@ -355,25 +327,22 @@ def health_record(health: ScoreHealth) -> Json:
         }
         for name in health.bad
     }
-    record = {"n_rows": health.n_rows, "metrics": metrics, "names": health.names}
     correlation = [[_rounded(rho) for rho in row] for row in health.correlation.tolist()]
-    record |= {"correlation": correlation}
-    return record if health.within is None else {**record, "within": _within_record(health.within)}
-
-
-def _within_record(within: WithinGroups) -> Json:
-    grouping = within.grouping
-    metrics = {
+    record = {"n_rows": health.n_rows, "metrics": metrics, "names": health.names, "correlation": correlation}
+    if health.within is None:
+        return record
+    grouping = health.within.grouping
+    inside = {
         name: {
-            "ties": _rounded(within.ties[name]),
-            "largest_tie": _rounded(within.largest_tie[name]),
+            "ties": _rounded(health.within.ties[name]),
+            "largest_tie": _rounded(health.within.largest_tie[name]),
             "left": _rounded(left),
         }
         for name, left in grouping.left.items()
     }
-    correlation = [[_rounded(rho) for rho in row] for row in within.correlation.tolist()]
+    correlation = [[_rounded(rho) for rho in row] for row in health.within.correlation.tolist()]
     about = {"column": grouping.column, "n_groups": grouping.n_groups, "typical": grouping.typical}
-    return {**about, "metrics": metrics, "correlation": correlation}
+    return {**record, "within": {**about, "metrics": inside, "correlation": correlation}}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -130,25 +130,6 @@ class SimulatedRun:
         return found
 
 
-def _refuse_endless(config: CampusConfig, n_rows: int, total_steps: int, per_epoch: int, *, keep_plan: bool) -> None:
-    """Stages are planned one after the other, so a run can be too long to be simulated and yet be trained.
-
-    Raises:
-        DataError: it is.
-    """
-    most = config.stages * max(1, len(config.metrics)) * math.ceil(total_steps / per_epoch)
-    if min(total_steps, most) > MOST_STAGES:
-        raise DataError(
-            f"`stages` of a simulated run must be at most {MOST_STAGES} in all, got {min(total_steps, most)}. Simulate "
-            "fewer epochs or stages: what follows is alike."
-        )
-    visits = total_steps * math.ceil(n_rows / per_epoch)
-    if keep_plan and visits > MOST_VISITS:
-        raise DataError(
-            f"`rows` of a plan that is kept must be at most {MOST_VISITS}, got {visits}. Simulate fewer epochs."
-        )
-
-
 def simulate(
     config: CampusConfig,
     *,
@@ -187,7 +168,18 @@ def simulate(
     config = config.resolved(has_probes=True, domain_in_data=groups is not None, seed=0)
     per_epoch = -(-n_rows // global_batch)
     total_steps = total_steps or max(1, round(epochs * per_epoch))
-    _refuse_endless(config, n_rows, total_steps, per_epoch, keep_plan=keep_plan)
+    # Stages are planned one after the other, so a run can be too long to be simulated and yet be trained.
+    most = config.stages * max(1, len(config.metrics)) * math.ceil(total_steps / per_epoch)
+    if min(total_steps, most) > MOST_STAGES:
+        raise DataError(
+            f"`stages` of a simulated run must be at most {MOST_STAGES} in all, got {min(total_steps, most)}. Simulate "
+            "fewer epochs or stages: what follows is alike."
+        )
+    visits = total_steps * math.ceil(n_rows / per_epoch)
+    if keep_plan and visits > MOST_VISITS:
+        raise DataError(
+            f"`rows` of a plan that is kept must be at most {MOST_VISITS}, got {visits}. Simulate fewer epochs."
+        )
     scene = _Scene(config, n_rows, dict(scores or {}), dict(orders or {}), groups)
     curriculum = Curriculum(
         config.schedule(),

@@ -88,12 +88,21 @@ def compare_runs(a: Path, b: Path) -> Comparison:
     n_same = len(pairs) if first is None else first
     # where the race of offers stops may hang on the last digits: then their samples end at another size
     offers = [both for x, y in pairs[:n_same] for both in zip(x.get("offers", []), y.get("offers", []), strict=False)]
+    largest: dict[str, float] = {}
+    for event, what in MEASURED:
+        for x, y in zip(_of(ours, event), _of(theirs, event), strict=False):
+            if x.get("stage", 0) >= n_same:  # of other rows: nothing to compare
+                break
+            for p, q in zip(_numbers(x, event), _numbers(y, event), strict=False):
+                if p is not None and q is not None and p[1] == q[1]:
+                    difference = abs(p[0] - q[0]) / max(abs(p[0]), abs(q[0]), math.ulp(0.0))
+                    largest[what] = max(largest.get(what, 0.0), difference)
     return Comparison(
         stages=len(pairs),
         first=first,
         why=[] if first is None else list(_why(*pairs[first])),
         unmatched=abs(n_stages[0] - n_stages[1]),
-        largest=_largest(ours, theirs, n_same),
+        largest=largest,
         regrown=sum(a.get("sampled_rows") != b.get("sampled_rows") for a, b in offers),
         batches=[_of(events, "run")[0].get("batch", {}) for events in (ours, theirs)],
     )
@@ -124,20 +133,6 @@ def _why(x: Json, y: Json) -> Iterator[str]:
         said = f" (perplexity {', '.join(offers)})" if offers else ""
         ahead = "" if margin is None else f", {margin:.1e} nats ahead"
         yield f"  {label}: {decision['chosen']}{ahead}{said}"
-
-
-def _largest(ours: list[Json], theirs: list[Json], n_stages: int) -> dict[str, float]:
-    """Largest relative difference of what both measured, up to stage `n_stages`."""
-    largest: dict[str, float] = {}
-    for event, what in MEASURED:
-        for x, y in zip(_of(ours, event), _of(theirs, event), strict=False):
-            if x.get("stage", 0) >= n_stages:
-                break
-            for p, q in zip(_numbers(x, event), _numbers(y, event), strict=False):
-                if p is not None and q is not None and p[1] == q[1]:
-                    difference = abs(p[0] - q[0]) / max(abs(p[0]), abs(q[0]), math.ulp(0.0))
-                    largest[what] = max(largest.get(what, 0.0), difference)
-    return largest
 
 
 def _numbers(event: Json, kind: str) -> list[tuple[float, Any] | None]:

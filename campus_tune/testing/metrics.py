@@ -10,7 +10,7 @@ import numpy as np
 from campus_tune.metrics import METRICS, CpuMetric, Metric, build_metric, finish_scores, parse_metric
 from campus_tune.testing.promises import check_card, check_frozen, name_in, promise
 from campus_tune.words.errors import MetricError
-from campus_tune.words.types import FloatArray, IntArray, RowTexts
+from campus_tune.words.types import FloatArray, RowTexts
 
 PIECES = ["one", "two", "a", "of", " ", " ", " ", ", ", ". ", "\n", "ü", "42", "x = y;", "Because", "漢字"]
 
@@ -57,8 +57,16 @@ def check_metric(
     for _ in range(draws):
         texts = draw_texts(rng, columns or {})
         _check_scores(setting, metric, texts)
-        if not by_place:
-            _check_place(metric, name, texts, rng.permutation(len(texts)))
+        if by_place:
+            continue
+        order = rng.permutation(len(texts))
+        there = metric.scores(texts, progress=False)[order].tolist()
+        moved = metric.scores(texts.take(order), progress=False).tolist()
+        promise(
+            moved == there,
+            f"`{name}` must give a row the same score wherever it stands, got {there}, and {moved} after the rows were "
+            f"put in the sequence {order.tolist()} of {_shown(texts)}.",
+        )
 
 
 def draw_texts(rng: np.random.Generator, columns: Mapping[str, Sequence[Any]]) -> RowTexts:
@@ -81,12 +89,14 @@ def draw_texts(rng: np.random.Generator, columns: Mapping[str, Sequence[Any]]) -
 def _check_scores(setting: str | Mapping[str, Any], metric: CpuMetric, texts: RowTexts) -> None:
     """One finite number per row, twice the same, from rows that stay as they are; and a minus turns them around."""
     name, n = name_in(setting), len(texts)
-    before = _copy(texts)
+    columns = {column: list(values) for column, values in texts.columns.items()}
+    before = RowTexts(list(texts.response_text), texts.response_tokens.copy(), texts.prompt_tokens.copy(), columns)
     scores: FloatArray = metric.scores(texts, progress=False)
     about = f"for {_shown(texts)}"
+    kind = f"{scores.dtype} {scores.shape}" if isinstance(scores, np.ndarray) else type(scores).__name__
     promise(
         isinstance(scores, np.ndarray) and scores.dtype == np.float64 and scores.shape == (n,),
-        f"`{name}` must give one float64 per row, shape ({n},), got {_kind(scores)} {about}.",
+        f"`{name}` must give one float64 per row, shape ({n},), got {kind} {about}.",
     )
     promise(
         np.isfinite(scores).all(),
@@ -94,7 +104,13 @@ def _check_scores(setting: str | Mapping[str, Any], metric: CpuMetric, texts: Ro
     )
     first = scores.copy()
     scores[:] = -1.0  # what is given away is the caller's
-    promise(_same(texts, before), f"`{name}` must leave its rows as they were, got them changed {about}.")
+    same = (
+        texts.response_text == before.response_text
+        and texts.columns == before.columns
+        and texts.response_tokens.tolist() == before.response_tokens.tolist()
+        and texts.prompt_tokens.tolist() == before.prompt_tokens.tolist()
+    )
+    promise(same, f"`{name}` must leave its rows as they were, got them changed {about}.")
     again = build_metric(parse_metric(setting))
     assert isinstance(again, CpuMetric)
     for one in (metric, again):
@@ -117,35 +133,6 @@ def _check_scores(setting: str | Mapping[str, Any], metric: CpuMetric, texts: Ro
     except MetricError:
         return  # all rows are alike: there is no order to turn around
     promise((finished[0] == -finished[1]).all(), f"`{name}` must be turned around by a minus, got {finished} {about}.")
-
-
-def _check_place(metric: CpuMetric, name: str, texts: RowTexts, order: IntArray) -> None:
-    """A row has its score wherever it stands."""
-    there = metric.scores(texts, progress=False)[order].tolist()
-    moved = metric.scores(texts.take(order), progress=False).tolist()
-    promise(
-        moved == there,
-        f"`{name}` must give a row the same score wherever it stands, got {there}, and {moved} after the rows were "
-        f"put in the sequence {order.tolist()} of {_shown(texts)}.",
-    )
-
-
-def _copy(texts: RowTexts) -> RowTexts:
-    columns = {column: list(values) for column, values in texts.columns.items()}
-    return RowTexts(list(texts.response_text), texts.response_tokens.copy(), texts.prompt_tokens.copy(), columns)
-
-
-def _same(texts: RowTexts, other: RowTexts) -> bool:
-    return (
-        texts.response_text == other.response_text
-        and texts.columns == other.columns
-        and texts.response_tokens.tolist() == other.response_tokens.tolist()
-        and texts.prompt_tokens.tolist() == other.prompt_tokens.tolist()
-    )
-
-
-def _kind(value: object) -> str:
-    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def _shown(texts: RowTexts) -> str:

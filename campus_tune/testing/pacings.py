@@ -65,16 +65,10 @@ def check_pacing(setting: str | Mapping[str, Any], *, draws: int = 50, seed: int
         again.tolist() == scopes.tolist(),
         f"`{name}` must give the same scope for the same moment whenever it is asked, got others the second time.",
     )
-    _check_start(setting, name, float(scopes[0]))
-
-
-def _check_start(setting: str | Mapping[str, Any], name: str, scope: float) -> None:
-    """Where a pacing has an option `start`, that is where it starts."""
     parameters = inspect.signature(PACINGS.get(name)).parameters
-    if "start" not in parameters:
-        return
-    start = dict(setting if isinstance(setting, Mapping) else {}).get("start", parameters["start"].default)
-    promise(
-        abs(scope - start) <= START_ROUNDING,
-        f"`{name}` must start at its `start`, {start}, got {scope} at u = 0.",
-    )
+    if "start" in parameters:  # an option of that name is where it starts
+        start = dict(setting if isinstance(setting, Mapping) else {}).get("start", parameters["start"].default)
+        promise(
+            abs(float(scopes[0]) - start) <= START_ROUNDING,
+            f"`{name}` must start at its `start`, {start}, got {float(scopes[0])} at u = 0.",
+        )

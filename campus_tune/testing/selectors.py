@@ -54,7 +54,18 @@ def check_selector(setting: str | Mapping[str, Any], *, draws: int = 30, seed: i
     rng = np.random.default_rng(seed)
     for _ in range(draws):
         view = draw_view(rng)
-        _check_choice(setting, view)
+        selector, shown = build_selector(setting), copy.deepcopy(view)
+        chosen = selector.choose(view)
+        promise(chosen in view.names, f"`{name}` must take one of the offers {view.names}, got {chosen!r}.")
+        promise(repr(view) == repr(shown), f"`{name}` must leave the view as it was, got it changed after {shown}.")
+        selector.choose(replace(view, stage=view.stage + 1))
+        again = [selector.choose(view), build_selector(setting).choose(view)]
+        promise(
+            again == [chosen, chosen],
+            f"`{name}` must choose by what it is shown and by nothing else, got {chosen!r}, {again[0]!r} after another "
+            f"stage and {again[1]!r} when made anew, shown {view}. Draw from [view.seed, view.stage]; remember "
+            "nothing.",
+        )
         _check_what_it_looks_at(setting, view)
         _check_names(setting, view)
 
@@ -71,21 +82,6 @@ def draw_view(rng: np.random.Generator) -> View:
         mean_loss=losses[0],
         start_loss=losses[1],
         probe_loss=float(rng.uniform(0, 12)),
-    )
-
-
-def _check_choice(setting: str | Mapping[str, Any], view: View) -> None:
-    """One of the offers; of the view alone, which stays as it was."""
-    name, selector, shown = name_in(setting), build_selector(setting), copy.deepcopy(view)
-    chosen = selector.choose(view)
-    promise(chosen in view.names, f"`{name}` must take one of the offers {view.names}, got {chosen!r}.")
-    promise(repr(view) == repr(shown), f"`{name}` must leave the view as it was, got it changed after {shown}.")
-    selector.choose(replace(view, stage=view.stage + 1))
-    again = [selector.choose(view), build_selector(setting).choose(view)]
-    promise(
-        again == [chosen, chosen],
-        f"`{name}` must choose by what it is shown and by nothing else, got {chosen!r}, {again[0]!r} after another "
-        f"stage and {again[1]!r} when made anew, shown {view}. Draw from [view.seed, view.stage]; remember nothing.",
     )
 
 

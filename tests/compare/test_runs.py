@@ -19,7 +19,6 @@ from campus_tune.compare.training import Bench
 from campus_tune.compare.verdict import arm_of
 from campus_tune.data.held_out import read_held_out
 from campus_tune.recipe.trl_yaml import parse_trl
-from campus_tune.report import callback as report_callback
 from campus_tune.run import make_trainer as sft_trainer
 from campus_tune.run.ledger import comparable, read_ledger
 from campus_tune.scores.cache import read_columns
@@ -52,7 +51,7 @@ class Witness(Bench):
 
 def by_sft(recipe: Path, out: Path, seed: int, patch: pytest.MonkeyPatch) -> Trained:
     """The same by the command `sft`."""
-    patch.setattr(report_callback, "report_on", lambda _: None)
+    patch.setattr("campus_tune.report.callback.report_on", lambda _: None)
     found: list[Any] = []
     train = sft.train
     patch.setattr(sft, "train", lambda *parts: found.append(train(*parts)))

@@ -18,7 +18,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.cli import sft
 from campus_tune.cli.main import main
 from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import TokenRows
@@ -281,7 +280,7 @@ def test_check_says_of_the_budget_what_the_run_says(
             "probes": {"path": str(tmp_path / "probes.jsonl")},
         },
     }
-    monkeypatch.setattr(sft, "report", lambda _: None)  # drawing takes longer than the run
+    monkeypatch.setattr("campus_tune.report.callback.report_on", lambda _: None)  # drawing takes longer than the run
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe), "utf-8")
     (finding,) = [finding for finding in check(path) if TOO_SMALL in finding.what]
