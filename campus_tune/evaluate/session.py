@@ -197,9 +197,7 @@ class Session:
                     values = {f"{metric},{sample['filter']}": sample[metric] for metric in sample["metrics"]}
                     scores[sample["doc_id"]] |= {n: float(v) for n, v in values.items() if _is_number(v)}
                 documents[leaf] = {str(number): scores[number] for number in sorted(scores)}
-            metrics: dict[
-                str, Json
-            ] = {}  # the official means, their standard errors and how many documents they are of
+            metrics: dict[str, Json] = {}  # the official means, their errors, and of how many documents they are
             for metric, value in (told := found["results"].get(name, {})).items():
                 what, _, filter_ = metric.partition(",")
                 if not filter_ or what.endswith("_stderr") or not _is_number(value):
