@@ -49,10 +49,7 @@ class Arm:
     campus: Json
 
     def config(self, seed: int) -> CampusConfig:
-        """The settings of the run with this seed: random orders are drawn anew with each.
-
-        Args:
-            seed: of the run, ≥ 0.
+        """The settings of the run with this seed (≥ 0): random orders are drawn anew with each.
 
         Raises:
             RecipeError: the block is wrong, with all its problems.
@@ -129,14 +126,9 @@ def _base(name: str, block: Json) -> Json:
     if name == SAME_PACING:
         labels = [parse_metric(entry).label for entry in block.get("metrics", [])]
         return {**block, "metrics": [{"name": "random", "label": label} for label in labels]}
-    if name == REVERSED:
-        return {**block, **_reversed(block)}
-    return dict(block)
-
-
-def _reversed(block: Json) -> Json:
-    """Metrics and selector of the block with every order turned around."""
-    metrics, renamed = [], {}
+    if name != REVERSED:
+        return dict(block)
+    metrics, renamed = [], {}  # with every order turned around, under a name that says so
     for entry in block.get("metrics", []):
         written = {"name": entry} if isinstance(entry, str) else dict(entry)
         label = parse_metric(entry).label
@@ -146,4 +138,4 @@ def _reversed(block: Json) -> Json:
     selector = block.get("selector")
     if isinstance(selector, Mapping) and selector.get("order") in renamed:
         selector = {**selector, "order": renamed[selector["order"]]}
-    return {"metrics": metrics, "selector": selector}
+    return {**block, "metrics": metrics, "selector": selector}

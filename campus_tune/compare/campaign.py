@@ -55,9 +55,6 @@ class Campaign:
     def begin(self, test: HeldOut) -> None:
         """Write down what is compared, and find what is there already.
 
-        Args:
-            test: the rows that decide.
-
         Raises:
             RecipeError: the folder holds a comparison of other settings, or a run of another recipe, which are named.
             DataError: a result in it cannot be read.
@@ -82,11 +79,7 @@ class Campaign:
         return (self.plan.baseline,) if self.pilot else self.plan.arms
 
     def train(self, kinds: Sequence[str], bench: Bench) -> None:
-        """Make all missing runs of the arms of some kinds.
-
-        Args:
-            kinds: of arms.
-            bench: of this process.
+        """Make all missing runs of the arms of some kinds, one after the other on this process's bench or side by side.
 
         Raises:
             CampusError: a run cannot be made; those that are finished are kept.
@@ -113,7 +106,21 @@ class Campaign:
                 raise CampusError(
                     f"`{task.arm}`, seed {task.seed}, cannot be trained: {why}\nIts log: {log}"
                 ) from error
-            self._keep(outcome)
+            self.outcomes[outcome["arm"], outcome["seed"]] = outcome
+            self._made += 1
+            spent = time.perf_counter() - self._began
+            left = (self.n_runs - len(self.outcomes)) * spent / self._made
+            more = f"; about {_duration(left)} left" if left else ""
+            if outcome["status"] == DIVERGED:
+                ended = f"diverged: {outcome['message']}"
+            else:
+                ended = f"loss {outcome['curve']['loss'][0]:.4f} → {outcome['curve']['loss'][-1]:.4f}"
+            took = _duration(sum(outcome["seconds"][what] for what in ("training", "curriculum", "curve")))
+            audit = outcome["audit"] or {"passed": 0, "checked": 0}
+            self.say(
+                f"run {len(self.outcomes)} of {self.n_runs}: {outcome['arm']}, seed {outcome['seed']}: {ended}, cost "
+                f"{outcome['cost']['all']:.1%}, audit {audit['passed']} of {audit['checked']}, {took}{more}"
+            )
             self.check()
 
     def close(self) -> None:
@@ -128,25 +135,6 @@ class Campaign:
     def arms(self) -> list[ArmResults]:
         """All arms that have results, as the statistics take them."""
         return [arm_of(found) for arm in self.plan.arms if (found := self.results(arm.name))]
-
-    # -- what is said ---------------------------------------------------------------------------------------------
-
-    def _keep(self, outcome: Json) -> None:
-        self.outcomes[outcome["arm"], outcome["seed"]] = outcome
-        self._made += 1
-        spent = time.perf_counter() - self._began
-        left = (self.n_runs - len(self.outcomes)) * spent / self._made
-        more = f"; about {_duration(left)} left" if left else ""
-        if outcome["status"] == DIVERGED:
-            ended = f"diverged: {outcome['message']}"
-        else:
-            ended = f"loss {outcome['curve']['loss'][0]:.4f} → {outcome['curve']['loss'][-1]:.4f}"
-        took = _duration(sum(outcome["seconds"][what] for what in ("training", "curriculum", "curve")))
-        audit = outcome["audit"] or {"passed": 0, "checked": 0}
-        self.say(
-            f"run {len(self.outcomes)} of {self.n_runs}: {outcome['arm']}, seed {outcome['seed']}: {ended}, cost "
-            f"{outcome['cost']['all']:.1%}, audit {audit['passed']} of {audit['checked']}, {took}{more}"
-        )
 
     def _steps_of_plus(self, seed: int) -> int:
         """Steps that the recipe's whole bill would have paid for, with this seed; without `recipe`, the first arm's."""

@@ -16,9 +16,6 @@ FEWEST = 30  # held-out rows, below which nothing can be said
 def read_test(plan: Plan) -> HeldOut:
     """The test rows of a comparison.
 
-    Args:
-        plan: of the comparison.
-
     Raises:
         DataError: too few rows, or rows that are trained or steer.
     """
@@ -35,14 +32,14 @@ def read_test(plan: Plan) -> HeldOut:
     raw = [(f"`{path}` row {i}", row) for path in settings.test for i, row in enumerate(read_table(path))]
     places, plain = [place for place, _ in raw], [row for _, row in raw]
     refuse_rows(plain, places, train, where="the training set", say=print)
-    for path in dict.fromkeys(path for arm in plan.arms for path in _probe_settings(arm.campus)):
+    for path in dict.fromkeys(path for arm in plan.arms for path in _probe_files(arm.campus)):
         refuse_rows(plain, places, read_table(path), where=f"the steering probes `{path}`", say=print)
     return rows
 
 
 def read_probes(block: Json) -> HeldOut | None:
     """The recipe's probes as text; None where it has none."""
-    paths = _probe_settings(block)
+    paths = _probe_files(block)
     if not paths:
         return None
     settings = ProbeSettings.from_mapping(block["probes"])
@@ -51,8 +48,5 @@ def read_probes(block: Json) -> HeldOut | None:
     return read_held_out(paths, domain_column=column)
 
 
-def _probe_settings(block: Json) -> tuple[str, ...]:
-    setting = block.get("probes")
-    if not setting:
-        return ()
-    return ProbeSettings.from_mapping(setting).path
+def _probe_files(block: Json) -> tuple[str, ...]:
+    return ProbeSettings.from_mapping(block["probes"]).path if block.get("probes") else ()

@@ -25,11 +25,7 @@ NOTHING = "the default expectation is no difference"
 
 
 def from_earlier(folder: Path, plan: Plan) -> list[Power]:
-    """What an earlier comparison says of one of this size, recipe by recipe.
-
-    Args:
-        folder: of the earlier comparison.
-        plan: of this one.
+    """What an earlier comparison, by its folder, says of one of this size, recipe by recipe.
 
     Raises:
         DataError: no verdict is there, or none that says how much seeds and rows differ.

@@ -31,18 +31,13 @@ SHOWN = 60  # characters of a setting in a message
 def write_about(plan: Plan, test: HeldOut, command: str) -> None:
     """Write down what is compared; arms and seeds may be added to those of a folder.
 
-    Args:
-        plan: what is compared, and where.
-        test: the rows that decide.
-        command: that started it.
-
     Raises:
         RecipeError: the folder holds a comparison of other settings, which are named.
         DataError: the file that is there is damaged, or of another version.
     """
     path = plan.out / ABOUT
     settings = plan.settings
-    about = {
+    about: Json = {
         "format": FORMAT,
         "arms": {arm.name: {"kind": arm.kind, "campus": arm.campus} for arm in plan.arms},
         "seeds": list(settings.seeds),
@@ -63,31 +58,22 @@ def write_about(plan: Plan, test: HeldOut, command: str) -> None:
     }
     if path.exists():
         there = read_stored(path, FORMAT, "say what is compared", "delete it: finished runs are kept", COMPARISON)
-        about = _joined(there, about, path)
+        about = json.loads(json.dumps(plain(about)))  # as it is in a file, to be compared with one
+        known = {**there.get(EARLIER, {}), **there["arms"]}
+        changed = {name: (there.get(name), about[name]) for name in FIXED if there.get(name) != about[name]}
+        changed |= {
+            f"arm {name}": (known[name].get("campus"), arm["campus"])
+            for name, arm in about["arms"].items()
+            if name in known and known[name] != arm
+        }
+        if changed:
+            listed = "; ".join(f"{name} {_differing(*values)}" for name, values in changed.items())
+            raise RecipeError(
+                f"`--out` must be a new folder or that of the same comparison, got {str(plan.out)!r}, which was begun "
+                f"with other settings: {listed}. Name another folder, or delete this one."
+            )
+        about[EARLIER] = {name: arm for name, arm in known.items() if name not in about["arms"]}
     atomic_write(path, json.dumps(plain(about), indent=1) + "\n")
-
-
-def _joined(there: Json, asked: Json, path: Path) -> Json:
-    """What a folder's file becomes when something is asked of it again: fewer or more arms and seeds.
-
-    Raises:
-        RecipeError: it was begun with other settings.
-    """
-    asked = json.loads(json.dumps(plain(asked)))
-    known = {**there.get(EARLIER, {}), **there["arms"]}
-    changed = {name: (there.get(name), asked[name]) for name in FIXED if there.get(name) != asked[name]}
-    changed |= {
-        f"arm {name}": (known[name].get("campus"), arm["campus"])
-        for name, arm in asked["arms"].items()
-        if name in known and known[name] != arm
-    }
-    if changed:
-        listed = "; ".join(f"{name} {_differing(*values)}" for name, values in changed.items())
-        raise RecipeError(
-            f"`--out` must be a new folder or that of the same comparison, got {str(path.parent)!r}, which was begun "
-            f"with other settings: {listed}. Name another folder, or delete this one."
-        )
-    return {**asked, EARLIER: {name: arm for name, arm in known.items() if name not in asked["arms"]}}
 
 
 def refuse_other_block(arm: Arm, seed: int, outcome: Json, out: Path) -> None:

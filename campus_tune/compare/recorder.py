@@ -19,7 +19,6 @@ from campus_tune.evaluate.answer_loss import Told
 from campus_tune.method.orders import group_codes
 from campus_tune.model import compat
 from campus_tune.model.answer_alone import PadRight
-from campus_tune.model.conversations import retell
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
 from campus_tune.run.run import CampusRun
@@ -50,11 +49,7 @@ class Recorder(TrainerCallback):
     def follow(self, trainer: Trainer, run: CampusRun) -> None:
         """The trainer and the run to record; call it before `trainer.train()`, when the clock starts."""
         self.trainer, self.run = trainer, run
-        told = Told(
-            [retell(conversation, compat.tokenizer_of(trainer)) for conversation in self.rows.conversations],
-            getattr(trainer.args, "max_length", None),
-        )
-        told.refuse_silent(self.rows)
+        told = Told.of(self.rows, compat.tokenizer_of(trainer), getattr(trainer.args, "max_length", None))
         subject = partial(compat.subject, trainer)
         self._meter = LossMeter(subject, told, PadRight(), told.tokens, peers=Peers(), what="test rows")
         self._began = time.perf_counter()

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from campus_tune.compare.recorder import Recorder
     from campus_tune.data.held_out import HeldOut
-    from campus_tune.evaluate.answer_loss import Told
     from campus_tune.run.official_tasks import Evaluator
     from campus_tune.run.run import CampusRun
 
@@ -61,15 +61,7 @@ class Bench:
         self._evaluation: Evaluator | None = None
 
     def run(self, name: str, seed: int, *, max_steps: int | None = None) -> Json:
-        """Train one arm with one seed and write what came of it.
-
-        Args:
-            name: of the arm.
-            seed: of the run.
-            max_steps: another number of steps than the recipe's.
-
-        Returns:
-            The result, as it is in the file.
+        """Train one arm with one seed, for other steps than the recipe's if said; the result, as it is in its file.
 
         Raises:
             CampusError: the run cannot be made. A model that diverges is a result.
@@ -176,17 +168,21 @@ class Bench:
 
     def _last_looks(self, trainer: SFTTrainer, folder: Path) -> Json:
         """Calibration on the probes; sharpness and official tasks where they are asked for."""
+        from campus_tune.evaluate.answer_loss import Told
         from campus_tune.model import compat
         from campus_tune.model.calibration_sharpness import calibration, sharpness
         from campus_tune.model.peers import Peers
         from campus_tune.run.official_tasks import Evaluator
 
         settings, looks, subject = self.plan.settings, {}, compat.subject(trainer)
+        tokenised = partial(
+            Told.of, tokenizer=compat.tokenizer_of(trainer), limit=getattr(trainer.args, "max_length", None)
+        )
         if (rows := read_probes(self.plan.block)) is not None:
-            probes = self._tokenised(rows, trainer)
+            probes = tokenised(rows)
             looks["calibration"] = calibration(subject, probes, probes.tokens)
         if settings.sharpness:
-            test = self._tokenised(self.read_test().first(SHARP_ROWS), trainer)
+            test = tokenised(self.read_test().first(SHARP_ROWS))
             looks["sharpness"] = sharpness(subject, test, test.tokens)
         if settings.evaluate is not None:
             if self._evaluation is None:
@@ -200,13 +196,3 @@ class Bench:
                     values[task][metric] = {f"{part}/{document}": value for (part, document), value in scores}
             looks["evaluation"] = dict(values)
         return looks
-
-    def _tokenised(self, rows: HeldOut, trainer: SFTTrainer) -> Told:
-        from campus_tune.evaluate.answer_loss import Told
-        from campus_tune.model import compat
-        from campus_tune.model.conversations import retell
-
-        told = [retell(conversation, compat.tokenizer_of(trainer)) for conversation in rows.conversations]
-        tokenised = Told(told, getattr(trainer.args, "max_length", None))
-        tokenised.refuse_silent(rows)
-        return tokenised

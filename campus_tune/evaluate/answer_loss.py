@@ -69,8 +69,7 @@ def measure_answer_loss(
     began = time.perf_counter()
     reference = _reference(model, tokenizer)
     limit = reference.limit(max_length)
-    told = Told([retell(conversation, tokenizer) for conversation in rows.conversations], limit)
-    told.refuse_silent(rows)
+    told = Told.of(rows, tokenizer, limit)
     if told.cut:
         say(
             f"warning: {told.cut} of {len(rows)} rows are cut at {limit} tokens: of their answers, what is left counts."
@@ -123,22 +122,25 @@ class Told(TokenLists):
         kept = [row.labels[:limit] for row in rows]
         self.tokens: IntArray = np.array([len(labels) for labels in kept], dtype=np.int64)
         self.cut = sum(len(row.ids) > len(labels) for row, labels in zip(rows, kept, strict=True))
-        self._silent = [i for i, labels in enumerate(kept) if all(label == IGNORED for label in labels[1:])]
+
+    @classmethod
+    def of(cls, rows: HeldOut, tokenizer: PreTrainedTokenizerBase, limit: int | None) -> Told:
+        """Held-out rows as a tokenizer reads them.
+
+        Raises:
+            DataError: rows without an answer to be measured, or that the chat template refuses.
+        """
+        labelled = [retell(conversation, tokenizer) for conversation in rows.conversations]
+        silent = [i for i, row in enumerate(labelled) if all(label == IGNORED for label in row.labels[1:limit])]
+        if silent:
+            first = ", ".join(f"{rows.domains[i]} {rows.numbers[i]}" for i in silent[:SHOWN])
+            raise DataError(
+                f"every test row must have an answer token among the {limit or 'tokens'} that are read, got "
+                f"{len(silent)} rows without (first: {first}): cut off, or lost by the chat template. Raise "
+                "max_length, or remove them."
+            )
+        return cls(labelled, limit)
 
     def whole(self, places: Sequence[int]) -> list[Labelled]:
         """These rows, whole."""
         return [self._rows[place] for place in places]
-
-    def refuse_silent(self, rows: HeldOut) -> None:
-        """Every row has an answer to be measured.
-
-        Raises:
-            DataError: rows without one.
-        """
-        if self._silent:
-            first = ", ".join(f"{rows.domains[i]} {rows.numbers[i]}" for i in self._silent[:SHOWN])
-            raise DataError(
-                f"every test row must have an answer token among the {self.limit or 'tokens'} that are read, got "
-                f"{len(self._silent)} rows without (first: {first}): cut off, or lost by the chat template. Raise "
-                "max_length, or remove them."
-            )

@@ -71,7 +71,30 @@ def compute(
         DataError: not one reference per problem, no problem, or a problem without a test or candidates.
         SandboxError: this machine has no working sandbox.
     """
-    _check(references, predictions, k, allow=allow_code_execution)
+    if not allow_code_execution:
+        raise RecipeError(
+            "`allow_code_execution` must be true to run the code that a model writes (mbpp, humaneval), got false. "
+            "Set it to true, and every program runs in a sandbox without a network; or leave these tasks out."
+        )
+    if any(size < 1 for size in k):
+        raise RecipeError(f"`k` must be whole numbers from 1, got {list(k)}. Give [1] for pass@1.")
+    if len(references) != len(predictions) or not predictions:
+        raise DataError(
+            f"`references` must be one test per problem, got {len(references)} for {len(predictions)} problems. "
+            "Give both in the same sequence."
+        )
+    untested = [problem for problem, test in enumerate(references) if not test.strip()]
+    if untested:
+        raise DataError(
+            f"`references` must be a test for each problem, got an empty one for number {untested[0]}. "
+            "Without a test, that a program passed would be its own word."
+        )
+    empty = [problem for problem, tried in enumerate(predictions) if not tried or isinstance(tried, str)]
+    if empty:
+        raise DataError(
+            f"`predictions` must be a list of programs for each problem, got none for number {empty[0]}. "
+            "Give [program] for a single one."
+        )
     limits = Limits(cpu_seconds=math.ceil(timeout), wall_seconds=WALL_PER_CPU * math.ceil(timeout))
     where = [(problem, number) for problem, tried in enumerate(predictions) for number in range(len(tried))]
     programs = [(predictions[problem][number], references[problem]) for problem, number in where]
@@ -112,9 +135,6 @@ def replaced_code_eval(*, allow: bool) -> Iterator[SandboxedCodeEval]:
     lm-eval's task modules load the metric when they are imported, and run a first program with it. They keep what they
     got: import them inside.
 
-    Args:
-        allow: the user's word that model-written code may run here.
-
     Raises:
         RecipeError: evaluate, which comes with lm-eval, is not installed.
     """
@@ -127,35 +147,8 @@ def replaced_code_eval(*, allow: bool) -> Iterator[SandboxedCodeEval]:
         ) from error
     metric, load = SandboxedCodeEval(allow=allow), evaluate.load
 
-    def load_ours(path: str, *arguments: Any, **options: Any) -> Any:
+    def load_ours(path: str, *arguments: object, **options: object) -> Any:
         return metric if path == NAME else load(path, *arguments, **options)
 
     with mock.patch.object(evaluate, "load", load_ours):
         yield metric
-
-
-def _check(references: Sequence[str], predictions: Sequence[Sequence[str]], k: Sequence[int], *, allow: bool) -> None:
-    if not allow:
-        raise RecipeError(
-            "`allow_code_execution` must be true to run the code that a model writes (mbpp, humaneval), got false. "
-            "Set it to true, and every program runs in a sandbox without a network; or leave these tasks out."
-        )
-    if any(size < 1 for size in k):
-        raise RecipeError(f"`k` must be whole numbers from 1, got {list(k)}. Give [1] for pass@1.")
-    if len(references) != len(predictions) or not predictions:
-        raise DataError(
-            f"`references` must be one test per problem, got {len(references)} for {len(predictions)} problems. "
-            "Give both in the same sequence."
-        )
-    untested = [problem for problem, test in enumerate(references) if not test.strip()]
-    if untested:
-        raise DataError(
-            f"`references` must be a test for each problem, got an empty one for number {untested[0]}. "
-            "Without a test, that a program passed would be its own word."
-        )
-    empty = [problem for problem, tried in enumerate(predictions) if not tried or isinstance(tried, str)]
-    if empty:
-        raise DataError(
-            f"`predictions` must be a list of programs for each problem, got none for number {empty[0]}. "
-            "Give [program] for a single one."
-        )

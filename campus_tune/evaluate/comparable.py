@@ -24,12 +24,7 @@ WEIGHTS = {"answer_loss": "tokens"}  # metrics that are a mean over tokens, and 
 
 
 def reasons(task: str, first: Result, other: Result) -> list[str]:
-    """Why two results cannot be compared on a task; an empty list where they can.
-
-    Args:
-        task: of a suite, that at least one of them has.
-        first: one result.
-        other: another.
+    """Why two results cannot be compared on a task that at least one of them has; an empty list where they can.
 
     Raises:
         DataError: a document without the tokens that its loss is a mean over.
@@ -43,7 +38,17 @@ def reasons(task: str, first: Result, other: Result) -> list[str]:
     shared = [metric for metric in a.metrics if metric in b.metrics]
     if not shared:
         found.append(f"no metric in common ({', '.join(a.metrics)} against {', '.join(b.metrics)})")
-    return found or [reason for metric in shared for reason in _about_documents(a, b, metric)]
+    for metric in () if found else shared:
+        documents = both(a, b, metric)
+        if not documents:
+            found.append(f"no document with {metric} in common")
+        for which, result in (("first", a), ("other", b)):
+            scores = result.scores(metric)
+            if not all(math.isfinite(scores[document]) for document in documents):
+                found.append(f"{metric} is NaN or infinite on some documents of the {which} result")
+        if any(weight(a, metric, document) != weight(b, metric, document) for document in documents):
+            found.append(f"{WEIGHTS[metric]} of the same documents differ, so the models read them in other tokens")
+    return found
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
@@ -74,18 +79,6 @@ def weight(result: TaskResult, metric: str, document: Document) -> float:
             "Evaluate again."
         )
     return float(found)
-
-
-def _about_documents(a: TaskResult, b: TaskResult, metric: str) -> Iterator[str]:
-    documents = both(a, b, metric)
-    if not documents:
-        yield f"no document with {metric} in common"
-    for which, result in (("first", a), ("other", b)):
-        scores = result.scores(metric)
-        if not all(math.isfinite(scores[document]) for document in documents):
-            yield f"{metric} is NaN or infinite on some documents of the {which} result"
-    if any(weight(a, metric, document) != weight(b, metric, document) for document in documents):
-        yield f"{WEIGHTS[metric]} of the same documents differ, so the models read them in other tokens"
 
 
 def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:

@@ -195,13 +195,7 @@ def check_metric(metric: object, tasks: dict[str, Task]) -> None:
 
 
 def metrics_of(tasks: dict[str, Task], groups: dict[str, Group], name: str) -> list[str] | None:
-    """The metrics, as `metric,filter`, that lm-eval gives of a task or group; None where only running it tells.
-
-    Args:
-        tasks: built ones, by name.
-        groups: built ones, by name.
-        name: of one of them.
-    """
+    """The metrics, as `metric,filter`, that lm-eval gives of a task or group; None where only running it tells."""
     listed = [task.get_config("filter_list") or ({"name": "none"},) for task in tasks.values()]
     filters = list(dict.fromkeys(one["name"] for each in listed for one in each))
     if name in groups:

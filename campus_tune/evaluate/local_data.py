@@ -52,12 +52,7 @@ class Problem:
 
 
 def check_folder(path: str | Path, suite: Suite) -> list[Problem]:
-    """Everything that is wrong with a data folder for a suite; an empty list when all is there.
-
-    Args:
-        path: the folder.
-        suite: only what its tasks read is looked at.
-    """
+    """Everything that is wrong with a data folder for what a suite's tasks read; an empty list when all is there."""
     return LocalData(path).check(setting.task for setting in suite.tasks)
 
 

@@ -74,24 +74,32 @@ def read_targets(model: str | None, adapter: str | None, checkpoints: Sequence[s
         raise RecipeError(
             "`--model` must name a folder or a hub id, got none. Or write --checkpoints 'run/checkpoint-*'."
         )
-    if checkpoints:
-        return [_checkpoint(folder, model) for folder in _folders(checkpoints)]
     if adapter is not None:
         return [_adapter(adapter, model)]
-    assert model is not None
-    return [_checkpoint(Path(model), None) if Path(model).is_dir() else Target(model)]
+    if not checkpoints:
+        assert model is not None
+        return [_checkpoint(Path(model), None) if Path(model).is_dir() else Target(model)]
+    folders: dict[Path, None] = {}  # by run and step, each once
+    for pattern in checkpoints:
+        pattern = os.path.expanduser(pattern)  # in quotes, no shell has done so
+        matches = [pattern] if Path(pattern).is_dir() else glob.glob(pattern)  # a folder may be called run[1]
+        found = [Path(path) for path in matches if Path(path).is_dir()]
+        if not found:
+            parent = Path(pattern).parent
+            names = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
+            there = f" {parent} has {', '.join(names[:5])}." if names else f" There is no folder in {parent}."
+            raise DataError(
+                f"`--checkpoints` must match at least one folder, got {pattern!r}, which matches none.{there}"
+                f"{nearest(Path(pattern).name, names)} Correct it."
+            )
+        folders |= dict.fromkeys(sorted(found, key=lambda path: (str(path.parent), _step(path) or 0, path.name)))
+    return [_checkpoint(folder, model) for folder in folders]
 
 
 def open_model(
     target: Target, *, device: torch.device | str, dtype: str = "auto", trust_remote_code: bool = False
 ) -> tuple[Any, Any]:
-    """(model in eval mode on its device, its tokenizer).
-
-    Args:
-        target: which.
-        device: where to put it.
-        dtype: of the weights, one of `DTYPES`; `auto` takes them as they are stored.
-        trust_remote_code: run the model's own code.
+    """(model in eval mode on its device, its tokenizer); a dtype of `DTYPES`, `auto` as the weights are stored.
 
     Raises:
         RecipeError: there is no such model, it is no causal language model, it has no tokenizer, or it is too large for
@@ -125,25 +133,6 @@ def dtype_of(model: nn.Module) -> str:
 
 
 # -- folders -------------------------------------------------------------------------------------------------------
-
-
-def _folders(patterns: Sequence[str]) -> list[Path]:
-    """What the patterns match, by run and step, each once."""
-    folders: dict[Path, None] = {}
-    for pattern in patterns:
-        pattern = os.path.expanduser(pattern)  # in quotes, no shell has done so
-        matches = [pattern] if Path(pattern).is_dir() else glob.glob(pattern)  # a folder may be called run[1]
-        found = [Path(path) for path in matches if Path(path).is_dir()]
-        if not found:
-            parent = Path(pattern).parent
-            names = sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
-            there = f" {parent} has {', '.join(names[:5])}." if names else f" There is no folder in {parent}."
-            raise DataError(
-                f"`--checkpoints` must match at least one folder, got {pattern!r}, which matches none.{there}"
-                f"{nearest(Path(pattern).name, names)} Correct it."
-            )
-        folders |= dict.fromkeys(sorted(found, key=lambda path: (str(path.parent), _step(path) or 0, path.name)))
-    return list(folders)
 
 
 def _checkpoint(folder: Path, base: str | None) -> Target:
@@ -185,7 +174,10 @@ def _adapter(adapter: str, base: str | None) -> Target:
         raise DataError(
             f"`{adapter}` must say its base model in {ADAPTER} (base_model_name_or_path), got none. Add --model BASE."
         )
-    folders = _folders_of(named, adapter) if named else []
+    folders: list[str] = []  # that the name can mean, each once; none for a hub id
+    if named:  # a relative path starts where training was started, or at the adapter
+        places = {Path(adapter, named).resolve(): str(Path(adapter, named).resolve()), Path(named).resolve(): named}
+        folders = [place for folder, place in places.items() if folder.is_dir()][::-1]
     if base is None:
         named = str(named)
         if len(folders) > 1:
@@ -199,21 +191,16 @@ def _adapter(adapter: str, base: str | None) -> Target:
                 "neither from here nor from the adapter. Name the base with --model."
             )
         return Target(folders[0] if folders else named, adapter, _step(Path(adapter)))
-    if named and all(_are_others(place, base) for place in folders or [named]):
+    # A folder may be a copy of what is on the hub, or have been moved: only two folders, or two ids, can contradict.
+    if named and all(
+        place != base and Path(place).is_dir() == Path(base).is_dir() and Path(place).resolve() != Path(base).resolve()
+        for place in folders or [named]
+    ):
         raise DataError(
             f"`--model` must be the base that the adapter {adapter} was trained on, {named}, got {base}. Leave --model "
             "out, or name that one."
         )
     return Target(base, adapter, _step(Path(adapter)))
-
-
-def _folders_of(named: str, adapter: str) -> list[str]:
-    """The folders that an adapter's name for its base can mean, each once; none for a hub id.
-
-    A relative path starts where training was started, or at the adapter.
-    """
-    here, beside = Path(named).resolve(), Path(adapter, named).resolve()
-    return [place for folder, place in {beside: str(beside), here: named}.items() if folder.is_dir()][::-1]
 
 
 def _base_of(adapter: str) -> str | None:
@@ -234,13 +221,6 @@ def _base_of(adapter: str) -> str | None:
         raise DataError(f"`{path}` must be the settings of an adapter, got {error}. Name its folder.") from error
     name = content.get("base_model_name_or_path")
     return str(name) if name else None
-
-
-def _are_others(named: str, given: str) -> bool:
-    """Whether two names cannot be of one model. A folder may be a copy of what is on the hub, or have been moved."""
-    if named == given or Path(named).is_dir() != Path(given).is_dir():
-        return False
-    return Path(named).resolve() != Path(given).resolve()
 
 
 def _step(folder: Path) -> int | None:

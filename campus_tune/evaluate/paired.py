@@ -25,13 +25,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from campus_tune.words.errors import DataError
-from campus_tune.words.types import FloatArray
 
 LEVEL = 0.05  # two-sided
 POWER = 0.8
@@ -96,17 +95,19 @@ def paired(a: ArrayLike, b: ArrayLike, weights: ArrayLike | None = None) -> Pair
     n, d = len(x), y - x
     means = float((w * x).sum() / w.sum()), float((w * y).sum() / w.sum())
     difference = float((w * d).sum() / w.sum())
-    known = Paired(n, int(np.count_nonzero(d)), *means, difference)
-    p = _exact_p(d) if weights is None and np.isin([x, y], (0.0, 1.0)).all() else None
+    known = Paired(n, changed := int(np.count_nonzero(d)), *means, difference)
     if n == 1:
         return known
+    from scipy.stats import binomtest, norm, t  # type: ignore[import-untyped]  # scipy ships no types
+
+    p: float | None = None
+    if weights is None and np.isin([x, y], (0.0, 1.0)).all():  # McNemar's exact test
+        p = float(binomtest(int((d > 0).sum()), changed).pvalue) if changed else 1.0
     stderr = float(np.sqrt(n / (n - 1) * ((w * (d - difference)) ** 2).sum()) / w.sum())
     if np.ptp(d) == 0 or stderr == 0:  # nothing to tell chance by (squares of 1e-200 are 0); all equal is no evidence
-        return _with(known, stderr=0.0, p=1.0 if p is None and not known.changed else p)
-    from scipy.stats import norm, t  # type: ignore[import-untyped]  # scipy ships no types
-
+        return replace(known, stderr=0.0, p=1.0 if p is None and not changed else p)
     half = float(t.ppf(1 - LEVEL / 2, n - 1)) * stderr
-    return _with(
+    return replace(
         known,
         stderr=stderr,
         low=difference - half,
@@ -131,15 +132,3 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         least = min(1.0, max(least, (len(places) - rank) * (p_values[place] or 0.0)))
         raised[place] = least
     return raised
-
-
-def _with(known: Paired, **more: float | None) -> Paired:
-    return Paired(**{**vars(known), **more})
-
-
-def _exact_p(d: FloatArray) -> float:
-    """McNemar's exact test of differences that are −1, 0 or 1."""
-    from scipy.stats import binomtest
-
-    better, worse = int((d > 0).sum()), int((d < 0).sum())
-    return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0

@@ -83,6 +83,26 @@ class TaskResult:
             "finished": True,
         }
 
+    @classmethod
+    def from_json(cls, what: str, given: object) -> TaskResult:
+        """The result that a part of a file's content is; `what` names the part in messages.
+
+        Raises:
+            DataError: it is none.
+        """
+        content = _with_keys(what, given, _TASK)
+        _need(content["finished"] is True, f"have {what} finished", content["finished"])
+        _need(isinstance(content["settings"], dict), f"have a mapping as {what}: settings", content["settings"])
+        _need(isinstance(content["metrics"], dict), f"have a mapping as {what}: metrics", content["metrics"])
+        _need(_is_number(content["seconds"]), f"have a number as {what}: seconds", content["seconds"])
+        for name, metric in content["metrics"].items():
+            _with_keys(f"{what}: metrics: {name}", metric, _METRIC)
+            fits = _is_number(metric["value"]) and (metric["stderr"] is None or _is_number(metric["stderr"]))
+            _need(fits and isinstance(metric["n"], int), f"have numbers as {what}: metrics: {name}", metric)
+        fits = _is_nested(content["documents"], depth=3)
+        _need(fits, f"have the values of {what}: documents as task, number, metric, value", content["documents"])
+        return cls(content["settings"], content["metrics"], content["documents"], content["seconds"])
+
 
 @dataclass(frozen=True)
 class Result:
@@ -128,7 +148,7 @@ class Result:
             if problem is not None:
                 raise DataError(f"must be a result of `campus-tune eval`: {problem}. {_EVALUATE}")
         _need(isinstance(content["tasks"], dict), "have a mapping as tasks", content["tasks"])
-        tasks = {name: _task(f"tasks: {name}", task) for name, task in content["tasks"].items()}
+        tasks = {name: TaskResult.from_json(f"tasks: {name}", task) for name, task in content["tasks"].items()}
         return cls(content["model"], content["made_with"], tasks)
 
 
@@ -169,21 +189,6 @@ def write_result(path: str | Path, result: Result) -> None:
 def made_with() -> Json:
     """The versions of the libraries that make a result; None for one that is not installed."""
     return dict(versions(_LIBRARIES))
-
-
-def _task(what: str, given: object) -> TaskResult:
-    content = _with_keys(what, given, _TASK)
-    _need(content["finished"] is True, f"have {what} finished", content["finished"])
-    _need(isinstance(content["settings"], dict), f"have a mapping as {what}: settings", content["settings"])
-    _need(isinstance(content["metrics"], dict), f"have a mapping as {what}: metrics", content["metrics"])
-    _need(_is_number(content["seconds"]), f"have a number as {what}: seconds", content["seconds"])
-    for name, metric in content["metrics"].items():
-        _with_keys(f"{what}: metrics: {name}", metric, _METRIC)
-        fits = _is_number(metric["value"]) and (metric["stderr"] is None or _is_number(metric["stderr"]))
-        _need(fits and isinstance(metric["n"], int), f"have numbers as {what}: metrics: {name}", metric)
-    fits = _is_nested(content["documents"], depth=3)
-    _need(fits, f"have the values of {what}: documents as task, number, metric, value", content["documents"])
-    return TaskResult(content["settings"], content["metrics"], content["documents"], content["seconds"])
 
 
 def _with_keys(what: str, content: object, known: tuple[str, ...]) -> Json:

@@ -127,13 +127,7 @@ class Session:
         return {name: results[name] for name in self.loaded.tasks}
 
     def settings(self, name: str, tokenizer: PreTrainedTokenizerBase, model: nn.Module) -> Json:
-        """What must be equal for two results of a task to be comparable.
-
-        Args:
-            name: of the task in the suite.
-            tokenizer: whose chat template is used, where the suite asks for one.
-            model: whose precision decides close calls.
-        """
+        """What must be equal for two results of a task to be comparable; a model's precision decides close calls."""
         suite = self.loaded.suite
         template = str(tokenizer.chat_template) if suite.apply_chat_template else None
         return self.known_settings(name) | {
@@ -142,11 +136,7 @@ class Session:
         }
 
     def known_settings(self, name: str) -> Json:
-        """Those of them that are the same for every model.
-
-        Args:
-            name: of the task in the suite.
-        """
+        """Those of them that are the same for every model."""
         task, suite = self.loaded.tasks[name], self.loaded.suite
         limits = {
             leaf: each.get_config("generation_kwargs")["max_gen_toks"]
@@ -207,7 +197,16 @@ class Session:
                     values = {f"{metric},{sample['filter']}": sample[metric] for metric in sample["metrics"]}
                     scores[sample["doc_id"]] |= {n: float(v) for n, v in values.items() if _is_number(v)}
                 documents[leaf] = {str(number): scores[number] for number in sorted(scores)}
-            result = TaskResult(settings, _metrics(found["results"].get(name, {}), documents), documents, seconds)
+            metrics: dict[str, Json] = {}  # the official means, their errors, and of how many documents they are
+            for metric, value in (told := found["results"].get(name, {})).items():
+                what, _, filter_ = metric.partition(",")
+                if not filter_ or what.endswith("_stderr") or not _is_number(value):
+                    continue
+                error = told.get(f"{what}_stderr,{filter_}")
+                n = sum(metric in each for numbers in documents.values() for each in numbers.values())
+                stderr = float(error) if _is_number(error) else None
+                metrics[metric] = {"value": float(value), "stderr": stderr, "n": n}
+            result = TaskResult(settings, metrics, documents, seconds)
         if any(peers.gather(cut.seen)) and peers.leads and not self.silent:
             say(f"warning: {name}: prompts longer than the {lm.max_length} tokens of the model lost their beginnings.")
         whole_result = peers.from_leader(result)
@@ -229,19 +228,6 @@ def _one(values: Mapping[str, Any]) -> Any:
     """The value that all tasks of a group have, or each one's."""
     distinct = set(values.values())
     return distinct.pop() if len(distinct) == 1 else dict(values)
-
-
-def _metrics(told: Mapping[str, Any], documents: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, Json]:
-    """The official means of a task, their standard errors and how many documents they are of."""
-    found: dict[str, Json] = {}
-    for metric, value in told.items():
-        name, _, filter_ = metric.partition(",")
-        if not filter_ or name.endswith("_stderr") or not _is_number(value):
-            continue
-        error: Any = told.get(f"{name}_stderr,{filter_}")
-        n = sum(metric in scores for numbers in documents.values() for scores in numbers.values())
-        found[metric] = {"value": float(value), "stderr": float(error) if _is_number(error) else None, "n": n}
-    return found
 
 
 def _is_number(value: object) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from campus_tune.compare.verdict.difference import Difference
 from campus_tune.compare.verdict.inputs import ArmResults
 from campus_tune.compare.verdict.sentences import interval, percent
 from campus_tune.compare.verdict.verdict import Verdict
@@ -15,30 +14,16 @@ from campus_tune.words.tables import table
 
 
 def lines(verdict: Verdict, arms: Sequence[ArmResults]) -> list[str]:
-    """What a person wants to know, the most important first.
-
-    Args:
-        verdict: on all arms.
-        arms: as they were judged.
-    """
+    """What a person wants to know of the arms as they were judged, the most important first."""
     said = [""]
     for judged in verdict.judgements.values():
         if judged.kind != "control":
             said.append(f"VERDICT. {judged.sentence}")
             said += [judged.attribution] if judged.attribution else []
             said.append(f"SPEED. {verdict.speed[judged.arm].sentence}")
-    said += ["", _table(verdict, arms), ""]
-    if any(_wider(judged.difference) for judged in verdict.judgements.values()):
-        said.append(
-            "note: where several arms are judged together, intervals are wider than 95 % and p-values larger (Holm)."
-        )
-    said += [f"diverged: {one['arm']}, seed {one['seed']}: {one['message']}" for one in verdict.diverged]
-    return said + [f"note: {note}" for note in verdict.notes]
-
-
-def _table(verdict: Verdict, arms: Sequence[ArmResults]) -> str:
-    """One line per arm: final loss, its difference to the baseline, tokens to the baseline's final loss."""
-    wider = any(_wider(judged.difference) for judged in verdict.judgements.values())
+    levels = [judged.difference.level for judged in verdict.judgements.values() if judged.difference is not None]
+    wider = any(level is not None and level < LEVEL for level in levels)
+    # the table: final loss, its difference to the baseline, tokens to the baseline's final loss
     head = ["arm", "seeds", "final loss", f"against {verdict.baseline}", "interval" if wider else "95 % interval", "p"]
     head.append("tokens to its end")
     rows = []
@@ -47,8 +32,8 @@ def _table(verdict: Verdict, arms: Sequence[ArmResults]) -> str:
         spread = f" ± {np.std(losses, ddof=1):.4f}" if len(losses) > 1 else ""
         final = f"{np.mean(losses):.4f}{spread}" if losses else "—"
         cells = [arm.name, str(len(arm.seeds)), final]
-        judged = verdict.judgements.get(arm.name)
-        found = judged.difference if judged else None
+        mine = verdict.judgements.get(arm.name)
+        found = mine.difference if mine else None
         if found is None or found.low is None or found.high is None:
             cells += ["", "", ""]
         else:
@@ -62,9 +47,10 @@ def _table(verdict: Verdict, arms: Sequence[ArmResults]) -> str:
         n = len(speed.reached or {}) if speed else 0
         cells.append(f"{percent(float(np.mean(reached)))} ({len(reached)} of {n} seeds)" if reached else "")
         rows.append(cells)
-    return table(head, rows)
-
-
-def _wider(found: Difference | None) -> bool:
-    """Whether an interval is wider than at 95 %."""
-    return found is not None and found.level is not None and found.level < LEVEL
+    said += ["", table(head, rows), ""]
+    if wider:
+        said.append(
+            "note: where several arms are judged together, intervals are wider than 95 % and p-values larger (Holm)."
+        )
+    said += [f"diverged: {one['arm']}, seed {one['seed']}: {one['message']}" for one in verdict.diverged]
+    return said + [f"note: {note}" for note in verdict.notes]

@@ -88,13 +88,7 @@ class _Pair:
 
 
 def judge_losses(arms: Sequence[ArmResults], base: ArmResults, settings: Settings) -> list[Judgement]:
-    """Judgements of all arms on the loss at the end, in the same sequence.
-
-    Args:
-        arms: all but the baseline.
-        base: the baseline.
-        settings: of the verdict.
-    """
+    """Judgements of all arms but the baseline on the loss at the end, in the same sequence."""
     found: dict[str, Judgement] = {}
     for kinds in (PRIMARY, ("control",)):
         pairs = [_pair(arm, base, arm.end, base.end, settings) for arm in arms if arm.kind in kinds]

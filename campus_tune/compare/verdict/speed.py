@@ -138,21 +138,21 @@ def judge_speed(arm: ArmResults, base: ArmResults, *, faster: float = FASTER, co
         why = "one seed cannot tell a recipe from luck"
     if why:
         return replace(refused_speed(arm.name, why), reached=reached)
-    with np.errstate(all="ignore"):
-        charged, plain, seconds = (
-            _difference(arm.name, base.name, found[:, i], comparisons) if np.isfinite(found[:, i]).all() else None
-            for i in range(3)
-        )
+    parts: list[Difference | None] = []
+    for of_seeds in found.T:
+        if not np.isfinite(of_seeds).all():
+            parts.append(None)
+            continue
+        with np.errstate(all="ignore"):
+            value, n = float(of_seeds.mean()), len(of_seeds)
+            shares = tuple(of_seeds.tolist())
+            known = Difference(arm.name, base.name, value, relative=math.expm1(value), n_seeds=n, by_seed=shares)
+            spread = VarianceParts(float(of_seeds.var(ddof=1)) / n, 0.0, 0.0, n, _MANY)  # only seeds are drawn again
+            known = with_spread(known, spread, comparisons)
+        parts.append(replace(known, item_variance=None, cell_variance=None))
+    charged, plain, seconds = parts
     assert charged is not None
     return told(Speed(arm.name, None, None, "", charged, plain, seconds, reached), base.name, faster)
-
-
-def _difference(arm: str, against: str, ratios: FloatArray, comparisons: int) -> Difference:
-    """Of log ratios, one per seed: seeds are all that there is to draw again."""
-    value, n = float(ratios.mean()), len(ratios)
-    spread = VarianceParts(float(ratios.var(ddof=1)) / n, 0.0, 0.0, n, _MANY)
-    known = Difference(arm, against, value, relative=math.expm1(value), n_seeds=n, by_seed=tuple(ratios.tolist()))
-    return replace(with_spread(known, spread, comparisons), item_variance=None, cell_variance=None)
 
 
 def told(speed: Speed, against: str, faster: float) -> Speed:

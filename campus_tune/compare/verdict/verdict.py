@@ -145,7 +145,21 @@ def judge(
     Raises:
         DataError: no or several baselines, nothing to judge, a name twice, settings out of range.
     """
-    _check(arms, effect=effect, faster=faster, tokens_tolerance=tokens_tolerance, resamples=resamples)
+    problems = [
+        *number("effect", effect, low=0, high=1, open_low=True, open_high=True),
+        *number("faster", faster, low=0, high=1, open_low=True, open_high=True),
+        *number("tokens_tolerance", tokens_tolerance, low=0, high=1),
+        *whole("resamples", resamples, low=100),
+    ]
+    names, kinds = [arm.name for arm in arms], [arm.kind for arm in arms]
+    if len(set(names)) < len(names):
+        problems.append(f"`arms` must have different names, got {', '.join(names)}. Rename one.")
+    if kinds.count("baseline") != 1:
+        problems.append(f"`arms` must have exactly one baseline, got {kinds.count('baseline')}. Plain shuffling is it.")
+    if not set(kinds) & set(PRIMARY):
+        problems.append("`arms` must have a recipe to judge, got none. Add one of kind recipe.")
+    if problems:
+        raise DataError("\n".join(problems))
     settings = Settings(effect, tokens_tolerance, resamples, seed)
     base = next(arm for arm in arms if arm.kind == "baseline")
     sizes = {name: int((base.end.domain == i).sum()) for i, name in enumerate(base.end.domains)}
@@ -175,23 +189,3 @@ def judge(
         tuple({"arm": arm.name, "seed": s, "message": why} for arm in arms for s, why in sorted(arm.diverged.items())),
         tuple(notes),
     )
-
-
-def _check(
-    arms: Sequence[ArmResults], *, effect: float, faster: float, tokens_tolerance: float, resamples: int
-) -> None:
-    problems = [
-        *number("effect", effect, low=0, high=1, open_low=True, open_high=True),
-        *number("faster", faster, low=0, high=1, open_low=True, open_high=True),
-        *number("tokens_tolerance", tokens_tolerance, low=0, high=1),
-        *whole("resamples", resamples, low=100),
-    ]
-    names, kinds = [arm.name for arm in arms], [arm.kind for arm in arms]
-    if len(set(names)) < len(names):
-        problems.append(f"`arms` must have different names, got {', '.join(names)}. Rename one.")
-    if kinds.count("baseline") != 1:
-        problems.append(f"`arms` must have exactly one baseline, got {kinds.count('baseline')}. Plain shuffling is it.")
-    if not set(kinds) & set(PRIMARY):
-        problems.append("`arms` must have a recipe to judge, got none. Add one of kind recipe.")
-    if problems:
-        raise DataError("\n".join(problems))

@@ -51,13 +51,13 @@ class Program:
         """Wait for its first word. False: it ended before it began."""
         return receive(self._answers, most=0) == b""
 
-    def ask(self, *question: Any) -> Any:
+    def ask(self, *question: object) -> Any:
         """Ask, and give back the answer; lists that went over with the question are changed as they were there.
 
         Raises:
             UnusableAnswerError: no value came back, or not in the way it has to.
             GoneError: nobody is there to answer.
-                Exception: the program raised it.
+            Exception: the program raised it.
         """
         try:
             came = self._answer(question)
@@ -91,7 +91,7 @@ class Program:
         self.fault = UnusableAnswerError(f"answered with a {what}, which is not a value")
         return self.fault
 
-    def _answer(self, question: tuple[Any, ...]) -> tuple[Any, ...]:
+    def _answer(self, question: tuple[object, ...]) -> tuple[Any, ...]:
         if self.fault is not None:
             raise self.fault
         self._hears_nothing()
@@ -138,7 +138,7 @@ class Opaque:
         for name, value in (("program", program), ("number", number), ("what", what)):
             object.__setattr__(self, f"_Opaque__{name}", value)
 
-    def __call__(self, *args: Any, **named: Any) -> Any:
+    def __call__(self, *args: object, **named: object) -> Any:
         """Call it over there."""
         return self.__program.ask("call", self, args, named)
 
@@ -203,7 +203,7 @@ def _number(value: object) -> tuple[int, str]:
     return object.__getattribute__(value, "_Opaque__number"), ""
 
 
-def _changed(came: Any, asked: list[Any]) -> tuple[Any, ...]:
+def _changed(came: object, asked: list[Any]) -> tuple[Any, ...]:
     """Make of the lists, dicts and sets of a question what the program made of them.
 
     Raises:
@@ -221,19 +221,14 @@ def _changed(came: Any, asked: list[Any]) -> tuple[Any, ...]:
         or len(contents) != len(asked)
     ):
         raise WireError("something else than a value")
-    if what != "unfit":
-        _put_in(asked, contents)
-    return (what, *parts)
-
-
-def _put_in(asked: list[Any], contents: tuple[Any, ...]) -> None:
-    for one, content in zip(asked, contents, strict=True):
+    for one, content in () if what == "unfit" else zip(asked, contents, strict=True):
         try:
             new = type(one)(content)
         except (TypeError, ValueError):
             raise WireError("arguments of another kind") from None
         one.clear()
         one.extend(new) if type(one) is list else one.update(new)
+    return (what, *parts)
 
 
 def _exception(name: str, text: str, *, ends: bool) -> Exception:

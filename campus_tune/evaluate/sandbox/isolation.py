@@ -10,7 +10,6 @@ import select
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -82,8 +81,6 @@ class Limits:
             "NPROC": self.threads,
             "NOFILE": self.open_files,
             "FSIZE": self.file_mb * 2**20,
-            "CORE": 0,
-            "MSGQUEUE": 0,
         }
 
 
@@ -108,12 +105,6 @@ class ProgramResult:
 
 def run_in(kind: Kind, source: str, checks: str, limits: Limits) -> ProgramResult:
     """Run one program in one kind of sandbox, and its checks in another one, whether that has been tried out or not.
-
-    Args:
-        kind: which sandbox.
-        source: the program.
-        checks: what is asked of it.
-        limits: what each of the processes may use.
 
     Raises:
         OSError: bubblewrap, or something of the kernel's, is missing; or (`NotBegunError`) the sandbox failed before
@@ -167,18 +158,7 @@ class _Trial:
         Raises:
             NotBegunError: it did not begin.
         """
-        self._begin(source, checks)
-        outcome, detail = self._read(self._heard())
-        for process in (self._judge, *self._judged):
-            process.end()
-        for _, answers in self._pipes[: len(self._judged)]:
-            poll = select.poll()
-            poll.register(answers.read, 0)  # nothing but the end: that nobody holds the other side any more
-            poll.poll(5000)  # ms; the kernel takes a moment to end what was inside
-        return outcome, detail
-
-    def _begin(self, source: str, checks: str) -> None:
-        """Start both sides at the same time."""
+        # both sides start at the same time
         ends = [(questions.write.fileno(), answers.read.fileno()) for questions, answers in self._pipes]
         request = {"source": source, "checks": checks, "pipes": ends, "setting": self._setting()}
         stdin = _in_memory(self._stack, Writer(most=2**40).bytes_of(request))
@@ -187,6 +167,20 @@ class _Trial:
         for questions, _ in self._pipes:
             questions.write.close()
         self._next()
+        # the judge says when a side has begun, when it wants another one, and in the end its verdict
+        while (word := self._word()) in (BEGUN, NEXT):
+            if word == BEGUN:
+                self._begun += 1
+            else:
+                self._next()
+        outcome, detail = self._read(word)
+        for process in (self._judge, *self._judged):
+            process.end()
+        for _, answers in self._pipes[: len(self._judged)]:
+            poll = select.poll()
+            poll.register(answers.read, 0)  # nothing but the end: that nobody holds the other side any more
+            poll.poll(5000)  # ms; the kernel takes a moment to end what was inside
+        return outcome, detail
 
     def _next(self) -> None:
         """Start a process for the program. Of its ends of the pipes nobody else has one."""
@@ -203,8 +197,18 @@ class _Trial:
 
     def _start(self, part: str, stdin: IO[bytes], stdout: IO[bytes], pipes: list[int], *words: str) -> _Process:
         errors, filter_ = _in_memory(self._stack), _in_memory(self._stack, call_filter())
+        megabytes, files = self._limits.folder_mb, self._limits.folder_files
+        view = replace(python_view(), folder_bytes=megabytes * 2**20, folder_files=files)
+        command = [*interpreter(view.python), "-c", BOOT, _code(PARTS[part]), *words]
+        if self._kind == "namespaces":
+            command = namespaces(view, filter_=call_filter(), command=command)
+        elif bwrap := shutil.which("bwrap"):
+            as_root = takes_any_user()
+            command = bubblewrap(bwrap, view, as_root=as_root, filter_file=filter_.fileno(), command=command)
+        else:
+            raise FileNotFoundError(errno.ENOENT, "no such program", "bwrap")
         popen = subprocess.Popen(
-            _command(self._kind, self._limits, filter_.fileno(), part, words),
+            command,
             stdin=stdin,
             stdout=stdout,
             stderr=errors,
@@ -217,16 +221,8 @@ class _Trial:
         self._stack.callback(process.end)  # on Ctrl-C too
         return process
 
-    def _heard(self) -> bytes | None:
-        """The judge's verdict; nothing if it ended without one, None if it took too long."""
-        while (word := self._word()) in (BEGUN, NEXT):
-            if word == BEGUN:
-                self._begun += 1
-            else:
-                self._next()
-        return word
-
     def _word(self) -> bytes | None:
+        """What the judge says next; nothing if it ended without a word, None if it took too long."""
         file = self._verdict.read.fileno()
         while b"\n" not in self._said:
             if not _speaks(file, self._until):
@@ -256,17 +252,6 @@ class _Trial:
             return _outcome(1, True, detail), detail
         code = codes[verdict != b""]
         return _outcome(0 if code is None else code, verdict is not None, detail), detail
-
-
-def _command(kind: Kind, limits: Limits, filter_file: int, part: str, words: Sequence[str]) -> list[str]:
-    view = replace(python_view(), folder_bytes=limits.folder_mb * 2**20, folder_files=limits.folder_files)
-    jail = [*interpreter(view.python), "-c", BOOT, _code(PARTS[part]), *words]
-    if kind == "namespaces":
-        return namespaces(view, filter_=call_filter(), command=jail)
-    bwrap = shutil.which("bwrap")
-    if bwrap is None:
-        raise FileNotFoundError(errno.ENOENT, "no such program", "bwrap")
-    return bubblewrap(bwrap, view, as_root=takes_any_user(), filter_file=filter_file, command=jail)
 
 
 @cache

@@ -17,7 +17,7 @@ from campus_tune.evaluate.sandbox.wire import Reader, WireError, Writer, receive
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
 NONCE_BYTES = 16
@@ -43,11 +43,11 @@ class ProgramObjects:
         """The result of a call."""
         return what(*args, **named)
 
-    def turn(self, of: Any, into: str) -> object:
+    def turn(self, of: object, into: str) -> object:
         """What one of Python's own functions makes of an object: `len(it)`, `bool(it)`, `next(it)`."""
         return getattr(builtins, into)(of)
 
-    def item(self, of: Any, key: Any) -> object:
+    def item(self, of: Mapping[object, object] | Sequence[object], key: Any) -> object:
         """`of[key]`."""
         return of[key]
 
@@ -85,7 +85,7 @@ class ProgramObjects:
             return Writer().bytes_of(("unfit", str(error)))
 
 
-def _content(of: Any) -> tuple[Any, ...]:
+def _content(of: dict[Any, Any] | Iterable[Any]) -> tuple[Any, ...]:
     """What a list, dict or set holds now."""
     return tuple(of.items()) if isinstance(of, dict) else tuple(of)
 

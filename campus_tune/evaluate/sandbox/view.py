@@ -118,13 +118,6 @@ def bubblewrap(bwrap: str, view: VisibleFiles, *, as_root: bool, filter_file: in
 
     Root of the machine makes no user namespace: in one it would still be root to the kernel, which limits no number of
     processes for root. The jail takes another user on instead. Root of a rootless container is an ordinary user.
-
-    Args:
-        bwrap: path of the tool.
-        view: what to show.
-        as_root: this process is root of the whole machine (`takes_any_user`).
-        filter_file: open file with the seccomp filter.
-        command: what to run.
     """
     words = [bwrap, "--die-with-parent", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
     words += ["--hostname", "sandbox", "--cap-drop", "ALL"]

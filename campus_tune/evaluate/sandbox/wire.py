@@ -111,7 +111,7 @@ class Writer:
             raise WireError(f"a value of more than {self._most // 2**20} MiB")
         self._parts.append(part)
 
-    def _put(self, value: Any, depth: int) -> None:
+    def _put(self, value: object, depth: int) -> None:
         if depth > MOST_DEPTH:
             raise WireError(f"a value nested deeper than {MOST_DEPTH}")
         kind = plain_kind(type(value))
@@ -144,7 +144,7 @@ class Writer:
         for item in items:
             self._put(item, depth + 1)
 
-    def _once(self, value: Any) -> bool:
+    def _once(self, value: object) -> bool:
         """Whether a list, dict or set is here for the first time; if not, its place is written."""
         place = self._places.setdefault(id(value), len(self.known))
         if place < len(self.known):
