@@ -101,7 +101,7 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
         refuse(trainer, ours=ours.ours)  # again: it may have been changed since. Over ours: the audit finds out
         ours.take()
         try:
-            with run.activities.guarded(), run.claimed(), run.training():
+            with run.activities.guarded(), run.training():
                 run.come_from(_find_checkpoint(trainer, run, call))
                 with compat.resumed_inside_an_epoch(trainer, lambda: run.situation.curriculum.steps_in_epoch):
                     return run.loop.whole_loss(call.make())

@@ -75,7 +75,16 @@ class Finite:
         Raises:
             DivergedError: the update before has made weights that are not finite.
         """
-        self._read()
+        if self._waiting is not None:
+            before, late = self._waiting
+            self._waiting = None
+            if late.arrays()[0].all():
+                self.skipped = 0
+            elif self.has_finite_weights():
+                self.skipped += 1  # by something that tells nobody
+            else:
+                self._last = before
+                raise self._error("gradients of")
         self._last = update
         gradients = [_local(p.grad) for p in self._trained() if p.grad is not None]
         self._waiting = (update, OnItsWay(_seem_finite(gradients))) if gradients else None
@@ -126,19 +135,6 @@ class Finite:
             self._parameters += [p for p in self._frozen if p.requires_grad]
             self._frozen = [p for p in self._frozen if not p.requires_grad]
         return self._parameters
-
-    def _read(self) -> None:
-        if self._waiting is None:
-            return
-        update, late = self._waiting
-        self._waiting = None
-        if late.arrays()[0].all():
-            self.skipped = 0
-        elif self.has_finite_weights():
-            self.skipped += 1  # by something that tells nobody
-        else:
-            self._last = update
-            raise self._error("gradients of")
 
     def _error(self, what: str) -> DivergedError:
         update = self._last
