@@ -283,7 +283,7 @@ def plan(now: Outline, saver: Saver) -> Situation:
         scores.save(now.folder / "scores", rows)
         atomic_write(now.folder / RECIPE, config.to_yaml())
         tokenizer = compat.tokenizer_of(now.trainer)
-        keep_examples(now.folder, scores.by_label, now.trainer.train_dataset, tokenizer, domains)
+        keep_examples(now.folder, scores.by_label, compat.training_rows(now.trainer), tokenizer, domains)
 
     # What came out, and what a person should know of it before the first step.
     for label, values in scores.by_label.items():
