@@ -230,8 +230,7 @@ class CampusRun:
     def after_update(self) -> None:
         """The optimizer has used them, or a gradient scaler has skipped the step."""
         now = self.situation
-        now.finite.after_update(skipped=bool(self.trainer.accelerator.optimizer_step_was_skipped))
-        if now.finite.many_were_skipped():
+        if now.finite.after_update(skipped=bool(self.trainer.accelerator.optimizer_step_was_skipped)):
             now.journal.take(Warned([MANY_SKIPPED]))
 
     def end_step(self, state: TrainerState) -> None:

@@ -89,16 +89,17 @@ class Finite:
         gradients = [_local(p.grad) for p in self._trained() if p.grad is not None]
         self._waiting = (update, OnItsWay(_seem_finite(gradients))) if gradients else None
 
-    def after_update(self, *, skipped: bool) -> None:
-        """The update was made, or left out by the gradient scaler: then its gradients have touched no weight."""
+    def after_update(self, *, skipped: bool) -> bool:
+        """The update was made, or left out by the gradient scaler: then its gradients have touched no weight.
+
+        Returns:
+            Whether so many in a row were skipped that it must be said; True once.
+        """
         if skipped:
             self._waiting = None
             self.skipped += 1
         elif self._waiting is None:
             self.skipped = 0
-
-    def many_were_skipped(self) -> bool:
-        """Whether so many steps in a row were skipped that it must be said; True once."""
         many, self._said = self.skipped >= SKIPS and not self._said, self.skipped >= SKIPS
         return many
 
