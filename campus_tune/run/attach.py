@@ -24,7 +24,7 @@ import functools
 import os
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from campus_tune.model import compat
 from campus_tune.model.other_tasks import refuse_headless, refuse_other_rows, refuse_other_task
@@ -77,17 +77,32 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
     if asks_the_model(config, has_probes=bool(config.probes) or callback.probes is not None):
         refuse_headless(compat.model_of(trainer))
     run = CampusRun(trainer, config, callback.probes, callback.reports)
+    log: Callable[..., object] = trainer.log
+    save: Callable[..., object] = trainer.save_model
+
+    @functools.wraps(log)
+    def log_with_curriculum(*args: object, **kwargs: object) -> None:
+        logs = args[0] if args else kwargs.get("logs")
+        if isinstance(logs, dict):
+            run.complete_line(logs)
+        log(*args, **kwargs)
+
+    @functools.wraps(save)
+    def save_what_is_finite(*args: object, **kwargs: object) -> object:
+        run.before_leaving()
+        return save(*args, **kwargs)
+
     ours = Borrowed(
         trainer,
         get_train_dataloader=run.make_loader,
-        log=_log_with_curriculum(trainer, run),
-        save_model=_save_what_is_finite(trainer, run),
+        log=log_with_curriculum,
+        save_model=save_what_is_finite,
         _save_checkpoint=compat.around_saves(trainer, run.saving),
         _load_rng_state=compat.random_states_if(trainer, lambda: run.planned is None or run.planned.same_world),
     )
 
     @functools.wraps(train)
-    def train_once(*args: Any, **kwargs: Any) -> Any:
+    def train_once(*args: object, **kwargs: object) -> object:
         call = TrainCall(train, args, kwargs)
         refuse_taken(trainer, run, kind)
         if run.finished and not call.resume:
@@ -101,7 +116,7 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
         refuse(trainer, ours=ours.ours)  # again: it may have been changed since. Over ours: the audit finds out
         ours.take()
         try:
-            with run.activities.guarded(), run.claimed(), run.training():
+            with run.activities.guarded(), run.training():
                 run.come_from(_find_checkpoint(trainer, run, call))
                 with compat.resumed_inside_an_epoch(trainer, lambda: run.situation.curriculum.steps_in_epoch):
                     return run.loop.whole_loss(call.make())
@@ -109,33 +124,9 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
             ours.give_back()
 
     ours.take()
-    trainer.train = train_once  # type: ignore[method-assign]  # of this instance, on purpose
+    trainer.train = train_once  # type: ignore[method-assign,assignment]  # of this instance, on purpose
     add_to_card(trainer, lambda: run.planned)
     return run
-
-
-def _log_with_curriculum(trainer: Trainer, run: CampusRun) -> Callable[..., None]:
-    log = trainer.log
-
-    @functools.wraps(log)
-    def log_with_curriculum(*args: Any, **kwargs: Any) -> None:
-        logs = args[0] if args else kwargs.get("logs")
-        if isinstance(logs, dict):
-            run.complete_line(logs)
-        log(*args, **kwargs)
-
-    return log_with_curriculum
-
-
-def _save_what_is_finite(trainer: Trainer, run: CampusRun) -> Callable[..., Any]:
-    save = trainer.save_model
-
-    @functools.wraps(save)
-    def save_what_is_finite(*args: Any, **kwargs: Any) -> Any:
-        run.before_leaving()
-        return save(*args, **kwargs)
-
-    return save_what_is_finite
 
 
 def _find_checkpoint(trainer: Trainer, run: CampusRun, call: TrainCall) -> Checkpoint | None:
@@ -169,8 +160,22 @@ def refuse(trainer: Trainer, *, ours: Collection[str] = ()) -> None:
         raise TrainerError(problems[0])
     refuse_own_data_path(trainer, ours=ours)
     compat.refuse_kind_of_launch(trainer)
-    _refuse_dataset(trainer)
-    _refuse_lone_processes(trainer)
+    dataset = trainer.train_dataset  # that there is none is said when the loader is made, in the trainer's own words
+    if dataset is not None:
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            raise TrainerError(
+                f"`train_dataset` must have a length and rows by position, got {type(dataset).__name__}: a stream "
+                f"cannot be sorted. {NO_STREAM}"
+            )
+        refuse_other_rows(dataset, functools.partial(compat.unused_columns, trainer))
+
+    # Launched as many, but each for itself: all of them would train everything, and write into one folder.
+    launched = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+    if launched > 1 and trainer.accelerator.num_processes == 1:
+        raise TrainerError(
+            f"{launched} processes must train together, got each for itself: accelerate found no accelerator to join "
+            "them on. On a CPU write use_cpu: true in the recipe (use_cpu=True in SFTConfig)."
+        )
     parallel = getattr(trainer.accelerator, "parallelism_config", None)
     sizes = {name: getattr(parallel, f"{name}_size", 1) for name in ("tp", "cp", "sp")} if parallel else {}
     if any(size > 1 for size in sizes.values()):
@@ -182,20 +187,6 @@ def refuse(trainer: Trainer, *, ours: Collection[str] = ()) -> None:
         raise TrainerError(
             f"one process must drive one GPU, got {args.n_gpu} in this one (DataParallel). "
             "Start with `accelerate launch`, or set CUDA_VISIBLE_DEVICES to one GPU."
-        )
-
-
-def _refuse_lone_processes(trainer: Trainer) -> None:
-    """Launched as many, but each for itself: all of them would train everything, and write into one folder.
-
-    Raises:
-        TrainerError: so it is.
-    """
-    launched = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
-    if launched > 1 and trainer.accelerator.num_processes == 1:
-        raise TrainerError(
-            f"{launched} processes must train together, got each for itself: accelerate found no accelerator to join "
-            "them on. On a CPU write use_cpu: true in the recipe (use_cpu=True in SFTConfig)."
         )
 
 
@@ -220,15 +211,3 @@ def _refuse_other_shards(trainer: Trainer, checkpoint: Path, peers: Peers) -> No
             f"a DeepSpeed checkpoint must be resumed on as many processes as wrote it ({world}), got {peers.world}: "
             "its optimizer state is cut by them. Launch with that number; under DDP and FSDP2 it may change."
         )
-
-
-def _refuse_dataset(trainer: Trainer) -> None:
-    dataset = trainer.train_dataset
-    if dataset is None:
-        return  # said when the loader is made, with the trainer's own words around it
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
-        raise TrainerError(
-            f"`train_dataset` must have a length and rows by position, got {type(dataset).__name__}: a stream cannot "
-            f"be sorted. {NO_STREAM}"
-        )
-    refuse_other_rows(dataset, functools.partial(compat.unused_columns, trainer))

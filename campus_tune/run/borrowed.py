@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 _ABSENT = object()
 
 
@@ -27,9 +25,9 @@ class Borrowed:
         ours: name → value while it is ours.
     """
 
-    def __init__(self, owner: Any, **ours: Any) -> None:
+    def __init__(self, owner: object, **ours: object) -> None:
         self.owner, self.ours = owner, ours
-        self._before: dict[str, Any] = {}
+        self._before: dict[str, object] = {}
         self._theirs: set[str] = set()
 
     def take(self) -> None:

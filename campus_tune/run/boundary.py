@@ -93,8 +93,8 @@ def decide_next(now: Situation) -> None:
         measure_probes(now)
     if now.evaluator.due(curriculum.n_stages, ends=curriculum.finished):
         with now.activities(EVALUATING):
-            record = now.evaluator.evaluate(curriculum.n_stages)
-        now.journal.take(Evaluated({"stage": curriculum.n_stages, "step": curriculum.step, **record}))
+            scored = now.evaluator.evaluate(curriculum.n_stages)
+        now.journal.take(Evaluated({"stage": curriculum.n_stages, "step": curriculum.step, **scored}))
     if curriculum.finished:
         return
 
@@ -105,21 +105,21 @@ def decide_next(now: Situation) -> None:
         refreshes = now.refreshes_to_come(step)
         if now.rescorer.due():
             with now.activities(RESCORING):
-                record, warnings = now.rescorer.again(1 + refreshes, probing.tokens)
-            now.journal.take(Rescored({"stage": curriculum.n_stages, "step": step, **record}, warnings))
+                rescored, warnings = now.rescorer.again(1 + refreshes, probing.tokens)
+            now.journal.take(Rescored({"stage": curriculum.n_stages, "step": step, **rescored}, warnings))
         # What this decision may spend: its share of what is left once the probes and re-scorings to come are paid for.
         reserved = now.stages_between(step, now.total_steps) // probing.every * float(probing.tokens)
         if refreshes:
             reserved += sum(budget.per_time(purpose, 1) for purpose in budget.to_come)
         allowance = budget.per_decision(now.stages_between(step, curriculum.handover_step), reserved)
-        decision = now.decider.decide(
+        record = now.decider.decide(
             curriculum,
             probe_loss=probing.loss,
             allowance=allowance,
             reserved=probing.tokens,
             history=History(now.training_losses.past, probing.competence.history),
         )
-        now.journal.take(Decided(decision.record, probing.report, budget.shares()["all"]))
+        now.journal.take(Decided(record, probing.report, budget.shares()["all"]))
 
 
 def measure_probes(now: Situation) -> None:

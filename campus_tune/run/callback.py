@@ -88,7 +88,7 @@ class CampusCallback(TrainerCallback, ExportableState):
         self.take_over(trainer)
 
     def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """Plan the run, or restore it from the checkpoint that the trainer has just loaded."""
         del args, control
@@ -107,7 +107,7 @@ class CampusCallback(TrainerCallback, ExportableState):
         self.begun.begin_epoch()
 
     def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
     ) -> None:
         """The trainer's loop ends an epoch, maybe before its rows are trained."""
         del args, state, kwargs
@@ -125,7 +125,9 @@ class CampusCallback(TrainerCallback, ExportableState):
         """The optimizer has used them."""
         self.begun.after_update()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """An optimizer step is finished; the next stage is decided here, before the checkpoint is written."""
         del args, control, kwargs
         self.begun.end_step(state)

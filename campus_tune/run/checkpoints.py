@@ -127,23 +127,19 @@ def named(checkpoint: Path, folder: Path, peers: Peers) -> Checkpoint:
     near = checkpoint.resolve().parent / folder.name
     home = near if peers.led(lambda: (near / LEDGER).exists()) else folder
     found = examine(checkpoint, home, peers)
-    if isinstance(found, Unfit):
-        raise ResumeError(
-            f"`resume_from_checkpoint` must be a checkpoint that was saved to its end, got {str(checkpoint)!r}: "
-            f"{found.reason}. {_earlier(checkpoint, home, peers)}, or write resume_from_checkpoint=True, which finds "
-            "the last complete one; or start anew without resuming."
-        )
-    return found
-
-
-def _earlier(checkpoint: Path, home: Path, peers: Peers) -> str:
-    """What to do about a checkpoint that cannot be resumed: name the newest whole one before it, if there is one."""
-    match = NAME.match(checkpoint.name)
+    if isinstance(found, Checkpoint):
+        return found
+    match, instead = NAME.match(checkpoint.name), "Name another one"
     step = int(match[1]) if match else 0
     for before in peers.led(lambda: [path for n, path in reversed(checkpoints_in(checkpoint.parent)) if n < step]):
         if isinstance(examine(before, home, peers), Checkpoint):
-            return f"Name {before.name}, the newest before it that is whole"
-    return "Name another one"
+            instead = f"Name {before.name}, the newest before it that is whole"
+            break
+    raise ResumeError(
+        f"`resume_from_checkpoint` must be a checkpoint that was saved to its end, got {str(checkpoint)!r}: "
+        f"{found.reason}. {instead}, or write resume_from_checkpoint=True, which finds the last complete one; or start "
+        "anew without resuming."
+    )
 
 
 def examine(checkpoint: Path, home: Path, peers: Peers) -> Checkpoint | Unfit:

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from campus_tune.method.budget import Budget
-from campus_tune.method.curriculum import Curriculum, Stage
+from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.decide import Choice, decide
 from campus_tune.method.selectors import START_LOSS, RaceResult, Selector, View, measure_offers
 from campus_tune.method.view import History
@@ -18,19 +18,6 @@ from campus_tune.model.peers import Peers
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.hashing import array_digest
 from campus_tune.words.types import IntArray, Json
-
-
-@dataclass(frozen=True)
-class Decision:
-    """A stage and why it was chosen.
-
-    Args:
-        stage: what is trained next.
-        record: what the ledger says of it.
-    """
-
-    stage: Stage
-    record: Json
 
 
 @dataclass
@@ -61,8 +48,8 @@ class Decider:
         allowance: float,
         reserved: float = 0.0,
         history: History | None = None,
-    ) -> Decision:
-        """Choose and open the next stage.
+    ) -> Json:
+        """Choose and open the next stage; gives what the ledger says of it.
 
         Args:
             curriculum: whose offers are decided on.
@@ -79,7 +66,7 @@ class Decider:
             history=history,
             agree=self.peers.from_leader,
         )
-        return Decision(choice.stage, self._record(choice, dict(curriculum.rows_by_choice)))
+        return self._record(choice, dict(curriculum.rows_by_choice))
 
     def _measure(self, view: View, *, allowance: float, room: float) -> RaceResult:
         """The race, on the bill."""

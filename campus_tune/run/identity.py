@@ -83,10 +83,17 @@ class Identity:
             probes: fingerprint of the probe rows, if there are any.
             total_steps: optimizer steps of the whole run.
         """
+        # What makes the labels where the rows have none of their own: the collator, a function or an object.
+        made_later: Json = {}
+        if "labels" not in column_names(compat.training_rows(trainer)):
+            collator = trainer.data_collator
+            made_later["collator"] = getattr(collator, "__qualname__", type(collator).__qualname__)
+            known = (name for name in LABELLED_BY if hasattr(collator, name))
+            made_later |= {f"collator: {name}": getattr(collator, name) for name in known}
         past = {
             "dataset": loaded.rows.fingerprint(),
             "labels": array_digest(loaded.rows.trained),
-            **_made_later(trainer),
+            **made_later,
             "n_rows": len(loaded.rows),
             "domains": None if domains.codes is None else array_digest(domains.codes),
             "steps_per_epoch": loaded.steps_per_epoch,
@@ -104,7 +111,13 @@ class Identity:
             "world": loaded.loader.peers.world,
             "accumulation": trainer.args.gradient_accumulation_steps,
         }
-        return Identity(past, future, batch, _preparation(trainer))
+        prepared: Json = {name: getattr(trainer.args, name, None) for name in PREPARED_BY}
+        prepared["completion_only_loss"] = getattr(trainer, "completion_only_loss", None)  # as trl has resolved it
+        template = getattr(trainer.processing_class, "chat_template", None)
+        prepared["chat_template"] = sha256(repr(template), 16) if template else None
+        for name, value in prepared.items():
+            prepared[name] = value if isinstance(value, str | int | float | None) else repr(value)
+        return Identity(past, future, batch, prepared)
 
     def record(self) -> Json:
         """As the ledger and a checkpoint hold it."""
@@ -153,42 +166,18 @@ class Identity:
             remedy += " To go on from it under the new settings on purpose, write campus: {resume: changed_future}."
         if saved["past"]["global_batch"] != self.past["global_batch"]:
             past.insert(0, f"{WORDS['global_batch']}: {_cut(saved['batch'])} in the checkpoint, {_cut(self.batch)} now")
-            remedy += f" {self._way_to(saved['past']['global_batch'])}"
+            global_batch = saved["past"]["global_batch"]
+            accumulation, rest = divmod(global_batch, self.batch["micro"] * self.batch["world"])
+            remedy += (
+                " The number of processes may change, their global batch may not: choose per_device_train_batch_size "
+                f"and gradient_accumulation_steps that give {global_batch} together."
+                if rest
+                else f" With these processes its global batch is gradient_accumulation_steps: {accumulation}."
+            )
         if any(saved["past"].get(name) != self.past[name] for name in ("dataset", "labels")):
             past += [f"prepared with {what}" for what in _differences(saved["prepared"], self.prepared)]
         found = "; ".join(past + future)
         raise ResumeError(f"the checkpoint must belong to this run, got one that differs in {found}. {remedy}")
-
-    def _way_to(self, global_batch: int) -> str:
-        """How to cut a global batch with these processes and micro batches."""
-        accumulation, rest = divmod(global_batch, self.batch["micro"] * self.batch["world"])
-        if rest:
-            return (
-                "The number of processes may change, their global batch may not: choose per_device_train_batch_size "
-                f"and gradient_accumulation_steps that give {global_batch} together."
-            )
-        return f"With these processes its global batch is gradient_accumulation_steps: {accumulation}."
-
-
-def _preparation(trainer: Trainer) -> Json:
-    """The settings that the rows and labels of a trainer were made with, as JSON."""
-    settings = {name: getattr(trainer.args, name, None) for name in PREPARED_BY}
-    settings["completion_only_loss"] = getattr(trainer, "completion_only_loss", None)  # as trl has resolved it
-    template = getattr(trainer.processing_class, "chat_template", None)
-    settings["chat_template"] = sha256(repr(template), 16) if template else None
-    return {
-        name: value if isinstance(value, str | int | float | None) else repr(value) for name, value in settings.items()
-    }
-
-
-def _made_later(trainer: Trainer) -> Json:
-    """What makes the labels where the rows have none of their own: the collator, by its name and settings."""
-    if "labels" in column_names(compat.training_rows(trainer)):
-        return {}
-    collator = trainer.data_collator
-    settings = {name: getattr(collator, name) for name in LABELLED_BY if hasattr(collator, name)}
-    named = getattr(collator, "__qualname__", type(collator).__qualname__)  # a function, or an object
-    return {"collator": named, **{f"collator: {name}": value for name, value in settings.items()}}
 
 
 def _cut(batch: Json) -> str:

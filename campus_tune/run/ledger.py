@@ -79,7 +79,7 @@ class Ledger:
         except OSError as error:
             raise _no_storage(self.path, error) from error
 
-    def add(self, event: str, **fields: Any) -> None:
+    def add(self, event: str, **fields: object) -> None:
         """Append one line and hand it to the operating system, so that a killed process loses none.
 
         Raises:
@@ -90,22 +90,17 @@ class Ledger:
             try:
                 descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
                 try:
-                    self._write(descriptor, line)
+                    written = 0
+                    while written < len(line):
+                        written += os.write(descriptor, line[written:])
+                except OSError:  # all of the line or none of it
+                    os.ftruncate(descriptor, self.size)
+                    raise
                 finally:
                     os.close(descriptor)
             except OSError as error:
                 raise _no_storage(self.path, error) from error
         self.size += len(line)
-
-    def _write(self, descriptor: int, line: bytes) -> None:
-        """All of the line or none of it."""
-        try:
-            written = 0
-            while written < len(line):
-                written += os.write(descriptor, line[written:])
-        except OSError:
-            os.ftruncate(descriptor, self.size)
-            raise
 
 
 def read_ledger(path: Path) -> list[Json]:

@@ -55,12 +55,16 @@ class RunLock:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            holder = os.pread(descriptor, 1000, 0)
+            try:
+                about = parse(os.pread(descriptor, 1000, 0).decode("utf-8"))
+                holder = f"process {about['pid']} on {about['host']} has been training since {about['since']}"
+            except (ValueError, KeyError, TypeError):
+                holder = "another process is training"
             os.close(descriptor)
             if error.errno not in UNKNOWN:
                 raise TrainerError(
                     f"`{self.what}` must be used by one run at a time, got {str(self.path.parent)!r}, in which "
-                    f"{_in_words(holder)}. Choose another {self.what}, or wait for that run to end."
+                    f"{holder}. Choose another {self.what}, or wait for that run to end."
                 ) from error
             say(
                 f"warning: {self.path.parent} lies on a file system without locks ({error.strerror}): a second run "
@@ -77,14 +81,6 @@ class RunLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
-
-
-def _in_words(holder: bytes) -> str:
-    try:
-        about = parse(holder.decode("utf-8"))
-        return f"process {about['pid']} on {about['host']} has been training since {about['since']}"
-    except (ValueError, KeyError, TypeError):
-        return "another process is training"
 
 
 _ALL: weakref.WeakSet[RunLock] = weakref.WeakSet()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -224,7 +224,7 @@ def load_rows(script: ScriptArguments, mixture: DatasetMixtureConfig) -> Any:
     return datasets.load_dataset(name, name=script.dataset_config, streaming=script.dataset_streaming)
 
 
-def _split(dataset: Any, script: ScriptArguments, option: str) -> Any:
+def _split(dataset: Mapping[str, Any], script: ScriptArguments, option: str) -> Any:
     """The rows of the split that an option of the YAML names."""
     name = getattr(script, option)
     if name not in dataset:

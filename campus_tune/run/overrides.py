@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from campus_tune.model import compat
 from campus_tune.words.errors import TrainerError
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 DATA_PATH = ("get_train_dataloader", "_get_train_sampler", "_get_dataloader")
 LIBRARIES = ("transformers",)  # trl's own trainers of other tasks choose rows in ways of theirs
 RESUME = "resume_from_checkpoint"
 
 
-def refuse_own_data_path(trainer: Any, *, ours: Collection[str] = ()) -> None:
+def refuse_own_data_path(trainer: Trainer, *, ours: Collection[str] = ()) -> None:
     """The user's own way to choose what is trained would never be called.
 
     Args:
@@ -29,20 +32,15 @@ def refuse_own_data_path(trainer: Any, *, ours: Collection[str] = ()) -> None:
         TrainerError: one of them is not the library's.
     """
     for name in DATA_PATH:
-        whose = None if name in ours else _whose(trainer, name)
-        if whose is not None:
+        owner = None if name in ours else compat.owner_of(trainer, name, LIBRARIES)
+        if owner is not None:
+            whose = "one that was set on this trainer" if owner == compat.ITSELF else f"the one of {owner}"
             raise TrainerError(
                 f"`{name}` must be transformers' own with a curriculum, got {whose}: the curriculum chooses the rows "
                 "of every step, so it would never be called. Choose rows before the trainer is made (train_dataset="
                 "dataset.select(…) or .filter(…)), give a sequence of your own as a column of scores "
                 "(metrics: [{name: column, column: …}]), or train without the CampusCallback."
             )
-
-
-def _whose(trainer: Any, name: str) -> str | None:
-    """Whose method it is, in words; None where it is the library's."""
-    owner = compat.owner_of(trainer, name, LIBRARIES)
-    return owner and ("one that was set on this trainer" if owner == compat.ITSELF else f"the one of {owner}")
 
 
 class TrainCall:

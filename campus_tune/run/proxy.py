@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from transformers import TrainerCallback
@@ -31,6 +31,9 @@ from campus_tune.scores.proxy_losses import LOSSES
 from campus_tune.words.console import say
 from campus_tune.words.errors import TrainerError
 from campus_tune.words.types import Json, RowLosses
+
+if TYPE_CHECKING:
+    from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
 RECORD = FOLDER  # in the proxy's output_dir, as a run's: whose checkpoints are in it
 
@@ -64,23 +67,27 @@ class KeepEarly(TrainerCallback):
 
     def __init__(self, share: float, folder: Path) -> None:
         self.share, self.folder = share, folder
-        self.trainer: Any = None  # set when there is one
+        self.trainer: Trainer | None = None  # set when there is one
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> None:
         """Steps enough?"""
         del args, control
         early_step(self.share, state.max_steps)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
+    ) -> TrainerControl:
         """Save, if this is the step."""
         del args
-        if state.global_step == early_step(self.share, state.max_steps):
+        if self.trainer is not None and state.global_step == early_step(self.share, state.max_steps):
             save_whole(self.trainer, self.folder)
             control.should_save = True
         return control
 
 
-def save_whole(trainer: Any, folder: Path) -> None:
+def save_whole(trainer: Trainer, folder: Path) -> None:
     """A model folder (an adapter's, under LoRA) with its tokenizer; whole, or not there."""
     partial = folder.with_name(f".{folder.name}.partial")
     trainer.save_model(str(partial))
@@ -90,7 +97,7 @@ def save_whole(trainer: Any, folder: Path) -> None:
     trainer.accelerator.wait_for_everyone()
 
 
-def train(trainer: Any, out: Path, share: float) -> int:
+def train(trainer: Trainer, out: Path, share: float) -> int:
     """Train from the last checkpoint, if there is one that helps; gives back the number of steps.
 
     Args:
@@ -98,7 +105,7 @@ def train(trainer: Any, out: Path, share: float) -> int:
         out: folder of the proxy.
         share: of all steps, after which the model is early no more.
     """
-    peers, record = Peers.of(trainer), Path(trainer.args.output_dir) / RECORD
+    peers, record = Peers.of(trainer), Path(str(trainer.args.output_dir)) / RECORD
     saver = Saver(trainer, peers, record, Beside, lambda _: None)
 
     @contextmanager
@@ -116,7 +123,7 @@ def train(trainer: Any, out: Path, share: float) -> int:
         saver.refuse_strangers(step, sys.maxsize)
         saver.source = None if checkpoint is None else checkpoint.lineage
         peers.led(saver.start if checkpoint is None else partial(saver.go_on, step))
-        trainer._save_checkpoint = compat.around_saves(trainer, saving)
+        vars(trainer)["_save_checkpoint"] = compat.around_saves(trainer, saving)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint.path))
     finally:
         saver.settle()
@@ -145,7 +152,7 @@ def _state(checkpoint: Checkpoint) -> Json:
     return state
 
 
-def measure(trainer: Any, out: Path, *, trust_remote_code: bool) -> tuple[TokenRows, dict[str, RowLosses]]:
+def measure(trainer: Trainer, out: Path, *, trust_remote_code: bool) -> tuple[TokenRows, dict[str, RowLosses]]:
     """Losses of all training rows under the early and the late model, written to `losses.parquet`.
 
     Args:

@@ -24,27 +24,28 @@ from campus_tune.words.types import Json
 STATE_VERSION = 6
 
 
-def state_of(now: Situation, position: Position, loop: LoopState, *, epoch_ended: bool, epoch_over: bool) -> Json:
+def state_of(now: Situation, position: Position, loop: LoopState) -> Json:
     """Everything a resumed run needs of its parts, as JSON.
 
     Args:
         now: the run.
         position: where it is.
         loop: of the trainer.
-        epoch_ended: the trainer will leave the epoch before its next step.
-        epoch_over: no step of the epoch is left, and the trainer has not ended it yet.
     """
+    curriculum = now.curriculum
+    inside = not loop.inside_step and curriculum.epoch == position.epoch and not curriculum.finished
+    epoch_ended = inside and bool(now.trainer.control.should_epoch_stop)  # the trainer will leave it before a next step
     return {
         "version": STATE_VERSION,
         "identity": now.identity.record(),
-        "curriculum": now.curriculum.state(),
+        "curriculum": curriculum.state(),
         "competence": now.probing.competence.state(),
         "budget": now.budget.state(),
         "scores": now.start_digests,
         "rescoring": now.rescorer.state(),
         "training_losses": now.training_losses.state(),
         "rates": position.rates,
-        "loop": loop.state(epoch_over=epoch_over),
+        "loop": loop.state(epoch_over=epoch_ended or position.epoch not in (None, curriculum.epoch)),
         "epoch_ended": epoch_ended,
         "logged_step": position.logged_step,
         "audit": [now.watch.checked, now.watch.passed, now.watch.labels_seen],

@@ -42,7 +42,6 @@ from campus_tune.run.situation import Position, Situation, outline, plan
 from campus_tune.run.stream.finite import MANY_SKIPPED, Update
 from campus_tune.run.stream.loader import CurriculumLoader
 from campus_tune.run.stream.loop_state import LoopState
-from campus_tune.run.stream.step_loss import StepLoss
 from campus_tune.run.told.events import Warned
 from campus_tune.words.console import say
 from campus_tune.words.errors import AuditError, TrainerError
@@ -78,7 +77,6 @@ class CampusRun:
         self.loop = LoopState(trainer, self.peers)
         self.loaded: Loaded | None = None  # by this call of `train()`
         self.planned: Situation | None = None
-        self.step_loss: StepLoss | None = None
         self._args: Borrowed | None = None  # what is changed of the trainer's arguments while they are read
         # where it is
         self.checkpoint: Checkpoint | None = None  # that this call of `train()` goes on from
@@ -100,8 +98,8 @@ class CampusRun:
     # -- before training ----------------------------------------------------------------------------------------
 
     @contextmanager
-    def claimed(self) -> Iterator[None]:
-        """While the trainer trains: no other run writes into its folder; every rank calls it.
+    def training(self) -> Iterator[None]:
+        """Around `train()`, on every rank: no other run writes into the folder, and what is changed is put back.
 
         Raises:
             TrainerError: another run does, or the folder belongs to something else.
@@ -112,23 +110,17 @@ class CampusRun:
             self.lock.take()
 
         self.peers.led(claim)
-        try:
-            yield
-        finally:
-            self.lock.release()
-
-    @contextmanager
-    def training(self) -> Iterator[None]:
-        """Around `train()`: what is changed of the trainer and its arguments meanwhile is put back, however it ends."""
         self._args = Borrowed(self.trainer.args, ignore_data_skip=True)
-        self.loop, self.loaded = LoopState(self.trainer, self.peers), None
-        self.trains = True
+        self.loop, self.loaded, self.trains = LoopState(self.trainer, self.peers), None, True
         try:
             yield
         finally:
             self.trains, self.trained_before = False, True
             self._args.give_back()
-            self.close()
+            try:
+                self.close()
+            finally:  # also where the last checkpoint could not be recorded
+                self.lock.release()
 
     def come_from(self, checkpoint: Checkpoint | None) -> None:
         """What this `train()` goes on from; None begins anew."""
@@ -138,8 +130,8 @@ class CampusRun:
     def make_loader(self) -> CurriculumLoader | SampleBatches:
         """The train loader; called by the trainer through `get_train_dataloader`, or by somebody who wants to look."""
         to_train = self.trains and (self.loaded is None or compat.the_loop_asks(self.trainer))
-        if to_train:  # of an attempt that broke off, it would look like the user's own training_step
-            self._leave_step_loss()
+        if to_train:  # hooks of an attempt that broke off: one of them would look like the user's own training_step
+            self.close()
         found = load(self.trainer, self.given, self.peers, to_train=to_train)
         if isinstance(found, SampleBatches):
             return found
@@ -179,7 +171,6 @@ class CampusRun:
         else:
             now, self.position = restore(outlined, self.saver, self.loop, step, self.checkpoint, saved)
         self.planned = now
-        self.step_loss = StepLoss.of(self.trainer, loaded.loader)
         loaded.loader.curriculum = now.curriculum
         if step and saved and saved["epoch_ended"]:
             boundary.leave_epoch(now, self.position)
@@ -239,8 +230,7 @@ class CampusRun:
     def after_update(self) -> None:
         """The optimizer has used them, or a gradient scaler has skipped the step."""
         now = self.situation
-        now.finite.after_update(skipped=bool(self.trainer.accelerator.optimizer_step_was_skipped))
-        if now.finite.many_were_skipped():
+        if now.finite.after_update(skipped=bool(self.trainer.accelerator.optimizer_step_was_skipped)):
             now.journal.take(Warned([MANY_SKIPPED]))
 
     def end_step(self, state: TrainerState) -> None:
@@ -252,8 +242,8 @@ class CampusRun:
         self.loop.end_step()
         position.rates += position.rate
         now.budget.seconds["training"] += time.perf_counter() - position.began
-        if self.step_loss is not None and not self.step_loss.end_step():
-            self._leave_step_loss()
+        if now.step_loss is not None:
+            now.step_loss.end_step()
 
         curriculum, loader = now.curriculum, now.loaded.loader
         rows = curriculum.step_rows()
@@ -320,15 +310,7 @@ class CampusRun:
 
     def state(self) -> Json:
         """Everything a resumed run needs, as JSON; {} before the run is planned."""
-        now, position = self.planned, self.position
-        if now is None:
-            return {}
-        curriculum, control = now.curriculum, self.trainer.control
-        # whether the trainer will leave the epoch before its next step
-        inside = not self.loop.inside_step and curriculum.epoch == position.epoch and not curriculum.finished
-        epoch_ended = inside and bool(control.should_epoch_stop)
-        epoch_over = epoch_ended or position.epoch not in (None, curriculum.epoch)
-        return state_of(now, position, self.loop, epoch_ended=epoch_ended, epoch_over=epoch_over)
+        return {} if self.planned is None else state_of(self.planned, self.position, self.loop)
 
     def finish(self) -> None:
         """The last lines, in the ledger and on the console; takes the hooks off the model."""
@@ -350,17 +332,8 @@ class CampusRun:
     def close(self) -> None:
         """Take the hooks off the model and end the loader's workers, however training ended."""
         if self.planned is not None:
-            self.planned.watch.close()
-            self.planned.loaded.loader.close()
-            if self.planned.filling is not None:
-                self.planned.filling.close()
-        self._leave_step_loss()
+            self.planned.close()
         self.saver.settle()
-
-    def _leave_step_loss(self) -> None:
-        if self.step_loss is not None:
-            self.step_loss.close()
-            self.step_loss = None
 
     def _add_hashing(self, seconds: float) -> None:
         self.situation.budget.seconds["hashing"] += seconds

@@ -135,8 +135,16 @@ class Saver:
             yield
         finally:
             self.inside = False
-            self._let_rotation_go()
-        self._finish(checkpoint)
+            if self._held:
+                self.trainer.args.save_total_limit, self._held = self._limit, False
+
+        # All ranks have written their parts: what was known when it was saved is kept for its record.
+        mine = checkpoint / RANDOM_STATE.format(rank=self.peers.rank)
+        own = (mine.name, hash_file(mine)) if self.peers.world > 1 and mine.exists() else None
+        states = dict(one for one in self.peers.gather(own) if one is not None)
+        if self.lineage is not None:
+            manifest = Manifest(self.lineage, self.trainer.state.global_step, self.peers.world)
+            self._saved = (checkpoint, manifest, states, self.beside(), self.trainer.state.best_model_checkpoint)
 
     def hold_rotation(self) -> None:
         """No older checkpoint is deleted until the new one counts.
@@ -179,64 +187,38 @@ class Saver:
             return
         if is_strange(checkpoint):
             raise _stranger(checkpoint.name, checkpoint.parent)
-        leftovers = _leftovers(checkpoint)
+        # What an earlier save of this tool left in the folder; what others put beside it stays.
+        try:
+            earlier = read_manifest(checkpoint)
+        except ValueError:
+            earlier = None
+        known = set((earlier.files if earlier is not None else None) or {})
+        there = names_in(checkpoint)
+        leftovers = [name for name in there if name in known or is_read_on_resume(name) or name == STATE]
         Manifest(self.lineage, self.trainer.state.global_step).write(checkpoint)  # first: from here on it is ours
         for name in leftovers:
             (checkpoint / name).unlink()
-        _remove_empty(checkpoint)
-
-    def _finish(self, checkpoint: Path) -> None:
-        """All ranks have written their parts: what was known when it was saved is kept for its record."""
-        mine = checkpoint / RANDOM_STATE.format(rank=self.peers.rank)
-        own = (mine.name, hash_file(mine)) if self.peers.world > 1 and mine.exists() else None
-        states = dict(one for one in self.peers.gather(own) if one is not None)
-        if self.lineage is None:
-            return
-        manifest = Manifest(self.lineage, self.trainer.state.global_step, self.peers.world)
-        self._saved = (checkpoint, manifest, states, self.beside(), self.trainer.state.best_model_checkpoint)
+        for folder in sorted((path for path in checkpoint.rglob("*") if path.is_dir()), reverse=True):
+            if not any(folder.iterdir()):  # it held only leftovers; the innermost first
+                folder.rmdir()
 
     def _seal(self, checkpoint: Path, manifest: Manifest, states: Files, beside: Beside, best: str | None) -> None:
         began = time.perf_counter()
         try:
             if (checkpoint / STATE).exists():  # else a callback has moved it away
-                self._record(checkpoint, manifest, states, beside).write(checkpoint)
+                names = [name for name in names_in(checkpoint) if name not in states]
+                ledger = {beside.ledger: beside.ledger_size} if beside.ledger else {}
+                replace(
+                    manifest,
+                    files={**hash_files(checkpoint, names), **states},
+                    beside=hash_files(self.folder, [*ledger, *beside.needed], ledger),
+                    outcome=hash_files(self.folder, beside.outcome),
+                    ledger=beside.ledger,
+                ).write(checkpoint)
             compat.delete_old_checkpoints(self.trainer, checkpoint.parent, best)
         except Exception as error:  # raised by `settle`, in the thread that trains
             self._error = error
         self._seconds = time.perf_counter() - began
-
-    def _record(self, checkpoint: Path, manifest: Manifest, states: Files, beside: Beside) -> Manifest:
-        """The manifest with all hashes."""
-        names = [name for name in names_in(checkpoint) if name not in states]
-        ledger = {beside.ledger: beside.ledger_size} if beside.ledger else {}
-        return replace(
-            manifest,
-            files={**hash_files(checkpoint, names), **states},
-            beside=hash_files(self.folder, [*ledger, *beside.needed], ledger),
-            outcome=hash_files(self.folder, beside.outcome),
-            ledger=beside.ledger,
-        )
-
-    def _let_rotation_go(self) -> None:
-        if self._held:
-            self.trainer.args.save_total_limit, self._held = self._limit, False
-
-
-def _leftovers(checkpoint: Path) -> list[str]:
-    """What an earlier save of this tool left in a folder; what others put beside it stays."""
-    try:
-        manifest = read_manifest(checkpoint)
-    except ValueError:
-        manifest = None
-    known = set((manifest.files if manifest is not None else None) or {})
-    return [name for name in names_in(checkpoint) if name in known or is_read_on_resume(name) or name == STATE]
-
-
-def _remove_empty(checkpoint: Path) -> None:
-    """Folders that held only leftovers, the innermost first."""
-    for folder in sorted((path for path in checkpoint.rglob("*") if path.is_dir()), reverse=True):
-        if not any(folder.iterdir()):
-            folder.rmdir()
 
 
 def _stranger(names: str, folder: Path) -> TrainerError:

@@ -38,6 +38,7 @@ from campus_tune.run.saver import Saver
 from campus_tune.run.stream.filling import Filling
 from campus_tune.run.stream.finite import Finite, cause_in
 from campus_tune.run.stream.loss_audit import LossAudit
+from campus_tune.run.stream.step_loss import StepLoss
 from campus_tune.run.stream.training_losses import TrainingLosses
 from campus_tune.run.stream.watch import Watch
 from campus_tune.run.told.events import Examined, Scored, Started, Warned
@@ -152,6 +153,7 @@ class Situation(Outline):  # a longer list of the same kind: what reads it asks 
         load: how evenly the ranks are loaded.
         watch: hooks that compare what is trained with the plan.
         filling: hooks for ranks without a row; None where every rank always has one.
+        step_loss: sees on the first steps what the trainer's loss counts; None where that is known.
         finite: looks at gradients and weights.
         same_world: the checkpoint's random states are of this number of processes.
     """
@@ -164,8 +166,17 @@ class Situation(Outline):  # a longer list of the same kind: what reads it asks 
     load: RankLoad
     watch: Watch
     filling: Filling | None
+    step_loss: StepLoss | None
     finite: Finite
     same_world: bool
+
+    def close(self) -> None:
+        """Take the hooks off the model and end the loader's workers, however training ended."""
+        self.watch.close()
+        self.loaded.loader.close()
+        for hooks in (self.filling, self.step_loss):
+            if hooks is not None:
+                hooks.close()
 
 
 @dataclass
@@ -272,7 +283,7 @@ def plan(now: Outline, saver: Saver) -> Situation:
         scores.save(now.folder / "scores", rows)
         atomic_write(now.folder / RECIPE, config.to_yaml())
         tokenizer = compat.tokenizer_of(now.trainer)
-        keep_examples(now.folder, scores.by_label, now.trainer.train_dataset, tokenizer, domains)
+        keep_examples(now.folder, scores.by_label, compat.training_rows(now.trainer), tokenizer, domains)
 
     # What came out, and what a person should know of it before the first step.
     for label, values in scores.by_label.items():
@@ -314,6 +325,7 @@ def complete(
         load=RankLoad(peers, now.activities, loaded.loader),
         watch=Watch(model, loaded.rows, LossAudit.of(trainer), labels=loaded.trained.labels_known),
         filling=Filling(model) if loaded.loader.fills() else None,  # its model's hooks see real rows
+        step_loss=StepLoss.of(trainer, loaded.loader),
         finite=Finite(model, peers, cause_in(trainer, loaded.loader)),
         same_world=same_world,
     )

@@ -14,9 +14,9 @@ from campus_tune.method.view import History
 from campus_tune.model.peers import Peers
 from campus_tune.preview.simulate import simulate
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.run.decide import Decider, Decision, perplexity
+from campus_tune.run.decide import Decider, perplexity
 from campus_tune.scores.run_scores import HERE, Scores
-from campus_tune.words.types import FloatArray, IntArray, RowLosses
+from campus_tune.words.types import FloatArray, IntArray, Json, RowLosses
 from tests.losses import losses_of
 from tests.run.tiny_run import tiny_trainer
 from tests.run.witness import events
@@ -64,7 +64,7 @@ def scene(
     return decider, curriculum, meter
 
 
-def decide(decider: Decider, curriculum: Curriculum, allowance: float = 1e9, probe_loss: float = 1.0) -> Decision:
+def decide(decider: Decider, curriculum: Curriculum, allowance: float = 1e9, probe_loss: float = 1.0) -> Json:
     return decider.decide(curriculum, probe_loss=probe_loss, allowance=allowance)
 
 
@@ -83,9 +83,11 @@ RISING = np.linspace(0.5, 2.5, N)  # rows that come first in "up" are those the 
 def test_the_chosen_offer_is_the_one_with_the_lowest_recorded_distance(
     selector: str, probe_loss: float, chosen: str
 ) -> None:
-    decision = decide(*scene(selector, RISING)[:2], probe_loss=probe_loss)
-    offers = {offer["name"]: offer for offer in decision.record["offers"]}
-    assert decision.record["chosen"] == decision.stage.chosen == chosen
+    decider, curriculum, _ = scene(selector, RISING)
+    record = decide(decider, curriculum, probe_loss=probe_loss)
+    offers = {offer["name"]: offer for offer in record["offers"]}
+    assert curriculum.stage is not None
+    assert record["chosen"] == curriculum.stage.chosen == chosen
     assert offers[chosen]["distance"] == min(offer["distance"] for offer in offers.values())
     for offer in offers.values():
         expected = {"lowest_perplexity": offer["loss"], "matched": abs(offer["loss"] - probe_loss)}
@@ -94,7 +96,7 @@ def test_the_chosen_offer_is_the_one_with_the_lowest_recorded_distance(
 
 
 def test_offers_that_nothing_separates_are_measured_to_the_last_row() -> None:
-    record = decide(*scene("lowest_perplexity", np.tile([0.5, 1.5], N // 2))[:2]).record
+    record = decide(*scene("lowest_perplexity", np.tile([0.5, 1.5], N // 2))[:2])
     assert record["outcome"] == "all rows measured"
     assert [(offer["sampled_rows"], offer["loss"]) for offer in record["offers"]] == [(100, 1.0), (100, 1.0)]
     assert record["chosen"] == "up"  # the first in the recipe's sequence
@@ -105,7 +107,7 @@ def test_samples_grow_with_the_allowance_and_stay_inside_it() -> None:
     asked = []
     for allowance in (0, 400, 1000, 1e9):
         decider, curriculum, meter = scene("lowest_perplexity", noisy)
-        record = decide(decider, curriculum, allowance).record
+        record = decide(decider, curriculum, allowance)
         asked.append(meter.asked)
         assert record["selection_tokens"] == meter.asked * TOKENS == decider.budget.spent["selection"]
         assert decider.budget.seconds["selection"] == meter.seconds > 0
@@ -128,7 +130,7 @@ def test_rows_that_both_offer_are_measured_once() -> None:
 
 def test_offers_of_the_same_rows_cost_nothing() -> None:
     decider, curriculum, meter = scene("lowest_perplexity", RISING, stages=1)
-    record = decide(decider, curriculum).record
+    record = decide(decider, curriculum)
     assert (meter.asked, record["outcome"], record["chosen"]) == (0, "only one offer", "up")
     assert "selection_tokens" not in record
     assert decider.budget.spent["selection"] == 0
@@ -137,23 +139,23 @@ def test_offers_of_the_same_rows_cost_nothing() -> None:
 @pytest.mark.parametrize("selector", ["round_robin", "random", "fixed"])
 def test_selectors_that_ask_no_model_cost_nothing(selector: str) -> None:
     decider, curriculum, meter = scene(selector, RISING)
-    record = decide(decider, curriculum).record
+    record = decide(decider, curriculum)
     assert (meter.asked, record["outcome"]) == (0, "not measured")
     assert all("loss" not in offer for offer in record["offers"])
 
 
 def test_after_the_handover_nothing_is_offered_or_measured() -> None:
     decider, curriculum, meter = scene("lowest_perplexity", RISING, handover=0.0)
-    decision = decide(decider, curriculum)
-    assert (meter.asked, decision.stage.chosen, decision.record["outcome"]) == (0, "shuffle", "handed over")
-    assert "offers" not in decision.record
+    record = decide(decider, curriculum)
+    assert curriculum.stage is not None
+    assert (meter.asked, curriculum.stage.chosen, record["outcome"]) == (0, "shuffle", "handed over")
+    assert "offers" not in record
 
 
 def test_what_a_decision_says_of_its_stage_is_the_stage() -> None:
     decider, curriculum, _ = scene("lowest_perplexity", RISING)
-    decision = decide(decider, curriculum)
-    stage, record = decision.stage, decision.record
-    assert curriculum.stage is stage
+    record, stage = decide(decider, curriculum), curriculum.stage
+    assert stage is not None
     assert record["rows"] == len(stage.rows) == 100
     assert record["tokens"] == 100 * TOKENS
     assert (record["steps"], record["step"], record["stage"], record["epoch"]) == (10, 0, 0, 0)
@@ -163,7 +165,7 @@ def test_what_a_decision_says_of_its_stage_is_the_stage() -> None:
 
 
 def test_the_same_numbers_give_the_same_decision() -> None:
-    records = [decide(*scene("matched", RISING)[:2]).record for _ in range(2)]
+    records = [decide(*scene("matched", RISING)[:2]) for _ in range(2)]
     assert records[0] == records[1]
 
 
@@ -180,7 +182,7 @@ class Hardest(Selector):
 def test_a_selector_without_distances_is_measured_and_recorded_without_them() -> None:
     decider, curriculum, meter = scene("lowest_perplexity", RISING)
     decider.selector = Hardest()
-    record = decide(decider, curriculum).record
+    record = decide(decider, curriculum)
     assert (record["chosen"], record["margin"], record["tied"]) == ("down", None, [])
     assert meter.asked * TOKENS == record["selection_tokens"] > 0
     for offer in record["offers"]:
@@ -218,7 +220,7 @@ def test_a_policy_is_shown_the_stages_and_probes_before_it_and_the_same_after_a_
     shown: list[tuple[list[Any], dict[str, list[float]]]] = []
     decided = Decider.decide
 
-    def noted(self: Decider, curriculum: Curriculum, *, history: History, **asked: Any) -> Decision:
+    def noted(self: Decider, curriculum: Curriculum, *, history: History, **asked: Any) -> Json:
         probes = {name: list(values) for name, values in history.probes.items()}
         shown.append(([vars(stage) for stage in history.stages], probes))
         return decided(self, curriculum, history=history, **asked)

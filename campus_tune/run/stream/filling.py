@@ -41,12 +41,11 @@ def emptied(batch: Mapping[str, Any]) -> dict[str, Any]:
     """
     row = {**batch, "labels": torch.full_like(batch["labels"], IGNORED)}
     shape = row["labels"].shape
-    empty = {key: value[:, :0].clone() if _is_per_token(value, shape) else value for key, value in row.items()}
+    empty = {
+        key: value[:, :0].clone() if isinstance(value, torch.Tensor) and value.shape[:2] == shape else value
+        for key, value in row.items()
+    }
     return {**empty, KEY: {"share": 0.0, "row": row}}
-
-
-def _is_per_token(value: Any, shape: torch.Size) -> bool:
-    return isinstance(value, torch.Tensor) and value.shape[:2] == shape
 
 
 class Filling:

@@ -75,21 +75,31 @@ class Finite:
         Raises:
             DivergedError: the update before has made weights that are not finite.
         """
-        self._read()
+        if self._waiting is not None:
+            before, late = self._waiting
+            self._waiting = None
+            if late.arrays()[0].all():
+                self.skipped = 0
+            elif self.has_finite_weights():
+                self.skipped += 1  # by something that tells nobody
+            else:
+                self._last = before
+                raise self._error("gradients of")
         self._last = update
         gradients = [_local(p.grad) for p in self._trained() if p.grad is not None]
         self._waiting = (update, OnItsWay(_seem_finite(gradients))) if gradients else None
 
-    def after_update(self, *, skipped: bool) -> None:
-        """The update was made, or left out by the gradient scaler: then its gradients have touched no weight."""
+    def after_update(self, *, skipped: bool) -> bool:
+        """The update was made, or left out by the gradient scaler: then its gradients have touched no weight.
+
+        Returns:
+            Whether so many in a row were skipped that it must be said; True once.
+        """
         if skipped:
             self._waiting = None
             self.skipped += 1
         elif self._waiting is None:
             self.skipped = 0
-
-    def many_were_skipped(self) -> bool:
-        """Whether so many steps in a row were skipped that it must be said; True once."""
         many, self._said = self.skipped >= SKIPS and not self._said, self.skipped >= SKIPS
         return many
 
@@ -126,19 +136,6 @@ class Finite:
             self._parameters += [p for p in self._frozen if p.requires_grad]
             self._frozen = [p for p in self._frozen if not p.requires_grad]
         return self._parameters
-
-    def _read(self) -> None:
-        if self._waiting is None:
-            return
-        update, late = self._waiting
-        self._waiting = None
-        if late.arrays()[0].all():
-            self.skipped = 0
-        elif self.has_finite_weights():
-            self.skipped += 1  # by something that tells nobody
-        else:
-            self._last = update
-            raise self._error("gradients of")
 
     def _error(self, what: str) -> DivergedError:
         update = self._last

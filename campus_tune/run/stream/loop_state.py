@@ -121,16 +121,33 @@ class LoopState:
         Args:
             epoch_over: no step of the epoch is left, and the trainer has not ended it yet.
         """
-        missing = None if self.inside_step else self._still_to_come(epoch_over=epoch_over)
-        return {"windows": self._windows, "missing": missing, "training_mode": compat.model_of(self.trainer).training}
+        mode = compat.model_of(self.trainer).training
+        state: Json = {"windows": self._windows, "missing": None, "training_mode": mode}
+        if self.inside_step:
+            return state
+
+        # The log line and the evaluation of what has just ended, if the trainer has not come to them yet.
+        event, asked = compat.event(self.trainer), TrainerControl()
+        ended = {event} & {"on_step_end", "on_epoch_end"}
+        if ended:
+            asked = copy.copy(self.trainer.control)
+        if epoch_over:
+            ended.add("on_epoch_end")
+        for flow in self.trainer.callback_handler.callbacks:
+            if isinstance(flow, DefaultFlowCallback):  # it may be called behind the one that saves
+                for name in ended:
+                    getattr(flow, str(name))(self.trainer.args, self.trainer.state, asked)
+        if asked.should_log or asked.should_evaluate:
+            due = {"log": asked.should_log, "evaluate": asked.should_evaluate}
+            state["missing"] = {**due, **compat.of_last_step(self.trainer)}
+        return state
 
     def load(self, state: Json) -> None:
         """Go on from `state()`, in a loop that has done nothing yet."""
         self.goes_on = restore(self.trainer, state["windows"], self.peers)
         self._missing = state["missing"]
-        compat.model_of(self.trainer).train(
-            state["training_mode"]
-        )  # trl asks it whether a line is of training: the last one too
+        # trl asks it whether a line is of training: the last one too
+        compat.model_of(self.trainer).train(state["training_mode"])
 
     def make_up(self) -> None:
         """Write the log line and evaluate, where that was still to come when the checkpoint was saved."""
@@ -145,25 +162,9 @@ class LoopState:
         for flag, value in asked.items():
             setattr(self.trainer.control, flag, value)
 
-    def whole_loss(self, output: Any) -> Any:
+    def whole_loss(self, output: object) -> object:
         """What `train()` gives back, with the loss of the whole run, as the last log line has it."""
         metrics = getattr(output, "metrics", {})
         if self.goes_on and "train_loss" in metrics and hasattr(output, "_replace"):
             return output._replace(training_loss=metrics["train_loss"])
         return output
-
-    def _still_to_come(self, *, epoch_over: bool) -> Json | None:
-        """The log line and the evaluation of what has just ended, if the trainer has not come to them yet."""
-        event, asked = compat.event(self.trainer), TrainerControl()
-        ended = {event} & {"on_step_end", "on_epoch_end"}
-        if ended:
-            asked = copy.copy(self.trainer.control)
-        if epoch_over:
-            ended.add("on_epoch_end")
-        for flow in self.trainer.callback_handler.callbacks:
-            if isinstance(flow, DefaultFlowCallback):  # it may be called behind the one that saves
-                for name in ended:
-                    getattr(flow, str(name))(self.trainer.args, self.trainer.state, asked)
-        if not (asked.should_log or asked.should_evaluate):
-            return None
-        return {"log": asked.should_log, "evaluate": asked.should_evaluate, **compat.of_last_step(self.trainer)}

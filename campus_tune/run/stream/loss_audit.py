@@ -92,7 +92,7 @@ class LossAudit:
         for output in tensors_in(outputs):
             if output.requires_grad:
                 forward.reached = False
-                output.register_hook(lambda gradient: reached())  # noqa: ARG005
+                output.register_hook(lambda gradient: reached())  # type: ignore[no-untyped-call]  # noqa: ARG005
         names = (FUSED, MODEL) if self.plain else (FUSED, "logits", MODEL)
         trained = (name for name in names if has_tensor(outputs, name) and getattr(outputs, name).requires_grad)
         name = next(trained, None)
@@ -116,23 +116,20 @@ class LossAudit:
         numbers["tokens"] = forward.sums.tokens.sum()
         if self.checks_value and has_tensor(outputs, MODEL) and getattr(outputs, "aux_loss", None) is None:
             numbers["loss"], numbers["nll"] = outputs.loss.detach(), forward.sums.nll.sum()
-        if name == FUSED:
-            counted = outputs.label_mask
-            likely = outputs.log_probs.detach().exp() if self.dft else None
-            return lambda gradient: numbers.update(self._shares(gradient, counted, likely))
-        return lambda gradient: numbers.update(factor=gradient / (self.loss_scale() * self.factor))
-
-    def _shares(
-        self, gradient: torch.Tensor, counted: torch.Tensor, likely: torch.Tensor | None
-    ) -> dict[str, torch.Tensor]:
-        """The least and the greatest part that any token's loss has in the step's."""
-        share = -gradient.float() / (self.loss_scale() * self.factor)
+        if name != FUSED:
+            return lambda gradient: numbers.update(factor=gradient / (self.loss_scale() * self.factor))
+        counted, likely = outputs.label_mask, outputs.log_probs.detach().exp() if self.dft else None
         if likely is not None:
-            counted, share = counted & (likely > SURE), share / likely
-        return {
-            "least": share.masked_fill(~counted, torch.inf).amin(),
-            "most": share.masked_fill(~counted, -torch.inf).amax(),
-        }
+            counted = counted & (likely > SURE)
+
+        def shares(gradient: torch.Tensor) -> None:
+            share = -gradient.float() / (self.loss_scale() * self.factor)
+            share = share if likely is None else share / likely
+            # the least and the greatest part that any token's loss has in the step's
+            numbers["least"] = share.masked_fill(~counted, torch.inf).amin()
+            numbers["most"] = share.masked_fill(~counted, -torch.inf).amax()
+
+        return shares
 
     def collect(self, forwards: Sequence[Forward]) -> Collected:
         """The numbers of a step's forwards, on their way to the host."""
@@ -154,7 +151,9 @@ class LossAudit:
         """
         if self.plain:
             numbers = collected.by_forward()
-            total = self._answer_tokens([numbers[match.forward] for match in tied], counts)
+            # What the step's loss is divided by; a rank among others knows it where it has seen what is planned for it.
+            seen = sum(numbers[match.forward].get("tokens", math.nan) for match in tied)
+            total = seen if self.world == 1 else float(counts.all_tokens) if seen == counts.own_tokens else None
             for match in tied:
                 if match.rows[0] >= 0:
                     self._compare_one(match, forwards[match.forward], numbers[match.forward], total)
@@ -164,13 +163,6 @@ class LossAudit:
                 f"{'not trained' if not counts.optimizer_steps else 'trained more than once'}. Remove what replaces or "
                 "wraps trainer.optimizer.step."
             )
-
-    def _answer_tokens(self, numbers: Sequence[dict[str, float]], counts: Counts) -> float | None:
-        """What the step's loss is divided by; None where this rank cannot know."""
-        seen = sum(number.get("tokens", math.nan) for number in numbers)
-        if self.world == 1:
-            return seen
-        return float(counts.all_tokens) if seen == counts.own_tokens else None
 
     def _compare_one(self, match: Match, forward: Forward, numbers: dict[str, float], total: float | None) -> None:
         rows = f"the rows {listed(match.rows.tolist(), 8)}"
@@ -196,7 +188,7 @@ class LossAudit:
                 )
 
 
-def tensors_in(outputs: Any) -> Iterator[Any]:
+def tensors_in(outputs: object) -> Iterator[torch.Tensor]:
     """All tensors that a model gives, those in tuples of them too."""
     if isinstance(outputs, torch.Tensor):
         yield outputs

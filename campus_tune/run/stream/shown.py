@@ -64,12 +64,23 @@ class Shown:
     def __init__(self, batch: Mapping[str, Any]) -> None:
         ids, labels = batch["input_ids"].detach(), batch.get("labels")
         self.labelled = labels is not None
-        mask = _two_dimensional(batch.get("attention_mask"), ids.shape[1])
-        positions = flat_positions(batch)
-        self.layout = "flat" if positions is not None else "open" if mask is None else "padded"
-        if mask is None:
-            mask = _diagonal(batch.get("attention_mask"), ids)
-        ids, labels, mask, positions = _here(ids, labels, mask, positions)
+        mask: Any = batch.get("attention_mask")
+        positions, width = flat_positions(batch), ids.shape[1]
+        dimensions = mask.dim() if isinstance(mask, torch.Tensor) else 0
+        self.layout = "flat" if positions is not None else "padded" if dimensions == 2 else "open"
+        if dimensions == 2:
+            mask = mask[:, -width:]  # prompt learning puts places in front
+        elif dimensions == 4:  # tokens attend to themselves where it is 0, added to the scores, or not False
+            mask = torch.diagonal(mask[:, 0], dim1=-2, dim2=-1)[:, -width:]
+            mask = ((mask == 0) if mask.is_floating_point() else (mask != 0)).expand_as(ids)
+        else:
+            mask = torch.ones_like(ids)
+        # Tensors of a CPU as numpy's; those of an accelerator stay there.
+        here: list[Any] = [
+            tensor.detach().numpy() if tensor is not None and tensor.device.type == "cpu" else tensor
+            for tensor in (ids, labels, mask, positions)
+        ]
+        ids, labels, mask, positions = here
         real = mask != 0
         place = real.cumsum(-1) - 1 if positions is None else positions[None]
         keys = token_keys(ids, _table(ids)[place.clip(0)])
@@ -101,28 +112,7 @@ class Shown:
         return _rows(tokens, answers, np.arange(len(tokens)))
 
 
-def _two_dimensional(mask: Any, width: int) -> Any:
-    """The mask of a padded batch, its last columns: prompt learning puts places in front; None if it is no such one."""
-    return mask[:, -width:] if isinstance(mask, torch.Tensor) and mask.dim() == 2 else None
-
-
-def _diagonal(mask: Any, ids: torch.Tensor) -> torch.Tensor:
-    """Which tokens attend to themselves, as a mask of four dimensions says; all of them without one."""
-    if not (isinstance(mask, torch.Tensor) and mask.dim() == 4):
-        return torch.ones_like(ids)
-    own = torch.diagonal(mask[:, 0], dim1=-2, dim2=-1)[:, -ids.shape[1] :]
-    own = own == 0 if own.is_floating_point() else own != 0  # added to the scores, or said in so many words
-    return own.expand_as(ids)
-
-
-def _here(*tensors: torch.Tensor | None) -> list[Any]:
-    """Tensors of a CPU as numpy's; those of an accelerator stay there."""
-    return [
-        tensor.detach().numpy() if tensor is not None and tensor.device.type == "cpu" else tensor for tensor in tensors
-    ]
-
-
-def _table(ids: Any) -> Any:
+def _table(ids: torch.Tensor | IntArray) -> Any:
     """`place_table` where the ids are, long enough for them."""
     device = ids.device if isinstance(ids, torch.Tensor) else None
     table = _TABLES.get(device)
@@ -159,13 +149,10 @@ def _cut(sums: NDArray[np.int64], answers: NDArray[np.int64] | None, planned: Pl
         if end > width:
             continue
         begins = free & (sums[:, end - 1].view(np.uint64) == planned.tokens[row])
-        if answers is not None and (begins & (exact := _is_trained(sums[:, end - 1], answers, planned, row))).any():
-            begins &= exact
+        if answers is not None:  # of rows with the same tokens, those that are trained as planned
+            exact = begins & (combined(sums[:, end - 1], answers).view(np.uint64) == planned.trained[row])
+            begins = exact if exact.any() else begins
         if begins.any():
             chosen = int(begins.argmax())
             found[chosen], free[chosen] = sums[chosen, end - 1], False
     return found
-
-
-def _is_trained(tokens: NDArray[np.int64], answers: NDArray[np.int64], planned: Planned, row: int) -> NDArray[np.bool_]:
-    return np.asarray(combined(tokens, answers).view(np.uint64) == planned.trained[row])

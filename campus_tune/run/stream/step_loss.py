@@ -57,6 +57,7 @@ class StepLoss:
 
     def __init__(self, trainer: Trainer, peers: Peers) -> None:
         self.trainer, self.peers = trainer, peers
+        self.closed = False
         self._own = vars(trainer).get("training_step")
         self._labels: torch.Tensor | None = None
         self._forwards: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -64,9 +65,11 @@ class StepLoss:
         self._steps: list[NDArray[np.float64]] = []
         train = trainer.training_step
 
-        def training_step(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        def training_step(
+            model: torch.nn.Module, inputs: dict[str, torch.Tensor], *args: object, **kwargs: object
+        ) -> torch.Tensor:
             self._labels = inputs.get("labels")
-            loss = train(model, inputs, *args, **kwargs)
+            loss = train(model, inputs, *args, **kwargs)  # type: ignore[arg-type]  # as the trainer's version has them
             if len(self._forwards) == 1:
                 self._step.append(torch.stack([loss.detach().double().cpu(), *self._forwards[0]]))
             self._forwards.clear()
@@ -81,12 +84,14 @@ class StepLoss:
         hangs = loader.by_length and (loader.accumulation > 1 or loader.peers.world > 1)
         return StepLoss(trainer, loader.peers) if hangs and compat.is_taken_at_its_word(trainer) else None
 
-    def end_step(self) -> bool:
-        """A step was trained; gives whether more must be seen. Every rank calls it.
+    def end_step(self) -> None:
+        """A step was trained; once its losses have shown what they are, all is as it was. Every rank calls it.
 
         Raises:
             TrainerError: the loss is a mean over each micro batch.
         """
+        if self.closed:
+            return
         rows = torch.stack(self._step).numpy() if self._step else np.zeros((0, 3))
         self._step = []
         self._steps.append(np.concatenate(self.peers.gather(rows)))
@@ -97,17 +102,21 @@ class StepLoss:
                 "mean over each micro batch: cut by length, short rows would weigh more. Write batching: plain in the "
                 "recipe, and say of a loss of your own loss_is_scaled_for_ga = False."
             )
-        return counts is None and len(self._steps) < STEPS
+        if counts or len(self._steps) >= STEPS:
+            self.close()
 
     def close(self) -> None:
-        """Leave the trainer as it was."""
+        """Leave the trainer as it was; once."""
+        if self.closed:
+            return
+        self.closed = True
         self._handle.remove()
         if self._own is not None:
             vars(self.trainer)["training_step"] = self._own
         else:
             vars(self.trainer).pop("training_step", None)
 
-    def _after(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> None:
+    def _after(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: object) -> None:
         del args
         if not (module.training and torch.is_grad_enabled()) or self._labels is None:
             return

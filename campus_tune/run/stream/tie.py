@@ -115,20 +115,28 @@ def _tie(
     several = together and len(numbers) > len(batches)
     for number in numbers:
         forward = forwards[number]
+        last = matches[-1] if matches else None
         if not forward.trains:
-            _join_labels(matches, forward, planned)
+            if last is not None and not last.labelled:
+                matches[-1] = _with_labels(last, forward, planned)
             continue
         rows = np.array(batches[len(matches)] if len(matches) < len(batches) else [], dtype=np.int64)
         places = _places(rows, forward.shown, planned)
-        asked_twice = several and bool(matches) and _was_open(forwards[matches[-1].forward], forward)
-        if asked_twice and _places(matches[-1].rows, forward.shown, planned) is not None:
+        came_back = 0 if last is None else forwards[last.forward].backward_at
+        # Both made before the gradient of the first came back: of one micro batch, whose loss needs two.
+        was_open = several and came_back > forward.began
+        if was_open and last is not None and _places(last.rows, forward.shown, planned) is not None:
             continue  # the next micro batch may look like this one
         if places is not None:
             matches.append(Match(rows, places, forward.sums, forward.shown.labelled, number))
-        elif not matches or _places(matches[-1].rows, forward.shown, planned) is None:
+        elif last is None or _places(last.rows, forward.shown, planned) is None:
             raise AuditError(_other_rows(batches, forwards, planned))
-        else:
-            _refuse_repeat(matches[-1], forwards, number, together=together, again=again)
+        elif not again and (not together or 0 < came_back < forward.began):
+            raise AuditError(
+                f"the rows {listed(last.rows.tolist(), SHOWN)} were planned once in this step but the model trained on "
+                "them again; something repeats a batch. Remove what calls the model or training_step a second time; a "
+                "loss that needs two forwards belongs into a compute_loss of a trainer class of your own."
+            )
     if len(matches) < len(batches):
         raise AuditError(_other_rows(batches, forwards, planned))
     return matches
@@ -164,46 +172,19 @@ def _expected(rows: IntArray, planned: TokenRows, *, labelled: bool) -> NDArray[
     return np.where((rows >= 0) & labelled, planned.trained[ids], planned.content[ids])
 
 
-def _join_labels(matches: list[Match], forward: Forward, planned: TokenRows) -> None:
-    """A forward without gradients, asked for trl's metrics: the labels and losses of one that was given no labels.
+def _with_labels(last: Match, forward: Forward, planned: TokenRows) -> Match:
+    """With what a forward without gradients, asked for trl's metrics, shows of one that was given no labels.
 
     Raises:
         AuditError: the same rows, with other labels than planned.
     """
-    last = matches[-1] if matches else None
-    if last is None or last.labelled:
-        return
     given = _rows_of(forward.shown, last.rows, planned)
     if not np.array_equal(np.sort(given.tokens), np.sort(_expected(last.rows, planned, labelled=False))):
-        return  # somebody else's question
+        return last  # somebody else's question
     places = _places(last.rows, forward.shown, planned)
     if places is None:
         raise AuditError(_other_labels(last.rows))
-    matches[-1] = replace(last, places=places, sums=forward.sums, labelled=True)
-
-
-def _came_back_before(first: Forward, forward: Forward) -> bool:
-    return 0 < first.backward_at < forward.began
-
-
-def _was_open(first: Forward, forward: Forward) -> bool:
-    """Both were made before the gradient of the first came back: of one micro batch, whose loss needs two."""
-    return first.backward_at > forward.began
-
-
-def _refuse_repeat(match: Match, forwards: Sequence[Forward], number: int, *, together: bool, again: bool) -> None:
-    """A micro batch that went through the model once more.
-
-    Raises:
-        AuditError: it was trained once more, by nobody's wish.
-    """
-    if again or (together and not _came_back_before(forwards[match.forward], forwards[number])):
-        return
-    raise AuditError(
-        f"the rows {listed(match.rows.tolist(), SHOWN)} were planned once in this step but the model trained on them "
-        "again; something repeats a batch. Remove what calls the model or training_step a second time; a loss that "
-        "needs two forwards belongs into a compute_loss of a trainer class of your own."
-    )
+    return replace(last, places=places, sums=forward.sums, labelled=True)
 
 
 def _other_rows(batches: Sequence[Sequence[int]], forwards: Sequence[Forward], planned: TokenRows) -> str:

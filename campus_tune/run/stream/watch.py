@@ -162,24 +162,16 @@ class Watch:
             step = self._open.pop(0)
             self.checked += 1
             try:
-                tied = tie(
-                    step.batches,
-                    step.forwards,
-                    self.planned,
-                    together=not self.loss.plain,
-                    again=self.loss.own_step,
-                )
+                together, again = not self.loss.plain, self.loss.own_step
+                tied = tie(step.batches, step.forwards, self.planned, together=together, again=again)
                 self.loss.compare(step.collected, step.forwards, tied, step.counts)
             except AuditError as error:
                 self._open.clear()
                 raise AuditError(f"order audit of step {step.number}: {error}") from None
             self.passed += 1
             self.labels_seen &= all(match.labelled for match in tied)
-            self._losses += [
-                (match.rows, match.places, match.sums)
-                for match in tied
-                if match.sums is not None and match.rows[0] >= 0
-            ]
+            own = [match for match in tied if match.rows[0] >= 0]
+            self._losses += [(match.rows, match.places, match.sums) for match in own if match.sums is not None]
 
     # -- hooks ---------------------------------------------------------------------------------------------------
 
@@ -189,7 +181,7 @@ class Watch:
             if ids is not None:
                 self._stopwatch.start(ids.device)
 
-    def _after(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: Any) -> None:
+    def _after(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: object) -> None:
         trains, training = torch.is_grad_enabled(), module.training
         if not (trains or training):
             return
@@ -204,27 +196,26 @@ class Watch:
             sums = batch_sums(outputs, batch) if labelled else None
             shown = Shown(batch if self._labels_known else {**batch, "labels": None})
             forward = Forward(shown, sums, ids.device, trains=trains, began=self._tick())
-        if training:  # outside of it only a gradient says that it trains
+        if training:
             self._forwards.append(forward)
+
+        def came_back() -> None:
+            forward.backwards += 1
+            forward.backward_at = self._tick()
+
+        def reached() -> None:
+            if not (training or forward.reached):  # outside of training only a gradient says that it trains
+                self._forwards.append(forward)
+            forward.reached = True
+
         if trains:
-            self.loss.listen(
-                forward, outputs, lambda: self._came_back(forward), lambda: self._reached(forward, noted=training)
-            )
+            self.loss.listen(forward, outputs, came_back, reached)
 
     def _batch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a forward by name."""
         return {**dict(zip(self._names, args, strict=False)), **kwargs}
 
-    def _came_back(self, forward: Forward) -> None:
-        forward.backwards += 1
-        forward.backward_at = self._tick()
-
-    def _reached(self, forward: Forward, *, noted: bool) -> None:
-        if not (noted or forward.reached):
-            self._forwards.append(forward)
-        forward.reached = True
-
-    def _stepped(self, *_: Any) -> None:
+    def _stepped(self, *_: object) -> None:
         self._optimizer_steps += 1
 
     def _tick(self) -> int:
@@ -236,9 +227,9 @@ class ForwardTime:
     """Sums the time of forwards where they are computed: by events on a GPU, which runs behind the program."""
 
     def __init__(self) -> None:
-        self._began: Any = None
+        self._began: torch.cuda.Event | float | None = None
         self._seconds = 0.0
-        self._events: list[tuple[Any, Any]] = []
+        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
 
     def start(self, device: torch.device) -> None:
         """A forward begins."""
@@ -261,7 +252,7 @@ class ForwardTime:
         return seconds
 
 
-def _event() -> Any:
+def _event() -> torch.cuda.Event:
     event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch leaves it untyped
     event.record()
     return event

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from campus_tune.run.ledger import audited
 from campus_tune.words.files import atomic_write
@@ -54,10 +54,10 @@ def add_to_card(trainer: Trainer, planned: Callable[[], Situation | None]) -> No
         return
     if hasattr(trainer, "_tag_names"):
         trainer._tag_names = [*trainer._tag_names, *TAGS]
-    create = trainer.create_model_card
+    create: Callable[..., object] = trainer.create_model_card
 
     @functools.wraps(create)
-    def create_with_section(*args: Any, **kwargs: Any) -> Any:
+    def create_with_section(*args: object, **kwargs: object) -> object:
         card = Path(str(trainer.args.output_dir)) / "README.md"
         before = _text(card)
         created = create(*args, **kwargs)
@@ -69,7 +69,7 @@ def add_to_card(trainer: Trainer, planned: Callable[[], Situation | None]) -> No
             atomic_write(card, f"{theirs.rstrip()}\n\n{section(now)}")
         return created
 
-    trainer.create_model_card = create_with_section  # type: ignore[method-assign]  # of this instance, on purpose
+    trainer.create_model_card = create_with_section  # type: ignore[method-assign,assignment]  # of this instance, on purpose
 
 
 def _text(card: Path) -> str | None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from campus_tune.data.domains import Domains
 from campus_tune.words.files import atomic_write
-from campus_tune.words.types import FloatArray
+from campus_tune.words.types import FloatArray, RowSource
+
+ByRow: TypeAlias = Mapping[int, str] | Sequence[str]
 
 FILE = "examples.json"
 N_SHOWN = 10
@@ -43,7 +45,11 @@ def shorten(text: str, longest: int = LONGEST) -> str:
 
 
 def keep_examples(
-    home: Path, scores: Mapping[str, FloatArray], dataset: Any, tokenizer: Any, domains: Domains | None = None
+    home: Path,
+    scores: Mapping[str, FloatArray],
+    dataset: RowSource,
+    tokenizer: object,
+    domains: Domains | None = None,
 ) -> bool:
     """Write `examples.json` beside the ledger; some milliseconds, for only the rows that are kept are decoded.
 
@@ -60,57 +66,34 @@ def keep_examples(
     Raises:
         StorageError: the file cannot be written.
     """
-    if not hasattr(tokenizer, "decode"):
+    decode = getattr(tokenizer, "decode", None)
+    if decode is None:
         return False
-    names = None if domains is None or domains.codes is None else _Names(domains)
-    write_examples(home, scores, _Texts(dataset, tokenizer), names)
+    rows, codes = _shown(scores), None if domains is None else domains.codes
+    texts = {row: decode(list(dataset[row]["input_ids"])[:TOKENS], skip_special_tokens=True) for row in rows}
+    names = None if domains is None or codes is None else {row: domains.names[int(codes[row])] for row in rows}
+    write_examples(home, scores, texts, names)
     return True
 
 
-def write_examples(
-    home: Path, scores: Mapping[str, FloatArray], texts: Sequence[str], domains: Sequence[str] | None = None
-) -> None:
+def write_examples(home: Path, scores: Mapping[str, FloatArray], texts: ByRow, domains: ByRow | None = None) -> None:
     """Keep the text of the rows that the page will show, in `examples.json` beside the ledger.
 
     Args:
         home: folder of the ledger.
         scores: metric → score of every row, shape (N,).
-        texts: prompt and answer of every row; read only at the rows that are kept.
-        domains: of every row; None where there are none.
+        texts: prompt and answer by row; of the rows that are kept is enough.
+        domains: by row; None where there are none.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    rows = sorted({row for values in scores.values() for side in pick(values) for row in side})
     kept = {
         str(row): {"text": shorten(texts[row]), "domain": str(domains[row]) if domains is not None else ""}
-        for row in rows
+        for row in _shown(scores)
     }
     atomic_write(home / FILE, json.dumps({"format": 1, "rows": kept}, ensure_ascii=False))
 
 
-class _Texts(Sequence[str]):
-    """A row's text, decoded when it is asked for."""
-
-    def __init__(self, dataset: Any, tokenizer: Any) -> None:
-        self._dataset, self._tokenizer = dataset, tokenizer
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, row: Any) -> Any:
-        return self._tokenizer.decode(list(self._dataset[row]["input_ids"])[:TOKENS], skip_special_tokens=True)
-
-
-class _Names(Sequence[str]):
-    """A row's domain by name."""
-
-    def __init__(self, domains: Domains) -> None:
-        self._domains = domains
-
-    def __len__(self) -> int:
-        return 0 if self._domains.codes is None else len(self._domains.codes)
-
-    def __getitem__(self, row: Any) -> Any:
-        assert self._domains.codes is not None
-        return self._domains.names[int(self._domains.codes[row])]
+def _shown(scores: Mapping[str, FloatArray]) -> list[int]:
+    return sorted({row for values in scores.values() for side in pick(values) for row in side})

@@ -13,6 +13,7 @@ from campus_tune.words.console import say
 
 if TYPE_CHECKING:
     from transformers import Trainer
+    from transformers.integrations.integration_utils import TensorBoardCallback, TrackioCallback, WandbCallback
 
 PREFIX = "campus/plots"
 
@@ -49,7 +50,7 @@ def log_plots(trainer: Trainer, pngs: Mapping[str, Path]) -> list[str]:
     return took
 
 
-def _to_tensorboard(callback: Any, trainer: Trainer, pngs: Mapping[str, Path]) -> None:
+def _to_tensorboard(callback: TensorBoardCallback, trainer: Trainer, pngs: Mapping[str, Path]) -> None:
     """Its writer is closed and gone when training has ended: another one writes into the same folder."""
     import numpy as np
     from PIL import Image
@@ -69,20 +70,20 @@ def _to_tensorboard(callback: Any, trainer: Trainer, pngs: Mapping[str, Path]) -
             writer.close()
 
 
-def _to_wandb(callback: Any, trainer: Trainer, pngs: Mapping[str, Path]) -> None:
+def _to_wandb(callback: WandbCallback, trainer: Trainer, pngs: Mapping[str, Path]) -> None:
     """Its run stays open until the process ends."""
     wandb = callback._wandb
     images = {f"{PREFIX}/{name}": wandb.Image(str(path), caption=name) for name, path in pngs.items()}
     wandb.log({**images, "train/global_step": trainer.state.global_step})
 
 
-def _to_trackio(callback: Any, trainer: Trainer, pngs: Mapping[str, Path]) -> None:
+def _to_trackio(callback: TrackioCallback, trainer: Trainer, pngs: Mapping[str, Path]) -> None:
     """Its run is finished when training has ended, and opened again by its name."""
     trackio, ended = callback._trackio, not callback._initialized
     if ended and not trainer.args.run_name:
         raise RuntimeError("its run is finished and has no name to open it by: set run_name")
     if ended:
-        callback.setup(trainer.args, trainer.state, trainer.model)
+        callback.setup(trainer.args, trainer.state, trainer.model)  # type: ignore[no-untyped-call]  # library's
     try:
         images = {f"{PREFIX}/{name}": trackio.Image(str(path), caption=name) for name, path in pngs.items()}
         trackio.log({**images, "train/global_step": trainer.state.global_step})
