@@ -80,7 +80,10 @@ def read_held_out(
     places: list[str] = []
     domains: list[str] = []
     files = [Path(path) for path in paths]
-    for path, name in zip(files, _file_domains(files), strict=True):
+    stems = [path.name.split(".")[0] for path in files]  # `math` for data/math.jsonl: the domain, if each file is one
+    n_called = Counter(stem for stem, _ in set(zip(stems, files, strict=True)))
+    for path, stem in zip(files, stems, strict=True):
+        name = stem if stem and n_called[stem] == 1 else str(path)
         for number, row in enumerate(read_table(path)):
             rows.append(row)
             places.append(f"`{path}` row {number}")
@@ -94,7 +97,15 @@ def read_held_out(
     conversations = tuple(_conversation(row, place) for row, place in zip(rows, places, strict=True))
     if train:
         refuse_trained(rows, places, train, say=say)
-    return HeldOut(conversations, tuple(domains), _numbers(conversations, domains), domain_column)
+    seen: Counter[tuple[str, str]] = Counter()
+    numbers = []
+    for conversation, domain in zip(conversations, domains, strict=True):
+        asked = (conversation.turns, conversation.given) if conversation.given else conversation.turns
+        number = blake2(as_json(asked), 16)
+        seen[domain, number] += 1
+        again = seen[domain, number]  # a row that its domain has twice gets a count behind it
+        numbers.append(number if again == 1 else f"{number}-{again}")
+    return HeldOut(conversations, tuple(domains), tuple(numbers), domain_column)
 
 
 def refuse_trained(
@@ -161,23 +172,3 @@ def _conversation(row: Json, place: str) -> Conversation:
     if not any(counted):
         raise DataError(f"{place} must have an answer, got no assistant turn and no completion. Remove the row.")
     return Conversation(turns, counted, template_arguments(row))
-
-
-def _file_domains(paths: Sequence[Path]) -> list[str]:
-    """What each file is called as a domain: `math` for data/math.jsonl, its whole path where two would be one."""
-    stems = [path.name.split(".")[0] for path in paths]
-    files = Counter(stem for stem, _ in set(zip(stems, paths, strict=True)))
-    return [stem if stem and files[stem] == 1 else str(path) for stem, path in zip(stems, paths, strict=True)]
-
-
-def _numbers(conversations: Sequence[Conversation], domains: Sequence[str]) -> tuple[str, ...]:
-    """A hash of each row's text; a row that its domain has again gets a count behind it."""
-    seen: Counter[tuple[str, str]] = Counter()
-    numbers = []
-    for conversation, domain in zip(conversations, domains, strict=True):
-        asked = (conversation.turns, conversation.given) if conversation.given else conversation.turns
-        number = blake2(as_json(asked), 16)
-        seen[domain, number] += 1
-        again = seen[domain, number]
-        numbers.append(number if again == 1 else f"{number}-{again}")
-    return tuple(numbers)
