@@ -95,41 +95,23 @@ def read_held_out(
                 )
             domains.append(name if domain_column is None else str(row[domain_column]))
     conversations = tuple(_conversation(row, place) for row, place in zip(rows, places, strict=True))
-    if train:
-        refuse_trained(rows, places, train, say=say)
+    for trained in train:
+        refuse_rows(rows, places, read_table(trained), where=f"`{trained}`", say=say)
     seen: Counter[tuple[str, str]] = Counter()
     numbers = []
     for conversation, domain in zip(conversations, domains, strict=True):
         asked = (conversation.turns, conversation.given) if conversation.given else conversation.turns
-        number = blake2(as_json(asked), 16)
-        seen[domain, number] += 1
-        again = seen[domain, number]  # a row that its domain has twice gets a count behind it
-        numbers.append(number if again == 1 else f"{number}-{again}")
+        key = blake2(as_json(asked), 16)
+        seen[domain, key] += 1
+        again = seen[domain, key]  # a row that its domain has twice gets a count behind it
+        numbers.append(key if again == 1 else f"{key}-{again}")
     return HeldOut(conversations, tuple(domains), tuple(numbers), domain_column)
-
-
-def refuse_trained(
-    rows: Sequence[Json], places: Sequence[str], train: Sequence[str | Path], *, say: Callable[[str], object]
-) -> None:
-    """No test row may be a training row, however it is spaced; one that shares 13 words in a row is told.
-
-    Args:
-        rows: of the test.
-        places: what to call each in messages.
-        train: training files.
-        say: told of near ones.
-
-    Raises:
-        DataError: test rows that are training rows, both named.
-    """
-    for path in train:
-        refuse_rows(rows, places, read_table(path), where=f"`{path}`", say=say)
 
 
 def refuse_rows(
     rows: Sequence[Json], places: Sequence[str], others: Sequence[Json], *, where: str, say: Callable[[str], object]
 ) -> None:
-    """The same for rows that are at hand.
+    """No test row may be a training row, however it is spaced; one that shares 13 words in a row is told.
 
     Args:
         rows: of the test.

@@ -54,7 +54,8 @@ def read_spans(
         ends: ids of the tokens that end an answer.
         trained: the rows as the collator makes them; None where the columns of `dataset` say it.
     """
-    starts, stops = [], []
+    starts: list[int] = []
+    stops: list[int] = []
     has_template = getattr(tokenizer, "chat_template", None) is not None
     names = [name for name in PROMPTS if name in column_names(dataset)] if has_template else []
     columns = {name: read_column(dataset, name) for name in names}

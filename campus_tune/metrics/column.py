@@ -103,7 +103,8 @@ class Column(CpuMetric):
         for name in on:
             _present(name, texts.columns, "the training set", "or join on other columns")
         rows, as_text = read_table(path), path.suffix == ".csv"
-        table = {name: [row.get(name) for row in rows] for name in dict.fromkeys(key for row in rows for key in row)}
+        names = dict.fromkeys(key for row in rows for key in row)
+        table: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in names}
         for name in [self.column, *on]:
             _present(name, table, str(path), "or write the table with it")
         keys = _row_keys(table, on, as_text=as_text)
