@@ -62,7 +62,7 @@ def _misfit(name: str, values: Sequence[Any]) -> str:
     got = shown(value, SHORT)
     if isinstance(value, int) and abs(value) > LARGEST:
         return f"{found} a whole number of at most {LARGEST}, got {got}. Write text in all rows, or a float."
-    if not _is_unicode(value):
+    if any("\ud800" <= letter <= "\udfff" for letter in json.dumps(value, ensure_ascii=False, default=str)):
         return f"{found} text that can be stored, got {got}, which has half a surrogate pair. Take it out of the row."
     before = next((_kind(other) for other in values[:fits] if other is not None), "nothing")
     return (
@@ -75,11 +75,3 @@ def _kind(value: object) -> str:
     """What a value is, in a list what its entries are."""
     name = type(value).__name__
     return f"{name} of {_kind(value[0])}" if isinstance(value, list) and value else name
-
-
-def _is_unicode(value: object) -> bool:
-    try:
-        json.dumps(value, ensure_ascii=False, default=str).encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -107,7 +107,7 @@ def _chat_as_text(first: Row, names: Sequence[str]) -> str | None:
     del names
     for name in ("messages", "conversations"):
         value = first.get(name)
-        if isinstance(value, str) and is_json_list(value):
+        if isinstance(value, str) and is_json(value, list):
             return f"map(lambda row: {{{name!r}: json.loads(row[{name!r}])}})"
     return None
 
@@ -158,11 +158,6 @@ def renamed_roles(name: str) -> str:
     turn = f"{{'role': {ROLES}.get(turn[{role!r}], turn[{role!r}]), 'content': turn[{content!r}]}}"
     taken = ", remove_columns=['conversations']" if name == "conversations" else ""
     return f"map(lambda row: {{'messages': [{turn} for turn in row[{name!r}]]}}{taken})"
-
-
-def is_json_list(text: str) -> bool:
-    """A text that is a list in JSON."""
-    return is_json(text, list)
 
 
 def is_json(text: str, kind: type | None) -> bool:

@@ -80,7 +80,10 @@ def read_held_out(
     places: list[str] = []
     domains: list[str] = []
     files = [Path(path) for path in paths]
-    for path, name in zip(files, _file_domains(files), strict=True):
+    stems = [path.name.split(".")[0] for path in files]  # `math` for data/math.jsonl: the domain, if each file is one
+    n_called = Counter(stem for stem, _ in set(zip(stems, files, strict=True)))
+    for path, stem in zip(files, stems, strict=True):
+        name = stem if stem and n_called[stem] == 1 else str(path)
         for number, row in enumerate(read_table(path)):
             rows.append(row)
             places.append(f"`{path}` row {number}")
@@ -92,33 +95,23 @@ def read_held_out(
                 )
             domains.append(name if domain_column is None else str(row[domain_column]))
     conversations = tuple(_conversation(row, place) for row, place in zip(rows, places, strict=True))
-    if train:
-        refuse_trained(rows, places, train, say=say)
-    return HeldOut(conversations, tuple(domains), _numbers(conversations, domains), domain_column)
-
-
-def refuse_trained(
-    rows: Sequence[Json], places: Sequence[str], train: Sequence[str | Path], *, say: Callable[[str], object]
-) -> None:
-    """No test row may be a training row, however it is spaced; one that shares 13 words in a row is told.
-
-    Args:
-        rows: of the test.
-        places: what to call each in messages.
-        train: training files.
-        say: told of near ones.
-
-    Raises:
-        DataError: test rows that are training rows, both named.
-    """
-    for path in train:
-        refuse_rows(rows, places, read_table(path), where=f"`{path}`", say=say)
+    for trained in train:
+        refuse_rows(rows, places, read_table(trained), where=f"`{trained}`", say=say)
+    seen: Counter[tuple[str, str]] = Counter()
+    numbers = []
+    for conversation, domain in zip(conversations, domains, strict=True):
+        asked = (conversation.turns, conversation.given) if conversation.given else conversation.turns
+        key = blake2(as_json(asked), 16)
+        seen[domain, key] += 1
+        again = seen[domain, key]  # a row that its domain has twice gets a count behind it
+        numbers.append(key if again == 1 else f"{key}-{again}")
+    return HeldOut(conversations, tuple(domains), tuple(numbers), domain_column)
 
 
 def refuse_rows(
     rows: Sequence[Json], places: Sequence[str], others: Sequence[Json], *, where: str, say: Callable[[str], object]
 ) -> None:
-    """The same for rows that are at hand.
+    """No test row may be a training row, however it is spaced; one that shares 13 words in a row is told.
 
     Args:
         rows: of the test.
@@ -161,23 +154,3 @@ def _conversation(row: Json, place: str) -> Conversation:
     if not any(counted):
         raise DataError(f"{place} must have an answer, got no assistant turn and no completion. Remove the row.")
     return Conversation(turns, counted, template_arguments(row))
-
-
-def _file_domains(paths: Sequence[Path]) -> list[str]:
-    """What each file is called as a domain: `math` for data/math.jsonl, its whole path where two would be one."""
-    stems = [path.name.split(".")[0] for path in paths]
-    files = Counter(stem for stem, _ in set(zip(stems, paths, strict=True)))
-    return [stem if stem and files[stem] == 1 else str(path) for stem, path in zip(stems, paths, strict=True)]
-
-
-def _numbers(conversations: Sequence[Conversation], domains: Sequence[str]) -> tuple[str, ...]:
-    """A hash of each row's text; a row that its domain has again gets a count behind it."""
-    seen: Counter[tuple[str, str]] = Counter()
-    numbers = []
-    for conversation, domain in zip(conversations, domains, strict=True):
-        asked = (conversation.turns, conversation.given) if conversation.given else conversation.turns
-        number = blake2(as_json(asked), 16)
-        seen[domain, number] += 1
-        again = seen[domain, number]
-        numbers.append(number if again == 1 else f"{number}-{again}")
-    return tuple(numbers)

@@ -148,35 +148,23 @@ def _hashed(texts: Sequence[str], n: int) -> Iterator[tuple[tuple[Hashes, IntArr
         while last < len(texts) and (size < _CHUNK or last == first):
             size += len(texts[last])
             last += 1
-        words, rows = _words(texts[first:last])
-        yield _runs(words, rows, first), _windows(words, rows, first, n)
+        # every word of these texts, and the text it is in; no UTF-8 has the byte between two texts
+        data = np.frombuffer(
+            b"\xff".join(t.lower().encode("utf-8", "surrogatepass") for t in texts[first:last]), np.uint8
+        )
+        letter, symbol = _KIND[data] == _LETTER, _KIND[data] == _SYMBOL
+        starts = np.flatnonzero((letter & ~np.append(False, letter[:-1])) | symbol)
+        ends = np.flatnonzero((letter & ~np.append(letter[1:], False)) | symbol) + 1
+        words, rows = finalised(_between(_VALUE[data], starts, ends)), np.cumsum(data == 0xFF)[starts] + first
+        # all the words of a text, with their number in it
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        ends = np.append(starts, len(words))[1:]
+        whole = finalised(_between(words, starts, ends) + (ends - starts).astype(np.uint64)), rows[starts]
+        # each `n` words in a row of one text
+        n_starts = max(0, len(rows) - n + 1)
+        starts = np.flatnonzero(rows[:n_starts] == rows[len(rows) - n_starts :])
+        yield whole, (finalised(_between(words, starts, starts + n)), rows[starts])
         first = last
-
-
-def _words(texts: Sequence[str]) -> tuple[Hashes, IntArray]:
-    """A hash of every word, and the text it is in."""
-    data = np.frombuffer(b"\xff".join(t.lower().encode("utf-8", "surrogatepass") for t in texts), dtype=np.uint8)
-    kind = _KIND[data]
-    letter = kind == _LETTER
-    starts = np.flatnonzero((letter & ~np.append(False, letter[:-1])) | (kind == _SYMBOL))
-    ends = np.flatnonzero((letter & ~np.append(letter[1:], False)) | (kind == _SYMBOL)) + 1
-    rows = np.cumsum(data == 0xFF)[starts]
-    return finalised(_between(_VALUE[data], starts, ends)), rows
-
-
-def _runs(words: Hashes, rows: IntArray, first: int) -> tuple[Hashes, IntArray]:
-    """One hash for all the words of a text, with their number in it."""
-    if not len(words):
-        return words, rows
-    starts = np.flatnonzero(np.append(True, rows[1:] != rows[:-1]))
-    ends = np.append(starts[1:], len(words))
-    return finalised(_between(words, starts, ends) + (ends - starts).astype(np.uint64)), rows[starts] + first
-
-
-def _windows(words: Hashes, rows: IntArray, first: int, n: int) -> tuple[Hashes, IntArray]:
-    """A hash for each `n` words in a row of one text."""
-    starts = np.flatnonzero(rows[: len(rows) - n + 1] == rows[n - 1 :]) if len(rows) >= n else np.zeros(0, np.int64)
-    return finalised(_between(words, starts, starts + n)), rows[starts] + first
 
 
 def _between(values: Hashes, starts: IntArray, ends: IntArray) -> Hashes:

@@ -58,33 +58,32 @@ class Readings:
             dataset: prepared.
             read: gives arrays, whole numbers of 64 bits, one for each row of the data set that it is given.
         """
-        mark = self._mark(what, dataset)
-        if mark is None or self._folder is None:
+        fingerprint, least = data_fingerprint(dataset), MANY if self._least is None else self._least
+        if self._folder is None or fingerprint is None or len(dataset) < least:
             return read(dataset)
-        name = sha256(f"{what} {mark['fingerprint']}", 32)
+        kept: Dataset = dataset  # for rows of another kind have no fingerprint
+        files = [Path(file["filename"]) for file in kept.cache_files]
+        stats = [path.stat() for path in files if path.exists()]
+        mark = {
+            "what": what,
+            "fingerprint": fingerprint,
+            "rows": len(kept),
+            "columns": sorted(kept.column_names),
+            "files": [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in zip(files, stats, strict=False)],
+        }
+        name = sha256(f"{what} {fingerprint}", 32)
         path = self._folder / "readings" / f"{what}-{name}.bin"
         found = self._load(path, mark)
-        if found is not None and self._holds(found, dataset, read, path):
-            return found
+        if found is not None:
+            rows = np.unique(np.linspace(0, len(kept) - 1, SAMPLE).astype(np.int64))
+            now = read(kept.select(rows))
+            if now.keys() == found.keys() and all(np.array_equal(now[name], found[name][rows]) for name in now):
+                return found
+            self._doubt(path, "says something else of some rows than the data set")
         made = read(dataset)
         if self._writes:
             self._store(path, mark, made)
         return made
-
-    def _mark(self, what: str, dataset: Dataset) -> Json | None:
-        """What a reading belongs to; None for one that is not kept."""
-        fingerprint = data_fingerprint(dataset)
-        if fingerprint is None or len(dataset) < (MANY if self._least is None else self._least):
-            return None
-        files = [Path(file["filename"]) for file in dataset.cache_files]
-        stats = [path.stat() for path in files if path.exists()]
-        return {
-            "what": what,
-            "fingerprint": fingerprint,
-            "rows": len(dataset),
-            "columns": sorted(dataset.column_names),
-            "files": [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in zip(files, stats, strict=False)],
-        }
 
     def _load(self, path: Path, mark: Json) -> Arrays | None:
         try:
@@ -106,15 +105,6 @@ class Readings:
             pass  # said below
         self._doubt(path, "is damaged (its checksum does not hold)")
         return None
-
-    def _holds(self, found: Arrays, dataset: Dataset, read: Callable[[RowSource], Arrays], path: Path) -> bool:
-        """Whether some rows still say what was read of them."""
-        rows = np.unique(np.linspace(0, len(dataset) - 1, SAMPLE).astype(np.int64))
-        now = read(dataset.select(rows))
-        if now.keys() == found.keys() and all(np.array_equal(now[name], found[name][rows]) for name in now):
-            return True
-        self._doubt(path, "says something else of some rows than the data set")
-        return False
 
     def _store(self, path: Path, mark: Json, made: Mapping[str, NDArray[Any]]) -> None:
         arrays = {name: np.ascontiguousarray(values) for name, values in made.items()}

@@ -17,7 +17,6 @@ from campus_tune.data.conversions import (
     Origin,
     conversion,
     is_json,
-    is_json_list,
     joined_texts,
     renamed_roles,
 )
@@ -66,7 +65,16 @@ def why_not(rows: Rows, shape: Shape, origin: Origin = HERE, *, most: int | None
         return None  # prepared by its user
     kind = columns_read(rows[0], names, shape)
     if kind is None:
-        return _of_no_shape(rows[0], names, shape, origin)
+        what, method = must_have(names, shape), conversion(rows[0], names)
+        if method is not None:
+            return what + origin.advice(method)
+        texts = [name for name in names if isinstance(rows[0].get(name), str)]
+        if len(texts) == 1:
+            return f"{what}Write dataset_text_field: {texts[0]}, if that is the text to train on."
+        return (
+            f"{what}Name the column of texts in dataset_text_field (dataset_text_field: {[*texts, *names][0]}, for "
+            f"example), or make one. {origin.advice(joined_texts(texts or names))}"
+        )
     for number, row in enumerate(_read(rows, [*kind, "tools", "labels", shape.dataset_text_field], most)):
         problem = next(_problems(row, kind, shape, origin), None)
         if problem is not None:
@@ -89,24 +97,6 @@ def foreign_roles(rows: Rows, origin: Origin = HERE) -> str | None:
                 f"the chat template, which knows user and {ANSWERS}. {origin.advice(renamed_roles(name))}"
             )
     return None
-
-
-# -- rows of no shape -------------------------------------------------------------------------------------------------
-
-
-def _of_no_shape(first: Row, names: Sequence[str], shape: Shape, origin: Origin) -> str:
-    what = must_have(names, shape)
-    texts = [name for name in names if isinstance(first.get(name), str)]
-    method = conversion(first, names)
-    if method is not None:
-        return what + origin.advice(method)
-    if len(texts) == 1:
-        return f"{what}Write dataset_text_field: {texts[0]}, if that is the text to train on."
-    shown = texts[0] if texts else names[0]
-    return (
-        f"{what}Name the column of texts in dataset_text_field (dataset_text_field: {shown}, for example), or make "
-        f"one. {origin.advice(joined_texts(texts or list(names)))}"
-    )
 
 
 # -- single rows ---------------------------------------------------------------------------------------------------
@@ -137,37 +127,17 @@ def _problems(row: Row, kind: Sequence[str], shape: Shape, origin: Origin) -> It
         elif isinstance(value, list):
             yield from _turn_problems(name, value, origin)
         elif name in ("messages", "conversations") and not is_text_field:
-            yield f"`{name}` must be a list of turns, got {shown(value, SHORT)}. {_turned(name, value, origin)}"
+            mend = "Correct or remove the row."
+            if isinstance(value, Mapping) and all(isinstance(field, list) for field in value.values()):
+                turns = f"[dict(zip(row[{name!r}], turn)) for turn in zip(*row[{name!r}].values())]"
+                mend = origin.advice(f"map(lambda row: {{{name!r}: {turns}}})")
+            yield f"`{name}` must be a list of turns, got {shown(value, SHORT)}. {mend}"
         elif not isinstance(value, str):
             mend = "Correct or remove the row, or name another column of texts."
             if not isinstance(value, Mapping):  # a map would make numbers of its texts again
                 mend = origin.advice(f"cast_column({name!r}, datasets.Value('string'))")
             yield f"`{name}` must be text, got {shown(value, SHORT)}. {mend}"
-    yield from _unlike(values, origin)
-    yield from _tool_problems(row, in_chat=not isinstance(values[kind[0]], str))
-    yield from _problems_beside(row, values, shape, origin)
-    if shape.assistant_only_loss:
-        yield from _answerless(values, origin)
-
-
-def _turned(name: str, value: object, origin: Origin) -> str:
-    """How lists of fields become turns."""
-    if isinstance(value, Mapping) and all(isinstance(field, list) for field in value.values()):
-        turns = f"[dict(zip(row[{name!r}], turn)) for turn in zip(*row[{name!r}].values())]"
-        return origin.advice(f"map(lambda row: {{{name!r}: {turns}}})")
-    return "Correct or remove the row."
-
-
-def _answerless(values: Row, origin: Origin) -> Iterator[str]:
-    """A chat in which nobody answers, where answers alone carry loss."""
-    for name, role in (("messages", "role"), ("conversations", "from")):
-        roles = sorted({str(turn.get(role)) for turn in values.get(name) or []})
-        if roles and ANSWERS not in roles:
-            advice = origin.advice(renamed_roles(name)) if ROLES.keys() & roles else "Rename the role of the answers."
-            yield (
-                f"a chat must have a turn of the role {ANSWERS} under assistant_only_loss, got {', '.join(roles)}. "
-                f"{advice} Or drop assistant_only_loss."
-            )
+    yield from _problems_of_all(row, values, shape, origin)
 
 
 def _turn_problems(name: str, turns: Sequence[Any], origin: Origin) -> Iterator[str]:
@@ -192,26 +162,18 @@ def _turn_problems(name: str, turns: Sequence[Any], origin: Origin) -> Iterator[
             yield f"{what}, got {shown(turns[strange], SHORT)} as turn {strange}. Correct or remove the row."
 
 
-def _unlike(values: Row, origin: Origin) -> Iterator[str]:
-    """A text beside a chat: TRL joins the two as they are."""
+def _problems_of_all(row: Row, values: Row, shape: Shape, origin: Origin) -> Iterator[str]:
+    """What is wrong with columns beside one another, trained or not: TRL works on some because of their names."""
     kinds = {name: type(value) for name, value in values.items() if isinstance(value, str | list)}
-    if len(set(kinds.values())) < 2:
-        return
-    text = next(name for name, kind in kinds.items() if kind is str)
-    role = "user" if text == "prompt" else ANSWERS
-    made = f"map(lambda row: {{{text!r}: [{{'role': {role!r}, 'content': row[{text!r}]}}]}})"
-    yield f"prompt and completion must both be texts or both be turns, got a text as {text}. {origin.advice(made)}"
-
-
-def _tool_problems(row: Row, *, in_chat: bool) -> Iterator[str]:
-    """Text of which TRL makes no tools: it reads every one as JSON, and a chat is told of them."""
-    tools = row.get("tools")
-    if isinstance(tools, str) and not (is_json_list(tools) or is_json(tools, None if in_chat else object)):
+    if len(set(kinds.values())) > 1:  # TRL joins a text and a chat as they are
+        text = next(name for name, kind in kinds.items() if kind is str)
+        role = "user" if text == "prompt" else ANSWERS
+        made = f"map(lambda row: {{{text!r}: [{{'role': {role!r}, 'content': row[{text!r}]}}]}})"
+        yield f"prompt and completion must both be texts or both be turns, got a text as {text}. {origin.advice(made)}"
+    # TRL reads every text of tools as JSON; null is none where no chat is told of them
+    tools, spare = row.get("tools"), object if isinstance(next(iter(values.values())), str) else None
+    if isinstance(tools, str) and not (is_json(tools, list) or is_json(tools, spare)):
         yield f"`tools` must be a list, or one as JSON text, got {shown(tools, SHORT)}. Correct it, or take it out."
-
-
-def _problems_beside(row: Row, values: Row, shape: Shape, origin: Origin) -> Iterator[str]:
-    """Columns that nobody trains, and that TRL works on because of their names."""
     name = shape.dataset_text_field
     if isinstance(values.get("prompt"), str) and name in row and not isinstance(row[name], str):
         advice = origin.advice(f"remove_columns([{name!r}])")
@@ -219,6 +181,14 @@ def _problems_beside(row: Row, values: Row, shape: Shape, origin: Origin) -> Ite
     if "labels" in row and not isinstance(row["labels"], list):
         advice = origin.advice("remove_columns(['labels'])")
         yield f"`labels` must be a list, one for each token of a row, got {shown(row['labels'], SHORT)}. {advice}"
+    for name, role in (("messages", "role"), ("conversations", "from")) if shape.assistant_only_loss else ():
+        roles = sorted({str(turn.get(role)) for turn in values.get(name) or []})
+        if roles and ANSWERS not in roles:
+            advice = origin.advice(renamed_roles(name)) if ROLES.keys() & roles else "Rename the role of the answers."
+            yield (
+                f"a chat must have a turn of the role {ANSWERS} under assistant_only_loss, got {', '.join(roles)}. "
+                f"{advice} Or drop assistant_only_loss."
+            )
 
 
 def silent_contents(rows: Rows, origin: Origin = HERE) -> str | None:

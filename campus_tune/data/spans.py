@@ -6,7 +6,7 @@ The tokens that carry loss say it, where a row has a prompt that carries none. C
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,32 +54,27 @@ def read_spans(
         ends: ids of the tokens that end an answer.
         trained: the rows as the collator makes them; None where the columns of `dataset` say it.
     """
-    starts, stops = [], []
+    starts: list[int] = []
+    stops: list[int] = []
     has_template = getattr(tokenizer, "chat_template", None) is not None
     names = [name for name in PROMPTS if name in column_names(dataset)] if has_template else []
     columns = {name: read_column(dataset, name) for name in names}
-    for row, (ids, mask) in enumerate(_rows(dataset if trained is None else trained)):
-        places = np.flatnonzero(mask)
-        start = int(places[0])
-        if start < SHORTEST_PROMPT and columns and tokenizer is not None:
-            start = _prompt_length({name: values[row] for name, values in columns.items()}, tokenizer, ids)
-        if start < SHORTEST_PROMPT:
-            start = 0
-        starts.append(start)
-        over = ~mask[start:] | np.isin(ids[start:], list(ends))  # a token that ends the answer, or one without loss
-        stops.append(start + (int(np.argmax(over)) if over.any() else len(over)))
-    return Spans(np.array(starts, dtype=np.int64), np.array(stops, dtype=np.int64))
-
-
-def _rows(trained: RowSource) -> Iterator[tuple[IntArray, BoolArray]]:
-    """(token ids, which carry loss) of each row."""
-    for chunk in read_chunks(trained):
+    for chunk in read_chunks(dataset if trained is None else trained):
         for place, (ids, mask) in enumerate(zip(chunk["input_ids"], answer_masks(chunk), strict=True)):
             ids = np.asarray(ids, dtype=np.int64)
             if PADDING in chunk:  # stored with the row, on either side
                 kept = np.asarray(chunk[PADDING][place], dtype=np.bool_)
                 ids, mask = ids[kept], mask[kept]
-            yield ids, mask
+            start = int(np.flatnonzero(mask)[0])
+            if start < SHORTEST_PROMPT and columns and tokenizer is not None:
+                row = {name: values[len(starts)] for name, values in columns.items()}
+                start = _prompt_length(row, tokenizer, ids)
+            if start < SHORTEST_PROMPT:
+                start = 0
+            starts.append(start)
+            over = ~mask[start:] | np.isin(ids[start:], list(ends))  # a token that ends the answer, or is without loss
+            stops.append(start + (int(np.argmax(over)) if over.any() else len(over)))
+    return Spans(np.array(starts, dtype=np.int64), np.array(stops, dtype=np.int64))
 
 
 def _prompt_length(row: Json, tokenizer: Tokenizer, ids: IntArray) -> int:

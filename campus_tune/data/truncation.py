@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from campus_tune.data.turns import Conversation, content
 
@@ -48,7 +47,7 @@ def _kept(said: Sequence[str], text: str) -> list[str]:
     return kept
 
 
-def _with(turn: Any, said: str, kept: str | None) -> Any:
+def _with(turn: object, said: str, kept: str | None) -> object:
     """The turn, saying only what is kept; None for nothing at all."""
     if kept == said:
         return turn

@@ -20,7 +20,7 @@ from campus_tune.words.errors import MetricError, RecipeError
 from campus_tune.words.files import TABLE_SUFFIXES, read_table
 from campus_tune.words.hashing import blake2
 from campus_tune.words.registry import nearest
-from campus_tune.words.types import FloatArray, Json, RowTexts
+from campus_tune.words.types import FloatArray, RowTexts
 from campus_tune.words.wording import cut, shown
 
 SHOWN = 60  # characters of a value in a message
@@ -102,12 +102,26 @@ class Column(CpuMetric):
         on = self._keys()
         for name in on:
             _present(name, texts.columns, "the training set", "or join on other columns")
-        table, as_text = _by_column(read_table(path)), path.suffix == ".csv"
+        rows, as_text = read_table(path), path.suffix == ".csv"
+        names = dict.fromkeys(key for row in rows for key in row)
+        table: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in names}
         for name in [self.column, *on]:
             _present(name, table, str(path), "or write the table with it")
         keys = _row_keys(table, on, as_text=as_text)
         values = [_cell(cell) for cell in table[self.column]] if as_text else table[self.column]
-        known = _lookup(keys, values, f"`column: {self.column}` of {path}")
+        known: dict[str, Any] = {}
+        doubled = [
+            key
+            for key, value in zip(keys, values, strict=True)
+            if key is not None
+            and known.setdefault(_short(key), value) != value  # the same value twice is as good as once
+        ]
+        if doubled:
+            raise MetricError(
+                f"`column: {self.column}` of {path} must have one value per key, got different values for "
+                f"{len(set(doubled))} of them (first: {_shown(doubled)}). Keep one row of each, or add a column to "
+                "`on` that tells them apart."
+            )
         wanted = _row_keys(texts.columns, on, as_text=as_text)
         lost = [key for key in wanted if key is None or _short(key) not in known]
         if lost:
@@ -128,11 +142,6 @@ def _present(name: str, columns: Mapping[str, Any], where: str, otherwise: str) 
         )
 
 
-def _by_column(rows: Sequence[Json]) -> dict[str, list[Any]]:
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name) for row in rows] for name in names}
-
-
 def _cell(cell: str) -> float | str | None:
     """A CSV cell as the number it spells; empty = missing."""
     try:
@@ -151,11 +160,20 @@ def _numbers(values: Sequence[Any], what: str) -> FloatArray:
                 f"`column: {what}` must hold numbers, got {value} in row {row}. Write 1 for harder and 0 for easier."
             )
         elif isinstance(value, Real | Decimal):
-            numbers[row] = _number(value, what, row)
+            try:
+                numbers[row] = float(value)
+            except (OverflowError, ValueError) as error:  # no float is of its size, or it is a signaling NaN
+                raise MetricError(
+                    f"`column: {what}` must hold numbers of at most {sys.float_info.max:.3g}, got "
+                    f"{shown(value, SHOWN)} in row {row} ({error}). Store its logarithm, or its rank."
+                ) from error
         else:
+            name = what.split(" of ")[0]
+            day = "timestamp" if isinstance(value, datetime) else "toordinal" if isinstance(value, date) else None
+            how = f": `dataset = dataset.map(lambda row: {{{name!r}: row[{name!r}].{day}()}})`" if day else ""
             raise MetricError(
                 f"`column: {what}` must hold numbers, got {shown(value, SHOWN)} in row {row}. Store a number, "
-                f"higher = harder{_of_a_day(value, what)}."
+                f"higher = harder{how}."
             )
     if missing:
         raise MetricError(
@@ -165,54 +183,30 @@ def _numbers(values: Sequence[Any], what: str) -> FloatArray:
     return numbers
 
 
-def _number(value: Any, what: str, row: int) -> float:
-    """A number of any kind as a score.
-
-    Raises:
-        MetricError: no float is of its size, or it is a signaling NaN.
-    """
-    try:
-        return float(value)
-    except (OverflowError, ValueError) as error:
-        raise MetricError(
-            f"`column: {what}` must hold numbers of at most {sys.float_info.max:.3g}, got {shown(value, SHOWN)} in "
-            f"row {row} ({error}). Store its logarithm, or its rank."
-        ) from error
-
-
-def _of_a_day(value: Any, what: str) -> str:
-    """How days and times become numbers."""
-    name = what.split(" of ")[0]
-    if isinstance(value, datetime):
-        return f": `dataset = dataset.map(lambda row: {{{name!r}: row[{name!r}].timestamp()}})`"
-    if isinstance(value, date):
-        return f": `dataset = dataset.map(lambda row: {{{name!r}: row[{name!r}].toordinal()}})`"
-    return ""
-
-
 def _row_keys(columns: Mapping[str, Sequence[Any]], on: Sequence[str], *, as_text: bool) -> list[str | None]:
     """One text per row that equal rows share; None for a row in which every key column is empty."""
 
     def key(parts: tuple[Any, ...]) -> str | None:
         if all(part is None for part in parts):
             return None
-        texts = [part if as_text and isinstance(part, str) else _canonical(part) for part in parts]
+        texts = [
+            part
+            if as_text and isinstance(part, str)
+            else json.dumps(_without_nulls(part), sort_keys=True, ensure_ascii=False, default=_plain)
+            for part in parts
+        ]
         return texts[0] if len(texts) == 1 else json.dumps(texts, ensure_ascii=False)
 
     return [key(parts) for parts in zip(*(columns[name] for name in on), strict=True)]
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(_without_nulls(value), sort_keys=True, ensure_ascii=False, default=_plain)
-
-
-def _without_nulls(value: Any) -> Any:
+def _without_nulls(value: object) -> object:
     if isinstance(value, Mapping):
         return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
     return [_without_nulls(inner) for inner in value] if isinstance(value, list | tuple) else value
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """Scalars and arrays of numpy as what they hold; dates and the like as their text."""
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
 
@@ -220,22 +214,6 @@ def _plain(value: Any) -> Any:
 def _short(key: str) -> str:
     """Content keys are whole conversations: remember 16 bytes of hash for each, not the text."""
     return key if len(key) <= 64 else blake2(key, 32)
-
-
-def _lookup(keys: Sequence[str | None], values: Sequence[Any], what: str) -> dict[str, Any]:
-    """Key → value. A key that comes twice with the same value is as good as once."""
-    known: dict[str, Any] = {}
-    doubled = [
-        key
-        for key, value in zip(keys, values, strict=True)
-        if key is not None and known.setdefault(_short(key), value) != value
-    ]
-    if doubled:
-        raise MetricError(
-            f"{what} must have one value per key, got different values for {len(set(doubled))} of them (first: "
-            f"{_shown(doubled)}). Keep one row of each, or add a column to `on` that tells them apart."
-        )
-    return known
 
 
 def _shown(keys: Sequence[str | None]) -> str:

@@ -176,17 +176,13 @@ def _answer(start: int, stop: int) -> FloatArray | Exception:
     try:
         return _score(start, stop)
     except Exception as error:
-        return _portable(error)
-
-
-def _portable(error: Exception) -> Exception:
-    """The error as it can travel, with the lines where it was raised."""
-    try:
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        error = RuntimeError(f"{type(error).__name__}: {error}")
-    error.add_note(f"raised in another process:\n{traceback.format_exc()}")
-    return error
+        try:
+            pickle.loads(pickle.dumps(error))
+            portable: Exception = error
+        except Exception:
+            portable = RuntimeError(f"{type(error).__name__}: {error}")
+        portable.add_note(f"raised in another process:\n{traceback.format_exc()}")
+        return portable
 
 
 @contextmanager

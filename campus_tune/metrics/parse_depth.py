@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from campus_tune.metrics.parallel import map_batches
 from campus_tune.words.errors import MetricError
 from campus_tune.words.leaves import Wording
 from campus_tune.words.types import FloatArray, RowTexts
+
+if TYPE_CHECKING:
+    from spacy.tokens import Doc
 
 NO_WORDS = -1.0  # depth of a tree without a node, below the 0 of a single word
 BATCH = 64  # texts that the parser reads at a time: twice as fast as one by one
@@ -30,7 +33,7 @@ _NOT_NEEDED = (
 )  # fmt: skip
 
 
-def tree_depths(doc: Any) -> list[int]:
+def tree_depths(doc: Doc) -> list[int]:
     """For each dependency tree of a parsed spaCy `Doc`: the edges from its root to its deepest word.
 
     White space is a token in spaCy and hangs on the word before; it is no word and not counted.

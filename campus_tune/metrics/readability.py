@@ -93,9 +93,8 @@ class Readability(CpuMetric):
 
     def missing(self) -> str | None:
         """The library that is not installed, or the language that it does not know."""
-        return missing_extra("readability", "textstat", "readability") or self._unknown_language()
-
-    def _unknown_language(self) -> str | None:
+        if problem := missing_extra("readability", "textstat", "readability"):
+            return problem
         from pyphen import LANGUAGES, language_fallback
 
         if language_fallback(self.lang):
