@@ -53,12 +53,10 @@ def trainer_of_this_callback(callback: TrainerCallback) -> Any:
     """
     from transformers import Trainer
 
-    frame = sys._getframe(1)
-    while frame is not None:
-        owner = frame.f_locals.get("self")
+    for _, variables in _callers():
+        owner = variables.get("self")
         if isinstance(owner, Trainer) and callback in owner.callback_handler.callbacks:
             return owner
-        frame = frame.f_back  # type: ignore[assignment]  # typeshed: the last frame's f_back is None
     raise no_trainer()
 
 
@@ -543,9 +541,8 @@ def resumed_inside_an_epoch(trainer: Trainer, steps_done: Callable[[], int]) -> 
     try:
         yield
     finally:
-        if own is None:
-            del vars(trainer)["_run_epoch"]
-        else:
+        del vars(trainer)["_run_epoch"]
+        if own is not None:
             vars(trainer)["_run_epoch"] = own
 
 

@@ -216,37 +216,29 @@ def render_whole(conversation: Conversation, tokenizer: PreTrainedTokenizerBase)
 
 
 def _rendered(conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[str, bool]]:
-    """The rendered chat, cut where answers begin and end."""
-    full = render_whole(conversation, tokenizer)
+    """The rendered chat, cut where answers begin and end; an answer that is not found is an empty piece."""
+    turns, full = conversation.turns, render_whole(conversation, tokenizer)
     if all(conversation.counted):
         yield full, True
         return
     at = 0
-    for i, counted in enumerate(conversation.counted):
-        if counted:
-            start, end = _span(conversation, i, tokenizer, full, at)
-            yield full[at:start], False
-            yield full[start:end], True
-            at = end
+    for i in np.flatnonzero(conversation.counted).tolist():
+        try:
+            asked = is_answer(turns[i])
+            before = render(turns[:i], tokenizer, prompts=asked, given=conversation.given) if i else ""
+            until = render(turns[: i + 1], tokenizer, given=conversation.given) if i + 1 < len(turns) else full
+        except TemplateError:  # refuses a chat that ends here
+            before = until = "\0"
+        if at <= len(before) < len(until) and full.startswith(before) and full.startswith(until):
+            start, end = len(before), len(until)
+        else:  # a template that rewrites earlier turns: the answer's own text is looked for
+            answer = content(turns[i]).strip()
+            start = full.find(answer, at)
+            start, end = (start, start + len(answer)) if start >= 0 else (at, at)
+        yield full[at:start], False
+        yield full[start:end], True
+        at = end
     yield full[at:], False
-
-
-def _span(
-    conversation: Conversation, i: int, tokenizer: PreTrainedTokenizerBase, full: str, at: int
-) -> tuple[int, int]:
-    """Where turn `i` stands in the rendered chat, not before `at`; an empty span where it is not found."""
-    turns = conversation.turns
-    try:
-        asked = is_answer(turns[i])
-        before = render(turns[:i], tokenizer, prompts=asked, given=conversation.given) if i else ""
-        until = render(turns[: i + 1], tokenizer, given=conversation.given) if i + 1 < len(turns) else full
-    except TemplateError:  # refuses a chat that ends here
-        before = until = "\0"
-    if at <= len(before) < len(until) and full.startswith(before) and full.startswith(until):
-        return len(before), len(until)
-    answer = content(turns[i]).strip()
-    start = full.find(answer, at)
-    return (start, start + len(answer)) if start >= 0 else (at, at)
 
 
 def _encode(pieces: Pieces, tokenizer: PreTrainedTokenizerBase, *, special: bool) -> tuple[list[int], list[bool]]:

@@ -64,15 +64,17 @@ def weights_fingerprint(model: torch.nn.Module) -> tuple[str, str | None]:
         model = model.module
     _refuse_absent(model)
     tuners = {name: module for name, module in model.named_modules() if hasattr(type(module), "adapter_layer_names")}
-    prefix = _prefix_of_base(model)
+    find = getattr(model, "get_base_model", lambda: model)
+    inside = find()  # of a `PeftModel`
+    prefix = next(f"{name}." if name else "" for name, module in model.named_modules() if module is inside)
     base: dict[str, torch.Tensor] = {}
     parts: dict[tuple[str, str], dict[str, torch.Tensor]] = {}  # (module, adapter) → weights of it
     for name, tensor in model.state_dict(keep_vars=True).items():  # the parameters themselves: ZeRO 3 gathers those
         if not isinstance(tensor, torch.Tensor):  # what a module adds in a form of its own
             continue
-        if (owner := _owner(name, tuners)) is not None:
-            adapter, rest = _adapter_of(name.removeprefix(f"{owner}."), tuners[owner])
-            if _takes_part(adapter, tuners[owner]):
+        if (found := _adapter_of(name, tuners)) is not None:
+            owner, adapter, rest = found
+            if not tuners[owner].disable_adapters and adapter in ("", *tuners[owner].active_adapters):
                 parts.setdefault((owner, adapter), {})[rest] = tensor
         elif name.startswith(prefix):
             base[_canonical(name.removeprefix(prefix))] = tensor
@@ -82,9 +84,12 @@ def weights_fingerprint(model: torch.nn.Module) -> tuple[str, str | None]:
     changes = {}
     for (owner, adapter), weights in parts.items():
         place = _canonical(owner.removeprefix(prefix))
-        found = {} if _adds_nothing(weights) else _prints(weights)
-        if any(prints.get(_copied_from(place, name)) != value for name, value in found.items()):
-            changes[f"{place} {adapter}"] = [found, _scaling(tuners.get(owner), adapter)]
+        added = {} if _adds_nothing(weights) else _prints(weights)
+        copied = {name: prints.get(f"{place}.{name.removeprefix('modules_to_save.')}") for name in added}
+        if copied != added:
+            scaling = getattr(tuners.get(owner), "scaling", None)  # with another factor it is another adapter
+            factor = repr(scaling.get(adapter)) if isinstance(scaling, Mapping) else None
+            changes[f"{place} {adapter}"] = [added, factor]
     return digest(prints), digest(changes) if changes else None
 
 
@@ -126,46 +131,26 @@ def _refuse_absent(model: torch.nn.Module) -> None:
         )
 
 
-def _prefix_of_base(model: torch.nn.Module) -> str:
-    """What the names of the base model's weights begin with: "" unless it is inside of a `PeftModel`."""
-    find = getattr(model, "get_base_model", None)
-    if find is None:
-        return ""
-    inner = find()
-    return next(f"{name}." for name, module in model.named_modules() if module is inner)
-
-
 def _canonical(name: str) -> str:
     """The name that a weight or module has without adapters and compilation."""
     return ".".join(part for part in name.split(".") if part not in _UNNAMED)
 
 
-def _owner(weight: str, tuners: Mapping[str, torch.nn.Module]) -> str | None:
-    """The module whose adapter the weight belongs to; None for a weight that was there before adapters."""
+def _adapter_of(weight: str, tuners: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """(Module, adapter, the weight's name without both); None for a weight that was there before adapters.
+
+    Weights that serve all adapters have "" for one.
+    """
     parts = weight.split(".")
-    for n in range(1, len(parts)):
-        if (name := ".".join(parts[:n])) in tuners:
-            return None if _WRAPPED & set(parts[n:]) else name
-    return None
-
-
-def _adapter_of(weight: str, tuner: Any) -> tuple[str, str]:
-    """(the adapter's name, the weight's name without it); weights that serve all adapters have "" for a name."""
-    for attribute in (*tuner.adapter_layer_names, *tuner.other_param_names):
-        if weight.startswith(f"{attribute}."):
-            adapter, _, rest = weight.removeprefix(f"{attribute}.").partition(".")
-            return adapter, f"{attribute}.{rest}" if rest else attribute
-    return "", weight
-
-
-def _takes_part(adapter: str, tuner: Any) -> bool:
-    return not tuner.disable_adapters and (adapter == "" or adapter in tuner.active_adapters)
-
-
-def _scaling(tuner: Any, adapter: str) -> str | None:
-    """The factor on what an adapter adds, where it has one: the same weights with another one are another adapter."""
-    scaling = getattr(tuner, "scaling", None)
-    return repr(scaling.get(adapter)) if isinstance(scaling, Mapping) else None
+    n, owner = next(((n, name) for n in range(1, len(parts)) if (name := ".".join(parts[:n])) in tuners), (0, ""))
+    if not n or _WRAPPED & set(parts[n:]):
+        return None
+    rest = ".".join(parts[n:])
+    for attribute in (*tuners[owner].adapter_layer_names, *tuners[owner].other_param_names):
+        if rest.startswith(f"{attribute}."):
+            adapter, _, behind = rest.removeprefix(f"{attribute}.").partition(".")
+            return owner, adapter, f"{attribute}.{behind}" if behind else attribute
+    return owner, "", rest
 
 
 def _adds_nothing(weights: Tensors) -> bool:
@@ -179,17 +164,19 @@ def _adds_nothing(weights: Tensors) -> bool:
     )
 
 
-def _copied_from(place: str, weight: str) -> str:
-    """The weight of the base model of which an adapter's weight may be a copy."""
-    return f"{place}.{weight.removeprefix('modules_to_save.')}"
-
-
 def _prints(tensors: Tensors) -> Prints:
     """One per tensor. Each memory is read once, under however many names it is tied; one transfer per device."""
     sums: dict[Any, torch.Tensor] = {}
     keys: dict[str, Any] = {}
     for name, tensor in tensors.items():
-        key = _memory(name, tensor)
+        # what two names of one tensor have in common; all ranks say the same of a sharded one: each is gathered
+        key: tuple[Any, ...]
+        if hasattr(tensor, "ds_id"):
+            key = (tensor.device, f"parameter {tensor.ds_id}", tensor.dtype, _shape(tensor), ())
+        elif hasattr(tensor, "full_tensor"):
+            key = (tensor.device, name, tensor.dtype, tensor.shape, ())
+        else:  # nothing is at the address 0, but what is empty
+            key = (tensor.device, tensor.data_ptr() or name, tensor.dtype, tensor.shape, tensor.stride())
         keys[name] = key
         if key not in sums:
             with _whole(tensor) as whole:
@@ -199,15 +186,6 @@ def _prints(tensors: Tensors) -> Prints:
         here = [key for key in sums if key[0] == device]
         numbers.update(zip(here, torch.stack([sums[key] for key in here]).tolist(), strict=True))
     return {name: (str(tensor.dtype), list(_shape(tensor)), numbers[keys[name]]) for name, tensor in tensors.items()}
-
-
-def _memory(name: str, tensor: torch.Tensor) -> tuple[Any, ...]:
-    """What two names of one tensor have in common; every rank must say the same of a sharded one: each is gathered."""
-    if hasattr(tensor, "ds_id"):
-        return tensor.device, f"parameter {tensor.ds_id}", tensor.dtype, _shape(tensor), ()
-    if hasattr(tensor, "full_tensor"):
-        return tensor.device, name, tensor.dtype, tensor.shape, ()
-    return tensor.device, tensor.data_ptr() or name, tensor.dtype, tensor.shape, tensor.stride()  # 0: empty
 
 
 def _shape(tensor: torch.Tensor) -> torch.Size:

@@ -114,7 +114,14 @@ class LossMeter:
         began = time.perf_counter()
         losses, read = RowLosses.zeros(len(rows)), np.zeros((len(rows), width))
         with undisturbed(subject.model):
-            for batch, (sums, numbers) in self._passes(subject, rows, reader):
+            mine = share(long_rows_first(self.tokens[rows], self.token_bound(subject, rows)), self.peers)
+            silent = self.peers.rank != 0 or self.tick is not None
+            parts = []  # still on the device: one wait at the end, not one a batch
+            for batch in bar(mine, desc=self.what, unit="batch", delay=SLOW, disable=silent):
+                parts.append((batch, self._forward(subject, rows[batch], reader)))
+                if self.tick is not None:
+                    self.tick(int(self.tokens[rows[batch]].sum()) * self.peers.world)
+            for batch, (sums, numbers) in parts:
                 if len(sums.nll) != len(batch):
                     raise TrainerError(
                         f"the data collator must keep rows apart, got {len(sums.nll)} from {len(batch)}: their losses "
@@ -130,17 +137,6 @@ class LossMeter:
         self.seconds += time.perf_counter() - began
         self._refuse_infinite(rows, measured.losses)
         return measured
-
-    def _passes(self, subject: Subject, rows: IntArray, reader: Reader | None) -> list[tuple[IntArray, Part]]:
-        """This rank's batches and what they gave, still on the device: one wait at the end, not one a batch."""
-        mine = share(long_rows_first(self.tokens[rows], self.token_bound(subject, rows)), self.peers)
-        silent = self.peers.rank != 0 or self.tick is not None
-        parts = []
-        for batch in bar(mine, desc=self.what, unit="batch", delay=SLOW, disable=silent):
-            parts.append((batch, self._forward(subject, rows[batch], reader)))
-            if self.tick is not None:
-                self.tick(int(self.tokens[rows[batch]].sum()) * self.peers.world)
-        return parts
 
     def token_bound(self, subject: Subject, rows: IntArray) -> int:
         """Tokens of one forward; on accelerators few rows are cut so that every rank has some of them."""
@@ -230,7 +226,7 @@ class AnswerHead:
         self._first = torch.zeros(0)
         self._parts: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def run(self, forward: Any, inputs: dict[str, Any], chosen: torch.Tensor | None = None) -> Any:
+    def run(self, forward: Callable[..., T], inputs: dict[str, Any], chosen: torch.Tensor | None = None) -> T:
         """The model's forward with this head in the place of its own.
 
         Args:

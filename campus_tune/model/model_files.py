@@ -26,13 +26,16 @@ def model_identity(name: str, setting: str, *, trust_remote_code: bool) -> str:
     Raises:
         RecipeError: there is no such model.
     """
+    from transformers.utils.peft_utils import find_adapter_config_file
+
     config, base = find(name, setting, trust_remote_code=trust_remote_code)
     if Path(name).is_dir():
         own = _folder_hash(Path(name))
     elif base is None:
         own = f"{name}@{getattr(config, '_commit_hash', None)}"
     else:
-        own = f"{name}@{_commit_of_adapter(name)}"
+        found = find_adapter_config_file(name)  # in the hub's cache, whose folders are called as commits
+        own = f"{name}@{None if found is None else Path(found).parent.name}"
     if base is None:
         return own
     return f"{own} on {model_identity(base, setting, trust_remote_code=trust_remote_code)}"
@@ -57,14 +60,6 @@ def model_size(name: str, setting: str, *, trust_remote_code: bool) -> int:
         make: Any = AutoModel.from_config
         model = make(config, trust_remote_code=trust_remote_code)
     return int(sum(p.numel() for p in model.parameters()))
-
-
-def _commit_of_adapter(name: str) -> str | None:
-    """The commit of a hub adapter: the name of the folder in which its configuration lies in the hub's cache."""
-    from transformers.utils.peft_utils import find_adapter_config_file
-
-    found = find_adapter_config_file(name)
-    return None if found is None else Path(found).parent.name
 
 
 def _folder_hash(folder: Path) -> str:

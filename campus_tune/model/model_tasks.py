@@ -7,7 +7,10 @@ encoder. Models that see or hear write too: on rows of text they are language mo
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 # Lists of classes that say nothing of a task, and those of classes that write.
 _NO_TASK = {"BACKBONE", "TEXT_ENCODING", "IMAGE"}
@@ -21,13 +24,19 @@ _WRITES = {
 }
 
 
-def task_of_model(model: Any) -> str | None:
+def task_of_model(model: torch.nn.Module | None) -> str | None:
     """What a model is, in words, if it is no causal language model; None if it is one, or may be.
 
     Args:
         model: bare, or wrapped by peft, torch.compile or for many processes.
     """
-    bare = _bare(model)
+    bare: Any = model
+    inside: Any = model  # without what peft, torch.compile and engines of many processes put around it
+    while inside is not None:
+        bare = inside.get_base_model() if hasattr(inside, "get_base_model") else inside
+        wraps = type(bare).__module__.split(".")[0] in ("torch", "deepspeed")
+        inside = next((bare._modules[name] for name in ("_orig_mod", "module") if name in bare._modules), None)
+        inside = inside if wraps else None
     encodes = _encodes(getattr(bare, "config", None))
     for kind in type(bare).__mro__:
         if kind.__module__.startswith("transformers.models."):
@@ -52,7 +61,7 @@ def task_of_config(config: object) -> str | None:
     return tasks[0] if tasks and None not in tasks else None
 
 
-def is_causal(config: Any) -> bool:
+def is_causal(config: object) -> bool:
     """Whether a model may be loaded as a causal language model, which must be said where the class is ours to choose.
 
     An encoder would load as one, and see the answer that it is to predict.
@@ -65,25 +74,14 @@ def is_causal(config: Any) -> bool:
     return (not named or _is_custom(config) or says) and not getattr(config, "is_encoder_decoder", False)
 
 
-def _classes(config: Any) -> list[str]:
+def _classes(config: object) -> list[str]:
     """Names of the classes that a configuration says it is of."""
     return [str(name) for name in getattr(config, "architectures", None) or []]
 
 
-def _is_custom(config: Any) -> bool:
+def _is_custom(config: object) -> bool:
     """A causal language model by code of its own."""
     return "AutoModelForCausalLM" in (getattr(config, "auto_map", None) or {})
-
-
-def _bare(model: Any) -> Any:
-    """Without what peft, torch.compile and engines of many processes put around it."""
-    inside = model
-    while inside is not None:
-        model = inside.get_base_model() if hasattr(inside, "get_base_model") else inside
-        wraps = type(model).__module__.split(".")[0] in ("torch", "deepspeed")
-        inside = next((model._modules[name] for name in ("_orig_mod", "module") if name in model._modules), None)
-        inside = inside if wraps else None
-    return model
 
 
 def _encodes(config: object) -> bool:

@@ -45,7 +45,14 @@ def refuse_other_task(trainer: Trainer) -> None:
     Raises:
         TrainerError: it is another task, which is named.
     """
-    _refuse_trainer(trainer)
+    kind = compat.trains_another_task(trainer)
+    if kind is not None:
+        own = "" if kind is type(trainer) else f", a {kind.__name__}"
+        raise TrainerError(
+            f"the trainer must learn the answers of its rows, got {type(trainer).__name__}{own}: trl's own for another "
+            "task, in which answers are compared or made, so no plan of rows fits it. Use trl's SFTTrainer on the "
+            f"answers to learn, {WITHOUT}"
+        )
     task = task_of_model(trainer.model)
     if task is not None:
         raise TrainerError(
@@ -137,18 +144,6 @@ def refuse_other_model(name: str, *, trust_remote_code: bool) -> None:
             f"`model_name_or_path` must be a causal language model, got {name!r}: its configuration says {task}. Name "
             "a model that was trained to write, or take the campus block out."
         )
-
-
-def _refuse_trainer(trainer: Trainer) -> None:
-    kind = compat.trains_another_task(trainer)
-    if kind is None:
-        return
-    own = "" if kind is type(trainer) else f", a {kind.__name__}"
-    raise TrainerError(
-        f"the trainer must learn the answers of its rows, got {type(trainer).__name__}{own}: trl's own for another "
-        "task, in which answers are compared or made, so no plan of rows fits it. Use trl's SFTTrainer on the answers "
-        f"to learn, {WITHOUT}"
-    )
 
 
 def _is_one_number(dataset: Dataset, name: str) -> bool:

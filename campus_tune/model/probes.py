@@ -90,7 +90,7 @@ def load_probes(source: Source, settings: ProbeSettings | None, trainer: Trainer
         DataError: no rows, a domain without rows, a missing domain column, a file that cannot be read.
     """
     column = settings.domain_column if settings else DOMAIN
-    raw = _limited(_labelled(_read(source), column), column, settings.max_rows if settings else None)
+    raw = _read(source, column, settings.max_rows if settings else None)
     try:
         prepared = compat.prepare_like_training(trainer, raw, "probes")
     except Exception as error:  # of TRL, of a chat template
@@ -111,18 +111,34 @@ def load_probes(source: Source, settings: ProbeSettings | None, trainer: Trainer
     return Probes(prepared, trained.rows(what="probes"), domains)
 
 
-def _read(source: Source) -> Any:
-    """All probe rows as one Dataset; a mapping's keys become its domain column."""
+def _read(source: Source, column: str, max_rows: int | None) -> Any:
+    """All probe rows as one Dataset with a domain column, the first `max_rows` of each domain.
+
+    A mapping's keys are its domains; without the usual column all rows are one.
+    """
     import datasets
 
-    if not isinstance(source, Mapping):
-        return _dataset(source)
     parts = []
-    for name, value in source.items():
+    for name, value in source.items() if isinstance(source, Mapping) else ():
         part = _dataset(value, f"probe domain {name!r}")
         part = part.remove_columns([DOMAIN] if DOMAIN in column_names(part) else [])
         parts.append(part.add_column(DOMAIN, [str(name)] * len(part)))
-    return datasets.concatenate_datasets(parts) if parts else _dataset(datasets.Dataset.from_list([]))
+    if parts:
+        rows: Any = datasets.concatenate_datasets(parts)
+    else:
+        rows = _dataset(datasets.Dataset.from_list([]) if isinstance(source, Mapping) else source)
+    names = column_names(rows)
+    if column not in names:
+        if column != DOMAIN:
+            raise DataError(
+                f"`probes: domain_column` must be a column of the probes ({', '.join(names)}), got {column!r}."
+                f"{nearest(column, names)}"
+            )
+        rows = rows.add_column(DOMAIN, [ALL] * len(rows))
+    if max_rows is None:
+        return rows
+    keep = np.concatenate([of_domain[:max_rows] for of_domain in group_rows(rows[column]).values()])
+    return rows.select(np.sort(keep))
 
 
 def _dataset(source: Source, what: str = "`probes`") -> Any:
@@ -146,27 +162,6 @@ def _dataset(source: Source, what: str = "`probes`") -> Any:
     if not len(source):
         raise DataError(f"{what} must have at least one row, got none. Give held-out rows, or leave it out.")
     return source
-
-
-def _labelled(dataset: Dataset, column: str) -> Any:
-    """The dataset with its domain column; without the usual one all rows are one domain."""
-    names = column_names(dataset)
-    if column in names:
-        return dataset
-    if column != DOMAIN:
-        raise DataError(
-            f"`probes: domain_column` must be a column of the probes ({', '.join(names)}), got {column!r}."
-            f"{nearest(column, names)}"
-        )
-    return dataset.add_column(DOMAIN, [ALL] * len(dataset))
-
-
-def _limited(dataset: Dataset, column: str, max_rows: int | None) -> Any:
-    """At most `max_rows` rows of each domain, the first ones."""
-    if max_rows is None:
-        return dataset
-    keep = np.concatenate([rows[:max_rows] for rows in group_rows(dataset[column]).values()])
-    return dataset.select(np.sort(keep))
 
 
 def refuse_overlap(probes: Probes, training: TokenRows) -> None:

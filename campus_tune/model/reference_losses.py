@@ -11,7 +11,7 @@ to say: such a row has no tokens in the losses, it is counted, and a warning say
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jinja2 import TemplateError
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 CHUNK = 256  # rows tokenised at a time to count their tokens
 
 
-def reads_the_same(tokenizer: PreTrainedTokenizerBase, other: Any) -> bool:
+def reads_the_same(tokenizer: PreTrainedTokenizerBase | None, other: PreTrainedTokenizerBase | None) -> bool:
     """Whether two tokenizers make the same tokens of the same rows: one vocabulary, one template, one way to cut."""
     if tokenizer is None or other is None or tokenizer.get_vocab() != other.get_vocab():
         return False

@@ -125,7 +125,7 @@ def batch_sums(outputs: Any, batch: Mapping[str, Any]) -> Sums | None:
     return add_up(nll[counted], hits[counted], places_of(batch)[0])
 
 
-def has_tensor(outputs: Any, name: str) -> bool:
+def has_tensor(outputs: object, name: str) -> bool:
     """Whether a model's outputs have a tensor of this name: some have an object there that makes it when asked."""
     return isinstance(getattr(outputs, name, None), torch.Tensor)
 

@@ -253,7 +253,9 @@ class ScorerTrainer:
         batch = subject.place({"input_ids": ids, "attention_mask": mask})
         synced = subject.sharded and self.peers.world > 1  # who is done goes on with the others, and writes no more
         out = subject.model.generate(**batch, generation_config=config, synced_gpus=synced)[:, width:].cpu().numpy()
-        answers = {row: _before(new, self.ends) for row, new in zip(rows.tolist(), out, strict=True)}
+        over = np.pad(np.isin(out, self.ends), ((0, 0), (0, 1)), constant_values=True)  # the first that ends an answer
+        lengths = np.argmax(over, axis=1).tolist()
+        answers = {row: new[:n].tolist() for row, new, n in zip(rows.tolist(), out, lengths, strict=True)}
         return answers, int(out.size)
 
     def _pair(self, row: int, written: list[int] | None) -> tuple[list[int], int]:
@@ -289,7 +291,12 @@ def pooled(spans: Spans) -> Reader:
 
     def read(hidden: torch.Tensor, batch: dict[str, Any], rows: IntArray) -> torch.Tensor:
         flat = hidden.reshape(-1, hidden.shape[-1])  # (n·L, d)
-        begins = _row_begins(batch, hidden)
+        if is_flat(batch):  # where each row's first token stands among all positions, (n,)
+            begins = (batch["position_ids"][0] == 0).nonzero()[:, 0]
+        else:
+            begins = torch.arange(len(hidden), device=hidden.device) * hidden.shape[1]
+            if batch.get("attention_mask") is not None:
+                begins = begins + batch["attention_mask"].long().argmax(1)  # rows that are padded on the left
         start = torch.as_tensor(spans.start[rows], device=hidden.device)
         end = torch.as_tensor(np.maximum(spans.end, spans.start + 1)[rows], device=hidden.device)
         place = torch.arange(int((end - start).max()), device=hidden.device)[None, :] + start[:, None]  # (n, longest)
@@ -299,17 +306,6 @@ def pooled(spans: Spans) -> Reader:
         return torch.cat([mean, flat[begins + end - 1].float()], dim=1)
 
     return read
-
-
-def _row_begins(batch: dict[str, Any], hidden: torch.Tensor) -> torch.Tensor:
-    """Where each row's first token stands among all positions of a batch, shape (n,)."""
-    if is_flat(batch):
-        starts: torch.Tensor = (batch["position_ids"][0] == 0).nonzero()[:, 0]
-        return starts
-    begins: torch.Tensor = torch.arange(len(hidden), device=hidden.device) * hidden.shape[1]
-    if batch.get("attention_mask") is not None:
-        begins = begins + batch["attention_mask"].long().argmax(1)  # rows that are padded on the left
-    return begins
 
 
 class _Pairs(TokenLists):
@@ -329,9 +325,3 @@ class _Pairs(TokenLists):
         """These rows; their answers carry loss."""
         rows = [self._pairs[place] for place in places]
         return [Labelled(ids, [IGNORED] * start + ids[start:]) for ids, start in rows]
-
-
-def _before(tokens: IntArray, ends: Sequence[int]) -> list[int]:
-    """Tokens up to the first one that ends an answer, which is left out."""
-    over = np.isin(tokens, list(ends))
-    return [int(token) for token in (tokens[: int(np.argmax(over))] if over.any() else tokens)]

@@ -163,38 +163,32 @@ def _unasked(why: str) -> str:
 
 
 def _asked(view: RowSource, collator: Collator, *, speaks: bool) -> Iterator[Row]:
-    """Every row, in sequence."""
-    starts = range(0, len(view), CHUNK)
+    """Every row, in sequence.
+
+    Raises:
+        DataError: the collator makes none of one.
+    """
     with bar(total=len(view), desc="collator", unit="row", delay=SLOW, disable=not speaks) as progress:
-        for start in starts:
+        for start in range(0, len(view), CHUNK):
             chunk = range(start, min(start + CHUNK, len(view)))
             for place, item in zip(chunk, items(view, chunk), strict=True):
-                yield _named(collator, item, place)
+                try:
+                    row = _row(collator, item)
+                except Exception as error:  # see above
+                    raise DataError(
+                        f"the data collator must make a batch of every row, got {error!r} from row {place}. Correct "
+                        "the collator, or remove the row."
+                    ) from error
+                if isinstance(row, str):
+                    raise DataError(
+                        "the data collator must make a batch of every row as of the others, got something else from "
+                        f"row {place}: {row}. Correct the collator, or remove the row."
+                    )
+                yield row
             progress.update(len(chunk))
 
 
-def _named(collator: Collator, item: Any, place: int) -> Row:
-    """One row.
-
-    Raises:
-        DataError: the collator makes none of it.
-    """
-    try:
-        row = _row(collator, item)
-    except Exception as error:  # see above
-        raise DataError(
-            f"the data collator must make a batch of every row, got {error!r} from row {place}. Correct the collator, "
-            "or remove the row."
-        ) from error
-    if isinstance(row, str):
-        raise DataError(
-            f"the data collator must make a batch of every row as of the others, got something else from row {place}: "
-            f"{row}. Correct the collator, or remove the row."
-        )
-    return row
-
-
-def _row(collator: Collator, item: Any) -> Row | str:
+def _row(collator: Collator, item: Mapping[str, Any]) -> Row | str:
     """What a collator makes of one row, or why nothing can be said of it."""
     batch = collator([_copied(item)])
     missing = [name for name in ("input_ids", "labels") if name not in batch or batch[name] is None]
@@ -250,7 +244,7 @@ def _equal(first: Row | str, second: Row | str) -> bool:
     return told(first) == told(second)
 
 
-def _copied(item: Any) -> Any:
+def _copied(item: Mapping[str, Any]) -> Mapping[str, Any]:
     """A collator may take columns out of the rows that it is given."""
     return dict(item) if isinstance(item, Mapping) else item
 
