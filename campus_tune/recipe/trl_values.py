@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from campus_tune.recipe.schedule import make_schedule
-from campus_tune.words import fields as check_field
-from campus_tune.words.fields import LARGEST, LARGEST_SEED
+from campus_tune.words.leaves import LARGEST, LARGEST_SEED, Choice, Number, Range
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import Json
 from campus_tune.words.wording import shown
@@ -95,7 +94,7 @@ def range_problems(classes: Sequence[type], values: Mapping[str, Any]) -> dict[s
     for name, value in values.items():
         words = _words(hints.get(name))
         if words and isinstance(value, str) and value not in words:
-            problems[name] = check_field.choice(name, value, words)[0]
+            problems[name] = Choice(tuple(words)).problems(name, value)[0]
     return problems
 
 
@@ -136,7 +135,7 @@ def _out_of_range(name: str, value: object) -> Iterator[str]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     low, high, *ends = RANGES.get(name, (-LARGEST, LARGEST) if isinstance(value, int) else (-FRACTION, FRACTION))
-    yield from check_field.number(name, value, low=low, high=high, open_low=bool(ends))
+    yield from Number(Range(low, high, "(]" if ends else "[]")).problems(name, value)
 
 
 def field_schemas(classes: Sequence[type]) -> Json:
