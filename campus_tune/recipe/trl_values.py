@@ -98,7 +98,7 @@ def range_problems(classes: Sequence[type], values: Mapping[str, Any]) -> dict[s
     return problems
 
 
-def made_problems(options: Any) -> Iterator[str]:
+def made_problems(options: object) -> Iterator[str]:
     """What is wrong with one of TRL's argument objects, and that the trainer would say after the model is loaded.
 
     Args:
@@ -111,18 +111,16 @@ def made_problems(options: Any) -> Iterator[str]:
     there = next((place for place in (Path(out), *Path(out).parents) if os.path.lexists(place)), None) if out else None
     if there is not None and not there.is_dir():
         yield f"`output_dir` must be a folder, got the file {str(there)!r} in its place. Name another one."
-    if hasattr(options, "lr_scheduler_type") and not isinstance(options.lr_scheduler_kwargs, str):
-        yield from _schedule_problems(options)
-
-
-def _schedule_problems(training: Any) -> Iterator[str]:
-    """Whether the learning rate's schedule can be made, tried on a weight of its own."""
-    name, more = training.lr_scheduler_type, training.lr_scheduler_kwargs or {}
+    given: dict[str, Any] = vars(options)
+    if "lr_scheduler_type" not in given or isinstance(given["lr_scheduler_kwargs"], str):
+        return
+    # whether the learning rate's schedule can be made, tried on a weight of its own
+    name, rate, more = given["lr_scheduler_type"], given["learning_rate"], given["lr_scheduler_kwargs"] or {}
     try:
-        made = make_schedule(name, training.learning_rate, warmup_steps=1, total_steps=10, options=more)
+        made = make_schedule(name, rate, warmup_steps=1, total_steps=10, options=more)
         made[0].step()  # with the schedule held: the optimizer knows it by a weak reference
     except Exception as error:  # of whatever the schedule asks of its options
-        got = f"{getattr(name, 'value', name)} with {shown(dict(more))} at learning rate {training.learning_rate:g}"
+        got = f"{getattr(name, 'value', name)} with {shown(dict(more))} at learning rate {rate:g}"
         yield f"`lr_scheduler_type` must make a schedule, got {got}: {error}. Correct `lr_scheduler_kwargs`."
 
 

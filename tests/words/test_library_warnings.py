@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from campus_tune.cli import sft
 from campus_tune.cli.main import main
 from campus_tune.words.library_warnings import hushed
 from tests.run.tiny_run import task_rows
@@ -21,7 +20,7 @@ def test_the_command_line_makes_a_trainer_without_a_warning(
 ) -> None:
     from campus_tune.demo.tiny import write_tiny
 
-    monkeypatch.setattr(sft, "report", lambda _: None)
+    monkeypatch.setattr("campus_tune.report.callback.report_on", lambda _: None)
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in task_rows(12)), "utf-8")
     recipe = {
         "model_name_or_path": str(write_tiny(tmp_path / "model")),
