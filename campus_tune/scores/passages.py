@@ -155,7 +155,7 @@ class Passages:
 
     def _by_size(self, tokens: IntArray, name: str, setting: str) -> IntArray:
         size = model_size(name, setting, trust_remote_code=self.known.trusts)
-        own, _ = compat.parameter_counts(self.trainer.model)
+        own, _ = compat.parameter_counts(compat.model_of(self.trainer))
         return np.asarray(np.ceil(tokens * (size / own)), dtype=np.int64)
 
     # -- measuring -----------------------------------------------------------------------------------------------

@@ -107,13 +107,14 @@ class RowCache:
         adapter: str | None = None
         if self.cache.folder is None:
             return {"precision": compat.precision(self.trainer)}  # nothing is looked up or kept
+        in_hand: Any = compat.model_of(self.trainer)  # transformers' own class, or peft's around it
         try:
-            model, adapter = weights_fingerprint(self.trainer.model)
+            model, adapter = weights_fingerprint(in_hand)
         except TrainerError as error:  # parameters that no rank holds whole
             self.cache = ScoreCache(None)
             self.warnings.append(f"scores are neither looked up nor kept in the score cache: {error}")
         return {
-            "model": f"{model}-{config_fingerprint(self.trainer.model)}",
+            "model": f"{model}-{config_fingerprint(in_hand)}",
             "adapter": adapter,
             "template": tokenizer_fingerprint(compat.tokenizer_of(self.trainer)),
             "precision": compat.precision(self.trainer),
