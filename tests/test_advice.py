@@ -363,7 +363,7 @@ def test_a_plan_that_follows_what_is_said_of_it_is_not_warned_of() -> None:
 ROOMS = (
     "recipe/config",
     "recipe/blocks",
-    "words/fields",
+    "words/leaves",
     "method/pacing",
     "preview/advice",
     "compare/settings",

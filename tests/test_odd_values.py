@@ -19,7 +19,7 @@ from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.training_yaml import MOST_STEPS, learning_rates, run_size
 from campus_tune.recipe.trl_yaml import parse_trl
 from campus_tune.words.errors import DataError, RecipeError
-from campus_tune.words.fields import LARGEST
+from campus_tune.words.leaves import LARGEST
 from campus_tune.words.registry import nearest
 from campus_tune.words.strict_yaml import DEEPEST, read_value, read_yaml
 from campus_tune.words.strict_yaml import LARGEST as LARGEST_FILE

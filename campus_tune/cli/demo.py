@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from campus_tune.cli.options import Commands, add_command, number
-from campus_tune.words.fields import LARGEST_SEED
+from campus_tune.words.leaves import LARGEST_SEED
 
 EXAMPLE = """\
 Graded tasks and a small model for a first run without a hub.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from campus_tune.cli.help_text import HelpText
-from campus_tune.words.fields import LARGEST
+from campus_tune.words.leaves import LARGEST
 from campus_tune.words.wording import cut
 
 Command: TypeAlias = Callable[[argparse.Namespace], int]

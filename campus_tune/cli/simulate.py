@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 
 from campus_tune.cli.options import Commands, add_command, names, number
-from campus_tune.words.fields import LARGEST_SEED
+from campus_tune.words.leaves import LARGEST_SEED
 
 EXAMPLE = """\
 What would be drawn, without a model: stages, sizes, scopes, repeats, share per domain. Scores are made up, and where

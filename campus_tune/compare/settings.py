@@ -17,8 +17,7 @@ from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.reader import CheckedSettings
 from campus_tune.words.annotated import plain
 from campus_tune.words.errors import RecipeError
-from campus_tune.words.fields import LARGEST_SEED, keys, text, whole
-from campus_tune.words.leaves import Files, Leaf, Range, Wording
+from campus_tune.words.leaves import LARGEST_SEED, Files, Leaf, Range, Text, Whole, Wording, keys
 from campus_tune.words.types import Json
 from campus_tune.words.wording import shown
 
@@ -36,9 +35,9 @@ class _Test(Leaf):
         given = value if isinstance(value, Mapping) else {"path": value}
         problems = keys(what, given, ["path", "domain_column"])
         if not Files().takes(given.get("path")):
-            problems.append(f"`{what}` must be {self.must}, got {shown(value)}. Write test: {{path: test.jsonl}}.")
+            problems += self.refusal(what, value, "Write test: {path: test.jsonl}.")
         if given.get("domain_column") is not None:
-            problems += text(f"{what}: domain_column", given["domain_column"])
+            problems += Text().problems(f"{what}: domain_column", given["domain_column"])
         if problems:
             raise RecipeError(problems)
         return Files().read(what, given["path"])
@@ -68,7 +67,7 @@ class _Arms(Leaf):
         if isinstance(value, list) and all(isinstance(name, str) for name in value):
             value = dict.fromkeys(value)
         if not isinstance(value, Mapping) or not value:
-            raise RecipeError(f"`{what}` must be {self.must}, got {shown(value)}. Write arms: [{', '.join(DEFAULT)}].")
+            raise RecipeError(self.refusal(what, value, f"Write arms: [{', '.join(DEFAULT)}]."))
         problems = [
             f"`{what}: {name}` must be settings of the campus block, got {shown(change)}. Write {{stages: 10}}."
             for name, change in value.items()
@@ -116,9 +115,9 @@ class _Numbers(Leaf):
         if (
             not isinstance(given, list | tuple)
             or not 0 < len(given) <= self.longest
-            or any(whole("", one, low=0, high=self.most) for one in given)
+            or not all(map(Whole(Range(0, self.most)).takes, given))
         ):
-            raise RecipeError(f"`{what}` must be {self.must}, got {shown(value)}. {self.write}")
+            raise RecipeError(self.refusal(what, value, self.write))
         twice = [one for one, n in Counter(given).items() if n > 1]
         if twice:
             raise RecipeError(f"`{what}` must be different, got {twice[0]} twice: {self.twice} Remove it.")
@@ -158,7 +157,7 @@ class _Once(Leaf):
         if isinstance(value, EvaluateSettings):
             return value
         if not isinstance(value, Mapping):
-            raise RecipeError(f"`{what}` must be {self.must}, got {shown(value)}. Write evaluate: {{suite: campus}}.")
+            raise RecipeError(self.refusal(what, value, "Write evaluate: {suite: campus}."))
         if "every" in value:
             raise RecipeError(
                 f"`{what}` must look once, at the end, got every: {shown(value['every'])}. Remove `every`."

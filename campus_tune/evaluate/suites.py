@@ -21,8 +21,7 @@ from typing import Annotated, TypeAlias
 
 from campus_tune.recipe.reader import CheckedSettings
 from campus_tune.words.errors import RecipeError
-from campus_tune.words.fields import LARGEST_SEED, text, whole
-from campus_tune.words.leaves import Flag, Leaf, Range
+from campus_tune.words.leaves import LARGEST_SEED, Flag, Leaf, Range, Text, Whole
 from campus_tune.words.registry import nearest
 from campus_tune.words.strict_yaml import read_yaml
 from campus_tune.words.types import Json
@@ -85,7 +84,7 @@ class TaskSetting(CheckedSettings):
     def clashes(self, wrong: set[str]) -> list[str]:
         """Its name is a text."""
         del wrong
-        return text("tasks", self.task)
+        return Text().problems("tasks", self.task)
 
 
 class _Tasks(Leaf):
@@ -145,7 +144,7 @@ class _BatchSize(Leaf):
     def problems(self, what: str, value: object) -> list[str]:
         if value == AUTO:
             return []
-        return [f"{problem} Or write {AUTO}." for problem in whole(what, value, low=1, high=MOST_ROWS)]
+        return [f"{problem} Or write {AUTO}." for problem in Whole(Range(1, MOST_ROWS)).problems(what, value)]
 
     def schema(self) -> Json:
         return {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_ROWS}, {"const": AUTO}]}

@@ -22,7 +22,7 @@ MeasureOffers: TypeAlias = Callable[[View], RaceResult]
 
 
 @dataclass(frozen=True)
-class Choice:
+class Chosen:
     """A stage, and why it was chosen.
 
     Args:
@@ -46,7 +46,7 @@ def decide(
     probe_loss: float | None = None,
     history: History | None = None,
     agree: Callable[[str], str] = str,
-) -> Choice:
+) -> Chosen:
     """Choose and open the next stage.
 
     Args:
@@ -74,7 +74,7 @@ def decide(
     )
     if not offers:
         outcome = "handed over" if curriculum.handed_over else "no order to offer"
-        return Choice(curriculum.open(), outcome, view)
+        return Chosen(curriculum.open(), outcome, view)
     measured = None
     if all_alike(offers):
         outcome, name = "only one offer", view.names[0]
@@ -89,7 +89,7 @@ def decide(
             view = replace(view, mean_loss=measured.mean_loss, start_loss=measured.start_loss)
             name = selector.choose(view)
     name = agree(name)
-    return Choice(curriculum.open(offers[view.names.index(name)]), outcome, view, measured)
+    return Chosen(curriculum.open(offers[view.names.index(name)]), outcome, view, measured)
 
 
 def all_alike(offers: Sequence[Offer]) -> bool:

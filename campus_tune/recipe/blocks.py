@@ -10,7 +10,6 @@ from campus_tune.recipe.reader import CheckedSettings
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.leaves import Files, Leaf, Range, Wording
 from campus_tune.words.types import Json
-from campus_tune.words.wording import shown
 
 DOMAIN = "domain"  # the column that names a row's domain, unless the recipe says otherwise
 EVERY = re.compile(r"([0-9]{1,9})(?: stages?)?")  # `every: 5 stages`
@@ -42,7 +41,7 @@ class _Stages(Leaf):
     def read(self, what: str, value: object) -> int:
         written = EVERY.fullmatch(str(value).strip())
         if not written or int(written[1]) < 1:
-            raise RecipeError(f"`{what}` must be {self.must}, got {shown(value)}. Write 5 stages.")
+            raise RecipeError(self.refusal(what, value, "Write 5 stages."))
         return int(written[1])
 
     def schema(self) -> Json:

@@ -29,8 +29,7 @@ from campus_tune.metrics import METRICS, MetricSpec, build_metric, check_labels,
 from campus_tune.recipe.blocks import DOMAIN, EvaluateSettings, ProbeSettings
 from campus_tune.recipe.reader import CheckedSettings, Entries, Part, part_schema
 from campus_tune.words.errors import RecipeError
-from campus_tune.words.fields import LARGEST_SEED
-from campus_tune.words.leaves import Range
+from campus_tune.words.leaves import LARGEST_SEED, Range
 from campus_tune.words.registry import nearest
 from campus_tune.words.strict_yaml import read_yaml
 from campus_tune.words.types import Json

@@ -31,7 +31,7 @@ def plugins_used(config: CampusConfig) -> dict[str, str]:
     return dict(sorted(used.items()))
 
 
-def _names(setting: Any) -> Iterator[str]:
+def _names(setting: object) -> Iterator[str]:
     """Every word of a setting that could name a part, inside of other parts too (`of:`, `pieces:`)."""
     if isinstance(setting, str):
         yield setting.removeprefix("-")

@@ -37,8 +37,7 @@ import yaml
 
 from campus_tune.words.annotated import defaults, docs, leaves, plain, required
 from campus_tune.words.errors import RecipeError
-from campus_tune.words.fields import keys, numbers_inside
-from campus_tune.words.leaves import Leaf
+from campus_tune.words.leaves import Leaf, keys, numbers_inside
 from campus_tune.words.registry import Registry
 from campus_tune.words.types import Json
 from campus_tune.words.wording import shown
@@ -168,7 +167,7 @@ class Part(Leaf):
         if self.numbers and (problems := numbers_inside(what, value)):
             return problems
         if not isinstance(value, str | Mapping):
-            return [f"`{what}` must be {self.must}, got {shown(value)}. Write a name, or {{name: …, option: …}}."]
+            return self.refusal(what, value, "Write a name, or {name: …, option: …}.")
         try:
             self.build(value)
         except RecipeError as error:
@@ -201,7 +200,7 @@ class Entries(Leaf):
     def read(self, what: str, value: object) -> tuple[Any, ...]:
         """All entries are looked at."""
         if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
-            raise RecipeError(f"`{what}` must be {self.must}, got {shown(value)}. {self.write}")
+            raise RecipeError(self.refusal(what, value, self.write))
         problems: list[str] = []
         taken = []
         for entry in value:

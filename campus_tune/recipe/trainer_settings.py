@@ -15,7 +15,7 @@ from typing import Any
 _GATHERED = "dispatch_batches"
 
 
-def _dispatches(accelerator_config: Any) -> bool:
+def _dispatches(accelerator_config: object) -> bool:
     """Whether accelerate is told to let rank 0 read all batches; its settings are a mapping or an object."""
     if isinstance(accelerator_config, Mapping):
         return bool(accelerator_config.get(_GATHERED))
@@ -86,13 +86,9 @@ def refused(settings: Mapping[str, Any]) -> list[str]:
     Args:
         settings: a training YAML, or the trainer's arguments as a mapping.
     """
-    return [
-        f"`{refusal.setting}` must {refusal.must}, got {_shown(settings[refusal.setting])}{refusal.why}"
-        for refusal in REFUSALS
-        if refusal.setting in settings and refusal.when(settings[refusal.setting])
-    ]
-
-
-def _shown(value: Any) -> str:
-    """A value for a message; of accelerate's settings only what matters here."""
-    return f"{_GATHERED}: true" if _dispatches(value) else repr(value)
+    problems = []
+    for refusal in REFUSALS:
+        if refusal.setting in settings and refusal.when(value := settings[refusal.setting]):
+            got = f"{_GATHERED}: true" if _dispatches(value) else repr(value)  # of accelerate's, what matters here
+            problems.append(f"`{refusal.setting}` must {refusal.must}, got {got}{refusal.why}")
+    return problems

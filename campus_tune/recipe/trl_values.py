@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from campus_tune.recipe.schedule import make_schedule
-from campus_tune.words import fields as check_field
-from campus_tune.words.fields import LARGEST, LARGEST_SEED
+from campus_tune.words.leaves import LARGEST, LARGEST_SEED, Choice, Number, Range
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import Json
 from campus_tune.words.wording import shown
@@ -95,11 +94,11 @@ def range_problems(classes: Sequence[type], values: Mapping[str, Any]) -> dict[s
     for name, value in values.items():
         words = _words(hints.get(name))
         if words and isinstance(value, str) and value not in words:
-            problems[name] = check_field.choice(name, value, words)[0]
+            problems[name] = Choice(tuple(words)).problems(name, value)[0]
     return problems
 
 
-def made_problems(options: Any) -> Iterator[str]:
+def made_problems(options: object) -> Iterator[str]:
     """What is wrong with one of TRL's argument objects, and that the trainer would say after the model is loaded.
 
     Args:
@@ -112,18 +111,16 @@ def made_problems(options: Any) -> Iterator[str]:
     there = next((place for place in (Path(out), *Path(out).parents) if os.path.lexists(place)), None) if out else None
     if there is not None and not there.is_dir():
         yield f"`output_dir` must be a folder, got the file {str(there)!r} in its place. Name another one."
-    if hasattr(options, "lr_scheduler_type") and not isinstance(options.lr_scheduler_kwargs, str):
-        yield from _schedule_problems(options)
-
-
-def _schedule_problems(training: Any) -> Iterator[str]:
-    """Whether the learning rate's schedule can be made, tried on a weight of its own."""
-    name, more = training.lr_scheduler_type, training.lr_scheduler_kwargs or {}
+    given: dict[str, Any] = vars(options)
+    if "lr_scheduler_type" not in given or isinstance(given["lr_scheduler_kwargs"], str):
+        return
+    # whether the learning rate's schedule can be made, tried on a weight of its own
+    name, rate, more = given["lr_scheduler_type"], given["learning_rate"], given["lr_scheduler_kwargs"] or {}
     try:
-        made = make_schedule(name, training.learning_rate, warmup_steps=1, total_steps=10, options=more)
+        made = make_schedule(name, rate, warmup_steps=1, total_steps=10, options=more)
         made[0].step()  # with the schedule held: the optimizer knows it by a weak reference
     except Exception as error:  # of whatever the schedule asks of its options
-        got = f"{getattr(name, 'value', name)} with {shown(dict(more))} at learning rate {training.learning_rate:g}"
+        got = f"{getattr(name, 'value', name)} with {shown(dict(more))} at learning rate {rate:g}"
         yield f"`lr_scheduler_type` must make a schedule, got {got}: {error}. Correct `lr_scheduler_kwargs`."
 
 
@@ -136,7 +133,7 @@ def _out_of_range(name: str, value: object) -> Iterator[str]:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
     low, high, *ends = RANGES.get(name, (-LARGEST, LARGEST) if isinstance(value, int) else (-FRACTION, FRACTION))
-    yield from check_field.number(name, value, low=low, high=high, open_low=bool(ends))
+    yield from Number(Range(low, high, "(]" if ends else "[]")).problems(name, value)
 
 
 def field_schemas(classes: Sequence[type]) -> Json:

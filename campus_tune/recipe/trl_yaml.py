@@ -65,7 +65,16 @@ def read_arguments(
             overrides["scores"] = _value_of(word, words)
         else:
             flags.append(word)
-    settings = _without_launch(settings, allowed=launching or is_launched())
+    # without the keys that a launcher reads: a run is the same run on any number of processes
+    trl = _dests(trl_parser()) if settings else []
+    keys = [key for key in settings if _is_launch_key(key) and key not in trl]
+    asked = [key for key in keys if settings[key] not in (None, False)]
+    if asked and not (launching or is_launched()):  # a call from Python: the command line would have acted on them
+        raise RecipeError(
+            f"`{asked[0]}` must be read by a launcher, got it in a process that runs alone. Start the command "
+            "`campus-tune`, which launches, or take the key out."
+        )
+    settings = {key: value for key, value in settings.items() if key not in keys}
     if not comparing:
         settings.pop(COMPARE, None)
     block = settings.pop(BLOCK, None)
@@ -89,19 +98,6 @@ def read_block(block: Json | None) -> tuple[CampusConfig | None, list[str]]:
         return CampusConfig.from_mapping(block), []
     except RecipeError as error:
         return None, error.problems
-
-
-def _without_launch(settings: Json, *, allowed: bool) -> Json:
-    """The settings without the keys that a launcher reads, so that a run is the same run on any number of processes."""
-    trl = _dests(trl_parser()) if settings else []
-    keys = [key for key in settings if _is_launch_key(key) and key not in trl]
-    asked = [key for key in keys if settings[key] not in (None, False)]
-    if asked and not allowed:  # a call from Python: the command line would have acted on them
-        raise RecipeError(
-            f"`{asked[0]}` must be read by a launcher, got it in a process that runs alone. Start the command "
-            "`campus-tune`, which launches, or take the key out."
-        )
-    return {key: value for key, value in settings.items() if key not in keys}
 
 
 def trl_parser() -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,13 @@ class ArmFacts:
 
     def mean(self, *keys: str) -> float | None:
         """Mean over finished runs of the number that lies below `keys`; None where none has it."""
-        found = [value for run in self.finished if (value := _below(run, keys)) is not None]
+        found = []
+        for run in self.finished:
+            value: Any = run
+            for key in keys:
+                value = value.get(key) if isinstance(value, Mapping) else None
+            if value is not None:
+                found.append(float(value))
         return float(np.mean(found)) if found else None
 
 
@@ -174,14 +181,6 @@ def _read(path: Path, shape: Json) -> Json:
             "comparison again: it makes what is missing."
         )
     return dict(content)
-
-
-def _below(value: Json | float | None, keys: tuple[str, ...]) -> float | None:
-    for key in keys:
-        if not isinstance(value, Mapping) or key not in value:
-            return None
-        value = value[key]
-    return None if value is None else float(value)  # type: ignore[arg-type]  # a number by the format
 
 
 def _floats(values: list[float | None]) -> FloatArray:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from campus_tune.compare.result_file import FINISHED
-from campus_tune.report.compare_facts import ArmFacts, CompareFacts
+from campus_tune.report.compare_facts import CompareFacts
 from campus_tune.report.figures import Picture
 from campus_tune.report.forest_plot import shares
 from campus_tune.report.html_tables import GAP, Cell, HtmlTable, number, words
@@ -32,6 +32,15 @@ def compare_content(facts: CompareFacts, pictures: Sequence[Picture]) -> dict[st
     # versions stand in the settings, or else in a result: all runs share them
     of_runs = [run["shared"]["made_with"] for arm in facts.arms for run in arm.runs if "made_with" in run["shared"]]
     made_with: Mapping[str, Any] = settings.get("made_with") or (of_runs[0] if of_runs else {})
+    diverged = [
+        f"`{arm.name}` with seed {run['seed']} diverged: {run.get('message') or 'no reason was kept'}. It is reported "
+        "here and not averaged away."
+        for arm in facts.arms
+        for run in arm.diverged
+    ]
+    old = [] if facts.verdict is None or facts.judged else [
+        "The verdict is of an earlier state: other seeds or arms were asked for since. Start the comparison again."
+    ]  # fmt: skip
     return {
         "title": "Did the curriculum help? A comparison",
         "name": facts.folder.resolve().name,
@@ -39,7 +48,7 @@ def compare_content(facts: CompareFacts, pictures: Sequence[Picture]) -> dict[st
         "progress": f"{facts.n_done} of {facts.n_planned} runs are done.",
         "verdicts": verdicts(facts),
         "facts": _numbers(facts),
-        "warnings": _warnings(facts),
+        "warnings": [*old, *diverged, *((facts.verdict or {}).get("notes") or [])],
         "pictures": first,
         "arms": arms(facts),
         "domains": domains(facts),
@@ -120,19 +129,6 @@ def _numbers(facts: CompareFacts) -> list[Fact]:
     return found
 
 
-def _warnings(facts: CompareFacts) -> list[str]:
-    diverged = [
-        f"`{arm.name}` with seed {run['seed']} diverged: {run.get('message') or 'no reason was kept'}. It is reported "
-        "here and not averaged away."
-        for arm in facts.arms
-        for run in arm.diverged
-    ]
-    old = [] if facts.verdict is None or facts.judged else [
-        "The verdict is of an earlier state: other seeds or arms were asked for since. Start the comparison again."
-    ]  # fmt: skip
-    return [*old, *diverged, *((facts.verdict or {}).get("notes") or [])]
-
-
 def arms(facts: CompareFacts) -> HtmlTable:
     """One row for each arm."""
     extra = [
@@ -152,54 +148,48 @@ def arms(facts: CompareFacts) -> HtmlTable:
         named = [words(seeds or "none", kind="bad" if seeds else "")] if lost else []
         first = [words(arm.name), words(arm.kind), number(len(arm.finished)), *named]
         last = [number(arm.mean(*keys), form) for _, keys, form in extra]
-        rows.append([*first, *_ends_and_costs(facts, arm), *last])
+        losses, judgement = arm.final_losses(), facts.judgements.get(arm.name) or {}
+        found = shares(judgement.get("difference") or {})
+        kind = {GOOD: "good", BAD: "bad"}.get(judgement.get("verdict") or "", "")
+        middle = [  # where the runs ended, and what they took
+            number(float(losses.mean()) if len(losses) else None, ".4f"),
+            number(float(losses.std(ddof=1)) if len(losses) > 1 else None, ".4f"),
+            number(found[0] if found else None, "+.1%", kind=kind),
+            number(arm.mean("tokens")),
+            number(arm.mean("cost", "all"), ".1%"),
+            number(arm.mean("seconds", "training"), ",.1f"),
+            number(arm.mean("seconds", "curriculum"), ",.1f"),
+        ]
+        rows.append([*first, *middle, *last])
     return HtmlTable("Arms; means over seeds", head, rows, opened=True)
-
-
-def _ends_and_costs(facts: CompareFacts, arm: ArmFacts) -> list[Cell]:
-    """Where an arm's runs ended, and what they took."""
-    losses = arm.final_losses()
-    judgement = facts.judgements.get(arm.name) or {}
-    found = shares(judgement.get("difference") or {})
-    kind = {GOOD: "good", BAD: "bad"}.get(judgement.get("verdict") or "", "")
-    return [
-        number(float(losses.mean()) if len(losses) else None, ".4f"),
-        number(float(losses.std(ddof=1)) if len(losses) > 1 else None, ".4f"),
-        number(found[0] if found else None, "+.1%", kind=kind),
-        number(arm.mean("tokens")),
-        number(arm.mean("cost", "all"), ".1%"),
-        number(arm.mean("seconds", "training"), ",.1f"),
-        number(arm.mean("seconds", "curriculum"), ",.1f"),
-    ]
 
 
 def domains(facts: CompareFacts) -> HtmlTable | None:
     """The difference of every arm in every domain."""
-    rows = [
-        [words(domain), words(arm), *_difference(found)]
-        for arm, judgement in facts.judgements.items()
-        for domain, found in (judgement.get("domains") or {}).items()
-    ]
+    rows = []
+    for arm, judgement in facts.judgements.items():
+        for domain, found in (judgement.get("domains") or {}).items():
+            value, low, high = shares(found) or (None, None, None)
+            sure = value is not None and found.get("p_adjusted") is not None and found["p_adjusted"] <= 0.05
+            kind = ("good" if value < 0 else "bad") if sure and value else ""
+            rows.append(
+                [
+                    words(domain),
+                    words(arm),
+                    number(found.get("n_items")),
+                    number(found.get("mean"), ".4f"),
+                    number(found.get("mean_against"), ".4f"),
+                    number(value, "+.1%", kind=kind),
+                    number(low, "+.1%"),
+                    number(high, "+.1%"),
+                    number(found.get("p_adjusted"), ".2g"),
+                ]
+            )
     head = ["domain", "arm", "rows", "loss", "shuffled", "difference", "from", "to", "p"]
     caption = (
         "Differences to plain shuffling by domain; intervals (95 %) and p-values corrected for the number of domains"
     )
     return HtmlTable(caption, head, rows) if rows else None
-
-
-def _difference(found: Json) -> list[Cell]:
-    value, low, high = shares(found) or (None, None, None)
-    sure = value is not None and found.get("p_adjusted") is not None and found["p_adjusted"] <= 0.05
-    kind = ("good" if value < 0 else "bad") if sure and value else ""
-    return [
-        number(found.get("n_items")),
-        number(found.get("mean"), ".4f"),
-        number(found.get("mean_against"), ".4f"),
-        number(value, "+.1%", kind=kind),
-        number(low, "+.1%"),
-        number(high, "+.1%"),
-        number(found.get("p_adjusted"), ".2g"),
-    ]
 
 
 def speeds(facts: CompareFacts) -> HtmlTable | None:

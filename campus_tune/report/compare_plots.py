@@ -9,7 +9,7 @@ import numpy as np
 
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.preview.lr_mass import N_DECILES
-from campus_tune.report.compare_facts import RECIPE, ArmFacts, CompareFacts
+from campus_tune.report.compare_facts import RECIPE, CompareFacts
 from campus_tune.report.figures import (
     BASE,
     GREY,
@@ -77,8 +77,12 @@ def curves(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
         late.set_title("the second half, closer")
         if narrow:
             late.set_ylabel("test loss, nats per token")
-        for arm in facts.arms:
-            _diverged(whole, arm, faces[arm.name])
+        for arm, run in ((one, run) for one in facts.arms for run in one.diverged):  # up to a cross
+            curve, face = run.get("curve") or {}, faces[arm.name]
+            pairs = zip(curve.get("tokens", []), curve.get("loss", []), strict=True)
+            if points := [(x, y) for x, y in pairs if y is not None]:
+                whole.plot(*zip(*points, strict=True), color=face.colour, linewidth=0.9, linestyle=face.line)
+                whole.plot(*points[-1], color=face.colour, marker="X", markersize=9, markeredgecolor=INK, zorder=6)
         from_zero(whole)
         legend_below(figure, whole, narrow=narrow)
 
@@ -100,16 +104,6 @@ def _thousands(value: float, _: object = None) -> str:
         if abs(value) >= unit:
             return f"{value / unit:g}{letter}"
     return f"{value:g}"
-
-
-def _diverged(axis: Axes, arm: ArmFacts, face: Face) -> None:
-    """What was measured of runs that did not end, up to a cross."""
-    for run in arm.diverged:
-        curve = run.get("curve") or {}
-        points = [(x, y) for x, y in zip(curve.get("tokens", []), curve.get("loss", []), strict=True) if y is not None]
-        if points:
-            axis.plot(*zip(*points, strict=True), color=face.colour, linewidth=0.9, linestyle=face.line)
-            axis.plot(*points[-1], color=face.colour, marker="X", markersize=9, markeredgecolor=INK, zorder=6)
 
 
 def choices(facts: CompareFacts) -> Picture | None:
@@ -196,7 +190,13 @@ def lr_mass(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
     for arm in facts.arms:
         for label in dict.fromkeys(name for run in arm.finished for name in run.get("learning_rate") or {}):
             rows = [run["learning_rate"][label] for run in arm.finished if label in (run.get("learning_rate") or {})]
-            found.setdefault(label, {})[arm.name] = _of_mean(rows)
+            # rates of each tenth over their mean, averaged over seeds; a tenth that no seed trained is NaN
+            rates = np.array([[np.nan if x is None else x for x in row] for row in rows], dtype=np.float64)
+            known = np.isfinite(rates)
+            means = np.where(known, rates, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+            shares = np.where(known, rates, 0) / np.maximum(means, 1e-300)[:, None]
+            total = shares.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+            found.setdefault(label, {})[arm.name] = np.where(known.any(axis=0), total, np.nan)
     found = {label: by_arm for label, by_arm in found.items() if any(np.isfinite(x).any() for x in by_arm.values())}
     if not found:
         return None
@@ -231,16 +231,6 @@ def lr_mass(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
         note="In percent of each arm's mean over the tenths; plain shuffling trains all rows with the mean. Rows that "
         "arrive when the rate is gone hardly move the model.",
     )
-
-
-def _of_mean(seeds: list[list[float | None]]) -> FloatArray:
-    """Rates of each tenth over their mean, averaged over seeds; a tenth that no seed trained is NaN."""
-    rates = np.array([[np.nan if x is None else x for x in row] for row in seeds], dtype=np.float64)
-    known = np.isfinite(rates)
-    means = np.where(known, rates, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-    shares = np.where(known, rates, 0) / np.maximum(means, 1e-300)[:, None]
-    total = shares.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-    return np.where(known.any(axis=0), total, np.nan)
 
 
 def calibration(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:

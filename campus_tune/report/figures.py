@@ -21,6 +21,7 @@ from campus_tune.words.wording import cut
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 WIDE, NARROW = 9.6, 3.7  # inches; at 100 CSS pixels an inch, a page of a desk and one of a phone
@@ -120,6 +121,7 @@ def _png(draw: Draw, width: float, height: float, dpi: int, narrow: bool) -> byt
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from PIL import Image
 
     with mpl.rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type]  # the keys are matplotlib's own
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a box in the picture; alt text and tables have the name
@@ -128,17 +130,10 @@ def _png(draw: Draw, width: float, height: float, dpi: int, narrow: bool) -> byt
         draw(figure, narrow)
         canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib's
         pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-    return _with_few_colours(pixels[..., :3])
-
-
-def _with_few_colours(pixels: np.ndarray[Any, np.dtype[np.uint8]]) -> bytes:
-    """A PNG with a palette: a third of the bytes, and nobody sees the difference."""
-    from PIL import Image
-
+    # a palette takes a third of the bytes, and nobody sees the difference
+    image = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
     written = io.BytesIO()
-    few = Image.fromarray(np.ascontiguousarray(pixels)).quantize(
-        128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE
-    )
+    few = image.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     few.save(written, format="PNG", optimize=True)
     return written.getvalue()
 
@@ -237,14 +232,14 @@ def from_zero(axis: Axes) -> None:
         axis.set_ylim(0, None)
 
 
-def percent(axis: Any) -> None:
+def percent(axis: Axis) -> None:
     """Ticks of one axis (`axes.xaxis`, `axes.yaxis`) as percentages with no more digits than they need."""
     from matplotlib.ticker import FuncFormatter
 
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.4g}%"))
 
 
-def plain_log(axis: Any) -> None:
+def plain_log(axis: Axis) -> None:
     """A log axis whose ticks are numbers that people say: 1, 2, 5, 10."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 

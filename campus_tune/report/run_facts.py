@@ -213,6 +213,17 @@ def read_run(folder: Path) -> RunOnDisk:
     run, end = events[0], by_kind.get("end", [{}])[-1]
     ends = {event["stage"]: event for event in by_kind.get("stage_end", [])}
     stages = tuple(_stage(event, ends.get(event["stage"], {})) for event in by_kind.get("decision", []))
+    evaluations = []
+    for event in by_kind.get("evaluation", []):
+        # the ledger knows how many stages were trained before it; their last step is where it stands
+        before = [stage.end for stage in stages if stage.index < event.get("stage", 0)]
+        found = {
+            (task, metric.split(",")[0]): (of["value"], of.get("stderr"))
+            for task, metrics in event["scores"].items()
+            for metric, of in metrics.items()
+            if of.get("value") is not None
+        }
+        evaluations.append(EvaluationFacts(int(event.get("step", max(before, default=0))), found))
     last = end or by_kind.get("stage_end", [{}])[-1]
     audit = last.get("audit", [0, 0])
     scores, damaged = _scores(home, [event["metric"] for event in by_kind.get("scores", [])])
@@ -230,7 +241,7 @@ def read_run(folder: Path) -> RunOnDisk:
             ProbeFacts(event["step"], _known({name: of["competence"] for name, of in event["domains"].items()}))
             for event in by_kind.get("probes", [])
         ),
-        evaluations=tuple(_evaluation(event, stages) for event in by_kind.get("evaluation", [])),
+        evaluations=tuple(evaluations),
         scores=scores,
         correlation_names=tuple(health.get("names", ())),
         correlation=tuple(tuple(row) for row in health.get("correlation", ())),
@@ -275,18 +286,6 @@ def _choices(decisions: list[Json]) -> tuple[str, ...]:
 def _known(values: Mapping[str, float | None]) -> dict[str, float]:
     """Without what could not be measured."""
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _evaluation(event: Json, stages: tuple[StageFacts, ...]) -> EvaluationFacts:
-    """The ledger knows how many stages were trained before it; their last step is where it stands."""
-    before = [stage.end for stage in stages if stage.index < event.get("stage", 0)]
-    scores = {
-        (task, metric.split(",")[0]): (found["value"], found.get("stderr"))
-        for task, metrics in event["scores"].items()
-        for metric, found in metrics.items()
-        if found.get("value") is not None
-    }
-    return EvaluationFacts(int(event.get("step", max(before, default=0))), scores)
 
 
 def _scores(home: Path, labels: list[str]) -> tuple[dict[str, FloatArray], list[str]]:

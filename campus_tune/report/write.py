@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from campus_tune.compare.result_file import FILE as RESULT
 from campus_tune.compare.result_file import RUNS
-from campus_tune.report.figures import Picture
 from campus_tune.report.page import render
 from campus_tune.report.run_facts import find_ledger, is_comparison, read_run
 from campus_tune.report.run_page import run_content
 from campus_tune.report.run_plots import run_pictures
 from campus_tune.words.errors import CampusError, DataError
 from campus_tune.words.files import atomic_write
-from campus_tune.words.types import Json
 
 PAGE, PLOTS = "report.html", "plots"
 EVERY_S = 30.0
@@ -69,37 +67,25 @@ def watch(
     if not path.is_dir():
         raise DataError(f"`{path}` must be a folder, got none. Give the output_dir of a run or a comparison.")
     try:
-        return _until_finished(path, every_s, out, say, written, wait)
+        seen, told = "", False
+        while True:
+            if (now := _changes(path)) != seen:
+                seen = now
+                try:
+                    page, finished = _write(path, _place(path, out), refresh_s=every_s)
+                except DataError as error:  # it has not begun yet
+                    if not told:
+                        say(f"campus: waiting: {error}")
+                    told = True
+                else:
+                    written(page)
+                    if finished:
+                        return page
+            wait(every_s)
     except KeyboardInterrupt:
         with suppress(DataError):  # it had not begun yet
             _write(path, _place(path, out), refresh_s=None)
         raise
-
-
-def _until_finished(
-    path: Path,
-    every_s: float,
-    out: str | Path | None,
-    say: Callable[[str], object],
-    written: Callable[[Path], object],
-    wait: Callable[[float], object],
-) -> Path:
-    seen, told = "", False
-    while True:
-        now = _changes(path)
-        if now != seen:
-            seen = now
-            try:
-                page, finished = _write(path, _place(path, out), refresh_s=every_s)
-            except DataError as error:  # it has not begun yet
-                if not told:
-                    say(f"campus: waiting: {error}")
-                told = True
-            else:
-                written(page)
-                if finished:
-                    return page
-        wait(every_s)
 
 
 def _place(path: Path, out: str | Path | None) -> Path:
@@ -111,7 +97,18 @@ def _place(path: Path, out: str | Path | None) -> Path:
 def _write(path: Path, page: Path, *, refresh_s: float | None) -> tuple[Path, bool]:
     """(the page, whether there is nothing left to wait for)."""
     try:
-        template, content, pictures, finished = _shown(path)
+        if is_comparison(path):  # the pages of runs do without what a comparison is read with
+            from campus_tune.report.compare_facts import read_comparison
+            from campus_tune.report.compare_page import compare_content
+            from campus_tune.report.compare_plots import compare_pictures
+
+            compared = read_comparison(path)
+            pictures, finished, template = compare_pictures(compared), compared.finished, "comparison"
+            content = compare_content(compared, pictures)
+        else:
+            facts = read_run(path)
+            pictures, finished, template = run_pictures(facts), facts.finished, "run"
+            content = run_content(facts, pictures)
     except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, CampusError):
             raise
@@ -124,21 +121,6 @@ def _write(path: Path, page: Path, *, refresh_s: float | None) -> tuple[Path, bo
         atomic_write(page.parent / PLOTS / f"{picture.name}.png", picture.wide)
     atomic_write(page, render(template, content, refresh_s=None if finished else refresh_s))
     return page, finished
-
-
-def _shown(path: Path) -> tuple[str, Json, Sequence[Picture], bool]:
-    """(the page's template, its content, its pictures, whether there is nothing left to wait for)."""
-    if is_comparison(path):
-        from campus_tune.report.compare_facts import read_comparison
-        from campus_tune.report.compare_page import compare_content
-        from campus_tune.report.compare_plots import compare_pictures
-
-        comparison = read_comparison(path)
-        compared = compare_pictures(comparison)
-        return "comparison", compare_content(comparison, compared), compared, comparison.finished
-    facts = read_run(path)
-    pictures = run_pictures(facts)
-    return "run", run_content(facts, pictures), pictures, facts.finished
 
 
 def pngs(page: Path) -> dict[str, Path]:

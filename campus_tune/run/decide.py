@@ -10,7 +10,7 @@ import numpy as np
 
 from campus_tune.method.budget import Budget
 from campus_tune.method.curriculum import Curriculum
-from campus_tune.method.decide import Choice, decide
+from campus_tune.method.decide import Chosen, decide
 from campus_tune.method.selectors import START_LOSS, RaceResult, Selector, View, measure_offers
 from campus_tune.method.view import History
 from campus_tune.model.measure import LossMeter
@@ -86,7 +86,7 @@ class Decider:
         self.budget.charge("selection", result.tokens, self.meter.seconds - before)
         return result
 
-    def _record(self, choice: Choice, rows_by_choice: dict[str, int]) -> Json:
+    def _record(self, choice: Chosen, rows_by_choice: dict[str, int]) -> Json:
         stage, view, measured = choice.stage, choice.view, choice.measured
         record: Json = {
             "stage": stage.index,

@@ -103,12 +103,23 @@ class Asking:
             if label in asked.scorers:  # before the passages, as its forward shows the losses too
                 self._ask_scorer(scores, spec, rows)
             elif label in asked.rewards:
-                self._ask_reward(scores, spec, rows)
+                reward = asked.rewards[label]
+                taken = self.passages.rewards(reward.reward, rows)
+                self._charge(self.passages.reward_tokens(reward.reward)[rows], taken)
+                self.add(scores, spec, rows, reward.from_logits(taken.read[:, 0]), {"rows_measured": len(rows)})
         for passage in asked.passages:  # metrics of the same passage share it
             if passage not in scores.measured:
                 self._put(scores, passage, rows, self.passages.take(passage, rows))
-        for label in asked.losses:
-            self._ask_losses(scores, asked.specs[label], rows)
+        for label, metric in asked.losses.items():  # rows of which a model can say nothing are predicted
+            told = rows[np.stack([scores.measured[p].tokens[rows] > 0 for p in metric.passages]).all(axis=0)]
+            if len(told) < min(FEWEST_TOLD, len(rows)):
+                raise MetricError(
+                    f"`{label}` must have an answer that its model can read in at least {FEWEST_TOLD} rows, got "
+                    f"{len(told)} of {len(rows)}. Name a model with a longer context, or drop it."
+                )
+            losses = [scores.measured[passage].take(told) for passage in metric.passages]
+            self.add(scores, asked.specs[label], told, metric.from_losses(losses), {"rows_measured": len(told)})
+            scores.warnings += metric.remarks(label, losses, self.passages.is_foreign)
 
     def mark_ahead(self) -> None:
         """Note in the cache that all rows were scored on purpose: a run that finds the note uses all of them."""
@@ -208,29 +219,6 @@ class Asking:
         keys = texts.keys(readings)
         self.passages.warnings += readings.warnings
         return keys
-
-    # -- losses --------------------------------------------------------------------------------------------------
-
-    def _ask_losses(self, scores: Scores, spec: MetricSpec, rows: IntArray) -> None:
-        """A metric of measured losses; rows of which a model can say nothing are predicted."""
-        metric = self.questions.losses[spec.label]
-        told = rows[np.stack([scores.measured[p].tokens[rows] > 0 for p in metric.passages]).all(axis=0)]
-        if len(told) < min(FEWEST_TOLD, len(rows)):
-            raise MetricError(
-                f"`{spec.label}` must have an answer that its model can read in at least {FEWEST_TOLD} rows, got "
-                f"{len(told)} of {len(rows)}. Name a model with a longer context, or drop it."
-            )
-        losses = [scores.measured[passage].take(told) for passage in metric.passages]
-        self.add(scores, spec, told, metric.from_losses(losses), {"rows_measured": len(told)})
-        scores.warnings += metric.remarks(spec.label, losses, self.passages.is_foreign)
-
-    # -- a reward model ------------------------------------------------------------------------------------------
-
-    def _ask_reward(self, scores: Scores, spec: MetricSpec, rows: IntArray) -> None:
-        metric = self.questions.rewards[spec.label]
-        taken = self.passages.rewards(metric.reward, rows)
-        self._charge(self.passages.reward_tokens(metric.reward)[rows], taken)
-        self.add(scores, spec, rows, metric.from_logits(taken.read[:, 0]), {"rows_measured": len(rows)})
 
     # -- the scorer ----------------------------------------------------------------------------------------------
 

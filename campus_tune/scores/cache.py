@@ -68,7 +68,13 @@ def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], Json]:
 
     try:
         data = path.read_bytes()
-        _refuse_damaged(data)
+        # The hash in the footer is of the file with zeros in its place. A file without one is an earlier version's; a
+        # flipped bit that hides the hash has hit nothing else.
+        place = data.rfind(_CHECK.encode()) + len(_CHECK)
+        if place >= len(_CHECK):
+            known, clean = data[place : place + 64], data[:place] + b"0" * 64 + data[place + 64 :]
+            if sha256(clean).encode() != known:
+                raise ValueError("a damaged file: its SHA-256 is another")
         table = pq.ParquetFile(pa.BufferReader(data)).read()
         about = parse((table.schema.metadata or {}).get(b"campus_tune", b"{}").decode("utf-8"))
         if not isinstance(about, dict):
@@ -79,23 +85,6 @@ def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], Json]:
             f"`{path}` must be the scores that this run was planned with, got {error}. They cannot be computed again: "
             "the model has moved since. Put the run's curriculum/ folder back beside its checkpoints, or start anew."
         ) from error
-
-
-def _refuse_damaged(data: bytes) -> None:
-    """Compare a file with the hash in its footer, which is of the file with zeros in its place.
-
-    A file without one is an earlier version's. A flipped bit that hides the hash has hit nothing else.
-
-    Raises:
-        ValueError: the hash is another.
-    """
-    place = data.rfind(_CHECK.encode())
-    if place < 0:
-        return
-    place += len(_CHECK)
-    known, clean = data[place : place + 64], data[:place] + b"0" * 64 + data[place + 64 :]
-    if sha256(clean).encode() != known:
-        raise ValueError("a damaged file: its SHA-256 is another")
 
 
 @dataclass(frozen=True)
@@ -210,7 +199,9 @@ class ScoreCache:
         shards = self._of(key)
         try:
             if shards.digest not in self._begun:
-                _write_key(shards.folder / "key.json", key)
+                path = shards.folder / "key.json"
+                if (there := _read_key(path)) is None or there.digest() != key.digest():
+                    atomic_write(path, json.dumps(key.as_json(), indent=2, sort_keys=True) + "\n")
                 shards.sweep()
                 self._begun.add(shards.digest)
             shards.add(Shard.of(content, columns, about or {}))
@@ -229,13 +220,14 @@ class ScoreCache:
         scores = f"the `{key.what}` scores in `{self.folder}`"
         if self._shards(key):
             return f"{scores} are of another dataset: 0 of {len(content)} rows are in it."
-        others = [other for other in self._keys() if other.digest() != key.digest()]
+        found = filter(None, map(_read_key, sorted(self.folder.glob("*/key.json"))))
+        others = [other for other in found if self._of(other).paths() and other.digest() != key.digest()]
         same = [_differences(other, key) for other in others if other.what == key.what]
         if same:
             nearest = min(same, key=lambda differences: (len(differences), differences))
             return f"{scores} were taken with {' and '.join(nearest)}."
-        found = ", ".join(sorted({other.what for other in others})) or "nothing"
-        return f"`{self.folder}` holds no `{key.what}` scores, it holds {found}."
+        held = ", ".join(sorted({other.what for other in others})) or "nothing"
+        return f"`{self.folder}` holds no `{key.what}` scores, it holds {held}."
 
     def _of(self, key: CacheKey) -> ShardFolder:
         assert self.folder is not None
@@ -243,12 +235,6 @@ class ScoreCache:
 
     def _shards(self, key: CacheKey) -> list[Shard]:
         return [] if self.folder is None else self._of(key).load()
-
-    def _keys(self) -> list[CacheKey]:
-        """Keys of which the folder has shards."""
-        assert self.folder is not None
-        keys = [_read_key(path) for path in sorted(self.folder.glob("*/key.json"))]
-        return [key for key in keys if key is not None and self._of(key).paths()]
 
     def _warn(self, message: str) -> None:
         if message not in self.warnings:
@@ -294,12 +280,6 @@ def _check(key: CacheKey, content: NDArray[np.uint64], columns: Mapping[str, NDA
             )
 
 
-def _write_key(path: Path, key: CacheKey) -> None:
-    there = _read_key(path)
-    if there is None or there.digest() != key.digest():
-        atomic_write(path, json.dumps(key.as_json(), indent=2, sort_keys=True) + "\n")
-
-
 def _read_key(path: Path) -> CacheKey | None:
     """The key in a `key.json`; None where there is none to be read, or that of another folder."""
     try:
@@ -312,7 +292,7 @@ def _read_key(path: Path) -> CacheKey | None:
 def _differences(there: CacheKey, now: CacheKey) -> list[str]:
     """What differs between two keys of the same metric, each as a phrase that follows "taken with"."""
 
-    def same(a: Any, b: Any) -> bool:
+    def same(a: object, b: object) -> bool:
         return json.dumps(a) == json.dumps(b)  # 1, 1.0 and true are three settings
 
     words = {"model": "model", "adapter": "adapter", "template": "template", "precision": "precision"}
@@ -323,7 +303,7 @@ def _differences(there: CacheKey, now: CacheKey) -> list[str]:
     return [f"another {what} ({_short(a)} there, {_short(b)} now)" for what, a, b in found]
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     """A value for a message: fingerprints by their first digits, others whole up to a bound."""
     text = "none" if value is None else str(value)
     if re.fullmatch(r"[0-9a-f]{16,}", text):

@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from campus_tune.metrics.passage import Passage
 from campus_tune.metrics.reward import Reward
 from campus_tune.model import compat
 from campus_tune.model.answer_alone import PadRight, answers_alone
-from campus_tune.model.measure import SLOW, LossMeter, Measurement, Reader
+from campus_tune.model.measure import SLOW, LossMeter, Reader
 from campus_tune.model.model_files import model_size
 from campus_tune.model.peers import Peers
 from campus_tune.model.reference import load_reference, own_tokenizer
@@ -38,6 +38,10 @@ from campus_tune.scores.row_cache import RowCache
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.progress import bar
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowLosses
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import Trainer
 
 AT_ONCE = 2048  # rows between two shards of the cache
 
@@ -110,8 +114,8 @@ class Passages:
 
     def __init__(
         self,
-        trainer: Any,
-        dataset: Any,
+        trainer: Trainer,
+        dataset: Dataset,
         rows: TokenRows,
         meter: LossMeter,
         cache: ScoreCache,
@@ -151,7 +155,7 @@ class Passages:
 
     def _by_size(self, tokens: IntArray, name: str, setting: str) -> IntArray:
         size = model_size(name, setting, trust_remote_code=self.known.trusts)
-        own, _ = compat.parameter_counts(self.trainer.model)
+        own, _ = compat.parameter_counts(compat.model_of(self.trainer))
         return np.asarray(np.ceil(tokens * (size / own)), dtype=np.int64)
 
     # -- measuring -----------------------------------------------------------------------------------------------
@@ -181,7 +185,12 @@ class Passages:
                     losses.put(missing[part], measured.losses)
                     read[missing[part]] = measured.read
                     if key is not None:
-                        self._keep_measured(passage, key, rows[missing[part]], measured, reading)
+                        where = rows[missing[part]]
+                        tokens = int(self.tokens(passage)[where].sum())
+                        self.known.keep(key, where, vars(measured.losses), {"forward_tokens": tokens})
+                        if reading is not None and reading.key is not None:
+                            columns = dict(zip(reading.columns, measured.read.T, strict=True))
+                            self.known.keep(reading.key, where, columns, reading.about)
         if key is not None:
             new = self._new.setdefault(key.digest(), np.zeros(len(self.rows), dtype=np.bool_))
             found = found & ~new[rows]
@@ -196,25 +205,13 @@ class Passages:
         found, columns = self.known.find(key, rows)
         if found.any():
             losses.put(np.arange(len(rows)), RowLosses(**{name: columns[name] for name in vars(losses)}))
-        if not found.all() and (kept := self._kept_by_a_proxy(passage)) is not None:
-            return kept.take(rows), np.ones(len(rows), dtype=np.bool_)
-        return losses, found
-
-    def _keep_measured(
-        self, passage: Passage, key: CacheKey, rows: IntArray, measured: Measurement, reading: Reading | None
-    ) -> None:
-        tokens = int(self.tokens(passage)[rows].sum())
-        self.known.keep(key, rows, vars(measured.losses), {"forward_tokens": tokens})
-        if reading is not None and reading.key is not None:
-            self.known.keep(reading.key, rows, dict(zip(reading.columns, measured.read.T, strict=True)), reading.about)
-
-    def _kept_by_a_proxy(self, passage: Passage) -> RowLosses | None:
-        """What `campus-tune proxy` has measured of all rows already, shape (N,)."""
         folder = Path(str(passage.model))
-        if passage.part != "row" or folder.name not in (EARLY, LATE):
-            return None
-        kept = self.peers.led(lambda: proxy_losses(folder.parent, self.rows.trained))
-        return None if kept is None else kept[0 if folder.name == EARLY else 1]
+        if not found.all() and passage.part == "row" and folder.name in (EARLY, LATE):
+            # `campus-tune proxy` may have measured all rows already
+            kept = self.peers.led(lambda: proxy_losses(folder.parent, self.rows.trained))
+            if kept is not None:
+                return kept[0 if folder.name == EARLY else 1].take(rows), np.ones(len(rows), dtype=np.bool_)
+        return losses, found
 
     def is_foreign(self, passage: Passage) -> bool:
         """Whether a passage's model has other tokens than the model in hand."""

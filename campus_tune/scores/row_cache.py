@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,10 @@ from campus_tune.scores.cache import CacheKey, ScoreCache
 from campus_tune.words.errors import TrainerError
 from campus_tune.words.hashing import array_digest, text_keys
 from campus_tune.words.types import BoolArray, IntArray, Json
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import Trainer
 
 TEXT = "text"  # what trl calls the column of plain texts
 VERSION = 1  # of what a measured loss is; raised when the same rows and weights give other values
@@ -49,7 +53,7 @@ class RowCache:
         warnings: what a person should know.
     """
 
-    def __init__(self, trainer: Any, dataset: Any, rows: TokenRows, cache: ScoreCache, peers: Peers) -> None:
+    def __init__(self, trainer: Trainer, dataset: Dataset, rows: TokenRows, cache: ScoreCache, peers: Peers) -> None:
         self.trainer, self.dataset, self.rows, self.cache, self.peers = trainer, dataset, rows, cache, peers
         self.warnings: list[str] = []
         self._others: dict[str, str] = {}  # identities of other models, by name
@@ -103,13 +107,14 @@ class RowCache:
         adapter: str | None = None
         if self.cache.folder is None:
             return {"precision": compat.precision(self.trainer)}  # nothing is looked up or kept
+        in_hand: Any = compat.model_of(self.trainer)  # transformers' own class, or peft's around it
         try:
-            model, adapter = weights_fingerprint(self.trainer.model)
+            model, adapter = weights_fingerprint(in_hand)
         except TrainerError as error:  # parameters that no rank holds whole
             self.cache = ScoreCache(None)
             self.warnings.append(f"scores are neither looked up nor kept in the score cache: {error}")
         return {
-            "model": f"{model}-{config_fingerprint(self.trainer.model)}",
+            "model": f"{model}-{config_fingerprint(in_hand)}",
             "adapter": adapter,
             "template": tokenizer_fingerprint(compat.tokenizer_of(self.trainer)),
             "precision": compat.precision(self.trainer),

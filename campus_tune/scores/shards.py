@@ -89,9 +89,14 @@ class ShardFolder:
         """
         # two processes may take the same number: their shards still have different names, and an order
         self._put(shard, 1 + max((_number(path) for path in self.paths()), default=-1))
-        small = self._small()
+        small: list[Path] = []  # those after the last large one: what is merged must stay later than what is not
+        for path in reversed(self.paths()):
+            with suppress(OSError):  # gone meanwhile
+                if path.stat().st_size > SMALL_BYTES:
+                    break
+                small.append(path)
         if len(small) > MANY:
-            self._merge(small)
+            self._merge(small[::-1])
 
     def sweep(self) -> None:
         """Remove what killed writers left. A temporary file that is not old may have a writer."""
@@ -128,20 +133,17 @@ class ShardFolder:
                     path.rename(path.with_name(f"{path.name}.damaged"))
 
     def _put(self, shard: Shard, number: int) -> Path:
-        data = _to_bytes(shard, self.digest)
-        path = self.folder / f"shard-{number:08d}-{_checksum(data)}.parquet"
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = pa.table({CONTENT: shard.content, **shard.columns})
+        meta = {"campus_tune": json.dumps({"key": self.digest, "about": shard.about})}
+        buffer = pa.BufferOutputStream()  # not compressed: scores are nearly random digits
+        pq.write_table(table.replace_schema_metadata(meta), buffer, compression="none", use_dictionary=False)
+        data: bytes = buffer.getvalue().to_pybytes()
+        path = self.folder / f"shard-{number:08d}-{sha256(data, 16)}.parquet"
         atomic_write(path, data)
         return path
-
-    def _small(self) -> list[Path]:
-        """Small shards after the last large one: what is merged must stay later than what is not."""
-        small: list[Path] = []
-        for path in reversed(self.paths()):
-            with suppress(OSError):  # gone meanwhile
-                if path.stat().st_size > SMALL_BYTES:
-                    break
-                small.append(path)
-        return small[::-1]
 
     def _merge(self, paths: Sequence[Path]) -> None:
         shards = self._load(paths)
@@ -205,29 +207,12 @@ def _number(path: Path) -> int:
     return int(match[1]) if match else -1
 
 
-def _checksum(data: bytes) -> str:
-    return sha256(data, 16)
-
-
-def _to_bytes(shard: Shard, digest: str) -> bytes:
-    """A parquet file. Not compressed: scores are nearly random digits."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.table({CONTENT: shard.content, **shard.columns})
-    meta = {"campus_tune": json.dumps({"key": digest, "about": shard.about})}
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata(meta), buffer, compression="none", use_dictionary=False)
-    data: bytes = buffer.getvalue().to_pybytes()
-    return data
-
-
 def _from_bytes(data: bytes, name: str, digest: str) -> Shard:
     """The shard in a file called `name`; a ValueError says why it cannot be believed."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not name.endswith(f"-{_checksum(data)}.parquet"):
+    if not name.endswith(f"-{sha256(data, 16)}.parquet"):
         raise ValueError("its checksum is another")
     try:
         table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)  # small: threads cost more than they give

@@ -50,7 +50,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _ARGUMENT = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)  # of a docstring whose indentation is taken off
 
 
-def leaf(hint: Any, more: tuple[Any, ...] = ()) -> Leaf:
+def leaf(hint: object, more: tuple[object, ...] = ()) -> Leaf:
     """What an annotation says of a setting.
 
     Args:
@@ -70,7 +70,7 @@ def leaf(hint: Any, more: tuple[Any, ...] = ()) -> Leaf:
     return own if told is None else Worded(own, told)
 
 
-def _of_type(kind: Any, more: tuple[Any, ...]) -> Leaf:
+def _of_type(kind: object, more: tuple[object, ...]) -> Leaf:
     """The leaf of a bare type. A number without a range, and what is not listed, is left to whoever takes it."""
     bounds = next((mark for mark in more if isinstance(mark, Range)), None)
     if kind in (int, float) and bounds is not None:
@@ -120,7 +120,7 @@ def docs(kind: Callable[..., Any]) -> dict[str, str]:
     return {name: re.sub(r"\bNone\b", "null", " ".join(said.split())) for name, said in _ARGUMENT.findall(section)}
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Settings, tuples and mappings as dicts and lists, all the way down: what JSON and YAML would make of them."""
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
@@ -146,7 +146,7 @@ def checked(function: F) -> F:
     signature = inspect.signature(function)
 
     @functools.wraps(function)
-    def check(*given: Any, **named: Any) -> Any:
+    def check(*given: object, **named: object) -> Any:
         bound = signature.bind(*given, **named)
         bound.apply_defaults()
         _refuse_first(function, bound.arguments)

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from campus_tune.words.errors import DataError, StorageError
 from campus_tune.words.registry import nearest
@@ -69,7 +69,13 @@ def read_table(path: str | Path) -> list[Json]:
     if path.suffix == ".csv":
         rows = _read_csv(path)
     elif path.suffix == ".parquet":
-        rows = _read_parquet(path)
+        from pyarrow import ArrowException, parquet
+
+        _open(path).close()
+        try:
+            rows = parquet.read_table(path).to_pylist()
+        except (ArrowException, OSError, ValueError, OverflowError) as error:  # of cells that are no text or date, too
+            raise DataError(f"`{path}` must be a parquet file, got: {error}. Write it again.") from error
     else:
         return read_jsonl(path)
     if not rows:
@@ -106,13 +112,8 @@ def atomic_write(path: str | Path, data: bytes | str | Iterable[bytes | memoryvi
     finally:
         with suppress(OSError):  # after the rename it is gone; a disk that fails here has raised above already
             temporary.unlink()
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the rename itself survive a power cut. Where a folder cannot be opened or synced, the file still is."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
+    with suppress(OSError):  # the rename itself shall survive a power cut, where a folder can be opened and synced
+        handle = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
@@ -208,13 +209,26 @@ def _read_csv(path: Path) -> list[Json]:
     reader = csv.DictReader(line for _, line in _text_lines(path))
     rows: list[Json] = []
     try:
-        _refuse_header(list(reader.fieldnames or []), path)
+        names = list(reader.fieldnames or [])
+        separator = next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), None)
+        if separator is not None:
+            raise DataError(
+                f"`{path}` must have cells separated by commas, got the header {names[0]!r}. Convert it: "
+                f"`import datasets; datasets.load_dataset('csv', data_files={str(path)!r}, sep={separator!r}, "
+                f"split='train').to_json({str(path.with_suffix('.jsonl'))!r})`"
+            )
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise DataError(
+                f"`{path}` must have columns of different names, got {', '.join(map(repr, twice))} twice. Rename one "
+                "of them in its first line."
+            )
         for row in reader:
             if None in row or None in row.values():  # a cell too many, a cell too few
                 found = [cell for cells in row.values() for cell in (cells if isinstance(cells, list) else [cells])]
                 n_cells = sum(cell is not None for cell in found)
                 raise DataError(
-                    f"`{path}` line {reader.line_num} must have {len(reader.fieldnames or [])} cells as the header "
+                    f"`{path}` line {reader.line_num} must have {len(names)} cells as the header "
                     f"does, got {n_cells}. Quote cells that contain commas or line breaks."
                 )
             rows.append(row)
@@ -222,36 +236,4 @@ def _read_csv(path: Path) -> list[Json]:
         raise DataError(
             f"`{path}` must be CSV, got after line {reader.line_num}: {error}. Write it as .jsonl."
         ) from error
-    return rows
-
-
-def _refuse_header(names: list[str], path: Path) -> None:
-    """A header that would give other columns than it says.
-
-    Raises:
-        DataError: cells are not separated by commas, or two columns have one name.
-    """
-    separator = next((mark for mark in ";\t|" if len(names) == 1 and mark in names[0]), None)
-    if separator is not None:
-        raise DataError(
-            f"`{path}` must have cells separated by commas, got the header {names[0]!r}. Convert it: "
-            f"`import datasets; datasets.load_dataset('csv', data_files={str(path)!r}, sep={separator!r}, "
-            f"split='train').to_json({str(path.with_suffix('.jsonl'))!r})`"
-        )
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(
-            f"`{path}` must have columns of different names, got {', '.join(map(repr, twice))} twice. Rename one of "
-            "them in its first line."
-        )
-
-
-def _read_parquet(path: Path) -> list[Json]:
-    from pyarrow import ArrowException, parquet
-
-    _open(path).close()
-    try:
-        rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
-    except (ArrowException, OSError, ValueError, OverflowError) as error:  # of cells that are no text or no date, too
-        raise DataError(f"`{path}` must be a parquet file, got: {error}. Write it again.") from error
     return rows

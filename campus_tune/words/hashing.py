@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ GOLDEN = 0x9E3779B97F4A7C15  # 2⁶⁴ over the golden ratio: the stride of spli
 ROUNDS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # its finaliser: shift, then factor
 LAST_SHIFT = 31
 CHUNK = 1 << 20  # bytes of a file that are read at a time
+
+Pattern = TypeVar("Pattern", np.uint64, NDArray[np.uint64])  # 64 bits, or an array of them
 
 
 def sha256(data: str | bytes | bytearray, digits: int = 64) -> str:
@@ -83,7 +85,7 @@ def hash_rows(rows: NDArray[Any], *seed: int) -> NDArray[np.uint64]:
     return mixed
 
 
-def finalised(z: Any) -> Any:
+def finalised(z: Pattern) -> Pattern:
     """The finaliser of splitmix64, on uint64 scalars or arrays (wrap-around wanted)."""
     for shift, factor in ROUNDS:
         z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)

@@ -73,18 +73,16 @@ def misshapen(value: object, shape: object, where: str = "") -> str | None:
         problems = [misshapen(value, one, where) for one in shape]
         return None if None in problems else _told(where, " or ".join(map(_word, shape)), value)
     if isinstance(shape, list):
-        return _list(value, shape, where)
+        if not isinstance(value, list) or (len(shape) > 1 and len(value) != len(shape)):
+            return _told(where, _word(shape), value)
+        of = shape if len(shape) > 1 else shape * len(value)
+        inside = (
+            misshapen(one, each, _inside(where, str(i))) for i, (one, each) in enumerate(zip(value, of, strict=True))
+        )
+        return next((problem for problem in inside if problem), None)
     if isinstance(shape, dict):
         return _mapping(value, shape, where)
     return None if _is(value, shape) else _told(where, _word(shape), value)
-
-
-def _list(value: object, shape: list[Any], where: str) -> str | None:
-    if not isinstance(value, list) or (len(shape) > 1 and len(value) != len(shape)):
-        return _told(where, _word(shape), value)
-    of = shape if len(shape) > 1 else shape * len(value)
-    inside = (misshapen(one, each, _inside(where, str(i))) for i, (one, each) in enumerate(zip(value, of, strict=True)))
-    return next((problem for problem in inside if problem), None)
 
 
 def _mapping(value: object, shape: dict[Any, Any], where: str) -> str | None:

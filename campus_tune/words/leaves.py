@@ -3,6 +3,12 @@
 A leaf is found by a setting's annotation (`campus_tune/words/annotated.py`): by its type, by the marks `Range`,
 `Wording` and `Given` beside it, or because it stands there itself.
 
+Problems are returned and not raised, so that a recipe with five mistakes is answered once and not five times. Values
+come from YAML, whose traps are named where they bite: `1e-3` is text there, `yes`, `no`, `on` and `off` are booleans,
+and a boolean is not a number.
+
+>>> Number(Range(0, 1)).problems("mix", "1e-3")
+["`mix` must be a number in [0, 1], got the text '1e-3'. YAML reads it as text: write 0.001."]
 >>> Choice(("prefix", "slice")).read("window", "slices")
 Traceback (most recent call last):
 campus_tune.words.errors.RecipeError: `window` must be one of prefix, slice, got 'slices'. Did you mean 'slice'?
@@ -11,15 +17,19 @@ campus_tune.words.errors.RecipeError: `window` must be one of prefix, slice, got
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any, Literal
 
 from campus_tune.words.errors import RecipeError
-from campus_tune.words.fields import LARGEST, choice, number, text, whole
+from campus_tune.words.registry import nearest
 from campus_tune.words.types import Json
 from campus_tune.words.wording import shown
+
+LARGEST = 2**31 - 1  # of a whole number, where a setting has no bound of its own
+LARGEST_SEED = 2**32 - 1  # numpy's
+_QUOTES = "'\""
 
 # -- what stands in annotations ----------------------------------------------------------------------------------------
 
@@ -70,6 +80,10 @@ class Leaf(ABC):
         del what, value
         return []
 
+    def refusal(self, what: str, value: object, advice: str) -> list[str]:
+        """The sentence that refuses a value, and says what to do about it."""
+        return [f"`{what}` must be {self.must}, got {shown(value)}. {advice}".rstrip()]
+
     def read(self, what: str, value: object) -> Any:
         """The value as it is kept.
 
@@ -118,7 +132,13 @@ class Whole(Leaf):
 
     def problems(self, what: str, value: object) -> list[str]:
         """No whole number, or out of range."""
-        return whole(what, value, low=int(self.range.low), high=int(self.range.high))
+        low, high = int(self.range.low), int(self.range.high)
+        least = f"`{what}` must be a whole number of at least {low}"
+        if isinstance(value, bool) or not isinstance(value, int):
+            return [f"{least}, got {_not_a_number(value)}"]
+        if value < low:
+            return [f"{least}, got {shown(value)}. Raise it."]
+        return [] if value <= high else [f"{least} and at most {high}, got {shown(value)}. Lower it."]
 
     def schema(self) -> Json:
         """An integer; JSON has no other word for 2.0 than for 2, so there a schema takes more."""
@@ -133,14 +153,18 @@ class Number(Leaf):
 
     @property
     def must(self) -> str:
-        """With the range as mathematicians write it."""
-        low, high = self.range.ends
-        return f"a number in {low}{self.range.low:g}, {self.range.high:g}{high}"
+        """With the range as mathematicians write it, whole ends with all their digits."""
+        ends = (str(int(end)) if end == int(end) else f"{end:g}" for end in (self.range.low, self.range.high))
+        return f"a number in {self.range.ends[0]}{', '.join(ends)}{self.range.ends[1]}"
 
     def problems(self, what: str, value: object) -> list[str]:
         """No number, or out of range."""
-        low, high = self.range.ends
-        return number(what, value, low=self.range.low, high=self.range.high, open_low=low == "(", open_high=high == ")")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return [f"`{what}` must be {self.must}, got {_not_a_number(value)}"]
+        low, high = self.range.low, self.range.high
+        above = low < value if self.range.ends[0] == "(" else low <= value  # NaN is neither
+        inside = above and (value < high if self.range.ends[1] == ")" else value <= high)
+        return [] if inside else self.refusal(what, value, "Choose a value in this range.")
 
     def schema(self) -> Json:
         """With exclusive ends where they are open."""
@@ -162,7 +186,10 @@ class Choice(Leaf):
 
     def problems(self, what: str, value: object) -> list[str]:
         """Another word; the nearest is named."""
-        return choice(what, value, self.words)
+        if isinstance(value, str) and value in self.words:
+            return []
+        got = shown(value)
+        return [f"`{what}` must be {self.must}, got {got}.{nearest(got.strip(_QUOTES), self.words)}"]
 
     def schema(self) -> Json:
         """An enumeration."""
@@ -177,8 +204,7 @@ class Flag(Leaf):
 
     def problems(self, what: str, value: object) -> list[str]:
         """Anything else."""
-        right = isinstance(value, bool)
-        return [] if right else [f"`{what}` must be {self.must}, got {shown(value)}. Write one of them."]
+        return [] if isinstance(value, bool) else self.refusal(what, value, "Write one of them.")
 
     def schema(self) -> Json:
         """A boolean."""
@@ -193,7 +219,10 @@ class Text(Leaf):
 
     def problems(self, what: str, value: object) -> list[str]:
         """No text, or an empty one."""
-        return text(what, value)
+        if isinstance(value, str) and value:
+            return []
+        disguised = isinstance(value, bool | int | float)
+        return self.refusal(what, value, "Quote it: YAML reads it as something else." if disguised else "Write a name.")
 
     def schema(self) -> Json:
         """At least one character."""
@@ -220,8 +249,7 @@ class Place(Leaf):
     def problems(self, what: str, value: object) -> list[str]:
         """No text, or nothing but blanks."""
         right = isinstance(value, str) and value.strip()
-        said = f"`{what}` must be {self.must}, got {shown(value)}. Write for example {self.example}."
-        return [] if right else [said]
+        return [] if right else self.refusal(what, value, f"Write for example {self.example}.")
 
     def schema(self) -> Json:
         """A text that is not blank."""
@@ -248,7 +276,7 @@ class Listed(Leaf):
     def problems(self, what: str, value: object) -> list[str]:
         """No list, or a short one."""
         right = isinstance(value, Sequence) and not isinstance(value, str) and len(value) >= self.least
-        return [] if right else [f"`{what}` must be {self.must}, got {shown(value)}. Write [one, another]."]
+        return [] if right else self.refusal(what, value, "Write [one, another].")
 
     def schema(self) -> Json:
         """An array of what is defined elsewhere."""
@@ -264,7 +292,7 @@ class Texts(Leaf):
     def read(self, what: str, value: object) -> tuple[str, ...]:
         """At least one."""
         if not isinstance(value, list | tuple) or not value or not all(isinstance(one, str) for one in value):
-            raise RecipeError(f"`{what}` must be {self.must}, got {shown(value)}. Write [one, another].")
+            raise RecipeError(self.refusal(what, value, "Write [one, another]."))
         return tuple(value)
 
     def schema(self) -> Json:
@@ -282,7 +310,7 @@ class Files(Leaf):
         """At least one."""
         paths = [value] if isinstance(value, str | PathLike) else value
         if not isinstance(paths, list | tuple) or not paths or not all(isinstance(p, str | PathLike) for p in paths):
-            raise RecipeError(f"`{what}` must be {self.must}, got {shown(value)}. Name one.")
+            raise RecipeError(self.refusal(what, value, "Name one."))
         return tuple(str(path) for path in paths)
 
     def schema(self) -> Json:
@@ -332,10 +360,47 @@ class Worded(Leaf):
         try:
             return self.of.read(what, value)
         except RecipeError as error:
-            raise RecipeError(
-                f"`{what}` must be {self.must}, got {shown(value)}. {self.told.write}".rstrip()
-            ) from error
+            raise RecipeError(self.refusal(what, value, self.told.write)) from error
 
     def schema(self) -> Json:
         """The leaf's."""
         return self.of.schema()
+
+
+# -- of whole mappings -------------------------------------------------------------------------------------------------
+
+
+def keys(what: str, given: Mapping[Any, Any], known: Sequence[str]) -> list[str]:
+    """Keys of `given` that `what` does not have."""
+    return [
+        f"`{what}` takes {', '.join(known)}, got {shown(key)}.{nearest(str(key), known)} Correct or remove it."
+        for key in given
+        if key not in known
+    ]
+
+
+def numbers_inside(what: str, setting: object) -> list[str]:
+    """No option inside `setting` is a number in disguise: text such as `1e-2`, or a boolean."""
+    if isinstance(setting, Mapping):
+        pairs: Iterable[tuple[str, object]] = ((f"{what}: {key}", value) for key, value in setting.items())
+    elif isinstance(setting, list | tuple):
+        pairs = ((f"{what}[{i}]", value) for i, value in enumerate(setting))
+    else:
+        disguised = isinstance(setting, bool) or (isinstance(setting, str) and _as_number(setting) is not None)
+        return [f"`{what}` must be a number, got {_not_a_number(setting)}"] if disguised else []
+    return [problem for name, value in pairs for problem in numbers_inside(name, value)]
+
+
+def _not_a_number(value: object) -> str:
+    if isinstance(value, str) and (meant := _as_number(value)) is not None:
+        return f"the text {shown(value)}. YAML reads it as text: write {meant:g}."
+    if isinstance(value, bool):
+        return f"{str(value).lower()}, which is not a number. (YAML reads yes, no, on and off as this.) Write a number."
+    return f"{shown(value)}. Write a number."
+
+
+def _as_number(value: str) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None

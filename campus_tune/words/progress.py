@@ -61,21 +61,17 @@ class Unbroken:
 
 def say(line: str) -> None:
     """A line on stdout that does not tear a bar, and that stands where it was said among what goes to stderr."""
+    try:  # whether lines and bars go to the same terminal, file or pipe: else none tears another
+        together = os.path.samestat(*(os.fstat(stream.fileno()) for stream in (sys.stdout, sys.stderr)))
+    except (AttributeError, OSError, ValueError):  # not a file, closed, or none at all
+        together = True
     with suppress(BrokenPipeError):  # whoever read along has gone; the ledger has it
-        if _in_one_place():
+        if together:
             tqdm.write(line)
         else:
             print(line)
         if sys.stdout is not None:
             sys.stdout.flush()
-
-
-def _in_one_place() -> bool:
-    """Whether lines and bars go to the same terminal, file or pipe, as far as can be known: else none tears another."""
-    try:
-        return os.path.samestat(*(os.fstat(stream.fileno()) for stream in (sys.stdout, sys.stderr)))
-    except (AttributeError, OSError, ValueError):  # not a file, closed, or none at all
-        return True
 
 
 def notebook() -> ModuleType | None:
@@ -160,19 +156,16 @@ class NotebookBar:
         self.n += n
         if time.perf_counter() >= self._next:
             self._next = time.perf_counter() + REDRAW
-            self._drawn.draw(self._html())
+            of = f" of {self.total:,.0f}" if self.total else ""
+            most = f' max="{self.total:.0f}"' if self.total else ""
+            self._drawn.draw(
+                f'<div><progress value="{self.n:.0f}"{most}></progress> '
+                f"{escape(self.desc)}: {self.n:,.0f}{of} {escape(self.unit)}</div>"
+            )
 
     def close(self) -> None:
         """Take it away."""
         self._drawn.clear()
-
-    def _html(self) -> str:
-        of = f" of {self.total:,.0f}" if self.total else ""
-        most = f' max="{self.total:.0f}"' if self.total else ""
-        return (
-            f'<div><progress value="{self.n:.0f}"{most}></progress> '
-            f"{escape(self.desc)}: {self.n:,.0f}{of} {escape(self.unit)}</div>"
-        )
 
 
 class NotebookTable:

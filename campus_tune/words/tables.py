@@ -17,12 +17,9 @@ from collections.abc import Sequence
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as they need to be; those of numbers to the right, those of words to the left."""
-    columns = list(zip(head, *rows, strict=True))
-    padded = [_column(column) for column in columns]
+    padded = []
+    for cells in zip(head, *rows, strict=True):
+        width = max(map(len, cells))
+        number = all(cell.lstrip("+-−<")[:1].isdigit() or cell in ("", "-") for cell in cells[1:])
+        padded.append([cell.rjust(width) if number else cell.ljust(width) for cell in cells])
     return "\n".join("  ".join(cells).rstrip() for cells in zip(*padded, strict=True))
-
-
-def _column(cells: Sequence[str]) -> list[str]:
-    width = max(len(cell) for cell in cells)
-    number = all(cell.lstrip("+-−<")[:1].isdigit() or cell in ("", "-") for cell in cells[1:])
-    return [cell.rjust(width) if number else cell.ljust(width) for cell in cells]

@@ -51,9 +51,9 @@ FAULTS = (
     ),
     Fault(
         "NaN is taken for a number",
-        "words/fields.py",
-        "    above = low < value if open_low else low <= value  # NaN is neither",
-        "    if value != value:\n        return []\n    above = low < value if open_low else low <= value",
+        "words/leaves.py",
+        'return [] if inside else self.refusal(what, value, "Choose a value',
+        'return [] if inside or value != value else self.refusal(what, value, "Choose a value',
     ),
     Fault(
         "a key that comes twice is taken",

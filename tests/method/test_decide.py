@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from campus_tune.method.curriculum import Curriculum, Offer, Schedule
-from campus_tune.method.decide import Choice, all_alike, decide
+from campus_tune.method.decide import Chosen, all_alike, decide
 from campus_tune.method.pacing import linear
 from campus_tune.method.selectors import LOSS, Outcome, RaceResult, Selector, build_selector
 from campus_tune.method.view import History, PastStage, View
@@ -50,7 +50,7 @@ def curriculum(**settings: Any) -> Curriculum:
     return Curriculum(schedule, {"up": rows, "down": rows[::-1].copy()}, n_rows=N, global_batch=2, total_steps=20)
 
 
-def finish(made: Curriculum, choice: Choice) -> None:
+def finish(made: Curriculum, choice: Chosen) -> None:
     for _ in range(choice.stage.n_steps):
         made.advance()
 

@@ -35,7 +35,7 @@ from campus_tune.compare.verdict.misfits import TOKENS_TOLERANCE
 from campus_tune.compare.verdict.speed import FASTER, Speed, judge_speeds
 from campus_tune.evaluate.paired import LEVEL, POWER
 from campus_tune.words.errors import DataError
-from campus_tune.words.fields import number, whole
+from campus_tune.words.leaves import Number, Range, Whole
 from campus_tune.words.types import Json
 from campus_tune.words.wording import cut, listed
 
@@ -146,10 +146,10 @@ def judge(
         DataError: no or several baselines, nothing to judge, a name twice, settings out of range.
     """
     problems = [
-        *number("effect", effect, low=0, high=1, open_low=True, open_high=True),
-        *number("faster", faster, low=0, high=1, open_low=True, open_high=True),
-        *number("tokens_tolerance", tokens_tolerance, low=0, high=1),
-        *whole("resamples", resamples, low=100),
+        *Number(Range(0, 1, "()")).problems("effect", effect),
+        *Number(Range(0, 1, "()")).problems("faster", faster),
+        *Number(Range(0, 1)).problems("tokens_tolerance", tokens_tolerance),
+        *Whole(Range(100)).problems("resamples", resamples),
     ]
     names, kinds = [arm.name for arm in arms], [arm.kind for arm in arms]
     if len(set(names)) < len(names):
