@@ -216,7 +216,6 @@ def _command(options: argparse.Namespace) -> str:
 def _sum_up(campaign: Campaign, plans: Sequence[Power]) -> int:
     """The verdict: on the console, in verdict.json and in the report."""
     from campus_tune.compare.detectable import VERDICT
-    from campus_tune.compare.rate_mass import add_rate_mass
     from campus_tune.compare.verdict import judge, lines
     from campus_tune.report.write import write_report
     from campus_tune.words.files import atomic_write
@@ -229,7 +228,6 @@ def _sum_up(campaign: Campaign, plans: Sequence[Power]) -> int:
         tokens_tolerance=settings.tokens_tolerance,
     )
     verdict = replace(judged, planned=tuple(one.to_mapping() for one in plans))
-    add_rate_mass(campaign)
     atomic_write(out / VERDICT, json.dumps(verdict.to_mapping(), indent=1, allow_nan=False) + "\n")
     for line in lines(verdict, campaign.arms()):
         campaign.say(line)

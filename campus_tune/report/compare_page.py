@@ -130,7 +130,7 @@ def _warnings(facts: CompareFacts) -> list[str]:
     old = [] if facts.verdict is None or facts.judged else [
         "The verdict is of an earlier state: other seeds or arms were asked for since. Start the comparison again."
     ]  # fmt: skip
-    return [*old, *diverged, *((facts.verdict or {}).get("notes") or [])]
+    return [*old, *diverged, *((facts.verdict or {}).get("notes") or []), *facts.damaged]
 
 
 def arms(facts: CompareFacts) -> HtmlTable:
