@@ -96,7 +96,6 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
     """All runs that are missing, then the verdict: on the console, in verdict.json and in the report."""
     from campus_tune.compare import detectable
     from campus_tune.compare.campaign import Campaign
-    from campus_tune.compare.rate_mass import add_rate_mass
     from campus_tune.compare.run_bar import RunBar
     from campus_tune.compare.training import Bench
     from campus_tune.compare.verdict import judge, lines
@@ -133,7 +132,6 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
             tokens_tolerance=settings.tokens_tolerance,
         )
         verdict = replace(judged, planned=tuple(one.to_mapping() for one in plans))
-        add_rate_mass(campaign)
         atomic_write(plan.out / detectable.VERDICT, json.dumps(verdict.to_mapping(), indent=1, allow_nan=False) + "\n")
         for line in lines(verdict, campaign.arms()):
             campaign.say(line)

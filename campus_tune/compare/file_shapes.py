@@ -24,6 +24,7 @@ RESULT: dict[str, Any] = {
     "format": int,
     "arm": str,
     "kind": str,
+    "campus?": {},
     "seed": int,
     "status": str,
     "message?": WORDS,
@@ -34,7 +35,7 @@ RESULT: dict[str, Any] = {
     "cost?": NUMBERS,
     "curve?": ({"tokens": [MAYBE], "seconds?": [MAYBE], "loss": [MAYBE]}, None),
     "choices?": ([{"step": int, "steps": int, "chosen": str, "rows?": int}], None),
-    "learning_rate?": ({str: [MAYBE]}, None),
+    "learning_rate?": ({str: [MAYBE]}, None),  # in those of versions that wrote it
     "calibration?": ({"error": MAYBE, "bins": [[MAYBE, MAYBE, float]]}, None),
     "audit?": ({"checked": int, "passed": int}, None),
     "evaluation?": ({str: {str: {str: MAYBE}}}, None),

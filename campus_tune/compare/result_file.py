@@ -20,6 +20,7 @@ from campus_tune.words.types import Json
 FORMAT = 1
 RUNS = "runs"  # in a comparison's folder
 FILE = "result.json"  # in that of a run
+VISITS = "visits.npz"  # there too: rows, the step of each, and the learning rate of each step
 FINISHED, DIVERGED = "finished", "diverged"
 
 

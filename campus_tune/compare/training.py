@@ -21,7 +21,7 @@ import numpy as np
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.deciding_rows import read_probes, read_test
 from campus_tune.compare.plan import Plan
-from campus_tune.compare.result_file import DIVERGED, FINISHED, run_folder, write_run_result
+from campus_tune.compare.result_file import DIVERGED, FINISHED, VISITS, run_folder, write_run_result
 from campus_tune.recipe.plugins import plugins_used
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.ledger import read_ledger
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 SHARP_ROWS = 64  # test rows that sharpness is measured on
 LOG = "log.txt"
-VISITS = "visits.npz"
 MADE_WITH = ("torch", "transformers", "trl", "peft", "accelerate")
 NOT_SHARED = ("seed", "output_dir", "logging_dir", "run_name", "max_steps", "model_init_kwargs")
 
@@ -160,7 +159,6 @@ class Bench:
             "curve": curve,
             "choices": [{key: event.get(key) for key in kept} for event in events if event["event"] == "decision"],
             "audit": end.get("audit"),
-            "learning_rate": {},
             "calibration": None,
             "sharpness": None,
             "evaluation": None,

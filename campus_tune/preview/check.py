@@ -23,13 +23,13 @@ from campus_tune.data.refusals import foreign_roles, refuse_rows, silent_content
 from campus_tune.data.shapes import Shape
 from campus_tune.evaluate.suites import load_suite
 from campus_tune.method.grouping import NO_GROUPS
-from campus_tune.method.orders import group_codes, order_rows, rank_of_rows
+from campus_tune.method.orders import group_codes
 from campus_tune.metrics.extras import missing_parts
 from campus_tune.model.prepare import HERE, OURS, PreparedRows, prepare_rows
 from campus_tune.preview.advice import problems_in_method
 from campus_tune.preview.check_budget import budget_findings
 from campus_tune.preview.health import health_table, score_findings
-from campus_tune.preview.lr_mass import lr_by_decile, lr_findings
+from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_findings
 from campus_tune.preview.simulate import simulate
 from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.recipe.trainer_settings import refused
@@ -305,6 +305,6 @@ def _plan_findings(
         return [*run.findings(), Finding("info", f"The learning rate schedule could not be simulated: {error}")]
     worst = []
     for label, values in ordered.items():
-        rank = rank_of_rows(order_rows(values, seed=0, groups=domains.codes))
-        worst += lr_findings(lr_by_decile(run.step_of_visit, rank[run.plan], rates), label)
+        deciles = lr_by_decile(deciles_of(values, groups=domains.codes), run.plan, rates[run.step_of_visit])
+        worst += lr_findings(deciles, label)
     return [*run.findings(), *worst[:1]]

@@ -1,6 +1,6 @@
-"""The learning rate that each difficulty decile will meet: hard rows that arrive when it is gone are wasted.
+"""The learning rate that each difficulty decile meets: hard rows that arrive when it is gone are wasted.
 
->>> lr_by_decile(np.arange(20), np.arange(20), np.linspace(1.0, 0.05, 20)).round(3).tolist()
+>>> lr_by_decile(deciles_of(np.arange(20.0)), np.arange(20), np.linspace(1.0, 0.05, 20)).round(3).tolist()
 [0.975, 0.875, 0.775, 0.675, 0.575, 0.475, 0.375, 0.275, 0.175, 0.075]
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from campus_tune.method.orders import order_rows, rank_of_rows
 from campus_tune.words.findings import Finding
 from campus_tune.words.types import FloatArray, IntArray, RowArray
 
@@ -15,22 +16,24 @@ STARVED = 0.5  # of the mean learning rate: below, the hardest decile is wasted
 N_DECILES = 10
 
 
-def lr_by_decile(step_of_row: IntArray, difficulty_rank: IntArray | RowArray, lr_of_step: FloatArray) -> FloatArray:
+def deciles_of(scores: FloatArray, *, seed: int = 0, groups: IntArray | None = None) -> IntArray:
+    """The tenth that each row is in, 0 the easiest, shape (N,); arguments as for `order_rows`."""
+    return rank_of_rows(order_rows(scores, seed=seed, groups=groups)).astype(np.int64) * N_DECILES // len(scores)
+
+
+def lr_by_decile(deciles: IntArray, rows: IntArray | RowArray, rates: FloatArray) -> FloatArray:
     """Mean learning rate that each tenth of the rows, easy to hard, is trained with; shape (10,).
 
     Args:
-        step_of_row: the optimizer step (from 0) in which each planned row visit is trained, shape (V,); negative
-            for rows that the plan leaves out.
-        difficulty_rank: place of that row from easy to hard among all rows, 0..N−1, shape (V,).
-        lr_of_step: the scheduler's learning rate at each step, shape (S,).
+        deciles: of every row, shape (N,).
+        rows: that are trained, one for each visit, shape (V,).
+        rates: the learning rate at each visit, shape (V,).
 
     Returns:
         NaN for a decile none of whose rows is trained.
     """
-    decile = difficulty_rank.astype(np.int64) * N_DECILES // (int(difficulty_rank.max()) + 1)
-    trained = step_of_row >= 0
-    n = np.bincount(decile[trained], minlength=N_DECILES)
-    total = np.bincount(decile[trained], weights=lr_of_step[step_of_row[trained]], minlength=N_DECILES)
+    n = np.bincount(deciles[rows], minlength=N_DECILES)
+    total = np.bincount(deciles[rows], weights=rates, minlength=N_DECILES)
     return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from campus_tune.compare import file_shapes as shapes
 from campus_tune.compare.detectable import VERDICT
 from campus_tune.compare.folder import ABOUT
+from campus_tune.compare.rate_mass import add_rates
 from campus_tune.compare.result_file import FILE as RESULT
 from campus_tune.compare.result_file import FINISHED, FORMAT
 from campus_tune.words.errors import DataError
@@ -85,12 +86,14 @@ class CompareFacts:
         settings: compare.json.
         arms: the recipes first, as they were named.
         verdict: verdict.json; None while there is none.
+        damaged: files that the page goes without, in sentences.
     """
 
     folder: Path
     settings: Json
     arms: tuple[ArmFacts, ...]
     verdict: Json | None
+    damaged: tuple[str, ...] = ()
 
     @property
     def n_planned(self) -> int:
@@ -159,7 +162,8 @@ def read_comparison(folder: Path) -> CompareFacts:
     order = {RECIPE: 0, "plus": 2, "control": 3}
     sorted_arms = tuple(sorted(arms, key=lambda arm: order.get(arm.kind, 1)))
     verdict = _read(folder / VERDICT, shapes.VERDICT) if (folder / VERDICT).is_file() else None
-    return CompareFacts(folder, settings, sorted_arms, verdict)
+    damaged = add_rates(folder, [run for arm in arms for run in arm.runs])
+    return CompareFacts(folder, settings, sorted_arms, verdict, tuple(damaged))
 
 
 def _read(path: Path, shape: Json) -> Json:

@@ -48,7 +48,7 @@ def compare_content(facts: CompareFacts, pictures: Sequence[Picture]) -> dict[st
         "progress": f"{facts.n_done} of {facts.n_planned} runs are done.",
         "verdicts": verdicts(facts),
         "facts": _numbers(facts),
-        "warnings": [*old, *diverged, *((facts.verdict or {}).get("notes") or [])],
+        "warnings": [*old, *diverged, *((facts.verdict or {}).get("notes") or []), *facts.damaged],
         "pictures": first,
         "arms": arms(facts),
         "domains": domains(facts),

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from campus_tune.method.curriculum import SHUFFLE
-from campus_tune.preview.lr_mass import N_DECILES
 from campus_tune.report.compare_facts import RECIPE, CompareFacts
 from campus_tune.report.figures import (
     BASE,
@@ -27,6 +26,7 @@ from campus_tune.report.figures import (
 )
 from campus_tune.report.forest_plot import forest
 from campus_tune.report.html_tables import signed
+from campus_tune.report.score_plots import lr_deciles, of_mean
 from campus_tune.words.types import FloatArray
 
 if TYPE_CHECKING:
@@ -185,52 +185,13 @@ def costs(facts: CompareFacts) -> Picture | None:
 
 
 def lr_mass(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
-    """With which learning rate each arm trained each tenth of the rows, against its own mean, by metric."""
+    """With which learning rate each arm trained each tenth of the rows, by metric."""
     found: dict[str, dict[str, FloatArray]] = {}
     for arm in facts.arms:
-        for label in dict.fromkeys(name for run in arm.finished for name in run.get("learning_rate") or {}):
-            rows = [run["learning_rate"][label] for run in arm.finished if label in (run.get("learning_rate") or {})]
-            # rates of each tenth over their mean, averaged over seeds; a tenth that no seed trained is NaN
-            rates = np.array([[np.nan if x is None else x for x in row] for row in rows], dtype=np.float64)
-            known = np.isfinite(rates)
-            means = np.where(known, rates, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-            shares = np.where(known, rates, 0) / np.maximum(means, 1e-300)[:, None]
-            total = shares.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-            found.setdefault(label, {})[arm.name] = np.where(known.any(axis=0), total, np.nan)
-    found = {label: by_arm for label, by_arm in found.items() if any(np.isfinite(x).any() for x in by_arm.values())}
-    if not found:
-        return None
-    places = np.arange(1, N_DECILES + 1)
-
-    def draw(figure: Figure, narrow: bool) -> None:
-        columns = 1 if narrow else min(3, len(found))
-        axes = figure.subplots(-(-len(found) // columns), columns, squeeze=False, sharey=True).ravel()
-        for axis, (label, by_arm) in zip(axes, found.items(), strict=False):
-            axis.axhline(1.0, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
-            for name, rates in by_arm.items():
-                axis.plot(places, rates, label=fitted(name), **faces[name].on_line(N_DECILES))
-            axis.set(title=fitted(label), xticks=places, xlabel="tenth, easy → hard")
-            axis.set_ylim(0, max(1.5, axis.get_ylim()[1]))
-            percent(axis.yaxis)
-        for axis in axes[len(found) :]:
-            axis.set_visible(False)
-        most = max(axes[: len(found)], key=lambda axis: len(axis.get_legend_handles_labels()[0]))
-        legend_below(figure, most, narrow=narrow)
-
-    texts = [
-        f"{label}: " + ", ".join(f"{name} {rates[0]:.0%} to {rates[-1]:.0%}" for name, rates in by_arm.items())
-        for label, by_arm in found.items()
-    ]
-    return picture(
-        "lr_mass",
-        "Learning rate on easy and hard rows",
-        draw,
-        alt="Mean learning rate that the easiest and the hardest tenth of the rows were trained with, in percent of "
-        f"the arm's mean, by {'; by '.join(texts)}.",
-        height=(0.7 + 2.3 * -(-len(found) // 3), 0.9 + 2.1 * len(found)),
-        note="In percent of each arm's mean over the tenths; plain shuffling trains all rows with the mean. Rows that "
-        "arrive when the rate is gone hardly move the model.",
-    )
+        met = [run.get("learning_rate") or {} for run in arm.finished]
+        for label in dict.fromkeys(label for rates in met for label in rates):
+            found.setdefault(label, {})[arm.name] = of_mean([rates[label] for rates in met if label in rates])
+    return lr_deciles(found, faces)
 
 
 def calibration(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:

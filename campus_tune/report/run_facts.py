@@ -14,14 +14,16 @@ import numpy as np
 from campus_tune.compare.folder import ABOUT
 from campus_tune.compare.result_file import RUNS
 from campus_tune.method.curriculum import SHUFFLE
+from campus_tune.preview.lr_mass import N_DECILES
 from campus_tune.report.examples import Extremes, read_extremes
-from campus_tune.report.run_lr import LrMass, lr_mass
+from campus_tune.run.decile_rates import FILE as RATES
 from campus_tune.run.ledger import FILE, FOLDER
+from campus_tune.run.ledger_lines import MAYBE, read_events
 from campus_tune.run.ledger_lines import find_ledger as ledger_in
-from campus_tune.run.ledger_lines import read_events
 from campus_tune.scores.cache import read_columns
 from campus_tune.scores.run_scores import FOLDER as SCORES
 from campus_tune.words.errors import CampusError, DataError
+from campus_tune.words.json_shapes import read_json
 from campus_tune.words.types import FloatArray, Json
 
 
@@ -123,7 +125,7 @@ class RunOnDisk:
         correlation_names: rows and columns of `correlation`.
         correlation: rank correlations; None where a side is constant.
         examples: metric → its easiest and hardest rows.
-        lr_mass: how the learning rate fell on easy and hard rows.
+        rates: metric → mean learning rate of each tenth of the rows, easy to hard, NaN where none of it was trained.
         cost: shares of the training compute by purpose, and `all`.
         budget: the share that was allowed.
         seconds: on the clock, by purpose, and of training.
@@ -150,7 +152,7 @@ class RunOnDisk:
     correlation_names: tuple[str, ...]
     correlation: tuple[tuple[float | None, ...], ...]
     examples: Mapping[str, Extremes]
-    lr_mass: LrMass
+    rates: Mapping[str, FloatArray]
     cost: Mapping[str, float]
     budget: float
     seconds: Mapping[str, float]
@@ -246,7 +248,7 @@ def read_run(folder: Path) -> RunOnDisk:
         correlation_names=tuple(health.get("names", ())),
         correlation=tuple(tuple(row) for row in health.get("correlation", ())),
         examples=read_extremes(home, scores),
-        lr_mass=lr_mass(home, scores, by_kind.get("stage_end", [])),
+        rates=_rates(home / RATES) if end else {},
         cost=last.get("cost", {}),
         budget=end.get("budget", run["future"].get("campus: budget", 0.0)),
         seconds=last.get("seconds", {}),
@@ -286,6 +288,15 @@ def _choices(decisions: list[Json]) -> tuple[str, ...]:
 def _known(values: Mapping[str, float | None]) -> dict[str, float]:
     """Without what could not be measured."""
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _rates(path: Path) -> dict[str, FloatArray]:
+    """What the run has left at its end; {} where that is nothing, or damaged."""
+    try:
+        found = read_json(path, {str: [MAYBE]})
+    except (OSError, ValueError):
+        return {}
+    return {label: np.array(rates, dtype=np.float64) for label, rates in found.items() if len(rates) == N_DECILES}
 
 
 def _scores(home: Path, labels: list[str]) -> tuple[dict[str, FloatArray], list[str]]:

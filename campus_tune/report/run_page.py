@@ -135,8 +135,11 @@ def missing(facts: RunOnDisk) -> list[str]:
     sentences = []
     if not facts.probes:
         sentences.append("Competence: this run had no held-out probes.")
-    if facts.lr_mass.why_not:
-        sentences.append(f"Learning rate on easy and hard rows: {facts.lr_mass.why_not}")
+    if not facts.rates:
+        sentences.append(
+            "Learning rate on easy and hard rows: a run writes it into learning_rate.json when it is over, where "
+            "training shows the losses of single rows."
+        )
     if not facts.scores:
         sentences.append("Scores: none are there yet.")
     return sentences

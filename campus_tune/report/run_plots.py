@@ -27,7 +27,7 @@ from campus_tune.report.figures import (
     thinned,
 )
 from campus_tune.report.run_facts import RunOnDisk
-from campus_tune.report.score_plots import correlations, histograms, lr_deciles
+from campus_tune.report.score_plots import correlations, histograms, lr_deciles, of_mean
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ def run_pictures(facts: RunOnDisk) -> list[Picture]:
         training_loss(facts),
         evaluations(facts),
         cost_bar(facts.cost, facts.budget) if facts.cost else None,
-        lr_deciles(facts.lr_mass.shares) if facts.lr_mass.shares else None,
+        lr_deciles({"": {label: of_mean([rates]) for label, rates in facts.rates.items()}}, faces_of(facts.rates)),
         histograms(facts.scores),
         correlations(facts.correlation_names, facts.correlation),
         rank_load(facts.ranks) if facts.ranks else None,

@@ -1,4 +1,4 @@
-"""Pictures of the scores: their spread, their agreement, and how the learning rate fell on easy and hard rows."""
+"""Pictures of the scores: their spread, their agreement, and the learning rate that easy and hard rows met."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from campus_tune.preview.lr_mass import N_DECILES
-from campus_tune.report.figures import GREY, Picture, faces_of, fitted, legend_below, percent, picture
+from campus_tune.report.figures import GREY, Face, Picture, faces_of, fitted, legend_below, percent, picture
 from campus_tune.words.types import FloatArray
 
 if TYPE_CHECKING:
@@ -105,29 +105,54 @@ def correlations(names: Sequence[str], matrix: Sequence[Sequence[float | None]])
     )
 
 
-def lr_deciles(shares: Mapping[str, FloatArray]) -> Picture:
-    """The share of the learning-rate mass that fell on each tenth of the rows."""
+def lr_deciles(found: Mapping[str, Mapping[str, FloatArray]], faces: Mapping[str, Face]) -> Picture | None:
+    """With which learning rate each tenth of the rows was trained, against the mean.
+
+    Args:
+        found: title of a panel → line → `of_mean` of its rates; those without a number are left out.
+        faces: of the lines.
+    """
+    found = {title: lines for title, lines in found.items() if any(np.isfinite(x).any() for x in lines.values())}
+    if not found:
+        return None
     places = np.arange(1, N_DECILES + 1)
 
     def draw(figure: Figure, narrow: bool) -> None:
-        axis = figure.subplots()
-        for label, face in faces_of(shares).items():
-            axis.plot(places, shares[label], label=fitted(label), **face.on_line(N_DECILES))
-        axis.axhline(1 / N_DECILES, color=GREY, linewidth=1.2, linestyle=(0, (2, 2)), label="plain shuffling")
-        axis.set(xlabel="tenth of the rows, easy → hard", ylabel="share of the mass", xticks=places)
-        axis.set_ylim(0, max(0.2, axis.get_ylim()[1]))
-        percent(axis.yaxis)
-        legend_below(figure, axis, narrow=narrow, columns=6)
+        columns = 1 if narrow else min(3, len(found))
+        axes = figure.subplots(-(-len(found) // columns), columns, squeeze=False, sharey=True).ravel()
+        for axis, (title, lines) in zip(axes, found.items(), strict=False):
+            axis.axhline(1.0, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
+            for name, rates in lines.items():
+                axis.plot(places, rates, label=fitted(name), **faces[name].on_line(N_DECILES))
+            axis.set(title=fitted(title), xticks=places, xlabel="tenth, easy → hard")
+            axis.set_ylim(0, max(1.5, axis.get_ylim()[1]))
+            percent(axis.yaxis)
+        for axis in axes[len(found) :]:
+            axis.set_visible(False)
+        most = max(axes[: len(found)], key=lambda axis: len(axis.get_legend_handles_labels()[0]))
+        legend_below(figure, most, narrow=narrow)
 
-    ends = [f"{label} {values[0]:.1%} to {values[-1]:.1%}" for label, values in shares.items()]
+    texts = [
+        (f"by {title}: " if title else "") + ", ".join(f"{name} {x[0]:.0%} to {x[-1]:.0%}" for name, x in lines.items())
+        for title, lines in found.items()
+    ]
     return picture(
         "lr_mass",
         "Learning rate on easy and hard rows",
         draw,
-        alt="Share of the learning-rate mass on the easiest and on the hardest tenth of the rows: "
-        + "; ".join(ends)
-        + ". Plain shuffling gives 10.0% to each.",
-        height=(2.9, 3.3),
-        note="Every visit of a row counts with the learning rate it met. Under 10 % on the right: hard rows came when "
-        "the rate was gone, or did not come.",
+        alt="Mean learning rate that the easiest and the hardest tenth of the rows were trained with, in percent of "
+        f"the run's mean: {'; '.join(texts)}.",
+        height=(0.7 + 2.3 * -(-len(found) // 3), 0.9 + 2.1 * len(found)),
+        note="In percent of each run's mean over the tenths; plain shuffling trains all rows with the mean. Rows that "
+        "arrive when the rate is gone hardly move the model.",
     )
+
+
+def of_mean(runs: Sequence[FloatArray | Sequence[float | None]]) -> FloatArray:
+    """Rates of each tenth over their mean, averaged over runs; a tenth that none of them trained is NaN."""
+    rates = np.array(runs, dtype=np.float64)  # None becomes NaN
+    known = np.isfinite(rates)
+    means = np.where(known, rates, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    shares = np.where(known, rates, 0) / np.maximum(means, 1e-300)[:, None]
+    total = shares.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.where(known.any(axis=0), total, np.nan)

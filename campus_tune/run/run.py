@@ -31,6 +31,7 @@ from campus_tune.run import boundary
 from campus_tune.run.activity import FINISHING, SAVING, TRAINING, Activities
 from campus_tune.run.borrowed import Borrowed
 from campus_tune.run.checkpoints import Checkpoint
+from campus_tune.run.decile_rates import leave_decile_rates
 from campus_tune.run.ledger import FOLDER
 from campus_tune.run.lineage import refuse_strange_folder
 from campus_tune.run.loaded import Loaded, load
@@ -323,7 +324,7 @@ class CampusRun:
             now.watch.close()
             self.finished = True
             now.journal.take(boundary.summed_up(now))
-        for report in self.reports if self.peers.leads else ():
+        for report in (lambda _: leave_decile_rates(self.folder), *self.reports) if self.peers.leads else ():
             try:
                 report(self.trainer)
             except Exception as error:  # of whatever it draws or sends: what was trained is whole

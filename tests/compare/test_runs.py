@@ -1,7 +1,8 @@
 """The run that a comparison makes is the run that `campus-tune sft` makes, and its result says what happened in it."""
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,7 @@ import torch
 import yaml
 
 from campus_tune.cli import sft
-from campus_tune.compare.campaign import Campaign
-from campus_tune.compare.rate_mass import add_rate_mass
+from campus_tune.compare.rate_mass import add_rates
 from campus_tune.compare.result_file import read_run_result
 from campus_tune.compare.training import Bench
 from campus_tune.compare.verdict import arm_of
@@ -240,11 +240,10 @@ def test_last_looks_are_taken_of_every_run(lora: World) -> None:
 
 
 def test_learning_rate_per_decile_is_that_of_a_slow_reference(lora: World) -> None:
-    campaign = Campaign(lora.bench.plan, "", say=lambda _: None)
-    campaign.outcomes = {key: dict(run.outcome) for key, run in lora.runs.items()}
-    add_rate_mass(campaign)
-    for arm, seed in lora.runs:
-        found = result_of(lora.out, arm, seed)["learning_rate"]
+    results = {key: result_of(lora.out, *key) for key in lora.runs}
+    assert add_rates(lora.out, list(results.values())) == []
+    for (arm, seed), result in results.items():
+        found = result["learning_rate"]
         assert list(found) == ["length", "loss"]
         with np.load(lora.folder(arm, seed) / "visits.npz") as visits:
             rows, steps, rates = (visits[name].tolist() for name in ("rows", "steps", "rates"))
@@ -255,9 +254,21 @@ def test_learning_rate_per_decile_is_that_of_a_slow_reference(lora: World) -> No
             for row, step in zip(rows, steps, strict=True):
                 met[place_of[row] * 10 // ROWS].append(rates[step])
             np.testing.assert_allclose(deciles, [sum(one) / len(one) for one in met], rtol=1e-12)
-    before = (lora.folder("recipe", 0) / "result.json").stat().st_mtime_ns
-    add_rate_mass(campaign)
-    assert (lora.folder("recipe", 0) / "result.json").stat().st_mtime_ns == before  # nothing new to say
+
+
+def test_the_run_itself_leaves_the_same_of_the_mean_rates_of_its_stages(lora: World) -> None:
+    home = lora.folder("recipe", 0)
+    stages = [event for event in read_ledger(home / "curriculum" / "ledger.jsonl") if event["event"] == "stage_end"]
+    of_step = [next(stage["learning_rate"] for stage in stages if step < stage["step"]) for step in range(STEPS)]
+    left = json.loads((home / "curriculum" / "learning_rate.json").read_text("utf-8"))
+    assert list(left) == ["length", "loss"]
+    with np.load(home / "visits.npz") as visits:
+        rates = np.array(of_step)[visits["steps"]]
+        for label, deciles in left.items():
+            scores = read_columns(home / "curriculum" / "scores" / f"{label}.parquet")[0]["score"]
+            place_of = _places(scores.tolist(), 0)
+            tenth = np.array([place_of[row] * 10 // ROWS for row in visits["rows"].tolist()])
+            np.testing.assert_allclose(deciles, [rates[tenth == k].mean() for k in range(10)], rtol=1e-12)
 
 
 def _places(scores: list[float], seed: int) -> dict[int, int]:
@@ -270,18 +281,28 @@ def _places(scores: list[float], seed: int) -> dict[int, int]:
 
 
 def test_a_decile_that_a_run_never_met_has_no_rate(lora: World, tmp_path: Path) -> None:
-    campaign = Campaign(replace(lora.bench.plan, out=tmp_path), "", say=lambda _: None)
+    results = []
     for arm in ("recipe", "random"):
         home = tmp_path / "runs" / arm / "seed-0"
         (home / "curriculum").mkdir(parents=True)
         (home / "curriculum" / "scores").symlink_to(lora.folder("recipe", 0) / "curriculum" / "scores")
-        campaign.outcomes[arm, 0] = {**lora.runs[arm, 0].outcome, "learning_rate": {}}
+        results.append(dict(lora.runs[arm, 0].outcome))
     scores = read_columns(lora.folder("recipe", 0) / "curriculum" / "scores" / "loss.parquet")[0]["score"]
     easiest = np.argsort(scores, kind="stable")[:4]  # of 48 rows: less than a decile
     np.savez(tmp_path / "runs" / "recipe" / "seed-0" / "visits.npz", rows=easiest, steps=[0, 0, 1, 1], rates=[2.0, 4.0])
-    add_rate_mass(campaign)
-    assert result_of(tmp_path, "recipe", 0)["learning_rate"]["loss"] == [3.0] + [None] * 9
-    assert not (tmp_path / "runs" / "random" / "seed-0" / "result.json").exists()  # came without its visits
+    assert add_rates(tmp_path, results) == []
+    np.testing.assert_array_equal(results[0]["learning_rate"]["loss"], [3.0] + [np.nan] * 9)
+    assert "learning_rate" not in results[1]  # came without its visits
+
+
+def test_what_a_version_before_wrote_stays_and_what_is_damaged_is_told(lora: World, tmp_path: Path) -> None:
+    home = tmp_path / "runs" / "recipe" / "seed-0"
+    home.mkdir(parents=True)
+    (home / "visits.npz").write_bytes(b"half")
+    old, new = ({**lora.runs["recipe", 0].outcome, **more} for more in ({"learning_rate": {"loss": [1.0] * 10}}, {}))
+    [sentence] = add_rates(tmp_path, [old, new])
+    assert "visits.npz` is damaged" in sentence
+    assert (old["learning_rate"], "learning_rate" in new) == ({"loss": [1.0] * 10}, False)
 
 
 def test_a_model_that_diverges_is_a_result_and_spoils_no_other_run(lora: World, tmp_path: Path) -> None:

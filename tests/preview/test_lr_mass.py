@@ -9,24 +9,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.preview.lr_mass import lr_by_decile, lr_findings
+from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_findings
 
 
 def test_rows_in_order_under_a_falling_rate_meet_ever_less() -> None:
     rates = np.linspace(1.0, 0.0, 100)
-    deciles = lr_by_decile(np.arange(100), np.arange(100), rates)
+    deciles = lr_by_decile(deciles_of(np.arange(100.0)), np.arange(100), rates)
     assert deciles == pytest.approx(rates.reshape(10, 10).mean(axis=1))
 
 
 @given(st.integers(1, 60), st.integers(0, 9))
 def test_deciles_are_those_of_a_slow_loop(n_rows: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    steps, ranks, rates = rng.integers(-1, 20, n_rows), rng.permutation(n_rows), rng.random(20)
+    scores, rows, rates = rng.permutation(n_rows).astype(float), rng.integers(0, n_rows, 20), rng.random(20)
+    visits = list(zip(rows.tolist(), rates.tolist(), strict=True))
     slow = [
-        np.mean([rates[steps[i]] for i in range(n_rows) if steps[i] >= 0 and ranks[i] * 10 // n_rows == k] or [np.nan])
-        for k in range(10)
+        np.mean([rate for row, rate in visits if int(scores[row]) * 10 // n_rows == k] or [np.nan]) for k in range(10)
     ]
-    assert lr_by_decile(steps, ranks, rates) == pytest.approx(slow, nan_ok=True)
+    assert lr_by_decile(deciles_of(scores), rows, rates) == pytest.approx(slow, nan_ok=True)
+
+
+def test_visits_by_hand() -> None:
+    scores = np.arange(20.0)[::-1].copy()  # row 19 is the easiest
+    met = lr_by_decile(deciles_of(scores), np.array([19, 19, 0]), np.array([1.0, 2.0, 1.0]))
+    assert met == pytest.approx([1.5, *[np.nan] * 8, 1.0], nan_ok=True)
 
 
 def test_a_starved_hardest_decile_is_told_with_the_way_out() -> None:
@@ -49,5 +55,5 @@ def test_an_untrained_hardest_decile_says_nothing_of_rates() -> None:
 def test_a_million_rows_take_seconds() -> None:
     rng = np.random.default_rng(0)
     start = time.process_time()
-    lr_by_decile(rng.integers(0, 1000, 1_000_000), rng.permutation(1_000_000), rng.random(1000))
+    lr_by_decile(deciles_of(rng.random(1_000_000)), rng.permutation(1_000_000), rng.random(1_000_000))
     assert time.process_time() - start < 5

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from campus_tune.run.decile_rates import leave_decile_rates
 from campus_tune.run.ledger import plain
 from campus_tune.run.told.examples import write_examples
 from campus_tune.scores.cache import write_columns
@@ -36,9 +37,8 @@ def make_run(out: Path, *, stages: int = 6, rows: int = 60, finished: bool = Tru
     if finished:
         lines.append(_end(stages, rows, ranks))
     (home / "ledger.jsonl").write_text("".join(json.dumps(plain(line)) + "\n" for line in lines), "utf-8")
-    history = [{"step": step, "learning_rate": 1e-3 * (1 - step / (3 * stages))} for step in range(1, 2 * stages + 1)]
-    (out / "checkpoint-9").mkdir()
-    (out / "checkpoint-9" / "trainer_state.json").write_text(json.dumps({"log_history": history}), "utf-8")
+    if finished:
+        leave_decile_rates(home)
     write_examples(home, scores, [f"{EVIL} {i}" for i in range(rows)], [DOMAINS[i % 3] for i in range(rows)])
     return out
 
@@ -89,6 +89,7 @@ def _stage_lines(home: Path, stage: int, stages: int, rows: int, rng: np.random.
         "step": step + 2,
         "chosen": chosen,
         "train_loss": 2.0 - shown,
+        "learning_rate": 1e-3 * (1 - shown / 2),
         "train_loss_by_domain": {name: 2.1 - shown + 0.1 * i for i, name in enumerate(DOMAINS)},
         "audit": {"checked": step + 2, "passed": step + 2, "labels": True},
         "cost": _cost(0.03),

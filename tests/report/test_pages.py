@@ -16,13 +16,14 @@ from campus_tune.cli.report import add_parser
 from campus_tune.report import write
 from campus_tune.report.compare_facts import read_comparison
 from campus_tune.report.compare_page import runs
-from campus_tune.report.compare_plots import _of_mean, _pooled
+from campus_tune.report.compare_plots import _pooled
 from campus_tune.report.figures import Picture, chosen_shares, faces_of, strip
 from campus_tune.report.forest_plot import forest
 from campus_tune.report.html_tables import FOLDED
 from campus_tune.report.run_facts import read_run
 from campus_tune.report.run_page import run_content
 from campus_tune.report.run_plots import choices_text, competence, run_pictures
+from campus_tune.report.score_plots import of_mean
 from campus_tune.report.write import pngs, watch, write_report
 from campus_tune.words.errors import DataError
 from tests.report import made_up
@@ -342,7 +343,7 @@ def test_columns_of_zeros_are_left_out_of_the_decisions(tmp_path: Path) -> None:
 
 
 def test_learning_rates_are_shown_against_each_runs_mean() -> None:
-    rates = _of_mean([[1.0, 3.0, None], [2.0, 6.0, None]])
+    rates = of_mean([[1.0, 3.0, None], [2.0, 6.0, None]])
     assert rates[:2].tolist() == [0.5, 1.5]
     assert np.isnan(rates[2])
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from campus_tune.report.run_facts import read_run
-from campus_tune.report.run_lr import mass_by_decile
+from campus_tune.report.run_page import missing
+from campus_tune.run.decile_rates import leave_decile_rates
 from campus_tune.run.told.examples import LONGEST, pick, shorten
 from campus_tune.words.errors import DataError
 from tests.report.made_up import EVIL, make_comparison, make_run
@@ -62,7 +63,7 @@ def test_a_run_of_which_only_the_first_line_is_there_can_be_read(own: Path) -> N
     ledger.write_text(ledger.read_text("utf-8").splitlines(keepends=True)[0], "utf-8")
     facts = read_run(own)
     assert (facts.stages, facts.probes, facts.cost, facts.audit) == ((), (), {}, (0, 0))
-    assert facts.lr_mass.why_not
+    assert facts.rates == {}
 
 
 def test_a_damaged_line_is_named(own: Path) -> None:
@@ -98,44 +99,41 @@ def test_what_is_lost_of_the_scores_is_left_out(own: Path) -> None:
     assert list(read_run(own).scores) == ["length"]
 
 
-def test_learning_rate_mass_by_hand() -> None:
-    scores = np.arange(20.0)[::-1].copy()  # row 19 is the easiest
-    rows, rates = np.array([19, 19, 0]), np.array([1.0, 2.0, 1.0])
-    assert mass_by_decile(scores, rows, rates).tolist() == [0.75, *[0.0] * 8, 0.25]
+def test_the_learning_rate_on_easy_and_hard_rows_is_what_the_run_has_left(run: Path) -> None:
+    rates = read_run(run).rates
+    assert list(rates) == ["length", "mtld", "loss"]
+    assert {values.shape for values in rates.values()} == {(10,)}
 
 
-def test_the_learning_rate_is_read_from_the_trainers_log(run: Path) -> None:
-    shares = read_run(run).lr_mass.shares
-    assert list(shares) == ["length", "mtld", "loss"]
-    assert all(values.sum() == pytest.approx(1) for values in shares.values())
-
-
-def test_the_ledgers_own_learning_rate_comes_first(own: Path) -> None:
-    shutil.rmtree(own / "checkpoint-9")
+def test_the_rates_of_a_tenth_are_those_of_the_stages_that_trained_it(own: Path) -> None:
     ledger = own / "curriculum" / "ledger.jsonl"
     lines = [json.loads(line) for line in ledger.read_text("utf-8").splitlines()]
     for line in lines:
         if line["event"] == "stage_end":
             line["learning_rate"] = 1e-3 if line["stage"] == 0 else 0.0
     ledger.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    facts = read_run(own)
-    trained = read_run(own).lr_mass.shares["length"] > 0
-    assert facts.lr_mass.why_not == ""
-    assert trained.sum() <= 8  # only the eight rows of the first stage met a rate
+    leave_decile_rates(own / "curriculum")
+    trained = read_run(own).rates["length"] > 0
+    assert 1 <= trained.sum() <= 8  # only the eight rows of the first stage met a rate
 
 
-@pytest.mark.parametrize("lost", ["checkpoint-9", "curriculum/training_losses"])
-def test_where_the_learning_rate_cannot_be_known_a_sentence_says_so(own: Path, lost: str) -> None:
-    shutil.rmtree(own / lost)
-    mass = read_run(own).lr_mass
-    assert not mass.shares
-    assert "is not known" in mass.why_not
+@pytest.mark.parametrize("content", ["{}", "[]", '{"length": [1.0]}', '{"length": "no"}', "half"])
+def test_where_the_run_has_left_no_rates_a_sentence_says_when_it_does(own: Path, content: str) -> None:
+    (own / "curriculum" / "learning_rate.json").write_text(content, "utf-8")
+    assert read_run(own).rates == {}
+    assert any("a run writes it into learning_rate.json when it is over" in line for line in missing(read_run(own)))
 
 
-def test_a_log_that_ends_early_is_not_stretched(own: Path) -> None:
-    log = own / "checkpoint-9" / "trainer_state.json"
-    log.write_text(json.dumps({"log_history": [{"step": s, "learning_rate": 1.0} for s in (1, 2, 3)]}), "utf-8")
-    assert "ends early" in read_run(own).lr_mass.why_not
+def test_rates_of_the_run_before_are_not_those_of_a_run_that_goes_on(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", finished=False)
+    leave_decile_rates(run / "curriculum")
+    assert read_run(run).rates == {}
+
+
+def test_a_run_that_does_not_know_its_rows_leaves_no_rates(own: Path) -> None:
+    shutil.rmtree(own / "curriculum" / "training_losses")
+    leave_decile_rates(own / "curriculum")
+    assert json.loads((own / "curriculum" / "learning_rate.json").read_text("utf-8")) == {}
 
 
 def test_no_row_is_among_the_easiest_and_the_hardest() -> None:

@@ -149,10 +149,10 @@ def test_every_other_reader_says_so_or_goes_without(content: bytes, run: Path, t
         read_result(path)
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     (folder / "curriculum/examples.json").write_bytes(content)
-    (folder / "checkpoint-9/trainer_state.json").write_bytes(content)
+    (folder / "curriculum/learning_rate.json").write_bytes(content)
     facts = read_run(folder)
     assert facts.examples["length"].easiest[0].text == ""
-    assert "trainer_state.json" in facts.lr_mass.why_not
+    assert facts.rates == {}
 
 
 @pytest.mark.parametrize("state", [[], 5, {"CampusCallback": 5}, {"CampusCallback": {"attributes": []}}])
