@@ -190,13 +190,7 @@ def lr_mass(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
     for arm in facts.arms:
         for label in dict.fromkeys(name for run in arm.finished for name in run.get("learning_rate") or {}):
             rows = [run["learning_rate"][label] for run in arm.finished if label in (run.get("learning_rate") or {})]
-            # rates of each tenth over their mean, averaged over seeds; a tenth that no seed trained is NaN
-            rates = np.array([[np.nan if x is None else x for x in row] for row in rows], dtype=np.float64)
-            known = np.isfinite(rates)
-            means = np.where(known, rates, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
-            shares = np.where(known, rates, 0) / np.maximum(means, 1e-300)[:, None]
-            total = shares.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-            found.setdefault(label, {})[arm.name] = np.where(known.any(axis=0), total, np.nan)
+            found.setdefault(label, {})[arm.name] = _of_mean(rows)
     found = {label: by_arm for label, by_arm in found.items() if any(np.isfinite(x).any() for x in by_arm.values())}
     if not found:
         return None
@@ -231,6 +225,16 @@ def lr_mass(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
         note="In percent of each arm's mean over the tenths; plain shuffling trains all rows with the mean. Rows that "
         "arrive when the rate is gone hardly move the model.",
     )
+
+
+def _of_mean(seeds: list[list[float | None]]) -> FloatArray:
+    """Rates of each tenth over their mean, averaged over seeds; a tenth that no seed trained is NaN."""
+    rates = np.array([[np.nan if x is None else x for x in row] for row in seeds], dtype=np.float64)
+    known = np.isfinite(rates)
+    means = np.where(known, rates, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+    shares = np.where(known, rates, 0) / np.maximum(means, 1e-300)[:, None]
+    total = shares.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.where(known.any(axis=0), total, np.nan)
 
 
 def calibration(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
