@@ -51,7 +51,6 @@ class Witness(Bench):
 
 def by_sft(recipe: Path, out: Path, seed: int, patch: pytest.MonkeyPatch) -> Trained:
     """The same by the command `sft`."""
-    patch.setattr(sft, "report", lambda _: None)
     found: list[Any] = []
     train = sft.train
     patch.setattr(sft, "train", lambda *parts: found.append(train(*parts)))

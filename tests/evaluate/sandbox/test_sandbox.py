@@ -606,7 +606,8 @@ def test_it_holds_for_an_ordinary_user_and_for_the_root_of_a_rootless_container(
         package = Path(name) / "campus_tune"
         shutil.copytree(PROJECT / "campus_tune" / "evaluate" / "sandbox", package / "evaluate" / "sandbox")
         (package / "words").mkdir()
-        shutil.copy(PROJECT / "campus_tune" / "words" / "errors.py", package / "words")
+        for part in ("errors.py", "wording.py"):
+            shutil.copy(PROJECT / "campus_tune" / "words" / part, package / "words")
         for folder in (package, package / "words", package / "evaluate", package / "evaluate" / "sandbox"):
             (folder / "__init__.py").write_text("")
         subprocess.run(["chmod", "-R", "a+rX", name], check=True)
