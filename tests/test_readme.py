@@ -150,7 +150,7 @@ def test_every_command_is_one_that_the_command_line_takes(line: str) -> None:
         assert settings["use_peft"]
         assert block is not None
         if plan:
-            assert plan.settings()["num_processes"] == "2"
+            assert plan.flags["num_processes"] == "2"
         else:
             assert block["stages"] == 5
             assert others == ["--learning_rate", "1e-4"]
@@ -160,7 +160,7 @@ def test_every_command_is_one_that_the_command_line_takes(line: str) -> None:
 
 def test_every_file_it_names_is_there() -> None:
     named = set(re.findall(r"(?<![\w/])((?:campus_tune|recipes|eval|tests|\.github)/[\w./-]*\w)", README))
-    assert len(named) > 25
+    assert len(named) > 15
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
