@@ -69,9 +69,9 @@ FAULTS = (
     ),
     Fault(
         "a sentence that says nothing",
-        "recipe/reader.py",
-        '"`{what}` must be {self.must}, got {shown(value)}. {self.write}"',
-        '"bad {what}: {shown(value)}. {self.write}"',
+        "words/leaves.py",
+        'f"`{what}` must be {self.must}, got {shown(value)}. {advice}"',
+        'f"bad {what}: {shown(value)}. {advice}"',
     ),
     Fault("the exit code of a grave finding is 0", "cli/main.py", "return int(is_grave(findings))", "return 0"),
     Fault(
@@ -129,7 +129,7 @@ FAULTS = (
     Fault(
         "a shard's checksum is not looked at",
         "scores/shards.py",
-        'if not name.endswith(f"-{_checksum(data)}.parquet"):',
+        'if not name.endswith(f"-{sha256(data, 16)}.parquet"):',
         "if False:",
     ),
     Fault(

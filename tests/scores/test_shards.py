@@ -18,6 +18,7 @@ import pytest
 from campus_tune.scores import shards
 from campus_tune.scores.cache import CacheKey, ScoreCache
 from campus_tune.scores.shards import Shard, ShardFolder, merged
+from campus_tune.words.hashing import sha256
 
 ROOT = Path(__file__).parents[2]
 KEY = CacheKey("loss", {"reduce": "mean"}, model="a1")
@@ -42,7 +43,7 @@ def child(code: str, folder: Path) -> subprocess.Popen[str]:
     head = f"""
 from pathlib import Path
 import numpy as np
-from campus_tune import shards
+from campus_tune.scores import shards
 from campus_tune.scores.cache import CacheKey, ScoreCache
 KEY, FOLDER = {KEY!r}, Path({str(folder)!r})
 """
@@ -133,7 +134,7 @@ def test_a_whole_shard_of_another_key_under_its_own_name_is_not_believed(tmp_pat
 def test_what_has_a_checksum_and_is_no_shard_is_put_aside_too(tmp_path: Path) -> None:
     cache = filled(tmp_path, n_shards=1)
     data = b"not parquet"
-    path = tmp_path / KEY.folder_name / f"shard-00000007-{shards._checksum(data)}.parquet"
+    path = tmp_path / KEY.folder_name / f"shard-00000007-{sha256(data, 16)}.parquet"
     path.write_bytes(data)
     assert cache.read(KEY, ROWS)[0].sum() == 10
     assert "is damaged (it is no shard of scores, " in cache.warnings[0]
