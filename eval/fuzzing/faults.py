@@ -73,10 +73,10 @@ FAULTS = (
         'f"`{what}` must be {self.must}, got {shown(value)}. {advice}"',
         'f"bad {what}: {shown(value)}. {advice}"',
     ),
-    Fault("the exit code of a grave finding is 0", "cli/main.py", "return int(is_grave(findings))", "return 0"),
+    Fault("the exit code of a grave finding is 0", "cli/check.py", "return int(is_grave(findings))", "return 0"),
     Fault(
         "a number on the command line has no range",
-        "cli/main.py",
+        "cli/options.py",
         "if not (value >= low if kind is int else value > low):",
         "if False:",
     ),

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from accelerate import DistributedType
 from torch.nn import Linear
 from transformers.trainer_pt_utils import AcceleratorConfig
 
@@ -49,7 +50,7 @@ def trainer(**settings: Any) -> SimpleNamespace:
         model=Linear(1, 1),
         data_collator=None,
         train_dataset=None,
-        accelerator=SimpleNamespace(),
+        accelerator=SimpleNamespace(distributed_type=DistributedType.NO),
         is_fsdp_enabled=False,
     )
 
