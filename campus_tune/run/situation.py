@@ -74,6 +74,7 @@ class Outline:
         probing: held-out rows, and when they are measured.
         identity: what makes it this run.
         evaluator: of official tasks.
+        finite: looks at gradients and weights.
         journal: that is told of everything.
     """
 
@@ -90,6 +91,7 @@ class Outline:
     probing: Probing
     identity: Identity
     evaluator: Evaluator
+    finite: Finite
     journal: Journal
 
     def refreshes_to_come(self, step: int) -> int:
@@ -154,7 +156,6 @@ class Situation(Outline):  # a longer list of the same kind: what reads it asks 
         watch: hooks that compare what is trained with the plan.
         filling: hooks for ranks without a row; None where every rank always has one.
         step_loss: sees on the first steps what the trainer's loss counts; None where that is known.
-        finite: looks at gradients and weights.
         same_world: the checkpoint's random states are of this number of processes.
     """
 
@@ -167,7 +168,6 @@ class Situation(Outline):  # a longer list of the same kind: what reads it asks 
     watch: Watch
     filling: Filling | None
     step_loss: StepLoss | None
-    finite: Finite
     same_world: bool
 
     def close(self) -> None:
@@ -248,6 +248,8 @@ def outline(
         probing=probing,
         identity=identity,
         evaluator=evaluator,
+        # Before anything is measured: after a forward FSDP2 shows whole weights, whose memory it frees later.
+        finite=Finite(compat.model_of(trainer), peers, cause_in(trainer, loaded.loader)),
         journal=Journal(folder, peers, n_steps),
     )
 
@@ -326,6 +328,5 @@ def complete(
         watch=Watch(model, loaded.rows, LossAudit.of(trainer), labels=loaded.trained.labels_known),
         filling=Filling(model) if loaded.loader.fills() else None,  # its model's hooks see real rows
         step_loss=StepLoss.of(trainer, loaded.loader),
-        finite=Finite(model, peers, cause_in(trainer, loaded.loader)),
         same_world=same_world,
     )

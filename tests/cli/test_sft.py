@@ -170,5 +170,5 @@ def test_a_finished_run_has_a_report_and_one_that_cannot_be_drawn_is_a_warning(
 
     monkeypatch.setattr("campus_tune.report.write.write_report", broken)
     sft.main([*write(tmp_path, tiny), "--output_dir", str(tmp_path / "other")])
-    assert (tmp_path / "other/model.safetensors").exists()
+    assert (tmp_path / "other/adapter_model.safetensors").exists()
     assert "warning: no report (OSError: " in capsys.readouterr().out

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -531,7 +532,7 @@ def test_a_mixture_of_experts_writes_too_and_keeps_its_routers_told(tmp_path: Pa
 
 def with_features(trainer: Any, folder: Path, **settings: Any) -> ScorerTrainer:
     passages: Any = Passages.__new__(Passages)
-    passages.trainer = trainer
+    passages.trainer, passages.known = trainer, SimpleNamespace(trusts=False)
     return scorer_of(trainer, features=passages.features(str(folder)), model=str(folder), **settings)
 
 
