@@ -193,14 +193,14 @@ def test_results_of_another_format_are_refused(tmp_path: Path) -> None:
 
 def test_a_run_without_probes_and_rates_says_what_is_not_shown(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run")
-    shutil.rmtree(run / "checkpoint-9")
+    (run / "curriculum" / "learning_rate.json").unlink()
     (run / "curriculum" / "recipe.yaml").unlink()
     ledger = run / "curriculum" / "ledger.jsonl"
     kept = [line for line in ledger.read_text("utf-8").splitlines(keepends=True) if '"probes", "step"' not in line]
     ledger.write_text("".join(kept), "utf-8")
     content = run_content(read_run(run), [])
     assert content["missing"][0] == "Competence: this run had no held-out probes."
-    assert "learning rate over the steps is not known" in content["missing"][1]
+    assert "a run writes it into learning_rate.json when it is over" in content["missing"][1]
     assert content["recipe"] == ""
 
 

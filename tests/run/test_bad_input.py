@@ -197,7 +197,11 @@ def test_parallelism_that_splits_rows_or_models(tiny_trainer: Make) -> None:
         seen = {name: getattr(trainer, name) for name in names}
         return SimpleNamespace(**{**seen, **changed})
 
-    split = SimpleNamespace(parallelism_config=SimpleNamespace(tp_size=2, cp_size=1, sp_size=1), num_processes=2)
+    split = SimpleNamespace(
+        parallelism_config=SimpleNamespace(tp_size=2, cp_size=1, sp_size=1),
+        num_processes=2,
+        distributed_type=trainer.accelerator.distributed_type,
+    )
     with pytest.raises(TrainerError, match=r"sequence parallelism must be off with a curriculum, got \{'tp': 2"):
         refuse(with_(accelerator=split), ours=vars(trainer))
     args = {"packing": False, "dataloader_drop_last": False, "train_sampling_strategy": "random", "n_gpu": 2}

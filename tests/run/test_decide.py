@@ -201,7 +201,9 @@ def test_a_simulated_plan_is_the_one_that_a_run_trains(selector: Any, schedule: 
     curriculum = Curriculum(config.schedule(), orders, n_rows=N, global_batch=10, total_steps=80)
     trained: list[int] = []
     while not curriculum.finished:
-        stage = decide(decider, curriculum).stage
+        decide(decider, curriculum)
+        stage = curriculum.stage
+        assert stage is not None
         trained += stage.rows.tolist()
         for _ in range(stage.n_steps):
             curriculum.advance()
