@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,7 @@ from campus_tune.preview.simulate import simulate
 from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.recipe.training_yaml import run_size
 from campus_tune.words.errors import CampusError, RecipeError
+from campus_tune.words.leaves import Files, Flag, Texts
 from campus_tune.words.registry import Registry
 from campus_tune.words.strict_yaml import read_value, read_yaml
 from campus_tune.words.types import RowTexts
@@ -272,6 +274,9 @@ def overlaps(probes: list[str], rows: list[str]) -> None:
 LONG = "the quick brown fox jumps over the lazy dog and then it sleeps for the rest of the whole long day " * 2
 
 CALLS: list[tuple[Callable[..., Any], Case]] = [
+    (partial(Flag().read, "a setting"), Case("Write one of them", "yes", [True, False])),
+    (partial(Texts().read, "a setting"), Case(r"Write \[one, another\]", [], [["one", "another"]])),
+    (partial(Files().read, "a setting"), Case("Name one", [], ["one.jsonl", ["one.jsonl", "another.jsonl"]])),
     (level, Case("Fill them in, or drop these rows", [1, None], [[1, 0], [1]])),
     (level, Case("Write 1 for harder and 0", [True, False], [[1, 0]])),
     (level, Case("Store a number, higher = harder", ["easy", "hard"], [[0, 1]])),

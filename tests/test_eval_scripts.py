@@ -252,7 +252,7 @@ def test_two_sides_are_run_and_compared(
     assert found.line("x", 1.0).startswith(word)
     n = len(calls)
     same_ledgers.examine(recipe, checkouts, tmp_path)
-    assert calls[n:] == [("new", "diff")], "what was run of the same source is not run again"
+    assert set(calls[n:]) <= {("new", "diff")}, "what was run of the same source is not run again"
 
 
 def test_each_fault_finds_its_place_in_the_source(tmp_path: Path) -> None:

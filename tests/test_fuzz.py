@@ -25,8 +25,8 @@ TRAINED = (
     "check",
 )  # seconds each; tests/preview/test_check.py and damage.py have them
 
-OURS = [f"campus_tune.{name}" for name in ("cli", "sft", "score", "proxy", "launch", "report.figures")]
-OURS += ["campus_tune.cli.compare", "campus_tune.cli.eval", "campus_tune.evaluate.suites"]
+COMMANDS = ("main", "sft", "score", "proxy", "launch", "compare", "eval")
+OURS = [*(f"campus_tune.cli.{name}" for name in COMMANDS), "campus_tune.report.figures", "campus_tune.evaluate.suites"]
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def test_there_are_faults_enough_and_each_has_its_place(tmp_path: Path) -> None:
         assert source.count(fault.old) == 1, fault.name
         compile(source.replace(fault.old, fault.new), fault.file, "exec")
     with pytest.raises(LookupError, match="cannot be planted"):
-        plant(Fault("nothing", "cli.py", "no such source", ""), fuzz.REPOSITORY / "campus_tune", tmp_path)
+        plant(Fault("nothing", "cli/main.py", "no such source", ""), fuzz.REPOSITORY / "campus_tune", tmp_path)
 
 
 def test_a_planted_fault_is_found(folder: Path, options: Any, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def _read_cache(knows: bool | None, name: str) -> Answer:
 # -- ledgers and pages -------------------------------------------------------------------------------------------------
 
 
-def _a_run(world: World, chance: random.Random) -> Path:
+def _a_run(world: World, chance: random.Random) -> tuple[Path, Path]:
     source = world.corpus / chance.choice(["made", "made", "run"])
     source = source if source.is_dir() else world.corpus / "made"
     shutil.copytree(
@@ -127,7 +127,7 @@ def _a_run(world: World, chance: random.Random) -> Path:
         RUN,
         ignore=shutil.ignore_patterns("*.safetensors", "*.pt", "*.pth", "tokenizer*", "*.bin", "plots", "*.html"),
     )
-    return RUN / "curriculum"
+    return RUN / "curriculum", source
 
 
 def _events(path: Path) -> list[Json]:
@@ -140,7 +140,7 @@ def _write_events(path: Path, events: Sequence[Any], chance: random.Random) -> N
 
 def ledger(world: World, chance: random.Random) -> Input:
     """A ledger, to `report` and to `diff`."""
-    home = _a_run(world, chance)
+    home, source = _a_run(world, chance)
     path, how, expected = home / "ledger.jsonl", "right", ACCEPTED
     events = _events(path)
     change = chance.choice(
@@ -188,7 +188,7 @@ def ledger(world: World, chance: random.Random) -> Input:
     if change not in ("right", "value", "values"):
         how, expected = f"{change} {how}", EITHER
     if chance.random() < 0.5:
-        shutil.copytree(world.corpus / ("made" if (RUN / "checkpoint-9").exists() else "run") / "curriculum", "twin")
+        shutil.copytree(source / "curriculum", "twin")
         words = ["diff", *chance.choice([("run", "twin"), ("twin", "run"), ("run", "run")])]
         return Input(f"diff, {how}", expected, partial(command, words))
     return Input(how, expected, partial(command, ["report", "run"], page=home / "report.html"))
@@ -196,7 +196,7 @@ def ledger(world: World, chance: random.Random) -> Input:
 
 def page(world: World, chance: random.Random) -> Input:
     """Markup in every text that a page may show: names, warnings, rows, the recipe."""
-    home = _a_run(world, chance)
+    home, _ = _a_run(world, chance)
     path, evil = home / "ledger.jsonl", chance.choice(odd.MARKUP)
     events, where = (
         _events(path),
@@ -237,7 +237,7 @@ def _at(content: Any, path: Sequence[Any]) -> Any:
 
 def beside(world: World, chance: random.Random) -> Input:
     """Other files that `report` reads: examples, the trainer's state, losses, scores, the recipe."""
-    home = _a_run(world, chance)
+    home, _ = _a_run(world, chance)
     files = [
         path
         for path in [*home.rglob("*"), *RUN.glob("*/trainer_state.json")]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from campus_tune import CampusCallback
+from campus_tune.run.callback import CampusCallback
 from tests.run.test_overrides import Stops
 from tests.run.tiny_run import tiny_trainer
 from tests.run.witness import events, ledger

@@ -11,7 +11,7 @@ import pytest
 
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.scorer_training import ScorerTrainer
-from campus_tune.scores import passages
+from campus_tune.scores import passages, row_cache
 from campus_tune.scores.cache import read_columns, write_columns
 from campus_tune.words.errors import ResumeError
 from campus_tune.words.types import Json
@@ -100,7 +100,7 @@ def test_a_scoring_killed_before_the_first_step_goes_on_where_it_stopped_and_giv
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(passages, "AT_ONCE", 30)
-    keep, kept = passages.Passages.keep, [0]
+    keep, kept = row_cache.RowCache.keep, [0]
 
     def dies(self: Any, *args: Any) -> None:
         if kept[0] == 3:  # losses of a part, scorer scores of it, losses of the next
@@ -109,7 +109,7 @@ def test_a_scoring_killed_before_the_first_step_goes_on_where_it_stopped_and_giv
         keep(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(passages.Passages, "keep", dies)
+        patch.setattr(row_cache.RowCache, "keep", dies)
         trainer = trainer_of(tmp_path / "killed")
         with pytest.raises(KilledError):
             trainer.train()
