@@ -305,6 +305,8 @@ def _plan_findings(
         return [*run.findings(), Finding("info", f"The learning rate schedule could not be simulated: {error}")]
     worst = []
     for label, values in ordered.items():
-        deciles = lr_by_decile(deciles_of(values, groups=domains.codes), run.plan, rates[run.step_of_visit])
+        deciles = lr_by_decile(
+            deciles_of(values, groups=domains.codes, planned=run.plan), run.plan, rates[run.step_of_visit]
+        )
         worst += lr_findings(deciles, label)
     return [*run.findings(), *worst[:1]]

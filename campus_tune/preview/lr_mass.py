@@ -16,9 +16,20 @@ STARVED = 0.5  # of the mean learning rate: below, the hardest decile is wasted
 N_DECILES = 10
 
 
-def deciles_of(scores: FloatArray, *, seed: int = 0, groups: IntArray | None = None) -> IntArray:
-    """The tenth that each row is in, 0 the easiest, shape (N,); arguments as for `order_rows`."""
-    return rank_of_rows(order_rows(scores, seed=seed, groups=groups)).astype(np.int64) * N_DECILES // len(scores)
+def deciles_of(
+    scores: FloatArray, *, seed: int = 0, groups: IntArray | None = None, planned: RowArray | None = None
+) -> IntArray:
+    """The tenth that each row is in, 0 the easiest, shape (N,).
+
+    Args:
+        scores: higher is harder, shape (N,).
+        seed: as for `order_rows`.
+        groups: likewise.
+        planned: rows of a plan that may leave the hardest out, for tenths up to the hardest of them.
+    """
+    places = rank_of_rows(order_rows(scores, seed=seed, groups=groups)).astype(np.int64)
+    n = len(scores) if planned is None else int(places[planned].max()) + 1
+    return np.minimum(places * N_DECILES // n, N_DECILES - 1)
 
 
 def lr_by_decile(deciles: IntArray, rows: IntArray | RowArray, rates: FloatArray) -> FloatArray:

@@ -29,6 +29,13 @@ def test_deciles_are_those_of_a_slow_loop(n_rows: int, seed: int) -> None:
     assert lr_by_decile(deciles_of(scores), rows, rates) == pytest.approx(slow, nan_ok=True)
 
 
+def test_a_plan_that_leaves_the_hardest_rows_out_has_tenths_of_what_it_trains() -> None:
+    scores = np.arange(40.0)
+    planned = np.arange(20, dtype=np.int32)[::-1]
+    assert deciles_of(scores, planned=planned)[:20].tolist() == [row // 2 for row in range(20)]
+    assert deciles_of(scores)[:20].tolist() == [row // 4 for row in range(20)]
+
+
 def test_visits_by_hand() -> None:
     scores = np.arange(20.0)[::-1].copy()  # row 19 is the easiest
     met = lr_by_decile(deciles_of(scores), np.array([19, 19, 0]), np.array([1.0, 2.0, 1.0]))
