@@ -1,7 +1,7 @@
 """Losses of the training rows under another model, which has its own tokenizer, template and context.
 
 Where tokenizer and template are the same as the trainer's, the model reads the very tokens that training sees; else
-the rows are told to it as text (`integrations.conversations`). Rows are tokenised when a batch needs them: what is
+the rows are told to it as text (`model.conversations`). Rows are tokenised when a batch needs them: what is
 kept of each row is two numbers.
 
 Rows that are too long keep their beginning, as in training. Where nothing of the answer is left the model has nothing
