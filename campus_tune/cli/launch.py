@@ -20,7 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from campus_tune.recipe.launched import CONFIG, Asked, dropped_keys, find_config, is_switch, launch_flags
+from campus_tune.recipe.launched import CONFIG, Asked, find_config, is_switch, launch_flags, section_problems
 from campus_tune.recipe.trl_yaml import (
     BLOCK,
     environment_problems,
@@ -161,7 +161,7 @@ def read_asked(plan: Launch) -> tuple[argparse.Namespace, Asked, list[str]]:
         settings = plan.settings()
         asked = Asked.of(plan.flags, settings, shipped=plan.shipped)
         machines = int(arguments.num_machines or getattr(settings, "num_machines", 1))
-    problems = [] if settings is None else list(dropped_keys(settings))
+    problems = [] if settings is None else list(section_problems(settings))
     here = 0 if asked.on_cpu or plan.recipe.get("use_cpu") or "--use_cpu" in plan.words else n_devices()
     most, why = (here * machines, ", one per GPU") if here else (MOST * machines, "")
     if asked.processes is not None and asked.processes > most:

@@ -84,8 +84,8 @@ def find_config(name: str) -> Path:
     return folder / f"{name}.yaml"
 
 
-def dropped_keys(config: ClusterConfig) -> Iterator[str]:
-    """Keys of the YAML's sections that accelerate takes and never reads; one at the top it refuses by itself.
+def section_problems(config: ClusterConfig) -> Iterator[str]:
+    """What is wrong with the sections of a YAML: keys that accelerate takes and never reads, a section that is none.
 
     Args:
         config: as accelerate read it.
@@ -93,7 +93,11 @@ def dropped_keys(config: ClusterConfig) -> Iterator[str]:
     for section in ("fsdp_config", "deepspeed_config", "dynamo_config", "parallelism_config", "mpirun_config"):
         prefix = PREFIXED.get(section, "")
         known = [*launch_flags(), *UNPUBLISHED]
-        for key in getattr(config, section) or ():
+        keys = getattr(config, section) or {}
+        if not isinstance(keys, Mapping):
+            yield f"`{section}` must be a mapping of settings, got {keys!r}. Write its settings under it, or drop it."
+            continue
+        for key in keys:
             name = str(key) if str(key).startswith(prefix) else f"{prefix}{key}"
             if name not in known:
                 yield f"`{section}: {name}` must be a key of accelerate's, got an unknown one.{nearest(name, known)}"

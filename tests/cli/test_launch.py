@@ -290,6 +290,12 @@ def test_a_key_of_the_recipe_that_cannot_be_is_refused(key: str, value: Any, mes
         ),
         ("distributed_type: FSDP\nfsdp_config: {offload_parms: true}", "'fsdp_offload_params'"),
         (
+            "distributed_type: DEEPSPEED\ndeepspeed_config: true",
+            "`deepspeed_config` must be a mapping of settings, got True. Write its settings under it, or drop it",
+        ),
+        ("distributed_type: FSDP\nfsdp_config: [2]", r"`fsdp_config` must be a mapping of settings, got \[2\]"),
+        ("distributed_type: FSDP\nfsdp_config: many", "`fsdp_config` must be a mapping of settings, got 'many'"),
+        (
             "distributed_type: DEEPSPEED\ndeepspeed_config: {zero_stag: 2}",
             "`deepspeed_config: zero_stag` must be a key .* Did you mean 'zero_stage'",
         ),
