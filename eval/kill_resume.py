@@ -12,7 +12,7 @@ Three settings are odd: a callback before ours that saves by itself, in the midd
 just-in-time checkpoint does; callbacks that transformers makes anew from the checkpoint; and a log line every five
 steps, whose window the kills cut. A fourth one has all of it.
 
-    python eval/kill_resume.py                                  # 14 settings of a tiny random model, 25 kills, minutes
+    python eval/kill_resume.py                                  # 21 settings of a tiny random model, 25 kills, minutes
     python eval/kill_resume.py --kills 100                      # the proof
     python eval/kill_resume.py --kills 4 --only w0-a1-exact     # one setting
     python eval/kill_resume.py --model PATH --data train.jsonl --probes probes.jsonl --rows 400 --steps 40 --batch 8
@@ -109,6 +109,7 @@ def settings() -> list[Setting]:
     found.append(Setting("w0-a1-exact-prefix-rescored", campus=exact))
     found.append(Setting("w2-a4-revisit-slice-rescored", 2, 2, 4, campus=revisit))
     found += odd_settings(found[0].campus)
+    found += drawn_settings()
     return [replace(setting, campus={**setting.campus, "scores": "none"}) for setting in found]
 
 
@@ -120,6 +121,31 @@ def odd_settings(campus: dict[str, Any]) -> list[Setting]:
         Setting("odd-logs-every-5", campus=campus, logs_every=5),
     ]
     return [*alone, replace(alone[0], name="odd-all", workers=2, restores=True, logs_every=5)]
+
+
+def drawn_settings() -> list[Setting]:
+    """Who is drawn and which of them: each part of the draw once, in pairs that lean on each other."""
+    plain = {"metrics": [], "selector": "shuffle", "stages": 6}
+    ordered = {"metrics": ["length", "mtld"], "selector": "round_robin", "stages": 6, "handover": 0.7, "mix": 0.3}
+    ends = {"arithmetic": 0.5, "code": 0.5}, {"lists": 0.6, "text": 0.2, "calendar": 0.2}
+    phases = [{"until": 0.5, "shares": ends[0], "overlap": 0.2}, {"until": 1.0, "shares": ends[1]}]
+    pruned = {"thin": {"how": "prune", "by": "seen_loss"}, "domains": {"shares": {"temperature": 2}}}
+    fresh = {"thin": {"how": "top", "by": "loss", "fresh": True}, "budget": 2.0}
+    followed = {"domains": {"over": "cells", "follow": "seen_loss"}, "cells": {"by": "length", "bands": 2}}
+    dropped = {"drop": [{"by": "length", "highest": 0.1}], "review": {"share": 0.2, "by": "forgetting"}}
+    recipes = {
+        "phases-review": {**plain, "phases": phases, "review": {"share": 0.25}},
+        "prune-shares-slice": {**ordered, **pruned, "window": "slice"},
+        "rank-excess-exact": {**ordered, "thin": {"how": "rank", "by": "excess", "keep": 0.6, "from": 0.3}},
+        "proportional-surprise": {**plain, "thin": {"how": "proportional", "by": "surprise"}},
+        "top-fresh": {**plain, **fresh},
+        "follow-cells-revisit": {**ordered, **followed, "coverage": "revisit"},
+        "drop-forgetting": {**ordered, **dropped},
+    }
+    return [
+        Setting(f"draw-{name}", 2 * (i % 2), 4, 2, campus=campus, steps=40)
+        for i, (name, campus) in enumerate(recipes.items())
+    ]
 
 
 # -- one life of a run, in its own process -------------------------------------------------------------------------
