@@ -259,10 +259,11 @@ def take(pi: FloatArray, u: float) -> BoolArray:
     unsure = np.where(sure, 0.0, pi)
     ends, total = np.cumsum(unsure), float(unsure.sum())
     whole = round(total)
-    if whole and abs(total - whole) <= _WHOLE:
+    exact = abs(total - whole) <= _WHOLE + _ROUNDING * len(pi)
+    if whole and exact:
         ends *= whole / ends[-1]  # a cumulative sum of a million floats is off by 1e-5
     ticks = np.ceil(ends - u)  # before each end
-    if abs(total - whole) <= _WHOLE:
+    if exact:
         ticks = np.where(ends >= ends[-1:], whole, np.minimum(ticks, whole))  # however near u is to 0 or 1
     return sure | (np.diff(ticks, prepend=0.0) > 0)
 
