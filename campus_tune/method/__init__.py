@@ -16,5 +16,6 @@ Start here. A stage comes about in this sequence, one file for each step:
     curriculum   opens the stage that was decided, and remembers
 
 Beside them: `stages` the pieces that these hand to each other, `sampling` draws in proportion, `cells` rows of one kind
-and `standing` how a row stands among them, `drop` how much may be left out for good, `competence` what probes say, `budget` what measuring may cost, `grouping` and `stats` what ranking in groups does to an order.
+and `standing` how a row stands among them, `drop` how much may be left out for good, `competence` what probes say,
+`budget` what measuring may cost, `grouping` and `stats` what ranking in groups does to an order.
 """

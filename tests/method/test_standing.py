@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.method.standing import Scale, detrend, medians, percentiles, relative
+from campus_tune.method.standing import Scale, Sorted, detrend, relative
 from campus_tune.words.types import FloatArray, IntArray
 
 NAN = math.nan
@@ -91,6 +91,10 @@ def test_scores_of_the_book_may_be_float32() -> None:
 def test_percentiles_know_no_unit_and_have_mean_one_half(case: tuple[FloatArray, IntArray]) -> None:
     known = ~np.isnan(case[0])
     scores, cells = np.round(case[0][known] * 8), case[1][known]
+
+    def percentiles(scores: FloatArray, cells: IntArray) -> FloatArray:
+        return Sorted.of(scores, cells, 4).percentiles(scores, cells)
+
     got = percentiles(scores, cells)
     assert ((got > 0) & (got < 1)).all()
     assert percentiles(scores * 0.25 + 7, cells).tolist() == got.tolist()
@@ -100,7 +104,7 @@ def test_percentiles_know_no_unit_and_have_mean_one_half(case: tuple[FloatArray,
 
 
 def test_medians_of_cells() -> None:
-    got = medians(np.array([5.0, 1.0, 9.0, 2.0]), np.array([0, 0, 0, 2]), 4)
+    got = Sorted.of(np.array([5.0, 1.0, 9.0, 2.0]), np.array([0, 0, 0, 2]), 4).medians()
     assert got[[0, 2]].tolist() == [5, 2]
     assert np.isnan(got[[1, 3]]).all()
 
