@@ -119,9 +119,7 @@ def _bands(difficulty: FloatArray, groups: IntArray, n_groups: int, bands: int) 
         wanted = np.arange(1, bands) * len(values)  # of bands · rows below: where each band begins
         least = values[wanted // bands]
         left, right = values.searchsorted(least, "left"), values.searchsorted(least, "right")
-        in_next = (
-            left + right
-        ) * bands < 2 * wanted  # the middle of its equals is below: the next value begins the band
+        behind = (left + right) * bands < 2 * wanted  # the middle of its equals: the band begins with the next value
         after = np.append(values, np.inf)[right]
-        result[rows] = np.where(in_next, after, least).searchsorted(difficulty[rows], "right")
+        result[rows] = np.where(behind, after, least).searchsorted(difficulty[rows], "right")
     return result
