@@ -1,0 +1,152 @@
+"""Standing: how a row's score stands among those of its cell. What selection by a score goes by.
+
+Percentiles, ratios to the mean and differences from it, each over all rows of the cell that are known, so that a row's
+chance does not hang on what kind of row it is. One sort of the known rows, O(N log N), for percentiles and medians;
+O(N) else.
+
+>>> scores, cells = np.array([1.0, 3.0, 70.0, 90.0, np.nan]), np.array([0, 0, 1, 1, 1])
+>>> relative("percentile", scores, cells, np.arange(5)).tolist()
+[0.25, 0.75, 0.25, 0.75, 0.5]
+>>> relative("ratio", scores, cells, np.arange(5)).tolist()
+[0.5, 1.5, 0.875, 1.125, 1.0]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from campus_tune.words.types import FloatArray, IntArray, RowArray
+
+Scale: TypeAlias = Literal["percentile", "ratio", "difference"]  # how a score is seen beside those of its cell
+
+_ROUNDING = 1e-9
+
+
+def relative(
+    scale: Scale, scores: FloatArray, cells: IntArray | RowArray | None, rows: IntArray | RowArray
+) -> FloatArray:
+    """The scores of some rows beside those of all known rows of their cell.
+
+    - percentile: in (0, 1), equal scores share their middle one; an unknown row stands at the median, ½.
+    - ratio: score ÷ the cell's mean. In a cell with scores below 0 they count from the smallest one on, for a chance
+      cannot be negative. An unknown row has the cell's median; in a cell of which nothing is known, or whose mean is 0,
+      all have 1.
+    - difference: score − the cell's mean; what is off by rounding is 0. An unknown row has 0: it is not below.
+
+    Args:
+        scale: of the thinner.
+        scores: of all rows, shape (N,); NaN is unknown.
+        cells: cell of each row, shape (N,); None for one cell.
+        rows: offered, shape (m,).
+
+    Returns:
+        Finite, shape (m,).
+    """
+    cells = np.zeros(len(scores), dtype=np.int64) if cells is None else cells
+    known = np.flatnonzero(~np.isnan(scores))
+    values, cell = scores[known], cells[known]
+    n_cells = int(cells.max(initial=0)) + 1
+    offered = cells[rows]
+    unknown = np.isnan(scores[rows])
+    if scale == "percentile":
+        stands = np.full(len(rows), 0.5)
+        stands[~unknown] = Sorted.of(values, cell, n_cells).percentiles(scores[rows][~unknown], offered[~unknown])
+        return stands
+    counts = np.maximum(1, np.bincount(cell, minlength=n_cells))
+    if scale == "ratio" and values.min(initial=0.0) < 0:
+        lowest = np.zeros(n_cells)
+        np.minimum.at(lowest, cell, values)
+        values = values - lowest[cell]
+        scores = scores - lowest[cells]
+    means = np.bincount(cell, weights=values, minlength=n_cells) / counts
+    if scale == "difference":
+        away = scores[rows] - means[offered]
+        near = np.abs(away) <= _ROUNDING * np.maximum(1, np.abs(means[offered]))
+        return np.where(unknown | near, 0.0, away)
+    middle = Sorted.of(values, cell, n_cells).medians() if unknown.any() else means
+    scored = np.where(unknown, middle[offered], scores[rows])
+    flat = ~(means[offered] > 0)
+    return np.where(flat, 1.0, scored / np.where(flat, 1.0, means[offered]))
+
+
+def detrend(losses: FloatArray, stages: IntArray | RowArray) -> FloatArray:
+    """Losses less the mean of the stage that they were seen in, with the mean of all put back. NaN stays NaN.
+
+    Losses are seen at different times: early rows look hard because the model was worse. What is put back is the same
+    for all rows, so that a loss is still one, which proportional divides by its mean.
+
+    Args:
+        losses: the last seen of each row, shape (N,); NaN is unknown.
+        stages: in which stage that was, at least 0 where the loss is known, shape (N,).
+    """
+    known = ~np.isnan(losses)
+    if not known.any():
+        return losses.copy()
+    seen, stage = losses[known].astype(np.float64), stages[known]
+    means = np.bincount(stage, weights=seen) / np.maximum(1, np.bincount(stage))
+    result = np.full(len(losses), np.nan)
+    result[known] = seen - means[stage] + seen.mean()
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class Sorted:
+    """Values sorted inside their cells. Sorting values is several times as fast as sorting places.
+
+    Args:
+        values: rising inside each cell, cell by cell, shape (m,).
+        ends: where each cell ends in them, after a 0, shape (C + 1,).
+    """
+
+    values: FloatArray
+    ends: IntArray
+
+    @staticmethod
+    def of(values: FloatArray, cells: IntArray | RowArray, n_cells: int) -> Sorted:
+        """Sort values, shape (m,), finite, whose cells are given, shape (m,), of `n_cells`."""
+        ends = np.append(0, np.cumsum(np.bincount(cells, minlength=n_cells)))
+        by_cell = values[by_number(cells, n_cells)]
+        for begin, end in pairwise(ends.tolist()):
+            by_cell[begin:end].sort()
+        return Sorted(by_cell, ends)
+
+    def of_cell(self, cell: int) -> FloatArray:
+        """The values of one cell, rising."""
+        return self.values[self.ends[cell] : self.ends[cell + 1]]
+
+    def percentiles(self, values: FloatArray, cells: IntArray | RowArray) -> FloatArray:
+        """Where some values stand in their cells, in (0, 1) for those that are in it, shape (k,).
+
+        `(values below + half of those equal) / values of the cell`: those that share a value share their middle
+        percentile, and the mean over a cell is ½.
+
+        >>> cell = np.zeros(4, dtype=np.int64)
+        >>> Sorted.of(np.array([9.0, 7.0, 7.0, 5.0]), cell, 1).percentiles(np.array([5.0, 7.0, 9.0]), cell[:3]).tolist()
+        [0.125, 0.5, 0.875]
+        """
+        result = np.empty(len(values), dtype=np.float64)
+        n_cells = len(self.ends) - 1
+        ends = np.cumsum(np.bincount(cells, minlength=n_cells))
+        for cell, places in enumerate(np.split(by_number(cells, n_cells), ends[:-1])):
+            known, asked = self.of_cell(cell), values[places]
+            both = known.searchsorted(asked, "left") + known.searchsorted(asked, "right")
+            result[places] = both / (2 * max(1, len(known)))
+        return result
+
+    def medians(self) -> FloatArray:
+        """The median of each cell, shape (C,); NaN of one without values."""
+        result = np.full(len(self.ends) - 1, np.nan)
+        sizes = np.diff(self.ends)
+        some = np.flatnonzero(sizes)
+        low, high = self.ends[some] + (sizes[some] - 1) // 2, self.ends[some] + sizes[some] // 2
+        result[some] = (self.values[low].astype(np.float64) + self.values[high]) / 2
+        return result
+
+
+def by_number(cells: IntArray | RowArray, n_cells: int) -> IntArray:
+    """Places by the number of their cell, in sequence inside each. 16 bits sort in linear time."""
+    return np.argsort(cells.astype(np.uint16 if n_cells <= 1 << 16 else np.uint32), kind="stable")
