@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 ALL_ROWS = "all rows"  # the one stratum, or domain, of rows without any
 FOLLOW_FROM = 0.05  # progress from which shares follow what training shows: before, it shows too little
+_ROUNDING = 1e-9  # of a progress: a phase that begins at a step begins there
 Control: TypeAlias = Literal["shuffled_scores"]
 Signal: TypeAlias = Literal["seen_loss", "progress"]
 
@@ -117,14 +118,15 @@ class Policy:
 
     def period(self, u: float) -> Period | None:
         """The phase at a progress; None where the user wrote none. One begins where the one before is over."""
-        return next((one for one in self.periods if u < one.shares.until), self.periods[-1] if self.periods else None)
+        last = self.periods[-1] if self.periods else None
+        return next((one for one in self.periods if u < one.shares.until - _ROUNDING), last)
 
     def shares_at(self, u: float) -> FloatArray | None:
         """Shares of the strata at a progress, shape (S,); None for natural ones."""
         base = self.shares
         if self.periods:
             spoken = any(one.shares.shares is not None for one in self.periods)
-            base = at_phase([one.shares for one in self.periods], self.natural, u) if spoken else None
+            base = at_phase([one.shares for one in self.periods], self.natural, u + _ROUNDING) if spoken else None
         if self.follow is None or u < FOLLOW_FROM:
             return base
         return following(self.natural if base is None else base, self._signal(self.follow), kept=self.kept)
@@ -132,9 +134,15 @@ class Policy:
     def shut_at(self, u: float) -> BoolArray | None:
         """Rows that cannot be drawn at a progress: dropped, or not of the phase's best; None for none."""
         period = self.period(u)
-        if period is None or period.top is None:
-            return self.dropped
-        return ~period.top if self.dropped is None else ~period.top | self.dropped
+        return self.dropped if period is None else self._shut[self.periods.index(period)]
+
+    @cached_property
+    def _shut(self) -> list[BoolArray | None]:
+        """The same for each phase."""
+        tops = [one.top for one in self.periods]
+        if self.dropped is None:
+            return [None if top is None else ~top for top in tops]
+        return [self.dropped if top is None else ~top | self.dropped for top in tops]
 
     def _signal(self, name: Signal) -> FloatArray:
         """What training shows of each stratum, shape (S,): of its cells, by their rows; NaN where unknown."""

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from campus_tune.method.pacing import Pacing
-from campus_tune.words.types import IntArray, RowArray
+from campus_tune.words.arrays import pack, unpack
+from campus_tune.words.types import IntArray, Json, RowArray
 
 Window: TypeAlias = Literal["prefix", "slice"]
 Coverage: TypeAlias = Literal["exact", "revisit"]
@@ -122,6 +123,51 @@ class Stage:
     n_repeats: int
     widened: bool
     draw: Draw | None = None
+
+    def cut(self, n_steps: int, rows: RowArray) -> Stage:
+        """The same stage with its first steps only."""
+        draw = self.draw
+        if draw is not None:  # what is not trained was not offered either
+            lane = draw.lane[: len(rows)]
+            draw = replace(draw, lane=lane, offered=int(np.count_nonzero(lane != REVIEW)), passed_over=0)
+        return replace(self, n_steps=n_steps, rows=rows, draw=draw)
+
+    def state(self) -> Json:
+        """It as JSON."""
+        state = {**vars(self), "rows": pack(self.rows), "scope": list(self.scope)}
+        del state["draw"]
+        draw = self.draw
+        if draw is None:
+            return state
+        arrays = {"lane": pack(draw.lane), "shares": list(draw.shares), "shortage": dict(draw.shortage)}
+        return {**state, "draw": {**vars(draw), **arrays}}
+
+    @staticmethod
+    def of(saved: Json, step: int, n_rows: int) -> Stage:
+        """The stage that `state` was called of.
+
+        Args:
+            saved: its JSON.
+            step: at which the run stands, in the stage.
+            n_rows: N.
+
+        Raises:
+            ValueError: a stage that cannot be.
+        """
+        draw = saved.get("draw")
+        if draw is not None:
+            draw = Draw(**{**draw, "lane": unpack(draw["lane"], "u"), "shares": tuple(draw["shares"])})
+        stage = Stage(
+            **{**saved, "rows": unpack(saved["rows"], "i"), "scope": tuple(saved["scope"]), "draw": draw},
+        )
+        done, rows = step - stage.first_step, stage.rows
+        whole = draw is None or len(draw.lane) == len(rows)
+        if not (0 <= done <= stage.n_steps and len(rows) and rows.min() >= 0 and rows.max() < n_rows and whole):
+            raise ValueError(
+                f"a stage must be one of {n_rows} rows in which step {step} lies, got one of {len(rows)} "
+                f"rows from step {stage.first_step} on, of {stage.n_steps} steps"
+            )
+        return stage
 
 
 def slice_bounds(pacing: Pacing, stages: int, n_rows: int, global_batch: int) -> IntArray:
