@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from campus_tune.method.standing import percentiles
 from campus_tune.words.errors import DataError, RecipeError
 from campus_tune.words.types import FloatArray, IntArray, RowArray
 
@@ -108,52 +109,3 @@ def _dense(keys: IntArray) -> tuple[IntArray, IntArray]:
         return np.unique(keys, return_inverse=True)
     met = np.bincount(keys, minlength=space) > 0
     return np.flatnonzero(met), (np.cumsum(met) - 1)[keys]
-
-
-def percentiles(values: FloatArray, cells: IntArray | RowArray) -> FloatArray:
-    """Where each value stands in its cell, in (0, 1): the middle one of those that it shares its value with.
-
-    `(values below + half of those equal) / values of the cell`; the mean over a cell is ½.
-
-    >>> percentiles(np.array([5.0, 7.0, 7.0, 9.0]), np.zeros(4, dtype=np.int64)).tolist()
-    [0.125, 0.5, 0.5, 0.875]
-
-    Args:
-        values: shape (m,), finite.
-        cells: number of each one's cell, shape (m,).
-    """
-    order, starts, sizes = sorted_in_cells(values, cells)
-    ordered, cell = values[order], cells[order]
-    new = np.append(True, (ordered[1:] != ordered[:-1]) | (cell[1:] != cell[:-1]))
-    first = np.flatnonzero(new)
-    run = np.cumsum(new) - 1  # which run of equal values each place is in
-    middle = (first + np.append(first[1:], len(values))) / 2
-    result = np.empty(len(values), dtype=np.float64)
-    result[order] = (middle[run] - starts[cell]) / sizes[cell]
-    return result
-
-
-def medians(values: FloatArray, cells: IntArray | RowArray, n_cells: int) -> FloatArray:
-    """The median of each cell, shape (C,); NaN of one without values.
-
-    Args:
-        values: shape (m,), finite.
-        cells: number of each one's cell, shape (m,).
-        n_cells: C.
-    """
-    order, starts, sizes = sorted_in_cells(values, cells, n_cells)
-    result = np.full(n_cells, np.nan)
-    some = np.flatnonzero(sizes)
-    low, high = starts[some] + (sizes[some] - 1) // 2, starts[some] + sizes[some] // 2
-    result[some] = (values[order[low]] + values[order[high]]) / 2
-    return result
-
-
-def sorted_in_cells(
-    values: FloatArray, cells: IntArray | RowArray, n_cells: int = 0
-) -> tuple[IntArray, IntArray, IntArray]:
-    """(Places by cell, then by value; where each cell begins in them; how many each has)."""
-    sizes = np.bincount(cells, minlength=n_cells)
-    small = cells.astype(np.uint16 if len(sizes) <= 1 << 16 else np.uint32)  # 16 bits sort in linear time
-    by_value = np.argsort(values)
-    return by_value[np.argsort(small[by_value], kind="stable")], np.cumsum(sizes) - sizes, sizes

@@ -9,7 +9,7 @@ m rows are offered, n are taken, row i with inclusion probability π_i ∈ [0, 1
 
 With loss weights ∝ 1/π the expected gradient is that of all rows (`Σ π·ℓ/π = Σ ℓ`); without them thinning is biased on
 purpose. `take` draws with exactly these probabilities from one random number. Scores are compared inside cells
-(`relative`): a row's chance says how it stands among its like, not how long it is.
+(`standing`): a row's chance says how it stands among its like, not how long it is.
 
 >>> pi = build_thinner({"name": "proportional", "floor": 0.3}).chances(np.array([4.0, 1, 1, 1, 1]), 2, np.zeros(5))
 >>> pi.round(3).tolist(), np.flatnonzero(take(pi, 0.25)).tolist(), round(tau(np.array([4.0, 1, 1, 1, 1])), 2)
@@ -23,19 +23,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from campus_tune.method.cells import medians, percentiles
 from campus_tune.method.sampling import highest
+from campus_tune.method.standing import Scale
 from campus_tune.words.annotated import check_options
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.leaves import Range, Wording
 from campus_tune.words.registry import Registry
-from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
+from campus_tune.words.types import BoolArray, FloatArray
 
-Scale: TypeAlias = Literal["percentile", "ratio", "difference"]  # how a score is seen beside those of its cell
 Keep: TypeAlias = Annotated[float, Range(0, 1, "(]"), Wording(write="It is the share of offered rows that is taken.")]
 
 _ROUNDING = 1e-9
@@ -62,7 +61,7 @@ class Thinner(ABC):
         """π of each offered row, in [0, 1], shape (m,); Σπ = min(n, m), unless a row's chance is its own.
 
         Args:
-            scores: finite, by `scale`, shape (m,); unknown rows have what `relative` gives them.
+            scores: finite, by `scale`, shape (m,); unknown rows have what `standing` gives them.
             n: rows to take.
             keys: random numbers in [0, 1) that part equal scores, shape (m,).
         """
@@ -306,76 +305,6 @@ def ess(pi: FloatArray) -> float:
     """
     weights = 1 / pi
     return float(weights.sum() ** 2 / (len(pi) * (weights**2).sum())) if len(pi) else 1.0
-
-
-# -- scores, seen beside those of their cell ---------------------------------------------------------------------------
-
-
-def relative(
-    scale: Scale, scores: FloatArray, cells: IntArray | RowArray | None, rows: IntArray | RowArray
-) -> FloatArray:
-    """The scores of some rows beside those of all known rows of their cell.
-
-    - percentile: in (0, 1), equal scores share their middle one; an unknown row stands at the median, ½.
-    - ratio: score ÷ the cell's mean. In a cell with scores below 0 they count from the smallest one on, for a chance
-      cannot be negative. An unknown row has the cell's median; in a cell of which nothing is known, or whose mean is 0,
-      all have 1.
-    - difference: score − the cell's mean; what is off by rounding is 0. An unknown row has 0: it is not below.
-
-    Args:
-        scale: of the thinner.
-        scores: of all rows, shape (N,); NaN is unknown.
-        cells: cell of each row, shape (N,); None for one cell.
-        rows: offered, shape (m,).
-
-    Returns:
-        Finite, shape (m,).
-    """
-    cells = np.zeros(len(scores), dtype=np.int64) if cells is None else cells
-    known = np.flatnonzero(~np.isnan(scores))
-    values, cell = scores[known].astype(np.float64), cells[known]
-    n_cells = int(cells.max(initial=0)) + 1
-    offered = cells[rows]
-    unknown = np.isnan(scores[rows])
-    if scale == "percentile":
-        seen = np.full(len(scores), 0.5)
-        seen[known] = percentiles(values, cell)
-        return seen[rows]
-    counts = np.maximum(1, np.bincount(cell, minlength=n_cells))
-    if scale == "ratio" and values.min(initial=0.0) < 0:
-        lowest = np.zeros(n_cells)
-        np.minimum.at(lowest, cell, values)
-        values = values - lowest[cell]
-        scores = scores - lowest[cells]
-    means = np.bincount(cell, weights=values, minlength=n_cells) / counts
-    if scale == "difference":
-        away = scores[rows] - means[offered]
-        near = np.abs(away) <= _ROUNDING * np.maximum(1, np.abs(means[offered]))
-        return np.where(unknown | near, 0.0, away)
-    middle = medians(values, cell, n_cells) if unknown.any() else means
-    scored = np.where(unknown, middle[offered], scores[rows])
-    flat = ~(means[offered] > 0)
-    return np.where(flat, 1.0, scored / np.where(flat, 1.0, means[offered]))
-
-
-def detrend(losses: FloatArray, stages: IntArray | RowArray) -> FloatArray:
-    """Losses less the mean of the stage that they were seen in, with the mean of all put back. NaN stays NaN.
-
-    Losses are seen at different times: early rows look hard because the model was worse. What is put back is the same
-    for all rows, so that a loss is still one, which proportional divides by its mean.
-
-    Args:
-        losses: the last seen of each row, shape (N,); NaN is unknown.
-        stages: in which stage that was, at least 0 where the loss is known, shape (N,).
-    """
-    known = ~np.isnan(losses)
-    if not known.any():
-        return losses.copy()
-    seen, stage = losses[known].astype(np.float64), stages[known]
-    means = np.bincount(stage, weights=seen) / np.maximum(1, np.bincount(stage))
-    result = np.full(len(losses), np.nan)
-    result[known] = seen - means[stage] + seen.mean()
-    return result
 
 
 # -- the setting -------------------------------------------------------------------------------------------------------
