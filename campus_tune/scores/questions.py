@@ -20,7 +20,7 @@ class Questions:
         config: settings; `passages` wants them resolved.
 
     Attributes:
-        specs: entries by label, in the recipe's sequence.
+        specs: entries by label, in the recipe's sequence, those that only the draw asks for behind.
         metrics: what these name.
         texts: of them, those that are scored from the texts, free of charge.
         losses: made of the losses of passages.
