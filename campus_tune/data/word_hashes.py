@@ -49,30 +49,50 @@ def hashed_words(texts: Sequence[str], n: int = N_GRAM) -> Iterator[tuple[Hashed
         texts: of the rows.
         n: words in a run.
     """
+    for words in _words(texts):
+        n_starts = max(0, len(words.rows) - n + 1)
+        starts = np.flatnonzero(words.rows[:n_starts] == words.rows[len(words.rows) - n_starts :])
+        runs = HashedWords(finalised(_between(words.hashes, starts, starts + n)), words.rows[starts])
+        yield _whole(words), runs
+
+
+def row_hashes(texts: Sequence[str]) -> Hashes:
+    """The hash of all the words of each row, shape (N,); 0 for a row without words.
+
+    >>> bool(np.equal(*row_hashes(["Is 2 > 1?", "is 2>1"])))
+    True
+    """
+    found = np.zeros(len(texts), dtype=np.uint64)
+    for whole in map(_whole, _words(texts)):
+        found[whole.rows] = whole.hashes
+    return found
+
+
+def _words(texts: Sequence[str]) -> Iterator[HashedWords]:
+    """Every word and the text it is in, chunk by chunk; no text is in two chunks."""
     first = 0
     while first < len(texts):
         last, size = first, 0
         while last < len(texts) and (size < _CHUNK or last == first):
             size += len(texts[last])
             last += 1
-        # every word of these texts, and the text it is in; no UTF-8 has the byte between two texts
+        # no UTF-8 has the byte between two texts
         data = np.frombuffer(
             b"\xff".join(t.lower().encode("utf-8", "surrogatepass") for t in texts[first:last]), np.uint8
         )
         letter, symbol = _KIND[data] == _LETTER, _KIND[data] == _SYMBOL
         starts = np.flatnonzero((letter & ~np.append(False, letter[:-1])) | symbol)
         ends = np.flatnonzero((letter & ~np.append(letter[1:], False)) | symbol) + 1
-        words, rows = finalised(_between(_VALUE[data], starts, ends)), np.cumsum(data == 0xFF)[starts] + first
-        # all the words of a text, with their number in it
-        starts = np.flatnonzero(np.diff(rows, prepend=-1))
-        ends = np.append(starts, len(words))[1:]
-        hashes = finalised(_between(words, starts, ends) + (ends - starts).astype(np.uint64))
-        whole = HashedWords(hashes, rows[starts])
-        # each `n` words in a row of one text
-        n_starts = max(0, len(rows) - n + 1)
-        starts = np.flatnonzero(rows[:n_starts] == rows[len(rows) - n_starts :])
-        yield whole, HashedWords(finalised(_between(words, starts, starts + n)), rows[starts])
+        yield HashedWords(finalised(_between(_VALUE[data], starts, ends)), np.cumsum(data == 0xFF)[starts] + first)
         first = last
+
+
+def _whole(words: HashedWords) -> HashedWords:
+    """All the words of a text, with their number in it."""
+    starts = np.flatnonzero(np.diff(words.rows, prepend=-1))
+    ends = np.append(starts, len(words.rows))[1:]
+    hashes = _between(words.hashes, starts, ends) + (ends - starts).astype(np.uint64)
+    return HashedWords(finalised(hashes), words.rows[starts])
 
 
 def _between(values: Hashes, starts: IntArray, ends: IntArray) -> Hashes:
