@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from campus_tune.words.types import IntArray, RowArray
+from campus_tune.words.types import FloatArray, IntArray, RowArray
 
 
 def quotas(sizes: IntArray, n: int) -> IntArray:
@@ -50,3 +50,22 @@ def draw(rng: np.random.Generator, pool: RowArray, n: int, groups: IntArray | No
         members = np.flatnonzero(codes == group)
         parts.append(pool[members[rng.choice(len(members), size=int(quota), replace=False, shuffle=False)]])
     return np.concatenate(parts)
+
+
+def highest(scores: FloatArray, n: int, keys: FloatArray) -> IntArray:
+    """Places of the `n` highest scores, rising; among equal ones those of the lowest keys.
+
+    A file is often sorted by source, so the number of a row must not decide.
+
+    Args:
+        scores: shape (m,).
+        n: how many; all from m on.
+        keys: random, shape (m,).
+    """
+    if n >= len(scores) or n <= 0:
+        return np.arange(len(scores) if n > 0 else 0)
+    least = np.partition(scores, -n)[-n]
+    equal = np.flatnonzero(scores == least)
+    above = np.flatnonzero(scores > least)
+    lowest = np.argpartition(keys[equal], n - len(above) - 1)[: n - len(above)]
+    return np.sort(np.concatenate([above, equal[lowest]]))
