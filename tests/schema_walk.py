@@ -46,7 +46,7 @@ def _holds(word: str, said: Any, value: Any, schema: Json, root: Json) -> bool:
             return not isinstance(value, str) or re.search(said, value) is not None
         case "minLength":
             return not isinstance(value, str) or size >= said
-        case "properties" | "required" | "additionalProperties" | "minProperties":
+        case "properties" | "required" | "additionalProperties" | "minProperties" | "maxProperties":
             return not isinstance(value, dict) or _mapping(word, said, value, schema, root)
         case "items" | "minItems" | "maxItems" | "uniqueItems":
             return not isinstance(value, list) or _list(word, said, value, root)
@@ -74,7 +74,9 @@ def _mapping(word: str, said: Any, value: Json, schema: Json, root: Json) -> boo
     if word == "additionalProperties":
         others = [one for name, one in value.items() if name not in schema.get("properties", {})]
         return all(valid(one, said, root) for one in others) if isinstance(said, dict) else said or not others
-    return all(name in value for name in said) if word == "required" else len(value) >= said
+    if word == "required":
+        return all(name in value for name in said)
+    return len(value) >= said if word == "minProperties" else len(value) <= said
 
 
 def _list(word: str, said: Any, value: list[Any], root: Json) -> bool:

@@ -166,7 +166,8 @@ def test_every_file_it_names_is_there() -> None:
 
 def test_the_settings_table_is_what_the_class_says() -> None:
     shown = [(name, cells[0].strip("`"), cells[1]) for name, cells in table("setting").items()]
-    assert shown == [(row.name, row.default, row.must) for row in rows(CampusConfig)]
+    always = (row for row in rows(CampusConfig) if row.name not in CampusConfig.unsaid)
+    assert shown == [(row.name, row.default, row.must) for row in always]
 
 
 @pytest.mark.parametrize(("heading", "registry"), [("metric", METRICS), ("selector", SELECTORS), ("pacing", PACINGS)])

@@ -24,20 +24,24 @@ Windows and coverage (DESIGN words):
 - `mix`: this share of each stage is drawn at random from the other rows, domains in proportion. `handover`: from
   this progress on, plain shuffling (a phase of its own). No stage crosses the end of a phase, (prefix) the stage grid
   or, unless it is a revisited slice, an epoch's end.
+- a policy (`policy`): who is drawn and which. Then the trainer's epoch is a mere counter (`apart`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import numpy as np
 
+from campus_tune.method.apart import Apart
 from campus_tune.method.passes import Passes, resorted
 from campus_tune.method.phases import offers_until, phases_of
+from campus_tune.method.policy import Policy
 from campus_tune.method.pools import Pools
 from campus_tune.method.sampling import draw
 from campus_tune.method.stages import (
+    MIX,
+    OFFER,
     SHUFFLE,
     Coverage,
     Offer,
@@ -48,6 +52,7 @@ from campus_tune.method.stages import (
     stage_grid,
     steps_of_epoch,
 )
+from campus_tune.method.thinning import MeasureRows
 from campus_tune.words.arrays import pack, unpack
 from campus_tune.words.types import BoolArray, IntArray, Json, RowArray
 
@@ -66,6 +71,7 @@ class Curriculum:
         total_steps: optimizer steps of the whole run.
         groups: domain number of each row, shape (N,), for random draws in proportion.
         drop_last: an epoch ends with its last full step; the rows left over wait for the next epoch.
+        policy: who is drawn and which; None for all alike.
     """
 
     def __init__(
@@ -78,6 +84,7 @@ class Curriculum:
         total_steps: int,
         groups: IntArray | None = None,
         drop_last: bool = False,
+        policy: Policy | None = None,
     ) -> None:
         self.schedule = schedule
         self.orders = dict(orders)
@@ -86,7 +93,10 @@ class Curriculum:
         self.phases = phases_of(schedule.handover if orders else 0.0, total_steps)
         self.handover_step = offers_until(self.phases)
         self.pools = Pools(schedule, n_rows, global_batch, self.steps_per_epoch)
-        self.passes = Passes(n_rows, schedule.coverage, groups)
+        self.apart: Apart | None = None
+        if policy is not None:
+            self.apart = Apart(policy, schedule, n_rows=n_rows, global_batch=global_batch, total_steps=total_steps)
+        self.passes = Passes(n_rows, schedule.coverage, groups) if self.apart is None else self.apart.passes
 
         self.step = 0  # optimizer steps finished
         self._left_out = 0  # steps of epochs that were ended early
@@ -165,6 +175,8 @@ class Curriculum:
         if self.handed_over:
             return []
         names = [name for name in self.orders if name not in self.barred]
+        if self.apart is not None:
+            names = self.apart.offering(names)
         if self.pools.sliced and not self.passes.exact:
             n_slices = len(self.pools.bounds)
             if names and all(self.pointers[name] >= n_slices for name in names):
@@ -175,52 +187,84 @@ class Curriculum:
     def offer(self, name: str) -> Offer:
         """What one of `names()` would train next."""
         order, pointer, room = self.orders[name], self.pointers[name], self._room()
+        mix = self.schedule.mix if self.apart is None else self.apart.mix
+        if self.pools.sliced and self.apart is not None:
+            kept = self.apart.kept
+            return self.pools.full_slice(name, order, self.passes, pointer=pointer, room=room, mix=mix, kept=kept)
         if self.pools.sliced:
             return self.pools.next_slice(name, order, self.passes, pointer=pointer, room=room)
         rows = min(self.pools.to_grid(self.steps_in_epoch), room)
         return self.pools.open_prefix(
-            name, order, self.passes, pointer=pointer, progress=self.progress, stage_rows=rows
+            name, order, self.passes, pointer=pointer, progress=self.progress, stage_rows=rows, mix=mix
         )
 
     def offers(self) -> list[Offer]:
         """What each sub-curriculum would train next, in the recipe's sequence; empty once handed over."""
         return [self.offer(name) for name in self.names()]
 
-    def open(self, offer: Offer | None = None) -> Stage:
-        """Commit to one of `offers()`, or without one to shuffling: its rows become the next stage."""
-        rng = np.random.default_rng([self.schedule.seed, self.epoch, self.n_stages])
-        if offer is None:
-            rows = self.passes.draw_shuffled(rng, min(self.pools.to_grid(self.steps_in_epoch), self._room()))
-            name, scope, widened, n_random = SHUFFLE, (0.0, 1.0), False, len(rows)
+    def open(self, offer: Offer | None = None, measure: MeasureRows | None = None) -> Stage:
+        """Commit to one of `offers()`, or without one to shuffling: its rows become the next stage.
+
+        Args:
+            offer: the chosen one.
+            measure: fresh scores of rows, for a policy that thins by them; None where they cannot be paid for.
+        """
+        draw, n_random = None, 0
+        if self.apart is not None:
+            order = None if offer is None else self.orders[offer.name]
+            n_rows = self._shuffled_rows() if offer is None else offer.stage_rows
+            drawn = self.apart.open(self.n_stages, self.epoch, n_rows, offer, order, measure)
+            rows, draw = drawn.rows, drawn.draw
+            n_offered, n_random = (int(np.count_nonzero(draw.lane == lane)) for lane in (OFFER, MIX))
         else:
-            rows, n_random = draw(rng, offer.pool, offer.n_rows), 0
-            if self.schedule.mix:
-                extra = self.passes.draw_others(rng, rows, offer.stage_rows - len(rows))
-                rows, n_random = np.concatenate([rows, extra]), len(extra)
-            name, scope, widened = offer.name, offer.scope, offer.widened
-            self.pointers[name] = offer.slice + 1
-            self.times_chosen[name] += 1
-            self.rows_by_choice[name] += len(rows) - n_random
+            rng = np.random.default_rng([self.schedule.seed, self.epoch, self.n_stages])
+            rows, n_random = self._draw(rng, offer)
+            rows, n_offered = rows[rng.permutation(len(rows))], len(rows) - n_random
+        if offer is not None:
+            if self.apart is not None and offer.slice < min(self.pointers[offer.name], len(self.pools.bounds) - 1):
+                self.pointers = dict.fromkeys(self.orders, 0)  # all rows had their turn before the epoch was over
+            self.pointers[offer.name] = offer.slice + 1
+            self.times_chosen[offer.name] += 1
+            self.rows_by_choice[offer.name] += n_offered
         self.rows_by_choice[SHUFFLE] += n_random
         self.stage = Stage(
             index=self.n_stages,
             epoch=self.epoch,
-            chosen=name,
+            chosen=SHUFFLE if offer is None else offer.name,
             first_step=self.step,
             n_steps=-(-len(rows) // self.global_batch),
-            rows=rows[rng.permutation(len(rows))],
-            scope=scope,
+            rows=rows,
+            scope=(0.0, 1.0) if offer is None else offer.scope,
             n_random=n_random,
             n_repeats=self.passes.n_repeats(rows, self.epoch),
-            widened=widened,
+            widened=offer is not None and offer.widened,
+            draw=draw,
         )
         self.n_stages += 1
         self.passes.plan(rows)
         return self.stage
 
+    def _draw(self, rng: np.random.Generator, offer: Offer | None) -> tuple[RowArray, int]:
+        """(Rows of a stage without a policy, how many of them are random)."""
+        if offer is None:
+            rows = self.passes.draw_shuffled(rng, self._shuffled_rows())
+            return rows, len(rows)
+        rows = draw(rng, offer.pool, offer.n_rows)
+        if not self.schedule.mix:
+            return rows, 0
+        extra = self.passes.draw_others(rng, rows, offer.stage_rows - len(rows))
+        return np.concatenate([rows, extra]), len(extra)
+
+    def _shuffled_rows(self) -> int:
+        """Rows of the next stage, if it is shuffled."""
+        return min(self.pools.to_grid(self.steps_in_epoch), self._room())
+
     def _room(self) -> int:
         """Rows that the next stage may hold at most: no phase, no exact epoch and no run ends inside of it."""
         ends = [self.last_step, *(phase.end for phase in self.phases if phase.end > self.step)]
+        if self.apart is not None:
+            ends += [edge for edge in self.apart.edges if edge > self.step]
+            return min((min(ends) - self.step) * self.global_batch, self.apart.room)
         if self.passes.exact:
             ends.append(self.epoch_end)
         return min((min(ends) - self.step) * self.global_batch, self.passes.n_free)
@@ -228,6 +272,8 @@ class Curriculum:
     def advance(self) -> None:
         """One optimizer step is finished. An epoch's end frees all rows again (exact coverage)."""
         self.step += 1
+        if self.apart is not None:
+            self.apart.move(self.step)
         if self.steps_in_epoch == 0:
             self._begin_epoch()
 
@@ -243,8 +289,10 @@ class Curriculum:
         if stage is not None:
             done = self.step - stage.first_step
             trained, others = np.split(stage.rows, [done * self.global_batch])
+            if self.apart is not None:
+                self.apart.take_back(stage, others)
             self.passes.take_back(others, shuffled=stage.chosen == SHUFFLE)
-            self.stage = replace(stage, n_steps=done, rows=trained)
+            self.stage = stage.cut(done, trained)
         n_steps = self.epoch_end - self.step
         self._left_out += n_steps
         self._begin_epoch()
@@ -302,8 +350,7 @@ class Curriculum:
 
     def state(self) -> Json:
         """Everything that changes, as JSON: the run goes on from it as if it had never stopped."""
-        stage = self.stage
-        return {
+        state = {
             "step": self.step,
             "left_out": self._left_out,
             "n_stages": self.n_stages,
@@ -311,10 +358,11 @@ class Curriculum:
             "times_chosen": dict(self.times_chosen),
             "rows_by_choice": dict(self.rows_by_choice),
             "barred": sorted(self.barred),
-            "spent": pack(self.passes.spent),
+            "spent": pack(self.passes.spent if self.apart is None else self.apart.passes.balance > 0),
             "seen": pack(self.passes.seen),
-            "stage": None if stage is None else {**vars(stage), "rows": pack(stage.rows), "scope": list(stage.scope)},
+            "stage": None if self.stage is None else self.stage.state(),
         }
+        return state if self.apart is None else {**state, "apart": self.apart.state()}
 
     def load(self, state: Json) -> None:
         """Continue from `state()`; the orders and the schedule must be those it was taken under.
@@ -327,17 +375,11 @@ class Curriculum:
         self.times_chosen = {name: state["times_chosen"].get(name, 0) for name in self.orders}
         self.rows_by_choice = dict.fromkeys([*self.orders, SHUFFLE], 0) | state["rows_by_choice"]
         self.barred = set(state["barred"]) & set(self.orders)
-        self.passes.spent = unpack(state["spent"], "b", self.n_rows)
         self.passes.seen = unpack(state["seen"], "u", self.n_rows)
-        saved = state["stage"]
-        if saved is None:
-            self.stage = None
-            return
-        stage = Stage(**{**saved, "rows": unpack(saved["rows"], "i"), "scope": tuple(saved["scope"])})
-        done, rows = self.step - stage.first_step, stage.rows
-        if not (0 <= done <= stage.n_steps and len(rows) and rows.min() >= 0 and rows.max() < self.n_rows):
-            raise ValueError(
-                f"a stage must be one of {self.n_rows} rows in which step {self.step} lies, got one of {len(rows)} "
-                f"rows from step {stage.first_step} on, of {stage.n_steps} steps"
-            )
-        self.stage = stage
+        spent = unpack(state["spent"], "b", self.n_rows)
+        self.stage = None if state["stage"] is None else Stage.of(state["stage"], self.step, self.n_rows)
+        if self.apart is None:
+            self.passes.spent = spent
+        else:
+            self.apart.load(state.get("apart"), spent)
+            self.apart.move(self.step)

@@ -14,6 +14,7 @@ import numpy as np
 
 from campus_tune.method.curriculum import Curriculum, Offer, Stage
 from campus_tune.method.selectors import LOSS, Outcome, RaceResult, RoundRobin, Selector
+from campus_tune.method.thinning import MeasureRows
 from campus_tune.method.view import History, View
 
 NOT_PAID: Outcome = "not paid for"  # nothing is left to measure offers with: they take turns
@@ -46,6 +47,7 @@ def decide(
     probe_loss: float | None = None,
     history: History | None = None,
     agree: Callable[[str], str] = str,
+    fresh: MeasureRows | None = None,
 ) -> Chosen:
     """Choose and open the next stage.
 
@@ -56,6 +58,7 @@ def decide(
         probe_loss: of the held-out probes now, nats; None without probes.
         history: of the run so far.
         agree: what all ranks choose, given what this one would.
+        fresh: scores of candidates now, for a policy that thins by them; None where they cannot be paid for.
     """
     offers = curriculum.offers()
     view = View(
@@ -74,7 +77,7 @@ def decide(
     )
     if not offers:
         outcome = "handed over" if curriculum.handed_over else "no order to offer"
-        return Chosen(curriculum.open(), outcome, view)
+        return Chosen(curriculum.open(measure=fresh), outcome, view)
     measured = None
     if all_alike(offers):
         outcome, name = "only one offer", view.names[0]
@@ -89,7 +92,7 @@ def decide(
             view = replace(view, mean_loss=measured.mean_loss, start_loss=measured.start_loss)
             name = selector.choose(view)
     name = agree(name)
-    return Chosen(curriculum.open(offers[view.names.index(name)]), outcome, view, measured)
+    return Chosen(curriculum.open(offers[view.names.index(name)], fresh), outcome, view, measured)
 
 
 def all_alike(offers: Sequence[Offer]) -> bool:

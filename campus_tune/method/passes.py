@@ -3,6 +3,8 @@
 - `exact`: whatever is chosen, no row comes twice in a pass, and a pass is the trainer's epoch.
 - `revisit`: sub-curricula ignore each other, so any row may come again. Only plain shuffling keeps passes of its own,
   which may end in the middle of a stage.
+
+Under a policy each stratum keeps a pass of its own (`OwnPasses`), and a row's visit in it is that it was *offered*.
 """
 
 from __future__ import annotations
@@ -10,8 +12,11 @@ from __future__ import annotations
 import numpy as np
 
 from campus_tune.method.sampling import draw
+from campus_tune.method.policy import Policy
 from campus_tune.method.stages import Coverage
 from campus_tune.words.types import BoolArray, IntArray, RowArray
+
+LEAST_BALANCE = -100  # turns that a row is owed at most; only a stratum of a few rows could ever come near
 
 
 class Passes:
@@ -113,6 +118,110 @@ class Passes:
         visits[to_come] -= 1
         n_rows = int(np.count_nonzero(visits))
         return n_rows, int(visits.sum(dtype=np.int64)) - n_rows
+
+
+class OwnPasses(Passes):
+    """Each stratum has a pass of its own: it is over when each of its rows was offered, and the next one begins.
+
+    A row's *balance* is how often it was offered beyond the passes that were begun since: 0 it waits, 1 it had its turn
+    in this pass. So what a stage did is taken back by subtracting it, though passes began in the middle of it; a row
+    that lost its turn that way stands at −1 and has two of them. Passes begin together where shares are natural.
+
+    Args:
+        n_rows: N.
+        coverage: exact or revisit; under revisit only plain shuffling has passes.
+        policy: strata, domains, and the rows that are never drawn.
+    """
+
+    def __init__(self, n_rows: int, coverage: Coverage, policy: Policy) -> None:
+        super().__init__(n_rows, coverage)
+        self.policy = policy
+        self.balance = np.zeros(n_rows, dtype=np.int8)
+        self.offered = np.zeros(len(policy.domain_names), dtype=np.int64)  # rows of each domain, over the run
+        self.shut = policy.dropped  # rows that cannot be drawn now; a phase may shut more of them
+
+    @property
+    def waiting(self) -> BoolArray:
+        """Rows not offered in this pass (exact), not drawn at all (revisit), but for those dropped; shape (N,)."""
+        waits = self.balance <= 0 if self.exact else self.seen == 0
+        return waits if self.policy.dropped is None else waits & ~self.policy.dropped
+
+    @property
+    def unoffered(self) -> BoolArray:
+        """Open rows that wait for their turn in this pass, shape (N,)."""
+        return self._open(self.balance <= 0)
+
+    @property
+    def turned(self) -> BoolArray:
+        """Open rows that had their turn, shape (N,)."""
+        return self._open(self.balance > 0)
+
+    @property
+    def open_rows(self) -> BoolArray:
+        """Rows that can be drawn now, shape (N,)."""
+        return np.ones(self.n_rows, dtype=np.bool_) if self.shut is None else ~self.shut
+
+    def _open(self, rows: BoolArray) -> BoolArray:
+        return rows if self.shut is None else rows & ~self.shut
+
+    def free(self, rows: RowArray) -> RowArray:
+        """Those of `rows` that a sub-curriculum may still draw, in the same sequence."""
+        return rows.compress(self._is_free(rows))
+
+    def _is_free(self, rows: RowArray) -> BoolArray:
+        free = self.balance.take(rows) <= 0 if self.exact else np.ones(len(rows), dtype=np.bool_)
+        return free if self.shut is None else free & ~self.shut.take(rows)
+
+    def reach(self, order: RowArray, n_rows: int) -> int:
+        """How far `order` must be open to hold `n_rows` drawable rows; to its end where it has fewer."""
+        return min(len(order), int(np.searchsorted(np.cumsum(self._is_free(order)), n_rows)) + 1)
+
+    def movable(self, order: RowArray, n_used: int) -> BoolArray:
+        """Places of an order whose rows it has not used, shape (N,)."""
+        return self.balance[order] <= 0 if self.exact else super().movable(order, n_used)
+
+    def offer(self, rows: RowArray, *, marks: bool) -> None:
+        """These rows have their turn.
+
+        Args:
+            rows: each once, shape (m,).
+            marks: it counts for the pass.
+        """
+        self.offered += np.bincount(self.policy.domain_codes[rows], minlength=len(self.offered))
+        if marks:
+            self.balance[rows] += 1
+
+    def begin(self, strata: BoolArray) -> None:
+        """The next pass of some strata begins, shape (S,)."""
+        if strata.any():
+            turn = strata.take(self.policy.codes) & (self.balance > LEAST_BALANCE)
+            self.balance -= self._open(turn)
+
+    def plan(self, rows: RowArray) -> None:
+        """These rows will be trained."""
+        self.seen[rows] += self.seen[rows] < 255
+
+    def withdraw(self, rows: RowArray, *, marked: bool) -> None:
+        """These rows, offered last, are not to count as that.
+
+        Args:
+            rows: of one stage, shape (m,).
+            marked: they counted for the pass.
+        """
+        self.offered -= np.bincount(self.policy.domain_codes[rows], minlength=len(self.offered))
+        if marked:
+            self.balance[rows] -= 1
+
+    def begin_epoch(self) -> None:
+        """The trainer's epochs are no passes."""
+
+    def by_domain(self) -> dict[str, float]:
+        """How many passes each domain has been through: rows offered ÷ rows that are not dropped."""
+        sizes = self.policy.sizes(self.policy.domain_codes, len(self.offered))
+        return {
+            name: float(offered / max(1, size))
+            for name, offered, size in zip(self.policy.domain_names, self.offered, sizes, strict=True)
+        }
 
 
 def resorted(order: RowArray, places: BoolArray, ranking: RowArray) -> RowArray:

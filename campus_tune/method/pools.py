@@ -11,6 +11,8 @@ Every cut is a function of settings, sizes, the position and what may still be d
 
 from __future__ import annotations
 
+import numpy as np
+
 from campus_tune.method.pacing import scope_at
 from campus_tune.method.passes import Passes
 from campus_tune.method.stages import Offer, Schedule, slice_bounds, stage_grid
@@ -52,16 +54,55 @@ class Pools:
             pool = passes.free(order[: self.bounds[k]])
         whole = len(pool) // self.global_batch * self.global_batch if passes.exact and k < last else len(pool)
         stage_rows = whole
-        if self.schedule.mix:  # the slice is the part that is not random: with the other one, in whole steps
-            steps = int(whole / (1.0 - self.schedule.mix) / self.global_batch + 1e-9)
-            stage_rows = max(1, steps) * self.global_batch
+        if self.schedule.mix:
+            stage_rows = self._with_mix(whole, self.schedule.mix)
         stage_rows = min(stage_rows, room)
-        n_rows = self._from_offer(stage_rows, whole)
-        scope = (float(self.bounds[k - 1] / self.n_rows) if k else 0.0, float(self.bounds[k] / self.n_rows))
-        return Offer(name, pool[:n_rows], n_rows, stage_rows, scope, slice=k)
+        n_rows = self._from_offer(stage_rows, whole, self.schedule.mix)
+        return Offer(name, pool[:n_rows], n_rows, stage_rows, self._scope(k), slice=k)
+
+    def full_slice(
+        self, name: str, order: RowArray, passes: Passes, *, pointer: int, room: int, mix: float, kept: float
+    ) -> Offer:
+        """The slice of an order that comes next under a policy: whole steps, and all rows of its scope as the pool.
+
+        It holds what the slice itself has, for shares may want other rows of the scope than lie in it. Where all rows
+        had their turn before the epoch is over, the order begins anew.
+
+        Args:
+            name: of the sub-curriculum.
+            order: its rows, easy → hard, shape (N,).
+            passes: what may still be drawn.
+            pointer: the slice, if it still has a step's worth of rows.
+            room: rows that the next stage may hold at most.
+            mix: share of the stage that is drawn at random.
+            kept: share of the offered rows that is taken.
+        """
+        last, widths = len(self.bounds) - 1, np.diff(self.bounds, prepend=0)
+        k = min(pointer, last)
+        if not passes.exact:
+            pool = passes.free(order[self.bounds[k] - widths[k] : self.bounds[k]])
+        else:
+            pool = passes.free(order[: self.bounds[k]])
+            while len(pool) < self.global_batch and k < last:
+                k += 1
+                pool = passes.free(order[: self.bounds[k]])
+            if len(pool) < self.global_batch:
+                k, pool = 0, passes.free(order[: self.bounds[0]])
+        offered = min(len(pool), int(widths[k])) if len(pool) >= self.global_batch else int(widths[k])
+        stage_rows = min(self._with_mix(max(1, int(offered * kept)), mix), room)
+        n_rows = self._from_offer(stage_rows, stage_rows, mix)
+        return Offer(name, pool, n_rows, stage_rows, self._scope(k), slice=k, widened=len(pool) < n_rows)
 
     def open_prefix(
-        self, name: str, order: RowArray, passes: Passes, *, pointer: int, progress: float, stage_rows: int
+        self,
+        name: str,
+        order: RowArray,
+        passes: Passes,
+        *,
+        pointer: int,
+        progress: float,
+        stage_rows: int,
+        mix: float,
     ) -> Offer:
         """The part of an order that is open.
 
@@ -72,8 +113,9 @@ class Pools:
             pointer: how often it was chosen in this pass.
             progress: of the clock, in [0, 1].
             stage_rows: of the next stage.
+            mix: share of it that is drawn at random.
         """
-        n_rows = self._from_offer(stage_rows, stage_rows)
+        n_rows = self._from_offer(stage_rows, stage_rows, mix)
         n_open = max(1, self._opened(progress))
         pool = passes.free(order[:n_open])
         widened = len(pool) < n_rows
@@ -108,6 +150,14 @@ class Pools:
     def _opened(self, progress: float) -> int:
         return round(scope_at(self.schedule.pacing, progress) * self.n_rows)
 
-    def _from_offer(self, stage_rows: int, available: int) -> int:
+    def _scope(self, k: int) -> tuple[float, float]:
+        """Of slice k, in shares of its order."""
+        return (float(self.bounds[k - 1] / self.n_rows) if k else 0.0, float(self.bounds[k] / self.n_rows))
+
+    def _with_mix(self, rows: int, mix: float) -> int:
+        """Rows of a stage, in whole steps, in which `rows` are the part that is not random."""
+        return max(1, int(rows / (1.0 - mix) / self.global_batch + 1e-9)) * self.global_batch
+
+    def _from_offer(self, stage_rows: int, available: int, mix: float) -> int:
         """How many of a stage's rows come from the offer and not from the `mix`."""
-        return min(available, max(1, stage_rows - round(self.schedule.mix * stage_rows)))
+        return min(available, max(1, stage_rows - round(mix * stage_rows)))

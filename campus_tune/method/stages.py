@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from campus_tune.method.pacing import Pacing
-from campus_tune.words.types import IntArray, RowArray
+from campus_tune.words.arrays import pack, unpack
+from campus_tune.words.types import IntArray, Json, RowArray
 
 Window: TypeAlias = Literal["prefix", "slice"]
 Coverage: TypeAlias = Literal["exact", "revisit"]
 
 SHUFFLE = "shuffle"  # the name under which random stages are opened and counted
+OFFER, MIX, REVIEW = range(3)  # lanes: why a row is in a stage
+LANES = ("offer", "mix", "review")
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,33 @@ class Offer:
     widened: bool = False
 
 
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """How a policy drew a stage's rows.
+
+    Args:
+        lane: why each row is in the stage, in training order: 0 offer, 1 mix, 2 review; uint8, shape (n,).
+        shares: part of the offered and mixed rows that each stratum got, shape (S,).
+        offered: rows that count as offered in this pass.
+        passed_over: those of them that are not trained.
+        tau: √(1 + CV²) of the scores that thinned it; None where nothing was thinned.
+        known: rows that were offered and whose score was known; None where nothing was thinned.
+        ess: effective sample size of the inclusion probabilities, as a part of the rows; None likewise.
+        skipped: why it was not thinned although thinning was on.
+        shortage: stratum → what helped where it had too few rows: `widened`, `next pass`, `given to others`.
+    """
+
+    lane: NDArray[np.uint8]
+    shares: tuple[float, ...]
+    offered: int
+    passed_over: int
+    tau: float | None = None
+    known: int | None = None
+    ess: float | None = None
+    skipped: str | None = None
+    shortage: Mapping[str, str] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Stage:
     """One decided stage.
@@ -77,6 +109,7 @@ class Stage:
         n_random: rows drawn at random (mix, or all of a shuffled stage).
         n_repeats: rows that had been trained before in this epoch's worth of rows (revisit only).
         widened: see `Offer`.
+        draw: how a policy drew it; None without one.
     """
 
     index: int
@@ -89,6 +122,52 @@ class Stage:
     n_random: int
     n_repeats: int
     widened: bool
+    draw: Draw | None = None
+
+    def cut(self, n_steps: int, rows: RowArray) -> Stage:
+        """The same stage with its first steps only."""
+        draw = self.draw
+        if draw is not None:  # what is not trained was not offered either
+            lane = draw.lane[: len(rows)]
+            draw = replace(draw, lane=lane, offered=int(np.count_nonzero(lane != REVIEW)), passed_over=0)
+        return replace(self, n_steps=n_steps, rows=rows, draw=draw)
+
+    def state(self) -> Json:
+        """It as JSON."""
+        state = {**vars(self), "rows": pack(self.rows), "scope": list(self.scope)}
+        del state["draw"]
+        draw = self.draw
+        if draw is None:
+            return state
+        arrays = {"lane": pack(draw.lane), "shares": list(draw.shares), "shortage": dict(draw.shortage)}
+        return {**state, "draw": {**vars(draw), **arrays}}
+
+    @staticmethod
+    def of(saved: Json, step: int, n_rows: int) -> Stage:
+        """The stage that `state` was called of.
+
+        Args:
+            saved: its JSON.
+            step: at which the run stands, in the stage.
+            n_rows: N.
+
+        Raises:
+            ValueError: a stage that cannot be.
+        """
+        draw = saved.get("draw")
+        if draw is not None:
+            draw = Draw(**{**draw, "lane": unpack(draw["lane"], "u"), "shares": tuple(draw["shares"])})
+        stage = Stage(
+            **{**saved, "rows": unpack(saved["rows"], "i"), "scope": tuple(saved["scope"]), "draw": draw},
+        )
+        done, rows = step - stage.first_step, stage.rows
+        whole = draw is None or len(draw.lane) == len(rows)
+        if not (0 <= done <= stage.n_steps and len(rows) and rows.min() >= 0 and rows.max() < n_rows and whole):
+            raise ValueError(
+                f"a stage must be one of {n_rows} rows in which step {step} lies, got one of {len(rows)} "
+                f"rows from step {stage.first_step} on, of {stage.n_steps} steps"
+            )
+        return stage
 
 
 def slice_bounds(pacing: Pacing, stages: int, n_rows: int, global_batch: int) -> IntArray:

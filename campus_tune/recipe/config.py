@@ -27,6 +27,17 @@ from campus_tune.method.pacing import PACINGS, build_pacing
 from campus_tune.method.selectors import PROBES, SELECTORS, Selector, build_selector
 from campus_tune.metrics import METRICS, MetricSpec, build_metric, check_labels, parse_metric
 from campus_tune.recipe.blocks import DOMAIN, EvaluateSettings, ProbeSettings
+from campus_tune.recipe.draw_blocks import (
+    DROPS,
+    PHASES,
+    CellSettings,
+    DomainSettings,
+    DropSettings,
+    PhaseSettings,
+    ReviewSettings,
+    ThinSettings,
+)
+from campus_tune.recipe.draw_rules import DrawBlocks
 from campus_tune.recipe.reader import CheckedSettings, Entries, Part, part_schema
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.leaves import LARGEST_SEED, Range
@@ -34,7 +45,8 @@ from campus_tune.words.registry import nearest
 from campus_tune.words.strict_yaml import read_yaml
 from campus_tune.words.types import Json
 
-PAST = ("metrics", "within", "seed", "coverage", "window", "batching")
+PAST = ("metrics", "within", "seed", "coverage", "window", "batching", "cells")
+DRAWN = ("cells", "domains", "phases", "thin", "review", "drop", "control")  # who is drawn, and which rows
 MIX = 0.5  # with the prefix window
 MOST_STAGES = 100_000  # each of them is a decision
 NOT_IDENTITY = ("resume", "scores", "level", "evaluate")
@@ -67,6 +79,15 @@ class CampusConfig(CheckedSettings):
         level: column with a known difficulty, to compare the metrics with; None takes `level` where there is one.
         batching: `step` (length-aware inside an optimizer step), `plain` (as drawn) or `flat` (padding-free).
         seed: None becomes the trainer's.
+        cells: inside which scores are compared: `{by, bands, of}`; None is five bands of length inside each domain.
+        domains: who is drawn: `{shares, least, over, follow}`; None is in proportion to the rows.
+        phases: parts of the run with shares of their own: a list of `{until, shares, overlap, offer, mix, top}`.
+        thin: which of the offered rows are trained: `{how, by, keep, drop, power, floor, gate, detrend, fresh, from,
+            until}`.
+        review: rows that come back: `{share, by, spacing, from, until}`.
+        drop: rows that are never trained: a list of `{by, lowest, below, at_most, keep, path}`.
+        control: what is made random, to compare with: which scores rows have (shuffled_scores), which rows are
+            dropped (random_drop).
         resume: `strict`, or `changed_future` to continue a checkpoint under changed future settings.
 
     Raises:
@@ -76,6 +97,7 @@ class CampusConfig(CheckedSettings):
     block = "campus"
     must = "a mapping of settings"
     write = "Write `campus:` and indent them."
+    unsaid = DRAWN
 
     metrics: Annotated[
         Sequence[str | Mapping[str, Any]],
@@ -104,6 +126,13 @@ class CampusConfig(CheckedSettings):
     level: str | None = None
     batching: Literal["step", "plain", "flat"] = "step"
     seed: Annotated[int | None, Range(0, LARGEST_SEED)] = None
+    cells: CellSettings | None = None
+    domains: DomainSettings | None = None
+    phases: Annotated[tuple[PhaseSettings, ...] | None, PHASES] = None
+    thin: ThinSettings | None = None
+    review: ReviewSettings | None = None
+    drop: Annotated[tuple[DropSettings, ...] | None, DROPS] = None
+    control: Literal["shuffled_scores", "random_drop"] | None = None
     resume: Literal["strict", "changed_future"] = "strict"
 
     @property
@@ -115,7 +144,7 @@ class CampusConfig(CheckedSettings):
         """Labels that two metrics share, or that clash with the selector or with the word for random stages."""
         if wrong & {"metrics", "selector"}:
             return []
-        problems = check_labels(self.specs)
+        problems = [*check_labels(self.specs), *self.draw.without(wrong).problems(self.specs)]
         members = [m for spec in self.specs for m in getattr(build_metric(spec), "members", ())]
         known = {spec.label: spec for spec in reversed([*self.specs, *members])}
         problems += [
@@ -154,6 +183,29 @@ class CampusConfig(CheckedSettings):
     def labels(self) -> tuple[str, ...]:
         """What the sub-curricula are called."""
         return tuple(spec.label for spec in self.specs)
+
+    @property
+    def draw(self) -> DrawBlocks:
+        """The blocks that say who is drawn, and which rows."""
+        given = {name: getattr(self, name) for name in DRAWN}
+        return DrawBlocks(**{**given, "phases": self.phases or (), "drop": self.drop or ()})
+
+    @property
+    def draws_apart(self) -> bool:
+        """Some block draws otherwise than in proportion: each domain then has a pass of its own, every step is full."""
+        return self.draw.apart
+
+    @property
+    def scored(self) -> tuple[MetricSpec, ...]:
+        """The metrics that rows are scored by: those of the orders, then those that only the draw asks for."""
+        return (*self.specs, *self.draw.extras(self.specs))
+
+    @property
+    def domain_column(self) -> str:
+        """The column of the domains that are drawn from, if the training set has it."""
+        if self.within not in (None, NO_GROUPS):
+            return str(self.within)
+        return self.probes.domain_column if self.probes else DOMAIN
 
     @property
     def selector_name(self) -> str | None:
@@ -201,7 +253,7 @@ class CampusConfig(CheckedSettings):
         )
 
     def resolved(self, *, has_probes: bool, domain_in_data: bool, seed: int) -> CampusConfig:
-        """The same settings without nulls that a run decides: selector, mix, groups, seed.
+        """The same settings without nulls that a run decides: selector, mix, groups, seed, cells that are used.
 
         Args:
             has_probes: probe rows are at hand, from the recipe or from the caller.
@@ -222,7 +274,8 @@ class CampusConfig(CheckedSettings):
         domain = self.probes.domain_column if self.probes else DOMAIN
         within = self.within or (domain if domain_in_data else NO_GROUPS)
         seed = seed if self.seed is None else self.seed
-        return replace(self, selector=selector, mix=self.share_at_random, within=within, seed=seed)
+        cells = CellSettings() if self.cells is None and self.draw.uses_cells else self.cells
+        return replace(self, selector=selector, mix=self.share_at_random, within=within, seed=seed, cells=cells)
 
     # -- as data -------------------------------------------------------------------------------------------------
 

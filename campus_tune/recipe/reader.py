@@ -46,20 +46,25 @@ from campus_tune.words.wording import shown
 class CheckedSettings:
     """Settings that check themselves; to be a frozen dataclass, whose annotations are the checks.
 
-    A setting whose name is in `apart` is no key of the YAML: `from_mapping` is told it.
+    A setting whose name is in `apart` is no key of the YAML: `from_mapping` is told it. One in `written` has another
+    name there, because Python keeps the word for itself (`from`): messages, schema and help say what is written. One in
+    `unsaid` is left out of `to_mapping` where it is null, so that a setting that is new leaves the files of the others
+    as they were.
     """
 
     block: ClassVar[str]  # what a refusal calls them
     must: ClassVar[str] = "a mapping"
     write: ClassVar[str] = "Write `name: value` lines."  # where something else is given
     apart: ClassVar[tuple[str, ...]] = ()
+    written: ClassVar[Mapping[str, str]] = {}
+    unsaid: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         problems: list[str] = []
         wrong: set[str] = set()
         for name, one in type(self).known().items():
             try:
-                object.__setattr__(self, name, one.read(f"{self.where}{name}", getattr(self, name)))
+                object.__setattr__(self, name, one.read(f"{self.where}{self.key(name)}", getattr(self, name)))
             except RecipeError as error:
                 problems += error.problems
                 wrong.add(name)
@@ -88,6 +93,11 @@ class CheckedSettings:
         return {name: one for name, one in leaves(kind).items() if name not in cls.apart}
 
     @classmethod
+    def key(cls, name: str) -> str:
+        """What a YAML calls a setting."""
+        return cls.written.get(name, name)
+
+    @classmethod
     def from_mapping(cls, given: object, *, what: str = "", **apart: Any) -> Self:
         """The settings in a mapping, as YAML gives it.
 
@@ -102,11 +112,11 @@ class CheckedSettings:
         what = what or cls.block
         if not isinstance(given, Mapping):
             raise RecipeError(f"`{what}` must be {cls.must}, got {shown(given)}. {cls.write}")
-        known = cls.known()
+        known = {cls.key(name): name for name in cls.known()}
         problems = keys(what, given, list(known))
-        missing = dict.fromkeys(set(known) - set(defaults(cls)))  # that nothing was given is what a leaf refuses
+        missing = dict.fromkeys(set(known.values()) - set(defaults(cls)))  # what nothing was given for, a leaf refuses
         try:
-            settings = cls(**{**missing, **{name: given[name] for name in known if name in given}}, **apart)
+            settings = cls(**{**missing, **{known[key]: given[key] for key in known if key in given}}, **apart)
         except RecipeError as error:
             raise RecipeError([*problems, *error.problems]) from error
         if problems:
@@ -115,7 +125,8 @@ class CheckedSettings:
 
     def to_mapping(self) -> Json:
         """All keys as plain JSON values, in their sequence; `from_mapping` reads it back."""
-        return {name: plain(getattr(self, name)) for name in type(self).known()}
+        values = {name: plain(getattr(self, name)) for name in type(self).known()}
+        return {self.key(name): value for name, value in values.items() if value is not None or name not in self.unsaid}
 
     @classmethod
     def as_leaf(cls) -> Leaf:
@@ -125,7 +136,7 @@ class CheckedSettings:
     @classmethod
     def schema(cls) -> Json:
         """The mapping as JSON schema (draft 2020-12); parts by name are in `part_schema`."""
-        return _mapping_schema(cls, cls.known())
+        return _mapping_schema(cls, cls.known(), cls.written)
 
 
 @dataclass(frozen=True)
@@ -189,32 +200,38 @@ class Entries(Leaf):
 
     Args:
         of: each entry.
-        write: where it is no list.
+        write: where it is no list, or a short one.
+        least: how many there must be.
     """
 
     of: Leaf
     write: str
+    least: int = 0
 
-    must = "a list"
+    @property
+    def must(self) -> str:
+        """How many."""
+        return "a list of one or more" if self.least else "a list"
 
     def read(self, what: str, value: object) -> tuple[Any, ...]:
         """All entries are looked at."""
-        if isinstance(value, str | Mapping) or not isinstance(value, Sequence):
+        if isinstance(value, str | Mapping) or not isinstance(value, Sequence) or len(value) < self.least:
             raise RecipeError(self.refusal(what, value, self.write))
         problems: list[str] = []
         taken = []
-        for entry in value:
+        for number, entry in enumerate(value, 1):
             try:
                 taken.append(self.of.read(what, entry))
-            except RecipeError as error:
-                problems += error.problems
+            except RecipeError as error:  # a block names itself, and not which of several it is
+                which = f"entry {number}: " if isinstance(self.of, _Block) and len(value) > 1 else ""
+                problems += [f"{which}{problem}" for problem in error.problems]
         if problems:
             raise RecipeError(problems)
         return tuple(taken)
 
     def schema(self) -> Json:
-        """An array, which may be empty."""
-        return {"type": "array", "items": self.of.schema()}
+        """An array, which may be empty if none is asked for."""
+        return {"type": "array", "items": self.of.schema(), **({"minItems": self.least} if self.least else {})}
 
 
 # -- told --------------------------------------------------------------------------------------------------------------
@@ -235,7 +252,7 @@ def rows(kind: type[CheckedSettings]) -> Iterator[SettingRow]:
     for name, one in kind.known().items():
         value = plain(known.get(name))
         written = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000)
-        yield SettingRow(name, written.removesuffix("...\n").strip(), one.must, said[name])
+        yield SettingRow(kind.key(name), written.removesuffix("...\n").strip(), one.must, said[name])
 
 
 def settings_help(kind: type[CheckedSettings], flag: str, *, width: int = 78) -> str:
@@ -254,15 +271,16 @@ def settings_help(kind: type[CheckedSettings], flag: str, *, width: int = 78) ->
     return "\n".join(lines)
 
 
-def _mapping_schema(kind: Callable[..., Any], known: Mapping[str, Leaf]) -> Json:
-    """What a class or function takes, as a mapping with these keys and no others."""
+def _mapping_schema(kind: Callable[..., Any], known: Mapping[str, Leaf], written: Mapping[str, str] = {}) -> Json:
+    """What a class or function takes, as a mapping with these keys and no others; some are `written` otherwise."""
     said, given = docs(kind), defaults(kind)
     properties: Json = {}
     for name, one in known.items():
-        properties[name] = {**one.schema(), "description": said.get(name, "")}
+        described = {**one.schema(), "description": said.get(name, "")}
         if name in given and one.takes(given[name]):
-            properties[name]["default"] = plain(given[name])
-    needed = [name for name in required(kind) if name in known]
+            described["default"] = plain(given[name])
+        properties[written.get(name, name)] = described
+    needed = [written.get(name, name) for name in required(kind) if name in known]
     return {
         "type": "object",
         "properties": properties,

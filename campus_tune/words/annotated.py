@@ -121,9 +121,12 @@ def docs(kind: Callable[..., Any]) -> dict[str, str]:
 
 
 def plain(value: object) -> Any:
-    """Settings, tuples and mappings as dicts and lists, all the way down: what JSON and YAML would make of them."""
+    """Settings, tuples and mappings as dicts and lists, all the way down: what JSON and YAML would make of them.
+
+    Settings that say themselves how they are written (`to_mapping`) are asked.
+    """
     if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
+        return value.to_mapping() if hasattr(value, "to_mapping") else plain(asdict(value))
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     return [plain(inner) for inner in value] if isinstance(value, list | tuple) else value

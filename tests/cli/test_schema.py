@@ -21,6 +21,14 @@ from campus_tune.method.selectors import SELECTORS
 from campus_tune.metrics import METRICS
 from campus_tune.recipe.blocks import EvaluateSettings, ProbeSettings
 from campus_tune.recipe.config import CampusConfig, part_schemas
+from campus_tune.recipe.draw_blocks import (
+    CellSettings,
+    DomainSettings,
+    DropSettings,
+    PhaseSettings,
+    ReviewSettings,
+    ThinSettings,
+)
 from campus_tune.recipe.reader import CheckedSettings
 from campus_tune.words.annotated import docs, leaves
 from campus_tune.words.errors import RecipeError
@@ -37,6 +45,12 @@ BLOCKS: list[type[CheckedSettings]] = [
     CampusConfig,
     ProbeSettings,
     EvaluateSettings,
+    CellSettings,
+    DomainSettings,
+    PhaseSettings,
+    ThinSettings,
+    ReviewSettings,
+    DropSettings,
     CompareSettings,
     Suite,
     TaskSetting,
@@ -80,6 +94,15 @@ def test_every_recipe_and_every_yaml_of_the_readme_is_valid(recipe: Json, traini
         {"campus": {"metrics": ["perplexity"]}},  # which model?
         {"campus": {"pacing": {"name": "join", "pieces": [{"name": "root", "untl": 1}]}}},
         {"campus": {"stges": 3}},
+        {"campus": {"thin": {"how": "top", "since": 0.5}}},
+        {"campus": {"thin": {"by": "length"}}},  # how?
+        {"campus": {"thin": [{"how": "top"}]}},
+        {"campus": {"domains": {"by": "weights"}}},
+        {"campus": {"domains": {"shares": {"math": 2}}}},
+        {"campus": {"phases": []}},
+        {"campus": {"phases": [{"shares": "natural"}]}},  # until when?
+        {"campus": {"drop": {"by": "duplicates"}}},  # always a list
+        {"campus": {"review": True}},
         {"compare": {"seeds": 3}},  # on which rows?
         {"compare": {"test": "t.jsonl", "evaluate": {"every": 3}}},
         {"compare": {"test": "t.jsonl", "arms": {"other": {"stages": 0}}}},
@@ -137,12 +160,17 @@ _SIMPLE = (
     | st.sampled_from(
         ["mean", "sum", "max", "least", "response", "both", "matched", "fixed", "linear", "join", "-length"]
     )
+    | st.sampled_from(
+        ["natural", "cells", "seen_loss", "sampling", "weights", "top", "infobatch", "spacing", "first", "-"]
+    )
 )
 VALUES = (
     _SIMPLE
     | st.lists(_SIMPLE, max_size=3)
     | st.dictionaries(
-        st.sampled_from(["name", "path", "start", "power", "metrics", "tset", "fewshot"]), _SIMPLE, max_size=2
+        st.sampled_from(["name", "path", "start", "power", "metrics", "tset", "fewshot", "temperature", "how", "from"]),
+        _SIMPLE,
+        max_size=2,
     )
 )
 FIELDS = [(kind, name) for kind in BLOCKS for name in kind.known()]

@@ -1,0 +1,171 @@
+"""Apart: what a curriculum does otherwise under a policy, and what of it is remembered.
+
+Every stage is opened by `draws`, every stratum keeps a pass of its own (`passes.OwnPasses`), and the trainer's epoch is a
+mere counter: no stage ends with it, and every step is full. What is remembered beside the passes is what the current
+stage passed over, so that a stage that is cut short gives back all that it will not train.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from campus_tune.method.draws import Drawn, Moment, Opening
+from campus_tune.method.passes import OwnPasses
+from campus_tune.method.policy import Policy
+from campus_tune.method.stages import REVIEW, SHUFFLE, Offer, Schedule, Stage
+from campus_tune.method.thinning import MeasureRows
+from campus_tune.words.arrays import pack, unpack
+from campus_tune.words.errors import RecipeError
+from campus_tune.words.types import BoolArray, Json, RowArray
+
+_ROUNDING = 1e-9
+
+
+class Apart:
+    """A policy at work.
+
+    Args:
+        policy: who and which.
+        schedule: the frozen settings.
+        n_rows: N.
+        global_batch: B, rows per optimizer step.
+        total_steps: optimizer steps of the whole run.
+
+    Raises:
+        RecipeError: so few rows are open in some phase that they do not fill a step.
+    """
+
+    def __init__(self, policy: Policy, schedule: Schedule, *, n_rows: int, global_batch: int, total_steps: int) -> None:
+        assert policy.n_rows == n_rows, f"a policy of {policy.n_rows} rows for a curriculum of {n_rows}"
+        self.policy, self.schedule, self.total_steps = policy, schedule, total_steps
+        self.global_batch = global_batch
+        self.passes = OwnPasses(n_rows, schedule.coverage, policy)
+        self.edges = [math.ceil(one.shares.until * total_steps - _ROUNDING) for one in policy.periods]
+        self.review_rows = 0  # rows that came back, over the run
+        self.passed_over = np.zeros(0, dtype=np.int32)  # rows that the current stage offered and did not take
+        for u in [0.0, *(one.shares.until for one in policy.periods[:-1])]:
+            self._refuse_less_than_a_step(u)
+        self.move(0)
+
+    def move(self, step: int) -> None:
+        """The run stands at this step."""
+        self.u = min(1.0, step / self.total_steps)
+        self.passes.shut = self.policy.shut_at(self.u)
+
+    @property
+    def mix(self) -> float:
+        """Share of a stage that is drawn at random."""
+        period = self.policy.period(self.u)
+        return self.schedule.mix if period is None or period.mix is None else period.mix
+
+    @property
+    def kept(self) -> float:
+        """Share of the offered rows that thinning takes now; 1 where a row's chance is its own, or nothing thins."""
+        thin = self.policy.thin
+        if thin is None or not thin.holds(self.u):
+            return 1.0
+        n = self.passes.n_rows
+        return n / thin.thinner.offered(n)
+
+    def offering(self, names: Sequence[str]) -> list[str]:
+        """Those of some sub-curricula that the phase offers."""
+        period = self.policy.period(self.u)
+        return [name for name in names if period is None or period.offer is None or name in period.offer]
+
+    @property
+    def room(self) -> int:
+        """Rows that can be drawn now, in whole steps: each is in a stage at most once."""
+        return int(np.count_nonzero(self.passes.open_rows)) // self.global_batch * self.global_batch
+
+    def open(
+        self, stage: int, epoch: int, n: int, offer: Offer | None, order: RowArray | None, measure: MeasureRows | None
+    ) -> Drawn:
+        """Draw the rows of a stage.
+
+        Args:
+            stage: its index.
+            epoch: of its first step.
+            n: its rows.
+            offer: that was chosen; None to shuffle.
+            order: of the chosen sub-curriculum.
+            measure: fresh scores of candidates.
+        """
+        marks = self.passes.exact or offer is None
+        moment = Moment(self.schedule.seed, epoch, stage, self.u)
+        opening = Opening(self.policy, self.passes, moment, measure=measure, marks=marks)
+        n_review = opening.review(n)
+        rest = n - n_review
+        if offer is None or order is None:
+            opening.mix(rest)
+        else:
+            n_mix = min(rest - 1, round(self.mix * rest))
+            opening.offer(offer, order, rest - n_mix, sliced=self.schedule.window == "slice")
+            opening.mix(n_mix)
+        drawn = opening.close()
+        self.review_rows += n_review
+        self.passed_over = drawn.passed_over
+        return drawn
+
+    def take_back(self, stage: Stage, rows: RowArray) -> None:
+        """The last `rows` of the stage will not be trained: they and what was passed over had no turn.
+
+        Args:
+            stage: the current one, as it was opened.
+            rows: its last ones, shape (k,).
+        """
+        assert stage.draw is not None, "a stage under a policy says how it was drawn"
+        lane = stage.draw.lane[len(stage.rows) - len(rows) :]
+        marked = self.passes.exact or stage.chosen == SHUFFLE
+        self.passes.withdraw(np.concatenate([rows[lane != REVIEW], self.passed_over]), marked=marked)
+        self.review_rows -= int(np.count_nonzero(lane == REVIEW))
+        self.passed_over = self.passed_over[:0]
+
+    @property
+    def never_trained(self) -> BoolArray:
+        """Rows that were never planned and are not dropped, shape (N,)."""
+        never = self.passes.seen == 0
+        return never if self.policy.dropped is None else never & ~self.policy.dropped
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    def state(self) -> Json:
+        """What changes, beside the rows that had their turn: as JSON."""
+        odd = np.flatnonzero((self.passes.balance < 0) | (self.passes.balance > 1)).astype(np.int32)
+        return {
+            "odd": pack(odd),  # rows whose balance is neither 0 nor 1, and which it is
+            "balance": pack(self.passes.balance[odd]),
+            "offered": dict(zip(self.policy.domain_names, self.passes.offered.tolist(), strict=True)),
+            "passed_over": pack(self.passed_over),
+            "review_rows": self.review_rows,
+        }
+
+    def load(self, state: Json | None, spent: BoolArray) -> None:
+        """Continue from `state()`.
+
+        Args:
+            state: None of a run that had no policy: its visits count as offers.
+            spent: rows that had their turn, shape (N,).
+        """
+        self.passes.balance = spent.astype(np.int8)
+        if state is None:
+            codes, n = self.policy.domain_codes, len(self.policy.domain_names)
+            self.passes.offered = np.bincount(codes, self.passes.seen, n).astype(np.int64)
+            return
+        self.passes.balance[unpack(state["odd"], "i")] = unpack(state["balance"], "i")
+        told = state["offered"]
+        self.passes.offered = np.array([told.get(name, 0) for name in self.policy.domain_names], dtype=np.int64)
+        self.passed_over = unpack(state["passed_over"], "i")
+        self.review_rows = state["review_rows"]
+
+    def _refuse_less_than_a_step(self, u: float) -> None:
+        """Every step is full, and holds a row once."""
+        self.passes.shut = self.policy.shut_at(u)
+        if not self.room:
+            n_open = int(np.count_nonzero(self.passes.open_rows))
+            raise RecipeError(
+                f"the rows that can be drawn from progress {u:g} on must fill a step of {self.global_batch} rows, got "
+                f"{n_open} of {self.passes.n_rows}. Drop fewer, raise `top`, or lower the batch size."
+            )

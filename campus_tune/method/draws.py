@@ -1,0 +1,248 @@
+"""Draws: a stage's rows under a policy. Lanes × strata × thinning, in one pass of O(N) numpy.
+
+    review   ⌊share · n⌋ rows that come back, or as many as are due
+    offer    rows of the chosen sub-curriculum; none in a stage that is shuffled
+    mix      the others, at random: the schedule's or the phase's share of what review leaves
+
+Each lane but review is cut into strata by the shares at this progress, in whole rows by largest remainder; where they are
+natural, in proportion to what the lane's pool holds. Without thinning its rows are drawn uniformly (from a slice: in
+its sequence). With it more rows are offered than are taken, and those passed over had their turn in this pass too.
+
+A stratum that has too few rows is helped, in this sequence, and `Draw.shortage` says how: its scope is *widened* along the
+order; its *next pass* begins; its rows are *given to others*. A row is in a stage at most once, whatever the lane.
+
+Every draw has a generator of its own, seeded with `[seed, epoch, stage, purpose]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from campus_tune.method.passes import OwnPasses
+from campus_tune.method.policy import Policy
+from campus_tune.method.review import pick
+from campus_tune.method.shares import split
+from campus_tune.method.stages import MIX, OFFER, REVIEW, Draw, Offer
+from campus_tune.method.thinning import MeasureRows, Thinning
+from campus_tune.method.walks import Tier, Walk, grouped, walk
+from campus_tune.words.types import BoolArray, IntArray, RowArray
+
+HELP = ("widened", "next pass", "given to others")  # what a stratum with too few rows is helped by, the last is the worst
+WIDENED, NEXT_PASS, GIVEN = range(3)
+POOL, BEYOND, AGAIN = range(3)  # tiers of a lane
+SCORES, SEQUENCE = 3, 4  # purposes of generators beside the lanes'
+
+Tiers: TypeAlias = Sequence[Callable[[], Tier]]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a stage is opened.
+
+    Args:
+        seed: of the run.
+        epoch: of its first step.
+        stage: its index.
+        u: progress of the whole run.
+    """
+
+    seed: int
+    epoch: int
+    stage: int
+    u: float
+
+    def seeds(self, purpose: int) -> list[int]:
+        """Of one of the stage's generators."""
+        return [self.seed, self.epoch, self.stage, purpose]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A stage's rows.
+
+    Args:
+        rows: in training order, shape (n,).
+        draw: how they were drawn.
+        passed_over: rows that were offered and not taken, shape (k,).
+    """
+
+    rows: RowArray
+    draw: Draw
+    passed_over: RowArray
+
+
+class Opening:
+    """One stage while it is opened: lane after lane.
+
+    Args:
+        policy: who and which.
+        passes: what may still be drawn; what a lane offers is written to it at once.
+        moment: when.
+        measure: fresh scores of candidates; None where they cannot be paid for.
+        marks: what is offered counts for the passes.
+    """
+
+    def __init__(
+        self, policy: Policy, passes: OwnPasses, moment: Moment, *, measure: MeasureRows | None, marks: bool
+    ) -> None:
+        self.policy, self.passes, self.moment, self.marks = policy, passes, moment, marks
+        self.shares = policy.shares_at(moment.u)
+        self.thinning: Thinning | None = None
+        if policy.thin is not None and policy.thin.holds(moment.u):
+            self.thinning = Thinning(policy, policy.thin, moment.seeds(SCORES), measure)
+        self._thins = self.thinning is not None and self.thinning.skipped is None
+        self._codes = policy.codes if len(policy.strata_names) > 1 else None
+        self._taken = np.zeros(policy.n_rows, dtype=np.bool_)  # rows of the stage so far
+        self._lanes: list[tuple[int, RowArray]] = []
+        self._passed_over = [np.zeros(0, dtype=np.int32)]
+        self._offered = 0
+        self._shortage: dict[str, int] = {}
+
+    # -- lanes --------------------------------------------------------------------------------------------------
+
+    def review(self, n: int) -> int:
+        """Let some of the stage's `n` rows come back; gives how many."""
+        settings, book = self.policy.review, self.policy.book
+        if settings is None or book is None or not settings.holds(self.moment.u):
+            return 0
+        free = self.passes.open_rows & ~self._taken
+        rows = pick(settings, book, self.moment.stage, settings.rows_of(n), self._rng(REVIEW), free)
+        self._add(REVIEW, rows)
+        return len(rows)
+
+    def offer(self, offer: Offer, order: RowArray, n: int, *, sliced: bool) -> None:
+        """Draw `n` rows from what a sub-curriculum offers.
+
+        Args:
+            offer: the chosen one.
+            order: all of its rows, easy → hard, shape (N,).
+            n: rows.
+            sliced: in the order's sequence; else at random.
+        """
+        rng, exact = self._rng(OFFER), self.passes.exact
+        low, high = (round(scope * len(order)) for scope in offer.scope)
+        low = 0 if exact else low  # else what lies before a slice was not used by it
+        waits = self.passes.unoffered if exact else self.passes.open_rows
+
+        def beyond() -> Tier:
+            return Tier(np.concatenate([order[high:], order[:low]]), waits & ~self._taken)
+
+        def again() -> Tier:
+            scope = order[:high] if sliced else rng.permutation(order[:high])
+            return Tier(np.concatenate([scope, order[high:]]), self.passes.turned & ~self._taken)
+
+        pool = Tier(offer.pool if sliced else rng.permutation(offer.pool), ~self._taken)
+        tiers: Tiers = [lambda: pool, beyond, again]
+        self._lane(OFFER, tiers if exact else tiers[:AGAIN], n, rng, even=None if sliced else pool)
+
+    def mix(self, n: int) -> None:
+        """Draw `n` rows at random, of those that wait for their turn first."""
+        rng = self._rng(MIX)
+
+        def shuffled(rows: BoolArray) -> Tier:
+            return Tier(rng.permutation(np.flatnonzero(rows & ~self._taken).astype(np.int32)), ~self._taken)
+
+        pool = shuffled(self.passes.unoffered)
+        nothing = Tier(pool.rows[:0], pool.ok)
+        tiers: Tiers = [lambda: pool, lambda: nothing, lambda: shuffled(self.passes.turned)]
+        self._lane(MIX, tiers, n, rng, even=pool)
+
+    def close(self) -> Drawn:
+        """All lanes are drawn: their rows, in a random sequence."""
+        rows = np.concatenate([rows for _, rows in self._lanes])
+        lane = np.repeat(*np.array([(lane, len(rows)) for lane, rows in self._lanes]).T).astype(np.uint8)
+        sequence = self._rng(SEQUENCE).permutation(len(rows))
+        new, passed_over = rows[lane != REVIEW], np.concatenate(self._passed_over)
+        draw = Draw(
+            lane=lane[sequence],
+            shares=tuple((self._sizes(new) / max(1, len(new))).tolist()),
+            offered=self._offered,
+            passed_over=len(passed_over),
+            shortage={name: HELP[help_] for name, help_ in self._shortage.items()},
+            **({} if self.thinning is None else self.thinning.told()),
+        )
+        return Drawn(rows[sequence], draw, passed_over)
+
+    # -- one lane -----------------------------------------------------------------------------------------------
+
+    def _lane(self, lane: int, tiers: Tiers, n: int, rng: np.random.Generator, *, even: Tier | None) -> None:
+        """Walk the tiers, take `n` rows, and let all that were offered have their turn.
+
+        Args:
+            lane: its number.
+            tiers: of its rows.
+            n: rows.
+            rng: its generator.
+            even: the pool, where it is drawn from in proportion; None where its sequence says who comes.
+        """
+        if n <= 0:
+            return
+        found, quotas = self._candidates(tiers, n, even)
+        taken = offered = np.ones(len(found.rows), dtype=np.bool_)
+        if self._thins and self.thinning is not None:
+            taken, offered = self.thinning.select(found, quotas, rng)
+        rows, tier = found.rows[offered], found.tier[offered]
+        self._note(self._sizes(rows[tier == BEYOND]) > 0, WIDENED)
+        self._note(self._sizes(rows[tier == AGAIN]) > 0, NEXT_PASS)
+        begun = self._sizes(rows[tier == AGAIN]) > 0
+        self.passes.offer(rows, marks=self.marks)
+        if self.marks:
+            over = begun | (self._sizes_of(self.passes.unoffered) == 0)  # and where it ends with the lane, at once
+            if self.shares is None:  # natural shares: passes begin together
+                over[:] = begun.any() or over.all()
+            self.passes.begin(over)
+        self._offered += len(rows)
+        self._passed_over.append(found.rows[offered & ~taken])
+        self._add(lane, found.rows[taken])
+
+    def _candidates(self, tiers: Tiers, n: int, even: Tier | None) -> tuple[Walk, IntArray]:
+        """The rows that a lane considers, by stratum, and how many of each stratum it takes."""
+        need, weight = (lambda rows, most: rows), None  # rows to consider for so many to take
+        if self._thins and self.thinning is not None:
+            need, weight = self.thinning.need, self.thinning.own
+        most = self._sizes_of(self.passes.open_rows & ~self._taken)
+        if self.shares is not None:
+            quotas = split(self.shares, n, most)
+            self._note(split(self.shares, n, np.full(len(most), n)) > most, GIVEN)
+            return walk(tiers, self._codes, need(quotas, most), weight), quotas
+        quotas = np.array([n])
+        wanted = need(quotas, np.array([most.sum()]))
+        if weight is not None or self._codes is None:
+            return walk(tiers, None, wanted, weight), quotas
+        held = None if even is None else self._sizes(even.rows.compress(even.ok.take(even.rows)))
+        if held is not None and held.sum() >= wanted[0]:
+            found = walk(tiers, self._codes, split(held.astype(np.float64), int(wanted[0]), held))
+        else:
+            found = grouped(walk(tiers, None, wanted), self._codes, len(most))
+        return found, split(found.sizes.astype(np.float64), n, found.sizes)
+
+    def _add(self, lane: int, rows: RowArray) -> None:
+        self._lanes.append((lane, rows))
+        self._taken[rows] = True
+
+    def _note(self, strata: BoolArray, what: int) -> None:
+        """These strata were short of rows, shape (S,), and what helped; the worst of it stays."""
+        for stratum in np.flatnonzero(strata).tolist():
+            name = self.policy.strata_names[stratum]
+            self._shortage[name] = max(what, self._shortage.get(name, what))
+
+    def _sizes(self, rows: RowArray) -> IntArray:
+        """How many of some rows are in each stratum, shape (S,)."""
+        return np.array([len(rows)]) if self._codes is None else np.bincount(self._codes[rows], minlength=self._n)
+
+    def _sizes_of(self, rows: BoolArray) -> IntArray:
+        """The same of a mask, shape (N,)."""
+        if self._codes is None:
+            return np.array([np.count_nonzero(rows)])
+        return np.bincount(self._codes[rows], minlength=self._n)
+
+    @property
+    def _n(self) -> int:
+        return len(self.policy.strata_names)
+
+    def _rng(self, purpose: int) -> np.random.Generator:
+        return np.random.default_rng(self.moment.seeds(purpose))

@@ -1,0 +1,186 @@
+"""Thinning a stage: which rows a lane offers, and which of these it takes. The formulas are in `thin`.
+
+Scores are frozen at the stage's opening and seen beside those of all known rows of their cell. A stratum of whose
+offered rows nothing is known is not thinned: passing over rows by chance alone would leave them untrained for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TypeAlias, TypedDict
+
+import numpy as np
+
+from campus_tune.method.policy import Policy
+from campus_tune.method.thin import Thin, ess, filled, relative, take, tau
+from campus_tune.method.walks import Walk
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
+
+NOT_PAID = "not paid for"  # nothing is left to measure candidates with
+NOTHING_KNOWN = "nothing is known of the rows offered"
+
+MeasureRows: TypeAlias = Callable[[RowArray], FloatArray]
+
+
+class Told(TypedDict, total=False):
+    """What `Draw` is told of a thinning."""
+
+    tau: float | None
+    known: int | None
+    ess: float | None
+    skipped: str | None
+
+
+class Thinning:
+    """How one stage is thinned.
+
+    Args:
+        policy: scores, cells, and the control.
+        thin: the settings.
+        seeds: of the stage's draws.
+        measure: fresh scores of some rows; None where they cannot be paid for.
+    """
+
+    def __init__(self, policy: Policy, thin: Thin, seeds: list[int], measure: MeasureRows | None) -> None:
+        self.policy, self.thin, self.seeds, self.measure = policy, thin, seeds, measure
+        self.cells = None if policy.cells is None else policy.cells.codes
+        self.n_known = 0  # rows that were offered and whose score was known
+        self._scores: list[FloatArray] = []  # of the rows that were offered, cell-relative
+        self._chances: list[FloatArray] = []  # of the rows that were taken
+        self.skipped: str | None = None
+        if thin.fresh:
+            self.skipped = NOT_PAID if measure is None else None
+        elif not self.known.any():
+            self.skipped = NOTHING_KNOWN
+
+    @cached_property
+    def scores(self) -> FloatArray:
+        """Of all rows at the stage's opening, shape (N,); NaN where unknown."""
+        assert self.policy.scores is not None, "thinning needs scores"
+        return self._controlled(self.policy.scores(self.thin.by), self.cells)
+
+    @cached_property
+    def known(self) -> BoolArray:
+        """Rows whose score is known, shape (N,)."""
+        return ~np.isnan(self.scores)
+
+    @cached_property
+    def relative(self) -> FloatArray:
+        """Scores beside those of all known rows of their cell, shape (N,)."""
+        every = np.arange(self.policy.n_rows, dtype=np.int32)
+        return relative(self.thin.thinner.scale, self.scores, self.cells, every)
+
+    @cached_property
+    def own(self) -> FloatArray | None:
+        """Each row's own chance, shape (N,), where it hangs on no other row and is known before rows are offered."""
+        if not self.thin.thinner.own or self.thin.fresh:
+            return None
+        return self.thin.chances(self.relative, 0, np.zeros(0))
+
+    def need(self, quotas: IntArray, most: IntArray) -> IntArray:
+        """Rows to offer in each stratum, so that its quota is taken, shape (S,)."""
+        if self.own is not None:
+            return quotas
+        thinner, least = self.thin.thinner, 1.0
+        if thinner.own:  # and measured: as many as hold enough if all of them are as unwanted as can be
+            least = float(thinner.chances(np.array([-np.inf]), 1, np.zeros(1))[0])
+        wanted = [thinner.offered(int(np.ceil(n / least))) for n in quotas.tolist()]
+        return np.minimum(np.array(wanted, dtype=np.int64), most)
+
+    def select(self, found: Walk, quotas: IntArray, rng: np.random.Generator) -> tuple[BoolArray, BoolArray]:
+        """Which of the rows of a walk are taken, and which are offered, shape (m,) each.
+
+        Args:
+            found: the candidates, by stratum.
+            quotas: rows to take of each stratum, shape (S,).
+            rng: the lane's own generator.
+        """
+        scores, known = self._seen(found.rows)
+        taken, offered = np.zeros((2, len(found.rows)), dtype=np.bool_)
+        begin = 0
+        for end, n in zip(found.ends.tolist(), quotas.tolist(), strict=True):
+            chances = self._chances_of(scores[begin:end], known[begin:end], n, rng)
+            some = begin + np.flatnonzero(exactly(take(chances, rng.random()), chances, n))
+            taken[some] = True
+            offered[begin : begin + len(chances)] = True
+            self._chances.append(chances[some - begin])
+            begin = end
+        self._scores.append(scores[offered])
+        self.n_known += int(np.count_nonzero(known & offered))
+        return taken, offered
+
+    def told(self) -> Told:
+        """What a stage says of it: τ, rows known, effective sample size; or why nothing was thinned."""
+        if self.skipped is not None or not self.n_known:
+            return {"skipped": self.skipped or NOTHING_KNOWN}
+        ratios = self.thin.thinner.scale == "ratio"  # other scores have no unit to vary in
+        return {
+            "tau": tau(np.concatenate(self._scores)) if ratios else None,
+            "known": self.n_known,
+            "ess": ess(np.concatenate(self._chances)),
+        }
+
+    def _chances_of(self, scores: FloatArray, known: BoolArray, n: int, rng: np.random.Generator) -> FloatArray:
+        """π of the first rows of a stratum, as many as are offered."""
+        if not known.any():
+            return np.ones(min(n, len(scores)))
+        chances = self.thin.chances(scores, n, rng.random(len(scores)))
+        return lifted(filled(chances, n), n) if self.thin.thinner.own else chances
+
+    def _seen(self, rows: RowArray) -> tuple[FloatArray, BoolArray]:
+        """(Scores beside those of their cell, which are known) of the candidates."""
+        if not self.thin.fresh:
+            return self.relative[rows], self.known[rows]
+        assert self.measure is not None, "a stage whose candidates are not paid for is not thinned"
+        cells = None if self.cells is None else self.cells[rows]
+        values = self._controlled(self.measure(rows), cells)
+        return relative(self.thin.thinner.scale, values, cells, np.arange(len(rows))), ~np.isnan(values)
+
+    def _controlled(self, scores: FloatArray, cells: RowArray | None) -> FloatArray:
+        if self.policy.control != "shuffled_scores":
+            return scores
+        return permuted(scores, cells, np.random.default_rng(self.seeds))
+
+
+def permuted(scores: FloatArray, cells: RowArray | None, rng: np.random.Generator) -> FloatArray:
+    """The known scores dealt anew to the known rows of the same cell: all is as before but whose they are.
+
+    Args:
+        scores: shape (m,); NaN is unknown and stays.
+        cells: of the rows, shape (m,); None for one cell.
+        rng: a generator.
+    """
+    known = np.flatnonzero(~np.isnan(scores))
+    mixed = rng.permutation(known)
+    if cells is not None:
+        known, mixed = (rows[np.argsort(cells[rows], kind="stable")] for rows in (known, mixed))
+    result = scores.copy()
+    result[known] = scores[mixed]
+    return result
+
+
+def lifted(pi: FloatArray, n: int) -> FloatArray:
+    """Chances that add up to less than `n` raised towards 1, all by the same part of what they lack.
+
+    >>> lifted(np.array([0.5, 0.5, 1.0]), 2).tolist(), lifted(np.array([0.5, 0.5, 1.0]), 3).tolist()
+    ([0.5, 0.5, 1.0], [1.0, 1.0, 1.0])
+
+    Args:
+        pi: shape (m,).
+        n: at most m.
+    """
+    total = float(pi.sum())
+    if total >= n - 1e-9:
+        return pi
+    return pi + (1 - pi) * ((n - total) / (len(pi) - total))
+
+
+def exactly(taken: BoolArray, pi: FloatArray, n: int) -> BoolArray:
+    """`taken` with exactly `n` rows, where a sum of millions of floats was off by one: by the surest, or least sure."""
+    missing = n - int(np.count_nonzero(taken))
+    if missing:
+        others = np.flatnonzero(taken != (missing > 0))
+        surest = others[np.argsort(-pi[others] * np.sign(missing), kind="stable")]
+        taken[surest[: abs(missing)]] = missing > 0
+    return taken

@@ -1,0 +1,427 @@
+"""Blocks that say who is drawn, and which rows: cells, domains, phases, thin, review, drop.
+
+Each of them is read by itself here; what they ask of one another, of the metrics and of the run's length is in
+`campus_tune/recipe/draw_rules.py`. `from` and `until` are progress in [0, 1] everywhere; outside of them a block does
+nothing. No value is ever the bare word `on` or `off`: other readers of YAML take these for true and false.
+
+>>> ThinSettings.from_mapping({"how": "rank", "by": "seen_loss", "from": 0.5}).to_mapping()["from"]
+0.5
+>>> DomainSettings.from_mapping({"shares": {"math": 0.5, "code": 0.4}})
+Traceback (most recent call last):
+campus_tune.words.errors.RecipeError: `domains: shares` must sum to 1, got 0.9. Write {math: 0.5556, code: 0.4444}.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+
+from campus_tune.metrics import METRICS, parse_metric
+from campus_tune.recipe.reader import CheckedSettings, Entries
+from campus_tune.words.errors import RecipeError
+from campus_tune.words.leaves import Choice, Given, Leaf, Number, Range, Wording
+from campus_tune.words.types import Json
+from campus_tune.words.wording import shown
+
+NATURAL = "natural"  # shares as the rows have them
+TEMPERATURE = "temperature"
+SUM = 1e-3  # how far written shares may be from 1: three domains of 0.333
+BOOK = ("seen_loss", "surprise", "excess")  # what training shows of a row, which is no metric
+DUPLICATES, JUDGED = "duplicates", "judged"  # what rows can be dropped by besides a metric
+LATER = "it comes with loss weights, in a later version"
+
+Shares: TypeAlias = str | Mapping[str, float]  # `natural`, {math: 0.4, …}, {temperature: 2}
+Entry: TypeAlias = str | Mapping[str, Any]  # a metric: its name, its label, or a mapping
+
+
+# -- leaves ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Scores(Leaf):
+    """What rows are scored by: a word, whose meaning hangs on the recipe's metrics, or a metric with its options.
+
+    Args:
+        words: which are no metrics.
+    """
+
+    words: tuple[str, ...] = ()
+
+    @property
+    def must(self) -> str:
+        """The words that are no metrics come first."""
+        return ", ".join([*self.words, "a metric"] if self.words else ["a metric"])
+
+    def read(self, what: str, value: object) -> Any:
+        """A mapping is read as a metric at once; a word waits for the recipe's metrics, whose label it may be."""
+        if isinstance(value, Mapping):
+            parse_metric(value)
+        elif not isinstance(value, str) or not value.strip("- "):
+            raise RecipeError(self.refusal(what, value, "Write length, -length or {name: column, column: level}."))
+        return copy.deepcopy(value)
+
+    def schema(self) -> Json:
+        return {"anyOf": [{"type": "string", "pattern": "[^- ]"}, {"$ref": f"#/$defs/{METRICS.kind}"}]}
+
+
+class _Shares(Leaf):
+    """`natural`, a share for each name, or {temperature: 2}."""
+
+    must = "natural, a mapping of names to shares, or {temperature: 2}"
+
+    def read(self, what: str, value: object) -> Shares:
+        if value == NATURAL:
+            return NATURAL
+        if not isinstance(value, Mapping) or not value or not all(isinstance(name, str) for name in value):
+            raise RecipeError(self.refusal(what, value, "Write {math: 0.4, code: 0.6}."))
+        if list(value) == [TEMPERATURE]:
+            Number(_TEMPERATURES).read(f"{what}: {TEMPERATURE}", value[TEMPERATURE])
+            return dict(value)
+        problems = [p for name, one in value.items() for p in Number(Range(0, 1)).problems(f"{what}: {name}", one)]
+        if problems:
+            raise RecipeError(problems)
+        total = math.fsum(value.values())
+        if abs(total - 1) > SUM:
+            raise RecipeError(f"`{what}` must sum to 1, got {total:g}. {_rescaled(value, total)}")
+        return dict(value)
+
+    def schema(self) -> Json:
+        temperature = {
+            "type": "object",
+            "properties": {TEMPERATURE: Number(_TEMPERATURES).schema()},
+            "additionalProperties": False,
+            "required": [TEMPERATURE],
+        }
+        shares = {"type": "object", "additionalProperties": Number(Range(0, 1)).schema(), "minProperties": 1}
+        return {"anyOf": [{"const": NATURAL}, shares, temperature]}
+
+
+_TEMPERATURES = Range(0, 1000, "(]")
+
+
+def _rescaled(shares: Mapping[str, float], total: float) -> str:
+    """What to write instead: the same shares, made to sum to 1."""
+    if total <= 0:
+        return "Give at least one of them more than 0."
+    scaled = {name: round(share / total, 4) for name, share in shares.items()}
+    return f"Write {{{', '.join(f'{name}: {share:g}' for name, share in scaled.items())}}}."
+
+
+class _Best(Leaf):
+    """{metric: share}: the best rows by one score."""
+
+    must = "a mapping of one metric to the share of its best rows"
+
+    def read(self, what: str, value: object) -> dict[str, float]:
+        if not isinstance(value, Mapping) or len(value) != 1 or not all(isinstance(name, str) for name in value):
+            raise RecipeError(self.refusal(what, value, "Write {length: 0.3}."))
+        for name, share in value.items():
+            Number(_PART).read(f"{what}: {name}", share)
+        return dict(value)
+
+    def schema(self) -> Json:
+        share = Number(_PART).schema()
+        return {"type": "object", "additionalProperties": share, "minProperties": 1, "maxProperties": 1}
+
+
+_PART = Range(0, 1, "()")
+
+
+class _By(Choice):
+    """How shares are kept. The other way is known by name."""
+
+    def problems(self, what: str, value: object) -> list[str]:
+        """`weights` is no misspelling."""
+        if value == "weights":
+            return [f"`{what}` must be sampling, got 'weights': {LATER}. Write by: sampling."]
+        return super().problems(what, value)
+
+
+class _How(Choice):
+    """A thinner by its name. Those that need weights are known by name."""
+
+    def problems(self, what: str, value: object) -> list[str]:
+        """`infobatch` and `importance` are no misspellings."""
+        if value in INSTEAD:
+            plain = INSTEAD[value]
+            advice = f"`{plain}` draws the same rows and trains them unweighted: write how: {plain} if you want that."
+            return [f"`{what}` must be one of {', '.join(self.words)}, got {value!r}: {LATER}. {advice}"]
+        return super().problems(what, value)
+
+
+INSTEAD: Mapping[object, str] = {"infobatch": "prune", "importance": "proportional"}  # the thinner below each of them
+HOW = ("top", "proportional", "rank", "prune")
+
+
+# -- blocks ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CellSettings(CheckedSettings):
+    """Inside which rows scores are compared: the bands of a difficulty inside each domain.
+
+    Args:
+        by: the difficulty: a metric, by its name, its label among the recipe's `metrics`, or a mapping.
+        bands: of equal size, inside each domain.
+        of: another column beside the domain, where rows come from several sets.
+    """
+
+    block = "cells"
+    write = "Write cells: {by: length, bands: 5}."
+
+    by: Annotated[Entry, _Scores()] = "length"
+    bands: Annotated[int, Range(1, 100)] = 5
+    of: str | None = None
+
+
+@dataclass(frozen=True)
+class DomainSettings(CheckedSettings):
+    """Who is drawn: the share of each domain, or of each cell, in every stage.
+
+    Args:
+        shares: `natural` (as the rows have them), a share for each name, or {temperature: 2}, which draws the small
+            ones more often. Who is not named gets nothing.
+        least: smallest share of any of them.
+        over: what has a share: domains or cells.
+        follow: what the shares follow, 20 % kept natural, from 5 % of the run on: the loss that training shows
+            (seen_loss), or its fall (progress). None follows nothing.
+        by: sampling (rows are drawn in these shares).
+    """
+
+    block = "domains"
+    write = "Write domains: {shares: {math: 0.4, code: 0.6}}."
+
+    shares: Annotated[Shares, _Shares()] = NATURAL
+    least: Annotated[float, Range(0, 1, "[)")] = 0.0
+    over: Literal["domains", "cells"] = "domains"
+    follow: Literal["seen_loss", "progress"] | None = None
+    by: Annotated[str, _By(("sampling",))] = "sampling"
+
+    @property
+    def changes_nothing(self) -> bool:
+        """Natural shares of domains, and nothing besides: what is drawn without the block."""
+        return self == DomainSettings()
+
+    def clashes(self, wrong: set[str]) -> list[str]:
+        """Shares that are fixed and follow something."""
+        if wrong & {"shares", "follow"} or self.follow is None or self.shares == NATURAL:
+            return []
+        got = shown(self.shares)
+        return [f"`domains: follow` must start from natural shares, got shares: {got}. Leave out `shares` or `follow`."]
+
+
+@dataclass(frozen=True)
+class PhaseSettings(CheckedSettings):
+    """One part of a run with shares, orders or a share at random of its own.
+
+    Args:
+        until: progress at which it ends; 1 for the last one.
+        shares: of the domains, as under `domains`; None is natural.
+        overlap: progress over which it goes over into the next one, half of it before `until` and half behind.
+        offer: labels of the metrics that are offered in it; None offers all.
+        mix: share of its stages that is drawn at random; None is the recipe's.
+        top: {metric: share}: only this share of the rows is open, those of the highest scores.
+    """
+
+    block = "phases"
+    must = "a mapping with until"
+    write = "Write phases: [{until: 0.5}, {until: 1}]."
+
+    until: Annotated[float, Range(0, 1, "(]")]
+    shares: Annotated[Shares | None, _Shares()] = None
+    overlap: Annotated[float, Range(0, 1, "[)")] = 0.0
+    offer: Annotated[tuple[str, ...] | None, Wording("a list of labels", "Write [length].")] = None
+    mix: Annotated[float | None, Range(0, 1, "[)")] = None
+    top: Annotated[Mapping[str, float] | None, _Best()] = None
+
+
+@dataclass(frozen=True)
+class _Spanned(CheckedSettings):
+    """Settings that hold from one point of a run's progress to another."""
+
+    written: ClassVar[Mapping[str, str]] = {"since": "from"}  # Python keeps the word `from` for itself
+
+    def backwards(self, wrong: set[str], since: float, until: float) -> list[str]:
+        """`from` is not before `until`."""
+        if wrong & {"since", "until"} or since < until:
+            return []
+        return [f"`{self.block}: from` must be before its until, got from: {since:g}, until: {until:g}. Exchange them."]
+
+
+@dataclass(frozen=True)
+class ThinSettings(_Spanned):
+    """Which rows: more are offered than are trained, and a score says which are taken. Compared inside cells.
+
+    Args:
+        how: top (the highest scores), proportional (to the score), rank (by its place), prune (drops a part of those
+            below their cell's mean).
+        by: what a row showed in training (seen_loss, surprise, excess), or a metric; a minus turns it around.
+        keep: share of the offered rows that is trained; None is 0.5, and nothing with prune.
+        drop: share of the rows below the mean that prune leaves out; None is 0.5 with prune.
+        power: of the score, or of its place.
+        floor: share of the draw that is uniform, with proportional; None is 0.3 there.
+        gate: how unequal the scores must be (τ, at least 1) before proportional does anything; None has no gate.
+        detrend: losses seen at different times are taken less the mean of their stage.
+        fresh: measure the offered rows under the model as it is, on the budget.
+        since: progress from which it holds.
+        until: progress until which it holds.
+    """
+
+    block = "thin"
+    write = "Write thin: {how: rank, by: seen_loss, keep: 0.5}."
+
+    how: Annotated[str | None, Given(), _How(HOW)] = None
+    by: Annotated[Entry, _Scores(BOOK)] = "seen_loss"
+    keep: Annotated[float | None, _PART] = None
+    drop: Annotated[float | None, _PART] = None
+    power: Annotated[float, Range(0, 100, "(]")] = 1.0
+    floor: Annotated[float | None, Range(0, 1, "[]")] = None
+    gate: Annotated[float | None, Range(1, 1000)] = None
+    detrend: bool = True
+    fresh: bool = False
+    since: Annotated[float, Range(0, 1, "[)")] = 0.0
+    until: Annotated[float, Range(0, 1, "(]")] = 1.0
+
+    @classmethod
+    def from_mapping(cls, given: object, *, what: str = "", **apart: Any) -> Self:
+        """One thinner, by a mapping; what asks for weights is answered by name.
+
+        Raises:
+            RecipeError: with all that is wrong in it.
+        """
+        if given == "unbiased" or (isinstance(given, Mapping) and "unbiased" in given):
+            raise RecipeError(
+                f"`thin` must thin without weights, got unbiased: {LATER}. Leave it out: what is drawn more often then "
+                "also counts more."
+            )
+        if isinstance(given, list | tuple):
+            raise RecipeError(
+                f"`thin` must be one mapping, got a list of {len(given)}: two thinners would take each other's rows. "
+                "Keep one."
+            )
+        return super().from_mapping(given, what=what, **apart)
+
+    @property
+    def reversed_by(self) -> bool:
+        """A minus turns its score around."""
+        name = self.by if isinstance(self.by, str) else str(self.by.get("name"))
+        return name.startswith("-")
+
+    @property
+    def book_score(self) -> str | None:
+        """What of the book it goes by; None where it goes by a metric."""
+        name = self.by.removeprefix("-") if isinstance(self.by, str) else ""
+        return name if name in BOOK else None
+
+    def clashes(self, wrong: set[str]) -> list[str]:
+        """Settings of another thinner, a score that cannot be measured on demand, a span that goes backwards."""
+        found = self.backwards(wrong, self.since, self.until)
+        if wrong & {"how", "by"}:
+            return found
+        others = {
+            "keep": (self.keep, self.how != "prune", "prune has no number of rows to keep: write drop"),
+            "drop": (self.drop, self.how == "prune", "only prune drops a part of the rows: write keep"),
+            "floor": (self.floor, self.how == "proportional", "only proportional has a uniform part: remove it"),
+            "gate": (self.gate, self.how == "proportional", "only proportional asks how unequal they are: remove it"),
+            "power": (self.power if self.power != 1 else None, self.how in ("proportional", "rank"), "remove it"),
+        }
+        found += [
+            f"`thin: {name}` must be left out with how: {self.how}, got {value:g}. {why[0].upper()}{why[1:]}."
+            for name, (value, fits, why) in others.items()
+            if name not in wrong and value is not None and not fits
+        ]
+        if self.how == "proportional" and self.reversed_by:
+            found.append(
+                f"`thin: by` must not be turned around with how: proportional, got {shown(self.by)}: a chance that is "
+                "proportional to a score needs one that is never negative. Write how: rank."
+            )
+        if "fresh" not in wrong and self.fresh and self.book_score in ("surprise", "excess"):
+            found.append(
+                f"`thin: fresh` must go with by: seen_loss or a metric, got {self.book_score}: it is known of trained "
+                "rows alone. Write fresh: false, or by: seen_loss."
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class ReviewSettings(_Spanned):
+    """Rows that come back: a share of every stage is drawn from rows that were trained before.
+
+    Args:
+        share: of each stage.
+        by: spacing (the interval doubles with every visit that shows the row is known), forgetting (the rows whose
+            loss rose and that waited longest first), uniform (any trained row: the control).
+        spacing: stages before a row comes back for the first time.
+        since: progress from which it holds.
+        until: progress until which it holds.
+    """
+
+    block = "review"
+    write = "Write review: {share: 0.1, by: spacing}."
+
+    share: Annotated[float, _PART] = 0.1
+    by: Literal["spacing", "forgetting", "uniform"] = "spacing"
+    spacing: Annotated[int, Range(1, 128)] = 2
+    since: Annotated[float, Range(0, 1, "[)")] = 0.0
+    until: Annotated[float, Range(0, 1, "(]")] = 1.0
+
+    def clashes(self, wrong: set[str]) -> list[str]:
+        """A span that goes backwards."""
+        return self.backwards(wrong, self.since, self.until)
+
+
+@dataclass(frozen=True)
+class DropSettings(CheckedSettings):
+    """Rows that are never trained: by a score, by being there twice, by a person's mark.
+
+    Args:
+        by: a metric, `duplicates` (equal and nearly equal rows), or `judged` (rows that a person marked in a file).
+        lowest: share of the rows with the lowest scores.
+        below: rows with a score below this number.
+        at_most: share of all rows that may be dropped; no domain ever loses more than half. None is a half.
+        keep: which row of several equal ones stays: the first.
+        path: file with the judged rows.
+    """
+
+    block = "drop"
+    must = "a mapping with by"
+    write = "Write drop: [{by: duplicates}]."
+
+    by: Annotated[Entry | None, Given(), _Scores((DUPLICATES, JUDGED))] = None
+    lowest: Annotated[float | None, _PART] = None
+    below: Annotated[float | None, Range(-1e9, 1e9)] = None
+    at_most: Annotated[float | None, _PART] = None
+    keep: Literal["first"] | None = None
+    path: str | None = None
+
+    @property
+    def by_metric(self) -> bool:
+        """It goes by a score."""
+        return self.by not in (DUPLICATES, JUDGED)
+
+    def clashes(self, wrong: set[str]) -> list[str]:
+        """What only one kind of dropping takes, or needs."""
+        if wrong:
+            return []
+        found = []
+        given = {"lowest": self.lowest, "below": self.below, "keep": self.keep, "path": self.path}
+        taken = {DUPLICATES: ("keep",), JUDGED: ("path",)}.get(str(self.by), ("lowest", "below"))
+        found += [
+            f"`drop: {name}` must be left out with by: {self.by if not self.by_metric else 'a metric'}, got "
+            f"{shown(value)}. Remove it."
+            for name, value in given.items()
+            if value is not None and name not in taken
+        ]
+        if self.by_metric and (self.lowest is None) == (self.below is None):
+            got = "both" if self.lowest is not None else "neither"
+            found.append(f"`drop` by a metric must have lowest or below, got {got}. Write lowest: 0.05, or below: 0.")
+        if self.by == JUDGED and self.path is None:
+            found.append("`drop: path` must be the file of judged rows, got nothing. Write path: judged.jsonl.")
+        return found
+
+
+PHASES = Entries(PhaseSettings.as_leaf(), "Write phases: [{until: 0.5}, {until: 1}], or null for none.", least=1)
+DROPS = Entries(DropSettings.as_leaf(), "Write drop: [{by: duplicates}], always a list, or null for none.", least=1)

@@ -1,0 +1,248 @@
+"""What the blocks of the draw ask of one another, of the recipe's metrics, and of how long the run is.
+
+A block's own words are read in `campus_tune/recipe/draw_blocks.py`. Here a score's name is looked up: it is a label of
+one of the recipe's `metrics`, or a metric that only the draw asks for, which is scored like the others and is no order.
+
+>>> from campus_tune.metrics import parse_metric
+>>> length = parse_metric("length")
+>>> found = find_score("-length", [length])
+>>> found.spec is length, found.turned
+(True, True)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+from campus_tune.metrics import METRICS, MetricSpec, build_metric, parse_metric
+from campus_tune.recipe.draw_blocks import (
+    BOOK,
+    CellSettings,
+    DomainSettings,
+    DropSettings,
+    Entry,
+    PhaseSettings,
+    ReviewSettings,
+    ThinSettings,
+)
+from campus_tune.words.errors import RecipeError
+from campus_tune.words.registry import nearest
+
+SHUFFLED_SCORES, RANDOM_DROP = "shuffled_scores", "random_drop"  # what `control` may be
+
+
+@dataclass(frozen=True)
+class FoundScore:
+    """The metric that an entry means.
+
+    Args:
+        spec: of the metric.
+        turned: the entry's minus turns the metric's scores around once more.
+    """
+
+    spec: MetricSpec
+    turned: bool = False
+
+
+def find_score(entry: Entry, specs: Sequence[MetricSpec]) -> FoundScore:
+    """The metric that a block's `by` means: a label of the recipe's metrics, with a minus or without, or another one.
+
+    Raises:
+        RecipeError: there is no such metric, or its options are wrong.
+    """
+    if isinstance(entry, str):
+        known = {spec.label: spec for spec in specs}
+        if entry in known:
+            return FoundScore(known[entry])
+        if entry.startswith("-") and entry[1:] in known:
+            return FoundScore(known[entry[1:]], turned=True)
+    return FoundScore(parse_metric(entry))
+
+
+@dataclass(frozen=True)
+class DrawBlocks:
+    """The blocks of one recipe that say who is drawn and which rows; None or empty where the recipe has none.
+
+    Args:
+        cells: inside which scores are compared.
+        domains: the shares.
+        phases: parts of the run.
+        thin: which of the offered rows are trained.
+        review: rows that come back.
+        drop: rows that are never trained.
+        control: what is made random, to compare with.
+    """
+
+    cells: CellSettings | None = None
+    domains: DomainSettings | None = None
+    phases: Sequence[PhaseSettings] = ()
+    thin: ThinSettings | None = None
+    review: ReviewSettings | None = None
+    drop: Sequence[DropSettings] = ()
+    control: str | None = None
+
+    @property
+    def apart(self) -> bool:
+        """Something is drawn otherwise than without the blocks."""
+        shares = self.domains is not None and not self.domains.changes_nothing
+        return shares or bool(self.phases or self.thin or self.review or self.drop)
+
+    @property
+    def over_cells(self) -> bool:
+        """Cells, and not domains, have the shares."""
+        return self.domains is not None and self.domains.over == "cells"
+
+    @property
+    def uses_cells(self) -> bool:
+        """Some block compares scores inside cells, or gives them shares."""
+        return self.thin is not None or self.over_cells or self.control == RANDOM_DROP
+
+    @property
+    def fixed_shares(self) -> bool:
+        """Something else than natural shares is asked for, and training does not change it."""
+        written = [self.domains.shares if self.domains else None, *(phase.shares for phase in self.phases)]
+        return any(shares not in (None, "natural") for shares in written)
+
+    def entries(self) -> Iterator[tuple[str, Entry]]:
+        """(Setting, entry) of every metric that a block asks for."""
+        if self.uses_cells:
+            yield "cells: by", (self.cells or CellSettings()).by
+        if self.thin is not None and self.thin.book_score is None:
+            yield "thin: by", self.thin.by
+        yield from (("phases: top", name) for phase in self.phases for name in phase.top or ())
+        yield from (("drop: by", drop.by) for drop in self.drop if drop.by is not None and drop.by_metric)
+
+    def extras(self, specs: Sequence[MetricSpec]) -> tuple[MetricSpec, ...]:
+        """The metrics that are scored for the draw alone, each once; `specs` are those of the orders."""
+        known = {spec.label for spec in specs}
+        found = {spec.label: spec for _, entry in self.entries() if (spec := find_score(entry, specs).spec)}
+        return tuple(spec for label, spec in found.items() if label not in known)
+
+    def without(self, wrong: set[str]) -> DrawBlocks:
+        """The blocks that are right by themselves; a control may be of one of the others."""
+        gone = wrong & {field.name for field in fields(self)}
+        kept = {name: value for name, value in vars(self).items() if name not in gone}
+        return DrawBlocks(**{**kept, **({"control": None} if gone else {})})
+
+    # -- what is wrong ---------------------------------------------------------------------------------------------
+
+    def problems(self, specs: Sequence[MetricSpec]) -> list[str]:
+        """All that does not go together, of blocks that are right by themselves; `specs` are the recipe's metrics."""
+        labels = [spec.label for spec in specs]
+        return [
+            *self._of_scores(specs),
+            *phase_problems(self.phases, labels),
+            *self._of_followers(),
+            *self._of_controls(),
+        ]
+
+    def _of_scores(self, specs: Sequence[MetricSpec]) -> Iterator[str]:
+        """Names that no score has, and labels that would mean two of them."""
+        members = [member for spec in specs for member in build_metric(spec).members]
+        known = {spec.label: spec for spec in [*members, *specs]}
+        for where, entry in self.entries():
+            try:
+                spec = find_score(entry, specs).spec
+            except RecipeError as error:
+                yield from _unknown(where, entry, known, error)
+                continue
+            if known.setdefault(spec.label, spec) != spec:
+                yield (
+                    f"`{where}` must mean one metric, got {spec.label!r} with other options than elsewhere in the "
+                    "recipe. Give it a `label` of its own."
+                )
+        if self.thin is not None and self.thin.book_score in known:
+            yield (
+                f"`thin: by` must mean one score, got {self.thin.book_score!r}, which training shows and which is a "
+                "label of `metrics` too. Give the metric another `label`."
+            )
+
+    def _of_followers(self) -> Iterator[str]:
+        """Shares that two blocks decide."""
+        if self.domains is not None and self.domains.follow and any(phase.shares for phase in self.phases):
+            yield (
+                f"`domains: follow` must be alone to decide the shares, got {self.domains.follow} and shares in "
+                "`phases`. Leave out one of them."
+            )
+
+    def _of_controls(self) -> Iterator[str]:
+        """A control of a block that is not there."""
+        needed = {SHUFFLED_SCORES: ("thin", self.thin), RANDOM_DROP: ("drop", self.drop)}
+        if self.control in needed:
+            name, block = needed[self.control]
+            if not block:
+                yield (
+                    f"`control` must be of a block that the recipe has, got {self.control} without `{name}`. Add "
+                    f"`{name}`, or remove it."
+                )
+
+    def passes_problems(self, *, total_steps: int, steps_per_epoch: int, n_stages: int, revisits: bool) -> list[str]:
+        """What a run of this length cannot do: rows are not seen twice, or there is but one stage.
+
+        Args:
+            total_steps: optimizer steps of the whole run.
+            steps_per_epoch: of one pass over the rows.
+            n_stages: about how many stages the run has.
+            revisits: `coverage: revisit`.
+        """
+        found = []
+        thin = self.thin
+        comes_again = revisits or self.fixed_shares or (self.domains is not None and self.domains.follow is not None)
+        if thin is not None and thin.book_score and not thin.fresh and not comes_again:
+            n_passes = thin.until * total_steps / steps_per_epoch
+            if n_passes <= 1:
+                found.append(
+                    f"`thin: by` must be known before a row comes again, got {thin.book_score} for {n_passes:.3g} "
+                    "passes over the rows: no row was seen before, there is nothing to go by. Train for more than one "
+                    "epoch (num_train_epochs: 2), or go by a metric: thin: {by: length}."
+                )
+        if self.review is not None and n_stages <= 1:
+            found.append(
+                "`review` must have rows to come back to, got a run of one stage, before which nothing was trained. "
+                "Write stages: 20, or leave `review` out."
+            )
+        return found
+
+
+def phase_problems(phases: Sequence[PhaseSettings], labels: Sequence[str]) -> Iterator[str]:
+    """Phases that do not follow one another, cross-fades that meet, orders that nobody has."""
+    if not phases:
+        return
+    untils = [phase.until for phase in phases]
+    if untils[-1] != 1 or any(a >= b for a, b in pairwise(untils)):
+        got = ", ".join(f"{until:g}" for until in untils)
+        yield f"`phases: until` must rise and end with 1, got {got}. Sort them, and write until: 1 for the last one."
+        return
+    if phases[-1].overlap:
+        yield f"`phases: overlap` of the last phase must be 0, got {phases[-1].overlap:g}: none follows. Remove it."
+    ends = [0.0, *(end for one in phases[:-1] for end in (one.until - one.overlap / 2, one.until + one.overlap / 2)), 1]
+    for number, (begins, end) in enumerate(zip(ends[::2], ends[1::2], strict=True), 1):
+        if begins > end + 1e-9:
+            yield (
+                f"`phases: overlap` must leave something of each phase, got {-(end - begins):.3g} too much for phase "
+                f"{number}. Lower it there or before."
+            )
+    for phase in phases:
+        for label in phase.offer or ():
+            if label not in labels:
+                known = ", ".join(labels) or "there are none"
+                yield (
+                    f"`phases: offer` must be labels of `metrics` ({known}), got {label!r}.{nearest(label, labels)} "
+                    "Name one of them."
+                )
+
+
+def _unknown(where: str, entry: Entry, known: Mapping[str, Any], error: RecipeError) -> Iterator[str]:
+    """What is said of an entry that means no metric."""
+    name = entry if isinstance(entry, str) else str(entry.get("name"))
+    bare = name.removeprefix("-")
+    if bare in METRICS.names() or not isinstance(entry, str):
+        yield from (f"`{where}`: {problem}" for problem in error.problems)
+        return
+    words = {"thin: by": BOOK, "drop: by": ("duplicates", "judged")}.get(where, ())
+    others = [*words, *known, *METRICS.names()]
+    listed = ", ".join(dict.fromkeys(others))
+    yield f"`{where}` must be one of {listed}, got {entry!r}.{nearest(bare, others)} Name one of them."
