@@ -32,12 +32,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from campus_tune.words.types import FloatArray, IntArray, RowArray, RowLosses
+from campus_tune.method.review import next_interval
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray, RowLosses
 
 FAST, SLOW = 0.05, 0.01  # per row: what a new loss moves the cell's level and spread, and its slow level
 FIRST_SPREAD, LEAST_SPREAD = 0.3, 0.02  # nats
 MOST_VISITS = 255  # counted, of one row
-FORGIVEN = 1.1  # times a row's best loss: up to there a row that came back was remembered
 AT_ONCE = 1 << 16  # losses that are Python's floats at a time
 
 COLUMNS: dict[str, Any] = {
@@ -52,6 +52,7 @@ COLUMNS: dict[str, Any] = {
 }
 SCORES = {"seen_loss": "last", "surprise": "surprise", "excess": "excess", "age": "stage"}  # name → its column
 TRENDS = ("seen_loss", "surprise")  # scores that fall as the model learns
+REVIEWED = ("last", "stage", "interval")  # columns that rows are picked by to come back
 _TAKES_TOO = {"interval": ("best",)}  # columns that another one is made from
 
 
@@ -171,27 +172,37 @@ class Book:
 
         before = self.columns["visits"][rows]
         visits = np.minimum(before.astype(np.int64) + 1, MOST_VISITS)
-        if "interval" in self.columns:  # of the best loss before this one
-            self.columns["interval"][rows] = self._intervals(rows, loss, before)
-        now = {"visits": visits, "step": steps, "stage": stage, "last": loss, "surprise": surprise}
+        now: dict[str, Any] = {"visits": visits, "step": steps, "stage": stage, "last": loss, "surprise": surprise}
         if "best" in self.columns:
-            now["best"] = np.where(before > 0, np.minimum(self.columns["best"][rows], loss), loss)
+            best = np.where(before > 0, self.columns["best"][rows].astype(np.float64), math.nan)
+            now["best"] = np.fmin(best, loss)
+        if "interval" in self.columns:
+            now["interval"] = next_interval(self.columns["interval"][rows], loss, best, self.spacing)
         if "excess" in self.columns:
             mean = self.columns["excess"][rows].astype(np.float64)
             now["excess"] = mean + (excess - mean) / visits
         for name in now.keys() & self.columns.keys():
             self.columns[name][rows] = now[name]
 
-    def _intervals(self, rows: IntArray, loss: FloatArray, before: NDArray[np.uint8]) -> IntArray:
-        """Stages until each row is due again: twice as many where it was remembered, else as at first."""
-        remembered = (before > 0) & (loss <= FORGIVEN * self.columns["best"][rows].astype(np.float64))
-        twice = np.minimum(2 * self.columns["interval"][rows].astype(np.int64), MOST_VISITS)
-        return np.where(remembered, twice, self.spacing)
-
     @property
-    def known(self) -> NDArray[np.bool_]:
+    def known(self) -> BoolArray:
         """Rows that were visited, shape (N,)."""
         return np.asarray(self.columns["visits"] > 0)
+
+    @property
+    def last(self) -> NDArray[Any]:
+        """Loss of each row's last visit, nats per token, shape (N,); NaN of a row that was never visited."""
+        return np.where(self.known, self.columns["last"], np.float32(math.nan))
+
+    @property
+    def stage(self) -> NDArray[Any]:
+        """Stage of each row's last visit, shape (N,)."""
+        return self.columns["stage"]
+
+    @property
+    def interval(self) -> NDArray[Any]:
+        """Stages from each row's last visit until it is due again, shape (N,)."""
+        return self.columns["interval"]
 
     def score(self, name: str, *, detrend: bool = False) -> FloatArray:
         """A score of every row, shape (N,); NaN where it was never visited.

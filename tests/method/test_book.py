@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.method.book import COLUMNS, SCORES, Book, CellLevels, columns_of
+from campus_tune.method.book import COLUMNS, REVIEWED, SCORES, Book, CellLevels, columns_of
+from campus_tune.method.review import Review, pick
 from campus_tune.words.types import FloatArray, IntArray, RowLosses
 
 
@@ -99,6 +100,14 @@ def test_an_interval_ends_at_255_stages() -> None:
     for stage in range(10):
         fold(book, ([0], [1.0]), first=stage)
     assert book.columns["interval"].tolist() == [255]
+
+
+def test_rows_that_come_back_are_picked_by_the_books_columns() -> None:
+    book = fold(Book(4, needs=REVIEWED), ([0, 1], [1.0, 2.0]), ([2], [1.0]), ([0], [3.0]))
+    rng = np.random.default_rng(0)
+    assert pick(Review(0.1), book, 2, 4, rng).tolist() == [1]  # 0 came again in stage 2, and 2 is due in stage 3
+    assert pick(Review(0.1), book, 3, 4, rng).tolist() == [1, 2]
+    assert pick(Review(0.1, by="uniform"), book, 3, 4, rng).tolist() == [0, 1, 2]
 
 
 def test_a_300th_visit_is_counted_as_the_255th_and_still_counts() -> None:
