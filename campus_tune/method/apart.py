@@ -1,7 +1,7 @@
 """Apart: what a curriculum does otherwise under a policy, and what of it is remembered.
 
-Every stage is opened by `draws`, every stratum keeps a pass of its own (`passes.OwnPasses`), and the trainer's epoch is a
-mere counter: no stage ends with it, and every step is full. What is remembered beside the passes is what the current
+Every stage is opened by `draws`, every stratum keeps a pass of its own (`passes.OwnPasses`), and the trainer's epoch is
+a mere counter: no stage ends with it, and every step is full. What is remembered beside the passes is what the current
 stage passed over, so that a stage that is cut short gives back all that it will not train.
 """
 
@@ -127,7 +127,7 @@ class Apart:
     def never_trained(self) -> BoolArray:
         """Rows that were never planned and are not dropped, shape (N,)."""
         never = self.passes.seen == 0
-        return never if self.policy.dropped is None else never & ~self.policy.dropped
+        return np.asarray(never if self.policy.dropped is None else never & ~self.policy.dropped)
 
     # -- state --------------------------------------------------------------------------------------------------
 

@@ -4,12 +4,12 @@
     offer    rows of the chosen sub-curriculum; none in a stage that is shuffled
     mix      the others, at random: the schedule's or the phase's share of what review leaves
 
-Each lane but review is cut into strata by the shares at this progress, in whole rows by largest remainder; where they are
-natural, in proportion to what the lane's pool holds. Without thinning its rows are drawn uniformly (from a slice: in
-its sequence). With it more rows are offered than are taken, and those passed over had their turn in this pass too.
+Each lane but review is cut into strata by the shares at this progress, in whole rows by largest remainder; where they
+are natural, in proportion to what the lane's pool holds. Without thinning its rows are drawn uniformly (from a slice:
+in its sequence). With it more rows are offered than are taken, and those passed over had their turn in this pass too.
 
-A stratum that has too few rows is helped, in this sequence, and `Draw.shortage` says how: its scope is *widened* along the
-order; its *next pass* begins; its rows are *given to others*. A row is in a stage at most once, whatever the lane.
+A stratum that has too few rows is helped, in this sequence, and `Draw.shortage` says how: its scope is *widened* along
+the order; its *next pass* begins; its rows are *given to others*. A row is in a stage at most once, whatever the lane.
 
 Every draw has a generator of its own, seeded with `[seed, epoch, stage, purpose]`.
 """
@@ -31,7 +31,11 @@ from campus_tune.method.thinning import MeasureRows, Thinning
 from campus_tune.method.walks import Tier, Walk, grouped, walk
 from campus_tune.words.types import BoolArray, IntArray, RowArray
 
-HELP = ("widened", "next pass", "given to others")  # what a stratum with too few rows is helped by, the last is the worst
+HELP = (
+    "widened",
+    "next pass",
+    "given to others",
+)  # what helps a stratum with too few rows, the worst last
 WIDENED, NEXT_PASS, GIVEN = range(3)
 POOL, BEYOND, AGAIN = range(3)  # tiers of a lane
 SCORES, SEQUENCE = 3, 4  # purposes of generators beside the lanes'
@@ -201,16 +205,15 @@ class Opening:
 
     def _candidates(self, tiers: Tiers, n: int, even: Tier | None) -> tuple[Walk, IntArray]:
         """The rows that a lane considers, by stratum, and how many of each stratum it takes."""
-        need, weight = (lambda rows, most: rows), None  # rows to consider for so many to take
-        if self._thins and self.thinning is not None:
-            need, weight = self.thinning.need, self.thinning.own
+        thinning = self.thinning if self._thins else None
+        weight = None if thinning is None else thinning.own
         most = self._sizes_of(self.passes.open_rows & ~self._taken)
         if self.shares is not None:
             quotas = split(self.shares, n, most)
             self._note(split(self.shares, n, np.full(len(most), n)) > most, GIVEN)
-            return walk(tiers, self._codes, need(quotas, most), weight), quotas
+            return walk(tiers, self._codes, quotas if thinning is None else thinning.need(quotas, most), weight), quotas
         quotas = np.array([n])
-        wanted = need(quotas, np.array([most.sum()]))
+        wanted = quotas if thinning is None else thinning.need(quotas, np.array([most.sum()]))
         if weight is not None or self._codes is None:
             return walk(tiers, None, wanted, weight), quotas
         held = None if even is None else self._sizes(even.rows.compress(even.ok.take(even.rows)))

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from campus_tune.method.sampling import draw
 from campus_tune.method.policy import Policy
+from campus_tune.method.sampling import draw
 from campus_tune.method.stages import Coverage
 from campus_tune.words.types import BoolArray, IntArray, RowArray
 

@@ -159,4 +159,4 @@ class Policy:
 def _codes(codes: IntArray | RowArray | None, n_rows: int, n: int) -> RowArray:
     """Codes of `n` groups as int16 where they fit: numpy sorts those in linear time."""
     kind = np.int16 if n <= np.iinfo(np.int16).max else np.int32
-    return np.zeros(n_rows, dtype=kind) if codes is None else codes.astype(kind)  # type: ignore[return-value] # small
+    return np.zeros(n_rows, dtype=kind) if codes is None else codes.astype(kind)

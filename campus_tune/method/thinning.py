@@ -13,7 +13,8 @@ from typing import TypeAlias, TypedDict
 import numpy as np
 
 from campus_tune.method.policy import Policy
-from campus_tune.method.thin import Thin, ess, filled, relative, take, tau
+from campus_tune.method.standing import relative
+from campus_tune.method.thin import Thin, ess, filled, take, tau
 from campus_tune.method.walks import Walk
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
 

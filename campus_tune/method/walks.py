@@ -58,7 +58,10 @@ class Walk:
 
 
 def walk(
-    tiers: Iterable[Callable[[], Tier]], codes: RowArray | None, need: FloatArray | IntArray, weight: FloatArray | None = None
+    tiers: Iterable[Callable[[], Tier]],
+    codes: RowArray | None,
+    need: FloatArray | IntArray,
+    weight: FloatArray | None = None,
 ) -> Walk:
     """The first rows of each stratum.
 
@@ -80,8 +83,8 @@ def walk(
             if not (left > _ROUNDING).any():
                 break
     every = np.concatenate(rows)
-    found = Walk(every, np.concatenate(tier), np.array([len(every)]))
-    return found if codes is None else grouped(found, codes, len(need))
+    walked = Walk(every, np.concatenate(tier), np.array([len(every)]))
+    return walked if codes is None else grouped(walked, codes, len(need))
 
 
 def grouped(found: Walk, codes: RowArray, n: int) -> Walk:
