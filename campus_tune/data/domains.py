@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -40,8 +42,13 @@ class Domains:
                 f"`within` must be a column of the training set ({', '.join(names)}), got {column!r}. "
                 "Name one of them, or write within: none."
             )
-        group_names, codes = group_codes(read_column(dataset, column))
-        return Domains(codes, group_names)
+        return Domains.of(read_column(dataset, column))
+
+    @staticmethod
+    def of(values: Iterable[Any]) -> Domains:
+        """The domains that rows name, one value a row."""
+        names, codes = group_codes(values)
+        return Domains(codes, names)
 
     def sizes(self) -> dict[str, int]:
         """Rows of each domain."""

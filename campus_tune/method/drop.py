@@ -17,6 +17,7 @@ import numpy as np
 
 from campus_tune.words.types import BoolArray, IntArray, RowArray
 
+SALT = 0xD20B  # of the rows that the control drops
 HALF = 2  # of a domain's rows one in so many may be dropped
 
 
@@ -70,6 +71,25 @@ def bounded(
         {int(domain): int(counts[domain]) for domain in np.flatnonzero(counts)},
         max(0, len(within) - most),
     )
+
+
+def at_random(dropped: BoolArray, cells: IntArray | RowArray, *, seed: int) -> BoolArray:
+    """As many rows of each cell as were dropped of it, but which of them is chance: the control of dropping.
+
+    Args:
+        dropped: shape (N,).
+        cells: of each row, shape (N,).
+        seed: of the draw.
+
+    Returns:
+        Shape (N,), as many true of each cell.
+    """
+    n = np.bincount(cells[dropped], minlength=int(cells.max(initial=0)) + 1)
+    mixed = np.random.default_rng([seed, SALT]).permutation(len(cells))
+    by_cell = mixed[np.argsort(cells[mixed], kind="stable")]
+    result = np.zeros(len(cells), dtype=np.bool_)
+    result[by_cell[_place_in_domain(cells[by_cell]) < n[cells[by_cell]]]] = True
+    return result
 
 
 def _place_in_domain(codes: IntArray | RowArray) -> IntArray:

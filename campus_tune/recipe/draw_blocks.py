@@ -19,6 +19,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
+from campus_tune.method.shares import TOLERANCE
+from campus_tune.method.thin import KNOBS, THINNERS
 from campus_tune.metrics import METRICS, parse_metric
 from campus_tune.recipe.reader import CheckedSettings, Entries
 from campus_tune.words.errors import RecipeError
@@ -28,7 +30,6 @@ from campus_tune.words.wording import shown
 
 NATURAL = "natural"  # shares as the rows have them
 TEMPERATURE = "temperature"
-SUM = 1e-3  # how far written shares may be from 1: three domains of 0.333
 BOOK = ("seen_loss", "surprise", "excess")  # what training shows of a row, which is no metric
 DUPLICATES, JUDGED = "duplicates", "judged"  # what rows can be dropped by besides a metric
 HALF, A_TENTH = 0.5, 0.1  # of all rows, that one entry drops at most
@@ -85,7 +86,7 @@ class _Shares(Leaf):
         if problems:
             raise RecipeError(problems)
         total = math.fsum(value.values())
-        if abs(total - 1) > SUM:
+        if abs(total - 1) > TOLERANCE:
             raise RecipeError(f"`{what}` must sum to 1, got {total:g}. {_rescaled(value, total)}")
         return dict(value)
 
@@ -108,6 +109,8 @@ def _rescaled(shares: Mapping[str, float], total: float) -> str:
     if total <= 0:
         return "Give at least one of them more than 0."
     scaled = {name: round(share / total, 4) for name, share in shares.items()}
+    largest = max(scaled, key=scaled.__getitem__)
+    scaled[largest] = round(scaled[largest] + 1 - math.fsum(scaled.values()), 4)  # what rounding took
     return f"Write {{{', '.join(f'{name}: {share:g}' for name, share in scaled.items())}}}."
 
 
@@ -141,20 +144,33 @@ class _By(Choice):
         return super().problems(what, value)
 
 
-class _How(Choice):
+class _How(Leaf):
     """A thinner by its name. Those that need weights are known by name."""
+
+    @property
+    def must(self) -> str:
+        """All of them."""
+        return f"one of {', '.join(THINNERS.names())}"
 
     def problems(self, what: str, value: object) -> list[str]:
         """`infobatch` and `importance` are no misspellings."""
         if value in INSTEAD:
             plain = INSTEAD[value]
             advice = f"`{plain}` draws the same rows and trains them unweighted: write how: {plain} if you want that."
-            return [f"`{what}` must be one of {', '.join(self.words)}, got {value!r}: {LATER}. {advice}"]
-        return super().problems(what, value)
+            return [f"`{what}` must be {self.must}, got {value!r}: {LATER}. {advice}"]
+        if not isinstance(value, str):
+            return self.refusal(what, value, "Write how: rank.")
+        try:
+            THINNERS.get(value)
+        except RecipeError as error:
+            return [problem.replace(f"`{THINNERS.kind}`", f"`{what}`", 1) for problem in error.problems]
+        return []
+
+    def schema(self) -> Json:
+        return {"enum": THINNERS.names()}
 
 
 INSTEAD: Mapping[object, str] = {"infobatch": "prune", "importance": "proportional"}  # the thinner below each of them
-HOW = ("top", "proportional", "rank", "prune")
 
 
 # -- blocks ------------------------------------------------------------------------------------------------------------
@@ -207,11 +223,16 @@ class DomainSettings(CheckedSettings):
         return self == DomainSettings()
 
     def clashes(self, wrong: set[str]) -> list[str]:
-        """Shares that are fixed and follow something."""
-        if wrong & {"shares", "follow"} or self.follow is None or self.shares == NATURAL:
+        """Shares that are fixed, or have a floor, and follow something."""
+        if self.follow is None or "follow" in wrong:
             return []
-        got = shown(self.shares)
-        return [f"`domains: follow` must start from natural shares, got shares: {got}. Leave out `shares` or `follow`."]
+        given = {"shares": None if self.shares == NATURAL else self.shares, "least": self.least or None}
+        return [
+            f"`domains: follow` must start from natural shares, of which 20 % stay, got {name}: {shown(value)}. Leave "
+            f"out `{name}` or `follow`."
+            for name, value in given.items()
+            if value is not None and name not in wrong
+        ]
 
 
 @dataclass(frozen=True)
@@ -262,7 +283,7 @@ class ThinSettings(_Spanned):
         by: what a row showed in training (seen_loss, surprise, excess), or a metric; a minus turns it around.
         keep: share of the offered rows that is trained; None is 0.5, and nothing with prune.
         drop: share of the rows below the mean that prune leaves out; None is 0.5 with prune.
-        power: of the score, or of its place.
+        power: of the score, or of its place; None is 1 with proportional, 1/keep − 1 with rank.
         floor: share of the draw that is uniform, with proportional; None is 0.3 there.
         gate: how unequal the scores must be (τ, at least 1) before proportional does anything; None has no gate.
         detrend: losses seen at different times are taken less the mean of their stage.
@@ -274,11 +295,11 @@ class ThinSettings(_Spanned):
     block = "thin"
     write = "Write thin: {how: rank, by: seen_loss, keep: 0.5}."
 
-    how: Annotated[str | None, Given(), _How(HOW)] = None
+    how: Annotated[str | None, Given(), _How()] = None
     by: Annotated[Entry, _Scores(BOOK)] = "seen_loss"
     keep: Annotated[float | None, _PART] = None
     drop: Annotated[float | None, _PART] = None
-    power: Annotated[float, Range(0, 100, "(]")] = 1.0
+    power: Annotated[float | None, Range(0, 100)] = None
     floor: Annotated[float | None, Range(0, 1, "[]")] = None
     gate: Annotated[float | None, Range(1, 1000)] = None
     detrend: bool = True
@@ -322,21 +343,23 @@ class ThinSettings(_Spanned):
         found = self.backwards(wrong, self.since, self.until)
         if wrong & {"how", "by"}:
             return found
-        others = {
-            "keep": (self.keep, self.how != "prune", "prune has no number of rows to keep: write drop"),
-            "drop": (self.drop, self.how == "prune", "only prune drops a part of the rows: write keep"),
-            "floor": (self.floor, self.how == "proportional", "only proportional has a uniform part: remove it"),
-            "gate": (self.gate, self.how == "proportional", "only proportional asks how unequal they are: remove it"),
-            "power": (self.power if self.power != 1 else None, self.how in ("proportional", "rank"), "remove it"),
-        }
+        thinner: Any = THINNERS.get(str(self.how))  # a class, or what makes one
+        takes = THINNERS.options(str(self.how))
         found += [
-            f"`thin: {name}` must be left out with how: {self.how}, got {value:g}. {why[0].upper()}{why[1:]}."
-            for name, (value, fits, why) in others.items()
-            if name not in wrong and value is not None and not fits
+            f"`thin: {name}` must be left out with how: {self.how}, which takes {', '.join(takes)}, got "
+            f"{getattr(self, name):g}. Remove it."
+            for name in KNOBS
+            if name not in wrong and name not in takes and getattr(self, name) is not None
         ]
-        if self.how == "proportional" and self.reversed_by:
+        by_ratio = getattr(thinner, "scale", None) == "ratio"
+        if "gate" not in wrong and self.gate is not None and not by_ratio:
             found.append(
-                f"`thin: by` must not be turned around with how: proportional, got {shown(self.by)}: a chance that is "
+                f"`thin: gate` must be left out with how: {self.how}, got {self.gate:g}: it asks how unequal the "
+                "chances of proportional are. Remove it."
+            )
+        if by_ratio and self.reversed_by:
+            found.append(
+                f"`thin: by` must not be turned around with how: {self.how}, got {shown(self.by)}: a chance that is "
                 "proportional to a score needs one that is never negative. Write how: rank."
             )
         if "fresh" not in wrong and self.fresh and self.book_score in ("surprise", "excess"):

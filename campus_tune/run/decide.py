@@ -11,6 +11,7 @@ import numpy as np
 from campus_tune.method.budget import Budget
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.decide import Chosen, decide
+from campus_tune.method.drawn import of_stage
 from campus_tune.method.selectors import START_LOSS, RaceResult, Selector, View, measure_offers
 from campus_tune.method.view import History
 from campus_tune.model.measure import LossMeter
@@ -66,7 +67,7 @@ class Decider:
             history=history,
             agree=self.peers.from_leader,
         )
-        return self._record(choice, dict(curriculum.rows_by_choice))
+        return self._record(choice, dict(curriculum.rows_by_choice), of_stage(curriculum, choice.stage))
 
     def _measure(self, view: View, *, allowance: float, room: float) -> RaceResult:
         """The race, on the bill."""
@@ -86,7 +87,7 @@ class Decider:
         self.budget.charge("selection", result.tokens, self.meter.seconds - before)
         return result
 
-    def _record(self, choice: Chosen, rows_by_choice: dict[str, int]) -> Json:
+    def _record(self, choice: Chosen, rows_by_choice: dict[str, int], drawn: Json) -> Json:
         stage, view, measured = choice.stage, choice.view, choice.measured
         record: Json = {
             "stage": stage.index,
@@ -103,6 +104,7 @@ class Decider:
             "tokens": int(self.row_tokens[stage.rows].sum()),
             "rows_digest": array_digest(stage.rows),
             "rows_by_choice": rows_by_choice,
+            **drawn,
         }
         if not view.offers:
             return record

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from campus_tune.run.book_keeping import FILE as BOOK
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.told.examples import FILE as EXAMPLES
@@ -25,7 +26,7 @@ from campus_tune.words.types import Json
 
 FILE = "lineage.json"  # in the run's `curriculum/`
 RECIPE, EVALUATION = "recipe.yaml", "evaluation"  # there too: the settings in full, official tasks by stage
-WRITTEN = (LEDGER, RECIPE, SCORES, LOSSES, EVALUATION, EXAMPLES)  # there, by a run
+WRITTEN = (LEDGER, RECIPE, SCORES, LOSSES, EVALUATION, EXAMPLES, BOOK)  # there, by a run
 SHAPE: dict[str, Any] = {"lives": [[str, int]], "earlier": [str]}
 
 

@@ -35,6 +35,7 @@ def state_of(now: Situation, position: Position, loop: LoopState) -> Json:
     curriculum = now.curriculum
     inside = not loop.inside_step and curriculum.epoch == position.epoch and not curriculum.finished
     epoch_ended = inside and bool(now.trainer.control.should_epoch_stop)  # the trainer will leave it before a next step
+    book = {} if now.book is None else {"book": now.book.state()}
     return {
         "version": STATE_VERSION,
         "identity": now.identity.record(),
@@ -50,20 +51,22 @@ def state_of(now: Situation, position: Position, loop: LoopState) -> Json:
         "logged_step": position.logged_step,
         "audit": [now.watch.checked, now.watch.passed, now.watch.labels_seen],
         "journal": {**now.journal.state(), **now.probing.state()},
+        **book,
     }
 
 
 def beside(now: Situation) -> Beside:
     """What a checkpoint that is saved now needs of the run's folder, and what the run has left there so far."""
     closed = now.curriculum.n_stages - (not now.curriculum.finished)
+    folded = [] if now.book is None else now.book.files()
     left = [EXAMPLES, *(f"{LOSSES}/{file_of_stage(stage)}" for stage in range(closed))]
     left += [f"evaluation/stage-{stage:05d}.json" for stage in range(closed + 1)]
     left += [f"scores/{name}.parquet" for name in now.rescorer.earlier_names()]
     return Beside(
         ledger=LEDGER,
         ledger_size=now.journal.ledger.size,
-        needed=tuple(f"scores/{name}.parquet" for name in [*now.start_digests, *now.rescorer.names()]),
-        outcome=tuple(name for name in left if (now.folder / name).exists()),
+        needed=(*(f"scores/{name}.parquet" for name in [*now.start_digests, *now.rescorer.names()]), *folded),
+        outcome=tuple(name for name in left if name not in folded and (now.folder / name).exists()),
     )
 
 
@@ -143,6 +146,6 @@ def restore(
     if now.peers.leads:
         atomic_write(now.folder / RECIPE, config.to_yaml())  # its future may have changed
     same_world = world == now.peers.world
-    situation = complete(now, scores, digests, curriculum, rescorer, training_losses, same_world=same_world)
+    situation = complete(now, scores, digests, curriculum, None, rescorer, training_losses, same_world=same_world)
     situation.watch.checked, situation.watch.passed, situation.watch.labels_seen = saved["audit"]
     return situation, Position(rates=saved["rates"], logged_step=saved["logged_step"])

@@ -28,6 +28,7 @@ from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, 
 from campus_tune.preview.setup import make_budget, resolve, scores_health, start_warnings
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.activity import SCORING, Activities
+from campus_tune.run.book_keeping import BookFolder, BookKeeping
 from campus_tune.run.decide import Decider
 from campus_tune.run.identity import Identity
 from campus_tune.run.loaded import Loaded
@@ -68,6 +69,7 @@ class Outline:
         activities: what this process is doing.
         peers: ranks.
         folder: of the run.
+        book_folder: of what this rank knows of the rows.
         total_steps: optimizer steps of the whole run.
         domains: of the rows.
         budget: that measurements are charged to.
@@ -85,6 +87,7 @@ class Outline:
     activities: Activities
     peers: Peers
     folder: Path
+    book_folder: BookFolder
     total_steps: int
     domains: Domains
     budget: Budget
@@ -149,6 +152,7 @@ class Situation(Outline):  # a longer list of the same kind: what reads it asks 
     Args:
         start_digests: what a checkpoint remembers of the scores before training.
         curriculum: which rows come next.
+        book: what training showed of each row; None where nothing is drawn by it.
         decider: chooses among its offers.
         rescorer: keeps its orders in step with the model.
         training_losses: of the stage, for free.
@@ -161,6 +165,7 @@ class Situation(Outline):  # a longer list of the same kind: what reads it asks 
 
     start_digests: dict[str, str]
     curriculum: Curriculum
+    book: BookKeeping | None
     decider: Decider
     rescorer: Rescorer
     training_losses: TrainingLosses
@@ -208,6 +213,7 @@ def outline(
     loaded: Loaded,
     activities: Activities,
     folder: Path,
+    book_folder: BookFolder,
     n_steps: int,
 ) -> Outline:
     """The part of planning that a new run and a resumed one have in common.
@@ -219,6 +225,7 @@ def outline(
         loaded: the rows and their loader.
         activities: what this process is doing.
         folder: of the run.
+        book_folder: of its book, on this rank.
         n_steps: optimizer steps of the whole run.
 
     Raises:
@@ -242,6 +249,7 @@ def outline(
         activities=activities,
         peers=peers,
         folder=folder,
+        book_folder=book_folder,
         total_steps=n_steps,
         domains=domains,
         budget=budget,
@@ -300,7 +308,7 @@ def plan(now: Outline, saver: Saver) -> Situation:
     for label, notes in scores.notes.items():
         curriculum.bar(label, barred=notes.get("tells_apart") is False)
     rescorer = Rescorer(scoring, scores, curriculum, rows, now.folder / "scores")
-    return complete(now, scores, scores.digests(), curriculum, rescorer, TrainingLosses())
+    return complete(now, scores, scores.digests(), curriculum, None, rescorer, TrainingLosses())
 
 
 def complete(
@@ -308,6 +316,7 @@ def complete(
     scores: Scores,
     digests: dict[str, str],
     curriculum: Curriculum,
+    book: BookKeeping | None,
     rescorer: Rescorer,
     training_losses: TrainingLosses,
     *,
@@ -321,6 +330,7 @@ def complete(
         **vars(now),
         start_digests=digests,
         curriculum=curriculum,
+        book=book,
         decider=Decider(selector, loaded.meter, scores, now.budget, tokens, peers),
         rescorer=rescorer,
         training_losses=training_losses,

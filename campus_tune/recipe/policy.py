@@ -1,0 +1,293 @@
+"""From a recipe's blocks to the policy that the curriculum draws by: names become numbers of rows.
+
+In this sequence, for each needs the one before:
+
+    column_of      which column the domains are read from
+    cells_of       domain × band, once the difficulty is scored
+    book_columns   what the book must keep, if there is one
+    policy_of      all of it together; None where a recipe uses none of it
+
+>>> from campus_tune.recipe.config import CampusConfig
+>>> sizes = Domains(np.repeat([0, 1, 2], [8000, 1500, 500]), ["chat", "code", "math"])
+>>> config = CampusConfig(selector="shuffle", domains={"shares": {"chat": 0.4, "code": 0.3, "math": 0.3}})
+>>> policy_of(config, n_rows=10_000, domains=sizes).shares_at(0.5).tolist()
+[0.4, 0.3, 0.3]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from campus_tune.data.domains import Domains
+from campus_tune.method.book import REVIEWED, columns_of
+from campus_tune.method.cells import Cells
+from campus_tune.method.drop import at_random
+from campus_tune.method.orders import order_rows
+from campus_tune.method.policy import Period, Policy
+from campus_tune.method.review import Review
+from campus_tune.method.shares import SharePhase, at_least, fixed, natural, tempered
+from campus_tune.method.thin import Thin
+from campus_tune.recipe.draw_blocks import NATURAL, TEMPERATURE, CellSettings, Shares, ThinSettings
+from campus_tune.recipe.draw_rules import RANDOM_DROP, SHUFFLED_SCORES, find_score
+from campus_tune.words.errors import DataError, RecipeError
+from campus_tune.words.registry import nearest
+from campus_tune.words.types import BoolArray, FloatArray
+from campus_tune.words.wording import listed, shown
+
+if TYPE_CHECKING:
+    from campus_tune.method.book import Book
+    from campus_tune.recipe.config import CampusConfig
+
+ScoreOf: TypeAlias = Callable[[str], FloatArray]  # metric label → scores of all rows now, shape (N,)
+
+
+# -- columns -----------------------------------------------------------------------------------------------------------
+
+
+def column_of(config: CampusConfig, columns: Iterable[str]) -> str | None:
+    """The column of the domains that are drawn from; None where the training set has none and none is needed.
+
+    Args:
+        config: settings.
+        columns: of the training set.
+
+    Raises:
+        RecipeError: shares are asked for, and there are no domains.
+    """
+    known, column = list(columns), config.domain_column
+    if column in known:
+        return column
+    needs = "domains" if config.domains is not None and not config.draw.over_cells else ""
+    needs = needs or ("phases" if any(phase.shares for phase in config.phases or ()) else "")
+    if needs and not config.draw.over_cells:
+        raise RecipeError(
+            f"`{needs}` must have a column of domains in the training set ({', '.join(known)}), got none that is "
+            f"called {column!r}.{nearest(column, known)} Name it: within: source, or take `{needs}` out."
+        )
+    return None
+
+
+def strict_domains(values: Iterable[object], column: str, setting: str) -> Domains:
+    """The groups in a column that rows are drawn by: every row has a name, and no two names look alike.
+
+    Args:
+        values: of the column, one a row.
+        column: its name.
+        setting: that reads it, for messages.
+
+    Raises:
+        DataError: a row without a name, or a name that ends in NUL or has spaces around it; the first rows are named.
+    """
+    values = list(values)
+    empty = [row for row, value in enumerate(values) if value is None or value != value or not str(value).strip(" \0")]
+    if empty:
+        raise DataError(
+            f"`{column}` must name a group in every row, for `{setting}` draws by it, got null or an empty name in "
+            f"{len(empty)} of {len(values)} rows (first: {_rows(empty)}). Fill them in: `dataset = dataset.map(lambda "
+            f"row: {{{column!r}: row[{column!r}] or 'other'}})`."
+        )
+    odd = [row for row, value in enumerate(values) if str(value) != str(value).strip().rstrip("\0")]
+    if odd:
+        raise DataError(
+            f"`{column}` must have names without spaces or NUL at their ends, for `{setting}` draws by it, got "
+            f"{shown(values[odd[0]])} in {len(odd)} of {len(values)} rows (first: {_rows(odd)}). Strip them: "
+            f"`dataset = dataset.map(lambda row: {{{column!r}: row[{column!r}].strip().rstrip(chr(0))}})`."
+        )
+    return Domains.of(values)
+
+
+def _rows(rows: Sequence[int]) -> str:
+    return listed(rows, 3)
+
+
+# -- cells and the book ------------------------------------------------------------------------------------------------
+
+
+def cells_of(
+    config: CampusConfig, score_of: ScoreOf, *, domains: Domains | None = None, others: Domains | None = None
+) -> Cells | None:
+    """The cells that the recipe compares rows in; None where nothing does.
+
+    Args:
+        config: settings.
+        score_of: gives a metric's scores.
+        domains: of the rows.
+        others: their groups in the column that `cells: of` names.
+
+    Raises:
+        RecipeError: more cells than rows.
+    """
+    if not config.draw.uses_cells:
+        return None
+    settings, domains, others = config.cells or CellSettings(), domains or Domains(), others or Domains()
+    found = find_score(settings.by, config.specs)
+    scores = score_of(found.spec.label)
+    return Cells.cut(
+        -scores if found.turned else scores,
+        domains=domains.codes,
+        domain_names=domains.names,
+        bands=settings.bands,
+        by=found.spec.label,
+        others=others.codes,
+        other_names=others.names,
+    )
+
+
+def book_columns(config: CampusConfig) -> set[str] | None:
+    """What the book must keep for this recipe beside visits; None where the recipe needs no book at all."""
+    found: set[str] | None = None
+    if config.domains is not None and config.domains.follow is not None:
+        found = set()  # the levels of cells, which are no columns
+    if config.thin is not None and config.thin.book_score is not None:
+        found = (found or set()) | columns_of([config.thin.book_score], detrend=config.thin.detrend)
+    if config.review is not None:
+        found = (found or set()) | {*REVIEWED}
+    return found
+
+
+# -- the policy --------------------------------------------------------------------------------------------------------
+
+
+def policy_of(
+    config: CampusConfig,
+    *,
+    n_rows: int,
+    domains: Domains | None = None,
+    cells: Cells | None = None,
+    score_of: ScoreOf | None = None,
+    dropped: BoolArray | None = None,
+    book: Book | None = None,
+) -> Policy | None:
+    """The policy of a recipe; None where it draws as ever.
+
+    Args:
+        config: resolved settings.
+        n_rows: N.
+        domains: of the rows; None for none.
+        cells: as `cells_of` made them.
+        score_of: gives a metric's scores, as they are at the moment it is asked.
+        dropped: rows that are never trained, shape (N,).
+        book: with the columns of `book_columns`.
+
+    Raises:
+        RecipeError: shares of names that no row has.
+    """
+    if not config.draws_apart:
+        return None
+    domains = domains or Domains()
+    base = Policy(n_rows=n_rows, dropped=dropped, cells=cells, book=book)
+    if domains.codes is not None:
+        base = replace(base, domains=domains.codes, domain_names=tuple(domains.names))
+    if config.draw.over_cells and cells is not None:
+        base = replace(base, strata=cells.codes, strata_names=cells.names)
+    else:
+        base = replace(base, strata=base.domains, strata_names=base.domain_names)
+    thin, block, review = config.thin, config.domains, config.review
+    return replace(
+        base,
+        shares=None if block is None else _shares(config, base, block.shares, "domains: shares"),
+        follow=None if block is None else block.follow,
+        periods=_periods(config, base, score_of),
+        thin=None if thin is None else _thin(thin),
+        review=None if review is None else Review(**vars(review)),
+        control="shuffled_scores" if config.control == SHUFFLED_SCORES else None,
+        scores=None if thin is None else _scores(config, thin, score_of, book),
+    )
+
+
+def _shares(config: CampusConfig, base: Policy, written: Shares, setting: str) -> FloatArray | None:
+    """What a recipe writes as shares of the strata, shape (S,); None for natural ones.
+
+    Raises:
+        RecipeError: a name that no stratum has, or a floor that is too high for so many.
+    """
+    least = config.domains.least if config.domains is not None else 0.0
+    sizes = base.sizes(base.codes, len(base.strata_names))
+    if isinstance(written, str):
+        return at_least(natural(sizes), least) if least else None
+    if list(written) == [TEMPERATURE]:
+        shares = tempered(sizes, written[TEMPERATURE])
+    else:
+        shares = fixed(written, base.strata_names, what=setting)
+    return at_least(shares, least) if least else shares
+
+
+def _periods(config: CampusConfig, base: Policy, score_of: ScoreOf | None) -> tuple[Period, ...]:
+    """The user's phases."""
+    periods = []
+    for phase in config.phases or ():
+        shares = _shares(config, base, phase.shares or NATURAL, "phases: shares")
+        top = None
+        for name, share in (phase.top or {}).items():
+            assert score_of is not None, "a phase of the best rows needs their scores"
+            found = find_score(name, config.specs)
+            scores = score_of(found.spec.label)
+            top = best_rows(-scores if found.turned else scores, share, base, seed=config.seed or 0)
+        periods.append(Period(SharePhase(phase.until, shares, phase.overlap), phase.offer, phase.mix, top))
+    return tuple(periods)
+
+
+def best_rows(scores: FloatArray, share: float, policy: Policy, *, seed: int) -> BoolArray:
+    """The rows of the highest scores in each stratum: `⌈share · rows⌉` of those that are not dropped, shape (N,).
+
+    Of each stratum, so that its share of a stage can still be drawn. Equal scores are parted by the tie-breaking hash.
+
+    Args:
+        scores: shape (N,).
+        share: of each stratum's rows.
+        policy: strata, and what is dropped.
+        seed: of the hash.
+    """
+    order = order_rows(scores, seed=seed)[::-1]  # the best first
+    if policy.dropped is not None:
+        order = order[~policy.dropped[order]]
+    codes = policy.codes[order]
+    by_stratum = order[np.argsort(codes, kind="stable")]
+    sizes = np.bincount(codes, minlength=len(policy.strata_names))
+    place = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    best = np.zeros(policy.n_rows, dtype=np.bool_)
+    best[by_stratum[place < np.repeat(np.ceil(share * sizes - 1e-9), sizes)]] = True
+    return best
+
+
+def _thin(thin: ThinSettings) -> Thin:
+    """The settings as the method takes them: the score is one word there."""
+    by = thin.by if isinstance(thin.by, str) else str(thin.by.get("label") or thin.by["name"])
+    return Thin(**{**vars(thin), "by": by})
+
+
+def _scores(config: CampusConfig, thin: ThinSettings, score_of: ScoreOf | None, book: Book | None) -> ScoreOf:
+    """What rows are thinned by, as it is at the moment it is asked, higher = more wanted."""
+    name, turned = thin.book_score, thin.reversed_by
+    if name is None:
+        found = find_score(thin.by, config.specs)
+        assert score_of is not None, "thinning by a metric needs its scores"
+        return lambda _: -score_of(found.spec.label) if found.turned else score_of(found.spec.label)
+    assert book is not None, "thinning by what training shows needs the book"
+    ratio = Thin(thin.how or "", name).thinner.scale == "ratio"
+
+    def scores(_: str) -> FloatArray:
+        values = book.score(name, detrend=thin.detrend)
+        if ratio and thin.detrend and book.known.any():  # a loss again, of which a chance can be a multiple
+            values = values + np.nanmean(book.score(name)) - np.nanmean(values)
+        return -values if turned else values
+
+    return scores
+
+
+def dropped_rows(config: CampusConfig, wanted: BoolArray, cells: Cells | None) -> BoolArray:
+    """The rows that a run drops: those that were chosen, or under `control: random_drop` as many of each cell.
+
+    Args:
+        config: resolved settings.
+        wanted: chosen by the recipe's `drop`, shape (N,).
+        cells: as `cells_of` made them.
+    """
+    if config.control != RANDOM_DROP:
+        return wanted
+    codes = np.zeros(len(wanted), dtype=np.int64) if cells is None else cells.codes
+    return at_random(wanted, codes, seed=config.seed or 0)
