@@ -4,12 +4,12 @@ Entries are gone through in the recipe's sequence. Each names its rows, worst fi
 its `at_most` says; all of them together leave every domain half of its rows (`method.drop`). Prompts with contradicting
 answers are never among them: `preview.check` tells of them, and a person decides.
 
-`control: random_drop` leaves out as many rows of each domain (or cell) at random: was it which rows, or how many?
+`control: random_drop` leaves out as many rows of each cell at random: was it which rows, or how many?
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,15 +18,18 @@ from numpy.typing import NDArray
 from campus_tune.data.domains import Domains
 from campus_tune.data.duplicates import duplicates, first_of_each
 from campus_tune.data.judged import Known, judged_wrong
+from campus_tune.method.cells import Cells
 from campus_tune.method.drop import Bounded, bounded
+from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_blocks import DUPLICATES, JUDGED, DropSettings
+from campus_tune.recipe.draw_rules import RANDOM_DROP, find_score
+from campus_tune.recipe.policy import dropped_rows
 from campus_tune.words.hashing import hash_rows
-from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowArray
+from campus_tune.words.types import BoolArray, FloatArray, Json, RowArray
 from campus_tune.words.wording import listed
 
-RANDOM = "random_drop"
 EQUAL, NEAR = f"{DUPLICATES}: equal", f"{DUPLICATES}: near"
-_TIES, _AT_RANDOM = 0xD209, 0xD20A  # what random numbers are drawn for
+_TIES = 0xD209  # what random numbers are drawn for
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,41 @@ class _Dropping:
         self.notes += _cut_by_bounds(entry, found, self.domains)
 
 
+def dropped_of(
+    config: CampusConfig,
+    scores: Mapping[str, FloatArray],
+    known: Known,
+    domains: Domains,
+    cells: Cells | None = None,
+) -> Dropped | None:
+    """The rows that a recipe leaves out of its run, or those of its control; None for a recipe without `drop`.
+
+    Args:
+        config: resolved settings.
+        scores: label → scores, each of shape (N,).
+        known: what rows can be compared and found by.
+        domains: of the rows.
+        cells: whose numbers `control: random_drop` keeps.
+
+    Raises:
+        DataError: see `drop_rows`.
+    """
+    if not config.drop:
+        return None
+
+    def score(entry: DropSettings) -> FloatArray:
+        assert entry.by is not None, "a score has a name"
+        found = find_score(entry.by, config.specs)
+        return -scores[found.spec.label] if found.turned else scores[found.spec.label]
+
+    dropped = drop_rows(config.drop, score, known, domains, seed=config.seed or 0)
+    if config.control != RANDOM_DROP:
+        return dropped
+    drawn = dropped_rows(config, dropped.mask, cells)
+    reason = np.where(drawn, 0, -1).astype(np.int16)
+    return Dropped((RANDOM_DROP,), reason, np.full(len(reason), -1, dtype=np.int32), dropped.notes)
+
+
 def drop_rows(
     entries: Sequence[DropSettings],
     score: Callable[[DropSettings], FloatArray],
@@ -152,22 +190,6 @@ def worst_by_score(entry: DropSettings, scores: FloatArray, *, seed: int) -> Row
         return ascending[: int(entry.lowest * len(scores) + 1e-9)].astype(np.int32)
     assert entry.below is not None, "an entry by a metric has one of the two"
     return ascending[: int((scores < entry.below).sum())].astype(np.int32)
-
-
-def at_random(dropped: Dropped, strata: IntArray | None, *, seed: int) -> Dropped:
-    """As many rows of each stratum, drawn at random: the control of `drop`.
-
-    Args:
-        dropped: what the recipe would leave out.
-        strata: domain or cell of each row, shape (N,); None for one.
-        seed: of the run.
-    """
-    codes = np.zeros(len(dropped.reason), dtype=np.int64) if strata is None else strata
-    reason = np.full(len(codes), -1, dtype=np.int16)
-    for stratum, n in enumerate(np.bincount(codes[dropped.mask])):
-        rng = np.random.default_rng([seed, stratum, _AT_RANDOM])
-        reason[rng.choice(np.flatnonzero(codes == stratum), size=n, replace=False)] = 0
-    return Dropped((RANDOM,), reason, np.full(len(codes), -1, dtype=np.int32), dropped.notes)
 
 
 def _repeated(known: Known, so_far: _Dropping, *, near: bool) -> list[tuple[str, RowArray]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from campus_tune.data.domains import Domains
 from campus_tune.data.judged import Known
 from campus_tune.data.said import Said
 from campus_tune.data.shapes import Shape
+from campus_tune.method.cells import Cells
+from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_blocks import DropSettings
-from campus_tune.scores.dropping import EQUAL, NEAR, RANDOM, Dropped, at_random, drop_rows, worst_by_score
+from campus_tune.scores.dropping import EQUAL, NEAR, Dropped, drop_rows, dropped_of, worst_by_score
 from campus_tune.words.types import FloatArray
 
 SENTENCE = "one two three four five six seven eight nine ten eleven twelve thirteen"
@@ -128,29 +131,36 @@ def test_the_half_of_a_set_without_domains_stays() -> None:
     n_domains=st.integers(1, 3),
     seed=st.integers(0, 3),
 )
-def test_a_random_drop_takes_as_many_of_each_domain(
-    scores: list[int], lowest: float, n_domains: int, seed: int
-) -> None:
+def test_a_random_drop_takes_as_many_of_each_cell(scores: list[int], lowest: float, n_domains: int, seed: int) -> None:
     codes = np.arange(len(scores)) % n_domains
-    found = dropped(
-        [entry(by="length", lowest=lowest), entry(by="length", below=2)],
-        numbered(len(scores)),
-        np.array(scores, dtype=np.float64),
-        codes.tolist(),
-    )
-    drawn = at_random(found, codes, seed=seed)
+    rows, domains = numbered(len(scores)), Domains(codes, [f"d{i}" for i in range(n_domains)])
+    values = np.array(scores, dtype=np.float64)
+    cells = Cells.cut(values, domains=codes, domain_names=domains.names, bands=1)
+    entries = [{"by": "length", "lowest": lowest}, {"by": "-length", "lowest": 0.1}]
+    config = CampusConfig.from_mapping({"metrics": ["length"], "drop": entries, "seed": seed})
+    found = dropped_of(config, {"length": values}, rows, domains, cells)
+    control = replace(config, control="random_drop")
+    drawn, again = (dropped_of(control, {"length": values}, rows, domains, cells) for _ in range(2))
+    assert found is not None
+    assert drawn is not None
+    assert again is not None
     count = [np.bincount(codes[one.mask], minlength=n_domains).tolist() for one in (found, drawn)]
     assert count[0] == count[1]
-    assert all(n <= size // 2 for n, size in zip(count[0], np.bincount(codes).tolist(), strict=False))
-    assert set(drawn.counts()) <= {RANDOM}
-    assert rows_of(drawn) == rows_of(at_random(found, codes, seed=seed))
+    assert all(n <= size // 2 for n, size in zip(count[0], np.bincount(codes).tolist(), strict=True))
+    assert set(drawn.counts()) <= {"random_drop"}
+    assert rows_of(drawn) == rows_of(again)
 
 
-def test_a_random_drop_of_a_set_without_domains_takes_as_many() -> None:
-    found = dropped([entry(by="length", lowest=0.25)], numbered(200))
-    drawn = at_random(found, None, seed=0)
-    assert drawn.mask.sum() == 50
-    assert rows_of(drawn) != rows_of(found)
+def test_a_minus_drops_the_highest() -> None:
+    config = CampusConfig.from_mapping({"metrics": ["length"], "drop": [{"by": "-length", "lowest": 0.2}], "seed": 0})
+    found = dropped_of(config, {"length": np.arange(10.0)}, numbered(10), Domains())
+    assert found is not None
+    assert (rows_of(found), found.counts()) == ([8, 9], {"-length: lowest 0.2": 2})
+
+
+def test_a_recipe_without_drop_leaves_nothing_out() -> None:
+    config = CampusConfig.from_mapping({"metrics": ["length"], "seed": 0})
+    assert dropped_of(config, {}, numbered(4), Domains()) is None
 
 
 def test_a_line_says_which_row_why_and_what_is_kept_instead() -> None:
