@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,11 @@ from numpy.typing import NDArray
 from campus_tune.data.domains import Domains
 from campus_tune.data.duplicates import duplicates, first_of_each
 from campus_tune.data.judged import Known, judged_wrong
+from campus_tune.data.said import Said
+from campus_tune.data.shapes import Shape
 from campus_tune.method.cells import Cells
 from campus_tune.method.drop import Bounded, bounded
+from campus_tune.model import compat
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_blocks import DUPLICATES, JUDGED, DropSettings
 from campus_tune.recipe.draw_rules import RANDOM_DROP, find_score
@@ -27,6 +31,9 @@ from campus_tune.recipe.policy import dropped_rows
 from campus_tune.words.hashing import hash_rows
 from campus_tune.words.types import BoolArray, FloatArray, Json, RowArray
 from campus_tune.words.wording import listed
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 EQUAL, NEAR = f"{DUPLICATES}: equal", f"{DUPLICATES}: near"
 _TIES = 0xD209  # what random numbers are drawn for
@@ -107,6 +114,19 @@ class _Dropping:
             self.reason[rows[goes[rows]]] = len(self.reasons)
             self.reasons.append(why)
         self.notes += _cut_by_bounds(entry, found, self.domains)
+
+
+def known_of(trainer: Trainer, columns: Mapping[str, Sequence[Any]], content: NDArray[np.uint64]) -> Known:
+    """What the training rows of a trainer can be compared and found by.
+
+    Args:
+        trainer: that has prepared them.
+        columns: of its training set, without the tokens.
+        content: 64-bit hashes of their tokens, shape (N,).
+    """
+    shape = Shape.of(vars(trainer.args))
+    end = getattr(compat.tokenizer_of(trainer), "eos_token", None) or ""
+    return Known(columns, Said.of(columns, shape, end=end), shape, content)
 
 
 def dropped_of(

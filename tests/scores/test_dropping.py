@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,16 @@ from hypothesis import strategies as st
 
 from campus_tune.data.domains import Domains
 from campus_tune.data.judged import Known
+from campus_tune.data.prepared import read_content
 from campus_tune.data.said import Said
 from campus_tune.data.shapes import Shape
 from campus_tune.method.cells import Cells
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_blocks import DropSettings
-from campus_tune.scores.dropping import EQUAL, NEAR, Dropped, drop_rows, dropped_of, worst_by_score
+from campus_tune.run.told.dropped_rows import list_dropped
+from campus_tune.scores.dropping import EQUAL, NEAR, Dropped, drop_rows, dropped_of, known_of, worst_by_score
 from campus_tune.words.types import FloatArray
+from tests.run.tiny_run import tiny_trainer
 
 SENTENCE = "one two three four five six seven eight nine ten eleven twelve thirteen"
 
@@ -178,3 +182,36 @@ def test_a_line_says_which_row_why_and_what_is_kept_instead() -> None:
     }
     [line] = found.lines(rows, Domains(), str)
     assert "domain" not in line
+
+
+def test_the_list_of_a_run_finds_the_same_rows_again_in_another(tmp_path: Path) -> None:
+    rows = known(["same", "b", "Same!", "c\ud800", "d"])
+    found = dropped([entry(by="duplicates")], rows)
+    list_dropped(tmp_path, found, rows, Domains(), [], None)
+    [line] = (tmp_path / "dropped.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(line) == {"row": 2, "reason": EQUAL, "key": rows.keys()[2], "instead": 0, "text": "Same!"}
+    again = dropped([entry(by="judged", path=str(tmp_path / "dropped.jsonl"))], rows)
+    assert rows_of(again) == [2]
+
+
+def test_rows_that_came_as_tokens_are_listed_as_the_tokenizer_reads_them(tmp_path: Path) -> None:
+    rows = known(["a", "b", "a", "c"], tokens_only=True)
+    found = dropped([entry(by="duplicates")], rows)
+    dataset = [{"input_ids": [row, row]} for row in range(4)]
+    tokenizer = SimpleNamespace(decode=lambda ids, skip_special_tokens: f"row {ids[0]} {skip_special_tokens}")
+    for reads, text in ((tokenizer, "row 2 True"), (None, "")):
+        list_dropped(tmp_path, found, rows, Domains(), dataset, reads)
+        assert json.loads((tmp_path / "dropped.jsonl").read_text("utf-8"))["text"] == text
+
+
+def test_the_rows_of_a_trainer_are_known_by_what_its_user_wrote(tmp_path: Path) -> None:
+    texts = ["one is one", "two is two"] * 8
+    trainer = tiny_trainer(tmp_path, config=False, train=[{"text": text} for text in texts])
+    columns = {"text": list(trainer.train_dataset["text"])}
+    found = known_of(trainer, columns, read_content(trainer.train_dataset))
+    assert columns["text"][0] != texts[0]  # the end of sequence stands there
+    assert found.said is not None
+    assert list(found.said.whole) == [f"\n{text}" for text in texts]
+    path = tmp_path / "judged.jsonl"
+    path.write_text(json.dumps({"text": "Two is two."}), "utf-8")
+    assert rows_of(dropped([entry(by="judged", path=str(path))], found)) == list(range(1, 16, 2))
