@@ -85,7 +85,7 @@ class CampusConfig(CheckedSettings):
         thin: which of the offered rows are trained: `{how, by, keep, drop, power, floor, gate, detrend, fresh, from,
             until}`.
         review: rows that come back: `{share, by, spacing, from, until}`.
-        drop: rows that are never trained: a list of `{by, lowest, below, at_most, keep, path}`.
+        drop: rows that are never trained: a list of `{by, lowest, below, at_most, keep, near, path, on}`.
         control: what is made random, to compare with: which scores rows have (shuffled_scores), which rows are
             dropped (random_drop).
         resume: `strict`, or `changed_future` to continue a checkpoint under changed future settings.
@@ -144,9 +144,11 @@ class CampusConfig(CheckedSettings):
         """Labels that two metrics share, or that clash with the selector or with the word for random stages."""
         if wrong & {"metrics", "selector"}:
             return []
-        problems = [*check_labels(self.specs), *self.draw.without(wrong).problems(self.specs)]
-        members = [m for spec in self.specs for m in getattr(build_metric(spec), "members", ())]
-        known = {spec.label: spec for spec in reversed([*self.specs, *members])}
+        draw = self.draw.without(wrong)
+        problems = [*check_labels(self.specs), *draw.problems(self.specs)]
+        extras = () if problems else draw.extras(self.specs)
+        members = [m for spec in [*self.specs, *extras] for m in getattr(build_metric(spec), "members", ())]
+        known = {spec.label: spec for spec in reversed([*self.specs, *members, *extras])}
         problems += [
             f"`label` {spec.label!r} must mean one metric, got {spec.name} with two sets of options, one of them "
             "inside an ensemble. Give one of them a `label` of its own."
