@@ -145,7 +145,7 @@ def prepare(trainer: SFTTrainer, config: CampusConfig) -> tuple[Asking, Domains]
 
     if config.scores == NO_CACHE:
         raise RecipeError("`scores` must name a folder to keep scores in, got none. Write --scores DIR, or remove it.")
-    if not config.metrics:
+    if not config.scored:
         raise RecipeError("`metrics` must name what to score, got nothing. Write --metrics length loss, for example.")
     resolved = resolve(trainer, config, has_probes=config.probes is not None)
     refuse_untokenised(trainer.train_dataset)

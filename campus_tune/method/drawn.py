@@ -44,9 +44,7 @@ def of_stage(curriculum: Curriculum, stage: Stage) -> Json:
     policy, counts = apart.policy, np.bincount(draw.lane, minlength=len(LANES))
     said: Json = {
         "lanes": dict(zip(LANES, counts.tolist(), strict=True)),
-        "shares": {
-            name: round(share, _DIGITS) for name, share in zip(policy.strata_names, draw.shares, strict=True)
-        },
+        "shares": {name: round(share, _DIGITS) for name, share in zip(policy.strata_names, draw.shares, strict=True)},
         "offered": draw.offered,
         "passed_over": draw.passed_over,
         "passes": _rounded(apart.passes.by_domain()),
@@ -78,9 +76,7 @@ def of_end(curriculum: Curriculum) -> Json:
         "passes": _rounded(apart.passes.by_domain()),
         "never_trained": {
             "rows": int(by_domain.sum()),
-            "by_domain": {
-                name: n for name, n in zip(policy.domain_names, by_domain.tolist(), strict=True) if n
-            },
+            "by_domain": {name: n for name, n in zip(policy.domain_names, by_domain.tolist(), strict=True) if n},
         },
         "dropped": 0 if policy.dropped is None else int(np.count_nonzero(policy.dropped)),
         "visits_most": int(visits.max(initial=0)),

@@ -14,6 +14,7 @@ from __future__ import annotations
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.method.pacing import build_pacing, scope_at
 from campus_tune.metrics import build_metric, leaves
+from campus_tune.preview.draw_advice import draw_findings
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.findings import Finding
 
@@ -22,10 +23,10 @@ _HARDLY_A_CURRICULUM = 0.95  # scope at the start from which nothing is held bac
 
 def problems_in_method(config: CampusConfig) -> list[Finding]:
     """Everything in `config` that works and is probably not meant, or is no multi-perspective curriculum at all."""
+    found = draw_findings(config)
     if config.is_shuffle:
         unused = "selector: shuffle trains no order, the metrics are scored for the report only."
-        return [Finding("info", unused)] if config.metrics else []
-    found = []
+        return [*found, *([Finding("info", unused)] if config.metrics else [])]
     # The slice that is sorted by what selects it wins wherever orders compete for the same rows.
     has_loss = any(build_metric(spec).own_loss and not spec.reverse for spec in config.specs)
     competes = len(config.specs) > 1 and (config.coverage == "exact" or config.window == "prefix")
@@ -55,7 +56,7 @@ def problems_in_method(config: CampusConfig) -> list[Finding]:
         remedy = "Write coverage: exact to train every row once per epoch; `campus-tune simulate` shows your numbers."
         found.append(Finding("warning", what, remedy))
     # What leaves nothing of a curriculum, by the first that does.
-    if config.handover == 0:
+    if config.handover == 0 and not config.draws_apart:
         remedy = f"Raise it, or write selector: {SHUFFLE}."
         found.append(Finding("warning", "handover: 0 shuffles from the first step.", remedy))
     elif config.stages == 1:

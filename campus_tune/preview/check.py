@@ -267,7 +267,7 @@ def _scores(config: CampusConfig, texts: RowTexts, groups: IntArray | None) -> t
         notes = scores.notes[label].items()
         found = {what.replace("_", " "): n for what, n in notes if n and what != "rows_measured"}
         findings += [Finding("info", f"`{label}`: {what}: {n:g} of {len(texts)}.") for what, n in found.items()]
-    ensembles = ((spec, asked.ensembles[spec.label]) for spec in config.specs if spec.label in asked.ensembles)
+    ensembles = ((spec, asked.ensembles[spec.label]) for spec in config.scored if spec.label in asked.ensembles)
     for spec, ensemble in ensembles:
         labels = [member.label for member in ensemble.members]
         if waits := [f"`{label}`" for label in labels if label not in asked.texts]:

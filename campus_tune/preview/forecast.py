@@ -18,7 +18,9 @@ import numpy as np
 from campus_tune.method.policy import Policy
 from campus_tune.method.stages import slice_bounds, stage_grid
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.words.findings import Finding
 from campus_tune.words.types import FloatArray
+from campus_tune.words.wording import listed
 
 MOST_PASSES = 4.0  # of a domain, from which on more repetition is worth a warning
 _MOMENTS = 1000  # of a run, at which its shares are looked at
@@ -57,8 +59,8 @@ def quota_problems(policy: Policy, rows: int) -> list[str]:
             most[stratum] = max(most.get(stratum, 0.0), float(shares[stratum]))
     return [
         f"`shares` must ask for no more rows of a stage than there are, got {policy.strata_names[stratum]}: "
-        f"{share:.3g} of a stage of {rows} rows is {int(share * rows)}, and it has {sizes[stratum]}. Lower its share to "
-        f"{int(sizes[stratum] / rows * 1000) / 1000:g}, or write more `stages`."
+        f"{share:.3g} of a stage of {rows} rows is {int(share * rows)}, and it has {sizes[stratum]}. Lower its share "
+        f"to {int(sizes[stratum] / rows * 1000) / 1000:g}, or write more `stages`."
         for stratum, share in sorted(most.items())
     ]
 
@@ -86,6 +88,30 @@ def expected_passes(policy: Policy, visits: int) -> dict[str, float]:
     offered *= visits / _MOMENTS
     passes = offered / np.maximum(1, sizes)
     return {name: round(float(x), 9) for name, x in zip(policy.domain_names, passes, strict=True)}
+
+
+def forecast_findings(policy: Policy, *, rows: int, visits: int) -> list[Finding]:
+    """What a person should know of what a policy asks of the rows.
+
+    Args:
+        policy: of the run.
+        rows: of its largest stage.
+        visits: rows that it trains in all.
+    """
+    found = [Finding("error", problem) for problem in quota_problems(policy, rows)]
+    passes = expected_passes(policy, visits)
+    often = {name: x for name, x in passes.items() if x > MOST_PASSES}
+    if often:
+        named = listed([f"{name} {x:.1f} times" for name, x in often.items()], 5)
+        what = f"These domains' rows will be offered more than {MOST_PASSES:g} times each: {named}."
+        remedy = (
+            "Up to four repeats cost little in pretraining (arXiv 2305.16264); lower their shares, or watch probes."
+        )
+        found.append(Finding("warning", what, remedy))
+    if never := [name for name, x in passes.items() if x == 0]:
+        what = f"These domains will never be drawn: {listed(never, 5)}."
+        found.append(Finding("warning", what, "Give them a share, or write domains: {least: 0.02}."))
+    return found
 
 
 def _moments() -> FloatArray:

@@ -144,9 +144,11 @@ class CampusConfig(CheckedSettings):
         """Labels that two metrics share, or that clash with the selector or with the word for random stages."""
         if wrong & {"metrics", "selector"}:
             return []
-        problems = [*check_labels(self.specs), *self.draw.without(wrong).problems(self.specs)]
-        members = [m for spec in self.specs for m in getattr(build_metric(spec), "members", ())]
-        known = {spec.label: spec for spec in reversed([*self.specs, *members])}
+        draw = self.draw.without(wrong)
+        problems = [*check_labels(self.specs), *draw.problems(self.specs)]
+        extras = () if problems else draw.extras(self.specs)
+        members = [m for spec in [*self.specs, *extras] for m in getattr(build_metric(spec), "members", ())]
+        known = {spec.label: spec for spec in reversed([*self.specs, *members, *extras])}
         problems += [
             f"`label` {spec.label!r} must mean one metric, got {spec.name} with two sets of options, one of them "
             "inside an ensemble. Give one of them a `label` of its own."

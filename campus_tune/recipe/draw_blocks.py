@@ -241,7 +241,7 @@ class PhaseSettings(CheckedSettings):
 
     Args:
         until: progress at which it ends; 1 for the last one.
-        shares: of the domains, as under `domains`; None is natural.
+        shares: of the domains, as under `domains`; None is those of `domains`.
         overlap: progress over which it goes over into the next one, half of it before `until` and half behind.
         offer: labels of the metrics that are offered in it; None offers all.
         mix: share of its stages that is drawn at random; None is the recipe's.

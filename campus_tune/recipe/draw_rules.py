@@ -98,7 +98,8 @@ class DrawBlocks:
     @property
     def uses_cells(self) -> bool:
         """Some block compares scores inside cells, or gives them shares."""
-        return self.thin is not None or self.over_cells or self.control == RANDOM_DROP
+        follows = self.domains is not None and self.domains.follow is not None
+        return self.thin is not None or self.over_cells or follows or self.control == RANDOM_DROP
 
     @property
     def fixed_shares(self) -> bool:

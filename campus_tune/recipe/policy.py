@@ -218,9 +218,9 @@ def _shares(config: CampusConfig, base: Policy, written: Shares, setting: str) -
 
 def _periods(config: CampusConfig, base: Policy, score_of: ScoreOf | None) -> tuple[Period, ...]:
     """The user's phases."""
-    periods = []
+    periods, usual = [], config.domains.shares if config.domains is not None else NATURAL
     for phase in config.phases or ():
-        shares = _shares(config, base, phase.shares or NATURAL, "phases: shares")
+        shares = _shares(config, base, phase.shares or usual, "phases: shares")
         top = None
         for name, share in (phase.top or {}).items():
             assert score_of is not None, "a phase of the best rows needs their scores"

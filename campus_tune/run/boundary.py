@@ -121,8 +121,15 @@ def decide_next(now: Situation) -> None:
             allowance=allowance,
             reserved=probing.tokens,
             history=History(now.training_losses.past, probing.competence.history),
+            n_left=now.stages_between(step, thinned_until(now)),
         )
         now.journal.take(Decided(record, probing.report, budget.shares()["all"]))
+
+
+def thinned_until(now: Situation) -> int:
+    """The step at which thinning ends."""
+    thin = now.config.thin
+    return math.ceil((1.0 if thin is None else thin.until) * now.total_steps)
 
 
 def measure_probes(now: Situation) -> None:

@@ -6,6 +6,7 @@ every optimizer step are the same however many processes there are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,8 @@ WORDS = {
     "domains": "domains of the training rows (fingerprint)",
     "steps_per_epoch": "optimizer steps of an epoch",
     "probes": "probe rows (fingerprint)",
+    "drawn domains": "domains that are drawn from (fingerprint)",
+    "cells": "groups in the column of `cells: of` (fingerprint)",
     "global_batch": "global batch",
     "total_steps": "optimizer steps of the whole run",
     "batch: micro": "rows of a micro batch",
@@ -71,6 +74,7 @@ class Identity:
         domains: Domains,
         *,
         probes: str | None,
+        kinds: Mapping[str, str],
         total_steps: int,
     ) -> Identity:
         """The identity of a run.
@@ -81,6 +85,7 @@ class Identity:
             loaded: its rows.
             domains: of the rows.
             probes: fingerprint of the probe rows, if there are any.
+            kinds: fingerprints of the kinds of rows that are drawn from, if there are any.
             total_steps: optimizer steps of the whole run.
         """
         # What makes the labels where the rows have none of their own: the collator, a function or an object.
@@ -103,6 +108,7 @@ class Identity:
         future = {
             "total_steps": total_steps,
             "probes": probes,
+            **kinds,
             **{f"campus: {name}": value for name, value in config.future().items() if name != "probes"},
             **{f"plug-in {name}": version for name, version in plugins_used(config).items()},
         }

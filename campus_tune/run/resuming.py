@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from campus_tune.model import compat
 from campus_tune.run.checkpoints import Checkpoint, bring_curriculum
+from campus_tune.run.drawing import make_drawing
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.manifest import Beside
 from campus_tune.run.saved_state import as_saved, refuse_misshapen
@@ -113,7 +114,8 @@ def restore(
     scores = now.peers.led(lambda: Scores.load(home / "scores", digests, Questions(config).passages))
     scores.refuse_missing(config)
     scoring = now.make_scoring()
-    curriculum, training_losses = now.make_curriculum(scores), TrainingLosses()
+    drawing = make_drawing(now, scores)
+    curriculum, training_losses = now.make_curriculum(scores, drawing.policy), TrainingLosses()
     rescorer = Rescorer(scoring, scores, curriculum, now.loaded.rows, home / "scores")
     with as_saved(step):
         rescorer.load(saved["rescoring"])
@@ -121,6 +123,8 @@ def restore(
         probing.competence.load(saved["competence"])
         budget.load(saved["budget"])
         training_losses.load(saved["training_losses"])
+        if drawing.book is not None:
+            drawing.book.fold(home, training_losses.past, saved.get("book"), now.peers)
     probing.report = saved["journal"]["probes"]
     probing.choose()
     kept, small = budget.kept, []
@@ -146,6 +150,7 @@ def restore(
     if now.peers.leads:
         atomic_write(now.folder / RECIPE, config.to_yaml())  # its future may have changed
     same_world = world == now.peers.world
-    situation = complete(now, scores, digests, curriculum, None, rescorer, training_losses, same_world=same_world)
+    parts = (scores, digests, curriculum, drawing.book, rescorer, training_losses)
+    situation = complete(now, *parts, same_world=same_world)
     situation.watch.checked, situation.watch.passed, situation.watch.labels_seen = saved["audit"]
     return situation, Position(rates=saved["rates"], logged_step=saved["logged_step"])

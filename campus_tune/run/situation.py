@@ -20,7 +20,9 @@ import numpy as np
 from campus_tune.data.domains import Domains
 from campus_tune.method.budget import Budget
 from campus_tune.method.curriculum import Curriculum
+from campus_tune.method.drawn import of_start
 from campus_tune.method.orders import order_rows
+from campus_tune.method.policy import Policy
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.model.probes import Source
@@ -30,6 +32,7 @@ from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.activity import SCORING, Activities
 from campus_tune.run.book_keeping import BookFolder, BookKeeping
 from campus_tune.run.decide import Decider
+from campus_tune.run.drawing import Kinds, make_drawing
 from campus_tune.run.identity import Identity
 from campus_tune.run.loaded import Loaded
 from campus_tune.run.official_tasks import Evaluator
@@ -46,6 +49,7 @@ from campus_tune.run.told.events import Examined, Scored, Started, Warned
 from campus_tune.run.told.examples import keep_examples
 from campus_tune.run.told.journal import Journal
 from campus_tune.scores.asking import Asking
+from campus_tune.scores.fresh import FreshScores
 from campus_tune.scores.planning import make_scoring, refreshes_to_come, stages_between
 from campus_tune.scores.rescore import Rescorer
 from campus_tune.scores.run_scores import Scores
@@ -72,6 +76,7 @@ class Outline:
         book_folder: of what this rank knows of the rows.
         total_steps: optimizer steps of the whole run.
         domains: of the rows.
+        kinds: of rows that are drawn from.
         budget: that measurements are charged to.
         probing: held-out rows, and when they are measured.
         identity: what makes it this run.
@@ -90,6 +95,7 @@ class Outline:
     book_folder: BookFolder
     total_steps: int
     domains: Domains
+    kinds: Kinds
     budget: Budget
     probing: Probing
     identity: Identity
@@ -129,7 +135,7 @@ class Outline:
         self.budget.must_pay(certain)
         return budget_warnings(self.config, self.budget, facts, certain)
 
-    def make_curriculum(self, scores: Scores) -> Curriculum:
+    def make_curriculum(self, scores: Scores, policy: Policy | None) -> Curriculum:
         """The curriculum at its first step, its orders by these scores."""
         config, groups, by_label = self.config, self.domains.codes, scores.by_label
         seed = config.seed or 0
@@ -142,6 +148,7 @@ class Outline:
             total_steps=self.total_steps,
             groups=groups,
             drop_last=self.trainer.args.dataloader_drop_last,
+            policy=policy,
         )
 
 
@@ -238,7 +245,16 @@ def outline(
     budget = make_budget(trainer, config, training_tokens, refreshes_to_come(config, n_steps, per_epoch, step=0))
     n_stages = stages_between(config, per_epoch, 0, n_steps)
     probing = Probing(probes, config, trainer, rows, domains, budget, peers, n_stages=n_stages)
-    identity = Identity.of(trainer, config, loaded, domains, probes=probing.fingerprint, total_steps=n_steps)
+    kinds = Kinds.read(config, trainer)
+    identity = Identity.of(
+        trainer,
+        config,
+        loaded,
+        domains,
+        probes=probing.fingerprint,
+        kinds=kinds.fingerprints(),
+        total_steps=n_steps,
+    )
     identity.refuse_different_ranks(peers)
     evaluator = Evaluator(config.evaluate, trainer, peers, folder / "evaluation")
     return Outline(
@@ -252,6 +268,7 @@ def outline(
         book_folder=book_folder,
         total_steps=n_steps,
         domains=domains,
+        kinds=kinds,
         budget=budget,
         probing=probing,
         identity=identity,
@@ -276,7 +293,8 @@ def plan(now: Outline, saver: Saver) -> Situation:
     if now.peers.leads:
         saver.start()
     now.journal.put_aside()
-    now.journal.take(Started(now.identity.record(), domains.sizes()))
+    if not config.draws_apart:
+        now.journal.take(Started(now.identity.record(), domains.sizes()))
 
     # What will be measured. Where it would cost more than the budget, less is: also of the probes.
     scoring = now.make_scoring()
@@ -295,6 +313,11 @@ def plan(now: Outline, saver: Saver) -> Situation:
         tokenizer = compat.tokenizer_of(now.trainer)
         keep_examples(now.folder, scores.by_label, compat.training_rows(now.trainer), tokenizer, domains)
 
+    drawing = make_drawing(now, scores)
+    if config.draws_apart:  # cells hang on scores, and a ledger begins with what makes the run this run
+        said = of_start(drawing.policy, drawing.dropped)
+        now.journal.take(Started(now.identity.record(), domains.sizes(), said))
+
     # What came out, and what a person should know of it before the first step.
     for label, values in scores.by_label.items():
         quantiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist()
@@ -304,11 +327,11 @@ def plan(now: Outline, saver: Saver) -> Situation:
     enough = partial(pays_for_all_rows, config, budget, facts)
     now.journal.take(Warned([*small, *start_warnings(now.trainer, scores, health, scoring, enough)]))
 
-    curriculum = now.make_curriculum(scores)
+    curriculum = now.make_curriculum(scores, drawing.policy)
     for label, notes in scores.notes.items():
         curriculum.bar(label, barred=notes.get("tells_apart") is False)
     rescorer = Rescorer(scoring, scores, curriculum, rows, now.folder / "scores")
-    return complete(now, scores, scores.digests(), curriculum, None, rescorer, TrainingLosses())
+    return complete(now, scores, scores.digests(), curriculum, drawing.book, rescorer, TrainingLosses())
 
 
 def complete(
@@ -326,12 +349,13 @@ def complete(
     config, loaded, trainer, peers = now.config, now.loaded, now.trainer, now.peers
     model: Any = trainer.model  # a trainer of transformers may have none until it trains
     selector, tokens = config.build_selector(), loaded.rows.tokens
+    fresh = FreshScores(rescorer.asking, scores) if config.thin is not None and config.thin.fresh else None
     return Situation(
         **vars(now),
         start_digests=digests,
         curriculum=curriculum,
         book=book,
-        decider=Decider(selector, loaded.meter, scores, now.budget, tokens, peers),
+        decider=Decider(selector, loaded.meter, scores, now.budget, tokens, peers, fresh),
         rescorer=rescorer,
         training_losses=training_losses,
         load=RankLoad(peers, now.activities, loaded.loader),

@@ -304,7 +304,7 @@ class Asking:
 
     def combine(self, scores: Scores) -> None:
         """The ensembles, from the scores of their members; labels in the recipe's sequence, members behind them."""
-        for spec in self.config.specs:
+        for spec in self.config.scored:
             if spec.label in self.questions.ensembles:
                 scores.combine(spec, self.questions.ensembles[spec.label], self.groups)
         labels = dict.fromkeys([*self.config.labels, *scores.by_label])

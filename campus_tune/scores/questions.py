@@ -20,7 +20,7 @@ class Questions:
         config: settings; `passages` wants them resolved.
 
     Attributes:
-        specs: entries by label, in the recipe's sequence.
+        specs: entries by label, in the recipe's sequence, those that only the draw asks for behind.
         metrics: what these name.
         texts: of them, those that are scored from the texts, free of charge.
         losses: made of the losses of passages.
@@ -34,9 +34,9 @@ class Questions:
 
     def __init__(self, config: CampusConfig) -> None:
         self.config = config
-        self.specs: dict[str, MetricSpec] = {spec.label: spec for spec in leaves(config.specs)}
+        self.specs: dict[str, MetricSpec] = {spec.label: spec for spec in leaves(config.scored)}
         self.metrics: dict[str, Metric] = {label: build_metric(spec) for label, spec in self.specs.items()}
-        labelled, whole = self.metrics.items(), ((spec.label, build_metric(spec)) for spec in config.specs)
+        labelled, whole = self.metrics.items(), ((spec.label, build_metric(spec)) for spec in config.scored)
         self.texts = {label: metric for label, metric in labelled if isinstance(metric, CpuMetric)}
         self.losses = {label: metric for label, metric in labelled if isinstance(metric, PassageMetric)}
         self.rewards = {label: metric for label, metric in labelled if isinstance(metric, RewardMetric)}

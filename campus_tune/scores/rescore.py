@@ -238,7 +238,8 @@ class Rescorer:
     def _save(self) -> None:
         """The scores and orders as they are now; a resumed run reads them again."""
         self._digests = {}
-        for label in dict.fromkeys([*self.config.labels, *self.asking.questions.aware]):
+        scored = (spec.label for spec in self.config.scored)
+        for label in dict.fromkeys([*scored, *self.asking.questions.aware]):
             columns: dict[str, NDArray[Any]] = {"content": self.rows.content, "score": self.scores.by_label[label]}
             if label in self.curriculum.orders:  # members of ensembles have none
                 columns["order"] = self.curriculum.orders[label]

@@ -119,7 +119,8 @@ class Scores:
             ResumeError: a metric's scores are not there; or the recipe's selector needs the losses before training,
                 and the one that began the run did not.
         """
-        lacking = {*config.labels, *(spec.label for spec in leaves(config.specs))} - self.by_label.keys()
+        asked = [*config.scored, *leaves(config.scored)]
+        lacking = {spec.label for spec in asked} - self.by_label.keys()
         if lacking:
             raise ResumeError(
                 f"the checkpoint must remember scores of {', '.join(sorted(lacking))}, got those of "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from campus_tune.preview.health import ScoreHealth, health_record
@@ -36,7 +36,7 @@ class Started(Event):
     name = "run"
     identity: Json
     rows_by_domain: Mapping[str, int]
-    drawn: Json
+    drawn: Json = field(default_factory=dict)
 
     def line(self) -> Json:
         """The identity's parts beside the domains."""
