@@ -6,7 +6,7 @@ import argparse
 import json
 from dataclasses import replace
 
-from campus_tune.cli.options import Commands, add_command, names, number
+from campus_tune.cli.options import Commands, add_command, count, names, number
 from campus_tune.words.leaves import LARGEST_SEED
 
 EXAMPLE = """\
@@ -15,9 +15,11 @@ the selector asks for losses, so are they: it shows what the rules lead to, not 
 
 example:
   campus-tune simulate --config recipe.yaml --rows 10000 --epochs 3
+  campus-tune simulate --config phases.yaml --domains math=8000,code=1500,chat=500
   campus-tune simulate --metrics length,mtld,loss --selector lowest_perplexity --window slice --coverage revisit
 """
 SETTINGS = ("metrics", "selector", "pacing", "stages", "window", "coverage", "mix", "handover", "seed")
+USUAL_ROWS = 10_000
 FOUR = ("length", "mtld", "compression", "loss")  # metrics where no recipe names any
 
 
@@ -26,11 +28,16 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "simulate", "show what would be drawn, without a model", EXAMPLE, main)
     parser.add_argument("--config", metavar="YAML", help="a recipe with a campus block; flags below override it")
     parser.add_argument(
-        "--rows", type=number(int, 1, 10**8), default=10_000, help="rows of the training set (%(default)s)"
+        "--rows", type=number(int, 1, 10**8), help="rows of the training set (the domains', else 10000)"
     )
     parser.add_argument("--batch", type=number(int, 1, 10**8), help="rows per optimizer step (the recipe's, else 16)")
     parser.add_argument("--epochs", type=number(float, 0, 10**6), help="passes over the rows (the recipe's, else 1)")
-    parser.add_argument("--domains", type=number(int, 1, 10_000), default=4, help="equal domains (%(default)s)")
+    parser.add_argument(
+        "--domains",
+        type=domains,
+        metavar="N|NAME=ROWS,…",
+        help="how many equal ones, or the size of each (those that the recipe names, else 4)",
+    )
     parser.add_argument("--seed", type=number(int, 0, LARGEST_SEED), help="of every draw (the recipe's, else 0)")
     parser.add_argument("--json", action="store_true", help="print the whole plan as JSON")
     settings = parser.add_argument_group("settings of the campus block")
@@ -44,15 +51,30 @@ def add_parser(commands: Commands) -> None:
     settings.add_argument("--handover", type=float, help="progress from which rows are shuffled")
 
 
+def domains(text: str) -> int | dict[str, int]:
+    """An argparse type: how many domains, or the rows of each by its name."""
+    if "=" not in text:
+        return int(number(int, 1, 10_000)(text))
+    sizes: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, rows = part.rpartition("=")
+        if not name.strip() or name.strip() in sizes:
+            raise argparse.ArgumentTypeError(
+                f"must be names and their rows, each once, got {part!r}: math=8000,code=1500"
+            )
+        sizes[name.strip()] = count(rows)
+    return sizes
+
+
 def main(options: argparse.Namespace) -> int:
     """Print the plan of a recipe, or of the paper's four metrics; gives back the exit code 0.
 
     Raises:
         RecipeError: all that is wrong with the recipe and the flags.
     """
-    import numpy as np
-
     from campus_tune.preview.advice import problems_in_method
+    from campus_tune.preview.draw_plan import plan_findings
+    from campus_tune.preview.made_up_domains import made_up_domains
     from campus_tune.preview.plan_table import plan_as_json, plan_as_text
     from campus_tune.preview.simulate import simulate
     from campus_tune.recipe.config import CampusConfig, load_recipe
@@ -68,19 +90,21 @@ def main(options: argparse.Namespace) -> int:
         training = {"per_device_train_batch_size": 16, "num_train_epochs": 1.0, "seed": 0}
     if options.epochs:
         training |= {"num_train_epochs": options.epochs, "max_steps": -1}
-    size = run_size(training, options.rows, global_batch=options.batch)
+    sized = isinstance(options.domains, dict)
+    n_rows = options.rows or (sum(options.domains.values()) if sized else USUAL_ROWS)
+    size = run_size(training, n_rows, global_batch=options.batch)
     config = CampusConfig.from_mapping({**block, **given})
     seed = run_seed(training) if config.seed is None else config.seed
     config = replace(config, seed=seed)
-    groups = np.random.default_rng([seed, 2]).integers(options.domains, size=options.rows)
+    rows = made_up_domains(config, options.domains, n_rows=n_rows, seed=seed)
     run = simulate(
         config,
-        n_rows=options.rows,
+        n_rows=n_rows,
         global_batch=size.global_batch,
         total_steps=size.total_steps,
-        groups=groups,
-        domains=tuple(f"domain {i}" for i in range(options.domains)),
+        groups=rows.codes,
+        domains=tuple(rows.names),
     )
-    findings = [*problems_in_method(config), *run.findings()]
+    findings = [*problems_in_method(config), *run.findings(), *plan_findings(config, run)]
     print(json.dumps(plan_as_json(run, findings), indent=1) if options.json else plan_as_text(run, findings))
     return 0

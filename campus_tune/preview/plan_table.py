@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from campus_tune.preview.simulate import SimulatedRun
+from campus_tune.preview.simulate import SimulatedRun, SimulatedStage
 from campus_tune.words.findings import Finding
 from campus_tune.words.tables import table
 from campus_tune.words.types import Json
+from campus_tune.words.wording import listed
+
+MOST_NAMED = 8  # domains or strata that a line names
 
 
 def plan_as_text(run: SimulatedRun, findings: Sequence[Finding]) -> str:
     """The stages as a table, then what they add up to and what to know of it."""
-    head = ["stage", "epoch", "chosen", "scope", "rows", "random", "repeats", *run.domains]
+    extra = _lanes(run)
+    head = ["stage", "epoch", "chosen", "scope", "rows", "random", "repeats", *extra, *run.domains]
     shares = [f"{name} {_share(n, run.visits)}" for name, n in run.rows_by_choice.items() if n]
     cells = [
         [
@@ -24,6 +28,7 @@ def plan_as_text(run: SimulatedRun, findings: Sequence[Finding]) -> str:
             str(stage.n_rows),
             str(stage.n_random),
             str(stage.n_repeats),
+            *(column[stage.index] for column in extra.values()),
             *(f"{share:.0%}" for share in stage.domain_shares),
         ]
         for stage in run.stages
@@ -34,14 +39,75 @@ def plan_as_text(run: SimulatedRun, findings: Sequence[Finding]) -> str:
         f"{run.total_steps} steps of {run.global_batch} rows: {run.visits} rows' worth of training",
         f"seen {run.seen} of {run.n_rows} rows, {_share(run.repeats, run.visits)} repeated",
         f"selector {run.selector}; rows from {', '.join(shares)}",
+        *drawn_lines(run),
     ]
     if run.made_up:
         lines.append("scores, and losses where the selector asks for them, are made up")
     return "\n".join([*lines, *(str(finding) for finding in findings)])
 
 
+def _lanes(run: SimulatedRun) -> dict[str, list[str]]:
+    """Columns that only a policy's plan has, where they hold anything: rows that came back, offered, passed over."""
+    columns = {
+        "review": [stage.drawn.get("lanes", {}).get("review", 0) for stage in run.stages],
+        "offered": [stage.drawn.get("offered", 0) for stage in run.stages],
+        "passed over": [stage.drawn.get("passed_over", 0) for stage in run.stages],
+    }
+    if not any(columns["passed over"]):
+        del columns["offered"], columns["passed over"]
+    return {name: [str(n) for n in column] for name, column in columns.items() if any(column)}
+
+
+def drawn_lines(run: SimulatedRun) -> list[str]:
+    """What a policy makes of the rows; nothing without one."""
+    if run.policy is None:
+        return []
+    end, never = run.drawn, run.drawn["never_trained"]
+    passes = [f"{name} {value:.2f}" for name, value in end["passes"].items()]
+    lines = [f"passes: {listed(passes, MOST_NAMED)}; a row comes {end['visits_most']} times at most"]
+    if never["rows"]:
+        of = listed([f"{name} {n}" for name, n in never["by_domain"].items()], MOST_NAMED)
+        lines.append(f"never trained: {never['rows']} rows ({of})")
+    if end["dropped"]:
+        lines.append(f"left out from the start: {end['dropped']} rows")
+    if end["review_rows"]:
+        lines.append(f"review: {end['review_rows']} visits of rows that come back")
+    return [*lines, *_thin_lines(run), *_shortage_lines(run)]
+
+
+def _thin_lines(run: SimulatedRun) -> list[str]:
+    """How the stages were thinned."""
+    told = [stage.drawn["thin"] for stage in run.stages if "thin" in stage.drawn]
+    thinned = [thin for thin in told if "ess" in thin]
+    lines = []
+    if thinned:
+        line = f"thinned by {thinned[0]['by']} ({thinned[0]['how']}) in {len(thinned)} of {len(run.stages)} stages"
+        for name, words in (("tau", "τ"), ("ess", "effective sample size")):
+            values = [thin[name] for thin in thinned if thin[name] is not None]
+            if values:
+                line += f"; {words} {min(values):.2f} to {max(values):.2f}"
+        lines.append(line)
+    for why in dict.fromkeys(thin["skipped"] for thin in told if "skipped" in thin):
+        n = sum(thin.get("skipped") == why for thin in told)
+        lines.append(f"not thinned in {n} stage{'s' if n > 1 else ''}: {why}")
+    return lines
+
+
+def _shortage_lines(run: SimulatedRun) -> list[str]:
+    """Strata that had fewer rows than a stage asked of them, and what helped."""
+    met: dict[tuple[str, str], int] = {}
+    for stage in run.stages:
+        for name, help_ in stage.drawn.get("shortage", {}).items():
+            met[help_, name] = met.get((help_, name), 0) + 1
+    lines = []
+    for help_ in dict.fromkeys(help_ for help_, _ in met):
+        named = [f"{name} in {n} stage{'s' if n > 1 else ''}" for (of, name), n in met.items() if of == help_]
+        lines.append(f"short of rows, helped by: {help_} ({listed(named, MOST_NAMED)})")
+    return lines
+
+
 def plan_as_json(run: SimulatedRun, findings: Sequence[Finding]) -> Json:
-    """The same as one JSON object."""
+    """The same as one JSON object; how a policy drew is written as the ledger has it."""
     return {
         "n_rows": run.n_rows,
         "global_batch": run.global_batch,
@@ -52,9 +118,15 @@ def plan_as_json(run: SimulatedRun, findings: Sequence[Finding]) -> Json:
         "repeats": run.repeats,
         "rows_by_choice": dict(run.rows_by_choice),
         "made_up": run.made_up,
-        "stages": [asdict(stage) for stage in run.stages],
+        **run.drawn,
+        "stages": [_stage_as_json(stage) for stage in run.stages],
         "findings": [asdict(finding) for finding in findings],
     }
+
+
+def _stage_as_json(stage: SimulatedStage) -> Json:
+    record = asdict(stage)
+    return {**record, **record.pop("drawn")}
 
 
 def _share(part: int, whole: int) -> str:

@@ -2,7 +2,8 @@
 
 The curriculum and the selectors here are those of a real run; only the losses that some selectors ask for come from
 a made-up learner (see `learner`), and made-up scores stand in where none are given. So the numbers of rows, stages,
-repeats and shares are exact for selectors that need no model, and for the others show what the rules lead to.
+repeats and shares are exact for selectors that need no model, and for the others show what the rules lead to. A recipe
+that says who is drawn is planned by the same policy, with a book that the learner writes.
 
 >>> from campus_tune.recipe.config import CampusConfig
 >>> config = CampusConfig(metrics=["length", "mtld"], selector="round_robin", stages=4, handover=0.5, seed=0)
@@ -17,22 +18,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from campus_tune.data.domains import Domains
 from campus_tune.method.curriculum import SHUFFLE, Curriculum
 from campus_tune.method.decide import decide
-from campus_tune.method.grouping import NO_GROUPS
-from campus_tune.method.orders import order_rows
-from campus_tune.method.selectors import RaceResult
-from campus_tune.method.view import History, PastStage, View
-from campus_tune.metrics.base import MetricSpec, build_metric
-from campus_tune.preview.learner import Learner
+from campus_tune.method.drawn import of_end, of_stage
+from campus_tune.method.policy import Policy
+from campus_tune.method.stages import Stage
+from campus_tune.method.view import History, PastStage
+from campus_tune.preview.scene import Given, Scene
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.errors import DataError
 from campus_tune.words.findings import Finding
-from campus_tune.words.types import FloatArray, IntArray, RowArray
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowArray
 
 MOST_STAGES = 20_000  # a millisecond or two each
 MOST_VISITS = 50_000_000  # rows of a plan that is kept: 0.8 GB
@@ -52,6 +53,7 @@ class SimulatedStage:
         n_random: of these, drawn at random.
         n_repeats: of these, planned before in this epoch's worth of rows.
         domain_shares: share of each domain, shape (G,) as `SimulatedRun.domains`; sums to 1.
+        drawn: how a policy drew it, as the ledger has it; {} without one.
     """
 
     index: int
@@ -62,6 +64,7 @@ class SimulatedStage:
     n_random: int
     n_repeats: int
     domain_shares: tuple[float, ...]
+    drawn: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,8 @@ class SimulatedRun:
         seen: rows planned at least once.
         repeats: row visits beyond each row's first.
         made_up: some scores or losses were made up.
+        drawn: what a policy has made of the rows, as the ledger's last line has it; {} without one.
+        policy: that rows were drawn by; None without one.
         plan: every planned row in training order, shape (V,), if it was asked for.
         step_of_visit: the optimizer step of each entry of `plan`, shape (V,).
     """
@@ -93,6 +98,8 @@ class SimulatedRun:
     seen: int
     repeats: int
     made_up: bool
+    drawn: Json = field(default_factory=dict)
+    policy: Policy | None = field(default=None, compare=False)
     plan: RowArray | None = None
     step_of_visit: IntArray | None = None
 
@@ -118,7 +125,7 @@ class SimulatedRun:
                 )
             )
         due = min(self.n_rows, self.visits)  # rows that a plan without repeats would have seen
-        if self.seen < 0.999 * due:
+        if self.policy is None and self.seen < 0.999 * due:
             found.append(
                 Finding(
                     "warning",
@@ -141,6 +148,9 @@ def simulate(
     orders: Mapping[str, RowArray] | None = None,
     groups: IntArray | None = None,
     domains: tuple[str, ...] = (),
+    drawn_by: Domains | None = None,
+    others: Domains | None = None,
+    dropped: BoolArray | None = None,
     keep_plan: bool = False,
 ) -> SimulatedRun:
     """Plan a whole run.
@@ -155,10 +165,14 @@ def simulate(
         orders: label → order, where orders are at hand already.
         groups: domain number of each row, shape (N,).
         domains: the domains' names.
+        drawn_by: the domains that a policy draws by, where they are not these.
+        others: the rows' groups in the column that `cells: of` names.
+        dropped: rows that are never drawn, shape (N,).
         keep_plan: keep the planned rows themselves.
 
     Raises:
         DataError: fewer rows than one optimizer step takes, or more stages than can be gone through.
+        RecipeError: blocks of the recipe that do not go with these rows.
     """
     if n_rows < global_batch:
         raise DataError(
@@ -168,19 +182,9 @@ def simulate(
     config = config.resolved(has_probes=True, domain_in_data=groups is not None, seed=0)
     per_epoch = -(-n_rows // global_batch)
     total_steps = total_steps or max(1, round(epochs * per_epoch))
-    # Stages are planned one after the other, so a run can be too long to be simulated and yet be trained.
-    most = config.stages * max(1, len(config.metrics)) * math.ceil(total_steps / per_epoch)
-    if min(total_steps, most) > MOST_STAGES:
-        raise DataError(
-            f"`stages` of a simulated run must be at most {MOST_STAGES} in all, got {min(total_steps, most)}. Simulate "
-            "fewer epochs or stages: what follows is alike."
-        )
-    visits = total_steps * math.ceil(n_rows / per_epoch)
-    if keep_plan and visits > MOST_VISITS:
-        raise DataError(
-            f"`rows` of a plan that is kept must be at most {MOST_VISITS}, got {visits}. Simulate fewer epochs."
-        )
-    scene = _Scene(config, n_rows, dict(scores or {}), dict(orders or {}), groups)
+    _refuse_too_long(config, n_rows, total_steps, per_epoch, keep_plan=keep_plan)
+    kinds = Domains(groups, list(domains)) if drawn_by is None else drawn_by
+    scene = Scene(config, Given(n_rows, scores or {}, orders or {}, groups, kinds, others or Domains(), dropped))
     curriculum = Curriculum(
         config.schedule(),
         scene.orders,
@@ -188,7 +192,9 @@ def simulate(
         global_batch=global_batch,
         total_steps=total_steps,
         groups=groups,
+        policy=scene.policy,
     )
+    shown = Domains(groups, list(domains)) if scene.policy is None else kinds
     stages: list[SimulatedStage] = []
     past: list[PastStage] = []
     plan, steps = [], []
@@ -201,23 +207,10 @@ def simulate(
             scene.measure,
             probe_loss=None if scene.learner is None else scene.learner.probe_loss(),
             history=History(past),
+            fresh=scene.candidates if scene.measures else None,
         ).stage
-        scene.train(stage.rows)
-        shares: tuple[float, ...] = ()
-        if groups is not None and domains:
-            shares = tuple((np.bincount(groups[stage.rows], minlength=len(domains)) / len(stage.rows)).tolist())
-        stages.append(
-            SimulatedStage(
-                index=stage.index,
-                epoch=stage.epoch,
-                chosen=stage.chosen,
-                scope=stage.scope,
-                n_rows=len(stage.rows),
-                n_random=stage.n_random,
-                n_repeats=stage.n_repeats,
-                domain_shares=shares,
-            )
-        )
+        scene.train(stage, global_batch)
+        stages.append(_simulated(curriculum, stage, shown))
         if keep_plan:
             plan.append(stage.rows)
             steps.append(stage.first_step + np.arange(len(stage.rows)) // global_batch)
@@ -230,70 +223,48 @@ def simulate(
         n_rows=n_rows,
         global_batch=global_batch,
         total_steps=total_steps,
-        domains=domains,
+        domains=tuple(shown.names),
         selector=config.selector_name or "",
         rows_by_choice=dict(curriculum.rows_by_choice),
         seen=seen,
         repeats=repeats,
         made_up=scene.learner is not None,
+        drawn=of_end(curriculum),
+        policy=scene.policy,
         plan=np.concatenate(plan) if keep_plan else None,
         step_of_visit=np.concatenate(steps) if keep_plan else None,
     )
 
 
-class _Scene:
-    """What a real run has and a simulated one must stand in for: orders, and a model to measure offers with."""
-
-    def __init__(
-        self,
-        config: CampusConfig,
-        n_rows: int,
-        scores: dict[str, FloatArray],
-        orders: dict[str, RowArray],
-        groups: IntArray | None,
-    ) -> None:
-        specs = () if config.is_shuffle else config.specs
-        missing = [spec for spec in specs if spec.label not in scores and spec.label not in orders]
-        self.selector = config.build_selector()
-        self.seed = config.seed or 0
-        self.groups = groups if config.within != NO_GROUPS else None
-        self.learner = Learner(n_rows, seed=self.seed) if missing or self.selector.needs else None
-        self.fresh = [spec for spec in missing if build_metric(spec).own_loss]
-        self.orders: dict[str, RowArray] = {}
-        for spec in specs:
-            if spec.label in orders:
-                self.orders[spec.label] = orders[spec.label]
-            else:
-                known = scores.get(spec.label)
-                self.orders[spec.label] = self._order(self._made_up(spec) if known is None else known)
-
-    def _made_up(self, spec: MetricSpec) -> FloatArray:
-        assert self.learner is not None, "a metric without scores has a learner to ask"
-        made = self.learner.loss() if build_metric(spec).own_loss else self.learner.metric()
-        return -made if spec.reverse else made
-
-    def _order(self, scores: FloatArray) -> RowArray:
-        return order_rows(scores, seed=self.seed, groups=self.groups)
-
-    def fresh_orders(self) -> dict[str, RowArray]:
-        """`loss` orders, sorted by what the learner's losses are now."""
-        return {spec.label: self._order(self._made_up(spec)) for spec in self.fresh}
-
-    def measure(self, view: View) -> RaceResult:
-        """The learner's losses of all the rows of each offer, so without sampling noise."""
-        assert self.learner is not None, "a selector with needs has a learner to ask"
-        now, start = self.learner.loss(), self.learner.start_loss()
-        return RaceResult(
-            mean_loss=np.array([now[offer.pool].mean() for offer in view.offers]),
-            stderr=np.zeros(len(view.offers)),
-            n_rows=np.array([len(offer.pool) for offer in view.offers]),
-            start_loss=np.array([start[offer.pool].mean() for offer in view.offers]),
-            rounds=1,
-            tokens=0,
-            outcome="all rows measured",
+def _refuse_too_long(config: CampusConfig, n_rows: int, total_steps: int, per_epoch: int, *, keep_plan: bool) -> None:
+    """Stages are planned one after the other, so a run can be too long to be simulated and yet be trained."""
+    most = config.stages * max(1, len(config.metrics)) * math.ceil(total_steps / per_epoch)
+    if min(total_steps, most) > MOST_STAGES:
+        raise DataError(
+            f"`stages` of a simulated run must be at most {MOST_STAGES} in all, got {min(total_steps, most)}. Simulate "
+            "fewer epochs or stages: what follows is alike."
+        )
+    visits = total_steps * math.ceil(n_rows / per_epoch)
+    if keep_plan and visits > MOST_VISITS:
+        raise DataError(
+            f"`rows` of a plan that is kept must be at most {MOST_VISITS}, got {visits}. Simulate fewer epochs."
         )
 
-    def train(self, rows: RowArray) -> None:
-        """Let the learner learn a stage, if anybody will look at its losses."""
-        if self.learner is not None and (self.fresh or self.selector.needs):
-            self.learner.train(rows)
+
+def _simulated(curriculum: Curriculum, stage: Stage, shown: Domains) -> SimulatedStage:
+    """What is kept of a stage that was just opened."""
+    shares: tuple[float, ...] = ()
+    if shown.codes is not None and shown.names:
+        counts = np.bincount(shown.codes[stage.rows], minlength=len(shown.names))
+        shares = tuple((counts / len(stage.rows)).tolist())
+    return SimulatedStage(
+        index=stage.index,
+        epoch=stage.epoch,
+        chosen=stage.chosen,
+        scope=stage.scope,
+        n_rows=len(stage.rows),
+        n_random=stage.n_random,
+        n_repeats=stage.n_repeats,
+        domain_shares=shares,
+        drawn=of_stage(curriculum, stage),
+    )

@@ -1,0 +1,172 @@
+"""What a real run has and a simulated one must stand in for: orders, scores, and a model that shows its losses.
+
+Scores that are given are used; others are made up, by the learner (see `learner`). A score of candidates that are
+measured anew is what it was before training plus what the row's loss has changed since: of `loss` that is the loss now,
+of `rho` the loss now less the other model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from campus_tune.data.domains import Domains
+from campus_tune.method.book import Book
+from campus_tune.method.grouping import NO_GROUPS
+from campus_tune.method.orders import order_rows, rank_of_rows
+from campus_tune.method.policy import Policy
+from campus_tune.method.selectors import RaceResult
+from campus_tune.method.stages import Stage
+from campus_tune.method.view import View
+from campus_tune.metrics.base import MetricSpec, build_metric
+from campus_tune.preview.learner import ForgetfulLearner, Learner
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.draw_rules import find_score
+from campus_tune.recipe.policy import book_columns, cells_of, policy_of
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
+
+
+@dataclass(frozen=True)
+class Given:
+    """What is known of a simulated run's rows.
+
+    Args:
+        n_rows: N.
+        scores: label → scores, each of shape (N,), higher = harder. Metrics not given are made up.
+        orders: label → order, where orders are at hand already.
+        groups: number of the group that each row is ranked in, shape (N,).
+        domains: that rows are drawn by.
+        others: their groups in the column that `cells: of` names.
+        dropped: rows that are never drawn, shape (N,).
+    """
+
+    n_rows: int
+    scores: Mapping[str, FloatArray] = field(default_factory=dict)
+    orders: Mapping[str, RowArray] = field(default_factory=dict)
+    groups: IntArray | None = None
+    domains: Domains = field(default_factory=Domains)
+    others: Domains = field(default_factory=Domains)
+    dropped: BoolArray | None = None
+
+
+class Scene:
+    """One simulated run's orders, policy and learner.
+
+    Args:
+        config: resolved settings.
+        given: what is known of its rows.
+
+    Raises:
+        RecipeError: blocks of the recipe that do not go with these rows.
+    """
+
+    def __init__(self, config: CampusConfig, given: Given) -> None:
+        self.config, self.given = config, given
+        specs = () if config.is_shuffle else config.specs
+        asked = (*specs, *(config.draw.extras(specs) if config.draws_apart else ()))
+        missing = [spec for spec in asked if spec.label not in given.scores and spec.label not in given.orders]
+        self.selector = config.build_selector()
+        self.seed = config.seed or 0
+        self.groups = given.groups if config.within != NO_GROUPS else None
+        columns = book_columns(config)
+        self.measures = config.thin is not None and config.thin.fresh
+        self.watched = bool(self.selector.needs) or columns is not None or self.measures  # somebody looks at its losses
+        self.learner: Learner | None = None
+        if missing or self.watched:
+            self.learner = (
+                ForgetfulLearner(given.n_rows, seed=self.seed, domains=given.domains.codes)
+                if config.draws_apart
+                else Learner(given.n_rows, seed=self.seed)
+            )
+        self.fresh = [spec for spec in missing if spec in specs and build_metric(spec).own_loss]
+        ordered = () if config.draws_apart else given.orders  # of these nobody asks the scores
+        self.scores = {spec.label: self._scores(spec) for spec in asked if spec.label not in ordered}
+        self.orders = {spec.label: self._first_order(spec) for spec in specs}
+        self.book, self.policy = self._draw(columns)
+
+    def _scores(self, spec: MetricSpec) -> FloatArray:
+        """Of all rows, before training."""
+        if (known := self.given.scores.get(spec.label)) is not None:
+            return known
+        if (order := self.given.orders.get(spec.label)) is not None:
+            return rank_of_rows(order).astype(np.float64)
+        return self._made_up(spec)
+
+    def _first_order(self, spec: MetricSpec) -> RowArray:
+        order = self.given.orders.get(spec.label)
+        return self._order(self.scores[spec.label]) if order is None else order
+
+    def _draw(self, columns: set[str] | None) -> tuple[Book | None, Policy | None]:
+        """What a recipe's run draws by, and the book that it goes by."""
+        config, given = self.config, self.given
+        if not config.draws_apart:
+            return None, None
+        cells = cells_of(config, self.scores.__getitem__, domains=given.domains, others=given.others)
+        book = None
+        if columns is not None:
+            spacing = 1 if config.review is None else config.review.spacing
+            book = Book(given.n_rows, needs=columns, cells=None if cells is None else cells.codes, spacing=spacing)
+        policy = policy_of(
+            config,
+            n_rows=given.n_rows,
+            domains=given.domains,
+            cells=cells,
+            score_of=self.scores.__getitem__,
+            dropped=given.dropped,
+            book=book,
+        )
+        return book, policy
+
+    def _made_up(self, spec: MetricSpec) -> FloatArray:
+        assert self.learner is not None, "a metric without scores has a learner to ask"
+        made = self.learner.loss() if build_metric(spec).own_loss else self.learner.metric()
+        return -made if spec.reverse else made
+
+    def _order(self, scores: FloatArray) -> RowArray:
+        return order_rows(scores, seed=self.seed, groups=self.groups)
+
+    def fresh_orders(self) -> dict[str, RowArray]:
+        """`loss` orders, sorted by what the learner's losses are now."""
+        return {spec.label: self._order(self._made_up(spec)) for spec in self.fresh}
+
+    def measure(self, view: View) -> RaceResult:
+        """The learner's losses of all the rows of each offer, so without sampling noise."""
+        assert self.learner is not None, "a selector with needs has a learner to ask"
+        now, start = self.learner.loss(), self.learner.start_loss()
+        return RaceResult(
+            mean_loss=np.array([now[offer.pool].mean() for offer in view.offers]),
+            stderr=np.zeros(len(view.offers)),
+            n_rows=np.array([len(offer.pool) for offer in view.offers]),
+            start_loss=np.array([start[offer.pool].mean() for offer in view.offers]),
+            rounds=1,
+            tokens=0,
+            outcome="all rows measured",
+        )
+
+    def candidates(self, rows: RowArray) -> FloatArray:
+        """What `thin: fresh` measures of some rows now, shape (n,)."""
+        thin = self.config.thin
+        assert thin is not None, "only what thins has candidates"
+        assert self.learner is not None, "candidates have a learner to ask"
+        now = self.learner.loss()[rows]
+        if thin.book_score is not None:
+            return -now if thin.reversed_by else now
+        found = find_score(thin.by, self.config.specs)
+        before = self.scores[found.spec.label][rows]
+        changed = now - self.learner.start_loss()[rows]
+        turned = -before if found.spec.reverse else before
+        return (turned + changed) * (-1.0 if found.turned != found.spec.reverse else 1.0)
+
+    def train(self, stage: Stage, global_batch: int) -> None:
+        """Let the learner learn a stage, if anybody will look at its losses."""
+        if self.learner is None or not (self.fresh or self.watched):
+            return
+        if not isinstance(self.learner, ForgetfulLearner):
+            self.learner.train(stage.rows)
+            return
+        losses = self.learner.visit(stage.rows)
+        if self.book is not None:
+            steps = stage.first_step + 1 + np.arange(len(stage.rows)) // global_batch
+            self.book.update(stage.index, stage.rows.astype(np.int64), losses, steps)
