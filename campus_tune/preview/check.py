@@ -29,21 +29,24 @@ from campus_tune.metrics.extras import missing_parts
 from campus_tune.model.prepare import HERE, OURS, PreparedRows, prepare_rows
 from campus_tune.preview.advice import problems_in_method
 from campus_tune.preview.check_budget import budget_findings
+from campus_tune.preview.draw_plan import plan_findings
+from campus_tune.preview.draw_rows import DrawnRows, drawn_rows, length_findings
 from campus_tune.preview.duplicate_rows import duplicate_findings
 from campus_tune.preview.health import health_table, score_findings
-from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_findings
-from campus_tune.preview.simulate import simulate
+from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_findings, phase_findings
+from campus_tune.preview.simulate import SimulatedRun, simulate
 from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.recipe.draw_blocks import DUPLICATES
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.training_yaml import RunSize, learning_rates, run_seed, run_size
+from campus_tune.scores.fresh import asked_of_candidates
 from campus_tune.scores.questions import Questions
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.errors import CampusError, DataError, RecipeError
 from campus_tune.words.files import read_jsonl
 from campus_tune.words.findings import SEVERITIES, Finding
 from campus_tune.words.strict_yaml import read_yaml
-from campus_tune.words.types import IntArray, Json, RowTexts
+from campus_tune.words.types import FloatArray, IntArray, Json, RowTexts
 
 
 def check(path: str | Path) -> list[Finding]:
@@ -66,7 +69,10 @@ def check(path: str | Path) -> list[Finding]:
         return [*_errors(error), *findings]
     findings += problems_in_method(config)
     try:
-        findings += [Finding("error", problem) for problem in missing_parts(Questions(config).metrics.values())]
+        questions = Questions(config)
+        findings += [Finding("error", problem) for problem in missing_parts(questions.metrics.values())]
+        if config.thin is not None and config.thin.fresh:
+            asked_of_candidates(config, questions)
         if config.evaluate is not None:  # a misspelt task would be told after the model was loaded
             load_suite(config.evaluate.suite).narrowed(config.evaluate.tasks, config.evaluate.limit)
     except CampusError as error:
@@ -178,7 +184,7 @@ def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Fi
     if words is not None:
         drops = any(entry.by == DUPLICATES for entry in config.drop or ())
         findings += duplicate_findings(words, texts.columns.get(domain), dropped=drops)
-    return findings + _run_findings(settings, resolved, texts, prepared, chosen=config.within is not None)
+    return findings + _run_findings(settings, resolved, texts, prepared, shape, chosen=config.within is not None)
 
 
 def _probe_findings(
@@ -217,7 +223,13 @@ def _probe_findings(
 
 
 def _run_findings(
-    settings: Mapping[str, Any], config: CampusConfig, texts: RowTexts, prepared: PreparedRows | None, *, chosen: bool
+    settings: Mapping[str, Any],
+    config: CampusConfig,
+    texts: RowTexts,
+    prepared: PreparedRows | None,
+    shape: Shape,
+    *,
+    chosen: bool,
 ) -> list[Finding]:
     """Its scores, its size, its bill, its plan; `chosen`: the user's own settings name the column to rank within."""
     from campus_tune.preview.setup import scores_health
@@ -230,7 +242,7 @@ def _run_findings(
     health = scores_health(config, scores, texts, domains, chosen=chosen)
     if scores.by_label:
         shown = indent(health_table(health), "  ")
-        findings += score_findings(health)
+        findings += [*score_findings(health, no_orders=config.no_orders), *length_findings(config, health)]
         findings.append(Finding("info", f"The scores, and their rank correlations (ρ):\n{shown}"))
     size = run_size(settings, len(texts))
     per_epoch = math.ceil(size.n_rows / size.global_batch)
@@ -247,7 +259,8 @@ def _run_findings(
         )
         findings.append(Finding("warning", what, f"Write stages: {max(1, per_epoch // 2)} or fewer."))
     findings += budget_findings(settings, config, prepared)
-    return findings + _plan_findings(settings, config, size, scores, domains)
+    drawn = drawn_rows(config, texts, scores, shape)
+    return [*findings, *drawn.findings, *_plan_findings(settings, config, size, scores, domains, drawn)]
 
 
 def _scores(config: CampusConfig, texts: RowTexts, groups: IntArray | None) -> tuple[Scores, list[Finding]]:
@@ -288,32 +301,48 @@ def _plan_findings(
     size: RunSize,
     scores: Scores,
     domains: Domains,
+    drawn: DrawnRows,
 ) -> list[Finding]:
-    """What a simulated plan shows: one order is all of it, unseen rows, hard rows under a decayed rate."""
-    ordered = {label: scores.by_label[label] for label in config.labels if label in scores.by_label}
+    """What a simulated plan shows: one order is all of it, unseen rows, hard rows under a low rate, who is drawn."""
     try:
         run = simulate(
             config,
             n_rows=size.n_rows,
             global_batch=size.global_batch,
             total_steps=size.total_steps,
-            scores=ordered,
+            scores=scores.by_label,
             groups=domains.codes,
             domains=tuple(domains.names),
+            drawn_by=drawn.domains,
+            others=drawn.others,
+            dropped=drawn.dropped,
             keep_plan=True,
         )
     except DataError as error:  # a run of a size that can be trained and not simulated
         return [Finding("info", f"The plan was not simulated: {error}")]
-    assert run.plan is not None, "the plan was asked for"
-    assert run.step_of_visit is not None, "the plan was asked for"
+    except RecipeError as error:  # blocks that do not go with these rows
+        return _errors(error)
+    found = [*run.findings(), *plan_findings(config, run, scores.by_label.keys())]
     try:
         rates = learning_rates(settings, size.total_steps)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        return [*run.findings(), Finding("info", f"The learning rate schedule could not be simulated: {error}")]
+        return [*found, Finding("info", f"The learning rate schedule could not be simulated: {error}")]
+    return [
+        *found,
+        *phase_findings([phase.until for phase in config.phases or ()], rates),
+        *_starved(config, run, rates, scores, domains),
+    ]
+
+
+def _starved(
+    config: CampusConfig, run: SimulatedRun, rates: FloatArray, scores: Scores, domains: Domains
+) -> list[Finding]:
+    """The first order whose hardest rows meet hardly any learning rate."""
+    assert run.plan is not None, "the plan was asked for"
+    assert run.step_of_visit is not None, "the plan was asked for"
     worst = []
-    for label, values in ordered.items():
-        deciles = lr_by_decile(
-            deciles_of(values, groups=domains.codes, planned=run.plan), run.plan, rates[run.step_of_visit]
-        )
-        worst += lr_findings(deciles, label)
-    return [*run.findings(), *worst[:1]]
+    for label in config.labels:
+        if (values := scores.by_label.get(label)) is not None:
+            tenths = deciles_of(values, groups=domains.codes, planned=run.plan)
+            worst += lr_findings(lr_by_decile(tenths, run.plan, rates[run.step_of_visit]), label)
+    return worst[:1]

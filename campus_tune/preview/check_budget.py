@@ -25,7 +25,7 @@ def budget_findings(settings: Mapping[str, Any], config: CampusConfig, prepared:
     try:
         from campus_tune.model.peers import Peers
         from campus_tune.model.probes import named_probes
-        from campus_tune.preview.cost_plan import facts_of, made_smaller, needs, too_small
+        from campus_tune.preview.cost_plan import facts_of, made_smaller, needs, too_small, unpaid_candidates
         from campus_tune.preview.setup import make_budget
         from campus_tune.scores.planning import NO_CACHE, make_scoring, refreshes_to_come
 
@@ -47,8 +47,9 @@ def budget_findings(settings: Mapping[str, Any], config: CampusConfig, prepared:
             budget.fit(needs(config, budget, facts))
             if not budget.kept:
                 return [Finding("warning", *too_small(config, budget, facts))]
-            smaller = made_smaller(config, budget, facts)
-            return [] if smaller is None else [Finding("info", smaller)]
+            unpaid, smaller = unpaid_candidates(config, budget, facts), made_smaller(config, budget, facts)
+            found = [] if smaller is None else [Finding("info", smaller)]
+            return found if unpaid is None else [*found, Finding("warning", *unpaid)]
     except (CampusError, OSError, ValueError, TypeError, KeyError, ImportError, RuntimeError):
         return []  # a model of which only the tokenizer is here, or what other findings say
 

@@ -19,11 +19,15 @@ from campus_tune.method.phases import offers_until, phases_of
 from campus_tune.method.selectors import LOSS, PROBES
 from campus_tune.model.probes import Probes
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.policy import thin_of
 from campus_tune.scores.asking import Asking
+from campus_tune.scores.fresh import FreshScores
 from campus_tune.scores.planning import refreshes_to_come, stages_between
 from campus_tune.scores.questions import Questions
+from campus_tune.scores.run_scores import Scores
 
 SHARED = 0.5  # of an offer's sample: rows that an offer before it has asked for already
+_MANY = 1000  # rows, of which a thinner's offers are counted
 FEWEST_TIMES = 4  # measurements of the probes that a run makes whatever its budget, besides the last one
 
 ProbeCost = Callable[[float, int], int]  # (tokens for one measurement, fewest rows of a domain) → what it takes
@@ -42,6 +46,7 @@ class CostFacts:
         rescored: the same at a re-scoring.
         prompt: mean tokens of a prompt, for the scorer.
         probes: what one measurement of the probes takes; None without probes.
+        candidate: mean forward tokens of a row that is measured before it may be taken; 0 where none is.
     """
 
     n_rows: int
@@ -52,6 +57,7 @@ class CostFacts:
     rescored: float
     prompt: float
     probes: ProbeCost | None
+    candidate: float = 0.0
 
     def stages(self, config: CampusConfig, end: int) -> int:
         """Stages from the beginning to step `end`: none is shorter than one step."""
@@ -60,6 +66,7 @@ class CostFacts:
 
 def facts_of(asking: Asking, probes: Probes | None, total_steps: int, steps_per_epoch: int) -> CostFacts:
     """The facts of a run; nothing is measured for them."""
+    thin = asking.config.thin
     return CostFacts(
         n_rows=len(asking.texts),
         total_steps=total_steps,
@@ -69,6 +76,7 @@ def facts_of(asking: Asking, probes: Probes | None, total_steps: int, steps_per_
         rescored=float(np.mean(asking.live_tokens() + asking.feature_tokens())),
         prompt=float(np.mean(asking.texts.prompt_tokens)),
         probes=None if probes is None else partial(probes.cost, seed=asking.config.seed or 0),
+        candidate=float(np.mean(FreshScores(asking, Scores()).price)) if thin is not None and thin.fresh else 0.0,
     )
 
 
@@ -153,8 +161,8 @@ def budget_warnings(config: CampusConfig, budget: Budget, facts: CostFacts, cert
     """
     if not budget.kept:
         return [" ".join(too_small(config, budget, facts, certain))]
-    smaller = made_smaller(config, budget, facts)
-    return [] if smaller is None else [smaller]
+    unpaid, smaller = unpaid_candidates(config, budget, facts), made_smaller(config, budget, facts)
+    return [*([] if smaller is None else [smaller]), *([] if unpaid is None else [" ".join(unpaid)])]
 
 
 def too_small(config: CampusConfig, budget: Budget, facts: CostFacts, certain: float = 0.0) -> tuple[str, str]:
@@ -187,6 +195,40 @@ def made_smaller(config: CampusConfig, budget: Budget, facts: CostFacts) -> str 
         f"the usual numbers of rows would cost about {share:.1%} of the training compute: down to half of them are "
         f"measured, to keep to budget: {config.budget:g}. budget: {rounded_up(share):g} pays for the usual ones."
     )
+
+
+def candidate_tokens(config: CampusConfig, facts: CostFacts) -> float:
+    """Forward tokens of all rows that the run would measure before it takes some of them."""
+    if config.thin is None or not facts.candidate:
+        return 0.0
+    steps = facts.total_steps * (config.thin.until - config.thin.since)
+    offered = thin_of(config.thin).thinner.most_offered(_MANY) / _MANY
+    return steps * facts.n_rows / facts.steps_per_epoch * offered * facts.candidate
+
+
+def unpaid_candidates(config: CampusConfig, budget: Budget, facts: CostFacts) -> tuple[str, str] | None:
+    """How many stages can be thinned by fresh scores, and what would pay for all; None where they are paid for."""
+    tokens = candidate_tokens(config, facts)
+    left = _left_for_candidates(config, budget, facts)
+    if tokens <= left:
+        return None
+    share = budget.ratio * tokens / budget.training_tokens
+    what = (
+        f"fresh scores of all candidates cost about {share:.0%} of the training compute, and what budget: "
+        f"{config.budget:g} leaves for them pays for about {left / tokens:.0%} of the stages: the others are not "
+        "thinned."
+    )
+    while True:
+        larger = unfitted(replace(budget, share=rounded_up(share)))
+        if tokens <= _left_for_candidates(config, larger, facts):
+            return what, f"Write budget: {larger.share:g}, or a larger `keep`, or thin: {{fresh: false}}."
+        share *= 1.02
+
+
+def _left_for_candidates(config: CampusConfig, budget: Budget, facts: CostFacts) -> float:
+    """Forward tokens that the usual numbers of all other measurements leave; of those the race takes half."""
+    left = budget.total - sum(need.usual for need in needs(config, unfitted(budget), facts).values())
+    return max(0.0, left / 2 if measures_offers(config) else left)
 
 
 def _shares(config: CampusConfig, budget: Budget, facts: CostFacts, size: str) -> dict[Purpose, float]:

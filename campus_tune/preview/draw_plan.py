@@ -93,23 +93,20 @@ def _small_cells(policy: Policy) -> Iterator[Finding]:
 def _chances(policy: Policy, run: SimulatedRun, known: Collection[str]) -> Iterator[Finding]:
     """Chances that are very unequal, or hardly at all."""
     thin = policy.thin
-    told = [stage.drawn["thin"] for stage in run.stages if "ess" in stage.drawn.get("thin", {})]
+    told = [stage.drawn["thin"] for stage in run.stages if stage.drawn.get("thin", {}).get("tau") is not None]
     if thin is None or not told:
-        return
+        return  # rank and top are biased on purpose: of their chances nobody makes weights
     real = thin.by.removeprefix("-") in known or thin.by in known
     guessed = "" if real else " (with made-up scores)"
     least = min(thin_["ess"] for thin_ in told)
     if least < LEAST_ESS:
         what = (
             f"Rows are taken with chances so unequal that they count as {least:.0%} of as many drawn alike, in some "
-            f"stage{guessed}: a few rows come again and again."
+            f"stage{guessed}: a few rows come again and again, and few speak for all others."
         )
-        remedy = (
-            "Raise `floor` (0.3 is its default)." if thin.how == "proportional" else "Lower `power`, or raise `keep`."
-        )
-        yield Finding("warning", what, remedy)
-    taus = [thin_["tau"] for thin_ in told if thin_["tau"] is not None]
-    if real and taus and max(taus) < LEAST_TAU and thin.gate is None:
+        yield Finding("warning", what, "Raise `floor` (0.3 is its default), or lower `power`.")
+    taus = [thin_["tau"] for thin_ in told]
+    if real and max(taus) < LEAST_TAU and thin.gate is None:
         saved = 1 - 1 / max(taus) ** 2
         what = (
             f"`{thin.by}` is nearly the same in all rows of a cell (τ {max(taus):.2f} at most): drawing in proportion "

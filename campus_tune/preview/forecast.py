@@ -99,13 +99,14 @@ def forecast_findings(policy: Policy, *, rows: int, visits: int) -> list[Finding
         visits: rows that it trains in all.
     """
     found = [Finding("error", problem) for problem in quota_problems(policy, rows)]
-    passes = expected_passes(policy, visits)
+    passes = expected_passes(replace(policy, thin=None, review=None), visits)  # rows trained, not offered
     often = {name: x for name, x in passes.items() if x > MOST_PASSES}
     if often:
         named = listed([f"{name} {x:.1f} times" for name, x in often.items()], 5)
-        what = f"These domains' rows will be offered more than {MOST_PASSES:g} times each: {named}."
+        what = f"These domains' rows will be trained more than {MOST_PASSES:g} times each: {named}."
         remedy = (
-            "Up to four repeats cost little in pretraining (arXiv 2305.16264); lower their shares, or watch probes."
+            "Lower their shares, or train for fewer epochs; up to four repeats cost little in pretraining (arXiv "
+            "2305.16264)."
         )
         found.append(Finding("warning", what, remedy))
     if never := [name for name, x in passes.items() if x == 0]:

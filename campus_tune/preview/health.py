@@ -12,7 +12,7 @@ numpy on whole arrays (a million rows take seconds), reads nothing and decides n
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
@@ -168,8 +168,13 @@ def score_health(
     )
 
 
-def score_findings(health: ScoreHealth) -> list[Finding]:
-    """What in `health` a user should mend or know."""
+def score_findings(health: ScoreHealth, *, no_orders: Collection[str] = ()) -> list[Finding]:
+    """What in `health` a user should mend or know.
+
+    Args:
+        health: of the scores.
+        no_orders: metrics that order nothing: rows are drawn or left out by them, and they may say what another says.
+    """
     found = [
         Finding(
             "error",
@@ -192,6 +197,9 @@ def score_findings(health: ScoreHealth) -> list[Finding]:
             found.append(Finding("warning", what, "Use a metric that tells these rows apart, or drop it."))
     correlation = health.correlation if health.within is None else health.within.correlation
     for i, j in zip(*np.triu_indices(len(health.names), 1), strict=True):
+        drawn_by = {health.names[i], health.names[j]} & set(no_orders)
+        if drawn_by and drawn_by != {LENGTH}:
+            continue
         found += _alike_findings(health.names[i], health.names[j], float(correlation[i, j]), health)
     if health.within is not None:
         found += _grouping_findings(health.within.grouping)

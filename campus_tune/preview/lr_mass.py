@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
 from campus_tune.method.orders import order_rows, rank_of_rows
@@ -13,6 +16,7 @@ from campus_tune.words.findings import Finding
 from campus_tune.words.types import FloatArray, IntArray, RowArray
 
 STARVED = 0.5  # of the mean learning rate: below, the hardest decile is wasted
+LEAST_MASS = 0.1  # of a run's learning rates added up: a phase with less, and a low rate, hardly moves the model
 N_DECILES = 10
 
 
@@ -67,4 +71,49 @@ def lr_findings(deciles: FloatArray, order: str) -> list[Finding]:
             "(arXiv 2511.18903).",
             "Use lr_scheduler_type: constant_with_warmup, a floor (cosine_with_min_lr), or an earlier `handover`.",
         )
+    ]
+
+
+def lr_by_phase(untils: Sequence[float], rates: FloatArray) -> list[tuple[float, float]]:
+    """(Share of the steps, share of the learning rates added up) of each phase.
+
+    >>> lr_by_phase([0.5, 1.0], np.array([3.0, 2.0, 1.0, 0.0]))
+    [(0.5, 0.8333333333333334), (0.5, 0.16666666666666666)]
+
+    Args:
+        untils: progress at which each phase ends, rising to 1.
+        rates: at each optimizer step, shape (T,).
+    """
+    ends = [math.ceil(until * len(rates) - 1e-9) for until in untils]
+    sums = np.append(0.0, np.cumsum(rates))
+    total = float(sums[-1]) or 1.0
+    return [
+        ((end - begin) / len(rates), float(sums[end] - sums[begin]) / total)
+        for begin, end in zip([0, *ends], ends, strict=False)
+    ]
+
+
+def phase_findings(untils: Sequence[float], rates: FloatArray) -> list[Finding]:
+    """Each phase's part of the learning rates added up, and a warning of one that has less than a tenth at a low rate.
+
+    A short phase has little of them under any schedule, so its mean rate must be below half of the run's too.
+
+    Reference:
+        2511.18903: a decayed rate wastes the data kept for the end; a moderate decay and averaged weights gain 1.6 %.
+    """
+    if len(untils) < 2:
+        return []
+    parts = lr_by_phase(untils, rates)
+    shown = ", ".join(f"{i} has {steps:.0%} and {mass:.0%}" for i, (steps, mass) in enumerate(parts, 1))
+    found = [Finding("info", f"Of the steps, and of the learning rates added up, phase {shown}.")]
+    starved = [(i, *part) for i, part in enumerate(parts, 1) if part[1] < min(LEAST_MASS, STARVED * part[0])]
+    return found + [
+        Finding(
+            "warning",
+            f"Phase {number} has {steps:.0%} of the steps and {mass:.1%} of the learning rates added up: it hardly "
+            "moves the model (arXiv 2511.18903).",
+            "Use lr_scheduler_type: warmup_stable_decay with its decay inside the last phase, or constant_with_warmup "
+            "with averaged weights; or end the phase before it sooner.",
+        )
+        for number, steps, mass in starved
     ]

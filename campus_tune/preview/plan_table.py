@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from campus_tune.method.draws import GIVEN, HELP, WIDENED
 from campus_tune.preview.simulate import SimulatedRun, SimulatedStage
 from campus_tune.words.findings import Finding
 from campus_tune.words.tables import table
@@ -83,27 +85,34 @@ def _thin_lines(run: SimulatedRun) -> list[str]:
     if thinned:
         line = f"thinned by {thinned[0]['by']} ({thinned[0]['how']}) in {len(thinned)} of {len(run.stages)} stages"
         for name, words in (("tau", "τ"), ("ess", "effective sample size")):
-            values = [thin[name] for thin in thinned if thin[name] is not None]
-            if values:
+            values = [round(thin[name], 2) for thin in thinned if thin[name] is not None]
+            if values and set(values) != {1.0}:
                 line += f"; {words} {min(values):.2f} to {max(values):.2f}"
         lines.append(line)
+    if run.policy is not None and run.policy.thin is not None and run.policy.thin.fresh:
+        lines.append(
+            "candidates are measured in every stage here; in a run as far as its budget pays, see campus-tune check"
+        )
     for why in dict.fromkeys(thin["skipped"] for thin in told if "skipped" in thin):
-        n = sum(thin.get("skipped") == why for thin in told)
-        lines.append(f"not thinned in {n} stage{'s' if n > 1 else ''}: {why}")
+        lines.append(f"not thinned in {_stages(sum(thin.get('skipped') == why for thin in told))}: {why}")
     return lines
 
 
 def _shortage_lines(run: SimulatedRun) -> list[str]:
-    """Strata that had fewer rows than a stage asked of them, and what helped."""
-    met: dict[tuple[str, str], int] = {}
-    for stage in run.stages:
-        for name, help_ in stage.drawn.get("shortage", {}).items():
-            met[help_, name] = met.get((help_, name), 0) + 1
+    """Strata that had fewer rows than a stage asked of them. That a pass ends inside of a stage is no shortage."""
     lines = []
-    for help_ in dict.fromkeys(help_ for help_, _ in met):
-        named = [f"{name} in {n} stage{'s' if n > 1 else ''}" for (of, name), n in met.items() if of == help_]
-        lines.append(f"short of rows, helped by: {help_} ({listed(named, MOST_NAMED)})")
+    for help_ in (WIDENED, GIVEN):
+        met = Counter(
+            name for stage in run.stages for name, word in stage.drawn["shortage"].items() if word == HELP[help_]
+        )
+        if met:
+            named = listed([f"{name} in {_stages(n)}" for name, n in met.items()], MOST_NAMED)
+            lines.append(f"short of rows, {HELP[help_]}: {named}")
     return lines
+
+
+def _stages(n: int) -> str:
+    return f"{n} stage{'' if n == 1 else 's'}"
 
 
 def plan_as_json(run: SimulatedRun, findings: Sequence[Finding]) -> Json:
@@ -126,7 +135,8 @@ def plan_as_json(run: SimulatedRun, findings: Sequence[Finding]) -> Json:
 
 def _stage_as_json(stage: SimulatedStage) -> Json:
     record = asdict(stage)
-    return {**record, **record.pop("drawn")}
+    drawn = record.pop("drawn")
+    return {**record, **drawn}
 
 
 def _share(part: int, whole: int) -> str:

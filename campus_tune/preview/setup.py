@@ -87,7 +87,7 @@ def start_warnings(
         enough: gives the budget that would have paid for all rows' scores.
     """
     config = scoring.config
-    findings = [*problems_in_method(config), *score_findings(health)]
+    findings = [*problems_in_method(config), *score_findings(health, no_orders=config.no_orders)]
     warnings = [f"{finding.what} {finding.remedy}".rstrip() for finding in findings if finding.severity != "info"]
     if config.batching != "plain" and (reason := compat.why_rows_stay_as_drawn(trainer)) is not None:
         warnings.append(

@@ -203,6 +203,11 @@ class CampusConfig(CheckedSettings):
         return (*self.specs, *self.draw.extras(self.specs))
 
     @property
+    def no_orders(self) -> tuple[str, ...]:
+        """Labels of the metrics that only the draw asks for."""
+        return tuple(spec.label for spec in self.scored[len(self.metrics) :])
+
+    @property
     def domain_column(self) -> str:
         """The column of the domains that are drawn from, if the training set has it."""
         if self.within not in (None, NO_GROUPS):

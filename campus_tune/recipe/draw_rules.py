@@ -12,10 +12,9 @@ one of the recipe's `metrics`, or a metric that only the draw asks for, which is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import Any
 
 from campus_tune.metrics import METRICS, MetricSpec, build_metric, parse_metric
 from campus_tune.recipe.draw_blocks import (
@@ -144,11 +143,12 @@ class DrawBlocks:
         """Names that no score has, and labels that would mean two of them."""
         members = [member for spec in specs for member in build_metric(spec).members]
         known = {spec.label: spec for spec in [*members, *specs]}
+        labels = list(known)
         for where, entry in self.entries():
             try:
                 spec = find_score(entry, specs).spec
             except RecipeError as error:
-                yield from _unknown(where, entry, known, error)
+                yield from _unknown(where, entry, labels, elsewhere=known.keys(), error=error)
                 continue
             if known.setdefault(spec.label, spec) != spec:
                 yield (
@@ -236,8 +236,10 @@ def phase_problems(phases: Sequence[PhaseSettings], labels: Sequence[str]) -> It
                 )
 
 
-def _unknown(where: str, entry: Entry, known: Mapping[str, Any], error: RecipeError) -> Iterator[str]:
-    """What is said of an entry that means no metric."""
+def _unknown(
+    where: str, entry: Entry, known: Sequence[str], *, elsewhere: Collection[str], error: RecipeError
+) -> Iterator[str]:
+    """What is said of an entry that means no metric; `elsewhere`: labels of other blocks' metrics too."""
     name = entry if isinstance(entry, str) else str(entry.get("name"))
     bare = name.removeprefix("-")
     if bare in METRICS.names() or not isinstance(entry, str):
@@ -246,4 +248,7 @@ def _unknown(where: str, entry: Entry, known: Mapping[str, Any], error: RecipeEr
     words = {"thin: by": BOOK, "drop: by": ("duplicates", "judged")}.get(where, ())
     others = [*words, *known, *METRICS.names()]
     listed = ", ".join(dict.fromkeys(others))
-    yield f"`{where}` must be one of {listed}, got {entry!r}.{nearest(bare, others)} Name one of them."
+    hint = f"{nearest(bare, others)} Name one of them."
+    if bare in elsewhere:
+        hint = " It is the label of another block's metric: write the same mapping here, or name it under `metrics`."
+    yield f"`{where}` must be one of {listed}, got {entry!r}.{hint}"

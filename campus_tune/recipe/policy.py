@@ -190,7 +190,7 @@ def policy_of(
         shares=None if block is None else _shares(config, base, block.shares, "domains: shares"),
         follow=None if block is None else block.follow,
         periods=_periods(config, base, score_of),
-        thin=None if thin is None else _thin(thin),
+        thin=None if thin is None else thin_of(thin),
         review=None if review is None else Review(**vars(review)),
         control="shuffled_scores" if config.control == SHUFFLED_SCORES else None,
         scores=None if thin is None else _scores(config, thin, score_of, book),
@@ -252,7 +252,7 @@ def best_rows(scores: FloatArray, share: float, policy: Policy, *, seed: int) ->
     return best
 
 
-def _thin(thin: ThinSettings) -> Thin:
+def thin_of(thin: ThinSettings) -> Thin:
     """The settings as the method takes them: the score is one word there."""
     by = thin.by if isinstance(thin.by, str) else str(thin.by.get("label") or thin.by["name"])
     return Thin(**{**vars(thin), "by": by})

@@ -20,13 +20,39 @@ from functools import cached_property
 import numpy as np
 
 from campus_tune.metrics.passage import HERE, Passage, PassageMetric
+from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_rules import find_score
 from campus_tune.scores.asking import Asking
+from campus_tune.scores.questions import Questions
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import FloatArray, IntArray, RowArray, RowLosses
 
 _GOLDEN = (5**0.5 - 1) / 2  # its multiples, wrapped at 1, lie as evenly as can be
+
+
+def asked_of_candidates(config: CampusConfig, questions: Questions) -> PassageMetric | None:
+    """The metric that candidates are measured by; None where it is the loss itself (`seen_loss`).
+
+    Args:
+        config: settings of a recipe with `thin: {fresh: true}`.
+        questions: that it asks.
+
+    Raises:
+        RecipeError: the score is not made of losses of the model in hand: it is what it was before training.
+    """
+    thin = config.thin
+    assert thin is not None, "only what thins has candidates"
+    if thin.book_score is not None:
+        return None
+    label = find_score(thin.by, config.specs).spec.label
+    metric = questions.losses.get(label)
+    if metric is None or not any(passage.model is None for passage in metric.passages):
+        raise RecipeError(
+            f"`thin: fresh` must go by what the model in hand says, got by: {label}, which training does not change. "
+            "Write fresh: false, or go by seen_loss, loss, ifd or rho."
+        )
+    return metric
 
 
 class FreshScores:
@@ -44,21 +70,13 @@ class FreshScores:
         thin = asking.config.thin
         assert thin is not None, "only what thins has candidates"
         self.asking, self.scores = asking, scores
-        self.sign = 1.0
-        self._metric: PassageMetric | None = None
-        self.passages: Sequence[Passage] = (HERE,)  # of `seen_loss`: the loss itself
-        if thin.book_score is None:
+        self._metric = asked_of_candidates(asking.config, asking.questions)
+        self.passages: Sequence[Passage] = (HERE,) if self._metric is None else self._metric.passages
+        if thin.book_score is not None:
+            self.sign = -1.0 if thin.reversed_by else 1.0
+        else:
             found = find_score(thin.by, asking.config.specs)
             self.sign = -1.0 if found.turned != found.spec.reverse else 1.0
-            self._metric = asking.questions.losses.get(found.spec.label)
-            if self._metric is None or not any(passage.model is None for passage in self._metric.passages):
-                raise RecipeError(
-                    f"`thin: fresh` must go by what the model in hand says, got by: {found.spec.label}, which training "
-                    "does not change. Write fresh: false, or go by seen_loss, loss, ifd or rho."
-                )
-            self.passages = self._metric.passages
-        elif thin.reversed_by:
-            self.sign = -1.0
 
     @cached_property
     def price(self) -> IntArray:

@@ -87,7 +87,7 @@ def test_the_largest_stage_is_one_of_the_grid_or_a_slice() -> None:
 def test_findings_name_numbers() -> None:
     found = forecast_findings(policy(domains={"shares": {"code": 0.3, "math": 0.7}}), rows=600, visits=10_000)
     assert [finding.severity for finding in found] == ["warning", "warning"]
-    assert "offered more than 4 times each: math 14.0 times." in found[0].what
+    assert "trained more than 4 times each: math 14.0 times." in found[0].what
     assert "These domains will never be drawn: chat." in found[1].what
     lifted = policy(domains={"shares": {"code": 0.3, "math": 0.7}, "least": 0.02})  # as the remedy says
     assert len(forecast_findings(lifted, rows=600, visits=1000)) == 0
