@@ -31,6 +31,7 @@ from campus_tune.method.policy import Period, Policy
 from campus_tune.method.review import Review
 from campus_tune.method.shares import SharePhase, at_least, fixed, natural, tempered
 from campus_tune.method.thin import Thin
+from campus_tune.metrics import parse_metric
 from campus_tune.recipe.draw_blocks import NATURAL, TEMPERATURE, CellSettings, Shares, ThinSettings
 from campus_tune.recipe.draw_rules import RANDOM_DROP, SHUFFLED_SCORES, find_score
 from campus_tune.words.errors import DataError, RecipeError
@@ -254,7 +255,7 @@ def best_rows(scores: FloatArray, share: float, policy: Policy, *, seed: int) ->
 
 def thin_of(thin: ThinSettings) -> Thin:
     """The settings as the method takes them: the score is one word there."""
-    by = thin.by if isinstance(thin.by, str) else str(thin.by.get("label") or thin.by["name"])
+    by = thin.by if isinstance(thin.by, str) else parse_metric(thin.by).label
     return Thin(**{**vars(thin), "by": by})
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_findings
+from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_by_phase, lr_findings, phase_findings
+from campus_tune.recipe.training_yaml import learning_rates
 
 
 def test_rows_in_order_under_a_falling_rate_meet_ever_less() -> None:
@@ -64,3 +66,37 @@ def test_a_million_rows_take_seconds() -> None:
     start = time.process_time()
     lr_by_decile(deciles_of(rng.random(1_000_000)), rng.permutation(1_000_000), rng.random(1_000_000))
     assert time.process_time() - start < 5
+
+
+# -- phases ------------------------------------------------------------------------------------------------------------
+
+
+def test_each_phase_has_its_part_of_the_steps_and_of_the_rates_by_hand() -> None:
+    parts = lr_by_phase([0.4, 0.8, 1.0], np.array([4.0, 3.0, 2.0, 1.0, 0.0]))
+    assert np.array(parts) == pytest.approx(np.array([(0.4, 0.7), (0.4, 0.3), (0.2, 0.0)]))
+    assert lr_by_phase([0.5, 1.0], np.array([0.0, 0.0])) == [(0.5, 0.0), (0.5, 0.0)]  # a rate of 0 is no division
+
+
+def test_a_phase_under_a_spent_rate_is_warned_of_with_the_way_out() -> None:
+    note, warning = phase_findings([0.8, 1.0], np.linspace(1.0, 0.0, 100))
+    assert note.what == "Of the steps, and of the learning rates added up, phase 1 has 80% and 96%, 2 has 20% and 4%."
+    assert warning.what.startswith("Phase 2 has 20% of the steps and 3.8% of the learning rates added up")
+    assert "warmup_stable_decay with its decay inside the last phase" in warning.remedy
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lr_scheduler_type": "constant_with_warmup", "warmup_steps": 10},
+        {"lr_scheduler_type": "warmup_stable_decay", "lr_scheduler_kwargs": {"num_decay_steps": 10}},
+    ],
+)
+def test_the_schedules_that_are_advised_starve_no_phase(settings: dict[str, Any]) -> None:
+    rates = learning_rates({"learning_rate": 1e-4, **settings}, 100)
+    assert [finding.severity for finding in phase_findings([0.8, 1.0], rates)] == ["info"]
+
+
+def test_a_short_phase_at_the_full_rate_is_none_and_one_phase_says_nothing() -> None:
+    assert [finding.severity for finding in phase_findings([0.95, 1.0], np.ones(100))] == ["info"]
+    assert phase_findings([1.0], np.ones(100)) == []
+    assert phase_findings([], np.ones(100)) == []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from campus_tune.method.orders import order_rows
 from campus_tune.method.selectors import SELECTORS
 from campus_tune.method.stats import spearman
-from campus_tune.preview.learner import Learner
+from campus_tune.preview.learner import FADES, ForgetfulLearner, Learner
 from campus_tune.preview.simulate import SimulatedRun, simulate
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.errors import DataError
@@ -157,3 +157,54 @@ def test_the_learners_metrics_are_correlated() -> None:
     learner = Learner(20_000, seed=0)
     assert spearman(learner.metric(), learner.metric()) == pytest.approx(0.25, abs=0.03)
     assert spearman(learner.metric(), learner.loss()) == pytest.approx(0.25, abs=0.03)
+
+
+# -- the learner that forgets ------------------------------------------------------------------------------------------
+
+
+def loss_by_hand(learner: ForgetfulLearner, visits: list[tuple[float, int]], now: float, domains: list[int]) -> Any:
+    """The formula of its docstring, row by row; `visits` are (passes, row)."""
+    n, sizes = len(domains), np.bincount(domains)
+    rates = [0.5 + (g + 0.5) / len(sizes) for g in range(len(sizes))]
+    losses = []
+    for row in range(n):
+        memory = sum(np.exp(-FADES * (now - at)) for at, visited in visits if visited == row)
+        skill = sum(
+            rates[domains[row]] / sizes[domains[row]] * np.exp(-FADES * (now - at))
+            for at, visited in visits
+            if domains[visited] == domains[row]
+        )
+        losses.append(0.2 + (learner.start_loss()[row] - 0.2) * np.exp(-0.5 * skill - 0.7 * memory))
+    return np.array(losses)
+
+
+def test_what_a_visit_taught_fades_with_its_age_by_a_second_slow_sum() -> None:
+    domains = [0, 0, 0, 1, 1]
+    learner = ForgetfulLearner(5, seed=0, domains=np.array(domains))
+    visits: list[tuple[float, int]] = []
+    for stage in ([3, 0, 4], [0, 1], [2, 0, 1, 3]):
+        shown = learner.visit(np.array(stage, dtype=np.int32)).per_row()
+        for row, loss in zip(stage, shown, strict=True):  # each sees what the rows before it have taught
+            now = len(visits) / 5
+            assert loss == pytest.approx(loss_by_hand(learner, visits, now, domains)[row])
+            visits.append((now, row))
+        assert learner.loss() == pytest.approx(loss_by_hand(learner, visits, len(visits) / 5, domains))
+
+
+def test_a_domain_that_is_left_out_gets_worse_and_review_keeps_it() -> None:
+    left_out, reviewed = (ForgetfulLearner(200, seed=0, domains=np.arange(200) % 2) for _ in range(2))
+    for learner in (left_out, reviewed):
+        learner.visit(np.arange(200, dtype=np.int32))
+    before = left_out.loss()[::2].mean()
+    for _ in range(10):
+        left_out.visit(np.arange(1, 200, 2, dtype=np.int32))
+        reviewed.visit(np.r_[0:20:2, 21:200:2].astype(np.int32))  # a tenth of the rows come back
+    assert left_out.loss()[::2].mean() > reviewed.loss()[::2].mean() > before * 0.9
+    assert left_out.loss()[::2].mean() > 1.5 * before
+
+
+def test_surprise_follows_from_the_loss_and_the_tokens() -> None:
+    shown = ForgetfulLearner(50, seed=0).visit(np.arange(50, dtype=np.int32))
+    assert shown.tokens - shown.sureness == pytest.approx(shown.tokens * (1 - np.exp(-shown.per_row())))
+    assert shown.tokens.min() >= 1
+    assert shown.accuracy() <= 1

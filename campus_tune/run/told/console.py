@@ -11,6 +11,7 @@ from campus_tune.method.budget import ALWAYS, rounded_up
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.preview.health import health_table
 from campus_tune.run.ledger import audited
+from campus_tune.run.told.drawn_lines import drawn_lines, thinned_lines
 from campus_tune.run.told.events import (
     OTHER_WORLD,
     Decided,
@@ -32,8 +33,6 @@ ONE_SIDED = 0.9  # share of the curriculum's rows from one sub-curriculum, above
 
 MANY_DIGITS = 1e4  # a perplexity from which on its size is all that a line says of it
 
-MOST_DOMAINS = 8  # that a line names
-
 NOTABLE = 0.1  # seconds of a rank in an activity, below which its picture says nothing
 
 
@@ -48,6 +47,7 @@ class Console:
     def __init__(self, total_steps: int, folder: Path) -> None:
         self.total_steps, self.folder = total_steps, folder
         self._table: progress.NotebookTable | None = None
+        self._thinned: list[Json] = []  # what each stage of this life said of its thinning
 
     @singledispatchmethod
     def take(self, event: Event) -> None:
@@ -85,6 +85,8 @@ class Console:
 
     @take.register
     def _(self, event: Decided) -> None:
+        if "thin" in event.record:
+            self._thinned.append(event.record["thin"])
         display = progress.notebook()
         if display is None:
             say(decision_line(event.record, self.total_steps, event.probes, event.cost_share))
@@ -101,7 +103,8 @@ class Console:
 
     @take.register
     def _(self, event: Ended) -> None:
-        for line in last_lines(event.record, str(self.folder)):
+        *lines, where = last_lines(event.record, str(self.folder))
+        for line in (*lines, *thinned_lines(self._thinned), where):
             say(line)
 
 
@@ -257,21 +260,3 @@ def coverage_line(end: Json) -> str:
         return f"{line}, each once per epoch, {end['visits'] / end['n_rows']:.2f} epochs"
     repeats = end["rows_repeated"]
     return f"{line}, {repeats} of {end['visits']} visits were repeats ({repeats / max(1, end['visits']):.0%})"
-
-
-def drawn_lines(end: Json) -> list[str]:
-    """What a policy has made of the rows: passes over each domain, rows left out, rows that never came."""
-    if "passes" not in end:
-        return []
-    shown = [f"{name} {passes:.2f}" for name, passes in end["passes"].items()]
-    parts = [f"passes: {listed(shown, MOST_DOMAINS)}"]
-    if end["review_rows"]:
-        parts.append(f"{end['review_rows']} visits of rows that came back")
-    if end["dropped"]:
-        parts.append(f"{end['dropped']} rows were left out from the start")
-    never = end["never_trained"]
-    lines = ["; ".join(parts)]
-    if never["rows"]:
-        of = listed([f"{name} {n}" for name, n in never["by_domain"].items()], MOST_DOMAINS)
-        lines.append(f"warning: {never['rows']} of {end['n_rows']} rows were never trained ({of})")
-    return lines

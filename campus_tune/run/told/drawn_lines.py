@@ -1,0 +1,70 @@
+"""The last lines of a run whose rows were drawn by a policy: what came how often, what never came, what went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from campus_tune.method.thinning import NOT_PAID
+from campus_tune.preview.draw_plan import LEAST_ESS, LEAST_TAU, NOTABLE
+from campus_tune.preview.forecast import MOST_PASSES
+from campus_tune.words.types import Json
+from campus_tune.words.wording import listed
+
+MOST_DOMAINS = 8  # that a line names
+
+
+def drawn_lines(end: Json) -> list[str]:
+    """What a policy has made of the rows: passes over each domain, rows left out, rows that never came."""
+    if "passes" not in end:
+        return []
+    shown = [f"{name} {passes:.2f}" for name, passes in end["passes"].items()]
+    parts = [f"passes: {listed(shown, MOST_DOMAINS)}"]
+    if end["review_rows"]:
+        parts.append(f"{end['review_rows']} visits of rows that came back")
+    if end["dropped"]:
+        parts.append(f"{end['dropped']} rows were left out from the start")
+    lines = ["; ".join(parts)]
+    often = [f"{name} {passes:.1f}" for name, passes in end["passes"].items() if passes > MOST_PASSES]
+    if often and end["visits_most"] > MOST_PASSES:
+        lines.append(
+            f"warning: rows came up to {end['visits_most']} times (passes of {listed(often, MOST_DOMAINS)}). Up to "
+            f"{MOST_PASSES:g} repeats cost little in pretraining (arXiv 2305.16264): lower their shares, or look at "
+            "their probes."
+        )
+    never = end["never_trained"]
+    if never["rows"]:
+        of = listed([f"{name} {n}" for name, n in never["by_domain"].items()], MOST_DOMAINS)
+        line = f"{never['rows']} of {end['n_rows']} rows were never trained ({of})"
+        no_room = max(0, end["n_rows"] - end["dropped"] - end["visits"])  # for so many of them
+        beyond = never["rows"] - no_room > NOTABLE * end["n_rows"]
+        lines.append(f"warning: {line}" if beyond else line)
+    return lines
+
+
+def thinned_lines(told: Sequence[Json]) -> list[str]:
+    """What the thinning of a run's stages comes to: chances that were hardly unequal, or very much so.
+
+    Args:
+        told: of each stage, as the ledger has it.
+    """
+    lines: list[str] = []
+    unpaid = sum(thin.get("skipped") == NOT_PAID for thin in told)
+    if unpaid:
+        what = f"in {unpaid} of {len(told)} stages candidates were not measured, and rows not thinned: {NOT_PAID}"
+        lines.append(f"warning: {what}. Write a larger budget, which campus-tune check names.")
+    by_ratio = [thin for thin in told if thin.get("tau") is not None]
+    if not by_ratio:
+        return lines  # of other chances nobody makes weights
+    few = [thin["ess"] for thin in by_ratio if thin["ess"] < LEAST_ESS]
+    if few:
+        lines.append(
+            f"warning: in {len(few)} of {len(told)} stages rows were taken with chances so unequal that they count as "
+            f"{min(few):.0%} of as many drawn alike, at the least. Raise `floor`, or lower `power`."
+        )
+    highest = max(thin["tau"] for thin in by_ratio)
+    if highest < LEAST_TAU:
+        lines.append(
+            f"warning: `{by_ratio[0]['by']}` was nearly the same in all rows offered (τ {highest:.2f} at most): "
+            "thinning by it was nearly a random draw. Write how: rank, or leave `thin` out."
+        )
+    return lines
