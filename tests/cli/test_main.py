@@ -137,6 +137,33 @@ def test_simulate_takes_batch_epochs_and_seed_from_a_training_yaml(
     assert (plan["total_steps"], plan["global_batch"]) == (10, 10)
 
 
+def test_simulate_takes_the_domains_that_a_recipe_names_or_their_sizes(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("campus: {selector: shuffle, domains: {shares: {math: 0.4, code: 0.6}}}\n", encoding="utf-8")
+    asked = ["simulate", "--config", str(path), "--batch", "10", "--epochs", "1", "--json"]
+    plan = json.loads(run(capsys, *asked)[1])
+    assert (plan["domains"], plan["n_rows"]) == (["code", "math"], 10_000)
+    assert plan["stages"][0]["domain_shares"] == [0.6, 0.4]
+    plan = json.loads(run(capsys, *asked, "--domains", "math=200,code=800")[1])
+    assert (plan["n_rows"], plan["passes"]) == (1000, {"code": 0.75, "math": 2.0})
+    plan = json.loads(run(capsys, *asked, "--domains", "math=1,code=4", "--rows", "500")[1])
+    assert (plan["n_rows"], plan["passes"]) == (500, {"code": 0.75, "math": 2.0})
+    code, _, err = run(capsys, *asked, "--domains", "3")
+    assert code == 2
+    assert "Write --domains code=1000,math=1000, with the sizes of yours." in err
+    assert run(capsys, *asked, "--domains", "code=1000,math=1000")[0] == 0  # as it says
+
+
+@pytest.mark.parametrize("text", ["0", "math", "math=", "=3", "a=1,a=2", "a=0"])
+def test_domains_that_are_no_numbers_and_no_sizes_end_with_2(capsys: pytest.CaptureFixture[str], text: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["simulate", "--domains", text])
+    assert ended.value.code == 2
+    assert "--domains" in capsys.readouterr().err
+
+
 def test_a_mistake_is_a_message_and_not_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "simulate", "--selector", "matchd")
     assert (code, out) == (2, "")

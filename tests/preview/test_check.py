@@ -355,3 +355,103 @@ def test_of_a_large_set_the_first_rows_are_compared_and_it_says_so() -> None:
 @pytest.mark.usefixtures("folder")
 def test_a_clean_set_is_not_said_to_repeat_itself() -> None:
     assert not [text for text in run() if "earlier row" in text or "more than one way" in text]
+
+
+# -- who is drawn, and which rows --------------------------------------------------------------------------------------
+
+SHUFFLED: dict[str, Any] = {"metrics": [], "selector": "shuffle", "probes": None}
+WORTH = {"name": "column", "column": "worth"}
+
+
+@pytest.fixture
+def drawn(folder: Path) -> Path:
+    """The same rows in two very unequal domains, with a worth that is nearly the length."""
+    rows = read_rows(folder / "train.jsonl")
+    for number, row in enumerate(rows):
+        row["worth"] = len(row["completion"]) + number % 7
+        row["domain"] = "rare" if number % 67 == 0 else "usual"
+    write_rows(folder / "train.jsonl", rows)
+    return folder
+
+
+@pytest.mark.usefixtures("drawn")
+def test_a_domain_of_hardly_any_rows_is_noted_with_a_floor_that_helps() -> None:
+    note = one_with(run({"probes": None}), "times the rows of")
+    assert note.startswith("info: usual has 66 times the rows of rare (197 and 3), which is 1.5% of each stage.")
+    assert note.endswith("write domains: {least: 0.02}.")
+    assert not any("times the rows of" in text for text in run({"probes": None, "domains": {"least": 0.02}}))
+
+
+@pytest.mark.usefixtures("drawn")
+def test_what_a_run_would_refuse_of_its_draw_is_an_error() -> None:
+    found = grave(run({**SHUFFLED, "thin": {"how": "prune"}, "domains": {"shares": {"rare": 0.5, "usual": 0.5}}}))
+    assert "got rare: 0.5 of a stage of 40 rows is 20, and it has 3. Lower its share to 0.075" in one_with(
+        found, "rare"
+    )
+    [error] = grave(run({**SHUFFLED, "thin": {"how": "prune"}}))
+    assert "no row was seen before, there is nothing to go by" in error
+    assert grave(run({**SHUFFLED, "thin": {"how": "prune"}}, num_train_epochs=2)) == []  # as it says
+    [error] = grave(run({**SHUFFLED, "domains": {"shares": {"raer": 0.5, "usual": 0.5}}}))
+    assert "Did you mean 'rare'?" in error
+    [error] = grave(run({**SHUFFLED, "thin": {"how": "top", "by": "length"}, "cells": {"of": "sorce"}}))
+    assert "`cells: of` must be a column of the training set" in error
+    [error] = grave(run({**SHUFFLED, "thin": {"how": "top", "by": "length", "fresh": True}}))
+    assert "`thin: fresh` must go by what the model in hand says, got by: length" in error
+    assert grave(run({**SHUFFLED, "thin": {"how": "top", "by": "loss", "fresh": True}})) == []
+
+
+@pytest.mark.usefixtures("drawn")
+def test_passes_of_a_domain_that_comes_often_are_warned_of_and_a_smaller_share_helps() -> None:
+    shares = {"rare": 0.07, "usual": 0.93}
+    warning = one_with(run({**SHUFFLED, "domains": {"shares": shares}}), "more than 4 times")
+    assert warning.startswith("warning: These domains' rows will be trained more than 4 times each: rare 4.7 times.")
+    lower = run({**SHUFFLED, "domains": {"shares": {"rare": 0.05, "usual": 0.95}}})
+    assert not any("more than 4 times" in text for text in lower)
+
+
+@pytest.mark.usefixtures("drawn")
+def test_phases_are_told_with_their_learning_rate() -> None:
+    phases = [{"until": 0.8}, {"until": 1, "top": {"length": 0.5}}]
+    decayed = run({**SHUFFLED, "phases": phases}, lr_scheduler_type="cosine")
+    assert one_with(decayed, "Phase 2 has 20% of the steps").startswith("warning")
+    constant = run({**SHUFFLED, "phases": phases}, lr_scheduler_type="constant_with_warmup")
+    assert not any("Phase 2" in text for text in constant)
+    assert one_with(constant, "phase 1 has 80%").startswith("info")
+
+
+@pytest.mark.usefixtures("drawn")
+def test_a_score_that_is_mostly_the_length_is_warned_of_where_rows_are_chosen_by_it() -> None:
+    dropped = run({**SHUFFLED, "drop": [{"by": WORTH, "lowest": 0.05}]})
+    assert "`drop` by it is mostly a choice by length" in one_with(dropped, "goes with the length")
+    assert one_with(dropped, "leaves out") == "info: `drop` leaves out 10 of 200 rows (worth: lowest 0.05: 10)."
+    level = run({**SHUFFLED, "drop": [{"by": COLUMN, "lowest": 0.05}]})
+    assert not any("goes with the length" in text for text in level)
+    thin = {"how": "top", "by": WORTH}
+    apart = run({**SHUFFLED, "thin": thin, "cells": {"by": COLUMN, "bands": 2}})
+    assert "write cells: {by: length}" in one_with(apart, "`thin` by it is mostly")
+    assert not any("goes with the length" in text for text in run({**SHUFFLED, "thin": thin}))  # as it says
+
+
+@pytest.mark.usefixtures("drawn")
+def test_scores_that_order_nothing_may_say_what_another_says() -> None:
+    same = [{"by": {**WORTH, "label": "a"}, "lowest": 0.1}, {"by": {**WORTH, "label": "b"}, "lowest": 0.1}]
+    assert not any("order the rows alike" in text for text in run({**SHUFFLED, "drop": same}))
+    assert any("order the rows alike" in text for text in run({"metrics": ["length", WORTH], "probes": None}))
+
+
+@pytest.mark.usefixtures("drawn")
+def test_rows_that_are_dropped_are_counted_as_far_as_they_are_known() -> None:
+    entries = [{"by": "duplicates"}, {"by": "loss", "lowest": 0.1}]
+    found = run({**SHUFFLED, "drop": entries})
+    assert one_with(found, "drop: loss").endswith("is known when the model has scored the rows.")
+    assert one_with(found, "leaves out") == "info: `drop` leaves out 0 of 200 rows."
+
+
+@pytest.mark.usefixtures("drawn")
+def test_a_label_of_another_block_is_told_where_to_write_it() -> None:
+    blocks = {"thin": {"how": "top", "by": WORTH}, "drop": [{"by": "worth", "lowest": 0.1}]}
+    [error] = grave(run({**SHUFFLED, **blocks}))
+    assert error.endswith(
+        "It is the label of another block's metric: write the same mapping here, or name it under `metrics`."
+    )
+    assert grave(run({**SHUFFLED, **blocks, "drop": [{"by": dict(WORTH), "lowest": 0.1}]})) == []

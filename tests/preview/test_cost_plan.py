@@ -26,7 +26,7 @@ from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.orders import order_rows
 from campus_tune.model.peers import Peers
 from campus_tune.model.probes import Probes
-from campus_tune.preview.cost_plan import budget_warnings, facts_of, needs
+from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, unpaid_candidates
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run import probing as probing_module
 from campus_tune.run.decide import Decider
@@ -208,6 +208,36 @@ def test_a_budget_that_is_named_as_large_enough_is(run: Small) -> None:
             spent, total, again = cost_of(Small(**{**vars(run), "recipe": {**run.recipe, "budget": budget}}))
             assert spent <= total + 1e-6
             assert not again or TOO_SMALL not in again[0]
+
+
+# -- candidates that are measured before some of them are taken --------------------------------------------------------
+
+
+def unpaid(share: float, **thin: Any) -> tuple[str, str] | None:
+    """Of 1000 rows of 50 tokens, one epoch under LoRA: all candidates of `keep: 0.5` cost as much as the training."""
+    block = {"how": "top", "by": "seen_loss", "keep": 0.5, "fresh": True, **thin}
+    config = CampusConfig.from_mapping({"selector": "shuffle", "thin": block, "budget": share})
+    facts = CostFacts(1000, 100, 100, row=50.0, scored=0.0, rescored=0.0, prompt=10.0, probes=None, candidate=50.0)
+    return unpaid_candidates(config, Budget(share, 50_000.0, 0.5, purposes(config, 0)), facts)
+
+
+def test_fresh_candidates_that_the_budget_cannot_pay_are_told_with_the_budget_that_would() -> None:
+    found = unpaid(0.05)
+    assert found is not None
+    assert found[0].startswith(
+        "fresh scores of all candidates cost about 100% of the training compute, and what budget:"
+    )
+    assert "pays for about 5% of the stages: the others are not thinned." in found[0]
+    (named,) = re.findall(r"Write budget: ([0-9.]+),", found[1])
+    assert unpaid(float(named)) is None
+
+
+@pytest.mark.parametrize(
+    ("thin", "enough"), [({}, 1.0), ({"keep": 0.8}, 0.625), ({"from": 0.5}, 0.5), ({"until": 0.1}, 0.1)]
+)
+def test_what_candidates_cost_is_as_worked_out_by_hand(thin: dict[str, Any], enough: float) -> None:
+    assert unpaid(enough + 1e-9, **thin) is None
+    assert unpaid(enough * 0.99, **thin) is not None
 
 
 # -- runs with a model ---------------------------------------------------------------------------------------------

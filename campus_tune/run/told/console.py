@@ -47,7 +47,7 @@ class Console:
     def __init__(self, total_steps: int, folder: Path) -> None:
         self.total_steps, self.folder = total_steps, folder
         self._table: progress.NotebookTable | None = None
-        self._thinned: list[Json] = []  # what each stage of this life said of its thinning
+        self.thinned: list[Json] = []  # what each stage of this life said of its thinning
 
     @singledispatchmethod
     def take(self, event: Event) -> None:
@@ -86,7 +86,7 @@ class Console:
     @take.register
     def _(self, event: Decided) -> None:
         if "thin" in event.record:
-            self._thinned.append(event.record["thin"])
+            self.thinned.append(event.record["thin"])
         display = progress.notebook()
         if display is None:
             say(decision_line(event.record, self.total_steps, event.probes, event.cost_share))
@@ -104,7 +104,7 @@ class Console:
     @take.register
     def _(self, event: Ended) -> None:
         *lines, where = last_lines(event.record, str(self.folder))
-        for line in (*lines, *thinned_lines(self._thinned), where):
+        for line in (*lines, *thinned_lines(self.thinned), where):
             say(line)
 
 
