@@ -29,7 +29,7 @@ from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
 
 
 @dataclass(frozen=True)
-class Given:
+class RowsAtHand:
     """What is known of a simulated run's rows.
 
     Args:
@@ -62,7 +62,7 @@ class Scene:
         RecipeError: blocks of the recipe that do not go with these rows.
     """
 
-    def __init__(self, config: CampusConfig, given: Given) -> None:
+    def __init__(self, config: CampusConfig, given: RowsAtHand) -> None:
         self.config, self.given = config, given
         specs = () if config.is_shuffle else config.specs
         asked = (*specs, *(config.draw.extras(specs) if config.draws_apart else ()))

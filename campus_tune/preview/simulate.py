@@ -29,7 +29,7 @@ from campus_tune.method.drawn import of_end, of_stage
 from campus_tune.method.policy import Policy
 from campus_tune.method.stages import Stage
 from campus_tune.method.view import History, PastStage
-from campus_tune.preview.scene import Given, Scene
+from campus_tune.preview.scene import RowsAtHand, Scene
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.errors import DataError
 from campus_tune.words.findings import Finding
@@ -184,7 +184,7 @@ def simulate(
     total_steps = total_steps or max(1, round(epochs * per_epoch))
     _refuse_too_long(config, n_rows, total_steps, per_epoch, keep_plan=keep_plan)
     kinds = Domains(groups, list(domains)) if drawn_by is None else drawn_by
-    scene = Scene(config, Given(n_rows, scores or {}, orders or {}, groups, kinds, others or Domains(), dropped))
+    scene = Scene(config, RowsAtHand(n_rows, scores or {}, orders or {}, groups, kinds, others or Domains(), dropped))
     curriculum = Curriculum(
         config.schedule(),
         scene.orders,
