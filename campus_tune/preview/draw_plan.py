@@ -70,7 +70,7 @@ def _never_trained(policy: Policy, run: SimulatedRun) -> Iterator[Finding]:
     if any(period.top is not None for period in policy.periods):
         yield Finding("info", f"{what}: in some phase `top` is closed to them.", "Raise `top`, if they should come.")
         return
-    remedy = "Give their domains larger shares, write domains: {least: 0.05}, or train for more epochs."
+    remedy = "Give their domains larger shares, or train for more epochs."
     yield Finding("warning", f"{what}: their shares do not reach all of them.", remedy)
 
 

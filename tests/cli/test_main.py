@@ -156,6 +156,14 @@ def test_simulate_takes_the_domains_that_a_recipe_names_or_their_sizes(
     assert run(capsys, *asked, "--domains", "code=1000,math=1000")[0] == 0  # as it says
 
 
+def test_simulate_says_that_it_drops_no_rows(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "r.yaml"
+    path.write_text("campus: {selector: shuffle, drop: [{by: duplicates}]}\n", encoding="utf-8")
+    out = run(capsys, "simulate", "--config", str(path), "--rows", "200")[1]
+    assert "info: `drop` leaves out nothing here" in out
+    assert "seen 200 of 200 rows" in out
+
+
 @pytest.mark.parametrize("text", ["0", "math", "math=", "=3", "a=1,a=2", "a=0"])
 def test_domains_that_are_no_numbers_and_no_sizes_end_with_2(capsys: pytest.CaptureFixture[str], text: str) -> None:
     with pytest.raises(SystemExit) as ended:

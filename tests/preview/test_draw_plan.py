@@ -165,13 +165,23 @@ def test_rows_that_thinning_never_takes_are_told() -> None:
     assert not any("not trained once" in text for text in found(sooner, epochs=3))
 
 
-def test_rows_that_shares_never_reach_are_told_and_a_floor_helps() -> None:
+def test_rows_that_shares_never_reach_are_told_and_more_epochs_help() -> None:
     shares = {"chat": 0.1, "code": 0.6, "math": 0.3}
     (told,) = [text for text in found(recipe(domains={"shares": shares}, stages=20)) if "not trained once" in text]
     assert told.startswith("warning: 600 of 1000 rows are not trained once in 2000 visits (chat 600)")
-    assert "num_train_epochs" not in told
     longer = found(recipe(domains={"shares": shares}, stages=20), epochs=8)
-    assert not any("not trained once" in text for text in longer)  # as the remedy says
+    larger = found(recipe(domains={"shares": {"chat": 0.5, "code": 0.4, "math": 0.1}}, stages=20))
+    for helped in (longer, larger):  # as the remedy says
+        assert not any("not trained once" in text for text in helped)
+
+
+def test_rows_that_a_phase_closes_are_told_as_that() -> None:
+    phases = [{"until": 0.2}, {"until": 1, "top": {"length": 0.3}}]
+    (told,) = [text for text in found(recipe(phases=phases)) if "not trained once" in text]
+    assert told.startswith("info: ")
+    assert told.endswith("in some phase `top` is closed to them. Raise `top`, if they should come.")
+    wider = [phases[0], {"until": 1, "top": {"length": 0.999}}]
+    assert not any("not trained once" in text for text in found(recipe(phases=wider), epochs=3))
 
 
 def test_a_run_that_is_shorter_than_a_pass_is_no_ones_fault() -> None:
