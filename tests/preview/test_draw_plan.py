@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from campus_tune.data.domains import Domains
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.preview.draw_plan import epochs_for_passes, passes_of, plan_findings
+from campus_tune.preview.learner import ForgetfulLearner
 from campus_tune.preview.plan_table import plan_as_json, plan_as_text
+from campus_tune.preview.scene import RowsAtHand, Scene
 from campus_tune.preview.simulate import SimulatedRun, simulate
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.policy import policy_of
@@ -255,3 +257,33 @@ def test_the_epochs_that_keep_as_many_passes_are_told() -> None:
 def test_shares_of_domains_that_are_not_there_are_refused() -> None:
     with pytest.raises(RecipeError, match="`domains: shares` must be of the domains chat, code, math, got 'mth'"):
         plan(recipe(domains={"shares": {"mth": 0.5, "chat": 0.5}}))
+
+
+# -- candidates --------------------------------------------------------------------------------------------------------
+
+
+def scene(by: Any, **scores: Any) -> Scene:
+    config = recipe(thin={"how": "top", "by": by, "fresh": True}).resolved(
+        has_probes=True, domain_in_data=False, seed=0
+    )
+    return Scene(config, RowsAtHand(6, scores))
+
+
+@pytest.mark.parametrize(("by", "sign"), [("seen_loss", 1), ("-seen_loss", -1), ("loss", 1), ("-loss", -1)])
+def test_candidates_of_a_loss_are_measured_as_it_is_now(by: str, sign: int) -> None:
+    made = scene(by)
+    assert isinstance(made.learner, ForgetfulLearner)
+    made.learner.visit(np.array([4, 1], dtype=np.int32))
+    rows = np.array([1, 0, 4], dtype=np.int32)
+    assert made.candidates(rows) == pytest.approx(sign * made.learner.loss()[rows])
+
+
+@pytest.mark.parametrize(("name", "sign"), [("rho", 1), ("-rho", -1)])
+def test_candidates_by_rho_move_with_the_loss(name: str, sign: int) -> None:
+    before = sign * np.arange(6.0)  # a reversed metric's scores are its negatives
+    made = scene({"name": name, "holdout": "./model", "label": "worth"}, worth=before)
+    assert isinstance(made.learner, ForgetfulLearner)
+    made.learner.visit(np.array([4, 1], dtype=np.int32))
+    rows = np.array([1, 0, 4], dtype=np.int32)
+    changed = made.learner.loss()[rows] - made.learner.start_loss()[rows]
+    assert made.candidates(rows) == pytest.approx(sign * (np.array([1.0, 0.0, 4.0]) + changed))
