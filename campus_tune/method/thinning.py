@@ -1,7 +1,8 @@
 """Thinning a stage: which rows a lane offers, and which of these it takes. The formulas are in `thin`.
 
-Scores are frozen at the stage's opening and seen beside those of all known rows of their cell. A stratum of whose
-offered rows nothing is known is not thinned: passing over rows by chance alone would leave them untrained for nothing.
+Scores are frozen at the stage's opening and seen beside those of all known rows of their cell. A stratum is not thinned
+while nothing is known of the rows that would come without it: passing over rows by chance alone would leave them
+untrained for nothing, and so a first pass by a score of the book is whole.
 """
 
 from __future__ import annotations
@@ -124,7 +125,7 @@ class Thinning:
 
     def _chances_of(self, scores: FloatArray, known: BoolArray, n: int, rng: np.random.Generator) -> FloatArray:
         """π of the first rows of a stratum, as many as are offered."""
-        if not known.any():
+        if not known[:n].any():
             return np.ones(min(n, len(scores)))
         chances = self.thin.chances(scores, n, rng.random(len(scores)))
         return lifted(filled(chances, n), n) if self.thin.thinner.own else chances
