@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from campus_tune.method.draws import Drawn, Moment, Opening
+from campus_tune.method.draws import Moment, OpenedStage, Opening
 from campus_tune.method.passes import OwnPasses
 from campus_tune.method.policy import Policy
 from campus_tune.method.stages import REVIEW, SHUFFLE, Offer, Schedule, Stage
@@ -79,11 +79,11 @@ class Apart:
     @property
     def room(self) -> int:
         """Rows that can be drawn now, in whole steps: each is in a stage at most once."""
-        return int(np.count_nonzero(self.passes.open_rows)) // self.global_batch * self.global_batch
+        return int(self.passes.open_sizes.sum()) // self.global_batch * self.global_batch
 
     def open(
         self, stage: int, epoch: int, n: int, offer: Offer | None, order: RowArray | None, measure: MeasureRows | None
-    ) -> Drawn:
+    ) -> OpenedStage:
         """Draw the rows of a stage.
 
         Args:

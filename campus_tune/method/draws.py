@@ -65,7 +65,7 @@ class Moment:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class OpenedStage:
     """A stage's rows.
 
     Args:
@@ -161,7 +161,7 @@ class Opening:
         tiers: Tiers = [lambda: pool, lambda: nothing, *turned]
         self._lane(MIX, tiers, n, rng, even=pool)
 
-    def close(self) -> Drawn:
+    def close(self) -> OpenedStage:
         """All lanes are drawn: their rows, in a random sequence."""
         rows = np.concatenate([rows for _, rows in self._lanes])
         lane = np.repeat(*np.array([(lane, len(rows)) for lane, rows in self._lanes]).T).astype(np.uint8)
@@ -175,7 +175,7 @@ class Opening:
             shortage={name: HELP[help_] for name, help_ in self._shortage.items()},
             **({} if self.thinning is None else self.thinning.told()),
         )
-        return Drawn(rows[sequence], draw, passed_over, self._begun)
+        return OpenedStage(rows[sequence], draw, passed_over, self._begun)
 
     # -- one lane -----------------------------------------------------------------------------------------------
 
@@ -208,7 +208,7 @@ class Opening:
         """The rows that a lane considers, by stratum, and how many of each stratum it takes."""
         thinning = self.thinning if self._thins else None
         weight = None if thinning is None else thinning.own
-        most = self._sizes_of(self.passes.open_rows & ~self._taken)
+        most = self.passes.open_sizes - sum(self._sizes(rows) for _, rows in self._lanes)
         if self.shares is not None:
             quotas = split(self.shares, n, most)
             self._note(split(self.shares, n, np.full(len(most), n)) > most, GIVEN)
@@ -237,12 +237,6 @@ class Opening:
     def _sizes(self, rows: RowArray) -> IntArray:
         """How many of some rows are in each stratum, shape (S,)."""
         return np.array([len(rows)]) if self._codes is None else np.bincount(self._codes[rows], minlength=self._n)
-
-    def _sizes_of(self, rows: BoolArray) -> IntArray:
-        """The same of a mask, shape (N,)."""
-        if self._codes is None:
-            return np.array([np.count_nonzero(rows)])
-        return np.bincount(self._codes[rows], minlength=self._n)
 
     @property
     def _n(self) -> int:

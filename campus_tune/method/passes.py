@@ -139,6 +139,7 @@ class OwnPasses(Passes):
         self.balance = np.zeros(n_rows, dtype=np.int8)
         self.offered = np.zeros(len(policy.domain_names), dtype=np.int64)  # rows of each domain, over the run
         self.shut = policy.dropped  # rows that cannot be drawn now; a phase may shut more of them
+        self._sized: tuple[BoolArray | None, IntArray] | None = None  # open rows of each stratum, of which `shut`
 
     @property
     def waiting(self) -> BoolArray:
@@ -159,6 +160,14 @@ class OwnPasses(Passes):
     def open_rows(self) -> BoolArray:
         """Rows that can be drawn now, shape (N,)."""
         return np.ones(self.n_rows, dtype=np.bool_) if self.shut is None else ~self.shut
+
+    @property
+    def open_sizes(self) -> IntArray:
+        """Open rows of each stratum, shape (S,)."""
+        if self._sized is None or self._sized[0] is not self.shut:
+            codes = self.policy.codes if self.shut is None else self.policy.codes[~self.shut]
+            self._sized = self.shut, np.bincount(codes, minlength=len(self.policy.strata_names))
+        return self._sized[1]
 
     def _open(self, rows: BoolArray) -> BoolArray:
         return rows if self.shut is None else rows & ~self.shut

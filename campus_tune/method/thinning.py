@@ -25,7 +25,7 @@ NOTHING_KNOWN = "nothing is known of the rows offered"
 MeasureRows: TypeAlias = Callable[[RowArray], FloatArray]
 
 
-class Told(TypedDict, total=False):
+class Thinned(TypedDict, total=False):
     """What `Draw` is told of a thinning."""
 
     tau: float | None
@@ -112,7 +112,7 @@ class Thinning:
         self.n_known += int(np.count_nonzero(known & offered))
         return taken, offered
 
-    def told(self) -> Told:
+    def told(self) -> Thinned:
         """What a stage says of it: τ, rows known, effective sample size; or why nothing was thinned."""
         if self.skipped is not None or not self.n_known:
             return {"skipped": self.skipped or NOTHING_KNOWN}
