@@ -14,6 +14,7 @@ from campus_tune.run.stream.loop_state import LoopState
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.stream.training_losses import TrainingLosses, file_of_stage
 from campus_tune.run.told import EXAMPLES
+from campus_tune.run.told.dropped_rows import FILE as DROPPED
 from campus_tune.run.told.events import Resumed, Warned
 from campus_tune.scores.questions import Questions
 from campus_tune.scores.rescore import Rescorer
@@ -36,7 +37,6 @@ def state_of(now: Situation, position: Position, loop: LoopState) -> Json:
     curriculum = now.curriculum
     inside = not loop.inside_step and curriculum.epoch == position.epoch and not curriculum.finished
     epoch_ended = inside and bool(now.trainer.control.should_epoch_stop)  # the trainer will leave it before a next step
-    book = {} if now.book is None else {"book": now.book.state()}
     return {
         "version": STATE_VERSION,
         "identity": now.identity.record(),
@@ -52,7 +52,7 @@ def state_of(now: Situation, position: Position, loop: LoopState) -> Json:
         "logged_step": position.logged_step,
         "audit": [now.watch.checked, now.watch.passed, now.watch.labels_seen],
         "journal": {**now.journal.state(), **now.probing.state()},
-        **book,
+        **now.drawing.state(),
     }
 
 
@@ -60,7 +60,7 @@ def beside(now: Situation) -> Beside:
     """What a checkpoint that is saved now needs of the run's folder, and what the run has left there so far."""
     closed = now.curriculum.n_stages - (not now.curriculum.finished)
     folded = [] if now.book is None else now.book.files()
-    left = [EXAMPLES, *(f"{LOSSES}/{file_of_stage(stage)}" for stage in range(closed))]
+    left = [EXAMPLES, DROPPED, *(f"{LOSSES}/{file_of_stage(stage)}" for stage in range(closed))]
     left += [f"evaluation/stage-{stage:05d}.json" for stage in range(closed + 1)]
     left += [f"scores/{name}.parquet" for name in now.rescorer.earlier_names()]
     return Beside(
@@ -123,8 +123,7 @@ def restore(
         probing.competence.load(saved["competence"])
         budget.load(saved["budget"])
         training_losses.load(saved["training_losses"])
-        if drawing.book is not None:
-            drawing.book.fold(home, training_losses.past, saved.get("book"), now.peers)
+        drawing.go_on(saved, home, training_losses.past, now.peers, changed=changed)
     probing.report = saved["journal"]["probes"]
     probing.choose()
     kept, small = budget.kept, []
@@ -150,7 +149,7 @@ def restore(
     if now.peers.leads:
         atomic_write(now.folder / RECIPE, config.to_yaml())  # its future may have changed
     same_world = world == now.peers.world
-    parts = (scores, digests, curriculum, drawing.book, rescorer, training_losses)
+    parts = (scores, digests, curriculum, drawing, rescorer, training_losses)
     situation = complete(now, *parts, same_world=same_world)
     situation.watch.checked, situation.watch.passed, situation.watch.labels_seen = saved["audit"]
     return situation, Position(rates=saved["rates"], logged_step=saved["logged_step"])
