@@ -146,6 +146,12 @@ class Outline:
         columns = {name: read_column(rows, name) for name in column_names(rows) if name not in TOKEN_COLUMNS}
         return known_of(self.trainer, columns, self.loaded.rows.content)
 
+    def list_dropped(self, drawing: Drawing) -> None:
+        """Leave a list of the rows that are left out, if there are any."""
+        if drawing.dropped is not None:
+            rows, tokenizer = compat.training_rows(self.trainer), compat.tokenizer_of(self.trainer)
+            list_dropped(self.folder, drawing.dropped, self.known(), self.kinds.domains, rows, tokenizer)
+
     def make_curriculum(self, scores: Scores, policy: Policy | None) -> Curriculum:
         """The curriculum at its first step, its orders by these scores."""
         config, groups, by_label = self.config, self.domains.codes, scores.by_label
@@ -339,9 +345,8 @@ def plan(now: Outline, saver: Saver) -> Situation:
         said = of_start(drawing.policy, {} if drawing.dropped is None else drawing.dropped.counts())
         now.journal.take(Started(now.identity.record(), domains.sizes(), said))
     kept = () if drawing.dropped is None else drawing.dropped.notes
-    if drawing.dropped is not None and now.peers.leads:
-        rows_given, tokenizer = compat.training_rows(now.trainer), compat.tokenizer_of(now.trainer)
-        list_dropped(now.folder, drawing.dropped, now.known(), now.kinds.domains, rows_given, tokenizer)
+    if now.peers.leads:
+        now.list_dropped(drawing)
 
     # What came out, and what a person should know of it before the first step.
     for label, values in scores.by_label.items():

@@ -16,6 +16,7 @@ from campus_tune.run.checkpoints import saved_curriculum
 from campus_tune.run.manifest import FILE as MANIFEST
 from campus_tune.words.errors import ResumeError, TrainerError
 from campus_tune.words.types import Json
+from tests.run.plain_run import plain_trainer
 from tests.run.sealing import reseal
 from tests.run.test_resume import SaveAt, StopAfter, StoppedError, assert_same, outcome
 from tests.run.tiny_run import ledger_of, saved_state, task_rows, tiny_trainer
@@ -203,7 +204,7 @@ def test_what_the_budget_does_not_pay_for_is_not_thinned_and_the_ledger_says_so(
 
 def test_training_that_shows_no_losses_of_rows_stops_a_run_that_draws_by_them(tmp_path: Path) -> None:
     recipe = {"selector": "shuffle", "thin": {"how": "rank", "by": "seen_loss"}, "stages": 2}
-    trainer = tiny_trainer(tmp_path, config=recipe, label_smoothing_factor=0.1, **RUN)
+    trainer = plain_trainer(tmp_path, config=recipe, label_smoothing_factor=0.1, num_train_epochs=3)
     with pytest.raises(TrainerError, match=r"training must show the losses of single rows.*label smoothing"):
         trainer.train()
 
