@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from campus_tune.data.overlap import N_GRAM, overlap
+from campus_tune.data.overlap import overlap
 from campus_tune.data.plain import full_texts
 from campus_tune.data.shapes import as_messages, is_answer, turns_of
 from campus_tune.data.turns import Conversation, template_arguments
+from campus_tune.data.word_hashes import N_GRAM
 from campus_tune.words.errors import DataError
 from campus_tune.words.files import read_table
 from campus_tune.words.hashing import as_json, blake2

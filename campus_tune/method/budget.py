@@ -26,8 +26,9 @@ from typing import Literal, TypeAlias, get_args
 
 from campus_tune.words.types import Json
 
-Purpose: TypeAlias = Literal["scoring", "rescoring", "scorer", "selection", "probes"]
-PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+Purpose: TypeAlias = Literal["scoring", "rescoring", "scorer", "selection", "probes", "thinning"]
+THINNING: Purpose = "thinning"  # candidates of a stage: of what the others leave, and only in a run that thins by them
+PURPOSES: tuple[Purpose, ...] = tuple(purpose for purpose in get_args(Purpose) if purpose != THINNING)
 
 # How the budget is shared among what a run measures: scores before training, scores of rows that still wait, sampling
 # and training of the scorer, offers of a decision, probes. What a run does not do leaves its part to the others.
@@ -125,6 +126,10 @@ class Budget:
     halved: bool = False
     kept: bool = True
 
+    def __post_init__(self) -> None:
+        for counts in (self.spent, self.found, self.seconds):
+            counts |= {purpose: 0 for purpose in self.purposes if purpose not in counts}
+
     @property
     def total(self) -> float:
         """Forward tokens that the whole run may spend."""
@@ -142,7 +147,7 @@ class Budget:
 
     def weight(self, purpose: Purpose) -> float:
         """The share of `purpose` in a budget that pays for all usual numbers."""
-        return WEIGHTS[purpose] / sum(WEIGHTS[each] for each in self.purposes)
+        return WEIGHTS[purpose] / sum(WEIGHTS[each] for each in self.purposes if each in WEIGHTS)
 
     def part(self, purpose: Purpose) -> float:
         """Forward tokens that the whole run may spend on `purpose`."""
@@ -210,7 +215,7 @@ class Budget:
 
     def clock_share(self) -> float:
         """Seconds spent on measuring, over seconds spent on training, so far."""
-        return sum(self.seconds[purpose] for purpose in PURPOSES) / max(1e-9, self.seconds["training"])
+        return sum(self.seconds[purpose] for purpose in self.spent) / max(1e-9, self.seconds["training"])
 
     def found_share(self) -> float:
         """What was found in the cache instead of measured, as a share of the whole run's training compute."""
@@ -224,7 +229,9 @@ class Budget:
 
     def load(self, state: Json) -> None:
         """Continue from `state()`."""
-        self.spent = {purpose: state["spent"][purpose] for purpose in PURPOSES}  # in our sequence: sums are floats
-        self.found = {purpose: state["found"][purpose] for purpose in PURPOSES}
-        self.seconds = {what: state["seconds"][what] for what in self.seconds}
+        new = {THINNING: 0} if THINNING in self.purposes and THINNING not in state["spent"] else {}
+        names = [*PURPOSES, *(THINNING for _ in new or {THINNING} & state["spent"].keys())]
+        self.spent = {name: (state["spent"] | new)[name] for name in names}  # in our sequence: sums are floats
+        self.found = {name: (state["found"] | new)[name] for name in names}
+        self.seconds = {what: (state["seconds"] | new)[what] for what in {**self.seconds, **self.spent}}
         self.caps, self.halved, self.kept = state["caps"], state["halved"], state["kept"]

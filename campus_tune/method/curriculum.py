@@ -212,7 +212,7 @@ class Curriculum:
         draw, n_random = None, 0
         if self.apart is not None:
             order = None if offer is None else self.orders[offer.name]
-            n_rows = self._shuffled_rows() if offer is None else offer.stage_rows
+            n_rows = self.shuffled_rows() if offer is None else offer.stage_rows
             drawn = self.apart.open(self.n_stages, self.epoch, n_rows, offer, order, measure)
             rows, draw = drawn.rows, drawn.draw
             n_offered, n_random = (int(np.count_nonzero(draw.lane == lane)) for lane in (OFFER, MIX))
@@ -247,7 +247,7 @@ class Curriculum:
     def _draw(self, rng: np.random.Generator, offer: Offer | None) -> tuple[RowArray, int]:
         """(Rows of a stage without a policy, how many of them are random)."""
         if offer is None:
-            rows = self.passes.draw_shuffled(rng, self._shuffled_rows())
+            rows = self.passes.draw_shuffled(rng, self.shuffled_rows())
             return rows, len(rows)
         rows = draw(rng, offer.pool, offer.n_rows)
         if not self.schedule.mix:
@@ -255,7 +255,7 @@ class Curriculum:
         extra = self.passes.draw_others(rng, rows, offer.stage_rows - len(rows))
         return np.concatenate([rows, extra]), len(extra)
 
-    def _shuffled_rows(self) -> int:
+    def shuffled_rows(self) -> int:
         """Rows of the next stage, if it is shuffled."""
         return min(self.pools.to_grid(self.steps_in_epoch), self._room())
 

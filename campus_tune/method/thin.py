@@ -56,6 +56,11 @@ class Thinner(ABC):
         keep: float = getattr(self, "keep", 1.0)
         return math.ceil(n / keep - _ROUNDING)
 
+    def most_offered(self, n: int) -> int:
+        """How many, so that `n` are taken whatever their scores turn out to be: all may be as unwanted as can be."""
+        least = float(self.chances(np.array([-np.inf]), 1, np.zeros(1))[0]) if self.own else 1.0
+        return self.offered(math.ceil(n / least - _ROUNDING))
+
     @abstractmethod
     def chances(self, scores: FloatArray, n: int, keys: FloatArray) -> FloatArray:
         """π of each offered row, in [0, 1], shape (m,); Σπ = min(n, m), unless a row's chance is its own.

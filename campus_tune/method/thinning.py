@@ -83,10 +83,7 @@ class Thinning:
         """Rows to offer in each stratum, so that its quota is taken, shape (S,)."""
         if self.own is not None:
             return quotas
-        thinner, least = self.thin.thinner, 1.0
-        if thinner.own:  # and measured: as many as hold enough if all of them are as unwanted as can be
-            least = float(thinner.chances(np.array([-np.inf]), 1, np.zeros(1))[0])
-        wanted = [thinner.offered(int(np.ceil(n / least))) for n in quotas.tolist()]
+        wanted = [self.thin.thinner.most_offered(n) for n in quotas.tolist()]
         return np.minimum(np.array(wanted, dtype=np.int64), most)
 
     def select(self, found: Walk, quotas: IntArray, rng: np.random.Generator) -> tuple[BoolArray, BoolArray]:

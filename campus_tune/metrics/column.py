@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from campus_tune.data.row_keys import row_keys, short_key, shown_keys
 from campus_tune.metrics.base import METRICS, CpuMetric
 from campus_tune.words.errors import MetricError, RecipeError
 from campus_tune.words.files import TABLE_SUFFIXES, read_table
-from campus_tune.words.hashing import blake2
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import FloatArray, RowTexts
-from campus_tune.words.wording import cut, shown
+from campus_tune.words.wording import shown
 
 SHOWN = 60  # characters of a value in a message
 
@@ -107,30 +106,30 @@ class Column(CpuMetric):
         table: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in names}
         for name in [self.column, *on]:
             _present(name, table, str(path), "or write the table with it")
-        keys = _row_keys(table, on, as_text=as_text)
+        keys = row_keys(table, on, as_text=as_text)
         values = [_cell(cell) for cell in table[self.column]] if as_text else table[self.column]
         known: dict[str, Any] = {}
         doubled = [
             key
             for key, value in zip(keys, values, strict=True)
             if key is not None
-            and known.setdefault(_short(key), value) != value  # the same value twice is as good as once
+            and known.setdefault(short_key(key), value) != value  # the same value twice is as good as once
         ]
         if doubled:
             raise MetricError(
                 f"`column: {self.column}` of {path} must have one value per key, got different values for "
-                f"{len(set(doubled))} of them (first: {_shown(doubled)}). Keep one row of each, or add a column to "
+                f"{len(set(doubled))} of them (first: {shown_keys(doubled)}). Keep one row of each, or add a column to "
                 "`on` that tells them apart."
             )
-        wanted = _row_keys(texts.columns, on, as_text=as_text)
-        lost = [key for key in wanted if key is None or _short(key) not in known]
+        wanted = row_keys(texts.columns, on, as_text=as_text)
+        lost = [key for key in wanted if key is None or short_key(key) not in known]
         if lost:
             raise MetricError(
                 f"`column: {self.column}` must find every training row in {path} by {', '.join(on)}, got no match for "
-                f"{len(lost)} of {len(wanted)} rows (first: {_shown(lost)}). The table has keys such as "
-                f"{_shown(keys[:1])}. Score the missing rows, or drop them from the training set."
+                f"{len(lost)} of {len(wanted)} rows (first: {shown_keys(lost)}). The table has keys such as "
+                f"{shown_keys(keys[:1])}. Score the missing rows, or drop them from the training set."
             )
-        return [known[_short(key)] for key in wanted if key is not None]
+        return [known[short_key(key)] for key in wanted if key is not None]
 
 
 def _present(name: str, columns: Mapping[str, Any], where: str, otherwise: str) -> None:
@@ -181,40 +180,3 @@ def _numbers(values: Sequence[Any], what: str) -> FloatArray:
             f"{len(values)} rows (first: {', '.join(map(str, missing[:3]))}). Fill them in, or drop these rows."
         )
     return numbers
-
-
-def _row_keys(columns: Mapping[str, Sequence[Any]], on: Sequence[str], *, as_text: bool) -> list[str | None]:
-    """One text per row that equal rows share; None for a row in which every key column is empty."""
-
-    def key(parts: tuple[Any, ...]) -> str | None:
-        if all(part is None for part in parts):
-            return None
-        texts = [
-            part
-            if as_text and isinstance(part, str)
-            else json.dumps(_without_nulls(part), sort_keys=True, ensure_ascii=False, default=_plain)
-            for part in parts
-        ]
-        return texts[0] if len(texts) == 1 else json.dumps(texts, ensure_ascii=False)
-
-    return [key(parts) for parts in zip(*(columns[name] for name in on), strict=True)]
-
-
-def _without_nulls(value: object) -> object:
-    if isinstance(value, Mapping):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
-    return [_without_nulls(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def _plain(value: object) -> object:
-    """Scalars and arrays of numpy as what they hold; dates and the like as their text."""
-    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
-
-
-def _short(key: str) -> str:
-    """Content keys are whole conversations: remember 16 bytes of hash for each, not the text."""
-    return key if len(key) <= 64 else blake2(key, 32)
-
-
-def _shown(keys: Sequence[str | None]) -> str:
-    return ", ".join("null" if key is None else cut(key, SHOWN) for key in keys[:3])

@@ -20,6 +20,7 @@ from campus_tune.data.domains import Domains
 from campus_tune.data.overlap import overlap, overlap_findings
 from campus_tune.data.plain import full_texts, load_rows, row_texts, token_counter
 from campus_tune.data.refusals import foreign_roles, refuse_rows, silent_contents
+from campus_tune.data.said import Said
 from campus_tune.data.shapes import Shape
 from campus_tune.evaluate.suites import load_suite
 from campus_tune.method.grouping import NO_GROUPS
@@ -28,10 +29,12 @@ from campus_tune.metrics.extras import missing_parts
 from campus_tune.model.prepare import HERE, OURS, PreparedRows, prepare_rows
 from campus_tune.preview.advice import problems_in_method
 from campus_tune.preview.check_budget import budget_findings
+from campus_tune.preview.duplicate_rows import duplicate_findings
 from campus_tune.preview.health import health_table, score_findings
 from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_findings
 from campus_tune.preview.simulate import simulate
 from campus_tune.recipe.config import CampusConfig, load_recipe
+from campus_tune.recipe.draw_blocks import DUPLICATES
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.training_yaml import RunSize, learning_rates, run_seed, run_size
 from campus_tune.scores.questions import Questions
@@ -171,6 +174,10 @@ def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Fi
         domain_in_data=domain in texts.columns,
         seed=run_seed(settings),
     )
+    words = Said.of(texts.columns, shape)
+    if words is not None:
+        drops = any(entry.by == DUPLICATES for entry in config.drop or ())
+        findings += duplicate_findings(words, texts.columns.get(domain), dropped=drops)
     return findings + _run_findings(settings, resolved, texts, prepared, chosen=config.within is not None)
 
 

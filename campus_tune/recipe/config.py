@@ -85,7 +85,7 @@ class CampusConfig(CheckedSettings):
         thin: which of the offered rows are trained: `{how, by, keep, drop, power, floor, gate, detrend, fresh, from,
             until}`.
         review: rows that come back: `{share, by, spacing, from, until}`.
-        drop: rows that are never trained: a list of `{by, lowest, below, at_most, keep, path}`.
+        drop: rows that are never trained: a list of `{by, lowest, below, at_most, keep, near, path, on}`.
         control: what is made random, to compare with: which scores rows have (shuffled_scores), which rows are
             dropped (random_drop).
         resume: `strict`, or `changed_future` to continue a checkpoint under changed future settings.

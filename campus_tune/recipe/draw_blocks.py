@@ -32,6 +32,7 @@ NATURAL = "natural"  # shares as the rows have them
 TEMPERATURE = "temperature"
 BOOK = ("seen_loss", "surprise", "excess")  # what training shows of a row, which is no metric
 DUPLICATES, JUDGED = "duplicates", "judged"  # what rows can be dropped by besides a metric
+HALF, A_TENTH = 0.5, 0.1  # of all rows, that one entry drops at most
 LATER = "it comes with loss weights, in a later version"
 
 Shares: TypeAlias = str | Mapping[str, float]  # `natural`, {math: 0.4, …}, {temperature: 2}
@@ -404,9 +405,13 @@ class DropSettings(CheckedSettings):
         by: a metric, `duplicates` (equal and nearly equal rows), or `judged` (rows that a person marked in a file).
         lowest: share of the rows with the lowest scores.
         below: rows with a score below this number.
-        at_most: share of all rows that may be dropped; no domain ever loses more than half. None is a half.
-        keep: which row of several equal ones stays: the first.
+        at_most: share of all rows that it may drop; no domain ever loses more than half. None is a tenth with `below`,
+            for nobody sees beforehand how many rows that is, else a half.
+        keep: which row of several duplicates stays: the first.
+        near: rows that share 13 words in a row are duplicates too; None is true. False where rows ask several things
+            about one text.
         path: file with the judged rows.
+        on: columns that the judged rows share with the training set; None finds them by what they say.
     """
 
     block = "drop"
@@ -418,20 +423,36 @@ class DropSettings(CheckedSettings):
     below: Annotated[float | None, Range(-1e9, 1e9)] = None
     at_most: Annotated[float | None, _PART] = None
     keep: Literal["first"] | None = None
+    near: Annotated[bool | None, Wording("true or false", "Write near: false.")] = None
     path: str | None = None
+    on: Annotated[tuple[str, ...] | None, Wording("a list of columns", "Write on: [id].")] = None
 
     @property
     def by_metric(self) -> bool:
         """It goes by a score."""
         return self.by not in (DUPLICATES, JUDGED)
 
+    @property
+    def bound(self) -> float:
+        """`at_most`, or what its null stands for."""
+        usual = HALF if self.below is None else A_TENTH
+        return usual if self.at_most is None else self.at_most
+
+    @property
+    def reason(self) -> str:
+        """What rows are dropped for, in words."""
+        name = parse_metric(self.by).label if isinstance(self.by, Mapping) else str(self.by)
+        if not self.by_metric:
+            return name
+        return f"{name}: lowest {self.lowest:g}" if self.lowest is not None else f"{name}: below {self.below:g}"
+
     def clashes(self, wrong: set[str]) -> list[str]:
         """What only one kind of dropping takes, or needs."""
         if wrong:
             return []
         found = []
-        given = {"lowest": self.lowest, "below": self.below, "keep": self.keep, "path": self.path}
-        taken = {DUPLICATES: ("keep",), JUDGED: ("path",)}.get(str(self.by), ("lowest", "below"))
+        given = {name: getattr(self, name) for name in ("lowest", "below", "keep", "near", "path", "on")}
+        taken = {DUPLICATES: ("keep", "near"), JUDGED: ("path", "on")}.get(str(self.by), ("lowest", "below"))
         found += [
             f"`drop: {name}` must be left out with by: {self.by if not self.by_metric else 'a metric'}, got "
             f"{shown(value)}. Remove it."

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 
+from campus_tune.method.drawn import of_end
 from campus_tune.method.view import History, PastStage
 from campus_tune.run.activity import DECIDING, EVALUATING, PROBING, RESCORING, SAVING
 from campus_tune.run.situation import Position, Situation
@@ -66,6 +67,8 @@ def close_stage(now: Situation, position: Position) -> bool:
             "diverged: lower the learning rate, or resume from an earlier checkpoint."
         )
     end: Json = {"stage": stage.index, "step": curriculum.step, "chosen": stage.chosen, **summary}
+    if now.book is not None and len(now.training_losses.rows):
+        now.book.close_stage(stage.index, curriculum.step, now.training_losses.rows, now.training_losses.losses)
     end["learning_rate"] = position.rates / (curriculum.step - stage.first_step)  # mean of its steps
     position.rates = 0.0
     end["audit"] = audit(now)
@@ -118,8 +121,15 @@ def decide_next(now: Situation) -> None:
             allowance=allowance,
             reserved=probing.tokens,
             history=History(now.training_losses.past, probing.competence.history),
+            n_left=now.stages_between(step, thinned_until(now)),
         )
         now.journal.take(Decided(record, probing.report, budget.shares()["all"]))
+
+
+def thinned_until(now: Situation) -> int:
+    """The step at which thinning ends."""
+    thin = now.config.thin
+    return math.ceil((1.0 if thin is None else thin.until) * now.total_steps)
 
 
 def measure_probes(now: Situation) -> None:
@@ -149,6 +159,7 @@ def summed_up(now: Situation) -> Ended:
             "visits": seen + repeated,
             "coverage": now.config.coverage,
             "rows_by_choice": now.curriculum.rows_by_choice,
+            **of_end(now.curriculum),
             "audit": audit(now),
             "budget": now.config.budget,
             **now.load.total(),

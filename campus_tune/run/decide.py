@@ -11,10 +11,12 @@ import numpy as np
 from campus_tune.method.budget import Budget
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.decide import Chosen, decide
-from campus_tune.method.selectors import START_LOSS, RaceResult, Selector, View, measure_offers
+from campus_tune.method.drawn import of_stage
+from campus_tune.method.selectors import LOSS, START_LOSS, RaceResult, Selector, View, measure_offers
 from campus_tune.method.view import History
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
+from campus_tune.scores.fresh import FreshScores
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.hashing import array_digest
 from campus_tune.words.types import IntArray, Json
@@ -31,6 +33,7 @@ class Decider:
         budget: charged for what is measured.
         row_tokens: tokens of every row, shape (N,).
         peers: ranks; rank 0's choice counts.
+        fresh: measures the candidates of a stage; None where none are measured.
     """
 
     selector: Selector
@@ -39,6 +42,7 @@ class Decider:
     budget: Budget
     row_tokens: IntArray
     peers: Peers
+    fresh: FreshScores | None = None
 
     def decide(
         self,
@@ -48,6 +52,7 @@ class Decider:
         allowance: float,
         reserved: float = 0.0,
         history: History | None = None,
+        n_left: int = 1,
     ) -> Json:
         """Choose and open the next stage; gives what the ledger says of it.
 
@@ -57,7 +62,11 @@ class Decider:
             allowance: forward tokens that this decision may spend.
             reserved: forward tokens that will be spent after it in any case.
             history: of the run so far.
+            n_left: stages until thinning ends, this one included.
         """
+        left = max(0.0, self.budget.left - reserved)
+        if self.fresh is not None and LOSS in self.selector.needs:
+            allowance, left = allowance / 2, left / 2  # the race has the other half
         choice = decide(
             curriculum,
             self.selector,
@@ -65,8 +74,21 @@ class Decider:
             probe_loss=probe_loss,
             history=history,
             agree=self.peers.from_leader,
+            fresh=self._paid_for(curriculum, left, n_left, self.budget.room(reserved)),
         )
-        return self._record(choice, dict(curriculum.rows_by_choice))
+        return self._record(choice, dict(curriculum.rows_by_choice), of_stage(curriculum, choice.stage))
+
+    def _paid_for(self, curriculum: Curriculum, left: float, n_left: int, room: float) -> FreshScores | None:
+        """What measures the candidates of the next stage, if what is left pays for them."""
+        apart = curriculum.apart
+        thin = None if apart is None else apart.policy.thin
+        if self.fresh is None or apart is None or thin is None or not thin.holds(apart.u):
+            return None
+        n_rows = max((offer.stage_rows for offer in curriculum.offers()), default=curriculum.shuffled_rows())
+        paid = self.fresh.pays(
+            curriculum.n_stages, thin.thinner.most_offered(n_rows), available=left, n_left=n_left, room=room
+        )
+        return self.fresh if paid else None
 
     def _measure(self, view: View, *, allowance: float, room: float) -> RaceResult:
         """The race, on the bill."""
@@ -86,7 +108,7 @@ class Decider:
         self.budget.charge("selection", result.tokens, self.meter.seconds - before)
         return result
 
-    def _record(self, choice: Chosen, rows_by_choice: dict[str, int]) -> Json:
+    def _record(self, choice: Chosen, rows_by_choice: dict[str, int], drawn: Json) -> Json:
         stage, view, measured = choice.stage, choice.view, choice.measured
         record: Json = {
             "stage": stage.index,
@@ -103,6 +125,7 @@ class Decider:
             "tokens": int(self.row_tokens[stage.rows].sum()),
             "rows_digest": array_digest(stage.rows),
             "rows_by_choice": rows_by_choice,
+            **drawn,
         }
         if not view.offers:
             return record

@@ -6,6 +6,7 @@ every optimizer step are the same however many processes there are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,12 +32,16 @@ WORDS = {
     "domains": "domains of the training rows (fingerprint)",
     "steps_per_epoch": "optimizer steps of an epoch",
     "probes": "probe rows (fingerprint)",
+    "drawn domains": "domains that are drawn from (fingerprint)",
+    "cells": "groups in the column of `cells: of` (fingerprint)",
     "global_batch": "global batch",
     "total_steps": "optimizer steps of the whole run",
     "batch: micro": "rows of a micro batch",
     "batch: world": "number of processes",
     "batch: accumulation": "`gradient_accumulation_steps`",
 }
+
+CELLS = "campus: cells"
 
 # Settings of trl that make the rows and their labels. Where the rows come out the same, they may differ.
 PREPARED_BY = (
@@ -71,6 +76,7 @@ class Identity:
         domains: Domains,
         *,
         probes: str | None,
+        kinds: Mapping[str, str],
         total_steps: int,
     ) -> Identity:
         """The identity of a run.
@@ -81,6 +87,7 @@ class Identity:
             loaded: its rows.
             domains: of the rows.
             probes: fingerprint of the probe rows, if there are any.
+            kinds: fingerprints of the kinds of rows that are drawn from, if there are any.
             total_steps: optimizer steps of the whole run.
         """
         # What makes the labels where the rows have none of their own: the collator, a function or an object.
@@ -103,6 +110,7 @@ class Identity:
         future = {
             "total_steps": total_steps,
             "probes": probes,
+            **kinds,
             **{f"campus: {name}": value for name, value in config.future().items() if name != "probes"},
             **{f"plug-in {name}": version for name, version in plugins_used(config).items()},
         }
@@ -157,8 +165,13 @@ class Identity:
         Raises:
             ResumeError: they differ; every difference is named.
         """
-        past = _differences(saved["past"], self.past)
-        future = [] if changed_future else _differences(saved["future"], self.future)
+        before, now = dict(saved["past"]), dict(self.past)
+        added = {}
+        if before.get(CELLS) is None:  # nothing of the past was compared in cells
+            before.pop(CELLS, None)
+            added = {CELLS: now.pop(CELLS)} if now.get(CELLS) is not None else {}
+        past = _differences(before, now)
+        future = [] if changed_future else _differences(saved["future"], {**self.future, **added})
         if not past and not future:
             return
         remedy = "Resume with the settings and data it was written with, or train without resuming."

@@ -77,7 +77,8 @@ def load(trainer: Trainer, given: CampusConfig, peers: Peers, *, to_train: bool)
         )
     drop_last = args.dataloader_drop_last
     steps_per_epoch = steps_of_epoch(len(view), global_batch, drop_last=drop_last)
-    short = 0 if drop_last or given.coverage == "revisit" else len(view) % global_batch
+    always_full = drop_last or given.coverage == "revisit" or given.draws_apart
+    short = 0 if always_full else len(view) % global_batch
     training_collator = compat.training_collator(collator, flat=given.batching == "flat")
     if not to_train:
         of_short = n_micro_batches(short, micro=micro, world=world)

@@ -29,6 +29,7 @@ from campus_tune.model.probes import Source
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run import boundary
 from campus_tune.run.activity import FINISHING, SAVING, TRAINING, Activities
+from campus_tune.run.book_keeping import BookFolder
 from campus_tune.run.borrowed import Borrowed
 from campus_tune.run.checkpoints import Checkpoint
 from campus_tune.run.decile_rates import leave_decile_rates
@@ -73,6 +74,7 @@ class CampusRun:
         self.activities = Activities(self.peers, lambda: trainer.state.global_step)
         self.folder = Path(str(trainer.args.output_dir)) / FOLDER
         self.lock = RunLock(self.folder)
+        self.book_folder = BookFolder(self.folder, self.peers)
         self.saver = Saver(trainer, self.peers, self.folder, lambda: beside(self.situation), self._add_hashing)
         # what it owns
         self.loop = LoopState(trainer, self.peers)
@@ -165,6 +167,7 @@ class CampusRun:
             loaded=loaded,
             activities=self.activities,
             folder=self.folder,
+            book_folder=self.book_folder,
             n_steps=state.max_steps,
         )
         if step == 0:
@@ -251,6 +254,12 @@ class CampusRun:
         answer_tokens = int(now.loaded.rows.answer_tokens[rows].sum())
         now.watch.end_step(loader.micro_batches(rows), answer_tokens=answer_tokens)
         if curriculum.step == 0 and not now.watch.shows_losses:
+            if now.book is not None:
+                raise TrainerError(
+                    "training must show the losses of single rows, by which this recipe draws (`thin`, `review` or "
+                    f"`domains: follow`), got none: {compat.why_no_row_losses(self.trainer)}. Change that, or take "
+                    "these blocks out of the recipe."
+                )
             warning = (
                 f"training shows no losses of single rows: {compat.why_no_row_losses(self.trainer)}. So the ledger has "
                 "the trainer's own loss for each stage and none by domain, training_losses/ stays empty, and "
@@ -324,16 +333,24 @@ class CampusRun:
             now.watch.close()
             self.finished = True
             now.journal.take(boundary.summed_up(now))
-        for report in (lambda _: leave_decile_rates(self.folder), *self.reports) if self.peers.leads else ():
+        for report in (self._leave_behind, *self.reports) if self.peers.leads else ():
             try:
                 report(self.trainer)
             except Exception as error:  # of whatever it draws or sends: what was trained is whole
                 say(f"warning: no report ({type(error).__name__}: {error})")
 
+    def _leave_behind(self, trainer: Trainer) -> None:
+        """What the run says of its rows at its end, beside the ledger."""
+        del trainer
+        leave_decile_rates(self.folder)
+        if self.situation.book is not None:
+            self.situation.book.export(self.folder)
+
     def close(self) -> None:
         """Take the hooks off the model and end the loader's workers, however training ended."""
         if self.planned is not None:
             self.planned.close()
+        self.book_folder.remove()
         self.saver.settle()
 
     def _add_hashing(self, seconds: float) -> None:

@@ -60,6 +60,8 @@ SHAPE: dict[str, Any] = {
     "epoch_ended": bool,
     "logged_step": int,
     "audit": [int, int, bool],
+    "book?": {"chain": [[int, str]]},
+    "dropped?": str,
     "journal": {"size": int, "pending": {}, "probes": {str: {"competence": float}}, "first": {str: float}},
 }
 

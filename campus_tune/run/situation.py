@@ -18,9 +18,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from campus_tune.data.domains import Domains
+from campus_tune.data.judged import Known
+from campus_tune.data.prepared import TOKEN_COLUMNS, column_names, read_column
 from campus_tune.method.budget import Budget
 from campus_tune.method.curriculum import Curriculum
+from campus_tune.method.drawn import of_start
 from campus_tune.method.orders import order_rows
+from campus_tune.method.policy import Policy
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.model.probes import Source
@@ -28,7 +32,9 @@ from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, 
 from campus_tune.preview.setup import make_budget, resolve, scores_health, start_warnings
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.activity import SCORING, Activities
+from campus_tune.run.book_keeping import BookFolder, BookKeeping
 from campus_tune.run.decide import Decider
+from campus_tune.run.drawing import Drawing, Kinds, make_drawing
 from campus_tune.run.identity import Identity
 from campus_tune.run.loaded import Loaded
 from campus_tune.run.official_tasks import Evaluator
@@ -41,13 +47,17 @@ from campus_tune.run.stream.loss_audit import LossAudit
 from campus_tune.run.stream.step_loss import StepLoss
 from campus_tune.run.stream.training_losses import TrainingLosses
 from campus_tune.run.stream.watch import Watch
+from campus_tune.run.told.dropped_rows import list_dropped
 from campus_tune.run.told.events import Examined, Scored, Started, Warned
 from campus_tune.run.told.examples import keep_examples
 from campus_tune.run.told.journal import Journal
 from campus_tune.scores.asking import Asking
+from campus_tune.scores.dropping import known_of
+from campus_tune.scores.fresh import FreshScores
 from campus_tune.scores.planning import make_scoring, refreshes_to_come, stages_between
 from campus_tune.scores.rescore import Rescorer
 from campus_tune.scores.run_scores import Scores
+from campus_tune.words.errors import RecipeError
 from campus_tune.words.files import atomic_write
 
 if TYPE_CHECKING:
@@ -68,8 +78,10 @@ class Outline:
         activities: what this process is doing.
         peers: ranks.
         folder: of the run.
+        book_folder: of what this rank knows of the rows.
         total_steps: optimizer steps of the whole run.
         domains: of the rows.
+        kinds: of rows that are drawn from.
         budget: that measurements are charged to.
         probing: held-out rows, and when they are measured.
         identity: what makes it this run.
@@ -85,8 +97,10 @@ class Outline:
     activities: Activities
     peers: Peers
     folder: Path
+    book_folder: BookFolder
     total_steps: int
     domains: Domains
+    kinds: Kinds
     budget: Budget
     probing: Probing
     identity: Identity
@@ -126,7 +140,19 @@ class Outline:
         self.budget.must_pay(certain)
         return budget_warnings(self.config, self.budget, facts, certain)
 
-    def make_curriculum(self, scores: Scores) -> Curriculum:
+    def known(self) -> Known:
+        """What the training rows can be compared and found by."""
+        rows = compat.training_rows(self.trainer)
+        columns = {name: read_column(rows, name) for name in column_names(rows) if name not in TOKEN_COLUMNS}
+        return known_of(self.trainer, columns, self.loaded.rows.content)
+
+    def list_dropped(self, drawing: Drawing) -> None:
+        """Leave a list of the rows that are left out, if there are any."""
+        if drawing.dropped is not None:
+            rows, tokenizer = compat.training_rows(self.trainer), compat.tokenizer_of(self.trainer)
+            list_dropped(self.folder, drawing.dropped, self.known(), self.kinds.domains, rows, tokenizer)
+
+    def make_curriculum(self, scores: Scores, policy: Policy | None) -> Curriculum:
         """The curriculum at its first step, its orders by these scores."""
         config, groups, by_label = self.config, self.domains.codes, scores.by_label
         seed = config.seed or 0
@@ -139,6 +165,7 @@ class Outline:
             total_steps=self.total_steps,
             groups=groups,
             drop_last=self.trainer.args.dataloader_drop_last,
+            policy=policy,
         )
 
 
@@ -149,6 +176,7 @@ class Situation(Outline):  # a longer list of the same kind: what reads it asks 
     Args:
         start_digests: what a checkpoint remembers of the scores before training.
         curriculum: which rows come next.
+        drawing: what it draws by.
         decider: chooses among its offers.
         rescorer: keeps its orders in step with the model.
         training_losses: of the stage, for free.
@@ -161,6 +189,7 @@ class Situation(Outline):  # a longer list of the same kind: what reads it asks 
 
     start_digests: dict[str, str]
     curriculum: Curriculum
+    drawing: Drawing
     decider: Decider
     rescorer: Rescorer
     training_losses: TrainingLosses
@@ -169,6 +198,11 @@ class Situation(Outline):  # a longer list of the same kind: what reads it asks 
     filling: Filling | None
     step_loss: StepLoss | None
     same_world: bool
+
+    @property
+    def book(self) -> BookKeeping | None:
+        """What training showed of each row; None where nothing is drawn by it."""
+        return self.drawing.book
 
     def close(self) -> None:
         """Take the hooks off the model and end the loader's workers, however training ended."""
@@ -208,6 +242,7 @@ def outline(
     loaded: Loaded,
     activities: Activities,
     folder: Path,
+    book_folder: BookFolder,
     n_steps: int,
 ) -> Outline:
     """The part of planning that a new run and a resumed one have in common.
@@ -219,6 +254,7 @@ def outline(
         loaded: the rows and their loader.
         activities: what this process is doing.
         folder: of the run.
+        book_folder: of its book, on this rank.
         n_steps: optimizer steps of the whole run.
 
     Raises:
@@ -226,12 +262,26 @@ def outline(
     """
     peers, rows, per_epoch = activities.peers, loaded.rows, loaded.steps_per_epoch
     config = resolve(trainer, given, has_probes=probes is not None)
+    n_stages = stages_between(config, per_epoch, 0, n_steps)
+    problems = config.draw.passes_problems(
+        total_steps=n_steps, steps_per_epoch=per_epoch, n_stages=n_stages, revisits=config.coverage == "revisit"
+    )
+    if problems:
+        raise RecipeError(problems)
     domains = Domains.read(compat.training_rows(trainer), config.within)
     training_tokens = n_steps / per_epoch * float(rows.tokens.sum())
     budget = make_budget(trainer, config, training_tokens, refreshes_to_come(config, n_steps, per_epoch, step=0))
-    n_stages = stages_between(config, per_epoch, 0, n_steps)
     probing = Probing(probes, config, trainer, rows, domains, budget, peers, n_stages=n_stages)
-    identity = Identity.of(trainer, config, loaded, domains, probes=probing.fingerprint, total_steps=n_steps)
+    kinds = Kinds.read(config, trainer)
+    identity = Identity.of(
+        trainer,
+        config,
+        loaded,
+        domains,
+        probes=probing.fingerprint,
+        kinds=kinds.fingerprints(),
+        total_steps=n_steps,
+    )
     identity.refuse_different_ranks(peers)
     evaluator = Evaluator(config.evaluate, trainer, peers, folder / "evaluation")
     return Outline(
@@ -242,8 +292,10 @@ def outline(
         activities=activities,
         peers=peers,
         folder=folder,
+        book_folder=book_folder,
         total_steps=n_steps,
         domains=domains,
+        kinds=kinds,
         budget=budget,
         probing=probing,
         identity=identity,
@@ -268,7 +320,8 @@ def plan(now: Outline, saver: Saver) -> Situation:
     if now.peers.leads:
         saver.start()
     now.journal.put_aside()
-    now.journal.take(Started(now.identity.record(), domains.sizes()))
+    if not config.draws_apart:
+        now.journal.take(Started(now.identity.record(), domains.sizes()))
 
     # What will be measured. Where it would cost more than the budget, less is: also of the probes.
     scoring = now.make_scoring()
@@ -287,6 +340,14 @@ def plan(now: Outline, saver: Saver) -> Situation:
         tokenizer = compat.tokenizer_of(now.trainer)
         keep_examples(now.folder, scores.by_label, compat.training_rows(now.trainer), tokenizer, domains)
 
+    drawing = make_drawing(now, scores)
+    if config.draws_apart:  # cells hang on scores, and a ledger begins with what makes the run this run
+        said = of_start(drawing.policy, {} if drawing.dropped is None else drawing.dropped.counts())
+        now.journal.take(Started(now.identity.record(), domains.sizes(), said))
+    kept = () if drawing.dropped is None else drawing.dropped.notes
+    if now.peers.leads:
+        now.list_dropped(drawing)
+
     # What came out, and what a person should know of it before the first step.
     for label, values in scores.by_label.items():
         quantiles = np.quantile(values, [0, 0.25, 0.5, 0.75, 1]).tolist()
@@ -294,13 +355,13 @@ def plan(now: Outline, saver: Saver) -> Situation:
     health = scores_health(config, scores, scoring.texts, domains, chosen=now.given.within is not None)
     now.journal.take(Examined(health, budget.found_share()))
     enough = partial(pays_for_all_rows, config, budget, facts)
-    now.journal.take(Warned([*small, *start_warnings(now.trainer, scores, health, scoring, enough)]))
+    now.journal.take(Warned([*small, *kept, *start_warnings(now.trainer, scores, health, scoring, enough)]))
 
-    curriculum = now.make_curriculum(scores)
+    curriculum = now.make_curriculum(scores, drawing.policy)
     for label, notes in scores.notes.items():
         curriculum.bar(label, barred=notes.get("tells_apart") is False)
     rescorer = Rescorer(scoring, scores, curriculum, rows, now.folder / "scores")
-    return complete(now, scores, scores.digests(), curriculum, rescorer, TrainingLosses())
+    return complete(now, scores, scores.digests(), curriculum, drawing, rescorer, TrainingLosses())
 
 
 def complete(
@@ -308,6 +369,7 @@ def complete(
     scores: Scores,
     digests: dict[str, str],
     curriculum: Curriculum,
+    drawing: Drawing,
     rescorer: Rescorer,
     training_losses: TrainingLosses,
     *,
@@ -317,11 +379,13 @@ def complete(
     config, loaded, trainer, peers = now.config, now.loaded, now.trainer, now.peers
     model: Any = trainer.model  # a trainer of transformers may have none until it trains
     selector, tokens = config.build_selector(), loaded.rows.tokens
+    fresh = FreshScores(rescorer.asking, scores) if config.thin is not None and config.thin.fresh else None
     return Situation(
         **vars(now),
         start_digests=digests,
         curriculum=curriculum,
-        decider=Decider(selector, loaded.meter, scores, now.budget, tokens, peers),
+        drawing=drawing,
+        decider=Decider(selector, loaded.meter, scores, now.budget, tokens, peers, fresh),
         rescorer=rescorer,
         training_losses=training_losses,
         load=RankLoad(peers, now.activities, loaded.loader),

@@ -22,7 +22,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +35,14 @@ from campus_tune.words.json_shapes import parse, read_json
 from campus_tune.words.types import BoolArray, Json
 from campus_tune.words.wording import cut, differences
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 _CHECK = "campus_sha256:"  # before the hash of a file of scores, in its footer
 
 
-def write_columns(path: Path, columns: dict[str, NDArray[Any]], about: Json) -> None:
-    """Write arrays of one length as a parquet table, with `about` in its metadata.
+def write_columns(path: Path, columns: Mapping[str, NDArray[Any] | pa.Array], about: Json) -> None:
+    """Write arrays of one length, numpy's or arrow's, as a parquet table, with `about` in its metadata.
 
     Raises:
         StorageError: the disk is full or the folder read-only; an earlier file is still whole.
@@ -47,7 +50,7 @@ def write_columns(path: Path, columns: dict[str, NDArray[Any]], about: Json) -> 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.table({name: pa.array(values) for name, values in columns.items()})
+    table = pa.table(dict(columns))
     table = table.replace_schema_metadata({"campus_tune": json.dumps(about), "campus_check": _CHECK + "0" * 64})
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.data import overlap as module
+from campus_tune.data import word_hashes as module
 from campus_tune.data.overlap import Overlap, overlap, overlap_findings
 
 MIX = Path(__file__).parent.parent.parent / "shared" / "data" / "mix"

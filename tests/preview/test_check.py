@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import yaml
 
+from campus_tune.data.said import Said
+from campus_tune.data.shapes import Shape
 from campus_tune.demo.tasks import write_tasks
 from campus_tune.preview.check import check, is_grave, render
+from campus_tune.preview.duplicate_rows import duplicate_findings
 
 GOOD: dict[str, Any] = {
     "dataset_name": "train.jsonl",
@@ -303,3 +306,52 @@ def test_the_demo_tasks_hold_their_probes_out(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     write_tasks(tmp_path, rows_per_cell=8, probes_per_cell=2, seed=0)
     assert grave(run()) == []
+
+
+@pytest.mark.usefixtures("folder")
+def test_rows_that_repeat_an_earlier_one_are_counted_by_domain() -> None:
+    rows = read_rows(Path("train.jsonl"))
+    copies = [{**row, "prompt": row["prompt"].upper() + "!"} for row in rows[:8]]
+    write_rows(Path("train.jsonl"), [*rows, *copies])
+    told = one_with(run(), "word for word what an earlier row says")
+    assert told.startswith("warning: 8 of 208 training rows say word for word")
+    assert "(3.8%; row 200 and row 0, row 201 and row 1, row 202 and row 2, …); by domain: a 4, b 4." in told
+    assert told.endswith("write drop: [{by: duplicates, keep: first}].")
+    dropped = one_with(run({"drop": [{"by": "duplicates", "keep": "first"}]}), "word for word what an earlier row says")
+    assert dropped.startswith("info: ")
+    assert "drop:" not in dropped
+
+
+@pytest.mark.usefixtures("folder")
+def test_rows_that_share_thirteen_words_are_told_apart_from_equal_ones() -> None:
+    rows = read_rows(Path("train.jsonl"))
+    long = next(row for row in rows if len(row["completion"].split()) > 20)
+    write_rows(Path("train.jsonl"), [*rows, {**long, "prompt": "something else"}])
+    told = one_with(run(), "13 words in a row that an earlier row says")
+    assert told.startswith("info: 1 of 201 training row says 13 words in a row that an earlier row says (0.5%; row 200")
+    assert "near: false" in told
+
+
+@pytest.mark.usefixtures("folder")
+def test_prompts_with_contradicting_answers_are_told_and_not_dropped() -> None:
+    rows = read_rows(Path("train.jsonl"))
+    write_rows(Path("train.jsonl"), [*rows, {**rows[3], "completion": "something else"}])
+    told = one_with(run({"drop": [{"by": "duplicates"}]}), "answered in more than one way")
+    assert (
+        "info: 1 prompt is answered in more than one way, in 2 rows (“ask 11” in rows 3, 200); by domain: b 2." in told
+    )
+    assert told.endswith("write drop: [{by: judged, path: judged.jsonl}].")
+
+
+def test_of_a_large_set_the_first_rows_are_compared_and_it_says_so() -> None:
+    said = Said.of_rows([{"prompt": "same", "completion": "again"}] * 10, Shape())
+    first, equal = duplicate_findings(said, None, dropped=False, most=35)
+    assert str(first) == "info: The first 3 of 10 rows were compared with each other, for 35 characters."
+    assert "2 of 3 training rows say word for word" in equal.what
+    assert len(list(duplicate_findings(said, None, dropped=False, most=10**6))) == 1
+    assert list(duplicate_findings(Said([], [], []), None, dropped=False)) == []
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_clean_set_is_not_said_to_repeat_itself() -> None:
+    assert not [text for text in run() if "earlier row" in text or "more than one way" in text]

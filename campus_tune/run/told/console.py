@@ -7,7 +7,7 @@ from functools import singledispatchmethod
 from pathlib import Path
 
 from campus_tune.evaluate.results import scores_in_words
-from campus_tune.method.budget import ALWAYS, PURPOSES, rounded_up
+from campus_tune.method.budget import ALWAYS, rounded_up
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.preview.health import health_table
 from campus_tune.run.ledger import audited
@@ -26,10 +26,13 @@ from campus_tune.run.told.events import (
 from campus_tune.words import progress
 from campus_tune.words.console import say
 from campus_tune.words.types import Json
+from campus_tune.words.wording import listed
 
 ONE_SIDED = 0.9  # share of the curriculum's rows from one sub-curriculum, above which the run says so
 
 MANY_DIGITS = 1e4  # a perplexity from which on its size is all that a line says of it
+
+MOST_DOMAINS = 8  # that a line names
 
 NOTABLE = 0.1  # seconds of a rank in an activity, below which its picture says nothing
 
@@ -128,10 +131,32 @@ def decision_line(record: Json, total_steps: int, probes: Mapping[str, Json], co
         parts.append(f"{record['chosen']} ({record['outcome']}), {record['rows']} rows of scope {low:.2f}–{high:.2f}")
         if measured := _measured(record):
             parts.append(f"perplexity {measured}")
+    parts += drawn_words(record)
     if probes:
         parts.append("competence " + ", ".join(f"{name} {probe['competence']:.3f}" for name, probe in probes.items()))
     parts.append(f"cost {cost_share:.1%}")
     return " · ".join(parts)
+
+
+def drawn_words(record: Json) -> list[str]:
+    """How a stage was drawn, where a policy drew it: what is out of the ordinary.
+
+    >>> drawn_words({"lanes": {"offer": 6, "mix": 0, "review": 2}, "offered": 12, "passed_over": 6, "shortage": {}})
+    ['2 rows come back', '6 of 12 offered passed over']
+    """
+    if "lanes" not in record:
+        return []
+    words = []
+    if record["lanes"]["review"]:
+        words.append(f"{record['lanes']['review']} rows come back")
+    if record["passed_over"]:
+        words.append(f"{record['passed_over']} of {record['offered']} offered passed over")
+    if "skipped" in record.get("thin", {}):
+        words.append(f"not thinned: {record['thin']['skipped']}")
+    given = [name for name, word in record["shortage"].items() if word == "given to others"]
+    if given:
+        words.append(f"too few rows of {listed(given, 3)}")
+    return words
 
 
 def _measured(record: Json) -> str:
@@ -177,9 +202,9 @@ def last_lines(end: Json, where: str) -> list[str]:
     shares = [f"{name} {rows / max(1, sum(by_choice.values())):.0%}" for name, rows in by_choice.items() if rows]
     lines.append("rows by sub-curriculum: " + ", ".join(shares))
     lines += [f"warning: {warning}" for warning in one_sided(by_choice)]
-    lines.append(coverage_line(end))
+    lines += [coverage_line(end), *drawn_lines(end)]
     cost = end["cost"]
-    parts = ", ".join(f"{name} {cost[name]:.1%}" for name in PURPOSES if cost[name] or name in ALWAYS)
+    parts = ", ".join(f"{name} {cost[name]:.1%}" for name in cost if name != "all" and (cost[name] or name in ALWAYS))
     if end["found"]:
         parts += f"; {end['found']:.1%} of it found in the score cache"
     lines.append(
@@ -226,7 +251,27 @@ def one_sided(by_choice: Mapping[str, int]) -> list[str]:
 def coverage_line(end: Json) -> str:
     """How many rows the run saw, and how often it came back to some."""
     line = f"rows: {end['rows_seen']} of {end['n_rows']} seen ({end['rows_seen'] / end['n_rows']:.0%})"
+    if "passes" in end:
+        return f"{line}, the most often {end['visits_most']} times"
     if end["coverage"] == "exact":
         return f"{line}, each once per epoch, {end['visits'] / end['n_rows']:.2f} epochs"
     repeats = end["rows_repeated"]
     return f"{line}, {repeats} of {end['visits']} visits were repeats ({repeats / max(1, end['visits']):.0%})"
+
+
+def drawn_lines(end: Json) -> list[str]:
+    """What a policy has made of the rows: passes over each domain, rows left out, rows that never came."""
+    if "passes" not in end:
+        return []
+    shown = [f"{name} {passes:.2f}" for name, passes in end["passes"].items()]
+    parts = [f"passes: {listed(shown, MOST_DOMAINS)}"]
+    if end["review_rows"]:
+        parts.append(f"{end['review_rows']} visits of rows that came back")
+    if end["dropped"]:
+        parts.append(f"{end['dropped']} rows were left out from the start")
+    never = end["never_trained"]
+    lines = ["; ".join(parts)]
+    if never["rows"]:
+        of = listed([f"{name} {n}" for name, n in never["by_domain"].items()], MOST_DOMAINS)
+        lines.append(f"warning: {never['rows']} of {end['n_rows']} rows were never trained ({of})")
+    return lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from campus_tune.preview.health import ScoreHealth, health_record
@@ -25,15 +25,22 @@ class Event:
 
 @dataclass(frozen=True)
 class Started(Event):
-    """A new run: what makes it this run, and how many of its rows are of each domain."""
+    """A new run: what makes it this run, and how many of its rows are of each domain.
+
+    Args:
+        identity: its parts.
+        rows_by_domain: of the training set.
+        drawn: cells and what is dropped, where the recipe has such.
+    """
 
     name = "run"
     identity: Json
     rows_by_domain: Mapping[str, int]
+    drawn: Json = field(default_factory=dict)
 
     def line(self) -> Json:
         """The identity's parts beside the domains."""
-        return {**self.identity, "rows_by_domain": self.rows_by_domain}
+        return {**self.identity, "rows_by_domain": self.rows_by_domain, **self.drawn}
 
 
 @dataclass(frozen=True)

@@ -42,11 +42,11 @@ class Journal:
             teller.take(event)
 
     def put_aside(self) -> None:
-        """Begin an empty ledger; that of an earlier run is kept under the next free number, with its losses."""
+        """Begin an empty ledger; that of an earlier run is kept under the next free number, with what it left."""
         kept = self.ledger.start()
-        losses = self.folder / "training_losses"
-        if kept and losses.exists():
-            losses.rename(kept.with_name(f"training_losses{kept.suffixes[0]}"))
+        for path in (self.folder / name for name in ("training_losses", "book.parquet", "dropped.jsonl")):
+            if kept and path.exists():
+                path.rename(kept.with_name(f"{path.stem}{kept.suffixes[0]}{path.suffix}"))
 
     def state(self) -> Json:
         """How much of the ledger is this run's, and the scalars that no log line has carried yet."""

@@ -44,6 +44,12 @@ class TrainersLog:
             "campus/scope": record["scope"][1],
             "campus/cost_share": event.cost_share,
         }
+        if "lanes" in record:
+            self.pending["campus/passed_over"] = record["passed_over"]
+            for what, values in (("share", record["shares"]), ("passes", record["passes"])):
+                self.pending |= {f"campus/{what}/{name}": value for name, value in values.items()}
+            if "ess" in record.get("thin", {}):
+                self.pending["campus/ess"] = record["thin"]["ess"]
         for offer in record.get("offers", []):
             self.pending[f"campus/chosen/{offer['name']}"] = int(offer["name"] == record["chosen"])
             if "perplexity" in offer:

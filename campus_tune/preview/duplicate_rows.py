@@ -1,0 +1,80 @@
+"""What `check` says of training rows that repeat one another, and of prompts that are answered in two ways."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from campus_tune.data.duplicates import contradictions, duplicates
+from campus_tune.data.said import Said
+from campus_tune.data.word_hashes import N_GRAM
+from campus_tune.words.findings import Finding
+from campus_tune.words.types import RowArray
+from campus_tune.words.wording import cut, listed
+
+MOST_CHARACTERS = 64_000_000  # that are compared: ten seconds or so of one core
+MANY = 0.01  # share of the rows from which repeating is worth a warning
+SHOWN = 3  # pairs that a finding names
+REMEDY = "Look at some; to leave them out, write drop: [{by: duplicates, keep: first}]"
+
+
+def duplicate_findings(
+    said: Said, domains: Sequence[object] | None, *, dropped: bool, most: int = MOST_CHARACTERS
+) -> Iterator[Finding]:
+    """Rows that repeat an earlier one in all their words or in 13 in a row, and prompts with contradicting answers.
+
+    Args:
+        said: in each row.
+        domains: of each row, length N; None where they have none.
+        dropped: the recipe drops duplicates already.
+        most: characters that are compared; of a larger set its first rows are.
+    """
+    sizes = np.cumsum([len(text) for text in said.whole])
+    n_rows = int(np.searchsorted(sizes, most, side="right")) if len(sizes) and sizes[-1] > most else len(sizes)
+    if n_rows < len(sizes):
+        what = f"The first {n_rows} of {len(sizes)} rows were compared with each other, for {most:.2g} characters."
+        yield Finding("info", what)
+    found = duplicates(said.whole[:n_rows])
+
+    def told(rows: RowArray, first: RowArray, how: str, remedy: str) -> Iterator[Finding]:
+        if len(rows):
+            pairs = listed([f"row {row} and row {first[row]}" for row in rows.tolist()], SHOWN)
+            share = len(rows) / n_rows
+            rows_say = "row says" if len(rows) == 1 else "rows say"
+            what = f"{len(rows)} of {n_rows} training {rows_say} {how} ({share:.1%}; {pairs}){_where(rows, domains)}."
+            grave = share >= MANY and not dropped
+            yield Finding("warning" if grave else "info", what, "" if dropped else remedy)
+
+    yield from told(found.equal_rows, found.equal, "word for word what an earlier row says", f"{REMEDY}.")
+    asked = f"{REMEDY}, or near: false with it where rows ask several things about one text."
+    yield from told(found.near_rows, found.near, f"{N_GRAM} words in a row that an earlier row says", asked)
+    yield from _contradicting(said, n_rows, lambda rows: _where(rows, domains))
+
+
+def _contradicting(said: Said, n_rows: int, where: Callable[[RowArray], str]) -> Iterator[Finding]:
+    """One finding for all prompts that are answered in several ways."""
+    groups = contradictions(said.prompts[:n_rows], said.answers[:n_rows])
+    if groups:
+        rows = np.concatenate([np.array(group, dtype=np.int32) for group in groups])
+        shown = listed([f"{_quoted(said.prompts[group[0]])} in rows {listed(group, 2)}" for group in groups], SHOWN)
+        prompts_are = "prompt is" if len(groups) == 1 else "prompts are"
+        yield Finding(
+            "warning" if len(rows) >= MANY * n_rows else "info",
+            f"{len(groups)} {prompts_are} answered in more than one way, in {len(rows)} rows ({shown}){where(rows)}. "
+            "Nothing drops these: one of the answers may be wrong, or several right.",
+            "Look at some; list wrong rows in a file and write drop: [{by: judged, path: judged.jsonl}].",
+        )
+
+
+def _where(rows: RowArray, domains: Sequence[object] | None) -> str:
+    """The domains that some rows are in, the commonest first."""
+    if domains is None:
+        return ""
+    counts = Counter(str(domains[row]) for row in rows.tolist())
+    return f"; by domain: {listed([f'{name} {n}' for name, n in counts.most_common()], 5)}"
+
+
+def _quoted(prompt: str) -> str:
+    return f"“{cut(' '.join(prompt.split()), 40)}”"

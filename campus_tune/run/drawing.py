@@ -1,0 +1,166 @@
+"""Who is drawn and which, in one run: the policy, the book that it goes by, and the rows that it leaves out.
+
+All of it follows from the recipe, the rows, and the scores from before training, so a run that goes on makes the same
+again. Cells are cut by those scores too, whatever re-scoring has made of them since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from campus_tune.data.domains import Domains
+from campus_tune.data.prepared import column_names, read_column
+from campus_tune.method.cells import ALL_ROWS, Cells
+from campus_tune.method.policy import Policy
+from campus_tune.method.view import PastStage
+from campus_tune.model import compat
+from campus_tune.model.peers import Peers
+from campus_tune.preview.forecast import quota_problems, stage_rows
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.policy import book_columns, cells_of, column_of, policy_of, strict_domains
+from campus_tune.run.book_keeping import BookKeeping
+from campus_tune.scores.dropping import Dropped, dropped_of
+from campus_tune.scores.run_scores import Scores
+from campus_tune.words.errors import RecipeError, ResumeError
+from campus_tune.words.hashing import array_digest
+from campus_tune.words.types import Json
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+    from campus_tune.run.situation import Outline
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """What a run draws by.
+
+    Args:
+        policy: who is drawn and which; None where the recipe says nothing of it.
+        book: what training showed of each row; None where nothing goes by it.
+        dropped: rows that are never drawn; None where the recipe drops none.
+    """
+
+    policy: Policy | None = None
+    book: BookKeeping | None = None
+    dropped: Dropped | None = None
+
+    def state(self) -> Json:
+        """What a checkpoint remembers of it, as JSON; {} of what a recipe says nothing of."""
+        book = {} if self.book is None else {"book": self.book.state()}
+        return book if self.dropped is None else {**book, "dropped": array_digest(self.dropped.mask)}
+
+    def go_on(self, saved: Json, home: Path, past: Sequence[PastStage], peers: Peers, *, changed: bool) -> None:
+        """Stand where a checkpoint stood; every rank calls it.
+
+        Args:
+            saved: its state.
+            home: the folder of the run that wrote it.
+            past: stages that were over then.
+            peers: ranks; rank 0 reads.
+            changed: the recipe may say something else than it did.
+
+        Raises:
+            ResumeError: other rows are left out now, because a file that names them has changed; or the losses that
+                the book is written from are not those of then.
+        """
+        if self.book is not None:
+            self.book.fold(home, past, saved.get("book"), peers)
+        if not changed and saved.get("dropped") != self.state().get("dropped"):
+            raise ResumeError(
+                "the checkpoint must belong to this run, got one that leaves out other rows: a file that `drop` reads "
+                "has changed. Put it back, or go on with the others on purpose: campus: {resume: changed_future}."
+            )
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """The kinds of rows that a recipe draws from, as the training set's columns name them.
+
+    Args:
+        domains: of the rows; none where the set has no such column, or the recipe draws all alike.
+        others: their groups in the column of `cells: of`.
+    """
+
+    domains: Domains = field(default_factory=Domains)
+    others: Domains = field(default_factory=Domains)
+
+    @staticmethod
+    def read(config: CampusConfig, trainer: Trainer) -> Kinds:
+        """Those of a trainer's rows.
+
+        Raises:
+            RecipeError: the recipe gives shares to domains, and there are none.
+            DataError: there is no such column; a row without a name, or with one that another looks like.
+        """
+        if not config.draws_apart:
+            return Kinds()
+        rows = compat.training_rows(trainer)
+
+        def read(column: str | None, setting: str) -> Domains:
+            if column is None:
+                return Domains()
+            Domains.read(rows, column)  # there is such a column
+            return strict_domains(read_column(rows, column), column, setting)
+
+        of = None if config.cells is None else config.cells.of
+        return Kinds(read(column_of(config, column_names(rows)), "domains"), read(of, "cells: of"))
+
+    def fingerprints(self) -> dict[str, str]:
+        """What a run's identity holds of them."""
+        named = {"drawn domains": self.domains, "cells": self.others}
+        return {name: array_digest(kind.codes) for name, kind in named.items() if kind.codes is not None}
+
+    def as_cells(self, n_rows: int) -> Cells:
+        """A cell for each domain."""
+        codes, names = self.domains.codes, self.domains.names
+        if codes is None:
+            return Cells(np.zeros(n_rows, dtype=np.int32), (ALL_ROWS,), np.zeros(1, dtype=np.int64))
+        return Cells(codes.astype(np.int32), tuple(names), np.arange(len(names)))
+
+
+def make_drawing(now: Outline, scores: Scores) -> Drawing:
+    """What a planned run draws by.
+
+    Args:
+        now: its outline.
+        scores: from before training.
+
+    Raises:
+        CampusError: blocks of the recipe that do not go with these rows.
+    """
+    config, by_label = now.config, dict(scores.by_label)
+    if not config.draws_apart:
+        return Drawing()
+    domains, n_rows = now.kinds.domains, len(now.loaded.rows)
+    cells = cells_of(config, by_label.__getitem__, domains=domains, others=now.kinds.others)
+    dropped = None
+    if config.drop:  # files that rank 0 alone may have
+        dropped = now.peers.led(lambda: dropped_of(config, by_label, now.known(), domains, cells))
+    keeping = None
+    if book_columns(config) is not None:
+        keeping = BookKeeping.begin(
+            now.book_folder.make(),
+            now.kinds.as_cells(n_rows) if cells is None else cells,
+            global_batch=now.loaded.global_batch,
+            spacing=None if config.review is None else config.review.spacing,
+        )
+    policy = policy_of(
+        config,
+        n_rows=n_rows,
+        domains=domains,
+        cells=cells,
+        score_of=lambda label: scores.by_label[label],
+        dropped=None if dropped is None else dropped.mask,
+        book=None if keeping is None else keeping.book,
+    )
+    assert policy is not None, "a recipe that draws apart has a policy"
+    problems = quota_problems(policy, stage_rows(config, n_rows=n_rows, global_batch=now.loaded.global_batch))
+    if problems:
+        raise RecipeError(problems)
+    return Drawing(policy, keeping, dropped)

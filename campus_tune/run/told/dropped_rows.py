@@ -1,0 +1,44 @@
+"""Lists the rows that a run leaves out, with their text, for a person to look at: `curriculum/dropped.jsonl`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from campus_tune.data.domains import Domains
+from campus_tune.data.judged import Known
+from campus_tune.run.told.examples import TOKENS, shorten
+from campus_tune.scores.dropping import Dropped
+from campus_tune.words.files import atomic_write
+from campus_tune.words.types import RowSource
+
+FILE = "dropped.jsonl"
+
+
+def list_dropped(
+    home: Path, dropped: Dropped, known: Known, domains: Domains, dataset: RowSource, tokenizer: object
+) -> None:
+    """Write one line for each row that is left out: row, reason, key, domain, the row that is kept instead, text.
+
+    The keys find the rows again in another run: a file of them is what `drop: [{by: judged, path: …}]` reads.
+
+    Args:
+        home: folder of the ledger.
+        dropped: rows of the run.
+        known: what they say.
+        domains: of the rows.
+        dataset: prepared, with `input_ids`: decoded where only tokens are known of the rows.
+        tokenizer: that decodes them; without one the lines have no text.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    decode = getattr(tokenizer, "decode", None)
+
+    def text(row: int) -> str:
+        if known.said is not None:
+            return shorten(known.said.whole[row])
+        return shorten(decode(list(dataset[row]["input_ids"])[:TOKENS], skip_special_tokens=True)) if decode else ""
+
+    lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in dropped.lines(known, domains, text))
+    atomic_write(home / FILE, (line.encode("utf-8", "replace") for line in lines))
