@@ -29,7 +29,10 @@ The YAML is that of `sft` with one more block; any flag of TRL's overrides it, -
   compare:
     test: {path: test.jsonl, domain_column: domain}
     seeds: 5
-    arms: [recipe, random, random_same_pacing, reversed]   # the default; controls of `thin`, `phases`, … come before
+    arms: [recipe, random, random_same_pacing, reversed]   # the default
+
+A recipe with thin, domains, phases, review or drop has a control of each of these by default, up to five arms in all:
+shuffled_scores (random_prune), natural_shares, stacked, no_review, random_drop; mean_shares, uniform_review if asked.
 
 example:
   campus-tune compare --config recipes/compare/quickstart.yaml
@@ -55,7 +58,7 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", metavar="YAML", required=True, help="a training YAML with both blocks")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison (the YAML's output_dir)")
-    parser.add_argument("--arms", nargs="+", metavar="ARM", help="which are trained (the YAML's, else the four above)")
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help="which are trained (the YAML's, else the default)")
     parser.add_argument(
         "--seeds", type=int, nargs="+", metavar="N", help="how many, or which: two or more numbers (the YAML's, else 5)"
     )
