@@ -12,6 +12,12 @@ Start here. A stage comes about in this sequence, one file for each step:
     decide       the decision itself, the same for a run and for `simulate`
     curriculum   opens the stage that was decided, and remembers
 
+Under a policy (who and which) that last step is taken apart:
+
+    policy       what holds at a moment: strata, shares, phases, thinning, review, what is dropped
+    apart        what a curriculum does otherwise under it, and remembers
+    draws        a stage's rows: lanes × strata × thinning (`walks` finds candidates, `thinning` takes some of them)
+
 Beside them: `stages` the pieces that these hand to each other, `sampling` draws in proportion, `competence` what probes
 say, `budget` what measuring may cost, `grouping` and `stats` what ranking in groups does to an order.
 """
