@@ -16,7 +16,7 @@ In this sequence, for each needs the one before:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from campus_tune.recipe.config import CampusConfig
 
 ScoreOf: TypeAlias = Callable[[str], FloatArray]  # metric label → scores of all rows now, shape (N,)
+
+INVISIBLE = " \t\r\n\x0b\x0c\x00\xa0\u200b\ufeff"  # at the end of a name these make it another one that looks the same
 
 
 # -- columns -----------------------------------------------------------------------------------------------------------
@@ -83,25 +85,21 @@ def strict_domains(values: Iterable[object], column: str, setting: str) -> Domai
         DataError: a row without a name, or a name that ends in NUL or has spaces around it; the first rows are named.
     """
     values = list(values)
-    empty = [row for row, value in enumerate(values) if value is None or value != value or not str(value).strip(" \0")]
-    if empty:
+    names = ["" if value is None or value != value else str(value) for value in values]  # NaN is not itself
+    if empty := [row for row, name in enumerate(names) if not name.strip(INVISIBLE)]:
         raise DataError(
             f"`{column}` must name a group in every row, for `{setting}` draws by it, got null or an empty name in "
-            f"{len(empty)} of {len(values)} rows (first: {_rows(empty)}). Fill them in: `dataset = dataset.map(lambda "
-            f"row: {{{column!r}: row[{column!r}] or 'other'}})`."
+            f"{len(empty)} of {len(values)} rows (first: {listed(empty, 3)}). Fill them in: `dataset = dataset.map("
+            f"lambda row: {{{column!r}: 'other' if str(row[{column!r}] or '').strip({INVISIBLE!r}) in ('', 'nan') else "
+            f"row[{column!r}]}})`."
         )
-    odd = [row for row, value in enumerate(values) if str(value) != str(value).strip().rstrip("\0")]
-    if odd:
+    if odd := [row for row, name in enumerate(names) if name != name.strip(INVISIBLE)]:
         raise DataError(
             f"`{column}` must have names without spaces or NUL at their ends, for `{setting}` draws by it, got "
-            f"{shown(values[odd[0]])} in {len(odd)} of {len(values)} rows (first: {_rows(odd)}). Strip them: "
-            f"`dataset = dataset.map(lambda row: {{{column!r}: row[{column!r}].strip().rstrip(chr(0))}})`."
+            f"{shown(names[odd[0]])} in {len(odd)} of {len(values)} rows (first: {listed(odd, 3)}). Strip them: "
+            f"`dataset = dataset.map(lambda row: {{{column!r}: row[{column!r}].strip({INVISIBLE!r})}})`."
         )
     return Domains.of(values)
-
-
-def _rows(rows: Sequence[int]) -> str:
-    return listed(rows, 3)
 
 
 # -- cells and the book ------------------------------------------------------------------------------------------------
