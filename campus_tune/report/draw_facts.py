@@ -36,7 +36,7 @@ class StageDraw:
         passed_over: of them, not taken.
         passes: over each domain until then.
         shortage: stratum → how it was helped, for those that had too few rows.
-        ess: effective sample size of the thinning in rows; None without.
+        ess: effective sample size of the thinning, as a share of the rows taken; None without.
     """
 
     index: int
@@ -64,11 +64,6 @@ class StageDraw:
             shortage=decision.get("shortage", {}),
             ess=decision.get("thin", {}).get("ess"),
         )
-
-    @property
-    def rows(self) -> int:
-        """That it trains."""
-        return sum(self.lanes.values())
 
 
 @dataclass(frozen=True)

@@ -124,8 +124,8 @@ def lanes(draw: DrawFacts) -> Picture | None:
 
 
 def effective(draw: DrawFacts) -> Picture | None:
-    """How many equally likely rows the draw of each stage was worth."""
-    seen = [(stage.step, stage.ess / stage.rows) for stage in draw.stages if stage.ess is not None and stage.rows]
+    """How many equally likely rows the draw of each stage was worth, as a share of those it took."""
+    seen = [(stage.step, stage.ess) for stage in draw.stages if stage.ess is not None]
     if not seen:
         return None
     steps, values = np.array(seen, dtype=float).T
@@ -134,18 +134,18 @@ def effective(draw: DrawFacts) -> Picture | None:
         del narrow  # one line fits everywhere
         axis = figure.subplots()
         axis.plot(steps, values, **Face(ACCENT, "-", "o", "").on_line(len(steps)))
-        axis.set(ylim=(0, None), xlabel="optimizer step", ylabel="of the rows trained")
+        axis.set(ylim=(0, 1.04), xlabel="optimizer step", ylabel="of the rows taken")
         percent(axis.yaxis)
 
     return picture(
         "ess",
         "Effective sample size of the thinning",
         paint,
-        alt=f"The effective sample size was {values[0]:.0%} of a stage's rows at step {steps[0]:.0f}, "
+        alt=f"The effective sample size was {values[0]:.0%} of the rows taken at step {steps[0]:.0f}, "
         f"{values[-1]:.0%} at step {steps[-1]:.0f}; the least was {values.min():.0%}.",
         height=(2.5, 2.8),
-        note="Rows that would be as much information if each had been as likely as the others; where it is small, few "
-        "rows are drawn again and again.",
+        note="How even the chances of the rows taken were: 100 % where all were equal. Where it is small, what the stage "
+        "says of all rows hangs on a few of them.",
     )
 
 
