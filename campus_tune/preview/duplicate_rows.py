@@ -9,7 +9,6 @@ import numpy as np
 
 from campus_tune.data.duplicates import contradictions, duplicates
 from campus_tune.data.said import Said
-from campus_tune.data.word_hashes import N_GRAM
 from campus_tune.words.findings import Finding
 from campus_tune.words.types import RowArray
 from campus_tune.words.wording import cut, listed
@@ -23,7 +22,7 @@ REMEDY = "Look at some; to leave them out, write drop: [{by: duplicates, keep: f
 def duplicate_findings(
     said: Said, domains: Sequence[object] | None, *, dropped: bool, most: int = MOST_CHARACTERS
 ) -> Iterator[Finding]:
-    """Rows that repeat an earlier one in all their words or in 13 in a row, and prompts with contradicting answers.
+    """Rows that repeat an earlier one in all their words or in most of them, and prompts with contradicting answers.
 
     Args:
         said: in each row.
@@ -36,7 +35,7 @@ def duplicate_findings(
     if n_rows < len(sizes):
         what = f"The first {n_rows} of {len(sizes)} rows were compared with each other, for {most:.2g} characters."
         yield Finding("info", what)
-    found = duplicates(said.whole[:n_rows])
+    found = duplicates(said.whole[:n_rows], said.prompts[:n_rows])
 
     def told(rows: RowArray, first: RowArray, how: str, remedy: str) -> Iterator[Finding]:
         if len(rows):
@@ -49,7 +48,7 @@ def duplicate_findings(
 
     yield from told(found.equal_rows, found.equal, "word for word what an earlier row says", f"{REMEDY}.")
     asked = f"{REMEDY}, or near: false with it where rows ask several things about one text."
-    yield from told(found.near_rows, found.near, f"{N_GRAM} words in a row that an earlier row says", asked)
+    yield from told(found.near_rows, found.near, "mostly what an earlier row says", asked)
     yield from _contradicting(said, n_rows, lambda rows: _where(rows, domains))
 
 

@@ -408,8 +408,8 @@ class DropSettings(CheckedSettings):
         at_most: share of all rows that it may drop; no domain ever loses more than half. None is a tenth with `below`,
             for nobody sees beforehand how many rows that is, else a half.
         keep: which row of several duplicates stays: the first.
-        near: rows that share 13 words in a row are duplicates too; None is true. False where rows ask several things
-            about one text.
+        near: rows of which an earlier one has at least half are duplicates too; None is true. False where rows ask
+            several things about one text.
         path: file with the judged rows.
         on: columns that the judged rows share with the training set; None finds them by what they say.
     """

@@ -219,7 +219,8 @@ def _repeated(known: Known, so_far: _Dropping, *, near: bool) -> list[tuple[str,
     if known.said is None:
         parts = [(EQUAL, first_of_each(known.content[left]))]
     else:
-        found = duplicates([known.said.whole[row] for row in left.tolist()], near=near)
+        texts, prompts = ([texts[row] for row in left.tolist()] for texts in (known.said.whole, known.said.prompts))
+        found = duplicates(texts, prompts, near=near)
         parts = [(EQUAL, found.equal), (NEAR, found.near)]
     for _, of in parts:
         so_far.instead[left[of != itself]] = left[of[of != itself]]

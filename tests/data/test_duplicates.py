@@ -16,9 +16,14 @@ from campus_tune.data.word_hashes import TEMPLATE, row_hashes
 SENTENCE = "one two three four five six seven eight nine ten eleven twelve thirteen"
 
 
-def slow(texts: list[str], n: int) -> tuple[list[int], list[int]]:
+def words_of(text: str) -> list[str]:
+    return re.findall(r"[a-z0-9\u0080-\U0010ffff]+|[-+*/=<>^%]", text.lower())
+
+
+def slow(texts: list[str], n: int, prompts: list[str] | None = None) -> tuple[list[int], list[int]]:
     """(equal, near) by comparing lists of words, row by row."""
-    words = [re.findall(r"[a-z0-9\u0080-\U0010ffff]+|[-+*/=<>^%]", text.lower()) for text in texts]
+    words = [words_of(text) for text in texts]
+    asked = [words_of(text) for text in prompts or [""] * len(texts)]
     equal = [words.index(one) if one else row for row, one in enumerate(words)]
     runs = [{tuple(one[i : i + n]) for i in range(len(one) - n + 1)} for one in words]
     said_by: dict[tuple[str, ...], int] = {}
@@ -29,15 +34,16 @@ def slow(texts: list[str], n: int) -> tuple[list[int], list[int]]:
     for row, has in enumerate(runs):
         if equal[row] != row:
             continue
-        telling = {run for run in has if said_by[run] <= TEMPLATE}
-        near[row] = next((other for other in kept if runs[other] & telling), row)
+        own = {run for run in has if said_by[run] <= TEMPLATE}
+        alike = (other for other in kept if own & runs[other] and len(own & runs[other]) >= len(own) / 2)
+        near[row] = next((other for other in alike if not asked[row] or asked[row] != asked[other]), row)
         if near[row] == row:
             kept.append(row)
     return equal, near
 
 
 def slow_contradictions(prompts: list[str], answers: list[str]) -> list[tuple[int, ...]]:
-    asked, said = ([re.findall(r"\w+|[-+*/=<>^%]", text.lower()) for text in texts] for texts in (prompts, answers))
+    asked, said = ([words_of(text) for text in texts] for texts in (prompts, answers))
     groups = [[row for row, other in enumerate(asked) if other == one] for one in asked if one]
     return sorted({tuple(group) for group in groups if any(said[row] != said[group[0]] for row in group)})
 
@@ -53,6 +59,12 @@ texts = st.lists(some_words, max_size=14)
 @given(rows=texts, n=st.integers(1, 4))
 def test_hashing_finds_what_comparing_words_finds(rows: list[str], n: int) -> None:
     assert as_lists(duplicates(rows, n=n)) == slow(rows, n)
+
+
+@given(rows=st.lists(st.tuples(some_words, some_words), max_size=12), n=st.integers(1, 3))
+def test_rows_of_one_prompt_are_equal_or_no_duplicates(rows: list[tuple[str, str]], n: int) -> None:
+    texts, prompts = ["\n".join(row) for row in rows], [prompt for prompt, _ in rows]
+    assert as_lists(duplicates(texts, prompts, n=n)) == slow(texts, n, prompts)
 
 
 @given(rows=texts, at_once=st.integers(1, 20))
@@ -79,16 +91,41 @@ def test_the_first_of_equal_rows_is_kept() -> None:
     assert found.equal.tolist() == [0, 1, 2, 0, 4, 0]
 
 
+def counted(first: int, last: int) -> str:
+    return " ".join(f"w{i}" for i in range(first, last))
+
+
 def test_nearness_does_not_chain() -> None:
-    first, last = SENTENCE, SENTENCE.upper().replace("ONE TWO", "1 2").replace("THIRTEEN", "13 a b c d e f g h i j k l")
-    between = f"{SENTENCE} {last}"  # near to both, which have no 13 words in common
-    found = duplicates([first, between, last])
-    assert as_lists(found) == ([0, 1, 2], [0, 0, 2])
+    rows = [counted(0, 40), counted(12, 52), counted(26, 66)]  # the second has 16 of the first's 28 runs, and so on
+    assert as_lists(duplicates(rows[:2]))[1] == [0, 0]
+    assert as_lists(duplicates(rows[1:]))[1] == [0, 0]
+    assert as_lists(duplicates(rows)) == ([0, 1, 2], [0, 0, 2])
 
 
-def test_thirteen_words_in_a_row_are_near_and_twelve_are_not() -> None:
-    assert duplicates([f"{SENTENCE} and then", f"but {SENTENCE}"]).near_rows.tolist() == [1]
-    assert duplicates([SENTENCE.removesuffix(" thirteen") + " a", f"but {SENTENCE}"]).near_rows.tolist() == []
+def test_half_of_a_rows_runs_of_thirteen_words_are_near_and_fewer_are_not() -> None:
+    first = counted(0, 30)
+    assert duplicates([first, counted(14, 34)]).near_rows.tolist() == [1]  # 4 of 8 runs
+    assert duplicates([first, counted(15, 35)]).near_rows.tolist() == []  # 3 of 8
+    assert duplicates([counted(0, 12), f"{counted(0, 12)} a"]).near_rows.tolist() == []  # no run of 13 in common
+
+
+def test_a_row_that_says_more_than_an_earlier_one_is_kept() -> None:
+    short, long = counted(0, 20), counted(0, 60)
+    assert duplicates([short, long]).near_rows.tolist() == []
+    assert duplicates([long, short]).near_rows.tolist() == [1]
+
+
+def test_an_equation_that_two_rows_share_makes_them_no_duplicates() -> None:
+    equation = "3 * 4 = <<3*4=12>>12"
+    rows = [f"{counted(0, 30)} {equation}", f"{counted(50, 80)} {equation}"]
+    assert duplicates(rows).near_rows.tolist() == []
+
+
+def test_one_prompt_answered_twice_is_no_duplicate() -> None:
+    prompts = [SENTENCE, SENTENCE.upper(), f"now {SENTENCE}"]
+    texts = [f"{prompt}\n{answer}" for prompt, answer in zip(prompts, ("yes", "no", "yes"), strict=True)]
+    assert duplicates(texts, prompts).near_rows.tolist() == [2]  # another prompt
+    assert duplicates(texts).near_rows.tolist() == [1, 2]
 
 
 def test_a_prompt_template_is_not_near_however_often_its_rows_are_repeated() -> None:
