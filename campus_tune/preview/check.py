@@ -17,6 +17,7 @@ from typing import Any
 
 from campus_tune.data.conversions import Origin
 from campus_tune.data.domains import Domains
+from campus_tune.data.judged import Known
 from campus_tune.data.overlap import overlap, overlap_findings
 from campus_tune.data.plain import full_texts, load_rows, row_texts, token_counter
 from campus_tune.data.refusals import foreign_roles, refuse_rows, silent_contents
@@ -29,19 +30,23 @@ from campus_tune.metrics.extras import missing_parts
 from campus_tune.model.prepare import HERE, OURS, PreparedRows, prepare_rows
 from campus_tune.preview.advice import problems_in_method
 from campus_tune.preview.check_budget import budget_findings
+from campus_tune.preview.drop_rows import drop_findings
 from campus_tune.preview.duplicate_rows import duplicate_findings
 from campus_tune.preview.health import health_table, score_findings
 from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_findings
 from campus_tune.preview.simulate import simulate
 from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.recipe.draw_blocks import DUPLICATES
+from campus_tune.recipe.policy import column_of, strict_domains
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.training_yaml import RunSize, learning_rates, run_seed, run_size
+from campus_tune.scores.dropping import known_of
 from campus_tune.scores.questions import Questions
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.errors import CampusError, DataError, RecipeError
 from campus_tune.words.files import read_jsonl
 from campus_tune.words.findings import SEVERITIES, Finding
+from campus_tune.words.hashing import text_keys
 from campus_tune.words.strict_yaml import read_yaml
 from campus_tune.words.types import IntArray, Json, RowTexts
 
@@ -247,7 +252,26 @@ def _run_findings(
         )
         findings.append(Finding("warning", what, f"Write stages: {max(1, per_epoch // 2)} or fewer."))
     findings += budget_findings(settings, config, prepared)
+    if config.drop:
+        findings += _drop_findings(settings, config, scores, texts, prepared)
     return findings + _plan_findings(settings, config, size, scores, domains)
+
+
+def _drop_findings(
+    settings: Mapping[str, Any], config: CampusConfig, scores: Scores, texts: RowTexts, prepared: PreparedRows | None
+) -> list[Finding]:
+    """Rows that the recipe leaves out, as its run would."""
+    if prepared is not None:
+        known = known_of(prepared.trainer, texts.columns, prepared.trained.rows().content)
+    else:
+        shape = Shape.of(settings)
+        known = Known(texts.columns, Said.of(texts.columns, shape), shape, text_keys(texts.response_text))
+    try:
+        column = column_of(config, texts.columns)
+        domains = Domains() if column is None else strict_domains(texts.columns[column], column, "drop")
+        return drop_findings(config, scores.by_label, known, domains)
+    except CampusError as error:
+        return _errors(error)
 
 
 def _scores(config: CampusConfig, texts: RowTexts, groups: IntArray | None) -> tuple[Scores, list[Finding]]:

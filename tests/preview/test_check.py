@@ -355,3 +355,38 @@ def test_of_a_large_set_the_first_rows_are_compared_and_it_says_so() -> None:
 @pytest.mark.usefixtures("folder")
 def test_a_clean_set_is_not_said_to_repeat_itself() -> None:
     assert not [text for text in run() if "earlier row" in text or "more than one way" in text]
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_a_recipe_drops_is_told_with_reasons_and_domains() -> None:
+    rows = read_rows(Path("train.jsonl"))
+    write_rows(Path("train.jsonl"), [*rows, rows[0], rows[3]])
+    drop = [{"by": "duplicates"}, {"by": "length", "lowest": 0.05}, {"by": "loss", "lowest": 0.05}]
+    found = run({"drop": drop})
+    told = one_with(found, "`drop` leaves out")
+    assert told.startswith(
+        "info: `drop` leaves out 12 of 202 rows (5.9%): duplicates: equal 2, length: lowest 0.05 10; "
+    )
+    assert "; by domain: " in told
+    one_with(found, "`drop: loss: lowest 0.05` is decided in the run, when its scores are measured.")
+    assert not [text for text in run() if "`drop" in text and "leaves out" in text]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_bound_that_keeps_what_a_recipe_drops_is_a_warning() -> None:
+    told = one_with(run({"drop": [{"by": {"name": "column", "column": "level"}, "below": 4}]}), "below 4` names")
+    assert told.startswith("warning: `drop: level: below 4` names 115 rows and drops 20: 95 stay, for half of their ")
+    assert "and at_most: 0.1 of all rows are dropped (80)." in told
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_file_of_judged_rows_that_are_none_is_an_error_before_anything_is_trained() -> None:
+    row = read_rows(Path("train.jsonl"))[5]
+    write_rows(Path("judged.jsonl"), [{**row, "prompt": "nobody asked"}])
+    assert (
+        "must hold rows of the training set, got 1 of 1 that are none"
+        in grave(run({"drop": [{"by": "judged", "path": "judged.jsonl"}]}))[0]
+    )
+    write_rows(Path("judged.jsonl"), [row])
+    told = one_with(run({"drop": [{"by": "judged", "path": "judged.jsonl"}]}), "`drop` leaves out")
+    assert "1 of 200 rows (0.5%): judged 1; by domain: b 1." in told
