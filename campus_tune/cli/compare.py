@@ -29,7 +29,7 @@ The YAML is that of `sft` with one more block; any flag of TRL's overrides it, -
   compare:
     test: {path: test.jsonl, domain_column: domain}
     seeds: 5
-    arms: [recipe, random, random_same_pacing, reversed]   # the default
+    arms: [recipe, random, random_same_pacing, reversed]   # the default; controls of `thin`, `phases`, … come before
 
 example:
   campus-tune compare --config recipes/compare/quickstart.yaml
@@ -123,7 +123,7 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
         if options.pilot:
             return 0
         campaign.train(["recipe", "control"], bench)
-        campaign.train(["plus"], bench)
+        campaign.train(["control", "plus"], bench)  # those that await the recipe's runs
         settings = plan.settings
         judged = judge(
             campaign.arms(),
@@ -149,7 +149,7 @@ def read_plan(options: argparse.Namespace) -> Plan:
     Raises:
         RecipeError: all that is wrong with them.
     """
-    from campus_tune.compare.arms import PLUS, make_arms
+    from campus_tune.compare.arms import PLUS, default_arms, make_arms
     from campus_tune.compare.plan import Plan
     from campus_tune.compare.settings import BLOCK, CompareSettings
     from campus_tune.recipe.trl_yaml import is_launched, read_arguments
@@ -171,6 +171,8 @@ def read_plan(options: argparse.Namespace) -> Plan:
         written = {**written, **own}
         written |= _from_flags(options, written)
     settings = CompareSettings.from_mapping(written)
+    if isinstance(written, Mapping) and written.get("arms") is None:
+        settings = replace(settings, arms={name: {} for name in default_arms(block)})
     wanted = {**settings.arms, **({PLUS: {}} if options.random_plus else {})}
     arms = make_arms(block, wanted)
     out = options.out or Path(str(training.get("output_dir") or "comparison"))

@@ -7,11 +7,23 @@ Start here. A stage comes about in this sequence, one file for each step:
     phases       whether anything is offered at this step, or the rows are plainly shuffled
     pools        what could be given: the rows that each order offers next
     passes       what may still be drawn of them
+    shares       which part of a stage each domain gets, and when (phases of shares)
+    thin         how likely each row is to be taken that is offered, where more are offered than trained
+    review       which rows come back
     view         all that a policy is shown: position, offers, history, measurements
     selectors    which offer is taken (`race`: on how few measured rows that can be told)
     decide       the decision itself, the same for a run and for `simulate`
     curriculum   opens the stage that was decided, and remembers
 
-Beside them: `stages` the pieces that these hand to each other, `sampling` draws in proportion, `competence` what probes
-say, `budget` what measuring may cost, `grouping` and `stats` what ranking in groups does to an order.
+Under a policy (who and which) that last step is taken apart:
+
+    policy       what holds at a moment: strata, shares, phases, thinning, review, what is dropped
+    apart        what a curriculum does otherwise under it, and remembers
+    draws        a stage's rows: lanes × strata × thinning (`walks` finds candidates, `thinning` takes some of them)
+    book         what training has shown of each row, written when a stage is over: what the next draws go by
+    drawn        what there is to say of it
+
+Beside them: `stages` the pieces that these hand to each other, `sampling` draws in proportion, `cells` rows of one kind
+and `standing` how a row stands among them, `drop` how much may be left out for good, `competence` what probes say,
+`budget` what measuring may cost, `grouping` and `stats` what ranking in groups does to an order.
 """

@@ -4,8 +4,8 @@ Scores of rows differ by what they are *and* by what kind they are of: long answ
 code another than prose. Compared inside cells, selection by loss is not selection by length, and tokens per step stay
 those of shuffling.
 
-Bands are quantiles inside each domain, `⌊bands · middle percentile⌋`: rows of equal difficulty share a percentile and
-so a band, and a domain with few different values has fewer bands.
+Bands are quantiles inside each domain, `⌊bands · middle percentile⌋` (`standing`): rows of equal difficulty share a
+percentile and so a band, and a domain with few different values has fewer bands.
 
 >>> cells = Cells.cut(np.array([1.0, 2.0, 3.0, 4.0]), domains=np.array([0, 0, 1, 1]), domain_names=["code", "math"],
 ...                   bands=2, by="length")
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from campus_tune.method.standing import percentiles
+from campus_tune.method.standing import Sorted, by_number
 from campus_tune.words.errors import DataError, RecipeError
 from campus_tune.words.types import FloatArray, IntArray, RowArray
 
@@ -90,8 +90,7 @@ class Cells:
                 f"`cells` must be no more than rows, got {len(groups)} groups × {bands} bands for {n_rows} rows. Lower "
                 "`bands`, or leave `of` out."
             )
-        band = np.minimum((percentiles(difficulty, group) * bands).astype(np.int64), bands - 1)
-        there, codes = _dense(group * bands + band)
+        there, codes = _dense(group * bands + _bands(difficulty, group, len(groups), bands))
         parts = np.unravel_index(groups[there // bands], radix) if radix else ()
         labels = [
             [*(columns[i][1][part[cell]] for i, part in enumerate(parts))]
@@ -109,3 +108,18 @@ def _dense(keys: IntArray) -> tuple[IntArray, IntArray]:
         return np.unique(keys, return_inverse=True)
     met = np.bincount(keys, minlength=space) > 0
     return np.flatnonzero(met), (np.cumsum(met) - 1)[keys]
+
+
+def _bands(difficulty: FloatArray, groups: IntArray, n_groups: int, bands: int) -> IntArray:
+    """`⌊bands · middle percentile⌋` of each row in its group, shape (N,), by the values at which bands begin."""
+    ranked = Sorted.of(difficulty, groups, n_groups)
+    result = np.empty(len(difficulty), dtype=np.int64)
+    for group, rows in enumerate(np.split(by_number(groups, n_groups), ranked.ends[1:-1])):
+        values = ranked.of_cell(group)
+        wanted = np.arange(1, bands) * len(values)  # of bands · rows below: where each band begins
+        least = values[wanted // bands]
+        left, right = values.searchsorted(least, "left"), values.searchsorted(least, "right")
+        behind = (left + right) * bands < 2 * wanted  # the middle of its equals: the band begins with the next value
+        after = np.append(values, np.inf)[right]
+        result[rows] = np.where(behind, after, least).searchsorted(difficulty[rows], "right")
+    return result

@@ -160,14 +160,15 @@ def check_phases(phases: Sequence[SharePhase]) -> None:
             f"`overlap` of the last phase must be 0, got {phases[-1].overlap!r}. Remove it: it belongs to a phase that "
             "another one follows."
         )
-    ends = [0.0, *(edge for phase in phases for edge in phase.fade)]
-    for index, phase in enumerate(phases):
-        before, begin = ends[2 * index], ends[2 * index + 1]
-        if phase.overlap < 0 or before > begin + _ROUNDING:
+    before = 0.0  # where the overlap before is over
+    for phase in phases:
+        begin, end = phase.fade
+        if phase.overlap < 0 or before > begin + _ROUNDING or end > 1 + _ROUNDING:
             raise RecipeError(
-                f"`overlap` of the phase until {phase.until:g} must be at least 0 and begin after {before:g}, where "
-                f"what was before is over, got {phase.overlap!r}, which begins at {begin:g}. Shorten an overlap."
+                f"`overlap` of the phase until {phase.until:g} must be at least 0, begin after {before:g}, where what "
+                f"was before is over, and be over by 1, got {phase.overlap!r}, from {begin:g} to {end:g}. Shorten one."
             )
+        before = end
 
 
 def at_phase(phases: Sequence[SharePhase], natural: FloatArray, u: float) -> FloatArray:

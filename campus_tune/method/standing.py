@@ -1,8 +1,8 @@
 """Standing: how a row's score stands among those of its cell. What selection by a score goes by.
 
 Percentiles, ratios to the mean and differences from it, each over all rows of the cell that are known, so that a row's
-chance does not hang on what kind of row it is. Vectorised over cells: one sort of the known rows, O(N log N), for
-percentiles and medians, O(N) else.
+chance does not hang on what kind of row it is. One sort of the known rows, O(N log N), for percentiles and medians;
+O(N) else.
 
 >>> scores, cells = np.array([1.0, 3.0, 70.0, 90.0, np.nan]), np.array([0, 0, 1, 1, 1])
 >>> relative("percentile", scores, cells, np.arange(5)).tolist()
@@ -13,6 +13,8 @@ percentiles and medians, O(N) else.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -46,14 +48,14 @@ def relative(
     """
     cells = np.zeros(len(scores), dtype=np.int64) if cells is None else cells
     known = np.flatnonzero(~np.isnan(scores))
-    values, cell = scores[known].astype(np.float64), cells[known]
+    values, cell = scores[known], cells[known]
     n_cells = int(cells.max(initial=0)) + 1
     offered = cells[rows]
     unknown = np.isnan(scores[rows])
     if scale == "percentile":
-        seen = np.full(len(scores), 0.5)
-        seen[known] = percentiles(values, cell)
-        return seen[rows]
+        stands = np.full(len(rows), 0.5)
+        stands[~unknown] = Sorted.of(values, cell, n_cells).percentiles(scores[rows][~unknown], offered[~unknown])
+        return stands
     counts = np.maximum(1, np.bincount(cell, minlength=n_cells))
     if scale == "ratio" and values.min(initial=0.0) < 0:
         lowest = np.zeros(n_cells)
@@ -65,7 +67,7 @@ def relative(
         away = scores[rows] - means[offered]
         near = np.abs(away) <= _ROUNDING * np.maximum(1, np.abs(means[offered]))
         return np.where(unknown | near, 0.0, away)
-    middle = medians(values, cell, n_cells) if unknown.any() else means
+    middle = Sorted.of(values, cell, n_cells).medians() if unknown.any() else means
     scored = np.where(unknown, middle[offered], scores[rows])
     flat = ~(means[offered] > 0)
     return np.where(flat, 1.0, scored / np.where(flat, 1.0, means[offered]))
@@ -91,50 +93,60 @@ def detrend(losses: FloatArray, stages: IntArray | RowArray) -> FloatArray:
     return result
 
 
-def percentiles(values: FloatArray, cells: IntArray | RowArray) -> FloatArray:
-    """Where each value stands in its cell, in (0, 1): the middle one of those that it shares its value with.
-
-    `(values below + half of those equal) / values of the cell`; the mean over a cell is ½.
-
-    >>> percentiles(np.array([5.0, 7.0, 7.0, 9.0]), np.zeros(4, dtype=np.int64)).tolist()
-    [0.125, 0.5, 0.5, 0.875]
+@dataclass(frozen=True, eq=False)
+class Sorted:
+    """Values sorted inside their cells. Sorting values is several times as fast as sorting places.
 
     Args:
-        values: shape (m,), finite.
-        cells: number of each one's cell, shape (m,).
+        values: rising inside each cell, cell by cell, shape (m,).
+        ends: where each cell ends in them, after a 0, shape (C + 1,).
     """
-    order, starts, sizes = sorted_in_cells(values, cells)
-    ordered, cell = values[order], cells[order]
-    new = np.append(True, (ordered[1:] != ordered[:-1]) | (cell[1:] != cell[:-1]))
-    first = np.flatnonzero(new)
-    run = np.cumsum(new) - 1  # which run of equal values each place is in
-    middle = (first + np.append(first[1:], len(values))) / 2
-    result = np.empty(len(values), dtype=np.float64)
-    result[order] = (middle[run] - starts[cell]) / sizes[cell]
-    return result
+
+    values: FloatArray
+    ends: IntArray
+
+    @staticmethod
+    def of(values: FloatArray, cells: IntArray | RowArray, n_cells: int) -> Sorted:
+        """Sort values, shape (m,), finite, whose cells are given, shape (m,), of `n_cells`."""
+        ends = np.append(0, np.cumsum(np.bincount(cells, minlength=n_cells)))
+        by_cell = values[by_number(cells, n_cells)]
+        for begin, end in pairwise(ends.tolist()):
+            by_cell[begin:end].sort()
+        return Sorted(by_cell, ends)
+
+    def of_cell(self, cell: int) -> FloatArray:
+        """The values of one cell, rising."""
+        return self.values[self.ends[cell] : self.ends[cell + 1]]
+
+    def percentiles(self, values: FloatArray, cells: IntArray | RowArray) -> FloatArray:
+        """Where some values stand in their cells, in (0, 1) for those that are in it, shape (k,).
+
+        `(values below + half of those equal) / values of the cell`: those that share a value share their middle
+        percentile, and the mean over a cell is ½.
+
+        >>> cell = np.zeros(4, dtype=np.int64)
+        >>> Sorted.of(np.array([9.0, 7.0, 7.0, 5.0]), cell, 1).percentiles(np.array([5.0, 7.0, 9.0]), cell[:3]).tolist()
+        [0.125, 0.5, 0.875]
+        """
+        result = np.empty(len(values), dtype=np.float64)
+        n_cells = len(self.ends) - 1
+        ends = np.cumsum(np.bincount(cells, minlength=n_cells))
+        for cell, places in enumerate(np.split(by_number(cells, n_cells), ends[:-1])):
+            known, asked = self.of_cell(cell), values[places]
+            both = known.searchsorted(asked, "left") + known.searchsorted(asked, "right")
+            result[places] = both / (2 * max(1, len(known)))
+        return result
+
+    def medians(self) -> FloatArray:
+        """The median of each cell, shape (C,); NaN of one without values."""
+        result = np.full(len(self.ends) - 1, np.nan)
+        sizes = np.diff(self.ends)
+        some = np.flatnonzero(sizes)
+        low, high = self.ends[some] + (sizes[some] - 1) // 2, self.ends[some] + sizes[some] // 2
+        result[some] = (self.values[low].astype(np.float64) + self.values[high]) / 2
+        return result
 
 
-def medians(values: FloatArray, cells: IntArray | RowArray, n_cells: int) -> FloatArray:
-    """The median of each cell, shape (C,); NaN of one without values.
-
-    Args:
-        values: shape (m,), finite.
-        cells: number of each one's cell, shape (m,).
-        n_cells: C.
-    """
-    order, starts, sizes = sorted_in_cells(values, cells, n_cells)
-    result = np.full(n_cells, np.nan)
-    some = np.flatnonzero(sizes)
-    low, high = starts[some] + (sizes[some] - 1) // 2, starts[some] + sizes[some] // 2
-    result[some] = (values[order[low]] + values[order[high]]) / 2
-    return result
-
-
-def sorted_in_cells(
-    values: FloatArray, cells: IntArray | RowArray, n_cells: int = 0
-) -> tuple[IntArray, IntArray, IntArray]:
-    """(Places by cell, then by value; where each cell begins in them; how many each has)."""
-    sizes = np.bincount(cells, minlength=n_cells)
-    small = cells.astype(np.uint16 if len(sizes) <= 1 << 16 else np.uint32)  # 16 bits sort in linear time
-    by_value = np.argsort(values)
-    return by_value[np.argsort(small[by_value], kind="stable")], np.cumsum(sizes) - sizes, sizes
+def by_number(cells: IntArray | RowArray, n_cells: int) -> IntArray:
+    """Places by the number of their cell, in sequence inside each. 16 bits sort in linear time."""
+    return np.argsort(cells.astype(np.uint16 if n_cells <= 1 << 16 else np.uint32), kind="stable")

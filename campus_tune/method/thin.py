@@ -38,6 +38,7 @@ from campus_tune.words.types import BoolArray, FloatArray
 Keep: TypeAlias = Annotated[float, Range(0, 1, "(]"), Wording(write="It is the share of offered rows that is taken.")]
 
 _ROUNDING = 1e-9
+_WHOLE = 1e-6  # what Σπ may be off a whole number by
 
 
 class Thinner(ABC):
@@ -260,11 +261,16 @@ def take(pi: FloatArray, u: float) -> BoolArray:
         Madow 1949, On the Theory of Systematic Sampling, II.
     """
     sure = pi >= 1 - _ROUNDING  # apart: a sum of floats could put two ticks or none into a row of length 1
-    ends = np.cumsum(np.where(sure, 0.0, pi))
-    if len(ends) and abs(ends[-1] - round(ends[-1])) <= 1e-6:
-        ends[ends >= ends[-1]] = round(ends[-1])
-    ticks = np.floor(ends - u)
-    return sure | (np.diff(ticks, prepend=np.floor(-u)) > 0)
+    unsure = np.where(sure, 0.0, pi)
+    ends, total = np.cumsum(unsure), float(unsure.sum())
+    whole = round(total)
+    exact = abs(total - whole) <= _WHOLE + _ROUNDING * len(pi)
+    if whole and exact:
+        ends *= whole / ends[-1]  # a cumulative sum of a million floats is off by 1e-5
+    ticks = np.ceil(ends - u)  # before each end
+    if exact:
+        ticks = np.where(ends >= ends[-1:], whole, np.minimum(ticks, whole))  # however near u is to 0 or 1
+    return sure | (np.diff(ticks, prepend=0.0) > 0)
 
 
 def filled(pi: FloatArray, n: int) -> FloatArray:
@@ -285,7 +291,7 @@ def filled(pi: FloatArray, n: int) -> FloatArray:
     if n <= 0 or last >= len(pi):
         return pi[:0] if n <= 0 else pi.copy()
     first = pi[: last + 1].copy()
-    first[last] = min(1.0, n - (ends[last] - pi[last]))
+    first[last] = min(float(pi[last]), n - (float(ends[last - 1]) if last else 0.0))
     return first
 
 
@@ -351,7 +357,8 @@ class Thin:
     until: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.gate is not None and self.thinner.scale != "ratio":
+        scale = self.thinner.scale  # builds it: what it does not take is told here
+        if self.gate is not None and scale != "ratio":
             raise RecipeError(
                 f"`thin: gate` must go with a thinner by ratio, such as proportional, got {self.how!r}. Remove it."
             )

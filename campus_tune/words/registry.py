@@ -1,4 +1,4 @@
-"""Name → part, for everything a recipe can name: metrics, pacings, selectors.
+"""Name → part, for everything a recipe can name: metrics, pacings, selectors, thinners.
 
 A part is checked when it registers, not when a run calls it, and an unknown name is answered with the nearest
 known one. Every list of accepted values that campus_tune prints is built here, so it cannot fall behind.

@@ -84,9 +84,9 @@ def test_an_option_of_a_part_of_a_package_is_checked_as_ours_are(site: Path) -> 
 def test_its_author_can_ask_whether_the_parts_keep_their_promises_without_pytest_or_hypothesis(site: Path) -> None:
     code = (
         "import sys; sys.modules['pytest'] = sys.modules['hypothesis'] = None\n"
-        "from campus_tune.testing import check_metric, check_pacing, check_selector\n"
+        "from campus_tune.testing import check_metric, check_pacing, check_selector, check_thinner\n"
         "check_metric('commas'); check_metric({'name': '-commas', 'per': 10})\n"
-        "check_pacing('smooth'); check_selector('highest_perplexity')\n"
+        "check_pacing('smooth'); check_selector('highest_perplexity'); check_thinner('hard_half')\n"
         "from campus_tune.recipe.config import load_recipe\n"
         "from campus_tune.recipe.plugins import plugins_used\n"
         f"print(plugins_used(load_recipe({recipe(site)!r})), 'torch' in sys.modules)\n"

@@ -8,6 +8,7 @@ import numpy as np
 
 from campus_tune.method.pacing import PACINGS, Pacing
 from campus_tune.method.selectors import LOSS, SELECTORS, GreedySelector
+from campus_tune.method.thin import THINNERS, Thinner
 from campus_tune.metrics import METRICS, CpuMetric
 from campus_tune.words.types import FloatArray, RowTexts
 
@@ -62,3 +63,22 @@ class HighestPerplexity(GreedySelector):
         """`−loss`: the higher the loss, the nearer."""
         del start_loss, probe_loss
         return -loss
+
+
+@THINNERS.register("hard_half")
+@dataclass(frozen=True)
+class HardHalf(Thinner):
+    """The rows whose score is at the median of their cell or above it, all of them alike; half of the others.
+
+    Args:
+        drop: the share of the others that is passed over.
+    """
+
+    scale = "percentile"
+    own = True
+    drop: float = 0.5
+
+    def chances(self, scores: FloatArray, n: int, keys: FloatArray) -> FloatArray:
+        """1 from the median on."""
+        del n, keys
+        return np.where(scores < 0.5, 1 - self.drop, 1.0)
