@@ -20,7 +20,8 @@ Under a policy (who and which) that last step is taken apart:
     policy       what holds at a moment: strata, shares, phases, thinning, review, what is dropped
     apart        what a curriculum does otherwise under it, and remembers
     draws        a stage's rows: lanes × strata × thinning (`walks` finds candidates, `thinning` takes some of them)
-    book         what training has shown of each row, for all of these
+    book         what training has shown of each row, written when a stage is over: what the next draws go by
+    drawn        what there is to say of it
 
 Beside them: `stages` the pieces that these hand to each other, `sampling` draws in proportion, `cells` rows of one kind
 and `standing` how a row stands among them, `drop` how much may be left out for good, `competence` what probes say,

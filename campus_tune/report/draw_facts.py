@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from campus_tune.run.book_keeping import FILE as BOOK
-from campus_tune.run.told.dropped_rows import FILE as DROPPED
+from campus_tune.run.told import DROPPED
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import CampusError
 from campus_tune.words.files import read_jsonl

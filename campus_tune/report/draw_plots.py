@@ -144,8 +144,8 @@ def effective(draw: DrawFacts) -> Picture | None:
         alt=f"The effective sample size was {values[0]:.0%} of the rows taken at step {steps[0]:.0f}, "
         f"{values[-1]:.0%} at step {steps[-1]:.0f}; the least was {values.min():.0%}.",
         height=(2.5, 2.8),
-        note="How even the chances of the rows taken were: 100 % where all were equal. Where it is small, what the stage "
-        "says of all rows hangs on a few of them.",
+        note="How even the chances of the rows taken were: 100 % where all were equal. Where it is small, what the "
+        "stage says of all rows hangs on a few of them.",
     )
 
 
