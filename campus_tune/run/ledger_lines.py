@@ -90,7 +90,7 @@ EVENTS: dict[str, Any] = {
 COMPARED: dict[str, Any] = {
     kind: {f"{name.removesuffix('?')}?": of for name, of in shape.items()} for kind, shape in EVENTS.items()
 }
-COMPARED["decision"]["chosen"] = str
+COMPARED["decision"] |= {"chosen": str, "lanes?": SIZES}
 COMPARED["probes"] = {"stage?": int, "domains": {str: {"loss?": MAYBE, "rows?": MAYBE}}}
 
 
