@@ -153,17 +153,18 @@ class Apart:
         """Continue from `state()`.
 
         Args:
-            state: None of a run that had no policy: its visits count as offers.
+            state: None of a run that had no policy: its visits count as offers. So they do where domains are others.
             spent: rows that had their turn, shape (N,).
         """
         self.passes.balance = spent.astype(np.int8)
+        codes, n = self.policy.domain_codes, len(self.policy.domain_names)
+        self.passes.offered = np.bincount(codes, self.passes.seen, n).astype(np.int64)
         if state is None:
-            codes, n = self.policy.domain_codes, len(self.policy.domain_names)
-            self.passes.offered = np.bincount(codes, self.passes.seen, n).astype(np.int64)
             return
         self.passes.balance[unpack(state["odd"], "i")] = unpack(state["balance"], "i")
         told = state["offered"]
-        self.passes.offered = np.array([told.get(name, 0) for name in self.policy.domain_names], dtype=np.int64)
+        if told.keys() == set(self.policy.domain_names):
+            self.passes.offered = np.array([told[name] for name in self.policy.domain_names], dtype=np.int64)
         self.passed_over = unpack(state["passed_over"], "i")
         if len(state["begun"]) == len(self.begun):  # else the future was changed, and passes go on as they are
             self.begun = np.array(state["begun"], dtype=np.int64)

@@ -10,6 +10,7 @@ Under a policy each stratum keeps a pass of its own (`OwnPasses`), and a row's v
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from campus_tune.method.policy import Policy
 from campus_tune.method.sampling import draw
@@ -250,6 +251,24 @@ class OwnPasses(Passes):
             name: float(offered / max(1, size))
             for name, offered, size in zip(self.policy.domain_names, self.offered, sizes, strict=True)
         }
+
+
+def spent_by_visits(seen: NDArray[np.uint8], first: RowArray, n: int, rng: np.random.Generator) -> BoolArray:
+    """The rows that count as drawn in an epoch that another mechanism began: `n` of them, the most visited.
+
+    >>> spent_by_visits(np.array([2, 1, 2, 0]), np.array([3]), 3, np.random.default_rng(0)).tolist()
+    [True, False, True, True]
+
+    Args:
+        seen: visits of each row, shape (N,).
+        first: rows that count in any case, at most `n`.
+        n: rows.
+        rng: chooses among rows of equal visits.
+    """
+    spent = np.zeros(len(seen), dtype=np.bool_)
+    spent[first] = True
+    spent[np.lexsort((rng.random(len(seen)), -seen.astype(np.int64), ~spent))[:n]] = True
+    return spent
 
 
 def resorted(order: RowArray, places: BoolArray, ranking: RowArray) -> RowArray:

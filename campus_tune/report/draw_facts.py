@@ -59,7 +59,10 @@ class StageDraw:
             index=decision["stage"],
             step=decision["step"],
             end=decision["step"] + decision["steps"],
-            **{name: decision[name] for name in ("lanes", "shares", "offered", "passed_over")},
+            lanes=decision["lanes"],
+            shares=decision.get("shares", {}),
+            offered=decision.get("offered", 0),
+            passed_over=decision.get("passed_over", 0),
             passes=decision.get("passes", {}),
             shortage=decision.get("shortage", {}),
             ess=decision.get("thin", {}).get("ess"),
@@ -123,12 +126,12 @@ class DrawFacts:
     most_visited: tuple[VisitedRow, ...]
 
 
-def read_draw(home: Path, run: Json, decisions: list[Json], end: Json) -> DrawFacts | None:
+def read_draw(home: Path, began: Json, decisions: list[Json], end: Json) -> DrawFacts | None:
     """What a run's folder and its ledger say of it; None for a run that drew as ever.
 
     Args:
         home: folder of the ledger.
-        run: its first line.
+        began: the line with which it began, or with which a changed recipe went on.
         decisions: its lines of decisions.
         end: its last line; {} while the run goes on.
     """
@@ -138,9 +141,9 @@ def read_draw(home: Path, run: Json, decisions: list[Json], end: Json) -> DrawFa
     never = end.get("never_trained", {})
     return DrawFacts(
         stages=stages,
-        cells=run.get("cells", {}),
-        dropped=run.get("dropped", {}),
-        dropped_rows=_dropped(home / DROPPED) if run.get("dropped") else (),
+        cells=began.get("cells", {}),
+        dropped=began.get("dropped", {}),
+        dropped_rows=_dropped(home / DROPPED) if began.get("dropped") else (),
         never=never.get("by_domain", {}),
         n_never=never.get("rows", 0),
         most_visited=_most_visited(home / BOOK) if end else (),

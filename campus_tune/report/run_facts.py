@@ -229,6 +229,7 @@ def read_run(folder: Path) -> RunOnDisk:
             if of.get("value") is not None
         }
         evaluations.append(EvaluationFacts(int(event.get("step", max(before, default=0))), found))
+    began = [run, *(event for event in by_kind.get("resumed", []) if "dropped" in event)]
     last = end or by_kind.get("stage_end", [{}])[-1]
     audit = last.get("audit", [0, 0])
     scores, damaged = _scores(home, [event["metric"] for event in by_kind.get("scores", [])])
@@ -262,7 +263,7 @@ def read_run(folder: Path) -> RunOnDisk:
         end=end,
         recipe=recipe.read_text("utf-8", errors="replace") if recipe.is_file() else "",
         run=run,
-        draw=read_draw(home, run, by_kind.get("decision", []), end),
+        draw=read_draw(home, began[-1], by_kind.get("decision", []), end),
     )
 
 

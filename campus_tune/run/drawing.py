@@ -16,6 +16,7 @@ import numpy as np
 from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import column_names, read_column
 from campus_tune.method.cells import ALL_ROWS, Cells
+from campus_tune.method.drawn import of_start
 from campus_tune.method.policy import Policy
 from campus_tune.method.view import PastStage
 from campus_tune.model import compat
@@ -49,6 +50,10 @@ class Drawing:
     policy: Policy | None = None
     book: BookKeeping | None = None
     dropped: Dropped | None = None
+
+    def told(self) -> Json:
+        """Cells, and what is dropped, as the ledger says it where it begins."""
+        return of_start(self.policy, {} if self.dropped is None else self.dropped.counts())
 
     def state(self) -> Json:
         """What a checkpoint remembers of it, as JSON; {} of what a recipe says nothing of."""

@@ -166,12 +166,12 @@ class Identity:
             ResumeError: they differ; every difference is named.
         """
         before, now = dict(saved["past"]), dict(self.past)
-        added = {}
-        if before.get(CELLS) is None:  # nothing of the past was compared in cells
-            before.pop(CELLS, None)
-            added = {CELLS: now.pop(CELLS)} if now.get(CELLS) is not None else {}
-        past = _differences(before, now)
-        future = [] if changed_future else _differences(saved["future"], {**self.future, **added})
+        cells: tuple[Json, Json] = {}, {}
+        if None in (before.get(CELLS), now.get(CELLS)):  # only one of the two compares anything in cells
+            cells = {CELLS: before.pop(CELLS, None)}, {CELLS: now.pop(CELLS, None)}
+        past, future = _differences(before, now), []
+        if not changed_future:
+            future = _differences({**saved["future"], **cells[0]}, {**self.future, **cells[1]})
         if not past and not future:
             return
         remedy = "Resume with the settings and data it was written with, or train without resuming."

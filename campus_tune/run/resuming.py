@@ -145,7 +145,8 @@ def restore(
     rescorer.folder = now.folder / "scores"
     world = saved["identity"]["batch"]["world"]
     now.journal.load(saved["journal"])
-    now.journal.take(Resumed(step, curriculum.n_stages - 1, before=world, now=now.peers.world))
+    drawn = drawing.told() if changed else {}
+    now.journal.take(Resumed(step, curriculum.n_stages - 1, before=world, now=now.peers.world, drawn=drawn))
     if kept and not budget.kept:
         now.journal.take(Warned(small))
     if world != now.peers.world:

@@ -22,7 +22,6 @@ from campus_tune.data.judged import Known
 from campus_tune.data.prepared import TOKEN_COLUMNS, column_names, read_column
 from campus_tune.method.budget import Budget
 from campus_tune.method.curriculum import Curriculum
-from campus_tune.method.drawn import of_start
 from campus_tune.method.orders import order_rows
 from campus_tune.method.policy import Policy
 from campus_tune.model import compat
@@ -342,8 +341,7 @@ def plan(now: Outline, saver: Saver) -> Situation:
 
     drawing = make_drawing(now, scores)
     if config.draws_apart:  # cells hang on scores, and a ledger begins with what makes the run this run
-        said = of_start(drawing.policy, {} if drawing.dropped is None else drawing.dropped.counts())
-        now.journal.take(Started(now.identity.record(), domains.sizes(), said))
+        now.journal.take(Started(now.identity.record(), domains.sizes(), drawing.told()))
     kept = () if drawing.dropped is None else drawing.dropped.notes
     if now.peers.leads:
         now.list_dropped(drawing)

@@ -23,7 +23,7 @@ from campus_tune.method.thinning import exactly, lifted, permuted
 from campus_tune.method.walks import Tier, walk
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import FloatArray, IntArray
-from tests.method.policies import anything, lived, measured
+from tests.method.policies import Life, anything, lived, measured
 from tests.strategies import examples
 
 seeds = st.integers(0, 10**6)
@@ -75,6 +75,97 @@ def test_a_run_that_goes_on_from_its_state_draws_the_same_rows(seed: int, part: 
     for one, other in zip(life.run()[n:], again.run(), strict=True):
         assert one.state() == other.state()
     assert json.dumps(life.curriculum.state()) == json.dumps(again.curriculum.state())
+
+
+def without_policy(life: Life) -> Curriculum:
+    """The same curriculum at its first step, of a recipe that says nothing of who is drawn."""
+    made = life.curriculum
+    settings = {"n_rows": made.n_rows, "global_batch": made.global_batch, "total_steps": made.total_steps}
+    return Curriculum(made.schedule, made.orders, **settings)
+
+
+def steps_to(made: Curriculum, at: int) -> list[int]:
+    """Train until a step, without a policy; gives the rows."""
+    rows: list[int] = []
+    while made.step < at and not made.finished:
+        if made.needs_decision:
+            offers = made.offers()
+            made.open(offers[made.n_stages % len(offers)] if offers else None)
+        rows += made.step_rows().tolist()
+        made.advance()
+    return rows
+
+
+@examples(60)
+@given(seeds, st.floats(0, 1))
+def test_a_run_whose_recipe_has_no_policy_any_more_fills_the_steps_of_each_epoch(seed: int, part: float) -> None:
+    life = anything(seed)
+    plain = without_policy(life)
+    while life.curriculum.step < round(part * life.curriculum.total_steps):
+        life.step()
+    plain.load(json.loads(json.dumps(life.curriculum.state())))
+    planned = plain.passes.seen.astype(int)
+    trained = np.zeros(plain.n_rows, dtype=int)
+    while not plain.finished:
+        end = min(plain.epoch_end, plain.last_step)
+        left = min((end - plain.step) * plain.global_batch, plain.n_rows - plain.steps_in_epoch * plain.global_batch)
+        rows = steps_to(plain, end)
+        trained += np.bincount(rows, minlength=plain.n_rows)
+        if plain.passes.exact:
+            assert len(rows) == left
+            assert len(set(rows)) == len(rows)
+    to_come = sum(planned) - life.curriculum.step * plain.global_batch
+    assert trained.sum() >= to_come >= 0
+    assert plain.passes.seen.sum() == life.curriculum.step * plain.global_batch + trained.sum()
+    assert "apart" not in plain.state()
+    assert "draw" not in (plain.state()["stage"] or {})
+
+
+@examples(60)
+@given(seeds, st.floats(0, 1))
+def test_a_run_whose_recipe_has_a_policy_now_fills_every_step_from_there_on(seed: int, part: float) -> None:
+    life = anything(seed)
+    plain, made = without_policy(life), life.curriculum
+    before = steps_to(plain, round(part * plain.total_steps))
+    made.load(json.loads(json.dumps(plain.state())))
+    assert np.array_equal(made.passes.seen, np.bincount(before + to_come(made), minlength=made.n_rows))
+    rows: list[int] = []
+    while not made.finished:
+        if made.needs_decision:
+            offers = made.offers()
+            life.stages.append(made.open(offers[made.n_stages % len(offers)] if offers else None, life.measure))
+        rows += made.step_rows().tolist()
+        made.advance()
+    assert len(rows) == (made.total_steps - plain.step) * made.global_batch
+    assert made.passes.seen.sum() == len(rows) + len(before)
+
+
+def to_come(made: Curriculum) -> list[int]:
+    """Rows of the current stage that are not trained yet."""
+    stage = made.stage
+    return [] if stage is None else stage.rows[(made.step - stage.first_step) * made.global_batch :].tolist()
+
+
+def test_an_epoch_that_ends_early_takes_a_stage_back_that_was_opened_before_the_policy() -> None:
+    life = lived(Policy(30), steps=16)
+    plain = without_policy(life)
+    steps_to(plain, 7)
+    life.curriculum.load(plain.state())
+    life.curriculum.end_epoch()
+    assert life.curriculum.passes.seen.sum() == 28 == life.apart.passes.offered.sum()
+    assert np.array_equal(life.apart.passes.balance, life.curriculum.passes.seen)
+    assert sum(len(stage.rows) for stage in life.run()) == 32
+
+
+def test_after_a_policy_the_rows_of_this_epoch_are_those_it_has_not_drawn() -> None:
+    life = lived(Policy(30), steps=8)
+    plain = without_policy(life)
+    while life.curriculum.step < 3:
+        life.step()
+    plain.load(life.curriculum.state())
+    drawn_before = {row for stage in life.stages for row in stage.rows[: 4 * (3 - stage.first_step)].tolist()}
+    assert drawn_before | set(steps_to(plain, 8)) == set(range(30))
+    assert plain.passes.counts(np.zeros(0, dtype=np.int32)) == (30, 0)
 
 
 @examples(40)

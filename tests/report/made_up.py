@@ -116,9 +116,9 @@ def _draw(home: Path, lines: list[Json], rows: int) -> None:
                 "passed_over": 7 if u else 0,
                 "passes": {name: u * value for name, value in passes.items()},
                 "shortage": {"text": "next pass"} if line["stage"] == 3 else {},
-                "thin": {"how": "rank", "by": "seen_loss", "tau": 1.5, "known": 0.5, "ess": 0.8 - 0.3 * u}
+                "thin": {"how": "rank", "by": "seen_loss", "tau": 1.5, "known": 7, "ess": 0.8 - 0.3 * u}
                 if u
-                else {"skipped": "nothing is known yet"},
+                else {"how": "rank", "by": "seen_loss", "skipped": "nothing is known of the rows offered"},
             }
         if line["event"] == "end":
             never = {"rows": 5, "by_domain": {"arithmetic": 4, "code": 1}}

@@ -285,6 +285,56 @@ def test_new_blocks_go_on_from_the_record_of_a_run_without_them(tmp_path: Path) 
     assert sum(parquet.read_table(tmp_path / "curriculum" / "book.parquet")["visits"].to_pylist()) == 62
 
 
+PLAIN: Json = {**BASE, "selector": "shuffle", "metrics": []}
+
+
+@pytest.mark.parametrize("at", [5, 7, 11])
+@pytest.mark.parametrize("name", ["shares", "prune", "drop"])
+def test_a_run_that_lost_its_policy_trains_what_its_epoch_has_not(name: str, at: int, tmp_path: Path) -> None:
+    before, settings = {**PLAIN, **POLICIES[name]}, {**RUN, "gradient_accumulation_steps": 2}
+    settings["per_device_train_batch_size"] = 2
+    with pytest.raises(StoppedError):
+        tiny_trainer(tmp_path, config=before, callbacks=[SaveAt(at), StopAfter(at)], **settings).train()
+    with pytest.raises(ResumeError, match=rf"`campus: {'domains' if name == 'shares' else 'thin|review|drop'}"):
+        tiny_trainer(tmp_path, config=PLAIN, **settings).train(resume_from_checkpoint=True)
+    trainer = tiny_trainer(tmp_path, config={**PLAIN, "resume": "changed_future"}, **settings)
+    witness = Witness(trainer)
+    trainer.train(resume_from_checkpoint=True)
+    (end,) = events(tmp_path, "end")
+    assert end["audit"] == {"checked": 16, "passed": 16, "labels": True}
+    steps, epochs = witness.steps, {5: (3, 8), 7: (1, 8), 11: (0, 5)}[at]
+    first, second = steps[: epochs[0]], steps[epochs[0] :]
+    assert len(steps) == 16 - at == sum(epochs)
+    for epoch in filter(None, (first, second)):
+        assert [len(step) for step in epoch] == [BATCH] * (len(epoch) - 1) + [2]
+        assert len(set(flat(epoch))) == len(flat(epoch))
+    assert sorted(flat(second)) == list(range(N)) or at == 11
+    assert "passes" not in end
+    closed = events(tmp_path, "stage_end")
+    assert [line["stage"] for line in closed] == [line["stage"] for line in events(tmp_path, "decision")]
+    assert sorted(planned_rows(tmp_path))[:: N - 1]  # every stage has its file
+    assert len(planned_rows(tmp_path)) == at * BATCH + len(witness.rows)
+
+
+@pytest.mark.parametrize("at", [5, 7, 11])
+def test_a_run_that_got_a_policy_fills_every_step_from_there_on(at: int, tmp_path: Path) -> None:
+    settings = {**RUN, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2}
+    with pytest.raises(StoppedError):
+        tiny_trainer(tmp_path, config=PLAIN, callbacks=[SaveAt(at), StopAfter(at)], **settings).train()
+    config = {**PLAIN, **POLICIES["drop"], "resume": "changed_future"}
+    trainer = tiny_trainer(tmp_path, config=config, **settings)
+    witness = Witness(trainer)
+    trainer.train(resume_from_checkpoint=True)
+    (end,), (resumed,) = events(tmp_path, "end"), events(tmp_path, "resumed")
+    assert end["audit"] == {"checked": 16, "passed": 16, "labels": True}
+    assert [len(step) for step in witness.steps] == [BATCH] * (16 - at)
+    assert resumed["dropped"]["length: lowest 0.1"] == 3
+    assert resumed["cells"] == {}
+    closed = events(tmp_path, "stage_end")
+    assert [line["stage"] for line in closed] == [line["stage"] for line in events(tmp_path, "decision")]
+    assert len(planned_rows(tmp_path)) == at * BATCH - 2 * (at > 8) + len(witness.rows)
+
+
 def test_a_judged_file_that_has_changed_is_noticed(tmp_path: Path) -> None:
     judged = tmp_path / "judged.jsonl"
     rows = [dict(row) for row in task_rows(N)]
