@@ -4,9 +4,10 @@
     offer    rows of the chosen sub-curriculum; none in a stage that is shuffled
     mix      the others, at random: the schedule's or the phase's share of what review leaves
 
-Each lane but review is cut into strata by the shares at this progress, in whole rows by largest remainder; where they
-are natural, in proportion to what the lane's pool holds. Without thinning its rows are drawn uniformly (from a slice:
-in its sequence). With it more rows are offered than are taken, and those passed over had their turn in this pass too.
+Each lane but review is cut into strata by the shares at this progress; where they are natural, in proportion to what
+the lane's pool holds. In whole rows: what is left of one is the chance of one more, for by largest remainder a stratum
+whose share of a stage is less than half a row would never come. Without thinning its rows are drawn uniformly (from a
+slice: in its sequence). With it more rows are offered than are taken, and those passed over had their turn in this pass.
 
 A stratum that has too few rows is helped, in this sequence, and `Draw.shortage` says how: its scope is *widened* along
 the order; its *next pass* begins; its rows are *given to others*. A row is in a stage at most once, whatever the lane.
@@ -38,7 +39,8 @@ HELP = (
 )  # what helps a stratum with too few rows, the worst last
 WIDENED, NEXT_PASS, GIVEN = range(3)
 POOL, BEYOND, AGAIN = range(3)  # tiers of a lane; and, where a stage was cut short, rows that are ahead of their pass
-SCORES, SEQUENCE = 3, 4  # purposes of generators beside the lanes'
+SCORES, SEQUENCE, REMAINDERS = 3, 4, 5  # purposes of generators beside the lanes'
+GOLDEN = (5**0.5 - 1) / 2
 
 Tiers: TypeAlias = Sequence[Callable[[], Tier]]
 
@@ -62,6 +64,15 @@ class Moment:
     def seeds(self, purpose: int) -> list[int]:
         """Of one of the stage's generators."""
         return [self.seed, self.epoch, self.stage, purpose]
+
+    def remainders(self, lane: int) -> float:
+        """Where a lane's remainders of a row fall, uniform in [0, 1) over seeds; and over stages, as evenly as can be.
+
+        Multiples of the golden section lie apart from one another, so what a stratum lacks in one stage it gets in one
+        of the next, and there is nothing to remember.
+        """
+        start = np.random.default_rng([self.seed, lane, REMAINDERS]).random()
+        return float(start + self.stage * GOLDEN) % 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +200,7 @@ class Opening:
             rng: its generator.
             even: the pool, where it is drawn from in proportion; None where its sequence says who comes.
         """
-        found, quotas = self._candidates(tiers, n, even)
+        found, quotas = self._candidates(tiers, n, even, self.moment.remainders(lane))
         taken = offered = np.ones(len(found.rows), dtype=np.bool_)
         if self._thins and self.thinning is not None:
             taken, offered = self.thinning.select(found, quotas, rng)
@@ -204,14 +215,14 @@ class Opening:
         self._passed_over.append(found.rows[offered & ~taken])
         self._add(lane, found.rows[taken])
 
-    def _candidates(self, tiers: Tiers, n: int, even: Tier | None) -> tuple[Walk, IntArray]:
+    def _candidates(self, tiers: Tiers, n: int, even: Tier | None, u: float) -> tuple[Walk, IntArray]:
         """The rows that a lane considers, by stratum, and how many of each stratum it takes."""
         thinning = self.thinning if self._thins else None
         weight = None if thinning is None else thinning.own
         most = self.passes.open_sizes - sum(self._sizes(rows) for _, rows in self._lanes)
         if self.shares is not None:
-            quotas = split(self.shares, n, most)
-            self._note(split(self.shares, n, np.full(len(most), n)) > most, GIVEN)
+            quotas = split(self.shares, n, most, u)
+            self._note(split(self.shares, n, np.full(len(most), n), u) > most, GIVEN)
             return walk(tiers, self._codes, quotas if thinning is None else thinning.need(quotas, most), weight), quotas
         quotas = np.array([n])
         wanted = quotas if thinning is None else thinning.need(quotas, np.array([most.sum()]))
@@ -219,10 +230,10 @@ class Opening:
             return walk(tiers, None, wanted, weight), quotas
         held = None if even is None else self._sizes(even.rows.compress(even.ok.take(even.rows)))
         if held is not None and held.sum() >= wanted[0]:
-            found = walk(tiers, self._codes, split(held.astype(np.float64), int(wanted[0]), held))
+            found = walk(tiers, self._codes, split(held.astype(np.float64), int(wanted[0]), held, u))
         else:
             found = grouped(walk(tiers, None, wanted), self._codes, len(most))
-        return found, split(found.sizes.astype(np.float64), n, found.sizes)
+        return found, split(found.sizes.astype(np.float64), n, found.sizes, u)
 
     def _add(self, lane: int, rows: RowArray) -> None:
         self._lanes.append((lane, rows))

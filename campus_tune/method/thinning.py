@@ -15,7 +15,7 @@ import numpy as np
 
 from campus_tune.method.policy import Policy
 from campus_tune.method.standing import relative
-from campus_tune.method.thin import Thin, ess, filled, take, tau
+from campus_tune.method.thin import Thin, ess, exactly, filled, take, tau
 from campus_tune.method.walks import Walk
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
 
@@ -173,13 +173,3 @@ def lifted(pi: FloatArray, n: int) -> FloatArray:
     if total >= n - 1e-9:
         return pi
     return pi + (1 - pi) * ((n - total) / (len(pi) - total))
-
-
-def exactly(taken: BoolArray, pi: FloatArray, n: int) -> BoolArray:
-    """`taken` with exactly `n` rows, where a sum of millions of floats was off by one: by the surest, or least sure."""
-    missing = n - int(np.count_nonzero(taken))
-    if missing:
-        others = np.flatnonzero(taken != (missing > 0))
-        surest = others[np.argsort(-pi[others] * np.sign(missing), kind="stable")]
-        taken[surest[: abs(missing)]] = missing > 0
-    return taken

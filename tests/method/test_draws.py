@@ -220,8 +220,22 @@ def test_shares_are_kept_in_whole_rows_wherever_a_stratum_has_enough(seed: int) 
     life = lived(Policy(90, codes, ("a", "b", "c"), shares=shares), batch=5, mix=0.0, stages=9)
     for stage in life.run():
         sizes = np.bincount(codes[stage.rows], minlength=3)
-        assert sizes.tolist() == split(shares, len(stage.rows), np.bincount(codes, minlength=3)).tolist()
+        wanted = split(shares, len(stage.rows), np.bincount(codes, minlength=3))
+        assert np.abs(sizes - wanted).max() <= 1
         assert drawn(stage).shares == pytest.approx(tuple(sizes / len(stage.rows)))
+
+
+@pytest.mark.parametrize("coverage", ["exact", "revisit"])
+@pytest.mark.parametrize("fixed", [True, False])
+def test_a_stratum_whose_share_is_less_than_a_row_of_a_stage_comes_all_the_same(fixed: bool, coverage: str) -> None:
+    codes = np.arange(1000) % 50
+    shares = np.full(50, 1 / 50) if fixed else None
+    life = lived(Policy(1000, codes, tuple(map(str, range(50))), shares=shares), batch=4, stages=50, coverage=coverage)
+    life.run()
+    assert max(len(stage.rows) for stage in life.stages) < 50
+    drawn_of = np.bincount(codes[np.concatenate([stage.rows for stage in life.stages])], minlength=50)
+    assert drawn_of.min() > 0
+    assert not fixed or np.abs(drawn_of - drawn_of.mean()).max() < 3  # natural ones are those of what is open
 
 
 def test_a_natural_draw_keeps_the_strata_in_proportion_to_the_pool() -> None:
