@@ -132,7 +132,7 @@ def drawn_settings() -> list[Setting]:
     pruned = {"thin": {"how": "prune", "by": "seen_loss"}, "domains": {"shares": {"temperature": 2}}}
     fresh = {"thin": {"how": "top", "by": "loss", "fresh": True}, "budget": 2.0}
     followed = {"domains": {"over": "cells", "follow": "seen_loss"}, "cells": {"by": "length", "bands": 2}}
-    dropped = {"drop": [{"by": "length", "highest": 0.1}], "review": {"share": 0.2, "by": "forgetting"}}
+    dropped = {"drop": [{"by": "-length", "lowest": 0.1}], "review": {"share": 0.2, "by": "forgetting"}}
     recipes = {
         "phases-review": {**plain, "phases": phases, "review": {"share": 0.25}},
         "prune-shares-slice": {**ordered, **pruned, "window": "slice"},

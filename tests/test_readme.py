@@ -19,6 +19,7 @@ from campus_tune.cli.main import make_parser
 from campus_tune.demo.tasks import write_tasks
 from campus_tune.method.pacing import PACINGS
 from campus_tune.method.selectors import SELECTORS
+from campus_tune.method.thin import THINNERS
 from campus_tune.metrics import METRICS
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.reader import rows
@@ -166,11 +167,20 @@ def test_every_file_it_names_is_there() -> None:
 
 def test_the_settings_table_is_what_the_class_says() -> None:
     shown = [(name, cells[0].strip("`"), cells[1]) for name, cells in table("setting").items()]
-    always = (row for row in rows(CampusConfig) if row.name not in CampusConfig.unsaid)
-    assert shown == [(row.name, row.default, row.must) for row in always]
+    assert shown == [(row.name, row.default, row.must) for row in rows(CampusConfig)]
 
 
-@pytest.mark.parametrize(("heading", "registry"), [("metric", METRICS), ("selector", SELECTORS), ("pacing", PACINGS)])
+def test_the_blocks_of_who_is_drawn_and_which_rows_are_read_as_they_stand() -> None:
+    block = next(text for text in blocks("yaml") if "phases:" in text)
+    config = CampusConfig.from_mapping(yaml.safe_load(block)["campus"])
+    assert config.draws_apart
+    assert len(config.phases or ()) == 2
+
+
+@pytest.mark.parametrize(
+    ("heading", "registry"),
+    [("metric", METRICS), ("selector", SELECTORS), ("pacing", PACINGS), ("thinner", THINNERS)],
+)
 def test_a_table_lists_exactly_what_is_registered(heading: str, registry: Any) -> None:
     assert sorted(table(heading)) == sorted(registry.names())
 
@@ -181,7 +191,7 @@ def test_every_message_it_explains_is_one_that_we_give(phrase: str) -> None:
 
 
 def test_it_stays_readable_and_finished() -> None:
-    assert len(README.splitlines()) < 350
+    assert len(README.splitlines()) < 400
     assert not re.search(r"TODO|FIXME|/work/|/home/", README)
 
 

@@ -31,6 +31,9 @@ The YAML is that of `sft` with one more block; any flag of TRL's overrides it, -
     seeds: 5
     arms: [recipe, random, random_same_pacing, reversed]   # the default
 
+A recipe with thin, domains, phases, review or drop has a control of each of these by default, up to five arms in all:
+shuffled_scores (random_prune), natural_shares, stacked, no_review, random_drop; mean_shares, uniform_review if asked.
+
 example:
   campus-tune compare --config recipes/compare/quickstart.yaml
   campus-tune compare --config recipe.yaml --seeds 3 --jobs 2 --out comparisons/first
@@ -55,7 +58,7 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", metavar="YAML", required=True, help="a training YAML with both blocks")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison (the YAML's output_dir)")
-    parser.add_argument("--arms", nargs="+", metavar="ARM", help="which are trained (the YAML's, else the four above)")
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help="which are trained (the YAML's, else the default)")
     parser.add_argument(
         "--seeds", type=int, nargs="+", metavar="N", help="how many, or which: two or more numbers (the YAML's, else 5)"
     )
@@ -123,7 +126,7 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
         if options.pilot:
             return 0
         campaign.train(["recipe", "control"], bench)
-        campaign.train(["plus"], bench)
+        campaign.train(["control", "plus"], bench)  # those that await the recipe's runs
         settings = plan.settings
         judged = judge(
             campaign.arms(),
@@ -149,7 +152,7 @@ def read_plan(options: argparse.Namespace) -> Plan:
     Raises:
         RecipeError: all that is wrong with them.
     """
-    from campus_tune.compare.arms import PLUS, make_arms
+    from campus_tune.compare.arms import PLUS, default_arms, make_arms
     from campus_tune.compare.plan import Plan
     from campus_tune.compare.settings import BLOCK, CompareSettings
     from campus_tune.recipe.trl_yaml import is_launched, read_arguments
@@ -171,6 +174,8 @@ def read_plan(options: argparse.Namespace) -> Plan:
         written = {**written, **own}
         written |= _from_flags(options, written)
     settings = CompareSettings.from_mapping(written)
+    if isinstance(written, Mapping) and written.get("arms") is None:
+        settings = replace(settings, arms={name: {} for name in default_arms(block)})
     wanted = {**settings.arms, **({PLUS: {}} if options.random_plus else {})}
     arms = make_arms(block, wanted)
     out = options.out or Path(str(training.get("output_dir") or "comparison"))

@@ -6,7 +6,8 @@
     reversed             the recipe with every order turned around: what any order that is not random does
     random_plus          plain shuffling for as much compute as the recipe cost in all
 
-Every other name is a recipe of its own: the campus block with some settings changed.
+A recipe that says who is drawn and which rows has a control for each of these parts (`draw_controls`). Every other name
+is a recipe of its own: the campus block with some settings changed.
 
 Reference:
     Wu, Dyer, Neyshabur 2021, "When Do Curricula Work?", arXiv 2012.03107 (curricula, anti-curricula and random
@@ -20,6 +21,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from campus_tune.compare.draw_controls import (
+    AVERAGED,
+    CONTROLS,
+    asked_of_orders,
+    controlled,
+    of_recipe,
+    pinned,
+    shares_of_settings,
+    turned,
+    with_shares,
+)
 from campus_tune.metrics.base import parse_metric
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.errors import RecipeError
@@ -29,7 +41,14 @@ Kind: TypeAlias = Literal["recipe", "baseline", "control", "plus"]
 
 RECIPE, RANDOM, SAME_PACING, REVERSED, PLUS = "recipe", "random", "random_same_pacing", "reversed", "random_plus"
 DEFAULT = (RECIPE, RANDOM, SAME_PACING, REVERSED)
-KINDS: Mapping[str, Kind] = {RANDOM: "baseline", SAME_PACING: "control", REVERSED: "control", PLUS: "plus"}
+KINDS: Mapping[str, Kind] = {
+    RANDOM: "baseline",
+    SAME_PACING: "control",
+    REVERSED: "control",
+    PLUS: "plus",
+    **dict.fromkeys(CONTROLS, "control"),
+}
+MOST_ARMS = 5  # that a comparison has unless more are asked for
 NAME = re.compile(r"\w[\w.+-]*")
 _PER_SEED = 1000  # random orders of one arm and seed are numbered from here on
 
@@ -42,24 +61,45 @@ class Arm:
         name: of its folder.
         kind: what it is there for.
         campus: its campus block; `random` metrics without a seed get that of the run.
+        averages: it has the shares of the recipe's own run with its seed, on average: the settings do not say them.
     """
 
     name: str
     kind: Kind
     campus: Json
+    averages: bool = False
 
-    def config(self, seed: int) -> CampusConfig:
+    def config(self, seed: int, shares: Mapping[str, float] | None = None) -> CampusConfig:
         """The settings of the run with this seed (≥ 0): random orders are drawn anew with each.
+
+        Args:
+            seed: of the run.
+            shares: of the recipe's run with this seed on average, where the arm has these.
 
         Raises:
             RecipeError: the block is wrong, with all its problems.
         """
+        campus = self.campus if shares is None else with_shares(self.name, self.campus, shares)
         metrics = []
-        for i, entry in enumerate(self.campus.get("metrics", [])):
+        for i, entry in enumerate(campus.get("metrics", [])):
             written = {"name": entry} if isinstance(entry, str) else entry
             is_random = isinstance(written, Mapping) and str(written.get("name")).removeprefix("-") == "random"
             metrics.append({"seed": _PER_SEED * seed + i, **written} if is_random else entry)
-        return CampusConfig.from_mapping({**self.campus, "metrics": metrics})
+        return CampusConfig.from_mapping({**campus, "metrics": metrics})
+
+
+def default_arms(block: Json) -> tuple[str, ...]:
+    """The arms of a comparison that asks for none: the recipe, its baseline, and the controls of what it uses.
+
+    Raises:
+        RecipeError: the block is wrong, with all its problems.
+    """
+    config = CampusConfig.from_mapping(block)
+    parts = of_recipe(config)
+    if not parts:
+        return DEFAULT
+    orders = () if config.is_shuffle else (SAME_PACING, REVERSED)
+    return (RECIPE, RANDOM, *parts, *orders)[:MOST_ARMS]
 
 
 def make_arms(block: Json, asked: Mapping[str, Json]) -> list[Arm]:
@@ -100,10 +140,13 @@ def make_arms(block: Json, asked: Mapping[str, Json]) -> list[Arm]:
         raise RecipeError(problems)
     CampusConfig.from_mapping(block)  # its own problems come once, and not with every arm
     block = {key: value for key, value in block.items() if key != "evaluate"}  # looked at once, at the end
+    averages = shares_of_settings(CampusConfig.from_mapping(block)) is None
     arms = []
     for name, change in asked.items():
         try:
-            arm = Arm(name, kind_of(name), {**_base(name, block), **change})
+            arm = Arm(name, kind_of(name), {**_base(name, block), **change}, averages and name in AVERAGED)
+            if arm.averages and RECIPE not in asked:
+                raise RecipeError(f"`compare: arms` must have {RECIPE!r}, whose shares this arm averages. Add it.")
             arm.config(0)
             arms.append(arm)
         except RecipeError as error:
@@ -123,19 +166,28 @@ def _base(name: str, block: Json) -> Json:
     if name in (RANDOM, PLUS):
         kept: Json = {key: block[key] for key in ("stages", "batching", "level") if key in block}
         return {**kept, "metrics": [], "selector": "shuffle"}
-    if name == SAME_PACING:
-        labels = [parse_metric(entry).label for entry in block.get("metrics", [])]
-        return {**block, "metrics": [{"name": "random", "label": label} for label in labels]}
-    if name != REVERSED:
+    if name in CONTROLS:
+        return controlled(name, block)
+    if name not in (SAME_PACING, REVERSED):
         return dict(block)
-    metrics, renamed = [], {}  # with every order turned around, under a name that says so
+    drawn_by = asked_of_orders(CampusConfig.from_mapping(block))
+    metrics, renamed = [], {}
     for entry in block.get("metrics", []):
         written = {"name": entry} if isinstance(entry, str) else dict(entry)
         label = parse_metric(entry).label
-        renamed[label] = label[1:] if label.startswith("-") else f"-{label}"
-        name = written["name"]
-        metrics.append({**written, "name": name[1:] if name.startswith("-") else f"-{name}", "label": renamed[label]})
+        if name == SAME_PACING:  # orders are called as the recipe's, but for those whose scores the draw goes by
+            renamed[label] = f"random {label}" if label in drawn_by else label
+            metrics.append({"name": "random", "label": renamed[label]})
+        else:  # with every order turned around, under a name that says so
+            renamed[label] = turned(label)
+            metrics.append({**written, "name": turned(written["name"]), "label": renamed[label]})
+    block = pinned(block, drawn_by)  # the draw goes by the recipe's scores as before
     selector = block.get("selector")
     if isinstance(selector, Mapping) and selector.get("order") in renamed:
-        selector = {**selector, "order": renamed[selector["order"]]}
-    return {**block, "metrics": metrics, "selector": selector}
+        block["selector"] = {**selector, "order": renamed[selector["order"]]}
+    if block.get("phases"):
+        block["phases"] = [
+            {**phase, **({"offer": [renamed[label] for label in phase["offer"]]} if phase.get("offer") else {})}
+            for phase in block["phases"]
+        ]
+    return {**block, "metrics": metrics}

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from campus_tune.compare.arms import RECIPE, Arm
+from campus_tune.compare.draw_controls import shares_of_run
 from campus_tune.compare.folder import refuse_other_block, write_about
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.processes import Processes, Task, plans_of_processes
@@ -60,11 +61,11 @@ class Campaign:
             DataError: a result in it cannot be read.
         """
         write_about(self.plan, test, self.command)
-        for arm in self._asked():
+        for arm in self._asked():  # the recipe before what averages its shares: without them such a run is none
             for seed in self.plan.settings.seeds:
                 outcome = read_run_result(self.plan.out, arm.name, seed)
-                if outcome is not None:
-                    refuse_other_block(arm, seed, outcome, self.plan.out)
+                if outcome is not None and not (arm.averages and (RECIPE, seed) not in self.outcomes):
+                    refuse_other_block(arm, seed, outcome, self.plan.out, self._shares_for(arm, seed))
                     self.outcomes[arm.name, seed] = outcome
         if self.outcomes:
             self.say(f"{len(self.outcomes)} of {self.n_runs} runs are there already and are kept")
@@ -81,20 +82,31 @@ class Campaign:
     def train(self, kinds: Sequence[str], bench: Bench) -> None:
         """Make all missing runs of the arms of some kinds, one after the other on this process's bench or side by side.
 
+        An arm that awaits the recipe's runs is left for a later call, if these are still to be made.
+
         Raises:
             CampusError: a run cannot be made; those that are finished are kept.
         """
         tasks = [
-            Task(arm.name, seed, self._steps_of_plus(seed) if arm.kind == "plus" else None)
+            Task(
+                arm.name,
+                seed,
+                self._steps_of_plus(seed) if arm.kind == "plus" else None,
+                self._shares_for(arm, seed),
+            )
             for kind in kinds
             for seed in self.plan.settings.seeds
             for arm in self.plan.arms
             if arm.kind == kind and (arm.name, seed) not in self.outcomes
+            if not arm.averages or (RECIPE, seed) in self.outcomes
         ]
         self.check()
         made: Iterator[tuple[Task, Callable[[], Json]]]
         if self.processes is None:
-            made = ((task, partial(bench.run, task.arm, task.seed, max_steps=task.max_steps)) for task in tasks)
+            made = (
+                (task, partial(bench.run, task.arm, task.seed, max_steps=task.max_steps, shares=task.shares))
+                for task in tasks
+            )
         else:
             made = ((task, future.result) for task, future in self.processes.run(tasks))
         for task, result in made:
@@ -135,6 +147,10 @@ class Campaign:
     def arms(self) -> list[ArmResults]:
         """All arms that have results, as the statistics take them."""
         return [arm_of(found) for arm in self.plan.arms if (found := self.results(arm.name))]
+
+    def _shares_for(self, arm: Arm, seed: int) -> dict[str, float] | None:
+        """The shares of the recipe's run with this seed on average, for an arm that has these; None for others."""
+        return shares_of_run(self.outcomes[RECIPE, seed]["choices"]) if arm.averages else None
 
     def _steps_of_plus(self, seed: int) -> int:
         """Steps that the recipe's whole bill would have paid for, with this seed; without `recipe`, the first arm's."""

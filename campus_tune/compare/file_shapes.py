@@ -34,7 +34,7 @@ RESULT: dict[str, Any] = {
     "seconds?": NUMBERS,
     "cost?": NUMBERS,
     "curve?": ({"tokens": [MAYBE], "seconds?": [MAYBE], "loss": [MAYBE]}, None),
-    "choices?": ([{"step": int, "steps": int, "chosen": str, "rows?": int}], None),
+    "choices?": ([{"step": int, "steps": int, "chosen": str, "rows?": int, "shares?": {str: float}}], None),
     "learning_rate?": ({str: [MAYBE]}, None),  # in those of versions that wrote it
     "calibration?": ({"error": MAYBE, "bins": [[MAYBE, MAYBE, float]]}, None),
     "audit?": ({"checked": int, "passed": int}, None),

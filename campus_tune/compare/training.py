@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
@@ -22,6 +22,7 @@ from campus_tune.compare.arms import Arm
 from campus_tune.compare.deciding_rows import read_probes, read_test
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import DIVERGED, FINISHED, VISITS, run_folder, write_run_result
+from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.plugins import plugins_used
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.ledger import read_ledger
@@ -59,8 +60,16 @@ class Bench:
         self._test: HeldOut | None = None
         self._evaluation: Evaluator | None = None
 
-    def run(self, name: str, seed: int, *, max_steps: int | None = None) -> Json:
-        """Train one arm with one seed, for other steps than the recipe's if said; the result, as it is in its file.
+    def run(
+        self, name: str, seed: int, *, max_steps: int | None = None, shares: Mapping[str, float] | None = None
+    ) -> Json:
+        """Train one arm with one seed; the result, as it is in its file.
+
+        Args:
+            name: of the arm.
+            seed: of the run.
+            max_steps: other steps than the recipe's.
+            shares: of the recipe's run on average, where the arm has these.
 
         Raises:
             CampusError: the run cannot be made. A model that diverges is a result.
@@ -70,14 +79,14 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / LOG).open("w", encoding="utf-8", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
             try:
-                outcome = self._train(arm, seed, folder, max_steps)
+                outcome = self._train(arm.config(seed, shares), arm, seed, folder, max_steps)
             except BaseException:
                 traceback.print_exc(file=log)
                 raise
         write_run_result(self.plan.out, outcome)
         return outcome
 
-    def _train(self, arm: Arm, seed: int, folder: Path, max_steps: int | None) -> Json:
+    def _train(self, config: CampusConfig, arm: Arm, seed: int, folder: Path, max_steps: int | None) -> Json:
         from campus_tune.compare.recorder import Recorder
         from campus_tune.model import compat
         from campus_tune.model.fingerprint import weights_at_start
@@ -86,7 +95,6 @@ class Bench:
         parsed, problems = self.plan.parsed(seed, folder, max_steps)
         if problems:
             raise RecipeError(problems)
-        config = arm.config(seed)
         config = config if config.scores else replace(config, scores=str(self.plan.out / "scores"))
         callback = CampusCallback(config)
         recorder = Recorder(self.read_test(), self.plan.settings.points, self.tick)
@@ -157,7 +165,11 @@ class Bench:
             "cost": end.get("cost") or run.situation.budget.shares(),
             "test": recorder.end(),
             "curve": curve,
-            "choices": [{key: event.get(key) for key in kept} for event in events if event["event"] == "decision"],
+            "choices": [
+                {**{key: event.get(key) for key in kept}, **({"shares": event["shares"]} if "shares" in event else {})}
+                for event in events
+                if event["event"] == "decision"
+            ],
             "audit": end.get("audit"),
             "calibration": None,
             "sharpness": None,

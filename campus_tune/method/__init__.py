@@ -15,6 +15,14 @@ Start here. A stage comes about in this sequence, one file for each step:
     decide       the decision itself, the same for a run and for `simulate`
     curriculum   opens the stage that was decided, and remembers
 
+Under a policy (who and which) that last step is taken apart:
+
+    policy       what holds at a moment: strata, shares, phases, thinning, review, what is dropped
+    apart        what a curriculum does otherwise under it, and remembers
+    draws        a stage's rows: lanes × strata × thinning (`walks` finds candidates, `thinning` takes some of them)
+    book         what training has shown of each row, written when a stage is over: what the next draws go by
+    drawn        what there is to say of it
+
 Beside them: `stages` the pieces that these hand to each other, `sampling` draws in proportion, `cells` rows of one kind
 and `standing` how a row stands among them, `drop` how much may be left out for good, `competence` what probes say,
 `budget` what measuring may cost, `grouping` and `stats` what ranking in groups does to an order.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from campus_tune.method.draws import Drawn, Moment, Opening
+from campus_tune.method.draws import Moment, OpenedStage, Opening
 from campus_tune.method.passes import OwnPasses
 from campus_tune.method.policy import Policy
 from campus_tune.method.stages import REVIEW, SHUFFLE, Offer, Schedule, Stage
@@ -46,6 +46,7 @@ class Apart:
         self.edges = [math.ceil(one.shares.until * total_steps - _ROUNDING) for one in policy.periods]
         self.review_rows = 0  # rows that came back, over the run
         self.passed_over = np.zeros(0, dtype=np.int32)  # rows that the current stage offered and did not take
+        self.begun = np.zeros(len(policy.strata_names), dtype=np.int64)  # passes of each stratum that began with it
         for u in [0.0, *(one.shares.until for one in policy.periods[:-1])]:
             self._refuse_less_than_a_step(u)
         self.move(0)
@@ -78,11 +79,11 @@ class Apart:
     @property
     def room(self) -> int:
         """Rows that can be drawn now, in whole steps: each is in a stage at most once."""
-        return int(np.count_nonzero(self.passes.open_rows)) // self.global_batch * self.global_batch
+        return int(self.passes.open_sizes.sum()) // self.global_batch * self.global_batch
 
     def open(
         self, stage: int, epoch: int, n: int, offer: Offer | None, order: RowArray | None, measure: MeasureRows | None
-    ) -> Drawn:
+    ) -> OpenedStage:
         """Draw the rows of a stage.
 
         Args:
@@ -106,7 +107,7 @@ class Apart:
             opening.mix(n_mix)
         drawn = opening.close()
         self.review_rows += n_review
-        self.passed_over = drawn.passed_over
+        self.passed_over, self.begun = drawn.passed_over, drawn.begun
         return drawn
 
     def take_back(self, stage: Stage, rows: RowArray) -> None:
@@ -117,11 +118,16 @@ class Apart:
             rows: its last ones, shape (k,).
         """
         assert stage.draw is not None, "a stage under a policy says how it was drawn"
+        if not len(rows):
+            return
         lane = stage.draw.lane[len(stage.rows) - len(rows) :]
         marked = self.passes.exact or stage.chosen == SHUFFLE
-        self.passes.withdraw(np.concatenate([rows[lane != REVIEW], self.passed_over]), marked=marked)
+        self.passes.withdraw(np.concatenate([rows[lane != REVIEW], self.passed_over]), self.begun, marked=marked)
+        if marked:
+            together = self.policy.shares_at(self.u) is None
+            self.passes.begin_where_over(np.zeros(len(self.begun), dtype=np.bool_), together=together)
         self.review_rows -= int(np.count_nonzero(lane == REVIEW))
-        self.passed_over = self.passed_over[:0]
+        self.passed_over, self.begun = self.passed_over[:0], np.zeros_like(self.begun)
 
     @property
     def never_trained(self) -> BoolArray:
@@ -139,6 +145,7 @@ class Apart:
             "balance": pack(self.passes.balance[odd]),
             "offered": dict(zip(self.policy.domain_names, self.passes.offered.tolist(), strict=True)),
             "passed_over": pack(self.passed_over),
+            "begun": self.begun.tolist(),
             "review_rows": self.review_rows,
         }
 
@@ -146,18 +153,21 @@ class Apart:
         """Continue from `state()`.
 
         Args:
-            state: None of a run that had no policy: its visits count as offers.
+            state: None of a run that had no policy: its visits count as offers. So they do where domains are others.
             spent: rows that had their turn, shape (N,).
         """
         self.passes.balance = spent.astype(np.int8)
+        codes, n = self.policy.domain_codes, len(self.policy.domain_names)
+        self.passes.offered = np.bincount(codes, self.passes.seen, n).astype(np.int64)
         if state is None:
-            codes, n = self.policy.domain_codes, len(self.policy.domain_names)
-            self.passes.offered = np.bincount(codes, self.passes.seen, n).astype(np.int64)
             return
         self.passes.balance[unpack(state["odd"], "i")] = unpack(state["balance"], "i")
         told = state["offered"]
-        self.passes.offered = np.array([told.get(name, 0) for name in self.policy.domain_names], dtype=np.int64)
+        if told.keys() == set(self.policy.domain_names):
+            self.passes.offered = np.array([told[name] for name in self.policy.domain_names], dtype=np.int64)
         self.passed_over = unpack(state["passed_over"], "i")
+        if len(state["begun"]) == len(self.begun):  # else the future was changed, and passes go on as they are
+            self.begun = np.array(state["begun"], dtype=np.int64)
         self.review_rows = state["review_rows"]
 
     def _refuse_less_than_a_step(self, u: float) -> None:

@@ -30,11 +30,12 @@ Windows and coverage (DESIGN words):
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from campus_tune.method.apart import Apart
-from campus_tune.method.passes import Passes, resorted
+from campus_tune.method.passes import Passes, resorted, spent_by_visits
 from campus_tune.method.phases import offers_until, phases_of
 from campus_tune.method.policy import Policy
 from campus_tune.method.pools import Pools
@@ -44,6 +45,7 @@ from campus_tune.method.stages import (
     OFFER,
     SHUFFLE,
     Coverage,
+    Draw,
     Offer,
     Schedule,
     Stage,
@@ -367,6 +369,9 @@ class Curriculum:
     def load(self, state: Json) -> None:
         """Continue from `state()`; the orders and the schedule must be those it was taken under.
 
+        With a policy the state may be one without, and the other way round: the current stage then ends earlier where
+        it could not go on as it is, and the next one is drawn as is said now.
+
         Raises:
             ValueError: it is of other rows, or a stage in it that cannot be.
         """
@@ -378,8 +383,43 @@ class Curriculum:
         self.passes.seen = unpack(state["seen"], "u", self.n_rows)
         spent = unpack(state["spent"], "b", self.n_rows)
         self.stage = None if state["stage"] is None else Stage.of(state["stage"], self.step, self.n_rows)
+        told = state.get("apart")
         if self.apart is None:
             self.passes.spent = spent
-        else:
-            self.apart.load(state.get("apart"), spent)
-            self.apart.move(self.step)
+            if told is not None and self.stage is not None:
+                self._go_on_without_policy(self.stage)
+            return
+        if told is None and self.stage is not None:
+            self.stage = self._in_full_steps(self.stage, spent)
+        self.apart.load(told, spent)
+        self.apart.move(self.step)
+
+    def _go_on_without_policy(self, stage: Stage) -> None:
+        """A policy drew until here. Under exact coverage this epoch goes on as one in which every row comes once.
+
+        As many rows count as drawn as it had steps for, the most visited first; and the stage ends with the epoch.
+        """
+        self.stage = replace(stage, draw=None)
+        if not self.passes.exact:
+            return
+        batch, done = self.global_batch, self.step - stage.first_step
+        left = min(self.n_rows - self.steps_in_epoch * batch, (self.epoch_end - self.step) * batch)
+        rows, others = np.split(stage.rows, [done * batch + left])
+        self.passes.seen[others] -= 1
+        self.stage = self.stage.cut(-(-len(rows) // batch), rows)
+        rng = np.random.default_rng([self.schedule.seed, self.epoch, self.n_stages])
+        to_come = rows[done * batch :]
+        n_spent = self.steps_in_epoch * batch + len(to_come)
+        self.passes.spent = spent_by_visits(self.passes.seen, to_come, n_spent, rng)
+
+    def _in_full_steps(self, stage: Stage, spent: BoolArray) -> Stage:
+        """A stage that was opened without a policy: an epoch's last step, where it is a short one, is not its own."""
+        rows = stage.rows
+        if self.step < stage.first_step + stage.n_steps:
+            rows, others = np.split(rows, [len(rows) // self.global_batch * self.global_batch])
+            self.passes.take_back(others, shuffled=False)
+            if self.passes.exact or stage.chosen == SHUFFLE:
+                spent[others] = False
+        lane = np.full(len(rows), MIX if stage.chosen == SHUFFLE else OFFER, dtype=np.uint8)
+        draw_ = Draw(lane, (), offered=len(rows), passed_over=0)
+        return replace(stage.cut(-(-len(rows) // self.global_batch), rows), draw=draw_)

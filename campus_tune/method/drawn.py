@@ -1,8 +1,10 @@
 """What there is to say of who was drawn and which: the parts of a ledger's lines that only a policy's run has.
 
->>> from campus_tune.method.curriculum import Schedule
+>>> from campus_tune.method.pacing import build_pacing
+>>> from campus_tune.method.stages import Schedule
 >>> policy = Policy(4, domains=np.array([0, 0, 1, 1]), domain_names=("code", "math"))
->>> curriculum = Curriculum(Schedule(seed=0), {}, n_rows=4, global_batch=2, total_steps=2, policy=policy)
+>>> schedule = Schedule(build_pacing("linear"), stages=2)
+>>> curriculum = Curriculum(schedule, {}, n_rows=4, global_batch=2, total_steps=2, policy=policy)
 >>> said = of_stage(curriculum, curriculum.open())
 >>> said["lanes"], said["passes"], said["shares"]
 ({'offer': 0, 'mix': 2, 'review': 0}, {'code': 0.5, 'math': 0.5}, {'all rows': 1.0})

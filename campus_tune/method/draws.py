@@ -4,9 +4,10 @@
     offer    rows of the chosen sub-curriculum; none in a stage that is shuffled
     mix      the others, at random: the schedule's or the phase's share of what review leaves
 
-Each lane but review is cut into strata by the shares at this progress, in whole rows by largest remainder; where they
-are natural, in proportion to what the lane's pool holds. Without thinning its rows are drawn uniformly (from a slice:
-in its sequence). With it more rows are offered than are taken, and those passed over had their turn in this pass too.
+Each lane but review is cut into strata by the shares at this progress; where they are natural, in proportion to what
+the lane's pool holds. In whole rows: what is left of one is the chance of one more, for by largest remainder a stratum
+whose share of a stage is less than half a row would never come. Without thinning its rows are drawn uniformly (from a
+slice: in its sequence). With it more rows are offered than are taken; those passed over had their turn in this pass.
 
 A stratum that has too few rows is helped, in this sequence, and `Draw.shortage` says how: its scope is *widened* along
 the order; its *next pass* begins; its rows are *given to others*. A row is in a stage at most once, whatever the lane.
@@ -37,8 +38,9 @@ HELP = (
     "given to others",
 )  # what helps a stratum with too few rows, the worst last
 WIDENED, NEXT_PASS, GIVEN = range(3)
-POOL, BEYOND, AGAIN = range(3)  # tiers of a lane
-SCORES, SEQUENCE = 3, 4  # purposes of generators beside the lanes'
+POOL, BEYOND, AGAIN = range(3)  # tiers of a lane; and, where a stage was cut short, rows that are ahead of their pass
+SCORES, SEQUENCE, REMAINDERS = 3, 4, 5  # purposes of generators beside the lanes'
+GOLDEN = (5**0.5 - 1) / 2
 
 Tiers: TypeAlias = Sequence[Callable[[], Tier]]
 
@@ -63,20 +65,31 @@ class Moment:
         """Of one of the stage's generators."""
         return [self.seed, self.epoch, self.stage, purpose]
 
+    def remainders(self, lane: int) -> float:
+        """Where a lane's remainders of a row fall, uniform in [0, 1) over seeds; and over stages, as evenly as can be.
+
+        Multiples of the golden section lie apart from one another, so what a stratum lacks in one stage it gets in one
+        of the next, and there is nothing to remember.
+        """
+        start = np.random.default_rng([self.seed, lane, REMAINDERS]).random()
+        return float(start + self.stage * GOLDEN) % 1.0
+
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class OpenedStage:
     """A stage's rows.
 
     Args:
         rows: in training order, shape (n,).
         draw: how they were drawn.
         passed_over: rows that were offered and not taken, shape (k,).
+        begun: passes of each stratum that began with it, shape (S,).
     """
 
     rows: RowArray
     draw: Draw
     passed_over: RowArray
+    begun: IntArray
 
 
 class Opening:
@@ -104,6 +117,7 @@ class Opening:
         self._lanes: list[tuple[int, RowArray]] = []
         self._passed_over = [np.zeros(0, dtype=np.int32)]
         self._offered = 0
+        self._begun = np.zeros(self._n, dtype=np.int64)
         self._shortage: dict[str, int] = {}
 
     # -- lanes --------------------------------------------------------------------------------------------------
@@ -135,16 +149,18 @@ class Opening:
         def beyond() -> Tier:
             return Tier(np.concatenate([order[high:], order[:low]]), waits & ~self._taken)
 
-        def again() -> Tier:
+        def again(times: int) -> Tier:
             scope = order[:high] if sliced else rng.permutation(order[:high])
-            return Tier(np.concatenate([scope, order[high:]]), self.passes.turned & ~self._taken)
+            return Tier(np.concatenate([scope, order[high:]]), self.passes.turned(times) & ~self._taken)
 
         pool = Tier(offer.pool if sliced else rng.permutation(offer.pool), ~self._taken)
-        tiers: Tiers = [lambda: pool, beyond, again]
+        tiers: Tiers = [lambda: pool, beyond, lambda: again(1), lambda: again(2)]
         self._lane(OFFER, tiers if exact else tiers[:AGAIN], n, rng, even=None if sliced else pool)
 
     def mix(self, n: int) -> None:
         """Draw `n` rows at random, of those that wait for their turn first."""
+        if n <= 0:
+            return
         rng = self._rng(MIX)
 
         def shuffled(rows: BoolArray) -> Tier:
@@ -152,10 +168,11 @@ class Opening:
 
         pool = shuffled(self.passes.unoffered)
         nothing = Tier(pool.rows[:0], pool.ok)
-        tiers: Tiers = [lambda: pool, lambda: nothing, lambda: shuffled(self.passes.turned)]
+        turned = [lambda times=times: shuffled(self.passes.turned(times)) for times in (1, 2)]
+        tiers: Tiers = [lambda: pool, lambda: nothing, *turned]
         self._lane(MIX, tiers, n, rng, even=pool)
 
-    def close(self) -> Drawn:
+    def close(self) -> OpenedStage:
         """All lanes are drawn: their rows, in a random sequence."""
         rows = np.concatenate([rows for _, rows in self._lanes])
         lane = np.repeat(*np.array([(lane, len(rows)) for lane, rows in self._lanes]).T).astype(np.uint8)
@@ -169,7 +186,7 @@ class Opening:
             shortage={name: HELP[help_] for name, help_ in self._shortage.items()},
             **({} if self.thinning is None else self.thinning.told()),
         )
-        return Drawn(rows[sequence], draw, passed_over)
+        return OpenedStage(rows[sequence], draw, passed_over, self._begun)
 
     # -- one lane -----------------------------------------------------------------------------------------------
 
@@ -183,34 +200,29 @@ class Opening:
             rng: its generator.
             even: the pool, where it is drawn from in proportion; None where its sequence says who comes.
         """
-        if n <= 0:
-            return
-        found, quotas = self._candidates(tiers, n, even)
+        found, quotas = self._candidates(tiers, n, even, self.moment.remainders(lane))
         taken = offered = np.ones(len(found.rows), dtype=np.bool_)
         if self._thins and self.thinning is not None:
             taken, offered = self.thinning.select(found, quotas, rng)
         rows, tier = found.rows[offered], found.tier[offered]
         self._note(self._sizes(rows[tier == BEYOND]) > 0, WIDENED)
-        self._note(self._sizes(rows[tier == AGAIN]) > 0, NEXT_PASS)
-        begun = self._sizes(rows[tier == AGAIN]) > 0
+        begun = self._sizes(rows[tier >= AGAIN]) > 0
+        self._note(begun, NEXT_PASS)
         self.passes.offer(rows, marks=self.marks)
         if self.marks:
-            over = begun | (self._sizes_of(self.passes.unoffered) == 0)  # and where it ends with the lane, at once
-            if self.shares is None:  # natural shares: passes begin together
-                over[:] = begun.any() or over.all()
-            self.passes.begin(over)
+            self._begun += self.passes.begin_where_over(begun, together=self.shares is None)
         self._offered += len(rows)
         self._passed_over.append(found.rows[offered & ~taken])
         self._add(lane, found.rows[taken])
 
-    def _candidates(self, tiers: Tiers, n: int, even: Tier | None) -> tuple[Walk, IntArray]:
+    def _candidates(self, tiers: Tiers, n: int, even: Tier | None, u: float) -> tuple[Walk, IntArray]:
         """The rows that a lane considers, by stratum, and how many of each stratum it takes."""
         thinning = self.thinning if self._thins else None
         weight = None if thinning is None else thinning.own
-        most = self._sizes_of(self.passes.open_rows & ~self._taken)
+        most = self.passes.open_sizes - sum(self._sizes(rows) for _, rows in self._lanes)
         if self.shares is not None:
-            quotas = split(self.shares, n, most)
-            self._note(split(self.shares, n, np.full(len(most), n)) > most, GIVEN)
+            quotas = split(self.shares, n, most, u)
+            self._note(split(self.shares, n, np.full(len(most), n), u) > most, GIVEN)
             return walk(tiers, self._codes, quotas if thinning is None else thinning.need(quotas, most), weight), quotas
         quotas = np.array([n])
         wanted = quotas if thinning is None else thinning.need(quotas, np.array([most.sum()]))
@@ -218,10 +230,10 @@ class Opening:
             return walk(tiers, None, wanted, weight), quotas
         held = None if even is None else self._sizes(even.rows.compress(even.ok.take(even.rows)))
         if held is not None and held.sum() >= wanted[0]:
-            found = walk(tiers, self._codes, split(held.astype(np.float64), int(wanted[0]), held))
+            found = walk(tiers, self._codes, split(held.astype(np.float64), int(wanted[0]), held, u))
         else:
             found = grouped(walk(tiers, None, wanted), self._codes, len(most))
-        return found, split(found.sizes.astype(np.float64), n, found.sizes)
+        return found, split(found.sizes.astype(np.float64), n, found.sizes, u)
 
     def _add(self, lane: int, rows: RowArray) -> None:
         self._lanes.append((lane, rows))
@@ -236,12 +248,6 @@ class Opening:
     def _sizes(self, rows: RowArray) -> IntArray:
         """How many of some rows are in each stratum, shape (S,)."""
         return np.array([len(rows)]) if self._codes is None else np.bincount(self._codes[rows], minlength=self._n)
-
-    def _sizes_of(self, rows: BoolArray) -> IntArray:
-        """The same of a mask, shape (N,)."""
-        if self._codes is None:
-            return np.array([np.count_nonzero(rows)])
-        return np.bincount(self._codes[rows], minlength=self._n)
 
     @property
     def _n(self) -> int:

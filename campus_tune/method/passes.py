@@ -10,6 +10,7 @@ Under a policy each stratum keeps a pass of its own (`OwnPasses`), and a row's v
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from campus_tune.method.policy import Policy
 from campus_tune.method.sampling import draw
@@ -123,9 +124,9 @@ class Passes:
 class OwnPasses(Passes):
     """Each stratum has a pass of its own: it is over when each of its rows was offered, and the next one begins.
 
-    A row's *balance* is how often it was offered beyond the passes that were begun since: 0 it waits, 1 it had its turn
-    in this pass. So what a stage did is taken back by subtracting it, though passes began in the middle of it; a row
-    that lost its turn that way stands at −1 and has two of them. Passes begin together where shares are natural.
+    A row's *balance* is how often it was offered, less the passes that were begun since: 0 it waits, 1 it had its turn
+    in this pass, 2 in the next one too. So what a stage did is taken back by adding and subtracting, though passes
+    began in the middle of it. Passes begin together where shares are natural.
 
     Args:
         n_rows: N.
@@ -139,6 +140,7 @@ class OwnPasses(Passes):
         self.balance = np.zeros(n_rows, dtype=np.int8)
         self.offered = np.zeros(len(policy.domain_names), dtype=np.int64)  # rows of each domain, over the run
         self.shut = policy.dropped  # rows that cannot be drawn now; a phase may shut more of them
+        self._sized: tuple[BoolArray | None, IntArray] | None = None  # open rows of each stratum, of which `shut`
 
     @property
     def waiting(self) -> BoolArray:
@@ -151,15 +153,22 @@ class OwnPasses(Passes):
         """Open rows that wait for their turn in this pass, shape (N,)."""
         return self._open(self.balance <= 0)
 
-    @property
-    def turned(self) -> BoolArray:
-        """Open rows that had their turn, shape (N,)."""
-        return self._open(self.balance > 0)
+    def turned(self, times: int) -> BoolArray:
+        """Open rows that had their turn, shape (N,): 1 in this pass only, 2 in the next one too."""
+        return self._open(self.balance == 1 if times == 1 else self.balance > 1)
 
     @property
     def open_rows(self) -> BoolArray:
         """Rows that can be drawn now, shape (N,)."""
         return np.ones(self.n_rows, dtype=np.bool_) if self.shut is None else ~self.shut
+
+    @property
+    def open_sizes(self) -> IntArray:
+        """Open rows of each stratum, shape (S,)."""
+        if self._sized is None or self._sized[0] is not self.shut:
+            codes = self.policy.codes if self.shut is None else self.policy.codes[~self.shut]
+            self._sized = self.shut, np.bincount(codes, minlength=len(self.policy.strata_names))
+        return self._sized[1]
 
     def _open(self, rows: BoolArray) -> BoolArray:
         return rows if self.shut is None else rows & ~self.shut
@@ -197,20 +206,40 @@ class OwnPasses(Passes):
             turn = strata.take(self.policy.codes) & (self.balance > LEAST_BALANCE)
             self.balance -= self._open(turn)
 
+    def begin_where_over(self, begun: BoolArray, *, together: bool) -> BoolArray:
+        """Begin the next pass of strata that no row waits in.
+
+        Args:
+            begun: strata whose next pass begins in any case, shape (S,).
+            together: of all strata or of none.
+
+        Returns:
+            The strata whose next pass begins, shape (S,).
+        """
+        left = np.bincount(self.policy.codes[self.unoffered], minlength=len(begun))
+        over: BoolArray = begun | (left == 0)
+        if together:
+            over[:] = begun.any() or over.all()
+        self.begin(over)
+        return over
+
     def plan(self, rows: RowArray) -> None:
         """These rows will be trained."""
         self.seen[rows] += self.seen[rows] < 255
 
-    def withdraw(self, rows: RowArray, *, marked: bool) -> None:
+    def withdraw(self, rows: RowArray, begun: IntArray, *, marked: bool) -> None:
         """These rows, offered last, are not to count as that.
 
         Args:
             rows: of one stage, shape (m,).
+            begun: passes of each stratum that began in the stage, shape (S,).
             marked: they counted for the pass.
         """
         self.offered -= np.bincount(self.policy.domain_codes[rows], minlength=len(self.offered))
         if marked:
             self.balance[rows] -= 1
+            ended = begun.astype(np.int8).take(self.policy.codes)
+            self.balance += ended if self.shut is None else np.where(self.shut, 0, ended).astype(np.int8)
 
     def begin_epoch(self) -> None:
         """The trainer's epochs are no passes."""
@@ -222,6 +251,24 @@ class OwnPasses(Passes):
             name: float(offered / max(1, size))
             for name, offered, size in zip(self.policy.domain_names, self.offered, sizes, strict=True)
         }
+
+
+def spent_by_visits(seen: NDArray[np.uint8], first: RowArray, n: int, rng: np.random.Generator) -> BoolArray:
+    """The rows that count as drawn in an epoch that another mechanism began: `n` of them, the most visited.
+
+    >>> spent_by_visits(np.array([2, 1, 2, 0]), np.array([3]), 3, np.random.default_rng(0)).tolist()
+    [True, False, True, True]
+
+    Args:
+        seen: visits of each row, shape (N,).
+        first: rows that count in any case, at most `n`.
+        n: rows.
+        rng: chooses among rows of equal visits.
+    """
+    spent = np.zeros(len(seen), dtype=np.bool_)
+    spent[first] = True
+    spent[np.lexsort((rng.random(len(seen)), -seen.astype(np.int64), ~spent))[:n]] = True
+    return spent
 
 
 def resorted(order: RowArray, places: BoolArray, ranking: RowArray) -> RowArray:

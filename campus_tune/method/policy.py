@@ -127,7 +127,7 @@ class Policy:
         if self.periods:
             spoken = any(one.shares.shares is not None for one in self.periods)
             base = at_phase([one.shares for one in self.periods], self.natural, u + _ROUNDING) if spoken else None
-        if self.follow is None or u < FOLLOW_FROM:
+        if self.follow is None or u < FOLLOW_FROM or len(self.strata_names) == 1:
             return base
         return following(self.natural if base is None else base, self._signal(self.follow), kept=self.kept)
 

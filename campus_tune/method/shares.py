@@ -26,6 +26,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from campus_tune.method.thin import exactly, take
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import FloatArray, IntArray
@@ -216,8 +217,11 @@ def following(natural: FloatArray, signal: FloatArray, *, kept: float = 0.2) -> 
     return mixed
 
 
-def split(shares: FloatArray, n: int, most: IntArray) -> IntArray:
-    """`n` rows divided by shares, in whole rows by largest remainder, none above what a stratum has.
+def split(shares: FloatArray, n: int, most: IntArray, u: float | None = None) -> IntArray:
+    """`n` rows divided by shares, in whole rows, none above what a stratum has.
+
+    By largest remainder where nothing is random. A stage of few rows would always leave out the same strata then, those
+    whose share is less than a row; with `u` each remainder is the chance of one more row, and over stages shares hold.
 
     What one cannot give goes to the others in proportion to their shares; if none of these has any left, to those
     whose share is 0, in proportion to what they have.
@@ -226,6 +230,7 @@ def split(shares: FloatArray, n: int, most: IntArray) -> IntArray:
         shares: shape (S,), at least 0; only their proportions count.
         n: rows.
         most: rows that each stratum can give, shape (S,).
+        u: in [0, 1), spread evenly over stages; None for largest remainder.
 
     Returns:
         Shape (S,), sum `min(n, most.sum())`.
@@ -243,13 +248,16 @@ def split(shares: FloatArray, n: int, most: IntArray) -> IntArray:
             break
         full |= over
         exact = np.minimum(exact, most)
-    return _whole(exact, n, most)
+    return _whole(exact, n, most, u)
 
 
-def _whole(exact: FloatArray, n: int, most: IntArray) -> IntArray:
-    """Whole numbers that sum to n, the largest remainders rounded up first, equal ones by number."""
+def _whole(exact: FloatArray, n: int, most: IntArray, u: float | None) -> IntArray:
+    """Whole numbers that sum to n: the largest remainders rounded up first, equal ones by number, or by chance."""
     floor = np.floor(exact + _ROUNDING).astype(np.int64)
     remainder = np.where(floor < most, exact - floor, -np.inf)
+    left = n - int(floor.sum())
+    if u is not None and left:
+        return floor + exactly(take(np.maximum(0.0, remainder), u), remainder, left)
     first = np.lexsort((np.arange(len(exact)), -remainder))
-    floor[first[: n - int(floor.sum())]] += 1
+    floor[first[:left]] += 1
     return floor

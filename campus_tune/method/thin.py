@@ -273,6 +273,16 @@ def take(pi: FloatArray, u: float) -> BoolArray:
     return sure | (np.diff(ticks, prepend=0.0) > 0)
 
 
+def exactly(taken: BoolArray, pi: FloatArray, n: int) -> BoolArray:
+    """`taken` with exactly `n` rows, where a sum of millions of floats was off by one: by the surest, or least sure."""
+    missing = n - int(np.count_nonzero(taken))
+    if missing:
+        others = np.flatnonzero(taken != (missing > 0))
+        surest = others[np.argsort(-pi[others] * np.sign(missing), kind="stable")]
+        taken[surest[: abs(missing)]] = missing > 0
+    return taken
+
+
 def filled(pi: FloatArray, n: int) -> FloatArray:
     """The chances of the first rows, as many as are offered until these add up to n; the last is cut so that Σπ = n.
 

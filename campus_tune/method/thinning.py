@@ -1,7 +1,8 @@
 """Thinning a stage: which rows a lane offers, and which of these it takes. The formulas are in `thin`.
 
-Scores are frozen at the stage's opening and seen beside those of all known rows of their cell. A stratum of whose
-offered rows nothing is known is not thinned: passing over rows by chance alone would leave them untrained for nothing.
+Scores are frozen at the stage's opening and seen beside those of all known rows of their cell. A stratum is not thinned
+while nothing is known of the rows that would come without it: passing over rows by chance alone would leave them
+untrained for nothing, and so a first pass by a score of the book is whole.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from campus_tune.method.policy import Policy
 from campus_tune.method.standing import relative
-from campus_tune.method.thin import Thin, ess, filled, take, tau
+from campus_tune.method.thin import Thin, ess, exactly, filled, take, tau
 from campus_tune.method.walks import Walk
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
 
@@ -24,7 +25,7 @@ NOTHING_KNOWN = "nothing is known of the rows offered"
 MeasureRows: TypeAlias = Callable[[RowArray], FloatArray]
 
 
-class Told(TypedDict, total=False):
+class Thinned(TypedDict, total=False):
     """What `Draw` is told of a thinning."""
 
     tau: float | None
@@ -108,7 +109,7 @@ class Thinning:
         self.n_known += int(np.count_nonzero(known & offered))
         return taken, offered
 
-    def told(self) -> Told:
+    def told(self) -> Thinned:
         """What a stage says of it: τ, rows known, effective sample size; or why nothing was thinned."""
         if self.skipped is not None or not self.n_known:
             return {"skipped": self.skipped or NOTHING_KNOWN}
@@ -121,7 +122,7 @@ class Thinning:
 
     def _chances_of(self, scores: FloatArray, known: BoolArray, n: int, rng: np.random.Generator) -> FloatArray:
         """π of the first rows of a stratum, as many as are offered."""
-        if not known.any():
+        if not known[:n].any():
             return np.ones(min(n, len(scores)))
         chances = self.thin.chances(scores, n, rng.random(len(scores)))
         return lifted(filled(chances, n), n) if self.thin.thinner.own else chances
@@ -172,13 +173,3 @@ def lifted(pi: FloatArray, n: int) -> FloatArray:
     if total >= n - 1e-9:
         return pi
     return pi + (1 - pi) * ((n - total) / (len(pi) - total))
-
-
-def exactly(taken: BoolArray, pi: FloatArray, n: int) -> BoolArray:
-    """`taken` with exactly `n` rows, where a sum of millions of floats was off by one: by the surest, or least sure."""
-    missing = n - int(np.count_nonzero(taken))
-    if missing:
-        others = np.flatnonzero(taken != (missing > 0))
-        surest = others[np.argsort(-pi[others] * np.sign(missing), kind="stable")]
-        taken[surest[: abs(missing)]] = missing > 0
-    return taken

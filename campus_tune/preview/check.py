@@ -11,12 +11,14 @@ import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from textwrap import indent
 from typing import Any
 
 from campus_tune.data.conversions import Origin
 from campus_tune.data.domains import Domains
+from campus_tune.data.judged import Known
 from campus_tune.data.overlap import overlap, overlap_findings
 from campus_tune.data.plain import full_texts, load_rows, row_texts, token_counter
 from campus_tune.data.refusals import foreign_roles, refuse_rows, silent_contents
@@ -31,6 +33,7 @@ from campus_tune.preview.advice import problems_in_method
 from campus_tune.preview.check_budget import budget_findings
 from campus_tune.preview.draw_plan import plan_findings
 from campus_tune.preview.draw_rows import DrawnRows, drawn_rows, length_findings
+from campus_tune.preview.drop_rows import drop_findings
 from campus_tune.preview.duplicate_rows import duplicate_findings
 from campus_tune.preview.health import health_table, score_findings
 from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_findings, phase_findings
@@ -39,14 +42,16 @@ from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.recipe.draw_blocks import DUPLICATES
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.training_yaml import RunSize, learning_rates, run_seed, run_size
+from campus_tune.scores.dropping import known_of
 from campus_tune.scores.fresh import asked_of_candidates
 from campus_tune.scores.questions import Questions
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.errors import CampusError, DataError, RecipeError
 from campus_tune.words.files import read_jsonl
 from campus_tune.words.findings import SEVERITIES, Finding
+from campus_tune.words.hashing import text_keys
 from campus_tune.words.strict_yaml import read_yaml
-from campus_tune.words.types import FloatArray, IntArray, Json, RowTexts
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowTexts
 
 
 def check(path: str | Path) -> list[Finding]:
@@ -184,7 +189,7 @@ def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Fi
     if words is not None:
         drops = any(entry.by == DUPLICATES for entry in config.drop or ())
         findings += duplicate_findings(words, texts.columns.get(domain), dropped=drops)
-    return findings + _run_findings(settings, resolved, texts, prepared, shape, chosen=config.within is not None)
+    return findings + _run_findings(settings, resolved, texts, prepared, chosen=config.within is not None)
 
 
 def _probe_findings(
@@ -227,7 +232,6 @@ def _run_findings(
     config: CampusConfig,
     texts: RowTexts,
     prepared: PreparedRows | None,
-    shape: Shape,
     *,
     chosen: bool,
 ) -> list[Finding]:
@@ -259,8 +263,32 @@ def _run_findings(
         )
         findings.append(Finding("warning", what, f"Write stages: {max(1, per_epoch // 2)} or fewer."))
     findings += budget_findings(settings, config, prepared)
-    drawn = drawn_rows(config, texts, scores, shape)
-    return [*findings, *drawn.findings, *_plan_findings(settings, config, size, scores, domains, drawn)]
+    drawn = drawn_rows(config, texts)
+    findings += drawn.findings
+    if config.drop:
+        found, dropped = _drop_findings(settings, config, scores, texts, prepared, drawn.domains)
+        findings, drawn = [*findings, *found], replace(drawn, dropped=dropped)
+    return findings + _plan_findings(settings, config, size, scores, domains, drawn)
+
+
+def _drop_findings(
+    settings: Mapping[str, Any],
+    config: CampusConfig,
+    scores: Scores,
+    texts: RowTexts,
+    prepared: PreparedRows | None,
+    domains: Domains,
+) -> tuple[list[Finding], BoolArray | None]:
+    """Rows that the recipe leaves out, as its run would."""
+    if prepared is not None:
+        known = known_of(prepared.trainer, texts.columns, prepared.trained.rows().content)
+    else:
+        shape = Shape.of(settings)
+        known = Known(texts.columns, Said.of(texts.columns, shape), shape, text_keys(texts.response_text))
+    try:
+        return drop_findings(config, scores.by_label, known, domains)
+    except CampusError as error:
+        return _errors(error), None
 
 
 def _scores(config: CampusConfig, texts: RowTexts, groups: IntArray | None) -> tuple[Scores, list[Finding]]:

@@ -1,29 +1,19 @@
-"""What `check` reads in a training set for the blocks that say who is drawn: domains, cells, rows that are left out."""
+"""What `check` reads in a training set for the blocks that say who is drawn: domains, cells, scores like lengths."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-
-import numpy as np
+from dataclasses import dataclass, field
 
 from campus_tune.data.domains import Domains
-from campus_tune.data.judged import Known
-from campus_tune.data.said import Said
-from campus_tune.data.shapes import Shape
-from campus_tune.preview.duplicate_rows import MOST_CHARACTERS
 from campus_tune.preview.health import ScoreHealth
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.recipe.draw_blocks import DUPLICATES, DropSettings
 from campus_tune.recipe.draw_rules import find_score
-from campus_tune.recipe.policy import cells_of, column_of, strict_domains
-from campus_tune.scores.dropping import dropped_of
-from campus_tune.scores.run_scores import Scores
+from campus_tune.recipe.policy import column_of, strict_domains
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.findings import Finding
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import BoolArray, RowTexts
-from campus_tune.words.wording import listed
 
 UNEQUAL = 20  # times the rows of the smallest domain, from which its share is worth a floor
 FLOOR = 0.02  # that is suggested then
@@ -47,17 +37,15 @@ class DrawnRows:
     findings: tuple[Finding, ...] = ()
 
 
-def drawn_rows(config: CampusConfig, texts: RowTexts, scores: Scores, shape: Shape) -> DrawnRows:
+def drawn_rows(config: CampusConfig, texts: RowTexts) -> DrawnRows:
     """Read them.
 
     Args:
         config: resolved settings.
         texts: of the rows.
-        scores: that need no model.
-        shape: what the trainer's settings say of rows.
 
     Raises:
-        CampusError: what a run would refuse: no such column, rows without a name, marks of rows that are none.
+        CampusError: what a run would refuse: no such column, rows without a name.
     """
     column = column_of(config, texts.columns)
     if not config.draws_apart:
@@ -71,8 +59,7 @@ def drawn_rows(config: CampusConfig, texts: RowTexts, scores: Scores, shape: Sha
             f"{nearest(of, list(texts.columns))} Name one of them, or leave it out."
         )
     others = Domains() if of is None else strict_domains(texts.columns[of], of, "cells: of")
-    rows = DrawnRows(domains, others, findings=tuple(_of_sizes(config, domains)))
-    return _without_dropped(config, texts, scores, shape, rows) if config.drop else rows
+    return DrawnRows(domains, others, findings=tuple(_of_sizes(config, domains)))
 
 
 def _of_sizes(config: CampusConfig, domains: Domains) -> Iterator[Finding]:
@@ -88,47 +75,6 @@ def _of_sizes(config: CampusConfig, domains: Domains) -> Iterator[Finding]:
             f"{sizes[small]}), which is {sizes[small] / sum(sizes.values()):.1%} of each stage."
         )
         yield Finding("info", what, f"To draw it more often, write domains: {{least: {FLOOR:g}}}.")
-
-
-def _without_dropped(config: CampusConfig, texts: RowTexts, scores: Scores, shape: Shape, rows: DrawnRows) -> DrawnRows:
-    """The same with the rows that `drop` leaves out, as far as they are known without a model."""
-    said = Said.of(texts.columns, shape)
-    entries, found = [], list(rows.findings)
-    for entry in config.drop or ():
-        if why := _unknown(entry, config, scores, said):
-            found.append(Finding("info", f"`drop: {entry.reason}` {why}"))
-        else:
-            entries.append(entry)
-    if not entries:
-        return replace(rows, findings=tuple(found))
-    known = Known(texts.columns, said, shape, np.zeros(len(texts), dtype=np.uint64))
-    asked, cells = replace(config, drop=tuple(entries)), None
-    if config.draw.uses_cells and scores.by_label.keys() >= {_cell_label(config)}:
-        cells = cells_of(config, scores.by_label.__getitem__, domains=rows.domains, others=rows.others)
-    dropped = dropped_of(asked, scores.by_label, known, rows.domains, cells)
-    assert dropped is not None, "a recipe that drops rows says which"
-    n, counts = int(np.count_nonzero(dropped.mask)), dropped.counts()
-    reasons = f" ({listed([f'{why}: {count}' for why, count in counts.items()], 5)})" if counts else ""
-    found.append(Finding("info", f"`drop` leaves out {n} of {len(texts)} rows{reasons}."))
-    found += [Finding("warning", note, "Look at these rows, or raise `at_most`.") for note in dropped.notes]
-    return replace(rows, dropped=dropped.mask, findings=tuple(found))
-
-
-def _cell_label(config: CampusConfig) -> str:
-    return find_score(config.cells.by if config.cells else "length", config.specs).spec.label
-
-
-def _unknown(entry: DropSettings, config: CampusConfig, scores: Scores, said: Said | None) -> str:
-    """Why nobody knows here which rows an entry drops; empty where they are known."""
-    if not entry.by_metric:
-        if said is None:
-            return "is known when the run reads the rows' tokens."
-        characters = sum(len(text) for text in said.whole)
-        too_many = entry.by == DUPLICATES and characters > MOST_CHARACTERS
-        return f"is known in the run: {characters:.2g} characters are not compared here." if too_many else ""
-    assert entry.by is not None, "a score has a name"
-    label = find_score(entry.by, config.specs).spec.label
-    return "" if label in scores.by_label else "is known when the model has scored the rows."
 
 
 def length_findings(config: CampusConfig, health: ScoreHealth) -> Iterator[Finding]:

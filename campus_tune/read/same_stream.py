@@ -17,9 +17,11 @@ from campus_tune.run.ledger import FILE, FOLDER
 from campus_tune.run.ledger_lines import COMPARED, find_ledger, read_events
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json
-from campus_tune.words.wording import differences
+from campus_tune.words.wording import differences, listed
 
 STREAM = ("step", "epoch", "chosen", "rows", "rows_digest")  # of a decision: what is trained, in which sequence
+DRAWN = ("lanes", "shares", "passes", "shortage")  # who was drawn, where a recipe says something of it
+MOST_GROUPS = 4  # domains or cells that a line names
 MEASURED = (("decision", "perplexity"), ("stage_end", "training loss"), ("probes", "probe loss"))
 
 
@@ -124,6 +126,11 @@ def _why(x: Json, y: Json) -> Iterator[str]:
     if x["chosen"] == y["chosen"]:
         for name, ours, theirs in differences(*({key: decision.get(key) for key in STREAM} for decision in (x, y))):
             yield f"  {name}: {ours} and {theirs}"
+        for name in DRAWN:
+            found = differences(x.get(name) or {}, y.get(name) or {})
+            values = [f"{key} {_said(ours)} and {_said(theirs)}" for key, ours, theirs in found]
+            if values:
+                yield f"  {name}: {listed(values, MOST_GROUPS)}"
         return
     for label, decision in (("first run", x), ("second run", y)):
         offers = [
@@ -133,6 +140,10 @@ def _why(x: Json, y: Json) -> Iterator[str]:
         said = f" (perplexity {', '.join(offers)})" if offers else ""
         ahead = "" if margin is None else f", {margin:.1e} nats ahead"
         yield f"  {label}: {decision['chosen']}{ahead}{said}"
+
+
+def _said(value: object) -> object:
+    return f"{value:.4g}" if isinstance(value, float) else "nothing" if value is None else value
 
 
 def _numbers(event: Json, kind: str) -> list[tuple[float, Any] | None]:

@@ -15,6 +15,7 @@ from campus_tune.compare.folder import ABOUT
 from campus_tune.compare.result_file import RUNS
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.preview.lr_mass import N_DECILES
+from campus_tune.report.draw_facts import DrawFacts, read_draw
 from campus_tune.report.examples import Extremes, read_extremes
 from campus_tune.run.decile_rates import FILE as RATES
 from campus_tune.run.ledger import FILE, FOLDER
@@ -136,6 +137,7 @@ class RunOnDisk:
         end: the ledger's last word, {} while the run goes on.
         recipe: the resolved `campus:` block as YAML; "" where the file is missing.
         run: the ledger's first word: what the run was planned with.
+        draw: who was drawn and which rows; None where the recipe says nothing of it.
     """
 
     folder: Path
@@ -163,6 +165,7 @@ class RunOnDisk:
     end: Json
     recipe: str
     run: Json
+    draw: DrawFacts | None
 
     @property
     def name(self) -> str:
@@ -226,6 +229,7 @@ def read_run(folder: Path) -> RunOnDisk:
             if of.get("value") is not None
         }
         evaluations.append(EvaluationFacts(int(event.get("step", max(before, default=0))), found))
+    began = [run, *(event for event in by_kind.get("resumed", []) if "dropped" in event)]
     last = end or by_kind.get("stage_end", [{}])[-1]
     audit = last.get("audit", [0, 0])
     scores, damaged = _scores(home, [event["metric"] for event in by_kind.get("scores", [])])
@@ -259,6 +263,7 @@ def read_run(folder: Path) -> RunOnDisk:
         end=end,
         recipe=recipe.read_text("utf-8", errors="replace") if recipe.is_file() else "",
         run=run,
+        draw=read_draw(home, began[-1], by_kind.get("decision", []), end),
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from campus_tune.method.curriculum import SHUFFLE
+from campus_tune.report.draw_page import draw_tables
 from campus_tune.report.examples import Example
 from campus_tune.report.figures import Picture
 from campus_tune.report.html_tables import Cell, HtmlTable, number, words
@@ -47,6 +48,7 @@ def run_content(facts: RunOnDisk, pictures: Sequence[Picture]) -> dict[str, Any]
         "pictures": pictures,
         "missing": missing(facts),
         "decisions": decisions(facts),
+        "drawn": [] if facts.draw is None else draw_tables(facts.draw, facts.rows_by_domain),
         "examples": [
             {
                 "metric": label,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from campus_tune.method.curriculum import SHUFFLE
+from campus_tune.report.draw_plots import draw_pictures
 from campus_tune.report.figures import (
     ACCENT,
     BINNED,
@@ -43,6 +44,7 @@ def run_pictures(facts: RunOnDisk) -> list[Picture]:
         choices(facts, faces),
         competence(facts),
         pacing(facts),
+        *(draw_pictures(facts.draw) if facts.draw is not None else ()),
         training_loss(facts),
         evaluations(facts),
         cost_bar(facts.cost, facts.budget) if facts.cost else None,

@@ -80,6 +80,16 @@ def close_stage(now: Situation, position: Position) -> bool:
     return True
 
 
+def close_cut_stage(now: Situation, position: Position) -> None:
+    """A run goes on, and decides first: a stage that a changed recipe lets end here is not closed yet.
+
+    One that ended by itself is: the run has come to its end, and is longer now.
+    """
+    stage, past = now.curriculum.stage, now.training_losses.past
+    if stage is not None and (past[-1].index < stage.index if past else stage.index == 0):
+        close_stage(now, position)
+
+
 def leave_epoch(now: Situation, position: Position) -> None:
     """The rest of the epoch is left out; the next one begins with a decision of its own."""
     epoch = now.curriculum.epoch

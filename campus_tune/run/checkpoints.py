@@ -27,6 +27,7 @@ from campus_tune.run.manifest import (
     wrong_random_state,
 )
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
+from campus_tune.run.told.dropped_rows import FILE as DROPPED
 from campus_tune.run.told.examples import FILE as EXAMPLES
 from campus_tune.scores.run_scores import FOLDER as SCORES
 from campus_tune.words.console import say
@@ -38,7 +39,7 @@ STATE = "trainer_state.json"
 CALLBACK = "CampusCallback"  # its name in the trainer's state
 NAME = re.compile(r"^checkpoint-(\d+)$")
 INTERRUPTED = "its save was interrupted"
-BRING = (LEDGER, SCORES, LOSSES, EXAMPLES)  # of a run's folder, when it goes on in another one
+BRING = (LEDGER, SCORES, LOSSES, EXAMPLES, DROPPED)  # of a run's folder, when it goes on in another one
 
 
 @dataclass(frozen=True)

@@ -64,17 +64,17 @@ class Decider:
             history: of the run so far.
             n_left: stages until thinning ends, this one included.
         """
-        left = max(0.0, self.budget.left - reserved)
+        left, room = max(0.0, self.budget.left - reserved), self.budget.room(reserved)
         if self.fresh is not None and LOSS in self.selector.needs:
-            allowance, left = allowance / 2, left / 2  # the race has the other half
+            allowance, left, room = allowance / 2, left / 2, room / 2  # the race has one half, candidates the other
         choice = decide(
             curriculum,
             self.selector,
-            partial(self._measure, allowance=allowance, room=self.budget.room(reserved)),
+            partial(self._measure, allowance=allowance, room=room),
             probe_loss=probe_loss,
             history=history,
             agree=self.peers.from_leader,
-            fresh=self._paid_for(curriculum, left, n_left, self.budget.room(reserved)),
+            fresh=self._paid_for(curriculum, left, n_left, room),
         )
         return self._record(choice, dict(curriculum.rows_by_choice), of_stage(curriculum, choice.stage))
 

@@ -6,8 +6,9 @@ again. Cells are cut by those scores too, whatever re-scoring has made of them s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,13 +16,20 @@ import numpy as np
 from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import column_names, read_column
 from campus_tune.method.cells import ALL_ROWS, Cells
+from campus_tune.method.drawn import of_start
 from campus_tune.method.policy import Policy
+from campus_tune.method.view import PastStage
 from campus_tune.model import compat
+from campus_tune.model.peers import Peers
+from campus_tune.preview.forecast import quota_problems, stage_rows
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.policy import book_columns, cells_of, column_of, policy_of, strict_domains
 from campus_tune.run.book_keeping import BookKeeping
+from campus_tune.scores.dropping import Dropped, dropped_of
 from campus_tune.scores.run_scores import Scores
+from campus_tune.words.errors import RecipeError, ResumeError
 from campus_tune.words.hashing import array_digest
+from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -36,12 +44,43 @@ class Drawing:
     Args:
         policy: who is drawn and which; None where the recipe says nothing of it.
         book: what training showed of each row; None where nothing goes by it.
-        dropped: reason → rows that are never drawn for it.
+        dropped: rows that are never drawn; None where the recipe drops none.
     """
 
     policy: Policy | None = None
     book: BookKeeping | None = None
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    dropped: Dropped | None = None
+
+    def told(self) -> Json:
+        """Cells, and what is dropped, as the ledger says it where it begins."""
+        return of_start(self.policy, {} if self.dropped is None else self.dropped.counts())
+
+    def state(self) -> Json:
+        """What a checkpoint remembers of it, as JSON; {} of what a recipe says nothing of."""
+        book = {} if self.book is None else {"book": self.book.state()}
+        return book if self.dropped is None else {**book, "dropped": array_digest(self.dropped.mask)}
+
+    def go_on(self, saved: Json, home: Path, past: Sequence[PastStage], peers: Peers, *, changed: bool) -> None:
+        """Stand where a checkpoint stood; every rank calls it.
+
+        Args:
+            saved: its state.
+            home: the folder of the run that wrote it.
+            past: stages that were over then.
+            peers: ranks; rank 0 reads.
+            changed: the recipe may say something else than it did.
+
+        Raises:
+            ResumeError: other rows are left out now, because a file that names them has changed; or the losses that
+                the book is written from are not those of then.
+        """
+        if self.book is not None:
+            self.book.fold(home, past, saved.get("book"), peers)
+        if not changed and saved.get("dropped") != self.state().get("dropped"):
+            raise ResumeError(
+                "the checkpoint must belong to this run, got one that leaves out other rows: a file that `drop` reads "
+                "has changed. Put it back, or go on with the others on purpose: campus: {resume: changed_future}."
+            )
 
 
 @dataclass(frozen=True)
@@ -105,6 +144,9 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
         return Drawing()
     domains, n_rows = now.kinds.domains, len(now.loaded.rows)
     cells = cells_of(config, by_label.__getitem__, domains=domains, others=now.kinds.others)
+    dropped = None
+    if config.drop:  # files that rank 0 alone may have
+        dropped = now.peers.led(lambda: dropped_of(config, by_label, now.known(), domains, cells))
     keeping = None
     if book_columns(config) is not None:
         keeping = BookKeeping.begin(
@@ -119,6 +161,11 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
         domains=domains,
         cells=cells,
         score_of=lambda label: scores.by_label[label],
+        dropped=None if dropped is None else dropped.mask,
         book=None if keeping is None else keeping.book,
     )
-    return Drawing(policy, keeping)
+    assert policy is not None, "a recipe that draws apart has a policy"
+    problems = quota_problems(policy, stage_rows(config, n_rows=n_rows, global_batch=now.loaded.global_batch))
+    if problems:
+        raise RecipeError(problems)
+    return Drawing(policy, keeping, dropped)

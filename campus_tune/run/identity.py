@@ -41,6 +41,8 @@ WORDS = {
     "batch: accumulation": "`gradient_accumulation_steps`",
 }
 
+CELLS = "campus: cells"
+
 # Settings of trl that make the rows and their labels. Where the rows come out the same, they may differ.
 PREPARED_BY = (
     "completion_only_loss", "assistant_only_loss", "max_length", "truncation_mode", "packing", "packing_strategy",
@@ -163,8 +165,13 @@ class Identity:
         Raises:
             ResumeError: they differ; every difference is named.
         """
-        past = _differences(saved["past"], self.past)
-        future = [] if changed_future else _differences(saved["future"], self.future)
+        before, now = dict(saved["past"]), dict(self.past)
+        cells: tuple[Json, Json] = {}, {}
+        if None in (before.get(CELLS), now.get(CELLS)):  # only one of the two compares anything in cells
+            cells = {CELLS: before.pop(CELLS, None)}, {CELLS: now.pop(CELLS, None)}
+        past, future = _differences(before, now), []
+        if not changed_future:
+            future = _differences({**saved["future"], **cells[0]}, {**self.future, **cells[1]})
         if not past and not future:
             return
         remedy = "Resume with the settings and data it was written with, or train without resuming."

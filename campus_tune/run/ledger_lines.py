@@ -17,13 +17,18 @@ COST: dict[Any, Any] = {**NUMBERS, "all": float}
 AUDIT = ({"checked": int, "passed": int, "labels?": bool}, [int, int], [int, int, object])  # once a list
 OFFER = {"name": str, "loss?": MAYBE, "stderr?": MAYBE, "perplexity?": MAYBE, "sampled_rows?": MAYBE}
 
+SIZES: dict[Any, Any] = {str: int}
+DRAWN_AT_START = {"cells?": SIZES, "dropped?": SIZES}
+
 EVENTS: dict[str, Any] = {
     "run": {
         "past": {"n_rows": int},
         "future": {"total_steps": int, "campus: budget?": float},
         "rows_by_domain?": {str: int},
         "batch?": {"micro": int, "world": int, "accumulation": int},
+        **DRAWN_AT_START,
     },
+    "resumed": {"step": int, **DRAWN_AT_START},
     "scores": {"metric": str},
     "health": {"names?": [str], "correlation?": [[MAYBE]]},
     "decision": {
@@ -40,6 +45,13 @@ EVENTS: dict[str, Any] = {
         "rows_by_choice?": {str: int},
         "offers?": [OFFER],
         "margin?": MAYBE,
+        "lanes?": {"offer": int, "mix": int, "review": int},
+        "shares?": NUMBERS,
+        "offered?": int,
+        "passed_over?": int,
+        "passes?": NUMBERS,
+        "shortage?": {str: str},
+        "thin?": {"how": str, "by": str, "tau?": MAYBE, "known?": int, "ess?": float, "skipped?": str},
     },
     "stage_end": {
         "stage": int,
@@ -66,6 +78,11 @@ EVENTS: dict[str, Any] = {
         "cost?": COST,
         "seconds?": NUMBERS,
         "ranks?": ({}, {"tokens": [float], "padding": [float]}),
+        "passes?": NUMBERS,
+        "never_trained?": {"rows": int, "by_domain": SIZES},
+        "dropped?": int,
+        "visits_most?": int,
+        "review_rows?": int,
     },
 }
 
@@ -73,7 +90,7 @@ EVENTS: dict[str, Any] = {
 COMPARED: dict[str, Any] = {
     kind: {f"{name.removesuffix('?')}?": of for name, of in shape.items()} for kind, shape in EVENTS.items()
 }
-COMPARED["decision"]["chosen"] = str
+COMPARED["decision"] |= {"chosen": str, "lanes?": SIZES}
 COMPARED["probes"] = {"stage?": int, "domains": {str: {"loss?": MAYBE, "rows?": MAYBE}}}
 
 

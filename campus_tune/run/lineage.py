@@ -17,6 +17,7 @@ from typing import Any
 from campus_tune.run.book_keeping import FILE as BOOK
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
+from campus_tune.run.told.dropped_rows import FILE as DROPPED
 from campus_tune.run.told.examples import FILE as EXAMPLES
 from campus_tune.scores.run_scores import FOLDER as SCORES
 from campus_tune.words.errors import ResumeError, TrainerError
@@ -26,7 +27,7 @@ from campus_tune.words.types import Json
 
 FILE = "lineage.json"  # in the run's `curriculum/`
 RECIPE, EVALUATION = "recipe.yaml", "evaluation"  # there too: the settings in full, official tasks by stage
-WRITTEN = (LEDGER, RECIPE, SCORES, LOSSES, EVALUATION, EXAMPLES, BOOK)  # there, by a run
+WRITTEN = (LEDGER, RECIPE, SCORES, LOSSES, EVALUATION, EXAMPLES, BOOK, DROPPED)  # there, by a run
 SHAPE: dict[str, Any] = {"lives": [[str, int]], "earlier": [str]}
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+
 from campus_tune.model import compat
+from campus_tune.model.peers import Peers
 from campus_tune.run.checkpoints import Checkpoint, bring_curriculum
 from campus_tune.run.drawing import make_drawing
 from campus_tune.run.ledger import FILE as LEDGER
@@ -14,7 +18,9 @@ from campus_tune.run.stream.loop_state import LoopState
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.stream.training_losses import TrainingLosses, file_of_stage
 from campus_tune.run.told import EXAMPLES
+from campus_tune.run.told.dropped_rows import FILE as DROPPED
 from campus_tune.run.told.events import Resumed, Warned
+from campus_tune.scores.asking import Asking
 from campus_tune.scores.questions import Questions
 from campus_tune.scores.rescore import Rescorer
 from campus_tune.scores.run_scores import Scores
@@ -36,7 +42,6 @@ def state_of(now: Situation, position: Position, loop: LoopState) -> Json:
     curriculum = now.curriculum
     inside = not loop.inside_step and curriculum.epoch == position.epoch and not curriculum.finished
     epoch_ended = inside and bool(now.trainer.control.should_epoch_stop)  # the trainer will leave it before a next step
-    book = {} if now.book is None else {"book": now.book.state()}
     return {
         "version": STATE_VERSION,
         "identity": now.identity.record(),
@@ -52,7 +57,7 @@ def state_of(now: Situation, position: Position, loop: LoopState) -> Json:
         "logged_step": position.logged_step,
         "audit": [now.watch.checked, now.watch.passed, now.watch.labels_seen],
         "journal": {**now.journal.state(), **now.probing.state()},
-        **book,
+        **now.drawing.state(),
     }
 
 
@@ -60,7 +65,7 @@ def beside(now: Situation) -> Beside:
     """What a checkpoint that is saved now needs of the run's folder, and what the run has left there so far."""
     closed = now.curriculum.n_stages - (not now.curriculum.finished)
     folded = [] if now.book is None else now.book.files()
-    left = [EXAMPLES, *(f"{LOSSES}/{file_of_stage(stage)}" for stage in range(closed))]
+    left = [EXAMPLES, DROPPED, *(f"{LOSSES}/{file_of_stage(stage)}" for stage in range(closed))]
     left += [f"evaluation/stage-{stage:05d}.json" for stage in range(closed + 1)]
     left += [f"scores/{name}.parquet" for name in now.rescorer.earlier_names()]
     return Beside(
@@ -110,11 +115,10 @@ def restore(
     now.identity.refuse_other(saved["identity"], changed_future=changed)
 
     # The scores that it was planned with, and every part as it was.
-    home, digests = checkpoint.home, saved["scores"]
-    scores = now.peers.led(lambda: Scores.load(home / "scores", digests, Questions(config).passages))
-    scores.refuse_missing(config)
-    scoring = now.make_scoring()
+    home, scoring = checkpoint.home, now.make_scoring()
+    scores, added = _scores_of(scoring, home, saved["scores"], now.peers, changed=changed)
     drawing = make_drawing(now, scores)
+    start_digests = scores.digests()  # before re-scoring has its say
     curriculum, training_losses = now.make_curriculum(scores, drawing.policy), TrainingLosses()
     rescorer = Rescorer(scoring, scores, curriculum, now.loaded.rows, home / "scores")
     with as_saved(step):
@@ -123,8 +127,7 @@ def restore(
         probing.competence.load(saved["competence"])
         budget.load(saved["budget"])
         training_losses.load(saved["training_losses"])
-        if drawing.book is not None:
-            drawing.book.fold(home, training_losses.past, saved.get("book"), now.peers)
+        drawing.go_on(saved, home, training_losses.past, now.peers, changed=changed)
     probing.report = saved["journal"]["probes"]
     probing.choose()
     kept, small = budget.kept, []
@@ -142,15 +145,41 @@ def restore(
     rescorer.folder = now.folder / "scores"
     world = saved["identity"]["batch"]["world"]
     now.journal.load(saved["journal"])
-    now.journal.take(Resumed(step, curriculum.n_stages - 1, before=world, now=now.peers.world))
+    drawn = drawing.told() if changed else {}
+    now.journal.take(Resumed(step, curriculum.n_stages - 1, before=world, now=now.peers.world, drawn=drawn))
     if kept and not budget.kept:
         now.journal.take(Warned(small))
     if world != now.peers.world:
         compat.seed_anew(config.seed or 0, step, now.peers.rank)  # no random state of this cut was saved
     if now.peers.leads:
         atomic_write(now.folder / RECIPE, config.to_yaml())  # its future may have changed
+        scores.save_metrics(now.folder / "scores", now.loaded.rows, added)
+        now.list_dropped(drawing)
     same_world = world == now.peers.world
-    parts = (scores, digests, curriculum, drawing.book, rescorer, training_losses)
+    digests = {**saved["scores"], **{label: start_digests[label] for label in added}}
+    parts = (scores, digests, curriculum, drawing, rescorer, training_losses)
     situation = complete(now, *parts, same_world=same_world)
     situation.watch.checked, situation.watch.passed, situation.watch.labels_seen = saved["audit"]
     return situation, Position(rates=saved["rates"], logged_step=saved["logged_step"])
+
+
+def _scores_of(
+    scoring: Asking, home: Path, digests: Mapping[str, str], peers: Peers, *, changed: bool
+) -> tuple[Scores, list[str]]:
+    """The scores that a run was planned with, and which of them it was not: what the texts say can be asked later.
+
+    Args:
+        scoring: what scores the rows.
+        home: the folder of the run that wrote the checkpoint.
+        digests: what that remembers of them.
+        peers: ranks; every one calls it.
+        changed: the recipe may say something else than it did.
+
+    Raises:
+        ResumeError: they are missing or damaged, or the recipe asks for others that only the model could say.
+    """
+    config = scoring.config
+    scores = peers.led(lambda: Scores.load(home / "scores", digests, Questions(config).passages))
+    added = scoring.add_texts(scores) if changed else []
+    scores.refuse_missing(config)
+    return scores, added

@@ -179,6 +179,7 @@ class CampusRun:
         if step and saved and saved["epoch_ended"]:
             boundary.leave_epoch(now, self.position)
         elif now.curriculum.needs_decision:
+            boundary.close_cut_stage(now, self.position)
             boundary.decide_next(now)
         if now.curriculum.finished:
             self.loop.make_up()

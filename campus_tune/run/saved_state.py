@@ -61,6 +61,7 @@ SHAPE: dict[str, Any] = {
     "logged_step": int,
     "audit": [int, int, bool],
     "book?": {"chain": [[int, str]]},
+    "dropped?": str,
     "journal": {"size": int, "pending": {}, "probes": {str: {"competence": float}}, "first": {str: float}},
 }
 

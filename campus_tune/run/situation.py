@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from campus_tune.data.domains import Domains
+from campus_tune.data.judged import Known
+from campus_tune.data.prepared import TOKEN_COLUMNS, column_names, read_column
 from campus_tune.method.budget import Budget
 from campus_tune.method.curriculum import Curriculum
-from campus_tune.method.drawn import of_start
 from campus_tune.method.orders import order_rows
 from campus_tune.method.policy import Policy
 from campus_tune.model import compat
@@ -32,7 +33,7 @@ from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.activity import SCORING, Activities
 from campus_tune.run.book_keeping import BookFolder, BookKeeping
 from campus_tune.run.decide import Decider
-from campus_tune.run.drawing import Kinds, make_drawing
+from campus_tune.run.drawing import Drawing, Kinds, make_drawing
 from campus_tune.run.identity import Identity
 from campus_tune.run.loaded import Loaded
 from campus_tune.run.official_tasks import Evaluator
@@ -45,14 +46,17 @@ from campus_tune.run.stream.loss_audit import LossAudit
 from campus_tune.run.stream.step_loss import StepLoss
 from campus_tune.run.stream.training_losses import TrainingLosses
 from campus_tune.run.stream.watch import Watch
+from campus_tune.run.told.dropped_rows import list_dropped
 from campus_tune.run.told.events import Examined, Scored, Started, Warned
 from campus_tune.run.told.examples import keep_examples
 from campus_tune.run.told.journal import Journal
 from campus_tune.scores.asking import Asking
+from campus_tune.scores.dropping import known_of
 from campus_tune.scores.fresh import FreshScores
 from campus_tune.scores.planning import make_scoring, refreshes_to_come, stages_between
 from campus_tune.scores.rescore import Rescorer
 from campus_tune.scores.run_scores import Scores
+from campus_tune.words.errors import RecipeError
 from campus_tune.words.files import atomic_write
 
 if TYPE_CHECKING:
@@ -135,6 +139,18 @@ class Outline:
         self.budget.must_pay(certain)
         return budget_warnings(self.config, self.budget, facts, certain)
 
+    def known(self) -> Known:
+        """What the training rows can be compared and found by."""
+        rows = compat.training_rows(self.trainer)
+        columns = {name: read_column(rows, name) for name in column_names(rows) if name not in TOKEN_COLUMNS}
+        return known_of(self.trainer, columns, self.loaded.rows.content)
+
+    def list_dropped(self, drawing: Drawing) -> None:
+        """Leave a list of the rows that are left out, if there are any."""
+        if drawing.dropped is not None:
+            rows, tokenizer = compat.training_rows(self.trainer), compat.tokenizer_of(self.trainer)
+            list_dropped(self.folder, drawing.dropped, self.known(), self.kinds.domains, rows, tokenizer)
+
     def make_curriculum(self, scores: Scores, policy: Policy | None) -> Curriculum:
         """The curriculum at its first step, its orders by these scores."""
         config, groups, by_label = self.config, self.domains.codes, scores.by_label
@@ -159,7 +175,7 @@ class Situation(Outline):  # a longer list of the same kind: what reads it asks 
     Args:
         start_digests: what a checkpoint remembers of the scores before training.
         curriculum: which rows come next.
-        book: what training showed of each row; None where nothing is drawn by it.
+        drawing: what it draws by.
         decider: chooses among its offers.
         rescorer: keeps its orders in step with the model.
         training_losses: of the stage, for free.
@@ -172,7 +188,7 @@ class Situation(Outline):  # a longer list of the same kind: what reads it asks 
 
     start_digests: dict[str, str]
     curriculum: Curriculum
-    book: BookKeeping | None
+    drawing: Drawing
     decider: Decider
     rescorer: Rescorer
     training_losses: TrainingLosses
@@ -181,6 +197,11 @@ class Situation(Outline):  # a longer list of the same kind: what reads it asks 
     filling: Filling | None
     step_loss: StepLoss | None
     same_world: bool
+
+    @property
+    def book(self) -> BookKeeping | None:
+        """What training showed of each row; None where nothing is drawn by it."""
+        return self.drawing.book
 
     def close(self) -> None:
         """Take the hooks off the model and end the loader's workers, however training ended."""
@@ -240,10 +261,15 @@ def outline(
     """
     peers, rows, per_epoch = activities.peers, loaded.rows, loaded.steps_per_epoch
     config = resolve(trainer, given, has_probes=probes is not None)
+    n_stages = stages_between(config, per_epoch, 0, n_steps)
+    problems = config.draw.passes_problems(
+        total_steps=n_steps, steps_per_epoch=per_epoch, n_stages=n_stages, revisits=config.coverage == "revisit"
+    )
+    if problems:
+        raise RecipeError(problems)
     domains = Domains.read(compat.training_rows(trainer), config.within)
     training_tokens = n_steps / per_epoch * float(rows.tokens.sum())
     budget = make_budget(trainer, config, training_tokens, refreshes_to_come(config, n_steps, per_epoch, step=0))
-    n_stages = stages_between(config, per_epoch, 0, n_steps)
     probing = Probing(probes, config, trainer, rows, domains, budget, peers, n_stages=n_stages)
     kinds = Kinds.read(config, trainer)
     identity = Identity.of(
@@ -315,8 +341,10 @@ def plan(now: Outline, saver: Saver) -> Situation:
 
     drawing = make_drawing(now, scores)
     if config.draws_apart:  # cells hang on scores, and a ledger begins with what makes the run this run
-        said = of_start(drawing.policy, drawing.dropped)
-        now.journal.take(Started(now.identity.record(), domains.sizes(), said))
+        now.journal.take(Started(now.identity.record(), domains.sizes(), drawing.told()))
+    kept = () if drawing.dropped is None else drawing.dropped.notes
+    if now.peers.leads:
+        now.list_dropped(drawing)
 
     # What came out, and what a person should know of it before the first step.
     for label, values in scores.by_label.items():
@@ -325,13 +353,13 @@ def plan(now: Outline, saver: Saver) -> Situation:
     health = scores_health(config, scores, scoring.texts, domains, chosen=now.given.within is not None)
     now.journal.take(Examined(health, budget.found_share()))
     enough = partial(pays_for_all_rows, config, budget, facts)
-    now.journal.take(Warned([*small, *start_warnings(now.trainer, scores, health, scoring, enough)]))
+    now.journal.take(Warned([*small, *kept, *start_warnings(now.trainer, scores, health, scoring, enough)]))
 
     curriculum = now.make_curriculum(scores, drawing.policy)
     for label, notes in scores.notes.items():
         curriculum.bar(label, barred=notes.get("tells_apart") is False)
     rescorer = Rescorer(scoring, scores, curriculum, rows, now.folder / "scores")
-    return complete(now, scores, scores.digests(), curriculum, drawing.book, rescorer, TrainingLosses())
+    return complete(now, scores, scores.digests(), curriculum, drawing, rescorer, TrainingLosses())
 
 
 def complete(
@@ -339,7 +367,7 @@ def complete(
     scores: Scores,
     digests: dict[str, str],
     curriculum: Curriculum,
-    book: BookKeeping | None,
+    drawing: Drawing,
     rescorer: Rescorer,
     training_losses: TrainingLosses,
     *,
@@ -354,7 +382,7 @@ def complete(
         **vars(now),
         start_digests=digests,
         curriculum=curriculum,
-        book=book,
+        drawing=drawing,
         decider=Decider(selector, loaded.meter, scores, now.budget, tokens, peers, fresh),
         rescorer=rescorer,
         training_losses=training_losses,

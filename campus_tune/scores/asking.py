@@ -88,13 +88,19 @@ class Asking:
         if self.config.scores is not None:  # a cache that was named and holds nothing of use is worth a word
             why = filter(None, map(self.passages.known.why_missing, asked.passages))
             scores.warnings += [f"`scores`: {reason}" for reason in why]
-        for label, metric in asked.texts.items():
-            spec = asked.specs[label]
-            scores.put_texts(spec, metric, self.texts, self._text_scores(spec, metric))
+        self.add_texts(scores)
         if len(asked.texts) < len(asked.specs) or asked.passages:
             self._ask_models(scores)
         self.combine(scores)
         return scores
+
+    def add_texts(self, scores: Scores) -> list[str]:
+        """What the texts alone say, as far as it is not there yet: the labels. It is the same at any time of a run."""
+        missing = [label for label in self.questions.texts if label not in scores.by_label]
+        for label in missing:
+            spec, metric = self.questions.specs[label], self.questions.texts[label]
+            scores.put_texts(spec, metric, self.texts, self._text_scores(spec, metric))
+        return missing
 
     def _ask_models(self, scores: Scores) -> None:
         """Everything that takes a forward, of the same rows."""

@@ -78,11 +78,16 @@ class Scores:
 
     def save(self, folder: Path, rows: TokenRows) -> None:
         """Write one parquet file per metric and passage."""
-        for label, scores in self.by_label.items():
-            write_columns(folder / f"{label}.parquet", {"content": rows.content, "score": scores}, self.notes[label])
+        self.save_metrics(folder, rows, self.by_label)
         for name, passage in passage_files(self.measured).items():
             columns = {"content": rows.content, **vars(self.measured[passage])}
             write_columns(folder / f"{name}.parquet", columns, {"passage": str(passage)})
+
+    def save_metrics(self, folder: Path, rows: TokenRows, labels: Iterable[str]) -> None:
+        """Write the files of some metrics."""
+        for label in labels:
+            columns = {"content": rows.content, "score": self.by_label[label]}
+            write_columns(folder / f"{label}.parquet", columns, self.notes[label])
 
     @staticmethod
     def load(folder: Path, digests: Mapping[str, str], passages: Iterable[Passage]) -> Scores:
@@ -124,8 +129,9 @@ class Scores:
         if lacking:
             raise ResumeError(
                 f"the checkpoint must remember scores of {', '.join(sorted(lacking))}, got those of "
-                f"{', '.join(self.by_label) or 'nothing'}: it was changed. Put it back from a copy, resume from an "
-                "earlier one, or train without resuming."
+                f"{', '.join(self.by_label) or 'nothing'}: it was changed, or the recipe asks for more by now than the "
+                "model in hand can still say. Put it back from a copy, resume from an earlier one, or train without "
+                "resuming."
             )
         if START_LOSS in config.build_selector().needs and self.start is None:
             raise ResumeError(

@@ -137,6 +137,20 @@ def test_other_metrics_can_be_named_on_the_command_line(
     assert list(Path(folder).glob("loss-*/shard-*"))
 
 
+def test_what_the_draw_goes_by_is_scored_too_and_left_out_where_other_metrics_are_named(
+    recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe["campus"] |= {"metrics": ["mtld"], "thin": {"how": "rank", "by": "loss"}}
+    recipe["campus"]["phases"] = [{"until": 1, "offer": ["mtld"]}]
+    assert score(recipe) == 0
+    out = capsys.readouterr().out
+    assert re.findall(r"^(\w+) +120", out.split("\nmetric ")[1], re.MULTILINE) == ["mtld", "length", "loss"]
+    assert measured(out)["rows under the model in hand"] == (120, 0)
+    assert score(recipe, "--metrics", "compression") == 0
+    out = capsys.readouterr().out
+    assert set(re.findall(r"^(\w+) +120", out, re.MULTILINE)) == {"compression"}
+
+
 def test_flags_of_the_trainer_override_the_yaml(recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     score(recipe)
     capsys.readouterr()

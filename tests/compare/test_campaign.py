@@ -25,6 +25,7 @@ from campus_tune.compare.result_file import read_run_result, run_folder, write_r
 from campus_tune.compare.training import Bench
 from campus_tune.data.held_out import HeldOut, read_held_out
 from campus_tune.words.errors import CampusError, DataError, RecipeError
+from campus_tune.words.strict_yaml import read_yaml
 from campus_tune.words.types import Json
 from tests.compare.tiny_compare import plan_of, result_of, timeless, tiny_recipe
 
@@ -47,11 +48,13 @@ class FakeBench:
     def __init__(self, plan: Plan, fails: Sequence[tuple[str, int]] = (), error: BaseException | None = None) -> None:
         self.plan, self.fails, self.error = plan, fails, error
         self.made: list[tuple[str, int, int | None]] = []
+        self.shares: dict[tuple[str, int], Json | None] = {}
 
-    def run(self, name: str, seed: int, *, max_steps: int | None = None) -> Json:
+    def run(self, name: str, seed: int, *, max_steps: int | None = None, shares: Json | None = None) -> Json:
         if (name, seed) in self.fails:
             raise self.error or DataError("`rows` must be there, got none. Add some.")
         self.made.append((name, seed, max_steps))
+        self.shares[name, seed] = shares
         bill = 0.5 + seed if name == "recipe" else 0.0
         outcome: Json = {
             "arm": name,
@@ -64,6 +67,10 @@ class FakeBench:
             "seconds": {"training": 1.0, "curriculum": 0.1, "curve": 0.1},
             "curve": {"tokens": [0, 10], "seconds": [0.0, 1.0], "loss": [2.0, 1.0]},
             "audit": None,
+            "choices": [
+                {"step": 0, "steps": 3, "chosen": "shuffle", "rows": 30, "shares": {"a": 0.5, "b": 0.5}},
+                {"step": 3, "steps": 1, "chosen": "shuffle", "rows": 10, "shares": {"a": 0.1 * seed, "b": 1.0}},
+            ],
         }
         write_run_result(self.plan.out, outcome)
         return outcome
@@ -82,7 +89,7 @@ def make(plan: Plan, held: HeldOut) -> tuple[Campaign, list[str]]:
 
 
 def train(campaign: Campaign, bench: Any) -> None:
-    for kinds in (["baseline"], ["recipe", "control"], ["plus"]):
+    for kinds in (["baseline"], ["recipe", "control"], ["control", "plus"]):
         campaign.train(kinds, bench)
 
 
@@ -256,10 +263,10 @@ def test_ctrl_c_that_a_library_swallowed_ends_it_after_the_run(recipe: Path, hel
     campaign.begin(held)
 
     class Deaf(FakeBench):
-        def run(self, name: str, seed: int, *, max_steps: int | None = None) -> Json:
+        def run(self, name: str, seed: int, **more: Any) -> Json:
             with suppress(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
-            return super().run(name, seed, max_steps=max_steps)
+            return super().run(name, seed, **more)
 
     with ctrl_c, pytest.raises(KeyboardInterrupt):
         train(campaign, bench := Deaf(plan))
@@ -429,3 +436,49 @@ def test_a_device_is_counted_among_those_that_are_allowed(monkeypatch: pytest.Mo
     assert [name_of_device(device) for device in (0, 1)] == ["4", "GPU-a1"]
     with pytest.raises(RecipeError, match="`compare: devices` must be below 2, those that CUDA_VISIBLE_DEVICES"):
         name_of_device(2)
+
+
+# -- arms that have the shares of the recipe's own run -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def follower(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    domains = {"follow": "progress", "over": "cells"}
+    campus = {"metrics": ["length"], "stages": 3, "domains": domains, "cells": {"bands": 2}}
+    return tiny_recipe(tmp_path_factory.mktemp("follower"), campus=campus)
+
+
+def test_an_arm_of_average_shares_awaits_the_recipes_run_with_its_seed(
+    follower: Path, held: HeldOut, tmp_path: Path
+) -> None:
+    plan = arms_and_seeds(follower, tmp_path, ["mean_shares", "recipe", "random"])
+    campaign, _ = make(plan, held)
+    bench = FakeBench(plan)
+    campaign.train(["baseline"], bench)
+    campaign.train(["recipe", "control"], bench)
+    assert [name for name, _, _ in bench.made] == ["random", "random", "recipe", "recipe"]
+    campaign.train(["control", "plus"], bench)
+    assert [(name, seed) for name, seed, _ in bench.made[4:]] == [("mean_shares", 0), ("mean_shares", 1)]
+    assert bench.shares["mean_shares", 0] == pytest.approx({"a": 15 / 40, "b": 25 / 40})
+    assert bench.shares["mean_shares", 1] == pytest.approx({"a": 16 / 41, "b": 25 / 41})
+    assert bench.shares["recipe", 0] is None
+    again, said = make(plan, held)
+    train(again, FakeBench(plan))
+    assert said[0] == "6 of 6 runs are there already and are kept"
+
+
+def test_it_is_made_again_where_the_recipes_run_is_gone(follower: Path, held: HeldOut, tmp_path: Path) -> None:
+    plan = arms_and_seeds(follower, tmp_path, ["mean_shares", "recipe", "random"], [0])
+    train(make(plan, held)[0], FakeBench(plan))
+    (run_folder(tmp_path, "recipe", 0) / "result.json").unlink()
+    train(make(plan, held)[0], bench := FakeBench(plan))
+    assert [name for name, _, _ in bench.made] == ["recipe", "mean_shares"]
+
+
+def test_a_comparison_that_asks_for_no_arms_has_the_controls_of_its_recipe(follower: Path, tmp_path: Path) -> None:
+    settings = {key: value for key, value in read_yaml(follower).items() if key != "compare"}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps({**settings, "compare": {"test": str(follower.parent / "test.jsonl"), "seeds": 2}}))
+    assert [arm.name for arm in plan_of(path, "--out", str(tmp_path)).arms] == [
+        "random", "recipe", "natural_shares", "random_same_pacing", "reversed"
+    ]  # fmt: skip

@@ -57,8 +57,8 @@ def replayed(done: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
     def play(change: Callable[[Json], Json | BaseException] = dict) -> list[tuple[str, int]]:
         made: list[tuple[str, int]] = []
 
-        def run(bench: Bench, name: str, seed: int, *, max_steps: int | None = None) -> Json:
-            del max_steps
+        def run(bench: Bench, name: str, seed: int, **more: Any) -> Json:
+            del more
             outcome = change(result_of(done, "random" if name != "recipe" else name, seed))
             if isinstance(outcome, BaseException):
                 raise outcome

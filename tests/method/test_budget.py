@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.method.budget import ALWAYS, PURPOSES, WEIGHTS, Budget, Purpose, forward_ratio
+from campus_tune.method.budget import ALWAYS, PURPOSES, THINNING, WEIGHTS, Budget, Purpose, forward_ratio
 
 
 @pytest.mark.parametrize(
@@ -159,3 +159,22 @@ def test_the_bill_adds_up_to_the_same_bits_whatever_the_sequence_in_the_checkpoi
     second.load(json.loads(json.dumps(first.state(), sort_keys=True)))
     assert list(second.spent) == list(first.spent)
     assert (second.shares(), second.clock_share()) == (first.shares(), first.clock_share())
+
+
+def test_candidates_are_paid_for_out_of_what_the_others_leave() -> None:
+    budget = Budget(0.1, 1000.0, 0.5, (*ALWAYS, THINNING))
+    assert budget.weight("scoring") == Budget(0.1, 1000.0, 0.5).weight("scoring")
+    budget.charge(THINNING, 50, 1.0)
+    assert budget.left == 150
+    assert budget.shares() == pytest.approx({**dict.fromkeys(PURPOSES, 0.0), THINNING: 0.025, "all": 0.025})
+    assert THINNING not in Budget(0.1, 1000.0, 0.5).shares()
+
+
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("now", [True, False])
+def test_what_candidates_cost_stays_on_the_bill_of_a_run_that_goes_on_otherwise(*, before: bool, now: bool) -> None:
+    old, new = (Budget(0.1, 1000.0, 0.5, (*ALWAYS, *([THINNING] if thins else []))) for thins in (before, now))
+    old.charge(THINNING if before else "probes", 50, 1.0)
+    new.load(old.state())
+    assert new.left == 150
+    assert (THINNING in new.shares()) == (before or now)

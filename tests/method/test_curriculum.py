@@ -158,6 +158,25 @@ def test_plans_are_bit_for_bit_those_that_checkpoints_of_earlier_versions_go_on_
     assert digest.hexdigest()[:16] == "4d51b9ead62e0ff8"
 
 
+def test_without_a_policy_every_state_is_bit_for_bit_that_of_the_versions_before_policies() -> None:
+    """Made by the version before: sixteen schedules, an epoch that ends early, the state at each stage."""
+    digest, rows = hashlib.sha256(), np.arange(53, dtype=np.int32)
+    orders = {"up": rows, "down": rows[::-1].copy(), "odd first": np.concatenate([rows[1::2], rows[::2]])}
+    for window, coverage, mix, handover in product(("prefix", "slice"), ("exact", "revisit"), (0.0, 0.3), (1.0, 0.6)):
+        schedule = Schedule(build_pacing("root"), 5, window, coverage, mix, handover, seed=12)  # type: ignore[arg-type]
+        made = Curriculum(schedule, orders, n_rows=53, global_batch=4, total_steps=40, groups=rows % 3)
+        while not made.finished:
+            if made.needs_decision:
+                offers = made.offers()
+                made.open(offers[made.n_stages % len(offers)] if offers else None)
+                digest.update(json.dumps(made.state(), sort_keys=True).encode())
+            made.advance()
+            if made.step == 17:
+                made.end_epoch()
+        digest.update(json.dumps(made.state(), sort_keys=True).encode())
+    assert digest.hexdigest()[:16] == "57ed917788219192"
+
+
 def test_another_seed_gives_another_stream() -> None:
     def stream(seed: int) -> Stream:
         schedule = Schedule(linear(start=0.5), stages=2, seed=seed)

@@ -11,8 +11,12 @@ import pytest
 from campus_tune.method.curriculum import Curriculum, Offer, Schedule
 from campus_tune.method.decide import Chosen, all_alike, decide
 from campus_tune.method.pacing import linear
+from campus_tune.method.policy import Policy
 from campus_tune.method.selectors import LOSS, Outcome, RaceResult, Selector, build_selector
+from campus_tune.method.thin import Thin
 from campus_tune.method.view import History, PastStage, View
+from campus_tune.words.types import FloatArray, RowArray
+from tests.method.policies import lived
 
 N = 40
 
@@ -128,3 +132,19 @@ def test_without_offers_nobody_is_asked_and_rows_are_shuffled() -> None:
 def test_offers_are_alike_that_hold_the_same_rows(pools: Sequence[Sequence[int]], alike: bool) -> None:
     made = [Offer("a", np.array(pool, dtype=np.int32), len(pool), len(pool), (0.0, 1.0), 0) for pool in pools]
     assert all_alike(made) == alike
+
+
+def test_a_policy_that_measures_its_candidates_is_handed_what_measures_them() -> None:
+    asked: list[int] = []
+
+    def fresh(rows: RowArray) -> FloatArray:
+        asked.append(len(rows))
+        return np.ones(len(rows))
+
+    policy = Policy(40, thin=Thin("top", "x", keep=0.5, fresh=True))
+    for n_orders in (0, 1):
+        made = lived(policy, n_orders=n_orders, batch=4, stages=5).curriculum
+        chosen = decide(made, build_selector("round_robin"), lambda _: pytest.fail("not asked"), fresh=fresh)
+        assert chosen.stage.draw is not None
+        assert chosen.stage.draw.passed_over == 8
+    assert asked == [16, 16]

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from campus_tune.method.passes import Passes, resorted
+from campus_tune.method.passes import OwnPasses, Passes, resorted
+from campus_tune.method.policy import Policy
 from campus_tune.words.types import RowArray
+from tests.method.policies import anything, lived
+from tests.strategies import examples
 
 
 def rows(*numbers: int) -> RowArray:
@@ -56,3 +61,85 @@ def test_rows_at_other_places_keep_them() -> None:
     order, places = rows(3, 0, 2, 1), np.array([True, False, True, False])
     assert resorted(order, places, rows(0, 1, 2, 3)).tolist() == [2, 0, 3, 1]
     assert order.tolist() == [3, 0, 2, 1]
+
+
+# -- each stratum in a pass of its own ---------------------------------------------------------------------------------
+
+
+@examples(40)
+@given(st.integers(0, 10**6), st.booleans())
+def test_visits_inside_a_stratum_differ_by_one_at_most_without_thinning(seed: int, many: bool) -> None:
+    life = anything(seed, thin=None, review=None, periods=())
+    made, policy = life.curriculum, life.apart.policy
+    if made.schedule.coverage == "revisit" and made.orders:
+        return  # rows may come again as they please
+    while not made.finished and (many or made.step < made.steps_per_epoch):
+        life.step()
+        if made.stage is not None and made.step == made.stage.first_step + made.stage.n_steps:
+            for stratum in range(len(policy.strata_names)):
+                visits = life.apart.passes.seen[(policy.codes == stratum) & ~gone(policy)]
+                assert not len(visits) or int(visits.max()) - int(visits.min()) <= 1
+                assert set(life.apart.passes.balance[policy.codes == stratum].tolist()) <= {0, 1}
+
+
+@examples(40)
+@given(st.integers(0, 10**6))
+def test_passes_are_what_was_offered_of_a_domain(seed: int) -> None:
+    life = anything(seed, thin=None, periods=())
+    stages, policy = life.run(), life.apart.policy
+    offered = np.zeros(len(policy.domain_names))
+    for stage in stages:
+        assert stage.draw is not None
+        np.add.at(offered, policy.domain_codes[stage.rows[stage.draw.lane < 2]], 1)
+    sizes = policy.sizes(policy.domain_codes, len(offered))
+    expected = dict(zip(policy.domain_names, (offered / np.maximum(1, sizes)).tolist(), strict=True))
+    assert life.apart.passes.by_domain() == pytest.approx(expected)
+    never = set(np.flatnonzero(~gone(policy)).tolist()) - {row for stage in stages for row in stage.rows.tolist()}
+    assert set(np.flatnonzero(life.apart.never_trained).tolist()) == never
+
+
+def gone(policy: Policy) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    return np.zeros(policy.n_rows, dtype=np.bool_) if policy.dropped is None else policy.dropped
+
+
+def test_shares_make_domains_run_different_numbers_of_passes() -> None:
+    """POLICIES 1: shares .4 .3 .3 over 8000, 1500 and 500 rows and 10 000 visits: 0.5, 2 and 6 passes."""
+    codes = np.repeat([0, 1, 2], [800, 150, 50])
+    shares = np.array([0.4, 0.3, 0.3])
+    policy = Policy(1000, codes, ("a", "b", "c"), codes, ("a", "b", "c"), shares=shares)
+    life = lived(policy, batch=10, steps=100, stages=10)
+    life.run()
+    assert life.apart.passes.by_domain() == {"a": 0.5, "b": 2.0, "c": 6.0}
+
+
+def test_natural_shares_end_the_passes_of_all_strata_together() -> None:
+    codes = np.repeat([0, 1], [57, 3])
+    life = lived(Policy(60, codes, ("big", "small"), codes, ("big", "small")), batch=7, steps=60, stages=4)
+    life.run()
+    for domain, passes in life.apart.passes.by_domain().items():
+        assert passes == pytest.approx(7.0, abs=0.4 if domain == "small" else 0.05)
+
+
+def test_a_pass_that_began_in_the_stage_is_taken_back_with_it() -> None:
+    passes = OwnPasses(4, "exact", Policy(4))
+    passes.offer(rows(0, 1, 2), marks=True)
+    passes.offer(rows(3), marks=True)
+    assert passes.begin_where_over(np.array([False]), together=False).tolist() == [True]
+    passes.offer(rows(0), marks=True)
+    assert passes.balance.tolist() == [1, 0, 0, 0]
+    passes.withdraw(rows(3, 0), np.array([1]), marked=True)
+    assert passes.balance.tolist() == [1, 1, 1, 0]
+    assert (passes.waiting.tolist(), passes.offered.tolist()) == ([False] * 3 + [True], [3])
+
+
+def test_dropped_and_shut_rows_wait_for_nothing() -> None:
+    dropped = np.array([True, False, False, False])
+    passes = OwnPasses(4, "exact", Policy(4, dropped=dropped))
+    assert passes.free(rows(3, 2, 1, 0)).tolist() == [3, 2, 1]
+    assert passes.reach(rows(0, 1, 2, 3), 2) == 3
+    assert passes.reach(rows(0, 1, 2, 3), 4) == 4
+    passes.shut = np.array([True, True, False, False])
+    assert passes.unoffered.tolist() == [False, False, True, True]
+    passes.begin(np.array([True]))
+    assert passes.balance.tolist() == [0, 0, -1, -1]
+    assert passes.waiting.tolist() == [False, True, True, True]

@@ -315,13 +315,14 @@ def test_worked_splits(shares: list[float], n: int, most: list[int], rows: list[
         lambda s: st.tuples(
             weights(s), st.integers(0, 2000), st.lists(st.integers(0, 500), min_size=s, max_size=s).map(np.array)
         )
-    )
+    ),
+    st.none() | st.floats(0, 1, exclude_max=True),
 )
 def test_a_split_sums_gives_no_more_than_there_is_and_is_near_the_shares(
-    case: tuple[list[float], int, np.ndarray],
+    case: tuple[list[float], int, np.ndarray], u: float | None
 ) -> None:
     parts, n, most = case
-    rows = split(shares_of(parts), n, most)
+    rows = split(shares_of(parts), n, most, u)
     assert rows.dtype == np.int64
     assert rows.sum() == min(n, most.sum())
     assert ((rows >= 0) & (rows <= most)).all()
@@ -330,6 +331,13 @@ def test_a_split_sums_gives_no_more_than_there_is_and_is_near_the_shares(
         assert (np.abs(rows - exact) < 1 + 1e-6).all()
     else:  # nobody has fewer for another's shortage
         assert (rows >= np.minimum(np.floor(exact - 1e-6), most)).all()
+
+
+def test_with_chance_a_remainder_is_the_chance_of_one_more_row() -> None:
+    shares, most = np.array([0.9, 0.08, 0.02]), np.array([99, 99, 99])
+    drawn = np.array([split(shares, 16, most, u) for u in (np.arange(1000) + 0.5) / 1000])
+    assert (drawn.sum(axis=1) == 16).all()
+    assert drawn.mean(axis=0) == pytest.approx([14.4, 1.28, 0.32], abs=1e-3)
 
 
 @given(sizes_drawn, st.floats(0, 1))

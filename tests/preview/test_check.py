@@ -357,6 +357,41 @@ def test_a_clean_set_is_not_said_to_repeat_itself() -> None:
     assert not [text for text in run() if "earlier row" in text or "more than one way" in text]
 
 
+@pytest.mark.usefixtures("folder")
+def test_what_a_recipe_drops_is_told_with_reasons_and_domains() -> None:
+    rows = read_rows(Path("train.jsonl"))
+    write_rows(Path("train.jsonl"), [*rows, rows[0], rows[3]])
+    drop = [{"by": "duplicates"}, {"by": "length", "lowest": 0.05}, {"by": "loss", "lowest": 0.05}]
+    found = run({"drop": drop})
+    told = one_with(found, "`drop` leaves out")
+    assert told.startswith(
+        "info: `drop` leaves out 12 of 202 rows (5.9%): duplicates: equal 2, length: lowest 0.05 10; "
+    )
+    assert "; by domain: " in told
+    one_with(found, "`drop: loss: lowest 0.05` is decided in the run, when its scores are measured.")
+    assert not [text for text in run() if "`drop" in text and "leaves out" in text]
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_bound_that_keeps_what_a_recipe_drops_is_a_warning() -> None:
+    told = one_with(run({"drop": [{"by": {"name": "column", "column": "level"}, "below": 4}]}), "below 4` names")
+    assert told.startswith("warning: `drop: level: below 4` names 115 rows and drops 20: 95 stay, for half of their ")
+    assert "and at_most: 0.1 of all rows are dropped (80)." in told
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_file_of_judged_rows_that_are_none_is_an_error_before_anything_is_trained() -> None:
+    row = read_rows(Path("train.jsonl"))[5]
+    write_rows(Path("judged.jsonl"), [{**row, "prompt": "nobody asked"}])
+    assert (
+        "must hold rows of the training set, got 1 of 1 that are none"
+        in grave(run({"drop": [{"by": "judged", "path": "judged.jsonl"}]}))[0]
+    )
+    write_rows(Path("judged.jsonl"), [row])
+    told = one_with(run({"drop": [{"by": "judged", "path": "judged.jsonl"}]}), "`drop` leaves out")
+    assert "1 of 200 rows (0.5%): judged 1; by domain: b 1." in told
+
+
 # -- who is drawn, and which rows --------------------------------------------------------------------------------------
 
 SHUFFLED: dict[str, Any] = {"metrics": [], "selector": "shuffle", "probes": None}
@@ -423,7 +458,7 @@ def test_phases_are_told_with_their_learning_rate() -> None:
 def test_a_score_that_is_mostly_the_length_is_warned_of_where_rows_are_chosen_by_it() -> None:
     dropped = run({**SHUFFLED, "drop": [{"by": WORTH, "lowest": 0.05}]})
     assert "`drop` by it is mostly a choice by length" in one_with(dropped, "goes with the length")
-    assert one_with(dropped, "leaves out") == "info: `drop` leaves out 10 of 200 rows (worth: lowest 0.05: 10)."
+    assert "leaves out 10 of 200 rows" in one_with(dropped, "leaves out")
     level = run({**SHUFFLED, "drop": [{"by": COLUMN, "lowest": 0.05}]})
     assert not any("goes with the length" in text for text in level)
     thin = {"how": "top", "by": WORTH}
@@ -437,14 +472,6 @@ def test_scores_that_order_nothing_may_say_what_another_says() -> None:
     same = [{"by": {**WORTH, "label": "a"}, "lowest": 0.1}, {"by": {**WORTH, "label": "b"}, "lowest": 0.1}]
     assert not any("order the rows alike" in text for text in run({**SHUFFLED, "drop": same}))
     assert any("order the rows alike" in text for text in run({"metrics": ["length", WORTH], "probes": None}))
-
-
-@pytest.mark.usefixtures("drawn")
-def test_rows_that_are_dropped_are_counted_as_far_as_they_are_known() -> None:
-    entries = [{"by": "duplicates"}, {"by": "loss", "lowest": 0.1}]
-    found = run({**SHUFFLED, "drop": entries})
-    assert one_with(found, "drop: loss").endswith("is known when the model has scored the rows.")
-    assert one_with(found, "leaves out") == "info: `drop` leaves out 0 of 200 rows."
 
 
 @pytest.mark.usefixtures("drawn")

@@ -103,6 +103,21 @@ def test_the_same_choice_of_other_rows_is_a_difference(tmp_path: Path) -> None:
     assert (comparison.first, comparison.why) == (1, ["  rows_digest: d1 and other1"])
 
 
+def test_who_was_drawn_is_a_reason_for_other_rows(tmp_path: Path) -> None:
+    ours, theirs = ledger(), ledger()
+    cells = {f"c{i}": 0.1 for i in range(6)}
+    ours[2] |= {"lanes": {"offer": 20, "mix": 4}, "shares": cells, "shortage": {}}
+    theirs[2] |= {"rows_digest": "other", "lanes": {"offer": 18, "mix": 6}, "shortage": {"c1": "next pass"}}
+    theirs[2] |= {"shares": {name: share + 0.05 for name, share in cells.items()}}
+    comparison = compare_runs(write(tmp_path / "a", ours), write(tmp_path / "b", theirs))
+    assert comparison.why == [
+        "  rows_digest: d0 and other",
+        "  lanes: offer 20 and 18, mix 4 and 6",
+        "  shares: c0 0.1 and 0.15, c1 0.1 and 0.15, c2 0.1 and 0.15, c3 0.1 and 0.15, …",
+        "  shortage: c1 nothing and next pass",
+    ]
+
+
 def test_a_run_that_stopped_early_is_not_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = write(tmp_path / "a", ledger(3)), write(tmp_path / "b", ledger(2))
     assert main(["diff", str(a), str(b)]) == 1

@@ -20,7 +20,9 @@ DOMAINS = ("arithmetic", "code", "text")
 EVIL = "<script>document.title='owned'</script> & \"quoted\" <img src=http://example.com/x.png>"
 
 
-def make_run(out: Path, *, stages: int = 6, rows: int = 60, finished: bool = True, ranks: int = 0) -> Path:
+def make_run(
+    out: Path, *, stages: int = 6, rows: int = 60, finished: bool = True, ranks: int = 0, drawn: bool = False
+) -> Path:
     """A run's output_dir with ledger, scores, losses, log and examples; gives it back."""
     home = out / "curriculum"
     home.mkdir(parents=True)
@@ -36,6 +38,8 @@ def make_run(out: Path, *, stages: int = 6, rows: int = 60, finished: bool = Tru
     lines += [_evaluation(2, 0.25), _evaluation(stages, 0.5)]
     if finished:
         lines.append(_end(stages, rows, ranks))
+    if drawn:
+        _draw(home, lines, rows)
     (home / "ledger.jsonl").write_text("".join(json.dumps(plain(line)) + "\n" for line in lines), "utf-8")
     if finished:
         leave_decile_rates(home)
@@ -96,6 +100,39 @@ def _stage_lines(home: Path, stage: int, stages: int, rows: int, rng: np.random.
         "seconds": {"share": 0.1, "training": 5.0, "probes": 1},
     }
     return [decision, end, {"event": "probes", "step": step + 2, "domains": probes}]
+
+
+def _draw(home: Path, lines: list[Json], rows: int) -> None:
+    """What a recipe with shares, thinning, review and drop adds to a ledger, and the files of such a run."""
+    lines[0] |= {"cells": {f"{name}/{band}": rows // 6 for name in DOMAINS for band in (1, 2)}}
+    lines[0] |= {"dropped": {"duplicates: equal": 2, "judged": 1}}
+    for line in lines:
+        if line["event"] == "decision":
+            u, passes = line["step"] / lines[0]["future"]["total_steps"], {"arithmetic": 0.5, "code": 1.0, "text": 2.0}
+            line |= {
+                "lanes": {"offer": 5, "mix": 2, "review": 1 if u else 0},
+                "shares": {"arithmetic": 0.6 - 0.4 * u, "code": 0.2 + 0.4 * u, "text": 0.2},
+                "offered": 14,
+                "passed_over": 7 if u else 0,
+                "passes": {name: u * value for name, value in passes.items()},
+                "shortage": {"text": "next pass"} if line["stage"] == 3 else {},
+                "thin": {"how": "rank", "by": "seen_loss", "tau": 1.5, "known": 7, "ess": 0.8 - 0.3 * u}
+                if u
+                else {"how": "rank", "by": "seen_loss", "skipped": "nothing is known of the rows offered"},
+            }
+        if line["event"] == "end":
+            never = {"rows": 5, "by_domain": {"arithmetic": 4, "code": 1}}
+            line |= {"passes": {"arithmetic": 0.5}, "never_trained": never, "dropped": 3, "visits_most": 4}
+            line |= {"review_rows": 5}
+            visits = np.arange(rows) % 5
+            last = np.where(visits > 0, 2.0 - visits / 10, np.nan)
+            write_columns(home / "book.parquet", {"row": np.arange(rows), "visits": visits, "last": last}, {})
+    dropped = [
+        {"row": 7, "reason": "duplicates: equal", "key": "ab", "domain": "code", "instead": 4, "text": f"{EVIL} 7"},
+        {"row": 9, "reason": "duplicates: equal", "key": "cd", "domain": "text", "instead": 4, "text": "nine"},
+        {"row": 11, "reason": "judged", "key": "ef", "domain": "text", "text": "eleven"},
+    ]
+    (home / "dropped.jsonl").write_text("".join(json.dumps(line) + "\n" for line in dropped), "utf-8")
 
 
 def _evaluation(stage: int, value: float) -> Json:

@@ -16,7 +16,9 @@ SHUFFLE = {"selector": "shuffle", "stages": 2}
 ROWS = [{"input_ids": list(range(9, 9 + n)), "labels": list(range(9, 9 + n))} for n in range(4, 30)]
 
 
-def plain_trainer(out: Path, collator: Any = None, *, model: Any = None, kind: type = Trainer, **settings: Any) -> Any:
+def plain_trainer(
+    out: Path, collator: Any = None, *, model: Any = None, kind: type = Trainer, config: Any = None, **settings: Any
+) -> Any:
     """A trainer that learns nothing (its rate is 0) under a shuffled plan; settings are its arguments."""
     names = {"use_cpu": True, "report_to": "none", "disable_tqdm": True, "save_strategy": "no", "learning_rate": 0.0}
     own = {name: settings.pop(name) for name in ("compute_loss_func",) if name in settings}
@@ -27,7 +29,7 @@ def plain_trainer(out: Path, collator: Any = None, *, model: Any = None, kind: t
         args,
         collator or DataCollatorForSeq2Seq(tokenizer()),
         dataset(ROWS),
-        callbacks=[CampusCallback(SHUFFLE)],
+        callbacks=[CampusCallback(SHUFFLE if config is None else config)],
         **own,
     )
 

@@ -110,8 +110,9 @@ def test_a_state_without_one_of_its_parts_is_named(run: Path) -> None:
     state = json.loads((run / "checkpoint-2" / "trainer_state.json").read_text())
     saved = state["stateful_callbacks"]["CampusCallback"]["attributes"]["curriculum"]
     refuse_misshapen(saved, 2)
-    assert set(saved) - {"version"} == set(SHAPE)
-    for name in SHAPE:
+    always = {name for name in SHAPE if not name.endswith("?")}  # the others are of recipes that draw by them
+    assert set(saved) - {"version"} == always
+    for name in sorted(always):
         for odd in ({k: v for k, v in saved.items() if k != name}, {**saved, name: [5]}):
             with pytest.raises(ResumeError, match=f"whole state .* in trainer_state.json, got .*`{name}`"):
                 refuse_misshapen(odd, 2)

@@ -20,13 +20,32 @@ UNEXPLAINED = {
     "random_same_pacing": "pacing alone may explain the gain",
     "reversed": "easy-to-hard is not shown to be the reason",
     "random_plus": "the same compute spent on plain shuffling may do as well",
+    "shuffled_scores": "which rows are thinned is not shown to be the reason",
+    "random_prune": "which rows are pruned is not shown to be the reason",
+    "natural_shares": "the shares are not shown to be the reason",
+    "mean_shares": "that the shares change is not shown to be the reason",
+    "stacked": "what is in the phases may explain the gain without their sequence",
+    "no_review": "rows that come back are not shown to be the reason",
+    "uniform_review": "which rows come back is not shown to be the reason",
+    "random_drop": "which rows are dropped is not shown to be the reason",
 }
 CALLED = {
     "random": "plain shuffling",
     "random_same_pacing": "random rows with the same pacing",
     "reversed": "the reversed order",
     "random_plus": "plain shuffling with the same compute",
+    "shuffled_scores": "thinning by shuffled scores",
+    "random_prune": "pruning at random",
+    "natural_shares": "natural shares",
+    "mean_shares": "its own shares on average",
+    "stacked": "the same shares without phases",
+    "no_review": "the recipe without review",
+    "uniform_review": "review at random",
+    "random_drop": "dropping at random",
 }
+
+
+OF_RECIPE = CALLED.keys() - {"random", "random_plus"}  # that have the settings of the one called `recipe`
 
 
 def called(name: str) -> str:
@@ -140,7 +159,7 @@ def attribution(
         else:
             better = called(name)
             others.append(f"{better[:1].upper()}{better[1:]} ended even better ({_size(found, found.value)}).")
-    if arm != RECIPE and not contrasts.keys().isdisjoint(("random_same_pacing", "reversed")):
+    if arm != RECIPE and not contrasts.keys().isdisjoint(OF_RECIPE):
         others.append(f"The controls have the settings of {RECIPE!r}, which may not be those of {arm}.")
     return " ".join(([f"It also beats {' and '.join(beaten)}."] if beaten else []) + others)
 

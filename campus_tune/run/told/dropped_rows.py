@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from campus_tune.data.domains import Domains
 from campus_tune.data.judged import Known
 from campus_tune.run.told.examples import TOKENS, shorten
-from campus_tune.scores.dropping import Dropped
 from campus_tune.words.files import atomic_write
 from campus_tune.words.types import RowSource
+
+if TYPE_CHECKING:  # a page names this file, and needs no model for it
+    from campus_tune.scores.dropping import Dropped
 
 FILE = "dropped.jsonl"
 

@@ -52,6 +52,7 @@ class Resumed(Event):
         stage: that is being trained.
         before: processes that wrote the checkpoint.
         now: processes that go on.
+        drawn: cells and what is dropped from here on, where the recipe has such and may have changed.
     """
 
     name = "resumed"
@@ -59,11 +60,12 @@ class Resumed(Event):
     stage: int
     before: int
     now: int
+    drawn: Json = field(default_factory=dict)
 
     def line(self) -> Json:
         """How the number of processes changed, and what hangs on it."""
         differs = {} if self.before == self.now else {"differs": OTHER_WORLD}
-        return {"step": self.step, "world": {"before": self.before, "now": self.now}, **differs}
+        return {"step": self.step, "world": {"before": self.before, "now": self.now}, **differs, **self.drawn}
 
 
 @dataclass(frozen=True)

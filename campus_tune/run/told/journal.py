@@ -44,7 +44,7 @@ class Journal:
     def put_aside(self) -> None:
         """Begin an empty ledger; that of an earlier run is kept under the next free number, with what it left."""
         kept = self.ledger.start()
-        for path in (self.folder / "training_losses", self.folder / "book.parquet"):
+        for path in (self.folder / name for name in ("training_losses", "book.parquet", "dropped.jsonl")):
             if kept and path.exists():
                 path.rename(kept.with_name(f"{path.stem}{kept.suffixes[0]}{path.suffix}"))
 

@@ -1,0 +1,116 @@
+r"""A run read back as arrays: who was drawn, which rows were left out, and what training showed of each row.
+
+>>> import json, tempfile
+>>> folder = Path(tempfile.mkdtemp())
+>>> lanes = {"offer": 6, "mix": 2, "review": 0}
+>>> stages = [
+...     {"event": "decision", "stage": k, "step": 2 * k, "steps": 2, "epoch": 0, "chosen": "length", "rows": 8,
+...      "outcome": "only one", "scope": [0, 1], "lanes": lanes, "shares": {"code": 0.25, "math": 0.75}}
+...     for k in range(3)
+... ]
+>>> run = {"event": "run", "past": {"n_rows": 40}, "future": {"total_steps": 6}}
+>>> _ = (folder / "ledger.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [run, *stages]))
+>>> found = read_finished(folder)
+>>> found.steps.tolist(), found.lanes["mix"].tolist(), found.shares["math"].tolist(), found.book
+([0, 2, 4], [2, 2, 2], [0.75, 0.75, 0.75], {})
+
+In pandas `pd.DataFrame(found.book)` is a table with a line for each row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from campus_tune.run.book_keeping import FILE as BOOK
+from campus_tune.run.ledger import FILE, FOLDER
+from campus_tune.run.ledger_lines import find_ledger, read_events
+from campus_tune.run.told import DROPPED
+from campus_tune.scores.cache import read_columns
+from campus_tune.words.errors import DataError, ResumeError
+from campus_tune.words.files import read_jsonl
+from campus_tune.words.types import FloatArray, IntArray, Json
+
+
+@dataclass(frozen=True, eq=False)
+class FinishedRun:
+    """What a run left, stage by stage and row by row. Of a run that drew all rows alike most of it is empty.
+
+    Args:
+        steps: optimizer steps before each stage, shape (stages,).
+        chosen: what each stage trained: a sub-curriculum, or `shuffle`.
+        lanes: `offer`, `mix`, `review` → rows of each stage, shape (stages,).
+        shares: stratum → its part of each stage's offered and mixed rows, shape (stages,).
+        passes: domain → passes over it when each stage was opened, shape (stages,).
+        passed_over: rows that each stage offered and did not train, shape (stages,).
+        cells: rows of each cell.
+        dropped: rows that were left out: `row`, `reason`, `key`, and where known `domain`, `instead`, `text`.
+        book: what training showed of each row, by column: `row`, `visits`, `cell`, `last`, `excess`, …, shape (N,)
+            each; NaN where a row was never trained. {} where nothing was drawn by it.
+        end: the ledger's last line; {} of a run that is not over.
+    """
+
+    steps: IntArray
+    chosen: tuple[str, ...]
+    lanes: Mapping[str, IntArray]
+    shares: Mapping[str, FloatArray]
+    passes: Mapping[str, FloatArray]
+    passed_over: IntArray
+    cells: Mapping[str, int]
+    dropped: Sequence[Json]
+    book: Mapping[str, NDArray[Any]]
+    end: Json
+
+
+def read_finished(run: Path | str) -> FinishedRun:
+    """Read a run back. A group that a stage says nothing of has 0 there.
+
+    Args:
+        run: its output_dir, the `curriculum/` folder in it, or the ledger.
+
+    Raises:
+        DataError: there is no ledger; or it, the book or the list of dropped rows is damaged.
+    """
+    ledger = find_ledger(Path(run))
+    if ledger is None:
+        raise DataError(f"`{run}` must hold a run's {FOLDER}/{FILE}, got none. Name the output_dir of a run.")
+    events, home = read_events(ledger), ledger.parent
+    decisions = [event for event in events if event["event"] == "decision"]
+    began = [event for event in events if event["event"] in ("run", "resumed") and "dropped" in event]
+    try:
+        book = read_columns(home / BOOK)[0] if (home / BOOK).exists() else {}
+    except ResumeError as error:
+        raise DataError(
+            f"`{home / BOOK}` must be the book that the run left, got {error.__cause__}. Put it back from a copy, or "
+            "remove it to read the rest."
+        ) from error
+    return FinishedRun(
+        steps=np.array([decision["step"] for decision in decisions], dtype=np.int64),
+        chosen=tuple(decision["chosen"] for decision in decisions),
+        lanes={name: values.astype(np.int64) for name, values in _by_stage(decisions, "lanes").items()},
+        shares=_by_stage(decisions, "shares"),
+        passes=_by_stage(decisions, "passes"),
+        passed_over=np.array([decision.get("passed_over", 0) for decision in decisions], dtype=np.int64),
+        cells=began[-1].get("cells", {}) if began else {},
+        dropped=read_jsonl(home / DROPPED) if began and began[-1]["dropped"] else (),
+        book=book,
+        end=events[-1] if events[-1]["event"] == "end" else {},
+    )
+
+
+def _by_stage(decisions: Sequence[Json], key: str) -> dict[str, FloatArray]:
+    """The numbers that decisions give to groups, an array for each group over the stages.
+
+    >>> {name: values.tolist() for name, values in _by_stage([{"shares": {"code": 1}}, {}], "shares").items()}
+    {'code': [1.0, 0.0]}
+    """
+    names = dict.fromkeys(name for decision in decisions for name in decision.get(key, {}))
+    return {
+        name: np.array([decision.get(key, {}).get(name, 0) for decision in decisions], dtype=np.float64)
+        for name in names
+    }

@@ -1,0 +1,248 @@
+"""The controls of who is drawn: each changes what it is the control of, and nothing besides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from campus_tune.compare.arms import DEFAULT, KINDS, Arm, default_arms, make_arms
+from campus_tune.compare.draw_controls import CONTROLS, of_recipe, shares_of_run, shares_of_settings
+from campus_tune.compare.verdict.sentences import CALLED, UNEXPLAINED
+from campus_tune.method.shares import SharePhase, at_phase
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.draw_rules import find_score
+from campus_tune.words.errors import RecipeError
+from campus_tune.words.types import Json
+
+PHASES: list[Json] = [
+    {"until": 0.25, "shares": {"math": 1.0}, "overlap": 0.1, "mix": 0.3},
+    {"until": 1, "shares": {"math": 0.2, "code": 0.8}},
+]
+ORDERS: Json = {"metrics": ["length", {"name": "loss", "reduce": "sum", "label": "answers"}]}
+
+
+def arms(block: Json, *names: str, **changed: Any) -> dict[str, Arm]:
+    found = make_arms({**ORDERS, **block}, {"random": {}, "recipe": {}, **{name: {} for name in names}, **changed})
+    return {arm.name: arm for arm in found}
+
+
+def differs(block: Json, name: str) -> Json:
+    """What a control has otherwise than the recipe."""
+    found = arms(block, name)
+    mine, recipe = (found[one].config(0).to_mapping() for one in (name, "recipe"))
+    return {key: mine.get(key) for key in {*mine, *recipe} if mine.get(key) != recipe.get(key)}
+
+
+# -- what each changes -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("block", "name", "change"),
+    [
+        ({"thin": {"how": "rank"}}, "shuffled_scores", {"control": "shuffled_scores"}),
+        ({"thin": {"how": "prune"}}, "shuffled_scores", {"control": "shuffled_scores"}),
+        ({"thin": {"how": "prune"}}, "random_prune", {"control": "shuffled_scores"}),
+        ({"drop": [{"by": "duplicates"}]}, "random_drop", {"control": "random_drop"}),
+        ({"review": {"share": 0.2}}, "no_review", {"review": None}),
+        ({"domains": {"least": 0.1}}, "natural_shares", {"domains": None}),
+        ({"domains": {"over": "cells", "follow": "progress"}}, "natural_shares", {"domains": None}),
+    ],
+)
+def test_a_control_changes_what_it_is_the_control_of(block: Json, name: str, change: Json) -> None:
+    assert differs(block, name) == change
+
+
+def test_review_at_random_is_review_of_the_same_share() -> None:
+    change = differs({"review": {"share": 0.2, "spacing": 5, "from": 0.3}}, "uniform_review")
+    assert change["review"] == {"share": 0.2, "by": "uniform", "spacing": 5, "from": 0.3, "until": 1.0}
+    assert set(change) == {"review"}
+
+
+def test_natural_shares_leave_of_phases_what_is_no_share() -> None:
+    change = differs({"phases": PHASES}, "natural_shares")
+    assert set(change) == {"phases"}
+    config = arms({"phases": PHASES}, "natural_shares")["natural_shares"].config(0)
+    assert [(one.until, one.mix, one.shares, one.overlap) for one in config.phases or ()] == [
+        (0.25, 0.3, None, 0.0),
+        (1, None, None, 0.0),
+    ]
+    bare = [{key: value for key, value in phase.items() if key != "mix"} for phase in PHASES]
+    assert differs({"phases": bare}, "natural_shares") == {"phases": None}
+
+
+@pytest.mark.parametrize(("name", "mixes"), [("mean_shares", [0.3, None]), ("stacked", [])])
+def test_the_average_of_phases_is_that_of_the_settings(name: str, mixes: list[float | None]) -> None:
+    arm = arms({"phases": PHASES}, name)[name]
+    config = arm.config(0)
+    assert not arm.averages
+    assert config.domains is not None
+    assert config.domains.shares == pytest.approx({"math": 0.25 + 0.75 * 0.2, "code": 0.75 * 0.8})
+    assert [phase.mix for phase in config.phases or ()] == mixes
+    assert not any(phase.shares for phase in config.phases or ())
+
+
+@given(
+    st.lists(st.floats(0.05, 0.95), min_size=1, max_size=4, unique=True).map(sorted),
+    st.lists(st.floats(0, 1), min_size=5, max_size=5),
+    st.floats(0, 1),
+)
+def test_the_average_is_that_of_the_shares_at_each_moment(
+    ends: list[float], parts: list[float], overlap: float
+) -> None:
+    untils = [*ends, 1.0]
+    room = min(np.diff([0.0, *untils]))
+    overlaps = [overlap * room] * len(ends) + [0.0]
+    phases = [
+        {"until": until, "shares": {"a": part, "b": 1 - part}, "overlap": over}
+        for until, part, over in zip(untils, parts, overlaps, strict=False)
+    ]
+    config = CampusConfig.from_mapping({**ORDERS, "phases": phases})
+    mean = shares_of_settings(config)
+    assert mean is not None
+    curve = [
+        SharePhase(phase["until"], np.array([phase["shares"]["a"], phase["shares"]["b"]]), phase["overlap"])
+        for phase in phases
+    ]
+    moments = (np.arange(4000) + 0.5) / 4000
+    slow = np.mean([at_phase(curve, np.array([0.5, 0.5]), u) for u in moments], axis=0)
+    assert [mean["a"], mean["b"]] == pytest.approx(slow.tolist(), abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"domains": {"over": "cells", "follow": "seen_loss"}},
+        {"phases": [{"until": 0.5, "shares": {"a": 1.0}}, {"until": 1}]},
+        {"phases": [{"until": 0.5, "shares": {"a": 1.0}}, {"until": 1, "shares": {"temperature": 2}}]},
+        {"phases": PHASES, "domains": {"least": 0.1}},
+    ],
+)
+def test_an_average_that_only_the_run_knows_is_taken_from_it(block: Json) -> None:
+    arm = arms(block, "mean_shares")["mean_shares"]
+    assert arm.averages
+    config = arm.config(0, {"a": 0.25, "b": 0.75})
+    assert config.domains is not None
+    assert config.domains.shares == {"a": 0.25, "b": 0.75}
+    assert (config.domains.follow, config.domains.least) == (None, 0.0)
+    recipe = CampusConfig.from_mapping({**ORDERS, **block})
+    assert config.draw.over_cells == recipe.draw.over_cells
+    assert not any(phase.shares for phase in config.phases or ())
+    with pytest.raises(RecipeError, match=r"arm 'mean_shares': `compare: arms` must have 'recipe', whose shares this"):
+        make_arms({**ORDERS, **block}, {"random": {}, "mine": {}, "mean_shares": {}})
+
+
+def test_a_run_says_its_shares_on_average_over_its_rows() -> None:
+    choices = [{"rows": 30, "shares": {"a": 0.5, "b": 0.5}}, {"rows": 10, "shares": {"b": 1.0}}, {"rows": 9}]
+    assert shares_of_run(choices) == pytest.approx({"a": 15 / 40, "b": 25 / 40})
+    with pytest.raises(RecipeError, match="must have the shares of the recipe's run, got a result that has none"):
+        shares_of_run([{"rows": 9}])
+
+
+# -- where it is refused -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("block", "name", "message"),
+    [
+        (
+            {},
+            "shuffled_scores",
+            "arm 'shuffled_scores': `shuffled_scores` must be the control of `thin`, got a recipe w",
+        ),
+        (
+            {"thin": {"how": "top"}},
+            "random_prune",
+            "must be the control of `thin: {how: prune}`, got a recipe without.",
+        ),
+        (
+            {"domains": {}},
+            "natural_shares",
+            "must be the control of shares that are not natural, in `domains` or `phas",
+        ),
+        (
+            {"domains": {"least": 0.1}},
+            "mean_shares",
+            "must be the control of shares that change, by `phases` or `domai",
+        ),
+        ({"phases": [{"until": 1}]}, "stacked", "must be the control of `phases` with shares, got a recipe without. L"),
+        ({}, "no_review", "must be the control of `review`, got a recipe without. Leave this arm out."),
+        ({"review": {"by": "uniform"}}, "uniform_review", "must be the control of `review` by anything but uniform"),
+        ({}, "random_drop", "must be the control of `drop`, got a recipe without."),
+    ],
+)
+def test_a_control_of_a_part_that_is_not_there_is_refused(block: Json, name: str, message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        arms(block, name)
+    assert message in str(caught.value)
+
+
+# -- which arms there are ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("block", "expected"),
+    [
+        ({}, DEFAULT),
+        ({"domains": {"shares": "natural"}}, DEFAULT),
+        ({"thin": {"how": "rank"}}, ("recipe", "random", "shuffled_scores", "random_same_pacing", "reversed")),
+        ({"thin": {"how": "prune"}, "metrics": [], "selector": "shuffle"}, ("recipe", "random", "random_prune")),
+        (
+            {"review": {}, "phases": PHASES, "thin": {"how": "rank"}, "drop": [{"by": "duplicates"}]},
+            ("recipe", "random", "shuffled_scores", "stacked", "no_review"),
+        ),
+        (
+            {"domains": {"follow": "progress"}, "drop": [{"by": "duplicates"}]},
+            ("recipe", "random", "natural_shares", "random_drop", "random_same_pacing"),
+        ),
+    ],
+)
+def test_a_comparison_has_the_controls_of_what_its_recipe_uses(block: Json, expected: tuple[str, ...]) -> None:
+    assert default_arms({**ORDERS, **block}) == expected
+    assert make_arms({**ORDERS, **block}, {name: {} for name in expected})
+
+
+def test_all_of_them_are_controls_that_have_a_name_in_the_verdict() -> None:
+    assert {KINDS[name] for name in CONTROLS} == {"control"}
+    assert set(CONTROLS) <= CALLED.keys() & UNEXPLAINED.keys()
+    everything = {"review": {}, "phases": PHASES, "thin": {"how": "prune"}, "drop": [{"by": "duplicates"}]}
+    config = CampusConfig.from_mapping({**ORDERS, **everything})
+    assert of_recipe(config) == ["random_prune", "stacked", "no_review", "random_drop"]
+
+
+# -- the orders' own controls keep the draw ----------------------------------------------------------------------------
+
+DRAWN: Json = {
+    "thin": {"how": "rank", "by": "answers"},
+    "drop": [{"by": "-answers", "lowest": 0.1}, {"by": "duplicates"}, {"by": "mtld", "below": 1}],
+    "phases": [{"until": 0.5, "offer": ["answers"]}, {"until": 1, "top": {"mtld": 0.5}}],
+    "selector": {"name": "fixed", "order": "answers"},
+}
+
+
+@pytest.mark.parametrize("name", ["random_same_pacing", "reversed"])
+def test_other_orders_leave_the_scores_of_the_draw(name: str) -> None:
+    mine = arms(DRAWN, name)[name].config(3)
+    recipe = CampusConfig.from_mapping({**ORDERS, **DRAWN})
+    assert {spec.label for spec in mine.specs}.isdisjoint({"answers", "length"})
+    assert mine.thin is not None
+    assert mine.cells is not None
+    loss, length = recipe.specs[1], recipe.specs[0]
+    assert find_score(mine.thin.by, mine.specs).spec == loss
+    assert find_score(mine.cells.by, mine.specs).spec == length
+    first = find_score((mine.drop or ())[0].by or "", mine.specs)
+    assert (first.spec.name, first.spec.options, first.spec.reverse) == (loss.name, loss.options, True)
+    assert mine.labels[1] == {"random_same_pacing": "random answers", "reversed": "-answers"}[name]
+    assert (mine.phases or ())[0].offer == (mine.labels[1],)
+    assert mine.selector == {"name": "fixed", "order": mine.labels[1]}
+    assert {"length", "answers", "mtld"} <= {spec.label for spec in mine.scored}
+
+
+@pytest.mark.parametrize("name", ["random_same_pacing", "reversed"])
+def test_a_recipe_whose_draw_goes_by_no_order_has_the_arms_that_it_had(name: str) -> None:
+    change = differs({"review": {}}, name)
+    assert set(change) == {"metrics"}
+    assert differs({"review": {}}, name) == differs({}, name)

@@ -1,0 +1,97 @@
+"""Runs that draw by a book, on many ranks: each keeps one of its own, and all of them draw the same rows."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyarrow import parquet
+
+from campus_tune.words.types import Json
+from tests.distributed.ranks import Kill, Report, Warm
+from tests.distributed.told import choices, first_difference, last_step, lines, outcome, steps_of
+
+RECIPE: Json = {
+    "metrics": ["length"],
+    "stages": 3,
+    "mix": 0.25,
+    "handover": 0.8,
+    "budget": 1.0,
+    "thin": {"how": "rank", "by": "seen_loss", "keep": 0.5},
+    "review": {"share": 0.2},
+    "domains": {"shares": {"temperature": 2}},
+}
+FRESH: Json = {**RECIPE, "thin": {"how": "top", "by": "seen_loss", "keep": 0.5, "fresh": True}}
+BATCH, STEPS = 8, 16
+RUN: Json = {"n": 60, "num_train_epochs": 2, "dropout": False}
+
+
+def live(warm: Warm, world: int, out: str, **more: Any) -> Report:
+    """One life of a run, on so many processes."""
+    settings = {**RUN, "config": RECIPE, "per_device_train_batch_size": BATCH // world, **more}
+    return warm.run("train", world, out=out, resume=Path(out).exists(), **settings)
+
+
+@pytest.fixture(scope="module")
+def calm(warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Report]:
+    """The run on two processes, undisturbed: where it is, and what it told."""
+    out = str(tmp_path_factory.mktemp("calm") / "run")
+    return out, live(warm, 2, out).ok
+
+
+def book_of(out: str) -> Json:
+    table: Json = parquet.read_table(Path(out) / "curriculum" / "book.parquet").to_pydict()
+    return table
+
+
+@pytest.mark.parametrize("worlds", [(1, 2, 1), (2, 1)], ids=str)
+def test_the_same_rows_are_drawn_on_another_number_of_processes(
+    warm: Warm, calm: tuple[str, Report], tmp_path: Path, worlds: tuple[int, ...]
+) -> None:
+    out, stops = str(tmp_path / "run"), [8, 13]  # inside a stage, and some steps after the checkpoint
+    lives = []
+    for place, world in enumerate(worlds):
+        stop = stops[place] if place + 1 < len(worlds) else None
+        lives.append(live(warm, world, out, stop=stop, saves=[7, 12]).ok)
+    assert [life.results[0]["first"] for life in lives] == [0, 7, 12][: len(worlds)]
+    assert steps_of(*lives) == steps_of(calm[1])
+    assert len(steps_of(*lives)) == STEPS
+    assert choices(out) == choices(calm[0])
+    assert [line["world"] for line in lines(out, "resumed")] == [
+        {"before": a, "now": b} for a, b in itertools.pairwise(worlds)
+    ]
+    ours, theirs = book_of(out), book_of(calm[0])
+    assert ours.keys() == theirs.keys()
+    for name in ("row", "cell", "visits", "step", "stage", "interval"):
+        assert ours[name] == theirs[name], name
+    for name in ("last", "best", "surprise", "excess"):
+        pairs = [[math.nan if value is None else value for value in table[name]] for table in (ours, theirs)]
+        assert pairs[0] == pytest.approx(pairs[1], rel=1e-3, abs=1e-4, nan_ok=True), name
+
+
+def test_candidates_are_measured_together(warm: Warm, tmp_path: Path) -> None:
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    reports = [live(warm, world, out, config=FRESH).ok for world, out in ((1, one), (2, two))]
+    assert steps_of(reports[0]) == steps_of(reports[1])
+    assert choices(one) == choices(two)
+    assert any(line["thin"].get("known") for line in lines(two, "decision"))
+
+
+def test_a_job_killed_between_a_stages_file_and_its_checkpoint_goes_on_as_if_it_had_not(
+    warm: Warm, calm: tuple[str, Report], tmp_path: Path
+) -> None:
+    hunted, sign = str(tmp_path / "hunted"), str(tmp_path / "sign")
+    end = lines(calm[0], "stage_end")[1]["step"]  # the book has just been written, the save is not finished
+    settings: Json = {"saves": [3, end]}
+    first = live(warm, 2, hunted, kill=Kill("exists", sign), hold_save={"step": end, "sign": sign}, **settings)
+    assert first.killed, first.told()
+    assert (Path(hunted) / "curriculum" / "training_losses" / "stage-00001.parquet").exists()
+    assert last_step(hunted) == "checkpoint-3"
+    second = live(warm, 2, hunted, **settings).ok
+    assert second.results[0]["first"] == 3
+    assert first_difference(outcome(hunted, second), outcome(calm[0], calm[1])) is None
+    assert book_of(hunted) == book_of(calm[0])
+    assert not (Path(hunted) / "curriculum" / "book").exists()
