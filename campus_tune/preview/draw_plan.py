@@ -15,7 +15,6 @@ from campus_tune.method.policy import Policy
 from campus_tune.preview.forecast import forecast_findings, stage_rows
 from campus_tune.preview.simulate import SimulatedRun
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.scores.planning import stages_between
 from campus_tune.words.findings import Finding
 from campus_tune.words.wording import listed
 
@@ -40,7 +39,7 @@ def plan_findings(config: CampusConfig, run: SimulatedRun, known: Collection[str
     problems = config.draw.passes_problems(
         total_steps=run.total_steps,
         steps_per_epoch=per_epoch,
-        n_stages=stages_between(config, per_epoch, 0, run.total_steps),
+        n_stages=len(run.stages),
         revisits=config.coverage == "revisit",
     )
     rows = stage_rows(config, n_rows=run.n_rows, global_batch=run.global_batch)
