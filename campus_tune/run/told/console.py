@@ -34,6 +34,8 @@ MANY_DIGITS = 1e4  # a perplexity from which on its size is all that a line says
 
 MOST_DOMAINS = 8  # that a line names
 
+MOST_SHORT = 3  # groups without enough rows that a decision's line names
+
 NOTABLE = 0.1  # seconds of a rank in an activity, below which its picture says nothing
 
 
@@ -108,6 +110,7 @@ class Console:
 def decision_cells(record: Json, total_steps: int, probes: Mapping[str, Json], cost_share: float) -> dict[str, str]:
     """One decision in the columns of a table."""
     low, high = record["scope"]
+    drawn = {"drawn": ", ".join(drawn_words(record))} if "lanes" in record else {}
     return {
         "step": f"{record['step']}/{total_steps}",
         "stage": str(record["stage"]),
@@ -115,6 +118,7 @@ def decision_cells(record: Json, total_steps: int, probes: Mapping[str, Json], c
         "why": record["outcome"],
         "rows": str(record["rows"]),
         "scope": f"{low:.2f}–{high:.2f}",
+        **drawn,
         "perplexity": _measured(record),
         "competence": ", ".join(f"{name} {probe['competence']:.3f}" for name, probe in probes.items()),
         "cost": f"{cost_share:.1%}",
@@ -141,8 +145,14 @@ def decision_line(record: Json, total_steps: int, probes: Mapping[str, Json], co
 def drawn_words(record: Json) -> list[str]:
     """How a stage was drawn, where a policy drew it: what is out of the ordinary.
 
+    That a scope was widened is not: a stage of a prefix asks for more rows of each group than its first scope holds.
+
     >>> drawn_words({"lanes": {"offer": 6, "mix": 0, "review": 2}, "offered": 12, "passed_over": 6, "shortage": {}})
     ['2 rows come back', '6 of 12 offered passed over']
+    >>> short = {"code": "next pass", "math": "given to others", "text": "widened"}
+    >>> lanes = {"offer": 6, "mix": 0, "review": 0}
+    >>> drawn_words({"lanes": lanes, "shares": dict.fromkeys(short, 1 / 3), "passed_over": 0, "shortage": short})
+    ['next pass of code', 'too few rows of math']
     """
     if "lanes" not in record:
         return []
@@ -153,9 +163,11 @@ def drawn_words(record: Json) -> list[str]:
         words.append(f"{record['passed_over']} of {record['offered']} offered passed over")
     if "skipped" in record.get("thin", {}):
         words.append(f"not thinned: {record['thin']['skipped']}")
-    given = [name for name, word in record["shortage"].items() if word == "given to others"]
-    if given:
-        words.append(f"too few rows of {listed(given, 3)}")
+    for what, help_ in (("next pass", "next pass"), ("too few rows", "given to others")):
+        groups = [name for name, word in record["shortage"].items() if word == help_]
+        if groups:
+            every = len(groups) == len(record["shares"])
+            words.append(f"{what} of {'all groups' if every and len(groups) > 1 else listed(groups, MOST_SHORT)}")
     return words
 
 
@@ -264,7 +276,7 @@ def drawn_lines(end: Json) -> list[str]:
     if "passes" not in end:
         return []
     shown = [f"{name} {passes:.2f}" for name, passes in end["passes"].items()]
-    parts = [f"passes: {listed(shown, MOST_DOMAINS)}"]
+    parts = [f"passes by rows offered: {listed(shown, MOST_DOMAINS)}"]
     if end["review_rows"]:
         parts.append(f"{end['review_rows']} visits of rows that came back")
     if end["dropped"]:
