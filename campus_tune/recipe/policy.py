@@ -190,7 +190,7 @@ def policy_of(
         shares=None if block is None else _shares(config, base, block.shares, "domains: shares"),
         follow=None if block is None else block.follow,
         periods=_periods(config, base, score_of),
-        thin=None if thin is None else _thin(thin),
+        thin=None if thin is None else Thin(**{**vars(thin), "by": thin.score}),
         review=None if review is None else Review(**vars(review)),
         control="shuffled_scores" if config.control == SHUFFLED_SCORES else None,
         scores=None if thin is None else _scores(config, thin, score_of, book),
@@ -250,12 +250,6 @@ def best_rows(scores: FloatArray, share: float, policy: Policy, *, seed: int) ->
     best = np.zeros(policy.n_rows, dtype=np.bool_)
     best[by_stratum[place < np.repeat(np.ceil(share * sizes - 1e-9), sizes)]] = True
     return best
-
-
-def _thin(thin: ThinSettings) -> Thin:
-    """The settings as the method takes them: the score is one word there."""
-    by = thin.by if isinstance(thin.by, str) else str(thin.by.get("label") or thin.by["name"])
-    return Thin(**{**vars(thin), "by": by})
 
 
 def _scores(config: CampusConfig, thin: ThinSettings, score_of: ScoreOf | None, book: Book | None) -> ScoreOf:
