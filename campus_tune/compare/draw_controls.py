@@ -191,11 +191,6 @@ def _without_shares(block: Json) -> list[Json] | None:
     return kept if any(set(phase) > {"until"} for phase in kept) else None
 
 
-def _natural(block: Json, config: CampusConfig) -> Json:
-    del config
-    return {**block, "domains": None, "phases": _without_shares(block)}
-
-
 def _averaged(name: str) -> Callable[[Json, CampusConfig], Json]:
     """The change of a control that has the shares of the recipe's own run."""
 
@@ -218,7 +213,11 @@ _CONTROLS: Mapping[str, tuple[Callable[[Json, CampusConfig], Json], str, Callabl
         "`thin: {how: prune}`",
         lambda config: config.thin is not None and config.thin.how == "prune",
     ),
-    NATURAL_SHARES: (_natural, "shares that are not natural, in `domains` or `phases`", _has_shares),
+    NATURAL_SHARES: (
+        lambda block, _: {**block, "domains": None, "phases": _without_shares(block)},
+        "shares that are not natural, in `domains` or `phases`",
+        _has_shares,
+    ),
     MEAN_SHARES: (_averaged(MEAN_SHARES), "shares that change, by `phases` or `domains: follow`", _change_over_time),
     STACKED: (
         _averaged(STACKED),

@@ -30,13 +30,16 @@ def row_keys(columns: Mapping[str, Sequence[Any]], on: Sequence[str], *, as_text
         as_text: texts stand for the numbers that they spell, for the other side is a CSV.
     """
 
+    def plain(value: object) -> object:  # of numpy what it holds; of dates and the like their text
+        return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
+
     def key(parts: tuple[Any, ...]) -> str | None:
         if all(part is None for part in parts):
             return None
         texts = [
             part
             if as_text and isinstance(part, str)
-            else json.dumps(_without_nulls(part), sort_keys=True, ensure_ascii=False, default=_plain)
+            else json.dumps(_without_nulls(part), sort_keys=True, ensure_ascii=False, default=plain)
             for part in parts
         ]
         return texts[0] if len(texts) == 1 else json.dumps(texts, ensure_ascii=False)
@@ -48,11 +51,6 @@ def _without_nulls(value: object) -> object:
     if isinstance(value, Mapping):
         return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
     return [_without_nulls(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def _plain(value: object) -> object:
-    """Scalars and arrays of numpy as what they hold; dates and the like as their text."""
-    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
 
 
 def short_key(key: str) -> str:

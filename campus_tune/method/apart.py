@@ -129,12 +129,6 @@ class Apart:
         self.review_rows -= int(np.count_nonzero(lane == REVIEW))
         self.passed_over, self.begun = self.passed_over[:0], np.zeros_like(self.begun)
 
-    @property
-    def never_trained(self) -> BoolArray:
-        """Rows that were never planned and are not dropped, shape (N,)."""
-        never = self.passes.seen == 0
-        return np.asarray(never if self.policy.dropped is None else never & ~self.policy.dropped)
-
     # -- state --------------------------------------------------------------------------------------------------
 
     def state(self) -> Json:

@@ -159,7 +159,10 @@ class Book:
             losses: what the training forwards have shown of them.
             steps: number of the optimizer step that trained each, from 1, shape (n,).
         """
-        self.chain.append((stage, _linked(self.chain[-1][1] if self.chain else "", stage, rows, losses)))
+        hashed = hashlib.sha256(f"{self.chain[-1][1] if self.chain else ''} {stage} {len(rows)}".encode())
+        for values in (rows, *vars(losses).values()):
+            hashed.update(np.ascontiguousarray(values, dtype=f"<{values.dtype.kind}8").data)
+        self.chain.append((stage, hashed.hexdigest()[:32]))
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             loss, surprise = losses.per_row(), losses.tokens - losses.sureness
         shown = (losses.tokens > 0) & np.isfinite(loss) & np.isfinite(surprise)
@@ -230,11 +233,3 @@ def _zeros(name: str, n_rows: int, folder: Path | None) -> NDArray[Any]:
     path.unlink(missing_ok=True)  # of an earlier life, which may still be mapped: its pages stay what they are
     column: NDArray[Any] = np.lib.format.open_memmap(path, mode="w+", dtype=COLUMNS[name], shape=(n_rows,))
     return column
-
-
-def _linked(before: str, stage: int, rows: IntArray, losses: RowLosses) -> str:
-    """The next digest of a chain: of the one before, and of all that a stage's file holds."""
-    hashed = hashlib.sha256(f"{before} {stage} {len(rows)}".encode())
-    for values in (rows, *vars(losses).values()):
-        hashed.update(np.ascontiguousarray(values, dtype=f"<{values.dtype.kind}8").data)
-    return hashed.hexdigest()[:32]

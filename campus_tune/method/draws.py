@@ -117,7 +117,7 @@ class Opening:
         self._lanes: list[tuple[int, RowArray]] = []
         self._passed_over = [np.zeros(0, dtype=np.int32)]
         self._offered = 0
-        self._begun = np.zeros(self._n, dtype=np.int64)
+        self._begun = np.zeros(len(policy.strata_names), dtype=np.int64)
         self._shortage: dict[str, int] = {}
 
     # -- lanes --------------------------------------------------------------------------------------------------
@@ -247,11 +247,8 @@ class Opening:
 
     def _sizes(self, rows: RowArray) -> IntArray:
         """How many of some rows are in each stratum, shape (S,)."""
-        return np.array([len(rows)]) if self._codes is None else np.bincount(self._codes[rows], minlength=self._n)
-
-    @property
-    def _n(self) -> int:
-        return len(self.policy.strata_names)
+        n = len(self.policy.strata_names)
+        return np.array([len(rows)]) if self._codes is None else np.bincount(self._codes[rows], minlength=n)
 
     def _rng(self, purpose: int) -> np.random.Generator:
         return np.random.default_rng(self.moment.seeds(purpose))

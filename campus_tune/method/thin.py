@@ -52,6 +52,9 @@ class Thinner(ABC):
     scale: ClassVar[Scale]
     own: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        check_options(self)
+
     def offered(self, n: int) -> int:
         """How many rows to offer, so that `n` are taken: `⌈n / keep⌉`; n where a row's chance is its own."""
         keep: float = getattr(self, "keep", 1.0)
@@ -108,9 +111,6 @@ class Top(Thinner):
     scale: ClassVar[Scale] = "percentile"
     keep: Keep = 0.5
 
-    def __post_init__(self) -> None:
-        check_options(self)
-
     def chances(self, scores: FloatArray, n: int, keys: FloatArray) -> FloatArray:
         """1 for the highest."""
         pi = np.zeros(len(scores), dtype=np.float64)
@@ -142,9 +142,6 @@ class Proportional(Thinner):
     power: Annotated[float, Range(0, 100)] = 1.0
     floor: Annotated[float, Range(0, 1)] = 0.3
 
-    def __post_init__(self) -> None:
-        check_options(self)
-
     def chances(self, scores: FloatArray, n: int, keys: FloatArray) -> FloatArray:
         """By score."""
         del keys
@@ -173,9 +170,6 @@ class Rank(Thinner):
     keep: Keep = 0.5
     power: Annotated[float | None, Range(0, 100)] = None
 
-    def __post_init__(self) -> None:
-        check_options(self)
-
     def chances(self, scores: FloatArray, n: int, keys: FloatArray) -> FloatArray:
         """By percentile."""
         del keys
@@ -202,9 +196,6 @@ class Prune(Thinner):
     scale: ClassVar[Scale] = "difference"
     own: ClassVar[bool] = True
     drop: Annotated[float, Range(0, 1, "[)"), Wording(write="It is the share passed over.")] = 0.5
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
     def chances(self, scores: FloatArray, n: int, keys: FloatArray) -> FloatArray:
         """By the side of the mean."""

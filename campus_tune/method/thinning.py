@@ -97,9 +97,13 @@ class Thinning:
         """
         scores, known = self._seen(found.rows)
         taken, offered = np.zeros((2, len(found.rows)), dtype=np.bool_)
-        begin = 0
+        begin = 0  # π is that of the first rows of each stratum, as many as are offered
         for end, n in zip(found.ends.tolist(), quotas.tolist(), strict=True):
-            chances = self._chances_of(scores[begin:end], known[begin:end], n, rng)
+            if known[begin : begin + min(n, end - begin)].any():
+                chances = self.thin.chances(scores[begin:end], n, rng.random(end - begin))
+                chances = lifted(filled(chances, n), n) if self.thin.thinner.own else chances
+            else:
+                chances = np.ones(min(n, end - begin))
             some = begin + np.flatnonzero(exactly(take(chances, rng.random()), chances, n))
             taken[some] = True
             offered[begin : begin + len(chances)] = True
@@ -119,13 +123,6 @@ class Thinning:
             "known": self.n_known,
             "ess": ess(np.concatenate(self._chances)),
         }
-
-    def _chances_of(self, scores: FloatArray, known: BoolArray, n: int, rng: np.random.Generator) -> FloatArray:
-        """π of the first rows of a stratum, as many as are offered."""
-        if not known[:n].any():
-            return np.ones(min(n, len(scores)))
-        chances = self.thin.chances(scores, n, rng.random(len(scores)))
-        return lifted(filled(chances, n), n) if self.thin.thinner.own else chances
 
     def _seen(self, rows: RowArray) -> tuple[FloatArray, BoolArray]:
         """(Scores beside those of their cell, which are known) of the candidates."""

@@ -79,7 +79,8 @@ def walk(
             found = _needed(block, codes, left, weight)
             rows.append(found)
             tier.append(np.full(len(found), number, dtype=np.uint8))
-            left = left - _added(found, codes, len(need), weight)
+            of = np.zeros(len(found), dtype=np.int16) if codes is None else codes[found]
+            left = left - np.bincount(of, None if weight is None else weight[found], len(need))
             if not (left > _ROUNDING).any():
                 break
     every = np.concatenate(rows)
@@ -107,14 +108,6 @@ def _blocks(tier: Tier, size: int) -> Iterable[RowArray]:
         block = tier.rows[start : start + size]
         yield block.compress(tier.ok.take(block))
         start, size = start + size, 2 * size
-
-
-def _added(rows: RowArray, codes: RowArray | None, n: int, weight: FloatArray | None) -> FloatArray:
-    """What some rows give to the needs of their strata, shape (S,)."""
-    given = None if weight is None else weight[rows]
-    if codes is None:
-        return np.array([len(rows) if given is None else given.sum()], dtype=np.float64)
-    return np.bincount(codes[rows], given, n).astype(np.float64)
 
 
 def _needed(rows: RowArray, codes: RowArray | None, need: FloatArray, weight: FloatArray | None) -> RowArray:

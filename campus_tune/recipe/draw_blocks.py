@@ -327,6 +327,11 @@ class ThinSettings(_Spanned):
         return super().from_mapping(given, what=what, **apart)
 
     @property
+    def score(self) -> str:
+        """What it goes by, in one word."""
+        return self.by if isinstance(self.by, str) else str(self.by.get("label") or self.by["name"])
+
+    @property
     def reversed_by(self) -> bool:
         """A minus turns its score around."""
         name = self.by if isinstance(self.by, str) else str(self.by.get("name"))

@@ -135,8 +135,7 @@ class DrawBlocks:
         return [
             *self._of_scores(specs),
             *phase_problems(self.phases, labels),
-            *self._of_followers(),
-            *self._of_controls(),
+            *self._of_pairs(),
         ]
 
     def _of_scores(self, specs: Sequence[MetricSpec]) -> Iterator[str]:
@@ -161,16 +160,13 @@ class DrawBlocks:
                 "label of `metrics` too. Give the metric another `label`."
             )
 
-    def _of_followers(self) -> Iterator[str]:
-        """Shares that two blocks decide."""
+    def _of_pairs(self) -> Iterator[str]:
+        """Shares that two blocks decide; a control of a block that is not there."""
         if self.domains is not None and self.domains.follow and any(phase.shares for phase in self.phases):
             yield (
                 f"`domains: follow` must be alone to decide the shares, got {self.domains.follow} and shares in "
                 "`phases`. Leave out one of them."
             )
-
-    def _of_controls(self) -> Iterator[str]:
-        """A control of a block that is not there."""
         needed = {SHUFFLED_SCORES: ("thin", self.thin), RANDOM_DROP: ("drop", self.drop)}
         if self.control in needed:
             name, block = needed[self.control]

@@ -255,8 +255,7 @@ def best_rows(scores: FloatArray, share: float, policy: Policy, *, seed: int) ->
 
 def thin_of(thin: ThinSettings) -> Thin:
     """The settings as the method takes them: the score is one word there."""
-    by = thin.by if isinstance(thin.by, str) else parse_metric(thin.by).label
-    return Thin(**{**vars(thin), "by": by})
+    return Thin(**{**vars(thin), "by": thin.score})
 
 
 def _scores(config: CampusConfig, thin: ThinSettings, score_of: ScoreOf | None, book: Book | None) -> ScoreOf:

@@ -17,7 +17,9 @@ def draw_tables(draw: DrawFacts, rows_by_domain: Mapping[str, int]) -> list[Html
         draw: of the run.
         rows_by_domain: of the training set.
     """
-    found = [_shortage(draw), _never(draw, rows_by_domain), *_dropped(draw), _visited(draw), _cells(draw)]
+    sizes = [[words(name), number(n)] for name, n in draw.cells.items()]
+    cells = HtmlTable("Cells, inside which scores are compared", ["cell", "rows"], sizes, opened=False)
+    found = [_shortage(draw), _never(draw, rows_by_domain), *_dropped(draw), _visited(draw), cells]
     return [table for table in found if table.rows]
 
 
@@ -70,8 +72,3 @@ def _visited(draw: DrawFacts) -> HtmlTable:
         for row in draw.most_visited
     ]
     return HtmlTable("Most often trained", ["row", "visits", *(["last loss"] if losses else [])], rows)
-
-
-def _cells(draw: DrawFacts) -> HtmlTable:
-    rows = [[words(name), number(n)] for name, n in draw.cells.items()]
-    return HtmlTable("Cells, inside which scores are compared", ["cell", "rows"], rows, opened=False)

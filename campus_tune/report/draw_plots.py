@@ -39,7 +39,8 @@ def draw_pictures(draw: DrawFacts) -> list[Picture]:
 
 def shares(draw: DrawFacts) -> Picture | None:
     """The share of each domain or cell in every stage, stacked."""
-    values = _few({name: _over(draw.stages, name) for name in _names(draw.stages)})
+    names = dict.fromkeys(name for stage in draw.stages for name in stage.shares)
+    values = _few({name: np.array([stage.shares.get(name, 0.0) for stage in draw.stages]) for name in names})
     if len(values) < 2:
         return None
 
@@ -147,15 +148,6 @@ def effective(draw: DrawFacts) -> Picture | None:
         note="How even the chances of the rows taken were: 100 % where all were equal. Where it is small, what the "
         "stage says of all rows hangs on a few of them.",
     )
-
-
-def _names(stages: Sequence[StageDraw]) -> list[str]:
-    return list(dict.fromkeys(name for stage in stages for name in stage.shares))
-
-
-def _over(stages: Sequence[StageDraw], name: str) -> FloatArray:
-    """A stratum's share in every stage, shape (stages,)."""
-    return np.array([stage.shares.get(name, 0.0) for stage in stages], dtype=np.float64)
 
 
 def _few(values: dict[str, FloatArray]) -> dict[str, FloatArray]:

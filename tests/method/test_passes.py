@@ -95,7 +95,7 @@ def test_passes_are_what_was_offered_of_a_domain(seed: int) -> None:
     expected = dict(zip(policy.domain_names, (offered / np.maximum(1, sizes)).tolist(), strict=True))
     assert life.apart.passes.by_domain() == pytest.approx(expected)
     never = set(np.flatnonzero(~gone(policy)).tolist()) - {row for stage in stages for row in stage.rows.tolist()}
-    assert set(np.flatnonzero(life.apart.never_trained).tolist()) == never
+    assert set(np.flatnonzero((life.apart.passes.seen == 0) & ~gone(policy)).tolist()) == never
 
 
 def gone(policy: Policy) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

@@ -33,6 +33,8 @@ ONE_SIDED = 0.9  # share of the curriculum's rows from one sub-curriculum, above
 
 MANY_DIGITS = 1e4  # a perplexity from which on its size is all that a line says of it
 
+MOST_SHORT = 3  # groups without enough rows that a decision's line names
+
 NOTABLE = 0.1  # seconds of a rank in an activity, below which its picture says nothing
 
 
@@ -111,6 +113,7 @@ class Console:
 def decision_cells(record: Json, total_steps: int, probes: Mapping[str, Json], cost_share: float) -> dict[str, str]:
     """One decision in the columns of a table."""
     low, high = record["scope"]
+    drawn = {"drawn": ", ".join(drawn_words(record))} if "lanes" in record else {}
     return {
         "step": f"{record['step']}/{total_steps}",
         "stage": str(record["stage"]),
@@ -118,6 +121,7 @@ def decision_cells(record: Json, total_steps: int, probes: Mapping[str, Json], c
         "why": record["outcome"],
         "rows": str(record["rows"]),
         "scope": f"{low:.2f}–{high:.2f}",
+        **drawn,
         "perplexity": _measured(record),
         "competence": ", ".join(f"{name} {probe['competence']:.3f}" for name, probe in probes.items()),
         "cost": f"{cost_share:.1%}",
@@ -144,8 +148,14 @@ def decision_line(record: Json, total_steps: int, probes: Mapping[str, Json], co
 def drawn_words(record: Json) -> list[str]:
     """How a stage was drawn, where a policy drew it: what is out of the ordinary.
 
+    That a scope was widened is not: a stage of a prefix asks for more rows of each group than its first scope holds.
+
     >>> drawn_words({"lanes": {"offer": 6, "mix": 0, "review": 2}, "offered": 12, "passed_over": 6, "shortage": {}})
     ['2 rows come back', '6 of 12 offered passed over']
+    >>> short = {"code": "next pass", "math": "given to others", "text": "widened"}
+    >>> lanes = {"offer": 6, "mix": 0, "review": 0}
+    >>> drawn_words({"lanes": lanes, "shares": dict.fromkeys(short, 1 / 3), "passed_over": 0, "shortage": short})
+    ['next pass of code', 'too few rows of math']
     """
     if "lanes" not in record:
         return []
@@ -156,9 +166,11 @@ def drawn_words(record: Json) -> list[str]:
         words.append(f"{record['passed_over']} of {record['offered']} offered passed over")
     if "skipped" in record.get("thin", {}):
         words.append(f"not thinned: {record['thin']['skipped']}")
-    given = [name for name, word in record["shortage"].items() if word == "given to others"]
-    if given:
-        words.append(f"too few rows of {listed(given, 3)}")
+    for what, help_ in (("next pass", "next pass"), ("too few rows", "given to others")):
+        groups = [name for name, word in record["shortage"].items() if word == help_]
+        if groups:
+            every = len(groups) == len(record["shares"])
+            words.append(f"{what} of {'all groups' if every and len(groups) > 1 else listed(groups, MOST_SHORT)}")
     return words
 
 
