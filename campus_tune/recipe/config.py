@@ -203,6 +203,11 @@ class CampusConfig(CheckedSettings):
         return (*self.specs, *self.draw.extras(self.specs))
 
     @property
+    def bands_alone(self) -> set[str]:
+        """Labels of metrics that nothing but `cells` asks for."""
+        return {spec.label for spec in self.scored} - {spec.label for spec in self.draw.ordering(self.specs)}
+
+    @property
     def domain_column(self) -> str:
         """The column of the domains that are drawn from, if the training set has it."""
         if self.within not in (None, NO_GROUPS):
