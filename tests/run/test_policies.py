@@ -302,6 +302,15 @@ def test_new_blocks_go_on_from_the_record_of_a_run_without_them(tmp_path: Path) 
     assert sum(parquet.read_table(tmp_path / "curriculum" / "book.parquet")["visits"].to_pylist()) == 62
 
 
+def test_a_run_that_drew_apart_goes_on_without_its_blocks_only_apart(stopped: Path) -> None:
+    future = {**BASE, "selector": "shuffle", "metrics": [], "cells": {}, "resume": "changed_future"}  # cells are past
+    with pytest.raises(ResumeError, match=r"must say who is drawn.*none of domains.*Write phases: \[\{until: 1\}\]"):
+        tiny_trainer(stopped, config=future, **RUN).train(resume_from_checkpoint=True)
+    trainer = tiny_trainer(stopped, config={**future, "phases": [{"until": 1}]}, **RUN)
+    trainer.train(resume_from_checkpoint=True)
+    assert events(stopped, "end")[0]["audit"]["passed"] == 16
+
+
 def test_a_judged_file_that_has_changed_is_noticed(tmp_path: Path) -> None:
     judged = tmp_path / "judged.jsonl"
     rows = [dict(row) for row in task_rows(N)]
