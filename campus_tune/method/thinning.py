@@ -58,9 +58,13 @@ class Thinning:
 
     @cached_property
     def scores(self) -> FloatArray:
-        """Of all rows at the stage's opening, shape (N,); NaN where unknown."""
+        """Of all rows at the stage's opening, shape (N,); NaN where unknown, and of rows that are dropped.
+
+        A metric has scores of dropped rows too. They are nobody's like, and the control must not deal them to others.
+        """
         assert self.policy.scores is not None, "thinning needs scores"
-        return self._controlled(self.policy.scores(self.thin.by), self.cells)
+        scores, dropped = self.policy.scores(self.thin.by), self.policy.dropped
+        return self._controlled(scores if dropped is None else np.where(dropped, np.nan, scores), self.cells)
 
     @cached_property
     def known(self) -> BoolArray:

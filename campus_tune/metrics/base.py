@@ -195,13 +195,16 @@ def check_labels(specs: Sequence[MetricSpec]) -> list[str]:
     ]
 
 
-def finish_scores(raw: ArrayLike, spec: MetricSpec, *, ids: Sequence[Any] | None = None) -> FloatArray:
+def finish_scores(
+    raw: ArrayLike, spec: MetricSpec, *, ids: Sequence[Any] | None = None, orders: bool = True
+) -> FloatArray:
     """Check what a metric returned and turn it around if the entry says so; shape (N,), a new array.
 
     Args:
         raw: the metric's scores, higher = harder.
         spec: the entry of the recipe: its label is named in errors.
         ids: what to call the rows in errors, length N; their positions if not given.
+        orders: they are asked which row comes before which; bands of equal rows are one band.
 
     Raises:
         MetricError: not one number per row; NaN or infinite (count and first three rows named); all rows equal, which
@@ -222,9 +225,9 @@ def finish_scores(raw: ArrayLike, spec: MetricSpec, *, ids: Sequence[Any] | None
             f"`{spec.label}` must give every row a finite score, got {kinds} for {bad.size} of {n} rows (first: "
             f"{first}). Drop these rows, or correct their values."
         )
-    if n > 1 and scores.min() == scores.max():
+    if orders and n > 1 and scores.min() == scores.max():
         raise MetricError(
             f"`{spec.label}` gives every row the same score {scores[0]}: it cannot order them. Drop it from "
-            "`metrics`, or use one that differs between rows."
+            "the recipe, or use one that differs between rows."
         )
     return 0.0 - scores if spec.reverse else scores  # 0.0 - x, as -x would print zeros as -0.0

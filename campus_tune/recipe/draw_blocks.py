@@ -60,7 +60,10 @@ class _Scores(Leaf):
     def read(self, what: str, value: object) -> Any:
         """A mapping is read as a metric at once; a word waits for the recipe's metrics, whose label it may be."""
         if isinstance(value, Mapping):
-            parse_metric(value)
+            try:
+                parse_metric(value)
+            except RecipeError as error:
+                raise RecipeError([f"`{what}`: {problem}" for problem in error.problems]) from error
         elif not isinstance(value, str) or not value.strip("- "):
             raise RecipeError(self.refusal(what, value, "Write length, -length or {name: column, column: level}."))
         return copy.deepcopy(value)

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
-from campus_tune.metrics import METRICS, MetricSpec, build_metric, parse_metric
+from campus_tune.metrics import METRICS, MetricSpec, build_metric, leaves, parse_metric
 from campus_tune.recipe.draw_blocks import (
     BOOK,
     CellSettings,
@@ -120,6 +120,11 @@ class DrawBlocks:
         known = {spec.label for spec in specs}
         found = {spec.label: spec for _, entry in self.entries() if (spec := find_score(entry, specs).spec)}
         return tuple(spec for label, spec in found.items() if label not in known)
+
+    def ordering(self, specs: Sequence[MetricSpec]) -> list[MetricSpec]:
+        """The recipe's metrics and those of the draw that are asked which row comes before which, as bands are not."""
+        asked = [find_score(entry, specs).spec for where, entry in self.entries() if where != "cells: by"]
+        return [*leaves(specs), *specs, *leaves(asked), *asked]
 
     def without(self, wrong: set[str]) -> DrawBlocks:
         """The blocks that are right by themselves; a control may be of one of the others."""

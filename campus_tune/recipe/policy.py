@@ -31,7 +31,6 @@ from campus_tune.method.policy import Period, Policy
 from campus_tune.method.review import Review
 from campus_tune.method.shares import SharePhase, at_least, fixed, natural, tempered
 from campus_tune.method.thin import Thin
-from campus_tune.metrics import parse_metric
 from campus_tune.recipe.draw_blocks import NATURAL, TEMPERATURE, CellSettings, Shares, ThinSettings
 from campus_tune.recipe.draw_rules import RANDOM_DROP, SHUFFLED_SCORES, find_score
 from campus_tune.words.errors import DataError, RecipeError

@@ -27,8 +27,9 @@ from campus_tune.recipe.policy import book_columns, cells_of, column_of, policy_
 from campus_tune.run.book_keeping import BookKeeping
 from campus_tune.scores.dropping import Dropped, dropped_of
 from campus_tune.scores.run_scores import Scores
-from campus_tune.words.errors import RecipeError, ResumeError
+from campus_tune.words.errors import DataError, RecipeError, ResumeError
 from campus_tune.words.hashing import array_digest
+from campus_tune.words.registry import nearest
 from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
@@ -110,7 +111,11 @@ class Kinds:
         def read(column: str | None, setting: str) -> Domains:
             if column is None:
                 return Domains()
-            Domains.read(rows, column)  # there is such a column
+            if column not in (names := column_names(rows)):
+                raise DataError(
+                    f"`{setting}` must be a column of the training set ({', '.join(names)}), got {column!r}."
+                    f"{nearest(column, names)} Name one of them, or leave it out."
+                )
             return strict_domains(read_column(rows, column), column, setting)
 
         of = None if config.cells is None else config.cells.of

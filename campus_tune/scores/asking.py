@@ -99,7 +99,8 @@ class Asking:
         missing = [label for label in self.questions.texts if label not in scores.by_label]
         for label in missing:
             spec, metric = self.questions.specs[label], self.questions.texts[label]
-            scores.put_texts(spec, metric, self.texts, self._text_scores(spec, metric))
+            orders = label not in self.config.bands_alone
+            scores.put_texts(spec, metric, self.texts, self._text_scores(spec, metric), orders=orders)
         return missing
 
     def _ask_models(self, scores: Scores) -> None:

@@ -50,18 +50,22 @@ class Scores:
         """Rows whose loss before training was measured."""
         return None if self.start is None else self.start.tokens > 0
 
-    def put(self, spec: MetricSpec, raw: FloatArray, notes: Json) -> None:
+    def put(self, spec: MetricSpec, raw: FloatArray, notes: Json, *, orders: bool = True) -> None:
         """Scores of all rows, shape (N,), turned around if the recipe says so, and what the ledger says of them.
+
+        They may all be equal where they only cut rows into bands (not `orders`).
 
         Raises:
             MetricError: they do not order the rows.
         """
-        self.by_label[spec.label] = finish_scores(raw, spec)
+        self.by_label[spec.label] = finish_scores(raw, spec, orders=orders)
         self.notes[spec.label] = notes
 
-    def put_texts(self, spec: MetricSpec, metric: CpuMetric, texts: RowTexts, raw: FloatArray) -> None:
+    def put_texts(
+        self, spec: MetricSpec, metric: CpuMetric, texts: RowTexts, raw: FloatArray, *, orders: bool = True
+    ) -> None:
         """The same for what a metric of the texts gave each of them."""
-        self.put(spec, raw, {"rows_measured": len(raw)})
+        self.put(spec, raw, {"rows_measured": len(raw)}, orders=orders)
         self.notes[spec.label] |= metric.describe(texts, raw)
 
     def combine(self, spec: MetricSpec, metric: EnsembleMetric, groups: IntArray | None) -> None:

@@ -18,8 +18,8 @@ from campus_tune.method.policy import Period, Policy
 from campus_tune.method.review import Review
 from campus_tune.method.shares import SharePhase, split
 from campus_tune.method.stages import MIX, OFFER, REVIEW, Draw
-from campus_tune.method.thin import Thin
-from campus_tune.method.thinning import exactly, lifted, permuted
+from campus_tune.method.thin import Thin, exactly
+from campus_tune.method.thinning import Thinning, lifted, permuted
 from campus_tune.method.walks import Tier, walk
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import FloatArray, IntArray
@@ -421,6 +421,16 @@ def test_the_control_keeps_the_scores_and_takes_them_from_their_rows() -> None:
     rows = [shuffled(Policy(40, **plain, control=it), batch=20).open().rows.mean() for it in (None, "shuffled_scores")]  # type: ignore[arg-type] # one of each
     assert rows[0] == 29.5
     assert rows[1] < 25
+
+
+@pytest.mark.parametrize("control", [None, "shuffled_scores"])
+def test_rows_that_are_dropped_are_compared_with_nobody_and_their_scores_are_dealt_to_nobody(control: Any) -> None:
+    dropped = np.arange(20) < 10
+    scores = np.where(dropped, -1000.0, np.arange(20.0))  # with the dropped ones no other row lies below the mean
+    policy = Policy(20, thin=Thin("prune", "x", drop=0.5), scores=scored(scores), dropped=dropped, control=control)
+    chances = Thinning(policy, policy.thin, [1, 2, 3, 4], None).own  # type: ignore[arg-type] # it has one
+    assert chances is not None
+    assert (chances[~dropped] == 0.5).sum() == 5
 
 
 def test_the_draw_is_uniform_without_thinning() -> None:

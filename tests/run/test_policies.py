@@ -14,7 +14,7 @@ from pyarrow import parquet
 from campus_tune.run.callback import CampusCallback
 from campus_tune.run.checkpoints import saved_curriculum
 from campus_tune.run.manifest import FILE as MANIFEST
-from campus_tune.words.errors import ResumeError, TrainerError
+from campus_tune.words.errors import MetricError, ResumeError, TrainerError
 from campus_tune.words.types import Json
 from tests.run.plain_run import plain_trainer
 from tests.run.sealing import reseal
@@ -172,7 +172,7 @@ def test_rows_that_come_back_were_trained_before(runs: Any) -> None:
     trainer, witness = runs["review"]
     decisions = events(out_of(trainer), "decision")
     assert decisions[0]["lanes"]["review"] == 0
-    assert sum(line["lanes"]["review"] for line in decisions) > 3
+    assert sum(line["lanes"]["review"] for line in decisions) >= 3
     assert len(witness.rows) == 64
 
 
@@ -220,7 +220,10 @@ def test_training_that_shows_no_losses_of_rows_stops_a_run_that_draws_by_them(tm
             r"`thin: fresh` must go by what the model in",
         ),
         ({"cells": {"bands": 20}, "thin": {"how": "top", "by": "length"}}, r"`cells` must be no more than rows"),
-        ({"cells": {"of": "nothing"}, "thin": {"how": "top", "by": "length"}}, r"must be a column of the"),
+        (
+            {"cells": {"of": "levl"}, "thin": {"how": "top", "by": "length"}},
+            r"`cells: of` must be a column of the training set .*got 'levl'\. Did you mean 'level'\?",
+        ),
     ],
 )
 def test_what_does_not_go_with_the_rows_is_refused_before_the_first_step(
@@ -230,6 +233,20 @@ def test_what_does_not_go_with_the_rows_is_refused_before_the_first_step(
     with pytest.raises(Exception, match=says):
         trainer.train()
     assert trainer.state.global_step == 0
+
+
+@pytest.mark.parametrize("by", ["cells", "thin"])
+def test_rows_of_one_difficulty_are_one_band_and_no_score_to_thin_by(by: str, tmp_path: Path) -> None:
+    rows = [{**row, "grade": 1.0} for row in task_rows(N)]
+    entry = {"name": "column", "column": "grade"}
+    thin = {"how": "rank", "by": entry if by == "thin" else "mtld"}
+    trainer = tiny_trainer(tmp_path, config={**BASE, "cells": {"by": entry}, "thin": thin}, train=rows)
+    if by == "thin":
+        with pytest.raises(MetricError, match=r"`grade` gives every row the same score 1\.0.*Drop it from the recipe"):
+            trainer.train()
+        return
+    trainer.train()
+    assert len(ledger_of(tmp_path)[0]["cells"]) == len({row["domain"] for row in rows})
 
 
 # -- resume ------------------------------------------------------------------------------------------------------------
@@ -285,6 +302,7 @@ def test_new_blocks_go_on_from_the_record_of_a_run_without_them(tmp_path: Path) 
     assert sum(parquet.read_table(tmp_path / "curriculum" / "book.parquet")["visits"].to_pylist()) == 62
 
 
+<<<<<<< HEAD
 PLAIN: Json = {**BASE, "selector": "shuffle", "metrics": []}
 
 
@@ -333,6 +351,15 @@ def test_a_run_that_got_a_policy_fills_every_step_from_there_on(at: int, tmp_pat
     closed = events(tmp_path, "stage_end")
     assert [line["stage"] for line in closed] == [line["stage"] for line in events(tmp_path, "decision")]
     assert len(planned_rows(tmp_path)) == at * BATCH - 2 * (at > 8) + len(witness.rows)
+=======
+def test_a_run_that_drew_apart_goes_on_without_its_blocks_only_apart(stopped: Path) -> None:
+    future = {**BASE, "selector": "shuffle", "metrics": [], "cells": {}, "resume": "changed_future"}  # cells are past
+    with pytest.raises(ResumeError, match=r"must say who is drawn.*none of domains.*Write phases: \[\{until: 1\}\]"):
+        tiny_trainer(stopped, config=future, **RUN).train(resume_from_checkpoint=True)
+    trainer = tiny_trainer(stopped, config={**future, "phases": [{"until": 1}]}, **RUN)
+    trainer.train(resume_from_checkpoint=True)
+    assert events(stopped, "end")[0]["audit"]["passed"] == 16
+>>>>>>> d-R
 
 
 def test_a_judged_file_that_has_changed_is_noticed(tmp_path: Path) -> None:
