@@ -7,12 +7,7 @@
 Each lane but review is cut into strata by the shares at this progress; where they are natural, in proportion to what
 the lane's pool holds. In whole rows: what is left of one is the chance of one more, for by largest remainder a stratum
 whose share of a stage is less than half a row would never come. Without thinning its rows are drawn uniformly (from a
-<<<<<<< HEAD
 slice: in its sequence). With it more rows are offered than are taken, and those passed over had their turn.
-=======
-slice: in its sequence). With it more rows are offered than are taken, and those passed over had their turn in this pass
-too.
->>>>>>> d-R
 
 A stratum that has too few rows is helped, in this sequence, and `Draw.shortage` says how: its scope is *widened* along
 the order; its *next pass* begins; its rows are *given to others*. A row is in a stage at most once, whatever the lane.

@@ -203,15 +203,14 @@ class CampusConfig(CheckedSettings):
         return (*self.specs, *self.draw.extras(self.specs))
 
     @property
-<<<<<<< HEAD
     def no_orders(self) -> tuple[str, ...]:
         """Labels of the metrics that only the draw asks for."""
         return tuple(spec.label for spec in self.scored[len(self.metrics) :])
-=======
+
+    @property
     def bands_alone(self) -> set[str]:
         """Labels of metrics that nothing but `cells` asks for."""
         return {spec.label for spec in self.scored} - {spec.label for spec in self.draw.ordering(self.specs)}
->>>>>>> d-R
 
     @property
     def domain_column(self) -> str:

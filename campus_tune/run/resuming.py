@@ -113,12 +113,6 @@ def restore(
     refuse_misshapen(saved, step)
     changed = config.resume == "changed_future"
     now.identity.refuse_other(saved["identity"], changed_future=changed)
-    if "apart" in saved["curriculum"] and not config.draws_apart and config.coverage == "exact":
-        raise ResumeError(  # the rows that wait are not those that are left of this epoch
-            f"the recipe must say who is drawn, as that of the checkpoint at step {step} does, whose passes over the "
-            "rows do not end with the trainer's epochs, got none of domains, phases, thin, review and drop. Write "
-            "phases: [{until: 1}], which draws in proportion to the rows."
-        )
 
     # The scores that it was planned with, and every part as it was.
     home, scoring = checkpoint.home, now.make_scoring()

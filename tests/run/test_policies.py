@@ -302,7 +302,6 @@ def test_new_blocks_go_on_from_the_record_of_a_run_without_them(tmp_path: Path) 
     assert sum(parquet.read_table(tmp_path / "curriculum" / "book.parquet")["visits"].to_pylist()) == 62
 
 
-<<<<<<< HEAD
 PLAIN: Json = {**BASE, "selector": "shuffle", "metrics": []}
 
 
@@ -351,15 +350,6 @@ def test_a_run_that_got_a_policy_fills_every_step_from_there_on(at: int, tmp_pat
     closed = events(tmp_path, "stage_end")
     assert [line["stage"] for line in closed] == [line["stage"] for line in events(tmp_path, "decision")]
     assert len(planned_rows(tmp_path)) == at * BATCH - 2 * (at > 8) + len(witness.rows)
-=======
-def test_a_run_that_drew_apart_goes_on_without_its_blocks_only_apart(stopped: Path) -> None:
-    future = {**BASE, "selector": "shuffle", "metrics": [], "cells": {}, "resume": "changed_future"}  # cells are past
-    with pytest.raises(ResumeError, match=r"must say who is drawn.*none of domains.*Write phases: \[\{until: 1\}\]"):
-        tiny_trainer(stopped, config=future, **RUN).train(resume_from_checkpoint=True)
-    trainer = tiny_trainer(stopped, config={**future, "phases": [{"until": 1}]}, **RUN)
-    trainer.train(resume_from_checkpoint=True)
-    assert events(stopped, "end")[0]["audit"]["passed"] == 16
->>>>>>> d-R
 
 
 def test_a_judged_file_that_has_changed_is_noticed(tmp_path: Path) -> None:
