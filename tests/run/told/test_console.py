@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from campus_tune.run.told.console import decision_cells, decision_line, drawn_lines
+from campus_tune.run.told.console import decision_cells, decision_line
 from campus_tune.words.types import Json
 
 DECISION: Json = {
@@ -62,13 +62,3 @@ def test_a_table_has_the_same_words_and_no_column_where_all_rows_are_drawn_alike
         decision_cells({**DECISION, **DRAWN}, 16, {}, 0.0)["drawn"] == "2 rows come back, 6 of 12 offered passed over"
     )
     assert "drawn" not in decision_cells(DECISION, 16, {}, 0.0)
-
-
-def test_the_end_says_what_became_of_the_rows() -> None:
-    never = {"rows": 3, "by_domain": {"code": 3}}
-    end = {"passes": {"code": 0.25, "math": 2.0}, "review_rows": 0, "dropped": 2, "never_trained": never, "n_rows": 20}
-    assert drawn_lines(end) == [
-        "passes by rows offered: code 0.25, math 2.00; 2 rows were left out from the start",
-        "warning: 3 of 20 rows were never trained (code 3)",
-    ]
-    assert drawn_lines({"n_rows": 20}) == []
