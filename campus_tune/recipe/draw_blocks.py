@@ -80,8 +80,11 @@ class _Shares(Leaf):
     def read(self, what: str, value: object) -> Shares:
         if value == NATURAL:
             return NATURAL
-        if not isinstance(value, Mapping) or not value or not all(isinstance(name, str) for name in value):
+        if not isinstance(value, Mapping) or not value:
             raise RecipeError(self.refusal(what, value, "Write {math: 0.4, code: 0.6}."))
+        if odd := [name for name in value if not isinstance(name, str)]:
+            advice = f"Quote it: {{{str(odd[0])!r}: …}}."
+            raise RecipeError(f"`{what}` must name each of them by a text, got {odd[0]!r}. {advice}")
         if list(value) == [TEMPERATURE]:
             Number(_TEMPERATURES).read(f"{what}: {TEMPERATURE}", value[TEMPERATURE])
             return dict(value)

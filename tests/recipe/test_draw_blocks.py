@@ -86,6 +86,14 @@ HALVES = [{"until": 0.5}, {"until": 1}]
         ),
         ({"domains": {"shares": {}}}, "got {}. Write {math: 0.4, code: 0.6}."),
         (
+            {"domains": {"shares": {1: 0.5, 2: 0.5}}},
+            "`domains: shares` must name each of them by a text, got 1. Quote it: {'1': …}.",
+        ),
+        (
+            {"thin": {"how": "rank", "by": {"name": "lenth"}}},
+            "`thin: by`: `metric` must be one of",
+        ),
+        (
             {"domains": {"over": "cell"}},
             "`domains: over` must be one of domains, cells, got 'cell'. Did you mean 'cells'?",
         ),
