@@ -160,12 +160,12 @@ class _How(Leaf):
 
     def problems(self, what: str, value: object) -> list[str]:
         """`infobatch` and `importance` are no misspellings."""
+        if not isinstance(value, str):
+            return self.refusal(what, value, "Write how: rank.")
         if value in INSTEAD:
             plain = INSTEAD[value]
             advice = f"`{plain}` draws the same rows and trains them unweighted: write how: {plain} if you want that."
             return [f"`{what}` must be {self.must}, got {value!r}: {LATER}. {advice}"]
-        if not isinstance(value, str):
-            return self.refusal(what, value, "Write how: rank.")
         try:
             THINNERS.get(value)
         except RecipeError as error:
@@ -176,7 +176,7 @@ class _How(Leaf):
         return {"enum": THINNERS.names()}
 
 
-INSTEAD: Mapping[object, str] = {"infobatch": "prune", "importance": "proportional"}  # the thinner below each of them
+INSTEAD: Mapping[str, str] = {"infobatch": "prune", "importance": "proportional"}  # the thinner below each of them
 
 
 # -- blocks ------------------------------------------------------------------------------------------------------------

@@ -89,6 +89,8 @@ HALVES = [{"until": 0.5}, {"until": 1}]
             {"domains": {"shares": {1: 0.5, 2: 0.5}}},
             "`domains: shares` must name each of them by a text, got 1. Quote it: {'1': …}.",
         ),
+        ({"thin": {"how": []}}, "`thin: how` must be one of proportional, prune, rank, top, got []. Write how: rank."),
+        ({"thin": {"how": {"a": 1}}}, "got {'a': 1}. Write how: rank."),
         (
             {"thin": {"how": "rank", "by": {"name": "lenth"}}},
             "`thin: by`: `metric` must be one of",
