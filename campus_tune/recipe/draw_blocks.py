@@ -335,7 +335,7 @@ class ThinSettings(_Spanned):
     @property
     def score(self) -> str:
         """What it goes by, in one word."""
-        return self.by if isinstance(self.by, str) else str(self.by.get("label") or self.by["name"])
+        return self.by if isinstance(self.by, str) else parse_metric(self.by).label
 
     @property
     def reversed_by(self) -> bool:
