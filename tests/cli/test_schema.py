@@ -69,7 +69,7 @@ def training() -> Json:
 
 def test_there_are_recipes_and_readme_blocks_to_look_at() -> None:
     assert len(RECIPES) == 13
-    assert len(SHOWN) == 2
+    assert len(SHOWN) == 3
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # what trl and transformers say to each other
