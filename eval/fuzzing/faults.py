@@ -40,7 +40,7 @@ FAULTS = (
     Fault(
         "a type check is gone",
         "recipe/reader.py",
-        "if isinstance(value, str | Mapping) or not isinstance(value, Sequence):",
+        "if isinstance(value, str | Mapping) or not isinstance(value, Sequence) or len(value) < self.least:",
         "if isinstance(value, str):",
     ),
     Fault(

@@ -160,6 +160,15 @@ def test_a_trainers_state_of_another_shape_holds_no_curriculum(state: Any) -> No
     assert saved_curriculum({"stateful_callbacks": state}) == {}
 
 
+RESUMED = {
+    "event": "resumed",
+    "step": 1,
+    "world": {"before": 1, "now": 1},
+    "cells": {"all rows": 1},
+    "dropped": {"judged": 1},
+}
+
+
 @pytest.mark.parametrize("kind", EVENTS)
 def test_a_ledgers_line_of_another_shape_is_named_by_report_and_diff(
     kind: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -167,6 +176,7 @@ def test_a_ledgers_line_of_another_shape_is_named_by_report_and_diff(
     monkeypatch.setattr(write, "run_pictures", NO_PICTURES)
     ledger = run / "curriculum" / "ledger.jsonl"
     lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    lines.insert(-1, RESUMED)  # this run was never stopped
     place = next(i for i, line in enumerate(lines) if line["event"] == kind)
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     for key in lines[place]:
