@@ -32,11 +32,7 @@ from campus_tune.method.thinning import MeasureRows, Thinning
 from campus_tune.method.walks import Tier, Walk, grouped, walk
 from campus_tune.words.types import BoolArray, IntArray, RowArray
 
-HELP = (
-    "widened",
-    "next pass",
-    "given to others",
-)  # what helps a stratum with too few rows, the worst last
+HELP = ("widened", "next pass", "given to others")  # what helps a stratum with too few rows, the worst last
 WIDENED, NEXT_PASS, GIVEN = range(3)
 POOL, BEYOND, AGAIN = range(3)  # tiers of a lane; and, where a stage was cut short, rows that are ahead of their pass
 SCORES, SEQUENCE, REMAINDERS = 3, 4, 5  # purposes of generators beside the lanes'

@@ -62,7 +62,7 @@ def shares(draw: DrawFacts) -> Picture | None:
         paint,
         alt=f"Shares of {len(values)} groups over {len(draw.stages)} stages. {text}",
         height=(3.2, 3.8),
-        note="The share of each group in the rows of a stage, as it was asked for.",
+        note="The share of each group in the rows of a stage, but for those that came back.",
     )
 
 
