@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from campus_tune.cli.main import main
@@ -188,10 +188,11 @@ def test_every_setting_and_every_option_of_a_part_says_what_it_is_for() -> None:
 
 @examples(500)
 @given(st.sampled_from([*FIELDS, *PARTS]), VALUES)
+@example((PACINGS.get("join"), "pieces"), [None])
 def test_a_value_is_valid_exactly_where_its_setting_takes_it(field: tuple[Callable[..., Any], str], value: Any) -> None:
     kind, name = field
     one = leaves(kind)[name]
-    if isinstance(one, Worded) and isinstance(one.of, Listed):  # its items are read one by one when it is made
+    if isinstance(one.of if isinstance(one, Worded) else one, Listed):  # its items are read one by one when it is made
         assert one.takes(value) or not valid(value, one.schema(), DEFS)
     else:
         assert valid(value, one.schema(), DEFS) == one.takes(value)
