@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from campus_tune.run.ledger import audited
+from campus_tune.run.ledger import FILE as LEDGER
+from campus_tune.run.ledger import audited, read_ledger
 from campus_tune.words.files import atomic_write
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ BEGINS, ENDS = "<!-- campus_tune: the curriculum -->", "<!-- campus_tune: end --
 
 
 def section(now: Situation) -> str:
-    """Markdown: the settings, and what was decided and audited so far."""
+    """Markdown: the settings, what was decided and audited so far, and at the end what the map says of the rows."""
     watch, chosen = now.watch, {name: rows for name, rows in now.curriculum.rows_by_choice.items() if rows}
     total = max(1, sum(chosen.values()))
+    of_rows = [event["sentence"] for event in read_ledger(now.folder / LEDGER) if "sentence" in event]
     lines = [
         BEGINS,
         "## Curriculum",
@@ -32,6 +34,7 @@ def section(now: Situation) -> str:
         f"- rows by sub-curriculum: {', '.join(f'{name} {rows / total:.0%}' for name, rows in chosen.items())}",
         f"- order audit: {audited(watch.checked, watch.passed, labels=watch.labels_seen)}",
         f"- cost of the curriculum: {now.budget.shares()['all']:.1%} of the training compute",
+        *(f"- the data map of its rows: {sentence}" for sentence in of_rows),
         "",
         "```yaml",
         now.config.to_yaml().rstrip(),
