@@ -339,8 +339,8 @@ class CampusRun:
             now.journal.take(mapped)
             self.finished = True
             now.journal.take(boundary.summed_up(now))
-        tell_trackers = partial(log_map, record=mapped.record)
-        for report in (self._leave_behind, tell_trackers, *self.reports) if self.peers.leads else ():
+        reports: list[Report] = [self._leave_behind, partial(log_map, record=mapped.record), *self.reports]
+        for report in reports if self.peers.leads else ():
             try:
                 report(self.trainer)
             except Exception as error:  # of whatever it draws or sends: what was trained is whole
