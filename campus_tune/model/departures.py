@@ -62,7 +62,7 @@ def departures(meter: LossMeter, rows: IntArray) -> list[Departure | None]:
         for tile, tokens in zip(torch.split(answers, TILE), torch.split(wanted, TILE), strict=True):
             logits = head.forward(tile).float()  # not a call: the measurement's own hook is on it
             top, best = logits.max(-1)
-            nll, _ = token_losses(logits, tokens)
+            nll = token_losses(logits, tokens)[0]
             parts.append(torch.stack([tokens.float(), best.float(), torch.exp(top - logits.logsumexp(-1)), nll], 1))
         of_tokens = torch.cat(parts)  # (k, 4)
         lines = torch.zeros(places.n_rows, WIDTH, device=of_tokens.device)
