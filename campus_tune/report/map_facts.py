@@ -24,7 +24,7 @@ from campus_tune.words.types import BoolArray, IntArray, Json
 
 MAP, LIKELIEST = Path("book", "map.parquet"), Path("book", "likeliest.jsonl")
 NEEDED = ("content", "region", "excess", "spread", "suspect", "contradicting", "duplicate_of")
-SUSPECT = "suspect"
+SUSPECT, OTHERS = "suspect", "others"
 REGIONS = (  # in the sequence of the page; one that a later version knows besides comes after them
     "learned_early",
     "learned",
@@ -32,6 +32,7 @@ REGIONS = (  # in the sequence of the page; one that a later version knows besid
     "never_learned",
     "seen_once",
     "not_seen",
+    OTHERS,  # a row without a region: one forward says nothing of how it was learned
     "contradicting",
     "duplicate",
     SUSPECT,
@@ -183,7 +184,7 @@ def read_map(home: Path, lines: Sequence[Json]) -> MapFacts | None:
 
 def _regions(values: NDArray[Any]) -> tuple[tuple[str, ...], IntArray]:
     """(names of the regions that have rows, in the page's sequence; the place of each row's among them)."""
-    names, codes = group_codes(values)
+    names, codes = group_codes(OTHERS if value is None else value for value in values)
     known = {name: i for i, name in enumerate(REGIONS)}
     order = sorted(range(len(names)), key=lambda i: known.get(names[i], len(known)))
     return tuple(names[i] for i in order), np.argsort(order)[codes]

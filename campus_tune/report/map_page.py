@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from campus_tune.report.figures import Picture
 from campus_tune.report.html_tables import GAP, Cell, HtmlTable, number, signed, words
-from campus_tune.report.map_facts import SUSPECT, LikelyRow, MapFacts
+from campus_tune.report.map_facts import ALL, SUSPECT, DomainRows, LikelyRow, MapFacts
 from campus_tune.report.map_plots import MAP_PICTURE, region_words
 from campus_tune.words.wording import cut
 
@@ -98,8 +98,11 @@ def map_section(facts: MapFacts, pictures: Sequence[Picture]) -> MapSection:
 def regions_table(facts: MapFacts) -> HtmlTable:
     """Rows and shares of each region in each domain, and of the suspects."""
     regions = [name for name in facts.regions if name != SUSPECT]
-    domains = facts.domains or {}
-    share = facts.n_suspects / max(1, facts.n_rows)
+    domains, share = facts.domains or {}, facts.n_suspects / max(1, facts.n_rows)
+    listed = dict(list(domains.items())[:MOST_DOMAINS])
+    if len(domains) > 1:
+        sums = {region: sum(of.regions[region] for of in domains.values()) for region in regions}
+        listed[ALL] = DomainRows(facts.n_rows, facts.n_suspects, sums)
     rows = [
         [
             words(name),
@@ -107,7 +110,7 @@ def regions_table(facts: MapFacts) -> HtmlTable:
             _counted(of.suspects, of.rows, "bad" if of.suspects > NOTABLE * share * of.rows else ""),
             *(_counted(of.regions[region], of.rows) for region in regions),
         ]
-        for name, of in list(domains.items())[:MOST_DOMAINS]
+        for name, of in listed.items()
     ]
     more = f"; the {MOST_DOMAINS} largest of {len(domains):,} domains" if len(domains) > MOST_DOMAINS else ""
     return HtmlTable(

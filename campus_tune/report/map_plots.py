@@ -32,6 +32,7 @@ FACES = dict(  # the same on every page, so that two runs can be laid side by si
             Face("#CC79A7", "-", "D", "\\\\\\"),
             Face("#9aa1ab", "-", "o", ""),
             Face("#6b7280", "-", "v", "---"),
+            Face("#b4bac3", "-", "o", ""),
             Face("#56B4E9", "-", "P", "xxx"),
             Face("#8C7A00", "-", "v", "+++"),
             Face(ACCENT, "-", "X", ""),
@@ -39,7 +40,11 @@ FACES = dict(  # the same on every page, so that two runs can be laid side by si
         strict=True,
     )
 )
-OTHER = Face("#3b4048", "-", "*", "")  # of a region that a later version knows
+UNIT = (
+    "At an excess of 5 a row's loss lies five times as far above the middle of its kind as its rows lie from it "
+    "on average."
+)
+UNKNOWN = Face("#3b4048", "-", "*", "")  # of a region that a later version knows
 
 
 def region_words(name: str) -> str:
@@ -95,7 +100,7 @@ def _cartography(axis: Axes, shape: MapShape, regions: Sequence[str]) -> None:
         counts = np.log10(np.where(shape.density > 0, shape.density, np.nan) + 1)
         axis.pcolormesh(shape.spread, shape.excess, counts, cmap="Greys", vmin=0, vmax=1.6 * np.nanmax(counts))
     for place, name in enumerate(regions):
-        face, rows = FACES.get(name, OTHER), (points.region == place) & ~points.suspect
+        face, rows = FACES.get(name, UNKNOWN), (points.region == place) & ~points.suspect
         if name != SUSPECT and rows.any():
             how = {"marker": face.marker, "color": face.colour}
             axis.scatter(points.spread[rows], points.excess[rows], s=13, alpha=0.65, linewidths=0, **how)
@@ -114,7 +119,7 @@ def _histogram(axis: Axes, shape: MapShape, regions: Sequence[str]) -> None:
     below: FloatArray = np.zeros(len(shape.excess) - 1)
     for name, counts in zip(regions, shape.by_region, strict=False):
         if counts.any():
-            face = FACES.get(name, OTHER)
+            face = FACES.get(name, UNKNOWN)
             how = {**face.on_face(), "linewidth": 0.0}
             label = region_words(name)
             axis.stairs(below + counts, shape.excess, baseline=below, fill=True, label=label, **how)
@@ -129,12 +134,12 @@ def _histogram(axis: Axes, shape: MapShape, regions: Sequence[str]) -> None:
 def _note(shape: MapShape) -> str:
     if shape.spread is None:
         return (
-            "How far each row's loss stands out from rows of its kind, counted: most rows were seen once, and have no "
-            "spread over passes. The marks below the line are suspects."
+            f"{UNIT} Most rows were seen once and have no spread over passes, so they are counted. The marks below "
+            "the line are suspects."
         )
     text = (
-        "After Swayamdipta et al. 2020: high up are rows whose loss is larger than that of rows of their kind; far to "
-        "the right, rows whose excess moved from one pass to the next. Wrong answers are high up and stay there."
+        f"After Swayamdipta et al. 2020. {UNIT} Far to the right are rows whose excess moved from one pass to the "
+        "next. Wrong answers are high up and stay there."
     )
     if shape.density is not None:
         n, all_of = int(shape.points.suspect.sum()), f" of {shape.n_suspects:,}"

@@ -40,6 +40,8 @@ def make_map(
     region[contradicting & ~suspect], region[repeats & ~suspect] = "contradicting", "duplicate"
     unknown = number == rows - 1  # never trained
     region[unknown] = "not_seen"
+    if basis != "training":  # nothing is known of how rows were learned
+        region[region == "seen_once"] = None
     sentence = (
         f"{suspect.sum()} of {rows} rows look wrong ({suspect.mean():.1%})"
         if suspect.any()
@@ -67,7 +69,13 @@ def make_map(
     listed = "".join(json.dumps(line) + "\n" for line in lines)
     (home / "book" / "likeliest.jsonl").write_text(listed, "utf-8")
     tell(run, {"basis": basis, "sentence": sentence, "threshold": THRESHOLD})
-    return {**columns, "region": region, "domain": domain, "excess": excess, "spread": spread}
+    return {
+        **columns,
+        "region": region,
+        "domain": domain,
+        "excess": excess,
+        "spread": spread,
+    }
 
 
 def _likely(row: int, place: int, domain: str, excess: np.ndarray[Any, Any], passes: int, texts: bool) -> Json:

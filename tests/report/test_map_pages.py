@@ -140,6 +140,7 @@ def test_a_damaged_map_is_an_error_by_name(tmp_path: Path) -> None:
 def test_a_map_from_forwards_says_so(tmp_path: Path, basis: str, said: str) -> None:
     found = facts_of(tmp_path / "run", basis=basis, passes=1)
     assert said in map_section(found, []).basis
+    assert found.regions == ("not_seen", "others", "contradicting", "duplicate", "suspect")
     with coarse_pictures():
         drawn = map_picture(found)
     assert drawn is not None
@@ -191,6 +192,7 @@ def test_the_table_counts_suspects_and_regions_of_each_domain(tmp_path: Path) ->
         ["arithmetic", "100", "–"],
         ["code", "100", "10 (10.0%)"],
         ["text", "100", "10 (10.0%)"],
+        ["all rows", "300", "20 (6.7%)"],
     ]
     for row in table.rows:
         assert sum(cell.sort or 0 for cell in row[2:]) == row[1].sort
@@ -201,7 +203,7 @@ def test_a_domain_with_twice_the_suspects_of_all_is_marked(tmp_path: Path) -> No
     assert found.domains is not None
     much = {**found.domains, "code": replace(found.domains["code"], suspects=50)}
     rows = regions_table(replace(found, domains=much)).rows
-    assert [row[2].kind for row in rows] == ["", "bad", ""]
+    assert [row[2].kind for row in rows] == ["", "bad", "", ""]
 
 
 def test_of_very_many_domains_the_largest_are_listed(tmp_path: Path) -> None:
@@ -209,7 +211,7 @@ def test_of_very_many_domains_the_largest_are_listed(tmp_path: Path) -> None:
     assert found.domains is not None
     many = {f"domain {i}": found.domains[DOMAINS[0]] for i in range(MOST_DOMAINS + 1)}
     table = regions_table(replace(found, domains=many))
-    assert len(table.rows) == MOST_DOMAINS
+    assert len(table.rows) == MOST_DOMAINS + 1
     assert table.caption.endswith("; the 200 largest of 201 domains")
 
 
