@@ -162,7 +162,7 @@ def read_map(home: Path, lines: Sequence[Json]) -> MapFacts | None:
         repeated = columns["duplicate_of"].astype(np.float64)
         return MapFacts(
             basis=str(about.get("basis", "training")),
-            sentence=str(about.get("sentence", said.get("sentence", ""))),
+            sentence=str(about.get("sentence") or f"{suspect.sum():,} of {len(suspect):,} rows are suspects"),
             threshold=None if threshold is None else float(threshold),
             n_rows=len(suspect),
             n_suspects=int(suspect.sum()),

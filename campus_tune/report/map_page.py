@@ -15,6 +15,7 @@ MOST_DOMAINS = 200  # that the table lists, the largest
 OPENED = 5  # of the likeliest rows, shown without being asked for
 LONGEST, TAIL = 600, 160  # characters of a text, and how many of them are of its end
 SHORT = 80  # characters of a token, and of the words before it
+BLANKS = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥"})
 NOTABLE = 2.0  # times the share of all rows, from which on a domain's share of suspects is marked
 BASES = {
     "training": "Made from the losses that training shows anyway: nothing was measured for it.",
@@ -155,8 +156,8 @@ def shown_row(row: LikelyRow) -> ShownRow:
         why=" · ".join(_why(row)),
         parts=tuple((what, readable(text)) for what, text in parts if text),
         before=readable(row.before[-SHORT:], SHORT),
-        said=readable(row.said, SHORT),
-        rather="" if row.rather == row.said else readable(row.rather, SHORT),
+        said=_token(row.said),
+        rather="" if row.rather == row.said else _token(row.rather),
         chance="" if row.rather_probability is None else f"{row.rather_probability:.0%}",
     )
 
@@ -185,6 +186,11 @@ def readable(text: str, longest: int = LONGEST) -> str:
     """
     text = cut(text, longest, tail=min(TAIL, longest // 4))
     return "".join(map(_visible, text))
+
+
+def _token(text: str) -> str:
+    """A token as a page can hold it; one of nothing but blanks by their signs."""
+    return readable(text, SHORT) if text.strip() else text.translate(BLANKS)[:SHORT]
 
 
 def _visible(character: str) -> str:

@@ -223,6 +223,12 @@ def test_a_row_says_why_it_is_here() -> None:
     assert (shown.before, shown.said, shown.rather, shown.chance) == ("it is", " 5", " 4", "62%")
 
 
+def test_a_token_of_blanks_is_shown_by_their_signs() -> None:
+    assert shown_row(replace(ROW, said=" \n", rather="\t")).said == "␣↵"
+    assert shown_row(replace(ROW, said=" \n", rather="\t")).rather == "⇥"
+    assert shown_row(replace(ROW, said=" a b")).said == " a b"
+
+
 def test_of_a_row_what_is_not_known_is_left_out() -> None:
     bare = replace(ROW, domain="", suspect=False, contradicting=True, excess=None, visits=1, mean_loss=None)
     bare = replace(bare, lowest_probability=None, prompt="", answer="", text="one text", rather_probability=None)
