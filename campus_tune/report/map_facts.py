@@ -13,30 +13,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from campus_tune.method import learning
 from campus_tune.method.orders import group_codes
 from campus_tune.report.map_shape import MapShape, shape_of
 from campus_tune.run.ledger_lines import MAYBE
+from campus_tune.run.row_map import FILE, LIKELIEST
+from campus_tune.run.told.console import NO_BASIS
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import DataError, ResumeError
 from campus_tune.words.files import read_jsonl
 from campus_tune.words.json_shapes import misshapen
 from campus_tune.words.types import BoolArray, IntArray, Json
 
-MAP, LIKELIEST = Path("book", "map.parquet"), Path("book", "likeliest.jsonl")
 NEEDED = ("content", "region", "excess", "spread", "suspect", "contradicting", "duplicate_of")
-SUSPECT, OTHERS = "suspect", "others"
-REGIONS = (  # in the sequence of the page; one that a later version knows besides comes after them
-    "learned_early",
-    "learned",
-    "still_learning",
-    "never_learned",
-    "seen_once",
-    "not_seen",
-    OTHERS,  # a row without a region: one forward says nothing of how it was learned
-    "contradicting",
-    "duplicate",
-    SUSPECT,
-)
+SUSPECT, OTHERS = "suspect", "others"  # the latter: rows without a region, for a forward says nothing of learning
+# in the sequence of the page; one that a later version knows besides comes after them
+REGIONS = (*(name for name in learning.REGIONS if name != SUSPECT), OTHERS, SUSPECT)
 ALL = "all rows"  # where a run has no domains
 OPTIONAL_TEXT = ("domain?", "prompt?", "answer?", "text?", "said?", "rather?", "before?")
 OPTIONAL_NUMBER = ("excess?", "spread?", "visits?", "mean_loss?", "lowest_probability?", "rather_probability?")
@@ -145,11 +137,11 @@ def read_map(home: Path, lines: Sequence[Json]) -> MapFacts | None:
         DataError: the map or the list of the likeliest rows is damaged, or of another version.
     """
     said: Json = lines[-1] if lines else {}
-    path = home / MAP
+    path = home / FILE
     if not path.exists():
         if "why" in said:
-            return MapFacts(said["basis"], f"There is no map of the rows: {said['why']}")
-        return MapFacts("none", said["sentence"]) if "sentence" in said else None
+            return MapFacts(NO_BASIS, f"There is no map of the rows: {said['why']}")
+        return MapFacts(NO_BASIS, said["sentence"]) if "sentence" in said else None
     try:
         columns, about = read_columns(path)
         lacking = [name for name in NEEDED if name not in columns]

@@ -140,7 +140,7 @@ def test_a_damaged_map_is_an_error_by_name(tmp_path: Path) -> None:
 def test_a_map_from_forwards_says_so(tmp_path: Path, basis: str, said: str) -> None:
     found = facts_of(tmp_path / "run", basis=basis, passes=1)
     assert said in map_section(found, []).basis
-    assert found.regions == ("not_seen", "others", "contradicting", "duplicate", "suspect")
+    assert found.regions == ("not_seen", "contradicting", "duplicate", "others", "suspect")
     with coarse_pictures():
         drawn = map_picture(found)
     assert drawn is not None
