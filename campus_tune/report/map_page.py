@@ -16,6 +16,7 @@ OPENED = 5  # of the likeliest rows, shown without being asked for
 LONGEST, TAIL = 600, 160  # characters of a text, and how many of them are of its end
 SHORT = 80  # characters of a token, and of the words before it
 BLANKS = str.maketrans({" ": "␣", "\n": "↵", "\t": "⇥"})
+LEAST = 0.0001  # a probability below which a number says no more
 NOTABLE = 2.0  # times the share of all rows, from which on a domain's share of suspects is marked
 BASES = {
     "training": "Made from the losses that training shows anyway: nothing was measured for it.",
@@ -172,7 +173,8 @@ def _why(row: LikelyRow) -> list[str]:
     if row.mean_loss is not None:
         said.append(f"mean loss {row.mean_loss:.2f}")
     if row.lowest_probability is not None:
-        said.append(f"lowest probability {row.lowest_probability:.2g}")
+        least = row.lowest_probability
+        said.append(f"lowest probability {f'{least:.2g}' if least >= LEAST else f'under {LEAST:g}'}")
     return said
 
 

@@ -229,6 +229,10 @@ def test_a_token_of_blanks_is_shown_by_their_signs() -> None:
     assert shown_row(replace(ROW, said=" a b")).said == " a b"
 
 
+def test_a_probability_that_was_rounded_away_is_not_said_to_be_nothing() -> None:
+    assert shown_row(replace(ROW, lowest_probability=0.0)).why.endswith("lowest probability under 0.0001")
+
+
 def test_of_a_row_what_is_not_known_is_left_out() -> None:
     bare = replace(ROW, domain="", suspect=False, contradicting=True, excess=None, visits=1, mean_loss=None)
     bare = replace(bare, lowest_probability=None, prompt="", answer="", text="one text", rather_probability=None)

@@ -8,25 +8,10 @@ from typing import Any
 
 from trl import SFTTrainer
 
-from campus_tune.run.told.card import BEGINS, add_to_card, map_sentences
+from campus_tune.run.told.card import BEGINS, add_to_card
 from tests.run.tiny_run import tiny_trainer
 
 SHUFFLE = {"metrics": [], "selector": "shuffle", "stages": 2, "budget": 0.5}
-
-
-def write(folder: Path, *events: Any) -> Path:
-    (folder / "book").mkdir(parents=True)
-    (folder / "book" / "map.parquet").write_bytes(b"")
-    (folder / "ledger.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events), "utf-8")
-    return folder
-
-
-def test_the_last_map_of_the_ledger_speaks(tmp_path: Path) -> None:
-    said = [{"event": "map", "sentence": text} for text in ("3 of 8 rows look wrong", "nothing\n## to see")]
-    folder = write(tmp_path / "run", {"event": "run"}, *said, {"event": "map", "basis": "none", "why": "no losses"})
-    assert map_sentences(folder) == ["3 of 8 rows look wrong", "nothing ## to see"]
-    (folder / "book" / "map.parquet").unlink()
-    assert map_sentences(folder) == []
 
 
 def test_the_card_of_a_finished_run_has_one_sentence_of_its_rows(tmp_path: Path) -> None:
@@ -40,7 +25,7 @@ def test_the_card_of_a_finished_run_has_one_sentence_of_its_rows(tmp_path: Path)
     card = (tmp_path / "README.md").read_text("utf-8")
     events = [json.loads(line) for line in (tmp_path / "curriculum" / "ledger.jsonl").read_text("utf-8").splitlines()]
     [sentence] = [event["sentence"] for event in events if event["event"] == "map"]
-    assert card.count(f"- data map of the training rows: {sentence}\n") == 1
+    assert card.count(f"- the data map of its rows: {sentence}\n") == 1
     assert card.count(BEGINS) == 1
     assert card.split(BEGINS)[0].rstrip() == seen[-1].split(BEGINS)[0].rstrip()
     create()

@@ -120,7 +120,6 @@ def _visits(file: Path) -> list[tuple[float, float, float, int]]:
 def test_planted_answers_lead_the_list_with_what_the_model_would_rather_have_said(ran: tuple[Path, Any]) -> None:
     lines = likeliest_of(ran[0])
     assert len(lines) == 20
-    print([line["row"] for line in lines])
     assert {line["row"] for line in lines[:8]} >= set(PLANTED)
     assert [line["excess"] for line in lines] == sorted((line["excess"] for line in lines), reverse=True)
     first = lines[0]
@@ -152,6 +151,13 @@ def test_the_ledger_says_it_in_a_line_before_the_last(ran: tuple[Path, Any]) -> 
     assert end["cost"]["map"] > 0
     assert end["cost"]["all"] <= SHUFFLE["budget"]
     assert len(asked) == 20
+
+
+def test_the_model_card_has_the_sentence(ran: tuple[Path, Any]) -> None:
+    out, trainer = ran
+    trainer.create_model_card()
+    [line] = events(out, "map")
+    assert f"- the data map of its rows: {line['sentence']}" in (out / "README.md").read_text("utf-8").splitlines()
 
 
 def test_the_map_is_read_back_as_arrays(ran: tuple[Path, Any]) -> None:

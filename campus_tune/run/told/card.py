@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.ledger import audited, read_ledger
-from campus_tune.run.row_map import FILE as MAP
 from campus_tune.words.files import atomic_write
 
 if TYPE_CHECKING:
@@ -22,9 +21,10 @@ BEGINS, ENDS = "<!-- campus_tune: the curriculum -->", "<!-- campus_tune: end --
 
 
 def section(now: Situation) -> str:
-    """Markdown: the settings, what was decided and audited so far, and at the end what the rows looked like."""
+    """Markdown: the settings, what was decided and audited so far, and at the end what the map says of the rows."""
     watch, chosen = now.watch, {name: rows for name, rows in now.curriculum.rows_by_choice.items() if rows}
     total = max(1, sum(chosen.values()))
+    of_rows = [event["sentence"] for event in read_ledger(now.folder / LEDGER) if "sentence" in event]
     lines = [
         BEGINS,
         "## Curriculum",
@@ -34,7 +34,7 @@ def section(now: Situation) -> str:
         f"- rows by sub-curriculum: {', '.join(f'{name} {rows / total:.0%}' for name, rows in chosen.items())}",
         f"- order audit: {audited(watch.checked, watch.passed, labels=watch.labels_seen)}",
         f"- cost of the curriculum: {now.budget.shares()['all']:.1%} of the training compute",
-        *(f"- data map of the training rows: {sentence}" for sentence in map_sentences(now.folder)[-1:]),
+        *(f"- the data map of its rows: {sentence}" for sentence in of_rows),
         "",
         "```yaml",
         now.config.to_yaml().rstrip(),
@@ -42,18 +42,6 @@ def section(now: Situation) -> str:
         ENDS,
     ]
     return "\n".join(lines) + "\n"
-
-
-def map_sentences(folder: Path) -> list[str]:
-    """What the maps of a run's rows have said, in the sequence of the ledger; [] while there is none.
-
-    Args:
-        folder: of the run, with its ledger.
-    """
-    if not (folder / MAP).exists():
-        return []
-    told = (event.get("sentence", "") for event in read_ledger(folder / LEDGER) if event["event"] == "map")
-    return [" ".join(sentence.split()) for sentence in told if sentence]  # a domain's name may hold a line's end
 
 
 def add_to_card(trainer: Trainer, planned: Callable[[], Situation | None]) -> Callable[[Trainer], None] | None:
