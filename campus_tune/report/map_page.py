@@ -138,8 +138,9 @@ def notes(facts: MapFacts) -> tuple[str, ...]:
     if facts.likeliest:
         found.append(
             "A score says where to look; whether a row is wrong is for a person to say. "
-            "`campus-tune suspects RUN --judge`, with this run's output_dir for RUN, shows one row after the other and "
-            "keeps what you say; `drop: [{by: judged, path: rows.jsonl}]` leaves the wrong ones out of the next run."
+            "`campus-tune suspects RUN --judge --out rows.jsonl`, with this run's output_dir for RUN, shows one row "
+            "after the other and keeps what you say; `drop: [{by: judged, path: rows.jsonl}]` in a recipe leaves the "
+            "wrong ones out of its run."
         )
     return tuple(found)
 

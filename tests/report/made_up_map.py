@@ -68,7 +68,7 @@ def make_map(
     lines = [_likely(int(row), place, str(domain[row]), excess, passes, texts) for place, row in enumerate(order)]
     listed = "".join(json.dumps(line) + "\n" for line in lines)
     (home / "book" / "likeliest.jsonl").write_text(listed, "utf-8")
-    tell(run, {"basis": basis, "sentence": sentence, "threshold": THRESHOLD})
+    tell(run, {"basis": basis, "rows": rows, "sentence": sentence, "threshold": THRESHOLD})
     return {
         **columns,
         "region": region,
