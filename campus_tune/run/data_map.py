@@ -47,12 +47,13 @@ from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.stream.training_losses import file_of_stage
 from campus_tune.run.told.console import NO_BASIS
 from campus_tune.run.told.events import Mapped, Warned
-from campus_tune.run.told.examples import decoded, shorten
+from campus_tune.run.told.examples import decoded
 from campus_tune.scores.cache import write_columns
 from campus_tune.scores.dropping import shape_of
 from campus_tune.words.errors import CampusError, DataError, RecipeError
 from campus_tune.words.files import atomic_write
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowLosses
+from campus_tune.words.wording import cut
 
 ALONE = Passage(part="answer")  # of the model in hand: what an answer costs without its prompt
 BANDS, FEW = 5, 8  # of answer length in each domain; rows of a band, on average, below which there are fewer bands
@@ -260,7 +261,7 @@ def _write(now: Situation, made: RowMap, worst: IntArray, said: Sequence[Departu
     def line(place: int, row: int) -> Json:
         told: Json = {"text": decoded(rows, row, tokenizer, longest=LONGEST)}
         if texts is not None:
-            prompt, answer = (shorten(part[place], LONGEST) for part in (texts.prompts, texts.answers))
+            prompt, answer = (cut(part[place].strip(), LONGEST) for part in (texts.prompts, texts.answers))
             told = {"prompt": prompt, "answer": answer} if prompt else {"text": answer}
         departure = said[place]
         if departure is not None and hasattr(tokenizer, "decode"):

@@ -125,7 +125,9 @@ def test_planted_answers_lead_the_list_with_what_the_model_would_rather_have_sai
     assert [line["excess"] for line in lines] == sorted((line["excess"] for line in lines), reverse=True)
     first = lines[0]
     assert first["answer"] == "seven apples"
-    assert first["prompt"] == " ".join(task_rows(N)[first["row"]]["prompt"][0]["content"].split())
+    assert first["prompt"] == task_rows(N)[first["row"]]["prompt"][0]["content"].strip()
+    several = [line for line in lines if "\n" in task_rows(N)[line["row"]]["prompt"][0]["content"].strip()]
+    assert all("\n" in line["prompt"] for line in several)  # a program stays one
     assert first["rather"] != first["said"]
     assert first["before"] + first["said"] in "seven apples<|im_end|>\n"
     assert 0 < first["rather_probability"] <= 1
