@@ -10,8 +10,8 @@ import numpy as np
 from campus_tune.data.domains import Domains
 from campus_tune.data.judged import Known
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.recipe.draw_blocks import DropSettings
 from campus_tune.recipe.draw_rules import find_score
+from campus_tune.recipe.drop_block import DropSettings
 from campus_tune.scores.dropping import dropped_of
 from campus_tune.words.findings import Finding
 from campus_tune.words.types import BoolArray, FloatArray

@@ -122,10 +122,10 @@ class BookKeeping:
             if known is not None and stage.index not in known:
                 continue
             path = home / LOSSES / file_of_stage(stage.index)
-            rows, losses = peers.led(lambda path=path: _read(path))  # type: ignore[misc] # a lambda with a default
+            rows, losses = peers.led(lambda path=path: read_stage(path))  # type: ignore[misc] # a lambda with a default
             self.close_stage(stage.index, stage.end, rows, losses)
             if chain is not None and self.book.chain[-1] != chain[len(self.book.chain) - 1]:
-                raise _unlike(path, "those of another training")
+                raise unlike(path, "those of another training")
 
     def export(self, home: Path) -> None:
         """Leave the book behind as a parquet table, a line for each row: null where training has shown nothing."""
@@ -139,16 +139,24 @@ class BookKeeping:
         write_columns(home / FILE, table, {})
 
 
-def _read(path: Path) -> tuple[IntArray, RowLosses]:
-    """The rows of a stage and their losses."""
+def read_stage(path: Path) -> tuple[IntArray, RowLosses]:
+    """The rows of a stage and their losses, as the run has left them.
+
+    Args:
+        path: of the stage's file in the run's `training_losses/`.
+
+    Raises:
+        ResumeError: it is missing or damaged.
+    """
     try:
         columns, _ = read_columns(path)
         return columns.pop("row").astype(np.int64), RowLosses(**columns)
     except (ResumeError, KeyError, TypeError) as error:
-        raise _unlike(path, str(error.__cause__ or error)) from error
+        raise unlike(path, str(error.__cause__ or error)) from error
 
 
-def _unlike(path: Path, found: str) -> ResumeError:
+def unlike(path: Path, found: str) -> ResumeError:
+    """The error of a file, or a folder of them, that is not what the run's training showed."""
     return ResumeError(
         f"`{path}` must be the losses that this run's training showed in that stage, got {found}. What is drawn hangs "
         "on them. Put the run's curriculum/ folder back beside its checkpoints, resume from an earlier checkpoint, or "

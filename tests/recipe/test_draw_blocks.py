@@ -17,12 +17,12 @@ from campus_tune.recipe.draw_blocks import (
     BOOK,
     CellSettings,
     DomainSettings,
-    DropSettings,
     PhaseSettings,
     ReviewSettings,
     ThinSettings,
 )
 from campus_tune.recipe.draw_rules import DrawBlocks, find_score
+from campus_tune.recipe.drop_block import DropSettings
 from campus_tune.recipe.plugins import plugins_used
 from campus_tune.recipe.reader import CheckedSettings, rows, settings_help
 from campus_tune.words.errors import RecipeError
@@ -258,7 +258,7 @@ HALVES = [{"until": 0.5}, {"until": 1}]
         ({"drop": []}, "or null for none."),
         (
             {"drop": [{"lowest": 0.1}]},
-            "`drop: by` must be duplicates, judged, a metric, got None. Write length, -length",
+            "`drop: by` must be duplicates, judged, suspects, a metric, got None. Write length, -length",
         ),
         (
             {"drop": [{"by": "words"}]},
