@@ -15,7 +15,6 @@ import numpy as np
 
 from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import column_names, read_column
-from campus_tune.method.acting import Acting
 from campus_tune.method.cells import ALL_ROWS, Cells
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.drawn import of_start
@@ -27,7 +26,7 @@ from campus_tune.preview.forecast import quota_problems, stage_rows
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_rules import RANDOM_DROP
 from campus_tune.recipe.drop_block import SUSPECTS
-from campus_tune.recipe.policy import book_columns, cells_of, column_of, policy_of, strict_domains
+from campus_tune.recipe.policy import acting_of, book_columns, cells_of, column_of, policy_of, strict_domains
 from campus_tune.run.acting import Suspects, cells_by_answer
 from campus_tune.run.book_keeping import BookKeeping
 from campus_tune.scores.dropping import Dropped, dropped_of
@@ -209,11 +208,11 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
 
 def _suspects(now: Outline, policy: Policy) -> Suspects | None:
     """What is done about rows that look wrong."""
-    entry, tokens = now.config.draw.suspects, now.loaded.rows.answer_tokens
-    if entry is None:
+    acting, tokens = acting_of(now.config), now.loaded.rows.answer_tokens
+    if acting is None:
         return None
     return Suspects(
-        Acting(entry.bound, entry.begins, entry.acts),
+        acting,
         cells_by_answer(tokens, now.kinds.domains) if policy.cells is None else policy.cells,
         tokens,
         now.kinds.domains,
