@@ -21,14 +21,14 @@ from campus_tune.method.drop import Bounded
 from campus_tune.method.suspicion import Suspicion, of_training
 from campus_tune.method.view import PastStage
 from campus_tune.model.peers import Peers
-from campus_tune.run.book_keeping import read_stage, unlike
+from campus_tune.run.book_keeping import read_losses, unlike
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.stream.training_losses import file_of_stage
 from campus_tune.words.hashing import array_digest
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowArray
 
 NAMED = 100  # rows that an event names
-BANDS = 5  # of answer lengths, where a recipe cuts no cells
+BANDS, FEW = 5, 8  # of answer length in each domain; rows of a band, on average, below which there are fewer bands
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +163,7 @@ class Suspects:
         )
 
     def _suspicion(self, home: Path, past: Sequence[PastStage]) -> Suspicion:
-        parts = [read_stage(home / LOSSES / file_of_stage(stage.index)) for stage in past]
+        parts = [read_losses(home / LOSSES / file_of_stage(stage.index)) for stage in past]
         rows = np.concatenate([rows for rows, _ in parts])
         losses: FloatArray = np.concatenate([losses.per_row() for _, losses in parts])
         codes = self.domains.codes
@@ -188,22 +188,21 @@ class Suspects:
 
 
 def cells_by_answer(tokens: IntArray, domains: Domains) -> Cells:
-    """Domain × five bands of answer tokens: what rows are compared inside of where a recipe cuts no cells.
+    """What rows are compared inside of where a recipe cuts no cells: domain × five bands of answer length.
 
-    Fewer bands where there are not as many rows.
+    Fewer bands where one would have less than eight rows, and no domains where nearly every row is one of its own.
 
     Args:
         tokens: of each row's answer, shape (N,).
         domains: of the rows.
     """
-    n_groups = max(1, len(domains.names))
-    bands = max(1, min(BANDS, len(tokens) // n_groups))
-    if n_groups > len(tokens):
-        return Cells.cut(tokens.astype(np.float64), bands=1, by="answer tokens")
+    if len(domains.names) * FEW > len(tokens):
+        domains = Domains()
+    bands = len(tokens) // (FEW * max(1, len(domains.names)))
     return Cells.cut(
         tokens.astype(np.float64),
         domains=domains.codes,
         domain_names=domains.names,
-        bands=bands,
-        by="answer tokens",
+        bands=min(BANDS, max(1, bands)),
+        by="answer length",
     )

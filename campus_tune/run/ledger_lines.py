@@ -83,6 +83,18 @@ EVENTS: dict[str, Any] = {
         "step?": int,
         "scores": {str: {str: {"value?": MAYBE, "stderr?": MAYBE}}},
     },
+    "map": {
+        "step?": int,
+        "basis": str,
+        "why?": str,
+        "rows": int,
+        "regions?": SIZES,
+        "suspects?": int,
+        "share_of_suspects?": float,
+        "by_domain?": {str: {"rows": int, "suspects": int}},
+        "threshold?": MAYBE,
+        "sentence?": str,
+    },
     "end": {
         "step": int,
         "visits?": int,

@@ -20,6 +20,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -32,6 +33,7 @@ from campus_tune.run.activity import FINISHING, SAVING, TRAINING, Activities
 from campus_tune.run.book_keeping import BookFolder
 from campus_tune.run.borrowed import Borrowed
 from campus_tune.run.checkpoints import Checkpoint
+from campus_tune.run.data_map import map_rows
 from campus_tune.run.decile_rates import leave_decile_rates
 from campus_tune.run.ledger import FOLDER
 from campus_tune.run.lineage import refuse_strange_folder
@@ -45,6 +47,7 @@ from campus_tune.run.stream.finite import MANY_SKIPPED, Update
 from campus_tune.run.stream.loader import CurriculumLoader
 from campus_tune.run.stream.loop_state import LoopState
 from campus_tune.run.told.events import Warned
+from campus_tune.run.told.trackers import log_map
 from campus_tune.words.console import say
 from campus_tune.words.errors import AuditError, TrainerError
 from campus_tune.words.types import Json
@@ -333,9 +336,12 @@ class CampusRun:
                 boundary.measure_probes(now)  # the trainer was told to stop in the middle of it
             now.watch.close()
             boundary.give_up_suspects(now)
+            mapped = map_rows(now)
+            now.journal.take(mapped)
             self.finished = True
             now.journal.take(boundary.summed_up(now))
-        for report in (self._leave_behind, *self.reports) if self.peers.leads else ():
+        tell_trackers = partial(log_map, record=mapped.record)
+        for report in (self._leave_behind, tell_trackers, *self.reports) if self.peers.leads else ():
             try:
                 report(self.trainer)
             except Exception as error:  # of whatever it draws or sends: what was trained is whole

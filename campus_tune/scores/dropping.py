@@ -124,6 +124,11 @@ class _Dropping:
         self.notes += _cut_by_bounds(entry, found, self.domains)
 
 
+def shape_of(trainer: Trainer) -> tuple[Shape, str]:
+    """What a trainer's settings say of its rows, and the end of sequence that TRL appends to plain texts."""
+    return Shape.of(vars(trainer.args)), getattr(compat.tokenizer_of(trainer), "eos_token", None) or ""
+
+
 def known_of(trainer: Trainer, columns: Mapping[str, Sequence[Any]], content: NDArray[np.uint64]) -> Known:
     """What the training rows of a trainer can be compared and found by.
 
@@ -132,8 +137,7 @@ def known_of(trainer: Trainer, columns: Mapping[str, Sequence[Any]], content: ND
         columns: of its training set, without the tokens.
         content: 64-bit hashes of their tokens, shape (N,).
     """
-    shape = Shape.of(vars(trainer.args))
-    end = getattr(compat.tokenizer_of(trainer), "eos_token", None) or ""
+    shape, end = shape_of(trainer)
     return Known(columns, Said.of(columns, shape, end=end), shape, content)
 
 

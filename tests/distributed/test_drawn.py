@@ -94,4 +94,4 @@ def test_a_job_killed_between_a_stages_file_and_its_checkpoint_goes_on_as_if_it_
     assert second.results[0]["first"] == 3
     assert first_difference(outcome(hunted, second), outcome(calm[0], calm[1])) is None
     assert book_of(hunted) == book_of(calm[0])
-    assert not (Path(hunted) / "curriculum" / "book").exists()
+    assert not (Path(hunted) / "curriculum" / "book" / "live").exists()

@@ -232,8 +232,8 @@ def test_ten_rows_are_compared_too(tmp_path: Path) -> None:
 
 
 def test_cells_have_as_few_bands_as_there_are_rows_for() -> None:
-    two = Domains(np.arange(6) % 2, ["a", "b"])
-    assert len(cells_by_answer(np.arange(6), two).names) == 6
-    assert len(cells_by_answer(np.arange(100) % 7, Domains()).names) == 5
-    every = Domains(np.arange(3), ["a", "b", "c"])
-    assert cells_by_answer(np.arange(3), every).names == ("a", "b", "c")
+    two = Domains(np.arange(64) % 2, ["a", "b"])
+    assert len(cells_by_answer(np.arange(64), two).names) == 8  # four bands of eight rows each
+    assert len(cells_by_answer(np.arange(1000), two).names) == 10
+    assert cells_by_answer(np.arange(15), two).names == ("all rows",)
+    assert cells_by_answer(np.arange(20), two).names == ("a", "b")

@@ -20,6 +20,7 @@ from campus_tune.run.told.events import (
     Evaluated,
     Event,
     Examined,
+    Mapped,
     Rescored,
     Resumed,
     Suspected,
@@ -36,6 +37,8 @@ MANY_DIGITS = 1e4  # a perplexity from which on its size is all that a line says
 
 MOST_SHORT = 3  # groups without enough rows that a decision's line names
 
+NO_BASIS = "none"  # of a map that could not be made
+
 NOTABLE = 0.1  # seconds of a rank in an activity, below which its picture says nothing
 
 
@@ -51,6 +54,7 @@ class Console:
         self.total_steps, self.folder = total_steps, folder
         self._table: progress.NotebookTable | None = None
         self.thinned: list[Json] = []  # what each stage of this life said of its thinning
+        self._map: Json = {}  # what the map says of the rows
 
     @singledispatchmethod
     def take(self, event: Event) -> None:
@@ -109,9 +113,15 @@ class Console:
         say(suspects_line(event.record, self.total_steps))
 
     @take.register
+    def _(self, event: Mapped) -> None:
+        self._map = event.record
+
+    @take.register
     def _(self, event: Ended) -> None:
         *lines, where = last_lines(event.record, str(self.folder))
-        for line in (*lines, *thinned_lines(self.thinned), where):
+        of_map = [map_line(self._map)] if self._map else []
+        end = [*of_map, where] if self._map.get("basis") != NO_BASIS else [where, *of_map]  # what is missing comes last
+        for line in (*lines, *thinned_lines(self.thinned), *end):
             say(line)
 
 
@@ -243,6 +253,18 @@ def last_lines(end: Json, where: str) -> list[str]:
         lines.append(audit)
     lines.append(f"everything about this run is in {where}")
     return lines
+
+
+def map_line(record: Json) -> str:
+    """What the map of the rows says, or why there is none.
+
+    >>> map_line({"basis": "training", "suspects": 0, "sentence": "nothing to see: no row stands out from its kind"})
+    'data map · nothing to see: no row stands out from its kind'
+    """
+    if record["basis"] == NO_BASIS:
+        return f"no data map: {record['why']}"
+    shows = "; campus-tune suspects shows them" if record["suspects"] else ""
+    return f"data map · {record['sentence']}{shows}"
 
 
 def ranks_line(ranks: Json) -> str:

@@ -182,6 +182,13 @@ class EpochEnded(Event):
 
 
 @dataclass(frozen=True)
+class Mapped(Recorded):
+    """The map of the rows was made, or could not be: `basis` is "none" then, and `why` says it."""
+
+    name = "map"
+
+
+@dataclass(frozen=True)
 class Ended(Recorded):
     """The run is over."""
 
