@@ -132,7 +132,7 @@ def test_a_run_that_does_not_see_all_rows_drops_none_and_says_so_once(
     (told,) = events(home_of(trainer).parent, "suspects")
     assert (told["dropped"], told["unseen"], told["why"]) == (0, 32, "32 of 80 rows were never seen")
     assert len(set(witness.rows)) == 48
-    said = [line for line in capsys.readouterr().out.splitlines() if "suspects" in line]
+    said = [line for line in capsys.readouterr().out.splitlines() if "· suspects:" in line]
     assert said == ["campus: step 12/12 · suspects: no row was left out, for 32 of 80 rows were never seen"]
 
 
