@@ -128,9 +128,7 @@ class Margins:
                 self.rows.append(float((own - others).mean()))
 
 
-def trainer_of(
-    rows: Sequence[Mapping[str, Any]], out: Path, seed: int, options: argparse.Namespace, **more: Any
-) -> Any:
+def trainer_of(rows: Sequence[Mapping[str, Any]], out: Path, seed: int, options: argparse.Namespace, **more: Any) -> Any:
     """trl's own trainer of these rows, which trains the answers."""
     set_seed(seed)  # an adapter's first weights are drawn before the trainer seeds anything
     on_gpu = torch.cuda.is_available()
@@ -242,9 +240,7 @@ def main() -> None:
     """Measure, or find what was measured, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument(
-        "--data", type=Path, default=Path("../shared/data"), help="folder that holds mix/train.jsonl.gz"
-    )
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder that holds mix/train.jsonl.gz")
     parser.add_argument("--keep", type=Path, default=Path("runs/suspects_text"), help="where what was measured is kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102, 103, 104])
     parser.add_argument("--rows", type=int, default=600)
@@ -273,11 +269,7 @@ def main() -> None:
         print(f"seed {seed}: {len(rows)} rows, {wrong.sum()} wrong", flush=True)
     lengths = [row["tokens"] for row in pool]
     print(f"pool: {len(pool)} rows of at most {options.longest} tokens, answers of {np.mean(lengths):.1f} on average")
-    print(
-        table(
-            ["score", "list", "by seed", "area", "suspects", "of them wrong"], [line(*item) for item in results.items()]
-        )
-    )
+    print(table(["score", "list", "by seed", "area", "suspects", "of them wrong"], [line(*item) for item in results.items()]))
 
 
 def line(name: str, seeds: Sequence[tuple[float, float, int, float]]) -> list[str]:

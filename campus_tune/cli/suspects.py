@@ -75,7 +75,7 @@ def main(options: argparse.Namespace) -> int:
         _refuse(options, "--config", rows=options.rows, forwards=options.forwards)
         run = _run_of(options.rest, judges=options.judge and out is not None and out.exists())
         if run is not None:
-            _of_run(options, run, out)
+            show_run(options, run, out)
     if options.judge:
         from campus_tune.cli.judge import judge
 
@@ -111,7 +111,7 @@ def _run_of(rest: Sequence[str], *, judges: bool) -> Path | None:
     return Path(rest[0])
 
 
-def _of_run(options: argparse.Namespace, run: Path, out: Path | None) -> None:
+def show_run(options: argparse.Namespace, run: Path, out: Path | None) -> None:
     """The likeliest wrong rows of a run that is over."""
     from campus_tune.data.judging import write_rows
     from campus_tune.read.likely_wrong import read_likely_wrong
@@ -127,18 +127,18 @@ def _of_run(options: argparse.Namespace, run: Path, out: Path | None) -> None:
     rows = worst[:top].tolist()
     print(found.about.get("sentence", ""))
     if rows and not options.judge:
-        print(_table(found, rows))
+        print(as_table(found, rows))
     if options.by_domain:
-        print(f"\n{_domains(found)}")
+        print(f"\n{domain_table(found)}")
     if out is not None:
-        told = write_rows(out, found.to_judge(rows), known=set(map(str, found.table["key"].tolist())))
+        told = write_rows(out, [found.to_judge(row) for row in rows], known=set(map(str, found.table["key"].tolist())))
         print(f"\n{told.line(out)}")
         unknown = sum(row not in found.texts for row in rows)
         if unknown:
             print(f"{unknown} of them without their text, which the run has not kept: give its training file, --data")
 
 
-def _table(found: LikelyWrong, rows: Sequence[int]) -> str:
+def as_table(found: LikelyWrong, rows: Sequence[int]) -> str:
     """The likeliest wrong rows, those that stand out marked, with as much of their texts as there is room for."""
     from campus_tune.cli.judge import harmless
     from campus_tune.words.tables import table_with_texts
@@ -173,7 +173,7 @@ def _table(found: LikelyWrong, rows: Sequence[int]) -> str:
     return f"{lines}\n* stands out from its kind" if marked else lines
 
 
-def _domains(found: LikelyWrong) -> str:
+def domain_table(found: LikelyWrong) -> str:
     """What the map says of each domain, the one with the most suspects first."""
     from campus_tune.cli.judge import harmless
     from campus_tune.words.tables import table

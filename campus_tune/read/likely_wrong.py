@@ -7,7 +7,7 @@ those, are in the training file, where a row is found by what it says and not by
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,7 @@ from campus_tune.run.ledger import FILE, FOLDER
 from campus_tune.run.ledger_lines import find_ledger, read_events
 from campus_tune.run.row_map import FILE as MAP
 from campus_tune.run.row_map import LIKELIEST
-from campus_tune.run.stream.training_losses import FOLDER as LOSSES
-from campus_tune.run.told.console import NO_BASIS
+from campus_tune.run.told import NO_BASIS
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import DataError, ResumeError
 from campus_tune.words.files import read_jsonl, read_table
@@ -34,7 +33,7 @@ ASK_BEFORE = "campus-tune suspects --config recipe.yaml asks the model of the re
 
 
 @dataclass(frozen=True)
-class Text:
+class RowText:
     """What a row says.
 
     Args:
@@ -48,6 +47,13 @@ class Text:
     answer: str
     whole: bool
     rather: Mapping[str, Any] = field(default_factory=dict)
+
+    @staticmethod
+    def kept(line: Json) -> RowText:
+        """As a run has kept it, in a line of `likeliest.jsonl`."""
+        rather = {name: line[name] for name in SHOWN if line.get(name) is not None}
+        answer = str(line.get("answer", line.get("text", "")))
+        return RowText(str(line.get("prompt", "")), answer, whole=False, rather=rather)
 
     @property
     def text(self) -> str:
@@ -67,7 +73,7 @@ class LikelyWrong:
 
     table: Mapping[str, NDArray[Any]]
     about: Json
-    texts: Mapping[int, Text]
+    texts: Mapping[int, RowText]
 
     @property
     def worst_first(self) -> RowArray:
@@ -85,11 +91,8 @@ class LikelyWrong:
         value = self.table[name][row]
         return None if value is None or value != value else float(value)  # NaN is not itself
 
-    def to_judge(self, rows: Sequence[int]) -> list[Json]:
-        """A line of a file to judge for each of some rows (`data.judging`)."""
-        return [self._line(row) for row in rows]
-
-    def _line(self, row: int) -> Json:
+    def to_judge(self, row: int) -> Json:
+        """A row's line in a file to judge (`data.judging`)."""
         names = {"score": "excess", "spread": "spread", "visits": "visits", "loss": "mean_loss"}
         numbers = {name: self.number(column, row) for name, column in names.items()}
         rounded = {name: None if value is None else round(value, DIGITS) for name, value in numbers.items()}
@@ -106,6 +109,32 @@ class LikelyWrong:
             "text": None if text is None else text.text,
             **said,
         }
+
+    def with_texts_of(self, data: Path) -> LikelyWrong:
+        """The same, with the texts of all rows that stand in a training file, by what they say.
+
+        Raises:
+            DataError: it cannot be read, or holds no row of the run.
+        """
+        said = Said.of_rows(read_table(data), Shape())
+        places = {key: place for place, key in reversed(list(enumerate(keys_of(said.whole))))}
+        keys = self.table["key"].tolist()
+        texts = {
+            row: RowText(
+                said.prompts[place],
+                said.answers[place],
+                whole=True,
+                rather=self.texts[row].rather if row in self.texts else {},
+            )
+            for row, key in enumerate(keys)
+            if (place := places.get(key)) is not None
+        }
+        if not texts:
+            raise DataError(
+                f"`--data` must be the training file of this run, got {data}, in which none of its {len(keys)} rows "
+                "is. Name the file that it was trained on, as it was then, or leave --data out."
+            )
+        return replace(self, texts={**self.texts, **texts})
 
     def by_domain(self) -> list[tuple[str, IntArray]]:
         """(Domain, rows of it), one for all rows where the run knows none."""
@@ -132,24 +161,20 @@ def read_likely_wrong(run: Path, data: Path | None = None) -> LikelyWrong:
         raise DataError(f"`{run}` must hold a run's {FOLDER}/{FILE}, got none. Name the output_dir of a run.")
     home = ledger.parent
     if not (home / MAP).exists():
-        raise _no_map(run, home, read_events(ledger))
+        raise _no_map(run, read_events(ledger))
     try:
         table, about = read_columns(home / MAP)
     except ResumeError as error:
         raise DataError(
             f"`{home / MAP}` must be the map that the run left, got {error.__cause__}. Put it back from a copy."
         ) from error
-    likeliest = read_jsonl(home / LIKELIEST) if _has_lines(home / LIKELIEST) else []
-    texts = {int(line["row"]): _kept(line) for line in likeliest}
-    found = LikelyWrong(table, about, texts)
-    return found if data is None else LikelyWrong(table, about, texts | _texts_in(data, found))
+    path = home / LIKELIEST
+    likeliest = read_jsonl(path) if path.is_file() and path.stat().st_size else []
+    found = LikelyWrong(table, about, {int(line["row"]): RowText.kept(line) for line in likeliest})
+    return found if data is None else found.with_texts_of(data)
 
 
-def _has_lines(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
-
-
-def _no_map(run: Path, home: Path, events: Sequence[Json]) -> DataError:
+def _no_map(run: Path, events: Sequence[Json]) -> DataError:
     """Why a run has none, and what to do."""
     told = [event for event in events if event["event"] == "map"]
     if told and told[-1].get("basis") == NO_BASIS:
@@ -158,7 +183,7 @@ def _no_map(run: Path, home: Path, events: Sequence[Json]) -> DataError:
         what = "an older version" if not told else "it was removed"
         return DataError(f"`{run}` must have left {FOLDER}/{MAP}, got none ({what}). {ASK_BEFORE}")
     step = max((int(event["step"]) for event in events if event["event"] == "stage_end"), default=0)
-    if not step or not (home / LOSSES).is_dir():
+    if not step:
         return DataError(
             f"`{run}` must be a run that is over, got one that ended before its first stage was. Resume it, or train "
             f"it anew. {ASK_BEFORE}"
@@ -168,32 +193,3 @@ def _no_map(run: Path, home: Path, events: Sequence[Json]) -> DataError:
         f"`{run}` must be a run that is over, for the map is made at its end, got one that stands at step {step} of "
         f"{total}. Wait for it, or resume it from its last checkpoint: what its training showed until there is kept."
     )
-
-
-def _kept(line: Json) -> Text:
-    """The text of a row as the run has kept it."""
-    rather = {name: line[name] for name in SHOWN if line.get(name) is not None}
-    answer = str(line.get("answer", line.get("text", "")))
-    return Text(str(line.get("prompt", "")), answer, whole=False, rather=rather)
-
-
-def _texts_in(data: Path, found: LikelyWrong) -> dict[int, Text]:
-    """The texts of all rows that stand in a training file, by what they say.
-
-    Raises:
-        DataError: it cannot be read, or hold no row of the run.
-    """
-    said = Said.of_rows(read_table(data), Shape())
-    places = {key: place for place, key in reversed(list(enumerate(keys_of(said.whole))))}
-    keys = found.table["key"].tolist()
-    texts = {
-        row: Text(said.prompts[place], said.answers[place], True, found.texts[row].rather if row in found.texts else {})
-        for row, key in enumerate(keys)
-        if (place := places.get(key)) is not None
-    }
-    if not texts:
-        raise DataError(
-            f"`--data` must be the training file of this run, got {data}, in which none of its {len(keys)} rows is. "
-            "Name the file that it was trained on, as it was then, or leave --data out."
-        )
-    return texts

@@ -21,11 +21,14 @@ from campus_tune.method.drop import Bounded
 from campus_tune.method.suspicion import Suspicion, of_training
 from campus_tune.method.view import PastStage
 from campus_tune.model.peers import Peers
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.draw_rules import RANDOM_DROP
+from campus_tune.recipe.policy import acting_of
 from campus_tune.run.book_keeping import read_losses, unlike
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.stream.training_losses import file_of_stage
 from campus_tune.words.hashing import array_digest
-from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowArray
+from campus_tune.words.types import BoolArray, IntArray, Json, RowArray
 
 NAMED = 100  # rows that an event names
 BANDS, FEW = 5, 8  # of answer length in each domain; rows of a band, on average, below which there are fewer bands
@@ -67,6 +70,23 @@ class Suspects:
     seed: int = 0
     at_random: bool = False
     acted: Acted | None = None
+
+    @staticmethod
+    def begin(config: CampusConfig, cells: Cells | None, tokens: IntArray, domains: Domains) -> Suspects | None:
+        """What a recipe does about them, before anything is done; None where it says nothing of them.
+
+        Args:
+            config: resolved settings.
+            cells: of the recipe; None without any.
+            tokens: of each row's answer, shape (N,).
+            domains: of the rows.
+        """
+        acting = acting_of(config)
+        if acting is None:
+            return None
+        cells = cells_by_answer(tokens, domains) if cells is None else cells
+        at_random = config.control == RANDOM_DROP
+        return Suspects(acting, cells, tokens, domains, seed=config.seed or 0, at_random=at_random)
 
     def mask(self, n_rows: int) -> BoolArray:
         """Rows that were left out, shape (N,)."""
@@ -146,45 +166,47 @@ class Suspects:
         names = [f"{LOSSES}/{file_of_stage(stage.index)}" for stage in past if most is None or stage.index < most]
         return [name for name in names if (home / name).exists()]
 
-    # -- choosing ---------------------------------------------------------------------------------------------------
-
     def _choose(self, curriculum: Curriculum, home: Path, past: Sequence[PastStage]) -> Acted:
         """What the files of the stages say, on the rank that has them."""
-        suspicion = self._suspicion(home, past)
+        parts = [read_losses(home / LOSSES / file_of_stage(stage.index)) for stage in past]
+        suspicion = of_training(
+            np.concatenate([rows for rows, _ in parts]),
+            np.concatenate([losses.per_row() for _, losses in parts]),
+            self.cells.codes,
+            len(self.tokens),
+            tokens=self.tokens,
+            groups=self.domains.codes,
+        )
         found = self.acting.choose(suspicion, curriculum)
         rows = found.rows
         if self.at_random:
             rows = drawn_instead(rows, curriculum, self.cells.codes, seed=self.seed)
-        stage = past[-1].index + 1
-        return Acted(
-            stage,
-            rows[:0] if self.acting.act == "never" else rows,
-            self._record(suspicion, found, rows, {"stage": stage, "step": past[-1].end}),
-        )
+        goes = rows[:0] if self.acting.act == "never" else rows
+        stage, step = past[-1].index + 1, past[-1].end
+        told = {"stage": stage, "step": step, "act": self.acting.act, "dropped": len(goes)}
+        return Acted(stage, goes, {**told, **record_of(suspicion, found, rows, self.domains)})
 
-    def _suspicion(self, home: Path, past: Sequence[PastStage]) -> Suspicion:
-        parts = [read_losses(home / LOSSES / file_of_stage(stage.index)) for stage in past]
-        rows = np.concatenate([rows for rows, _ in parts])
-        losses: FloatArray = np.concatenate([losses.per_row() for _, losses in parts])
-        codes = self.domains.codes
-        return of_training(rows, losses, self.cells.codes, len(self.tokens), tokens=self.tokens, groups=codes)
 
-    def _record(self, suspicion: Suspicion, found: Bounded, rows: RowArray, when: Json) -> Json:
-        """What the ledger says of it. `found`: how many the rule calls suspect; `bound`: what stays for a bound."""
-        names = self.domains.names or ["all rows"]
-        codes = np.zeros(len(self.tokens), dtype=np.int64) if self.domains.codes is None else self.domains.codes
-        by_domain = np.bincount(codes[rows], minlength=len(names)).tolist()
-        return {
-            **when,
-            "act": self.acting.act,
-            "found": int(suspicion.suspects.sum()),
-            "threshold": suspicion.threshold,
-            "dropped": 0 if self.acting.act == "never" else len(rows),
-            "would_drop": len(rows),
-            "by_domain": {name: n for name, n in zip(names, by_domain, strict=True) if n},
-            "bound": {"by_domain": {names[code]: n for code, n in found.by_domain.items()}, "by_share": found.by_share},
-            "rows": rows[:NAMED].tolist(),
-        }
+def record_of(suspicion: Suspicion, found: Bounded, rows: RowArray, domains: Domains) -> Json:
+    """What the ledger says of a choice.
+
+    Args:
+        suspicion: it was made by: `found` is how many the rule calls suspect.
+        found: what the bounds keep (`bound`).
+        rows: that go, or would, the likeliest wrong one first; those of the control in its place.
+        domains: of the rows.
+    """
+    names = domains.names or ["all rows"]
+    codes = np.zeros(len(suspicion.score), dtype=np.int64) if domains.codes is None else domains.codes
+    by_domain = np.bincount(codes[rows], minlength=len(names)).tolist()
+    return {
+        "would_drop": len(rows),
+        "found": int(suspicion.suspects.sum()),
+        "threshold": suspicion.threshold,
+        "by_domain": {name: n for name, n in zip(names, by_domain, strict=True) if n},
+        "bound": {"by_domain": {names[code]: n for code, n in found.by_domain.items()}, "by_share": found.by_share},
+        "rows": rows[:NAMED].tolist(),
+    }
 
 
 def cells_by_answer(tokens: IntArray, domains: Domains) -> Cells:

@@ -189,7 +189,7 @@ def summed_up(now: Situation) -> Ended:
             "coverage": now.config.coverage,
             "rows_by_choice": now.curriculum.rows_by_choice,
             **of_end(now.curriculum),
-            **_suspects_dropped(now),
+            **now.drawing.told_at_end(),
             "audit": audit(now),
             "budget": now.config.budget,
             **now.load.total(),
@@ -199,12 +199,6 @@ def summed_up(now: Situation) -> Ended:
             "seconds": _seconds(now),
         }
     )
-
-
-def _suspects_dropped(now: Situation) -> Json:
-    """How many of the rows that were left out were trained before; {} where the recipe leaves none out so."""
-    suspects = now.drawing.suspects
-    return {} if suspects is None else {"suspects": 0 if suspects.acted is None else len(suspects.acted.rows)}
 
 
 def _seconds(now: Situation) -> dict[str, float]:

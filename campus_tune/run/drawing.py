@@ -26,8 +26,8 @@ from campus_tune.preview.forecast import quota_problems, stage_rows
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_rules import RANDOM_DROP
 from campus_tune.recipe.drop_block import SUSPECTS
-from campus_tune.recipe.policy import acting_of, book_columns, cells_of, column_of, policy_of, strict_domains
-from campus_tune.run.acting import Suspects, cells_by_answer
+from campus_tune.recipe.policy import book_columns, cells_of, column_of, policy_of, strict_domains
+from campus_tune.run.acting import Suspects
 from campus_tune.run.book_keeping import BookKeeping
 from campus_tune.scores.dropping import Dropped, dropped_of
 from campus_tune.scores.run_scores import Scores
@@ -69,6 +69,12 @@ class Drawing:
     def told(self) -> Json:
         """Cells, and what is dropped, as the ledger says it where it begins."""
         return of_start(self.policy, {} if self.left_out is None else self.left_out.counts())
+
+    def told_at_end(self) -> Json:
+        """How many rows were left out when they looked wrong; {} where a recipe leaves none out so."""
+        if self.suspects is None:
+            return {}
+        return {"suspects": 0 if self.suspects.acted is None else len(self.suspects.acted.rows)}
 
     def state(self) -> Json:
         """What a checkpoint remembers of it, as JSON; {} of what a recipe says nothing of."""
@@ -203,19 +209,5 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
     problems = quota_problems(policy, stage_rows(config, n_rows=n_rows, global_batch=now.loaded.global_batch))
     if problems:
         raise RecipeError(problems)
-    return Drawing(policy, keeping, dropped, _suspects(now, policy))
-
-
-def _suspects(now: Outline, policy: Policy) -> Suspects | None:
-    """What is done about rows that look wrong."""
-    acting, tokens = acting_of(now.config), now.loaded.rows.answer_tokens
-    if acting is None:
-        return None
-    return Suspects(
-        acting,
-        cells_by_answer(tokens, now.kinds.domains) if policy.cells is None else policy.cells,
-        tokens,
-        now.kinds.domains,
-        seed=now.config.seed or 0,
-        at_random=now.config.control == RANDOM_DROP,
-    )
+    suspects = Suspects.begin(config, policy.cells, now.loaded.rows.answer_tokens, now.kinds.domains)
+    return Drawing(policy, keeping, dropped, suspects)
