@@ -86,6 +86,8 @@ def read_finished(run: Path | str) -> FinishedRun:
     events, home = read_events(ledger), ledger.parent
     decisions = [event for event in events if event["event"] == "decision"]
     began = [event for event in events if event["event"] in ("run", "resumed") and "dropped" in event]
+    later = events[events.index(began[-1]) :] if began else []
+    left_out = any(event["dropped"] for event in later if event["event"] == "suspects" or event is later[0])
     return FinishedRun(
         steps=np.array([decision["step"] for decision in decisions], dtype=np.int64),
         chosen=tuple(decision["chosen"] for decision in decisions),
@@ -94,7 +96,7 @@ def read_finished(run: Path | str) -> FinishedRun:
         passes=_by_stage(decisions, "passes"),
         passed_over=np.array([decision.get("passed_over", 0) for decision in decisions], dtype=np.int64),
         cells=began[-1].get("cells", {}) if began else {},
-        dropped=read_jsonl(home / DROPPED) if began and began[-1]["dropped"] else (),
+        dropped=read_jsonl(home / DROPPED) if left_out else (),
         map=_table(home / MAP, "map"),
         book=_table(home / BOOK, "book"),
         end=events[-1] if events[-1]["event"] == "end" else {},

@@ -5,7 +5,7 @@ A run that is still going on can be read too: half of a last line is left out, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -266,9 +266,16 @@ def read_run(folder: Path) -> RunOnDisk:
         end=end,
         recipe=recipe.read_text("utf-8", errors="replace") if recipe.is_file() else "",
         run=run,
-        draw=read_draw(home, began[-1], by_kind.get("decision", []), end),
+        draw=read_draw(home, _with_suspects(began[-1], events), by_kind.get("decision", []), end),
         map=read_map(home, by_kind.get("map", [])),
     )
+
+
+def _with_suspects(began: Json, events: Sequence[Json]) -> Json:
+    """The line with which a run began, or went on under another recipe, and the suspects that it dropped since."""
+    later = events[events.index(began) :]
+    n = sum(event["dropped"] for event in later if event["event"] == "suspects")
+    return {**began, "dropped": {**began["dropped"], "suspects": n}} if n else began
 
 
 def _stage(decision: Json, end: Json) -> StageFacts:

@@ -130,7 +130,7 @@ class BookKeeping:
             rows, losses = peers.led(lambda path=path: read_losses(path))  # type: ignore[misc] # a lambda with a default
             self.close_stage(stage.index, stage.end, rows, losses)
             if chain is not None and self.book.chain[-1] != chain[len(self.book.chain) - 1]:
-                raise _unlike(path, "those of another training")
+                raise unlike(path, "those of another training")
 
     def export(self, home: Path) -> None:
         """Leave the book behind as a parquet table, a line for each row: null where training has shown nothing."""
@@ -169,10 +169,11 @@ def read_losses(path: Path) -> tuple[IntArray, RowLosses]:
         columns, _ = read_columns(path)
         return columns.pop("row").astype(np.int64), RowLosses(**columns)
     except (ResumeError, KeyError, TypeError) as error:
-        raise _unlike(path, str(error.__cause__ or error)) from error
+        raise unlike(path, str(error.__cause__ or error)) from error
 
 
-def _unlike(path: Path, found: str) -> ResumeError:
+def unlike(path: Path, found: str) -> ResumeError:
+    """The error of a file, or a folder of them, that is not what the run's training showed."""
     return ResumeError(
         f"`{path}` must be the losses that this run's training showed in that stage, got {found}. What is drawn hangs "
         "on them. Put the run's curriculum/ folder back beside its checkpoints, resume from an earlier checkpoint, or "

@@ -38,6 +38,7 @@ from campus_tune.metrics.passage import HERE, Passage
 from campus_tune.model import compat
 from campus_tune.model.departures import Departure, departures, words_at
 from campus_tune.model.peers import Peers
+from campus_tune.run.acting import cells_by_answer
 from campus_tune.run.book_keeping import read_losses, steps_of
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.ledger import plain, read_ledger
@@ -56,7 +57,6 @@ from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowLo
 from campus_tune.words.wording import cut
 
 ALONE = Passage(part="answer")  # of the model in hand: what an answer costs without its prompt
-BANDS, FEW = 5, 8  # of answer length in each domain; rows of a band, on average, below which there are fewer bands
 N_LIKELIEST = 20
 LONGEST = 600  # characters of a prompt or an answer that are kept
 
@@ -193,19 +193,8 @@ class Making:
     @cached_property
     def cells(self) -> Cells:
         """Inside which rows are compared."""
-        policy, tokens, domains = self.now.drawing.policy, self.now.loaded.rows.answer_tokens, self.domains
-        if policy is not None and policy.cells is not None:
-            return policy.cells
-        if len(domains.names) * FEW > len(tokens):  # nearly every row is a domain of its own
-            domains = Domains()
-        bands = len(tokens) // (FEW * max(1, len(domains.names)))
-        return Cells.cut(
-            tokens.astype(np.float64),
-            domains=domains.codes,
-            domain_names=domains.names,
-            bands=min(BANDS, max(1, bands)),
-            by="answer length",
-        )
+        policy, tokens = self.now.drawing.policy, self.now.loaded.rows.answer_tokens
+        return cells_by_answer(tokens, self.domains) if policy is None or policy.cells is None else policy.cells
 
     @cached_property
     def suspicion(self) -> Suspicion:

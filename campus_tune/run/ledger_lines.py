@@ -63,6 +63,20 @@ EVENTS: dict[str, Any] = {
         "cost?": COST,
         "seconds?": NUMBERS,
     },
+    "suspects": {
+        "stage": int,
+        "step": int,
+        "act": str,
+        "dropped": int,
+        "found?": int,
+        "would_drop?": int,
+        "threshold?": MAYBE,
+        "by_domain?": SIZES,
+        "bound?": {"by_domain": SIZES, "by_share": int},
+        "rows?": [int],
+        "unseen?": int,
+        "why?": str,
+    },
     "probes": {"step": int, "stage?": int, "domains": {str: {"competence": MAYBE, "loss?": MAYBE, "rows?": MAYBE}}},
     "evaluation": {
         "stage?": int,
@@ -95,6 +109,7 @@ EVENTS: dict[str, Any] = {
         "dropped?": int,
         "visits_most?": int,
         "review_rows?": int,
+        "suspects?": int,
     },
 }
 

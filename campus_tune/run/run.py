@@ -259,11 +259,11 @@ class CampusRun:
         answer_tokens = int(now.loaded.rows.answer_tokens[rows].sum())
         now.watch.end_step(loader.micro_batches(rows), answer_tokens=answer_tokens)
         if curriculum.step == 0 and not now.watch.shows_losses:
-            if now.book is not None:
+            if now.book is not None or now.drawing.suspects is not None:
                 raise TrainerError(
-                    "training must show the losses of single rows, by which this recipe draws (`thin`, `review` or "
-                    f"`domains: follow`), got none: {compat.why_no_row_losses(self.trainer)}. Change that, or take "
-                    "these blocks out of the recipe."
+                    "training must show the losses of single rows, by which this recipe draws (`thin`, `review`, "
+                    "`domains: follow` or `drop: suspects`), got none: "
+                    f"{compat.why_no_row_losses(self.trainer)}. Change that, or take these blocks out of the recipe."
                 )
             warning = (
                 f"training shows no losses of single rows: {compat.why_no_row_losses(self.trainer)}. So the ledger has "
@@ -336,6 +336,7 @@ class CampusRun:
             if not now.curriculum.finished and boundary.close_stage(now, self.position):
                 boundary.measure_probes(now)  # the trainer was told to stop in the middle of it
             now.watch.close()
+            boundary.give_up_suspects(now)
             mapped = map_rows(now)
             now.journal.take(mapped)
             self.finished = True

@@ -11,7 +11,7 @@ from campus_tune.method.budget import ALWAYS, rounded_up
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.preview.health import health_table
 from campus_tune.run.ledger import audited
-from campus_tune.run.told.drawn_lines import drawn_lines, thinned_lines
+from campus_tune.run.told.drawn_lines import drawn_lines, suspects_line, thinned_lines
 from campus_tune.run.told.events import (
     OTHER_WORLD,
     Decided,
@@ -23,6 +23,7 @@ from campus_tune.run.told.events import (
     Mapped,
     Rescored,
     Resumed,
+    Suspected,
     Warned,
 )
 from campus_tune.words import progress
@@ -106,6 +107,10 @@ class Console:
     def _(self, event: EpochEnded) -> None:
         ended = f"epoch {event.epoch} was ended by a callback, {event.steps_left_out} steps are left out"
         say(f"step {event.step}/{self.total_steps} · {ended}")
+
+    @take.register
+    def _(self, event: Suspected) -> None:
+        say(suspects_line(event.record, self.total_steps))
 
     @take.register
     def _(self, event: Mapped) -> None:

@@ -165,6 +165,13 @@ class StageEnded(Recorded):
 
 
 @dataclass(frozen=True)
+class Suspected(Recorded):
+    """Rows that look wrong were looked for, once: those that are left out from here on, or why none are."""
+
+    name = "suspects"
+
+
+@dataclass(frozen=True)
 class EpochEnded(Event):
     """An epoch was ended early: its last steps are not trained."""
 
