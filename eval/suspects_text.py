@@ -75,6 +75,17 @@ def short_rows(path: Path, tokenizer: Any, *, least: int, longest: int) -> list[
     return found
 
 
+def mixed(rows: Sequence[dict[str, Any]], n: int) -> list[dict[str, Any]]:
+    """`n` of the rows, the same in each call; no source gives more than a third of them."""
+    found, counts = [], Counter[str]()
+    for place in np.random.default_rng(n).permutation(len(rows)).tolist():
+        source = rows[place]["source"]
+        if len(found) < n and counts[source] < n / 3:
+            found.append(rows[place])
+            counts[source] += 1
+    return found
+
+
 def swapped(rows: Sequence[Mapping[str, Any]], n_pairs: int, seed: int) -> tuple[list[dict[str, Any]], Any]:
     """(The rows, of which 2 · `n_pairs` have each other's answers; which of them, shape (N,))."""
     rng, sizes = np.random.default_rng(seed), Counter(row["source"] for row in rows)
@@ -248,6 +259,7 @@ def of_seed(
     chosen = np.random.default_rng([seed, 1]).choice(len(pool), options.rows, replace=False)
     rows, wrong = swapped([pool[i] for i in chosen], round(options.share * options.rows / 2), seed)
     place = options.keep / f"{seed}-{options.rows}-{options.least}-{options.longest}-{options.share:g}-{options.epochs}"
+    place = options.keep / f"pool{options.pool}" / place.name if options.pool else place
     kept = place.with_name(f"{place.name}.npz")
     if not kept.exists():
         np.savez(kept, wrong=wrong, **measure(rows, place, seed, options))
@@ -273,6 +285,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--longest", type=int, default=42, help="tokens of a row")
     parser.add_argument("--least", type=int, default=8, help="of them, the answer's, end marks included")
+    parser.add_argument("--pool", type=int, help="draw the rows of every seed from so many (all short ones)")
     parser.add_argument("--share", type=float, default=0.08, help="of the rows that get another's answer")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch", type=int, default=8)
@@ -280,6 +293,7 @@ def main() -> None:
     options = parser.parse_args()
     mix, tokenizer = options.data / "mix" / "train.jsonl.gz", tokenizer_of(options.model)
     pool = short_rows(mix, tokenizer, least=options.least, longest=options.longest)
+    pool = mixed(pool, options.pool) if options.pool else pool
     answers = np.mean([row["tokens"] for row in pool])
     print(f"pool: {len(pool)} rows of at most {options.longest} tokens, answers of {answers:.1f} on average")
     results: dict[str, list[tuple[float, float, int, float]]] = defaultdict(list)
