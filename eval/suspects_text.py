@@ -1,10 +1,11 @@
 """How many wrong answers in real text do a pretrained model's losses find, before training and after one epoch?
 
-Short rows of the mix in `../shared/data` (at most `--longest` tokens, prompt included), of which a share gets the answer
-of another row of the same source and about the same length. The rows are measured as `campus-tune suspects --config`
-measures them, with their prompts and without; then a LoRA is trained on them for one epoch under trl's own trainer, and
-everything else is made of that training forward: our score, and the four of Donkii (arXiv 2309.01669), of which AUM
-needs the full logits and so a hook of this script.
+Short rows of the mix in `../shared/data` (at most `--longest` tokens, prompt included, the template's system turn left
+out), of which a share gets the answer of another row of the same source and about the same length. The rows are
+measured as `campus-tune suspects --config` measures them, with their prompts and without; then a LoRA is trained on
+them for one epoch under trl's own trainer, and everything else is made of that training forward: our score, and the
+four of Donkii (arXiv 2309.01669), of which AUM needs the full logits and so a hook of this script. Answers of fewer
+than `--least` tokens are left out: most are a number or a name, and another number is no worse to a model of this size.
 
 A list is as long as the number of wrong rows, its score the share of them that is wrong; the area is that under the ROC
 curve. `--share 0` plants nothing, and what is called suspect then is a false alarm (some rows of the mix are wrong by
@@ -48,6 +49,7 @@ from campus_tune.words.tables import table
 FEW = 8  # rows of a source, up to which answers are swapped inside the domain
 LENGTH = 0.2  # by which share of its tokens a swapped answer may be longer or shorter
 ANSWER = Passage(part="answer")
+UPPER = list(range(20, 30))  # layers of SmolLM2-135M that get an adapter: a third less to compute than with one in all
 
 
 # -- the rows ---------------------------------------------------------------------------------------------------------
@@ -61,14 +63,26 @@ def tokenizer_of(model: str) -> Any:
     return tokenizer
 
 
-def short_rows(path: Path, tokenizer: Any, longest: int) -> list[dict[str, Any]]:
-    """Rows of one question and one answer with at most `longest` tokens; `tokens` are those of the answer."""
+def short_rows(path: Path, tokenizer: Any, *, least: int, longest: int) -> list[dict[str, Any]]:
+    """Rows of one question and one answer with at most `longest` tokens, `least` of them the answer's (`tokens`)."""
     found = []
     for row in read_jsonl(path):
         if len(row["messages"]) == 2:
             said = tokenizer.apply_chat_template(row["messages"], return_dict=True, return_assistant_tokens_mask=True)
-            if len(said["input_ids"]) <= longest:
-                found.append({**row, "tokens": int(np.sum(said["assistant_masks"]))})
+            tokens = int(np.sum(said["assistant_masks"]))
+            if len(said["input_ids"]) <= longest and tokens >= least:
+                found.append({**row, "tokens": tokens})
+    return found
+
+
+def mixed(rows: Sequence[dict[str, Any]], n: int) -> list[dict[str, Any]]:
+    """`n` of the rows, the same in each call; no source gives more than a third of them."""
+    found, counts = [], Counter[str]()
+    for place in np.random.default_rng(n).permutation(len(rows)).tolist():
+        source = rows[place]["source"]
+        if len(found) < n and counts[source] < n / 3:
+            found.append(rows[place])
+            counts[source] += 1
     return found
 
 
@@ -128,8 +142,10 @@ class Margins:
                 self.rows.append(float((own - others).mean()))
 
 
-def trainer_of(rows: Sequence[Mapping[str, Any]], out: Path, seed: int, options: argparse.Namespace, **more: Any) -> Any:
-    """trl's own trainer of these rows, which trains the answers."""
+def trainer_of(
+    rows: Sequence[Mapping[str, Any]], out: Path, seed: int, options: argparse.Namespace, **more: Any
+) -> Any:
+    """The trainer of trl for these rows, which trains the answers."""
     set_seed(seed)  # an adapter's first weights are drawn before the trainer seeds anything
     on_gpu = torch.cuda.is_available()
     args = SFTConfig(
@@ -168,7 +184,7 @@ def measure(rows: Sequence[Mapping[str, Any]], out: Path, seed: int, options: ar
     found |= {f"alone_{name}": values for name, values in vars(measured[ANSWER]).items()}
     if options.epochs:
         del scoring
-        lora = LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"])
+        lora = LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj"], layers_to_transform=UPPER)
         ours = CampusCallback({"selector": "shuffle", "scores": "none"})
         trainer = trainer_of(rows, out, seed, options, peft_config=lora, callbacks=[ours])
         margins = Margins(trainer.model.get_base_model())
@@ -236,49 +252,61 @@ def theirs(found: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
 # -- the table --------------------------------------------------------------------------------------------------------
 
 
+def of_seed(
+    pool: Sequence[Mapping[str, Any]], seed: int, options: argparse.Namespace
+) -> tuple[list[dict[str, Any]], Any, dict[str, Any]]:
+    """(The rows of a seed, which of them are wrong, what was measured of them now or in an earlier call)."""
+    chosen = np.random.default_rng([seed, 1]).choice(len(pool), options.rows, replace=False)
+    rows, wrong = swapped([pool[i] for i in chosen], round(options.share * options.rows / 2), seed)
+    place = options.keep / f"{seed}-{options.rows}-{options.least}-{options.longest}-{options.share:g}-{options.epochs}"
+    place = options.keep / f"pool{options.pool}" / place.name if options.pool else place
+    kept = place.with_name(f"{place.name}.npz")
+    if not kept.exists():
+        np.savez(kept, wrong=wrong, **measure(rows, place, seed, options))
+    return rows, wrong, dict(np.load(kept))
+
+
+def line(name: str, seeds: Sequence[tuple[float, float, int, float]]) -> list[str]:
+    """One line of the table."""
+    lists, areas, called, right = zip(*seeds, strict=True)
+    ours = called[0] >= 0
+    by_seed, caught = (" ".join("-" if np.isnan(x) else f"{x:.2f}" for x in values) for values in (lists, right))
+    means = [f"{np.mean(values):.{digits}f}" for values, digits in ((lists, 2), (areas, 3))]
+    return [name, means[0], by_seed, means[1], " ".join(map(str, called)) if ours else "", caught if ours else ""]
+
+
 def main() -> None:
-    """Measure, or find what was measured, and print the tables."""
+    """Measure, or find what was measured, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder that holds mix/train.jsonl.gz")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of mix/train.jsonl.gz")
     parser.add_argument("--keep", type=Path, default=Path("runs/suspects_text"), help="where what was measured is kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[100, 101, 102, 103, 104])
     parser.add_argument("--rows", type=int, default=600)
     parser.add_argument("--longest", type=int, default=42, help="tokens of a row")
+    parser.add_argument("--least", type=int, default=8, help="of them, the answer's, end marks included")
+    parser.add_argument("--pool", type=int, help="draw the rows of every seed from so many (all short ones)")
     parser.add_argument("--share", type=float, default=0.08, help="of the rows that get another's answer")
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate")
     options = parser.parse_args()
-    pool = short_rows(options.data / "mix" / "train.jsonl.gz", tokenizer_of(options.model), options.longest)
+    mix, tokenizer = options.data / "mix" / "train.jsonl.gz", tokenizer_of(options.model)
+    pool = short_rows(mix, tokenizer, least=options.least, longest=options.longest)
+    pool = mixed(pool, options.pool) if options.pool else pool
+    answers = np.mean([row["tokens"] for row in pool])
+    print(f"pool: {len(pool)} rows of at most {options.longest} tokens, answers of {answers:.1f} on average")
     results: dict[str, list[tuple[float, float, int, float]]] = defaultdict(list)
     for seed in options.seeds:
-        chosen = np.random.default_rng([seed, 1]).choice(len(pool), options.rows, replace=False)
-        rows, wrong = swapped([pool[i] for i in chosen], round(options.share * options.rows / 2), seed)
-        place = options.keep / f"{seed}-{options.rows}-{options.share:g}-{options.epochs}"
-        kept = place.with_suffix(".npz")
-        if not kept.exists():
-            found = measure(rows, place, seed, options)
-            np.savez(kept, wrong=wrong, **found)
-        found = dict(np.load(kept))
-        for name, suspicion in suspicions(found, rows).items():
-            caught = float(wrong[suspicion.suspects].mean()) if suspicion.suspects.any() else np.nan
-            results[name].append((*list_and_area(suspicion.score, wrong), int(suspicion.suspects.sum()), caught))
+        rows, wrong, found = of_seed(pool, seed, options)
+        for name, one in suspicions(found, rows).items():
+            right = float(wrong[one.suspects].mean()) if one.suspects.any() else np.nan
+            results[name].append((*list_and_area(one.score, wrong), int(one.suspects.sum()), right))
         for name, score in theirs(found, len(rows)).items():
             results[name].append((*list_and_area(score, wrong), -1, np.nan))
         print(f"seed {seed}: {len(rows)} rows, {wrong.sum()} wrong", flush=True)
-    lengths = [row["tokens"] for row in pool]
-    print(f"pool: {len(pool)} rows of at most {options.longest} tokens, answers of {np.mean(lengths):.1f} on average")
-    print(table(["score", "list", "by seed", "area", "suspects", "of them wrong"], [line(*item) for item in results.items()]))
-
-
-def line(name: str, seeds: Sequence[tuple[float, float, int, float]]) -> list[str]:
-    """One line of the table."""
-    lists, areas, suspects, right = zip(*seeds, strict=True)
-    called = "" if suspects[0] < 0 else " ".join(map(str, suspects))
-    share = "" if suspects[0] < 0 else " ".join("-" if np.isnan(x) else f"{x:.2f}" for x in right)
-    by_seed = " ".join(f"{x:.2f}" for x in lists)
-    return [name, f"{np.mean(lists):.2f}", by_seed, f"{np.mean(areas):.3f}", called, share]
+    head = ["score", "list", "by seed", "area", "suspects", "of them wrong"]
+    print(table(head, [line(name, seeds) for name, seeds in results.items()]))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias, TypeVar
@@ -47,12 +48,13 @@ from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.stream.training_losses import file_of_stage
 from campus_tune.run.told.console import NO_BASIS
 from campus_tune.run.told.events import Mapped, Warned
-from campus_tune.run.told.examples import decoded, shorten
+from campus_tune.run.told.examples import decoded
 from campus_tune.scores.cache import write_columns
 from campus_tune.scores.dropping import shape_of
 from campus_tune.words.errors import CampusError, DataError, RecipeError
 from campus_tune.words.files import atomic_write
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowLosses
+from campus_tune.words.wording import cut
 
 ALONE = Passage(part="answer")  # of the model in hand: what an answer costs without its prompt
 N_LIKELIEST = 20
@@ -69,7 +71,8 @@ def map_rows(now: Situation) -> Mapped:
     except Exception as error:  # a file is gone, the disk is full, a model cannot be asked: the run is whole without
         if now.peers.leads:
             for name in (FILE, LIKELIEST):  # of an earlier end of this run
-                (now.folder / name).unlink(missing_ok=True)
+                with suppress(OSError):
+                    (now.folder / name).unlink()
         why = str(error) if isinstance(error, CampusError) else f"{type(error).__name__}: {error}"
         return Mapped({"step": now.curriculum.step, "basis": NO_BASIS, "why": why, "rows": len(now.loaded.rows)})
 
@@ -82,14 +85,15 @@ def _mapped(now: Situation) -> Json:
         rows = np.flatnonzero(making.trained)
         _refuse_unpaid(now, rows)
         making.measured = _charged(now, rows, lambda: meter.losses(rows))
-    worst, said = _led(peers, lambda: making.suspicion.worst_first[:N_LIKELIEST].astype(np.int64)), None
+    worst = _led(peers, lambda: making.suspicion.worst_first[:N_LIKELIEST].astype(np.int64))
+    said: Sequence[Departure | None] = [None] * len(worst)
     if len(worst) and _cost(now, worst) <= now.budget.left:
         try:
             said = _charged(now, worst, lambda: departures(meter, worst))
         except Exception as error:  # of whatever model: the rest of the map needs none
             what = f"the model was not asked what it would rather have said ({type(error).__name__}: {error})"
             now.journal.take(Warned([f"{what}: curriculum/{LIKELIEST} is without it."]))
-    return _led(peers, lambda: _write(now, making.done(), worst, said or [None] * len(worst)))
+    return _led(peers, lambda: _write(now, making.done(), worst, said))
 
 
 def _led(peers: Peers, act: Callable[[], T]) -> T:
@@ -246,7 +250,7 @@ def _write(now: Situation, made: RowMap, worst: IntArray, said: Sequence[Departu
     def line(place: int, row: int) -> Json:
         told: Json = {"text": decoded(rows, row, tokenizer, longest=LONGEST)}
         if texts is not None:
-            prompt, answer = (shorten(part[place], LONGEST) for part in (texts.prompts, texts.answers))
+            prompt, answer = (cut(part[place].strip(), LONGEST) for part in (texts.prompts, texts.answers))
             told = {"prompt": prompt, "answer": answer} if prompt else {"text": answer}
         departure = said[place]
         if departure is not None and hasattr(tokenizer, "decode"):

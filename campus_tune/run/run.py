@@ -72,6 +72,7 @@ class CampusRun:
         self, trainer: Trainer, config: CampusConfig, probes: Source = None, reports: Sequence[Report] = ()
     ) -> None:
         self.trainer, self.given, self.reports = trainer, config, reports
+        self.complete_card: Report | None = None  # where the trainer writes a model card
         self.probe_source = probes if probes is not None else (list(config.probes.path) if config.probes else None)
         self.peers = Peers.of(trainer)
         self.activities = Activities(self.peers, lambda: trainer.state.global_step)
@@ -340,8 +341,10 @@ class CampusRun:
             now.journal.take(mapped)
             self.finished = True
             now.journal.take(boundary.summed_up(now))
+        card = [] if self.complete_card is None else [self.complete_card]
         tell_trackers = partial(log_map, record=mapped.record)
-        for report in (self._leave_behind, tell_trackers, *self.reports) if self.peers.leads else ():
+        reports: list[Report] = [self._leave_behind, *card, tell_trackers, *self.reports]
+        for report in reports if self.peers.leads else ():
             try:
                 report(self.trainer)
             except Exception as error:  # of whatever it draws or sends: what was trained is whole

@@ -12,6 +12,7 @@ from pyarrow import parquet
 from transformers import TrainerCallback
 
 from campus_tune.method.learning import REGIONS
+from campus_tune.method.suspicion import Suspicion, of_training
 from campus_tune.model.departures import departures
 from campus_tune.read.finished import read_finished
 from campus_tune.run import data_map
@@ -120,12 +121,13 @@ def _visits(file: Path) -> list[tuple[float, float, float, int]]:
 def test_planted_answers_lead_the_list_with_what_the_model_would_rather_have_said(ran: tuple[Path, Any]) -> None:
     lines = likeliest_of(ran[0])
     assert len(lines) == 20
-    print([line["row"] for line in lines])
     assert {line["row"] for line in lines[:8]} >= set(PLANTED)
     assert [line["excess"] for line in lines] == sorted((line["excess"] for line in lines), reverse=True)
     first = lines[0]
     assert first["answer"] == "seven apples"
-    assert first["prompt"] == " ".join(task_rows(N)[first["row"]]["prompt"][0]["content"].split())
+    assert first["prompt"] == task_rows(N)[first["row"]]["prompt"][0]["content"].strip()
+    several = [line for line in lines if "\n" in task_rows(N)[line["row"]]["prompt"][0]["content"].strip()]
+    assert all("\n" in line["prompt"] for line in several)  # a program stays one
     assert first["rather"] != first["said"]
     assert first["before"] + first["said"] in "seven apples<|im_end|>\n"
     assert 0 < first["rather_probability"] <= 1
@@ -152,6 +154,13 @@ def test_the_ledger_says_it_in_a_line_before_the_last(ran: tuple[Path, Any]) -> 
     assert end["cost"]["map"] > 0
     assert end["cost"]["all"] <= SHUFFLE["budget"]
     assert len(asked) == 20
+
+
+def test_the_model_card_has_the_sentence(ran: tuple[Path, Any]) -> None:
+    out, trainer = ran
+    trainer.create_model_card()
+    [line] = events(out, "map")
+    assert f"- the data map of its rows: {line['sentence']}" in (out / "README.md").read_text("utf-8").splitlines()
 
 
 def test_the_map_is_read_back_as_arrays(ran: tuple[Path, Any]) -> None:
@@ -253,8 +262,12 @@ def test_a_run_that_stops_early_maps_what_it_saw(tmp_path: Path) -> None:
 
 def test_what_was_measured_before_training_joins_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Json] = []
-    whole = data_map.of_training
-    monkeypatch.setattr(data_map, "of_training", lambda *args, **more: (seen.append(more), whole(*args, **more))[1])
+
+    def watched(*args: Any, **more: Any) -> Suspicion:
+        seen.append(more)
+        return of_training(*args, **more)
+
+    monkeypatch.setattr(data_map, "of_training", watched)
     run_of(tmp_path, {"selector": "relative_perplexity", "metrics": ["ifd"], "budget": 3.0}, num_train_epochs=1, n=24)
     [more] = seen
     assert np.isfinite(more["alone"]).all()
