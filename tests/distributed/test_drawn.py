@@ -87,6 +87,21 @@ def map_of(out: str) -> Json:
     return {**{name: table[name] for name in names}, "likeliest": kept}
 
 
+def test_rows_that_look_wrong_are_left_out_on_every_rank(warm: Warm, tmp_path: Path) -> None:
+    config = {**RECIPE, "drop": [{"by": "suspects", "act": "always", "from": 0.3}], "coverage": "exact"}
+    del config["thin"], config["review"]
+    runs = {world: str(tmp_path / f"on {world}") for world in (1, 2)}
+    reports = {world: live(warm, world, out, config=config, num_train_epochs=3).ok for world, out in runs.items()}
+    told = {world: lines(out, "suspects") for world, out in runs.items()}
+    assert told[1] == told[2]
+    assert told[1][0]["dropped"] == 12
+    assert steps_of(reports[1]) == steps_of(reports[2])
+    (acted,), trained = told[2], steps_of(reports[2])
+    late = {row for step, rows in trained.items() if step >= acted["step"] for row in rows}
+    assert not late & set(acted["rows"])
+    assert {row for rows in trained.values() for row in rows} == set(range(60))
+
+
 def test_candidates_are_measured_together(warm: Warm, tmp_path: Path) -> None:
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     reports = [live(warm, world, out, config=FRESH).ok for world, out in ((1, one), (2, two))]

@@ -231,9 +231,7 @@ def test_ten_rows_are_compared_too(tmp_path: Path) -> None:
     assert told["dropped"] == 2
 
 
-def test_cells_have_as_few_bands_as_there_are_rows_for() -> None:
-    two = Domains(np.arange(64) % 2, ["a", "b"])
-    assert len(cells_by_answer(np.arange(64), two).names) == 8  # four bands of eight rows each
-    assert len(cells_by_answer(np.arange(1000), two).names) == 10
-    assert cells_by_answer(np.arange(15), two).names == ("all rows",)
-    assert cells_by_answer(np.arange(20), two).names == ("a", "b")
+@pytest.mark.parametrize(("n_rows", "cells"), [(64, 8), (1000, 10), (20, 2), (15, 1)], ids=lambda n: f"{n}")
+def test_cells_have_as_few_bands_as_there_are_rows_for(n_rows: int, cells: int) -> None:
+    two = Domains(np.arange(n_rows) % 2, ["a", "b"])
+    assert len(cells_by_answer(np.arange(n_rows), two).names) == cells
