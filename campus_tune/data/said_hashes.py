@@ -1,7 +1,8 @@
 """What is said in all rows of a training set as hashes, some thousand rows at a time: which say the same again.
 
 The words of a million rows are some GB; their hashes are 32 MB, and say which row equals an earlier one and which
-prompts are answered in two ways (`duplicates`). A million rows of 70 words took 70 s of one core and no memory beside.
+prompts are answered in two ways (`duplicates`). 200 000 rows of 70 words took 11 s of one core and 15 MB
+(`eval/bench_map.py`), so there is no number of rows from which on it is not done.
 """
 
 from __future__ import annotations

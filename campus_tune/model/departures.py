@@ -12,7 +12,7 @@ one than the model's own, nothing is said of the row.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,21 +62,21 @@ def departures(meter: LossMeter, rows: IntArray) -> list[Departure | None]:
         for tile, tokens in zip(torch.split(answers, TILE), torch.split(wanted, TILE), strict=True):
             logits = head.forward(tile).float()  # not a call: the measurement's own hook is on it
             top, best = logits.max(-1)
-            nll, _ = token_losses(logits, tokens)
+            nll = token_losses(logits, tokens)[0]
             parts.append(torch.stack([tokens.float(), best.float(), torch.exp(top - logits.logsumexp(-1)), nll], 1))
         of_tokens = torch.cat(parts)  # (k, 4)
         lines = torch.zeros(places.n_rows, WIDTH, device=of_tokens.device)
         for row in range(places.n_rows):
             mine = of_tokens[places.row == row]
             if len(mine):
-                place = mine[:, 3].argmax()
-                lines[row] = torch.cat([place.float()[None], mine[place]])
+                worst = mine[:, 3].argmax()
+                lines[row] = torch.cat([worst.float()[None], mine[worst]])
         return lines
 
     measured = meter.measure(rows, reader=look, width=WIDTH)
     found: list[Departure | None] = []
-    for (place, said, rather, probability, nll), worst in zip(measured.read, measured.losses.worst, strict=True):
-        same = math.isclose(nll, worst, rel_tol=SAME, abs_tol=SAME)
+    for (place, said, rather, probability, nll), greatest in zip(measured.read, measured.losses.worst, strict=True):
+        same = math.isclose(nll, greatest, rel_tol=SAME, abs_tol=SAME)
         found.append(Departure(int(place), int(said), int(rather), float(probability)) if same else None)
     return found
 
@@ -91,17 +91,17 @@ def words_at(departure: Departure, row: int, trained: RowSource, tokenizer: Any)
         tokenizer: that decodes.
     """
     [picked] = items(trained, [row])
-    chunk = {name: [values] for name, values in picked.items()}
+    chunk: dict[str, Sequence[Any]] = {str(name): [values] for name, values in picked.items()}
     answer = np.asarray(chunk.get("labels", chunk["input_ids"])[0])[answer_masks(chunk)[0]]
     if departure.place >= len(answer) or answer[departure.place] != departure.said:
         return {}
 
-    def words(tokens: Sequence[int]) -> str:
+    def words(tokens: Iterable[int]) -> str:
         return str(tokenizer.decode([int(token) for token in tokens]))
 
     return {
         "said": words([departure.said]),
         "rather": words([departure.rather]),
         "rather_probability": round(departure.probability, 4),
-        "before": words(answer[max(0, departure.place - BEFORE) : departure.place]),
+        "before": words(answer[max(0, departure.place - BEFORE) : departure.place].tolist()),
     }

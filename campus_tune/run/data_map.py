@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeAlias, TypeVar
@@ -70,7 +71,8 @@ def map_rows(now: Situation) -> Mapped:
     except Exception as error:  # a file is gone, the disk is full, a model cannot be asked: the run is whole without
         if now.peers.leads:
             for name in (FILE, LIKELIEST):  # of an earlier end of this run
-                (now.folder / name).unlink(missing_ok=True)
+                with suppress(OSError):
+                    (now.folder / name).unlink()
         why = str(error) if isinstance(error, CampusError) else f"{type(error).__name__}: {error}"
         return Mapped({"step": now.curriculum.step, "basis": NO_BASIS, "why": why, "rows": len(now.loaded.rows)})
 
@@ -83,14 +85,15 @@ def _mapped(now: Situation) -> Json:
         rows = np.flatnonzero(making.trained)
         _refuse_unpaid(now, rows)
         making.measured = _charged(now, rows, lambda: meter.losses(rows))
-    worst, said = _led(peers, lambda: making.suspicion.worst_first[:N_LIKELIEST].astype(np.int64)), None
+    worst = _led(peers, lambda: making.suspicion.worst_first[:N_LIKELIEST].astype(np.int64))
+    said: Sequence[Departure | None] = [None] * len(worst)
     if len(worst) and _cost(now, worst) <= now.budget.left:
         try:
             said = _charged(now, worst, lambda: departures(meter, worst))
         except Exception as error:  # of whatever model: the rest of the map needs none
             what = f"the model was not asked what it would rather have said ({type(error).__name__}: {error})"
             now.journal.take(Warned([f"{what}: curriculum/{LIKELIEST} is without it."]))
-    return _led(peers, lambda: _write(now, making.done(), worst, said or [None] * len(worst)))
+    return _led(peers, lambda: _write(now, making.done(), worst, said))
 
 
 def _led(peers: Peers, act: Callable[[], T]) -> T:

@@ -123,8 +123,8 @@ class RowMap:
 
     def record(self) -> Json:
         """What the ledger's line holds."""
-        about, counts, by_domain = self.about(), np.bincount(self.regions + 1, minlength=len(REGIONS) + 1)[1:], {}
-        sizes = self.domains.sizes()
+        about, sizes = self.about(), self.domains.sizes()
+        counts = np.bincount(self.regions + 1, minlength=len(REGIONS) + 1)[1:]
         by_domain = {name: {"rows": sizes[name], "suspects": n} for name, n in self.suspects_by_domain.items()}
         return {
             "basis": self.basis,

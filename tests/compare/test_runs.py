@@ -192,9 +192,8 @@ def test_tokens_and_visits_are_those_of_the_plan(lora: World) -> None:
         assert run.outcome["cost"] == end["cost"]
 
 
-def test_random_pays_for_its_map_alone_and_the_recipe_its_bill(lora: World) -> None:
-    free = lora.runs["random", 0].outcome["cost"]
-    assert free["all"] == free["map"]
+def test_random_costs_nothing_and_the_recipe_its_bill(lora: World) -> None:
+    assert lora.runs["random", 0].outcome["cost"]["all"] == 0
     cost = lora.runs["recipe", 0].outcome["cost"]
     assert cost["all"] > 0
     assert cost["all"] == pytest.approx(sum(share for purpose, share in cost.items() if purpose != "all"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,20 @@ def test_the_same_rows_are_drawn_on_another_number_of_processes(
     for name in ("last", "best", "surprise", "excess"):
         pairs = [[math.nan if value is None else value for value in table[name]] for table in (ours, theirs)]
         assert pairs[0] == pytest.approx(pairs[1], rel=1e-3, abs=1e-4, nan_ok=True), name
+
+    assert map_of(out) == map_of(calm[0])
+
+
+def map_of(out: str) -> Json:
+    """What must be the same of the maps of one run on any number of processes, and the list of the likeliest rows."""
+    book = Path(out) / "curriculum" / "book"
+    table = parquet.read_table(book / "map.parquet").to_pydict()
+    names = ("row", "content", "key", "domain", "cell", "region", "visits", "first_step", "last_step", "suspect")
+    likeliest = [json.loads(line) for line in (book / "likeliest.jsonl").read_text("utf-8").splitlines()]
+    kept = [
+        {name: line.get(name) for name in ("row", "key", "answer", "said", "rather", "before")} for line in likeliest
+    ]
+    return {**{name: table[name] for name in names}, "likeliest": kept}
 
 
 def test_candidates_are_measured_together(warm: Warm, tmp_path: Path) -> None:

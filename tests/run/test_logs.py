@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,8 @@ def test_a_run_ends_with_rows_coverage_cost_and_audit(tmp_path: Path, capsys: py
     last = lines[-6:]
     assert last[0] == "campus: rows by sub-curriculum: length 25%, -length 25%, shuffle 50%"
     assert last[1] == "campus: rows: 32 of 32 seen (100%), each once per epoch, 1.00 epochs"
-    assert last[2].startswith("campus: cost: 0.0% of the training compute against a budget of 50.0% (scoring 0.0%")
+    paid = r"of the training compute against a budget of 50.0% \(scoring 0.0%, selection 0.0%, probes 0.0%, map \1\)"
+    assert re.match(rf"campus: cost: (\d+\.\d%) {paid}", last[2])
     assert last[3] == "campus: order audit: all 8 steps trained the planned rows, tokens and labels"
     assert last[4].startswith("campus: data map · ")
     assert last[5] == f"campus: everything about this run is in {tmp_path / 'curriculum'}"

@@ -12,6 +12,7 @@ from pyarrow import parquet
 from transformers import TrainerCallback
 
 from campus_tune.method.learning import REGIONS
+from campus_tune.method.suspicion import Suspicion, of_training
 from campus_tune.model.departures import departures
 from campus_tune.read.finished import read_finished
 from campus_tune.run import data_map
@@ -261,8 +262,12 @@ def test_a_run_that_stops_early_maps_what_it_saw(tmp_path: Path) -> None:
 
 def test_what_was_measured_before_training_joins_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Json] = []
-    whole = data_map.of_training
-    monkeypatch.setattr(data_map, "of_training", lambda *args, **more: (seen.append(more), whole(*args, **more))[1])
+
+    def watched(*args: Any, **more: Any) -> Suspicion:
+        seen.append(more)
+        return of_training(*args, **more)
+
+    monkeypatch.setattr(data_map, "of_training", watched)
     run_of(tmp_path, {"selector": "relative_perplexity", "metrics": ["ifd"], "budget": 3.0}, num_train_epochs=1, n=24)
     [more] = seen
     assert np.isfinite(more["alone"]).all()
