@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from campus_tune.data.domains import Domains
+from campus_tune.data.prepared import TokenRows
 from campus_tune.method.acting import Acting, drawn_instead, unseen
 from campus_tune.method.cells import Cells
 from campus_tune.method.curriculum import Curriculum
@@ -56,8 +57,8 @@ class Suspects:
     Args:
         acting: the settings.
         cells: of the rows, inside which what training shows of them is compared.
-        tokens: of each row's answer, shape (N,).
-        domains: of the rows; half of each stays.
+        rows: of the training set.
+        domains: of them; half of each stays.
         seed: of the control's draw.
         at_random: the control: as many rows of each cell go, but which of them is chance.
         acted: what was done; None before.
@@ -65,28 +66,28 @@ class Suspects:
 
     acting: Acting
     cells: Cells
-    tokens: IntArray
+    rows: TokenRows
     domains: Domains
     seed: int = 0
     at_random: bool = False
     acted: Acted | None = None
 
     @staticmethod
-    def begin(config: CampusConfig, cells: Cells | None, tokens: IntArray, domains: Domains) -> Suspects | None:
+    def begin(config: CampusConfig, cells: Cells | None, rows: TokenRows, domains: Domains) -> Suspects | None:
         """What a recipe does about them, before anything is done; None where it says nothing of them.
 
         Args:
             config: resolved settings.
             cells: of the recipe; None without any.
-            tokens: of each row's answer, shape (N,).
-            domains: of the rows.
+            rows: of the training set.
+            domains: of them.
         """
         acting = acting_of(config)
         if acting is None:
             return None
-        cells = cells_by_answer(tokens, domains) if cells is None else cells
+        cells = cells_by_answer(rows.answer_tokens, domains) if cells is None else cells
         at_random = config.control == RANDOM_DROP
-        return Suspects(acting, cells, tokens, domains, seed=config.seed or 0, at_random=at_random)
+        return Suspects(acting, cells, rows, domains, seed=config.seed or 0, at_random=at_random)
 
     def mask(self, n_rows: int) -> BoolArray:
         """Rows that were left out, shape (N,)."""
@@ -133,7 +134,7 @@ class Suspects:
         """What a checkpoint remembers, as JSON; {} before anything was done."""
         if self.acted is None:
             return {}
-        return {"suspects": {"stage": self.acted.stage, "dropped": array_digest(self.mask(len(self.tokens)))}}
+        return {"suspects": {"stage": self.acted.stage, "dropped": array_digest(self.mask(len(self.rows)))}}
 
     def go_on(
         self, saved: Json, curriculum: Curriculum, home: Path, past: Sequence[PastStage], peers: Peers, *, changed: bool
@@ -173,9 +174,10 @@ class Suspects:
             np.concatenate([rows for rows, _ in parts]),
             np.concatenate([losses.per_row() for _, losses in parts]),
             self.cells.codes,
-            len(self.tokens),
-            tokens=self.tokens,
+            len(self.rows),
+            tokens=self.rows.answer_tokens,
             groups=self.domains.codes,
+            prompts=self.rows.prompt_tokens,
         )
         found = self.acting.choose(suspicion, curriculum)
         rows = found.rows

@@ -199,7 +199,8 @@ class Making:
     @cached_property
     def suspicion(self) -> Suspicion:
         """How suspect each row is; what was measured before training joins in."""
-        tokens, groups = self.now.loaded.rows.answer_tokens, self.domains.codes
+        of, groups = self.now.loaded.rows, self.domains.codes
+        tokens = of.answer_tokens
         if self.visits is None:
             return of_forward(self.learning.mean_loss, tokens, groups=groups, alone=None)
         rows, _, losses = self.visits
@@ -209,9 +210,17 @@ class Making:
         if HERE in known:
             before = of_forward(known[HERE], tokens, groups=groups, alone=alone).score
             before[~self.learning.seen] = np.nan
-        cells, values, n_rows = self.cells.codes, losses.per_row(), len(tokens)
-        known_before = {"alone": alone, "before": before}
-        return of_training(rows, values, cells, n_rows, tokens=tokens, groups=groups, **known_before)
+        return of_training(
+            rows,
+            losses.per_row(),
+            self.cells.codes,
+            len(of),
+            tokens=tokens,
+            groups=groups,
+            prompts=of.prompt_tokens,
+            alone=alone,
+            before=before,
+        )
 
     def done(self) -> RowMap:
         """The map."""
