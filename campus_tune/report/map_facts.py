@@ -18,7 +18,7 @@ from campus_tune.method.orders import group_codes
 from campus_tune.report.map_shape import MapShape, shape_of
 from campus_tune.run.ledger_lines import MAYBE
 from campus_tune.run.row_map import FILE, LIKELIEST
-from campus_tune.run.told.console import NO_BASIS
+from campus_tune.run.told import NO_BASIS
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import DataError, ResumeError
 from campus_tune.words.files import read_jsonl
