@@ -31,7 +31,6 @@ import numpy as np
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from scipy import stats
 from transformers import AutoTokenizer, set_seed
 from trl import SFTConfig, SFTTrainer
 
@@ -45,7 +44,9 @@ from campus_tune.run.stream.training_losses import FOLDER
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.files import read_jsonl
 from campus_tune.words.tables import table
+from eval.planting import area, precision
 
+MIX = "mix/train.jsonl.gz"
 FEW = 8  # rows of a source, up to which answers are swapped inside the domain
 LENGTH = 0.2  # by which share of its tokens a swapped answer may be longer or shorter
 ANSWER = Passage(part="answer")
@@ -199,12 +200,9 @@ def measure(rows: Sequence[Mapping[str, Any]], out: Path, seed: int, options: ar
 # -- the scores -------------------------------------------------------------------------------------------------------
 
 
-def list_and_area(score: Any, wrong: Any) -> tuple[float, float]:
-    """(Share of wrong rows among as many of the highest scores as there are wrong rows, area under the ROC curve)."""
-    n, ranks = int(wrong.sum()), stats.rankdata(score)
-    listed = np.argsort(-score, kind="stable")[:n]
-    area = (ranks[wrong].sum() - n * (n + 1) / 2) / (n * (len(wrong) - n)) if n else np.nan
-    return float(wrong[listed].mean()) if n else np.nan, float(area)
+def found_by(score: Any, wrong: Any) -> tuple[float, float]:
+    """(Share of wrong rows in a list as long as they are many, area under the ROC curve)."""
+    return precision(score, wrong, int(wrong.sum())), area(score, wrong)
 
 
 def mean_of_visits(values: Any, rows: Any, n_rows: int) -> Any:
@@ -291,7 +289,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate")
     options = parser.parse_args()
-    mix, tokenizer = options.data / "mix" / "train.jsonl.gz", tokenizer_of(options.model)
+    mix, tokenizer = options.data / MIX, tokenizer_of(options.model)
     pool = short_rows(mix, tokenizer, least=options.least, longest=options.longest)
     pool = mixed(pool, options.pool) if options.pool else pool
     answers = np.mean([row["tokens"] for row in pool])
@@ -301,9 +299,9 @@ def main() -> None:
         rows, wrong, found = of_seed(pool, seed, options)
         for name, one in suspicions(found, rows).items():
             right = float(wrong[one.suspects].mean()) if one.suspects.any() else np.nan
-            results[name].append((*list_and_area(one.score, wrong), int(one.suspects.sum()), right))
+            results[name].append((*found_by(one.score, wrong), int(one.suspects.sum()), right))
         for name, score in theirs(found, len(rows)).items():
-            results[name].append((*list_and_area(score, wrong), -1, np.nan))
+            results[name].append((*found_by(score, wrong), -1, np.nan))
         print(f"seed {seed}: {len(rows)} rows, {wrong.sum()} wrong", flush=True)
     head = ["score", "list", "by seed", "area", "suspects", "of them wrong"]
     print(table(head, [line(name, seeds) for name, seeds in results.items()]))

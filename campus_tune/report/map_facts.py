@@ -18,7 +18,6 @@ from campus_tune.method.orders import group_codes
 from campus_tune.report.map_shape import MapShape, shape_of
 from campus_tune.run.ledger_lines import MAYBE
 from campus_tune.run.row_map import FILE, LIKELIEST
-from campus_tune.run.told import NO_BASIS
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import DataError, ResumeError
 from campus_tune.words.files import read_jsonl
@@ -140,8 +139,8 @@ def read_map(home: Path, lines: Sequence[Json]) -> MapFacts | None:
     path = home / FILE
     if not path.exists():
         if "why" in said:
-            return MapFacts(NO_BASIS, f"There is no map of the rows: {said['why']}")
-        return MapFacts(NO_BASIS, said["sentence"]) if "sentence" in said else None
+            return MapFacts(said["basis"], f"There is no map of the rows: {said['why']}")
+        return MapFacts("none", said["sentence"]) if "sentence" in said else None
     try:
         columns, about = read_columns(path)
         lacking = [name for name in NEEDED if name not in columns]
@@ -161,9 +160,9 @@ def read_map(home: Path, lines: Sequence[Json]) -> MapFacts | None:
             n_contradicting=int(contradicting.sum()),
             n_duplicates=int((repeated >= 0).sum()),
             regions=regions,
-            domains=_by_domain(columns.get("domain"), regions, codes, suspect),
+            domains=rows_by_domain(columns.get("domain"), regions, codes, suspect),
             shape=shape_of(columns, codes, suspect, threshold),
-            likeliest=_likeliest(home / LIKELIEST, {"suspect": suspect, "contradicting": contradicting}),
+            likeliest=read_likeliest(home / LIKELIEST, {"suspect": suspect, "contradicting": contradicting}),
         )
     except (ResumeError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
@@ -182,10 +181,17 @@ def _regions(values: NDArray[Any]) -> tuple[tuple[str, ...], IntArray]:
     return tuple(names[i] for i in order), np.argsort(order)[codes]
 
 
-def _by_domain(
+def rows_by_domain(
     values: NDArray[Any] | None, regions: Sequence[str], codes: IntArray, suspect: BoolArray
 ) -> dict[str, DomainRows]:
-    """The counts of each domain, the largest first."""
+    """The counts of each domain, the largest first.
+
+    Args:
+        values: the domain of each row, shape (N,); None without domains.
+        regions: names.
+        codes: the region of each row, a place among these, shape (N,).
+        suspect: shape (N,).
+    """
     names, domain = ([ALL], np.zeros(len(codes), dtype=np.int64)) if values is None else group_codes(values)
     counts = np.bincount(domain * len(regions) + codes, minlength=len(names) * len(regions))
     counts = counts.reshape(len(names), len(regions))
@@ -197,8 +203,16 @@ def _by_domain(
     return dict(sorted(found.items(), key=lambda item: -item[1].rows))
 
 
-def _likeliest(path: Path, flags: Mapping[str, BoolArray]) -> tuple[LikelyRow, ...]:
-    """The rows of the list beside the map; none where no list was left, or an empty one."""
+def read_likeliest(path: Path, flags: Mapping[str, BoolArray]) -> tuple[LikelyRow, ...]:
+    """The rows of the list beside the map; none where no list was left, or an empty one.
+
+    Args:
+        path: of the list.
+        flags: what the map says of each row: `suspect` and `contradicting`, shape (N,) each.
+
+    Raises:
+        DataError: it is damaged, or of another map.
+    """
     if not path.exists() or not path.stat().st_size:
         return ()
     lines = read_jsonl(path)
@@ -214,11 +228,16 @@ def _likeliest(path: Path, flags: Mapping[str, BoolArray]) -> tuple[LikelyRow, .
             )
     return tuple(
         LikelyRow(
-            row=line["row"],
             suspect=bool(flags["suspect"][line["row"]]),
             contradicting=bool(flags["contradicting"][line["row"]]),
-            **{name: line.get(name) or "" for name in (each[:-1] for each in OPTIONAL_TEXT)},
-            **{name: line.get(name) for name in (each[:-1] for each in OPTIONAL_NUMBER)},
+            **_known(line),
         )
         for line in lines
     )
+
+
+def _known(line: Json) -> dict[str, Any]:
+    """What a line of the list says of its row, and of what it does not say that it does not."""
+    texts = {name: line.get(name) or "" for name in (each.removesuffix("?") for each in OPTIONAL_TEXT)}
+    numbers = {name: line.get(name) for name in (each.removesuffix("?") for each in OPTIONAL_NUMBER)}
+    return {"row": line["row"], **texts, **numbers}

@@ -8,7 +8,7 @@ it in time: so long rows and hard domains do not fill the place of wrong ones.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -69,10 +69,10 @@ def map_picture(facts: MapFacts) -> Picture | None:
     def draw(figure: Figure, narrow: bool) -> None:
         axis = figure.subplots()
         if shape.spread is None:
-            _histogram(axis, shape, facts.regions)
+            histogram(axis, shape, facts.regions)
             axis.set(xlabel=_excess_label(narrow), ylabel="rows")
         else:
-            _cartography(axis, shape, facts.regions)
+            cartography(axis, shape, facts.regions)
             axis.set(xlabel="spread of the excess over the passes", ylabel=_excess_label(narrow))
         if facts.threshold is not None and shape.excess[0] <= facts.threshold <= shape.excess[-1]:
             line = axis.axvline if shape.spread is None else axis.axhline
@@ -83,9 +83,9 @@ def map_picture(facts: MapFacts) -> Picture | None:
         MAP_PICTURE,
         "The map of the rows" if shape.spread is not None else "How far the rows stand out",
         draw,
-        alt=_told(facts, shape),
+        alt=map_in_words(facts, shape),
         height=(4.4, 4.9) if shape.spread is not None else (3.2, 3.8),
-        note=_note(shape),
+        note=note_on(shape),
     )
 
 
@@ -93,7 +93,7 @@ def _excess_label(narrow: bool) -> str:
     return "excess" if narrow else "excess: loss beyond that of like rows"
 
 
-def _cartography(axis: Axes, shape: MapShape, regions: Sequence[str]) -> None:
+def cartography(axis: Axes, shape: MapShape, regions: Sequence[str]) -> None:
     """Points, the suspects upon the others; of many rows also where all of them lie."""
     points = shape.points
     if shape.density is not None and shape.spread is not None:
@@ -102,11 +102,12 @@ def _cartography(axis: Axes, shape: MapShape, regions: Sequence[str]) -> None:
     for place, name in enumerate(regions):
         face, rows = FACES.get(name, UNKNOWN), (points.region == place) & ~points.suspect
         if name != SUSPECT and rows.any():
-            how = {"marker": face.marker, "color": face.colour}
+            how: dict[str, Any] = {"marker": face.marker, "color": face.colour}
             axis.scatter(points.spread[rows], points.excess[rows], s=13, alpha=0.65, linewidths=0, **how)
             axis.plot([], [], linestyle="", label=region_words(name), **how)  # the legend's, larger
     if points.suspect.any():
-        wrong, how = points.suspect, {"marker": FACES[SUSPECT].marker, "color": FACES[SUSPECT].colour}
+        wrong = points.suspect
+        how = {"marker": FACES[SUSPECT].marker, "color": FACES[SUSPECT].colour}
         axis.scatter(
             points.spread[wrong], points.excess[wrong], s=42, edgecolors="white", linewidths=0.6, zorder=4, **how
         )
@@ -114,7 +115,7 @@ def _cartography(axis: Axes, shape: MapShape, regions: Sequence[str]) -> None:
     axis.margins(0.03)
 
 
-def _histogram(axis: Axes, shape: MapShape, regions: Sequence[str]) -> None:
+def histogram(axis: Axes, shape: MapShape, regions: Sequence[str]) -> None:
     """Rows of each region, one upon another; a few suspects would be lost in it, so each has a mark below."""
     below: FloatArray = np.zeros(len(shape.excess) - 1)
     for name, counts in zip(regions, shape.by_region, strict=False):
@@ -131,7 +132,8 @@ def _histogram(axis: Axes, shape: MapShape, regions: Sequence[str]) -> None:
     axis.axhline(0, color=GREY, linewidth=0.8)
 
 
-def _note(shape: MapShape) -> str:
+def note_on(shape: MapShape) -> str:
+    """How the picture is to be read."""
     if shape.spread is None:
         return (
             f"{UNIT} Most rows were seen once and have no spread over passes, so they are counted. The marks below "
@@ -152,7 +154,7 @@ def _note(shape: MapShape) -> str:
     return text
 
 
-def _told(facts: MapFacts, shape: MapShape) -> str:
+def map_in_words(facts: MapFacts, shape: MapShape) -> str:
     """The picture in numbers."""
     low, middle, high = (_quantile(shape, share) for share in (0.05, 0.5, 0.95))
     text = f"{shape.n_rows:,} rows with a score: median excess about {middle:.2f}, nine tenths between {low:.2f} and "

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
+from campus_tune.words.types import BoolArray, FloatArray, IntArray
 
 MANY = 5000  # rows, above which their density is drawn, and a sample of them
 SAMPLE = 2000  # rows of it
@@ -115,7 +115,7 @@ def _limits(values: FloatArray) -> tuple[float, float]:
     return (least, most) if most > least else (least - 0.5, most + 0.5)
 
 
-def _sample(rows: RowArray, content: NDArray[np.uint64], suspect: BoolArray) -> RowArray:
+def _sample(rows: IntArray, content: NDArray[np.uint64], suspect: BoolArray) -> IntArray:
     """`SAMPLE` of the rows: all suspects where these are at most half of it, else half of it, and others.
 
     They are picked by the hash of their content: it has nothing to do with what a row is like, and in the next run of

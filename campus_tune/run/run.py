@@ -342,9 +342,8 @@ class CampusRun:
             self.finished = True
             now.journal.take(boundary.summed_up(now))
         card = [] if self.complete_card is None else [self.complete_card]
-        tell_trackers = partial(log_map, record=mapped.record)
-        reports: list[Report] = [self._leave_behind, *card, tell_trackers, *self.reports]
-        for report in reports if self.peers.leads else ():
+        tell_trackers: Report = partial(log_map, record=mapped.record)
+        for report in (self._leave_behind, *card, tell_trackers, *self.reports) if self.peers.leads else ():
             try:
                 report(self.trainer)
             except Exception as error:  # of whatever it draws or sends: what was trained is whole

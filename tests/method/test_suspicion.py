@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.method import suspicion
-from campus_tune.method.suspicion import Suspicion, local_excess, of_forward, of_training, residuals
+from campus_tune.method.suspicion import Suspicion, local_excess, of_forward, of_training, residuals, stands_out
 from campus_tune.words.types import FloatArray, IntArray
 from tests.strategies import examples
 
@@ -34,35 +34,50 @@ def slow_local_excess(losses: FloatArray, cells: IntArray) -> list[float]:
 
 
 def slow_residuals(values: FloatArray, columns: list[FloatArray], groups: IntArray) -> list[float]:
-    """By the normal equations, group by group."""
+    """Row by row in Python, with thirty made-up rows for the prior: each slope 0, in units of the column."""
+    rows = [i for i in range(len(values)) if all(np.isfinite([values[i], *(column[i] for column in columns)]))]
     found = [math.nan] * len(values)
-    known = [i for i in range(len(values)) if all(np.isfinite([values[i], *(column[i] for column in columns)]))]
-    of_group = {group: [i for i in known if groups[i] == group] for group in set(groups.tolist())}
-    for members in of_group.values():
-        fitted = members if len(members) > 8 else known
-        used = columns if len(fitted) > 8 else []
-        design = np.array([[1.0, *(column[i] for column in used)] for i in fitted])
-        target = np.array([values[i] for i in fitted])
-        beta = np.linalg.pinv(design.T @ design) @ design.T @ target if fitted else None
-        left = dict(zip(fitted, target - design @ beta, strict=True)) if fitted else {}
-        spread = max(float(np.mean(np.abs([*left.values()]))), 0.001) if left else 1.0
-        for i in members:
-            found[i] = left[i] / spread
+    own = {group: [i for i in rows if groups[i] == group] for group in groups.tolist()}
+    own = {group: members for group, members in own.items() if len(members) > 8}
+
+    def less_level(column: FloatArray) -> dict[int, float]:
+        level = {i: float(np.mean([column[j] for j in own.get(groups[i], rows)])) for i in rows}
+        return {i: float(column[i]) - level[i] for i in rows}
+
+    left, within = less_level(values), [less_level(column) for column in columns]
+    if len(rows) > 8:
+        units = [math.sqrt(np.mean([value**2 for value in column.values()])) or 1.0 for column in within]
+        design = np.array([[column[i] / unit for column, unit in zip(within, units, strict=True)] for i in rows])
+        slopes = np.linalg.pinv(design) @ np.array([left[i] for i in rows])
+        left = {i: left[i] - float(line @ slopes) for i, line in zip(rows, design, strict=True)}
+        of_row = dict(zip(rows, design, strict=True))
+        for members in own.values():
+            made_up = math.sqrt(30) * np.eye(len(columns))
+            lines = np.concatenate([np.array([of_row[i] for i in members]), made_up])
+            wanted = np.array([*(left[i] for i in members), *np.zeros(len(columns))])
+            slopes = np.linalg.pinv(lines) @ wanted
+            left |= {i: left[i] - float(of_row[i] @ slopes) for i in members}
+    overall = float(np.mean([abs(value) for value in left.values()])) if rows else 0.0
+    for i in rows:
+        members = own.get(groups[i], [])
+        spread = (sum(abs(left[j]) for j in members) + 30 * overall) / (len(members) + 30)
+        found[i] = left[i] / max(spread, 0.001)
     return found
 
 
-def slow_training(visits: list[tuple[int, float]], cells: IntArray) -> dict[int, float]:
+def slow_training(visits: list[tuple[int, float]], kinds: list[IntArray]) -> dict[int, float]:
     """Row → score, from (row, loss) in the sequence of training."""
     seen: dict[int, int] = {}
     of_pass: dict[int, list[tuple[int, float]]] = {}
     for row, loss in visits:
         seen[row] = seen.get(row, 0) + 1
-        of_pass.setdefault(seen[row], []).append((row, loss))
+        of_pass.setdefault(seen[row], []).append((row, math.log(loss + 0.01)))
     parts: dict[int, list[tuple[int, float]]] = {}
     for number, some in of_pass.items():
-        excess = slow_local_excess(np.array([loss for _, loss in some]), cells[[row for row, _ in some]])
-        for (row, _), value in zip(some, excess, strict=True):
-            parts.setdefault(row, []).append((number, value))
+        rows, logs = [row for row, _ in some], np.array([log for _, log in some])
+        excess = [slow_local_excess(logs, kind[rows]) for kind in kinds]
+        for row, *values in zip(rows, *excess, strict=True):
+            parts.setdefault(row, []).append((number, math.fsum(values) / len(values)))
     return {row: sum(j * e for j, e in of) / sum(j for j, _ in of) for row, of in parts.items()}
 
 
@@ -120,17 +135,37 @@ def test_residuals_are_the_slow_ones(n: int, n_groups: int, seed: int) -> None:
     np.testing.assert_allclose(found, slow_residuals(values, columns, groups), atol=1e-6)
 
 
-def test_residuals_do_not_see_what_the_columns_say() -> None:
+def test_residuals_do_not_see_what_the_columns_say_of_all_groups() -> None:
     rng = np.random.default_rng(0)
     column, groups, noise = rng.normal(size=90), np.repeat([0, 1, 2], 30), rng.normal(size=90)
-    steep = noise + np.array([1.0, -4.0, 9.0])[groups] * column + 5.0 * groups
+    steep = noise + 4.0 * column + 5.0 * groups
     np.testing.assert_allclose(residuals(steep, [column], groups), residuals(noise, [column], groups), atol=1e-9)
+
+
+def test_a_large_group_has_slopes_of_its_own_and_a_small_one_those_of_all() -> None:
+    # slope 2 in 4 000 rows, −2 in 4 000 others, −9 in ten: the prior of thirty rows drags no large one along
+    rng = np.random.default_rng(1)
+    column, groups = rng.normal(size=8010), np.repeat([0, 1, 2], [4000, 4000, 10])
+    left = residuals(np.array([2.0, -2.0, -9.0])[groups] * column + rng.normal(size=8010), [column], groups)
+    slopes = [np.polyfit(column[groups == group], left[groups == group], 1)[0] for group in range(3)]
+    assert abs(slopes[0]) < 0.1
+    assert abs(slopes[1]) < 0.1
+    assert slopes[2] < -0.5
 
 
 def test_a_column_without_variation_explains_nothing() -> None:
     values = np.arange(12.0) ** 2
     flat = residuals(values, [np.ones(12)], np.zeros(12, dtype=np.int64))
     np.testing.assert_allclose(flat, residuals(values, [], np.zeros(12, dtype=np.int64)), atol=1e-9)
+
+
+@given(st.integers(9, 60), st.integers(0, 9), st.floats(0.1, 10), st.floats(-5, 5))
+def test_residuals_hang_on_no_unit(n: int, seed: int, scale: float, shift: float) -> None:
+    rng = np.random.default_rng(seed)
+    values, columns, groups = rng.normal(size=n) * 9, [rng.normal(size=n), rng.normal(size=n)], rng.integers(0, 3, n)
+    plain = residuals(values, columns, groups)
+    moved = residuals(scale * values + shift, [shift + scale * columns[0], columns[1]], groups)
+    np.testing.assert_allclose(moved, plain, atol=1e-6)
 
 
 @given(st.integers(1, 80), st.integers(1, 3), st.integers(0, 9))
@@ -140,10 +175,20 @@ def test_scores_in_training_are_the_slow_ones(n_rows: int, passes: int, seed: in
     rows, losses = rows[: -(n_rows // 3) or None], losses[: -(n_rows // 3) or None]  # the last pass is cut off
     cells = np.random.default_rng(seed).integers(0, 3, n_rows)
     found = of_training(rows, losses, cells, n_rows, tokens=np.ones(n_rows), groups=None)
-    slow = slow_training([*zip(rows.tolist(), losses.tolist(), strict=True)], cells)
+    slow = slow_training([*zip(rows.tolist(), losses.tolist(), strict=True)], [cells])
     expected = [slow.get(row, math.nan) for row in range(n_rows)]
     np.testing.assert_allclose(found.score, expected, atol=1e-9)
     assert (np.isnan(found.spread) == (np.bincount(rows, minlength=n_rows) < 2)).all()
+
+
+def test_rows_are_compared_with_those_of_like_prompts_too() -> None:
+    # 64 rows in two domains: two bands of 16 prompts each
+    rows, losses = run_of(64, 2, seed=5)
+    cells, domains, prompts = np.arange(64) % 3, np.arange(64) % 2, np.arange(64) // 2 + 5
+    bands = 2 * domains + (prompts - 5 >= 16)
+    found = of_training(rows, losses, cells, 64, tokens=np.ones(64), groups=domains, prompts=prompts)
+    slow = slow_training([*zip(rows.tolist(), losses.tolist(), strict=True)], [cells, bands])
+    np.testing.assert_allclose(found.score, [slow[row] for row in range(64)], atol=1e-9)
 
 
 def test_visits_without_a_finite_loss_leave_no_trace() -> None:
@@ -184,6 +229,20 @@ def test_what_was_known_before_training_is_a_pass_more() -> None:
     assert (joined.score[10:] == plain.score[10:]).all()
 
 
+def test_what_answers_cost_alone_explains_what_they_cost_in_training() -> None:
+    rng = np.random.default_rng(6)
+    rows, alone = np.tile(np.arange(300), 2), np.exp(rng.normal(size=300))
+    losses = alone[rows] * 0.5 * np.exp(0.05 * rng.normal(size=600))
+    losses[[7, 307]] = alone[7]
+    settings: dict[str, Any] = {"tokens": np.ones(300), "groups": np.zeros(300, dtype=np.int64)}
+    without, known = (
+        of_training(rows, losses, np.zeros(300, dtype=np.int64), 300, alone=given, **settings)
+        for given in (None, alone)
+    )
+    assert known.worst_first[0] == 7
+    assert without.worst_first[0] != 7
+
+
 def test_a_row_that_costs_no_more_than_its_answer_alone_does_is_not_suspect() -> None:
     rng = np.random.default_rng(3)
     tokens, alone = rng.integers(3, 90, 400), np.exp(rng.normal(size=400))
@@ -195,3 +254,42 @@ def test_a_row_that_costs_no_more_than_its_answer_alone_does_is_not_suspect() ->
     some = np.where(np.arange(400) < 200, alone, math.nan)
     half = of_forward(losses, tokens, groups=None, alone=some)
     assert (half.score[200:] == one.score[200:]).all()
+
+
+def slow_stands_out(scores: list[float]) -> float | None:
+    """Each row's score tried as the threshold."""
+    middle = float(np.median(scores)) if scores else 0.0
+    fine = []
+    for t in (score - middle for score in scores if score > middle):
+        above = sum(score - middle >= t for score in scores)
+        below = sum(score - middle <= -t for score in scores)
+        if below <= above / 3 and above - below >= 3 * math.sqrt(above + below):
+            fine.append(t + middle)
+    return min(fine, default=None)
+
+
+@given(st.integers(0, 80), st.integers(0, 12), st.integers(0, 30))
+def test_the_threshold_is_the_slow_one(n: int, n_wrong: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = np.concatenate([rng.normal(size=n), rng.normal(4, 1, size=n_wrong)]).round(1)  # ties too
+    slow, found = slow_stands_out(scores.tolist()), stands_out(scores)
+    assert (found is None) == (slow is None)
+    assert found is None or found == pytest.approx(slow)
+
+
+def test_rows_above_what_the_lower_half_mirrored_has_are_suspects() -> None:
+    clean = np.linspace(-3, 3, 601)
+    assert stands_out(clean) is None
+    found = Suspicion.of_scores(np.array([*clean, *np.linspace(4, 6, 30), math.nan]), np.full(632, math.nan))
+    assert found.threshold is not None
+    assert found.suspects[601:631].all()
+    assert not found.suspects[-1]
+    assert found.suspects[:601].mean() < 0.02
+    assert (found.suspects == (np.nan_to_num(found.score, nan=-9) >= found.threshold)).all()
+
+
+@pytest.mark.parametrize("lean", [0.0, 0.5, 1.0])
+def test_scores_that_lean_to_the_left_raise_no_alarm(lean: float) -> None:
+    for seed in range(20):
+        noise = np.random.default_rng(seed).normal(size=2000)
+        assert stands_out(np.where(noise < 0, (1 + lean) * noise, noise)) is None
