@@ -73,7 +73,7 @@ def main(options: argparse.Namespace) -> int:
         before(argv, rows=options.rows, top=options.top, out=out, forwards=options.forwards or 2)
     else:
         _refuse(options, "--config", rows=options.rows, forwards=options.forwards)
-        run = _run_of(options.rest, judges=options.judge and out is not None and out.exists())
+        run = run_of(options.rest, judges=options.judge and out is not None and out.exists())
         if run is not None:
             show_run(options, run, out)
     if options.judge:
@@ -92,8 +92,12 @@ def _refuse(options: argparse.Namespace, other: str, **given: object) -> None:
         raise RecipeError(f"`{wrong[0]}` must go with {other}, got it with {form}. Leave it out.")
 
 
-def _run_of(rest: Sequence[str], *, judges: bool) -> Path | None:
+def run_of(rest: Sequence[str], *, judges: bool) -> Path | None:
     """The run among words that are nobody's flags; None where rows that were written before are judged.
+
+    Args:
+        rest: the words.
+        judges: there are such rows.
 
     Raises:
         RecipeError: none, several, or a flag that is unknown.

@@ -89,19 +89,21 @@ class Measured:
 
     def lines(self, n: int) -> Iterator[Json]:
         """The same rows for a file that a person judges."""
-        keys = self.known.keys()
+        keys, contents, said = self.known.keys(), self.known.contents(), self.known.said
         for place in self.suspicion.worst_first[:n].tolist():
             row = int(self.rows[place])
             domain = {} if self.groups.codes is None else {"domain": self._group(place)}
             yield {
                 "row": row,
                 "key": keys[row],
+                "content": contents[row],
                 **domain,
                 "score": round(float(self.suspicion.score[place]), DIGITS),
                 "spread": None,  # of passes, and there were none
                 "visits": 0,
                 "loss": round(float(self.losses[place]), DIGITS),
                 "text": self._text(place),
+                **({} if said is None else {"answer": said.answers[row]}),
             }
 
     def sentence(self) -> str:

@@ -161,7 +161,7 @@ def read_likely_wrong(run: Path, data: Path | None = None) -> LikelyWrong:
         raise DataError(f"`{run}` must hold a run's {FOLDER}/{FILE}, got none. Name the output_dir of a run.")
     home = ledger.parent
     if not (home / MAP).exists():
-        raise _no_map(run, read_events(ledger))
+        raise why_no_map(run, read_events(ledger))
     try:
         table, about = read_columns(home / MAP)
     except ResumeError as error:
@@ -174,8 +174,13 @@ def read_likely_wrong(run: Path, data: Path | None = None) -> LikelyWrong:
     return found if data is None else found.with_texts_of(data)
 
 
-def _no_map(run: Path, events: Sequence[Json]) -> DataError:
-    """Why a run has none, and what to do."""
+def why_no_map(run: Path, events: Sequence[Json]) -> DataError:
+    """What is said of a run that has no map, and what to do.
+
+    Args:
+        run: as it was named.
+        events: the lines of its ledger.
+    """
     told = [event for event in events if event["event"] == "map"]
     if told and told[-1].get("basis") == NO_BASIS:
         return DataError(f"`{run}` must have made a map of its rows, got none: {told[-1].get('why', '')} {ASK_BEFORE}")

@@ -5,7 +5,7 @@ A run that is still going on can be read too: half of a last line is left out, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from campus_tune.compare.folder import ABOUT
 from campus_tune.compare.result_file import RUNS
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.preview.lr_mass import N_DECILES
-from campus_tune.report.draw_facts import DrawFacts, read_draw
+from campus_tune.report.draw_facts import DrawFacts, read_draw, with_suspects
 from campus_tune.report.examples import Extremes, read_extremes
 from campus_tune.report.map_facts import MapFacts, read_map
 from campus_tune.run.decile_rates import FILE as RATES
@@ -266,16 +266,9 @@ def read_run(folder: Path) -> RunOnDisk:
         end=end,
         recipe=recipe.read_text("utf-8", errors="replace") if recipe.is_file() else "",
         run=run,
-        draw=read_draw(home, _with_suspects(began[-1], events), by_kind.get("decision", []), end),
+        draw=read_draw(home, with_suspects(began[-1], events), by_kind.get("decision", []), end),
         map=read_map(home, by_kind.get("map", [])),
     )
-
-
-def _with_suspects(began: Json, events: Sequence[Json]) -> Json:
-    """The line with which a run began, or went on under another recipe, and the suspects that it dropped since."""
-    later = events[events.index(began) :]
-    n = sum(event["dropped"] for event in later if event["event"] == "suspects")
-    return {**began, "dropped": {**began["dropped"], "suspects": n}} if n else began
 
 
 def _stage(decision: Json, end: Json) -> StageFacts:

@@ -154,7 +154,9 @@ def test_rows_to_judge_are_written_and_the_next_run_obeys_what_was_judged(
     out = tmp_path / "rows.jsonl"
     assert f"5 rows to judge are in {out}" in suspects(top=5, out=out)
     lines = read_jsonl(out)
-    assert list(lines[0]) == ["row", "key", "domain", "score", "spread", "visits", "loss", "text", "keep"]
+    names = ["row", "key", "content", "domain", "score", "spread", "visits", "loss", "text", "answer", "keep"]
+    assert list(lines[0]) == names
+    assert lines[0]["text"].endswith(f"\n{lines[0]['answer']}")
     assert sorted(line["row"] for line in lines[:3]) == list(WRONG)
     assert lines[0]["score"] >= lines[1]["score"]
     assert lines[0]["text"].split("\n")[0] == f"{lines[0]['domain']} {lines[0]['row']}"  # the prompt, then the answer
