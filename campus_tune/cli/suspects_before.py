@@ -24,7 +24,7 @@ from campus_tune.cli.score import open_recipe, prepare
 from campus_tune.data.domains import Domains
 from campus_tune.data.judging import write_rows
 from campus_tune.method.suspicion import Suspicion, of_forward
-from campus_tune.metrics.passage import HERE, Passage
+from campus_tune.metrics.passage import ALONE, HERE, Passage
 from campus_tune.recipe.policy import column_of
 from campus_tune.recipe.trl_yaml import read_arguments
 from campus_tune.scores.dropping import known_of
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from campus_tune.data.judged import Known
     from campus_tune.scores.asking import Asking
 
-ALONE = Passage(part="answer")
 SHOWN = 20  # rows, unless `--top` says how many
 TIMED = 32  # rows, whose forward says how long the others will take
 LONGEST = 24  # characters of a group's name

@@ -34,6 +34,7 @@ class Passage:
 
 
 HERE = Passage()  # the rows under the model in hand
+ALONE = Passage(part="answer")  # what their answers cost it without their prompts
 
 
 class PassageMetric(Metric):

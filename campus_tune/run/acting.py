@@ -7,7 +7,7 @@ digest of the rows: a run that goes on chooses again from the same files, and co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +19,9 @@ from campus_tune.method.acting import Acting, drawn_instead, unseen
 from campus_tune.method.cells import Cells
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.drop import Bounded
-from campus_tune.method.suspicion import Suspicion, of_training
+from campus_tune.method.suspicion import Suspicion
 from campus_tune.method.view import PastStage
+from campus_tune.metrics.passage import Passage
 from campus_tune.model.peers import Peers
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_rules import RANDOM_DROP
@@ -28,8 +29,9 @@ from campus_tune.recipe.policy import acting_of
 from campus_tune.run.book_keeping import read_losses, unlike
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.stream.training_losses import file_of_stage
+from campus_tune.scores.suspected import suspicion_of_run
 from campus_tune.words.hashing import array_digest
-from campus_tune.words.types import BoolArray, IntArray, Json, RowArray
+from campus_tune.words.types import BoolArray, IntArray, Json, RowArray, RowLosses
 
 NAMED = 100  # rows that an event names
 BANDS, FEW = 5, 8  # of answer length in each domain; rows of a band, on average, below which there are fewer bands
@@ -59,6 +61,7 @@ class Suspects:
         cells: of the rows, inside which what training shows of them is compared.
         rows: of the training set.
         domains: of them; half of each stays.
+        measured: losses from before training, where metrics of the recipe asked for them.
         seed: of the control's draw.
         at_random: the control: as many rows of each cell go, but which of them is chance.
         acted: what was done; None before.
@@ -68,12 +71,19 @@ class Suspects:
     cells: Cells
     rows: TokenRows
     domains: Domains
+    measured: Mapping[Passage, RowLosses]
     seed: int = 0
     at_random: bool = False
     acted: Acted | None = None
 
     @staticmethod
-    def begin(config: CampusConfig, cells: Cells | None, rows: TokenRows, domains: Domains) -> Suspects | None:
+    def begin(
+        config: CampusConfig,
+        cells: Cells | None,
+        rows: TokenRows,
+        domains: Domains,
+        measured: Mapping[Passage, RowLosses],
+    ) -> Suspects | None:
         """What a recipe does about them, before anything is done; None where it says nothing of them.
 
         Args:
@@ -81,13 +91,14 @@ class Suspects:
             cells: of the recipe; None without any.
             rows: of the training set.
             domains: of them.
+            measured: losses from before training.
         """
         acting = acting_of(config)
         if acting is None:
             return None
         cells = cells_by_answer(rows.answer_tokens, domains) if cells is None else cells
         at_random = config.control == RANDOM_DROP
-        return Suspects(acting, cells, rows, domains, seed=config.seed or 0, at_random=at_random)
+        return Suspects(acting, cells, rows, domains, measured, seed=config.seed or 0, at_random=at_random)
 
     def mask(self, n_rows: int) -> BoolArray:
         """Rows that were left out, shape (N,)."""
@@ -170,14 +181,13 @@ class Suspects:
     def _choose(self, curriculum: Curriculum, home: Path, past: Sequence[PastStage]) -> Acted:
         """What the files of the stages say, on the rank that has them."""
         parts = [read_losses(home / LOSSES / file_of_stage(stage.index)) for stage in past]
-        suspicion = of_training(
+        suspicion = suspicion_of_run(
             np.concatenate([rows for rows, _ in parts]),
             np.concatenate([losses.per_row() for _, losses in parts]),
-            self.cells.codes,
-            len(self.rows),
-            tokens=self.rows.answer_tokens,
-            groups=self.domains.codes,
-            prompts=self.rows.prompt_tokens,
+            self.rows,
+            cells=self.cells,
+            domains=self.domains,
+            measured=self.measured,
         )
         found = self.acting.choose(suspicion, curriculum)
         rows = found.rows

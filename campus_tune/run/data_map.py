@@ -33,8 +33,7 @@ from campus_tune.data.said_hashes import SaidHashes, said_in
 from campus_tune.method.budget import MAP, rounded_up
 from campus_tune.method.cells import Cells
 from campus_tune.method.learning import Learning
-from campus_tune.method.suspicion import Suspicion, of_forward, of_training
-from campus_tune.metrics.passage import HERE, Passage
+from campus_tune.method.suspicion import Suspicion, of_forward
 from campus_tune.model import compat
 from campus_tune.model.departures import Departure, departures, words_at
 from campus_tune.model.peers import Peers
@@ -51,12 +50,12 @@ from campus_tune.run.told.events import Mapped, Warned
 from campus_tune.run.told.examples import decoded
 from campus_tune.scores.cache import write_columns
 from campus_tune.scores.dropping import shape_of
+from campus_tune.scores.suspected import suspicion_of_run
 from campus_tune.words.errors import CampusError, DataError, RecipeError
 from campus_tune.words.files import atomic_write
-from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowLosses
+from campus_tune.words.types import BoolArray, IntArray, Json, RowLosses
 from campus_tune.words.wording import cut
 
-ALONE = Passage(part="answer")  # of the model in hand: what an answer costs without its prompt
 N_LIKELIEST = 20
 LONGEST = 600  # characters of a prompt or an answer that are kept
 
@@ -199,28 +198,12 @@ class Making:
     @cached_property
     def suspicion(self) -> Suspicion:
         """How suspect each row is; what was measured before training joins in."""
-        of, groups = self.now.loaded.rows, self.domains.codes
-        tokens = of.answer_tokens
+        of, domains = self.now.loaded.rows, self.domains
         if self.visits is None:
-            return of_forward(self.learning.mean_loss, tokens, groups=groups, alone=None)
+            return of_forward(self.learning.mean_loss, of.answer_tokens, groups=domains.codes, alone=None)
         rows, _, losses = self.visits
         measured = self.now.rescorer.scores.measured
-        known = {passage: _mean(measured[passage]) for passage in (HERE, ALONE) if passage in measured}
-        alone, before = known.get(ALONE), None
-        if HERE in known:
-            before = of_forward(known[HERE], tokens, groups=groups, alone=alone).score
-            before[~self.learning.seen] = np.nan
-        return of_training(
-            rows,
-            losses.per_row(),
-            self.cells.codes,
-            len(of),
-            tokens=tokens,
-            groups=groups,
-            prompts=of.prompt_tokens,
-            alone=alone,
-            before=before,
-        )
+        return suspicion_of_run(rows, losses.per_row(), of, cells=self.cells, domains=domains, measured=measured)
 
     def done(self) -> RowMap:
         """The map."""
@@ -270,9 +253,3 @@ def _write(now: Situation, made: RowMap, worst: IntArray, said: Sequence[Departu
     lines = (json.dumps(plain(line(*pair)), ensure_ascii=False) + "\n" for pair in enumerate(worst.tolist()))
     atomic_write(now.folder / LIKELIEST, (text.encode("utf-8", "replace") for text in lines))
     return made.record()
-
-
-def _mean(losses: RowLosses) -> FloatArray:
-    """The mean loss of each row, NaN where it was not measured, shape (N,)."""
-    with np.errstate(invalid="ignore"):
-        return losses.per_row()

@@ -209,5 +209,5 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
     problems = quota_problems(policy, stage_rows(config, n_rows=n_rows, global_batch=now.loaded.global_batch))
     if problems:
         raise RecipeError(problems)
-    suspects = Suspects.begin(config, policy.cells, now.loaded.rows, now.kinds.domains)
+    suspects = Suspects.begin(config, policy.cells, now.loaded.rows, now.kinds.domains, scores.measured)
     return Drawing(policy, keeping, dropped, suspects)

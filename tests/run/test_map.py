@@ -16,6 +16,7 @@ from campus_tune.method.suspicion import Suspicion, of_training
 from campus_tune.model.departures import departures
 from campus_tune.read.finished import read_finished
 from campus_tune.run import data_map
+from campus_tune.scores import suspected
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.types import Json
 from tests.run.plain_run import ROWS, plain_trainer
@@ -267,7 +268,7 @@ def test_what_was_measured_before_training_joins_in(tmp_path: Path, monkeypatch:
         seen.append(more)
         return of_training(*args, **more)
 
-    monkeypatch.setattr(data_map, "of_training", watched)
+    monkeypatch.setattr(suspected, "of_training", watched)
     run_of(tmp_path, {"selector": "relative_perplexity", "metrics": ["ifd"], "budget": 3.0}, num_train_epochs=1, n=24)
     [more] = seen
     assert np.isfinite(more["alone"]).all()
