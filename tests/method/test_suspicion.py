@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.method import suspicion
-from campus_tune.method.suspicion import Suspicion, local_excess, of_forward, of_training, residuals, stands_out
+from campus_tune.method import excess
+from campus_tune.method.excess import local_excess, residuals
+from campus_tune.method.suspicion import Suspicion, of_forward, of_training, stands_out
 from campus_tune.words.types import FloatArray, IntArray
 from tests.strategies import examples
 
@@ -98,7 +99,7 @@ def test_local_excess_is_the_slow_one(n: int, n_cells: int, seed: int) -> None:
 def test_windows_in_parts_are_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = np.random.default_rng(0).random(400)
     whole = local_excess(losses, np.zeros(400, dtype=np.int64))
-    monkeypatch.setattr(suspicion, "AT_ONCE", 7)
+    monkeypatch.setattr(excess, "AT_ONCE", 7)
     assert (local_excess(losses, np.zeros(400, dtype=np.int64)) == whole).all()
 
 
@@ -251,9 +252,25 @@ def test_a_row_that_costs_no_more_than_its_answer_alone_does_is_not_suspect() ->
     one, two = (of_forward(losses, tokens, groups=None, alone=known) for known in (None, alone))
     assert two.worst_first[0] == 7
     assert one.worst_first[0] != 7
-    some = np.where(np.arange(400) < 200, alone, math.nan)
-    half = of_forward(losses, tokens, groups=None, alone=some)
-    assert (half.score[200:] == one.score[200:]).all()
+
+
+def test_a_forward_is_read_as_the_slow_one_does() -> None:
+    rng = np.random.default_rng(4)
+    tokens, prompts, groups = rng.integers(3, 9, 150), rng.integers(5, 40, 150), rng.integers(0, 2, 150)
+    losses, alone = np.exp(rng.normal(size=150)), np.exp(rng.normal(size=150))
+    losses[3], alone[:40] = math.nan, math.nan
+    logs, columns = np.log(losses + 0.01), [np.log(tokens), np.log(alone + 0.01)]
+    one, two = slow_residuals(logs, columns[:1], groups), slow_residuals(logs, columns, groups)
+    left = np.array([two[i] if np.isfinite(two[i]) else one[i] for i in range(150)])
+    parts = [left]
+    for lengths in (tokens, prompts):
+        by_length = sorted((i for i in range(150) if i != 3), key=lambda i: int(lengths[i]))
+        parts.append(np.full(150, math.nan))
+        parts[-1][by_length] = slow_local_excess(left[by_length], groups[by_length])
+    found = of_forward(losses, tokens, groups=groups, alone=alone, prompts=prompts)
+    np.testing.assert_allclose(found.score, np.mean(parts, axis=0), atol=1e-6)
+    assert np.isnan(found.spread).all()
+    assert len(found.worst_first) == 149
 
 
 def slow_stands_out(scores: list[float]) -> float | None:
