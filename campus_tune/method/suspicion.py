@@ -53,7 +53,7 @@ from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
 LOG_FLOOR = 0.01  # nats, added before a logarithm is taken: below it losses are alike
 PROMPT_BANDS, PER_BAND = 8, 16  # of a domain at most; rows of each at least, on average
 MIRRORED = 1 / 3  # rows below the mirror image for each one above a threshold, at most
-CHANCE = 3.0  # standard deviations of a fair coin that the rows above are more than those below
+CHANCE = 4.0  # standard deviations of a fair coin that the rows above are more than those below
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,13 +219,13 @@ def stands_out(scores: FloatArray) -> float | None:
     """The least score of the rows that stand out of their kind; None where none do.
 
     The lowest score t of a row such that no more than a third as many rows lie at −t or below as at t or above, and
-    the latter are more by three standard deviations of as many throws of a coin. Counted from the median.
+    the latter are more by four standard deviations of as many throws of a coin. Counted from the median.
 
     Args:
         scores: known ones, shape (n,).
 
-    >>> stands_out(np.array([*range(-20, 21), *range(30, 45)])), stands_out(np.array([*range(-20, 21)]))
-    (36.0, None)
+    >>> stands_out(np.array([*range(-90, 91), *range(100, 125)])), stands_out(np.array([*range(-90, 91)]))
+    (None, None)
     """
     if not len(scores):
         return None

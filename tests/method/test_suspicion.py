@@ -280,7 +280,7 @@ def slow_stands_out(scores: list[float]) -> float | None:
     for t in (score - middle for score in scores if score > middle):
         above = sum(score - middle >= t for score in scores)
         below = sum(score - middle <= -t for score in scores)
-        if below <= above / 3 and above - below >= 3 * math.sqrt(above + below):
+        if below <= above / 3 and above - below >= 4 * math.sqrt(above + below):
             fine.append(t + middle)
     return min(fine, default=None)
 
