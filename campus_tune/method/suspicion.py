@@ -224,8 +224,9 @@ def stands_out(scores: FloatArray) -> float | None:
     Args:
         scores: known ones, shape (n,).
 
-    >>> stands_out(np.array([*range(-90, 91), *range(100, 125)])), stands_out(np.array([*range(-90, 91)]))
-    (None, None)
+    >>> clean = [*[0] * 200, *range(-20, 21)]
+    >>> stands_out(np.array([*clean, *range(50, 75)])), stands_out(np.array(clean))
+    (14.0, None)
     """
     if not len(scores):
         return None
