@@ -37,7 +37,7 @@ from campus_tune.words.types import Json
 if TYPE_CHECKING:
     from accelerate.commands.config.config_args import ClusterConfig
 
-COMMANDS = ("sft", "score", "proxy", "eval")
+COMMANDS = ("sft", "score", "proxy", "eval", "suspects")
 EVAL = "eval"  # takes no YAML and no flag of TRL's
 IN_ONE = ("compare", "check-data")  # parts of it that ask no model
 MOST = 256  # processes on one machine without GPUs

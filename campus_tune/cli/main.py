@@ -15,7 +15,7 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import Any
 
-from campus_tune.cli import check, compare, demo, diff, proxy, report, schema, score, sft, simulate
+from campus_tune.cli import check, compare, demo, diff, proxy, report, schema, score, sft, simulate, suspects
 from campus_tune.cli import eval as evaluate
 from campus_tune.cli.help_text import HelpText, filled
 from campus_tune.cli.options import Command
@@ -52,8 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _launch(argv: list[str], debug: bool) -> int | None:
     """The exit code of the processes that the command line or its YAML asks for; None: the command runs in this one."""
-    if argv[:1] not in (["sft"], ["score"], ["proxy"], ["eval"]):
+    if argv[:1] not in (["sft"], ["score"], ["proxy"], ["eval"], ["suspects"]):
         return None
+    if argv[0] == "suspects" and not any(word.partition("=")[0] == "--config" for word in argv):
+        return None  # of a run: no model is asked
     from campus_tune.cli.launch import end_with_launcher, launch, read_launch
 
     end_with_launcher()
@@ -109,6 +111,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"campus-tune {versions(())['campus_tune']}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (sft, simulate, check, score, proxy, compare, report, evaluate, schema, diff, demo):
+    for command in (sft, simulate, check, score, proxy, compare, report, suspects, evaluate, schema, diff, demo):
         command.add_parser(commands)
     return parser

@@ -24,6 +24,7 @@ from campus_tune.run.make_trainer import make_trainer, refuse_other_model
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.strict_yaml import read_value
 from campus_tune.words.tables import table
+from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
     from trl import SFTTrainer
@@ -68,6 +69,30 @@ def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None
         RecipeError: problems in the YAML or the flags, all at once.
     """
     settings, block, flags = read_arguments(list(argv))
+    report(*open_recipe(settings, block, flags, metrics=metrics, scores=scores))
+    return 0
+
+
+def open_recipe(
+    settings: Json,
+    block: Json | None,
+    flags: Sequence[str],
+    *,
+    metrics: Sequence[str] = (),
+    scores: str | None = None,
+) -> tuple[SFTTrainer, CampusConfig]:
+    """The trainer of a recipe, which is not going to train, and the settings that its rows are scored by.
+
+    Args:
+        settings: of the YAML, without its campus block.
+        block: that block.
+        flags: TRL's.
+        metrics: instead of the recipe's: names, or mappings written as YAML.
+        scores: folder of the cache, instead of the recipe's.
+
+    Raises:
+        RecipeError: problems in the YAML or the flags, all at once.
+    """
     block = dict(block or {})
     if metrics:  # written as a recipe would have them
         entries = [read_value(text, "--metrics") if text.lstrip().startswith("{") else text for text in metrics]
@@ -84,9 +109,7 @@ def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None
     if problems + more or config is None:
         raise RecipeError(problems + more)
     refuse_other_model(*parsed[1:3])
-    trainer = make_trainer(*parsed, callbacks=[])
-    report(trainer, config)
-    return 0
+    return make_trainer(*parsed, callbacks=[]), config
 
 
 def report(trainer: SFTTrainer, config: CampusConfig) -> None:

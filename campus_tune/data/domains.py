@@ -50,6 +50,10 @@ class Domains:
         names, codes = group_codes(values)
         return Domains(codes, names)
 
+    def take(self, rows: IntArray) -> Domains:
+        """Those of some rows, shape (n,)."""
+        return self if self.codes is None else Domains(self.codes[rows], self.names)
+
     def sizes(self) -> dict[str, int]:
         """Rows of each domain."""
         if self.codes is None:

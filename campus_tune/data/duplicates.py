@@ -108,9 +108,18 @@ def contradictions(prompts: Sequence[str], answers: Sequence[str]) -> list[list[
         prompts: of the rows, length N; one without words is like no other.
         answers: to them, length N.
     """
-    asked = row_hashes(prompts)
+    return contradicting(row_hashes(prompts), row_hashes(answers))
+
+
+def contradicting(asked: Hashes, said: Hashes) -> list[list[int]]:
+    """The same of rows whose words are known by their hashes alone (`row_hashes`).
+
+    Args:
+        asked: of each row, 0 for none, shape (N,).
+        said: to that, shape (N,).
+    """
     rows = np.flatnonzero(asked)
-    said, asked = row_hashes([answers[row] for row in rows.tolist()]), asked[rows]
+    said, asked = said[rows], asked[rows]
     by_prompt = np.argsort(asked, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(asked[by_prompt]) != 0)) if len(rows) else rows
     ends = np.append(starts, len(rows))[1:]

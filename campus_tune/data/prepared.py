@@ -52,6 +52,11 @@ class TokenRows:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def prompt_tokens(self) -> IntArray:
+        """Tokens of each row that carry no loss, padding aside, shape (N,)."""
+        return self.tokens - self.padding - self.answer_tokens
+
     def fingerprint(self) -> str:
         """One number for the whole set in its sequence, as 16 hex digits."""
         return array_digest(self.content)

@@ -129,6 +129,32 @@ class Apart:
         self.review_rows -= int(np.count_nonzero(lane == REVIEW))
         self.passed_over, self.begun = self.passed_over[:0], np.zeros_like(self.begun)
 
+    # -- leaving rows out in the middle of a run ---------------------------------------------------------------
+
+    def most_left_out(self, worst_first: RowArray) -> int:
+        """How many of the first of some rows can be left out from here on, so that every step to come is full.
+
+        Args:
+            worst_first: rows that can be drawn in some phase, shape (w,).
+        """
+        most = len(worst_first)
+        for u in [self.u, *(edge / self.total_steps for edge in self.edges if self.u < edge / self.total_steps < 1)]:
+            shut = self.policy.shut_at(u)
+            opened = np.ones(self.policy.n_rows, dtype=np.bool_) if shut is None else ~shut
+            spare = int(np.count_nonzero(opened)) - self.global_batch
+            most = min(most, int(np.searchsorted(np.cumsum(opened[worst_first]), max(0, spare), side="right")))
+        return most
+
+    def leave_out(self, rows: BoolArray) -> None:
+        """From here on some rows are never drawn. Between two stages: what is open of one was drawn with them.
+
+        Args:
+            rows: beside those that are dropped already, shape (N,).
+        """
+        self.policy = self.policy.leaving_out(rows)
+        self.passes.shut = self.policy.shut_at(self.u)
+        self.passes.leave_out(self.policy, together=self.policy.shares_at(self.u) is None)
+
     # -- state --------------------------------------------------------------------------------------------------
 
     def state(self) -> Json:
@@ -141,6 +167,7 @@ class Apart:
             "passed_over": pack(self.passed_over),
             "begun": self.begun.tolist(),
             "review_rows": self.review_rows,
+            **({"before": self.passes.before.tolist()} if self.passes.before.any() else {}),
         }
 
     def load(self, state: Json | None, spent: BoolArray) -> None:
@@ -159,6 +186,7 @@ class Apart:
         told = state["offered"]
         if told.keys() == set(self.policy.domain_names):
             self.passes.offered = np.array([told[name] for name in self.policy.domain_names], dtype=np.int64)
+            self.passes.before = np.array(state.get("before", np.zeros(n)), dtype=np.float64)
         self.passed_over = unpack(state["passed_over"], "i")
         if len(state["begun"]) == len(self.begun):  # else the future was changed, and passes go on as they are
             self.begun = np.array(state["begun"], dtype=np.int64)

@@ -26,9 +26,10 @@ from typing import Literal, TypeAlias, get_args
 
 from campus_tune.words.types import Json
 
-Purpose: TypeAlias = Literal["scoring", "rescoring", "scorer", "selection", "probes", "thinning"]
+Purpose: TypeAlias = Literal["scoring", "rescoring", "scorer", "selection", "probes", "thinning", "map"]
 THINNING: Purpose = "thinning"  # candidates of a stage: of what the others leave, and only in a run that thins by them
-PURPOSES: tuple[Purpose, ...] = tuple(purpose for purpose in get_args(Purpose) if purpose != THINNING)
+MAP: Purpose = "map"  # of the rows, when a run is over: of what is left then
+PURPOSES: tuple[Purpose, ...] = tuple(purpose for purpose in get_args(Purpose) if purpose not in (THINNING, MAP))
 
 # How the budget is shared among what a run measures: scores before training, scores of rows that still wait, sampling
 # and training of the scorer, offers of a decision, probes. What a run does not do leaves its part to the others.
@@ -187,9 +188,9 @@ class Budget:
             seconds: on the clock.
             found: of them, tokens that were not measured because their scores were in the cache.
         """
-        self.spent[purpose] += tokens
-        self.found[purpose] += found
-        self.seconds[purpose] += seconds
+        self.spent[purpose] = self.spent.get(purpose, 0) + tokens
+        self.found[purpose] = self.found.get(purpose, 0) + found
+        self.seconds[purpose] = self.seconds.get(purpose, 0.0) + seconds
 
     def per_probe(self, n_measurements: int) -> float:
         """Forward tokens that one measurement of all probes may take."""

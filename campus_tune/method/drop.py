@@ -73,19 +73,22 @@ def bounded(
     )
 
 
-def at_random(dropped: BoolArray, cells: IntArray | RowArray, *, seed: int) -> BoolArray:
+def at_random(dropped: BoolArray, cells: IntArray | RowArray, *, seed: int, gone: BoolArray | None = None) -> BoolArray:
     """As many rows of each cell as were dropped of it, but which of them is chance: the control of dropping.
 
     Args:
         dropped: shape (N,).
         cells: of each row, shape (N,).
         seed: of the draw.
+        gone: rows that were dropped before and are none of them, shape (N,); of a cell with fewer others all go.
 
     Returns:
         Shape (N,), as many true of each cell.
     """
     n = np.bincount(cells[dropped], minlength=int(cells.max(initial=0)) + 1)
     mixed = np.random.default_rng([seed, SALT]).permutation(len(cells))
+    if gone is not None:
+        mixed = mixed[~gone[mixed]]
     by_cell = mixed[np.argsort(cells[mixed], kind="stable")]
     result = np.zeros(len(cells), dtype=np.bool_)
     result[by_cell[_place_in_domain(cells[by_cell]) < n[cells[by_cell]]]] = True

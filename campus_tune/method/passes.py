@@ -138,7 +138,8 @@ class OwnPasses(Passes):
         super().__init__(n_rows, coverage)
         self.policy = policy
         self.balance = np.zeros(n_rows, dtype=np.int8)
-        self.offered = np.zeros(len(policy.domain_names), dtype=np.int64)  # rows of each domain, over the run
+        self.offered = np.zeros(len(policy.domain_names), dtype=np.int64)  # rows of each domain, since `before`
+        self.before = np.zeros(len(policy.domain_names))  # passes of each domain until rows were left out, if they were
         self.shut = policy.dropped  # rows that cannot be drawn now; a phase may shut more of them
         self._sized: tuple[BoolArray | None, IntArray] | None = None  # open rows of each stratum, of which `shut`
 
@@ -241,16 +242,25 @@ class OwnPasses(Passes):
             ended = begun.astype(np.int8).take(self.policy.codes)
             self.balance += ended if self.shut is None else np.where(self.shut, 0, ended).astype(np.int8)
 
+    def leave_out(self, policy: Policy, *, together: bool) -> None:
+        """From here on the rows that `policy` drops are never drawn; a pass that waited for nothing else is over.
+
+        Args:
+            policy: the same as before, but for more rows that are dropped.
+            together: passes of all strata begin together.
+        """
+        self.before, self.offered = np.array(list(self.by_domain().values())), np.zeros_like(self.offered)
+        self.policy = policy
+        self.begin_where_over(np.zeros(len(policy.strata_names), dtype=np.bool_), together=together)
+
     def begin_epoch(self) -> None:
         """The trainer's epochs are no passes."""
 
     def by_domain(self) -> dict[str, float]:
         """How many passes each domain has been through: rows offered ÷ rows that are not dropped."""
         sizes = self.policy.sizes(self.policy.domain_codes, len(self.offered))
-        return {
-            name: float(offered / max(1, size))
-            for name, offered, size in zip(self.policy.domain_names, self.offered, sizes, strict=True)
-        }
+        passes = self.before + self.offered / np.maximum(1, sizes)
+        return dict(zip(self.policy.domain_names, passes.tolist(), strict=True))
 
 
 def spent_by_visits(seen: NDArray[np.uint8], first: RowArray, n: int, rng: np.random.Generator) -> BoolArray:

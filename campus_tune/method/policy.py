@@ -18,7 +18,7 @@ book. Progress is that of the whole run.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -60,6 +60,8 @@ class Period:
 @dataclass(frozen=True, eq=False)
 class Policy:
     """Who and which. Nothing of it changes but the book, which the run writes at the end of each stage.
+
+    Rows that are left out from some stage on are in another policy, which takes its place (`leaving_out`).
 
     Args:
         n_rows: N.
@@ -115,6 +117,10 @@ class Policy:
     def sizes(self, codes: RowArray, n: int) -> IntArray:
         """Rows of each of `n` groups that are not dropped."""
         return np.bincount(codes if self.dropped is None else codes[~self.dropped], minlength=n)
+
+    def leaving_out(self, rows: BoolArray) -> Policy:
+        """The same, and these rows, shape (N,), are dropped too. Shares that a recipe writes stay what they are."""
+        return replace(self, dropped=rows if self.dropped is None else rows | self.dropped)
 
     def period(self, u: float) -> Period | None:
         """The phase at a progress; None where the user wrote none. One begins where the one before is over."""

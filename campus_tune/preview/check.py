@@ -39,7 +39,7 @@ from campus_tune.preview.health import health_table, score_findings
 from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_findings, phase_findings
 from campus_tune.preview.simulate import SimulatedRun, simulate
 from campus_tune.recipe.config import CampusConfig, load_recipe
-from campus_tune.recipe.draw_blocks import DUPLICATES
+from campus_tune.recipe.drop_block import DUPLICATES
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.training_yaml import RunSize, learning_rates, run_seed, run_size
 from campus_tune.scores.dropping import known_of

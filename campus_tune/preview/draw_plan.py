@@ -15,7 +15,7 @@ from campus_tune.method.policy import Policy
 from campus_tune.preview.forecast import forecast_findings, stage_rows
 from campus_tune.preview.simulate import SimulatedRun
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.words.findings import Finding
+from campus_tune.words.findings import Finding, Severity
 from campus_tune.words.wording import listed
 
 LEAST_ESS = 0.3  # effective sample size below which few rows do most of the work
@@ -50,6 +50,7 @@ def plan_findings(config: CampusConfig, run: SimulatedRun, known: Collection[str
         *_small_cells(policy),
         *_chances(policy, run, known),
         *_shorter_passes(config, run, per_epoch),
+        *_suspects(config, run, per_epoch),
     ]
 
 
@@ -71,6 +72,35 @@ def _never_trained(policy: Policy, run: SimulatedRun) -> Iterator[Finding]:
         return
     remedy = "Give their domains larger shares, or train for more epochs."
     yield Finding("warning", f"{what}: their shares do not reach all of them.", remedy)
+
+
+def _suspects(config: CampusConfig, run: SimulatedRun, per_epoch: int) -> Iterator[Finding]:
+    """When suspects are dropped: later than the recipe says, or never, for a row that was never seen is not known."""
+    entry = config.draw.suspects
+    if entry is None:
+        return
+    passes = run.total_steps / per_epoch
+    epochs = "one epoch" if passes == 1 else f"{passes:.3g} epochs"
+    if run.acts_at is None:
+        never = run.drawn["never_trained"]["rows"]
+        when = f"{never} of {run.n_rows} rows are never seen" if never else "the last of them is seen when it ends"
+        what = f"`drop: suspects` drops nothing in this run of {epochs}: it waits until every row was seen, and {when}."
+        remedy = (
+            "Train for two epochs or more (num_train_epochs: 2), or drop them in the next run: campus-tune suspects "
+            "RUN --out rows.jsonl --judge, then drop: [{by: judged, path: rows.jsonl}]."
+        )
+        yield Finding("warning", what, remedy)
+        return
+    if run.acts_at > entry.begins + max(stage.n_rows for stage in run.stages) / run.visits:
+        what = (
+            f"`drop: suspects` waits until progress {run.acts_at:.2g} of {epochs}, for every row is seen once there: "
+            f"from: {entry.begins:g} is sooner."
+        )
+        severity: Severity = "info" if entry.since is None else "warning"
+        yield Finding(severity, what, f"Write from: {math.ceil(run.acts_at * 100) / 100:g}, or train for more epochs.")
+    made_up = "nobody is dropped" if entry.acts != "always" else f"{entry.bound:.0%} of the rows are, at random"
+    what = f"Which rows look wrong is known when a run has seen them: in this plan {made_up}."
+    yield Finding("info", what)
 
 
 def _small_cells(policy: Policy) -> Iterator[Finding]:

@@ -10,8 +10,8 @@ import numpy as np
 from campus_tune.data.domains import Domains
 from campus_tune.data.judged import Known
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.recipe.draw_blocks import DropSettings
 from campus_tune.recipe.draw_rules import find_score
+from campus_tune.recipe.drop_block import SUSPECTS, DropSettings
 from campus_tune.scores.dropping import dropped_of
 from campus_tune.words.findings import Finding
 from campus_tune.words.types import BoolArray, FloatArray
@@ -47,7 +47,7 @@ def drop_findings(
         for entry in entries
         if waits(entry)
     ]
-    ready = tuple(entry for entry in entries if not waits(entry))
+    ready = tuple(entry for entry in entries if entry.by != SUSPECTS and not waits(entry))
     dropped = dropped_of(replace(config, drop=ready or None, control=None), scores, known, domains)
     if dropped is None:
         return found, None

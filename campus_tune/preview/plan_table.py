@@ -71,7 +71,8 @@ def drawn_lines(run: SimulatedRun) -> list[str]:
         of = listed([f"{name} {n}" for name, n in never["by_domain"].items()], MOST_NAMED)
         lines.append(f"never trained: {never['rows']} rows ({of})")
     if end["dropped"]:
-        lines.append(f"left out from the start: {end['dropped']} rows")
+        since = "the start" if run.acts_at is None else f"progress {run.acts_at:.2g} on at the latest"
+        lines.append(f"left out from {since}: {end['dropped']} rows")
     if end["review_rows"]:
         lines.append(f"review: {end['review_rows']} visits of rows that come back")
     return [*lines, *_thin_lines(run), *_shortage_lines(run)]

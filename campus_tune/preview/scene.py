@@ -13,12 +13,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from campus_tune.data.domains import Domains
+from campus_tune.method.acting import Acting
 from campus_tune.method.book import Book
+from campus_tune.method.curriculum import Curriculum
+from campus_tune.method.drop import SALT
 from campus_tune.method.grouping import NO_GROUPS
 from campus_tune.method.orders import order_rows, rank_of_rows
 from campus_tune.method.policy import Policy
 from campus_tune.method.selectors import RaceResult
 from campus_tune.method.stages import Stage
+from campus_tune.method.suspicion import Suspicion
 from campus_tune.method.view import View
 from campus_tune.metrics.base import MetricSpec, build_metric
 from campus_tune.preview.learner import ForgetfulLearner, Learner
@@ -158,6 +162,17 @@ class Scene:
         changed = now - self.learner.start_loss()[rows]
         turned = -before if found.spec.reverse else before
         return (turned + changed) * (-1.0 if found.turned != found.spec.reverse else 1.0)
+
+    def act(self, acting: Acting, curriculum: Curriculum) -> None:
+        """What is done about suspects: nobody is one here, so rows go only where some go in any case, at random."""
+        if acting.act != "always" or curriculum.apart is None:
+            return
+        n = self.given.n_rows
+        scores = np.random.default_rng([self.seed, SALT]).random(n)
+        nobody = Suspicion(scores, np.full(n, np.nan), np.zeros(n, dtype=np.bool_), None)
+        gone = np.zeros(n, dtype=np.bool_)
+        gone[acting.choose(nobody, curriculum).rows] = True
+        curriculum.apart.leave_out(gone)
 
     def train(self, stage: Stage, global_batch: int) -> None:
         """Let the learner learn a stage, if anybody will look at its losses."""

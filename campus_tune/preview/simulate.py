@@ -3,7 +3,7 @@
 The curriculum and the selectors here are those of a real run; only the losses that some selectors ask for come from
 a made-up learner (see `learner`), and made-up scores stand in where none are given. So the numbers of rows, stages,
 repeats and shares are exact for selectors that need no model, and for the others show what the rules lead to. A recipe
-that says who is drawn is planned by the same policy, with a book that the learner writes.
+that says who is drawn is planned by the same policy, with a book that the learner writes. No row of it is wrong.
 
 >>> from campus_tune.recipe.config import CampusConfig
 >>> config = CampusConfig(metrics=["length", "mtld"], selector="round_robin", stages=4, handover=0.5, seed=0)
@@ -31,6 +31,7 @@ from campus_tune.method.stages import Stage
 from campus_tune.method.view import History, PastStage
 from campus_tune.preview.scene import RowsAtHand, Scene
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.policy import acting_of
 from campus_tune.words.errors import DataError
 from campus_tune.words.findings import Finding
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowArray
@@ -84,6 +85,7 @@ class SimulatedRun:
         made_up: some scores or losses were made up.
         drawn: what a policy has made of the rows, as the ledger's last line has it; {} without one.
         policy: that rows were drawn by; None without one.
+        acts_at: progress at which suspects would be dropped; None where the recipe does not, or it is never time.
         plan: every planned row in training order, shape (V,), if it was asked for.
         step_of_visit: the optimizer step of each entry of `plan`, shape (V,).
     """
@@ -100,6 +102,7 @@ class SimulatedRun:
     made_up: bool
     drawn: Json = field(default_factory=dict)
     policy: Policy | None = field(default=None, compare=False)
+    acts_at: float | None = None
     plan: RowArray | None = None
     step_of_visit: IntArray | None = None
 
@@ -198,7 +201,11 @@ def simulate(
     stages: list[SimulatedStage] = []
     past: list[PastStage] = []
     plan, steps = [], []
+    acting, acts_at = acting_of(config), None
     while not curriculum.finished:
+        if acting is not None and acts_at is None and acting.due(curriculum):
+            acts_at = curriculum.step / total_steps
+            scene.act(acting, curriculum)
         if not curriculum.handed_over:
             curriculum.orders |= scene.fresh_orders()
         stage = decide(
@@ -231,6 +238,7 @@ def simulate(
         made_up=scene.learner is not None,
         drawn=of_end(curriculum),
         policy=scene.policy,
+        acts_at=acts_at,
         plan=np.concatenate(plan) if keep_plan else None,
         step_of_visit=np.concatenate(steps) if keep_plan else None,
     )

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from campus_tune.run.book_keeping import FILE as BOOK
 from campus_tune.run.ledger import FILE, FOLDER
 from campus_tune.run.ledger_lines import find_ledger, read_events
+from campus_tune.run.row_map import FILE as MAP
 from campus_tune.run.told import DROPPED
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import DataError, ResumeError
@@ -50,6 +51,8 @@ class FinishedRun:
         passed_over: rows that each stage offered and did not train, shape (stages,).
         cells: rows of each cell.
         dropped: rows that were left out: `row`, `reason`, `key`, and where known `domain`, `instead`, `text`.
+        map: what is known of each row at the run's end, by column: `row`, `key`, `region`, `excess`, `suspect`, …,
+            shape (N,) each; NaN or None where nothing is known. {} of a run without one.
         book: what training showed of each row, by column: `row`, `visits`, `cell`, `last`, `excess`, …, shape (N,)
             each; NaN where a row was never trained. {} where nothing was drawn by it.
         end: the ledger's last line; {} of a run that is not over.
@@ -63,6 +66,7 @@ class FinishedRun:
     passed_over: IntArray
     cells: Mapping[str, int]
     dropped: Sequence[Json]
+    map: Mapping[str, NDArray[Any]]
     book: Mapping[str, NDArray[Any]]
     end: Json
 
@@ -74,7 +78,7 @@ def read_finished(run: Path | str) -> FinishedRun:
         run: its output_dir, the `curriculum/` folder in it, or the ledger.
 
     Raises:
-        DataError: there is no ledger; or it, the book or the list of dropped rows is damaged.
+        DataError: there is no ledger; or it, the map, the book or the list of dropped rows is damaged.
     """
     ledger = find_ledger(Path(run))
     if ledger is None:
@@ -82,13 +86,8 @@ def read_finished(run: Path | str) -> FinishedRun:
     events, home = read_events(ledger), ledger.parent
     decisions = [event for event in events if event["event"] == "decision"]
     began = [event for event in events if event["event"] in ("run", "resumed") and "dropped" in event]
-    try:
-        book = read_columns(home / BOOK)[0] if (home / BOOK).exists() else {}
-    except ResumeError as error:
-        raise DataError(
-            f"`{home / BOOK}` must be the book that the run left, got {error.__cause__}. Put it back from a copy, or "
-            "remove it to read the rest."
-        ) from error
+    later = events[events.index(began[-1]) :] if began else []
+    left_out = any(event["dropped"] for event in later if event["event"] == "suspects" or event is later[0])
     return FinishedRun(
         steps=np.array([decision["step"] for decision in decisions], dtype=np.int64),
         chosen=tuple(decision["chosen"] for decision in decisions),
@@ -97,10 +96,22 @@ def read_finished(run: Path | str) -> FinishedRun:
         passes=_by_stage(decisions, "passes"),
         passed_over=np.array([decision.get("passed_over", 0) for decision in decisions], dtype=np.int64),
         cells=began[-1].get("cells", {}) if began else {},
-        dropped=read_jsonl(home / DROPPED) if began and began[-1]["dropped"] else (),
-        book=book,
+        dropped=read_jsonl(home / DROPPED) if left_out else (),
+        map=_table(home / MAP, "map"),
+        book=_table(home / BOOK, "book"),
         end=events[-1] if events[-1]["event"] == "end" else {},
     )
+
+
+def _table(path: Path, what: str) -> dict[str, NDArray[Any]]:
+    """The columns of a table that the run left; {} where it left none."""
+    try:
+        return read_columns(path)[0] if path.exists() else {}
+    except ResumeError as error:
+        raise DataError(
+            f"`{path}` must be the {what} that the run left, got {error.__cause__}. Put it back from a copy, or "
+            "remove it to read the rest."
+        ) from error
 
 
 def _by_stage(decisions: Sequence[Json], key: str) -> dict[str, FloatArray]:

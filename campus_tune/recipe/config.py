@@ -28,16 +28,15 @@ from campus_tune.method.selectors import PROBES, SELECTORS, Selector, build_sele
 from campus_tune.metrics import METRICS, MetricSpec, build_metric, check_labels, parse_metric
 from campus_tune.recipe.blocks import DOMAIN, EvaluateSettings, ProbeSettings
 from campus_tune.recipe.draw_blocks import (
-    DROPS,
     PHASES,
     CellSettings,
     DomainSettings,
-    DropSettings,
     PhaseSettings,
     ReviewSettings,
     ThinSettings,
 )
 from campus_tune.recipe.draw_rules import DrawBlocks
+from campus_tune.recipe.drop_block import DROPS, DropSettings
 from campus_tune.recipe.reader import CheckedSettings, Entries, Part, part_schema
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.leaves import LARGEST_SEED, Range

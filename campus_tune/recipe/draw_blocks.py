@@ -1,4 +1,4 @@
-"""Blocks that say who is drawn, and which rows: cells, domains, phases, thin, review, drop.
+"""Blocks that say who is drawn, and which rows: cells, domains, phases, thin, review (`drop` is in `drop_block`).
 
 Each of them is read by itself here; what they ask of one another, of the metrics and of the run's length is in
 `campus_tune/recipe/draw_rules.py`. `from` and `until` are progress in [0, 1] everywhere; outside of them a block does
@@ -31,8 +31,6 @@ from campus_tune.words.wording import shown
 NATURAL = "natural"  # shares as the rows have them
 TEMPERATURE = "temperature"
 BOOK = ("seen_loss", "surprise", "excess")  # what training shows of a row, which is no metric
-DUPLICATES, JUDGED = "duplicates", "judged"  # what rows can be dropped by besides a metric
-HALF, A_TENTH = 0.5, 0.1  # of all rows, that one entry drops at most
 LATER = "it comes with loss weights, in a later version"
 
 Shares: TypeAlias = str | Mapping[str, float]  # `natural`, {math: 0.4, …}, {temperature: 2}
@@ -43,7 +41,7 @@ Entry: TypeAlias = str | Mapping[str, Any]  # a metric: its name, its label, or 
 
 
 @dataclass(frozen=True)
-class _Scores(Leaf):
+class ScoredBy(Leaf):
     """What rows are scored by: a word, whose meaning hangs on the recipe's metrics, or a metric with its options.
 
     Args:
@@ -69,6 +67,7 @@ class _Scores(Leaf):
         return copy.deepcopy(value)
 
     def schema(self) -> Json:
+        """A word or a metric: which words there are hangs on the recipe."""
         return {"anyOf": [{"type": "string", "pattern": "[^- ]"}, {"$ref": f"#/$defs/{METRICS.kind}"}]}
 
 
@@ -129,15 +128,15 @@ class _Best(Leaf):
         if not isinstance(value, Mapping) or len(value) != 1 or not all(isinstance(name, str) for name in value):
             raise RecipeError(self.refusal(what, value, "Write {length: 0.3}."))
         for name, share in value.items():
-            Number(_PART).read(f"{what}: {name}", share)
+            Number(PART).read(f"{what}: {name}", share)
         return dict(value)
 
     def schema(self) -> Json:
-        share = Number(_PART).schema()
+        share = Number(PART).schema()
         return {"type": "object", "additionalProperties": share, "minProperties": 1, "maxProperties": 1}
 
 
-_PART = Range(0, 1, "()")
+PART = Range(0, 1, "()")
 
 
 class _By(Choice):
@@ -195,7 +194,7 @@ class CellSettings(CheckedSettings):
     block = "cells"
     write = "Write cells: {by: length, bands: 5}."
 
-    by: Annotated[Entry, _Scores()] = "length"
+    by: Annotated[Entry, ScoredBy()] = "length"
     bands: Annotated[int, Range(1, 100)] = 5
     of: str | None = None
 
@@ -302,9 +301,9 @@ class ThinSettings(_Spanned):
     write = "Write thin: {how: rank, by: seen_loss, keep: 0.5}."
 
     how: Annotated[str | None, Given(), _How()] = None
-    by: Annotated[Entry, _Scores(BOOK)] = "seen_loss"
-    keep: Annotated[float | None, _PART] = None
-    drop: Annotated[float | None, _PART] = None
+    by: Annotated[Entry, ScoredBy(BOOK)] = "seen_loss"
+    keep: Annotated[float | None, PART] = None
+    drop: Annotated[float | None, PART] = None
     power: Annotated[float | None, Range(0, 100)] = None
     floor: Annotated[float | None, Range(0, 1, "[]")] = None
     gate: Annotated[float | None, Range(1, 1000)] = None
@@ -397,7 +396,7 @@ class ReviewSettings(_Spanned):
     block = "review"
     write = "Write review: {share: 0.1, by: spacing}."
 
-    share: Annotated[float, _PART] = 0.1
+    share: Annotated[float, PART] = 0.1
     by: Literal["spacing", "forgetting", "uniform"] = "spacing"
     spacing: Annotated[int, Range(1, 128)] = 2
     since: Annotated[float, Range(0, 1, "[)")] = 0.0
@@ -408,75 +407,4 @@ class ReviewSettings(_Spanned):
         return self.backwards(wrong, self.since, self.until)
 
 
-@dataclass(frozen=True)
-class DropSettings(CheckedSettings):
-    """Rows that are never trained: by a score, by being there twice, by a person's mark.
-
-    Args:
-        by: a metric, `duplicates` (equal and nearly equal rows), or `judged` (rows that a person marked in a file).
-        lowest: share of the rows with the lowest scores.
-        below: rows with a score below this number.
-        at_most: share of all rows that it may drop; no domain ever loses more than half. None is a tenth with `below`,
-            for nobody sees beforehand how many rows that is, else a half.
-        keep: which row of several duplicates stays: the first.
-        near: rows of which an earlier one has at least half are duplicates too; None is true. False where rows ask
-            several things about one text.
-        path: file with the judged rows.
-        on: columns that the judged rows share with the training set; None finds them by what they say.
-    """
-
-    block = "drop"
-    must = "a mapping with by"
-    write = "Write drop: [{by: duplicates}]."
-
-    by: Annotated[Entry | None, Given(), _Scores((DUPLICATES, JUDGED))] = None
-    lowest: Annotated[float | None, _PART] = None
-    below: Annotated[float | None, Range(-1e9, 1e9)] = None
-    at_most: Annotated[float | None, _PART] = None
-    keep: Literal["first"] | None = None
-    near: Annotated[bool | None, Wording("true or false", "Write near: false.")] = None
-    path: str | None = None
-    on: Annotated[tuple[str, ...] | None, Wording("a list of columns", "Write on: [id].")] = None
-
-    @property
-    def by_metric(self) -> bool:
-        """It goes by a score."""
-        return self.by not in (DUPLICATES, JUDGED)
-
-    @property
-    def bound(self) -> float:
-        """`at_most`, or what its null stands for."""
-        usual = HALF if self.below is None else A_TENTH
-        return usual if self.at_most is None else self.at_most
-
-    @property
-    def reason(self) -> str:
-        """What rows are dropped for, in words."""
-        name = parse_metric(self.by).label if isinstance(self.by, Mapping) else str(self.by)
-        if not self.by_metric:
-            return name
-        return f"{name}: lowest {self.lowest:g}" if self.lowest is not None else f"{name}: below {self.below:g}"
-
-    def clashes(self, wrong: set[str]) -> list[str]:
-        """What only one kind of dropping takes, or needs."""
-        if wrong:
-            return []
-        found = []
-        given = {name: getattr(self, name) for name in ("lowest", "below", "keep", "near", "path", "on")}
-        taken = {DUPLICATES: ("keep", "near"), JUDGED: ("path", "on")}.get(str(self.by), ("lowest", "below"))
-        found += [
-            f"`drop: {name}` must be left out with by: {self.by if not self.by_metric else 'a metric'}, got "
-            f"{shown(value)}. Remove it."
-            for name, value in given.items()
-            if value is not None and name not in taken
-        ]
-        if self.by_metric and (self.lowest is None) == (self.below is None):
-            got = "both" if self.lowest is not None else "neither"
-            found.append(f"`drop` by a metric must have lowest or below, got {got}. Write lowest: 0.05, or below: 0.")
-        if self.by == JUDGED and self.path is None:
-            found.append("`drop: path` must be the file of judged rows, got nothing. Write path: judged.jsonl.")
-        return found
-
-
 PHASES = Entries(PhaseSettings.as_leaf(), "Write phases: [{until: 0.5}, {until: 1}], or null for none.", least=1)
-DROPS = Entries(DropSettings.as_leaf(), "Write drop: [{by: duplicates}], always a list, or null for none.", least=1)

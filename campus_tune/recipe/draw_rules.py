@@ -21,12 +21,12 @@ from campus_tune.recipe.draw_blocks import (
     BOOK,
     CellSettings,
     DomainSettings,
-    DropSettings,
     Entry,
     PhaseSettings,
     ReviewSettings,
     ThinSettings,
 )
+from campus_tune.recipe.drop_block import DUPLICATES, JUDGED, SUSPECTS, DropSettings
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.registry import nearest
 
@@ -95,10 +95,16 @@ class DrawBlocks:
         return self.domains is not None and self.domains.over == "cells"
 
     @property
+    def suspects(self) -> DropSettings | None:
+        """The entry that drops rows in the middle of the run; None without one."""
+        return next((entry for entry in self.drop if entry.by == SUSPECTS), None)
+
+    @property
     def uses_cells(self) -> bool:
-        """Some block compares scores inside cells, or gives them shares."""
+        """Some block compares scores inside cells, or gives them shares. Suspects have cells of their own without."""
         follows = self.domains is not None and self.domains.follow is not None
-        return self.thin is not None or self.over_cells or follows or self.control == RANDOM_DROP
+        own = self.suspects is not None and self.cells is not None
+        return self.thin is not None or self.over_cells or follows or self.control == RANDOM_DROP or own
 
     @property
     def fixed_shares(self) -> bool:
@@ -172,6 +178,8 @@ class DrawBlocks:
                 f"`domains: follow` must be alone to decide the shares, got {self.domains.follow} and shares in "
                 "`phases`. Leave out one of them."
             )
+        if (n := sum(entry.by == SUSPECTS for entry in self.drop)) > 1:
+            yield f"`drop` must have one entry for {SUSPECTS}, got {n}: they are dropped once. Keep one of them."
         needed = {SHUFFLED_SCORES: ("thin", self.thin), RANDOM_DROP: ("drop", self.drop)}
         if self.control in needed:
             name, block = needed[self.control]
@@ -246,7 +254,7 @@ def _unknown(
     if bare in METRICS.names() or not isinstance(entry, str):
         yield from (f"`{where}`: {problem}" for problem in error.problems)
         return
-    words = {"thin: by": BOOK, "drop: by": ("duplicates", "judged")}.get(where, ())
+    words = {"thin: by": BOOK, "drop: by": (DUPLICATES, JUDGED, SUSPECTS)}.get(where, ())
     others = [*words, *known, *METRICS.names()]
     listed = ", ".join(dict.fromkeys(others))
     hint = f"{nearest(bare, others)} Name one of them."

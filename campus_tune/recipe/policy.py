@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from campus_tune.data.domains import Domains
+from campus_tune.method.acting import Acting
 from campus_tune.method.book import REVIEWED, columns_of
 from campus_tune.method.cells import Cells
 from campus_tune.method.drop import at_random
@@ -274,6 +275,12 @@ def _scores(config: CampusConfig, thin: ThinSettings, score_of: ScoreOf | None, 
         return -values if turned else values
 
     return scores
+
+
+def acting_of(config: CampusConfig) -> Acting | None:
+    """What a recipe does about suspects, and when; None where it says nothing of them."""
+    entry = config.draw.suspects
+    return None if entry is None else Acting(entry.bound, entry.begins, entry.acts)
 
 
 def dropped_rows(config: CampusConfig, wanted: BoolArray, cells: Cells | None) -> BoolArray:

@@ -5,7 +5,7 @@ Read for runs whose recipe says something of it; others have none of these lines
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,6 +148,18 @@ def read_draw(home: Path, began: Json, decisions: list[Json], end: Json) -> Draw
         n_never=never.get("rows", 0),
         most_visited=_most_visited(home / BOOK) if end else (),
     )
+
+
+def with_suspects(began: Json, events: Sequence[Json]) -> Json:
+    """The line with which a run began, and among what is dropped the suspects that it has dropped since.
+
+    Args:
+        began: the line; of a run that went on under another recipe, the one that says so.
+        events: all lines of its ledger.
+    """
+    later = events[events.index(began) :]
+    n = sum(event["dropped"] for event in later if event["event"] == "suspects")
+    return {**began, "dropped": {**began["dropped"], "suspects": n}} if n else began
 
 
 def _dropped(path: Path) -> tuple[DroppedRow, ...]:

@@ -15,8 +15,9 @@ from campus_tune.compare.folder import ABOUT
 from campus_tune.compare.result_file import RUNS
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.preview.lr_mass import N_DECILES
-from campus_tune.report.draw_facts import DrawFacts, read_draw
+from campus_tune.report.draw_facts import DrawFacts, read_draw, with_suspects
 from campus_tune.report.examples import Extremes, read_extremes
+from campus_tune.report.map_facts import MapFacts, read_map
 from campus_tune.run.decile_rates import FILE as RATES
 from campus_tune.run.ledger import FILE, FOLDER
 from campus_tune.run.ledger_lines import MAYBE, read_events
@@ -138,6 +139,7 @@ class RunOnDisk:
         recipe: the resolved `campus:` block as YAML; "" where the file is missing.
         run: the ledger's first word: what the run was planned with.
         draw: who was drawn and which rows; None where the recipe says nothing of it.
+        map: what training says of the rows; None of a run that goes on, or of before there were maps.
     """
 
     folder: Path
@@ -166,6 +168,7 @@ class RunOnDisk:
     recipe: str
     run: Json
     draw: DrawFacts | None
+    map: MapFacts | None
 
     @property
     def name(self) -> str:
@@ -208,7 +211,7 @@ def read_run(folder: Path) -> RunOnDisk:
         folder: the trainer's output_dir, or the `curriculum/` in it.
 
     Raises:
-        DataError: no run is there, or its ledger is empty or damaged.
+        DataError: no run is there, or its ledger is empty or damaged, or the map of its rows.
     """
     ledger = find_ledger(folder)
     home, events = ledger.parent, read_events(ledger)
@@ -263,7 +266,8 @@ def read_run(folder: Path) -> RunOnDisk:
         end=end,
         recipe=recipe.read_text("utf-8", errors="replace") if recipe.is_file() else "",
         run=run,
-        draw=read_draw(home, began[-1], by_kind.get("decision", []), end),
+        draw=read_draw(home, with_suspects(began[-1], events), by_kind.get("decision", []), end),
+        map=read_map(home, by_kind.get("map", [])),
     )
 
 

@@ -12,6 +12,8 @@ from campus_tune.report.draw_page import draw_tables
 from campus_tune.report.examples import Example
 from campus_tune.report.figures import Picture
 from campus_tune.report.html_tables import Cell, HtmlTable, number, words
+from campus_tune.report.map_page import map_section
+from campus_tune.report.map_plots import MAP_PICTURE
 from campus_tune.report.run_facts import RunOnDisk
 from campus_tune.run.ledger import audited
 
@@ -45,7 +47,8 @@ def run_content(facts: RunOnDisk, pictures: Sequence[Picture]) -> dict[str, Any]
         "summary": summary(facts),
         "facts": _numbers(facts),
         "warnings": facts.warnings,
-        "pictures": pictures,
+        "map": None if facts.map is None else map_section(facts.map, pictures),
+        "pictures": [picture for picture in pictures if picture.name != MAP_PICTURE],
         "missing": missing(facts),
         "decisions": decisions(facts),
         "drawn": [] if facts.draw is None else draw_tables(facts.draw, facts.rows_by_domain),

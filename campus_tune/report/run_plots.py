@@ -27,6 +27,7 @@ from campus_tune.report.figures import (
     strip,
     thinned,
 )
+from campus_tune.report.map_plots import map_picture
 from campus_tune.report.run_facts import RunOnDisk
 from campus_tune.report.score_plots import correlations, histograms, lr_deciles, of_mean
 
@@ -41,6 +42,7 @@ def run_pictures(facts: RunOnDisk) -> list[Picture]:
     """All pictures that this run has something to show for, in the page's sequence."""
     faces = faces_of(facts.choices, plain=SHUFFLE)
     drawn = [
+        map_picture(facts.map) if facts.map is not None else None,
         choices(facts, faces),
         competence(facts),
         pacing(facts),

@@ -125,7 +125,7 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
 
     ours.take()
     trainer.train = train_once  # type: ignore[method-assign,assignment]  # of this instance, on purpose
-    add_to_card(trainer, lambda: run.planned)
+    run.complete_card = add_to_card(trainer, lambda: run.planned)
     return run
 
 

@@ -2,8 +2,8 @@
 
 What training shows lies in `training_losses/` anyway, in the sequence of the plan, so a checkpoint holds no book but
 the chain of its digests. Every rank keeps a book of its own out of the same numbers. Its columns are files: rank 0's in
-the run's `curriculum/book/`, those of the others in a temporary folder; both are gone when training has ended, however
-it did.
+the run's `curriculum/book/live/`, those of the others in a temporary folder; both are gone when training has ended,
+however it did.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ from campus_tune.scores.cache import read_columns, write_columns
 from campus_tune.words.errors import ResumeError
 from campus_tune.words.types import IntArray, Json, RowLosses
 
-FOLDER, FILE = "book", "book.parquet"  # in the run's: while it trains, and what it leaves
+FOLDER, LIVE = "book", "live"  # in the run's: what it says of rows; in that, columns that grow while it trains
+FILE = "book.parquet"  # in the run's: what is left of them
 EXPORTED = ("step", "stage", "last", "best", "surprise", "excess")  # kept by every book, for people to look at
 
 
@@ -46,13 +48,17 @@ class BookFolder:
     def make(self) -> Path:
         """The folder, which is empty or of an earlier life."""
         if self._path is None:
-            self._path = self.home / FOLDER if self.peers.leads else Path(tempfile.mkdtemp(prefix="campus-book-"))
+            live = self.home / FOLDER / LIVE
+            self._path = live if self.peers.leads else Path(tempfile.mkdtemp(prefix="campus-book-"))
         return self._path
 
     def remove(self) -> None:
         """Training has ended, however it did. What is still mapped of the files stays readable."""
         if self._path is not None:
             shutil.rmtree(self._path, ignore_errors=True)
+            if self.peers.leads:
+                with suppress(OSError):  # something is left in it
+                    self._path.parent.rmdir()
             self._path = None
 
 
@@ -93,8 +99,7 @@ class BookKeeping:
             rows: that it trained, in the sequence of the plan, shape (n,).
             losses: what the training forwards have shown of them.
         """
-        first = end - -(-len(rows) // self.global_batch)
-        self.book.update(stage, rows, losses, first + 1 + np.arange(len(rows)) // self.global_batch)
+        self.book.update(stage, rows, losses, steps_of(end, len(rows), self.global_batch))
 
     def files(self) -> list[str]:
         """Of the run's folder: those that the book is folded from."""
@@ -122,10 +127,10 @@ class BookKeeping:
             if known is not None and stage.index not in known:
                 continue
             path = home / LOSSES / file_of_stage(stage.index)
-            rows, losses = peers.led(lambda path=path: _read(path))  # type: ignore[misc] # a lambda with a default
+            rows, losses = peers.led(lambda path=path: read_losses(path))  # type: ignore[misc] # a lambda with a default
             self.close_stage(stage.index, stage.end, rows, losses)
             if chain is not None and self.book.chain[-1] != chain[len(self.book.chain) - 1]:
-                raise _unlike(path, "those of another training")
+                raise unlike(path, "those of another training")
 
     def export(self, home: Path) -> None:
         """Leave the book behind as a parquet table, a line for each row: null where training has shown nothing."""
@@ -139,16 +144,36 @@ class BookKeeping:
         write_columns(home / FILE, table, {})
 
 
-def _read(path: Path) -> tuple[IntArray, RowLosses]:
-    """The rows of a stage and their losses."""
+def steps_of(end: int, n: int, global_batch: int) -> IntArray:
+    """The optimizer step of each of the `n` rows of a stage in the sequence of the plan, from 1, shape (n,).
+
+    Args:
+        end: steps finished after it.
+        n: its rows.
+        global_batch: rows of a step; only the stage's last one may have fewer.
+
+    >>> steps_of(5, 7, 3).tolist()
+    [3, 3, 3, 4, 4, 4, 5]
+    """
+    first = end - -(-n // global_batch)
+    return first + 1 + np.arange(n) // global_batch
+
+
+def read_losses(path: Path) -> tuple[IntArray, RowLosses]:
+    """The rows of a stage and their losses, as `TrainingLosses` left them.
+
+    Raises:
+        ResumeError: the file is missing or damaged.
+    """
     try:
         columns, _ = read_columns(path)
         return columns.pop("row").astype(np.int64), RowLosses(**columns)
     except (ResumeError, KeyError, TypeError) as error:
-        raise _unlike(path, str(error.__cause__ or error)) from error
+        raise unlike(path, str(error.__cause__ or error)) from error
 
 
-def _unlike(path: Path, found: str) -> ResumeError:
+def unlike(path: Path, found: str) -> ResumeError:
+    """The error of a file, or a folder of them, that is not what the run's training showed."""
     return ResumeError(
         f"`{path}` must be the losses that this run's training showed in that stage, got {found}. What is drawn hangs "
         "on them. Put the run's curriculum/ folder back beside its checkpoints, resume from an earlier checkpoint, or "

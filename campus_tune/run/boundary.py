@@ -16,7 +16,7 @@ from campus_tune.method.view import History, PastStage
 from campus_tune.run.activity import DECIDING, EVALUATING, PROBING, RESCORING, SAVING
 from campus_tune.run.situation import Position, Situation
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
-from campus_tune.run.told.events import Decided, Ended, EpochEnded, Evaluated, Probed, Rescored, StageEnded
+from campus_tune.run.told.events import Decided, Ended, EpochEnded, Evaluated, Probed, Rescored, StageEnded, Suspected
 from campus_tune.words.errors import DivergedError
 from campus_tune.words.types import Json
 
@@ -112,6 +112,7 @@ def decide_next(now: Situation) -> None:
         return
 
     with now.activities(DECIDING):
+        act_on_suspects(now)
         if probing.due(curriculum.n_stages):
             measure_probes(now)
         step = curriculum.step
@@ -134,6 +135,24 @@ def decide_next(now: Situation) -> None:
             n_left=now.stages_between(step, thinned_until(now)),
         )
         now.journal.take(Decided(record, probing.report, budget.shares()["all"]))
+
+
+def act_on_suspects(now: Situation) -> None:
+    """Leave out the rows that look wrong, if the recipe says so and it is time: once in a run."""
+    suspects = now.drawing.suspects
+    if suspects is None or suspects.acted is not None or not suspects.acting.due(now.curriculum):
+        return
+    acted = suspects.act(now.curriculum, now.folder, now.training_losses.past, now.peers)
+    now.journal.take(Suspected(acted.record))
+    if now.peers.leads and len(acted.rows):
+        now.list_dropped(now.drawing)
+
+
+def give_up_suspects(now: Situation) -> None:
+    """The run is over, and it was never time to leave suspects out: say so."""
+    suspects = now.drawing.suspects
+    if suspects is not None and suspects.acted is None:
+        now.journal.take(Suspected(suspects.why_not(now.curriculum)))
 
 
 def thinned_until(now: Situation) -> int:
@@ -170,6 +189,7 @@ def summed_up(now: Situation) -> Ended:
             "coverage": now.config.coverage,
             "rows_by_choice": now.curriculum.rows_by_choice,
             **of_end(now.curriculum),
+            **now.drawing.told_at_end(),
             "audit": audit(now),
             "budget": now.config.budget,
             **now.load.total(),

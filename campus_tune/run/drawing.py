@@ -16,6 +16,7 @@ import numpy as np
 from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import column_names, read_column
 from campus_tune.method.cells import ALL_ROWS, Cells
+from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.drawn import of_start
 from campus_tune.method.policy import Policy
 from campus_tune.method.view import PastStage
@@ -23,7 +24,10 @@ from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.preview.forecast import quota_problems, stage_rows
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.draw_rules import RANDOM_DROP
+from campus_tune.recipe.drop_block import SUSPECTS
 from campus_tune.recipe.policy import book_columns, cells_of, column_of, policy_of, strict_domains
+from campus_tune.run.acting import Suspects
 from campus_tune.run.book_keeping import BookKeeping
 from campus_tune.scores.dropping import Dropped, dropped_of
 from campus_tune.scores.run_scores import Scores
@@ -46,26 +50,56 @@ class Drawing:
         policy: who is drawn and which; None where the recipe says nothing of it.
         book: what training showed of each row; None where nothing goes by it.
         dropped: rows that are never drawn; None where the recipe drops none.
+        suspects: what is done about rows that look wrong; None where the recipe says nothing of them.
     """
 
     policy: Policy | None = None
     book: BookKeeping | None = None
     dropped: Dropped | None = None
+    suspects: Suspects | None = None
+
+    @property
+    def left_out(self) -> Dropped | None:
+        """Rows that are not drawn any more, whenever they were left out."""
+        if self.dropped is None or self.suspects is None or self.suspects.acted is None:
+            return self.dropped
+        why = RANDOM_DROP if self.suspects.at_random else SUSPECTS
+        return self.dropped.with_more(self.suspects.acted.rows, why)
 
     def told(self) -> Json:
         """Cells, and what is dropped, as the ledger says it where it begins."""
-        return of_start(self.policy, {} if self.dropped is None else self.dropped.counts())
+        return of_start(self.policy, {} if self.left_out is None else self.left_out.counts())
+
+    def told_at_end(self) -> Json:
+        """How many rows were left out when they looked wrong; {} where a recipe leaves none out so."""
+        if self.suspects is None:
+            return {}
+        return {"suspects": 0 if self.suspects.acted is None else len(self.suspects.acted.rows)}
 
     def state(self) -> Json:
         """What a checkpoint remembers of it, as JSON; {} of what a recipe says nothing of."""
         book = {} if self.book is None else {"book": self.book.state()}
-        return book if self.dropped is None else {**book, "dropped": array_digest(self.dropped.mask)}
+        dropped = {} if self.dropped is None else {"dropped": array_digest(self.dropped.mask)}
+        return {**book, **dropped, **({} if self.suspects is None else self.suspects.state())}
 
-    def go_on(self, saved: Json, home: Path, past: Sequence[PastStage], peers: Peers, *, changed: bool) -> None:
-        """Stand where a checkpoint stood; every rank calls it.
+    def files(self, home: Path, past: Sequence[PastStage]) -> list[str]:
+        """Of the run's folder: those without which a checkpoint that is saved now cannot be resumed.
+
+        Args:
+            home: that folder.
+            past: stages that are over.
+        """
+        book = [] if self.book is None else self.book.files()
+        return list(dict.fromkeys([*book, *([] if self.suspects is None else self.suspects.files(home, past))]))
+
+    def go_on(
+        self, saved: Json, curriculum: Curriculum, home: Path, past: Sequence[PastStage], peers: Peers, *, changed: bool
+    ) -> None:
+        """Stand where a checkpoint stood; every rank calls it, before the curriculum's own state is loaded.
 
         Args:
             saved: its state.
+            curriculum: at its first step.
             home: the folder of the run that wrote it.
             past: stages that were over then.
             peers: ranks; rank 0 reads.
@@ -77,6 +111,8 @@ class Drawing:
         """
         if self.book is not None:
             self.book.fold(home, past, saved.get("book"), peers)
+        if self.suspects is not None:
+            self.suspects.go_on(saved, curriculum, home, past, peers, changed=changed)
         if not changed and saved.get("dropped") != self.state().get("dropped"):
             raise ResumeError(
                 "the checkpoint must belong to this run, got one that leaves out other rows: a file that `drop` reads "
@@ -173,4 +209,5 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
     problems = quota_problems(policy, stage_rows(config, n_rows=n_rows, global_batch=now.loaded.global_batch))
     if problems:
         raise RecipeError(problems)
-    return Drawing(policy, keeping, dropped)
+    suspects = Suspects.begin(config, policy.cells, now.loaded.rows, now.kinds.domains)
+    return Drawing(policy, keeping, dropped, suspects)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from campus_tune.run.book_keeping import FILE as BOOK
+from campus_tune.run.book_keeping import FOLDER as ROWS
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.told.dropped_rows import FILE as DROPPED
@@ -27,7 +28,7 @@ from campus_tune.words.types import Json
 
 FILE = "lineage.json"  # in the run's `curriculum/`
 RECIPE, EVALUATION = "recipe.yaml", "evaluation"  # there too: the settings in full, official tasks by stage
-WRITTEN = (LEDGER, RECIPE, SCORES, LOSSES, EVALUATION, EXAMPLES, BOOK, DROPPED)  # there, by a run
+WRITTEN = (LEDGER, RECIPE, SCORES, LOSSES, EVALUATION, EXAMPLES, BOOK, ROWS, DROPPED)  # there, by a run
 SHAPE: dict[str, Any] = {"lives": [[str, int]], "earlier": [str]}
 
 

@@ -64,7 +64,7 @@ def state_of(now: Situation, position: Position, loop: LoopState) -> Json:
 def beside(now: Situation) -> Beside:
     """What a checkpoint that is saved now needs of the run's folder, and what the run has left there so far."""
     closed = now.curriculum.n_stages - (not now.curriculum.finished)
-    folded = [] if now.book is None else now.book.files()
+    folded = now.drawing.files(now.folder, now.training_losses.past)
     left = [EXAMPLES, DROPPED, *(f"{LOSSES}/{file_of_stage(stage)}" for stage in range(closed))]
     left += [f"evaluation/stage-{stage:05d}.json" for stage in range(closed + 1)]
     left += [f"scores/{name}.parquet" for name in now.rescorer.earlier_names()]
@@ -122,12 +122,12 @@ def restore(
     curriculum, training_losses = now.make_curriculum(scores, drawing.policy), TrainingLosses()
     rescorer = Rescorer(scoring, scores, curriculum, now.loaded.rows, home / "scores")
     with as_saved(step):
+        training_losses.load(saved["training_losses"])
+        drawing.go_on(saved, curriculum, home, training_losses.past, now.peers, changed=changed)
         rescorer.load(saved["rescoring"])
         curriculum.load(saved["curriculum"])
         probing.competence.load(saved["competence"])
         budget.load(saved["budget"])
-        training_losses.load(saved["training_losses"])
-        drawing.go_on(saved, home, training_losses.past, now.peers, changed=changed)
     probing.report = saved["journal"]["probes"]
     probing.choose()
     kept, small = budget.kept, []

@@ -20,6 +20,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -32,6 +33,7 @@ from campus_tune.run.activity import FINISHING, SAVING, TRAINING, Activities
 from campus_tune.run.book_keeping import BookFolder
 from campus_tune.run.borrowed import Borrowed
 from campus_tune.run.checkpoints import Checkpoint
+from campus_tune.run.data_map import map_rows
 from campus_tune.run.decile_rates import leave_decile_rates
 from campus_tune.run.ledger import FOLDER
 from campus_tune.run.lineage import refuse_strange_folder
@@ -45,6 +47,7 @@ from campus_tune.run.stream.finite import MANY_SKIPPED, Update
 from campus_tune.run.stream.loader import CurriculumLoader
 from campus_tune.run.stream.loop_state import LoopState
 from campus_tune.run.told.events import Warned
+from campus_tune.run.told.trackers import log_map
 from campus_tune.words.console import say
 from campus_tune.words.errors import AuditError, TrainerError
 from campus_tune.words.types import Json
@@ -69,6 +72,7 @@ class CampusRun:
         self, trainer: Trainer, config: CampusConfig, probes: Source = None, reports: Sequence[Report] = ()
     ) -> None:
         self.trainer, self.given, self.reports = trainer, config, reports
+        self.complete_card: Report | None = None  # where the trainer writes a model card
         self.probe_source = probes if probes is not None else (list(config.probes.path) if config.probes else None)
         self.peers = Peers.of(trainer)
         self.activities = Activities(self.peers, lambda: trainer.state.global_step)
@@ -255,11 +259,11 @@ class CampusRun:
         answer_tokens = int(now.loaded.rows.answer_tokens[rows].sum())
         now.watch.end_step(loader.micro_batches(rows), answer_tokens=answer_tokens)
         if curriculum.step == 0 and not now.watch.shows_losses:
-            if now.book is not None:
+            if now.book is not None or now.drawing.suspects is not None:
                 raise TrainerError(
-                    "training must show the losses of single rows, by which this recipe draws (`thin`, `review` or "
-                    f"`domains: follow`), got none: {compat.why_no_row_losses(self.trainer)}. Change that, or take "
-                    "these blocks out of the recipe."
+                    "training must show the losses of single rows, by which this recipe draws (`thin`, `review`, "
+                    "`domains: follow` or `drop: suspects`), got none: "
+                    f"{compat.why_no_row_losses(self.trainer)}. Change that, or take these blocks out of the recipe."
                 )
             warning = (
                 f"training shows no losses of single rows: {compat.why_no_row_losses(self.trainer)}. So the ledger has "
@@ -332,9 +336,14 @@ class CampusRun:
             if not now.curriculum.finished and boundary.close_stage(now, self.position):
                 boundary.measure_probes(now)  # the trainer was told to stop in the middle of it
             now.watch.close()
+            boundary.give_up_suspects(now)
+            mapped = map_rows(now)
+            now.journal.take(mapped)
             self.finished = True
             now.journal.take(boundary.summed_up(now))
-        for report in (self._leave_behind, *self.reports) if self.peers.leads else ():
+        card = [] if self.complete_card is None else [self.complete_card]
+        tell_trackers: Report = partial(log_map, record=mapped.record)
+        for report in (self._leave_behind, *card, tell_trackers, *self.reports) if self.peers.leads else ():
             try:
                 report(self.trainer)
             except Exception as error:  # of whatever it draws or sends: what was trained is whole

@@ -62,6 +62,7 @@ SHAPE: dict[str, Any] = {
     "audit": [int, int, bool],
     "book?": {"chain": [[int, str]]},
     "dropped?": str,
+    "suspects?": {"stage": int, "dropped": str},
     "journal": {"size": int, "pending": {}, "probes": {str: {"competence": float}}, "first": {str: float}},
 }
 

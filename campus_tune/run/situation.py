@@ -147,9 +147,9 @@ class Outline:
 
     def list_dropped(self, drawing: Drawing) -> None:
         """Leave a list of the rows that are left out, if there are any."""
-        if drawing.dropped is not None:
+        if drawing.left_out is not None:
             rows, tokenizer = compat.training_rows(self.trainer), compat.tokenizer_of(self.trainer)
-            list_dropped(self.folder, drawing.dropped, self.known(), self.kinds.domains, rows, tokenizer)
+            list_dropped(self.folder, drawing.left_out, self.known(), self.kinds.domains, rows, tokenizer)
 
     def make_curriculum(self, scores: Scores, policy: Policy | None) -> Curriculum:
         """The curriculum at its first step, its orders by these scores."""

@@ -82,7 +82,9 @@ def read_columns(path: Path) -> tuple[dict[str, NDArray[Any]], Json]:
         about = parse((table.schema.metadata or {}).get(b"campus_tune", b"{}").decode("utf-8"))
         if not isinstance(about, dict):
             raise ValueError(f"notes that are no mapping: {about!r}")
-        return {name: np.array(table[name]) for name in table.column_names}, about
+        # of words as numbers and their list, as they stand, numpy takes a null for the last word of the list
+        plain = [col.cast(col.type.value_type) if pa.types.is_dictionary(col.type) else col for col in table.columns]
+        return {name: np.array(column) for name, column in zip(table.column_names, plain, strict=True)}, about
     except (OSError, ValueError, pa.ArrowException) as error:
         raise ResumeError(
             f"`{path}` must be the scores that this run was planned with, got {error}. They cannot be computed again: "

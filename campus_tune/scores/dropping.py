@@ -5,6 +5,8 @@ its `at_most` says; all of them together leave every domain half of its rows (`m
 answers are never among them: `preview.check` tells of them, and a person decides.
 
 `control: random_drop` leaves out as many rows of each cell at random: was it which rows, or how many?
+
+Suspects are not among them: nothing is known of them before training (`run.acting` drops them when it is).
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ from campus_tune.method.cells import Cells
 from campus_tune.method.drop import Bounded, bounded
 from campus_tune.model import compat
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.recipe.draw_blocks import DUPLICATES, JUDGED, DropSettings
 from campus_tune.recipe.draw_rules import RANDOM_DROP, find_score
+from campus_tune.recipe.drop_block import DUPLICATES, JUDGED, SUSPECTS, DropSettings
 from campus_tune.recipe.policy import dropped_rows
 from campus_tune.words.hashing import hash_rows
 from campus_tune.words.types import BoolArray, FloatArray, Json, RowArray
@@ -59,6 +61,12 @@ class Dropped:
     def mask(self) -> BoolArray:
         """Which rows are left out, shape (N,)."""
         return self.reason >= 0
+
+    def with_more(self, rows: RowArray, why: str) -> Dropped:
+        """The same, and some more rows for one more reason."""
+        reason = self.reason.copy()
+        reason[rows] = len(self.reasons)
+        return Dropped((*self.reasons, why), reason, self.instead, self.notes)
 
     def counts(self) -> dict[str, int]:
         """Rows left out for each reason that left out any."""
@@ -116,6 +124,11 @@ class _Dropping:
         self.notes += _cut_by_bounds(entry, found, self.domains)
 
 
+def shape_of(trainer: Trainer) -> tuple[Shape, str]:
+    """What a trainer's settings say of its rows, and the end of sequence that TRL appends to plain texts."""
+    return Shape.of(vars(trainer.args)), getattr(compat.tokenizer_of(trainer), "eos_token", None) or ""
+
+
 def known_of(trainer: Trainer, columns: Mapping[str, Sequence[Any]], content: NDArray[np.uint64]) -> Known:
     """What the training rows of a trainer can be compared and found by.
 
@@ -124,8 +137,7 @@ def known_of(trainer: Trainer, columns: Mapping[str, Sequence[Any]], content: ND
         columns: of its training set, without the tokens.
         content: 64-bit hashes of their tokens, shape (N,).
     """
-    shape = Shape.of(vars(trainer.args))
-    end = getattr(compat.tokenizer_of(trainer), "eos_token", None) or ""
+    shape, end = shape_of(trainer)
     return Known(columns, Said.of(columns, shape, end=end), shape, content)
 
 
@@ -187,6 +199,8 @@ def drop_rows(
     n_rows = len(known.content)
     so_far = _Dropping(domains, np.full(n_rows, -1, dtype=np.int16), np.full(n_rows, -1, dtype=np.int32))
     for entry in entries:
+        if entry.by == SUSPECTS:
+            continue
         if entry.by == DUPLICATES:
             so_far.take(entry, _repeated(known, so_far, near=entry.near is not False))
         elif entry.by == JUDGED:

@@ -34,7 +34,7 @@ def test_importing_and_simulating_load_neither_torch_nor_transformers() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["simulate"], ["check"], ["schema"], ["demo"], ["demo", "tasks"], ["demo", "model"]]
+    "command", [[], ["simulate"], ["check"], ["suspects"], ["schema"], ["demo"], ["demo", "tasks"], ["demo", "model"]]
 )
 def test_every_help_shows_an_example(capsys: pytest.CaptureFixture[str], command: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -50,6 +50,7 @@ HELPS = [
     "proxy",
     "compare",
     "report",
+    "suspects",
     "eval",
     "schema",
     "diff",

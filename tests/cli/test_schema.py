@@ -21,14 +21,8 @@ from campus_tune.method.selectors import SELECTORS
 from campus_tune.metrics import METRICS
 from campus_tune.recipe.blocks import EvaluateSettings, ProbeSettings
 from campus_tune.recipe.config import CampusConfig, part_schemas
-from campus_tune.recipe.draw_blocks import (
-    CellSettings,
-    DomainSettings,
-    DropSettings,
-    PhaseSettings,
-    ReviewSettings,
-    ThinSettings,
-)
+from campus_tune.recipe.draw_blocks import CellSettings, DomainSettings, PhaseSettings, ReviewSettings, ThinSettings
+from campus_tune.recipe.drop_block import DropSettings
 from campus_tune.recipe.reader import CheckedSettings
 from campus_tune.words.annotated import docs, leaves
 from campus_tune.words.errors import RecipeError

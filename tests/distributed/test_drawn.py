@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,35 @@ def test_the_same_rows_are_drawn_on_another_number_of_processes(
         pairs = [[math.nan if value is None else value for value in table[name]] for table in (ours, theirs)]
         assert pairs[0] == pytest.approx(pairs[1], rel=1e-3, abs=1e-4, nan_ok=True), name
 
+    assert map_of(out) == map_of(calm[0])
+
+
+def map_of(out: str) -> Json:
+    """What must be the same of the maps of one run on any number of processes, and the list of the likeliest rows."""
+    book = Path(out) / "curriculum" / "book"
+    table = parquet.read_table(book / "map.parquet").to_pydict()
+    names = ("row", "content", "key", "domain", "cell", "region", "visits", "first_step", "last_step", "suspect")
+    likeliest = [json.loads(line) for line in (book / "likeliest.jsonl").read_text("utf-8").splitlines()]
+    kept = [
+        {name: line.get(name) for name in ("row", "key", "answer", "said", "rather", "before")} for line in likeliest
+    ]
+    return {**{name: table[name] for name in names}, "likeliest": kept}
+
+
+def test_rows_that_look_wrong_are_left_out_on_every_rank(warm: Warm, tmp_path: Path) -> None:
+    config = {**RECIPE, "drop": [{"by": "suspects", "act": "always", "from": 0.3}], "coverage": "exact"}
+    del config["thin"], config["review"]
+    runs = {world: str(tmp_path / f"on {world}") for world in (1, 2)}
+    reports = {world: live(warm, world, out, config=config, num_train_epochs=3).ok for world, out in runs.items()}
+    told = {world: lines(out, "suspects") for world, out in runs.items()}
+    assert told[1] == told[2]
+    assert told[1][0]["dropped"] == 12
+    assert steps_of(reports[1]) == steps_of(reports[2])
+    (acted,), trained = told[2], steps_of(reports[2])
+    late = {row for step, rows in trained.items() if step >= acted["step"] for row in rows}
+    assert not late & set(acted["rows"])
+    assert {row for rows in trained.values() for row in rows} == set(range(60))
+
 
 def test_candidates_are_measured_together(warm: Warm, tmp_path: Path) -> None:
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
@@ -94,4 +124,4 @@ def test_a_job_killed_between_a_stages_file_and_its_checkpoint_goes_on_as_if_it_
     assert second.results[0]["first"] == 3
     assert first_difference(outcome(hunted, second), outcome(calm[0], calm[1])) is None
     assert book_of(hunted) == book_of(calm[0])
-    assert not (Path(hunted) / "curriculum" / "book").exists()
+    assert not (Path(hunted) / "curriculum" / "book" / "live").exists()

@@ -178,3 +178,15 @@ def test_what_candidates_cost_stays_on_the_bill_of_a_run_that_goes_on_otherwise(
     new.load(old.state())
     assert new.left == 150
     assert (THINNING in new.shares()) == (before or now)
+
+
+def test_a_map_is_paid_of_what_is_left_and_forgotten_by_a_run_that_goes_on() -> None:
+    budget = Budget(0.5, 100.0, 0.5)
+    assert "map" not in budget.shares()
+    before = budget.part("scoring")
+    budget.charge("map", 20, 1.5)
+    assert (budget.left, budget.part("scoring")) == (80.0, before)
+    assert (budget.shares()["map"], budget.shares()["all"]) == (0.1, 0.1)
+    again = Budget(0.5, 100.0, 0.5)
+    again.load(budget.state())
+    assert (again.left, "map" in again.spent) == (100.0, False)

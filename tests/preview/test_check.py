@@ -373,6 +373,14 @@ def test_what_a_recipe_drops_is_told_with_reasons_and_domains() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_suspects_are_no_rows_that_are_left_out_from_the_start() -> None:
+    found = run({"drop": [{"by": "suspects"}]})
+    assert not [text for text in found if "leaves out" in text or "when its scores are measured" in text]
+    one_with(found, "`drop: suspects` drops nothing in this run of one epoch")
+    one_with(run({"drop": [{"by": "suspects"}, {"by": "length", "lowest": 0.05}]}), "`drop` leaves out 10 of 200 rows")
+
+
+@pytest.mark.usefixtures("folder")
 def test_a_bound_that_keeps_what_a_recipe_drops_is_a_warning() -> None:
     told = one_with(run({"drop": [{"by": {"name": "column", "column": "level"}, "below": 4}]}), "below 4` names")
     assert told.startswith("warning: `drop: level: below 4` names 115 rows and drops 20: 95 stay, for half of their ")

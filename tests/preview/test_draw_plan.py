@@ -287,3 +287,62 @@ def test_candidates_by_rho_move_with_the_loss(name: str, sign: int) -> None:
     rows = np.array([1, 0, 4], dtype=np.int32)
     changed = made.learner.loss()[rows] - made.learner.start_loss()[rows]
     assert made.candidates(rows) == pytest.approx(sign * (np.array([1.0, 0.0, 4.0]) + changed))
+
+
+# -- suspects ----------------------------------------------------------------------------------------------------------
+
+
+def suspects(**entry: Any) -> CampusConfig:
+    return recipe(drop=[{"by": "suspects", **entry}])
+
+
+def test_nobody_is_suspect_in_a_made_up_plan_and_always_drops_rows_at_random_from_where_a_run_would() -> None:
+    for act in ("auto", "never"):
+        run = plan(suspects(act=act))
+        assert (run.acts_at, run.drawn["dropped"]) == (0.5, 0)
+    run = plan(suspects(act="always", at_most=0.1))
+    assert (run.acts_at, run.drawn["dropped"], run.drawn["never_trained"]["rows"]) == (0.5, 100, 0)
+    assert run.plan is not None
+    visits = np.bincount(run.plan, minlength=1000)
+    assert (visits == 1).sum() == 100
+    assert (visits[run.plan[1000:]] >= 2).all()
+    assert "left out from progress 0.5 on at the latest: 100 rows" in plan_as_text(run, [])
+
+
+def test_one_epoch_sees_the_last_row_at_its_end_and_two_help() -> None:
+    (told,) = found(suspects(), epochs=1)
+    assert told.startswith(
+        "warning: `drop: suspects` drops nothing in this run of one epoch: it waits until every row was seen, and the "
+        "last of them is seen when it ends. Train for two epochs or more (num_train_epochs: 2), or drop them in the "
+    )
+    assert found(suspects(), epochs=2) == [
+        "info: Which rows look wrong is known when a run has seen them: in this plan nobody is dropped."
+    ]
+
+
+def test_rows_that_are_never_seen_are_waited_for_in_vain() -> None:
+    told = [line for line in found(suspects(), epochs=0.5) if "drop: suspects" in line]
+    assert len(told) == 1
+    assert "500 of 1000 rows are never seen" in told[0]
+
+
+def test_a_from_that_is_sooner_than_a_pass_is_told_and_a_later_one_helps() -> None:
+    early, late = found(suspects(**{"from": 0.2})), found(suspects(**{"from": 0.5, "act": "always"}))
+    assert early[0] == (
+        "warning: `drop: suspects` waits until progress 0.5 of 2 epochs, for every row is seen once there: from: 0.2 "
+        "is sooner. Write from: 0.5, or train for more epochs."
+    )
+    assert late == [
+        "info: Which rows look wrong is known when a run has seen them: in this plan 20% of the rows are, at random."
+    ]
+    assert not [line for line in found(suspects(**{"from": 0.2}), epochs=6) if "waits" in line]
+    waits = [line for line in found(suspects(), epochs=1.5) if "waits until progress 0.67" in line]
+    assert waits
+    assert waits[0].startswith("info: ")
+
+
+def test_a_plan_up_to_there_is_that_of_a_recipe_without_it() -> None:
+    with_it, nothing = plan(suspects(act="always")), plan(recipe(drop=[{"by": "judged", "path": "rows.jsonl"}]))
+    assert with_it.plan is not None
+    assert nothing.plan is not None
+    assert with_it.plan[:1000].tolist() == nothing.plan[:1000].tolist() != with_it.plan[1000:].tolist()

@@ -46,6 +46,7 @@ def test_rows_are_read_from_the_files(run: Path) -> None:
     assert np.array_equal(np.isnan(found.book["last"]), found.book["visits"] == 0)
     assert found.cells["code/1"] == 10
     assert found.end["visits_most"] == 4
+    assert found.map == {}
 
 
 def test_a_run_that_drew_all_rows_alike_has_none_of_it(tmp_path: Path) -> None:
@@ -65,6 +66,12 @@ def test_what_is_not_there_or_damaged_is_named(tmp_path: Path) -> None:
         read_finished(run)
     book.unlink()
     assert read_finished(run).book == {}
+    (run / "curriculum/book").mkdir()
+    (run / "curriculum/book/map.parquet").write_bytes(b"half")
+    with pytest.raises(DataError, match=r"map\.parquet` must be the map .* remove it to read the rest"):
+        read_finished(run)
+    (run / "curriculum/book/map.parquet").unlink()
+    assert read_finished(run).map == {}
     (run / "curriculum/dropped.jsonl").write_text("{half\n", "utf-8")
     with pytest.raises(DataError, match=r"dropped\.jsonl"):
         read_finished(run)

@@ -17,12 +17,12 @@ from campus_tune.recipe.draw_blocks import (
     BOOK,
     CellSettings,
     DomainSettings,
-    DropSettings,
     PhaseSettings,
     ReviewSettings,
     ThinSettings,
 )
 from campus_tune.recipe.draw_rules import DrawBlocks, find_score
+from campus_tune.recipe.drop_block import DropSettings
 from campus_tune.recipe.plugins import plugins_used
 from campus_tune.recipe.reader import CheckedSettings, rows, settings_help
 from campus_tune.words.errors import RecipeError
@@ -258,7 +258,7 @@ HALVES = [{"until": 0.5}, {"until": 1}]
         ({"drop": []}, "or null for none."),
         (
             {"drop": [{"lowest": 0.1}]},
-            "`drop: by` must be duplicates, judged, a metric, got None. Write length, -length",
+            "`drop: by` must be duplicates, judged, suspects, a metric, got None. Write length, -length",
         ),
         (
             {"drop": [{"by": "words"}]},
@@ -284,6 +284,29 @@ HALVES = [{"until": 0.5}, {"until": 1}]
         ),
         ({"drop": [{"by": "duplicates", "keep": "last"}]}, "`drop: keep` must be one of first, got 'last'."),
         ({"drop": [{"by": "duplicates"}, {"by": "judged"}]}, "entry 2: `drop: path` must be the file of judged rows"),
+        (
+            {"drop": [{"by": "suspects", "lowest": 0.1}]},
+            "`drop: lowest` must be left out with by: suspects, got 0.1. Remove it.",
+        ),
+        (
+            {"drop": [{"by": "duplicates", "from": 0.5}]},
+            "`drop: from` must be left out with by: duplicates, got 0.5. Remove it.",
+        ),
+        ({"drop": [{"by": "suspects", "from": 1}]}, "`drop: from` must be a number in [0, 1), got 1."),
+        ({"drop": [{"by": "suspects", "at_most": 0}]}, "`drop: at_most` must be a number in (0, 1), got 0."),
+        (
+            {"drop": [{"by": "suspects", "act": True}]},
+            "`drop: act` must be one of auto, always, never, got True.",
+        ),
+        (
+            {"drop": [{"by": "suspects", "act": "allways"}]},
+            "got 'allways'. Did you mean 'always'?",
+        ),
+        (
+            {"drop": [{"by": "suspects"}, {"by": "suspects", "at_most": 0.1}]},
+            "`drop` must have one entry for suspects, got 2: they are dropped once. Keep one of them.",
+        ),
+        ({"drop": [{"by": "suspect", "lowest": 0.1}]}, "got 'suspect'. Did you mean 'suspects'? Name one of them."),
         # control
         ({"control": "shuffled"}, "`control` must be one of shuffled_scores, random_drop, got 'shuffled'."),
         (
@@ -579,3 +602,20 @@ def test_the_blocks_of_the_documentation_are_read(tmp_path: Path) -> None:
     read = load_recipe(path)
     assert read.draws_apart
     assert [spec.label for spec in read.scored] == ["length", "value"]
+
+
+def test_an_entry_for_suspects_has_defaults_and_other_entries_are_written_as_ever() -> None:
+    config = CampusConfig.from_mapping({"metrics": ["length"], "drop": [{"by": "suspects"}, {"by": "duplicates"}]})
+    entry = config.draw.suspects
+    assert entry is not None
+    assert (entry.bound, entry.begins, entry.acts, entry.reason) == (0.2, 0.5, "auto", "suspects")
+    assert config.draws_apart
+    assert not config.draw.uses_cells
+    assert config.no_orders == ()
+    told = config.to_mapping()["drop"]
+    assert told[0].keys() == told[1].keys() == {"by", "lowest", "below", "at_most", "keep", "near", "path", "on"}
+    whole = {"by": "suspects", "at_most": 0.1, "from": 0.3, "act": "never"}
+    assert DropSettings.from_mapping(DropSettings.from_mapping(whole).to_mapping()).to_mapping()["from"] == 0.3
+    cells = CampusConfig.from_mapping({"metrics": ["mtld"], "drop": [{"by": "suspects"}], "cells": {"bands": 2}})
+    assert cells.draw.uses_cells
+    assert cells.no_orders == ("length",)

@@ -11,6 +11,7 @@ import pytest
 from campus_tune.report import figures
 from campus_tune.report.write import write_report
 from tests.report.made_up import make_comparison, make_run
+from tests.report.made_up_map import make_map
 
 
 @contextmanager
@@ -24,9 +25,11 @@ def coarse_pictures() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def run_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a finished run of six stages."""
+    """The page of a finished run of six stages, with a map of its rows."""
+    run = make_run(tmp_path_factory.mktemp("runs") / "small", ranks=4)
+    make_map(run)
     with coarse_pictures():
-        return write_report(make_run(tmp_path_factory.mktemp("runs") / "small", ranks=4))
+        return write_report(run)
 
 
 @pytest.fixture(scope="session")

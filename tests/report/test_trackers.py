@@ -12,7 +12,7 @@ import pytest
 from campus_tune.data.domains import Domains
 from campus_tune.report.examples import read_extremes
 from campus_tune.run.told.examples import keep_examples
-from campus_tune.run.told.trackers import log_plots
+from campus_tune.run.told.trackers import log_map, log_plots
 
 
 @pytest.fixture
@@ -32,6 +32,9 @@ class Fake:
 
     def Image(self, data: str, caption: str | None = None) -> tuple[str, str | None]:  # noqa: N802 - their name
         return data, caption
+
+    def Table(self, columns: list[str], data: list[Any]) -> tuple[list[str], list[Any]]:  # noqa: N802 - their name
+        return columns, data
 
     def log(self, metrics: dict[str, Any]) -> None:
         self.said.append(metrics)
@@ -140,3 +143,56 @@ def test_a_run_keeps_the_texts_of_the_rows_that_its_page_shows(tmp_path: Path) -
 def test_without_a_tokenizer_no_texts_are_kept(tmp_path: Path) -> None:
     assert not keep_examples(tmp_path, {"length": np.arange(30.0)}, [], None)
     assert list(tmp_path.iterdir()) == []
+
+
+MAP: dict[str, Any] = {
+    "regions": {"learned": 5, "suspect": 2},
+    "suspects": 2,
+    "share_of_suspects": 0.25,
+    "rows": 8,
+    "by_domain": {"code": {"rows": 5, "suspects": 2}, "math": {"rows": 3, "suspects": 0}},
+}
+NUMBERS = {"campus/map/learned": 5, "campus/map/suspect": 2, "campus/suspects": 2, "campus/share_of_suspects": 0.25}
+
+
+def test_a_map_goes_to_the_trackers_as_numbers_and_a_table_of_domains() -> None:
+    wandb, trackio = Fake(), Fake()
+    assert log_map(trainer(WandbCallback(wandb), TrackioCallback(trackio)), MAP) == ["Wandb", "Trackio"]
+    lines = [["code", 5, 2], ["math", 3, 0], ["all rows", 8, 2]]
+    logged = {**NUMBERS, "campus/map": (["domain", "rows", "suspects"], lines), "train/global_step": 7}
+    assert wandb.said == [logged]
+    assert trackio.said == [logged, "finished"]
+
+
+def test_a_tracker_without_tables_takes_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Fake, "Table")
+    library = Fake()
+    assert log_map(trainer(TrackioCallback(library)), MAP) == ["Trackio"]
+    assert library.said == [{**NUMBERS, "train/global_step": 7}, "finished"]
+
+
+def test_tensorboard_takes_the_table_as_text() -> None:
+    class Writer:
+        def __init__(self) -> None:
+            self.said: list[Any] = []
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *what: self.said.append((name, *what))
+
+    class TensorBoardCallback:
+        tb_writer = Writer()
+
+    assert log_map(trainer(TensorBoardCallback()), MAP) == ["TensorBoard"]
+    *numbers, text, flushed = TensorBoardCallback.tb_writer.said
+    assert numbers == [("add_scalar", name, value, 7) for name, value in NUMBERS.items()]
+    table = "| domain | rows | suspects |\n|---|---|---|\n| code | 5 | 2 |\n| math | 3 | 0 |\n| all rows | 8 | 2 |"
+    assert text == ("add_text", "campus/map", table, 7)
+    assert flushed == ("flush",)
+
+
+def test_a_run_without_a_map_logs_none(capsys: pytest.CaptureFixture[str]) -> None:
+    library = Fake()
+    assert log_map(trainer(WandbCallback(library)), {"basis": "none", "why": "no row was trained.", "rows": 8}) == []
+    assert log_map(trainer(WandbCallback(library), leads=False), MAP) == []
+    assert library.said == []
+    assert capsys.readouterr().out == ""

@@ -11,7 +11,7 @@ from pyarrow import parquet
 from campus_tune.method.cells import Cells
 from campus_tune.method.view import PastStage
 from campus_tune.model.peers import Peers
-from campus_tune.run.book_keeping import FILE, FOLDER, BookFolder, BookKeeping
+from campus_tune.run.book_keeping import FILE, FOLDER, LIVE, BookFolder, BookKeeping
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.stream.training_losses import TrainingLosses, file_of_stage
 from campus_tune.words.errors import ResumeError
@@ -123,7 +123,7 @@ def test_what_a_run_leaves_behind_has_a_line_for_each_row_and_null_where_nothing
 
 def test_only_the_leaders_columns_lie_in_the_runs_folder_and_all_of_them_go(tmp_path: Path) -> None:
     leader, other = BookFolder(tmp_path, Peers(0, 2)), BookFolder(tmp_path, Peers(1, 2))
-    assert leader.make() == tmp_path / FOLDER
+    assert leader.make() == tmp_path / FOLDER / LIVE
     assert tmp_path not in other.make().parents
     assert other.make() == other.make()
     books = [begun(folder.make()).book for folder in (leader, other)]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -123,12 +124,14 @@ def test_a_run_ends_with_rows_coverage_cost_and_audit(tmp_path: Path, capsys: py
     config = RECIPE | {"metrics": ["length", "-length"], "selector": "round_robin", "stages": 4, "handover": 0.5}
     run(tmp_path, n=32, config=config)
     lines = lines_of(capsys)
-    last = lines[-5:]
+    last = lines[-6:]
     assert last[0] == "campus: rows by sub-curriculum: length 25%, -length 25%, shuffle 50%"
     assert last[1] == "campus: rows: 32 of 32 seen (100%), each once per epoch, 1.00 epochs"
-    assert last[2].startswith("campus: cost: 0.0% of the training compute against a budget of 50.0% (scoring 0.0%")
+    paid = r"of the training compute against a budget of 50.0% \(scoring 0.0%, selection 0.0%, probes 0.0%, map \1\)"
+    assert re.match(rf"campus: cost: (\d+\.\d%) {paid}", last[2])
     assert last[3] == "campus: order audit: all 8 steps trained the planned rows, tokens and labels"
-    assert last[4] == f"campus: everything about this run is in {tmp_path / 'curriculum'}"
+    assert last[4].startswith("campus: data map · ")
+    assert last[5] == f"campus: everything about this run is in {tmp_path / 'curriculum'}"
     decisions = [line for line in lines if line.startswith("campus: step ")]
     assert len(decisions) == len(events(tmp_path, "decision")) == 4
     assert "step 0/8 · stage 0 · length (not measured), 8 rows of scope 0.00–" in decisions[0]
@@ -220,8 +223,8 @@ def test_a_run_that_is_told_to_stop_closes_its_stage_and_counts_what_it_trained(
             control.should_training_stop = state.global_step == 2
 
     run(tmp_path, n=48, probes=25, callbacks=[StopAtTwo()])
-    *_, stage_end, probes, end = read_ledger(tmp_path / "curriculum" / "ledger.jsonl")
-    assert [event["event"] for event in (stage_end, probes, end)] == ["stage_end", "probes", "end"]
+    *_, stage_end, probes, mapped, end = read_ledger(tmp_path / "curriculum" / "ledger.jsonl")
+    assert [event["event"] for event in (stage_end, probes, mapped, end)] == ["stage_end", "probes", "map", "end"]
     assert stage_end["rows_with_loss"] == 8
     assert (end["step"], end["rows_seen"]) == (2, 8)
 

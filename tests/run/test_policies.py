@@ -115,7 +115,7 @@ def test_a_killed_run_goes_on_as_if_it_had_not_stopped(name: str, runs: Any, tmp
     assert (tmp_path / book).exists() == (out_of(runs[name][0]) / book).exists() == (name in BOOKED)
     if name in BOOKED:
         assert parquet.read_table(tmp_path / book).equals(parquet.read_table(out_of(runs[name][0]) / book))
-    assert not (tmp_path / "curriculum" / "book").exists()
+    assert not (tmp_path / "curriculum" / "book" / "live").exists()
 
 
 def domains_of(rows: Any) -> list[str]:

@@ -79,6 +79,7 @@ def outcome(trainer: Any) -> Json:
         "ledger": ledger_of(out),
         "history": [*history_of(trainer), last_line_of(trainer)],
         "training losses": {path.name: path.read_bytes() for path in free},
+        "map": {path.name: path.read_bytes() for path in sorted((out / "curriculum" / "book").iterdir())},
         "learning rate by decile": (out / "curriculum" / "learning_rate.json").read_text("utf-8"),
         "weights": {name: value.tolist() for name, value in weights_of(trainer).items()},
     }

@@ -43,6 +43,14 @@ def test_what_is_written_is_read_back_bit_for_bit(tmp_path: Path) -> None:
         assert read[name].dtype == values.dtype
 
 
+def test_a_null_among_words_is_read_as_nothing_and_not_as_a_word(tmp_path: Path) -> None:
+    words = pa.array(["code", None, "math"]).dictionary_encode()
+    write_columns(tmp_path / "a.parquet", {"domain": words, "n": pa.array([1.5, None, 2.5])}, {})
+    read, _ = read_columns(tmp_path / "a.parquet")
+    assert read["domain"].tolist() == ["code", None, "math"]
+    np.testing.assert_array_equal(read["n"], [1.5, np.nan, 2.5])
+
+
 def test_it_reads_without_our_code(tmp_path: Path) -> None:
     write_columns(tmp_path / "a.parquet", {"score": np.arange(3.0)}, {})
     assert pq.read_table(tmp_path / "a.parquet").to_pydict() == {"score": [0.0, 1.0, 2.0]}

@@ -19,7 +19,7 @@ from campus_tune.data.said import Said
 from campus_tune.data.shapes import Shape
 from campus_tune.method.cells import Cells
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.recipe.draw_blocks import DropSettings
+from campus_tune.recipe.drop_block import DropSettings
 from campus_tune.run.told.dropped_rows import list_dropped
 from campus_tune.scores.dropping import EQUAL, NEAR, Dropped, drop_rows, dropped_of, known_of, worst_by_score
 from campus_tune.words.types import FloatArray

@@ -11,7 +11,7 @@ from campus_tune.method.budget import ALWAYS, rounded_up
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.preview.health import health_table
 from campus_tune.run.ledger import audited
-from campus_tune.run.told.drawn_lines import drawn_lines, thinned_lines
+from campus_tune.run.told.drawn_lines import drawn_lines, suspects_line, thinned_lines
 from campus_tune.run.told.events import (
     OTHER_WORLD,
     Decided,
@@ -20,8 +20,10 @@ from campus_tune.run.told.events import (
     Evaluated,
     Event,
     Examined,
+    Mapped,
     Rescored,
     Resumed,
+    Suspected,
     Warned,
 )
 from campus_tune.words import progress
@@ -34,6 +36,8 @@ ONE_SIDED = 0.9  # share of the curriculum's rows from one sub-curriculum, above
 MANY_DIGITS = 1e4  # a perplexity from which on its size is all that a line says of it
 
 MOST_SHORT = 3  # groups without enough rows that a decision's line names
+
+NO_BASIS = "none"  # of a map that could not be made
 
 NOTABLE = 0.1  # seconds of a rank in an activity, below which its picture says nothing
 
@@ -50,6 +54,7 @@ class Console:
         self.total_steps, self.folder = total_steps, folder
         self._table: progress.NotebookTable | None = None
         self.thinned: list[Json] = []  # what each stage of this life said of its thinning
+        self._map: Json = {}  # what the map says of the rows
 
     @singledispatchmethod
     def take(self, event: Event) -> None:
@@ -104,9 +109,19 @@ class Console:
         say(f"step {event.step}/{self.total_steps} · {ended}")
 
     @take.register
+    def _(self, event: Suspected) -> None:
+        say(suspects_line(event.record, self.total_steps))
+
+    @take.register
+    def _(self, event: Mapped) -> None:
+        self._map = event.record
+
+    @take.register
     def _(self, event: Ended) -> None:
         *lines, where = last_lines(event.record, str(self.folder))
-        for line in (*lines, *thinned_lines(self.thinned), where):
+        of_map = [map_line(self._map)] if self._map else []
+        end = [*of_map, where] if self._map.get("basis") != NO_BASIS else [where, *of_map]  # what is missing comes last
+        for line in (*lines, *thinned_lines(self.thinned), *end):
             say(line)
 
 
@@ -238,6 +253,18 @@ def last_lines(end: Json, where: str) -> list[str]:
         lines.append(audit)
     lines.append(f"everything about this run is in {where}")
     return lines
+
+
+def map_line(record: Json) -> str:
+    """What the map of the rows says, or why there is none.
+
+    >>> map_line({"basis": "training", "suspects": 0, "sentence": "nothing to see: no row stands out from its kind"})
+    'data map · nothing to see: no row stands out from its kind'
+    """
+    if record["basis"] == NO_BASIS:
+        return f"no data map: {record['why']}"
+    shows = "; campus-tune suspects shows them" if record["suspects"] else ""
+    return f"data map · {record['sentence']}{shows}"
 
 
 def ranks_line(ranks: Json) -> str:

@@ -21,8 +21,11 @@ def drawn_lines(end: Json) -> list[str]:
     parts = [f"passes: {listed(shown, MOST_DOMAINS)}"]
     if end["review_rows"]:
         parts.append(f"{end['review_rows']} visits of rows that came back")
-    if end["dropped"]:
-        parts.append(f"{end['dropped']} rows were left out from the start")
+    suspects = end.get("suspects", 0)
+    if end["dropped"] > suspects:
+        parts.append(f"{end['dropped'] - suspects} rows were left out from the start")
+    if suspects:
+        parts.append(f"{suspects} were left out when they looked wrong")
     lines = ["; ".join(parts)]
     often = [f"{name} {passes:.1f}" for name, passes in end["passes"].items() if passes > MOST_PASSES]
     if often and end["visits_most"] > MOST_PASSES:
@@ -39,6 +42,32 @@ def drawn_lines(end: Json) -> list[str]:
         beyond = never["rows"] - no_room > NOTABLE * end["n_rows"]
         lines.append(f"warning: {line}" if beyond else line)
     return lines
+
+
+def suspects_line(record: Json, total_steps: int) -> str:
+    """What was done about rows that look wrong, as the ledger's line of it has it.
+
+    >>> suspects_line({"step": 8, "act": "auto", "dropped": 0, "why": "3 of 9 rows were never seen"}, 8)
+    'step 8/8 · suspects: no row was left out, for 3 of 9 rows were never seen'
+    >>> record = {"step": 8, "act": "auto", "dropped": 5, "would_drop": 5, "found": 7, "by_domain": {"code": 5}}
+    >>> suspects_line({**record, "bound": {"by_domain": {"code": 2}, "by_share": 0}}, 16)
+    'step 8/16 · suspects: 5 rows look wrong and are left out from here on (code 5); 2 stay for the bounds of `drop`'
+    """
+    when = f"step {record['step']}/{total_steps} · suspects"
+    if "why" in record:
+        return f"{when}: no row was left out, for {record['why']}"
+    n = record["would_drop"]
+    if not n:
+        return f"{when}: no row stands out from its kind, none is left out"
+    kept = sum(record["bound"]["by_domain"].values()) + record["bound"]["by_share"]
+    most_first = sorted(record["by_domain"].items(), key=lambda pair: -pair[1])
+    of = listed([f"{name} {count}" for name, count in most_first], MOST_DOMAINS)
+    what = "look wrong and are left out from here on" if record["act"] == "auto" else "are left out from here on"
+    if record["act"] == "always":
+        what += f", the likeliest wrong ones ({record['found']} stand out)"
+    if record["act"] == "never":
+        what = "look wrong and would be left out if `act` were auto"
+    return f"{when}: {n} rows {what} ({of}){f'; {kept} stay for the bounds of `drop`' if kept else ''}"
 
 
 def thinned_lines(told: Sequence[Json]) -> list[str]:

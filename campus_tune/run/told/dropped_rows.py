@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from campus_tune.data.domains import Domains
 from campus_tune.data.judged import Known
-from campus_tune.run.told.examples import TOKENS, shorten
+from campus_tune.run.told.examples import decoded, shorten
 from campus_tune.words.files import atomic_write
 from campus_tune.words.types import RowSource
 
@@ -36,12 +36,9 @@ def list_dropped(
     Raises:
         StorageError: the file cannot be written.
     """
-    decode = getattr(tokenizer, "decode", None)
 
     def text(row: int) -> str:
-        if known.said is not None:
-            return shorten(known.said.whole[row])
-        return shorten(decode(list(dataset[row]["input_ids"])[:TOKENS], skip_special_tokens=True)) if decode else ""
+        return decoded(dataset, row, tokenizer) if known.said is None else shorten(known.said.whole[row])
 
     lines = (json.dumps(line, ensure_ascii=False) + "\n" for line in dropped.lines(known, domains, text))
     atomic_write(home / FILE, (line.encode("utf-8", "replace") for line in lines))

@@ -165,6 +165,13 @@ class StageEnded(Recorded):
 
 
 @dataclass(frozen=True)
+class Suspected(Recorded):
+    """Rows that look wrong were looked for, once: those that are left out from here on, or why none are."""
+
+    name = "suspects"
+
+
+@dataclass(frozen=True)
 class EpochEnded(Event):
     """An epoch was ended early: its last steps are not trained."""
 
@@ -172,6 +179,13 @@ class EpochEnded(Event):
     step: int
     epoch: int
     steps_left_out: int
+
+
+@dataclass(frozen=True)
+class Mapped(Recorded):
+    """The map of the rows was made, or could not be: `basis` is "none" then, and `why` says it."""
+
+    name = "map"
 
 
 @dataclass(frozen=True)

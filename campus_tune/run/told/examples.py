@@ -18,7 +18,6 @@ ByRow: TypeAlias = Mapping[int, str] | Sequence[str]
 FILE = "examples.json"
 N_SHOWN = 10
 LONGEST = 280  # characters of a row that are kept
-TOKENS = 2 * LONGEST  # of a row that are decoded: no token but a few is shorter than half a letter
 
 
 def pick(scores: FloatArray, n: int = N_SHOWN) -> tuple[list[int], list[int]]:
@@ -44,6 +43,23 @@ def shorten(text: str, longest: int = LONGEST) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1].rstrip()}…"
 
 
+def decoded(dataset: RowSource, row: int, tokenizer: object, longest: int = LONGEST) -> str:
+    """The beginning of a prepared row as text, on one line; "" where nothing can decode it.
+
+    Two tokens a character are decoded: no token but a few is shorter than half a letter.
+
+    Args:
+        dataset: prepared, with `input_ids`.
+        row: position in it.
+        tokenizer: that decodes.
+        longest: characters that are kept.
+    """
+    decode = getattr(tokenizer, "decode", None)
+    if decode is None:
+        return ""
+    return shorten(decode(list(dataset[row]["input_ids"])[: 2 * longest], skip_special_tokens=True), longest)
+
+
 def keep_examples(
     home: Path,
     scores: Mapping[str, FloatArray],
@@ -66,11 +82,10 @@ def keep_examples(
     Raises:
         StorageError: the file cannot be written.
     """
-    decode = getattr(tokenizer, "decode", None)
-    if decode is None:
+    if not hasattr(tokenizer, "decode"):
         return False
     rows, codes = _shown(scores), None if domains is None else domains.codes
-    texts = {row: decode(list(dataset[row]["input_ids"])[:TOKENS], skip_special_tokens=True) for row in rows}
+    texts = {row: decoded(dataset, row, tokenizer) for row in rows}
     names = None if domains is None or codes is None else {row: domains.names[int(codes[row])] for row in rows}
     write_examples(home, scores, texts, names)
     return True

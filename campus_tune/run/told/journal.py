@@ -7,10 +7,14 @@ from typing import Protocol
 
 from campus_tune.model.peers import Peers
 from campus_tune.run.ledger import Ledger
+from campus_tune.run.row_map import FILE as MAP
+from campus_tune.run.row_map import LIKELIEST
 from campus_tune.run.told.console import Console
 from campus_tune.run.told.events import Event
 from campus_tune.run.told.trainers_log import TrainersLog
 from campus_tune.words.types import Json
+
+LEFT = ("training_losses", "book.parquet", MAP, LIKELIEST, "dropped.jsonl")  # by a run
 
 
 class Teller(Protocol):
@@ -44,9 +48,9 @@ class Journal:
     def put_aside(self) -> None:
         """Begin an empty ledger; that of an earlier run is kept under the next free number, with what it left."""
         kept = self.ledger.start()
-        for path in (self.folder / name for name in ("training_losses", "book.parquet", "dropped.jsonl")):
+        for path in (self.folder / name for name in LEFT):
             if kept and path.exists():
-                path.rename(kept.with_name(f"{path.stem}{kept.suffixes[0]}{path.suffix}"))
+                path.rename(path.with_name(f"{path.stem}{kept.suffixes[0]}{path.suffix}"))
 
     def state(self) -> Json:
         """How much of the ledger is this run's, and the scalars that no log line has carried yet."""

@@ -9,8 +9,9 @@ import pytest
 
 from campus_tune.model.peers import Peers
 from campus_tune.run.ledger import read_ledger
+from campus_tune.run.told.console import map_line
 from campus_tune.run.told.events import Decided, EpochEnded, Event, Probed, Resumed, Scored, Started, Warned
-from campus_tune.run.told.journal import Journal
+from campus_tune.run.told.journal import LEFT, Journal
 from campus_tune.words.errors import StorageError
 
 DECISION = {"stage": 0, "step": 0, "chosen": "length", "outcome": "not measured", "scope": [0.0, 0.5], "rows": 8}
@@ -77,6 +78,33 @@ def test_only_the_leader_speaks_and_writes_and_all_ranks_remember_the_same(
     ]
     assert states[0] == states[1]
     assert not (tmp_path / "1" / "ledger.jsonl").exists()
+
+
+def test_what_an_earlier_run_left_is_kept_beside_its_ledger(tmp_path: Path) -> None:
+    made(tmp_path)
+    for name in LEFT:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    made(tmp_path)
+    kept = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert kept == {
+        "ledger.jsonl",
+        "ledger.1.jsonl",
+        "training_losses.1",
+        "book.1.parquet",
+        "book/map.1.parquet",
+        "book/likeliest.1.jsonl",
+        "dropped.1.jsonl",
+    }
+
+
+MAP: dict[str, Any] = {"step": 12, "basis": "training", "rows": 8, "suspects": 2, "sentence": "2 of 8 rows look wrong"}
+
+
+def test_what_a_map_shows_is_said_at_the_end_and_that_there_is_none_comes_last() -> None:
+    assert map_line(MAP) == "data map · 2 of 8 rows look wrong; campus-tune suspects shows them"
+    assert map_line({**MAP, "suspects": 0, "sentence": "nothing"}) == "data map · nothing"
+    assert map_line({"basis": "none", "why": "no row was trained."}) == "no data map: no row was trained."
 
 
 def test_what_cannot_be_written_is_not_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

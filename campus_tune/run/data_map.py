@@ -1,0 +1,278 @@
+"""The map of a run's rows: which look wrong, which are learned, which are said twice. Made when the run is over.
+
+It is a function of what the run writes anyway, the losses of each stage (`training_losses/`), so training pays nothing
+for it, and a run that was killed and resumed has the same map. Rank 0 reads, judges and writes; all ranks take part in
+the forwards, which are charged to what is left of the budget:
+
+- of the twenty likeliest wrong rows, to see where each departs from what the model would rather have said;
+- of all rows, only where training shows no losses of single rows.
+
+Whatever does not fit is left out. A map that cannot be made costs the run a line and nothing else.
+
+    curriculum/book/map.parquet        a line for each row; in its metadata basis, threshold, n_suspects, sentence
+    curriculum/book/likeliest.jsonl    the twenty likeliest wrong rows, with their text
+
+Rows are compared inside the recipe's cells, else inside bands of answer length of each domain: five of them, fewer
+where a band would have less than eight rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+
+from campus_tune.data.domains import Domains
+from campus_tune.data.prepared import column_names
+from campus_tune.data.said_hashes import SaidHashes, said_in
+from campus_tune.method.budget import MAP, rounded_up
+from campus_tune.method.cells import Cells
+from campus_tune.method.learning import Learning
+from campus_tune.method.suspicion import Suspicion, of_forward, of_training
+from campus_tune.metrics.passage import HERE, Passage
+from campus_tune.model import compat
+from campus_tune.model.departures import Departure, departures, words_at
+from campus_tune.model.peers import Peers
+from campus_tune.run.acting import cells_by_answer
+from campus_tune.run.book_keeping import read_losses, steps_of
+from campus_tune.run.ledger import FILE as LEDGER
+from campus_tune.run.ledger import plain, read_ledger
+from campus_tune.run.row_map import FILE, LIKELIEST, RowMap
+from campus_tune.run.situation import Situation
+from campus_tune.run.stream.training_losses import FOLDER as LOSSES
+from campus_tune.run.stream.training_losses import file_of_stage
+from campus_tune.run.told.console import NO_BASIS
+from campus_tune.run.told.events import Mapped, Warned
+from campus_tune.run.told.examples import decoded
+from campus_tune.scores.cache import write_columns
+from campus_tune.scores.dropping import shape_of
+from campus_tune.words.errors import CampusError, DataError, RecipeError
+from campus_tune.words.files import atomic_write
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowLosses
+from campus_tune.words.wording import cut
+
+ALONE = Passage(part="answer")  # of the model in hand: what an answer costs without its prompt
+N_LIKELIEST = 20
+LONGEST = 600  # characters of a prompt or an answer that are kept
+
+T = TypeVar("T")
+Visits: TypeAlias = tuple[IntArray, IntArray, RowLosses]  # rows, steps, losses, in the sequence of training
+
+
+def map_rows(now: Situation) -> Mapped:
+    """Make the map of a run that is over, and say what it shows; every rank calls it."""
+    try:
+        return Mapped({"step": now.curriculum.step, **_mapped(now)})
+    except Exception as error:  # a file is gone, the disk is full, a model cannot be asked: the run is whole without
+        if now.peers.leads:
+            for name in (FILE, LIKELIEST):  # of an earlier end of this run
+                with suppress(OSError):
+                    (now.folder / name).unlink()
+        why = str(error) if isinstance(error, CampusError) else f"{type(error).__name__}: {error}"
+        return Mapped({"step": now.curriculum.step, "basis": NO_BASIS, "why": why, "rows": len(now.loaded.rows)})
+
+
+def _mapped(now: Situation) -> Json:
+    making, peers, meter = Making(now), now.peers, now.loaded.meter
+    if not now.training_losses.past:
+        raise DataError("no row was trained.")
+    if not _led(peers, lambda: making.visits is not None):
+        rows = np.flatnonzero(making.trained)
+        _refuse_unpaid(now, rows)
+        making.measured = _charged(now, rows, lambda: meter.losses(rows))
+    worst = _led(peers, lambda: making.suspicion.worst_first[:N_LIKELIEST].astype(np.int64))
+    said: Sequence[Departure | None] = [None] * len(worst)
+    if len(worst) and _cost(now, worst) <= now.budget.left:
+        try:
+            said = _charged(now, worst, lambda: departures(meter, worst))
+        except Exception as error:  # of whatever model: the rest of the map needs none
+            what = f"the model was not asked what it would rather have said ({type(error).__name__}: {error})"
+            now.journal.take(Warned([f"{what}: curriculum/{LIKELIEST} is without it."]))
+    return _led(peers, lambda: _write(now, making.done(), worst, said))
+
+
+def _led(peers: Peers, act: Callable[[], T]) -> T:
+    """What rank 0 alone does; what goes wrong with it goes wrong on all ranks, so that none waits for it."""
+
+    def named() -> T:
+        try:
+            return act()
+        except CampusError:
+            raise
+        except Exception as error:
+            raise CampusError(f"{type(error).__name__}: {error}") from error
+
+    return peers.led(named)
+
+
+def _cost(now: Situation, rows: IntArray) -> int:
+    """Forward tokens of these rows."""
+    return int(now.loaded.rows.tokens[rows].sum())
+
+
+def _charged(now: Situation, rows: IntArray, ask: Callable[[], T]) -> T:
+    """What one forward of these rows gives."""
+    began = now.loaded.meter.seconds
+    found = ask()
+    now.budget.charge(MAP, _cost(now, rows), now.loaded.meter.seconds - began)
+    return found
+
+
+def _refuse_unpaid(now: Situation, rows: IntArray) -> None:
+    """One forward over these rows must fit into what is left of the budget."""
+    budget, tokens = now.budget, _cost(now, rows)
+    if tokens <= budget.left:
+        return
+    share, left = (budget.ratio * n / budget.training_tokens for n in (tokens, budget.left))
+    enough = rounded_up(budget.shares()["all"] + share)
+    raise RecipeError(
+        f"training shows no losses of single rows: {compat.why_no_row_losses(now.trainer)}. One forward over all of "
+        f"them costs {share:.1%} of the training compute, and {left:.1%} are left of the budget. `budget: {enough:g}` "
+        "pays for it; campus-tune suspects --config asks the model before any training."
+    )
+
+
+@dataclass(eq=False)
+class Making:
+    """What goes into the map of a run. What is read of files or judged is so on rank 0 only, when it is asked for.
+
+    Args:
+        now: the run.
+        measured: what a forward over the rows in `trained` says, where training shows nothing.
+    """
+
+    now: Situation
+    measured: RowLosses | None = None
+
+    @cached_property
+    def trained(self) -> BoolArray:
+        """Rows that the recipe does not leave out, shape (N,)."""
+        dropped = self.now.drawing.dropped
+        return np.ones(len(self.now.loaded.rows), dtype=np.bool_) if dropped is None else ~dropped.mask
+
+    @cached_property
+    def visits(self) -> Visits | None:
+        """What training showed, by the run's own files; None where it shows no losses of single rows.
+
+        Raises:
+            ResumeError: a file is missing or damaged.
+        """
+        ends = [event for event in read_ledger(self.now.folder / LEDGER) if "rows_with_loss" in event]
+        if not ends:
+            return None
+        parts = [read_losses(self.now.folder / LOSSES / file_of_stage(end["stage"])) for end in ends]
+        batch = self.now.loaded.global_batch
+        steps = [steps_of(end["step"], len(rows), batch) for end, (rows, _) in zip(ends, parts, strict=True)]
+        names = vars(RowLosses.zeros(0))
+        losses = {name: np.concatenate([getattr(one, name) for _, one in parts]) for name in names}
+        return np.concatenate([rows for rows, _ in parts]), np.concatenate(steps), RowLosses(**losses)
+
+    @cached_property
+    def learning(self) -> Learning:
+        """What is known of each row; of a forward over all of them, as if it had been a visit."""
+        n_rows = len(self.trained)
+        if self.visits is not None:
+            return Learning.of(*self.visits, n_rows)
+        assert self.measured is not None, "one of the two is there"
+        rows = np.flatnonzero(self.trained)
+        return Learning.of(rows, np.zeros(len(rows), dtype=np.int64), self.measured, n_rows)
+
+    @cached_property
+    def domains(self) -> Domains:
+        """Those of the run; where it ranks all rows alike, those of the column that it would have taken."""
+        if self.now.domains.codes is not None:
+            return self.now.domains
+        rows, column = compat.training_rows(self.now.trainer), self.now.config.domain_column
+        return Domains.read(rows, column if column in column_names(rows) else None)
+
+    @cached_property
+    def cells(self) -> Cells:
+        """Inside which rows are compared."""
+        policy, tokens = self.now.drawing.policy, self.now.loaded.rows.answer_tokens
+        return cells_by_answer(tokens, self.domains) if policy is None or policy.cells is None else policy.cells
+
+    @cached_property
+    def suspicion(self) -> Suspicion:
+        """How suspect each row is; what was measured before training joins in."""
+        of, groups = self.now.loaded.rows, self.domains.codes
+        tokens = of.answer_tokens
+        if self.visits is None:
+            return of_forward(self.learning.mean_loss, tokens, groups=groups, alone=None)
+        rows, _, losses = self.visits
+        measured = self.now.rescorer.scores.measured
+        known = {passage: _mean(measured[passage]) for passage in (HERE, ALONE) if passage in measured}
+        alone, before = known.get(ALONE), None
+        if HERE in known:
+            before = of_forward(known[HERE], tokens, groups=groups, alone=alone).score
+            before[~self.learning.seen] = np.nan
+        return of_training(
+            rows,
+            losses.per_row(),
+            self.cells.codes,
+            len(of),
+            tokens=tokens,
+            groups=groups,
+            prompts=of.prompt_tokens,
+            alone=alone,
+            before=before,
+        )
+
+    def done(self) -> RowMap:
+        """The map."""
+        shape, end = shape_of(self.now.trainer)
+        content = self.now.loaded.rows.content
+        return RowMap(
+            basis="forward" if self.visits is None else "training",
+            content=content,
+            learning=self.learning,
+            suspicion=self.suspicion,
+            domains=self.domains,
+            cells=self.cells,
+            said=SaidHashes.read(compat.training_rows(self.now.trainer), shape, content, end=end),
+        )
+
+
+def _write(now: Situation, made: RowMap, worst: IntArray, said: Sequence[Departure | None]) -> Json:
+    """Write both files.
+
+    Args:
+        now: the run.
+        made: its map.
+        worst: the likeliest wrong rows, the likeliest first.
+        said: where each of them departs from the model, None where that is not known.
+
+    Returns:
+        What the ledger says of the map.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    shape, end = shape_of(now.trainer)
+    rows, tokenizer = compat.training_rows(now.trainer), compat.tokenizer_of(now.trainer)
+    texts = said_in(rows, worst.tolist(), shape, end=end)
+
+    def line(place: int, row: int) -> Json:
+        told: Json = {"text": decoded(rows, row, tokenizer, longest=LONGEST)}
+        if texts is not None:
+            prompt, answer = (cut(part[place].strip(), LONGEST) for part in (texts.prompts, texts.answers))
+            told = {"prompt": prompt, "answer": answer} if prompt else {"text": answer}
+        departure = said[place]
+        if departure is not None and hasattr(tokenizer, "decode"):
+            told |= words_at(departure, row, now.loaded.trained.dataset, tokenizer)
+        return {**made.line(row), **told}
+
+    write_columns(now.folder / FILE, made.columns(), made.about())
+    lines = (json.dumps(plain(line(*pair)), ensure_ascii=False) + "\n" for pair in enumerate(worst.tolist()))
+    atomic_write(now.folder / LIKELIEST, (text.encode("utf-8", "replace") for text in lines))
+    return made.record()
+
+
+def _mean(losses: RowLosses) -> FloatArray:
+    """The mean loss of each row, NaN where it was not measured, shape (N,)."""
+    with np.errstate(invalid="ignore"):
+        return losses.per_row()
