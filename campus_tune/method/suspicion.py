@@ -5,7 +5,7 @@ never judged by its loss but by what it has above rows like it.
 
 In training (`of_training`), at each visit of a row, its *local excess*
 
-    e = (x − m) / max(d, 0.001),        x = ln(ℓ + 0.01)
+    e = (x − m) / max(d, 0.001),        x = ln(ℓ + 0.003)
 
 ℓ the row's mean loss, m the median and d the mean absolute deviation from it, over the 61 visits of its cell that are
 nearest in the sequence of training (all of the cell where it has fewer), inside one pass: the first visits of all rows
@@ -15,7 +15,7 @@ apart that have answers of one length. The score of a row is Σ j·e_j / Σ j ov
 for the model has learned what is right by then.
 
 Before training (`of_forward`), from one forward of the model, or two: the residual r of x on the logarithm of the
-answer's tokens, and on ln(what the answer costs without its prompt + 0.01) where that is known (`residuals`), inside
+answer's tokens, and on ln(what the answer costs without its prompt + 0.003) where that is known (`residuals`), inside
 the source; and the local excess of r among the 61 rows of the source that are nearest in the answer's length, and among
 those nearest in the prompt's. The score is the mean of the three: a kind of question that the model cannot answer yet
 is a tenth of a source, not wrong, and only its like shows that.
@@ -50,7 +50,7 @@ from campus_tune.method.cells import Cells
 from campus_tune.method.excess import local_excess, residuals
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
 
-LOG_FLOOR = 0.01  # nats, added before a logarithm is taken: below it losses are alike
+LOG_FLOOR = 0.003  # nats, added before a logarithm is taken: below it losses are alike
 PROMPT_BANDS, PER_BAND = 8, 16  # of a domain at most; rows of each at least, on average
 MIRRORED = 1 / 3  # rows below the mirror image for each one above a threshold, at most
 CHANCE = 4.0  # standard deviations of a fair coin that the rows above are more than those below

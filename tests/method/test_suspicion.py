@@ -72,7 +72,7 @@ def slow_training(visits: list[tuple[int, float]], kinds: list[IntArray]) -> dic
     of_pass: dict[int, list[tuple[int, float]]] = {}
     for row, loss in visits:
         seen[row] = seen.get(row, 0) + 1
-        of_pass.setdefault(seen[row], []).append((row, math.log(loss + 0.01)))
+        of_pass.setdefault(seen[row], []).append((row, math.log(loss + 0.003)))
     parts: dict[int, list[tuple[int, float]]] = {}
     for number, some in of_pass.items():
         rows, logs = [row for row, _ in some], np.array([log for _, log in some])
@@ -247,7 +247,7 @@ def test_what_answers_cost_alone_explains_what_they_cost_in_training() -> None:
 def test_a_row_that_costs_no_more_than_its_answer_alone_does_is_not_suspect() -> None:
     rng = np.random.default_rng(3)
     tokens, alone = rng.integers(3, 90, 400), np.exp(rng.normal(size=400))
-    losses = (alone + 0.01) * 0.5 * np.exp(0.05 * rng.normal(size=400)) - 0.01
+    losses = (alone + 0.003) * 0.5 * np.exp(0.05 * rng.normal(size=400)) - 0.003
     losses[7] = alone[7]  # the prompt does not help this one
     one, two = (of_forward(losses, tokens, groups=None, alone=known) for known in (None, alone))
     assert two.worst_first[0] == 7
@@ -259,7 +259,7 @@ def test_a_forward_is_read_as_the_slow_one_does() -> None:
     tokens, prompts, groups = rng.integers(3, 9, 150), rng.integers(5, 40, 150), rng.integers(0, 2, 150)
     losses, alone = np.exp(rng.normal(size=150)), np.exp(rng.normal(size=150))
     losses[3], alone[:40] = math.nan, math.nan
-    logs, columns = np.log(losses + 0.01), [np.log(tokens), np.log(alone + 0.01)]
+    logs, columns = np.log(losses + 0.003), [np.log(tokens), np.log(alone + 0.003)]
     one, two = slow_residuals(logs, columns[:1], groups), slow_residuals(logs, columns, groups)
     left = np.array([two[i] if np.isfinite(two[i]) else one[i] for i in range(150)])
     parts = [left]
