@@ -37,7 +37,7 @@ import numpy as np
 from campus_tune.demo.tasks import generate
 from campus_tune.demo.tiny import tiny_model, tiny_tokenizer
 from campus_tune.method.cells import Cells
-from campus_tune.method.suspicion import Suspicion, of_training
+from campus_tune.method.suspicion import Suspicion, of_forward, of_training
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json
@@ -74,7 +74,7 @@ def trainer_of(model: Any, rows: Sequence[Json], out: Path, *, epochs: int, seed
         logging_steps=1000,
         use_cpu=True,
         bf16=False,
-        gradient_checkpointing=False,
+        activation_checkpointing=False,
         disable_tqdm=True,
         seed=seed,
     )
@@ -291,15 +291,21 @@ def one_run(start: Path, kind: str, share: float, *, epochs: int, seed: int) -> 
 # -- scores ------------------------------------------------------------------------------------------------------------
 
 
-def ours_of(run: Arrays, *, passes: int | None = None) -> Suspicion:
-    """Our score from the first `passes` visits of each row; None takes all."""
-    rows, losses = run["visit_row"], run["visit_nll_sum"] / run["visit_tokens"]
-    tokens, domain = run["row_tokens"], run["row_domain"]
-    kept = slice(None) if passes is None else slice(passes * len(tokens))  # of a plain shuffle
-    cells = Cells.cut(tokens.astype(np.float64), domains=domain, domain_names=[str(name) for name in run["domains"]])
-    return of_training(
-        rows[kept], losses[kept], cells.codes, len(tokens), tokens=tokens, groups=domain, prompts=run["row_prompt"]
-    )
+def ours_by_basis(run: Arrays) -> dict[str, Suspicion]:
+    """Our score by what it is made of; the one that a run has for free comes first."""
+    rows, losses, n_rows = run["visit_row"], run["visit_nll_sum"] / run["visit_tokens"], len(run["row_tokens"])
+    like = {"tokens": run["row_tokens"], "groups": run["row_domain"], "prompts": run["row_prompt"]}
+    names = [str(name) for name in run["domains"]]
+    cells = Cells.cut(run["row_tokens"].astype(np.float64), domains=run["row_domain"], domain_names=names).codes
+    first = slice(n_rows)  # of a plain shuffle: each row's first visit
+    two = of_forward(run["row_loss"], alone=run["row_alone"], **like)
+    return {
+        OURS: of_training(rows, losses, cells, n_rows, **like),
+        "first pass": of_training(rows[first], losses[first], cells, n_rows, **like),
+        "one forward before": of_forward(run["row_loss"], alone=None, **like),
+        "two forwards before": two,
+        "all of it": of_training(rows, losses, cells, n_rows, before=two.score, alone=run["row_alone"], **like),
+    }
 
 
 def theirs_of(run: Arrays) -> dict[str, FloatArray]:
@@ -317,7 +323,7 @@ def theirs_of(run: Arrays) -> dict[str, FloatArray]:
 
 def all_scores(run: Arrays) -> dict[str, FloatArray]:
     """Ours first, then theirs, each of shape (N,)."""
-    return {OURS: ours_of(run).score, **theirs_of(run)}
+    return {OURS: ours_by_basis(run)[OURS].score, **theirs_of(run)}
 
 
 def length_of_list(wrong: BoolArray) -> int:
@@ -365,41 +371,44 @@ def table_of_kinds(by_kind: dict[str, list[Arrays]]) -> str:
 
 
 def table_of_domains(by_kind: dict[str, list[Arrays]]) -> str:
-    """Share of a domain's wrong rows that the list has (recall), ours and the best of theirs."""
+    """Share of a domain's wrong rows, of all seeds, that the list has (recall): ours, and the best of theirs."""
     domains = [str(name) for name in next(iter(by_kind.values()))[0]["domains"]]
     lines = [f"| planted | score | {' | '.join(domains)} |", "| --- " * (len(domains) + 2) + "|"]
     for planted, runs in by_kind.items():
-        found: dict[str, list[list[float]]] = {}
+        there, listed = np.zeros(len(domains)), {name: np.zeros(len(domains)) for name in (OURS, *THEIRS)}
         for run in runs:
-            wrong = run["row_wrong"]
+            wrong, codes = run["row_wrong"], run["row_domain"]
+            there += np.bincount(codes[wrong], minlength=len(domains))
             for name, score in all_scores(run).items():
                 first = np.argsort(-score, kind="stable")[: length_of_list(wrong)]
-                listed = np.isin(np.arange(len(score)), first)
-                of = [listed[wrong & (run["row_domain"] == code)].mean() for code in range(len(domains))]
-                found.setdefault(name, []).append(of)
-        means = {name: np.nanmean(values, axis=0) for name, values in found.items()}
-        for name in (OURS, max(THEIRS, key=lambda name: float(means[name].mean()))):
-            lines.append(f"| {planted} | {name} | {' | '.join(f'{value:.2f}' for value in means[name])} |")
+                listed[name] += np.bincount(codes[first[wrong[first]]], minlength=len(domains))
+        for name in (OURS, max(THEIRS, key=lambda name: float(listed[name].sum()))):
+            shares = [f"{n / all_of:.2f}" if all_of else "-" for n, all_of in zip(listed[name], there, strict=True)]
+            lines.append(f"| {planted} | {name} | {' | '.join(shares)} |")
     return "\n".join(lines)
 
 
 def table_of_suspects(by_kind: dict[str, list[Arrays]]) -> str:
-    """Who is called suspect: how many, how many of them are wrong, how many of the wrong ones that is."""
-    lines = ["| planted | runs | nothing to see | suspects, share of rows (most) | precision | recall |"]
-    lines.append("| --- " * 6 + "|")
+    """Who is called suspect, by what the score is made of: how many, how many of them are wrong, and the list."""
+    lines = ["| planted | score | nothing to see | suspects, share of rows (most) | precision | recall | list | area |"]
+    lines.append("| --- " * 8 + "|")
     for planted, runs in by_kind.items():
-        called, right, recall = [], [], []
+        found: dict[str, list[tuple[float, ...]]] = {}
         for run in runs:
-            suspects, wrong = ours_of(run).suspects, run["row_wrong"]
-            called.append(float(suspects.mean()))
-            if suspects.any() and wrong.any():
-                right.append(float(wrong[suspects].mean()))
-            if wrong.any():
-                recall.append(float(suspects[wrong].mean()))
-        quiet = sum(share == 0 for share in called)
-        shown = [f"{np.mean(values):.2f}" if values else "-" for values in (right, recall)]
-        shares = f"{np.mean(called):.2%} ({max(called):.2%})"
-        lines.append(f"| {planted} | {len(runs)} | {quiet} | {shares} | {' | '.join(shown)} |")
+            wrong = run["row_wrong"]
+            for name, ours in ours_by_basis(run).items():
+                called, n = ours.suspects, length_of_list(wrong)
+                right = float(wrong[called].mean()) if called.any() else math.nan
+                recall = float(called[wrong].mean()) if wrong.any() else math.nan
+                listed = precision(ours.score, wrong, n), area(ours.score, wrong)
+                found.setdefault(name, []).append((float(called.mean()), right, recall, *listed))
+        for name, numbers in found.items():
+            called, *others = zip(*numbers, strict=True)
+            quiet = f"{sum(share == 0 for share in called)} of {len(runs)}"
+            shares = f"{np.mean(called):.2%} ({max(called):.2%})"
+            known = [[value for value in values if not math.isnan(value)] for values in others]
+            shown = " | ".join(f"{np.mean(values):.3f}" if values else "-" for values in known)
+            lines.append(f"| {planted} | {name} | {quiet} | {shares} | {shown} |")
     return "\n".join(lines)
 
 

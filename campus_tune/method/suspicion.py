@@ -5,7 +5,7 @@ never judged by its loss but by what it has above rows like it.
 
 In training (`of_training`), at each visit of a row, its *local excess*
 
-    e = (x − m) / max(d, 0.001),        x = ln(ℓ + 0.01)
+    e = (x − m) / max(d, 0.001),        x = ln(ℓ + 0.003)
 
 ℓ the row's mean loss, m the median and d the mean absolute deviation from it, over the 61 visits of its cell that are
 nearest in the sequence of training (all of the cell where it has fewer), inside one pass: the first visits of all rows
@@ -14,8 +14,11 @@ cells), and among rows of the domain whose *prompt* is; e is their mean. The len
 apart that have answers of one length. The score of a row is Σ j·e_j / Σ j over its passes j: a later pass says more,
 for the model has learned what is right by then.
 
-Before training (`of_forward`), from one forward of the model, or two: the residual of x on the logarithm of the
-answer's tokens, and on ln(what the answer costs without its prompt + 0.01) where that is known (`residuals`).
+Before training (`of_forward`), from one forward of the model, or two: the residual r of x on the logarithm of the
+answer's tokens, and on ln(what the answer costs without its prompt + 0.003) where that is known (`residuals`), inside
+the source; and the local excess of r among the 61 rows of the source that are nearest in the answer's length, and among
+those nearest in the prompt's. The score is the mean of the three: a kind of question that the model cannot answer yet
+is a tenth of a source, not wrong, and only its like shows that.
 
 High is likelier wrong, 0 the middle of a row's kind, and the unit a mean absolute deviation of its kind: both scores
 can be read on one scale, whatever the model, the data and the length of the run.
@@ -39,112 +42,18 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from campus_tune.method.cells import Cells
-from campus_tune.method.standing import by_number
+from campus_tune.method.excess import local_excess, residuals
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
 
-WIDTH = 61  # visits that one is compared with, itself among them
-LEAST_SPREAD = 0.001  # nats; of a cell whose losses are all alike
-LOG_FLOOR = 0.01  # nats, added before a logarithm is taken: below it losses are alike
-FEW = 8  # rows of a group, up to which nothing can be fitted to it
-PRIOR = 30  # rows: how much all groups together say of one group's slopes and spread
+LOG_FLOOR = 0.003  # nats, added before a logarithm is taken: below it losses are alike
 PROMPT_BANDS, PER_BAND = 8, 16  # of a domain at most; rows of each at least, on average
 MIRRORED = 1 / 3  # rows below the mirror image for each one above a threshold, at most
-CHANCE = 3.0  # standard deviations of a fair coin that the rows above are more than those below
-AT_ONCE = 1 << 15  # windows that are in memory at a time: 16 MB
-
-
-def local_excess(losses: FloatArray, cells: IntArray) -> FloatArray:
-    """What each visit's loss has above those of its cell around it, in their mean absolute deviations. Shape (V,).
-
-    A visit at either end of the sequence is compared with the 61 visits at that end.
-
-    Args:
-        losses: of the visits of one pass in the sequence of training, finite, shape (V,).
-        cells: of their rows, from 0, shape (V,).
-
-    >>> local_excess(np.array([1.0, 2.0, 3.0, 12.0]), np.zeros(4, dtype=np.int64)).tolist()
-    [-0.5, -0.16666666666666666, 0.16666666666666666, 3.1666666666666665]
-    """
-    excess = np.empty(len(losses))
-    n_cells = int(cells.max(initial=-1)) + 1
-    ends = np.cumsum(np.bincount(cells, minlength=n_cells))
-    for places in np.split(by_number(cells, n_cells), ends[:-1]):
-        if len(places):
-            excess[places] = _excess_of_cell(losses[places])
-    return excess
-
-
-def _excess_of_cell(losses: FloatArray) -> FloatArray:
-    """Local excess of the visits of one cell, shape (m,), m ≥ 1."""
-    m = len(losses)
-    width = min(WIDTH, m)
-    windows = np.lib.stride_tricks.sliding_window_view(losses, width)  # (m − width + 1, width), a view
-    middle, spread = np.empty(len(windows)), np.empty(len(windows))
-    for start in range(0, len(windows), AT_ONCE):
-        some = windows[start : start + AT_ONCE]
-        found = np.median(some, axis=1)
-        middle[start : start + AT_ONCE] = found
-        spread[start : start + AT_ONCE] = np.abs(some - found[:, None]).mean(axis=1)
-    window = np.clip(np.arange(m) - width // 2, 0, len(windows) - 1)  # the one around each visit, (m,)
-    return np.asarray((losses - middle[window]) / np.maximum(spread[window], LEAST_SPREAD), dtype=np.float64)
-
-
-def residuals(values: FloatArray, columns: Sequence[FloatArray], groups: IntArray) -> FloatArray:
-    """What the columns do not explain of the values, inside each group, in its mean absolute deviations. Shape (n,).
-
-    Least squares with a level of each group; its slopes and its spread are drawn to those of all groups as if thirty
-    further rows said so, for a source of twenty rows has no slopes of its own to show (on real text, 11 sources of 600
-    rows: .54 → .59 of the list right). Groups of up to eight rows have the level of all rows, and where there are no
-    more than eight rows at all nothing but their mean is taken away. NaN where a value or a column is not finite: such
-    a row is not fitted to either.
-
-    Args:
-        values: shape (n,).
-        columns: what may explain them, each of shape (n,).
-        groups: of the rows, from 0, shape (n,).
-
-    >>> line = np.arange(10.0)
-    >>> residuals(2 * line + (line == 9), [line], np.zeros(10, dtype=np.int64)).round(2).tolist()
-    [0.78, 0.49, 0.2, -0.1, -0.39, -0.69, -0.98, -1.27, -1.57, 3.53]
-    """
-    result = np.full(len(values), np.nan)
-    table = np.stack([values, *columns], axis=1)  # (n, 1 + k)
-    known = np.flatnonzero(np.isfinite(table).all(axis=1))
-    if not len(known):
-        return result
-    table = table[known]
-    members = _groups(groups[known])
-    level = np.broadcast_to(table.mean(axis=0), table.shape).copy()
-    for rows in members:
-        level[rows] = table[rows].mean(axis=0)
-    left, within = table[:, 0] - level[:, 0], table[:, 1:] - level[:, 1:]
-    if len(known) > FEW:
-        scale = np.sqrt((within**2).mean(axis=0))
-        within = within / np.where(scale > 0, scale, 1.0)
-        left = left - within @ np.linalg.lstsq(within, left, rcond=None)[0]
-        for rows in members:
-            own = within[rows]
-            slopes = np.linalg.solve(own.T @ own + PRIOR * np.eye(own.shape[1]), own.T @ left[rows])
-            left[rows] = left[rows] - own @ slopes
-    overall = float(np.abs(left).mean())
-    spread = np.full(len(known), overall)
-    for rows in members:
-        spread[rows] = (np.abs(left[rows]).sum() + PRIOR * overall) / (len(rows) + PRIOR)
-    result[known] = left / np.maximum(spread, LEAST_SPREAD)
-    return result
-
-
-def _groups(groups: IntArray) -> list[IntArray]:
-    """The places of each group of more than eight rows."""
-    by_group = np.argsort(groups, kind="stable")
-    parts = np.split(by_group, np.flatnonzero(np.diff(groups[by_group])) + 1)
-    return [part for part in parts if len(part) > FEW]
+CHANCE = 4.0  # standard deviations of a fair coin that the rows above are more than those below
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,9 +119,9 @@ def of_training(
     shown = np.isfinite(losses)
     rows, losses = np.asarray(rows[shown], dtype=np.int64), np.asarray(losses[shown], dtype=np.float64)
     passes, values = _passes(rows), np.log(np.maximum(losses, 0.0) + LOG_FLOOR)
-    kinds = [np.asarray(cells, dtype=np.int64)]
+    kinds, group = [np.asarray(cells, dtype=np.int64)], _numbers(groups, n_rows)
     if prompts is not None and n_rows:
-        kinds.append(_bands_of_prompts(prompts, groups))
+        kinds.append(_bands_of_prompts(prompts, group))
     sums = np.zeros((3, n_rows))  # of weights, weight · excess, weight · excess²
     counts = np.zeros(n_rows, dtype=np.int64)
 
@@ -228,9 +137,7 @@ def of_training(
         of_pass = np.flatnonzero(passes == number)
         some, seen = rows[of_pass], values[of_pass]
         if alone is not None:
-            seen = _residual_of_logs(
-                losses[of_pass], tokens[some], None if groups is None else groups[some], alone[some]
-            )
+            seen = _residual_of_logs(losses[of_pass], tokens[some], group[some], alone[some])
         take(some, float(number), np.mean([local_excess(seen, kind[some]) for kind in kinds], axis=0))
     with np.errstate(invalid="ignore", divide="ignore"):
         mean, square = sums[1:] / sums[0]
@@ -238,9 +145,13 @@ def of_training(
     return Suspicion.of_scores(mean, spread)
 
 
-def _bands_of_prompts(prompts: IntArray | FloatArray, groups: IntArray | RowArray | None) -> IntArray:
+def _numbers(groups: IntArray | RowArray | None, n: int) -> IntArray:
+    """The group of each of n rows; one for all of them where there are none."""
+    return np.zeros(n, dtype=np.int64) if groups is None else np.asarray(groups, dtype=np.int64)
+
+
+def _bands_of_prompts(prompts: IntArray | FloatArray, group: IntArray) -> IntArray:
     """Rows whose prompts are about as long, inside each group: a number for each of them, shape (N,)."""
-    group = np.zeros(len(prompts), dtype=np.int64) if groups is None else np.asarray(groups, dtype=np.int64)
     names = [str(number) for number in range(int(group.max()) + 1)]
     bands = min(PROMPT_BANDS, max(1, len(prompts) // (PER_BAND * len(np.unique(group)))))
     lengths = np.asarray(prompts, dtype=np.float64)
@@ -253,6 +164,7 @@ def of_forward(
     *,
     groups: IntArray | RowArray | None,
     alone: FloatArray | None,
+    prompts: IntArray | FloatArray | None = None,
 ) -> Suspicion:
     """What one forward of a model says of rows before any training, or two.
 
@@ -261,19 +173,25 @@ def of_forward(
         tokens: of each row's answer, shape (N,).
         groups: of each row, from 0, shape (N,), such as its source; None for one group.
         alone: mean loss of each answer without its prompt, nats per token, NaN where unknown, shape (N,).
+        prompts: tokens of each row's prompt, shape (N,); None compares by the answers' lengths alone.
     """
-    score = _residual_of_logs(losses, tokens, groups, alone)
-    return Suspicion.of_scores(score, np.full(len(score), np.nan))
+    group = _numbers(groups, len(losses))
+    left = _residual_of_logs(losses, tokens, group, alone)
+    known = np.flatnonzero(~np.isnan(left))
+    parts = [left]
+    for lengths in (tokens, prompts):
+        if lengths is not None:
+            by_length = known[np.argsort(lengths[known], kind="stable")]
+            near = np.full(len(left), np.nan)
+            near[by_length] = local_excess(left[by_length], group[by_length])
+            parts.append(near)
+    return Suspicion.of_scores(np.mean(parts, axis=0), np.full(len(left), np.nan))
 
 
 def _residual_of_logs(
-    losses: FloatArray,
-    tokens: IntArray | FloatArray,
-    groups: IntArray | RowArray | None,
-    alone: FloatArray | None,
+    losses: FloatArray, tokens: IntArray | FloatArray, group: IntArray, alone: FloatArray | None
 ) -> FloatArray:
     """Residual of log loss on log tokens, and on the log loss without the prompt where that is known. Shape (n,)."""
-    group = np.zeros(len(losses), dtype=np.int64) if groups is None else np.asarray(groups, dtype=np.int64)
     with np.errstate(divide="ignore", invalid="ignore"):
         value, length = np.log(np.maximum(losses, 0.0) + LOG_FLOOR), np.log(tokens)
         free = residuals(value, [length], group)
@@ -301,13 +219,14 @@ def stands_out(scores: FloatArray) -> float | None:
     """The least score of the rows that stand out of their kind; None where none do.
 
     The lowest score t of a row such that no more than a third as many rows lie at −t or below as at t or above, and
-    the latter are more by three standard deviations of as many throws of a coin. Counted from the median.
+    the latter are more by four standard deviations of as many throws of a coin. Counted from the median.
 
     Args:
         scores: known ones, shape (n,).
 
-    >>> stands_out(np.array([*range(-20, 21), *range(30, 45)])), stands_out(np.array([*range(-20, 21)]))
-    (36.0, None)
+    >>> clean = [*[0] * 200, *range(-20, 21)]
+    >>> stands_out(np.array([*clean, *range(50, 75)])), stands_out(np.array(clean))
+    (14.0, None)
     """
     if not len(scores):
         return None

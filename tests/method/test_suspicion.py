@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.method import suspicion
-from campus_tune.method.suspicion import Suspicion, local_excess, of_forward, of_training, residuals, stands_out
+from campus_tune.method import excess
+from campus_tune.method.excess import local_excess, residuals
+from campus_tune.method.suspicion import Suspicion, of_forward, of_training, stands_out
 from campus_tune.words.types import FloatArray, IntArray
 from tests.strategies import examples
 
@@ -71,7 +72,7 @@ def slow_training(visits: list[tuple[int, float]], kinds: list[IntArray]) -> dic
     of_pass: dict[int, list[tuple[int, float]]] = {}
     for row, loss in visits:
         seen[row] = seen.get(row, 0) + 1
-        of_pass.setdefault(seen[row], []).append((row, math.log(loss + 0.01)))
+        of_pass.setdefault(seen[row], []).append((row, math.log(loss + 0.003)))
     parts: dict[int, list[tuple[int, float]]] = {}
     for number, some in of_pass.items():
         rows, logs = [row for row, _ in some], np.array([log for _, log in some])
@@ -98,7 +99,7 @@ def test_local_excess_is_the_slow_one(n: int, n_cells: int, seed: int) -> None:
 def test_windows_in_parts_are_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = np.random.default_rng(0).random(400)
     whole = local_excess(losses, np.zeros(400, dtype=np.int64))
-    monkeypatch.setattr(suspicion, "AT_ONCE", 7)
+    monkeypatch.setattr(excess, "AT_ONCE", 7)
     assert (local_excess(losses, np.zeros(400, dtype=np.int64)) == whole).all()
 
 
@@ -246,14 +247,30 @@ def test_what_answers_cost_alone_explains_what_they_cost_in_training() -> None:
 def test_a_row_that_costs_no_more_than_its_answer_alone_does_is_not_suspect() -> None:
     rng = np.random.default_rng(3)
     tokens, alone = rng.integers(3, 90, 400), np.exp(rng.normal(size=400))
-    losses = (alone + 0.01) * 0.5 * np.exp(0.05 * rng.normal(size=400)) - 0.01
+    losses = (alone + 0.003) * 0.5 * np.exp(0.05 * rng.normal(size=400)) - 0.003
     losses[7] = alone[7]  # the prompt does not help this one
     one, two = (of_forward(losses, tokens, groups=None, alone=known) for known in (None, alone))
     assert two.worst_first[0] == 7
     assert one.worst_first[0] != 7
-    some = np.where(np.arange(400) < 200, alone, math.nan)
-    half = of_forward(losses, tokens, groups=None, alone=some)
-    assert (half.score[200:] == one.score[200:]).all()
+
+
+def test_a_forward_is_read_as_the_slow_one_does() -> None:
+    rng = np.random.default_rng(4)
+    tokens, prompts, groups = rng.integers(3, 9, 150), rng.integers(5, 40, 150), rng.integers(0, 2, 150)
+    losses, alone = np.exp(rng.normal(size=150)), np.exp(rng.normal(size=150))
+    losses[3], alone[:40] = math.nan, math.nan
+    logs, columns = np.log(losses + 0.003), [np.log(tokens), np.log(alone + 0.003)]
+    one, two = slow_residuals(logs, columns[:1], groups), slow_residuals(logs, columns, groups)
+    left = np.array([two[i] if np.isfinite(two[i]) else one[i] for i in range(150)])
+    parts = [left]
+    for lengths in (tokens, prompts):
+        by_length = sorted((i for i in range(150) if i != 3), key=lambda i: int(lengths[i]))
+        parts.append(np.full(150, math.nan))
+        parts[-1][by_length] = slow_local_excess(left[by_length], groups[by_length])
+    found = of_forward(losses, tokens, groups=groups, alone=alone, prompts=prompts)
+    np.testing.assert_allclose(found.score, np.mean(parts, axis=0), atol=1e-6)
+    assert np.isnan(found.spread).all()
+    assert len(found.worst_first) == 149
 
 
 def slow_stands_out(scores: list[float]) -> float | None:
@@ -263,7 +280,7 @@ def slow_stands_out(scores: list[float]) -> float | None:
     for t in (score - middle for score in scores if score > middle):
         above = sum(score - middle >= t for score in scores)
         below = sum(score - middle <= -t for score in scores)
-        if below <= above / 3 and above - below >= 3 * math.sqrt(above + below):
+        if below <= above / 3 and above - below >= 4 * math.sqrt(above + below):
             fine.append(t + middle)
     return min(fine, default=None)
 
