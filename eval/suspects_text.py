@@ -36,10 +36,11 @@ from trl import SFTConfig, SFTTrainer
 
 from campus_tune import CampusCallback
 from campus_tune.cli.score import prepare
-from campus_tune.method.cells import Cells
+from campus_tune.data.domains import Domains
 from campus_tune.method.suspicion import of_forward, of_training
 from campus_tune.metrics.passage import HERE, Passage
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.run.acting import cells_by_answer
 from campus_tune.run.stream.training_losses import FOLDER
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.files import read_jsonl
@@ -65,14 +66,14 @@ def tokenizer_of(model: str) -> Any:
 
 
 def short_rows(path: Path, tokenizer: Any, *, least: int, longest: int) -> list[dict[str, Any]]:
-    """Rows of one question and one answer with at most `longest` tokens, `least` of them the answer's (`tokens`)."""
+    """Rows of one question and one answer with at most `longest` tokens, `least` of them the answer's: `tokens`."""
     found = []
     for row in read_jsonl(path):
         if len(row["messages"]) == 2:
             said = tokenizer.apply_chat_template(row["messages"], return_dict=True, return_assistant_tokens_mask=True)
             tokens = int(np.sum(said["assistant_masks"]))
             if len(said["input_ids"]) <= longest and tokens >= least:
-                found.append({**row, "tokens": tokens})
+                found.append({**row, "tokens": tokens, "prompt_tokens": len(said["input_ids"]) - tokens})
     return found
 
 
@@ -211,24 +212,24 @@ def mean_of_visits(values: Any, rows: Any, n_rows: int) -> Any:
 
 
 def suspicions(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Our scores, as the product makes them, by what they need."""
-    sources = np.unique([row["source"] for row in rows], return_inverse=True)[1]
-    domains = np.unique([row["domain"] for row in rows], return_inverse=True)[1]
-    tokens = found["before_tokens"]
+    """Our scores, as the product makes them of a recipe with `within: source`, by what they need."""
+    sources = Domains.of(row["source"] for row in rows)
     before, alone = (found[f"{part}_nll_sum"] / found[f"{part}_tokens"] for part in ("before", "alone"))
+    how = {"tokens": found["before_tokens"], "groups": sources.codes}
     ours = {
-        "one forward": of_forward(before, tokens, groups=sources, alone=None),
-        "two forwards": of_forward(before, tokens, groups=sources, alone=alone),
+        "one forward": of_forward(before, alone=None, **how),
+        "two forwards": of_forward(before, alone=alone, **how),
     }
     if "visit_row" in found:
         visits, losses = found["visit_row"], found["visit_nll_sum"] / found["visit_tokens"]
-        cells = Cells.cut(tokens.astype(np.float64), domains=domains, domain_names=[str(d) for d in np.unique(domains)])
+        cells = cells_by_answer(found["before_tokens"], sources).codes
+        how["prompts"] = np.array([row["prompt_tokens"] for row in rows])
         for name, more in (
             ("training alone", {}),
             ("training, one forward before", {"before": ours["one forward"].score}),
             ("training, two forwards before", {"before": ours["two forwards"].score, "alone": alone}),
         ):
-            ours[name] = of_training(visits, losses, cells.codes, len(rows), tokens=tokens, groups=sources, **more)
+            ours[name] = of_training(visits, losses, cells, len(rows), **how, **more)
     return ours
 
 

@@ -16,7 +16,7 @@ from eval import suspects_text
 
 def row(number: int, source: str, tokens: int) -> Json:
     said = [{"role": role, "content": f"{role} {number}"} for role in ("user", "assistant")]
-    return {"source": source, "domain": "text", "tokens": tokens, "messages": said}
+    return {"source": source, "domain": "text", "tokens": tokens, "prompt_tokens": 9, "messages": said}
 
 
 ROWS = [row(i, "often" if i % 3 else f"seldom {i % 2}", 10 + i % 12) for i in range(48)]
