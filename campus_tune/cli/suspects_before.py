@@ -55,6 +55,7 @@ class Measured:
         losses: mean of each answer behind its prompt, nats per token, shape (n,).
         alone: the same without the prompt, NaN for rows without one, shape (n,); None after one forward.
         tokens: of the answers, shape (n,).
+        prompts: tokens of the prompts, shape (n,).
         groups: inside which rows are compared, if the training set has a column of them.
         known: what all rows say.
         decoded: the answers of all rows, where they came as tokens.
@@ -64,6 +65,7 @@ class Measured:
     losses: FloatArray
     alone: FloatArray | None
     tokens: IntArray
+    prompts: IntArray
     groups: Domains
     known: Known
     decoded: Sequence[str]
@@ -71,7 +73,8 @@ class Measured:
     @cached_property
     def suspicion(self) -> Suspicion:
         """How suspect each row is."""
-        return of_forward(self.losses, self.tokens, groups=self.groups.codes, alone=self.alone)
+        codes = self.groups.codes
+        return of_forward(self.losses, self.tokens, groups=codes, alone=self.alone, prompts=self.prompts)
 
     def table(self, n: int, width: int) -> str:
         """The `n` rows that are likeliest wrong, with as much of their texts as the terminal has room for."""
@@ -213,6 +216,7 @@ def _measure(trainer: SFTTrainer, scoring: Asking, rows: IntArray, block: Json, 
         losses=losses[HERE].per_row(),
         alone=np.where(asked, losses[ALONE].per_row(), np.nan) if ALONE in losses else None,
         tokens=losses[HERE].tokens,
+        prompts=scoring.texts.prompt_tokens[rows],
         groups=groups,
         known=known_of(trainer, scoring.texts.columns, passages.rows.content),
         decoded=scoring.texts.response_text,

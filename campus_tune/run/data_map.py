@@ -200,7 +200,8 @@ class Making:
         """How suspect each row is; what was measured before training joins in."""
         of, domains = self.now.loaded.rows, self.domains
         if self.visits is None:
-            return of_forward(self.learning.mean_loss, of.answer_tokens, groups=domains.codes, alone=None)
+            loss, codes = self.learning.mean_loss, domains.codes
+            return of_forward(loss, of.answer_tokens, groups=codes, alone=None, prompts=of.prompt_tokens)
         rows, _, losses = self.visits
         measured = self.now.rescorer.scores.measured
         return suspicion_of_run(rows, losses.per_row(), of, cells=self.cells, domains=domains, measured=measured)

@@ -34,12 +34,12 @@ def suspicion_of_run(
         measured: losses from before training, where metrics of the recipe asked for them; zero tokens where a row was
             not measured.
     """
-    tokens, groups = rows.answer_tokens, domains.codes
+    tokens, prompts, groups = rows.answer_tokens, rows.prompt_tokens, domains.codes
     with np.errstate(invalid="ignore"):
         known = {passage: measured[passage].per_row() for passage in (HERE, ALONE) if passage in measured}
     alone, before = known.get(ALONE), None
     if HERE in known:
-        before = of_forward(known[HERE], tokens, groups=groups, alone=alone).score
+        before = of_forward(known[HERE], tokens, groups=groups, alone=alone, prompts=prompts).score
         never = np.bincount(visits, minlength=len(rows)) == 0
         before[never] = np.nan  # nothing is said of a row that was not trained
     return of_training(
@@ -49,7 +49,7 @@ def suspicion_of_run(
         len(rows),
         tokens=tokens,
         groups=groups,
-        prompts=rows.prompt_tokens,
+        prompts=prompts,
         alone=alone,
         before=before,
     )

@@ -229,12 +229,12 @@ def test_a_recipe_that_cannot_be_measured_is_refused(suspects: Suspects, recipe:
 
 
 def test_the_sentence_says_how_many_and_where_most_are() -> None:
-    codes, ones = np.array([0, 0, 1, 1]), np.ones(4)
+    codes, ones, four = np.array([0, 0, 1, 1]), np.ones(4), np.arange(4)
     known = Known({}, None, Shape(), np.arange(4, dtype=np.uint64))
     groups = Domains(codes, ["code", "math"])
 
     def said(*suspects: bool) -> str:
-        measured = Measured(np.arange(4), ones, None, np.ones(4, dtype=np.int64), groups, known, [""] * 4)
+        measured = Measured(four, ones, None, four, four, groups, known, [""] * 4)
         vars(measured)["suspicion"] = Suspicion(ones, ones, np.array(suspects), 1.0)
         return measured.sentence()
 

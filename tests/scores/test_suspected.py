@@ -48,7 +48,7 @@ def test_what_was_measured_before_joins_in_where_it_was() -> None:
     found = suspicion_of_run(
         VISITS, LOSSES, ROWS, cells=CELLS, domains=Domains(), measured={HERE: measured(loss), ALONE: measured(alone)}
     )
-    before = of_forward(loss, TOKENS, groups=None, alone=alone).score
+    before = of_forward(loss, TOKENS, groups=None, alone=alone, prompts=np.full(N, 7)).score
     before[-1] = np.nan
     wanted = of_training(
         VISITS,
