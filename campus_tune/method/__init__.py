@@ -25,5 +25,6 @@ Under a policy (who and which) that last step is taken apart:
 
 Beside them: `stages` the pieces that these hand to each other, `sampling` draws in proportion, `cells` rows of one kind
 and `standing` how a row stands among them, `drop` how much may be left out for good, `competence` what probes say,
-`budget` what measuring may cost, `grouping` and `stats` what ranking in groups does to an order.
+`budget` what measuring may cost, `grouping` and `stats` what ranking in groups does to an order, `excess` and
+`suspicion` what a row's losses have above those of its kind, `learning` when it was learned.
 """
