@@ -9,10 +9,10 @@ In training (`of_training`), at each visit of a row, its *local excess*
 
 ℓ the row's mean loss, m the median and d the mean absolute deviation from it, over the 61 visits of its cell that are
 nearest in the sequence of training (all of the cell where it has fewer), inside one pass: the first visits of all rows
-are compared with each other, then the second ones. It is taken twice: among rows whose answer is about as long (the
-cells), and among rows of the domain whose *prompt* is; e is their mean. The length of a prompt tells kinds of questions
-apart that have answers of one length. The score of a row is Σ j·e_j / Σ j over its passes j: a later pass says more,
-for the model has learned what is right by then.
+are compared with each other, then the second ones. It is taken three times: among rows whose answer is about as long
+(the cells), among rows of the domain whose *prompt* is, and among those that are about as long altogether; e is their
+mean. The length of a prompt tells kinds of questions apart that have answers of one length. The score of a row is
+Σ j·e_j / Σ j over its passes j: a later pass says more, for the model has learned what is right by then.
 
 Before training (`of_forward`), from one forward of the model, or two: the residual r of x on the logarithm of the
 answer's tokens, and on ln(what the answer costs without its prompt + 0.003) where that is known (`residuals`), inside
@@ -51,7 +51,7 @@ from campus_tune.method.excess import local_excess, residuals
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
 
 LOG_FLOOR = 0.003  # nats, added before a logarithm is taken: below it losses are alike
-PROMPT_BANDS, PER_BAND = 8, 16  # of a domain at most; rows of each at least, on average
+BANDS, PER_BAND = 8, 16  # of a domain at most; rows of each at least, on average
 MIRRORED = 1 / 3  # rows below the mirror image for each one above a threshold, at most
 CHANCE = 4.0  # standard deviations of a fair coin that the rows above are more than those below
 
@@ -121,7 +121,7 @@ def of_training(
     passes, values = _passes(rows), np.log(np.maximum(losses, 0.0) + LOG_FLOOR)
     kinds, group = [np.asarray(cells, dtype=np.int64)], _numbers(groups, n_rows)
     if prompts is not None and n_rows:
-        kinds.append(_bands_of_prompts(prompts, group))
+        kinds += [_bands(lengths, group) for lengths in (np.asarray(prompts), np.asarray(prompts) + np.asarray(tokens))]
     sums = np.zeros((3, n_rows))  # of weights, weight · excess, weight · excess²
     counts = np.zeros(n_rows, dtype=np.int64)
 
@@ -150,12 +150,11 @@ def _numbers(groups: IntArray | RowArray | None, n: int) -> IntArray:
     return np.zeros(n, dtype=np.int64) if groups is None else np.asarray(groups, dtype=np.int64)
 
 
-def _bands_of_prompts(prompts: IntArray | FloatArray, group: IntArray) -> IntArray:
-    """Rows whose prompts are about as long, inside each group: a number for each of them, shape (N,)."""
+def _bands(lengths: IntArray | FloatArray, group: IntArray) -> IntArray:
+    """Rows that are about as long, inside each group: a number for each of them, shape (N,)."""
     names = [str(number) for number in range(int(group.max()) + 1)]
-    bands = min(PROMPT_BANDS, max(1, len(prompts) // (PER_BAND * len(np.unique(group)))))
-    lengths = np.asarray(prompts, dtype=np.float64)
-    return Cells.cut(lengths, domains=group, domain_names=names, bands=bands).codes.astype(np.int64)
+    bands = min(BANDS, max(1, len(lengths) // (PER_BAND * len(np.unique(group)))))
+    return Cells.cut(lengths.astype(np.float64), domains=group, domain_names=names, bands=bands).codes.astype(np.int64)
 
 
 def of_forward(

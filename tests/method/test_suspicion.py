@@ -182,13 +182,13 @@ def test_scores_in_training_are_the_slow_ones(n_rows: int, passes: int, seed: in
     assert (np.isnan(found.spread) == (np.bincount(rows, minlength=n_rows) < 2)).all()
 
 
-def test_rows_are_compared_with_those_of_like_prompts_too() -> None:
-    # 64 rows in two domains: two bands of 16 prompts each
+def test_rows_are_compared_with_those_of_like_prompts_and_of_like_length_altogether_too() -> None:
+    # 64 rows in two domains: two bands of 16 prompts each; the answers turn the sequence of whole lengths around
     rows, losses = run_of(64, 2, seed=5)
-    cells, domains, prompts = np.arange(64) % 3, np.arange(64) % 2, np.arange(64) // 2 + 5
-    bands = 2 * domains + (prompts - 5 >= 16)
-    found = of_training(rows, losses, cells, 64, tokens=np.ones(64), groups=domains, prompts=prompts)
-    slow = slow_training([*zip(rows.tolist(), losses.tolist(), strict=True)], [cells, bands])
+    cells, domains, places = np.arange(64) % 3, np.arange(64) % 2, np.arange(64) // 2
+    found = of_training(rows, losses, cells, 64, tokens=99 - 2 * places, groups=domains, prompts=places + 5)
+    prompts, wholes = 2 * domains + (places >= 16), 2 * domains + (places < 16)
+    slow = slow_training([*zip(rows.tolist(), losses.tolist(), strict=True)], [cells, prompts, wholes])
     np.testing.assert_allclose(found.score, [slow[row] for row in range(64)], atol=1e-9)
 
 
