@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from campus_tune.cli.main import make_parser
+from campus_tune.cli.suspects import run_of
 from campus_tune.demo.tasks import write_tasks
 from campus_tune.method.pacing import PACINGS
 from campus_tune.method.selectors import SELECTORS
@@ -155,6 +156,9 @@ def test_every_command_is_one_that_the_command_line_takes(line: str) -> None:
         else:
             assert block["stages"] == 5
             assert others == ["--learning_rate", "1e-4"]
+    elif subcommand == "suspects":  # whose RUN is among what it hands on
+        options, rest = make_parser().parse_known_args([subcommand, *flags])
+        assert run_of(rest, judges=options.judge) == Path("runs/quickstart/run")
     else:
         assert make_parser().parse_args([subcommand, *flags]).command
 
