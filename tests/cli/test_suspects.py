@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -252,9 +253,13 @@ def in_terminal(argv: Sequence[object], keys: str, *, stop: bool = False) -> tup
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "campus_tune", "suspects", *map(str, argv)]
     env = {**os.environ, "COLUMNS": "80"}
-    process = subprocess.Popen(
-        command, stdin=follower, stdout=follower, stderr=follower, env=env, start_new_session=True
-    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell takes it from what it runs behind
+    try:
+        process = subprocess.Popen(
+            command, stdin=follower, stdout=follower, stderr=follower, env=env, start_new_session=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     os.close(follower)
     shown, left, until = b"", list(keys), time.monotonic() + 60
     while time.monotonic() < until:
@@ -269,10 +274,14 @@ def in_terminal(argv: Sequence[object], keys: str, *, stop: bool = False) -> tup
         if left and shown.count(b"q quit") >= len(keys) - len(left) + 1:
             os.write(leader, left.pop(0).encode())
         elif stop and shown.count(b"q quit") > len(keys):  # the last answer was taken
-            process.send_signal(2)
+            process.send_signal(signal.SIGINT)
             stop = False
-    process.wait(30)
-    os.close(leader)
+    try:
+        process.wait(30)
+    finally:
+        process.kill()
+        process.wait()
+        os.close(leader)
     return process.returncode, shown.decode()
 
 
