@@ -141,6 +141,7 @@ def drawn_settings() -> list[Setting]:
         "top-fresh": {**plain, **fresh},
         "follow-cells-revisit": {**ordered, **followed, "coverage": "revisit"},
         "drop-forgetting": {**ordered, **dropped},
+        "drop-suspects": {**plain, "drop": [{"by": "suspects", "at_most": 0.1, "from": 0.3, "act": "always"}]},
     }
     return [
         Setting(f"draw-{name}", 2 * (i % 2), 4, 2, campus=campus, steps=40)
@@ -533,11 +534,13 @@ def first_difference(one: list[Any], other: list[Any]) -> str:
 
 
 def ledger(out: Path) -> list[Any]:
-    """Ledger events without clocks, and the digest of each stage's row losses."""
+    """Ledger events without clocks, each stage's row losses, and the map of the rows."""
     from campus_tune.run.ledger import comparable, read_ledger
+    from campus_tune.run.row_map import FILE, LIKELIEST
 
-    losses = sorted((out / "curriculum" / "training_losses").glob("*.parquet"))
-    return [*comparable(read_ledger(out / "curriculum" / "ledger.jsonl")), *[(p.name, p.read_bytes()) for p in losses]]
+    home = out / "curriculum"
+    files = [*sorted((home / "training_losses").glob("*.parquet")), home / FILE, home / LIKELIEST]
+    return [*comparable(read_ledger(home / "ledger.jsonl")), *[(path.name, path.read_bytes()) for path in files]]
 
 
 def history(out: Path) -> list[Any]:
