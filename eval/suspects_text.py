@@ -45,6 +45,7 @@ from campus_tune.run.stream.training_losses import FOLDER
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.files import read_jsonl
 from campus_tune.words.tables import table
+from eval.margins import Margins
 from eval.planting import area, precision
 
 MIX = "mix/train.jsonl.gz"
@@ -115,35 +116,6 @@ def swapped(rows: Sequence[Mapping[str, Any]], n_pairs: int, seed: int) -> tuple
 # -- one seed ---------------------------------------------------------------------------------------------------------
 
 
-class Margins:
-    """AUM of every row that is trained: the mean over its tokens of the label's logit less the largest other one.
-
-    trl's fused head makes no logits, so they are made here, of the answers' tokens alone, from the same hidden states.
-    """
-
-    def __init__(self, model: Any) -> None:
-        self.rows: list[float] = []
-        self._head, self._labels = model.get_output_embeddings(), None
-        model.register_forward_pre_hook(self._before, with_kwargs=True)
-        model.get_decoder().register_forward_hook(self._after)
-
-    def _before(self, model: torch.nn.Module, args: Any, batch: Mapping[str, Any]) -> None:
-        del args
-        self._labels = batch.get("labels") if model.training and torch.is_grad_enabled() else None
-
-    def _after(self, decoder: torch.nn.Module, args: Any, outputs: Any) -> None:
-        del decoder, args
-        if self._labels is None:
-            return
-        with torch.no_grad():
-            for hidden, labels in zip(outputs.last_hidden_state[:, :-1], self._labels[:, 1:], strict=True):
-                place = labels != -100
-                logits, wanted = self._head(hidden[place]).float(), labels[place, None]
-                own = logits.gather(1, wanted)[:, 0]
-                others = logits.scatter(1, wanted, -torch.inf).amax(1)
-                self.rows.append(float((own - others).mean()))
-
-
 def trainer_of(
     rows: Sequence[Mapping[str, Any]], out: Path, seed: int, options: argparse.Namespace, **more: Any
 ) -> Any:
@@ -194,7 +166,7 @@ def measure(rows: Sequence[Mapping[str, Any]], out: Path, seed: int, options: ar
         files = sorted((out / "curriculum" / FOLDER).glob("*.parquet"))
         columns = [read_columns(file)[0] for file in files]
         found |= {f"visit_{name}": np.concatenate([part[name] for part in columns]) for name in columns[0]}
-        found["visit_aum"] = np.array(margins.rows)
+        found["visit_aum"] = margins.of_visits(found["visit_nll_sum"]) / found["visit_tokens"]
     return found
 
 
@@ -215,7 +187,8 @@ def suspicions(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> d
     """Our scores, as the product makes them of a recipe with `within: source`, by what they need."""
     sources = Domains.of(row["source"] for row in rows)
     before, alone = (found[f"{part}_nll_sum"] / found[f"{part}_tokens"] for part in ("before", "alone"))
-    how = {"tokens": found["before_tokens"], "groups": sources.codes}
+    prompts = np.array([row["prompt_tokens"] for row in rows])
+    how = {"tokens": found["before_tokens"], "groups": sources.codes, "prompts": prompts}
     ours = {
         "one forward": of_forward(before, alone=None, **how),
         "two forwards": of_forward(before, alone=alone, **how),
@@ -223,7 +196,6 @@ def suspicions(found: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> d
     if "visit_row" in found:
         visits, losses = found["visit_row"], found["visit_nll_sum"] / found["visit_tokens"]
         cells = cells_by_answer(found["before_tokens"], sources).codes
-        how["prompts"] = np.array([row["prompt_tokens"] for row in rows])
         for name, more in (
             ("training alone", {}),
             ("training, one forward before", {"before": ours["one forward"].score}),

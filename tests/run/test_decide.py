@@ -272,7 +272,7 @@ def paid(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_the_cost_stays_within_its_budget_where_the_data_are_large_enough(paid: Any) -> None:
     cost = paid["enough"][1]["cost"]
     assert 0.8 * 0.3 <= cost["all"] <= 0.3
-    assert cost["all"] == pytest.approx(cost["scoring"] + cost["selection"] + cost["probes"])
+    assert cost["all"] == pytest.approx(cost["scoring"] + cost["selection"] + cost["probes"] + cost["map"])
     assert min(cost["scoring"], cost["selection"], cost["probes"]) > 0
 
 
