@@ -167,6 +167,34 @@ RESUMED = {
     "cells": {"all rows": 1},
     "dropped": {"judged": 1},
 }
+SUSPECTS = {
+    "event": "suspects",
+    "stage": 2,
+    "step": 4,
+    "act": "auto",
+    "dropped": 1,
+    "found": 1,
+    "would_drop": 1,
+    "threshold": 2.5,
+    "by_domain": {"code": 1},
+    "bound": {"by_domain": {"code": 1}, "by_share": 0},
+    "rows": [7],
+    "unseen": 0,
+    "why": "…",
+}
+MAP = {
+    "event": "map",
+    "step": 6,
+    "basis": "none",
+    "why": "…",
+    "rows": 40,
+    "regions": {"learned": 39, "suspect": 1},
+    "suspects": 1,
+    "share_of_suspects": 0.025,
+    "by_domain": {"code": {"rows": 40, "suspects": 1}},
+    "threshold": 2.5,
+    "sentence": "…",
+}
 
 
 @pytest.mark.parametrize("kind", EVENTS)
@@ -176,7 +204,7 @@ def test_a_ledgers_line_of_another_shape_is_named_by_report_and_diff(
     monkeypatch.setattr(write, "run_pictures", NO_PICTURES)
     ledger = run / "curriculum" / "ledger.jsonl"
     lines = [json.loads(line) for line in ledger.read_text().splitlines()]
-    lines.insert(-1, RESUMED)  # this run was never stopped
+    lines[-1:-1] = [RESUMED, SUSPECTS, MAP]  # this run was never stopped, left nobody out and is of an older version
     place = next(i for i, line in enumerate(lines) if line["event"] == kind)
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     for key in lines[place]:
