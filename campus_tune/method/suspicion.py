@@ -121,7 +121,8 @@ def of_training(
     passes, values = _passes(rows), np.log(np.maximum(losses, 0.0) + LOG_FLOOR)
     kinds, group = [np.asarray(cells, dtype=np.int64)], _numbers(groups, n_rows)
     if prompts is not None and n_rows:
-        kinds += [_bands(lengths, group) for lengths in (np.asarray(prompts), np.asarray(prompts) + np.asarray(tokens))]
+        asked, answered = (np.asarray(lengths, dtype=np.float64) for lengths in (prompts, tokens))
+        kinds += [_bands(asked, group), _bands(asked + answered, group)]
     sums = np.zeros((3, n_rows))  # of weights, weight · excess, weight · excess²
     counts = np.zeros(n_rows, dtype=np.int64)
 
@@ -150,11 +151,11 @@ def _numbers(groups: IntArray | RowArray | None, n: int) -> IntArray:
     return np.zeros(n, dtype=np.int64) if groups is None else np.asarray(groups, dtype=np.int64)
 
 
-def _bands(lengths: IntArray | FloatArray, group: IntArray) -> IntArray:
+def _bands(lengths: FloatArray, group: IntArray) -> IntArray:
     """Rows that are about as long, inside each group: a number for each of them, shape (N,)."""
     names = [str(number) for number in range(int(group.max()) + 1)]
     bands = min(BANDS, max(1, len(lengths) // (PER_BAND * len(np.unique(group)))))
-    return Cells.cut(lengths.astype(np.float64), domains=group, domain_names=names, bands=bands).codes.astype(np.int64)
+    return Cells.cut(lengths, domains=group, domain_names=names, bands=bands).codes.astype(np.int64)
 
 
 def of_forward(
