@@ -27,6 +27,7 @@ from campus_tune.method.suspicion import Suspicion, of_forward
 from campus_tune.metrics.passage import ALONE, HERE, Passage
 from campus_tune.recipe.policy import column_of
 from campus_tune.recipe.trl_yaml import read_arguments
+from campus_tune.run.row_map import looks_wrong
 from campus_tune.scores.dropping import known_of
 from campus_tune.words.errors import DataError
 from campus_tune.words.registry import nearest
@@ -111,13 +112,8 @@ class Measured:
     def sentence(self) -> str:
         """What was found, in one line."""
         places = np.flatnonzero(self.suspicion.suspects).tolist()
-        n, where = len(places), ""
-        if not n:
-            return "nothing to see: no row stands out from its kind"
-        if len(self.groups.names) > 1:
-            (most, n_most), *_ = Counter(map(self._group, places)).most_common(1)
-            where = f"; most in {most}: {n_most}"
-        return f"{n} of {len(self.rows)} rows {'looks' if n == 1 else 'look'} wrong ({n / len(self.rows):.1%}{where})"
+        counts = Counter(map(self._group, places)) if len(self.groups.names) > 1 else Counter()
+        return looks_wrong(len(places), len(self.rows), next(iter(counts.most_common(1)), None))
 
     def _group(self, place: int) -> str:
         return "" if self.groups.codes is None else self.groups.names[int(self.groups.codes[place])]

@@ -25,7 +25,7 @@ from campus_tune.data.shapes import Shape
 from campus_tune.data.word_hashes import row_hashes
 from campus_tune.words.errors import DataError
 from campus_tune.words.files import read_table
-from campus_tune.words.hashing import text_keys
+from campus_tune.words.hashing import hex_keys, text_keys
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import Json, RowArray
 from campus_tune.words.wording import cut, listed, shown
@@ -61,12 +61,12 @@ class Known:
 
     def contents(self) -> list[str]:
         """16 hex digits for each row that say which tokens it has."""
-        return [f"{key:016x}" for key in self.content.tolist()]
+        return hex_keys(self.content)
 
 
 def keys_of(texts: Sequence[str]) -> list[str]:
     """16 hex digits for each text that say what stands in it."""
-    return [f"{key:016x}" for key in text_keys(texts).tolist()]
+    return hex_keys(text_keys(texts))
 
 
 def judged_wrong(path: str | Path, known: Known, *, on: Sequence[str] = ()) -> RowArray:

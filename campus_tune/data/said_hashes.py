@@ -21,7 +21,7 @@ from campus_tune.data.said import Said
 from campus_tune.data.shapes import Shape, columns_read
 from campus_tune.data.word_hashes import Hashes, row_hashes
 from campus_tune.words.errors import DataError
-from campus_tune.words.hashing import text_keys
+from campus_tune.words.hashing import hex_keys, text_keys
 from campus_tune.words.types import BoolArray, Json, RowArray, RowSource
 
 
@@ -68,7 +68,7 @@ class SaidHashes:
 
     def hex_keys(self) -> list[str]:
         """The keys as files have them: 16 hex digits each."""
-        return [f"{key:016x}" for key in self.keys.tolist()]
+        return hex_keys(self.keys)
 
     @cached_property
     def duplicate_of(self) -> RowArray:

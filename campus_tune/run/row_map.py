@@ -25,6 +25,21 @@ NOTHING = "nothing to see: no row stands out from its kind"
 DIGITS = 4  # of numbers in files for people
 
 
+def looks_wrong(n: int, n_rows: int, most: tuple[str, int] | None, *, whose: str = "") -> str:
+    """How many rows are suspects, in one line.
+
+    Args:
+        n: suspects.
+        n_rows: rows that were looked at.
+        most: the domain with most of them, and how many; None leaves it out.
+        whose: behind the rows, where these are not all.
+    """
+    if not n:
+        return NOTHING
+    of, where = "the " if whose else "", "" if most is None else f"; most in {most[0]}: {most[1]}"
+    return f"{n} of {of}{n_rows} rows{whose} {'looks' if n == 1 else 'look'} wrong ({n / n_rows:.1%}{where})"
+
+
 @dataclass(frozen=True, eq=False)
 class RowMap:
     """What is known of each row.
@@ -104,12 +119,9 @@ class RowMap:
     def sentence(self) -> str:
         """What the map shows, in one line."""
         n, judged, by_domain = int(self.suspicion.suspects.sum()), self.n_judged, self.suspects_by_domain
-        if not n:
-            return NOTHING
-        of = f"{judged} rows" if judged == len(self.content) else f"the {judged} rows that were seen"
-        most = max(by_domain, key=by_domain.__getitem__) if len(by_domain) > 1 and n > 1 else None
-        where = "" if most is None else f"; most in {most}: {by_domain[most]}"
-        return f"{n} of {of} {'looks' if n == 1 else 'look'} wrong ({n / judged:.1%}{where})"
+        whose = "" if judged == len(self.content) else " that were seen"
+        most = max(by_domain.items(), key=lambda pair: pair[1]) if len(by_domain) > 1 and n > 1 else None
+        return looks_wrong(n, judged, most, whose=whose)
 
     def about(self) -> Json:
         """What the table's metadata holds."""

@@ -72,6 +72,11 @@ def text_keys(texts: Sequence[str]) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(hashes), dtype="<u8").astype(np.uint64)
 
 
+def hex_keys(keys: NDArray[np.uint64]) -> list[str]:
+    """64-bit hashes as files have them: 16 hex digits each."""
+    return [f"{key:016x}" for key in keys.tolist()]
+
+
 def hash_rows(rows: NDArray[Any], *seed: int) -> NDArray[np.uint64]:
     """A well-mixed 64-bit number per row id: splitmix64 of the id, offset by the seeds. Shape as `rows`.
 
