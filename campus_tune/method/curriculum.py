@@ -25,6 +25,7 @@ Windows and coverage (DESIGN words):
   this progress on, plain shuffling (a phase of its own). No stage crosses the end of a phase, (prefix) the stage grid
   or, unless it is a revisited slice, an epoch's end.
 - a policy (`policy`): who is drawn and which. Then the trainer's epoch is a mere counter (`apart`).
+- weights (`weighting`): how much each row of a stage counts. They never change which rows it has.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from campus_tune.method.apart import Apart
 from campus_tune.method.passes import Passes, resorted, spent_by_visits
@@ -55,8 +57,10 @@ from campus_tune.method.stages import (
     steps_of_epoch,
 )
 from campus_tune.method.thinning import MeasureRows
+from campus_tune.method.weighting import Live, Weighting
+from campus_tune.method.weights import Planning
 from campus_tune.words.arrays import pack, unpack
-from campus_tune.words.types import BoolArray, IntArray, Json, RowArray
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowArray
 
 __all__ = ["SHUFFLE", "Coverage", "Curriculum", "Offer", "Schedule", "Stage", "Window", "slice_bounds", "stage_grid"]
 
@@ -74,6 +78,7 @@ class Curriculum:
         groups: domain number of each row, shape (N,), for random draws in proportion.
         drop_last: an epoch ends with its last full step; the rows left over wait for the next epoch.
         policy: who is drawn and which; None for all alike.
+        weighting: how much rows count; None for all alike.
     """
 
     def __init__(
@@ -87,8 +92,10 @@ class Curriculum:
         groups: IntArray | None = None,
         drop_last: bool = False,
         policy: Policy | None = None,
+        weighting: Weighting | None = None,
     ) -> None:
         self.schedule = schedule
+        self.weighting, self.live = weighting, Live()  # the stage's live weights
         self.orders = dict(orders)
         self.n_rows, self.global_batch, self.total_steps = n_rows, global_batch, total_steps
         self.steps_per_epoch = steps_of_epoch(n_rows, global_batch, drop_last=drop_last)
@@ -211,12 +218,12 @@ class Curriculum:
             offer: the chosen one.
             measure: fresh scores of rows, for a policy that thins by them; None where they cannot be paid for.
         """
-        draw, n_random = None, 0
+        draw, n_random, unbiased = None, 0, None
         if self.apart is not None:
             order = None if offer is None else self.orders[offer.name]
             n_rows = self.shuffled_rows() if offer is None else offer.stage_rows
             drawn = self.apart.open(self.n_stages, self.epoch, n_rows, offer, order, measure)
-            rows, draw = drawn.rows, drawn.draw
+            rows, draw, unbiased = drawn.rows, drawn.draw, drawn.unbiased
             n_offered, n_random = (int(np.count_nonzero(draw.lane == lane)) for lane in (OFFER, MIX))
         else:
             rng = np.random.default_rng([self.schedule.seed, self.epoch, self.n_stages])
@@ -241,10 +248,22 @@ class Curriculum:
             n_repeats=self.passes.n_repeats(rows, self.epoch),
             widened=offer is not None and offer.widened,
             draw=draw,
+            weights=self._weigh(rows, unbiased),
         )
         self.n_stages += 1
         self.passes.plan(rows)
         return self.stage
+
+    def _weigh(self, rows: RowArray, unbiased: FloatArray | None) -> NDArray[np.float32] | None:
+        """The planned weights of a stage that is being opened; its live ones are in `live` from here on."""
+        if self.weighting is None:
+            return None
+        u = self.step / self.total_steps
+        self.live = self.weighting.live(u)
+        unbiased = np.ones(len(rows)) if unbiased is None else unbiased
+        shown = Planning(rows, unbiased, u, self.weighting.columns)
+        planned = self.weighting.plan(shown, [self.schedule.seed, self.epoch, self.n_stages])
+        return None if planned is None else planned.astype(np.float32)
 
     def _draw(self, rng: np.random.Generator, offer: Offer | None) -> tuple[RowArray, int]:
         """(Rows of a stage without a policy, how many of them are random)."""
@@ -364,6 +383,8 @@ class Curriculum:
             "seen": pack(self.passes.seen),
             "stage": None if self.stage is None else self.stage.state(),
         }
+        if self.weighting is not None and (levels := self.weighting.state()):
+            state["levels"] = levels
         return state if self.apart is None else {**state, "apart": self.apart.state()}
 
     def load(self, state: Json) -> None:
@@ -383,6 +404,13 @@ class Curriculum:
         self.passes.seen = unpack(state["seen"], "u", self.n_rows)
         spent = unpack(state["spent"], "b", self.n_rows)
         self.stage = None if state["stage"] is None else Stage.of(state["stage"], self.step, self.n_rows)
+        if self.weighting is not None:
+            self.weighting.load(state.get("levels", {}))
+        if self.stage is not None:
+            if self.weighting is None:
+                self.stage = replace(self.stage, weights=None)
+            else:
+                self.live = self.weighting.live(self.stage.first_step / self.total_steps)
         told = state.get("apart")
         if self.apart is None:
             self.passes.spent = spent

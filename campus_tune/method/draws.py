@@ -30,7 +30,7 @@ from campus_tune.method.shares import split
 from campus_tune.method.stages import MIX, OFFER, REVIEW, Draw, Offer
 from campus_tune.method.thinning import MeasureRows, Thinning
 from campus_tune.method.walks import Tier, Walk, grouped, walk
-from campus_tune.words.types import BoolArray, IntArray, RowArray
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
 
 HELP = ("widened", "next pass", "given to others")  # what helps a stratum with too few rows, the worst last
 WIDENED, NEXT_PASS, GIVEN = range(3)
@@ -78,12 +78,14 @@ class OpenedStage:
     Args:
         rows: in training order, shape (n,).
         draw: how they were drawn.
+        unbiased: what makes up for the rows that were passed over instead of each, shape (n,).
         passed_over: rows that were offered and not taken, shape (k,).
         begun: passes of each stratum that began with it, shape (S,).
     """
 
     rows: RowArray
     draw: Draw
+    unbiased: FloatArray
     passed_over: RowArray
     begun: IntArray
 
@@ -111,6 +113,7 @@ class Opening:
         self._codes = policy.codes if len(policy.strata_names) > 1 else None
         self._taken = np.zeros(policy.n_rows, dtype=np.bool_)  # rows of the stage so far
         self._lanes: list[tuple[int, RowArray]] = []
+        self._unbiased: list[FloatArray] = []  # of the same rows
         self._passed_over = [np.zeros(0, dtype=np.int32)]
         self._offered = 0
         self._begun = np.zeros(len(policy.strata_names), dtype=np.int64)
@@ -182,7 +185,7 @@ class Opening:
             shortage={name: HELP[help_] for name, help_ in self._shortage.items()},
             **({} if self.thinning is None else self.thinning.told()),
         )
-        return OpenedStage(rows[sequence], draw, passed_over, self._begun)
+        return OpenedStage(rows[sequence], draw, np.concatenate(self._unbiased)[sequence], passed_over, self._begun)
 
     # -- one lane -----------------------------------------------------------------------------------------------
 
@@ -198,8 +201,9 @@ class Opening:
         """
         found, quotas = self._candidates(tiers, n, even, self.moment.remainders(lane))
         taken = offered = np.ones(len(found.rows), dtype=np.bool_)
+        unbiased = None
         if self._thins and self.thinning is not None:
-            taken, offered = self.thinning.select(found, quotas, rng)
+            taken, offered, unbiased = self.thinning.select(found, quotas, rng)
         rows, tier = found.rows[offered], found.tier[offered]
         self._note(self._sizes(rows[tier == BEYOND]) > 0, WIDENED)
         begun = self._sizes(rows[tier >= AGAIN]) > 0
@@ -209,7 +213,7 @@ class Opening:
             self._begun += self.passes.begin_where_over(begun, together=self.shares is None)
         self._offered += len(rows)
         self._passed_over.append(found.rows[offered & ~taken])
-        self._add(lane, found.rows[taken])
+        self._add(lane, found.rows[taken], None if unbiased is None else unbiased[taken])
 
     def _candidates(self, tiers: Tiers, n: int, even: Tier | None, u: float) -> tuple[Walk, IntArray]:
         """The rows that a lane considers, by stratum, and how many of each stratum it takes."""
@@ -231,8 +235,9 @@ class Opening:
             found = grouped(walk(tiers, None, wanted), self._codes, len(most))
         return found, split(found.sizes.astype(np.float64), n, found.sizes, u)
 
-    def _add(self, lane: int, rows: RowArray) -> None:
+    def _add(self, lane: int, rows: RowArray, unbiased: FloatArray | None = None) -> None:
         self._lanes.append((lane, rows))
+        self._unbiased.append(np.ones(len(rows)) if unbiased is None else unbiased)
         self._taken[rows] = True
 
     def _note(self, strata: BoolArray, what: int) -> None:

@@ -110,6 +110,7 @@ class Stage:
         n_repeats: rows that had been trained before in this epoch's worth of rows (revisit only).
         widened: see `Offer`.
         draw: how a policy drew it; None without one.
+        weights: planned, of each row's loss in its step, shape (n,); None where nothing is planned to count otherwise.
     """
 
     index: int
@@ -123,6 +124,7 @@ class Stage:
     n_repeats: int
     widened: bool
     draw: Draw | None = None
+    weights: NDArray[np.float32] | None = None
 
     def cut(self, n_steps: int, rows: RowArray) -> Stage:
         """The same stage with its first steps only."""
@@ -130,12 +132,15 @@ class Stage:
         if draw is not None:  # what is not trained was not offered either
             lane = draw.lane[: len(rows)]
             draw = replace(draw, lane=lane, offered=int(np.count_nonzero(lane != REVIEW)), passed_over=0)
-        return replace(self, n_steps=n_steps, rows=rows, draw=draw)
+        weights = None if self.weights is None else self.weights[: len(rows)]
+        return replace(self, n_steps=n_steps, rows=rows, draw=draw, weights=weights)
 
     def state(self) -> Json:
         """It as JSON."""
         state = {**vars(self), "rows": pack(self.rows), "scope": list(self.scope)}
-        del state["draw"]
+        del state["draw"], state["weights"]
+        if self.weights is not None:
+            state["weights"] = pack(self.weights)
         draw = self.draw
         if draw is None:
             return state
@@ -157,10 +162,10 @@ class Stage:
         draw = saved.get("draw")
         if draw is not None:
             draw = Draw(**{**draw, "lane": unpack(draw["lane"], "u"), "shares": tuple(draw["shares"])})
-        stage = Stage(
-            **{**saved, "rows": unpack(saved["rows"], "i"), "scope": tuple(saved["scope"]), "draw": draw},
-        )
-        done, rows = step - stage.first_step, stage.rows
+        rows = unpack(saved["rows"], "i")
+        weights = unpack(saved["weights"], "f", len(rows)) if "weights" in saved else None
+        stage = Stage(**{**saved, "rows": rows, "scope": tuple(saved["scope"]), "draw": draw, "weights": weights})
+        done = step - stage.first_step
         whole = draw is None or len(draw.lane) == len(rows)
         if not (0 <= done <= stage.n_steps and len(rows) and rows.min() >= 0 and rows.max() < n_rows and whole):
             raise ValueError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TypeAlias, TypedDict
+from typing import NamedTuple, TypeAlias, TypedDict
 
 import numpy as np
 
@@ -32,6 +32,20 @@ class Thinned(TypedDict, total=False):
     known: int | None
     ess: float | None
     skipped: str | None
+
+
+class Selected(NamedTuple):
+    """What came of thinning some candidates, each of shape (m,).
+
+    Args:
+        taken: rows of the stage.
+        offered: these, and those that were passed over.
+        unbiased: (n/m)/π of those that were taken, n of m offered: what makes up for the rows passed over.
+    """
+
+    taken: BoolArray
+    offered: BoolArray
+    unbiased: FloatArray
 
 
 class Thinning:
@@ -91,8 +105,8 @@ class Thinning:
         wanted = [self.thin.thinner.most_offered(n) for n in quotas.tolist()]
         return np.minimum(np.array(wanted, dtype=np.int64), most)
 
-    def select(self, found: Walk, quotas: IntArray, rng: np.random.Generator) -> tuple[BoolArray, BoolArray]:
-        """Which of the rows of a walk are taken, and which are offered, shape (m,) each.
+    def select(self, found: Walk, quotas: IntArray, rng: np.random.Generator) -> Selected:
+        """Which of the rows of a walk are taken, and which are offered.
 
         Args:
             found: the candidates, by stratum.
@@ -101,6 +115,7 @@ class Thinning:
         """
         scores, known = self._seen(found.rows)
         taken, offered = np.zeros((2, len(found.rows)), dtype=np.bool_)
+        unbiased = np.ones(len(found.rows))
         begin = 0  # π is that of the first rows of each stratum, as many as are offered
         for end, n in zip(found.ends.tolist(), quotas.tolist(), strict=True):
             if known[begin : begin + min(n, end - begin)].any():
@@ -112,10 +127,11 @@ class Thinning:
             taken[some] = True
             offered[begin : begin + len(chances)] = True
             self._chances.append(chances[some - begin])
+            unbiased[some] = len(some) / len(chances) / self._chances[-1] if len(some) else 1.0
             begin = end
         self._scores.append(scores[offered])
         self.n_known += int(np.count_nonzero(known & offered))
-        return taken, offered
+        return Selected(taken, offered, unbiased)
 
     def told(self) -> Thinned:
         """What a stage says of it: τ, rows known, effective sample size; or why nothing was thinned."""
