@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from campus_tune.method.weighed import EDGES
+from campus_tune.method.weighed import BARS
 from campus_tune.run.ledger import FILE, FOLDER
 from campus_tune.words.errors import DataError
 from campus_tune.words.json_shapes import misshapen, parse
@@ -23,7 +23,7 @@ WEIGHTS = {
     **dict.fromkeys(("mean", "min", "max", "ess"), float),
     "half?": float,
     "by_domain": NUMBERS,
-    "histogram": [int] * (len(EDGES) + 1),
+    "histogram": [int] * len(BARS),
     "shut_out?": NUMBERS,
 }
 DRAWN_AT_START = {"cells?": SIZES, "dropped?": SIZES}
