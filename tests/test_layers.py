@@ -47,6 +47,7 @@ HEAVY_BELOW = {
     "data.plain": {"datasets", "transformers"},  # rows by a name of the hub; `check` counts tokens as the model would
     "metrics.parallel": {"datasets"},  # whether the user wants progress bars
     "metrics.scorer": {"torch"},  # its solver
+    "testing.weights": {"torch"},  # a live weight is the same under numpy and torch
     "recipe.schedule": {"torch", "transformers"},  # makes the learning-rate schedule that a YAML asks for
 }
 LAUNCHERS = {  # the same for accelerate's launcher and TRL's parser, whose words a YAML is made of
