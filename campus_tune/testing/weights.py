@@ -206,13 +206,14 @@ def _check_factor(
             f"`{name}` must give the same losses the same factors whenever it is asked, got {factors.tolist()}, then "
             f"{second.tolist()} {about}. Remember nothing, and draw nothing.",
         )
-    order = rng.permutation(len(losses))[: (len(losses) + 1) // 2]
-    others = weight.factor(losses[order], [one[order] for one in level], np)
-    promise(
-        np.allclose(others, factors[order], rtol=ROUNDING, atol=0),
-        f"`{name}` must give a loss its own factor, whatever others stand beside it, got {factors.tolist()}, and "
-        f"{others.tolist()} of {order.tolist()} alone {about}. What is compared with others belongs into `level`.",
-    )
+    order = rng.permutation(len(losses))
+    for part in np.array_split(order, 2):
+        others = weight.factor(losses[part], [one[part] for one in level], np)
+        promise(
+            np.allclose(others, factors[part], rtol=ROUNDING, atol=0),
+            f"`{name}` must give a loss its own factor, whatever others stand beside it, got {factors.tolist()}, and "
+            f"{others.tolist()} of {part.tolist()} alone {about}. What is compared with others belongs into `level`.",
+        )
     for kind in (torch.float64, torch.float32):
         there = weight.factor(torch.tensor(losses, dtype=kind), [torch.tensor(one, dtype=kind) for one in level], torch)
         promise(
