@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from campus_tune.method.levels import Levels
 from campus_tune.method.pacing import PACINGS, Pacing
 from campus_tune.method.selectors import LOSS, SELECTORS, GreedySelector
-from campus_tune.method.levels import Levels
 from campus_tune.method.thin import THINNERS, Thinner
 from campus_tune.method.weights import WEIGHTS, Favours, LiveWeight
 from campus_tune.metrics import METRICS, CpuMetric
