@@ -51,12 +51,14 @@ class Drawing:
         book: what training showed of each row; None where nothing goes by it.
         dropped: rows that are never drawn; None where the recipe drops none.
         suspects: what is done about rows that look wrong; None where the recipe says nothing of them.
+        cells: in which rows are compared, by the draw or by weights; None where nothing compares.
     """
 
     policy: Policy | None = None
     book: BookKeeping | None = None
     dropped: Dropped | None = None
     suspects: Suspects | None = None
+    cells: Cells | None = None
 
     @property
     def left_out(self) -> Dropped | None:
@@ -140,7 +142,7 @@ class Kinds:
             RecipeError: the recipe gives shares to domains, and there are none.
             DataError: there is no such column; a row without a name, or with one that another looks like.
         """
-        if not config.draws_apart:
+        if not config.draw.uses_domains:
             return Kinds()
         rows = compat.training_rows(trainer)
 
@@ -155,7 +157,8 @@ class Kinds:
             return strict_domains(read_column(rows, column), column, setting)
 
         of = None if config.cells is None else config.cells.of
-        return Kinds(read(column_of(config, column_names(rows)), "domains"), read(of, "cells: of"))
+        asks = "domains" if config.draws_apart or config.draw.share_weights else "weights"
+        return Kinds(read(column_of(config, column_names(rows)), asks), read(of, "cells: of"))
 
     def fingerprints(self) -> dict[str, str]:
         """What a run's identity holds of them."""
@@ -181,7 +184,7 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
         CampusError: blocks of the recipe that do not go with these rows.
     """
     config, by_label = now.config, dict(scores.by_label)
-    if not config.draws_apart:
+    if not config.draws_apart and not config.weighs:
         return Drawing()
     domains, n_rows = now.kinds.domains, len(now.loaded.rows)
     cells = cells_of(config, by_label.__getitem__, domains=domains, others=now.kinds.others)
@@ -205,9 +208,10 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
         dropped=None if dropped is None else dropped.mask,
         book=None if keeping is None else keeping.book,
     )
-    assert policy is not None, "a recipe that draws apart has a policy"
+    if policy is None:  # all rows are drawn as ever, and count otherwise
+        return Drawing(book=keeping, cells=cells)
     problems = quota_problems(policy, stage_rows(config, n_rows=n_rows, global_batch=now.loaded.global_batch))
     if problems:
         raise RecipeError(problems)
     suspects = Suspects.begin(config, policy.cells, now.loaded.rows, now.kinds.domains, scores.measured)
-    return Drawing(policy, keeping, dropped, suspects)
+    return Drawing(policy, keeping, dropped, suspects, cells)
