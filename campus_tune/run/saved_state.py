@@ -50,7 +50,14 @@ SHAPE: dict[str, Any] = {
     },
     "scores": {str: str},
     "rescoring": {"count": int, "digests": {str: str}, "trained": _PACKED, "free": _LOSSES},
-    "training_losses": {"rows": _PACKED, "losses": _LOSSES, "logged": [object], "past?": [_PAST]},
+    "training_losses": {
+        "rows": _PACKED,
+        "losses": _LOSSES,
+        "weights?": _PACKED,
+        "parts?": _PACKED,
+        "logged": [object],
+        "past?": [_PAST],
+    },
     "rates": float,
     "loop": {
         "windows": [{"counts?": {str: object}, "metrics?": {str: [object]}}],
