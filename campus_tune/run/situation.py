@@ -393,7 +393,7 @@ def complete(
     selector, tokens = config.build_selector(), loaded.rows.tokens
     fresh = FreshScores(rescorer.asking, scores) if config.thin is not None and config.thin.fresh else None
     weighs = curriculum.weighting is not None
-    audit = LossAudit.of(trainer, weighs=weighs)
+    audit = LossAudit.of(trainer)
     weighing = Weighing.of(trainer, audit) if weighs else None
     return Situation(
         **vars(now),
