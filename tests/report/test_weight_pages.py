@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from campus_tune.report.compare_facts import read_comparison
+from campus_tune.report.compare_page import compare_content
 from campus_tune.report.run_facts import read_run
 from campus_tune.report.run_page import run_content
 from campus_tune.report.weight_facts import StageWeights, WeightFacts, read_weights
@@ -195,3 +198,16 @@ def test_rows_that_all_lie_in_one_bar_are_drawn() -> None:
     assert np.array_equal(alike.bars()[:, 0], np.eye(9)[4])
     with coarse_pictures():
         assert [picture.name for picture in weight_pictures(alike)] == ["weights", "weight_ess"]
+
+
+def test_a_comparison_adds_up_the_audits_of_the_arms_that_weigh_rows(comparison: Path, tmp_path: Path) -> None:
+    def audits(folder: Path) -> list[tuple[str, str]]:
+        content = compare_content(read_comparison(folder), [])
+        return [(fact.value, fact.kind) for fact in content["facts"] if fact.name == "Weights audit"]
+
+    assert audits(comparison) == []
+    folder = Path(shutil.copytree(comparison, tmp_path / "comparison"))
+    for seed, counts in enumerate([[38, 38], [38, 37]]):
+        path = folder / f"runs/recipe/seed-{seed}/result.json"
+        path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "weights_audit": counts}), "utf-8")
+    assert audits(folder) == [("75 of 76", "bad")]
