@@ -59,10 +59,11 @@ def _few_rows(record: Json) -> str | None:
     weights = record.get("weights")
     if weights is None or weights["ess"] >= LEAST_ESS:
         return None
+    half, ess = weights["half"], weights["ess"]
     return (
-        f"in stage {record['stage']} {weights['half']:.1%} of the rows carried half of the gradient (the effective "
-        f"sample size of the weights was {weights['ess']:.0%} of the rows). Write `limit: 5` at the weight that makes "
-        "them so unequal, or leave it out."
+        f"{half:.1%} of the rows of stage {record['stage']} carried half of the gradient (the effective sample size of "
+        f"the weights was {ess:.0%} of the rows). Give the weight that makes them so unequal a `limit`, or a lower "
+        "one, or leave it out."
     )
 
 
