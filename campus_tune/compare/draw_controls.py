@@ -34,10 +34,15 @@ AVERAGED = (MEAN_SHARES, STACKED)  # that have the shares of the recipe's own ru
 
 
 def of_recipe(config: CampusConfig) -> list[str]:
-    """The one control of each part that a recipe has, in the sequence in which a comparison takes them."""
+    """The one control of each part that a recipe has, in the sequence in which a comparison takes them.
+
+    A recipe of nothing but weights is without them the baseline, which a comparison has anyway.
+    """
     blocks = config.draw
+    weighs_alone = config.is_shuffle and not config.draws_apart
     found = {
-        UNIFORM_WEIGHTS: config.weighs,
+        UNIFORM_WEIGHTS: config.weighs and not weighs_alone,
+        SHUFFLED_WEIGHTS: config.weighs and weighs_alone,
         SHUFFLED_SCORES: blocks.thin is not None and blocks.thin.how != "prune",
         RANDOM_PRUNE: blocks.thin is not None and blocks.thin.how == "prune",
         NATURAL_SHARES: _has_shares(config) and not blocks.counts_in_shares and not _has_phases(config),

@@ -256,7 +256,7 @@ def test_a_control_of_a_part_that_is_not_there_is_refused(block: Json, name: str
             {"domains": {"follow": "progress"}, "drop": [{"by": "duplicates"}]},
             ("recipe", "random", "natural_shares", "random_drop", "random_same_pacing"),
         ),
-        ({"weights": ["robust"], "metrics": [], "selector": "shuffle"}, ("recipe", "random", "uniform_weights")),
+        ({"weights": ["robust"], "metrics": [], "selector": "shuffle"}, ("recipe", "random", "shuffled_weights")),
         ({"weights": ["robust"]}, ("recipe", "random", "uniform_weights", "random_same_pacing", "reversed")),
         (
             {"weights": ["unbiased"], "thin": {"how": "prune"}, "metrics": [], "selector": "shuffle"},
@@ -264,7 +264,7 @@ def test_a_control_of_a_part_that_is_not_there_is_refused(block: Json, name: str
         ),
         (
             {"domains": {"least": 0.1, "by": "weights"}, "metrics": [], "selector": "shuffle"},
-            ("recipe", "random", "uniform_weights"),
+            ("recipe", "random", "shuffled_weights"),
         ),
     ],
 )
