@@ -8,15 +8,12 @@ import numpy as np
 import pytest
 
 from campus_tune.data.domains import Domains
-from campus_tune.method.book import Book
 from campus_tune.method.cells import Cells
-from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.weighting import Entry, ShareWeight, Weighting
 from campus_tune.method.weights import Column, Planning, Robust, SelfPaced
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.recipe.policy import cells_of, policy_of, shares_that_count
+from campus_tune.recipe.policy import cells_of
 from campus_tune.recipe.weighting import DOMAINS, columns_asked, weighting_of
-from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import FloatArray
 
 N = 100
