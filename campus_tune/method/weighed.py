@@ -19,9 +19,10 @@ from campus_tune.method.weighting import Live, LiveEntry
 from campus_tune.method.weights import SelfPaced, effective_share
 from campus_tune.words.types import FloatArray, IntArray, Json, RowArray, RowLosses
 
-__all__ = ["EDGES", "LITTLE", "histogram", "of_stage", "rows_of_half", "weighted_loss"]
+__all__ = ["BARS", "EDGES", "LITTLE", "histogram", "of_stage", "rows_of_half", "weighted_loss"]
 
 EDGES = (0.0, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)  # upper ends of a histogram's bars; one more is open
+BARS = ("0", "≤ 1/8", "≤ 1/4", "≤ 1/2", "≤ 1", "≤ 2", "≤ 4", "≤ 8", "> 8")  # their names
 LITTLE = 0.2  # a weight below which self-pacing has as good as shut a row out
 MOST_GROUPS = 50  # whose levels a line names
 _SAME = 1e-5  # of a weight that single precision has multiplied: 1 is in the bar that ends at 1

@@ -238,8 +238,8 @@ class Weighting:
             rows = shown.rows[step == empty[0]].tolist()
             raise RecipeError(
                 f"`weights` must leave something of every optimizer step, got the weight 0 for all rows of "
-                f"{len(empty)} steps (of the first: {listed(rows, 8)}): nothing would be trained in it. Leave such "
-                "rows out of the training set, or give them a small weight."
+                f"{len(empty)} of the {len(teaches)} steps of a stage (of the first: {listed(rows, 8)}): nothing would "
+                "be trained in it. Leave such rows out of the training set, or give them a small weight."
             )
         if not self._normalises:
             return weights

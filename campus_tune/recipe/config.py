@@ -160,6 +160,12 @@ class CampusConfig(CheckedSettings):
         ]
         if sum(build_metric(spec).alone for spec in known.values()) > 1:
             problems.append("`metrics` must have one scorer at most, got several. Keep one of them.")
+        problems += [
+            f"`within` must be none with the metric {spec.name}, got {self.within or 'null'}: rows that are ranked "
+            "inside groups are spread over them in proportion already. Write within: none."
+            for spec in known.values()
+            if build_metric(spec).ranks_all and self.within != NO_GROUPS
+        ]
         if not self.specs and not self.is_shuffle:
             problems.append(
                 "`metrics` must name at least one metric, got none. Write for example metrics: [length], or "
