@@ -242,7 +242,8 @@ class DrawBlocks:
         """
         found = []
         thin = self.thin
-        comes_again = revisits or self.fixed_shares or (self.domains is not None and self.domains.follow is not None)
+        shares = self.fixed_shares or (self.domains is not None and self.domains.follow is not None)
+        comes_again = revisits or (shares and not self.counts_in_shares)
         if thin is not None and thin.book_score and not thin.fresh and not comes_again:
             n_passes = thin.until * total_steps / steps_per_epoch
             if n_passes <= 1:
@@ -263,6 +264,22 @@ class DrawBlocks:
                 "stage: all rows would count 1. Write stages: 20, or leave it out."
             )
         return found
+
+    def step_problems(self, micro_batch: int) -> list[str]:
+        """What micro batches of so many rows cannot do: a row alone in its forward has nobody to deal weights with.
+
+        Args:
+            micro_batch: rows of one forward, `per_device_train_batch_size`.
+        """
+        live = [entry.name for entry in self.weights if isinstance(entry.weight, LiveWeight)]
+        if self.control != SHUFFLED_WEIGHTS or not live or micro_batch > 1:
+            return []
+        problem = (
+            f"`per_device_train_batch_size` must be at least 2 with control: {SHUFFLED_WEIGHTS} and {live[0]}, got "
+            f"{micro_batch}: a weight that the forward decides is dealt to another row of the same forward. Write 2, "
+            "and half of gradient_accumulation_steps."
+        )
+        return [problem]
 
 
 def phase_problems(phases: Sequence[PhaseSettings], labels: Sequence[str]) -> Iterator[str]:
