@@ -26,7 +26,6 @@ from campus_tune.method.orders import order_rows
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.model.probes import Source
-from campus_tune.model.weighable import refuse_weights
 from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, pays_for_all_rows
 from campus_tune.preview.setup import make_budget, resolve, scores_health, start_warnings
 from campus_tune.recipe.config import CampusConfig
@@ -270,8 +269,6 @@ def outline(
         CampusError: settings, probes or tasks that do not go with this trainer; ranks of different runs.
     """
     peers, rows, per_epoch = activities.peers, loaded.rows, loaded.steps_per_epoch
-    if given.weighs:
-        refuse_weights(trainer)
     config = resolve(trainer, given, has_probes=probes is not None)
     n_stages = stages_between(config, per_epoch, 0, n_steps)
     problems = config.draw.passes_problems(
