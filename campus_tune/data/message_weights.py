@@ -274,7 +274,7 @@ class _Chat:
         known = len(parts) == 2 and text.endswith(parts[1])  # else the template writes no content, but calls of tools
         said = len(text) - len(parts[1]) if known else 0
         until = self._part(self.turns[: last + 1])
-        if until and text.startswith(until) and said <= len(until):
+        if until and text.startswith(until) and (said <= len(until) or not self.turns[last].get("content")):
             return len(until)
         return said + _shared(self._part(marked).partition(MARK)[2], parts[1]) if known else None
 
@@ -282,7 +282,7 @@ class _Chat:
         """They as text; empty where the template refuses a chat that ends so."""
         try:
             return self.written(turns)
-        except TemplateError:
+        except (TemplateError, TypeError):  # it may add up what is no text
             return ""
 
     def _encoded(self, text: str, cuts: Sequence[int]) -> tuple[IntArray, IntArray]:

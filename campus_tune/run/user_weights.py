@@ -48,8 +48,13 @@ class UserWeights:
         for asked in columns_asked(config):
             name = f"weights: {asked.column}"
             if asked.of == "message":
-                trained, tokenizer = loaded.trained.dataset, compat.tokenizer_of(trainer)
-                found = read_message_weights(rows, asked.column, tokenizer, trained=trained)
+                found = read_message_weights(
+                    rows,
+                    asked.column,
+                    compat.tokenizer_of(trainer),
+                    trained=loaded.trained.dataset,
+                    template=compat.trained_template(trainer),
+                )
                 columns[asked], shapes, digests[name] = found.rows, found.shapes, found.digest()
                 warnings += found.warnings
             else:
