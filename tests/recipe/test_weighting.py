@@ -14,6 +14,7 @@ from campus_tune.method.weights import Column, Planning, Robust, SelfPaced
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.policy import cells_of
 from campus_tune.recipe.weighting import DOMAINS, columns_asked, weighting_of
+from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import FloatArray
 
 N = 100
@@ -79,3 +80,11 @@ def test_columns_are_asked_for_once_each_and_found_by_their_weight() -> None:
     shown = Planning(np.array([3, 9], dtype=np.int32), np.ones(2), 0.5, made.columns)
     assert made.plan(shown, [0]) == pytest.approx(np.array([4, 10]) / 7)  # each twice itself, and then of mean 1
     assert columns_asked(config()) == []
+
+
+def test_messages_have_one_key_of_weights() -> None:
+    asked = {"name": "column", "of": "message"}
+    with pytest.raises(RecipeError, match=r"messages from one key, got two entries of: message\. Multiply"):
+        config(weights=[{**asked, "column": "vote"}, {**asked, "column": "price"}])
+    both = config(weights=[asked, {"name": "column", "column": "weight"}])
+    assert columns_asked(both) == [Column(of="message"), Column()]
