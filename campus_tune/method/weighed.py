@@ -34,6 +34,8 @@ def of_stage(
 ) -> Json:
     """`weights`, `weighted_loss` and, with live weights, `level` of a stage; {} where none of its rows was weighted.
 
+    Rows without answer tokens have no gradient that a weight could multiply, and are left out.
+
     Args:
         rows: that were trained, shape (n,).
         weights: what each one's gradient was multiplied by, the mean over its tokens, shape (n,); None for nothing.
@@ -41,8 +43,10 @@ def of_stage(
         domains: of all rows.
         live: the stage's live weights.
     """
-    if weights is None or not len(weights):
+    counted = losses.tokens > 0
+    if weights is None or not counted.any():
         return {}
+    rows, weights, losses = rows[counted], weights[counted], losses.take(counted)
     codes, tokens = domains.of(rows), losses.tokens
     said: Json = {
         "mean": _mean(weights, tokens),
@@ -103,8 +107,8 @@ def rows_of_half(weights: FloatArray, tokens: IntArray) -> float:
 
 
 def _mean(weights: FloatArray, tokens: IntArray) -> float:
-    """Token-weighted; 0 of rows without tokens."""
-    return float((weights * tokens).sum() / max(1, tokens.sum()))
+    """Token-weighted."""
+    return float((weights * tokens).sum() / tokens.sum())
 
 
 def _numbers(entry: LiveEntry, rows: IntArray | RowArray) -> dict[str, list[float]]:

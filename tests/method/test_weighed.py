@@ -47,6 +47,13 @@ def test_of_a_stage_in_which_nothing_was_weighted_nothing_is_said(weights: objec
     assert said(weights=weights, rows=np.zeros(0, dtype=np.int64), losses=losses_of([], [])) == {}
 
 
+def test_a_row_without_answer_tokens_has_no_weight_to_speak_of() -> None:
+    rows, weights = np.array([*ROWS, 5]), np.array([*WEIGHTS, np.nan])
+    losses = losses_of([*LOSSES.nll_sum, 0.0], [*LOSSES.tokens, 0])
+    assert said(rows=rows, weights=weights, losses=losses) == said()
+    assert said(rows=rows[4:], weights=weights[4:], losses=losses.take(np.array([4]))) == {}
+
+
 def test_a_stage_in_numbers_worked_by_hand() -> None:
     record = said()
     assert record["weights"] == {
