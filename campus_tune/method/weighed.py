@@ -112,8 +112,9 @@ def _mean(weights: FloatArray, tokens: IntArray) -> float:
 
 
 def _numbers(entry: LiveEntry, rows: IntArray | RowArray) -> dict[str, list[float]]:
-    """The level of each group of which the stage had rows, of the largest where they are many."""
+    """The level of each group of which the stage had rows and that has one, of the largest where they are many."""
     counts = np.bincount(entry.groups.of(rows), minlength=len(entry.groups.names))
+    counts[np.isnan(entry.level[0])] = 0
     largest = np.argsort(-counts, kind="stable")[:MOST_GROUPS]
     shown = [int(code) for code in np.sort(largest) if counts[code]]
-    return {entry.groups.names[code]: [float(number[code]) for number in entry.level] for code in shown}
+    return {entry.groups.names[code]: [round(float(n[code]), _DIGITS) for n in entry.level] for code in shown}
