@@ -4,7 +4,7 @@
     python -m eval.weights table runs/weights                        the table for eval/LOG.md
     python -m eval.weights run --keep /tmp/quick --quick             a minute: whether it works, not what comes out
 
-The tiny Llama of `eval/suspects.py`, which copies and counts a little, is trained through the product on 3 000 rows of
+The tiny Llama of `eval/suspects.py`, which copies and counts a little, is trained through the product on 2 000 rows of
 generated tasks (levels 0 to 2), in batches of 32, by a rate that falls linearly; all of a seed's runs of the same
 number of epochs see equally many rows. The number is the mean loss of the answers of 480 held-out rows, all of them
 right, against that of plain shuffling with the same seed, rows and epochs: below 1 is better.
@@ -40,7 +40,7 @@ from campus_tune.words.files import atomic_write
 from campus_tune.words.types import BoolArray, FloatArray, Json
 from eval.suspects import DOMAINS, held_out, interval, planted_rows, seeds_of, start_model, trainer_of
 
-ROWS = {0: 150, 1: 150, 2: 450}  # level → rows of each domain
+ROWS = {0: 100, 1: 100, 2: 300}  # level → rows of each domain
 HELD_OUT, HELD_OUT_SEED = 40, 2000  # rows of each domain and level
 DIRT = {"clean": ("none", 0.0), "30 % wrong": ("swapped", 0.3)}
 RATERS, RIGHT = 3, 0.7
