@@ -76,12 +76,13 @@ class Weight(ABC):
     """One weight. Subclasses are final; settings are frozen.
 
     `favours` says which rows it raises beside the others, so that two that pull against each other are found. `since`
-    is the progress from which it holds where a recipe does not say.
+    is the progress from which it holds where a recipe does not say; one that is `paced` then holds until the handover.
     """
 
     kind: Kind
     favours: ClassVar[Favours | None] = None
     since: ClassVar[float] = 0.0
+    paced: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -223,6 +224,7 @@ class SelfPaced(LiveWeight):
     kind: ClassVar[Kind] = "row"  # type: ignore[misc]  # as above
     favours: ClassVar[Favours | None] = "easy"
     groups: ClassVar[Literal["domains", "cells"] | None] = "domains"
+    paced: ClassVar[bool] = True
 
     form: Literal["linear", "log", "hard"] = "linear"
     floor: Annotated[float, Range(0, 1, "[)")] = 0.1
