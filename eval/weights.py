@@ -7,7 +7,7 @@
 The tiny Llama of `eval/suspects.py`, which copies and counts a little, is trained through the product on 2 000 rows of
 generated tasks (levels 0 to 2), in batches of 32, by a rate that falls linearly, with the `campus` blocks of `recipes/`
 in ten stages and for as many epochs as these say, two at most. The number is the mean loss of the answers of 480
-held-out rows, all of them right, against that of plain shuffling with the same seed, rows and epochs: below 1 is better.
+held-out rows, all of them right, over that of plain shuffling with the same seed, rows and epochs: below 1 is better.
 
     uniform_weights     the same rows without weights. Where nothing is thinned that is plain shuffling itself
     shuffled_weights    the same weights, dealt to other rows of the step, or tokens
