@@ -121,6 +121,11 @@ class DrawBlocks:
         return self.apart or self.share_weights or any(weight.groups for weight in self.live)
 
     @property
+    def named_by(self) -> str:
+        """The block that asks for the rows' domains, for messages."""
+        return "domains" if self.apart or self.share_weights else "weights"
+
+    @property
     def over_cells(self) -> bool:
         """Cells, and not domains, have the shares."""
         return self.domains is not None and self.domains.over == "cells"
