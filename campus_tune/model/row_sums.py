@@ -61,13 +61,15 @@ def add_up(nll: torch.Tensor, hits: torch.Tensor, places: Places) -> Sums:
         hits: whether it was the most likely one, shape (k,).
         places: where each of them stands.
     """
+    counted = torch.ones_like(hits, dtype=torch.bool)
+    return _line_sums(*(_in_lines(values, places) for values in (nll.detach().float(), hits, counted)))
 
-    def lines(values: torch.Tensor) -> torch.Tensor:
-        layout = torch.zeros(places.n_rows, places.width, device=values.device, dtype=values.dtype)
-        layout[places.row, places.place] = values
-        return layout
 
-    return _line_sums(lines(nll.detach().float()), lines(hits), lines(torch.ones_like(hits, dtype=torch.bool)))
+def _in_lines(values: torch.Tensor, places: Places) -> torch.Tensor:
+    """Values of single tokens, shape (k,), one line per row, (n, w); 0 where none stands."""
+    layout = torch.zeros(places.n_rows, places.width, device=values.device, dtype=values.dtype)
+    layout[places.row, places.place] = values
+    return layout
 
 
 def _line_sums(nll: torch.Tensor, hits: torch.Tensor, counted: torch.Tensor) -> Sums:
@@ -94,8 +96,48 @@ def places_of(batch: Mapping[str, Any]) -> tuple[Places, torch.Tensor]:
     return Places(rows[1:][place], positions[1:][place], int(rows[-1]) + 1, int(positions.max()) + 1), mask
 
 
+class TokenLines(NamedTuple):
+    """The tokens of a batch, laid out one line per row, on the device.
+
+    Args:
+        nll: loss in nats of what each place predicts, shape (n, w); 0 where nothing is counted.
+        hits: whether it was the most likely token, shape (n, w).
+        counted: which places count, shape (n, w).
+        mask: the same as the batch has it, shape (b, L − 1).
+        places: where the counted tokens of a flat batch stand; None where a batch's lines are its rows.
+    """
+
+    nll: torch.Tensor
+    hits: torch.Tensor
+    counted: torch.Tensor
+    mask: torch.Tensor
+    places: Places | None
+
+    def sums(self) -> Sums:
+        """What each row adds up to."""
+        return _line_sums(self.nll, self.hits, self.counted)
+
+    def lines(self, values: torch.Tensor) -> torch.Tensor:
+        """Values of the batch's places, shape (b, L − 1), as lines, (n, w)."""
+        return values if self.places is None else _in_lines(values[self.mask], self.places)
+
+    def places_in_batch(self, lines: torch.Tensor, otherwise: float) -> torch.Tensor:
+        """The reverse: lines (n, w) as the batch has them, (b, L − 1); another value where nothing is counted."""
+        if self.places is None:
+            return lines.masked_fill(~self.counted, otherwise)
+        values = torch.full(self.mask.shape, otherwise, device=lines.device, dtype=lines.dtype)
+        values[self.mask] = lines[self.places.row, self.places.place]
+        return values
+
+
 def batch_sums(outputs: Any, batch: Mapping[str, Any]) -> Sums | None:
-    """What each row of a batch adds up to, whether the collator padded or flattened them.
+    """What each row of a batch adds up to: see `token_lines`."""
+    lines = token_lines(outputs, batch)
+    return None if lines is None else lines.sums()
+
+
+def token_lines(outputs: Any, batch: Mapping[str, Any]) -> TokenLines | None:
+    """The loss of each token of a batch, row by row, whether the collator padded or flattened them.
 
     Only flat batches wait for an accelerator, to know how many rows there are.
 
@@ -104,7 +146,7 @@ def batch_sums(outputs: Any, batch: Mapping[str, Any]) -> Sums | None:
         batch: what it was called with, `labels` included.
 
     Returns:
-        Sums of each row, padding of a flat batch counted as rows; None where the outputs have neither tensor: a loss
+        Lines of the rows, padding of a flat batch counted as rows; None where the outputs have neither tensor: a loss
         kernel that never makes logits, or an object in their place.
     """
     labels = batch["labels"]
@@ -121,8 +163,10 @@ def batch_sums(outputs: Any, batch: Mapping[str, Any]) -> Sums | None:
     else:
         return None
     if flat_positions(batch) is None:
-        return _line_sums(nll, hits, counted)
-    return add_up(nll[counted], hits[counted], places_of(batch)[0])
+        return TokenLines(nll, hits, counted, counted, None)
+    places = places_of(batch)[0]
+    lines = (_in_lines(values[counted], places) for values in (nll, hits, counted))
+    return TokenLines(*lines, counted, places)
 
 
 def has_tensor(outputs: object, name: str) -> bool:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from campus_tune.data.domains import Domains
+from campus_tune.data.message_weights import Shapes
 from campus_tune.data.prepared import column_names, read_column
 from campus_tune.method.cells import ALL_ROWS, Cells
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.drawn import of_start
 from campus_tune.method.policy import Policy
 from campus_tune.method.view import PastStage
+from campus_tune.method.weighting import Weighting
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.preview.forecast import quota_problems, stage_rows
@@ -27,6 +29,7 @@ from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_rules import RANDOM_DROP
 from campus_tune.recipe.drop_block import SUSPECTS
 from campus_tune.recipe.policy import book_columns, cells_of, column_of, policy_of, strict_domains
+from campus_tune.recipe.weighting import weighting_of
 from campus_tune.run.acting import Suspects
 from campus_tune.run.book_keeping import BookKeeping
 from campus_tune.scores.dropping import Dropped, dropped_of
@@ -51,14 +54,16 @@ class Drawing:
         book: what training showed of each row; None where nothing goes by it.
         dropped: rows that are never drawn; None where the recipe drops none.
         suspects: what is done about rows that look wrong; None where the recipe says nothing of them.
-        cells: in which rows are compared, by the draw or by weights; None where nothing compares.
+        weighting: how much rows count; None where all count alike.
+        shapes: how much each answer token of a row counts beside the others; None where all do alike.
     """
 
     policy: Policy | None = None
     book: BookKeeping | None = None
     dropped: Dropped | None = None
     suspects: Suspects | None = None
-    cells: Cells | None = None
+    weighting: Weighting | None = None
+    shapes: Shapes | None = None
 
     @property
     def left_out(self) -> Dropped | None:
@@ -209,10 +214,20 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
         dropped=None if dropped is None else dropped.mask,
         book=None if keeping is None else keeping.book,
     )
+    weighting = weighting_of(
+        config,
+        tokens=now.loaded.rows.answer_tokens,
+        global_batch=now.loaded.global_batch,
+        domains=domains,
+        cells=cells,
+        columns=now.user_weights.columns,
+        dropped=None if dropped is None else dropped.mask,
+        book=None if keeping is None else keeping.book,
+    )
     if policy is None:  # all rows are drawn as ever, and count otherwise
-        return Drawing(book=keeping, cells=cells)
+        return Drawing(book=keeping, weighting=weighting, shapes=now.user_weights.shapes)
     problems = quota_problems(policy, stage_rows(config, n_rows=n_rows, global_batch=now.loaded.global_batch))
     if problems:
         raise RecipeError(problems)
     suspects = Suspects.begin(config, policy.cells, now.loaded.rows, now.kinds.domains, scores.measured)
-    return Drawing(policy, keeping, dropped, suspects, cells)
+    return Drawing(policy, keeping, dropped, suspects, weighting, now.user_weights.shapes)

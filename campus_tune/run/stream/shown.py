@@ -91,12 +91,14 @@ class Shown:
             carries = (labels != IGNORED) & ((place > 0) | ~real)
             carries[:, :1] = False
             answers = keys * answer_factors(ids, labels, carries)
+        self._there: tuple[Any, ...]
         if self.layout == "padded":
-            self._hashes = OnItsWay(counted.sum(-1), answers.sum(-1))
+            self._there = counted.sum(-1), answers.sum(-1)
         elif self.layout == "flat":
-            self._hashes = OnItsWay(counted.cumsum(-1)[0], answers.cumsum(-1)[0], place[0] == 0)
+            self._there = counted.cumsum(-1)[0], answers.cumsum(-1)[0], place[0] == 0
         else:
-            self._hashes = OnItsWay(counted.cumsum(-1), answers.sum(-1))
+            self._there = counted.cumsum(-1), answers.sum(-1)
+        self._hashes = OnItsWay(*self._there)
 
     def rows(self, planned: Planned) -> ShownRows:
         """Its rows; those of an open layout end where a planned one does.
@@ -110,6 +112,30 @@ class Shown:
         if self.layout == "open":
             tokens = _cut(tokens, answers if self.labelled else None, planned)
         return _rows(tokens, answers, np.arange(len(tokens)))
+
+    def keys(self, planned: Planned, device: torch.device) -> torch.Tensor:
+        """The hash that a row of a plan would have, where the batch is: of what is trained, or of its tokens alone.
+
+        Nothing waits for the device where rows are padded; flat ones have waited already.
+
+        Args:
+            planned: rows that it may be: where those of an open layout end hangs on them.
+            device: of the batch.
+
+        Returns:
+            int64, shape (n,), by place; that of a flat batch's padding is no row's.
+        """
+        if self.layout == "open":
+            rows = self.rows(planned)
+            return torch.from_numpy((rows.trained if self.labelled else rows.tokens).view(np.int64)).to(device)
+        tokens, answers, *starts = (torch.as_tensor(array) for array in self._there)
+        if starts:
+            first = starts[0].nonzero()[:, 0]
+            last = torch.cat([first[1:], first.new_tensor([len(tokens)])]) - 1
+            tokens, answers = (
+                sums[last] - torch.where(first > 0, sums[(first - 1).clip(0)], 0) for sums in (tokens, answers)
+            )
+        return combined(tokens, answers) if self.labelled else tokens
 
 
 def _table(ids: torch.Tensor | IntArray) -> Any:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from campus_tune.data.prepared import TokenRows
 from campus_tune.model.row_sums import Sums
 from campus_tune.run.stream.shown import Planned, Shown, ShownRows
+from campus_tune.run.stream.weighed import Weighed
 from campus_tune.words.errors import AuditError
 from campus_tune.words.types import IntArray
 from campus_tune.words.wording import listed
@@ -39,6 +40,7 @@ class Forward:
         numbers: what `LossAudit` notes of it, by name, on the device.
         listens: whether anything tells of the gradient of its loss.
         reached: whether a gradient came back to any of its outputs; None where nothing would tell.
+        weighed: how its gradient is weighted; None without weights.
     """
 
     shown: Shown
@@ -51,6 +53,7 @@ class Forward:
     listens: bool = False
     reached: bool | None = None
     numbers: dict[str, torch.Tensor] = field(default_factory=dict)
+    weighed: Weighed | None = None
 
 
 @dataclass(frozen=True)

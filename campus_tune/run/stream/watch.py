@@ -21,18 +21,20 @@ import inspect
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from campus_tune.data.prepared import TokenRows
-from campus_tune.model.row_sums import Sums, batch_sums, join
+from campus_tune.model.row_sums import Sums, join, token_lines
 from campus_tune.run.stream.loss_audit import Collected, Counts, LossAudit
 from campus_tune.run.stream.shown import Shown
-from campus_tune.run.stream.tie import Forward, tie
+from campus_tune.run.stream.tie import Forward, Match, tie
+from campus_tune.run.stream.weighing import StepWeights, Weighing
+from campus_tune.run.stream.weights_audit import Measured, Weights
 from campus_tune.words.errors import AuditError
-from campus_tune.words.types import IntArray, RowArray, RowLosses
+from campus_tune.words.types import FloatArray, IntArray, RowArray, RowLosses
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class _Step:
         forwards: in their sequence.
         collected: what `LossAudit` noted of them.
         counts: what it compares that with.
+        measured: what its gradients show of its weights; None without any.
     """
 
     number: int
@@ -52,6 +55,23 @@ class _Step:
     forwards: list[Forward]
     collected: Collected
     counts: Counts
+    measured: Measured | None
+
+
+class Harvest(NamedTuple):
+    """What training has shown of some rows, each of n lines.
+
+    Args:
+        rows: of the plan, in the sequence of this rank's steps.
+        losses: in the training forward.
+        weights: what each row's loss was multiplied by, the mean over its tokens; None without weights.
+        parts: of that, the mean of its tokens' own factors; None where none has one.
+    """
+
+    rows: RowArray
+    losses: RowLosses
+    weights: FloatArray | None = None
+    parts: FloatArray | None = None
 
 
 class Watch:
@@ -62,11 +82,21 @@ class Watch:
         rows: as planned.
         loss: what is known of the trainer's loss and optimizer.
         labels: those of `rows` are what the collator will make; False where it draws them, or cannot be asked.
+        weighing: multiplies what rows count; None where all count alike.
     """
 
-    def __init__(self, model: torch.nn.Module, rows: TokenRows, loss: LossAudit, *, labels: bool = True) -> None:
-        self.planned, self.loss, self._labels_known = rows, loss, labels
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        rows: TokenRows,
+        loss: LossAudit,
+        *,
+        labels: bool = True,
+        weighing: Weighing | None = None,
+    ) -> None:
+        self.planned, self.loss, self._labels_known, self._weighing = rows, loss, labels, weighing
         self.checked = self.passed = 0
+        self.weights_checked = self.weights_passed = 0  # steps with weights
         self.labels_seen = True  # labels reached the model in every step so far
         self.shows_losses: bool | None = None  # the last step's forwards showed losses of rows; None before the first
         self._names = list(inspect.signature(model.forward).parameters)
@@ -77,6 +107,7 @@ class Watch:
         self._open: list[_Step] = []
         self._clock = 0  # counts forwards and backwards, for their sequence
         self._losses: list[tuple[IntArray, IntArray, Sums]] = []  # rows, their places in sums that wait on the device
+        self._weights: list[Weights] = []  # of the same rows, where a step has any
         self._stopwatch = ForwardTime()
         self._handles = [
             model.register_forward_pre_hook(self._before, with_kwargs=True),
@@ -89,19 +120,32 @@ class Watch:
         """Take the hooks off."""
         for handle in self._handles:
             handle.remove()
+        if self._weighing is not None:
+            self._weighing.close()
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
-    def begin_step(self, number: int) -> None:
+    def begin_step(self, number: int, weights: StepWeights | None = None) -> None:
         """Optimizer step `number` begins. What was trained since the last one belongs to it, and will be found.
 
         Of a step that was begun and never ended (an epoch that is stopped between its micro batches) nothing is asked:
         no update was made of it.
+
+        Args:
+            number: from 1.
+            weights: what its rows count; None where all count alike.
         """
         given_up = self._number is not None
         self._number = number
         self._forwards = [] if given_up else [forward for forward in self._forwards if forward.reached]
         self._optimizer_steps = 0
+        if self._weighing is not None:
+            self._weighing.begin_step(weights, self.planned, labelled=self._labels_known)
+
+    def before_update(self) -> None:
+        """The gradients of a step are there, as they are to reach the optimizer."""
+        if self._weighing is not None:
+            self._weighing.before_update()
 
     def end_step(self, batches: Sequence[Sequence[int]], *, answer_tokens: int = 0) -> None:
         """The step has ended that should have trained `batches` on this rank; ending it again changes nothing.
@@ -119,8 +163,9 @@ class Watch:
         steps = 1 if self.loss.skipped() else self._optimizer_steps
         counts = Counts(int(self.planned.answer_tokens[own].sum()), answer_tokens, steps)
         collected = self.loss.collect(self._forwards)
+        measured = None if self._weighing is None else self._weighing.collect(self._forwards)
         self.shows_losses = any(forward.sums is not None for forward in self._forwards)
-        self._open.append(_Step(self._number, batches, self._forwards, collected, counts))
+        self._open.append(_Step(self._number, batches, self._forwards, collected, counts, measured))
         waits = any(forward.device.type != "cpu" for forward in self._forwards)
         self._ended, self._number, self._forwards = self._number, None, []
         self._settle(keep=int(waits))
@@ -138,20 +183,22 @@ class Watch:
                 "gradient of a forward. Remove the callback that trains the model by itself."
             )
 
-    def harvest(self) -> tuple[RowArray, RowLosses]:
-        """Rows trained since the last harvest and their training losses; waits for the device.
+    def harvest(self) -> Harvest:
+        """Rows trained since the last harvest, their training losses and weights; waits for the device.
 
         Raises:
             AuditError: as `settle`.
         """
         self.settle()
         if not self._losses:
-            return np.zeros(0, dtype=np.int32), RowLosses.zeros(0)
+            return Harvest(np.zeros(0, dtype=np.int32), RowLosses.zeros(0))
         rows, places, sums = zip(*self._losses, strict=True)
         starts = np.cumsum([0, *(len(part.nll) for part in sums[:-1])])
-        self._losses = []
         idx = np.concatenate([start + place for start, place in zip(starts, places, strict=True)])
-        return np.concatenate(rows).astype(np.int32), join(list(sums)).losses().take(idx)
+        weights = self._weights
+        self._losses, self._weights = [], []
+        losses = join(list(sums)).losses().take(idx)
+        return Harvest(np.concatenate(rows).astype(np.int32), losses, *_joined(weights))
 
     def forward_seconds(self) -> float:
         """Time of this rank's own training forwards since the last call."""
@@ -169,9 +216,23 @@ class Watch:
                 self._open.clear()
                 raise AuditError(f"order audit of step {step.number}: {error}") from None
             self.passed += 1
+            self._compare_weights(step, tied)
             self.labels_seen &= all(match.labelled for match in tied)
             own = [match for match in tied if match.rows[0] >= 0]
             self._losses += [(match.rows, match.places, match.sums) for match in own if match.sums is not None]
+
+    def _compare_weights(self, step: _Step, tied: Sequence[Match]) -> None:
+        if step.measured is None or self._weighing is None:
+            return
+        self.weights_checked += 1
+        try:
+            self._weights += step.measured.compare(
+                tied, self._weighing.total(step.measured.answer_tokens(tied), step.counts)
+            )
+        except AuditError as error:
+            self._open.clear()
+            raise AuditError(f"weights audit of step {step.number}: {error}") from None
+        self.weights_passed += 1
 
     # -- hooks ---------------------------------------------------------------------------------------------------
 
@@ -193,7 +254,8 @@ class Watch:
         if ids is None or not (trains or (labelled and self._number is not None)):
             return
         with torch.no_grad():
-            sums = batch_sums(outputs, batch) if labelled else None
+            lines = token_lines(outputs, batch) if labelled else None
+            sums = None if lines is None else lines.sums()
             shown = Shown(batch if self._labels_known else {**batch, "labels": None})
             forward = Forward(shown, sums, ids.device, trains=trains, began=self._tick())
         if training:
@@ -210,6 +272,8 @@ class Watch:
 
         if trains:
             self.loss.listen(forward, outputs, came_back, reached)
+            if self._weighing is not None:
+                self._weighing.weigh(forward, outputs, lines, labelled=labelled)
 
     def _batch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a forward by name."""
@@ -221,6 +285,15 @@ class Watch:
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
+
+
+def _joined(weights: list[Weights]) -> tuple[FloatArray | None, FloatArray | None]:
+    """What several micro batches got, behind one another: (multipliers, parts), None where there are none."""
+    if not weights:
+        return None, None
+    parts = [np.ones(len(one.multiplier)) if one.parts is None else one.parts for one in weights]
+    has_parts = any(one.parts is not None for one in weights)
+    return np.concatenate([one.multiplier for one in weights]), np.concatenate(parts) if has_parts else None
 
 
 class ForwardTime:

@@ -3,7 +3,7 @@
 >>> weights = {"min": 0.13, "max": 2.4, "ess": 0.714, "half": 0.3, "by_domain": {}}
 >>> record = {"step": 40, "stage": 3, "train_loss": 1.4, "weights": weights, "weighted_loss": 1.21}
 >>> stage_line(record, 120)
-'step 40/120 · stage 3 trained · weights 0.13–2.4, ess 71% · loss 1.400, weighted 1.210'
+'step 40/120 · after stage 3 · weights 0.13–2.4, ess 71% · loss 1.400, weighted 1.210'
 >>> warnings_of(record, said=set())
 {}
 """
@@ -34,13 +34,13 @@ def stage_line(record: Json, total_steps: int) -> str | None:
     if "weights" not in record:
         return None
     weights, loss, weighted = record["weights"], record.get("train_loss"), record["weighted_loss"]
-    parts = [f"step {record['step']}/{total_steps}", f"stage {record['stage']} trained"]
+    parts = [f"step {record['step']}/{total_steps}", f"after stage {record['stage']}"]
     parts.append(f"weights {weights['min']:.2g}–{weights['max']:.2g}, ess {weights['ess']:.0%}")
     if loss is not None and weighted is not None:
         parts.append(f"loss {loss:.3f}, weighted {weighted:.3f}")
     clipped, steps = record.get("clipped_steps") or (0, 0)
     if clipped:
-        parts.append(f"{clipped} of {steps} steps clipped")
+        parts.append(f"{clipped} of {steps} clipped")
     return " · ".join(parts)
 
 
@@ -59,10 +59,11 @@ def _few_rows(record: Json) -> str | None:
     weights = record.get("weights")
     if weights is None or weights["ess"] >= LEAST_ESS:
         return None
+    half, ess = weights["half"], weights["ess"]
     return (
-        f"in stage {record['stage']} {weights['half']:.1%} of the rows carried half of the gradient (the effective "
-        f"sample size of the weights was {weights['ess']:.0%} of the rows). Write `limit: 5` at the weight that makes "
-        "them so unequal, or leave it out."
+        f"{half:.1%} of the rows of stage {record['stage']} carried half of the gradient (the effective sample size of "
+        f"the weights was {ess:.0%} of the rows). Give the weight that makes them so unequal a `limit`, or a lower "
+        "one, or leave it out."
     )
 
 

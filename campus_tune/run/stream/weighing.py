@@ -1,0 +1,325 @@
+"""Weights of rows and tokens on the trainer's own loss: the only place that touches a gradient.
+
+The loss is a sum over tokens of −ln p, each with the part world/N in the step's. What is multiplied is the gradient of
+that sum at the model's own outputs, behind every loss, kernel and wrapper of the trainer, so that the loss is computed
+and logged as ever:
+
+    log_probs  (n, L − 1)     where trl's fused head gives them: one product of that size
+    logits     (n, L, V)      otherwise, at the places that predict: one copy of the logits' gradient
+
+Which weight belongs to which place is decided by what the model is given, not by the plan's sequence, and on the
+device: nothing waits. Live weights are computed there too, from the losses of this very forward. The products run in
+the autograd node that made the outputs, behind the hooks that anybody may set on these, so what `weights_audit`
+compares is what the model gets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from campus_tune.data.prepared import TokenRows
+from campus_tune.model.row_sums import TokenLines, has_tensor
+from campus_tune.run.stream.loss_audit import FUSED, Counts, LossAudit, tensors_in
+from campus_tune.run.stream.shown import Planned
+from campus_tune.run.stream.step_weights import RowNumbers, StepWeights, step_weights
+from campus_tune.run.stream.tie import Forward
+from campus_tune.run.stream.weighed import Weighed
+from campus_tune.run.stream.weights_audit import Measured
+from campus_tune.words.errors import AuditError, TrainerError
+from campus_tune.words.wording import listed
+
+if TYPE_CHECKING:
+    from transformers import Trainer
+
+__all__ = ["StepWeights", "Weighing", "step_weights"]
+
+LOGITS = "logits"
+LIKELY = 0.03  # 1 − p below which the gradient at logits is too small to tell a token's part in the loss
+UNLIKELY = 1e-3  # p below which it is under dft
+
+
+@dataclass(frozen=True, eq=False)
+class _OnDevice:
+    """`RowNumbers` where a forward is computed."""
+
+    keys: torch.Tensor
+    planned: torch.Tensor
+    levels: torch.Tensor
+    by_token: torch.Tensor | None
+
+
+class Weighing:
+    """The weights of one run's forwards.
+
+    Args:
+        loss: what is known of the trainer's loss and optimizer.
+        knows_total: the loss is a mean over the step's tokens by the time it reaches the outputs; an engine (DeepSpeed)
+            may scale it by itself.
+        guards: gradients lie in `p.grad` between the backward pass and the optimizer's step, and nobody may change
+            them there; not where a loss scaler or an engine does.
+    """
+
+    def __init__(self, loss: LossAudit, *, knows_total: bool = True, guards: bool = True) -> None:
+        self.loss, self.knows_total = loss, knows_total
+        self._weights: StepWeights | None = None
+        self._numbers: RowNumbers | None = None
+        self._given: Planned | None = None
+        self._there: dict[torch.device, _OnDevice] = {}
+        self._whole: object = None  # live weights of the stage whose tokens were compared one by one
+        self._gradients: list[tuple[torch.Tensor, torch.Tensor | None, int]] = []
+        self._optimizer = loss.optimizer if guards else None
+        self._handle = None if self._optimizer is None else self._optimizer.register_step_pre_hook(self._before_step)
+
+    @staticmethod
+    def of(trainer: Trainer, loss: LossAudit) -> Weighing:
+        """That of a trainer whose optimizer is made."""
+        engine, sharded = bool(trainer.is_deepspeed_enabled), bool(trainer.is_fsdp_enabled)
+        scaler = trainer.accelerator.scaler
+        scaled = scaler is not None and scaler.is_enabled()
+        return Weighing(loss, knows_total=not engine, guards=not (engine or sharded or scaled))
+
+    def close(self) -> None:
+        """Take the hook off the optimizer."""
+        if self._handle is not None:
+            self._handle.remove()
+
+    # -- a step -------------------------------------------------------------------------------------------------
+
+    def begin_step(self, weights: StepWeights | None, planned: TokenRows, *, labelled: bool) -> None:
+        """A step begins.
+
+        Args:
+            weights: of its rows; None for a step without any.
+            planned: all rows.
+            labelled: their labels are known before they reach the model.
+        """
+        self._weights, self._numbers, self._gradients = weights, None, []
+        self._there.clear()
+        if weights is not None:
+            self._numbers = RowNumbers.of(weights, planned, labelled=labelled)
+            rows = self._numbers.rows
+            lengths = planned.tokens[rows] - planned.padding[rows]
+            self._given = Planned(planned.content[rows], planned.trained[rows], lengths)
+
+    def collect(self, forwards: list[Forward]) -> Measured | None:
+        """What a step's forwards have shown; None of a step without weights. It has ended."""
+        weights, numbers = self._weights, self._numbers
+        self._weights = None
+        if weights is None or numbers is None:
+            return None
+        return Measured(weights, numbers, forwards)
+
+    def weigh(self, forward: Forward, outputs: Any, lines: TokenLines | None, *, labelled: bool) -> None:
+        """Multiply the gradient of a forward, when it comes.
+
+        Args:
+            forward: that may train.
+            outputs: of the model.
+            lines: losses of its tokens; None where it shows none.
+            labelled: it was given labels.
+        """
+        weights, numbers = self._weights, self._numbers
+        if weights is None or numbers is None:
+            return
+        name = FUSED if has_tensor(outputs, FUSED) else LOGITS
+        output = getattr(outputs, name, None)
+        if lines is None or not isinstance(output, torch.Tensor) or not output.requires_grad:
+            _refuse_gradient(outputs, labelled=labelled)
+            return
+        whole = self._whole is not weights.live and bool(weights.live.tokens or weights.shapes)
+        with torch.no_grad():
+            forward.weighed = weighed = self._weighed(forward, lines, whole=whole)
+            into_batch = lines.places_in_batch(weighed.wanted, 1.0)
+        if whole:
+            self._whole = weights.live
+        node, place = _made_by(output, below_casts=name == LOGITS)
+        size = _sizes(lines) if name == FUSED else _norms(lines)
+        share = self._shares(lines, name)
+        came: list[torch.Tensor] = []
+
+        def multiply(gradients: Any) -> Any:
+            gradient = gradients[place]
+            weighed.fired += 1
+            if gradient is None:
+                return None
+            came[:] = [size(gradient)]
+            weighed.rough = gradient.dtype in (torch.bfloat16, torch.float16)
+            changed = gradient * _beside(into_batch, gradient)
+            return (*gradients[:place], changed, *gradients[place + 1 :])
+
+        def look(gradients: Any) -> None:
+            if gradients[place] is not None:
+                weighed.note(came[0], size(gradients[place]), *share(came[0]))
+
+        node.register_prehook(multiply)
+        node.register_prehook(look)
+
+    def _weighed(self, forward: Forward, lines: TokenLines, *, whole: bool) -> Weighed:
+        """The weight of each token of a forward."""
+        weights, numbers = self._weights, self._on(forward.device)
+        assert weights is not None, "a step with weights has begun"
+        assert self._given is not None, "its rows are known"
+        live, counted = weights.live, lines.counted
+        same = forward.shown.keys(self._given, forward.device)[:, None] == numbers.keys  # (n, R)
+        known, at = same.any(1), same.int().argmax(1)
+        tokens = counted.sum(1)
+        factors = live.of_rows(lines.nll.sum(1) / tokens.clip(1), numbers.levels[:, at], torch)
+        if live.shuffle is not None and live.rows:
+            factors = _dealt(factors, known, weights)
+        parts = spread = None
+        if live.tokens:
+            parts = live.of_tokens(lines.nll, torch)
+            if live.shuffle is not None:
+                parts = _dealt(parts, counted & known[:, None], weights)
+        if numbers.by_token is None:
+            planned = numbers.planned[at, None]
+        else:
+            ordinal = (counted.cumsum(1) - 1).clip(0, numbers.by_token.shape[1] - 1)
+            planned = numbers.by_token[at].gather(1, ordinal)
+            spread = planned if parts is None else planned * parts
+        wanted = planned * factors[:, None]
+        wanted = wanted.expand_as(lines.nll) if parts is None else wanted * parts
+        wanted = torch.where(known[:, None], wanted, 1.0)  # the order audit finds rows that are not of this step
+        return Weighed(wanted, lines.nll, counted, parts, spread, whole)
+
+    def _on(self, device: torch.device) -> _OnDevice:
+        """The numbers of the step's rows, sent once."""
+        found = self._there.get(device)
+        if found is None:
+            numbers = self._numbers
+            assert numbers is not None, "a step with weights has begun"
+
+            def sent(array: Any) -> torch.Tensor:
+                tensor = torch.from_numpy(np.ascontiguousarray(array))
+                return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+            by_token = None if numbers.by_token is None else sent(numbers.by_token)
+            found = _OnDevice(sent(numbers.keys), sent(numbers.planned), sent(numbers.levels), by_token)
+            self._there[device] = found
+        return found
+
+    def _shares(self, lines: TokenLines, name: str) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+        """From sizes of gradients to (the part of each token's loss in the step's, where they tell it), each (n, w)."""
+
+        def share(size: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            valid, part = lines.counted, size / (self.loss.loss_scale() * self.loss.factor)
+            if self.loss.dft:
+                likely = torch.exp(-lines.nll)
+                valid, part = valid & (likely > UNLIKELY), part / likely
+            if name == LOGITS:
+                rest = -torch.expm1(-lines.nll)
+                valid, part = valid & (rest > LIKELY), part / (2 * rest)
+            return part, valid
+
+        return share
+
+    def total(self, seen: float, counts: Counts) -> float | None:
+        """Answer tokens that a step's loss is a mean over; None where that is not known.
+
+        Args:
+            seen: those of this rank's forwards; a rank among others knows it where that is what is planned for it.
+            counts: what is planned.
+        """
+        if not self.knows_total:
+            return None
+        if self.loss.world == 1:
+            return seen
+        return float(counts.all_tokens) if seen == counts.own_tokens else None
+
+    # -- the optimizer ------------------------------------------------------------------------------------------
+
+    def before_update(self) -> None:
+        """The gradients of a step are there; from here on nobody may change them but the optimizer."""
+        if self._optimizer is None or self._weights is None:
+            return
+        parameters = [one for group in self._optimizer.param_groups for one in group["params"]]
+        self._gradients = [(one, one.grad, _version(one.grad)) for one in parameters]
+
+    def _before_step(self, *_: object) -> None:
+        noted, self._gradients = self._gradients, []
+        changed = [
+            place for place, (one, was, version) in enumerate(noted) if one.grad is not was or _version(was) != version
+        ]
+        if changed:
+            raise AuditError(
+                f"weights audit: the weighted gradients must reach the optimizer as they are, got {len(changed)} of "
+                f"{len(noted)} parameters with another one after on_pre_optimizer_step (of the optimizer's parameters "
+                f"{listed(changed, 8)}). Remove the callback that zeroes or changes them."
+            )
+
+
+def _version(gradient: torch.Tensor | None) -> int:
+    return -1 if gradient is None else int(gradient._version)
+
+
+def _dealt(factors: torch.Tensor, known: torch.Tensor, weights: StepWeights) -> torch.Tensor:
+    """A control's: the factors of the rows, or tokens, that are known, dealt among them; waits for the device."""
+    own = factors[known]
+    dealt = weights.live.dealt(len(own), weights.step)
+    changed = factors.clone()
+    changed[known] = own[torch.as_tensor(dealt, device=own.device)]
+    return changed
+
+
+def _made_by(output: torch.Tensor, *, below_casts: bool) -> tuple[Any, int]:
+    """The autograd node that made an output, and which of its outputs it is.
+
+    Under autocast what a model gives is cast once more behind its own loss, which has read what was there before.
+    """
+    node, place = output.grad_fn, int(output.output_nr)
+    while below_casts and node is not None and node.name() == "ToCopyBackward0":
+        node, place = node.next_functions[0]
+    return node, place
+
+
+def _beside(weights: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """Weights of the places that predict, (b, L − 1), beside a gradient, (b, L′) or (b, L′, V); 1 elsewhere."""
+    behind = 0 if gradient.dim() == 2 else 1  # the last of the logits predicts nothing
+    before = gradient.shape[1] - weights.shape[1] - behind
+    padded = functional.pad(weights, (before, behind), value=1.0).to(gradient.dtype)
+    return padded if gradient.dim() == 2 else padded[..., None]
+
+
+def _sizes(lines: TokenLines) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What a gradient of log-probabilities says of each token, (n, w)."""
+    width = lines.mask.shape[1]
+    return lambda gradient: lines.lines(-gradient[:, -width:].float())
+
+
+def _norms(lines: TokenLines) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The same of one of logits: ‖g‖₁."""
+    width = lines.mask.shape[1] + 1
+    return lambda gradient: lines.lines(
+        torch.linalg.vector_norm(gradient[:, -width:][:, :-1], ord=1, dim=-1, dtype=torch.float32)
+    )
+
+
+def _refuse_gradient(outputs: Any, *, labelled: bool) -> None:
+    """A forward that cannot be weighted must not train.
+
+    Raises:
+        TrainerError: when a gradient comes back to it, before anything is updated.
+    """
+    kind = type(outputs).__name__
+
+    def refuse(gradient: torch.Tensor) -> None:
+        del gradient
+        raise TrainerError(
+            "a forward that is weighted must be given `labels`, got none: nobody knows which tokens carry loss. Hand "
+            "them to the model, or take `weights` out of the recipe."
+            if not labelled
+            else f"a forward that is weighted must give log_probs or logits with a gradient, got {kind} with neither: "
+            "a loss kernel computes the loss inside. Switch the kernel off (use_liger_kernel: false, or "
+            "liger_kernel_config: {fused_linear_cross_entropy: false}), take trl >= 1.15, or take `weights` out of the "
+            "recipe."
+        )
+
+    for output in tensors_in(outputs):
+        if output.requires_grad:
+            output.register_hook(refuse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
