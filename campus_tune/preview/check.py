@@ -269,7 +269,7 @@ def _run_findings(
         findings += router_findings(config, routed=bool(getattr(model_config, "output_router_logits", False)))
     micro = setting_whole(settings, "per_device_train_batch_size")
     findings += [Finding("error", problem) for problem in config.draw.step_problems(micro)]
-    drawn = drawn_rows(config, texts)
+    drawn = drawn_rows(config, texts, prepared)
     findings += drawn.findings
     if config.drop:
         found, dropped = _drop_findings(settings, config, scores, texts, prepared, drawn.domains)

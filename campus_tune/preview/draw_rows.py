@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from campus_tune.data.domains import Domains
-from campus_tune.data.row_weights import read_weights
 from campus_tune.method.weights import Weight
+from campus_tune.model.prepare import PreparedRows
 from campus_tune.preview.health import ScoreHealth
+from campus_tune.preview.own_weights import own_weights
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_rules import find_score
 from campus_tune.recipe.policy import column_of, strict_domains
-from campus_tune.recipe.weighting import columns_asked
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.findings import Finding
 from campus_tune.words.registry import nearest
@@ -46,35 +44,23 @@ class DrawnRows:
     findings: tuple[Finding, ...] = ()
 
 
-def own_weights(config: CampusConfig, texts: RowTexts) -> dict[Weight, FloatArray]:
-    """The weights in each column that a recipe names for rows, shape (N,). Those of messages are read in the run.
-
-    Raises:
-        DataError: what a run would refuse: no such column, a value that is no weight.
-    """
-    found: dict[Weight, FloatArray] = {}
-    for asked in (one for one in columns_asked(config) if one.of == "row"):
-        values = texts.columns.get(asked.column)
-        rows = [dict.fromkeys(texts.columns)] if values is None else [{asked.column: value} for value in values]
-        found[asked] = read_weights(rows, asked.column, np.maximum(1, texts.response_tokens))
-    return found
-
-
-def drawn_rows(config: CampusConfig, texts: RowTexts) -> DrawnRows:
+def drawn_rows(config: CampusConfig, texts: RowTexts, prepared: PreparedRows | None = None) -> DrawnRows:
     """Read them.
 
     Args:
         config: resolved settings.
         texts: of the rows.
+        prepared: the rows as they are trained, if they could be prepared.
 
     Raises:
         CampusError: what a run would refuse: no such column, rows without a name, values that are no weights.
     """
     column = column_of(config, texts.columns)
-    read = DrawnRows(tokens=texts.response_tokens, weights=own_weights(config, texts))
+    weights, told = own_weights(config, texts, prepared)
+    read = DrawnRows(tokens=texts.response_tokens, weights=weights)
     if not config.draw.uses_domains:
         domains = Domains() if column is None else Domains.of(texts.columns[column])
-        return replace(read, domains=domains, findings=tuple(_of_sizes(config, domains)))
+        return replace(read, domains=domains, findings=(*_of_sizes(config, domains), *told))
     domains = Domains() if column is None else strict_domains(texts.columns[column], column, config.draw.named_by)
     of = None if config.cells is None else config.cells.of
     if of is not None and of not in texts.columns:
@@ -83,7 +69,7 @@ def drawn_rows(config: CampusConfig, texts: RowTexts) -> DrawnRows:
             f"{nearest(of, list(texts.columns))} Name one of them, or leave it out."
         )
     others = Domains() if of is None else strict_domains(texts.columns[of], of, "cells: of")
-    return replace(read, domains=domains, others=others, findings=tuple(_of_sizes(config, domains)))
+    return replace(read, domains=domains, others=others, findings=(*_of_sizes(config, domains), *told))
 
 
 def _of_sizes(config: CampusConfig, domains: Domains) -> Iterator[Finding]:

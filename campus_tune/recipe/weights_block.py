@@ -21,7 +21,7 @@ from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
 from campus_tune.method.weighting import Entry
-from campus_tune.method.weights import WEIGHTS, LiveWeight, PlannedWeight, Unbiased, Weight, build_weight
+from campus_tune.method.weights import WEIGHTS, Column, LiveWeight, PlannedWeight, Unbiased, Weight, build_weight
 from campus_tune.recipe.draw_blocks import Spanned, ThinSettings
 from campus_tune.recipe.reader import Entries, part_schema
 from campus_tune.words.errors import RecipeError
@@ -174,6 +174,12 @@ def weight_problems(
     yield from _of_normalise(entries, shares=shares)
     for one, other in combinations(entries, 2):
         yield from _of_two(one, other, handover)
+    columns = [weight for entry in entries if isinstance(weight := entry.weight, Column)]
+    if sum(column.of == "message" for column in columns) > 1:
+        yield (
+            "`weights: column` must be of messages once, got two entries with of: message: one weight is spread over a "
+            "message's tokens. Multiply them in the data, and keep one."
+        )
 
 
 def _of_span(entry: WeightSettings, handover: float) -> Iterator[str]:
