@@ -174,6 +174,12 @@ def weight_problems(
     yield from _of_normalise(entries, shares=shares)
     for one, other in combinations(entries, 2):
         yield from _of_two(one, other, handover)
+    columns = [weight for entry in entries if isinstance(weight := entry.weight, Column)]
+    if sum(column.of == "message" for column in columns) > 1:
+        yield (
+            "`weights: column` must be of messages once, got two entries with of: message: one weight is spread over a "
+            "message's tokens. Multiply them in the data, and keep one."
+        )
 
 
 def _of_span(entry: WeightSettings, handover: float) -> Iterator[str]:
