@@ -27,7 +27,7 @@ import math
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -58,33 +58,33 @@ Arrays = dict[str, Any]
 # -- training ----------------------------------------------------------------------------------------------------------
 
 
-def trainer_of(model: Any, rows: Sequence[Json], out: Path, *, epochs: int, seed: int, callbacks: Sequence[Any]) -> Any:
-    """An SFTTrainer of the tiny model."""
+def trainer_of(
+    model: Any, rows: Sequence[Json], out: Path, *, epochs: int, seed: int, callbacks: Sequence[Any], **more: Any
+) -> Any:
+    """An SFTTrainer of the tiny model; `more` are arguments of its own."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    config = SFTConfig(
-        str(out),
-        per_device_train_batch_size=BATCH,
-        num_train_epochs=epochs,
-        learning_rate=RATE,
-        lr_scheduler_type="constant_with_warmup",
-        warmup_steps=10,
-        report_to="none",
-        save_strategy="no",
-        logging_steps=1000,
-        use_cpu=True,
-        bf16=False,
-        activation_checkpointing=False,
-        disable_tqdm=True,
-        seed=seed,
-    )
+    settings = {
+        "per_device_train_batch_size": BATCH,
+        "num_train_epochs": epochs,
+        "learning_rate": RATE,
+        "lr_scheduler_type": "constant_with_warmup",
+        "warmup_steps": 10,
+        "report_to": "none",
+        "save_strategy": "no",
+        "logging_steps": 1000,
+        "use_cpu": True,
+        "bf16": False,
+        "activation_checkpointing": False,
+        "disable_tqdm": True,
+        "seed": seed,
+    }
+    columns = ("domain", "prompt", "completion", *(["weight"] if rows and "weight" in rows[0] else []))
     return SFTTrainer(
         model,
-        args=config,
-        train_dataset=Dataset.from_list(
-            [{key: row[key] for key in ("domain", "prompt", "completion")} for row in rows]
-        ),
+        args=SFTConfig(str(out), **{**settings, **more}),
+        train_dataset=Dataset.from_list([{key: row[key] for key in columns} for row in rows]),
         processing_class=tiny_tokenizer(),
         callbacks=[*callbacks],
     )
@@ -137,8 +137,8 @@ def endless_batches(rows: Sequence[Any], rng: np.random.Generator) -> Iterator[l
             yield [rows[i] for i in batches[place]]
 
 
-def loss_of(model: Any, batch: Sequence[tuple[list[int], int]]) -> Any:
-    """Mean loss of the answers' tokens."""
+def token_losses(model: Any, batch: Sequence[tuple[list[int], int]]) -> tuple[Any, Any]:
+    """(Loss of each answer token, nats, the place of its row in the batch), both (t,)."""
     import torch
 
     width = max(len(ids) for ids, _ in batch)
@@ -146,9 +146,31 @@ def loss_of(model: Any, batch: Sequence[tuple[list[int], int]]) -> Any:
     for i, (tokens, prompt) in enumerate(batch):
         ids[i, : len(tokens)] = torch.tensor(tokens)
         answers[i, prompt : len(tokens)] = True
+    counted = answers[:, 1:]
     states = model.model(input_ids=ids).last_hidden_state
-    logits = model.lm_head(states[:, :-1][answers[:, 1:]])
-    return torch.nn.functional.cross_entropy(logits, ids[:, 1:][answers[:, 1:]])
+    logits = model.lm_head(states[:, :-1][counted])
+    losses = torch.nn.functional.cross_entropy(logits, ids[:, 1:][counted], reduction="none")
+    return losses, counted.nonzero()[:, 0]
+
+
+def loss_of(model: Any, batch: Sequence[tuple[list[int], int]]) -> Any:
+    """Mean loss of the answers' tokens."""
+    return token_losses(model, batch)[0].mean()
+
+
+def held_out(model: Any, rows: Sequence[Json]) -> tuple[FloatArray, IntArray]:
+    """(Summed loss of each answer, nats, its tokens), both (n,); the model is left in the mode for it."""
+    import torch
+
+    pairs, parts = answered(rows), []
+    model.eval()
+    with torch.no_grad():
+        for start in range(0, len(pairs), 2 * BATCH):
+            batch = pairs[start : start + 2 * BATCH]
+            losses, row = (found.numpy() for found in token_losses(model, batch))
+            parts.append((np.bincount(row, losses, len(batch)), np.bincount(row, minlength=len(batch))))
+    nll, tokens = (np.concatenate(values) for values in zip(*parts, strict=True))
+    return nll, tokens
 
 
 def before_training(model: Any, dataset: Any, tokenizer: Any) -> tuple[FloatArray, FloatArray, IntArray]:
@@ -191,9 +213,12 @@ def greedy(model: Any, prompts: Sequence[str]) -> list[str]:
     return answers
 
 
-def planted_rows(kind: str, share: float, seed: int, start: Any) -> tuple[list[Json], BoolArray]:
-    """The rows of one run, and which of them are wrong."""
-    rows = [row for level, n in ROWS.items() for row in generate(n, seed=seed, levels=[level], domains=DOMAINS)]
+def planted_rows(
+    kind: str, share: float, seed: int, start: Any, sizes: Mapping[int, int] | None = None
+) -> tuple[list[Json], BoolArray]:
+    """The rows of one run, and which of them are wrong; `sizes` are rows of each domain by level, else `ROWS`."""
+    sizes = sizes or ROWS
+    rows = [row for level, n in sizes.items() for row in generate(n, seed=seed, levels=[level], domains=DOMAINS)]
     rng = np.random.default_rng([seed, *kind.encode(), round(1000 * share)])
     rows = [rows[i] for i in rng.permutation(len(rows))]
     if kind == "none":

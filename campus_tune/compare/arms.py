@@ -6,8 +6,8 @@
     reversed             the recipe with every order turned around: what any order that is not random does
     random_plus          plain shuffling for as much compute as the recipe cost in all
 
-A recipe that says who is drawn and which rows has a control for each of these parts (`draw_controls`). Every other name
-is a recipe of its own: the campus block with some settings changed.
+A recipe that says who is drawn, which rows, or how much they count has a control for each of these parts
+(`draw_controls`). Every other name is a recipe of its own: the campus block with some settings changed.
 
 Reference:
     Wu, Dyer, Neyshabur 2021, "When Do Curricula Work?", arXiv 2012.03107 (curricula, anti-curricula and random
@@ -30,6 +30,7 @@ from campus_tune.compare.draw_controls import (
     pinned,
     shares_of_settings,
     turned,
+    untold_shares,
     with_shares,
 )
 from campus_tune.metrics.base import parse_metric
@@ -147,6 +148,11 @@ def make_arms(block: Json, asked: Mapping[str, Json]) -> list[Arm]:
             arm = Arm(name, kind_of(name), {**_base(name, block), **change}, averages and name in AVERAGED)
             if arm.averages and RECIPE not in asked:
                 raise RecipeError(f"`compare: arms` must have {RECIPE!r}, whose shares this arm averages. Add it.")
+            if arm.averages and untold_shares(CampusConfig.from_mapping(block)):
+                raise RecipeError(
+                    f"`compare: arms` must have average shares that the settings say where shares are weights, got "
+                    f"{name} of shares that only the run knows. Leave this arm out, or write by: sampling."
+                )
             arm.config(0)
             arms.append(arm)
         except RecipeError as error:

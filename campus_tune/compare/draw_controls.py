@@ -1,5 +1,7 @@
-"""The controls of who is drawn and which rows: what a part of the draw is compared with to say what it is owed to.
+"""The controls of who is drawn, which rows, and how much: what a part is compared with to say what it is owed to.
 
+    uniform_weights   weights, domains by weights: the same rows, all count alike: do the weights matter at all?
+    shuffled_weights  the same: a step's weights dealt to others of its rows: does it matter which rows have them?
     shuffled_scores   thin: scores dealt anew inside cells: as many rows come as often, but other ones
     random_prune      thin: {how: prune}: the same, by the name that it has there
     natural_shares    domains, phases: in proportion to the rows: do shares matter at all?
@@ -20,24 +22,31 @@ from itertools import pairwise
 
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_blocks import TEMPERATURE, Entry, PhaseSettings
-from campus_tune.recipe.draw_rules import find_score
+from campus_tune.recipe.draw_rules import RANDOM_DROP, SHUFFLED_SCORES, SHUFFLED_WEIGHTS, find_score
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import Json
 
-SHUFFLED_SCORES, RANDOM_PRUNE, RANDOM_DROP = "shuffled_scores", "random_prune", "random_drop"
+RANDOM_PRUNE = "random_prune"
 NATURAL_SHARES, MEAN_SHARES, STACKED = "natural_shares", "mean_shares", "stacked"
 NO_REVIEW, UNIFORM_REVIEW = "no_review", "uniform_review"
+UNIFORM_WEIGHTS = "uniform_weights"
 AVERAGED = (MEAN_SHARES, STACKED)  # that have the shares of the recipe's own run
 
 
 def of_recipe(config: CampusConfig) -> list[str]:
-    """The one control of each part that a recipe has, in the sequence in which a comparison takes them."""
+    """The one control of each part that a recipe has, in the sequence in which a comparison takes them.
+
+    A recipe of nothing but weights is without them the baseline, which a comparison has anyway.
+    """
     blocks = config.draw
+    weighs_alone = config.is_shuffle and not config.draws_apart
     found = {
+        UNIFORM_WEIGHTS: config.weighs and not weighs_alone,
+        SHUFFLED_WEIGHTS: config.weighs and weighs_alone,
         SHUFFLED_SCORES: blocks.thin is not None and blocks.thin.how != "prune",
         RANDOM_PRUNE: blocks.thin is not None and blocks.thin.how == "prune",
-        NATURAL_SHARES: _has_shares(config) and not any(phase.shares for phase in blocks.phases),
-        STACKED: any(phase.shares for phase in blocks.phases),
+        NATURAL_SHARES: _has_shares(config) and not blocks.counts_in_shares and not _has_phases(config),
+        STACKED: _has_phases(config) and not untold_shares(config),
         NO_REVIEW: blocks.review is not None,
         RANDOM_DROP: bool(blocks.drop),
     }
@@ -90,6 +99,11 @@ def shares_of_settings(config: CampusConfig) -> dict[str, float] | None:
         for name, share in phase.shares.items():
             mean[name] = mean.get(name, 0.0) + (end - begin) * share
     return _to_one(mean)
+
+
+def untold_shares(config: CampusConfig) -> bool:
+    """Shares that are weights, and whose average neither the settings nor the run's draws say."""
+    return config.draw.counts_in_shares and shares_of_settings(config) is None
 
 
 def shares_of_run(choices: Sequence[Json]) -> dict[str, float]:
@@ -174,14 +188,19 @@ def _has_shares(config: CampusConfig) -> bool:
     """Rows are drawn in other shares than those that they have."""
     blocks = config.draw
     shares = blocks.domains is not None and not blocks.domains.changes_nothing
-    return shares or any(phase.shares for phase in blocks.phases)
+    return shares or _has_phases(config)
+
+
+def _has_phases(config: CampusConfig) -> bool:
+    """Phases say something of shares."""
+    return any(phase.shares for phase in config.draw.phases)
 
 
 def _change_over_time(config: CampusConfig) -> bool:
     """The shares of a run are not the same from its start to its end."""
     blocks = config.draw
     follows = blocks.domains is not None and blocks.domains.follow is not None
-    return follows or any(phase.shares for phase in blocks.phases)
+    return follows or _has_phases(config)
 
 
 def _without_shares(block: Json) -> list[Json] | None:
@@ -189,6 +208,12 @@ def _without_shares(block: Json) -> list[Json] | None:
     phases = block.get("phases") or []
     kept = [{key: value for key, value in phase.items() if key not in ("shares", "overlap")} for phase in phases]
     return kept if any(set(phase) > {"until"} for phase in kept) else None
+
+
+def _unweighted(block: Json, config: CampusConfig) -> Json:
+    """All rows count alike; who is drawn, and which rows, is as it was."""
+    block = {**block, "weights": None}
+    return {**block, "domains": None, "phases": _without_shares(block)} if config.draw.counts_in_shares else block
 
 
 def _averaged(name: str) -> Callable[[Json, CampusConfig], Json]:
@@ -206,10 +231,13 @@ def _set(name: str, value: object) -> Callable[[Json, CampusConfig], Json]:
     return lambda block, _: {**block, name: value}
 
 
+_WEIGHTS = "`weights`, or of `domains: {by: weights}` with shares"
 _CONTROLS: Mapping[str, tuple[Callable[[Json, CampusConfig], Json], str, Callable[[CampusConfig], bool]]] = {
-    SHUFFLED_SCORES: (_set("control", "shuffled_scores"), "`thin`", lambda config: config.thin is not None),
+    UNIFORM_WEIGHTS: (_unweighted, _WEIGHTS, lambda config: config.weighs),
+    SHUFFLED_WEIGHTS: (_set("control", SHUFFLED_WEIGHTS), _WEIGHTS, lambda config: config.weighs),
+    SHUFFLED_SCORES: (_set("control", SHUFFLED_SCORES), "`thin`", lambda config: config.thin is not None),
     RANDOM_PRUNE: (
-        _set("control", "shuffled_scores"),
+        _set("control", SHUFFLED_SCORES),
         "`thin: {how: prune}`",
         lambda config: config.thin is not None and config.thin.how == "prune",
     ),
@@ -219,17 +247,13 @@ _CONTROLS: Mapping[str, tuple[Callable[[Json, CampusConfig], Json], str, Callabl
         _has_shares,
     ),
     MEAN_SHARES: (_averaged(MEAN_SHARES), "shares that change, by `phases` or `domains: follow`", _change_over_time),
-    STACKED: (
-        _averaged(STACKED),
-        "`phases` with shares",
-        lambda config: any(phase.shares for phase in config.draw.phases),
-    ),
+    STACKED: (_averaged(STACKED), "`phases` with shares", _has_phases),
     NO_REVIEW: (_set("review", None), "`review`", lambda config: config.review is not None),
     UNIFORM_REVIEW: (
         lambda block, _: {**block, "review": {**block["review"], "by": "uniform"}},
         "`review` by anything but uniform",
         lambda config: config.review is not None and config.review.by != "uniform",
     ),
-    RANDOM_DROP: (_set("control", "random_drop"), "`drop`", lambda config: bool(config.drop)),
+    RANDOM_DROP: (_set("control", RANDOM_DROP), "`drop`", lambda config: bool(config.drop)),
 }
 CONTROLS = tuple(_CONTROLS)

@@ -38,6 +38,7 @@ RESULT: dict[str, Any] = {
     "learning_rate?": ({str: [MAYBE]}, None),  # in those of versions that wrote it
     "calibration?": ({"error": MAYBE, "bins": [[MAYBE, MAYBE, float]]}, None),
     "audit?": ({"checked": int, "passed": int}, None),
+    "weights_audit?": [int, int],
     "evaluation?": ({str: {str: {str: MAYBE}}}, None),
     "test?": ({"domains": [str], "items": [object], "domain": [int], "tokens": [float], "loss": [MAYBE]}, None),
 }

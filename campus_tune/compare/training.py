@@ -171,6 +171,7 @@ class Bench:
                 if event["event"] == "decision"
             ],
             "audit": end.get("audit"),
+            **{name: end[name] for name in ("weights_audit",) if name in end},  # of an arm that weighs rows
             "calibration": None,
             "sharpness": None,
             "evaluation": None,

@@ -6,7 +6,7 @@ A row's index is not its id: trl drops rows whose answer is cut off and may shuf
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -270,6 +270,27 @@ def column_names(dataset: RowSource) -> list[str]:
     if hasattr(dataset, "column_names"):
         return list(dataset.column_names)
     return list(dataset[0]) if len(dataset) else []
+
+
+def rows_with(dataset: RowSource, names: Sequence[str], most: int | None = None) -> Iterator[Mapping[str, Any]]:
+    """The rows in sequence, with at least those of these columns that there are; some thousand are held at a time.
+
+    Args:
+        dataset: any map-style data set of mappings.
+        names: of columns.
+        most: rows; None for all.
+    """
+    end = len(dataset) if most is None else min(most, len(dataset))
+    if not hasattr(dataset, "select_columns"):
+        yield from (dataset[row] for row in range(end))
+        return
+    told = dataset.with_format(None).select_columns(
+        [name for name in dict.fromkeys(names) if name in dataset.column_names]
+    )
+    for start in range(0, end, CHUNK):
+        columns = told[start : min(start + CHUNK, end)]
+        for values in zip(*columns.values(), strict=True):
+            yield dict(zip(columns, values, strict=True))
 
 
 def read_chunks(dataset: RowSource) -> Iterator[dict[str, Sequence[Any]]]:

@@ -20,6 +20,7 @@ from campus_tune.data.conversions import (
     joined_texts,
     renamed_roles,
 )
+from campus_tune.data.prepared import rows_with
 from campus_tune.data.shapes import ANSWERS, Row, Shape, columns_read, is_chat, must_have
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 Rows: TypeAlias = "Dataset | Sequence[Row]"
 
-CHUNK = 1000  # rows of a data set that are read at a time
 SHORT = 60  # characters of a value, beside which a call is written out
 CHATS = ("messages", "conversations", "prompt", "completion")
 
@@ -75,7 +75,7 @@ def why_not(rows: Rows, shape: Shape, origin: Origin = HERE, *, most: int | None
             f"{what}Name the column of texts in dataset_text_field (dataset_text_field: {[*texts, *names][0]}, for "
             f"example), or make one. {origin.advice(joined_texts(texts or names))}"
         )
-    for number, row in enumerate(_read(rows, [*kind, "tools", "labels", shape.dataset_text_field], most)):
+    for number, row in enumerate(rows_with(rows, [*kind, "tools", "labels", shape.dataset_text_field], most)):
         problem = next(_problems(row, kind, shape, origin), None)
         if problem is not None:
             return f"row {number}: {problem}"
@@ -100,19 +100,6 @@ def foreign_roles(rows: Rows, origin: Origin = HERE) -> str | None:
 
 
 # -- single rows ---------------------------------------------------------------------------------------------------
-
-
-def _read(rows: Rows, names: Sequence[str], most: int | None) -> Iterator[Row]:
-    """The rows with these columns, some at a time."""
-    end = len(rows) if most is None else min(most, len(rows))
-    if isinstance(rows, Sequence) or not hasattr(rows, "select_columns"):
-        yield from rows[:end]
-        return
-    told = rows.with_format(None).select_columns([name for name in dict.fromkeys(names) if name in rows.column_names])
-    for start in range(0, end, CHUNK):
-        columns = told[start : min(start + CHUNK, end)]
-        for values in zip(*columns.values(), strict=True):
-            yield dict(zip(columns, values, strict=True))
 
 
 def _problems(row: Row, kind: Sequence[str], shape: Shape, origin: Origin) -> Iterator[str]:
@@ -198,7 +185,7 @@ def silent_contents(rows: Rows, origin: Origin = HERE) -> str | None:
         rows: that `refuse_rows` has let pass.
         origin: where they come from.
     """
-    for number, row in enumerate(_read(rows, CHATS, None)):
+    for number, row in enumerate(rows_with(rows, CHATS, None)):
         for name in ("messages", "prompt", "completion"):
             turns: list[Json] = row.get(name) if isinstance(row.get(name), list) else []  # type: ignore[assignment]
             for i, turn in enumerate(turns):

@@ -229,22 +229,22 @@ class Weighting:
         for entry in entries:
             factor = entry.weight.planned(shown)  # type: ignore[attr-defined]  # they are planned ones
             weights = weights * (factor if entry.limit is None else np.minimum(factor, entry.limit))
-        step = np.arange(len(weights)) // self.global_batch
+        tokens, step = self.tokens[shown.rows], np.arange(len(weights)) // self.global_batch
         if self._shuffles:
             keys = np.random.default_rng([*seeds, WEIGHTS]).random(len(weights))
             weights = weights[np.lexsort((keys, step))]
-        sums = np.bincount(step, weights)
-        if empty := np.flatnonzero(sums <= 0).tolist():
+        teaches = np.bincount(step, weights * tokens) > 0
+        if empty := np.flatnonzero(~teaches & (np.bincount(step, tokens) > 0)).tolist():
             rows = shown.rows[step == empty[0]].tolist()
             raise RecipeError(
                 f"`weights` must leave something of every optimizer step, got the weight 0 for all rows of "
-                f"{len(empty)} steps (of the first: {listed(rows, 8)}): nothing would be trained in it. Leave such "
-                "rows out of the training set, or give them a small weight."
+                f"{len(empty)} of the {len(teaches)} steps of a stage (of the first: {listed(rows, 8)}): nothing would "
+                "be trained in it. Leave such rows out of the training set, or give them a small weight."
             )
         if not self._normalises:
             return weights
         unit = step if self.global_batch >= WHOLE_STEPS else np.zeros_like(step)
-        return normalised(weights, self.tokens[shown.rows], unit)
+        return normalised(weights, tokens, unit)
 
     def live(self, u: float) -> Live:
         """The live weights of a stage that is opened at this progress; levels as they stand now."""

@@ -49,11 +49,12 @@ def normalised(weights: FloatArray, tokens: IntArray, unit: IntArray) -> FloatAr
     """Weights divided by their token-weighted mean over each unit: then Σ w·T = Σ T in each of them. Shape (n,).
 
     Args:
-        weights: at least 0, their sum above 0 in each unit, shape (n,).
+        weights: at least 0, their sum over a unit's answer tokens above 0, if it has any; shape (n,).
         tokens: answer tokens of the rows, shape (n,).
         unit: number of each row's optimizer step, from 0, shape (n,).
     """
-    mean = np.bincount(unit, weights * tokens) / np.maximum(1, np.bincount(unit, tokens))
+    total = np.bincount(unit, tokens)
+    mean = np.divide(np.bincount(unit, weights * tokens), total, out=np.ones(len(total)), where=total > 0)
     return np.asarray(weights / mean[unit], dtype=np.float64)
 
 
@@ -75,12 +76,13 @@ class Weight(ABC):
     """One weight. Subclasses are final; settings are frozen.
 
     `favours` says which rows it raises beside the others, so that two that pull against each other are found. `since`
-    is the progress from which it holds where a recipe does not say.
+    is the progress from which it holds where a recipe does not say; one that is `paced` then holds until the handover.
     """
 
     kind: Kind
     favours: ClassVar[Favours | None] = None
     since: ClassVar[float] = 0.0
+    paced: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -222,6 +224,7 @@ class SelfPaced(LiveWeight):
     kind: ClassVar[Kind] = "row"  # type: ignore[misc]  # as above
     favours: ClassVar[Favours | None] = "easy"
     groups: ClassVar[Literal["domains", "cells"] | None] = "domains"
+    paced: ClassVar[bool] = True
 
     form: Literal["linear", "log", "hard"] = "linear"
     floor: Annotated[float, Range(0, 1, "[)")] = 0.1
@@ -317,7 +320,7 @@ def lambert_w(x: Any, xp: Any) -> Any:
     z = xp.clip(math.e * x + 1, 0.0, None)
     p = xp.sqrt(2 * z)
     near = -1 + p - p**2 / 3 + 11 / 72 * p**3 - 43 / 540 * p**4
-    w = xp.where(x > 1, 0.7 * xp.log(xp.clip(x, 1.0, None)) + 0.3, xp.clip(near, None, 1.0))
+    w = xp.where(x > 0, xp.log1p(xp.clip(x, 0.0, None)), near)  # above 0 the series soon leaves the branch
     for _ in range(6):
         e, above = xp.exp(w), xp.clip(w + 1, 1e-3, None)  # the series is better where this clips
         f = w * e - x

@@ -32,6 +32,7 @@ from campus_tune.metrics.readability import Readability
 from campus_tune.metrics.reward import Reward, RewardMetric
 from campus_tune.metrics.rho import Rho
 from campus_tune.metrics.scorer import Scorer
+from campus_tune.metrics.spread import Spread
 
 __all__ = [
     "HERE",
@@ -61,6 +62,7 @@ __all__ = [
     "RewardMetric",
     "Rho",
     "Scorer",
+    "Spread",
     "build_metric",
     "check_labels",
     "finish_scores",

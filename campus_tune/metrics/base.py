@@ -48,6 +48,7 @@ class Metric(ABC):
     kind: ClassVar[Kind]
     alone: ClassVar[bool] = False  # a recipe can have one of these at most
     own_loss: ClassVar[bool] = False  # its scores are the loss that selectors compare
+    ranks_all: ClassVar[bool] = False  # it weighs groups against each other: asks for `within: none`
     highest_first: ClassVar[str] = ""  # what the highest values stand for, where the paper trains these first
 
     def __post_init__(self) -> None:
@@ -114,13 +115,23 @@ class EnsembleMetric(Metric):
     def members(self) -> tuple[MetricSpec, ...]:
         """The metrics it is made of, read; none of them an ensemble."""
 
+    def groups_of(self, texts: RowTexts, within: IntArray | None) -> IntArray | None:
+        """The groups that `combine` is given: those that rows are ranked in, unless it has some of its own.
+
+        Args:
+            texts: the training rows, with their columns.
+            within: domain number of each row, shape (N,), or None where all rows are ranked together.
+        """
+        del texts
+        return within
+
     @abstractmethod
     def combine(self, scores: Mapping[str, FloatArray], groups: IntArray | None) -> FloatArray:
         """Scores of all rows, shape (N,), higher = harder.
 
         Args:
             scores: by label of each member, finite, shape (N,); turned around where the member has a minus.
-            groups: domain number of each row, shape (N,), or None to rank all rows together.
+            groups: number of each row's group, shape (N,), as `groups_of` gives it, or None for one group of all.
         """
 
 

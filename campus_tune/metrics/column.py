@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import math
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from decimal import Decimal
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from campus_tune.data.own_numbers import OwnNumbers
 from campus_tune.data.row_keys import row_keys, short_key, shown_keys
 from campus_tune.metrics.base import METRICS, CpuMetric
 from campus_tune.words.errors import MetricError, RecipeError
 from campus_tune.words.files import TABLE_SUFFIXES, read_table
-from campus_tune.words.registry import nearest
 from campus_tune.words.types import FloatArray, RowTexts
-from campus_tune.words.wording import shown
 
-SHOWN = 60  # characters of a value in a message
+NUMBERS = OwnNumbers(
+    "column",
+    MetricError,
+    switch="Write 1 for harder and 0 for easier.",
+    stored="Store a number, higher = harder",
+    large="Store its logarithm, or its rank.",
+    filled="Fill them in, or drop these rows.",
+)
 
 
 @METRICS.register("column")
@@ -44,6 +43,7 @@ class Column(CpuMetric):
     Raises:
         RecipeError: no `column`, `path` without `on` or the reverse, a suffix that is not listed.
 
+    >>> import numpy as np
     >>> rows = RowTexts(["4", "five"], np.array([1, 1]), np.array([3, 3]), {"level": [0, 2]})
     >>> Column(column="level").scores(rows)
     array([0., 2.])
@@ -88,9 +88,9 @@ class Column(CpuMetric):
         """
         del num_proc, progress  # nothing to compute
         if self.path is None:
-            _present(self.column, texts.columns, "the training set", "or give `path` and `on` to read a table")
-            return _numbers(texts.columns[self.column], self.column)
-        return _numbers(self._joined(texts, Path(self.path)), f"{self.column} of {self.path}")
+            NUMBERS.require(self.column, texts.columns, "the training set", "or give `path` and `on` to read a table")
+            return NUMBERS.read(texts.columns[self.column], self.column)
+        return NUMBERS.read(self._joined(texts, Path(self.path)), f"{self.column} of {self.path}")
 
     def _keys(self) -> list[str]:
         keys = [self.on] if isinstance(self.on, str) else self.on
@@ -100,12 +100,12 @@ class Column(CpuMetric):
         """The table's value for each training row."""
         on = self._keys()
         for name in on:
-            _present(name, texts.columns, "the training set", "or join on other columns")
+            NUMBERS.require(name, texts.columns, "the training set", "or join on other columns")
         rows, as_text = read_table(path), path.suffix == ".csv"
         names = dict.fromkeys(key for row in rows for key in row)
         table: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in names}
         for name in [self.column, *on]:
-            _present(name, table, str(path), "or write the table with it")
+            NUMBERS.require(name, table, str(path), "or write the table with it")
         keys = row_keys(table, on, as_text=as_text)
         values = [_cell(cell) for cell in table[self.column]] if as_text else table[self.column]
         known: dict[str, Any] = {}
@@ -132,51 +132,9 @@ class Column(CpuMetric):
         return [known[short_key(key)] for key in wanted if key is not None]
 
 
-def _present(name: str, columns: Mapping[str, Any], where: str, otherwise: str) -> None:
-    if name not in columns:
-        known = [str(key) for key in columns]
-        raise MetricError(
-            f"`column: {name}` must be a column of {where} ({', '.join(known) or 'which has none'}), got a name that "
-            f"is not there.{nearest(name, known)} Name one of these, {otherwise}."
-        )
-
-
 def _cell(cell: str) -> float | str | None:
     """A CSV cell as the number it spells; empty = missing."""
     try:
         return float(cell) if cell.strip() else None
     except ValueError:
         return cell
-
-
-def _numbers(values: Sequence[Any], what: str) -> FloatArray:
-    numbers, missing = np.full(len(values), np.nan), []
-    for row, value in enumerate(values):
-        if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
-            missing.append(row)
-        elif isinstance(value, bool | np.bool_):
-            raise MetricError(
-                f"`column: {what}` must hold numbers, got {value} in row {row}. Write 1 for harder and 0 for easier."
-            )
-        elif isinstance(value, Real | Decimal):
-            try:
-                numbers[row] = float(value)
-            except (OverflowError, ValueError) as error:  # no float is of its size, or it is a signaling NaN
-                raise MetricError(
-                    f"`column: {what}` must hold numbers of at most {sys.float_info.max:.3g}, got "
-                    f"{shown(value, SHOWN)} in row {row} ({error}). Store its logarithm, or its rank."
-                ) from error
-        else:
-            name = what.split(" of ")[0]
-            day = "timestamp" if isinstance(value, datetime) else "toordinal" if isinstance(value, date) else None
-            how = f": `dataset = dataset.map(lambda row: {{{name!r}: row[{name!r}].{day}()}})`" if day else ""
-            raise MetricError(
-                f"`column: {what}` must hold numbers, got {shown(value, SHOWN)} in row {row}. Store a number, "
-                f"higher = harder{how}."
-            )
-    if missing:
-        raise MetricError(
-            f"`column: {what}` must have a number for every row, got none (null or NaN) for {len(missing)} of "
-            f"{len(values)} rows (first: {', '.join(map(str, missing[:3]))}). Fill them in, or drop these rows."
-        )
-    return numbers

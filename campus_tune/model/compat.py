@@ -177,6 +177,16 @@ def of_last_step(trainer: Trainer) -> dict[str, float | None]:
     return {"grad_norm": None, "learning_rate": None}
 
 
+def gradient_norm(trainer: Trainer) -> Any:
+    """Norm of the gradients that an optimizer step is about to use, before they were clipped, as the loop holds it.
+
+    A number or a tensor on the device, which is not waited for; None where nothing was clipped, or the loop that is
+    being asked from is not a trainer's.
+    """
+    held = (variables for _, variables in _callers() if variables.get("self") is trainer)
+    return next((variables["grad_norm"] for variables in held if "grad_norm" in variables), None)
+
+
 def _callers() -> Iterator[tuple[str, Mapping[str, Any]]]:
     """(Name, variables) of the functions that this was called from, the innermost first."""
     frame: Any = sys._getframe(1)

@@ -56,7 +56,7 @@ def problems_in_method(config: CampusConfig) -> list[Finding]:
         remedy = "Write coverage: exact to train every row once per epoch; `campus-tune simulate` shows your numbers."
         found.append(Finding("warning", what, remedy))
     # What leaves nothing of a curriculum, by the first that does.
-    if config.handover == 0 and not config.draws_apart:
+    if config.handover == 0 and not config.draws_apart and not config.weighs:
         remedy = f"Raise it, or write selector: {SHUFFLE}."
         found.append(Finding("warning", "handover: 0 shuffles from the first step.", remedy))
     elif config.stages == 1:

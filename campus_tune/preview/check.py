@@ -311,13 +311,18 @@ def _scores(config: CampusConfig, texts: RowTexts, groups: IntArray | None) -> t
     ensembles = ((spec, asked.ensembles[spec.label]) for spec in config.scored if spec.label in asked.ensembles)
     for spec, ensemble in ensembles:
         labels = [member.label for member in ensemble.members]
+        try:
+            own = ensemble.groups_of(texts, groups)
+        except CampusError as error:
+            findings += _errors(error)
+            continue
         if waits := [f"`{label}`" for label in labels if label not in asked.texts]:
             are = "are" if len(waits) > 1 else "is"
             what = f"`{spec.label}` is combined in the run, when {' and '.join(waits)} {are} measured."
             findings.append(Finding("info", what))
         elif scores.by_label.keys() >= set(labels):
             try:
-                scores.combine(spec, ensemble, groups)
+                scores.combine(spec, ensemble, own)
             except CampusError as error:
                 findings += _errors(error)
     return scores, findings

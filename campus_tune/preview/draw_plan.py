@@ -14,11 +14,11 @@ import numpy as np
 from campus_tune.method.policy import Policy
 from campus_tune.preview.forecast import forecast_findings, stage_rows
 from campus_tune.preview.simulate import SimulatedRun
+from campus_tune.preview.weight_plan import LEAST_ESS, weight_plan_findings
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.findings import Finding, Severity
 from campus_tune.words.wording import listed
 
-LEAST_ESS = 0.3  # effective sample size below which few rows do most of the work
 LEAST_TAU = 1.1  # τ below which scores are too much alike to draw by
 LEAST_CELL = 3  # rows that can be compared with each other
 NOTABLE = 0.001  # part of the rows
@@ -26,7 +26,7 @@ BELOW_MEAN = 0.6  # part of the rows whose loss lies below their cell's mean: lo
 
 
 def plan_findings(config: CampusConfig, run: SimulatedRun, known: Collection[str] = ()) -> list[Finding]:
-    """What a person should know of who is drawn, and which rows; nothing of a recipe that does not say.
+    """What a person should know of who is drawn, which rows, how much they count, where a recipe says something of it.
 
     Args:
         config: whose run was planned, with its seed.
@@ -34,17 +34,21 @@ def plan_findings(config: CampusConfig, run: SimulatedRun, known: Collection[str
         known: labels of the scores that were given; what follows from others is made up.
     """
     policy, per_epoch = run.policy, math.ceil(run.n_rows / run.global_batch)
-    if policy is None:
-        return []
     problems = config.draw.passes_problems(
         total_steps=run.total_steps,
         steps_per_epoch=per_epoch,
         n_stages=len(run.stages),
         revisits=config.coverage == "revisit",
     )
+    found = [
+        *(Finding("error", problem) for problem in problems),
+        *weight_plan_findings([s.weights for s in run.stages]),
+    ]
+    if policy is None:
+        return found
     rows = stage_rows(config, n_rows=run.n_rows, global_batch=run.global_batch)
     return [
-        *(Finding("error", problem) for problem in problems),
+        *found,
         *forecast_findings(policy, rows=rows, visits=run.visits),
         *_never_trained(policy, run),
         *_small_cells(policy),

@@ -42,6 +42,7 @@ def plan_as_text(run: SimulatedRun, findings: Sequence[Finding]) -> str:
         f"seen {run.seen} of {run.n_rows} rows, {_share(run.repeats, run.visits)} repeated",
         f"selector {run.selector}; rows from {', '.join(shares)}",
         *drawn_lines(run),
+        *_weight_lines(run),
     ]
     if run.made_up:
         lines.append("scores, and losses where the selector asks for them, are made up")
@@ -99,6 +100,17 @@ def _thin_lines(run: SimulatedRun) -> list[str]:
     return lines
 
 
+def _weight_lines(run: SimulatedRun) -> list[str]:
+    """What planned weights come to; nothing without any."""
+    told = [stage.weights for stage in run.stages if stage.weights]
+    if not told:
+        return []
+    mean, ess = (sum(one[name] for one in told) / len(told) for name in ("mean", "ess"))
+    low, high = min(one["min"] for one in told), max(one["max"] for one in told)
+    line = f"weights planned in {len(told)} of {_stages(len(run.stages))}: mean {mean:.2f}, {low:.2f} to {high:.2f}"
+    return [f"{line}; effective sample size {ess:.2f}, {min(one['ess'] for one in told):.2f} at least"]
+
+
 def _shortage_lines(run: SimulatedRun) -> list[str]:
     """Strata that had fewer rows than a stage asked of them. That a pass ends inside of a stage is no shortage."""
     lines = []
@@ -136,8 +148,8 @@ def plan_as_json(run: SimulatedRun, findings: Sequence[Finding]) -> Json:
 
 def _stage_as_json(stage: SimulatedStage) -> Json:
     record = asdict(stage)
-    drawn = record.pop("drawn")
-    return {**record, **drawn}
+    drawn, weights = record.pop("drawn"), record.pop("weights")
+    return {**record, **drawn, **({"weights": weights} if weights else {})}
 
 
 def _share(part: int, whole: int) -> str:

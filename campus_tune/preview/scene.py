@@ -24,11 +24,14 @@ from campus_tune.method.selectors import RaceResult
 from campus_tune.method.stages import Stage
 from campus_tune.method.suspicion import Suspicion
 from campus_tune.method.view import View
+from campus_tune.method.weighting import Weighting
+from campus_tune.method.weights import Weight
 from campus_tune.metrics.base import MetricSpec, build_metric
 from campus_tune.preview.learner import ForgetfulLearner, Learner
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_rules import find_score
 from campus_tune.recipe.policy import book_columns, cells_of, policy_of
+from campus_tune.recipe.weighting import columns_asked, weighting_of
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
 
 
@@ -44,6 +47,9 @@ class RowsAtHand:
         domains: that rows are drawn by.
         others: their groups in the column that `cells: of` names.
         dropped: rows that are never drawn, shape (N,).
+        tokens: answer tokens of each row, shape (N,); None makes them equally long.
+        columns: a user's own weights, each of shape (N,). Of those that are not given all rows have the same.
+        global_batch: B, rows of an optimizer step, over which weights are normalised.
     """
 
     n_rows: int
@@ -53,10 +59,13 @@ class RowsAtHand:
     domains: Domains = field(default_factory=Domains)
     others: Domains = field(default_factory=Domains)
     dropped: BoolArray | None = None
+    tokens: IntArray | None = None
+    columns: Mapping[Weight, FloatArray] = field(default_factory=dict)
+    global_batch: int = 1
 
 
 class Scene:
-    """One simulated run's orders, policy and learner.
+    """One simulated run's orders, policy, weighting and learner.
 
     Args:
         config: resolved settings.
@@ -69,7 +78,7 @@ class Scene:
     def __init__(self, config: CampusConfig, given: RowsAtHand) -> None:
         self.config, self.given = config, given
         specs = () if config.is_shuffle else config.specs
-        asked = (*specs, *(config.draw.extras(specs) if config.draws_apart else ()))
+        asked = (*specs, *(config.draw.extras(specs) if config.draws_apart or config.weighs else ()))
         missing = [spec for spec in asked if spec.label not in given.scores and spec.label not in given.orders]
         self.selector = config.build_selector()
         self.seed = config.seed or 0
@@ -81,14 +90,14 @@ class Scene:
         if missing or self.watched:
             self.learner = (
                 ForgetfulLearner(given.n_rows, seed=self.seed, domains=given.domains.codes)
-                if config.draws_apart
+                if config.draws_apart or columns is not None
                 else Learner(given.n_rows, seed=self.seed)
             )
         self.fresh = [spec for spec in missing if spec in specs and build_metric(spec).own_loss]
-        ordered = () if config.draws_apart else given.orders  # of these nobody asks the scores
+        ordered = () if config.draws_apart or config.weighs else given.orders  # of these nobody asks the scores
         self.scores = {spec.label: self._scores(spec) for spec in asked if spec.label not in ordered}
         self.orders = {spec.label: self._first_order(spec) for spec in specs}
-        self.book, self.policy = self._draw(columns)
+        self.book, self.policy, self.weighting = self._draw(columns)
 
     def _scores(self, spec: MetricSpec) -> FloatArray:
         """Of all rows, before training."""
@@ -102,11 +111,11 @@ class Scene:
         order = self.given.orders.get(spec.label)
         return self._order(self.scores[spec.label]) if order is None else order
 
-    def _draw(self, columns: set[str] | None) -> tuple[Book | None, Policy | None]:
-        """What a recipe's run draws by, and the book that it goes by."""
+    def _draw(self, columns: set[str] | None) -> tuple[Book | None, Policy | None, Weighting | None]:
+        """The book, what a recipe's run draws by, and what its rows count by."""
         config, given = self.config, self.given
-        if not config.draws_apart:
-            return None, None
+        if not config.draws_apart and not config.weighs:
+            return None, None, None
         cells = cells_of(config, self.scores.__getitem__, domains=given.domains, others=given.others)
         book = None
         if columns is not None:
@@ -121,7 +130,17 @@ class Scene:
             dropped=given.dropped,
             book=book,
         )
-        return book, policy
+        weighting = weighting_of(
+            config,
+            tokens=np.ones(given.n_rows, dtype=np.int64) if given.tokens is None else given.tokens,
+            global_batch=given.global_batch,
+            domains=given.domains,
+            cells=cells,
+            columns={one: given.columns.get(one, np.ones(given.n_rows)) for one in columns_asked(config)},
+            dropped=given.dropped,
+            book=book,
+        )
+        return book, policy, weighting
 
     def _made_up(self, spec: MetricSpec) -> FloatArray:
         assert self.learner is not None, "a metric without scores has a learner to ask"

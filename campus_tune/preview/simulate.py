@@ -29,7 +29,9 @@ from campus_tune.method.drawn import of_end, of_stage
 from campus_tune.method.policy import Policy
 from campus_tune.method.stages import Stage
 from campus_tune.method.view import History, PastStage
+from campus_tune.method.weights import Weight
 from campus_tune.preview.scene import RowsAtHand, Scene
+from campus_tune.preview.weight_plan import planned_weights
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.policy import acting_of
 from campus_tune.words.errors import DataError
@@ -55,6 +57,7 @@ class SimulatedStage:
         n_repeats: of these, planned before in this epoch's worth of rows.
         domain_shares: share of each domain, shape (G,) as `SimulatedRun.domains`; sums to 1.
         drawn: how a policy drew it, as the ledger has it; {} without one.
+        weights: what its planned weights come to, by the ledger's names; {} without any.
     """
 
     index: int
@@ -66,6 +69,7 @@ class SimulatedStage:
     n_repeats: int
     domain_shares: tuple[float, ...]
     drawn: Json = field(default_factory=dict)
+    weights: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,8 @@ def simulate(
     drawn_by: Domains | None = None,
     others: Domains | None = None,
     dropped: BoolArray | None = None,
+    tokens: IntArray | None = None,
+    columns: Mapping[Weight, FloatArray] | None = None,
     keep_plan: bool = False,
 ) -> SimulatedRun:
     """Plan a whole run.
@@ -171,6 +177,8 @@ def simulate(
         drawn_by: the domains that a policy draws by, where they are not these.
         others: the rows' groups in the column that `cells: of` names.
         dropped: rows that are never drawn, shape (N,).
+        tokens: answer tokens of each row, shape (N,), by which weights are normalised; None makes them equally long.
+        columns: a user's own weights, each of shape (N,). Weights that a forward decides are neutral here.
         keep_plan: keep the planned rows themselves.
 
     Raises:
@@ -187,7 +195,19 @@ def simulate(
     total_steps = total_steps or max(1, round(epochs * per_epoch))
     _refuse_too_long(config, n_rows, total_steps, per_epoch, keep_plan=keep_plan)
     kinds = Domains(groups, list(domains)) if drawn_by is None else drawn_by
-    scene = Scene(config, RowsAtHand(n_rows, scores or {}, orders or {}, groups, kinds, others or Domains(), dropped))
+    at_hand = RowsAtHand(
+        n_rows,
+        scores or {},
+        orders or {},
+        groups,
+        kinds,
+        others or Domains(),
+        dropped,
+        tokens,
+        columns or {},
+        global_batch,
+    )
+    scene = Scene(config, at_hand)
     curriculum = Curriculum(
         config.schedule(),
         scene.orders,
@@ -196,6 +216,7 @@ def simulate(
         total_steps=total_steps,
         groups=groups,
         policy=scene.policy,
+        weighting=scene.weighting,
     )
     shown = Domains(groups, list(domains)) if scene.policy is None else kinds
     stages: list[SimulatedStage] = []
@@ -275,4 +296,5 @@ def _simulated(curriculum: Curriculum, stage: Stage, shown: Domains) -> Simulate
         n_repeats=stage.n_repeats,
         domain_shares=shares,
         drawn=of_stage(curriculum, stage),
+        weights=planned_weights(curriculum, stage),
     )

@@ -1,4 +1,4 @@
-r"""A run read back as arrays: who was drawn, which rows were left out, and what training showed of each row.
+r"""A run read back as arrays: who was drawn, who was left out, how much rows counted, what training showed of them.
 
 >>> import json, tempfile
 >>> folder = Path(tempfile.mkdtemp())
@@ -14,7 +14,8 @@ r"""A run read back as arrays: who was drawn, which rows were left out, and what
 >>> found.steps.tolist(), found.lanes["mix"].tolist(), found.shares["math"].tolist(), found.book
 ([0, 2, 4], [2, 2, 2], [0.75, 0.75, 0.75], {})
 
-In pandas `pd.DataFrame(found.book)` is a table with a line for each row.
+In pandas `pd.DataFrame(found.book)` is a table with a line for each row, `pd.DataFrame(found.weights)` one with a line
+for each stage.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from campus_tune.method.weighed import BARS
 from campus_tune.run.book_keeping import FILE as BOOK
 from campus_tune.run.ledger import FILE, FOLDER
 from campus_tune.run.ledger_lines import find_ledger, read_events
@@ -53,6 +55,12 @@ class FinishedRun:
         dropped: rows that were left out: `row`, `reason`, `key`, and where known `domain`, `instead`, `text`.
         map: what is known of each row at the run's end, by column: `row`, `key`, `region`, `excess`, `suspect`, …,
             shape (N,) each; NaN or None where nothing is known. {} of a run without one.
+        weights: how much the rows of each stage counted, by number: `mean`, `min`, `max` of the weights, `ess` their
+            effective sample size and `half` the rows that carried half of the gradient (parts of the stage's rows),
+            `weighted_loss` the loss that was minimised, `clipped` and `steps` of the optimizer, shape (stages,) each;
+            NaN where a stage was not weighted, is not over, or does not say. {} of a run without weights.
+        weight_by_domain: domain → its rows' mean weight in each stage, by tokens, shape (stages,), NaN likewise.
+        weight_bars: bar of the histogram → rows of each stage, shape (stages,).
         book: what training showed of each row, by column: `row`, `visits`, `cell`, `last`, `excess`, …, shape (N,)
             each; NaN where a row was never trained. {} where nothing was drawn by it.
         end: the ledger's last line; {} of a run that is not over.
@@ -67,6 +75,9 @@ class FinishedRun:
     cells: Mapping[str, int]
     dropped: Sequence[Json]
     map: Mapping[str, NDArray[Any]]
+    weights: Mapping[str, FloatArray]
+    weight_by_domain: Mapping[str, FloatArray]
+    weight_bars: Mapping[str, IntArray]
     book: Mapping[str, NDArray[Any]]
     end: Json
 
@@ -87,6 +98,8 @@ def read_finished(run: Path | str) -> FinishedRun:
     decisions = [event for event in events if event["event"] == "decision"]
     began = [event for event in events if event["event"] in ("run", "resumed") and "dropped" in event]
     later = events[events.index(began[-1]) :] if began else []
+    ends = {event["stage"]: event for event in events if event["event"] == "stage_end"}
+    weighted = [_weighted(ends.get(decision["stage"], {})) for decision in decisions]
     left_out = any(event["dropped"] for event in later if event["event"] == "suspects" or event is later[0])
     return FinishedRun(
         steps=np.array([decision["step"] for decision in decisions], dtype=np.int64),
@@ -98,6 +111,9 @@ def read_finished(run: Path | str) -> FinishedRun:
         cells=began[-1].get("cells", {}) if began else {},
         dropped=read_jsonl(home / DROPPED) if left_out else (),
         map=_table(home / MAP, "map"),
+        weights=_by_stage(weighted, "numbers", np.nan),
+        weight_by_domain=_by_stage(weighted, "by_domain", np.nan),
+        weight_bars={name: rows.astype(np.int64) for name, rows in _by_stage(weighted, "bars").items()},
         book=_table(home / BOOK, "book"),
         end=events[-1] if events[-1]["event"] == "end" else {},
     )
@@ -114,14 +130,27 @@ def _table(path: Path, what: str) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def _by_stage(decisions: Sequence[Json], key: str) -> dict[str, FloatArray]:
-    """The numbers that decisions give to groups, an array for each group over the stages.
+def _weighted(end: Json) -> Json:
+    """The numbers of a stage whose rows were weighted, as its end says them; {} of another one."""
+    if "weights" not in end:
+        return {}
+    said, known = end["weights"], {"weighted_loss": end.get("weighted_loss")}
+    known |= {name: said.get(name) for name in ("mean", "min", "max", "ess", "half")}
+    known |= dict(zip(("clipped", "steps"), end.get("clipped_steps") or (None, None), strict=True))
+    return {
+        "numbers": {name: np.nan if number is None else number for name, number in known.items()},
+        "by_domain": said["by_domain"],
+        "bars": dict(zip(BARS, said["histogram"], strict=True)),
+    }
+
+
+def _by_stage(stages: Sequence[Json], key: str, absent: float = 0) -> dict[str, FloatArray]:
+    """The numbers that stages give to groups, an array for each group over the stages.
 
     >>> {name: values.tolist() for name, values in _by_stage([{"shares": {"code": 1}}, {}], "shares").items()}
     {'code': [1.0, 0.0]}
     """
-    names = dict.fromkeys(name for decision in decisions for name in decision.get(key, {}))
+    names = dict.fromkeys(name for stage in stages for name in stage.get(key, {}))
     return {
-        name: np.array([decision.get(key, {}).get(name, 0) for decision in decisions], dtype=np.float64)
-        for name in names
+        name: np.array([stage.get(key, {}).get(name, absent) for stage in stages], dtype=np.float64) for name in names
     }

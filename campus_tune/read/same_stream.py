@@ -22,7 +22,13 @@ from campus_tune.words.wording import differences, listed
 STREAM = ("step", "epoch", "chosen", "rows", "rows_digest")  # of a decision: what is trained, in which sequence
 DRAWN = ("lanes", "shares", "passes", "shortage")  # who was drawn, where a recipe says something of it
 MOST_GROUPS = 4  # domains or cells that a line names
-MEASURED = (("decision", "perplexity"), ("stage_end", "training loss"), ("probes", "probe loss"))
+MEASURED = (
+    ("decision", "perplexity"),
+    ("stage_end", "training loss"),
+    ("stage_end", "weighted loss"),
+    ("probes", "probe loss"),
+)
+LOSSES = {"training loss": "train_loss", "weighted loss": "weighted_loss"}  # their keys in the ledger
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,7 @@ def compare_runs(a: Path, b: Path) -> Comparison:
         for x, y in zip(_of(ours, event), _of(theirs, event), strict=False):
             if x.get("stage", 0) >= n_same:  # of other rows: nothing to compare
                 break
-            for p, q in zip(_numbers(x, event), _numbers(y, event), strict=False):
+            for p, q in zip(_numbers(x, what), _numbers(y, what), strict=False):
                 if p is not None and q is not None and p[1] == q[1]:
                     difference = abs(p[0] - q[0]) / max(abs(p[0]), abs(q[0]), math.ulp(0.0))
                     largest[what] = max(largest.get(what, 0.0), difference)
@@ -146,12 +152,13 @@ def _said(value: object) -> object:
     return f"{value:.4g}" if isinstance(value, float) else "nothing" if value is None else value
 
 
-def _numbers(event: Json, kind: str) -> list[tuple[float, Any] | None]:
+def _numbers(event: Json, what: str) -> list[tuple[float, Any] | None]:
     """What was measured, and on how many rows where that may differ."""
-    if kind == "decision":
+    if what == "perplexity":
         offers = event.get("offers", [])
         return [(o["perplexity"], o.get("sampled_rows")) if o.get("perplexity") is not None else None for o in offers]
-    if kind == "stage_end":
-        return [(event["train_loss"], None)] if event.get("train_loss") is not None else [None]
+    if what in LOSSES:
+        loss = event.get(LOSSES[what])
+        return [None if loss is None else (loss, None)]
     domains = event["domains"].values()
     return [(values["loss"], values.get("rows")) if values.get("loss") is not None else None for values in domains]

@@ -38,6 +38,7 @@ from campus_tune.recipe.draw_blocks import (
 from campus_tune.recipe.draw_rules import DrawBlocks
 from campus_tune.recipe.drop_block import DROPS, DropSettings
 from campus_tune.recipe.reader import CheckedSettings, Entries, Part, part_schema
+from campus_tune.recipe.weights_block import ENTRIES, WeightSettings, weight_schema
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.leaves import LARGEST_SEED, Range
 from campus_tune.words.registry import nearest
@@ -45,7 +46,7 @@ from campus_tune.words.strict_yaml import read_yaml
 from campus_tune.words.types import Json
 
 PAST = ("metrics", "within", "seed", "coverage", "window", "batching", "cells")
-DRAWN = ("cells", "domains", "phases", "thin", "review", "drop", "control")  # who is drawn, and which rows
+DRAWN = ("cells", "domains", "phases", "thin", "review", "drop", "weights", "control")  # who, which rows, how much
 MIX = 0.5  # with the prefix window
 MOST_STAGES = 100_000  # each of them is a decision
 NOT_IDENTITY = ("resume", "scores", "level", "evaluate")
@@ -79,14 +80,15 @@ class CampusConfig(CheckedSettings):
         batching: `step` (length-aware inside an optimizer step), `plain` (as drawn) or `flat` (padding-free).
         seed: None becomes the trainer's.
         cells: inside which scores are compared: `{by, bands, of}`; None is five bands of length inside each domain.
-        domains: who is drawn: `{shares, least, over, follow}`; None is in proportion to the rows.
+        domains: who is drawn: `{shares, least, over, follow, by}`; None is in proportion to the rows.
         phases: parts of the run with shares of their own: a list of `{until, shares, overlap, offer, mix, top}`.
         thin: which of the offered rows are trained: `{how, by, keep, drop, power, floor, gate, detrend, fresh, from,
             until}`.
         review: rows that come back: `{share, by, spacing, from, until}`.
         drop: rows that are never trained: a list of `{by, lowest, below, at_most, keep, near, path, on}`.
+        weights: how much rows count: a list of names or of mappings with `{from, until, limit, normalise}`.
         control: what is made random, to compare with: which scores rows have (shuffled_scores), which rows are
-            dropped (random_drop).
+            dropped (random_drop), which rows of a step have its weights (shuffled_weights).
         resume: `strict`, or `changed_future` to continue a checkpoint under changed future settings.
 
     Raises:
@@ -131,7 +133,8 @@ class CampusConfig(CheckedSettings):
     thin: ThinSettings | None = None
     review: ReviewSettings | None = None
     drop: Annotated[tuple[DropSettings, ...] | None, DROPS] = None
-    control: Literal["shuffled_scores", "random_drop"] | None = None
+    weights: Annotated[tuple[WeightSettings, ...] | None, ENTRIES] = None
+    control: Literal["shuffled_scores", "random_drop", "shuffled_weights"] | None = None
     resume: Literal["strict", "changed_future"] = "strict"
 
     @property
@@ -144,7 +147,8 @@ class CampusConfig(CheckedSettings):
         if wrong & {"metrics", "selector"}:
             return []
         draw = self.draw.without(wrong)
-        problems = [*check_labels(self.specs), *draw.problems(self.specs)]
+        handover = self.handover if "handover" not in wrong else type(self).handover
+        problems = [*check_labels(self.specs), *draw.problems(self.specs, handover)]
         extras = () if problems else draw.extras(self.specs)
         members = [m for spec in [*self.specs, *extras] for m in getattr(build_metric(spec), "members", ())]
         known = {spec.label: spec for spec in reversed([*self.specs, *members, *extras])}
@@ -156,6 +160,12 @@ class CampusConfig(CheckedSettings):
         ]
         if sum(build_metric(spec).alone for spec in known.values()) > 1:
             problems.append("`metrics` must have one scorer at most, got several. Keep one of them.")
+        problems += [
+            f"`within` must be none with the metric {spec.name}, got {self.within or 'null'}: rows that are ranked "
+            "inside groups are spread over them in proportion already. Write within: none."
+            for spec in known.values()
+            if build_metric(spec).ranks_all and self.within != NO_GROUPS
+        ]
         if not self.specs and not self.is_shuffle:
             problems.append(
                 "`metrics` must name at least one metric, got none. Write for example metrics: [length], or "
@@ -187,14 +197,20 @@ class CampusConfig(CheckedSettings):
 
     @property
     def draw(self) -> DrawBlocks:
-        """The blocks that say who is drawn, and which rows."""
+        """The blocks that say who is drawn, which rows, and how much they count."""
         given = {name: getattr(self, name) for name in DRAWN}
-        return DrawBlocks(**{**given, "phases": self.phases or (), "drop": self.drop or ()})
+        lists = {name: given[name] or () for name in ("phases", "drop", "weights")}
+        return DrawBlocks(**{**given, **lists})
 
     @property
     def draws_apart(self) -> bool:
         """Some block draws otherwise than in proportion: each domain then has a pass of its own, every step is full."""
         return self.draw.apart
+
+    @property
+    def weighs(self) -> bool:
+        """Rows count otherwise than one like the other. Which are drawn does not hang on it."""
+        return self.draw.weighs
 
     @property
     def scored(self) -> tuple[MetricSpec, ...]:
@@ -336,7 +352,7 @@ def load_recipe(source: str | Path | Mapping[str, Any] | CampusConfig, *, named:
 
 
 def part_schemas() -> Json:
-    """What the schema of a block refers to: metrics, pacings and selectors, and the pieces of a joined pacing."""
+    """What the schema of a block refers to: metrics, pacings, selectors, weights, the pieces of a joined pacing."""
     share = {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 1}
     label = {"type": ["string", "null"], "minLength": 1, "description": "what reports and files call it"}
     ends = {
@@ -348,4 +364,5 @@ def part_schemas() -> Json:
         "pacing": part_schema(PACINGS),
         "piece": {"type": "object", **part_schema(PACINGS, more=ends)},
         "selector": part_schema(SELECTORS),
+        "weight": weight_schema(),
     }

@@ -24,14 +24,13 @@ from campus_tune.method.thin import KNOBS, THINNERS
 from campus_tune.metrics import METRICS, parse_metric
 from campus_tune.recipe.reader import CheckedSettings, Entries
 from campus_tune.words.errors import RecipeError
-from campus_tune.words.leaves import Choice, Given, Leaf, Number, Range, Wording
+from campus_tune.words.leaves import Given, Leaf, Number, Range, Wording
 from campus_tune.words.types import Json
 from campus_tune.words.wording import shown
 
 NATURAL = "natural"  # shares as the rows have them
 TEMPERATURE = "temperature"
 BOOK = ("seen_loss", "surprise", "excess")  # what training shows of a row, which is no metric
-LATER = "it comes with loss weights, in a later version"
 
 Shares: TypeAlias = str | Mapping[str, float]  # `natural`, {math: 0.4, …}, {temperature: 2}
 Entry: TypeAlias = str | Mapping[str, Any]  # a metric: its name, its label, or a mapping
@@ -139,18 +138,8 @@ class _Best(Leaf):
 PART = Range(0, 1, "()")
 
 
-class _By(Choice):
-    """How shares are kept. The other way is known by name."""
-
-    def problems(self, what: str, value: object) -> list[str]:
-        """`weights` is no misspelling."""
-        if value == "weights":
-            return [f"`{what}` must be sampling, got 'weights': {LATER}. Write by: sampling."]
-        return super().problems(what, value)
-
-
 class _How(Leaf):
-    """A thinner by its name. Those that need weights are known by name."""
+    """A thinner by its name. Methods that are a thinner and a weight are known by name."""
 
     @property
     def must(self) -> str:
@@ -161,10 +150,9 @@ class _How(Leaf):
         """`infobatch` and `importance` are no misspellings."""
         if not isinstance(value, str):
             return self.refusal(what, value, "Write how: rank.")
-        if value in INSTEAD:
-            plain = INSTEAD[value]
-            advice = f"`{plain}` draws the same rows and trains them unweighted: write how: {plain} if you want that."
-            return [f"`{what}` must be {self.must}, got {value!r}: {LATER}. {advice}"]
+        if value in MADE_OF:
+            made_of = f"that is {MADE_OF[value]} whose rows are weighed. Write thin: {{how: {MADE_OF[value]}}}"
+            return [f"`{what}` must be {self.must}, got {value!r}: {made_of} and weights: [unbiased]."]
         try:
             THINNERS.get(value)
         except RecipeError as error:
@@ -175,7 +163,7 @@ class _How(Leaf):
         return {"enum": THINNERS.names()}
 
 
-INSTEAD: Mapping[str, str] = {"infobatch": "prune", "importance": "proportional"}  # the thinner below each of them
+MADE_OF: Mapping[str, str] = {"infobatch": "prune", "importance": "proportional"}  # methods by their thinner
 
 
 # -- blocks ------------------------------------------------------------------------------------------------------------
@@ -210,7 +198,7 @@ class DomainSettings(CheckedSettings):
         over: what has a share: domains or cells.
         follow: what the shares follow, 20 % kept natural, from 5 % of the run on: the loss that training shows
             (seen_loss), or its fall (progress). None follows nothing.
-        by: sampling (rows are drawn in these shares).
+        by: sampling (rows are drawn in these shares), or weights (all are drawn as ever, and count in these shares).
     """
 
     block = "domains"
@@ -220,12 +208,12 @@ class DomainSettings(CheckedSettings):
     least: Annotated[float, Range(0, 1, "[)")] = 0.0
     over: Literal["domains", "cells"] = "domains"
     follow: Literal["seen_loss", "progress"] | None = None
-    by: Annotated[str, _By(("sampling",))] = "sampling"
+    by: Literal["sampling", "weights"] = "sampling"
 
     @property
     def changes_nothing(self) -> bool:
         """Natural shares of domains, and nothing besides: what is drawn without the block."""
-        return self == DomainSettings()
+        return self == DomainSettings(by=self.by)
 
     def clashes(self, wrong: set[str]) -> list[str]:
         """Shares that are fixed, or have a floor, and follow something."""
@@ -264,9 +252,14 @@ class PhaseSettings(CheckedSettings):
     mix: Annotated[float | None, Range(0, 1, "[)")] = None
     top: Annotated[Mapping[str, float] | None, _Best()] = None
 
+    @property
+    def draws(self) -> bool:
+        """It says something of the draw besides shares."""
+        return self.offer is not None or self.mix is not None or self.top is not None
+
 
 @dataclass(frozen=True)
-class _Spanned(CheckedSettings):
+class Spanned(CheckedSettings):
     """Settings that hold from one point of a run's progress to another."""
 
     written: ClassVar[Mapping[str, str]] = {"since": "from"}  # Python keeps the word `from` for itself
@@ -279,7 +272,7 @@ class _Spanned(CheckedSettings):
 
 
 @dataclass(frozen=True)
-class ThinSettings(_Spanned):
+class ThinSettings(Spanned):
     """Which rows: more are offered than are trained, and a score says which are taken. Compared inside cells.
 
     Args:
@@ -314,15 +307,15 @@ class ThinSettings(_Spanned):
 
     @classmethod
     def from_mapping(cls, given: object, *, what: str = "", **apart: Any) -> Self:
-        """One thinner, by a mapping; what asks for weights is answered by name.
+        """One thinner, by a mapping; what is asked for and is a weight is answered by name.
 
         Raises:
             RecipeError: with all that is wrong in it.
         """
         if given == "unbiased" or (isinstance(given, Mapping) and "unbiased" in given):
             raise RecipeError(
-                f"`thin` must thin without weights, got unbiased: {LATER}. Leave it out: what is drawn more often then "
-                "also counts more."
+                "`thin` must say which rows are trained, got unbiased, which says how much they count. Write it "
+                "beside: thin: {how: proportional} and weights: [unbiased]."
             )
         if isinstance(given, list | tuple):
             raise RecipeError(
@@ -381,7 +374,7 @@ class ThinSettings(_Spanned):
 
 
 @dataclass(frozen=True)
-class ReviewSettings(_Spanned):
+class ReviewSettings(Spanned):
     """Rows that come back: a share of every stage is drawn from rows that were trained before.
 
     Args:

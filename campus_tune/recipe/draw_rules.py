@@ -1,4 +1,4 @@
-"""What the blocks of the draw ask of one another, of the recipe's metrics, and of how long the run is.
+"""What the blocks of the draw and the weights ask of one another, of the recipe's metrics, and of how long the run is.
 
 A block's own words are read in `campus_tune/recipe/draw_blocks.py`. Here a score's name is looked up: it is a label of
 one of the recipe's `metrics`, or a metric that only the draw asks for, which is scored like the others and is no order.
@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
+from campus_tune.method.weights import LiveWeight
 from campus_tune.metrics import METRICS, MetricSpec, build_metric, leaves, parse_metric
 from campus_tune.recipe.draw_blocks import (
     BOOK,
@@ -27,10 +28,11 @@ from campus_tune.recipe.draw_blocks import (
     ThinSettings,
 )
 from campus_tune.recipe.drop_block import DUPLICATES, JUDGED, SUSPECTS, DropSettings
+from campus_tune.recipe.weights_block import WeightSettings, weight_problems
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.registry import nearest
 
-SHUFFLED_SCORES, RANDOM_DROP = "shuffled_scores", "random_drop"  # what `control` may be
+SHUFFLED_SCORES, RANDOM_DROP, SHUFFLED_WEIGHTS = "shuffled_scores", "random_drop", "shuffled_weights"  # a `control`
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def find_score(entry: Entry, specs: Sequence[MetricSpec]) -> FoundScore:
 
 @dataclass(frozen=True)
 class DrawBlocks:
-    """The blocks of one recipe that say who is drawn and which rows; None or empty where the recipe has none.
+    """The blocks of one recipe that say who is drawn, which rows, and how much they count; None or empty without one.
 
     Args:
         cells: inside which scores are compared.
@@ -72,6 +74,7 @@ class DrawBlocks:
         thin: which of the offered rows are trained.
         review: rows that come back.
         drop: rows that are never trained.
+        weights: how much rows count.
         control: what is made random, to compare with.
     """
 
@@ -81,13 +84,41 @@ class DrawBlocks:
     thin: ThinSettings | None = None
     review: ReviewSettings | None = None
     drop: Sequence[DropSettings] = ()
+    weights: Sequence[WeightSettings] = ()
     control: str | None = None
 
     @property
     def apart(self) -> bool:
         """Something is drawn otherwise than without the blocks."""
         shares = self.domains is not None and not self.domains.changes_nothing
-        return shares or bool(self.phases or self.thin or self.review or self.drop)
+        phases = any(phase.draws for phase in self.phases) if self.counts_in_shares else bool(self.phases)
+        return (shares and not self.counts_in_shares) or phases or bool(self.thin or self.review or self.drop)
+
+    @property
+    def counts_in_shares(self) -> bool:
+        """Shares are weights: all rows are drawn as ever."""
+        return self.domains is not None and self.domains.by == "weights"
+
+    @property
+    def share_weights(self) -> bool:
+        """Shares are weights, and something else than natural ones."""
+        changed = self.domains is not None and not self.domains.changes_nothing
+        return self.counts_in_shares and (changed or any(phase.shares for phase in self.phases))
+
+    @property
+    def weighs(self) -> bool:
+        """Rows count otherwise than without the blocks."""
+        return bool(self.weights) or self.share_weights
+
+    @property
+    def live(self) -> list[LiveWeight]:
+        """The weights that a forward decides."""
+        return [weight for entry in self.weights if isinstance(weight := entry.weight, LiveWeight)]
+
+    @property
+    def uses_domains(self) -> bool:
+        """Rows are drawn by their domains, or count by them or by their cells, which lie inside of domains."""
+        return self.apart or self.share_weights or any(weight.groups for weight in self.live)
 
     @property
     def over_cells(self) -> bool:
@@ -104,7 +135,8 @@ class DrawBlocks:
         """Some block compares scores inside cells, or gives them shares. Suspects have cells of their own without."""
         follows = self.domains is not None and self.domains.follow is not None
         own = self.suspects is not None and self.cells is not None
-        return self.thin is not None or self.over_cells or follows or self.control == RANDOM_DROP or own
+        compares = any(weight.groups == "cells" for weight in self.live)
+        return self.thin is not None or self.over_cells or follows or self.control == RANDOM_DROP or own or compares
 
     @property
     def fixed_shares(self) -> bool:
@@ -133,20 +165,26 @@ class DrawBlocks:
         return [*leaves(specs), *specs, *leaves(asked), *asked]
 
     def without(self, wrong: set[str]) -> DrawBlocks:
-        """The blocks that are right by themselves; a control may be of one of the others."""
+        """The blocks that are right by themselves; a control, or a weight, may be of one of the others."""
         gone = wrong & {field.name for field in fields(self)}
         kept = {name: value for name, value in vars(self).items() if name not in gone}
-        return DrawBlocks(**{**kept, **({"control": None} if gone else {})})
+        return DrawBlocks(**{**kept, **({"control": None, "weights": ()} if gone else {})})
 
     # -- what is wrong ---------------------------------------------------------------------------------------------
 
-    def problems(self, specs: Sequence[MetricSpec]) -> list[str]:
-        """All that does not go together, of blocks that are right by themselves; `specs` are the recipe's metrics."""
+    def problems(self, specs: Sequence[MetricSpec], handover: float) -> list[str]:
+        """All that does not go together, of blocks that are right by themselves.
+
+        Args:
+            specs: the recipe's metrics.
+            handover: of the recipe.
+        """
         labels = [spec.label for spec in specs]
         return [
             *self._of_scores(specs),
             *phase_problems(self.phases, labels),
             *self._of_pairs(),
+            *weight_problems(self.weights, handover, self.thin, shares=self.share_weights),
         ]
 
     def _of_scores(self, specs: Sequence[MetricSpec]) -> Iterator[str]:
@@ -180,7 +218,11 @@ class DrawBlocks:
             )
         if (n := sum(entry.by == SUSPECTS for entry in self.drop)) > 1:
             yield f"`drop` must have one entry for {SUSPECTS}, got {n}: they are dropped once. Keep one of them."
-        needed = {SHUFFLED_SCORES: ("thin", self.thin), RANDOM_DROP: ("drop", self.drop)}
+        needed = {
+            SHUFFLED_SCORES: ("thin", self.thin),
+            RANDOM_DROP: ("drop", self.drop),
+            SHUFFLED_WEIGHTS: ("weights", self.weighs),
+        }
         if self.control in needed:
             name, block = needed[self.control]
             if not block:
@@ -200,7 +242,8 @@ class DrawBlocks:
         """
         found = []
         thin = self.thin
-        comes_again = revisits or self.fixed_shares or (self.domains is not None and self.domains.follow is not None)
+        shares = self.fixed_shares or (self.domains is not None and self.domains.follow is not None)
+        comes_again = revisits or (shares and not self.counts_in_shares)
         if thin is not None and thin.book_score and not thin.fresh and not comes_again:
             n_passes = thin.until * total_steps / steps_per_epoch
             if n_passes <= 1:
@@ -214,7 +257,29 @@ class DrawBlocks:
                 "`review` must have rows to come back to, got a run of one stage, before which nothing was trained. "
                 "Write stages: 20, or leave `review` out."
             )
+        compare = [entry.name for entry in self.weights if getattr(entry.weight, "groups", None)]
+        if compare and n_stages <= 1:
+            found.append(
+                f"`weights: {compare[0]}` must have the losses of a stage before to compare with, got a run of one "
+                "stage: all rows would count 1. Write stages: 20, or leave it out."
+            )
         return found
+
+    def step_problems(self, micro_batch: int) -> list[str]:
+        """What micro batches of so many rows cannot do: a row alone in its forward has nobody to deal weights with.
+
+        Args:
+            micro_batch: rows of one forward, `per_device_train_batch_size`.
+        """
+        live = [entry.name for entry in self.weights if isinstance(entry.weight, LiveWeight)]
+        if self.control != SHUFFLED_WEIGHTS or not live or micro_batch > 1:
+            return []
+        problem = (
+            f"`per_device_train_batch_size` must be at least 2 with control: {SHUFFLED_WEIGHTS} and {live[0]}, got "
+            f"{micro_batch}: a weight that the forward decides is dealt to another row of the same forward. Write 2, "
+            "and half of gradient_accumulation_steps."
+        )
+        return [problem]
 
 
 def phase_problems(phases: Sequence[PhaseSettings], labels: Sequence[str]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from campus_tune.method.pacing import PACINGS
 from campus_tune.method.selectors import SELECTORS
 from campus_tune.method.thin import THINNERS
+from campus_tune.method.weights import WEIGHTS
 from campus_tune.metrics import METRICS
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.plugins import version_of
@@ -23,6 +24,7 @@ def plugins_used(config: CampusConfig) -> dict[str, str]:
     settings: list[tuple[Registry[Any], Any]] = [
         (METRICS, [*config.metrics, *(entry for _, entry in config.draw.entries())]),
         (THINNERS, config.thin and config.thin.how),
+        (WEIGHTS, [entry.part for entry in config.weights or ()]),
         (PACINGS, config.pacing),
         (SELECTORS, config.selector),
     ]

@@ -32,7 +32,7 @@ from campus_tune.method.policy import Period, Policy
 from campus_tune.method.review import Review
 from campus_tune.method.shares import SharePhase, at_least, fixed, natural, tempered
 from campus_tune.method.thin import Thin
-from campus_tune.recipe.draw_blocks import NATURAL, TEMPERATURE, CellSettings, Shares, ThinSettings
+from campus_tune.recipe.draw_blocks import NATURAL, TEMPERATURE, CellSettings, PhaseSettings, Shares, ThinSettings
 from campus_tune.recipe.draw_rules import RANDOM_DROP, SHUFFLED_SCORES, find_score
 from campus_tune.words.errors import DataError, RecipeError
 from campus_tune.words.registry import nearest
@@ -89,14 +89,14 @@ def strict_domains(values: Iterable[object], column: str, setting: str) -> Domai
     names = ["" if value is None or value != value else str(value) for value in values]  # NaN is not itself
     if empty := [row for row, name in enumerate(names) if not name.strip(INVISIBLE)]:
         raise DataError(
-            f"`{column}` must name a group in every row, for `{setting}` draws by it, got null or an empty name in "
+            f"`{column}` must name a group in every row, for `{setting}` goes by it, got null or an empty name in "
             f"{len(empty)} of {len(values)} rows (first: {listed(empty, 3)}). Fill them in: `dataset = dataset.map("
             f"lambda row: {{{column!r}: 'other' if str(row[{column!r}] or '').strip({INVISIBLE!r}) in ('', 'nan') else "
             f"row[{column!r}]}})`."
         )
     if odd := [row for row, name in enumerate(names) if name != name.strip(INVISIBLE)]:
         raise DataError(
-            f"`{column}` must have names without spaces or NUL at their ends, for `{setting}` draws by it, got "
+            f"`{column}` must have names without spaces or NUL at their ends, for `{setting}` goes by it, got "
             f"{shown(names[odd[0]])} in {len(odd)} of {len(values)} rows (first: {listed(odd, 3)}). Strip them: "
             f"`dataset = dataset.map(lambda row: {{{column!r}: row[{column!r}].strip({INVISIBLE!r})}})`."
         )
@@ -177,15 +177,10 @@ def policy_of(
     """
     if not config.draws_apart:
         return None
-    domains = domains or Domains()
-    base = Policy(n_rows=n_rows, dropped=dropped, cells=cells, book=book)
-    if domains.codes is not None:
-        base = replace(base, domains=domains.codes, domain_names=tuple(domains.names))
-    if config.draw.over_cells and cells is not None:
-        base = replace(base, strata=cells.codes, strata_names=cells.names)
-    else:
-        base = replace(base, strata=base.domains, strata_names=base.domain_names)
-    thin, block, review = config.thin, config.domains, config.review
+    counts = config.draw.counts_in_shares  # then shares are weights, and of the draw they say nothing
+    base = _strata(n_rows, domains, cells, over_cells=config.draw.over_cells and not counts)
+    base = replace(base, dropped=dropped, book=book)
+    thin, block, review = config.thin, None if counts else config.domains, config.review
     return replace(
         base,
         shares=None if block is None else _shares(config, base, block.shares, "domains: shares"),
@@ -196,6 +191,52 @@ def policy_of(
         control="shuffled_scores" if config.control == SHUFFLED_SCORES else None,
         scores=None if thin is None else _scores(config, thin, score_of, book),
     )
+
+
+def shares_that_count(
+    config: CampusConfig,
+    *,
+    n_rows: int,
+    domains: Domains | None = None,
+    cells: Cells | None = None,
+    dropped: BoolArray | None = None,
+    book: Book | None = None,
+) -> Policy | None:
+    """Who would be drawn by the shares of a recipe that makes weights of them; None where it does not.
+
+    Args:
+        config: resolved settings.
+        n_rows: N.
+        domains: of the rows; None for none.
+        cells: as `cells_of` made them.
+        dropped: rows that are never trained, shape (N,).
+        book: whose levels the shares follow, with `domains: follow`.
+
+    Raises:
+        RecipeError: shares of names that no row has.
+    """
+    block = config.domains
+    if block is None or not config.draw.share_weights:
+        return None
+    base = _strata(n_rows, domains, cells, over_cells=config.draw.over_cells)
+    base = replace(base, dropped=dropped, book=book)
+    return replace(
+        base,
+        shares=_shares(config, base, block.shares, "domains: shares"),
+        follow=block.follow,
+        periods=tuple(Period(_share_phase(config, base, phase)) for phase in config.phases or ()),
+    )
+
+
+def _strata(n_rows: int, domains: Domains | None, cells: Cells | None, *, over_cells: bool) -> Policy:
+    """A policy that knows the rows' domains, cells and strata, and draws all alike."""
+    domains = domains or Domains()
+    base = Policy(n_rows=n_rows, cells=cells)
+    if domains.codes is not None:
+        base = replace(base, domains=domains.codes, domain_names=tuple(domains.names))
+    if over_cells and cells is not None:
+        return replace(base, strata=cells.codes, strata_names=cells.names)
+    return replace(base, strata=base.domains, strata_names=base.domain_names)
 
 
 def _shares(config: CampusConfig, base: Policy, written: Shares, setting: str) -> FloatArray | None:
@@ -216,18 +257,24 @@ def _shares(config: CampusConfig, base: Policy, written: Shares, setting: str) -
 
 
 def _periods(config: CampusConfig, base: Policy, score_of: ScoreOf | None) -> tuple[Period, ...]:
-    """The user's phases."""
-    periods, usual = [], config.domains.shares if config.domains is not None else NATURAL
+    """The user's phases; their shares too, unless these are weights."""
+    periods = []
     for phase in config.phases or ():
-        shares = _shares(config, base, phase.shares or usual, "phases: shares")
         top = None
         for name, share in (phase.top or {}).items():
             assert score_of is not None, "a phase of the best rows needs their scores"
             found = find_score(name, config.specs)
             scores = score_of(found.spec.label)
             top = best_rows(-scores if found.turned else scores, share, base, seed=config.seed or 0)
-        periods.append(Period(SharePhase(phase.until, shares, phase.overlap), phase.offer, phase.mix, top))
+        shares = SharePhase(phase.until, None) if config.draw.counts_in_shares else _share_phase(config, base, phase)
+        periods.append(Period(shares, phase.offer, phase.mix, top))
     return tuple(periods)
+
+
+def _share_phase(config: CampusConfig, base: Policy, phase: PhaseSettings) -> SharePhase:
+    """The shares of one of the user's phases: its own, or those of `domains`."""
+    usual = config.domains.shares if config.domains is not None else NATURAL
+    return SharePhase(phase.until, _shares(config, base, phase.shares or usual, "phases: shares"), phase.overlap)
 
 
 def best_rows(scores: FloatArray, share: float, policy: Policy, *, seed: int) -> BoolArray:

@@ -136,6 +136,12 @@ class CompareFacts:
         audits = [run["audit"] for arm in self.arms for run in arm.runs if run.get("audit")]
         return sum(one["checked"] for one in audits), sum(one["passed"] for one in audits)
 
+    @property
+    def weights_audit(self) -> tuple[int, int]:
+        """(steps checked, steps that multiplied the planned weights) over the runs of arms that weigh rows."""
+        audits = [run["weights_audit"] for arm in self.arms for run in arm.runs if "weights_audit" in run]
+        return sum(checked for checked, _ in audits), sum(passed for _, passed in audits)
+
 
 def read_comparison(folder: Path) -> CompareFacts:
     """What a comparison left behind.

@@ -121,11 +121,10 @@ def _numbers(facts: CompareFacts) -> list[Fact]:
     ]
     if verdict and known:
         found.append(Fact("Would be found", f"{known[0]:.1%}", "with 80 % power"))
-    checked, passed = facts.audit
-    if checked:
-        found.append(
-            Fact("Audit", f"{passed:,} of {checked:,}", "steps as planned", "" if passed == checked else "bad")
-        )
+    for name, (checked, passed) in (("Audit", facts.audit), ("Weights audit", facts.weights_audit)):
+        if checked:
+            bad = "" if passed == checked else "bad"
+            found.append(Fact(name, f"{passed:,} of {checked:,}", "steps as planned", bad))
     return found
 
 

@@ -46,7 +46,7 @@ def shares(draw: DrawFacts) -> Picture | None:
 
     def paint(figure: Figure, narrow: bool) -> None:
         axis = figure.subplots()
-        _stacked(axis, draw.stages, values, faces_of(values))
+        stacked(axis, _edges(draw.stages), values, faces_of(values))
         axis.set(ylim=(0, 1), xlabel="optimizer step", ylabel="share of the rows")
         axis.set_xlim(draw.stages[0].step, draw.stages[-1].end)
         percent(axis.yaxis)
@@ -102,7 +102,7 @@ def lanes(draw: DrawFacts) -> Picture | None:
 
     def paint(figure: Figure, narrow: bool) -> None:
         axis = figure.subplots()
-        _stacked(axis, draw.stages, values, faces_of(values))
+        stacked(axis, _edges(draw.stages), values, faces_of(values))
         if passed_over.any():
             edges = _edges(draw.stages)
             label = "had their turn, not taken"
@@ -163,11 +163,16 @@ def _edges(stages: Sequence[StageDraw]) -> list[int]:
     return [*(stage.step for stage in stages), stages[-1].end]
 
 
-def _stacked(
-    axis: Axes, stages: Sequence[StageDraw], values: Mapping[str, FloatArray], faces: Mapping[str, Face]
-) -> None:
-    """One upon another, each as wide as its stage."""
-    sums = np.cumsum([np.zeros(len(stages)), *values.values()], axis=0)
+def stacked(axis: Axes, edges: Sequence[int], values: Mapping[str, FloatArray], faces: Mapping[str, Face]) -> None:
+    """One upon another, each as wide as its stage.
+
+    Args:
+        axis: drawn on.
+        edges: of the stages, in steps, one more than there are stages.
+        values: name → of each stage.
+        faces: face of each name.
+    """
+    sums = np.cumsum([np.zeros(len(edges) - 1), *values.values()], axis=0)
     for (name, face), (low, high) in zip(faces.items(), pairwise(sums), strict=True):
         how = {**face.on_face(), "linewidth": 0.0}
-        axis.stairs(high, _edges(stages), baseline=low, fill=True, label=fitted(name), **how)
+        axis.stairs(high, edges, baseline=low, fill=True, label=fitted(name), **how)

@@ -18,6 +18,7 @@ from campus_tune.preview.lr_mass import N_DECILES
 from campus_tune.report.draw_facts import DrawFacts, read_draw, with_suspects
 from campus_tune.report.examples import Extremes, read_extremes
 from campus_tune.report.map_facts import MapFacts, read_map
+from campus_tune.report.weight_facts import WeightFacts, read_weights
 from campus_tune.run.decile_rates import FILE as RATES
 from campus_tune.run.ledger import FILE, FOLDER
 from campus_tune.run.ledger_lines import MAYBE, read_events
@@ -140,6 +141,7 @@ class RunOnDisk:
         run: the ledger's first word: what the run was planned with.
         draw: who was drawn and which rows; None where the recipe says nothing of it.
         map: what training says of the rows; None of a run that goes on, or of before there were maps.
+        weights: how much rows counted; None where all count alike.
     """
 
     folder: Path
@@ -169,6 +171,7 @@ class RunOnDisk:
     run: Json
     draw: DrawFacts | None
     map: MapFacts | None
+    weights: WeightFacts | None
 
     @property
     def name(self) -> str:
@@ -268,6 +271,7 @@ def read_run(folder: Path) -> RunOnDisk:
         run=run,
         draw=read_draw(home, with_suspects(began[-1], events), by_kind.get("decision", []), end),
         map=read_map(home, by_kind.get("map", [])),
+        weights=read_weights(by_kind.get("decision", []), ends, last),
     )
 
 

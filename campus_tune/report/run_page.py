@@ -15,6 +15,8 @@ from campus_tune.report.html_tables import Cell, HtmlTable, number, words
 from campus_tune.report.map_page import map_section
 from campus_tune.report.map_plots import MAP_PICTURE
 from campus_tune.report.run_facts import RunOnDisk
+from campus_tune.report.weight_page import weight_section
+from campus_tune.report.weight_plots import WEIGHT_PICTURES
 from campus_tune.run.ledger import audited
 
 BLOCK = "campus: "  # before the names of a recipe's settings in the ledger
@@ -48,9 +50,10 @@ def run_content(facts: RunOnDisk, pictures: Sequence[Picture]) -> dict[str, Any]
         "facts": _numbers(facts),
         "warnings": facts.warnings,
         "map": None if facts.map is None else map_section(facts.map, pictures),
-        "pictures": [picture for picture in pictures if picture.name != MAP_PICTURE],
+        "pictures": [picture for picture in pictures if picture.name not in (MAP_PICTURE, *WEIGHT_PICTURES)],
         "missing": missing(facts),
         "decisions": decisions(facts),
+        "weights": None if facts.weights is None else weight_section(facts.weights, pictures),
         "drawn": [] if facts.draw is None else draw_tables(facts.draw, facts.rows_by_domain),
         "examples": [
             {
@@ -114,6 +117,10 @@ def _numbers(facts: RunOnDisk) -> list[Fact]:
         numbers.append(
             Fact("Audit", f"{passed:,} of {checked:,}", "steps as planned", "" if passed == checked else "bad")
         )
+    if facts.weights is not None and facts.weights.audit[0]:
+        checked, passed = facts.weights.audit
+        bad = "" if passed == checked else "bad"
+        numbers.append(Fact("Weights audit", f"{passed:,} of {checked:,}", "steps as planned", bad))
     if facts.seconds:
         spent = sum(seconds for name, seconds in facts.seconds.items() if name not in ("training", "share"))
         trained = clock(facts.seconds.get("training", 0.0))

@@ -30,6 +30,7 @@ from campus_tune.report.figures import (
 from campus_tune.report.map_plots import map_picture
 from campus_tune.report.run_facts import RunOnDisk
 from campus_tune.report.score_plots import correlations, histograms, lr_deciles, of_mean
+from campus_tune.report.weight_plots import weight_pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,6 +48,7 @@ def run_pictures(facts: RunOnDisk) -> list[Picture]:
         competence(facts),
         pacing(facts),
         *(draw_pictures(facts.draw) if facts.draw is not None else ()),
+        *(weight_pictures(facts.weights) if facts.weights is not None else ()),
         training_loss(facts),
         evaluations(facts),
         cost_bar(facts.cost, facts.budget) if facts.cost else None,

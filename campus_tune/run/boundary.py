@@ -11,12 +11,26 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from campus_tune.method.drawn import of_end
 from campus_tune.method.view import History, PastStage
+from campus_tune.method.weighed import of_stage
 from campus_tune.run.activity import DECIDING, EVALUATING, PROBING, RESCORING, SAVING
 from campus_tune.run.situation import Position, Situation
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
-from campus_tune.run.told.events import Decided, Ended, EpochEnded, Evaluated, Probed, Rescored, StageEnded, Suspected
+from campus_tune.run.told.events import (
+    Decided,
+    Ended,
+    EpochEnded,
+    Evaluated,
+    Probed,
+    Rescored,
+    StageEnded,
+    Suspected,
+    Warned,
+)
+from campus_tune.run.told.weight_lines import warnings_of
 from campus_tune.words.errors import DivergedError
 from campus_tune.words.types import Json
 
@@ -72,12 +86,29 @@ def close_stage(now: Situation, position: Position) -> bool:
     end["learning_rate"] = position.rates / (curriculum.step - stage.first_step)  # mean of its steps
     position.rates = 0.0
     end["audit"] = audit(now)
+    end |= close_weights(now)
     end |= now.load.close_stage(now.watch.forward_seconds())
     now.journal.take(StageEnded({**end, "cost": now.budget.shares(), "seconds": _seconds(now)}))
+    if warnings := warnings_of(end, position.warned):
+        position.warned += warnings
+        now.journal.take(Warned(list(warnings.values())))
     means = summary.get("train_loss"), summary.get("train_loss_by_domain", {})
     past = PastStage(stage.index, stage.chosen, curriculum.step, *means)
     now.training_losses.close_stage(now.folder / LOSSES if now.peers.leads else None, past)
     return True
+
+
+def close_weights(now: Situation) -> Json:
+    """What there is to say of a stage's weights; its losses become the level of the next one. {} without weights."""
+    curriculum, shown = now.curriculum, now.training_losses
+    if curriculum.weighting is None:
+        return {}
+    rows, losses = shown.rows, shown.losses
+    with np.errstate(divide="ignore", invalid="ignore"):
+        curriculum.weighting.close(rows, losses.per_row(), losses.tokens, shown.parts)
+    clipped = {} if now.clipped is None else {"clipped_steps": now.clipped.take()}
+    said = of_stage(rows, shown.weights, losses, curriculum.weighting.domains, curriculum.live)
+    return {**said, **clipped, "weights_audit": weights_audit(now)}
 
 
 def close_cut_stage(now: Situation, position: Position) -> None:
@@ -176,6 +207,12 @@ def audit(now: Situation) -> Json:
     return {"checked": checked, "passed": passed, "labels": labels}
 
 
+def weights_audit(now: Situation) -> list[int]:
+    """Steps whose weights were checked, and that passed, on every rank."""
+    mine = (now.watch.weights_checked, now.watch.weights_passed)
+    return [min(counts) for counts in zip(*now.peers.gather(mine), strict=True)]
+
+
 def summed_up(now: Situation) -> Ended:
     """What there is to say of a run when it is over."""
     seen, repeated = now.curriculum.coverage_counts()
@@ -191,6 +228,7 @@ def summed_up(now: Situation) -> Ended:
             **of_end(now.curriculum),
             **now.drawing.told_at_end(),
             "audit": audit(now),
+            **({} if now.curriculum.weighting is None else {"weights_audit": weights_audit(now)}),
             "budget": now.config.budget,
             **now.load.total(),
             "competence": now.probing.changes(),

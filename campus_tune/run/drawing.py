@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from campus_tune.data.domains import Domains
+from campus_tune.data.message_weights import Shapes
 from campus_tune.data.prepared import column_names, read_column
 from campus_tune.method.cells import ALL_ROWS, Cells
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.drawn import of_start
 from campus_tune.method.policy import Policy
 from campus_tune.method.view import PastStage
+from campus_tune.method.weighting import Weighting
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.preview.forecast import quota_problems, stage_rows
@@ -27,6 +29,7 @@ from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_rules import RANDOM_DROP
 from campus_tune.recipe.drop_block import SUSPECTS
 from campus_tune.recipe.policy import book_columns, cells_of, column_of, policy_of, strict_domains
+from campus_tune.recipe.weighting import weighting_of
 from campus_tune.run.acting import Suspects
 from campus_tune.run.book_keeping import BookKeeping
 from campus_tune.scores.dropping import Dropped, dropped_of
@@ -51,12 +54,16 @@ class Drawing:
         book: what training showed of each row; None where nothing goes by it.
         dropped: rows that are never drawn; None where the recipe drops none.
         suspects: what is done about rows that look wrong; None where the recipe says nothing of them.
+        weighting: how much rows count; None where all count alike.
+        shapes: how much each answer token of a row counts beside the others; None where all do alike.
     """
 
     policy: Policy | None = None
     book: BookKeeping | None = None
     dropped: Dropped | None = None
     suspects: Suspects | None = None
+    weighting: Weighting | None = None
+    shapes: Shapes | None = None
 
     @property
     def left_out(self) -> Dropped | None:
@@ -140,7 +147,7 @@ class Kinds:
             RecipeError: the recipe gives shares to domains, and there are none.
             DataError: there is no such column; a row without a name, or with one that another looks like.
         """
-        if not config.draws_apart:
+        if not config.draw.uses_domains:
             return Kinds()
         rows = compat.training_rows(trainer)
 
@@ -155,7 +162,8 @@ class Kinds:
             return strict_domains(read_column(rows, column), column, setting)
 
         of = None if config.cells is None else config.cells.of
-        return Kinds(read(column_of(config, column_names(rows)), "domains"), read(of, "cells: of"))
+        asks = "domains" if config.draws_apart or config.draw.share_weights else "weights"
+        return Kinds(read(column_of(config, column_names(rows)), asks), read(of, "cells: of"))
 
     def fingerprints(self) -> dict[str, str]:
         """What a run's identity holds of them."""
@@ -181,7 +189,7 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
         CampusError: blocks of the recipe that do not go with these rows.
     """
     config, by_label = now.config, dict(scores.by_label)
-    if not config.draws_apart:
+    if not config.draws_apart and not config.weighs:
         return Drawing()
     domains, n_rows = now.kinds.domains, len(now.loaded.rows)
     cells = cells_of(config, by_label.__getitem__, domains=domains, others=now.kinds.others)
@@ -205,9 +213,20 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
         dropped=None if dropped is None else dropped.mask,
         book=None if keeping is None else keeping.book,
     )
-    assert policy is not None, "a recipe that draws apart has a policy"
+    weighting = weighting_of(
+        config,
+        tokens=now.loaded.rows.answer_tokens,
+        global_batch=now.loaded.global_batch,
+        domains=domains,
+        cells=cells,
+        columns=now.user_weights.columns,
+        dropped=None if dropped is None else dropped.mask,
+        book=None if keeping is None else keeping.book,
+    )
+    if policy is None:  # all rows are drawn as ever, and count otherwise
+        return Drawing(book=keeping, weighting=weighting, shapes=now.user_weights.shapes)
     problems = quota_problems(policy, stage_rows(config, n_rows=n_rows, global_batch=now.loaded.global_batch))
     if problems:
         raise RecipeError(problems)
     suspects = Suspects.begin(config, policy.cells, now.loaded.rows, now.kinds.domains, scores.measured)
-    return Drawing(policy, keeping, dropped, suspects)
+    return Drawing(policy, keeping, dropped, suspects, weighting, now.user_weights.shapes)

@@ -41,7 +41,7 @@ WORDS = {
     "batch: accumulation": "`gradient_accumulation_steps`",
 }
 
-CELLS = "campus: cells"
+CELLS, DOMAINS = "campus: cells", "campus: domains"
 
 # Settings of trl that make the rows and their labels. Where the rows come out the same, they may differ.
 PREPARED_BY = (
@@ -170,6 +170,9 @@ class Identity:
         if None in (before.get(CELLS), now.get(CELLS)):  # only one of the two compares anything in cells
             cells = {CELLS: before.pop(CELLS, None)}, {CELLS: now.pop(CELLS, None)}
         past, future = _differences(before, now), []
+        counted = [(one["future"].get(DOMAINS) or {}).get("by") for one in (saved, self.record())]
+        if None not in counted and counted[0] != counted[1]:  # rows of shares that count were drawn as without them
+            past.append(f"`{DOMAINS}: by`: {counted[0]!r} in the checkpoint, {counted[1]!r} now")
         if not changed_future:
             future = _differences({**saved["future"], **cells[0]}, {**self.future, **cells[1]})
         if not past and not future:

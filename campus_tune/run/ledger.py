@@ -140,6 +140,21 @@ def audited(checked: int, passed: int, *, labels: bool) -> str:
     )
 
 
+def weights_audited(checked: int, passed: int) -> str:
+    """What the weights audit found, in words.
+
+    Args:
+        checked: steps whose gradients were compared with the planned weights.
+        passed: of them, those that were multiplied by these.
+
+    >>> weights_audited(120, 120)
+    '120 of 120 checked steps multiplied the planned weights'
+    """
+    if not checked:
+        return "no weight held in any step, so there was nothing to check"
+    return f"{passed:,} of {checked:,} checked steps multiplied the planned weights"
+
+
 def plain(value: object) -> Any:
     """A value as JSON knows it: numpy's numbers and arrays as plain ones, paths as text, NaN and infinities as null.
 

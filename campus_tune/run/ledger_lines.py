@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from campus_tune.method.weighed import BARS
 from campus_tune.run.ledger import FILE, FOLDER
 from campus_tune.words.errors import DataError
 from campus_tune.words.json_shapes import misshapen, parse
@@ -18,6 +19,13 @@ AUDIT = ({"checked": int, "passed": int, "labels?": bool}, [int, int], [int, int
 OFFER = {"name": str, "loss?": MAYBE, "stderr?": MAYBE, "perplexity?": MAYBE, "sampled_rows?": MAYBE}
 
 SIZES: dict[Any, Any] = {str: int}
+WEIGHTS = {
+    **dict.fromkeys(("mean", "min", "max", "ess"), float),
+    "half?": float,
+    "by_domain": NUMBERS,
+    "histogram": [int] * len(BARS),
+    "shut_out?": NUMBERS,
+}
 DRAWN_AT_START = {"cells?": SIZES, "dropped?": SIZES}
 
 EVENTS: dict[str, Any] = {
@@ -62,6 +70,11 @@ EVENTS: dict[str, Any] = {
         "audit?": AUDIT,
         "cost?": COST,
         "seconds?": NUMBERS,
+        "weights?": WEIGHTS,
+        "weighted_loss?": MAYBE,
+        "clipped_steps?": ([int, int], None),
+        "weights_audit?": [int, int],
+        "level?": {str: (float, {str: [MAYBE]})},
     },
     "suspects": {
         "stage": int,
@@ -110,6 +123,7 @@ EVENTS: dict[str, Any] = {
         "visits_most?": int,
         "review_rows?": int,
         "suspects?": int,
+        "weights_audit?": [int, int],
     },
 }
 

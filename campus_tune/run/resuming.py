@@ -58,7 +58,17 @@ def state_of(now: Situation, position: Position, loop: LoopState) -> Json:
         "audit": [now.watch.checked, now.watch.passed, now.watch.labels_seen],
         "journal": {**now.journal.state(), **now.probing.state()},
         **now.drawing.state(),
+        **_weights_state(now, position),
     }
+
+
+def _weights_state(now: Situation, position: Position) -> Json:
+    """What only a weighted run has to remember beside its curriculum; {} of another."""
+    if now.curriculum.weighting is None:
+        return {}
+    clipped = {} if now.clipped is None else {"clipped": now.clipped.state()}
+    audit = [now.watch.weights_checked, now.watch.weights_passed]
+    return {"weights_audit": audit, "warned": position.warned, **clipped}
 
 
 def beside(now: Situation) -> Beside:
@@ -119,7 +129,7 @@ def restore(
     scores, added = _scores_of(scoring, home, saved["scores"], now.peers, changed=changed)
     drawing = make_drawing(now, scores)
     start_digests = scores.digests()  # before re-scoring has its say
-    curriculum, training_losses = now.make_curriculum(scores, drawing.policy), TrainingLosses()
+    curriculum, training_losses = now.make_curriculum(scores, drawing), TrainingLosses()
     rescorer = Rescorer(scoring, scores, curriculum, now.loaded.rows, home / "scores")
     with as_saved(step):
         training_losses.load(saved["training_losses"])
@@ -159,8 +169,13 @@ def restore(
     digests = {**saved["scores"], **{label: start_digests[label] for label in added}}
     parts = (scores, digests, curriculum, drawing, rescorer, training_losses)
     situation = complete(now, *parts, same_world=same_world)
-    situation.watch.checked, situation.watch.passed, situation.watch.labels_seen = saved["audit"]
-    return situation, Position(rates=saved["rates"], logged_step=saved["logged_step"])
+    watch = situation.watch
+    watch.checked, watch.passed, watch.labels_seen = saved["audit"]
+    watch.weights_checked, watch.weights_passed = saved.get("weights_audit", [0, 0])
+    if situation.clipped is not None and "clipped" in saved:
+        situation.clipped.load(saved["clipped"])
+    warned = saved.get("warned", [])
+    return situation, Position(rates=saved["rates"], logged_step=saved["logged_step"], warned=warned)
 
 
 def _scores_of(

@@ -46,6 +46,7 @@ from campus_tune.run.situation import Position, Situation, outline, plan
 from campus_tune.run.stream.finite import MANY_SKIPPED, Update
 from campus_tune.run.stream.loader import CurriculumLoader
 from campus_tune.run.stream.loop_state import LoopState
+from campus_tune.run.stream.weighing import step_weights
 from campus_tune.run.told.events import Warned
 from campus_tune.run.told.trackers import log_map
 from campus_tune.words.console import say
@@ -225,7 +226,8 @@ class CampusRun:
         self.saver.seal()
         self.loop.make_up()
         self.activities.current = TRAINING
-        now.watch.begin_step(now.curriculum.step + 1)
+        batches = now.loaded.loader.micro_batches(now.curriculum.step_rows())
+        now.watch.begin_step(now.curriculum.step + 1, step_weights(now.curriculum, batches, now.drawing.shapes))
         position.rate = compat.learning_rate(self.trainer)
         self.loop.begin_step()
         position.began = time.perf_counter()
@@ -234,11 +236,14 @@ class CampusRun:
         """The gradients of an optimizer step are there."""
         now = self.situation
         step, rows = now.curriculum.step, now.curriculum.step_rows()
+        now.watch.before_update()
         now.finite.before_update(Update(step + 1, rows, compat.learning_rate(self.trainer)))
 
     def after_update(self) -> None:
         """The optimizer has used them, or a gradient scaler has skipped the step."""
         now = self.situation
+        if now.clipped is not None:
+            now.clipped.add(compat.gradient_norm(self.trainer))
         if now.finite.after_update(skipped=bool(self.trainer.accelerator.optimizer_step_was_skipped)):
             now.journal.take(Warned([MANY_SKIPPED]))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from campus_tune.method.levels import Visits
 from campus_tune.words.errors import CampusError, ResumeError
 from campus_tune.words.json_shapes import misshapen
 from campus_tune.words.types import Json, RowLosses
@@ -23,7 +24,9 @@ _STAGE = {
     "n_random": int,
     "n_repeats": int,
     "widened": bool,
+    "weights?": _PACKED,
 }
+_LEVELS = {"last": dict.fromkeys(vars(Visits.none()), _PACKED), "running?": {str: _PACKED}}
 _PAST = {"index": int, "chosen": str, "end": int, "loss": (float, None), "loss_by_domain": {str: float}}
 SHAPE: dict[str, Any] = {
     "identity": {"past": {"global_batch": int}, "future": {}, "batch": {"world": int}, "prepared": {}},
@@ -38,6 +41,7 @@ SHAPE: dict[str, Any] = {
         "spent": _PACKED,
         "seen": _PACKED,
         "stage": (_STAGE, None),
+        "levels?": _LEVELS,
     },
     "competence": {"history": {str: [float]}, "ema": {str: float}},
     "budget": {
@@ -53,10 +57,10 @@ SHAPE: dict[str, Any] = {
     "training_losses": {
         "rows": _PACKED,
         "losses": _LOSSES,
-        "weights?": _PACKED,
-        "parts?": _PACKED,
         "logged": [object],
         "past?": [_PAST],
+        "weights?": _PACKED,
+        "parts?": _PACKED,
     },
     "rates": float,
     "loop": {
@@ -67,6 +71,9 @@ SHAPE: dict[str, Any] = {
     "epoch_ended": bool,
     "logged_step": int,
     "audit": [int, int, bool],
+    "weights_audit?": [int, int],
+    "clipped?": {"clipped": int, "steps": int},
+    "warned?": [str],
     "book?": {"chain": [[int, str]]},
     "dropped?": str,
     "suspects?": {"stage": int, "dropped": str},

@@ -10,7 +10,7 @@ theirs, and `resuming.state_of` asks them for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,6 @@ from campus_tune.data.prepared import TOKEN_COLUMNS, column_names, read_column
 from campus_tune.method.budget import Budget
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.orders import order_rows
-from campus_tune.method.policy import Policy
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.model.probes import Source
@@ -40,16 +39,19 @@ from campus_tune.run.official_tasks import Evaluator
 from campus_tune.run.probing import Probing
 from campus_tune.run.rank_load import RankLoad
 from campus_tune.run.saver import Saver
+from campus_tune.run.stream.clipped import ClippedSteps
 from campus_tune.run.stream.filling import Filling
 from campus_tune.run.stream.finite import Finite, cause_in
 from campus_tune.run.stream.loss_audit import LossAudit
 from campus_tune.run.stream.step_loss import StepLoss
 from campus_tune.run.stream.training_losses import TrainingLosses
 from campus_tune.run.stream.watch import Watch
+from campus_tune.run.stream.weighing import Weighing
 from campus_tune.run.told.dropped_rows import list_dropped
 from campus_tune.run.told.events import Examined, Scored, Started, Warned
 from campus_tune.run.told.examples import keep_examples
 from campus_tune.run.told.journal import Journal
+from campus_tune.run.user_weights import UserWeights
 from campus_tune.scores.asking import Asking
 from campus_tune.scores.dropping import known_of
 from campus_tune.scores.fresh import FreshScores
@@ -81,6 +83,7 @@ class Outline:
         total_steps: optimizer steps of the whole run.
         domains: of the rows.
         kinds: of rows that are drawn from.
+        user_weights: what the training set says of how much rows count.
         budget: that measurements are charged to.
         probing: held-out rows, and when they are measured.
         identity: what makes it this run.
@@ -100,6 +103,7 @@ class Outline:
     total_steps: int
     domains: Domains
     kinds: Kinds
+    user_weights: UserWeights
     budget: Budget
     probing: Probing
     identity: Identity
@@ -151,7 +155,7 @@ class Outline:
             rows, tokenizer = compat.training_rows(self.trainer), compat.tokenizer_of(self.trainer)
             list_dropped(self.folder, drawing.left_out, self.known(), self.kinds.domains, rows, tokenizer)
 
-    def make_curriculum(self, scores: Scores, policy: Policy | None) -> Curriculum:
+    def make_curriculum(self, scores: Scores, drawing: Drawing) -> Curriculum:
         """The curriculum at its first step, its orders by these scores."""
         config, groups, by_label = self.config, self.domains.codes, scores.by_label
         seed = config.seed or 0
@@ -164,7 +168,8 @@ class Outline:
             total_steps=self.total_steps,
             groups=groups,
             drop_last=self.trainer.args.dataloader_drop_last,
-            policy=policy,
+            policy=drawing.policy,
+            weighting=drawing.weighting,
         )
 
 
@@ -180,7 +185,8 @@ class Situation(Outline):  # a longer list of the same kind: what reads it asks 
         rescorer: keeps its orders in step with the model.
         training_losses: of the stage, for free.
         load: how evenly the ranks are loaded.
-        watch: hooks that compare what is trained with the plan.
+        watch: hooks that compare what is trained with the plan, and multiply weights.
+        clipped: steps whose gradient was clipped; None where nothing is weighted, or nothing clipped.
         filling: hooks for ranks without a row; None where every rank always has one.
         step_loss: sees on the first steps what the trainer's loss counts; None where that is known.
         same_world: the checkpoint's random states are of this number of processes.
@@ -194,6 +200,7 @@ class Situation(Outline):  # a longer list of the same kind: what reads it asks 
     training_losses: TrainingLosses
     load: RankLoad
     watch: Watch
+    clipped: ClippedSteps | None
     filling: Filling | None
     step_loss: StepLoss | None
     same_world: bool
@@ -223,6 +230,7 @@ class Position:
         rate: learning rate of the step in progress.
         rates: of the stage's steps so far, added up.
         logged_step: of the trainer's last line.
+        warned: kinds of warnings about weights that were given.
     """
 
     epoch: int | None = None
@@ -231,6 +239,7 @@ class Position:
     rate: float = 0.0
     rates: float = 0.0
     logged_step: int = 0
+    warned: list[str] = field(default_factory=list)
 
 
 def outline(
@@ -271,14 +280,14 @@ def outline(
     training_tokens = n_steps / per_epoch * float(rows.tokens.sum())
     budget = make_budget(trainer, config, training_tokens, refreshes_to_come(config, n_steps, per_epoch, step=0))
     probing = Probing(probes, config, trainer, rows, domains, budget, peers, n_stages=n_stages)
-    kinds = Kinds.read(config, trainer)
+    kinds, user_weights = Kinds.read(config, trainer), UserWeights.read(config, trainer, loaded)
     identity = Identity.of(
         trainer,
         config,
         loaded,
         domains,
         probes=probing.fingerprint,
-        kinds=kinds.fingerprints(),
+        kinds={**kinds.fingerprints(), **user_weights.digests},
         total_steps=n_steps,
     )
     identity.refuse_different_ranks(peers)
@@ -295,6 +304,7 @@ def outline(
         total_steps=n_steps,
         domains=domains,
         kinds=kinds,
+        user_weights=user_weights,
         budget=budget,
         probing=probing,
         identity=identity,
@@ -353,9 +363,10 @@ def plan(now: Outline, saver: Saver) -> Situation:
     health = scores_health(config, scores, scoring.texts, domains, chosen=now.given.within is not None)
     now.journal.take(Examined(health, budget.found_share()))
     enough = partial(pays_for_all_rows, config, budget, facts)
-    now.journal.take(Warned([*small, *kept, *start_warnings(now.trainer, scores, health, scoring, enough)]))
+    own = now.user_weights.warnings
+    now.journal.take(Warned([*small, *kept, *own, *start_warnings(now.trainer, scores, health, scoring, enough)]))
 
-    curriculum = now.make_curriculum(scores, drawing.policy)
+    curriculum = now.make_curriculum(scores, drawing)
     for label, notes in scores.notes.items():
         curriculum.bar(label, barred=notes.get("tells_apart") is False)
     rescorer = Rescorer(scoring, scores, curriculum, rows, now.folder / "scores")
@@ -378,6 +389,9 @@ def complete(
     model: Any = trainer.model  # a trainer of transformers may have none until it trains
     selector, tokens = config.build_selector(), loaded.rows.tokens
     fresh = FreshScores(rescorer.asking, scores) if config.thin is not None and config.thin.fresh else None
+    weighs = curriculum.weighting is not None
+    audit = LossAudit.of(trainer)
+    weighing = Weighing.of(trainer, audit) if weighs else None
     return Situation(
         **vars(now),
         start_digests=digests,
@@ -387,7 +401,8 @@ def complete(
         rescorer=rescorer,
         training_losses=training_losses,
         load=RankLoad(peers, now.activities, loaded.loader),
-        watch=Watch(model, loaded.rows, LossAudit.of(trainer), labels=loaded.trained.labels_known),
+        watch=Watch(model, loaded.rows, audit, labels=loaded.trained.labels_known, weighing=weighing),
+        clipped=ClippedSteps.of(trainer) if weighs else None,
         filling=Filling(model) if loaded.loader.fills() else None,  # its model's hooks see real rows
         step_loss=StepLoss.of(trainer, loaded.loader),
         same_world=same_world,

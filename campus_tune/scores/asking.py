@@ -76,6 +76,11 @@ class Asking:
         """What the recipe's metrics ask for, by how each is asked."""
         return Questions(self.config)
 
+    @cached_property
+    def _groups_of(self) -> dict[str, IntArray | None]:
+        """The groups that each ensemble's rows are in, by label."""
+        return {label: one.groups_of(self.texts, self.groups) for label, one in self.questions.ensembles.items()}
+
     def start(self) -> Scores:
         """Every score the recipe asks for, before the first step.
 
@@ -85,6 +90,7 @@ class Asking:
         scores, asked = Scores(), self.questions
         if missing := missing_parts(asked.metrics.values()):
             raise MetricError(" ".join(missing))
+        _ = self._groups_of  # a column that is not there is told before anything is measured
         if self.config.scores is not None:  # a cache that was named and holds nothing of use is worth a word
             why = filter(None, map(self.passages.known.why_missing, asked.passages))
             scores.warnings += [f"`scores`: {reason}" for reason in why]
@@ -313,7 +319,7 @@ class Asking:
         """The ensembles, from the scores of their members; labels in the recipe's sequence, members behind them."""
         for spec in self.config.scored:
             if spec.label in self.questions.ensembles:
-                scores.combine(spec, self.questions.ensembles[spec.label], self.groups)
+                scores.combine(spec, self.questions.ensembles[spec.label], self._groups_of[spec.label])
         labels = dict.fromkeys([*self.config.labels, *scores.by_label])
         scores.by_label = {label: scores.by_label[label] for label in labels}
 

@@ -23,9 +23,9 @@ And let your tests ask whether it keeps what the rest of campus_tune relies on. 
 Traceback (most recent call last):
 campus_tune.testing.promises.BrokenPromise: `two_steps` must give shares in (0, 1], never nothing, got 1.0 to 1.5.
 
-`check_metric`, `check_selector` and `check_thinner` do the same for the other kinds. In a script, a part of your own
-is there as soon as it is registered: before `CampusCallback(…)` reads the recipe. A notebook's cell that is run twice
-takes it out before:
+`check_metric`, `check_selector`, `check_thinner` and `check_weight` do the same for the other kinds. In a script, a
+part of your own is there as soon as it is registered: before `CampusCallback(…)` reads the recipe. A notebook's cell
+that is run twice takes it out before:
 
 >>> PACINGS.forget("two_steps")
 
@@ -40,5 +40,6 @@ from campus_tune.testing.pacings import check_pacing
 from campus_tune.testing.promises import BrokenPromise
 from campus_tune.testing.selectors import check_selector
 from campus_tune.testing.thinners import check_thinner
+from campus_tune.testing.weights import check_weight
 
-__all__ = ["BrokenPromise", "check_metric", "check_pacing", "check_selector", "check_thinner"]
+__all__ = ["BrokenPromise", "check_metric", "check_pacing", "check_selector", "check_thinner", "check_weight"]

@@ -18,12 +18,14 @@ from campus_tune.compare.settings import CompareSettings
 from campus_tune.evaluate.suites import FOLDER, Seeds, Suite, TaskSetting
 from campus_tune.method.pacing import PACINGS
 from campus_tune.method.selectors import SELECTORS
+from campus_tune.method.weights import WEIGHTS
 from campus_tune.metrics import METRICS
 from campus_tune.recipe.blocks import EvaluateSettings, ProbeSettings
 from campus_tune.recipe.config import CampusConfig, part_schemas
 from campus_tune.recipe.draw_blocks import CellSettings, DomainSettings, PhaseSettings, ReviewSettings, ThinSettings
 from campus_tune.recipe.drop_block import DropSettings
 from campus_tune.recipe.reader import CheckedSettings
+from campus_tune.recipe.weights_block import WeightSettings
 from campus_tune.words.annotated import docs, leaves
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.leaves import Listed, Worded
@@ -45,6 +47,7 @@ BLOCKS: list[type[CheckedSettings]] = [
     ThinSettings,
     ReviewSettings,
     DropSettings,
+    WeightSettings,
     CompareSettings,
     Suite,
     TaskSetting,
@@ -62,7 +65,7 @@ def training() -> Json:
 
 
 def test_there_are_recipes_and_readme_blocks_to_look_at() -> None:
-    assert len(RECIPES) == 13
+    assert len(RECIPES) == 20
     assert len(SHOWN) == 3
 
 
@@ -91,7 +94,10 @@ def test_every_recipe_and_every_yaml_of_the_readme_is_valid(recipe: Json, traini
         {"campus": {"thin": {"how": "top", "since": 0.5}}},
         {"campus": {"thin": {"by": "length"}}},  # how?
         {"campus": {"thin": [{"how": "top"}]}},
-        {"campus": {"domains": {"by": "weights"}}},
+        {"campus": {"domains": {"by": "weight"}}},
+        {"campus": {"weights": "focal"}},  # always a list
+        {"campus": {"weights": [{"name": "focal", "gama": 1}]}},
+        {"campus": {"weights": [{"name": "robust", "limit": 0.5}]}},
         {"campus": {"domains": {"shares": {"math": 2}}}},
         {"campus": {"phases": []}},
         {"campus": {"phases": [{"shares": "natural"}]}},  # until when?
@@ -155,14 +161,16 @@ _SIMPLE = (
         ["mean", "sum", "max", "least", "response", "both", "matched", "fixed", "linear", "join", "-length"]
     )
     | st.sampled_from(
-        ["natural", "cells", "seen_loss", "sampling", "weights", "top", "infobatch", "spacing", "first", "-"]
+        ["natural", "cells", "seen_loss", "sampling", "weights", "top", "infobatch", "spacing", "first", "focal", "-"]
     )
 )
 VALUES = (
     _SIMPLE
     | st.lists(_SIMPLE, max_size=3)
     | st.dictionaries(
-        st.sampled_from(["name", "path", "start", "power", "metrics", "tset", "fewshot", "temperature", "how", "from"]),
+        st.sampled_from(
+            ["name", "path", "start", "power", "metrics", "tset", "fewshot", "temperature", "how", "from", "limit"]
+        ),
         _SIMPLE,
         max_size=2,
     )
@@ -170,7 +178,7 @@ VALUES = (
 FIELDS = [(kind, name) for kind in BLOCKS for name in kind.known()]
 PARTS: list[tuple[Callable[..., Any], str]] = [
     (registry.get(name), option)
-    for registry in (METRICS, PACINGS, SELECTORS)
+    for registry in (METRICS, PACINGS, SELECTORS, WEIGHTS)
     for name in registry.names()
     for option in registry.options(name)
 ]
@@ -207,7 +215,10 @@ def test_a_block_is_valid_exactly_where_it_is_read(name: str, value: Any) -> Non
 
 
 @examples(150)
-@given(st.sampled_from([(registry, name) for registry in (METRICS, PACINGS) for name in registry.names()]), st.data())
+@given(
+    st.sampled_from([(registry, name) for registry in (METRICS, PACINGS, WEIGHTS) for name in registry.names()]),
+    st.data(),
+)
 def test_a_part_is_valid_only_where_it_can_be_built(part: tuple[Any, str], data: st.DataObject) -> None:
     registry, name = part
     options = registry.options(name)

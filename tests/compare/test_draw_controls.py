@@ -50,6 +50,19 @@ def differs(block: Json, name: str) -> Json:
         ({"review": {"share": 0.2}}, "no_review", {"review": None}),
         ({"domains": {"least": 0.1}}, "natural_shares", {"domains": None}),
         ({"domains": {"over": "cells", "follow": "progress"}}, "natural_shares", {"domains": None}),
+        ({"weights": ["robust"]}, "uniform_weights", {"weights": None}),
+        ({"weights": ["robust"]}, "shuffled_weights", {"control": "shuffled_weights"}),
+        ({"weights": ["unbiased"], "thin": {"how": "prune"}}, "uniform_weights", {"weights": None}),
+        ({"weights": ["unbiased"], "thin": {"how": "prune"}}, "random_prune", {"control": "shuffled_scores"}),
+        ({"domains": {"least": 0.1, "by": "weights"}}, "shuffled_weights", {"control": "shuffled_weights"}),
+        ({"domains": {"least": 0.1, "by": "weights"}}, "uniform_weights", {"domains": None}),
+        (
+            {"domains": {"least": 0.1, "by": "weights"}, "weights": [{"name": "column", "normalise": "none"}]},
+            "uniform_weights",
+            {"domains": None, "weights": None},
+        ),
+        ({"domains": {"least": 0.1}, "weights": ["column"]}, "uniform_weights", {"weights": None}),
+        ({"domains": {"least": 0.1, "by": "weights"}, "weights": ["column"]}, "natural_shares", {"domains": None}),
     ],
 )
 def test_a_control_changes_what_it_is_the_control_of(block: Json, name: str, change: Json) -> None:
@@ -72,6 +85,15 @@ def test_natural_shares_leave_of_phases_what_is_no_share() -> None:
     ]
     bare = [{key: value for key, value in phase.items() if key != "mix"} for phase in PHASES]
     assert differs({"phases": bare}, "natural_shares") == {"phases": None}
+
+
+def test_uniform_weights_leave_of_phases_that_weigh_what_they_say_of_the_draw() -> None:
+    block: Json = {"phases": PHASES, "domains": {"by": "weights"}}
+    found = arms(block, "uniform_weights")
+    config, recipe = (found[name].config(0) for name in ("uniform_weights", "recipe"))
+    assert [(one.until, one.mix, one.shares) for one in config.phases or ()] == [(0.25, 0.3, None), (1, None, None)]
+    assert (recipe.weighs, config.weighs) == (True, False)
+    assert recipe.draws_apart == config.draws_apart
 
 
 @pytest.mark.parametrize(("name", "mixes"), [("mean_shares", [0.3, None]), ("stacked", [])])
@@ -135,6 +157,32 @@ def test_an_average_that_only_the_run_knows_is_taken_from_it(block: Json) -> Non
         make_arms({**ORDERS, **block}, {"random": {}, "mine": {}, "mean_shares": {}})
 
 
+@pytest.mark.parametrize("name", ["mean_shares", "stacked"])
+def test_the_average_of_shares_that_are_weights_is_that_of_weights(name: str) -> None:
+    config = arms({"phases": PHASES, "domains": {"by": "weights"}}, name)[name].config(0)
+    assert config.domains is not None
+    assert config.domains.by == "weights"
+    assert config.domains.shares == pytest.approx({"math": 0.25 + 0.75 * 0.2, "code": 0.75 * 0.8})
+
+
+@pytest.mark.parametrize(
+    ("block", "name"),
+    [
+        ({"domains": {"follow": "progress", "by": "weights"}}, "mean_shares"),
+        ({"domains": {"by": "weights", "least": 0.1}, "phases": PHASES}, "stacked"),
+    ],
+)
+def test_an_average_of_weights_that_only_the_run_knows_is_refused_and_never_a_default(block: Json, name: str) -> None:
+    said = (
+        r"`compare: arms` must have average shares that the settings say .*, got .* Leave this arm out, or write by: s"
+    )
+    with pytest.raises(RecipeError, match=said):
+        arms(block, name)
+    assert name not in default_arms({**ORDERS, **block})
+    sampled = {**block, "domains": {**block["domains"], "by": "sampling"}}
+    assert arms(sampled, name)[name].averages
+
+
 def test_a_run_says_its_shares_on_average_over_its_rows() -> None:
     choices = [{"rows": 30, "shares": {"a": 0.5, "b": 0.5}}, {"rows": 10, "shares": {"b": 1.0}}, {"rows": 9}]
     assert shares_of_run(choices) == pytest.approx({"a": 15 / 40, "b": 25 / 40})
@@ -172,6 +220,16 @@ def test_a_run_says_its_shares_on_average_over_its_rows() -> None:
         ({}, "no_review", "must be the control of `review`, got a recipe without. Leave this arm out."),
         ({"review": {"by": "uniform"}}, "uniform_review", "must be the control of `review` by anything but uniform"),
         ({}, "random_drop", "must be the control of `drop`, got a recipe without."),
+        (
+            {},
+            "uniform_weights",
+            "must be the control of `weights`, or of `domains: {by: weights}` with shares, got a re",
+        ),
+        (
+            {"domains": {"by": "weights"}},
+            "shuffled_weights",
+            "must be the control of `weights`, or of `domains: {by: w",
+        ),
     ],
 )
 def test_a_control_of_a_part_that_is_not_there_is_refused(block: Json, name: str, message: str) -> None:
@@ -198,6 +256,16 @@ def test_a_control_of_a_part_that_is_not_there_is_refused(block: Json, name: str
             {"domains": {"follow": "progress"}, "drop": [{"by": "duplicates"}]},
             ("recipe", "random", "natural_shares", "random_drop", "random_same_pacing"),
         ),
+        ({"weights": ["robust"], "metrics": [], "selector": "shuffle"}, ("recipe", "random", "shuffled_weights")),
+        ({"weights": ["robust"]}, ("recipe", "random", "uniform_weights", "random_same_pacing", "reversed")),
+        (
+            {"weights": ["unbiased"], "thin": {"how": "prune"}, "metrics": [], "selector": "shuffle"},
+            ("recipe", "random", "uniform_weights", "random_prune"),
+        ),
+        (
+            {"domains": {"least": 0.1, "by": "weights"}, "metrics": [], "selector": "shuffle"},
+            ("recipe", "random", "shuffled_weights"),
+        ),
     ],
 )
 def test_a_comparison_has_the_controls_of_what_its_recipe_uses(block: Json, expected: tuple[str, ...]) -> None:
@@ -209,8 +277,8 @@ def test_all_of_them_are_controls_that_have_a_name_in_the_verdict() -> None:
     assert {KINDS[name] for name in CONTROLS} == {"control"}
     assert set(CONTROLS) <= CALLED.keys() & UNEXPLAINED.keys()
     everything = {"review": {}, "phases": PHASES, "thin": {"how": "prune"}, "drop": [{"by": "duplicates"}]}
-    config = CampusConfig.from_mapping({**ORDERS, **everything})
-    assert of_recipe(config) == ["random_prune", "stacked", "no_review", "random_drop"]
+    config = CampusConfig.from_mapping({**ORDERS, **everything, "weights": ["focal"]})
+    assert of_recipe(config) == ["uniform_weights", "random_prune", "stacked", "no_review", "random_drop"]
 
 
 # -- the orders' own controls keep the draw ----------------------------------------------------------------------------

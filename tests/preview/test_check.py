@@ -259,6 +259,17 @@ def test_an_ensemble_with_a_model_in_it_waits_for_the_run() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("of", ["length", "loss"])
+def test_the_column_of_an_ensemble_s_own_groups_is_looked_for_also_where_it_waits(of: str) -> None:
+    spread = {"name": "spread", "of": of, "groups": "domain"}
+    block = {"metrics": [spread, COLUMN], "within": "none"}
+    assert not grave(run(block))
+    [error] = grave(run({**block, "metrics": [{**spread, "groups": "domian"}, COLUMN]}))
+    assert "`spread: groups` must be a column of the training set" in error
+    assert "Did you mean 'domain'?" in error
+
+
+@pytest.mark.usefixtures("folder")
 def test_an_ensemble_that_orders_nothing_is_an_error() -> None:
     [error] = grave(run({"metrics": [{"name": "rank_mean", "of": ["length", "-length"]}, COLUMN]}))
     assert "`rank_mean` gives every row the same score" in error

@@ -89,6 +89,12 @@ def test_what_is_not_there_or_damaged_is_named(tmp_path: Path) -> None:
         ("decision", "passed_over", None),
         ("end", "never_trained", {"rows": 3}),
         ("end", "review_rows", 0.5),
+        ("stage_end", "weights", {"mean": 1.0}),
+        ("stage_end", "weighted_loss", "low"),
+        ("stage_end", "clipped_steps", [1]),
+        ("stage_end", "weights_audit", None),
+        ("stage_end", "level", {"mean": 1.0, "robust": 2.0, "focal": {"code": 1.0}}),
+        ("end", "weights_audit", {"checked": 2, "passed": 2}),
     ],
 )
 def test_a_line_with_another_shape_is_named(event: str, key: str, value: object, run: Path, tmp_path: Path) -> None:
@@ -100,3 +106,48 @@ def test_a_line_with_another_shape_is_named(event: str, key: str, value: object,
     for reader in (read_finished, read_run, lambda path: compare_runs(path, path)):
         with pytest.raises(DataError, match=rf"line {number + 1} must be one whole JSON object .*`{key}"):
             reader(tmp_path)
+
+
+def test_the_weights_of_a_run_are_arrays_over_its_stages(tmp_path: Path) -> None:
+    found = read_finished(make_run(tmp_path / "run", weighted=True))
+    names = {"mean", "min", "max", "ess", "half", "weighted_loss", "clipped", "steps"}
+    assert set(found.weights) == names
+    assert all(len(numbers) == 6 and np.isnan(numbers[0]) for numbers in found.weights.values())
+    assert found.weights["ess"][1:] == pytest.approx(1 - 0.6 * np.arange(2, 7) / 6)
+    assert found.weights["clipped"][1:].tolist() == [1, 2, 0, 1, 2]
+    assert found.weight_by_domain["code"][1:].tolist() == [1.0] * 5
+    assert found.weight_bars["≤ 1"].tolist() == [0, 4, 4, 3, 3, 3]
+    assert sum(found.weight_bars.values()).tolist() == [0, 8, 8, 8, 8, 8]
+
+
+def test_a_run_without_weights_has_none_and_one_that_goes_on_those_until_now(tmp_path: Path) -> None:
+    plain = read_finished(make_run(tmp_path / "plain"))
+    assert (plain.weights, plain.weight_by_domain, plain.weight_bars) == ({}, {}, {})
+    ledger = make_run(tmp_path / "run", weighted=True) / "curriculum/ledger.jsonl"
+    lines = ledger.read_text("utf-8").splitlines()
+    last = max(place for place, line in enumerate(lines) if '"stage_end"' in line)
+    ledger.write_text("".join(f"{line}\n" for line in lines[:last]), "utf-8")
+    going_on = read_finished(tmp_path / "run")
+    assert np.isnan(going_on.weights["ess"]).tolist() == [True, False, False, False, False, True]
+
+
+def test_what_a_stage_does_not_say_of_its_weights_is_not_known(tmp_path: Path) -> None:
+    ledger = make_run(tmp_path / "run", weighted=True) / "curriculum/ledger.jsonl"
+    events = [json.loads(line) for line in ledger.read_text("utf-8").splitlines()]
+    for event in events:
+        if event["event"] == "stage_end" and "weights" in event:
+            event |= {"clipped_steps": None, "weighted_loss": None}
+            del event["weights"]["half"]
+    ledger.write_text("".join(json.dumps(event) + "\n" for event in events), "utf-8")
+    found = read_finished(tmp_path / "run")
+    assert all(np.isnan(found.weights[name]).all() for name in ("clipped", "steps", "half", "weighted_loss"))
+    assert not np.isnan(found.weights["max"][1:]).any()
+
+
+def test_two_runs_of_the_same_rows_say_how_far_their_weighted_losses_lie_apart(tmp_path: Path) -> None:
+    ours, theirs = make_run(tmp_path / "a", weighted=True), make_run(tmp_path / "b", weighted=True)
+    assert compare_runs(ours, theirs).largest["weighted loss"] == 0
+    ledger = theirs / "curriculum/ledger.jsonl"
+    ledger.write_text(ledger.read_text("utf-8").replace('"weighted_loss": 1', '"weighted_loss": 2'), "utf-8")
+    assert "largest relative difference of a weighted loss: " in "\n".join(compare_runs(ours, theirs).lines())
+    assert "weighted loss" not in compare_runs(ours, make_run(tmp_path / "plain")).largest

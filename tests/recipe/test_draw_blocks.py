@@ -62,12 +62,8 @@ HALVES = [{"until": 0.5}, {"until": 1}]
         ({"cells": "length"}, "`cells` must be a mapping, got 'length'. Write cells: {by: length, bands: 5}."),
         # domains
         (
-            {"domains": {"by": "weights"}},
-            "`domains: by` must be sampling, got 'weights': it comes with loss weights, in",
-        ),
-        (
             {"domains": {"by": "sampler"}},
-            "`domains: by` must be one of sampling, got 'sampler'. Did you mean 'sampling'",
+            "`domains: by` must be one of sampling, weights, got 'sampler'. Did you mean 'sampling'",
         ),
         (
             {"domains": {"shares": {"a": 0.5, "b": 0.4}}},
@@ -165,14 +161,17 @@ HALVES = [{"until": 0.5}, {"until": 1}]
         ),
         (
             {"thin": {"how": "infobatch"}},
-            "got 'infobatch': it comes with loss weights, in a later version. `prune` draws",
+            "got 'infobatch': that is prune whose rows are weighed. Write thin: {how: prune} and weights: [unbiased].",
         ),
-        ({"thin": {"how": "importance"}}, "trains them unweighted: write how: proportional if you want that."),
+        (
+            {"thin": {"how": "importance"}},
+            "got 'importance': that is proportional whose rows are weighed. Write thin: {how: proportional} and weigh",
+        ),
         (
             {"thin": "unbiased"},
-            "`thin` must thin without weights, got unbiased: it comes with loss weights, in a later ",
+            "`thin` must say which rows are trained, got unbiased, which says how much they count. Write it beside: ",
         ),
-        ({"thin": {"how": "top", "unbiased": True}}, "`thin` must thin without weights, got unbiased: it comes with"),
+        ({"thin": {"how": "top", "unbiased": True}}, "`thin` must say which rows are trained, got unbiased, which"),
         (
             {"thin": [{"how": "top"}, {"how": "rank"}]},
             "`thin` must be one mapping, got a list of 2: two thinners would ",
@@ -308,7 +307,7 @@ HALVES = [{"until": 0.5}, {"until": 1}]
         ),
         ({"drop": [{"by": "suspect", "lowest": 0.1}]}, "got 'suspect'. Did you mean 'suspects'? Name one of them."),
         # control
-        ({"control": "shuffled"}, "`control` must be one of shuffled_scores, random_drop, got 'shuffled'."),
+        ({"control": "shuffled"}, "must be one of shuffled_scores, random_drop, shuffled_weights, got 'shuffled'."),
         (
             {"control": "shuffled_scores"},
             "`control` must be of a block that the recipe has, got shuffled_scores without ",
@@ -326,16 +325,17 @@ def test_a_wrong_block_is_answered_with_what_to_write(settings: Json, message: s
 def test_everything_wrong_in_all_blocks_is_told_at_once() -> None:
     found = problems(
         cells={"bands": 0},
-        domains={"by": "weights"},
+        domains={"by": "weight"},
         phases=[{"until": 1}, {"until": 0.5}],
         thin={"how": "infobatch", "since": 0.5},
         review="off",
         drop=[{"by": "judged"}],
+        weights=["focal", {"name": "robust", "limit": 0}],
         control="none",
         stages=0,
     )
-    assert len(found) == 9
-    assert len(set(found)) == 9
+    assert len(found) == 10
+    assert len(set(found)) == 10
 
 
 def test_a_control_of_a_block_that_is_wrong_is_not_held_against_it() -> None:

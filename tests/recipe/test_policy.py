@@ -268,14 +268,14 @@ def test_rows_without_a_name_are_named_and_the_advice_helps(empty: object) -> No
     values = ["a", empty, "b", empty, empty, empty]
     with pytest.raises(DataError, match=r"in 4 of 6 rows \(first: 1, 3, 4, …\). Fill them in: `dataset = ") as caught:
         strict_domains(values, "domain", "thin")
-    assert "`domain` must name a group in every row, for `thin` draws by it" in str(caught.value)
+    assert "`domain` must name a group in every row, for `thin` goes by it" in str(caught.value)
     assert strict_domains(followed(values, str(caught.value)), "domain", "thin").names[:2] == ["a", "b"]
 
 
 @pytest.mark.parametrize("odd", ["b ", " b", "b\0", "b\0\0", "\tb\n", "b \0"])
 def test_names_that_look_like_others_are_refused_and_the_advice_helps(odd: str) -> None:
     values = ["a", odd, "b"]
-    with pytest.raises(DataError, match=r"without spaces or NUL at their ends, for `domains` draws by it") as caught:
+    with pytest.raises(DataError, match=r"without spaces or NUL at their ends, for `domains` goes by it") as caught:
         strict_domains(values, "domain", "domains")
     assert "in 1 of 3 rows (first: 1). Strip them: " in str(caught.value)
     assert strict_domains(followed(values, str(caught.value)), "domain", "domains").names == ["a", "b"]

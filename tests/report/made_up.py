@@ -21,7 +21,14 @@ EVIL = "<script>document.title='owned'</script> & \"quoted\" <img src=http://exa
 
 
 def make_run(
-    out: Path, *, stages: int = 6, rows: int = 60, finished: bool = True, ranks: int = 0, drawn: bool = False
+    out: Path,
+    *,
+    stages: int = 6,
+    rows: int = 60,
+    finished: bool = True,
+    ranks: int = 0,
+    drawn: bool = False,
+    weighted: bool = False,
 ) -> Path:
     """A run's output_dir with ledger, scores, losses, log and examples; gives it back."""
     home = out / "curriculum"
@@ -40,6 +47,8 @@ def make_run(
         lines.append(_end(stages, rows, ranks))
     if drawn:
         _draw(home, lines, rows)
+    if weighted:
+        _weigh(lines)
     (home / "ledger.jsonl").write_text("".join(json.dumps(plain(line)) + "\n" for line in lines), "utf-8")
     if finished:
         leave_decile_rates(home)
@@ -133,6 +142,33 @@ def _draw(home: Path, lines: list[Json], rows: int) -> None:
         {"row": 11, "reason": "judged", "key": "ef", "domain": "text", "text": "eleven"},
     ]
     (home / "dropped.jsonl").write_text("".join(json.dumps(line) + "\n" for line in dropped), "utf-8")
+
+
+def _weigh(lines: list[Json]) -> None:
+    """What weights add to a ledger: none in the first stage, then more and more unequal ones."""
+    n_steps = lines[0]["future"]["total_steps"]
+    for line in lines:
+        if line["event"] == "stage_end":
+            line["weights_audit"] = [max(0, line["step"] - 2), max(0, line["step"] - 2)]
+            line["clipped_steps"] = [line["stage"] % 3, 2]
+        if line["event"] == "stage_end" and line["stage"]:
+            u = line["step"] / n_steps
+            line |= {
+                "weights": {
+                    "mean": 1.0,
+                    "min": round(0.6 - 0.5 * u, 6),
+                    "max": round(1.5 + 4 * u, 6),
+                    "ess": round(1 - 0.6 * u, 6),
+                    "half": round(0.4 - 0.3 * u, 6),
+                    "by_domain": {"arithmetic": 1.0 + u, "code": 1.0, "text": 1.0 - u / 2},
+                    "histogram": [0, 0, *([1, 1, 3, 2, 1] if u > 0.5 else [0, 2, 4, 2, 0]), 0, 0],
+                    "shut_out": {"text": 0.25} if u > 0.9 else {},
+                },
+                "weighted_loss": line["train_loss"] - 0.2 * u,
+                "level": {"mean": 0.9, "robust": {"code/1": [1.5, 0.3], "text/1": [None, None]}},
+            }
+        if line["event"] == "end":
+            line["weights_audit"] = [n_steps - 2, n_steps - 2]
 
 
 def _evaluation(stage: int, value: float) -> Json:

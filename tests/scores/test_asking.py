@@ -70,7 +70,11 @@ class Meter:
 
 def make(metrics: list[Any], share: float, *, meter: Any = None, cache: Path | None = None, **rest: Any) -> Asking:
     config = CampusConfig(
-        metrics=metrics, selector=rest.pop("selector", "round_robin"), seed=3, scores=rest.pop("scores", None)
+        metrics=metrics,
+        selector=rest.pop("selector", "round_robin"),
+        seed=3,
+        scores=rest.pop("scores", None),
+        within=rest.pop("within", None),
     )
     passages = Passages(None, [{}] * N, ROWS, meter or Meter(), ScoreCache(cache), Peers())
     passages.known.__dict__["_identity"] = {"model": "m", "adapter": None, "template": "t", "precision": "no"}
@@ -236,6 +240,22 @@ def test_a_metric_of_someone_else_is_asked_as_the_class_that_it_extends_says(mon
     np.testing.assert_allclose(scores.by_label["-half"], -PER_TOKEN / 2)
     assert scores.by_label["largest"].tolist() == np.maximum(ANSWERS, TEXTS.columns["level"]).tolist()
     assert scores.warnings == [f"-half saw {N} rows, of other tokens: False"]
+
+
+def test_an_ensemble_s_own_groups_are_a_column_and_one_that_is_not_there_is_told_before_anything_is_measured() -> None:
+    spread = {"name": "spread", "groups": "level", "gamma": 3}
+    scores, asked, _ = score([spread], 1.1, within="none")
+    assert sorted(asked) == list(range(N))
+    low, high = np.quantile(PER_TOKEN, [0.25, 0.75])
+    for level in range(5):
+        rows = np.flatnonzero(np.array(TEXTS.columns["level"]) == level)
+        gained = PER_TOKEN[rows] - scores.by_label["spread"][rows]
+        assert np.argsort(-gained).tolist() == np.argsort(PER_TOKEN[rows]).tolist()
+        assert gained.max() == pytest.approx(3 * (high - low))
+    meter = Meter()
+    with pytest.raises(MetricError, match=r"`spread: groups` must be a column .* \(level\), got 'topic'"):
+        score([{**spread, "groups": "topic"}], 1.1, within="none", meter=meter)
+    assert meter.asked == []
 
 
 def test_losses_that_do_not_order_the_rows_are_refused() -> None:

@@ -81,6 +81,22 @@ def test_an_option_of_a_part_of_a_package_is_checked_as_ours_are(site: Path) -> 
     assert "`metric: commas` takes per, got 'pre'. Did you mean 'per'?" in run.stdout + run.stderr
 
 
+def test_its_weight_is_the_same_under_numpy_and_torch(site: Path) -> None:
+    code = (
+        "import sys\n"
+        "from campus_tune.testing import check_weight\n"
+        "check_weight('hard_double'); check_weight({'name': 'hard_double', 'times': 3}, draws=5)\n"
+        "print('torch' in sys.modules)\n"
+    )
+    run = python(site, "-c", code)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "True"
+    broken = python(
+        site, "-c", "from campus_tune.testing import *; check_weight({'name': 'hard_double', 'times': 0.5})"
+    )
+    assert "BrokenPromise: `hard_double` must favour hard rows if it says so" in broken.stderr
+
+
 def test_its_author_can_ask_whether_the_parts_keep_their_promises_without_pytest_or_hypothesis(site: Path) -> None:
     code = (
         "import sys; sys.modules['pytest'] = sys.modules['hypothesis'] = None\n"

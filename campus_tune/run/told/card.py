@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.ledger import audited, read_ledger
+from campus_tune.run.told.weight_lines import card_line
 from campus_tune.words.files import atomic_write
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ def section(now: Situation) -> str:
     """Markdown: the settings, what was decided and audited so far, and at the end what the map says of the rows."""
     watch, chosen = now.watch, {name: rows for name, rows in now.curriculum.rows_by_choice.items() if rows}
     total = max(1, sum(chosen.values()))
-    of_rows = [event["sentence"] for event in read_ledger(now.folder / LEDGER) if "sentence" in event]
+    events = read_ledger(now.folder / LEDGER)
+    of_rows = [event["sentence"] for event in events if "sentence" in event]
+    weighted = card_line(events)
     lines = [
         BEGINS,
         "## Curriculum",
@@ -33,6 +36,7 @@ def section(now: Situation) -> str:
         "",
         f"- rows by sub-curriculum: {', '.join(f'{name} {rows / total:.0%}' for name, rows in chosen.items())}",
         f"- order audit: {audited(watch.checked, watch.passed, labels=watch.labels_seen)}",
+        *([] if weighted is None else [f"- {weighted}"]),
         f"- cost of the curriculum: {now.budget.shares()['all']:.1%} of the training compute",
         *(f"- the data map of its rows: {sentence}" for sentence in of_rows),
         "",

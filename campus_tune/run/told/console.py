@@ -23,9 +23,11 @@ from campus_tune.run.told.events import (
     Mapped,
     Rescored,
     Resumed,
+    StageEnded,
     Suspected,
     Warned,
 )
+from campus_tune.run.told.weight_lines import audit_line, stage_line
 from campus_tune.words import progress
 from campus_tune.words.console import say
 from campus_tune.words.types import Json
@@ -102,6 +104,11 @@ class Console:
         if self._table is None:
             self._table = progress.NotebookTable(display, list(cells))
         self._table.add(list(cells.values()))
+
+    @take.register
+    def _(self, event: StageEnded) -> None:
+        if (line := stage_line(event.record, self.total_steps)) is not None:
+            say(line)
 
     @take.register
     def _(self, event: EpochEnded) -> None:
@@ -251,6 +258,8 @@ def last_lines(end: Json, where: str) -> list[str]:
         lines += [f"{audit} on all {len(end['ranks']['tokens'])} ranks", ranks_line(end["ranks"])]
     else:
         lines.append(audit)
+    if "weights_audit" in end:
+        lines.append(audit_line(end["weights_audit"]))
     lines.append(f"everything about this run is in {where}")
     return lines
 

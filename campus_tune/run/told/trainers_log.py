@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import singledispatchmethod
 
-from campus_tune.run.told.events import Decided, Evaluated, Event, Probed, Rescored
+from campus_tune.run.told.events import Decided, Evaluated, Event, Probed, Rescored, StageEnded
 
 
 class TrainersLog:
@@ -35,6 +35,13 @@ class TrainersLog:
         for task, metrics in event.record["scores"].items():
             for metric, found in metrics.items():
                 self.pending[f"campus/eval/{task}/{metric}"] = found["value"]
+
+    @take.register
+    def _(self, event: StageEnded) -> None:
+        if "weights" in event.record:
+            self.pending["campus/weight_ess"] = event.record["weights"]["ess"]
+            if event.record["weighted_loss"] is not None:
+                self.pending["campus/weighted_loss"] = event.record["weighted_loss"]
 
     @take.register
     def _(self, event: Decided) -> None:

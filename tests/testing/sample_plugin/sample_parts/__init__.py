@@ -1,1 +1,1 @@
-"""A metric, a pacing and a selector for campus_tune: a package of somebody else."""
+"""A metric, a pacing, a selector, a thinner and a weight for campus_tune: a package of somebody else."""

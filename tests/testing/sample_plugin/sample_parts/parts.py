@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
+from campus_tune.method.levels import Levels
 from campus_tune.method.pacing import PACINGS, Pacing
 from campus_tune.method.selectors import LOSS, SELECTORS, GreedySelector
 from campus_tune.method.thin import THINNERS, Thinner
+from campus_tune.method.weights import WEIGHTS, Favours, LiveWeight
 from campus_tune.metrics import METRICS, CpuMetric
 from campus_tune.words.types import FloatArray, RowTexts
 
@@ -82,3 +85,27 @@ class HardHalf(Thinner):
         """1 from the median on."""
         del n, keys
         return np.where(scores < 0.5, 1 - self.drop, 1.0)
+
+
+@WEIGHTS.register("hard_double")
+@dataclass(frozen=True)
+class HardDouble(LiveWeight):
+    """Rows whose loss is above the median of their domain count twice, or as often as one says.
+
+    Args:
+        times: how often.
+    """
+
+    kind: ClassVar[Any] = "row"
+    favours: ClassVar[Favours | None] = "hard"
+    groups = "domains"
+    times: float = 2.0
+
+    def level(self, levels: Levels, scope: float) -> tuple[FloatArray, ...]:
+        """The medians."""
+        del scope
+        return (levels.quantile(0.5),)
+
+    def factor(self, loss: Any, level: Any, xp: Any) -> Any:
+        """`times` above it, else 1."""
+        return xp.where(loss > level[0], self.times * xp.ones_like(loss), xp.ones_like(loss))
