@@ -34,6 +34,8 @@ def of_stage(
 ) -> Json:
     """`weights`, `weighted_loss` and, with live weights, `level` of a stage; {} where none of its rows was weighted.
 
+    Rows without answer tokens have no gradient that a weight could multiply, and are left out.
+
     Args:
         rows: that were trained, shape (n,).
         weights: what each one's gradient was multiplied by, the mean over its tokens, shape (n,); None for nothing.
@@ -41,8 +43,10 @@ def of_stage(
         domains: of all rows.
         live: the stage's live weights.
     """
-    if weights is None or not len(weights):
+    counted = losses.tokens > 0
+    if weights is None or not counted.any():
         return {}
+    rows, weights, losses = rows[counted], weights[counted], losses.take(counted)
     codes, tokens = domains.of(rows), losses.tokens
     said: Json = {
         "mean": _mean(weights, tokens),
@@ -103,13 +107,14 @@ def rows_of_half(weights: FloatArray, tokens: IntArray) -> float:
 
 
 def _mean(weights: FloatArray, tokens: IntArray) -> float:
-    """Token-weighted; 0 of rows without tokens."""
-    return float((weights * tokens).sum() / max(1, tokens.sum()))
+    """Token-weighted."""
+    return float((weights * tokens).sum() / tokens.sum())
 
 
 def _numbers(entry: LiveEntry, rows: IntArray | RowArray) -> dict[str, list[float]]:
-    """The level of each group of which the stage had rows, of the largest where they are many."""
+    """The level of each group of which the stage had rows and that has one, of the largest where they are many."""
     counts = np.bincount(entry.groups.of(rows), minlength=len(entry.groups.names))
+    counts[np.isnan(entry.level[0])] = 0
     largest = np.argsort(-counts, kind="stable")[:MOST_GROUPS]
     shown = [int(code) for code in np.sort(largest) if counts[code]]
-    return {entry.groups.names[code]: [float(number[code]) for number in entry.level] for code in shown}
+    return {entry.groups.names[code]: [round(float(n[code]), _DIGITS) for n in entry.level] for code in shown}

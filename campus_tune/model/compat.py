@@ -91,6 +91,15 @@ def tokenizer_of(trainer: Trainer) -> Any:
     return tokenizer
 
 
+def trained_template(trainer: Trainer) -> str | None:
+    """The chat template that rows were made with, where it is not the tokenizer's own; None where it is.
+
+    For `assistant_only_loss` TRL takes one of its own for models it knows, if theirs does not mark the answers.
+    """
+    template: str | None = getattr(trainer, "chat_template", None)
+    return template
+
+
 def load_model(name: str, settings: Mapping[str, Any]) -> tuple[Any, Any]:
     """A model and its tokenizer as `SFTTrainer` loads those whose name it is given.
 

@@ -229,6 +229,11 @@ def _of_two(one: WeightSettings, other: WeightSettings, handover: float) -> Iter
     if one.name == other.name:
         if isinstance(first, LiveWeight) or first == second:
             yield f"`weights` must have {one.name} once, got it twice: which of them holds? Keep one."
+        elif all(isinstance(weight, Column) and weight.of == "message" for weight in (first, second)):
+            yield (
+                "`weights` must read the weights of messages from one key, got two entries of: message. Multiply the "
+                "keys into one, and name that."
+            )
         return
     spans = one.span(handover), other.span(handover)
     begins, ends = max(since for since, _ in spans), min(until for _, until in spans)

@@ -32,7 +32,7 @@ def live(*entries: LiveEntry, mean: float = 0.5) -> Live:
 
 
 def paced(groups: Groups = DOMAINS) -> LiveEntry:
-    return LiveEntry("self_paced", SelfPaced(), groups, (np.array([1.5, np.nan, 2.0]),))
+    return LiveEntry("self_paced", SelfPaced(), groups, (np.array([1.5, np.nan, 2.0])[: len(groups.names)],))
 
 
 def said(**changed: object) -> Json:
@@ -45,6 +45,13 @@ def said(**changed: object) -> Json:
 @pytest.mark.parametrize("weights", [None, np.zeros(0)])
 def test_of_a_stage_in_which_nothing_was_weighted_nothing_is_said(weights: object) -> None:
     assert said(weights=weights, rows=np.zeros(0, dtype=np.int64), losses=losses_of([], [])) == {}
+
+
+def test_a_row_without_answer_tokens_has_no_weight_to_speak_of() -> None:
+    rows, weights = np.array([*ROWS, 5]), np.array([*WEIGHTS, np.nan])
+    losses = losses_of([*LOSSES.nll_sum, 0.0], [*LOSSES.tokens, 0])
+    assert said(rows=rows, weights=weights, losses=losses) == said()
+    assert said(rows=rows[4:], weights=weights[4:], losses=losses.take(np.array([4]))) == {}
 
 
 def test_a_stage_in_numbers_worked_by_hand() -> None:
@@ -74,14 +81,13 @@ def test_what_self_pacing_shut_out_is_a_share_of_each_domains_rows() -> None:
     )
 
 
-def test_levels_are_named_by_entry_and_group_and_only_where_the_stage_had_rows() -> None:
+def test_levels_are_named_by_entry_and_group_where_the_stage_had_rows_and_they_are_known() -> None:
     focal = LiveEntry("focal", Focal(of="row"), Groups(), ())
     level = said(live=live(paced(), focal))["level"]
     assert level["mean"] == 0.5
     assert level["self_paced"]["code"] == [1.5]
-    assert math.isnan(level["self_paced"]["math"][0])  # not known yet
     assert set(level) == {"mean", "self_paced"}  # focal compares with nothing
-    assert set(level["self_paced"]) == {"code", "math"}
+    assert set(level["self_paced"]) == {"code"}  # that of math is not known yet, of text there were no rows
 
 
 def test_of_very_many_groups_the_largest_are_named_in_their_sequence() -> None:

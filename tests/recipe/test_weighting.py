@@ -85,6 +85,14 @@ def test_columns_are_asked_for_once_each_and_found_by_their_weight() -> None:
     assert columns_asked(config()) == []
 
 
+def test_messages_have_one_key_of_weights() -> None:
+    asked = {"name": "column", "of": "message"}
+    with pytest.raises(RecipeError, match=r"messages from one key, got two entries of: message\. Multiply"):
+        config(weights=[{**asked, "column": "vote"}, {**asked, "column": "price"}])
+    both = config(weights=[asked, {"name": "column", "column": "weight"}])
+    assert columns_asked(both) == [Column(of="message"), Column()]
+
+
 def test_the_settings_of_all_weights_reach_the_method() -> None:
     of = config(
         weights=[{"name": "column", "normalise": "none"}, "robust"],
