@@ -167,7 +167,8 @@ def read_losses(path: Path) -> tuple[IntArray, RowLosses]:
     """
     try:
         columns, _ = read_columns(path)
-        return columns.pop("row").astype(np.int64), RowLosses(**columns)
+        losses = {name: columns[name] for name in vars(RowLosses.zeros(0))}  # what rows counted may stand beside them
+        return columns["row"].astype(np.int64), RowLosses(**losses)
     except (ResumeError, KeyError, TypeError) as error:
         raise unlike(path, str(error.__cause__ or error)) from error
 
