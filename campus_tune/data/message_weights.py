@@ -17,6 +17,7 @@ Neighbours of one weight need not be told apart, and a row whose messages all we
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,7 +70,8 @@ class MessageWeights:
     """What messages' weights make of each row.
 
     Args:
-        rows: mean weight of each row's answer tokens, itself of token-weighted mean 1 over all rows, shape (N,).
+        rows: mean weight of each row's answer tokens, itself of token-weighted mean 1 over all rows where no limit cuts
+            any, shape (N,).
         shapes: how the row's weight is spread over its answer tokens; 1 for each where the row's is 0.
         warnings: what a person should know of them.
     """
@@ -91,6 +93,7 @@ def read_message_weights(
     *,
     trained: RowSource | None = None,
     template: str | None = None,
+    limit: float | None = None,
 ) -> MessageWeights:
     """The weights in the messages of a prepared training set.
 
@@ -100,6 +103,7 @@ def read_message_weights(
         tokenizer: that the rows were made with.
         trained: the rows as the collator makes them; None where the columns of `dataset` say it.
         template: the chat template, where the trainer took another than the tokenizer's own.
+        limit: how often the mean a message's weight is at most, each of its tokens counted; None for no bound.
 
     Raises:
         DataError: no chats; no message with the key; a weight that is no number, infinite or below 0 (by row and
@@ -125,10 +129,10 @@ def read_message_weights(
         values.append(own[first])
         counts.append(np.bincount(run[mask], minlength=len(first)))
         runs.append(len(first))
-    return _spread(np.concatenate(values), np.concatenate(counts), np.array(runs), key)
+    return _spread(np.concatenate(values), np.concatenate(counts), np.array(runs), key, limit)
 
 
-def _spread(values: FloatArray, counts: IntArray, runs: IntArray, key: str) -> MessageWeights:
+def _spread(values: FloatArray, counts: IntArray, runs: IntArray, key: str, limit: float | None) -> MessageWeights:
     """The weights of rows, and what is left of those of their runs.
 
     Args:
@@ -136,6 +140,7 @@ def _spread(values: FloatArray, counts: IntArray, runs: IntArray, key: str) -> M
         counts: its answer tokens, shape (R,).
         runs: of each row, shape (N,).
         key: of the weights.
+        limit: as above.
     """
     ends = np.cumsum(runs)
     row = np.repeat(np.arange(len(runs)), runs)
@@ -144,13 +149,11 @@ def _spread(values: FloatArray, counts: IntArray, runs: IntArray, key: str) -> M
             f"`{OPTION}: {key}{_OF}` must give more than 0 to a message that is trained, got 0 for all of them: "
             "nothing would be trained. Weigh the messages that carry loss, or train others (assistant_only_loss)."
         )
-    values = values / values.max()
+    values = np.minimum(scaled(values, counts), math.inf if limit is None else limit)
     tokens = np.bincount(row, counts).astype(np.int64)
     mean = np.bincount(row, values * counts) / np.maximum(1, tokens)
     shapes = np.divide(values, mean[row], out=np.ones_like(values), where=mean[row] > 0)
-    return MessageWeights(
-        scaled(mean, tokens), Shapes(shapes, counts, ends), saying_nothing(values[counts > 0], f"{key}{_OF}")
-    )
+    return MessageWeights(mean, Shapes(shapes, counts, ends), saying_nothing(values[counts > 0], f"{key}{_OF}"))
 
 
 def _chat_columns(dataset: RowSource, key: str) -> tuple[str, ...]:
@@ -274,7 +277,7 @@ class _Chat:
         known = len(parts) == 2 and text.endswith(parts[1])  # else the template writes no content, but calls of tools
         said = len(text) - len(parts[1]) if known else 0
         until = self._part(self.turns[: last + 1])
-        if until and text.startswith(until) and said <= len(until):
+        if until and text.startswith(until) and (said <= len(until) or not self.turns[last].get("content")):
             return len(until)
         return said + _shared(self._part(marked).partition(MARK)[2], parts[1]) if known else None
 
@@ -282,7 +285,7 @@ class _Chat:
         """They as text; empty where the template refuses a chat that ends so."""
         try:
             return self.written(turns)
-        except TemplateError:
+        except (TemplateError, TypeError):  # it may add up what is no text
             return ""
 
     def _encoded(self, text: str, cuts: Sequence[int]) -> tuple[IntArray, IntArray]:

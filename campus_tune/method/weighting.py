@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from campus_tune.method.levels import Groups, Levels, Running, Visits
-from campus_tune.method.weights import LiveWeight, PlannedWeight, Planning, Weight, build_weight, normalised
+from campus_tune.method.weights import Column, LiveWeight, PlannedWeight, Planning, Weight, build_weight, normalised
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import FloatArray, IntArray, Json, RowArray
 from campus_tune.words.wording import listed
@@ -245,6 +245,20 @@ class Weighting:
             return weights
         unit = step if self.global_batch >= WHOLE_STEPS else np.zeros_like(step)
         return normalised(weights, tokens, unit)
+
+    def spread(self, shape: FloatArray, u: float, row: int) -> FloatArray:
+        """How a row's planned weight is spread over its answer tokens, mean 1, shape (T,).
+
+        Args:
+            shape: by the weights of its messages, shape (T,).
+            u: progress at which the stage was opened; where messages have no weight there, all tokens count alike.
+            row: of which it is; a control deals what its tokens count to others of them.
+        """
+        if not any(
+            isinstance(one.weight, Column) and one.weight.of == "message" and one.holds(u) for one in self.entries
+        ):
+            return np.ones(len(shape))
+        return np.random.default_rng([self._seed, WEIGHTS, row]).permutation(shape) if self._shuffles else shape
 
     def live(self, u: float) -> Live:
         """The live weights of a stage that is opened at this progress; levels as they stand now."""

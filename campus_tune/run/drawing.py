@@ -162,8 +162,7 @@ class Kinds:
             return strict_domains(read_column(rows, column), column, setting)
 
         of = None if config.cells is None else config.cells.of
-        asks = "domains" if config.draws_apart or config.draw.share_weights else "weights"
-        return Kinds(read(column_of(config, column_names(rows)), asks), read(of, "cells: of"))
+        return Kinds(read(column_of(config, column_names(rows)), config.draw.named_by), read(of, "cells: of"))
 
     def fingerprints(self) -> dict[str, str]:
         """What a run's identity holds of them."""
@@ -191,6 +190,8 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
     config, by_label = now.config, dict(scores.by_label)
     if not config.draws_apart and not config.weighs:
         return Drawing()
+    if problems := config.draw.step_problems(compat.micro_batch_size(now.trainer)):
+        raise RecipeError(problems)
     domains, n_rows = now.kinds.domains, len(now.loaded.rows)
     cells = cells_of(config, by_label.__getitem__, domains=domains, others=now.kinds.others)
     dropped = None

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 from campus_tune.data.message_weights import Shapes, read_message_weights
 from campus_tune.data.row_weights import read_weights, saying_nothing, weights_digest
-from campus_tune.method.weights import Weight
+from campus_tune.method.weights import Column, Weight
 from campus_tune.model import compat
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.recipe.weighting import columns_asked
 from campus_tune.run.loaded import Loaded
 from campus_tune.words.types import FloatArray
 
@@ -45,12 +44,21 @@ class UserWeights:
         columns: dict[Weight, FloatArray] = {}
         shapes, digests, warnings = None, {}, []
         rows = compat.training_rows(trainer)
-        for asked in columns_asked(config):
+        for entry in config.weights or ():
+            asked = entry.weight
+            if not isinstance(asked, Column):
+                continue
             name = f"weights: {asked.column}"
             if asked.of == "message":
-                trained, tokenizer = loaded.trained.dataset, compat.tokenizer_of(trainer)
-                found = read_message_weights(rows, asked.column, tokenizer, trained=trained)
-                columns[asked], shapes, digests[name] = found.rows, found.shapes, found.digest()
+                found = read_message_weights(
+                    rows,
+                    asked.column,
+                    compat.tokenizer_of(trainer),
+                    trained=loaded.trained.dataset,
+                    template=compat.trained_template(trainer),
+                    limit=entry.limit,
+                )
+                columns[asked], shapes, digests[f"{name}, of: message"] = found.rows, found.shapes, found.digest()
                 warnings += found.warnings
             else:
                 columns[asked] = read_weights(rows, asked.column, loaded.rows.answer_tokens)

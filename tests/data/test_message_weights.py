@@ -11,6 +11,7 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
+import trl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -218,6 +219,43 @@ def test_where_a_message_ends_is_found_however_it_is_written(template: str, own:
     counts = read([row], template=template).shapes.counts
     first = row["input_ids"][: 1 + counts[0]]  # nothing predicts the very first token
     assert tokenizer().decode(first) == own
+
+
+THOUGHT = "<think>\nhm\n</think>\n\n"
+CALL = {"type": "function", "function": {"name": "look", "arguments": {"at": "delta"}}}
+OF_TOOLS = [
+    turn("user", "alpha", 1),
+    {"role": "assistant", "content": "", "tool_calls": [CALL], "weight": 2},
+    {"role": "tool", "name": "look", "content": "gamma", "weight": 3},
+    turn("assistant", "omega", 4),
+]
+PLAIN = talk(("alpha", 1), ("delta", 2), ("gamma", 3), ("omega", 4))
+WORDS = {1: "alpha", 2: "delta", 3: "gamma", 4: "omega", 5: "sigma"}
+ALL, SOME = ("plain", "system", "thoughts", "tools"), ("plain", "system", "thoughts")
+
+
+@pytest.mark.parametrize(
+    ("model", "knows"),
+    [
+        *((model, ALL) for model in ("qwen3", "qwen2_5", "llama3_1", "glm4moe", "gemma4_v5")),
+        *((model, SOME) for model in ("gemma3", "phi3", "deepseekv3", "cohere2")),
+        ("gptoss", ("plain", "system")),
+    ],
+)
+def test_each_message_has_its_own_tokens_in_the_templates_of_models(model: str, knows: Sequence[str]) -> None:
+    """Each says a word of its own, which must stand among its tokens and no others'."""
+    file = Path(trl.__file__).parent / "chat_templates" / f"{model}.jinja"
+    if not file.exists():
+        pytest.skip("this trl does not carry it")
+    thoughts = talk(("alpha", 1), (THOUGHT + "delta", 2), ("gamma", 3), (THOUGHT + "omega", 4))
+    chats = {"plain": PLAIN, "system": [turn("system", "sigma", 5), *PLAIN], "thoughts": thoughts, "tools": OF_TOOLS}
+    for chat in (chats[name] for name in knows):
+        [row] = chatml([chat], file.read_text("utf-8"))
+        counts = read([row], template=file.read_text("utf-8")).shapes.counts
+        ends = np.cumsum([1 + counts[0], *counts[1:]])  # nothing predicts the very first token
+        parts = [tokenizer().decode(part) for part in np.split(row["input_ids"], ends[:-1])]
+        found = [[word for word in WORDS.values() if word in part] for part in parts]
+        assert found == [[WORDS[one["weight"]]] for one in chat]
 
 
 class Wordy:

@@ -432,3 +432,27 @@ def test_entries_are_frozen_and_say_how_far_they_are() -> None:
     one = entry("column", since=0.2, until=0.6)
     assert [one.inside(u) for u in (0.0, 0.2, 0.4, 0.6, 1.0)] == pytest.approx([0, 0, 0.5, 1, 1])
     assert replace(one, since=0.3).holds(0.25) is False
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+def of_messages(**settings: Any) -> Weighting:
+    weight = Column(of="message")
+    return weighting(Entry("column", weight, 0.25, 0.5), entry("focal"), columns={weight: VALUES}, **settings)
+
+
+def test_a_row_is_spread_over_its_tokens_while_its_messages_have_weights() -> None:
+    shape = np.array([0.5, 0.5, 2.0])
+    for u, holds in ((0.0, False), (0.25, True), (0.49, True), (0.5, False)):
+        assert of_messages().spread(shape, u, 3).tolist() == (shape if holds else np.ones(3)).tolist()
+    assert weighting(entry("column")).spread(shape, 0.3, 3).tolist() == [1, 1, 1]
+
+
+def test_a_control_deals_what_tokens_count_to_others_of_the_row() -> None:
+    shape = np.linspace(0.0, 2.0, 50)
+    control = of_messages(shuffle=True, seed=5)
+    dealt = control.spread(shape, 0.3, 3)
+    assert dealt.tolist() != shape.tolist() == sorted(dealt)
+    assert dealt.tolist() == control.spread(shape, 0.4, 3).tolist()  # whenever the row comes, and after a resume
+    assert dealt.tolist() != control.spread(shape, 0.3, 4).tolist()

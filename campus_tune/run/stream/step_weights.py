@@ -59,7 +59,9 @@ def step_weights(
         by_row = np.argsort(of_step, kind="stable")
         places = by_row[np.searchsorted(of_step[by_row], rows)]
         planned = stage.weights[begin : begin + len(of_step)][places].astype(np.float64)
-    own = None if shapes is None else [shapes[int(row)] for row in rows]
+    own, u = None, stage.first_step / curriculum.total_steps
+    if shapes is not None:
+        own = [curriculum.weighting.spread(shapes[row], u, row) for row in rows.tolist()]
     return StepWeights(curriculum.step + 1, rows, planned, own, curriculum.live)
 
 
