@@ -124,8 +124,8 @@ class WeightSettings(Spanned):
                 yield f"`weights` must have {self.name} once, got it twice: which of them holds? Keep one."
             elif all(isinstance(weight, Column) and weight.of == "message" for weight in (first, second)):
                 yield (
-                    "`weights` must read the weights of messages from one key, got two entries of: message. Multiply "
-                    "the keys into one, and name that."
+                    "`weights: column` must be of messages once, got two entries with of: message: one weight is "
+                    "spread over a message's tokens. Multiply them in the data, and keep one."
                 )
             return
         spans = self.span(handover), other.span(handover)

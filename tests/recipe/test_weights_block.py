@@ -237,7 +237,7 @@ def test_all_that_is_wrong_is_told_at_once_and_which_entry_has_it() -> None:
         ),
         (
             {"weights": [{"name": "column", "of": "message"}, {"name": "column", "column": "b", "of": "message"}]},
-            "`weights` must read the weights of messages from one key, got two entries of: message.",
+            "`weights: column` must be of messages once, got two entries with of: message",
             {"weights": ["column", {"name": "column", "of": "message"}]},
         ),
         (

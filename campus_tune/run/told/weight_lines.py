@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from campus_tune.method.weighed import LITTLE
-from campus_tune.preview.draw_plan import LEAST_ESS
+from campus_tune.preview.weight_plan import LEAST_ESS
 from campus_tune.run.ledger import weights_audited
 from campus_tune.words.types import Json
 from campus_tune.words.wording import listed
@@ -89,8 +89,8 @@ def _shut_out(record: Json) -> str | None:
     by_domain = bool(record["weights"]["by_domain"])
     of = [f"{share:.0%} of {f'`{name}`' if by_domain else name}" for name, share in worst_first]
     return (
-        f"self-pacing shut out {listed(of, MOST_DOMAINS)} in stage {record['stage']}: these rows had weights below "
-        f"{LITTLE:g}. Raise its `floor`, let it end earlier (`until`), or let the pacing open faster."
+        f"self-pacing shut out {listed(of, MOST_DOMAINS)} in stage {record['stage']}: these rows counted for less "
+        f"than {LITTLE:g} of the mean. Raise its `floor`, let it end earlier (`until`), or let the pacing open faster."
     )
 
 
