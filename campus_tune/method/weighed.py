@@ -93,7 +93,7 @@ def histogram(weights: FloatArray) -> list[int]:
     [1, 1, 1, 0, 1, 1, 0, 0, 1]
     """
     bars = np.searchsorted(np.array(EDGES) * (1 + _SAME), weights)
-    return np.bincount(bars, minlength=len(EDGES) + 1).tolist()
+    return [int(n) for n in np.bincount(bars, minlength=len(EDGES) + 1)]
 
 
 def rows_of_half(weights: FloatArray, tokens: IntArray) -> float:

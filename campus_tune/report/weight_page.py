@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from campus_tune.preview.draw_plan import LEAST_ESS
+from campus_tune.preview.weight_plan import LEAST_ESS
 from campus_tune.report.figures import Picture
 from campus_tune.report.html_tables import GAP, Cell, HtmlTable, number, words
 from campus_tune.report.weight_facts import StageWeights, WeightFacts

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from campus_tune.method.weighed import LITTLE
-from campus_tune.preview.draw_plan import LEAST_ESS
+from campus_tune.preview.weight_plan import LEAST_ESS
 from campus_tune.run.ledger import weights_audited
 from campus_tune.words.types import Json
 from campus_tune.words.wording import listed
