@@ -23,7 +23,7 @@ __all__ = ["BARS", "EDGES", "LITTLE", "histogram", "of_stage", "rows_of_half", "
 
 EDGES = (0.0, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)  # upper ends of a histogram's bars; one more is open
 BARS = ("0", "≤ 1/8", "≤ 1/4", "≤ 1/2", "≤ 1", "≤ 2", "≤ 4", "≤ 8", "> 8")  # their names
-LITTLE = 0.2  # a weight below which self-pacing has as good as shut a row out
+LITTLE = 0.2  # of the stage's mean weight, below which self-pacing has as good as shut a row out
 MOST_GROUPS = 50  # whose levels a line names
 _SAME = 1e-5  # of a weight that single precision has multiplied: 1 is in the bar that ends at 1
 _DIGITS = 6
@@ -67,7 +67,8 @@ def of_stage(
     }
     if any(isinstance(entry.weight, SelfPaced) for entry in live.rows):
         everyone = in_it or {domains.names[0]: np.ones(len(weights), dtype=bool)}
-        shares = {name: float(np.mean(weights[mine] < LITTLE)) for name, mine in everyone.items()}
+        little = weights < LITTLE * said["mean"]
+        shares = {name: float(little[mine].mean()) for name, mine in everyone.items()}
         record["weights"]["shut_out"] = {name: round(share, _DIGITS) for name, share in shares.items() if share}
     if live:
         record["level"] = {"mean": live.mean, **{one.name: _numbers(one, rows) for one in live.rows if one.level}}

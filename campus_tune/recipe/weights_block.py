@@ -174,12 +174,6 @@ def weight_problems(
     yield from _of_normalise(entries, shares=shares)
     for one, other in combinations(entries, 2):
         yield from _of_two(one, other, handover)
-    columns = [weight for entry in entries if isinstance(weight := entry.weight, Column)]
-    if sum(column.of == "message" for column in columns) > 1:
-        yield (
-            "`weights: column` must be of messages once, got two entries with of: message: one weight is spread over a "
-            "message's tokens. Multiply them in the data, and keep one."
-        )
 
 
 def _of_span(entry: WeightSettings, handover: float) -> Iterator[str]:
@@ -231,8 +225,8 @@ def _of_two(one: WeightSettings, other: WeightSettings, handover: float) -> Iter
             yield f"`weights` must have {one.name} once, got it twice: which of them holds? Keep one."
         elif all(isinstance(weight, Column) and weight.of == "message" for weight in (first, second)):
             yield (
-                "`weights` must read the weights of messages from one key, got two entries of: message. Multiply the "
-                "keys into one, and name that."
+                "`weights: column` must be of messages once, got two entries with of: message: one weight is spread "
+                "over a message's tokens. Multiply them in the data, and keep one."
             )
         return
     spans = one.span(handover), other.span(handover)

@@ -21,6 +21,7 @@ class StageWeights:
         index: of the stage, from 0.
         step: optimizer steps before it.
         end: the step after its last.
+        mean: weight of the rows, by tokens.
         least: weight of a row.
         most: weight of a row.
         ess: effective sample size, as a share of the rows.
@@ -35,6 +36,7 @@ class StageWeights:
     index: int
     step: int
     end: int
+    mean: float
     least: float
     most: float
     ess: float
@@ -90,6 +92,7 @@ def _stage(decision: Json, end: Json) -> StageWeights:
         index=decision["stage"],
         step=decision["step"],
         end=end["step"],
+        mean=said["mean"],
         least=said["min"],
         most=said["max"],
         ess=said["ess"],

@@ -10,7 +10,7 @@ from campus_tune.report.figures import Picture
 from campus_tune.report.html_tables import GAP, Cell, HtmlTable, number, words
 from campus_tune.report.weight_facts import StageWeights, WeightFacts
 from campus_tune.report.weight_plots import WEIGHT_PICTURES
-from campus_tune.run.told.weight_lines import FEW_STEPS, MANY_CLIPPED, audit_line
+from campus_tune.run.told.weight_lines import EVEN, FEW_STEPS, MANY_CLIPPED, audit_line
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,7 @@ def _by_stage(facts: WeightFacts) -> HtmlTable:
     columns = {
         "stage": [number(stage.index) for stage in facts.stages],
         "step": [number(stage.step) for stage in facts.stages],
+        "mean": [number(stage.mean, ".2f") for stage in facts.stages],
         "least": [number(stage.least, ".3g") for stage in facts.stages],
         "most": [number(stage.most, ".3g") for stage in facts.stages],
         "effective sample": [
@@ -81,7 +82,7 @@ def _clipped(stage: StageWeights) -> Cell:
     if stage.clipped is None:
         return Cell(GAP)
     clipped, steps = stage.clipped
-    many = clipped >= FEW_STEPS and clipped > MANY_CLIPPED * steps
+    many = clipped >= FEW_STEPS and clipped > MANY_CLIPPED * steps and stage.ess <= EVEN
     return Cell(f"{clipped:,} of {steps:,}", clipped / max(1, steps), "bad" if many else "")
 
 

@@ -190,8 +190,6 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
     config, by_label = now.config, dict(scores.by_label)
     if not config.draws_apart and not config.weighs:
         return Drawing()
-    if problems := config.draw.step_problems(compat.micro_batch_size(now.trainer)):
-        raise RecipeError(problems)
     domains, n_rows = now.kinds.domains, len(now.loaded.rows)
     cells = cells_of(config, by_label.__getitem__, domains=domains, others=now.kinds.others)
     dropped = None

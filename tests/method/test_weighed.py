@@ -74,11 +74,13 @@ def test_rows_without_domains_have_no_means_by_domain() -> None:
 
 
 def test_what_self_pacing_shut_out_is_a_share_of_each_domains_rows() -> None:
-    assert said(live=live(paced()))["weights"]["shut_out"] == {"math": 1.0}  # .1 and .15 are both below a fifth
-    assert said(live=live(paced(Groups())), domains=Groups())["weights"]["shut_out"] == {"all rows": 0.5}
-    assert (
-        "shut_out" not in said(live=live(LiveEntry("robust", Robust(), Groups(), (np.ones(1), np.ones(1)))))["weights"]
-    )
+    little = np.array([0.08, 2.0, 1.0, 0.15])  # the mean is .47: only the first is below a fifth of it
+    assert said(weights=little, live=live(paced()))["weights"]["shut_out"] == {"math": 0.5}
+    assert said(weights=little / 9, live=live(paced()))["weights"]["shut_out"] == {"math": 0.5}
+    found = said(weights=little, live=live(paced(Groups())), domains=Groups())
+    assert found["weights"]["shut_out"] == {"all rows": 0.25}
+    robust = LiveEntry("robust", Robust(), Groups(), (np.ones(1), np.ones(1)))
+    assert "shut_out" not in said(weights=little, live=live(robust))["weights"]
 
 
 def test_levels_are_named_by_entry_and_group_where_the_stage_had_rows_and_they_are_known() -> None:
@@ -160,6 +162,7 @@ def test_only_how_weights_stand_to_each_other_counts(rows: list[tuple[float, int
 
 
 def test_a_weight_of_a_fifth_is_not_shut_out() -> None:
-    weights = np.array([LITTLE, LITTLE - 1e-9, 1, 1])
-    record = said(weights=weights, live=live(paced(Groups())), domains=Groups())
-    assert record["weights"]["shut_out"] == {"all rows": 0.25}
+    rest = (16 - 4 * LITTLE) / 12  # so that the mean is 1, by tokens
+    weights = np.array([LITTLE + 1e-6, rest, rest, rest])
+    assert said(weights=weights, live=live(paced()))["weights"]["shut_out"] == {}
+    assert said(weights=weights - [2e-6, 0, 0, 0], live=live(paced()))["weights"]["shut_out"] == {"math": 0.5}

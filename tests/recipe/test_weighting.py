@@ -85,10 +85,8 @@ def test_columns_are_asked_for_once_each_and_found_by_their_weight() -> None:
     assert columns_asked(config()) == []
 
 
-def test_messages_have_one_key_of_weights() -> None:
+def test_rows_and_messages_may_both_have_weights() -> None:
     asked = {"name": "column", "of": "message"}
-    with pytest.raises(RecipeError, match=r"messages from one key, got two entries of: message\. Multiply"):
-        config(weights=[{**asked, "column": "vote"}, {**asked, "column": "price"}])
     both = config(weights=[asked, {"name": "column", "column": "weight"}])
     assert columns_asked(both) == [Column(of="message"), Column()]
 

@@ -89,8 +89,8 @@ def _shut_out(record: Json) -> str | None:
     by_domain = bool(record["weights"]["by_domain"])
     of = [f"{share:.0%} of {f'`{name}`' if by_domain else name}" for name, share in worst_first]
     return (
-        f"self-pacing shut out {listed(of, MOST_DOMAINS)} in stage {record['stage']}: these rows had weights below "
-        f"{LITTLE:g}. Raise its `floor`, let it end earlier (`until`), or let the pacing open faster."
+        f"self-pacing shut out {listed(of, MOST_DOMAINS)} in stage {record['stage']}: these rows counted for less "
+        f"than {LITTLE:g} of the mean. Raise its `floor`, let it end earlier (`until`), or let the pacing open faster."
     )
 
 

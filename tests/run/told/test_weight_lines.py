@@ -138,7 +138,7 @@ def test_domains_that_self_pacing_shuts_out_are_named_the_worst_first() -> None:
     shares = {"code": 0.09, "text": 0.14, "math": 0.5}
     found = warnings_of(weighted(shut_out=shares), set())
     assert list(found) == ["shut_out"]
-    assert found["shut_out"].startswith("self-pacing shut out 50% of `math`, 14% of `text` in stage 3: these rows had")
+    assert found["shut_out"].startswith("self-pacing shut out 50% of `math`, 14% of `text` in stage 3: these rows")
     (text,) = warnings_of(weighted(shut_out={"all rows": 0.2}, by_domain={}), set()).values()
     assert text.startswith("self-pacing shut out 20% of all rows in stage 3")
     assert warnings_of(weighted(shut_out={"code": 0.09}), set()) == {}
