@@ -213,3 +213,19 @@ def test_domains_that_weights_go_by_must_have_names() -> None:
         drawn_rows(recipe(weights=["superloss"]), nameless)
     with pytest.raises(DataError, match=r"for `domains` goes by it"):
         drawn_rows(recipe(domains={"by": "weights", "shares": {"a": 1}}), nameless)
+
+
+# -- weights that do nothing -------------------------------------------------------------------------------------------
+
+
+WAITS = "lets each cell be until 20 of its rows were trained"
+
+
+def test_cells_too_small_for_a_weight_are_warned_of_and_fewer_bands_help() -> None:
+    robust = {"weights": ["robust"]}
+    lengths = {"scores": {"length": np.arange(1000.0)}, "drawn_by": ROWS, "epochs": 1.0}
+    assert WAITS not in told(recipe(**robust), **lengths)  # 160, 30 and 10 rows in a cell: four fifths are compared
+    many = told(recipe(**robust, cells={"bands": 40}), **lengths)
+    assert f"{WAITS}, which are all but 0% of this run's rows: there are 120 cells for 1000 visits." in many
+    assert WAITS not in told(recipe(**robust, cells={"bands": 1}), **lengths)
+    assert WAITS not in told(recipe(weights=["superloss"], cells={"bands": 40}), **lengths)
