@@ -19,7 +19,7 @@ from campus_tune.method.weighting import Live, LiveEntry
 from campus_tune.method.weights import SelfPaced, effective_share
 from campus_tune.words.types import FloatArray, IntArray, Json, RowArray, RowLosses
 
-__all__ = ["BARS", "EDGES", "LITTLE", "histogram", "of_stage", "rows_of_half", "weighted_loss"]
+__all__ = ["BARS", "EDGES", "LITTLE", "histogram", "level_by_group", "of_stage", "rows_of_half", "weighted_loss"]
 
 EDGES = (0.0, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)  # upper ends of a histogram's bars; one more is open
 BARS = ("0", "≤ 1/8", "≤ 1/4", "≤ 1/2", "≤ 1", "≤ 2", "≤ 4", "≤ 8", "> 8")  # their names
@@ -71,7 +71,7 @@ def of_stage(
         shares = {name: float(little[mine].mean()) for name, mine in everyone.items()}
         record["weights"]["shut_out"] = {name: round(share, _DIGITS) for name, share in shares.items() if share}
     if live:
-        record["level"] = {"mean": live.mean, **{one.name: _numbers(one, rows) for one in live.rows if one.level}}
+        record["level"] = {"mean": live.mean, **{one.name: level_by_group(one, rows) for one in live.rows if one.level}}
     return record
 
 
@@ -93,7 +93,7 @@ def histogram(weights: FloatArray) -> list[int]:
     [1, 1, 1, 0, 1, 1, 0, 0, 1]
     """
     bars = np.searchsorted(np.array(EDGES) * (1 + _SAME), weights)
-    return np.bincount(bars, minlength=len(EDGES) + 1).tolist()
+    return [int(n) for n in np.bincount(bars, minlength=len(EDGES) + 1)]
 
 
 def rows_of_half(weights: FloatArray, tokens: IntArray) -> float:
@@ -112,8 +112,13 @@ def _mean(weights: FloatArray, tokens: IntArray) -> float:
     return float((weights * tokens).sum() / tokens.sum())
 
 
-def _numbers(entry: LiveEntry, rows: IntArray | RowArray) -> dict[str, list[float]]:
-    """The level of each group of which the stage had rows and that has one, of the largest where they are many."""
+def level_by_group(entry: LiveEntry, rows: IntArray | RowArray) -> dict[str, list[float]]:
+    """The level of each group of which a stage had rows and that has one, of the largest where they are many.
+
+    Args:
+        entry: a weight that compares a row's loss with its group's.
+        rows: of the stage, shape (n,).
+    """
     counts = np.bincount(entry.groups.of(rows), minlength=len(entry.groups.names))
     counts[np.isnan(entry.level[0])] = 0
     largest = np.argsort(-counts, kind="stable")[:MOST_GROUPS]

@@ -54,8 +54,19 @@ def warnings_of(record: Json, said: Collection[str]) -> dict[str, str]:
         record: the ledger's line of the stage's end.
         said: kinds that were warned of before.
     """
-    found = {"ess": _few_rows(record), "clipped": _clipped(record), "shut_out": _shut_out(record)}
-    return {kind: text for kind, text in found.items() if text and kind not in said}
+    found = {kind: looks(record) for kind, looks in _KINDS.items() if kind not in said}
+    return {kind: text for kind, text in found.items() if text is not None}
+
+
+def clips_often(clipped: int, steps: int, ess: float) -> bool:
+    """Whether it is worth a word how many steps of a stage were clipped.
+
+    Args:
+        clipped: of the steps.
+        steps: of the stage.
+        ess: effective sample size of its weights, as a share of the rows.
+    """
+    return clipped >= FEW_STEPS and clipped > MANY_CLIPPED * steps and ess <= EVEN
 
 
 def _few_rows(record: Json) -> str | None:
@@ -72,7 +83,7 @@ def _few_rows(record: Json) -> str | None:
 
 def _clipped(record: Json) -> str | None:
     clipped, steps = record.get("clipped_steps") or (0, 1)
-    if clipped < FEW_STEPS or clipped / steps <= MANY_CLIPPED or record.get("weights", ALIKE)["ess"] > EVEN:
+    if not clips_often(clipped, steps, record.get("weights", ALIKE)["ess"]):
         return None
     return (
         f"{clipped} of {steps} steps of stage {record['stage']} had their gradient clipped (max_grad_norm): the rows "
@@ -92,6 +103,9 @@ def _shut_out(record: Json) -> str | None:
         f"self-pacing shut out {listed(of, MOST_DOMAINS)} in stage {record['stage']}: these rows counted for less "
         f"than {LITTLE:g} of the mean. Raise its `floor`, let it end earlier (`until`), or let the pacing open faster."
     )
+
+
+_KINDS = {"ess": _few_rows, "clipped": _clipped, "shut_out": _shut_out}
 
 
 def audit_line(counts: Sequence[int]) -> str:
