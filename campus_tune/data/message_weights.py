@@ -18,7 +18,7 @@ Neighbours of one weight need not be told apart, and a row whose messages all we
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,14 +26,14 @@ import numpy as np
 from jinja2 import TemplateError
 
 from campus_tune.data.own_numbers import OwnNumbers
-from campus_tune.data.prepared import PADDING, SLOW, answer_masks, column_names, read_chunks, rows_with
+from campus_tune.data.prepared import SLOW, column_names, read_tokens, rows_with
 from campus_tune.data.row_weights import OPTION, refuse_unfit, saying_nothing, scaled, weights_digest
 from campus_tune.data.shapes import TO_TEMPLATE, has_turns
 from campus_tune.data.turns import template_arguments
 from campus_tune.words.errors import DataError
 from campus_tune.words.progress import bar
 from campus_tune.words.registry import nearest
-from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowSource, Tokenizer
+from campus_tune.words.types import FloatArray, IntArray, Json, RowSource, Tokenizer
 
 CHATS = (("prompt", "completion"), ("messages",))  # columns of a chat, as TRL looks for them
 MARK = "\u2042\u2042\u2042"  # what no chat says; no template changes its case or takes blanks off
@@ -114,7 +114,7 @@ def read_message_weights(
     ends = np.cumsum(sizes)
     values, counts, runs = [], [], []
     rows = rows_with(dataset, [*names, *TO_TEMPLATE])
-    tokens = _tokens(dataset if trained is None else trained)
+    tokens = read_tokens(dataset if trained is None else trained)
     told = bar(zip(rows, tokens, strict=True), total=len(sizes), desc="message weights", unit="row", delay=SLOW)
     for number, (row, (ids, kept, mask)) in enumerate(told):
         own = weights[ends[number] - sizes[number] : ends[number]]
@@ -124,7 +124,12 @@ def read_message_weights(
             turns = [turn for name in names for turn in row[name]]
             found = _Chat(turns, template_arguments(row), tokenizer, template).runs(first[1:].tolist(), ids[kept])
             if isinstance(found, str):
-                raise DataError(_not_found(number, found))
+                raise DataError(
+                    f"`{OPTION}: {key}{_OF}` must find each message in the tokens of its row, got row {number}: "
+                    f"{found}. Let the trainer tokenise the chats: "
+                    "`dataset = dataset.remove_columns(['input_ids', 'labels'])`; or leave `of: message` out and give "
+                    "each row one weight."
+                )
             run = found[np.maximum(0, np.cumsum(kept) - 1)]  # padding that carries loss goes with what stands before
         values.append(own[first])
         counts.append(np.bincount(run[mask], minlength=len(first)))
@@ -215,22 +220,6 @@ def _numbers(names: Sequence[str], key: str) -> OwnNumbers:
     )
 
 
-def _tokens(rows: RowSource) -> Iterator[tuple[IntArray, BoolArray, BoolArray]]:
-    """(Token ids, which are no padding, which carry loss) of each row, each shape (L,)."""
-    for chunk in read_chunks(rows):
-        for place, (ids, mask) in enumerate(zip(chunk["input_ids"], answer_masks(chunk), strict=True)):
-            kept = np.asarray(chunk[PADDING][place] if PADDING in chunk else np.ones(len(ids)), dtype=np.bool_)
-            yield np.asarray(ids, dtype=np.int64), kept, mask
-
-
-def _not_found(number: int, why: str) -> str:
-    return (
-        f"`{OPTION}{_OF}` must find each message in the tokens of its row, got row {number}: {why}. Let the trainer "
-        "tokenise the chats: `dataset = dataset.remove_columns(['input_ids', 'labels'])`; or leave `of: message` out "
-        "and give each row one weight."
-    )
-
-
 def _shared(one: Sequence[object], other: Sequence[object]) -> int:
     """With how many of the same items two sequences begin."""
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
@@ -252,7 +241,7 @@ class _Chat:
             starts: messages with which the second run begins, and each after it.
             ids: the row's tokens without padding, shape (L,).
         """
-        text, cuts = self.written(self.turns), []
+        text, cuts = self.written(self.turns), list[int]()
         for start in starts:
             end = self._end(start - 1, text)
             if end is None or end < max(cuts, default=0):
