@@ -80,6 +80,33 @@ class MessageWeights:
     shapes: Shapes
     warnings: list[str] = field(default_factory=list)
 
+    @staticmethod
+    def of_runs(values: FloatArray, counts: IntArray, runs: IntArray, key: str, limit: float | None) -> MessageWeights:
+        """Of runs of tokens that weigh the same.
+
+        Args:
+            values: weight of each run, shape (R,).
+            counts: its answer tokens, shape (R,).
+            runs: of each row, shape (N,).
+            key: of the weights, for messages.
+            limit: how often the mean a weight is at most; None for no bound.
+
+        Raises:
+            DataError: none above 0 where there are tokens.
+        """
+        ends = np.cumsum(runs)
+        row = np.repeat(np.arange(len(runs)), runs)
+        if not values[counts > 0].any():
+            raise DataError(
+                f"`{OPTION}: {key}{_OF}` must give more than 0 to a message that is trained, got 0 for all of them: "
+                "nothing would be trained. Weigh the messages that carry loss, or train others (assistant_only_loss)."
+            )
+        values = np.minimum(scaled(values, counts), math.inf if limit is None else limit)
+        tokens = np.bincount(row, counts).astype(np.int64)
+        mean = np.bincount(row, values * counts) / np.maximum(1, tokens)
+        shapes = np.divide(values, mean[row], out=np.ones_like(values), where=mean[row] > 0)
+        return MessageWeights(mean, Shapes(shapes, counts, ends), saying_nothing(values[counts > 0], f"{key}{_OF}"))
+
     def digest(self) -> str:
         """16 hex digits that change with any weight and any token that it holds for."""
         parts = (self.rows, self.shapes.values, self.shapes.counts)
@@ -134,31 +161,7 @@ def read_message_weights(
         values.append(own[first])
         counts.append(np.bincount(run[mask], minlength=len(first)))
         runs.append(len(first))
-    return _spread(np.concatenate(values), np.concatenate(counts), np.array(runs), key, limit)
-
-
-def _spread(values: FloatArray, counts: IntArray, runs: IntArray, key: str, limit: float | None) -> MessageWeights:
-    """The weights of rows, and what is left of those of their runs.
-
-    Args:
-        values: weight of each run, shape (R,).
-        counts: its answer tokens, shape (R,).
-        runs: of each row, shape (N,).
-        key: of the weights.
-        limit: as above.
-    """
-    ends = np.cumsum(runs)
-    row = np.repeat(np.arange(len(runs)), runs)
-    if not values[counts > 0].any():
-        raise DataError(
-            f"`{OPTION}: {key}{_OF}` must give more than 0 to a message that is trained, got 0 for all of them: "
-            "nothing would be trained. Weigh the messages that carry loss, or train others (assistant_only_loss)."
-        )
-    values = np.minimum(scaled(values, counts), math.inf if limit is None else limit)
-    tokens = np.bincount(row, counts).astype(np.int64)
-    mean = np.bincount(row, values * counts) / np.maximum(1, tokens)
-    shapes = np.divide(values, mean[row], out=np.ones_like(values), where=mean[row] > 0)
-    return MessageWeights(mean, Shapes(shapes, counts, ends), saying_nothing(values[counts > 0], f"{key}{_OF}"))
+    return MessageWeights.of_runs(np.concatenate(values), np.concatenate(counts), np.array(runs), key, limit)
 
 
 def _chat_columns(dataset: RowSource, key: str) -> tuple[str, ...]:
@@ -198,18 +201,11 @@ def _read_keys(dataset: RowSource, names: Sequence[str], key: str) -> tuple[Floa
         row = int(np.searchsorted(ends, i, side="right"))
         return f"message {i - int(ends[row]) + sizes[row]} of row {row}"
 
-    weights = _numbers(names, key).read([1 if value is None else value for value in given], key, where)
-    refuse_unfit(weights, f"`{OPTION}: {key}{_OF}`", where)
-    return weights, sizes
-
-
-def _numbers(names: Sequence[str], key: str) -> OwnNumbers:
-    """What is said of messages' weights that are no numbers."""
     number = f"{{k: float(v) if k == {key!r} and v is not None else v for k, v in turn.items()}}"
     rows = f"[row | {{name: [{number} for turn in row[name]] for name in {names!r}}} for row in dataset]"
     made = f"`dataset = datasets.Dataset.from_list({rows})`"  # a map would keep the old type
     made = made.replace("{", "{{").replace("}", "}}")
-    return OwnNumbers(
+    numbers = OwnNumbers(
         OPTION,
         DataError,
         switch=f"Make 1 and 0 of true and false: {made}.",
@@ -218,6 +214,9 @@ def _numbers(names: Sequence[str], key: str) -> OwnNumbers:
         filled="Write numbers, or take the key out of these messages: without it they count 1.",
         each="message",
     )
+    weights = numbers.read([1 if value is None else value for value in given], key, where)
+    refuse_unfit(weights, f"`{OPTION}: {key}{_OF}`", where)
+    return weights, sizes
 
 
 def _shared(one: Sequence[object], other: Sequence[object]) -> int:
