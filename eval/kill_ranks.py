@@ -1,6 +1,7 @@
 """Whether runs on many processes go on as if nothing had happened: killed, and moved to other numbers of processes.
 
-Each round draws a seed (rows' places, weights of the adapter, dropout) and does two things with a tiny random model:
+Each round draws a seed (rows' places, weights of the adapter, dropout; in every second one rows count by their loss in
+the very forward, against a level that all ranks know) and does two things with a tiny random model:
 
 - **killed**: a LoRA with dropout is trained on 2 processes in peace, then again in another folder under SIGKILL. A kill
   comes at a random moment of the job's life, after a random optimizer step or in the middle of a save, and hits the
@@ -82,6 +83,7 @@ def life(warm: Warm, world: int, out: str, chance_seed: int, **more: Any) -> Rep
     """Start a run, or go on from its last complete checkpoint."""
     campus = {"metrics": ["length", "mtld", "loss"], "stages": 3, "handover": 0.9, "budget": 0.5, "mix": 0.2}
     campus |= {"selector": SELECTORS[chance_seed % len(SELECTORS)], "scores": "none"}
+    campus |= {"weights": ["superloss"]} if chance_seed % 2 else {}
     settings = {"config": campus, "probes": 10, "n": ROWS, "num_train_epochs": EPOCHS, "seed": chance_seed}
     settings |= {"per_device_train_batch_size": BATCH // world, "saves": SAVES}
     return warm.run("train", world, out=out, resume=Path(out).exists(), timeout=300.0, **{**settings, **more})

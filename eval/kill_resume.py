@@ -10,9 +10,10 @@ in weights and optimizer state.
 
 Three settings are odd: a callback before ours that saves by itself, in the middle of steps too, as transformers'
 just-in-time checkpoint does; callbacks that transformers makes anew from the checkpoint; and a log line every five
-steps, whose window the kills cut. A fourth one has all of it.
+steps, whose window the kills cut. A fourth one has all of it. Settings whose names begin with `weigh` let rows and
+tokens count differently: what each row's loss was multiplied by is in the ledger, and compared with it.
 
-    python eval/kill_resume.py                                  # 21 settings of a tiny random model, 25 kills, minutes
+    python eval/kill_resume.py                                  # 29 settings of a tiny random model, 29 kills, minutes
     python eval/kill_resume.py --kills 100                      # the proof
     python eval/kill_resume.py --kills 4 --only w0-a1-exact     # one setting
     python eval/kill_resume.py --model PATH --data train.jsonl --probes probes.jsonl --rows 400 --steps 40 --batch 8
@@ -73,6 +74,7 @@ class Setting:
         evaluates_every: steps between two evaluations on the probes; 0 for none.
         restores: transformers makes the callbacks anew from the checkpoint.
         saves_itself: a callback before ours saves on its own.
+        chats: rows are conversations whose messages have weights, else prompts and completions.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Setting:
     evaluates_every: int = 0
     restores: bool = False
     saves_itself: bool = False
+    chats: bool = False
 
 
 def settings() -> list[Setting]:
@@ -110,6 +113,7 @@ def settings() -> list[Setting]:
     found.append(Setting("w2-a4-revisit-slice-rescored", 2, 2, 4, campus=revisit))
     found += odd_settings(found[0].campus)
     found += drawn_settings()
+    found += weighed_settings()
     return [replace(setting, campus={**setting.campus, "scores": "none"}) for setting in found]
 
 
@@ -145,6 +149,29 @@ def drawn_settings() -> list[Setting]:
     }
     return [
         Setting(f"draw-{name}", 2 * (i % 2), 4, 2, campus=campus, steps=40)
+        for i, (name, campus) in enumerate(recipes.items())
+    ]
+
+
+def weighed_settings() -> list[Setting]:
+    """How much rows and tokens count: planned and live weights, over two passes and more."""
+    plain = {"metrics": [], "selector": "shuffle", "stages": 6}
+    ordered = {"metrics": ["length", "mtld"], "selector": "round_robin", "stages": 6, "handover": 0.7, "mix": 0.3}
+    ends = {"arithmetic": 0.5, "code": 0.5}, {"lists": 0.6, "text": 0.2, "calendar": 0.2}
+    phases = [{"until": 0.5, "shares": ends[0], "overlap": 0.2}, {"until": 1.0, "shares": ends[1]}]
+    few = {"cells": {"by": "length", "bands": 1}}  # that are visited twenty times
+    focal = [{"name": "focal", "of": "token", "limit": 2}, {"name": "linupper", "from": 0.4}]
+    recipes = {
+        "column-slice": {**ordered, "window": "slice", "weights": [{"name": "column", "limit": 1.5, "until": 0.9}]},
+        "prune-unbiased": {**plain, "thin": {"how": "prune", "by": "seen_loss"}, "weights": ["unbiased", "column"]},
+        "superloss-phases": {**plain, "phases": phases, "domains": {"by": "weights"}, "weights": ["superloss"]},
+        "robust-self-paced": {**ordered, **few, "weights": ["robust", {"name": "self_paced", "form": "log"}]},
+        "focal-token": {**plain, "weights": focal},
+        "shuffled": {**plain, "weights": ["superloss", "column"], "control": "shuffled_weights"},
+        "messages": {**plain, **few, "weights": [{"name": "column", "of": "message"}, "robust"]},
+    }
+    return [
+        Setting(f"weigh-{name}", 2 * (i % 2), 4, 2, campus=campus, steps=40, chats=name == "messages")
         for i, (name, campus) in enumerate(recipes.items())
     ]
 
@@ -258,8 +285,19 @@ def ingredients(setting: Setting) -> tuple[Any, Any, Any, Any]:
 
         model = AutoModelForCausalLM.from_pretrained(setting.model, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(setting.model)
+    if "weights" in setting.campus:
+        rows = [weighted(row, i, chats=setting.chats) for i, row in enumerate(rows)]
+        probes = [weighted(row, 0, chats=setting.chats) for row in probes]
     held_out = Dataset.from_list(probes) if probes else None
     return model, tokenizer, Dataset.from_list(rows[: setting.rows]), held_out
+
+
+def weighted(row: dict[str, Any], i: int, *, chats: bool) -> dict[str, Any]:
+    """A row with a weight of its own; or as a chat, each message of which has one."""
+    if not chats:
+        return {**row, "weight": 0.25 * (1 + i % 7)}
+    turns = [{**turn, "weight": 0.5 * (1 + (i + k) % 3)} for k, turn in enumerate([*row["prompt"], *row["completion"]])]
+    return {"domain": row["domain"], "messages": turns}
 
 
 class Life:
@@ -516,7 +554,7 @@ def hunt(life: Life, now: Moment) -> bool:
 def differences(calm: Path, hunted: Path, steps: int) -> dict[str, str]:
     """What differs between two finished runs: what → the first difference, in words."""
     pairs = {
-        "ledger": (ledger(calm), ledger(hunted)),
+        "ledger": (ledger(calm) + remembered(calm, steps), ledger(hunted) + remembered(hunted, steps)),
         "losses": (history(calm), history(hunted)),
         "weights": (tensors(calm, steps), tensors(hunted, steps)),
     }
@@ -541,6 +579,14 @@ def ledger(out: Path) -> list[Any]:
     home = out / "curriculum"
     files = [*sorted((home / "training_losses").glob("*.parquet")), home / FILE, home / LIKELIEST]
     return [*comparable(read_ledger(home / "ledger.jsonl")), *[(path.name, path.read_bytes()) for path in files]]
+
+
+def remembered(out: Path, steps: int) -> list[Any]:
+    """What the last checkpoint knows of the weights of its stage's rows, and the levels of the next one's."""
+    from campus_tune.run.checkpoints import read_state, saved_curriculum
+
+    plan = saved_curriculum(read_state(out / f"checkpoint-{steps}") or {})["curriculum"]
+    return [("weights", (plan["stage"] or {}).get("weights")), ("levels", plan.get("levels"))]
 
 
 def history(out: Path) -> list[Any]:
@@ -587,7 +633,7 @@ def table(outcomes: list[Outcome]) -> str:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=25, help="in all, spread over the settings")
+    parser.add_argument("--kills", type=int, default=29, help="in all, spread over the settings")
     parser.add_argument("--only", default="", help="settings whose name contains this")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--keep", type=Path, help="folder for the runs, kept; without it a temporary one")

@@ -2,15 +2,15 @@
 
     python -m eval.weights run --keep runs/weights                   train, three seeds, clean and 30 % wrong answers
     python -m eval.weights table runs/weights                        the table for eval/LOG.md
-    python -m eval.weights run --keep /tmp/quick --quick             a minute: whether it works, not what comes out
+    python -m eval.weights run --keep /tmp/quick --quick             minutes: whether it works, not what comes out
 
-The tiny Llama of `eval/suspects.py`, which copies and counts a little, is trained through the product on 3 000 rows of
-generated tasks (levels 0 to 2), in batches of 32, by a rate that falls linearly; all of a seed's runs of the same
-number of epochs see equally many rows. The number is the mean loss of the answers of 480 held-out rows, all of them
-right, against that of plain shuffling with the same seed, rows and epochs: below 1 is better.
+The tiny Llama of `eval/suspects.py`, which copies and counts a little, is trained through the product on 2 000 rows of
+generated tasks (levels 0 to 2), in batches of 32, by a rate that falls linearly, with the `campus` blocks of `recipes/`
+in ten stages and for as many epochs as these say, two at most. The number is the mean loss of the answers of 480
+held-out rows, all of them right, over that of plain shuffling with the same seed, rows and epochs: below 1 is better.
 
     uniform_weights     the same rows without weights. Where nothing is thinned that is plain shuffling itself
-    shuffled_weights    the same weights, dealt to other rows of the step. A token's factor cannot be dealt
+    shuffled_weights    the same weights, dealt to other rows of the step, or tokens
 
 `row_weights` has a column that nobody has for nothing: the share of three raters who say that the answer is right, each
 of whom is right about 70 % of the rows, on clean rows too.
@@ -28,64 +28,53 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
+from campus_tune.compare.arms import make_arms
 from campus_tune.demo.tasks import generate
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.words.files import atomic_write
 from campus_tune.words.types import BoolArray, FloatArray, Json
 from eval.suspects import DOMAINS, held_out, interval, planted_rows, seeds_of, start_model, trainer_of
 
-ROWS = {0: 150, 1: 150, 2: 450}  # level → rows of each domain
+ROWS = {0: 100, 1: 100, 2: 300}  # level → rows of each domain
 HELD_OUT, HELD_OUT_SEED = 40, 2000  # rows of each domain and level
 DIRT = {"clean": ("none", 0.0), "30 % wrong": ("swapped", 0.3)}
 RATERS, RIGHT = 3, 0.7
-PLAIN: Json = {"metrics": [], "selector": "shuffle", "stages": 10}
+STAGES, MOST_EPOCHS = 10, 2
+RECIPES = Path(__file__).parents[1] / "recipes"
 RANDOM, RECIPE, UNIFORM, SHUFFLED = "random", "recipe", "uniform_weights", "shuffled_weights"
+TRIED = {  # recipe → its controls
+    "infobatch": (UNIFORM, SHUFFLED),
+    "importance": (UNIFORM, SHUFFLED),
+    "self_paced": (SHUFFLED,),
+    "focal": (SHUFFLED,),
+    "superloss": (SHUFFLED,),
+    "robust": (SHUFFLED,),
+    "row_weights": (SHUFFLED,),
+}
 
 
-@dataclass(frozen=True)
-class Tried:
-    """A recipe of weights.
-
-    Args:
-        epochs: what it needs.
-        campus: what it says beside `PLAIN`.
-        controls: arms beside it.
-    """
-
-    epochs: int
-    campus: Json
-    controls: tuple[str, ...] = (SHUFFLED,)
+def written(name: str) -> Json:
+    """The recipe's file."""
+    found: Json = yaml.safe_load((RECIPES / f"{name}.yaml").read_text())
+    return found
 
 
-TRIED = {
-    "infobatch": Tried(
-        2, {"thin": {"how": "prune", "by": "seen_loss"}, "weights": ["unbiased"]}, (UNIFORM, SHUFFLED)
-    ),
-    "importance": Tried(
-        2, {"thin": {"how": "proportional", "by": "surprise"}, "weights": ["unbiased"]}, (UNIFORM, SHUFFLED)
-    ),
-    "self_paced": Tried(1, {"weights": ["self_paced"]}),
-    "focal": Tried(1, {"weights": ["focal"]}, ()),
-    "superloss": Tried(1, {"weights": ["superloss"]}),
-    "robust": Tried(1, {"weights": ["robust"]}),
-    "row_weights": Tried(1, {"weights": ["column"]}),
-}  # fmt: skip
+def epochs_of(name: str) -> int:
+    """Those of its file, two at most."""
+    return min(MOST_EPOCHS, int(written(name)["num_train_epochs"]))
 
 
-def campus_of(tried: Tried | None, arm: str) -> Json:
-    """The recipe of an arm."""
-    if tried is None:
-        return PLAIN
-    campus = {**PLAIN, **tried.campus}
-    if arm == UNIFORM:
-        del campus["weights"]
-    return {**campus, "control": SHUFFLED} if arm == SHUFFLED else campus
+def campus_of(name: str, arm: str) -> Json:
+    """The `campus` block of an arm, as a comparison has it."""
+    block = {**written(name)["campus"], "stages": STAGES}
+    made = make_arms(block, {asked: {} for asked in (RANDOM, RECIPE, *TRIED[name])})
+    return next(one.campus for one in made if one.name == arm)
 
 
 def votes(wrong: BoolArray, rng: np.random.Generator) -> FloatArray:
@@ -132,11 +121,11 @@ def test_rows(rows: Sequence[Json], sizes: dict[int, int]) -> list[Json]:
 
 def arms(names: Sequence[str]) -> Iterator[tuple[str, str, int]]:
     """(Recipe, arm, epochs) of all runs of a seed: plain shuffling first."""
-    for epochs in sorted({TRIED[name].epochs for name in names}):
+    for epochs in sorted({epochs_of(name) for name in names}):
         yield "", RANDOM, epochs
     for name in names:
-        for arm in (RECIPE, *TRIED[name].controls):
-            yield name, arm, TRIED[name].epochs
+        for arm in (RECIPE, *TRIED[name]):
+            yield name, arm, epochs_of(name)
 
 
 def file_of(folder: Path, dirt: str, name: str, arm: str, epochs: int, seed: int) -> Path:
@@ -154,7 +143,7 @@ def run_all(folder: Path, seeds: Sequence[int], names: Sequence[str], sizes: dic
                 path = file_of(folder, dirt, name, arm, epochs, seed)
                 if path.is_file():
                     continue
-                campus, began = campus_of(TRIED.get(name), arm), time.perf_counter()
+                campus, began = campus_of(name or names[0], arm), time.perf_counter()
                 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                     run = one_run(folder / "start", campus, dirt, epochs=epochs, seed=seed, sizes=sizes or ROWS)
                 atomic_write(path, json.dumps(run))
@@ -209,7 +198,7 @@ def table(folder: Path, seeds: Sequence[int], names: Sequence[str]) -> str:
             ratios, mean = against(ours, losses(folder, seeds, dirt, "", RANDOM, epochs))
             beside = [
                 against(ours, losses(folder, seeds, dirt, name, control, epochs))[1]
-                if arm == RECIPE and control in TRIED[name].controls
+                if arm == RECIPE and control in TRIED[name]
                 else ""
                 for control in (UNIFORM, SHUFFLED)
             ]
@@ -234,7 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.simplefilter("ignore")
     seeds = seeds_of(options.seeds)
     if options.command == "run":
-        sizes, seeds = ({0: 40}, seeds[:1]) if options.quick else (ROWS, seeds)
+        sizes, seeds = ({0: 24}, seeds[:1]) if options.quick else (ROWS, seeds)
         if options.quick:
             tiny_model(hidden=16).save_pretrained(options.keep / "start")
         run_all(options.keep, seeds, options.recipes, sizes)

@@ -30,6 +30,24 @@ PACING_OPTIONS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
 }
 
 
+# the options of every registered weight, likewise
+WEIGHT_OPTIONS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "column": {"column": st.sampled_from(["weight", "votes"]), "of": st.sampled_from(["row", "message"])},
+    "unbiased": {},
+    "self_paced": {"form": st.sampled_from(["linear", "log", "hard"]), "floor": st.floats(0, 0.99)},
+    "focal": {"gamma": st.floats(0, 10), "of": st.sampled_from(["token", "row"])},
+    "superloss": {"temper": _shapes},
+    "linupper": {"delta": _shapes, "r": _shapes},
+    "robust": {},
+}
+_of_every_weight = {
+    "from": st.none() | st.floats(0, 0.99),
+    "until": st.none() | st.floats(0.01, 1),
+    "limit": st.none() | st.floats(1, 100),
+    "normalise": st.sampled_from([None, "step", "none"]),
+}
+
+
 def examples(n: int) -> settings:
     """`n` examples for a test that is slow, or fast, in proportion more where the profile has more for all tests."""
     return settings(max_examples=max(1, round(n * settings.default.max_examples / EXAMPLES)))
@@ -39,6 +57,14 @@ def group_names() -> st.SearchStrategy[str]:
     """Names of groups as users write them and as nobody would: any text, and near twins of a few others."""
     ends = st.sampled_from(["", "\0", "\0\0", " ", "\n", "\ufeff", "\u200b", "\ud800"])
     return st.text(max_size=4) | st.builds(str.__add__, st.sampled_from(["", "a", "A", "math"]), ends)
+
+
+def weight_entries() -> st.SearchStrategy[dict[str, Any]]:
+    """Entries of `weights`, right by themselves: any registered weight with any of its options and of everyone's."""
+    return st.one_of(
+        st.fixed_dictionaries({"name": st.just(name)}, optional={**options, **_of_every_weight})
+        for name, options in WEIGHT_OPTIONS.items()
+    )
 
 
 def simple_pacings() -> st.SearchStrategy[dict[str, Any]]:

@@ -19,11 +19,11 @@ from campus_tune.method.weighting import Live, LiveEntry
 from campus_tune.method.weights import SelfPaced, effective_share
 from campus_tune.words.types import FloatArray, IntArray, Json, RowArray, RowLosses
 
-__all__ = ["BARS", "EDGES", "LITTLE", "histogram", "of_stage", "rows_of_half", "weighted_loss"]
+__all__ = ["BARS", "EDGES", "LITTLE", "histogram", "level_by_group", "of_stage", "rows_of_half", "weighted_loss"]
 
 EDGES = (0.0, 1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)  # upper ends of a histogram's bars; one more is open
 BARS = ("0", "≤ 1/8", "≤ 1/4", "≤ 1/2", "≤ 1", "≤ 2", "≤ 4", "≤ 8", "> 8")  # their names
-LITTLE = 0.2  # a weight below which self-pacing has as good as shut a row out
+LITTLE = 0.2  # of the stage's mean weight, below which self-pacing has as good as shut a row out
 MOST_GROUPS = 50  # whose levels a line names
 _SAME = 1e-5  # of a weight that single precision has multiplied: 1 is in the bar that ends at 1
 _DIGITS = 6
@@ -34,6 +34,8 @@ def of_stage(
 ) -> Json:
     """`weights`, `weighted_loss` and, with live weights, `level` of a stage; {} where none of its rows was weighted.
 
+    Rows without answer tokens have no gradient that a weight could multiply, and are left out.
+
     Args:
         rows: that were trained, shape (n,).
         weights: what each one's gradient was multiplied by, the mean over its tokens, shape (n,); None for nothing.
@@ -41,8 +43,10 @@ def of_stage(
         domains: of all rows.
         live: the stage's live weights.
     """
-    if weights is None or not len(weights):
+    counted = losses.tokens > 0
+    if weights is None or not counted.any():
         return {}
+    rows, weights, losses = rows[counted], weights[counted], losses.take(counted)
     codes, tokens = domains.of(rows), losses.tokens
     said: Json = {
         "mean": _mean(weights, tokens),
@@ -63,10 +67,11 @@ def of_stage(
     }
     if any(isinstance(entry.weight, SelfPaced) for entry in live.rows):
         everyone = in_it or {domains.names[0]: np.ones(len(weights), dtype=bool)}
-        shares = {name: float(np.mean(weights[mine] < LITTLE)) for name, mine in everyone.items()}
+        little = weights < LITTLE * said["mean"]
+        shares = {name: float(little[mine].mean()) for name, mine in everyone.items()}
         record["weights"]["shut_out"] = {name: round(share, _DIGITS) for name, share in shares.items() if share}
     if live:
-        record["level"] = {"mean": live.mean, **{one.name: _numbers(one, rows) for one in live.rows if one.level}}
+        record["level"] = {"mean": live.mean, **{one.name: level_by_group(one, rows) for one in live.rows if one.level}}
     return record
 
 
@@ -88,7 +93,7 @@ def histogram(weights: FloatArray) -> list[int]:
     [1, 1, 1, 0, 1, 1, 0, 0, 1]
     """
     bars = np.searchsorted(np.array(EDGES) * (1 + _SAME), weights)
-    return np.bincount(bars, minlength=len(EDGES) + 1).tolist()
+    return [int(n) for n in np.bincount(bars, minlength=len(EDGES) + 1)]
 
 
 def rows_of_half(weights: FloatArray, tokens: IntArray) -> float:
@@ -103,13 +108,19 @@ def rows_of_half(weights: FloatArray, tokens: IntArray) -> float:
 
 
 def _mean(weights: FloatArray, tokens: IntArray) -> float:
-    """Token-weighted; 0 of rows without tokens."""
-    return float((weights * tokens).sum() / max(1, tokens.sum()))
+    """Token-weighted."""
+    return float((weights * tokens).sum() / tokens.sum())
 
 
-def _numbers(entry: LiveEntry, rows: IntArray | RowArray) -> dict[str, list[float]]:
-    """The level of each group of which the stage had rows, of the largest where they are many."""
+def level_by_group(entry: LiveEntry, rows: IntArray | RowArray) -> dict[str, list[float]]:
+    """The level of each group of which a stage had rows and that has one, of the largest where they are many.
+
+    Args:
+        entry: a weight that compares a row's loss with its group's.
+        rows: of the stage, shape (n,).
+    """
     counts = np.bincount(entry.groups.of(rows), minlength=len(entry.groups.names))
+    counts[np.isnan(entry.level[0])] = 0
     largest = np.argsort(-counts, kind="stable")[:MOST_GROUPS]
     shown = [int(code) for code in np.sort(largest) if counts[code]]
-    return {entry.groups.names[code]: [float(number[code]) for number in entry.level] for code in shown}
+    return {entry.groups.names[code]: [round(float(n[code]), _DIGITS) for n in entry.level] for code in shown}

@@ -304,9 +304,14 @@ def is_taken_at_its_word(trainer: Trainer) -> bool:
 
 def why_rows_stay_as_drawn(trainer: Trainer) -> str | None:
     """Why cutting a step by length would change what is trained; None where it does not."""
-    config = getattr(getattr(trainer, "model", None), "config", None)
-    routed = getattr(trainer, "aux_loss_enabled", getattr(config, "output_router_logits", False))
+    routed = adds_router_loss(trainer)
     return what_the_loss_is(trainer) or ("the router's auxiliary loss is a mean per micro batch" if routed else None)
+
+
+def adds_router_loss(trainer: Trainer) -> bool:
+    """Whether a mixture of experts' auxiliary loss is part of what is trained."""
+    config = getattr(getattr(trainer, "model", None), "config", None)
+    return bool(getattr(trainer, "aux_loss_enabled", getattr(config, "output_router_logits", False)))
 
 
 ITSELF = "trainer"  # a method that was set on the object

@@ -38,10 +38,11 @@ from campus_tune.preview.duplicate_rows import duplicate_findings
 from campus_tune.preview.health import health_table, score_findings
 from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_findings, phase_findings
 from campus_tune.preview.simulate import SimulatedRun, simulate
+from campus_tune.preview.weight_advice import router_findings
 from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.recipe.drop_block import DUPLICATES
 from campus_tune.recipe.trainer_settings import refused
-from campus_tune.recipe.training_yaml import RunSize, learning_rates, run_seed, run_size
+from campus_tune.recipe.training_yaml import RunSize, learning_rates, run_seed, run_size, setting_whole
 from campus_tune.scores.dropping import known_of
 from campus_tune.scores.fresh import asked_of_candidates
 from campus_tune.scores.questions import Questions
@@ -263,7 +264,12 @@ def _run_findings(
         )
         findings.append(Finding("warning", what, f"Write stages: {max(1, per_epoch // 2)} or fewer."))
     findings += budget_findings(settings, config, prepared)
-    drawn = drawn_rows(config, texts)
+    if prepared is not None:
+        model_config = getattr(prepared.trainer.model, "config", None)
+        findings += router_findings(config, routed=bool(getattr(model_config, "output_router_logits", False)))
+    micro = setting_whole(settings, "per_device_train_batch_size")
+    findings += [Finding("error", problem) for problem in config.draw.step_problems(micro)]
+    drawn = drawn_rows(config, texts, prepared)
     findings += drawn.findings
     if config.drop:
         found, dropped = _drop_findings(settings, config, scores, texts, prepared, drawn.domains)
@@ -349,6 +355,8 @@ def _plan_findings(
             drawn_by=drawn.domains,
             others=drawn.others,
             dropped=drawn.dropped,
+            tokens=drawn.tokens,
+            columns=drawn.weights,
             keep_plan=True,
         )
     except DataError as error:  # a run of a size that can be trained and not simulated

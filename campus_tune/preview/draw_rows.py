@@ -1,19 +1,22 @@
-"""What `check` reads in a training set for the blocks that say who is drawn: domains, cells, scores like lengths."""
+"""What `check` reads in a training set for the draw and the weights: domains, cells, a user's own weights."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from campus_tune.data.domains import Domains
+from campus_tune.method.weights import Weight
+from campus_tune.model.prepare import PreparedRows
 from campus_tune.preview.health import ScoreHealth
+from campus_tune.preview.own_weights import own_weights
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_rules import find_score
 from campus_tune.recipe.policy import column_of, strict_domains
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.findings import Finding
 from campus_tune.words.registry import nearest
-from campus_tune.words.types import BoolArray, RowTexts
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowTexts
 
 UNEQUAL = 20  # times the rows of the smallest domain, from which its share is worth a floor
 FLOOR = 0.02  # that is suggested then
@@ -28,30 +31,37 @@ class DrawnRows:
         domains: of the rows.
         others: their groups in the column of `cells: of`.
         dropped: rows that are left out, shape (N,); None for none.
+        tokens: answer tokens of each row, shape (N,).
+        weights: a user's own, each shape (N,).
         findings: what there is to say of them.
     """
 
     domains: Domains = field(default_factory=Domains)
     others: Domains = field(default_factory=Domains)
     dropped: BoolArray | None = None
+    tokens: IntArray | None = None
+    weights: Mapping[Weight, FloatArray] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
 
-def drawn_rows(config: CampusConfig, texts: RowTexts) -> DrawnRows:
+def drawn_rows(config: CampusConfig, texts: RowTexts, prepared: PreparedRows | None = None) -> DrawnRows:
     """Read them.
 
     Args:
         config: resolved settings.
         texts: of the rows.
+        prepared: the rows as they are trained, if they could be prepared.
 
     Raises:
-        CampusError: what a run would refuse: no such column, rows without a name.
+        CampusError: what a run would refuse: no such column, rows without a name, values that are no weights.
     """
     column = column_of(config, texts.columns)
-    if not config.draws_apart:
+    weights, told = own_weights(config, texts, prepared)
+    read = DrawnRows(tokens=texts.response_tokens, weights=weights)
+    if not config.draw.uses_domains:
         domains = Domains() if column is None else Domains.of(texts.columns[column])
-        return DrawnRows(domains, findings=tuple(_of_sizes(config, domains)))
-    domains = Domains() if column is None else strict_domains(texts.columns[column], column, "domains")
+        return replace(read, domains=domains, findings=(*_of_sizes(config, domains), *told))
+    domains = Domains() if column is None else strict_domains(texts.columns[column], column, config.draw.named_by)
     of = None if config.cells is None else config.cells.of
     if of is not None and of not in texts.columns:
         raise RecipeError(
@@ -59,7 +69,7 @@ def drawn_rows(config: CampusConfig, texts: RowTexts) -> DrawnRows:
             f"{nearest(of, list(texts.columns))} Name one of them, or leave it out."
         )
     others = Domains() if of is None else strict_domains(texts.columns[of], of, "cells: of")
-    return DrawnRows(domains, others, findings=tuple(_of_sizes(config, domains)))
+    return replace(read, domains=domains, others=others, findings=(*_of_sizes(config, domains), *told))
 
 
 def _of_sizes(config: CampusConfig, domains: Domains) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from campus_tune.method.budget import Budget, forward_ratio
 from campus_tune.model import compat
 from campus_tune.preview.advice import problems_in_method
 from campus_tune.preview.health import ScoreHealth, known_level, score_findings, score_health
+from campus_tune.preview.weight_advice import router_findings
 from campus_tune.recipe.blocks import DOMAIN
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.scores.asking import Asking, prediction_warnings
@@ -88,7 +89,8 @@ def start_warnings(
     """
     config = scoring.config
     findings = [*problems_in_method(config), *score_findings(health, no_orders=config.no_orders)]
-    warnings = [f"{finding.what} {finding.remedy}".rstrip() for finding in findings if finding.severity != "info"]
+    warnings = [finding.what for finding in router_findings(config, routed=compat.adds_router_loss(trainer))]
+    warnings += [f"{finding.what} {finding.remedy}".rstrip() for finding in findings if finding.severity != "info"]
     if config.batching != "plain" and (reason := compat.why_rows_stay_as_drawn(trainer)) is not None:
         warnings.append(
             f"{reason}, so cutting a step by length would change it: rows are cut as drawn. "

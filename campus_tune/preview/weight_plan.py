@@ -51,4 +51,4 @@ def weight_plan_findings(stages: Sequence[Json]) -> Iterator[Finding]:
         f"Planned weights are so unequal that {worst['half']:.1%} of the rows carry half of the gradient in some "
         f"stage: it counts as {worst['ess']:.0%} of as many rows that weigh alike."
     )
-    yield Finding("warning", what, "Write a `limit` (limit: 5), or bring the weights nearer to one another.")
+    yield Finding("warning", what, "Write a `limit`, the lower the milder, or bring the weights nearer to one another.")

@@ -99,7 +99,7 @@ def read_finished(run: Path | str) -> FinishedRun:
     began = [event for event in events if event["event"] in ("run", "resumed") and "dropped" in event]
     later = events[events.index(began[-1]) :] if began else []
     ends = {event["stage"]: event for event in events if event["event"] == "stage_end"}
-    weighted = [_weighted(ends.get(decision["stage"], {})) for decision in decisions]
+    weighted = [weight_numbers(ends.get(decision["stage"], {})) for decision in decisions]
     left_out = any(event["dropped"] for event in later if event["event"] == "suspects" or event is later[0])
     return FinishedRun(
         steps=np.array([decision["step"] for decision in decisions], dtype=np.int64),
@@ -130,7 +130,7 @@ def _table(path: Path, what: str) -> dict[str, NDArray[Any]]:
         ) from error
 
 
-def _weighted(end: Json) -> Json:
+def weight_numbers(end: Json) -> Json:
     """The numbers of a stage whose rows were weighted, as its end says them; {} of another one."""
     if "weights" not in end:
         return {}

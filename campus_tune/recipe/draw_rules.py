@@ -121,6 +121,11 @@ class DrawBlocks:
         return self.apart or self.share_weights or any(weight.groups for weight in self.live)
 
     @property
+    def named_by(self) -> str:
+        """The block that asks for the rows' domains, for messages."""
+        return "domains" if self.apart or self.share_weights else "weights"
+
+    @property
     def over_cells(self) -> bool:
         """Cells, and not domains, have the shares."""
         return self.domains is not None and self.domains.over == "cells"
@@ -271,12 +276,12 @@ class DrawBlocks:
         Args:
             micro_batch: rows of one forward, `per_device_train_batch_size`.
         """
-        live = [entry.name for entry in self.weights if isinstance(entry.weight, LiveWeight)]
+        live = [entry.name for entry in self.weights if entry.weight.kind == "row"]
         if self.control != SHUFFLED_WEIGHTS or not live or micro_batch > 1:
             return []
         problem = (
             f"`per_device_train_batch_size` must be at least 2 with control: {SHUFFLED_WEIGHTS} and {live[0]}, got "
-            f"{micro_batch}: a weight that the forward decides is dealt to another row of the same forward. Write 2, "
+            f"{micro_batch}: a row's weight that the forward decides is dealt to another row of it. Write 2, "
             "and half of gradient_accumulation_steps."
         )
         return [problem]

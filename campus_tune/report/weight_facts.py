@@ -21,6 +21,7 @@ class StageWeights:
         index: of the stage, from 0.
         step: optimizer steps before it.
         end: the step after its last.
+        mean: weight of the rows, by tokens.
         least: weight of a row.
         most: weight of a row.
         ess: effective sample size, as a share of the rows.
@@ -35,6 +36,7 @@ class StageWeights:
     index: int
     step: int
     end: int
+    mean: float
     least: float
     most: float
     ess: float
@@ -44,6 +46,26 @@ class StageWeights:
     loss: float | None
     weighted_loss: float | None
     clipped: tuple[int, int] | None
+
+    @staticmethod
+    def of(decision: Json, end: Json) -> StageWeights:
+        """Those of a stage whose end says something of them."""
+        said, clipped = end["weights"], end.get("clipped_steps")
+        return StageWeights(
+            index=decision["stage"],
+            step=decision["step"],
+            end=end["step"],
+            mean=said["mean"],
+            least=said["min"],
+            most=said["max"],
+            ess=said["ess"],
+            half=said.get("half"),
+            by_domain=said["by_domain"],
+            bars=said["histogram"],
+            loss=end.get("train_loss"),
+            weighted_loss=end.get("weighted_loss"),
+            clipped=None if clipped is None else (clipped[0], clipped[1]),
+        )
 
 
 @dataclass(frozen=True)
@@ -80,23 +102,5 @@ def read_weights(decisions: Sequence[Json], ends: Mapping[int, Json], last: Json
         return None
     over = [decision for decision in decisions if decision["stage"] in ends]
     edges = [*(decision["step"] for decision in over), *(ends[one["stage"]]["step"] for one in over[-1:])]
-    stages = tuple(_stage(decision, end) for decision in over if "weights" in (end := ends[decision["stage"]]))
+    stages = tuple(StageWeights.of(decision, end) for decision in over if "weights" in (end := ends[decision["stage"]]))
     return WeightFacts(tuple(edges), stages, tuple(last["weights_audit"]))
-
-
-def _stage(decision: Json, end: Json) -> StageWeights:
-    said, clipped = end["weights"], end.get("clipped_steps")
-    return StageWeights(
-        index=decision["stage"],
-        step=decision["step"],
-        end=end["step"],
-        least=said["min"],
-        most=said["max"],
-        ess=said["ess"],
-        half=said.get("half"),
-        by_domain=said["by_domain"],
-        bars=said["histogram"],
-        loss=end.get("train_loss"),
-        weighted_loss=end.get("weighted_loss"),
-        clipped=None if clipped is None else (clipped[0], clipped[1]),
-    )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from campus_tune.preview.draw_plan import LEAST_ESS
+from campus_tune.preview.weight_plan import LEAST_ESS
 from campus_tune.report.figures import Picture
 from campus_tune.report.html_tables import GAP, Cell, HtmlTable, number, words
 from campus_tune.report.weight_facts import StageWeights, WeightFacts
 from campus_tune.report.weight_plots import WEIGHT_PICTURES
-from campus_tune.run.told.weight_lines import FEW_STEPS, MANY_CLIPPED, audit_line
+from campus_tune.run.told.weight_lines import audit_line, clips_often
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,16 @@ def weight_section(facts: WeightFacts, pictures: Sequence[Picture]) -> WeightSec
         facts: of the run.
         pictures: of the run, those of its weights among them.
     """
-    tables = (_by_stage(facts), _by_domain(facts))
+    tables = (by_stage(facts), by_domain(facts))
     return WeightSection(
-        sentence=_sentence(facts),
+        sentence=sentence(facts),
         pictures=tuple(picture for picture in pictures if picture.name in WEIGHT_PICTURES),
         tables=tuple(table for table in tables if table.rows),
     )
 
 
-def _sentence(facts: WeightFacts) -> str:
+def sentence(facts: WeightFacts) -> str:
+    """How unequal the weights were, and how their audit came out."""
     audit = audit_line(facts.audit)
     audit = f"{audit[0].upper()}{audit[1:]}."
     if not facts.stages:
@@ -57,10 +58,12 @@ def _sentence(facts: WeightFacts) -> str:
     )
 
 
-def _by_stage(facts: WeightFacts) -> HtmlTable:
+def by_stage(facts: WeightFacts) -> HtmlTable:
+    """One row for each weighted stage; what the run warns of is marked."""
     columns = {
         "stage": [number(stage.index) for stage in facts.stages],
         "step": [number(stage.step) for stage in facts.stages],
+        "mean": [number(stage.mean, ".2f") for stage in facts.stages],
         "least": [number(stage.least, ".3g") for stage in facts.stages],
         "most": [number(stage.most, ".3g") for stage in facts.stages],
         "effective sample": [
@@ -69,7 +72,7 @@ def _by_stage(facts: WeightFacts) -> HtmlTable:
         "with half of the gradient": [number(stage.half, ".1%") for stage in facts.stages],
         "training loss": [number(stage.loss, ".3f") for stage in facts.stages],
         "weighted loss": [number(stage.weighted_loss, ".3f") for stage in facts.stages],
-        "clipped steps": [_clipped(stage) for stage in facts.stages],
+        "clipped steps": [clipped_steps(stage) for stage in facts.stages],
     }
     if all(stage.clipped is None for stage in facts.stages):
         del columns["clipped steps"]
@@ -77,15 +80,17 @@ def _by_stage(facts: WeightFacts) -> HtmlTable:
     return HtmlTable(caption, list(columns), list(zip(*columns.values(), strict=True)))
 
 
-def _clipped(stage: StageWeights) -> Cell:
+def clipped_steps(stage: StageWeights) -> Cell:
+    """How many of its steps were clipped, of those that are known."""
     if stage.clipped is None:
         return Cell(GAP)
     clipped, steps = stage.clipped
-    many = clipped >= FEW_STEPS and clipped > MANY_CLIPPED * steps
-    return Cell(f"{clipped:,} of {steps:,}", clipped / max(1, steps), "bad" if many else "")
+    kind = "bad" if clips_often(clipped, steps, stage.ess) else ""
+    return Cell(f"{clipped:,} of {steps:,}", clipped / max(1, steps), kind)
 
 
-def _by_domain(facts: WeightFacts) -> HtmlTable:
+def by_domain(facts: WeightFacts) -> HtmlTable:
+    """One row for each domain, over the stages that had rows of it."""
     names = dict.fromkeys(name for stage in facts.stages for name in stage.by_domain)
     rows = []
     for name in names:

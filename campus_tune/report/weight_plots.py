@@ -62,7 +62,8 @@ def weights(facts: WeightFacts) -> Picture:
         alt=f"Weights were {first.least:.2g} to {first.most:.2g} in stage {first.index}, {last.least:.2g} to "
         f"{last.most:.2g} in stage {last.index}. Rows by weight there: {named}.",
         height=(3.2, 3.8),
-        note="A row's weight is what its gradient was multiplied by, 1 on average. A gap is a stage without weights.",
+        note="A row's weight is what its gradient was multiplied by: 1 on average where it was planned; where the "
+        "forward decides it, as near to 1 as the stage before foresaw. A gap is a stage without weights.",
     )
 
 

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING
 from campus_tune.model import compat
 from campus_tune.model.other_tasks import refuse_headless, refuse_other_rows, refuse_other_task
 from campus_tune.model.peers import Peers
+from campus_tune.model.weighable import refuse_weights
 from campus_tune.preview.cost_plan import asks_the_model
 from campus_tune.recipe.trainer_settings import NO_STREAM, refused
 from campus_tune.run.borrowed import Borrowed
@@ -73,7 +74,7 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
     """
     config, train = callback.config, trainer.train
     refuse_two(trainer, kind)
-    refuse(trainer)
+    refuse(trainer, weighs=config.weighs)
     if asks_the_model(config, has_probes=bool(config.probes) or callback.probes is not None):
         refuse_headless(compat.model_of(trainer))
     run = CampusRun(trainer, config, callback.probes, callback.reports)
@@ -113,7 +114,9 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
                 "call train(resume_from_checkpoint=True)."
             )
         refuse_two(trainer, kind)
-        refuse(trainer, ours=ours.ours)  # again: it may have been changed since. Over ours: the audit finds out
+        refuse(
+            trainer, ours=ours.ours, weighs=config.weighs
+        )  # again: it may have been changed since. Over ours: the audit finds out
         ours.take()
         try:
             with run.activities.guarded(), run.training():
@@ -143,12 +146,13 @@ def _find_checkpoint(trainer: Trainer, run: CampusRun, call: TrainCall) -> Check
     return found
 
 
-def refuse(trainer: Trainer, *, ours: Collection[str] = ()) -> None:
+def refuse(trainer: Trainer, *, ours: Collection[str] = (), weighs: bool = False) -> None:
     """Settings, and methods of the user's own, under which the planned order would not be trained.
 
     Args:
         trainer: that a curriculum is put on.
         ours: methods that are ours already.
+        weighs: the recipe has weights.
 
     Raises:
         TrainerError: the first of them.
@@ -160,6 +164,8 @@ def refuse(trainer: Trainer, *, ours: Collection[str] = ()) -> None:
         raise TrainerError(problems[0])
     refuse_own_data_path(trainer, ours=ours)
     compat.refuse_kind_of_launch(trainer)
+    if weighs:
+        refuse_weights(trainer)
     dataset = trainer.train_dataset  # that there is none is said when the loader is made, in the trainer's own words
     if dataset is not None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):

@@ -160,15 +160,16 @@ def steps_of(end: int, n: int, global_batch: int) -> IntArray:
 
 
 def read_losses(path: Path) -> tuple[IntArray, RowLosses]:
-    """The rows of a stage and their losses, as `TrainingLosses` left them.
+    """The rows of a stage and their losses, as `TrainingLosses` left them; weights that stand beside them are let be.
 
     Raises:
         ResumeError: the file is missing or damaged.
     """
     try:
         columns, _ = read_columns(path)
-        return columns.pop("row").astype(np.int64), RowLosses(**columns)
-    except (ResumeError, KeyError, TypeError) as error:
+        losses = RowLosses(**{name: columns[name] for name in vars(RowLosses.zeros(0))})
+        return columns["row"].astype(np.int64), losses
+    except (ResumeError, KeyError) as error:
         raise unlike(path, str(error.__cause__ or error)) from error
 
 

@@ -162,8 +162,7 @@ class Kinds:
             return strict_domains(read_column(rows, column), column, setting)
 
         of = None if config.cells is None else config.cells.of
-        asks = "domains" if config.draws_apart or config.draw.share_weights else "weights"
-        return Kinds(read(column_of(config, column_names(rows)), asks), read(of, "cells: of"))
+        return Kinds(read(column_of(config, column_names(rows)), config.draw.named_by), read(of, "cells: of"))
 
     def fingerprints(self) -> dict[str, str]:
         """What a run's identity holds of them."""

@@ -274,6 +274,7 @@ def outline(
     problems = config.draw.passes_problems(
         total_steps=n_steps, steps_per_epoch=per_epoch, n_stages=n_stages, revisits=config.coverage == "revisit"
     )
+    problems += config.draw.step_problems(compat.micro_batch_size(trainer))
     if problems:
         raise RecipeError(problems)
     domains = Domains.read(compat.training_rows(trainer), config.within)

@@ -32,7 +32,7 @@ def live(*entries: LiveEntry, mean: float = 0.5) -> Live:
 
 
 def paced(groups: Groups = DOMAINS) -> LiveEntry:
-    return LiveEntry("self_paced", SelfPaced(), groups, (np.array([1.5, np.nan, 2.0]),))
+    return LiveEntry("self_paced", SelfPaced(), groups, (np.array([1.5, np.nan, 2.0])[: len(groups.names)],))
 
 
 def said(**changed: object) -> Json:
@@ -45,6 +45,13 @@ def said(**changed: object) -> Json:
 @pytest.mark.parametrize("weights", [None, np.zeros(0)])
 def test_of_a_stage_in_which_nothing_was_weighted_nothing_is_said(weights: object) -> None:
     assert said(weights=weights, rows=np.zeros(0, dtype=np.int64), losses=losses_of([], [])) == {}
+
+
+def test_a_row_without_answer_tokens_has_no_weight_to_speak_of() -> None:
+    rows, weights = np.array([*ROWS, 5]), np.array([*WEIGHTS, np.nan])
+    losses = losses_of([*LOSSES.nll_sum, 0.0], [*LOSSES.tokens, 0])
+    assert said(rows=rows, weights=weights, losses=losses) == said()
+    assert said(rows=rows[4:], weights=weights[4:], losses=losses.take(np.array([4]))) == {}
 
 
 def test_a_stage_in_numbers_worked_by_hand() -> None:
@@ -67,21 +74,22 @@ def test_rows_without_domains_have_no_means_by_domain() -> None:
 
 
 def test_what_self_pacing_shut_out_is_a_share_of_each_domains_rows() -> None:
-    assert said(live=live(paced()))["weights"]["shut_out"] == {"math": 1.0}  # .1 and .15 are both below a fifth
-    assert said(live=live(paced(Groups())), domains=Groups())["weights"]["shut_out"] == {"all rows": 0.5}
-    assert (
-        "shut_out" not in said(live=live(LiveEntry("robust", Robust(), Groups(), (np.ones(1), np.ones(1)))))["weights"]
-    )
+    little = np.array([0.08, 2.0, 1.0, 0.15])  # the mean is .47: only the first is below a fifth of it
+    assert said(weights=little, live=live(paced()))["weights"]["shut_out"] == {"math": 0.5}
+    assert said(weights=little / 9, live=live(paced()))["weights"]["shut_out"] == {"math": 0.5}
+    found = said(weights=little, live=live(paced(Groups())), domains=Groups())
+    assert found["weights"]["shut_out"] == {"all rows": 0.25}
+    robust = LiveEntry("robust", Robust(), Groups(), (np.ones(1), np.ones(1)))
+    assert "shut_out" not in said(weights=little, live=live(robust))["weights"]
 
 
-def test_levels_are_named_by_entry_and_group_and_only_where_the_stage_had_rows() -> None:
+def test_levels_are_named_by_entry_and_group_where_the_stage_had_rows_and_they_are_known() -> None:
     focal = LiveEntry("focal", Focal(of="row"), Groups(), ())
     level = said(live=live(paced(), focal))["level"]
     assert level["mean"] == 0.5
     assert level["self_paced"]["code"] == [1.5]
-    assert math.isnan(level["self_paced"]["math"][0])  # not known yet
     assert set(level) == {"mean", "self_paced"}  # focal compares with nothing
-    assert set(level["self_paced"]) == {"code", "math"}
+    assert set(level["self_paced"]) == {"code"}  # that of math is not known yet, of text there were no rows
 
 
 def test_of_very_many_groups_the_largest_are_named_in_their_sequence() -> None:
@@ -154,6 +162,7 @@ def test_only_how_weights_stand_to_each_other_counts(rows: list[tuple[float, int
 
 
 def test_a_weight_of_a_fifth_is_not_shut_out() -> None:
-    weights = np.array([LITTLE, LITTLE - 1e-9, 1, 1])
-    record = said(weights=weights, live=live(paced(Groups())), domains=Groups())
-    assert record["weights"]["shut_out"] == {"all rows": 0.25}
+    rest = (16 - 4 * LITTLE) / 12  # so that the mean is 1, by tokens
+    weights = np.array([LITTLE + 1e-6, rest, rest, rest])
+    assert said(weights=weights, live=live(paced()))["weights"]["shut_out"] == {}
+    assert said(weights=weights - [2e-6, 0, 0, 0], live=live(paced()))["weights"]["shut_out"] == {"math": 0.5}

@@ -40,6 +40,7 @@ def stage(index: int, **other: object) -> StageWeights:
         "index": index,
         "step": 2 * index,
         "end": 2 * index + 2,
+        "mean": 1.0,
         "least": 0.5,
         "most": 1.5,
         "ess": 0.9,
@@ -136,12 +137,13 @@ def test_the_sentence_says_how_unequal_the_weights_were() -> None:
 
 
 def test_the_table_marks_what_the_run_warns_of() -> None:
-    shown = section(stage(0, ess=0.29, clipped=(5, 10)), stage(1, ess=0.3, clipped=(4, 10)), stage(2, half=None))
+    uneven, alike = stage(0, ess=0.29, clipped=(5, 10)), stage(3, ess=1.0, clipped=(9, 10))
+    shown = section(uneven, stage(1, ess=0.3, clipped=(4, 10)), stage(2, half=None), alike)
     table = shown.tables[0]
     marked = [[name for name, cell in zip(table.head, row, strict=True) if cell.kind == "bad"] for row in table.rows]
-    assert marked == [["effective sample", "clipped steps"], [], []]
-    assert column(shown, "clipped steps") == ["5 of 10", "4 of 10", "–"]
-    assert column(shown, "with half of the gradient") == ["40.0%", "40.0%", "–"]
+    assert marked == [["effective sample", "clipped steps"], [], [], []]
+    assert column(shown, "clipped steps") == ["5 of 10", "4 of 10", "–", "9 of 10"]
+    assert column(shown, "with half of the gradient") == ["40.0%", "40.0%", "–", "40.0%"]
 
 
 def test_what_no_stage_says_has_no_column() -> None:

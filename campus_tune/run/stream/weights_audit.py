@@ -219,9 +219,12 @@ def _compare_incoming(rows: IntArray, noted: dict[str, Any], total: float | None
         wrong = told & ~(np.abs(ratio - 1.0) <= close)
         if wrong.any():
             i = int(np.argmax(wrong))
-            of = "others" if total is None else f"the mean loss over the step's {total:.0f} answer tokens"
+            of, times = (
+                "others" if total is None else f"the mean loss over the step's {total:.0f} answer tokens",
+                ratio[i],
+            )
             raise AuditError(
-                f"the gradient of row {rows[i]} must be that of {of} before its weight, got {ratio[i]:.3g} times that"
+                f"the gradient of row {rows[i]} must be that of {of} before its weight, got {times:.3g} times that"
                 f"{_more(rows[wrong])}. Something scales losses, or weighs them already: a compute_loss of your own, a "
                 "hook, label smoothing, a changed num_items_in_batch. Remove it; a weight of your own is "
                 "`weights: {name: column}`."

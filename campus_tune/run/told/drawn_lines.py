@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from campus_tune.method.thinning import NOT_PAID
-from campus_tune.preview.draw_plan import LEAST_ESS, LEAST_TAU, NOTABLE
+from campus_tune.preview.draw_plan import LEAST_TAU, NOTABLE
 from campus_tune.preview.forecast import MOST_PASSES
+from campus_tune.preview.weight_plan import LEAST_ESS
 from campus_tune.words.types import Json
 from campus_tune.words.wording import listed
 

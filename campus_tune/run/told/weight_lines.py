@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from campus_tune.method.weighed import LITTLE
-from campus_tune.preview.draw_plan import LEAST_ESS
+from campus_tune.preview.weight_plan import LEAST_ESS
 from campus_tune.run.ledger import weights_audited
 from campus_tune.words.types import Json
 from campus_tune.words.wording import listed
 
 MANY_CLIPPED = 0.3  # of a stage's steps
+EVEN = 0.99  # an effective share above which weights have as good as no part in it
+ALIKE: Json = {"ess": 1.0}  # rows without weights
 FEW_STEPS = 5  # that were clipped, below which a share of them says nothing
 SHUT_OUT = 0.1  # of a domain's rows, from which on it is said that self-pacing has shut them out
 MOST_DOMAINS = 4  # that a warning names
@@ -35,7 +37,8 @@ def stage_line(record: Json, total_steps: int) -> str | None:
         return None
     weights, loss, weighted = record["weights"], record.get("train_loss"), record["weighted_loss"]
     parts = [f"step {record['step']}/{total_steps}", f"after stage {record['stage']}"]
-    parts.append(f"weights {weights['min']:.2g}–{weights['max']:.2g}, ess {weights['ess']:.0%}")
+    low, high = f"{weights['min']:.2g}", f"{weights['max']:.2g}"
+    parts.append(f"weights {low}–{high}, ess {weights['ess']:.0%}" if low != high else f"all weights {low}")
     if loss is not None and weighted is not None:
         parts.append(f"loss {loss:.3f}, weighted {weighted:.3f}")
     clipped, steps = record.get("clipped_steps") or (0, 0)
@@ -51,8 +54,19 @@ def warnings_of(record: Json, said: Collection[str]) -> dict[str, str]:
         record: the ledger's line of the stage's end.
         said: kinds that were warned of before.
     """
-    found = {"ess": _few_rows(record), "clipped": _clipped(record), "shut_out": _shut_out(record)}
-    return {kind: text for kind, text in found.items() if text and kind not in said}
+    found = {kind: looks(record) for kind, looks in _KINDS.items() if kind not in said}
+    return {kind: text for kind, text in found.items() if text is not None}
+
+
+def clips_often(clipped: int, steps: int, ess: float) -> bool:
+    """Whether it is worth a word how many steps of a stage were clipped.
+
+    Args:
+        clipped: of the steps.
+        steps: of the stage.
+        ess: effective sample size of its weights, as a share of the rows.
+    """
+    return clipped >= FEW_STEPS and clipped > MANY_CLIPPED * steps and ess <= EVEN
 
 
 def _few_rows(record: Json) -> str | None:
@@ -69,7 +83,7 @@ def _few_rows(record: Json) -> str | None:
 
 def _clipped(record: Json) -> str | None:
     clipped, steps = record.get("clipped_steps") or (0, 1)
-    if "weights" not in record or clipped < FEW_STEPS or clipped / steps <= MANY_CLIPPED:
+    if not clips_often(clipped, steps, record.get("weights", ALIKE)["ess"]):
         return None
     return (
         f"{clipped} of {steps} steps of stage {record['stage']} had their gradient clipped (max_grad_norm): the rows "
@@ -86,9 +100,12 @@ def _shut_out(record: Json) -> str | None:
     by_domain = bool(record["weights"]["by_domain"])
     of = [f"{share:.0%} of {f'`{name}`' if by_domain else name}" for name, share in worst_first]
     return (
-        f"self-pacing shut out {listed(of, MOST_DOMAINS)} in stage {record['stage']}: these rows had weights below "
-        f"{LITTLE:g}. Raise its `floor`, let it end earlier (`until`), or let the pacing open faster."
+        f"self-pacing shut out {listed(of, MOST_DOMAINS)} in stage {record['stage']}: these rows counted for less "
+        f"than {LITTLE:g} of the mean. Raise its `floor`, let it end earlier (`until`), or let the pacing open faster."
     )
+
+
+_KINDS = {"ess": _few_rows, "clipped": _clipped, "shut_out": _shut_out}
 
 
 def audit_line(counts: Sequence[int]) -> str:

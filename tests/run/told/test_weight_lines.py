@@ -53,6 +53,8 @@ def test_a_stages_line_is_short_and_fits_into_a_terminal() -> None:
     assert clipped == f"{line} · 4 of 10 clipped"
     assert stage_line({**RECORD, "clipped_steps": None}, 120) == line
     assert stage_line({**RECORD, "weighted_loss": None}, 120) == line.partition(" · loss")[0]  # no row counted
+    alike = stage_line(weighted(min=0.9999, max=1.0001, ess=1.0), 120)
+    assert alike == "step 40/120 · after stage 3 · all weights 1 · loss 1.403, weighted 1.210"
 
 
 def test_only_the_stages_of_a_weighted_run_have_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -128,11 +130,15 @@ def test_many_clipped_steps_are_warned_of(clipped: list[int] | None, warned: boo
         assert found["clipped"].startswith(f"{clipped[0]} of {clipped[1]} steps of stage 3 had their gradient clipped")
 
 
+def test_clipped_steps_are_no_matter_of_weights_that_are_alike() -> None:
+    assert warnings_of({**weighted(ess=0.995), "clipped_steps": [9, 10]}, set()) == {}
+
+
 def test_domains_that_self_pacing_shuts_out_are_named_the_worst_first() -> None:
     shares = {"code": 0.09, "text": 0.14, "math": 0.5}
     found = warnings_of(weighted(shut_out=shares), set())
     assert list(found) == ["shut_out"]
-    assert found["shut_out"].startswith("self-pacing shut out 50% of `math`, 14% of `text` in stage 3: these rows had")
+    assert found["shut_out"].startswith("self-pacing shut out 50% of `math`, 14% of `text` in stage 3: these rows")
     (text,) = warnings_of(weighted(shut_out={"all rows": 0.2}, by_domain={}), set()).values()
     assert text.startswith("self-pacing shut out 20% of all rows in stage 3")
     assert warnings_of(weighted(shut_out={"code": 0.09}), set()) == {}
