@@ -6,7 +6,7 @@ import numpy as np
 
 from campus_tune.data.message_weights import read_message_weights
 from campus_tune.data.row_weights import read_weights, saying_nothing
-from campus_tune.method.weights import Column, Weight
+from campus_tune.method.weights import Weight
 from campus_tune.model import compat
 from campus_tune.model.prepare import PreparedRows
 from campus_tune.recipe.config import CampusConfig
@@ -32,20 +32,17 @@ def own_weights(
     told: list[Finding] = []
     for asked in columns_asked(config):
         if asked.of == "row":
-            found[asked] = _of_rows(asked, texts)
+            values = texts.columns.get(
+                asked.column
+            )  # one that is not there is refused with the names of those that are
+            rows = [dict.fromkeys(texts.columns)] if values is None else [{asked.column: value} for value in values]
+            found[asked] = read_weights(rows, asked.column, np.maximum(1, texts.response_tokens))
             told += [Finding("warning", what) for what in saying_nothing(found[asked], asked.column)]
         elif prepared is None:
             told.append(Finding("info", f"`weights: {asked.column}` of messages is read in the run."))
         else:
-            rows, tokenizer = compat.training_rows(prepared.trainer), compat.tokenizer_of(prepared.trainer)
-            read = read_message_weights(rows, asked.column, tokenizer, trained=prepared.trained.dataset)
+            dataset, tokenizer = compat.training_rows(prepared.trainer), compat.tokenizer_of(prepared.trainer)
+            read = read_message_weights(dataset, asked.column, tokenizer, trained=prepared.trained.dataset)
             found[asked] = read.rows
             told += [Finding("warning", what) for what in read.warnings]
     return found, told
-
-
-def _of_rows(asked: Column, texts: RowTexts) -> FloatArray:
-    """A column's, from the columns at hand; one that is not there is refused with the names of those that are."""
-    values = texts.columns.get(asked.column)
-    rows = [dict.fromkeys(texts.columns)] if values is None else [{asked.column: value} for value in values]
-    return read_weights(rows, asked.column, np.maximum(1, texts.response_tokens))

@@ -42,7 +42,7 @@ def plan_as_text(run: SimulatedRun, findings: Sequence[Finding]) -> str:
         f"seen {run.seen} of {run.n_rows} rows, {_share(run.repeats, run.visits)} repeated",
         f"selector {run.selector}; rows from {', '.join(shares)}",
         *drawn_lines(run),
-        *_weight_lines(run),
+        *weight_lines(run),
     ]
     if run.made_up:
         lines.append("scores, and losses where the selector asks for them, are made up")
@@ -100,7 +100,7 @@ def _thin_lines(run: SimulatedRun) -> list[str]:
     return lines
 
 
-def _weight_lines(run: SimulatedRun) -> list[str]:
+def weight_lines(run: SimulatedRun) -> list[str]:
     """What planned weights come to; nothing without any."""
     told = [stage.weights for stage in run.stages if stage.weights]
     if not told:

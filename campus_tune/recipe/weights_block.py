@@ -101,6 +101,43 @@ class WeightSettings(Spanned):
         since, until = self.span(handover)
         return Entry(self.name, self.weight, since, until, self.limit)
 
+    # -- what does not go together -------------------------------------------------------------------------------
+
+    def never_holds(self, handover: float) -> Iterator[str]:
+        """A span of nothing, by what is written or by what its nulls stand for; `handover` is the recipe's."""
+        since, until = self.span(handover)
+        if since < until:
+            return
+        if self.until is None:
+            got, advice = f"from: {since:g}, and it ends with the handover ({until:g})", "Write until: 1 beside it."
+        elif self.since is None:
+            got, advice = f"until: {until:g}, and its own from is {since:g}", "Write from: 0 beside it."
+        else:
+            got, advice = f"from: {since:g}, until: {until:g}", "Write until: 1, or an earlier from."
+        yield f"`{self.where}from` must be before its until, got {got}. {advice}"
+
+    def contradicts(self, other: WeightSettings, handover: float) -> Iterator[str]:
+        """The same weight twice, or two that pull against each other at the same time; `handover` is the recipe's."""
+        first, second = self.weight, other.weight
+        if self.name == other.name:
+            if isinstance(first, LiveWeight) or first == second:
+                yield f"`weights` must have {self.name} once, got it twice: which of them holds? Keep one."
+            elif all(isinstance(weight, Column) and weight.of == "message" for weight in (first, second)):
+                yield (
+                    "`weights: column` must be of messages once, got two entries with of: message: one weight is "
+                    "spread over a message's tokens. Multiply them in the data, and keep one."
+                )
+            return
+        spans = self.span(handover), other.span(handover)
+        begins, ends = max(since for since, _ in spans), min(until for _, until in spans)
+        if {first.favours, second.favours} == {"hard", "easy"} and begins < ends:
+            between = (begins + ends) / 2
+            yield (
+                f"`weights` must not contradict each other, got {self.name} for {first.favours} rows and {other.name} "
+                f"for {second.favours} ones, both from {begins:g} until {ends:g}. Keep one, or part them: {self.name} "
+                f"until: {between:g}, {other.name} from: {between:g}."
+            )
+
     # -- as data -------------------------------------------------------------------------------------------------
 
     @classmethod
@@ -168,72 +205,27 @@ def weight_problems(
         shares: domains have planned weights too.
     """
     for entry in entries:
-        yield from _of_span(entry, handover)
-        if isinstance(entry.weight, Unbiased):
-            yield from _of_unbiased(thin)
-    yield from _of_normalise(entries, shares=shares)
+        yield from entry.never_holds(handover)
     for one, other in combinations(entries, 2):
-        yield from _of_two(one, other, handover)
-
-
-def _of_span(entry: WeightSettings, handover: float) -> Iterator[str]:
-    """A weight that never holds, because of what it is written as or of what its nulls stand for."""
-    since, until = entry.span(handover)
-    if since < until:
-        return
-    if entry.until is None:
-        got, advice = f"from: {since:g}, and it ends with the handover ({until:g})", "Write until: 1 beside it."
-    elif entry.since is None:
-        got, advice = f"until: {until:g}, and its own from is {since:g}", "Write from: 0 beside it."
-    else:
-        got, advice = f"from: {since:g}, until: {until:g}", "Write until: 1, or an earlier from."
-    yield f"`{entry.where}from` must be before its until, got {got}. {advice}"
-
-
-def _of_unbiased(thin: ThinSettings | None) -> Iterator[str]:
-    """What makes up for chances needs chances."""
-    if thin is None:
+        yield from one.contradicts(other, handover)
+    unbiased = any(isinstance(entry.weight, Unbiased) for entry in entries)
+    if unbiased and thin is None:
         yield (
             "`weights: unbiased` must have `thin`, whose chances it makes up for, got none: all rows would count 1. "
             "Add thin: {how: prune}, or leave unbiased out."
         )
-    elif thin.how == "top":
+    elif unbiased and thin is not None and thin.how == "top":
         yield (
             "`weights: unbiased` must go with a `thin` that gives every row a chance, got how: top: nothing makes up "
             "for rows that never come. Write how: rank, or leave unbiased out."
         )
-
-
-def _of_normalise(entries: Sequence[WeightSettings], *, shares: bool) -> Iterator[str]:
-    """One for all, and only of planned ones."""
     said = {entry.normalise for entry in entries} - {None}
+    planned = shares or any(isinstance(entry.weight, PlannedWeight) for entry in entries)
     if len(said) > 1:
         yield "`weights: normalise` must be one for all entries, got step and none. Write it in one of them."
-    elif said == {"none"} and not shares and not any(isinstance(entry.weight, PlannedWeight) for entry in entries):
-        names = ", ".join(entry.name for entry in entries)
+    elif said == {"none"} and not planned:
         yield (
-            f"`weights: normalise` must be of weights that are planned (column, unbiased), got {names}: what a forward "
-            "decides is divided by its last mean. Remove it."
-        )
-
-
-def _of_two(one: WeightSettings, other: WeightSettings, handover: float) -> Iterator[str]:
-    """The same weight twice, or two that pull against each other at the same time."""
-    first, second = one.weight, other.weight
-    if one.name == other.name:
-        if isinstance(first, LiveWeight) or first == second:
-            yield f"`weights` must have {one.name} once, got it twice: which of them holds? Keep one."
-        elif all(isinstance(weight, Column) and weight.of == "message" for weight in (first, second)):
-            yield (
-                "`weights: column` must be of messages once, got two entries with of: message: one weight is spread "
-                "over a message's tokens. Multiply them in the data, and keep one."
-            )
-        return
-    spans = one.span(handover), other.span(handover)
-    begins, ends = max(since for since, _ in spans), min(until for _, until in spans)
-    if {first.favours, second.favours} == {"hard", "easy"} and begins < ends:
-        yield (
-            f"`weights` must not contradict each other, got {one.name} for {first.favours} rows and {other.name} for "
-            f"{second.favours} ones, both from {begins:g} until {ends:g}. Keep one, or part them: {one.name} until: "
-            f"{(begins + ends) / 2:g}, {other.name} from: {(begins + ends) / 2:g}."
+            "`weights: normalise` must be of weights that are planned (column, unbiased), got "
+            f"{', '.join(entry.name for entry in entries)}: what a forward decides is divided by its last mean. Remove "
+            "it."
         )

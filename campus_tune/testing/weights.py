@@ -20,7 +20,7 @@ from campus_tune.method.weights import (
     build_weight,
 )
 from campus_tune.testing.promises import check_card, check_frozen, name_in, promise
-from campus_tune.words.types import FloatArray
+from campus_tune.words.types import FloatArray, IntArray
 
 ROUNDING = 1e-9  # relative: what a weight may be off by where it is computed in another way
 LOSSES = (0.0, 1e-6, 60.0)  # nats, that every draw has: a row that is known by heart, and one that is nonsense
@@ -85,13 +85,13 @@ def _check_planned(setting: str | Mapping[str, Any], weight: PlannedWeight, rng:
     name, n = name_in(setting), int(rng.integers(1, 41))
     column = np.round(rng.exponential(size=n + 10), int(rng.integers(0, 4)))  # with ties, with zeros
 
-    def shown(order: Sequence[int] | FloatArray) -> Planning:
+    def shown(order: IntArray) -> Planning:
         return Planning(rows[order], unbiased[order], u=u, columns=dict.fromkeys(asked, column.copy()))
 
     asked = [weight] if isinstance(weight, Column) else []  # others read no numbers with the rows
     rows = rng.permutation(n + 10)[:n].astype(np.int32)
     unbiased, u = rng.exponential(size=n) + 0.1, float(rng.random())
-    straight, turned = np.arange(n), rng.permutation(n)
+    straight, turned = np.arange(n, dtype=np.int64), rng.permutation(n)
     about = f"for the rows {rows.tolist()} of the columns {column.tolist()}, unbiased by {unbiased.tolist()}"
     given = shown(straight)
     weights = weight.planned(given)

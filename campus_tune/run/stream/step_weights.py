@@ -99,8 +99,8 @@ class RowNumbers:
         keys = (planned.trained if labelled else planned.content)[rows].view(np.int64)
         numbers = np.concatenate([weights.planned[None, order], weights.live.numbers(rows)])
         by_token = None
-        if weights.shapes is not None:
-            shapes, width = [weights.shapes[i] for i in order], max((len(one) for one in weights.shapes), default=0)
+        if weights.shapes is not None and len(rows):
+            shapes, width = [weights.shapes[i] for i in order], max(len(one) for one in weights.shapes)
             lines = [np.pad(one, (0, width - len(one)), mode="edge") for one in shapes]
             by_token = np.stack(lines) * numbers[0, :, None]
         same, group = np.unique(keys, return_inverse=True)

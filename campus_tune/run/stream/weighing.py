@@ -125,7 +125,7 @@ class Weighing:
             labelled: it was given labels.
         """
         weights, numbers = self._weights, self._numbers
-        if weights is None or numbers is None:
+        if weights is None or numbers is None or not len(numbers.rows):  # a rank that has only a filling row
             return
         name = FUSED if has_tensor(outputs, FUSED) else LOGITS
         output = getattr(outputs, name, None)
