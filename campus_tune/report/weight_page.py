@@ -10,7 +10,7 @@ from campus_tune.report.figures import Picture
 from campus_tune.report.html_tables import GAP, Cell, HtmlTable, number, words
 from campus_tune.report.weight_facts import StageWeights, WeightFacts
 from campus_tune.report.weight_plots import WEIGHT_PICTURES
-from campus_tune.run.told.weight_lines import audit_line, clips_often
+from campus_tune.run.told import audit_line, clips_often
 
 
 @dataclass(frozen=True)
