@@ -42,13 +42,13 @@ def why_not_weighted(trainer: Trainer) -> str | None:
         )
     if args.torch_compile:
         return "`torch_compile` must be False with weights, got True: no compiled model was checked. Set it to False"
-    if _learns_prompts(trainer):
+    if getattr(getattr(trainer.model, "active_peft_config", None), "is_prompt_learning", False):
         return (
             "the adapter must not be one of prompt learning with weights, got one: it adds places to each row that are "
             "no tokens. Train a LoRA"
         )
-    liger = getattr(args, "use_liger_kernel", False)
-    if liger and _settings(trainer).get(_KERNEL, True) is not False:
+    kernels: Mapping[str, object] = getattr(args, "liger_kernel_config", None) or {}
+    if getattr(args, "use_liger_kernel", False) and kernels.get(_KERNEL, True) is not False:
         return (
             "`use_liger_kernel` must leave logits with weights, got its fused loss, which has none. Set "
             f"liger_kernel_config to {{{_KERNEL}: false}}"
@@ -59,14 +59,3 @@ def why_not_weighted(trainer: Trainer) -> str | None:
             "Take SFTTrainer of trl >= 1.15 with its own loss and average_tokens_across_devices=True"
         )
     return None
-
-
-def _settings(trainer: Trainer) -> Mapping[str, object]:
-    """Which of liger's kernels are set."""
-    return getattr(trainer.args, "liger_kernel_config", None) or {}
-
-
-def _learns_prompts(trainer: Trainer) -> bool:
-    """Whether the adapter that is trained is a soft prompt."""
-    config = getattr(trainer.model, "active_peft_config", None)
-    return bool(getattr(config, "is_prompt_learning", False))

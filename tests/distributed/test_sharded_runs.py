@@ -15,6 +15,7 @@ from campus_tune.demo.tiny import write_tiny
 from campus_tune.words.types import Json
 from tests.distributed.ranks import PATIENT, Report, Warm
 from tests.distributed.sharded_runs import FSDP2, ZERO
+from tests.run.tiny_run import task_rows
 from tests.run.witness import events
 
 TRAIN = "tests.distributed.sharded_runs:train"
@@ -160,3 +161,18 @@ def test_fsdp1_is_refused_before_anything_is_trained(warm: Warm, tmp_path: Path)
     report = warm.run(TRAIN, 2, environment=old, term_after=PATIENT, out=str(tmp_path / "run"), config=RECIPE, n=8)
     assert all(report.codes)
     assert all("FSDP must be version 2 with a curriculum, got version 1" in text for text in report.stderr)
+
+
+WEIGHTS: Json = {"selector": "shuffle", "stages": 2, "weights": [{"name": "column"}, {"name": "linupper"}]}
+
+
+def test_weights_multiply_where_a_model_is_sharded(run: Run, warm: Warm, tmp_path: Path) -> None:
+    rows = [{**row, "weight": 0.25 + i % 5} for i, row in enumerate(task_rows(4 * STEPS))]
+    settings: Json = {"config": WEIGHTS, "train": rows, "probes": None}
+    ours, theirs = run(tmp_path / "ours", **settings), train(warm, {}, tmp_path / "theirs", 1, **settings)
+    assert losses(ours) == pytest.approx(losses(theirs), rel=1e-2)
+    found, wanted = (events(out, "stage_end") for out in (tmp_path / "ours", tmp_path / "theirs"))
+    assert [end["weights_audit"] for end in found] == [[6, 6], [12, 12]]
+    for ours_end, theirs_end in zip(found, wanted, strict=True):
+        assert ours_end["weighted_loss"] == pytest.approx(theirs_end["weighted_loss"], rel=1e-2)
+        assert ours_end["weights"]["ess"] == pytest.approx(theirs_end["weights"]["ess"], rel=1e-2)

@@ -13,7 +13,7 @@ import torch
 from transformers import TrainerCallback
 from trl import SFTTrainer
 
-from campus_tune.run.stream import weighing as seam
+from campus_tune.run.stream.seam import AtLogProbs
 from campus_tune.run.stream.shown import Shown
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import AuditError, TrainerError
@@ -87,7 +87,7 @@ def changed(**fields: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Any],
 
             return there
 
-        return replaced(weighing_of(trainer), "_on", make)
+        return replaced(weighing_of(trainer), "numbers_on", make)
 
     return act
 
@@ -103,12 +103,12 @@ def exchanged(trainer: Any) -> Callable[[], None]:
 
         return made
 
-    return replaced(weighing_of(trainer), "_weighed", make)
+    return replaced(weighing_of(trainer), "weighed", make)
 
 
 def ignored(trainer: Any) -> Callable[[], None]:
     del trainer
-    return replaced(seam, "_beside", lambda ours: lambda *args: torch.ones_like(ours(*args)))
+    return replaced(AtLogProbs, "product", lambda _: lambda *args: args[1].clone())
 
 
 def tied_by_tokens(trainer: Any) -> Callable[[], None]:
@@ -145,15 +145,15 @@ def zeroed_behind_ours(trainer: Any) -> Callable[[], None]:
     """In the node itself, in front of what looks at the outgoing gradient: as a bug of the seam would."""
 
     def make(ours: Any) -> Any:
-        def beside(weights: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-            product = ours(weights, gradient).clone()
-            product[0] = 0.0
-            return product
+        def product(*args: Any) -> torch.Tensor:
+            changed: torch.Tensor = ours(*args).clone()
+            changed[0] = 0.0
+            return changed
 
-        return beside
+        return product
 
     del trainer
-    return replaced(seam, "_beside", make)
+    return replaced(AtLogProbs, "product", make)
 
 
 def one_token(trainer: Any) -> Callable[[], None]:
@@ -170,7 +170,7 @@ def one_token(trainer: Any) -> Callable[[], None]:
 
         return made
 
-    return replaced(weighing_of(trainer), "_weighed", make)
+    return replaced(weighing_of(trainer), "weighed", make)
 
 
 MUTANTS: dict[str, tuple[Json, Callable[[Any], None], str]] = {

@@ -32,7 +32,7 @@ from campus_tune.run.stream.loss_audit import Collected, Counts, LossAudit
 from campus_tune.run.stream.shown import Shown
 from campus_tune.run.stream.tie import Forward, Match, tie
 from campus_tune.run.stream.weighing import StepWeights, Weighing
-from campus_tune.run.stream.weights_audit import Measured, Weights
+from campus_tune.run.stream.weights_audit import StepGradients, Weights
 from campus_tune.words.errors import AuditError
 from campus_tune.words.types import FloatArray, IntArray, RowArray, RowLosses
 
@@ -55,7 +55,7 @@ class _Step:
     forwards: list[Forward]
     collected: Collected
     counts: Counts
-    measured: Measured | None
+    measured: StepGradients | None
 
 
 class Harvest(NamedTuple):
@@ -198,7 +198,7 @@ class Watch:
         weights = self._weights
         self._losses, self._weights = [], []
         losses = join(list(sums)).losses().take(idx)
-        return Harvest(np.concatenate(rows).astype(np.int32), losses, *_joined(weights))
+        return Harvest(np.concatenate(rows).astype(np.int32), losses, *Weights.join(weights))
 
     def forward_seconds(self) -> float:
         """Time of this rank's own training forwards since the last call."""
@@ -285,15 +285,6 @@ class Watch:
     def _tick(self) -> int:
         self._clock += 1
         return self._clock
-
-
-def _joined(weights: list[Weights]) -> tuple[FloatArray | None, FloatArray | None]:
-    """What several micro batches got, behind one another: (multipliers, parts), None where there are none."""
-    if not weights:
-        return None, None
-    parts = [np.ones(len(one.multiplier)) if one.parts is None else one.parts for one in weights]
-    has_parts = any(one.parts is not None for one in weights)
-    return np.concatenate([one.multiplier for one in weights]), np.concatenate(parts) if has_parts else None
 
 
 class ForwardTime:

@@ -1,36 +1,31 @@
 """Weights of rows and tokens on the trainer's own loss: the only place that touches a gradient.
 
 The loss is a sum over tokens of −ln p, each with the part world/N in the step's. What is multiplied is the gradient of
-that sum at the model's own outputs, behind every loss, kernel and wrapper of the trainer, so that the loss is computed
-and logged as ever:
-
-    log_probs  (n, L − 1)     where trl's fused head gives them: one product of that size
-    logits     (n, L, V)      otherwise, at the places that predict: one copy of the logits' gradient
+that sum at the model's own outputs (`seam`), behind every loss, kernel and wrapper of the trainer, so that the loss is
+computed and logged as ever.
 
 Which weight belongs to which place is decided by what the model is given, not by the plan's sequence, and on the
-device: nothing waits. Live weights are computed there too, from the losses of this very forward. The products run in
-the autograd node that made the outputs, behind the hooks that anybody may set on these, so what `weights_audit`
-compares is what the model gets.
+device: nothing waits. Live weights are computed there too, from the losses of this very forward. `weights_audit`
+compares what came of it with the plan.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from campus_tune.data.prepared import TokenRows
-from campus_tune.model.row_sums import TokenLines, has_tensor
-from campus_tune.run.stream.loss_audit import FUSED, Counts, LossAudit, tensors_in
+from campus_tune.model.row_sums import TokenLines
+from campus_tune.run.stream.loss_audit import Counts, LossAudit, tensors_in
+from campus_tune.run.stream.seam import seam_of
 from campus_tune.run.stream.shown import Planned
 from campus_tune.run.stream.step_weights import RowNumbers, StepWeights, step_weights
 from campus_tune.run.stream.tie import Forward
 from campus_tune.run.stream.weighed import Weighed
-from campus_tune.run.stream.weights_audit import Measured
+from campus_tune.run.stream.weights_audit import StepGradients
 from campus_tune.words.errors import AuditError, TrainerError
 from campus_tune.words.wording import listed
 
@@ -39,9 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StepWeights", "Weighing", "step_weights"]
 
-LOGITS = "logits"
-LIKELY = 0.03  # 1 − p below which the gradient at logits is too small to tell a token's part in the loss
-UNLIKELY = 1e-3  # p below which it is under dft
+SURE = 1e-3  # under dft, tokens less likely than this have gradients too small to divide by
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,13 +100,13 @@ class Weighing:
             lengths = planned.tokens[rows] - planned.padding[rows]
             self._given = Planned(planned.content[rows], planned.trained[rows], lengths)
 
-    def collect(self, forwards: list[Forward]) -> Measured | None:
+    def collect(self, forwards: list[Forward]) -> StepGradients | None:
         """What a step's forwards have shown; None of a step without weights. It has ended."""
         weights, numbers = self._weights, self._numbers
         self._weights = None
         if weights is None or numbers is None:
             return None
-        return Measured(weights, numbers, forwards)
+        return StepGradients(weights, numbers, forwards)
 
     def weigh(self, forward: Forward, outputs: Any, lines: TokenLines | None, *, labelled: bool) -> None:
         """Multiply the gradient of a forward, when it comes.
@@ -127,20 +120,17 @@ class Weighing:
         weights, numbers = self._weights, self._numbers
         if weights is None or numbers is None or not len(numbers.rows):  # a rank that has only a filling row
             return
-        name = FUSED if has_tensor(outputs, FUSED) else LOGITS
-        output = getattr(outputs, name, None)
-        if lines is None or not isinstance(output, torch.Tensor) or not output.requires_grad:
+        found = None if lines is None else seam_of(outputs, lines)
+        if found is None or lines is None:
             _refuse_gradient(outputs, labelled=labelled)
             return
         whole = self._whole is not weights.live and bool(weights.live.tokens or weights.shapes)
         with torch.no_grad():
-            forward.weighed = weighed = self._weighed(forward, lines, whole=whole)
-            into_batch = lines.places_in_batch(weighed.wanted, 1.0)
+            forward.weighed = weighed = self.weighed(forward, lines, whole=whole)
+            in_batch = lines.places_in_batch(weighed.wanted, 1.0)
         if whole:
             self._whole = weights.live
-        node, place = _made_by(output, below_casts=name == LOGITS)
-        size = _sizes(lines) if name == FUSED else _norms(lines)
-        share = self._shares(lines, name)
+        (seam, node, place), loss = found, self.loss
         came: list[torch.Tensor] = []
 
         def multiply(gradients: Any) -> Any:
@@ -148,21 +138,26 @@ class Weighing:
             weighed.fired += 1
             if gradient is None:
                 return None
-            came[:] = [size(gradient)]
+            came[:] = [seam.size(gradient)]
             weighed.rough = gradient.dtype in (torch.bfloat16, torch.float16)
-            changed = gradient * _beside(into_batch, gradient)
-            return (*gradients[:place], changed, *gradients[place + 1 :])
+            return (*gradients[:place], seam.product(gradient, in_batch), *gradients[place + 1 :])
 
         def look(gradients: Any) -> None:
-            if gradients[place] is not None:
-                weighed.note(came[0], size(gradients[place]), *share(came[0]))
+            if gradients[place] is None:
+                return
+            part, tells = seam.part(came[0])
+            part = part / (loss.loss_scale() * loss.factor)
+            if loss.dft:
+                likely = torch.exp(-lines.nll)
+                part, tells = part / likely, tells & (likely > SURE)
+            weighed.note(came[0], seam.size(gradients[place]), part, tells)
 
         node.register_prehook(multiply)
         node.register_prehook(look)
 
-    def _weighed(self, forward: Forward, lines: TokenLines, *, whole: bool) -> Weighed:
+    def weighed(self, forward: Forward, lines: TokenLines, *, whole: bool) -> Weighed:
         """The weight of each token of a forward."""
-        weights, numbers = self._weights, self._on(forward.device)
+        weights, numbers = self._weights, self.numbers_on(forward.device)
         assert weights is not None, "a step with weights has begun"
         assert self._given is not None, "its rows are known"
         live, counted = weights.live, lines.counted
@@ -188,7 +183,7 @@ class Weighing:
         wanted = torch.where(known[:, None], wanted, 1.0)  # the order audit finds rows that are not of this step
         return Weighed(wanted, lines.nll, counted, parts, spread, whole)
 
-    def _on(self, device: torch.device) -> _OnDevice:
+    def numbers_on(self, device: torch.device) -> _OnDevice:
         """The numbers of the step's rows, sent once."""
         found = self._there.get(device)
         if found is None:
@@ -203,21 +198,6 @@ class Weighing:
             found = _OnDevice(sent(numbers.keys), sent(numbers.planned), sent(numbers.levels), by_token)
             self._there[device] = found
         return found
-
-    def _shares(self, lines: TokenLines, name: str) -> Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
-        """From sizes of gradients to (the part of each token's loss in the step's, where they tell it), each (n, w)."""
-
-        def share(size: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            valid, part = lines.counted, size / (self.loss.loss_scale() * self.loss.factor)
-            if self.loss.dft:
-                likely = torch.exp(-lines.nll)
-                valid, part = valid & (likely > UNLIKELY), part / likely
-            if name == LOGITS:
-                rest = -torch.expm1(-lines.nll)
-                valid, part = valid & (rest > LIKELY), part / (2 * rest)
-            return part, valid
-
-        return share
 
     def total(self, seen: float, counts: Counts) -> float | None:
         """Answer tokens that a step's loss is a mean over; None where that is not known.
@@ -265,39 +245,6 @@ def _dealt(factors: torch.Tensor, known: torch.Tensor, weights: StepWeights) -> 
     changed = factors.clone()
     changed[known] = own[torch.as_tensor(dealt, device=own.device)]
     return changed
-
-
-def _made_by(output: torch.Tensor, *, below_casts: bool) -> tuple[Any, int]:
-    """The autograd node that made an output, and which of its outputs it is.
-
-    Under autocast what a model gives is cast once more behind its own loss, which has read what was there before.
-    """
-    node, place = output.grad_fn, int(output.output_nr)
-    while below_casts and node is not None and node.name() == "ToCopyBackward0":
-        node, place = node.next_functions[0]
-    return node, place
-
-
-def _beside(weights: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """Weights of the places that predict, (b, L − 1), beside a gradient, (b, L′) or (b, L′, V); 1 elsewhere."""
-    behind = 0 if gradient.dim() == 2 else 1  # the last of the logits predicts nothing
-    before = gradient.shape[1] - weights.shape[1] - behind
-    padded = functional.pad(weights, (before, behind), value=1.0).to(gradient.dtype)
-    return padded if gradient.dim() == 2 else padded[..., None]
-
-
-def _sizes(lines: TokenLines) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What a gradient of log-probabilities says of each token, (n, w)."""
-    width = lines.mask.shape[1]
-    return lambda gradient: lines.lines(-gradient[:, -width:].float())
-
-
-def _norms(lines: TokenLines) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The same of one of logits: ‖g‖₁."""
-    width = lines.mask.shape[1] + 1
-    return lambda gradient: lines.lines(
-        torch.linalg.vector_norm(gradient[:, -width:][:, :-1], ord=1, dim=-1, dtype=torch.float32)
-    )
 
 
 def _refuse_gradient(outputs: Any, *, labelled: bool) -> None:

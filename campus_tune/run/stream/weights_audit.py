@@ -16,22 +16,29 @@ between the backward pass and the optimizer's step (`Weighing.before_update`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from campus_tune.method.weighting import Live
 from campus_tune.run.stream.on_its_way import OnItsWay
 from campus_tune.run.stream.step_weights import RowNumbers, StepWeights
 from campus_tune.run.stream.tie import Forward, Match
 from campus_tune.run.stream.weighed import LEAST, NOTED
 from campus_tune.words.errors import AuditError
-from campus_tune.words.types import FloatArray, IntArray
+from campus_tune.words.types import BoolArray, FloatArray
 from campus_tune.words.wording import listed
 
+FloatArray32: TypeAlias = NDArray[np.float32]
+
 CLOSE, ROUGH = 1e-3, 8e-3  # relative: of gradients in single and in half precision
+
+
+_REMOVE = (
+    "Remove the hook, callback or wrapper that sets gradients, or scales the outputs of the model, beside the recipe's "
+    "`weights`."
+)
 
 
 class Weights(NamedTuple):
@@ -45,8 +52,17 @@ class Weights(NamedTuple):
     multiplier: FloatArray
     parts: FloatArray | None
 
+    @staticmethod
+    def join(several: Sequence[Weights]) -> tuple[FloatArray | None, FloatArray | None]:
+        """(Multipliers, parts) of several micro batches behind one another; None where there are none."""
+        if not several:
+            return None, None
+        parts = [np.ones(len(one.multiplier)) if one.parts is None else one.parts for one in several]
+        has_parts = any(one.parts is not None for one in several)
+        return np.concatenate([one.multiplier for one in several]), np.concatenate(parts) if has_parts else None
 
-class Measured:
+
+class StepGradients:
     """What the forwards of one step have shown, on its way to the host.
 
     Args:
@@ -77,155 +93,166 @@ class Measured:
         Raises:
             AuditError: other weights than planned.
         """
-        rows_noted, tokens = self._arrived()
-        own = [match for match in tied if match.rows[0] >= 0]
-        return [self._one(match, rows_noted[match.forward], tokens[match.forward], total) for match in own]
+        arrived, found = self._arrived(), []
+        for match in tied:
+            if match.rows[0] < 0:
+                continue
+            weighed, (noted, tokens) = self._weighed[match.forward], arrived[match.forward]
+            fired = 0 if weighed is None else weighed.fired
+            if weighed is None or not noted or fired != 1:
+                raise AuditError(
+                    f"the gradient of the rows {listed(match.rows.tolist(), 8)} must meet their weights once, got "
+                    f"{fired} times. Remove what skips or repeats the backward pass, or trains on something else than "
+                    "what the model's forward gives (training_step, accelerator.backward, a hook)."
+                )
+            close = ROUGH if weighed.rough else CLOSE
+            batch = BatchGradients(match, noted, self._weights, self._numbers, close)
+            batch.compare_incoming(total)
+            batch.compare_rows()
+            if tokens is not None:
+                batch.compare_tokens(*tokens[:, match.places])
+            found.append(batch.got())
+        return found
 
     def answer_tokens(self, tied: Sequence[Match]) -> float:
         """Those that the forwards of a step counted, on this rank."""
-        rows_noted, _ = self._arrived()
-        counts = [rows_noted[match.forward] for match in tied if match.rows[0] >= 0]
-        return sum(float(noted["tokens"].sum()) for noted in counts if noted is not None)
+        arrived = self._arrived()
+        own = [arrived[match.forward][0] for match in tied if match.rows[0] >= 0]
+        return sum(float(noted["tokens"].sum()) for noted in own if noted)
 
-    def _arrived(self) -> tuple[list[dict[str, NDArray[np.float32]] | None], list[NDArray[np.float32] | None]]:
-        """(`NOTED`, every token) of each forward, where it has any."""
+    def _arrived(self) -> list[tuple[dict[str, FloatArray32], FloatArray32 | None]]:
+        """(`NOTED` by name, every token) of each forward; {} and None where it has none."""
         arrays, tokens = self._noted.arrays(), iter(self._tokens.arrays())
+        found: list[tuple[dict[str, FloatArray32], FloatArray32 | None]] = []
         begin = 0
-        rows_noted: list[dict[str, NDArray[np.float32]] | None] = []
-        of_tokens: list[NDArray[np.float32] | None] = []
         for one in self._weighed:
             if one is None or one.noted is None:
-                rows_noted.append(None)
-                of_tokens.append(None)
+                found.append(({}, None))
                 continue
             end = begin + one.noted.shape[1]
-            rows_noted.append(dict(zip(NOTED, arrays[0][:, begin:end], strict=True)))
-            of_tokens.append(None if one.tokens is None else next(tokens))
+            noted = dict(zip(NOTED, arrays[0][:, begin:end], strict=True))
+            found.append((noted, None if one.tokens is None else next(tokens)))
             begin = end
-        return rows_noted, of_tokens
+        return found
 
-    def _one(
-        self, match: Match, noted: dict[str, Any] | None, tokens: NDArray[np.float32] | None, total: float | None
-    ) -> Weights:
-        """One micro batch."""
-        weighed = self._weighed[match.forward]
-        fired = 0 if weighed is None else weighed.fired
-        if weighed is None or noted is None or fired != 1:
-            raise AuditError(
-                f"the gradient of the rows {listed(match.rows.tolist(), 8)} must meet their weights once, got {fired} "
-                "times. Remove what skips or repeats the backward pass, or trains on something else than what the "
-                "model's forward gives (training_step, accelerator.backward, a hook)."
-            )
-        close = ROUGH if weighed.rough else CLOSE
-        noted = {name: values[match.places] for name, values in noted.items()}
-        _compare_incoming(match.rows, noted, total, close)
-        lines = self._numbers.places_of(match.rows)
-        row_factors = self._row_factors(match, noted, lines)
-        wanted = self._numbers.planned[lines] * row_factors
-        if self._numbers.by_token is None:
-            wanted = wanted * noted["parts"]
-        elif self._weights.live.tokens:  # how one goes with the other is seen token by token
-            wanted = row_factors * noted["spread"]
-        self._compare_rows(match.rows, noted, wanted, close)
-        if tokens is not None:
-            self._compare_tokens(match, tokens, row_factors, close)
-        parts = noted["parts"].astype(np.float64) if self._weights.live.tokens else None
-        return Weights(noted["got"].astype(np.float64), parts)
 
-    def _row_factors(self, match: Match, noted: dict[str, Any], lines: IntArray) -> NDArray[np.float32]:
-        """The live factors of a micro batch's rows, in its sequence, from their losses."""
-        losses = noted["nll"] / np.maximum(noted["tokens"], 1)
-        live, levels = self._weights.live, self._numbers.levels[:, lines]
-        factors = np.asarray(live.of_rows(losses, levels, np), dtype=np.float32)
-        dealt = live.dealt(len(factors), self._weights.step)
-        if dealt is not None and live.rows:
-            by_place = np.argsort(match.places, kind="stable")
-            factors[by_place] = factors[by_place][dealt]
-        return factors
+class BatchGradients:
+    """What the gradient of one micro batch has shown, its rows in the sequence of the plan.
 
-    def _compare_rows(self, rows: IntArray, noted: dict[str, Any], wanted: NDArray[np.float32], close: float) -> None:
-        off = np.abs(noted["got"] - wanted) / np.maximum(wanted, LEAST)
-        wrong = ~(off <= close) & ~np.isnan(wanted)  # a loss that is no number is told of elsewhere
-        if wrong.any():
-            i = int(np.argmax(wrong))
-            kind = "weight" if self._weights.live else "planned weight"
-            raise AuditError(
-                f"{kind} {wanted[i]:.2f} for row {rows[i]} but its loss was multiplied by {noted['got'][i]:.2f}"
-                f"{_more(rows[wrong])}; something changes the gradient of the model's outputs. {_REMOVE}"
-            )
-        wrong = noted["worst"] > close
-        if wrong.any():
-            i = int(np.argmax(wrong))
-            raise AuditError(
-                f"the weights of single tokens of row {rows[i]} must be as computed, got a gradient that is off by "
-                f"{noted['worst'][i]:.2g} of one{_more(rows[wrong])}. {_REMOVE}"
-            )
+    Args:
+        match: the micro batch.
+        noted: `NOTED` of the forward's rows, by name.
+        weights: of the step.
+        numbers: of its rows.
+        close: how close a factor must be, relative.
+    """
 
-    def _compare_tokens(
-        self, match: Match, tokens: NDArray[np.float32], row_factors: NDArray[np.float32], close: float
+    def __init__(
+        self, match: Match, noted: dict[str, FloatArray32], weights: StepWeights, numbers: RowNumbers, close: float
     ) -> None:
-        """Every token of a micro batch, from its loss."""
-        losses, got = tokens[:, match.places]
+        self.rows, self.live, self.step, self.close = match.rows, weights.live, weights.step, close
+        self.noted = {name: values[match.places] for name, values in noted.items()}
+        self.by_place = np.argsort(match.places, kind="stable")
+        lines = numbers.places_of(match.rows)
+        self.planned = numbers.planned[lines]
+        self.by_token = None if numbers.by_token is None else numbers.by_token[lines]
+        losses = self.noted["nll"] / np.maximum(self.noted["tokens"], 1)
+        self.factors = np.asarray(self.live.of_rows(losses, numbers.levels[:, lines], np), dtype=np.float32)
+        dealt = self.live.dealt(len(lines), self.step)
+        if dealt is not None and self.live.rows:
+            self.factors[self.by_place] = self.factors[self.by_place][dealt]
+
+    def got(self) -> Weights:
+        """What the rows got."""
+        parts = self.noted["parts"].astype(np.float64) if self.live.tokens else None
+        return Weights(self.noted["got"].astype(np.float64), parts)
+
+    def compare_incoming(self, total: float | None) -> None:
+        """The gradient before the weights.
+
+        Args:
+            total: answer tokens that the step's loss is a mean over; where it is not known, all tokens' are alike.
+
+        Raises:
+            AuditError: somebody else scales it.
+        """
+        shares = np.stack([self.noted["least"], self.noted["most"]])
+        told = np.isfinite(shares)
+        among, scale = "the mean of its micro batch", 1.0 / max(float(shares[told].max(initial=0.0)), 1e-30)
+        if total is not None:
+            among, scale = f"the mean loss over the step's {total:.0f} answer tokens", total
+        wrong = told & ~(np.abs(shares * scale - 1.0) <= self.close)
+        if wrong.any():
+            which, i = (int(at[0]) for at in np.nonzero(wrong))
+            raise AuditError(
+                f"the gradient of row {self.rows[i]} must be that of {among} before its weight, got "
+                f"{shares[which, i] * scale:.3g} times that{self.more(wrong.any(0))}. Something scales losses, or "
+                "weighs them already: a compute_loss of your own, a hook, label smoothing, a changed "
+                "num_items_in_batch. Remove it; a weight of your own is `weights: {name: column}`."
+            )
+
+    def compare_rows(self) -> None:
+        """What each row was multiplied by, on average over its tokens.
+
+        Raises:
+            AuditError: by something else than planned.
+        """
+        noted, wanted = self.noted, self.planned * self.factors
+        if self.by_token is None:
+            wanted = wanted * noted["parts"]
+        elif self.live.tokens:  # how one goes with the other is seen token by token
+            wanted = self.factors * noted["spread"]
+        wrong = far(noted["got"], wanted, self.close)
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            kind = "weight" if self.live else "planned weight"
+            raise AuditError(
+                f"{kind} {wanted[i]:.2f} for row {self.rows[i]} but its loss was multiplied by {noted['got'][i]:.2f}"
+                f"{self.more(wrong)}; something changes the gradient of the model's outputs. {_REMOVE}"
+            )
+        wrong = noted["worst"] > self.close
+        if wrong.any():
+            i = int(np.argmax(wrong))
+            raise AuditError(
+                f"the weights of single tokens of row {self.rows[i]} must be as computed, got a gradient that is off "
+                f"by {noted['worst'][i]:.2g} of one{self.more(wrong)}. {_REMOVE}"
+            )
+
+    def compare_tokens(self, losses: FloatArray32, got: FloatArray32) -> None:
+        """What each token was multiplied by, from its loss.
+
+        Args:
+            losses: nats, by place, shape (n, w).
+            got: multiplier; NaN where nothing is counted.
+
+        Raises:
+            AuditError: by something else than planned.
+        """
         counted = ~np.isnan(got)
-        by_place = np.argsort(match.places, kind="stable")
-        parts = _token_factors(self._weights.live, self._weights.step, losses[by_place], counted[by_place])
-        lines = self._numbers.places_of(match.rows)
-        for i, place in enumerate(np.argsort(by_place, kind="stable").tolist()):
-            n = int(counted[i].sum())
-            planned = self._numbers.planned[lines[i]] if self._numbers.by_token is None else None
-            if planned is None:
-                assert self._numbers.by_token is not None
-                planned = self._numbers.by_token[lines[i]][
-                    np.minimum(np.arange(n), self._numbers.by_token.shape[1] - 1)
-                ]
-            wanted = planned * row_factors[i] * parts[place, counted[i]]
-            off = np.abs(got[i, counted[i]] - wanted) / np.maximum(wanted, LEAST)
-            wrong = ~(off <= close) & ~np.isnan(wanted)
+        parts = np.asarray(self.live.of_tokens(losses, np), dtype=np.float32)
+        dealt = self.live.dealt(int(counted.sum()), self.step)
+        if dealt is not None and self.live.tokens:
+            in_batch = parts[self.by_place]
+            in_batch[counted[self.by_place]] = in_batch[counted[self.by_place]][dealt]
+            parts[self.by_place] = in_batch
+        for i, row in enumerate(self.rows.tolist()):
+            own = got[i, counted[i]]
+            planned = self.planned[i] if self.by_token is None else self.by_token[i, : len(own)]
+            wanted = planned * self.factors[i] * parts[i, counted[i]]
+            wrong = far(own, wanted, self.close)
             if wrong.any():
                 token = int(np.argmax(wrong))
                 raise AuditError(
-                    f"weight {wanted[token]:.2f} for answer token {token} of row {match.rows[i]} but its loss was "
-                    f"multiplied by {got[i, counted[i]][token]:.2f}. {_REMOVE}"
+                    f"weight {wanted[token]:.2f} for answer token {token} of row {row} but its loss was multiplied by "
+                    f"{own[token]:.2f}. {_REMOVE}"
                 )
 
-
-_REMOVE = (
-    "Remove the hook, callback or wrapper that sets gradients, or scales the outputs of the model, beside the recipe's "
-    "`weights`."
-)
-
-
-def _more(rows: IntArray) -> str:
-    return f" (and {len(rows) - 1} more rows of its micro batch)" if len(rows) > 1 else ""
+    def more(self, wrong: BoolArray) -> str:
+        """How many rows beside the first are wrong, in words."""
+        others = int(wrong.sum()) - 1
+        return f" (and {others} more of its micro batch)" if others else ""
 
 
-def _token_factors(
-    live: Live, step: int, losses: NDArray[np.float32], counted: NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    """The tokens' own factors, lines of rows by place, shape (n, w)."""
-    factors = np.asarray(live.of_tokens(losses, np), dtype=np.float32)
-    dealt = live.dealt(int(counted.sum()), step)
-    if dealt is not None and live.tokens:
-        factors[counted] = factors[counted][dealt]
-    return factors
-
-
-def _compare_incoming(rows: IntArray, noted: dict[str, Any], total: float | None, close: float) -> None:
-    """The gradient before the weights."""
-    for name in ("least", "most"):
-        share = noted[name]
-        told = np.isfinite(share)
-        ratio = share * total if total is not None else share / max(float(noted["most"][told].max(initial=0)), 1e-30)
-        wrong = told & ~(np.abs(ratio - 1.0) <= close)
-        if wrong.any():
-            i = int(np.argmax(wrong))
-            of, times = (
-                "others" if total is None else f"the mean loss over the step's {total:.0f} answer tokens",
-                ratio[i],
-            )
-            raise AuditError(
-                f"the gradient of row {rows[i]} must be that of {of} before its weight, got {times:.3g} times that"
-                f"{_more(rows[wrong])}. Something scales losses, or weighs them already: a compute_loss of your own, a "
-                "hook, label smoothing, a changed num_items_in_batch. Remove it; a weight of your own is "
-                "`weights: {name: column}`."
-            )
+def far(got: FloatArray32, wanted: FloatArray32, close: float) -> BoolArray:
+    """Which multipliers are not as they should be, shape (n,); of a loss that is no number it is said elsewhere."""
+    return np.asarray(~(np.abs(got - wanted) <= close * np.maximum(wanted, LEAST)) & ~np.isnan(wanted))
