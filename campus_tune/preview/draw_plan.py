@@ -42,7 +42,7 @@ def plan_findings(config: CampusConfig, run: SimulatedRun, known: Collection[str
     )
     found = [
         *(Finding("error", problem) for problem in problems),
-        *weight_plan_findings([s.weights for s in run.stages]),
+        *weight_plan_findings([stage.weights for stage in run.stages], run.compared),
     ]
     if policy is None:
         return found

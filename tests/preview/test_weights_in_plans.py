@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from campus_tune.data.domains import Domains
+from campus_tune.method.levels import Groups
 from campus_tune.method.weighed import rows_of_half
 from campus_tune.method.weights import Column, effective_share
 from campus_tune.preview.advice import problems_in_method
@@ -17,6 +18,7 @@ from campus_tune.preview.draw_rows import drawn_rows
 from campus_tune.preview.plan_table import plan_as_json, plan_as_text
 from campus_tune.preview.simulate import SimulatedRun, simulate
 from campus_tune.preview.weight_advice import router_findings
+from campus_tune.preview.weight_plan import Compared
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.errors import DataError, RecipeError
 from campus_tune.words.types import RowTexts
@@ -133,6 +135,21 @@ def test_a_weight_that_compares_is_an_error_in_a_run_of_one_stage() -> None:
     found = told(recipe(weights=["superloss"], stages=1), epochs=1.0)
     assert "`weights: superloss` must have the losses of a stage before" in found
     assert told(recipe(weights=["superloss"], stages=2), epochs=1.0) == ""
+
+
+def test_cells_that_are_too_small_to_compare_in_are_warned_of_and_fewer_bands_help() -> None:
+    few = {"n_rows": 120, "global_batch": 4, "groups": np.arange(120) % 3}
+    found = told(recipe(weights=["robust"], cells={"bands": 10}), **few)
+    assert "act on 0% of the visits in this plan: a cell is let be until 20 visits of it are known" in found
+    assert told(recipe(weights=["robust"], cells={"bands": 1}), **few) == ""  # 80 visits of each of three
+    assert plan(recipe(weights=["superloss"]), **few).compared is None
+
+
+def test_visits_are_counted_as_stages_are_opened() -> None:
+    counted = Compared(Groups(np.array([0, 0, 1]), ("a", "b")))
+    for _ in range(11):
+        counted.take(np.array([0, 1, 2], dtype=np.int32))  # after ten of these `a` was visited twenty times, `b` ten
+    assert counted.share == pytest.approx(2 / 33)
 
 
 @pytest.mark.parametrize(
