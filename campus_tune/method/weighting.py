@@ -210,6 +210,11 @@ class Weighting:
         self._running = Running(cells) if cells and any(one.groups == "cells" for one in live) else None
         self._last = Visits.none()
 
+    @property
+    def waiting(self) -> Groups | None:
+        """Cells of which each is let be until enough of its rows were visited; None where nothing waits for that."""
+        return None if self._running is None else self._running.groups
+
     # -- a stage is opened --------------------------------------------------------------------------------------
 
     def plan(self, shown: Planning, seeds: Sequence[int]) -> FloatArray | None:

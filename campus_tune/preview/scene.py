@@ -18,7 +18,6 @@ from campus_tune.method.book import Book
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.drop import SALT
 from campus_tune.method.grouping import NO_GROUPS
-from campus_tune.method.levels import Groups
 from campus_tune.method.orders import order_rows, rank_of_rows
 from campus_tune.method.policy import Policy
 from campus_tune.method.selectors import RaceResult
@@ -98,7 +97,6 @@ class Scene:
         ordered = () if config.draws_apart or config.weighs else given.orders  # of these nobody asks the scores
         self.scores = {spec.label: self._scores(spec) for spec in asked if spec.label not in ordered}
         self.orders = {spec.label: self._first_order(spec) for spec in specs}
-        self.compares: Groups | None = None  # cells with which a weight compares
         self.book, self.policy, self.weighting = self._draw(columns)
 
     def _scores(self, spec: MetricSpec) -> FloatArray:
@@ -132,8 +130,6 @@ class Scene:
             dropped=given.dropped,
             book=book,
         )
-        if cells is not None and any(weight.groups == "cells" for weight in config.draw.live):
-            self.compares = Groups(cells.codes, cells.names)
         weighting = weighting_of(
             config,
             tokens=np.ones(given.n_rows, dtype=np.int64) if given.tokens is None else given.tokens,

@@ -29,9 +29,10 @@ from campus_tune.method.drawn import of_end, of_stage
 from campus_tune.method.policy import Policy
 from campus_tune.method.stages import Stage
 from campus_tune.method.view import History, PastStage
+from campus_tune.method.weighting import Weighting
 from campus_tune.method.weights import Weight
 from campus_tune.preview.scene import RowsAtHand, Scene
-from campus_tune.preview.weight_plan import Compared, planned_weights
+from campus_tune.preview.weight_plan import planned_weights
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.policy import acting_of
 from campus_tune.words.errors import DataError
@@ -89,7 +90,7 @@ class SimulatedRun:
         made_up: some scores or losses were made up.
         drawn: what a policy has made of the rows, as the ledger's last line has it; {} without one.
         policy: that rows were drawn by; None without one.
-        compared: part of the visits whose cell was seen often enough to compare with; None where no weight does.
+        weighting: by which rows count; None where all count alike.
         acts_at: progress at which suspects would be dropped; None where the recipe does not, or it is never time.
         plan: every planned row in training order, shape (V,), if it was asked for.
         step_of_visit: the optimizer step of each entry of `plan`, shape (V,).
@@ -107,7 +108,7 @@ class SimulatedRun:
     made_up: bool
     drawn: Json = field(default_factory=dict)
     policy: Policy | None = field(default=None, compare=False)
-    compared: float | None = None
+    weighting: Weighting | None = field(default=None, compare=False)
     acts_at: float | None = None
     plan: RowArray | None = None
     step_of_visit: IntArray | None = None
@@ -224,7 +225,6 @@ def simulate(
     stages: list[SimulatedStage] = []
     past: list[PastStage] = []
     plan, steps = [], []
-    compared = None if scene.compares is None else Compared(scene.compares)
     acting, acts_at = acting_of(config), None
     while not curriculum.finished:
         if acting is not None and acts_at is None and acting.due(curriculum):
@@ -241,8 +241,6 @@ def simulate(
             fresh=scene.candidates if scene.measures else None,
         ).stage
         scene.train(stage, global_batch)
-        if compared is not None:
-            compared.take(stage.rows)
         stages.append(_simulated(curriculum, stage, shown))
         if keep_plan:
             plan.append(stage.rows)
@@ -264,7 +262,7 @@ def simulate(
         made_up=scene.learner is not None,
         drawn=of_end(curriculum),
         policy=scene.policy,
-        compared=None if compared is None else compared.share,
+        weighting=scene.weighting,
         acts_at=acts_at,
         plan=np.concatenate(plan) if keep_plan else None,
         step_of_visit=np.concatenate(steps) if keep_plan else None,

@@ -7,15 +7,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from campus_tune.method.curriculum import Curriculum
-from campus_tune.method.levels import ENOUGH, Groups
+from campus_tune.method.levels import ENOUGH
 from campus_tune.method.stages import Stage
 from campus_tune.method.weighed import rows_of_half
+from campus_tune.method.weighting import Weighting
 from campus_tune.method.weights import effective_share
 from campus_tune.words.findings import Finding
-from campus_tune.words.types import Json, RowArray
+from campus_tune.words.types import Json
 
-FEW_COMPARED = 0.5  # of the visits
 LEAST_ESS = 0.3  # effective sample size below which few rows do most of the work
+LEAST_COMPARED = 0.5  # part of a run's visits, below which a weight that waits for its cells hardly does anything
 _DIGITS = 6
 
 
@@ -39,43 +40,12 @@ def planned_weights(curriculum: Curriculum, stage: Stage) -> Json:
     return {name: round(float(value), _DIGITS) for name, value in said.items()}
 
 
-class Compared:
-    """How many visits of a plan find their cell visited often enough to compare with, as a stage is opened.
-
-    Args:
-        cells: of the rows.
-    """
-
-    def __init__(self, cells: Groups) -> None:
-        self._cells, self._before = cells, np.zeros(len(cells.names), dtype=np.int64)
-        self._known = self._all = 0
-
-    def take(self, rows: RowArray) -> None:
-        """The rows of one more stage, shape (n,)."""
-        codes = self._cells.of(rows)
-        self._known += int(np.count_nonzero(self._before[codes] >= ENOUGH))
-        self._all += len(rows)
-        self._before += np.bincount(codes, minlength=len(self._before))
-
-    @property
-    def share(self) -> float:
-        """Of all visits so far."""
-        return self._known / max(1, self._all)
-
-
-def weight_plan_findings(stages: Sequence[Json], compared: float | None = None) -> Iterator[Finding]:
-    """Weights that are so unequal that few rows speak for all others; cells that are too small to compare in.
+def weight_plan_findings(stages: Sequence[Json]) -> Iterator[Finding]:
+    """Weights that are so unequal that few rows speak for all others.
 
     Args:
         stages: what `planned_weights` says of each.
-        compared: `Compared.share` of all of them; None where no weight compares in cells.
     """
-    if compared is not None and compared < FEW_COMPARED:
-        what = (
-            f"Weights that compare inside cells, as robust does, act on {compared:.0%} of the visits in this plan: a "
-            f"cell is let be until {ENOUGH} visits of it are known, and these cells are small."
-        )
-        yield Finding("warning", what, "Write cells: {bands: 1}, or train for more epochs.")
     told = [stage for stage in stages if stage]
     worst = min(told, key=lambda stage: float(stage["ess"]), default=None)
     if worst is None or worst["ess"] >= LEAST_ESS:
@@ -85,3 +55,25 @@ def weight_plan_findings(stages: Sequence[Json], compared: float | None = None) 
         f"stage: it counts as {worst['ess']:.0%} of as many rows that weigh alike."
     )
     yield Finding("warning", what, "Write a `limit`, the lower the milder, or bring the weights nearer to one another.")
+
+
+def waiting_findings(weighting: Weighting | None, visits: int) -> Iterator[Finding]:
+    """A weight that lets a cell be until enough of its rows were visited, in cells so small that this takes most of it.
+
+    Args:
+        weighting: of the plan; None without weights.
+        visits: rows that the run trains, repeats included.
+    """
+    groups = None if weighting is None else weighting.waiting
+    if groups is None or groups.codes is None:
+        return
+    sizes = np.bincount(groups.codes, minlength=len(groups.names))
+    each = visits * sizes / max(1, sizes.sum())
+    compared = float(np.maximum(0, each - ENOUGH).sum() / max(1, visits))
+    if compared >= LEAST_COMPARED:
+        return
+    what = (
+        f"`weights: robust` lets each cell be until {ENOUGH} of its rows were trained, which are all but "
+        f"{compared:.0%} of this run's rows: there are {int(np.count_nonzero(sizes))} cells for {visits} visits."
+    )
+    yield Finding("warning", what, "Write cells: {bands: 1}, train for more epochs, or leave it out.")
