@@ -294,9 +294,9 @@ def rows_with(dataset: RowSource, names: Sequence[str], most: int | None = None)
     if not hasattr(dataset, "select_columns"):
         yield from (dataset[row] for row in range(end))
         return
-    told = dataset.with_format(None).select_columns(
-        [name for name in dict.fromkeys(names) if name in dataset.column_names]
-    )
+    table: Any = dataset
+    known = [name for name in dict.fromkeys(names) if name in table.column_names]
+    told = table.with_format(None).select_columns(known)
     for start in range(0, end, CHUNK):
         columns = told[start : min(start + CHUNK, end)]
         for values in zip(*columns.values(), strict=True):

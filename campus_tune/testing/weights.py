@@ -10,10 +10,10 @@ import numpy as np
 from campus_tune.method.levels import ENOUGH, Groups, Levels, Running, Visits
 from campus_tune.method.weights import (
     WEIGHTS,
-    Column,
     Favours,
     Kind,
     LiveWeight,
+    OwnWeight,
     PlannedWeight,
     Planning,
     Weight,
@@ -83,7 +83,7 @@ def _check_planned(setting: str | Mapping[str, Any], weight: PlannedWeight, rng:
     def shown(order: IntArray) -> Planning:
         return Planning(rows[order], unbiased[order], u=u, columns=dict.fromkeys(asked, column.copy()))
 
-    asked = [weight] if isinstance(weight, Column) else []  # others read no numbers with the rows
+    asked = [weight] if isinstance(weight, OwnWeight) else []  # others read no numbers with the rows
     rows = rng.permutation(n + 10)[:n].astype(np.int32)
     unbiased, u = rng.exponential(size=n) + 0.1, float(rng.random())
     straight, turned = np.arange(n, dtype=np.int64), rng.permutation(n)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from campus_tune.method.levels import Groups
 from campus_tune.method.weighting import FLOOR, Entry, Live, ShareWeight, Weighting
-from campus_tune.method.weights import Column, LiveWeight, Planning, build_weight
+from campus_tune.method.weights import LiveWeight, OwnWeight, Planning, build_weight
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import FloatArray, IntArray
 
@@ -25,7 +25,7 @@ TOKENS = np.random.default_rng(1).integers(1, 60, N_ROWS)
 DOMAINS = Groups(np.arange(N_ROWS) % 3, ("a", "b", "c"))
 CELLS = Groups(np.arange(N_ROWS) % 6, tuple("uvwxyz"))
 ROWS = np.random.default_rng(2).permutation(N_ROWS).astype(np.int32)
-COLUMN = Column()
+COLUMN = OwnWeight()
 VALUES = np.random.default_rng(3).gamma(2, 0.5, N_ROWS)
 
 seeds = st.integers(0, 10**6)
@@ -438,7 +438,7 @@ def test_entries_are_frozen_and_say_how_far_they_are() -> None:
 
 
 def of_messages(**settings: Any) -> Weighting:
-    weight = Column(of="message")
+    weight = OwnWeight(of="message")
     return weighting(Entry("column", weight, 0.25, 0.5), entry("focal"), columns={weight: VALUES}, **settings)
 
 
