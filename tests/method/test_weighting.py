@@ -333,6 +333,16 @@ def test_robust_lets_a_cell_be_until_it_was_visited_twenty_times() -> None:
     assert not made.live(0.05)
 
 
+def test_a_domain_that_had_few_rows_in_a_stage_keeps_the_level_it_had() -> None:
+    made = weighting(entry("superloss"))
+    rows = np.arange(90)
+    made.close(rows, 1.0 + DOMAINS.of(rows), TOKENS[rows])
+    rows = np.flatnonzero(DOMAINS.of(np.arange(N_ROWS)) == 0)
+    made.close(np.append(rows, 1), np.append(np.full(40, 0.5), 9.0), TOKENS[np.append(rows, 1)])
+    tau = made.live(0.5).rows[0].level[0]
+    assert tau.tolist() == pytest.approx([0.5, (19 * 2 + 9) / 20, 3])
+
+
 def test_rows_that_were_never_measured_leave_no_trace() -> None:
     one, other = weighting(entry("robust"), entry("focal")), weighting(entry("robust"), entry("focal"))
     rows = np.arange(60)
