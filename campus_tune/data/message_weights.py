@@ -18,7 +18,7 @@ Neighbours of one weight need not be told apart, and a row whose messages all we
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,14 +26,14 @@ import numpy as np
 from jinja2 import TemplateError
 
 from campus_tune.data.own_numbers import OwnNumbers
-from campus_tune.data.prepared import PADDING, SLOW, answer_masks, column_names, read_chunks, rows_with
+from campus_tune.data.prepared import SLOW, column_names, read_tokens, rows_with
 from campus_tune.data.row_weights import OPTION, refuse_unfit, saying_nothing, scaled, weights_digest
 from campus_tune.data.shapes import TO_TEMPLATE, has_turns
 from campus_tune.data.turns import template_arguments
 from campus_tune.words.errors import DataError
 from campus_tune.words.progress import bar
 from campus_tune.words.registry import nearest
-from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowSource, Tokenizer
+from campus_tune.words.types import FloatArray, IntArray, Json, RowSource, Tokenizer
 
 CHATS = (("prompt", "completion"), ("messages",))  # columns of a chat, as TRL looks for them
 MARK = "\u2042\u2042\u2042"  # what no chat says; no template changes its case or takes blanks off
@@ -80,6 +80,33 @@ class MessageWeights:
     shapes: Shapes
     warnings: list[str] = field(default_factory=list)
 
+    @staticmethod
+    def of_runs(values: FloatArray, counts: IntArray, runs: IntArray, key: str, limit: float | None) -> MessageWeights:
+        """Of runs of tokens that weigh the same.
+
+        Args:
+            values: weight of each run, shape (R,).
+            counts: its answer tokens, shape (R,).
+            runs: of each row, shape (N,).
+            key: of the weights, for messages.
+            limit: how often the mean a weight is at most; None for no bound.
+
+        Raises:
+            DataError: none above 0 where there are tokens.
+        """
+        ends = np.cumsum(runs)
+        row = np.repeat(np.arange(len(runs)), runs)
+        if not values[counts > 0].any():
+            raise DataError(
+                f"`{OPTION}: {key}{_OF}` must give more than 0 to a message that is trained, got 0 for all of them: "
+                "nothing would be trained. Weigh the messages that carry loss, or train others (assistant_only_loss)."
+            )
+        values = np.minimum(scaled(values, counts), math.inf if limit is None else limit)
+        tokens = np.bincount(row, counts).astype(np.int64)
+        mean = np.bincount(row, values * counts) / np.maximum(1, tokens)
+        shapes = np.divide(values, mean[row], out=np.ones_like(values), where=mean[row] > 0)
+        return MessageWeights(mean, Shapes(shapes, counts, ends), saying_nothing(values[counts > 0], f"{key}{_OF}"))
+
     def digest(self) -> str:
         """16 hex digits that change with any weight and any token that it holds for."""
         parts = (self.rows, self.shapes.values, self.shapes.counts)
@@ -114,7 +141,7 @@ def read_message_weights(
     ends = np.cumsum(sizes)
     values, counts, runs = [], [], []
     rows = rows_with(dataset, [*names, *TO_TEMPLATE])
-    tokens = _tokens(dataset if trained is None else trained)
+    tokens = read_tokens(dataset if trained is None else trained)
     told = bar(zip(rows, tokens, strict=True), total=len(sizes), desc="message weights", unit="row", delay=SLOW)
     for number, (row, (ids, kept, mask)) in enumerate(told):
         own = weights[ends[number] - sizes[number] : ends[number]]
@@ -124,36 +151,17 @@ def read_message_weights(
             turns = [turn for name in names for turn in row[name]]
             found = _Chat(turns, template_arguments(row), tokenizer, template).runs(first[1:].tolist(), ids[kept])
             if isinstance(found, str):
-                raise DataError(_not_found(number, found))
+                raise DataError(
+                    f"`{OPTION}: {key}{_OF}` must find each message in the tokens of its row, got row {number}: "
+                    f"{found}. Let the trainer tokenise the chats: "
+                    "`dataset = dataset.remove_columns(['input_ids', 'labels'])`; or leave `of: message` out and give "
+                    "each row one weight."
+                )
             run = found[np.maximum(0, np.cumsum(kept) - 1)]  # padding that carries loss goes with what stands before
         values.append(own[first])
         counts.append(np.bincount(run[mask], minlength=len(first)))
         runs.append(len(first))
-    return _spread(np.concatenate(values), np.concatenate(counts), np.array(runs), key, limit)
-
-
-def _spread(values: FloatArray, counts: IntArray, runs: IntArray, key: str, limit: float | None) -> MessageWeights:
-    """The weights of rows, and what is left of those of their runs.
-
-    Args:
-        values: weight of each run, shape (R,).
-        counts: its answer tokens, shape (R,).
-        runs: of each row, shape (N,).
-        key: of the weights.
-        limit: as above.
-    """
-    ends = np.cumsum(runs)
-    row = np.repeat(np.arange(len(runs)), runs)
-    if not values[counts > 0].any():
-        raise DataError(
-            f"`{OPTION}: {key}{_OF}` must give more than 0 to a message that is trained, got 0 for all of them: "
-            "nothing would be trained. Weigh the messages that carry loss, or train others (assistant_only_loss)."
-        )
-    values = np.minimum(scaled(values, counts), math.inf if limit is None else limit)
-    tokens = np.bincount(row, counts).astype(np.int64)
-    mean = np.bincount(row, values * counts) / np.maximum(1, tokens)
-    shapes = np.divide(values, mean[row], out=np.ones_like(values), where=mean[row] > 0)
-    return MessageWeights(mean, Shapes(shapes, counts, ends), saying_nothing(values[counts > 0], f"{key}{_OF}"))
+    return MessageWeights.of_runs(np.concatenate(values), np.concatenate(counts), np.array(runs), key, limit)
 
 
 def _chat_columns(dataset: RowSource, key: str) -> tuple[str, ...]:
@@ -193,18 +201,11 @@ def _read_keys(dataset: RowSource, names: Sequence[str], key: str) -> tuple[Floa
         row = int(np.searchsorted(ends, i, side="right"))
         return f"message {i - int(ends[row]) + sizes[row]} of row {row}"
 
-    weights = _numbers(names, key).read([1 if value is None else value for value in given], key, where)
-    refuse_unfit(weights, f"`{OPTION}: {key}{_OF}`", where)
-    return weights, sizes
-
-
-def _numbers(names: Sequence[str], key: str) -> OwnNumbers:
-    """What is said of messages' weights that are no numbers."""
     number = f"{{k: float(v) if k == {key!r} and v is not None else v for k, v in turn.items()}}"
     rows = f"[row | {{name: [{number} for turn in row[name]] for name in {names!r}}} for row in dataset]"
     made = f"`dataset = datasets.Dataset.from_list({rows})`"  # a map would keep the old type
     made = made.replace("{", "{{").replace("}", "}}")
-    return OwnNumbers(
+    numbers = OwnNumbers(
         OPTION,
         DataError,
         switch=f"Make 1 and 0 of true and false: {made}.",
@@ -213,22 +214,9 @@ def _numbers(names: Sequence[str], key: str) -> OwnNumbers:
         filled="Write numbers, or take the key out of these messages: without it they count 1.",
         each="message",
     )
-
-
-def _tokens(rows: RowSource) -> Iterator[tuple[IntArray, BoolArray, BoolArray]]:
-    """(Token ids, which are no padding, which carry loss) of each row, each shape (L,)."""
-    for chunk in read_chunks(rows):
-        for place, (ids, mask) in enumerate(zip(chunk["input_ids"], answer_masks(chunk), strict=True)):
-            kept = np.asarray(chunk[PADDING][place] if PADDING in chunk else np.ones(len(ids)), dtype=np.bool_)
-            yield np.asarray(ids, dtype=np.int64), kept, mask
-
-
-def _not_found(number: int, why: str) -> str:
-    return (
-        f"`{OPTION}{_OF}` must find each message in the tokens of its row, got row {number}: {why}. Let the trainer "
-        "tokenise the chats: `dataset = dataset.remove_columns(['input_ids', 'labels'])`; or leave `of: message` out "
-        "and give each row one weight."
-    )
+    weights = numbers.read([1 if value is None else value for value in given], key, where)
+    refuse_unfit(weights, f"`{OPTION}: {key}{_OF}`", where)
+    return weights, sizes
 
 
 def _shared(one: Sequence[object], other: Sequence[object]) -> int:
@@ -252,7 +240,7 @@ class _Chat:
             starts: messages with which the second run begins, and each after it.
             ids: the row's tokens without padding, shape (L,).
         """
-        text, cuts = self.written(self.turns), []
+        text, cuts = self.written(self.turns), list[int]()
         for start in starts:
             end = self._end(start - 1, text)
             if end is None or end < max(cuts, default=0):

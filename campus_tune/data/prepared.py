@@ -272,6 +272,16 @@ def column_names(dataset: RowSource) -> list[str]:
     return list(dataset[0]) if len(dataset) else []
 
 
+def read_tokens(dataset: RowSource) -> Iterator[tuple[IntArray, BoolArray, BoolArray]]:
+    """(Token ids, which of them are no padding, which carry loss) of each prepared row, each shape (L,)."""
+    for chunk in read_chunks(dataset):
+        for place, (ids, mask) in enumerate(zip(chunk["input_ids"], answer_masks(chunk), strict=True)):
+            kept = (
+                np.ones(len(ids)) if PADDING not in chunk else chunk[PADDING][place]
+            )  # stored with it, on either side
+            yield np.asarray(ids, dtype=np.int64), np.asarray(kept, dtype=np.bool_), mask
+
+
 def rows_with(dataset: RowSource, names: Sequence[str], most: int | None = None) -> Iterator[Mapping[str, Any]]:
     """The rows in sequence, with at least those of these columns that there are; some thousand are held at a time.
 
@@ -284,9 +294,9 @@ def rows_with(dataset: RowSource, names: Sequence[str], most: int | None = None)
     if not hasattr(dataset, "select_columns"):
         yield from (dataset[row] for row in range(end))
         return
-    told = dataset.with_format(None).select_columns(
-        [name for name in dict.fromkeys(names) if name in dataset.column_names]
-    )
+    table: Any = dataset
+    known = [name for name in dict.fromkeys(names) if name in table.column_names]
+    told = table.with_format(None).select_columns(known)
     for start in range(0, end, CHUNK):
         columns = told[start : min(start + CHUNK, end)]
         for values in zip(*columns.values(), strict=True):

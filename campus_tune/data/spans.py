@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from campus_tune.data.prepared import PADDING, answer_masks, column_names, items, read_chunks, read_column
+from campus_tune.data.prepared import column_names, items, read_column, read_tokens
 from campus_tune.data.shapes import ANSWERS, TO_TEMPLATE
 from campus_tune.data.turns import template_arguments
 from campus_tune.words.types import BoolArray, IntArray, Json, RowSource, Tokenizer
@@ -59,21 +59,17 @@ def read_spans(
     has_template = getattr(tokenizer, "chat_template", None) is not None
     names = [name for name in PROMPTS if name in column_names(dataset)] if has_template else []
     columns = {name: read_column(dataset, name) for name in names}
-    for chunk in read_chunks(dataset if trained is None else trained):
-        for place, (ids, mask) in enumerate(zip(chunk["input_ids"], answer_masks(chunk), strict=True)):
-            ids = np.asarray(ids, dtype=np.int64)
-            if PADDING in chunk:  # stored with the row, on either side
-                kept = np.asarray(chunk[PADDING][place], dtype=np.bool_)
-                ids, mask = ids[kept], mask[kept]
-            start = int(np.flatnonzero(mask)[0])
-            if start < SHORTEST_PROMPT and columns and tokenizer is not None:
-                row = {name: values[len(starts)] for name, values in columns.items()}
-                start = _prompt_length(row, tokenizer, ids)
-            if start < SHORTEST_PROMPT:
-                start = 0
-            starts.append(start)
-            over = ~mask[start:] | np.isin(ids[start:], list(ends))  # a token that ends the answer, or is without loss
-            stops.append(start + (int(np.argmax(over)) if over.any() else len(over)))
+    for tokens, kept, carries_loss in read_tokens(dataset if trained is None else trained):
+        ids, mask = tokens[kept], carries_loss[kept]
+        start = int(np.flatnonzero(mask)[0])
+        if start < SHORTEST_PROMPT and columns and tokenizer is not None:
+            row = {name: values[len(starts)] for name, values in columns.items()}
+            start = _prompt_length(row, tokenizer, ids)
+        if start < SHORTEST_PROMPT:
+            start = 0
+        starts.append(start)
+        over = ~mask[start:] | np.isin(ids[start:], list(ends))  # a token that ends the answer, or is without loss
+        stops.append(start + (int(np.argmax(over)) if over.any() else len(over)))
     return Spans(np.array(starts, dtype=np.int64), np.array(stops, dtype=np.int64))
 
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from campus_tune.method.levels import Groups, Levels, Running, Visits
-from campus_tune.method.weights import Column, LiveWeight, PlannedWeight, Planning, Weight, build_weight, normalised
+from campus_tune.method.weights import LiveWeight, OwnWeight, PlannedWeight, Planning, Weight, build_weight, normalised
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import FloatArray, IntArray, Json, RowArray
 from campus_tune.words.wording import listed
@@ -210,6 +210,11 @@ class Weighting:
         self._running = Running(cells) if cells and any(one.groups == "cells" for one in live) else None
         self._last = Visits.none()
 
+    @property
+    def waiting(self) -> Groups | None:
+        """Cells of which each is let be until enough of its rows were visited; None where nothing waits for that."""
+        return None if self._running is None else self._running.groups
+
     # -- a stage is opened --------------------------------------------------------------------------------------
 
     def plan(self, shown: Planning, seeds: Sequence[int]) -> FloatArray | None:
@@ -255,14 +260,15 @@ class Weighting:
             row: of which it is; a control deals what its tokens count to others of them.
         """
         if not any(
-            isinstance(one.weight, Column) and one.weight.of == "message" and one.holds(u) for one in self.entries
+            isinstance(one.weight, OwnWeight) and one.weight.of == "message" and one.holds(u) for one in self.entries
         ):
             return np.ones(len(shape))
         return np.random.default_rng([self._seed, WEIGHTS, row]).permutation(shape) if self._shuffles else shape
 
     def live(self, u: float) -> Live:
         """The live weights of a stage that is opened at this progress; levels as they stand now."""
-        rows, tokens = [], []
+        rows: list[LiveEntry] = []
+        tokens: list[LiveEntry] = []
         for entry in self.entries:
             if isinstance(entry.weight, LiveWeight) and entry.holds(u):
                 made = self._with_level(entry, entry.weight, u)

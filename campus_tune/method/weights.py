@@ -161,7 +161,7 @@ def build_weight(setting: str | Mapping[str, Any]) -> Weight:
 
 @WEIGHTS.register("column")
 @dataclass(frozen=True)
-class Column(PlannedWeight):
+class OwnWeight(PlannedWeight):
     """A user's own weights, a column of the training set; or one for each message of a chat.
 
     On any scale: only how rows stand to each other counts. A row, or message, of weight 0 is shown to the model and

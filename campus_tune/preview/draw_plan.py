@@ -14,7 +14,7 @@ import numpy as np
 from campus_tune.method.policy import Policy
 from campus_tune.preview.forecast import forecast_findings, stage_rows
 from campus_tune.preview.simulate import SimulatedRun
-from campus_tune.preview.weight_plan import LEAST_ESS, weight_plan_findings
+from campus_tune.preview.weight_plan import LEAST_ESS, waiting_findings, weight_plan_findings
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.findings import Finding, Severity
 from campus_tune.words.wording import listed
@@ -43,6 +43,7 @@ def plan_findings(config: CampusConfig, run: SimulatedRun, known: Collection[str
     found = [
         *(Finding("error", problem) for problem in problems),
         *weight_plan_findings([s.weights for s in run.stages]),
+        *waiting_findings(run.weighting, run.visits),
     ]
     if policy is None:
         return found

@@ -29,6 +29,7 @@ from campus_tune.method.drawn import of_end, of_stage
 from campus_tune.method.policy import Policy
 from campus_tune.method.stages import Stage
 from campus_tune.method.view import History, PastStage
+from campus_tune.method.weighting import Weighting
 from campus_tune.method.weights import Weight
 from campus_tune.preview.scene import RowsAtHand, Scene
 from campus_tune.preview.weight_plan import planned_weights
@@ -89,6 +90,7 @@ class SimulatedRun:
         made_up: some scores or losses were made up.
         drawn: what a policy has made of the rows, as the ledger's last line has it; {} without one.
         policy: that rows were drawn by; None without one.
+        weighting: by which rows count; None where all count alike.
         acts_at: progress at which suspects would be dropped; None where the recipe does not, or it is never time.
         plan: every planned row in training order, shape (V,), if it was asked for.
         step_of_visit: the optimizer step of each entry of `plan`, shape (V,).
@@ -106,6 +108,7 @@ class SimulatedRun:
     made_up: bool
     drawn: Json = field(default_factory=dict)
     policy: Policy | None = field(default=None, compare=False)
+    weighting: Weighting | None = field(default=None, compare=False)
     acts_at: float | None = None
     plan: RowArray | None = None
     step_of_visit: IntArray | None = None
@@ -259,6 +262,7 @@ def simulate(
         made_up=scene.learner is not None,
         drawn=of_end(curriculum),
         policy=scene.policy,
+        weighting=scene.weighting,
         acts_at=acts_at,
         plan=np.concatenate(plan) if keep_plan else None,
         step_of_visit=np.concatenate(steps) if keep_plan else None,

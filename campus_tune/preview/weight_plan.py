@@ -7,13 +7,16 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from campus_tune.method.curriculum import Curriculum
+from campus_tune.method.levels import ENOUGH
 from campus_tune.method.stages import Stage
 from campus_tune.method.weighed import rows_of_half
+from campus_tune.method.weighting import Weighting
 from campus_tune.method.weights import effective_share
 from campus_tune.words.findings import Finding
 from campus_tune.words.types import Json
 
 LEAST_ESS = 0.3  # effective sample size below which few rows do most of the work
+LEAST_COMPARED = 0.5  # part of a run's visits, below which a weight that waits for its cells hardly does anything
 _DIGITS = 6
 
 
@@ -52,3 +55,25 @@ def weight_plan_findings(stages: Sequence[Json]) -> Iterator[Finding]:
         f"stage: it counts as {worst['ess']:.0%} of as many rows that weigh alike."
     )
     yield Finding("warning", what, "Write a `limit`, the lower the milder, or bring the weights nearer to one another.")
+
+
+def waiting_findings(weighting: Weighting | None, visits: int) -> Iterator[Finding]:
+    """A weight that lets a cell be until enough of its rows were visited, in cells so small that this takes most of it.
+
+    Args:
+        weighting: of the plan; None without weights.
+        visits: rows that the run trains, repeats included.
+    """
+    groups = None if weighting is None else weighting.waiting
+    if groups is None or groups.codes is None:
+        return
+    sizes = np.bincount(groups.codes, minlength=len(groups.names))
+    each = visits * sizes / max(1, sizes.sum())
+    compared = float(np.maximum(0, each - ENOUGH).sum() / max(1, visits))
+    if compared >= LEAST_COMPARED:
+        return
+    what = (
+        f"`weights: robust` lets each cell be until {ENOUGH} of its rows were trained, which are all but "
+        f"{compared:.0%} of this run's rows: there are {int(np.count_nonzero(sizes))} cells for {visits} visits."
+    )
+    yield Finding("warning", what, "Write cells: {bands: 1}, train for more epochs, or leave it out.")

@@ -18,7 +18,7 @@ from campus_tune.data.domains import Domains
 from campus_tune.method.levels import Groups
 from campus_tune.method.pacing import build_pacing, scope_at
 from campus_tune.method.weighting import Entry, ShareWeight, Weighting
-from campus_tune.method.weights import Column, Weight
+from campus_tune.method.weights import OwnWeight, Weight
 from campus_tune.recipe.draw_rules import SHUFFLED_WEIGHTS
 from campus_tune.recipe.policy import shares_that_count
 from campus_tune.words.types import BoolArray, FloatArray, IntArray
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 DOMAINS = "domains"  # what records call shares that are weights
 
 
-def columns_asked(config: CampusConfig) -> list[Column]:
+def columns_asked(config: CampusConfig) -> list[OwnWeight]:
     """The weights whose numbers are read with the rows, in the recipe's sequence."""
-    return [weight for entry in config.weights or () if isinstance(weight := entry.weight, Column)]
+    return [weight for entry in config.weights or () if isinstance(weight := entry.weight, OwnWeight)]
 
 
 def weighting_of(

@@ -21,7 +21,7 @@ from itertools import combinations
 from typing import Annotated, Any, Literal, Self
 
 from campus_tune.method.weighting import Entry
-from campus_tune.method.weights import WEIGHTS, Column, LiveWeight, PlannedWeight, Unbiased, Weight, build_weight
+from campus_tune.method.weights import WEIGHTS, LiveWeight, OwnWeight, PlannedWeight, Unbiased, Weight, build_weight
 from campus_tune.recipe.draw_blocks import Spanned, ThinSettings
 from campus_tune.recipe.reader import Entries, part_schema
 from campus_tune.words.errors import RecipeError
@@ -122,7 +122,7 @@ class WeightSettings(Spanned):
         if self.name == other.name:
             if isinstance(first, LiveWeight) or first == second:
                 yield f"`weights` must have {self.name} once, got it twice: which of them holds? Keep one."
-            elif all(isinstance(weight, Column) and weight.of == "message" for weight in (first, second)):
+            elif all(isinstance(weight, OwnWeight) and weight.of == "message" for weight in (first, second)):
                 yield (
                     "`weights: column` must be of messages once, got two entries with of: message: one weight is "
                     "spread over a message's tokens. Multiply them in the data, and keep one."

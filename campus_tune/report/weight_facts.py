@@ -47,6 +47,11 @@ class StageWeights:
     weighted_loss: float | None
     clipped: tuple[int, int] | None
 
+    @property
+    def of_mean(self) -> dict[str, float]:
+        """Domain → mean weight of its rows, as a multiple of the mean of the whole stage."""
+        return {name: weight / self.mean if self.mean else 1.0 for name, weight in self.by_domain.items()}
+
     @staticmethod
     def of(decision: Json, end: Json) -> StageWeights:
         """Those of a stage whose end says something of them."""

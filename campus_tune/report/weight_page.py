@@ -10,7 +10,7 @@ from campus_tune.report.figures import Picture
 from campus_tune.report.html_tables import GAP, Cell, HtmlTable, number, words
 from campus_tune.report.weight_facts import StageWeights, WeightFacts
 from campus_tune.report.weight_plots import WEIGHT_PICTURES
-from campus_tune.run.told.weight_lines import audit_line, clips_often
+from campus_tune.run.told import audit_line, clips_often
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,7 @@ def by_domain(facts: WeightFacts) -> HtmlTable:
     names = dict.fromkeys(name for stage in facts.stages for name in stage.by_domain)
     rows = []
     for name in names:
-        means = [stage.by_domain[name] for stage in facts.stages if name in stage.by_domain]
+        means = [stage.of_mean[name] for stage in facts.stages if name in stage.by_domain]
         rows.append([words(name), *(number(mean, ".3f") for mean in (means[0], means[-1], min(means), max(means)))])
-    return HtmlTable("Mean weight by domain", ["domain", "first stage", "last stage", "least", "most"], rows)
+    caption = "Mean weight by domain, as a multiple of the stage's: above 1 it counted for more than its tokens"
+    return HtmlTable(caption, ["domain", "first stage", "last stage", "least", "most"], rows)

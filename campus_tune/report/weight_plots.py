@@ -101,28 +101,28 @@ def by_domain(facts: WeightFacts) -> Picture | None:
     names = list(dict.fromkeys(name for stage in facts.stages for name in stage.by_domain))
     if len(names) < 2:
         return None
-    spread = {name: np.ptp([stage.by_domain.get(name, 1.0) for stage in facts.stages] + [1.0]) for name in names}
+    spread = {name: np.ptp([stage.of_mean.get(name, 1.0) for stage in facts.stages] + [1.0]) for name in names}
     few = sorted(names, key=lambda name: -spread[name])[:MOST_NAMES]
 
     def paint(figure: Figure, narrow: bool) -> None:
         axis = figure.subplots()
         for name, face in faces_of(few).items():
-            seen = [(stage.step, stage.by_domain[name]) for stage in facts.stages if name in stage.by_domain]
+            seen = [(stage.step, stage.of_mean[name]) for stage in facts.stages if name in stage.by_domain]
             axis.plot(*zip(*seen, strict=True), label=fitted(name), **face.on_line(len(seen)))
         axis.axhline(1.0, color=INK, linewidth=1, linestyle=":")
-        axis.set(ylim=(0, None), xlabel="optimizer step", ylabel="mean weight")
+        axis.set(ylim=(0, None), xlabel="optimizer step", ylabel="of the stage's mean weight")
         axis.set_xlim(facts.edges[0], facts.edges[-1])
         legend_below(figure, axis, narrow=narrow)
 
-    last = [stage.by_domain for stage in facts.stages if stage.by_domain][-1]
+    last = [stage.of_mean for stage in facts.stages if stage.by_domain][-1]
     return picture(
         "weights_by_domain",
         "Weights of each domain",
         paint,
-        alt="Mean weights in the last stage: "
+        alt="Weights in the last stage, as multiples of its mean: "
         + ", ".join(f"{name} {last[name]:.2f}" for name in few if name in last)
         + ".",
         height=(2.9, 3.4),
-        note="Mean over answer tokens. Above the dotted line a domain counted for more than its part of the tokens."
+        note="Means over answer tokens. Above the dotted line a domain counted for more than its part of the tokens."
         + (f" Of {len(names)} domains those that were moved most." if len(names) > len(few) else ""),
     )

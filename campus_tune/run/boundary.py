@@ -17,6 +17,8 @@ from campus_tune.method.drawn import of_end
 from campus_tune.method.view import History, PastStage
 from campus_tune.method.weighed import of_stage
 from campus_tune.run.activity import DECIDING, EVALUATING, PROBING, RESCORING, SAVING
+from campus_tune.run.ledger import FILE as LEDGER
+from campus_tune.run.ledger import read_ledger
 from campus_tune.run.situation import Position, Situation
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.told.events import (
@@ -30,7 +32,7 @@ from campus_tune.run.told.events import (
     Suspected,
     Warned,
 )
-from campus_tune.run.told.weight_lines import warnings_of
+from campus_tune.run.told.weight_lines import changed_nothing, warnings_of
 from campus_tune.words.errors import DivergedError
 from campus_tune.words.types import Json
 
@@ -184,6 +186,14 @@ def give_up_suspects(now: Situation) -> None:
     suspects = now.drawing.suspects
     if suspects is not None and suspects.acted is None:
         now.journal.take(Suspected(suspects.why_not(now.curriculum)))
+
+
+def give_up_weights(now: Situation) -> None:
+    """The run is over, and no row ever counted otherwise: say so."""
+    if now.curriculum.weighting is not None and now.peers.leads:
+        idle = changed_nothing(read_ledger(now.folder / LEDGER))
+        if idle is not None:
+            now.journal.take(Warned([idle]))
 
 
 def thinned_until(now: Situation) -> int:

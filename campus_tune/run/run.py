@@ -342,6 +342,7 @@ class CampusRun:
                 boundary.measure_probes(now)  # the trainer was told to stop in the middle of it
             now.watch.close()
             boundary.give_up_suspects(now)
+            boundary.give_up_weights(now)
             mapped = map_rows(now)
             now.journal.take(mapped)
             self.finished = True

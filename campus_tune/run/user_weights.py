@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from campus_tune.data.message_weights import Shapes, read_message_weights
 from campus_tune.data.row_weights import read_weights, saying_nothing, weights_digest
-from campus_tune.method.weights import Column, Weight
+from campus_tune.method.weights import OwnWeight, Weight
 from campus_tune.model import compat
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.loaded import Loaded
@@ -46,7 +46,7 @@ class UserWeights:
         rows = compat.training_rows(trainer)
         for entry in config.weights or ():
             asked = entry.weight
-            if not isinstance(asked, Column):
+            if not isinstance(asked, OwnWeight):
                 continue
             name = f"weights: {asked.column}"
             if asked.of == "message":

@@ -10,10 +10,10 @@ import numpy as np
 from campus_tune.method.levels import ENOUGH, Groups, Levels, Running, Visits
 from campus_tune.method.weights import (
     WEIGHTS,
-    Column,
     Favours,
     Kind,
     LiveWeight,
+    OwnWeight,
     PlannedWeight,
     Planning,
     Weight,
@@ -46,18 +46,6 @@ def check_weight(setting: str | Mapping[str, Any], *, draws: int = 30, seed: int
         f"`{name}` must be a PlannedWeight or a LiveWeight, got {type(weight).__name__}. Derive it from one of them.",
     )
     check_frozen(weight, name, may_be_plain=True)
-    _check_words(name, weight)
-    rng = np.random.default_rng(seed)
-    for _ in range(draws):
-        if isinstance(weight, LiveWeight):
-            _check_live(setting, weight, rng)
-        else:
-            assert isinstance(weight, PlannedWeight)
-            _check_planned(setting, weight, rng)
-
-
-def _check_words(name: str, weight: Weight) -> None:
-    """What a weight says of itself."""
     kinds = tuple(kind for kind in get_args(Kind) if (kind == "planned") == isinstance(weight, PlannedWeight))
     kind = getattr(weight, "kind", None)
     promise(kind in kinds, f"`{name}` must say its `kind`, one of {', '.join(kinds)}, got {kind!r}.")
@@ -75,6 +63,13 @@ def _check_words(name: str, weight: Weight) -> None:
         groups in (None, "domains", "cells"),
         f"`{name}` must compare a loss with `groups`, one of domains, cells or None, got {groups!r}.",
     )
+    rng = np.random.default_rng(seed)
+    for _ in range(draws):
+        if isinstance(weight, LiveWeight):
+            _check_live(setting, weight, rng)
+        else:
+            assert isinstance(weight, PlannedWeight)
+            _check_planned(setting, weight, rng)
 
 
 # -- planned -----------------------------------------------------------------------------------------------------------
@@ -88,7 +83,7 @@ def _check_planned(setting: str | Mapping[str, Any], weight: PlannedWeight, rng:
     def shown(order: IntArray) -> Planning:
         return Planning(rows[order], unbiased[order], u=u, columns=dict.fromkeys(asked, column.copy()))
 
-    asked = [weight] if isinstance(weight, Column) else []  # others read no numbers with the rows
+    asked = [weight] if isinstance(weight, OwnWeight) else []  # others read no numbers with the rows
     rows = rng.permutation(n + 10)[:n].astype(np.int32)
     unbiased, u = rng.exponential(size=n) + 0.1, float(rng.random())
     straight, turned = np.arange(n, dtype=np.int64), rng.permutation(n)
@@ -145,11 +140,23 @@ def _check_live(setting: str | Mapping[str, Any], weight: LiveWeight, rng: np.ra
         losses = np.concatenate([LOSSES, np.round(rng.exponential(size=n), int(rng.integers(1, 9)))])
         own = known[rng.integers(0, len(known), len(losses))]
         _check_factor(setting, weight, losses, [number[own] for number in level], rng)
-        _check_favours(name_in(setting), weight, [np.full(len(RISING), number[known[0]]) for number in level])
+    if known.size and weight.favours is not None:
+        name, own_level = name_in(setting), [np.full(len(RISING), number[known[0]]) for number in level]
+        # To the end, or down from a peak to what the end counts: focal loss has one.
+        factors = weight.factor(RISING, own_level, np)
+        towards = factors if weight.favours == "hard" else factors[::-1]
+        lower = np.minimum(np.maximum.accumulate(towards), towards[-1])  # of the rows before, and of the last
+        fails = np.flatnonzero(towards < lower - ROUNDING * np.abs(lower))
+        promise(
+            towards[-1] >= towards[0] and not fails.size,
+            f"`{name}` must favour {weight.favours} rows if it says so, got {factors.tolist()} for losses from 0 to "
+            f"{RISING[-1]:g} at the level {[float(one[0]) for one in own_level]}. Say `favours` of what it does, or "
+            "None.",
+        )
 
 
 def _check_level(name: str, weight: LiveWeight, groups: Groups, rng: np.random.Generator) -> tuple[FloatArray, ...]:
-    """Numbers of the groups: NaN while nothing is known, the same after more was seen than is needed."""
+    """Numbers of the groups: NaN while nothing was seen, and then all of a group's known, or none."""
     m, scope = int(rng.integers(0, 5 * ENOUGH)), float(1 - rng.random())
     losses = np.round(rng.exponential(size=m), int(rng.integers(0, 9)))  # with ties, some of them all alike
     tokens = rng.integers(1, 50, m)
@@ -231,18 +238,3 @@ def _check_factor(
             kind == torch.float32 or np.allclose(there.numpy(), factors, rtol=ROUNDING, atol=ROUNDING),
             f"`{name}` must be the same under numpy and torch, got {factors.tolist()} and {there.tolist()} {about}.",
         )
-
-
-def _check_favours(name: str, weight: LiveWeight, level: Sequence[FloatArray]) -> None:
-    """What it says that it favours, it does: to the end, or down from a peak to what the end counts."""
-    if weight.favours is None:
-        return
-    factors = weight.factor(RISING, level, np)
-    towards = factors if weight.favours == "hard" else factors[::-1]
-    lower = np.minimum(np.maximum.accumulate(towards), towards[-1])  # of the rows before, and of the last
-    fails = np.flatnonzero(towards < lower - ROUNDING * np.abs(lower))
-    promise(
-        towards[-1] >= towards[0] and not fails.size,
-        f"`{name}` must favour {weight.favours} rows if it says so, got {factors.tolist()} for losses from 0 to "
-        f"{RISING[-1]:g} at the level {[float(one[0]) for one in level]}. Say `favours` of what it does, or None.",
-    )

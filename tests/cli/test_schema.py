@@ -66,7 +66,7 @@ def training() -> Json:
 
 def test_there_are_recipes_and_readme_blocks_to_look_at() -> None:
     assert len(RECIPES) == 20
-    assert len(SHOWN) == 3
+    assert len(SHOWN) == 4
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # what trl and transformers say to each other

@@ -178,9 +178,9 @@ def test_shapes_have_mean_1_and_nothing_is_lost(said: list[list[tuple[str, Any]]
     tokens = read_rows(rows).answer_tokens
     expected = slow(rows, [row["messages"] for row in rows])
     assert (weights.rows * tokens).sum() == pytest.approx(tokens.sum())
-    for row, (shape, wanted) in enumerate(zip(weights.shapes, expected, strict=True)):
+    for mean, shape, wanted in zip(weights.rows, weights.shapes, expected, strict=True):
         assert shape.mean() == pytest.approx(1)
-        assert (weights.rows[row] * shape).sum() == pytest.approx(sum(wanted))
+        assert (mean * shape).sum() == pytest.approx(sum(wanted))
     assert_counted(weights, expected)
 
 

@@ -18,13 +18,13 @@ from campus_tune.method.review import Review
 from campus_tune.method.stages import REVIEW
 from campus_tune.method.thin import THINNERS, Thin
 from campus_tune.method.weighting import Entry, Weighting
-from campus_tune.method.weights import Column, build_weight
+from campus_tune.method.weights import OwnWeight, build_weight
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import FloatArray
 from tests.method.policies import Life, anything, lived, made_up
 from tests.strategies import Plan, examples, plans
 
-COLUMN = Column()
+COLUMN = OwnWeight()
 seeds = st.integers(0, 10**6)
 
 

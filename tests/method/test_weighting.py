@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from campus_tune.method.levels import Groups
 from campus_tune.method.weighting import FLOOR, Entry, Live, ShareWeight, Weighting
-from campus_tune.method.weights import Column, LiveWeight, Planning, build_weight
+from campus_tune.method.weights import LiveWeight, OwnWeight, Planning, build_weight
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import FloatArray, IntArray
 
@@ -25,7 +25,7 @@ TOKENS = np.random.default_rng(1).integers(1, 60, N_ROWS)
 DOMAINS = Groups(np.arange(N_ROWS) % 3, ("a", "b", "c"))
 CELLS = Groups(np.arange(N_ROWS) % 6, tuple("uvwxyz"))
 ROWS = np.random.default_rng(2).permutation(N_ROWS).astype(np.int32)
-COLUMN = Column()
+COLUMN = OwnWeight()
 VALUES = np.random.default_rng(3).gamma(2, 0.5, N_ROWS)
 
 seeds = st.integers(0, 10**6)
@@ -333,6 +333,16 @@ def test_robust_lets_a_cell_be_until_it_was_visited_twenty_times() -> None:
     assert not made.live(0.05)
 
 
+def test_a_domain_that_had_few_rows_in_a_stage_keeps_the_level_it_had() -> None:
+    made = weighting(entry("superloss"))
+    rows = np.arange(90)
+    made.close(rows, 1.0 + DOMAINS.of(rows), TOKENS[rows])
+    rows = np.flatnonzero(DOMAINS.of(np.arange(N_ROWS)) == 0)
+    made.close(np.append(rows, 1), np.append(np.full(40, 0.5), 9.0), TOKENS[np.append(rows, 1)])
+    tau = made.live(0.5).rows[0].level[0]
+    assert tau.tolist() == pytest.approx([0.5, (19 * 2 + 9) / 20, 3])
+
+
 def test_rows_that_were_never_measured_leave_no_trace() -> None:
     one, other = weighting(entry("robust"), entry("focal")), weighting(entry("robust"), entry("focal"))
     rows = np.arange(60)
@@ -438,7 +448,7 @@ def test_entries_are_frozen_and_say_how_far_they_are() -> None:
 
 
 def of_messages(**settings: Any) -> Weighting:
-    weight = Column(of="message")
+    weight = OwnWeight(of="message")
     return weighting(Entry("column", weight, 0.25, 0.5), entry("focal"), columns={weight: VALUES}, **settings)
 
 

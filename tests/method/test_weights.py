@@ -20,8 +20,8 @@ from campus_tune.method.levels import Groups, Levels, Visits
 from campus_tune.method.thin import build_thinner, take
 from campus_tune.method.weights import (
     WEIGHTS,
-    Column,
     LiveWeight,
+    OwnWeight,
     PlannedWeight,
     Planning,
     build_weight,
@@ -338,7 +338,7 @@ def test_a_weight_of_ones_own_is_checked_like_ours() -> None:
 
 
 def test_columns_are_told_apart_by_what_they_read() -> None:
-    votes, price = Column("votes"), Column("price")
+    votes, price = OwnWeight("votes"), OwnWeight("price")
     columns: Mapping[Any, FloatArray] = {votes: np.array([1.0, 2, 3]), price: np.array([4.0, 5, 6])}
     shown = Planning(np.array([2, 0], dtype=np.int32), np.ones(2), 0.0, columns)
     assert (votes.planned(shown).tolist(), price.planned(shown).tolist()) == ([3, 1], [6, 4])

@@ -10,7 +10,7 @@ import pytest
 
 from campus_tune.data.domains import Domains
 from campus_tune.method.weighed import rows_of_half
-from campus_tune.method.weights import Column, effective_share
+from campus_tune.method.weights import OwnWeight, effective_share
 from campus_tune.preview.advice import problems_in_method
 from campus_tune.preview.draw_plan import plan_findings
 from campus_tune.preview.draw_rows import drawn_rows
@@ -53,7 +53,7 @@ def told(config: CampusConfig, **given: Any) -> str:
 )
 @pytest.mark.parametrize("more", [{}, {"metrics": ["length"], "selector": "fixed"}])
 def test_a_weighted_plan_has_the_rows_of_one_without_weights(weights: Any, more: dict[str, Any]) -> None:
-    weighted, plain = plan(recipe(weights=weights, **more), columns={Column(): OWN}), plan(recipe(**more))
+    weighted, plain = plan(recipe(weights=weights, **more), columns={OwnWeight(): OWN}), plan(recipe(**more))
     assert weighted.plan is not None
     assert plain.plan is not None
     assert weighted.plan.tolist() == plain.plan.tolist()
@@ -61,7 +61,7 @@ def test_a_weighted_plan_has_the_rows_of_one_without_weights(weights: Any, more:
 
 
 def test_a_stage_says_what_its_planned_weights_come_to() -> None:
-    run = plan(recipe(weights=["column"]), columns={Column(): OWN}, tokens=TOKENS)
+    run = plan(recipe(weights=["column"]), columns={OwnWeight(): OWN}, tokens=TOKENS)
     assert run.plan is not None
     rows = run.plan[: run.stages[0].n_rows]
     parts = np.split(rows, range(50, len(rows), 50))  # the rows of each step, whose weights have the mean 1
@@ -79,7 +79,7 @@ def test_a_stage_says_what_its_planned_weights_come_to() -> None:
 
 
 def test_the_plan_prints_the_weights_that_are_planned_and_nothing_without() -> None:
-    run = plan(recipe(weights=["focal", {"name": "column", "from": 0.5}]), columns={Column(): OWN})
+    run = plan(recipe(weights=["focal", {"name": "column", "from": 0.5}]), columns={OwnWeight(): OWN})
     assert "\nweights planned in 10 of 20 stages: mean 1.00, 0.00 to " in plan_as_text(run, [])
     stages = plan_as_json(run, [])["stages"]
     assert [("weights" in stage) for stage in stages] == [False] * 10 + [True] * 10
@@ -111,7 +111,7 @@ def test_unbiased_weights_of_a_thinned_plan_are_planned() -> None:
 
 
 def test_a_step_without_any_weight_stops_the_plan() -> None:
-    nothing = {Column(): np.where(np.arange(1000) < 3, 1.0, 0.0)}
+    nothing = {OwnWeight(): np.where(np.arange(1000) < 3, 1.0, 0.0)}
     with pytest.raises(RecipeError, match=r"`weights` must leave something of every optimizer step"):
         plan(recipe(weights=["column"]), columns=nothing)
 
@@ -120,13 +120,13 @@ def test_a_step_without_any_weight_stops_the_plan() -> None:
 
 
 def test_few_rows_that_carry_the_gradient_are_warned_of_and_a_limit_helps() -> None:
-    wild = {Column(): np.where(np.arange(1000) % 25 == 0, 100.0, 1.0)}
+    wild = {OwnWeight(): np.where(np.arange(1000) % 25 == 0, 100.0, 1.0)}
     found = told(recipe(weights=["column"]), columns=wild)
     assert "Planned weights are so unequal that " in found
     assert "of the rows carry half of the gradient in some stage: it counts as " in found
     limited = recipe(weights=[{"name": "column", "limit": 5}])
     assert "so unequal" not in told(limited, columns=wild)
-    assert told(limited, columns={Column(): OWN}) == ""
+    assert told(limited, columns={OwnWeight(): OWN}) == ""
 
 
 def test_a_weight_that_compares_is_an_error_in_a_run_of_one_stage() -> None:
@@ -178,7 +178,7 @@ def texts(**columns: Any) -> RowTexts:
 
 def test_own_weights_are_read_in_units_of_their_mean() -> None:
     drawn = drawn_rows(recipe(weights=["column"]), texts(weight=[4, 3, 2, 1]))
-    assert drawn.weights[Column()] == pytest.approx(np.array([4, 3, 2, 1]) / 2)  # Σ w·T = 20 over 10 tokens
+    assert drawn.weights[OwnWeight()] == pytest.approx(np.array([4, 3, 2, 1]) / 2)  # Σ w·T = 20 over 10 tokens
     assert drawn.findings == ()
     assert drawn_rows(recipe(), texts(weight=["x"] * 4)).weights == {}
 
@@ -213,3 +213,19 @@ def test_domains_that_weights_go_by_must_have_names() -> None:
         drawn_rows(recipe(weights=["superloss"]), nameless)
     with pytest.raises(DataError, match=r"for `domains` goes by it"):
         drawn_rows(recipe(domains={"by": "weights", "shares": {"a": 1}}), nameless)
+
+
+# -- weights that do nothing -------------------------------------------------------------------------------------------
+
+
+WAITS = "lets each cell be until 20 of its rows were trained"
+
+
+def test_cells_too_small_for_a_weight_are_warned_of_and_fewer_bands_help() -> None:
+    robust = {"weights": ["robust"]}
+    lengths = {"scores": {"length": np.arange(1000.0)}, "drawn_by": ROWS, "epochs": 1.0}
+    assert WAITS not in told(recipe(**robust), **lengths)  # 160, 30 and 10 rows in a cell: four fifths are compared
+    many = told(recipe(**robust, cells={"bands": 40}), **lengths)
+    assert f"{WAITS}, which are all but 0% of this run's rows: there are 120 cells for 1000 visits." in many
+    assert WAITS not in told(recipe(**robust, cells={"bands": 1}), **lengths)
+    assert WAITS not in told(recipe(weights=["superloss"], cells={"bands": 40}), **lengths)

@@ -12,7 +12,7 @@ from campus_tune.method.book import Book
 from campus_tune.method.cells import Cells
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.weighting import Entry, ShareWeight, Weighting
-from campus_tune.method.weights import Column, Planning, Robust, SelfPaced
+from campus_tune.method.weights import OwnWeight, Planning, Robust, SelfPaced
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.policy import book_columns, cells_of, policy_of, shares_that_count
 from campus_tune.recipe.weighting import DOMAINS, columns_asked, weighting_of
@@ -78,7 +78,7 @@ def test_columns_are_asked_for_once_each_and_found_by_their_weight() -> None:
         weights=["focal", {"name": "column", "column": "a"}, {"name": "column", "column": "a", "of": "message"}]
     )
     asked = columns_asked(of)
-    assert asked == [Column("a"), Column("a", "message")]
+    assert asked == [OwnWeight("a"), OwnWeight("a", "message")]
     made = weighting(of, columns={asked[0]: np.arange(N) + 1.0, asked[1]: np.full(N, 2.0)})
     shown = Planning(np.array([3, 9], dtype=np.int32), np.ones(2), 0.5, made.columns)
     assert made.plan(shown, [0]) == pytest.approx(np.array([4, 10]) / 7)  # each twice itself, and then of mean 1
@@ -88,7 +88,7 @@ def test_columns_are_asked_for_once_each_and_found_by_their_weight() -> None:
 def test_rows_and_messages_may_both_have_weights() -> None:
     asked = {"name": "column", "of": "message"}
     both = config(weights=[asked, {"name": "column", "column": "weight"}])
-    assert columns_asked(both) == [Column(of="message"), Column()]
+    assert columns_asked(both) == [OwnWeight(of="message"), OwnWeight()]
 
 
 def test_the_settings_of_all_weights_reach_the_method() -> None:
@@ -97,13 +97,13 @@ def test_the_settings_of_all_weights_reach_the_method() -> None:
         control="shuffled_weights",
         pacing={"name": "linear", "start": 0.5},
     )
-    made = weighting(of, columns={Column(): np.repeat([1.0, 5.0], 50)})
-    plain = weighting(config(weights=["column"]), columns={Column(): np.repeat([1.0, 5.0], 50)})
+    made = weighting(of, columns={OwnWeight(): np.repeat([1.0, 5.0], 50)})
+    plain = weighting(config(weights=["column"]), columns={OwnWeight(): np.repeat([1.0, 5.0], 50)})
     rows = np.arange(N, dtype=np.int32)
     dealt = made.plan(Planning(rows, np.ones(N), 0.0, made.columns), [3, 0, 0])
     assert dealt is not None
     assert sorted(dealt[40:80]) == [1.0] * 10 + [5.0] * 30  # as they stand, and dealt inside of each step of 40
-    assert dealt.tolist() != made.columns[Column()].tolist()
+    assert dealt.tolist() != made.columns[OwnWeight()].tolist()
     kept = plain.plan(Planning(rows, np.ones(N), 0.0, plain.columns), [3, 0, 0])
     assert kept is not None
     assert kept[40:80].mean() == pytest.approx(1)

@@ -162,6 +162,13 @@ def test_a_domains_weights_are_summed_up_over_the_stages_that_had_rows_of_it() -
     assert column(shown, "least", "by domain") == ["1.000", "0.500"]
 
 
+def test_a_domain_is_set_beside_the_mean_of_its_stage() -> None:
+    drifted = stage(0, mean=2.0, by_domain={"code": 2.2, "text": 1.0})  # live weights, while losses fell
+    assert drifted.of_mean == pytest.approx({"code": 1.1, "text": 0.5})
+    assert column(section(drifted), "last stage", "by domain") == ["1.100", "0.500"]
+    assert stage(0, mean=0.0, by_domain={"code": 0.0}).of_mean == {"code": 1.0}
+
+
 def test_every_picture_says_in_numbers_what_it_shows(facts: WeightFacts) -> None:
     with coarse_pictures():
         found = {picture.name: picture for picture in weight_pictures(facts)}
@@ -173,7 +180,9 @@ def test_every_picture_says_in_numbers_what_it_shows(facts: WeightFacts) -> None
     assert found["weight_ess"].alt == (
         "The effective sample size was 80% of the rows at step 2, 40% at step 10; the least was 40%."
     )
-    assert found["weights_by_domain"].alt == "Mean weights in the last stage: arithmetic 2.00, text 0.50, code 1.00."
+    assert found["weights_by_domain"].alt == (
+        "Weights in the last stage, as multiples of its mean: arithmetic 2.00, text 0.50, code 1.00."
+    )
 
 
 def test_one_domain_alone_is_not_drawn_and_of_many_those_that_were_moved_most() -> None:

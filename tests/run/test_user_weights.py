@@ -62,7 +62,7 @@ def by_hand(rows: Any) -> dict[str, torch.Tensor]:
         losses = cross_entropy(model(ids).logits[0, :-1], labels[1:], reduction="none")  # 0 where a label is ignored
         weights = torch.tensor(of_tokens(row))[1:] * (labels[1:] != -100)
         above, below = above + (losses * weights).sum(), below + float(weights.sum())
-    (above / below).backward()
+    (above / below).backward()  # type: ignore[no-untyped-call]
     return {
         name: value.detach() - RATE * value.grad for name, value in model.named_parameters() if value.grad is not None
     }

@@ -5,5 +5,6 @@ from campus_tune.run.told.dropped_rows import FILE as DROPPED
 from campus_tune.run.told.examples import FILE as EXAMPLES
 from campus_tune.run.told.examples import pick
 from campus_tune.run.told.trackers import log_plots
+from campus_tune.run.told.weight_lines import audit_line, clips_often
 
-__all__ = ["DROPPED", "EXAMPLES", "NO_BASIS", "log_plots", "pick"]
+__all__ = ["DROPPED", "EXAMPLES", "NO_BASIS", "audit_line", "clips_often", "log_plots", "pick"]

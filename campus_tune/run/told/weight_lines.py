@@ -23,6 +23,7 @@ EVEN = 0.99  # an effective share above which weights have as good as no part in
 ALIKE: Json = {"ess": 1.0}  # rows without weights
 FEW_STEPS = 5  # that were clipped, below which a share of them says nothing
 SHUT_OUT = 0.1  # of a domain's rows, from which on it is said that self-pacing has shut them out
+_ALIKE = 1e-4  # of a weight: single precision has multiplied it
 MOST_DOMAINS = 4  # that a warning names
 
 
@@ -102,6 +103,22 @@ def _shut_out(record: Json) -> str | None:
     return (
         f"self-pacing shut out {listed(of, MOST_DOMAINS)} in stage {record['stage']}: these rows counted for less "
         f"than {LITTLE:g} of the mean. Raise its `floor`, let it end earlier (`until`), or let the pacing open faster."
+    )
+
+
+def changed_nothing(events: Sequence[Json]) -> str | None:
+    """That a run is over in which no row ever counted otherwise than without weights; None where one did.
+
+    Args:
+        events: the lines of its ledger.
+    """
+    told = [event["weights"] for event in events if event["event"] == "stage_end" and "weights" in event]
+    if not told or any(max(abs(weights["min"] - 1), abs(weights["max"] - 1)) > _ALIKE for weights in told):
+        return None
+    return (
+        f"the weights changed nothing: every row of all {len(told)} stages counted 1. A weight that compares losses "
+        "waits for twenty visits of what it compares with: write cells: {bands: 1}, an earlier `from`, or train "
+        "longer. One that makes up for thinning waits for rows that come again."
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from campus_tune.run.told.console import Console, last_lines
 from campus_tune.run.told.events import Event, StageEnded
 from campus_tune.run.told.trainers_log import TrainersLog
-from campus_tune.run.told.weight_lines import audit_line, card_line, stage_line, warnings_of
+from campus_tune.run.told.weight_lines import audit_line, card_line, changed_nothing, stage_line, warnings_of
 from campus_tune.words.types import Json
 
 WEIGHTS: Json = {
@@ -156,3 +156,12 @@ def test_each_kind_is_said_once_in_a_run() -> None:
         counts.append(list(found))
     assert counts == [["ess", "clipped", "shut_out"], []]
     assert list(warnings_of(bad, {"ess"})) == ["clipped", "shut_out"]
+
+
+def test_weights_that_were_1_in_every_stage_are_said_to_have_changed_nothing() -> None:
+    still = {"event": "stage_end", **RECORD, "weights": {**WEIGHTS, "min": 0.99999, "max": 1.00001}}
+    said = changed_nothing([{"event": "run"}, still, still, {"event": "end", **END}])
+    assert said is not None
+    assert said.startswith("the weights changed nothing: every row of all 2 stages counted 1.")
+    assert changed_nothing([still, {"event": "stage_end", **RECORD}]) is None
+    assert changed_nothing([{"event": "stage_end", **PLAIN}]) is None
