@@ -164,13 +164,7 @@ def main() -> None:
             where = "log_probs" if fused else "logits"
             weights = f"planned, {options.live}"
             named = options.model or "tiny random Llama"
-            print(
-                f"| {named} | {where} | planned, {options.live} | {step:.1f} ms | × {ratio:.3f} | × {memory} |",
-                flush=True,
-            )
-    if not GPU:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-        print(f"\nA CPU has no peak of a part of a run; that of the process was {peak:.1f} GB.")
+            print(f"| {named} | {where} | {weights} | {step:.1f} ms | × {ratio:.3f} | × {memory:.3f} |", flush=True)
 
 
 if __name__ == "__main__":
