@@ -18,10 +18,11 @@ from campus_tune.run.stream.shown import Shown
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import AuditError, TrainerError
 from campus_tune.words.types import Json
-from tests.run.test_audit_mutants import AT, REACHES, during, replaced
+from tests.run.test_audit_mutants import AT, REACHES, _as_on_an_accelerator, during, replaced
 from tests.run.tiny_run import task_rows
 from tests.run.witness import events
 
+__all__ = ["_as_on_an_accelerator"]
 Make = Callable[..., Any]
 COLUMN: Json = {"selector": "shuffle", "stages": 2, "weights": [{"name": "column", "column": "weight"}]}
 LIVE: Json = {"selector": "shuffle", "stages": 2, "weights": [{"name": "linupper"}, {"name": "focal"}]}
@@ -267,3 +268,12 @@ def test_a_question_of_a_callback_under_gradients_is_no_training(tiny_trainer: M
 
     weighted(tiny_trainer, callbacks=[Asks()]).train()
     assert events(tmp_path / "run", "end")[0]["weights_audit"] == [6, 6]
+
+
+@pytest.mark.usefixtures("_as_on_an_accelerator")
+def test_on_an_accelerator_weights_are_compared_while_the_next_step_runs(tiny_trainer: Make) -> None:
+    trainer = weighted(tiny_trainer)
+    during(ignored)(trainer)
+    with pytest.raises(AuditError, match=f"weights audit of step {AT}: planned weight"):
+        trainer.train()
+    assert trainer.state.global_step == AT + 1

@@ -157,11 +157,12 @@ class Weighing:
 
     def weighed(self, forward: Forward, lines: TokenLines, *, whole: bool) -> Weighed:
         """The weight of each token of a forward."""
-        weights, numbers = self._weights, self.numbers_on(forward.device)
+        device = lines.nll.device  # of the head, where a model's layers are spread
+        weights, numbers = self._weights, self.numbers_on(device)
         assert weights is not None, "a step with weights has begun"
         assert self._given is not None, "its rows are known"
         live, counted = weights.live, lines.counted
-        same = forward.shown.keys(self._given, forward.device)[:, None] == numbers.keys  # (n, R)
+        same = forward.shown.keys(self._given, device).to(device)[:, None] == numbers.keys  # (n, R)
         known, at = same.any(1), same.int().argmax(1)
         tokens = counted.sum(1)
         factors = live.of_rows(lines.nll.sum(1) / tokens.clip(1), numbers.levels[:, at], torch)
