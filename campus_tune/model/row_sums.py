@@ -165,8 +165,8 @@ def token_lines(outputs: Any, batch: Mapping[str, Any]) -> TokenLines | None:
     if flat_positions(batch) is None:
         return TokenLines(nll, hits, counted, counted, None)
     places = places_of(batch)[0]
-    nll, hits, lines = (_in_lines(values[counted], places) for values in (nll, hits, counted))
-    return TokenLines(nll, hits, lines, counted, places)
+    of_nll, of_hits, of_counted = (_in_lines(values[counted], places) for values in (nll, hits, counted))
+    return TokenLines(of_nll, of_hits, of_counted, counted, places)
 
 
 def has_tensor(outputs: object, name: str) -> bool:
