@@ -263,9 +263,9 @@ def _refuse_gradient(outputs: Any, *, labelled: bool) -> None:
             "them to the model, or take `weights` out of the recipe."
             if not labelled
             else f"a forward that is weighted must give log_probs or logits with a gradient, got {kind} with neither: "
-            "a loss kernel computes the loss inside. Switch the kernel off (use_liger_kernel: false, or "
-            "liger_kernel_config: {fused_linear_cross_entropy: false}), take trl >= 1.15, or take `weights` out of the "
-            "recipe."
+            "the loss is computed inside, without logits. Write loss_type: nll (trl before 1.15), switch the kernel "
+            "off (use_liger_kernel: false, or liger_kernel_config: {fused_linear_cross_entropy: false}), or take "
+            "`weights` out of the recipe."
         )
 
     for output in tensors_in(outputs):
