@@ -36,6 +36,7 @@ FLOOR = 1e-3  # of a row's live weights: a step whose rows all count nothing wou
 WHOLE_STEPS = 32  # rows of a step, below which planned weights are normalised over the stage
 WEIGHTS = 7  # purpose of a generator, beside those of the draws
 _ROUNDING = 1e-9  # of a progress
+_TRIED = np.array([0.0, 1e-6, 0.1, 1.0, 3.0, 10.0, 60.0])  # losses in nats for which a live weight is asked beforehand
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,7 @@ class Weighting:
             seeds: of the stage's draws.
 
         Raises:
-            RecipeError: a step whose weights are all 0.
+            RecipeError: a step whose weights are all 0; a part of somebody else's whose numbers are no weights.
         """
         entries = [one for one in self.entries if isinstance(one.weight, PlannedWeight) and one.holds(shown.u)]
         if not entries:
@@ -233,6 +234,7 @@ class Weighting:
         weights = np.ones(len(shown.rows))
         for entry in entries:
             factor = entry.weight.planned(shown)  # type: ignore[attr-defined]  # they are planned ones
+            _refuse_unfit(entry.name, factor, (len(shown.rows),))
             weights = weights * (factor if entry.limit is None else np.minimum(factor, entry.limit))
         tokens, step = self.tokens[shown.rows], np.arange(len(weights)) // self.global_batch
         if self._shuffles:
@@ -266,7 +268,11 @@ class Weighting:
         return np.random.default_rng([self._seed, WEIGHTS, row]).permutation(shape) if self._shuffles else shape
 
     def live(self, u: float) -> Live:
-        """The live weights of a stage that is opened at this progress; levels as they stand now."""
+        """The live weights of a stage that is opened at this progress; levels as they stand now.
+
+        Raises:
+            RecipeError: a part of somebody else's whose numbers are no weights.
+        """
         rows: list[LiveEntry] = []
         tokens: list[LiveEntry] = []
         for entry in self.entries:
@@ -286,6 +292,7 @@ class Weighting:
         groups = self.domains if running is None else running.groups
         scope = 1.0 if self._scope is None else self._scope(entry.inside(u))
         level = weight.level(Levels(self._last, groups, running), scope)
+        _refuse_unfit_factors(entry.name, weight, level)
         made = LiveEntry(entry.name, weight, groups, level)
         if entry.limit is None:
             return made
@@ -349,3 +356,37 @@ class Weighting:
         self._last = last
         if self._running is not None and "running" in state:
             self._running.load(state["running"])
+
+
+# -- parts of others ---------------------------------------------------------------------------------------------------
+
+
+def _refuse_unfit(name: str, weights: Any, shape: tuple[int, ...]) -> None:
+    """Refuse what is no weight: below 0 a gradient turns around, and the audit would find it as it was planned.
+
+    Raises:
+        RecipeError: not one finite number of at least 0 for each.
+    """
+    if isinstance(weights, np.ndarray) and weights.shape == shape and weights.dtype.kind in "fiu":
+        wrong = weights[~(np.isfinite(weights) & (weights >= 0))]
+        if not len(wrong):
+            return
+        got = f"{wrong[0]:g}"
+    else:
+        got = f"{type(weights).__name__} of shape {np.shape(weights)}"
+    raise RecipeError(
+        f"`weights: {name}` must give an array of shape {shape} of finite numbers of at least 0, got {got}. Correct "
+        "the part (campus_tune.testing.check_weight says more of it), or leave it out."
+    )
+
+
+def _refuse_unfit_factors(name: str, weight: LiveWeight, level: Sequence[FloatArray]) -> None:
+    """The same of a live weight, for some losses at each level that is known.
+
+    Raises:
+        RecipeError: as there.
+    """
+    known = np.flatnonzero(~np.isnan(level[0])) if level else np.zeros(1, dtype=np.int64)
+    group = np.repeat(known, len(_TRIED))
+    losses = np.tile(_TRIED, len(known))
+    _refuse_unfit(name, weight.factor(losses, [number[group] for number in level], np), losses.shape)

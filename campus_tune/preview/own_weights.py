@@ -30,19 +30,24 @@ def own_weights(
     """
     found: dict[Weight, FloatArray] = {}
     told: list[Finding] = []
+    limits = {entry.weight: entry.limit for entry in config.weights or ()}
     for asked in columns_asked(config):
         if asked.of == "row":
-            values = texts.columns.get(
-                asked.column
-            )  # one that is not there is refused with the names of those that are
+            values = texts.columns.get(asked.column)  # where there is none, it is refused with the names of the others
             rows = [dict.fromkeys(texts.columns)] if values is None else [{asked.column: value} for value in values]
             found[asked] = read_weights(rows, asked.column, np.maximum(1, texts.response_tokens))
             told += [Finding("warning", what) for what in saying_nothing(found[asked], asked.column)]
         elif prepared is None:
             told.append(Finding("info", f"`weights: {asked.column}` of messages is read in the run."))
         else:
-            dataset, tokenizer = compat.training_rows(prepared.trainer), compat.tokenizer_of(prepared.trainer)
-            read = read_message_weights(dataset, asked.column, tokenizer, trained=prepared.trained.dataset)
+            read = read_message_weights(
+                compat.training_rows(prepared.trainer),
+                asked.column,
+                compat.tokenizer_of(prepared.trainer),
+                trained=prepared.trained.dataset,
+                template=compat.trained_template(prepared.trainer),
+                limit=limits[asked],
+            )
             found[asked] = read.rows
             told += [Finding("warning", what) for what in read.warnings]
     return found, told

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
+import numpy as np
+
 from campus_tune.method.draws import GIVEN, HELP, WIDENED
 from campus_tune.preview.simulate import SimulatedRun, SimulatedStage
 from campus_tune.words.findings import Finding
@@ -108,7 +110,11 @@ def weight_lines(run: SimulatedRun) -> list[str]:
     mean, ess = (sum(one[name] for one in told) / len(told) for name in ("mean", "ess"))
     low, high = min(one["min"] for one in told), max(one["max"] for one in told)
     line = f"weights planned in {len(told)} of {_stages(len(run.stages))}: mean {mean:.2f}, {low:.2f} to {high:.2f}"
-    return [f"{line}; effective sample size {ess:.2f}, {min(one['ess'] for one in told):.2f} at least"]
+    lines = [f"{line}; effective sample size {ess:.2f}, {min(one['ess'] for one in told):.2f} at least"]
+    own = {} if run.weighting is None else run.weighting.columns
+    if any(np.ptp(numbers) == 0 for numbers in own.values()):
+        lines.append("your own weights (column) are the same for all rows here; check reads them where the rows are")
+    return lines
 
 
 def _shortage_lines(run: SimulatedRun) -> list[str]:

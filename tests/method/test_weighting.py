@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from campus_tune.method.levels import Groups
 from campus_tune.method.weighting import FLOOR, Entry, Live, ShareWeight, Weighting
-from campus_tune.method.weights import LiveWeight, OwnWeight, Planning, build_weight
+from campus_tune.method.weights import LiveWeight, OwnWeight, PlannedWeight, Planning, build_weight
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import FloatArray, IntArray
 
@@ -466,3 +466,55 @@ def test_a_control_deals_what_tokens_count_to_others_of_the_row() -> None:
     assert dealt.tolist() != shape.tolist() == sorted(dealt)
     assert dealt.tolist() == control.spread(shape, 0.4, 3).tolist()  # whenever the row comes, and after a resume
     assert dealt.tolist() != control.spread(shape, 0.3, 4).tolist()
+
+
+# -- parts of others ---------------------------------------------------------------------------------------------------
+
+
+class Given(PlannedWeight):
+    """Somebody else's."""
+
+    def __init__(self, numbers: Callable[[int], Any]) -> None:
+        self.numbers = numbers
+
+    def planned(self, shown: Planning) -> Any:
+        return self.numbers(len(shown.rows))
+
+
+class Lives(LiveWeight):
+    """The same, of losses."""
+
+    def __init__(self, kind: Any, numbers: Callable[[Any], Any]) -> None:
+        self.kind, self.numbers = kind, numbers
+
+    def factor(self, loss: Any, level: Sequence[Any], xp: Any) -> Any:
+        del level, xp
+        return self.numbers(loss)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "got"),
+    [
+        (lambda n: np.full(n, -0.5), "-0.5"),
+        (lambda n: np.full(n, np.nan), "nan"),
+        (lambda n: np.full(n, np.inf), "inf"),
+        (lambda n: np.ones(n + 1), r"ndarray of shape \("),
+        (lambda n: np.ones((n, 1)), r"ndarray of shape \("),
+        (lambda n: ["a"] * n, r"list of shape \("),
+        (lambda n: None, r"NoneType of shape \(\)"),  # noqa: ARG005
+    ],
+)
+def test_numbers_of_a_part_of_others_that_are_no_weights_are_refused_before_they_turn_a_gradient(
+    numbers: Callable[[int], Any], got: str
+) -> None:
+    said = r"`weights: theirs` must give an array of shape \(\d+,\) of finite numbers of at least 0, got " + got
+    with pytest.raises(RecipeError, match=said):
+        planned(weighting(Entry("theirs", Given(numbers))))
+    for kind in ("row", "token"):
+        with pytest.raises(RecipeError, match=said):
+            weighting(Entry("theirs", Lives(kind, lambda loss: numbers(len(loss))))).live(0.0)
+
+
+def test_a_part_of_others_that_gives_weights_is_taken() -> None:
+    assert planned(weighting(Entry("theirs", Given(np.ones)))).tolist() == [1.0] * N_ROWS
+    assert weighting(Entry("theirs", Lives("row", np.exp))).live(0.0).rows[0].name == "theirs"

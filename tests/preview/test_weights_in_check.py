@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trl
 import yaml
 
+from campus_tune.model import compat
+from campus_tune.model.prepare import prepare_rows
 from campus_tune.preview.check import check
+from campus_tune.preview.own_weights import own_weights
+from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.types import Json
 from tests.run.tiny_run import tokenizer
 
+THOUGHT = "<think>\nWell.\n</think>\n\n"
 CONFIGS: dict[str, Json] = {
     "llama": {},
     "mixtral": {"output_router_logits": True, "num_local_experts": 2, "num_experts_per_tok": 1},
@@ -78,6 +84,26 @@ def test_messages_weights_are_read_as_the_run_reads_them(tmp_path: Path) -> None
     (error,) = grave(found(tmp_path, [{**entry, "column": "wait"}], named=str(tmp_path / "llama")))
     assert "wait" in error
     assert any("`weights: weight` of messages is read in the run." in text for text in found(tmp_path, [entry]))
+
+
+def test_messages_weigh_up_to_their_limit_in_the_template_that_trl_swaps_in(tmp_path: Path) -> None:
+    """Thoughts of earlier turns are left out by Qwen's own template, and kept by the one that trl trains with."""
+    named, entry = model(tmp_path), {"name": "column", "of": "message", "limit": 1.2}
+    own = Path(trl.__file__).parent / "chat_templates" / "qwen3.jinja"
+    Path(named, "chat_template.jinja").write_text(own.read_text("utf-8"), "utf-8")
+    chats = [
+        {"messages": [{**turn, "content": THOUGHT + turn["content"]} for turn in row["messages"]]} for row in rows()
+    ]
+    prepared = prepare_rows({"model_name_or_path": named, "assistant_only_loss": True}, chats)
+    assert prepared is not None
+    assert compat.trained_template(prepared.trainer) is not None
+    most = []
+    for asked in (entry, {**entry, "limit": None}):
+        config = CampusConfig.from_mapping({"selector": "shuffle", "weights": [asked]})
+        read, said = own_weights(config, prepared.texts, prepared)
+        most.append(max(float(weights.max()) for weights in read.values()))
+        assert said == []
+    assert most[0] <= 1.2 < most[1]
 
 
 @pytest.mark.parametrize(("kind", "told"), [("mixtral", True), ("llama", False)])

@@ -90,8 +90,11 @@ def test_the_plan_prints_the_weights_that_are_planned_and_nothing_without() -> N
         assert "weights" not in json.dumps(plan_as_json(run, []))
 
 
-def test_a_column_that_is_not_at_hand_is_simulated_as_alike() -> None:
-    assert {stage.weights["ess"] for stage in plan(recipe(weights=["column"])).stages} == {1.0}
+def test_a_column_that_is_not_at_hand_is_simulated_as_alike_and_the_plan_says_so() -> None:
+    run, said = plan(recipe(weights=["column"])), "your own weights (column) are the same for all rows here; check "
+    assert {stage.weights["ess"] for stage in run.stages} == {1.0}
+    assert said in plan_as_text(run, [])
+    assert said not in plan_as_text(plan(recipe(weights=["column"]), columns={OwnWeight(): OWN}), [])
 
 
 def test_shares_that_count_are_simulated_with_a_book_where_they_follow_training() -> None:
