@@ -119,10 +119,10 @@ FAULTS = (
     ),
     Fault(
         "memory by a value of the data",
-        "metrics/column.py",
+        "data/own_numbers.py",
         "numbers, missing = np.full(len(values), np.nan), []",
         "most = max((abs(v) for v in values if isinstance(v, int)), default=0)\n"
-        "    numbers, missing = np.full(len(values) + most, np.nan)[: len(values)].copy(), []",
+        "        numbers, missing = np.full(len(values) + most, np.nan)[: len(values)].copy(), []",
     ),
     Fault("NaN scores order rows", "metrics/base.py", "    if bad.size:", "    if False:"),
     Fault("rows without an answer are trained", "data/prepared.py", "    if len(silent):", "    if False:"),

@@ -128,8 +128,6 @@ class Weighing:
         with torch.no_grad():
             forward.weighed = weighed = self.weighed(forward, lines, whole=whole)
             in_batch = lines.places_in_batch(weighed.wanted, 1.0)
-        if whole:
-            self._whole = weights.live
         (seam, node, place), loss = found, self.loss
         came: list[torch.Tensor] = []
 
@@ -151,6 +149,8 @@ class Weighing:
                 likely = torch.exp(-lines.nll)
                 part, tells = part / likely, tells & (likely > SURE)
             weighed.note(came[0], seam.size(gradients[place]), part, tells)
+            if whole:  # only now: of a forward that nobody trains (a callback's question) no gradient comes
+                self._whole = weights.live
 
         node.register_prehook(multiply)
         node.register_prehook(look)
