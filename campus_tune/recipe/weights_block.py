@@ -57,6 +57,11 @@ class WeightSettings(Spanned):
     limit: Annotated[float | None, Range(1, HIGHEST_LIMIT), _LIMIT] = None
     normalise: Literal["step", "none"] | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.part, str):  # made in Python, as a recipe would write it
+            object.__setattr__(self, "part", {"name": self.part})
+        super().__post_init__()
+
     @property
     def where(self) -> str:
         """Which of several weights is meant."""

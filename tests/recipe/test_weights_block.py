@@ -368,3 +368,9 @@ def test_a_part_of_a_plug_in_is_a_weight_like_ours() -> None:
         assert valid({"name": "by_row_number", "until": 0.5}, part_schemas()["weight"], {})
     finally:
         WEIGHTS.forget("by_row_number")
+
+
+def test_an_entry_that_is_made_in_python_may_be_a_name() -> None:
+    assert WeightSettings("focal") == WeightSettings.from_mapping("focal")  # type: ignore[arg-type]  # a name
+    with pytest.raises(RecipeError, match=r"`weights: focal: from` must be a number"):
+        WeightSettings("focal", since=3)  # type: ignore[arg-type]  # a name
