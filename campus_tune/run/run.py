@@ -226,8 +226,11 @@ class CampusRun:
         self.saver.seal()
         self.loop.make_up()
         self.activities.current = TRAINING
-        batches = now.loaded.loader.micro_batches(now.curriculum.step_rows())
-        now.watch.begin_step(now.curriculum.step + 1, step_weights(now.curriculum, batches, now.drawing.shapes))
+        weights = None
+        if now.curriculum.weighting is not None:  # else the step is cut into micro batches once, when it has ended
+            batches = now.loaded.loader.micro_batches(now.curriculum.step_rows())
+            weights = step_weights(now.curriculum, batches, now.drawing.shapes)
+        now.watch.begin_step(now.curriculum.step + 1, weights)
         position.rate = compat.learning_rate(self.trainer)
         self.loop.begin_step()
         position.began = time.perf_counter()
