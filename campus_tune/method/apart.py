@@ -43,7 +43,6 @@ class Apart:
         self.policy, self.schedule, self.total_steps = policy, schedule, total_steps
         self.global_batch = global_batch
         self.passes = OwnPasses(n_rows, schedule.coverage, policy)
-        self.edges = [math.ceil(one.shares.until * total_steps - _ROUNDING) for one in policy.periods]
         self.review_rows = 0  # rows that came back, over the run
         self.passed_over = np.zeros(0, dtype=np.int32)  # rows that the current stage offered and did not take
         self.begun = np.zeros(len(policy.strata_names), dtype=np.int64)  # passes of each stratum that began with it
@@ -55,6 +54,11 @@ class Apart:
         """The run stands at this step."""
         self.u = min(1.0, step / self.total_steps)
         self.passes.shut = self.policy.shut_at(self.u)
+
+    @property
+    def edges(self) -> list[int]:
+        """The steps at which phases end, as it is now."""
+        return [math.ceil(end * self.total_steps - _ROUNDING) for end in self.policy.ends]
 
     @property
     def mix(self) -> float:

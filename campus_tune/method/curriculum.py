@@ -56,6 +56,7 @@ from campus_tune.method.stages import (
     stage_grid,
     steps_of_epoch,
 )
+from campus_tune.method.steering import Steering
 from campus_tune.method.thinning import MeasureRows
 from campus_tune.method.weighting import Live, Weighting
 from campus_tune.method.weights import Planning
@@ -79,6 +80,7 @@ class Curriculum:
         drop_last: an epoch ends with its last full step; the rows left over wait for the next epoch.
         policy: who is drawn and which; None for all alike.
         weighting: how much rows count; None for all alike.
+        steering: what the record makes of all of this; None where nothing steers.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Curriculum:
         drop_last: bool = False,
         policy: Policy | None = None,
         weighting: Weighting | None = None,
+        steering: Steering | None = None,
     ) -> None:
         self.schedule = schedule
         self.weighting, self.live = weighting, Live()  # the stage's live weights
@@ -100,7 +103,7 @@ class Curriculum:
         self.n_rows, self.global_batch, self.total_steps = n_rows, global_batch, total_steps
         self.steps_per_epoch = steps_of_epoch(n_rows, global_batch, drop_last=drop_last)
         self.phases = phases_of(schedule.handover if orders else 0.0, total_steps)
-        self.handover_step = offers_until(self.phases)
+        self.steering = steering
         self.pools = Pools(schedule, n_rows, global_batch, self.steps_per_epoch)
         self.apart: Apart | None = None
         if policy is not None:
@@ -155,6 +158,20 @@ class Curriculum:
         return not self.finished and (self.stage is None or self.step >= self.stage.first_step + self.stage.n_steps)
 
     @property
+    def handover_step(self) -> int:
+        """The step from which rows are plainly shuffled: the schedule's, or an earlier one where a rule said so."""
+        planned, told = offers_until(self.phases), None if self.steering is None else self.steering.handed_over_at
+        return planned if told is None else min(planned, told)
+
+    @property
+    def n_decisions(self) -> int:
+        """About how many stages of the run offer something, by the schedule."""
+        steps = offers_until(self.phases)
+        if not self.pools.sliced:
+            return max(1, round(steps * self.schedule.stages / self.steps_per_epoch))
+        return max(1, round(steps * self.schedule.stages * max(1, len(self.orders)) / self.steps_per_epoch))
+
+    @property
     def handed_over(self) -> bool:
         """From here on the rows are plainly shuffled."""
         return self.step >= self.handover_step
@@ -162,7 +179,15 @@ class Curriculum:
     @property
     def progress(self) -> float:
         """The clock's progress towards the handover, in [0, 1]."""
-        return min(1.0, self.step / self.handover_step) if self.handover_step else 1.0
+        return self._progress_at(self.step)
+
+    def _progress_at(self, step: int) -> float:
+        """The same at a step from this one on."""
+        planned = offers_until(self.phases)
+        if not planned:
+            return 1.0
+        steps = min(1.0, step / planned)
+        return steps if self.steering is None else self.steering.progress(steps, (step - self.step) / planned)
 
     def step_rows(self, step: int | None = None) -> RowArray:
         """The rows of optimizer step `step` (default: the next one), which must lie in the current stage."""
@@ -335,7 +360,7 @@ class Curriculum:
     def frontier(self, n_stages: int) -> BoolArray:
         """Rows that wait and that some order could open within the next `n_stages` stages; shape (N,)."""
         steps = n_stages * max(1, self.steps_per_epoch // self.schedule.stages)
-        progress = min(1.0, (self.step + steps) / max(1, self.handover_step))
+        progress = self._progress_at(self.step + steps)
         reached = np.zeros(self.n_rows, dtype=np.bool_)
         for name, order in self.orders.items():
             reached[order[: self.pools.reach(self.pointers[name], n_stages, progress)]] = True

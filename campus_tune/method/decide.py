@@ -67,6 +67,7 @@ def decide(
         stage=curriculum.n_stages,
         step=curriculum.step,
         total_steps=curriculum.total_steps,
+        n_decisions=curriculum.n_decisions,
         epoch=curriculum.epoch,
         progress=curriculum.progress,
         times_chosen=dict(curriculum.times_chosen),

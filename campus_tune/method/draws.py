@@ -25,7 +25,7 @@ import numpy as np
 
 from campus_tune.method.passes import OwnPasses
 from campus_tune.method.policy import Policy
-from campus_tune.method.review import pick
+from campus_tune.method.review import lane_quotas, pick
 from campus_tune.method.shares import split
 from campus_tune.method.stages import MIX, OFFER, REVIEW, Draw, Offer
 from campus_tune.method.thinning import MeasureRows, Thinning
@@ -126,8 +126,19 @@ class Opening:
         settings, book = self.policy.review, self.policy.book
         if settings is None or book is None or not settings.holds(self.moment.u):
             return 0
-        free = self.passes.open_rows & ~self._taken
-        rows = pick(settings, book, self.moment.stage, settings.rows_of(n), self._rng(REVIEW), free)
+        free, rng, stage = self.passes.open_rows & ~self._taken, self._rng(REVIEW), self.moment.stage
+        factors = {} if self.policy.steering is None else self.policy.steering.reviewed()
+        if not factors:
+            rows = pick(settings, book, stage, settings.rows_of(n), rng, free)
+        else:  # each domain its part of the lane, and more of those that regressed: the lane grows by it
+            names, codes = self.policy.domain_names, self.policy.domain_codes
+            trained = np.bincount(codes[free & ~np.isnan(book.last)], minlength=len(names))
+            factor = np.array([factors.get(name, 1.0) for name in names])
+            quotas = lane_quotas(trained, factor, settings.rows_of(n), most=n // 2)
+            picked = [
+                pick(settings, book, stage, quota, rng, free & (codes == code)) for code, quota in enumerate(quotas)
+            ]
+            rows = np.concatenate(picked)
         self._add(REVIEW, rows)
         return len(rows)
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from campus_tune.method.book import Book
     from campus_tune.method.cells import Cells
     from campus_tune.method.review import Review
+    from campus_tune.method.steering import Steering
     from campus_tune.method.thin import Thin
 
 ALL_ROWS = "all rows"  # the one stratum, or domain, of rows without any
@@ -80,6 +81,7 @@ class Policy:
         control: `shuffled_scores` permutes the scores inside cells, by the seed and the stage.
         scores: a score of every row by its name, shape (N,), higher is more wanted; NaN where it is unknown.
         book: what training showed of each row.
+        steering: what the record has made of shares and phases; None where nothing steers.
     """
 
     n_rows: int
@@ -98,6 +100,7 @@ class Policy:
     control: Control | None = None
     scores: Callable[[str], FloatArray] | None = None
     book: Book | None = None
+    steering: Steering | None = None
 
     @cached_property
     def codes(self) -> RowArray:
@@ -125,14 +128,24 @@ class Policy:
     def period(self, u: float) -> Period | None:
         """The phase at a progress; None where the user wrote none. One begins where the one before is over."""
         last = self.periods[-1] if self.periods else None
-        return next((one for one in self.periods if u < one.shares.until - _ROUNDING), last)
+        return next((one for one, end in zip(self.periods, self.ends, strict=True) if u < end - _ROUNDING), last)
+
+    @property
+    def ends(self) -> list[float]:
+        """Progress at which each phase ends, as it is now."""
+        untils = [one.shares.until for one in self.periods]
+        return untils if self.steering is None else self.steering.ends(untils)
 
     def shares_at(self, u: float) -> FloatArray | None:
         """Shares of the strata at a progress, shape (S,); None for natural ones."""
-        base = self.shares
+        base, steering = self.shares, self.steering
         if self.periods:
-            spoken = any(one.shares.shares is not None for one in self.periods)
-            base = at_phase([one.shares for one in self.periods], self.natural, u + _ROUNDING) if spoken else None
+            phases = [one.shares for one in self.periods]
+            spoken = any(phase.shares is not None for phase in phases)
+            phases = phases if steering is None else steering.phases(phases)
+            base = at_phase(phases, self.natural, u + _ROUNDING) if spoken else None
+        if steering is not None and steering.moves_shares:
+            return steering.shares(self.natural if base is None else base)
         if self.follow is None or u < FOLLOW_FROM or len(self.strata_names) == 1:
             return base
         return following(self.natural if base is None else base, self._signal(self.follow), kept=self.kept)

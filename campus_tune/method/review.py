@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from campus_tune.method.sampling import highest
+from campus_tune.method.shares import split
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
 
 ReviewBy: TypeAlias = Literal["spacing", "forgetting", "uniform"]
@@ -124,3 +125,29 @@ def pick(
     else:
         scores = book.last[rows] * (1 + waited)
     return rows[highest(scores, n, rng.random(len(rows)))].astype(np.int32)
+
+
+def lane_quotas(trained: IntArray, factor: FloatArray, rows: int, *, most: int) -> list[int]:
+    """Rows of the lane that each domain gets: its part of the trained rows, times a factor of its own.
+
+    A domain that regressed is given more rows than before, and no other one fewer: the lane grows, to `most` rows.
+
+    >>> lane_quotas(np.array([60, 40]), np.array([2.0, 1.0]), 10, most=100)
+    [12, 4]
+
+    Args:
+        trained: rows of each domain that can come back, shape (G,).
+        factor: at least 1, shape (G,).
+        rows: of the lane, where all factors are 1.
+        most: that the lane may hold.
+    """
+    if not trained.sum():
+        return [0] * len(trained)
+    wanted = rows * factor * trained / trained.sum()
+    if wanted.sum() > most:
+        wanted *= most / wanted.sum()
+    return (
+        [int(quota) for quota in split(wanted, round(float(wanted.sum())), trained)]
+        if wanted.sum()
+        else [0] * len(trained)
+    )

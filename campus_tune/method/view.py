@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from campus_tune.method.firing import Firing
+from campus_tune.method.probe_history import ProbeHistory
 from campus_tune.method.stages import Offer
 from campus_tune.words.types import FloatArray
 
@@ -23,6 +25,15 @@ class PastStage:
         end: optimizer steps finished after it.
         loss: mean loss of its rows in the training forwards, nats per answer token; None where these show none.
         loss_by_domain: the same of each domain in it.
+        offered: the sub-curricula that there were to choose from, in the recipe's sequence.
+        tokens: that it trained, prompts included; 0 where nobody counted.
+        lr_mass: learning rates of its optimizer steps, added up.
+        lr_tokens: learning rate times tokens of each of its optimizer steps, added up.
+        sums: stratum → (nats, answer tokens) of its rows in the training forwards; where shares go by them.
+        shares: part of its new rows that each stratum got; where shares go by the record.
+        again: (most likely tokens, answer tokens) of its rows that had been trained before.
+        own_gain: fall of the loss, in nats, of a sample of its rows over the stage; where a reward is that.
+        norm_gain: rise of half the squared norm of the trained weights over the stage; likewise.
     """
 
     index: int
@@ -30,6 +41,15 @@ class PastStage:
     end: int
     loss: float | None = None
     loss_by_domain: Mapping[str, float] = field(default_factory=dict)
+    offered: Sequence[str] = ()
+    tokens: int = 0
+    lr_mass: float = 0.0
+    lr_tokens: float = 0.0
+    sums: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
+    again: tuple[int, int] = (0, 0)
+    own_gain: float | None = None
+    norm_gain: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,10 +59,14 @@ class History:
     Args:
         stages: those that are over, in sequence.
         probes: domain → competence at each measurement of its probes so far, in (0, 1]: exp(−mean loss).
+        measured: the same measurements with what rules and bandits ask of them: losses, errors, learning-rate mass.
+        firings: of rules so far, in sequence.
     """
 
     stages: Sequence[PastStage] = ()
     probes: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    measured: ProbeHistory = field(default_factory=ProbeHistory)
+    firings: Sequence[Firing] = ()
 
 
 @dataclass(frozen=True)
@@ -55,6 +79,7 @@ class View:
         stage: how many stages were decided before.
         step: optimizer steps finished.
         total_steps: of the whole run.
+        n_decisions: about how many of them offer something, over the whole run; 0 where nobody counted.
         epoch: of the next step.
         progress: of the clock towards the handover, in [0, 1].
         times_chosen: how often each sub-curriculum of the recipe was chosen.
@@ -72,6 +97,7 @@ class View:
     stage: int = 0
     step: int = 0
     total_steps: int = 0
+    n_decisions: int = 0
     epoch: int = 0
     progress: float = 0.0
     times_chosen: Mapping[str, int] = field(default_factory=dict)
