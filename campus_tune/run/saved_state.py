@@ -76,6 +76,7 @@ SHAPE: dict[str, Any] = {
     "warned?": [str],
     "book?": {"chain": [[int, str]]},
     "dropped?": str,
+    "rewards?": {"own": (float, None), "rows": (_PACKED, None), "norm": (float, None), "n_trained": int},
     "suspects?": {"stage": int, "dropped": str},
     "journal": {"size": int, "pending": {}, "probes": {str: {"competence": float}}, "first": {str: float}},
 }
