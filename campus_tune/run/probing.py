@@ -110,7 +110,7 @@ class Probing:
         if self._meter is None:
             return False
         before = self._meter.meter.seconds
-        self.report = self.competence.update(self._meter.losses())
+        self.report = self.competence.update(*self._meter.measure())
         self.budget.charge("probes", self._meter.tokens, self._meter.meter.seconds - before)
         return True
 
