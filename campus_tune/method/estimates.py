@@ -12,6 +12,7 @@ nats then, so what makes rows differ from one another cancels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
@@ -75,6 +76,29 @@ def change(before: FloatArray, after: FloatArray) -> Estimate:
     """
     found = ratio(after, before)
     return Estimate(found.value - 1, found.stderr, found.n)
+
+
+def weighed_sum(parts: Sequence[tuple[float, Estimate]]) -> Estimate:
+    """Σ w·x of independent estimates, each of its own rows, with Satterthwaite's degrees of freedom.
+
+        stderr² = Σ w²·stderr²,    n − 1 = stderr⁴ ÷ Σ (w·stderr)⁴/(n_i − 1)
+
+    >>> weighed_sum([(0.5, Estimate(1.0, 0.3, 11)), (0.5, Estimate(2.0, 0.4, 11))])
+    Estimate(value=1.5, stderr=0.25, n=19)
+
+    Args:
+        parts: weight and estimate of each.
+
+    Returns:
+        With `n` rounded down; 0, for an error that is known as it stands, where one of them has it so.
+    """
+    value = sum(weight * one.value for weight, one in parts)
+    squares = [(weight * one.stderr) ** 2 for weight, one in parts]
+    total, least = sum(squares), min(one.n for _, one in parts)
+    if least < 2 or not 0 < total < math.inf:
+        return Estimate(value, math.sqrt(total), min(least, 1) if total else sum(one.n for _, one in parts))
+    df = total**2 / sum(square**2 / (one.n - 1) for square, (_, one) in zip(squares, parts, strict=True))
+    return Estimate(value, math.sqrt(total), int(df + 1e-9) + 1)
 
 
 def quantile(p: float, df: int) -> float:
