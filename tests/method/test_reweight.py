@@ -111,7 +111,7 @@ def test_bounds_by_hand(shares: list[float], most: float, expected: list[float])
 
 
 def test_clipping_both_sides_at_once_would_be_wrong() -> None:
-    """The second is below its bound only until the first has given up what it has too much: both cannot be fixed together."""
+    """The second is below its bound only until the first gives up what it has too much: fixed one by one."""
     prior, shares = np.array([0.1, 0.45, 0.45]), np.array([0.8, 0.14, 0.06])
     assert bounded(shares, prior, 3.0) == pytest.approx([0.3, 0.49, 0.21])
 
