@@ -41,6 +41,7 @@ RAISED = 1.5  # times its share that a domain gets at each firing
 REVIEWED = 2.0  # times its rows in the review lane
 MOST_RAISED = 3.0  # times its share in all
 _ROUNDING = 1e-9
+_DIGITS = 9  # of a share that is told
 
 
 class Steering:
@@ -176,21 +177,25 @@ class Steering:
         found = (of_training if training else of_probes)(self.history, self.names)
         return found.first(len(found) // self.reweight.every * self.reweight.every)
 
-    def shares_record(self, base: FloatArray) -> Json | None:
-        """How the record has moved the shares since the stage before; None where it has not.
+    def shares_record(self, base: FloatArray) -> Json:
+        """How the record has moved the shares since the stage before; `before` is `after` where it has not.
 
         Args:
             base: what is drawn without it, shape (S,).
 
         Returns:
-            `{"before": {stratum: share}, "after": {stratum: share}, "signal": {stratum: what pulls at its share}}`.
+            `{"stage": …, "step": …, "before": {stratum: share}, "after": …, "signal": {stratum: what pulls at it}}`.
         """
-        before, after = self.at_stage(len(self.history.stages) - 1).shares(base), self.shares(base)
-        if np.allclose(before, after, rtol=0, atol=_ROUNDING):
-            return None
-        signal = {} if self.reweight is None else self.reweight.pulls(base, self.losses())
-        named = [dict(zip(self.names, shares.tolist(), strict=True)) for shares in (before, after)]
-        return {"before": named[0], "after": named[1], "signal": signal}
+        stages = self.history.stages
+        then_and_now = self.at_stage(len(stages) - 1).shares(base), self.shares(base)
+        before, after = (dict(zip(self.names, np.round(one, _DIGITS).tolist(), strict=True)) for one in then_and_now)
+        return {
+            "stage": len(stages),
+            "step": stages[-1].end if stages else 0,
+            "before": before,
+            "after": after,
+            "signal": {} if self.reweight is None else self.reweight.pulls(base, self.losses()),
+        }
 
     def at_stage(self, k: int) -> Steering:
         """It as it was when stage `k` was decided."""
