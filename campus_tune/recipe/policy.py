@@ -282,6 +282,7 @@ def steering_of(
         n_stages=n_stages,
         handover_tokens=handover_tokens,
         domain_of=domain_of,
+        least=0.0 if config.domains is None else config.domains.least,
     )
 
 
