@@ -55,16 +55,17 @@ class Bandit(Selector):
         return view.names[int(np.count_nonzero(below))]
 
     def told(self, view: View) -> Json:
-        """What the ledger says of a decision of its own: the newest reward, None before one is known, and π."""
+        """What the ledger says of a decision of its own: π, and the newest reward that it knew, where there is one.
+
+        `reward` is r, in [−1, 1], `raw_reward` r̂, per learning rate and token, `reward_stage` the stage that it is of.
+        """
+        pi = dict(zip(view.names, self.chances(view).tolist(), strict=True))
         known = [one for one in rewards_of(view.history, self.reward) if one.value is not None]
-        newest = known[-1] if known else None
-        reward = newest and {
-            "stage": newest.stage,
-            "chosen": newest.chosen,
-            "value": newest.value,
-            "scaled": newest.scaled,
-        }
-        return {"reward": reward, "pi": dict(zip(view.names, self.chances(view).tolist(), strict=True))}
+        if not known:
+            return {"pi": pi, "reward": None}
+        newest = known[-1]
+        raw = {"raw_reward": newest.value, "reward_stage": newest.stage}
+        return {"pi": pi, "reward": newest.scaled, **raw}
 
 
 @SELECTORS.register("exp3s")
