@@ -41,14 +41,13 @@ def shown(history: History, names: Sequence[str] = ABC, **more: Any) -> View:
 
 def test_one_reward_moves_the_weights_as_worked_by_hand() -> None:
     """K = 3, a reward of 1 on arm 1, ε = .1, η = .5, α = ½."""
-    chances = mixed(np.zeros(3), 0.1)
-    moved = shared(0.5 * np.array([0.0, 1.0, 0.0]) / chances, 1 / 2)
+    moved = shared([0.0, 0.5 / mixed([0.0, 0.0, 0.0], 0.1)[1], 0.0], 1 / 2)
     assert moved == pytest.approx([0.6262, 1.0083, 0.6262], abs=5e-5)
     assert mixed(moved, 0.1) == pytest.approx([0.293, 0.4139, 0.293], abs=5e-5)
 
 
 def test_the_papers_first_step_would_make_the_first_winner_the_least_likely() -> None:
-    moved = shared(0.5 * np.array([0.0, 1.0, 0.0]) / mixed(np.zeros(3), 0.1), 1.0)
+    moved = shared([0.0, 0.5 / mixed([0.0, 0.0, 0.0], 0.1)[1], 0.0], 1.0)
     assert mixed(moved, 0.1) == pytest.approx([0.414, 0.172, 0.414], abs=5e-4)
 
 
@@ -57,7 +56,7 @@ def test_the_first_reward_that_counts_makes_its_arm_the_likeliest() -> None:
     history = earning([0, 0, 1.0, 2.0, 3.0, 4.0, 9.0], "ababab" + "c")
     chances = Exp3s("own", eta=0.5).chances(shown(history))
     assert chances.argmax() == 2
-    moved = shared(np.array([0, 0, 0.5 / (1 / 3)]), 1 / 6)  # the fifth reward: α = 1/6
+    moved = shared([0.0, 0.0, 0.5 / (1 / 3)], 1 / 6)  # the fifth reward: α = 1/6
     assert chances == pytest.approx(mixed(moved, 0.1), abs=1e-12)
 
 
