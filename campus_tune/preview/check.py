@@ -38,6 +38,7 @@ from campus_tune.preview.duplicate_rows import duplicate_findings
 from campus_tune.preview.health import health_table, score_findings
 from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_findings, phase_findings
 from campus_tune.preview.simulate import SimulatedRun, simulate
+from campus_tune.preview.steer_advice import few_decisions
 from campus_tune.preview.weight_advice import router_findings
 from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.recipe.drop_block import DUPLICATES
@@ -263,6 +264,7 @@ def _run_findings(
             "at most."
         )
         findings.append(Finding("warning", what, f"Write stages: {max(1, per_epoch // 2)} or fewer."))
+    findings += few_decisions(config, size.total_steps, per_epoch)
     findings += budget_findings(settings, config, prepared)
     if prepared is not None:
         model_config = getattr(prepared.trainer.model, "config", None)
