@@ -31,7 +31,7 @@ from campus_tune.method.drop import at_random
 from campus_tune.method.orders import order_rows
 from campus_tune.method.policy import ALL_ROWS, Period, Policy
 from campus_tune.method.review import Review
-from campus_tune.method.reweight import build_reweight
+from campus_tune.method.reweight import build_reweight, check_names
 from campus_tune.method.shares import SharePhase, at_least, fixed, natural, tempered
 from campus_tune.method.steering import Steering
 from campus_tune.method.thin import Thin
@@ -261,7 +261,7 @@ def steering_of(
         handover_tokens: that the steps up to the handover train on average.
 
     Raises:
-        RecipeError: a domain that would be raised or reviewed has no rows.
+        RecipeError: a domain that would be raised or reviewed has no rows; a reweighting names one that has none.
     """
     if not config.steers(has_probes=has_probes):
         return None
@@ -273,11 +273,14 @@ def steering_of(
         domain_of = {name: known[code] for name, code in zip(names, cells.strata_of.tolist(), strict=True)}
     if domains.codes is not None and (problems := config.steer.rowless(known)):
         raise RecipeError(problems)
-    reweight = None if config.domains is None else config.domains.reweight
+    setting = None if config.domains is None else config.domains.reweight
+    reweight = None if setting is None else build_reweight(setting)
+    if reweight is not None:
+        check_names(reweight, names)
     return Steering(
         rules=config.rules(has_probes=has_probes),
         clock=config.clock_part,
-        reweight=None if reweight is None else build_reweight(reweight),
+        reweight=reweight,
         names=names,
         n_stages=n_stages,
         handover_tokens=handover_tokens,
