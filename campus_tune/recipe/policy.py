@@ -31,11 +31,19 @@ from campus_tune.method.drop import at_random
 from campus_tune.method.orders import order_rows
 from campus_tune.method.policy import ALL_ROWS, Period, Policy
 from campus_tune.method.review import Review
-from campus_tune.method.reweight import build_reweight, check_names
+from campus_tune.method.reweight import build_reweight
 from campus_tune.method.shares import SharePhase, at_least, fixed, natural, tempered
 from campus_tune.method.steering import Steering
 from campus_tune.method.thin import Thin
-from campus_tune.recipe.draw_blocks import NATURAL, TEMPERATURE, CellSettings, PhaseSettings, Shares, ThinSettings
+from campus_tune.recipe.draw_blocks import (
+    NATURAL,
+    TEMPERATURE,
+    CellSettings,
+    DomainSettings,
+    PhaseSettings,
+    Shares,
+    ThinSettings,
+)
 from campus_tune.recipe.draw_rules import RANDOM_DROP, SHUFFLED_SCORES, find_score
 from campus_tune.recipe.steer_rules import OF_DOMAINS
 from campus_tune.words.errors import DataError, RecipeError
@@ -273,18 +281,16 @@ def steering_of(
         domain_of = {name: known[code] for name, code in zip(names, cells.strata_of.tolist(), strict=True)}
     if domains.codes is not None and (problems := config.steer.rowless(known)):
         raise RecipeError(problems)
-    setting = None if config.domains is None else config.domains.reweight
-    reweight = None if setting is None else build_reweight(setting)
-    if reweight is not None:
-        check_names(reweight, names)
+    block = config.domains or DomainSettings()
     return Steering(
         rules=config.rules(has_probes=has_probes),
         clock=config.clock_part,
-        reweight=reweight,
+        reweight=None if block.reweight is None else build_reweight(block.reweight),
         names=names,
         n_stages=n_stages,
         handover_tokens=handover_tokens,
         domain_of=domain_of,
+        least=block.least,
     )
 
 
