@@ -329,7 +329,7 @@ def outline(
         evaluator=evaluator,
         # Before anything is measured: after a forward FSDP2 shows whole weights, whose memory it frees later.
         finite=Finite(compat.model_of(trainer), peers, cause_in(trainer, loaded.loader)),
-        best=BestWeights.of(trainer, config, peers, folder),
+        best=BestWeights.of(trainer, config.rules(has_probes=probing.probes is not None), peers, folder),
         rewards=StageRewards.of(config, trainer, loaded.meter, rows, budget),
         journal=Journal(folder, peers, n_steps),
     )
