@@ -237,7 +237,7 @@ def signals(facts: SteerFacts) -> Picture | None:
         + ", ".join(f"{name} {curves[name][-1][1]:.3g}" for name in faces)
         + f". Times that they moved: {len(facts.moved)}.",
         height=(2.7, 3.1),
-        note="Where it is high a group gets more of the rows: `domains: reweight` in the settings says what it is."
+        note="Where it is high a group gets more of the rows; the settings say what it is (domains: reweight)."
         + (f" Of {len(names)} groups those with the largest." if len(names) > len(few) else ""),
     )
 

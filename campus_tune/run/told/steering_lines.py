@@ -31,7 +31,7 @@ ANSWERS = {
     "next_phase": "the next phase begins",
 }
 PAST = {
-    "milestone": "milestone {name} was met",
+    "milestone": "milestone `{name}` was met",
     "regression": "{who} regressed",
     "recovered": "{who} recovered",
     "stagnation": "{who} stood still",
