@@ -1,0 +1,255 @@
+"""What the blocks that steer ask of one another, of the other blocks, of the probes.
+
+A block's own words are read in `campus_tune/recipe/steer_blocks.py`. Three questions are asked at three moments: what the
+settings alone say (`problems`), what a run without probes cannot do (`without_probes`), and, once the start model was
+measured, which milestone and which target it has reached already (`already_met`).
+
+>>> blocks = SteerBlocks(when={"stagnation": {"then": ("hand_over",)}})
+>>> list(blocks.problems(DrawBlocks(), no_orders="selector: shuffle", handover=0.6))
+['`when: stagnation` must have orders to hand over, got selector: shuffle: rows are plainly shuffled anyway. Write then: note.']
+"""  # noqa: E501  # a message is one line
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, NamedTuple
+
+from campus_tune.method.clock import Clock
+from campus_tune.method.firing import Action
+from campus_tune.method.reweight import build_reweight
+from campus_tune.method.rules import Rule
+from campus_tune.recipe.draw_rules import DrawBlocks
+from campus_tune.recipe.steer_blocks import NOTE, Answer, ClockSettings, MilestoneSettings, rule_of
+from campus_tune.words.registry import nearest
+
+if TYPE_CHECKING:
+    from campus_tune.method.probe_history import Measurement
+
+USUAL: Mapping[str, Answer] = {"stagnation": {"then": NOTE}, "regression": {"then": NOTE}}  # where there are probes
+LEVEL = 0.05  # of the bounds
+ORDERS: Mapping[Action, str] = {"widen": "widen", "back_off": "narrow", "hand_over": "hand over"}  # what needs orders
+OF_DOMAINS: tuple[Action, ...] = ("review", "raise")  # done for the domain whose probe shows it
+
+
+class Asked(NamedTuple):
+    """One action, and the setting that asks for it.
+
+    Args:
+        setting: as messages call it.
+        action: what is done.
+        probe: the domain whose probe shows the event; None for each that does.
+        at_all: the event is seen at some domain, and not of all of them together.
+    """
+
+    setting: str
+    action: Action
+    probe: str | None
+    at_all: bool
+
+
+@dataclass(frozen=True)
+class SteerBlocks:
+    """The blocks of one recipe that steer; None or empty without one.
+
+    Args:
+        milestones: levels that probes should reach.
+        when: event → what is done about it; None is what is usual.
+        clock: what progress is read from.
+    """
+
+    milestones: Sequence[MilestoneSettings] = ()
+    when: Mapping[str, Answer] | None = None
+    clock: ClockSettings | None = None
+
+    def rules(self, *, has_probes: bool) -> tuple[Rule, ...]:
+        """The rules: milestones as they are written, then the events by name.
+
+        Args:
+            has_probes: there are probes; without, nothing is watched that the recipe does not ask for.
+        """
+        usual = USUAL if has_probes else {}
+        when = usual if self.when is None else self.when
+        return (*(one.rule for one in self.milestones), *(rule_of(event, when[event]) for event in sorted(when)))
+
+    @property
+    def measured_by(self) -> Clock:
+        """The clock itself."""
+        return Clock() if self.clock is None else self.clock.clock
+
+    def asked(self) -> Iterator[Asked]:
+        """Every action that changes something."""
+        for one in self.milestones:
+            yield from (Asked(f"milestones: {one.name}", action, one.probe, at_all=True) for action in one.then)
+        for event, answer in (self.when or {}).items():
+            probe = answer.get("probe")
+            seen = event != "saturated" and (event != "stagnation" or probe is not None)
+            yield from (Asked(f"when: {event}", action, probe, at_all=seen) for action in answer["then"])
+
+    def asks(self, *actions: Action) -> str | None:
+        """The first setting that asks for one of these actions; None where nobody does."""
+        return next((one.setting for one in self.asked() if one.action in actions), None)
+
+    def without(self, wrong: Collection[str]) -> SteerBlocks:
+        """The blocks that are right by themselves."""
+        return SteerBlocks(**{f.name: getattr(self, f.name) for f in fields(self) if f.name not in wrong})
+
+    # -- what is wrong ---------------------------------------------------------------------------------------------
+
+    def problems(self, draw: DrawBlocks, *, no_orders: str, handover: float, sliced: bool = False) -> Iterator[str]:
+        """All that does not go together, of blocks that are right by themselves.
+
+        Args:
+            draw: the blocks of the draw.
+            no_orders: the setting by which nothing is ordered; empty where something is.
+            handover: of the recipe.
+            sliced: `window: slice`.
+        """
+        yield from self._of_names()
+        no_orders = no_orders or ("handover: 0" if handover == 0 else "")
+        for one in self.asked():
+            yield from _of_orders(one, no_orders, sliced=sliced)
+            yield from _of_draw(one, draw)
+        if self.clock is not None and self.clock.by != "steps" and (no_orders or sliced):
+            got = no_orders or "window: slice"
+            advice = "Write window: prefix, or clock: steps." if got == "window: slice" else "Write clock: steps."
+            yield f"`clock: {self.clock.by}` must have orders that open by it, got {got}. {advice}"
+        widen, back_off = self.asks("widen"), self.asks("back_off")
+        if widen and back_off:
+            yield (
+                f"`when` must not undo what it does, got widen (`{widen}`) and back_off (`{back_off}`) in one recipe. "
+                "Keep one of them, and note the other: then: note."
+            )
+
+    def _of_names(self) -> Iterator[str]:
+        """Milestones that records could not tell apart."""
+        names = [one.name for one in self.milestones]
+        for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+            yield f"`milestones: name` must be of one milestone, got {name!r} twice. Rename one of them: {name} 2."
+
+    def without_probes(self, draw: DrawBlocks) -> Iterator[str]:
+        """What a run without probes cannot do.
+
+        Args:
+            draw: the blocks of the draw.
+        """
+        give = "Give probes: {path: ./probes.jsonl}"
+        for name, block in (("milestones", self.milestones), ("when", self.when)):
+            if block:
+                yield f"`{name}` must have probes to be judged by, got none. {give}, or take `{name}` out."
+        if self.clock is not None and self.clock.by == "competence":
+            yield f"`clock: competence` must have probes to go by, got none. {give}, or write clock: steps."
+        reweight = None if draw.domains is None or draw.domains.reweight is None else draw.domains.reweight
+        if reweight is not None and build_reweight(reweight).signal == "probes":
+            name = reweight if isinstance(reweight, str) else reweight["name"]
+            yield (
+                f"`domains: reweight` must have probes to be {name}, got none. {give}, or write reweight: odm, which "
+                "goes by the losses of training."
+            )
+
+    # -- what only the probes tell -----------------------------------------------------------------------------------
+
+    def named_probes(self) -> Iterator[tuple[str, str]]:
+        """(Setting, domain) of every probe that is named."""
+        yield from ((f"milestones: {one.name}: probe", one.probe) for one in self.milestones)
+        for event, answer in (self.when or {}).items():
+            if answer.get("probe") is not None:
+                yield f"when: {event}: probe", answer["probe"]
+
+    def unknown_probes(self, domains: Collection[str]) -> list[str]:
+        """What is said of probes that no row is of; empty where all are known.
+
+        Args:
+            domains: of the probes.
+        """
+        known = ", ".join(domains) or "there are none"
+        return [
+            f"`{setting}` must be a domain of the probes ({known}), got {name!r}.{nearest(name, domains)} Name one of "
+            "them."
+            for setting, name in self.named_probes()
+            if name not in domains
+        ]
+
+    def already_met(self, start: Measurement) -> list[str]:
+        """What is said of milestones, and of a clock's target, that the start model has reached; empty where none is.
+
+        Args:
+            start: the measurement before the first step, of all domains that milestones name.
+        """
+        found = []
+        for one in self.milestones:
+            what, level = one.level
+            value, met = _met(start, one.probe, what, level)
+            if met:
+                found.append(
+                    f"`milestones: {one.name}` must be ahead of the start model, got {what}: {level:g}, and {one.probe} "
+                    f"has {value:.3g} before the first step. Write {what}: {_ahead(what, value):g}, or take it out."
+                )
+        target = None if self.clock is None else self.clock.target
+        competence = [math.exp(-loss.value) for loss in start.loss.values()]
+        mean = math.fsum(competence) / max(1, len(competence))
+        if target is not None and mean >= target:
+            found.append(
+                f"`clock: target` must be ahead of the start model, got {target:g}, and the probes have {mean:.3g} "
+                f"before the first step. Write target: {_ahead('competence', mean):g}, or clock: steps."
+            )
+        return found
+
+
+def _met(start: Measurement, probe: str, what: str, level: float) -> tuple[float, bool]:
+    """What was measured of a domain, and whether its bound is beyond a level."""
+    if what == "accuracy":
+        return start.accuracy[probe].value, start.accuracy[probe].lower(LEVEL) > level
+    loss = start.loss[probe]
+    if what == "loss":
+        return loss.value, loss.upper(LEVEL) < level
+    return math.exp(-loss.value), math.exp(-loss.upper(LEVEL)) > level
+
+
+def _ahead(what: str, value: float) -> float:
+    """A level that is some way ahead of what was measured: a tenth of a loss, half of what is missing to 1."""
+    return float(f"{0.9 * value if what == 'loss' else (1 + value) / 2:.3g}")
+
+
+def _of_orders(asked: Asked, no_orders: str, *, sliced: bool) -> Iterator[str]:
+    """An action on orders where there are none, or where they do not open step by step."""
+    if asked.action not in ORDERS:
+        return
+    if no_orders:
+        yield (
+            f"`{asked.setting}` must have orders to {ORDERS[asked.action]}, got {no_orders}: rows are plainly shuffled "
+            "anyway. Write then: note."
+        )
+    elif sliced and asked.action != "hand_over":
+        yield (
+            f"`{asked.setting}` must have an order that opens step by step to be {asked.action}, got window: slice. "
+            "Write window: prefix, or then: note."
+        )
+
+
+def _of_draw(asked: Asked, draw: DrawBlocks) -> Iterator[str]:
+    """An action on shares, phases or review that the recipe has not, or that another block decides."""
+    if asked.action in OF_DOMAINS and not asked.at_all:
+        advice = "then: note" if asked.setting.endswith("saturated") else f"{{probe: math, then: {asked.action}}}"
+        yield (
+            f"`{asked.setting}` must be of one domain to {asked.action} it, got an event of all of them together. "
+            f"Write {advice}."
+        )
+    if asked.action == "review" and draw.review is None:
+        yield (
+            f"`{asked.setting}` must have a `review` block whose rows it can double, got none. Add review: {{share: "
+            "0.05}, or write then: note."
+        )
+    if asked.action == "next_phase" and len(draw.phases) < 2:
+        got = f"{len(draw.phases)} of them" if draw.phases else "none"
+        yield (
+            f"`{asked.setting}` must have `phases` to go on to, got {got}. Write phases: [{{until: 0.5}}, {{until: "
+            "1}], or then: note."
+        )
+    deciding = "" if draw.domains is None else "reweight" if draw.domains.reweight else draw.domains.follow and "follow"
+    if asked.action == "raise" and deciding:
+        yield (
+            f"`{asked.setting}` must leave the shares to `domains: {deciding}`, got raise, which would decide them "
+            f"too. Write then: note, or take `{deciding}` out."
+        )
