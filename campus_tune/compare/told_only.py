@@ -15,7 +15,7 @@ ACTIONS: tuple[Action, ...] = tuple(action for action in get_args(Action) if act
 
 def actions_of(config: CampusConfig) -> set[Action]:
     """All that the rules of a recipe do beside notes."""
-    return {action for rule in config.rules(has_probes=True) for action in rule.then} - {NOTE}
+    return {one.action for one in config.steer.asked()} - {NOTE}
 
 
 def noting(block: Json, actions: Collection[str]) -> Json:

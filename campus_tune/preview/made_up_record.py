@@ -10,34 +10,32 @@ The learner knows no learning rate, so of its mass as much is behind as of the s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
 from campus_tune.method.curriculum import Curriculum
+from campus_tune.method.decide import Chosen
 from campus_tune.method.firing import Firing
 from campus_tune.method.policy import ALL_ROWS
 from campus_tune.method.probe_history import ProbeHistory
 from campus_tune.method.rules import Shown
 from campus_tune.method.stages import Stage
-from campus_tune.method.steering import Steering
 from campus_tune.method.view import History, PastStage
 from campus_tune.preview.learner import ForgetfulLearner
 from campus_tune.preview.scene import Scene
-from campus_tune.words.types import FloatArray, RowLosses
+from campus_tune.words.types import RowLosses
 
 
 class MadeUpRecord:
     """What a simulated run remembers of itself.
 
     Args:
-        scene: whose learner is measured.
+        scene: whose learner is measured, and whose steering judges.
         curriculum: that is planned.
-        steering: whose rules judge; None where nothing steers.
     """
 
-    def __init__(self, scene: Scene, curriculum: Curriculum, steering: Steering | None) -> None:
-        self.scene, self.curriculum, self.steering = scene, curriculum, steering
+    def __init__(self, scene: Scene, curriculum: Curriculum) -> None:
+        self.scene, self.curriculum, self.steering = scene, curriculum, scene.steering
         self.stages: list[PastStage] = []
         self.firings: list[Firing] = []
         self.measured = ProbeHistory()
@@ -69,16 +67,19 @@ class MadeUpRecord:
                 self._act(firing)
         self.steering.look(self.history)
 
-    def close(self, stage: Stage, offered: Sequence[str], losses: RowLosses | None, own_gain: float | None) -> None:
+    def losses(self) -> dict[str, list[float]]:
+        """Mean loss of each domain's probes at each measurement."""
+        return {name: [-math.log(value) for value in past] for name, past in self.probes.items()}
+
+    def close(self, chosen: Chosen, losses: RowLosses | None, before: float | None) -> None:
         """A stage is over.
 
         Args:
-            stage: that was trained.
-            offered: what there was to choose from.
+            chosen: that was trained.
             losses: that its forwards have shown; None where nobody looked.
-            own_gain: fall of its rows' mean loss over it, nats; None likewise.
+            before: what `Scene.own_loss` said of its rows before it.
         """
-        tokens = self.scene.given.tokens
+        stage, tokens = chosen.stage, self.scene.given.tokens
         trained = len(stage.rows) if tokens is None else int(tokens[stage.rows].sum())
         again = self._visited[stage.rows]
         self._visited[stage.rows] = True
@@ -88,8 +89,9 @@ class MadeUpRecord:
             shown = {
                 "loss": losses.mean(),
                 "sums": self._sums(stage, losses),
-                "again": (int(losses.hits[again].sum()), int(losses.tokens[again].sum())),
+                "again": (int(losses.top1[again].sum()), int(losses.tokens[again].sum())),
             }
+        after = self.scene.own_loss(stage.rows)
         policy = self.curriculum.apart.policy if self.curriculum.apart is not None else None
         draw = stage.draw
         self.stages.append(
@@ -97,12 +99,12 @@ class MadeUpRecord:
                 stage.index,
                 stage.chosen,
                 self.curriculum.step,
-                offered=tuple(offered),
+                offered=tuple(chosen.view.names),
                 tokens=trained,
                 lr_mass=float(stage.n_steps),
                 lr_tokens=float(trained),
                 shares={} if policy is None or draw is None else dict(zip(policy.strata_names, draw.shares, strict=True)),
-                own_gain=own_gain,
+                own_gain=None if before is None or after is None else before - after,
                 **shown,
             )
         )
@@ -131,6 +133,7 @@ class MadeUpRecord:
         """Nats and tokens of each stratum's rows; {} where rows have no strata."""
         if self.curriculum.apart is None:
             return {}
+        after = self.scene.own_loss(stage.rows)
         policy = self.curriculum.apart.policy
         codes, n = policy.codes[stage.rows], len(policy.strata_names)
         nats, tokens = (np.bincount(codes, values, n) for values in (losses.nll_sum, losses.tokens))
