@@ -20,6 +20,8 @@ import numpy as np
 
 from campus_tune.words.types import FloatArray, IntArray
 
+UNKNOWN = 1e150  # the error of what a single row says: JSON has no infinity, and its square is still a number
+
 
 class Estimate(NamedTuple):
     """A mean over sampled rows.
@@ -57,12 +59,12 @@ def ratio(top: FloatArray | IntArray, bottom: FloatArray | IntArray) -> Estimate
         bottom: of each row, at least 0, shape (n,), not all 0.
 
     Returns:
-        A single row has an infinite error: of nothing but it nothing can be said.
+        A single row has an error beyond all bounds: of nothing but it nothing can be said.
     """
     n, total = len(top), float(np.sum(bottom))
     value = float(np.sum(top)) / total
     if n < 2:
-        return Estimate(value, math.inf, n)
+        return Estimate(value, UNKNOWN, n)
     residuals = np.asarray(top, dtype=np.float64) - value * np.asarray(bottom, dtype=np.float64)
     return Estimate(value, math.sqrt(n / (n - 1) * float((residuals**2).sum())) / total, n)
 

@@ -137,8 +137,7 @@ class ProbeHistory:
         same = {name for name, new in rows.items() if self._knows(name, new)}
         best = {name: level for name, level in self.best.items() if name in same}
         rise = {name: change(level, rows[name].nll) for name, level in best.items()}
-        recent = [{name: old[name] for name in old if name in same} for old in self.recent]
-        recent = [*recent, dict(rows)][-KEPT:]
+        recent = (*({name: old[name] for name in old if name in same} for old in self.recent), dict(rows))[-KEPT:]
         for name in rows:
             latest = [old[name].nll for old in recent[-NEIGHBOURS:] if name in old]
             if len(latest) == NEIGHBOURS:
@@ -156,7 +155,7 @@ class ProbeHistory:
             rise,
             dict(calibration or {}),
         )
-        return ProbeHistory([*self.measurements, measurement], recent, best)
+        return ProbeHistory((*self.measurements, measurement), recent, best)
 
     def fall(self, name: str, window: int) -> Estimate | None:
         """The relative fall of a domain's loss over the last measurements, paired; None where it is not known.
@@ -194,7 +193,7 @@ class ProbeHistory:
     def of(state: Json) -> ProbeHistory:
         """From `state()`."""
         return ProbeHistory(
-            [Measurement.of(one) for one in state["measurements"]],
-            [{name: ProbeRows.of(rows) for name, rows in one.items()} for one in state["recent"]],
+            tuple(Measurement.of(one) for one in state["measurements"]),
+            tuple({name: ProbeRows.of(rows) for name, rows in one.items()} for one in state["recent"]),
             {name: unpack(level, "f") for name, level in state["best"].items()},
         )

@@ -195,6 +195,30 @@ MAP = {
     "threshold": 2.5,
     "sentence": "…",
 }
+FIRED = {
+    "event": "event",
+    "kind": "regression",
+    "name": "regression",
+    "probe": "code",
+    "measurement": 2,
+    "stage": 2,
+    "step": 4,
+    "progress": 0.5,
+    "value": 0.06,
+    "bound": 0.03,
+    "against": 0.02,
+    "actions": ["rollback", "stop"],
+    "times": 1,
+    "done": {"rollback": {"step": 2}, "stop": {"sentence": "…"}},
+}
+SHARES = {
+    "event": "shares",
+    "stage": 2,
+    "step": 4,
+    "before": {"code": 0.5, "text": 0.5},
+    "after": {"code": 0.6, "text": 0.4},
+    "signal": {"code": 0.1, "text": None},
+}
 
 
 @pytest.mark.parametrize("kind", EVENTS)
@@ -204,7 +228,7 @@ def test_a_ledgers_line_of_another_shape_is_named_by_report_and_diff(
     monkeypatch.setattr(write, "run_pictures", NO_PICTURES)
     ledger = run / "curriculum" / "ledger.jsonl"
     lines = [json.loads(line) for line in ledger.read_text().splitlines()]
-    lines[-1:-1] = [RESUMED, SUSPECTS, MAP]  # this run was never stopped, left nobody out and is of an older version
+    lines[-1:-1] = [RESUMED, SUSPECTS, FIRED, SHARES, MAP]  # this run has none of them
     place = max(i for i, line in enumerate(lines) if line["event"] == kind)  # the last stage's end says most
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     for key in lines[place]:

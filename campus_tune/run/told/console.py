@@ -20,13 +20,16 @@ from campus_tune.run.told.events import (
     Evaluated,
     Event,
     Examined,
+    Fired,
     Mapped,
     Rescored,
     Resumed,
+    SharesMoved,
     StageEnded,
     Suspected,
     Warned,
 )
+from campus_tune.run.told.steering_lines import fired_line, shares_line
 from campus_tune.run.told.weight_lines import audit_line, stage_line
 from campus_tune.words import progress
 from campus_tune.words.console import say
@@ -57,6 +60,7 @@ class Console:
         self._table: progress.NotebookTable | None = None
         self.thinned: list[Json] = []  # what each stage of this life said of its thinning
         self._map: Json = {}  # what the map says of the rows
+        self._shares: Mapping[str, float] = {}  # as they were told last
 
     @singledispatchmethod
     def take(self, event: Event) -> None:
@@ -108,6 +112,17 @@ class Console:
     @take.register
     def _(self, event: StageEnded) -> None:
         if (line := stage_line(event.record, self.total_steps)) is not None:
+            say(line)
+
+    @take.register
+    def _(self, event: Fired) -> None:
+        say(fired_line(event.line(), self.total_steps))
+
+    @take.register
+    def _(self, event: SharesMoved) -> None:
+        self._shares = self._shares or event.before
+        if (line := shares_line(event.line(), self._shares, self.total_steps)) is not None:
+            self._shares = event.after
             say(line)
 
     @take.register

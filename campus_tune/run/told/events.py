@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from campus_tune.method.firing import Firing
 from campus_tune.preview.health import ScoreHealth, health_record
 from campus_tune.words.types import Json
 
@@ -123,6 +124,45 @@ class Probed(Event):
     name = "probes"
     step: int
     domains: Mapping[str, Json]
+
+
+@dataclass(frozen=True)
+class Fired(Event):
+    """A rule saw what it watches for.
+
+    Args:
+        firing: what, where, and its numbers.
+        done: action → what came of it, of those that do something at once: `rollback: {step: …}` says whose weights
+            are back, `stop: {sentence: …}` how the run compares with one that goes on to its end.
+    """
+
+    name = "event"
+    firing: Firing
+    done: Json = field(default_factory=dict)
+
+    def line(self) -> Json:
+        """The firing's own fields, and what was done where something was."""
+        return {**self.firing.line(), **({"done": self.done} if self.done else {})}
+
+
+@dataclass(frozen=True)
+class SharesMoved(Event):
+    """The record has moved the shares that rows are drawn by, from the next stage on.
+
+    Args:
+        stage: that is drawn by the new ones.
+        step: optimizer steps finished.
+        before: stratum → its share until now.
+        after: stratum → its share from here on.
+        signal: stratum → what they follow, of those of which something is known.
+    """
+
+    name = "shares"
+    stage: int
+    step: int
+    before: Mapping[str, float]
+    after: Mapping[str, float]
+    signal: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import singledispatchmethod
 
-from campus_tune.run.told.events import Decided, Evaluated, Event, Probed, Rescored, StageEnded
+from campus_tune.run.told.events import Decided, Evaluated, Event, Fired, Probed, Rescored, SharesMoved, StageEnded
 
 
 class TrainersLog:
@@ -29,6 +29,16 @@ class TrainersLog:
         for domain, values in event.domains.items():
             self.pending[f"campus/competence/{domain}"] = values["competence"]
             self.pending[f"campus/probe_loss/{domain}"] = values["loss"]
+            if values.get("ece") is not None:
+                self.pending[f"campus/ece/{domain}"] = values["ece"]
+
+    @take.register
+    def _(self, event: Fired) -> None:
+        self.pending[f"campus/event/{event.firing.kind}"] = 1
+
+    @take.register
+    def _(self, event: SharesMoved) -> None:
+        self.pending |= {f"campus/share/{name}": share for name, share in event.after.items()}
 
     @take.register
     def _(self, event: Evaluated) -> None:
@@ -57,6 +67,9 @@ class TrainersLog:
                 self.pending |= {f"campus/{what}/{name}": value for name, value in values.items()}
             if "ess" in record.get("thin", {}):
                 self.pending["campus/ess"] = record["thin"]["ess"]
+        if record.get("reward") is not None:
+            self.pending["campus/reward"] = record["reward"]
+        self.pending |= {f"campus/pi/{name}": chance for name, chance in record.get("pi", {}).items()}
         for offer in record.get("offers", []):
             self.pending[f"campus/chosen/{offer['name']}"] = int(offer["name"] == record["chosen"])
             if "perplexity" in offer:

@@ -126,8 +126,8 @@ def test_settings_are_frozen() -> None:
 @pytest.mark.parametrize(
     ("setting", "complaint"),
     [
-        ("matcht", r"`selector` must be one of fixed, .*, shuffle, got 'matcht'\. Did you mean 'matched'\?"),
-        ({"order": "loss"}, r"`selector` must have a name, one of fixed, .*, got \{'order': 'loss'\}\."),
+        ("matcht", r"`selector` must be one of exp3s, .*, ucb, got 'matcht'\. Did you mean 'matched'\?"),
+        ({"order": "loss"}, r"`selector` must have a name, one of exp3s, .*, got \{'order': 'loss'\}\."),
         ({"name": "fixed", "ordr": "loss"}, r"`selector: fixed` takes order, got 'ordr'\. Did you mean 'order'\?"),
         ({"name": "random", "seed": 1}, r"`selector: random` takes no options, got 'seed'\."),
     ],

@@ -1,0 +1,174 @@
+"""What a steered run tells a person: each firing of a rule with its numbers, shares that moved, and what did not help.
+
+>>> seen = {"kind": "regression", "name": "regression", "probe": "math", "step": 120, "times": 1}
+>>> seen |= {"value": 0.0612, "bound": 0.032, "against": 0.02, "actions": ["review"]}
+>>> fired_line(seen, 400)
+'step 120/400 · math regressed: loss 6.12% above its best (at least 3.2%, limit 2%) → its rows in the review lane × 2'
+>>> steering_warnings([])
+[]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+from campus_tune.method.steering import RAISED, REVIEWED
+from campus_tune.words.types import Json
+from campus_tune.words.wording import listed
+
+LEAST_MOVE = 0.01  # of a share, which is worth a word
+MOST_NAMES = 4  # shares that a line names
+MOST_STEPS = 6  # at which something was seen, that a sentence names
+ANSWERS = {
+    "widen": "the orders are opened a step further",
+    "back_off": "the orders are closed by a step",
+    "hand_over": "rows are shuffled from here on",
+    "review": f"its rows in the review lane × {REVIEWED:g}",
+    "raise": f"its share × {RAISED:g}",
+    "rollback": "the best weights and moments are back",
+    "stop": "training stops here",
+    "next_phase": "the next phase begins",
+}
+ADVICE = {
+    "regression": "Review it (`when: {regression: review}` with a `review` block), raise its share, or lower the "
+    "learning rate.",
+    "stagnation": "Look at the probes and at the learning rate; `when: {stagnation: stop}` saves the steps.",
+}
+
+
+def fired_line(record: Json, total_steps: int) -> str:
+    """One firing in one line.
+
+    Args:
+        record: the ledger's line of it.
+        total_steps: of the run.
+    """
+    answers = ", then ".join(answered(record))
+    done = f" → {answers}" if answers else ""
+    again = f" (time {record['times']})" if record["times"] > 1 else ""
+    return f"step {record['step']}/{total_steps} · {seen(record)}{done}{again}"
+
+
+def seen(record: Json) -> str:
+    """What a rule saw, with its numbers.
+
+    >>> numbers = {"value": 0.781, "bound": 0.796, "against": 0.8}
+    >>> seen({"kind": "milestone", "name": "fractions", "probe": "math", **numbers})
+    'milestone fractions met: loss of math 0.781 (at most 0.796, limit 0.8)'
+    """
+    who, kind = record["probe"], record["kind"]
+    value, bound, against = (record[name] for name in ("value", "bound", "against"))
+    if None in (value, bound, against):  # JSON has no NaN
+        numbers = "of unknown size"
+        return f"{kind} {numbers}" if who is None else f"{kind} of {who}, {numbers}"
+    low = bound > value or bound == value <= against
+    if kind == "milestone":
+        what = f"loss of {who}" if low else str(who)
+        return f"milestone {record['name']} met: {what} {value:.3f} {_bounds(low, f'{bound:.3f}', f'{against:g}')}"
+    limits = _bounds(low, percent(bound), percent(against))
+    if kind == "stagnation":
+        return f"{'the probes stand' if who is None else f'{who} stands'} still: gain {percent(value)} {limits}"
+    if kind == "saturated":
+        return f"rows that come again are learned: {percent(value)} of their tokens are the likeliest {limits}"
+    side = f"{percent(abs(value))} {'above' if value >= 0 else 'below'} its best"
+    return f"{who} {'has recovered' if kind == 'recovered' else 'regressed'}: loss {side} {limits}"
+
+
+def answered(record: Json) -> list[str]:
+    """What was done about it, in sequence; nothing of what was only noted."""
+    done, said = record.get("done", {}), []
+    for action in record["actions"]:
+        words = ANSWERS.get(action, action)
+        if action == "rollback" and "step" in done.get(action, {}):
+            words = f"weights and moments of step {done[action]['step']} are back"
+        if action == "stop":
+            words = done.get(action, {}).get("sentence", words)
+        if action != "note":
+            said.append(words)
+    return said
+
+
+def _bounds(low: bool, bound: str, against: str) -> str:
+    return f"({'at most' if low else 'at least'} {bound}, limit {against})"
+
+
+def percent(value: float) -> str:
+    """A share or a relative change, with no more digits than it needs.
+
+    >>> percent(0.0612), percent(0.02), percent(-0.00001), percent(12.3456)
+    ('6.12%', '2%', '0%', '1234.56%')
+    """
+    return f"{round(100 * value, 2) + 0.0:g}%"
+
+
+def moves(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    """Shares that differ by more than a point, the largest first.
+
+    >>> moves({"math": 0.2, "code": 0.8}, {"math": 0.305, "code": 0.695}), moves({"math": 0.2}, {"math": 0.21})
+    (['code 80% → 70%', 'math 20% → 30%'], [])
+    """
+    moved = {name: abs(share - before.get(name, 0.0)) for name, share in after.items()}
+    most_first = sorted(moved, key=lambda name: -moved[name])
+    return [
+        f"{name} {before.get(name, 0.0):.0%} → {after[name]:.0%}" for name in most_first if moved[name] > LEAST_MOVE
+    ]
+
+
+def shares_line(record: Json, told: Mapping[str, float], total_steps: int) -> str | None:
+    """How shares have moved since it was told last, in one line; None where none has by more than a point.
+
+    Args:
+        record: the ledger's line of it.
+        told: the shares that were told last.
+        total_steps: of the run.
+    """
+    moved = moves(told, record["after"])
+    return f"step {record['step']}/{total_steps} · shares: {listed(moved, MOST_NAMES)}" if moved else None
+
+
+def steering_warnings(events: Sequence[Json]) -> list[str]:
+    """What rules saw and what was done did not end, or nothing was done about.
+
+    Args:
+        events: the lines of the ledger of a run that is over.
+    """
+    fired = [event for event in events if event["event"] == "event"]
+    found = []
+    for probe, seen_of in _still_open(fired).items():
+        first, last = seen_of[0], seen_of[-1]
+        acted = _acted(seen_of)
+        though = f", though {acted}" if acted else "; nothing was done about it"
+        found.append(
+            f"`{probe}` regressed at step {first['step']} (the loss was {percent(last['value'] or 0.0)} above its best "
+            f"at step {last['step']}) and had not recovered at the end{though}. {ADVICE['regression']}"
+        )
+    still = [event for event in fired if event["kind"] == "stagnation"]
+    for _, group in groupby(sorted(still, key=lambda event: str(event["probe"])), lambda event: event["probe"]):
+        seen_of = list(group)
+        acted = _acted(seen_of[:-1])
+        if acted:
+            who = "the probes" if seen_of[0]["probe"] is None else f"`{seen_of[0]['probe']}`"
+            steps = [event["step"] for event in seen_of]
+            found.append(f"{who} stood still at steps {_named(steps)}, though {acted}. {ADVICE['stagnation']}")
+    return found
+
+
+def _still_open(fired: Sequence[Json]) -> dict[str, list[Json]]:
+    """Probe → the firings of a regression that it has not recovered from."""
+    found: dict[str, list[Json]] = {}
+    for event in fired:
+        if event["kind"] == "regression":
+            found.setdefault(event["probe"], []).append(event)
+        elif event["kind"] == "recovered":
+            found.pop(event["probe"], None)
+    return found
+
+
+def _acted(fired: Sequence[Json]) -> str:
+    """What was done in answer to some firings."""
+    return ", ".join(dict.fromkeys(words for event in fired for words in answered(event)))
+
+
+def _named(steps: Sequence[int]) -> str:
+    return listed(steps, MOST_STEPS)
