@@ -32,7 +32,7 @@ from campus_tune.compare.recorded import (
     without_shares,
 )
 from campus_tune.compare.told_only import ACTIONS, actions_of, noting
-from campus_tune.method.selectors.bandits import Bandit
+from campus_tune.method.selectors import Bandit
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_blocks import Entry
 from campus_tune.recipe.draw_rules import RANDOM_DROP, SHUFFLED_SCORES, SHUFFLED_WEIGHTS, find_score
@@ -212,6 +212,10 @@ _CONTROLS: Mapping[str, tuple[Callable[[Json, CampusConfig], Json], str, Callabl
         lambda config: config.review is not None and config.review.by != "uniform",
     ),
     RANDOM_DROP: (_set("control", RANDOM_DROP), "`drop`", lambda config: bool(config.drop)),
-    NOTES_ONLY: (lambda block, _: noting(block, ACTIONS), "rules that do more than note", lambda config: bool(actions_of(config))),
+    NOTES_ONLY: (
+        lambda block, _: noting(block, ACTIONS),
+        "rules that do more than note",
+        lambda config: bool(actions_of(config)),
+    ),
 }
 CONTROLS = tuple(_CONTROLS)

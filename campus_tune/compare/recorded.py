@@ -136,22 +136,28 @@ def _with_phases(block: Json, phases: list[Json] | None) -> Json:
 
 
 def choices_of_run(choices: Sequence[Json], seed: int) -> list[str]:
-    """The sub-curricula that a run has chosen, as often, in a random sequence.
+    """The sub-curricula that a run has chosen, as often, in a random sequence; a stage that was shuffled stays one.
 
     Args:
         choices: of a result: stages with `chosen`.
         seed: of the run.
 
+    Returns:
+        One for each stage up to the last that was chosen.
+
     Raises:
         RecipeError: the run chose none.
     """
-    chosen = [choice["chosen"] for choice in choices if choice["chosen"] != SHUFFLE]
+    stages = [choice["chosen"] for choice in choices]
+    chosen = [i for i, name in enumerate(stages) if name != SHUFFLE]
     if not chosen:
         raise RecipeError(
             f"`{REPLAYED}` must have the choices of the recipe's run, got a result that has none. Delete its folder: "
             "the run is repeated."
         )
-    return [chosen[i] for i in np.random.default_rng([seed, _SALT]).permutation(len(chosen))]
+    for i, other in zip(chosen, np.random.default_rng([seed, _SALT]).permutation(chosen).tolist(), strict=True):
+        stages[i] = choices[other]["chosen"]
+    return stages[: chosen[-1] + 1]
 
 
 OF_RUN: Mapping[str, OfRun] = {

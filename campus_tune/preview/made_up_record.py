@@ -103,7 +103,9 @@ class MadeUpRecord:
                 tokens=trained,
                 lr_mass=float(stage.n_steps),
                 lr_tokens=float(trained),
-                shares={} if policy is None or draw is None else dict(zip(policy.strata_names, draw.shares, strict=True)),
+                shares={}
+                if policy is None or draw is None
+                else dict(zip(policy.strata_names, draw.shares, strict=True)),
                 own_gain=None if before is None or after is None else before - after,
                 **shown,
             )

@@ -138,9 +138,7 @@ class Scene:
         order = self.given.orders.get(spec.label)
         return self._order(self.scores[spec.label]) if order is None else order
 
-    def _draw(
-        self, columns: set[str] | None
-    ) -> tuple[Book | None, Steering | None, Policy | None, Weighting | None]:
+    def _draw(self, columns: set[str] | None) -> tuple[Book | None, Steering | None, Policy | None, Weighting | None]:
         """The book, what steers, what a recipe's run draws by, and what its rows count by."""
         config, given = self.config, self.given
         cells = None
