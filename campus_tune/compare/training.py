@@ -189,7 +189,7 @@ class Bench:
         )
         if (rows := read_probes(self.plan.block)) is not None:
             probes = tokenised(rows)
-            looks["calibration"] = calibration(subject, probes, probes.tokens)
+            looks["calibration"] = calibration(subject, probes, probes.tokens, rows.domains)
         if settings.sharpness:
             test = tokenised(self.read_test().first(SHARP_ROWS))
             looks["sharpness"] = sharpness(subject, test, test.tokens)

@@ -1,4 +1,4 @@
-r"""A run read back as arrays: who was drawn, who was left out, how much rows counted, what training showed of them.
+r"""A run read back as arrays: who was drawn, who was left out, how much rows counted, what steered it, what it showed.
 
 >>> import json, tempfile
 >>> folder = Path(tempfile.mkdtemp())
@@ -15,7 +15,7 @@ r"""A run read back as arrays: who was drawn, who was left out, how much rows co
 ([0, 2, 4], [2, 2, 2], [0.75, 0.75, 0.75], {})
 
 In pandas `pd.DataFrame(found.book)` is a table with a line for each row, `pd.DataFrame(found.weights)` one with a line
-for each stage.
+for each stage, `pd.DataFrame(found.events)` one with a line for each time a rule saw something.
 """
 
 from __future__ import annotations
@@ -61,6 +61,15 @@ class FinishedRun:
             NaN where a stage was not weighted, is not over, or does not say. {} of a run without weights.
         weight_by_domain: domain → its rows' mean weight in each stage, by tokens, shape (stages,), NaN likewise.
         weight_bars: bar of the histogram → rows of each stage, shape (stages,).
+        events: what rules saw, in sequence: `kind`, `name`, `probe`, `step`, `value`, `bound`, `against`, `actions`,
+            `times`, …; where something was done at once, `done`.
+        moved: what the record has made of shares, a line for each stratum each time: `stage`, `step`, `stratum`,
+            `before`, `after`, `signal` (None where nothing is known).
+        pi: sub-curriculum → a bandit's chance of it at each stage, shape (stages,), NaN where nothing was chosen.
+        rewards: the newest reward that a bandit knew at each stage, shape (stages,); NaN where none.
+        probe_steps: optimizer steps before each measurement of the probes, shape (measurements,).
+        competence: probe domain → competence at each measurement, shape (measurements,); NaN where it was not measured.
+        calibration: probe domain → expected calibration error at each measurement, shape (measurements,), NaN likewise.
         book: what training showed of each row, by column: `row`, `visits`, `cell`, `last`, `excess`, …, shape (N,)
             each; NaN where a row was never trained. {} where nothing was drawn by it.
         end: the ledger's last line; {} of a run that is not over.
@@ -78,6 +87,13 @@ class FinishedRun:
     weights: Mapping[str, FloatArray]
     weight_by_domain: Mapping[str, FloatArray]
     weight_bars: Mapping[str, IntArray]
+    events: Sequence[Json]
+    moved: Sequence[Json]
+    pi: Mapping[str, FloatArray]
+    rewards: FloatArray
+    probe_steps: IntArray
+    competence: Mapping[str, FloatArray]
+    calibration: Mapping[str, FloatArray]
     book: Mapping[str, NDArray[Any]]
     end: Json
 
@@ -100,6 +116,7 @@ def read_finished(run: Path | str) -> FinishedRun:
     later = events[events.index(began[-1]) :] if began else []
     ends = {event["stage"]: event for event in events if event["event"] == "stage_end"}
     weighted = [weight_numbers(ends.get(decision["stage"], {})) for decision in decisions]
+    probes = [event for event in events if event["event"] == "probes"]
     left_out = any(event["dropped"] for event in later if event["event"] == "suspects" or event is later[0])
     return FinishedRun(
         steps=np.array([decision["step"] for decision in decisions], dtype=np.int64),
@@ -114,6 +131,13 @@ def read_finished(run: Path | str) -> FinishedRun:
         weights=_by_stage(weighted, "numbers", np.nan),
         weight_by_domain=_by_stage(weighted, "by_domain", np.nan),
         weight_bars={name: rows.astype(np.int64) for name, rows in _by_stage(weighted, "bars").items()},
+        events=[{key: event[key] for key in event if key != "event"} for event in events if event["event"] == "event"],
+        moved=[line for event in events if event["event"] == "shares" for line in moved_shares(event)],
+        pi=_by_stage(decisions, "pi", np.nan),
+        rewards=np.array([decision.get("reward") for decision in decisions], dtype=np.float64),
+        probe_steps=np.array([event["step"] for event in probes], dtype=np.int64),
+        competence=_by_stage([_of_domains(event, "competence") for event in probes], "domains", np.nan),
+        calibration=_by_stage([_of_domains(event, "ece") for event in probes], "domains", np.nan),
         book=_table(home / BOOK, "book"),
         end=events[-1] if events[-1]["event"] == "end" else {},
     )
@@ -142,6 +166,26 @@ def weight_numbers(end: Json) -> Json:
         "by_domain": said["by_domain"],
         "bars": dict(zip(BARS, said["histogram"], strict=True)),
     }
+
+
+def moved_shares(event: Json) -> list[Json]:
+    """A line for each stratum of the ledger's line of shares that moved."""
+    when = {"stage": event["stage"], "step": event["step"]}
+    return [
+        {
+            **when,
+            "stratum": name,
+            "before": event["before"].get(name),
+            "after": share,
+            "signal": event["signal"].get(name),
+        }
+        for name, share in event["after"].items()
+    ]
+
+
+def _of_domains(event: Json, key: str) -> Json:
+    """One number of each domain, of those that the probes say it of."""
+    return {"domains": {name: of[key] for name, of in event["domains"].items() if of.get(key) is not None}}
 
 
 def _by_stage(stages: Sequence[Json], key: str, absent: float = 0) -> dict[str, FloatArray]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,14 @@ MEASURED = (
     ("stage_end", "training loss"),
     ("stage_end", "weighted loss"),
     ("probes", "probe loss"),
+    ("probes", "calibration error"),
+    ("decision", "reward"),
+    ("event", "number of an event"),
+    ("shares", "share that was moved"),
 )
-LOSSES = {"training loss": "train_loss", "weighted loss": "weighted_loss"}  # their keys in the ledger
+SEEN = ("kind", "name", "probe", "step", "actions")  # of an event: what a rule saw and what was done
+ALONE = {"training loss": "train_loss", "weighted loss": "weighted_loss", "reward": "reward"}  # keys in the ledger
+OF_PROBES = {"probe loss": "loss", "calibration error": "ece"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Comparison:
         largest: measured quantity → its largest relative difference in stages with the same rows, on the same samples.
         regrown: offers whose sample grew further in one run than in the other.
         batches: how each run cut its global batch at its start.
+        steered: what rules saw, or how often shares were moved, where that differs, one line each.
     """
 
     stages: int
@@ -52,6 +60,7 @@ class Comparison:
     largest: dict[str, float]
     regrown: int
     batches: list[Json]
+    steered: list[str]
 
     @property
     def same(self) -> bool:
@@ -64,6 +73,7 @@ class Comparison:
             lines = [f"the same rows in every step of {self.stages} stages"]
         else:
             lines = [f"other rows from stage {self.first} on", *self.why]
+        lines += self.steered
         if self.unmatched:
             lines.append(f"{self.unmatched} further stages are in one of the two only: it was stopped, or runs longer")
         if self.batches[0] != self.batches[1]:
@@ -113,6 +123,7 @@ def compare_runs(a: Path, b: Path) -> Comparison:
         largest=largest,
         regrown=sum(a.get("sampled_rows") != b.get("sampled_rows") for a, b in offers),
         batches=[_of(events, "run")[0].get("batch", {}) for events in (ours, theirs)],
+        steered=list(_steered(ours, theirs)),
     )
 
 
@@ -148,6 +159,27 @@ def _why(x: Json, y: Json) -> Iterator[str]:
         yield f"  {label}: {decision['chosen']}{ahead}{said}"
 
 
+def _steered(ours: Sequence[Json], theirs: Sequence[Json]) -> Iterator[str]:
+    """The first event that only one of two runs has, and how often each has moved its shares."""
+    for x, y in zip_longest(_of(ours, "event"), _of(theirs, "event"), fillvalue={}):
+        if any(x.get(key) != y.get(key) for key in SEEN):
+            yield f"other events from step {min((e['step'] for e in (x, y) if 'step' in e), default='?')} on"
+            yield f"  first run: {_event(x)}"
+            yield f"  second run: {_event(y)}"
+            break
+    times = [len(_of(events, "shares")) for events in (ours, theirs)]
+    if times[0] != times[1]:
+        yield f"shares were moved {times[0]} times and {times[1]} times"
+
+
+def _event(event: Json) -> str:
+    if not event:
+        return "nothing more"
+    of = f" of {event['probe']}" if event.get("probe") is not None else ""
+    name = f" {event['name']}" if event.get("name") != event.get("kind") else ""
+    return f"{event.get('kind')}{name}{of} at step {event.get('step')} ({', '.join(event.get('actions', []))})"
+
+
 def _said(value: object) -> object:
     return f"{value:.4g}" if isinstance(value, float) else "nothing" if value is None else value
 
@@ -157,8 +189,13 @@ def _numbers(event: Json, what: str) -> list[tuple[float, Any] | None]:
     if what == "perplexity":
         offers = event.get("offers", [])
         return [(o["perplexity"], o.get("sampled_rows")) if o.get("perplexity") is not None else None for o in offers]
-    if what in LOSSES:
-        loss = event.get(LOSSES[what])
-        return [None if loss is None else (loss, None)]
-    domains = event["domains"].values()
-    return [(values["loss"], values.get("rows")) if values.get("loss") is not None else None for values in domains]
+    if what in OF_PROBES:
+        domains, key = event["domains"].values(), OF_PROBES[what]
+        return [(values[key], values.get("rows")) if values.get(key) is not None else None for values in domains]
+    if what == "share that was moved":
+        return [(share, name) for name, share in event.get("after", {}).items()]
+    if what == "number of an event":
+        found = [(event.get(key), event.get("kind")) for key in ("value", "bound")]
+    else:
+        found = [(event.get(ALONE[what]), None)]
+    return [None if number is None else (number, of) for number, of in found]

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 
@@ -156,6 +156,24 @@ class CampusConfig(CheckedSettings):
     def where(self) -> str:
         """A setting of the block is called by its own name."""
         return ""
+
+    @classmethod
+    def from_mapping(cls, given: object, *, what: str = "", **apart: Any) -> Self:
+        """The settings of a block; rules under the key `on`, which other readers of YAML take for true, are told.
+
+        Raises:
+            RecipeError: with all that is wrong in it.
+        """
+        if not isinstance(given, Mapping) or not (on := [key for key in given if key is True or key == "on"]):
+            return super().from_mapping(given, what=what, **apart)
+        problems = [
+            f"`{cls.block}` takes `when` for what is done about events, got the key {on[0]!r}. Write when: {{…}}."
+        ]
+        try:
+            super().from_mapping({key: value for key, value in given.items() if key not in on}, what=what, **apart)
+        except RecipeError as error:
+            problems += error.problems
+        raise RecipeError(problems)
 
     def clashes(self, wrong: set[str]) -> list[str]:
         """Labels that two metrics share, or that clash with the selector or with the word for random stages."""
@@ -405,7 +423,7 @@ def load_recipe(source: str | Path | Mapping[str, Any] | CampusConfig, *, named:
 
 
 def part_schemas() -> Json:
-    """What the schema of a block refers to: metrics, pacings, selectors, weights, reweightings, the pieces of a joined pacing."""
+    """What the schema of a block refers to: all parts that have names, and the pieces of a joined pacing."""
     share = {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 1}
     label = {"type": ["string", "null"], "minLength": 1, "description": "what reports and files call it"}
     ends = {

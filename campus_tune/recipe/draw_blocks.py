@@ -225,10 +225,8 @@ class DomainSettings(CheckedSettings):
         if self.follow is None or "follow" in wrong:
             return []
         if self.reweight is not None and "reweight" not in wrong:
-            return [
-                f"`domains: follow` must be alone to move the shares, got {self.follow} and reweight: "
-                f"{shown(self.reweight)}. Leave out one of them."
-            ]
+            got = f"{self.follow} and reweight: {shown(self.reweight)}"
+            return [f"`domains: follow` must be alone to move the shares, got {got}. Leave out one of them."]
         given = {"shares": None if self.shares == NATURAL else self.shares, "least": self.least or None}
         return [
             f"`domains: follow` must start from natural shares, of which 20 % stay, got {name}: {shown(value)}. Leave "

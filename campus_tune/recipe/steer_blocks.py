@@ -20,19 +20,17 @@ from typing import Annotated, Any, Literal, Self, TypeAlias, get_args
 
 from campus_tune.method.clock import Clock
 from campus_tune.method.firing import Action
-from campus_tune.method.rules import RULES, Rule
+from campus_tune.method.rules import RULES, Milestone, Rule
 from campus_tune.recipe.reader import CheckedSettings, Entries, mapping_schema
 from campus_tune.words.annotated import leaves
 from campus_tune.words.errors import RecipeError
-from campus_tune.words.leaves import Leaf, Range, Whole, keys
+from campus_tune.words.leaves import Leaf, Range, Several, keys
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import Json
 from campus_tune.words.wording import shown
 
-ACTIONS: tuple[Action, ...] = get_args(Action)
 MILESTONE = "milestone"  # the rule that has a block of its own
 NOTE: tuple[Action, ...] = ("note",)
-MOST_TIMES = 100
 
 Answer: TypeAlias = Mapping[str, Any]  # to an event: `then` and the options of its rule
 
@@ -40,38 +38,28 @@ Answer: TypeAlias = Mapping[str, Any]  # to an event: `then` and the options of 
 # -- leaves ------------------------------------------------------------------------------------------------------------
 
 
-class _Then(Leaf):
-    """An action, or several in sequence; kept as a tuple."""
+class _Then(Several):
+    """Actions in sequence: each once, and nothing behind the end of the run."""
 
-    must = f"one of {', '.join(ACTIONS)}, or a list of them"
-
-    def read(self, what: str, value: object) -> tuple[Action, ...]:
-        given = list(value) if isinstance(value, list | tuple) else [value]
-        if not given:
-            raise RecipeError(self.refusal(what, value, f"Write {what.rpartition(': ')[2]}: note."))
-        problems = [p for one in given if one not in ACTIONS for p in self.refusal(what, one, _meant(one))]
-        if problems:
-            raise RecipeError(problems)
-        if twice := [action for action in ACTIONS if given.count(action) > 1]:
+    def read(self, what: str, value: object) -> tuple[str, ...]:
+        """Kept as a tuple."""
+        if isinstance(value, bool):
+            advice = "YAML reads yes, no, on and off as true and false: write note."
+            raise RecipeError(self.refusal(what, value, advice))
+        given = super().read(what, value)
+        if twice := [action for action in self.words if given.count(action) > 1]:
             raise RecipeError(f"`{what}` must name an action once, got {twice[0]} twice. Keep one of them.")
         if "stop" in given[:-1]:
-            behind = ", ".join(given[given.index("stop") + 1 :])
-            raise RecipeError(f"`{what}` must end with stop, got {behind} behind it, which nobody would do. Put it last.")
-        return tuple(given)
+            raise RecipeError(f"`{what}` must end with stop, got {given[-1]} behind it. Put stop last.")
+        return given
 
     def schema(self) -> Json:
-        actions: Json = {"enum": [*ACTIONS]}
-        return {"anyOf": [actions, {"type": "array", "items": actions, "minItems": 1, "uniqueItems": True}]}
+        """A list that names none twice; that stop is last JSON Schema cannot say."""
+        word, several = super().schema()["anyOf"]
+        return {"anyOf": [word, {**several, "uniqueItems": True}]}
 
 
-def _meant(given: object) -> str:
-    """What to write instead of something that is no action."""
-    if isinstance(given, bool):
-        return "YAML reads yes, no, on and off as true and false: write note."
-    return nearest(given, ACTIONS).strip() if isinstance(given, str) and nearest(given, ACTIONS) else "Write note."
-
-
-THEN = _Then()
+THEN = _Then(get_args(Action))
 
 
 def options_of(event: str) -> dict[str, Leaf]:
@@ -80,7 +68,7 @@ def options_of(event: str) -> dict[str, Leaf]:
     Raises:
         RecipeError: there is no such rule.
     """
-    return {**leaves(RULES.get(event)), "then": THEN, "times": Whole(Range(1, MOST_TIMES))}
+    return {**leaves(RULES.get(event)), "then": THEN}
 
 
 def events() -> list[str]:
@@ -154,7 +142,10 @@ def _event(what: str, event: object, entry: object) -> Answer:
             problems += error.problems
     if problems:
         raise RecipeError(problems)
-    rule_of(event, read)
+    try:
+        rule_of(event, read)
+    except RecipeError as error:
+        raise RecipeError([problem.replace(RULES.kind, what, 1) for problem in error.problems]) from error
     return read
 
 
@@ -195,22 +186,17 @@ class MilestoneSettings(CheckedSettings):
 
     name: str
     probe: str
-    loss: Annotated[float | None, Range(0, 100, "()")] = None
+    loss: Annotated[float | None, Range(0, 1000, "(]")] = None
     competence: Annotated[float | None, Range(0, 1, "()")] = None
-    accuracy: Annotated[float | None, Range(0, 1, "()")] = None
+    accuracy: Annotated[float | None, Range(0, 1, "(]")] = None
     hold: Annotated[int, Range(1, 100)] = 2
     then: Annotated[tuple[Action, ...], THEN] = NOTE
-    times: Annotated[int, Range(1, MOST_TIMES)] = 1
+    times: Annotated[int, Range(1, 1000)] = 1
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> Milestone:
         """The formula."""
-        return RULES.build(MILESTONE, dict(vars(self)))
-
-    @property
-    def level(self) -> tuple[str, float]:
-        """(What is measured, the level that it must reach)."""
-        return next((name, value) for name in LEVELS if (value := getattr(self, name)) is not None)
+        return Milestone(**vars(self))
 
     def clashes(self, wrong: set[str]) -> list[str]:
         """None of the levels, or more than one."""
@@ -258,14 +244,10 @@ class ClockSettings(CheckedSettings):
         if wrong or (self.target is None) == (self.by != "competence"):
             return []
         if self.target is None:
-            return [
-                "`clock: target` must be given with by: competence, got nothing. Write clock: {by: competence, "
-                "target: 0.8}, or clock: steps."
-            ]
-        return [
-            f"`clock: target` must be left out with by: {self.by}, got {self.target:g}: it is a competence. Write by: "
-            "competence, or remove it."
-        ]
+            advice = "Write clock: {by: competence, target: 0.8}, or clock: steps."
+            return [f"`clock: target` must be given with by: competence, got nothing. {advice}"]
+        got = f"{self.target:g}: it is a competence"
+        return [f"`clock: target` must be left out with by: {self.by}, got {got}. Write by: competence, or remove it."]
 
     @classmethod
     def from_mapping(cls, given: object, *, what: str = "", **apart: Any) -> Self:

@@ -19,16 +19,15 @@ from typing import TYPE_CHECKING, NamedTuple
 from campus_tune.method.clock import Clock
 from campus_tune.method.firing import Action
 from campus_tune.method.reweight import build_reweight
-from campus_tune.method.rules import Rule
+from campus_tune.method.rules import Rule, already_met
 from campus_tune.recipe.draw_rules import DrawBlocks
-from campus_tune.recipe.steer_blocks import NOTE, Answer, ClockSettings, MilestoneSettings, rule_of
+from campus_tune.recipe.steer_blocks import LEVELS, NOTE, Answer, ClockSettings, MilestoneSettings, rule_of
 from campus_tune.words.registry import nearest
 
 if TYPE_CHECKING:
     from campus_tune.method.probe_history import Measurement
 
 USUAL: Mapping[str, Answer] = {"stagnation": {"then": NOTE}, "regression": {"then": NOTE}}  # where there are probes
-LEVEL = 0.05  # of the bounds
 ORDERS: Mapping[Action, str] = {"widen": "widen", "back_off": "narrow", "hand_over": "hand over"}  # what needs orders
 OF_DOMAINS: tuple[Action, ...] = ("review", "raise")  # done for the domain whose probe shows it
 
@@ -46,7 +45,6 @@ class Asked(NamedTuple):
     setting: str
     action: Action
     probe: str | None
-    at_all: bool
 
 
 @dataclass(frozen=True)
@@ -81,11 +79,9 @@ class SteerBlocks:
     def asked(self) -> Iterator[Asked]:
         """Every action that changes something."""
         for one in self.milestones:
-            yield from (Asked(f"milestones: {one.name}", action, one.probe, at_all=True) for action in one.then)
+            yield from (Asked(f"milestones: {one.name}", action, one.probe) for action in one.then)
         for event, answer in (self.when or {}).items():
-            probe = answer.get("probe")
-            seen = event != "saturated" and (event != "stagnation" or probe is not None)
-            yield from (Asked(f"when: {event}", action, probe, at_all=seen) for action in answer["then"])
+            yield from (Asked(f"when: {event}", action, answer.get("probe")) for action in answer["then"])
 
     def asks(self, *actions: Action) -> str | None:
         """The first setting that asks for one of these actions; None where nobody does."""
@@ -171,6 +167,19 @@ class SteerBlocks:
             if name not in domains
         ]
 
+    def rowless(self, domains: Collection[str]) -> list[str]:
+        """What is said of domains that would be raised or reviewed and have no rows; empty where all have some.
+
+        Args:
+            domains: of the rows that are trained.
+        """
+        return [
+            f"`{one.setting}` must be of a domain that is trained ({', '.join(domains)}) to {one.action} it, got "
+            f"{one.probe!r}.{nearest(one.probe, domains)} Write then: note."
+            for one in self.asked()
+            if one.action in OF_DOMAINS and one.probe is not None and one.probe not in domains
+        ]
+
     def already_met(self, start: Measurement) -> list[str]:
         """What is said of milestones, and of a clock's target, that the start model has reached; empty where none is.
 
@@ -179,12 +188,13 @@ class SteerBlocks:
         """
         found = []
         for one in self.milestones:
-            what, level = one.level
-            value, met = _met(start, one.probe, what, level)
-            if met:
+            rule = one.rule
+            if already_met(rule, start) and (seen := rule.reading(start)) is not None:
+                what = next(name for name in LEVELS if getattr(one, name) is not None)
                 found.append(
-                    f"`milestones: {one.name}` must be ahead of the start model, got {what}: {level:g}, and {one.probe} "
-                    f"has {value:.3g} before the first step. Write {what}: {_ahead(what, value):g}, or take it out."
+                    f"`milestones: {one.name}` must be ahead of the start model, got {what}: {seen.against:g}, and "
+                    f"{one.probe} has {seen.value:.3g} before the first step. Write {what}: "
+                    f"{_ahead(what, seen.value):g}, or take it out."
                 )
         target = None if self.clock is None else self.clock.target
         competence = [math.exp(-loss.value) for loss in start.loss.values()]
@@ -195,16 +205,6 @@ class SteerBlocks:
                 f"before the first step. Write target: {_ahead('competence', mean):g}, or clock: steps."
             )
         return found
-
-
-def _met(start: Measurement, probe: str, what: str, level: float) -> tuple[float, bool]:
-    """What was measured of a domain, and whether its bound is beyond a level."""
-    if what == "accuracy":
-        return start.accuracy[probe].value, start.accuracy[probe].lower(LEVEL) > level
-    loss = start.loss[probe]
-    if what == "loss":
-        return loss.value, loss.upper(LEVEL) < level
-    return math.exp(-loss.value), math.exp(-loss.upper(LEVEL)) > level
 
 
 def _ahead(what: str, value: float) -> float:
@@ -230,12 +230,6 @@ def _of_orders(asked: Asked, no_orders: str, *, sliced: bool) -> Iterator[str]:
 
 def _of_draw(asked: Asked, draw: DrawBlocks) -> Iterator[str]:
     """An action on shares, phases or review that the recipe has not, or that another block decides."""
-    if asked.action in OF_DOMAINS and not asked.at_all:
-        advice = "then: note" if asked.setting.endswith("saturated") else f"{{probe: math, then: {asked.action}}}"
-        yield (
-            f"`{asked.setting}` must be of one domain to {asked.action} it, got an event of all of them together. "
-            f"Write {advice}."
-        )
     if asked.action == "review" and draw.review is None:
         yield (
             f"`{asked.setting}` must have a `review` block whose rows it can double, got none. Add review: {{share: "

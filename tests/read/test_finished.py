@@ -17,7 +17,7 @@ from tests.report.made_up import make_run
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_run(tmp_path_factory.mktemp("finished") / "run", drawn=True)
+    return make_run(tmp_path_factory.mktemp("finished") / "run", drawn=True, steered=True)
 
 
 def test_a_stage_is_a_place_in_every_array(run: Path) -> None:
@@ -95,6 +95,13 @@ def test_what_is_not_there_or_damaged_is_named(tmp_path: Path) -> None:
         ("stage_end", "weights_audit", None),
         ("stage_end", "level", {"mean": 1.0, "robust": 2.0, "focal": {"code": 1.0}}),
         ("end", "weights_audit", {"checked": 2, "passed": 2}),
+        ("decision", "pi", {"length": None}),
+        ("decision", "reward", "high"),
+        ("event", "actions", "stop"),
+        ("event", "done", {"rollback": {"step": "two"}}),
+        ("event", "probe", 3),
+        ("shares", "after", {"code": None}),
+        ("shares", "signal", [0.1]),
     ],
 )
 def test_a_line_with_another_shape_is_named(event: str, key: str, value: object, run: Path, tmp_path: Path) -> None:
@@ -151,3 +158,41 @@ def test_two_runs_of_the_same_rows_say_how_far_their_weighted_losses_lie_apart(t
     ledger.write_text(ledger.read_text("utf-8").replace('"weighted_loss": 1', '"weighted_loss": 2'), "utf-8")
     assert "largest relative difference of a weighted loss: " in "\n".join(compare_runs(ours, theirs).lines())
     assert "weighted loss" not in compare_runs(ours, make_run(tmp_path / "plain")).largest
+
+
+def test_what_rules_saw_and_what_moved_shares_are_lines_of_a_table(run: Path) -> None:
+    found = read_finished(run)
+    assert [(event["kind"], event["probe"], event["step"]) for event in found.events] == [
+        ("regression", "code", 6),
+        ("recovered", "code", 10),
+        ("milestone", "text", 10),
+        ("stagnation", None, 12),
+    ]
+    assert found.events[0]["done"] == {"rollback": {"step": 2}}
+    assert "event" not in found.events[0]
+    assert found.moved == [
+        {"stage": 3, "step": 6, "stratum": "arithmetic", "before": 0.4, "after": 0.35, "signal": 0.1},
+        {"stage": 3, "step": 6, "stratum": "code", "before": 0.2, "after": 0.3, "signal": 0.4},
+        {"stage": 3, "step": 6, "stratum": "text", "before": 0.4, "after": 0.35, "signal": None},
+    ]
+
+
+def test_calibration_and_competence_are_arrays_over_the_measurements(run: Path) -> None:
+    found = read_finished(run)
+    assert found.probe_steps.tolist() == [2, 4, 6, 8, 10, 12]
+    assert found.calibration["code"] == pytest.approx(0.05 + 0.1 * np.arange(1, 7) / 6)
+    assert found.competence["code"][1] - found.competence["code"][2] > 0.05  # forgotten
+
+
+def test_what_a_bandit_thought_is_arrays_over_the_stages(run: Path) -> None:
+    found = read_finished(run)
+    assert sum(found.pi.values()) == pytest.approx(np.ones(6))
+    assert np.isnan(found.rewards[0])
+    assert found.rewards[1:] == pytest.approx(0.3 - 0.5 * np.arange(1, 6) / 6)
+
+
+def test_a_run_that_nothing_steered_has_none_of_it(tmp_path: Path) -> None:
+    found = read_finished(make_run(tmp_path / "run"))
+    assert (found.events, found.moved, found.pi, found.calibration) == ([], [], {}, {})
+    assert np.isnan(found.rewards).all()
+    assert len(found.competence["code"]) == len(found.probe_steps) == 6

@@ -142,3 +142,49 @@ def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
         compare_runs(run, broken)
     assert main(["diff", str(run), str(tmp_path / "absent")]) == 2
     assert "Name the output_dir of a run" in capsys.readouterr().err
+
+
+def steered(events: list[Json], **changed: object) -> list[Json]:
+    """A ledger in which a rule fired and shares were moved before its last stage."""
+    fired = {"event": "event", "kind": "regression", "name": "regression", "probe": "math", "stage": 2, "step": 6}
+    fired |= {"value": 0.06, "bound": 0.03, "actions": ["review"], **changed}
+    moved = {"event": "shares", "stage": 2, "step": 6, "before": {"math": 0.2}, "after": {"math": 0.25}}
+    return [*events[:-2], fired, moved, *events[-2:]]
+
+
+def test_the_same_events_are_compared_in_their_numbers(tmp_path: Path) -> None:
+    other = steered(ledger(), value=0.060006)
+    next(event for event in other if event["event"] == "shares")["after"]["math"] = 0.2500025
+    comparison = compare_runs(write(tmp_path / "a", steered(ledger())), write(tmp_path / "b", other))
+    assert comparison.same
+    assert comparison.steered == []
+    assert comparison.largest["number of an event"] == pytest.approx(1e-4, rel=1e-3)
+    assert comparison.largest["share that was moved"] == pytest.approx(1e-5, rel=1e-3)
+    assert "largest relative difference of a share that was moved: 1.0e-05" in comparison.lines()
+
+
+def test_the_first_event_that_only_one_run_has_is_named(tmp_path: Path) -> None:
+    plain, seen = write(tmp_path / "a", ledger()), write(tmp_path / "b", steered(ledger()))
+    later = write(tmp_path / "c", steered(ledger(), step=9, kind="milestone", name="fractions", actions=["note"]))
+    assert compare_runs(plain, seen).lines()[1:5] == [
+        "other events from step 6 on",
+        "  first run: nothing more",
+        "  second run: regression of math at step 6 (review)",
+        "shares were moved 0 times and 1 times",
+    ]
+    said = compare_runs(seen, later).lines()
+    assert said[1] == "other events from step 6 on"
+    assert said[3] == "  second run: milestone fractions of math at step 9 (note)"
+    assert compare_runs(seen, seen).steered == []
+
+
+def test_rewards_and_calibration_are_compared_where_there_are_some(tmp_path: Path) -> None:
+    runs = [ledger(), ledger()]
+    for run, factor in zip(runs, (1.0, 1.001), strict=True):
+        run[1]["domains"]["all"]["ece"] = 0.05 * factor
+        run[2]["reward"], run[5]["reward"] = None, -0.2 * factor
+    found = compare_runs(*(write(tmp_path / name, run) for name, run in zip("ab", runs, strict=True))).largest
+    assert found["calibration error"] == found["reward"] == pytest.approx(0.001, rel=1e-2)
+    assert {"calibration error", "reward"}.isdisjoint(
+        compare_runs(tmp_path / "a", write(tmp_path / "c", ledger())).largest
+    )

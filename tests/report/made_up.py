@@ -29,6 +29,7 @@ def make_run(
     ranks: int = 0,
     drawn: bool = False,
     weighted: bool = False,
+    steered: bool = False,
 ) -> Path:
     """A run's output_dir with ledger, scores, losses, log and examples; gives it back."""
     home = out / "curriculum"
@@ -49,6 +50,8 @@ def make_run(
         _draw(home, lines, rows)
     if weighted:
         _weigh(lines)
+    if steered:
+        _steer(lines)
     (home / "ledger.jsonl").write_text("".join(json.dumps(plain(line)) + "\n" for line in lines), "utf-8")
     if finished:
         leave_decile_rates(home)
@@ -169,6 +172,51 @@ def _weigh(lines: list[Json]) -> None:
             }
         if line["event"] == "end":
             line["weights_audit"] = [n_steps - 2, n_steps - 2]
+
+
+def _steer(lines: list[Json]) -> None:
+    """What rules, a bandit, shares that follow and a clock add to a ledger: `code` is forgotten and comes back."""
+    n_steps = lines[0]["future"]["total_steps"]
+    lines[0]["future"] |= {"campus: clock": {"by": "competence", "target": 0.6}, "campus: handover": 1.0}
+    first = {name: 1 / len(METRICS) for name in METRICS}
+    told: list[Json] = []
+    for line in lines:
+        told.append(line)
+        if line["event"] == "decision":
+            u = line["step"] / n_steps
+            line |= {"progress": u**0.5, "reward": None if not u else 0.3 - 0.5 * u}
+            line["pi"] = dict(zip(METRICS, (0.2 + 0.5 * u, 0.5 - 0.3 * u, 0.3 - 0.2 * u), strict=True)) if u else first
+        if line["event"] == "probes":
+            u = line["step"] / n_steps
+            for i, of in enumerate(line["domains"].values()):
+                of["ece"] = 0.02 + 0.03 * i + 0.1 * u
+            line["domains"]["code"]["competence"] -= 0.15 if 0.4 < u < 0.8 else 0.0
+            told += _seen_at(line["step"], n_steps)
+    lines[:] = told
+
+
+def _seen_at(step: int, n_steps: int) -> list[Json]:
+    """What rules saw after a measurement, and what became of the shares."""
+    u, when = step / n_steps, {"measurement": step // 2, "stage": step // 2, "step": step, "progress": step / n_steps}
+    found: list[Json] = []
+    if step == n_steps // 2:
+        numbers = {"value": 0.0612, "bound": 0.032, "against": 0.02, "times": 1}
+        fired = {"event": "event", "kind": "regression", "name": "regression", "probe": "code", **when, **numbers}
+        found.append({**fired, "actions": ["rollback", "review"], "done": {"rollback": {"step": 2}}})
+        before, after = {"arithmetic": 0.4, "code": 0.2, "text": 0.4}, {"arithmetic": 0.35, "code": 0.3, "text": 0.35}
+        signal = {"arithmetic": 0.1, "code": 0.4, "text": None}
+        found.append({"event": "shares", **{k: when[k] for k in ("stage", "step")}, "before": before, "after": after})
+        found[-1]["signal"] = signal
+    if 0.8 < u < 0.9:
+        numbers = {"value": 0.004, "bound": 0.012, "against": 0.02, "actions": ["note"], "times": 1}
+        found.append({"event": "event", "kind": "recovered", "name": "recovered", "probe": "code", **when, **numbers})
+        numbers = {"value": 0.52, "bound": 0.51, "against": 0.5, "actions": ["note"], "times": 1}
+        found.append({"event": "event", "kind": "milestone", "name": EVIL, "probe": "text", **when, **numbers})
+    if step == n_steps:
+        numbers = {"value": 0.001, "bound": 0.0031, "against": 0.005, "actions": ["stop"], "times": 2}
+        fired = {"event": "event", "kind": "stagnation", "name": "stagnation", "probe": None, **when, **numbers}
+        found.append({**fired, "done": {"stop": {"sentence": "its schedule was not trained to the end"}}})
+    return found
 
 
 def _evaluation(stage: int, value: float) -> Json:

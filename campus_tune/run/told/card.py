@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.ledger import audited, read_ledger
+from campus_tune.run.told.steering_lines import summed_up
 from campus_tune.run.told.weight_lines import card_line
 from campus_tune.words.files import atomic_write
 
@@ -37,6 +38,7 @@ def section(now: Situation) -> str:
         f"- rows by sub-curriculum: {', '.join(f'{name} {rows / total:.0%}' for name, rows in chosen.items())}",
         f"- order audit: {audited(watch.checked, watch.passed, labels=watch.labels_seen)}",
         *([] if weighted is None else [f"- {weighted}"]),
+        *(f"- {sentence}" for sentence in summed_up(events)),
         f"- cost of the curriculum: {now.budget.shares()['all']:.1%} of the training compute",
         *(f"- the data map of its rows: {sentence}" for sentence in of_rows),
         "",

@@ -30,6 +30,13 @@ ANSWERS = {
     "stop": "training stops here",
     "next_phase": "the next phase begins",
 }
+PAST = {
+    "milestone": "milestone {name} was met",
+    "regression": "{who} regressed",
+    "recovered": "{who} recovered",
+    "stagnation": "{who} stood still",
+    "saturated": "rows that come again were learned",
+}
 ADVICE = {
     "regression": "Review it (`when: {regression: review}` with a `review` block), raise its share, or lower the "
     "learning rate.",
@@ -105,10 +112,10 @@ def percent(value: float) -> str:
 def moves(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
     """Shares that differ by more than a point, the largest first.
 
-    >>> moves({"math": 0.2, "code": 0.8}, {"math": 0.305, "code": 0.695}), moves({"math": 0.2}, {"math": 0.21})
-    (['code 80% → 70%', 'math 20% → 30%'], [])
+    >>> moves({"math": 0.25, "code": 0.75}, {"math": 0.5, "code": 0.5}), moves({"math": 0.2}, {"math": 0.21})
+    (['math 25% → 50%', 'code 75% → 50%'], [])
     """
-    moved = {name: abs(share - before.get(name, 0.0)) for name, share in after.items()}
+    moved = {name: round(abs(share - before.get(name, 0.0)), 6) for name, share in after.items()}
     most_first = sorted(moved, key=lambda name: -moved[name])
     return [
         f"{name} {before.get(name, 0.0):.0%} → {after[name]:.0%}" for name in most_first if moved[name] > LEAST_MOVE
@@ -152,6 +159,37 @@ def steering_warnings(events: Sequence[Json]) -> list[str]:
             steps = [event["step"] for event in seen_of]
             found.append(f"{who} stood still at steps {_named(steps)}, though {acted}. {ADVICE['stagnation']}")
     return found
+
+
+def summed_up(events: Sequence[Json]) -> list[str]:
+    """What a model card and a page say of it, a sentence each: what was seen, shares that moved, an early stop.
+
+    Args:
+        events: the lines of a ledger, the first of which is the run's.
+    """
+    fired = [event for event in events if event["event"] == "event"]
+    groups: dict[tuple[str, str, str | None], list[Json]] = {}
+    for event in fired:
+        groups.setdefault((event["kind"], event["name"], event["probe"]), []).append(event)
+    found = []
+    for (kind, name, probe), group in groups.items():
+        at = f"at step{'s' if len(group) > 1 else ''} {_named([event['step'] for event in group])}"
+        acted = _acted([event for event in group if "stop" not in event["actions"]])
+        who = "the probes" if probe is None else f"`{probe}`"
+        what = PAST.get(kind, "{kind} of {who}").format(kind=kind, name=name, who=who)
+        found.append(f"{what} {at}{f' ({acted})' if acted else ''}")
+    lines = [f"rules saw: {'; '.join(found)}"] if found else []
+    moved = [event for event in events if event["event"] == "shares"]
+    if moved:
+        of = listed(moves(moved[0]["before"], moved[-1]["after"]), MOST_NAMES) or "by less than a point in the end"
+        lines.append(f"shares followed the record, {len(moved)} time{'s' if len(moved) > 1 else ''}: {of}")
+    for event in fired:
+        if "stop" in event["actions"]:
+            total = events[0]["future"]["total_steps"]
+            why = event.get("done", {}).get("stop", {}).get("sentence")
+            early = f"training was stopped early, at step {event['step']} of {total}, because {seen(event)}"
+            lines.append(early if why is None else f"{early}: {why}")
+    return lines
 
 
 def _still_open(fired: Sequence[Json]) -> dict[str, list[Json]]:
