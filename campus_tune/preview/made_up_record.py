@@ -135,7 +135,6 @@ class MadeUpRecord:
         """Nats and tokens of each stratum's rows; {} where rows have no strata."""
         if self.curriculum.apart is None:
             return {}
-        after = self.scene.own_loss(stage.rows)
         policy = self.curriculum.apart.policy
         codes, n = policy.codes[stage.rows], len(policy.strata_names)
         nats, tokens = (np.bincount(codes, values, n) for values in (losses.nll_sum, losses.tokens))

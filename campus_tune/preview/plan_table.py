@@ -9,6 +9,7 @@ from dataclasses import asdict
 import numpy as np
 
 from campus_tune.method.draws import GIVEN, HELP, WIDENED
+from campus_tune.method.firing_lines import fired_line
 from campus_tune.preview.simulate import SimulatedRun, SimulatedStage
 from campus_tune.words.findings import Finding
 from campus_tune.words.tables import table
@@ -123,13 +124,11 @@ def steering_lines(run: SimulatedRun) -> list[str]:
     if not run.steered and not run.events:
         return []
     lines = [fired_line(firing.line(), run.total_steps) for firing in run.events]
-    if run.stopped_at is not None:
-        lines.append(f"ended by a rule at step {run.stopped_at} of {run.total_steps}")
     moved = _share_lines(run)
-    probes = [
-        f"{name} {past[0]:.2f} → {past[-1]:.2f}" + (f" ({min(past):.2f} in between)" if min(past) < past[-1] else "")
-        for name, past in run.probe_losses.items()
-    ]
+    probes = []
+    for name, past in run.probe_losses.items():
+        first, best, last = (f"{loss:.2f}" for loss in (past[0], min(past), past[-1]))
+        probes.append(f"{name} {first} → {last}" + (f" ({best} at best)" if best < last else ""))
     if probes:
         lines.append(f"loss of made-up probes: {listed(probes, MOST_NAMED)}")
     return [*lines, *moved]

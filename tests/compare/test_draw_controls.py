@@ -280,7 +280,7 @@ def test_choices_are_replayed_as_often_and_in_another_sequence() -> None:
         assert one[10] == "shuffle"
     assert len({tuple(one) for one in found}) == 5
     assert choices_of_run(choices, 3) == found[3]
-    with pytest.raises(RecipeError, match="must have the choices of the recipe's run, got a result that has none. Del"):
+    with pytest.raises(RecipeError, match="must have the choices of the recipe's run, got a result that has none"):
         choices_of_run([{"chosen": "shuffle"}], 0)
 
 
