@@ -66,7 +66,8 @@ class FinishedRun:
         moved: what the record has made of shares, a line for each stratum each time: `stage`, `step`, `stratum`,
             `before`, `after`, `signal` (None where nothing is known).
         pi: sub-curriculum → a bandit's chance of it at each stage, shape (stages,), NaN where nothing was chosen.
-        rewards: the newest reward that a bandit knew at each stage, shape (stages,); NaN where none.
+        rewards: what each stage was worth to a bandit, per learning rate and token, shape (stages,); NaN where nothing
+            was chosen, or the next decision did not say.
         probe_steps: optimizer steps before each measurement of the probes, shape (measurements,).
         competence: probe domain → competence at each measurement, shape (measurements,); NaN where it was not measured.
         calibration: probe domain → expected calibration error at each measurement, shape (measurements,), NaN likewise.
@@ -117,6 +118,7 @@ def read_finished(run: Path | str) -> FinishedRun:
     ends = {event["stage"]: event for event in events if event["event"] == "stage_end"}
     weighted = [weight_numbers(ends.get(decision["stage"], {})) for decision in decisions]
     probes = [event for event in events if event["event"] == "probes"]
+    worth = {of["stage"]: of["value"] for decision in decisions if (of := decision.get("reward")) is not None}
     left_out = any(event["dropped"] for event in later if event["event"] == "suspects" or event is later[0])
     return FinishedRun(
         steps=np.array([decision["step"] for decision in decisions], dtype=np.int64),
@@ -134,7 +136,7 @@ def read_finished(run: Path | str) -> FinishedRun:
         events=[{key: event[key] for key in event if key != "event"} for event in events if event["event"] == "event"],
         moved=[line for event in events if event["event"] == "shares" for line in moved_shares(event)],
         pi=_by_stage(decisions, "pi", np.nan),
-        rewards=np.array([decision.get("reward") for decision in decisions], dtype=np.float64),
+        rewards=np.array([worth.get(decision["stage"], np.nan) for decision in decisions]),
         probe_steps=np.array([event["step"] for event in probes], dtype=np.int64),
         competence=_by_stage([_of_domains(event, "competence") for event in probes], "domains", np.nan),
         calibration=_by_stage([_of_domains(event, "ece") for event in probes], "domains", np.nan),

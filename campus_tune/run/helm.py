@@ -20,6 +20,7 @@ from campus_tune.method.view import History
 from campus_tune.run.early_stop import stop_early
 from campus_tune.run.probing import MeasuredAt
 from campus_tune.run.told.events import Fired, SharesMoved
+from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import FloatArray, Json
 
 if TYPE_CHECKING:
@@ -59,12 +60,17 @@ class Helm:
         Args:
             now: the run.
             ends: it is over.
+
+        Raises:
+            RecipeError: the start model has reached a milestone, or the clock's target.
         """
         shares = now.probing.competence.shares
         if now.best is not None:
             now.best.noted(now.probing.record, shares)
         if self.steering is None:
             return
+        if not now.curriculum.step and (met := now.config.steer.already_met(now.probing.record.last)):
+            raise RecipeError(met)
         shown = Shown(self.history(now), shares, self.total_steps, ends)
         for firing in now.peers.from_leader(self.steering.judge(shown)):
             done: Json = {}

@@ -61,7 +61,7 @@ EVENTS: dict[str, Any] = {
         "shortage?": {str: str},
         "thin?": {"how": str, "by": str, "tau?": MAYBE, "known?": int, "ess?": float, "skipped?": str},
         "progress?": float,
-        "reward?": MAYBE,
+        "reward?": ({"stage": int, "chosen": str, "value": float, "scaled?": MAYBE}, None),
         "pi?": NUMBERS,
     },
     "event": {

@@ -115,7 +115,6 @@ SHAPE: dict[str, Any] = {
     "measured?": _MEASURED,
     "helm?": {"firings?": [_FIRING], "told?": {str: float}},
     "best?": object,
-    "rewards?": object,
     "loop": {
         "windows": [{"counts?": {str: object}, "metrics?": {str: [object]}}],
         "missing": ({"log": bool, "evaluate": bool, "grad_norm": object, "learning_rate": object}, None),

@@ -296,6 +296,8 @@ def outline(
     training_tokens = n_steps / per_epoch * float(rows.tokens.sum())
     budget = make_budget(trainer, config, training_tokens, refreshes_to_come(config, n_steps, per_epoch, step=0))
     probing = Probing(probes, config, trainer, rows, domains, budget, peers, n_stages=n_stages)
+    if probing.probes is not None and (unknown := config.steer.unknown_probes(list(probing.probes.domains))):
+        raise RecipeError(unknown)
     kinds, user_weights = Kinds.read(config, trainer), UserWeights.read(config, trainer, loaded)
     identity = Identity.of(
         trainer,

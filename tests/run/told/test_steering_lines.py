@@ -129,7 +129,17 @@ def test_trackers_get_events_shares_calibration_and_what_a_bandit_does() -> None
         "campus/ece/math": 0.04,
     }
     log.pending.clear()
-    log.take(Decided({**DECISION, "reward": 0.25, "pi": {"length": 0.7, "mtld": 0.3}}, {}, 0.0))
+    log.take(
+        Decided(
+            {
+                **DECISION,
+                "reward": {"stage": 0, "chosen": "length", "value": 0.25, "scaled": None},
+                "pi": {"length": 0.7, "mtld": 0.3},
+            },
+            {},
+            0.0,
+        )
+    )
     assert log.pending["campus/reward"] == 0.25
     assert (log.pending["campus/pi/length"], log.pending["campus/pi/mtld"]) == (0.7, 0.3)
     log.pending.clear()
