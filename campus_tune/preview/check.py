@@ -364,6 +364,7 @@ def _plan_findings(
             dropped=drawn.dropped,
             tokens=drawn.tokens,
             columns=drawn.weights,
+            judges=False,
             keep_plan=True,
         )
     except DataError as error:  # a run of a size that can be trained and not simulated
