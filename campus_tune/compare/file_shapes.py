@@ -36,7 +36,7 @@ RESULT: dict[str, Any] = {
     "curve?": ({"tokens": [MAYBE], "seconds?": [MAYBE], "loss": [MAYBE]}, None),
     "choices?": ([{"step": int, "steps": int, "chosen": str, "rows?": int, "shares?": {str: float}}], None),
     "learning_rate?": ({str: [MAYBE]}, None),  # in those of versions that wrote it
-    "calibration?": ({"error": MAYBE, "bins": [[MAYBE, MAYBE, float]]}, None),
+    "calibration?": ({"error": MAYBE, "bins": [[MAYBE, MAYBE, float]], "domains?": {str: MAYBE}}, None),
     "audit?": ({"checked": int, "passed": int}, None),
     "weights_audit?": [int, int],
     "evaluation?": ({str: {str: {str: MAYBE}}}, None),

@@ -23,6 +23,15 @@ Under a policy (who and which) that last step is taken apart:
     book         what training has shown of each row, written when a stage is over: what the next draws go by
     drawn        what there is to say of it
 
+What steers it is a function of the record too, and changes only between two stages:
+
+    estimates, probe_history   what the probes said, how sure that is, and what changed, paired over their rows
+    rules                      what is seen in it: a milestone, stagnation, a regression; each time a `firing`
+    rewards                    what each stage has gained, for selectors that learn from it (`selectors/bandits`)
+    reweight                   shares that follow losses
+    clock                      what progress is read from
+    steering                   what all of these make of a plan, as it is now
+
 Beside them: `stages` the pieces that these hand to each other, `sampling` draws in proportion, `cells` rows of one kind
 and `standing` how a row stands among them, `drop` how much may be left out for good, `competence` what probes say,
 `budget` what measuring may cost, `grouping` and `stats` what ranking in groups does to an order, `excess` and

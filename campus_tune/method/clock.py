@@ -9,8 +9,8 @@ The bounds let it be half as fast as the steps, or twice: a run ends where the t
 
 Only pacing goes by it. The handover, phases, and every `from` and `until` are of the steps, for no stage crosses them.
 
-The competence clock is ours. Platanios et al. 2019 call "competence" a function of *time*, √(t(1 − c₀²)/T + c₀²): that is
-`clock: steps` with root pacing.
+The competence clock is ours. Platanios et al. 2019 call "competence" a function of *time*, √(t(1 − c₀²)/T + c₀²): that
+is `clock: steps` with root pacing.
 
 >>> clock = Clock("competence", 0.75)
 >>> clock.at(0.5, [0.25, 0.3]), clock.at(0.5, [0.25, 0.625, 0.5]), Clock().at(0.3)

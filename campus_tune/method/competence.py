@@ -3,8 +3,9 @@
     competence(domain) = exp(−mean token loss on its probe)  in (0, 1]
 
 the geometric mean of the probabilities that the model gives to the reference answers' tokens. Next to it stand the
-loss itself, the teacher-forced token accuracy, an exponential moving average, and the slope (competence gained per
-measurement over the last few), which later parts read as plateau or progress.
+loss itself, the teacher-forced token accuracy, whether the model's confidence fits it (`Calibration`), an exponential
+moving average, and the slope (competence gained per measurement over the last few), which later parts read as plateau
+or progress.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from campus_tune.method.calibration import Calibration
 from campus_tune.words.types import Json, RowLosses
 
 EMA_KEEP = 0.7  # weight of the past in the moving average
@@ -30,8 +32,15 @@ class Competence:
     history: dict[str, list[float]] = field(default_factory=dict)
     ema: dict[str, float] = field(default_factory=dict)
 
-    def update(self, losses: Mapping[str, RowLosses]) -> dict[str, Json]:
-        """Take one measurement of every domain; gives back what the ledger writes of it."""
+    def update(
+        self, losses: Mapping[str, RowLosses], calibration: Mapping[str, Calibration] | None = None
+    ) -> dict[str, Json]:
+        """Take one measurement of every domain; gives back what the ledger writes of it.
+
+        Args:
+            losses: of its rows.
+            calibration: on them, where it was measured.
+        """
         report = {}
         for domain, measured in losses.items():
             value = math.exp(-measured.mean())
@@ -47,6 +56,9 @@ class Competence:
                 "rows": len(measured.tokens),
                 "tokens": int(measured.tokens.sum()),
             }
+            if calibration is not None:
+                told = calibration[domain]
+                report[domain] |= {"ece": told.error, "confidence": told.confidence}
         return report
 
     def overall_loss(self) -> float:

@@ -17,6 +17,7 @@ from campus_tune.method.selectors import LOSS, Outcome, RaceResult, RoundRobin, 
 from campus_tune.method.thinning import MeasureRows
 from campus_tune.method.view import History, View
 
+NOT_MEASURED: Outcome = "not measured"  # the selector has chosen, and no offer was measured for it
 NOT_PAID: Outcome = "not paid for"  # nothing is left to measure offers with: they take turns
 
 MeasureOffers: TypeAlias = Callable[[View], RaceResult]
@@ -83,7 +84,7 @@ def decide(
     if all_alike(offers):
         outcome, name = "only one offer", view.names[0]
     elif LOSS not in selector.needs:
-        outcome, name = "not measured", selector.choose(view)
+        outcome, name = NOT_MEASURED, selector.choose(view)
     else:
         measured = measure(view)
         outcome = measured.outcome

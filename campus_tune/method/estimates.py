@@ -12,12 +12,15 @@ nats then, so what makes rows differ from one another cancels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 
 from campus_tune.words.types import FloatArray, IntArray
+
+UNKNOWN = 1e150  # the error of what a single row says: JSON has no infinity, and its square is still a number
 
 
 class Estimate(NamedTuple):
@@ -56,12 +59,12 @@ def ratio(top: FloatArray | IntArray, bottom: FloatArray | IntArray) -> Estimate
         bottom: of each row, at least 0, shape (n,), not all 0.
 
     Returns:
-        A single row has an infinite error: of nothing but it nothing can be said.
+        A single row has an error beyond all bounds: of nothing but it nothing can be said.
     """
     n, total = len(top), float(np.sum(bottom))
     value = float(np.sum(top)) / total
     if n < 2:
-        return Estimate(value, math.inf, n)
+        return Estimate(value, UNKNOWN, n)
     residuals = np.asarray(top, dtype=np.float64) - value * np.asarray(bottom, dtype=np.float64)
     return Estimate(value, math.sqrt(n / (n - 1) * float((residuals**2).sum())) / total, n)
 
@@ -75,6 +78,29 @@ def change(before: FloatArray, after: FloatArray) -> Estimate:
     """
     found = ratio(after, before)
     return Estimate(found.value - 1, found.stderr, found.n)
+
+
+def weighed_sum(parts: Sequence[tuple[float, Estimate]]) -> Estimate:
+    """Σ w·x of independent estimates, each of its own rows, with Satterthwaite's degrees of freedom.
+
+        stderr² = Σ w²·stderr²,    n − 1 = stderr⁴ ÷ Σ (w·stderr)⁴/(n_i − 1)
+
+    >>> weighed_sum([(0.5, Estimate(1.0, 0.3, 11)), (0.5, Estimate(2.0, 0.4, 11))])
+    Estimate(value=1.5, stderr=0.25, n=19)
+
+    Args:
+        parts: weight and estimate of each.
+
+    Returns:
+        With `n` rounded down; 0, for an error that is known as it stands, where one of them has it so.
+    """
+    value = sum(weight * one.value for weight, one in parts)
+    squares = [(weight * one.stderr) ** 2 for weight, one in parts]
+    total, least = sum(squares), min(one.n for _, one in parts)
+    if least < 2 or not 0 < total < math.inf:
+        return Estimate(value, math.sqrt(total), min(least, 1) if total else sum(one.n for _, one in parts))
+    df = total**2 / sum(square**2 / (one.n - 1) for square, (_, one) in zip(squares, parts, strict=True))
+    return Estimate(value, math.sqrt(total), int(df + 1e-9) + 1)
 
 
 def quantile(p: float, df: int) -> float:

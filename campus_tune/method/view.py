@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from campus_tune.method.firing import Firing
 from campus_tune.method.probe_history import ProbeHistory
 from campus_tune.method.stages import Offer
-from campus_tune.words.types import FloatArray
+from campus_tune.words.types import FloatArray, Json
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,17 @@ class PastStage:
     again: tuple[int, int] = (0, 0)
     own_gain: float | None = None
     norm_gain: float | None = None
+
+    @staticmethod
+    def of(state: Json) -> PastStage:
+        """From its fields as JSON; a checkpoint of a version that kept fewer of them is one in which they are unknown.
+
+        Raises:
+            TypeError: it has others.
+        """
+        pairs: Json = {name: tuple(sums) for name, sums in state.get("sums", {}).items()}
+        tuples = {name: tuple(state[name]) for name in ("offered", "again") if name in state}
+        return PastStage(**{**state, **tuples, "sums": pairs})
 
 
 @dataclass(frozen=True)

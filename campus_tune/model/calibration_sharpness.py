@@ -5,66 +5,52 @@ Both are measured on held-out rows, in eval mode, and leave the model and the ra
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
+from campus_tune.method.calibration import Calibration, confidence_bins
 from campus_tune.model.answer_alone import PadRight, TokenLists
 from campus_tune.model.batches import long_rows_first
 from campus_tune.model.measure import logits_of
 from campus_tune.model.row_sums import IGNORED
 from campus_tune.model.subject import Subject, undisturbed
-from campus_tune.words.types import FloatArray, IntArray, Json
+from campus_tune.words.types import IntArray, Json
 
-BINS = 15  # of confidence, as Guo et al. have them
 BATCH_TOKENS = 2048  # of one forward: whole logits exist here
 RADIUS = 0.05  # of the step uphill, the default of Foret et al.
 LEAST = 1e-12
 
 
-def calibration(subject: Subject, rows: TokenLists, tokens: IntArray) -> Json:
+def calibration(subject: Subject, rows: TokenLists, tokens: IntArray, domains: Sequence[str] = ()) -> Json:
     """Expected calibration error of the model's most likely next token, on the answer tokens of some rows.
-
-    error = Σ over bins of (tokens in the bin / all tokens) · |mean confidence − accuracy|, 15 equal bins of confidence.
 
     Args:
         subject: the model as it is.
         rows: tokenised, with labels.
         tokens: of each, shape (n,).
+        domains: of each; () where they have none.
 
     Returns:
-        `error` in [0, 1], and `bins`: [mean confidence, accuracy, tokens] of each bin that has any.
-
-    Reference:
-        Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv 1706.04599.
+        `error` and `bins` of all rows together, see `Calibration`; with more than one domain `domains`, the error of
+        each.
     """
-    confidences, hits = [], []
+    confidences, hits, of_rows = [], [], []
     with undisturbed(subject.model), torch.no_grad():
-        for logits, wanted in _answers(subject, rows, tokens):
+        for logits, wanted, row in _answers(subject, rows, tokens):
             best = logits.float().softmax(-1).max(-1)
             confidences.append(best.values.double().cpu().numpy())
             hits.append((best.indices == wanted).cpu().numpy())
-    return expected_error(np.concatenate(confidences), np.concatenate(hits).astype(np.float64))
-
-
-def expected_error(confidence: FloatArray, hit: FloatArray) -> Json:
-    """The calibration error of n predictions.
-
-    >>> round(expected_error(np.array([0.95, 0.95, 0.55, 0.55]), np.array([1.0, 1.0, 1.0, 0.0]))["error"], 3)
-    0.05
-
-    Args:
-        confidence: probability of each prediction, in [0, 1], shape (n,).
-        hit: 1 where it was right, shape (n,).
-    """
-    place = np.minimum((confidence * BINS).astype(np.int64), BINS - 1)
-    n = np.bincount(place, minlength=BINS)
-    used = n > 0
-    mean = np.bincount(place, weights=confidence, minlength=BINS)[used] / n[used]
-    accuracy = np.bincount(place, weights=hit, minlength=BINS)[used] / n[used]
-    error = float((n[used] * np.abs(mean - accuracy)).sum() / len(hit))
-    return {"error": error, "bins": np.column_stack([mean, accuracy, n[used]]).tolist()}
+            of_rows.append(row)
+    confidence, hit, row = np.concatenate(confidences), np.concatenate(hits), np.concatenate(of_rows)
+    whole = Calibration.of_tokens(confidence, hit)
+    told: Json = {"error": whole.error, "bins": whole.bins}
+    names, domain = np.unique(np.array(domains), return_inverse=True)
+    if len(names) > 1:
+        sums = confidence_bins(confidence, hit, domain[row], len(names))
+        told["domains"] = {str(name): Calibration.of(sums[[i]]).error for i, name in enumerate(names)}
+    return told
 
 
 def sharpness(subject: Subject, rows: TokenLists, tokens: IntArray, *, radius: float = RADIUS) -> Json:
@@ -95,7 +81,7 @@ def sharpness(subject: Subject, rows: TokenLists, tokens: IntArray, *, radius: f
                 weight.grad = None
             with torch.enable_grad():
                 here = 0.0
-                for logits, wanted in _answers(subject, rows, tokens):
+                for logits, wanted, _ in _answers(subject, rows, tokens):
                     loss = torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum") / n
                     loss.backward()  # type: ignore[no-untyped-call]
                     here += float(loss.detach())
@@ -106,7 +92,7 @@ def sharpness(subject: Subject, rows: TokenLists, tokens: IntArray, *, radius: f
                     weight.add_(gradient, alpha=radius / max(norm, LEAST))
                 there = sum(
                     float(torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum")) / n
-                    for logits, wanted in _answers(subject, rows, tokens)
+                    for logits, wanted, _ in _answers(subject, rows, tokens)
                 )
         finally:
             with torch.no_grad():
@@ -116,8 +102,10 @@ def sharpness(subject: Subject, rows: TokenLists, tokens: IntArray, *, radius: f
     return {"value": there - here, "radius": radius}
 
 
-def _answers(subject: Subject, rows: TokenLists, tokens: IntArray) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """(Logits of the positions that predict answer tokens, those tokens), batch by batch, long rows first."""
+def _answers(
+    subject: Subject, rows: TokenLists, tokens: IntArray
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, IntArray]]:
+    """(Logits of the positions that predict answer tokens, those tokens, their rows), by batch, long rows first."""
     collate = PadRight()
     for places in long_rows_first(tokens, BATCH_TOKENS):
         batch = subject.place(collate(rows.__getitems__(places.tolist())))
@@ -125,4 +113,4 @@ def _answers(subject: Subject, rows: TokenLists, tokens: IntArray) -> Iterator[t
         wanted = labels != IGNORED
         logits = logits_of(subject.forward(**batch, use_cache=False))  # (n, L, V)
         logits = logits[:, -labels.shape[1] - 1 : -1]  # prompt learning puts places in front of a row's own
-        yield logits[wanted], labels[wanted]
+        yield logits[wanted], labels[wanted], places[wanted.nonzero()[:, 0].cpu().numpy()]

@@ -15,6 +15,7 @@ from campus_tune.data.prepared import TokenRows, column_names
 from campus_tune.data.refusals import why_not
 from campus_tune.data.shapes import Shape
 from campus_tune.method.budget import FEWEST as FEWEST_ROWS
+from campus_tune.method.calibration import Calibration
 from campus_tune.method.orders import group_rows
 from campus_tune.model import compat
 from campus_tune.model.measure import LossMeter
@@ -185,14 +186,22 @@ class ProbeMeter:
     def __init__(self, trainer: Trainer, probes: Probes, chosen: Mapping[str, IntArray], peers: Peers) -> None:
         dataset, collator = compat.loader_view(trainer, probes.dataset)
         subject = partial(compat.subject, trainer)
-        self.meter = LossMeter(subject, dataset, collator, probes.rows.tokens, peers=peers, what="probes")
+        tokens = probes.rows.tokens
+        self.meter = LossMeter(subject, dataset, collator, tokens, peers=peers, what="probes", confidences=True)
         self.chosen = dict(chosen)
-        self.tokens = int(sum(probes.rows.tokens[rows].sum() for rows in self.chosen.values()))
+        self.tokens = int(sum(tokens[rows].sum() for rows in self.chosen.values()))
+
+    def measure(self) -> tuple[dict[str, RowLosses], dict[str, Calibration]]:
+        """Losses and calibration of each domain's rows, in one pass over all of them."""
+        measured = self.meter.measure(np.concatenate(list(self.chosen.values())))
+        assert measured.bins is not None
+        losses, calibration, end = {}, {}, 0
+        for domain, rows in self.chosen.items():
+            places = np.arange(end, end := end + len(rows))
+            losses[domain] = measured.losses.take(places)
+            calibration[domain] = Calibration.of(measured.bins[places])
+        return losses, calibration
 
     def losses(self) -> dict[str, RowLosses]:
         """Losses of each domain's rows, in one pass over all of them."""
-        rows = np.concatenate(list(self.chosen.values()))
-        measured = self.meter.losses(rows)
-        ends = np.cumsum([len(part) for part in self.chosen.values()])
-        parts = zip(self.chosen.items(), ends, strict=True)
-        return {domain: measured.take(np.arange(end - len(part), end)) for (domain, part), end in parts}
+        return self.measure()[0]

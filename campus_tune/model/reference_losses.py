@@ -19,7 +19,7 @@ from jinja2 import TemplateError
 from campus_tune.metrics.passage import Part
 from campus_tune.model.answer_alone import AnswersAlone, PadRight, Prepared, TokenLists, start_token
 from campus_tune.model.conversations import Conversations, Retold, has_template, render
-from campus_tune.model.measure import SLOW, LossMeter, Measurement, Reader
+from campus_tune.model.measure import SLOW, LossMeter, MeasuredRows, Reader
 from campus_tune.model.peers import Peers
 from campus_tune.model.reference import Reference, fits_memory
 from campus_tune.model.row_sums import IGNORED
@@ -125,7 +125,7 @@ class ReferenceMeter(LossMeter):
         super().__init__(reference.subject, rows, PadRight(), counts.tokens, peers=peers, what=what)
         self._reference, self._answers = reference, counts.answers
 
-    def measure(self, rows: IntArray, *, reader: Reader | None = None, width: int = 0) -> Measurement:
+    def measure(self, rows: IntArray, *, reader: Reader | None = None, width: int = 0) -> MeasuredRows:
         """As `LossMeter.measure`, of the rows that have an answer.
 
         Raises:
@@ -139,7 +139,7 @@ class ReferenceMeter(LossMeter):
                 measured = super().measure(rows[told], reader=reader, width=width)
             losses.put(told, measured.losses)
             read[told] = measured.read
-        return Measurement(losses, read)
+        return MeasuredRows(losses, read)
 
     def _refuse_infinite(self, rows: IntArray, losses: RowLosses) -> None:
         strange = rows[~np.isfinite(losses.nll_sum)]

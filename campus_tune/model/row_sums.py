@@ -223,7 +223,18 @@ def token_losses(logits: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tens
     return functional.cross_entropy(logits, wanted, reduction="none"), logits.argmax(-1) == wanted
 
 
-def join_tokens(parts: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `token_losses` gave of several blocks, behind one another."""
-    losses, hits = zip(*parts, strict=True)
-    return torch.cat(losses), torch.cat(hits)
+def token_confidences(logits: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What `token_losses` gives, bit for bit, and how sure the model is of its most likely token, in [0, 1], (k,).
+
+    A loss is read from logarithms of probabilities that are there anyway; the most likely token's stands beside it. NaN
+    in the logits is no confidence at all: whoever measures refuses the loss.
+    """
+    logits = logits.float()
+    log_probs, best = logits.log_softmax(-1), logits.argmax(-1)  # (k, V), (k,)
+    confidence = log_probs.gather(-1, best[:, None])[:, 0].exp().nan_to_num(0.0)
+    return functional.nll_loss(log_probs, wanted, reduction="none"), best == wanted, confidence
+
+
+def join_tokens(parts: list[tuple[torch.Tensor, ...]]) -> tuple[torch.Tensor, ...]:
+    """What `token_losses` or `token_confidences` gave of several blocks, behind one another."""
+    return tuple(torch.cat(values) for values in zip(*parts, strict=True))

@@ -10,9 +10,9 @@ import numpy as np
 
 from campus_tune.method.budget import Budget
 from campus_tune.method.curriculum import Curriculum
-from campus_tune.method.decide import Chosen, decide
+from campus_tune.method.decide import NOT_MEASURED, Chosen, decide
 from campus_tune.method.drawn import of_stage
-from campus_tune.method.selectors import LOSS, START_LOSS, RaceResult, Selector, View, measure_offers
+from campus_tune.method.selectors import LOSS, START_LOSS, Bandit, RaceResult, Selector, View, measure_offers
 from campus_tune.method.view import History
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
@@ -134,6 +134,8 @@ class Decider:
             {"name": offer.name, "scope": [round(edge, 6) for edge in offer.scope], "pool": len(offer.pool)}
             for offer in view.offers
         ]
+        if isinstance(self.selector, Bandit) and choice.outcome == NOT_MEASURED:
+            record |= self.selector.told(view)
         if measured is None:
             return record
         distances = self.selector.distances(view)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,14 +11,34 @@ from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import TokenRows
 from campus_tune.method.budget import Budget
 from campus_tune.method.competence import Competence
+from campus_tune.method.probe_history import ProbeHistory, ProbeRows
 from campus_tune.model.peers import Peers
 from campus_tune.model.probes import ProbeMeter, Probes, Source, load_probes, refuse_overlap
-from campus_tune.preview.cost_plan import FEWEST_TIMES, interval, measurements
+from campus_tune.preview.cost_plan import FEWEST_TIMES, SMALLER, interval, measurements
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
     from transformers import Trainer
+
+
+@dataclass(frozen=True)
+class MeasuredAt:
+    """When the probes are measured.
+
+    Args:
+        stage: stages decided before.
+        step: optimizer steps finished.
+        progress: of the whole run, in [0, 1].
+        mass: part of the run's learning rates, added up, that is behind.
+        tokens: trained before.
+    """
+
+    stage: int
+    step: int
+    progress: float
+    mass: float
+    tokens: int
 
 
 class Probing:
@@ -50,7 +71,7 @@ class Probing:
         n_stages: int,
     ) -> None:
         self.budget = budget
-        self.competence = Competence({})
+        self.competence, self.record = Competence({}), ProbeHistory()
         self.fingerprint: str | None = None
         self.report: Mapping[str, Json] = {}  # of the last measurement, by domain, as the ledger has it
         self.every = 1  # stages between two measurements
@@ -79,7 +100,7 @@ class Probing:
             return
         # As many rows, as often, as cost no more than their cap together: rows are not all as long as their mean.
         cap, longest = self.budget.part("probes"), max(1, self.n_stages // FEWEST_TIMES)
-        for share in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25, 0.0):
+        for share in SMALLER:
             self._meter = self._make_meter(subset(share * allowance))
             fits = [n for n in range(1, longest + 1) if self.tokens * measurements(self.n_stages, n) <= cap]
             self.every = min(fits, default=longest)
@@ -105,12 +126,19 @@ class Probing:
         paid = self.budget.room(self.tokens) >= self.tokens
         return bool(unknown) or (n_stages % self.every == 0 and paid)
 
-    def measure(self) -> bool:
-        """Measure them now, on the bill, into `report`; False without probes."""
+    def measure(self, when: MeasuredAt) -> bool:
+        """Measure them now, on the bill, into `report` and `record`; False without probes."""
         if self._meter is None:
             return False
         before = self._meter.meter.seconds
-        self.report = self.competence.update(self._meter.losses())
+        losses, calibration = self._meter.measure()
+        self.report = self.competence.update(losses, calibration)
+        rows = {
+            domain: ProbeRows(self._meter.chosen[domain], one.nll_sum, one.tokens, one.top1)
+            for domain, one in losses.items()
+        }
+        errors = {domain: one.error for domain, one in calibration.items()}
+        self.record = self.record.taken(rows, **vars(when), calibration=errors)
         self.budget.charge("probes", self._meter.tokens, self._meter.meter.seconds - before)
         return True
 

@@ -9,8 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from campus_tune.method.estimates import Estimate
+from campus_tune.method.probe_history import Measurement, ProbeHistory
 from campus_tune.method.selectors import (
     LOSS,
+    NORM,
+    OWN,
     PROBES,
     SELECTORS,
     START_LOSS,
@@ -19,10 +23,12 @@ from campus_tune.method.selectors import (
     View,
     build_selector,
 )
+from campus_tune.method.stages import SHUFFLE
+from campus_tune.method.view import History, PastStage
 from campus_tune.testing.promises import check_card, check_frozen, name_in, promise
 
 NAMES = "abcdef"  # of the offers; a setting that names one gets one of these
-SHOWN = (LOSS, START_LOSS, PROBES)  # what a run can show
+SHOWN = (LOSS, START_LOSS, PROBES, OWN, NORM)  # what a run can show
 
 
 def check_selector(setting: str | Mapping[str, Any], *, draws: int = 30, seed: int = 0) -> None:
@@ -71,18 +77,48 @@ def check_selector(setting: str | Mapping[str, Any], *, draws: int = 30, seed: i
 
 
 def draw_view(rng: np.random.Generator) -> View:
-    """What a selector may be shown: 1 to 6 offers, some of them alike, some often chosen, at any stage."""
+    """What a selector may be shown: 1 to 6 offers, some of them alike, some often chosen, at any stage of a run."""
     names = rng.permutation(list(NAMES))[: rng.integers(1, len(NAMES) + 1)].tolist()
     losses = [np.where(rng.random(len(names)) < 0.3, 1.0, rng.uniform(0, 12, len(names))) for _ in range(2)]
+    stage = int(rng.integers(0, 1000))
     return View(
         names=names,
-        stage=int(rng.integers(0, 1000)),
+        stage=stage,
+        n_decisions=int(rng.integers(0, 1000)),
         times_chosen={name: int(rng.integers(0, 10)) for name in NAMES if rng.random() < 0.5},
+        history=_draw_history(rng, stage),
         seed=int(rng.integers(0, 2**40)),
         mean_loss=losses[0],
         start_loss=losses[1],
         probe_loss=float(rng.uniform(0, 12)),
     )
+
+
+def _draw_history(rng: np.random.Generator, stage: int) -> History:
+    """Up to thirty stages before this one, some of them shuffled, with probes at every stage, or at every third."""
+    stages, measured, competence = [], [], []
+    every, first = int(rng.choice([1, 3])), max(0, stage - int(rng.integers(0, 31)))
+    for index in range(first, stage + 1):
+        if index % every == 0:
+            loss = float(rng.uniform(0, 12))
+            numbers = {"loss": {"probe": Estimate(loss, 0.1, 8)}, "accuracy": {"probe": Estimate(0.5, 0.1, 8)}}
+            measured.append(Measurement(index, index, index / 1000, index / 1000, index, **numbers))
+            competence.append(float(np.exp(-loss)))
+        if index < stage:
+            offered = rng.permutation(list(NAMES))[: rng.integers(1, len(NAMES) + 1)].tolist()
+            gains = {"own_gain": float(rng.normal()), "norm_gain": float(rng.uniform())}
+            work = {"tokens": 100, "lr_mass": 0.1, "lr_tokens": float(rng.choice([0.0, 10.0, 20.0])), **gains}
+            chosen = SHUFFLE if rng.random() < 0.1 else offered[0]
+            stages.append(PastStage(index, chosen, index + 1, float(rng.uniform(0, 12)), offered=offered, **work))
+    return History(stages, {"probe": competence} if competence else {}, ProbeHistory(measured))
+
+
+def _without(history: History, needs: frozenset[str]) -> History:
+    """The history with what a selector says that it needs, and no more."""
+    gains = [name for need, name in ((OWN, "own_gain"), (NORM, "norm_gain")) if need not in needs]
+    stages = [replace(stage, **dict.fromkeys(gains)) for stage in history.stages]
+    history = replace(history, stages=stages)
+    return history if PROBES in needs else replace(history, probes={}, measured=ProbeHistory())
 
 
 def _check_what_it_looks_at(setting: str | Mapping[str, Any], view: View) -> None:
@@ -94,6 +130,7 @@ def _check_what_it_looks_at(setting: str | Mapping[str, Any], view: View) -> Non
         mean_loss=view.mean_loss if LOSS in selector.needs else None,
         start_loss=view.start_loss if START_LOSS in selector.needs else None,
         probe_loss=view.probe_loss if PROBES in selector.needs else None,
+        history=_without(view.history, selector.needs),
     )
     try:
         alone = selector.choose(bare)
@@ -122,13 +159,18 @@ def _check_names(setting: str | Mapping[str, Any], view: View) -> None:
     name, called = name_in(setting), {offer: f"renamed {offer}" for offer in NAMES}
     chosen = build_selector(setting).choose(view)
     options = dict(setting) if isinstance(setting, Mapping) else {"name": setting}
-    selector = build_selector(
-        {key: called.get(value, value) if isinstance(value, str) else value for key, value in options.items()}
-    )
+    new = {key: [called.get(one, one) for one in value] for key, value in options.items() if isinstance(value, list)}
+    new |= {key: called.get(value, value) for key, value in options.items() if isinstance(value, str)}
+    selector = build_selector(options | new)
+    past = [
+        replace(stage, chosen=called.get(stage.chosen, stage.chosen), offered=[called[one] for one in stage.offered])
+        for stage in view.history.stages
+    ]
     renamed = replace(
         view,
         names=[called[offer] for offer in view.names],
         times_chosen={called[offer]: times for offer, times in view.times_chosen.items()},
+        history=replace(view.history, stages=past),
     )
     taken = selector.choose(renamed)
     promise(

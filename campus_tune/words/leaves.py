@@ -197,6 +197,36 @@ class Choice(Leaf):
 
 
 @dataclass(frozen=True)
+class Several(Leaf):
+    """One of a few words, or a list of them in sequence; kept as a tuple.
+
+    >>> Several(("note", "stop")).read("then", "note"), Several(("note", "stop")).read("then", ["stop", "note"])
+    (('note',), ('stop', 'note'))
+    """
+
+    words: tuple[str, ...]
+
+    @property
+    def must(self) -> str:
+        """All of them."""
+        return f"one of {', '.join(self.words)}, or a list of these"
+
+    def read(self, what: str, value: object) -> tuple[str, ...]:
+        """At least one; the nearest word is named for one that is none of them."""
+        given = list(value) if isinstance(value, list | tuple) else [value]
+        wrong = [one for one in given if not isinstance(one, str) or one not in self.words]
+        if given and not wrong:
+            return tuple(map(str, given))
+        advice = nearest(wrong[0], self.words).strip() if wrong and isinstance(wrong[0], str) else "Choose one of them."
+        raise RecipeError(self.refusal(what, value, advice))
+
+    def schema(self) -> Json:
+        """A word of an enumeration, or an array of such."""
+        word = {"enum": list(self.words)}
+        return {"anyOf": [word, {"type": "array", "items": word, "minItems": 1}]}
+
+
+@dataclass(frozen=True)
 class Flag(Leaf):
     """True or false."""
 

@@ -6,15 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.evaluate.answer_loss import Told
+from campus_tune.method.calibration import Calibration
 from campus_tune.model import calibration_sharpness
 from campus_tune.model.answer_alone import Labelled
-from campus_tune.model.calibration_sharpness import calibration, expected_error, sharpness
+from campus_tune.model.calibration_sharpness import calibration, sharpness
 from campus_tune.model.subject import Subject
 from tests.run.other_models import with_prompts
 
@@ -64,8 +62,8 @@ def test_virtual_tokens_of_prompt_learning_are_no_answers(rows: Told) -> None:
         for place in range(1, len(row.ids)):
             if row.labels[place] != -100:
                 confidence.append(float(probabilities[place - 1].max()))
-                hit.append(float(probabilities[place - 1].argmax() == row.labels[place]))
-    assert told["error"] == pytest.approx(expected_error(np.array(confidence), np.array(hit))["error"], rel=1e-5)
+                hit.append(bool(probabilities[place - 1].argmax() == row.labels[place]))
+    assert told["error"] == pytest.approx(Calibration.of_tokens(np.array(confidence), np.array(hit)).error, rel=1e-5)
 
 
 def mean_loss(model: Any, rows: Told) -> torch.Tensor:
@@ -127,21 +125,6 @@ def test_calibration_hangs_on_no_batch_size(model: Any, rows: Told, monkeypatch:
     whole = calibration(subject_of(model), rows, rows.tokens)
     monkeypatch.setattr(calibration_sharpness, "BATCH_TOKENS", 1)  # one row at a time
     assert calibration(subject_of(model), rows, rows.tokens)["error"] == pytest.approx(whole["error"], abs=1e-6)
-
-
-@given(confidence=arrays(np.float64, st.integers(1, 40), elements=st.floats(0, 1)), seed=st.integers(0, 99))
-def test_an_expected_error_is_a_share_and_its_bins_hold_all(confidence: np.ndarray[Any, Any], seed: int) -> None:
-    hit = (np.random.default_rng(seed).random(len(confidence)) < confidence).astype(np.float64)
-    found = expected_error(confidence, hit)
-    assert 0 <= found["error"] <= 1
-    assert sum(count for _, _, count in found["bins"]) == len(confidence)
-    overall = abs(confidence.mean() - hit.mean())
-    assert found["error"] >= overall - 1e-12  # bins can only add to the gap
-
-
-def test_a_sure_model_that_is_right_has_no_error_and_one_that_is_wrong_has_all() -> None:
-    assert expected_error(np.ones(5), np.ones(5))["error"] == 0
-    assert expected_error(np.ones(5), np.zeros(5))["error"] == 1
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 2048])

@@ -22,6 +22,7 @@ from campus_tune.cli.main import main
 from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import TokenRows
 from campus_tune.method.budget import FEWEST, Budget, rounded_up
+from campus_tune.method.calibration import Calibration
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.orders import order_rows
 from campus_tune.model.peers import Peers
@@ -74,8 +75,9 @@ class ProbeMeter:
         self.meter, self.chosen = Meter(probes.rows), chosen
         self.tokens = int(sum(probes.rows.tokens[rows].sum() for rows in chosen.values()))
 
-    def losses(self) -> dict[str, RowLosses]:
-        return {domain: self.meter.losses(rows) for domain, rows in self.chosen.items()}
+    def measure(self) -> tuple[dict[str, RowLosses], dict[str, Calibration]]:
+        losses = {domain: self.meter.losses(rows) for domain, rows in self.chosen.items()}
+        return losses, dict.fromkeys(losses, Calibration(0.1, 0.5, []))
 
 
 def rows_of(n: int, rng: np.random.Generator) -> TokenRows:

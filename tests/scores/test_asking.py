@@ -19,7 +19,7 @@ from campus_tune.method.orders import order_rows
 from campus_tune.method.selectors.race import stratified_sample
 from campus_tune.metrics import METRICS, EnsembleMetric, parse_metric
 from campus_tune.metrics.passage import HERE, Passage, PassageMetric
-from campus_tune.model.measure import Measurement
+from campus_tune.model.measure import MeasuredRows
 from campus_tune.model.peers import Peers
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.scores import asking as asking_module
@@ -61,11 +61,11 @@ class Meter:
     asked: list[int] = field(default_factory=list)
     tick: Any = None
 
-    def measure(self, rows: IntArray, *, reader: Any = None, width: int = 0) -> Measurement:
+    def measure(self, rows: IntArray, *, reader: Any = None, width: int = 0) -> MeasuredRows:
         assert reader is None
         self.asked += rows.tolist()
         losses = losses_of(self.per_token[rows] * ANSWERS[rows], ANSWERS[rows], np.zeros(len(rows), dtype=np.int64))
-        return Measurement(losses, np.zeros((len(rows), width)))
+        return MeasuredRows(losses, np.zeros((len(rows), width)))
 
 
 def make(metrics: list[Any], share: float, *, meter: Any = None, cache: Path | None = None, **rest: Any) -> Asking:

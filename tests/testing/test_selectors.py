@@ -13,12 +13,19 @@ from campus_tune.testing import BrokenPromise, check_selector
 from tests.testing.mutants import registered
 
 # a new selector with options must say here how it is made; `order` is one that may be offered or not
-SETTINGS: dict[str, list[dict[str, Any]]] = {"fixed": [{}, {"order": "b"}]}
+SETTINGS: dict[str, list[dict[str, Any]]] = {
+    "fixed": [{}, {"order": "b"}],
+    "replayed": [{"choices": ["a"]}, {"choices": list("abcabcfedcba") * 50}],
+    "exp3s": [{}, {"reward": "own", "eta": 1, "beta": 0.1}, {"reward": "norm", "eta": 10, "epsilon": 0.001}],
+    "ucb": [{}, {"reward": "own", "gamma": 0.01}, {"reward": "norm", "c": 0}],
+    "teacher": [{}, {"reward": "own", "epsilon": 0}, {"reward": "norm", "abs": False}],
+}
 EVERY = [{"name": name, **options} for name in SELECTORS.names() for options in SETTINGS.get(name, [{}])]
 
 
 def test_the_published_selectors_are_registered_and_those_with_options_are_made_with_them() -> None:
     published = {"lowest_perplexity", "relative_perplexity", "matched", "fixed", "round_robin", "random", "shuffle"}
+    published |= {"exp3s", "ucb", "teacher", "replayed"}
     assert published <= set(SELECTORS.names())
     assert all(name in SETTINGS for name in SELECTORS.names() if SELECTORS.options(name))
 
@@ -142,7 +149,7 @@ class NeverTheFirst(Base):
         (NoSelector, r"`mutant` must be a Selector, got NoSelector\. Inherit it"),
         (Remembers, r"must be a frozen dataclass, got Remembers\. Write @dataclass\(frozen=True\)"),
         (Changeable, r"got a list, dict or set in order\. Keep a tuple"),
-        (NeedsTheMoon, r"must need only what a run can show \(loss, start_loss, probes\), got moon"),
+        (NeedsTheMoon, r"must need only what a run can show \(loss, start_loss, probes, own, norm\), got moon"),
         (NeedsLossAlone, r"must be a GreedySelector if, and only if, it needs 'loss'"),
         (Invents, r"must take one of the offers \[.*\], got 'zzz'"),
         (NeverTheFirst, r"must take one of the offers \['.'\], got ''"),

@@ -1,8 +1,11 @@
 """selectors: which of the offered slices is trained next. Importing this registers all of them."""
 
 from campus_tune.method.selectors import greedy
+from campus_tune.method.selectors.bandits import Bandit
 from campus_tune.method.selectors.base import (
     LOSS,
+    NORM,
+    OWN,
     PROBES,
     SELECTORS,
     START_LOSS,
@@ -16,9 +19,12 @@ from campus_tune.method.view import View
 
 __all__ = [
     "LOSS",
+    "NORM",
+    "OWN",
     "PROBES",
     "SELECTORS",
     "START_LOSS",
+    "Bandit",
     "GreedySelector",
     "Outcome",
     "RaceResult",

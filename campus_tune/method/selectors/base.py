@@ -19,6 +19,7 @@ from campus_tune.words.registry import Registry
 from campus_tune.words.types import FloatArray
 
 LOSS, START_LOSS, PROBES = "loss", "start_loss", "probes"  # what a selector may need
+OWN, NORM = "own", "norm"  # likewise, of each stage that is over: `PastStage.own_gain`, `norm_gain`
 
 # Nats below which two distances are one. The same sums on other machines, or over another number of processes, differ
 # by 1e-6 of a loss in float32 and by 1e-4 in bfloat16, and the standard errors of a decision are some 1e-2.
@@ -39,6 +40,11 @@ class Selector(ABC):
 
         An offer of which nothing could be measured is infinitely far.
         """
+        del view
+        return None
+
+    def chances(self, view: View) -> FloatArray | None:
+        """How likely each offer is to be chosen, shape (K,), sum 1; None where this selector learns no chances."""
         del view
         return None
 

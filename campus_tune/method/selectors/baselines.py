@@ -1,4 +1,4 @@
-"""Selectors that ask no model: one fixed order, turns, chance, and plain shuffling. They cost nothing."""
+"""Selectors that ask no model: one fixed order, turns, chance, a list, and plain shuffling. They cost nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from campus_tune.method.selectors.base import SELECTORS, Selector
 from campus_tune.method.view import View
+from campus_tune.words.annotated import check_options
 
 
 @SELECTORS.register("fixed")
@@ -42,6 +43,30 @@ class RandomChoice(Selector):
     def choose(self, view: View) -> str:
         """A seeded draw from `[seed, stage]`."""
         return view.names[int(np.random.default_rng([view.seed, view.stage, 1]).integers(len(view.names)))]
+
+
+@SELECTORS.register("replayed")
+@dataclass(frozen=True)
+class Replayed(Selector):
+    """Choices that were made before: the control for "does it matter when a sub-curriculum is chosen?".
+
+    A comparison writes the choices of another run, shuffled in time: as often each, learned by nobody.
+
+    Args:
+        choices: labels of metrics, one for each stage from the first on. Where one is not offered, or there is none for
+            a stage, the offer that was chosen least often is taken.
+    """
+
+    choices: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        object.__setattr__(self, "choices", tuple(self.choices))
+
+    def choose(self, view: View) -> str:
+        """The choice of this stage."""
+        told = self.choices[view.stage] if view.stage < len(self.choices) else None
+        return told if told in view.names else RoundRobin().choose(view)
 
 
 @SELECTORS.register("shuffle")

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from campus_tune.method.firing import Firing
+from campus_tune.method.firing_lines import fired_line, seen
 from campus_tune.run.ledger import read_ledger
 from campus_tune.run.ledger_lines import EVENTS
 from campus_tune.run.told.console import Console
 from campus_tune.run.told.events import Decided, Fired, Probed, SharesMoved
-from campus_tune.run.told.steering_lines import fired_line, moves, seen, steering_warnings, summed_up
+from campus_tune.run.told.steering_lines import moves, steering_warnings, summed_up
 from campus_tune.run.told.trainers_log import TrainersLog
 from campus_tune.words.json_shapes import misshapen
 from campus_tune.words.types import Json

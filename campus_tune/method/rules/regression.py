@@ -1,0 +1,68 @@
+"""Regression: a domain's loss is above the best level that it had, and surely so; and that it has recovered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from campus_tune.method.firing import Firing, Kind
+from campus_tune.method.probe_history import Measurement
+from campus_tune.method.rules.base import LEVEL, RULES, Rule, Seen, Shown, Then, Times, firing
+from campus_tune.words.leaves import Range
+
+
+@RULES.register("regression")
+@dataclass(frozen=True)
+class Regression(Rule):
+    """A domain has forgotten: its loss is above its best level by more than `over`, `hold` measurements in a row.
+
+    By the lower bound of the relative rise, paired over rows, at 0.05 over the number of domains. When it is back
+    below `over` the domain has `recovered`, which is a firing of its own and ends what `review` does.
+
+    Args:
+        over: relative rise over the best level, the mean of the best three neighbouring measurements.
+        hold: measurements in a row.
+        then: what is done about it: an action, or a list of them in sequence.
+        times: firings at most for each domain, at least `hold` measurements apart.
+    """
+
+    kind: ClassVar[Kind] = "regression"
+
+    over: Annotated[float, Range(0, 10, "[)")] = 0.02
+    hold: Annotated[int, Range(1, 100)] = 2
+    then: Then = ("note",)
+    times: Times = 2
+
+    @property
+    def apart(self) -> int:
+        """As many as it looks at."""
+        return self.hold
+
+    def judge(self, shown: Shown) -> list[Firing]:
+        """A firing for each domain that has regressed, or recovered."""
+        measured = shown.history.measured
+        if not len(measured):
+            return []
+        return [one for name in sorted(measured.last.rise) for one in self._of(shown, name)]
+
+    def _of(self, shown: Shown, name: str) -> list[Firing]:
+        held = [one for one in shown.history.measured.measurements[-self.hold :] if name in one.rise]
+        if len(held) < self.hold:
+            return []
+        rise = held[-1].rise[name]
+        if all(self.bound(one, name) > self.over for one in held):
+            return self.fired(shown, name, Seen(rise.value, self.bound(held[-1], name), self.over))
+        upper = rise.upper(LEVEL)
+        if not (upper < self.over and self._is_open(shown, name)):
+            return []
+        times = len(self.past(shown.history, name, "recovered")) + 1
+        return [firing(shown, "recovered", "recovered", name, Seen(rise.value, upper, self.over), ("note",), times)]
+
+    def _is_open(self, shown: Shown, name: str) -> bool:
+        """It has fired for a domain that has not recovered since."""
+        both = self.past(shown.history, name) + self.past(shown.history, name, "recovered")
+        return bool(both) and max(both, key=lambda one: one.measurement).kind == self.kind
+
+    def bound(self, measurement: Measurement, name: str) -> float:
+        """The lower bound of a domain's rise."""
+        return measurement.rise[name].lower(LEVEL / len(measurement.loss))
