@@ -172,6 +172,18 @@ class Reweight(ABC):
             found[moves] = part * bounded(moved, alone, self.most, least=least / part)
         return found
 
+    def ceiling(self, prior: FloatArray, losses: Losses, *, least: float = 0.0) -> FloatArray:
+        """The most that each share could be moved to, shape (S,): by `most`, or by what the others keep at least.
+
+        Args:
+            prior: as in `shares`.
+            losses: likewise.
+            least: likewise.
+        """
+        low, high = _bounds(prior, self.most, least)
+        moves = self.moves(prior, losses)
+        return np.where(moves, np.minimum(high, prior[moves].sum() - low[moves].sum() + low), prior)
+
     def pulls(self, prior: FloatArray, losses: Losses) -> dict[str, float]:
         """`pull` of the strata whose shares it moves, by name."""
         moves = self.moves(prior, losses)
@@ -438,7 +450,7 @@ def bounded(shares: FloatArray, prior: FloatArray, most: float, *, least: float 
         most: at least 1.
         least: that none falls below, but for who has less in the prior.
     """
-    low, high = np.maximum(prior / most, np.minimum(prior, least)), prior * most
+    low, high = _bounds(prior, most, least)
     fixed = ~(prior > 0)
     found: FloatArray = np.where(fixed, 0.0, shares)
     found = found / found.sum() if found.sum() > 0 else prior.copy()
@@ -455,6 +467,11 @@ def bounded(shares: FloatArray, prior: FloatArray, most: float, *, least: float 
             return found / found.sum()
         left, total = 1 - found[fixed].sum(), found[free].sum()
         found[free] = found[free] * left / total if total > 0 else prior[free] * left / prior[free].sum()
+
+
+def _bounds(prior: FloatArray, most: float, least: float) -> tuple[FloatArray, FloatArray]:
+    """(The least, the most) that each share may be, each of shape (S,)."""
+    return np.maximum(prior / most, np.minimum(prior, least)), prior * most
 
 
 def _softmax(logits: FloatArray) -> FloatArray:

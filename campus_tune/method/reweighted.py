@@ -29,14 +29,14 @@ def at_most_five(steering: Steering, base: FloatArray) -> str | None:
     if steering.reweight is None or not (new := set(held_back(steering, base)) - set(held_back(before, base))):
         return None
     return (
-        f"`reweight` gave {listed(sorted(new), NAMED)} the most that it may, {steering.reweight.most:g} times the "
-        f"share without it, {IN_A_ROW} times in a row, and would still give more. Look at the rows: if they are right, "
-        "write a larger share under `domains: shares`, or raise `most`."
+        f"`reweight` gave {listed(sorted(new), NAMED)} the most that `most: {steering.reweight.most:g}` lets it have, "
+        f"{IN_A_ROW} times in a row. Look at the rows: if they are right, write a larger share under `domains: "
+        "shares`, or raise `most`."
     )
 
 
 def held_back(steering: Steering, base: FloatArray) -> list[str]:
-    """Strata whose share was at its upper bound after each of the last five changes.
+    """Strata whose share was above the one without steering, and as high as it could be, after the last five changes.
 
     Args:
         steering: with its record.
@@ -49,8 +49,11 @@ def held_back(steering: Steering, base: FloatArray) -> list[str]:
     if n < IN_A_ROW:
         return []
     changes = [losses.first(k * every) for k in range(n - IN_A_ROW + 1, n + 1)]
-    lowest = np.min([steering.reweight.shares(base, past, least=steering.least) for past in changes], axis=0)
-    held = (lowest >= steering.reweight.most * base * (1 - _ROUNDING)) & (base > 0)
+    shares, ceilings = (
+        np.array([of(base, past, least=steering.least) for past in changes])
+        for of in (steering.reweight.shares, steering.reweight.ceiling)
+    )
+    held = ((shares >= ceilings * (1 - _ROUNDING)) & (shares > base * (1 + _ROUNDING))).all(axis=0)
     return [name for name, is_held in zip(steering.names, held.tolist(), strict=True) if is_held]
 
 

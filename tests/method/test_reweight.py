@@ -303,6 +303,20 @@ def test_shares_are_shares(name: str, rows: list[list[float]], most: float, leas
 
 
 @every_part
+@examples(40)
+@given(st.lists(known, min_size=3, max_size=3), st.floats(1, 9), st.floats(0, 0.2))
+def test_a_ceiling_is_what_no_losses_can_lift_a_share_above(
+    name: str, row: list[float], most: float, least: float
+) -> None:
+    found = losses([[1.0, 1.0, 1.0], row], stderr=0.0)
+    part = made(name, most=most)
+    ceiling = part.ceiling(PRIOR, found, least=least)
+    assert (part.shares(PRIOR, found, least=least) <= ceiling * (1 + 1e-9)).all()
+    for i in range(3):  # and it can be reached
+        assert bounded(np.eye(3)[i], PRIOR, most, least=least)[i] == pytest.approx(ceiling[i])
+
+
+@every_part
 def test_alike_domains_keep_the_prior(name: str) -> None:
     equal = np.full(3, 1 / 3)
     found = losses([[2.0, 2.0, 2.0], [1.5, 1.5, 1.5], [1.2, 1.2, 1.2]], drawn=equal)

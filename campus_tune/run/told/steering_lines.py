@@ -19,7 +19,7 @@ LEAST_MOVE = 0.01  # of a share, which is worth a word
 MOST_NAMES = 4  # shares that a line names
 MOST_STEPS = 6  # at which something was seen, that a sentence names
 PAST = {
-    "milestone": "milestone {name} was met",
+    "milestone": "milestone `{name}` was met",
     "regression": "{who} regressed",
     "recovered": "{who} recovered",
     "stagnation": "{who} stood still",

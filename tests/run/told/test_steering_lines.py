@@ -187,7 +187,7 @@ def test_a_card_says_what_was_seen_and_an_early_stop_plainly() -> None:
     assert summed_up(events) == [
         (
             "rules saw: `math` regressed at steps 120, 140 (its rows in the review lane × 2); `math` recovered at step "
-            "160; milestone fractions was met at step 200; rows that come again were learned at step 200"
+            "160; milestone `fractions` was met at step 200; rows that come again were learned at step 200"
         ),
         (
             "training was stopped early, at step 200 of 400, because rows that come again are learned: 99.4% of their "
