@@ -38,11 +38,8 @@ from campus_tune.preview.drop_rows import drop_findings
 from campus_tune.preview.duplicate_rows import duplicate_findings
 from campus_tune.preview.health import health_table, score_findings
 from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_findings, phase_findings
-<<<<<<< HEAD
 from campus_tune.preview.reweight_advice import probed_findings
-=======
 from campus_tune.preview.rule_advice import probe_findings, stop_findings
->>>>>>> steer
 from campus_tune.preview.simulate import SimulatedRun, simulate
 from campus_tune.preview.steer_advice import few_decisions
 from campus_tune.preview.weight_advice import router_findings
