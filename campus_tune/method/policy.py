@@ -138,14 +138,19 @@ class Policy:
         untils = [one.shares.until for one in self.periods]
         return untils if self.steering is None else self.steering.ends(untils)
 
+    def unsteered(self, u: float) -> FloatArray | None:
+        """Shares of the strata at a progress, shape (S,), before the record has moved them; None for natural ones."""
+        phases = [one.shares for one in self.periods]
+        if not phases:
+            return self.shares
+        if all(phase.shares is None for phase in phases):
+            return None
+        phases = phases if self.steering is None else self.steering.phases(phases)
+        return at_phase(phases, self.natural, u + _ROUNDING)
+
     def shares_at(self, u: float) -> FloatArray | None:
         """Shares of the strata at a progress, shape (S,); None for natural ones."""
-        base, steering = self.shares, self.steering
-        if self.periods:
-            phases = [one.shares for one in self.periods]
-            spoken = any(phase.shares is not None for phase in phases)
-            phases = phases if steering is None else steering.phases(phases)
-            base = at_phase(phases, self.natural, u + _ROUNDING) if spoken else None
+        base, steering = self.unsteered(u), self.steering
         if steering is not None and steering.moves_shares and not self.fixed:
             return steering.shares(self.natural if base is None else base)
         if self.follow is None or u < FOLLOW_FROM or len(self.strata_names) == 1:

@@ -15,6 +15,7 @@ from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.method.pacing import build_pacing, scope_at
 from campus_tune.metrics import build_metric, leaves
 from campus_tune.preview.draw_advice import draw_findings
+from campus_tune.preview.steer_advice import bandit_findings
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.findings import Finding
 
@@ -23,7 +24,7 @@ _HARDLY_A_CURRICULUM = 0.95  # scope at the start from which nothing is held bac
 
 def problems_in_method(config: CampusConfig) -> list[Finding]:
     """Everything in `config` that works and is probably not meant, or is no multi-perspective curriculum at all."""
-    found = draw_findings(config)
+    found = [*draw_findings(config), *bandit_findings(config)]
     if config.is_shuffle:
         unused = "selector: shuffle trains no order, the metrics are scored for the report only."
         return [*found, *([Finding("info", unused)] if config.metrics else [])]

@@ -39,7 +39,9 @@ from campus_tune.preview.duplicate_rows import duplicate_findings
 from campus_tune.preview.health import health_table, score_findings
 from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_findings, phase_findings
 from campus_tune.preview.reweight_advice import probed_findings
+from campus_tune.preview.rule_advice import probe_findings, stop_findings
 from campus_tune.preview.simulate import SimulatedRun, simulate
+from campus_tune.preview.steer_advice import few_decisions
 from campus_tune.preview.weight_advice import router_findings
 from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.recipe.drop_block import DUPLICATES
@@ -201,29 +203,32 @@ def _probe_findings(
     """Probes that were trained on, domains that only one of the two sides has, probes that cannot be prepared."""
     if config.probes is None:
         return
+    from campus_tune.model.probes import ALL, load_probes
+
     probes = [row for path in config.probes.path for row in read_jsonl(path)]
     yield from overlap_findings(overlap(full_texts(probes, shape), full_texts(rows, shape)))
     column = config.probes.domain_column
     trained = {str(value) for value in texts.columns.get(column, ())}
     shared = bool(trained) and column in probes[0]
-    probed = Counter(str(row.get(column)) for row in probes if shared)
-    yield from probed_findings(config, sorted(trained), probed)
+    n_rows = Counter(str(row.get(column, ALL)) for row in probes)
+    steering = {name: min(n, config.probes.max_rows or n) for name, n in n_rows.items()}
+    yield from probed_findings(config, sorted(trained), steering if shared else {})
     if not shared:
         yield Finding(
             "info",
             f"`probes: domain_column` {column!r} is not in both files: competence is measured over all probes at once.",
         )
     else:
-        for unprobed in sorted(trained - probed.keys()):
+        for unprobed in sorted(trained - n_rows.keys()):
             yield Finding(
                 "warning", f"Domain {unprobed!r} has training rows and no probe rows.", "Hold some of its rows out."
             )
-        for untrained in sorted(probed.keys() - trained):
+        for untrained in sorted(n_rows.keys() - trained):
             what = f"Probe domain {untrained!r} has no training rows."
             yield Finding("warning", what, "Correct its name, or drop its probes.")
+    yield from (Finding("error", problem) for problem in config.steer.unknown_probes(n_rows))
+    yield from probe_findings(config, steering)
     if prepared is not None:
-        from campus_tune.model.probes import load_probes
-
         try:
             load_probes(list(config.probes.path), config.probes, prepared.trainer)
         except CampusError as error:
@@ -268,6 +273,7 @@ def _run_findings(
             "at most."
         )
         findings.append(Finding("warning", what, f"Write stages: {max(1, per_epoch // 2)} or fewer."))
+    findings += few_decisions(config, size.total_steps, per_epoch)
     findings += budget_findings(settings, config, prepared)
     if prepared is not None:
         model_config = getattr(prepared.trainer.model, "config", None)
@@ -362,6 +368,7 @@ def _plan_findings(
             dropped=drawn.dropped,
             tokens=drawn.tokens,
             columns=drawn.weights,
+            judges=False,
             keep_plan=True,
         )
     except DataError as error:  # a run of a size that can be trained and not simulated
@@ -376,6 +383,7 @@ def _plan_findings(
     return [
         *found,
         *phase_findings([phase.until for phase in config.phases or ()], rates),
+        *stop_findings(config, rates),
         *_starved(config, run, rates, scores, domains),
     ]
 

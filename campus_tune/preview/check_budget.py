@@ -27,6 +27,7 @@ def budget_findings(settings: Mapping[str, Any], config: CampusConfig, prepared:
         from campus_tune.model.probes import named_probes
         from campus_tune.preview.cost_plan import facts_of, made_smaller, needs, too_small, unpaid_candidates
         from campus_tune.preview.setup import make_budget
+        from campus_tune.preview.steer_advice import unpaid_rewards
         from campus_tune.scores.planning import NO_CACHE, make_scoring, refreshes_to_come
 
         with warnings.catch_warnings():
@@ -44,11 +45,12 @@ def budget_findings(settings: Mapping[str, Any], config: CampusConfig, prepared:
                 trainer, uncached, rows, meter, budget, Peers(), groups=None, trained=prepared.trained
             )
             facts = facts_of(asking, named_probes(config, trainer), size.total_steps, per_epoch)
+            rewards = list(unpaid_rewards(config, budget, facts))
             budget.fit(needs(config, budget, facts))
             if not budget.kept:
-                return [Finding("warning", *too_small(config, budget, facts))]
+                return [Finding("warning", *too_small(config, budget, facts)), *rewards]
             unpaid, smaller = unpaid_candidates(config, budget, facts), made_smaller(config, budget, facts)
-            found = [] if smaller is None else [Finding("info", smaller)]
+            found = [*([] if smaller is None else [Finding("info", smaller)]), *rewards]
             return found if unpaid is None else [*found, Finding("warning", *unpaid)]
     except (CampusError, OSError, ValueError, TypeError, KeyError, ImportError, RuntimeError):
         return []  # a model of which only the tokenizer is here, or what other findings say

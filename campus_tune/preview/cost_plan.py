@@ -16,7 +16,7 @@ import numpy as np
 
 from campus_tune.method.budget import FEWEST, Budget, Need, Purpose, rounded_up
 from campus_tune.method.phases import offers_until, phases_of
-from campus_tune.method.selectors import LOSS, PROBES
+from campus_tune.method.selectors import LOSS, OWN, PROBES
 from campus_tune.model.probes import Probes
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.policy import thin_of
@@ -28,6 +28,7 @@ from campus_tune.scores.run_scores import Scores
 
 SHARED = 0.5  # of an offer's sample: rows that an offer before it has asked for already
 _MANY = 1000  # rows, of which a thinner's offers are counted
+SMALLER = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25, 0.0)  # parts of the probes' allowance that are tried where it is capped
 FEWEST_TIMES = 4  # measurements of the probes that a run makes whatever its budget, besides the last one
 
 ProbeCost = Callable[[float, int], int]  # (tokens for one measurement, fewest rows of a domain) → what it takes
@@ -132,7 +133,7 @@ def asks_the_model(config: CampusConfig, *, has_probes: bool) -> bool:
     if config.selector is not None and PROBES in config.build_selector().needs:
         return False  # refused when the run begins
     config = config.resolved(has_probes=False, domain_in_data=False, seed=0)
-    return measures_offers(config) or bool(Questions(config).live)
+    return measures_offers(config) or OWN in config.build_selector().needs or bool(Questions(config).live)
 
 
 def interval(tokens: int, allowance: float, n_stages: int) -> int:

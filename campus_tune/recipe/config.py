@@ -184,8 +184,7 @@ class CampusConfig(CheckedSettings):
         handover = self.handover if "handover" not in wrong else type(self).handover
         problems = [*check_labels(self.specs), *draw.problems(self.specs, handover)]
         if not wrong & {*DRAWN, "window"}:
-            no_orders = f"selector: {SHUFFLE}" if self.is_shuffle else "" if self.metrics else "metrics: []"
-            problems += steer.problems(draw, no_orders=no_orders, handover=handover, sliced=self.window == "slice")
+            problems += steer.problems(draw, unordered=self.unordered, sliced=self.window == "slice")
         extras = () if problems else draw.extras(self.specs)
         members = [m for spec in [*self.specs, *extras] for m in getattr(build_metric(spec), "members", ())]
         known = {spec.label: spec for spec in reversed([*self.specs, *members, *extras])}
@@ -311,6 +310,13 @@ class CampusConfig(CheckedSettings):
     def is_shuffle(self) -> bool:
         """No curriculum at all: the plain baseline."""
         return self.selector_name == SHUFFLE
+
+    @property
+    def unordered(self) -> str:
+        """The setting by which no order is trained; empty where one is."""
+        if self.is_shuffle:
+            return f"selector: {SHUFFLE}"
+        return "" if self.handover else "handover: 0"
 
     @property
     def share_at_random(self) -> float:

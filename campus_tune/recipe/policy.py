@@ -35,7 +35,15 @@ from campus_tune.method.reweight import build_reweight
 from campus_tune.method.shares import SharePhase, at_least, fixed, natural, tempered
 from campus_tune.method.steering import Steering
 from campus_tune.method.thin import Thin
-from campus_tune.recipe.draw_blocks import NATURAL, TEMPERATURE, CellSettings, PhaseSettings, Shares, ThinSettings
+from campus_tune.recipe.draw_blocks import (
+    NATURAL,
+    TEMPERATURE,
+    CellSettings,
+    DomainSettings,
+    PhaseSettings,
+    Shares,
+    ThinSettings,
+)
 from campus_tune.recipe.draw_rules import RANDOM_DROP, SHUFFLED_SCORES, find_score
 from campus_tune.recipe.steer_rules import OF_DOMAINS
 from campus_tune.words.errors import DataError, RecipeError
@@ -261,7 +269,7 @@ def steering_of(
         handover_tokens: that the steps up to the handover train on average.
 
     Raises:
-        RecipeError: a domain that would be raised or reviewed has no rows.
+        RecipeError: a domain that would be raised or reviewed has no rows; a reweighting names one that has none.
     """
     if not config.steers(has_probes=has_probes):
         return None
@@ -273,15 +281,16 @@ def steering_of(
         domain_of = {name: known[code] for name, code in zip(names, cells.strata_of.tolist(), strict=True)}
     if domains.codes is not None and (problems := config.steer.rowless(known)):
         raise RecipeError(problems)
-    reweight = None if config.domains is None else config.domains.reweight
+    block = config.domains or DomainSettings()
     return Steering(
         rules=config.rules(has_probes=has_probes),
         clock=config.clock_part,
-        reweight=None if reweight is None else build_reweight(reweight),
+        reweight=None if block.reweight is None else build_reweight(block.reweight),
         names=names,
         n_stages=n_stages,
         handover_tokens=handover_tokens,
         domain_of=domain_of,
+        least=block.least,
     )
 
 

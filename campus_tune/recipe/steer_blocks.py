@@ -131,15 +131,17 @@ def _event(what: str, event: object, entry: object) -> Answer:
         own = next(iter(known))  # `saturated: 0.99` says what it means, and not what to do
         meant = f"{event}: {{{own}: {entry}, then: note}}" if entry is not None else f"{event}: note, or leave it out"
         raise RecipeError(THEN.refusal(where, entry, f"Write {meant}."))
-    if not isinstance(entry, Mapping):
-        return {"then": THEN.read(where, entry)}
-    problems = keys(where, entry, list(known))
     read: dict[str, Any] = {"then": NOTE}
-    for name, one in known.items():
-        try:
-            read |= {name: one.read(f"{where}: {name}", entry[name])} if name in entry else {}
-        except RecipeError as error:
-            problems += error.problems
+    problems: list[str] = []
+    if isinstance(entry, Mapping):
+        problems += keys(where, entry, list(known))
+        for name in [name for name in known if name in entry]:
+            try:
+                read[name] = known[name].read(f"{where}: {name}", entry[name])
+            except RecipeError as error:
+                problems += error.problems
+    else:
+        read["then"] = THEN.read(where, entry)
     if problems:
         raise RecipeError(problems)
     try:

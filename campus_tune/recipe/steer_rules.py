@@ -5,7 +5,7 @@ settings alone say (`problems`), what a run without probes cannot do (`without_p
 measured, which milestone and which target it has reached already (`already_met`).
 
 >>> blocks = SteerBlocks(when={"stagnation": {"then": ("hand_over",)}})
->>> list(blocks.problems(DrawBlocks(), no_orders="selector: shuffle", handover=0.6))
+>>> list(blocks.problems(DrawBlocks(), unordered="selector: shuffle"))
 ['`when: stagnation` must have orders to hand over, got selector: shuffle: rows are plainly shuffled anyway. Write then: note.']
 """  # noqa: E501  # a message is one line
 
@@ -77,11 +77,15 @@ class SteerBlocks:
         return Clock() if self.clock is None else self.clock.clock
 
     def asked(self) -> Iterator[Asked]:
-        """Every action that changes something."""
-        for one in self.milestones:
-            yield from (Asked(f"milestones: {one.name}", action, one.probe) for action in one.then)
-        for event, answer in (self.when or {}).items():
-            yield from (Asked(f"when: {event}", action, answer.get("probe")) for action in answer["then"])
+        """Every action that a setting asks for."""
+        probes = dict(self.named_probes())
+        for setting, actions in self.answers():
+            yield from (Asked(setting, action, probes.get(f"{setting}: probe")) for action in actions)
+
+    def answers(self) -> Iterator[tuple[str, tuple[Action, ...]]]:
+        """(Setting, what it does) of every milestone, and of every event that the recipe speaks of."""
+        yield from ((f"milestones: {one.name}", one.then) for one in self.milestones)
+        yield from ((f"when: {event}", answer["then"]) for event, answer in (self.when or {}).items())
 
     def asks(self, *actions: Action) -> str | None:
         """The first setting that asks for one of these actions; None where nobody does."""
@@ -93,22 +97,20 @@ class SteerBlocks:
 
     # -- what is wrong ---------------------------------------------------------------------------------------------
 
-    def problems(self, draw: DrawBlocks, *, no_orders: str, handover: float, sliced: bool = False) -> Iterator[str]:
+    def problems(self, draw: DrawBlocks, *, unordered: str = "", sliced: bool = False) -> Iterator[str]:
         """All that does not go together, of blocks that are right by themselves.
 
         Args:
             draw: the blocks of the draw.
-            no_orders: the setting by which nothing is ordered; empty where something is.
-            handover: of the recipe.
+            unordered: the setting by which nothing is ordered; empty where something is.
             sliced: `window: slice`.
         """
         yield from self._of_names()
-        no_orders = no_orders or ("handover: 0" if handover == 0 else "")
         for one in self.asked():
-            yield from _of_orders(one, no_orders, sliced=sliced)
+            yield from _of_orders(one, unordered, sliced=sliced)
             yield from _of_draw(one, draw)
-        if self.clock is not None and self.clock.by != "steps" and (no_orders or sliced):
-            got = no_orders or "window: slice"
+        if self.clock is not None and self.clock.by != "steps" and (unordered or sliced):
+            got = unordered or "window: slice"
             advice = "Write window: prefix, or clock: steps." if got == "window: slice" else "Write clock: steps."
             yield f"`clock: {self.clock.by}` must have orders that open by it, got {got}. {advice}"
         widen, back_off = self.asks("widen"), self.asks("back_off")
@@ -136,7 +138,7 @@ class SteerBlocks:
                 yield f"`{name}` must have probes to be judged by, got none. {give}, or take `{name}` out."
         if self.clock is not None and self.clock.by == "competence":
             yield f"`clock: competence` must have probes to go by, got none. {give}, or write clock: steps."
-        reweight = None if draw.domains is None or draw.domains.reweight is None else draw.domains.reweight
+        reweight = None if draw.domains is None or draw.over_cells else draw.domains.reweight  # cells have no probes
         if reweight is not None and build_reweight(reweight).signal == "probes":
             name = reweight if isinstance(reweight, str) else reweight["name"]
             yield (
@@ -212,13 +214,13 @@ def _ahead(what: str, value: float) -> float:
     return float(f"{0.9 * value if what == 'loss' else (1 + value) / 2:.3g}")
 
 
-def _of_orders(asked: Asked, no_orders: str, *, sliced: bool) -> Iterator[str]:
+def _of_orders(asked: Asked, unordered: str, *, sliced: bool) -> Iterator[str]:
     """An action on orders where there are none, or where they do not open step by step."""
     if asked.action not in ORDERS:
         return
-    if no_orders:
+    if unordered:
         yield (
-            f"`{asked.setting}` must have orders to {ORDERS[asked.action]}, got {no_orders}: rows are plainly shuffled "
+            f"`{asked.setting}` must have orders to {ORDERS[asked.action]}, got {unordered}: rows are plainly shuffled "
             "anyway. Write then: note."
         )
     elif sliced and asked.action != "hand_over":

@@ -251,7 +251,7 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
         steering=steering,
     )
     shares_by = None
-    if steering is not None and steering.reweight is not None:
+    if steering is not None and (steering.reweight is not None or config.steer.asks("raise")):
         shares_by = policy if policy is not None and not config.draw.counts_in_shares else None
         shares_by = shares_by or shares_that_count(config, n_rows=n_rows, domains=domains, cells=cells)
     shapes = now.user_weights.shapes

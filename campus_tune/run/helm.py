@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from campus_tune.method.firing import Firing
+from campus_tune.method.reweighted import at_most_five
 from campus_tune.method.rules import Shown
 from campus_tune.method.steering import Steering
 from campus_tune.method.view import History
-from campus_tune.run.early_stop import stop_early
+from campus_tune.run.early_stop import EarlyStop, stop_after_saving
 from campus_tune.run.probing import MeasuredAt
-from campus_tune.run.told.events import Fired, SharesMoved
+from campus_tune.run.told.events import Fired, SharesMoved, Warned
+from campus_tune.run.told.shares_file import leave_shares
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import FloatArray, Json
 
@@ -39,7 +41,6 @@ class Helm:
     def __init__(self, steering: Steering | None, rates: FloatArray | None, total_steps: int) -> None:
         self.steering, self.rates, self.total_steps = steering, rates, total_steps
         self.firings: list[Firing] = []
-        self._told: Json = {}  # shares, when they were told last
 
     def at(self, now: Situation) -> MeasuredAt:
         """Where the run is when its probes are measured."""
@@ -77,7 +78,8 @@ class Helm:
             if "rollback" in firing.actions and now.best is not None:
                 done["rollback"] = now.best.roll_back()
             if "stop" in firing.actions:
-                done["stop"] = stop_early(now.trainer, self.rates, self.total_steps)
+                done["stop"] = EarlyStop.at(now.curriculum.step, self.total_steps, self.rates).line()
+                stop_after_saving(now.trainer.control)
             self.firings.append(firing)
             now.journal.take(Fired(firing, done))
 
@@ -89,21 +91,29 @@ class Helm:
         return history
 
     def tell_shares(self, now: Situation) -> None:
-        """Say so where the record has moved shares since they were told last."""
-        apart = now.curriculum.apart
-        if self.steering is None or apart is None or not self.steering.moves_shares:
+        """Say so where the record has moved shares since the stage before, and where a bound holds them back."""
+        by, u = now.drawing.shares_by, now.curriculum.step / self.total_steps
+        if self.steering is None or by is None or not self.steering.moves_shares:
             return
-        record = self.steering.shares_record(apart.policy.shares_without(apart.u))
-        if record["after"] != self._told:
-            before = self._told or record["before"]
-            now.journal.take(SharesMoved({**record, "before": before}))
-            self._told = record["after"]
+        base = by.unsteered(u)
+        base = by.natural if base is None else base
+        record = self.steering.shares_record(base)
+        if record["before"] != record["after"]:
+            now.journal.take(SharesMoved(**record))
+        if (held := at_most_five(self.steering, base)) is not None:
+            now.journal.take(Warned([held]))
 
-    def load(self, state: Json, firings: list[Firing]) -> None:
-        """Continue from `state()`, and the firings in it."""
-        self.firings, self._told = firings, state.get("told", {})
+    def leave_shares(self, now: Situation) -> None:
+        """Leave the shares that a run was made to find."""
+        by = now.drawing.shares_by
+        if by is not None:
+            base = by.unsteered(now.curriculum.step / self.total_steps)
+            leave_shares(now.folder, self.steering, by.natural if base is None else base)
+
+    def load(self, firings: list[Firing]) -> None:
+        """Go on after these firings."""
+        self.firings = firings
 
     def state(self) -> Json:
         """What a checkpoint remembers of it, as JSON; {} of a run in which nothing was seen."""
-        firings = {"firings": [firing.line() for firing in self.firings]} if self.firings else {}
-        return {**firings, **({"told": self._told} if self._told else {})}
+        return {"firings": [firing.line() for firing in self.firings]} if self.firings else {}

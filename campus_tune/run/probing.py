@@ -14,7 +14,7 @@ from campus_tune.method.competence import Competence
 from campus_tune.method.probe_history import ProbeHistory, ProbeRows
 from campus_tune.model.peers import Peers
 from campus_tune.model.probes import ProbeMeter, Probes, Source, load_probes, refuse_overlap
-from campus_tune.preview.cost_plan import FEWEST_TIMES, interval, measurements
+from campus_tune.preview.cost_plan import FEWEST_TIMES, SMALLER, interval, measurements
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.types import Json
 
@@ -100,7 +100,7 @@ class Probing:
             return
         # As many rows, as often, as cost no more than their cap together: rows are not all as long as their mean.
         cap, longest = self.budget.part("probes"), max(1, self.n_stages // FEWEST_TIMES)
-        for share in (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25, 0.0):
+        for share in SMALLER:
             self._meter = self._make_meter(subset(share * allowance))
             fits = [n for n in range(1, longest + 1) if self.tokens * measurements(self.n_stages, n) <= cap]
             self.every = min(fits, default=longest)

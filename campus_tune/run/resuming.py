@@ -191,7 +191,7 @@ def restore(
     watch.weights_checked, watch.weights_passed = saved.get("weights_audit", [0, 0])
     if situation.clipped is not None and "clipped" in saved:
         situation.clipped.load(saved["clipped"])
-    situation.helm.load(saved.get("helm", {}), firings)
+    situation.helm.load(firings)
     return situation, Position(
         rates=saved["rates"],
         lr_tokens=saved.get("lr_tokens", 0.0),

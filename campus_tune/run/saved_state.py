@@ -55,11 +55,13 @@ _MEASURED = {
             "loss": _ESTIMATES,
             "accuracy": _ESTIMATES,
             "rise": _ESTIMATES,
+            "left": _ESTIMATES,
             "calibration": {str: float},
         }
     ],
     "recent": [{str: dict.fromkeys(("ids", "nll", "tokens", "hits"), _PACKED)}],
     "best": {str: _PACKED},
+    "start": {str: _PACKED},
 }
 _FIRING = {
     "kind": str,
@@ -113,7 +115,7 @@ SHAPE: dict[str, Any] = {
     "lr_tokens?": float,
     "offered?": [str],
     "measured?": _MEASURED,
-    "helm?": {"firings?": [_FIRING], "told?": {str: float}},
+    "helm?": {"firings": [_FIRING]},
     "best?": object,
     "loop": {
         "windows": [{"counts?": {str: object}, "metrics?": {str: [object]}}],

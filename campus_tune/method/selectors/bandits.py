@@ -55,16 +55,17 @@ class Bandit(Selector):
         return view.names[int(np.count_nonzero(below))]
 
     def told(self, view: View) -> Json:
-        """What the ledger says of a decision of its own: the newest reward, None before one is known, and π."""
+        """What the ledger says of a decision of its own: π, and the newest reward that it knew, where there is one.
+
+        `reward` is r, in [−1, 1], `raw_reward` r̂, per learning rate and token, `reward_stage` the stage that it is of.
+        """
+        pi = dict(zip(view.names, self.chances(view).tolist(), strict=True))
         known = [one for one in rewards_of(view.history, self.reward) if one.value is not None]
-        newest = known[-1] if known else None
-        reward = newest and {
-            "stage": newest.stage,
-            "chosen": newest.chosen,
-            "value": newest.value,
-            "scaled": newest.scaled,
-        }
-        return {"reward": reward, "pi": dict(zip(view.names, self.chances(view).tolist(), strict=True))}
+        if not known:
+            return {"pi": pi, "reward": None}
+        newest = known[-1]
+        raw = {"raw_reward": newest.value, "reward_stage": newest.stage}
+        return {"pi": pi, "reward": newest.scaled, **raw}
 
 
 @SELECTORS.register("exp3s")
@@ -107,17 +108,17 @@ class Exp3s(Bandit):
         if eta is None:
             eta = math.sqrt(2 * math.log(len(names)) / (len(names) * n_decisions))
         log_weights, t = dict.fromkeys(names, 0.0), 0
-        asked: dict[int, FloatArray] = {}  # stage → chances that its decision had
+        asked: dict[int, list[float]] = {}  # stage → chances that its decision had
         for one, is_known in in_time(rewards):
-            w = np.array([log_weights[name] for name in one.offered])
+            w = [log_weights[name] for name in one.offered]
             if not is_known:
                 asked[one.stage] = mixed(w, self.epsilon)
-            elif len(w) > 1:
+            elif len(w) > 1 and one.scaled is not None:
                 t += 1
-                chosen = np.array([name == one.chosen for name in one.offered])
-                w += eta * (one.scaled * chosen + self.beta) / asked[one.stage]
-                log_weights |= zip(one.offered, shared(w, 1 / (t + 1)).tolist(), strict=True)
-        return mixed(np.array([log_weights[name] for name in view.names]), self.epsilon)
+                for k, (name, chance) in enumerate(zip(one.offered, asked[one.stage], strict=True)):
+                    w[k] += eta * (one.scaled * (name == one.chosen) + self.beta) / chance
+                log_weights |= zip(one.offered, shared(w, 1 / (t + 1)), strict=True)
+        return np.array(mixed([log_weights[name] for name in view.names], self.epsilon))
 
 
 @SELECTORS.register("ucb")
@@ -215,24 +216,27 @@ class Teacher(Bandit):
 # -- what they are made of ---------------------------------------------------------------------------------------------
 
 
-def mixed(log_weights: FloatArray, epsilon: float) -> FloatArray:
-    """(1 − ε)·softmax + ε/K, shape (K,)."""
-    likely = np.exp(log_weights - log_weights.max())
-    chances: FloatArray = (1 - epsilon) * likely / likely.sum() + epsilon / len(likely)
-    return chances
+# Lists and not arrays: a run has few arms and up to a thousand rewards, each of which is gone through at each decision.
 
 
-def shared(log_weights: FloatArray, alpha: float) -> FloatArray:
-    """Log weights once each has given α of its weight to the others, shape (K,), K ≥ 2.
+def mixed(log_weights: Sequence[float], epsilon: float) -> list[float]:
+    """(1 − ε)·softmax + ε/K of each of the K."""
+    top = max(log_weights)
+    likely = [math.exp(w - top) for w in log_weights]
+    total, plain = sum(likely), epsilon / len(likely)
+    return [(1 - epsilon) * one / total + plain for one in likely]
 
-    >>> shared(np.log([1.0, 2.0, 3.0]), 0.5).round(4).tolist()
+
+def shared(log_weights: Sequence[float], alpha: float) -> list[float]:
+    """Log weights once each of the K ≥ 2 has given α of its weight to the others.
+
+    >>> [round(w, 4) for w in shared([math.log(1.0), math.log(2.0), math.log(3.0)], 0.5)]
     [0.5596, 0.6931, 0.8109]
     """
-    top = log_weights.max()
-    weights = np.exp(log_weights - top)
-    others = (weights.sum() - weights) / (len(weights) - 1)
-    moved: FloatArray = np.log((1 - alpha) * weights + alpha * others) + top
-    return moved
+    top = max(log_weights)
+    weights = [math.exp(w - top) for w in log_weights]
+    total, to_each = sum(weights), alpha / (len(weights) - 1)
+    return [math.log((1 - alpha) * one + to_each * (total - one)) + top for one in weights]
 
 
 def in_time(rewards: Sequence[Reward]) -> Iterator[tuple[Reward, bool]]:

@@ -150,3 +150,24 @@ def test_a_caller_that_does_not_show_what_a_selector_needs_is_stopped(
 ) -> None:
     with pytest.raises(AssertionError, match=complaint):
         build_selector(name).choose(view(**shown))
+
+
+def test_replayed_takes_the_choice_of_the_stage() -> None:
+    selector = build_selector({"name": "replayed", "choices": ["mtld", "length", "mtld", "loss"]})
+    assert [selector.choose(view(stage=stage)) for stage in range(4)] == ["mtld", "length", "mtld", "loss"]
+
+
+def test_replayed_takes_the_least_often_chosen_where_its_choice_is_not_offered_or_there_is_none() -> None:
+    selector = build_selector({"name": "replayed", "choices": ["mtld", "shuffle"]})
+    times = {"length": 3, "loss": 1}
+    assert selector.choose(view(names=("length", "loss"), times_chosen=times)) == "loss"
+    assert selector.choose(view(stage=1, times_chosen={"mtld": 2, **times})) == "loss"
+    assert selector.choose(view(stage=7, times_chosen=times)) == "mtld"
+
+
+def test_replayed_keeps_its_choices_whatever_becomes_of_the_list() -> None:
+    choices = ["mtld"]
+    selector = build_selector({"name": "replayed", "choices": choices})
+    choices[0] = "loss"
+    assert selector.choose(view()) == "mtld"
+    assert hash(selector) == hash(build_selector({"name": "replayed", "choices": ["mtld"]}))

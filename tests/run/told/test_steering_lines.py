@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from campus_tune.method.firing import Firing
+from campus_tune.method.firing_lines import fired_line, seen
 from campus_tune.run.ledger import read_ledger
 from campus_tune.run.ledger_lines import EVENTS
 from campus_tune.run.told.console import Console
 from campus_tune.run.told.events import Decided, Fired, Probed, SharesMoved
-from campus_tune.run.told.steering_lines import fired_line, moves, seen, steering_warnings, summed_up
+from campus_tune.run.told.steering_lines import moves, steering_warnings, summed_up
 from campus_tune.run.told.trainers_log import TrainersLog
 from campus_tune.words.json_shapes import misshapen
 from campus_tune.words.types import Json
@@ -186,7 +187,7 @@ def test_a_card_says_what_was_seen_and_an_early_stop_plainly() -> None:
     assert summed_up(events) == [
         (
             "rules saw: `math` regressed at steps 120, 140 (its rows in the review lane × 2); `math` recovered at step "
-            "160; milestone fractions was met at step 200; rows that come again were learned at step 200"
+            "160; milestone `fractions` was met at step 200; rows that come again were learned at step 200"
         ),
         (
             "training was stopped early, at step 200 of 400, because rows that come again are learned: 99.4% of their "
