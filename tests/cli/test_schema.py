@@ -178,6 +178,7 @@ _SIMPLE = (
     | st.sampled_from(
         ["natural", "cells", "seen_loss", "sampling", "weights", "top", "infobatch", "spacing", "first", "focal", "-"]
     )
+    | st.sampled_from(["note", "tokens", "competence", "odm", "lagging", "reveiw"])
 )
 VALUES = (
     _SIMPLE
