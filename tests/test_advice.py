@@ -116,6 +116,10 @@ BLOCKS = [
     Case("Add `path`, or leave `on` out", {"metrics": [{"name": "column", "column": "a", "on": "id"}]}, [
         {"metrics": [{"name": "column", "column": "a"}]},
         {"metrics": [{"name": "column", "column": "a", "on": "id", "path": "a.csv"}]}]),
+    Case("takes `when` for what is done .* the key 'on'. Write when: ", {**ONE, "on": {"stagnation": "note"}}, [
+        {**ONE, "when": {"stagnation": "note"}}]),
+    Case("a list of these, got \\[\\]. Choose one of them", {**ONE, "when": {"stagnation": []}}, [
+        {**ONE, "when": {"stagnation": "note"}}]),
     Case("for example on: id or on: \\[prompt", {"metrics": [{"name": "column", "column": "a", "path": "a.csv"}]}, [
         {"metrics": [{"name": "column", "column": "a", "path": "a.csv", "on": on}]} for on in ("id", ["a", "b"])]),
 ]  # fmt: skip

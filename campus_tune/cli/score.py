@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from campus_tune.cli.options import Commands, add_command
 from campus_tune.data.domains import Domains
 from campus_tune.preview.health import health_table, score_findings
-from campus_tune.recipe.config import DRAWN, CampusConfig
+from campus_tune.recipe.config import DRAWN, STEERED, CampusConfig
 from campus_tune.recipe.launched import refuse_other_launch
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.trl_yaml import parse_trl, read_arguments, read_block
@@ -96,7 +96,8 @@ def open_recipe(
     block = dict(block or {})
     if metrics:  # written as a recipe would have them
         entries = [read_value(text, "--metrics") if text.lstrip().startswith("{") else text for text in metrics]
-        block = {name: value for name, value in block.items() if name not in DRAWN}  # these go by the recipe's metrics
+        gone = (*DRAWN, *STEERED)  # these go by the recipe's metrics, or by one another
+        block = {name: value for name, value in block.items() if name not in gone}
         block |= {"metrics": entries, "selector": "round_robin"}
     if scores is not None:
         block["scores"] = scores

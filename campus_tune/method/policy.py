@@ -82,6 +82,7 @@ class Policy:
         scores: a score of every row by its name, shape (N,), higher is more wanted; NaN where it is unknown.
         book: what training showed of each row.
         steering: what the record has made of shares and phases; None where nothing steers.
+        fixed: the record moves none of these shares: they are weights, and all rows are drawn as ever.
     """
 
     n_rows: int
@@ -101,6 +102,7 @@ class Policy:
     scores: Callable[[str], FloatArray] | None = None
     book: Book | None = None
     steering: Steering | None = None
+    fixed: bool = False
 
     @cached_property
     def codes(self) -> RowArray:
@@ -136,15 +138,20 @@ class Policy:
         untils = [one.shares.until for one in self.periods]
         return untils if self.steering is None else self.steering.ends(untils)
 
+    def unsteered(self, u: float) -> FloatArray | None:
+        """Shares of the strata at a progress, shape (S,), before the record has moved them; None for natural ones."""
+        phases = [one.shares for one in self.periods]
+        if not phases:
+            return self.shares
+        if all(phase.shares is None for phase in phases):
+            return None
+        phases = phases if self.steering is None else self.steering.phases(phases)
+        return at_phase(phases, self.natural, u + _ROUNDING)
+
     def shares_at(self, u: float) -> FloatArray | None:
         """Shares of the strata at a progress, shape (S,); None for natural ones."""
-        base, steering = self.shares, self.steering
-        if self.periods:
-            phases = [one.shares for one in self.periods]
-            spoken = any(phase.shares is not None for phase in phases)
-            phases = phases if steering is None else steering.phases(phases)
-            base = at_phase(phases, self.natural, u + _ROUNDING) if spoken else None
-        if steering is not None and steering.moves_shares:
+        base, steering = self.unsteered(u), self.steering
+        if steering is not None and steering.moves_shares and not self.fixed:
             return steering.shares(self.natural if base is None else base)
         if self.follow is None or u < FOLLOW_FROM or len(self.strata_names) == 1:
             return base

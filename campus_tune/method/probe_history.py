@@ -65,6 +65,7 @@ class Measurement:
         loss: domain → mean loss, nats per token.
         accuracy: domain → share of tokens that were the most likely ones.
         rise: domain → relative rise of the loss over its best level before, paired; of none that has no such level yet.
+        left: domain → loss relative to its first measurement, paired.
         calibration: domain → expected calibration error, in [0, 1], where it was measured.
     """
 
@@ -76,6 +77,7 @@ class Measurement:
     loss: Mapping[str, Estimate]
     accuracy: Mapping[str, Estimate]
     rise: Mapping[str, Estimate] = field(default_factory=dict)
+    left: Mapping[str, Estimate] = field(default_factory=dict)
     calibration: Mapping[str, float] = field(default_factory=dict)
 
     @staticmethod
@@ -83,7 +85,7 @@ class Measurement:
         """From its fields as JSON."""
         estimates = {
             name: {domain: Estimate(*numbers) for domain, numbers in state[name].items()}
-            for name in ("loss", "accuracy", "rise")
+            for name in ("loss", "accuracy", "rise", "left")
         }
         return Measurement(**{**state, **estimates})
 
@@ -96,11 +98,13 @@ class ProbeHistory:
         measurements: in sequence.
         recent: rows of the last of them, at most `KEPT`, domain by domain.
         best: domain → nats of each of its rows at its best level, shape (n,).
+        start: domain → nats of each of its rows at its first measurement, shape (n,).
     """
 
     measurements: Sequence[Measurement] = ()
     recent: Sequence[Mapping[str, ProbeRows]] = field(default=(), compare=False)
     best: Mapping[str, FloatArray] = field(default_factory=dict, compare=False)
+    start: Mapping[str, FloatArray] = field(default_factory=dict, compare=False)
 
     def __len__(self) -> int:
         return len(self.measurements)
@@ -136,6 +140,7 @@ class ProbeHistory:
         """
         same = {name for name, new in rows.items() if self._knows(name, new)}
         best = {name: level for name, level in self.best.items() if name in same}
+        start = {name: self.start[name] if name in same else new.nll for name, new in rows.items()}
         rise = {name: change(level, rows[name].nll) for name, level in best.items()}
         recent = (*({name: old[name] for name in old if name in same} for old in self.recent), dict(rows))[-KEPT:]
         for name in rows:
@@ -153,9 +158,10 @@ class ProbeHistory:
             {name: ratio(new.nll, new.tokens) for name, new in rows.items()},
             {name: ratio(new.hits, new.tokens) for name, new in rows.items()},
             rise,
+            {name: ratio(rows[name].nll, first) for name, first in start.items() if first.any()},
             dict(calibration or {}),
         )
-        return ProbeHistory((*self.measurements, measurement), recent, best)
+        return ProbeHistory((*self.measurements, measurement), recent, best, start)
 
     def fall(self, name: str, window: int) -> Estimate | None:
         """The relative fall of a domain's loss over the last measurements, paired; None where it is not known.
@@ -186,7 +192,10 @@ class ProbeHistory:
         return {
             "measurements": [dict(vars(one)) for one in self.measurements],
             "recent": [{name: rows.state() for name, rows in one.items()} for one in self.recent],
-            "best": {name: pack(level) for name, level in self.best.items()},
+            **{
+                key: {name: pack(level) for name, level in levels.items()}
+                for key, levels in (("best", self.best), ("start", self.start))
+            },
         }
 
     @staticmethod
@@ -195,5 +204,5 @@ class ProbeHistory:
         return ProbeHistory(
             tuple(Measurement.of(one) for one in state["measurements"]),
             tuple({name: ProbeRows.of(rows) for name, rows in one.items()} for one in state["recent"]),
-            {name: unpack(level, "f") for name, level in state["best"].items()},
+            *({name: unpack(level, "f") for name, level in state[key].items()} for key in ("best", "start")),
         )

@@ -8,7 +8,7 @@
 Whatever they say is then `bounded`: no share is above `most` times the prior, nor below the prior ÷ `most`. A stratum
 of which nothing is known stays at its prior. L is a mean loss in nats per token, L(0) the first one.
 
->>> losses = Losses(["chat", "code", "math"], np.array([[2.0, 2.0, 2.0], [0.8, 1.0, 1.8]]), np.full((2, 3), 0.01))
+>>> losses = Losses.unpaired("abc", np.array([[2.0, 2.0, 2.0], [0.8, 1.0, 1.8]]), np.full((2, 3), 0.01))
 >>> build_reweight("lagging").shares(np.array([0.5, 0.3, 0.2]), losses).round(3).tolist()
 [0.434, 0.286, 0.28]
 """
@@ -172,6 +172,18 @@ class Reweight(ABC):
             found[moves] = part * bounded(moved, alone, self.most, least=least / part)
         return found
 
+    def ceiling(self, prior: FloatArray, losses: Losses, *, least: float = 0.0) -> FloatArray:
+        """The most that each share could be moved to, shape (S,): by `most`, or by what the others keep at least.
+
+        Args:
+            prior: as in `shares`.
+            losses: likewise.
+            least: likewise.
+        """
+        low, high = _bounds(prior, self.most, least)
+        moves = self.moves(prior, losses)
+        return np.where(moves, np.minimum(high, prior[moves].sum() - low[moves].sum() + low), prior)
+
     def pulls(self, prior: FloatArray, losses: Losses) -> dict[str, float]:
         """`pull` of the strata whose shares it moves, by name."""
         moves = self.moves(prior, losses)
@@ -249,13 +261,14 @@ class Lagging(Reweight):
     def pull(self, prior: FloatArray, losses: Losses) -> FloatArray:
         """x, 0 where it may be noise."""
         del prior
+        left, loss = losses.filled(losses.left)[-1], losses.filled(losses.loss)[-1]
         if self.targets is None:
-            left, n = losses.left[-1], len(losses.names)
-            against = np.eye(n) - 1 / n  # of the strata in each x
-            x, error = against @ left, np.sqrt(against**2 @ losses.left_error**2)
+            n = len(losses.names)
+            against = np.eye(n) - 1 / n  # how each stratum counts in each x
+            x, error = against @ left, np.sqrt(against**2 @ losses.filled(losses.left_stderr)[-1] ** 2)
         else:
             target = np.array([self.targets[name] for name in losses.names])
-            x, error = (losses.filled[-1] - target) / losses.start, losses.error / losses.start
+            x, error = left * (1 - target / loss), left * losses.filled(losses.stderr)[-1] / loss
         return np.where(np.abs(x) > error, x, 0.0)
 
     def moved(self, prior: FloatArray, losses: Losses) -> FloatArray:
@@ -316,7 +329,7 @@ class Doremi(Reweight):
     def _excess(self, losses: Losses) -> FloatArray:
         """Over the targets, shape (T, S); a loss that is not known is the last that was, 0 before the first."""
         target = np.array([(self.targets or {})[name] for name in losses.names])
-        return np.maximum(np.nan_to_num(losses.filled - target), 0.0)
+        return np.maximum(np.nan_to_num(losses.filled(losses.loss) - target), 0.0)
 
     def named(self) -> set[str]:
         """Those with a target."""
@@ -358,9 +371,8 @@ class Odm(Reweight):
 
     def pull(self, prior: FloatArray, losses: Losses) -> FloatArray:
         """R, nats over shares."""
-        drawn = losses.drawn if losses.drawn.size else np.full_like(losses.loss, np.nan)
         reward = np.zeros(len(prior))
-        for loss, part in zip(losses.loss, np.where(np.isnan(drawn), prior, drawn), strict=True):
+        for loss, part in zip(losses.loss, np.where(np.isnan(losses.drawn), prior, losses.drawn), strict=True):
             seen = np.isfinite(loss) & (part > 0)
             gain = loss[seen] * part[seen].sum() / part[seen]  # of these strata alone, shares sum to 1
             reward[seen] = self.alpha * reward[seen] + (1 - self.alpha) * gain
@@ -408,7 +420,7 @@ class SkillGraph(Reweight):
         del prior
         rows = [(self.graph or {}).get(name, {}) for name in losses.names]
         matrix = np.array([[row.get(name, 0.0) for name in losses.names] for row in rows], dtype=np.float64)
-        return np.asarray(matrix @ np.nansum(losses.left[-self.over :], axis=0), dtype=np.float64)
+        return np.asarray(matrix @ np.nansum(losses.filled(losses.left)[-self.over :], axis=0), dtype=np.float64)
 
     def moved(self, prior: FloatArray, losses: Losses) -> FloatArray:
         """By the last losses."""
@@ -438,7 +450,7 @@ def bounded(shares: FloatArray, prior: FloatArray, most: float, *, least: float 
         most: at least 1.
         least: that none falls below, but for who has less in the prior.
     """
-    low, high = np.maximum(prior / most, np.minimum(prior, least)), prior * most
+    low, high = _bounds(prior, most, least)
     fixed = ~(prior > 0)
     found: FloatArray = np.where(fixed, 0.0, shares)
     found = found / found.sum() if found.sum() > 0 else prior.copy()
@@ -455,6 +467,11 @@ def bounded(shares: FloatArray, prior: FloatArray, most: float, *, least: float 
             return found / found.sum()
         left, total = 1 - found[fixed].sum(), found[free].sum()
         found[free] = found[free] * left / total if total > 0 else prior[free] * left / prior[free].sum()
+
+
+def _bounds(prior: FloatArray, most: float, least: float) -> tuple[FloatArray, FloatArray]:
+    """(The least, the most) that each share may be, each of shape (S,)."""
+    return np.maximum(prior / most, np.minimum(prior, least)), prior * most
 
 
 def _softmax(logits: FloatArray) -> FloatArray:

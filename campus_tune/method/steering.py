@@ -8,6 +8,7 @@ resumed run needs the history alone, and nothing changes inside a stage.
     next_phase        the phase of that moment ends there; those behind it keep their `until`
     raise             the domain's share × 1.5 at each firing, at most × `most`
     review            the domain's rows in the review lane × 2 at each firing, until it has recovered
+    reweight          shares follow losses (`reweight`), whatever rules see
 
 `note`, `rollback` and `stop` change nothing of the plan.
 
@@ -21,22 +22,26 @@ resumed run needs the history alone, and nothing changes inside a stage.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
 
 from campus_tune.method.clock import Clock
 from campus_tune.method.firing import Action, Firing
-from campus_tune.method.reweight import Losses, Reweight, bounded
+from campus_tune.method.loss_series import Losses, of_probes, of_training
+from campus_tune.method.probe_history import ProbeHistory
+from campus_tune.method.reweight import Reweight, check_names
 from campus_tune.method.rules import Rule, Shown, judged
 from campus_tune.method.shares import SharePhase
 from campus_tune.method.view import History
-from campus_tune.words.types import FloatArray
+from campus_tune.words.types import FloatArray, Json
 
 RAISED = 1.5  # times its share that a domain gets at each firing
 REVIEWED = 2.0  # times its rows in the review lane
 MOST_RAISED = 3.0  # times its share in all
 _ROUNDING = 1e-9
+_DIGITS = 9  # of a share that is told
 
 
 class Steering:
@@ -49,7 +54,11 @@ class Steering:
         names: of the strata whose shares follow.
         n_stages: about how many stages there are up to the handover: a pacing step is one of them.
         handover_tokens: that the steps up to the handover train on average; of the clock of tokens.
-        domain_of: stratum → domain, for cells; a stratum that is not in it is its own domain.
+        domain_of: stratum → domain, for cells; empty for domains, which are their own.
+        least: smallest share of any stratum, but of one that has less without steering.
+
+    Raises:
+        RecipeError: the reweighting names a stratum that there is not.
     """
 
     def __init__(
@@ -62,11 +71,14 @@ class Steering:
         n_stages: int = 1,
         handover_tokens: float = 0.0,
         domain_of: Mapping[str, str] | None = None,
+        least: float = 0.0,
     ) -> None:
         self.rules, self.clock, self.reweight = tuple(rules), clock or Clock(), reweight
         self.names, self.n_stages, self.handover_tokens = tuple(names), max(1, n_stages), handover_tokens
-        self.domain_of = dict(domain_of or {})
+        self.domain_of, self.least = dict(domain_of or {}), least
         self.history = History()
+        if reweight is not None:
+            check_names(reweight, self.names)
 
     def look(self, history: History) -> None:
         """The record as it is now: between two stages."""
@@ -140,10 +152,8 @@ class Steering:
         Args:
             base: what would be drawn without it.
         """
-        losses = self.losses()
-        if self.reweight is not None and losses is not None:
-            most: float = getattr(self.reweight, "most", MOST_RAISED)
-            base = bounded(self.reweight.shares(base, losses), base, most)
+        if self.reweight is not None:
+            base = self.reweight.shares(base, self.losses(), least=self.least)
         raised = self._factors("raise", RAISED)
         if not raised:
             return base
@@ -155,9 +165,51 @@ class Steering:
         """Domain → how many times its part of the review lane it gets now; of those alone that get more."""
         return self._factors("review", REVIEWED)
 
-    def losses(self) -> Losses | None:
-        """What a reweighting goes by; None where it knows nothing yet."""
-        return None
+    # -- shares that follow losses ------------------------------------------------------------------------------
+
+    def losses(self) -> Losses:
+        """What the reweighting goes by, up to the last time at which shares changed.
+
+        Over cells it is what training shows of them; over domains the method says which.
+        """
+        assert self.reweight is not None, "losses are looked at where shares follow them"
+        training = self.reweight.signal == "training" or bool(self.domain_of)
+        found = (of_training if training else of_probes)(self.history, self.names)
+        return found.first(len(found) // self.reweight.every * self.reweight.every)
+
+    def shares_record(self, base: FloatArray) -> Json:
+        """How the record has moved the shares since the stage before; `before` is `after` where it has not.
+
+        Args:
+            base: what is drawn without it, shape (S,).
+
+        Returns:
+            `{"stage": …, "step": …, "before": {stratum: share}, "after": …, "signal": {stratum: what pulls at it}}`.
+        """
+        stages = self.history.stages
+        then_and_now = self.at_stage(len(stages) - 1).shares(base), self.shares(base)
+        before, after = (dict(zip(self.names, np.round(one, _DIGITS).tolist(), strict=True)) for one in then_and_now)
+        return {
+            "stage": len(stages),
+            "step": stages[-1].end if stages else 0,
+            "before": before,
+            "after": after,
+            "signal": {} if self.reweight is None else self.reweight.pulls(base, self.losses()),
+        }
+
+    def at_stage(self, k: int) -> Steering:
+        """It as it was when stage `k` was decided."""
+        then, now = copy(self), self.history
+        then.look(
+            History(
+                now.stages[: max(0, k)],
+                measured=ProbeHistory(tuple(one for one in now.measured.measurements if one.stage <= k)),
+                firings=[one for one in now.firings if one.stage <= k],
+            )
+        )
+        return then
+
+    # -- over the firings ---------------------------------------------------------------------------------------
 
     def _domain(self, stratum: str) -> str:
         return self.domain_of.get(stratum, stratum)

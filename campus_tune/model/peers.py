@@ -19,6 +19,7 @@ from campus_tune.words.errors import CampusError
 from campus_tune.words.types import BoolArray
 
 if TYPE_CHECKING:
+    import torch
     from transformers import Trainer
 
 T = TypeVar("T")
@@ -90,6 +91,19 @@ class Peers:
         if refusal is not None:
             raise refusal
         return value  # type: ignore[no-any-return]  # what rank 0's `act` gave
+
+    def broadcast(self, tensor: torch.Tensor) -> None:
+        """Rank 0's numbers into a tensor of every rank, bit by bit.
+
+        Args:
+            tensor: of one shape and kind on all of them, contiguous, on the device that the ranks train on.
+        """
+        if self.world == 1 or not tensor.numel():
+            return
+        import torch
+
+        with self._waiting():  # as bytes: not every backend knows every kind of number
+            torch.distributed.broadcast(tensor.reshape(-1).view(torch.uint8), 0)
 
     def merge(self, columns: Mapping[str, NDArray[Any]], known: BoolArray) -> Mapping[str, NDArray[Any]]:
         """Each row's values from the rank that measured it; a row that several measured is taken from the lowest.

@@ -34,7 +34,7 @@ MEASURED = (
     ("shares", "share that was moved"),
 )
 SEEN = ("kind", "name", "probe", "step", "actions")  # of an event: what a rule saw and what was done
-ALONE = {"training loss": "train_loss", "weighted loss": "weighted_loss", "reward": "reward"}  # keys in the ledger
+ALONE = {"training loss": "train_loss", "weighted loss": "weighted_loss"}  # keys in the ledger
 OF_PROBES = {"probe loss": "loss", "calibration error": "ece"}
 
 
@@ -196,6 +196,8 @@ def _numbers(event: Json, what: str) -> list[tuple[float, Any] | None]:
         return [(share, name) for name, share in event.get("after", {}).items()]
     if what == "number of an event":
         found = [(event.get(key), event.get("kind")) for key in ("value", "bound")]
+    elif what == "reward":
+        found = [(event.get("reward"), event.get("reward_stage"))]
     else:
         found = [(event.get(ALONE[what]), None)]
     return [None if number is None else (number, of) for number, of in found]

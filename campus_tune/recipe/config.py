@@ -17,13 +17,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 
+from campus_tune.method.clock import Clock
 from campus_tune.method.curriculum import SHUFFLE, Coverage, Schedule, Window
 from campus_tune.method.grouping import NO_GROUPS
 from campus_tune.method.pacing import PACINGS, build_pacing
+from campus_tune.method.reweight import SHARES
+from campus_tune.method.rules import Rule
 from campus_tune.method.selectors import PROBES, SELECTORS, Selector, build_selector
 from campus_tune.metrics import METRICS, MetricSpec, build_metric, check_labels, parse_metric
 from campus_tune.recipe.blocks import DOMAIN, EvaluateSettings, ProbeSettings
@@ -38,6 +41,8 @@ from campus_tune.recipe.draw_blocks import (
 from campus_tune.recipe.draw_rules import DrawBlocks
 from campus_tune.recipe.drop_block import DROPS, DropSettings
 from campus_tune.recipe.reader import CheckedSettings, Entries, Part, part_schema
+from campus_tune.recipe.steer_blocks import MILESTONES, WHEN, Answer, ClockSettings, MilestoneSettings
+from campus_tune.recipe.steer_rules import SteerBlocks
 from campus_tune.recipe.weights_block import ENTRIES, WeightSettings, weight_schema
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.leaves import LARGEST_SEED, Range
@@ -47,6 +52,7 @@ from campus_tune.words.types import Json
 
 PAST = ("metrics", "within", "seed", "coverage", "window", "batching", "cells")
 DRAWN = ("cells", "domains", "phases", "thin", "review", "drop", "weights", "control")  # who, which rows, how much
+STEERED = ("milestones", "when", "clock")  # what moves the plan, by the record
 MIX = 0.5  # with the prefix window
 MOST_STAGES = 100_000  # each of them is a decision
 NOT_IDENTITY = ("resume", "scores", "level", "evaluate")
@@ -80,7 +86,7 @@ class CampusConfig(CheckedSettings):
         batching: `step` (length-aware inside an optimizer step), `plain` (as drawn) or `flat` (padding-free).
         seed: None becomes the trainer's.
         cells: inside which scores are compared: `{by, bands, of}`; None is five bands of length inside each domain.
-        domains: who is drawn: `{shares, least, over, follow, by}`; None is in proportion to the rows.
+        domains: who is drawn: `{shares, least, over, follow, reweight, by}`; None is in proportion to the rows.
         phases: parts of the run with shares of their own: a list of `{until, shares, overlap, offer, mix, top}`.
         thin: which of the offered rows are trained: `{how, by, keep, drop, power, floor, gate, detrend, fresh, from,
             until}`.
@@ -89,6 +95,12 @@ class CampusConfig(CheckedSettings):
         weights: how much rows count: a list of names or of mappings with `{from, until, limit, normalise}`.
         control: what is made random, to compare with: which scores rows have (shuffled_scores), which rows are
             dropped (random_drop), which rows of a step have its weights (shuffled_weights).
+        milestones: levels that the probes should reach: a list of `{name, probe, loss, competence, accuracy, hold,
+            then, times}`.
+        when: what is done about stagnation, regression and saturated: event → action, actions, or a mapping. None
+            notes stagnation and regression where there are probes.
+        clock: what progress towards the handover is read from: steps, tokens, or `{by: competence, target}`; None is
+            steps.
         resume: `strict`, or `changed_future` to continue a checkpoint under changed future settings.
 
     Raises:
@@ -98,7 +110,7 @@ class CampusConfig(CheckedSettings):
     block = "campus"
     must = "a mapping of settings"
     write = "Write `campus:` and indent them."
-    unsaid = DRAWN
+    unsaid = (*DRAWN, *STEERED)
 
     metrics: Annotated[
         Sequence[str | Mapping[str, Any]],
@@ -135,6 +147,9 @@ class CampusConfig(CheckedSettings):
     drop: Annotated[tuple[DropSettings, ...] | None, DROPS] = None
     weights: Annotated[tuple[WeightSettings, ...] | None, ENTRIES] = None
     control: Literal["shuffled_scores", "random_drop", "shuffled_weights"] | None = None
+    milestones: Annotated[tuple[MilestoneSettings, ...] | None, MILESTONES] = None
+    when: Annotated[Mapping[str, Answer] | None, WHEN] = None
+    clock: ClockSettings | None = None
     resume: Literal["strict", "changed_future"] = "strict"
 
     @property
@@ -142,13 +157,34 @@ class CampusConfig(CheckedSettings):
         """A setting of the block is called by its own name."""
         return ""
 
+    @classmethod
+    def from_mapping(cls, given: object, *, what: str = "", **apart: Any) -> Self:
+        """The settings of a block; rules under the key `on`, which other readers of YAML take for true, are told.
+
+        Raises:
+            RecipeError: with all that is wrong in it.
+        """
+        if not isinstance(given, Mapping) or not (on := [key for key in given if key is True or key == "on"]):
+            return super().from_mapping(given, what=what, **apart)
+        problems = [
+            f"`{cls.block}` takes `when` for what is done about events, got the key {on[0]!r}. Write when: {{…}}."
+        ]
+        try:
+            super().from_mapping({key: value for key, value in given.items() if key not in on}, what=what, **apart)
+        except RecipeError as error:
+            problems += error.problems
+        raise RecipeError(problems)
+
     def clashes(self, wrong: set[str]) -> list[str]:
         """Labels that two metrics share, or that clash with the selector or with the word for random stages."""
         if wrong & {"metrics", "selector"}:
             return []
-        draw = self.draw.without(wrong)
+        steer = self.steer.without(wrong)
+        draw = self._draw(steer).without(wrong)
         handover = self.handover if "handover" not in wrong else type(self).handover
         problems = [*check_labels(self.specs), *draw.problems(self.specs, handover)]
+        if not wrong & {*DRAWN, "window"}:
+            problems += steer.problems(draw, unordered=self.unordered, sliced=self.window == "slice")
         extras = () if problems else draw.extras(self.specs)
         members = [m for spec in [*self.specs, *extras] for m in getattr(build_metric(spec), "members", ())]
         known = {spec.label: spec for spec in reversed([*self.specs, *members, *extras])}
@@ -198,9 +234,40 @@ class CampusConfig(CheckedSettings):
     @property
     def draw(self) -> DrawBlocks:
         """The blocks that say who is drawn, which rows, and how much they count."""
+        return self._draw(self.steer)
+
+    def _draw(self, steer: SteerBlocks) -> DrawBlocks:
+        """The same, beside blocks that steer."""
         given = {name: getattr(self, name) for name in DRAWN}
         lists = {name: given[name] or () for name in ("phases", "drop", "weights")}
-        return DrawBlocks(**{**given, **lists})
+        return DrawBlocks(**{**given, **lists}, raises=steer.asks("raise") is not None)
+
+    @property
+    def steer(self) -> SteerBlocks:
+        """The blocks that steer."""
+        return SteerBlocks(self.milestones or (), self.when, self.clock)
+
+    def rules(self, *, has_probes: bool) -> tuple[Rule, ...]:
+        """What watches the probes: milestones as they are written, then the events of `when` by name.
+
+        Args:
+            has_probes: there are probes; with them stagnation and regression are noted unless the recipe says more.
+        """
+        return self.steer.rules(has_probes=has_probes)
+
+    @property
+    def clock_part(self) -> Clock:
+        """The clock itself."""
+        return self.steer.measured_by
+
+    def steers(self, *, has_probes: bool) -> bool:
+        """Something goes by the record: a rule, another clock than the steps, shares that are moved.
+
+        Args:
+            has_probes: there are probes.
+        """
+        moves = self.domains is not None and self.domains.reweight is not None
+        return moves or self.clock_part.by != "steps" or bool(self.rules(has_probes=has_probes))
 
     @property
     def draws_apart(self) -> bool:
@@ -243,6 +310,13 @@ class CampusConfig(CheckedSettings):
     def is_shuffle(self) -> bool:
         """No curriculum at all: the plain baseline."""
         return self.selector_name == SHUFFLE
+
+    @property
+    def unordered(self) -> str:
+        """The setting by which no order is trained; empty where one is."""
+        if self.is_shuffle:
+            return f"selector: {SHUFFLE}"
+        return "" if self.handover else "handover: 0"
 
     @property
     def share_at_random(self) -> float:
@@ -289,15 +363,18 @@ class CampusConfig(CheckedSettings):
             seed: the trainer's, used where the recipe has none.
 
         Raises:
-            RecipeError: the selector needs probes and there are none.
+            RecipeError: the selector, or what steers, needs probes and there are none.
         """
         name = "fixed" if len(self.metrics) == 1 else "matched" if has_probes else "relative_perplexity"
         selector = name if self.selector is None else self.selector
+        problems = [] if has_probes else [*self.steer.without_probes(self.draw)]
         if PROBES in build_selector(selector).needs and not has_probes:
-            raise RecipeError(
+            problems.append(
                 f"`selector` must have probes to be {selector!r}, got none. Give probes: {{path: ./probes.jsonl}}, or "
                 "write selector: relative_perplexity."
             )
+        if problems:
+            raise RecipeError(problems)
         domain = self.probes.domain_column if self.probes else DOMAIN
         within = self.within or (domain if domain_in_data else NO_GROUPS)
         seed = seed if self.seed is None else self.seed
@@ -352,7 +429,7 @@ def load_recipe(source: str | Path | Mapping[str, Any] | CampusConfig, *, named:
 
 
 def part_schemas() -> Json:
-    """What the schema of a block refers to: metrics, pacings, selectors, weights, the pieces of a joined pacing."""
+    """What the schema of a block refers to: all parts that have names, and the pieces of a joined pacing."""
     share = {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 1}
     label = {"type": ["string", "null"], "minLength": 1, "description": "what reports and files call it"}
     ends = {
@@ -365,4 +442,5 @@ def part_schemas() -> Json:
         "piece": {"type": "object", **part_schema(PACINGS, more=ends)},
         "selector": part_schema(SELECTORS),
         "weight": weight_schema(),
+        SHARES.kind: part_schema(SHARES),
     }

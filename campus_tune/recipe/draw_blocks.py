@@ -19,10 +19,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
+from campus_tune.method.reweight import SHARES, build_reweight
 from campus_tune.method.shares import TOLERANCE
 from campus_tune.method.thin import KNOBS, THINNERS
 from campus_tune.metrics import METRICS, parse_metric
-from campus_tune.recipe.reader import CheckedSettings, Entries
+from campus_tune.recipe.reader import CheckedSettings, Entries, Part
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.leaves import Given, Leaf, Number, Range, Wording
 from campus_tune.words.types import Json
@@ -33,7 +34,7 @@ TEMPERATURE = "temperature"
 BOOK = ("seen_loss", "surprise", "excess")  # what training shows of a row, which is no metric
 
 Shares: TypeAlias = str | Mapping[str, float]  # `natural`, {math: 0.4, …}, {temperature: 2}
-Entry: TypeAlias = str | Mapping[str, Any]  # a metric: its name, its label, or a mapping
+Entry: TypeAlias = str | Mapping[str, Any]  # a part: its name, or a mapping; of a metric, its label too
 
 
 # -- leaves ------------------------------------------------------------------------------------------------------------
@@ -198,16 +199,20 @@ class DomainSettings(CheckedSettings):
         over: what has a share: domains or cells.
         follow: what the shares follow, 20 % kept natural, from 5 % of the run on: the loss that training shows
             (seen_loss), or its fall (progress). None follows nothing.
+        reweight: how the shares are moved by losses: lagging, doremi, odm or skill_graph, by name or as a mapping with
+            options. None moves nothing.
         by: sampling (rows are drawn in these shares), or weights (all are drawn as ever, and count in these shares).
     """
 
     block = "domains"
     write = "Write domains: {shares: {math: 0.4, code: 0.6}}."
+    unsaid = ("reweight",)
 
     shares: Annotated[Shares, _Shares()] = NATURAL
     least: Annotated[float, Range(0, 1, "[)")] = 0.0
     over: Literal["domains", "cells"] = "domains"
     follow: Literal["seen_loss", "progress"] | None = None
+    reweight: Annotated[Entry | None, Part(SHARES, build_reweight)] = None
     by: Literal["sampling", "weights"] = "sampling"
 
     @property
@@ -216,9 +221,12 @@ class DomainSettings(CheckedSettings):
         return self == DomainSettings(by=self.by)
 
     def clashes(self, wrong: set[str]) -> list[str]:
-        """Shares that are fixed, or have a floor, and follow something."""
+        """Shares that are fixed, or have a floor, and follow something; or that two things move."""
         if self.follow is None or "follow" in wrong:
             return []
+        if self.reweight is not None and "reweight" not in wrong:
+            got = f"{self.follow} and reweight: {shown(self.reweight)}"
+            return [f"`domains: follow` must be alone to move the shares, got {got}. Leave out one of them."]
         given = {"shares": None if self.shares == NATURAL else self.shares, "least": self.least or None}
         return [
             f"`domains: follow` must start from natural shares, of which 20 % stay, got {name}: {shown(value)}. Leave "

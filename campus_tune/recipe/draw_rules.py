@@ -76,6 +76,7 @@ class DrawBlocks:
         drop: rows that are never trained.
         weights: how much rows count.
         control: what is made random, to compare with.
+        raises: some rule raises the share of a domain.
     """
 
     cells: CellSettings | None = None
@@ -86,11 +87,12 @@ class DrawBlocks:
     drop: Sequence[DropSettings] = ()
     weights: Sequence[WeightSettings] = ()
     control: str | None = None
+    raises: bool = False
 
     @property
     def apart(self) -> bool:
         """Something is drawn otherwise than without the blocks."""
-        shares = self.domains is not None and not self.domains.changes_nothing
+        shares = self.raises or (self.domains is not None and not self.domains.changes_nothing)
         phases = any(phase.draws for phase in self.phases) if self.counts_in_shares else bool(self.phases)
         return (shares and not self.counts_in_shares) or phases or bool(self.thin or self.review or self.drop)
 
@@ -102,7 +104,7 @@ class DrawBlocks:
     @property
     def share_weights(self) -> bool:
         """Shares are weights, and something else than natural ones."""
-        changed = self.domains is not None and not self.domains.changes_nothing
+        changed = self.raises or (self.domains is not None and not self.domains.changes_nothing)
         return self.counts_in_shares and (changed or any(phase.shares for phase in self.phases))
 
     @property
@@ -142,6 +144,12 @@ class DrawBlocks:
         own = self.suspects is not None and self.cells is not None
         compares = any(weight.groups == "cells" for weight in self.live)
         return self.thin is not None or self.over_cells or follows or self.control == RANDOM_DROP or own or compares
+
+    @property
+    def moved_shares(self) -> bool:
+        """What training or the probes show moves the shares."""
+        moved = self.domains is not None and (self.domains.follow is not None or self.domains.reweight is not None)
+        return self.raises or moved
 
     @property
     def fixed_shares(self) -> bool:
@@ -247,7 +255,7 @@ class DrawBlocks:
         """
         found = []
         thin = self.thin
-        shares = self.fixed_shares or (self.domains is not None and self.domains.follow is not None)
+        shares = self.fixed_shares or self.moved_shares
         comes_again = revisits or (shares and not self.counts_in_shares)
         if thin is not None and thin.book_score and not thin.fresh and not comes_again:
             n_passes = thin.until * total_steps / steps_per_epoch

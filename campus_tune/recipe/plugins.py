@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from campus_tune.method.pacing import PACINGS
+from campus_tune.method.reweight import SHARES
+from campus_tune.method.rules import RULES
 from campus_tune.method.selectors import SELECTORS
 from campus_tune.method.thin import THINNERS
 from campus_tune.method.weights import WEIGHTS
@@ -27,6 +29,8 @@ def plugins_used(config: CampusConfig) -> dict[str, str]:
         (WEIGHTS, [entry.part for entry in config.weights or ()]),
         (PACINGS, config.pacing),
         (SELECTORS, config.selector),
+        (SHARES, config.domains and config.domains.reweight),
+        (RULES, [*(config.when or ())]),
     ]
     used: dict[str, str] = {}
     for registry, setting in settings:

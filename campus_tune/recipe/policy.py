@@ -5,6 +5,7 @@ In this sequence, for each needs the one before:
     column_of      which column the domains are read from
     cells_of       domain × band, once the difficulty is scored
     book_columns   what the book must keep, if there is one
+    steering_of    what the record moves; None where a recipe lets it move nothing
     policy_of      all of it together; None where a recipe uses none of it
 
 >>> from campus_tune.recipe.config import CampusConfig
@@ -28,12 +29,23 @@ from campus_tune.method.book import REVIEWED, columns_of
 from campus_tune.method.cells import Cells
 from campus_tune.method.drop import at_random
 from campus_tune.method.orders import order_rows
-from campus_tune.method.policy import Period, Policy
+from campus_tune.method.policy import ALL_ROWS, Period, Policy
 from campus_tune.method.review import Review
+from campus_tune.method.reweight import build_reweight
 from campus_tune.method.shares import SharePhase, at_least, fixed, natural, tempered
+from campus_tune.method.steering import Steering
 from campus_tune.method.thin import Thin
-from campus_tune.recipe.draw_blocks import NATURAL, TEMPERATURE, CellSettings, PhaseSettings, Shares, ThinSettings
+from campus_tune.recipe.draw_blocks import (
+    NATURAL,
+    TEMPERATURE,
+    CellSettings,
+    DomainSettings,
+    PhaseSettings,
+    Shares,
+    ThinSettings,
+)
 from campus_tune.recipe.draw_rules import RANDOM_DROP, SHUFFLED_SCORES, find_score
+from campus_tune.recipe.steer_rules import OF_DOMAINS
 from campus_tune.words.errors import DataError, RecipeError
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import BoolArray, FloatArray
@@ -66,7 +78,9 @@ def column_of(config: CampusConfig, columns: Iterable[str]) -> str | None:
         return column
     needs = "domains" if config.domains is not None and not config.draw.over_cells else ""
     needs = needs or ("phases" if any(phase.shares for phase in config.phases or ()) else "")
-    if needs and not config.draw.over_cells:
+    needs = "" if config.draw.over_cells else needs
+    needs = needs or config.steer.asks(*OF_DOMAINS) or ""
+    if needs:
         raise RecipeError(
             f"`{needs}` must have a column of domains in the training set ({', '.join(known)}), got none that is "
             f"called {column!r}.{nearest(column, known)} Name it: within: source, or take `{needs}` out."
@@ -160,6 +174,7 @@ def policy_of(
     score_of: ScoreOf | None = None,
     dropped: BoolArray | None = None,
     book: Book | None = None,
+    steering: Steering | None = None,
 ) -> Policy | None:
     """The policy of a recipe; None where it draws as ever.
 
@@ -171,6 +186,7 @@ def policy_of(
         score_of: gives a metric's scores, as they are at the moment it is asked.
         dropped: rows that are never trained, shape (N,).
         book: with the columns of `book_columns`.
+        steering: as `steering_of` made it.
 
     Raises:
         RecipeError: shares of names that no row has.
@@ -189,6 +205,8 @@ def policy_of(
         thin=None if thin is None else thin_of(thin),
         review=None if review is None else Review(**vars(review)),
         control="shuffled_scores" if config.control == SHUFFLED_SCORES else None,
+        steering=steering,
+        fixed=counts,
         scores=None if thin is None else _scores(config, thin, score_of, book),
     )
 
@@ -201,6 +219,7 @@ def shares_that_count(
     cells: Cells | None = None,
     dropped: BoolArray | None = None,
     book: Book | None = None,
+    steering: Steering | None = None,
 ) -> Policy | None:
     """Who would be drawn by the shares of a recipe that makes weights of them; None where it does not.
 
@@ -211,6 +230,7 @@ def shares_that_count(
         cells: as `cells_of` made them.
         dropped: rows that are never trained, shape (N,).
         book: whose levels the shares follow, with `domains: follow`.
+        steering: as `steering_of` made it.
 
     Raises:
         RecipeError: shares of names that no row has.
@@ -225,6 +245,52 @@ def shares_that_count(
         shares=_shares(config, base, block.shares, "domains: shares"),
         follow=block.follow,
         periods=tuple(Period(_share_phase(config, base, phase)) for phase in config.phases or ()),
+        steering=steering,
+    )
+
+
+def steering_of(
+    config: CampusConfig,
+    *,
+    has_probes: bool,
+    domains: Domains | None = None,
+    cells: Cells | None = None,
+    n_stages: int = 1,
+    handover_tokens: float = 0.0,
+) -> Steering | None:
+    """What the record moves in a recipe's plan; None where nothing goes by it.
+
+    Args:
+        config: resolved settings.
+        has_probes: there are probes.
+        domains: of the rows; None for none.
+        cells: as `cells_of` made them.
+        n_stages: about how many stages there are up to the handover.
+        handover_tokens: that the steps up to the handover train on average.
+
+    Raises:
+        RecipeError: a domain that would be raised or reviewed has no rows; a reweighting names one that has none.
+    """
+    if not config.steers(has_probes=has_probes):
+        return None
+    domains = domains or Domains()
+    known = tuple(domains.names) if domains.codes is not None else (ALL_ROWS,)
+    names, domain_of = known, {}
+    if config.draw.over_cells and cells is not None:
+        names = cells.names
+        domain_of = {name: known[code] for name, code in zip(names, cells.strata_of.tolist(), strict=True)}
+    if domains.codes is not None and (problems := config.steer.rowless(known)):
+        raise RecipeError(problems)
+    block = config.domains or DomainSettings()
+    return Steering(
+        rules=config.rules(has_probes=has_probes),
+        clock=config.clock_part,
+        reweight=None if block.reweight is None else build_reweight(block.reweight),
+        names=names,
+        n_stages=n_stages,
+        handover_tokens=handover_tokens,
+        domain_of=domain_of,
+        least=block.least,
     )
 
 

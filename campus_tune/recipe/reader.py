@@ -136,7 +136,7 @@ class CheckedSettings:
     @classmethod
     def schema(cls) -> Json:
         """The mapping as JSON schema (draft 2020-12); parts by name are in `part_schema`."""
-        return _mapping_schema(cls, cls.known(), cls.written)
+        return mapping_schema(cls, cls.known(), cls.written)
 
 
 @dataclass(frozen=True)
@@ -271,8 +271,14 @@ def settings_help(kind: type[CheckedSettings], flag: str, *, width: int = 78) ->
     return "\n".join(lines)
 
 
-def _mapping_schema(kind: Callable[..., Any], known: Mapping[str, Leaf], written: Mapping[str, str] = {}) -> Json:
-    """What a class or function takes, as a mapping with these keys and no others; some are `written` otherwise."""
+def mapping_schema(kind: Callable[..., Any], known: Mapping[str, Leaf], written: Mapping[str, str] = {}) -> Json:
+    """What a class or function takes, as JSON schema: a mapping with these keys and no others.
+
+    Args:
+        kind: the class or function, whose docstring says what each key is for.
+        known: what each of them may be.
+        written: names that a YAML writes otherwise.
+    """
     said, given = docs(kind), defaults(kind)
     properties: Json = {}
     for name, one in known.items():
@@ -302,7 +308,7 @@ def part_schema(registry: Registry[Any], *, reverse: bool = False, more: Json | 
         part = registry.get(name)
         card = (inspect.getdoc(part) or "").partition("\n")[0]
         names = [name, f"-{name}"] if reverse else [name]
-        mapping = _mapping_schema(part, leaves(part))
+        mapping = mapping_schema(part, leaves(part))
         mapping["properties"] = {"name": {"enum": names, "description": card}, **mapping["properties"], **(more or {})}
         if "required" not in mapping:
             alone += [{"const": one, "description": card} for one in names]

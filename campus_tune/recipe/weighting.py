@@ -26,6 +26,7 @@ from campus_tune.words.types import BoolArray, FloatArray, IntArray
 if TYPE_CHECKING:
     from campus_tune.method.book import Book
     from campus_tune.method.cells import Cells
+    from campus_tune.method.steering import Steering
     from campus_tune.recipe.config import CampusConfig
 
 DOMAINS = "domains"  # what records call shares that are weights
@@ -46,6 +47,7 @@ def weighting_of(
     columns: Mapping[Weight, FloatArray] | None = None,
     dropped: BoolArray | None = None,
     book: Book | None = None,
+    steering: Steering | None = None,
 ) -> Weighting | None:
     """The weighting of a recipe; None where all rows count alike.
 
@@ -58,6 +60,7 @@ def weighting_of(
         columns: numbers of each of `columns_asked`, shape (N,).
         dropped: rows that are never trained, shape (N,); natural shares are those of the others.
         book: whose levels shares follow, with `domains: follow`.
+        steering: what the record makes of shares that are weights.
 
     Raises:
         RecipeError: shares of names that no row has.
@@ -65,7 +68,9 @@ def weighting_of(
     if not config.weighs:
         return None
     entries = [entry.entry(config.handover) for entry in config.weights or ()]
-    shares = shares_that_count(config, n_rows=len(tokens), domains=domains, cells=cells, dropped=dropped, book=book)
+    shares = shares_that_count(
+        config, n_rows=len(tokens), domains=domains, cells=cells, dropped=dropped, book=book, steering=steering
+    )
     if shares is not None:
         groups = Groups(shares.codes, shares.strata_names)
         entries.insert(0, Entry(DOMAINS, ShareWeight(groups, shares.natural, shares.shares_at)))

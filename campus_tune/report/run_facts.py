@@ -6,7 +6,7 @@ A run that is still going on can be read too: half of a last line is left out, a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from campus_tune.preview.lr_mass import N_DECILES
 from campus_tune.report.draw_facts import DrawFacts, read_draw, with_suspects
 from campus_tune.report.examples import Extremes, read_extremes
 from campus_tune.report.map_facts import MapFacts, read_map
+from campus_tune.report.steer_facts import SteerFacts, read_steer
 from campus_tune.report.weight_facts import WeightFacts, read_weights
 from campus_tune.run.decile_rates import FILE as RATES
 from campus_tune.run.ledger import FILE, FOLDER
@@ -90,10 +91,12 @@ class ProbeFacts:
     Args:
         step: optimizer steps before it.
         competence: exp(−mean loss), by domain, in [0, 1].
+        calibration: expected calibration error, by domain, in [0, 1], where it was measured.
     """
 
     step: int
     competence: Mapping[str, float]
+    calibration: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,7 @@ class RunOnDisk:
         draw: who was drawn and which rows; None where the recipe says nothing of it.
         map: what training says of the rows; None of a run that goes on, or of before there were maps.
         weights: how much rows counted; None where all count alike.
+        steer: what the record has made of the plan; None where nothing steered.
     """
 
     folder: Path
@@ -172,6 +176,7 @@ class RunOnDisk:
     draw: DrawFacts | None
     map: MapFacts | None
     weights: WeightFacts | None
+    steer: SteerFacts | None
 
     @property
     def name(self) -> str:
@@ -250,7 +255,11 @@ def read_run(folder: Path) -> RunOnDisk:
         choices=_choices(by_kind.get("decision", [])),
         stages=stages,
         probes=tuple(
-            ProbeFacts(event["step"], _known({name: of["competence"] for name, of in event["domains"].items()}))
+            ProbeFacts(
+                event["step"],
+                _known({name: of["competence"] for name, of in event["domains"].items()}),
+                _known({name: of.get("ece") for name, of in event["domains"].items()}),
+            )
             for event in by_kind.get("probes", [])
         ),
         evaluations=tuple(evaluations),
@@ -272,6 +281,7 @@ def read_run(folder: Path) -> RunOnDisk:
         draw=read_draw(home, with_suspects(began[-1], events), by_kind.get("decision", []), end),
         map=read_map(home, by_kind.get("map", [])),
         weights=read_weights(by_kind.get("decision", []), ends, last),
+        steer=read_steer(events),
     )
 
 

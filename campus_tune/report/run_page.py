@@ -15,6 +15,8 @@ from campus_tune.report.html_tables import Cell, HtmlTable, number, words
 from campus_tune.report.map_page import map_section
 from campus_tune.report.map_plots import MAP_PICTURE
 from campus_tune.report.run_facts import RunOnDisk
+from campus_tune.report.steer_page import steer_section
+from campus_tune.report.steer_plots import STEER_PICTURES
 from campus_tune.report.weight_page import weight_section
 from campus_tune.report.weight_plots import WEIGHT_PICTURES
 from campus_tune.run.ledger import audited
@@ -41,6 +43,7 @@ class Fact:
 
 def run_content(facts: RunOnDisk, pictures: Sequence[Picture]) -> dict[str, Any]:
     """The variables of the template `run`."""
+    elsewhere = (MAP_PICTURE, *STEER_PICTURES, *WEIGHT_PICTURES)  # in sections of their own
     has_texts = any(example.text for pair in facts.examples.values() for example in (*pair.easiest, *pair.hardest))
     return {
         "title": f"Curriculum run {facts.name}",
@@ -50,9 +53,10 @@ def run_content(facts: RunOnDisk, pictures: Sequence[Picture]) -> dict[str, Any]
         "facts": _numbers(facts),
         "warnings": facts.warnings,
         "map": None if facts.map is None else map_section(facts.map, pictures),
-        "pictures": [picture for picture in pictures if picture.name not in (MAP_PICTURE, *WEIGHT_PICTURES)],
+        "pictures": [picture for picture in pictures if picture.name not in elsewhere],
         "missing": missing(facts),
         "decisions": decisions(facts),
+        "steer": None if facts.steer is None else steer_section(facts.steer, pictures),
         "weights": None if facts.weights is None else weight_section(facts.weights, pictures),
         "drawn": [] if facts.draw is None else draw_tables(facts.draw, facts.rows_by_domain),
         "examples": [
@@ -106,7 +110,7 @@ def _numbers(facts: RunOnDisk) -> list[Fact]:
         Fact(
             "Training rows", f"{facts.n_rows:,}", "" if seen is None else f"{seen / facts.n_rows:.0%} of them trained"
         ),
-        Fact("Steps", f"{facts.step:,}", "" if facts.finished else f"of {facts.total_steps:,}"),
+        Fact("Steps", f"{facts.step:,}", how_far(facts)),
         Fact("Stages", f"{len(facts.stages):,}", f"{shuffled} of them shuffled" if shuffled else ""),
     ]
     if facts.cost:
@@ -126,6 +130,14 @@ def _numbers(facts: RunOnDisk) -> list[Fact]:
         trained = clock(facts.seconds.get("training", 0.0))
         numbers.append(Fact("Training time", trained, f"and {clock(spent)} of measuring"))
     return numbers
+
+
+def how_far(facts: RunOnDisk) -> str:
+    """What is to be said of the number of steps: nothing of a run that has come to its planned end."""
+    of = f"of {facts.total_steps:,}"
+    if facts.steer is not None and facts.steer.stopped is not None:
+        return f"{of}, stopped early"
+    return "" if facts.finished else of
 
 
 def clock(seconds: float) -> str:

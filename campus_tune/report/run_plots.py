@@ -30,6 +30,7 @@ from campus_tune.report.figures import (
 from campus_tune.report.map_plots import map_picture
 from campus_tune.report.run_facts import RunOnDisk
 from campus_tune.report.score_plots import correlations, histograms, lr_deciles, of_mean
+from campus_tune.report.steer_plots import calibration, events_text, mark_events, steer_pictures
 from campus_tune.report.weight_plots import weight_pictures
 
 if TYPE_CHECKING:
@@ -46,8 +47,10 @@ def run_pictures(facts: RunOnDisk) -> list[Picture]:
         map_picture(facts.map) if facts.map is not None else None,
         choices(facts, faces),
         competence(facts),
+        calibration([(probe.step, probe.calibration) for probe in facts.probes]),
         pacing(facts),
         *(draw_pictures(facts.draw) if facts.draw is not None else ()),
+        *(steer_pictures(facts.steer) if facts.steer is not None else ()),
         *(weight_pictures(facts.weights) if facts.weights is not None else ()),
         training_loss(facts),
         evaluations(facts),
@@ -146,13 +149,16 @@ def competence(facts: RunOnDisk) -> Picture | None:
     names = list(dict.fromkeys(name for probe in facts.probes for name in probe.competence))
     if not names:
         return None
+    curves = {name: {p.step: p.competence[name] for p in facts.probes if name in p.competence} for name in names}
+    firings = facts.steer.firings if facts.steer is not None else ()
 
     def draw(figure: Figure, narrow: bool) -> None:
         axis = figure.subplots()
         for name, face in faces_of(names).items():
-            steps, values = np.array([(p.step, p.competence[name]) for p in facts.probes if name in p.competence]).T
-            axis.plot(steps, values, label=fitted(name), **face.on_line(len(steps)))
+            axis.plot(*zip(*curves[name].items(), strict=True), label=fitted(name), **face.on_line(len(curves[name])))
         axis.set(ylim=(0, None), xlabel="optimizer step", ylabel="competence")
+        if firings:
+            mark_events(figure, axis, firings, curves)
         legend_below(figure, axis, narrow=narrow)
 
     def change(name: str) -> str:
@@ -167,9 +173,10 @@ def competence(facts: RunOnDisk) -> Picture | None:
         "competence",
         "Competence on held-out probes",
         draw,
-        alt=f"{text[0].upper()}{text[1:]}.",
-        height=(3.2, 3.4),
-        note="exp(−mean loss of an answer token): the probability that the model gives to the right token, in [0, 1].",
+        alt=f"{text[0].upper()}{text[1:]}.{events_text(firings)}",
+        height=(3.6, 4.0) if firings else (3.2, 3.4),
+        note="exp(−mean loss of an answer token): the probability that the model gives to the right token, in [0, 1]."
+        + (" The numbers are those of the table of events." if firings else ""),
     )
 
 

@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from campus_tune.method.drawn import of_end
-from campus_tune.method.view import History, PastStage
+from campus_tune.method.view import PastStage
 from campus_tune.method.weighed import of_stage
 from campus_tune.run.activity import DECIDING, EVALUATING, PROBING, RESCORING, SAVING
 from campus_tune.run.ledger import FILE as LEDGER
@@ -32,6 +32,7 @@ from campus_tune.run.told.events import (
     Suspected,
     Warned,
 )
+from campus_tune.run.told.steering_lines import steering_warnings
 from campus_tune.run.told.weight_lines import changed_nothing, warnings_of
 from campus_tune.words.errors import DivergedError
 from campus_tune.words.types import Json
@@ -86,7 +87,6 @@ def close_stage(now: Situation, position: Position) -> bool:
     if now.book is not None and len(now.training_losses.rows):
         now.book.close_stage(stage.index, curriculum.step, now.training_losses.rows, now.training_losses.losses)
     end["learning_rate"] = position.rates / (curriculum.step - stage.first_step)  # mean of its steps
-    position.rates = 0.0
     end["audit"] = audit(now)
     end |= close_weights(now)
     end |= now.load.close_stage(now.watch.forward_seconds())
@@ -94,10 +94,55 @@ def close_stage(now: Situation, position: Position) -> bool:
     if warnings := warnings_of(end, position.warned):
         position.warned += warnings
         now.journal.take(Warned(list(warnings.values())))
-    means = summary.get("train_loss"), summary.get("train_loss_by_domain", {})
-    past = PastStage(stage.index, stage.chosen, curriculum.step, *means)
+    past = past_stage(now, position, summary)
     now.training_losses.close_stage(now.folder / LOSSES if now.peers.leads else None, past)
+    position.rates = position.lr_tokens = 0.0
     return True
+
+
+def past_stage(now: Situation, position: Position, summary: Json) -> PastStage:
+    """What policies are shown of the stage that ends.
+
+    Args:
+        now: the run.
+        position: where it is.
+        summary: of the stage's training losses.
+    """
+    stage, curriculum, shown = now.curriculum.stage, now.curriculum, now.training_losses
+    assert stage is not None, "a stage that ends was begun"
+    trained = stage.rows[: (curriculum.step - stage.first_step) * curriculum.global_batch]
+    losses, again = shown.losses, curriculum.passes.seen[shown.rows] > 1
+    own, norm = (None, None) if now.rewards is None else now.rewards.close_stage()
+    return PastStage(
+        stage.index,
+        stage.chosen,
+        curriculum.step,
+        summary.get("train_loss"),
+        summary.get("train_loss_by_domain", {}),
+        offered=tuple(position.offered),
+        tokens=int(now.loaded.rows.tokens[trained].sum()),
+        lr_mass=position.rates,
+        lr_tokens=position.lr_tokens,
+        again=(int(losses.top1[again].sum()), int(losses.tokens[again].sum())),
+        own_gain=own,
+        norm_gain=norm,
+        **shares_of_stage(now),
+    )
+
+
+def shares_of_stage(now: Situation) -> Json:
+    """Losses and shares of each stratum in the stage that ends, where shares go by the record; {} else."""
+    apart, stage, shown = now.curriculum.apart, now.curriculum.stage, now.training_losses
+    by = now.drawing.shares_by
+    if by is None or stage is None:
+        return {}
+    codes, names = by.codes[shown.rows], by.strata_names
+    nats = np.bincount(codes, shown.losses.nll_sum, len(names)).tolist()
+    tokens = np.bincount(codes, shown.losses.tokens, len(names)).astype(int).tolist()
+    sums = {name: pair for name, *pair in zip(names, nats, tokens, strict=True) if pair[1]}
+    drawn = stage.draw.shares if apart is not None and stage.draw is not None else ()
+    shares = dict(zip(names, drawn, strict=False)) if len(drawn) == len(names) else {}
+    return {"sums": {name: (nll, n) for name, (nll, n) in sums.items()}, "shares": shares}
 
 
 def close_weights(now: Situation) -> Json:
@@ -129,14 +174,14 @@ def leave_epoch(now: Situation, position: Position) -> None:
     close_stage(now, position)
     left_out = now.curriculum.end_epoch()
     now.journal.take(EpochEnded(now.curriculum.step, epoch, left_out))
-    decide_next(now)
+    decide_next(now, position)
 
 
-def decide_next(now: Situation) -> None:
+def decide_next(now: Situation, position: Position) -> None:
     """A stage is closed, or none is open yet: decide the next one, or measure a last time."""
     curriculum, probing, budget = now.curriculum, now.probing, now.budget
     if curriculum.finished:
-        measure_probes(now)
+        measure_probes(now, ends=True)
     if now.evaluator.due(curriculum.n_stages, ends=curriculum.finished):
         with now.activities(EVALUATING):
             scored = now.evaluator.evaluate(curriculum.n_stages)
@@ -148,7 +193,8 @@ def decide_next(now: Situation) -> None:
         act_on_suspects(now)
         if probing.due(curriculum.n_stages):
             measure_probes(now)
-        step = curriculum.step
+        history, step = now.helm.look(now), curriculum.step
+        now.helm.tell_shares(now)
         refreshes = now.refreshes_to_come(step)
         if now.rescorer.due():
             with now.activities(RESCORING):
@@ -164,9 +210,12 @@ def decide_next(now: Situation) -> None:
             probe_loss=probing.loss,
             allowance=allowance,
             reserved=probing.tokens,
-            history=History(now.training_losses.past, probing.competence.history),
+            history=history,
             n_left=now.stages_between(step, thinned_until(now)),
         )
+        position.offered = [offer["name"] for offer in record.get("offers", [])]
+        if now.rewards is not None and curriculum.stage is not None:
+            now.rewards.open_stage(curriculum.stage)
         now.journal.take(Decided(record, probing.report, budget.shares()["all"]))
 
 
@@ -196,18 +245,32 @@ def give_up_weights(now: Situation) -> None:
             now.journal.take(Warned([idle]))
 
 
+def give_up_steering(now: Situation) -> None:
+    """The run is over: say what rules saw and what was done about it did not end."""
+    if now.helm.firings and now.peers.leads:
+        open_still = steering_warnings(read_ledger(now.folder / LEDGER))
+        if open_still:
+            now.journal.take(Warned(open_still))
+
+
 def thinned_until(now: Situation) -> int:
     """The step at which thinning ends."""
     thin = now.config.thin
     return math.ceil((1.0 if thin is None else thin.until) * now.total_steps)
 
 
-def measure_probes(now: Situation) -> None:
-    """How well the model does on the held-out rows, if there are any."""
+def measure_probes(now: Situation, *, ends: bool = False) -> None:
+    """How well the model does on the held-out rows, if there are any; and what rules see in that.
+
+    Args:
+        now: the run.
+        ends: it is over: what is seen is told, and nothing is done about it.
+    """
     with now.activities(PROBING):
-        measured = now.probing.measure()
+        measured = now.probing.measure(now.helm.at(now))
     if measured:
         now.journal.take(Probed(now.curriculum.step, now.probing.report))
+        now.helm.measured(now, ends=ends)
 
 
 def audit(now: Situation) -> Json:

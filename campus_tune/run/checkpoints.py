@@ -15,8 +15,8 @@ from pathlib import Path
 
 from campus_tune.model.peers import Peers
 from campus_tune.run.ledger import FILE as LEDGER
+from campus_tune.run.lineage import BEST, Lineage, read_lineage
 from campus_tune.run.lineage import FILE as LINEAGE
-from campus_tune.run.lineage import Lineage, read_lineage
 from campus_tune.run.manifest import (
     FILE,
     Manifest,
@@ -39,7 +39,7 @@ STATE = "trainer_state.json"
 CALLBACK = "CampusCallback"  # its name in the trainer's state
 NAME = re.compile(r"^checkpoint-(\d+)$")
 INTERRUPTED = "its save was interrupted"
-BRING = (LEDGER, SCORES, LOSSES, EXAMPLES, DROPPED)  # of a run's folder, when it goes on in another one
+BRING = (LEDGER, SCORES, LOSSES, EXAMPLES, DROPPED, BEST)  # of a run's folder, when it goes on in another one
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,9 @@ from campus_tune.data.prepared import column_names, read_column
 from campus_tune.method.cells import ALL_ROWS, Cells
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.drawn import of_start
+from campus_tune.method.phases import offers_until, phases_of
 from campus_tune.method.policy import Policy
+from campus_tune.method.steering import Steering
 from campus_tune.method.view import PastStage
 from campus_tune.method.weighting import Weighting
 from campus_tune.model import compat
@@ -28,7 +30,15 @@ from campus_tune.preview.forecast import quota_problems, stage_rows
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_rules import RANDOM_DROP
 from campus_tune.recipe.drop_block import SUSPECTS
-from campus_tune.recipe.policy import book_columns, cells_of, column_of, policy_of, strict_domains
+from campus_tune.recipe.policy import (
+    book_columns,
+    cells_of,
+    column_of,
+    policy_of,
+    shares_that_count,
+    steering_of,
+    strict_domains,
+)
 from campus_tune.recipe.weighting import weighting_of
 from campus_tune.run.acting import Suspects
 from campus_tune.run.book_keeping import BookKeeping
@@ -56,6 +66,8 @@ class Drawing:
         suspects: what is done about rows that look wrong; None where the recipe says nothing of them.
         weighting: how much rows count; None where all count alike.
         shapes: how much each answer token of a row counts beside the others; None where all do alike.
+        steering: what the record makes of the plan; None where nothing steers.
+        shares_by: whose strata's losses the record keeps, for shares that follow them; None where none do.
     """
 
     policy: Policy | None = None
@@ -64,6 +76,8 @@ class Drawing:
     suspects: Suspects | None = None
     weighting: Weighting | None = None
     shapes: Shapes | None = None
+    steering: Steering | None = None
+    shares_by: Policy | None = None
 
     @property
     def left_out(self) -> Dropped | None:
@@ -188,10 +202,22 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
         CampusError: blocks of the recipe that do not go with these rows.
     """
     config, by_label = now.config, dict(scores.by_label)
-    if not config.draws_apart and not config.weighs:
-        return Drawing()
     domains, n_rows = now.kinds.domains, len(now.loaded.rows)
-    cells = cells_of(config, by_label.__getitem__, domains=domains, others=now.kinds.others)
+    drawn_otherwise = config.draws_apart or config.weighs
+    cells = None
+    if drawn_otherwise:
+        cells = cells_of(config, by_label.__getitem__, domains=domains, others=now.kinds.others)
+    handover = offers_until(phases_of(config.handover, now.total_steps))
+    steering = steering_of(
+        config,
+        has_probes=now.probing.probes is not None,
+        domains=domains,
+        cells=cells,
+        n_stages=now.stages_between(0, handover),
+        handover_tokens=handover * now.loaded.global_batch * float(np.mean(now.loaded.rows.tokens)),
+    )
+    if not drawn_otherwise:
+        return Drawing(steering=steering)
     dropped = None
     if config.drop:  # files that rank 0 alone may have
         dropped = now.peers.led(lambda: dropped_of(config, by_label, now.known(), domains, cells))
@@ -211,6 +237,7 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
         score_of=lambda label: scores.by_label[label],
         dropped=None if dropped is None else dropped.mask,
         book=None if keeping is None else keeping.book,
+        steering=steering,
     )
     weighting = weighting_of(
         config,
@@ -221,11 +248,17 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
         columns=now.user_weights.columns,
         dropped=None if dropped is None else dropped.mask,
         book=None if keeping is None else keeping.book,
+        steering=steering,
     )
+    shares_by = None
+    if steering is not None and (steering.reweight is not None or config.steer.asks("raise")):
+        shares_by = policy if policy is not None and not config.draw.counts_in_shares else None
+        shares_by = shares_by or shares_that_count(config, n_rows=n_rows, domains=domains, cells=cells)
+    shapes = now.user_weights.shapes
     if policy is None:  # all rows are drawn as ever, and count otherwise
-        return Drawing(book=keeping, weighting=weighting, shapes=now.user_weights.shapes)
+        return Drawing(book=keeping, weighting=weighting, shapes=shapes, steering=steering, shares_by=shares_by)
     problems = quota_problems(policy, stage_rows(config, n_rows=n_rows, global_batch=now.loaded.global_batch))
     if problems:
         raise RecipeError(problems)
     suspects = Suspects.begin(config, policy.cells, now.loaded.rows, now.kinds.domains, scores.measured)
-    return Drawing(policy, keeping, dropped, suspects, weighting, now.user_weights.shapes)
+    return Drawing(policy, keeping, dropped, suspects, weighting, shapes, steering, shares_by)

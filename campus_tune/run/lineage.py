@@ -28,7 +28,8 @@ from campus_tune.words.types import Json
 
 FILE = "lineage.json"  # in the run's `curriculum/`
 RECIPE, EVALUATION = "recipe.yaml", "evaluation"  # there too: the settings in full, official tasks by stage
-WRITTEN = (LEDGER, RECIPE, SCORES, LOSSES, EVALUATION, EXAMPLES, BOOK, ROWS, DROPPED)  # there, by a run
+BEST = "best"  # there too: weights that a rule may roll back to
+WRITTEN = (LEDGER, RECIPE, SCORES, LOSSES, EVALUATION, EXAMPLES, BOOK, ROWS, DROPPED, BEST)  # there, by a run
 SHAPE: dict[str, Any] = {"lives": [[str, int]], "earlier": [str]}
 
 

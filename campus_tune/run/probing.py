@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import TokenRows
 from campus_tune.method.budget import Budget
 from campus_tune.method.competence import Competence
+from campus_tune.method.probe_history import ProbeHistory, ProbeRows
 from campus_tune.model.peers import Peers
 from campus_tune.model.probes import ProbeMeter, Probes, Source, load_probes, refuse_overlap
 from campus_tune.preview.cost_plan import FEWEST_TIMES, SMALLER, interval, measurements
@@ -18,6 +20,25 @@ from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
     from transformers import Trainer
+
+
+@dataclass(frozen=True)
+class MeasuredAt:
+    """When the probes are measured.
+
+    Args:
+        stage: stages decided before.
+        step: optimizer steps finished.
+        progress: of the whole run, in [0, 1].
+        mass: part of the run's learning rates, added up, that is behind.
+        tokens: trained before.
+    """
+
+    stage: int
+    step: int
+    progress: float
+    mass: float
+    tokens: int
 
 
 class Probing:
@@ -50,7 +71,7 @@ class Probing:
         n_stages: int,
     ) -> None:
         self.budget = budget
-        self.competence = Competence({})
+        self.competence, self.record = Competence({}), ProbeHistory()
         self.fingerprint: str | None = None
         self.report: Mapping[str, Json] = {}  # of the last measurement, by domain, as the ledger has it
         self.every = 1  # stages between two measurements
@@ -105,12 +126,19 @@ class Probing:
         paid = self.budget.room(self.tokens) >= self.tokens
         return bool(unknown) or (n_stages % self.every == 0 and paid)
 
-    def measure(self) -> bool:
-        """Measure them now, on the bill, into `report`; False without probes."""
+    def measure(self, when: MeasuredAt) -> bool:
+        """Measure them now, on the bill, into `report` and `record`; False without probes."""
         if self._meter is None:
             return False
         before = self._meter.meter.seconds
-        self.report = self.competence.update(*self._meter.measure())
+        losses, calibration = self._meter.measure()
+        self.report = self.competence.update(losses, calibration)
+        rows = {
+            domain: ProbeRows(self._meter.chosen[domain], one.nll_sum, one.tokens, one.top1)
+            for domain, one in losses.items()
+        }
+        errors = {domain: one.error for domain, one in calibration.items()}
+        self.record = self.record.taken(rows, **vars(when), calibration=errors)
         self.budget.charge("probes", self._meter.tokens, self._meter.meter.seconds - before)
         return True
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from campus_tune.method.firing import Firing
+from campus_tune.method.probe_history import ProbeHistory
+from campus_tune.method.view import History, PastStage
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.run.checkpoints import Checkpoint, bring_curriculum
-from campus_tune.run.drawing import make_drawing
+from campus_tune.run.drawing import Drawing, make_drawing
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.manifest import Beside
+from campus_tune.run.probing import Probing
 from campus_tune.run.saved_state import as_saved, refuse_misshapen
 from campus_tune.run.saver import Saver
 from campus_tune.run.situation import RECIPE, Outline, Position, Situation, complete
@@ -52,6 +56,9 @@ def state_of(now: Situation, position: Position, loop: LoopState) -> Json:
         "rescoring": now.rescorer.state(),
         "training_losses": now.training_losses.state(),
         "rates": position.rates,
+        "lr_tokens": position.lr_tokens,
+        "offered": position.offered,
+        **_steering_state(now),
         "loop": loop.state(epoch_over=epoch_ended or position.epoch not in (None, curriculum.epoch)),
         "epoch_ended": epoch_ended,
         "logged_step": position.logged_step,
@@ -60,6 +67,14 @@ def state_of(now: Situation, position: Position, loop: LoopState) -> Json:
         **now.drawing.state(),
         **_weights_state(now, position),
     }
+
+
+def _steering_state(now: Situation) -> Json:
+    """What the probes have shown, and what rules have made of it; {} of a run without probes, steered by nothing."""
+    parts: Json = {"helm": now.helm.state(), "measured": now.probing.record.state() if len(now.probing.record) else {}}
+    parts["best"] = {} if now.best is None else now.best.state()
+    parts["rewards"] = {} if now.rewards is None else now.rewards.state()
+    return {name: state for name, state in parts.items() if state}
 
 
 def _weights_state(now: Situation, position: Position) -> Json:
@@ -75,13 +90,14 @@ def beside(now: Situation) -> Beside:
     """What a checkpoint that is saved now needs of the run's folder, and what the run has left there so far."""
     closed = now.curriculum.n_stages - (not now.curriculum.finished)
     folded = now.drawing.files(now.folder, now.training_losses.past)
+    best = [] if now.best is None else now.best.files()
     left = [EXAMPLES, DROPPED, *(f"{LOSSES}/{file_of_stage(stage)}" for stage in range(closed))]
     left += [f"evaluation/stage-{stage:05d}.json" for stage in range(closed + 1)]
     left += [f"scores/{name}.parquet" for name in now.rescorer.earlier_names()]
     return Beside(
         ledger=LEDGER,
         ledger_size=now.journal.ledger.size,
-        needed=(*(f"scores/{name}.parquet" for name in [*now.start_digests, *now.rescorer.names()]), *folded),
+        needed=(*(f"scores/{name}.parquet" for name in [*now.start_digests, *now.rescorer.names()]), *folded, *best),
         outcome=tuple(name for name in left if name not in folded and (now.folder / name).exists()),
     )
 
@@ -133,11 +149,12 @@ def restore(
     rescorer = Rescorer(scoring, scores, curriculum, now.loaded.rows, home / "scores")
     with as_saved(step):
         training_losses.load(saved["training_losses"])
+        firings = _take_record(saved, probing, drawing, training_losses.past)
         drawing.go_on(saved, curriculum, home, training_losses.past, now.peers, changed=changed)
         rescorer.load(saved["rescoring"])
         curriculum.load(saved["curriculum"])
-        probing.competence.load(saved["competence"])
         budget.load(saved["budget"])
+        _take_what_it_keeps(now, saved, home)
     probing.report = saved["journal"]["probes"]
     probing.choose()
     kept, small = budget.kept, []
@@ -174,8 +191,37 @@ def restore(
     watch.weights_checked, watch.weights_passed = saved.get("weights_audit", [0, 0])
     if situation.clipped is not None and "clipped" in saved:
         situation.clipped.load(saved["clipped"])
-    warned = saved.get("warned", [])
-    return situation, Position(rates=saved["rates"], logged_step=saved["logged_step"], warned=warned)
+    situation.helm.load(firings)
+    return situation, Position(
+        rates=saved["rates"],
+        lr_tokens=saved.get("lr_tokens", 0.0),
+        offered=saved.get("offered", []),
+        logged_step=saved["logged_step"],
+        warned=saved.get("warned", []),
+    )
+
+
+def _take_record(saved: Json, probing: Probing, drawing: Drawing, past: Sequence[PastStage]) -> list[Firing]:
+    """What the probes showed and what rules saw in it, as the current stage was opened by it; gives the firings."""
+    probing.competence.load(saved["competence"])
+    if "measured" in saved:
+        probing.record = ProbeHistory.of(saved["measured"])
+    firings = [Firing.of(line) for line in saved.get("helm", {}).get("firings", [])]
+    if drawing.steering is not None:  # a curriculum and its passes ask for what it has moved
+        drawing.steering.look(History(past, probing.competence.history, probing.record, tuple(firings)))
+    return firings
+
+
+def _take_what_it_keeps(now: Outline, saved: Json, home: Path) -> None:
+    """Weights that a rule may go back to, and what a reward began to measure.
+
+    Raises:
+        ResumeError: the weights are not those of then.
+    """
+    if now.best is not None and "best" in saved:
+        now.best.load(saved["best"], home)
+    if now.rewards is not None and "rewards" in saved:
+        now.rewards.load(saved["rewards"])
 
 
 def _scores_of(

@@ -185,7 +185,7 @@ class CampusRun:
             boundary.leave_epoch(now, self.position)
         elif now.curriculum.needs_decision:
             boundary.close_cut_stage(now, self.position)
-            boundary.decide_next(now)
+            boundary.decide_next(now, self.position)
         if now.curriculum.finished:
             self.loop.make_up()
         self.activities.current = TRAINING
@@ -258,6 +258,7 @@ class CampusRun:
             return
         self.loop.end_step()
         position.rates += position.rate
+        position.lr_tokens += position.rate * float(now.loaded.rows.tokens[now.curriculum.step_rows()].sum())
         now.budget.seconds["training"] += time.perf_counter() - position.began
         if now.step_loss is not None:
             now.step_loss.end_step()
@@ -283,7 +284,7 @@ class CampusRun:
         curriculum.advance()
         if curriculum.finished or curriculum.needs_decision:
             boundary.close_stage(now, position)
-            boundary.decide_next(now)
+            boundary.decide_next(now, position)
         if curriculum.step != state.global_step:
             raise TrainerError(
                 f"the curriculum must be at the trainer's step {state.global_step}, got {curriculum.step}. "
@@ -342,10 +343,11 @@ class CampusRun:
             boundary.settle(now)
             now.watch.settle()
             if not now.curriculum.finished and boundary.close_stage(now, self.position):
-                boundary.measure_probes(now)  # the trainer was told to stop in the middle of it
+                boundary.measure_probes(now, ends=True)  # the trainer was told to stop in the middle of it
             now.watch.close()
             boundary.give_up_suspects(now)
             boundary.give_up_weights(now)
+            boundary.give_up_steering(now)
             mapped = map_rows(now)
             now.journal.take(mapped)
             self.finished = True
@@ -364,6 +366,7 @@ class CampusRun:
         leave_decile_rates(self.folder)
         if self.situation.book is not None:
             self.situation.book.export(self.folder)
+        self.situation.helm.leave_shares(self.situation)
 
     def close(self) -> None:
         """Take the hooks off the model and end the loader's workers, however training ended."""

@@ -27,7 +27,56 @@ _STAGE = {
     "weights?": _PACKED,
 }
 _LEVELS = {"last": dict.fromkeys(vars(Visits.none()), _PACKED), "running?": {str: _PACKED}}
-_PAST = {"index": int, "chosen": str, "end": int, "loss": (float, None), "loss_by_domain": {str: float}}
+_PAST = {
+    "index": int,
+    "chosen": str,
+    "end": int,
+    "loss": (float, None),
+    "loss_by_domain": {str: float},
+    "offered?": [str],
+    "tokens?": int,
+    "lr_mass?": float,
+    "lr_tokens?": float,
+    "sums?": {str: [float, int]},
+    "shares?": {str: float},
+    "again?": [int, int],
+    "own_gain?": (float, None),
+    "norm_gain?": (float, None),
+}
+_ESTIMATES = {str: [float, float, int]}
+_MEASURED = {
+    "measurements": [
+        {
+            "stage": int,
+            "step": int,
+            "progress": float,
+            "mass": float,
+            "tokens": int,
+            "loss": _ESTIMATES,
+            "accuracy": _ESTIMATES,
+            "rise": _ESTIMATES,
+            "left": _ESTIMATES,
+            "calibration": {str: float},
+        }
+    ],
+    "recent": [{str: dict.fromkeys(("ids", "nll", "tokens", "hits"), _PACKED)}],
+    "best": {str: _PACKED},
+    "start": {str: _PACKED},
+}
+_FIRING = {
+    "kind": str,
+    "name": str,
+    "probe": (str, None),
+    "measurement": int,
+    "stage": int,
+    "step": int,
+    "progress": float,
+    "value": float,
+    "bound": float,
+    "against": float,
+    "actions": [str],
+    "times": int,
+}
 SHAPE: dict[str, Any] = {
     "identity": {"past": {"global_batch": int}, "future": {}, "batch": {"world": int}, "prepared": {}},
     "curriculum": {
@@ -63,6 +112,11 @@ SHAPE: dict[str, Any] = {
         "parts?": _PACKED,
     },
     "rates": float,
+    "lr_tokens?": float,
+    "offered?": [str],
+    "measured?": _MEASURED,
+    "helm?": {"firings": [_FIRING]},
+    "best?": object,
     "loop": {
         "windows": [{"counts?": {str: object}, "metrics?": {str: [object]}}],
         "missing": ({"log": bool, "evaluate": bool, "grad_norm": object, "learning_rate": object}, None),

@@ -26,19 +26,25 @@ from campus_tune.method.orders import order_rows
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.model.probes import Source
+from campus_tune.model.rates import rates_of
 from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, pays_for_all_rows
+from campus_tune.preview.rule_advice import probe_findings, stop_findings
 from campus_tune.preview.setup import make_budget, resolve, scores_health, start_warnings
+from campus_tune.preview.steer_advice import few_decisions, unpaid_rewards
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.activity import SCORING, Activities
+from campus_tune.run.best_weights import BestWeights
 from campus_tune.run.book_keeping import BookFolder, BookKeeping
 from campus_tune.run.decide import Decider
 from campus_tune.run.drawing import Drawing, Kinds, make_drawing
+from campus_tune.run.helm import Helm
 from campus_tune.run.identity import Identity
 from campus_tune.run.loaded import Loaded
 from campus_tune.run.official_tasks import Evaluator
 from campus_tune.run.probing import Probing
 from campus_tune.run.rank_load import RankLoad
 from campus_tune.run.saver import Saver
+from campus_tune.run.stage_rewards import StageRewards
 from campus_tune.run.stream.clipped import ClippedSteps
 from campus_tune.run.stream.filling import Filling
 from campus_tune.run.stream.finite import Finite, cause_in
@@ -89,6 +95,8 @@ class Outline:
         identity: what makes it this run.
         evaluator: of official tasks.
         finite: looks at gradients and weights.
+        best: keeps the best weights; None where no rule goes back to them.
+        rewards: measures what a stage has gained; None where no selector asks for it.
         journal: that is told of everything.
     """
 
@@ -109,6 +117,8 @@ class Outline:
     identity: Identity
     evaluator: Evaluator
     finite: Finite
+    best: BestWeights | None
+    rewards: StageRewards | None
     journal: Journal
 
     def refreshes_to_come(self, step: int) -> int:
@@ -170,6 +180,7 @@ class Outline:
             drop_last=self.trainer.args.dataloader_drop_last,
             policy=drawing.policy,
             weighting=drawing.weighting,
+            steering=drawing.steering,
         )
 
 
@@ -185,6 +196,7 @@ class Situation(Outline):  # a longer list of the same kind: what reads it asks 
         rescorer: keeps its orders in step with the model.
         training_losses: of the stage, for free.
         load: how evenly the ranks are loaded.
+        helm: the record that steering goes by, and what is done when a rule has fired.
         watch: hooks that compare what is trained with the plan, and multiply weights.
         clipped: steps whose gradient was clipped; None where nothing is weighted, or nothing clipped.
         filling: hooks for ranks without a row; None where every rank always has one.
@@ -199,6 +211,7 @@ class Situation(Outline):  # a longer list of the same kind: what reads it asks 
     rescorer: Rescorer
     training_losses: TrainingLosses
     load: RankLoad
+    helm: Helm
     watch: Watch
     clipped: ClippedSteps | None
     filling: Filling | None
@@ -229,6 +242,8 @@ class Position:
         began: when the step in progress began, on the clock.
         rate: learning rate of the step in progress.
         rates: of the stage's steps so far, added up.
+        lr_tokens: the same, each times the tokens of its step.
+        offered: the sub-curricula that there were to choose from for this stage.
         logged_step: of the trainer's last line.
         warned: kinds of warnings about weights that were given.
     """
@@ -238,6 +253,8 @@ class Position:
     began: float = 0.0
     rate: float = 0.0
     rates: float = 0.0
+    lr_tokens: float = 0.0
+    offered: list[str] = field(default_factory=list)
     logged_step: int = 0
     warned: list[str] = field(default_factory=list)
 
@@ -281,6 +298,8 @@ def outline(
     training_tokens = n_steps / per_epoch * float(rows.tokens.sum())
     budget = make_budget(trainer, config, training_tokens, refreshes_to_come(config, n_steps, per_epoch, step=0))
     probing = Probing(probes, config, trainer, rows, domains, budget, peers, n_stages=n_stages)
+    if probing.probes is not None and (unknown := config.steer.unknown_probes(list(probing.probes.domains))):
+        raise RecipeError(unknown)
     kinds, user_weights = Kinds.read(config, trainer), UserWeights.read(config, trainer, loaded)
     identity = Identity.of(
         trainer,
@@ -312,6 +331,8 @@ def outline(
         evaluator=evaluator,
         # Before anything is measured: after a forward FSDP2 shows whole weights, whose memory it frees later.
         finite=Finite(compat.model_of(trainer), peers, cause_in(trainer, loaded.loader)),
+        best=BestWeights.of(trainer, config.rules(has_probes=probing.probes is not None), peers, folder),
+        rewards=StageRewards.of(config, trainer, loaded.meter, rows, budget),
         journal=Journal(folder, peers, n_steps),
     )
 
@@ -364,7 +385,7 @@ def plan(now: Outline, saver: Saver) -> Situation:
     health = scores_health(config, scores, scoring.texts, domains, chosen=now.given.within is not None)
     now.journal.take(Examined(health, budget.found_share()))
     enough = partial(pays_for_all_rows, config, budget, facts)
-    own = now.user_weights.warnings
+    own = [*now.user_weights.warnings, *_steering_warnings(now, facts)]
     now.journal.take(Warned([*small, *kept, *own, *start_warnings(now.trainer, scores, health, scoring, enough)]))
 
     curriculum = now.make_curriculum(scores, drawing)
@@ -372,6 +393,18 @@ def plan(now: Outline, saver: Saver) -> Situation:
         curriculum.bar(label, barred=notes.get("tells_apart") is False)
     rescorer = Rescorer(scoring, scores, curriculum, rows, now.folder / "scores")
     return complete(now, scores, scores.digests(), curriculum, drawing, rescorer, TrainingLosses())
+
+
+def _steering_warnings(now: Outline, facts: CostFacts) -> list[str]:
+    """What a person should know of what steers the run, once its length, rows and probes are known."""
+    config, probes, steps = now.config, now.probing.probes, (now.total_steps, now.loaded.steps_per_epoch)
+    found = [*few_decisions(config, *steps), *unpaid_rewards(config, now.budget, facts, now.probing.every)]
+    if probes is not None:
+        found += probe_findings(config, {domain: len(rows) for domain, rows in probes.domains.items()})
+    rates = rates_of(now.trainer, now.total_steps)
+    if rates is not None:
+        found += stop_findings(config, rates)
+    return [f"{finding.what} {finding.remedy}".rstrip() for finding in found if finding.severity != "info"]
 
 
 def complete(
@@ -402,6 +435,7 @@ def complete(
         rescorer=rescorer,
         training_losses=training_losses,
         load=RankLoad(peers, now.activities, loaded.loader),
+        helm=Helm(drawing.steering, rates_of(trainer, now.total_steps), now.total_steps),
         watch=Watch(model, loaded.rows, audit, labels=loaded.trained.labels_known, weighing=weighing),
         clipped=ClippedSteps.of(trainer) if weighs else None,
         filling=Filling(model) if loaded.loader.fills() else None,  # its model's hooks see real rows

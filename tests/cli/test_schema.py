@@ -17,6 +17,8 @@ from campus_tune.cli.schema import suite_schema, training_schema
 from campus_tune.compare.settings import CompareSettings
 from campus_tune.evaluate.suites import FOLDER, Seeds, Suite, TaskSetting
 from campus_tune.method.pacing import PACINGS
+from campus_tune.method.reweight import SHARES
+from campus_tune.method.rules import RULES
 from campus_tune.method.selectors import SELECTORS
 from campus_tune.method.weights import WEIGHTS
 from campus_tune.metrics import METRICS
@@ -25,6 +27,7 @@ from campus_tune.recipe.config import CampusConfig, part_schemas
 from campus_tune.recipe.draw_blocks import CellSettings, DomainSettings, PhaseSettings, ReviewSettings, ThinSettings
 from campus_tune.recipe.drop_block import DropSettings
 from campus_tune.recipe.reader import CheckedSettings
+from campus_tune.recipe.steer_blocks import ClockSettings, MilestoneSettings
 from campus_tune.recipe.weights_block import WeightSettings
 from campus_tune.words.annotated import docs, leaves
 from campus_tune.words.errors import RecipeError
@@ -48,6 +51,8 @@ BLOCKS: list[type[CheckedSettings]] = [
     ReviewSettings,
     DropSettings,
     WeightSettings,
+    MilestoneSettings,
+    ClockSettings,
     CompareSettings,
     Suite,
     TaskSetting,
@@ -65,8 +70,8 @@ def training() -> Json:
 
 
 def test_there_are_recipes_and_readme_blocks_to_look_at() -> None:
-    assert len(RECIPES) == 20
-    assert len(SHOWN) == 4
+    assert len(RECIPES) == 23
+    assert len(SHOWN) == 5
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # what trl and transformers say to each other
@@ -103,6 +108,16 @@ def test_every_recipe_and_every_yaml_of_the_readme_is_valid(recipe: Json, traini
         {"campus": {"phases": [{"shares": "natural"}]}},  # until when?
         {"campus": {"drop": {"by": "duplicates"}}},  # always a list
         {"campus": {"review": True}},
+        {"campus": {"milestones": {"name": "a", "probe": "math", "loss": 1}}},  # always a list
+        {"campus": {"milestones": [{"probe": "math", "loss": 1}]}},  # which one?
+        {"campus": {"when": {"milestone": "note"}}},
+        {"campus": {"when": {"stagnation": "reveiw"}}},
+        {"campus": {"when": {"stagnation": ["note", "note"]}}},
+        {"campus": {"when": {"regression": {"then": "note", "windw": 3}}}},
+        {"campus": {"when": "note"}},
+        {"campus": {"clock": "competence"}},  # up to where?
+        {"campus": {"clock": {"by": "steps", "target": 0.5}}},
+        {"campus": {"domains": {"reweight": "laging"}}},
         {"compare": {"seeds": 3}},  # on which rows?
         {"compare": {"test": "t.jsonl", "evaluate": {"every": 3}}},
         {"compare": {"test": "t.jsonl", "arms": {"other": {"stages": 0}}}},
@@ -178,7 +193,7 @@ VALUES = (
 FIELDS = [(kind, name) for kind in BLOCKS for name in kind.known()]
 PARTS: list[tuple[Callable[..., Any], str]] = [
     (registry.get(name), option)
-    for registry in (METRICS, PACINGS, SELECTORS, WEIGHTS)
+    for registry in (METRICS, PACINGS, SELECTORS, WEIGHTS, SHARES, RULES)
     for name in registry.names()
     for option in registry.options(name)
 ]

@@ -89,6 +89,17 @@ def test_the_loss_of_every_step_is_that_of_the_run_on_one_process(
 
 
 @worlds
+def test_the_calibration_of_the_probes_is_that_of_the_run_on_one_process(run: Callable[..., Run], world: int) -> None:
+    ours, single = (lines(run(w).out, "probes") for w in (world, 1))
+    assert len(ours) == len(single) > 2
+    for a, b in zip(ours, single, strict=True):
+        for name, report in a["domains"].items():
+            for what in ("ece", "confidence"):
+                assert report[what] == pytest.approx(b["domains"][name][what], rel=1e-3, abs=5e-3)
+    assert ours[0]["domains"] == single[0]["domains"]  # before any step: to the last bit
+
+
+@worlds
 def test_every_rank_ends_with_the_same_weights(run: Callable[..., Run], world: int) -> None:
     assert len({result["weights"] for result in run(world).report.results}) == 1
 

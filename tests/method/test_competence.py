@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from campus_tune.method.calibration import Calibration
 from campus_tune.method.competence import EMA_KEEP, SLOPE_OVER, Competence, slope
 from campus_tune.words.types import RowLosses
 from tests.losses import losses_of
@@ -36,6 +37,18 @@ def test_one_measurement_by_hand() -> None:
             "rows": 2,
             "tokens": 8,
         }
+    }
+
+
+def test_calibration_stands_beside_what_is_said_of_a_domain_where_it_was_measured() -> None:
+    losses = {"math": at_loss(0.5), "code": at_loss(0.25)}
+    plain = Competence({"math": 1.0}).update(losses)
+    told = Competence({"math": 1.0}).update(
+        losses, {"code": Calibration(0.25, 0.875, []), "math": Calibration(0.5, 0.75, [[0.75, 0.25, 4]])}
+    )
+    assert told == {
+        "math": plain["math"] | {"ece": 0.5, "confidence": 0.75},
+        "code": plain["code"] | {"ece": 0.25, "confidence": 0.875},
     }
 
 

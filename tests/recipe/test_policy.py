@@ -12,8 +12,14 @@ from hypothesis import strategies as st
 
 from campus_tune.data.domains import Domains
 from campus_tune.method.book import Book
+from campus_tune.method.clock import Clock
 from campus_tune.method.drop import at_random
-from campus_tune.method.policy import Policy
+from campus_tune.method.firing import Firing
+from campus_tune.method.policy import ALL_ROWS, Policy
+from campus_tune.method.reweight import Lagging
+from campus_tune.method.rules import Regression, Stagnation
+from campus_tune.method.steering import Steering
+from campus_tune.method.view import History
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.policy import (
     INVISIBLE,
@@ -23,6 +29,8 @@ from campus_tune.recipe.policy import (
     column_of,
     dropped_rows,
     policy_of,
+    shares_that_count,
+    steering_of,
     strict_domains,
 )
 from campus_tune.words.errors import DataError, RecipeError
@@ -299,3 +307,119 @@ def test_a_column_is_taken_exactly_where_all_names_are_whole(values: list[Any]) 
         assert whole
         assert domains.codes is not None
         assert [domains.names[code] for code in domains.codes] == [str(value) for value in values]
+
+
+# -- what the record moves ---------------------------------------------------------------------------------------------
+
+
+def steered(*, has_probes: bool = True, rows: Domains | None = DOMAINS, **settings: Any) -> Steering | None:
+    recipe = config(**settings)
+    cells = cells_of(recipe, score_of, domains=rows)
+    return steering_of(recipe, has_probes=has_probes, domains=rows, cells=cells, n_stages=7, handover_tokens=50.0)
+
+
+@pytest.mark.parametrize("settings", [{"when": {}}, {"when": {}, "clock": "steps"}, {"when": {}, "domains": {}}])
+def test_nothing_steers_where_the_recipe_lets_the_record_move_nothing(settings: Any) -> None:
+    assert steered(**settings) is None
+    assert steered(has_probes=False) is None
+
+
+def test_what_steers_has_the_parts_of_the_recipe() -> None:
+    found = steered(
+        when={"regression": "note"},
+        clock={"by": "competence", "target": 0.9},
+        domains={"reweight": {"name": "lagging", "rate": 2}, "least": 0.05},
+    )
+    assert found is not None
+    assert found.rules == (Regression(),)
+    assert found.clock == Clock("competence", 0.9)
+    assert found.reweight == Lagging(rate=2)
+    assert found.names == ("chat", "code", "math")
+    assert (found.n_stages, found.handover_tokens, found.least, found.domain_of) == (7, 50.0, 0.05, {})
+
+
+def test_cells_that_have_the_shares_know_their_domain() -> None:
+    found = steered(domains={"over": "cells", "reweight": "odm"}, cells={"bands": 2})
+    assert found is not None
+    assert len(found.names) == 6
+    assert {name: name.split(" · ")[0] for name in found.names} == found.domain_of
+
+
+def test_rows_without_domains_are_one_stratum() -> None:
+    found = steered(rows=None)
+    assert found is not None
+    assert found.names == (ALL_ROWS,)
+    assert found.rules == (Regression(), Stagnation())
+
+
+def test_a_policy_hands_its_shares_and_phases_to_what_steers() -> None:
+    recipe = config(when={"regression": "raise"})
+    steering = steering_of(recipe, has_probes=True, domains=DOMAINS)
+    policy = policy_of(recipe, n_rows=N, domains=DOMAINS, steering=steering)
+    assert policy is not None
+    assert steering is not None
+    assert policy.shares_at(0.5) is None
+    seen = Firing("regression", "regression", "math", 3, 3, 30, 0.3, 0.1, 0.05, 0.02, ("raise",))
+    steering.look(History(firings=[seen]))
+    # natural shares 1/2, 1/3, 1/6; math's counts 1.5 times
+    assert policy.shares_at(0.5) == pytest.approx(np.array([1 / 2, 1 / 3, 1 / 4]) / (13 / 12))
+
+
+def test_shares_that_are_weights_are_moved_and_the_draw_is_not() -> None:
+    recipe = config(when={"regression": "raise"}, domains={"by": "weights"}, thin={"how": "top", "by": "length"})
+    cells = cells_of(recipe, score_of, domains=DOMAINS)
+    steering = steering_of(recipe, has_probes=True, domains=DOMAINS, cells=cells)
+    assert steering is not None
+    seen = Firing("regression", "regression", "math", 3, 3, 30, 0.3, 0.1, 0.05, 0.02, ("raise",))
+    steering.look(History(firings=[seen]))
+    drawn = policy_of(recipe, n_rows=N, domains=DOMAINS, cells=cells, score_of=score_of, steering=steering)
+    weighed = shares_that_count(recipe, n_rows=N, domains=DOMAINS, cells=cells, steering=steering)
+    assert drawn is not None
+    assert weighed is not None
+    assert drawn.shares_at(0.5) is None
+    assert weighed.shares_at(0.5) == pytest.approx(np.array([1 / 2, 1 / 3, 1 / 4]) / (13 / 12))
+
+
+def test_a_domain_that_would_be_raised_or_reviewed_must_have_rows() -> None:
+    milestone = {"name": "sums", "probe": "maths", "loss": 0.8, "then": "raise"}
+    message = (
+        r"`milestones: sums` must be of a domain that is trained \(chat, code, math\) to raise it, got 'maths'. Did"
+    )
+    with pytest.raises(RecipeError, match=message):
+        steered(milestones=[milestone])
+    steered(milestones=[{**milestone, "probe": "math"}])
+    steered(milestones=[{**milestone, "then": "note"}])  # as it says
+
+
+def test_a_reweighting_that_names_what_nobody_draws_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"got 'mth'. Did you mean 'math'\?"):
+        steered(domains={"reweight": {"name": "doremi", "targets": {"mth": 1.0}}})
+    steered(domains={"reweight": {"name": "doremi", "targets": {"math": 1.0}}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "needs"),
+    [
+        ({"when": {"regression": "raise"}}, "when: regression"),
+        ({"when": {"regression": "raise"}, "domains": {"over": "cells"}}, "when: regression"),
+        ({"when": {"regression": "review"}, "review": {}}, "when: regression"),
+        (
+            {"milestones": [{"name": "a", "probe": "math", "loss": 1, "then": "review"}], "review": {}},
+            "milestones: a",
+        ),
+        ({"domains": {"reweight": "odm"}}, "domains"),
+    ],
+)
+def test_what_is_done_for_a_domain_needs_a_column_of_domains(settings: Any, needs: str) -> None:
+    recipe = config(**settings)
+    with pytest.raises(
+        RecipeError, match=rf"`{needs}` must have a column of domains in the training set \(text\), got"
+    ):
+        column_of(recipe, ["text"])
+    assert column_of(recipe, ["text", "domain"]) == "domain"
+    assert column_of(config(within="source", **settings), ["text", "source"]) == "source"  # as it says
+
+
+def test_a_rule_that_only_notes_needs_none() -> None:
+    assert column_of(config(when={"regression": ["note", "widen"]}), ["text"]) is None
+    assert column_of(config(domains={"over": "cells", "reweight": "odm"}), ["text"]) is None

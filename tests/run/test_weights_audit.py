@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from campus_tune.run.stream.seam import AtLogProbs
-from campus_tune.run.stream.shown import Shown
+from campus_tune.run.stream.shown import ShownBatch
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import AuditError, TrainerError
 from campus_tune.words.types import Json
@@ -125,7 +125,7 @@ def tied_by_tokens(trainer: Any) -> Callable[[], None]:
 
         return keys
 
-    return replaced(Shown, "keys", make)
+    return replaced(ShownBatch, "keys", make)
 
 
 def zeroed_row(before_ours: bool) -> Callable[[Any], Callable[[], None]]:

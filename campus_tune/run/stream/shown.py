@@ -54,7 +54,7 @@ class ShownRows(NamedTuple):
     place: IntArray
 
 
-class Shown:
+class ShownBatch:
     """What one forward was given.
 
     Args:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from campus_tune.data.prepared import TokenRows
 from campus_tune.model.row_sums import Sums
-from campus_tune.run.stream.shown import Planned, Shown, ShownRows
+from campus_tune.run.stream.shown import Planned, ShownBatch, ShownRows
 from campus_tune.run.stream.weighed import Weighed
 from campus_tune.words.errors import AuditError
 from campus_tune.words.types import IntArray
@@ -43,7 +43,7 @@ class Forward:
         weighed: how its gradient is weighted; None without weights.
     """
 
-    shown: Shown
+    shown: ShownBatch
     sums: Sums | None
     device: torch.device
     trains: bool
@@ -145,7 +145,7 @@ def _tie(
     return matches
 
 
-def _places(rows: IntArray, shown: Shown, planned: TokenRows) -> IntArray | None:
+def _places(rows: IntArray, shown: ShownBatch, planned: TokenRows) -> IntArray | None:
     """Where each of `rows` stands in a forward's batch; None if these are not its rows."""
     if not len(rows):
         return None
@@ -163,7 +163,7 @@ def _places(rows: IntArray, shown: Shown, planned: TokenRows) -> IntArray | None
     return places
 
 
-def _rows_of(shown: Shown, rows: IntArray, planned: TokenRows) -> ShownRows:
+def _rows_of(shown: ShownBatch, rows: IntArray, planned: TokenRows) -> ShownRows:
     ids = np.maximum(rows, ~rows)
     trained = _expected(rows, planned, labelled=True)
     return shown.rows(Planned(planned.content[ids], trained, planned.tokens[ids] - planned.padding[ids]))

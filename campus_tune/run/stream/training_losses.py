@@ -173,7 +173,7 @@ class TrainingLosses:
         }
         self._shared = _Trained(rows, unpack_losses(state["losses"], len(rows)), **extras)
         self._logged = [(n_steps, loss) for n_steps, loss in state["logged"]]
-        self.past = [PastStage(**stage) for stage in state.get("past", [])]
+        self.past = [PastStage.of(stage) for stage in state.get("past", [])]
 
 
 def _joined(*parts: _Trained) -> _Trained:

@@ -29,7 +29,7 @@ import torch
 from campus_tune.data.prepared import TokenRows
 from campus_tune.model.row_sums import Sums, join, token_lines
 from campus_tune.run.stream.loss_audit import Collected, Counts, LossAudit
-from campus_tune.run.stream.shown import Shown
+from campus_tune.run.stream.shown import ShownBatch
 from campus_tune.run.stream.tie import Forward, Match, tie
 from campus_tune.run.stream.weighing import StepWeights, Weighing
 from campus_tune.run.stream.weights_audit import StepGradients, Weights
@@ -256,7 +256,7 @@ class Watch:
         with torch.no_grad():
             lines = token_lines(outputs, batch) if labelled else None
             sums = None if lines is None else lines.sums()
-            shown = Shown(batch if self._labels_known else {**batch, "labels": None})
+            shown = ShownBatch(batch if self._labels_known else {**batch, "labels": None})
             forward = Forward(shown, sums, ids.device, trains=trains, began=self._tick())
         if training:
             self._forwards.append(forward)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from campus_tune.data.prepared import read_rows
 from campus_tune.data.token_hashes import hash_flat, place_table, token_keys
 from campus_tune.model.row_sums import batch_sums
-from campus_tune.run.stream.shown import Planned, Shown, ShownRows
+from campus_tune.run.stream.shown import Planned, ShownBatch, ShownRows
 from campus_tune.words.hashing import hash_rows
 from tests.run.tiny_run import dataset
 
@@ -83,7 +83,7 @@ def batch_of(rows: list[tuple[list[int], list[int]]], layout: str, more: int) ->
 
 def rows_of(batch: dict[str, Any], rows: list[tuple[list[int], list[int]]]) -> ShownRows:
     tokens, trained = (np.array(hashes, dtype=np.uint64) for hashes in as_planned(rows))
-    return Shown(batch).rows(Planned(tokens, trained, np.array([len(ids) for ids, _ in rows])))
+    return ShownBatch(batch).rows(Planned(tokens, trained, np.array([len(ids) for ids, _ in rows])))
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

@@ -16,7 +16,7 @@ from campus_tune.method.view import PastStage
 from campus_tune.method.weighting import Live, LiveEntry
 from campus_tune.method.weights import Robust
 from campus_tune.model.peers import Peers
-from campus_tune.run.stream.shown import Planned, Shown
+from campus_tune.run.stream.shown import Planned, ShownBatch
 from campus_tune.run.stream.step_weights import RowNumbers, StepWeights, step_weights
 from campus_tune.run.stream.training_losses import TrainingLosses, file_of_stage
 from campus_tune.scores.cache import read_columns
@@ -40,7 +40,7 @@ def test_every_row_of_a_batch_finds_its_numbers_in_every_layout(
     weights = StepWeights(1, np.arange(len(rows)), np.arange(len(rows)) + 1.0, None, Live())
     numbers = RowNumbers.of(weights, planned, labelled=True)
     given_ = Planned(planned.content, planned.trained, planned.tokens)
-    keys = Shown(batch_of(rows, layout, more)).keys(given_, torch.device("cpu")).numpy()
+    keys = ShownBatch(batch_of(rows, layout, more)).keys(given_, torch.device("cpu")).numpy()
     found = [numbers.planned[numbers.keys == key] for key in keys]
     assert [float(one[0]) for one in found if len(one)] == numbers.planned.tolist()
     assert sum(not len(one) for one in found) == (more if layout in ("flat", "ends") else 0)

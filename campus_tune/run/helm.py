@@ -1,0 +1,119 @@
+"""The helm: the record of one run that all steering goes by, and what is done when a rule has fired.
+
+    measured    the probes were measured: the rules look, and what they see is told and done
+    look        what steers is handed the record as it is, before a decision
+
+What a firing changes of the plan (`method/steering`) is a function of the record. What it does to the model or to the
+trainer is done here, once, between two stages: weights go back to the best that was measured, or training ends.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from campus_tune.method.firing import Firing
+from campus_tune.method.reweighted import at_most_five
+from campus_tune.method.rules import Shown
+from campus_tune.method.steering import Steering
+from campus_tune.method.view import History
+from campus_tune.run.early_stop import EarlyStop, stop_after_saving
+from campus_tune.run.probing import MeasuredAt
+from campus_tune.run.told.events import Fired, SharesMoved, Warned
+from campus_tune.run.told.shares_file import leave_shares
+from campus_tune.words.errors import RecipeError
+from campus_tune.words.types import FloatArray, Json
+
+if TYPE_CHECKING:
+    from campus_tune.run.situation import Situation
+
+
+class Helm:
+    """At the helm of one run.
+
+    Args:
+        steering: what steers; None where nothing does.
+        rates: learning rate of every optimizer step of the run, shape (T,); None where the schedule does not say it.
+        total_steps: T.
+    """
+
+    def __init__(self, steering: Steering | None, rates: FloatArray | None, total_steps: int) -> None:
+        self.steering, self.rates, self.total_steps = steering, rates, total_steps
+        self.firings: list[Firing] = []
+
+    def at(self, now: Situation) -> MeasuredAt:
+        """Where the run is when its probes are measured."""
+        step, past = now.curriculum.step, now.training_losses.past
+        progress = mass = min(1.0, step / self.total_steps)
+        if self.rates is not None and self.rates.sum() > 0:
+            mass = float(np.sum(self.rates[:step]) / np.sum(self.rates))
+        return MeasuredAt(now.curriculum.n_stages, step, progress, mass, sum(stage.tokens for stage in past))
+
+    def history(self, now: Situation) -> History:
+        """The record as it is now."""
+        probing = now.probing
+        return History(now.training_losses.past, probing.competence.history, probing.record, tuple(self.firings))
+
+    def measured(self, now: Situation, *, ends: bool) -> None:
+        """The probes were measured: tell and do what the rules see in them.
+
+        Args:
+            now: the run.
+            ends: it is over.
+
+        Raises:
+            RecipeError: the start model has reached a milestone, or the clock's target.
+        """
+        shares = now.probing.competence.shares
+        if now.best is not None:
+            now.best.noted(now.probing.record, shares)
+        if self.steering is None:
+            return
+        if not now.curriculum.step and (met := now.config.steer.already_met(now.probing.record.last)):
+            raise RecipeError(met)
+        shown = Shown(self.history(now), shares, self.total_steps, ends)
+        for firing in now.peers.from_leader(self.steering.judge(shown)):
+            done: Json = {}
+            if "rollback" in firing.actions and now.best is not None:
+                done["rollback"] = now.best.roll_back()
+            if "stop" in firing.actions:
+                done["stop"] = EarlyStop.at(now.curriculum.step, self.total_steps, self.rates).line()
+                stop_after_saving(now.trainer.control)
+            self.firings.append(firing)
+            now.journal.take(Fired(firing, done))
+
+    def look(self, now: Situation) -> History:
+        """Hand the record to what steers; gives the record."""
+        history = self.history(now)
+        if self.steering is not None:
+            self.steering.look(history)
+        return history
+
+    def tell_shares(self, now: Situation) -> None:
+        """Say so where the record has moved shares since the stage before, and where a bound holds them back."""
+        by, u = now.drawing.shares_by, now.curriculum.step / self.total_steps
+        if self.steering is None or by is None or not self.steering.moves_shares:
+            return
+        base = by.unsteered(u)
+        base = by.natural if base is None else base
+        record = self.steering.shares_record(base)
+        if record["before"] != record["after"]:
+            now.journal.take(SharesMoved(**record))
+        if (held := at_most_five(self.steering, base)) is not None:
+            now.journal.take(Warned([held]))
+
+    def leave_shares(self, now: Situation) -> None:
+        """Leave the shares that a run was made to find."""
+        by = now.drawing.shares_by
+        if by is not None:
+            base = by.unsteered(now.curriculum.step / self.total_steps)
+            leave_shares(now.folder, self.steering, by.natural if base is None else base)
+
+    def load(self, firings: list[Firing]) -> None:
+        """Go on after these firings."""
+        self.firings = firings
+
+    def state(self) -> Json:
+        """What a checkpoint remembers of it, as JSON; {} of a run in which nothing was seen."""
+        return {"firings": [firing.line() for firing in self.firings]} if self.firings else {}
