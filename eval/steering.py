@@ -4,7 +4,7 @@
     python -m eval.steering table runs/steering                      the table for eval/LOG.md
     python -m eval.steering run --keep /tmp/quick --quick            minutes: whether it works, not what comes out
 
-The tiny Llama of `eval/suspects.py`, which copies and counts a little, is trained through the product on generated tasks of
+The tiny Llama of `eval/suspects.py`, which copies and counts a little, trains through the product on generated tasks of
 four domains (levels 0 to 2), in batches of 32, two epochs, by a rate that falls linearly. The probes are 32 held-out
 rows of each domain; the losses in the table are those of other held-out rows, over those of plain shuffling with the
 same seed and as many steps: below 1 is better.
