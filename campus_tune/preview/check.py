@@ -210,24 +210,24 @@ def _probe_findings(
     column = config.probes.domain_column
     trained = {str(value) for value in texts.columns.get(column, ())}
     shared = bool(trained) and column in probes[0]
-    probed = Counter(str(row.get(column)) for row in probes if shared)
-    yield from probed_findings(config, sorted(trained), probed)
+    n_rows = Counter(str(row.get(column, ALL)) for row in probes)
+    steering = {name: min(n, config.probes.max_rows or n) for name, n in n_rows.items()}
+    yield from probed_findings(config, sorted(trained), steering if shared else {})
     if not shared:
         yield Finding(
             "info",
             f"`probes: domain_column` {column!r} is not in both files: competence is measured over all probes at once.",
         )
     else:
-        for unprobed in sorted(trained - probed.keys()):
+        for unprobed in sorted(trained - n_rows.keys()):
             yield Finding(
                 "warning", f"Domain {unprobed!r} has training rows and no probe rows.", "Hold some of its rows out."
             )
-        for untrained in sorted(probed.keys() - trained):
+        for untrained in sorted(n_rows.keys() - trained):
             what = f"Probe domain {untrained!r} has no training rows."
             yield Finding("warning", what, "Correct its name, or drop its probes.")
-    n_rows = Counter(str(row.get(column, ALL)) for row in probes)
     yield from (Finding("error", problem) for problem in config.steer.unknown_probes(n_rows))
-    yield from probe_findings(config, {name: min(n, config.probes.max_rows or n) for name, n in n_rows.items()})
+    yield from probe_findings(config, steering)
     if prepared is not None:
         try:
             load_probes(list(config.probes.path), config.probes, prepared.trainer)
