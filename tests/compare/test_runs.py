@@ -234,7 +234,10 @@ def test_all_runs_begin_at_the_loss_of_the_model_and_are_tested_on_the_same_item
 
 def test_last_looks_are_taken_of_every_run(lora: World) -> None:
     for run in lora.runs.values():
-        assert 0 <= run.outcome["calibration"]["error"] <= 1
+        told, domains = run.outcome["calibration"], {row["domain"] for row in task_rows(PROBES, seed=77)}
+        assert 0 <= told["error"] <= 1
+        assert set(told["domains"]) == domains
+        assert all(0 <= error <= 1 for error in told["domains"].values())
         assert run.outcome["sharpness"]["radius"] == 0.05
         assert run.outcome["evaluation"] is None
 
