@@ -69,7 +69,7 @@ def answered(record: Json) -> list[str]:
         if action == "rollback" and "step" in done.get(action, {}):
             words = f"weights and moments of step {done[action]['step']} are back"
         if action == "stop":
-            words = done.get(action, {}).get("sentence", words)
+            words = done.get(action, {}).get("said", words)
         if action != "note":
             said.append(words)
     return said

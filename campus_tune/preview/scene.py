@@ -112,7 +112,10 @@ class Scene:
     @property
     def steered(self) -> bool:
         """Something that goes by the record changes the plan, or could."""
-        return bool(self.probed) and (self.config.steers(has_probes=False) or any(self.config.steer.asked()))
+        config = self.config
+        acts = self.judges and any(one.action != "note" for one in config.steer.asked())
+        moves = config.domains is not None and config.domains.reweight is not None
+        return acts or moves or config.clock_part.by != "steps"
 
     def _probed(self) -> ForgetfulLearner | None:
         """The learner whose probes are measured; None where nobody asks for them.

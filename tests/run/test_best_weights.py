@@ -3,18 +3,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
-from campus_tune.method.firing import Action, Firing, Kind
 from campus_tune.method.probe_history import ProbeHistory, ProbeRows
-from campus_tune.method.rules import Rule, Shown
+from campus_tune.method.rules import Regression, Rule, Stagnation
 from campus_tune.model.moments import TrainedWeights
 from campus_tune.model.peers import Peers
 from campus_tune.run import best_weights
@@ -27,20 +25,7 @@ from campus_tune.words.types import Json
 EQUAL = {"math": 0.5, "code": 0.5}
 
 
-@dataclass(frozen=True)
-class RollsBack(Rule):
-    """Sees nothing."""
-
-    kind: ClassVar[Kind] = "stagnation"
-    then: tuple[Action, ...] = ("rollback", "hand_over")
-    times: int = 2
-
-    def judge(self, shown: Shown) -> list[Firing]:
-        del shown
-        return []
-
-
-RULES = [RollsBack(("note",)), RollsBack()]
+RULES: list[Rule] = [Regression(), Stagnation(then=("rollback", "hand_over"))]
 
 
 def measured(*losses: float | tuple[float, float]) -> ProbeHistory:
@@ -106,7 +91,7 @@ def files_of(*measurements: int) -> list[str]:
 
 def test_without_a_rule_that_rolls_back_nothing_is_kept(home: Path) -> None:
     trainer: Any = Trainer()
-    assert BestWeights.of(trainer, [RollsBack(("note", "stop"))], Peers(), home) is None
+    assert BestWeights.of(trainer, [Stagnation(then=("note", "stop"))], Peers(), home) is None
     assert BestWeights.of(trainer, [], Peers(), home) is None
     assert not home.exists()
 
@@ -330,7 +315,7 @@ def test_weights_that_are_cut_among_processes_are_refused_by_name(home: Path, ch
     trainer = parts(Trainer(), change)
     with pytest.raises(TrainerError, match=named):
         BestWeights.of(trainer, RULES, Peers(), home)
-    assert BestWeights.of(trainer, [RollsBack(("hand_over",))], Peers(), home) is None  # the advice
+    assert BestWeights.of(trainer, [Stagnation(then=("hand_over",))], Peers(), home) is None  # the advice
 
 
 def test_weights_of_another_kind_of_tensor_are_refused() -> None:

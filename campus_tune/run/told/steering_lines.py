@@ -108,10 +108,9 @@ def summed_up(events: Sequence[Json]) -> list[str]:
         lines.append(f"shares followed the record, {len(moved)} time{'s' if len(moved) > 1 else ''}: {of}")
     for event in fired:
         if "stop" in event["actions"]:
-            total = events[0]["future"]["total_steps"]
-            why = event.get("done", {}).get("stop", {}).get("sentence")
-            early = f"training was stopped early, at step {event['step']} of {total}, because {seen(event)}"
-            lines.append(early if why is None else f"{early}: {why}")
+            where = f"stopped at step {event['step']} of {events[0]['future']['total_steps']}"
+            said = event.get("done", {}).get("stop", {}).get("said", where)
+            lines.append(f"training was stopped early, because {seen(event)}: {said}")
     return lines
 
 
