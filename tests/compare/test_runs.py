@@ -23,7 +23,7 @@ from campus_tune.run import make_trainer as sft_trainer
 from campus_tune.run.ledger import comparable, read_ledger
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.types import Json
-from tests.compare.tiny_compare import ROWS, STEPS, TESTS, plan_of, result_of, timeless, tiny_recipe, write_rows
+from tests.compare.tiny_compare import PROBES, ROWS, STEPS, TESTS, plan_of, result_of, timeless, tiny_recipe, write_rows
 from tests.evaluate.data import write as write_sets
 from tests.run.tiny_run import history_of, task_rows, weights_of
 
