@@ -195,7 +195,7 @@ def test_every_message_it_explains_is_one_that_we_give(phrase: str) -> None:
 
 
 def test_it_stays_readable_and_finished() -> None:
-    assert len(README.splitlines()) < 400
+    assert len(README.splitlines()) < 430
     assert not re.search(r"TODO|FIXME|/work/|/home/", README)
 
 

@@ -31,9 +31,10 @@ The YAML is that of `sft` with one more block; any flag of TRL's overrides it, -
     seeds: 5
     arms: [recipe, random, random_same_pacing, reversed]   # the default
 
-A recipe with weights, thin, domains, phases, review or drop has a control of each of these by default, up to five arms
-in all: uniform_weights (shuffled_weights of a recipe of nothing else), shuffled_scores (random_prune), natural_shares,
-stacked, no_review, random_drop; mean_shares, uniform_review if asked.
+A recipe with weights, thin, domains, phases, a bandit, review, drop or rules that act has a control of each of these by
+default, up to five arms in all: uniform_weights (shuffled_weights of a recipe of nothing else), shuffled_scores
+(random_prune), natural_shares, stacked, round_robin, no_review, random_drop, notes_only; mean_shares, replayed_choices,
+uniform_review if asked.
 
 example:
   campus-tune compare --config recipes/compare/quickstart.yaml

@@ -21,18 +21,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from campus_tune.compare.draw_controls import (
-    AVERAGED,
-    CONTROLS,
-    asked_of_orders,
-    controlled,
-    of_recipe,
-    pinned,
-    shares_of_settings,
-    turned,
-    untold_shares,
-    with_shares,
-)
+from campus_tune.compare.draw_controls import CONTROLS, asked_of_orders, controlled, of_recipe, pinned, turned
+from campus_tune.compare.recorded import OF_RUN, REPLAYED, awaits_run, untold_shares
 from campus_tune.metrics.base import parse_metric
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.errors import RecipeError
@@ -62,25 +52,25 @@ class Arm:
         name: of its folder.
         kind: what it is there for.
         campus: its campus block; `random` metrics without a seed get that of the run.
-        averages: it has the shares of the recipe's own run with its seed, on average: the settings do not say them.
+        awaits: it has something that the recipe's own run with its seed has recorded: the settings do not say it.
     """
 
     name: str
     kind: Kind
     campus: Json
-    averages: bool = False
+    awaits: bool = False
 
-    def config(self, seed: int, shares: Mapping[str, float] | None = None) -> CampusConfig:
+    def config(self, seed: int, recorded: Json | None = None) -> CampusConfig:
         """The settings of the run with this seed (≥ 0): random orders are drawn anew with each.
 
         Args:
             seed: of the run.
-            shares: of the recipe's run with this seed on average, where the arm has these.
+            recorded: what the arm has of the recipe's run with this seed, where it awaits one.
 
         Raises:
             RecipeError: the block is wrong, with all its problems.
         """
-        campus = self.campus if shares is None else with_shares(self.name, self.campus, shares)
+        campus = self.campus if recorded is None else OF_RUN[self.name].put(self.campus, recorded)
         metrics = []
         for i, entry in enumerate(campus.get("metrics", [])):
             written = {"name": entry} if isinstance(entry, str) else entry
@@ -141,14 +131,14 @@ def make_arms(block: Json, asked: Mapping[str, Json]) -> list[Arm]:
         raise RecipeError(problems)
     CampusConfig.from_mapping(block)  # its own problems come once, and not with every arm
     block = {key: value for key, value in block.items() if key != "evaluate"}  # looked at once, at the end
-    averages = shares_of_settings(CampusConfig.from_mapping(block)) is None
+    recipe = CampusConfig.from_mapping(block)
     arms = []
     for name, change in asked.items():
         try:
-            arm = Arm(name, kind_of(name), {**_base(name, block), **change}, averages and name in AVERAGED)
-            if arm.averages and RECIPE not in asked:
-                raise RecipeError(f"`compare: arms` must have {RECIPE!r}, whose shares this arm averages. Add it.")
-            if arm.averages and untold_shares(CampusConfig.from_mapping(block)):
+            arm = Arm(name, kind_of(name), {**_base(name, block), **change}, awaits_run(name, recipe))
+            if arm.awaits and RECIPE not in asked:
+                raise RecipeError(f"`compare: arms` must have {RECIPE!r}, {OF_RUN[name].whose}. Add it.")
+            if arm.awaits and name != REPLAYED and untold_shares(recipe):
                 raise RecipeError(
                     f"`compare: arms` must have average shares that the settings say where shares are weights, got "
                     f"{name} of shares that only the run knows. Leave this arm out, or write by: sampling."

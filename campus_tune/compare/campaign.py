@@ -12,10 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from campus_tune.compare.arms import RECIPE, Arm
-from campus_tune.compare.draw_controls import shares_of_run
 from campus_tune.compare.folder import refuse_other_block, write_about
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.processes import Processes, Task, plans_of_processes
+from campus_tune.compare.recorded import OF_RUN
 from campus_tune.compare.result_file import DIVERGED, read_run_result, run_folder
 from campus_tune.compare.training import LOG, Bench
 from campus_tune.compare.verdict import ArmResults, arm_of
@@ -61,11 +61,11 @@ class Campaign:
             DataError: a result in it cannot be read.
         """
         write_about(self.plan, test, self.command)
-        for arm in self._asked():  # the recipe before what averages its shares: without them such a run is none
+        for arm in self._asked():  # the recipe before what awaits its run: without it such a run is none
             for seed in self.plan.settings.seeds:
                 outcome = read_run_result(self.plan.out, arm.name, seed)
-                if outcome is not None and not (arm.averages and (RECIPE, seed) not in self.outcomes):
-                    refuse_other_block(arm, seed, outcome, self.plan.out, self._shares_for(arm, seed))
+                if outcome is not None and not (arm.awaits and (RECIPE, seed) not in self.outcomes):
+                    refuse_other_block(arm, seed, outcome, self.plan.out, self._recorded_for(arm, seed))
                     self.outcomes[arm.name, seed] = outcome
         if self.outcomes:
             self.say(f"{len(self.outcomes)} of {self.n_runs} runs are there already and are kept")
@@ -92,19 +92,19 @@ class Campaign:
                 arm.name,
                 seed,
                 self._steps_of_plus(seed) if arm.kind == "plus" else None,
-                self._shares_for(arm, seed),
+                self._recorded_for(arm, seed),
             )
             for kind in kinds
             for seed in self.plan.settings.seeds
             for arm in self.plan.arms
             if arm.kind == kind and (arm.name, seed) not in self.outcomes
-            if not arm.averages or (RECIPE, seed) in self.outcomes
+            if not arm.awaits or (RECIPE, seed) in self.outcomes
         ]
         self.check()
         made: Iterator[tuple[Task, Callable[[], Json]]]
         if self.processes is None:
             made = (
-                (task, partial(bench.run, task.arm, task.seed, max_steps=task.max_steps, shares=task.shares))
+                (task, partial(bench.run, task.arm, task.seed, max_steps=task.max_steps, recorded=task.recorded))
                 for task in tasks
             )
         else:
@@ -148,9 +148,9 @@ class Campaign:
         """All arms that have results, as the statistics take them."""
         return [arm_of(found) for arm in self.plan.arms if (found := self.results(arm.name))]
 
-    def _shares_for(self, arm: Arm, seed: int) -> dict[str, float] | None:
-        """The shares of the recipe's run with this seed on average, for an arm that has these; None for others."""
-        return shares_of_run(self.outcomes[RECIPE, seed]["choices"]) if arm.averages else None
+    def _recorded_for(self, arm: Arm, seed: int) -> Json | None:
+        """What an arm has of the recipe's run with this seed; None for those that await none."""
+        return OF_RUN[arm.name].read(self.outcomes[RECIPE, seed]["choices"], seed) if arm.awaits else None
 
     def _steps_of_plus(self, seed: int) -> int:
         """Steps that the recipe's whole bill would have paid for, with this seed; without `recipe`, the first arm's."""

@@ -5,32 +5,44 @@
     shuffled_scores   thin: scores dealt anew inside cells: as many rows come as often, but other ones
     random_prune      thin: {how: prune}: the same, by the name that it has there
     natural_shares    domains, phases: in proportion to the rows: do shares matter at all?
-    mean_shares       phases, follow: the run's own shares on average, constant: does it matter that they change?
+    mean_shares       phases, follow, reweight: the run's own shares on average, constant: does it matter that they
+                      change?
     stacked           phases: the same shares on average, no phases: does the sequence matter, or what is in it?
+    round_robin       a bandit: sub-curricula take turns: does it matter what it learned, or that they are mixed?
+    replayed_choices  a bandit: the run's own choices in another sequence: does it matter when each was made?
     no_review         review: none
     uniform_review    review: any trained row: does it matter which come back?
     random_drop       drop: as many rows of each cell, at random
+    notes_only        rules that act: the same rules, and nothing is done about it
 
 Each is the recipe with some settings changed, and is refused of a recipe that has no such part.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Mapping
 
+from campus_tune.compare.recorded import (
+    MEAN_SHARES,
+    REPLAYED,
+    STACKED,
+    shares_of_settings,
+    untold_shares,
+    with_shares,
+    without_shares,
+)
+from campus_tune.compare.told_only import ACTIONS, actions_of, noting
+from campus_tune.method.selectors import Bandit
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.recipe.draw_blocks import TEMPERATURE, Entry, PhaseSettings
+from campus_tune.recipe.draw_blocks import Entry
 from campus_tune.recipe.draw_rules import RANDOM_DROP, SHUFFLED_SCORES, SHUFFLED_WEIGHTS, find_score
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import Json
 
 RANDOM_PRUNE = "random_prune"
-NATURAL_SHARES, MEAN_SHARES, STACKED = "natural_shares", "mean_shares", "stacked"
+NATURAL_SHARES, ROUND_ROBIN, NOTES_ONLY = "natural_shares", "round_robin", "notes_only"
 NO_REVIEW, UNIFORM_REVIEW = "no_review", "uniform_review"
 UNIFORM_WEIGHTS = "uniform_weights"
-AVERAGED = (MEAN_SHARES, STACKED)  # that have the shares of the recipe's own run
 
 
 def of_recipe(config: CampusConfig) -> list[str]:
@@ -47,8 +59,10 @@ def of_recipe(config: CampusConfig) -> list[str]:
         RANDOM_PRUNE: blocks.thin is not None and blocks.thin.how == "prune",
         NATURAL_SHARES: _has_shares(config) and not blocks.counts_in_shares and not _has_phases(config),
         STACKED: _has_phases(config) and not untold_shares(config),
+        ROUND_ROBIN: _has_bandit(config),
         NO_REVIEW: blocks.review is not None,
         RANDOM_DROP: bool(blocks.drop),
+        NOTES_ONLY: bool(actions_of(config)),
     }
     return [name for name, used in found.items() if used]
 
@@ -68,68 +82,6 @@ def controlled(name: str, block: Json) -> Json:
     if not has(config):
         raise RecipeError(f"`{name}` must be the control of {part}, got a recipe without. Leave this arm out.")
     return change(block, config)
-
-
-def with_shares(name: str, block: Json, shares: Mapping[str, float]) -> Json:
-    """The block of `mean_shares` or `stacked` with its shares in it.
-
-    Args:
-        name: of the control.
-        block: the campus block of the recipe.
-        shares: of the strata, on average over the run.
-    """
-    domains = {**(block.get("domains") or {}), "shares": dict(shares), "follow": None, "least": 0.0}
-    phases = None if name == STACKED else _without_shares(block)
-    return {**block, "domains": domains, "phases": phases}
-
-
-def shares_of_settings(config: CampusConfig) -> dict[str, float] | None:
-    """The average of a recipe's shares over its run, where its settings say it; None where only the run can.
-
-    An overlap moves nothing: what one phase loses in it is what the other loses.
-    """
-    phases: Sequence[PhaseSettings] = config.phases or ()
-    floor = config.domains.least if config.domains is not None else 0.0
-    mean: dict[str, float] = {}
-    if floor or not phases or (config.domains is not None and config.domains.follow is not None):
-        return None
-    for phase, (begin, end) in zip(phases, pairwise([0.0, *(phase.until for phase in phases)]), strict=True):
-        if not isinstance(phase.shares, Mapping) or list(phase.shares) == [TEMPERATURE]:
-            return None
-        for name, share in phase.shares.items():
-            mean[name] = mean.get(name, 0.0) + (end - begin) * share
-    return _to_one(mean)
-
-
-def untold_shares(config: CampusConfig) -> bool:
-    """Shares that are weights, and whose average neither the settings nor the run's draws say."""
-    return config.draw.counts_in_shares and shares_of_settings(config) is None
-
-
-def shares_of_run(choices: Sequence[Json]) -> dict[str, float]:
-    """The same from a run's own record: each stage's shares, by its rows.
-
-    Args:
-        choices: of a result: stages with `rows` and `shares`.
-
-    Raises:
-        RecipeError: the run kept no shares.
-    """
-    mean: dict[str, float] = {}
-    for choice in choices:
-        for name, share in (choice.get("shares") or {}).items():
-            mean[name] = mean.get(name, 0.0) + share * choice["rows"]
-    if not sum(mean.values()) > 0:
-        raise RecipeError(
-            "`mean_shares` and `stacked` must have the shares of the recipe's run, got a result that has none. Delete "
-            "its folder: the run is repeated."
-        )
-    return _to_one(mean)
-
-
-def _to_one(shares: Mapping[str, float]) -> dict[str, float]:
-    total = math.fsum(shares.values())
-    return {name: share / total for name, share in shares.items()}
 
 
 # -- scores that are also orders ---------------------------------------------------------------------------------------
@@ -196,24 +148,22 @@ def _has_phases(config: CampusConfig) -> bool:
     return any(phase.shares for phase in config.draw.phases)
 
 
+def _has_bandit(config: CampusConfig) -> bool:
+    """Sub-curricula are chosen by what they were worth."""
+    return config.selector is not None and isinstance(config.build_selector(), Bandit)
+
+
 def _change_over_time(config: CampusConfig) -> bool:
     """The shares of a run are not the same from its start to its end."""
     blocks = config.draw
-    follows = blocks.domains is not None and blocks.domains.follow is not None
-    return follows or _has_phases(config)
-
-
-def _without_shares(block: Json) -> list[Json] | None:
-    """The phases without what they say of shares."""
-    phases = block.get("phases") or []
-    kept = [{key: value for key, value in phase.items() if key not in ("shares", "overlap")} for phase in phases]
-    return kept if any(set(phase) > {"until"} for phase in kept) else None
+    moves = blocks.domains is not None and (blocks.domains.follow is not None or blocks.domains.reweight is not None)
+    return moves or _has_phases(config)
 
 
 def _unweighted(block: Json, config: CampusConfig) -> Json:
     """All rows count alike; who is drawn, and which rows, is as it was."""
     block = {**block, "weights": None}
-    return {**block, "domains": None, "phases": _without_shares(block)} if config.draw.counts_in_shares else block
+    return {**without_shares(block), "domains": None} if config.draw.counts_in_shares else block
 
 
 def _averaged(name: str) -> Callable[[Json, CampusConfig], Json]:
@@ -231,6 +181,7 @@ def _set(name: str, value: object) -> Callable[[Json, CampusConfig], Json]:
     return lambda block, _: {**block, name: value}
 
 
+_BANDIT = "a bandit, `selector` exp3s, ucb or teacher"
 _WEIGHTS = "`weights`, or of `domains: {by: weights}` with shares"
 _CONTROLS: Mapping[str, tuple[Callable[[Json, CampusConfig], Json], str, Callable[[CampusConfig], bool]]] = {
     UNIFORM_WEIGHTS: (_unweighted, _WEIGHTS, lambda config: config.weighs),
@@ -242,18 +193,29 @@ _CONTROLS: Mapping[str, tuple[Callable[[Json, CampusConfig], Json], str, Callabl
         lambda config: config.thin is not None and config.thin.how == "prune",
     ),
     NATURAL_SHARES: (
-        lambda block, _: {**block, "domains": None, "phases": _without_shares(block)},
+        lambda block, _: {**without_shares(block), "domains": None},
         "shares that are not natural, in `domains` or `phases`",
         _has_shares,
     ),
     MEAN_SHARES: (_averaged(MEAN_SHARES), "shares that change, by `phases` or `domains: follow`", _change_over_time),
     STACKED: (_averaged(STACKED), "`phases` with shares", _has_phases),
-    NO_REVIEW: (_set("review", None), "`review`", lambda config: config.review is not None),
+    ROUND_ROBIN: (_set("selector", ROUND_ROBIN), _BANDIT, _has_bandit),
+    REPLAYED: (lambda block, _: dict(block), _BANDIT, _has_bandit),
+    NO_REVIEW: (
+        lambda block, _: {**noting(block, ["review"]), "review": None},
+        "`review`",
+        lambda config: config.review is not None,
+    ),
     UNIFORM_REVIEW: (
         lambda block, _: {**block, "review": {**block["review"], "by": "uniform"}},
         "`review` by anything but uniform",
         lambda config: config.review is not None and config.review.by != "uniform",
     ),
     RANDOM_DROP: (_set("control", RANDOM_DROP), "`drop`", lambda config: bool(config.drop)),
+    NOTES_ONLY: (
+        lambda block, _: noting(block, ACTIONS),
+        "rules that do more than note",
+        lambda config: bool(actions_of(config)),
+    ),
 }
 CONTROLS = tuple(_CONTROLS)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from campus_tune.compare.arms import Arm
@@ -77,9 +76,7 @@ def write_about(plan: Plan, test: HeldOut, command: str) -> None:
     atomic_write(path, json.dumps(plain(about), indent=1) + "\n")
 
 
-def refuse_other_block(
-    arm: Arm, seed: int, outcome: Json, out: Path, shares: Mapping[str, float] | None = None
-) -> None:
+def refuse_other_block(arm: Arm, seed: int, outcome: Json, out: Path, recorded: Json | None = None) -> None:
     """No result may be that of another recipe, which a folder without its `compare.json` would not tell.
 
     Args:
@@ -87,13 +84,13 @@ def refuse_other_block(
         seed: of the run.
         outcome: its result.
         out: folder of the comparison.
-        shares: of the recipe's run on average, where the arm has these.
+        recorded: what the arm has of the recipe's run with this seed, where it awaits one.
 
     Raises:
         RecipeError: it was trained with other settings of the campus block, which are named.
     """
     there = outcome.get("campus") or {}
-    now = json.loads(json.dumps(plain(arm.config(seed, shares).to_mapping())))
+    now = json.loads(json.dumps(plain(arm.config(seed, recorded).to_mapping())))
     other = [key for key in now if key != "scores" and key in there and there[key] != now[key]]
     if other:
         listed = _differing({key: there[key] for key in other}, {key: now[key] for key in other})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -28,7 +28,7 @@ class Task:
     arm: str
     seed: int
     max_steps: int | None = None
-    shares: Mapping[str, float] | None = None
+    recorded: Json | None = None
 
 
 class Processes:
@@ -127,4 +127,4 @@ def end_with_parent() -> None:
 
 
 def _work(task: Task) -> Json:
-    return _benches[0].run(task.arm, task.seed, max_steps=task.max_steps, shares=task.shares)
+    return _benches[0].run(task.arm, task.seed, max_steps=task.max_steps, recorded=task.recorded)

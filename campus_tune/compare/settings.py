@@ -178,9 +178,10 @@ class CompareSettings(CheckedSettings):
         domain_column: their column with the domain; None makes each file a domain.
         arms: name → settings of the campus block that differ from the recipe's. `recipe`, `random`,
             `random_same_pacing`, `reversed`, `random_plus` and the controls of the recipe's `weights`, `domains`,
-            `phases`, `thin`, `review` and `drop` are known names (`uniform_weights`, `shuffled_weights`,
-            `natural_shares`, `mean_shares`, `stacked`, `shuffled_scores`, `random_prune`, `no_review`,
-            `uniform_review`, `random_drop`); others are recipes of their own.
+            `phases`, `thin`, `review`, `drop`, of a bandit and of rules that act are known names (`uniform_weights`,
+            `shuffled_weights`, `natural_shares`, `mean_shares`, `stacked`, `shuffled_scores`, `random_prune`,
+            `round_robin`, `replayed_choices`, `no_review`, `uniform_review`, `random_drop`, `notes_only`); others are
+            recipes of their own.
         seeds: of the runs; each arm is trained with each.
         effect: the smallest effect worth finding, as a share of the random arm's final loss.
         speedup: the smallest saving of tokens worth finding, as a share.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
@@ -60,16 +60,14 @@ class Bench:
         self._test: HeldOut | None = None
         self._evaluation: Evaluator | None = None
 
-    def run(
-        self, name: str, seed: int, *, max_steps: int | None = None, shares: Mapping[str, float] | None = None
-    ) -> Json:
+    def run(self, name: str, seed: int, *, max_steps: int | None = None, recorded: Json | None = None) -> Json:
         """Train one arm with one seed; the result, as it is in its file.
 
         Args:
             name: of the arm.
             seed: of the run.
             max_steps: other steps than the recipe's.
-            shares: of the recipe's run on average, where the arm has these.
+            recorded: what the arm has of the recipe's run with this seed, where it awaits one.
 
         Raises:
             CampusError: the run cannot be made. A model that diverges is a result.
@@ -79,7 +77,7 @@ class Bench:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / LOG).open("w", encoding="utf-8", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
             try:
-                outcome = self._train(arm.config(seed, shares), arm, seed, folder, max_steps)
+                outcome = self._train(arm.config(seed, recorded), arm, seed, folder, max_steps)
             except BaseException:
                 traceback.print_exc(file=log)
                 raise

@@ -59,7 +59,7 @@ class PastStage:
             TypeError: it has others.
         """
         pairs: Json = {name: tuple(sums) for name, sums in state.get("sums", {}).items()}
-        tuples = {name: tuple(state[name]) for name in ("offered", "again") if name in state}
+        tuples: Json = {name: tuple(state[name]) for name in ("offered", "again") if name in state}
         return PastStage(**{**state, **tuples, "sums": pairs})
 
 

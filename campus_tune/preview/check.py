@@ -38,6 +38,7 @@ from campus_tune.preview.drop_rows import drop_findings
 from campus_tune.preview.duplicate_rows import duplicate_findings
 from campus_tune.preview.health import health_table, score_findings
 from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_findings, phase_findings
+from campus_tune.preview.reweight_advice import probed_findings
 from campus_tune.preview.rule_advice import probe_findings, stop_findings
 from campus_tune.preview.simulate import SimulatedRun, simulate
 from campus_tune.preview.steer_advice import few_decisions
@@ -207,23 +208,26 @@ def _probe_findings(
     probes = [row for path in config.probes.path for row in read_jsonl(path)]
     yield from overlap_findings(overlap(full_texts(probes, shape), full_texts(rows, shape)))
     column = config.probes.domain_column
-    if column not in texts.columns or column not in probes[0]:
+    trained = {str(value) for value in texts.columns.get(column, ())}
+    shared = bool(trained) and column in probes[0]
+    n_rows = Counter(str(row.get(column, ALL)) for row in probes)
+    steering = {name: min(n, config.probes.max_rows or n) for name, n in n_rows.items()}
+    yield from probed_findings(config, sorted(trained), steering if shared else {})
+    if not shared:
         yield Finding(
             "info",
             f"`probes: domain_column` {column!r} is not in both files: competence is measured over all probes at once.",
         )
     else:
-        trained, probed = {str(value) for value in texts.columns[column]}, {str(row.get(column)) for row in probes}
-        for unprobed in sorted(trained - probed):
+        for unprobed in sorted(trained - n_rows.keys()):
             yield Finding(
                 "warning", f"Domain {unprobed!r} has training rows and no probe rows.", "Hold some of its rows out."
             )
-        for untrained in sorted(probed - trained):
+        for untrained in sorted(n_rows.keys() - trained):
             what = f"Probe domain {untrained!r} has no training rows."
             yield Finding("warning", what, "Correct its name, or drop its probes.")
-    n_rows = Counter(str(row.get(column, ALL)) for row in probes)
     yield from (Finding("error", problem) for problem in config.steer.unknown_probes(n_rows))
-    yield from probe_findings(config, {name: min(n, config.probes.max_rows or n) for name, n in n_rows.items()})
+    yield from probe_findings(config, steering)
     if prepared is not None:
         try:
             load_probes(list(config.probes.path), config.probes, prepared.trainer)
@@ -364,6 +368,7 @@ def _plan_findings(
             dropped=drawn.dropped,
             tokens=drawn.tokens,
             columns=drawn.weights,
+            judges=False,
             keep_plan=True,
         )
     except DataError as error:  # a run of a size that can be trained and not simulated

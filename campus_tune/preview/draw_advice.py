@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from campus_tune.preview.reweight_advice import reweight_findings
 from campus_tune.preview.rule_advice import rule_findings
 from campus_tune.preview.weight_advice import weight_findings
 from campus_tune.recipe.config import CampusConfig
@@ -22,7 +23,7 @@ _FEW_KEPT = 0.5  # of a slice's rows, below which its steps fill slowly
 def draw_findings(config: CampusConfig) -> list[Finding]:
     """Everything in the blocks of the draw that works and is probably not meant."""
     found = [*_of_shares(config), *_of_review(config), *_of_cells(config), *_forgotten(config)]
-    found += [*weight_findings(config), *rule_findings(config)]
+    found += [*weight_findings(config), *rule_findings(config), *reweight_findings(config)]
     if config.handover == 0 and (config.draws_apart or config.weighs) and not config.is_shuffle:
         does = "drawn" if config.draws_apart else "weighed"
         found.append(Finding("info", f"handover: 0 trains no order: rows are {does} as the other blocks say."))

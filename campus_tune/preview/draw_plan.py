@@ -13,6 +13,7 @@ import numpy as np
 
 from campus_tune.method.policy import Policy
 from campus_tune.preview.forecast import forecast_findings, stage_rows
+from campus_tune.preview.reweight_advice import growth_findings
 from campus_tune.preview.simulate import SimulatedRun
 from campus_tune.preview.weight_plan import LEAST_ESS, waiting_findings, weight_plan_findings
 from campus_tune.recipe.config import CampusConfig
@@ -51,6 +52,7 @@ def plan_findings(config: CampusConfig, run: SimulatedRun, known: Collection[str
     return [
         *found,
         *forecast_findings(policy, rows=rows, visits=run.visits),
+        *growth_findings(config, policy, rows=rows, visits=run.visits),
         *_never_trained(policy, run),
         *_small_cells(policy),
         *_chances(policy, run, known),

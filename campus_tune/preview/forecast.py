@@ -45,6 +45,9 @@ def stage_rows(config: CampusConfig, *, n_rows: int, global_batch: int) -> int:
 def quota_problems(policy: Policy, rows: int) -> list[str]:
     """Strata with fewer rows than a stage takes of them: one row is in a stage once at most.
 
+    Shares that follow what training or probes show are looked at as they are at the start: where they grow beyond the
+    rows, the others give what is missing.
+
     Args:
         policy: of the run.
         rows: of the largest stage.
@@ -52,7 +55,7 @@ def quota_problems(policy: Policy, rows: int) -> list[str]:
     sizes = policy.sizes(policy.codes, len(policy.strata_names))
     most: dict[int, float] = {}
     for u in _moments():
-        shares = replace(policy, follow=None).shares_at(u)
+        shares = replace(policy, follow=None, steering=None).shares_at(u)
         if shares is None:
             continue
         for stratum in np.flatnonzero(np.floor(shares * rows) > sizes).tolist():
@@ -68,13 +71,15 @@ def quota_problems(policy: Policy, rows: int) -> list[str]:
 def expected_passes(policy: Policy, visits: int) -> dict[str, float]:
     """How often each domain's rows will have been offered when the run is over: 1 is once each.
 
-    Shares that follow what training shows are counted as natural, and a row that prune has not seen as taken.
+    Shares that follow what training or probes show are counted as they are at the start, and a row that prune has not
+    seen as taken.
 
     Args:
         policy: of the run.
         visits: rows that the run trains in all.
     """
-    plain, sizes = replace(policy, follow=None), policy.sizes(policy.domain_codes, len(policy.domain_names))
+    plain = replace(policy, follow=None, steering=None)
+    sizes = policy.sizes(policy.domain_codes, len(policy.domain_names))
     domain_of = np.zeros((len(policy.strata_names), len(policy.domain_names)))
     np.add.at(domain_of, (policy.codes, policy.domain_codes), 1 if policy.dropped is None else ~policy.dropped)
     domain_of /= np.maximum(1, domain_of.sum(axis=1, keepdims=True))  # which part of a stratum is of which domain
@@ -88,6 +93,17 @@ def expected_passes(policy: Policy, visits: int) -> dict[str, float]:
     offered *= visits / _MOMENTS
     passes = offered / np.maximum(1, sizes)
     return {name: round(float(x), 9) for name, x in zip(policy.domain_names, passes, strict=True)}
+
+
+def usual_shares(policy: Policy) -> FloatArray:
+    """The strata's shares on average over the run, shape (S,), as they are where nothing that it shows moves them.
+
+    Args:
+        policy: of the run.
+    """
+    plain = replace(policy, follow=None, steering=None)
+    drawn = [plain.shares_at(u) for u in _moments()]
+    return np.asarray(np.mean([plain.natural if shares is None else shares for shares in drawn], axis=0))
 
 
 def forecast_findings(policy: Policy, *, rows: int, visits: int) -> list[Finding]:

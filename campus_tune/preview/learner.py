@@ -21,12 +21,21 @@ visit teaches fades with its age, in passes over all rows:
 so a domain that a phase leaves out gets worse again, and a row that comes back has something to show. A training
 forward sees the loss before its own visit. Row j has T_j = 100·e^(0.5·z) tokens, a fresh view of d, and its surprise is
 T_j · (1 − e^(−loss_j)): as if the model were equally sure of each of them.
+
+Probes are 32 rows of each domain that are never visited. What their domain learns helps them at a pace of their own,
+κ_j = e^(0.3·ε), so that a change of their mean has an error as that of real rows has:
+
+    loss_j = 0.2 + e^(0.5·z_j) · e^(−0.5·κ_j·a_g)
 """
 
 from __future__ import annotations
 
+import copy
+from functools import cached_property
+
 import numpy as np
 
+from campus_tune.method.probe_history import ProbeRows
 from campus_tune.words.types import FloatArray, IntArray, RowArray, RowLosses
 
 SEEN_THROUGH_NOISE = 0.5  # correlation of each metric with the hidden difficulty
@@ -36,6 +45,8 @@ GENERAL, MEMORY = 0.5, 0.7  # how fast a pass teaches all rows, and a visit its 
 FADES = 0.5  # per pass: what a visit taught
 SLOWEST, FASTEST = 0.5, 1.5  # of the domains' rates
 TOKENS = 100  # of a row of middling length
+PROBES = 32  # rows of a domain
+PACES = 0.3  # of the probes' paces, on a log scale
 
 
 class Learner:
@@ -47,6 +58,7 @@ class Learner:
     """
 
     def __init__(self, n_rows: int, *, seed: int) -> None:
+        self._seed = seed
         self._rng = np.random.default_rng([seed, 0x1EA])
         self._difficulty = self._rng.standard_normal(n_rows)
         self._start = np.exp(SPREAD * self.metric())
@@ -127,6 +139,27 @@ class ForgetfulLearner(Learner):
         self._skill = self._skill + np.bincount(domains, gain, len(self._skill))
         self._skill *= np.exp(-FADES * n / len(self._start))
         return self._shown(rows, loss)
+
+    def probes(self) -> list[ProbeRows]:
+        """What the probes of each domain show now, by its number."""
+        start, pace, tokens = self._probes
+        loss = FLOOR + start * np.exp(-GENERAL * pace * self._skill[:, None])
+        hits = np.rint(tokens * np.exp(-loss)).astype(np.int64)
+        ids = np.arange(PROBES)
+        return [ProbeRows(ids, *shown) for shown in zip(loss * tokens, tokens, hits, strict=True)]
+
+    def copied(self) -> ForgetfulLearner:
+        """It as it is now, to go back to."""
+        return copy.deepcopy(self)
+
+    @cached_property
+    def _probes(self) -> tuple[FloatArray, FloatArray, IntArray]:
+        """Starting losses above the floor, paces and tokens of the probes, each of shape (G, 32)."""
+        rng = np.random.default_rng([self._seed, 0x9B0])
+        difficulty, noise, paces, lengths = rng.standard_normal((4, len(self._sizes), PROBES))
+        seen = SEEN_THROUGH_NOISE * difficulty + np.sqrt(1 - SEEN_THROUGH_NOISE**2) * noise
+        tokens = np.maximum(1, np.rint(TOKENS * np.exp(SPREAD * lengths))).astype(np.int64)
+        return np.exp(SPREAD * seen), np.exp(PACES * paces), tokens
 
     def _loss(self, rows: IntArray | RowArray, skill: FloatArray, passes: FloatArray | float) -> FloatArray:
         """Of some rows at some moment."""

@@ -9,6 +9,7 @@ from dataclasses import asdict
 import numpy as np
 
 from campus_tune.method.draws import GIVEN, HELP, WIDENED
+from campus_tune.method.firing_lines import fired_line
 from campus_tune.preview.simulate import SimulatedRun, SimulatedStage
 from campus_tune.words.findings import Finding
 from campus_tune.words.tables import table
@@ -45,6 +46,7 @@ def plan_as_text(run: SimulatedRun, findings: Sequence[Finding]) -> str:
         f"selector {run.selector}; rows from {', '.join(shares)}",
         *drawn_lines(run),
         *weight_lines(run),
+        *steering_lines(run),
     ]
     if run.made_up:
         lines.append("scores, and losses where the selector asks for them, are made up")
@@ -117,6 +119,33 @@ def weight_lines(run: SimulatedRun) -> list[str]:
     return lines
 
 
+def steering_lines(run: SimulatedRun) -> list[str]:
+    """What rules saw, how far shares were moved, how the probes learned and forgot; nothing where nothing steers."""
+    if not run.steered and not run.events:
+        return []
+    lines = [fired_line(firing.line(), run.total_steps) for firing in run.events]
+    moved = _share_lines(run)
+    probes = []
+    for name, past in run.probe_losses.items():
+        first, best, last = (f"{loss:.2f}" for loss in (past[0], min(past), past[-1]))
+        probes.append(f"{name} {first} → {last}" + (f" ({best} at best)" if best < last else ""))
+    if probes:
+        lines.append(f"loss of made-up probes: {listed(probes, MOST_NAMED)}")
+    return [*lines, *moved]
+
+
+def _share_lines(run: SimulatedRun) -> list[str]:
+    """From how much to how much each stratum's share went; nothing where the record moves none."""
+    steering = None if run.policy is None else run.policy.steering
+    if steering is None or not steering.moves_shares:
+        return []
+    told = [stage.drawn["shares"] for stage in run.stages]
+    ranges = [
+        f"{name} {min(one[name] for one in told):.0%} to {max(one[name] for one in told):.0%}" for name in told[0]
+    ]
+    return [f"shares of new rows: {listed(ranges, MOST_NAMED)}"]
+
+
 def _shortage_lines(run: SimulatedRun) -> list[str]:
     """Strata that had fewer rows than a stage asked of them. That a pass ends inside of a stage is no shortage."""
     lines = []
@@ -147,9 +176,18 @@ def plan_as_json(run: SimulatedRun, findings: Sequence[Finding]) -> Json:
         "rows_by_choice": dict(run.rows_by_choice),
         "made_up": run.made_up,
         **run.drawn,
+        **_steering_as_json(run),
         "stages": [_stage_as_json(stage) for stage in run.stages],
         "findings": [asdict(finding) for finding in findings],
     }
+
+
+def _steering_as_json(run: SimulatedRun) -> Json:
+    """Events as a ledger has them, and the probes; {} where nothing steers."""
+    if not run.steered and not run.events:
+        return {}
+    events = [firing.line() for firing in run.events]
+    return {"events": events, "probes": dict(run.probe_losses), "stopped_at": run.stopped_at}
 
 
 def _stage_as_json(stage: SimulatedStage) -> Json:

@@ -20,8 +20,9 @@ from campus_tune.method.drop import SALT
 from campus_tune.method.grouping import NO_GROUPS
 from campus_tune.method.orders import order_rows, rank_of_rows
 from campus_tune.method.policy import Policy
-from campus_tune.method.selectors import RaceResult
+from campus_tune.method.selectors import NORM, OWN, PROBES, Bandit, RaceResult
 from campus_tune.method.stages import Stage
+from campus_tune.method.steering import Steering
 from campus_tune.method.suspicion import Suspicion
 from campus_tune.method.view import View
 from campus_tune.method.weighting import Weighting
@@ -30,9 +31,9 @@ from campus_tune.metrics.base import MetricSpec, build_metric
 from campus_tune.preview.learner import ForgetfulLearner, Learner
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_rules import find_score
-from campus_tune.recipe.policy import book_columns, cells_of, policy_of
+from campus_tune.recipe.policy import book_columns, cells_of, policy_of, steering_of
 from campus_tune.recipe.weighting import columns_asked, weighting_of
-from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray, RowLosses
 
 
 @dataclass(frozen=True)
@@ -70,12 +71,13 @@ class Scene:
     Args:
         config: resolved settings.
         given: what is known of its rows.
+        judges: rules act on what the learner's probes show.
 
     Raises:
         RecipeError: blocks of the recipe that do not go with these rows.
     """
 
-    def __init__(self, config: CampusConfig, given: RowsAtHand) -> None:
+    def __init__(self, config: CampusConfig, given: RowsAtHand, *, judges: bool = True) -> None:
         self.config, self.given = config, given
         specs = () if config.is_shuffle else config.specs
         asked = (*specs, *(config.draw.extras(specs) if config.draws_apart or config.weighs else ()))
@@ -93,11 +95,39 @@ class Scene:
                 if config.draws_apart or columns is not None
                 else Learner(given.n_rows, seed=self.seed)
             )
+        self.judges = judges
+        self.probed = self._probed()
         self.fresh = [spec for spec in missing if spec in specs and build_metric(spec).own_loss]
         ordered = () if config.draws_apart or config.weighs else given.orders  # of these nobody asks the scores
         self.scores = {spec.label: self._scores(spec) for spec in asked if spec.label not in ordered}
         self.orders = {spec.label: self._first_order(spec) for spec in specs}
-        self.book, self.policy, self.weighting = self._draw(columns)
+        self.book, self.steering, self.policy, self.weighting = self._draw(columns)
+
+    @property
+    def has_rules(self) -> bool:
+        """Rules judge: those that the recipe writes, and the usual ones where it names probes."""
+        config = self.config
+        return self.judges and (config.probes is not None or bool(config.milestones or config.when))
+
+    @property
+    def steered(self) -> bool:
+        """Something that goes by the record changes the plan, or could."""
+        config = self.config
+        acts = self.judges and any(one.action != "note" for one in config.steer.asked())
+        moves = config.domains is not None and config.domains.reweight is not None
+        return acts or moves or config.clock_part.by != "steps"
+
+    def _probed(self) -> ForgetfulLearner | None:
+        """The learner whose probes are measured; None where nobody asks for them.
+
+        One that forgets, whichever decides: what only watches must not change the losses that others go by.
+        """
+        reads = self.selector.needs & {PROBES, OWN, NORM} and isinstance(self.selector, Bandit)
+        if not reads and not self.config.steers(has_probes=self.has_rules):
+            return None
+        if isinstance(self.learner, ForgetfulLearner):
+            return self.learner
+        return ForgetfulLearner(self.given.n_rows, seed=self.seed, domains=self.given.domains.codes)
 
     def _scores(self, spec: MetricSpec) -> FloatArray:
         """Of all rows, before training."""
@@ -111,12 +141,17 @@ class Scene:
         order = self.given.orders.get(spec.label)
         return self._order(self.scores[spec.label]) if order is None else order
 
-    def _draw(self, columns: set[str] | None) -> tuple[Book | None, Policy | None, Weighting | None]:
-        """The book, what a recipe's run draws by, and what its rows count by."""
+    def _draw(self, columns: set[str] | None) -> tuple[Book | None, Steering | None, Policy | None, Weighting | None]:
+        """The book, what steers, what a recipe's run draws by, and what its rows count by."""
         config, given = self.config, self.given
+        cells = None
+        if config.draws_apart or config.weighs:
+            cells = cells_of(config, self.scores.__getitem__, domains=given.domains, others=given.others)
+        steering = steering_of(config, has_probes=self.has_rules, domains=given.domains, cells=cells)
+        if steering is not None and not self.has_rules:
+            steering.rules = ()
         if not config.draws_apart and not config.weighs:
-            return None, None, None
-        cells = cells_of(config, self.scores.__getitem__, domains=given.domains, others=given.others)
+            return None, steering, None, None
         book = None
         if columns is not None:
             spacing = 1 if config.review is None else config.review.spacing
@@ -129,6 +164,7 @@ class Scene:
             score_of=self.scores.__getitem__,
             dropped=given.dropped,
             book=book,
+            steering=steering,
         )
         weighting = weighting_of(
             config,
@@ -139,8 +175,18 @@ class Scene:
             columns={one: given.columns.get(one, np.ones(given.n_rows)) for one in columns_asked(config)},
             dropped=given.dropped,
             book=book,
+            steering=steering,
         )
-        return book, policy, weighting
+        return book, steering, policy, weighting
+
+    def pace(self, curriculum: Curriculum) -> None:
+        """What steers knows how long the run is: stages, and tokens as far as these are known."""
+        if self.steering is None:
+            return
+        given = self.given
+        tokens = given.n_rows if given.tokens is None else float(given.tokens.sum())
+        self.steering.n_stages = curriculum.n_decisions
+        self.steering.handover_tokens = curriculum.handover_step / curriculum.steps_per_epoch * tokens
 
     def _made_up(self, spec: MetricSpec) -> FloatArray:
         assert self.learner is not None, "a metric without scores has a learner to ask"
@@ -193,14 +239,32 @@ class Scene:
         gone[acting.choose(nobody, curriculum).rows] = True
         curriculum.apart.leave_out(gone)
 
-    def train(self, stage: Stage, global_batch: int) -> None:
-        """Let the learner learn a stage, if anybody will look at its losses."""
-        if self.learner is None or not (self.fresh or self.watched):
-            return
+    def go_back_to(self, learner: ForgetfulLearner) -> None:
+        """The learner is again what it was; where two of them learn, it is the one whose probes are measured."""
+        if self.learner is self.probed:
+            self.learner = learner.copied()
+            self.probed = self.learner
+        else:
+            self.probed = learner.copied()
+
+    def own_loss(self, rows: RowArray) -> float | None:
+        """Mean loss of some rows now; None where no bandit goes by it."""
+        if self.probed is None or OWN not in self.selector.needs:
+            return None
+        return float(self.probed.loss()[rows].mean())
+
+    def train(self, stage: Stage, global_batch: int) -> RowLosses | None:
+        """Let the learner learn a stage, if anybody will look at its losses; what its forwards have shown."""
+        shown = None
+        if self.probed is not None and self.probed is not self.learner:
+            shown = self.probed.visit(stage.rows)
+        if self.learner is None or not (self.fresh or self.watched or self.probed is self.learner):
+            return shown
         if not isinstance(self.learner, ForgetfulLearner):
             self.learner.train(stage.rows)
-            return
+            return shown
         losses = self.learner.visit(stage.rows)
         if self.book is not None:
             steps = stage.first_step + 1 + np.arange(len(stage.rows)) // global_batch
             self.book.update(stage.index, stage.rows.astype(np.int64), losses, steps)
+        return losses if self.probed is self.learner else shown

@@ -3,7 +3,8 @@
 The curriculum and the selectors here are those of a real run; only the losses that some selectors ask for come from
 a made-up learner (see `learner`), and made-up scores stand in where none are given. So the numbers of rows, stages,
 repeats and shares are exact for selectors that need no model, and for the others show what the rules lead to. A recipe
-that says who is drawn is planned by the same policy, with a book that the learner writes. No row of it is wrong.
+that says who is drawn is planned by the same policy, with a book that the learner writes. No row of it is wrong. What
+goes by probes (rules, bandits, shares that are moved, a clock of competence) goes by those of the learner.
 
 >>> from campus_tune.recipe.config import CampusConfig
 >>> config = CampusConfig(metrics=["length", "mtld"], selector="round_robin", stages=4, handover=0.5, seed=0)
@@ -17,7 +18,7 @@ that says who is drawn is planned by the same policy, with a book that the learn
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,11 +27,12 @@ from campus_tune.data.domains import Domains
 from campus_tune.method.curriculum import SHUFFLE, Curriculum
 from campus_tune.method.decide import decide
 from campus_tune.method.drawn import of_end, of_stage
+from campus_tune.method.firing import Firing
 from campus_tune.method.policy import Policy
 from campus_tune.method.stages import Stage
-from campus_tune.method.view import History, PastStage
 from campus_tune.method.weighting import Weighting
 from campus_tune.method.weights import Weight
+from campus_tune.preview.made_up_record import MadeUpRecord
 from campus_tune.preview.scene import RowsAtHand, Scene
 from campus_tune.preview.weight_plan import planned_weights
 from campus_tune.recipe.config import CampusConfig
@@ -92,6 +94,10 @@ class SimulatedRun:
         policy: that rows were drawn by; None without one.
         weighting: by which rows count; None where all count alike.
         acts_at: progress at which suspects would be dropped; None where the recipe does not, or it is never time.
+        steered: something that goes by the record changes the plan, or could: a rule that acts, a clock, shares.
+        events: what rules have seen, and done, in sequence.
+        probe_losses: domain → mean loss at each measurement of the made-up probes; {} where nobody asked.
+        stopped_at: optimizer step at which a rule ended it; None where it went on to its end.
         plan: every planned row in training order, shape (V,), if it was asked for.
         step_of_visit: the optimizer step of each entry of `plan`, shape (V,).
     """
@@ -110,6 +116,10 @@ class SimulatedRun:
     policy: Policy | None = field(default=None, compare=False)
     weighting: Weighting | None = field(default=None, compare=False)
     acts_at: float | None = None
+    steered: bool = False
+    events: tuple[Firing, ...] = ()
+    probe_losses: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    stopped_at: int | None = None
     plan: RowArray | None = None
     step_of_visit: IntArray | None = None
 
@@ -163,6 +173,7 @@ def simulate(
     dropped: BoolArray | None = None,
     tokens: IntArray | None = None,
     columns: Mapping[Weight, FloatArray] | None = None,
+    judges: bool = True,
     keep_plan: bool = False,
 ) -> SimulatedRun:
     """Plan a whole run.
@@ -182,6 +193,7 @@ def simulate(
         dropped: rows that are never drawn, shape (N,).
         tokens: answer tokens of each row, shape (N,), by which weights are normalised; None makes them equally long.
         columns: a user's own weights, each of shape (N,). Weights that a forward decides are neutral here.
+        judges: rules act on what made-up probes show; else none sees anything, and the plan is as far as it is sure.
         keep_plan: keep the planned rows themselves.
 
     Raises:
@@ -210,7 +222,7 @@ def simulate(
         columns or {},
         global_batch,
     )
-    scene = Scene(config, at_hand)
+    scene = Scene(config, at_hand, judges=judges)
     curriculum = Curriculum(
         config.schedule(),
         scene.orders,
@@ -220,34 +232,42 @@ def simulate(
         groups=groups,
         policy=scene.policy,
         weighting=scene.weighting,
+        steering=scene.steering,
     )
+    scene.pace(curriculum)
+    record = MadeUpRecord(scene, curriculum)
     shown = Domains(groups, list(domains)) if scene.policy is None else kinds
     stages: list[SimulatedStage] = []
-    past: list[PastStage] = []
     plan, steps = [], []
     acting, acts_at = acting_of(config), None
     while not curriculum.finished:
         if acting is not None and acts_at is None and acting.due(curriculum):
             acts_at = curriculum.step / total_steps
             scene.act(acting, curriculum)
+        record.look()
+        if record.stopped_at is not None:
+            break
         if not curriculum.handed_over:
             curriculum.orders |= scene.fresh_orders()
-        stage = decide(
+        chosen = decide(
             curriculum,
             scene.selector,
             scene.measure,
             probe_loss=None if scene.learner is None else scene.learner.probe_loss(),
-            history=History(past),
+            history=record.history,
             fresh=scene.candidates if scene.measures else None,
-        ).stage
-        scene.train(stage, global_batch)
+        )
+        stage, before = chosen.stage, scene.own_loss(chosen.stage.rows)
+        losses = scene.train(stage, global_batch)
         stages.append(_simulated(curriculum, stage, shown))
         if keep_plan:
             plan.append(stage.rows)
             steps.append(stage.first_step + np.arange(len(stage.rows)) // global_batch)
         for _ in range(stage.n_steps):
             curriculum.advance()
-        past.append(PastStage(stage.index, stage.chosen, curriculum.step))
+        record.close(chosen, losses, before)
+    if curriculum.finished:
+        record.look()
     seen, repeats = curriculum.coverage_counts()
     return SimulatedRun(
         stages=tuple(stages),
@@ -264,6 +284,10 @@ def simulate(
         policy=scene.policy,
         weighting=scene.weighting,
         acts_at=acts_at,
+        steered=scene.steered,
+        events=tuple(record.firings),
+        probe_losses=record.losses(),
+        stopped_at=record.stopped_at,
         plan=np.concatenate(plan) if keep_plan else None,
         step_of_visit=np.concatenate(steps) if keep_plan else None,
     )

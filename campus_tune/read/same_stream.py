@@ -197,8 +197,7 @@ def _numbers(event: Json, what: str) -> list[tuple[float, Any] | None]:
     if what == "number of an event":
         found = [(event.get(key), event.get("kind")) for key in ("value", "bound")]
     elif what == "reward":
-        reward = event.get("reward") or {}
-        found = [(reward.get("value"), reward.get("stage"))]
+        found = [(event.get("reward"), event.get("reward_stage"))]
     else:
         found = [(event.get(ALONE[what]), None)]
     return [None if number is None else (number, of) for number, of in found]

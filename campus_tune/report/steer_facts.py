@@ -87,14 +87,12 @@ class RewardFacts:
     Args:
         step: optimizer steps before the stage.
         chosen: its sub-curriculum.
-        value: per learning rate and token.
-        scaled: the same in [−1, 1], beside the others; None where too few are known.
+        value: in [−1, 1], beside the others.
     """
 
     step: int
     chosen: str
     value: float
-    scaled: float | None
 
 
 @dataclass(frozen=True)
@@ -146,8 +144,8 @@ def read_steer(events: Sequence[Json]) -> SteerFacts | None:
     arms = dict.fromkeys(name for decision in decisions for name in decision.get("pi", {}))
     if not (fired or arms or clock or "shares" in by_kind):
         return None
-    step_of = {decision["stage"]: decision["step"] for decision in decisions}
-    rewards = {reward["stage"]: reward for one in decisions if (reward := one.get("reward")) is not None}
+    of_stage = {decision["stage"]: decision for decision in decisions}
+    worth = {one["reward_stage"]: one["reward"] for one in decisions if one.get("reward") is not None}
     return SteerFacts(
         sentences=tuple(summed_up(events)),
         firings=_firings(fired),
@@ -160,12 +158,10 @@ def read_steer(events: Sequence[Json]) -> SteerFacts | None:
             )
             for event in by_kind.get("shares", [])
         ),
-        edges=(*step_of.values(), *(last["step"] + last["steps"] for last in decisions[-1:])),
+        edges=(*(one["step"] for one in decisions), *(last["step"] + last["steps"] for last in decisions[-1:])),
         pi={name: np.array([one.get("pi", {}).get(name, 0.0) for one in decisions]) for name in arms},
         rewards=tuple(
-            RewardFacts(step_of[stage], reward["chosen"], reward["value"], reward.get("scaled"))
-            for stage, reward in rewards.items()
-            if stage in step_of
+            RewardFacts(of_stage[stage]["step"], of_stage[stage]["chosen"], value) for stage, value in worth.items()
         ),
         progress=tuple((one["step"], one["progress"]) for one in decisions if "progress" in one) if clock else (),
         handover=float(future.get(HANDOVER, 1.0)),

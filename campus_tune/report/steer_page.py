@@ -52,13 +52,15 @@ def events(facts: SteerFacts) -> HtmlTable:
         "no.": [number(i) for i, _ in enumerate(firings, 1)],
         "step": [number(one.step) for one in firings],
         "event": [words(_kind(one), kind="bad" if one.is_open else "") for one in firings],
+        "time": [number(one.times) for one in firings],
         "probe": [words(one.probe) if one.probe is not None else Cell(GAP) for one in firings],
         "value": [_number(one, one.value) for one in firings],
         "bound": [_number(one, one.bound) for one in firings],
         "limit": [_number(one, one.against) for one in firings],
         "done": [words(one.answer or "noted") for one in firings],
-        "time": [number(one.times) for one in firings],
     }
+    if all(one.times == 1 for one in firings):
+        del columns["time"]
     caption = "Events: what rules saw, the confidence bound of it, and what that is compared with"
     return HtmlTable(caption, list(columns), list(zip(*columns.values(), strict=True)), len(firings) <= FOLDED)
 

@@ -175,39 +175,34 @@ def bandit(facts: SteerFacts) -> Picture | None:
     if not facts.pi:
         return None
     faces = faces_of(facts.pi)
-    scaled = any(reward.scaled is not None for reward in facts.rewards)
-    both = [(reward, reward.scaled if scaled else reward.value) for reward in facts.rewards]
-    worth = [(reward, value) for reward, value in both if value is not None]
+    worth = {name: [(one.step, one.value) for one in facts.rewards if one.chosen == name] for name in facts.pi}
 
     def draw(figure: Figure, narrow: bool) -> None:
-        parts = 2 if worth else 1
+        parts = 2 if facts.rewards else 1
         top, *below = figure.subplots(parts, 1, sharex=True, squeeze=False, height_ratios=[2.2, 1.3][:parts]).flat
         stacked(top, facts.edges, facts.pi, faces)
         top.set(xlim=(facts.edges[0], facts.edges[-1]), ylim=(0, 1), ylabel="chance")
         for bottom in below:
             for name, face in faces.items():
-                seen = [(reward.step, value) for reward, value in worth if reward.chosen == name]
+                seen = worth[name] or [(np.nan, np.nan)]
                 points = {**face.on_line(1), "linestyle": "none", "clip_on": False}
-                bottom.plot(*zip(*seen, strict=True) if seen else ([], []), **points)
+                bottom.plot(*zip(*seen, strict=True), **points)
             bottom.axhline(0, color=INK, linewidth=1, linestyle=":")
-            bottom.margins(y=0.12)
-            bottom.set_ylabel("reward, scaled" if scaled else "reward")
+            bottom.set(ylim=(-1.1, 1.1), ylabel="reward")
         [top, *below][-1].set_xlabel("optimizer step")
         legend_of_faces(figure, faces, narrow=narrow)
 
     last = max((i for i in range(len(facts.edges) - 1) if any(pi[i] for pi in facts.pi.values())), default=0)
     chances = ", ".join(f"{name} {pi[last]:.0%}" for name, pi in facts.pi.items())
-    by_arm = {name: [value for reward, value in worth if reward.chosen == name] for name in faces}
-    means = ", ".join(f"{name} {np.mean(values):.3g}" for name, values in by_arm.items() if values)
+    means = ", ".join(f"{name} {np.mean([value for _, value in seen]):.2f}" for name, seen in worth.items() if seen)
     return picture(
         "bandit",
         "What the bandit learned",
         draw,
         alt=f"Chances at the last choice: {chances}." + (f" Mean rewards: {means}." if means else ""),
-        height=(3.6, 4.2) if worth else (2.6, 3.0),
+        height=(3.6, 4.2) if facts.rewards else (2.6, 3.0),
         note="Each sub-curriculum's chance of being chosen; where there is none, nothing was chosen. A point below is "
-        "what a stage was worth, at its first step"
-        + (", in [−1, 1] beside the other rewards." if scaled else ", per learning rate and token."),
+        "what a stage was worth, at its first step, in [−1, 1] beside the others.",
     )
 
 
@@ -237,7 +232,7 @@ def signals(facts: SteerFacts) -> Picture | None:
         + ", ".join(f"{name} {curves[name][-1][1]:.3g}" for name in faces)
         + f". Times that they moved: {len(facts.moved)}.",
         height=(2.7, 3.1),
-        note="Where it is high a group gets more of the rows: `domains: reweight` in the settings says what it is."
+        note="Where it is high a group gets more of the rows; the settings say what it is (domains: reweight)."
         + (f" Of {len(names)} groups those with the largest." if len(names) > len(few) else ""),
     )
 

@@ -32,6 +32,7 @@ from campus_tune.run.told.events import (
     Suspected,
     Warned,
 )
+from campus_tune.run.told.steering_lines import steering_warnings
 from campus_tune.run.told.weight_lines import changed_nothing, warnings_of
 from campus_tune.words.errors import DivergedError
 from campus_tune.words.types import Json
@@ -242,6 +243,14 @@ def give_up_weights(now: Situation) -> None:
         idle = changed_nothing(read_ledger(now.folder / LEDGER))
         if idle is not None:
             now.journal.take(Warned([idle]))
+
+
+def give_up_steering(now: Situation) -> None:
+    """The run is over: say what rules saw and what was done about it did not end."""
+    if now.helm.firings and now.peers.leads:
+        open_still = steering_warnings(read_ledger(now.folder / LEDGER))
+        if open_still:
+            now.journal.take(Warned(open_still))
 
 
 def thinned_until(now: Situation) -> int:

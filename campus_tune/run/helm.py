@@ -21,6 +21,7 @@ from campus_tune.method.view import History
 from campus_tune.run.early_stop import EarlyStop, stop_after_saving
 from campus_tune.run.probing import MeasuredAt
 from campus_tune.run.told.events import Fired, SharesMoved, Warned
+from campus_tune.run.told.shares_file import leave_shares
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import FloatArray, Json
 
@@ -52,7 +53,7 @@ class Helm:
     def history(self, now: Situation) -> History:
         """The record as it is now."""
         probing = now.probing
-        return History(now.training_losses.past, probing.competence.history, probing.record, tuple(self.firings))
+        return History(tuple(now.training_losses.past), probing.competence.history, probing.record, tuple(self.firings))
 
     def measured(self, now: Situation, *, ends: bool) -> None:
         """The probes were measured: tell and do what the rules see in them.
@@ -101,6 +102,13 @@ class Helm:
             now.journal.take(SharesMoved(**record))
         if (held := at_most_five(self.steering, base)) is not None:
             now.journal.take(Warned([held]))
+
+    def leave_shares(self, now: Situation) -> None:
+        """Leave the shares that a run was made to find."""
+        by = now.drawing.shares_by
+        if by is not None:
+            base = by.unsteered(now.curriculum.step / self.total_steps)
+            leave_shares(now.folder, self.steering, by.natural if base is None else base)
 
     def load(self, firings: list[Firing]) -> None:
         """Go on after these firings."""

@@ -61,7 +61,9 @@ EVENTS: dict[str, Any] = {
         "shortage?": {str: str},
         "thin?": {"how": str, "by": str, "tau?": MAYBE, "known?": int, "ess?": float, "skipped?": str},
         "progress?": float,
-        "reward?": ({"stage": int, "chosen": str, "value": float, "scaled?": MAYBE}, None),
+        "reward?": MAYBE,
+        "raw_reward?": MAYBE,
+        "reward_stage?": int,
         "pi?": NUMBERS,
     },
     "event": {
@@ -77,7 +79,7 @@ EVENTS: dict[str, Any] = {
         "against": MAYBE,
         "actions": [str],
         "times": int,
-        "done?": {"rollback?": {"step?": int}, "stop?": {"sentence?": str}},
+        "done?": {"rollback?": {"step?": int}, "stop?": {"said?": str}},
     },
     "shares": {"stage": int, "step": int, "before": NUMBERS, "after": NUMBERS, "signal": {str: MAYBE}},
     "stage_end": {

@@ -347,6 +347,7 @@ class CampusRun:
             now.watch.close()
             boundary.give_up_suspects(now)
             boundary.give_up_weights(now)
+            boundary.give_up_steering(now)
             mapped = map_rows(now)
             now.journal.take(mapped)
             self.finished = True
@@ -365,6 +366,7 @@ class CampusRun:
         leave_decile_rates(self.folder)
         if self.situation.book is not None:
             self.situation.book.export(self.folder)
+        self.situation.helm.leave_shares(self.situation)
 
     def close(self) -> None:
         """Take the hooks off the model and end the loader's workers, however training ended."""

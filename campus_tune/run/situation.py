@@ -28,7 +28,9 @@ from campus_tune.model.peers import Peers
 from campus_tune.model.probes import Source
 from campus_tune.model.rates import rates_of
 from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, pays_for_all_rows
+from campus_tune.preview.rule_advice import probe_findings, stop_findings
 from campus_tune.preview.setup import make_budget, resolve, scores_health, start_warnings
+from campus_tune.preview.steer_advice import few_decisions, unpaid_rewards
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.activity import SCORING, Activities
 from campus_tune.run.best_weights import BestWeights
@@ -383,7 +385,7 @@ def plan(now: Outline, saver: Saver) -> Situation:
     health = scores_health(config, scores, scoring.texts, domains, chosen=now.given.within is not None)
     now.journal.take(Examined(health, budget.found_share()))
     enough = partial(pays_for_all_rows, config, budget, facts)
-    own = now.user_weights.warnings
+    own = [*now.user_weights.warnings, *_steering_warnings(now, facts)]
     now.journal.take(Warned([*small, *kept, *own, *start_warnings(now.trainer, scores, health, scoring, enough)]))
 
     curriculum = now.make_curriculum(scores, drawing)
@@ -391,6 +393,18 @@ def plan(now: Outline, saver: Saver) -> Situation:
         curriculum.bar(label, barred=notes.get("tells_apart") is False)
     rescorer = Rescorer(scoring, scores, curriculum, rows, now.folder / "scores")
     return complete(now, scores, scores.digests(), curriculum, drawing, rescorer, TrainingLosses())
+
+
+def _steering_warnings(now: Outline, facts: CostFacts) -> list[str]:
+    """What a person should know of what steers the run, once its length, rows and probes are known."""
+    config, probes, steps = now.config, now.probing.probes, (now.total_steps, now.loaded.steps_per_epoch)
+    found = [*few_decisions(config, *steps), *unpaid_rewards(config, now.budget, facts, now.probing.every)]
+    if probes is not None:
+        found += probe_findings(config, {domain: len(rows) for domain, rows in probes.domains.items()})
+    rates = rates_of(now.trainer, now.total_steps)
+    if rates is not None:
+        found += stop_findings(config, rates)
+    return [f"{finding.what} {finding.remedy}".rstrip() for finding in found if finding.severity != "info"]
 
 
 def complete(

@@ -71,7 +71,7 @@ def training() -> Json:
 
 def test_there_are_recipes_and_readme_blocks_to_look_at() -> None:
     assert len(RECIPES) == 23
-    assert len(SHOWN) == 4
+    assert len(SHOWN) == 5
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # what trl and transformers say to each other

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.compare.arms import DEFAULT, KINDS, Arm, default_arms, make_arms
-from campus_tune.compare.draw_controls import CONTROLS, of_recipe, shares_of_run, shares_of_settings
+from campus_tune.compare.draw_controls import CONTROLS, of_recipe
+from campus_tune.compare.recorded import choices_of_run, shares_of_run, shares_of_settings
+from campus_tune.compare.told_only import actions_of, noting
 from campus_tune.compare.verdict.sentences import CALLED, UNEXPLAINED
 from campus_tune.method.shares import SharePhase, at_phase
 from campus_tune.recipe.config import CampusConfig
@@ -62,6 +64,9 @@ def differs(block: Json, name: str) -> Json:
             {"domains": None, "weights": None},
         ),
         ({"domains": {"least": 0.1}, "weights": ["column"]}, "uniform_weights", {"weights": None}),
+        ({"selector": "exp3s"}, "round_robin", {"selector": "round_robin"}),
+        ({"selector": {"name": "ucb", "reward": "own"}}, "round_robin", {"selector": "round_robin"}),
+        ({"domains": {"reweight": "lagging"}}, "natural_shares", {"domains": None}),
         ({"domains": {"least": 0.1, "by": "weights"}, "weights": ["column"]}, "natural_shares", {"domains": None}),
     ],
 )
@@ -100,7 +105,7 @@ def test_uniform_weights_leave_of_phases_that_weigh_what_they_say_of_the_draw() 
 def test_the_average_of_phases_is_that_of_the_settings(name: str, mixes: list[float | None]) -> None:
     arm = arms({"phases": PHASES}, name)[name]
     config = arm.config(0)
-    assert not arm.averages
+    assert not arm.awaits
     assert config.domains is not None
     assert config.domains.shares == pytest.approx({"math": 0.25 + 0.75 * 0.2, "code": 0.75 * 0.8})
     assert [phase.mix for phase in config.phases or ()] == mixes
@@ -145,8 +150,8 @@ def test_the_average_is_that_of_the_shares_at_each_moment(
 )
 def test_an_average_that_only_the_run_knows_is_taken_from_it(block: Json) -> None:
     arm = arms(block, "mean_shares")["mean_shares"]
-    assert arm.averages
-    config = arm.config(0, {"a": 0.25, "b": 0.75})
+    assert arm.awaits
+    config = arm.config(0, {"shares": {"a": 0.25, "b": 0.75}})
     assert config.domains is not None
     assert config.domains.shares == {"a": 0.25, "b": 0.75}
     assert (config.domains.follow, config.domains.least) == (None, 0.0)
@@ -180,7 +185,7 @@ def test_an_average_of_weights_that_only_the_run_knows_is_refused_and_never_a_de
         arms(block, name)
     assert name not in default_arms({**ORDERS, **block})
     sampled = {**block, "domains": {**block["domains"], "by": "sampling"}}
-    assert arms(sampled, name)[name].averages
+    assert arms(sampled, name)[name].awaits
 
 
 def test_a_run_says_its_shares_on_average_over_its_rows() -> None:
@@ -188,6 +193,107 @@ def test_a_run_says_its_shares_on_average_over_its_rows() -> None:
     assert shares_of_run(choices) == pytest.approx({"a": 15 / 40, "b": 25 / 40})
     with pytest.raises(RecipeError, match="must have the shares of the recipe's run, got a result that has none"):
         shares_of_run([{"rows": 9}])
+
+
+# -- what steers -------------------------------------------------------------------------------------------------------
+
+ACTING: Json = {
+    "review": {"share": 0.2},
+    "phases": PHASES,
+    "when": {"regression": {"then": ["review", "raise"], "times": 3}, "stagnation": "widen", "saturated": "stop"},
+    "milestones": [{"name": "sums", "probe": "math", "loss": 0.5, "then": ["next_phase"]}],
+}
+
+
+def test_rules_that_only_note_are_the_same_rules() -> None:
+    found = arms(ACTING, "notes_only")
+    mine, recipe = (found[name].config(0).rules(has_probes=True) for name in ("notes_only", "recipe"))
+    assert set(differs(ACTING, "notes_only")) == {"when", "milestones"}
+    assert {rule.then for rule in mine} == {("note",)}
+    assert [vars(rule) for rule in mine] == [{**vars(rule), "then": ("note",)} for rule in recipe]
+
+
+@pytest.mark.parametrize(
+    ("name", "gone"),
+    [("no_review", {"review"}), ("stacked", {"next_phase", "raise"}), ("mean_shares", {"raise"})],
+)
+def test_a_control_without_a_part_notes_what_its_rules_would_do_with_it(name: str, gone: set[str]) -> None:
+    found = arms(ACTING, name)[name]
+    config = found.config(0, {"shares": {"math": 0.5, "code": 0.5}}) if found.awaits else found.config(0)
+    assert actions_of(config) == {"review", "raise", "widen", "stop", "next_phase"} - gone
+    assert len(config.rules(has_probes=True)) == 4
+
+
+def test_natural_shares_leave_no_phase_to_end_where_phases_say_nothing_else() -> None:
+    bare = [{key: value for key, value in phase.items() if key != "mix"} for phase in PHASES]
+    acting = {**ACTING, "phases": bare}
+    assert "next_phase" not in actions_of(arms(acting, "natural_shares")["natural_shares"].config(0))
+    assert "next_phase" in actions_of(arms(ACTING, "natural_shares")["natural_shares"].config(0))
+
+
+@pytest.mark.parametrize(
+    ("then", "left"),
+    [
+        ("review", "note"),
+        ("widen", "widen"),
+        (["review"], "note"),
+        (["rollback", "review", "hand_over"], ["rollback", "hand_over"]),
+        ({"then": "review", "times": 2}, {"then": "note", "times": 2}),
+        ({"times": 2}, {"times": 2}),
+    ],
+)
+def test_an_action_that_is_taken_out_leaves_a_note_where_it_was_the_only_one(then: object, left: object) -> None:
+    assert noting({"when": {"regression": then}}, ["review"]) == {"when": {"regression": left}}
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"phases": PHASES, "milestones": [{"name": "a", "probe": "math", "loss": 0.5, "then": "next_phase"}]},
+        {"phases": PHASES, "when": {"regression": "raise"}},
+        {"phases": PHASES, "domains": {"reweight": "lagging"}},
+    ],
+)
+def test_an_average_of_shares_that_the_record_moves_is_taken_from_the_run(block: Json) -> None:
+    arm = arms(block, "mean_shares")["mean_shares"]
+    assert arm.awaits
+    config = arm.config(0, {"shares": {"math": 0.25, "code": 0.75}})
+    assert config.domains is not None
+    assert (config.domains.reweight, config.domains.shares) == (None, {"math": 0.25, "code": 0.75})
+    assert actions_of(config) <= {"next_phase"}
+
+
+def test_shares_that_are_moved_have_an_average_without_phases_too() -> None:
+    arm = arms({"domains": {"reweight": {"name": "lagging", "rate": 0.5}, "least": 0.1}}, "mean_shares")["mean_shares"]
+    config = arm.config(0, {"shares": {"math": 0.25, "code": 0.75}})
+    assert arm.awaits
+    assert config.domains is not None
+    assert (config.domains.reweight, config.domains.least) == (None, 0.0)
+
+
+def test_choices_are_replayed_as_often_and_in_another_sequence() -> None:
+    names = [*"ababbbbaab", "shuffle", *"bbbab", "shuffle", "shuffle"]
+    choices: list[Json] = [{"chosen": name} for name in names]
+    found = [choices_of_run(choices, seed) for seed in range(5)]
+    for one in found:
+        assert sorted(one) == sorted(names[:-2])  # what is shuffled at the end is shuffled without being told
+        assert one[10] == "shuffle"
+    assert len({tuple(one) for one in found}) == 5
+    assert choices_of_run(choices, 3) == found[3]
+    with pytest.raises(RecipeError, match="must have the choices of the recipe's run, got a result that has none"):
+        choices_of_run([{"chosen": "shuffle"}], 0)
+
+
+def test_choices_are_replayed_of_a_run_that_the_comparison_makes() -> None:
+    arm = arms({"selector": "exp3s"}, "replayed_choices")["replayed_choices"]
+    assert arm.awaits
+    assert arm.config(0).selector == "exp3s"
+    assert arm.config(0, {"choices": ["length", "answers"]}).selector == {
+        "name": "replayed",
+        "choices": ["length", "answers"],
+    }
+    with pytest.raises(RecipeError, match=r"must have 'recipe', whose choices this arm replays. Add it."):
+        make_arms({**ORDERS, "selector": "exp3s"}, {"random": {}, "mine": {}, "replayed_choices": {}})
 
 
 # -- where it is refused -----------------------------------------------------------------------------------------------
@@ -220,6 +326,10 @@ def test_a_run_says_its_shares_on_average_over_its_rows() -> None:
         ({}, "no_review", "must be the control of `review`, got a recipe without. Leave this arm out."),
         ({"review": {"by": "uniform"}}, "uniform_review", "must be the control of `review` by anything but uniform"),
         ({}, "random_drop", "must be the control of `drop`, got a recipe without."),
+        ({}, "round_robin", "must be the control of a bandit, `selector` exp3s, ucb or teacher, got a recipe without."),
+        ({"selector": "matched"}, "replayed_choices", "must be the control of a bandit, `selector` exp3s, ucb or tea"),
+        ({}, "notes_only", "must be the control of rules that do more than note, got a recipe without. Leave"),
+        ({"when": {"regression": "note"}}, "notes_only", "must be the control of rules that do more than note, got a"),
         (
             {},
             "uniform_weights",
@@ -266,6 +376,13 @@ def test_a_control_of_a_part_that_is_not_there_is_refused(block: Json, name: str
             {"domains": {"least": 0.1, "by": "weights"}, "metrics": [], "selector": "shuffle"},
             ("recipe", "random", "shuffled_weights"),
         ),
+        ({"selector": "teacher"}, ("recipe", "random", "round_robin", "random_same_pacing", "reversed")),
+        ({"domains": {"reweight": "odm"}}, ("recipe", "random", "natural_shares", "random_same_pacing", "reversed")),
+        (
+            {"selector": "ucb", "when": {"regression": "review"}, "review": {}},
+            ("recipe", "random", "round_robin", "no_review", "notes_only"),
+        ),
+        ({"when": {"stagnation": "stop"}}, ("recipe", "random", "notes_only", "random_same_pacing", "reversed")),
     ],
 )
 def test_a_comparison_has_the_controls_of_what_its_recipe_uses(block: Json, expected: tuple[str, ...]) -> None:
@@ -276,9 +393,11 @@ def test_a_comparison_has_the_controls_of_what_its_recipe_uses(block: Json, expe
 def test_all_of_them_are_controls_that_have_a_name_in_the_verdict() -> None:
     assert {KINDS[name] for name in CONTROLS} == {"control"}
     assert set(CONTROLS) <= CALLED.keys() & UNEXPLAINED.keys()
-    everything = {"review": {}, "phases": PHASES, "thin": {"how": "prune"}, "drop": [{"by": "duplicates"}]}
-    config = CampusConfig.from_mapping({**ORDERS, **everything, "weights": ["focal"]})
-    assert of_recipe(config) == ["uniform_weights", "random_prune", "stacked", "no_review", "random_drop"]
+    everything: Json = {"review": {}, "phases": PHASES, "thin": {"how": "prune"}, "drop": [{"by": "duplicates"}]}
+    everything |= {"weights": ["focal"], "selector": "exp3s", "when": {"regression": "review"}}
+    config = CampusConfig.from_mapping({**ORDERS, **everything})
+    expected = ["uniform_weights", "random_prune", "stacked", "round_robin", "no_review", "random_drop", "notes_only"]
+    assert of_recipe(config) == expected
 
 
 # -- the orders' own controls keep the draw ----------------------------------------------------------------------------

@@ -180,6 +180,31 @@ def test_probes_without_domains_are_told_to_be_one(folder: Path) -> None:
     assert "competence is measured over all probes at once" in one_with(run(), "domain_column")
 
 
+def test_a_milestone_of_an_unknown_probe_is_an_error_and_the_nearest_is_named(folder: Path) -> None:
+    rows = [{**row, "domain": {"a": "sums", "b": "code"}[row["domain"]]} for row in read_rows(folder / "probes.jsonl")]
+    write_rows(folder / "probes.jsonl", rows)
+    milestone = {"name": "counts", "probe": "sum", "loss": 0.8}
+    assert one_with(run({"milestones": [milestone]}), "milestones").startswith(
+        "error: `milestones: counts: probe` must be a domain of the probes (sums, code), got 'sum'. Did you mean 'su"
+    )
+    assert not any("milestones" in found for found in run({"milestones": [{**milestone, "probe": "sums"}]}))
+    write_rows(folder / "probes.jsonl", [{k: v for k, v in row.items() if k != "domain"} for row in rows])
+    assert "a domain of the probes (all), got 'sum'" in one_with(run({"milestones": [milestone]}), "milestones")
+
+
+@pytest.mark.usefixtures("folder")
+def test_acting_on_few_probe_rows_and_stopping_under_a_falling_rate_are_warned_of() -> None:
+    when = {"regression": ["rollback", "stop"], "stagnation": "note"}
+    found = run({"when": when}, lr_scheduler_type="linear")
+    assert "fewer than 30 rows (a: 4, b: 4)" in one_with(found, "acts on probes")
+    assert one_with(found, "can stop the run before its learning rate has fallen").startswith("warning")
+    assert "(a: 3, b: 3)" in one_with(
+        run({"when": when, "probes": {"path": "probes.jsonl", "max_rows": 3}}), "acts on probes"
+    )
+    followed = run({"when": {"regression": "note"}}, lr_scheduler_type="constant_with_warmup")
+    assert not any("acts on probes" in one or "can stop" in one for one in followed)
+
+
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(
     ("campus", "settings", "message"),

@@ -65,8 +65,11 @@ def test_without_a_loss_order_the_others_share_the_run() -> None:
 # -- what a plan is ------------------------------------------------------------------------------------------------
 
 
+REPLAYED = {"name": "replayed", "choices": ["loss", "mtld", "loss"]}
+
+
 @given(
-    selector=st.sampled_from(SELECTORS.names()),
+    selector=st.sampled_from([REPLAYED if name == "replayed" else name for name in SELECTORS.names()]),
     window=st.sampled_from(["prefix", "slice"]),
     coverage=st.sampled_from(["exact", "revisit"]),
     mix=st.sampled_from([0.0, 0.3]),
@@ -75,7 +78,7 @@ def test_without_a_loss_order_the_others_share_the_run() -> None:
     epochs=st.sampled_from([0.5, 1.0, 2.0]),
 )
 def test_every_selector_plans_every_schedule_to_the_end(
-    selector: str, n_rows: int, epochs: float, **settings: Any
+    selector: Any, n_rows: int, epochs: float, **settings: Any
 ) -> None:
     config = CampusConfig(metrics=FOUR, selector=selector, stages=5, seed=1, **settings)
     groups = np.arange(n_rows) % 3

@@ -187,12 +187,12 @@ def test_calibration_and_competence_are_arrays_over_the_measurements(run: Path) 
 def test_what_a_bandit_thought_is_arrays_over_the_stages(run: Path) -> None:
     found = read_finished(run)
     assert sum(found.pi.values()) == pytest.approx(np.ones(6))
-    assert found.rewards[:-1] == pytest.approx(30 - 50 * np.arange(1, 6) / 6)
-    assert np.isnan(found.rewards[-1])  # no decision came after it
+    assert found.rewards["reward"][:-1] == pytest.approx(0.6 - np.arange(1, 6) / 6)
+    assert found.rewards["raw_reward"][:-1] == pytest.approx(30 - 50 * np.arange(1, 6) / 6)
+    assert np.isnan(found.rewards["reward"][-1])  # no decision came after it
 
 
 def test_a_run_that_nothing_steered_has_none_of_it(tmp_path: Path) -> None:
     found = read_finished(make_run(tmp_path / "run"))
-    assert (found.events, found.moved, found.pi, found.calibration) == ([], [], {}, {})
-    assert np.isnan(found.rewards).all()
+    assert (found.events, found.moved, found.pi, found.rewards, found.calibration) == ([], [], {}, {}, {})
     assert len(found.competence["code"]) == len(found.probe_steps) == 6

@@ -184,8 +184,8 @@ def _steer(lines: list[Json]) -> None:
         told.append(line)
         if line["event"] == "decision":
             u = line["step"] / n_steps
-            reward = {"stage": line["stage"] - 1, "chosen": METRICS[(line["stage"] - 1) % 3], "value": 30 - 50 * u}
-            line |= {"progress": u**0.5, "reward": {**reward, "scaled": 0.6 - u} if u else None}
+            reward = {"reward": 0.6 - u, "raw_reward": 30 - 50 * u, "reward_stage": line["stage"] - 1}
+            line |= {"progress": u**0.5, **(reward if u else {"reward": None})}
             line["pi"] = dict(zip(METRICS, (0.2 + 0.5 * u, 0.5 - 0.3 * u, 0.3 - 0.2 * u), strict=True)) if u else first
         if line["event"] == "probes":
             u = line["step"] / n_steps
@@ -216,7 +216,7 @@ def _seen_at(step: int, n_steps: int) -> list[Json]:
     if step == n_steps:
         numbers = {"value": 0.001, "bound": 0.0031, "against": 0.005, "actions": ["stop"], "times": 2}
         fired = {"event": "event", "kind": "stagnation", "name": "stagnation", "probe": None, **when, **numbers}
-        found.append({**fired, "done": {"stop": {"sentence": "its schedule was not trained to the end"}}})
+        found.append({**fired, "done": {"stop": {"said": f"stopped at step {step}"}}})
     return found
 
 

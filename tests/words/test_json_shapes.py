@@ -209,7 +209,7 @@ FIRED = {
     "against": 0.02,
     "actions": ["rollback", "stop"],
     "times": 1,
-    "done": {"rollback": {"step": 2}, "stop": {"sentence": "…"}},
+    "done": {"rollback": {"step": 2}, "stop": {"said": "…"}},
 }
 SHARES = {
     "event": "shares",

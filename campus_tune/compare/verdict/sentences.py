@@ -27,9 +27,12 @@ UNEXPLAINED = {
     "natural_shares": "the shares are not shown to be the reason",
     "mean_shares": "that the shares change is not shown to be the reason",
     "stacked": "what is in the phases may explain the gain without their sequence",
+    "round_robin": "that the bandit learned is not shown to be the reason",
+    "replayed_choices": "when which sub-curriculum was chosen is not shown to be the reason",
     "no_review": "rows that come back are not shown to be the reason",
     "uniform_review": "which rows come back is not shown to be the reason",
     "random_drop": "which rows are dropped is not shown to be the reason",
+    "notes_only": "what the rules did is not shown to be the reason",
 }
 CALLED = {
     "random": "plain shuffling",
@@ -43,9 +46,12 @@ CALLED = {
     "natural_shares": "natural shares",
     "mean_shares": "its own shares on average",
     "stacked": "the same shares without phases",
+    "round_robin": "its sub-curricula in turn",
+    "replayed_choices": "its choices in another sequence",
     "no_review": "the recipe without review",
     "uniform_review": "review at random",
     "random_drop": "dropping at random",
+    "notes_only": "its rules without what they do",
 }
 
 

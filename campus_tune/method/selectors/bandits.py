@@ -57,15 +57,14 @@ class Bandit(Selector):
     def told(self, view: View) -> Json:
         """What the ledger says of a decision of its own: π, and the newest reward that it knew, where there is one.
 
-        `reward` is r, in [−1, 1], `raw_reward` r̂, per learning rate and token, `reward_stage` the stage that it is of.
+        Of the reward `stage` earned it by what was `chosen`; `value` is r̂, per learning rate and token, `scaled` is r.
         """
         pi = dict(zip(view.names, self.chances(view).tolist(), strict=True))
         known = [one for one in rewards_of(view.history, self.reward) if one.value is not None]
         if not known:
             return {"pi": pi, "reward": None}
         newest = known[-1]
-        raw = {"raw_reward": newest.value, "reward_stage": newest.stage}
-        return {"pi": pi, "reward": newest.scaled, **raw}
+        return {"pi": pi, "reward": {name: getattr(newest, name) for name in ("stage", "chosen", "value", "scaled")}}
 
 
 @SELECTORS.register("exp3s")

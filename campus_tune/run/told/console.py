@@ -9,6 +9,7 @@ from pathlib import Path
 from campus_tune.evaluate.results import scores_in_words
 from campus_tune.method.budget import ALWAYS, rounded_up
 from campus_tune.method.curriculum import SHUFFLE
+from campus_tune.method.firing_lines import fired_line
 from campus_tune.preview.health import health_table
 from campus_tune.run.ledger import audited
 from campus_tune.run.told.drawn_lines import drawn_lines, suspects_line, thinned_lines
@@ -29,7 +30,7 @@ from campus_tune.run.told.events import (
     Suspected,
     Warned,
 )
-from campus_tune.run.told.steering_lines import fired_line, shares_line
+from campus_tune.run.told.steering_lines import shares_line
 from campus_tune.run.told.weight_lines import audit_line, stage_line
 from campus_tune.words import progress
 from campus_tune.words.console import say

@@ -133,7 +133,7 @@ class Fired(Event):
     Args:
         firing: what, where, and its numbers.
         done: action → what came of it, of those that do something at once: `rollback: {step: …}` says whose weights
-            are back, `stop: {sentence: …}` how the run compares with one that goes on to its end.
+            are back, `stop: {said: …}` how the run compares with one that goes on to its end.
     """
 
     name = "event"

@@ -1,9 +1,7 @@
-"""What a steered run tells a person: each firing of a rule with its numbers, shares that moved, and what did not help.
+"""What a steered run tells a person: shares that moved, what it comes to, and what did not help.
 
->>> seen = {"kind": "regression", "name": "regression", "probe": "math", "step": 120, "times": 1}
->>> seen |= {"value": 0.0612, "bound": 0.032, "against": 0.02, "actions": ["review"]}
->>> fired_line(seen, 400)
-'step 120/400 · math regressed: loss 6.12% above its best (at least 3.2%, limit 2%) → its rows in the review lane × 2'
+>>> shares_line({"step": 120, "after": {"math": 0.5, "code": 0.5}}, {"math": 0.25, "code": 0.75}, 400)
+'step 120/400 · shares: math 25% → 50%, code 75% → 50%'
 >>> steering_warnings([])
 []
 """
@@ -13,25 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from campus_tune.method.steering import RAISED, REVIEWED
+from campus_tune.method.firing_lines import answered, percent, seen
 from campus_tune.words.types import Json
 from campus_tune.words.wording import listed
 
 LEAST_MOVE = 0.01  # of a share, which is worth a word
 MOST_NAMES = 4  # shares that a line names
 MOST_STEPS = 6  # at which something was seen, that a sentence names
-ANSWERS = {
-    "widen": "the orders are opened a step further",
-    "back_off": "the orders are closed by a step",
-    "hand_over": "rows are shuffled from here on",
-    "review": f"its rows in the review lane × {REVIEWED:g}",
-    "raise": f"its share × {RAISED:g}",
-    "rollback": "the best weights and moments are back",
-    "stop": "training stops here",
-    "next_phase": "the next phase begins",
-}
 PAST = {
-    "milestone": "milestone {name} was met",
+    "milestone": "milestone `{name}` was met",
     "regression": "{who} regressed",
     "recovered": "{who} recovered",
     "stagnation": "{who} stood still",
@@ -42,71 +30,6 @@ ADVICE = {
     "learning rate.",
     "stagnation": "Look at the probes and at the learning rate; `when: {stagnation: stop}` saves the steps.",
 }
-
-
-def fired_line(record: Json, total_steps: int) -> str:
-    """One firing in one line.
-
-    Args:
-        record: the ledger's line of it.
-        total_steps: of the run.
-    """
-    answers = ", then ".join(answered(record))
-    done = f" → {answers}" if answers else ""
-    again = f" (time {record['times']})" if record["times"] > 1 else ""
-    return f"step {record['step']}/{total_steps} · {seen(record)}{done}{again}"
-
-
-def seen(record: Json) -> str:
-    """What a rule saw, with its numbers.
-
-    >>> numbers = {"value": 0.781, "bound": 0.796, "against": 0.8}
-    >>> seen({"kind": "milestone", "name": "fractions", "probe": "math", **numbers})
-    'milestone fractions met: loss of math 0.781 (at most 0.796, limit 0.8)'
-    """
-    who, kind = record["probe"], record["kind"]
-    value, bound, against = (record[name] for name in ("value", "bound", "against"))
-    if None in (value, bound, against):  # JSON has no NaN
-        numbers = "of unknown size"
-        return f"{kind} {numbers}" if who is None else f"{kind} of {who}, {numbers}"
-    low = bound > value or bound == value <= against
-    if kind == "milestone":
-        what = f"loss of {who}" if low else str(who)
-        return f"milestone {record['name']} met: {what} {value:.3f} {_bounds(low, f'{bound:.3f}', f'{against:g}')}"
-    limits = _bounds(low, percent(bound), percent(against))
-    if kind == "stagnation":
-        return f"{'the probes stand' if who is None else f'{who} stands'} still: gain {percent(value)} {limits}"
-    if kind == "saturated":
-        return f"rows that come again are learned: {percent(value)} of their tokens are the likeliest {limits}"
-    side = f"{percent(abs(value))} {'above' if value >= 0 else 'below'} its best"
-    return f"{who} {'has recovered' if kind == 'recovered' else 'regressed'}: loss {side} {limits}"
-
-
-def answered(record: Json) -> list[str]:
-    """What was done about it, in sequence; nothing of what was only noted."""
-    done, said = record.get("done", {}), []
-    for action in record["actions"]:
-        words = ANSWERS.get(action, action)
-        if action == "rollback" and "step" in done.get(action, {}):
-            words = f"weights and moments of step {done[action]['step']} are back"
-        if action == "stop":
-            words = done.get(action, {}).get("sentence", words)
-        if action != "note":
-            said.append(words)
-    return said
-
-
-def _bounds(low: bool, bound: str, against: str) -> str:
-    return f"({'at most' if low else 'at least'} {bound}, limit {against})"
-
-
-def percent(value: float) -> str:
-    """A share or a relative change, with no more digits than it needs.
-
-    >>> percent(0.0612), percent(0.02), percent(-0.00001), percent(12.3456)
-    ('6.12%', '2%', '0%', '1234.56%')
-    """
-    return f"{round(100 * value, 2) + 0.0:g}%"
 
 
 def moves(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
@@ -185,10 +108,9 @@ def summed_up(events: Sequence[Json]) -> list[str]:
         lines.append(f"shares followed the record, {len(moved)} time{'s' if len(moved) > 1 else ''}: {of}")
     for event in fired:
         if "stop" in event["actions"]:
-            total = events[0]["future"]["total_steps"]
-            why = event.get("done", {}).get("stop", {}).get("sentence")
-            early = f"training was stopped early, at step {event['step']} of {total}, because {seen(event)}"
-            lines.append(early if why is None else f"{early}: {why}")
+            where = f"stopped at step {event['step']} of {events[0]['future']['total_steps']}"
+            said = event.get("done", {}).get("stop", {}).get("said", where)
+            lines.append(f"training was stopped early, because {seen(event)}: {said}")
     return lines
 
 

@@ -279,7 +279,11 @@ def test_the_ledger_is_told_the_chances_and_the_newest_reward(setting: Any) -> N
     view = shown(earning([0, 0, 1.0, 2.0, 3.0, 4.0, 9.0, None], "abcabcab"))
     told = one.told(view)
     assert told["pi"] == dict(zip(ABC, one.chances(view).tolist(), strict=True))
-    assert (told["reward"], told["raw_reward"], told["reward_stage"]) == (1.0, 9.0, 6)
+    assert {name: told["reward"][name] for name in ("stage", "value", "scaled")} == {
+        "stage": 6,
+        "value": 9.0,
+        "scaled": 1.0,
+    }
     assert one.told(View(ABC)) == {"pi": dict(zip(ABC, one.chances(View(ABC)).tolist(), strict=True)), "reward": None}
 
 

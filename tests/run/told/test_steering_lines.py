@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from campus_tune.method.firing import Firing
+from campus_tune.method.firing_lines import fired_line, seen
 from campus_tune.run.ledger import read_ledger
 from campus_tune.run.ledger_lines import EVENTS
 from campus_tune.run.told.console import Console
 from campus_tune.run.told.events import Decided, Fired, Probed, SharesMoved
-from campus_tune.run.told.steering_lines import fired_line, moves, seen, steering_warnings, summed_up
+from campus_tune.run.told.steering_lines import moves, steering_warnings, summed_up
 from campus_tune.run.told.trainers_log import TrainersLog
 from campus_tune.words.json_shapes import misshapen
 from campus_tune.words.types import Json
@@ -76,7 +77,7 @@ def test_what_is_only_noted_has_no_answer_and_a_list_is_said_in_sequence() -> No
     assert "→" not in fired_line(line(RECOVERED), 400)
     both = fired_line(line(replace(REGRESSED, actions=("rollback", "hand_over"), times=2), rollback={"step": 80}), 400)
     assert both.endswith("→ weights and moments of step 80 are back, then rows are shuffled from here on (time 2)")
-    stop = fired_line(line(LEARNED, stop={"sentence": "the last checkpoint is that of step 200"}), 400)
+    stop = fired_line(line(LEARNED, stop={"said": "the last checkpoint is that of step 200"}), 400)
     assert stop.endswith("limit 99%) → the last checkpoint is that of step 200")
     assert fired_line(line(LEARNED), 400).endswith("→ training stops here")
 
@@ -128,17 +129,8 @@ def test_trackers_get_events_shares_calibration_and_what_a_bandit_does() -> None
         "campus/ece/math": 0.04,
     }
     log.pending.clear()
-    log.take(
-        Decided(
-            {
-                **DECISION,
-                "reward": {"stage": 0, "chosen": "length", "value": 0.25, "scaled": None},
-                "pi": {"length": 0.7, "mtld": 0.3},
-            },
-            {},
-            0.0,
-        )
-    )
+    known = {"reward": 0.25, "raw_reward": 30.0, "reward_stage": 0}
+    log.take(Decided({**DECISION, **known, "pi": {"length": 0.7, "mtld": 0.3}}, {}, 0.0))
     assert log.pending["campus/reward"] == 0.25
     assert (log.pending["campus/pi/length"], log.pending["campus/pi/mtld"]) == (0.7, 0.3)
     log.pending.clear()
@@ -181,19 +173,19 @@ def test_nothing_else_is_warned_of() -> None:
 
 
 def test_a_card_says_what_was_seen_and_an_early_stop_plainly() -> None:
-    stop = line(LEARNED, stop={"sentence": "it was not trained to the end of its schedule"})
+    stop = line(LEARNED, stop={"said": "stopped at step 200 of 400; the fair control is `random`"})
     events = [RUN, line(REGRESSED), line(replace(REGRESSED, step=140, times=2)), line(RECOVERED), line(MET), stop]
     assert summed_up(events) == [
         (
             "rules saw: `math` regressed at steps 120, 140 (its rows in the review lane × 2); `math` recovered at step "
-            "160; milestone fractions was met at step 200; rows that come again were learned at step 200"
+            "160; milestone `fractions` was met at step 200; rows that come again were learned at step 200"
         ),
         (
-            "training was stopped early, at step 200 of 400, because rows that come again are learned: 99.4% of their "
-            "tokens are the likeliest (at least 99.1%, limit 99%): it was not trained to the end of its schedule"
+            "training was stopped early, because rows that come again are learned: 99.4% of their tokens are the "
+            "likeliest (at least 99.1%, limit 99%): stopped at step 200 of 400; the fair control is `random`"
         ),
     ]
-    assert summed_up([RUN, line(LEARNED)])[1].endswith("limit 99%)")
+    assert summed_up([RUN, line(LEARNED)])[1].endswith("limit 99%): stopped at step 200 of 400")
     assert summed_up([RUN]) == []
 
 
