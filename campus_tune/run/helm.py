@@ -53,7 +53,7 @@ class Helm:
     def history(self, now: Situation) -> History:
         """The record as it is now."""
         probing = now.probing
-        return History(now.training_losses.past, probing.competence.history, probing.record, tuple(self.firings))
+        return History(tuple(now.training_losses.past), probing.competence.history, probing.record, tuple(self.firings))
 
     def measured(self, now: Situation, *, ends: bool) -> None:
         """The probes were measured: tell and do what the rules see in them.
