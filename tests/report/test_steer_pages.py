@@ -199,7 +199,7 @@ def test_every_picture_says_in_numbers_what_it_shows(facts: SteerFacts) -> None:
         "Signal when shares moved last: arithmetic 0.1, code 0.4. Times that they moved: 1."
     )
     assert found["clock"].alt == (
-        "The clock went from 0% at step 0 to 91% at step 10; it was furthest from the steps at step 2, by 24% ahead of "
+        "The clock went from 0% at step 0 to 91% at step 10; it was furthest from the steps at step 4, by 24% ahead of "
         "them."
     )
 

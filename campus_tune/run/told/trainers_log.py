@@ -38,7 +38,8 @@ class TrainersLog:
 
     @take.register
     def _(self, event: SharesMoved) -> None:
-        self.pending |= {f"campus/share/{name}": share for name, share in event.after.items()}
+        # the next decision says what a stage of so many whole rows makes of them
+        self.pending |= {f"campus/target_share/{name}": share for name, share in event.after.items()}
 
     @take.register
     def _(self, event: Evaluated) -> None:

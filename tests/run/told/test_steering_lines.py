@@ -122,8 +122,8 @@ def test_trackers_get_events_shares_calibration_and_what_a_bandit_does() -> None
     )
     assert log.pending == {
         "campus/event/regression": 1,
-        "campus/share/math": 0.31,
-        "campus/share/code": 0.69,
+        "campus/target_share/math": 0.31,
+        "campus/target_share/code": 0.69,
         **{f"campus/competence/{name}": 0.5 for name in ("math", "code")},
         **{f"campus/probe_loss/{name}": 0.7 for name in ("math", "code")},
         "campus/ece/math": 0.04,
