@@ -76,4 +76,5 @@ def probe_findings(config: CampusConfig, rows: Mapping[str, int]) -> Iterator[Fi
                 f"`{setting}` acts on probes of fewer than {FEWEST_ROWS} rows ({shown}): so few show hardly anything "
                 "but chance."
             )
-            yield Finding("warning", what, "Hold out more rows, or write then: note.")
+            instead = "clock: steps" if setting.startswith("clock") else "then: note"
+            yield Finding("warning", what, f"Hold out more rows, or write {instead}.")
