@@ -148,7 +148,7 @@ class BestWeights:
         return kept.line()
 
     def tidy(self) -> None:
-        """Remove what neither this run nor a checkpoint on the disk may come back to: now, and when training has ended."""
+        """Remove what neither this run nor a checkpoint may come back to: now, and when training has ended."""
         if self.peers.leads:
             prune(self.folder, self._needed())
 
