@@ -30,9 +30,7 @@ def test_every_arm_is_one_that_a_run_takes() -> None:
 def test_nothing_that_is_trained_is_held_out(part: str) -> None:
     rows = steering.rows_of(part, 0, 50)
     sizes = Counter(row["domain"] for row in rows)
-    wanted = (
-        {name: 50 for name in DOMAINS} if part == "forgetful" else {name: 20 for name in DOMAINS} | {DOMAINS[0]: 140}
-    )
+    wanted = dict.fromkeys(DOMAINS, 50) if part == "forgetful" else dict.fromkeys(DOMAINS, 20) | {DOMAINS[0]: 140}
     assert sizes == wanted
     trained = {steering._asked(row) for row in rows}
     for n, seed in ((steering.PROBES, steering.PROBE_SEED), (steering.TESTS, steering.TEST_SEED)):
