@@ -124,8 +124,7 @@ class BestWeights:
             return write_snapshot(self.folder, index, self._weights.take())
 
         self._kept = Kept(index, measured.last.step, loss, self.peers.led(keep))
-        if self.peers.leads:
-            prune(self.folder, self._needed())
+        self.tidy()
         self.seconds += time.perf_counter() - began
         return self._kept.line()
 
@@ -147,6 +146,11 @@ class BestWeights:
         self._weights.put(found[0] if found else None, self.peers)
         self.seconds += time.perf_counter() - began
         return kept.line()
+
+    def tidy(self) -> None:
+        """Remove what neither this run nor a checkpoint on the disk may come back to: now, and when training has ended."""
+        if self.peers.leads:
+            prune(self.folder, self._needed())
 
     def files(self) -> list[str]:
         """Of the run's folder: what a checkpoint that is saved now needs."""

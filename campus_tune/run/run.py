@@ -374,6 +374,8 @@ class CampusRun:
             self.planned.close()
         self.book_folder.remove()
         self.saver.settle()
+        if self.planned is not None and self.planned.best is not None:
+            self.planned.best.tidy()  # older checkpoints are gone now
 
     def _add_hashing(self, seconds: float) -> None:
         self.situation.budget.seconds["hashing"] += seconds
