@@ -26,6 +26,7 @@ from campus_tune.method.selectors import (
 from campus_tune.method.stages import SHUFFLE
 from campus_tune.method.view import History, PastStage
 from campus_tune.testing.promises import check_card, check_frozen, name_in, promise
+from campus_tune.words.types import Json
 
 NAMES = "abcdef"  # of the offers; a setting that names one gets one of these
 SHOWN = (LOSS, START_LOSS, PROBES, OWN, NORM)  # what a run can show
@@ -175,7 +176,9 @@ def _check_names(setting: str | Mapping[str, Any], view: View) -> None:
     name, called = name_in(setting), {offer: f"renamed {offer}" for offer in NAMES}
     chosen = build_selector(setting).choose(view)
     options = dict(setting) if isinstance(setting, Mapping) else {"name": setting}
-    new = {key: [called.get(one, one) for one in value] for key, value in options.items() if isinstance(value, list)}
+    new: Json = {
+        key: [called.get(one, one) for one in value] for key, value in options.items() if isinstance(value, list)
+    }
     new |= {key: called.get(value, value) for key, value in options.items() if isinstance(value, str)}
     selector = build_selector(options | new)
     past = [
