@@ -21,7 +21,7 @@ def test_every_arm_is_one_that_a_run_takes() -> None:
     for part, arm in found:
         config = CampusConfig.from_mapping(steering.campus_of(part, arm))
         assert config.is_shuffle or config.labels
-        assert (config.steer.asks("review") is not None) == (arm == "review, answered")
+        assert (config.steer.asks("review") is not None) == (arm == "little review, answered")
         assert (config.clock is not None) == (arm == "competence")
         assert (config.draw.domains is not None and config.draw.domains.reweight is not None) == (arm == "lagging")
 
