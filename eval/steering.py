@@ -10,7 +10,7 @@ rows of each domain; the losses in the table are those of other held-out rows, o
 same seed and as many steps: below 1 is better.
 
     forgetful   phases: two domains to 40 % of the run, the two others from there on. The first two are forgotten:
-                notes alone, a lane of review that is always there, and the same lane that rules enlarge
+                notes alone, a tenth of review, a fiftieth, and the same fiftieth, which a rule enlarges
     unequal     one domain has seven tenths of the rows: shares that follow lagging probes, and the same on average
     bandits     two orders, forty decisions: exp3s, turns, and one order
     clocks      one order, opened by steps or by what the probes say
@@ -45,7 +45,7 @@ PROBES, TESTS, PROBE_SEED, TEST_SEED = 32, 96, 3000, 2000  # rows of each domain
 EPOCHS, STAGES = 2, 10
 RANDOM = "random"
 FIRST, LATER = DOMAINS[:2], DOMAINS[2:]
-REVIEW = {"share": 0.1, "by": "forgetting"}
+REVIEW, LITTLE = {"share": 0.1, "by": "forgetting"}, {"share": 0.02, "by": "forgetting"}
 ORDERS: Json = {"metrics": ["length", "mtld"], "mix": 0.0, "handover": 1.0, "within": "none"}
 
 
@@ -62,7 +62,8 @@ PARTS: Mapping[str, Mapping[str, Json]] = {  # part → arm → its `campus` blo
         RANDOM: {"selector": "shuffle"},
         "notes": FORGETFUL,
         "review": {**FORGETFUL, "review": REVIEW},
-        "review, answered": {**FORGETFUL, "review": REVIEW, "when": {"regression": {"then": "review", "times": 4}}},
+        "little review": {**FORGETFUL, "review": LITTLE},
+        "little review, answered": {**FORGETFUL, "review": LITTLE, "when": {"regression": {"then": "review", "times": 4}}},
     },
     "unequal": {
         RANDOM: {"selector": "shuffle"},

@@ -73,7 +73,9 @@ class Earned:
 
 
 def rewards_of(history: History, kind: RewardKind) -> list[Earned]:
-    """The reward of each stage that a sub-curriculum was chosen for, in sequence; shuffled stages have none.
+    """The reward of each stage that a sub-curriculum was chosen for, in sequence.
+
+    Shuffled stages have none, and stages that had no choice: one offer, or all of the same rows.
 
     Args:
         history: of the run so far.
@@ -83,9 +85,9 @@ def rewards_of(history: History, kind: RewardKind) -> list[Earned]:
     found: list[Earned] = []
     so_far: list[float] = []  # ascending
     for stage in history.stages:
-        if stage.chosen == SHUFFLE:
+        offered = tuple(stage.offered)
+        if stage.chosen == SHUFFLE or not offered:
             continue
-        offered = tuple(stage.offered) or (stage.chosen,)
         gain = gains.get(stage.index) if stage.index >= FORMAT_STAGES else None
         if gain is None:
             found.append(Earned(stage.index, stage.chosen, offered))

@@ -173,3 +173,22 @@ def test_a_stop_saves_a_checkpoint_that_is_whole_and_from_which_one_can_go_on(
     longer.train(resume_from_checkpoint=True)
     assert longer.state.global_step == 24
     assert [line["step"] for line in lines(out, "event") if line.get("done")] == [step]
+
+
+class StopsAtTheStart(TrainerCallback):
+    """As if a rule had said so before the first step."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        del args, state
+        helm = kwargs["train_dataloader"].run.situation.helm
+        helm.stops = control.should_training_stop = control.should_save = True
+
+
+def test_a_stop_before_a_step_saves_behind_it(tiny_trainer: Callable[..., Any], tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    trainer = tiny_trainer(callbacks=[StopsAtTheStart()])
+    trainer.train()
+    assert trainer.state.global_step == 1  # the trainer looks behind a step
+    found = last_complete(out, out / "curriculum", Peers())
+    assert found is not None
+    assert found.path.name == "checkpoint-1"

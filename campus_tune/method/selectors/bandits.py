@@ -155,7 +155,9 @@ class Ucb(Bandit):
         if name is None:
             total, n = dict.fromkeys(view.names, 0.0), dict.fromkeys(view.names, 0.0)
             weight, n_all = 1.0, 0.0
-            for one in reversed([one for one in rewards if one.scaled is not None]):
+            for one in reversed(rewards):
+                if one.scaled is None:
+                    continue
                 n_all += weight
                 if one.chosen in n:
                     total[one.chosen] += weight * one.scaled
