@@ -183,10 +183,10 @@ def steered_settings() -> list[Setting]:
     """What the record steers: weights go back to the best, rules act, a bandit chooses, shares follow, clocks."""
     plain = {"metrics": [], "selector": "shuffle", "stages": 10, "budget": 4.0}
     ordered = {"metrics": ["length", "mtld"], "selector": "round_robin", "stages": 10, "handover": 1.0, "budget": 4.0}
-    regressed = {"over": 0.02, "hold": 1, "times": 3}
-    back = {"regression": {**regressed, "then": ["rollback", "hand_over"]}}
-    review = {"regression": {**regressed, "then": "review"}, "saturated": {"at": 0.5, "then": "stop"}}
-    widen = {"stagnation": {"window": 1, "least": 0.9, "then": "widen", "times": 5}}
+    still = {"least": 0.9, "times": 3}  # so small a model hardly learns anything: it always stands still
+    back = {"stagnation": {**still, "window": 7, "then": ["rollback", "hand_over"]}}  # the second time from spoilt ones
+    review = {"stagnation": {**still, "window": 5, "probe": "lists", "then": "review"}}
+    widen = {"stagnation": {**still, "window": 1, "then": "widen"}}
     bandit = {"selector": {"name": "exp3s", "reward": "own", "eta": 1.0}, "clock": "tokens"}
     rollback = Setting("steer-rollback", 2, 4, 2, campus={**ordered, "when": back}, steps=40, save_steps=5)
     recipes = {
