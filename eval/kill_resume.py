@@ -13,7 +13,7 @@ just-in-time checkpoint does; callbacks that transformers makes anew from the ch
 steps, whose window the kills cut. A fourth one has all of it. Settings whose names begin with `weigh` let rows and
 tokens count differently: what each row's loss was multiplied by is in the ledger, and compared with it.
 
-    python eval/kill_resume.py                                  # 30 settings of a tiny random model, 30 kills, minutes
+    python eval/kill_resume.py                                  # 33 settings of a tiny random model, 33 kills, minutes
     python eval/kill_resume.py --kills 100                      # the proof
     python eval/kill_resume.py --kills 4 --only w0-a1-exact     # one setting
     python eval/kill_resume.py --model PATH --data train.jsonl --probes probes.jsonl --rows 400 --steps 40 --batch 8
@@ -180,11 +180,22 @@ def weighed_settings() -> list[Setting]:
 
 
 def steered_settings() -> list[Setting]:
-    """What the probes say changes the run: weights are spoilt again and again, and go back to the best."""
-    plain = {"metrics": ["length", "mtld"], "selector": "round_robin", "stages": 10, "handover": 1.0, "budget": 4.0}
-    when = {"regression": {"then": ["rollback", "hand_over"], "over": 0.02, "hold": 1}}
-    rollback = Setting("steer-rollback", 2, 4, 2, campus={**plain, "when": when}, steps=40, save_steps=5)
-    return [replace(rollback, spoils_every=13)]
+    """What the record steers: weights go back to the best, rules act, a bandit chooses, shares follow, clocks."""
+    plain = {"metrics": [], "selector": "shuffle", "stages": 10, "budget": 4.0}
+    ordered = {"metrics": ["length", "mtld"], "selector": "round_robin", "stages": 10, "handover": 1.0, "budget": 4.0}
+    regressed = {"over": 0.02, "hold": 1, "times": 3}
+    back = {"regression": {**regressed, "then": ["rollback", "hand_over"]}}
+    review = {"regression": {**regressed, "then": "review"}, "saturated": {"at": 0.5, "then": "stop"}}
+    widen = {"stagnation": {"window": 1, "least": 0.9, "then": "widen", "times": 5}}
+    bandit = {"selector": {"name": "exp3s", "reward": "own", "eta": 1.0}, "clock": "tokens"}
+    rollback = Setting("steer-rollback", 2, 4, 2, campus={**ordered, "when": back}, steps=40, save_steps=5)
+    recipes = {
+        "review": {**plain, "review": {"share": 0.2, "spacing": 1}, "when": review},
+        "bandit": {**ordered, **bandit, "when": widen},
+        "lagging": {**plain, "domains": {"reweight": {"name": "lagging", "rate": 5.0}}},
+    }
+    others = [replace(rollback, name=f"steer-{name}", campus=campus) for name, campus in recipes.items()]
+    return [replace(one, spoils_every=13) for one in (rollback, others[0])] + others[1:]
 
 
 # -- one life of a run, in its own process -------------------------------------------------------------------------
