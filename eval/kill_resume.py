@@ -3,17 +3,17 @@
 Each setting is trained once undisturbed. Then the same run is started in another folder, killed, resumed with
 `resume_from_checkpoint=True`, killed again, … until it has had its kills, and is left to end. Kills come at a random
 moment of the process's life, after a random optimizer step, in the middle of a save (a checkpoint folder is there
-and its trainer_state.json is not) and, where there is a scorer, while answers are sampled for it. Both runs must then
-agree in every decision and measurement of the ledger, in every row's training loss, in every line of the trainer's log
-(loss, grad_norm, learning_rate, epoch, num_tokens, …, up to the last one's train_loss; without clocks), and bit for bit
-in weights and optimizer state.
+and its trainer_state.json is not) and, where there is a scorer, while answers are sampled for it; where weights may go
+back to the best ones, while these are kept. Both runs must then agree in every decision and measurement of the ledger,
+in every row's training loss, in every line of the trainer's log (loss, grad_norm, learning_rate, epoch, num_tokens, …,
+up to the last one's train_loss; without clocks), and bit for bit in weights and optimizer state.
 
 Three settings are odd: a callback before ours that saves by itself, in the middle of steps too, as transformers'
 just-in-time checkpoint does; callbacks that transformers makes anew from the checkpoint; and a log line every five
 steps, whose window the kills cut. A fourth one has all of it. Settings whose names begin with `weigh` let rows and
 tokens count differently: what each row's loss was multiplied by is in the ledger, and compared with it.
 
-    python eval/kill_resume.py                                  # 29 settings of a tiny random model, 29 kills, minutes
+    python eval/kill_resume.py                                  # 30 settings of a tiny random model, 30 kills, minutes
     python eval/kill_resume.py --kills 100                      # the proof
     python eval/kill_resume.py --kills 4 --only w0-a1-exact     # one setting
     python eval/kill_resume.py --model PATH --data train.jsonl --probes probes.jsonl --rows 400 --steps 40 --batch 8
@@ -75,6 +75,7 @@ class Setting:
         restores: transformers makes the callbacks anew from the checkpoint.
         saves_itself: a callback before ours saves on its own.
         chats: rows are conversations whose messages have weights, else prompts and completions.
+        spoils_every: steps behind which the weights become worse, the same numbers in each life; 0 for never.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Setting:
     restores: bool = False
     saves_itself: bool = False
     chats: bool = False
+    spoils_every: int = 0
 
 
 def settings() -> list[Setting]:
@@ -114,6 +116,7 @@ def settings() -> list[Setting]:
     found += odd_settings(found[0].campus)
     found += drawn_settings()
     found += weighed_settings()
+    found += steered_settings()
     return [replace(setting, campus={**setting.campus, "scores": "none"}) for setting in found]
 
 
@@ -174,6 +177,14 @@ def weighed_settings() -> list[Setting]:
         Setting(f"weigh-{name}", 2 * (i % 2), 4, 2, campus=campus, steps=40, chats=name == "messages")
         for i, (name, campus) in enumerate(recipes.items())
     ]
+
+
+def steered_settings() -> list[Setting]:
+    """What the probes say changes the run: weights are spoilt again and again, and go back to the best."""
+    plain = {"metrics": ["length", "mtld"], "selector": "round_robin", "stages": 10, "handover": 1.0, "budget": 4.0}
+    when = {"regression": {"then": ["rollback", "hand_over"], "over": 0.02, "hold": 1}}
+    rollback = Setting("steer-rollback", 2, 4, 2, campus={**plain, "when": when}, steps=40, save_steps=5)
+    return [replace(rollback, spoils_every=13)]
 
 
 # -- one life of a run, in its own process -------------------------------------------------------------------------
@@ -255,12 +266,30 @@ def train(setting: Setting, out: Path) -> None:
         callbacks=[
             *[own_saves] * setting.saves_itself,
             CampusCallback(setting.campus, probes=probes, report=False),
+            spoils(setting.spoils_every),
             Beat(),
         ],
     )
     own_saves.trainer = trainer
     trainer.train(resume_from_checkpoint=True)
     (out / HISTORY).write_text(json.dumps(trainer.state.log_history))
+
+
+def spoils(every: int) -> Any:
+    """A callback behind some of whose steps the weights become worse, each time by the same numbers."""
+    import torch
+    from transformers import TrainerCallback
+
+    class Spoils(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            del args, control
+            if every and state.global_step % every == 0:
+                chance = torch.Generator().manual_seed(state.global_step)
+                with torch.no_grad():
+                    for parameter in (one for one in kwargs["model"].parameters() if one.requires_grad):
+                        parameter.add_(0.3 * torch.randn(parameter.shape, generator=chance))
+
+    return Spoils()
 
 
 def ingredients(setting: Setting) -> tuple[Any, Any, Any, Any]:
@@ -380,10 +409,12 @@ Moment = Callable[[], bool]
 
 
 def moments(
-    out: Path, chance: random.Random, seconds: float, total_steps: int, *, samples: bool
+    out: Path, chance: random.Random, seconds: float, total_steps: int, *, samples: bool, keeps: bool
 ) -> Iterator[tuple[str, Moment]]:
-    """What to wait for, one after the other: a time, a save, a step; and a sampling, where there are some."""
+    """What to wait for, one after the other: a time, a save, a step; a sampling and a keeping, where there are some."""
     while True:
+        if keeps:
+            yield "keeping", keeping_begins(out, chance)
         if samples:
             yield "sampling", sampling_begins(out, chance)
         until = time.monotonic() + chance.uniform(0.0, seconds)
@@ -423,6 +454,21 @@ def sampling_begins(out: Path, chance: random.Random) -> Moment:
     return now
 
 
+def keeping_begins(out: Path, chance: random.Random) -> Moment:
+    """True shortly after one of the next files of kept weights has been begun."""
+    home, delay, further = out / "curriculum" / "best", chance.uniform(0.0, 0.02), chance.randint(1, 5)
+    there, new = {path.name for path in home.glob("*")}, set[str]()
+
+    def now() -> bool:
+        new.update(path.name for path in home.glob("[!.]*") if path.name not in there)
+        if len(new) < further:
+            return False
+        time.sleep(delay)
+        return True
+
+    return now
+
+
 def samplings(out: Path) -> int:
     """How often answers were sampled so far, over all lives."""
     try:
@@ -435,6 +481,11 @@ def has_scorer(setting: Setting) -> bool:
     """Whether a scorer is trained in this run."""
     names = [metric["name"] if isinstance(metric, dict) else metric for metric in setting.campus["metrics"]]
     return "scorer" in names and bool(setting.campus.get("rescore", 1))
+
+
+def rolls_back(setting: Setting) -> bool:
+    """Whether weights are kept in this run."""
+    return "rollback" in json.dumps(setting.campus.get("when"))
 
 
 def between_saves(out: Path, save_steps: int) -> Moment:
@@ -496,7 +547,9 @@ def examine(setting: Setting, kills: int, folder: Path, chance: random.Random) -
         if outcome.runs > kills + 3:
             raise SystemExit(f"{setting.name}: the runs end before they are killed. Give more --steps.")
         if setting.model is None:
-            waits = moments(hunted, chance, seconds, outcome.steps, samples=has_scorer(setting))
+            waits = moments(
+                hunted, chance, seconds, outcome.steps, samples=has_scorer(setting), keeps=rolls_back(setting)
+            )
         else:
             waits = iter(
                 [
@@ -582,11 +635,12 @@ def ledger(out: Path) -> list[Any]:
 
 
 def remembered(out: Path, steps: int) -> list[Any]:
-    """What the last checkpoint knows of the weights of its stage's rows, and the levels of the next one's."""
+    """What the last checkpoint knows of its rows' weights and levels, and of the weights that are kept."""
     from campus_tune.run.checkpoints import read_state, saved_curriculum
 
-    plan = saved_curriculum(read_state(out / f"checkpoint-{steps}") or {})["curriculum"]
-    return [("weights", (plan["stage"] or {}).get("weights")), ("levels", plan.get("levels"))]
+    state = saved_curriculum(read_state(out / f"checkpoint-{steps}") or {})
+    plan = state["curriculum"]
+    return [("weights", (plan["stage"] or {}).get("weights")), ("levels", plan.get("levels")), state.get("best")]
 
 
 def history(out: Path) -> list[Any]:
@@ -633,7 +687,7 @@ def table(outcomes: list[Outcome]) -> str:
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=29, help="in all, spread over the settings")
+    parser.add_argument("--kills", type=int, default=30, help="in all, spread over the settings")
     parser.add_argument("--only", default="", help="settings whose name contains this")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--keep", type=Path, help="folder for the runs, kept; without it a temporary one")

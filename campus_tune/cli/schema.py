@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 EXAMPLE = """\
 What a training YAML may say, as JSON schema: every setting of the `campus:` and `compare:` blocks, every metric,
-pacing, selector and weight with its options, those of installed packages among them, and the fields of the TRL and
-accelerate that are installed. An editor with a YAML language server completes and checks with it; `suite` is the schema
-of a suite of your own.
+pacing, selector, weight, rule and reweighting with its options, those of installed packages among them, and the fields
+of the TRL and accelerate that are installed. An editor with a YAML language server completes and checks with it;
+`suite` is the schema of a suite of your own.
 
 example:
   campus-tune schema --out campus.schema.json

@@ -17,6 +17,7 @@ from campus_tune.method.selectors import LOSS, Outcome, RaceResult, RoundRobin, 
 from campus_tune.method.thinning import MeasureRows
 from campus_tune.method.view import History, View
 
+ONE_OFFER: Outcome = "only one offer"  # or all of them offer the same rows
 NOT_MEASURED: Outcome = "not measured"  # the selector has chosen, and no offer was measured for it
 NOT_PAID: Outcome = "not paid for"  # nothing is left to measure offers with: they take turns
 
@@ -38,6 +39,11 @@ class Chosen:
     outcome: str
     view: View
     measured: RaceResult | None = None
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The sub-curricula that there were to choose from; none where there was nothing to choose."""
+        return () if self.outcome == ONE_OFFER else tuple(self.view.names)
 
 
 def decide(
@@ -82,7 +88,7 @@ def decide(
         return Chosen(curriculum.open(measure=fresh), outcome, view)
     measured = None
     if all_alike(offers):
-        outcome, name = "only one offer", view.names[0]
+        outcome, name = ONE_OFFER, view.names[0]
     elif LOSS not in selector.needs:
         outcome, name = NOT_MEASURED, selector.choose(view)
     else:

@@ -25,7 +25,8 @@ class PastStage:
         end: optimizer steps finished after it.
         loss: mean loss of its rows in the training forwards, nats per answer token; None where these show none.
         loss_by_domain: the same of each domain in it.
-        offered: the sub-curricula that there were to choose from, in the recipe's sequence.
+        offered: the sub-curricula that there were to choose from, in the recipe's sequence; none where there was
+            nothing to choose.
         tokens: that it trained, prompts included; 0 where nobody counted.
         lr_mass: learning rates of its optimizer steps, added up.
         lr_tokens: learning rate times tokens of each of its optimizer steps, added up.

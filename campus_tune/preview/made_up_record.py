@@ -99,7 +99,7 @@ class MadeUpRecord:
                 stage.index,
                 stage.chosen,
                 self.curriculum.step,
-                offered=tuple(chosen.view.names),
+                offered=chosen.offered,
                 tokens=trained,
                 lr_mass=float(stage.n_steps),
                 lr_tokens=float(trained),

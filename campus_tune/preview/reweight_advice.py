@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -38,12 +39,16 @@ def reweight_of(config: CampusConfig) -> Reweight | None:
 
 def reweight_findings(config: CampusConfig) -> Iterator[Finding]:
     """What a reweighting goes after, whatever the rows are."""
-    if isinstance(reweight_of(config), Odm):
+    reweight = reweight_of(config)
+    if isinstance(reweight, Odm):
         what = (
             "reweight: odm gives more rows to domains of a high loss, whether that is for want of training or because "
             "their answers cannot be foretold: open dialogue gains, mathematics loses."
         )
         yield Finding("info", what, "Compare it with its control natural_shares, or write reweight: lagging.")
+    if reweight is not None and len(reweight.named()) == 1:
+        what = f"`domains: reweight` names {reweight.named().pop()} alone: shares move between two or more."
+        yield Finding("warning", what, "Name the others too.")
 
 
 def probed_findings(config: CampusConfig, trained: Sequence[str], probed: Mapping[str, int]) -> Iterator[Finding]:
@@ -86,7 +91,11 @@ def growth_findings(config: CampusConfig, policy: Policy, *, rows: int, visits: 
         visits: rows that it trains in all.
     """
     reweight = reweight_of(config)
-    if reweight is None or config.draw.counts_in_shares:
+    if reweight is None:
+        return
+    if isinstance(reweight, Odm):
+        yield from _explored(config, len(policy.strata_names), visits / rows)
+    if config.draw.counts_in_shares:
         return
     sizes = policy.sizes(policy.codes, len(policy.strata_names))
     shares = usual_shares(policy)
@@ -111,6 +120,18 @@ def growth_findings(config: CampusConfig, policy: Policy, *, rows: int, visits: 
         )
         most = _lowered(shares, short, sizes / rows)
         yield Finding("warning", what, f"Write more `stages`, or most: {most:g}.")
+
+
+def _explored(config: CampusConfig, n: int, n_stages: float) -> Iterator[Finding]:
+    """The stages in which odm draws all of `n` strata alike: `ε_t` is 1/n until t = n·ln n."""
+    alike = math.floor(n * math.log(n))
+    if 2 * alike > n_stages:
+        what = (
+            f"reweight: odm explores {n} shares first: as far as `most` lets it they are alike until stage {alike} of "
+            f"about {n_stages:.0f}."
+        )
+        stages = math.ceil(config.stages * 2 * alike / n_stages)
+        yield Finding("warning", what, f"Write stages: {stages}, or reweight: lagging, which needs probes.")
 
 
 def ceilings(shares: FloatArray, most: float) -> FloatArray:

@@ -32,7 +32,7 @@ ORDERS: Mapping[Action, str] = {"widen": "widen", "back_off": "narrow", "hand_ov
 OF_DOMAINS: tuple[Action, ...] = ("review", "raise")  # done for the domain whose probe shows it
 
 
-class Asked(NamedTuple):
+class AskedAction(NamedTuple):
     """One action, and the setting that asks for it.
 
     Args:
@@ -76,11 +76,11 @@ class SteerBlocks:
         """The clock itself."""
         return Clock() if self.clock is None else self.clock.clock
 
-    def asked(self) -> Iterator[Asked]:
+    def asked(self) -> Iterator[AskedAction]:
         """Every action that a setting asks for."""
         probes = dict(self.named_probes())
         for setting, actions in self.answers():
-            yield from (Asked(setting, action, probes.get(f"{setting}: probe")) for action in actions)
+            yield from (AskedAction(setting, action, probes.get(f"{setting}: probe")) for action in actions)
 
     def answers(self) -> Iterator[tuple[str, tuple[Action, ...]]]:
         """(Setting, what it does) of every milestone, and of every event that the recipe speaks of."""
@@ -214,7 +214,7 @@ def _ahead(what: str, value: float) -> float:
     return float(f"{0.9 * value if what == 'loss' else (1 + value) / 2:.3g}")
 
 
-def _of_orders(asked: Asked, unordered: str, *, sliced: bool) -> Iterator[str]:
+def _of_orders(asked: AskedAction, unordered: str, *, sliced: bool) -> Iterator[str]:
     """An action on orders where there are none, or where they do not open step by step."""
     if asked.action not in ORDERS:
         return
@@ -230,7 +230,7 @@ def _of_orders(asked: Asked, unordered: str, *, sliced: bool) -> Iterator[str]:
         )
 
 
-def _of_draw(asked: Asked, draw: DrawBlocks) -> Iterator[str]:
+def _of_draw(asked: AskedAction, draw: DrawBlocks) -> Iterator[str]:
     """An action on shares, phases or review that the recipe has not, or that another block decides."""
     if asked.action == "review" and draw.review is None:
         yield (

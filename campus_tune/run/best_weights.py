@@ -71,7 +71,7 @@ class BestWeights:
 
     def __init__(self, weights: TrainedWeights, peers: Peers, folder: Path) -> None:
         self.peers, self.folder = peers, folder / BEST
-        self.seconds = 0.0  # of keeping and rolling back, so far in this life
+        self._seconds = 0.0  # of keeping and rolling back, that nobody has been told of
         self._weights = weights
         self._kept: Kept | None = None
         self._saved: set[str] = set()  # what the last checkpoint needs, whose record may not be sealed yet
@@ -124,9 +124,8 @@ class BestWeights:
             return write_snapshot(self.folder, index, self._weights.take())
 
         self._kept = Kept(index, measured.last.step, loss, self.peers.led(keep))
-        if self.peers.leads:
-            prune(self.folder, self._needed())
-        self.seconds += time.perf_counter() - began
+        self.tidy()
+        self._seconds += time.perf_counter() - began
         return self._kept.line()
 
     def roll_back(self) -> Json:
@@ -145,8 +144,18 @@ class BestWeights:
         found: list[Snapshot] = []
         self.peers.led(lambda: found.append(read_snapshot(self.folder, kept.files)))
         self._weights.put(found[0] if found else None, self.peers)
-        self.seconds += time.perf_counter() - began
+        self._seconds += time.perf_counter() - began
         return kept.line()
+
+    def take_seconds(self) -> float:
+        """Spent on keeping and rolling back since this was asked last."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+    def tidy(self) -> None:
+        """Remove what neither this run nor a checkpoint on the disk may come back to; also when training has ended."""
+        if self.peers.leads:
+            prune(self.folder, self._needed())
 
     def files(self) -> list[str]:
         """Of the run's folder: what a checkpoint that is saved now needs."""

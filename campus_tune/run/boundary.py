@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 
+from campus_tune.method.decide import ONE_OFFER
 from campus_tune.method.drawn import of_end
 from campus_tune.method.view import PastStage
 from campus_tune.method.weighed import of_stage
@@ -213,7 +214,8 @@ def decide_next(now: Situation, position: Position) -> None:
             history=history,
             n_left=now.stages_between(step, thinned_until(now)),
         )
-        position.offered = [offer["name"] for offer in record.get("offers", [])]
+        nothing = record["outcome"] == ONE_OFFER  # to choose
+        position.offered = [] if nothing else [offer["name"] for offer in record.get("offers", [])]
         if now.rewards is not None and curriculum.stage is not None:
             now.rewards.open_stage(curriculum.stage)
         now.journal.take(Decided(record, probing.report, budget.shares()["all"]))
@@ -271,6 +273,8 @@ def measure_probes(now: Situation, *, ends: bool = False) -> None:
     if measured:
         now.journal.take(Probed(now.curriculum.step, now.probing.report))
         now.helm.measured(now, ends=ends)
+        if now.best is not None:
+            now.budget.add_seconds("keeping", now.best.take_seconds())
 
 
 def audit(now: Situation) -> Json:

@@ -41,6 +41,7 @@ class Helm:
     def __init__(self, steering: Steering | None, rates: FloatArray | None, total_steps: int) -> None:
         self.steering, self.rates, self.total_steps = steering, rates, total_steps
         self.firings: list[Firing] = []
+        self.stops = False  # a rule has ended training
 
     def at(self, now: Situation) -> MeasuredAt:
         """Where the run is when its probes are measured."""
@@ -53,7 +54,7 @@ class Helm:
     def history(self, now: Situation) -> History:
         """The record as it is now."""
         probing = now.probing
-        return History(now.training_losses.past, probing.competence.history, probing.record, tuple(self.firings))
+        return History(tuple(now.training_losses.past), probing.competence.history, probing.record, tuple(self.firings))
 
     def measured(self, now: Situation, *, ends: bool) -> None:
         """The probes were measured: tell and do what the rules see in them.
@@ -73,12 +74,15 @@ class Helm:
         if not now.curriculum.step and (met := now.config.steer.already_met(now.probing.record.last)):
             raise RecipeError(met)
         shown = Shown(self.history(now), shares, self.total_steps, ends)
+        gone_back: Json | None = None  # once, however many domains ask for it
         for firing in now.peers.from_leader(self.steering.judge(shown)):
             done: Json = {}
             if "rollback" in firing.actions and now.best is not None:
-                done["rollback"] = now.best.roll_back()
+                gone_back = gone_back or now.best.roll_back()
+                done["rollback"] = gone_back
             if "stop" in firing.actions:
                 done["stop"] = EarlyStop.at(now.curriculum.step, self.total_steps, self.rates).line()
+                self.stops = True
                 stop_after_saving(now.trainer.control)
             self.firings.append(firing)
             now.journal.take(Fired(firing, done))

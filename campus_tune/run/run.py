@@ -35,6 +35,7 @@ from campus_tune.run.borrowed import Borrowed
 from campus_tune.run.checkpoints import Checkpoint
 from campus_tune.run.data_map import map_rows
 from campus_tune.run.decile_rates import leave_decile_rates
+from campus_tune.run.early_stop import stop_after_saving
 from campus_tune.run.ledger import FOLDER
 from campus_tune.run.lineage import refuse_strange_folder
 from campus_tune.run.loaded import Loaded, load
@@ -285,6 +286,8 @@ class CampusRun:
         if curriculum.finished or curriculum.needs_decision:
             boundary.close_stage(now, position)
             boundary.decide_next(now, position)
+        if now.helm.stops:  # again: where a rule said so before this step, the trainer has forgotten to save
+            stop_after_saving(self.trainer.control)
         if curriculum.step != state.global_step:
             raise TrainerError(
                 f"the curriculum must be at the trainer's step {state.global_step}, got {curriculum.step}. "
@@ -374,6 +377,8 @@ class CampusRun:
             self.planned.close()
         self.book_folder.remove()
         self.saver.settle()
+        if self.planned is not None and self.planned.best is not None:
+            self.planned.best.tidy()  # older checkpoints are gone now
 
     def _add_hashing(self, seconds: float) -> None:
         self.situation.budget.seconds["hashing"] += seconds

@@ -116,7 +116,7 @@ SHAPE: dict[str, Any] = {
     "offered?": [str],
     "measured?": _MEASURED,
     "helm?": {"firings": [_FIRING]},
-    "best?": object,
+    "best?": {"measurement": int, "step": int, "loss": float, "files": {str: [int, str]}},
     "loop": {
         "windows": [{"counts?": {str: object}, "metrics?": {str: [object]}}],
         "missing": ({"log": bool, "evaluate": bool, "grad_norm": object, "learning_rate": object}, None),

@@ -70,7 +70,7 @@ def training() -> Json:
 
 
 def test_there_are_recipes_and_readme_blocks_to_look_at() -> None:
-    assert len(RECIPES) == 23
+    assert len(RECIPES) == 25
     assert len(SHOWN) == 5
 
 
@@ -178,6 +178,7 @@ _SIMPLE = (
     | st.sampled_from(
         ["natural", "cells", "seen_loss", "sampling", "weights", "top", "infobatch", "spacing", "first", "focal", "-"]
     )
+    | st.sampled_from(["note", "tokens", "competence", "odm", "lagging", "reveiw"])
 )
 VALUES = (
     _SIMPLE

@@ -23,7 +23,7 @@ from campus_tune.run import make_trainer as sft_trainer
 from campus_tune.run.ledger import comparable, read_ledger
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.types import Json
-from tests.compare.tiny_compare import ROWS, STEPS, TESTS, plan_of, result_of, timeless, tiny_recipe, write_rows
+from tests.compare.tiny_compare import PROBES, ROWS, STEPS, TESTS, plan_of, result_of, timeless, tiny_recipe, write_rows
 from tests.evaluate.data import write as write_sets
 from tests.run.tiny_run import history_of, task_rows, weights_of
 
@@ -234,7 +234,10 @@ def test_all_runs_begin_at_the_loss_of_the_model_and_are_tested_on_the_same_item
 
 def test_last_looks_are_taken_of_every_run(lora: World) -> None:
     for run in lora.runs.values():
-        assert 0 <= run.outcome["calibration"]["error"] <= 1
+        told, domains = run.outcome["calibration"], {row["domain"] for row in task_rows(PROBES, seed=77)}
+        assert 0 <= told["error"] <= 1
+        assert set(told["domains"]) == domains
+        assert all(0 <= error <= 1 for error in told["domains"].values())
         assert run.outcome["sharpness"]["radius"] == 0.05
         assert run.outcome["evaluation"] is None
 

@@ -108,9 +108,8 @@ def test_an_empty_record_has_none(kind: RewardKind) -> None:
     assert values(History(past("abc"), measured=measured({})), kind) == [None] * 3
 
 
-def test_a_record_of_a_version_that_did_not_say_what_was_offered_says_what_was_chosen() -> None:
-    [one] = rewards_of(History([PastStage(4, "a", 10)]), "own")
-    assert one.offered == ("a",)
+def test_a_stage_that_had_no_choice_is_no_arm() -> None:
+    assert rewards_of(History([PastStage(4, "a", 10, own_gain=1.0, lr_tokens=1.0)]), "own") == []
 
 
 # -- the scale ------------------------------------------------------------------------------------------------------

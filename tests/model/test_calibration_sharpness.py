@@ -127,6 +127,19 @@ def test_calibration_hangs_on_no_batch_size(model: Any, rows: Told, monkeypatch:
     assert calibration(subject_of(model), rows, rows.tokens)["error"] == pytest.approx(whole["error"], abs=1e-6)
 
 
+def test_each_domain_has_an_error_of_its_own_where_there_are_several(model: Any, rows: Told) -> None:
+    whole = calibration(subject_of(model), rows, rows.tokens)
+    assert calibration(subject_of(model), rows, rows.tokens, ["all"] * len(LENGTHS)) == whole
+    told = calibration(subject_of(model), rows, rows.tokens, ["b", "a", "b", "c", "a", "b"])
+    assert {name: value for name, value in told.items() if name != "domains"} == whole
+    labelled = rows.whole(range(len(LENGTHS)))
+    for name, places in {"a": [1, 4], "b": [0, 2, 5], "c": [3]}.items():
+        alone = Told([labelled[place] for place in places], None)
+        error = calibration(subject_of(model), alone, alone.tokens)["error"]
+        assert told["domains"][name] == pytest.approx(error, abs=1e-6)
+    assert list(told["domains"]) == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("batch_tokens", [1, 2048])
 def test_sharpness_is_that_of_a_slow_reference(
     model: Any, rows: Told, batch_tokens: int, monkeypatch: pytest.MonkeyPatch

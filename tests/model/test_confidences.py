@@ -19,7 +19,7 @@ from campus_tune.method.calibration import BINS, SUMS, Calibration
 from campus_tune.model import batches, compat, measure
 from campus_tune.model.answer_alone import Labelled
 from campus_tune.model.calibration_sharpness import calibration
-from campus_tune.model.measure import MeasuredRows
+from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
 from campus_tune.model.probes import ProbeMeter, load_probes
 from campus_tune.model.row_sums import token_confidences, token_losses
@@ -37,7 +37,7 @@ CAP = 15.0  # of a soft cap that changes every probability and still leaves some
 def sharpened(trainer: Any, factor: float = 8.0) -> Any:
     """The trainer, its model's head turned up: a new model gives all tokens about the same probability."""
     with torch.no_grad():
-        compat.subject(trainer).head.weight.mul_(factor)
+        next(compat.subject(trainer).head.parameters()).mul_(factor)
     return trainer
 
 
@@ -47,23 +47,35 @@ def capped() -> Any:
     return model
 
 
-MAKERS: dict[str, Callable[[Path], Any]] = {
-    **{
-        kind: lambda out, kind=kind: sharpened(sft(out, kind))
-        for kind in ("prompt and completion", "chat, assistant only", "lora", "padding-free")
-    },
-    "prompt tuning": lambda out: sharpened(tiny_trainer(out, config=False, n=20, model=with_prompts("prompt tuning"))),
-    "plain": lambda out: sharpened(plain(out)),
-    "soft cap": lambda out: sharpened(plain(out, capped()), 1.5),
-    "bf16": lambda out: sharpened(tiny_trainer(out, config=False, n=20, bf16=True)),
-}
+def trainer_of(kind: str, out: Path) -> Any:
+    """One whose model is sure of some tokens and not of others."""
+    if kind == "soft cap":
+        return sharpened(plain(out, capped()), 1.5)
+    if kind == "plain":
+        return sharpened(plain(out))
+    if kind == "bf16":
+        return sharpened(tiny_trainer(out, config=False, n=20, bf16=True))
+    if kind == "prompt tuning":
+        return sharpened(tiny_trainer(out, config=False, n=20, model=with_prompts(kind)))
+    return sharpened(sft(out, kind))
 
 
-def both_ways(trainer: Any, rows: Any = ROWS) -> tuple[MeasuredRows, MeasuredRows]:
-    """Measured without confidences and with them."""
-    told = meter_of(trainer)
-    told.confidences = True
-    return meter_of(trainer).measure(rows), told.measure(rows)
+KINDS = [
+    *("prompt and completion", "chat, assistant only", "lora", "padding-free"),
+    *("prompt tuning", "plain", "soft cap", "bf16"),
+]
+
+
+def sure_meter(trainer: Any, what: str = "measuring") -> LossMeter:
+    meter = meter_of(trainer, what)
+    meter.confidences = True
+    return meter
+
+
+def bins_of(meter: LossMeter, rows: Any = ROWS) -> FloatArray:
+    bins = meter.measure(rows).bins
+    assert bins is not None
+    return bins
 
 
 def slow_bins(trainer: Any, row: int, data: Any = None) -> FloatArray:
@@ -108,10 +120,10 @@ def test_confidences_leave_losses_and_hits_to_the_last_bit(seed: int, k: int, sc
 # -- rows --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", MAKERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_bins_are_those_of_a_slow_plain_forward_and_losses_the_same_bits(kind: str, tmp_path: Path) -> None:
-    trainer = MAKERS[kind](tmp_path)
-    without, told = both_ways(trainer)
+    trainer = trainer_of(kind, tmp_path)
+    without, told = meter_of(trainer).measure(ROWS), sure_meter(trainer).measure(ROWS)
     assert without.bins is None
     for name, values in vars(without.losses).items():
         np.testing.assert_array_equal(getattr(told.losses, name), values)
@@ -127,64 +139,71 @@ def test_bins_are_those_of_a_slow_plain_forward_and_losses_the_same_bits(kind: s
 
 def test_bins_hang_on_no_batch_and_on_no_sequence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = sharpened(sft(tmp_path, "prompt and completion"))
-    whole = both_ways(trainer)[1].bins
+    whole = bins_of(sure_meter(trainer))
     monkeypatch.setattr(batches, "BATCH_TOKENS_CPU", 150)
     rows = np.array([7, 3, 3, 19, 0])
-    some = both_ways(trainer, rows)[1].bins
-    assert whole is not None
-    assert some is not None
-    np.testing.assert_allclose(some, whole[rows], rtol=1e-5)
+    np.testing.assert_allclose(bins_of(sure_meter(trainer), rows), whole[rows], rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["plain", "soft cap"])
 def test_confidences_cost_no_forward_and_no_more_logits(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = MAKERS[kind](tmp_path)
+    trainer = trainer_of(kind, tmp_path)
     monkeypatch.setattr(measure, "LOGIT_BYTES", 4 * 512 * 9)  # logits of nine places
     monkeypatch.setattr(measure, "TILE", 7)
     sizes: list[int] = []
     forward = trainer.model.lm_head.forward
-    monkeypatch.setattr(trainer.model.lm_head, "forward", lambda x: [sizes.append(x.shape[:-1].numel()), forward(x)][1])
+
+    def counted(hidden: torch.Tensor) -> torch.Tensor:
+        sizes.append(hidden.shape[:-1].numel())
+        projected: torch.Tensor = forward(hidden)
+        return projected
+
+    monkeypatch.setattr(trainer.model.lm_head, "forward", counted)
     meter_of(trainer).measure(ROWS)
     without, sizes[:] = sizes[:], []
-    told = meter_of(trainer)
-    told.confidences = True
-    measured = told.measure(ROWS)
+    bins = bins_of(sure_meter(trainer))
     assert sizes == without
     monkeypatch.undo()
-    np.testing.assert_allclose(measured.bins, both_ways(trainer)[1].bins, rtol=1e-5)
+    np.testing.assert_allclose(bins, bins_of(sure_meter(trainer)), rtol=1e-5)
 
 
 def test_a_model_that_has_diverged_is_refused_by_its_losses(tmp_path: Path) -> None:
     trainer = sft(tmp_path, "prompt and completion")
     with torch.no_grad():
         next(trainer.model.parameters()).fill_(float("nan"))
-    meter = meter_of(trainer, "probes")
-    meter.confidences = True
+    meter = sure_meter(trainer, "probes")
     with pytest.raises(
         DivergedError, match="`probes`: the loss of every row must be finite, got NaN or inf on 20 of 20"
     ):
         meter.measure(ROWS)
 
 
+@pytest.mark.parametrize("bound", [150, 100_000], ids=["a rank does its last batch again", "all do the only batch"])
 def test_ranks_merge_the_bins_of_all_rows_and_count_a_batch_done_twice_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bound: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = sharpened(sft(tmp_path, "prompt and completion"))
-    monkeypatch.setattr(batches, "BATCH_TOKENS_CPU", 150)
-    alone = both_ways(trainer)[1]
+    monkeypatch.setattr(batches, "BATCH_TOKENS_CPU", bound)
+    forwards: list[int] = []
+    trainer.model.register_forward_pre_hook(lambda *_: forwards.append(1))
+    alone = bins_of(sure_meter(trainer))
+    world, n_batches = 4, len(forwards)
     parts: list[Any] = []
-    merged = None
-    for gathered in (lambda mine: [parts.append(mine[0]), mine[0]][1:], lambda _: parts):  # first each, then together
-        for rank in range(3):
-            meter = meter_of(trainer)
-            meter.peers, meter.confidences = Peers(rank, 3), True
-            monkeypatch.setattr("accelerate.utils.gather_object", gathered)
-            merged = meter.measure(ROWS)
-            if len(parts) == 3 and gathered(parts) is parts:
-                np.testing.assert_array_equal(merged.bins, alone.bins)
-    assert sum(int(known.sum()) for _, known in parts) > len(ROWS)  # some were done twice
+
+    def keep(mine: list[Any]) -> list[Any]:
+        parts.extend(mine)
+        return mine
+
+    monkeypatch.setattr("accelerate.utils.gather_object", keep)
+    for rank in range(world):
+        meter = sure_meter(trainer)
+        meter.peers = Peers(rank, world)
+        meter.measure(ROWS)
+    assert len(forwards) - n_batches > n_batches  # some were done twice
+    monkeypatch.setattr("accelerate.utils.gather_object", lambda _: parts)
+    np.testing.assert_array_equal(bins_of(meter), alone)
 
 
 # -- domains -----------------------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from campus_tune.data.domains import Domains
+from campus_tune.method.loss_series import Losses
 from campus_tune.method.policy import Policy
-from campus_tune.method.reweight import bounded
+from campus_tune.method.reweight import bounded, build_reweight
 from campus_tune.preview.forecast import quota_problems
 from campus_tune.preview.reweight_advice import (
     ceilings,
@@ -55,6 +56,14 @@ def test_odm_says_what_it_runs_after() -> None:
     assert list(reweight_findings(recipe(**LAGGING))) == []
     assert list(reweight_findings(CampusConfig(selector="shuffle"))) == []
     assert reweight_of(CampusConfig(selector="shuffle")) is None
+
+
+def test_one_name_alone_moves_nothing() -> None:
+    alone = {"name": "lagging", "targets": {"math": 1.0}}
+    (found,) = reweight_findings(recipe(reweight=alone))
+    assert found.severity == "warning"
+    assert "names math alone" in found.what
+    assert list(reweight_findings(recipe(reweight={**alone, "targets": {"math": 1.0, "code": 1.0}}))) == []
 
 
 # -- from the probes ---------------------------------------------------------------------------------------------------
@@ -138,3 +147,15 @@ def test_nothing_grows_where_nothing_is_reweighted() -> None:
     policy: Policy | None = policy_of(plain, n_rows=10_000, domains=ROWS)
     assert policy is not None
     assert list(growth_findings(plain, policy, rows=1000, visits=20_000)) == []
+
+
+def test_odm_that_would_explore_for_half_of_the_run_is_named_and_the_advice_helps() -> None:
+    """Three shares are alike until stage 3 · ln 3 = 3.3: by the formula, and by what is said."""
+    for t in range(1, 6):
+        losses = Losses.unpaired("abc", np.tile([1.0, 2.0, 3.0], (t - 1, 1)), np.zeros((t - 1, 3)))
+        alike = len(set(build_reweight("odm").moved(np.full(3, 1 / 3), losses).round(9))) == 1
+        assert alike == (t <= 3)
+    (found,) = grown(recipe(reweight="odm"), rows=250, visits=1000)
+    assert "alike until stage 3 of about 4." in found.what
+    assert "Write stages: 30," in found.remedy  # of 20 stages
+    assert grown(recipe(reweight="odm"), rows=250 * 20 // 30, visits=1000) == []

@@ -101,7 +101,7 @@ def test_probes_of_too_few_rows_to_act_on_are_counted(settings: Any, few: dict[s
     found = [str(finding) for finding in probe_findings(config(**settings), ROWS)]
     assert found == [
         f"warning: `{setting}` acts on probes of fewer than 30 rows ({rows}): so few show hardly anything but chance. "
-        "Hold out more rows, or write then: note."
+        f"Hold out more rows, or write {'clock: steps' if 'clock' in setting else 'then: note'}."
         for setting, rows in few.items()
     ]
     assert list(probe_findings(config(**settings), dict.fromkeys(ROWS, 30))) == []

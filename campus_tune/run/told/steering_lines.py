@@ -28,6 +28,7 @@ PAST = {
 ADVICE = {
     "regression": "Review it (`when: {regression: review}` with a `review` block), raise its share, or lower the "
     "learning rate.",
+    "reviewed": "Give it a larger share (`domains: shares`), or lower the learning rate.",
     "stagnation": "Look at the probes and at the learning rate; `when: {stagnation: stop}` saves the steps.",
 }
 
@@ -68,10 +69,11 @@ def steering_warnings(events: Sequence[Json]) -> list[str]:
     for probe, seen_of in _still_open(fired).items():
         first, last = seen_of[0], seen_of[-1]
         acted = _acted(seen_of)
-        though = f", though {acted}" if acted else "; nothing was done about it"
+        though = f", though this was done: {acted}" if acted else "; nothing was done about it"
+        advice = ADVICE["reviewed" if any("review" in event["actions"] for event in seen_of) else "regression"]
         found.append(
             f"`{probe}` regressed at step {first['step']} (the loss was {percent(last['value'] or 0.0)} above its best "
-            f"at step {last['step']}) and had not recovered at the end{though}. {ADVICE['regression']}"
+            f"at step {last['step']}) and had not recovered at the end{though}. {advice}"
         )
     still = [event for event in fired if event["kind"] == "stagnation"]
     for _, group in groupby(sorted(still, key=lambda event: str(event["probe"])), lambda event: event["probe"]):
@@ -79,8 +81,8 @@ def steering_warnings(events: Sequence[Json]) -> list[str]:
         acted = _acted(seen_of[:-1])
         if acted:
             who = "the probes" if seen_of[0]["probe"] is None else f"`{seen_of[0]['probe']}`"
-            steps = [event["step"] for event in seen_of]
-            found.append(f"{who} stood still at steps {_named(steps)}, though {acted}. {ADVICE['stagnation']}")
+            steps = _named([event["step"] for event in seen_of])
+            found.append(f"{who} stood still at steps {steps}, though this was done: {acted}. {ADVICE['stagnation']}")
     return found
 
 

@@ -38,7 +38,8 @@ class TrainersLog:
 
     @take.register
     def _(self, event: SharesMoved) -> None:
-        self.pending |= {f"campus/share/{name}": share for name, share in event.after.items()}
+        # the next decision says what a stage of so many whole rows makes of them
+        self.pending |= {f"campus/target_share/{name}": share for name, share in event.after.items()}
 
     @take.register
     def _(self, event: Evaluated) -> None:
@@ -68,7 +69,7 @@ class TrainersLog:
             if "ess" in record.get("thin", {}):
                 self.pending["campus/ess"] = record["thin"]["ess"]
         if record.get("reward") is not None:
-            self.pending["campus/reward"] = record["reward"]
+            self.pending["campus/reward"] = record["reward"]["scaled"]
         self.pending |= {f"campus/pi/{name}": chance for name, chance in record.get("pi", {}).items()}
         for offer in record.get("offers", []):
             self.pending[f"campus/chosen/{offer['name']}"] = int(offer["name"] == record["chosen"])

@@ -122,15 +122,15 @@ def test_trackers_get_events_shares_calibration_and_what_a_bandit_does() -> None
     )
     assert log.pending == {
         "campus/event/regression": 1,
-        "campus/share/math": 0.31,
-        "campus/share/code": 0.69,
+        "campus/target_share/math": 0.31,
+        "campus/target_share/code": 0.69,
         **{f"campus/competence/{name}": 0.5 for name in ("math", "code")},
         **{f"campus/probe_loss/{name}": 0.7 for name in ("math", "code")},
         "campus/ece/math": 0.04,
     }
     log.pending.clear()
-    known = {"reward": 0.25, "raw_reward": 30.0, "reward_stage": 0}
-    log.take(Decided({**DECISION, **known, "pi": {"length": 0.7, "mtld": 0.3}}, {}, 0.0))
+    reward = {"stage": 0, "chosen": "length", "value": 30.0, "scaled": 0.25}
+    log.take(Decided({**DECISION, "reward": reward, "pi": {"length": 0.7, "mtld": 0.3}}, {}, 0.0))
     assert log.pending["campus/reward"] == 0.25
     assert (log.pending["campus/pi/length"], log.pending["campus/pi/mtld"]) == (0.7, 0.3)
     log.pending.clear()
@@ -146,7 +146,7 @@ def test_a_regression_that_has_not_recovered_is_warned_of_with_what_was_done() -
     (warning,) = steering_warnings([RUN, line(REGRESSED), line(again)])
     assert warning.startswith(
         "`math` regressed at step 120 (the loss was 8% above its best at step 240) and had not recovered at the end, "
-        "though its rows in the review lane × 2. "
+        "though this was done: its rows in the review lane × 2. Give it a larger share"
     )
     assert steering_warnings([RUN, line(REGRESSED), line(RECOVERED)]) == []
     (later,) = steering_warnings([RUN, line(REGRESSED), line(RECOVERED), line(again)])
@@ -161,7 +161,7 @@ def test_a_regression_that_was_only_noted_is_told_and_what_would_answer_it() -> 
 def test_a_stagnation_that_an_action_did_not_end_is_warned_of() -> None:
     again = replace(STILL, step=280, times=2)
     (warning,) = steering_warnings([RUN, line(STILL), line(again)])
-    assert warning.startswith("the probes stood still at steps 200, 280, though the orders are opened a step further. ")
+    assert warning.startswith("the probes stood still at steps 200, 280, though this was done: the orders are ")
     assert steering_warnings([RUN, line(STILL)]) == []  # nobody knows yet whether it helped
     noted = [line(replace(one, actions=("note",))) for one in (STILL, again)]
     assert steering_warnings([RUN, *noted]) == []
