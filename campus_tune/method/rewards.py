@@ -51,7 +51,7 @@ _Gain: TypeAlias = tuple[float, int]  # reward, stages decided when it was known
 
 
 @dataclass(frozen=True)
-class Reward:
+class Earned:
     """What one stage was worth.
 
     Args:
@@ -72,7 +72,7 @@ class Reward:
     scaled: float | None = None
 
 
-def rewards_of(history: History, kind: RewardKind) -> list[Reward]:
+def rewards_of(history: History, kind: RewardKind) -> list[Earned]:
     """The reward of each stage that a sub-curriculum was chosen for, in sequence; shuffled stages have none.
 
     Args:
@@ -80,7 +80,7 @@ def rewards_of(history: History, kind: RewardKind) -> list[Reward]:
         kind: `probes`, `own` or `norm`.
     """
     gains = _fall_of_probes(history) if kind == "probes" else _gains(history.stages, kind)
-    found: list[Reward] = []
+    found: list[Earned] = []
     so_far: list[float] = []  # ascending
     for stage in history.stages:
         if stage.chosen == SHUFFLE:
@@ -88,10 +88,10 @@ def rewards_of(history: History, kind: RewardKind) -> list[Reward]:
         offered = tuple(stage.offered) or (stage.chosen,)
         gain = gains.get(stage.index) if stage.index >= FORMAT_STAGES else None
         if gain is None:
-            found.append(Reward(stage.index, stage.chosen, offered))
+            found.append(Earned(stage.index, stage.chosen, offered))
             continue
         insort(so_far, gain[0])
-        found.append(Reward(stage.index, stage.chosen, offered, *gain, scale(so_far, gain[0])))
+        found.append(Earned(stage.index, stage.chosen, offered, *gain, scale(so_far, gain[0])))
     return found
 
 

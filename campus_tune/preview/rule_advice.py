@@ -29,9 +29,9 @@ def rule_findings(config: CampusConfig) -> Iterator[Finding]:
         if "rollback" in actions and not config.unordered and not {"hand_over", "stop"} & {*actions}:
             what = f"`{setting}` rolls back and trains on as before: what led there comes again."
             yield Finding("warning", what, "Write then: [rollback, hand_over].")
-    if (setting := config.steer.asks("next_phase")) is not None:
+    if (ends := config.steer.asks("next_phase")) is not None:
         what = (
-            f"`{setting}` can end a phase before its `until`, then without its overlap; the phases behind it keep "
+            f"`{ends}` can end a phase before its `until`, then without its overlap; the phases behind it keep "
             "theirs: the next one is longer by what was left."
         )
         yield Finding("info", what)

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from campus_tune.method.budget import FEWEST, Budget, rounded_up
+from campus_tune.method.budget import FEWEST, Budget, Purpose, rounded_up
 from campus_tune.method.phases import offers_until, phases_of
 from campus_tune.method.selectors import OWN, PROBES, Bandit
 from campus_tune.preview.cost_plan import FEWEST_TIMES, SMALLER, CostFacts, interval, measurements, needs, unfitted
@@ -144,7 +144,7 @@ def _sampled_rows(config: CampusConfig, budget: Budget, facts: CostFacts) -> flo
     scoring = needs(config, unfitted(budget), facts)["scoring"].usual
     if fitted.caps is not None:
         scoring = min(scoring, fitted.part("scoring"))
-    to_come = [*fitted.to_come, *(["probes"] if facts.probes is not None else [])]
+    to_come: list[Purpose] = [*fitted.to_come, *(("probes",) if facts.probes is not None else ())]
     free = fitted.total - scoring - sum(fitted.part(one) for one in to_come)
     end = offers_until(phases_of(config.handover, facts.total_steps))
     return max(0.0, free) / stages_between(config, facts.steps_per_epoch, 0, end) / (2 * facts.row)

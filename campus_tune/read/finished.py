@@ -66,8 +66,8 @@ class FinishedRun:
         moved: what the record has made of shares, a line for each stratum each time: `stage`, `step`, `stratum`,
             `before`, `after`, `signal` (None where nothing is known).
         pi: sub-curriculum → a bandit's chance of it at each stage, shape (stages,), NaN where nothing was chosen.
-        rewards: what each stage was worth to a bandit: `reward` in [−1, 1] beside the others, `raw_reward` per learning
-            rate and token, shape (stages,) each; NaN where nothing was chosen, or no later decision says it.
+        rewards: what each stage was worth to a bandit: `value` per learning rate and token, `scaled` in [−1, 1] beside
+            the others, shape (stages,) each; NaN where nothing was chosen, or no later decision says it.
         probe_steps: optimizer steps before each measurement of the probes, shape (measurements,).
         competence: probe domain → competence at each measurement, shape (measurements,); NaN where it was not measured.
         calibration: probe domain → expected calibration error at each measurement, shape (measurements,), NaN likewise.
@@ -118,7 +118,8 @@ def read_finished(run: Path | str) -> FinishedRun:
     ends = {event["stage"]: event for event in events if event["event"] == "stage_end"}
     weighted = [weight_numbers(ends.get(decision["stage"], {})) for decision in decisions]
     probes = [event for event in events if event["event"] == "probes"]
-    worth = {one["reward_stage"]: rewards_in(one) for one in decisions if "reward_stage" in one}
+    told = [reward for decision in decisions if (reward := decision.get("reward")) is not None]
+    worth = {reward["stage"]: {name: reward[name] for name in ("value", "scaled")} for reward in told}
     left_out = any(event["dropped"] for event in later if event["event"] == "suspects" or event is later[0])
     return FinishedRun(
         steps=np.array([decision["step"] for decision in decisions], dtype=np.int64),
@@ -136,7 +137,7 @@ def read_finished(run: Path | str) -> FinishedRun:
         events=[{key: event[key] for key in event if key != "event"} for event in events if event["event"] == "event"],
         moved=[line for event in events if event["event"] == "shares" for line in moved_shares(event)],
         pi=_by_stage(decisions, "pi", np.nan),
-        rewards=_by_stage([worth.get(decision["stage"], {}) for decision in decisions], "rewards", np.nan),
+        rewards=_by_stage([{"rewards": worth.get(decision["stage"], {})} for decision in decisions], "rewards", np.nan),
         probe_steps=np.array([event["step"] for event in probes], dtype=np.int64),
         competence=_by_stage([_of_domains(event, "competence") for event in probes], "domains", np.nan),
         calibration=_by_stage([_of_domains(event, "ece") for event in probes], "domains", np.nan),
@@ -183,12 +184,6 @@ def moved_shares(event: Json) -> list[Json]:
         }
         for name, share in event["after"].items()
     ]
-
-
-def rewards_in(decision: Json) -> Json:
-    """What a decision says a stage before it was worth."""
-    known = {name: decision.get(name) for name in ("reward", "raw_reward")}
-    return {"rewards": {name: value for name, value in known.items() if value is not None}}
 
 
 def _of_domains(event: Json, key: str) -> Json:

@@ -161,7 +161,8 @@ def _why(x: Json, y: Json) -> Iterator[str]:
 
 def _steered(ours: Sequence[Json], theirs: Sequence[Json]) -> Iterator[str]:
     """The first event that only one of two runs has, and how often each has moved its shares."""
-    for x, y in zip_longest(_of(ours, "event"), _of(theirs, "event"), fillvalue={}):
+    nothing: Json = {}
+    for x, y in zip_longest(_of(ours, "event"), _of(theirs, "event"), fillvalue=nothing):
         if any(x.get(key) != y.get(key) for key in SEEN):
             yield f"other events from step {min((e['step'] for e in (x, y) if 'step' in e), default='?')} on"
             yield f"  first run: {_event(x)}"
@@ -197,7 +198,8 @@ def _numbers(event: Json, what: str) -> list[tuple[float, Any] | None]:
     if what == "number of an event":
         found = [(event.get(key), event.get("kind")) for key in ("value", "bound")]
     elif what == "reward":
-        found = [(event.get("reward"), event.get("reward_stage"))]
+        reward = event.get("reward") or {}
+        found = [(reward.get("value"), reward.get("stage"))]
     else:
         found = [(event.get(ALONE[what]), None)]
     return [None if number is None else (number, of) for number, of in found]

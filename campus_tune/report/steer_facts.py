@@ -144,8 +144,8 @@ def read_steer(events: Sequence[Json]) -> SteerFacts | None:
     arms = dict.fromkeys(name for decision in decisions for name in decision.get("pi", {}))
     if not (fired or arms or clock or "shares" in by_kind):
         return None
-    of_stage = {decision["stage"]: decision for decision in decisions}
-    worth = {one["reward_stage"]: one["reward"] for one in decisions if one.get("reward") is not None}
+    step_of = {decision["stage"]: decision["step"] for decision in decisions}
+    worth = {reward["stage"]: reward for one in decisions if (reward := one.get("reward")) is not None}
     return SteerFacts(
         sentences=tuple(summed_up(events)),
         firings=_firings(fired),
@@ -161,7 +161,7 @@ def read_steer(events: Sequence[Json]) -> SteerFacts | None:
         edges=(*(one["step"] for one in decisions), *(last["step"] + last["steps"] for last in decisions[-1:])),
         pi={name: np.array([one.get("pi", {}).get(name, 0.0) for one in decisions]) for name in arms},
         rewards=tuple(
-            RewardFacts(of_stage[stage]["step"], of_stage[stage]["chosen"], value) for stage, value in worth.items()
+            RewardFacts(step_of[stage], reward["chosen"], reward["scaled"]) for stage, reward in worth.items()
         ),
         progress=tuple((one["step"], one["progress"]) for one in decisions if "progress" in one) if clock else (),
         handover=float(future.get(HANDOVER, 1.0)),

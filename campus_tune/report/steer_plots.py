@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -81,7 +81,8 @@ def mark_events(
     """
     from matplotlib.transforms import ScaledTranslation
 
-    many, small = len(firings) > NUMBERED, {"linestyle": "none", "markersize": 7.0}
+    many = len(firings) > NUMBERED
+    inside = {"ha": "center", "va": "center_baseline", "color": "white", "fontweight": "bold"}
     low, high = axis.get_ylim()
     top = high + 0.05 * (high - low)
     heights = [curves.get(one.probe or "", {}).get(one.step, top) for one in firings]
@@ -91,13 +92,13 @@ def mark_events(
         if y == top:
             axis.axvline(firing.step, color=GREY, linewidth=1, linestyle=":", zorder=1)
         where = axis.transData + ScaledTranslation(0, lift / 72, figure.dpi_scale_trans)
-        how = {**small, "markersize": 5.0 if many else face.size, "color": face.colour, "markeredgecolor": "white"}
+        how: dict[str, Any] = {"linestyle": "none", "color": face.colour, "markeredgecolor": "white"}
+        how["markersize"] = 5.0 if many else face.size
         axis.plot([firing.step], [y], face.shape, transform=where, clip_on=False, zorder=6, **how)
         if not many:
-            how = {"ha": "center", "va": "center_baseline", "fontsize": 7.5, "fontweight": "bold", "color": "white"}
-            axis.text(firing.step, y, str(number), transform=where, zorder=7, **how)
+            axis.text(firing.step, y, str(number), transform=where, fontsize=7.5, zorder=7, **inside)
     for face in dict.fromkeys(MARKS.get(one.kind, OTHER) for one in firings):
-        axis.plot([], [], face.shape, color=face.colour, label=face.label, **small)
+        axis.plot([], [], face.shape, color=face.colour, label=face.label, linestyle="none", markersize=7.0)
     axis.set_ylim(low, top + (max(lifts) + APART) / _points(axis)[1] * (top - low))
 
 

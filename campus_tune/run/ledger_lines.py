@@ -61,9 +61,7 @@ EVENTS: dict[str, Any] = {
         "shortage?": {str: str},
         "thin?": {"how": str, "by": str, "tau?": MAYBE, "known?": int, "ess?": float, "skipped?": str},
         "progress?": float,
-        "reward?": MAYBE,
-        "raw_reward?": MAYBE,
-        "reward_stage?": int,
+        "reward?": ({"stage": int, "chosen": str, "value": float, "scaled": float}, None),
         "pi?": NUMBERS,
     },
     "event": {

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from campus_tune.data.prepared import TokenRows
-from campus_tune.method.budget import Budget
+from campus_tune.method.budget import Budget, Purpose
 from campus_tune.method.phases import offers_until, phases_of
 from campus_tune.method.selectors import NORM, OWN
 from campus_tune.method.stages import SHUFFLE, Stage
@@ -142,7 +142,7 @@ class StageRewards:
     def _free(self) -> float:
         """Forward tokens that are left once what else is still to come has its part."""
         budget = self.budget
-        to_come = [*budget.to_come, *(["probes"] if budget.spent["probes"] else [])]
+        to_come: list[Purpose] = [*budget.to_come, *(("probes",) if budget.spent["probes"] else ())]
         return max(0.0, budget.left - sum(max(0.0, budget.part(one) - budget.spent[one]) for one in to_come))
 
     def _loss(self, rows: IntArray) -> float:

@@ -96,27 +96,43 @@ def draw_view(rng: np.random.Generator) -> View:
 
 def _draw_history(rng: np.random.Generator, stage: int) -> History:
     """Up to thirty stages before this one, some of them shuffled, with probes at every stage, or at every third."""
-    stages, measured, competence = [], [], []
+    stages: list[PastStage] = []
+    measured: list[Measurement] = []
     every, first = int(rng.choice([1, 3])), max(0, stage - int(rng.integers(0, 31)))
     for index in range(first, stage + 1):
         if index % every == 0:
-            loss = float(rng.uniform(0, 12))
-            numbers = {"loss": {"probe": Estimate(loss, 0.1, 8)}, "accuracy": {"probe": Estimate(0.5, 0.1, 8)}}
-            measured.append(Measurement(index, index, index / 1000, index / 1000, index, **numbers))
-            competence.append(float(np.exp(-loss)))
+            loss, accuracy = Estimate(float(rng.uniform(0, 12)), 0.1, 8), Estimate(0.5, 0.1, 8)
+            u = index / 1000
+            measured.append(Measurement(index, index, u, u, index, {"probe": loss}, {"probe": accuracy}))
         if index < stage:
             offered = rng.permutation(list(NAMES))[: rng.integers(1, len(NAMES) + 1)].tolist()
-            gains = {"own_gain": float(rng.normal()), "norm_gain": float(rng.uniform())}
-            work = {"tokens": 100, "lr_mass": 0.1, "lr_tokens": float(rng.choice([0.0, 10.0, 20.0])), **gains}
-            chosen = SHUFFLE if rng.random() < 0.1 else offered[0]
-            stages.append(PastStage(index, chosen, index + 1, float(rng.uniform(0, 12)), offered=offered, **work))
+            past = PastStage(
+                index,
+                SHUFFLE if rng.random() < 0.1 else offered[0],
+                index + 1,
+                float(rng.uniform(0, 12)),
+                offered=offered,
+                tokens=100,
+                lr_mass=0.1,
+                lr_tokens=float(rng.choice([0.0, 10.0, 20.0])),
+                own_gain=float(rng.normal()),
+                norm_gain=float(rng.uniform()),
+            )
+            stages.append(past)
+    competence = [float(np.exp(-one.loss["probe"].value)) for one in measured]
     return History(stages, {"probe": competence} if competence else {}, ProbeHistory(measured))
 
 
 def _without(history: History, needs: frozenset[str]) -> History:
     """The history with what a selector says that it needs, and no more."""
-    gains = [name for need, name in ((OWN, "own_gain"), (NORM, "norm_gain")) if need not in needs]
-    stages = [replace(stage, **dict.fromkeys(gains)) for stage in history.stages]
+    stages = [
+        replace(
+            stage,
+            own_gain=stage.own_gain if OWN in needs else None,
+            norm_gain=stage.norm_gain if NORM in needs else None,
+        )
+        for stage in history.stages
+    ]
     history = replace(history, stages=stages)
     return history if PROBES in needs else replace(history, probes={}, measured=ProbeHistory())
 

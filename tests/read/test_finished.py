@@ -96,7 +96,7 @@ def test_what_is_not_there_or_damaged_is_named(tmp_path: Path) -> None:
         ("stage_end", "level", {"mean": 1.0, "robust": 2.0, "focal": {"code": 1.0}}),
         ("end", "weights_audit", {"checked": 2, "passed": 2}),
         ("decision", "pi", {"length": None}),
-        ("decision", "reward", "high"),
+        ("decision", "reward", 0.5),
         ("event", "actions", "stop"),
         ("event", "done", {"rollback": {"step": "two"}}),
         ("event", "probe", 3),
@@ -187,9 +187,9 @@ def test_calibration_and_competence_are_arrays_over_the_measurements(run: Path) 
 def test_what_a_bandit_thought_is_arrays_over_the_stages(run: Path) -> None:
     found = read_finished(run)
     assert sum(found.pi.values()) == pytest.approx(np.ones(6))
-    assert found.rewards["reward"][:-1] == pytest.approx(0.6 - np.arange(1, 6) / 6)
-    assert found.rewards["raw_reward"][:-1] == pytest.approx(30 - 50 * np.arange(1, 6) / 6)
-    assert np.isnan(found.rewards["reward"][-1])  # no decision came after it
+    assert found.rewards["scaled"][:-1] == pytest.approx(0.6 - np.arange(1, 6) / 6)
+    assert found.rewards["value"][:-1] == pytest.approx(30 - 50 * np.arange(1, 6) / 6)
+    assert np.isnan(found.rewards["scaled"][-1])  # no decision came after it
 
 
 def test_a_run_that_nothing_steered_has_none_of_it(tmp_path: Path) -> None:

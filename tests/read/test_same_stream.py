@@ -183,7 +183,7 @@ def test_rewards_and_calibration_are_compared_where_there_are_some(tmp_path: Pat
     for run, factor in zip(runs, (1.0, 1.001), strict=True):
         run[1]["domains"]["all"]["ece"] = 0.05 * factor
         run[2]["reward"] = None
-        run[5] |= {"reward": -0.2 * factor, "reward_stage": 0}
+        run[5]["reward"] = {"stage": 0, "chosen": "length", "value": -0.2 * factor, "scaled": 0.0}
     found = compare_runs(*(write(tmp_path / name, run) for name, run in zip("ab", runs, strict=True))).largest
     assert found["calibration error"] == found["reward"] == pytest.approx(0.001, rel=1e-2)
     assert {"calibration error", "reward"}.isdisjoint(

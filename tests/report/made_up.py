@@ -184,8 +184,8 @@ def _steer(lines: list[Json]) -> None:
         told.append(line)
         if line["event"] == "decision":
             u = line["step"] / n_steps
-            reward = {"reward": 0.6 - u, "raw_reward": 30 - 50 * u, "reward_stage": line["stage"] - 1}
-            line |= {"progress": u**0.5, **(reward if u else {"reward": None})}
+            reward = {"stage": line["stage"] - 1, "chosen": METRICS[(line["stage"] - 1) % 3], "value": 30 - 50 * u}
+            line |= {"progress": u**0.5, "reward": {**reward, "scaled": 0.6 - u} if u else None}
             line["pi"] = dict(zip(METRICS, (0.2 + 0.5 * u, 0.5 - 0.3 * u, 0.3 - 0.2 * u), strict=True)) if u else first
         if line["event"] == "probes":
             u = line["step"] / n_steps

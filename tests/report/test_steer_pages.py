@@ -193,7 +193,7 @@ def test_every_picture_says_in_numbers_what_it_shows(facts: SteerFacts) -> None:
         found = {picture.name: picture for picture in steer_pictures(facts)}
     assert tuple(found) == STEER_PICTURES
     assert found["bandit"].alt == (
-        "Chances at the last choice: length 62%, mtld 25%, loss 13%. Mean rewards: length 0.18, mtld 0.27, loss 0.10."
+        "Chances at the last choice: length 62%, mtld 25%, loss 13%. Mean rewards: length 0.18, mtld 0.02, loss 0.10."
     )
     assert found["share_signal"].alt == (
         "Signal when shares moved last: arithmetic 0.1, code 0.4. Times that they moved: 1."

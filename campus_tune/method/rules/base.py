@@ -2,6 +2,10 @@
 
 A rule has settings and no state. How often it has fired, and when, is in the history, so that a resumed run, `simulate`
 and the tests ask the same function and a rule cannot disagree with itself.
+
+A rule looks again at every measurement, and who looks sixty times at noise sees something: at a level of 0.05 each time
+a flat history of sixty measurements showed a regression in 20 to 65 of 100 cases, and a loss exactly at its milestone
+was met in 10 to 37. So all bounds are at `LEVEL / looks`, looks the measurements so far: one look has the level itself.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from campus_tune.words.annotated import check_options
 from campus_tune.words.leaves import Range, Several
 from campus_tune.words.registry import Registry
 
-LEVEL = 0.05  # of a bound: the chance that the truth lies beyond it
+LEVEL = 0.05  # of all bounds of a rule together: the chance that the truth lies beyond one
 
 _ACTIONS = Several(get_args(Action))
 _OF_A_DOMAIN = ("review", "raise")  # actions that do something to the domain whose probe showed it

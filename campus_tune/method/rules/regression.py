@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from campus_tune.method.firing import Firing, Kind
-from campus_tune.method.probe_history import Measurement
 from campus_tune.method.rules.base import LEVEL, RULES, Rule, Seen, Shown, Then, Times, firing
 from campus_tune.words.leaves import Range
 
@@ -16,8 +15,11 @@ from campus_tune.words.leaves import Range
 class Regression(Rule):
     """A domain has forgotten: its loss is above its best level by more than `over`, `hold` measurements in a row.
 
-    By the lower bound of the relative rise, paired over rows, at 0.05 over the number of domains. When it is back
-    below `over` the domain has `recovered`, which is a firing of its own and ends what `review` does.
+    By the lower bound of the relative rise, paired over rows, at 0.05 over the domains and over the measurements so
+    far: the best level is the luckiest of as many.
+
+    A domain has `recovered`, which is a firing of its own and ends what `review` does, when the upper bound of its rise
+    is below `over`, or when it is back at its best level: with few rows no bound ever is, and what this ends is mild.
 
     Args:
         over: relative rise over the best level, the mean of the best three neighbouring measurements.
@@ -49,20 +51,13 @@ class Regression(Rule):
         held = [one for one in shown.history.measured.measurements[-self.hold :] if name in one.rise]
         if len(held) < self.hold:
             return []
-        rise = held[-1].rise[name]
-        if all(self.bound(one, name) > self.over for one in held):
-            return self.fired(shown, name, Seen(rise.value, self.bound(held[-1], name), self.over))
-        upper = rise.upper(LEVEL)
-        if not (upper < self.over and self._is_open(shown, name)):
+        level = LEVEL / (len(shown.history.measured.last.loss) * len(shown.history.measured))
+        rise, upper = held[-1].rise[name], held[-1].rise[name].upper(LEVEL)
+        if all(one.rise[name].lower(level) > self.over for one in held):
+            return self.fired(shown, name, Seen(rise.value, rise.lower(level), self.over))
+        back = upper < self.over or rise.value <= 0
+        past = self.past(shown.history, name) + self.past(shown.history, name, "recovered")
+        if not back or not past or max(past, key=lambda one: one.measurement).kind != self.kind:
             return []
         times = len(self.past(shown.history, name, "recovered")) + 1
         return [firing(shown, "recovered", "recovered", name, Seen(rise.value, upper, self.over), ("note",), times)]
-
-    def _is_open(self, shown: Shown, name: str) -> bool:
-        """It has fired for a domain that has not recovered since."""
-        both = self.past(shown.history, name) + self.past(shown.history, name, "recovered")
-        return bool(both) and max(both, key=lambda one: one.measurement).kind == self.kind
-
-    def bound(self, measurement: Measurement, name: str) -> float:
-        """The lower bound of a domain's rise."""
-        return measurement.rise[name].lower(LEVEL / len(measurement.loss))

@@ -28,8 +28,8 @@ LEAST_LEFT = 0.1  # of a run's learning-rate mass: with less left, nothing done 
 class Stagnation(Rule):
     """The relative gain of the probes over the last measurements is less than `least`, and surely so.
 
-    By the upper bound of the gain, paired over rows: probes that are merely noisy are not stagnant. Silent when less
-    than a tenth of the run's learning-rate mass is left.
+    By the upper bound of the gain, paired over rows, at 0.05 over the windows so far: probes that are merely noisy are
+    not stagnant, and few rows never show it. Silent when less than a tenth of the run's learning-rate mass is left.
 
     Args:
         window: measurements that a gain is over.
@@ -64,9 +64,10 @@ class Stagnation(Rule):
             return []
         shares = shown.shares if self.probe is None else {self.probe: 1.0}
         gain = gain_of(measured, shares, self.window, shown.total_steps)
-        if gain is None or gain.upper(LEVEL) >= self.least:
+        if gain is None:
             return []
-        return self.fired(shown, self.probe, Seen(gain.value, gain.upper(LEVEL), self.least))
+        upper = gain.upper(LEVEL / (len(measured) - self.window))
+        return self.fired(shown, self.probe, Seen(gain.value, upper, self.least)) if upper < self.least else []
 
 
 def gain_of(measured: ProbeHistory, shares: Mapping[str, float], window: int, total_steps: int) -> Estimate | None:

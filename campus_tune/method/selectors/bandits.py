@@ -20,7 +20,7 @@ from typing import Annotated
 
 import numpy as np
 
-from campus_tune.method.rewards import Reward, RewardKind, rewards_of
+from campus_tune.method.rewards import Earned, RewardKind, rewards_of
 from campus_tune.method.selectors.base import NORM, OWN, PROBES, SELECTORS, Selector
 from campus_tune.method.view import View
 from campus_tune.words.annotated import check_options
@@ -155,7 +155,9 @@ class Ucb(Bandit):
         if name is None:
             total, n = dict.fromkeys(view.names, 0.0), dict.fromkeys(view.names, 0.0)
             weight, n_all = 1.0, 0.0
-            for one in reversed([one for one in rewards if one.scaled is not None]):
+            for one in reversed(rewards):
+                if one.scaled is None:
+                    continue
                 n_all += weight
                 if one.chosen in n:
                     total[one.chosen] += weight * one.scaled
@@ -238,7 +240,7 @@ def shared(log_weights: Sequence[float], alpha: float) -> list[float]:
     return [math.log((1 - alpha) * one + to_each * (total - one)) + top for one in weights]
 
 
-def in_time(rewards: Sequence[Reward]) -> Iterator[tuple[Reward, bool]]:
+def in_time(rewards: Sequence[Earned]) -> Iterator[tuple[Earned, bool]]:
     """Decisions (False) and their rewards' becoming known (True), in the sequence in which they happened."""
     moments = [(one.stage, True, one) for one in rewards]
     moments += [(one.known_at, False, one) for one in rewards if one.known_at is not None]
@@ -246,7 +248,7 @@ def in_time(rewards: Sequence[Reward]) -> Iterator[tuple[Reward, bool]]:
         yield one, not asks
 
 
-def untried(rewards: Sequence[Reward], view: View) -> str | None:
+def untried(rewards: Sequence[Earned], view: View) -> str | None:
     """An offer of which no reward is known, the one that was chosen least often; None once each has one."""
     known = {one.chosen for one in rewards if one.value is not None}
     unknown = [name for name in view.names if name not in known]

@@ -66,7 +66,7 @@ class Replayed(Selector):
     def choose(self, view: View) -> str:
         """The choice of this stage."""
         told = self.choices[view.stage] if view.stage < len(self.choices) else None
-        return told if told in view.names else RoundRobin().choose(view)
+        return told if told is not None and told in view.names else RoundRobin().choose(view)
 
 
 @SELECTORS.register("shuffle")

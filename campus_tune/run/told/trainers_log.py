@@ -69,7 +69,7 @@ class TrainersLog:
             if "ess" in record.get("thin", {}):
                 self.pending["campus/ess"] = record["thin"]["ess"]
         if record.get("reward") is not None:
-            self.pending["campus/reward"] = record["reward"]
+            self.pending["campus/reward"] = record["reward"]["scaled"]
         self.pending |= {f"campus/pi/{name}": chance for name, chance in record.get("pi", {}).items()}
         for offer in record.get("offers", []):
             self.pending[f"campus/chosen/{offer['name']}"] = int(offer["name"] == record["chosen"])

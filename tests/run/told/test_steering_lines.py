@@ -129,8 +129,8 @@ def test_trackers_get_events_shares_calibration_and_what_a_bandit_does() -> None
         "campus/ece/math": 0.04,
     }
     log.pending.clear()
-    known = {"reward": 0.25, "raw_reward": 30.0, "reward_stage": 0}
-    log.take(Decided({**DECISION, **known, "pi": {"length": 0.7, "mtld": 0.3}}, {}, 0.0))
+    reward = {"stage": 0, "chosen": "length", "value": 30.0, "scaled": 0.25}
+    log.take(Decided({**DECISION, "reward": reward, "pi": {"length": 0.7, "mtld": 0.3}}, {}, 0.0))
     assert log.pending["campus/reward"] == 0.25
     assert (log.pending["campus/pi/length"], log.pending["campus/pi/mtld"]) == (0.7, 0.3)
     log.pending.clear()
