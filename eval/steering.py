@@ -48,6 +48,8 @@ FIRST, LATER = DOMAINS[:2], DOMAINS[2:]
 REVIEW, LITTLE = {"share": 0.1, "by": "forgetting"}, {"share": 0.02, "by": "forgetting"}
 ORDERS: Json = {"metrics": ["length", "mtld"], "mix": 0.0, "handover": 1.0, "within": "none"}
 
+ANSWERED: Json = {"regression": {"then": "review", "times": 4}}
+
 
 def _shares(names: Sequence[str]) -> dict[str, float]:
     return {name: float(name in names) / len(names) for name in DOMAINS}
@@ -63,7 +65,7 @@ PARTS: Mapping[str, Mapping[str, Json]] = {  # part → arm → its `campus` blo
         "notes": FORGETFUL,
         "review": {**FORGETFUL, "review": REVIEW},
         "little review": {**FORGETFUL, "review": LITTLE},
-        "little review, answered": {**FORGETFUL, "review": LITTLE, "when": {"regression": {"then": "review", "times": 4}}},
+        "little review, answered": {**FORGETFUL, "review": LITTLE, "when": ANSWERED},
     },
     "unequal": {
         RANDOM: {"selector": "shuffle"},

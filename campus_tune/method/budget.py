@@ -108,8 +108,7 @@ class Budget:
         spent: forward tokens by purpose, those that were found in the score cache included: what a run decides must
             not hang on what lies on a disk.
         found: of them, the tokens whose scores were found in the cache and cost nothing now.
-        seconds: on the clock, by purpose, of training, of checking weights before saves and hashing checkpoints beside;
-            where a rule may roll back, of keeping weights.
+        seconds: on the clock, by purpose, of training, of checking weights before saves and hashing checkpoints beside.
         caps: tokens for each purpose, where what is usual costs more than the budget; None where it does not.
         halved: the fewest rows of each measurement are half of the usual ones.
         kept: the budget can be kept; else the halves are measured whatever they cost, and the user was told.
@@ -193,10 +192,6 @@ class Budget:
         self.found[purpose] = self.found.get(purpose, 0) + found
         self.seconds[purpose] = self.seconds.get(purpose, 0.0) + seconds
 
-    def add_seconds(self, what: str, seconds: float) -> None:
-        """Count seconds of something that costs no forwards, in a run that has it."""
-        self.seconds[what] = self.seconds.get(what, 0.0) + seconds
-
     def per_probe(self, n_measurements: int) -> float:
         """Forward tokens that one measurement of all probes may take."""
         return self.part("probes") / max(1, n_measurements)
@@ -239,6 +234,5 @@ class Budget:
         names = [*PURPOSES, *(THINNING for _ in new or {THINNING} & state["spent"].keys())]
         self.spent = {name: (state["spent"] | new)[name] for name in names}  # in our sequence: sums are floats
         self.found = {name: (state["found"] | new)[name] for name in names}
-        words = {**self.seconds, **self.spent, **state["seconds"]}
-        self.seconds = {what: (state["seconds"] | new)[what] for what in words}
+        self.seconds = {what: (state["seconds"] | new)[what] for what in {**self.seconds, **self.spent}}
         self.caps, self.halved, self.kept = state["caps"], state["halved"], state["kept"]

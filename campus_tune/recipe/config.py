@@ -211,13 +211,15 @@ class CampusConfig(CheckedSettings):
             problems.append(
                 f"`label` of a metric must be another word than that of random stages, got {SHUFFLE!r}. Choose one."
             )
-        order = getattr(self.build_selector(), "order", None) if self.selector is not None else None
-        if order is not None and order not in self.labels:
-            problems.append(
-                f"`selector: order` must be the label of one of the metrics ({', '.join(self.labels)}), got {order!r}."
-                f"{nearest(str(order), self.labels)}"
-            )
-        return problems
+        selector = None if self.selector is None else self.build_selector()
+        named = {"order": [getattr(selector, "order", None)], "choices": getattr(selector, "choices", ())}
+        return problems + [
+            f"`selector: {option}` must be the label of one of the metrics ({', '.join(self.labels)}), got {label!r}."
+            f"{nearest(str(label), self.labels)}"
+            for option, labels in named.items()
+            for label in dict.fromkeys(labels)
+            if label not in (*self.labels, None, *([SHUFFLE] if option == "choices" else []))
+        ]
 
     # -- what it says --------------------------------------------------------------------------------------------
 

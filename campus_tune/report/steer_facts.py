@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from campus_tune.run.told import answered, seen, summed_up
+from campus_tune.method.firing_lines import answered, seen
+from campus_tune.run.told import summed_up
 from campus_tune.words.types import FloatArray, Json
 
 CLOCK, HANDOVER = "campus: clock", "campus: handover"

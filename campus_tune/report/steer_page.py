@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from campus_tune.method.firing_lines import percent
 from campus_tune.report.figures import Picture
 from campus_tune.report.html_tables import GAP, Cell, HtmlTable, number, signed, words
 from campus_tune.report.steer_facts import FiringFacts, SteerFacts
 from campus_tune.report.steer_plots import STEER_PICTURES
-from campus_tune.run.told import percent
 
 FOLDED = 20  # rows above which a table waits to be opened
 IN_NATS = "milestone"  # a loss, a competence or an accuracy; the numbers of all others are shares

@@ -82,7 +82,7 @@ def mark_events(
     from matplotlib.transforms import ScaledTranslation
 
     many = len(firings) > NUMBERED
-    inside = {"ha": "center", "va": "center_baseline", "color": "white", "fontweight": "bold"}
+    inside: dict[str, Any] = {"ha": "center", "va": "center_baseline", "color": "white", "fontweight": "bold"}
     low, high = axis.get_ylim()
     top = high + 0.05 * (high - low)
     heights = [curves.get(one.probe or "", {}).get(one.step, top) for one in firings]
@@ -176,7 +176,7 @@ def bandit(facts: SteerFacts) -> Picture | None:
     if not facts.pi:
         return None
     faces = faces_of(facts.pi)
-    worth = {name: [(one.step, one.value) for one in facts.rewards if one.chosen == name] for name in facts.pi}
+    worth = {name: [(float(one.step), one.value) for one in facts.rewards if one.chosen == name] for name in facts.pi}
 
     def draw(figure: Figure, narrow: bool) -> None:
         parts = 2 if facts.rewards else 1

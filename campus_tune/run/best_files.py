@@ -64,7 +64,7 @@ def read_snapshot(folder: Path, files: Files) -> Snapshot:
     from safetensors.torch import load
 
     held: list[dict[str, torch.Tensor]] = []
-    kinds = {}
+    kinds = "{}"
     for name, (_, known) in files.items():
         try:
             data = (folder / name).read_bytes()
@@ -73,9 +73,9 @@ def read_snapshot(folder: Path, files: Files) -> Snapshot:
         if sha256(data) != known:
             raise _unlike(folder / name, "another SHA-256")
         held.append(load(data))
-        kinds = _metadata(data).get(KINDS)
+        kinds = _metadata(data).get(KINDS, kinds)
     weights, moments = held
-    return Snapshot(weights, moments, json.loads(kinds or "{}"))
+    return Snapshot(weights, moments, json.loads(kinds))
 
 
 def prune(folder: Path, needed: Collection[str]) -> None:

@@ -71,7 +71,7 @@ class BestWeights:
 
     def __init__(self, weights: TrainedWeights, peers: Peers, folder: Path) -> None:
         self.peers, self.folder = peers, folder / BEST
-        self._seconds = 0.0  # of keeping and rolling back, that nobody has been told of
+        self.seconds = 0.0  # of keeping and rolling back, so far in this life
         self._weights = weights
         self._kept: Kept | None = None
         self._saved: set[str] = set()  # what the last checkpoint needs, whose record may not be sealed yet
@@ -125,7 +125,7 @@ class BestWeights:
 
         self._kept = Kept(index, measured.last.step, loss, self.peers.led(keep))
         self.tidy()
-        self._seconds += time.perf_counter() - began
+        self.seconds += time.perf_counter() - began
         return self._kept.line()
 
     def roll_back(self) -> Json:
@@ -144,13 +144,8 @@ class BestWeights:
         found: list[Snapshot] = []
         self.peers.led(lambda: found.append(read_snapshot(self.folder, kept.files)))
         self._weights.put(found[0] if found else None, self.peers)
-        self._seconds += time.perf_counter() - began
+        self.seconds += time.perf_counter() - began
         return kept.line()
-
-    def take_seconds(self) -> float:
-        """Spent on keeping and rolling back since this was asked last."""
-        seconds, self._seconds = self._seconds, 0.0
-        return seconds
 
     def tidy(self) -> None:
         """Remove what neither this run nor a checkpoint on the disk may come back to; also when training has ended."""

@@ -273,8 +273,6 @@ def measure_probes(now: Situation, *, ends: bool = False) -> None:
     if measured:
         now.journal.take(Probed(now.curriculum.step, now.probing.report))
         now.helm.measured(now, ends=ends)
-        if now.best is not None:
-            now.budget.add_seconds("keeping", now.best.take_seconds())
 
 
 def audit(now: Situation) -> Json:

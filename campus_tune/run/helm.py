@@ -9,6 +9,8 @@ trainer is done here, once, between two stages: weights go back to the best that
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +20,8 @@ from campus_tune.method.reweighted import at_most_five
 from campus_tune.method.rules import Shown
 from campus_tune.method.steering import Steering
 from campus_tune.method.view import History
+from campus_tune.run.activity import SAVING
+from campus_tune.run.best_weights import BestWeights
 from campus_tune.run.early_stop import EarlyStop, stop_after_saving
 from campus_tune.run.probing import MeasuredAt
 from campus_tune.run.told.events import Fired, SharesMoved, Warned
@@ -68,7 +72,8 @@ class Helm:
         """
         shares = now.probing.competence.shares
         if now.best is not None:
-            now.best.noted(now.probing.record, shares)
+            with _on_the_clock(now, now.best):
+                now.best.noted(now.probing.record, shares)
         if self.steering is None:
             return
         if not now.curriculum.step and (met := now.config.steer.already_met(now.probing.record.last)):
@@ -78,7 +83,9 @@ class Helm:
         for firing in now.peers.from_leader(self.steering.judge(shown)):
             done: Json = {}
             if "rollback" in firing.actions and now.best is not None:
-                gone_back = gone_back or now.best.roll_back()
+                if gone_back is None:
+                    with _on_the_clock(now, now.best):
+                        gone_back = now.best.roll_back()
                 done["rollback"] = gone_back
             if "stop" in firing.actions:
                 done["stop"] = EarlyStop.at(now.curriculum.step, self.total_steps, self.rates).line()
@@ -121,3 +128,12 @@ class Helm:
     def state(self) -> Json:
         """What a checkpoint remembers of it, as JSON; {} of a run in which nothing was seen."""
         return {"firings": [firing.line() for firing in self.firings]} if self.firings else {}
+
+
+@contextmanager
+def _on_the_clock(now: Situation, best: BestWeights) -> Iterator[None]:
+    """What weights are kept and brought back in counts with what looks after a run's checkpoints."""
+    before = best.seconds
+    with now.activities(SAVING):
+        yield
+    now.budget.seconds["checking"] += best.seconds - before

@@ -151,16 +151,6 @@ def test_spending_goes_on_from_its_state_and_leaves_that_alone() -> None:
     assert state == first.state()
 
 
-def test_seconds_of_something_that_only_some_runs_have_go_on_too() -> None:
-    first, second = (Budget(share=0.05, training_tokens=1000.0, ratio=0.5) for _ in range(2))
-    assert "keeping" not in first.state()["seconds"]
-    first.add_seconds("keeping", 0.5)
-    second.load(first.state())
-    second.add_seconds("keeping", 0.25)
-    assert second.seconds["keeping"] == 0.75
-    assert second.clock_share() == 0.0  # nothing was measured
-
-
 def test_the_bill_adds_up_to_the_same_bits_whatever_the_sequence_in_the_checkpoint() -> None:
     """JSON written with sorted keys comes back in another sequence, and sums of floats depend on it."""
     first, second = (Budget(share=0.05, training_tokens=7e5, ratio=0.3711) for _ in range(2))

@@ -31,7 +31,7 @@ from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, 
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run import probing as probing_module
 from campus_tune.run.decide import Decider
-from campus_tune.run.probing import Probing
+from campus_tune.run.probing import MeasuredAt, Probing
 from campus_tune.scores.asking import Asking
 from campus_tune.scores.cache import ScoreCache
 from campus_tune.scores.passages import Passages
@@ -178,7 +178,7 @@ def _cost_of(run: Small, rng: np.random.Generator) -> tuple[float, float, list[s
     while not curriculum.finished:
         if curriculum.needs_decision:
             if probing.due(curriculum.n_stages):
-                probing.measure()
+                probing.measure(MeasuredAt(curriculum.n_stages, curriculum.step, 0.0, 0.0, 0))
             if rescorer.due():
                 rescorer.again(1 + refreshes(curriculum.step), probing.tokens)
             reserved = stages(curriculum.step, total) // probing.every * float(probing.tokens)
@@ -187,7 +187,7 @@ def _cost_of(run: Small, rng: np.random.Generator) -> tuple[float, float, list[s
             allowance = budget.per_decision(stages(curriculum.step, curriculum.handover_step), reserved)
             decider.decide(curriculum, probe_loss=probing.loss, allowance=allowance, reserved=probing.tokens)
         curriculum.advance()
-    probing.measure()
+    probing.measure(MeasuredAt(curriculum.n_stages, curriculum.step, 0.0, 0.0, 0))
     return sum(budget.spent.values()), budget.total, said
 
 

@@ -304,3 +304,13 @@ def test_any_settings_survive_yaml(tmp_path_factory: pytest.TempPathFactory, **s
     path = write(tmp_path_factory.mktemp("yaml"), config.to_yaml())
     assert load_recipe(path) == config
     assert CampusConfig.from_mapping(config.to_mapping()) == config
+
+
+def test_choices_that_are_replayed_are_labels() -> None:
+    message = (
+        r"`selector: choices` must be the label of one of the metrics \(length, mtld\), got 'mtdl'. Did you mean 'mtld'"
+    )
+    wrong = {"name": "replayed", "choices": ["length", "mtdl", "shuffle"]}
+    with pytest.raises(RecipeError, match=message):
+        CampusConfig(metrics=["length", "mtld"], selector=wrong)
+    CampusConfig(metrics=["length", "mtld"], selector={**wrong, "choices": ["length", "mtld", "shuffle"]})

@@ -4,7 +4,7 @@ from campus_tune.run.told.console import NO_BASIS
 from campus_tune.run.told.dropped_rows import FILE as DROPPED
 from campus_tune.run.told.examples import FILE as EXAMPLES
 from campus_tune.run.told.examples import pick
-from campus_tune.run.told.steering_lines import answered, percent, seen, summed_up
+from campus_tune.run.told.steering_lines import summed_up
 from campus_tune.run.told.trackers import log_plots
 from campus_tune.run.told.weight_lines import audit_line, clips_often
 
@@ -12,12 +12,9 @@ __all__ = [
     "DROPPED",
     "EXAMPLES",
     "NO_BASIS",
-    "answered",
     "audit_line",
     "clips_often",
     "log_plots",
-    "percent",
     "pick",
-    "seen",
     "summed_up",
 ]
