@@ -136,14 +136,14 @@ def _with_phases(block: Json, phases: list[Json] | None) -> Json:
 
 
 def choices_of_run(choices: Sequence[Json], seed: int) -> list[str]:
-    """The sub-curricula that a run has chosen, as often, in a random sequence; a stage that was shuffled stays one.
+    """The sub-curricula that a run has chosen, as often, in a random sequence.
 
     Args:
         choices: of a result: stages with `chosen`.
         seed: of the run.
 
     Returns:
-        One for each stage up to the last that was chosen.
+        One for each stage up to the last that was chosen; for a stage that was shuffled, where nobody asks, any.
 
     Raises:
         RecipeError: the run chose none.
@@ -155,6 +155,7 @@ def choices_of_run(choices: Sequence[Json], seed: int) -> list[str]:
             f"`{REPLAYED}` must have the choices of the recipe's run, got a result that has none. Delete its folder: "
             "the run is repeated."
         )
+    stages = [choices[chosen[0]]["chosen"] if name == SHUFFLE else name for name in stages]
     for i, other in zip(chosen, np.random.default_rng([seed, _SALT]).permutation(chosen).tolist(), strict=True):
         stages[i] = choices[other]["chosen"]
     return stages[: chosen[-1] + 1]
