@@ -48,13 +48,13 @@ class FakeBench:
     def __init__(self, plan: Plan, fails: Sequence[tuple[str, int]] = (), error: BaseException | None = None) -> None:
         self.plan, self.fails, self.error = plan, fails, error
         self.made: list[tuple[str, int, int | None]] = []
-        self.shares: dict[tuple[str, int], Json | None] = {}
+        self.recorded: dict[tuple[str, int], Json | None] = {}
 
-    def run(self, name: str, seed: int, *, max_steps: int | None = None, shares: Json | None = None) -> Json:
+    def run(self, name: str, seed: int, *, max_steps: int | None = None, recorded: Json | None = None) -> Json:
         if (name, seed) in self.fails:
             raise self.error or DataError("`rows` must be there, got none. Add some.")
         self.made.append((name, seed, max_steps))
-        self.shares[name, seed] = shares
+        self.recorded[name, seed] = recorded
         bill = 0.5 + seed if name == "recipe" else 0.0
         outcome: Json = {
             "arm": name,
@@ -459,9 +459,9 @@ def test_an_arm_of_average_shares_awaits_the_recipes_run_with_its_seed(
     assert [name for name, _, _ in bench.made] == ["random", "random", "recipe", "recipe"]
     campaign.train(["control", "plus"], bench)
     assert [(name, seed) for name, seed, _ in bench.made[4:]] == [("mean_shares", 0), ("mean_shares", 1)]
-    assert bench.shares["mean_shares", 0] == pytest.approx({"a": 15 / 40, "b": 25 / 40})
-    assert bench.shares["mean_shares", 1] == pytest.approx({"a": 16 / 41, "b": 25 / 41})
-    assert bench.shares["recipe", 0] is None
+    assert bench.recorded["mean_shares", 0]["shares"] == pytest.approx({"a": 15 / 40, "b": 25 / 40})
+    assert bench.recorded["mean_shares", 1]["shares"] == pytest.approx({"a": 16 / 41, "b": 25 / 41})
+    assert bench.recorded["recipe", 0] is None
     again, said = make(plan, held)
     train(again, FakeBench(plan))
     assert said[0] == "6 of 6 runs are there already and are kept"
