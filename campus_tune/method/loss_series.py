@@ -71,7 +71,7 @@ class Losses:
     @property
     def known(self) -> BoolArray:
         """Strata whose loss was ever known, shape (S,)."""
-        return np.isfinite(self.loss).any(axis=0)
+        return np.asarray(np.isfinite(self.loss).any(axis=0), dtype=np.bool_)
 
     def filled(self, values: FloatArray) -> FloatArray:
         """Some of its arrays, with what was last known where a loss is not; NaN before the first. Shape (T, S)."""

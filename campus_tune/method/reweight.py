@@ -317,7 +317,8 @@ class Doremi(Reweight):
     def pull(self, prior: FloatArray, losses: Losses) -> FloatArray:
         """The newest excess, in nats."""
         del prior
-        return self._excess(losses)[-1]
+        newest: FloatArray = self._excess(losses)[-1]
+        return newest
 
     def moved(self, prior: FloatArray, losses: Losses) -> FloatArray:
         """Time by time from the prior on."""
@@ -329,7 +330,8 @@ class Doremi(Reweight):
     def _excess(self, losses: Losses) -> FloatArray:
         """Over the targets, shape (T, S); a loss that is not known is the last that was, 0 before the first."""
         target = np.array([(self.targets or {})[name] for name in losses.names])
-        return np.maximum(np.nan_to_num(losses.filled(losses.loss) - target), 0.0)
+        over = np.nan_to_num(losses.filled(losses.loss) - target)
+        return np.asarray(np.maximum(over, 0.0), dtype=np.float64)
 
     def named(self) -> set[str]:
         """Those with a target."""
@@ -464,7 +466,7 @@ def bounded(shares: FloatArray, prior: FloatArray, most: float, *, least: float 
         found = np.where(side, edge, found)
         free = ~fixed
         if not free.any():
-            return found / found.sum()
+            return np.asarray(found / found.sum(), dtype=np.float64)
         left, total = 1 - found[fixed].sum(), found[free].sum()
         found[free] = found[free] * left / total if total > 0 else prior[free] * left / prior[free].sum()
 

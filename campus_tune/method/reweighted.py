@@ -53,8 +53,8 @@ def held_back(steering: Steering, base: FloatArray) -> list[str]:
         np.array([of(base, past, least=steering.least) for past in changes])
         for of in (steering.reweight.shares, steering.reweight.ceiling)
     )
-    held = ((shares >= ceilings * (1 - _ROUNDING)) & (shares > base * (1 + _ROUNDING))).all(axis=0)
-    return [name for name, is_held in zip(steering.names, held.tolist(), strict=True) if is_held]
+    held = np.all((shares >= ceilings * (1 - _ROUNDING)) & (shares > base * (1 + _ROUNDING)), axis=0)
+    return [name for name, is_held in zip(steering.names, np.atleast_1d(held).tolist(), strict=True) if is_held]
 
 
 def mean_shares(steering: Steering, base: FloatArray) -> FloatArray:

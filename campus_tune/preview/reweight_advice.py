@@ -137,7 +137,7 @@ def _explored(config: CampusConfig, n: int, n_stages: float) -> Iterator[Finding
 def ceilings(shares: FloatArray, most: float) -> FloatArray:
     """The most that each share can be while the others keep the least that they may, shape (S,)."""
     low = shares / most
-    return np.minimum(shares * most, 1 - low.sum() + low)
+    return np.asarray(np.minimum(shares * most, 1 - low.sum() + low), dtype=np.float64)
 
 
 def _lowered(shares: FloatArray, strata: BoolArray, limits: FloatArray) -> float:
