@@ -28,6 +28,7 @@ from campus_tune.model.peers import Peers
 from campus_tune.model.probes import Source
 from campus_tune.model.rates import rates_of
 from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, pays_for_all_rows
+from campus_tune.preview.reweight_advice import probed_findings
 from campus_tune.preview.rule_advice import probe_findings, stop_findings
 from campus_tune.preview.setup import make_budget, resolve, scores_health, start_warnings
 from campus_tune.preview.steer_advice import few_decisions, unpaid_rewards
@@ -400,7 +401,8 @@ def _steering_warnings(now: Outline, facts: CostFacts) -> list[str]:
     config, probes, steps = now.config, now.probing.probes, (now.total_steps, now.loaded.steps_per_epoch)
     found = [*few_decisions(config, *steps), *unpaid_rewards(config, now.budget, facts, now.probing.every)]
     if probes is not None:
-        found += probe_findings(config, {domain: len(rows) for domain, rows in probes.domains.items()})
+        probed = {domain: len(rows) for domain, rows in probes.domains.items()}
+        found += [*probe_findings(config, probed), *probed_findings(config, now.kinds.domains.names, probed)]
     rates = rates_of(now.trainer, now.total_steps)
     if rates is not None:
         found += stop_findings(config, rates)
