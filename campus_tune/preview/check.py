@@ -39,7 +39,7 @@ from campus_tune.preview.duplicate_rows import duplicate_findings
 from campus_tune.preview.health import health_table, score_findings
 from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_findings, phase_findings
 from campus_tune.preview.reweight_advice import probed_findings
-from campus_tune.preview.rule_advice import probe_findings, stop_findings
+from campus_tune.preview.rule_advice import power_findings, probe_findings, stop_findings
 from campus_tune.preview.simulate import SimulatedRun, simulate
 from campus_tune.preview.steer_advice import few_decisions
 from campus_tune.preview.weight_advice import router_findings
@@ -227,7 +227,7 @@ def _probe_findings(
             what = f"Probe domain {untrained!r} has no training rows."
             yield Finding("warning", what, "Correct its name, or drop its probes.")
     yield from (Finding("error", problem) for problem in config.steer.unknown_probes(n_rows))
-    yield from probe_findings(config, steering)
+    yield from (*probe_findings(config, steering), *power_findings(config, steering))
     if prepared is not None:
         try:
             load_probes(list(config.probes.path), config.probes, prepared.trainer)

@@ -3,6 +3,7 @@
     rule_findings     from the settings alone
     stop_findings     once the learning rates are known
     probe_findings    once the probes are known: how many rows of each domain
+    power_findings    likewise: which rise of a loss so many rows can show
 
 >>> config = CampusConfig(metrics=["length"], when={"stagnation": "rollback"})
 >>> [str(finding) for finding in rule_findings(config)]
@@ -14,12 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from campus_tune.method.rules import Regression, smallest_rise
 from campus_tune.preview.lr_mass import STARVED
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.findings import Finding
 from campus_tune.words.types import FloatArray
 from campus_tune.words.wording import listed
 
+# How far apart single rows change between two measurements, as a part of the loss: on probes of 32 rows of a tiny model
+# that forgets, fifteen firings told 0.07 to 0.13 (eval/LOG.md). A run says what its own probes could show at its end.
+TYPICAL_SPREAD = 0.1
+BLUNT = 0.2  # relative rise: probes that show none below it are a poor ground to act on
 FEWEST_ROWS = 30  # of a domain's probes, below which a rule should do no more than say what it sees
 
 
@@ -78,3 +84,27 @@ def probe_findings(config: CampusConfig, rows: Mapping[str, int]) -> Iterator[Fi
             )
             instead = "clock: steps" if setting.startswith("clock") else "then: note"
             yield Finding("warning", what, f"Hold out more rows, or write {instead}.")
+
+
+def power_findings(config: CampusConfig, rows: Mapping[str, int]) -> Iterator[Finding]:
+    """The smallest rise of a domain's loss that the rule of regressions would find in 80 of 100 cases.
+
+    Args:
+        config: settings.
+        rows: domain of the probes → how many of its rows are measured.
+    """
+    rule = next((one for one in config.rules(has_probes=True) if isinstance(one, Regression)), None)
+    if rule is None or not rows:
+        return
+    bounds = {"over": rule.over, "level": rule.level(len(rows))}
+    shown = {name: smallest_rise(n, TYPICAL_SPREAD, hold=rule.hold, **bounds) for name, n in rows.items()}
+    told = listed([f"{name} {rise:.0%} ({rows[name]} rows)" for name, rise in sorted(shown.items())], 8)
+    what = (
+        f"The smallest rises of a loss that the probes can show, where single rows change by {TYPICAL_SPREAD:.0%} more "
+        f"or less than their domain: {told}. Smaller ones pass unseen."
+    )
+    yield Finding("info", what)
+    blunt = [name for name, rise in sorted(shown.items()) if rise > BLUNT]
+    if blunt and set(rule.then) != {"note"}:
+        what = f"`when: regression` acts on probes that hardly show a rise below {BLUNT:.0%}: {listed(blunt, 5)}."
+        yield Finding("warning", what, "Hold out more rows of them, or write regression: note.")

@@ -307,6 +307,7 @@ def summed_up(now: Situation) -> Ended:
             "budget": now.config.budget,
             **now.load.total(),
             "competence": now.probing.changes(),
+            **({"smallest_rise": power} if (power := now.helm.power(now)) else {}),
             "cost": now.budget.shares(),
             "found": now.budget.found_share(),
             "seconds": _seconds(now),

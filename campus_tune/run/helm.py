@@ -9,7 +9,8 @@ trainer is done here, once, between two stages: weights go back to the best that
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from campus_tune.method.firing import Firing
 from campus_tune.method.reweighted import at_most_five
-from campus_tune.method.rules import Shown
+from campus_tune.method.rules import Regression, Rule, Shown, power_line
 from campus_tune.method.steering import Steering
 from campus_tune.method.view import History
 from campus_tune.run.activity import SAVING
@@ -31,6 +32,9 @@ from campus_tune.words.types import FloatArray, Json
 
 if TYPE_CHECKING:
     from campus_tune.run.situation import Situation
+
+
+UNSEEN = 1000.0  # times its loss: a rise that no probe is said to show
 
 
 class Helm:
@@ -113,6 +117,17 @@ class Helm:
             now.journal.take(SharesMoved(**record))
         if (held := at_most_five(self.steering, base)) is not None:
             now.journal.take(Warned([held]))
+
+    def power(self, now: Situation) -> Json:
+        """Domain → the smallest rise of its loss that the probes could show at the end; {} where nobody watches."""
+        rule = next((one for one in self.rules if isinstance(one, Regression)), None)
+        rises = {} if rule is None else power_line(now.probing.record, over=rule.over, hold=rule.hold)
+        return {name: round(rise, 6) for name, rise in rises.items() if math.isfinite(rise) and rise < UNSEEN}
+
+    @property
+    def rules(self) -> Sequence[Rule]:
+        """Of the recipe."""
+        return () if self.steering is None else self.steering.rules
 
     def leave_shares(self, now: Situation) -> None:
         """Leave the shares that a run was made to find."""

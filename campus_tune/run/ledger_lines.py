@@ -147,6 +147,7 @@ EVENTS: dict[str, Any] = {
         "review_rows?": int,
         "suspects?": int,
         "weights_audit?": [int, int],
+        "smallest_rise?": NUMBERS,
     },
 }
 

@@ -7,8 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from campus_tune.method.rules import smallest_rise
 from campus_tune.preview.advice import problems_in_method
-from campus_tune.preview.rule_advice import probe_findings, rule_findings, stop_findings
+from campus_tune.preview.rule_advice import (
+    TYPICAL_SPREAD,
+    power_findings,
+    probe_findings,
+    rule_findings,
+    stop_findings,
+)
 from campus_tune.recipe.config import CampusConfig
 
 SUMS = {"name": "sums", "probe": "math", "loss": 0.8}
@@ -105,3 +112,39 @@ def test_probes_of_too_few_rows_to_act_on_are_counted(settings: Any, few: dict[s
         for setting, rows in few.items()
     ]
     assert list(probe_findings(config(**settings), dict.fromkeys(ROWS, 30))) == []
+
+
+# -- power -------------------------------------------------------------------------------------------------------------
+
+
+def power(rows: dict[str, int], **settings: Any) -> list[str]:
+    return [str(finding) for finding in power_findings(config(**settings), rows)]
+
+
+def test_what_the_probes_can_show_is_said_with_its_assumption() -> None:
+    (said_of_all,) = power({"math": 64, "code": 8})
+    assert said_of_all.startswith(
+        "info: The smallest rises of a loss that the probes can show, where single rows change"
+    )
+    for name, n in (("math", 64), ("code", 8)):
+        rise = smallest_rise(n, TYPICAL_SPREAD, over=0.02, level=0.05 / 2, hold=2)
+        assert f"{name} {rise:.0%} ({n} rows)" in said_of_all
+
+
+def test_more_rows_show_less() -> None:
+    rises = [smallest_rise(n, TYPICAL_SPREAD) for n in (8, 32, 128, 512)]
+    assert rises == sorted(rises, reverse=True)
+
+
+def test_probes_that_are_blunt_are_a_warning_where_something_is_done() -> None:
+    settings: Any = {"when": {"regression": "review"}, "review": {"share": 0.1}}
+    assert len(power({"math": 200}, **settings)) == 1
+    *_, warning = power({"math": 8, "code": 200}, **settings)
+    assert "`when: regression` acts on probes that hardly show a rise below 20%: math." in warning
+    assert len(power({"math": 8, "code": 200}, when={"regression": "note"})) == 1  # the advice, followed
+    assert len(power({"math": 64, "code": 200}, **settings)) == 1  # likewise
+
+
+def test_nothing_is_said_where_nobody_watches() -> None:
+    assert power({"math": 64}, when={}) == []
+    assert power({}) == []

@@ -40,6 +40,11 @@ class Regression(Rule):
         """As many as it looks at."""
         return self.hold
 
+    @staticmethod
+    def level(n_domains: int) -> float:
+        """What all looks at one of the domains share: the chance that it is said to have regressed and has not."""
+        return LEVEL / n_domains
+
     def judge(self, shown: Shown) -> list[Firing]:
         """A firing for each domain that has regressed, or recovered."""
         measured = shown.history.measured
@@ -51,7 +56,7 @@ class Regression(Rule):
         held = [one for one in shown.history.measured.measurements[-self.hold :] if name in one.rise]
         if len(held) < self.hold:
             return []
-        level = LEVEL / (len(shown.history.measured.last.loss) * len(shown.history.measured))
+        level = self.level(len(shown.history.measured.last.loss)) / len(shown.history.measured)
         rise, upper = held[-1].rise[name], held[-1].rise[name].upper(LEVEL)
         if all(one.rise[name].lower(level) > self.over for one in held):
             return self.fired(shown, name, Seen(rise.value, rise.lower(level), self.over))

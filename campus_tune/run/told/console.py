@@ -9,7 +9,7 @@ from pathlib import Path
 from campus_tune.evaluate.results import scores_in_words
 from campus_tune.method.budget import ALWAYS, rounded_up
 from campus_tune.method.curriculum import SHUFFLE
-from campus_tune.method.firing_lines import fired_line
+from campus_tune.method.firing_lines import fired_line, percent
 from campus_tune.preview.health import health_table
 from campus_tune.run.ledger import audited
 from campus_tune.run.told.drawn_lines import drawn_lines, suspects_line, thinned_lines
@@ -44,6 +44,8 @@ MANY_DIGITS = 1e4  # a perplexity from which on its size is all that a line says
 MOST_SHORT = 3  # groups without enough rows that a decision's line names
 
 NO_BASIS = "none"  # of a map that could not be made
+
+MOST_RISES = 6  # domains whose smallest rise is named
 
 NOTABLE = 0.1  # seconds of a rank in an activity, below which its picture says nothing
 
@@ -251,6 +253,9 @@ def last_lines(end: Json, where: str) -> list[str]:
     if end["competence"]:
         changes = [f"{domain} {first:.3f} → {last:.3f}" for domain, (first, last) in end["competence"].items()]
         lines.append("competence on the probes, before → after: " + ", ".join(changes))
+    if rises := end.get("smallest_rise"):
+        named = listed([f"{domain} {percent(rise)}" for domain, rise in rises.items()], MOST_RISES)
+        lines.append(f"smallest rise of a loss that the probes can show: {named}")
     by_choice = end["rows_by_choice"]
     shares = [f"{name} {rows / max(1, sum(by_choice.values())):.0%}" for name, rows in by_choice.items() if rows]
     lines.append("rows by sub-curriculum: " + ", ".join(shares))
