@@ -49,13 +49,13 @@ def test_others_leave_nothing(tmp_path: Path, name: str | None) -> None:
 
 
 ODD = ["yes", "1e-3", "null", "~", "a: b", "#x", "- a", "'", '"', "{", "数学", "temperature", "12:30", "<<", "=", "a b"]
-names = st.sampled_from(ODD) | group_names().filter(lambda name: name.isprintable() and name == name.strip() != "")
+names = st.sampled_from(ODD) | group_names().map(lambda name: "".join(filter(str.isprintable, name)).strip() or "empty")
 
 
 @examples(60)
-@given(st.dictionaries(names, st.floats(0, 1), min_size=2, max_size=7), st.booleans())
-def test_any_names_and_shares_are_read_again(shares: dict[str, float], over_cells: bool) -> None:
-    assume(sum(shares.values()) > 0.1)
+@given(st.dictionaries(names, st.integers(0, 1000), min_size=2, max_size=7), st.booleans())
+def test_any_names_and_shares_are_read_again(shares: dict[str, int], over_cells: bool) -> None:
+    assume(any(shares.values()))
     parts = np.array(list(shares.values())) / sum(shares.values())
     block = read_value(shares_block(list(shares), parts, over_cells=over_cells), "block")
     config = CampusConfig.from_mapping({"metrics": ["length"], **block})
