@@ -298,7 +298,7 @@ def spoils(every: int) -> Any:
                 chance = torch.Generator().manual_seed(state.global_step)
                 with torch.no_grad():
                     for parameter in (one for one in kwargs["model"].parameters() if one.requires_grad):
-                        parameter.add_(0.3 * torch.randn(parameter.shape, generator=chance))
+                        parameter.add_(3.0 * torch.randn(parameter.shape, generator=chance))
 
     return Spoils()
 
