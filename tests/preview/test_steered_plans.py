@@ -59,7 +59,7 @@ def bits(run: SimulatedRun) -> tuple[Any, ...]:
 
 def test_a_domain_that_a_phase_leaves_out_is_seen_to_regress_and_only_that() -> None:
     run = plan(recipe(**FORGETS, **REVIEW))
-    assert told(run) == [("regression", "math", 115, ("note",)), ("regression", "math", 125, ("note",))]
+    assert told(run) == [("regression", "math", 120, ("note",)), ("regression", "math", 130, ("note",))]
     first = run.events[0]
     assert first.value > first.bound > first.against == 0.02
     assert not run.steered
@@ -108,7 +108,7 @@ def test_a_milestone_ends_the_phase_that_it_is_met_in() -> None:
 
 
 def test_a_rule_hands_over_and_rows_are_shuffled_from_there() -> None:
-    early = {"name": "early", "probe": "math", "loss": 1.15, "then": "hand_over"}
+    early = {"name": "early", "probe": "math", "loss": 1.3, "then": "hand_over"}
     run = plan(recipe(milestones=[early]))
     met = run.events[0]
     assert 0 < met.step < 0.5 * run.total_steps
@@ -365,7 +365,7 @@ def test_a_copy_of_the_learner_learns_by_itself() -> None:
 
 def test_the_table_says_what_was_seen_and_how_far_shares_went() -> None:
     text = plan_as_text(plan(recipe(**FORGETS, **REVIEW, when={"regression": "review"})), [])
-    assert "step 115/200 · math regressed: loss " in text
+    assert "step 120/200 · math regressed: loss " in text
     assert "→ its rows in the review lane × 2 (time 2)" in text
     assert "· math has recovered: loss " in text
     assert "loss of made-up probes: code " in text
