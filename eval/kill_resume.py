@@ -195,7 +195,7 @@ def steered_settings() -> list[Setting]:
         "lagging": {**plain, "domains": {"reweight": {"name": "lagging", "rate": 5.0}}},
     }
     others = [replace(rollback, name=f"steer-{name}", campus=campus) for name, campus in recipes.items()]
-    return [replace(one, spoils_every=13) for one in (rollback, others[0])] + others[1:]
+    return [replace(one, spoils_every=5) for one in (rollback, others[0])] + others[1:]
 
 
 # -- one life of a run, in its own process -------------------------------------------------------------------------
@@ -298,7 +298,7 @@ def spoils(every: int) -> Any:
                 chance = torch.Generator().manual_seed(state.global_step)
                 with torch.no_grad():
                     for parameter in (one for one in kwargs["model"].parameters() if one.requires_grad):
-                        parameter.add_(3.0 * torch.randn(parameter.shape, generator=chance))
+                        parameter.add_(0.3 * torch.randn(parameter.shape, generator=chance))
 
     return Spoils()
 
