@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 
 from campus_tune.words.types import Json
-from eval import bench_score, damage, metric_validity, same_ledgers
+from eval import bench_score, damage, metric_validity, rules, same_ledgers
 
 LEVEL = np.array([0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3], dtype=np.float64)
 TASKS = np.repeat([0, 1, 2], 4)
@@ -260,3 +260,29 @@ def test_each_fault_finds_its_place_in_the_source(tmp_path: Path) -> None:
         copy = tmp_path / str(number)
         shutil.copytree(same_ledgers.HERE / "campus_tune", copy)
         assert plant(copy) >= 1
+
+
+# -- rules -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", rules.SCHEDULES)
+def test_the_mass_behind_a_measurement_is_the_integral_of_the_rate(schedule: str) -> None:
+    x = (np.arange(1000) + 0.5) / 1000
+    rate = {"constant": np.ones(1000), "linear": 1 - x, "cosine": (1 + np.cos(np.pi * x)) / 2}[schedule]
+    behind = np.concatenate([[0.0], np.cumsum(rate) / rate.sum()])
+    np.testing.assert_allclose(rules.mass_of(schedule, 11), behind[::100], atol=1e-4)
+
+
+def test_what_surely_rises_fires_and_what_surely_does_not_does_not() -> None:
+    mass = rules.mass_of("constant", 16)
+    still, up = np.ones((16, 1)), np.concatenate([np.ones((12, 1)), np.full((4, 1), 1.5)])
+    shares = [
+        rules.share_that_fire(rules.Regression(), truth, n=64, jitter=0.01, mass=mass, times=3) for truth in (still, up)
+    ]
+    assert shares == [0.0, 1.0]
+
+
+def test_the_tables_have_a_line_for_each_case() -> None:
+    first, second = rules.tables(1).split("\n\n")
+    assert len(first.splitlines()) == 2 + len([*rules.settings()])
+    assert len(second.splitlines()) == 2 + len([*rules.powers()])
