@@ -23,7 +23,7 @@ from campus_tune.method.stages import Stage
 from campus_tune.method.view import History, PastStage
 from campus_tune.preview.learner import ForgetfulLearner
 from campus_tune.preview.scene import Scene
-from campus_tune.words.types import RowLosses
+from campus_tune.words.types import Json, RowLosses
 
 
 class MadeUpRecord:
@@ -84,7 +84,7 @@ class MadeUpRecord:
         again = self._visited[stage.rows]
         self._visited[stage.rows] = True
         self._tokens += trained
-        shown = {}
+        shown: Json = {}
         if losses is not None:
             shown = {
                 "loss": losses.mean(),
@@ -115,8 +115,8 @@ class MadeUpRecord:
         """The probes as the learner has them now."""
         rows = dict(zip(self._names, learner.probes(), strict=False))  # of a last domain without rows there are none
         u = self.curriculum.step / self.curriculum.total_steps
-        at = {"stage": self.curriculum.n_stages, "step": self.curriculum.step}
-        self.measured = self.measured.taken(rows, **at, progress=u, mass=u, tokens=self._tokens)
+        stage, step = self.curriculum.n_stages, self.curriculum.step
+        self.measured = self.measured.taken(rows, stage=stage, step=step, progress=u, mass=u, tokens=self._tokens)
         for name, loss in self.measured.last.loss.items():
             self.probes.setdefault(name, []).append(math.exp(-loss.value))
         if self.steering is not None and any("rollback" in rule.then for rule in self.steering.rules):

@@ -96,8 +96,10 @@ def power_findings(config: CampusConfig, rows: Mapping[str, int]) -> Iterator[Fi
     rule = next((one for one in config.rules(has_probes=True) if isinstance(one, Regression)), None)
     if rule is None or not rows:
         return
-    bounds = {"over": rule.over, "level": rule.level(len(rows))}
-    shown = {name: smallest_rise(n, TYPICAL_SPREAD, hold=rule.hold, **bounds) for name, n in rows.items()}
+    level = rule.level(len(rows))
+    shown = {
+        name: smallest_rise(n, TYPICAL_SPREAD, over=rule.over, level=level, hold=rule.hold) for name, n in rows.items()
+    }
     told = listed([f"{name} {rise:.0%} ({rows[name]} rows)" for name, rise in sorted(shown.items())], 8)
     what = (
         f"The smallest rises of a loss that the probes can show, where single rows change by {TYPICAL_SPREAD:.0%} more "
