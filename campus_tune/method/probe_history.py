@@ -64,7 +64,8 @@ class Measurement:
         tokens: trained before it.
         loss: domain → mean loss, nats per token.
         accuracy: domain → share of tokens that were the most likely ones.
-        rise: domain → relative rise of the loss over its best level before, paired; of none that has no such level yet.
+        rise: domain → relative rise of the loss over its best level before, paired; of none that has no such level yet,
+            or one of 0.
         left: domain → loss relative to its first measurement, paired.
         calibration: domain → expected calibration error, in [0, 1], where it was measured.
     """
@@ -141,7 +142,7 @@ class ProbeHistory:
         same = {name for name, new in rows.items() if self._knows(name, new)}
         best = {name: level for name, level in self.best.items() if name in same}
         start = {name: self.start[name] if name in same else new.nll for name, new in rows.items()}
-        rise = {name: change(level, rows[name].nll) for name, level in best.items()}
+        rise = {name: change(level, rows[name].nll) for name, level in best.items() if level.any()}
         recent = (*({name: old[name] for name in old if name in same} for old in self.recent), dict(rows))[-KEPT:]
         for name in rows:
             latest = [old[name].nll for old in recent[-NEIGHBOURS:] if name in old]
@@ -166,14 +167,16 @@ class ProbeHistory:
     def fall(self, name: str, window: int) -> Estimate | None:
         """The relative fall of a domain's loss over the last measurements, paired; None where it is not known.
 
+        Nor is it of a loss that was 0: in float32 a model can be that sure of every token.
+
         Args:
             name: the domain.
             window: measurements, from 1 to `KEPT` − 1.
         """
         if len(self.recent) <= window or name not in self.recent[-1] or name not in self.recent[-1 - window]:
             return None
-        found = change(self.recent[-1 - window][name].nll, self.recent[-1][name].nll)
-        return found.scaled(-1)
+        before = self.recent[-1 - window][name].nll
+        return change(before, self.recent[-1][name].nll).scaled(-1) if before.any() else None
 
     def mean_loss(self, shares: Mapping[str, float], index: int = -1) -> Estimate:
         """Of all domains of a measurement, by how much each counts."""

@@ -102,3 +102,11 @@ def test_it_goes_through_json_unchanged(levels):
 def test_a_measurement_of_a_state_has_estimates_again():
     last = history_of([[10.0, 20.0]] * 4).last
     assert Measurement.of(json.loads(json.dumps(dict(vars(last))))) == last
+
+
+def test_a_loss_of_nothing_is_no_level_to_compare_with():
+    history = history_of([[0.0, 0.0, 0.0]] * 5)  # a model that is sure of every token, in float32
+    assert history.last.loss["math"].value == 0
+    assert history.last.rise == {}
+    assert history.last.left == {}
+    assert history.fall("math", 2) is None

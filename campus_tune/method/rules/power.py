@@ -75,7 +75,7 @@ def power_line(measured: ProbeHistory, *, over: float = 0.02, hold: int = 2) -> 
     for name in sorted(now):
         if name in measured.last.rise:
             stderr = measured.last.rise[name].stderr
-        elif name in before:
+        elif name in before and before[name].nll.any():
             stderr = change(before[name].nll, now[name].nll).stderr * math.sqrt((1 + 1 / NEIGHBOURS) / 2)
         else:
             continue
