@@ -26,8 +26,8 @@ def budget_findings(settings: Mapping[str, Any], config: CampusConfig, prepared:
         from campus_tune.model.peers import Peers
         from campus_tune.model.probes import named_probes
         from campus_tune.preview.cost_plan import facts_of, made_smaller, needs, too_small, unpaid_candidates
+        from campus_tune.preview.reward_cost import unpaid_rewards
         from campus_tune.preview.setup import make_budget
-        from campus_tune.preview.steer_advice import unpaid_rewards
         from campus_tune.scores.planning import NO_CACHE, make_scoring, refreshes_to_come
 
         with warnings.catch_warnings():

@@ -28,10 +28,11 @@ from campus_tune.model.peers import Peers
 from campus_tune.model.probes import Source
 from campus_tune.model.rates import rates_of
 from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, pays_for_all_rows
+from campus_tune.preview.reward_cost import unpaid_rewards
 from campus_tune.preview.reweight_advice import probed_findings
 from campus_tune.preview.rule_advice import probe_findings, stop_findings
 from campus_tune.preview.setup import make_budget, resolve, scores_health, start_warnings
-from campus_tune.preview.steer_advice import few_decisions, unpaid_rewards
+from campus_tune.preview.steer_advice import few_decisions
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.activity import SCORING, Activities
 from campus_tune.run.best_weights import BestWeights

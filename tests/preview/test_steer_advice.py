@@ -11,7 +11,8 @@ import pytest
 from campus_tune.method.budget import FEWEST, Budget
 from campus_tune.preview.advice import problems_in_method
 from campus_tune.preview.cost_plan import CostFacts, asks_the_model
-from campus_tune.preview.steer_advice import bandit_findings, few_decisions, unpaid_rewards
+from campus_tune.preview.reward_cost import unpaid_rewards
+from campus_tune.preview.steer_advice import bandit_findings, few_decisions
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.scores.planning import purposes
 
