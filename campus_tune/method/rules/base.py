@@ -4,7 +4,7 @@ A rule has settings and no state. How often it has fired, and when, is in the hi
 and the tests ask the same function and a rule cannot disagree with itself.
 
 A rule looks again at every measurement, and who looks sixty times at noise sees something: at a level of 0.05 each time
-a flat history of sixty measurements showed a regression in 20 to 65 of 100 cases, and a loss exactly at its milestone
+a flat history of sixty measurements showed a regression in up to 65 of 100 cases, and a loss exactly at its milestone
 was met in 10 to 37. So bounds are at `LEVEL / looks`, looks the measurements so far: one look has the level itself.
 """
 
