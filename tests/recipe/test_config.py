@@ -289,9 +289,14 @@ def test_a_probes_mapping_is_read_into_settings() -> None:
     assert config.probes == ProbeSettings(path=("a.jsonl",), domain_column="domain", max_rows=50)
 
 
+ALONE = [name for name in SELECTORS.names() if name != "replayed"]  # which says nothing without its choices
+
+
 @given(
     pacing=pacings(),
-    selector=st.sampled_from([None, *SELECTORS.names(), {"name": "fixed", "order": "long"}]),
+    selector=st.sampled_from(
+        [None, *ALONE, {"name": "fixed", "order": "long"}, {"name": "replayed", "choices": ["long"]}]
+    ),
     metrics=st.sampled_from([[{"name": "length", "label": "long"}], [{"name": "length", "label": "long"}, "-mtld"]]),
     stages=st.integers(1, 99),
     mix=st.floats(0, 1, exclude_max=True),
