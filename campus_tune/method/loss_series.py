@@ -24,7 +24,7 @@ class Losses:
         names: of the S strata.
         loss: L, nats per token, shape (T, S), oldest first; NaN where it is not known, as is all else there.
         stderr: its standard errors, shape (T, S).
-        left: L ÷ L(0), the first one, shape (T, S).
+        left: L ÷ L(0), the first one above 0, shape (T, S).
         left_stderr: its standard errors, shape (T, S).
         drawn: part of the rows that each stratum got between the time before and this one, shape (T, S); NaN where
             nobody counted.
@@ -52,9 +52,10 @@ class Losses:
         """
         start = np.full(loss.shape[1], np.nan)
         for row in loss[::-1]:
-            start = np.where(np.isfinite(row), row, start)
+            start = np.where(np.isfinite(row) & (row > 0), row, start)
+        loss = np.where(np.isnan(start), np.nan, loss)  # one that was always 0 says nothing
         left, later = loss / start, np.cumsum(np.isfinite(loss), axis=0) > 1
-        left_stderr = np.where(later, left * np.hypot(stderr / loss, stderr / start), 0 * left)
+        left_stderr = np.where(later, np.hypot(stderr, left * stderr) / start, 0 * left)
         return Losses(names, loss, stderr, left, left_stderr, np.full_like(loss, np.nan) if drawn is None else drawn)
 
     def first(self, n: int) -> Losses:

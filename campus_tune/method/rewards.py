@@ -75,7 +75,8 @@ class Earned:
 def rewards_of(history: History, kind: RewardKind) -> list[Earned]:
     """The reward of each stage that a sub-curriculum was chosen for, in sequence.
 
-    Shuffled stages have none, and stages that had no choice: one offer, or all of the same rows.
+    Shuffled stages have none, and stages that had no choice: one offer, or all of the same rows. One that is no number
+    is not known.
 
     Args:
         history: of the run so far.
@@ -89,7 +90,7 @@ def rewards_of(history: History, kind: RewardKind) -> list[Earned]:
         if stage.chosen == SHUFFLE or not offered:
             continue
         gain = gains.get(stage.index) if stage.index >= FORMAT_STAGES else None
-        if gain is None:
+        if gain is None or not math.isfinite(gain[0]):
             found.append(Earned(stage.index, stage.chosen, offered))
             continue
         insort(so_far, gain[0])

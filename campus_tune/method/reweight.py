@@ -268,7 +268,8 @@ class Lagging(Reweight):
             x, error = against @ left, np.sqrt(against**2 @ losses.filled(losses.left_stderr)[-1] ** 2)
         else:
             target = np.array([self.targets[name] for name in losses.names])
-            x, error = left * (1 - target / loss), left * losses.filled(losses.stderr)[-1] / loss
+            by_start = np.divide(left, loss, out=np.zeros_like(loss), where=loss > 0)  # 1 / L(0)
+            x, error = left - target * by_start, losses.filled(losses.stderr)[-1] * by_start
         return np.where(np.abs(x) > error, x, 0.0)
 
     def moved(self, prior: FloatArray, losses: Losses) -> FloatArray:

@@ -5,6 +5,8 @@ Both are functions of a steering's record, as its shares are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from campus_tune.method.steering import Steering
@@ -57,15 +59,15 @@ def held_back(steering: Steering, base: FloatArray) -> list[str]:
     return [name for name, is_held in zip(steering.names, np.atleast_1d(held).tolist(), strict=True) if is_held]
 
 
-def mean_shares(steering: Steering, base: FloatArray) -> FloatArray:
-    """The average of the shares over the run so far, by the steps of its stages, shape (S,); `base` before the first.
+def mean_shares(steering: Steering, base_at: Callable[[int], FloatArray]) -> FloatArray:
+    """The average of the shares over the run so far, by the steps of its stages, shape (S,); the base before the first.
 
     Args:
         steering: with its record.
-        base: what is drawn without it, shape (S,).
+        base_at: step → what is drawn from there on without steering, shape (S,): phases change it.
     """
     ends = [0, *(stage.end for stage in steering.history.stages)]
     if not ends[-1]:
-        return base
-    drawn = [steering.at_stage(k).shares(base) for k in range(len(ends) - 1)]
+        return base_at(0)
+    drawn = [steering.at_stage(k).shares(base_at(step)) for k, step in enumerate(ends[:-1])]
     return np.asarray(np.average(drawn, axis=0, weights=np.diff(ends)), dtype=np.float64)

@@ -12,11 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from campus_tune.method.firing import Firing
+from campus_tune.method.policy import Policy
 from campus_tune.method.reweighted import at_most_five
 from campus_tune.method.rules import Regression, Rule, Shown, power_line
 from campus_tune.method.steering import Steering
@@ -107,11 +109,10 @@ class Helm:
 
     def tell_shares(self, now: Situation) -> None:
         """Say so where the record has moved shares since the stage before, and where a bound holds them back."""
-        by, u = now.drawing.shares_by, now.curriculum.step / self.total_steps
+        by = now.drawing.shares_by
         if self.steering is None or by is None or not self.steering.moves_shares:
             return
-        base = by.unsteered(u)
-        base = by.natural if base is None else base
+        base = self._base(by, now.curriculum.step)
         record = self.steering.shares_record(base)
         if record["before"] != record["after"]:
             now.journal.take(SharesMoved(**record))
@@ -133,8 +134,12 @@ class Helm:
         """Leave the shares that a run was made to find."""
         by = now.drawing.shares_by
         if by is not None:
-            base = by.unsteered(now.curriculum.step / self.total_steps)
-            leave_shares(now.folder, self.steering, by.natural if base is None else base)
+            leave_shares(now.folder, self.steering, partial(self._base, by))
+
+    def _base(self, by: Policy, step: int) -> FloatArray:
+        """What is drawn from a step on where nothing steers."""
+        base = by.unsteered(step / self.total_steps)
+        return by.natural if base is None else base
 
     def load(self, firings: list[Firing]) -> None:
         """Go on after these firings."""

@@ -123,3 +123,12 @@ def test_a_record_of_nothing() -> None:
     for empty in (of_probes(History(), ["a"]), of_training(History(), ["a"])):
         assert len(empty) == 0
         assert empty.known.tolist() == [False]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_loss_of_nothing_divides_nothing() -> None:
+    loss = np.array([[0.0, 2.0, 0.0], [4.0, 0.0, 0.0]])  # in float32 a model can be sure of every token
+    found = Losses.unpaired("abc", loss, np.full((2, 3), 0.1))
+    assert found.left[:, :2].tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    assert np.isfinite(found.left_stderr[:, :2]).all()
+    assert found.known.tolist() == [True, True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -171,6 +172,12 @@ def test_the_unit_of_a_reward_does_not_matter(own: list[float | None], unit: flo
         history = earning([None if one is None else one * factor for one in own], "a" * len(own))
         scaled.append([one.scaled for one in rewards_of(history, "own") if one.scaled is not None])
     assert scaled[0] == pytest.approx(scaled[1], abs=1e-6)
+
+
+def test_what_is_no_number_is_no_reward() -> None:
+    gains = [0.1, 0.2, 0.3, math.nan, 0.5, math.inf, 0.4]
+    known = [one.value for one in rewards_of(earning(gains, "abcabca"), "own")]
+    assert known == [None, None, 0.3, None, 0.5, None, 0.4]
 
 
 def test_five_rewards_are_enough() -> None:

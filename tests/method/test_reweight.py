@@ -422,3 +422,12 @@ def test_names_that_no_row_has_are_refused_together() -> None:
     assert "got 'maths'. Did you mean 'math'? Correct or remove it." in error.value.problems[1]
     for name in SHARES.names():
         check_names(made(name), NAMES)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_domain_without_any_loss_left_does_not_lag() -> None:
+    losses = Losses.unpaired("ab", np.array([[2.0, 2.0], [0.0, 1.0]]), np.full((2, 2), 0.01))
+    for options in ({}, {"targets": {"a": 0.5, "b": 0.5}}):
+        shares = build_reweight({"name": "lagging", **options}).shares(np.array([0.5, 0.5]), losses)
+        assert shares.sum() == pytest.approx(1)
+        assert shares[1] > 0.5

@@ -217,8 +217,18 @@ def test_the_average_is_by_steps() -> None:
     made = looking(History(uneven, measured=history.measured), "doremi")
     first = looking(record({"code": 1.5, "math": 1.0}), "doremi").shares(HALF)
     second = looking(record({"code": 1.5, "math": 1.0}, {"code": 1.0, "math": 1.5}), "doremi").shares(HALF)
-    assert mean_shares(made, HALF) == pytest.approx(0.25 * first + 0.75 * second)
-    assert mean_shares(steering("doremi"), HALF).tolist() == HALF.tolist()
+    assert mean_shares(made, lambda _: HALF) == pytest.approx(0.25 * first + 0.75 * second)
+    assert mean_shares(steering("doremi"), lambda _: HALF).tolist() == HALF.tolist()
+
+
+def test_each_stage_counts_with_what_its_phase_would_have_drawn() -> None:
+    history = record({"code": 1.5, "math": 1.0}, {"code": 1.0, "math": 1.5}, {"code": 1.0, "math": 1.0})
+    made = looking(
+        History([PastStage(0, "shuffle", 10), PastStage(1, "shuffle", 40)], measured=history.measured), "doremi"
+    )
+    phases = {0: np.array([0.9, 0.1]), 10: np.array([0.2, 0.8]), 40: np.array([1.0, 0.0])}  # after the last, no stage
+    drawn = [made.at_stage(k).shares(phases[step]) for k, step in enumerate((0, 10))]
+    assert mean_shares(made, phases.__getitem__) == pytest.approx(0.25 * drawn[0] + 0.75 * drawn[1])
 
 
 # -- in a plan ---------------------------------------------------------------------------------------------------------

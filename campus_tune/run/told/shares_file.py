@@ -13,7 +13,7 @@ domains:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,19 +32,19 @@ _HEAD = """\
 """
 
 
-def leave_shares(home: Path, steering: Steering | None, base: FloatArray) -> None:
+def leave_shares(home: Path, steering: Steering | None, base_at: Callable[[int], FloatArray]) -> None:
     """Write the average of the shares, where the run had `reweight: doremi`; nothing else does it for any other.
 
     Args:
         home: folder of the ledger.
         steering: of the run, with its whole record.
-        base: what is drawn without it, shape (S,).
+        base_at: step → what is drawn from there on without it, shape (S,).
 
     Raises:
         StorageError: the file cannot be written.
     """
     if steering is not None and isinstance(steering.reweight, Doremi):
-        block = shares_block(steering.names, mean_shares(steering, base), over_cells=bool(steering.domain_of))
+        block = shares_block(steering.names, mean_shares(steering, base_at), over_cells=bool(steering.domain_of))
         atomic_write(home / FILE, _HEAD + block)
 
 
