@@ -77,13 +77,13 @@ class Helm:
             RecipeError: the start model has reached a milestone, or the clock's target.
         """
         shares = now.probing.competence.shares
-        if now.best is not None:
-            with _on_the_clock(now, now.best):
-                now.best.noted(now.probing.record, shares)
         if self.steering is None:
             return
         if not now.curriculum.step and (met := now.config.steer.already_met(now.probing.record.last)):
-            raise RecipeError(met)
+            raise RecipeError(met)  # before anything is kept
+        if now.best is not None:
+            with _on_the_clock(now, now.best):
+                now.best.noted(now.probing.record, shares)
         shown = Shown(self.history(now), shares, self.total_steps, ends)
         gone_back: Json | None = None  # once, however many domains ask for it
         for firing in now.peers.from_leader(self.steering.judge(shown)):
