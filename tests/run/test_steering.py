@@ -269,7 +269,9 @@ def test_rules_that_see_nothing_leave_the_run_bit_for_bit(tmp_path: Path) -> Non
     for name, more in (("with", acting), ("without", {"when": {}})):
         ledger, trainer = trained(tmp_path / name, {**orders, **more}, words=(2, 6), lora=True, max_steps=12)
         weights.append([value.detach().numpy().tobytes() for value in trainer.model.parameters()])
-        ledgers.append([line for line in ledger[1:] if line["event"] != "warnings"])
+        lines = [line for line in ledger[1:] if line["event"] != "warnings"]
+        lines[-1].pop("smallest_rise", None)  # said where somebody watches for one
+        ledgers.append(lines)
     assert weights[0] == weights[1]
     assert not of(ledgers[0], "event")
     assert ledgers[0] == ledgers[1]
