@@ -25,7 +25,6 @@ from campus_tune.words.wording import listed
 # How far apart single rows change between two measurements, as a part of the loss: on probes of 32 rows of a tiny model
 # that forgets, fifteen firings told 0.07 to 0.13 (eval/LOG.md). A run says what its own probes could show at its end.
 TYPICAL_SPREAD = 0.1
-BLUNT = 0.2  # relative rise: probes that show none below it are a poor ground to act on
 FEWEST_ROWS = 30  # of a domain's probes, below which a rule should do no more than say what it sees
 
 
@@ -89,6 +88,8 @@ def probe_findings(config: CampusConfig, rows: Mapping[str, int]) -> Iterator[Fi
 def power_findings(config: CampusConfig, rows: Mapping[str, int]) -> Iterator[Finding]:
     """The smallest rise of a domain's loss that the rule of regressions would find in 80 of 100 cases.
 
+    From thirty rows on that is about a tenth and less; what acts on fewer is warned of by `probe_findings`.
+
     Args:
         config: settings.
         rows: domain of the probes → how many of its rows are measured.
@@ -106,7 +107,3 @@ def power_findings(config: CampusConfig, rows: Mapping[str, int]) -> Iterator[Fi
         f"or less than their domain: {told}. Smaller ones pass unseen."
     )
     yield Finding("info", what)
-    blunt = [name for name, rise in sorted(shown.items()) if rise > BLUNT]
-    if blunt and set(rule.then) != {"note"}:
-        what = f"`when: regression` acts on probes that hardly show a rise below {BLUNT:.0%}: {listed(blunt, 5)}."
-        yield Finding("warning", what, "Hold out more rows of them, or write regression: note.")

@@ -136,15 +136,6 @@ def test_more_rows_show_less() -> None:
     assert rises == sorted(rises, reverse=True)
 
 
-def test_probes_that_are_blunt_are_a_warning_where_something_is_done() -> None:
-    settings: Any = {"when": {"regression": "review"}, "review": {"share": 0.1}}
-    assert len(power({"math": 200}, **settings)) == 1
-    *_, warning = power({"math": 8, "code": 200}, **settings)
-    assert "`when: regression` acts on probes that hardly show a rise below 20%: math." in warning
-    assert len(power({"math": 8, "code": 200}, when={"regression": "note"})) == 1  # the advice, followed
-    assert len(power({"math": 64, "code": 200}, **settings)) == 1  # likewise
-
-
 def test_nothing_is_said_where_nobody_watches() -> None:
     assert power({"math": 64}, when={}) == []
     assert power({}) == []
