@@ -23,8 +23,8 @@ from campus_tune.words.types import FloatArray
 from campus_tune.words.wording import listed
 
 # How far apart single rows change between two measurements, as a part of the loss: 0.07 to 0.13 in fifteen firings on
-# probes of a tiny model that forgets, 0.01 to 0.25, half of them below 0.13, on SmolLM2's quickstart (eval/LOG.md). A run
-# says at its end what its own probes could show.
+# probes of a tiny model that forgets, 0.01 to 0.25, half of them below 0.13, on SmolLM2's quickstart (eval/LOG.md). A
+# run says at its end what its own probes could show.
 TYPICAL_SPREAD = 0.1
 FEWEST_ROWS = 30  # of a domain's probes, below which a rule should do no more than say what it sees
 
