@@ -201,7 +201,3 @@ class ProbeMeter:
             losses[domain] = measured.losses.take(places)
             calibration[domain] = Calibration.of(measured.bins[places])
         return losses, calibration
-
-    def losses(self) -> dict[str, RowLosses]:
-        """Losses of each domain's rows, in one pass over all of them."""
-        return self.measure()[0]

@@ -233,7 +233,7 @@ def test_the_calibration_of_each_domain_is_that_of_whole_logits(tmp_path: Path, 
         slow = np.stack([slow_bins(trainer, int(row), probes.dataset) for row in rows])
         assert found[name].error == pytest.approx(Calibration.of(slow).error, abs=1e-6)
     assert len({one.error for one in found.values()}) == len(found) > 1
-    for name, values in meter.losses().items():
+    for name, values in meter.measure()[0].items():
         np.testing.assert_array_equal(values.nll_sum, losses[name].nll_sum)
 
 
