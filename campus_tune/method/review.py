@@ -130,7 +130,8 @@ def pick(
 def lane_quotas(trained: IntArray, factor: FloatArray, rows: int, *, most: int) -> list[int]:
     """Rows of the lane that each domain gets: its part of the trained rows, times a factor of its own.
 
-    A domain that regressed is given more rows than before, and no other one fewer: the lane grows, to `most` rows.
+    A domain that regressed is given more rows than before, and no other one fewer: the lane grows, to `most` rows. One
+    that holds more by itself does not shrink.
 
     >>> lane_quotas(np.array([60, 40]), np.array([2.0, 1.0]), 10, most=100)
     [12, 4]
@@ -144,10 +145,5 @@ def lane_quotas(trained: IntArray, factor: FloatArray, rows: int, *, most: int) 
     if not trained.sum():
         return [0] * len(trained)
     wanted = rows * factor * trained / trained.sum()
-    if wanted.sum() > most:
-        wanted *= most / wanted.sum()
-    return (
-        [int(quota) for quota in split(wanted, round(float(wanted.sum())), trained)]
-        if wanted.sum()
-        else [0] * len(trained)
-    )
+    n = round(min(float(wanted.sum()), max(rows, most)))
+    return [int(quota) for quota in split(wanted, n, trained)]

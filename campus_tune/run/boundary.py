@@ -140,10 +140,10 @@ def shares_of_stage(now: Situation) -> Json:
     codes, names = by.codes[shown.rows], by.strata_names
     nats = np.bincount(codes, shown.losses.nll_sum, len(names)).tolist()
     tokens = np.bincount(codes, shown.losses.tokens, len(names)).astype(int).tolist()
-    sums = {name: pair for name, *pair in zip(names, nats, tokens, strict=True) if pair[1]}
+    sums = {name: (nll, n) for name, nll, n in zip(names, nats, tokens, strict=True) if n}
     drawn = stage.draw.shares if apart is not None and stage.draw is not None else ()
     shares = dict(zip(names, drawn, strict=False)) if len(drawn) == len(names) else {}
-    return {"sums": {name: (nll, n) for name, (nll, n) in sums.items()}, "shares": shares}
+    return {"sums": sums, "shares": shares}
 
 
 def close_weights(now: Situation) -> Json:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from campus_tune.method.review import Review, ReviewBy, next_interval, pick
+from campus_tune.method.review import Review, ReviewBy, lane_quotas, next_interval, pick
 
 NAN = math.nan
 
@@ -154,3 +154,19 @@ def test_a_stage_gives_whole_rows_of_its_share(share: float, n: int, rows: int) 
 def test_rows_come_back_from_since_to_until() -> None:
     review = Review(0.1, since=0.2, until=0.8)
     assert [review.holds(u) for u in (0, 0.2, 0.5, 0.8, 1)] == [False, True, True, False, False]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 500), st.sampled_from([1.0, 2.0, 4.0])), min_size=1, max_size=6),
+    st.integers(0, 200),
+    st.integers(0, 200),
+)
+def test_a_lane_that_a_regression_enlarges_never_shrinks(
+    domains: list[tuple[int, float]], rows: int, most: int
+) -> None:
+    trained, factor = np.array([n for n, _ in domains]), np.array([times for _, times in domains])
+    quotas = lane_quotas(trained, factor, rows, most=most)
+    assert min(rows, int(trained.sum())) <= sum(quotas) <= max(rows, most)
+    assert all(quota <= n for quota, n in zip(quotas, trained, strict=True))
+    if trained.sum() and rows <= trained.sum() and (factor == 1).all():
+        assert sum(quotas) == rows
