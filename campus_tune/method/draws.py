@@ -25,7 +25,7 @@ import numpy as np
 
 from campus_tune.method.passes import OwnPasses
 from campus_tune.method.policy import Policy
-from campus_tune.method.review import lane_quotas, pick
+from campus_tune.method.review import pick, pick_enlarged
 from campus_tune.method.shares import split
 from campus_tune.method.stages import MIX, OFFER, REVIEW, Draw, Offer
 from campus_tune.method.thinning import MeasureRows, Thinning
@@ -130,15 +130,10 @@ class Opening:
         factors = {} if self.policy.steering is None else self.policy.steering.reviewed()
         if not factors:
             rows = pick(settings, book, stage, settings.rows_of(n), rng, free)
-        else:  # each domain its part of the lane, and more of those that regressed: the lane grows by it
-            names, codes = self.policy.domain_names, self.policy.domain_codes
-            trained = np.bincount(codes[free & ~np.isnan(book.last)], minlength=len(names))
-            factor = np.array([factors.get(name, 1.0) for name in names])
-            quotas = lane_quotas(trained, factor, settings.rows_of(n), most=n // 2)
-            picked = [
-                pick(settings, book, stage, quota, rng, free & (codes == code)) for code, quota in enumerate(quotas)
-            ]
-            rows = np.concatenate(picked)
+        else:
+            factor = np.array([factors.get(name, 1.0) for name in self.policy.domain_names])
+            codes, lane = self.policy.domain_codes, (settings.rows_of(n), n // 2)
+            rows = pick_enlarged(settings, book, stage, *lane, rng, free, domains=codes, factor=factor)
         self._add(REVIEW, rows)
         return len(rows)
 

@@ -127,6 +127,45 @@ def pick(
     return rows[highest(scores, n, rng.random(len(rows)))].astype(np.int32)
 
 
+def pick_enlarged(
+    review: Review,
+    book: Remembered,
+    stage: int,
+    n: int,
+    most: int,
+    rng: np.random.Generator,
+    free: BoolArray,
+    *,
+    domains: IntArray | RowArray,
+    factor: FloatArray,
+) -> RowArray:
+    """The rows that come back where some domains get more of the lane: it grows by these (`lane_quotas`).
+
+    Each domain gives those of its own that would come back first. Where so few of them are due that the lane would hold
+    less than usual, rows of the others make up for it.
+
+    Args:
+        review: the settings.
+        book: what training showed of each row.
+        stage: that is opened.
+        n: rows of the lane as it usually is.
+        most: that it may grow to.
+        rng: the stage's own generator.
+        free: rows that may be drawn, shape (N,).
+        domains: number of each row's domain, shape (N,).
+        factor: of each domain, shape (G,).
+
+    Returns:
+        Different rows, shape (k,).
+    """
+    trained = np.bincount(domains[free & ~np.isnan(book.last)], minlength=len(factor))
+    quotas = lane_quotas(trained, factor, n, most=most)
+    own = [pick(review, book, stage, quota, rng, free & (domains == code)) for code, quota in enumerate(quotas)]
+    rows, rest = np.concatenate(own), free.copy()
+    rest[rows] = False
+    return np.concatenate([rows, pick(review, book, stage, max(0, n - len(rows)), rng, rest)])
+
+
 def lane_quotas(trained: IntArray, factor: FloatArray, rows: int, *, most: int) -> list[int]:
     """Rows of the lane that each domain gets: its part of the trained rows, times a factor of its own.
 

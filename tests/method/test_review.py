@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from campus_tune.method.review import Review, ReviewBy, lane_quotas, next_interval, pick
+from campus_tune.method.review import Review, ReviewBy, lane_quotas, next_interval, pick, pick_enlarged
 
 NAN = math.nan
 
@@ -170,3 +170,33 @@ def test_a_lane_that_a_regression_enlarges_never_shrinks(
     assert all(quota <= n for quota, n in zip(quotas, trained, strict=True))
     if trained.sum() and rows <= trained.sum() and (factor == 1).all():
         assert sum(quotas) == rows
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["spacing", "forgetting", "uniform"]), st.integers(0, 40))
+def test_an_enlarged_lane_holds_at_least_what_the_usual_one_does(seed: int, by: ReviewBy, n: int) -> None:
+    """Whatever is due of which domain: rows of the others make up for it; no row twice, none that is not free."""
+    made = rng(seed)
+    size = 120
+    last = np.where(made.random(size) < 0.3, NAN, made.gamma(2.0, 1.0, size))
+    shown = book(last.tolist(), made.integers(0, 9, size).tolist(), made.integers(1, 9, size).tolist())
+    domains, free, factor = made.integers(0, 3, size), made.random(size) < 0.8, np.array([2.0, 1.0, 1.0])
+    usual = pick(Review(0.1, by), shown, 10, n, rng(1), free)
+    rows = pick_enlarged(Review(0.1, by), shown, 10, n, 60, rng(1), free, domains=domains, factor=factor)
+    assert len(usual) <= len(rows) <= max(n, 60)
+    assert len(set(rows.tolist())) == len(rows)
+    assert (free & ~np.isnan(last))[rows].all()
+
+
+def test_a_domain_that_regressed_gets_twice_its_rows_and_no_other_one_fewer() -> None:
+    shown, domains = book([1.0] * 100, [0] * 100, [1] * 100), np.repeat([0, 1], [60, 40])
+    free, factor = np.ones(100, dtype=np.bool_), np.array([2.0, 1.0])
+    rows = pick_enlarged(Review(0.1), shown, 5, 10, 50, rng(), free, domains=domains, factor=factor)
+    assert np.bincount(domains[rows]).tolist() == [12, 4]
+
+
+def test_rows_of_others_come_where_nothing_of_a_domain_is_due() -> None:
+    """A lane of ten, half of it of a domain whose rows were trained just now."""
+    shown, domains = book([1.0] * 100, [4] * 50 + [0] * 50, [9] * 50 + [1] * 50), np.repeat([0, 1], 50)
+    free = np.ones(100, dtype=np.bool_)
+    rows = pick_enlarged(Review(0.1), shown, 5, 10, 50, rng(), free, domains=domains, factor=np.array([1.0, 1.5]))
+    assert np.bincount(domains[rows], minlength=2).tolist() == [0, 10]
