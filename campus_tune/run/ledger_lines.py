@@ -8,6 +8,7 @@ from typing import Any
 
 from campus_tune.method.weighed import BARS
 from campus_tune.run.ledger import FILE, FOLDER
+from campus_tune.run.saved_state import FIRING
 from campus_tune.words.errors import DataError
 from campus_tune.words.json_shapes import misshapen, parse
 from campus_tune.words.types import Json
@@ -65,18 +66,8 @@ EVENTS: dict[str, Any] = {
         "pi?": NUMBERS,
     },
     "event": {
-        "kind": str,
-        "name": str,
-        "probe": (str, None),
-        "measurement": int,
-        "stage": int,
-        "step": int,
-        "progress": float,
-        "value": MAYBE,
-        "bound": MAYBE,
-        "against": MAYBE,
-        "actions": [str],
-        "times": int,
+        **FIRING,
+        **dict.fromkeys(("value", "bound", "against"), MAYBE),  # null for what is no finite number
         "done?": {"rollback?": {"step?": int}, "stop?": {"said?": str}},
     },
     "shares": {"stage": int, "step": int, "before": NUMBERS, "after": NUMBERS, "signal": {str: MAYBE}},

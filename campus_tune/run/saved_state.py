@@ -63,7 +63,7 @@ _MEASURED = {
     "best": {str: _PACKED},
     "start": {str: _PACKED},
 }
-_FIRING = {
+FIRING = {  # also a line of the ledger
     "kind": str,
     "name": str,
     "probe": (str, None),
@@ -115,7 +115,7 @@ SHAPE: dict[str, Any] = {
     "lr_tokens?": float,
     "offered?": [str],
     "measured?": _MEASURED,
-    "helm?": {"firings": [_FIRING]},
+    "helm?": {"firings": [FIRING]},
     "best?": {"measurement": int, "step": int, "loss": float, "files": {str: [int, str]}},
     "loop": {
         "windows": [{"counts?": {str: object}, "metrics?": {str: [object]}}],
