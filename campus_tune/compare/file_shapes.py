@@ -29,6 +29,7 @@ RESULT: dict[str, Any] = {
     "status": str,
     "message?": WORDS,
     "shared": {"steps?": int, "made_with?": {}},
+    "only?": ({}, None),
     "tokens?": MAYBE,
     "rows?": MAYBE,
     "seconds?": NUMBERS,
