@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from campus_tune.run.official_tasks import Evaluator
     from campus_tune.run.run import CampusRun
 
-SHARP_ROWS = 64  # test rows that sharpness is measured on
+SHARP_ROWS, OF_DOMAIN = 64, 32  # test rows that sharpness is measured on: of one domain, and of each of several
 LOG = "log.txt"
 MADE_WITH = ("torch", "transformers", "trl", "peft", "accelerate")
 NOT_SHARED = ("seed", "output_dir", "logging_dir", "run_name", "max_steps", "model_init_kwargs")
@@ -166,6 +166,7 @@ class Bench:
             ],
             "audit": end.get("audit"),
             **{name: end[name] for name in ("weights_audit",) if name in end},  # of an arm that weighs rows
+            "gap": recorder.gap,
             "calibration": None,
             "sharpness": None,
             "evaluation": None,
@@ -187,8 +188,9 @@ class Bench:
             probes = tokenised(rows)
             looks["calibration"] = calibration(subject, probes, probes.tokens, rows.domains)
         if settings.sharpness:
-            test = tokenised(self.read_test().first(SHARP_ROWS))
-            looks["sharpness"] = sharpness(subject, test, test.tokens)
+            few = self.read_test().first_of_each(OF_DOMAIN, of_one=SHARP_ROWS)
+            test = tokenised(few)
+            looks["sharpness"] = sharpness(subject, test, test.tokens, few.domains)
         if settings.evaluate is not None:
             if self._evaluation is None:
                 self._evaluation = Evaluator(settings.evaluate, trainer, Peers(), folder / "evaluation")
