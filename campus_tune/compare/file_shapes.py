@@ -75,6 +75,26 @@ SPEED = {
     "tokens?": RATIO,
     "seconds?": RATIO,
 }
+RHO = {"value": MAYBE, "low": MAYBE, "high": MAYBE, "n": int}
+PROXY = {
+    "folder": str,
+    "model": str,
+    "rows": int,
+    "known": int,
+    "scores": {
+        str: {
+            "overall": RHO,
+            "within": (RHO, None),
+            "domains": {str: RHO},
+            "third": MAYBE,
+            "ceiling": MAYBE,
+            "word": str,
+            "basis": str,
+            "sentence": str,
+        }
+    },
+    "notes": [str],
+}
 VERDICT: dict[str, Any] = {
     "format": int,
     "seeds": [int],
@@ -82,4 +102,5 @@ VERDICT: dict[str, Any] = {
     "speed?": ({str: SPEED}, None),
     "tasks?": ({str: {str: JUDGEMENT}}, None),
     "notes?": ([str], None),
+    "proxy?": (PROXY, None),
 }
