@@ -40,7 +40,7 @@ from campus_tune.model.probe_gradients import ProbeGradient, mean_gradient
 from campus_tune.words.errors import MetricError
 from campus_tune.words.types import IntArray, RowLosses
 
-MOVES = 5e-3  # nats per token that the rows which a direction is of should move by, on average
+MOVES = 1e-3  # nats per token that the rows which a direction is of should move by, on average
 MOVES_HALF = 2e-2  # the same where losses are computed in half precision
 _CHANCE = 0x510BE  # seed of how half-precision weights are rounded
 
@@ -227,9 +227,15 @@ def by_chance(values: torch.Tensor, dtype: torch.dtype, chance: torch.Generator)
         dtype: wanted.
         chance: draws.
     """
+    nearest = values.to(dtype)
     if dtype.itemsize >= torch.float32.itemsize:
-        return values.to(dtype)
-    finest = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
-    grain = torch.ldexp(torch.full_like(values, torch.finfo(dtype).eps), values.frexp().exponent - 1)
-    draws = torch.rand(values.shape, generator=chance, device=values.device) - 0.5
-    return torch.where(values == 0, values, values + draws * grain.clamp(min=finest)).to(dtype)
+        return nearest
+    # The bits of a float, read as a whole number, are next to those of its neighbours: one more is farther from zero.
+    left = values - nearest.to(values.dtype)  # exact
+    outward = torch.where((left < 0) == (nearest < 0), 1, -1).to(torch.int16)
+    smallest = torch.where(left < 0, -(2**15) + 1, 1).to(torch.int16)  # beside zero, on the side of what is left
+    bits = torch.where(nearest == 0, smallest, nearest.view(torch.int16) + outward)
+    other = torch.where(left == 0, nearest, bits.view(dtype))
+    gap = (other.to(values.dtype) - nearest.to(values.dtype)).abs()
+    draws = torch.rand(values.shape, generator=chance, device=values.device)
+    return torch.where(draws * gap < left.abs(), other, nearest)
