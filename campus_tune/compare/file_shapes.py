@@ -33,6 +33,7 @@ RESULT: dict[str, Any] = {
     "message?": WORDS,
     "shared": {"steps?": int, "made_with?": {}},
     "only?": ({}, None),
+    "as_long?": ({}, None),
     "tokens?": MAYBE,
     "rows?": MAYBE,
     "seconds?": NUMBERS,
