@@ -66,7 +66,9 @@ def test_a_space_without_an_end_that_holds_nothing_new_is_given_up() -> None:
 
 def test_tpe_without_optuna_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(RecipeError, match=r'must have optuna, got none. Install it: pip install "campus_tune\[search\]'):
+    with pytest.raises(
+        RecipeError, match=r'must have optuna, got none. Install it: pip install "campus_tune\[search\]'
+    ):
         ask("tpe", space_of(mix=(0, 0.25)), [], 1, seed=0)
     assert ask("random", space_of(mix=(0, 0.25)), [], 1, seed=0)  # the advice
 

@@ -59,7 +59,11 @@ def test_the_block_says_what_it_lacks_and_what_it_does_not_know() -> None:
     [
         ("mixx", (0, 0.5), "got 'mixx'. Did you mean 'mix'?"),
         ("pacing.powr", (1, 2), "`pacing: linear` takes start, got 'powr'."),
-        ("stages", (5, "10"), "`stages` must be a whole number of at least 1, got the text '10'. YAML reads it as text"),
+        (
+            "stages",
+            (5, "10"),
+            "`stages` must be a whole number of at least 1, got the text '10'. YAML reads it as text",
+        ),
         ("metrics", (["length"], ["lenght"]), "got 'lenght'. Did you mean 'length'?"),
         ("thin.kep", (0.5, 0.7), "got 'kep'. Did you mean 'keep'?"),
         ("metrics.length", (1, 2), "`metrics` must have settings inside of it for metrics.length to be one, got"),
