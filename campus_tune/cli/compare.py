@@ -42,7 +42,8 @@ example:
   campus-tune compare --config recipe.yaml --devices 0 1 --compare.sharpness true
 
 Other settings of the block, with their defaults: effect 0.02 and speedup 0.1 (the smallest worth finding, as shares),
-points 20 (of each curve), tokens_tolerance 0.01, sharpness false, evaluate (official tasks; none).
+points 20 (of each curve), tokens_tolerance 0.01, sharpness false, evaluate (official tasks; none), proxy (a folder of
+campus-tune proxy, or of a finished run: does it rank the rows as the trained model does? none).
 """
 
 
@@ -100,6 +101,8 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
     """All runs that are missing, then the verdict: on the console, in verdict.json and in the report."""
     from campus_tune.compare import detectable
     from campus_tune.compare.campaign import Campaign
+    from campus_tune.compare.proxy_agreement import of_comparison
+    from campus_tune.compare.proxy_scores import read_proxy
     from campus_tune.compare.run_bar import RunBar
     from campus_tune.compare.training import Bench
     from campus_tune.compare.verdict import judge, lines
@@ -112,6 +115,8 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
         if value := getattr(options, name):
             words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
     words += ["--random-plus"] if options.random_plus else []
+    if plan.settings.proxy is not None:
+        read_proxy(plan.settings.proxy)  # refused before anything is trained
     lock = RunLock(plan.out, what="--out")
     lock.take()
     campaign = Campaign(plan, shlex.join([*words, *options.rest]), pilot=options.pilot, check=ctrl_c.check)
@@ -135,7 +140,7 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
             faster=settings.speedup,
             tokens_tolerance=settings.tokens_tolerance,
         )
-        verdict = replace(judged, planned=tuple(one.to_mapping() for one in plans))
+        verdict = replace(judged, planned=tuple(one.to_mapping() for one in plans), proxy=of_comparison(plan))
         atomic_write(plan.out / detectable.VERDICT, json.dumps(verdict.to_mapping(), indent=1, allow_nan=False) + "\n")
         for line in lines(verdict, campaign.arms()):
             campaign.say(line)

@@ -22,6 +22,7 @@ from campus_tune.compare.arms import Arm
 from campus_tune.compare.deciding_rows import read_probes, read_test
 from campus_tune.compare.legs import train_leg
 from campus_tune.compare.plan import Plan
+from campus_tune.compare.proxy_scores import read_proxy
 from campus_tune.compare.result_file import DIVERGED, FINISHED, LOG, VISITS, run_folder, write_run_result
 from campus_tune.compare.task import Task
 from campus_tune.recipe.config import CampusConfig
@@ -38,11 +39,12 @@ if TYPE_CHECKING:
     from trl import SFTTrainer
 
     from campus_tune.compare.recorder import Recorder
+    from campus_tune.compare.training_row_losses import TrainingRowLosses
     from campus_tune.data.held_out import HeldOut
     from campus_tune.run.official_tasks import Evaluator
     from campus_tune.run.run import CampusRun
 
-SHARP_ROWS = 64  # test rows that sharpness is measured on
+SHARP_ROWS, OF_DOMAIN = 64, 32  # test rows that sharpness is measured on: of one domain, and of each of several
 MADE_WITH = ("torch", "transformers", "trl", "peft", "accelerate")
 NOT_SHARED = ("seed", "output_dir", "logging_dir", "run_name", "max_steps", "model_init_kwargs")
 
@@ -92,7 +94,8 @@ class Bench:
             raise RecipeError(problems)
         config = config if config.scores else replace(config, scores=str(self.plan.out / "scores"))
         callback = CampusCallback(config)
-        recorder = Recorder(self.read_test(), self.plan.settings.points, self.tick)
+        asked = self._training_rows(arm, task.seed)
+        recorder = Recorder(self.read_test(), self.plan.settings.points, self.tick, training_rows=asked)
         trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], shared=self._prepared, only=task.only)
         run = callback.run
         assert run is not None  # it was made with the trainer
@@ -110,8 +113,19 @@ class Bench:
         outcome |= self._facts(trainer, run, recorder, seconds, start)
         if outcome["status"] == FINISHED:
             outcome |= self._last_looks(trainer, folder)
+            if asked is not None:
+                asked.write(folder)
         compat.let_go(trainer)
         return outcome
+
+    def _training_rows(self, arm: Arm, seed: int) -> TrainingRowLosses | None:
+        """What measures the rows that are trained, in the runs that are compared with a proxy."""
+        from campus_tune.compare.training_row_losses import SEEDS, TrainingRowLosses
+
+        settings = self.plan.settings
+        if settings.proxy is None or arm.kind != "baseline" or seed not in settings.seeds[:SEEDS]:
+            return None
+        return TrainingRowLosses(read_proxy(settings.proxy))
 
     def read_test(self) -> HeldOut:
         """The test rows, read and checked once: held out of the training set and of the probes.
@@ -168,6 +182,7 @@ class Bench:
             ],
             "audit": end.get("audit"),
             **{name: end[name] for name in ("weights_audit",) if name in end},  # of an arm that weighs rows
+            "gap": recorder.gap,
             "calibration": None,
             "sharpness": None,
             "evaluation": None,
@@ -189,8 +204,9 @@ class Bench:
             probes = tokenised(rows)
             looks["calibration"] = calibration(subject, probes, probes.tokens, rows.domains)
         if settings.sharpness:
-            test = tokenised(self.read_test().first(SHARP_ROWS))
-            looks["sharpness"] = sharpness(subject, test, test.tokens)
+            few = self.read_test().first_of_each(OF_DOMAIN, of_one=SHARP_ROWS)
+            test = tokenised(few)
+            looks["sharpness"] = sharpness(subject, test, test.tokens, few.domains)
         if settings.evaluate is not None:
             if self._evaluation is None:
                 self._evaluation = Evaluator(settings.evaluate, trainer, Peers(), folder / "evaluation")

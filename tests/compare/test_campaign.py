@@ -185,7 +185,7 @@ def test_a_folder_of_other_settings_is_refused_naming_them(
 def test_other_test_rows_are_other_settings(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
     make(plan_of(recipe, "--out", str(tmp_path)), held)
     with pytest.raises(RecipeError, match=r"test digest: .* there and .* now, items: 40 there and 35 now"):
-        make(plan_of(recipe, "--out", str(tmp_path)), held.first(35))
+        make(plan_of(recipe, "--out", str(tmp_path)), held.take(range(35)))
 
 
 def test_a_run_of_another_recipe_is_refused_even_where_nothing_else_tells(

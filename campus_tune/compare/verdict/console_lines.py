@@ -21,6 +21,7 @@ def lines(verdict: Verdict, arms: Sequence[ArmResults]) -> list[str]:
             said.append(f"VERDICT. {judged.sentence}")
             said += [judged.attribution] if judged.attribution else []
             said.append(f"SPEED. {verdict.speed[judged.arm].sentence}")
+    said += [f"PROXY. {one['sentence']}" for one in ((verdict.proxy or {}).get("scores") or {}).values()]
     levels = [judged.difference.level for judged in verdict.judgements.values() if judged.difference is not None]
     wider = any(level is not None and level < LEVEL for level in levels)
     # the table: final loss, its difference to the baseline, tokens to the baseline's final loss
@@ -53,4 +54,4 @@ def lines(verdict: Verdict, arms: Sequence[ArmResults]) -> list[str]:
             "note: where several arms are judged together, intervals are wider than 95 % and p-values larger (Holm)."
         )
     said += [f"diverged: {one['arm']}, seed {one['seed']}: {one['message']}" for one in verdict.diverged]
-    return said + [f"note: {note}" for note in verdict.notes]
+    return said + [f"note: {note}" for note in (*verdict.notes, *((verdict.proxy or {}).get("notes") or ()))]

@@ -62,6 +62,7 @@ class Verdict:
         diverged: arm, seed and message of each run that did not finish.
         notes: what else a reader should know.
         planned: what was said before training could be found, from the baseline's runs alone.
+        proxy: how far a proxy ranks the training rows as the trained model does; None where none is named.
     """
 
     baseline: str
@@ -77,6 +78,7 @@ class Verdict:
     diverged: tuple[Json, ...] = ()
     notes: tuple[str, ...] = ()
     planned: tuple[Json, ...] = ()
+    proxy: Json | None = None
 
     def to_mapping(self) -> Json:
         """The content of `verdict.json`: no NaN, no infinity."""
@@ -84,7 +86,7 @@ class Verdict:
             "format": FORMAT,
             "level": LEVEL,
             "power": POWER,
-            **vars(self),
+            **{name: value for name, value in vars(self).items() if name != "proxy" or value is not None},
             "seeds": list(self.seeds),
             "domains": dict(self.domains),
             "judgements": {name: one.to_mapping() for name, one in self.judgements.items()},

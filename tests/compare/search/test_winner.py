@@ -24,9 +24,7 @@ def judged(verdict: str | None, relative: float = -0.008, **more: object) -> Jud
     return Judgement("best", "recipe", "loss", verdict, None, "", None, replace(difference, **more))  # type: ignore[arg-type]
 
 
-def standing(change: float | None = -0.031) -> Standing:
-    if change is None:
-        return Standing(None, None, 2.0, None, -0.02, None, None, 0.011, 24, 1)
+def standing(change: float = -0.031) -> Standing:
     return Standing(7, 2 * (1 + change), 2.0, change, -0.02, 0.4, 0.009, 0.011, 24, 1)
 
 
@@ -58,7 +56,7 @@ def test_chance_is_as_likely_to_be_small_as_it_says() -> None:
     for _ in range(1000):
         recipe, trials = rng.normal(2, SPREAD, RECIPE_SEEDS), rng.normal(2, SPREAD, N_TRIALS)
         found = stand(dict(enumerate(trials)), recipe.tolist(), n_trials=N_TRIALS, seeds=1, draws=2000)
-        small += found.chance is not None and found.chance <= 0.1
+        small += found.chance <= 0.1
     assert 65 <= small <= 140
 
 
@@ -99,7 +97,6 @@ def test_a_recipe_whose_seeds_do_not_differ_leaves_nothing_to_luck() -> None:
         (standing(), replace(judged(None), refused="one seed"), None, None, "the runs bear no verdict: one seed"),
         (standing(0.01), None, None, None, "no trial ended below the recipe as it stands"),
         (standing(0.01), judged("helped"), None, None, "no trial ended below the recipe as it stands"),
-        (standing(None), None, None, None, "no trial was trained to the end"),
     ],
 )
 def test_a_winner_is_what_compare_says_has_helped(
@@ -115,7 +112,6 @@ def test_both_numbers_stand_side_by_side() -> None:
     assert promised(standing(), judged("underpowered")) == "search said −3.1 %, compare says −0.8 % (−2.0 % to +0.4 %)"
     assert promised(standing(), judged("underpowered", low=None)) == "search said −3.1 %, compare says −0.8 %"
     assert promised(standing(), None) is None
-    assert promised(standing(None), judged("helped")) is None
 
 
 # -- whole searches, simulated -----------------------------------------------------------------------------------------
@@ -140,7 +136,7 @@ def search(rng: np.random.Generator, effects: FloatArray, *, shuffled: float = 0
             losses[trial, rung] = 2 + (2 - rung) + effects[trial] * (rung + 1) / 3 + own
     recipe = rng.normal(2, SPREAD, RECIPE_SEEDS).tolist()
     found = stand(finalists(losses, trials, 3), recipe, n_trials=len(effects), seeds=1, draws=500)
-    if not found.improves or found.best is None:
+    if not found.improves:
         return conclude(found, None, None).winner, found
     items = rng.normal(2, 0.5, ITEMS)
     best = arm("best", "recipe", effects[found.best], rng, items)
@@ -162,7 +158,7 @@ def test_where_something_matters_it_wins_and_is_found_less_large_than_the_search
     found = [search(np.random.default_rng([2, k]), effects, shuffled=0.05) for k in range(30)]
     assert sum(winner is not None and winner % 3 == 0 for winner, _ in found) >= 24
     assert all(winner is None or winner % 3 == 0 for winner, _ in found)
-    changes = [standing_.change for _, standing_ in found if standing_.change is not None]
+    changes = [there.change for _, there in found]
     assert np.mean(changes) < -0.055  # of −5 %: the best of several looks better than it is
 
 
