@@ -52,6 +52,19 @@ RESULT: dict[str, Any] = {
     "evaluation?": ({str: {str: {str: MAYBE}}}, None),
     "test?": ({"domains": [str], "items": [object], "domain": [int], "tokens": [float], "loss": [MAYBE]}, None),
 }
+LEG: dict[str, Any] = {
+    "format": int,
+    "arm": str,
+    "campus": {},
+    "seed": int,
+    "status": str,
+    "message?": WORDS,
+    "step": int,
+    "steps": int,
+    "over": bool,
+    "curve": {"step": [int], "loss": [float]},
+    "test": RESULT["test?"],
+}
 DIFFERENCE = (
     {
         **{f"{name}?": MAYBE for name in ("value", "low", "high", "mean", "mean_against", "detectable", "p_adjusted")},

@@ -20,9 +20,10 @@ import numpy as np
 
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.deciding_rows import read_probes, read_test
+from campus_tune.compare.legs import train_leg
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.proxy_scores import read_proxy
-from campus_tune.compare.result_file import DIVERGED, FINISHED, VISITS, run_folder, write_run_result
+from campus_tune.compare.result_file import DIVERGED, FINISHED, LOG, VISITS, run_folder, write_run_result
 from campus_tune.compare.task import Task
 from campus_tune.data.prepared import token_counts
 from campus_tune.recipe.config import CampusConfig
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from campus_tune.run.run import CampusRun
 
 SHARP_ROWS, OF_DOMAIN = 64, 32  # test rows that sharpness is measured on: of one domain, and of each of several
-LOG = "log.txt"
 MADE_WITH = ("torch", "transformers", "trl", "peft", "accelerate")
 NOT_SHARED = ("seed", "output_dir", "logging_dir", "run_name", "max_steps", "model_init_kwargs")
 
@@ -73,6 +73,8 @@ class Bench:
         arm = self.plan.arm(task.arm) if isinstance(task.arm, str) else task.arm
         folder = run_folder(self.plan.out, arm.name, task.seed)
         folder.mkdir(parents=True, exist_ok=True)
+        if task.leg is not None:
+            return train_leg(self.plan, arm, task, self.read_test(), self._prepared, self.tick)
         with (folder / LOG).open("w", encoding="utf-8", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
             try:
                 outcome = self._train(arm.config(task.seed, task.recorded), arm, task, folder)
