@@ -73,7 +73,9 @@ SPEED = {
     "charged?": RATIO,
     "tokens?": RATIO,
     "seconds?": RATIO,
+    "domains?": ({str: {"charged?": RATIO, "reached?": ({str: MAYBE}, None), "refused?": WORDS}}, None),
 }
+READING = {"difference?": DIFFERENCE, "domains?": ({str: DIFFERENCE}, None)}
 VERDICT: dict[str, Any] = {
     "format": int,
     "seeds": [int],
@@ -81,4 +83,5 @@ VERDICT: dict[str, Any] = {
     "speed?": ({str: SPEED}, None),
     "tasks?": ({str: {str: JUDGEMENT}}, None),
     "notes?": ([str], None),
+    "readings?": ({str: {str: READING}}, None),
 }
