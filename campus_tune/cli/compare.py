@@ -5,19 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from campus_tune.cli.options import Commands, add_command
 from campus_tune.compare.result_file import FILE, RUNS
-from campus_tune.words.errors import INTERRUPTED, RecipeError
+from campus_tune.words.errors import INTERRUPTED
 
 if TYPE_CHECKING:
     from campus_tune.compare.ctrl_c import CtrlC
     from campus_tune.compare.plan import Plan
-    from campus_tune.words.types import Json
 
 EXAMPLE = """\
 Did the curriculum help? Trains the recipe, plain shuffling, and the controls that say what the difference is owed to,
@@ -43,7 +42,8 @@ example:
   campus-tune compare --config recipe.yaml --devices 0 1 --compare.sharpness true
 
 Other settings of the block, with their defaults: effect 0.02 and speedup 0.1 (the smallest worth finding, as shares),
-points 20 (of each curve), tokens_tolerance 0.01, sharpness false, evaluate (official tasks; none).
+points 20 (of each curve), tokens_tolerance 0.01, sharpness false, evaluate (official tasks; none), proxy (a folder of
+campus-tune proxy, or of a finished run: does it rank the rows as the trained model does? none).
 """
 
 
@@ -101,6 +101,8 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
     """All runs that are missing, then the verdict: on the console, in verdict.json and in the report."""
     from campus_tune.compare import detectable
     from campus_tune.compare.campaign import Campaign
+    from campus_tune.compare.proxy_agreement import of_comparison
+    from campus_tune.compare.proxy_scores import read_proxy
     from campus_tune.compare.run_bar import RunBar
     from campus_tune.compare.training import Bench
     from campus_tune.compare.verdict import judge, lines
@@ -113,6 +115,8 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
         if value := getattr(options, name):
             words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
     words += ["--random-plus"] if options.random_plus else []
+    if plan.settings.proxy is not None:
+        read_proxy(plan.settings.proxy)  # refused before anything is trained
     lock = RunLock(plan.out, what="--out")
     lock.take()
     campaign = Campaign(plan, shlex.join([*words, *options.rest]), pilot=options.pilot, check=ctrl_c.check)
@@ -136,7 +140,7 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
             faster=settings.speedup,
             tokens_tolerance=settings.tokens_tolerance,
         )
-        verdict = replace(judged, planned=tuple(one.to_mapping() for one in plans))
+        verdict = replace(judged, planned=tuple(one.to_mapping() for one in plans), proxy=of_comparison(plan))
         atomic_write(plan.out / detectable.VERDICT, json.dumps(verdict.to_mapping(), indent=1, allow_nan=False) + "\n")
         for line in lines(verdict, campaign.arms()):
             campaign.say(line)
@@ -155,70 +159,13 @@ def read_plan(options: argparse.Namespace) -> Plan:
         RecipeError: all that is wrong with them.
     """
     from campus_tune.compare.arms import PLUS, default_arms, make_arms
-    from campus_tune.compare.plan import Plan
-    from campus_tune.compare.settings import BLOCK, CompareSettings
-    from campus_tune.recipe.trl_yaml import is_launched, read_arguments
+    from campus_tune.compare.reading import make_plan, read_written
+    from campus_tune.compare.settings import CompareSettings
 
-    if is_launched():
-        raise RecipeError(
-            "`campus-tune compare` must be started once, got several processes of a launcher. Name the GPUs instead, "
-            "each with a run of its own: --devices 0 1."
-        )
-    own, flags = _own_flags(options.rest, BLOCK)
-    for name, instead in (("--seed", "--seeds"), ("--output_dir", "--out")):
-        if name in flags:
-            raise RecipeError(f"`{name}` belongs to a single run, got it for a comparison. Write {instead}.")
-    training, block, flags = read_arguments(["--config", options.config, *flags], comparing=True)
-    if not block:
-        raise RecipeError(f"`campus` must be a block in {options.config}, got none. Add `campus:` with `metrics`.")
-    written = training.pop(BLOCK, None) or {}
-    if isinstance(written, Mapping):
-        written = {**written, **own}
-        written |= _from_flags(options, written)
-    settings = CompareSettings.from_mapping(written)
-    if isinstance(written, Mapping) and written.get("arms") is None:
-        settings = replace(settings, arms={name: {} for name in default_arms(block)})
+    written = read_written(options.config, options.rest)
+    compared = written.compared(vars(options))
+    settings = CompareSettings.from_mapping(compared)
+    if isinstance(compared, Mapping) and compared.get("arms") is None:
+        settings = replace(settings, arms={name: {} for name in default_arms(written.block)})
     wanted = {**settings.arms, **({PLUS: {}} if options.random_plus else {})}
-    arms = make_arms(block, wanted)
-    out = options.out or Path(str(training.get("output_dir") or "comparison"))
-    plan = Plan(training, tuple(flags), settings, tuple(arms), block, out)
-    parsed, problems = plan.parsed(settings.seeds[0], out / RUNS)
-    if not parsed[2].model_name_or_path:
-        problems.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
-    if parsed[1].data_seed is not None:
-        problems.append(f"`data_seed` must be left out where seeds are compared, got {parsed[1].data_seed}. Remove it.")
-    if problems:
-        raise RecipeError(problems)
-    return plan
-
-
-def _own_flags(words: Sequence[str], block: str) -> tuple[Json, list[str]]:
-    """(Settings given as --compare.<setting> VALUE, all other words)."""
-    from campus_tune.words.strict_yaml import read_value
-
-    own: Json = {}
-    rest: list[str] = []
-    it = iter([part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])])
-    for word in it:
-        if word.startswith(f"--{block}."):
-            value = next(it, None)
-            if value is None:
-                raise RecipeError(f"`{word}` must be followed by a value, got nothing. Write {word} VALUE.")
-            own[word.removeprefix(f"--{block}.")] = read_value(value, word)
-        else:
-            rest.append(word)
-    return own, rest
-
-
-def _from_flags(options: argparse.Namespace, written: Json) -> Json:
-    """Settings given as flags. Arms and test rows keep what the YAML says of them: settings, the domain column."""
-    given: Json = {name: value for name in ("jobs", "devices") if (value := getattr(options, name)) is not None}
-    if options.seeds:
-        given["seeds"] = options.seeds[0] if len(options.seeds) == 1 else options.seeds
-    if options.arms:
-        known = written.get("arms")
-        given["arms"] = {name: known.get(name) if isinstance(known, Mapping) else None for name in options.arms}
-    if options.test:
-        known = written.get("test")
-        given["test"] = {**(known if isinstance(known, Mapping) else {}), "path": options.test}
-    return given
+    return make_plan(written, make_arms(written.block, wanted), settings, options.out)

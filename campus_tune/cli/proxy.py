@@ -4,7 +4,7 @@ The recipe's training set, prepared as the recipe prepares it, is trained once w
 block is left aside. What is kept:
 
     proxy/early, proxy/late   model folders with tokenizers; adapter folders where the recipe trains a LoRA
-    proxy/losses.parquet      loss of every row under both
+    proxy/losses.parquet      loss of every row under both, and before the first step
     proxy/proxy.json          steps, mean losses, seconds, the command
     proxy/training            the trainer's own: checkpoints, logs
 
@@ -142,12 +142,12 @@ def _make(parsed: tuple[Any, ...], out: Path, early: float, about: Json) -> Json
         write()
         began = time.perf_counter()
         steps = proxy_run.train(trainer, out, early)
-        spent = {"training": round(time.perf_counter() - began, 1)}
+        spent = {"training": round(time.perf_counter() - began - keep_early.seconds, 1)}
         write(steps={EARLY: proxy_run.early_step(early, steps), LATE: steps}, seconds=spent)
     began = time.perf_counter()
     trusts = bool(getattr(parsed[1], "trust_remote_code", getattr(parsed[2], "trust_remote_code", False)))
     rows, losses = proxy_run.measure(trainer, out, trust_remote_code=trusts)
-    about["seconds"]["measuring"] = round(time.perf_counter() - began, 1)
+    about["seconds"]["measuring"] = round(time.perf_counter() - began + keep_early.seconds, 1)
     write(rows=len(rows), loss=proxy_run.mean_losses(losses), finished=True)
     return about
 

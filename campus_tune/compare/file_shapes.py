@@ -32,6 +32,7 @@ RESULT: dict[str, Any] = {
     "status": str,
     "message?": WORDS,
     "shared": {"steps?": int, "made_with?": {}},
+    "only?": ({}, None),
     "tokens?": MAYBE,
     "rows?": MAYBE,
     "seconds?": NUMBERS,
@@ -76,6 +77,26 @@ SPEED = {
     "domains?": ({str: {"charged?": RATIO, "reached?": ({str: MAYBE}, None), "refused?": WORDS}}, None),
 }
 READING = {"difference?": DIFFERENCE, "domains?": ({str: DIFFERENCE}, None)}
+RHO = {"value": MAYBE, "low": MAYBE, "high": MAYBE, "n": int}
+PROXY = {
+    "folder": str,
+    "model": str,
+    "rows": int,
+    "known": int,
+    "scores": {
+        str: {
+            "overall": RHO,
+            "within": (RHO, None),
+            "domains": {str: RHO},
+            "third": MAYBE,
+            "ceiling": MAYBE,
+            "word": str,
+            "basis": str,
+            "sentence": str,
+        }
+    },
+    "notes": [str],
+}
 VERDICT: dict[str, Any] = {
     "format": int,
     "seeds": [int],
@@ -84,4 +105,5 @@ VERDICT: dict[str, Any] = {
     "tasks?": ({str: {str: JUDGEMENT}}, None),
     "notes?": ([str], None),
     "readings?": ({str: {str: READING}}, None),
+    "proxy?": (PROXY, None),
 }

@@ -16,6 +16,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers import TrainingArguments as Args
 
 from campus_tune.compare.trained_rows import TrainedRows
+from campus_tune.compare.training_row_losses import TrainingRowLosses
 from campus_tune.data.held_out import HeldOut
 from campus_tune.evaluate.answer_loss import Told
 from campus_tune.method.orders import group_codes
@@ -35,10 +36,18 @@ class Recorder(TrainerCallback):
         rows: held out.
         points: of the curve besides the first, evenly over the steps.
         tick: told the steps that are finished.
+        training_rows: measures rows that are trained, too; None in runs that nobody compares with a proxy.
     """
 
-    def __init__(self, rows: HeldOut, points: int, tick: Callable[[int], object] = lambda _: None) -> None:
-        self.rows, self.points, self.tick = rows, points, tick
+    def __init__(
+        self,
+        rows: HeldOut,
+        points: int,
+        tick: Callable[[int], object] = lambda _: None,
+        *,
+        training_rows: TrainingRowLosses | None = None,
+    ) -> None:
+        self.rows, self.points, self.tick, self.training_rows = rows, points, tick, training_rows
         self.losses: RowLosses | None = None  # of the held-out rows, as last measured
         self.learning_rates: list[float] = []
         self.visits: list[RowArray] = []  # rows of each step
@@ -68,6 +77,8 @@ class Recorder(TrainerCallback):
         with suppress(DataError):  # rows of plain text have no answers, and no gap
             assert self.losses is not None  # just measured
             self._trained = TrainedRows(self.trainer, self.rows, self.losses)
+        if self.training_rows is not None:
+            self.training_rows.begin(self.trainer, self.run)
         self.curve_seconds += time.perf_counter() - began
 
     def on_step_begin(self, args: Args, state: TrainerState, control: TrainerControl, **_: object) -> None:
@@ -84,6 +95,10 @@ class Recorder(TrainerCallback):
         del args, control
         if state.global_step in self._grid:
             self._measure(state.global_step)
+        if self.training_rows is not None:
+            began = time.perf_counter()
+            self.training_rows.after_step(state.global_step)
+            self.curve_seconds += time.perf_counter() - began
         self.tick(state.global_step)
 
     def on_train_end(self, args: Args, state: TrainerState, control: TrainerControl, **_: object) -> None:

@@ -17,7 +17,7 @@ from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.reader import CheckedSettings
 from campus_tune.words.annotated import plain
 from campus_tune.words.errors import RecipeError
-from campus_tune.words.leaves import LARGEST_SEED, Files, Leaf, Range, Text, Whole, Wording, keys
+from campus_tune.words.leaves import LARGEST_SEED, Files, Leaf, Place, Range, Text, Whole, Wording, keys
 from campus_tune.words.types import Json
 from campus_tune.words.wording import shown
 
@@ -189,6 +189,8 @@ class CompareSettings(CheckedSettings):
         tokens_tolerance: how far arms may differ in trained tokens, as a share.
         evaluate: official tasks on each trained model: `{suite, tasks, data, limit, allow_code_execution}`.
         sharpness: measure how sharp the minimum is that each run ended in.
+        proxy: a folder of `campus-tune proxy`, or of a finished run: does it rank the training rows as the trained
+            model does? At most 2 000 of them are measured in the first two runs of plain shuffling.
         jobs: runs at once, on CPU cores.
         devices: accelerators, each with a run of its own; None takes the first one.
 
@@ -210,6 +212,7 @@ class CompareSettings(CheckedSettings):
     tokens_tolerance: Annotated[float, Range(0, 1)] = 0.01
     evaluate: Annotated[EvaluateSettings | None, _Once()] = None
     sharpness: Annotated[bool, Wording(write="Write true.")] = False
+    proxy: Annotated[str | None, Place("a folder of campus-tune proxy, or of a finished run", "proxy: ./proxy")] = None
     jobs: Annotated[int, Range(1, 256)] = 1
     devices: Annotated[tuple[int, ...] | None, _DEVICES] = None
 
@@ -228,4 +231,6 @@ class CompareSettings(CheckedSettings):
 
     def to_mapping(self) -> Json:
         """What makes two comparisons the same one: all but how the runs are shared out."""
-        return {f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name not in ("jobs", "devices")}
+        return {
+            f.name: plain(getattr(self, f.name)) for f in fields(self) if f.name not in ("jobs", "devices", "proxy")
+        }

@@ -21,7 +21,9 @@ import numpy as np
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.deciding_rows import read_probes, read_test
 from campus_tune.compare.plan import Plan
+from campus_tune.compare.proxy_scores import read_proxy
 from campus_tune.compare.result_file import DIVERGED, FINISHED, VISITS, run_folder, write_run_result
+from campus_tune.compare.task import Task
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.plugins import plugins_used
 from campus_tune.run.ledger import FILE as LEDGER
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from trl import SFTTrainer
 
     from campus_tune.compare.recorder import Recorder
+    from campus_tune.compare.training_row_losses import TrainingRowLosses
     from campus_tune.data.held_out import HeldOut
     from campus_tune.run.official_tasks import Evaluator
     from campus_tune.run.run import CampusRun
@@ -60,47 +63,43 @@ class Bench:
         self._test: HeldOut | None = None
         self._evaluation: Evaluator | None = None
 
-    def run(self, name: str, seed: int, *, max_steps: int | None = None, recorded: Json | None = None) -> Json:
-        """Train one arm with one seed; the result, as it is in its file.
-
-        Args:
-            name: of the arm.
-            seed: of the run.
-            max_steps: other steps than the recipe's.
-            recorded: what the arm has of the recipe's run with this seed, where it awaits one.
+    def make(self, task: Task) -> Json:
+        """Make one run; the result, as it is in its file.
 
         Raises:
             CampusError: the run cannot be made. A model that diverges is a result.
         """
-        arm = self.plan.arm(name)
-        folder = run_folder(self.plan.out, name, seed)
+        arm = self.plan.arm(task.arm) if isinstance(task.arm, str) else task.arm
+        folder = run_folder(self.plan.out, arm.name, task.seed)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / LOG).open("w", encoding="utf-8", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
             try:
-                outcome = self._train(arm.config(seed, recorded), arm, seed, folder, max_steps)
+                outcome = self._train(arm.config(task.seed, task.recorded), arm, task, folder)
             except BaseException:
                 traceback.print_exc(file=log)
                 raise
         write_run_result(self.plan.out, outcome)
         return outcome
 
-    def _train(self, config: CampusConfig, arm: Arm, seed: int, folder: Path, max_steps: int | None) -> Json:
+    def _train(self, config: CampusConfig, arm: Arm, task: Task, folder: Path) -> Json:
         from campus_tune.compare.recorder import Recorder
         from campus_tune.model import compat
         from campus_tune.model.fingerprint import weights_at_start
         from campus_tune.run.callback import CampusCallback
 
-        parsed, problems = self.plan.parsed(seed, folder, max_steps)
+        parsed, problems = self.plan.parsed(task.seed, folder, task.max_steps)
         if problems:
             raise RecipeError(problems)
         config = config if config.scores else replace(config, scores=str(self.plan.out / "scores"))
         callback = CampusCallback(config)
-        recorder = Recorder(self.read_test(), self.plan.settings.points, self.tick)
-        trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], shared=self._prepared)
+        asked = self._training_rows(arm, task.seed)
+        recorder = Recorder(self.read_test(), self.plan.settings.points, self.tick, training_rows=asked)
+        trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], shared=self._prepared, only=task.only)
         run = callback.run
         assert run is not None  # it was made with the trainer
         recorder.follow(trainer, run)
-        outcome: Json = {"arm": arm.name, "kind": arm.kind, "seed": seed, "status": FINISHED, "message": None}
+        outcome: Json = {"arm": arm.name, "kind": arm.kind, "seed": task.seed, "status": FINISHED, "message": None}
+        outcome |= {} if task.only is None else {"only": task.only.to_mapping()}
         outcome["campus"] = config.to_mapping()
         start = weights_at_start(trainer.model)
         began = time.perf_counter()
@@ -112,8 +111,19 @@ class Bench:
         outcome |= self._facts(trainer, run, recorder, seconds, start)
         if outcome["status"] == FINISHED:
             outcome |= self._last_looks(trainer, folder)
+            if asked is not None:
+                asked.write(folder)
         compat.let_go(trainer)
         return outcome
+
+    def _training_rows(self, arm: Arm, seed: int) -> TrainingRowLosses | None:
+        """What measures the rows that are trained, in the runs that are compared with a proxy."""
+        from campus_tune.compare.training_row_losses import SEEDS, TrainingRowLosses
+
+        settings = self.plan.settings
+        if settings.proxy is None or arm.kind != "baseline" or seed not in settings.seeds[:SEEDS]:
+            return None
+        return TrainingRowLosses(read_proxy(settings.proxy))
 
     def read_test(self) -> HeldOut:
         """The test rows, read and checked once: held out of the training set and of the probes.

@@ -50,13 +50,21 @@ def compare_content(facts: CompareFacts, pictures: Sequence[Picture]) -> dict[st
         "progress": f"{facts.n_done} of {facts.n_planned} runs are done.",
         "verdicts": verdicts(facts),
         "facts": _numbers(facts),
-        "warnings": [*old, *diverged, *((facts.verdict or {}).get("notes") or []), *facts.damaged],
+        "warnings": [
+            *old,
+            *diverged,
+            *((facts.verdict or {}).get("notes") or []),
+            *_proxy_of(facts).get("notes", []),
+            *facts.damaged,
+        ],
         "pictures": first,
         "arms": arms(facts),
         "domains": domains(facts),
         "speeds": [each for each in (speeds(facts), domain_speeds(facts)) if each is not None],
         "readings": readings(facts),
         "tasks": tasks(facts),
+        "proxy": proxy(facts),
+        "proxy_says": [one["sentence"] for one in _proxy_of(facts).get("scores", {}).values()],
         "others": [picture for picture in pictures if picture not in first],
         "runs": runs(facts),
         "controls": [one["sentence"] for one in facts.judgements.values() if one["kind"] == "control"],
@@ -286,6 +294,30 @@ def tasks(facts: CompareFacts) -> HtmlTable | None:
     ]
     head = ["task", "arm", "score", "shuffled", "difference", "from", "to", "verdict"]
     return HtmlTable("Official tasks; higher is better", head, rows) if rows else None
+
+
+def proxy(facts: CompareFacts) -> HtmlTable | None:
+    """How far a proxy ranks the training rows as the trained model does: overall, inside of domains, by domain."""
+    rows = []
+    for name, one in _proxy_of(facts).get("scores", {}).items():
+        inside = {} if one["within"] is None else {"inside of domains": one["within"]}
+        for place, rho in {"all rows": one["overall"], **inside, **one["domains"]}.items():
+            decides = rho is (one["within"] or one["overall"])
+            cells = [number(rho[part], ".2f") for part in ("value", "low", "high")]
+            most = number(one["ceiling"] if decides else None, ".2f")
+            rows.append(
+                [words(name), words(place), number(rho["n"]), *cells, most, words(one["word"] if decides else "")]
+            )
+    head = ["score", "where", "rows", "Spearman", "from", "to", "another seed", "so"]
+    caption = (
+        "The proxy's ranks of training rows beside the trained model's, with 95 % intervals over rows. Another seed: "
+        "what a second training of the same model reaches"
+    )
+    return HtmlTable(caption, head, rows, opened=True) if rows else None
+
+
+def _proxy_of(facts: CompareFacts) -> Json:
+    return (facts.verdict or {}).get("proxy") or {}
 
 
 def runs(facts: CompareFacts) -> HtmlTable:

@@ -1,10 +1,15 @@
-"""What `campus-tune proxy` does with a trainer: save its model early and late, and measure all rows under both."""
+"""What `campus-tune proxy` does with a trainer: save its model early and late, and measure all rows under both.
+
+Before the first step all rows are measured too: the loss before training is what a curriculum by `loss` goes by, and
+`compare` says how far another model agrees with it. It is one forward more, and no model folder.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -15,8 +20,10 @@ import numpy as np
 from transformers import TrainerCallback
 
 from campus_tune.data.prepared import TokenRows
+from campus_tune.data.said_hashes import SaidHashes
 from campus_tune.metrics.learnability import EARLY, LATE
 from campus_tune.model import compat
+from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
 from campus_tune.model.reference import load_reference
 from campus_tune.model.reference_losses import reference_meter
@@ -26,8 +33,9 @@ from campus_tune.run.ledger import FOLDER
 from campus_tune.run.lock import RunLock
 from campus_tune.run.manifest import Beside
 from campus_tune.run.saver import Saver
-from campus_tune.scores.cache import write_columns
-from campus_tune.scores.proxy_losses import LOSSES
+from campus_tune.scores.cache import read_columns, write_columns
+from campus_tune.scores.dropping import shape_of
+from campus_tune.scores.proxy_losses import BEFORE, LOSSES
 from campus_tune.words.console import say
 from campus_tune.words.errors import TrainerError
 from campus_tune.words.types import Json, RowLosses
@@ -35,6 +43,7 @@ from campus_tune.words.types import Json, RowLosses
 if TYPE_CHECKING:
     from transformers import Trainer, TrainerControl, TrainerState, TrainingArguments
 
+START = "start.parquet"  # losses before training, put into the file of all losses at the end
 RECORD = FOLDER  # in the proxy's output_dir, as a run's: whose checkpoints are in it
 
 
@@ -68,13 +77,18 @@ class KeepEarly(TrainerCallback):
     def __init__(self, share: float, folder: Path) -> None:
         self.share, self.folder = share, folder
         self.trainer: Trainer | None = None  # set when there is one
+        self.seconds = 0.0  # that measuring before the first step took
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
     ) -> None:
-        """Steps enough?"""
+        """Steps enough? Then all rows are measured as long as nothing is trained."""
         del args, control
         early_step(self.share, state.max_steps)
+        if self.trainer is not None and state.global_step == 0:
+            began = time.perf_counter()
+            measure_start(self.trainer, self.folder.with_name(START))
+            self.seconds = time.perf_counter() - began
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: object
@@ -85,6 +99,23 @@ class KeepEarly(TrainerCallback):
             save_whole(self.trainer, self.folder)
             control.should_save = True
         return control
+
+
+def measure_start(trainer: Trainer, path: Path) -> None:
+    """Losses of all training rows under the model as it is now, written to a table.
+
+    Args:
+        trainer: whose model and training set these are.
+        path: of the table.
+    """
+    peers = Peers.of(trainer)
+    view, collator = compat.loader_view(trainer, trainer.train_dataset)
+    rows = as_trained(view, collator, speaks=False).rows()
+    subject = partial(compat.subject, trainer)
+    meter = LossMeter(subject, view, collator, rows.tokens, peers=peers, what="proxy before training")
+    losses = meter.losses(np.arange(len(rows)))
+    if peers.leads:
+        write_columns(path, {"content": rows.trained, **vars(losses)}, {})
 
 
 def save_whole(trainer: Trainer, folder: Path) -> None:
@@ -181,9 +212,22 @@ def measure(trainer: Trainer, out: Path, *, trust_remote_code: bool) -> tuple[To
             )
             losses[name] = meter.losses(np.arange(len(rows)))
     if peers.leads:
-        columns = {f"{name}_{part}": values for name in losses for part, values in vars(losses[name]).items()}
-        write_columns(out / LOSSES, {"content": rows.trained, **columns}, {})
+        shape, end = shape_of(trainer)
+        said = SaidHashes.read(compat.training_rows(trainer), shape, rows.content, end=end)
+        kept = {**losses, **_start_losses(out / START, rows)}
+        columns = {f"{name}_{part}": values for name in kept for part, values in vars(kept[name]).items()}
+        write_columns(out / LOSSES, {"content": rows.trained, "key": said.keys, **columns}, {})
     return rows, losses
+
+
+def _start_losses(path: Path, rows: TokenRows) -> dict[str, RowLosses]:
+    """What was measured before training; nothing of a proxy that was begun by a version that did not."""
+    if not path.exists():
+        return {}
+    columns, _ = read_columns(path)
+    if not np.array_equal(columns.pop("content"), rows.trained):
+        return {}  # of other rows: the data set was changed while the proxy was trained
+    return {BEFORE: RowLosses(**columns)}
 
 
 def mean_losses(losses: Mapping[str, RowLosses]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a proxy's folder holds: the losses of all rows under the small model, early and late."""
+"""What a proxy's folder holds: the losses of all rows under the small model, early and late, and before training."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from campus_tune.scores.cache import read_columns
 from campus_tune.words.types import RowLosses
 
 LOSSES = "losses.parquet"
+BEFORE = "start"  # the losses before training; a proxy of an earlier version has none
 
 
 def proxy_losses(proxy: str | Path, content: NDArray[np.uint64]) -> tuple[RowLosses, RowLosses] | None:

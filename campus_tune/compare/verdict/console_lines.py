@@ -28,6 +28,7 @@ def lines(verdict: Verdict, arms: Sequence[ArmResults]) -> list[str]:
             sooner = verdict.speed[judged.arm]
             said.append(f"SPEED. {sooner.sentence}")
             said += [f"SPEED BY DOMAIN. {domain_speeds(sooner)}"] if sooner.domains else []
+    said += [f"PROXY. {one['sentence']}" for one in ((verdict.proxy or {}).get("scores") or {}).values()]
     levels = [judged.difference.level for judged in verdict.judgements.values() if judged.difference is not None]
     wider = any(level is not None and level < LEVEL for level in levels)
     # the table: final loss, its difference to the baseline, tokens to the baseline's final loss
@@ -61,7 +62,7 @@ def lines(verdict: Verdict, arms: Sequence[ArmResults]) -> list[str]:
         )
     said += readings(verdict)
     said += [f"diverged: {one['arm']}, seed {one['seed']}: {one['message']}" for one in verdict.diverged]
-    return said + [f"note: {note}" for note in verdict.notes]
+    return said + [f"note: {note}" for note in (*verdict.notes, *((verdict.proxy or {}).get("notes") or ()))]
 
 
 def domain_speeds(speed: Speed) -> str:

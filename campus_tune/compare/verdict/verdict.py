@@ -64,6 +64,7 @@ class Verdict:
         notes: what else a reader should know.
         planned: what was said before training could be found, from the baseline's runs alone.
         readings: generalisation gap and sharpness, where they were measured: what → arm → against the baseline.
+        proxy: how far a proxy ranks the training rows as the trained model does; None where none is named.
     """
 
     baseline: str
@@ -80,6 +81,7 @@ class Verdict:
     notes: tuple[str, ...] = ()
     planned: tuple[Json, ...] = ()
     readings: Mapping[str, Mapping[str, Reading]] = field(default_factory=dict)
+    proxy: Json | None = None
 
     def to_mapping(self) -> Json:
         """The content of `verdict.json`: no NaN, no infinity."""
@@ -87,7 +89,7 @@ class Verdict:
             "format": FORMAT,
             "level": LEVEL,
             "power": POWER,
-            **vars(self),
+            **{name: value for name, value in vars(self).items() if name != "proxy" or value is not None},
             "seeds": list(self.seeds),
             "domains": dict(self.domains),
             "judgements": {name: one.to_mapping() for name, one in self.judgements.items()},
