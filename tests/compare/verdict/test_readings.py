@@ -115,7 +115,7 @@ def test_the_console_shows_a_table_and_says_that_no_verdict_hangs_on_it() -> Non
     assert [re.split(r"\s{2,}", line) for line in table.splitlines()] == [
         ["arm", "generalisation gap", "sharpness"],
         ["random", "0.5", "0.4"],
-        ["recipe", "0.675 (−0.1 to +0.45)", "0.1"],
+        ["recipe", "0.675 (−0.097 to +0.45)", "0.1"],
     ]
     assert "no verdict hangs on these" in note
     assert readings(judged({}, {})) == []

@@ -218,12 +218,8 @@ def test_the_console_names_domains_that_are_told_from_chance() -> None:
 @given(st.integers(0, 10_000))
 def test_swapping_the_arms_turns_the_sign_in_every_domain_and_keeps_its_p_value(draw: int) -> None:
     rng = np.random.default_rng(draw)
-    curves = [
-        of_domains(
-            (4 * np.cumprod(rng.uniform(0.5, 0.9, 4))).tolist(), (6 * np.cumprod(rng.uniform(0.5, 0.9, 4))).tolist()
-        )
-        for _ in range(6)
-    ]
+    falls = [[np.cumprod([1.0, *rng.uniform(0.5, 0.9, 3)]).tolist() for _ in range(2)] for _ in range(6)]
+    curves = [of_domains(*both) for both in falls]
     there, back = (
         judge_speed(an_arm(seeds=3, curves=tuple(a)), base(seeds=3, curves=tuple(b))).domains
         for a, b in ((curves[:3], curves[3:]), (curves[3:], curves[:3]))
