@@ -88,7 +88,9 @@ SPEED = {
     "charged?": RATIO,
     "tokens?": RATIO,
     "seconds?": RATIO,
+    "domains?": ({str: {"charged?": RATIO, "reached?": ({str: MAYBE}, None), "refused?": WORDS}}, None),
 }
+READING = {"difference?": DIFFERENCE, "domains?": ({str: DIFFERENCE}, None)}
 RHO = {"value": MAYBE, "low": MAYBE, "high": MAYBE, "n": int}
 PROXY = {
     "folder": str,
@@ -116,5 +118,6 @@ VERDICT: dict[str, Any] = {
     "speed?": ({str: SPEED}, None),
     "tasks?": ({str: {str: JUDGEMENT}}, None),
     "notes?": ([str], None),
+    "readings?": ({str: {str: READING}}, None),
     "proxy?": (PROXY, None),
 }
