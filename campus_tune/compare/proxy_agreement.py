@@ -12,7 +12,8 @@ from pathlib import Path
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.proxy_scores import LEARNABILITY, LOSS, VALUE, ProxyScores, looked_up, read_proxy
 from campus_tune.compare.result_file import run_folder
-from campus_tune.method.agreement import Agreement, Rho, agreement
+from campus_tune.method.agreement import Agreement, RankCorrelation, agreement
+from campus_tune.words.errors import CampusError
 from campus_tune.words.types import Json
 
 CALLED = {LOSS: "loss before training", LEARNABILITY: "what is learned of a row", VALUE: "value for the probes"}
@@ -37,15 +38,24 @@ SAID = {
 def of_comparison(plan: Plan) -> Json | None:
     """What `verdict.json` says of the proxy; None where none is named.
 
+    A folder that cannot be read any more costs a note: the verdict on the arms does not hang on it.
+    """
+    if plan.settings.proxy is None:
+        return None
+    try:
+        return _compared(plan, read_proxy(plan.settings.proxy))
+    except CampusError as error:
+        return {"folder": plan.settings.proxy, "model": "", "rows": 0, "known": 0, "scores": {}, "notes": [str(error)]}
+
+
+def _compared(plan: Plan, proxy: ProxyScores) -> Json:
+    """All scores that both have.
+
     Raises:
-        RecipeError: the proxy's folder cannot be read any more.
-        DataError: what was measured of the training rows cannot.
+        DataError: what was measured of the training rows cannot be read.
     """
     from campus_tune.compare.training_row_losses import SEEDS, read_run_rows
 
-    if plan.settings.proxy is None:
-        return None
-    proxy = read_proxy(plan.settings.proxy)
     about = {"folder": proxy.folder, "model": proxy.model}
     folders = [run_folder(plan.out, plan.baseline.name, seed) for seed in plan.settings.seeds[:SEEDS]]
     mine, *again = [read_run_rows(folder, proxy.early) for folder in folders]
@@ -87,7 +97,7 @@ def sentence(name: str, found: Agreement, proxy: ProxyScores) -> str:
     return f"{said} {so}"
 
 
-def _in_words(rho: Rho) -> str:
+def _in_words(rho: RankCorrelation) -> str:
     if rho.value is None or rho.low is None or rho.high is None:
         return "unknown"
     return f"{rho.value:.2f} ({rho.low:.2f} to {rho.high:.2f})".replace("-", "−")
