@@ -5,19 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from campus_tune.cli.options import Commands, add_command
 from campus_tune.compare.result_file import FILE, RUNS
-from campus_tune.words.errors import INTERRUPTED, RecipeError
+from campus_tune.words.errors import INTERRUPTED
 
 if TYPE_CHECKING:
     from campus_tune.compare.ctrl_c import CtrlC
     from campus_tune.compare.plan import Plan
-    from campus_tune.words.types import Json
 
 EXAMPLE = """\
 Did the curriculum help? Trains the recipe, plain shuffling, and the controls that say what the difference is owed to,
@@ -160,70 +159,13 @@ def read_plan(options: argparse.Namespace) -> Plan:
         RecipeError: all that is wrong with them.
     """
     from campus_tune.compare.arms import PLUS, default_arms, make_arms
-    from campus_tune.compare.plan import Plan
-    from campus_tune.compare.settings import BLOCK, CompareSettings
-    from campus_tune.recipe.trl_yaml import is_launched, read_arguments
+    from campus_tune.compare.reading import make_plan, read_written
+    from campus_tune.compare.settings import CompareSettings
 
-    if is_launched():
-        raise RecipeError(
-            "`campus-tune compare` must be started once, got several processes of a launcher. Name the GPUs instead, "
-            "each with a run of its own: --devices 0 1."
-        )
-    own, flags = _own_flags(options.rest, BLOCK)
-    for name, instead in (("--seed", "--seeds"), ("--output_dir", "--out")):
-        if name in flags:
-            raise RecipeError(f"`{name}` belongs to a single run, got it for a comparison. Write {instead}.")
-    training, block, flags = read_arguments(["--config", options.config, *flags], comparing=True)
-    if not block:
-        raise RecipeError(f"`campus` must be a block in {options.config}, got none. Add `campus:` with `metrics`.")
-    written = training.pop(BLOCK, None) or {}
-    if isinstance(written, Mapping):
-        written = {**written, **own}
-        written |= _from_flags(options, written)
-    settings = CompareSettings.from_mapping(written)
-    if isinstance(written, Mapping) and written.get("arms") is None:
-        settings = replace(settings, arms={name: {} for name in default_arms(block)})
+    written = read_written(options.config, options.rest)
+    compared = written.compared(vars(options))
+    settings = CompareSettings.from_mapping(compared)
+    if isinstance(compared, Mapping) and compared.get("arms") is None:
+        settings = replace(settings, arms={name: {} for name in default_arms(written.block)})
     wanted = {**settings.arms, **({PLUS: {}} if options.random_plus else {})}
-    arms = make_arms(block, wanted)
-    out = options.out or Path(str(training.get("output_dir") or "comparison"))
-    plan = Plan(training, tuple(flags), settings, tuple(arms), block, out)
-    parsed, problems = plan.parsed(settings.seeds[0], out / RUNS)
-    if not parsed[2].model_name_or_path:
-        problems.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
-    if parsed[1].data_seed is not None:
-        problems.append(f"`data_seed` must be left out where seeds are compared, got {parsed[1].data_seed}. Remove it.")
-    if problems:
-        raise RecipeError(problems)
-    return plan
-
-
-def _own_flags(words: Sequence[str], block: str) -> tuple[Json, list[str]]:
-    """(Settings given as --compare.<setting> VALUE, all other words)."""
-    from campus_tune.words.strict_yaml import read_value
-
-    own: Json = {}
-    rest: list[str] = []
-    it = iter([part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])])
-    for word in it:
-        if word.startswith(f"--{block}."):
-            value = next(it, None)
-            if value is None:
-                raise RecipeError(f"`{word}` must be followed by a value, got nothing. Write {word} VALUE.")
-            own[word.removeprefix(f"--{block}.")] = read_value(value, word)
-        else:
-            rest.append(word)
-    return own, rest
-
-
-def _from_flags(options: argparse.Namespace, written: Json) -> Json:
-    """Settings given as flags. Arms and test rows keep what the YAML says of them: settings, the domain column."""
-    given: Json = {name: value for name in ("jobs", "devices") if (value := getattr(options, name)) is not None}
-    if options.seeds:
-        given["seeds"] = options.seeds[0] if len(options.seeds) == 1 else options.seeds
-    if options.arms:
-        known = written.get("arms")
-        given["arms"] = {name: known.get(name) if isinstance(known, Mapping) else None for name in options.arms}
-    if options.test:
-        known = written.get("test")
-        given["test"] = {**(known if isinstance(known, Mapping) else {}), "path": options.test}
-    return given
+    return make_plan(written, make_arms(written.block, wanted), settings, options.out)

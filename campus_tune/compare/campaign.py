@@ -7,19 +7,17 @@ effect the comparison could find. Finished runs are kept whatever happens; the s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from campus_tune.compare.arms import RECIPE, Arm
 from campus_tune.compare.folder import refuse_other_block, write_about
 from campus_tune.compare.plan import Plan
-from campus_tune.compare.processes import Processes, Task, plans_of_processes
 from campus_tune.compare.recorded import OF_RUN
-from campus_tune.compare.result_file import DIVERGED, read_run_result, run_folder
-from campus_tune.compare.training import LOG, Bench
+from campus_tune.compare.result_file import DIVERGED, read_run_result
+from campus_tune.compare.task import Task
+from campus_tune.compare.trainings import Makes, Trainings
 from campus_tune.compare.verdict import ArmResults, arm_of
-from campus_tune.words.errors import CampusError
 from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
@@ -46,11 +44,10 @@ class Campaign:
         pilot: bool = False,
         check: Callable[[], object] = lambda: None,
     ) -> None:
-        self.plan, self.command, self.say, self.pilot, self.check = plan, command, say, pilot, check
+        self.plan, self.command, self.say, self.pilot = plan, command, say, pilot
         self.outcomes: dict[tuple[str, int], Json] = {}
         self._made = 0
-        plans = plans_of_processes(plan)
-        self.processes = Processes(plans) if plans else None
+        self.trainings = Trainings(plan, check)
         self._began = time.perf_counter()
 
     def begin(self, test: HeldOut) -> None:
@@ -79,7 +76,7 @@ class Campaign:
         """The arms that are trained."""
         return (self.plan.baseline,) if self.pilot else self.plan.arms
 
-    def train(self, kinds: Sequence[str], bench: Bench) -> None:
+    def train(self, kinds: Sequence[str], bench: Makes | None) -> None:
         """Make all missing runs of the arms of some kinds, one after the other on this process's bench or side by side.
 
         An arm that awaits the recipe's runs is left for a later call, if these are still to be made.
@@ -100,24 +97,7 @@ class Campaign:
             if arm.kind == kind and (arm.name, seed) not in self.outcomes
             if not arm.awaits or (RECIPE, seed) in self.outcomes
         ]
-        self.check()
-        made: Iterator[tuple[Task, Callable[[], Json]]]
-        if self.processes is None:
-            made = (
-                (task, partial(bench.run, task.arm, task.seed, max_steps=task.max_steps, recorded=task.recorded))
-                for task in tasks
-            )
-        else:
-            made = ((task, future.result) for task, future in self.processes.run(tasks))
-        for task, result in made:
-            try:
-                outcome = result()
-            except Exception as error:
-                log = run_folder(self.plan.out, task.arm, task.seed) / LOG
-                why = str(error) or type(error).__name__
-                raise CampusError(
-                    f"`{task.arm}`, seed {task.seed}, cannot be trained: {why}\nIts log: {log}"
-                ) from error
+        for _, outcome in self.trainings.make(tasks, bench):
             self.outcomes[outcome["arm"], outcome["seed"]] = outcome
             self._made += 1
             spent = time.perf_counter() - self._began
@@ -133,12 +113,10 @@ class Campaign:
                 f"run {len(self.outcomes)} of {self.n_runs}: {outcome['arm']}, seed {outcome['seed']}: {ended}, cost "
                 f"{outcome['cost']['all']:.1%}, audit {audit['passed']} of {audit['checked']}, {took}{more}"
             )
-            self.check()
 
     def close(self) -> None:
         """End all processes, with the runs in them that nobody waits for any more."""
-        if self.processes is not None:
-            self.processes.close()
+        self.trainings.close()
 
     def results(self, name: str) -> list[Json]:
         """The results of one arm, one per seed."""

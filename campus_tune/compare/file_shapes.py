@@ -8,6 +8,9 @@ MAYBE = (float, None)
 WORDS = (str, None)
 NUMBERS = ({str: MAYBE}, None)
 
+GAP = {f"{name}?": MAYBE for name in ("value", "at_start", "grown", "stderr", "grown_stderr", "test", "trained")}
+SHARPNESS = {"value": MAYBE, "relative?": MAYBE, "merged?": MAYBE}
+
 ARM = {"kind": str, "campus?": ({}, None)}
 COMPARISON: dict[str, Any] = {
     "format": int,
@@ -29,14 +32,20 @@ RESULT: dict[str, Any] = {
     "status": str,
     "message?": WORDS,
     "shared": {"steps?": int, "made_with?": {}},
+    "only?": ({}, None),
     "tokens?": MAYBE,
     "rows?": MAYBE,
     "seconds?": NUMBERS,
     "cost?": NUMBERS,
-    "curve?": ({"tokens": [MAYBE], "seconds?": [MAYBE], "loss": [MAYBE]}, None),
+    "curve?": (
+        {"tokens": [MAYBE], "seconds?": [MAYBE], "loss": [MAYBE], "domains?": ({str: [MAYBE]}, None)},
+        None,
+    ),
     "choices?": ([{"step": int, "steps": int, "chosen": str, "rows?": int, "shares?": {str: float}}], None),
     "learning_rate?": ({str: [MAYBE]}, None),  # in those of versions that wrote it
     "calibration?": ({"error": MAYBE, "bins": [[MAYBE, MAYBE, float]], "domains?": {str: MAYBE}}, None),
+    "gap?": ({**GAP, "domains?": ({str: GAP}, None)}, None),
+    "sharpness?": ({**SHARPNESS, "domains?": ({str: SHARPNESS}, None)}, None),
     "audit?": ({"checked": int, "passed": int}, None),
     "weights_audit?": [int, int],
     "evaluation?": ({str: {str: {str: MAYBE}}}, None),

@@ -10,6 +10,7 @@ from campus_tune.compare.arms import Arm
 from campus_tune.compare.file_shapes import COMPARISON
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import read_stored, run_folder
+from campus_tune.compare.task import Task
 from campus_tune.run.ledger import plain
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.files import atomic_write
@@ -97,6 +98,28 @@ def refuse_other_block(arm: Arm, seed: int, outcome: Json, out: Path, recorded: 
         raise RecipeError(
             f"`{run_folder(out, arm.name, seed)}` must be a run of the arm {arm.name!r}, got one with other settings: "
             f"{listed}. Name another --out, or delete that folder: the run is repeated."
+        )
+
+
+def refuse_other_rows(task: Task, outcome: Json, out: Path) -> None:
+    """No result may be that of other rows or of another length.
+
+    Args:
+        task: what is asked for.
+        outcome: its result.
+        out: folder of the comparison.
+
+    Raises:
+        RecipeError: it was trained on other rows, or for other steps than the task names.
+    """
+    now: Json = {"only": None if task.only is None else task.only.to_mapping()}
+    there: Json = {"only": outcome.get("only")}
+    if task.max_steps is not None:
+        now["steps"], there["steps"] = task.max_steps, outcome["shared"].get("steps")
+    if there != json.loads(json.dumps(now)):
+        raise RecipeError(
+            f"`{run_folder(out, task.name, task.seed)}` must be a run of the rows and steps that are asked for, got "
+            f"one of others: {_differing(there, now)}. Name another --out, or delete that folder: the run is repeated."
         )
 
 

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib import import_module
 from multiprocessing import get_context, parent_process
 from threading import RLock
@@ -15,20 +15,11 @@ from threading import RLock
 from tqdm.auto import tqdm
 
 from campus_tune.compare.plan import Plan
+from campus_tune.compare.task import Task
 from campus_tune.compare.training import Bench
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.library_warnings import hush
 from campus_tune.words.types import Json
-
-
-@dataclass(frozen=True)
-class Task:
-    """One run that is to be made."""
-
-    arm: str
-    seed: int
-    max_steps: int | None = None
-    recorded: Json | None = None
 
 
 class Processes:
@@ -127,4 +118,4 @@ def end_with_parent() -> None:
 
 
 def _work(task: Task) -> Json:
-    return _benches[0].run(task.arm, task.seed, max_steps=task.max_steps, recorded=task.recorded)
+    return _benches[0].make(task)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import numpy as np
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 from transformers import TrainingArguments as Args
 
+from campus_tune.compare.trained_rows import TrainedRows
 from campus_tune.compare.training_row_losses import TrainingRowLosses
 from campus_tune.data.held_out import HeldOut
 from campus_tune.evaluate.answer_loss import Told
@@ -23,6 +25,7 @@ from campus_tune.model.answer_alone import PadRight
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
 from campus_tune.run.run import CampusRun
+from campus_tune.words.errors import DataError
 from campus_tune.words.types import FloatArray, Json, RowArray, RowLosses
 
 
@@ -50,6 +53,8 @@ class Recorder(TrainerCallback):
         self.visits: list[RowArray] = []  # rows of each step
         self.tokens = 0  # trained so far, padding left out
         self.curve_seconds = 0.0
+        self.gap: Json | None = None  # of a run that came to its end
+        self._trained: TrainedRows | None = None
         self._curve: dict[str, list[float]] = {"step": [], "tokens": [], "seconds": [], "loss": []}
         self._names, self._codes = group_codes(rows.domains)
         self._domains: dict[str, list[float]] = {domain: [] for domain in self._names}
@@ -68,10 +73,13 @@ class Recorder(TrainerCallback):
         del args, control
         self._grid = set(np.linspace(0, state.max_steps, self.points + 1).round().astype(int).tolist())
         self._measure(0)
+        began = time.perf_counter()
+        with suppress(DataError):  # rows of plain text have no answers, and no gap
+            assert self.losses is not None  # just measured
+            self._trained = TrainedRows(self.trainer, self.rows, self.losses)
         if self.training_rows is not None:
-            began = time.perf_counter()
             self.training_rows.begin(self.trainer, self.run)
-            self.curve_seconds += time.perf_counter() - began
+        self.curve_seconds += time.perf_counter() - began
 
     def on_step_begin(self, args: Args, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """What this step trains, and how strongly."""
@@ -92,6 +100,17 @@ class Recorder(TrainerCallback):
             self.training_rows.after_step(state.global_step)
             self.curve_seconds += time.perf_counter() - began
         self.tick(state.global_step)
+
+    def on_train_end(self, args: Args, state: TrainerState, control: TrainerControl, **_: object) -> None:
+        """The gap between the test rows and those that were trained; the end is a point of the curve in any case."""
+        del args, control
+        if self._curve["step"][-1] != state.global_step:  # a rule has stopped the run between two points
+            self._measure(state.global_step)
+        began = time.perf_counter()
+        if self._trained is not None and self.visits:
+            assert self.losses is not None  # measured at the latest now
+            self.gap = self._trained.gap(self.losses, set(np.concatenate(self.visits).tolist()))
+        self.curve_seconds += time.perf_counter() - began
 
     def curve(self) -> Json:
         """Step, tokens and seconds so far, and the loss at each point, overall and by domain, nats per token."""

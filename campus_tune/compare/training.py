@@ -23,6 +23,7 @@ from campus_tune.compare.deciding_rows import read_probes, read_test
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.proxy_scores import read_proxy
 from campus_tune.compare.result_file import DIVERGED, FINISHED, VISITS, run_folder, write_run_result
+from campus_tune.compare.task import Task
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.plugins import plugins_used
 from campus_tune.run.ledger import FILE as LEDGER
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from campus_tune.run.official_tasks import Evaluator
     from campus_tune.run.run import CampusRun
 
-SHARP_ROWS = 64  # test rows that sharpness is measured on
+SHARP_ROWS, OF_DOMAIN = 64, 32  # test rows that sharpness is measured on: of one domain, and of each of several
 LOG = "log.txt"
 MADE_WITH = ("torch", "transformers", "trl", "peft", "accelerate")
 NOT_SHARED = ("seed", "output_dir", "logging_dir", "run_name", "max_steps", "model_init_kwargs")
@@ -62,48 +63,43 @@ class Bench:
         self._test: HeldOut | None = None
         self._evaluation: Evaluator | None = None
 
-    def run(self, name: str, seed: int, *, max_steps: int | None = None, recorded: Json | None = None) -> Json:
-        """Train one arm with one seed; the result, as it is in its file.
-
-        Args:
-            name: of the arm.
-            seed: of the run.
-            max_steps: other steps than the recipe's.
-            recorded: what the arm has of the recipe's run with this seed, where it awaits one.
+    def make(self, task: Task) -> Json:
+        """Make one run; the result, as it is in its file.
 
         Raises:
             CampusError: the run cannot be made. A model that diverges is a result.
         """
-        arm = self.plan.arm(name)
-        folder = run_folder(self.plan.out, name, seed)
+        arm = self.plan.arm(task.arm) if isinstance(task.arm, str) else task.arm
+        folder = run_folder(self.plan.out, arm.name, task.seed)
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / LOG).open("w", encoding="utf-8", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
             try:
-                outcome = self._train(arm.config(seed, recorded), arm, seed, folder, max_steps)
+                outcome = self._train(arm.config(task.seed, task.recorded), arm, task, folder)
             except BaseException:
                 traceback.print_exc(file=log)
                 raise
         write_run_result(self.plan.out, outcome)
         return outcome
 
-    def _train(self, config: CampusConfig, arm: Arm, seed: int, folder: Path, max_steps: int | None) -> Json:
+    def _train(self, config: CampusConfig, arm: Arm, task: Task, folder: Path) -> Json:
         from campus_tune.compare.recorder import Recorder
         from campus_tune.model import compat
         from campus_tune.model.fingerprint import weights_at_start
         from campus_tune.run.callback import CampusCallback
 
-        parsed, problems = self.plan.parsed(seed, folder, max_steps)
+        parsed, problems = self.plan.parsed(task.seed, folder, task.max_steps)
         if problems:
             raise RecipeError(problems)
         config = config if config.scores else replace(config, scores=str(self.plan.out / "scores"))
         callback = CampusCallback(config)
-        asked = self._training_rows(arm, seed)
+        asked = self._training_rows(arm, task.seed)
         recorder = Recorder(self.read_test(), self.plan.settings.points, self.tick, training_rows=asked)
-        trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], shared=self._prepared)
+        trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], shared=self._prepared, only=task.only)
         run = callback.run
         assert run is not None  # it was made with the trainer
         recorder.follow(trainer, run)
-        outcome: Json = {"arm": arm.name, "kind": arm.kind, "seed": seed, "status": FINISHED, "message": None}
+        outcome: Json = {"arm": arm.name, "kind": arm.kind, "seed": task.seed, "status": FINISHED, "message": None}
+        outcome |= {} if task.only is None else {"only": task.only.to_mapping()}
         outcome["campus"] = config.to_mapping()
         start = weights_at_start(trainer.model)
         began = time.perf_counter()
@@ -184,6 +180,7 @@ class Bench:
             ],
             "audit": end.get("audit"),
             **{name: end[name] for name in ("weights_audit",) if name in end},  # of an arm that weighs rows
+            "gap": recorder.gap,
             "calibration": None,
             "sharpness": None,
             "evaluation": None,
@@ -205,8 +202,9 @@ class Bench:
             probes = tokenised(rows)
             looks["calibration"] = calibration(subject, probes, probes.tokens, rows.domains)
         if settings.sharpness:
-            test = tokenised(self.read_test().first(SHARP_ROWS))
-            looks["sharpness"] = sharpness(subject, test, test.tokens)
+            few = self.read_test().first_of_each(OF_DOMAIN, of_one=SHARP_ROWS)
+            test = tokenised(few)
+            looks["sharpness"] = sharpness(subject, test, test.tokens, few.domains)
         if settings.evaluate is not None:
             if self._evaluation is None:
                 self._evaluation = Evaluator(settings.evaluate, trainer, Peers(), folder / "evaluation")

@@ -46,9 +46,26 @@ class HeldOut:
     def __len__(self) -> int:
         return len(self.conversations)
 
-    def first(self, n: int) -> HeldOut:
-        """The first n of them."""
-        return HeldOut(self.conversations[:n], self.domains[:n], self.numbers[:n], self.domain_column)
+    def take(self, places: Sequence[int]) -> HeldOut:
+        """Some of them, by place."""
+        conversations, domains, numbers = self.conversations, self.domains, self.numbers
+        return HeldOut(
+            tuple(conversations[i] for i in places),
+            tuple(domains[i] for i in places),
+            tuple(numbers[i] for i in places),
+            self.domain_column,
+        )
+
+    def first_of_each(self, n: int, *, of_one: int) -> HeldOut:
+        """The first n of each domain, in their sequence; the first `of_one` where there is but one domain."""
+        n = n if len(set(self.domains)) > 1 else of_one
+        seen: Counter[str] = Counter()
+        places = []
+        for place, domain in enumerate(self.domains):
+            seen[domain] += 1
+            if seen[domain] <= n:
+                places.append(place)
+        return self.take(places)
 
     def digest(self) -> str:
         """32 hex digits that say which rows these are, whatever their sequence and their files."""
@@ -95,7 +112,7 @@ def read_held_out(
                     "each file a domain."
                 )
             domains.append(name if domain_column is None else str(row[domain_column]))
-    conversations = tuple(_conversation(row, place) for row, place in zip(rows, places, strict=True))
+    conversations = tuple(conversation_of(row, place) for row, place in zip(rows, places, strict=True))
     for trained in train:
         refuse_rows(rows, places, read_table(trained), where=f"`{trained}`", say=say)
     seen: Counter[tuple[str, str]] = Counter()
@@ -139,8 +156,16 @@ def refuse_rows(
         say(f"warning: {n} {rows_share} {N_GRAM} words in a row with a row of {where} ({pairs}). Look at them.")
 
 
-def _conversation(row: Json, place: str) -> Conversation:
-    """A row as text, its answers marked."""
+def conversation_of(row: Json, place: str) -> Conversation:
+    """A row as text, its answers marked.
+
+    Args:
+        row: of a file or of a data set.
+        place: what to call it in messages.
+
+    Raises:
+        DataError: it tells no question from an answer.
+    """
     row = dict(as_messages(row))
     if row.get("messages"):
         turns = turns_of(row["messages"])

@@ -6,6 +6,7 @@ Both are measured on held-out rows, in eval mode, and leave the model and the ra
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,11 +17,13 @@ from campus_tune.model.batches import long_rows_first
 from campus_tune.model.measure import logits_of
 from campus_tune.model.row_sums import IGNORED
 from campus_tune.model.subject import Subject, undisturbed
+from campus_tune.model.uphill import adapter_pairs, merged_step, plain_step, relative_step
 from campus_tune.words.types import IntArray, Json
 
 BATCH_TOKENS = 2048  # of one forward: whole logits exist here
 RADIUS = 0.05  # of the step uphill, the default of Foret et al.
-LEAST = 1e-12
+RELATIVE = 10.0  # times as long is the relative one: 0.5, the default of Kwon et al.
+LOST = 0.1  # share of a step that rounding may take
 
 
 def calibration(subject: Subject, rows: TokenLists, tokens: IntArray, domains: Sequence[str] = ()) -> Json:
@@ -53,61 +56,95 @@ def calibration(subject: Subject, rows: TokenLists, tokens: IntArray, domains: S
     return told
 
 
-def sharpness(subject: Subject, rows: TokenLists, tokens: IntArray, *, radius: float = RADIUS) -> Json:
-    """How much the loss rises by one step uphill: L(w + ρ g/‖g‖) − L(w), over the weights that are trained.
+def sharpness(
+    subject: Subject, rows: TokenLists, tokens: IntArray, domains: Sequence[str] = (), *, radius: float = RADIUS
+) -> Json:
+    """How much the loss rises by one step uphill: L(w + ε) − L(w), over the weights that are trained.
 
-    One forward and backward and one forward more. Among the cheap estimates the one whose link to generalisation is
-    best supported; it depends on the scale of the weights, so it compares runs of one model and nothing else.
+    In three readings, which differ by what a step's length is (`uphill`). The plain one (‖ε‖ = ρ) is among the cheap
+    estimates whose link to generalisation is best supported; it depends on the scale of the weights, and of an adapter
+    on how its product is shared between A and B. The relative one does not see scales, the merged one nothing but
+    the product. All of them compare runs of one model, rank and targets, and nothing else. A few rows have
+    a steeper gradient than many: a domain compares with the same domain of another run, and not with the whole.
 
     Args:
         subject: the model as it is; its weights are put back bit for bit.
         rows: tokenised, with labels.
         tokens: of each, shape (n,).
-        radius: ρ, the length of the step, > 0.
+        domains: of each; () where they have none.
+        radius: ρ of the plain and of the merged step, > 0; that of the relative one is ten times as long, as in its
+            paper.
 
     Returns:
-        `value` in nats per token, and `radius`.
+        `value`, `relative` and `merged` in nats per token, None where the weights are too coarse for such a step;
+        `radius`, `relative_radius`, `rows`; with more than one domain `domains`, the three of each on its own rows.
 
     Reference:
-        Foret et al. 2021, "Sharpness-Aware Minimization", arXiv 2010.01412.
+        Foret et al. 2021, "Sharpness-Aware Minimization", arXiv 2010.01412; Kwon et al. 2021, "ASAM", arXiv 2102.11600.
     """
+    rises = partial(_rises, subject, rows, tokens, radius=radius)
+    told = rises(np.arange(len(rows)))
+    told |= {"radius": radius, "relative_radius": RELATIVE * radius, "rows": len(rows)}
+    names, domain = np.unique(np.array(domains), return_inverse=True)
+    if len(names) > 1:
+        told["domains"] = {str(name): rises(np.flatnonzero(domain == i)) for i, name in enumerate(names)}
+    return told
+
+
+def _rises(subject: Subject, rows: TokenLists, tokens: IntArray, places: IntArray, *, radius: float) -> Json:
+    """What each step does to the loss of some rows."""
     trained = [weight for weight in subject.model.parameters() if weight.requires_grad]
-    kept = [weight.grad for weight in trained]
     before = [weight.detach().clone() for weight in trained]
-    n = sum(int(np.count_nonzero(np.array(row.labels[1:]) != IGNORED)) for row in rows.whole(range(len(rows))))
+    gradients = [torch.zeros_like(weight) for weight in before]
+    n = sum(int(np.count_nonzero(np.array(row.labels[1:]) != IGNORED)) for row in rows.whole(places.tolist()))
+    told: Json = {}
     with undisturbed(subject.model):
-        try:
-            for weight in trained:
-                weight.grad = None
-            with torch.enable_grad():
-                here = 0.0
-                for logits, wanted, _ in _answers(subject, rows, tokens):
-                    loss = torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum") / n
-                    loss.backward()  # type: ignore[no-untyped-call]
-                    here += float(loss.detach())
-            gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in trained]
-            norm = float(torch.sqrt(torch.stack([g.double().pow(2).sum() for g in gradients]).sum()))
-            with torch.no_grad():
-                for weight, gradient in zip(trained, gradients, strict=True):
-                    weight.add_(gradient, alpha=radius / max(norm, LEAST))
-                there = sum(
-                    float(torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum")) / n
-                    for logits, wanted, _ in _answers(subject, rows, tokens)
-                )
-        finally:
-            with torch.no_grad():
-                for weight, old, gradient in zip(trained, before, kept, strict=True):
+        here = 0.0
+        with torch.enable_grad():  # grad and not backward: an optimizer may hang on the weights' own gradients
+            for logits, wanted, _ in _answers(subject, rows, tokens, places):
+                loss = torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum") / n
+                here += float(loss.detach())
+                for mine, more in zip(gradients, torch.autograd.grad(loss, trained, allow_unused=True), strict=True):
+                    if more is not None:
+                        mine.add_(more)
+        steps = {
+            "value": lambda: plain_step(gradients, radius),
+            "relative": lambda: relative_step(before, gradients, RELATIVE * radius),
+            "merged": lambda: merged_step(before, gradients, adapter_pairs(subject.model, trained), radius),
+        }
+        for name, step in steps.items():
+            try:
+                told[name] = None
+                if _moved(trained, step()):
+                    told[name] = -here + sum(
+                        float(torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum")) / n
+                        for logits, wanted, _ in _answers(subject, rows, tokens, places)
+                    )
+            finally:
+                for weight, old in zip(trained, before, strict=True):
                     weight.copy_(old)
-                    weight.grad = gradient
-    return {"value": there - here, "radius": radius}
+    return told
+
+
+def _moved(weights: Sequence[torch.Tensor], steps: Sequence[torch.Tensor]) -> bool:
+    """Take a step. False where rounding took more of it than is borne: half precision has gaps as wide as a step."""
+    lost = whole = 0.0
+    for weight, step in zip(weights, steps, strict=True):
+        old = weight.double()
+        weight.add_(step.to(weight.dtype))
+        lost += float((weight.double() - old - step).pow(2).sum())
+        whole += float(step.double().pow(2).sum())
+    return lost <= LOST**2 * whole
 
 
 def _answers(
-    subject: Subject, rows: TokenLists, tokens: IntArray
+    subject: Subject, rows: TokenLists, tokens: IntArray, chosen: IntArray | None = None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, IntArray]]:
     """(Logits of the positions that predict answer tokens, those tokens, their rows), by batch, long rows first."""
     collate = PadRight()
-    for places in long_rows_first(tokens, BATCH_TOKENS):
+    chosen = np.arange(len(rows)) if chosen is None else chosen
+    for batch_places in long_rows_first(tokens[chosen], BATCH_TOKENS):
+        places = chosen[batch_places]
         batch = subject.place(collate(rows.__getitems__(places.tolist())))
         labels = batch.pop("labels")[:, 1:]
         wanted = labels != IGNORED

@@ -105,6 +105,20 @@ class Peers:
         with self._waiting():  # as bytes: not every backend knows every kind of number
             torch.distributed.broadcast(tensor.reshape(-1).view(torch.uint8), 0)
 
+    def add_up(self, tensor: torch.Tensor) -> None:
+        """The sum of every rank's numbers into the tensor of each of them, the same bits on all.
+
+        Args:
+            tensor: of one shape and kind on all of them, contiguous, on the device that the ranks train on.
+        """
+        if self.world == 1 or not tensor.numel():
+            return
+        import torch
+
+        with self._waiting():
+            torch.distributed.all_reduce(tensor)
+        self.broadcast(tensor)  # a sum may be rounded otherwise where its parts are added up in another sequence
+
     def merge(self, columns: Mapping[str, NDArray[Any]], known: BoolArray) -> Mapping[str, NDArray[Any]]:
         """Each row's values from the rank that measured it; a row that several measured is taken from the lowest.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from campus_tune.data.conversions import Origin
 from campus_tune.data.refusals import refuse_rows, silent_contents, why_not
 from campus_tune.data.shapes import Shape
+from campus_tune.data.subset import Subset
 from campus_tune.words.errors import CampusError, DataError
 from campus_tune.words.files import TABLE_SUFFIXES, read_table
 from campus_tune.words.types import Json
@@ -66,6 +67,7 @@ def make_trainer(
     mixture: DatasetMixtureConfig,
     *,
     callbacks: Sequence[TrainerCallback],
+    prepared: Any = None,
 ) -> Any:
     """The SFTTrainer that a recipe describes, its rows prepared.
 
@@ -75,6 +77,7 @@ def make_trainer(
         model: `trl.ModelConfig`.
         mixture: `trl.DatasetMixtureConfig`.
         callbacks: of the trainer.
+        prepared: rows that an earlier trainer has prepared, in the place of those that the recipe names.
     """
     from transformers import set_seed
     from trl import SFTTrainer, get_peft_config, get_quantization_config
@@ -82,7 +85,7 @@ def make_trainer(
     set_seed(training.seed)  # an adapter's first weights are drawn before the trainer seeds anything
     training.model_init_kwargs = loading(training, model)
     dataset = load_rows(script, mixture)
-    train = _split(dataset, script, "dataset_train_split")
+    train = _split(dataset, script, "dataset_train_split") if prepared is None else prepared
     quantization = get_quantization_config(model)
     with takeable(train, script, training):
         return SFTTrainer(
@@ -132,12 +135,14 @@ class Shared:
     Args:
         model: as it was loaded; every trainer gets a copy.
         tokenizer: the model's.
-        dataset: training rows as the first trainer prepared them.
+        dataset: training rows, as the first trainer prepared them once there was one.
+        prepared: there was.
     """
 
     model: Any = None
     tokenizer: Any = None
     dataset: Any = None
+    prepared: bool = False
 
 
 @_in_a_sentence()
@@ -149,8 +154,12 @@ def make_shared_trainer(
     *,
     callbacks: Sequence[TrainerCallback],
     shared: Shared,
+    only: Subset | None = None,
 ) -> Any:
     """The same trainer as `make_trainer`'s, bit for bit, from what an earlier one has loaded and prepared.
+
+    With some of the rows it is the trainer of a file that has no others. All are prepared all the same, once: the
+    numbers of rows are those of the prepared ones.
 
     Args:
         script: `trl.ScriptArguments`.
@@ -159,12 +168,25 @@ def make_shared_trainer(
         mixture: `trl.DatasetMixtureConfig`.
         callbacks: of the trainer.
         shared: empty before the first trainer, and filled by it.
+        only: the rows that are trained; None for all.
+
+    Raises:
+        DataError: no such rows.
     """
     from transformers import set_seed
     from trl import SFTTrainer, get_peft_config, get_quantization_config
 
+    parts = (script, training, model, mixture)
+    if only is not None and not shared.prepared:
+        from campus_tune.model.compat import let_go
+
+        let_go(make_shared_trainer(*parts, callbacks=(), shared=shared))
     if get_quantization_config(model) is not None:  # quantised weights cannot be copied
-        return make_trainer(script, training, model, mixture, callbacks=callbacks)
+        rows = None if only is None else only.take(shared.dataset)
+        trainer = make_trainer(*parts, callbacks=callbacks, prepared=rows)
+        if only is None:
+            shared.dataset, shared.prepared = trainer.train_dataset, True
+        return trainer
     if shared.model is None:
         from campus_tune.model.compat import load_model
 
@@ -173,17 +195,19 @@ def make_shared_trainer(
         with takeable(shared.dataset, script, training):
             shared.model, shared.tokenizer = load_model(model.model_name_or_path, loading(training, model))
     training.model_init_kwargs = None
+    rows = shared.dataset if only is None else only.take(shared.dataset)
     set_seed(training.seed)
-    with takeable(shared.dataset, script, training):
+    with takeable(rows, script, training):
         trainer = SFTTrainer(
             model=copy.deepcopy(shared.model),
             args=training,
-            train_dataset=shared.dataset,
+            train_dataset=rows,
             processing_class=shared.tokenizer,
             peft_config=get_peft_config(model),
             callbacks=list(callbacks),
         )
-    shared.dataset = trainer.train_dataset
+    if only is None:
+        shared.dataset, shared.prepared = trainer.train_dataset, True
     return trainer
 
 

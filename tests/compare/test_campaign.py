@@ -19,9 +19,10 @@ from campus_tune.compare import processes
 from campus_tune.compare.campaign import Campaign
 from campus_tune.compare.ctrl_c import CtrlC
 from campus_tune.compare.plan import Plan
-from campus_tune.compare.processes import Processes, Task, begin, name_of_device, plans_of_processes
+from campus_tune.compare.processes import Processes, begin, name_of_device, plans_of_processes
 from campus_tune.compare.recorder import Recorder
 from campus_tune.compare.result_file import read_run_result, run_folder, write_run_result
+from campus_tune.compare.task import Task
 from campus_tune.compare.training import Bench
 from campus_tune.data.held_out import HeldOut, read_held_out
 from campus_tune.words.errors import CampusError, DataError, RecipeError
@@ -49,6 +50,9 @@ class FakeBench:
         self.plan, self.fails, self.error = plan, fails, error
         self.made: list[tuple[str, int, int | None]] = []
         self.recorded: dict[tuple[str, int], Json | None] = {}
+
+    def make(self, task: Task) -> Json:
+        return self.run(task.name, task.seed, max_steps=task.max_steps, recorded=task.recorded)
 
     def run(self, name: str, seed: int, *, max_steps: int | None = None, recorded: Json | None = None) -> Json:
         if (name, seed) in self.fails:
@@ -181,7 +185,7 @@ def test_a_folder_of_other_settings_is_refused_naming_them(
 def test_other_test_rows_are_other_settings(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
     make(plan_of(recipe, "--out", str(tmp_path)), held)
     with pytest.raises(RecipeError, match=r"test digest: .* there and .* now, items: 40 there and 35 now"):
-        make(plan_of(recipe, "--out", str(tmp_path)), held.first(35))
+        make(plan_of(recipe, "--out", str(tmp_path)), held.take(range(35)))
 
 
 def test_a_run_of_another_recipe_is_refused_even_where_nothing_else_tells(
@@ -350,10 +354,10 @@ def test_as_many_runs_at_once_as_processes_and_each_once(
 
 def test_an_error_or_ctrl_c_waits_for_no_other_run(recipe: Path, held: HeldOut, tmp_path: Path) -> None:
     campaign, _ = make(arms_and_seeds(recipe, tmp_path), held)
-    campaign.processes = Processes([])
-    campaign.processes._pools = [ProcessPoolExecutor(1, get_context("spawn")) for _ in range(2)]
+    campaign.trainings.processes = several = Processes([])
+    several._pools = [ProcessPoolExecutor(1, get_context("spawn")) for _ in range(2)]
     began = time.perf_counter()
-    sleeping = [pool.submit(time.sleep, 60) for pool in campaign.processes._pools]
+    sleeping = [pool.submit(time.sleep, 60) for pool in several._pools]
     campaign.close()
     assert time.perf_counter() - began < 30
     assert all(future.done() for future in sleeping)
@@ -392,7 +396,7 @@ def test_another_process_makes_the_same_runs_one_after_the_other(
 ) -> None:
     plan = arms_and_seeds(recipe, tmp_path, TWO, [0])
     campaign, said = make(plan, held)
-    campaign.processes = Processes([replace(plan, threads=1)])  # one, for each loads torch anew
+    campaign.trainings.processes = Processes([replace(plan, threads=1)])  # one, for each loads torch anew
     try:
         train(campaign, None)
     finally:

@@ -16,6 +16,7 @@ from campus_tune.cli import compare as run_compare
 from campus_tune.cli import sft
 from campus_tune.cli.main import main
 from campus_tune.compare.result_file import write_run_result
+from campus_tune.compare.task import Task
 from campus_tune.compare.training import Bench
 from campus_tune.compare.verdict import Verdict, arm_of, lines
 from campus_tune.report.compare_facts import read_comparison
@@ -57,8 +58,8 @@ def replayed(done: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
     def play(change: Callable[[Json], Json | BaseException] = dict) -> list[tuple[str, int]]:
         made: list[tuple[str, int]] = []
 
-        def run(bench: Bench, name: str, seed: int, **more: Any) -> Json:
-            del more
+        def run(bench: Bench, task: Task) -> Json:
+            name, seed = task.name, task.seed
             outcome = change(result_of(done, "random" if name != "recipe" else name, seed))
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -67,7 +68,7 @@ def replayed(done: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[
             made.append((name, seed))
             return outcome
 
-        monkeypatch.setattr(Bench, "run", run)
+        monkeypatch.setattr(Bench, "make", run)
         monkeypatch.setattr("campus_tune.report.write.write_report", lambda out: out / "report.html")
         return made
 

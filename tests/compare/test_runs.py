@@ -15,6 +15,7 @@ import yaml
 from campus_tune.cli import sft
 from campus_tune.compare.rate_mass import add_rates
 from campus_tune.compare.result_file import read_run_result
+from campus_tune.compare.task import Task
 from campus_tune.compare.training import Bench
 from campus_tune.compare.verdict import arm_of
 from campus_tune.data.held_out import read_held_out
@@ -45,7 +46,7 @@ class Witness(Bench):
         return super()._last_looks(trainer, folder)
 
     def trained(self, arm: str, seed: int) -> Trained:
-        outcome = self.run(arm, seed)
+        outcome = self.make(Task(arm, seed))
         return Trained(self.weights, self.history, outcome)
 
 
@@ -311,7 +312,7 @@ def test_what_a_version_before_wrote_stays_and_what_is_damaged_is_told(lora: Wor
 def test_a_model_that_diverges_is_a_result_and_spoils_no_other_run(lora: World, tmp_path: Path) -> None:
     recipe = tiny_recipe(lora.recipe.parent / "full", lora=False)
     bench = Witness(plan_of(recipe, "--out", str(tmp_path), "--learning_rate", "1e12"))
-    outcome = bench.run("recipe", 0)
+    outcome = bench.make(Task("recipe", 0))
     assert outcome["status"] == "diverged"
     assert "The model has diverged" in outcome["message"]
     assert all(np.isfinite(outcome["curve"]["loss"]))
@@ -325,7 +326,7 @@ def test_a_model_that_diverges_is_a_result_and_spoils_no_other_run(lora: World, 
 
 def test_more_steps_make_the_arm_with_more_compute(lora: World, tmp_path: Path) -> None:
     plan = plan_of(lora.recipe, "--out", str(tmp_path), "--random-plus")
-    outcome = Witness(plan).run("random_plus", 0, max_steps=8)
+    outcome = Witness(plan).make(Task("random_plus", 0, max_steps=8))
     base = lora.runs["random", 0].outcome
     assert outcome["shared"]["steps"] == 8
     differ = {key for key, value in outcome["shared"].items() if value != base["shared"][key]}

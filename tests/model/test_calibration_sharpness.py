@@ -1,6 +1,7 @@
 """Calibration and sharpness against slow references, and nothing of the model touched."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from campus_tune.model import calibration_sharpness
 from campus_tune.model.answer_alone import Labelled
 from campus_tune.model.calibration_sharpness import calibration, sharpness
 from campus_tune.model.subject import Subject
+from campus_tune.model.uphill import adapter_pairs, merged_step
 from tests.run.other_models import with_prompts
 
 LENGTHS = (7, 3, 12, 5, 9, 4)
@@ -140,23 +142,157 @@ def test_each_domain_has_an_error_of_its_own_where_there_are_several(model: Any,
     assert list(told["domains"]) == ["a", "b", "c"]
 
 
+def uphill_by_hand(model: Any, rows: Told, radius: float, *, relative: bool = False) -> float:
+    """One weight after the other, in double precision."""
+    model.eval()
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    here = mean_loss(model, rows)
+    gradients = [g.double() for g in torch.autograd.grad(here, weights)]
+    scales = [weight.detach().double() if relative else torch.ones_like(weight).double() for weight in weights]
+    norm = sum(float(((t * g) ** 2).sum()) for t, g in zip(scales, gradients, strict=True)) ** 0.5
+    with torch.no_grad():
+        for weight, t, gradient in zip(weights, scales, gradients, strict=True):
+            weight += (radius * t * t * gradient / norm).float()
+        return (mean_loss(model, rows) - here).item()
+
+
 @pytest.mark.parametrize("batch_tokens", [1, 2048])
 def test_sharpness_is_that_of_a_slow_reference(
     model: Any, rows: Told, batch_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calibration_sharpness, "BATCH_TOKENS", batch_tokens)
     found = sharpness(subject_of(model), rows, rows.tokens, radius=0.1)
-    model.eval()
-    here = mean_loss(model, rows)
-    gradients = torch.autograd.grad(here, list(model.parameters()))
-    norm = torch.sqrt(sum(((g.double() ** 2).sum() for g in gradients), torch.zeros((), dtype=torch.float64)))
+    assert (found["radius"], found["relative_radius"], found["rows"]) == (0.1, 1.0, len(LENGTHS))
+    assert found["value"] == pytest.approx(uphill_by_hand(copy.deepcopy(model), rows, 0.1), rel=1e-3, abs=2e-6)
+    assert found["relative"] == pytest.approx(uphill_by_hand(model, rows, 1.0, relative=True), rel=1e-3, abs=2e-6)
+    assert found["merged"] == found["value"] > 0  # without an adapter they are one step
+    assert "domains" not in found
+
+
+def test_each_domain_has_a_sharpness_of_its_own_on_its_own_rows(model: Any, rows: Told) -> None:
+    whole = sharpness(subject_of(model), rows, rows.tokens)
+    told = sharpness(subject_of(model), rows, rows.tokens, ["b", "a", "b", "c", "a", "b"])
+    assert {name: value for name, value in told.items() if name != "domains"} == whole
+    labelled = rows.whole(range(len(LENGTHS)))
+    for name, places in {"a": [1, 4], "b": [0, 2, 5], "c": [3]}.items():
+        alone = Told([labelled[place] for place in places], None)
+        found = sharpness(subject_of(model), alone, alone.tokens)
+        for reading in ("value", "relative", "merged"):
+            assert told["domains"][name][reading] == pytest.approx(found[reading], rel=1e-3)
+    assert list(told["domains"]) == ["a", "b", "c"]
+
+
+def adapted(model: Any, **settings: Any) -> Any:
+    """The model with an adapter that training has moved."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(3)
+    wrapped = get_peft_model(model, LoraConfig(r=3, lora_alpha=12, target_modules="all-linear", **settings))
     with torch.no_grad():
-        for weight, gradient in zip(model.parameters(), gradients, strict=True):
-            weight += (0.1 * gradient.double() / norm).float()
-        there = mean_loss(model, rows)
-    assert found["radius"] == 0.1
-    assert found["value"] == pytest.approx(float((there - here).detach()), rel=1e-3, abs=2e-6)
-    assert found["value"] > 0
+        for name, weight in wrapped.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(0, 0.05)
+    return wrapped
+
+
+def regauged(model: Any, change: Callable[[int], torch.Tensor]) -> Any:
+    """The same model: B is multiplied by an invertible M, and A by its inverse."""
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        for module in twin.modules():
+            for name in getattr(module, "lora_A", {}):
+                a, b = module.lora_A[name].weight, module.lora_B[name].weight
+                gauge = change(len(a)).double()
+                a.copy_(torch.linalg.inv(gauge) @ a.double())
+                b.copy_(b.double() @ gauge)
+    return twin
+
+
+def readings(model: Any, rows: Told, **settings: Any) -> list[float]:
+    found = sharpness(subject_of(model), rows, rows.tokens, **settings)
+    return [found[name] for name in ("value", "relative", "merged")]
+
+
+@pytest.mark.parametrize("factor", [0.25, 11.3])
+def test_scales_between_the_factors_of_an_adapter_change_the_plain_sharpness_alone(
+    model: Any, rows: Told, factor: float
+) -> None:
+    model = adapted(model)
+    here, there = readings(model, rows), readings(regauged(model, lambda r: factor * torch.eye(r)), rows)
+    assert abs(there[0] / here[0] - 1) > 0.2
+    assert there[1:] == pytest.approx(here[1:], rel=1e-3)
+
+
+def test_rotations_and_shears_of_the_factors_leave_the_merged_sharpness_alone(model: Any, rows: Told) -> None:
+    model = adapted(model, use_rslora=True, modules_to_save=["norm"])
+    draw = torch.Generator().manual_seed(1)
+    twin = regauged(model, lambda r: torch.eye(r) + 0.8 * torch.randn(r, r, generator=draw))
+    assert mean_loss(twin, rows).item() == pytest.approx(mean_loss(model, rows).item(), abs=1e-4)
+    here, there = readings(model, rows), readings(twin, rows)
+    assert abs(there[0] / here[0] - 1) > 0.05
+    assert abs(there[1] / here[1] - 1) > 0.05
+    assert there[2] == pytest.approx(here[2], rel=2e-3)
+
+
+def test_the_merged_step_is_the_steepest_that_an_adapter_can_make(model: Any, rows: Told) -> None:
+    """Against dense matrices: the gradient of each merged weight, projected by the singular vectors of B A."""
+    model = adapted(model).eval()
+    layers = [module for module in model.modules() if hasattr(module, "lora_A")]
+    bases = [layer.base_layer.weight for layer in layers]
+    for weight in bases:
+        weight.requires_grad_(True)
+    dense = torch.autograd.grad(mean_loss(model, rows), bases)
+    steps = []
+    for layer, gradient in zip(layers, dense, strict=True):
+        product = (layer.lora_B["default"].weight @ layer.lora_A["default"].weight).double().detach()
+        left, _, right = torch.linalg.svd(product)
+        columns, lines = left[:, :3] @ left[:, :3].T, right[:3].T @ right[:3]
+        g = gradient.double()
+        steps.append(columns @ g + g @ lines - columns @ g @ lines)
+    norm = sum(float((step**2).sum()) for step in steps) ** 0.5
+    for weight in bases:
+        weight.requires_grad_(False)
+
+    trained = [weight for weight in model.parameters() if weight.requires_grad]
+    before = [weight.detach().clone() for weight in trained]
+    gradients = torch.autograd.grad(mean_loss(model, rows), trained)
+    pairs = adapter_pairs(model, trained)
+    assert len(pairs) == len(layers) == len(trained) // 2
+    moves = merged_step(before, gradients, pairs, 0.01)
+    for pair, layer, step in zip(pairs, layers, steps, strict=True):
+        a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+        assert trained[pair.a] is a
+        assert trained[pair.b] is b
+        first_order = b.double() @ moves[pair.a] + moves[pair.b] @ a.double()
+        torch.testing.assert_close(pair.scale * first_order, 0.01 * step / norm, rtol=1e-4, atol=1e-9)
+    rise = readings(model, rows, radius=0.01)[2]
+    with torch.no_grad():  # the same step made in the merged weights
+        here = mean_loss(model, rows)
+        for weight, step in zip(bases, steps, strict=True):
+            weight += (0.01 * step / norm).float()
+        assert rise == pytest.approx((mean_loss(model, rows) - here).item(), rel=0.02)
+
+
+def test_an_adapter_that_was_never_moved_can_be_measured(model: Any, rows: Told) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    fresh = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear"))  # B = 0
+    assert all(np.isfinite(readings(fresh, rows)))
+    assert readings(fresh, rows)[2] > 0
+
+
+def test_factors_of_which_one_is_frozen_are_no_pair(model: Any) -> None:
+    model = adapted(model)
+    for name, weight in model.named_parameters():
+        if "lora_A" in name:
+            weight.requires_grad_(False)
+    assert adapter_pairs(model, [weight for weight in model.parameters() if weight.requires_grad]) == []
+    assert adapter_pairs(model.base_model.model.lm_head, []) == []
+
+
+def test_a_step_that_is_lost_in_rounding_has_no_sharpness(model: Any, rows: Told) -> None:
+    found = sharpness(subject_of(model.bfloat16()), rows, rows.tokens, radius=1e-3)
+    assert [found[name] for name in ("value", "relative", "merged")] == [None] * 3
 
 
 def test_sharpness_leaves_weights_gradients_and_random_states_bit_for_bit(model: Any, rows: Told) -> None:
