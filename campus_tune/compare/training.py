@@ -92,7 +92,7 @@ class Bench:
             raise RecipeError(problems)
         config = config if config.scores else replace(config, scores=str(self.plan.out / "scores"))
         callback = CampusCallback(config)
-        asked = self._training_rows(arm, task.seed)
+        asked = self._training_rows(arm, task)
         recorder = Recorder(self.read_test(), self.plan.settings.points, self.tick, training_rows=asked)
         trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], shared=self._prepared, only=task.only)
         run = callback.run
@@ -116,14 +116,13 @@ class Bench:
         compat.let_go(trainer)
         return outcome
 
-    def _training_rows(self, arm: Arm, seed: int) -> TrainingRowLosses | None:
+    def _training_rows(self, arm: Arm, task: Task) -> TrainingRowLosses | None:
         """What measures the rows that are trained, in the runs that are compared with a proxy."""
         from campus_tune.compare.training_row_losses import SEEDS, TrainingRowLosses
 
         settings = self.plan.settings
-        if settings.proxy is None or arm.kind != "baseline" or seed not in settings.seeds[:SEEDS]:
-            return None
-        return TrainingRowLosses(read_proxy(settings.proxy))
+        compared = arm.name == self.plan.baseline.name and task.only is None and task.seed in settings.seeds[:SEEDS]
+        return TrainingRowLosses(read_proxy(settings.proxy)) if settings.proxy is not None and compared else None
 
     def read_test(self) -> HeldOut:
         """The test rows, read and checked once: held out of the training set and of the probes.
