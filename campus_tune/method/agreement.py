@@ -20,7 +20,7 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal, TypeAlias
 
@@ -61,6 +61,18 @@ class RankCorrelation:
             return RankCorrelation(None, None, None, n)
         low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return RankCorrelation(value, float(low), float(high), n)
+
+    @staticmethod
+    def mean(parts: Sequence[tuple[float, FloatArray, int]]) -> RankCorrelation:
+        """The mean ρ of domains, each by its rows; a draw of it is one of each of them.
+
+        Args:
+            parts: ρ, its bootstrap and the rows of each domain.
+        """
+        sizes = np.array([n for _, _, n in parts])
+        values, draws = np.array([value for value, _, _ in parts]), np.stack([drawn for _, drawn, _ in parts])
+        value, drawn = float(np.average(values, weights=sizes)), np.average(draws, axis=0, weights=sizes)
+        return RankCorrelation.of(value, drawn, int(sizes.sum()))
 
 
 @dataclass(frozen=True)
@@ -143,22 +155,13 @@ def agreement(
             parts[name] = (value, _draws(a[rows], b[rows], rng), len(rows))
     within, ceiling = None, None if again is None else spearman(a, again[both])
     if len(parts) > 1:
-        within = _mean_of(list(parts.values()))
+        within = RankCorrelation.mean([*parts.values()])
         if again is not None:  # of the same rows as `within`
             inside = np.isin(codes, [names.index(name) for name in parts])
             ceiling = mean_within(a[inside], again[both][inside], codes[inside])
     third = float(np.mean(_lowest_third(b)[_lowest_third(a)])) if len(a) >= FEWEST else None
     known = ceiling if ceiling is not None and np.isfinite(ceiling) else None
     return Agreement(overall, within, {name: RankCorrelation.of(*of) for name, of in parts.items()}, third, known)
-
-
-def _mean_of(parts: list[tuple[float, FloatArray, int]]) -> RankCorrelation:
-    """The mean ρ of domains, each by its rows; a draw of it is one of each of them."""
-    sizes = np.array([n for _, _, n in parts])
-    values, draws = np.array([value for value, _, _ in parts]), np.stack([drawn for _, drawn, _ in parts])
-    return RankCorrelation.of(
-        float(np.average(values, weights=sizes)), np.average(draws, axis=0, weights=sizes), int(sizes.sum())
-    )
 
 
 def _draws(a: FloatArray, b: FloatArray, rng: np.random.Generator) -> FloatArray:

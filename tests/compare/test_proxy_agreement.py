@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from scipy.stats import spearmanr
 
@@ -23,9 +24,11 @@ from campus_tune.data.held_out import read_held_out
 from campus_tune.data.said_hashes import SaidHashes
 from campus_tune.report.compare_facts import read_comparison
 from campus_tune.report.compare_page import compare_content
+from campus_tune.run.value_table import VALUES
 from campus_tune.scores.cache import read_columns, write_columns
 from campus_tune.scores.dropping import shape_of
 from campus_tune.words.errors import DataError, RecipeError
+from campus_tune.words.hashing import hex_keys
 from campus_tune.words.types import Json
 from tests.compare.tiny_compare import plan_of, result_of, timeless, tiny_recipe, write_rows
 from tests.run.tiny_run import task_rows, tiny_trainer
@@ -215,6 +218,57 @@ def test_a_finished_run_can_be_the_proxy(home: Path, made: Path) -> None:
         assert score == pytest.approx(fall[key], abs=1e-6)
     assert read_proxy(str(home / "run" / "curriculum")).scores["loss"].tolist() == found.scores["loss"].tolist()
     tiny_recipe(home)
+
+
+def leave_values(home: Path, keys: Any, values: Any, *, split_half: float | None = 0.8) -> None:
+    """A table of values as a run leaves it, as far as it is read."""
+    (home / "value").mkdir(exist_ok=True)
+    columns = {"key": pa.array(hex_keys(keys)), "value": pa.array(values, mask=np.isnan(values))}
+    domain = pa.array(["even" if key % 2 == 0 else "odd" for key in keys.tolist()])
+    write_columns(home / VALUES, {**columns, "domain": domain}, {"split_half": {"all": {"value": split_half}}})
+
+
+def test_values_are_compared_where_both_have_them(done: Path, home: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    keys = rng.integers(0, 2**63, 200).astype(np.uint64)
+    truth, late = rng.normal(size=200), rng.permutation(200)
+    mine, again, theirs = (truth + 0.3 * rng.normal(size=200) for _ in range(3))
+    mine[:5], theirs[5:9] = np.nan, np.nan  # rows that were not measured
+    shutil.copytree(done, tmp_path / "out")
+    (tmp_path / "run" / "curriculum" / "book").mkdir(parents=True)
+    shutil.copy(run_with_map(home), tmp_path / "run" / "curriculum" / "book" / "map.parquet")
+    columns, about = read_columns(tmp_path / "run" / "curriculum" / "book" / "map.parquet")
+    rows = np.arange(len(keys)) % len(columns["key"])
+    columns = {name: values[rows] for name, values in columns.items()} | {"key": pa.array(hex_keys(keys))}
+    write_columns(tmp_path / "run" / "curriculum" / "book" / "map.parquet", columns, about)
+    leave_values(tmp_path / "run" / "curriculum", keys[late], theirs[late])
+    words = ["--out", str(tmp_path / "out"), "--compare.proxy", str(tmp_path / "run")]
+    plan = plan_of(home / "recipe.yaml", *words)
+    told = proxy_agreement.of_comparison(plan)
+    assert told is not None
+    assert any("no run here measured any: write `value: true`" in note for note in told["notes"])
+    for seed, values in enumerate((mine, again)):
+        leave_values(
+            tmp_path / "out" / "runs" / "recipe" / f"seed-{seed}" / "curriculum", keys, values, split_half=None
+        )
+    told = proxy_agreement.of_comparison(plan)
+    assert told is not None
+    found = told["scores"]["value"]
+    both = np.isfinite(mine) & np.isfinite(theirs)
+    assert found["overall"]["value"] == pytest.approx(spearmanr(mine[both], theirs[both])[0])
+    assert found["overall"]["n"] == both.sum() == 191
+    inside = [(spearmanr(again[of], mine[of])[0], of.sum()) for p in (0, 1) for of in (both & (keys % 2 == p),)]
+    assert found["ceiling"] == pytest.approx(np.average([r for r, _ in inside], weights=[n for _, n in inside]))
+    assert set(found["domains"]) == {"even", "odd"}
+    assert (
+        "agree well on the rows (0.80); here, by recipe, the halves of the probes cannot be compared" in found["basis"]
+    )
+    assert found["word"] == "serves"
+
+
+def run_with_map(home: Path) -> Path:
+    """The map of some finished run."""
+    return next((home / "asked" / "runs").rglob("map.parquet"))
 
 
 def test_a_folder_that_is_no_proxy_is_refused_before_anything_is_trained(home: Path) -> None:
