@@ -53,6 +53,19 @@ RESULT: dict[str, Any] = {
     "test?": ({"domains": [str], "items": [object], "domain": [int], "tokens": [float], "loss": [MAYBE]}, None),
 }
 LENGTH = {"n": int, **{f"{name}?": MAYBE for name in ("steps", "tokens", "passes", "loss")}, "diverged?": [int]}
+LEG: dict[str, Any] = {
+    "format": int,
+    "arm": str,
+    "campus": {},
+    "seed": int,
+    "status": str,
+    "message?": WORDS,
+    "step": int,
+    "steps": int,
+    "over": bool,
+    "curve": {"step": [int], "loss": [float]},
+    "test": RESULT["test?"],
+}
 DIFFERENCE = (
     {
         **{f"{name}?": MAYBE for name in ("value", "low", "high", "mean", "mean_against", "detectable", "p_adjusted")},
@@ -76,7 +89,9 @@ SPEED = {
     "charged?": RATIO,
     "tokens?": RATIO,
     "seconds?": RATIO,
+    "domains?": ({str: {"charged?": RATIO, "reached?": ({str: MAYBE}, None), "refused?": WORDS}}, None),
 }
+READING = {"difference?": DIFFERENCE, "domains?": ({str: DIFFERENCE}, None)}
 RHO = {"value": MAYBE, "low": MAYBE, "high": MAYBE, "n": int}
 PROXY = {
     "folder": str,
@@ -104,6 +119,7 @@ VERDICT: dict[str, Any] = {
     "speed?": ({str: SPEED}, None),
     "tasks?": ({str: {str: JUDGEMENT}}, None),
     "notes?": ([str], None),
+    "readings?": ({str: {str: READING}}, None),
     "proxy?": (PROXY, None),
 }
 EFFECT = {"verdict": WORDS, **DIFFERENCE[0]}

@@ -10,18 +10,18 @@ from tqdm.auto import tqdm
 
 
 class Counted(Protocol):
-    """Runs that are told and counted: a comparison's, an ablation's."""
+    """What makes runs and counts them."""
 
     say: Callable[[str], object]
 
     @property
     def outcomes(self) -> Sized:
-        """Those that are finished."""
+        """Runs that are finished."""
         ...
 
     @property
     def n_runs(self) -> int:
-        """All of them."""
+        """Of all that are to be made."""
         ...
 
 

@@ -53,6 +53,21 @@ class AsLong:
 
 
 @dataclass(frozen=True)
+class Leg:
+    """A part of a run that is trained in several: it is saved where one ends, and goes on from there.
+
+    Args:
+        until: the step at which it ends; None at the end of the run.
+        since: the step at which the leg before it has ended, if its checkpoint is there; 0 begins the run.
+        marks: shares of the run's steps at which its loss is measured on the way, in (0, 1).
+    """
+
+    until: int | None = None
+    since: int = 0
+    marks: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Task:
     """One run that is to be made.
 
@@ -63,6 +78,7 @@ class Task:
         recorded: what the arm has of the recipe's run with this seed, where it awaits one.
         only: the rows that are trained; None for all.
         as_long: as which run, in the place of steps.
+        leg: the part of the run that is made; None for all of it, with a result of another kind.
     """
 
     arm: str | Arm
@@ -71,6 +87,7 @@ class Task:
     recorded: Json | None = None
     only: Subset | None = None
     as_long: AsLong | None = None
+    leg: Leg | None = None
 
     @property
     def name(self) -> str:

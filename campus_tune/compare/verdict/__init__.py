@@ -2,8 +2,9 @@
 
 inputs          an arm's finished runs as arrays          misfits     why two arms bear no comparison
 bootstrap       how sure a mean over seeds and items is   difference  an arm against another, and one of four words
-judgement       an arm at the end of training             speed       how much sooner it got there
+judgement       an arm at the end of training             speed       how much sooner it got there, by domain too
 pair            two arms and one measure                  ablation    what leaving a domain out did to each
+readings        generalisation gap and sharpness beside it
 verdict         all arms: what `verdict.json` holds       power       what could be found, before anything is trained
 sentences, console_lines                                  all of it in words
 """
