@@ -94,7 +94,8 @@ class CampusConfig(CheckedSettings):
         drop: rows that are never trained: a list of `{by, lowest, below, at_most, keep, near, path, on, probe}`.
         weights: how much rows count: a list of names or of mappings with `{from, until, limit, normalise}`.
         control: what is made random, to compare with: which scores rows have (shuffled_scores), which rows are
-            dropped (random_drop), which rows of a step have its weights (shuffled_weights).
+            dropped (random_drop; drop_best takes those that helped most), which rows of a step have its weights
+            (shuffled_weights).
         milestones: levels that the probes should reach: a list of `{name, probe, loss, competence, accuracy, hold,
             then, times}`.
         when: what is done about stagnation, regression and saturated: event → action, actions, or a mapping. None
