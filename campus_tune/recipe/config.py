@@ -28,7 +28,7 @@ from campus_tune.method.pacing import PACINGS, build_pacing
 from campus_tune.method.reweight import SHARES
 from campus_tune.method.rules import Rule
 from campus_tune.method.selectors import PROBES, SELECTORS, Selector, build_selector
-from campus_tune.metrics import METRICS, MetricSpec, build_metric, check_labels, parse_metric
+from campus_tune.metrics import METRICS, MetricSpec, build_metric, check_labels, leaves, parse_metric
 from campus_tune.recipe.blocks import DOMAIN, EvaluateSettings, ProbeSettings
 from campus_tune.recipe.draw_blocks import (
     PHASES,
@@ -366,11 +366,17 @@ class CampusConfig(CheckedSettings):
             seed: the trainer's, used where the recipe has none.
 
         Raises:
-            RecipeError: the selector, or what steers, needs probes and there are none.
+            RecipeError: the selector, a metric, or what steers, needs probes and there are none.
         """
         name = "fixed" if len(self.metrics) == 1 else "matched" if has_probes else "relative_perplexity"
         selector = name if self.selector is None else self.selector
         problems = [] if has_probes else [*self.steer.without_probes(self.draw)]
+        problems += [
+            f"`{spec.label}` must have probes to say what lowers their loss, got none. Give probes: {{path: "
+            "./probes.jsonl}, or drop the metric."
+            for spec in leaves(self.scored)
+            if build_metric(spec).needs_probes and not has_probes
+        ]
         if PROBES in build_selector(selector).needs and not has_probes:
             problems.append(
                 f"`selector` must have probes to be {selector!r}, got none. Give probes: {{path: ./probes.jsonl}}, or "
