@@ -7,6 +7,7 @@ from typing import Protocol
 
 from campus_tune.model.peers import Peers
 from campus_tune.run.ledger import Ledger
+from campus_tune.run.lineage import VALUE
 from campus_tune.run.row_map import FILE as MAP
 from campus_tune.run.row_map import LIKELIEST
 from campus_tune.run.told.console import Console
@@ -15,7 +16,7 @@ from campus_tune.run.told.shares_file import FILE as SHARES
 from campus_tune.run.told.trainers_log import TrainersLog
 from campus_tune.words.types import Json
 
-LEFT = ("training_losses", "book.parquet", MAP, LIKELIEST, "dropped.jsonl", SHARES)  # by a run
+LEFT = ("training_losses", "book.parquet", MAP, LIKELIEST, "dropped.jsonl", SHARES, VALUE)  # by a run
 
 
 class Teller(Protocol):
