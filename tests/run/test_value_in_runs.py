@@ -5,13 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pytest
-
 from campus_tune.run.stage_visits import FOLDER, file_of_stage
 from campus_tune.scores.cache import read_columns
-from tests.run.test_resume import StopAfter, StoppedError
-from tests.run.tiny_run import RECIPE, history_of, ledger_of, task_rows, tiny_trainer, weights_of
+from tests.run.tiny_run import RECIPE, tiny_trainer
 from tests.run.witness import events
 
 PROBES = 150  # 30 of each domain

@@ -16,7 +16,7 @@ from campus_tune.run.told.shares_file import FILE as SHARES
 from campus_tune.run.told.trainers_log import TrainersLog
 from campus_tune.words.types import Json
 
-LEFT = ("training_losses", "book.parquet", MAP, LIKELIEST, "dropped.jsonl", SHARES, VALUE)  # by a run
+LEFT = ("training_losses", "book.parquet", MAP, LIKELIEST, VALUE, "dropped.jsonl", SHARES)  # by a run
 
 
 class Teller(Protocol):
