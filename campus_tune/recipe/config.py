@@ -43,6 +43,7 @@ from campus_tune.recipe.drop_block import DROPS, DropSettings
 from campus_tune.recipe.reader import CheckedSettings, Entries, Part, part_schema
 from campus_tune.recipe.steer_blocks import MILESTONES, WHEN, Answer, ClockSettings, MilestoneSettings
 from campus_tune.recipe.steer_rules import SteerBlocks
+from campus_tune.recipe.value_block import VALUE, ValueSettings, needs_probes
 from campus_tune.recipe.weights_block import ENTRIES, WeightSettings, weight_schema
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.leaves import LARGEST_SEED, Range
@@ -102,6 +103,8 @@ class CampusConfig(CheckedSettings):
             notes stagnation and regression where there are probes.
         clock: what progress towards the handover is read from: steps, tokens, or `{by: competence, target}`; None is
             steps.
+        value: true measures what each row that is trained does to the loss of each probe domain, with a LoRA; also
+            `{adam, budget}`. It changes nothing of what is trained.
         resume: `strict`, or `changed_future` to continue a checkpoint under changed future settings.
 
     Raises:
@@ -111,7 +114,7 @@ class CampusConfig(CheckedSettings):
     block = "campus"
     must = "a mapping of settings"
     write = "Write `campus:` and indent them."
-    unsaid = (*DRAWN, *STEERED)
+    unsaid = (*DRAWN, *STEERED, "value")
 
     metrics: Annotated[
         Sequence[str | Mapping[str, Any]],
@@ -151,6 +154,7 @@ class CampusConfig(CheckedSettings):
     milestones: Annotated[tuple[MilestoneSettings, ...] | None, MILESTONES] = None
     when: Annotated[Mapping[str, Answer] | None, WHEN] = None
     clock: ClockSettings | None = None
+    value: Annotated[ValueSettings | None, VALUE] = None
     resume: Literal["strict", "changed_future"] = "strict"
 
     @property
@@ -371,6 +375,8 @@ class CampusConfig(CheckedSettings):
         name = "fixed" if len(self.metrics) == 1 else "matched" if has_probes else "relative_perplexity"
         selector = name if self.selector is None else self.selector
         problems = [] if has_probes else [*self.steer.without_probes(self.draw)]
+        if self.value is not None and not has_probes:
+            problems.append(needs_probes())
         problems += [
             f"`{spec.label}` must have probes to say what lowers their loss, got none. Give probes: {{path: "
             "./probes.jsonl}, or drop the metric."

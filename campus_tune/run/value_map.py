@@ -18,6 +18,7 @@ from campus_tune.run.data_map import domains_to_tell
 from campus_tune.run.ledger import plain
 from campus_tune.run.row_texts import texts_of
 from campus_tune.run.situation import Situation
+from campus_tune.run.stage_visits import file_of_stage
 from campus_tune.run.told.events import Valued
 from campus_tune.run.value_table import EXTREMES, FOLDER, TRANSFER, VALUES, ValueTable
 from campus_tune.scores.cache import read_columns, write_columns
@@ -25,11 +26,6 @@ from campus_tune.scores.dropping import shape_of
 from campus_tune.words.errors import CampusError, DataError
 from campus_tune.words.files import atomic_write
 from campus_tune.words.types import Json
-
-
-def file_of_stage(stage: int) -> str:
-    """The name of a stage's file."""
-    return f"stage-{stage:04d}.parquet"
 
 
 def value_rows(now: Situation) -> Valued | None:
