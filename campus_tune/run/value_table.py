@@ -23,8 +23,7 @@ from campus_tune.words.hashing import hex_keys
 from campus_tune.words.types import FloatArray, IntArray, Json
 from campus_tune.words.wording import cut
 
-FOLDER = VALUE  # in the run's `curriculum/`
-VALUES, TRANSFER, EXTREMES = (f"{FOLDER}/{name}" for name in ("values.parquet", "transfer.json", "extremes.jsonl"))
+VALUES, TRANSFER, EXTREMES = (f"{VALUE}/{name}" for name in ("values.parquet", "transfer.json", "extremes.jsonl"))
 ALL_ROWS = "all rows"  # the one domain of rows that have none
 N_EXTREMES = 10
 HELPFUL, HARMFUL = "helpful", "harmful"  # sides of the list
