@@ -139,8 +139,9 @@ def _shares_by_name(config: CampusConfig) -> str:
 
 def _design(n_groups: int, seeds: tuple[int, ...], trainings: int | None, *, given: bool) -> CoalitionDesign:
     """Which sets are trained; unless seeds were given, with fewer of them where every set is."""
-    usual = CoalitionDesign(n_groups, seeds if given else seeds[:SEEDS], trainings)
-    return usual if given or usual.is_exact else CoalitionDesign(n_groups, seeds, trainings)
+    few = CoalitionDesign(n_groups, seeds if given else seeds[:SEEDS], trainings)
+    room = trainings is None or trainings >= n_groups + len(seeds)
+    return CoalitionDesign(n_groups, seeds, trainings) if room and not few.is_exact else few
 
 
 def _command(options: argparse.Namespace) -> str:
@@ -220,13 +221,15 @@ def values_table(about: Json) -> str:
     """
     found, sizes = about["found"], dict(zip(about["groups"]["names"], about["groups"]["sizes"], strict=True))
     gain = found["loss"]["before"] - found["loss"]["after"]
+    errors = {} if found["exact"] else {"by_sequence": "± sequences"}
+    errors |= {"by_seed": "± seeds"}
     rows = []
     for name, one in sorted(found["values"].items(), key=lambda pair: -pair[1]["value"]):
         between = "-" if one["low"] is None else f"{_signed(one['low'])} to {_signed(one['high'])}"
         share = f"{one['value'] / gain:.0%}".replace("-", "−") if gain > 0 else "-"
-        errors = ["-" if one[error] is None else f"{one[error]:.4f}" for error in ("by_sequence", "by_seed")]
-        rows.append([name, str(sizes[name]), _signed(one["value"]), share, *errors, between])
-    return table(["group", "rows", "worth", "share", "± sequences", "± seeds", "interval"], rows)
+        shown = ("-" if one[error] is None else f"{one[error]:.4f}" for error in errors)
+        rows.append([name, str(sizes[name]), _signed(one["value"]), share, *shown, between])
+    return table(["group", "rows", "worth", "share", *errors.values(), "interval"], rows)
 
 
 def domains_table(about: Json) -> str:

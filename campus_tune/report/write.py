@@ -13,6 +13,7 @@ from campus_tune.report.page import render
 from campus_tune.report.run_facts import find_ledger, is_comparison, read_run
 from campus_tune.report.run_page import run_content
 from campus_tune.report.run_plots import run_pictures
+from campus_tune.report.shapley_page import is_shapley, shapley_page
 from campus_tune.words.errors import CampusError, DataError
 from campus_tune.words.files import atomic_write
 
@@ -21,11 +22,11 @@ EVERY_S = 30.0
 
 
 def write_report(path: str | Path, out: str | Path | None = None) -> Path:
-    """Write the page of a run or of a comparison, whichever the folder holds, and its pictures in `plots/` beside it.
+    """Write the page of a run, of a comparison or of values of groups, and its pictures in `plots/` beside it.
 
     Args:
-        path: a trainer's output_dir, the `curriculum/` in it, or the folder of a comparison.
-        out: the page; None puts `report.html` beside the ledger, or into the comparison's folder.
+        path: a trainer's output_dir, the `curriculum/` in it, or the folder of a comparison or of `campus-tune value`.
+        out: the page; None puts `report.html` beside the ledger, or into the folder.
 
     Returns:
         The page's path.
@@ -91,7 +92,7 @@ def watch(
 def _place(path: Path, out: str | Path | None) -> Path:
     if out is not None:
         return Path(out)
-    return (path if is_comparison(path) else find_ledger(path).parent) / PAGE
+    return (path if is_comparison(path) or is_shapley(path) else find_ledger(path).parent) / PAGE
 
 
 def _write(path: Path, page: Path, *, refresh_s: float | None) -> tuple[Path, bool]:
@@ -105,6 +106,8 @@ def _write(path: Path, page: Path, *, refresh_s: float | None) -> tuple[Path, bo
             compared = read_comparison(path)
             pictures, finished, template = compare_pictures(compared), compared.finished, "comparison"
             content = compare_content(compared, pictures)
+        elif is_shapley(path):
+            (content, pictures, finished), template = shapley_page(path), "shapley"
         else:
             facts = read_run(path)
             pictures, finished, template = run_pictures(facts), facts.finished, "run"
