@@ -47,7 +47,7 @@ def shapley_page(folder: Path) -> tuple[dict[str, Any], list[Picture], bool]:
         "title": "What are the data worth? Values of groups",
         "name": folder.resolve().name,
         "finished": found is not None,
-        "progress": f"{done} trainings are done.",
+        "progress": f"{done} {'training is' if done == 1 else 'trainings are'} done.",
         "sentences": [] if found is None else found["sentences"],
         "facts": [] if found is None else _facts(about),
         "pictures": pictures,
