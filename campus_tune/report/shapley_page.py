@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 FORM = ".4f"
 
 
-def is_shapley(folder: Path) -> bool:
-    """Whether a folder is that of trainings on sets of groups."""
-    return (folder / FILE).is_file()
-
-
 def shapley_page(folder: Path) -> tuple[dict[str, Any], list[Picture], bool]:
     """(Variables of the template `shapley`, its pictures, whether there is nothing left to wait for).
 

@@ -37,7 +37,7 @@ def value_plan(recipe: Path, *words: str) -> Plan:
 
 def groups_of(n: int) -> RowGroups:
     """Domains a, b, c, …, of 10, 20, 30, … rows."""
-    return RowGroups(tuple("abcdefghijklmnop"[:n]), tuple(10 * (i + 1) for i in range(n)), "domain")
+    return RowGroups.of_domains({name: 10 * (i + 1) for i, name in enumerate("abcdefghijklmnop"[:n])}, "domain")
 
 
 def coalition_of(name: str, n: int) -> int:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
+from campus_tune.compare.arms import Arm
 from campus_tune.compare.group_trainings import GroupTrainings
 from campus_tune.compare.row_groups import RowGroups
 from campus_tune.data.subset import Subset
@@ -82,6 +84,30 @@ def test_more_groups_are_drawn_within_what_is_paid_for(recipe: Path, tmp_path: P
     assert trainings.n_runs == 30
 
 
+def with_shares(recipe: Path, shares: dict[str, float]) -> Path:
+    content = yaml.safe_load(recipe.read_text("utf-8"))
+    content["campus"] |= {"domains": {"shares": shares}}
+    path = recipe.parent / "shares.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def test_shares_of_domains_are_those_of_the_ones_that_are_there(recipe: Path, tmp_path: Path) -> None:
+    plan = value_plan(with_shares(recipe, {"a": 0.5, "b": 0.3, "c": 0.2}), "--out", str(tmp_path))
+    trainings = GroupTrainings(plan, groups_of(3), CoalitionDesign(3, (0,)), [].append)
+    arm = trainings.task(0b110, 0).arm
+    assert isinstance(arm, Arm)
+    assert arm.campus["domains"]["shares"] == pytest.approx({"b": 0.6, "c": 0.4})
+
+
+def test_a_domain_without_a_share_cannot_be_trained_alone(recipe: Path, tmp_path: Path) -> None:
+    recipe = with_shares(recipe, {"a": 0.5, "b": 0.5, "c": 0.0})
+    with pytest.raises(RecipeError, match=r"`--groups` must have a recipe that can be trained on c alone.*--shuffle"):
+        begin(recipe, tmp_path, 3)
+    plan = value_plan(recipe, "--out", str(tmp_path), "--shuffle")  # the advice
+    GroupTrainings(plan, groups_of(3), CoalitionDesign(3, (0,)), [].append)
+
+
 def test_what_it_will_cost_is_said_before(recipe: Path, tmp_path: Path) -> None:
     trainings, _, _ = begin(recipe, tmp_path, 3)
     assert trainings.cost() == (
@@ -132,7 +158,7 @@ def test_more_seeds_are_added_to_what_is_there(recipe: Path, tmp_path: Path) -> 
 def test_a_result_of_other_rows_is_refused(recipe: Path, tmp_path: Path) -> None:
     first, bench, _ = begin(recipe, tmp_path, 2, (0,))
     first.train(bench)
-    others = RowGroups(("a", "c"), (10, 20), "domain")
+    others = RowGroups.of_domains({"a": 10, "c": 20}, "domain")
     trainings = GroupTrainings(first.plan, others, CoalitionDesign(2, (0,)), [].append)
     with pytest.raises(RecipeError, match=r"must be a run of the rows and steps that are asked for"):
         trainings.train(bench)
@@ -178,6 +204,7 @@ def test_thirds_are_cut_inside_of_domains() -> None:
     assert groups.sizes == (1,) * 9
     assert groups.subset(0b11).rows == (0, 2)  # type: ignore[union-attr]  # some are left out
     assert groups.subset(groups.all) is None
+    assert groups.without(0b11) == ("math", "to do")
     assert groups.to_mapping()["by"] == "length"
     assert groups.to_mapping() == json.loads(json.dumps(groups.to_mapping()))
 
@@ -188,7 +215,7 @@ def test_rows_of_one_difficulty_make_one_group() -> None:
 
 
 def test_a_group_that_fills_no_step_is_refused() -> None:
-    groups = RowGroups(("code", "math", "prose"), (7, 80, 3), "domain")
+    groups = RowGroups.of_domains({"code": 7, "math": 80, "prose": 3}, "domain")
     groups.refuse_small(3)
     message = "each group must have the 8 rows of one optimizer step, for it is trained alone too, got code 7, prose 3."
     with pytest.raises(DataError, match=re.escape(message)):
