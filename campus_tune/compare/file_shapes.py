@@ -65,6 +65,7 @@ LEG: dict[str, Any] = {
     "curve": {"step": [int], "loss": [float]},
     "test": RESULT["test?"],
 }
+LENGTH = {"n": int, **{f"{name}?": MAYBE for name in ("steps", "tokens", "passes", "loss")}, "diverged?": [int]}
 DIFFERENCE = (
     {
         **{f"{name}?": MAYBE for name in ("value", "low", "high", "mean", "mean_against", "detectable", "p_adjusted")},
@@ -120,4 +121,25 @@ VERDICT: dict[str, Any] = {
     "notes?": ([str], None),
     "readings?": ({str: {str: READING}}, None),
     "proxy?": (PROXY, None),
+}
+EFFECT = {"verdict": WORDS, **DIFFERENCE[0]}
+MATRIX = ({"cells": {str: {str: EFFECT}}, "overall": {str: EFFECT}, "refused?": {str: str}}, None)
+ABLATION: dict[str, Any] = {
+    "format": int,
+    "finished": bool,
+    "model": str,
+    "target": WORDS,
+    "tokens": str,
+    "domains": {str: int},
+    "left_out": [str],
+    "seeds": [int],
+    "effect": float,
+    "test?": ({"path?": ([str], None), "items?": int, "digest?": str}, None),
+    "training?": ({}, None),
+    "campus?": ({}, None),
+    "command?": str,
+    "runs?": {str: LENGTH},
+    "without?": MATRIX,
+    "only?": MATRIX,
+    "graph?": {str: {str: float}},
 }

@@ -188,9 +188,11 @@ def sentences(about: Json, found: Shapley) -> list[str]:
     if len(about["seeds"]) < 2:
         said.append("One seed: how much of this is luck is not known. Give more: --seeds 3")
     elif open_ones:
-        said.append(f"Of {', '.join(open_ones)} this many trainings cannot say whether they help or harm.")
-    if found.n_sequences and not found.settled:
-        said.append("Drawn sequences do not agree yet: more --trainings make the errors smaller.")
+        by_seed, by_sequence = (
+            float(np.nan_to_num(error[:, 0] ** 2).mean()) for error in (found.by_seed, found.by_sequence)
+        )
+        more = f"--seeds {2 * len(about['seeds'])}" if by_seed >= by_sequence else "more --trainings"
+        said.append(f"Whether {', '.join(open_ones)} help or harm is not said: it may be chance. Give {more}.")
     if not about["of_recipe"]:
         said.append(
             f"This is what they are worth to {about['model']}; the recipe's own model was not trained, and may value "

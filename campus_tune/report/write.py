@@ -17,15 +17,16 @@ from campus_tune.words.errors import CampusError, DataError
 from campus_tune.words.files import atomic_write
 
 PAGE, PLOTS = "report.html", "plots"
+ABLATION, SHAPLEY = "ablation.json", "shapley.json"
 EVERY_S = 30.0
 
 
 def write_report(path: str | Path, out: str | Path | None = None) -> Path:
-    """Write the page of a run or of a comparison, whichever the folder holds, and its pictures in `plots/` beside it.
+    """Write the page of a run, a comparison, an ablation or values of groups, and its pictures in `plots/` beside it.
 
     Args:
-        path: a trainer's output_dir, the `curriculum/` in it, or the folder of a comparison.
-        out: the page; None puts `report.html` beside the ledger, or into the comparison's folder.
+        path: a trainer's output_dir, the `curriculum/` in it, or the folder of a comparison or of `campus-tune value`.
+        out: the page; None puts `report.html` beside the ledger, or into the folder.
 
     Returns:
         The page's path.
@@ -91,13 +92,21 @@ def watch(
 def _place(path: Path, out: str | Path | None) -> Path:
     if out is not None:
         return Path(out)
-    return (path if is_comparison(path) else find_ledger(path).parent) / PAGE
+    many = is_comparison(path) or any((path / name).is_file() for name in (ABLATION, SHAPLEY))
+    return (path if many else find_ledger(path).parent) / PAGE
 
 
 def _write(path: Path, page: Path, *, refresh_s: float | None) -> tuple[Path, bool]:
     """(the page, whether there is nothing left to wait for)."""
     try:
-        if is_comparison(path):  # the pages of runs do without what a comparison is read with
+        # the pages of runs do without what others are read with
+        if (path / ABLATION).is_file():
+            from campus_tune.report.ablation_page import ablation_content, ablation_pictures, read_ablation
+
+            ablated = read_ablation(path)
+            pictures, finished, template = ablation_pictures(ablated), ablated.finished, "ablation"
+            content = ablation_content(ablated, pictures)
+        elif is_comparison(path):
             from campus_tune.report.compare_facts import read_comparison
             from campus_tune.report.compare_page import compare_content
             from campus_tune.report.compare_plots import compare_pictures
@@ -105,6 +114,10 @@ def _write(path: Path, page: Path, *, refresh_s: float | None) -> tuple[Path, bo
             compared = read_comparison(path)
             pictures, finished, template = compare_pictures(compared), compared.finished, "comparison"
             content = compare_content(compared, pictures)
+        elif (path / SHAPLEY).is_file():
+            from campus_tune.report.shapley_page import shapley_page
+
+            (content, pictures, finished), template = shapley_page(path), "shapley"
         else:
             facts = read_run(path)
             pictures, finished, template = run_pictures(facts), facts.finished, "run"

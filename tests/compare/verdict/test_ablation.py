@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from campus_tune.compare.verdict import ABLATION_WORDS, Ablation, ArmResults, Effect, ItemValues, graph_of
-from campus_tune.compare.verdict.ablation import Part, judge_ablation
+from campus_tune.compare.verdict.ablation import AblationPart, judge_ablation
 from campus_tune.compare.verdict.difference import Difference
 from campus_tune.words.types import FloatArray, Json
 
@@ -164,7 +164,7 @@ def test_a_small_domain_is_shown_without_a_word() -> None:
 
 
 @pytest.mark.parametrize("part", ["without", "only"])
-def test_it_is_read_back_as_it_was_written(part: Part) -> None:
+def test_it_is_read_back_as_it_was_written(part: AblationPart) -> None:
     full, parts, _ = planted(2)
     parts["chat"] = replace(parts["chat"], diverged={5: "NaN"})
     found = judge_ablation(full, parts, part=part, **FEW)
