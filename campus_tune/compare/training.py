@@ -93,8 +93,9 @@ class Bench:
         if task.as_long is not None:
             dataset = prepared_rows(*parsed, shared=self._prepared)
             every = token_counts(dataset)
+            short = not (parsed[1].dataloader_drop_last or config.coverage == "revisit" or config.draws_apart)
             kept = every if task.only is None else every[task.only.places(dataset)]
-            parsed = self._parsed(task, folder, task.as_long.steps(every, kept))
+            parsed = self._parsed(task, folder, task.as_long.steps(every, kept, short=short))
         config = config if config.scores else replace(config, scores=str(self.plan.out / "scores"))
         callback = CampusCallback(config)
         asked = asked_of_run(self.plan, arm, task)
