@@ -9,6 +9,7 @@ from pathlib import Path
 
 from campus_tune.compare.result_file import FILE as RESULT
 from campus_tune.compare.result_file import RUNS
+from campus_tune.compare.search import FILE as SEARCH
 from campus_tune.report.page import render
 from campus_tune.report.run_facts import find_ledger, is_comparison, read_run
 from campus_tune.report.run_page import run_content
@@ -88,10 +89,14 @@ def watch(
         raise
 
 
+def _is_search(path: Path) -> bool:
+    return (path / SEARCH).is_file()
+
+
 def _place(path: Path, out: str | Path | None) -> Path:
     if out is not None:
         return Path(out)
-    return (path if is_comparison(path) else find_ledger(path).parent) / PAGE
+    return (path if is_comparison(path) or _is_search(path) else find_ledger(path).parent) / PAGE
 
 
 def _write(path: Path, page: Path, *, refresh_s: float | None) -> tuple[Path, bool]:
@@ -105,6 +110,11 @@ def _write(path: Path, page: Path, *, refresh_s: float | None) -> tuple[Path, bo
             compared = read_comparison(path)
             pictures, finished, template = compare_pictures(compared), compared.finished, "comparison"
             content = compare_content(compared, pictures)
+        elif _is_search(path):
+            from campus_tune.report.search_page import search_page
+
+            pictures, finished, content = search_page(path)
+            template = "search"
         else:
             facts = read_run(path)
             pictures, finished, template = run_pictures(facts), facts.finished, "run"
