@@ -15,7 +15,21 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import Any
 
-from campus_tune.cli import check, compare, demo, diff, proxy, report, schema, score, search, sft, simulate, suspects
+from campus_tune.cli import (
+    check,
+    compare,
+    demo,
+    diff,
+    proxy,
+    report,
+    schema,
+    score,
+    search,
+    sft,
+    simulate,
+    suspects,
+    value,
+)
 from campus_tune.cli import eval as evaluate
 from campus_tune.cli.help_text import HelpText, filled
 from campus_tune.cli.options import Command
@@ -121,6 +135,7 @@ def make_parser() -> argparse.ArgumentParser:
         search,
         report,
         suspects,
+        value,
         evaluate,
         schema,
         diff,

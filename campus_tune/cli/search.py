@@ -191,12 +191,12 @@ def cost_lines(plan: SearchPlan) -> list[str]:
     n = min(settings.trials, plan.space.n_points)
     trials = ladder.cost(n) * settings.seeds
     recipe, judged = max(RECIPE_SEEDS, settings.seeds), 3 * len(plan.judging.settings.seeds)
-    return [
+    cost = (
         f"cost: {n} trials as {trials:.1f} whole runs of about {size.total_steps} steps, {recipe} of the recipe as it "
         f"stands, and {judged} of the comparison that judges the best one: {trials + recipe + judged:.1f} runs in all, "
-        "and what their curricula cost",
-        ladder.why,
-    ]
+        "and what their curricula cost"
+    )
+    return [cost, ladder.why]
 
 
 def _judge(plan: SearchPlan, hunt: Hunt, standing: Standing, test: HeldOut, command: str, ctrl_c: CtrlC) -> None:

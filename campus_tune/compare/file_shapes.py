@@ -33,6 +33,7 @@ RESULT: dict[str, Any] = {
     "message?": WORDS,
     "shared": {"steps?": int, "made_with?": {}},
     "only?": ({}, None),
+    "as_long?": ({}, None),
     "tokens?": MAYBE,
     "rows?": MAYBE,
     "seconds?": NUMBERS,
@@ -104,7 +105,9 @@ SPEED = {
     "charged?": RATIO,
     "tokens?": RATIO,
     "seconds?": RATIO,
+    "domains?": ({str: {"charged?": RATIO, "reached?": ({str: MAYBE}, None), "refused?": WORDS}}, None),
 }
+READING = {"difference?": DIFFERENCE, "domains?": ({str: DIFFERENCE}, None)}
 RHO = {"value": MAYBE, "low": MAYBE, "high": MAYBE, "n": int}
 PROXY = {
     "folder": str,
@@ -132,5 +135,6 @@ VERDICT: dict[str, Any] = {
     "speed?": ({str: SPEED}, None),
     "tasks?": ({str: {str: JUDGEMENT}}, None),
     "notes?": ([str], None),
+    "readings?": ({str: {str: READING}}, None),
     "proxy?": (PROXY, None),
 }
