@@ -17,6 +17,7 @@ from campus_tune.compare.verdict import Ablation, AblationPart, Effect, ablation
 from campus_tune.report.figures import Picture
 from campus_tune.report.heat_map import Heat, heat_map
 from campus_tune.report.html_tables import HtmlTable, number, words
+from campus_tune.report.page import PageParts
 from campus_tune.report.run_page import Fact
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import FloatArray, Json
@@ -80,6 +81,17 @@ def read_ablation(folder: Path) -> AblationFacts:
             "again: it goes on where it stopped."
         )
     return AblationFacts(folder, about, matrices, n_done)
+
+
+def ablation_page(folder: Path) -> PageParts:
+    """The page of an ablation.
+
+    Raises:
+        DataError: its file is damaged or of another format, or no run is done yet.
+    """
+    facts = read_ablation(folder)
+    pictures = ablation_pictures(facts)
+    return PageParts(ablation_content(facts, pictures), pictures, facts.finished)
 
 
 def ablation_pictures(facts: AblationFacts) -> list[Picture]:
