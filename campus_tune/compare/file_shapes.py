@@ -33,6 +33,7 @@ RESULT: dict[str, Any] = {
     "message?": WORDS,
     "shared": {"steps?": int, "made_with?": {}},
     "only?": ({}, None),
+    "as_long?": ({}, None),
     "tokens?": MAYBE,
     "rows?": MAYBE,
     "seconds?": NUMBERS,
@@ -50,6 +51,19 @@ RESULT: dict[str, Any] = {
     "weights_audit?": [int, int],
     "evaluation?": ({str: {str: {str: MAYBE}}}, None),
     "test?": ({"domains": [str], "items": [object], "domain": [int], "tokens": [float], "loss": [MAYBE]}, None),
+}
+LEG: dict[str, Any] = {
+    "format": int,
+    "arm": str,
+    "campus": {},
+    "seed": int,
+    "status": str,
+    "message?": WORDS,
+    "step": int,
+    "steps": int,
+    "over": bool,
+    "curve": {"step": [int], "loss": [float]},
+    "test": RESULT["test?"],
 }
 DIFFERENCE = (
     {
