@@ -113,7 +113,9 @@ def test_alt_texts_hold_the_first_and_the_last_number(run_page: Path) -> None:
 def test_the_pictures_lie_beside_the_page(run_page: Path, comparison: Path) -> None:
     names = "choices competence correlations cost data_map evaluations lr_mass pacing ranks scores training_loss"
     assert list(pngs(run_page)) == names.split()
-    assert list(pngs(comparison / "report.html")) == ["calibration", "choices", "costs", "curves", "forest", "lr_mass"]
+    assert list(pngs(comparison / "report.html")) == [
+        "calibration", "choices", "costs", "curves", "domain_curves", "forest", "lr_mass",
+    ]  # fmt: skip
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pngs(run_page).values())
 
 
