@@ -86,7 +86,7 @@ SEARCH: dict[str, Any] = {
 DIFFERENCE = (
     {
         **{f"{name}?": MAYBE for name in ("value", "low", "high", "mean", "mean_against", "detectable", "p_adjusted")},
-        "n_items?": int,
+        "n_items?": (int, None),  # of speed and of readings there are none
     },
     None,
 )

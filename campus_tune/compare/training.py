@@ -104,7 +104,8 @@ class Bench:
         config = config if config.scores else replace(config, scores=str(self.plan.out / "scores"))
         callback = CampusCallback(config)
         asked = asked_of_run(self.plan, arm, task)
-        recorder = Recorder(self.read_test(), self.plan.settings.points, self.tick, training_rows=asked)
+        points, gap = self.plan.settings.points, task.only is None
+        recorder = Recorder(self.read_test(), points, self.tick, training_rows=asked, with_gap=gap)
         trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], shared=self._prepared, only=task.only)
         run = callback.run
         assert run is not None  # it was made with the trainer

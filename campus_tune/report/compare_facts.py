@@ -56,9 +56,16 @@ class ArmFacts:
         tests = [run["test"] for run in self.finished if run.get("test")]
         return np.array([sum(test["loss"]) / sum(test["tokens"]) for test in tests], dtype=np.float64)
 
-    def curves(self) -> tuple[FloatArray, FloatArray] | None:
-        """(tokens of shape (P,), losses of shape (runs, P)) of the finished runs; None without any."""
+    def curves(self, domain: str | None = None) -> tuple[FloatArray, FloatArray] | None:
+        """(tokens of shape (P,), losses of shape (runs, P)) of the finished runs; None without any.
+
+        Args:
+            domain: whose loss; None takes that of all rows.
+        """
         curves = [run["curve"] for run in self.finished if run.get("curve") and run["curve"]["loss"]]
+        if domain is not None:
+            parts = [(curve, (curve.get("domains") or {}).get(domain)) for curve in curves]
+            curves = [{**curve, "loss": losses} for curve, losses in parts if losses]
         if not curves:
             return None
         shortest = min(len(curve["loss"]) for curve in curves)
