@@ -166,7 +166,9 @@ def prepare(trainer: SFTTrainer, config: CampusConfig) -> tuple[Asking, Domains]
     from campus_tune.model.trained import as_trained
     from campus_tune.preview.cost_plan import facts_of, needs
     from campus_tune.preview.setup import make_budget, resolve
+    from campus_tune.scores.directions import direction_problems, launch_problems
     from campus_tune.scores.planning import NO_CACHE, make_scoring, open_cache, planned_steps, refreshes_to_come
+    from campus_tune.scores.questions import Questions
 
     if config.scores == NO_CACHE:
         raise RecipeError("`scores` must name a folder to keep scores in, got none. Write --scores DIR, or remove it.")
@@ -182,6 +184,12 @@ def prepare(trainer: SFTTrainer, config: CampusConfig) -> tuple[Asking, Domains]
     domains = Domains.read(trainer.train_dataset, resolved.within)
     per_epoch, total = planned_steps(trainer, len(rows), peers)
     refreshes = refreshes_to_come(resolved, total, per_epoch, step=0)
+    asked = Questions(resolved)
+    probes = named_probes(config, trainer) if asked.scorer is not None or asked.directions else None
+    if probes is not None:
+        probed = {name: len(places) for name, places in probes.domains.items()}
+        if problems := [*direction_problems(resolved, probed), *launch_problems(resolved, trainer)]:
+            raise RecipeError(problems)
     budget = make_budget(trainer, resolved, total / per_epoch * float(rows.tokens.sum()), refreshes)
     scoring = make_scoring(
         trainer,
@@ -194,7 +202,9 @@ def prepare(trainer: SFTTrainer, config: CampusConfig) -> tuple[Asking, Domains]
         n_refreshes=refreshes,
         whole=True,
         trained=trained,
+        probes=probes,
     )
-    if scoring.scorer is not None:  # a run asks for the heads that as many pairs train as all that it pays for leaves
-        budget.fit(needs(resolved, budget, facts_of(scoring, named_probes(config, trainer), total, per_epoch)))
+    if asked.scorer is not None or asked.directions:
+        # a run asks for the heads of as many pairs, and slopes along as many probes, as all that it pays for leaves
+        budget.fit(needs(resolved, budget, facts_of(scoring, probes, total, per_epoch)))
     return scoring, domains

@@ -68,6 +68,10 @@ class Need:
     fewest: float
     least: float
 
+    def after(self, other: Need, times: int = 1) -> Need:
+        """This and, so many times, another one."""
+        return Need(*(getattr(self, size) + times * getattr(other, size) for size in _SIZES))
+
 
 def allot(wanted: Mapping[Purpose, float], lowest: Mapping[Purpose, float], total: float) -> dict[Purpose, float]:
     """Forward tokens for each purpose: what is wanted times one factor, so that all fit, but none below its lowest.

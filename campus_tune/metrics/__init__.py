@@ -18,12 +18,13 @@ from campus_tune.metrics.compression import Compression
 from campus_tune.metrics.confidence import Confidence
 from campus_tune.metrics.diversity import Mtld
 from campus_tune.metrics.ifd import Ifd
+from campus_tune.metrics.influence import Influence
 from campus_tune.metrics.learnability import Learnability
 from campus_tune.metrics.length import Length
 from campus_tune.metrics.loss import Loss
 from campus_tune.metrics.parallel import map_texts
 from campus_tune.metrics.parse_depth import ParseDepth
-from campus_tune.metrics.passage import HERE, Passage, PassageMetric
+from campus_tune.metrics.passage import EVERY_PROBE, HERE, Passage, PassageMetric
 from campus_tune.metrics.perplexity import Perplexity
 from campus_tune.metrics.quality import Quality
 from campus_tune.metrics.random_order import Random
@@ -35,6 +36,7 @@ from campus_tune.metrics.scorer import Scorer
 from campus_tune.metrics.spread import Spread
 
 __all__ = [
+    "EVERY_PROBE",
     "HERE",
     "METRICS",
     "Column",
@@ -43,6 +45,7 @@ __all__ = [
     "CpuMetric",
     "EnsembleMetric",
     "Ifd",
+    "Influence",
     "Kind",
     "Learnability",
     "Length",

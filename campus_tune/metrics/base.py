@@ -47,6 +47,7 @@ class Metric(ABC):
 
     kind: ClassVar[Kind]
     alone: ClassVar[bool] = False  # a recipe can have one of these at most
+    needs_probes: ClassVar[bool] = False  # held-out rows say what it is about
     own_loss: ClassVar[bool] = False  # its scores are the loss that selectors compare
     ranks_all: ClassVar[bool] = False  # it weighs groups against each other: asks for `within: none`
     highest_first: ClassVar[str] = ""  # what the highest values stand for, where the paper trains these first

@@ -15,6 +15,7 @@ from campus_tune.metrics.base import Kind, Metric
 from campus_tune.words.types import FloatArray, RowLosses
 
 Part: TypeAlias = Literal["row", "answer"]
+EVERY_PROBE = "all"  # domains of the probes, each counted alike
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,17 @@ class Passage:
     Args:
         model: None for the model in hand; else another one's folder or hub id.
         part: `row` reads the prompt and then the answer; `answer` reads the answer alone.
+        towards: a domain of the probes, or `EVERY_PROBE`: not the losses are asked for but their slopes, how much each
+            rises as the model in hand is moved the way that the probes' loss rises. None asks for losses.
     """
 
     model: str | None = None
     part: Part = "row"
+    towards: str | None = None
 
     def __str__(self) -> str:
+        if self.towards is not None:
+            return f"slopes towards {self.towards} probes"
         return f"{'answers alone' if self.part == 'answer' else 'rows'} under {self.model or 'the model in hand'}"
 
 

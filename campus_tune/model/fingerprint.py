@@ -107,6 +107,21 @@ def weights_at_start(model: torch.nn.Module) -> str:
     return f"{weights_fingerprint(model)[0]}-{hashed.hexdigest()}"
 
 
+def trained_fingerprint(model: torch.nn.Module) -> str:
+    """A hash of the weights that are trained, bit by bit, 32 hex digits: what a gradient is in.
+
+    Other than `weights_fingerprint`, it tells two adapters apart that change nothing yet, and other frozen weights, and
+    knows by what factor a LoRA's product is scaled.
+
+    Args:
+        model: any module, a `PeftModel` too, whole in this process.
+    """
+    trained = {_canonical(name): one.detach() for name, one in model.named_parameters() if one.requires_grad}
+    factors = {_canonical(name): getattr(module, "scaling", None) for name, module in model.named_modules()}
+    scaled = {name: repr(factor) for name, factor in factors.items() if isinstance(factor, Mapping)}
+    return digest([_prints(trained), scaled])
+
+
 def config_fingerprint(model: PreTrainedModel) -> str:
     """A hash of a model's settings (rotary base, norm epsilon, …), which its weights do not show, 32 hex digits.
 

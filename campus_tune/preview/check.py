@@ -47,6 +47,7 @@ from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.recipe.drop_block import DUPLICATES
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.training_yaml import RunSize, learning_rates, run_seed, run_size, setting_whole
+from campus_tune.scores.directions import direction_problems
 from campus_tune.scores.dropping import known_of
 from campus_tune.scores.fresh import asked_of_candidates
 from campus_tune.scores.questions import Questions
@@ -226,7 +227,8 @@ def _probe_findings(
         for untrained in sorted(n_rows.keys() - trained):
             what = f"Probe domain {untrained!r} has no training rows."
             yield Finding("warning", what, "Correct its name, or drop its probes.")
-    yield from (Finding("error", problem) for problem in config.steer.unknown_probes(n_rows))
+    unknown = [*config.steer.unknown_probes(n_rows), *direction_problems(config, steering)]
+    yield from (Finding("error", problem) for problem in unknown)
     yield from (*probe_findings(config, steering), *power_findings(config, steering))
     if prepared is not None:
         try:

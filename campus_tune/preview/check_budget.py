@@ -41,10 +41,11 @@ def budget_findings(settings: Mapping[str, Any], config: CampusConfig, prepared:
             budget = make_budget(trainer, config, training_tokens, refreshes)
             uncached = replace(config, scores=NO_CACHE)
             meter: Any = None  # nothing is looked up or measured
+            probes = named_probes(config, trainer)
             asking = make_scoring(
-                trainer, uncached, rows, meter, budget, Peers(), groups=None, trained=prepared.trained
+                trainer, uncached, rows, meter, budget, Peers(), groups=None, trained=prepared.trained, probes=probes
             )
-            facts = facts_of(asking, named_probes(config, trainer), size.total_steps, per_epoch)
+            facts = facts_of(asking, probes, size.total_steps, per_epoch)
             rewards = list(unpaid_rewards(config, budget, facts))
             budget.fit(needs(config, budget, facts))
             if not budget.kept:

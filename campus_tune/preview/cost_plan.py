@@ -17,6 +17,7 @@ import numpy as np
 from campus_tune.method.budget import FEWEST, Budget, Need, Purpose, rounded_up
 from campus_tune.method.phases import offers_until, phases_of
 from campus_tune.method.selectors import LOSS, OWN, PROBES
+from campus_tune.metrics import build_metric, leaves
 from campus_tune.model.probes import Probes
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.policy import thin_of
@@ -32,6 +33,8 @@ SMALLER = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25, 0.0)  # parts of the probes' allo
 FEWEST_TIMES = 4  # measurements of the probes that a run makes whatever its budget, besides the last one
 
 ProbeCost = Callable[[float, int], int]  # (tokens for one measurement, fewest rows of a domain) → what it takes
+# (tokens for scores before training, fewest rows of a probe domain, fewest training rows) → what directions take
+DirectionCost = Callable[[float, int, int], int]
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class CostFacts:
         prompt: mean tokens of a prompt, for the scorer.
         probes: what one measurement of the probes takes; None without probes.
         candidate: mean forward tokens of a row that is measured before it may be taken; 0 where none is.
+        directions: what making all directions takes that slopes are measured along, before training and at each
+            re-scoring; None where no slopes are.
     """
 
     n_rows: int
@@ -59,6 +64,7 @@ class CostFacts:
     prompt: float
     probes: ProbeCost | None
     candidate: float = 0.0
+    directions: DirectionCost | None = None
 
     def stages(self, config: CampusConfig, end: int) -> int:
         """Stages from the beginning to step `end`: none is shorter than one step."""
@@ -78,20 +84,24 @@ def facts_of(asking: Asking, probes: Probes | None, total_steps: int, steps_per_
         prompt=float(np.mean(asking.texts.prompt_tokens)),
         probes=None if probes is None else partial(probes.cost, seed=asking.config.seed or 0),
         candidate=float(np.mean(FreshScores(asking, Scores()).price)) if thin is not None and thin.fresh else 0.0,
+        directions=None if asking.passages.directions is None else asking.direction_cost,
     )
 
 
 def needs(config: CampusConfig, budget: Budget, facts: CostFacts) -> dict[Purpose, Need]:
     """What the run will spend on each purpose, in forward tokens; the budget is not changed."""
     # Scores: all rows, or as many as the part pays for, or the fewest.
-    rows = min(facts.n_rows, max(FEWEST["scoring"], budget.part("scoring") / max(1.0, facts.scored)))
-    found: dict[Purpose, Need] = {"scoring": _need(facts.scored, rows, FEWEST["scoring"])}
+    # Directions of slopes come first, here and there.
+    ahead = _of_directions(budget.part("scoring"), facts)
+    part = budget.part("scoring") - ahead.usual
+    rows = min(facts.n_rows, max(FEWEST["scoring"], part / max(1.0, facts.scored)))
+    found: dict[Purpose, Need] = {"scoring": _need(facts.scored, rows, FEWEST["scoring"]).after(ahead)}
     # The same for each re-scoring, of the rows that wait: half of them, over the run.
     refreshes = refreshes_to_come(config, facts.total_steps, facts.steps_per_epoch, step=0)
     if refreshes:
-        allowance = budget.part("rescoring") / refreshes / max(1.0, facts.rescored)
+        allowance = (budget.part("rescoring") / refreshes - ahead.usual) / max(1.0, facts.rescored)
         rows = min(facts.n_rows / 2, max(FEWEST["rescoring"], allowance))
-        found["rescoring"] = _need(refreshes * facts.rescored, rows, FEWEST["rescoring"])
+        found["rescoring"] = _need(refreshes * facts.rescored, rows, FEWEST["rescoring"]).after(ahead, refreshes)
     # A scorer's pairs: prompts are read three times, answers written once and read twice.
     scorer, times = Questions(config).scorer, 1 + refreshes
     if scorer is not None:
@@ -117,6 +127,12 @@ def needs(config: CampusConfig, budget: Budget, facts: CostFacts) -> dict[Purpos
     return found
 
 
+def _of_directions(part: float, facts: CostFacts) -> Need:
+    """What all directions take once, in a run that may spend `part` on scores before training."""
+    cost, rows, n = facts.directions, FEWEST["scoring"], FEWEST["probes"]
+    return Need(0, 0, 0) if cost is None else Need(cost(part, n, rows), cost(0.0, n, rows), cost(0.0, n // 2, rows))
+
+
 def _need(price: float, rows: float, fewest: float) -> Need:
     return Need(price * rows, price * min(rows, fewest), price * min(rows, fewest / 2))
 
@@ -130,7 +146,8 @@ def asks_the_model(config: CampusConfig, *, has_probes: bool) -> bool:
     """Whether anything of a run, with settings as they were written, is measured under the model that it trains."""
     if has_probes:
         return True
-    if config.selector is not None and PROBES in config.build_selector().needs:
+    asks = any(build_metric(spec).needs_probes for spec in leaves(config.scored))
+    if asks or (config.selector is not None and PROBES in config.build_selector().needs):
         return False  # refused when the run begins
     config = config.resolved(has_probes=False, domain_in_data=False, seed=0)
     return measures_offers(config) or OWN in config.build_selector().needs or bool(Questions(config).live)
@@ -240,12 +257,12 @@ def _shares(config: CampusConfig, budget: Budget, facts: CostFacts, size: str) -
 
 def pays_for_all_rows(config: CampusConfig, budget: Budget, facts: CostFacts) -> float:
     """The budget that measures every row before training, beside all else, as a recipe would have it."""
-    everything = facts.n_rows * facts.scored
+    everything = facts.n_rows * facts.scored  # directions beside
     share = budget.ratio * everything / budget.training_tokens / budget.weight("scoring")
     while True:
         larger = unfitted(replace(budget, share=rounded_up(share)))
         larger.fit(needs(config, larger, facts))
-        if larger.part("scoring") >= everything:
+        if larger.part("scoring") - _of_directions(larger.part("scoring"), facts).usual >= everything:
             return larger.share
         share *= 1.02
 

@@ -28,7 +28,7 @@ from campus_tune.method.pacing import PACINGS, build_pacing
 from campus_tune.method.reweight import SHARES
 from campus_tune.method.rules import Rule
 from campus_tune.method.selectors import PROBES, SELECTORS, Selector, build_selector
-from campus_tune.metrics import METRICS, MetricSpec, build_metric, check_labels, parse_metric
+from campus_tune.metrics import METRICS, MetricSpec, build_metric, check_labels, leaves, parse_metric
 from campus_tune.recipe.blocks import DOMAIN, EvaluateSettings, ProbeSettings
 from campus_tune.recipe.draw_blocks import (
     PHASES,
@@ -91,7 +91,7 @@ class CampusConfig(CheckedSettings):
         thin: which of the offered rows are trained: `{how, by, keep, drop, power, floor, gate, detrend, fresh, from,
             until}`.
         review: rows that come back: `{share, by, spacing, from, until}`.
-        drop: rows that are never trained: a list of `{by, lowest, below, at_most, keep, near, path, on}`.
+        drop: rows that are never trained: a list of `{by, lowest, below, at_most, keep, near, path, on, probe}`.
         weights: how much rows count: a list of names or of mappings with `{from, until, limit, normalise}`.
         control: what is made random, to compare with: which scores rows have (shuffled_scores), which rows are
             dropped (random_drop), which rows of a step have its weights (shuffled_weights).
@@ -146,7 +146,7 @@ class CampusConfig(CheckedSettings):
     review: ReviewSettings | None = None
     drop: Annotated[tuple[DropSettings, ...] | None, DROPS] = None
     weights: Annotated[tuple[WeightSettings, ...] | None, ENTRIES] = None
-    control: Literal["shuffled_scores", "random_drop", "shuffled_weights"] | None = None
+    control: Literal["shuffled_scores", "random_drop", "drop_best", "shuffled_weights"] | None = None
     milestones: Annotated[tuple[MilestoneSettings, ...] | None, MILESTONES] = None
     when: Annotated[Mapping[str, Answer] | None, WHEN] = None
     clock: ClockSettings | None = None
@@ -365,11 +365,17 @@ class CampusConfig(CheckedSettings):
             seed: the trainer's, used where the recipe has none.
 
         Raises:
-            RecipeError: the selector, or what steers, needs probes and there are none.
+            RecipeError: the selector, a metric, or what steers, needs probes and there are none.
         """
         name = "fixed" if len(self.metrics) == 1 else "matched" if has_probes else "relative_perplexity"
         selector = name if self.selector is None else self.selector
         problems = [] if has_probes else [*self.steer.without_probes(self.draw)]
+        problems += [
+            f"`{spec.label}` must have probes to say what lowers their loss, got none. Give probes: {{path: "
+            "./probes.jsonl}, or drop the metric."
+            for spec in leaves(self.scored)
+            if build_metric(spec).needs_probes and not has_probes
+        ]
         if PROBES in build_selector(selector).needs and not has_probes:
             problems.append(
                 f"`selector` must have probes to be {selector!r}, got none. Give probes: {{path: ./probes.jsonl}}, or "

@@ -61,6 +61,7 @@ from campus_tune.run.told.examples import keep_examples
 from campus_tune.run.told.journal import Journal
 from campus_tune.run.user_weights import UserWeights
 from campus_tune.scores.asking import Asking
+from campus_tune.scores.directions import direction_problems, launch_problems
 from campus_tune.scores.dropping import known_of
 from campus_tune.scores.fresh import FreshScores
 from campus_tune.scores.planning import make_scoring, refreshes_to_come, stages_between
@@ -143,6 +144,7 @@ class Outline:
             groups=self.domains.codes,
             n_refreshes=self.refreshes_to_come(0),
             trained=self.loaded.trained,
+            probes=self.probing.probes,
         )
 
     def facts(self, scoring: Asking) -> CostFacts:
@@ -300,8 +302,11 @@ def outline(
     training_tokens = n_steps / per_epoch * float(rows.tokens.sum())
     budget = make_budget(trainer, config, training_tokens, refreshes_to_come(config, n_steps, per_epoch, step=0))
     probing = Probing(probes, config, trainer, rows, domains, budget, peers, n_stages=n_stages)
-    if probing.probes is not None and (unknown := config.steer.unknown_probes(list(probing.probes.domains))):
-        raise RecipeError(unknown)
+    if probing.probes is not None:
+        probed = {name: len(rows) for name, rows in probing.probes.domains.items()}
+        unknown = [*config.steer.unknown_probes(probed), *direction_problems(config, probed)]
+        if unknown := [*unknown, *launch_problems(config, trainer)]:
+            raise RecipeError(unknown)
     kinds, user_weights = Kinds.read(config, trainer), UserWeights.read(config, trainer, loaded)
     identity = Identity.of(
         trainer,

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from campus_tune.data.domains import Domains
 from campus_tune.method.value import ALL, LEVEL, Half, Reliability, RowValues, Transfer, transfer_of
+from campus_tune.scores.known_values import LEAST_RELIABLE
+from campus_tune.words.hashing import hex_keys
 from campus_tune.words.types import FloatArray, IntArray, Json
 from campus_tune.words.wording import cut
 
@@ -25,7 +27,7 @@ VALUES, TRANSFER, EXTREMES = (f"{FOLDER}/{name}" for name in ("values.parquet", 
 ALL_ROWS = "all rows"  # the one domain of rows that have none
 N_EXTREMES = 10
 HELPFUL, HARMFUL = "helpful", "harmful"  # sides of the list
-AGREE, IN_PART, LEAST_RELIABLE = 0.8, 0.5, 0.3  # reliabilities, from which on halves are said to agree
+AGREE, IN_PART = 0.8, 0.5  # reliabilities, from which on halves are said to agree
 LONGEST = 40  # characters of a domain's name in a sentence
 
 
@@ -92,8 +94,6 @@ class ValueTable:
     def columns(self) -> dict[str, Any]:
         """The table, a line for each row: numpy's or arrow's columns, null where a row has no value."""
         import pyarrow as pa
-
-        from campus_tune.words.hashing import hex_keys
 
         values, known = self.values, self.values.valued
         domain = {}

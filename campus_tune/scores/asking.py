@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -29,6 +29,7 @@ from campus_tune.metrics.passage import HERE, Passage
 from campus_tune.model.scorer_training import HEAD_COLUMNS, ScorerTrainer
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.scores.cache import CacheKey
+from campus_tune.scores.directions import PART, agreement_warning
 from campus_tune.scores.passages import Passages, Reading, Taken, Timing
 from campus_tune.scores.questions import Questions
 from campus_tune.scores.run_scores import Scores
@@ -70,6 +71,11 @@ class Asking:
     n_refreshes: int = 0
     whole: bool = False
     _discount: float = 1.0  # on rows that were scored ahead
+    _noted: dict[Passage, Json] = field(default_factory=dict)  # of passages that have more to say than losses
+
+    def __post_init__(self) -> None:
+        if self.passages.directions is not None:
+            self.passages.directions.allowance = self._for_a_direction
 
     @cached_property
     def questions(self) -> Questions:
@@ -131,8 +137,20 @@ class Asking:
                     f"{len(told)} of {len(rows)}. Name a model with a longer context, or drop it."
                 )
             losses = [scores.measured[passage].take(told) for passage in metric.passages]
-            self.add(scores, asked.specs[label], told, metric.from_losses(losses), {"rows_measured": len(told)})
+            notes = self.notes(label, len(told))
+            self.add(scores, asked.specs[label], told, metric.from_losses(losses), notes)
             scores.warnings += metric.remarks(label, losses, self.passages.is_foreign)
+            scores.warnings += filter(None, [agreement_warning(label, notes)])
+
+    def notes(self, label: str, measured: int) -> Json:
+        """What the ledger says of a metric of losses, of which so many rows were measured."""
+        parts = (self._noted.get(passage, {}) for passage in self.questions.losses[label].passages)
+        return {"rows_measured": measured, **{name: value for part in parts for name, value in part.items()}}
+
+    def note(self, passage: Passage, taken: Taken) -> None:
+        """Keep what there is to say of how a passage was measured last."""
+        if taken.notes:
+            self._noted[passage] = taken.notes
 
     def mark_ahead(self) -> None:
         """Note in the cache that all rows were scored on purpose: a run that finds the note uses all of them."""
@@ -153,6 +171,31 @@ class Asking:
         """The same of a scorer's own model, whose hidden states are read."""
         return self.passages.feature_tokens(None if self.scorer is None else self.scorer.settings.model)
 
+    def extra_tokens(self) -> int:
+        """Forward tokens of what is made once each time that rows are measured, however many: of all directions."""
+        return sum(map(self.passages.extra_tokens, self.questions.directions))
+
+    def direction_cost(self, part: float, fewest: int, fewest_rows: int) -> int:
+        """Forward tokens of all directions of a run that may spend so much on scores before training.
+
+        Args:
+            part: forward tokens for scores before training.
+            fewest: probe rows of a domain that are taken whatever they cost.
+            fewest_rows: training rows that are measured whatever they cost: of what these leave, a part.
+        """
+        directions, asked = self.passages.directions, self.questions.directions
+        allowance = self._share_of(part, fewest_rows)
+        return sum(0 if directions is None else directions.cost(str(p.towards), allowance, fewest) for p in asked)
+
+    def _for_a_direction(self) -> tuple[float, int]:
+        """(Forward tokens that one direction may cost, the fewest rows of a domain)."""
+        budget = self.budget
+        return self._share_of(budget.part("scoring"), budget.fewest("scoring")), budget.fewest("probes")
+
+    def _share_of(self, part: float, fewest_rows: int) -> float:
+        left = part - fewest_rows * float(np.mean(self._asked_tokens()))
+        return max(0.0, min(PART * part, left)) / max(1, len(self.questions.directions))
+
     def _asked_tokens(self) -> IntArray:
         """The same of passages and rewards, whose rows the scorer's part of the budget does not pay for."""
         rewards = (self.passages.reward_tokens(metric.reward) for metric in self.questions.rewards.values())
@@ -169,7 +212,7 @@ class Asking:
     def _affordable_rows(self) -> IntArray:
         """All rows if their part of the budget pays for them or the cache knows them, else a sample by length."""
         price, everything = self._asked_tokens(), np.arange(len(self.texts))
-        allowance, fewest = self.budget.part("scoring"), self.budget.fewest("scoring")
+        allowance, fewest = self.budget.part("scoring") - self.extra_tokens(), self.budget.fewest("scoring")
         affordable = allowance / max(1.0, float(np.mean(price)))
         if self.whole or affordable >= len(everything):
             return everything
@@ -189,6 +232,9 @@ class Asking:
         everything.put(rows, taken.losses)
         scores.measured[passage] = everything
         self._charge(self.passages.tokens(passage)[rows], taken)
+        if (extra := self.passages.extra_tokens(passage)) > 0:
+            self.budget.charge("scoring", extra, 0.0, found=extra if taken.found.all() else 0)
+        self.note(passage, taken)
 
     def _charge(self, tokens: IntArray, taken: Taken) -> None:
         """Put rows on the bill."""

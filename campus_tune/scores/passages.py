@@ -30,9 +30,11 @@ from campus_tune.model.reference import load_reference, own_tokenizer
 from campus_tune.model.reference_losses import reads_the_same, reference_meter
 from campus_tune.model.reward import SETTING as REWARD_SETTING
 from campus_tune.model.reward import load_reward, reward_scores
+from campus_tune.model.slopes import SlopeMeter
 from campus_tune.model.subject import Subject
 from campus_tune.model.trained import Trained
 from campus_tune.scores.cache import CacheKey, ScoreCache
+from campus_tune.scores.directions import Directions
 from campus_tune.scores.proxy_losses import proxy_losses
 from campus_tune.scores.row_cache import RowCache
 from campus_tune.words.errors import RecipeError
@@ -55,12 +57,14 @@ class Taken:
         read: what a reader made of the same forward, or a reward model's logit, shape (n, k).
         found: which of them came from the cache, shape (n,).
         seconds: on the clock.
+        notes: what the ledger says of how they came about.
     """
 
     losses: RowLosses
     read: FloatArray
     found: BoolArray
     seconds: float
+    notes: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ class Passages:
         cache: of scores.
         peers: ranks.
         trained: the rows as the collator makes them; None where the columns say it.
+        directions: that slopes are measured along; None where no metric asks for slopes.
     """
 
     def __init__(
@@ -122,11 +127,13 @@ class Passages:
         peers: Peers,
         *,
         trained: Trained | None = None,
+        directions: Directions | None = None,
     ) -> None:
         self.trainer, self.dataset, self.rows = trainer, dataset, rows
         self.trained = dataset if trained is None else trained.dataset
         self.meter, self.peers = meter, peers
-        self.known = RowCache(trainer, dataset, rows, cache, peers)
+        self.directions = directions
+        self.known = RowCache(trainer, dataset, rows, cache, peers, directions)
         self.timings: list[Timing] = []
         self._new: dict[str, BoolArray] = {}  # rows that this process measured itself, by key
         self.warnings = self.known.warnings
@@ -142,7 +149,13 @@ class Passages:
     def tokens(self, passage: Passage) -> IntArray:
         """Forward tokens of every row, shape (N,), in tokens of the model in hand: another's count by their size."""
         tokens = self.rows.answer_tokens + 1 if passage.part == "answer" else self.rows.tokens
+        if passage.towards is not None:
+            return 2 * tokens
         return tokens if passage.model is None else self._by_size(tokens, passage.model, "metrics: model")
+
+    def extra_tokens(self, passage: Passage) -> int:
+        """Forward tokens of a passage that no row of it is to blame for: of the direction that slopes are along."""
+        return 0 if passage.towards is None or self.directions is None else self.directions.tokens(passage.towards)
 
     def reward_tokens(self, reward: Reward) -> IntArray:
         """The same for a reward model."""
@@ -177,8 +190,11 @@ class Passages:
         if key is not None and reading is None:
             losses, found = self._found(passage, key, rows)
         missing, n_tokens = np.flatnonzero(~found), 0
+        notes = self._noted(key) if key is not None and passage.towards is not None and found.all() else {}
         if len(missing):
             with self._meter(passage, rows[missing]) as (meter, places):
+                if isinstance(meter, SlopeMeter):
+                    notes = self._directions.notes(str(passage.towards), meter.direction)
                 n_tokens = int(meter.tokens[places].sum())
                 for part in _parts(meter, places, str(passage), speaks=self.peers.leads):
                     measured = meter.measure(places[part], reader=reading.reader if reading else None, width=width)
@@ -187,7 +203,8 @@ class Passages:
                     if key is not None:
                         where = rows[missing[part]]
                         tokens = int(self.tokens(passage)[where].sum())
-                        self.known.keep(key, where, vars(measured.losses), {"forward_tokens": tokens})
+                        about = {"forward_tokens": tokens, **({"notes": notes} if notes else {})}
+                        self.known.keep(key, where, vars(measured.losses), about)
                         if reading is not None and reading.key is not None:
                             columns = dict(zip(reading.columns, measured.read.T, strict=True))
                             self.known.keep(reading.key, where, columns, reading.about)
@@ -195,9 +212,19 @@ class Passages:
             new = self._new.setdefault(key.digest(), np.zeros(len(self.rows), dtype=np.bool_))
             found = found & ~new[rows]
             new[rows[missing]] = True
-        taken = Taken(losses, read, found, time.perf_counter() - began)
+        taken = Taken(losses, read, found, time.perf_counter() - began, notes)
         self._note(str(passage), taken, n_tokens)
         return taken
+
+    def _noted(self, key: CacheKey) -> Json:
+        """What was noted with slopes that are in the cache."""
+        noted: Json = self.known.about(key).get("notes", {})
+        return noted
+
+    @property
+    def _directions(self) -> Directions:
+        assert self.directions is not None, "a recipe that asks for slopes has probes"
+        return self.directions
 
     def _found(self, passage: Passage, key: CacheKey, rows: IntArray) -> tuple[RowLosses, BoolArray]:
         """What the cache, or a proxy's own folder, knows of `rows`."""
@@ -259,9 +286,11 @@ class Passages:
         self.timings.append(Timing(what, len(taken.found), int(taken.found.sum()), tokens, taken.seconds))
 
     @contextmanager
-    def _meter(self, passage: Passage, rows: IntArray) -> Iterator[tuple[LossMeter, IntArray]]:
+    def _meter(self, passage: Passage, rows: IntArray) -> Iterator[tuple[LossMeter | SlopeMeter, IntArray]]:
         """(What measures a passage, the places of `rows` in it.)."""
-        if passage.model is not None:
+        if passage.towards is not None:
+            yield SlopeMeter(self.meter, self._directions.make(passage.towards)), rows
+        elif passage.model is not None:
             with load_reference(
                 passage.model,
                 setting="metrics: model",
@@ -309,7 +338,7 @@ class Passages:
             yield reference.subject
 
 
-def _parts(meter: LossMeter, rows: IntArray, what: str, *, speaks: bool) -> Iterator[IntArray]:
+def _parts(meter: LossMeter | SlopeMeter, rows: IntArray, what: str, *, speaks: bool) -> Iterator[IntArray]:
     """Places in `rows`, some at a time, rows of like length together; a bar over all tokens."""
     longest_first = np.argsort(-meter.tokens[rows], kind="stable")
     total = int(meter.tokens[rows].sum())

@@ -15,11 +15,13 @@ from campus_tune.method.stages import steps_of_epoch
 from campus_tune.model import compat
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
+from campus_tune.model.probes import Probes
 from campus_tune.model.scorer_training import ScorerTrainer
 from campus_tune.model.trained import Trained
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.scores.asking import Asking
 from campus_tune.scores.cache import ScoreCache, default_folder
+from campus_tune.scores.directions import Directions
 from campus_tune.scores.passages import Passages
 from campus_tune.scores.questions import Questions
 from campus_tune.words.types import IntArray
@@ -94,6 +96,7 @@ def make_scoring(
     n_refreshes: int = 0,
     whole: bool = False,
     trained: Trained,
+    probes: Probes | None = None,
 ) -> Asking:
     """Everything that scores the training rows of a trainer.
 
@@ -108,10 +111,15 @@ def make_scoring(
         n_refreshes: re-scorings to come.
         whole: measure all rows, whatever they cost.
         trained: the training set as the collator makes it.
+        probes: that some metrics are about; None without any.
     """
-    dataset = trainer.train_dataset
-    passages = Passages(trainer, dataset, rows, meter, open_cache(config, peers), peers, trained=trained)
-    settings = Questions(config).scorer
+    dataset, questions = trainer.train_dataset, Questions(config)
+    directions = None
+    if questions.directions and probes is not None:
+        directions = Directions(trainer, probes, peers, seed=config.seed or 0, ratio=budget.ratio)
+    cache = open_cache(config, peers)
+    passages = Passages(trainer, dataset, rows, meter, cache, peers, trained=trained, directions=directions)
+    settings = questions.scorer
     scorer = None
     if settings is not None:
         scorer = ScorerTrainer(

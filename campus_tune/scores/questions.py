@@ -69,6 +69,11 @@ class Questions:
         return tuple(dict.fromkeys(found))
 
     @property
+    def directions(self) -> tuple[Passage, ...]:
+        """Of the passages, those that ask for slopes."""
+        return tuple(passage for passage in self.passages if passage.towards is not None)
+
+    @property
     def live(self) -> tuple[Passage, ...]:
         """Of the passages, those under the model in hand."""
         return tuple(passage for passage in self.passages if passage.model is None)

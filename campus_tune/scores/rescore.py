@@ -33,6 +33,7 @@ from campus_tune.model.scorer_training import HEAD_COLUMNS, NothingToLearnError,
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.scores.asking import Asking
 from campus_tune.scores.cache import read_columns, write_columns
+from campus_tune.scores.directions import agreement_warning
 from campus_tune.scores.passages import Reading
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.arrays import pack, pack_losses, unpack, unpack_losses
@@ -109,7 +110,9 @@ class Rescorer:
         before = dict(budget.spent)
         frontier = self.curriculum.frontier(self.config.rescore)
         training, warnings = self._train_scorer(waiting, budget.per_time("scorer", n_left), budget.room(reserved))
-        rows = self._affordable(waiting, frontier, budget.per_time("rescoring", n_left), budget.room(reserved))
+        extra = self.asking.extra_tokens()
+        allowance = budget.per_time("rescoring", n_left) - extra
+        rows = self._affordable(waiting, frontier, allowance, budget.room(reserved + extra))
         fresh, read = self._measure(rows, training)
         old = dict(self.scores.by_label)
         questions = self.asking.questions
@@ -120,7 +123,9 @@ class Rescorer:
                 losses = [fresh.get(passage, self.scores.measured[passage]) for passage in metric.passages]
                 known = np.flatnonzero(np.stack([each.tokens > 0 for each in losses]).all(axis=0))
                 losses = [each.take(known) for each in losses]
-                self._renew(spec, known, metric.from_losses(losses), {"rows_measured": len(rows)}, waiting)
+                notes = self.asking.notes(label, len(rows))
+                self._renew(spec, known, metric.from_losses(losses), notes, waiting)
+                warnings = [*warnings, *filter(None, [agreement_warning(label, notes)])]
             elif label in questions.scorers and training is not None and training.heads.tells_apart and len(rows):
                 assert self.asking.scorer is not None
                 known = np.flatnonzero(self.asking.scorer.spans.known[rows])  # places in `rows`: others have no prompt
@@ -198,8 +203,9 @@ class Rescorer:
             if passage == HERE:
                 fresh[passage].put(self._trained, self._free)  # a row trained twice keeps its later loss
             fresh[passage].put(rows, taken.losses)
-            tokens = int(passages.tokens(passage)[rows].sum())
+            tokens = int(passages.tokens(passage)[rows].sum()) + (passages.extra_tokens(passage) if len(rows) else 0)
             self.asking.budget.charge("rescoring", tokens, taken.seconds)
+            self.asking.note(passage, taken)
         if training is not None and scorer is not None and not read.shape[1] and len(rows):
             began = time.perf_counter()
             read = scorer.read(training.heads, rows)

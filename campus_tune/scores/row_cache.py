@@ -25,6 +25,7 @@ from campus_tune.model.model_files import model_identity
 from campus_tune.model.peers import Peers
 from campus_tune.model.reward import SETTING as REWARD_SETTING
 from campus_tune.scores.cache import CacheKey, ScoreCache
+from campus_tune.scores.directions import Directions
 from campus_tune.words.errors import TrainerError
 from campus_tune.words.hashing import array_digest, text_keys
 from campus_tune.words.types import BoolArray, IntArray, Json
@@ -48,12 +49,22 @@ class RowCache:
         rows: their token counts and keys.
         cache: of scores.
         peers: ranks; the leader reads and writes, all know the same.
+        directions: that slopes are measured along; None where none are.
 
     Attributes:
         warnings: what a person should know.
     """
 
-    def __init__(self, trainer: Trainer, dataset: Dataset, rows: TokenRows, cache: ScoreCache, peers: Peers) -> None:
+    def __init__(
+        self,
+        trainer: Trainer,
+        dataset: Dataset,
+        rows: TokenRows,
+        cache: ScoreCache,
+        peers: Peers,
+        directions: Directions | None = None,
+    ) -> None:
+        self.directions = directions
         self.trainer, self.dataset, self.rows, self.cache, self.peers = trainer, dataset, rows, cache, peers
         self.warnings: list[str] = []
         self._others: dict[str, str] = {}  # identities of other models, by name
@@ -62,6 +73,11 @@ class RowCache:
 
     def key(self, passage: Passage) -> CacheKey:
         """What a passage's losses hang on besides the rows."""
+        if passage.towards is not None:
+            identity, settings = self._identity, dict[str, Any](towards=passage.towards)  # first: it may end the cache
+            if self.cache.folder is not None and self.directions is not None:
+                settings |= self.directions.settings(passage.towards)
+            return CacheKey(what="slope", settings=settings, version=VERSION, **identity)
         if passage.model is None:
             return CacheKey(what="loss", settings={"part": passage.part}, version=VERSION, **self._identity)
         return self._foreign_key("loss", passage.model, "metrics: model", {"part": passage.part})
