@@ -97,7 +97,7 @@ def mix_rows(folder: Path) -> list[Json]:
 
 
 def cut_apart(rows: Sequence[Json], sizes: Mapping[str, int]) -> dict[str, list[Json]]:
-    """Disjoint sets of rows, no prompt in two of them: of each domain as many as the set asks, fewer where it has fewer."""
+    """Disjoint sets of rows, no prompt in two of them; of each domain as many as a set asks, or as there are."""
     parts: dict[str, list[Json]] = {name: [] for name in sizes}
     by_domain: dict[str, list[Json]] = {}
     for row in {row["prompt"][0]["content"]: row for row in rows}.values():
@@ -218,19 +218,21 @@ def tell_value(setting: Setting) -> list[str]:
     per_token = value / np.maximum(columns["tokens"], 1)
     excess = read_columns(home / MAP)[0]["excess"].astype(np.float64)
     known = np.isfinite(value) & np.isfinite(excess)
-    inside = columns["domain"]
     found = {"value": -value, "value per token": -per_token, "excess loss (the map's)": excess}
     lowest = np.argsort(value[known])[: int(wrong[known].sum())]
     harmful = (columns["a"] < 0) & (columns["b"] < 0)
+    inside = []
+    for name in sorted(set(map(str, columns["domain"]))):
+        some = known & (columns["domain"] == name)
+        inside.append(f"{name} {area(-value[some], wrong[some]):.2f}")
     halves = "; ".join(f"{name} {_shown(one['value'])}" for name, one in about["split_half"].items())
     areas = ", ".join(f"{name} {area(scores[known], wrong[known]):.2f}" for name, scores in found.items())
     return [
         about["sentence"] + ".",
         f"Split-half reliability: {halves}.",
-        f"Area under the curve for wrong rows: {areas}. Inside of domains by value: "
-        + ", ".join(f"{d} {area(-value[known & (inside == d)], wrong[known & (inside == d)]):.2f}" for d in _names(inside))
-        + f". Wrong among the {len(lowest)} lowest: {wrong[known][lowest].mean():.0%}; "
-        f"among the {int(harmful.sum())} negative in both halves: {wrong[harmful].mean():.0%}; of all: {wrong.mean():.0%}.",
+        f"Area under the curve for wrong rows: {areas}. By value inside of domains: {', '.join(inside)}.",
+        f"Wrong of all rows {wrong.mean():.0%}, of the {len(lowest)} lowest {wrong[known][lowest].mean():.0%}, of the "
+        f"{int(harmful.sum())} that are below 0 in both halves {wrong[harmful].mean():.0%}.",
         *_matrix("trained \\ probe", *_transfer(setting)),
     ]
 
@@ -269,9 +271,13 @@ def run_search(setting: Setting) -> None:
     """A few settings that should hardly matter."""
     space = {"mix": [0.0, 0.5, 1.0], "handover": [0.4, 0.7], "pacing.start": [0.1, 0.5]}
     search = {"space": space, "rows": str(setting.folder / "search.jsonl"), "trials": 3 if setting.quick else 8}
-    campus = {"metrics": ["length"], "selector": "greedy", "pacing": {"name": "root", "start": 0.1}, "handover": 0.6}
-    del campus["selector"]
-    recipe = write_recipe(setting, "search", {**campus, "selector": "round_robin"}, compare={}, search=search)
+    campus = {
+        "metrics": ["length"],
+        "selector": "round_robin",
+        "pacing": {"name": "root", "start": 0.1},
+        "handover": 0.6,
+    }
+    recipe = write_recipe(setting, "search", campus, compare={}, search=search)
     command(setting, "search", "search", "--config", recipe)
 
 
@@ -324,10 +330,6 @@ PARTS: Mapping[str, tuple[Callable[[Setting], None], Callable[[Setting], list[st
 
 def _wrong(setting: Setting) -> BoolArray:
     return np.array(json.loads((setting.folder / "wrong.json").read_text()), dtype=np.bool_)
-
-
-def _names(domains: Any) -> list[str]:
-    return sorted(set(map(str, domains)))
 
 
 def _shown(value: float | None) -> str:
