@@ -227,12 +227,15 @@ def tell_value(setting: Setting) -> list[str]:
         inside.append(f"{name} {area(-value[some], wrong[some]):.2f}")
     halves = "; ".join(f"{name} {_shown(one['value'])}" for name, one in about["split_half"].items())
     areas = ", ".join(f"{name} {area(scores[known], wrong[known]):.2f}" for name, scores in found.items())
+    shares = (
+        f"Wrong of all rows {wrong.mean():.0%}, of the {len(lowest)} lowest {wrong[known][lowest].mean():.0%}, of the "
+    )
+    shares += f"{int(harmful.sum())} that are below 0 in both halves {wrong[harmful].mean():.0%}"
     return [
         about["sentence"] + ".",
         f"Split-half reliability: {halves}.",
         f"Area under the curve for wrong rows: {areas}. By value inside of domains: {', '.join(inside)}.",
-        f"Wrong of all rows {wrong.mean():.0%}, of the {len(lowest)} lowest {wrong[known][lowest].mean():.0%}, of the "
-        f"{int(harmful.sum())} that are below 0 in both halves {wrong[harmful].mean():.0%}.",
+        shares + ".",
         *_matrix("trained \\ probe", *_transfer(setting)),
     ]
 
