@@ -10,8 +10,9 @@ from typing import Any, get_args
 import numpy as np
 import yaml
 
-from campus_tune.compare.ablation import ABOUT, FORMAT, FULL
+from campus_tune.compare.ablation import FORMAT, FULL
 from campus_tune.compare.file_shapes import ABLATION
+from campus_tune.compare.kinds import ABLATION as ABOUT
 from campus_tune.compare.result_file import FILE, RUNS, read_stored
 from campus_tune.compare.verdict import Ablation, AblationPart, Effect, ablation_sentences
 from campus_tune.report.figures import Picture

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from campus_tune.compare.kinds import SHAPLEY
 from campus_tune.compare.result_file import FILE as RESULT
 from campus_tune.compare.result_file import RUNS
 from campus_tune.compare.row_groups import ALL
-from campus_tune.compare.shapley_file import FILE, read_shapley
+from campus_tune.compare.shapley_file import read_shapley
 from campus_tune.report.figures import GREY, INK, LONGEST, Picture, fitted, picture
 from campus_tune.report.heat_map import HARMS, HELPS, Heat, heat_map, heat_table
 from campus_tune.report.html_tables import GAP, HtmlTable, number, signed, words
@@ -34,7 +35,7 @@ def shapley_page(folder: Path) -> PageParts:
     Raises:
         DataError: its file cannot be read.
     """
-    about = read_shapley(folder / FILE)
+    about = read_shapley(folder / SHAPLEY)
     found, groups = about["found"], about["groups"]
     done = sum(1 for _ in folder.glob(f"{RUNS}/*/*/{RESULT}"))
     pictures = [] if found is None else [each for each in (worth(about), transfer(about)) if each is not None]

@@ -7,12 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from campus_tune.compare.ablation import ABOUT as ABLATION
-from campus_tune.compare.folder import ABOUT as COMPARISON
+from campus_tune.compare.kinds import ABLATION, COMPARISON, SEARCH, SHAPLEY
 from campus_tune.compare.result_file import FILE as RESULT
 from campus_tune.compare.result_file import RUNS
-from campus_tune.compare.search import FILE as SEARCH
-from campus_tune.compare.shapley_file import FILE as SHAPLEY
 from campus_tune.report.page import PageParts, render
 from campus_tune.report.run_facts import find_ledger, is_comparison, read_run
 from campus_tune.report.run_page import run_content
