@@ -18,9 +18,9 @@ from campus_tune.run.data_map import domains_to_tell
 from campus_tune.run.ledger import plain
 from campus_tune.run.row_texts import texts_of
 from campus_tune.run.situation import Situation
-from campus_tune.run.stage_visits import file_of_stage
+from campus_tune.run.stage_visits import FOLDER, file_of_stage
 from campus_tune.run.told.events import Valued
-from campus_tune.run.value_table import EXTREMES, FOLDER, TRANSFER, VALUES, ValueTable
+from campus_tune.run.value_table import EXTREMES, TRANSFER, VALUES, ValueTable
 from campus_tune.scores.cache import read_columns, write_columns
 from campus_tune.scores.dropping import shape_of
 from campus_tune.words.errors import CampusError, DataError
