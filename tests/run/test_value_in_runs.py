@@ -62,6 +62,7 @@ class Exact(TrainerCallback):
         self.divisors: list[torch.Tensor] | None = None
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        del args, control
         if state.global_step != self.step:
             return
         now = run_of(self.trainer).situation
@@ -237,6 +238,7 @@ def test_a_run_that_is_stopped_goes_on_by_the_same_gradients(value: Json, tmp_pa
 
 class Saves(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        del args
         control.should_save |= state.global_step in (1, 4)
 
 
