@@ -90,13 +90,13 @@ def trainer_of(
     )
 
 
-def start_model(folder: Path) -> Any:
+def start_model(folder: Path, hidden: int = HIDDEN) -> Any:
     """The model that every run begins with; trained once, and kept."""
     import torch
     from transformers import AutoModelForCausalLM
 
     if not (folder / "config.json").is_file():
-        model = tiny_model(hidden=HIDDEN)
+        model = tiny_model(hidden=hidden)
         for per_cell, steps, rate in START:
             rows = answered(generate(per_cell, seed=1000, levels=(0, 1)))
             optimizer = torch.optim.AdamW(model.parameters(), lr=rate)

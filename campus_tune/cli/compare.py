@@ -33,7 +33,7 @@ The YAML is that of `sft` with one more block; any flag of TRL's overrides it, -
 A recipe with weights, thin, domains, phases, a bandit, review, drop or rules that act has a control of each of these by
 default, up to five arms in all: uniform_weights (shuffled_weights of a recipe of nothing else), shuffled_scores
 (random_prune), natural_shares, stacked, round_robin, no_review, random_drop, notes_only; mean_shares, replayed_choices,
-uniform_review if asked.
+uniform_review, drop_best if asked.
 
 example:
   campus-tune compare --config recipes/compare/quickstart.yaml

@@ -15,7 +15,7 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import Any
 
-from campus_tune.cli import check, compare, demo, diff, proxy, report, schema, score, sft, simulate, suspects
+from campus_tune.cli import check, compare, demo, diff, proxy, report, schema, score, sft, simulate, suspects, value
 from campus_tune.cli import eval as evaluate
 from campus_tune.cli.help_text import HelpText, filled
 from campus_tune.cli.options import Command
@@ -111,6 +111,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"campus-tune {versions(())['campus_tune']}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (sft, simulate, check, score, proxy, compare, report, suspects, evaluate, schema, diff, demo):
+    for command in (sft, simulate, check, score, proxy, compare, report, suspects, value, evaluate, schema, diff, demo):
         command.add_parser(commands)
     return parser

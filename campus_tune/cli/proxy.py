@@ -27,13 +27,13 @@ from campus_tune.metrics.learnability import EARLY, LATE
 from campus_tune.recipe.launched import refuse_other_launch
 from campus_tune.recipe.trl_yaml import parse_trl, read_arguments
 from campus_tune.run.make_trainer import make_trainer, refuse_other_model
+from campus_tune.scores.proxy_losses import ABOUT
 from campus_tune.words.errors import MetricError, RecipeError
 from campus_tune.words.files import atomic_write
 from campus_tune.words.json_shapes import read_json
 from campus_tune.words.types import Json
 from campus_tune.words.wording import differences
 
-ABOUT = "proxy.json"
 TRAINING = "training"
 
 EXAMPLE = """\

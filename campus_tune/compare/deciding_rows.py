@@ -13,8 +13,12 @@ from campus_tune.words.types import Json
 FEWEST = 30  # held-out rows, below which nothing can be said
 
 
-def read_test(plan: Plan) -> HeldOut:
+def read_test(plan: Plan, *, what: str = "compare: test") -> HeldOut:
     """The test rows of a comparison.
+
+    Args:
+        plan: whose settings name them.
+        what: names them in the YAML.
 
     Raises:
         DataError: too few rows, or rows that are trained or steer.
@@ -23,8 +27,7 @@ def read_test(plan: Plan) -> HeldOut:
     rows = read_held_out(settings.test, domain_column=settings.domain_column)
     if len(rows) < FEWEST:
         raise DataError(
-            f"`compare: test` must have at least {FEWEST} rows, got {len(rows)}: their loss says nothing. Add held-out "
-            "rows."
+            f"`{what}` must have at least {FEWEST} rows, got {len(rows)}: their loss says nothing. Add held-out rows."
         )
     (script, _, _, mixture), _ = plan.parsed(settings.seeds[0], plan.out)
     loaded = load_rows(script, mixture)

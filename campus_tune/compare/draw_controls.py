@@ -13,6 +13,7 @@
     no_review         review: none
     uniform_review    review: any trained row: does it matter which come back?
     random_drop       drop: as many rows of each cell, at random
+    drop_best         drop by value: as many rows of each cell, those that helped most: do values say anything?
     notes_only        rules that act: the same rules, and nothing is done about it
 
 Each is the recipe with some settings changed, and is refused of a recipe that has no such part.
@@ -35,7 +36,7 @@ from campus_tune.compare.told_only import ACTIONS, actions_of, noting
 from campus_tune.method.selectors import Bandit
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_blocks import Entry
-from campus_tune.recipe.draw_rules import RANDOM_DROP, SHUFFLED_SCORES, SHUFFLED_WEIGHTS, find_score
+from campus_tune.recipe.draw_rules import DROP_BEST, RANDOM_DROP, SHUFFLED_SCORES, SHUFFLED_WEIGHTS, find_score
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import Json
 
@@ -212,6 +213,11 @@ _CONTROLS: Mapping[str, tuple[Callable[[Json, CampusConfig], Json], str, Callabl
         lambda config: config.review is not None and config.review.by != "uniform",
     ),
     RANDOM_DROP: (_set("control", RANDOM_DROP), "`drop`", lambda config: bool(config.drop)),
+    DROP_BEST: (
+        _set("control", DROP_BEST),
+        "`drop: [{by: value}]`",
+        lambda config: config.draw.by_value,
+    ),
     NOTES_ONLY: (
         lambda block, _: noting(block, ACTIONS),
         "rules that do more than note",

@@ -33,6 +33,7 @@ RESULT: dict[str, Any] = {
     "message?": WORDS,
     "shared": {"steps?": int, "made_with?": {}},
     "only?": ({}, None),
+    "as_long?": ({}, None),
     "tokens?": MAYBE,
     "rows?": MAYBE,
     "seconds?": NUMBERS,
@@ -50,6 +51,19 @@ RESULT: dict[str, Any] = {
     "weights_audit?": [int, int],
     "evaluation?": ({str: {str: {str: MAYBE}}}, None),
     "test?": ({"domains": [str], "items": [object], "domain": [int], "tokens": [float], "loss": [MAYBE]}, None),
+}
+LEG: dict[str, Any] = {
+    "format": int,
+    "arm": str,
+    "campus": {},
+    "seed": int,
+    "status": str,
+    "message?": WORDS,
+    "step": int,
+    "steps": int,
+    "over": bool,
+    "curve": {"step": [int], "loss": [float]},
+    "test": RESULT["test?"],
 }
 DIFFERENCE = (
     {
@@ -74,7 +88,9 @@ SPEED = {
     "charged?": RATIO,
     "tokens?": RATIO,
     "seconds?": RATIO,
+    "domains?": ({str: {"charged?": RATIO, "reached?": ({str: MAYBE}, None), "refused?": WORDS}}, None),
 }
+READING = {"difference?": DIFFERENCE, "domains?": ({str: DIFFERENCE}, None)}
 RHO = {"value": MAYBE, "low": MAYBE, "high": MAYBE, "n": int}
 PROXY = {
     "folder": str,
@@ -102,5 +118,6 @@ VERDICT: dict[str, Any] = {
     "speed?": ({str: SPEED}, None),
     "tasks?": ({str: {str: JUDGEMENT}}, None),
     "notes?": ([str], None),
+    "readings?": ({str: {str: READING}}, None),
     "proxy?": (PROXY, None),
 }

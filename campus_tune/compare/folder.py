@@ -112,8 +112,10 @@ def refuse_other_rows(task: Task, outcome: Json, out: Path) -> None:
     Raises:
         RecipeError: it was trained on other rows, or for other steps than the task names.
     """
-    now: Json = {"only": None if task.only is None else task.only.to_mapping()}
-    there: Json = {"only": outcome.get("only")}
+    now, there = (
+        {f"{name}: {key}": value for name in ("only", "as_long") for key, value in (one.get(name) or {}).items()}
+        for one in (task.asked(), outcome)
+    )
     if task.max_steps is not None:
         now["steps"], there["steps"] = task.max_steps, outcome["shared"].get("steps")
     if there != json.loads(json.dumps(now)):

@@ -14,6 +14,7 @@ a training row that has a twin among the test rows makes it small.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -85,7 +86,7 @@ def generalisation_gap(test: BeforeAfter, trained: BeforeAfter) -> Json | None:
         for key in ("value", "at_start", "grown", "test", "trained")
     }
     for key in ("stderr", "grown_stderr"):
-        told[key] = sum((share[name] * part[key]) ** 2 for name, part in parts.items()) ** 0.5
+        told[key] = math.hypot(*(share[name] * part[key] for name, part in parts.items()))
     told["rows"] = sum(part["rows"] for part in parts.values())
     return {**told, "domains": parts} if len(parts) > 1 else told
 
@@ -100,8 +101,8 @@ def _part(test: BeforeAfter, trained: BeforeAfter) -> Json:
         "value": value,
         "at_start": at_start,
         "grown": value - at_start,
-        "stderr": float(np.hypot(*(end.stderr or 0.0 for end in ends))),
-        "grown_stderr": float(np.hypot(*(change.stderr or 0.0 for change in changes))),
+        "stderr": math.hypot(*(end.stderr or 0.0 for end in ends)),
+        "grown_stderr": math.hypot(*(change.stderr or 0.0 for change in changes)),
         "test": ends[0].mean_b,
         "trained": ends[1].mean_b,
         "rows": len(trained.domains),

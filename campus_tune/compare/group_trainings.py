@@ -53,9 +53,14 @@ class GroupTrainings:
         self._began = time.perf_counter()
 
     @property
-    def n_done(self) -> int:
+    def outcomes(self) -> list[Coalition]:
         """Trainings that are finished."""
-        return sum(coalition > 0 for coalition, _ in self.known)
+        return [key for key in self.known if key[0]]
+
+    @property
+    def n_runs(self) -> int:
+        """Trainings that are to be made, at most."""
+        return self.design.most
 
     def cost(self) -> str:
         """How much there is to train, in one sentence."""
@@ -114,9 +119,9 @@ class GroupTrainings:
         seed, test, curve = outcome["seed"], outcome["test"], outcome["curve"]
         if outcome["status"] != FINISHED or test is None:
             raise DivergedError(
-                f"each set of groups must have a loss, got none of {self.groups.named(coalition)} with seed {seed}: its "
-                f"training diverged ({outcome['message']}). Lower learning_rate, and name another --out: all sets are "
-                "trained alike."
+                f"each set of groups must have a loss, got none of {self.groups.named(coalition)} with seed {seed}: "
+                f"its training diverged ({outcome['message']}). Lower learning_rate, and name another --out: all sets "
+                "are trained alike."
             )
         self.domains = list(test["domains"])
         tokens, loss, codes = (np.asarray(test[name], dtype=np.float64) for name in ("tokens", "loss", "domain"))
@@ -133,7 +138,7 @@ class GroupTrainings:
         more = f"; about {duration(left)} left" if left else ""
         loss, at_most = outcome["curve"]["loss"], "" if self.design.is_exact else "at most "
         self.say(
-            f"training {self.n_done} of {at_most}{self.design.most}: {self.groups.named(coalition)}, seed "
+            f"training {len(self.outcomes)} of {at_most}{self.n_runs}: {self.groups.named(coalition)}, seed "
             f"{outcome['seed']}: loss {loss[0]:.4f} → {loss[-1]:.4f}, {duration(outcome['seconds']['training'])}{more}"
         )
 
@@ -141,9 +146,9 @@ class GroupTrainings:
         """Rows of the trainings that are still to be made, about."""
         every = self.groups.rows_of(self.groups.all)
         if not self.design.is_exact:
-            return (self.design.most - self.n_done) * every / 2
+            return (self.design.most - len(self.outcomes)) * every / 2
         done = sum(self.groups.rows_of(coalition) for coalition, _ in self.known)
-        return len(self.design.seeds) * every * 2 ** (self.design.groups - 1) - done
+        return float(len(self.design.seeds) * (every << self.design.groups - 1) - done)
 
 
 def duration(seconds: float) -> str:

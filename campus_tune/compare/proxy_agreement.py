@@ -9,10 +9,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from campus_tune.compare.plan import Plan
-from campus_tune.compare.proxy_scores import LEARNABILITY, LOSS, VALUE, ProxyScores, looked_up, read_proxy
+from campus_tune.compare.proxy_scores import (
+    LEARNABILITY,
+    LOSS,
+    VALUE,
+    ProxyScores,
+    looked_up,
+    read_proxy,
+    read_values,
+)
 from campus_tune.compare.result_file import run_folder
-from campus_tune.method.agreement import Agreement, Rho, agreement
+from campus_tune.compare.training_row_losses import SEEDS, chosen, read_run_rows
+from campus_tune.method.agreement import Agreement, RankCorrelation, agreement
+from campus_tune.method.orders import group_codes
+from campus_tune.run.ledger import FOLDER
+from campus_tune.words.errors import CampusError
 from campus_tune.words.types import Json
 
 CALLED = {LOSS: "loss before training", LEARNABILITY: "what is learned of a row", VALUE: "value for the probes"}
@@ -37,15 +51,22 @@ SAID = {
 def of_comparison(plan: Plan) -> Json | None:
     """What `verdict.json` says of the proxy; None where none is named.
 
-    Raises:
-        RecipeError: the proxy's folder cannot be read any more.
-        DataError: what was measured of the training rows cannot.
+    A folder that cannot be read any more costs a note: the verdict on the arms does not hang on it.
     """
-    from campus_tune.compare.training_row_losses import SEEDS, read_run_rows
-
     if plan.settings.proxy is None:
         return None
-    proxy = read_proxy(plan.settings.proxy)
+    try:
+        return _compared(plan, read_proxy(plan.settings.proxy))
+    except CampusError as error:
+        return {"folder": plan.settings.proxy, "model": "", "rows": 0, "known": 0, "scores": {}, "notes": [str(error)]}
+
+
+def _compared(plan: Plan, proxy: ProxyScores) -> Json:
+    """All scores that both have.
+
+    Raises:
+        DataError: what was measured of the training rows cannot be read.
+    """
     about = {"folder": proxy.folder, "model": proxy.model}
     folders = [run_folder(plan.out, plan.baseline.name, seed) for seed in plan.settings.seeds[:SEEDS]]
     mine, *again = [read_run_rows(folder, proxy.early) for folder in folders]
@@ -63,12 +84,48 @@ def of_comparison(plan: Plan) -> Json | None:
             continue
         repeated = None if other is None else looked_up(other.keys, other.scores[name], mine.keys)
         found = agreement(mine.scores[name], proxy.of(name, mine.keys), mine.domains, mine.names, again=repeated)
-        scores[name] = {
-            **found.to_mapping(), "basis": proxy.basis[name], "sentence": sentence(name, found, proxy)
-        }  # fmt: skip
+        scores[name] = _told(name, found, proxy)
+    if VALUE in proxy.scores:
+        compared = of_values(plan, proxy)
+        if compared is None:
+            notes.append(f"{proxy.folder} has values of rows, and no run here measured any: write `value: true`.")
+        else:
+            scores[VALUE] = compared
     if other is None:
         notes.append("What a perfect proxy would reach is not known from one seed of plain shuffling.")
     return {**about, "rows": len(mine.keys), "known": mine.n_known, "scores": scores, "notes": notes}
+
+
+def of_values(plan: Plan, proxy: ProxyScores) -> Json | None:
+    """By the values of the first run that measured any, the baseline's before a recipe's; None where none has.
+
+    Args:
+        plan: of the comparison.
+        proxy: that has values.
+
+    Raises:
+        ResumeError: a file of values is damaged.
+    """
+    for arm in sorted(plan.arms, key=lambda arm: (arm.kind != "baseline", arm.kind != "recipe")):
+        folders = [run_folder(plan.out, arm.name, seed) / FOLDER for seed in plan.settings.seeds[:SEEDS]]
+        mine, *again = [read_values(folder) for folder in folders]
+        if mine is None:
+            continue
+        names, codes = group_codes(mine.domains.tolist())
+        keys, first = np.unique(mine.keys, return_index=True)  # rows that say the same are one
+        known = np.isfinite(mine.values[first]) & np.isfinite(proxy.of(VALUE, keys))
+        keys, first = keys[known], first[known]
+        places = chosen(keys, codes[first])
+        keys, first = keys[places], first[places]
+        repeated = again[0].of(keys) if again and again[0] is not None else None
+        found = agreement(mine.values[first], proxy.of(VALUE, keys), codes[first], names, again=repeated)
+        told = _told(VALUE, found, proxy)
+        return {**told, "basis": f"{told['basis']}; here, by {arm.name}, {mine.halves}"}
+    return None
+
+
+def _told(name: str, found: Agreement, proxy: ProxyScores) -> Json:
+    return {**found.to_mapping(), "basis": proxy.basis[name], "sentence": sentence(name, found, proxy)}
 
 
 def sentence(name: str, found: Agreement, proxy: ProxyScores) -> str:
@@ -87,7 +144,7 @@ def sentence(name: str, found: Agreement, proxy: ProxyScores) -> str:
     return f"{said} {so}"
 
 
-def _in_words(rho: Rho) -> str:
+def _in_words(rho: RankCorrelation) -> str:
     if rho.value is None or rho.low is None or rho.high is None:
         return "unknown"
     return f"{rho.value:.2f} ({rho.low:.2f} to {rho.high:.2f})".replace("-", "−")

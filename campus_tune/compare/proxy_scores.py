@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from campus_tune.metrics.learnability import EARLY, LATE
 from campus_tune.run.ledger import FOLDER
 from campus_tune.run.row_map import FILE as MAP
+from campus_tune.run.value_table import ALL_ROWS, VALUES
+from campus_tune.run.value_table import agreement as agreement_of_halves
 from campus_tune.scores.cache import read_columns
-from campus_tune.scores.proxy_losses import BEFORE, LOSSES
+from campus_tune.scores.proxy_losses import ABOUT, BEFORE, LOSSES
 from campus_tune.scores.run_scores import FOLDER as SCORES
 from campus_tune.scores.run_scores import START
 from campus_tune.words.errors import RecipeError, ResumeError
@@ -31,7 +33,6 @@ from campus_tune.words.json_shapes import read_json
 from campus_tune.words.types import FloatArray, Json
 
 LOSS, LEARNABILITY, VALUE = "loss", "learnability", "value"
-ABOUT = "proxy.json"
 DEFAULT_EARLY = 0.1  # of `campus-tune proxy`
 
 
@@ -91,10 +92,10 @@ def read_proxy(folder: str) -> ProxyScores:
     homes = [place / FOLDER, place]  # a run is named by its output_dir, or by the folder in it
     try:
         if (place / LOSSES).exists():
-            return _of_proxy(place)
+            return scores_of_proxy(place)
         home = next((home for home in homes if (home / MAP).exists()), None)
         if home is not None:
-            return _of_run(place, home)
+            return scores_of_run(place, home)
     except (ResumeError, KeyError, ValueError, OSError) as error:
         raise RecipeError(
             f"`compare: proxy` must be a folder that can be read, got {folder!r}: {error}. Make it again, or name "
@@ -107,8 +108,16 @@ def read_proxy(folder: str) -> ProxyScores:
     )
 
 
-def _of_proxy(folder: Path) -> ProxyScores:
-    """What `campus-tune proxy` has measured."""
+def scores_of_proxy(folder: Path) -> ProxyScores:
+    """What `campus-tune proxy` has measured.
+
+    Args:
+        folder: that it has left.
+
+    Raises:
+        RecipeError: an earlier version made it.
+        ResumeError: a file is damaged.
+    """
     columns, _ = read_columns(folder / LOSSES)
     if "key" not in columns:
         raise RecipeError(
@@ -121,7 +130,11 @@ def _of_proxy(folder: Path) -> ProxyScores:
     early, steps = settings.get("early", DEFAULT_EARLY), about.get("steps") or {}
     flags = settings.get("flags") or []
     named = [flags[i + 1] for i, flag in enumerate(flags[:-1]) if flag == "--model_name_or_path"]
-    per_row = {name: _per_row(columns, name) for name in (BEFORE, EARLY, LATE) if f"{name}_nll_sum" in columns}
+    per_row = {
+        name: _mean(columns[f"{name}_nll_sum"], columns[f"{name}_tokens"])
+        for name in (BEFORE, EARLY, LATE)
+        if f"{name}_nll_sum" in columns
+    }
     scores = {LEARNABILITY: per_row[EARLY] - per_row[LATE]}
     basis = {LEARNABILITY: f"loss after step {steps.get(EARLY, '?')} less loss after step {steps.get(LATE, '?')}"}
     if BEFORE in per_row:
@@ -130,10 +143,19 @@ def _of_proxy(folder: Path) -> ProxyScores:
     return ProxyScores(str(folder), str(model), *_first_of_each(columns["key"], scores), basis, float(early))
 
 
-def _of_run(folder: Path, home: Path) -> ProxyScores:
-    """What a run has left: its map, its losses before training, its values."""
+def scores_of_run(folder: Path, home: Path) -> ProxyScores:
+    """What a run has left: its map, its losses before training, its values.
+
+    Args:
+        folder: by which the user knows it.
+        home: its `curriculum/`.
+
+    Raises:
+        ResumeError: a file is damaged.
+    """
     columns, _ = read_columns(home / MAP)
-    keys = np.array([int(str(key), 16) for key in columns["key"]], dtype=np.uint64)
+    keys = _keys(columns)
+    values = read_values(home)
     visits, first, last = (columns[name].astype(np.float64) for name in ("visits", "first_loss", "last_loss"))
     scores, basis = {}, {}
     again = visits > 1
@@ -145,11 +167,52 @@ def _of_run(folder: Path, home: Path) -> ProxyScores:
         scores[LOSS], basis[LOSS] = _mean(before["nll_sum"], before["tokens"]), "before training"
     elif np.isfinite(first).any():
         scores[LOSS], basis[LOSS] = first, "at its first visit, for the run measured none before training"
+    if values is not None:
+        scores[VALUE], basis[VALUE] = values.of(keys), f"of the run, all its probes; {values.halves}"
     return ProxyScores(str(folder), "", *_first_of_each(keys, scores), basis, None)
 
 
-def _per_row(columns: Mapping[str, NDArray[Any]], name: str) -> FloatArray:
-    return _mean(columns[f"{name}_nll_sum"], columns[f"{name}_tokens"])
+@dataclass(frozen=True, eq=False)
+class MeasuredValues:
+    """What a run with `value: true` says of its rows.
+
+    Args:
+        keys: of what each row says, shape (n,).
+        values: for all its probes together, NaN where a row was not measured, shape (n,).
+        domains: names, of each row, shape (n,).
+        halves: how well the halves of its probes agree, in words.
+    """
+
+    keys: NDArray[np.uint64]
+    values: FloatArray
+    domains: NDArray[Any]
+    halves: str
+
+    def of(self, keys: NDArray[np.uint64]) -> FloatArray:
+        """Of rows with these keys, NaN where there is none, shape (n,)."""
+        return looked_up(self.keys, self.values, keys)
+
+
+def read_values(home: Path) -> MeasuredValues | None:
+    """What a run's `curriculum/` says of the values of its rows; None of a run that measured none.
+
+    Args:
+        home: that folder.
+
+    Raises:
+        ResumeError: the file is damaged.
+    """
+    if not (home / VALUES).exists():
+        return None
+    columns, about = read_columns(home / VALUES)
+    known = ((about.get("split_half") or {}).get("all") or {}).get("value")
+    halves = f"the halves of the probes {agreement_of_halves(known)}" + ("" if known is None else f" ({known:.2f})")
+    domains = columns.get("domain", np.full(len(columns["key"]), ALL_ROWS))
+    return MeasuredValues(_keys(columns), columns["value"].astype(np.float64), domains, halves)
+
+
+def _keys(columns: Mapping[str, NDArray[Any]]) -> NDArray[np.uint64]:
+    return np.array([int(str(key), 16) for key in columns["key"]], dtype=np.uint64)
 
 
 def _mean(nll_sum: NDArray[Any], tokens: NDArray[Any]) -> FloatArray:

@@ -21,7 +21,9 @@ FORMAT = 1
 RUNS = "runs"  # in a comparison's folder
 FILE = "result.json"  # in that of a run
 VISITS = "visits.npz"  # there too: rows, the step of each, and the learning rate of each step
+LOG = "log.txt"  # there too: all that the run has printed
 FINISHED, DIVERGED = "finished", "diverged"
+FAILED = "failed"  # of a trial of a search: it cannot be trained
 
 
 def run_folder(out: Path, arm: str, seed: int) -> Path:

@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sized
+from typing import Protocol
 
 from tqdm.auto import tqdm
 
-from campus_tune.compare.campaign import Campaign
+
+class Counted(Protocol):
+    """What makes runs and counts them."""
+
+    say: Callable[[str], object]
+
+    @property
+    def outcomes(self) -> Sized:
+        """Runs that are finished."""
+        ...
+
+    @property
+    def n_runs(self) -> int:
+        """Of all that are to be made."""
+        ...
 
 
 class RunBar:
@@ -16,7 +32,7 @@ class RunBar:
         campaign: whose lines shall not tear the bar.
     """
 
-    def __init__(self, campaign: Campaign) -> None:
+    def __init__(self, campaign: Counted) -> None:
         self._bar = tqdm(file=sys.stderr, unit="step", leave=False, disable=None, delay=1)
         self._campaign = campaign
         campaign.say = tqdm.write

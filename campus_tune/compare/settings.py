@@ -180,8 +180,8 @@ class CompareSettings(CheckedSettings):
             `random_same_pacing`, `reversed`, `random_plus` and the controls of the recipe's `weights`, `domains`,
             `phases`, `thin`, `review`, `drop`, of a bandit and of rules that act are known names (`uniform_weights`,
             `shuffled_weights`, `natural_shares`, `mean_shares`, `stacked`, `shuffled_scores`, `random_prune`,
-            `round_robin`, `replayed_choices`, `no_review`, `uniform_review`, `random_drop`, `notes_only`); others are
-            recipes of their own.
+            `round_robin`, `replayed_choices`, `no_review`, `uniform_review`, `random_drop`, `drop_best`, `notes_only`);
+            others are recipes of their own.
         seeds: of the runs; each arm is trained with each.
         effect: the smallest effect worth finding, as a share of the random arm's final loss.
         speedup: the smallest saving of tokens worth finding, as a share.

@@ -14,21 +14,22 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.deciding_rows import read_probes, read_test
+from campus_tune.compare.legs import train_leg
 from campus_tune.compare.plan import Plan
-from campus_tune.compare.proxy_scores import read_proxy
-from campus_tune.compare.result_file import DIVERGED, FINISHED, VISITS, run_folder, write_run_result
+from campus_tune.compare.result_file import DIVERGED, FINISHED, LOG, VISITS, run_folder, write_run_result
 from campus_tune.compare.task import Task
+from campus_tune.data.prepared import token_counts
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.plugins import plugins_used
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.ledger import read_ledger
-from campus_tune.run.make_trainer import Shared, make_shared_trainer
+from campus_tune.run.make_trainer import Shared, make_shared_trainer, prepared_rows
 from campus_tune.words.errors import DivergedError, RecipeError
 from campus_tune.words.hashing import as_json, blake2
 from campus_tune.words.types import Json
@@ -38,13 +39,11 @@ if TYPE_CHECKING:
     from trl import SFTTrainer
 
     from campus_tune.compare.recorder import Recorder
-    from campus_tune.compare.training_row_losses import TrainingRowLosses
     from campus_tune.data.held_out import HeldOut
     from campus_tune.run.official_tasks import Evaluator
     from campus_tune.run.run import CampusRun
 
 SHARP_ROWS, OF_DOMAIN = 64, 32  # test rows that sharpness is measured on: of one domain, and of each of several
-LOG = "log.txt"
 MADE_WITH = ("torch", "transformers", "trl", "peft", "accelerate")
 NOT_SHARED = ("seed", "output_dir", "logging_dir", "run_name", "max_steps", "model_init_kwargs")
 
@@ -72,6 +71,8 @@ class Bench:
         arm = self.plan.arm(task.arm) if isinstance(task.arm, str) else task.arm
         folder = run_folder(self.plan.out, arm.name, task.seed)
         folder.mkdir(parents=True, exist_ok=True)
+        if task.leg is not None:
+            return train_leg(self.plan, arm, task, self.read_test(), self._prepared, self.tick)
         with (folder / LOG).open("w", encoding="utf-8", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
             try:
                 outcome = self._train(arm.config(task.seed, task.recorded), arm, task, folder)
@@ -83,23 +84,27 @@ class Bench:
 
     def _train(self, config: CampusConfig, arm: Arm, task: Task, folder: Path) -> Json:
         from campus_tune.compare.recorder import Recorder
+        from campus_tune.compare.training_row_losses import asked_of_run
         from campus_tune.model import compat
         from campus_tune.model.fingerprint import weights_at_start
         from campus_tune.run.callback import CampusCallback
 
-        parsed, problems = self.plan.parsed(task.seed, folder, task.max_steps)
-        if problems:
-            raise RecipeError(problems)
+        parsed = self._parsed(task, folder, task.max_steps)
+        if task.as_long is not None:
+            dataset = prepared_rows(*parsed, shared=self._prepared)
+            every = token_counts(dataset)
+            kept = every if task.only is None else every[task.only.places(dataset)]
+            parsed = self._parsed(task, folder, task.as_long.steps(every, kept))
         config = config if config.scores else replace(config, scores=str(self.plan.out / "scores"))
         callback = CampusCallback(config)
-        asked = self._training_rows(arm, task.seed)
+        asked = asked_of_run(self.plan, arm, task)
         recorder = Recorder(self.read_test(), self.plan.settings.points, self.tick, training_rows=asked)
         trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], shared=self._prepared, only=task.only)
         run = callback.run
         assert run is not None  # it was made with the trainer
         recorder.follow(trainer, run)
         outcome: Json = {"arm": arm.name, "kind": arm.kind, "seed": task.seed, "status": FINISHED, "message": None}
-        outcome |= {} if task.only is None else {"only": task.only.to_mapping()}
+        outcome |= task.asked()
         outcome["campus"] = config.to_mapping()
         start = weights_at_start(trainer.model)
         began = time.perf_counter()
@@ -116,14 +121,11 @@ class Bench:
         compat.let_go(trainer)
         return outcome
 
-    def _training_rows(self, arm: Arm, seed: int) -> TrainingRowLosses | None:
-        """What measures the rows that are trained, in the runs that are compared with a proxy."""
-        from campus_tune.compare.training_row_losses import SEEDS, TrainingRowLosses
-
-        settings = self.plan.settings
-        if settings.proxy is None or arm.kind != "baseline" or seed not in settings.seeds[:SEEDS]:
-            return None
-        return TrainingRowLosses(read_proxy(settings.proxy))
+    def _parsed(self, task: Task, folder: Path, max_steps: int | None) -> tuple[Any, ...]:
+        parsed, problems = self.plan.parsed(task.seed, folder, max_steps)
+        if problems:
+            raise RecipeError(problems)
+        return parsed
 
     def read_test(self) -> HeldOut:
         """The test rows, read and checked once: held out of the training set and of the probes.

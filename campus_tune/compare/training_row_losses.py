@@ -20,7 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import Trainer
 
-from campus_tune.compare.proxy_scores import LEARNABILITY, LOSS, ProxyScores
+from campus_tune.compare.arms import Arm
+from campus_tune.compare.plan import Plan
+from campus_tune.compare.proxy_scores import LEARNABILITY, LOSS, ProxyScores, read_proxy
+from campus_tune.compare.task import Task
 from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import column_names
 from campus_tune.data.said_hashes import SaidHashes
@@ -32,6 +35,7 @@ from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
 from campus_tune.run.proxy import early_step
 from campus_tune.run.run import CampusRun
+from campus_tune.run.value_table import ALL_ROWS
 from campus_tune.scores.cache import read_columns, write_columns
 from campus_tune.scores.dropping import shape_of
 from campus_tune.scores.proxy_losses import BEFORE
@@ -42,7 +46,6 @@ from campus_tune.words.types import FloatArray, IntArray, RowLosses
 FILE = "training_rows.parquet"  # in a run's folder, beside its result
 MOST, LEAST = 2000, 100  # rows that are measured, and of each domain
 SEEDS = 2  # whose runs are asked: one to compare, one that says what a perfect proxy would reach
-ALL_ROWS = "all rows"  # the domain of rows without one
 
 
 class TrainingRowLosses:
@@ -106,6 +109,19 @@ class TrainingRowLosses:
 
     def _measure(self, name: str) -> None:
         self.losses[name] = self._meter.losses(self.rows)
+
+
+def asked_of_run(plan: Plan, arm: Arm, task: Task) -> TrainingRowLosses | None:
+    """What measures the rows that one run trains; None where nobody compares them with a proxy.
+
+    Args:
+        plan: of the comparison.
+        arm: that is trained.
+        task: the run.
+    """
+    settings = plan.settings
+    compared = arm.name == plan.baseline.name and task.only is None and task.seed in settings.seeds[:SEEDS]
+    return TrainingRowLosses(read_proxy(settings.proxy)) if settings.proxy is not None and compared else None
 
 
 def chosen(keys: NDArray[np.uint64], domains: IntArray) -> IntArray:

@@ -13,9 +13,8 @@ from typing import Protocol
 from campus_tune.compare.folder import refuse_other_block, refuse_other_rows
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.processes import Processes, plans_of_processes
-from campus_tune.compare.result_file import read_run_result, run_folder
+from campus_tune.compare.result_file import LOG, read_run_result, run_folder
 from campus_tune.compare.task import Task
-from campus_tune.compare.training import LOG
 from campus_tune.words.errors import CampusError
 from campus_tune.words.types import Json
 

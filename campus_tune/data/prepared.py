@@ -102,6 +102,12 @@ def refuse_untokenised(dataset: RowSource, *, what: str = "train_dataset") -> No
         )
 
 
+def token_counts(dataset: RowSource) -> IntArray:
+    """Tokens of each prepared row, padding that is stored with it included, shape (N,)."""
+    counts = (np.array([len(ids) for ids in chunk["input_ids"]], dtype=np.int64) for chunk in read_chunks(dataset))
+    return np.concatenate([np.zeros(0, dtype=np.int64), *counts])
+
+
 def read_content(dataset: RowSource) -> NDArray[np.uint64]:
     """The hash of each row's token ids alone, shape (N,); see `TokenRows`."""
     return np.concatenate([_token_rows(chunk).content for chunk in read_chunks(dataset)])

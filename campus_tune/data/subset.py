@@ -46,7 +46,23 @@ class Subset:
         Raises:
             DataError: no such column, domain or row, or no row is left.
         """
-        return dataset.select(self.keep(self._domains(dataset), n_rows=len(dataset)))
+        return dataset.select(self.places(dataset))
+
+    def places(self, dataset: RowSource) -> list[int]:
+        """Numbers of the rows that are kept of a data set, in rising order.
+
+        Raises:
+            DataError: as `take`.
+        """
+        if not self.without:
+            return self.keep(None, n_rows=len(dataset))
+        names = column_names(dataset)
+        if self.column not in names:
+            raise DataError(
+                f"`--domain-column` must be a column of the training set ({', '.join(names)}), got {self.column!r}. "
+                "Name one of them."
+            )
+        return self.keep(list(read_column(dataset, self.column)), n_rows=len(dataset))
 
     def keep(self, domains: Sequence[Any] | None, *, n_rows: int | None = None) -> list[int]:
         """Numbers of the rows that are kept, in rising order.
@@ -88,15 +104,3 @@ class Subset:
 
     def _digest(self) -> str:
         return blake2(as_json(sorted(set(self.rows or ()))), 16)
-
-    def _domains(self, dataset: RowSource) -> Sequence[Any] | None:
-        """The domain of each row; None where nothing hangs on it."""
-        if not self.without:
-            return None
-        names = column_names(dataset)
-        if self.column not in names:
-            raise DataError(
-                f"`--domain-column` must be a column of the training set ({', '.join(names)}), got {self.column!r}. "
-                "Name one of them."
-            )
-        return list(read_column(dataset, self.column))

@@ -20,13 +20,13 @@ Reference:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from campus_tune.method.stats import spearman
+from campus_tune.method.stats import mean_within, spearman
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json
 
 FEWEST = 30  # rows of a domain, and of all: of fewer nothing is said
@@ -38,7 +38,7 @@ Word: TypeAlias = Literal["serves", "in part", "does not serve", "nothing to tra
 
 
 @dataclass(frozen=True)
-class Rho:
+class RankCorrelation:
     """Spearman's ρ and its interval.
 
     Args:
@@ -54,13 +54,25 @@ class Rho:
     n: int
 
     @staticmethod
-    def of(value: float, draws: FloatArray, n: int) -> Rho:
+    def of(value: float, draws: FloatArray, n: int) -> RankCorrelation:
         """By its bootstrap, shape (B,); nothing is known of a ρ that is NaN."""
         known = draws[np.isfinite(draws)]
         if not np.isfinite(value) or not len(known):
-            return Rho(None, None, None, n)
+            return RankCorrelation(None, None, None, n)
         low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        return Rho(value, float(low), float(high), n)
+        return RankCorrelation(value, float(low), float(high), n)
+
+    @staticmethod
+    def mean(parts: Sequence[tuple[float, FloatArray, int]]) -> RankCorrelation:
+        """The mean ρ of domains, each by its rows; a draw of it is one of each of them.
+
+        Args:
+            parts: ρ, its bootstrap and the rows of each domain.
+        """
+        sizes = np.array([n for _, _, n in parts])
+        values, draws = np.array([value for value, _, _ in parts]), np.stack([drawn for _, drawn, _ in parts])
+        value, drawn = float(np.average(values, weights=sizes)), np.average(draws, axis=0, weights=sizes)
+        return RankCorrelation.of(value, drawn, int(sizes.sum()))
 
 
 @dataclass(frozen=True)
@@ -75,14 +87,14 @@ class Agreement:
         ceiling: ρ of two trainings of the same model, as `decides` has it; None where there is one.
     """
 
-    overall: Rho
-    within: Rho | None
-    domains: Mapping[str, Rho] = field(default_factory=dict)
+    overall: RankCorrelation
+    within: RankCorrelation | None
+    domains: Mapping[str, RankCorrelation] = field(default_factory=dict)
     third: float | None = None
     ceiling: float | None = None
 
     @property
-    def decides(self) -> Rho:
+    def decides(self) -> RankCorrelation:
         """Inside of domains where there are any, else overall."""
         return self.overall if self.within is None else self.within
 
@@ -122,7 +134,7 @@ def agreement(
 
     >>> found = agreement(np.arange(90.0), np.arange(90.0) ** 3, np.arange(90) % 2, ["math", "code"])
     >>> found.overall, found.word
-    (Rho(value=1.0, low=1.0, high=1.0, n=90), 'serves')
+    (RankCorrelation(value=1.0, low=1.0, high=1.0, n=90), 'serves')
 
     Args:
         ours: scores of the model that is trained, NaN where there is none, shape (n,).
@@ -134,32 +146,22 @@ def agreement(
     """
     both = np.isfinite(ours) & np.isfinite(theirs)
     a, b, codes, rng = ours[both], theirs[both], domains[both], np.random.default_rng(seed)
-    overall = Rho.of(spearman(a, b), _draws(a, b, rng), len(a))
+    overall = RankCorrelation.of(spearman(a, b), _draws(a, b, rng), len(a))
     parts = {}
     for code, name in enumerate(names):
         rows = np.flatnonzero(codes == code)
         value = spearman(a[rows], b[rows]) if len(rows) >= FEWEST else np.nan
         if np.isfinite(value):  # all scores of a small domain may be the same
             parts[name] = (value, _draws(a[rows], b[rows], rng), len(rows))
-    within, ceiling = None, None
-    if again is not None:
-        ceiling = spearman(a, again[both])
+    within, ceiling = None, None if again is None else spearman(a, again[both])
     if len(parts) > 1:
-        within = _mean_of(list(parts.values()))
-        if again is not None:
-            inside = [(spearman(a[codes == code], again[both][codes == code]), (codes == code).sum())
-                      for code, name in enumerate(names) if name in parts]  # fmt: skip
-            ceiling = float(np.average(*np.transpose(inside)))
+        within = RankCorrelation.mean([*parts.values()])
+        if again is not None:  # of the same rows as `within`
+            inside = np.isin(codes, [names.index(name) for name in parts])
+            ceiling = mean_within(a[inside], again[both][inside], codes[inside])
     third = float(np.mean(_lowest_third(b)[_lowest_third(a)])) if len(a) >= FEWEST else None
     known = ceiling if ceiling is not None and np.isfinite(ceiling) else None
-    return Agreement(overall, within, {name: Rho.of(*of) for name, of in parts.items()}, third, known)
-
-
-def _mean_of(parts: list[tuple[float, FloatArray, int]]) -> Rho:
-    """The mean ρ of domains, each by its rows; a draw of it is one of each of them."""
-    sizes = np.array([n for _, _, n in parts])
-    values, draws = np.array([value for value, _, _ in parts]), np.stack([drawn for _, drawn, _ in parts])
-    return Rho.of(float(np.average(values, weights=sizes)), np.average(draws, axis=0, weights=sizes), int(sizes.sum()))
+    return Agreement(overall, within, {name: RankCorrelation.of(*of) for name, of in parts.items()}, third, known)
 
 
 def _draws(a: FloatArray, b: FloatArray, rng: np.random.Generator) -> FloatArray:

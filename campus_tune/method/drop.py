@@ -85,11 +85,26 @@ def at_random(dropped: BoolArray, cells: IntArray | RowArray, *, seed: int, gone
     Returns:
         Shape (N,), as many true of each cell.
     """
-    n = np.bincount(cells[dropped], minlength=int(cells.max(initial=0)) + 1)
     mixed = np.random.default_rng([seed, SALT]).permutation(len(cells))
-    if gone is not None:
-        mixed = mixed[~gone[mixed]]
-    by_cell = mixed[np.argsort(cells[mixed], kind="stable")]
+    return as_many(dropped, cells, mixed if gone is None else mixed[~gone[mixed]])
+
+
+def as_many(dropped: BoolArray, cells: IntArray | RowArray, first: IntArray) -> BoolArray:
+    """As many rows of each cell as were dropped of it, the first ones of a sequence.
+
+    >>> as_many(np.array([True, False, False]), np.array([0, 0, 1]), np.array([2, 1, 0])).tolist()
+    [False, True, False]
+
+    Args:
+        dropped: shape (N,).
+        cells: of each row, shape (N,).
+        first: rows that may go, in their sequence; of a cell with fewer of them all go.
+
+    Returns:
+        Shape (N,), as many true of each cell.
+    """
+    n = np.bincount(cells[dropped], minlength=int(cells.max(initial=0)) + 1)
+    by_cell = first[np.argsort(cells[first], kind="stable")]
     result = np.zeros(len(cells), dtype=np.bool_)
     result[by_cell[_place_in_domain(cells[by_cell]) < n[cells[by_cell]]]] = True
     return result

@@ -266,7 +266,8 @@ class Reliability:
             z, width = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12)), Z * np.sqrt((1 + rho**2 / 2) / (n - 3))
             low, high = np.tanh(z - width), np.tanh(z + width)
         inside = mean_within(a / np.maximum(tokens, 1), b / np.maximum(tokens, 1), domains) if n else np.nan
-        return Reliability(*(stepped_up(float(one)) for one in (rho, low, high, inside)), n)
+        value, low, high, inside = (stepped_up(float(one)) for one in (rho, low, high, inside))
+        return Reliability(value, low, high, inside, n)
 
 
 def stepped_up(rho: float) -> float:
@@ -309,7 +310,8 @@ class Transfer:
     @property
     def clear(self) -> BoolArray:
         """Cells whose interval leaves 0 out, and whose halves are on one side of it, shape (D, E)."""
-        return ((self.low > 0) | (self.high < 0)) & (np.sign(self.a) == np.sign(self.b))
+        found: BoolArray = ((self.low > 0) | (self.high < 0)) & (np.sign(self.a) == np.sign(self.b))
+        return found
 
 
 def transfer_of(values: RowValues, domains: IntArray, names: Sequence[str], *, seed: int = 0) -> Transfer:

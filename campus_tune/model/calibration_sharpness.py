@@ -5,7 +5,7 @@ Both are measured on held-out rows, in eval mode, and leave the model and the ra
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -104,10 +104,11 @@ def _rises(subject: Subject, rows: TokenLists, tokens: IntArray, places: IntArra
             for logits, wanted, _ in _answers(subject, rows, tokens, places):
                 loss = torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum") / n
                 here += float(loss.detach())
-                for mine, more in zip(gradients, torch.autograd.grad(loss, trained, allow_unused=True), strict=True):
+                found = torch.autograd.grad(loss, trained, allow_unused=True)
+                for mine, more in zip(gradients, found, strict=True):
                     if more is not None:
                         mine.add_(more)
-        steps = {
+        steps: dict[str, Callable[[], list[torch.Tensor]]] = {
             "value": lambda: plain_step(gradients, radius),
             "relative": lambda: relative_step(before, gradients, RELATIVE * radius),
             "merged": lambda: merged_step(before, gradients, adapter_pairs(subject.model, trained), radius),

@@ -6,9 +6,9 @@ pass over the rows. The head projects answer positions only, as in `measure`.
 
 Nothing leaks into training. The gradient is asked of `torch.autograd.grad`, so no `grad` of a weight is written, no
 hook of DDP fires, and no hook that somebody put on the model itself is told of a forward; modes and random states are
-as they were. Where training checkpoints activations, so does this backward, always the way that `autograd.grad` can (not
-reentrant): a layer is then told that it trains, and what it does itself with that (the dropout that OPT has in its
-layers) is on; its parts are in eval mode.
+as they were. Where training checkpoints activations, so does this backward, always the way that `autograd.grad` can
+(not reentrant): a layer is then told that it trains, and what it does itself with that (the dropout that OPT has in
+its layers) is on; its parts are in eval mode.
 
 Each rank does a part of the batches, and all of them then have the same sums, bit for bit.
 """

@@ -23,6 +23,7 @@ of a model without an adapter, merged and plain are one step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ LEAST = 1e-12  # of a norm that is divided by
 FLAT = 1e-10  # of a Gram matrix's largest eigenvalue: below, its direction is none
 
 
-class Pair(NamedTuple):
+class Factors(NamedTuple):
     """Places of an adapter's two factors among the trained weights, and s of s B A."""
 
     a: int  # of shape (r, n)
@@ -41,7 +42,7 @@ class Pair(NamedTuple):
     scale: float
 
 
-def adapter_pairs(model: nn.Module, trained: Sequence[Tensor]) -> list[Pair]:
+def adapter_pairs(model: nn.Module, trained: Sequence[Tensor]) -> list[Factors]:
     """The factors of LoRA of which both are trained. One that several modules share is no pair of one of them.
 
     Args:
@@ -49,14 +50,14 @@ def adapter_pairs(model: nn.Module, trained: Sequence[Tensor]) -> list[Pair]:
         trained: its trained weights.
     """
     place = {id(weight): i for i, weight in enumerate(trained)}
-    found: list[Pair] = []
+    found: list[Factors] = []
     for module in model.modules():
         for kinds in (("lora_A", "lora_B"), ("lora_embedding_A", "lora_embedding_B")):
             first, second = (getattr(module, kind, {}) for kind in kinds)
             for name in first:
                 a, b = (getattr(one[name], "weight", one[name]) for one in (first, second))
                 if id(a) in place and id(b) in place and a.ndim == b.ndim == 2:
-                    found.append(Pair(place[id(a)], place[id(b)], float(module.scaling[name])))  # type: ignore[index]  # peft's
+                    found.append(Factors(place[id(a)], place[id(b)], float(module.scaling[name])))  # type: ignore[index]  # peft's
     taken = [part for pair in found for part in (pair.a, pair.b)]
     return [pair for pair in found if taken.count(pair.a) == taken.count(pair.b) == 1]
 
@@ -87,7 +88,7 @@ def relative_step(weights: Sequence[Tensor], gradients: Sequence[Tensor], radius
 
 
 def merged_step(
-    weights: Sequence[Tensor], gradients: Sequence[Tensor], pairs: Sequence[Pair], radius: float
+    weights: Sequence[Tensor], gradients: Sequence[Tensor], pairs: Sequence[Factors], radius: float
 ) -> list[Tensor]:
     """The step whose length is measured in the merged weights; see above.
 
@@ -121,9 +122,10 @@ def _square(values: Tensor) -> Tensor:
 
 def _norm(squares: Sequence[Tensor]) -> float:
     """The root of the sum of squares, one per weight, wherever these live."""
-    return max(sum(float(square) for square in squares) ** 0.5, LEAST)
+    return max(math.sqrt(sum(float(square) for square in squares)), LEAST)
 
 
 def _inverse(gram: Tensor) -> Tensor:
     """Of a Gram matrix, on the directions that it has: an adapter that was never moved has B = 0."""
-    return torch.linalg.pinv(gram, rtol=FLAT, hermitian=True)
+    inverse: Tensor = torch.linalg.pinv(gram, rtol=FLAT, hermitian=True)
+    return inverse

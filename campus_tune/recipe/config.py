@@ -91,7 +91,7 @@ class CampusConfig(CheckedSettings):
         thin: which of the offered rows are trained: `{how, by, keep, drop, power, floor, gate, detrend, fresh, from,
             until}`.
         review: rows that come back: `{share, by, spacing, from, until}`.
-        drop: rows that are never trained: a list of `{by, lowest, below, at_most, keep, near, path, on}`.
+        drop: rows that are never trained: a list of `{by, lowest, below, at_most, keep, near, path, on, probe}`.
         weights: how much rows count: a list of names or of mappings with `{from, until, limit, normalise}`.
         control: what is made random, to compare with: which scores rows have (shuffled_scores), which rows are
             dropped (random_drop), which rows of a step have its weights (shuffled_weights).
@@ -146,7 +146,7 @@ class CampusConfig(CheckedSettings):
     review: ReviewSettings | None = None
     drop: Annotated[tuple[DropSettings, ...] | None, DROPS] = None
     weights: Annotated[tuple[WeightSettings, ...] | None, ENTRIES] = None
-    control: Literal["shuffled_scores", "random_drop", "shuffled_weights"] | None = None
+    control: Literal["shuffled_scores", "random_drop", "drop_best", "shuffled_weights"] | None = None
     milestones: Annotated[tuple[MilestoneSettings, ...] | None, MILESTONES] = None
     when: Annotated[Mapping[str, Answer] | None, WHEN] = None
     clock: ClockSettings | None = None

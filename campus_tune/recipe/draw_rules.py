@@ -27,12 +27,13 @@ from campus_tune.recipe.draw_blocks import (
     ReviewSettings,
     ThinSettings,
 )
-from campus_tune.recipe.drop_block import DUPLICATES, JUDGED, SUSPECTS, DropSettings
+from campus_tune.recipe.drop_block import SUSPECTS, VALUE, WORDS, DropSettings
 from campus_tune.recipe.weights_block import WeightSettings, weight_problems
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.registry import nearest
 
 SHUFFLED_SCORES, RANDOM_DROP, SHUFFLED_WEIGHTS = "shuffled_scores", "random_drop", "shuffled_weights"  # a `control`
+DROP_BEST = "drop_best"  # and this
 
 
 @dataclass(frozen=True)
@@ -138,12 +139,24 @@ class DrawBlocks:
         return next((entry for entry in self.drop if entry.by == SUSPECTS), None)
 
     @property
+    def by_value(self) -> bool:
+        """Some entry drops what harmed the probes of an earlier run."""
+        return any(entry.by == VALUE for entry in self.drop)
+
+    @property
     def uses_cells(self) -> bool:
         """Some block compares scores inside cells, or gives them shares. Suspects have cells of their own without."""
         follows = self.domains is not None and self.domains.follow is not None
         own = self.suspects is not None and self.cells is not None
         compares = any(weight.groups == "cells" for weight in self.live)
-        return self.thin is not None or self.over_cells or follows or self.control == RANDOM_DROP or own or compares
+        return (
+            self.thin is not None
+            or self.over_cells
+            or follows
+            or self.control in (RANDOM_DROP, DROP_BEST)
+            or own
+            or compares
+        )
 
     @property
     def moved_shares(self) -> bool:
@@ -234,6 +247,7 @@ class DrawBlocks:
         needed = {
             SHUFFLED_SCORES: ("thin", self.thin),
             RANDOM_DROP: ("drop", self.drop),
+            DROP_BEST: ("drop: [{by: value}]", self.by_value),
             SHUFFLED_WEIGHTS: ("weights", self.weighs),
         }
         if self.control in needed:
@@ -332,7 +346,7 @@ def _unknown(
     if bare in METRICS.names() or not isinstance(entry, str):
         yield from (f"`{where}`: {problem}" for problem in error.problems)
         return
-    words = {"thin: by": BOOK, "drop: by": (DUPLICATES, JUDGED, SUSPECTS)}.get(where, ())
+    words = {"thin: by": BOOK, "drop: by": WORDS}.get(where, ())
     others = [*words, *known, *METRICS.names()]
     listed = ", ".join(dict.fromkeys(others))
     hint = f"{nearest(bare, others)} Name one of them."

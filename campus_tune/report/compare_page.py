@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
 from campus_tune.compare.result_file import FINISHED
+from campus_tune.evaluate.paired import LEVEL
 from campus_tune.report.compare_facts import CompareFacts
 from campus_tune.report.figures import Picture
 from campus_tune.report.forest_plot import shares
@@ -58,7 +60,8 @@ def compare_content(facts: CompareFacts, pictures: Sequence[Picture]) -> dict[st
         "pictures": first,
         "arms": arms(facts),
         "domains": domains(facts),
-        "speeds": speeds(facts),
+        "speeds": [each for each in (speeds(facts), domain_speeds(facts)) if each is not None],
+        "readings": readings(facts),
         "tasks": tasks(facts),
         "proxy": proxy(facts),
         "proxy_says": [one["sentence"] for one in _proxy_of(facts).get("scores", {}).values()],
@@ -142,6 +145,7 @@ def arms(facts: CompareFacts) -> HtmlTable:
         (head, keys, form)
         for head, keys, form in (
             ("calibration error", ("calibration", "error"), ".3f"),
+            ("gap", ("gap", "value"), ".3f"),
             ("sharpness", ("sharpness", "value"), ".3g"),
         )
         if any(arm.mean(*keys) is not None for arm in facts.arms)
@@ -220,6 +224,51 @@ def speeds(facts: CompareFacts) -> HtmlTable | None:
         "More (+) or fewer (−) tokens to a loss that both reach; charged: the curriculum's cost is added. To "
         "shuffling's end: charged tokens to its final loss, as a share of all its tokens, of the seeds that got there"
     )
+    return HtmlTable(caption, head, rows) if rows else None
+
+
+def domain_speeds(facts: CompareFacts) -> HtmlTable | None:
+    """Tokens until each domain is as good, against plain shuffling."""
+    rows = []
+    for arm, one in ((facts.verdict or {}).get("speed") or {}).items():
+        for domain, found in (one.get("domains") or {}).items():
+            charged, reached = found.get("charged") or {}, found.get("reached") or {}
+            there = [share for share in reached.values() if share is not None]
+            first, *ends = _ratio(charged)
+            if charged.get("value") is not None and (charged.get("p_adjusted") or 1.0) <= LEVEL:
+                first = replace(first, kind="good" if charged["value"] < 0 else "bad")
+            rows.append(
+                [
+                    words(domain),
+                    words(arm),
+                    first,
+                    *ends,
+                    number(sum(there) / len(there) if there else None, ".0%"),
+                    Cell(f"{len(there)} of {len(reached)}", len(there)),
+                    words(found.get("refused") or ""),
+                ]
+            )
+    head = ["domain", "arm", "charged tokens", "from", "to", "to shuffling's end", "seeds there", "no ratio because"]
+    caption = (
+        "The same by domain: charged tokens of all domains until this one has a loss that both reach; intervals (95 %) "
+        "corrected for the number of domains"
+    )
+    return HtmlTable(caption, head, rows) if rows else None
+
+
+def readings(facts: CompareFacts) -> HtmlTable | None:
+    """Generalisation gap and sharpness, overall and by domain."""
+    rows = []
+    for what, of in ((facts.verdict or {}).get("readings") or {}).items():
+        for arm, one in of.items():
+            for domain, found in (("all", one.get("difference") or {}), *(one.get("domains") or {}).items()):
+                if not found:
+                    continue
+                means = (number(found.get(name), ".3g") for name in ("mean", "mean_against"))
+                apart = (number(found.get(name), "+.2g") for name in ("value", "low", "high"))
+                rows.append([words(what), words(domain), words(arm), *means, *apart])
+    head = ["what", "domain", "arm", "value", "shuffled", "difference", "from", "to"]
+    caption = "Against plain shuffling, nats per token; each interval (95 %) stands alone, and is of the seeds"
     return HtmlTable(caption, head, rows) if rows else None
 
 

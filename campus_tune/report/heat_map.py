@@ -32,6 +32,7 @@ MOST = 24  # rows or columns of a picture; the table has them all
 NUMBERED, NUMBERED_NARROW = 12, 5  # columns, above which a cell is too small for its number
 ROW = 0.36  # inches that a row of cells is high
 DARK = 0.6  # of the largest value, from which on a cell's letters are white
+CHANCE = "Hatched, with a grey number: the interval holds 0, it may be chance."
 MOST_SAID = 6  # cells that the picture's text names
 
 
@@ -45,6 +46,7 @@ class Heat:
         values: shape (rows, columns).
         low: lower ends of the intervals, shape (rows, columns), NaN where there is none; None where none has one.
         high: upper ends.
+        sure: cells that are no chance, shape (rows, columns); None takes those whose interval leaves 0 out.
     """
 
     rows: tuple[str, ...]
@@ -52,10 +54,13 @@ class Heat:
     values: FloatArray
     low: FloatArray | None = None
     high: FloatArray | None = None
+    sure: BoolArray | None = None
 
     @property
     def clear(self) -> BoolArray:
-        """Cells whose interval leaves 0 out, shape (rows, columns); all that are known, where none has one."""
+        """Cells that are no chance, shape (rows, columns); all that are known, where nothing is said of it."""
+        if self.sure is not None:
+            return self.sure
         if self.low is None or self.high is None:
             return np.isfinite(self.values)
         return (self.low > 0) | (self.high < 0)
@@ -68,11 +73,9 @@ class Heat:
 
     def head(self) -> Heat:
         """The part that a picture has room for: the first rows and columns."""
-        return Heat(
-            self.rows[:MOST],
-            self.columns[:MOST],
-            *(None if each is None else each[:MOST, :MOST] for each in (self.values, self.low, self.high)),  # type: ignore[arg-type]  # the values are there
-        )
+        low, high = (None if each is None else each[:MOST, :MOST] for each in (self.low, self.high))
+        sure = None if self.sure is None else self.sure[:MOST, :MOST]
+        return Heat(self.rows[:MOST], self.columns[:MOST], self.values[:MOST, :MOST], low, high, sure)
 
 
 def heat_map(
@@ -85,6 +88,7 @@ def heat_map(
     across: str = "probe domain",
     sides: tuple[str, str] = ("harms", "helps"),
     note: str = "",
+    chance: str = CHANCE,
 ) -> Picture | None:
     """Draw a heat map; None where no value is known.
 
@@ -97,6 +101,7 @@ def heat_map(
         across: what the columns are.
         sides: what values below and above 0 do.
         note: how to read it besides.
+        chance: what is said of the hatched cells.
     """
     shown = heat.head()
     if not np.isfinite(shown.values).any():
@@ -129,7 +134,7 @@ def heat_map(
     cut = any(len(names) > MOST for names in (heat.rows, heat.columns))
     notes = [
         note,
-        "Hatched, with a grey number: the interval holds 0, it may be chance." if heat.low is not None else "",
+        "" if (shown.clear | np.isnan(shown.values)).all() else chance,
         f"The first {MOST} of each; the table has all of them." if cut else "",
     ]
     return picture(

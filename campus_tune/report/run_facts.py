@@ -19,6 +19,7 @@ from campus_tune.report.draw_facts import DrawFacts, read_draw, with_suspects
 from campus_tune.report.examples import Extremes, read_extremes
 from campus_tune.report.map_facts import MapFacts, read_map
 from campus_tune.report.steer_facts import SteerFacts, read_steer
+from campus_tune.report.value_facts import ValueFacts, read_value
 from campus_tune.report.weight_facts import WeightFacts, read_weights
 from campus_tune.run.decile_rates import FILE as RATES
 from campus_tune.run.ledger import FILE, FOLDER
@@ -146,6 +147,7 @@ class RunOnDisk:
         map: what training says of the rows; None of a run that goes on, or of before there were maps.
         weights: how much rows counted; None where all count alike.
         steer: what the record has made of the plan; None where nothing steered.
+        value: what rows were worth to the probes; None where that was not measured.
     """
 
     folder: Path
@@ -177,6 +179,7 @@ class RunOnDisk:
     map: MapFacts | None
     weights: WeightFacts | None
     steer: SteerFacts | None
+    value: ValueFacts | None
 
     @property
     def name(self) -> str:
@@ -282,6 +285,7 @@ def read_run(folder: Path) -> RunOnDisk:
         map=read_map(home, by_kind.get("map", [])),
         weights=read_weights(by_kind.get("decision", []), ends, last),
         steer=read_steer(events),
+        value=read_value(home, by_kind.get("value", [])),
     )
 
 

@@ -17,6 +17,7 @@ from campus_tune.report.map_plots import MAP_PICTURE
 from campus_tune.report.run_facts import RunOnDisk
 from campus_tune.report.steer_page import steer_section
 from campus_tune.report.steer_plots import STEER_PICTURES
+from campus_tune.report.value_page import TRANSFER_PICTURE, value_section
 from campus_tune.report.weight_page import weight_section
 from campus_tune.report.weight_plots import WEIGHT_PICTURES
 from campus_tune.run.ledger import audited
@@ -43,7 +44,7 @@ class Fact:
 
 def run_content(facts: RunOnDisk, pictures: Sequence[Picture]) -> dict[str, Any]:
     """The variables of the template `run`."""
-    elsewhere = (MAP_PICTURE, *STEER_PICTURES, *WEIGHT_PICTURES)  # in sections of their own
+    elsewhere = (MAP_PICTURE, TRANSFER_PICTURE, *STEER_PICTURES, *WEIGHT_PICTURES)  # in sections of their own
     has_texts = any(example.text for pair in facts.examples.values() for example in (*pair.easiest, *pair.hardest))
     return {
         "title": f"Curriculum run {facts.name}",
@@ -53,6 +54,7 @@ def run_content(facts: RunOnDisk, pictures: Sequence[Picture]) -> dict[str, Any]
         "facts": _numbers(facts),
         "warnings": facts.warnings,
         "map": None if facts.map is None else map_section(facts.map, pictures),
+        "value": None if facts.value is None else value_section(facts.value, pictures),
         "pictures": [picture for picture in pictures if picture.name not in elsewhere],
         "missing": missing(facts),
         "decisions": decisions(facts),

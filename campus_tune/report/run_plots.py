@@ -31,6 +31,7 @@ from campus_tune.report.map_plots import map_picture
 from campus_tune.report.run_facts import RunOnDisk
 from campus_tune.report.score_plots import correlations, histograms, lr_deciles, of_mean
 from campus_tune.report.steer_plots import calibration, events_text, mark_events, steer_pictures
+from campus_tune.report.value_page import transfer_picture
 from campus_tune.report.weight_plots import weight_pictures
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def run_pictures(facts: RunOnDisk) -> list[Picture]:
     faces = faces_of(facts.choices, plain=SHUFFLE)
     drawn = [
         map_picture(facts.map) if facts.map is not None else None,
+        transfer_picture(facts.value) if facts.value is not None else None,
         choices(facts, faces),
         competence(facts),
         calibration([(probe.step, probe.calibration) for probe in facts.probes]),

@@ -46,7 +46,7 @@ def share_losses(now: Situation) -> None:
         AuditError: a step trained something else than planned: all of them are compared for this.
     """
     stage = now.curriculum.stage
-    now.training_losses.add(*now.watch.harvest())
+    now.training_losses.add(*now.watch.harvest()[:4])
     if stage is not None:  # else nothing was trained since the last one was closed
         now.training_losses.share(now.peers, stage.rows)
 

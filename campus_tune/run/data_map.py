@@ -29,7 +29,7 @@ import numpy as np
 
 from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import column_names
-from campus_tune.data.said_hashes import SaidHashes, said_in
+from campus_tune.data.said_hashes import SaidHashes
 from campus_tune.method.budget import MAP, rounded_up
 from campus_tune.method.cells import Cells
 from campus_tune.method.learning import Learning
@@ -42,22 +42,20 @@ from campus_tune.run.book_keeping import read_losses, steps_of
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.ledger import plain, read_ledger
 from campus_tune.run.row_map import FILE, LIKELIEST, RowMap
+from campus_tune.run.row_texts import texts_of
 from campus_tune.run.situation import Situation
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.stream.training_losses import file_of_stage
 from campus_tune.run.told.console import NO_BASIS
 from campus_tune.run.told.events import Mapped, Warned
-from campus_tune.run.told.examples import decoded
 from campus_tune.scores.cache import write_columns
 from campus_tune.scores.dropping import shape_of
 from campus_tune.scores.suspected import suspicion_of_run
 from campus_tune.words.errors import CampusError, DataError, RecipeError
 from campus_tune.words.files import atomic_write
 from campus_tune.words.types import BoolArray, IntArray, Json, RowLosses
-from campus_tune.words.wording import cut
 
 N_LIKELIEST = 20
-LONGEST = 600  # characters of a prompt or an answer that are kept
 
 T = TypeVar("T")
 Visits: TypeAlias = tuple[IntArray, IntArray, RowLosses]  # rows, steps, losses, in the sequence of training
@@ -136,6 +134,14 @@ def _refuse_unpaid(now: Situation, rows: IntArray) -> None:
     )
 
 
+def domains_to_tell(now: Situation) -> Domains:
+    """The domains of a run; where it ranks all rows alike, those of the column that it would have taken."""
+    if now.domains.codes is not None:
+        return now.domains
+    rows, column = compat.training_rows(now.trainer), now.config.domain_column
+    return Domains.read(rows, column if column in column_names(rows) else None)
+
+
 @dataclass(eq=False)
 class Making:
     """What goes into the map of a run. What is read of files or judged is so on rank 0 only, when it is asked for.
@@ -183,11 +189,8 @@ class Making:
 
     @cached_property
     def domains(self) -> Domains:
-        """Those of the run; where it ranks all rows alike, those of the column that it would have taken."""
-        if self.now.domains.codes is not None:
-            return self.now.domains
-        rows, column = compat.training_rows(self.now.trainer), self.now.config.domain_column
-        return Domains.read(rows, column if column in column_names(rows) else None)
+        """Of the rows."""
+        return domains_to_tell(self.now)
 
     @cached_property
     def cells(self) -> Cells:
@@ -236,16 +239,11 @@ def _write(now: Situation, made: RowMap, worst: IntArray, said: Sequence[Departu
     Raises:
         StorageError: a file cannot be written.
     """
-    shape, end = shape_of(now.trainer)
-    rows, tokenizer = compat.training_rows(now.trainer), compat.tokenizer_of(now.trainer)
-    texts = said_in(rows, worst.tolist(), shape, end=end)
+    tokenizer = compat.tokenizer_of(now.trainer)
+    texts = texts_of(now.trainer, worst.tolist())
 
     def line(place: int, row: int) -> Json:
-        told: Json = {"text": decoded(rows, row, tokenizer, longest=LONGEST)}
-        if texts is not None:
-            prompt, answer = (cut(part[place].strip(), LONGEST) for part in (texts.prompts, texts.answers))
-            told = {"prompt": prompt, "answer": answer} if prompt else {"text": answer}
-        departure = said[place]
+        told, departure = texts[place], said[place]
         if departure is not None and hasattr(tokenizer, "decode"):
             told |= words_at(departure, row, now.loaded.trained.dataset, tokenizer)
         return {**made.line(row), **told}

@@ -122,6 +122,17 @@ EVENTS: dict[str, Any] = {
         "threshold?": MAYBE,
         "sentence?": str,
     },
+    "value": {
+        "step?": int,
+        "rows": int,
+        "why?": str,
+        "negative?": int,
+        "not_valued?": int,
+        "split_half?": MAYBE,
+        "split_half_by_probe?": {str: MAYBE},
+        "transfer?": {str: {str: MAYBE}},
+        "sentence?": str,
+    },
     "end": {
         "step": int,
         "visits?": int,

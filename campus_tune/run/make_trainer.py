@@ -177,10 +177,8 @@ def make_shared_trainer(
     from trl import SFTTrainer, get_peft_config, get_quantization_config
 
     parts = (script, training, model, mixture)
-    if only is not None and not shared.prepared:
-        from campus_tune.model.compat import let_go
-
-        let_go(make_shared_trainer(*parts, callbacks=(), shared=shared))
+    if only is not None:
+        prepared_rows(*parts, shared=shared)
     if get_quantization_config(model) is not None:  # quantised weights cannot be copied
         rows = None if only is None else only.take(shared.dataset)
         trainer = make_trainer(*parts, callbacks=callbacks, prepared=rows)
@@ -209,6 +207,30 @@ def make_shared_trainer(
     if only is None:
         shared.dataset, shared.prepared = trainer.train_dataset, True
     return trainer
+
+
+def prepared_rows(
+    script: ScriptArguments,
+    training: SFTConfig,
+    model: ModelConfig,
+    mixture: DatasetMixtureConfig,
+    *,
+    shared: Shared,
+) -> Any:
+    """All training rows as a trainer prepares them: once, by one that trains nothing where there was none yet.
+
+    Args:
+        script: `trl.ScriptArguments`.
+        training: `trl.SFTConfig`.
+        model: `trl.ModelConfig`.
+        mixture: `trl.DatasetMixtureConfig`.
+        shared: with what trainers of this recipe have loaded.
+    """
+    if not shared.prepared:
+        from campus_tune.model.compat import let_go
+
+        let_go(make_shared_trainer(script, training, model, mixture, callbacks=(), shared=shared))
+    return shared.dataset
 
 
 def loading(training: SFTConfig, model: ModelConfig) -> Json:

@@ -33,9 +33,9 @@ from campus_tune.run.ledger import FOLDER
 from campus_tune.run.lock import RunLock
 from campus_tune.run.manifest import Beside
 from campus_tune.run.saver import Saver
-from campus_tune.scores.cache import read_columns, write_columns
+from campus_tune.scores.cache import write_columns
 from campus_tune.scores.dropping import shape_of
-from campus_tune.scores.proxy_losses import BEFORE, LOSSES
+from campus_tune.scores.proxy_losses import BEFORE, LOSSES, losses_before
 from campus_tune.words.console import say
 from campus_tune.words.errors import TrainerError
 from campus_tune.words.types import Json, RowLosses
@@ -214,20 +214,11 @@ def measure(trainer: Trainer, out: Path, *, trust_remote_code: bool) -> tuple[To
     if peers.leads:
         shape, end = shape_of(trainer)
         said = SaidHashes.read(compat.training_rows(trainer), shape, rows.content, end=end)
-        kept = {**losses, **_start_losses(out / START, rows)}
+        before = losses_before(out / START, rows.trained)
+        kept = {**losses, **({} if before is None else {BEFORE: before})}
         columns = {f"{name}_{part}": values for name in kept for part, values in vars(kept[name]).items()}
         write_columns(out / LOSSES, {"content": rows.trained, "key": said.keys, **columns}, {})
     return rows, losses
-
-
-def _start_losses(path: Path, rows: TokenRows) -> dict[str, RowLosses]:
-    """What was measured before training; nothing of a proxy that was begun by a version that did not."""
-    if not path.exists():
-        return {}
-    columns, _ = read_columns(path)
-    if not np.array_equal(columns.pop("content"), rows.trained):
-        return {}  # of other rows: the data set was changed while the proxy was trained
-    return {BEFORE: RowLosses(**columns)}
 
 
 def mean_losses(losses: Mapping[str, RowLosses]) -> dict[str, float]:

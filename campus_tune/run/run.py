@@ -49,7 +49,8 @@ from campus_tune.run.stream.loader import CurriculumLoader
 from campus_tune.run.stream.loop_state import LoopState
 from campus_tune.run.stream.weighing import step_weights
 from campus_tune.run.told.events import Warned
-from campus_tune.run.told.trackers import log_map
+from campus_tune.run.told.trackers import log_map, log_value
+from campus_tune.run.value_map import value_rows
 from campus_tune.words.console import say
 from campus_tune.words.errors import AuditError, TrainerError
 from campus_tune.words.types import Json
@@ -351,13 +352,16 @@ class CampusRun:
             boundary.give_up_suspects(now)
             boundary.give_up_weights(now)
             boundary.give_up_steering(now)
-            mapped = map_rows(now)
+            mapped, valued = map_rows(now), value_rows(now)
             now.journal.take(mapped)
+            if valued is not None:
+                now.journal.take(valued)
             self.finished = True
             now.journal.take(boundary.summed_up(now))
         card = [] if self.complete_card is None else [self.complete_card]
-        tell_trackers: Report = partial(log_map, record=mapped.record)
-        for report in (self._leave_behind, *card, tell_trackers, *self.reports) if self.peers.leads else ():
+        tell_trackers: list[Report] = [partial(log_map, record=mapped.record)]
+        tell_trackers += [] if valued is None else [partial(log_value, record=valued.record)]
+        for report in (self._leave_behind, *card, *tell_trackers, *self.reports) if self.peers.leads else ():
             try:
                 report(self.trainer)
             except Exception as error:  # of whatever it draws or sends: what was trained is whole

@@ -1,10 +1,11 @@
-"""Rows that a recipe's `drop:` leaves out of the whole run: by a score, by what they repeat, by a person's mark.
+"""Rows that a recipe's `drop:` leaves out of the whole run: by a score, by repeating others, by a mark, by value.
 
 Entries are gone through in the recipe's sequence. Each names its rows, worst first, and may drop so many of all rows as
 its `at_most` says; all of them together leave every domain half of its rows (`method.drop`). Prompts with contradicting
 answers are never among them: `preview.check` tells of them, and a person decides.
 
-`control: random_drop` leaves out as many rows of each cell at random: was it which rows, or how many?
+`control: random_drop` leaves out as many rows of each cell at random: was it which rows, or how many? `drop_best`
+leaves out, in the place of those that harmed, as many that helped most: if values say anything, that must do worse.
 
 Suspects are not among them: nothing is known of them before training (`run.acting` drops them when it is).
 """
@@ -24,14 +25,15 @@ from campus_tune.data.judged import Known, judged_wrong
 from campus_tune.data.said import Said
 from campus_tune.data.shapes import Shape
 from campus_tune.method.cells import Cells
-from campus_tune.method.drop import Bounded, bounded
+from campus_tune.method.drop import Bounded, as_many, bounded
 from campus_tune.model import compat
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.recipe.draw_rules import RANDOM_DROP, find_score
-from campus_tune.recipe.drop_block import DUPLICATES, JUDGED, SUSPECTS, DropSettings
+from campus_tune.recipe.draw_rules import DROP_BEST, RANDOM_DROP, find_score
+from campus_tune.recipe.drop_block import DUPLICATES, JUDGED, SUSPECTS, VALUE, DropSettings
 from campus_tune.recipe.policy import dropped_rows
+from campus_tune.scores.known_values import read_values
 from campus_tune.words.hashing import hash_rows
-from campus_tune.words.types import BoolArray, FloatArray, Json, RowArray
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowArray
 from campus_tune.words.wording import listed
 
 if TYPE_CHECKING:
@@ -105,12 +107,18 @@ class _Dropping:
     def mask(self) -> BoolArray:
         return self.reason >= 0
 
-    def take(self, entry: DropSettings, parts: Sequence[tuple[str, RowArray]]) -> None:
+    def take(
+        self,
+        entry: DropSettings,
+        parts: Sequence[tuple[str, RowArray]],
+        best: tuple[IntArray | RowArray, IntArray] | None = None,
+    ) -> None:
         """Leave out what an entry names, worst first, as far as both bounds allow.
 
         Args:
             entry: whose bound it is.
             parts: reason → its rows; no row is in two parts.
+            best: cells of the rows, and rows, the best first: as many of each cell go in the place of the worst.
         """
         worst_first = np.concatenate([rows for _, rows in parts])
         n_rows = len(self.reason)
@@ -118,6 +126,10 @@ class _Dropping:
         found = bounded(worst_first, n_rows, at_most=entry.bound, domains=codes, dropped=self.mask)
         goes = np.zeros(n_rows, dtype=np.bool_)
         goes[found.rows] = True
+        if best is not None:
+            cells, best_first = best
+            goes = as_many(goes, cells, best_first[~self.mask[best_first]])
+            parts = [(DROP_BEST, np.flatnonzero(goes).astype(np.int32))]
         for why, rows in parts:
             self.reason[rows[goes[rows]]] = len(self.reasons)
             self.reasons.append(why)
@@ -155,7 +167,7 @@ def dropped_of(
         scores: label → scores, each of shape (N,).
         known: what rows can be compared and found by.
         domains: of the rows.
-        cells: whose numbers `control: random_drop` keeps.
+        cells: whose numbers `control: random_drop` and `drop_best` keep.
 
     Raises:
         DataError: see `drop_rows`.
@@ -168,7 +180,10 @@ def dropped_of(
         found = find_score(entry.by, config.specs)
         return -scores[found.spec.label] if found.turned else scores[found.spec.label]
 
-    dropped = drop_rows(config.drop, score, known, domains, seed=config.seed or 0)
+    best = None
+    if config.control == DROP_BEST:
+        best = np.zeros(len(known.content), dtype=np.int64) if cells is None else cells.codes
+    dropped = drop_rows(config.drop, score, known, domains, seed=config.seed or 0, best_of=best)
     if config.control != RANDOM_DROP:
         return dropped
     drawn = dropped_rows(config, dropped.mask, cells)
@@ -183,6 +198,7 @@ def drop_rows(
     domains: Domains,
     *,
     seed: int,
+    best_of: IntArray | RowArray | None = None,
 ) -> Dropped:
     """The rows that a recipe leaves out.
 
@@ -192,9 +208,11 @@ def drop_rows(
         known: what rows can be compared and found by.
         domains: of the rows; half of each stays.
         seed: of the run: which rows go first where scores are equal.
+        best_of: cells of the rows, shape (N,), where in the place of those that harmed as many of their cell go that
+            helped most; None lets those go that harmed.
 
     Raises:
-        DataError: a file of judged rows that cannot be read, or has rows that are none of the training set.
+        DataError: a file of judged rows or of values that cannot be read, or is of other data; values that are noise.
     """
     n_rows = len(known.content)
     so_far = _Dropping(domains, np.full(n_rows, -1, dtype=np.int16), np.full(n_rows, -1, dtype=np.int32))
@@ -205,6 +223,11 @@ def drop_rows(
             so_far.take(entry, _repeated(known, so_far, near=entry.near is not False))
         elif entry.by == JUDGED:
             so_far.take(entry, [(JUDGED, judged_wrong(str(entry.path), known, on=entry.on or ()))])
+        elif entry.by == VALUE:
+            values = read_values(str(entry.path), known, probe=entry.probe)
+            best = None if best_of is None else (best_of, values.best_first)
+            so_far.take(entry, [(entry.reason, values.harmful(entry.below or 0.0))], best)
+            so_far.notes += values.notes()
         else:
             so_far.take(entry, [(entry.reason, worst_by_score(entry, score(entry), seed=seed))])
     instead = np.where(so_far.mask, so_far.instead, -1).astype(np.int32)

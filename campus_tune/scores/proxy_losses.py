@@ -11,7 +11,7 @@ from campus_tune.metrics.learnability import EARLY, LATE
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.types import RowLosses
 
-LOSSES = "losses.parquet"
+LOSSES, ABOUT = "losses.parquet", "proxy.json"  # in its folder
 BEFORE = "start"  # the losses before training; a proxy of an earlier version has none
 
 
@@ -38,3 +38,19 @@ def proxy_losses(proxy: str | Path, content: NDArray[np.uint64]) -> tuple[RowLos
         for name in (EARLY, LATE)
     )
     return early, late
+
+
+def losses_before(path: Path, content: NDArray[np.uint64]) -> RowLosses | None:
+    """The losses before training that a table has; None without one, or where it is of other rows by now.
+
+    Args:
+        path: of the table.
+        content: key of each row (`TokenRows.trained`), in its sequence, shape (N,).
+
+    Raises:
+        ResumeError: it is damaged.
+    """
+    if not path.exists():
+        return None
+    columns, _ = read_columns(path)
+    return RowLosses(**columns) if np.array_equal(columns.pop("content"), content) else None

@@ -16,7 +16,7 @@ from campus_tune.cli.main import main as campus_tune
 from campus_tune.data.prepared import read_rows
 from campus_tune.run.proxy import KeepEarly, early_step
 from campus_tune.scores.cache import read_columns
-from campus_tune.scores.proxy_losses import proxy_losses
+from campus_tune.scores.proxy_losses import losses_before, proxy_losses
 from campus_tune.words.errors import DataError, MetricError, RecipeError, ResumeError, TrainerError
 from campus_tune.words.types import Json
 from tests.run.tiny_run import dataset, task_rows, tiny_trainer
@@ -98,6 +98,22 @@ def test_its_losses_are_those_of_the_kept_models(made: Path, tmp_path: Path) -> 
     assert found is not None
     for losses, name in zip(found, ("early", "late"), strict=True):
         assert_close(losses.take(np.arange(ROWS)[::-1]), kept[name])
+
+
+def test_its_losses_before_training_are_those_of_the_model_it_begins_with(
+    recipe: Path, made: Path, tmp_path: Path
+) -> None:
+    trainer = trainer_with(recipe.parent / "model", tmp_path)
+    slow = all_slow_losses(trainer, range(ROWS))
+    content = read_rows(trainer.train_dataset).trained
+    before = losses_before(made / "start.parquet", content)
+    assert before is not None
+    assert_close(before, slow)
+    columns, _ = read_columns(made / "losses.parquet")
+    np.testing.assert_array_equal(columns["start_nll_sum"], before.nll_sum)
+    assert len(np.unique(columns["key"])) == len({json.dumps(row) for row in task_rows(ROWS)})
+    assert losses_before(made / "start.parquet", content[::-1]) is None  # other rows by now
+    assert losses_before(tmp_path / "start.parquet", content) is None  # begun by an earlier version
 
 
 def test_losses_of_rows_that_it_has_not_seen_are_not_made_up(made: Path, tmp_path: Path) -> None:

@@ -6,13 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.processes import Processes
 from campus_tune.compare.result_file import read_run_result
-from campus_tune.compare.task import Task
+from campus_tune.compare.task import AsLong, Task
 from campus_tune.compare.training import Bench
 from campus_tune.compare.trainings import Trainings
 from campus_tune.data.subset import Subset
@@ -95,7 +98,10 @@ def test_an_arm_that_the_plan_does_not_know_is_trained_for_its_own_steps(recipe:
     assert [outcome["seed"] for _, outcome in again] == [0, 1]
     for other, message in (
         (replace(tasks[0], max_steps=5), r"two_stages/seed-0` must be .* got one of others: steps: 4 there and 5 now"),
-        (replace(tasks[0], only=None), "got one of others: only: .* there and null now. Name another --out, or delete"),
+        (
+            replace(tasks[0], only=None),
+            "got one of others: only: without: .* there and null now, only.* Name another --out, or delete",
+        ),
         (replace(tasks[0], arm=Arm("two_stages", "recipe", plan.block)), "stages: 2 there and 3 now"),
     ):
         with pytest.raises(RecipeError, match=message):
@@ -128,3 +134,34 @@ def test_another_process_makes_the_same_run(recipe: Path, tmp_path: Path) -> Non
         outcome["campus"].pop("scores")
     assert timeless(json.loads(json.dumps(here, default=float))) == timeless(there)
     assert result_of(tmp_path / "here", "part", 0)["only"] == result_of(tmp_path / "other", "part", 0)["only"]
+
+
+def test_it_trains_as_long_as_a_run_of_all_rows(recipe: Path, tmp_path: Path) -> None:
+    plan = plan_of(recipe, "--out", str(tmp_path))
+    bench = Bench(plan)
+    full = bench.make(Task("recipe", 0))
+    some = Subset(rows=tuple(range(0, 48, 3)))
+    equal = bench.make(Task(Arm("equal", "recipe", plan.block), 0, only=some, as_long=AsLong.of(full)))
+    assert abs(equal["tokens"] / full["tokens"] - 1) < 1 / 6  # to one step of six
+    assert equal["rows"] == 48
+    passes = AsLong.of(full, passes=True)
+    fewer = bench.make(Task(Arm("fewer", "recipe", plan.block), 0, only=some, as_long=passes))
+    assert fewer["rows"] == 16
+    assert fewer["as_long"] == {"tokens": full["tokens"], "rows_per_step": 8, "whole_steps": True, "passes": True}
+    other = Task(Arm("fewer", "recipe", plan.block), 0, only=some, as_long=AsLong.of(full))
+    with pytest.raises(RecipeError, match="as_long: passes: true there and false now"):
+        Trainings(plan).there(other)
+
+
+@given(st.lists(st.integers(1, 500), min_size=8, max_size=40), st.data(), st.integers(1, 8), st.integers(1, 5))
+def test_equal_tokens_are_met_to_half_a_step(lengths: list[int], data: st.DataObject, batch: int, epochs: int) -> None:
+    every = np.array(lengths)
+    kept = every[: data.draw(st.integers(batch, len(every)))]
+    full = AsLong(int(every.sum()) * epochs, batch, whole_steps=len(every) % batch == 0)
+    steps = full.steps(every, kept)
+    per_pass = -(-len(kept) // batch)
+    whole, rest = divmod(steps, per_pass) if not full.whole_steps else (0, steps)
+    trained = whole * kept.sum() + rest * batch * kept.mean()
+    assert abs(trained - full.tokens) <= batch * kept.mean() or steps == 1
+    same = replace(full, passes=True)
+    assert same.steps(every, every) == epochs * -(-len(every) // batch)  # the run of all rows itself

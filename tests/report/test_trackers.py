@@ -12,7 +12,7 @@ import pytest
 from campus_tune.data.domains import Domains
 from campus_tune.report.examples import read_extremes
 from campus_tune.run.told.examples import keep_examples
-from campus_tune.run.told.trackers import log_map, log_plots
+from campus_tune.run.told.trackers import log_map, log_plots, log_value
 
 
 @pytest.fixture
@@ -196,3 +196,34 @@ def test_a_run_without_a_map_logs_none(capsys: pytest.CaptureFixture[str]) -> No
     assert log_map(trainer(WandbCallback(library), leads=False), MAP) == []
     assert library.said == []
     assert capsys.readouterr().out == ""
+
+
+VALUE: dict[str, Any] = {
+    "rows": 9,
+    "negative": 2,
+    "split_half": 0.7,
+    "split_half_by_probe": {"math": 0.8, "code": None},
+    "transfer": {"math": {"math": 0.0123456, "code": -0.5}, "text": {"math": None, "code": 0.25}},
+}
+
+
+def test_values_go_to_the_trackers_as_numbers_and_a_table_of_the_transfer() -> None:
+    library = Fake()
+    assert log_value(trainer(WandbCallback(library)), VALUE) == ["Wandb"]
+    [said] = library.said
+    columns, lines = said.pop("campus/transfer")
+    assert columns == ["rows of", "math", "code"]
+    assert lines == [["math", "0.0123", "-0.5"], ["text", "", "0.25"]]
+    assert said == {
+        "campus/value/rows": 9,
+        "campus/value/negative": 2,
+        "campus/value/split_half": 0.7,
+        "campus/value/split_half/math": 0.8,
+        "train/global_step": 7,
+    }
+
+
+def test_a_run_whose_values_could_not_be_made_logs_none() -> None:
+    library = Fake()
+    assert log_value(trainer(WandbCallback(library)), {"rows": 0, "why": "no stage was measured."}) == []
+    assert library.said == []

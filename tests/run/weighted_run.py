@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft import get_peft_model
 from transformers import DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
 
 from campus_tune.data.prepared import read_rows
@@ -15,6 +16,7 @@ from campus_tune.demo.tiny import tiny_model
 from campus_tune.method.levels import Groups
 from campus_tune.method.weighting import Entry, Live, Weighting, build_weight
 from campus_tune.run.stream.loss_audit import LossAudit
+from campus_tune.run.stream.value import ValueHooks
 from campus_tune.run.stream.watch import Watch
 from campus_tune.run.stream.weighing import StepWeights, Weighing
 from tests.run.tiny_run import dataset, sft_config, tokenizer
@@ -97,18 +99,25 @@ class Weighs(TrainerCallback):
         live: live weights.
         labels: they are known before they reach the model.
         batch: rows of a micro batch.
+        gradients: gives those that rows are valued along, from the trainer; None values none.
     """
 
     def __init__(self, told: Told, rows: Sequence[Any], planned: Any, shapes: Any, live: Live, **how: Any) -> None:
         self.told, self.rows, self.planned, self.shapes, self.live = told, rows, planned, shapes, live
         self.labels, self.batch, self.step = how.get("labels", True), how.get("batch", 2), 0
+        self.gradients = how.get("gradients")
 
     def on_train_begin(self, *_: Any, **__: Any) -> None:
         trainer = self.told.trainer
         loss = LossAudit.of(trainer)
         model = trainer.accelerator.unwrap_model(trainer.model)
         weighing = Weighing.of(trainer, loss)
-        self.told.watch = Watch(model, read_rows(dataset(self.rows)), loss, labels=self.labels, weighing=weighing)
+        values = None
+        if self.gradients is not None:
+            values = ValueHooks(model, loss.loss_scale)
+            values.go_by(self.gradients(trainer))
+        rows = read_rows(dataset(self.rows))
+        self.told.watch = Watch(model, rows, loss, labels=self.labels, weighing=weighing, values=values)
 
     def batches(self) -> list[list[int]]:
         return micro_batches(len(self.rows), self.batch)
@@ -151,6 +160,7 @@ def train(
     callbacks: Sequence[Any] = (),
     before: Sequence[Any] = (),
     put_on: Callable[[Any], None] | None = None,
+    gradients: Callable[[Any], Any] | None = None,
     **settings: Any,
 ) -> Told:
     """Train some steps of all rows.
@@ -172,10 +182,13 @@ def train(
         callbacks: after the one that weighs.
         before: callbacks before it.
         put_on: something to do to the trainer before it trains.
+        gradients: gives those that rows are valued along.
         settings: of the trainer's arguments.
     """
     told = Told()
-    weighs = Weighs(told, rows, np.asarray(planned), shapes, live or Live(), labels=labels, batch=batch)
+    weighs = Weighs(
+        told, rows, np.asarray(planned), shapes, live or Live(), labels=labels, batch=batch, gradients=gradients
+    )
     arguments = {
         "per_device_train_batch_size": batch,
         "gradient_accumulation_steps": -(-len(rows) // batch),
@@ -194,6 +207,8 @@ def train(
     extra: dict[str, Any] = {"callbacks": [*before, weighs, *callbacks], "processing_class": tokenizer()}
     if plain:
         kind, args = kind or Trainer, TrainingArguments(str(out), **arguments)
+        if lora is not None:
+            model = get_peft_model(loud_model() if model is None else model, lora)
         extra["data_collator"] = collator or DataCollatorForSeq2Seq(tokenizer())
     else:
         from trl import SFTTrainer

@@ -38,8 +38,8 @@ class Standing:
     """The best trial of a search beside the recipe as it stands, on the search's own rows and seeds.
 
     Args:
-        best: number of the trial; None where none has a loss at the end.
-        loss: of the best trial, nats per token.
+        best: number of the trial.
+        loss: of it, nats per token.
         recipe: loss of the unchanged recipe with the same seeds.
         change: (loss − recipe) / recipe; negative is better.
         luck: what the best of so many trials would have been by luck alone, on average, likewise a share; negative.
@@ -51,12 +51,12 @@ class Standing:
         seeds: of each trial.
     """
 
-    best: int | None
-    loss: float | None
+    best: int
+    loss: float
     recipe: float
-    change: float | None
+    change: float
     luck: float
-    chance: float | None
+    chance: float
     trial_spread: float | None
     seed_spread: float
     n_trials: int
@@ -65,7 +65,7 @@ class Standing:
     @property
     def improves(self) -> bool:
         """The best trial ended below the recipe: something to be confirmed."""
-        return self.change is not None and self.change < 0
+        return self.change < 0
 
     def to_mapping(self) -> Json:
         """The same as JSON."""
@@ -76,8 +76,6 @@ class Standing:
         noise = f"seeds of the unchanged recipe differ by {percent(self.seed_spread)}"
         if self.trial_spread is not None:
             noise = f"the trials differ by {percent(self.trial_spread)} (standard deviation), and {noise}"
-        if self.change is None or self.chance is None:
-            return [noise]
         found = f"the best trial ended {percent(self.change, signed=True)} beside the recipe with the same seeds"
         each = f"{self.n_trials} trials of {self.seeds} seed{'s' * (self.seeds > 1)}"
         by_luck = f"by luck alone the best of {each} looks {percent(-self.luck)} better than it is"
@@ -117,7 +115,7 @@ def stand(
     """Where the best trial of a search stands.
 
     Args:
-        trials: number → loss at the end, the mean over its seeds, of those that came there.
+        trials: number → loss at the end, the mean over its seeds, of those that came there, at least one.
         recipe: losses of the unchanged recipe, one per seed, at least two; those of the trials' seeds come first.
         n_trials: that were drawn, those that were stopped early or diverged among them.
         seeds: of each trial.
@@ -127,13 +125,11 @@ def stand(
     spread = float(np.std(recipe, ddof=1))
     of_trials = float(np.std(list(trials.values()), ddof=1)) / reference if len(trials) > 1 else None
     expected = -luck(n_trials) * spread / math.sqrt(seeds) / reference
-    best = min(trials, key=lambda trial: (trials[trial], trial), default=None)
-    parts = (of_trials, spread / math.sqrt(seeds) / reference, n_trials, seeds)
-    if best is None:
-        return Standing(None, None, reference, None, expected, None, *parts)
+    best = min(trials, key=lambda trial: (trials[trial], trial))
     gain = reference - trials[best]
     chance = chance_of(gain, spread, n_trials=n_trials, seeds=seeds, n_recipe=len(recipe), draws=draws)
-    return Standing(best, trials[best], reference, -gain / reference, expected, chance, *parts)
+    own = spread / math.sqrt(seeds) / reference
+    return Standing(best, trials[best], reference, -gain / reference, expected, chance, of_trials, own, n_trials, seeds)
 
 
 def chance_of(gain: float, spread: float, *, n_trials: int, seeds: int, n_recipe: int, draws: int) -> float:
@@ -168,8 +164,6 @@ def conclude(standing: Standing, against_recipe: Judgement | None, against_rando
             None where it was not asked, because no trial was better even in the search.
         against_random: likewise against plain shuffling.
     """
-    if standing.best is None:
-        return Conclusion(None, "no winner: no trial was trained to the end")
     if not standing.improves or against_recipe is None:
         return Conclusion(None, "no winner: no trial ended below the recipe as it stands, which is kept")
     if against_recipe.verdict is None:
@@ -187,7 +181,7 @@ def conclude(standing: Standing, against_recipe: Judgement | None, against_rando
 def promised(standing: Standing, judged: Judgement | None) -> str | None:
     """What the search said beside what `compare` says: "search said −3.1 %, compare says −0.8 % (−2.0 to +0.4 %)"."""
     difference = None if judged is None else judged.difference
-    if standing.change is None or difference is None or difference.relative is None:
+    if difference is None or difference.relative is None:
         return None
     said = f"search said {percent(standing.change, signed=True)}, compare says "
     said += percent(difference.relative, signed=True)

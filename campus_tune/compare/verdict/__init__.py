@@ -2,11 +2,14 @@
 
 inputs          an arm's finished runs as arrays          misfits     why two arms bear no comparison
 bootstrap       how sure a mean over seeds and items is   difference  an arm against another, and one of four words
-judgement       an arm at the end of training             speed       how much sooner it got there
+judgement       an arm at the end of training             speed       how much sooner it got there, by domain too
+pair            two arms and one measure                  ablation    what leaving a domain out did to each
+readings        generalisation gap and sharpness beside it
 verdict         all arms: what `verdict.json` holds       power       what could be found, before anything is trained
 sentences, console_lines                                  all of it in words
 """
 
+from campus_tune.compare.verdict.ablation import ABLATION_WORDS, Ablation, Effect, graph_of, judge_ablation
 from campus_tune.compare.verdict.bootstrap import VarianceParts
 from campus_tune.compare.verdict.console_lines import lines
 from campus_tune.compare.verdict.difference import HELPED, HURT, WORDS
@@ -17,13 +20,16 @@ from campus_tune.compare.verdict.speed import Speed, judge_speed
 from campus_tune.compare.verdict.verdict import EFFECT, Verdict, judge
 
 __all__ = [
+    "ABLATION_WORDS",
     "EFFECT",
     "FINISHED",
     "HELPED",
     "HURT",
     "WORDS",
+    "Ablation",
     "ArmResults",
     "Curve",
+    "Effect",
     "ItemValues",
     "Judgement",
     "Power",
@@ -33,7 +39,9 @@ __all__ = [
     "arm_of",
     "from_difference",
     "from_pilot",
+    "graph_of",
     "judge",
+    "judge_ablation",
     "judge_speed",
     "lines",
     "speed_from_pilot",

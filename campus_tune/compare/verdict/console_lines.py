@@ -6,11 +6,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from campus_tune.compare.verdict.difference import Difference
 from campus_tune.compare.verdict.inputs import ArmResults
 from campus_tune.compare.verdict.sentences import interval, percent
+from campus_tune.compare.verdict.speed import Speed, amount
 from campus_tune.compare.verdict.verdict import Verdict
 from campus_tune.evaluate.paired import LEVEL
 from campus_tune.words.tables import table
+from campus_tune.words.wording import cut, listed
+
+SHOWN, LONGEST = 6, 40  # domains that a line names, and characters of each
 
 
 def lines(verdict: Verdict, arms: Sequence[ArmResults]) -> list[str]:
@@ -20,7 +25,9 @@ def lines(verdict: Verdict, arms: Sequence[ArmResults]) -> list[str]:
         if judged.kind != "control":
             said.append(f"VERDICT. {judged.sentence}")
             said += [judged.attribution] if judged.attribution else []
-            said.append(f"SPEED. {verdict.speed[judged.arm].sentence}")
+            sooner = verdict.speed[judged.arm]
+            said.append(f"SPEED. {sooner.sentence}")
+            said += [f"SPEED BY DOMAIN. {domain_speeds(sooner)}"] if sooner.domains else []
     said += [f"PROXY. {one['sentence']}" for one in ((verdict.proxy or {}).get("scores") or {}).values()]
     levels = [judged.difference.level for judged in verdict.judgements.values() if judged.difference is not None]
     wider = any(level is not None and level < LEVEL for level in levels)
@@ -53,5 +60,47 @@ def lines(verdict: Verdict, arms: Sequence[ArmResults]) -> list[str]:
         said.append(
             "note: where several arms are judged together, intervals are wider than 95 % and p-values larger (Holm)."
         )
+    said += readings(verdict)
     said += [f"diverged: {one['arm']}, seed {one['seed']}: {one['message']}" for one in verdict.diverged]
     return said + [f"note: {note}" for note in (*verdict.notes, *((verdict.proxy or {}).get("notes") or ()))]
+
+
+def domain_speeds(speed: Speed) -> str:
+    """In which domains an arm was as good as the baseline sooner or later, and in how many nothing is known."""
+    sooner: list[str] = []
+    later: list[str] = []
+    unknown = 0
+    for name, one in speed.domains.items():
+        found = one.charged
+        if found is None or found.value is None or found.p_adjusted is None or found.p_adjusted > LEVEL:
+            unknown += 1
+            continue
+        (later if found.value > 0 else sooner).append(f"{cut(name, LONGEST)} ({amount(found.value)} tokens)")
+    parts = [
+        f"{word} in {listed(names, SHOWN, more=' and {n} more')}"
+        for word, names in (("sooner", sooner), ("later", later))
+        if names
+    ]
+    parts += [f"not told from chance in {unknown} of {len(speed.domains)} domains"] if unknown else []
+    said = "; ".join(parts)
+    return f"{said[0].upper()}{said[1:]}."
+
+
+def readings(verdict: Verdict) -> list[str]:
+    """Generalisation gap and sharpness of each arm as a table, and what it may be read for."""
+    if not verdict.readings:
+        return []
+    names = list(dict.fromkeys(arm for of in verdict.readings.values() for arm in of))
+    rows = [[name] for name in (verdict.baseline, *names)]
+    for of in verdict.readings.values():
+        known = {name: one.difference for name, one in of.items() if one.difference is not None}
+        rows[0].append(next((f"{one.mean_against:.3g}" for one in known.values()), "—"))
+        for row in rows[1:]:
+            row.append(_cell(known[row[0]]) if row[0] in known else "—")
+    note = f"note: in brackets, the 95 % interval of the difference to {verdict.baseline}; no verdict hangs on these."
+    return [table(["arm", *verdict.readings], rows), "", note]
+
+
+def _cell(found: Difference) -> str:
+    span = "" if found.low is None else f" ({found.low:+.2g} to {found.high:+.2g})"
+    return f"{found.mean:.3g}{span}".replace("-", "−")

@@ -15,13 +15,14 @@ from typing import Any
 
 from campus_tune.compare.verdict.bootstrap import VarianceParts
 from campus_tune.evaluate.paired import LEVEL, holm
-from campus_tune.words.types import Json
+from campus_tune.words.types import FloatArray, Json
 
 HELPED = "helped"
 HURT = "hurt"
 NO_DIFFERENCE = "no detectable difference"
 UNDERPOWERED = "underpowered"
 WORDS = (HELPED, HURT, NO_DIFFERENCE, UNDERPOWERED)
+_MANY = 10**9  # items, where there are none to draw again
 _ROUNDING = 1e-9  # a spread that is smaller than this share of the difference is none
 
 
@@ -115,6 +116,25 @@ def with_spread(known: Difference, spread: VarianceParts, comparisons: int = 1) 
         detectable=spread.detectable(LEVEL / comparisons),
         **parts,
     )
+
+
+def of_seeds(known: Difference, by_seed: FloatArray, comparisons: int = 1) -> Difference:
+    """A difference of which every seed has one number and nothing else varies: Student's t over the seeds.
+
+    Args:
+        known: whose, and what the other facts are.
+        by_seed: the number of each, shape (S,), S at least 2.
+        comparisons: how many are corrected together.
+    """
+    value, n = float(by_seed.mean()), len(by_seed)
+    known = replace(known, value=value, n_seeds=n, by_seed=tuple(by_seed.tolist()))
+    found = with_spread(known, seed_spread(float(by_seed.var(ddof=1)) / n, n), comparisons)
+    return replace(found, item_variance=None, cell_variance=None)
+
+
+def seed_spread(variance: float, n: int) -> VarianceParts:
+    """The spread of a mean over n seeds that only the seeds make."""
+    return VarianceParts(variance, 0.0, 0.0, n, _MANY)
 
 
 def corrected(family: Sequence[Difference], spreads: Sequence[VarianceParts | None]) -> list[Difference]:

@@ -7,7 +7,7 @@ official tasks (values of 0 and 1, weights of 1) alike.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -17,6 +17,15 @@ from campus_tune.words.types import FloatArray, IntArray, Json
 KINDS = ("recipe", "baseline", "control", "plus")
 PRIMARY = ("recipe", "plus")  # those that the verdict is about
 FINISHED = "finished"
+GAP, GROWN = "generalisation gap", "gap grown by training"
+SHARPNESS, RELATIVE, MERGED = "sharpness", "relative sharpness", "merged sharpness"
+READINGS = {  # name → where a result has it
+    GAP: ("gap", "value"),
+    GROWN: ("gap", "grown"),
+    SHARPNESS: ("sharpness", "value"),
+    RELATIVE: ("sharpness", "relative"),
+    MERGED: ("sharpness", "merged"),
+}
 
 
 @dataclass(frozen=True)
@@ -85,22 +94,28 @@ class Curve:
         seconds: of training and curriculum so far, those of measuring this curve left out, shape (P,).
         loss: nats per token, shape (P,).
         cost: what the curriculum cost, as a share of the training compute, ≥ 0.
+        domains: the loss of each domain at the same points.
     """
 
     tokens: FloatArray
     seconds: FloatArray
     loss: FloatArray
     cost: float = 0.0
+    domains: Mapping[str, FloatArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        shapes = {self.tokens.shape, self.seconds.shape, self.loss.shape}
+        shapes = {one.shape for one in (self.tokens, self.seconds, self.loss, *self.domains.values())}
         if len(shapes) > 1 or self.tokens.ndim != 1 or len(self.tokens) < 2:
             raise DataError(
-                f"a curve must have tokens, seconds and loss at two points or more, got the shapes "
-                f"{self.tokens.shape}, {self.seconds.shape} and {self.loss.shape}. Measure it at the start and the end."
+                "a curve must have tokens, seconds and all losses at two points or more, got the shapes "
+                f"{', '.join(map(str, sorted(shapes)))}. Measure it at the start and the end."
             )
         if not (np.diff(self.tokens) > 0).all():
             raise DataError("`tokens` of a curve must rise from point to point, got others. Sort its points.")
+
+    def of(self, domain: str) -> Curve:
+        """The same of one domain's loss."""
+        return replace(self, loss=self.domains[domain], domains={})
 
 
 @dataclass(frozen=True)
@@ -117,6 +132,8 @@ class ArmResults:
         curves: one per seed, length S or 0.
         diverged: seed → why it did not finish.
         tasks: name of a task's metric → what it measured on the same seeds.
+        readings: what else was read off each model at its end, NaN where it was not, shape (S,); by (name, domain), the
+            domain of all rows together is None.
     """
 
     name: str
@@ -128,6 +145,7 @@ class ArmResults:
     curves: tuple[Curve, ...] = ()
     diverged: Mapping[int, str] = field(default_factory=dict)
     tasks: Mapping[str, ItemValues] = field(default_factory=dict)
+    readings: Mapping[tuple[str, str | None], FloatArray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -135,6 +153,7 @@ class ArmResults:
         n = len(self.seeds)
         counts = [len(self.end.values), *(len(one.values) for one in self.tasks.values())]
         counts += [len(one) for one in (self.trained, self.shared, self.curves) if len(one)]
+        counts += [len(one) for one in self.readings.values()]
         if any(count != n for count in counts):
             raise DataError(
                 f"arm {self.name} must have one entry per seed in all its parts, got {n} seeds and "
@@ -162,7 +181,11 @@ def arm_of(results: Sequence[Json]) -> ArmResults:
             tokens, seconds, loss = (
                 np.array(result["curve"][part], dtype=np.float64) for part in ("tokens", "seconds", "loss")
             )
-            curves.append(Curve(tokens, seconds, loss, float(result["cost"].get("all", 0.0))))
+            by_domain = {
+                str(name): np.array(losses, dtype=np.float64)
+                for name, losses in (result["curve"].get("domains") or {}).items()
+            }
+            curves.append(Curve(tokens, seconds, loss, float(result["cost"].get("all", 0.0)), by_domain))
         return ArmResults(
             names.pop(),
             str(ordered[0]["kind"]),
@@ -173,6 +196,7 @@ def arm_of(results: Sequence[Json]) -> ArmResults:
             tuple(curves),
             {int(r["seed"]): str(r["message"]) for r in ordered if r["status"] != FINISHED},
             _tasks_of(done),
+            _readings_of(done),
         )
     except CampusError:
         raise
@@ -203,6 +227,18 @@ def _end_of(done: Sequence[Json]) -> ItemValues:
         tuple(first["domains"]),
         tuple(item for item, counts in zip(first["items"], counted, strict=True) if counts),
     )
+
+
+def _readings_of(done: Sequence[Json]) -> dict[tuple[str, str | None], FloatArray]:
+    """What the runs' last looks found; results of earlier versions have fewer of them."""
+    found: dict[tuple[str, str | None], list[float]] = {}
+    for place, result in enumerate(done):
+        for name, (look, key) in READINGS.items():
+            whole = result.get(look) or {}
+            for domain, one in ((None, whole), *(whole.get("domains") or {}).items()):
+                if one.get(key) is not None:
+                    found.setdefault((name, domain), [np.nan] * len(done))[place] = float(one[key])
+    return {reading: np.array(values) for reading, values in found.items()}
 
 
 def _tasks_of(done: Sequence[Json]) -> dict[str, ItemValues]:

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from campus_tune.compare.verdict.bootstrap import VarianceParts, crossed_spread
-from campus_tune.compare.verdict.difference import Difference, corrected, decide, with_spread
+from campus_tune.compare.verdict.bootstrap import VarianceParts
+from campus_tune.compare.verdict.difference import Difference, corrected, decide
 from campus_tune.compare.verdict.inputs import PRIMARY, ArmResults, ItemValues
 from campus_tune.compare.verdict.misfits import misfits, misfits_of, same_items
+from campus_tune.compare.verdict.pair import Pair
 from campus_tune.compare.verdict.sentences import attribution, refused_sentence, verdict_sentence
-from campus_tune.words.types import BoolArray, Json
+from campus_tune.words.types import Json
 
 FEWEST_IN_DOMAIN = 10  # items; below, a domain's difference is shown without an interval
 LOSS = "loss"
@@ -76,17 +77,6 @@ class Judgement:
         return Judgement(**{**given, **parts})
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """Two arms, one measure, and why they cannot be compared."""
-
-    arm: ArmResults
-    base: ArmResults
-    mine: ItemValues
-    theirs: ItemValues
-    reasons: tuple[str, ...]
-
-
 def judge_losses(arms: Sequence[ArmResults], base: ArmResults, settings: Settings) -> list[Judgement]:
     """Judgements of all arms but the baseline on the loss at the end, in the same sequence."""
     found: dict[str, Judgement] = {}
@@ -116,87 +106,50 @@ def judge_tasks(arms: Sequence[ArmResults], base: ArmResults, settings: Settings
     return found
 
 
-def _domains(pair: _Pair, settings: Settings) -> dict[str, Difference]:
+def _domains(pair: Pair, settings: Settings) -> dict[str, Difference]:
     """The difference in each of several domains; small ones without an interval."""
     if len(pair.mine.domains) < 2 or not same_items(pair.mine, pair.theirs):
         return {}
     chosen = {name: pair.mine.domain == i for i, name in enumerate(pair.mine.domains)}
-    bare = {name: _bare(pair, items) for name, items in chosen.items() if items.any()}
+    bare = {name: pair.bare(items) for name, items in chosen.items() if items.any()}
     known = {name: one for name, one in bare.items() if one is not None}
     large = [name for name in known if chosen[name].sum() >= FEWEST_IN_DOMAIN]
     if pair.reasons or not large:
         return known
-    sure = _sure(pair, [known[name] for name in large], [chosen[name] for name in large], settings, len(large))
+    sure = pair.sure(
+        [known[name] for name in large],
+        [chosen[name] for name in large],
+        len(large),
+        resamples=settings.resamples,
+        seed=settings.seed,
+    )
     return {**known, **dict(zip(large, corrected(*sure), strict=True))}
 
 
-def _family(pairs: Sequence[_Pair], settings: Settings) -> list[Difference | None]:
+def _family(pairs: Sequence[Pair], settings: Settings) -> list[Difference | None]:
     """Overall differences of several pairs, corrected for each other."""
     n = max(1, sum(not pair.reasons for pair in pairs))
     known: dict[int, tuple[Difference, VarianceParts | None]] = {}
     for i, pair in enumerate(pairs):
         everything = np.ones(pair.mine.n_items, dtype=np.bool_)
-        bare = _bare(pair, everything) if same_items(pair.mine, pair.theirs) else None
+        bare = pair.bare(everything) if same_items(pair.mine, pair.theirs) else None
         if bare is not None and pair.reasons:
             known[i] = bare, None
         elif bare is not None:
-            (one,), (spread,) = _sure(pair, [bare], [everything], settings, n)
+            (one,), (spread,) = pair.sure([bare], [everything], n, resamples=settings.resamples, seed=settings.seed)
             known[i] = one, spread
     raised = corrected([one for one, _ in known.values()], [spread for _, spread in known.values()])
     by_place = dict(zip(known, raised, strict=True))
     return [by_place.get(i) for i in range(len(pairs))]
 
 
-def _pair(arm: ArmResults, base: ArmResults, mine: ItemValues, theirs: ItemValues, settings: Settings) -> _Pair:
+def _pair(arm: ArmResults, base: ArmResults, mine: ItemValues, theirs: ItemValues, settings: Settings) -> Pair:
     reasons = [*misfits(arm, base, tokens_tolerance=settings.tokens_tolerance), *misfits_of(mine, theirs)]
-    return _Pair(arm, base, mine, theirs, tuple(reasons))
-
-
-def _common(pair: _Pair) -> tuple[ItemValues, ItemValues]:
-    """Both measurements on the seeds that both arms finished, in one sequence."""
-    seeds = [seed for seed in dict.fromkeys(pair.base.seeds) if seed in pair.arm.seeds]
-    mine = pair.mine.take([pair.arm.seeds.index(seed) for seed in seeds])
-    return mine, pair.theirs.take([pair.base.seeds.index(seed) for seed in seeds])
-
-
-def _bare(pair: _Pair, items: BoolArray) -> Difference | None:
-    """The difference on some items, without a word on how sure it is; None without common seeds or items."""
-    mine, theirs = _common(pair)
-    if not (len(mine.values) and items.any()):
-        return None
-    weight = float(mine.weights[items].sum())
-    a, b = (one.values[:, items].sum(1) / weight for one in (mine, theirs))  # (S,)
-    value, mean = float((a - b).mean()), float(b.mean())
-    return Difference(
-        pair.arm.name,
-        pair.base.name,
-        value,
-        relative=value / mean if mean > 0 else None,
-        mean=float(a.mean()),
-        mean_against=mean,
-        n_seeds=len(a),
-        n_items=int(items.sum()),
-        by_seed=tuple((a - b).tolist()),
-    )
-
-
-def _sure(
-    pair: _Pair, bare: Sequence[Difference], items: Sequence[BoolArray], settings: Settings, comparisons: int
-) -> tuple[list[Difference], list[VarianceParts]]:
-    """The same differences with their intervals, and the spreads that these come from."""
-    mine, theirs = _common(pair)
-    (spreads,) = crossed_spread(
-        (mine.values - theirs.values)[None],
-        mine.weights,
-        items,
-        resamples=settings.resamples,
-        seed=settings.seed,
-    )
-    return [with_spread(one, spread, comparisons) for one, spread in zip(bare, spreads, strict=True)], spreads
+    return Pair(arm, base, mine, theirs, tuple(reasons))
 
 
 def _judgement(
-    pair: _Pair,
+    pair: Pair,
     found: Difference | None,
     measure: str,
     settings: Settings,

@@ -32,6 +32,7 @@ UNEXPLAINED = {
     "no_review": "rows that come back are not shown to be the reason",
     "uniform_review": "which rows come back is not shown to be the reason",
     "random_drop": "which rows are dropped is not shown to be the reason",
+    "drop_best": "that the dropped rows harmed is not shown to be the reason",
     "notes_only": "what the rules did is not shown to be the reason",
 }
 CALLED = {
@@ -51,6 +52,7 @@ CALLED = {
     "no_review": "the recipe without review",
     "uniform_review": "review at random",
     "random_drop": "dropping at random",
+    "drop_best": "dropping the rows that helped most",
     "notes_only": "its rules without what they do",
 }
 

@@ -13,17 +13,19 @@ seconds (of training and curriculum) stand beside it.
 
 A curve that jumps counts as where it first was: the first crossing of its running minimum, straight lines between
 points. So a lucky dip is an arrival, in both arms alike. A curve measured at few points makes r coarse, not wrong.
+
+The same of each domain's own loss, where there are several: tokens of all domains until this one is as good. They have
+no words; their intervals are corrected for the number of domains, as those of the domains' losses at the end are.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from campus_tune.compare.verdict.bootstrap import VarianceParts
 from campus_tune.compare.verdict.difference import (
     HELPED,
     HURT,
@@ -31,16 +33,46 @@ from campus_tune.compare.verdict.difference import (
     Difference,
     corrected,
     decide,
-    with_spread,
+    of_seeds,
+    seed_spread,
 )
 from campus_tune.compare.verdict.inputs import PRIMARY, ArmResults, Curve
+from campus_tune.compare.verdict.judgement import FEWEST_IN_DOMAIN
 from campus_tune.compare.verdict.misfits import misfits
 from campus_tune.compare.verdict.sentences import called, interval, percent, saving
 from campus_tune.words.types import FloatArray, Json
 
 FASTER = 0.10  # the smallest saving worth finding, as a share of the tokens
-_MANY = 10**9  # there are no test items here to draw again
+NO_WAY = "with some seeds the loss ended no lower than it began, so there is no loss to measure the way to"
+ONE_SEED = "one seed cannot tell a recipe from luck"
 _LEAST, _MOST = math.log(0.01), math.log(11)  # −99 % and +1000 %: beyond, only that it is more
+
+
+@dataclass(frozen=True)
+class DomainSpeed:
+    """How much sooner an arm was as good in one domain.
+
+    Args:
+        charged: log ratio of charged tokens to the common target in this domain; None where `refused`.
+        reached: per seed, charged tokens to the baseline's final loss of this domain, as a share of all its charged
+            tokens; None where the arm never got there.
+        refused: why there is no ratio.
+    """
+
+    charged: Difference | None
+    reached: Mapping[int, float | None]
+    refused: str | None = None
+
+    def to_mapping(self) -> Json:
+        """The same as strict JSON takes it."""
+        reached = {str(seed): share for seed, share in self.reached.items()}
+        return {**vars(self), "charged": self.charged and self.charged.to_mapping(), "reached": reached}
+
+    @staticmethod
+    def from_mapping(given: Json) -> DomainSpeed:
+        """What `to_mapping` wrote."""
+        reached = {int(seed): share for seed, share in given["reached"].items()}
+        return DomainSpeed(given["charged"] and Difference.from_mapping(given["charged"]), reached, given["refused"])
 
 
 @dataclass(frozen=True)
@@ -57,6 +89,7 @@ class Speed:
         seconds: of seconds of training and curriculum.
         reached: per seed, charged tokens to the baseline's final loss as a share of the baseline's tokens; None where
             the arm never got there.
+        domains: the same of each domain, where there are several.
     """
 
     arm: str
@@ -67,13 +100,15 @@ class Speed:
     tokens: Difference | None = None
     seconds: Difference | None = None
     reached: Mapping[int, float | None] | None = None
+    domains: Mapping[str, DomainSpeed] = field(default_factory=dict)
 
     def to_mapping(self) -> Json:
         """The same as strict JSON takes it."""
+        domains = {name: one.to_mapping() for name, one in self.domains.items()}
         parts = {"charged": self.charged, "tokens": self.tokens, "seconds": self.seconds}
         written = {name: part and part.to_mapping() for name, part in parts.items()}
         reached = None if self.reached is None else {str(seed): share for seed, share in self.reached.items()}
-        return {**vars(self), **written, "reached": reached}
+        return {**vars(self), **written, "reached": reached, "domains": domains}
 
     @staticmethod
     def from_mapping(given: Json) -> Speed:
@@ -84,7 +119,8 @@ class Speed:
         }
         shares = given["reached"]
         reached = None if shares is None else {int(seed): share for seed, share in shares.items()}
-        return Speed(**{**given, **parts, "reached": reached})
+        domains = {name: DomainSpeed.from_mapping(one) for name, one in given.get("domains", {}).items()}
+        return Speed(**{**given, **parts, "reached": reached, "domains": domains})
 
 
 def first_reached(curve: Curve, target: float, along: FloatArray) -> float | None:
@@ -124,35 +160,65 @@ def judge_speed(arm: ArmResults, base: ArmResults, *, faster: float = FASTER, co
     if not (len(arm.curves) and len(base.curves)):
         return refused_speed(arm.name, "the loss was not measured on the way")
     pairs = [(arm.curves[arm.seeds.index(seed)], base.curves[base.seeds.index(seed)]) for seed in seeds]
-    reached: dict[int, float | None] = {}  # charged tokens to the baseline's final loss, as a share of its charged ones
+    reached = _reached(seeds, pairs)
+    ratios = [log_ratios(*pair) for pair in pairs]
+    found = np.array([one for one in ratios if one is not None])
+    why = NO_WAY if len(found) < len(seeds) else ONE_SEED if len(seeds) < 2 else None
+    domains = _domains(arm, base, seeds, pairs)
+    if why:
+        return replace(refused_speed(arm.name, why), reached=reached, domains=domains)
+    charged, plain, seconds = (_of_ratios(arm, base, of_seed, comparisons) for of_seed in found.T)
+    assert charged is not None
+    speed = Speed(arm.name, None, None, "", charged, plain, seconds, reached, domains)
+    return told(speed, base.name, faster)
+
+
+def _reached(seeds: Sequence[int], pairs: Sequence[tuple[Curve, Curve]]) -> dict[int, float | None]:
+    """Charged tokens to the baseline's final loss, as a share of its charged ones."""
+    reached: dict[int, float | None] = {}
     for seed, (mine, theirs) in zip(seeds, pairs, strict=True):
         end, whole = _final(theirs), float(theirs.tokens[-1]) * (1 + theirs.cost)
         tokens = None if end is None else first_reached(mine, end, mine.tokens)
         reached[seed] = None if tokens is None or not whole else tokens * (1 + mine.cost) / whole
-    ratios = [log_ratios(*pair) for pair in pairs]
-    found = np.array([one for one in ratios if one is not None])
-    why = None
-    if len(found) < len(seeds):
-        why = "with some seeds the loss ended no lower than it began, so there is no loss to measure the way to"
-    elif len(seeds) < 2:
-        why = "one seed cannot tell a recipe from luck"
-    if why:
-        return replace(refused_speed(arm.name, why), reached=reached)
-    parts: list[Difference | None] = []
-    for of_seeds in found.T:
-        if not np.isfinite(of_seeds).all():
-            parts.append(None)
-            continue
-        with np.errstate(all="ignore"):
-            value, n = float(of_seeds.mean()), len(of_seeds)
-            shares = tuple(of_seeds.tolist())
-            known = Difference(arm.name, base.name, value, relative=math.expm1(value), n_seeds=n, by_seed=shares)
-            spread = VarianceParts(float(of_seeds.var(ddof=1)) / n, 0.0, 0.0, n, _MANY)  # only seeds are drawn again
-            known = with_spread(known, spread, comparisons)
-        parts.append(replace(known, item_variance=None, cell_variance=None))
-    charged, plain, seconds = parts
-    assert charged is not None
-    return told(Speed(arm.name, None, None, "", charged, plain, seconds, reached), base.name, faster)
+    return reached
+
+
+def _of_ratios(arm: ArmResults, base: ArmResults, ratios: FloatArray, comparisons: int) -> Difference | None:
+    """The mean log ratio of several seeds; None where one is not known."""
+    if not np.isfinite(ratios).all():
+        return None
+    with np.errstate(all="ignore"):
+        known = Difference(arm.name, base.name, None, relative=math.expm1(float(ratios.mean())))
+        return of_seeds(known, ratios, comparisons)
+
+
+def _domains(
+    arm: ArmResults, base: ArmResults, seeds: Sequence[int], pairs: Sequence[tuple[Curve, Curve]]
+) -> dict[str, DomainSpeed]:
+    """Speed in each of several domains that all curves have."""
+    names = [name for name in pairs[0][0].domains if all(name in one.domains for pair in pairs for one in pair)]
+    if len(names) < 2:
+        return {}
+    sizes = {name: int((base.end.domain == i).sum()) for i, name in enumerate(base.end.domains)}
+    found: dict[str, DomainSpeed] = {}
+    for name in names:
+        of_domain = [(mine.of(name), theirs.of(name)) for mine, theirs in pairs]
+        ratios = [log_ratios(*pair) for pair in of_domain]
+        known = np.array([one[0] for one in ratios if one is not None])
+        why = NO_WAY if len(known) < len(seeds) else ONE_SEED if len(seeds) < 2 else None
+        if sizes.get(name, 0) < FEWEST_IN_DOMAIN:
+            why = f"it has fewer than {FEWEST_IN_DOMAIN} test rows"
+        charged = None if why else _of_ratios(arm, base, known, len(names))
+        found[name] = DomainSpeed(charged, _reached(seeds, of_domain), why)
+    sure = {name: one.charged for name, one in found.items() if one.charged is not None}
+    raised = dict(zip(sure, _holm(list(sure.values())), strict=True))
+    return {name: replace(one, charged=raised.get(name)) for name, one in found.items()}
+
+
+def _holm(family: Sequence[Difference]) -> list[Difference]:
+    """Differences over seeds, corrected for each other."""
+    spreads = [None if one.stderr is None else seed_spread(one.stderr**2, one.n_seeds) for one in family]
+    return corrected(family, spreads)
 
 
 def told(speed: Speed, against: str, faster: float) -> Speed:
@@ -172,17 +238,17 @@ def told(speed: Speed, against: str, faster: float) -> Speed:
         span = f"{interval(found)} {low} to {high}, "
     sentence = (
         f"{word[0].upper()}{word[1:]}, in speed: to a loss that both reached, {called(speed.arm)} took "
-        f"{_amount(found.value or 0.0)} tokens {'than' if found.value else 'as'} {other}, the curriculum's cost "
+        f"{amount(found.value or 0.0)} tokens {'than' if found.value else 'as'} {other}, the curriculum's cost "
         f"charged ({span}{found.n_seeds} seeds); {len(there)} of {len(speed.reached or {})} seeds came as far "
         f"as the final loss of {other}.{_ending(found, word, faster)}"
     )
     return replace(speed, verdict=word, sentence=sentence)
 
 
-def _amount(ratio: float) -> str:
+def amount(ratio: float) -> str:
     """A log ratio as more or fewer.
 
-    >>> _amount(math.log(0.8)), _amount(0.0), _amount(math.log(4)), _amount(1000.0)
+    >>> amount(math.log(0.8)), amount(0.0), amount(math.log(4)), amount(1000.0)
     ('20 % fewer', 'as many', '300 % more', 'over 1000 % more')
     """
     if not ratio:
@@ -231,11 +297,7 @@ def judge_speeds(
             for arm in family
         ]
         known = {one.arm: one.charged for one in speeds if one.charged is not None}
-        spreads = [
-            None if one.stderr is None else VarianceParts(one.stderr**2, 0.0, 0.0, one.n_seeds, _MANY)
-            for one in known.values()
-        ]
-        raised = dict(zip(known, corrected(list(known.values()), spreads), strict=True))
+        raised = dict(zip(known, _holm(list(known.values())), strict=True))
         found += [
             told(replace(one, charged=raised[one.arm]), base.name, faster) if one.arm in raised else one
             for one in speeds

@@ -32,6 +32,7 @@ from campus_tune.compare.verdict.judgement import (
     judge_tasks,
 )
 from campus_tune.compare.verdict.misfits import TOKENS_TOLERANCE
+from campus_tune.compare.verdict.readings import Reading, compare_readings
 from campus_tune.compare.verdict.speed import FASTER, Speed, judge_speeds
 from campus_tune.evaluate.paired import LEVEL, POWER
 from campus_tune.words.errors import DataError
@@ -62,6 +63,7 @@ class Verdict:
         diverged: arm, seed and message of each run that did not finish.
         notes: what else a reader should know.
         planned: what was said before training could be found, from the baseline's runs alone.
+        readings: generalisation gap and sharpness, where they were measured: what → arm → against the baseline.
         proxy: how far a proxy ranks the training rows as the trained model does; None where none is named.
     """
 
@@ -78,6 +80,7 @@ class Verdict:
     diverged: tuple[Json, ...] = ()
     notes: tuple[str, ...] = ()
     planned: tuple[Json, ...] = ()
+    readings: Mapping[str, Mapping[str, Reading]] = field(default_factory=dict)
     proxy: Json | None = None
 
     def to_mapping(self) -> Json:
@@ -95,6 +98,9 @@ class Verdict:
             "diverged": list(self.diverged),
             "notes": list(self.notes),
             "planned": list(self.planned),
+            "readings": {
+                what: {name: one.to_mapping() for name, one in of.items()} for what, of in self.readings.items()
+            },
         }
 
     @staticmethod
@@ -120,6 +126,10 @@ class Verdict:
             "diverged": tuple(given["diverged"]),
             "notes": tuple(given["notes"]),
             "planned": tuple(given.get("planned", ())),
+            "readings": {
+                what: {name: Reading.from_mapping(one) for name, one in of.items()}
+                for what, of in given.get("readings", {}).items()
+            },
         }
         rest = {name: value for name, value in given.items() if name not in ("format", "level", "power")}
         return Verdict(**{**rest, **parts})
@@ -190,4 +200,5 @@ def judge(
         judge_tasks([arm for arm in rest if arm.kind in PRIMARY], base, settings),
         tuple({"arm": arm.name, "seed": s, "message": why} for arm in arms for s, why in sorted(arm.diverged.items())),
         tuple(notes),
+        readings=compare_readings(rest, base),
     )

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from campus_tune.data.prepared import TokenRows
 from campus_tune.model.row_sums import Sums
 from campus_tune.run.stream.shown import Planned, ShownBatch, ShownRows
+from campus_tune.run.stream.value import ForwardValues
 from campus_tune.run.stream.weighed import Weighed
 from campus_tune.words.errors import AuditError
 from campus_tune.words.types import IntArray
@@ -41,6 +42,7 @@ class Forward:
         listens: whether anything tells of the gradient of its loss.
         reached: whether a gradient came back to any of its outputs; None where nothing would tell.
         weighed: how its gradient is weighted; None without weights.
+        values: what its gradient says of its rows; None where nobody asks.
     """
 
     shown: ShownBatch
@@ -54,6 +56,7 @@ class Forward:
     reached: bool | None = None
     numbers: dict[str, torch.Tensor] = field(default_factory=dict)
     weighed: Weighed | None = None
+    values: ForwardValues | None = None
 
 
 @dataclass(frozen=True)

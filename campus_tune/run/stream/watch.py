@@ -31,6 +31,7 @@ from campus_tune.model.row_sums import Sums, join, token_lines
 from campus_tune.run.stream.loss_audit import Collected, Counts, LossAudit
 from campus_tune.run.stream.shown import ShownBatch
 from campus_tune.run.stream.tie import Forward, Match, tie
+from campus_tune.run.stream.value import ForwardValues, ValueHooks
 from campus_tune.run.stream.weighing import StepWeights, Weighing
 from campus_tune.run.stream.weights_audit import StepGradients, Weights
 from campus_tune.words.errors import AuditError
@@ -66,12 +67,17 @@ class Harvest(NamedTuple):
         losses: in the training forward.
         weights: what each row's loss was multiplied by, the mean over its tokens; None without weights.
         parts: of that, the mean of its tokens' own factors; None where none has one.
+        values: ⟨row's gradient, each gradient of the probes⟩ as it came back, that is times the row's weight and its
+            part in the mean over the step's tokens, shape (n, K); None where nobody asks.
+        steps: of the optimizer in which each was trained, from 1; None likewise.
     """
 
     rows: RowArray
     losses: RowLosses
     weights: FloatArray | None = None
     parts: FloatArray | None = None
+    values: FloatArray | None = None
+    steps: IntArray | None = None
 
 
 class Watch:
@@ -83,6 +89,7 @@ class Watch:
         loss: what is known of the trainer's loss and optimizer.
         labels: those of `rows` are what the collator will make; False where it draws them, or cannot be asked.
         weighing: multiplies what rows count; None where all count alike.
+        values: sees what the gradient says of each row; None where nobody asks.
     """
 
     def __init__(
@@ -93,8 +100,10 @@ class Watch:
         *,
         labels: bool = True,
         weighing: Weighing | None = None,
+        values: ValueHooks | None = None,
     ) -> None:
         self.planned, self.loss, self._labels_known, self._weighing = rows, loss, labels, weighing
+        self.values = values
         self.checked = self.passed = 0
         self.weights_checked = self.weights_passed = 0  # steps with weights
         self.labels_seen = True  # labels reached the model in every step so far
@@ -108,6 +117,7 @@ class Watch:
         self._clock = 0  # counts forwards and backwards, for their sequence
         self._losses: list[tuple[IntArray, IntArray, Sums]] = []  # rows, their places in sums that wait on the device
         self._weights: list[Weights] = []  # of the same rows, where a step has any
+        self._values: list[tuple[int, torch.Tensor]] = []  # of the same: step, values by place on the device
         self._stopwatch = ForwardTime()
         self._handles = [
             model.register_forward_pre_hook(self._before, with_kwargs=True),
@@ -120,8 +130,9 @@ class Watch:
         """Take the hooks off."""
         for handle in self._handles:
             handle.remove()
-        if self._weighing is not None:
-            self._weighing.close()
+        for part in (self._weighing, self.values):
+            if part is not None:
+                part.close()
 
     # -- steps ---------------------------------------------------------------------------------------------------
 
@@ -141,6 +152,8 @@ class Watch:
         self._optimizer_steps = 0
         if self._weighing is not None:
             self._weighing.begin_step(weights, self.planned, labelled=self._labels_known)
+        if self.values is not None:
+            self.values.begin_step()
 
     def before_update(self) -> None:
         """The gradients of a step are there, as they are to reach the optimizer."""
@@ -164,6 +177,8 @@ class Watch:
         counts = Counts(int(self.planned.answer_tokens[own].sum()), answer_tokens, steps)
         collected = self.loss.collect(self._forwards)
         measured = None if self._weighing is None else self._weighing.collect(self._forwards)
+        if self.values is not None:
+            self.values.end_step()
         self.shows_losses = any(forward.sums is not None for forward in self._forwards)
         self._open.append(_Step(self._number, batches, self._forwards, collected, counts, measured))
         waits = any(forward.device.type != "cpu" for forward in self._forwards)
@@ -195,10 +210,14 @@ class Watch:
         rows, places, sums = zip(*self._losses, strict=True)
         starts = np.cumsum([0, *(len(part.nll) for part in sums[:-1])])
         idx = np.concatenate([start + place for start, place in zip(starts, places, strict=True)])
-        weights = self._weights
-        self._losses, self._weights = [], []
+        weights, values = self._weights, self._values
+        self._losses, self._weights, self._values = [], [], []
         losses = join(list(sums)).losses().take(idx)
-        return Harvest(np.concatenate(rows).astype(np.int32), losses, *Weights.join(weights))
+        harvest = Harvest(np.concatenate(rows).astype(np.int32), losses, *Weights.join(weights))
+        if not values:
+            return harvest
+        steps = np.concatenate([np.full(len(part), step) for part, (step, _) in zip(rows, values, strict=True)])
+        return harvest._replace(steps=steps, values=torch.cat([one for _, one in values]).cpu().numpy()[idx])
 
     def forward_seconds(self) -> float:
         """Time of this rank's own training forwards since the last call."""
@@ -220,6 +239,21 @@ class Watch:
             self.labels_seen &= all(match.labelled for match in tied)
             own = [match for match in tied if match.rows[0] >= 0]
             self._losses += [(match.rows, match.places, match.sums) for match in own if match.sums is not None]
+            if any(forward.values is not None for forward in step.forwards):
+                self._values += self._values_of(step, own)
+
+    def _values_of(self, step: _Step, own: Sequence[Match]) -> list[tuple[int, torch.Tensor]]:
+        """What the gradients of a step say of its rows, one part for each of its own micro batches."""
+        found = []
+        for match in own:
+            values = step.forwards[match.forward].values
+            if values is not None and match.sums is not None:
+                try:
+                    values.refuse_other_sums()
+                except AuditError as error:
+                    raise AuditError(f"value audit of step {step.number}: {error}") from None
+                found.append((step.number, values.unscaled() / self.loss.factor))
+        return found
 
     def _compare_weights(self, step: _Step, tied: Sequence[Match]) -> None:
         if step.measured is None or self._weighing is None:
@@ -238,16 +272,18 @@ class Watch:
 
     def _before(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if module.training and torch.is_grad_enabled():
-            ids = self._batch(args, kwargs).get("input_ids")
+            batch = self._batch(args, kwargs)
+            ids = batch.get("input_ids")
             if ids is not None:
                 self._stopwatch.start(ids.device)
+                if self.values is not None:
+                    self.values.begin(batch)
 
     def _after(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], outputs: object) -> None:
         trains, training = torch.is_grad_enabled(), module.training
         if not (trains or training):
             return
-        if trains and training:
-            self._stopwatch.stop()
+        values = self._ended_forward() if trains and training else None
         batch = self._batch(args, kwargs)
         ids, labelled = batch.get("input_ids"), batch.get("labels") is not None
         # without gradients trl asks once more, for its metrics, where the loss itself needs a forward without labels
@@ -257,7 +293,7 @@ class Watch:
             lines = token_lines(outputs, batch) if labelled else None
             sums = None if lines is None else lines.sums()
             shown = ShownBatch(batch if self._labels_known else {**batch, "labels": None})
-            forward = Forward(shown, sums, ids.device, trains=trains, began=self._tick())
+            forward = Forward(shown, sums, ids.device, trains=trains, began=self._tick(), values=values)
         if training:
             self._forwards.append(forward)
 
@@ -274,6 +310,11 @@ class Watch:
             self.loss.listen(forward, outputs, came_back, reached)
             if self._weighing is not None:
                 self._weighing.weigh(forward, outputs, lines, labelled=labelled)
+
+    def _ended_forward(self) -> ForwardValues | None:
+        """A training forward has ended: what its gradient will say of its rows, where somebody asks."""
+        self._stopwatch.stop()
+        return None if self.values is None else self.values.of_forward()
 
     def _batch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a forward by name."""

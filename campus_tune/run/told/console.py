@@ -28,6 +28,7 @@ from campus_tune.run.told.events import (
     SharesMoved,
     StageEnded,
     Suspected,
+    Valued,
     Warned,
 )
 from campus_tune.run.told.steering_lines import shares_line
@@ -63,6 +64,7 @@ class Console:
         self._table: progress.NotebookTable | None = None
         self.thinned: list[Json] = []  # what each stage of this life said of its thinning
         self._map: Json = {}  # what the map says of the rows
+        self._value: Json = {}  # what they were worth
         self._shares: Mapping[str, float] = {}  # as they were told last
 
     @singledispatchmethod
@@ -142,11 +144,20 @@ class Console:
         self._map = event.record
 
     @take.register
+    def _(self, event: Valued) -> None:
+        self._value = event.record
+
+    @take.register
     def _(self, event: Ended) -> None:
         *lines, where = last_lines(event.record, str(self.folder))
         of_map = [map_line(self._map)] if self._map else []
-        end = [*of_map, where] if self._map.get("basis") != NO_BASIS else [where, *of_map]  # what is missing comes last
-        for line in (*lines, *thinned_lines(self.thinned), *end):
+        of_value = [value_line(self._value)] if self._value else []
+        there = [
+            *(of_map if self._map.get("basis") != NO_BASIS else []),
+            *(of_value if self._value.get("rows") else []),
+        ]
+        missing = [line for line in (*of_map, *of_value) if line not in there]  # comes last
+        for line in (*lines, *thinned_lines(self.thinned), *there, where, *missing):
             say(line)
 
 
@@ -295,6 +306,17 @@ def map_line(record: Json) -> str:
         return f"no data map: {record['why']}"
     shows = "; campus-tune suspects shows them" if record["suspects"] else ""
     return f"data map · {record['sentence']}{shows}"
+
+
+def value_line(record: Json) -> str:
+    """What the values of the rows say, or why there are none.
+
+    >>> value_line({"rows": 0, "why": "no stage was measured."})
+    'no values: no stage was measured.'
+    """
+    if not record["rows"]:
+        return f"no values: {record.get('why', 'no row was measured')}"
+    return f"value · {record['sentence']}; campus-tune value shows them"
 
 
 def ranks_line(ranks: Json) -> str:

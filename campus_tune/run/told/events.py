@@ -229,6 +229,13 @@ class Mapped(Recorded):
 
 
 @dataclass(frozen=True)
+class Valued(Recorded):
+    """What rows were worth to the probes was folded, or could not be: `rows` is 0 then, and `why` says it."""
+
+    name = "value"
+
+
+@dataclass(frozen=True)
 class Ended(Recorded):
     """The run is over."""
 

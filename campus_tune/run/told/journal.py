@@ -13,9 +13,10 @@ from campus_tune.run.told.console import Console
 from campus_tune.run.told.events import Event
 from campus_tune.run.told.shares_file import FILE as SHARES
 from campus_tune.run.told.trainers_log import TrainersLog
+from campus_tune.run.value_table import FOLDER as VALUE
 from campus_tune.words.types import Json
 
-LEFT = ("training_losses", "book.parquet", MAP, LIKELIEST, "dropped.jsonl", SHARES)  # by a run
+LEFT = ("training_losses", "book.parquet", MAP, LIKELIEST, VALUE, "dropped.jsonl", SHARES)  # by a run
 
 
 class Teller(Protocol):

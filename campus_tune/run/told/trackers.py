@@ -1,7 +1,8 @@
 """Hands what a run leaves at its end to the trackers that its trainer reports to: TensorBoard, wandb, trackio.
 
-Pictures (`log_plots`), and what the map of the rows says in numbers (`log_map`): no text of a row is sent anywhere.
-What a tracker cannot take costs a line and never the run: all of it lies in the run's folder anyway.
+Pictures (`log_plots`), and what the map of the rows and their values say in numbers (`log_map`, `log_value`): no text
+of a row is sent anywhere. What a tracker cannot take costs a line and never the run: all of it lies in the run's folder
+anyway.
 """
 
 from __future__ import annotations
@@ -56,6 +57,29 @@ def log_map(trainer: Trainer, record: Json) -> list[str]:
     domains = [(name, found["rows"], found["suspects"]) for name, found in record["by_domain"].items()]
     table = [("domain", "rows", "suspects"), *domains, ("all rows", record["rows"], record["suspects"])]
     return _send_all(trainer, {**numbers, "campus/map": table}, "the map of the rows")
+
+
+def log_value(trainer: Trainer, record: Json) -> list[str]:
+    """Log what rows were worth: rows that harm, how far halves of the probes agree, and a table of the transfer.
+
+    Args:
+        trainer: a `transformers.Trainer`.
+        record: the ledger's line of it; one without values has nothing to log.
+
+    Returns:
+        The trackers that took it.
+    """
+    if not record["rows"]:
+        return []
+    numbers = {"campus/value/negative": record["negative"], "campus/value/rows": record["rows"]}
+    reliable = {"": record["split_half"], **{f"/{name}": one for name, one in record["split_half_by_probe"].items()}}
+    numbers |= {f"campus/value/split_half{name}": one for name, one in reliable.items() if one is not None}
+    probes = list(record["split_half_by_probe"])
+    rows = [
+        (domain, *("" if row[probe] is None else f"{row[probe]:.3g}" for probe in probes))
+        for domain, row in record["transfer"].items()
+    ]
+    return _send_all(trainer, {**numbers, "campus/transfer": [("rows of", *probes), *rows]}, "the values of the rows")
 
 
 def _send_all(trainer: Trainer, things: Things, what: str) -> list[str]:

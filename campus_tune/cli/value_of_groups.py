@@ -1,0 +1,249 @@
+"""`campus-tune value --config recipe.yaml`: what groups of rows are worth, by trainings on sets of them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from campus_tune.compare.arms import RANDOM, RECIPE, make_arms
+from campus_tune.compare.ctrl_c import CtrlC
+from campus_tune.compare.plan import Plan
+from campus_tune.compare.reading import OUT, WrittenPlan, make_plan, read_written
+from campus_tune.compare.result_file import FILE, RUNS
+from campus_tune.compare.row_groups import DOMAIN, DOMAIN_DIFFICULTY, RowGroups
+from campus_tune.compare.settings import CompareSettings
+from campus_tune.method.shapley import CoalitionDesign
+from campus_tune.metrics import parse_metric
+from campus_tune.metrics.learnability import EARLY
+from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.draw_blocks import TEMPERATURE
+from campus_tune.words.errors import INTERRUPTED, DataError, RecipeError
+from campus_tune.words.tables import table
+from campus_tune.words.types import Json
+
+SEEDS, SEEDS_OF_SEQUENCES = 3, 5  # a seed more is a training more where sequences are drawn, else as many as sets
+BESIDE = "value"  # folder of the trainings in the YAML's output_dir
+LENGTH = "length"  # the difficulty where the recipe has no metric
+CONFIG = "config.json"  # of a model
+FLAGS = ("groups", "trainings", "seeds", "test", "domain_column", "difficulty", "model", "out", "jobs", "devices")
+
+
+def value_of_groups(options: argparse.Namespace) -> int:
+    """Train on sets of groups and share out what is gained; gives back the exit code.
+
+    Args:
+        options: of the command.
+
+    Raises:
+        CampusError: wrong settings, rows that cannot decide, a training that cannot be made. Finished ones are kept.
+    """
+    plan: Plan | None = None
+    with CtrlC() as ctrl_c:
+        try:
+            written = _read(options)
+            plan = plan_of_value(options, written)
+            return _value(options, written, plan, ctrl_c)
+        except KeyboardInterrupt:
+            kept = "nothing was begun"
+            if plan is not None:
+                n = sum(1 for _ in plan.out.glob(f"{RUNS}/*/*/{FILE}"))
+                kept = f"{n} {'training is' if n == 1 else 'trainings are'} finished and kept in {plan.out}"
+            print(f"interrupted: {kept}. The same command goes on.")
+            return INTERRUPTED
+
+
+def _value(options: argparse.Namespace, written: WrittenPlan, plan: Plan, ctrl_c: CtrlC) -> int:
+    """All trainings that are missing, then the values: on the console, in shapley.json and in the report."""
+    from campus_tune.compare.group_trainings import GroupTrainings
+    from campus_tune.compare.run_bar import RunBar
+    from campus_tune.compare.shapley_file import begin_file, end_file
+    from campus_tune.compare.training import Bench
+    from campus_tune.report.write import write_report
+    from campus_tune.run.lock import RunLock
+
+    lock = RunLock(plan.out, what="--out")
+    lock.take()
+    try:
+        groups = _groups(options, written, plan)
+        design = _design(len(groups.names), plan.settings.seeds, options.trainings, given=bool(options.seeds))
+        trainings = GroupTrainings(plan, groups, design, check=ctrl_c.check)
+        bar = RunBar(trainings)
+        bench = Bench(plan, bar.tick)
+        try:
+            about = begin_file(trainings, bench.read_test(), command=_command(options), other_model=bool(options.model))
+            trainings.say(trainings.cost())
+            about = end_file(about, trainings.train(bench), trainings)
+            for line in (values_table(about), *about["found"]["sentences"], domains_table(about)):
+                trainings.say(line)
+            trainings.say(f"the report: {write_report(plan.out)}")
+        finally:
+            trainings.close()
+            bar.close()
+    finally:
+        lock.release()
+    return 0
+
+
+# -- what is asked -----------------------------------------------------------------------------------------------------
+
+
+def _read(options: argparse.Namespace) -> WrittenPlan:
+    """The YAML and the flags, with the model that is trained."""
+    model: list[str] = []
+    if options.model is not None:
+        folder = Path(options.model)
+        if (folder / EARLY).is_dir() and not (folder / CONFIG).exists():
+            raise RecipeError(
+                f"`--model` must be a model, got {options.model}, the folder of a proxy. Write --model "
+                f"{folder / EARLY}, the one that it was early in its training, or name the model that it began as."
+            )
+        model = ["--model_name_or_path", options.model]
+    return read_written(options.config, [*options.rest, *model], command="value")
+
+
+def plan_of_value(options: argparse.Namespace, written: WrittenPlan) -> Plan:
+    """What every training shares.
+
+    Args:
+        options: of the command.
+        written: the YAML and the flags.
+
+    Raises:
+        RecipeError: all that is wrong with them; a recipe that names its domains, of which some trainings have not all.
+    """
+    compared = written.compared({**vars(options), "seeds": options.seeds or [SEEDS_OF_SEQUENCES]})
+    settings = CompareSettings.from_mapping(compared)
+    settings = replace(settings, points=1, evaluate=None, sharpness=False)  # of each training only the two ends
+    name = RANDOM if options.shuffle else RECIPE
+    arm = next(arm for arm in make_arms(written.block, {RANDOM: {}, RECIPE: {}}) if arm.name == name)
+    if named := _shares_by_name(arm.config(0)):
+        raise RecipeError(
+            f"`--groups` must have a recipe that can be trained on some of its domains alone, got one whose `{named}` "
+            "names them. Write --shuffle, which trains plain shuffling instead, or leave the shares out."
+        )
+    out = options.out or Path(str(written.training.get("output_dir") or OUT)) / BESIDE
+    plan = make_plan(written, [arm], settings, out)
+    return replace(plan, block={})  # nothing but the test rows is looked at when a training ends
+
+
+def _shares_by_name(config: CampusConfig) -> str:
+    """The setting that gives domains shares by their names; "" where none does."""
+    written = {"domains: shares": config.domains and config.domains.shares}
+    written |= {f"phases: {i}: shares": phase.shares for i, phase in enumerate(config.phases or ())}
+    return next((what for what, one in written.items() if isinstance(one, Mapping) and list(one) != [TEMPERATURE]), "")
+
+
+def _design(n_groups: int, seeds: tuple[int, ...], trainings: int | None, *, given: bool) -> CoalitionDesign:
+    """Which sets are trained; unless seeds were given, with fewer of them where every set is."""
+    usual = CoalitionDesign(n_groups, seeds if given else seeds[:SEEDS], trainings)
+    return usual if given or usual.is_exact else CoalitionDesign(n_groups, seeds, trainings)
+
+
+def _command(options: argparse.Namespace) -> str:
+    words = ["campus-tune", "value", "--config", options.config]
+    for name in FLAGS:
+        if (value := getattr(options, name)) is not None:
+            listed = map(str, value) if isinstance(value, list) else [str(value)]
+            words += [f"--{name.replace('_', '-')}", *listed]
+    return shlex.join([*words, *(["--shuffle"] if options.shuffle else []), *options.rest])
+
+
+def _groups(options: argparse.Namespace, written: WrittenPlan, plan: Plan) -> RowGroups:
+    """The groups of the training rows.
+
+    Raises:
+        DataError: no column of domains, or a group that fills no step.
+        RecipeError: a difficulty for groups that have none; rows in another sequence with each seed.
+    """
+    from campus_tune.data.domains import Domains
+    from campus_tune.run.make_trainer import load_rows
+
+    script, training, _, mixture = plan.parsed(plan.settings.seeds[0], plan.out)[0]
+    column = options.domain_column or DOMAIN
+    thirds = options.groups == DOMAIN_DIFFICULTY
+    if options.difficulty and not thirds:
+        raise RecipeError(
+            f"`--difficulty` must go with --groups {DOMAIN_DIFFICULTY}, got it with --groups domain. Leave it out."
+        )
+    rows = load_rows(script, mixture)[script.dataset_train_split]
+    if column not in rows.column_names:
+        raise DataError(
+            f"`--domain-column` must be a column of the training set ({', '.join(rows.column_names)}), got {column!r}. "
+            "Name one of them."
+        )
+    domains = Domains.of([str(value) for value in rows[column]])
+    if thirds:
+        groups = _thirds(options, written, plan, column, shuffled=bool(getattr(training, "shuffle_dataset", False)))
+    else:
+        groups = RowGroups(tuple(domains.names), tuple(domains.sizes().values()), column)
+    groups.refuse_small(training.per_device_train_batch_size * training.gradient_accumulation_steps)
+    return groups
+
+
+def _thirds(options: argparse.Namespace, written: WrittenPlan, plan: Plan, column: str, *, shuffled: bool) -> RowGroups:
+    """Domains cut into thirds by a difficulty, which is asked as `campus-tune score` does it."""
+    from campus_tune.cli.score import open_recipe, prepare
+    from campus_tune.data.domains import Domains
+    from campus_tune.model.compat import let_go
+
+    if shuffled:
+        raise RecipeError(
+            "`shuffle_dataset` must be false where groups are numbers of rows, got true: each process would have them "
+            "in another sequence. Remove it."
+        )
+    entry = options.difficulty or next(iter(written.block.get("metrics") or [LENGTH]))
+    as_text = entry if isinstance(entry, str) else json.dumps(entry)
+    block = {name: value for name, value in written.block.items() if name != "evaluate"}
+    scores = written.block.get("scores") or str(plan.out / "scores")
+    trainer, config = open_recipe(written.training, block, written.flags, metrics=[as_text], scores=scores)
+    scoring, _ = prepare(trainer, config)
+    label = parse_metric(entry).label
+    difficulty = scoring.start().by_label[label]
+    domains = Domains.read(trainer.train_dataset, column)
+    let_go(trainer)
+    assert domains.codes is not None
+    return RowGroups.thirds(difficulty, domains.codes, list(domains.names), column=column, by=label)
+
+
+# -- what is shown -----------------------------------------------------------------------------------------------------
+
+
+def values_table(about: Json) -> str:
+    """What each group is worth, with its errors, the most first.
+
+    Args:
+        about: the file's content.
+    """
+    found, sizes = about["found"], dict(zip(about["groups"]["names"], about["groups"]["sizes"], strict=True))
+    gain = found["loss"]["before"] - found["loss"]["after"]
+    rows = []
+    for name, one in sorted(found["values"].items(), key=lambda pair: -pair[1]["value"]):
+        between = "-" if one["low"] is None else f"{_signed(one['low'])} to {_signed(one['high'])}"
+        share = f"{one['value'] / gain:.0%}".replace("-", "−") if gain > 0 else "-"
+        errors = ["-" if one[error] is None else f"{one[error]:.4f}" for error in ("by_sequence", "by_seed")]
+        rows.append([name, str(sizes[name]), _signed(one["value"]), share, *errors, between])
+    return table(["group", "rows", "worth", "share", "± sequences", "± seeds", "interval"], rows)
+
+
+def domains_table(about: Json) -> str:
+    """What each group is worth to each test domain.
+
+    Args:
+        about: the file's content.
+    """
+    values, domains = about["found"]["values"], list(about["found"]["losses"])
+    rows = []
+    for name, one in values.items():
+        cells = (one["domains"][domain] for domain in domains)
+        marks = (cell["low"] is not None and (cell["low"] > 0 or cell["high"] < 0) for cell in cells)
+        shown = zip((one["domains"][domain]["value"] for domain in domains), marks, strict=True)
+        rows.append([name, *(f"{_signed(value)}{'*' if clear else ' '}" for value, clear in shown)])
+    return f"worth to each test domain (* beyond chance)\n{table(['group', *domains], rows)}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}".replace("-", "−")

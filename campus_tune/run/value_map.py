@@ -1,0 +1,110 @@
+"""The values of a run's rows, made when it is over: which rows and domains helped the probes, and which harmed them.
+
+A function of the files that each stage left (`curriculum/value/`), so a run that was killed and resumed has the same.
+Rank 0 reads, folds and writes. Values that cannot be made cost the run a line and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from campus_tune.data.said_hashes import SaidHashes
+from campus_tune.method.value import RowValues, ValuedVisits, probes_of
+from campus_tune.model import compat
+from campus_tune.run.data_map import domains_to_tell
+from campus_tune.run.ledger import plain
+from campus_tune.run.row_texts import texts_of
+from campus_tune.run.situation import Situation
+from campus_tune.run.told.events import Valued
+from campus_tune.run.value_table import EXTREMES, FOLDER, TRANSFER, VALUES, ValueTable
+from campus_tune.scores.cache import read_columns, write_columns
+from campus_tune.scores.dropping import shape_of
+from campus_tune.words.errors import CampusError, DataError
+from campus_tune.words.files import atomic_write
+from campus_tune.words.types import Json
+
+
+def file_of_stage(stage: int) -> str:
+    """The name of a stage's file."""
+    return f"stage-{stage:04d}.parquet"
+
+
+def value_rows(now: Situation) -> Valued | None:
+    """Fold the values of a run that is over, and say what they show; None of a run that measured none.
+
+    Every rank calls it.
+    """
+
+    def made() -> Json | None:
+        try:
+            return _written(now) if stages_of(now) else None
+        except Exception as error:  # a file is gone, the disk is full: the run is whole without
+            for name in (VALUES, TRANSFER, EXTREMES):  # of an earlier end of this run
+                with suppress(OSError):
+                    (now.folder / name).unlink()
+            why = str(error) if isinstance(error, CampusError) else f"{type(error).__name__}: {error}"
+            return {"rows": 0, "why": why}
+
+    record = now.peers.led(made)
+    return None if record is None else Valued({"step": now.curriculum.step, **record})
+
+
+def stages_of(now: Situation) -> list[Path]:
+    """The files of the stages that were measured, in the sequence of training."""
+    paths = [now.folder / FOLDER / file_of_stage(stage.index) for stage in now.training_losses.past]
+    return [path for path in paths if path.exists()]
+
+
+def fold(paths: list[Path], n_rows: int) -> RowValues:
+    """The values in the files of stages, all by the same probe domains.
+
+    Args:
+        paths: of the files.
+        n_rows: of the training set.
+
+    Raises:
+        DataError: a file is damaged, or of other probes than the first.
+    """
+    probes: tuple[str, ...] = ()
+
+    def visits() -> Iterator[ValuedVisits]:
+        for path in paths:
+            try:
+                columns, _ = read_columns(path)
+                if probes_of(columns) != probes:
+                    raise KeyError(f"the probes {', '.join(probes_of(columns))}")
+                yield ValuedVisits.of_columns(columns, probes)
+            except (CampusError, KeyError) as error:
+                raise DataError(
+                    f"`{path}` must be the values that this run measured in that stage, by {', '.join(probes)}, got "
+                    f"{error.__cause__ or error}. Put it back from a copy to have the values of the run."
+                ) from error
+
+    with suppress(CampusError):  # it is named when it is read for its values
+        probes = probes_of(read_columns(paths[0])[0])
+    return RowValues.fold(visits(), n_rows, probes)
+
+
+def _written(now: Situation) -> Json:
+    """Write the three files; what the ledger says of them."""
+    content, (shape, end) = now.loaded.rows.content, shape_of(now.trainer)
+    made = ValueTable(
+        fold(stages_of(now), len(content)),
+        domains_to_tell(now),
+        content,
+        SaidHashes.read(compat.training_rows(now.trainer), shape, content, end=end).keys,
+        seed=now.config.seed or 0,
+    )
+    extremes = made.extremes()
+    texts = texts_of(now.trainer, [row for _, row in extremes])
+    lines = [{**made.line(*one), **text} for one, text in zip(extremes, texts, strict=True)]
+    write_columns(now.folder / VALUES, made.columns(), made.about())
+    atomic_write(now.folder / TRANSFER, json.dumps(plain(made.told_transfer()), ensure_ascii=False, indent=1) + "\n")
+    atomic_write(
+        now.folder / EXTREMES,
+        (f"{json.dumps(plain(line), ensure_ascii=False)}\n".encode("utf-8", "replace") for line in lines),
+    )
+    return made.record()
