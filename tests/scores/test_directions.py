@@ -20,6 +20,7 @@ from campus_tune.recipe.config import CampusConfig
 from campus_tune.scores import directions, passages, row_cache
 from campus_tune.scores.asking import Asking
 from campus_tune.scores.directions import AGREEMENT, agreement_warning, direction_problems, launch_problems
+from campus_tune.scores.fresh import FreshScores
 from campus_tune.scores.rescore import Rescorer
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import FloatArray, IntArray, Json
@@ -465,3 +466,35 @@ def test_the_metric_is_a_card_of_one_passage() -> None:
     assert [str(passage) for passage in Influence(probe="code").passages] == ["slopes towards code probes"]
     assert Influence().competence_aware
     assert Peers().leads
+
+
+# -- candidates ---------------------------------------------------------------------------------------------------
+
+
+def test_candidates_of_a_stage_are_taken_by_their_slopes_of_the_moment(tmp_path: Path, monkeypatch: Patch) -> None:
+    recipe = {
+        "selector": "shuffle",
+        "thin": {"how": "top", "by": "influence", "keep": 0.5, "fresh": True},  # the most helpful half of each stage
+        "stages": 4,
+        "budget": 10.0,
+    }
+    trainer, seen, call = run(tmp_path, config=recipe), list[Any](), FreshScores.__call__
+
+    def look(fresh: FreshScores, rows: Any) -> FloatArray:
+        before = fresh.asking.budget.spent["thinning"]
+        values = call(fresh, rows)
+        cost = fresh.asking.budget.spent["thinning"] - before
+        wanted = exact(trainer, fresh.asking, DOMAINS, rows[:10])
+        assert cost == fresh.once + fresh.price[rows].sum()
+        assert fresh.once > 0
+        seen.append((values[:10], wanted))
+        return values
+
+    monkeypatch.setattr(FreshScores, "__call__", look)
+    trainer.train()
+    assert len(seen) >= 3
+    for values, wanted in seen:
+        assert_exact(values, wanted)
+    end = events(tmp_path, "end")[0]
+    assert end["cost"]["thinning"] > 0
+    assert end["cost"]["all"] <= 10.0
