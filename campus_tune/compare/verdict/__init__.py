@@ -13,7 +13,7 @@ from campus_tune.compare.verdict.ablation import ABLATION_WORDS, Ablation, Effec
 from campus_tune.compare.verdict.bootstrap import VarianceParts
 from campus_tune.compare.verdict.console_lines import lines
 from campus_tune.compare.verdict.difference import HELPED, HURT, WORDS
-from campus_tune.compare.verdict.inputs import FINISHED, ArmResults, Curve, ItemValues, arm_of
+from campus_tune.compare.verdict.inputs import FINISHED, GAP, GROWN, ArmResults, Curve, ItemValues, arm_of
 from campus_tune.compare.verdict.judgement import Judgement
 from campus_tune.compare.verdict.power import Power, from_difference, from_pilot, speed_from_pilot
 from campus_tune.compare.verdict.speed import Speed, judge_speed
@@ -23,6 +23,8 @@ __all__ = [
     "ABLATION_WORDS",
     "EFFECT",
     "FINISHED",
+    "GAP",
+    "GROWN",
     "HELPED",
     "HURT",
     "WORDS",
