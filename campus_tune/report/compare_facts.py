@@ -14,7 +14,7 @@ import numpy as np
 
 from campus_tune.compare import file_shapes as shapes
 from campus_tune.compare.detectable import VERDICT
-from campus_tune.compare.folder import ABOUT
+from campus_tune.compare.kinds import COMPARISON
 from campus_tune.compare.rate_mass import add_rates
 from campus_tune.compare.result_file import FILE as RESULT
 from campus_tune.compare.result_file import FINISHED, FORMAT
@@ -156,12 +156,12 @@ def read_comparison(folder: Path) -> CompareFacts:
     Raises:
         DataError: no comparison is there, one of its files is damaged or of another format, or no run is done yet.
     """
-    if not (folder / ABOUT).is_file():
+    if not (folder / COMPARISON).is_file():
         raise DataError(
-            f"`comparison` must be a folder with {ABOUT}, got {str(folder)!r} without. Give the folder that "
+            f"`comparison` must be a folder with {COMPARISON}, got {str(folder)!r} without. Give the folder that "
             "campus-tune compare wrote into."
         )
-    settings = _read(folder / ABOUT, shapes.COMPARISON)
+    settings = _read(folder / COMPARISON, shapes.COMPARISON)
     arms = []
     for name, arm in settings["arms"].items():
         paths = [folder / "runs" / name / f"seed-{seed}" / RESULT for seed in settings["seeds"]]
