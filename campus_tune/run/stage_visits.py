@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from campus_tune.model.peers import Peers
-from campus_tune.run.lineage import VALUE
 from campus_tune.run.stream.watch import Harvest
 from campus_tune.scores.cache import write_columns
 from campus_tune.words.arrays import pack, unpack
 from campus_tune.words.types import FloatArray, IntArray, Json
 
-FOLDER = VALUE  # in the run's
+FOLDER = "value"  # in the run's `curriculum/`
 
 
 def file_of_stage(stage: int) -> str:
