@@ -1,4 +1,4 @@
-"""The command line: `campus-tune sft | score | proxy | simulate | check | compare | report | eval | schema | …`.
+"""The command line: `campus-tune sft | score | simulate | check | compare | search | report | eval | schema | …`.
 
 Importing this loads neither torch nor transformers: `simulate` plans without them, and what needs them is imported
 when its subcommand runs. What a user got wrong is a message on stderr and exit code 2, never a traceback (`--debug`
@@ -25,6 +25,7 @@ from campus_tune.cli import (
     report,
     schema,
     score,
+    search,
     sft,
     simulate,
     suspects,
@@ -133,6 +134,7 @@ def make_parser() -> argparse.ArgumentParser:
         proxy,
         compare,
         ablate,
+        search,
         report,
         suspects,
         value,

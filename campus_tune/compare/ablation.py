@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.file_shapes import ABLATION
+from campus_tune.compare.kinds import ABLATION as ABOUT
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import DIVERGED, FINISHED, read_stored
 from campus_tune.compare.task import AsLong, Task
@@ -36,7 +37,6 @@ from campus_tune.words.wording import cut, differences, duration, listed
 if TYPE_CHECKING:
     from campus_tune.data.held_out import HeldOut
 
-ABOUT = "ablation.json"
 FORMAT = 1
 FULL = "full"
 FIXED = ("model", "tokens", "domain_column", "domains", "test", "points", "campus", "training", "flags")

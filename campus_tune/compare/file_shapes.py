@@ -66,10 +66,27 @@ LEG: dict[str, Any] = {
     "test": RESULT["test?"],
 }
 LENGTH = {"n": int, **{f"{name}?": MAYBE for name in ("steps", "tokens", "passes", "loss")}, "diverged?": [int]}
+CURVE = {"seed": int, "step": [int], "loss": [float]}
+SEARCH: dict[str, Any] = {
+    "format": int,
+    "space": {str: [object]},
+    "rows": {"path": [str], "items": int},
+    "seeds": int,
+    "wanted": int,
+    "sampler": str,
+    "command?": str,
+    "ladder?": ({"steps": [int], "why": str}, None),
+    "recipe?": [CURVE],
+    "rungs?": [{"step": int, "trials": int, "trial_spread": MAYBE, "seed_spread": MAYBE}],
+    "trials?": [{"trial": int, "changes": {}, "losses": [MAYBE], "message": WORDS}],
+    "standing?": ({"best": int, "loss": float, "recipe": float, "change": float, "luck": float, "chance": float}, None),
+    "conclusion?": ({"winner": (int, None), "why": str}, None),
+    "judged?": ({str: object}, None),
+}
 DIFFERENCE = (
     {
         **{f"{name}?": MAYBE for name in ("value", "low", "high", "mean", "mean_against", "detectable", "p_adjusted")},
-        "n_items?": int,
+        "n_items?": (int, None),  # of speed and of readings there are none
     },
     None,
 )

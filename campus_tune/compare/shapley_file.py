@@ -16,6 +16,7 @@ import numpy as np
 from campus_tune.compare.file_shapes import MAYBE
 from campus_tune.compare.group_intervals import intervals
 from campus_tune.compare.group_trainings import GroupTrainings
+from campus_tune.compare.kinds import SHAPLEY as FILE
 from campus_tune.compare.result_file import read_stored
 from campus_tune.method.shapley import CoalitionWalk, Shapley
 from campus_tune.run.ledger import plain
@@ -27,7 +28,7 @@ from campus_tune.words.wording import cut, differences
 if TYPE_CHECKING:
     from campus_tune.data.held_out import HeldOut
 
-FILE, FORMAT = "shapley.json", 1
+FORMAT = 1
 FIXED = ("groups", "campus", "test", "training", "flags")  # what makes two of these the same
 SHOWN = 60  # characters of a setting in a message
 WORTH = {"value": float, **dict.fromkeys(("stderr", "by_sequence", "by_seed", "low", "high"), MAYBE)}

@@ -10,13 +10,15 @@ from typing import Any, get_args
 import numpy as np
 import yaml
 
-from campus_tune.compare.ablation import ABOUT, FORMAT, FULL
+from campus_tune.compare.ablation import FORMAT, FULL
 from campus_tune.compare.file_shapes import ABLATION
+from campus_tune.compare.kinds import ABLATION as ABOUT
 from campus_tune.compare.result_file import FILE, RUNS, read_stored
 from campus_tune.compare.verdict import Ablation, AblationPart, Effect, ablation_sentences
 from campus_tune.report.figures import Picture
 from campus_tune.report.heat_map import Heat, heat_map
 from campus_tune.report.html_tables import HtmlTable, number, words
+from campus_tune.report.page import PageParts
 from campus_tune.report.run_page import Fact
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import FloatArray, Json
@@ -80,6 +82,17 @@ def read_ablation(folder: Path) -> AblationFacts:
             "again: it goes on where it stopped."
         )
     return AblationFacts(folder, about, matrices, n_done)
+
+
+def ablation_page(folder: Path) -> PageParts:
+    """The page of an ablation.
+
+    Raises:
+        DataError: its file is damaged or of another format, or no run is done yet.
+    """
+    facts = read_ablation(folder)
+    pictures = ablation_pictures(facts)
+    return PageParts(ablation_content(facts, pictures), pictures, facts.finished)
 
 
 def ablation_pictures(facts: AblationFacts) -> list[Picture]:

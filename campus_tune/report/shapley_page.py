@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import yaml
 
+from campus_tune.compare.kinds import SHAPLEY
 from campus_tune.compare.result_file import FILE as RESULT
 from campus_tune.compare.result_file import RUNS
 from campus_tune.compare.row_groups import ALL
-from campus_tune.compare.shapley_file import FILE, read_shapley
+from campus_tune.compare.shapley_file import read_shapley
 from campus_tune.report.figures import GREY, INK, LONGEST, Picture, fitted, picture
 from campus_tune.report.heat_map import HARMS, HELPS, Heat, heat_map, heat_table
 from campus_tune.report.html_tables import GAP, HtmlTable, number, signed, words
+from campus_tune.report.page import PageParts
 from campus_tune.report.run_page import Fact
 from campus_tune.words.types import FloatArray, Json
 
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 FORM = ".4f"
 
 
-def shapley_page(folder: Path) -> tuple[dict[str, Any], list[Picture], bool]:
-    """(Variables of the template `shapley`, its pictures, whether there is nothing left to wait for).
+def shapley_page(folder: Path) -> PageParts:
+    """The page of values of groups.
 
     Args:
         folder: of the trainings.
@@ -33,7 +35,7 @@ def shapley_page(folder: Path) -> tuple[dict[str, Any], list[Picture], bool]:
     Raises:
         DataError: its file cannot be read.
     """
-    about = read_shapley(folder / FILE)
+    about = read_shapley(folder / SHAPLEY)
     found, groups = about["found"], about["groups"]
     done = sum(1 for _ in folder.glob(f"{RUNS}/*/*/{RESULT}"))
     pictures = [] if found is None else [each for each in (worth(about), transfer(about)) if each is not None]
@@ -58,7 +60,7 @@ def shapley_page(folder: Path) -> tuple[dict[str, Any], list[Picture], bool]:
         f"{about['test']['digest']})",
         "footer": "Made by campus_tune from trainings on sets of groups. This page is one file and needs no network.",
     }
-    return content, pictures, found is not None
+    return PageParts(content, pictures, found is not None)
 
 
 CELLS = "Worth to each test domain, nats per token, with intervals that are right together in 95 of 100 cases"

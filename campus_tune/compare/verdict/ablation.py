@@ -157,7 +157,7 @@ def _pair(arm: ArmResults, full: ArmResults, *, fewer: bool, tolerance: float) -
     if fewer:
         one = replace(one, trained=one.trained[:0])
     steps = [run["steps"] for run in full.shared if run.get("steps")]
-    tolerance = max([tolerance, *(1 / n for n in steps)])  # runs end with a whole step
+    tolerance = max([tolerance, *(2 / n for n in steps)])  # runs end with a whole step, of rows that luck has drawn
     reasons = [*misfits(one, all_rows, tokens_tolerance=tolerance), *misfits_of(arm.end, full.end)]
     return Pair(arm, full, arm.end, full.end, tuple(reasons))
 

@@ -39,6 +39,9 @@ def ablation_sentences(matrix: Ablation) -> list[str]:
     ]
     cells += [(d, "all rows", one) for d, one in matrix.overall.items() if one.verdict in PARTS[matrix.part]]
     cells.sort(key=lambda cell: -abs(cell[2].difference.relative or 0.0))
+    words = [one.verdict for row in matrix.cells.values() for one in row.values()]
+    if not any(words):
+        return ["NO WORD: the runs do not bear one."]
     if not cells:
         gone = "leaving a domain out" if matrix.part == "without" else "training one domain alone"
         return [f"NO EFFECT is shown: nothing that {gone} does can be told from chance."]
@@ -92,4 +95,7 @@ def _rest(matrix: Ablation, effect: float, seeds: int) -> list[str]:
             f"underpowered: {len(missed)} of {len(cells)} cells could have missed {percent(effect)}{would} in "
             f"4 of 5 ablations of {seeds} seeds. Add seeds or test rows: finished runs are kept."
         )
-    return said + [f"no word on {domain}: {why}." for domain, why in matrix.refused.items()]
+    said += [f"no word on {domain}: {why}." for domain, why in matrix.refused.items()]
+    if any(" tokens and " in why for why in matrix.refused.values()):
+        said.append("more tokens apart may be allowed without training anew: --compare.tokens_tolerance 0.1")
+    return said

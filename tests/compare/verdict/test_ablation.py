@@ -127,7 +127,7 @@ def test_what_is_small_is_not_called_and_what_could_have_been_missed_is_said() -
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"trained": np.full(3, 3000.0)}, "trained 3,000 tokens and full 4,000 with seed 2: 25.0% apart, where 2.5%"),
+        ({"trained": np.full(3, 3000.0)}, "trained 3,000 tokens and full 4,000 with seed 2: 25.0% apart, where 5.0%"),
         ({"diverged": {7: "NaN"}}, "without_math diverged with seed 7"),
         ({"shared": tuple({"test": "other", "steps": 30} for _ in range(3))}, "differ in `test`"),
     ],
