@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -229,27 +228,3 @@ def test_fewer_seeds_where_every_set_is_trained() -> None:
     assert design(5, 60).seeds == (0, 1, 2, 3, 4)
     assert design(5, 8).seeds == (0, 1, 2)
     assert design(5, 93).is_exact
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["RUN", "--groups", "domain"], "`--groups` must go with --config, got it with RUN. Leave it out"),
-        (["RUN", "--shuffle"], "`--shuffle` must go with --config"),
-        (["--config", "r.yaml", "--top", "3"], "`--top` must go with RUN, got it with --config. Leave it out."),
-        (["RUN", "--learning_rate", "3"], "`value RUN` must have no flags of TRL's, got --learning_rate. Remove it"),
-        ([], "`value` must have one RUN, the output_dir of a run, or --config with a recipe, got none. Name one."),
-        (["a", "b"], "got 2: a, b. Name one."),
-    ],
-)
-def test_flags_of_the_other_form_are_refused(words: list[str], message: str, capsys: Read) -> None:
-    assert main(["value", *words]) == 2
-    assert message in capsys.readouterr().err
-
-
-def test_help_shows_both_forms(capsys: Read) -> None:
-    with suppress(SystemExit):
-        main(["value", "--help"])
-    told = capsys.readouterr().out
-    assert "campus-tune value runs/first" in told
-    assert "campus-tune value --config recipe.yaml --groups domain" in told
