@@ -52,24 +52,13 @@ def intervals(walk: CoalitionWalk) -> tuple[FloatArray, FloatArray]:
     if n < 2:
         nothing = np.full(found.values.shape, np.nan)
         return nothing, nothing
-    of_seeds, rest = _mean_squares(by_seed)
-    common, alone = of_seeds / (n_groups * n), rest * (n_groups - 1) / (n_groups * n)  # (V,)
+    of_seeds = by_seed.mean(1)  # (S, V)
+    rest = by_seed - of_seeds[:, None] - by_seed.mean(0) + by_seed.mean((0, 1))  # (S, G, V)
+    common = of_seeds.var(0, ddof=1) / n  # MS_b / (G·S), shape (V,)
+    alone = (rest**2).sum((0, 1)) / (n_groups * n * (n - 1))  # MS_e · (G − 1) / (G·S)
     error = np.maximum(by_seed.std(0, ddof=1) / np.sqrt(n), np.sqrt(common + alone))
     share = common / np.maximum(common + alone, _TINY)
     together = n_groups * np.append(1, np.full(n_columns - 1, max(1, n_columns - 1)))  # (V,)
     points = [stdtrit(df, 1 - LEVEL / 2 / together) for df in (n - 1, (n_groups - 1) * (n - 1))]
     half = (share * points[0] + (1 - share) * points[1]) * error
     return found.values - half, found.values + half
-
-
-def _mean_squares(by_seed: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """(MS_b, MS_e) of seeds × groups, shape (V,) each.
-
-    Args:
-        by_seed: shape (S, G, V).
-    """
-    n, n_groups, _ = by_seed.shape
-    seeds = by_seed.mean(1)  # (S, V)
-    rest = by_seed - seeds[:, None] - by_seed.mean(0) + by_seed.mean((0, 1))
-    of_rest = (rest**2).sum((0, 1)) / ((n_groups - 1) * (n - 1))
-    return np.asarray(n_groups * seeds.var(0, ddof=1)), np.asarray(of_rest)
