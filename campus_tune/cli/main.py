@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from campus_tune.cli import (
+    ablate,
     check,
     compare,
     demo,
@@ -132,6 +133,7 @@ def make_parser() -> argparse.ArgumentParser:
         score,
         proxy,
         compare,
+        ablate,
         search,
         report,
         suspects,

@@ -30,6 +30,7 @@ from campus_tune.words.errors import CampusError
 from campus_tune.words.types import Json
 
 CALLED = {LOSS: "loss before training", LEARNABILITY: "what is learned of a row", VALUE: "value for the probes"}
+CERTAIN = 0.995  # agreement of two trainings, from which on there is no noise to speak of
 SAID = {
     "serves": ("ranks the rows much as", "Its scores can be used in place of the model's own."),
     "in part": (
@@ -137,10 +138,11 @@ def sentence(name: str, found: Agreement, proxy: ProxyScores) -> str:
         f"by {CALLED[name]} the proxy {who} {ranks} the trained model: Spearman {overall} over {found.overall.n} rows"
     )
     said += f", {within} inside of domains." if within else "."
-    if found.ceiling is not None:
+    if found.ceiling is not None and found.ceiling < CERTAIN:
         said += f" Another training of the same model reaches {found.ceiling:.2f}, the most that a proxy can."
     if found.third is not None:
-        said += f" Of the third it ranks lowest, {found.third:.0%} are in the model's lowest third (33% by chance)."
+        said += f" Of the third it ranks lowest, {100 * found.third:.0f} % are in the model's lowest third"
+        said += " (33 % by chance)."
     return f"{said} {so}"
 
 

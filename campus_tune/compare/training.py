@@ -98,12 +98,14 @@ class Bench:
         if task.as_long is not None:
             dataset = prepared_rows(*parsed, shared=self._prepared)
             every = token_counts(dataset)
+            short = not (parsed[1].dataloader_drop_last or config.coverage == "revisit" or config.draws_apart)
             kept = every if task.only is None else every[task.only.places(dataset)]
-            parsed = self._parsed(task, folder, task.as_long.steps(every, kept))
+            parsed = self._parsed(task, folder, task.as_long.steps(every, kept, short=short))
         config = config if config.scores else replace(config, scores=str(self.plan.out / "scores"))
         callback = CampusCallback(config)
         asked = asked_of_run(self.plan, arm, task)
-        recorder = Recorder(self.read_test(), self.plan.settings.points, self.tick, training_rows=asked)
+        points, gap = self.plan.settings.points, task.only is None
+        recorder = Recorder(self.read_test(), points, self.tick, training_rows=asked, with_gap=gap)
         trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], shared=self._prepared, only=task.only)
         run = callback.run
         assert run is not None  # it was made with the trainer

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from campus_tune.model.trained import Trained
 
 HERE: Json = {"use_cpu": True, "bf16": False, "fp16": False, "tf32": None}  # whatever this machine can do
-OURS = ("campus", "compare", "env")  # keys that TRL's parser does not know
+OURS = ("campus", *OF_COMMANDS, "env")  # keys that TRL's parser does not know
 QUIET: Json = {"report_to": "none", "eval_strategy": "no", "push_to_hub": False, "hub_model_id": None}
 
 
@@ -108,7 +108,7 @@ def _trainer(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, da
     from transformers import LlamaConfig, LlamaForCausalLM
     from trl import SFTTrainer
 
-    from campus_tune.recipe.trl_yaml import parse_trl
+    from campus_tune.recipe.trl_yaml import OF_COMMANDS, parse_trl
 
     asked = {name: value for name, value in {**settings, **HERE, **QUIET}.items() if name not in OURS}
     (_, training, _, _), _ = parse_trl({**asked, "output_dir": folder}, [])

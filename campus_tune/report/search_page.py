@@ -10,7 +10,12 @@ import yaml
 
 from campus_tune.compare.search import FOLDER, name_of, read_search, shown_changes
 from campus_tune.report.figures import Picture
+<<<<<<< HEAD
 from campus_tune.report.html_tables import HtmlTable, number, signed, words
+=======
+from campus_tune.report.html_tables import HtmlTable, number, words
+from campus_tune.report.page import PageParts
+>>>>>>> v20
 from campus_tune.report.run_page import Fact
 from campus_tune.report.search_plots import search_pictures
 from campus_tune.words.types import Json
@@ -22,8 +27,8 @@ RULE = (
 )
 
 
-def search_page(folder: Path) -> tuple[list[Picture], bool, dict[str, Any]]:
-    """(pictures, whether there is nothing left to wait for, the variables of the template `search`).
+def search_page(folder: Path) -> PageParts:
+    """The page of a search.
 
     Args:
         folder: of the search.
@@ -33,7 +38,7 @@ def search_page(folder: Path) -> tuple[list[Picture], bool, dict[str, Any]]:
     """
     search = read_search(folder)
     pictures = search_pictures(search)
-    return pictures, bool(search.get("conclusion")), search_content(folder, search, pictures)
+    return PageParts(search_content(folder, search, pictures), pictures, bool(search.get("conclusion")))
 
 
 def search_content(folder: Path, search: Json, pictures: Sequence[Picture]) -> dict[str, Any]:

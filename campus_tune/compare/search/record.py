@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from campus_tune.compare.file_shapes import SEARCH
+from campus_tune.compare.kinds import SEARCH as FILE
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import read_stored
 from campus_tune.compare.search.settings import SearchSettings
@@ -21,7 +22,6 @@ from campus_tune.words.files import atomic_write
 from campus_tune.words.types import Json
 from campus_tune.words.wording import cut, differences
 
-FILE = "search.json"
 FORMAT = 1
 FIXED = ("space", "rows", "seeds", "sampler", "seed", "campus", "training", "flags")
 SHOWN = 60  # characters of a setting in a message
