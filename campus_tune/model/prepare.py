@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from campus_tune.data.conversions import Origin
 from campus_tune.data.refusals import silent_contents, why_not
 from campus_tune.data.shapes import Shape
+from campus_tune.recipe.trl_yaml import OF_COMMANDS
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json, RowTexts
 
@@ -108,7 +109,7 @@ def _trainer(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, da
     from transformers import LlamaConfig, LlamaForCausalLM
     from trl import SFTTrainer
 
-    from campus_tune.recipe.trl_yaml import OF_COMMANDS, parse_trl
+    from campus_tune.recipe.trl_yaml import parse_trl
 
     asked = {name: value for name, value in {**settings, **HERE, **QUIET}.items() if name not in OURS}
     (_, training, _, _), _ = parse_trl({**asked, "output_dir": folder}, [])

@@ -17,12 +17,8 @@ from campus_tune.compare.search.hunt import (
     shown_changes,
     trained_with,
 )
-<<<<<<< HEAD
-from campus_tune.compare.search.record import FILE, SearchRecord, read_search
-from campus_tune.compare.search.rerun import FOLDER, confirm, plan_of_best
-=======
 from campus_tune.compare.search.record import SearchRecord, read_search
->>>>>>> v20
+from campus_tune.compare.search.rerun import FOLDER, confirm, plan_of_best
 from campus_tune.compare.search.settings import BLOCK, SearchSettings
 from campus_tune.compare.search.space import Space, read_space
 from campus_tune.compare.search.winner import Conclusion, Standing, conclude, promised
