@@ -12,6 +12,8 @@ from campus_tune.report.write import write_report
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json
 
+GONE: list[float | None] = [None, None, None]
+
 
 def made_up() -> Json:
     """A finished search: trial 2 is the best, trial 3 diverged, trial 4 was stopped early."""
@@ -36,7 +38,7 @@ def made_up() -> Json:
         "trials": [
             {"trial": 1, "changes": {"mix": 0.5, "thin": None}, "losses": [2.95, 2.45, 1.98], "message": None},
             {"trial": 2, "changes": {"mix": 0, "thin": None}, "losses": [2.9, 2.4, 1.94], "message": None},
-            {"trial": 3, "changes": {"mix": 0, "thin": {"how": "top"}}, "losses": [None] * 3, "message": "diverged: NaN"},  # noqa: E501
+            {"trial": 3, "changes": {"mix": 0, "thin": {"how": "top"}}, "losses": GONE, "message": "diverged: NaN"},
             {"trial": 4, "changes": {"mix": 0, "thin": {"how": "<b>"}}, "losses": [3.1, None, None], "message": None},
         ],
         "standing": {"best": 2, "loss": 1.94, "recipe": 2.0, "change": -0.03, "luck": -0.0103, "chance": 0.2,
