@@ -96,7 +96,8 @@ def _rises(subject: Subject, rows: TokenLists, tokens: IntArray, places: IntArra
     trained = [weight for weight in subject.model.parameters() if weight.requires_grad]
     before = [weight.detach().clone() for weight in trained]
     gradients = [torch.zeros_like(weight) for weight in before]
-    n = sum(int(np.count_nonzero(np.array(row.labels[1:]) != IGNORED)) for row in rows.whole(places.tolist()))
+    read = rows.__getitems__(places.tolist())  # cut where the model stops reading
+    n = sum(int(np.count_nonzero(np.array(row["labels"][1:]) != IGNORED)) for row in read)
     told: Json = {}
     with undisturbed(subject.model):
         here = 0.0
