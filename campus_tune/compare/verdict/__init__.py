@@ -17,7 +17,7 @@ from campus_tune.compare.verdict.ablation import (
     graph_of,
     judge_ablation,
 )
-from campus_tune.compare.verdict.ablation_lines import ablation_lines, ablation_sentences
+from campus_tune.compare.verdict.ablation_text import ablation_lines, ablation_sentences
 from campus_tune.compare.verdict.bootstrap import VarianceParts
 from campus_tune.compare.verdict.console_lines import lines
 from campus_tune.compare.verdict.difference import HELPED, HURT, WORDS
