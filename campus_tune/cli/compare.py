@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import replace
@@ -101,14 +100,13 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
     """All runs that are missing, then the verdict: on the console, in verdict.json and in the report."""
     from campus_tune.compare import detectable
     from campus_tune.compare.campaign import Campaign
-    from campus_tune.compare.proxy_agreement import of_comparison
     from campus_tune.compare.proxy_scores import read_proxy
     from campus_tune.compare.run_bar import RunBar
     from campus_tune.compare.training import Bench
-    from campus_tune.compare.verdict import judge, lines
+    from campus_tune.compare.verdict import lines
+    from campus_tune.compare.verdict_file import write_verdict
     from campus_tune.report.write import write_report
     from campus_tune.run.lock import RunLock
-    from campus_tune.words.files import atomic_write
 
     words = ["campus-tune", "compare", "--config", options.config]
     for name in ("out", "arms", "seeds", "test", "jobs", "devices"):
@@ -133,15 +131,7 @@ def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
             return 0
         campaign.train(["recipe", "control"], bench)
         campaign.train(["control", "plus"], bench)  # those that await the recipe's runs
-        settings = plan.settings
-        judged = judge(
-            campaign.arms(),
-            effect=settings.effect,
-            faster=settings.speedup,
-            tokens_tolerance=settings.tokens_tolerance,
-        )
-        verdict = replace(judged, planned=tuple(one.to_mapping() for one in plans), proxy=of_comparison(plan))
-        atomic_write(plan.out / detectable.VERDICT, json.dumps(verdict.to_mapping(), indent=1, allow_nan=False) + "\n")
+        verdict = write_verdict(campaign, plans)
         for line in lines(verdict, campaign.arms()):
             campaign.say(line)
         campaign.say(f"the report: {write_report(plan.out)}")

@@ -1,4 +1,4 @@
-"""The command line: `campus-tune sft | score | proxy | simulate | check | compare | report | eval | schema | …`.
+"""The command line: `campus-tune sft | score | simulate | check | compare | search | report | eval | schema | …`.
 
 Importing this loads neither torch nor transformers: `simulate` plans without them, and what needs them is imported
 when its subcommand runs. What a user got wrong is a message on stderr and exit code 2, never a traceback (`--debug`
@@ -15,7 +15,22 @@ from contextlib import redirect_stdout
 from dataclasses import replace
 from typing import Any
 
-from campus_tune.cli import check, compare, demo, diff, proxy, report, schema, score, sft, simulate, suspects, value
+from campus_tune.cli import (
+    ablate,
+    check,
+    compare,
+    demo,
+    diff,
+    proxy,
+    report,
+    schema,
+    score,
+    search,
+    sft,
+    simulate,
+    suspects,
+    value,
+)
 from campus_tune.cli import eval as evaluate
 from campus_tune.cli.help_text import HelpText, filled
 from campus_tune.cli.options import Command
@@ -111,6 +126,22 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"campus-tune {versions(())['campus_tune']}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (sft, simulate, check, score, proxy, compare, report, suspects, value, evaluate, schema, diff, demo):
+    for command in (
+        sft,
+        simulate,
+        check,
+        score,
+        proxy,
+        compare,
+        ablate,
+        search,
+        report,
+        suspects,
+        value,
+        evaluate,
+        schema,
+        diff,
+        demo,
+    ):
         command.add_parser(commands)
     return parser

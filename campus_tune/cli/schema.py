@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 EXAMPLE = """\
-What a training YAML may say, as JSON schema: every setting of the `campus:` and `compare:` blocks, every metric,
-pacing, selector, weight, rule and reweighting with its options, those of installed packages among them, and the fields
-of the TRL and accelerate that are installed. An editor with a YAML language server completes and checks with it;
+What a training YAML may say, as JSON schema: every setting of the `campus:`, `compare:` and `search:` blocks, every
+metric, pacing, selector, weight, rule and reweighting with its options, those of installed packages among them, and the
+fields of the TRL and accelerate that are installed. An editor with a YAML language server completes and checks with it;
 `suite` is the schema of a suite of your own.
 
 example:
@@ -58,17 +58,22 @@ def main(options: argparse.Namespace) -> int:
 
 def training_schema() -> Json:
     """A YAML for `sft`, `check`, `compare` and the others that train."""
+    from campus_tune.compare.search import SearchSettings
     from campus_tune.compare.settings import CompareSettings
     from campus_tune.recipe.config import CampusConfig, part_schemas
-    from campus_tune.recipe.trl_yaml import BLOCK, COMPARE, trl_schema
+    from campus_tune.recipe.trl_yaml import BLOCK, COMPARE, SEARCH, trl_schema
 
     campus = {"anyOf": [CampusConfig.schema(), {"type": "null"}], "description": "the curriculum"}
     compare = {**CompareSettings.schema(), "description": "what `campus-tune compare` compares, and on which rows"}
+    search = {
+        **SearchSettings.schema(),
+        "description": "what `campus-tune search` tries, and on which rows it is ranked",
+    }
     return {
         "$schema": DRAFT,
         "title": "a training YAML of campus-tune",
         "type": "object",
-        "properties": {BLOCK: campus, COMPARE: compare, **trl_schema()},
+        "properties": {BLOCK: campus, COMPARE: compare, SEARCH: search, **trl_schema()},
         "additionalProperties": False,
         "$defs": part_schemas(),
     }

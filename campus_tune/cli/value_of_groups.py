@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +18,8 @@ from campus_tune.compare.settings import CompareSettings
 from campus_tune.method.shapley import CoalitionDesign
 from campus_tune.metrics import parse_metric
 from campus_tune.metrics.learnability import EARLY
-from campus_tune.recipe.config import CampusConfig
-from campus_tune.recipe.draw_blocks import TEMPERATURE
 from campus_tune.words.errors import INTERRUPTED, DataError, RecipeError
+from campus_tune.words.registry import nearest
 from campus_tune.words.tables import table
 from campus_tune.words.types import Json
 
@@ -113,34 +111,25 @@ def plan_of_value(options: argparse.Namespace, written: WrittenPlan) -> Plan:
         written: the YAML and the flags.
 
     Raises:
-        RecipeError: all that is wrong with them; a recipe that names its domains, of which some trainings have not all.
+        RecipeError: all that is wrong with them.
     """
     compared = written.compared({**vars(options), "seeds": options.seeds or [SEEDS_OF_SEQUENCES]})
     settings = CompareSettings.from_mapping(compared)
-    settings = replace(settings, points=1, evaluate=None, sharpness=False)  # of each training only the two ends
+    settings = replace(
+        settings, points=1, evaluate=None, sharpness=False, proxy=None
+    )  # of each training only the two ends
     name = RANDOM if options.shuffle else RECIPE
     arm = next(arm for arm in make_arms(written.block, {RANDOM: {}, RECIPE: {}}) if arm.name == name)
-    if named := _shares_by_name(arm.config(0)):
-        raise RecipeError(
-            f"`--groups` must have a recipe that can be trained on some of its domains alone, got one whose `{named}` "
-            "names them. Write --shuffle, which trains plain shuffling instead, or leave the shares out."
-        )
     out = options.out or Path(str(written.training.get("output_dir") or OUT)) / BESIDE
-    plan = make_plan(written, [arm], settings, out)
+    plan = make_plan(written, [replace(arm, kind="baseline")], settings, out)
     return replace(plan, block={})  # nothing but the test rows is looked at when a training ends
-
-
-def _shares_by_name(config: CampusConfig) -> str:
-    """The setting that gives domains shares by their names; "" where none does."""
-    written = {"domains: shares": config.domains and config.domains.shares}
-    written |= {f"phases: {i}: shares": phase.shares for i, phase in enumerate(config.phases or ())}
-    return next((what for what, one in written.items() if isinstance(one, Mapping) and list(one) != [TEMPERATURE]), "")
 
 
 def _design(n_groups: int, seeds: tuple[int, ...], trainings: int | None, *, given: bool) -> CoalitionDesign:
     """Which sets are trained; unless seeds were given, with fewer of them where every set is."""
-    usual = CoalitionDesign(n_groups, seeds if given else seeds[:SEEDS], trainings)
-    return usual if given or usual.is_exact else CoalitionDesign(n_groups, seeds, trainings)
+    few = CoalitionDesign(n_groups, seeds if given else seeds[:SEEDS], trainings)
+    room = trainings is None or trainings >= n_groups + len(seeds)
+    return CoalitionDesign(n_groups, seeds, trainings) if room and not few.is_exact else few
 
 
 def _command(options: argparse.Namespace) -> str:
@@ -160,7 +149,8 @@ def _groups(options: argparse.Namespace, written: WrittenPlan, plan: Plan) -> Ro
         RecipeError: a difficulty for groups that have none; rows in another sequence with each seed.
     """
     from campus_tune.data.domains import Domains
-    from campus_tune.run.make_trainer import load_rows
+    from campus_tune.data.prepared import column_names, read_column
+    from campus_tune.run.make_trainer import training_rows
 
     script, training, _, mixture = plan.parsed(plan.settings.seeds[0], plan.out)[0]
     column = options.domain_column or DOMAIN
@@ -169,17 +159,18 @@ def _groups(options: argparse.Namespace, written: WrittenPlan, plan: Plan) -> Ro
         raise RecipeError(
             f"`--difficulty` must go with --groups {DOMAIN_DIFFICULTY}, got it with --groups domain. Leave it out."
         )
-    rows = load_rows(script, mixture)[script.dataset_train_split]
-    if column not in rows.column_names:
+    rows = training_rows(script, mixture)
+    names = column_names(rows)
+    if column not in names:
         raise DataError(
-            f"`--domain-column` must be a column of the training set ({', '.join(rows.column_names)}), got {column!r}. "
-            "Name one of them."
+            f"`--domain-column` must be a column of the training set ({', '.join(names)}), got {column!r}."
+            f"{nearest(column, names)} Name one of them."
         )
-    domains = Domains.of([str(value) for value in rows[column]])
+    domains = Domains.of([str(value) for value in read_column(rows, column)])
     if thirds:
         groups = _thirds(options, written, plan, column, shuffled=bool(getattr(training, "shuffle_dataset", False)))
     else:
-        groups = RowGroups(tuple(domains.names), tuple(domains.sizes().values()), column)
+        groups = RowGroups.of_domains(domains.sizes(), column)
     groups.refuse_small(training.per_device_train_batch_size * training.gradient_accumulation_steps)
     return groups
 
@@ -220,13 +211,15 @@ def values_table(about: Json) -> str:
     """
     found, sizes = about["found"], dict(zip(about["groups"]["names"], about["groups"]["sizes"], strict=True))
     gain = found["loss"]["before"] - found["loss"]["after"]
+    errors = {} if found["exact"] else {"by_sequence": "± sequences"}
+    errors |= {"by_seed": "± seeds"}
     rows = []
     for name, one in sorted(found["values"].items(), key=lambda pair: -pair[1]["value"]):
         between = "-" if one["low"] is None else f"{_signed(one['low'])} to {_signed(one['high'])}"
         share = f"{one['value'] / gain:.0%}".replace("-", "−") if gain > 0 else "-"
-        errors = ["-" if one[error] is None else f"{one[error]:.4f}" for error in ("by_sequence", "by_seed")]
-        rows.append([name, str(sizes[name]), _signed(one["value"]), share, *errors, between])
-    return table(["group", "rows", "worth", "share", "± sequences", "± seeds", "interval"], rows)
+        shown = ("-" if one[error] is None else f"{one[error]:.4f}" for error in errors)
+        rows.append([name, str(sizes[name]), _signed(one["value"]), share, *shown, between])
+    return table(["group", "rows", "worth", "share", *errors.values(), "interval"], rows)
 
 
 def domains_table(about: Json) -> str:

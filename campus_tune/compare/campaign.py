@@ -19,6 +19,7 @@ from campus_tune.compare.task import Task
 from campus_tune.compare.trainings import Makes, Trainings
 from campus_tune.compare.verdict import ArmResults, arm_of
 from campus_tune.words.types import Json
+from campus_tune.words.wording import duration
 
 if TYPE_CHECKING:
     from campus_tune.data.held_out import HeldOut
@@ -102,12 +103,12 @@ class Campaign:
             self._made += 1
             spent = time.perf_counter() - self._began
             left = (self.n_runs - len(self.outcomes)) * spent / self._made
-            more = f"; about {_duration(left)} left" if left else ""
+            more = f"; about {duration(left)} left" if left else ""
             if outcome["status"] == DIVERGED:
                 ended = f"diverged: {outcome['message']}"
             else:
                 ended = f"loss {outcome['curve']['loss'][0]:.4f} → {outcome['curve']['loss'][-1]:.4f}"
-            took = _duration(sum(outcome["seconds"][what] for what in ("training", "curriculum", "curve")))
+            took = duration(sum(outcome["seconds"][what] for what in ("training", "curriculum", "curve")))
             audit = outcome["audit"] or {"passed": 0, "checked": 0}
             self.say(
                 f"run {len(self.outcomes)} of {self.n_runs}: {outcome['arm']}, seed {outcome['seed']}: {ended}, cost "
@@ -136,7 +137,3 @@ class Campaign:
         recipe = next((arm for arm in recipes if arm.name == RECIPE), recipes[0])
         base, bill = self.outcomes[self.plan.baseline.name, seed], self.outcomes[recipe.name, seed]["cost"]["all"]
         return round(int(base["shared"]["steps"]) * (1 + float(bill)))
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

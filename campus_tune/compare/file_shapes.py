@@ -65,10 +65,28 @@ LEG: dict[str, Any] = {
     "curve": {"step": [int], "loss": [float]},
     "test": RESULT["test?"],
 }
+LENGTH = {"n": int, **{f"{name}?": MAYBE for name in ("steps", "tokens", "passes", "loss")}, "diverged?": [int]}
+CURVE = {"seed": int, "step": [int], "loss": [float]}
+SEARCH: dict[str, Any] = {
+    "format": int,
+    "space": {str: [object]},
+    "rows": {"path": [str], "items": int},
+    "seeds": int,
+    "wanted": int,
+    "sampler": str,
+    "command?": str,
+    "ladder?": ({"steps": [int], "why": str}, None),
+    "recipe?": [CURVE],
+    "rungs?": [{"step": int, "trials": int, "trial_spread": MAYBE, "seed_spread": MAYBE}],
+    "trials?": [{"trial": int, "changes": {}, "losses": [MAYBE], "message": WORDS}],
+    "standing?": ({"best": int, "loss": float, "recipe": float, "change": float, "luck": float, "chance": float}, None),
+    "conclusion?": ({"winner": (int, None), "why": str}, None),
+    "judged?": ({str: object}, None),
+}
 DIFFERENCE = (
     {
         **{f"{name}?": MAYBE for name in ("value", "low", "high", "mean", "mean_against", "detectable", "p_adjusted")},
-        "n_items?": int,
+        "n_items?": (int, None),  # of speed and of readings there are none
     },
     None,
 )
@@ -120,4 +138,25 @@ VERDICT: dict[str, Any] = {
     "notes?": ([str], None),
     "readings?": ({str: {str: READING}}, None),
     "proxy?": (PROXY, None),
+}
+EFFECT = {"verdict": WORDS, **DIFFERENCE[0]}
+MATRIX = ({"cells": {str: {str: EFFECT}}, "overall": {str: EFFECT}, "refused?": {str: str}}, None)
+ABLATION: dict[str, Any] = {
+    "format": int,
+    "finished": bool,
+    "model": str,
+    "target": WORDS,
+    "tokens": str,
+    "domains": {str: int},
+    "left_out": [str],
+    "seeds": [int],
+    "effect": float,
+    "test?": ({"path?": ([str], None), "items?": int, "digest?": str}, None),
+    "training?": ({}, None),
+    "campus?": ({}, None),
+    "command?": str,
+    "runs?": {str: LENGTH},
+    "without?": MATRIX,
+    "only?": MATRIX,
+    "graph?": {str: {str: float}},
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.file_shapes import COMPARISON
+from campus_tune.compare.kinds import COMPARISON as ABOUT
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import read_stored, run_folder
 from campus_tune.compare.task import Task
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from campus_tune.data.held_out import HeldOut
 
-ABOUT = "compare.json"
 FORMAT = 1
 EARLIER = "earlier"  # arms that the folder has runs of, and that are not asked for now
 FIXED = ("test", "points", "evaluate", "sharpness", "training", "flags")

@@ -76,7 +76,7 @@ def generalisation_gap(test: BeforeAfter, trained: BeforeAfter) -> Json | None:
             for one in (test, trained)
         ]
         if min(len(one.domains) for one in sides) >= FEWEST:
-            parts[name], tokens[name] = _part(*sides), int(sides[0].after.tokens.sum())
+            parts[name], tokens[name] = gap_of_one(*sides), int(sides[0].after.tokens.sum())
     if not parts:
         return None
     total = sum(tokens.values())
@@ -91,8 +91,13 @@ def generalisation_gap(test: BeforeAfter, trained: BeforeAfter) -> Json | None:
     return {**told, "domains": parts} if len(parts) > 1 else told
 
 
-def _part(test: BeforeAfter, trained: BeforeAfter) -> Json:
-    """The gap of one domain."""
+def gap_of_one(test: BeforeAfter, trained: BeforeAfter) -> Json:
+    """The gap of rows that are all of one domain.
+
+    Args:
+        test: rows that were held out, at least two.
+        trained: rows that were trained, likewise.
+    """
     sides = [(one.before.per_row(), one.after.per_row(), one.after.tokens) for one in (test, trained)]
     changes = [paired(before, after, tokens) for before, after, tokens in sides]
     ends = [paired(np.zeros(len(after)), after, tokens) for _, after, tokens in sides]

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from campus_tune.compare.ablation import without_domains
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import FINISHED
@@ -20,8 +21,9 @@ from campus_tune.compare.row_groups import RowGroups
 from campus_tune.compare.task import Task
 from campus_tune.compare.trainings import Makes, Trainings
 from campus_tune.method.shapley import Coalition, CoalitionDesign, CoalitionWalk
-from campus_tune.words.errors import DivergedError
+from campus_tune.words.errors import DivergedError, RecipeError
 from campus_tune.words.types import FloatArray, Json
+from campus_tune.words.wording import duration
 
 
 class GroupTrainings:
@@ -33,6 +35,9 @@ class GroupTrainings:
         design: which sets of them are trained.
         say: told every line.
         check: called after each training; raises what shall end it there.
+
+    Raises:
+        RecipeError: the recipe gives some group no share when it is alone.
     """
 
     def __init__(
@@ -51,6 +56,8 @@ class GroupTrainings:
         self._steps = int(plan.parsed(design.seeds[0], plan.out)[0][1].max_steps)
         self._rows_made = 0  # of the trainings that this command has made
         self._began = time.perf_counter()
+        for group in range(design.groups):  # what can be trained alone can be trained with others
+            self.task(1 << group, design.seeds[0])
 
     @property
     def outcomes(self) -> list[Coalition]:
@@ -103,12 +110,22 @@ class GroupTrainings:
         return walk
 
     def task(self, coalition: int, seed: int) -> Task:
-        """The run of a set of groups with a seed."""
+        """The run of a set of groups with a seed.
+
+        Raises:
+            RecipeError: the recipe gives these groups no share.
+        """
         arm, groups = self.plan.arms[0], self.groups
         share = groups.rows_of(coalition) / groups.rows_of(groups.all)
         steps = max(1, round(share * self._steps)) if self._steps > 0 else None
-        own = Arm(groups.folder(coalition), arm.kind, arm.campus)
-        return Task(own, seed, steps, only=groups.subset(coalition))
+        try:
+            own = without_domains(arm.campus, groups.without(coalition))
+        except RecipeError as error:
+            raise RecipeError(
+                f"`--groups` must have a recipe that can be trained on {groups.named(coalition)} alone, got one whose "
+                "shares give it no rows. Write --shuffle, which trains plain shuffling instead, or give it a share."
+            ) from error
+        return Task(Arm(groups.folder(coalition), "recipe", own), seed, steps, only=groups.subset(coalition))
 
     def close(self) -> None:
         """End all processes, with the trainings in them that nobody waits for any more."""
@@ -149,8 +166,3 @@ class GroupTrainings:
             return (self.design.most - len(self.outcomes)) * every / 2
         done = sum(self.groups.rows_of(coalition) for coalition, _ in self.known)
         return float(len(self.design.seeds) * (every << self.design.groups - 1) - done)
-
-
-def duration(seconds: float) -> str:
-    """So many seconds or minutes."""
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -12,7 +12,6 @@ import shutil
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,15 +78,14 @@ def train_leg(
     folder = run_folder(plan.out, arm.name, task.seed)
     path = leg_file(plan.out, arm.name, task.seed, leg)
     outcome: Json = {"arm": arm.name, "seed": task.seed, "until": leg.until, "status": FINISHED, "message": None}
-    with (folder / LOG).open("a", encoding="utf-8", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
-        try:
-            outcome |= _train(plan, arm, task, leg, folder, rows, shared, tick)
-        except StorageError:
-            raise
-        except Exception as error:  # whatever a library says to the settings of one trial: the others go on
-            traceback.print_exc(file=log)
-            why = " ".join((str(error) or type(error).__name__).split())
-            return {**outcome, "status": FAILED, "message": f"{why} (its log: {folder / LOG})"}
+    try:
+        outcome |= _train(plan, arm, task, leg, folder, rows, shared, tick)
+    except StorageError:
+        raise
+    except Exception as error:  # whatever a library says to the settings of one trial: the others go on
+        traceback.print_exc()
+        why = " ".join((str(error) or type(error).__name__).split())
+        return {**outcome, "status": FAILED, "message": f"{why} (its log: {folder / LOG})"}
     atomic_write(path, json.dumps(plain({"format": FORMAT, **outcome}), allow_nan=False) + "\n")
     return outcome
 

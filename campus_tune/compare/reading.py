@@ -15,7 +15,7 @@ from campus_tune.compare.arms import Arm
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import RUNS
 from campus_tune.compare.settings import BLOCK, CompareSettings
-from campus_tune.recipe.trl_yaml import is_launched, read_arguments
+from campus_tune.recipe.trl_yaml import OF_COMMANDS, is_launched, read_arguments
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.strict_yaml import read_value
 from campus_tune.words.types import Json
@@ -101,6 +101,7 @@ def read_written(
     if not campus:
         raise RecipeError(f"`campus` must be a block in {config}, got none. Add `campus:` with `metrics`.")
     found = {name: training.pop(name, None) or {} for name in blocks}
+    training = {key: value for key, value in training.items() if key not in OF_COMMANDS}
     said = {name: {**what, **own[name]} if isinstance(what, Mapping) else what for name, what in found.items()}
     return WrittenPlan(training, tuple(flags), campus, said)
 

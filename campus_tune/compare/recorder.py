@@ -37,6 +37,7 @@ class Recorder(TrainerCallback):
         points: of the curve besides the first, evenly over the steps.
         tick: told the steps that are finished.
         training_rows: measures rows that are trained, too; None in runs that nobody compares with a proxy.
+        with_gap: say the generalisation gap, which takes two measurements more; not of runs on some of the rows.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class Recorder(TrainerCallback):
         tick: Callable[[int], object] = lambda _: None,
         *,
         training_rows: TrainingRowLosses | None = None,
+        with_gap: bool = True,
     ) -> None:
         self.rows, self.points, self.tick, self.training_rows = rows, points, tick, training_rows
+        self.with_gap = with_gap
         self.losses: RowLosses | None = None  # of the held-out rows, as last measured
         self.learning_rates: list[float] = []
         self.visits: list[RowArray] = []  # rows of each step
@@ -74,9 +77,10 @@ class Recorder(TrainerCallback):
         self._grid = set(np.linspace(0, state.max_steps, self.points + 1).round().astype(int).tolist())
         self._measure(0)
         began = time.perf_counter()
-        with suppress(DataError):  # rows of plain text have no answers, and no gap
+        if self.with_gap:
             assert self.losses is not None  # just measured
-            self._trained = TrainedRows(self.trainer, self.rows, self.losses)
+            with suppress(DataError):  # rows of plain text have no answers, and no gap
+                self._trained = TrainedRows(self.trainer, self.rows, self.losses)
         if self.training_rows is not None:
             self.training_rows.begin(self.trainer, self.run)
         self.curve_seconds += time.perf_counter() - began
@@ -104,7 +108,7 @@ class Recorder(TrainerCallback):
     def on_train_end(self, args: Args, state: TrainerState, control: TrainerControl, **_: object) -> None:
         """The gap between the test rows and those that were trained; the end is a point of the curve in any case."""
         del args, control
-        if self._curve["step"][-1] != state.global_step:  # a rule has stopped the run between two points
+        if self._curve["step"][-1:] != [state.global_step]:  # a rule has stopped the run between two points
             self._measure(state.global_step)
         began = time.perf_counter()
         if self._trained is not None and self.visits:

@@ -1,15 +1,15 @@
 """Groups of training rows whose worth is asked for: domains, or thirds of domains by how hard their rows are.
 
->>> groups = RowGroups(("code", "math", "prose"), (10, 20, 30), "domain")
+>>> groups = RowGroups.of_domains({"code": 10, "math": 20, "prose": 30}, "domain")
 >>> groups.named(0b101), groups.rows_of(0b101), groups.named(0b111)
 ('code + prose', 40, 'all groups')
->>> groups.subset(0b101).without, groups.subset(0b111)
-(('math',), None)
+>>> groups.without(0b101), groups.subset(0b101).without, groups.subset(0b111)
+(('math',), ('math',), None)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from campus_tune.data.subset import Subset
@@ -32,6 +32,7 @@ class RowGroups:
     Args:
         names: of the G groups.
         sizes: rows of each.
+        domains: in which each group's rows are.
         column: with the domain of each row.
         rows: numbers of each group's prepared rows; None where groups are domains, whose rows the column names.
         by: the difficulty that cut domains into thirds; None where groups are domains.
@@ -39,9 +40,20 @@ class RowGroups:
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
+    domains: tuple[str, ...]
     column: str
     rows: tuple[tuple[int, ...], ...] | None = None
     by: str | None = None
+
+    @staticmethod
+    def of_domains(sizes: Mapping[str, int], column: str) -> RowGroups:
+        """Each domain a group.
+
+        Args:
+            sizes: rows of each.
+            column: that they were read from.
+        """
+        return RowGroups(tuple(sizes), tuple(sizes.values()), tuple(sizes), column)
 
     @staticmethod
     def thirds(difficulty: FloatArray, codes: IntArray, domains: list[str], *, column: str, by: str) -> RowGroups:
@@ -57,8 +69,9 @@ class RowGroups:
         cells = Cells.cut(difficulty, domains=codes, domain_names=domains, bands=len(BANDS), by=by)
         rows = tuple(tuple((cells.codes == code).nonzero()[0].tolist()) for code in range(len(cells.names)))
         thirds = [int(name.rsplit(" ", 3)[1]) for name in cells.names]  # "code · length 1 of 3"
-        names = [f"{domains[of]} {BANDS[third - 1]}" for of, third in zip(cells.strata_of, thirds, strict=True)]
-        return RowGroups(tuple(names), tuple(map(len, rows)), column, rows, by)
+        of = tuple(domains[stratum] for stratum in cells.strata_of)
+        names = tuple(f"{domain} {BANDS[third - 1]}" for domain, third in zip(of, thirds, strict=True))
+        return RowGroups(names, tuple(map(len, rows)), of, column, rows, by)
 
     @property
     def all(self) -> int:
@@ -81,13 +94,17 @@ class RowGroups:
         """How many rows a set of groups has."""
         return sum(self.sizes[group] for group in self.members(coalition))
 
+    def without(self, coalition: int) -> tuple[str, ...]:
+        """The domains of which a set of groups has no rows."""
+        there = {self.domains[group] for group in self.members(coalition)}
+        return tuple(dict.fromkeys(domain for domain in self.domains if domain not in there))
+
     def subset(self, coalition: int) -> Subset | None:
         """The rows that a training on a set of groups has; None for all."""
         if coalition == self.all:
             return None
         if self.rows is None:
-            out = tuple(name for group, name in enumerate(self.names) if not coalition >> group & 1)
-            return Subset(without=out, column=self.column)
+            return Subset(without=self.without(coalition), column=self.column)
         return Subset(rows=tuple(sorted(row for group in self.members(coalition) for row in self.rows[group])))
 
     def refuse_small(self, least: int) -> None:

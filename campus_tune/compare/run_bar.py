@@ -10,18 +10,18 @@ from tqdm.auto import tqdm
 
 
 class Counted(Protocol):
-    """What makes runs and counts them."""
+    """Runs that are told and counted: a comparison's, an ablation's."""
 
     say: Callable[[str], object]
 
     @property
     def outcomes(self) -> Sized:
-        """Runs that are finished."""
+        """Those that are finished."""
         ...
 
     @property
     def n_runs(self) -> int:
-        """Of all that are to be made."""
+        """All of them."""
         ...
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from campus_tune.compare.file_shapes import MAYBE
 from campus_tune.compare.group_intervals import intervals
 from campus_tune.compare.group_trainings import GroupTrainings
+from campus_tune.compare.kinds import SHAPLEY as FILE
 from campus_tune.compare.result_file import read_stored
 from campus_tune.method.shapley import CoalitionWalk, Shapley
 from campus_tune.run.ledger import plain
@@ -27,7 +28,7 @@ from campus_tune.words.wording import cut, differences
 if TYPE_CHECKING:
     from campus_tune.data.held_out import HeldOut
 
-FILE, FORMAT = "shapley.json", 1
+FORMAT = 1
 FIXED = ("groups", "campus", "test", "training", "flags")  # what makes two of these the same
 SHOWN = 60  # characters of a setting in a message
 WORTH = {"value": float, **dict.fromkeys(("stderr", "by_sequence", "by_seed", "low", "high"), MAYBE)}
@@ -188,9 +189,11 @@ def sentences(about: Json, found: Shapley) -> list[str]:
     if len(about["seeds"]) < 2:
         said.append("One seed: how much of this is luck is not known. Give more: --seeds 3")
     elif open_ones:
-        said.append(f"Of {', '.join(open_ones)} this many trainings cannot say whether they help or harm.")
-    if found.n_sequences and not found.settled:
-        said.append("Drawn sequences do not agree yet: more --trainings make the errors smaller.")
+        by_seed, by_sequence = (
+            float(np.nan_to_num(error[:, 0] ** 2).mean()) for error in (found.by_seed, found.by_sequence)
+        )
+        more = f"--seeds {2 * len(about['seeds'])}" if by_seed >= by_sequence else "more --trainings"
+        said.append(f"Whether {', '.join(open_ones)} help or harm is not said: it may be chance. Give {more}.")
     if not about["of_recipe"]:
         said.append(
             f"This is what they are worth to {about['model']}; the recipe's own model was not trained, and may value "

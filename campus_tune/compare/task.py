@@ -17,13 +17,11 @@ class AsLong:
     Args:
         tokens: that it trained.
         rows_per_step: of an optimizer step.
-        whole_steps: none of its steps had fewer rows: the last one of an epoch may.
         passes: as many passes over its own rows, and so as many fewer tokens as it has fewer of all.
     """
 
     tokens: int
     rows_per_step: int
-    whole_steps: bool = True
     passes: bool = False
 
     @classmethod
@@ -34,25 +32,24 @@ class AsLong:
             outcome: of a run of all rows.
             passes: as above.
         """
-        shared = outcome["shared"]
-        whole = int(outcome["rows"]) == int(shared["steps"]) * int(shared["global_batch"])
-        return cls(int(outcome["tokens"]), int(shared["global_batch"]), whole, passes)
+        return cls(int(outcome["tokens"]), int(outcome["shared"]["global_batch"]), passes)
 
-    def steps(self, every: IntArray, kept: IntArray) -> int:
+    def steps(self, every: IntArray, kept: IntArray, *, short: bool) -> int:
         """Optimizer steps of a run of some rows, drawn evenly.
 
-        >>> AsLong(tokens=800, rows_per_step=2).steps(np.full(8, 100), np.full(4, 50))
+        >>> AsLong(tokens=800, rows_per_step=2).steps(np.full(8, 100), np.full(4, 50), short=False)
         8
 
         Args:
             every: tokens of each row of the run of all, shape (N,).
             kept: those of the rows that are trained, shape (n,).
+            short: the last step of an epoch has the rows that are left over, and so fewer.
         """
         total = int(kept.sum())
         tokens = self.tokens * total / int(every.sum()) if self.passes else float(self.tokens)
-        whole, steps = (0.0, 0) if self.whole_steps else (tokens // total, -(-len(kept) // self.rows_per_step))
-        rest = (tokens - whole * total) / (self.rows_per_step * total / len(kept))
-        return max(1, int(whole) * steps + round(rest))
+        passes = tokens // total if short else 0.0
+        rest = (tokens - passes * total) / (self.rows_per_step * total / len(kept))
+        return max(1, int(passes) * -(-len(kept) // self.rows_per_step) + round(rest))
 
 
 @dataclass(frozen=True)

@@ -71,9 +71,14 @@ class Bench:
         arm = self.plan.arm(task.arm) if isinstance(task.arm, str) else task.arm
         folder = run_folder(self.plan.out, arm.name, task.seed)
         folder.mkdir(parents=True, exist_ok=True)
-        if task.leg is not None:
-            return train_leg(self.plan, arm, task, self.read_test(), self._prepared, self.tick)
-        with (folder / LOG).open("w", encoding="utf-8", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
+        mode = "a" if task.leg is not None and task.leg.since else "w"
+        with (
+            (folder / LOG).open(mode, encoding="utf-8", buffering=1) as log,
+            redirect_stdout(log),
+            redirect_stderr(log),
+        ):
+            if task.leg is not None:
+                return train_leg(self.plan, arm, task, self.read_test(), self._prepared, self.tick)
             try:
                 outcome = self._train(arm.config(task.seed, task.recorded), arm, task, folder)
             except BaseException:
@@ -93,12 +98,14 @@ class Bench:
         if task.as_long is not None:
             dataset = prepared_rows(*parsed, shared=self._prepared)
             every = token_counts(dataset)
+            short = not (parsed[1].dataloader_drop_last or config.coverage == "revisit" or config.draws_apart)
             kept = every if task.only is None else every[task.only.places(dataset)]
-            parsed = self._parsed(task, folder, task.as_long.steps(every, kept))
+            parsed = self._parsed(task, folder, task.as_long.steps(every, kept, short=short))
         config = config if config.scores else replace(config, scores=str(self.plan.out / "scores"))
         callback = CampusCallback(config)
         asked = asked_of_run(self.plan, arm, task)
-        recorder = Recorder(self.read_test(), self.plan.settings.points, self.tick, training_rows=asked)
+        points, gap = self.plan.settings.points, task.only is None
+        recorder = Recorder(self.read_test(), points, self.tick, training_rows=asked, with_gap=gap)
         trainer = make_shared_trainer(*parsed, callbacks=[callback, recorder], shared=self._prepared, only=task.only)
         run = callback.run
         assert run is not None  # it was made with the trainer
@@ -127,14 +134,17 @@ class Bench:
             raise RecipeError(problems)
         return parsed
 
-    def read_test(self) -> HeldOut:
+    def read_test(self, *, what: str = "compare: test") -> HeldOut:
         """The test rows, read and checked once: held out of the training set and of the probes.
+
+        Args:
+            what: names them in the YAML.
 
         Raises:
             DataError: they cannot decide.
         """
         if self._test is None:
-            self._test = read_test(self.plan)
+            self._test = read_test(self.plan, what=what)
         return self._test
 
     def _facts(self, trainer: SFTTrainer, run: CampusRun, recorder: Recorder, seconds: float, start: str) -> Json:

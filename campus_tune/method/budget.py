@@ -26,10 +26,11 @@ from typing import Literal, TypeAlias, get_args
 
 from campus_tune.words.types import Json
 
-Purpose: TypeAlias = Literal["scoring", "rescoring", "scorer", "selection", "probes", "thinning", "map"]
+Purpose: TypeAlias = Literal["scoring", "rescoring", "scorer", "selection", "probes", "thinning", "map", "value"]
 THINNING: Purpose = "thinning"  # candidates of a stage: of what the others leave, and only in a run that thins by them
 MAP: Purpose = "map"  # of the rows, when a run is over: of what is left then
-PURPOSES: tuple[Purpose, ...] = tuple(purpose for purpose in get_args(Purpose) if purpose not in (THINNING, MAP))
+VALUE: Purpose = "value"  # gradients of the probes: beside the budget, from an account of its own
+PURPOSES: tuple[Purpose, ...] = tuple(name for name in get_args(Purpose) if name not in (THINNING, MAP, VALUE))
 
 # How the budget is shared among what a run measures: scores before training, scores of rows that still wait, sampling
 # and training of the scorer, offers of a decision, probes. What a run does not do leaves its part to the others.
@@ -142,8 +143,8 @@ class Budget:
 
     @property
     def left(self) -> float:
-        """Forward tokens not spent yet, never below 0."""
-        return max(0.0, self.total - sum(self.spent.values()))
+        """Forward tokens not spent yet, never below 0. What is spent on values is beside it: it decides nothing."""
+        return max(0.0, self.total - sum(tokens for name, tokens in self.spent.items() if name != VALUE))
 
     @property
     def to_come(self) -> tuple[Purpose, ...]:
@@ -218,6 +219,10 @@ class Budget:
         shares = {purpose: self.ratio * tokens / self.training_tokens for purpose, tokens in self.spent.items()}
         return {**shares, "all": sum(shares.values())}
 
+    def spent_share(self) -> float:
+        """What was spent of the budget so far, as a share of the training compute: all but values."""
+        return sum(share for name, share in self.shares().items() if name not in (VALUE, "all"))
+
     def clock_share(self) -> float:
         """Seconds spent on measuring, over seconds spent on training, so far."""
         return sum(self.seconds[purpose] for purpose in self.spent) / max(1e-9, self.seconds["training"])
@@ -234,8 +239,9 @@ class Budget:
 
     def load(self, state: Json) -> None:
         """Continue from `state()`."""
-        new = {THINNING: 0} if THINNING in self.purposes and THINNING not in state["spent"] else {}
-        names = [*PURPOSES, *(THINNING for _ in new or {THINNING} & state["spent"].keys())]
+        own = [name for name in (THINNING, VALUE) if name in self.purposes or name in state["spent"]]
+        new = {name: 0 for name in own if name not in state["spent"]}
+        names = [*PURPOSES, *own]
         self.spent = {name: (state["spent"] | new)[name] for name in names}  # in our sequence: sums are floats
         self.found = {name: (state["found"] | new)[name] for name in names}
         self.seconds = {what: (state["seconds"] | new)[what] for what in {**self.seconds, **self.spent}}

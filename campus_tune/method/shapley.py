@@ -207,9 +207,9 @@ class CoalitionDesign:
             )
         if self.most < self.least:
             raise RecipeError(
-                f"`--trainings` must be at least {self.least} for {self.groups} groups and {len(self.seeds)} seeds, "
-                f"which is all groups with each seed and one sequence of them, got {self.trainings}. Write --trainings "
-                f"{self.least}, or give fewer --seeds."
+                f"`--trainings` must be at least {self.least} for {self.groups} groups with {len(self.seeds)} seed(s), "
+                f"which pays for all of them with each seed and for one sequence, got {self.trainings}. Write "
+                f"--trainings {self.least}, or give fewer --seeds."
             )
 
     @property

@@ -76,8 +76,9 @@ def sharpness(
             paper.
 
     Returns:
-        `value`, `relative` and `merged` in nats per token, None where the weights are too coarse for such a step;
-        `radius`, `relative_radius`, `rows`; with more than one domain `domains`, the three of each on its own rows.
+        `value`, `relative` and, of an adapter, `merged` in nats per token, None where the weights are too coarse for
+        such a step; `radius`, `relative_radius`, `rows`; with more than one domain `domains`, the same of each on its
+        own rows.
 
     Reference:
         Foret et al. 2021, "Sharpness-Aware Minimization", arXiv 2010.01412; Kwon et al. 2021, "ASAM", arXiv 2102.11600.
@@ -111,8 +112,9 @@ def _rises(subject: Subject, rows: TokenLists, tokens: IntArray, places: IntArra
         steps: dict[str, Callable[[], list[torch.Tensor]]] = {
             "value": lambda: plain_step(gradients, radius),
             "relative": lambda: relative_step(before, gradients, RELATIVE * radius),
-            "merged": lambda: merged_step(before, gradients, adapter_pairs(subject.model, trained), radius),
         }
+        if pairs := adapter_pairs(subject.model, trained):  # else it is the plain step
+            steps["merged"] = lambda: merged_step(before, gradients, pairs, radius)
         for name, step in steps.items():
             try:
                 told[name] = None

@@ -18,7 +18,7 @@ Nothing of the size of W is made for it: the gradients of A and B are s Bᵀ G a
 
 so that s (B dA + dB A) = dW, and s dB dA, of second order, is part of the step: it too is the same for every M.
 Weights that are no such pair (all of a full fine-tuning; norms, biases, heads beside an adapter) count as they are:
-of a model without an adapter, merged and plain are one step.
+without an adapter, the merged step is the plain one.
 """
 
 from __future__ import annotations

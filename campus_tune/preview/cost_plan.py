@@ -186,7 +186,7 @@ def budget_warnings(config: CampusConfig, budget: Budget, facts: CostFacts, cert
 def too_small(config: CampusConfig, budget: Budget, facts: CostFacts, certain: float = 0.0) -> tuple[str, str]:
     """What a budget that cannot be kept lacks, and what would help; arguments as of `budget_warnings`."""
     least = _shares(config, budget, facts, "least")
-    known = budget.shares()["all"] + budget.ratio * certain / budget.training_tokens
+    known = budget.spent_share() + budget.ratio * certain / budget.training_tokens
     all_of_it = max(sum(least.values()), known)
     parts = ", ".join(f"{name} {share:.1%}" for name, share in least.items() if share >= 0.0005)
     what = (

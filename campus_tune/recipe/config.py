@@ -43,6 +43,7 @@ from campus_tune.recipe.drop_block import DROPS, DropSettings
 from campus_tune.recipe.reader import CheckedSettings, Entries, Part, part_schema
 from campus_tune.recipe.steer_blocks import MILESTONES, WHEN, Answer, ClockSettings, MilestoneSettings
 from campus_tune.recipe.steer_rules import SteerBlocks
+from campus_tune.recipe.value_block import VALUE, ValueSettings, needs_probes
 from campus_tune.recipe.weights_block import ENTRIES, WeightSettings, weight_schema
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.leaves import LARGEST_SEED, Range
@@ -94,13 +95,16 @@ class CampusConfig(CheckedSettings):
         drop: rows that are never trained: a list of `{by, lowest, below, at_most, keep, near, path, on, probe}`.
         weights: how much rows count: a list of names or of mappings with `{from, until, limit, normalise}`.
         control: what is made random, to compare with: which scores rows have (shuffled_scores), which rows are
-            dropped (random_drop), which rows of a step have its weights (shuffled_weights).
+            dropped (random_drop; drop_best takes those that helped most), which rows of a step have its weights
+            (shuffled_weights).
         milestones: levels that the probes should reach: a list of `{name, probe, loss, competence, accuracy, hold,
             then, times}`.
         when: what is done about stagnation, regression and saturated: event → action, actions, or a mapping. None
             notes stagnation and regression where there are probes.
         clock: what progress towards the handover is read from: steps, tokens, or `{by: competence, target}`; None is
             steps.
+        value: true measures what each row that is trained does to the loss of each probe domain, with a LoRA; also
+            `{adam, budget}`. It changes nothing of what is trained.
         resume: `strict`, or `changed_future` to continue a checkpoint under changed future settings.
 
     Raises:
@@ -110,7 +114,7 @@ class CampusConfig(CheckedSettings):
     block = "campus"
     must = "a mapping of settings"
     write = "Write `campus:` and indent them."
-    unsaid = (*DRAWN, *STEERED)
+    unsaid = (*DRAWN, *STEERED, "value")
 
     metrics: Annotated[
         Sequence[str | Mapping[str, Any]],
@@ -150,6 +154,7 @@ class CampusConfig(CheckedSettings):
     milestones: Annotated[tuple[MilestoneSettings, ...] | None, MILESTONES] = None
     when: Annotated[Mapping[str, Answer] | None, WHEN] = None
     clock: ClockSettings | None = None
+    value: Annotated[ValueSettings | None, VALUE] = None
     resume: Literal["strict", "changed_future"] = "strict"
 
     @property
@@ -370,6 +375,8 @@ class CampusConfig(CheckedSettings):
         name = "fixed" if len(self.metrics) == 1 else "matched" if has_probes else "relative_perplexity"
         selector = name if self.selector is None else self.selector
         problems = [] if has_probes else [*self.steer.without_probes(self.draw)]
+        if self.value is not None and not has_probes:
+            problems.append(needs_probes())
         problems += [
             f"`{spec.label}` must have probes to say what lowers their loss, got none. Give probes: {{path: "
             "./probes.jsonl}, or drop the metric."

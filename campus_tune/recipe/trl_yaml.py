@@ -21,7 +21,8 @@ from campus_tune.words.types import Json
 from campus_tune.words.wording import shown
 
 BLOCK = "campus"
-COMPARE = "compare"
+COMPARE, SEARCH = "compare", "search"
+OF_COMMANDS = (COMPARE, SEARCH)  # blocks of commands that train many runs
 # One of these is set in a process that torchrun, mpirun or accelerate started; the last by accelerate alone, also where
 # it starts a single process. WORLD_SIZE is no sign: clusters set it for a machine on which nothing is launched yet.
 LAUNCHED = (
@@ -46,7 +47,7 @@ def read_arguments(
     Args:
         argv: `--config recipe.yaml` and overrides.
         launching: the processes that the YAML asks for are about to be started.
-        comparing: leave the `compare:` block among the settings.
+        comparing: leave the blocks of commands that train many runs among the settings.
 
     Raises:
         RecipeError: no such file, no YAML, a flag without a value; or the YAML asks for processes, and nothing launches
@@ -76,7 +77,7 @@ def read_arguments(
         )
     settings = {key: value for key, value in settings.items() if key not in keys}
     if not comparing:
-        settings.pop(COMPARE, None)
+        settings = {key: value for key, value in settings.items() if key not in OF_COMMANDS}
     block = settings.pop(BLOCK, None)
     if isinstance(block, dict) or (block is None and overrides):
         block = {**(block or {}), **overrides}

@@ -14,7 +14,7 @@ import numpy as np
 
 from campus_tune.compare import file_shapes as shapes
 from campus_tune.compare.detectable import VERDICT
-from campus_tune.compare.folder import ABOUT
+from campus_tune.compare.kinds import COMPARISON
 from campus_tune.compare.rate_mass import add_rates
 from campus_tune.compare.result_file import FILE as RESULT
 from campus_tune.compare.result_file import FINISHED, FORMAT
@@ -56,9 +56,16 @@ class ArmFacts:
         tests = [run["test"] for run in self.finished if run.get("test")]
         return np.array([sum(test["loss"]) / sum(test["tokens"]) for test in tests], dtype=np.float64)
 
-    def curves(self) -> tuple[FloatArray, FloatArray] | None:
-        """(tokens of shape (P,), losses of shape (runs, P)) of the finished runs; None without any."""
+    def curves(self, domain: str | None = None) -> tuple[FloatArray, FloatArray] | None:
+        """(tokens of shape (P,), losses of shape (runs, P)) of the finished runs; None without any.
+
+        Args:
+            domain: whose loss; None takes that of all rows.
+        """
         curves = [run["curve"] for run in self.finished if run.get("curve") and run["curve"]["loss"]]
+        if domain is not None:
+            parts = [(curve, (curve.get("domains") or {}).get(domain)) for curve in curves]
+            curves = [{**curve, "loss": losses} for curve, losses in parts if losses]
         if not curves:
             return None
         shortest = min(len(curve["loss"]) for curve in curves)
@@ -149,12 +156,12 @@ def read_comparison(folder: Path) -> CompareFacts:
     Raises:
         DataError: no comparison is there, one of its files is damaged or of another format, or no run is done yet.
     """
-    if not (folder / ABOUT).is_file():
+    if not (folder / COMPARISON).is_file():
         raise DataError(
-            f"`comparison` must be a folder with {ABOUT}, got {str(folder)!r} without. Give the folder that "
+            f"`comparison` must be a folder with {COMPARISON}, got {str(folder)!r} without. Give the folder that "
             "campus-tune compare wrote into."
         )
-    settings = _read(folder / ABOUT, shapes.COMPARISON)
+    settings = _read(folder / COMPARISON, shapes.COMPARISON)
     arms = []
     for name, arm in settings["arms"].items():
         paths = [folder / "runs" / name / f"seed-{seed}" / RESULT for seed in settings["seeds"]]

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_PANELS = 9  # domains whose curves are drawn
 MOST_STRIPS = 16  # runs whose choices are drawn
 CONFIDENCE_BINS = 15  # equal ones, as calibration is measured
 LATE = 0.5  # of the tokens, from which the second panel shows the curves
@@ -43,6 +44,7 @@ def compare_pictures(facts: CompareFacts) -> list[Picture]:
     faces = faces_of([arm.name for arm in facts.arms], plain=facts.baseline, plain_face=BASE)
     drawn = [
         curves(facts, faces),
+        domain_curves(facts, faces),
         forest(facts, faces),
         choices(facts),
         costs(facts),
@@ -96,6 +98,48 @@ def curves(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
         height=(3.5, 5.6),
         note="Lines are means over seeds, bands reach from the lowest to the highest seed. A cross marks a run that "
         "diverged.",
+    )
+
+
+def domain_curves(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
+    """The loss of each domain over trained tokens, means of the seeds; the domains with the most rows."""
+    sizes = (facts.settings.get("test") or {}).get("domains") or {}
+    met = dict.fromkeys(
+        name for arm in facts.arms for run in arm.finished for name in (run.get("curve") or {}).get("domains") or {}
+    )
+    names = sorted(met, key=lambda name: -sizes.get(name, 0))[:MOST_PANELS]
+    found = {name: {arm.name: one for arm in facts.arms if (one := arm.curves(name)) is not None} for name in names}
+    if len(found) < 2:
+        return None
+
+    def draw(figure: Figure, narrow: bool) -> None:
+        columns = 1 if narrow else min(3, len(found))
+        axes = figure.subplots(-(-len(found) // columns), columns, squeeze=False).ravel()
+        for axis, (domain, known) in zip(axes, found.items(), strict=False):
+            for name, (tokens, losses) in known.items():
+                axis.plot(tokens, losses.mean(axis=0), label=fitted(name), **faces[name].on_line(len(tokens)))
+            axis.set_title(fitted(domain))
+            axis.xaxis.set_major_formatter(_thousands)
+            axis.locator_params(axis="x", nbins=4)
+        for axis in axes[len(found) :]:
+            axis.set_visible(False)
+        for axis in axes[::columns]:
+            axis.set_ylabel("test loss")
+        figure.supxlabel("trained tokens", fontsize=8.5)
+        legend_below(figure, axes[0], narrow=narrow)
+
+    texts = [
+        f"{domain}: {', '.join(f'{name} {losses[:, -1].mean():.3f}' for name, (_, losses) in known.items())}"
+        for domain, known in found.items()
+    ]
+    left = f" The {len(found)} largest of {len(met)} domains." if len(met) > len(found) else ""
+    return picture(
+        "domain_curves",
+        "Test loss by domain",
+        draw,
+        alt=f"Mean test loss at the end, by domain. {'; '.join(texts)}.",
+        height=(0.9 + 2.2 * -(-len(found) // 3), 1.1 + 2.0 * len(found)),
+        note=f"Means over seeds; the table of speeds says where the difference is more than chance.{left}",
     )
 
 

@@ -8,13 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from campus_tune.report.figures import Picture
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from markupsafe import Markup
 
 TEMPLATES = "templates"
+
+
+class PageParts(NamedTuple):
+    """What a folder's page is made of.
+
+    Args:
+        content: the variables of its template.
+        pictures: of the page.
+        finished: there is nothing left to wait for.
+    """
+
+    content: dict[str, Any]
+    pictures: list[Picture]
+    finished: bool
 
 
 @cache

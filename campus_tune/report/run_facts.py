@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from campus_tune.compare.folder import ABOUT
+from campus_tune.compare.kinds import COMPARISON
 from campus_tune.compare.result_file import RUNS
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.preview.lr_mass import N_DECILES
@@ -190,7 +190,7 @@ class RunOnDisk:
 
 def is_comparison(folder: Path) -> bool:
     """Whether a folder is that of a comparison."""
-    return (folder / ABOUT).is_file()
+    return (folder / COMPARISON).is_file()
 
 
 def find_ledger(folder: Path) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from campus_tune.method.budget import VALUE
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.report.draw_page import draw_tables
 from campus_tune.report.examples import Example
@@ -116,7 +117,7 @@ def _numbers(facts: RunOnDisk) -> list[Fact]:
         Fact("Stages", f"{len(facts.stages):,}", f"{shuffled} of them shuffled" if shuffled else ""),
     ]
     if facts.cost:
-        total = facts.cost["all"]
+        total = facts.cost["all"] - facts.cost.get(VALUE, 0.0)  # which has an account of its own
         over = "bad" if total > 1.2 * facts.budget else ""
         numbers.append(Fact("Cost", f"{total:.1%}", f"budget {facts.budget:.1%}", over))
     if checked:

@@ -120,8 +120,8 @@ def _notes(facts: ValueFacts) -> tuple[str, ...]:
         notes.append(f"{rows} no value: not trained, or only while it counted nothing or nothing was measured.")
     if facts.negative:
         notes.append(
-            "`drop: [{by: value, path: RUN}]` in a recipe, with this run's output_dir for RUN, leaves out of its run "
-            "the rows that harm, a tenth of all at most."
+            "`drop: [{by: value, path: RUN/curriculum/value/values.parquet}]` in a recipe, with this run's output_dir "
+            "for RUN, leaves out of its run the rows that harm, a tenth of all at most."
         )
     return tuple(notes)
 

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+from campus_tune.compare.kinds import ABLATION, COMPARISON, SEARCH, SHAPLEY
 from campus_tune.compare.result_file import FILE as RESULT
 from campus_tune.compare.result_file import RUNS
-from campus_tune.report.page import render
+from campus_tune.report.page import PageParts, render
 from campus_tune.report.run_facts import find_ledger, is_comparison, read_run
 from campus_tune.report.run_page import run_content
 from campus_tune.report.run_plots import run_pictures
@@ -18,14 +19,15 @@ from campus_tune.words.files import atomic_write
 
 PAGE, PLOTS = "report.html", "plots"
 EVERY_S = 30.0
+OF_MANY = (ABLATION, SEARCH, SHAPLEY, COMPARISON)  # files of folders that hold many runs
 
 
 def write_report(path: str | Path, out: str | Path | None = None) -> Path:
-    """Write the page of a run or of a comparison, whichever the folder holds, and its pictures in `plots/` beside it.
+    """Write the page of a run, a comparison, an ablation or values of groups, and its pictures in `plots/` beside it.
 
     Args:
-        path: a trainer's output_dir, the `curriculum/` in it, or the folder of a comparison.
-        out: the page; None puts `report.html` beside the ledger, or into the comparison's folder.
+        path: a trainer's output_dir, the `curriculum/` in it, or the folder of a comparison or of `campus-tune value`.
+        out: the page; None puts `report.html` beside the ledger, or into the folder.
 
     Returns:
         The page's path.
@@ -91,24 +93,14 @@ def watch(
 def _place(path: Path, out: str | Path | None) -> Path:
     if out is not None:
         return Path(out)
-    return (path if is_comparison(path) else find_ledger(path).parent) / PAGE
+    many = any((path / name).is_file() for name in OF_MANY)
+    return (path if many else find_ledger(path).parent) / PAGE
 
 
 def _write(path: Path, page: Path, *, refresh_s: float | None) -> tuple[Path, bool]:
     """(the page, whether there is nothing left to wait for)."""
     try:
-        if is_comparison(path):  # the pages of runs do without what a comparison is read with
-            from campus_tune.report.compare_facts import read_comparison
-            from campus_tune.report.compare_page import compare_content
-            from campus_tune.report.compare_plots import compare_pictures
-
-            compared = read_comparison(path)
-            pictures, finished, template = compare_pictures(compared), compared.finished, "comparison"
-            content = compare_content(compared, pictures)
-        else:
-            facts = read_run(path)
-            pictures, finished, template = run_pictures(facts), facts.finished, "run"
-            content = run_content(facts, pictures)
+        template, (content, pictures, finished) = _parts(path)
     except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, CampusError):
             raise
@@ -121,6 +113,33 @@ def _write(path: Path, page: Path, *, refresh_s: float | None) -> tuple[Path, bo
         atomic_write(page.parent / PLOTS / f"{picture.name}.png", picture.wide)
     atomic_write(page, render(template, content, refresh_s=None if finished else refresh_s))
     return page, finished
+
+
+def _parts(path: Path) -> tuple[str, PageParts]:
+    """The template of a folder's page, and what goes into it. Pages of runs do without what others are read with."""
+    if (path / ABLATION).is_file():
+        from campus_tune.report.ablation_page import ablation_page
+
+        return "ablation", ablation_page(path)
+    if (path / SEARCH).is_file():
+        from campus_tune.report.search_page import search_page
+
+        return "search", search_page(path)
+    if (path / SHAPLEY).is_file():
+        from campus_tune.report.shapley_page import shapley_page
+
+        return "shapley", shapley_page(path)
+    if is_comparison(path):
+        from campus_tune.report.compare_facts import read_comparison
+        from campus_tune.report.compare_page import compare_content
+        from campus_tune.report.compare_plots import compare_pictures
+
+        compared = read_comparison(path)
+        pictures = compare_pictures(compared)
+        return "comparison", PageParts(compare_content(compared, pictures), pictures, compared.finished)
+    facts = read_run(path)
+    pictures = run_pictures(facts)
+    return "run", PageParts(run_content(facts, pictures), pictures, facts.finished)
 
 
 def pngs(page: Path) -> dict[str, Path]:

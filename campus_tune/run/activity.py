@@ -21,7 +21,7 @@ from campus_tune.words.errors import PeerError
 
 STARTING, SCORING, DECIDING, PROBING = "starting", "scoring", "deciding", "probing"
 RESCORING, TRAINING, SAVING, FINISHING = "re-scoring", "training", "saving", "finishing"
-EVALUATING = "evaluating"
+EVALUATING, VALUING = "evaluating", "valuing"
 LOST = (  # what torch's backends say when another process is gone or does not answer
     "connection closed by peer",
     "connection reset by peer",

@@ -29,9 +29,11 @@ from typing import TYPE_CHECKING
 from campus_tune.model import compat
 from campus_tune.model.other_tasks import refuse_headless, refuse_other_rows, refuse_other_task
 from campus_tune.model.peers import Peers
+from campus_tune.model.valuable import refuse_value
 from campus_tune.model.weighable import refuse_weights
 from campus_tune.preview.cost_plan import asks_the_model
 from campus_tune.recipe.trainer_settings import NO_STREAM, refused
+from campus_tune.recipe.value_block import ValueSettings
 from campus_tune.run.borrowed import Borrowed
 from campus_tune.run.checkpoints import Checkpoint, last_complete, named, read_state, saved_curriculum
 from campus_tune.run.one_trainer import refuse_taken, refuse_two
@@ -74,7 +76,7 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
     """
     config, train = callback.config, trainer.train
     refuse_two(trainer, kind)
-    refuse(trainer, weighs=config.weighs)
+    refuse(trainer, weighs=config.weighs, value=config.value)
     if asks_the_model(config, has_probes=bool(config.probes) or callback.probes is not None):
         refuse_headless(compat.model_of(trainer))
     run = CampusRun(trainer, config, callback.probes, callback.reports)
@@ -115,7 +117,7 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
             )
         refuse_two(trainer, kind)
         refuse(
-            trainer, ours=ours.ours, weighs=config.weighs
+            trainer, ours=ours.ours, weighs=config.weighs, value=config.value
         )  # again: it may have been changed since. Over ours: the audit finds out
         ours.take()
         try:
@@ -146,13 +148,20 @@ def _find_checkpoint(trainer: Trainer, run: CampusRun, call: TrainCall) -> Check
     return found
 
 
-def refuse(trainer: Trainer, *, ours: Collection[str] = (), weighs: bool = False) -> None:
+def refuse(
+    trainer: Trainer,
+    *,
+    ours: Collection[str] = (),
+    weighs: bool = False,
+    value: ValueSettings | None = None,
+) -> None:
     """Settings, and methods of the user's own, under which the planned order would not be trained.
 
     Args:
         trainer: that a curriculum is put on.
         ours: methods that are ours already.
         weighs: the recipe has weights.
+        value: asks what rows are worth.
 
     Raises:
         TrainerError: the first of them.
@@ -166,6 +175,8 @@ def refuse(trainer: Trainer, *, ours: Collection[str] = (), weighs: bool = False
     compat.refuse_kind_of_launch(trainer)
     if weighs:
         refuse_weights(trainer)
+    if value is not None:
+        refuse_value(trainer, adam=value.adam)
     dataset = trainer.train_dataset  # that there is none is said when the loader is made, in the trainer's own words
     if dataset is not None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):

@@ -25,9 +25,9 @@ from campus_tune.method.rules import Rule
 from campus_tune.model.moments import INSTEAD, Snapshot, TrainedWeights
 from campus_tune.model.peers import Peers
 from campus_tune.run.best_files import names_of, prune, read_snapshot, write_snapshot
-from campus_tune.run.checkpoints import checkpoints_in
+from campus_tune.run.checkpoints import kept_for_checkpoints
 from campus_tune.run.lineage import BEST
-from campus_tune.run.manifest import Files, hash_files, read_manifest
+from campus_tune.run.manifest import Files, hash_files
 from campus_tune.words.errors import ResumeError, TrainerError
 from campus_tune.words.types import Json
 
@@ -192,15 +192,8 @@ class BestWeights:
 
     def _needed(self) -> set[str]:
         """Files that this run or a checkpoint on the disk may come back to."""
-        needed = {*self._saved, *(self._kept.files if self._kept is not None else ())}
-        for _, checkpoint in checkpoints_in(self.folder.parents[1]):
-            try:
-                manifest = read_manifest(checkpoint)
-            except ValueError:  # it does not count
-                continue
-            beside = {} if manifest is None else manifest.beside
-            needed |= {name.removeprefix(f"{BEST}/") for name in beside if name.startswith(f"{BEST}/")}
-        return needed
+        kept = self._kept.files if self._kept is not None else ()
+        return {*self._saved, *kept, *kept_for_checkpoints(self.folder.parents[1], BEST)}
 
 
 def _refuse_full(folder: Path, needed: float) -> None:

@@ -17,7 +17,7 @@ from campus_tune.method.decide import ONE_OFFER
 from campus_tune.method.drawn import of_end
 from campus_tune.method.view import PastStage
 from campus_tune.method.weighed import of_stage
-from campus_tune.run.activity import DECIDING, EVALUATING, PROBING, RESCORING, SAVING
+from campus_tune.run.activity import DECIDING, EVALUATING, PROBING, RESCORING, SAVING, VALUING
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.ledger import read_ledger
 from campus_tune.run.situation import Position, Situation
@@ -46,7 +46,10 @@ def share_losses(now: Situation) -> None:
         AuditError: a step trained something else than planned: all of them are compared for this.
     """
     stage = now.curriculum.stage
-    now.training_losses.add(*now.watch.harvest()[:4])
+    harvest = now.watch.harvest()
+    now.training_losses.add(harvest.rows, harvest.losses, harvest.weights, harvest.parts)
+    if now.valuing is not None:
+        now.valuing.add(harvest)
     if stage is not None:  # else nothing was trained since the last one was closed
         now.training_losses.share(now.peers, stage.rows)
 
@@ -90,6 +93,7 @@ def close_stage(now: Situation, position: Position) -> bool:
     end["learning_rate"] = position.rates / (curriculum.step - stage.first_step)  # mean of its steps
     end["audit"] = audit(now)
     end |= close_weights(now)
+    end |= {} if now.valuing is None else {"value": now.valuing.close_stage(stage.index)}
     end |= now.load.close_stage(now.watch.forward_seconds())
     now.journal.take(StageEnded({**end, "cost": now.budget.shares(), "seconds": _seconds(now)}))
     if warnings := warnings_of(end, position.warned):
@@ -194,6 +198,9 @@ def decide_next(now: Situation, position: Position) -> None:
         act_on_suspects(now)
         if probing.due(curriculum.n_stages):
             measure_probes(now)
+        if now.valuing is not None and now.valuing.due(curriculum.n_stages):
+            with now.activities(VALUING):
+                now.valuing.measure(curriculum.step, curriculum.n_stages)
         history, step = now.helm.look(now), curriculum.step
         now.helm.tell_shares(now)
         refreshes = now.refreshes_to_come(step)
@@ -218,7 +225,7 @@ def decide_next(now: Situation, position: Position) -> None:
         position.offered = [] if nothing else [offer["name"] for offer in record.get("offers", [])]
         if now.rewards is not None and curriculum.stage is not None:
             now.rewards.open_stage(curriculum.stage)
-        now.journal.take(Decided(record, probing.report, budget.shares()["all"]))
+        now.journal.take(Decided(record, probing.report, budget.spent_share()))
 
 
 def act_on_suspects(now: Situation) -> None:

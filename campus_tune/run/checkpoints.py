@@ -15,7 +15,7 @@ from pathlib import Path
 
 from campus_tune.model.peers import Peers
 from campus_tune.run.ledger import FILE as LEDGER
-from campus_tune.run.lineage import BEST, Lineage, read_lineage
+from campus_tune.run.lineage import BEST, VALUE, Lineage, read_lineage
 from campus_tune.run.lineage import FILE as LINEAGE
 from campus_tune.run.manifest import (
     FILE,
@@ -39,7 +39,7 @@ STATE = "trainer_state.json"
 CALLBACK = "CampusCallback"  # its name in the trainer's state
 NAME = re.compile(r"^checkpoint-(\d+)$")
 INTERRUPTED = "its save was interrupted"
-BRING = (LEDGER, SCORES, LOSSES, EXAMPLES, DROPPED, BEST)  # of a run's folder, when it goes on in another one
+BRING = (LEDGER, SCORES, LOSSES, EXAMPLES, DROPPED, BEST, VALUE)  # of a run's folder, when it goes on in another one
 
 
 @dataclass(frozen=True)
@@ -244,6 +244,24 @@ def bring_curriculum(source: Path, folder: Path, put_aside: Callable[[], object]
         elif (source / name).exists():
             shutil.copyfile(source / name, folder / name)
     say(f"resuming from another folder: its ledger and scores are copied to {folder}")
+
+
+def kept_for_checkpoints(output_dir: Path, folder: str) -> set[str]:
+    """Names of files that a checkpoint on the disk needs of a folder in the run's own.
+
+    Args:
+        output_dir: of the run.
+        folder: in its `curriculum/`.
+    """
+    needed: set[str] = set()
+    for _, checkpoint in checkpoints_in(output_dir):
+        try:
+            manifest = read_manifest(checkpoint)
+        except ValueError:  # it does not count
+            continue
+        beside = {} if manifest is None else manifest.beside
+        needed |= {name.removeprefix(f"{folder}/") for name in beside if name.startswith(f"{folder}/")}
+    return needed
 
 
 def checkpoints_in(output_dir: Path) -> list[tuple[int, Path]]:

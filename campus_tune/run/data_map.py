@@ -126,7 +126,7 @@ def _refuse_unpaid(now: Situation, rows: IntArray) -> None:
     if tokens <= budget.left:
         return
     share, left = (budget.ratio * n / budget.training_tokens for n in (tokens, budget.left))
-    enough = rounded_up(budget.shares()["all"] + share)
+    enough = rounded_up(budget.spent_share() + share)
     raise RecipeError(
         f"training shows no losses of single rows: {compat.why_no_row_losses(now.trainer)}. One forward over all of "
         f"them costs {share:.1%} of the training compute, and {left:.1%} are left of the budget. `budget: {enough:g}` "

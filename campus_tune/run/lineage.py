@@ -29,7 +29,8 @@ from campus_tune.words.types import Json
 FILE = "lineage.json"  # in the run's `curriculum/`
 RECIPE, EVALUATION = "recipe.yaml", "evaluation"  # there too: the settings in full, official tasks by stage
 BEST = "best"  # there too: weights that a rule may roll back to
-WRITTEN = (LEDGER, RECIPE, SCORES, LOSSES, EVALUATION, EXAMPLES, BOOK, ROWS, DROPPED, BEST)  # there, by a run
+VALUE = "value"  # there too: values of the rows, and the gradients they are by
+WRITTEN = (LEDGER, RECIPE, SCORES, LOSSES, EVALUATION, EXAMPLES, BOOK, ROWS, DROPPED, BEST, VALUE)  # there, by a run
 SHAPE: dict[str, Any] = {"lives": [[str, int]], "earlier": [str]}
 
 

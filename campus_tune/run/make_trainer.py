@@ -189,7 +189,7 @@ def make_shared_trainer(
         from campus_tune.model.compat import load_model
 
         refuse_other_model(training, model)
-        shared.dataset = _split(load_rows(script, mixture), script, "dataset_train_split")
+        shared.dataset = training_rows(script, mixture)
         with takeable(shared.dataset, script, training):
             shared.model, shared.tokenizer = load_model(model.model_name_or_path, loading(training, model))
     training.model_init_kwargs = None
@@ -268,6 +268,19 @@ def load_rows(script: ScriptArguments, mixture: DatasetMixtureConfig) -> Any:
     if str(name).endswith(TABLE_SUFFIXES):
         return datasets.DatasetDict({TRAIN: as_dataset(read_table(name), name)})
     return datasets.load_dataset(name, name=script.dataset_config, streaming=script.dataset_streaming)
+
+
+def training_rows(script: ScriptArguments, mixture: DatasetMixtureConfig) -> Any:
+    """The rows of the split that is trained, as the YAML names them.
+
+    Args:
+        script: `trl.ScriptArguments`.
+        mixture: `trl.DatasetMixtureConfig`.
+
+    Raises:
+        DataError: they cannot be read, or there is no such split.
+    """
+    return _split(load_rows(script, mixture), script, "dataset_train_split")
 
 
 def _split(dataset: Mapping[str, Any], script: ScriptArguments, option: str) -> Any:

@@ -18,6 +18,8 @@ from campus_tune.run.probing import Probing
 from campus_tune.run.saved_state import as_saved, refuse_misshapen
 from campus_tune.run.saver import Saver
 from campus_tune.run.situation import RECIPE, Outline, Position, Situation, complete
+from campus_tune.run.stage_visits import FOLDER as VALUE
+from campus_tune.run.stage_visits import file_of_stage as value_file
 from campus_tune.run.stream.loop_state import LoopState
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.stream.training_losses import TrainingLosses, file_of_stage
@@ -66,6 +68,7 @@ def state_of(now: Situation, position: Position, loop: LoopState) -> Json:
         "journal": {**now.journal.state(), **now.probing.state()},
         **now.drawing.state(),
         **_weights_state(now, position),
+        **({} if now.valuing is None else {"value": now.valuing.state()}),
     }
 
 
@@ -91,7 +94,9 @@ def beside(now: Situation) -> Beside:
     closed = now.curriculum.n_stages - (not now.curriculum.finished)
     folded = now.drawing.files(now.folder, now.training_losses.past)
     best = [] if now.best is None else now.best.files()
+    best += [] if now.valuing is None else now.valuing.files()
     left = [EXAMPLES, DROPPED, *(f"{LOSSES}/{file_of_stage(stage)}" for stage in range(closed))]
+    left += [f"{VALUE}/{value_file(stage)}" for stage in range(closed)]
     left += [f"evaluation/stage-{stage:05d}.json" for stage in range(closed + 1)]
     left += [f"scores/{name}.parquet" for name in now.rescorer.earlier_names()]
     return Beside(
@@ -222,6 +227,8 @@ def _take_what_it_keeps(now: Outline, saved: Json, home: Path) -> None:
         now.best.load(saved["best"], home)
     if now.rewards is not None and "rewards" in saved:
         now.rewards.load(saved["rewards"])
+    if now.valuing is not None:
+        now.valuing.load(saved.get("value"), home)
 
 
 def _scores_of(

@@ -269,11 +269,13 @@ class CampusRun:
         rows = curriculum.step_rows()
         answer_tokens = int(now.loaded.rows.answer_tokens[rows].sum())
         now.watch.end_step(loader.micro_batches(rows), answer_tokens=answer_tokens)
+        if now.valuing is not None:
+            now.valuing.visits.note_step(curriculum.step + 1, position.rate, answer_tokens)
         if curriculum.step == 0 and not now.watch.shows_losses:
-            if now.book is not None or now.drawing.suspects is not None:
+            if now.book is not None or now.drawing.suspects is not None or now.valuing is not None:
                 raise TrainerError(
-                    "training must show the losses of single rows, by which this recipe draws (`thin`, `review`, "
-                    "`domains: follow` or `drop: suspects`), got none: "
+                    "training must show the losses of single rows, by which this recipe draws or values (`thin`, "
+                    "`review`, `domains: follow`, `drop: suspects` or `value`), got none: "
                     f"{compat.why_no_row_losses(self.trainer)}. Change that, or take these blocks out of the recipe."
                 )
             warning = (
@@ -324,6 +326,8 @@ class CampusRun:
             self.position.heard = True
         boundary.share_losses(now)  # every step is compared before one of them reaches a checkpoint
         boundary.settle(now)
+        if now.valuing is not None:
+            now.valuing.keep()
         with self.loop.saving(), self.saver.saving(checkpoint):
             yield
 
@@ -381,8 +385,10 @@ class CampusRun:
             self.planned.close()
         self.book_folder.remove()
         self.saver.settle()
-        if self.planned is not None and self.planned.best is not None:
-            self.planned.best.tidy()  # older checkpoints are gone now
+        if self.planned is not None:
+            for kept in (self.planned.best, self.planned.valuing):
+                if kept is not None:
+                    kept.tidy()  # older checkpoints are gone now
 
     def _add_hashing(self, seconds: float) -> None:
         self.situation.budget.seconds["hashing"] += seconds

@@ -131,6 +131,14 @@ SHAPE: dict[str, Any] = {
     "book?": {"chain": [[int, str]]},
     "dropped?": str,
     "rewards?": {"own": (float, None), "rows": (_PACKED, None), "norm": (float, None), "n_trained": int},
+    "value?": {
+        "measured": ([int, int], None),
+        "files": {str: [int, str]},
+        "visits": {
+            "groups": [str],
+            **dict.fromkeys(("rows", "steps", "tokens", "sums", "trained", "rates", "step_tokens"), _PACKED),
+        },
+    },
     "suspects?": {"stage": int, "dropped": str},
     "journal": {"size": int, "pending": {}, "probes": {str: {"competence": float}}, "first": {str: float}},
 }

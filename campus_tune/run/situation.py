@@ -53,6 +53,7 @@ from campus_tune.run.stream.finite import Finite, cause_in
 from campus_tune.run.stream.loss_audit import LossAudit
 from campus_tune.run.stream.step_loss import StepLoss
 from campus_tune.run.stream.training_losses import TrainingLosses
+from campus_tune.run.stream.value import ValueHooks
 from campus_tune.run.stream.watch import Watch
 from campus_tune.run.stream.weighing import Weighing
 from campus_tune.run.told.dropped_rows import list_dropped
@@ -60,6 +61,7 @@ from campus_tune.run.told.events import Examined, Scored, Started, Warned
 from campus_tune.run.told.examples import keep_examples
 from campus_tune.run.told.journal import Journal
 from campus_tune.run.user_weights import UserWeights
+from campus_tune.run.valuing import Valuing
 from campus_tune.scores.asking import Asking
 from campus_tune.scores.directions import direction_problems, launch_problems
 from campus_tune.scores.dropping import known_of
@@ -100,6 +102,7 @@ class Outline:
         finite: looks at gradients and weights.
         best: keeps the best weights; None where no rule goes back to them.
         rewards: measures what a stage has gained; None where no selector asks for it.
+        valuing: values of the rows that are trained; None where nobody asks.
         journal: that is told of everything.
     """
 
@@ -122,6 +125,7 @@ class Outline:
     finite: Finite
     best: BestWeights | None
     rewards: StageRewards | None
+    valuing: Valuing | None
     journal: Journal
 
     def refreshes_to_come(self, step: int) -> int:
@@ -340,6 +344,7 @@ def outline(
         finite=Finite(compat.model_of(trainer), peers, cause_in(trainer, loaded.loader)),
         best=BestWeights.of(trainer, config.rules(has_probes=probing.probes is not None), peers, folder),
         rewards=StageRewards.of(config, trainer, loaded.meter, rows, budget),
+        valuing=Valuing.of(trainer, config, probing.probes, budget, peers, folder, n_stages=n_stages),
         journal=Journal(folder, peers, n_steps),
     )
 
@@ -393,6 +398,8 @@ def plan(now: Outline, saver: Saver) -> Situation:
     now.journal.take(Examined(health, budget.found_share()))
     enough = partial(pays_for_all_rows, config, budget, facts)
     own = [*now.user_weights.warnings, *_steering_warnings(now, facts)]
+    if now.valuing is not None and (unpaid := now.valuing.too_small(facts.stages(config, now.total_steps))) is not None:
+        own.append(unpaid)
     now.journal.take(Warned([*small, *kept, *own, *start_warnings(now.trainer, scores, health, scoring, enough)]))
 
     curriculum = now.make_curriculum(scores, drawing)
@@ -434,6 +441,10 @@ def complete(
     weighs = curriculum.weighting is not None
     audit = LossAudit.of(trainer)
     weighing = Weighing.of(trainer, audit) if weighs else None
+    values = None
+    if now.valuing is not None:
+        values = ValueHooks(compat.unwrapped(trainer), audit.loss_scale)
+        now.valuing.go_on(values, max(0, curriculum.n_stages - (not curriculum.finished)))
     return Situation(
         **vars(now),
         start_digests=digests,
@@ -444,7 +455,7 @@ def complete(
         training_losses=training_losses,
         load=RankLoad(peers, now.activities, loaded.loader),
         helm=Helm(drawing.steering, rates_of(trainer, now.total_steps), now.total_steps),
-        watch=Watch(model, loaded.rows, audit, labels=loaded.trained.labels_known, weighing=weighing),
+        watch=Watch(model, loaded.rows, audit, labels=loaded.trained.labels_known, weighing=weighing, values=values),
         clipped=ClippedSteps.of(trainer) if weighs else None,
         filling=Filling(model) if loaded.loader.fills() else None,  # its model's hooks see real rows
         step_loss=StepLoss.of(trainer, loaded.loader),

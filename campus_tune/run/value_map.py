@@ -15,11 +15,13 @@ from campus_tune.data.said_hashes import SaidHashes
 from campus_tune.method.value import RowValues, ValuedVisits, probes_of
 from campus_tune.model import compat
 from campus_tune.run.data_map import domains_to_tell
-from campus_tune.run.ledger import plain
+from campus_tune.run.ledger import FILE as LEDGER
+from campus_tune.run.ledger import plain, read_ledger
 from campus_tune.run.row_texts import texts_of
 from campus_tune.run.situation import Situation
+from campus_tune.run.stage_visits import FOLDER, file_of_stage
 from campus_tune.run.told.events import Valued
-from campus_tune.run.value_table import EXTREMES, FOLDER, TRANSFER, VALUES, ValueTable
+from campus_tune.run.value_table import EXTREMES, TRANSFER, VALUES, ValueTable
 from campus_tune.scores.cache import read_columns, write_columns
 from campus_tune.scores.dropping import shape_of
 from campus_tune.words.errors import CampusError, DataError
@@ -27,20 +29,14 @@ from campus_tune.words.files import atomic_write
 from campus_tune.words.types import Json
 
 
-def file_of_stage(stage: int) -> str:
-    """The name of a stage's file."""
-    return f"stage-{stage:04d}.parquet"
-
-
 def value_rows(now: Situation) -> Valued | None:
-    """Fold the values of a run that is over, and say what they show; None of a run that measured none.
+    """Fold the values of a run that is over, and say what they show; None where nobody asks. Every rank calls it."""
+    if now.valuing is None:
+        return None
 
-    Every rank calls it.
-    """
-
-    def made() -> Json | None:
+    def made() -> Json:
         try:
-            return _written(now) if stages_of(now) else None
+            return _written(now)
         except Exception as error:  # a file is gone, the disk is full: the run is whole without
             for name in (VALUES, TRANSFER, EXTREMES):  # of an earlier end of this run
                 with suppress(OSError):
@@ -48,14 +44,20 @@ def value_rows(now: Situation) -> Valued | None:
             why = str(error) if isinstance(error, CampusError) else f"{type(error).__name__}: {error}"
             return {"rows": 0, "why": why}
 
-    record = now.peers.led(made)
-    return None if record is None else Valued({"step": now.curriculum.step, **record})
+    return Valued({"step": now.curriculum.step, **now.peers.led(made)})
 
 
 def stages_of(now: Situation) -> list[Path]:
-    """The files of the stages that were measured, in the sequence of training."""
-    paths = [now.folder / FOLDER / file_of_stage(stage.index) for stage in now.training_losses.past]
-    return [path for path in paths if path.exists()]
+    """The files of the stages in which rows were valued, by the run's own record, in the sequence of training.
+
+    Raises:
+        DataError: there are none.
+    """
+    ends = [event for event in read_ledger(now.folder / LEDGER) if event["event"] == "stage_end"]
+    valued = [event["stage"] for event in ends if event.get("value", {}).get("visits")]
+    if not valued:
+        raise DataError("no row was valued.")
+    return [now.folder / FOLDER / file_of_stage(stage) for stage in valued]
 
 
 def fold(paths: list[Path], n_rows: int) -> RowValues:

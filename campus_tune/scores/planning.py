@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from campus_tune.data.prepared import TokenRows, read_texts
-from campus_tune.method.budget import ALWAYS, THINNING, Budget, Purpose
+from campus_tune.method.budget import ALWAYS, THINNING, VALUE, Budget, Purpose
 from campus_tune.method.phases import offers_until, phases_of
 from campus_tune.method.stages import steps_of_epoch
 from campus_tune.model import compat
@@ -47,6 +47,8 @@ def purposes(config: CampusConfig, refreshes: int) -> tuple[Purpose, ...]:
         found.append("scorer")
     if config.thin is not None and config.thin.fresh:
         found.append(THINNING)
+    if config.value is not None:
+        found.append(VALUE)
     return tuple(found)
 
 

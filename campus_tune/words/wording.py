@@ -66,6 +66,15 @@ def shown(value: object, longest: int = LONGEST) -> str:
         return "a number of thousands of digits"
 
 
+def duration(seconds: float) -> str:
+    """So many seconds or minutes.
+
+    >>> duration(119.6), duration(120)
+    ('120 s', '2 min')
+    """
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
 def listed(items: Sequence[object], most: int, *, by: str = ", ", more: str = ", …") -> str:
     """The first of some things, and a mark where there are others.
 

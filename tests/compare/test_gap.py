@@ -190,9 +190,13 @@ def test_a_run_that_a_callback_stops_is_measured_where_it_stopped(held: HeldOut,
             del args
             control.should_training_stop = state.global_step == 2
 
-    recorder = Recorder(held, 2)
-    trainer = tiny_trainer(tmp_path, config=BLOCK, probes=5, callbacks=[recorder, Stop()], **SETTINGS)
-    recorder.follow(trainer, _run_of(trainer))
-    trainer.train()
-    assert recorder.curve()["step"] == [0, 2]
-    assert json.loads(json.dumps(recorder.gap)) == recorder.gap
+    alone = HeldOut(held.conversations, held.domains, held.numbers, None)
+    for with_gap in (True, False):
+        recorder = Recorder(alone, 2, with_gap=with_gap)
+        folder = tmp_path / str(with_gap)
+        trainer = tiny_trainer(folder, config=BLOCK, probes=5, callbacks=[recorder, Stop()], **SETTINGS)
+        recorder.follow(trainer, _run_of(trainer))
+        trainer.train()
+        assert recorder.curve()["step"] == [0, 2]
+        assert json.loads(json.dumps(recorder.gap)) == recorder.gap
+        assert (recorder.gap is None) is not with_gap

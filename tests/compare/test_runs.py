@@ -239,8 +239,24 @@ def test_last_looks_are_taken_of_every_run(lora: World) -> None:
         assert 0 <= told["error"] <= 1
         assert set(told["domains"]) == domains
         assert all(0 <= error <= 1 for error in told["domains"].values())
-        assert run.outcome["sharpness"]["radius"] == 0.05
+        sharp = run.outcome["sharpness"]
+        assert (sharp["radius"], sharp["relative_radius"], sharp["rows"]) == (0.05, 0.5, TESTS)
+        assert set(sharp["domains"]) == domains
+        for one in (sharp, *sharp["domains"].values()):
+            assert one["value"] > 0
+            assert one["relative"] > 0
+            assert one["merged"] > 0
         assert run.outcome["evaluation"] is None
+
+
+def test_every_run_says_its_gap_on_the_same_training_rows(lora: World) -> None:
+    of_runs = [run.outcome["gap"] for run in lora.runs.values()]
+    assert len({json.dumps([gap["at_start"], gap["rows"]]) for gap in of_runs}) == 1  # every run trains all rows
+    for gap, run in zip(of_runs, lora.runs.values(), strict=True):
+        domains = run.outcome["test"]["domains"]
+        assert set(gap.get("domains") or domains) <= set(domains)
+        assert gap["value"] == pytest.approx(gap["test"] - gap["trained"])
+        assert gap["grown"] == pytest.approx(gap["value"] - gap["at_start"])
 
 
 def test_learning_rate_per_decile_is_that_of_a_slow_reference(lora: World) -> None:

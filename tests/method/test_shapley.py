@@ -356,7 +356,9 @@ def test_groups_that_are_too_few_or_too_many_are_refused(groups: int) -> None:
 @pytest.mark.parametrize(("groups", "n_seeds", "least"), [(5, 1, 6), (5, 2, 6), (5, 3, 7), (16, 4, 19)])
 def test_trainings_that_pay_for_no_sequence_are_refused(groups: int, n_seeds: int, least: int) -> None:
     seeds = tuple(range(n_seeds))
-    with pytest.raises(RecipeError, match=f"`--trainings` must be at least {least} for {groups} groups"):
+    with pytest.raises(
+        RecipeError, match=f"`--trainings` must be at least {least} for {groups} groups with {n_seeds} seed"
+    ):
         CoalitionDesign(groups, seeds, least - 1)
     walk, made, _ = train(CoalitionDesign(groups, seeds, least), table(curved(groups, 0), noise=1e-6))
     assert len(walk.units) >= 1

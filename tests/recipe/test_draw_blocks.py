@@ -257,7 +257,7 @@ HALVES = [{"until": 0.5}, {"until": 1}]
         ({"drop": []}, "or null for none."),
         (
             {"drop": [{"lowest": 0.1}]},
-            "`drop: by` must be duplicates, judged, suspects, a metric, got None. Write length, -length",
+            "`drop: by` must be duplicates, judged, suspects, value, a metric, got None. Write length, -length",
         ),
         (
             {"drop": [{"by": "words"}]},
@@ -305,9 +305,28 @@ HALVES = [{"until": 0.5}, {"until": 1}]
             {"drop": [{"by": "suspects"}, {"by": "suspects", "at_most": 0.1}]},
             "`drop` must have one entry for suspects, got 2: they are dropped once. Keep one of them.",
         ),
+        (
+            {"drop": [{"by": "value"}]},
+            "`drop: path` must be the values that an earlier run has left, got nothing. Write path: RUN/",
+        ),
+        (
+            {"drop": [{"by": "value", "path": "v.parquet", "below": 0.1}]},
+            "`drop: below` must be at most 0 with by: value, got 0.1: rows above 0 helped. Write below: 0, or",
+        ),
+        (
+            {"drop": [{"by": "value", "path": "v.parquet", "lowest": 0.1}]},
+            "`drop: lowest` must be left out with by: value, got 0.1. Remove it.",
+        ),
+        (
+            {"drop": [{"by": "judged", "path": "j.jsonl", "probe": "math"}]},
+            "`drop: probe` must be left out with by: judged, got 'math'. Remove it.",
+        ),
         ({"drop": [{"by": "suspect", "lowest": 0.1}]}, "got 'suspect'. Did you mean 'suspects'? Name one of them."),
         # control
-        ({"control": "shuffled"}, "must be one of shuffled_scores, random_drop, shuffled_weights, got 'shuffled'."),
+        (
+            {"control": "shuffled"},
+            "must be one of shuffled_scores, random_drop, drop_best, shuffled_weights, got 'shuffled'.",
+        ),
         (
             {"control": "shuffled_scores"},
             "`control` must be of a block that the recipe has, got shuffled_scores without ",
@@ -315,6 +334,10 @@ HALVES = [{"until": 0.5}, {"until": 1}]
         (
             {"control": "random_drop", "thin": {"how": "top"}},
             "got random_drop without `drop`. Add `drop`, or remove it.",
+        ),
+        (
+            {"control": "drop_best", "drop": [{"by": "duplicates"}]},
+            "got drop_best without `drop: [{by: value}]`. Add `drop: [{by: value}]`, or remove it.",
         ),
     ],
 )

@@ -317,7 +317,7 @@ def make_outcome(arm: str, kind: str, seed: int, items: int, *, diverged: bool) 
             "tokens": grid[:points].tolist(),
             "seconds": (grid[:points] / 500).tolist(),
             "loss": curve[:points].tolist(),
-            "domains": {name: curve[:points].tolist() for name in DOMAINS},
+            "domains": {name: (curve[:points] + 0.1 * i).tolist() for i, name in enumerate(DOMAINS)},
         },
         "choices": _made_choices(arm, seed),
         "learning_rate": {name: [1 + 0.05 * i * (arm == "recipe") for i in range(10)] for name in METRICS},
@@ -326,7 +326,8 @@ def make_outcome(arm: str, kind: str, seed: int, items: int, *, diverged: bool) 
             "bins": [[0.1 * i + 0.05, 0.1 * i + 0.02, 50] for i in range(10)],
             "domains": {},
         },
-        "sharpness": None,
+        "gap": None if diverged else _made_gap(rng),
+        "sharpness": None if diverged else _made_sharpness(rng),
         "audit": {"checked": 38, "passed": 38},
         "evaluation": None,
         "test": None,
@@ -335,6 +336,25 @@ def make_outcome(arm: str, kind: str, seed: int, items: int, *, diverged: bool) 
         parts: Mapping[str, Any] = {"domains": list(DOMAINS), "items": [f"{i:04x}" for i in range(items)]}
         result["test"] = {**parts, "domain": domain, "tokens": tokens, "loss": loss}
     return result
+
+
+def _made_gap(rng: np.random.Generator) -> Json:
+    def part() -> Json:
+        value, at_start = rng.normal(0.2, 0.02), rng.normal(0.05, 0.02)
+        said = {"value": value, "at_start": at_start, "grown": value - at_start, "stderr": 0.02, "grown_stderr": 0.01}
+        return {**said, "test": 1.2, "trained": 1.2 - value, "rows": 40}
+
+    return {**part(), "domains": {name: part() for name in DOMAINS}}
+
+
+def _made_sharpness(rng: np.random.Generator) -> Json:
+    """Of weights in half precision, where a relative step is lost."""
+
+    def part() -> Json:
+        return {"value": rng.normal(0.3, 0.01), "relative": None, "merged": rng.normal(0.2, 0.01)}
+
+    whole = {**part(), "radius": 0.05, "relative_radius": 0.5, "rows": 96}
+    return {**whole, "domains": {name: part() for name in DOMAINS}}
 
 
 def _made_choices(arm: str, seed: int) -> list[Json]:

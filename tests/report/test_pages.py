@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from campus_tune.cli.report import add_parser
 from campus_tune.report import write
 from campus_tune.report.compare_facts import read_comparison
-from campus_tune.report.compare_page import runs
+from campus_tune.report.compare_page import domain_speeds, readings, runs
 from campus_tune.report.compare_plots import _pooled
 from campus_tune.report.figures import Picture, chosen_shares, faces_of, strip
 from campus_tune.report.forest_plot import forest
@@ -27,7 +27,7 @@ from campus_tune.report.score_plots import of_mean
 from campus_tune.report.write import pngs, watch, write_report
 from campus_tune.words.errors import DataError
 from tests.report import made_up
-from tests.report.made_up import EVIL, METRICS, make_comparison, make_run
+from tests.report.made_up import ARMS, DOMAINS, EVIL, METRICS, make_comparison, make_run, make_verdict
 
 LOADS = {"src", "srcset", "href", "poster", "data", "action"}  # attributes that make a browser ask for something
 
@@ -113,7 +113,9 @@ def test_alt_texts_hold_the_first_and_the_last_number(run_page: Path) -> None:
 def test_the_pictures_lie_beside_the_page(run_page: Path, comparison: Path) -> None:
     names = "choices competence correlations cost data_map evaluations lr_mass pacing ranks scores training_loss"
     assert list(pngs(run_page)) == names.split()
-    assert list(pngs(comparison / "report.html")) == ["calibration", "choices", "costs", "curves", "forest", "lr_mass"]
+    assert list(pngs(comparison / "report.html")) == [
+        "calibration", "choices", "costs", "curves", "domain_curves", "forest", "lr_mass",
+    ]  # fmt: skip
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pngs(run_page).values())
 
 
@@ -144,6 +146,40 @@ def test_the_comparison_says_its_verdict_first(comparison: Path) -> None:
     assert "Helped.\nRecipe ended" in start
     assert "Helped, in speed." in start
     assert "`" not in start
+
+
+def test_the_comparison_shows_speed_gap_and_sharpness_by_domain(comparison: Path) -> None:
+    facts = read_comparison(comparison)
+    by_domain, read = domain_speeds(facts), readings(facts)
+    assert by_domain is not None
+    assert read is not None
+    judged = [name for name in ARMS if name not in ("random", "reversed")]  # the one that diverged has no speed
+    cells = [[cell.text for cell in row] for row in by_domain.rows]
+    assert [row[:2] for row in cells] == [[domain, arm] for arm in judged for domain in DOMAINS]
+    assert all(row[-1] == "" and row[6].endswith("of 4") for row in cells)
+    shown = [[cell.text for cell in row][:3] for row in read.rows]
+    names = ("generalisation gap", "gap grown by training", "sharpness", "merged sharpness")
+    arms = ("recipe", "random_same_pacing", "reversed")
+    assert shown == [[what, domain, arm] for what in names for arm in arms for domain in ("all", *DOMAINS)]
+    page = Page((comparison / "report.html").read_text("utf-8"))
+    assert "Generalisation gap and sharpness" in page.text
+    assert "No verdict hangs on these: the test loss decides." in page.text
+
+
+def test_a_comparison_of_an_earlier_version_has_no_gap_and_one_speed(tmp_path: Path) -> None:
+    folder = make_comparison(tmp_path / "c", seeds=2, verdict=False)
+    for path in folder.glob("runs/*/*/result.json"):
+        result = json.loads(path.read_text("utf-8"))
+        del result["gap"], result["curve"]["domains"]
+        path.write_text(json.dumps({**result, "sharpness": {"value": 0.1, "radius": 0.05}}), "utf-8")
+    verdict = make_verdict(folder)
+    del verdict["readings"]
+    for speed in verdict["speed"].values():
+        del speed["domains"]
+    (folder / "verdict.json").write_text(json.dumps(verdict), "utf-8")
+    facts = read_comparison(folder)
+    assert (domain_speeds(facts), readings(facts)) == (None, None)
+    assert "Generalisation gap" not in Page(write_report(folder).read_text("utf-8")).text
 
 
 def test_a_diverged_run_is_named_and_not_averaged_away(comparison: Path) -> None:

@@ -71,7 +71,7 @@ def test_the_page_has_the_section_once_and_its_picture_in_it(run: Path) -> None:
     assert page.index('id="value"') < page.index('id="transfer"') < page.index("helped the probes most")
     assert (run / "curriculum" / "plots" / "transfer.png").exists()
     assert "<script>document.title" not in page
-    assert re.search(r"<code>drop: \[\{by: value, path: RUN\}\]</code>", page)
+    assert re.search(r"<code>drop: \[\{by: value, path: RUN/curriculum/value/values.parquet\}\]</code>", page)
 
 
 def test_a_run_whose_values_could_not_be_made_says_why(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Values that nobody has measured: files of stages as a run leaves them, over the rows that it has trained."""
+"""Values that nobody has measured, written over those of a run: files of stages, over the rows that it has trained."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 from transformers import TrainerCallback
 
-from campus_tune.run.value_map import file_of_stage
-from campus_tune.run.value_table import FOLDER
+from campus_tune.run.stage_visits import FOLDER, file_of_stage
 from campus_tune.scores.cache import read_columns, write_columns
 from campus_tune.words.types import FloatArray
 

@@ -21,6 +21,8 @@ from tests.run.tiny_run import task_rows, tiny_trainer
 from tests.run.witness import events
 
 SHUFFLE: Json = {"selector": "shuffle", "stages": 2, "budget": 0.2}
+VALUED: Json = {**SHUFFLE, "value": {"budget": 10.0}}
+ASKED: Json = {"lora": True, "probes": 150}
 N = 48
 OWN = {"value": "float", "a": "float", "b": "float", "negative": "int32"}
 COLUMNS = {
@@ -37,7 +39,7 @@ COLUMNS = {
 
 
 def run_of(out: Path, config: Json | None = None, **settings: Any) -> Any:
-    given: Json = {"config": {**SHUFFLE, **(config or {})}, "num_train_epochs": 2, "n": N, **settings}
+    given: Json = {"config": {**VALUED, **(config or {})}, "num_train_epochs": 2, "n": N, **ASKED, **settings}
     trainer = tiny_trainer(out, callbacks=[LeaveValues(out, **given.pop("how", {}))], **given)
     trainer.train()
     return trainer
@@ -158,7 +160,7 @@ def test_values_that_cannot_be_folded_cost_a_line_and_nothing_else(
             LeaveValues(tmp_path, probes=PROBES[:2]).on_step_end(args, state, control)
             shutil.move(keep, last)
 
-    trainer = tiny_trainer(tmp_path, config=SHUFFLE, callbacks=[Damage(tmp_path)])
+    trainer = tiny_trainer(tmp_path, config=VALUED, callbacks=[Damage(tmp_path)], **ASKED)
     trainer.train()
     [line] = events(tmp_path, "value")
     assert line["rows"] == 0

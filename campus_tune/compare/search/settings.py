@@ -39,7 +39,11 @@ class _Choices(Leaf):
                     "belongs into the campus block."
                 )
             else:
-                twice = [one for i, one in enumerate(choices) if any(_same(one, other) for other in choices[:i])]
+                twice = [
+                    one
+                    for i, one in enumerate(choices)
+                    if any(one == other and isinstance(one, bool) == isinstance(other, bool) for other in choices[:i])
+                ]
                 problems += [
                     f"`{what}: {name}` must have different choices, got {shown(one)} twice. Remove one."
                     for one in twice
@@ -80,8 +84,3 @@ class SearchSettings(CheckedSettings):
     seeds: Annotated[int, Range(1, 100)] = 1
     sampler: Literal["random", "tpe"] = "random"
     seed: Annotated[int, Range(0, LARGEST_SEED)] = 0
-
-
-def _same(a: object, b: object) -> bool:
-    """The same for a YAML: 1 and true are not, 1 and 1.0 are."""
-    return a == b and isinstance(a, bool) == isinstance(b, bool)

@@ -9,7 +9,15 @@ verdict         all arms: what `verdict.json` holds       power       what could
 sentences, console_lines                                  all of it in words
 """
 
-from campus_tune.compare.verdict.ablation import ABLATION_WORDS, Ablation, Effect, graph_of, judge_ablation
+from campus_tune.compare.verdict.ablation import (
+    ABLATION_WORDS,
+    Ablation,
+    AblationPart,
+    Effect,
+    graph_of,
+    judge_ablation,
+)
+from campus_tune.compare.verdict.ablation_lines import ablation_lines, ablation_sentences
 from campus_tune.compare.verdict.bootstrap import VarianceParts
 from campus_tune.compare.verdict.console_lines import lines
 from campus_tune.compare.verdict.difference import HELPED, HURT, WORDS
@@ -27,6 +35,7 @@ __all__ = [
     "HURT",
     "WORDS",
     "Ablation",
+    "AblationPart",
     "ArmResults",
     "Curve",
     "Effect",
@@ -36,6 +45,8 @@ __all__ = [
     "Speed",
     "VarianceParts",
     "Verdict",
+    "ablation_lines",
+    "ablation_sentences",
     "arm_of",
     "from_difference",
     "from_pilot",

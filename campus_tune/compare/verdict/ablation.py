@@ -29,7 +29,7 @@ from campus_tune.compare.verdict.misfits import TOKENS_TOLERANCE, misfits, misfi
 from campus_tune.compare.verdict.pair import Pair
 from campus_tune.words.types import BoolArray, Json
 
-Part: TypeAlias = Literal["without", "only"]
+AblationPart: TypeAlias = Literal["without", "only"]
 Place: TypeAlias = tuple[str, str]  # of a cell: the domain that was left out or alone, and the test domain
 
 NEEDED, HARMFUL, NOT_ENOUGH, BETTER_ALONE = "needed", "harmful", "not enough", "better alone"
@@ -72,7 +72,7 @@ class Ablation:
         refused: domain → why there is no word on any of its cells.
     """
 
-    part: Part
+    part: AblationPart
     cells: Mapping[str, Mapping[str, Effect]]
     overall: Mapping[str, Effect]
     refused: Mapping[str, str] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Ablation:
         }
 
     @staticmethod
-    def from_mapping(part: Part, given: Json) -> Ablation:
+    def from_mapping(part: AblationPart, given: Json) -> Ablation:
         """What `to_mapping` wrote of a part."""
         cells = {d: {e: Effect.from_mapping(one) for e, one in row.items()} for d, row in given["cells"].items()}
         overall = {d: Effect.from_mapping(one) for d, one in given["overall"].items()}
@@ -97,7 +97,7 @@ def judge_ablation(
     full: ArmResults,
     parts: Mapping[str, ArmResults],
     *,
-    part: Part = "without",
+    part: AblationPart = "without",
     effect: float,
     fewer: bool = False,
     tokens_tolerance: float = TOKENS_TOLERANCE,
@@ -157,12 +157,12 @@ def _pair(arm: ArmResults, full: ArmResults, *, fewer: bool, tolerance: float) -
     if fewer:
         one = replace(one, trained=one.trained[:0])
     steps = [run["steps"] for run in full.shared if run.get("steps")]
-    tolerance = max([tolerance, *(1 / n for n in steps)])  # runs end with a whole step
+    tolerance = max([tolerance, *(2 / n for n in steps)])  # runs end with a whole step, of rows that luck has drawn
     reasons = [*misfits(one, all_rows, tokens_tolerance=tolerance), *misfits_of(arm.end, full.end)]
     return Pair(arm, full, arm.end, full.end, tuple(reasons))
 
 
-def _word(found: Difference, part: Part, effect: float) -> str | None:
+def _word(found: Difference, part: AblationPart, effect: float) -> str | None:
     """The word of a cell; None where nothing is known of chance."""
     if found.p_adjusted is None:
         return None

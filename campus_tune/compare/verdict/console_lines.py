@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from campus_tune.compare.verdict.difference import Difference
 from campus_tune.compare.verdict.inputs import ArmResults
 from campus_tune.compare.verdict.sentences import interval, percent
 from campus_tune.compare.verdict.speed import Speed, amount
@@ -96,11 +95,8 @@ def readings(verdict: Verdict) -> list[str]:
         known = {name: one.difference for name, one in of.items() if one.difference is not None}
         rows[0].append(next((f"{one.mean_against:.3g}" for one in known.values()), "—"))
         for row in rows[1:]:
-            row.append(_cell(known[row[0]]) if row[0] in known else "—")
+            one = known.get(row[0])
+            span = "" if one is None or one.low is None else f" ({one.low:+.2g} to {one.high:+.2g})"
+            row.append("—" if one is None else f"{one.mean:.3g}{span}".replace("-", "−"))
     note = f"note: in brackets, the 95 % interval of the difference to {verdict.baseline}; no verdict hangs on these."
     return [table(["arm", *verdict.readings], rows), "", note]
-
-
-def _cell(found: Difference) -> str:
-    span = "" if found.low is None else f" ({found.low:+.2g} to {found.high:+.2g})"
-    return f"{found.mean:.3g}{span}".replace("-", "−")

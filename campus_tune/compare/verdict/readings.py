@@ -18,7 +18,7 @@ from campus_tune.words.types import Json
 
 
 @dataclass(frozen=True)
-class Reading:
+class LastLook:
     """One number of each model of an arm, against the baseline's.
 
     Args:
@@ -37,35 +37,42 @@ class Reading:
         }
 
     @staticmethod
-    def from_mapping(given: Json) -> Reading:
+    def from_mapping(given: Json) -> LastLook:
         """What `to_mapping` wrote."""
         domains = {name: Difference.from_mapping(one) for name, one in given["domains"].items()}
-        return Reading(given["difference"] and Difference.from_mapping(given["difference"]), domains)
+        return LastLook(given["difference"] and Difference.from_mapping(given["difference"]), domains)
 
 
-def compare_readings(arms: Sequence[ArmResults], base: ArmResults) -> dict[str, dict[str, Reading]]:
+def compare_readings(arms: Sequence[ArmResults], base: ArmResults) -> dict[str, dict[str, LastLook]]:
     """Reading → arm → what it is, of those that the baseline and some arm have.
 
     Args:
         arms: all but the baseline.
         base: the baseline.
     """
-    found: dict[str, dict[str, Reading]] = {}
+    found: dict[str, dict[str, LastLook]] = {}
     for name in READINGS:
         for arm in arms:
             known = {
                 domain: one
                 for kind, domain in base.readings
-                if kind == name and (one := _difference(arm, base, name, domain)) is not None
+                if kind == name and (one := difference_of(arm, base, name, domain)) is not None
             }
             if known:
                 domains = {domain: one for domain, one in known.items() if domain is not None}
-                found.setdefault(name, {})[arm.name] = Reading(known.get(None), domains)
+                found.setdefault(name, {})[arm.name] = LastLook(known.get(None), domains)
     return found
 
 
-def _difference(arm: ArmResults, base: ArmResults, name: str, domain: str | None) -> Difference | None:
-    """On the seeds of which both are known."""
+def difference_of(arm: ArmResults, base: ArmResults, name: str, domain: str | None) -> Difference | None:
+    """One reading of an arm against the baseline's, on the seeds of which both are known; None where there are none.
+
+    Args:
+        arm: whose runs.
+        base: the baseline.
+        name: of the reading.
+        domain: whose; None for all rows together.
+    """
     if (name, domain) not in arm.readings:
         return None
     seeds = [seed for seed in base.seeds if seed in arm.seeds]

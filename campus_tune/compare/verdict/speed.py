@@ -164,7 +164,7 @@ def judge_speed(arm: ArmResults, base: ArmResults, *, faster: float = FASTER, co
     ratios = [log_ratios(*pair) for pair in pairs]
     found = np.array([one for one in ratios if one is not None])
     why = NO_WAY if len(found) < len(seeds) else ONE_SEED if len(seeds) < 2 else None
-    domains = _domains(arm, base, seeds, pairs)
+    domains = judge_domains(arm, base, seeds, pairs)
     if why:
         return replace(refused_speed(arm.name, why), reached=reached, domains=domains)
     charged, plain, seconds = (_of_ratios(arm, base, of_seed, comparisons) for of_seed in found.T)
@@ -192,10 +192,17 @@ def _of_ratios(arm: ArmResults, base: ArmResults, ratios: FloatArray, comparison
         return of_seeds(known, ratios, comparisons)
 
 
-def _domains(
+def judge_domains(
     arm: ArmResults, base: ArmResults, seeds: Sequence[int], pairs: Sequence[tuple[Curve, Curve]]
 ) -> dict[str, DomainSpeed]:
-    """Speed in each of several domains that all curves have."""
+    """Speed in each of several domains that all curves have, corrected for the number of domains.
+
+    Args:
+        arm: whose runs.
+        base: the baseline.
+        seeds: that both finished.
+        pairs: of each seed, the arm's curve and the baseline's.
+    """
     names = [name for name in pairs[0][0].domains if all(name in one.domains for pair in pairs for one in pair)]
     if len(names) < 2:
         return {}

@@ -32,7 +32,7 @@ from campus_tune.compare.verdict.judgement import (
     judge_tasks,
 )
 from campus_tune.compare.verdict.misfits import TOKENS_TOLERANCE
-from campus_tune.compare.verdict.readings import Reading, compare_readings
+from campus_tune.compare.verdict.readings import LastLook, compare_readings
 from campus_tune.compare.verdict.speed import FASTER, Speed, judge_speeds
 from campus_tune.evaluate.paired import LEVEL, POWER
 from campus_tune.words.errors import DataError
@@ -80,7 +80,7 @@ class Verdict:
     diverged: tuple[Json, ...] = ()
     notes: tuple[str, ...] = ()
     planned: tuple[Json, ...] = ()
-    readings: Mapping[str, Mapping[str, Reading]] = field(default_factory=dict)
+    readings: Mapping[str, Mapping[str, LastLook]] = field(default_factory=dict)
     proxy: Json | None = None
 
     def to_mapping(self) -> Json:
@@ -127,7 +127,7 @@ class Verdict:
             "notes": tuple(given["notes"]),
             "planned": tuple(given.get("planned", ())),
             "readings": {
-                what: {name: Reading.from_mapping(one) for name, one in of.items()}
+                what: {name: LastLook.from_mapping(one) for name, one in of.items()}
                 for what, of in given.get("readings", {}).items()
             },
         }

@@ -7,7 +7,7 @@ from functools import singledispatchmethod
 from pathlib import Path
 
 from campus_tune.evaluate.results import scores_in_words
-from campus_tune.method.budget import ALWAYS, rounded_up
+from campus_tune.method.budget import ALWAYS, VALUE, rounded_up
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.method.firing_lines import fired_line, percent
 from campus_tune.preview.health import health_table
@@ -273,17 +273,20 @@ def last_lines(end: Json, where: str) -> list[str]:
     lines += [f"warning: {warning}" for warning in one_sided(by_choice)]
     lines += [coverage_line(end), *drawn_lines(end)]
     cost = end["cost"]
-    parts = ", ".join(f"{name} {cost[name]:.1%}" for name in cost if name != "all" and (cost[name] or name in ALWAYS))
+    told = [name for name in cost if name not in ("all", VALUE) and (cost[name] or name in ALWAYS)]
+    parts = ", ".join(f"{name} {cost[name]:.1%}" for name in told)
     if end["found"]:
         parts += f"; {end['found']:.1%} of it found in the score cache"
+    spent = cost["all"] - cost.get(VALUE, 0.0)
+    beside = f", and {cost[VALUE]:.1%} beside it for values" if VALUE in cost else ""
     lines.append(
-        f"cost: {cost['all']:.1%} of the training compute against a budget of {end['budget']:.1%} ({parts}); "
+        f"cost: {spent:.1%} of the training compute against a budget of {end['budget']:.1%} ({parts}){beside}; "
         f"by the clock, measuring took {end['seconds']['share']:.1%} of the training's own seconds"
     )
-    if cost["all"] > end["budget"] + 1e-9:
+    if spent > end["budget"] + 1e-9:
         lines.append(
             "warning: the budget is too small for this run, as it said before training: the fewest rows that can be "
-            f"measured cost more. budget: {rounded_up(cost['all']):g} would have paid for them."
+            f"measured cost more. budget: {rounded_up(spent):g} would have paid for them."
         )
     audit = f"order audit: {audited(**end['audit'])}"
     if "ranks" in end:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from campus_tune.compare.verdict import ABLATION_WORDS, Ablation, ArmResults, Effect, ItemValues, graph_of
-from campus_tune.compare.verdict.ablation import Part, judge_ablation
+from campus_tune.compare.verdict.ablation import AblationPart, judge_ablation
 from campus_tune.compare.verdict.difference import Difference
 from campus_tune.words.types import FloatArray, Json
 
@@ -127,7 +127,7 @@ def test_what_is_small_is_not_called_and_what_could_have_been_missed_is_said() -
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"trained": np.full(3, 3000.0)}, "trained 3,000 tokens and full 4,000 with seed 2: 25.0% apart, where 2.5%"),
+        ({"trained": np.full(3, 3000.0)}, "trained 3,000 tokens and full 4,000 with seed 2: 25.0% apart, where 5.0%"),
         ({"diverged": {7: "NaN"}}, "without_math diverged with seed 7"),
         ({"shared": tuple({"test": "other", "steps": 30} for _ in range(3))}, "differ in `test`"),
     ],
@@ -164,7 +164,7 @@ def test_a_small_domain_is_shown_without_a_word() -> None:
 
 
 @pytest.mark.parametrize("part", ["without", "only"])
-def test_it_is_read_back_as_it_was_written(part: Part) -> None:
+def test_it_is_read_back_as_it_was_written(part: AblationPart) -> None:
     full, parts, _ = planted(2)
     parts["chat"] = replace(parts["chat"], diverged={5: "NaN"})
     found = judge_ablation(full, parts, part=part, **FEW)

@@ -13,7 +13,7 @@ from scipy import stats
 
 from campus_tune.compare.verdict.console_lines import readings
 from campus_tune.compare.verdict.inputs import ArmResults, arm_of
-from campus_tune.compare.verdict.readings import Reading, compare_readings
+from campus_tune.compare.verdict.readings import LastLook, compare_readings
 from campus_tune.compare.verdict.verdict import Verdict, judge
 from campus_tune.words.errors import DataError
 from tests.compare.arms import an_arm, base, without
@@ -103,7 +103,7 @@ def test_a_verdict_keeps_them_and_one_of_an_earlier_version_has_none() -> None:
     written = json.loads(json.dumps(verdict.to_mapping(), allow_nan=False))
     assert Verdict.from_mapping(written) == verdict
     assert Verdict.from_mapping({name: part for name, part in written.items() if name != "readings"}).readings == {}
-    assert Reading.from_mapping(Reading(None).to_mapping()) == Reading(None)
+    assert LastLook.from_mapping(LastLook(None).to_mapping()) == LastLook(None)
 
 
 def test_the_console_shows_a_table_and_says_that_no_verdict_hangs_on_it() -> None:
