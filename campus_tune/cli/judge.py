@@ -21,6 +21,7 @@ from campus_tune.data.judged import KEEP
 from campus_tune.data.judging import Judging
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import Json
+from campus_tune.words.wording import harmless
 
 KEYS = {"y": "right: it stays", "n": "wrong: it goes", "s": "skipped", "b": "back", "q": "quit"}
 ASK = "y right · n wrong · s skip · b back · q quit "
@@ -149,16 +150,6 @@ def as_text(row: Json, number: int, n_rows: int) -> str:
         sure = f" ({row['rather_probability']:.2f})" if isinstance(row.get("rather_probability"), float) else ""
         lines += ["", *_wrapped(f"{before}it says {row['said']!r}; the model: {row['rather']!r}{sure}", width)]
     return "\n".join(lines)
-
-
-def harmless(text: str) -> str:
-    r"""A text in which nothing is a command for a terminal, and nothing is invisible but blanks and line ends.
-
-    >>> harmless("red \x1b[31m\r\n\tzero\u200bwidth")
-    'red \\x1b[31m\n    zero\\u200bwidth'
-    """
-    lines = text.replace("\r\n", "\n").expandtabs(4).split("\n")
-    return "\n".join("".join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in lines)
 
 
 def _wrapped(text: str, width: int, *, mark: str = "") -> list[str]:

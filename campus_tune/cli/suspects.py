@@ -144,9 +144,8 @@ def show_run(options: argparse.Namespace, run: Path, out: Path | None) -> None:
 
 def as_table(found: LikelyWrong, rows: Sequence[int]) -> str:
     """The likeliest wrong rows, those that stand out marked, with as much of their texts as there is room for."""
-    from campus_tune.cli.judge import harmless
     from campus_tune.words.tables import table_with_texts
-    from campus_tune.words.wording import cut
+    from campus_tune.words.wording import cut, harmless
 
     width = shutil.get_terminal_size().columns
     suspect = found.table["suspect"]
@@ -179,8 +178,8 @@ def as_table(found: LikelyWrong, rows: Sequence[int]) -> str:
 
 def domain_table(found: LikelyWrong) -> str:
     """What the map says of each domain, the one with the most suspects first."""
-    from campus_tune.cli.judge import harmless
     from campus_tune.words.tables import table
+    from campus_tune.words.wording import harmless
 
     suspect, region = found.table["suspect"].astype(bool), found.table["region"].astype(str)
     lines = []

@@ -42,7 +42,7 @@ def value_of_groups(options: argparse.Namespace) -> int:
     plan: Plan | None = None
     with CtrlC() as ctrl_c:
         try:
-            written = _read(options)
+            written = read_yaml_and_flags(options)
             plan = plan_of_value(options, written)
             return _value(options, written, plan, ctrl_c)
         except KeyboardInterrupt:
@@ -66,8 +66,8 @@ def _value(options: argparse.Namespace, written: WrittenPlan, plan: Plan, ctrl_c
     lock = RunLock(plan.out, what="--out")
     lock.take()
     try:
-        groups = _groups(options, written, plan)
-        design = _design(len(groups.names), plan.settings.seeds, options.trainings, given=bool(options.seeds))
+        groups = groups_of(options, written, plan)
+        design = design_of(len(groups.names), plan.settings.seeds, options.trainings, given=bool(options.seeds))
         trainings = GroupTrainings(plan, groups, design, check=ctrl_c.check)
         bar = RunBar(trainings)
         bench = Bench(plan, bar.tick)
@@ -89,8 +89,15 @@ def _value(options: argparse.Namespace, written: WrittenPlan, plan: Plan, ctrl_c
 # -- what is asked -----------------------------------------------------------------------------------------------------
 
 
-def _read(options: argparse.Namespace) -> WrittenPlan:
-    """The YAML and the flags, with the model that is trained."""
+def read_yaml_and_flags(options: argparse.Namespace) -> WrittenPlan:
+    """The YAML and the flags, with the model that is trained.
+
+    Args:
+        options: of the command.
+
+    Raises:
+        RecipeError: the model is the folder of a proxy, or what `read_written` refuses.
+    """
     model: list[str] = []
     if options.model is not None:
         folder = Path(options.model)
@@ -125,8 +132,18 @@ def plan_of_value(options: argparse.Namespace, written: WrittenPlan) -> Plan:
     return replace(plan, block={})  # nothing but the test rows is looked at when a training ends
 
 
-def _design(n_groups: int, seeds: tuple[int, ...], trainings: int | None, *, given: bool) -> CoalitionDesign:
-    """Which sets are trained; unless seeds were given, with fewer of them where every set is."""
+def design_of(n_groups: int, seeds: tuple[int, ...], trainings: int | None, *, given: bool) -> CoalitionDesign:
+    """Which sets are trained; unless seeds were given, with fewer of them where every set is.
+
+    Args:
+        n_groups: of rows.
+        seeds: those that were given, or as many as drawn sequences take.
+        trainings: at most; None for the usual number.
+        given: the seeds were.
+
+    Raises:
+        RecipeError: too few or too many groups, or too few trainings.
+    """
     few = CoalitionDesign(n_groups, seeds if given else seeds[:SEEDS], trainings)
     room = trainings is None or trainings >= n_groups + len(seeds)
     return CoalitionDesign(n_groups, seeds, trainings) if room and not few.is_exact else few
@@ -141,8 +158,13 @@ def _command(options: argparse.Namespace) -> str:
     return shlex.join([*words, *(["--shuffle"] if options.shuffle else []), *options.rest])
 
 
-def _groups(options: argparse.Namespace, written: WrittenPlan, plan: Plan) -> RowGroups:
+def groups_of(options: argparse.Namespace, written: WrittenPlan, plan: Plan) -> RowGroups:
     """The groups of the training rows.
+
+    Args:
+        options: of the command.
+        written: the YAML and the flags.
+        plan: of the trainings.
 
     Raises:
         DataError: no column of domains, or a group that fills no step.
@@ -168,15 +190,28 @@ def _groups(options: argparse.Namespace, written: WrittenPlan, plan: Plan) -> Ro
         )
     domains = Domains.of([str(value) for value in read_column(rows, column)])
     if thirds:
-        groups = _thirds(options, written, plan, column, shuffled=bool(getattr(training, "shuffle_dataset", False)))
+        groups = thirds_of(options, written, plan, column, shuffled=bool(getattr(training, "shuffle_dataset", False)))
     else:
         groups = RowGroups.of_domains(domains.sizes(), column)
     groups.refuse_small(training.per_device_train_batch_size * training.gradient_accumulation_steps)
     return groups
 
 
-def _thirds(options: argparse.Namespace, written: WrittenPlan, plan: Plan, column: str, *, shuffled: bool) -> RowGroups:
-    """Domains cut into thirds by a difficulty, which is asked as `campus-tune score` does it."""
+def thirds_of(
+    options: argparse.Namespace, written: WrittenPlan, plan: Plan, column: str, *, shuffled: bool
+) -> RowGroups:
+    """Domains cut into thirds by a difficulty, which is asked as `campus-tune score` does it.
+
+    Args:
+        options: of the command.
+        written: the YAML and the flags.
+        plan: of the trainings.
+        column: with the domain of each row.
+        shuffled: rows are prepared in another sequence with each seed.
+
+    Raises:
+        RecipeError: they are.
+    """
     from campus_tune.cli.score import open_recipe, prepare
     from campus_tune.data.domains import Domains
     from campus_tune.model.compat import let_go

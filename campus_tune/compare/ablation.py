@@ -26,6 +26,7 @@ from campus_tune.compare.verdict import Ablation, AblationPart, arm_of, graph_of
 from campus_tune.data.prepared import column_names, read_column
 from campus_tune.data.subset import Subset
 from campus_tune.method.orders import group_rows
+from campus_tune.recipe.graph_file import with_graph
 from campus_tune.run.ledger import plain
 from campus_tune.run.make_trainer import training_rows
 from campus_tune.words.errors import DataError, DivergedError, RecipeError
@@ -199,7 +200,7 @@ class AblationRuns:
             )
         lengths = {name: self._length(name) for name in (FULL, *(arm.name for arm in self.arms.values()))}
         matrices: Json = {str(part): matrix.to_mapping() for part, matrix in found.items()}
-        graph = graph_of(list(found.values()))
+        graph = graph_of(list(found.values()), self.question.domains)
         self._write({**self._about_now, "finished": True, "runs": lengths, **matrices, "graph": graph})
         return found
 
@@ -369,9 +370,10 @@ def without_domains(block: Json, gone: Sequence[str]) -> Json:
     found = dict(block)
     if isinstance(block.get("domains"), Mapping):
         found["domains"] = _with_shares(block["domains"], gone, "domains")
-        reweight = found["domains"].get("reweight")
+        reweight = with_graph(found["domains"].get("reweight"))
         if isinstance(reweight, Mapping):
-            found["domains"]["reweight"] = {name: _left(value, gone) for name, value in reweight.items()}
+            left = {name: _left(value, gone) for name, value in reweight.items()}
+            found["domains"]["reweight"] = None if {} in left.values() else left  # it has nothing to go by any more
     if block.get("phases"):
         found["phases"] = [_with_shares(phase, gone, "phases") for phase in block["phases"]]
     return found
@@ -396,7 +398,8 @@ def _left(value: object, gone: Sequence[str]) -> object:
     """Options of a reweighting that name domains, without those that are gone."""
     if not isinstance(value, Mapping):
         return value
-    return {name: _left(one, gone) for name, one in value.items() if name not in gone}
+    left = {name: _left(one, gone) for name, one in value.items() if name not in gone}
+    return {name: one for name, one in left.items() if one != {}}
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -151,7 +151,7 @@ class GroupTrainings:
         """A line on a training that was made just now."""
         self._rows_made += self.groups.rows_of(coalition)
         pace = (time.perf_counter() - self._began) / self._rows_made
-        left = self._rows_left() * pace
+        left = self.rows_left * pace
         more = f"; about {duration(left)} left" if left else ""
         loss, at_most = outcome["curve"]["loss"], "" if self.design.is_exact else "at most "
         self.say(
@@ -159,7 +159,8 @@ class GroupTrainings:
             f"{outcome['seed']}: loss {loss[0]:.4f} → {loss[-1]:.4f}, {duration(outcome['seconds']['training'])}{more}"
         )
 
-    def _rows_left(self) -> float:
+    @property
+    def rows_left(self) -> float:
         """Rows of the trainings that are still to be made, about."""
         every = self.groups.rows_of(self.groups.all)
         if not self.design.is_exact:

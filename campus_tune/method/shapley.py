@@ -270,7 +270,9 @@ class CoalitionDesign:
         A sequence is begun only when all trainings that it may ask for are paid for: one that breaks off says nothing.
         Behind one that waits for a training, others are walked for what can be trained meanwhile, but not counted.
         """
-        near = self._noise(known)
+        whole = np.stack([known[self.full, seed] for seed in self.seeds])
+        noise = whole.std(0, ddof=1) / np.sqrt(len(whole)) if len(whole) > 1 else np.zeros(whole.shape[1])
+        near = WITHIN * noise  # to the value of all groups, and as good as there; 0 where one seed says nothing of it
         paid = {(self.full, seed) for seed in self.seeds}  # trainings that were met, and those that may still be
         n_used, units, wanted = len(paid), list[Unit](), dict[Coalition, None]()
         for k in range(MOST_SEQUENCES):
@@ -306,9 +308,3 @@ class CoalitionDesign:
             gains[group] = known[key] - before
             before = known[key]
         return gains, self.groups, None
-
-    def _noise(self, known: Known) -> FloatArray:
-        """How near to the value of all groups is as good as there, shape (V,): 0 where one seed says nothing of it."""
-        whole = np.stack([known[self.full, seed] for seed in self.seeds])
-        n = len(whole)
-        return np.zeros(whole.shape[1]) if n == 1 else np.asarray(WITHIN * whole.std(0, ddof=1) / np.sqrt(n))

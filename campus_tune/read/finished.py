@@ -34,9 +34,11 @@ from campus_tune.run.ledger import FILE, FOLDER
 from campus_tune.run.ledger_lines import find_ledger, read_events
 from campus_tune.run.row_map import FILE as MAP
 from campus_tune.run.told import DROPPED
+from campus_tune.run.value_table import TRANSFER, VALUES
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import DataError, ResumeError
 from campus_tune.words.files import read_jsonl
+from campus_tune.words.json_shapes import read_json
 from campus_tune.words.types import FloatArray, IntArray, Json
 
 
@@ -73,6 +75,10 @@ class FinishedRun:
         calibration: probe domain → expected calibration error at each measurement, shape (measurements,), NaN likewise.
         book: what training showed of each row, by column: `row`, `visits`, `cell`, `last`, `excess`, …, shape (N,)
             each; NaN where a row was never trained. {} where nothing was drawn by it.
+        value: what each row was worth to the probes, by column: `row`, `key`, `value`, `a`, `b`, `visits`, and of
+            each probe domain `value NAME`, …, shape (N,) each; NaN where a row has no value. {} without.
+        transfer: what domains did to each other: `domains`, `probes`, matrices `mean`, `low`, `high`, `clear`; {}
+            without.
         end: the ledger's last line; {} of a run that is not over.
     """
 
@@ -96,6 +102,8 @@ class FinishedRun:
     competence: Mapping[str, FloatArray]
     calibration: Mapping[str, FloatArray]
     book: Mapping[str, NDArray[Any]]
+    value: Mapping[str, NDArray[Any]]
+    transfer: Json
     end: Json
 
 
@@ -142,6 +150,8 @@ def read_finished(run: Path | str) -> FinishedRun:
         competence=_by_stage([_of_domains(event, "competence") for event in probes], "domains", np.nan),
         calibration=_by_stage([_of_domains(event, "ece") for event in probes], "domains", np.nan),
         book=_table(home / BOOK, "book"),
+        value=_table(home / VALUES, "values of the rows"),
+        transfer=_transfer(home / TRANSFER),
         end=events[-1] if events[-1]["event"] == "end" else {},
     )
 
@@ -153,6 +163,17 @@ def _table(path: Path, what: str) -> dict[str, NDArray[Any]]:
     except ResumeError as error:
         raise DataError(
             f"`{path}` must be the {what} that the run left, got {error.__cause__}. Put it back from a copy, or "
+            "remove it to read the rest."
+        ) from error
+
+
+def _transfer(path: Path) -> Json:
+    """What domains did to each other, as the run left it; {} where it left nothing."""
+    try:
+        return dict(read_json(path, {"domains": [str], "probes": [str]})) if path.exists() else {}
+    except ValueError as error:
+        raise DataError(
+            f"`{path}` must be the transfer that the run left, got another file ({error}). Put it back from a copy, or "
             "remove it to read the rest."
         ) from error
 

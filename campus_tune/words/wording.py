@@ -86,3 +86,13 @@ def listed(items: Sequence[object], most: int, *, by: str = ", ", more: str = ",
     """
     rest = more.format(n=len(items) - most) if len(items) > most else ""
     return by.join(map(str, items[:most])) + rest
+
+
+def harmless(text: str) -> str:
+    r"""A text in which nothing is a command for a terminal, and nothing is invisible but blanks and line ends.
+
+    >>> harmless("red \x1b[31m\r\n\tzero\u200bwidth")
+    'red \\x1b[31m\n    zero\\u200bwidth'
+    """
+    lines = text.replace("\r\n", "\n").expandtabs(4).split("\n")
+    return "\n".join("".join(c if c.isprintable() else repr(c)[1:-1] for c in line) for line in lines)

@@ -175,7 +175,9 @@ def test_rows_in_another_sequence_with_each_seed_have_no_thirds(recipe: Path, tm
     words = ["--groups", "domain_difficulty", "--shuffle_dataset", "true", "--out", str(tmp_path)]
     options = value_options(recipe, *words)
     with pytest.raises(RecipeError, match="`shuffle_dataset` must be false where groups are numbers of rows, got true"):
-        command._thirds(options, command._read(options), value_plan(recipe, *words), "domain", shuffled=True)
+        command.thirds_of(
+            options, command.read_yaml_and_flags(options), value_plan(recipe, *words), "domain", shuffled=True
+        )
 
 
 def test_no_test_rows_are_told(tmp_path: Path) -> None:
@@ -219,7 +221,7 @@ def test_ctrl_c_says_what_is_kept(recipe: Path, done: Path, monkeypatch: pytest.
 
 def test_fewer_seeds_where_every_set_is_trained() -> None:
     def design(n: int, trainings: int | None, *, given: bool = False) -> Any:
-        return command._design(n, (0, 1, 2, 3, 4), trainings, given=given)
+        return command.design_of(n, (0, 1, 2, 3, 4), trainings, given=given)
 
     assert design(3, None).seeds == (0, 1, 2)
     assert design(3, None, given=True).seeds == (0, 1, 2, 3, 4)

@@ -311,6 +311,9 @@ def test_shares_of_a_domain_that_is_gone_are_dealt_to_the_others() -> None:
     assert found["domains"]["reweight"]["graph"] == {"code": {"code": 1.0}}
     assert [phase["shares"] for phase in found["phases"]] == [{"code": 1.0}, "natural"]
     CampusConfig.from_mapping({**found, "probes": {"path": "p.jsonl"}})
+    assert without_domains({"domains": {"reweight": {"graph": {"math": {"math": 1.0}}}}}, ["math"]) == {
+        "domains": {"reweight": None}
+    }
     assert without_domains({"metrics": ["length"]}, ["math"]) == {"metrics": ["length"]}
     with pytest.raises(RecipeError, match="`phases: shares` must give something to the domains that are left without"):
         without_domains(block, ["math", "code"])

@@ -1,4 +1,4 @@
-"""The command with real runs: it goes on after a kill, ends with a verdict, finds nothing where nothing matters."""
+"""The command, with real runs: it goes on after a kill, and finds nothing where nothing matters."""
 
 from pathlib import Path
 
