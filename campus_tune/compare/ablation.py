@@ -157,11 +157,11 @@ class AblationRuns:
                     f"`--out` must be a new folder or that of the same ablation, got {str(self.plan.out)!r}, which was "
                     f"begun with other settings: {listed}. Name another folder, or delete this one."
                 )
-        self._write(about)
         for wanted in (self._full, self._parts):  # first those that the others are as long as
             for task in wanted():
                 if (outcome := self.trainings.there(task)) is not None:
                     self.outcomes[task.name, task.seed] = outcome
+        self._write(about)  # once nothing is refused: a matrix that is there is not lost
         if self.outcomes:
             self.say(f"{len(self.outcomes)} of {self.n_runs} runs are there already and are kept")
         seeds, n_cells = len(self.plan.settings.seeds), len(self.question.left_out) * len(set(test.domains))

@@ -252,6 +252,10 @@ def test_seeds_and_domains_are_added_to_a_folder_and_other_settings_are_refused(
     write_rows(tmp_path / "fewer.jsonl", rows[:-2])
     with pytest.raises(RecipeError, match=r"domains: .* there and .* now"):
         runs_of(recipe, tmp_path, "--dataset_name", str(tmp_path / "fewer.jsonl"))
+    write_run_result(tmp_path, {**result_of(tmp_path, "without_text", 0), "as_long": {"tokens": 1}})
+    with pytest.raises(RecipeError, match=r"without_text/seed-0` must be a run of the rows and steps that are asked"):
+        runs_of(recipe, tmp_path)
+    assert about(tmp_path) == before
     assert runs_of(recipe, tmp_path / "another", "--fewer")[0].outcomes == {}  # the advice
 
 
