@@ -11,9 +11,10 @@ up to the last one's train_loss; without clocks), and bit for bit in weights and
 Three settings are odd: a callback before ours that saves by itself, in the middle of steps too, as transformers'
 just-in-time checkpoint does; callbacks that transformers makes anew from the checkpoint; and a log line every five
 steps, whose window the kills cut. A fourth one has all of it. Settings whose names begin with `weigh` let rows and
-tokens count differently: what each row's loss was multiplied by is in the ledger, and compared with it.
+tokens count differently: what each row's loss was multiplied by is in the ledger, and compared with it. Where rows are
+valued (`value-…`), their values are compared too, and by which gradients of the probes they were.
 
-    python eval/kill_resume.py                                  # 33 settings of a tiny random model, 33 kills, minutes
+    python eval/kill_resume.py                                  # 36 settings of a tiny random model, 36 kills, minutes
     python eval/kill_resume.py --kills 100                      # the proof
     python eval/kill_resume.py --kills 4 --only w0-a1-exact     # one setting
     python eval/kill_resume.py --model PATH --data train.jsonl --probes probes.jsonl --rows 400 --steps 40 --batch 8
@@ -117,6 +118,7 @@ def settings() -> list[Setting]:
     found += drawn_settings()
     found += weighed_settings()
     found += steered_settings()
+    found += valued_settings()
     return [replace(setting, campus={**setting.campus, "scores": "none"}) for setting in found]
 
 
@@ -196,6 +198,19 @@ def steered_settings() -> list[Setting]:
     }
     others = [replace(rollback, name=f"steer-{name}", campus=campus) for name, campus in recipes.items()]
     return [replace(one, spoils_every=5) for one in (rollback, others[0])] + others[1:]
+
+
+def valued_settings() -> list[Setting]:
+    """What rows are worth, by the same gradients of the probes in each life."""
+    plain = {"metrics": [], "selector": "shuffle", "stages": 6, "value": {"budget": 10.0}}
+    ordered = {"metrics": ["length", "loss"], "stages": 5, "handover": 0.8, "budget": 0.5, "rescore": 2}
+    recipes = {
+        "shuffled": plain,
+        "adam-weighed": {**plain, "value": {"budget": 4.0, "adam": True}, "weights": ["column", "focal"]},
+        "rescored-revisit": {**ordered, "value": {"budget": 2.0}, "coverage": "revisit", "window": "slice"},
+    }
+    found = [Setting(f"value-{name}", 2 * (i % 2), 4, 2, campus=one) for i, (name, one) in enumerate(recipes.items())]
+    return [replace(one, steps=24, save_steps=3) for one in found]
 
 
 # -- one life of a run, in its own process -------------------------------------------------------------------------
@@ -313,7 +328,7 @@ def ingredients(setting: Setting) -> tuple[Any, Any, Any, Any]:
 
     if setting.data is None:
         cells = -(-setting.rows // 25)
-        rows, probes = generate(cells, seed=1), generate(1, seed=77)
+        rows, probes = generate(cells, seed=1), generate(6 if "value" in setting.campus else 1, seed=77)
         random.Random(0).shuffle(rows)
     else:
         rows, probes = read_jsonl(setting.data), read_jsonl(setting.probes) if setting.probes else []
@@ -642,16 +657,22 @@ def ledger(out: Path) -> list[Any]:
 
     home = out / "curriculum"
     files = [*sorted((home / "training_losses").glob("*.parquet")), home / FILE, home / LIKELIEST]
+    files += sorted((home / "value").glob("*.parquet"))
     return [*comparable(read_ledger(home / "ledger.jsonl")), *[(path.name, path.read_bytes()) for path in files]]
 
 
 def remembered(out: Path, steps: int) -> list[Any]:
-    """What the last checkpoint knows of its rows' weights and levels, and of the weights that are kept."""
+    """What the last checkpoint knows of its rows' weights, levels and values, and of what is kept in files."""
     from campus_tune.run.checkpoints import read_state, saved_curriculum
 
     state = saved_curriculum(read_state(out / f"checkpoint-{steps}") or {})
     plan = state["curriculum"]
-    return [("weights", (plan["stage"] or {}).get("weights")), ("levels", plan.get("levels")), state.get("best")]
+    return [
+        ("weights", (plan["stage"] or {}).get("weights")),
+        ("levels", plan.get("levels")),
+        state.get("best"),
+        state.get("value"),
+    ]
 
 
 def history(out: Path) -> list[Any]:

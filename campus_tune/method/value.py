@@ -145,7 +145,7 @@ class RowValues:
             share = stage.rates[known] / stage.step_tokens[known]
 
             def added(values: NDArray[Any], rows: IntArray = rows) -> FloatArray:
-                return np.bincount(rows, weights=values, minlength=n_rows)
+                return np.bincount(rows, weights=values, minlength=n_rows).astype(np.float64, copy=False)
 
             visits += np.bincount(rows, minlength=n_rows)
             unweighted += np.bincount(stage.rows[~known], minlength=n_rows)
@@ -153,9 +153,10 @@ class RowValues:
             for half, probe in np.ndindex(2, n_probes):
                 phi[half, probe] += added(share * halves[half, probe])
                 sums[half, probe] += added(halves[half, probe])
-            below = (np.concatenate([halves, halves.mean(axis=1, keepdims=True)], axis=1) < 0).all(axis=0)
-            for line, both in zip(negative, below, strict=True):
-                line += added(both).astype(np.int64)
+            with_mean = np.concatenate([halves, halves.mean(axis=1, keepdims=True)], axis=1)
+            below: BoolArray = np.all(with_mean < 0, axis=0)
+            for place in range(n_probes + 1):
+                negative[place] += added(below[place]).astype(np.int64)
         return RowValues(tuple(probes), visits, unweighted, tokens, phi, sums, negative)
 
     @property

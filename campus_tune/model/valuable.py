@@ -81,8 +81,9 @@ def refuse_value(trainer: Trainer, *, adam: bool = False) -> None:
         raise TrainerError(
             f"`value` must have a LoRA of linear layers alone, got {name}, {is_what}{more}. {do}, {_OUT}"
         )
-    if adam and not str(trainer.args.optim).startswith("adamw_torch"):
+    optim = str(getattr(trainer.args.optim, "value", trainer.args.optim))
+    if adam and optim not in ("adamw_torch", "adamw_torch_fused"):
         raise TrainerError(
             f"`value: adam` must have an AdamW of torch, whose second moments can be read, got optim: "
-            f"{trainer.args.optim}. Write optim: adamw_torch, or value: true."
+            f"{optim}. Write optim: adamw_torch, or value: true."
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from campus_tune.model.peers import Peers
 from campus_tune.run.ledger import FILE as LEDGER
-from campus_tune.run.lineage import BEST, VALUE, Lineage, read_lineage
+from campus_tune.run.lineage import BEST, Lineage, read_lineage
 from campus_tune.run.lineage import FILE as LINEAGE
 from campus_tune.run.manifest import (
     FILE,
@@ -26,6 +26,7 @@ from campus_tune.run.manifest import (
     what_is_wrong,
     wrong_random_state,
 )
+from campus_tune.run.stage_visits import FOLDER as VALUE
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.told.dropped_rows import FILE as DROPPED
 from campus_tune.run.told.examples import FILE as EXAMPLES

@@ -17,6 +17,7 @@ from typing import Any
 from campus_tune.run.book_keeping import FILE as BOOK
 from campus_tune.run.book_keeping import FOLDER as ROWS
 from campus_tune.run.ledger import FILE as LEDGER
+from campus_tune.run.stage_visits import FOLDER as VALUE
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.told.dropped_rows import FILE as DROPPED
 from campus_tune.run.told.examples import FILE as EXAMPLES
@@ -29,7 +30,6 @@ from campus_tune.words.types import Json
 FILE = "lineage.json"  # in the run's `curriculum/`
 RECIPE, EVALUATION = "recipe.yaml", "evaluation"  # there too: the settings in full, official tasks by stage
 BEST = "best"  # there too: weights that a rule may roll back to
-VALUE = "value"  # there too: values of the rows, and the gradients they are by
 WRITTEN = (LEDGER, RECIPE, SCORES, LOSSES, EVALUATION, EXAMPLES, BOOK, ROWS, DROPPED, BEST, VALUE)  # there, by a run
 SHAPE: dict[str, Any] = {"lives": [[str, int]], "earlier": [str]}
 

@@ -13,18 +13,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from campus_tune.model.peers import Peers
-from campus_tune.run.lineage import VALUE
-from campus_tune.run.stream.watch import Harvest
 from campus_tune.scores.cache import write_columns
 from campus_tune.words.arrays import pack, unpack
 from campus_tune.words.types import FloatArray, IntArray, Json
 
-FOLDER = VALUE  # in the run's
+if TYPE_CHECKING:
+    from campus_tune.run.stream.watch import Harvest
+
+FOLDER = "value"  # in the run's `curriculum/`
 
 
 def file_of_stage(stage: int) -> str:

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from campus_tune.data.domains import Domains
 from campus_tune.method.value import ALL, LEVEL, Half, Reliability, RowValues, Transfer, transfer_of
-from campus_tune.run.lineage import VALUE
+from campus_tune.run.stage_visits import FOLDER
 from campus_tune.scores.known_values import LEAST_RELIABLE
 from campus_tune.words.hashing import hex_keys
 from campus_tune.words.types import FloatArray, IntArray, Json
 from campus_tune.words.wording import cut
 
-VALUES, TRANSFER, EXTREMES = (f"{VALUE}/{name}" for name in ("values.parquet", "transfer.json", "extremes.jsonl"))
+VALUES, TRANSFER, EXTREMES = (f"{FOLDER}/{name}" for name in ("values.parquet", "transfer.json", "extremes.jsonl"))
 ALL_ROWS = "all rows"  # the one domain of rows that have none
 N_EXTREMES = 10
 HELPFUL, HARMFUL = "helpful", "harmful"  # sides of the list

@@ -184,8 +184,9 @@ class Valuing:
         began = time.perf_counter()
         found = self._meter.gradients(self.groups)
         if self.settings.adam:
-            steps = self._moments()
-            found = {group: _divided(one, steps) for group, one in found.items()}
+            by, of = self._moments(), {group: one.of for group, one in found.items()}
+            steps = {group: {name: part / by[name] for name, part in parts.items()} for group, parts in of.items()}
+            found = {group: ProbeGradient(steps[group], one.loss, one.tokens) for group, one in found.items()}
         self._gradients, self._measured, self._files = found, (step, n_stages), {}
         self.budget.charge(VALUE, round(self.plan.cost), time.perf_counter() - began)
         if self.hooks is not None:
@@ -311,10 +312,3 @@ def refuse_few(probes: Probes) -> None:
             f"`value` must have at least {FEWEST} probe rows of each domain, of which each half says by itself what a "
             f"row is worth, got {named}. Give more of them, merge domains, or take `value` out of the recipe."
         )
-
-
-def _divided(gradient: ProbeGradient, moments: Mapping[str, torch.Tensor]) -> ProbeGradient:
-    """A gradient as Adam would step along it."""
-    return ProbeGradient(
-        {name: part / moments[name] for name, part in gradient.of.items()}, gradient.loss, gradient.tokens
-    )

@@ -2,7 +2,7 @@
 
     the recipe     as it stands, with three seeds or more: what trials are compared with, and how much seeds differ
     trials         each is one change of the recipe, with the same seeds; ranked by their loss on the search rows
-    the best       what `confirm` trains anew
+    the best       what `rerun` trains anew
 
 Probes steer each run, search rows rank the runs, test rows judge what was ranked first: three sets of rows, none of
 which has a row of another. Seeds are not those of the comparison that judges.

@@ -15,7 +15,7 @@ The same of runs of one domain alone, against all rows: `not enough` and `better
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -173,15 +173,16 @@ def _word(found: Difference, part: AblationPart, effect: float) -> str | None:
     return more if word == HURT else less
 
 
-def graph_of(matrices: Sequence[Ablation]) -> dict[str, dict[str, float]]:
+def graph_of(matrices: Sequence[Ablation], domains: Collection[str]) -> dict[str, dict[str, float]]:
     """How much each domain helps each, for `reweight: skill_graph`: the detected cells of `without`, largest size 1.
 
     >>> cell = Effect(Difference("without_math", "full", 0.2, relative=0.1), NEEDED)
-    >>> graph_of([Ablation("without", {"math": {"code": cell}}, {})])
+    >>> graph_of([Ablation("without", {"math": {"code": cell}}, {})], ["math", "code"])
     {'math': {'code': 1.0}}
 
     Args:
         matrices: of an ablation.
+        domains: of the training rows; others have no share to be moved.
     """
     cells = {
         (d, e): one.difference.relative or 0.0
@@ -189,7 +190,7 @@ def graph_of(matrices: Sequence[Ablation]) -> dict[str, dict[str, float]]:
         if matrix.part == "without"
         for d, row in matrix.cells.items()
         for e, one in row.items()
-        if one.verdict in (NEEDED, HARMFUL)
+        if one.verdict in (NEEDED, HARMFUL) and e in domains
     }
     largest = max(map(abs, cells.values()), default=0.0) or 1.0
     graph: dict[str, dict[str, float]] = {}

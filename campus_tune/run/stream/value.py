@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -101,7 +102,7 @@ class ValueHooks:
         self._now: ForwardValues | None = None  # of the last forward that trains
         self._audits = False  # the step in progress
         self._hooks: list[Any] = []  # on the weights of an audited step
-        self._handles = [layer.register_forward_hook(self._hook_of(name)) for name, layer in self._layers.items()]
+        self._handles = [layer.register_forward_hook(partial(self._tap, name)) for name, layer in self._layers.items()]
 
     def close(self) -> None:
         """Take all hooks off."""
@@ -132,7 +133,7 @@ class ValueHooks:
         if self._audits:
             for name, layer in self._layers.items():
                 weight: Any = layer.weight  # torch leaves its method untyped
-                self._hooks.append(weight.register_hook(self._looks_at(name)))
+                self._hooks.append(weight.register_hook(partial(self._look, name)))
 
     def end_step(self) -> None:
         """It has ended."""
@@ -165,22 +166,22 @@ class ValueHooks:
 
     # -- hooks --------------------------------------------------------------------------------------------------
 
-    def _hook_of(self, name: str) -> Any:
-        def tap(module: torch.nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor | None:
-            now = self._now
-            if now is None or not (module.training and torch.is_grad_enabled() and output.requires_grad):
-                return None
-            x = args[0]
-            if x.dim() != 3 or tuple(x.shape[:2]) != now.shape:
-                raise TrainerError(
-                    f"`value` must see each token in its place, (rows, tokens, numbers) = ({now.shape[0]}, "
-                    f"{now.shape[1]}, …), got {tuple(x.shape)} in {name}: a layer that routes, joins or adds tokens "
-                    "(experts, an image's). Take it out of the LoRA's target_modules, or `value` out of the recipe."
-                )
-            tapped: torch.Tensor = _Tap.apply(output, x.detach().to(output.dtype), now, self, name)  # type: ignore[no-untyped-call]
-            return tapped
-
-        return tap
+    def _tap(
+        self, name: str, module: torch.nn.Module, args: tuple[Any, ...], output: torch.Tensor
+    ) -> torch.Tensor | None:
+        """After the forward of a layer."""
+        now = self._now
+        if now is None or not (module.training and torch.is_grad_enabled() and output.requires_grad):
+            return None
+        x = args[0]
+        if x.dim() != 3 or tuple(x.shape[:2]) != now.shape:
+            raise TrainerError(
+                f"`value` must see each token in its place, (rows, tokens, numbers) = ({now.shape[0]}, "
+                f"{now.shape[1]}, …), got {tuple(x.shape)} in {name}: a layer that routes, joins or adds tokens "
+                "(experts, an image's). Take it out of the LoRA's target_modules, or `value` out of the recipe."
+            )
+        tapped: torch.Tensor = _Tap.apply(output, x.detach().to(output.dtype), now, self, name)  # type: ignore[no-untyped-call]
+        return tapped
 
     def came(self, now: ForwardValues, name: str, x: torch.Tensor, delta: torch.Tensor) -> None:
         """The gradient of a layer's output has come.
@@ -204,20 +205,16 @@ class ValueHooks:
             rows = torch.stack([delta[0, start:end].T @ x[0, start:end] for start, end in now.spans])
         now.sums += (rows.flatten(1).float() @ stacked.flatten(1).T).to(now.sums.device)  # (n, K)
 
-    def _looks_at(self, name: str) -> Any:
+    def _look(self, name: str, gradient: torch.Tensor) -> None:
         """On the weight itself, before DDP sums it up or anything is added to what is there."""
-
-        def look(gradient: torch.Tensor) -> None:
-            now = self._now
-            if now is None:
-                return
-            whole = gradient.float().flatten() @ self._gradients[name].flatten(1).T
-            size = gradient.float().norm() * self._norms[name]
-            device = now.sums.device
-            now.whole = whole.to(device) if now.whole is None else now.whole + whole.to(device)
-            now.size = size.to(device) if now.size is None else now.size + size.to(device)
-
-        return look
+        now = self._now
+        if now is None:
+            return
+        whole = gradient.float().flatten() @ self._gradients[name].flatten(1).T
+        size = gradient.float().norm() * self._norms[name]
+        device = now.sums.device
+        now.whole = whole.to(device) if now.whole is None else now.whole + whole.to(device)
+        now.size = size.to(device) if now.size is None else now.size + size.to(device)
 
 
 class _Tap(torch.autograd.Function):

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from campus_tune.model.peers import Peers
 from campus_tune.run.ledger import Ledger
-from campus_tune.run.lineage import VALUE
 from campus_tune.run.row_map import FILE as MAP
 from campus_tune.run.row_map import LIKELIEST
+from campus_tune.run.stage_visits import FOLDER as VALUE
 from campus_tune.run.told.console import Console
 from campus_tune.run.told.events import Event
 from campus_tune.run.told.shares_file import FILE as SHARES
