@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.file_shapes import ABLATION
 from campus_tune.compare.kinds import ABLATION as ABOUT
+from campus_tune.compare.kinds import refuse_other_kind
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import DIVERGED, FINISHED, read_stored
 from campus_tune.compare.task import AsLong, Task
@@ -42,6 +43,7 @@ FORMAT = 1
 FULL = "full"
 FIXED = ("model", "tokens", "domain_column", "domains", "test", "points", "campus", "training", "flags")
 _NOT_IN_NAMES = re.compile(r"[^\w.+-]")
+OF_CELL = " · "  # behind the domain in the name of a cell
 _NAMED = 20  # domains or columns in a message
 _SHOWN = 60  # characters of a setting in a message
 
@@ -143,6 +145,7 @@ class AblationRuns:
             RecipeError: the folder holds an ablation of other settings, or another run, which are named.
             DataError: a file in it cannot be read.
         """
+        refuse_other_kind(self.plan.out, ABOUT)
         path, about = self.plan.out / ABOUT, json.loads(json.dumps(plain(self._about(test))))
         if path.exists():
             there = read_stored(path, FORMAT, "say what is ablated", "delete it: finished runs are kept", ABLATION)
@@ -382,9 +385,11 @@ def without_domains(block: Json, gone: Sequence[str]) -> Json:
 def _with_shares(settings: Json, gone: Sequence[str], what: str) -> Json:
     """Settings whose `shares`, if they name domains, are those of the domains that are left, and sum to 1."""
     shares = settings.get("shares")
-    if not isinstance(shares, Mapping) or not set(gone) & set(shares):
+    if not isinstance(shares, Mapping):
         return dict(settings)
-    left = {name: share for name, share in shares.items() if name not in gone}
+    left = {name: share for name, share in shares.items() if name.partition(OF_CELL)[0] not in gone}
+    if len(left) == len(shares):
+        return dict(settings)
     total = sum(left.values())
     if not total > 0:
         raise RecipeError(

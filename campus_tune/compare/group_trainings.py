@@ -23,7 +23,7 @@ from campus_tune.compare.trainings import Makes, Trainings
 from campus_tune.method.shapley import Coalition, CoalitionDesign, CoalitionWalk
 from campus_tune.words.errors import DivergedError, RecipeError
 from campus_tune.words.types import FloatArray, Json
-from campus_tune.words.wording import duration
+from campus_tune.words.wording import duration, harmless
 
 
 class GroupTrainings:
@@ -155,7 +155,7 @@ class GroupTrainings:
         more = f"; about {duration(left)} left" if left else ""
         loss, at_most = outcome["curve"]["loss"], "" if self.design.is_exact else "at most "
         self.say(
-            f"training {len(self.outcomes)} of {at_most}{self.n_runs}: {self.groups.named(coalition)}, seed "
+            f"training {len(self.outcomes)} of {at_most}{self.n_runs}: {harmless(self.groups.named(coalition))}, seed "
             f"{outcome['seed']}: loss {loss[0]:.4f} → {loss[-1]:.4f}, {duration(outcome['seconds']['training'])}{more}"
         )
 

@@ -17,6 +17,7 @@ from campus_tune.compare.file_shapes import MAYBE
 from campus_tune.compare.group_intervals import intervals
 from campus_tune.compare.group_trainings import GroupTrainings
 from campus_tune.compare.kinds import SHAPLEY as FILE
+from campus_tune.compare.kinds import refuse_other_kind
 from campus_tune.compare.result_file import read_stored
 from campus_tune.method.shapley import CoalitionWalk, Shapley
 from campus_tune.run.ledger import plain
@@ -74,6 +75,7 @@ def begin_file(trainings: GroupTrainings, test: HeldOut, *, command: str, other_
         DataError: the file that is there is damaged, or of another version.
     """
     plan, path = trainings.plan, trainings.plan.out / FILE
+    refuse_other_kind(plan.out, FILE)
     about: Json = {
         "format": FORMAT,
         "groups": trainings.groups.to_mapping(),
