@@ -12,7 +12,7 @@ and how the step was chosen. Not the direction's own bits, which two accelerator
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ from campus_tune.model import compat
 from campus_tune.model.fingerprint import trained_fingerprint
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
-from campus_tune.model.probe_gradients import GradientMeter, ProbeGradient, halves, mean_gradient
+from campus_tune.model.probe_gradients import GradientMeter, ProbeGradient, halves
 from campus_tune.model.probes import Probes
 from campus_tune.model.slopes import MOVES, MOVES_HALF, Direction, losses_along, step_of
 from campus_tune.recipe.config import CampusConfig
@@ -83,7 +83,7 @@ def launch_problems(config: CampusConfig, trainer: Trainer) -> list[str]:
     if kind is not None:
         problems.append(
             f"`{labels[0]}` must have all trained weights in each process to move them, got {kind}, which deals them "
-            "out. Launch with distributed_type MULTI_GPU, or score ahead on one process with `campus-tune score`."
+            "out. Launch with distributed_type MULTI_GPU, or drop the metric."
         )
     if not any(weight.requires_grad for weight in compat.model_of(trainer).parameters()):
         problems.append(f"`{labels[0]}` must have weights that are trained, got none. Train some, or drop the metric.")
@@ -145,7 +145,7 @@ class Directions:
         """What slopes hang on besides their rows and the model's base."""
         content = self.probes.rows.trained
         rows = {
-            name: [array_digest(np.sort(content[half])) for half in self._halves(places)]
+            name: [array_digest(np.sort(content[half])) for half in halves(places, self.seed)]
             for name, places in self.rows(towards, *self.allowance()).items()
         }
         return {"probes": rows, "trained": self._trained, "moves": self._moves}
@@ -162,9 +162,6 @@ class Directions:
         coarse = compat.precision(self.trainer) != "no" or any(one.dtype.itemsize < FULL for one in weights)
         return MOVES_HALF if coarse else MOVES
 
-    def _halves(self, rows: IntArray) -> tuple[IntArray, IntArray]:
-        return halves(rows, self.seed)
-
     def notes(self, towards: str, direction: Direction) -> Json:
         """What the ledger says of a direction."""
         n = sum(len(rows) for rows in self.rows(towards, *self.allowance()).values())
@@ -179,11 +176,8 @@ class Directions:
         """
         rows = self.rows(towards, *self.allowance())
         meter = GradientMeter.of_probes(self.trainer, self.probes, self.peers)
-        sums: list[list[ProbeGradient]] = [[], []]
-        for places in rows.values():
-            for found, half in zip(sums, self._halves(places), strict=True):
-                found.extend(meter.gradients({"": half}).values())
-        direction = Direction.between([mean_gradient(found) for found in sums])
+        cut = [halves(places, self.seed) for places in rows.values()]
+        direction = Direction.between([_mean_over(meter, [pair[i] for pair in cut]) for i in (0, 1)])
         of_probes = LossMeter(
             meter.subject, meter.dataset, meter.collator, meter.tokens, peers=self.peers, what="influence"
         )
@@ -191,6 +185,20 @@ class Directions:
         along = partial(losses_along, of_probes, direction.gradient, every)
         step = step_of(lambda length: along([length])[0], direction.gradient.norm, moves=self._moves)
         return Direction(direction.gradient, step, direction.agreement)
+
+
+def _mean_over(meter: GradientMeter, groups: Sequence[IntArray]) -> ProbeGradient:
+    """The gradient of the mean of several groups' losses, each counted alike; one of them at a time is in memory."""
+    total = meter.gradients({"": groups[0]})[""]
+    loss, tokens = total.loss, total.tokens
+    for rows in groups[1:]:
+        found = meter.gradients({"": rows})[""]
+        loss, tokens = loss + found.loss, tokens + found.tokens
+        for name, part in total.of.items():
+            part += found.of[name]
+    for part in total.of.values():
+        part /= len(groups)
+    return ProbeGradient(total.of, loss / len(groups), tokens)
 
 
 def agreement_warning(label: str, notes: Json) -> str | None:
