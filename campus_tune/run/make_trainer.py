@@ -177,12 +177,13 @@ def make_shared_trainer(
     from trl import SFTTrainer, get_peft_config, get_quantization_config
 
     parts = (script, training, model, mixture)
-    if only is not None:
+    shuffles = bool(getattr(training, "shuffle_dataset", False))  # by TRL, with the seed of each trainer
+    if only is not None or shuffles:
         prepared_rows(*parts, shared=shared)
     if get_quantization_config(model) is not None:  # quantised weights cannot be copied
         rows = None if only is None else only.take(shared.dataset)
         trainer = make_trainer(*parts, callbacks=callbacks, prepared=rows)
-        if only is None:
+        if only is None and not shuffles:
             shared.dataset, shared.prepared = trainer.train_dataset, True
         return trainer
     if shared.model is None:
@@ -204,7 +205,7 @@ def make_shared_trainer(
             peft_config=get_peft_config(model),
             callbacks=list(callbacks),
         )
-    if only is None:
+    if only is None and not shuffles:
         shared.dataset, shared.prepared = trainer.train_dataset, True
     return trainer
 
@@ -217,7 +218,7 @@ def prepared_rows(
     *,
     shared: Shared,
 ) -> Any:
-    """All training rows as a trainer prepares them: once, by one that trains nothing where there was none yet.
+    """All training rows as a trainer prepares them, in their own sequence: once, by one that trains nothing if need be.
 
     Args:
         script: `trl.ScriptArguments`.
@@ -229,7 +230,9 @@ def prepared_rows(
     if not shared.prepared:
         from campus_tune.model.compat import let_go
 
-        let_go(make_shared_trainer(script, training, model, mixture, callbacks=(), shared=shared))
+        still = copy.copy(training)
+        still.shuffle_dataset = False
+        let_go(make_shared_trainer(script, still, model, mixture, callbacks=(), shared=shared))
     return shared.dataset
 
 

@@ -83,6 +83,23 @@ def test_row_numbers_are_those_of_the_prepared_rows_whichever_run_comes_first(
     assert_equal(trained(bench, Task("recipe", 0, only=Subset(rows=chosen))), alone)  # the first run of its process
 
 
+def test_rows_that_trl_shuffles_are_shuffled_once_with_each_runs_own_seed(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shuffling = smaller(recipe, rows_of(recipe), tmp_path / "all", shuffle_dataset=True)
+    chosen = tuple(range(0, 30, 2))
+    some = smaller(recipe, [rows_of(recipe)[row] for row in chosen], tmp_path / "some", shuffle_dataset=True)
+    with monkeypatch.context() as patch:
+        alone = by_sft(shuffling, tmp_path / "alone", 1, patch)
+    with monkeypatch.context() as patch:
+        part = by_sft(some, tmp_path / "part", 2, patch)
+    bench = Witness(plan_of(shuffling, "--out", str(tmp_path / "out")))
+    first = trained(bench, Task("recipe", 0))
+    assert_equal(trained(bench, Task("recipe", 1)), alone)  # as if it were the first
+    assert_equal(trained(bench, Task("recipe", 2, only=Subset(rows=chosen))), part)
+    assert timeless(trained(bench, Task("recipe", 0)).outcome) == timeless(first.outcome)
+
+
 def test_an_arm_that_the_plan_does_not_know_is_trained_for_its_own_steps(recipe: Path, tmp_path: Path) -> None:
     plan = plan_of(recipe, "--out", str(tmp_path))
     arm = Arm("two_stages", "recipe", {**plan.block, "stages": 2})
