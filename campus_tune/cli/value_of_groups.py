@@ -22,11 +22,13 @@ from campus_tune.words.errors import INTERRUPTED, DataError, RecipeError
 from campus_tune.words.registry import nearest
 from campus_tune.words.tables import table
 from campus_tune.words.types import Json
+from campus_tune.words.wording import cut, harmless
 
 SEEDS, SEEDS_OF_SEQUENCES = 3, 5  # a seed more is a training more where sequences are drawn, else as many as sets
 BESIDE = "value"  # folder of the trainings in the YAML's output_dir
 LENGTH = "length"  # the difficulty where the recipe has no metric
 CONFIG = "config.json"  # of a model
+LONGEST = 24  # characters of a group's name
 FLAGS = ("groups", "trainings", "seeds", "test", "domain_column", "difficulty", "model", "out", "jobs", "devices")
 
 
@@ -75,7 +77,7 @@ def _value(options: argparse.Namespace, written: WrittenPlan, plan: Plan, ctrl_c
             about = begin_file(trainings, bench.read_test(), command=_command(options), other_model=bool(options.model))
             trainings.say(trainings.cost())
             about = end_file(about, trainings.train(bench), trainings)
-            for line in (values_table(about), *about["found"]["sentences"], domains_table(about)):
+            for line in (values_table(about), *map(harmless, about["found"]["sentences"]), domains_table(about)):
                 trainings.say(line)
             trainings.say(f"the report: {write_report(plan.out)}")
         finally:
@@ -126,7 +128,8 @@ def plan_of_value(options: argparse.Namespace, written: WrittenPlan) -> Plan:
         settings, points=1, evaluate=None, sharpness=False, proxy=None
     )  # of each training only the two ends
     name = RANDOM if options.shuffle else RECIPE
-    arm = next(arm for arm in make_arms(written.block, {RANDOM: {}, RECIPE: {}}) if arm.name == name)
+    block = {key: value for key, value in written.block.items() if key != "value"}  # nobody reads it of these runs
+    arm = next(arm for arm in make_arms(block, {RANDOM: {}, RECIPE: {}}) if arm.name == name)
     out = options.out or Path(str(written.training.get("output_dir") or OUT)) / BESIDE
     plan = make_plan(written, [replace(arm, kind="baseline")], settings, out)
     return replace(plan, block={})  # nothing but the test rows is looked at when a training ends
@@ -253,7 +256,7 @@ def values_table(about: Json) -> str:
         between = "-" if one["low"] is None else f"{_signed(one['low'])} to {_signed(one['high'])}"
         share = f"{one['value'] / gain:.0%}".replace("-", "−") if gain > 0 else "-"
         shown = ("-" if one[error] is None else f"{one[error]:.4f}" for error in errors)
-        rows.append([name, str(sizes[name]), _signed(one["value"]), share, *shown, between])
+        rows.append([_shown(name), str(sizes[name]), _signed(one["value"]), share, *shown, between])
     return table(["group", "rows", "worth", "share", *errors.values(), "interval"], rows)
 
 
@@ -269,8 +272,12 @@ def domains_table(about: Json) -> str:
         cells = (one["domains"][domain] for domain in domains)
         marks = (cell["low"] is not None and (cell["low"] > 0 or cell["high"] < 0) for cell in cells)
         shown = zip((one["domains"][domain]["value"] for domain in domains), marks, strict=True)
-        rows.append([name, *(f"{_signed(value)}{'*' if clear else ' '}" for value, clear in shown)])
-    return f"worth to each test domain (* beyond chance)\n{table(['group', *domains], rows)}"
+        rows.append([_shown(name), *(f"{_signed(value)}{'*' if clear else ' '}" for value, clear in shown)])
+    return f"worth to each test domain (* beyond chance)\n{table(['group', *map(_shown, domains)], rows)}"
+
+
+def _shown(name: str) -> str:
+    return harmless(cut(name, LONGEST))
 
 
 def _signed(value: float) -> str:

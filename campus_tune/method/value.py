@@ -112,10 +112,10 @@ class RowValues:
         visits: of each row that were measured, shape (N,).
         unweighted: of each row that were not, for its weight was 0, shape (N,).
         tokens: answer tokens of the measured visits together, shape (N,).
-        phi: φ by the first half of the probes and by the second, 0 without visits, shape (2, N, E).
-        sums: Σ v over the visits, by both halves, shape (2, N, E).
-        negative: visits in which both halves are below 0, shape (N, E), and of their mean over the domains in a last
-            column, shape (N, E + 1).
+        phi: φ by the first half of the probes and by the second, 0 without visits, shape (2, E, N).
+        sums: Σ v over the visits, by both halves, shape (2, E, N).
+        negative: visits in which both halves are below 0, and in a last line their means over the domains, shape
+            (E + 1, N).
     """
 
     probes: tuple[str, ...]
@@ -137,19 +137,26 @@ class RowValues:
         """
         n_probes = len(probes)
         visits, unweighted, tokens = (np.zeros(n_rows, dtype=np.int64) for _ in range(3))
-        phi, sums = np.zeros((2, n_rows, n_probes)), np.zeros((2, n_rows, n_probes))
-        negative = np.zeros((n_rows, n_probes + 1), dtype=np.int64)
+        phi, sums = np.zeros((2, n_probes, n_rows)), np.zeros((2, n_probes, n_rows))
+        negative = np.zeros((n_probes + 1, n_rows), dtype=np.int64)
         for stage in stages:
             known = ~(np.isnan(stage.a).any(axis=1) | np.isnan(stage.b).any(axis=1))
-            rows, halves = stage.rows[known], np.stack([stage.a[known], stage.b[known]])
-            share = (stage.rates[known] / stage.step_tokens[known])[:, None]
+            rows, halves = stage.rows[known], np.stack([stage.a[known].T, stage.b[known].T])
+            share = stage.rates[known] / stage.step_tokens[known]
+
+            def added(values: NDArray[Any], rows: IntArray = rows) -> FloatArray:
+                return np.bincount(rows, weights=values, minlength=n_rows).astype(np.float64, copy=False)
+
             visits += np.bincount(rows, minlength=n_rows)
             unweighted += np.bincount(stage.rows[~known], minlength=n_rows)
-            np.add.at(tokens, rows, stage.tokens[known])
-            for half, values in enumerate(halves):
-                np.add.at(phi[half], rows, share * values)
-                np.add.at(sums[half], rows, values)
-            np.add.at(negative, rows, (_with_mean(halves) < 0).all(axis=0).astype(np.int64))
+            tokens += added(stage.tokens[known]).astype(np.int64)
+            for half, probe in np.ndindex(2, n_probes):
+                phi[half, probe] += added(share * halves[half, probe])
+                sums[half, probe] += added(halves[half, probe])
+            with_mean = np.concatenate([halves, halves.mean(axis=1, keepdims=True)], axis=1)
+            below: BoolArray = np.all(with_mean < 0, axis=0)
+            for place in range(n_probes + 1):
+                negative[place] += added(below[place]).astype(np.int64)
         return RowValues(tuple(probes), visits, unweighted, tokens, phi, sums, negative)
 
     @property
@@ -167,7 +174,7 @@ class RowValues:
         Raises:
             ValueError: no such probe domain.
         """
-        both = self.phi.mean(axis=2) if probe == ALL else self.phi[:, :, self.probes.index(probe)]
+        both = self.phi.mean(axis=1) if probe == ALL else self.phi[:, self.probes.index(probe)]
         found = both.mean(axis=0) if half == "" else both["ab".index(half)]
         return np.where(self.valued, found, np.nan)
 
@@ -180,7 +187,8 @@ class RowValues:
         Raises:
             ValueError: no such probe domain.
         """
-        return self.negative[:, -1 if probe == ALL else self.probes.index(probe)]
+        found: IntArray = self.negative[-1 if probe == ALL else self.probes.index(probe)]
+        return found
 
     def harmful(self, probe: str = ALL) -> BoolArray:
         """Rows that harm a probe domain, by both halves and most of their visits, shape (N,).
@@ -219,11 +227,6 @@ def harms(a: FloatArray, b: FloatArray, negative: IntArray, visits: IntArray) ->
         visits: that were measured, shape (N,).
     """
     return (a < 0) & (b < 0) & (negative >= TWO_OF_THREE * visits - 1e-9)
-
-
-def _with_mean(halves: FloatArray) -> FloatArray:
-    """The same, and the mean over the domains behind them, shape (2, V, E + 1)."""
-    return np.concatenate([halves, halves.mean(axis=2, keepdims=True)], axis=2)
 
 
 @dataclass(frozen=True)
@@ -333,8 +336,8 @@ def transfer_of(values: RowValues, domains: IntArray, names: Sequence[str], *, s
             continue
         visits[code], rows[code] = values.visits[idx].sum(), len(idx)
         tokens[code] = values.tokens[idx].sum() / visits[code]
-        found["a"][code], found["b"][code] = values.sums[:, idx].sum(axis=1) / visits[code]
-        sums = values.sums[:, idx].mean(axis=0)
+        found["a"][code], found["b"][code] = values.sums[:, :, idx].sum(axis=2) / visits[code]
+        sums = values.sums[:, :, idx].mean(axis=0).T
         found["mean"][code] = sums.sum(axis=0) / visits[code]
         found["low"][code], found["high"][code] = mean_interval(sums, values.visits[idx], seed=(seed, SALT, code))
     return Transfer(tuple(names), values.probes, **found, visits=visits, rows=rows, tokens=tokens)

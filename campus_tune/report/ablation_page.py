@@ -151,6 +151,18 @@ def ablation_content(facts: AblationFacts, pictures: Sequence[Picture]) -> dict[
         for domain in about["left_out"]
         if tests and domain not in tests
     ]
+    words_of = [
+        one.verdict for matrix in facts.matrices.values() for row in matrix.cells.values() for one in row.values()
+    ]
+    missed = words_of.count("underpowered")
+    numbers = [
+        Fact("Domains", str(len(about["domains"])), f"{len(about['left_out'])} left out in turn"),
+        Fact("Seeds", str(len(about["seeds"])), "paired over the runs"),
+        Fact("Runs", str(facts.n_done), "all done" if facts.n_done >= facts.n_planned else f"of {facts.n_planned}"),
+        Fact("Tokens", about["tokens"], "of runs without a domain"),
+        Fact("Worth finding", f"{about['effect']:.1%}", "smallest effect, share of the loss"),
+        Fact("Underpowered", f"{missed} of {len(words_of)}", "cells", "bad" if missed else ""),
+    ]
     return {
         "title": "What does each domain do for the others? An ablation",
         "name": facts.folder.resolve().name,
@@ -159,7 +171,7 @@ def ablation_content(facts: AblationFacts, pictures: Sequence[Picture]) -> dict[
         "said": [line for matrix in facts.matrices.values() for line in ablation_sentences(matrix)],
         "question": QUESTIONS[about["tokens"]],
         "trained": f"Trained: {about['model']}." + (f" {target} was not tested." if target else ""),
-        "facts": _numbers(facts),
+        "facts": numbers,
         "warnings": [*untested, *refused, *diverged, *unseen],
         "pictures": pictures,
         "cells": [cells(part, matrix) for part, matrix in facts.matrices.items()],
@@ -171,22 +183,6 @@ def ablation_content(facts: AblationFacts, pictures: Sequence[Picture]) -> dict[
         f"(fingerprint {test.get('digest', '?')})",
         "footer": "Made by campus_tune from the results of the ablation. This page is one file and needs no network.",
     }
-
-
-def _numbers(facts: AblationFacts) -> list[Fact]:
-    about = facts.about
-    cells = [one for matrix in facts.matrices.values() for row in matrix.cells.values() for one in row.values()]
-    missed = sum(one.verdict == "underpowered" for one in cells)
-    found = [
-        Fact("Domains", str(len(about["domains"])), f"{len(about['left_out'])} left out in turn"),
-        Fact("Seeds", str(len(about["seeds"])), "paired over the runs"),
-        Fact("Runs", str(facts.n_done), f"of {facts.n_planned}" if facts.n_done < facts.n_planned else "all done"),
-        Fact("Tokens", about["tokens"], "of runs without a domain"),
-        Fact("Worth finding", f"{about['effect']:.1%}", "smallest effect, share of the loss"),
-    ]
-    if cells:
-        found.append(Fact("Underpowered", f"{missed} of {len(cells)}", "cells", "bad" if missed else ""))
-    return found
 
 
 def cells(part: AblationPart, matrix: Ablation) -> HtmlTable:

@@ -66,17 +66,18 @@ def transfer_picture(facts: ValueFacts) -> Picture | None:
         return None
     heat, unit = scaled(facts.transfer)
     title, note = "What the domains did to each other", f"What training a row of the domain on the left did{unit}."
-    return heat_map(TRANSFER_PICTURE, title, heat, form=".1f", note=note, chance=CHANCE)
+    return heat_map(TRANSFER_PICTURE, title, heat, form=".2f", note=note, chance=CHANCE)
 
 
 def scaled(heat: Heat) -> tuple[Heat, str]:
-    """The same in a unit that makes its largest number one of one digit before the point, and that unit in words.
+    """The same in a unit that people can read, and that unit in words; "" where the numbers can be read as they are.
 
     >>> import numpy as np
     >>> scaled(Heat(("a",), ("p",), np.array([[0.0034]])))[1]
     ', in units of 10⁻³'
     """
     power = math.floor(math.log10(heat.largest)) if heat.largest > 0 else 0
+    power = 0 if -1 <= power <= 1 else power
     values, low, high = (None if each is None else each / 10.0**power for each in (heat.values, heat.low, heat.high))
     assert values is not None, "a heat map has values"
     unit = f", in units of 10{str(power).translate(SUPERSCRIPT)}" if power else ""

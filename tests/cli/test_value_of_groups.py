@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -229,16 +228,3 @@ def test_fewer_seeds_where_every_set_is_trained() -> None:
     assert design(5, 60).seeds == (0, 1, 2, 3, 4)
     assert design(5, 8).seeds == (0, 1, 2)
     assert design(5, 93).is_exact
-
-
-def test_flags_of_the_other_form_are_refused(tmp_path: Path, capsys: Read) -> None:
-    assert main(["value", str(tmp_path), "--groups", "domain"]) == 2
-    assert "`--groups` must go with --config, got it with RUN. Leave it out" in capsys.readouterr().err
-
-
-def test_help_shows_both_forms(capsys: Read) -> None:
-    with suppress(SystemExit):
-        main(["value", "--help"])
-    told = capsys.readouterr().out
-    assert "campus-tune value runs/first" in told
-    assert "campus-tune value --config recipe.yaml --groups domain" in told

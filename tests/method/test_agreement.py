@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from campus_tune.method import agreement as module
-from campus_tune.method.agreement import FEWEST, Agreement, RankCorrelation, agreement
+from campus_tune.method.agreement import FEWEST, RankAgreement, RankCorrelation, agreement
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +129,7 @@ def test_the_same_seed_gives_the_same_interval_and_the_mapping_says_all() -> Non
     told = first.to_mapping()
     assert told["word"] == first.word
     assert told["domains"]["a"] == {**vars(first.domains["a"])}
-    assert Agreement(first.overall, None).decides == first.overall
+    assert RankAgreement(first.overall, None).decides == first.overall
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,9 +160,9 @@ def test_words_go_by_the_ends_of_the_interval_and_by_the_ceiling(
     low: float, high: float, ceiling: float | None, word: str
 ) -> None:
     rho = RankCorrelation((low + high) / 2, low, high, 200)
-    assert Agreement(rho, None, ceiling=ceiling).word == word
+    assert RankAgreement(rho, None, ceiling=ceiling).word == word
     everywhere = RankCorrelation(0.99, 0.98, 1.0, 200)
-    assert Agreement(everywhere, rho, ceiling=ceiling).word == word  # inside of domains decides
+    assert RankAgreement(everywhere, rho, ceiling=ceiling).word == word  # inside of domains decides
 
 
 def test_domains_count_by_their_rows_in_the_mean_and_in_its_ceiling() -> None:

@@ -437,6 +437,13 @@ def test_a_file_of_judged_rows_that_are_none_is_an_error_before_anything_is_trai
     assert "1 of 200 rows (0.5%): judged 1; by domain: b 1." in told
 
 
+@pytest.mark.usefixtures("folder")
+def test_values_that_no_run_has_left_are_an_error_before_anything_is_trained() -> None:
+    drop = [{"by": "value", "path": "runs/none/curriculum/value/values.parquet"}]
+    [told] = grave(run({"drop": drop}))
+    assert "`drop: path` must be the values that an earlier run has left, got `runs/none/curriculum/value/" in told
+
+
 # -- who is drawn, and which rows --------------------------------------------------------------------------------------
 
 SHUFFLED: dict[str, Any] = {"metrics": [], "selector": "shuffle", "probes": None}
