@@ -70,7 +70,7 @@ def training() -> Json:
 
 
 def test_there_are_recipes_and_readme_blocks_to_look_at() -> None:
-    assert len(RECIPES) == 25
+    assert len(RECIPES) == 26
     assert len(SHOWN) == 5
 
 
