@@ -244,7 +244,9 @@ def run_prune(setting: Setting) -> None:
     """Rows of negative value are left out."""
     drop = {"by": "value", "path": str(setting.folder / "value" / FOLDER / VALUES), "below": 0, "at_most": 0.1}
     arms = ["recipe", "random", "random_drop", "drop_best"]
-    recipe = write_recipe(setting, "prune", {**probes_of(setting), "drop": [drop]}, compare={"arms": arms})
+    recipe = write_recipe(
+        setting, "prune", {**probes_of(setting), "drop": [drop]}, compare={"arms": arms, "tokens_tolerance": 0.05}
+    )
     command(setting, "prune", "compare", "--config", recipe)
 
 

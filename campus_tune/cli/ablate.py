@@ -13,7 +13,7 @@ from campus_tune.compare.result_file import FILE, RUNS
 from campus_tune.words.errors import INTERRUPTED, RecipeError
 
 if TYPE_CHECKING:
-    from campus_tune.compare.ablation import AblationRuns, Question
+    from campus_tune.compare.ablation import Question
     from campus_tune.compare.ctrl_c import CtrlC
     from campus_tune.compare.plan import Plan
 
@@ -114,7 +114,11 @@ def _ablate(plan: Plan, question: Question, options: argparse.Namespace, ctrl_c:
     bar = RunBar(runs)
     bench = Bench(plan, bar.tick)
     try:
-        _announce(runs)
+        runs.say(runs.cost())
+        if len(plan.settings.seeds) == 1:
+            runs.say("there will be no word: one seed cannot tell a domain from luck. Run at least three: --seeds 3")
+        if question.target is not None:
+            runs.say(f"trained in the place of {question.target}, which is not tested")
         runs.begin(bench.read_test())
         runs.train(bench)
         seeds = len(plan.settings.seeds)
@@ -126,15 +130,6 @@ def _ablate(plan: Plan, question: Question, options: argparse.Namespace, ctrl_c:
         runs.close()
         bar.close()
         lock.release()
-
-
-def _announce(runs: AblationRuns) -> None:
-    """What it costs, and what it will not say."""
-    runs.say(runs.cost())
-    if len(runs.plan.settings.seeds) == 1:
-        runs.say("there will be no word: one seed cannot tell a domain from luck. Run at least three: --seeds 3")
-    if runs.question.target is not None:
-        runs.say(f"trained in the place of {runs.question.target}, which is not tested")
 
 
 def read_question(options: argparse.Namespace) -> tuple[Plan, Question]:

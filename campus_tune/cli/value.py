@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from campus_tune.cli.options import Commands, add_command, count
@@ -22,7 +24,7 @@ example:
   campus-tune value --config recipe.yaml --groups domain
   campus-tune value --config recipe.yaml --groups domain_difficulty --trainings 60 --model proxy/early --jobs 2
 """
-USAGE = "campus-tune value RUN\n       campus-tune value --config YAML [options] [flags of TRL]"
+USAGE = "campus-tune value RUN [--top N]\n       campus-tune value --config YAML [options] [flags of TRL]"
 OF_GROUPS = (
     "groups", "trainings", "seeds", "test", "domain_column", "difficulty", "shuffle", "model", "out", "jobs", "devices"
 )  # fmt: skip
@@ -41,6 +43,7 @@ def add_parser(commands: Commands) -> None:
     )
     parser.usage = USAGE
     parser.add_argument("--config", metavar="YAML", help="a training YAML with a compare block, instead of RUN")
+    parser.add_argument("--top", type=count, metavar="N", help="rows that helped and harmed most, of a RUN (10)")
     given = parser.add_argument_group("with --config")
     given.add_argument("--groups", choices=("domain", "domain_difficulty"), help="domain (default), or thirds of each")
     given.add_argument("--trainings", type=count, metavar="N", help="at most (every set of 6 groups, 60 of more)")
@@ -64,10 +67,35 @@ def main(options: argparse.Namespace) -> int:
         CampusError: flags that do not go together, no run, no values, a training that cannot be made.
     """
     if options.config is not None:
+        if options.top is not None:
+            raise RecipeError("`--top` must go with RUN, got it with --config. Leave it out.")
         from campus_tune.cli.value_of_groups import value_of_groups
 
         return value_of_groups(options)
     wrong = [f"--{name.replace('_', '-')}" for name in OF_GROUPS if getattr(options, name)]
     if wrong:
         raise RecipeError(f"`{wrong[0]}` must go with --config, got it with RUN. Leave it out, or name the recipe.")
+    from campus_tune.read.run_values import TOP, as_text, read_run_values
+
+    facts = read_run_values(run_of(options.rest))
+    print(as_text(facts, width=shutil.get_terminal_size().columns, top=options.top or TOP))
     return 0
+
+
+def run_of(rest: Sequence[str]) -> Path:
+    """The run among words that are nobody's flags.
+
+    Args:
+        rest: the words.
+
+    Raises:
+        RecipeError: none, several, or a flag that is unknown.
+    """
+    if flags := [word for word in rest if word.startswith("-")]:
+        raise RecipeError(f"`value RUN` must have no flags of TRL's, got {flags[0]}. Remove it, or give --config.")
+    if len(rest) != 1:
+        got = f"{len(rest)}: {', '.join(rest)}" if rest else "none"
+        raise RecipeError(
+            f"`value` must have one RUN, the output_dir of a run, or --config with a recipe, got {got}. Name one."
+        )
+    return Path(rest[0])

@@ -22,11 +22,13 @@ from campus_tune.words.errors import INTERRUPTED, DataError, RecipeError
 from campus_tune.words.registry import nearest
 from campus_tune.words.tables import table
 from campus_tune.words.types import Json
+from campus_tune.words.wording import cut, harmless
 
 SEEDS, SEEDS_OF_SEQUENCES = 3, 5  # a seed more is a training more where sequences are drawn, else as many as sets
 BESIDE = "value"  # folder of the trainings in the YAML's output_dir
 LENGTH = "length"  # the difficulty where the recipe has no metric
 CONFIG = "config.json"  # of a model
+LONGEST = 24  # characters of a group's name
 FLAGS = ("groups", "trainings", "seeds", "test", "domain_column", "difficulty", "model", "out", "jobs", "devices")
 
 
@@ -42,7 +44,7 @@ def value_of_groups(options: argparse.Namespace) -> int:
     plan: Plan | None = None
     with CtrlC() as ctrl_c:
         try:
-            written = _read(options)
+            written = read_yaml_and_flags(options)
             plan = plan_of_value(options, written)
             return _value(options, written, plan, ctrl_c)
         except KeyboardInterrupt:
@@ -66,8 +68,8 @@ def _value(options: argparse.Namespace, written: WrittenPlan, plan: Plan, ctrl_c
     lock = RunLock(plan.out, what="--out")
     lock.take()
     try:
-        groups = _groups(options, written, plan)
-        design = _design(len(groups.names), plan.settings.seeds, options.trainings, given=bool(options.seeds))
+        groups = groups_of(options, written, plan)
+        design = design_of(len(groups.names), plan.settings.seeds, options.trainings, given=bool(options.seeds))
         trainings = GroupTrainings(plan, groups, design, check=ctrl_c.check)
         bar = RunBar(trainings)
         bench = Bench(plan, bar.tick)
@@ -75,7 +77,7 @@ def _value(options: argparse.Namespace, written: WrittenPlan, plan: Plan, ctrl_c
             about = begin_file(trainings, bench.read_test(), command=_command(options), other_model=bool(options.model))
             trainings.say(trainings.cost())
             about = end_file(about, trainings.train(bench), trainings)
-            for line in (values_table(about), *about["found"]["sentences"], domains_table(about)):
+            for line in (values_table(about), *map(harmless, about["found"]["sentences"]), domains_table(about)):
                 trainings.say(line)
             trainings.say(f"the report: {write_report(plan.out)}")
         finally:
@@ -89,8 +91,15 @@ def _value(options: argparse.Namespace, written: WrittenPlan, plan: Plan, ctrl_c
 # -- what is asked -----------------------------------------------------------------------------------------------------
 
 
-def _read(options: argparse.Namespace) -> WrittenPlan:
-    """The YAML and the flags, with the model that is trained."""
+def read_yaml_and_flags(options: argparse.Namespace) -> WrittenPlan:
+    """The YAML and the flags, with the model that is trained.
+
+    Args:
+        options: of the command.
+
+    Raises:
+        RecipeError: the model is the folder of a proxy, or what `read_written` refuses.
+    """
     model: list[str] = []
     if options.model is not None:
         folder = Path(options.model)
@@ -119,14 +128,25 @@ def plan_of_value(options: argparse.Namespace, written: WrittenPlan) -> Plan:
         settings, points=1, evaluate=None, sharpness=False, proxy=None
     )  # of each training only the two ends
     name = RANDOM if options.shuffle else RECIPE
-    arm = next(arm for arm in make_arms(written.block, {RANDOM: {}, RECIPE: {}}) if arm.name == name)
+    block = {key: value for key, value in written.block.items() if key != "value"}  # nobody reads it of these runs
+    arm = next(arm for arm in make_arms(block, {RANDOM: {}, RECIPE: {}}) if arm.name == name)
     out = options.out or Path(str(written.training.get("output_dir") or OUT)) / BESIDE
     plan = make_plan(written, [replace(arm, kind="baseline")], settings, out)
     return replace(plan, block={})  # nothing but the test rows is looked at when a training ends
 
 
-def _design(n_groups: int, seeds: tuple[int, ...], trainings: int | None, *, given: bool) -> CoalitionDesign:
-    """Which sets are trained; unless seeds were given, with fewer of them where every set is."""
+def design_of(n_groups: int, seeds: tuple[int, ...], trainings: int | None, *, given: bool) -> CoalitionDesign:
+    """Which sets are trained; unless seeds were given, with fewer of them where every set is.
+
+    Args:
+        n_groups: of rows.
+        seeds: those that were given, or as many as drawn sequences take.
+        trainings: at most; None for the usual number.
+        given: the seeds were.
+
+    Raises:
+        RecipeError: too few or too many groups, or too few trainings.
+    """
     few = CoalitionDesign(n_groups, seeds if given else seeds[:SEEDS], trainings)
     room = trainings is None or trainings >= n_groups + len(seeds)
     return CoalitionDesign(n_groups, seeds, trainings) if room and not few.is_exact else few
@@ -141,8 +161,13 @@ def _command(options: argparse.Namespace) -> str:
     return shlex.join([*words, *(["--shuffle"] if options.shuffle else []), *options.rest])
 
 
-def _groups(options: argparse.Namespace, written: WrittenPlan, plan: Plan) -> RowGroups:
+def groups_of(options: argparse.Namespace, written: WrittenPlan, plan: Plan) -> RowGroups:
     """The groups of the training rows.
+
+    Args:
+        options: of the command.
+        written: the YAML and the flags.
+        plan: of the trainings.
 
     Raises:
         DataError: no column of domains, or a group that fills no step.
@@ -168,15 +193,28 @@ def _groups(options: argparse.Namespace, written: WrittenPlan, plan: Plan) -> Ro
         )
     domains = Domains.of([str(value) for value in read_column(rows, column)])
     if thirds:
-        groups = _thirds(options, written, plan, column, shuffled=bool(getattr(training, "shuffle_dataset", False)))
+        groups = thirds_of(options, written, plan, column, shuffled=bool(getattr(training, "shuffle_dataset", False)))
     else:
         groups = RowGroups.of_domains(domains.sizes(), column)
     groups.refuse_small(training.per_device_train_batch_size * training.gradient_accumulation_steps)
     return groups
 
 
-def _thirds(options: argparse.Namespace, written: WrittenPlan, plan: Plan, column: str, *, shuffled: bool) -> RowGroups:
-    """Domains cut into thirds by a difficulty, which is asked as `campus-tune score` does it."""
+def thirds_of(
+    options: argparse.Namespace, written: WrittenPlan, plan: Plan, column: str, *, shuffled: bool
+) -> RowGroups:
+    """Domains cut into thirds by a difficulty, which is asked as `campus-tune score` does it.
+
+    Args:
+        options: of the command.
+        written: the YAML and the flags.
+        plan: of the trainings.
+        column: with the domain of each row.
+        shuffled: rows are prepared in another sequence with each seed.
+
+    Raises:
+        RecipeError: they are.
+    """
     from campus_tune.cli.score import open_recipe, prepare
     from campus_tune.data.domains import Domains
     from campus_tune.model.compat import let_go
@@ -218,7 +256,7 @@ def values_table(about: Json) -> str:
         between = "-" if one["low"] is None else f"{_signed(one['low'])} to {_signed(one['high'])}"
         share = f"{one['value'] / gain:.0%}".replace("-", "−") if gain > 0 else "-"
         shown = ("-" if one[error] is None else f"{one[error]:.4f}" for error in errors)
-        rows.append([name, str(sizes[name]), _signed(one["value"]), share, *shown, between])
+        rows.append([_shown(name), str(sizes[name]), _signed(one["value"]), share, *shown, between])
     return table(["group", "rows", "worth", "share", *errors.values(), "interval"], rows)
 
 
@@ -234,8 +272,12 @@ def domains_table(about: Json) -> str:
         cells = (one["domains"][domain] for domain in domains)
         marks = (cell["low"] is not None and (cell["low"] > 0 or cell["high"] < 0) for cell in cells)
         shown = zip((one["domains"][domain]["value"] for domain in domains), marks, strict=True)
-        rows.append([name, *(f"{_signed(value)}{'*' if clear else ' '}" for value, clear in shown)])
-    return f"worth to each test domain (* beyond chance)\n{table(['group', *domains], rows)}"
+        rows.append([_shown(name), *(f"{_signed(value)}{'*' if clear else ' '}" for value, clear in shown)])
+    return f"worth to each test domain (* beyond chance)\n{table(['group', *map(_shown, domains)], rows)}"
+
+
+def _shown(name: str) -> str:
+    return harmless(cut(name, LONGEST))
 
 
 def _signed(value: float) -> str:

@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.file_shapes import ABLATION
 from campus_tune.compare.kinds import ABLATION as ABOUT
+from campus_tune.compare.kinds import refuse_other_kind
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import DIVERGED, FINISHED, read_stored
 from campus_tune.compare.task import AsLong, Task
 from campus_tune.compare.trainings import Makes, Trainings
-from campus_tune.compare.verdict import Ablation, AblationPart, arm_of, graph_of, judge_ablation
+from campus_tune.compare.verdict import Ablation, AblationPart, arm_of, graph_of, judge_ablation, times_its_error
 from campus_tune.data.prepared import column_names, read_column
 from campus_tune.data.subset import Subset
 from campus_tune.method.orders import group_rows
+from campus_tune.recipe.graph_file import with_graph
 from campus_tune.run.ledger import plain
 from campus_tune.run.make_trainer import training_rows
 from campus_tune.words.errors import DataError, DivergedError, RecipeError
@@ -39,8 +41,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FULL = "full"
+ENOUGH = 5  # seeds, below which it is said what they cannot tell
 FIXED = ("model", "tokens", "domain_column", "domains", "test", "points", "campus", "training", "flags")
 _NOT_IN_NAMES = re.compile(r"[^\w.+-]")
+OF_CELL = " · "  # behind the domain in the name of a cell
 _NAMED = 20  # domains or columns in a message
 _SHOWN = 60  # characters of a setting in a message
 
@@ -142,6 +146,7 @@ class AblationRuns:
             RecipeError: the folder holds an ablation of other settings, or another run, which are named.
             DataError: a file in it cannot be read.
         """
+        refuse_other_kind(self.plan.out, ABOUT)
         path, about = self.plan.out / ABOUT, json.loads(json.dumps(plain(self._about(test))))
         if path.exists():
             there = read_stored(path, FORMAT, "say what is ablated", "delete it: finished runs are kept", ABLATION)
@@ -159,6 +164,13 @@ class AblationRuns:
                     self.outcomes[task.name, task.seed] = outcome
         if self.outcomes:
             self.say(f"{len(self.outcomes)} of {self.n_runs} runs are there already and are kept")
+        seeds, n_cells = len(self.plan.settings.seeds), len(self.question.left_out) * len(set(test.domains))
+        if 1 < seeds < ENOUGH:
+            needed, better = (times_its_error(n, n_cells) for n in (seeds, ENOUGH))
+            self.say(
+                f"{seeds} seeds: one of {n_cells} cells must differ by up to {needed:.0f} times the standard error of "
+                f"its seeds to be told from chance; with {ENOUGH} seeds by {better:.0f} times: --seeds {ENOUGH}"
+            )
         self._about_now = about
 
     def train(self, bench: Makes | None) -> None:
@@ -199,7 +211,7 @@ class AblationRuns:
             )
         lengths = {name: self._length(name) for name in (FULL, *(arm.name for arm in self.arms.values()))}
         matrices: Json = {str(part): matrix.to_mapping() for part, matrix in found.items()}
-        graph = graph_of(list(found.values()))
+        graph = graph_of(list(found.values()), self.question.domains)
         self._write({**self._about_now, "finished": True, "runs": lengths, **matrices, "graph": graph})
         return found
 
@@ -369,9 +381,10 @@ def without_domains(block: Json, gone: Sequence[str]) -> Json:
     found = dict(block)
     if isinstance(block.get("domains"), Mapping):
         found["domains"] = _with_shares(block["domains"], gone, "domains")
-        reweight = found["domains"].get("reweight")
+        reweight = with_graph(found["domains"].get("reweight"))
         if isinstance(reweight, Mapping):
-            found["domains"]["reweight"] = {name: _left(value, gone) for name, value in reweight.items()}
+            left = {name: _left(value, gone) for name, value in reweight.items()}
+            found["domains"]["reweight"] = None if {} in left.values() else left  # it has nothing to go by any more
     if block.get("phases"):
         found["phases"] = [_with_shares(phase, gone, "phases") for phase in block["phases"]]
     return found
@@ -380,9 +393,11 @@ def without_domains(block: Json, gone: Sequence[str]) -> Json:
 def _with_shares(settings: Json, gone: Sequence[str], what: str) -> Json:
     """Settings whose `shares`, if they name domains, are those of the domains that are left, and sum to 1."""
     shares = settings.get("shares")
-    if not isinstance(shares, Mapping) or not set(gone) & set(shares):
+    if not isinstance(shares, Mapping):
         return dict(settings)
-    left = {name: share for name, share in shares.items() if name not in gone}
+    left = {name: share for name, share in shares.items() if name.partition(OF_CELL)[0] not in gone}
+    if len(left) == len(shares):
+        return dict(settings)
     total = sum(left.values())
     if not total > 0:
         raise RecipeError(
@@ -396,7 +411,8 @@ def _left(value: object, gone: Sequence[str]) -> object:
     """Options of a reweighting that name domains, without those that are gone."""
     if not isinstance(value, Mapping):
         return value
-    return {name: _left(one, gone) for name, one in value.items() if name not in gone}
+    left = {name: _left(one, gone) for name, one in value.items() if name not in gone}
+    return {name: one for name, one in left.items() if one != {}}
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -13,7 +13,7 @@ from campus_tune.words.types import Json
 FEWEST = 30  # held-out rows, below which nothing can be said
 
 
-def read_test(plan: Plan, *, what: str) -> HeldOut:
+def read_test(plan: Plan, *, what: str = "compare: test") -> HeldOut:
     """The test rows of a comparison.
 
     Args:

@@ -69,7 +69,7 @@ LENGTH = {"n": int, **{f"{name}?": MAYBE for name in ("steps", "tokens", "passes
 CURVE = {"seed": int, "step": [int], "loss": [float]}
 SEARCH: dict[str, Any] = {
     "format": int,
-    "space": {str: [object]},
+    "space": {str: list},
     "rows": {"path": [str], "items": int},
     "seeds": int,
     "wanted": int,
@@ -81,7 +81,7 @@ SEARCH: dict[str, Any] = {
     "trials?": [{"trial": int, "changes": {}, "losses": [MAYBE], "message": WORDS}],
     "standing?": ({"best": int, "loss": float, "recipe": float, "change": float, "luck": float, "chance": float}, None),
     "conclusion?": ({"winner": (int, None), "why": str}, None),
-    "judged?": ({str: object}, None),
+    "judged?": ({}, None),
 }
 DIFFERENCE = (
     {

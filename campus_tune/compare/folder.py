@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.file_shapes import COMPARISON
 from campus_tune.compare.kinds import COMPARISON as ABOUT
+from campus_tune.compare.kinds import refuse_other_kind
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import read_stored, run_folder
 from campus_tune.compare.task import Task
@@ -33,9 +34,10 @@ def write_about(plan: Plan, test: HeldOut, command: str) -> None:
     """Write down what is compared; arms and seeds may be added to those of a folder.
 
     Raises:
-        RecipeError: the folder holds a comparison of other settings, which are named.
+        RecipeError: the folder holds a comparison of other settings, which are named, or is another command's.
         DataError: the file that is there is damaged, or of another version.
     """
+    refuse_other_kind(plan.out, ABOUT)
     path = plan.out / ABOUT
     settings = plan.settings
     about: Json = {

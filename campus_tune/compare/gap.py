@@ -4,8 +4,10 @@
     grown = gap − what it was before the first step
 
 Some rows are harder than others before anything is learned, so the gap alone may be no more than another draw of
-rows: `grown` is the part that training has made. Both are taken by domain, and all together with the domains counted
-as the test rows are, so that another mixture of the training set is no gap.
+rows: `grown` is the part that came with training. Some are easier to learn than others, too, so it can be negative, and
+its standard error over rows says how far it is the draw. That is the same for all arms, which are asked about the same
+rows: their difference is what a comparison can read. Both are taken by domain, and all together with the domains
+counted as the test rows are, so that another mixture of the training set is no gap.
 
 What it is not: a verdict. A run that learned more has a larger gap as a rule, and a lower test loss; the test loss
 decides. Rows of the last steps are remembered best, so a recipe that ends with some domain shows it there. And

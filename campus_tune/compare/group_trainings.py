@@ -23,7 +23,7 @@ from campus_tune.compare.trainings import Makes, Trainings
 from campus_tune.method.shapley import Coalition, CoalitionDesign, CoalitionWalk
 from campus_tune.words.errors import DivergedError, RecipeError
 from campus_tune.words.types import FloatArray, Json
-from campus_tune.words.wording import duration
+from campus_tune.words.wording import duration, harmless
 
 
 class GroupTrainings:
@@ -72,7 +72,10 @@ class GroupTrainings:
     def cost(self) -> str:
         """How much there is to train, in one sentence."""
         most, seeds = self.design.most, len(self.design.seeds)
-        which = f"every set of them: {most}" if self.design.is_exact else f"drawn sequences of them: at most {most}"
+        which = f"every set of them: {most}"
+        if not self.design.is_exact:
+            n = (most - seeds) // (self.design.groups - 1)
+            which = f"about {n} drawn {'sequence' if n == 1 else 'sequences'} of them: at most {most}"
         times = seeds + (most - seeds) / 2  # a set has half of the groups, on average
         return (
             f"{self.design.groups} groups, {seeds} {'seed' if seeds == 1 else 'seeds'}, {which} trainings, together "
@@ -151,15 +154,16 @@ class GroupTrainings:
         """A line on a training that was made just now."""
         self._rows_made += self.groups.rows_of(coalition)
         pace = (time.perf_counter() - self._began) / self._rows_made
-        left = self._rows_left() * pace
+        left = self.rows_left * pace
         more = f"; about {duration(left)} left" if left else ""
         loss, at_most = outcome["curve"]["loss"], "" if self.design.is_exact else "at most "
         self.say(
-            f"training {len(self.outcomes)} of {at_most}{self.n_runs}: {self.groups.named(coalition)}, seed "
+            f"training {len(self.outcomes)} of {at_most}{self.n_runs}: {harmless(self.groups.named(coalition))}, seed "
             f"{outcome['seed']}: loss {loss[0]:.4f} → {loss[-1]:.4f}, {duration(outcome['seconds']['training'])}{more}"
         )
 
-    def _rows_left(self) -> float:
+    @property
+    def rows_left(self) -> float:
         """Rows of the trainings that are still to be made, about."""
         every = self.groups.rows_of(self.groups.all)
         if not self.design.is_exact:

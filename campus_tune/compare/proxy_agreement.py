@@ -23,7 +23,7 @@ from campus_tune.compare.proxy_scores import (
 )
 from campus_tune.compare.result_file import run_folder
 from campus_tune.compare.training_row_losses import SEEDS, chosen, read_run_rows
-from campus_tune.method.agreement import Agreement, RankCorrelation, agreement
+from campus_tune.method.agreement import RankAgreement, RankCorrelation, agreement
 from campus_tune.method.orders import group_codes
 from campus_tune.run.ledger import FOLDER
 from campus_tune.words.errors import CampusError
@@ -57,13 +57,17 @@ def of_comparison(plan: Plan) -> Json | None:
     if plan.settings.proxy is None:
         return None
     try:
-        return _compared(plan, read_proxy(plan.settings.proxy))
+        return compared_with(plan, read_proxy(plan.settings.proxy))
     except CampusError as error:
         return {"folder": plan.settings.proxy, "model": "", "rows": 0, "known": 0, "scores": {}, "notes": [str(error)]}
 
 
-def _compared(plan: Plan, proxy: ProxyScores) -> Json:
+def compared_with(plan: Plan, proxy: ProxyScores) -> Json:
     """All scores that both have.
+
+    Args:
+        plan: of the comparison.
+        proxy: that it names.
 
     Raises:
         DataError: what was measured of the training rows cannot be read.
@@ -125,11 +129,11 @@ def of_values(plan: Plan, proxy: ProxyScores) -> Json | None:
     return None
 
 
-def _told(name: str, found: Agreement, proxy: ProxyScores) -> Json:
+def _told(name: str, found: RankAgreement, proxy: ProxyScores) -> Json:
     return {**found.to_mapping(), "basis": proxy.basis[name], "sentence": sentence(name, found, proxy)}
 
 
-def sentence(name: str, found: Agreement, proxy: ProxyScores) -> str:
+def sentence(name: str, found: RankAgreement, proxy: ProxyScores) -> str:
     """What a person can make of it."""
     ranks, so = SAID[found.word]
     who = Path(proxy.model or proxy.folder).name

@@ -65,7 +65,13 @@ class Trainings:
             CampusError: a run cannot be made; those that are finished are kept. A model that diverges is a result.
         """
         self.check()
-        for task, result in self._begun(tasks, bench):
+        begun: Iterator[tuple[Task, Callable[[], Json]]]
+        if self.processes is not None:
+            begun = ((task, future.result) for task, future in self.processes.run(tasks))
+        else:
+            assert bench is not None or not tasks
+            begun = ((task, partial(bench.make, task)) for task in tasks if bench is not None)
+        for task, result in begun:
             try:
                 outcome = result()
             except Exception as error:
@@ -100,12 +106,3 @@ class Trainings:
         """End all processes, with the runs in them that nobody waits for any more."""
         if self.processes is not None:
             self.processes.close()
-
-    def _begun(self, tasks: Sequence[Task], bench: Makes | None) -> Iterator[tuple[Task, Callable[[], Json]]]:
-        """Each run, and what waits for its result."""
-        if self.processes is not None:
-            yield from ((task, future.result) for task, future in self.processes.run(tasks))
-            return
-        for task in tasks:
-            assert bench is not None
-            yield task, partial(bench.make, task)

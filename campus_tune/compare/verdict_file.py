@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from campus_tune.compare.campaign import Campaign
 from campus_tune.compare.detectable import VERDICT
-from campus_tune.compare.proxy_agreement import of_comparison
 from campus_tune.compare.verdict import Power, Verdict, judge
 from campus_tune.words.files import atomic_write
 
@@ -23,6 +22,8 @@ def write_verdict(campaign: Campaign, planned: Sequence[Power]) -> Verdict:
     Raises:
         StorageError: it cannot be written.
     """
+    from campus_tune.compare.proxy_agreement import of_comparison  # needs the trainer's libraries
+
     settings = campaign.plan.settings
     judged = judge(
         campaign.arms(),

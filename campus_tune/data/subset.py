@@ -99,8 +99,6 @@ class Subset:
 
     def to_mapping(self) -> Json:
         """What tells it from another one; rows as their number and a hash."""
-        rows = None if self.rows is None else {"n": len(set(self.rows)), "digest": self._digest()}
+        kept = None if self.rows is None else sorted(set(self.rows))
+        rows = None if kept is None else {"n": len(kept), "digest": blake2(as_json(kept), 16)}
         return {"without": sorted(self.without), "column": self.column if self.without else None, "rows": rows}
-
-    def _digest(self) -> str:
-        return blake2(as_json(sorted(set(self.rows or ()))), 16)

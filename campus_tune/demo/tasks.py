@@ -61,22 +61,29 @@ def generate(
 
 
 def write_tasks(
-    folder: Path, *, rows_per_cell: int, probes_per_cell: int, tests_per_cell: int = 0, seed: int = 0
+    folder: Path,
+    *,
+    rows_per_cell: int,
+    probes_per_cell: int,
+    tests_per_cell: int = 0,
+    search_per_cell: int = 0,
+    seed: int = 0,
 ) -> dict[str, Path]:
-    """Write `train.jsonl`, `probes.jsonl` and `test.jsonl`, with no question in two of them.
+    """Write `train.jsonl`, `probes.jsonl`, `test.jsonl` and `search.jsonl`, with no question in two of them.
 
-    Tests are dealt first, then probes: a larger training set leaves both as they were. The training file is shuffled,
-    so that a row's place in it says nothing about its level.
+    Tests are dealt first, then probes, then search rows: a larger training set leaves them as they were. The training
+    file is shuffled, so that a row's place in it says nothing about its level.
 
     Args:
         folder: made if it is not there; such files in it are replaced, others are not.
         rows_per_cell: training rows of each domain and level, at least 1.
         probes_per_cell: held-out rows that may steer a run, at least 1.
         tests_per_cell: held-out rows for the final evaluation; 0 writes no test file.
+        search_per_cell: held-out rows that rank the trials of a search; 0 writes no such file.
         seed: at least 0.
 
     Returns:
-        The written files under "train", "probes" and, if there are tests, "test".
+        The written files under "train", "probes" and, if there are such rows, "test" and "search".
 
     Raises:
         RecipeError: a number out of range.
@@ -84,16 +91,19 @@ def write_tasks(
         StorageError: a file cannot be written.
     """
     counts = {"rows_per_cell": (rows_per_cell, 1), "probes_per_cell": (probes_per_cell, 1)}
-    _check({**counts, "tests_per_cell": (tests_per_cell, 0), "seed": (seed, 0)}, [], [])
-    held_out = tests_per_cell + probes_per_cell
+    counts |= {"tests_per_cell": (tests_per_cell, 0), "search_per_cell": (search_per_cell, 0), "seed": (seed, 0)}
+    _check(counts, [], [])
+    probed = tests_per_cell + probes_per_cell
+    held_out = probed + search_per_cell
     per_cell = held_out + rows_per_cell
     rows = generate(per_cell, seed=seed)
     place = np.arange(len(rows)) % per_cell
     train_idx = np.random.default_rng(seed).permutation(np.flatnonzero(place >= held_out))
     splits = {
         "train": train_idx,
-        "probes": np.flatnonzero((place >= tests_per_cell) & (place < held_out)),
+        "probes": np.flatnonzero((place >= tests_per_cell) & (place < probed)),
         "test": np.flatnonzero(place < tests_per_cell),
+        "search": np.flatnonzero((place >= probed) & (place < held_out)),
     }
     paths = {name: folder / f"{name}.jsonl" for name, idx in splits.items() if len(idx)}
     strangers = [path for path in paths.values() if path.exists() and not _is_made_here(path)]

@@ -76,7 +76,7 @@ class RankCorrelation:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class RankAgreement:
     """How far two models rank the same rows alike.
 
     Args:
@@ -129,7 +129,7 @@ def agreement(
     *,
     again: FloatArray | None = None,
     seed: int = 0,
-) -> Agreement:
+) -> RankAgreement:
     """How far two scores rank the same rows alike; rows that lack one of the two say nothing.
 
     >>> found = agreement(np.arange(90.0), np.arange(90.0) ** 3, np.arange(90) % 2, ["math", "code"])
@@ -161,7 +161,7 @@ def agreement(
             ceiling = mean_within(a[inside], again[both][inside], codes[inside])
     third = float(np.mean(_lowest_third(b)[_lowest_third(a)])) if len(a) >= FEWEST else None
     known = ceiling if ceiling is not None and np.isfinite(ceiling) else None
-    return Agreement(overall, within, {name: RankCorrelation.of(*of) for name, of in parts.items()}, third, known)
+    return RankAgreement(overall, within, {name: RankCorrelation.of(*of) for name, of in parts.items()}, third, known)
 
 
 def _draws(a: FloatArray, b: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -398,7 +398,8 @@ class SkillGraph(Reweight):
 
     Args:
         graph: A, row by row: domain → domain → how much training on the first helps the second. What is not written is
-            0, a domain's own included. A domain that it does not name at all stays at its prior.
+            0, a domain's own included. A domain that it does not name at all stays at its prior. In a recipe also the
+            file of `campus-tune ablate` (ablation.json) or of a run's values (transfer.json).
         eta: step size.
         over: measurements of the probes that are added up; over cells, stages.
         most: times its prior that a share can be; the prior ÷ `most` is the least.

@@ -29,10 +29,12 @@ Sets of groups are bits: 0b101 is the groups 0 and 2.
 [0.1667, 0.3167, -0.0333]
 
 Reference:
-    Shapley 1953; Castro et al. 2009 (sampling); Ghorbani and Zou 2019, "Data Shapley", arXiv 1904.02868 (truncation).
-    *Differs*: groups instead of rows; every sequence is walked with one seed of several, so that errors of seeds and of
-    sequences can be told apart; what a truncated walk has left is shared out evenly among the groups that it did not
-    come to, where the paper drops it: values add up to v(N) − v(∅) always.
+    Shapley 1953; Castro et al. 2009 (sampling); Ghorbani and Zou 2019, "Data Shapley", arXiv 1904.02868 (truncation);
+    Mitchell et al. 2022, arXiv 2104.12199 (antithetic sequences).
+    *Differs*: groups instead of rows; every other sequence is the one before, turned around, so that a group that came
+    early comes late; each is walked with one seed of several, so that errors of both can be told apart; what a
+    truncated walk has left is shared out evenly among the groups that it did not come to, where the paper drops it:
+    values add up to v(N) − v(∅) always.
 """
 
 from __future__ import annotations
@@ -153,8 +155,9 @@ class CoalitionWalk:
 def nested_errors(gains: FloatArray, seeds: IntArray) -> tuple[FloatArray, FloatArray]:
     """Standard errors of a mean over sequences, each walked with one of several seeds: (of sequences, of seeds).
 
-    The analysis of variance of one random factor. Where no seed has two sequences the two cannot be told apart, and the
-    first is that of both; with one seed the second is not known. NaN is what is not known.
+    The analysis of variance of one random factor, as if each sequence had been drawn by itself: with every other one
+    the reverse of the one before, the mean is surer than this. Where no seed has two sequences the two cannot be told
+    apart, and the first is that of both; with one seed the second is not known. NaN is what is not known.
 
     >>> within, between = nested_errors(np.array([[[1.0]], [[1.0]], [[3.0]], [[3.0]]]), np.array([0, 0, 1, 1]))
     >>> float(within[0, 0]), float(between[0, 0])  # sequences agree; seeds are 2 apart
@@ -240,8 +243,12 @@ class CoalitionDesign:
         return self.most == self.n_all
 
     def sequence(self, k: int) -> tuple[IntArray, int]:
-        """The groups as the k-th drawn sequence has them, shape (G,), and the place of the seed that walks it."""
-        return np.random.default_rng([_SALT, self.groups, k]).permutation(self.groups), k % len(self.seeds)
+        """The groups as the k-th drawn sequence has them, shape (G,), and the place of the seed that walks it.
+
+        Every other one is the reverse of the one before.
+        """
+        drawn = np.random.default_rng([_SALT, self.groups, k // 2]).permutation(self.groups)
+        return drawn[::-1] if k % 2 else drawn, k % len(self.seeds)
 
     def walk(self, known: Known, most_wanted: int | None = None) -> CoalitionWalk:
         """How far the known values carry, and which trainings are wanted next.
@@ -270,7 +277,9 @@ class CoalitionDesign:
         A sequence is begun only when all trainings that it may ask for are paid for: one that breaks off says nothing.
         Behind one that waits for a training, others are walked for what can be trained meanwhile, but not counted.
         """
-        near = self._noise(known)
+        whole = np.stack([known[self.full, seed] for seed in self.seeds])
+        noise = whole.std(0, ddof=1) / np.sqrt(len(whole)) if len(whole) > 1 else np.zeros(whole.shape[1])
+        near = WITHIN * noise  # to the value of all groups, and as good as there; 0 where one seed says nothing of it
         paid = {(self.full, seed) for seed in self.seeds}  # trainings that were met, and those that may still be
         n_used, units, wanted = len(paid), list[Unit](), dict[Coalition, None]()
         for k in range(MOST_SEQUENCES):
@@ -306,9 +315,3 @@ class CoalitionDesign:
             gains[group] = known[key] - before
             before = known[key]
         return gains, self.groups, None
-
-    def _noise(self, known: Known) -> FloatArray:
-        """How near to the value of all groups is as good as there, shape (V,): 0 where one seed says nothing of it."""
-        whole = np.stack([known[self.full, seed] for seed in self.seeds])
-        n = len(whole)
-        return np.zeros(whole.shape[1]) if n == 1 else np.asarray(WITHIN * whole.std(0, ddof=1) / np.sqrt(n))

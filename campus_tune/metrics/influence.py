@@ -25,7 +25,8 @@ class Influence(PassageMetric):
     When it helps: where the data are a mixture of which some is of no use for what the probes ask, before anything is
     trained. Of rows that are trained, a run with `value: true` measures the same at no forward of its own. It is of
     this model, now, and of these probes: early on it is ruled by format, rows of a few tokens have large values per
-    token, and what is near 0 has no sign. Cost: two forwards over the rows, and one backward over some probes, a
+    token, and what is near 0 has no sign. `thin: {how: top, by: influence, keep: 0.5, fresh: true}` asks anew before
+    each stage which of its rows help the most. Cost: two forwards over the rows, and one backward over some probes, a
     quarter of what scores may cost; all of it again at every re-scoring.
 
     Args:
@@ -34,7 +35,8 @@ class Influence(PassageMetric):
 
     Reference:
         Pruthi et al. 2020, Estimating Training Data Influence by Tracing Gradient Descent, arXiv 2002.08484 (TracIn);
-        Xia et al. 2024, LESS, arXiv 2402.04333, selects instruction data by it.
+        Xia et al. 2024, LESS, arXiv 2402.04333, selects instruction data by it; Wang et al. 2024, GREATS, picks rows
+        out of each batch.
 
     Differs from the papers: they keep a gradient of every row, projected by LESS to some thousand numbers; we never
     make one, but see each loss change as the model is moved along G (`model.slopes`). TracIn adds up checkpoints of a

@@ -17,13 +17,12 @@ from campus_tune.model.batches import long_rows_first
 from campus_tune.model.measure import logits_of
 from campus_tune.model.row_sums import IGNORED
 from campus_tune.model.subject import Subject, undisturbed
-from campus_tune.model.uphill import adapter_pairs, merged_step, plain_step, relative_step
+from campus_tune.model.uphill import adapter_pairs, merged_step, move, plain_step, relative_step
 from campus_tune.words.types import IntArray, Json
 
 BATCH_TOKENS = 2048  # of one forward: whole logits exist here
 RADIUS = 0.05  # of the step uphill, the default of Foret et al.
 RELATIVE = 10.0  # times as long is the relative one: 0.5, the default of Kwon et al.
-LOST = 0.1  # share of a step that rounding may take
 
 
 def calibration(subject: Subject, rows: TokenLists, tokens: IntArray, domains: Sequence[str] = ()) -> Json:
@@ -97,7 +96,8 @@ def _rises(subject: Subject, rows: TokenLists, tokens: IntArray, places: IntArra
     trained = [weight for weight in subject.model.parameters() if weight.requires_grad]
     before = [weight.detach().clone() for weight in trained]
     gradients = [torch.zeros_like(weight) for weight in before]
-    n = sum(int(np.count_nonzero(np.array(row.labels[1:]) != IGNORED)) for row in rows.whole(places.tolist()))
+    read = rows.__getitems__(places.tolist())  # cut where the model stops reading
+    n = sum(int(np.count_nonzero(np.array(row["labels"][1:]) != IGNORED)) for row in read)
     told: Json = {}
     with undisturbed(subject.model):
         here = 0.0
@@ -118,7 +118,7 @@ def _rises(subject: Subject, rows: TokenLists, tokens: IntArray, places: IntArra
         for name, step in steps.items():
             try:
                 told[name] = None
-                if _moved(trained, step()):
+                if move(trained, step()):
                     told[name] = -here + sum(
                         float(torch.nn.functional.cross_entropy(logits.float(), wanted, reduction="sum")) / n
                         for logits, wanted, _ in _answers(subject, rows, tokens, places)
@@ -127,17 +127,6 @@ def _rises(subject: Subject, rows: TokenLists, tokens: IntArray, places: IntArra
                 for weight, old in zip(trained, before, strict=True):
                     weight.copy_(old)
     return told
-
-
-def _moved(weights: Sequence[torch.Tensor], steps: Sequence[torch.Tensor]) -> bool:
-    """Take a step. False where rounding took more of it than is borne: half precision has gaps as wide as a step."""
-    lost = whole = 0.0
-    for weight, step in zip(weights, steps, strict=True):
-        old = weight.double()
-        weight.add_(step.to(weight.dtype))
-        lost += float((weight.double() - old - step).pow(2).sum())
-        whole += float(step.double().pow(2).sum())
-    return lost <= LOST**2 * whole
 
 
 def _answers(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from campus_tune.data.conversions import Origin
 from campus_tune.data.refusals import silent_contents, why_not
 from campus_tune.data.shapes import Shape
+from campus_tune.recipe.trl_yaml import OF_COMMANDS
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json, RowTexts
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from campus_tune.model.trained import Trained
 
 HERE: Json = {"use_cpu": True, "bf16": False, "fp16": False, "tf32": None}  # whatever this machine can do
-OURS = ("campus", "compare", "env")  # keys that TRL's parser does not know
+OURS = ("campus", *OF_COMMANDS, "env")  # keys that TRL's parser does not know
 QUIET: Json = {"report_to": "none", "eval_strategy": "no", "push_to_hub": False, "hub_model_id": None}
 
 

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 LEAST = 1e-12  # of a norm that is divided by
+LOST = 0.1  # share of a step that rounding may take
 FLAT = 1e-10  # of a Gram matrix's largest eigenvalue: below, its direction is none
 
 
@@ -114,6 +115,22 @@ def merged_step(
         steps[pair.a], steps[pair.b] = in_a / pair.scale**2, in_b / pair.scale**2
     norm = _norm(list(squares.values()))
     return [step * (radius / norm) for step in steps]
+
+
+def move(weights: Sequence[Tensor], steps: Sequence[Tensor]) -> bool:
+    """Take a step. False where rounding took more of it than is borne: half precision has gaps as wide as a step.
+
+    Args:
+        weights: that are moved, where they are.
+        steps: of each.
+    """
+    lost = whole = 0.0
+    for weight, step in zip(weights, steps, strict=True):
+        old = weight.double()
+        weight.add_(step.to(weight.dtype))
+        lost += float((weight.double() - old - step).pow(2).sum())
+        whole += float(step.double().pow(2).sum())
+    return lost <= LOST**2 * whole
 
 
 def _square(values: Tensor) -> Tensor:

@@ -53,6 +53,7 @@ class CostFacts:
         candidate: mean forward tokens of a row that is measured before it may be taken; 0 where none is.
         directions: what making all directions takes that slopes are measured along, before training and at each
             re-scoring; None where no slopes are.
+        directed: candidates are measured along some of them, too.
     """
 
     n_rows: int
@@ -65,6 +66,7 @@ class CostFacts:
     probes: ProbeCost | None
     candidate: float = 0.0
     directions: DirectionCost | None = None
+    directed: bool = False
 
     def stages(self, config: CampusConfig, end: int) -> int:
         """Stages from the beginning to step `end`: none is shorter than one step."""
@@ -74,6 +76,7 @@ class CostFacts:
 def facts_of(asking: Asking, probes: Probes | None, total_steps: int, steps_per_epoch: int) -> CostFacts:
     """The facts of a run; nothing is measured for them."""
     thin = asking.config.thin
+    fresh = FreshScores(asking, Scores()) if thin is not None and thin.fresh else None
     return CostFacts(
         n_rows=len(asking.texts),
         total_steps=total_steps,
@@ -83,8 +86,9 @@ def facts_of(asking: Asking, probes: Probes | None, total_steps: int, steps_per_
         rescored=float(np.mean(asking.live_tokens() + asking.feature_tokens())),
         prompt=float(np.mean(asking.texts.prompt_tokens)),
         probes=None if probes is None else partial(probes.cost, seed=asking.config.seed or 0),
-        candidate=float(np.mean(FreshScores(asking, Scores()).price)) if thin is not None and thin.fresh else 0.0,
+        candidate=0.0 if fresh is None else float(np.mean(fresh.price)),
         directions=None if asking.passages.directions is None else asking.direction_cost,
+        directed=fresh is not None and any(passage.towards is not None for passage in fresh.passages),
     )
 
 
@@ -215,18 +219,20 @@ def made_smaller(config: CampusConfig, budget: Budget, facts: CostFacts) -> str 
     )
 
 
-def candidate_tokens(config: CampusConfig, facts: CostFacts) -> float:
+def candidate_tokens(config: CampusConfig, budget: Budget, facts: CostFacts) -> float:
     """Forward tokens of all rows that the run would measure before it takes some of them."""
     if config.thin is None or not facts.candidate:
         return 0.0
     steps = facts.total_steps * (config.thin.until - config.thin.since)
     offered = thin_of(config.thin).thinner.most_offered(_MANY) / _MANY
-    return steps * facts.n_rows / facts.steps_per_epoch * offered * facts.candidate
+    once = _of_directions(budget.part("scoring"), facts).usual if facts.directed else 0.0
+    n_stages = facts.stages(config, facts.total_steps) * (config.thin.until - config.thin.since)
+    return steps * facts.n_rows / facts.steps_per_epoch * offered * facts.candidate + n_stages * once
 
 
 def unpaid_candidates(config: CampusConfig, budget: Budget, facts: CostFacts) -> tuple[str, str] | None:
     """How many stages can be thinned by fresh scores, and what would pay for all; None where they are paid for."""
-    tokens = candidate_tokens(config, facts)
+    tokens = candidate_tokens(config, budget, facts)
     left = _left_for_candidates(config, budget, facts)
     if tokens <= left:
         return None
@@ -238,7 +244,7 @@ def unpaid_candidates(config: CampusConfig, budget: Budget, facts: CostFacts) ->
     )
     while True:
         larger = unfitted(replace(budget, share=rounded_up(share)))
-        if tokens <= _left_for_candidates(config, larger, facts):
+        if candidate_tokens(config, larger, facts) <= _left_for_candidates(config, larger, facts):
             return what, f"Write budget: {larger.share:g}, or a larger `keep`, or thin: {{fresh: false}}."
         share *= 1.02
 

@@ -19,11 +19,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from campus_tune.method.reweight import SHARES, build_reweight
+from campus_tune.method.reweight import SHARES, SkillGraph, build_reweight
 from campus_tune.method.shares import TOLERANCE
 from campus_tune.method.thin import KNOBS, THINNERS
 from campus_tune.metrics import METRICS, parse_metric
+from campus_tune.recipe.graph_file import with_graph
 from campus_tune.recipe.reader import CheckedSettings, Entries, Part
+from campus_tune.words.annotated import leaves
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.leaves import Given, Leaf, Number, Range, Wording
 from campus_tune.words.types import Json
@@ -167,6 +169,23 @@ class _How(Leaf):
 MADE_OF: Mapping[str, str] = {"infobatch": "prune", "importance": "proportional"}  # methods by their thinner
 
 
+class _Reweight(Part):
+    """A reweighting; the file that a graph is in is read here, so that the settings hold what it says."""
+
+    def read(self, what: str, value: object) -> Any:
+        return super().read(what, with_graph(value))
+
+    def schema(self) -> Json:
+        options = {name: one.schema() for name, one in leaves(SkillGraph).items()}
+        by_file = {
+            "type": "object",
+            "properties": {**options, "name": {"const": "skill_graph"}, "graph": {"type": "string", "minLength": 1}},
+            "additionalProperties": False,
+            "required": ["name", "graph"],
+        }
+        return {"anyOf": [super().schema(), by_file]}
+
+
 # -- blocks ------------------------------------------------------------------------------------------------------------
 
 
@@ -212,7 +231,7 @@ class DomainSettings(CheckedSettings):
     least: Annotated[float, Range(0, 1, "[)")] = 0.0
     over: Literal["domains", "cells"] = "domains"
     follow: Literal["seen_loss", "progress"] | None = None
-    reweight: Annotated[Entry | None, Part(SHARES, build_reweight)] = None
+    reweight: Annotated[Entry | None, _Reweight(SHARES, build_reweight)] = None
     by: Literal["sampling", "weights"] = "sampling"
 
     @property

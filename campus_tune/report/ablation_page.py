@@ -132,10 +132,10 @@ def _share(one: Effect | None, name: str) -> float:
 def ablation_content(facts: AblationFacts, pictures: Sequence[Picture]) -> dict[str, Any]:
     """The variables of the template `ablation`."""
     about, test = facts.about, facts.about.get("test") or {}
-    lengths = about.get("runs") or {}
+    runs = about.get("runs") or {}
     diverged = [
         f"`{name}` diverged with seed {seed}. It is reported here and not averaged away."
-        for name, run in lengths.items()
+        for name, run in runs.items()
         for seed in run.get("diverged") or ()
     ]
     target = about["target"]
@@ -145,7 +145,24 @@ def ablation_content(facts: AblationFacts, pictures: Sequence[Picture]) -> dict[
         for part, matrix in facts.matrices.items()
         for domain, why in matrix.refused.items()
     ]
-    unseen = _unseen(facts)
+    tests = {e for matrix in facts.matrices.values() for row in matrix.cells.values() for e in row}
+    unseen = [
+        f"No test row is of `{domain}`: what its rows do for it is not seen."
+        for domain in about["left_out"]
+        if tests and domain not in tests
+    ]
+    words_of = [
+        one.verdict for matrix in facts.matrices.values() for row in matrix.cells.values() for one in row.values()
+    ]
+    missed = words_of.count("underpowered")
+    numbers = [
+        Fact("Domains", str(len(about["domains"])), f"{len(about['left_out'])} left out in turn"),
+        Fact("Seeds", str(len(about["seeds"])), "paired over the runs"),
+        Fact("Runs", str(facts.n_done), "all done" if facts.n_done >= facts.n_planned else f"of {facts.n_planned}"),
+        Fact("Tokens", about["tokens"], "of runs without a domain"),
+        Fact("Worth finding", f"{about['effect']:.1%}", "smallest effect, share of the loss"),
+        Fact("Underpowered", f"{missed} of {len(words_of)}", "cells", "bad" if missed else ""),
+    ]
     return {
         "title": "What does each domain do for the others? An ablation",
         "name": facts.folder.resolve().name,
@@ -154,11 +171,11 @@ def ablation_content(facts: AblationFacts, pictures: Sequence[Picture]) -> dict[
         "said": [line for matrix in facts.matrices.values() for line in ablation_sentences(matrix)],
         "question": QUESTIONS[about["tokens"]],
         "trained": f"Trained: {about['model']}." + (f" {target} was not tested." if target else ""),
-        "facts": _numbers(facts),
+        "facts": numbers,
         "warnings": [*untested, *refused, *diverged, *unseen],
         "pictures": pictures,
         "cells": [cells(part, matrix) for part, matrix in facts.matrices.items()],
-        "lengths": _lengths(lengths),
+        "lengths": lengths(runs),
         "settings": yaml.safe_dump(about.get("campus") or {}, sort_keys=False, allow_unicode=True),
         "training": yaml.safe_dump(about.get("training") or {}, sort_keys=False, allow_unicode=True),
         "command": about.get("command", ""),
@@ -166,29 +183,6 @@ def ablation_content(facts: AblationFacts, pictures: Sequence[Picture]) -> dict[
         f"(fingerprint {test.get('digest', '?')})",
         "footer": "Made by campus_tune from the results of the ablation. This page is one file and needs no network.",
     }
-
-
-def _unseen(facts: AblationFacts) -> list[str]:
-    """Domains that no test row is of: what leaving them out does to themselves is not seen."""
-    tests = {e for matrix in facts.matrices.values() for row in matrix.cells.values() for e in row}
-    missing = [domain for domain in facts.about["left_out"] if tests and domain not in tests]
-    return [f"No test row is of `{domain}`: what its rows do for it is not seen." for domain in missing]
-
-
-def _numbers(facts: AblationFacts) -> list[Fact]:
-    about = facts.about
-    cells = [one for matrix in facts.matrices.values() for row in matrix.cells.values() for one in row.values()]
-    missed = sum(one.verdict == "underpowered" for one in cells)
-    found = [
-        Fact("Domains", str(len(about["domains"])), f"{len(about['left_out'])} left out in turn"),
-        Fact("Seeds", str(len(about["seeds"])), "paired over the runs"),
-        Fact("Runs", str(facts.n_done), f"of {facts.n_planned}" if facts.n_done < facts.n_planned else "all done"),
-        Fact("Tokens", about["tokens"], "of runs without a domain"),
-        Fact("Worth finding", f"{about['effect']:.1%}", "smallest effect, share of the loss"),
-    ]
-    if cells:
-        found.append(Fact("Underpowered", f"{missed} of {len(cells)}", "cells", "bad" if missed else ""))
-    return found
 
 
 def cells(part: AblationPart, matrix: Ablation) -> HtmlTable:
@@ -230,11 +224,15 @@ def cells(part: AblationPart, matrix: Ablation) -> HtmlTable:
     return HtmlTable(caption, [*head, "would be found", "word"], rows)
 
 
-def _lengths(lengths: Mapping[str, Json]) -> HtmlTable | None:
-    """How long the runs were: what fills the place of a domain comes more often."""
-    whole = (lengths.get(FULL) or {}).get("tokens")
+def lengths(runs: Mapping[str, Json]) -> HtmlTable | None:
+    """How long the runs were: what fills the place of a domain comes more often.
+
+    Args:
+        runs: of each arm, on average.
+    """
+    whole = (runs.get(FULL) or {}).get("tokens")
     rows = []
-    for name, run in lengths.items():
+    for name, run in runs.items():
         share = run["tokens"] / whole - 1 if whole and run.get("tokens") is not None else None
         rows.append(
             [

@@ -11,16 +11,19 @@ from typing import Any
 import yaml
 
 from campus_tune.compare.result_file import FINISHED
+from campus_tune.compare.verdict import GAP, GROWN
 from campus_tune.evaluate.paired import LEVEL
 from campus_tune.report.compare_facts import CompareFacts
 from campus_tune.report.figures import Picture
 from campus_tune.report.forest_plot import shares
-from campus_tune.report.html_tables import GAP, Cell, HtmlTable, number, words
+from campus_tune.report.html_tables import GAP as DASH
+from campus_tune.report.html_tables import Cell, HtmlTable, number, words
 from campus_tune.report.run_page import Fact, clock
 from campus_tune.words.types import Json
 
 PRIMARY = ("recipe", "plus")  # kinds of arms whose verdict is the answer to the question
 GOOD, BAD = "helped", "hurt"
+OVER_ROWS = {GAP: "stderr", GROWN: "grown_stderr"}  # where a result has the standard error of a reading over rows
 MOST = math.log(1e4)  # ratios beyond are shown as this one
 
 
@@ -121,7 +124,7 @@ def _numbers(facts: CompareFacts) -> list[Fact]:
         Fact("Arms", str(len(facts.arms)), counted),
         Fact("Seeds", str(len(facts.settings["seeds"])), "paired over the arms"),
         Fact("Runs", str(facts.n_done), f"of {facts.n_planned}" if facts.n_done < facts.n_planned else "all done"),
-        Fact("Test rows", f"{(facts.settings.get('test') or {}).get('items', GAP)}", "held out"),
+        Fact("Test rows", f"{(facts.settings.get('test') or {}).get('items', DASH)}", "held out"),
         Fact("Worth finding", f"{facts.settings.get('effect', 0.0):.1%}", "smallest effect, share of the loss"),
     ]
     differences = [one.get("difference") or {} for one in facts.judgements.values()]
@@ -258,16 +261,18 @@ def domain_speeds(facts: CompareFacts) -> HtmlTable | None:
 
 def readings(facts: CompareFacts) -> HtmlTable | None:
     """Generalisation gap and sharpness, overall and by domain."""
-    rows = []
+    rows, by_name = [], {arm.name: arm for arm in facts.arms}
     for what, of in ((facts.verdict or {}).get("readings") or {}).items():
         for arm, one in of.items():
-            for domain, found in (("all", one.get("difference") or {}), *(one.get("domains") or {}).items()):
+            for domain, found in ((None, one.get("difference") or {}), *(one.get("domains") or {}).items()):
                 if not found:
                     continue
+                key = ("gap", *(() if domain is None else ("domains", domain)), OVER_ROWS.get(what, ""))
                 means = (number(found.get(name), ".3g") for name in ("mean", "mean_against"))
                 apart = (number(found.get(name), "+.2g") for name in ("value", "low", "high"))
-                rows.append([words(what), words(domain), words(arm), *means, *apart])
-    head = ["what", "domain", "arm", "value", "shuffled", "difference", "from", "to"]
+                drawn = number(by_name[arm].mean(*key) if arm in by_name else None, ".2g")
+                rows.append([words(what), words(domain or "all"), words(arm), *means, *apart, drawn])
+    head = ["what", "domain", "arm", "value", "shuffled", "difference", "from", "to", "value's ± over rows"]
     caption = "Against plain shuffling, nats per token; each interval (95 %) stands alone, and is of the seeds"
     return HtmlTable(caption, head, rows) if rows else None
 
@@ -335,9 +340,9 @@ def runs(facts: CompareFacts) -> HtmlTable:
                 number(sum(test["loss"]) / sum(test["tokens"]) if test and ok else None, ".4f"),
                 number(run.get("tokens")),
                 number(run.get("rows")),
-                Cell(GAP) if trained is None else Cell(clock(trained), trained),
+                Cell(DASH) if trained is None else Cell(clock(trained), trained),
                 number((run.get("cost") or {}).get("all"), ".1%"),
-                words(f"{audit['passed']} of {audit['checked']}" if audit else GAP),
+                words(f"{audit['passed']} of {audit['checked']}" if audit else DASH),
             ]
         )
     head = ["arm", "seed", "status", "final loss", "tokens", "rows", "training time", "cost", "audit"]

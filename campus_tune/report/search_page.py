@@ -9,9 +9,8 @@ from typing import Any
 import yaml
 
 from campus_tune.compare.search import FOLDER, name_of, read_search, shown_changes
-from campus_tune.compare.verdict.sentences import percent
 from campus_tune.report.figures import Picture
-from campus_tune.report.html_tables import HtmlTable, number, words
+from campus_tune.report.html_tables import HtmlTable, number, signed, words
 from campus_tune.report.page import PageParts
 from campus_tune.report.run_page import Fact
 from campus_tune.report.search_plots import search_pictures
@@ -85,8 +84,8 @@ def _numbers(search: Json, standing: Json) -> list[Fact]:
     ]
     if standing:
         found += [
-            Fact("The search says", percent(standing["change"], signed=True), "of its best trial, beside the recipe"),
-            Fact("By luck alone", percent(standing["luck"], signed=True), "on average, where nothing matters"),
+            Fact("The search says", signed(f"{standing['change']:+.1%}"), "of its best trial, beside the recipe"),
+            Fact("By luck alone", signed(f"{standing['luck']:+.1%}"), "on average, where nothing matters"),
             Fact("As good by luck", f"{standing['chance']:.0%}", "of searches where nothing matters"),
         ]
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import yaml
@@ -118,6 +118,9 @@ def worth(about: Json) -> Picture:
     """
     ordered = _most_first(about)
     lines = len(ordered)
+    ends = [one[name] for _, one in ordered for name in ("value", "low", "high") if one[name] is not None] + [0.0]
+    # intervals of few seeds are so wide that no bar would be seen: the picture ends at twice the bars
+    most = 2 * max(max(abs(one["value"]) for _, one in ordered), 1e-9)
 
     def draw(figure: Figure, narrow: bool) -> None:
         axis = figure.subplots()
@@ -125,13 +128,13 @@ def worth(about: Json) -> Picture:
         for place, (_, one) in enumerate(ordered):
             axis.barh(place, one["value"], 0.62, color=HELPS if one["value"] > 0 else HARMS, linewidth=0)
             if one["stderr"] is not None:
-                ends = [one["value"] - one["stderr"], one["value"] + one["stderr"]]
-                axis.plot(ends, [place, place], color=INK, linewidth=3.2, solid_capstyle="butt")
+                around = [one["value"] - one["stderr"], one["value"] + one["stderr"]]
+                axis.plot(around, [place, place], color=INK, linewidth=3.2, solid_capstyle="butt")
             if one["low"] is not None:
                 axis.plot([one["low"], one["high"]], [place, place], color=GREY, linewidth=1.2)
         axis.set_yticks(range(lines), [fitted(name, 16 if narrow else LONGEST) for name, _ in ordered])
         axis.set(ylim=(lines - 0.5, -0.5), xlabel="← harms   worth, nats per token   helps →")
-        _look_at_values(axis, [one for _, one in ordered])
+        axis.set_xlim(max(min(ends), -most) - 0.05 * most, min(max(ends), most) + 0.05 * most)
         axis.locator_params(axis="x", nbins=4 if narrow else 8)
         axis.grid(visible=False, axis="y")
 
@@ -145,13 +148,6 @@ def worth(about: Json) -> Picture:
         note="Thick lines are standard errors, thin ones intervals, right together in 95 of 100 cases; what goes "
         "beyond the picture's edge is in the table. All values add up to what training on all rows gains.",
     )
-
-
-def _look_at_values(axis: Any, worths: list[Json]) -> None:
-    """Intervals of few seeds are so wide that no bar would be seen: the picture ends at twice the bars."""
-    ends = [one[name] for one in worths for name in ("value", "low", "high") if one[name] is not None] + [0.0]
-    most = 2 * max(max(abs(one["value"]) for one in worths), 1e-9)
-    axis.set_xlim(max(min(ends), -most) - 0.05 * most, min(max(ends), most) + 0.05 * most)
 
 
 def _most_first(about: Json) -> list[tuple[str, Json]]:

@@ -13,15 +13,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from campus_tune.model.peers import Peers
-from campus_tune.run.stream.watch import Harvest
 from campus_tune.scores.cache import write_columns
 from campus_tune.words.arrays import pack, unpack
 from campus_tune.words.types import FloatArray, IntArray, Json
+
+if TYPE_CHECKING:
+    from campus_tune.run.stream.watch import Harvest
 
 FOLDER = "value"  # in the run's `curriculum/`
 

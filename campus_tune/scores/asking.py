@@ -75,7 +75,7 @@ class Asking:
 
     def __post_init__(self) -> None:
         if self.passages.directions is not None:
-            self.passages.directions.allowance = self._for_a_direction
+            self.passages.directions.allowance = self._for_directions
 
     @cached_property
     def questions(self) -> Questions:
@@ -184,17 +184,19 @@ class Asking:
             fewest_rows: training rows that are measured whatever they cost: of what these leave, a part.
         """
         directions, asked = self.passages.directions, self.questions.directions
-        allowance = self._share_of(part, fewest_rows)
-        return sum(0 if directions is None else directions.cost(str(p.towards), allowance, fewest) for p in asked)
+        share = self._for_a_domain(part, fewest_rows)
+        return sum(0 if directions is None else directions.cost(str(p.towards), share, fewest) for p in asked)
 
-    def _for_a_direction(self) -> tuple[float, int]:
-        """(Forward tokens that one direction may cost, the fewest rows of a domain)."""
+    def _for_directions(self) -> tuple[float, int]:
+        """(Forward tokens that each domain of a direction may cost, the fewest rows of one)."""
         budget = self.budget
-        return self._share_of(budget.part("scoring"), budget.fewest("scoring")), budget.fewest("probes")
+        return self._for_a_domain(budget.part("scoring"), budget.fewest("scoring")), budget.fewest("probes")
 
-    def _share_of(self, part: float, fewest_rows: int) -> float:
+    def _for_a_domain(self, part: float, fewest_rows: int) -> float:
+        directions, asked = self.passages.directions, self.questions.directions
         left = part - fewest_rows * float(np.mean(self._asked_tokens()))
-        return max(0.0, min(PART * part, left)) / max(1, len(self.questions.directions))
+        n_domains = 0 if directions is None else sum(len(directions.domains(str(p.towards))) for p in asked)
+        return max(0.0, min(PART * part, left)) / max(1, n_domains)
 
     def _asked_tokens(self) -> IntArray:
         """The same of passages and rewards, whose rows the scorer's part of the budget does not pay for."""

@@ -100,7 +100,7 @@ class Directions:
         peers: ranks.
         seed: of the choice of rows and of their halves.
         ratio: cost of a forward token in training tokens.
-        allowance: gives forward tokens that one direction may cost, and the fewest rows of a domain.
+        allowance: gives forward tokens that each domain of a direction may cost, and the fewest rows of one.
     """
 
     trainer: Trainer
@@ -119,14 +119,14 @@ class Directions:
 
         Args:
             towards: a domain, or `EVERY_PROBE`.
-            allowance: forward tokens that it may cost.
+            allowance: forward tokens that each of its domains may cost.
             fewest: rows of a domain that are taken whatever they cost.
         """
         names, tokens = self.domains(towards), self.probes.rows.tokens
         among = Probes(self.probes.dataset, self.probes.rows, {name: self.probes.domains[name] for name in names})
         # `subset` takes its share of all rows' tokens, whichever domains they are of.
         share = int(tokens.sum()) / max(1, sum(int(tokens[rows].sum()) for rows in among.domains.values()))
-        return among.subset(allowance * share / self._per_token, seed=self.seed, fewest=fewest)
+        return among.subset(allowance * len(names) * share / self._per_token, seed=self.seed, fewest=fewest)
 
     def cost(self, towards: str, allowance: float, fewest: int) -> int:
         """Forward tokens of making one: a backward over its rows, and the forwards that the step is chosen by."""

@@ -50,7 +50,7 @@ def asked_of_candidates(config: CampusConfig, questions: Questions) -> PassageMe
     if metric is None or not any(passage.model is None for passage in metric.passages):
         raise RecipeError(
             f"`thin: fresh` must go by what the model in hand says, got by: {label}, which training does not change. "
-            "Write fresh: false, or go by seen_loss, loss, ifd or rho."
+            "Write fresh: false, or go by seen_loss, loss, ifd, rho or influence."
         )
     return metric
 
@@ -84,6 +84,11 @@ class FreshScores:
         tokens = [self.asking.passages.tokens(passage) for passage in self.passages if passage.model is None]
         return np.asarray(np.sum(tokens, axis=0), dtype=np.int64)
 
+    @property
+    def once(self) -> int:
+        """Forward tokens of each time, however many rows: of the directions that slopes are along."""
+        return sum(map(self.asking.passages.extra_tokens, self.passages))
+
     def pays(self, stage: int, n_rows: int, *, available: float, n_left: int, room: float) -> bool:
         """Whether this stage is one of those that are paid for.
 
@@ -95,9 +100,9 @@ class FreshScores:
             room: forward tokens that nothing may exceed.
         """
         n_rows = min(n_rows, len(self.price))
-        if np.partition(self.price, -n_rows)[-n_rows:].sum() > room:
+        if self.once + np.partition(self.price, -n_rows)[-n_rows:].sum() > room:
             return False
-        part = available / (max(1, n_left) * max(1.0, n_rows * float(self.price.mean())))
+        part = available / (max(1, n_left) * max(1.0, self.once + n_rows * float(self.price.mean())))
         return (stage * _GOLDEN) % 1.0 < part
 
     def __call__(self, rows: RowArray) -> FloatArray:
@@ -115,6 +120,6 @@ class FreshScores:
         if passage.model is not None:
             return self.scores.measured[passage].take(rows)
         taken = self.asking.passages.take(passage, rows, live=True)
-        tokens = int(self.asking.passages.tokens(passage)[rows].sum())
+        tokens = int(self.asking.passages.tokens(passage)[rows].sum()) + self.asking.passages.extra_tokens(passage)
         self.asking.budget.charge("thinning", tokens, taken.seconds)
         return taken.losses

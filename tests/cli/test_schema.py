@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from campus_tune.cli.main import main
 from campus_tune.cli.schema import suite_schema, training_schema
+from campus_tune.compare.search import SearchSettings
 from campus_tune.compare.settings import CompareSettings
 from campus_tune.evaluate.suites import FOLDER, Seeds, Suite, TaskSetting
 from campus_tune.method.pacing import PACINGS
@@ -54,6 +55,7 @@ BLOCKS: list[type[CheckedSettings]] = [
     MilestoneSettings,
     ClockSettings,
     CompareSettings,
+    SearchSettings,
     Suite,
     TaskSetting,
     Seeds,
@@ -70,7 +72,7 @@ def training() -> Json:
 
 
 def test_there_are_recipes_and_readme_blocks_to_look_at() -> None:
-    assert len(RECIPES) == 26
+    assert len(RECIPES) == 28
     assert len(SHOWN) == 5
 
 

@@ -232,3 +232,30 @@ def test_several_problems_are_said_at_once(recipe: dict[str, Any], capsys: pytes
     assert "`rescore` must be a whole number of at least 0" in err
     assert "Did you mean 'learning_rate'" in err
     assert "`model_name_or_path` must be a model folder" in err
+
+
+def test_slopes_towards_the_probes_are_scored_ahead_too(
+    recipe: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from campus_tune.cli import sft
+
+    probes = tmp_path / "probes.jsonl"
+    probes.write_text("".join(json.dumps(row) + "\n" for row in task_rows(50, seed=77)))
+    recipe["campus"] |= {"metrics": ["-influence"], "rescore": 0, "probes": {"path": str(probes)}}
+    assert score(recipe) == 0
+    assert measured(capsys.readouterr().out) == {"slopes towards all probes": (120, 0)}
+    assert score(recipe) == 0
+    assert measured(capsys.readouterr().out) == {"slopes towards all probes": (120, 120)}
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    assert sft.main(["--config", str(path)]) == 0
+    events = read_ledger(Path(recipe["output_dir"]) / "curriculum" / "ledger.jsonl")
+    (line,) = [event for event in events if event["event"] == "scores"]
+    assert line["rows_measured"] == 120
+    assert line["probe_rows"] == 20  # half of the usual fewest of each domain: the budget does not pay for more
+    assert "were found in the cache, not measured" in capsys.readouterr().out
+
+
+def test_slopes_without_probes_are_refused(recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert score(recipe, "--metrics", "influence") == 2
+    assert "`influence` must have probes to say what lowers their loss, got none." in capsys.readouterr().err

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -175,7 +174,9 @@ def test_rows_in_another_sequence_with_each_seed_have_no_thirds(recipe: Path, tm
     words = ["--groups", "domain_difficulty", "--shuffle_dataset", "true", "--out", str(tmp_path)]
     options = value_options(recipe, *words)
     with pytest.raises(RecipeError, match="`shuffle_dataset` must be false where groups are numbers of rows, got true"):
-        command._thirds(options, command._read(options), value_plan(recipe, *words), "domain", shuffled=True)
+        command.thirds_of(
+            options, command.read_yaml_and_flags(options), value_plan(recipe, *words), "domain", shuffled=True
+        )
 
 
 def test_no_test_rows_are_told(tmp_path: Path) -> None:
@@ -219,7 +220,7 @@ def test_ctrl_c_says_what_is_kept(recipe: Path, done: Path, monkeypatch: pytest.
 
 def test_fewer_seeds_where_every_set_is_trained() -> None:
     def design(n: int, trainings: int | None, *, given: bool = False) -> Any:
-        return command._design(n, (0, 1, 2, 3, 4), trainings, given=given)
+        return command.design_of(n, (0, 1, 2, 3, 4), trainings, given=given)
 
     assert design(3, None).seeds == (0, 1, 2)
     assert design(3, None, given=True).seeds == (0, 1, 2, 3, 4)
@@ -227,16 +228,3 @@ def test_fewer_seeds_where_every_set_is_trained() -> None:
     assert design(5, 60).seeds == (0, 1, 2, 3, 4)
     assert design(5, 8).seeds == (0, 1, 2)
     assert design(5, 93).is_exact
-
-
-def test_flags_of_the_other_form_are_refused(tmp_path: Path, capsys: Read) -> None:
-    assert main(["value", str(tmp_path), "--groups", "domain"]) == 2
-    assert "`--groups` must go with --config, got it with RUN. Leave it out" in capsys.readouterr().err
-
-
-def test_help_shows_both_forms(capsys: Read) -> None:
-    with suppress(SystemExit):
-        main(["value", "--help"])
-    told = capsys.readouterr().out
-    assert "campus-tune value runs/first" in told
-    assert "campus-tune value --config recipe.yaml --groups domain" in told

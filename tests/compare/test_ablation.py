@@ -17,6 +17,7 @@ import yaml
 from campus_tune.cli.ablate import read_question
 from campus_tune.cli.main import main, make_parser
 from campus_tune.compare.ablation import AblationRuns, Question, without_domains
+from campus_tune.compare.folder import write_about
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.recorder import Recorder
 from campus_tune.compare.result_file import write_run_result
@@ -28,7 +29,7 @@ from campus_tune.report.ablation_page import read_ablation
 from campus_tune.report.write import write_report
 from campus_tune.words.errors import DataError, DivergedError, RecipeError
 from campus_tune.words.types import Json
-from tests.compare.tiny_compare import result_of, timeless, tiny_recipe, write_rows
+from tests.compare.tiny_compare import plan_of, result_of, timeless, tiny_recipe, write_rows
 from tests.run.tiny_run import task_rows
 
 THREE = ("code", "lists", "text")
@@ -231,7 +232,10 @@ def test_seeds_and_domains_are_added_to_a_folder_and_other_settings_are_refused(
     runs, bench, _ = runs_of(recipe, tmp_path, "--domains", "text")
     runs.train(bench)
     more, bench, said = runs_of(recipe, tmp_path, "--seeds", "3")
-    assert said == ["4 of 12 runs are there already and are kept"]
+    assert said[0] == "4 of 12 runs are there already and are kept"
+    assert said[1].startswith("3 seeds: one of 15 cells must differ by up to 17 times the standard error of its seeds")
+    assert said[1].endswith("with 5 seeds by 6 times: --seeds 5")
+    assert runs_of(recipe, tmp_path / "five", "--seeds", "5")[2] == []  # the advice
     more.train(bench)
     assert len(bench.made) == 8
     more.judge()
@@ -267,6 +271,30 @@ def read_and_show(out: Path) -> dict[str, Any]:
 
     facts = read_ablation(out)
     return ablation_content(facts, ablation_pictures(facts))
+
+
+def test_a_part_that_diverges_with_every_seed_has_no_word_and_the_others_have(recipe: Path, tmp_path: Path) -> None:
+    runs, bench, _ = runs_of(recipe, tmp_path, diverges=[("without_text", 0), ("without_text", 1)])
+    runs.train(bench)
+    found = runs.judge()["without"]
+    assert found.cells["text"] == {}
+    assert "without_text diverged with seeds 0, 1" in found.refused["text"]
+    assert found.cells["code"]["code"].verdict == "needed"
+    assert about(tmp_path)["runs"]["without_text"]["diverged"] == [0, 1]
+    assert "`without_text` diverged with seed 1" in json.dumps(read_and_show(tmp_path)["warnings"], ensure_ascii=False)
+
+
+def test_the_folder_of_another_command_is_left_alone(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "compare.json").write_text("{}")
+    with pytest.raises(
+        RecipeError, match=r"a folder of campus-tune ablate alone, got .* of campus-tune compare\. Name"
+    ):
+        runs_of(recipe, tmp_path)
+    assert not (tmp_path / "ablation.json").exists()
+    runs_of(recipe, Path(f"{tmp_path}-ablate"))  # the advice
+    held = read_held_out([recipe.parent / "test.jsonl"])
+    with pytest.raises(RecipeError, match=r"a folder of campus-tune compare alone, got .*ablation\.json of campus"):
+        write_about(plan_of(recipe, "--out", f"{tmp_path}-ablate"), held, "campus-tune compare")
 
 
 def test_a_recipe_that_diverges_whatever_the_seed_is_told(recipe: Path, tmp_path: Path) -> None:
@@ -311,6 +339,11 @@ def test_shares_of_a_domain_that_is_gone_are_dealt_to_the_others() -> None:
     assert found["domains"]["reweight"]["graph"] == {"code": {"code": 1.0}}
     assert [phase["shares"] for phase in found["phases"]] == [{"code": 1.0}, "natural"]
     CampusConfig.from_mapping({**found, "probes": {"path": "p.jsonl"}})
+    cells = {"over": "cells", "shares": {"math · length 1 of 2": 0.5, "code · length 1 of 2": 0.5}}
+    assert without_domains({"domains": cells}, ["math"])["domains"]["shares"] == {"code · length 1 of 2": 1.0}
+    assert without_domains({"domains": {"reweight": {"graph": {"math": {"math": 1.0}}}}}, ["math"]) == {
+        "domains": {"reweight": None}
+    }
     assert without_domains({"metrics": ["length"]}, ["math"]) == {"metrics": ["length"]}
     with pytest.raises(RecipeError, match="`phases: shares` must give something to the domains that are left without"):
         without_domains(block, ["math", "code"])

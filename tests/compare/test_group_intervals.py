@@ -7,7 +7,7 @@ import pytest
 from scipy.special import stdtrit
 
 from campus_tune.compare.group_intervals import intervals
-from campus_tune.method.shapley import CoalitionWalk, Unit, exact
+from campus_tune.method.shapley import CoalitionDesign, CoalitionWalk, Unit, exact
 from campus_tune.words.types import FloatArray
 
 
@@ -76,25 +76,40 @@ def test_one_interval_by_hand() -> None:
     assert ((high + low)[:, 0] / 2).tolist() == pytest.approx([1.5, 4.5])
 
 
-@pytest.mark.parametrize("strong", [0, 0.3, 1, 3])
-@pytest.mark.parametrize("of_one_group", [False, True])
-def test_drawn_sequences_say_nothing_where_nothing_is_there(strong: float, of_one_group: bool) -> None:
-    rng = np.random.default_rng(3)
-    wrong = 0
-    seeds = [0, 1, 2] * 4
-    for _ in range(400):
-        of_seeds = strong * rng.normal(size=(3, 4, 1))
-        of_seeds[:, 1:] *= 0.1 if of_one_group else 1
-        gains = rng.normal(size=(12, 4, 1)) + of_seeds[seeds]
-        low, high = intervals(walk_of(gains, seeds))
-        wrong += bool(((low > 0) | (high < 0)).any())
-    assert wrong / 400 < 0.08
+def drawn(groups: int, kind: str, seed: int) -> tuple[CoalitionWalk, FloatArray]:
+    """60 trainings of a game in which groups of unequal worth add less, more, or by pairs; and the truth."""
+    rng = np.random.default_rng([seed, groups])
+    worth = rng.exponential(1, size=groups) ** 2 if kind == "unequal" else rng.uniform(0.2, 2, size=groups)
+    bits = np.arange(2**groups)[:, None] >> np.arange(groups) & 1
+    values = bits @ worth
+    pairs = np.einsum("si,ij,sj->s", bits, rng.normal(size=(groups, groups)), bits)
+    values = {"more": values**1.5, "pairs": values + 0.3 * pairs}.get(kind, np.sqrt(values))
+    truth, design = exact(values[:, None])[:, 0], CoalitionDesign(groups, (0, 1, 2, 3, 4), 60)
+    chance = 0.03 * np.ptp(truth) * rng.normal(size=(5, 2**groups))
+    known = {(c, s): values[[c]] + chance[s, [c]] * (c > 0) for c in range(2**groups) for s in range(5)}
+    return design.walk(known), truth
 
 
-def test_each_sequence_with_a_seed_of_its_own_has_the_error_of_both() -> None:
-    gains = np.array([0.0, 2.0, 4.0])[:, None, None] * np.ones((1, 2, 1))
-    low, high = intervals(walk_of(gains, [0, 1, 2]))
-    assert (high - low)[0, 0] / 2 == pytest.approx(stdtrit(2, 1 - 0.025 / 2) * 2 / np.sqrt(3))
+@pytest.mark.parametrize("kind", ["less", "more", "pairs", "unequal"])
+def test_drawn_sequences_are_as_sure_as_they_say(kind: str) -> None:
+    wrong, right_sign = 0, []
+    for seed in range(60):
+        walk, truth = drawn(9, kind, seed)
+        low, high = intervals(walk)
+        wrong += bool(((low[:, 0] > truth) | (high[:, 0] < truth)).any())
+        clear = (low[:, 0] > 0) | (high[:, 0] < 0)
+        right_sign += (np.sign(walk.shapley().values[clear, 0]) == np.sign(truth[clear])).tolist()
+    assert wrong <= 3
+    assert len(right_sign) > 100  # of 540: they say something, too
+    assert all(right_sign)
+
+
+def test_sequences_of_one_seed_are_one_observation() -> None:
+    gains = np.array([0.0, 2.0, 4.0, 8.0])[:, None, None] * np.ones((1, 2, 1))
+    low, high = intervals(walk_of(gains, [0, 1, 0, 1]))
+    # seeds 2 and 5: of both groups alike, so all of it is the seeds', with one degree of freedom
+    assert (high - low)[0, 0] / 2 == pytest.approx(stdtrit(1, 1 - 0.025 / 2) * 1.5)
+    assert ((high + low)[0, 0] / 2) == pytest.approx(3.5)
 
 
 def test_all_domains_are_judged_together() -> None:

@@ -75,6 +75,14 @@ def test_steps_that_the_recipe_names_are_those_of_all_rows(recipe: Path, tmp_pat
     assert steps == [5, 10, 15, 15, 20, 25, 30]  # of 10, 20 and 30 rows
 
 
+def test_no_name_commands_the_terminal(recipe: Path, tmp_path: Path) -> None:
+    plan, said = value_plan(recipe, "--out", str(tmp_path)), list[str]()
+    groups = RowGroups.of_domains({"a\x1b[31m": 10, "b": 20}, "domain")
+    GroupTrainings(plan, groups, CoalitionDesign(2, (0,)), said.append).train(Planted(plan, 2, gains))
+    assert not any("\x1b" in line for line in said)
+    assert any("a\\x1b[31m, seed 0" in line for line in said)
+
+
 def test_more_groups_are_drawn_within_what_is_paid_for(recipe: Path, tmp_path: Path) -> None:
     trainings, bench, said = begin(recipe, tmp_path, 8, (0, 1, 2), 30)
     walk = trainings.train(bench)
@@ -115,7 +123,8 @@ def test_what_it_will_cost_is_said_before(recipe: Path, tmp_path: Path) -> None:
     )
     trainings, _, _ = begin(recipe, tmp_path, 8, (0,), 31)
     assert trainings.cost() == (
-        "8 groups, 1 seed, drawn sequences of them: at most 31 trainings, together about as long as 16 on all rows"
+        "8 groups, 1 seed, about 4 drawn sequences of them: at most 31 trainings, together about as long as 16 on all "
+        "rows"
     )
 
 
@@ -243,3 +252,4 @@ def test_a_plan_looks_at_nothing_but_the_test_rows(recipe: Path, tmp_path: Path)
     assert value_plan(recipe, "--shuffle").arms[0].campus["selector"] == "shuffle"
     assert value_plan(recipe).out == recipe.parent / "comparison" / "value"
     assert replace(plan, out=tmp_path) == plan
+    assert "value" not in value_plan(recipe, "--campus.value", "true").arms[0].campus

@@ -322,6 +322,17 @@ def test_no_question_is_in_two_files_or_twice_in_one(tmp_path: Path) -> None:
     assert len({row["id"] for row in everything}) == len(everything)
 
 
+def test_rows_for_a_search_are_a_third_held_out_set_and_leave_the_others_as_they_were(tmp_path: Path) -> None:
+    without = write_tasks(tmp_path / "a", rows_per_cell=2, probes_per_cell=2, tests_per_cell=1, seed=3)
+    paths = write_tasks(tmp_path / "b", rows_per_cell=2, probes_per_cell=2, tests_per_cell=1, search_per_cell=3, seed=3)
+    assert list(paths) == ["train", "probes", "test", "search"]
+    assert list(without) == ["train", "probes", "test"]
+    assert [paths[name].read_bytes() == without[name].read_bytes() for name in ("probes", "test")] == [True, True]
+    rows = [row for path in paths.values() for row in read(path)]
+    assert len(read(paths["search"])) == 3 * N_LEVELS * len(DOMAINS)
+    assert len({question_of(row) for row in rows}) == len(rows) == 8 * N_LEVELS * len(DOMAINS)
+
+
 def test_a_larger_training_set_leaves_probes_and_tests_as_they_were(tmp_path: Path) -> None:
     small = write_tasks(tmp_path / "a", rows_per_cell=2, probes_per_cell=2, tests_per_cell=1, seed=3)
     large = write_tasks(tmp_path / "b", rows_per_cell=5, probes_per_cell=2, tests_per_cell=1, seed=3)
@@ -355,8 +366,8 @@ def test_rows_of_the_users_own_are_not_replaced(tmp_path: Path, text: str) -> No
 
 def test_writing_names_its_own_wrong_numbers(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
-        write_tasks(tmp_path, rows_per_cell=0, probes_per_cell=0, tests_per_cell=-1, seed=0)
-    for name in ("`rows_per_cell`", "`probes_per_cell`", "`tests_per_cell`"):
+        write_tasks(tmp_path, rows_per_cell=0, probes_per_cell=0, tests_per_cell=-1, search_per_cell=-1)
+    for name in ("`rows_per_cell`", "`probes_per_cell`", "`tests_per_cell`", "`search_per_cell`"):
         assert name in str(caught.value)
     assert not list(tmp_path.iterdir())
 

@@ -22,14 +22,19 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """The command line of a small recipe."""
     folder = tmp_path_factory.mktemp("recipe")
     write_tiny(folder / "model")
-    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in task_rows(90)))
+    for name, rows in (("rows", task_rows(90)), ("probes", task_rows(50, seed=77))):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = {
         "model_name_or_path": str(folder / "model"),
         "dataset_name": str(folder / "rows.jsonl"),
         "output_dir": str(folder / "out"),
         "use_cpu": True,
         "bf16": False,
-        "campus": {"metrics": ["length", "loss"], "budget": 0.5},
+        "campus": {
+            "metrics": ["length", "loss"],
+            "budget": 0.5,
+            "probes": {"path": str(folder / "probes.jsonl")},
+        },
     }
     (folder / "recipe.yaml").write_text(json.dumps(settings))  # JSON is YAML
     return ["--config", str(folder / "recipe.yaml")]
@@ -80,3 +85,28 @@ def test_a_scorer_on_two_processes_decides_as_on_one(warm: Warm, tmp_path: Path)
     assert len(lines(runs[2], "rescored")) >= 2
     assert choices(runs[1]) == choices(runs[2])
     assert steps_of(runs[1, "report"]) == steps_of(runs[2, "report"])
+
+
+def test_slopes_on_two_processes_are_those_of_one(warm: Warm, recipe: list[str], tmp_path: Path) -> None:
+    for world in (1, 2):
+        warm.run("score", world, argv=recipe, scores=str(tmp_path / str(world)), metrics=["influence"]).ok  # noqa: B018
+    (alone, shared) = (_columns(tmp_path / str(world)) for world in (1, 2))
+    assert alone.keys() == shared.keys()  # the gradients' last bits are no part of what a slope hangs on
+    (name,) = (name for name in alone if name.startswith("slope"))
+    slopes, scale = alone[name]["nll_sum"], float(alone[name]["nll_sum"].std())
+    assert np.array_equal(alone[name]["content"], shared[name]["content"])
+    np.testing.assert_allclose(shared[name]["nll_sum"], slopes, rtol=0, atol=0.01 * scale)
+
+
+def test_a_run_by_slopes_on_two_processes_decides_as_on_one(warm: Warm, tmp_path: Path) -> None:
+    config: Json = {"metrics": ["-influence", "length"], "stages": 6, "rescore": 2, "handover": 0.9, "budget": 8.0}
+    config |= {"selector": "round_robin"}
+    rows = {}
+    for world in (1, 2):
+        settings = {"n": 96, "per_device_train_batch_size": 8 // world, "lora": True, "probes": 50}
+        warm.run("train", world, out=str(tmp_path / str(world)), config=config, **settings).ok  # noqa: B018
+        rescored = lines(str(tmp_path / str(world)), "rescored")
+        assert len(rescored) == 2
+        assert all("probe_agreement" in line["orders"]["-influence"] for line in rescored)
+        rows[world] = [(line["rows"], line["tokens"], line["orders"]["-influence"]["step"]) for line in rescored[:1]]
+    assert rows[1] == rows[2]  # of the second one orders decide that a last bit may turn around

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
 from campus_tune.method import agreement as module
-from campus_tune.method.agreement import FEWEST, Agreement, RankCorrelation, agreement
+from campus_tune.method.agreement import FEWEST, RankAgreement, RankCorrelation, agreement
 
 
 @pytest.fixture(autouse=True)
@@ -129,7 +129,7 @@ def test_the_same_seed_gives_the_same_interval_and_the_mapping_says_all() -> Non
     told = first.to_mapping()
     assert told["word"] == first.word
     assert told["domains"]["a"] == {**vars(first.domains["a"])}
-    assert Agreement(first.overall, None).decides == first.overall
+    assert RankAgreement(first.overall, None).decides == first.overall
 
 
 def test_intervals_hold_the_truth_as_often_as_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,3 +141,42 @@ def test_intervals_hold_the_truth_as_often_as_they_say(monkeypatch: pytest.Monke
         assert rho.high is not None
         held += rho.low <= truth <= rho.high
     assert held >= 0.87 * tried
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ceiling", "word"),
+    [
+        (0.71, 0.9, None, "serves"),
+        (0.69, 0.9, None, "in part"),  # by the lower end
+        (0.36, 0.5, 0.5, "serves"),
+        (0.01, 0.5, None, "in part"),
+        (-0.01, 0.5, None, "does not serve"),  # no agreement is shown
+        (0.1, 0.29, None, "does not serve"),
+        (0.1, 0.29, 0.8, "in part"),
+        (0.2, 0.3, 0.29, "nothing to transfer"),
+    ],
+)
+def test_words_go_by_the_ends_of_the_interval_and_by_the_ceiling(
+    low: float, high: float, ceiling: float | None, word: str
+) -> None:
+    rho = RankCorrelation((low + high) / 2, low, high, 200)
+    assert RankAgreement(rho, None, ceiling=ceiling).word == word
+    everywhere = RankCorrelation(0.99, 0.98, 1.0, 200)
+    assert RankAgreement(everywhere, rho, ceiling=ceiling).word == word  # inside of domains decides
+
+
+def test_domains_count_by_their_rows_in_the_mean_and_in_its_ceiling() -> None:
+    rng = np.random.default_rng(2)
+    sizes = (40, 200, 10)
+    codes = np.repeat([0, 1, 2], sizes)
+    ours = rng.normal(size=250)
+    theirs = np.where(codes == 0, -ours, ours) + rng.normal(size=250)
+    again = np.where(codes == 0, ours, rng.normal(size=250))  # the first domain alone is without noise
+    found = agreement(ours, theirs, codes, ["a", "b", "few"], again=again)
+    assert set(found.domains) == {"a", "b"}
+    assert found.within is not None
+    assert found.within.n == 240
+    by_domain = [found.domains[name].value or 0.0 for name in ("a", "b")]
+    assert found.within.value == pytest.approx((40 * by_domain[0] + 200 * by_domain[1]) / 240)
+    noisy = spearmanr(ours[codes == 1], again[codes == 1])[0]
+    assert found.ceiling == pytest.approx((40 * 1.0 + 200 * noisy) / 240)

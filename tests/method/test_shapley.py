@@ -223,7 +223,7 @@ def test_with_all_that_can_be_known_sequences_come_to_the_exact_values() -> None
 
 
 def test_a_walk_ends_where_seeds_differ_by_more_than_what_is_left() -> None:
-    worth = np.array([1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])[:, None]
+    worth = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])[:, None]
     game = table(additive(worth), noise=0.01)
     design = CoalitionDesign(8, (0, 1, 2), 60)
     walk, made, known = train(design, game)
@@ -239,7 +239,7 @@ def test_a_walk_ends_where_seeds_differ_by_more_than_what_is_left() -> None:
             left = order[ends[0] + 1 :]
             assert np.ptp(unit.gains[left]) == pytest.approx(0)  # shared out evenly
             assert abs(unit.gains[left].sum()) < noise
-    assert abs(found.values[2:]).max() < 0.05
+    assert abs(found.values[1:]).max() < 0.05
 
 
 def test_a_walk_goes_on_while_one_column_is_not_there() -> None:
@@ -305,6 +305,7 @@ def test_sequences_take_the_seeds_in_turn_and_differ() -> None:
     drawn = [design.sequence(k) for k in range(6)]
     assert [place for _, place in drawn] == [0, 1, 0, 1, 0, 1]
     assert len({tuple(order) for order, _ in drawn}) == 6
+    assert all((drawn[k][0][::-1] == drawn[k + 1][0]).all() for k in (0, 2, 4))  # every other one is turned around
     assert all(sorted(order) == list(range(9)) for order, _ in drawn)
 
 

@@ -183,6 +183,15 @@ def test_each_domain_has_a_sharpness_of_its_own_on_its_own_rows(model: Any, rows
     assert list(told["domains"]) == ["a", "b", "c"]
 
 
+def test_tokens_that_are_cut_off_count_nowhere(model: Any, rows: Told) -> None:
+    whole = rows.whole(range(len(LENGTHS)))
+    cut = Told([Labelled(row.ids[:8], row.labels[:8]) for row in whole], None)
+    limited = Told(whole, 8)
+    assert limited.cut == 2
+    model = adapted(model)
+    assert readings(model, limited) == readings(model, cut)
+
+
 def adapted(model: Any, **settings: Any) -> Any:
     """The model with an adapter that training has moved."""
     from peft import LoraConfig, get_peft_model

@@ -534,3 +534,24 @@ def test_a_label_of_another_block_is_told_where_to_write_it() -> None:
         "It is the label of another block's metric: write the same mapping here, or name it under `metrics`."
     )
     assert grave(run({**SHUFFLED, **blocks, "drop": [{"by": dict(WORTH), "lowest": 0.1}]})) == []
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_metric_of_probes_asks_for_enough_of_a_domain_that_is_there() -> None:
+    entry = {"name": "-influence", "probe": "c"}
+    (told,) = grave(run({"metrics": [entry], "selector": "fixed"}))
+    assert "`-influence: probe` must be a domain of the probes (" in told
+    assert "got 'c'" in told
+    (told,) = grave(run({"metrics": ["-influence"], "selector": "fixed"}))
+    assert re.search(r"`-influence` must have 8 probe rows or more .*, got fewer: [ab] has 4, [ab] has 4\.", told)
+    (told,) = grave(run({"metrics": ["-influence"], "selector": "fixed", "probes": None}))
+    assert "`-influence` must have probes to say what lowers their loss, got none." in told
+
+
+def test_a_metric_of_probes_is_told_to_be_measured_when_the_run_starts(folder: Path) -> None:
+    more = [{**row, "prompt": f"{row['prompt']} {k}"} for k in range(3) for row in read_rows(folder / "probes.jsonl")]
+    write_rows(folder / "probes.jsonl", more)
+    found = run({"metrics": ["influence"], "selector": "fixed"})
+    assert not grave(found)
+    assert any("`influence` is measured by the model when the run starts, or ahead" in text for text in found)
+    assert any("opens the rows of the lowest values first; the paper trains what lowers" in text for text in found)

@@ -14,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,8 +26,12 @@ from campus_tune.method.budget import FEWEST, Budget, rounded_up
 from campus_tune.method.calibration import Calibration
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.orders import order_rows
+from campus_tune.metrics import Influence
+from campus_tune.model import slopes
 from campus_tune.model.peers import Peers
+from campus_tune.model.probe_gradients import ProbeGradient
 from campus_tune.model.probes import Probes
+from campus_tune.model.slopes import Direction
 from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, unpaid_candidates
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run import probing as probing_module
@@ -34,6 +39,7 @@ from campus_tune.run.decide import Decider
 from campus_tune.run.probing import MeasuredAt, Probing
 from campus_tune.scores.asking import Asking
 from campus_tune.scores.cache import ScoreCache
+from campus_tune.scores.directions import Directions
 from campus_tune.scores.passages import Passages
 from campus_tune.scores.planning import purposes, refreshes_to_come, stages_between
 from campus_tune.scores.rescore import Rescorer
@@ -43,6 +49,7 @@ from tests.run.tiny_run import RECIPE, task_rows, tiny_trainer
 from tests.run.witness import events
 from tests.strategies import examples
 
+DIRECTION = Direction(ProbeGradient({"w": torch.ones(1)}, 1.0, 1), 0.5, 1.0)
 TOO_SMALL = "the budget is too small for this run"
 
 # -- any small run, without a model --------------------------------------------------------------------------------
@@ -101,9 +108,10 @@ class Small:
 @st.composite
 def small_runs(draw: st.DrawFn) -> Small:
     probes = draw(st.lists(st.integers(1, 30), max_size=4))
+    metrics = ["length", "random", "loss", "-length", *(["influence"] if probes else [])]
     selectors = ["round_robin", "lowest_perplexity", "relative_perplexity", *(["matched"] if probes else [])]
     recipe = {
-        "metrics": draw(st.lists(st.sampled_from(["length", "random", "loss", "-length"]), min_size=1, unique=True)),
+        "metrics": draw(st.lists(st.sampled_from(metrics), min_size=1, unique=True)),
         "selector": draw(st.sampled_from(selectors)),
         "stages": draw(st.integers(1, 30)),
         "window": draw(st.sampled_from(["prefix", "slice"])),
@@ -121,7 +129,7 @@ def small_runs(draw: st.DrawFn) -> Small:
 
 
 @contextmanager
-def probes_of(run: Small, rng: np.random.Generator) -> Iterator[None]:
+def probes_of(run: Small, rng: np.random.Generator) -> Iterator[Probes]:
     ends = np.cumsum([0, *run.probes])
     domains = {f"d{i}": np.arange(a, b) for i, (a, b) in enumerate(pairwise(ends))}
     probes = Probes(None, rows_of(int(ends[-1]), rng), domains)
@@ -130,25 +138,29 @@ def probes_of(run: Small, rng: np.random.Generator) -> Iterator[None]:
         mock.patch.object(probing_module, "refuse_overlap"),
         mock.patch.object(probing_module, "ProbeMeter", ProbeMeter),
         mock.patch.object(Rescorer, "_save"),
+        mock.patch.object(Directions, "make", return_value=DIRECTION),
+        mock.patch.object(slopes, "losses_along", lambda meter, _, rows, lengths: [meter.losses(rows)] * len(lengths)),
+        mock.patch.object(Influence, "from_losses", lambda _, losses: losses[0].tokens + 0.5),  # of which no two agree
     ):
-        yield
+        yield probes
 
 
 def cost_of(run: Small) -> tuple[float, float, list[str]]:
     """(What a run spends, what it may spend, in forward tokens, and what it says of that before its first step.)."""
     rng = np.random.default_rng(run.seed)
-    with probes_of(run, rng):
-        return _cost_of(run, rng)
+    with probes_of(run, rng) as probes:
+        return _cost_of(run, rng, probes)
 
 
-def _cost_of(run: Small, rng: np.random.Generator) -> tuple[float, float, list[str]]:
+def _cost_of(run: Small, rng: np.random.Generator, probes: Probes) -> tuple[float, float, list[str]]:
     given = CampusConfig.from_mapping({**run.recipe, "scores": "none"})
     config = given.resolved(has_probes=bool(run.probes), domain_in_data=False, seed=run.seed)
     rows, per_epoch = rows_of(run.n_rows, rng), -(-run.n_rows // run.batch)
     total = max(1, round(run.epochs * per_epoch))
     texts = RowTexts([str(i) for i in range(len(rows))], rows.answer_tokens, rows.tokens - rows.answer_tokens, {})
     meter: Any = Meter(rows)
-    passages = Passages(None, [{}] * len(rows), rows, meter, ScoreCache(None), Peers())
+    found = Directions(None, probes, Peers(), seed=run.seed, ratio=0.5) if "influence" in config.labels else None
+    passages = Passages(None, [{}] * len(rows), rows, meter, ScoreCache(None), Peers(), directions=found)
     passages.known.__dict__["_identity"] = {"model": "m", "adapter": None, "template": "t", "precision": "no"}
 
     def refreshes(step: int) -> int:

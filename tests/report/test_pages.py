@@ -161,6 +161,8 @@ def test_the_comparison_shows_speed_gap_and_sharpness_by_domain(comparison: Path
     names = ("generalisation gap", "gap grown by training", "sharpness", "merged sharpness")
     arms = ("recipe", "random_same_pacing", "reversed")
     assert shown == [[what, domain, arm] for what in names for arm in arms for domain in ("all", *DOMAINS)]
+    over_rows = {what: {row[-1].text for row in read.rows if row[0].text == what} for what in names}
+    assert over_rows == dict(zip(names, ({"0.02"}, {"0.01"}, {"–"}, {"–"}), strict=True))
     page = Page((comparison / "report.html").read_text("utf-8"))
     assert "Generalisation gap and sharpness" in page.text
     assert "No verdict hangs on these: the test loss decides." in page.text

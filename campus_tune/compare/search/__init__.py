@@ -4,10 +4,9 @@ settings    the `search:` block           space     what may be tried, and what 
 sampler     which points are tried next   halving   how far each trial is trained, and which schedules allow that
 hunt        the trials                    record    `search.json`
 winner      is the best one better than luck: the rule by which there is none
-confirm     the best one trained anew, by `compare`
+rerun       the best one trained anew, by `compare`
 """
 
-from campus_tune.compare.search.confirm import FOLDER, confirm, plan_of_best
 from campus_tune.compare.search.halving import Ladder, make_ladder
 from campus_tune.compare.search.hunt import (
     RECIPE_SEEDS,
@@ -19,6 +18,7 @@ from campus_tune.compare.search.hunt import (
     trained_with,
 )
 from campus_tune.compare.search.record import SearchRecord, read_search
+from campus_tune.compare.search.rerun import FOLDER, confirm, plan_of_best
 from campus_tune.compare.search.settings import BLOCK, SearchSettings
 from campus_tune.compare.search.space import Space, read_space
 from campus_tune.compare.search.winner import Conclusion, Standing, conclude, promised

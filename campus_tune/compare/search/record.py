@@ -11,6 +11,7 @@ from pathlib import Path
 
 from campus_tune.compare.file_shapes import SEARCH
 from campus_tune.compare.kinds import SEARCH as FILE
+from campus_tune.compare.kinds import refuse_other_kind
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import read_stored
 from campus_tune.compare.search.settings import SearchSettings
@@ -61,6 +62,7 @@ class SearchRecord:
             RecipeError: the folder holds a search with other settings, which are named.
             DataError: the file that is there is damaged, or of another version.
         """
+        refuse_other_kind(self.path.parent, FILE)
         if not self.path.exists():
             return []
         there = read_stored(self.path, FORMAT, "say what is searched", "delete it: finished runs are kept", SEARCH)

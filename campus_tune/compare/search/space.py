@@ -81,7 +81,10 @@ class Space:
         Raises:
             ValueError: the space has no such point.
         """
-        return tuple(choices.index(changes.get(name)) for name, choices in self.choices.items())
+        told = {name: as_json(plain(choice)) for name, choice in changes.items()}  # 1 is not true there
+        return tuple(
+            [as_json(plain(choice)) for choice in of].index(told.get(name, "")) for name, of in self.choices.items()
+        )
 
     def block_of(self, point: Point) -> Json:
         """The campus block at a point.

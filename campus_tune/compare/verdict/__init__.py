@@ -16,12 +16,13 @@ from campus_tune.compare.verdict.ablation import (
     Effect,
     graph_of,
     judge_ablation,
+    times_its_error,
 )
-from campus_tune.compare.verdict.ablation_lines import ablation_lines, ablation_sentences
+from campus_tune.compare.verdict.ablation_text import ablation_lines, ablation_sentences
 from campus_tune.compare.verdict.bootstrap import VarianceParts
 from campus_tune.compare.verdict.console_lines import lines
 from campus_tune.compare.verdict.difference import HELPED, HURT, WORDS
-from campus_tune.compare.verdict.inputs import FINISHED, ArmResults, Curve, ItemValues, arm_of
+from campus_tune.compare.verdict.inputs import FINISHED, GAP, GROWN, ArmResults, Curve, ItemValues, arm_of
 from campus_tune.compare.verdict.judgement import Judgement
 from campus_tune.compare.verdict.power import Power, from_difference, from_pilot, speed_from_pilot
 from campus_tune.compare.verdict.speed import Speed, judge_speed
@@ -31,6 +32,8 @@ __all__ = [
     "ABLATION_WORDS",
     "EFFECT",
     "FINISHED",
+    "GAP",
+    "GROWN",
     "HELPED",
     "HURT",
     "WORDS",
@@ -56,4 +59,5 @@ __all__ = [
     "judge_speed",
     "lines",
     "speed_from_pilot",
+    "times_its_error",
 ]

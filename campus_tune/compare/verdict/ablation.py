@@ -15,7 +15,7 @@ The same of runs of one domain alone, against all rows: `not enough` and `better
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
@@ -27,6 +27,7 @@ from campus_tune.compare.verdict.inputs import ArmResults
 from campus_tune.compare.verdict.judgement import FEWEST_IN_DOMAIN
 from campus_tune.compare.verdict.misfits import TOKENS_TOLERANCE, misfits, misfits_of, same_items
 from campus_tune.compare.verdict.pair import Pair
+from campus_tune.evaluate.paired import LEVEL
 from campus_tune.words.types import BoolArray, Json
 
 AblationPart: TypeAlias = Literal["without", "only"]
@@ -173,15 +174,31 @@ def _word(found: Difference, part: AblationPart, effect: float) -> str | None:
     return more if word == HURT else less
 
 
-def graph_of(matrices: Sequence[Ablation]) -> dict[str, dict[str, float]]:
+def times_its_error(seeds: int, cells: int) -> float:
+    """By how many standard errors of its seeds the first of some cells must differ to be told from chance.
+
+    >>> round(times_its_error(3, 25), 1), round(times_its_error(5, 25), 1)
+    (22.3, 7.2)
+
+    Args:
+        seeds: at least 2.
+        cells: that are looked at together.
+    """
+    from scipy.special import stdtrit  # type: ignore[import-untyped]  # scipy ships no types
+
+    return float(stdtrit(seeds - 1, 1 - LEVEL / cells / 2))
+
+
+def graph_of(matrices: Sequence[Ablation], domains: Collection[str]) -> dict[str, dict[str, float]]:
     """How much each domain helps each, for `reweight: skill_graph`: the detected cells of `without`, largest size 1.
 
     >>> cell = Effect(Difference("without_math", "full", 0.2, relative=0.1), NEEDED)
-    >>> graph_of([Ablation("without", {"math": {"code": cell}}, {})])
+    >>> graph_of([Ablation("without", {"math": {"code": cell}}, {})], ["math", "code"])
     {'math': {'code': 1.0}}
 
     Args:
         matrices: of an ablation.
+        domains: of the training rows; others have no share to be moved.
     """
     cells = {
         (d, e): one.difference.relative or 0.0
@@ -189,7 +206,7 @@ def graph_of(matrices: Sequence[Ablation]) -> dict[str, dict[str, float]]:
         if matrix.part == "without"
         for d, row in matrix.cells.items()
         for e, one in row.items()
-        if one.verdict in (NEEDED, HARMFUL)
+        if one.verdict in (NEEDED, HARMFUL) and e in domains
     }
     largest = max(map(abs, cells.values()), default=0.0) or 1.0
     graph: dict[str, dict[str, float]] = {}

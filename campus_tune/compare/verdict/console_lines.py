@@ -93,7 +93,7 @@ def readings(verdict: Verdict) -> list[str]:
     rows = [[name] for name in (verdict.baseline, *names)]
     for of in verdict.readings.values():
         known = {name: one.difference for name, one in of.items() if one.difference is not None}
-        rows[0].append(next((f"{one.mean_against:.3g}" for one in known.values()), "—"))
+        rows[0].append(next((f"{one.mean_against:.3g}".replace("-", "−") for one in known.values()), "—"))
         for row in rows[1:]:
             one = known.get(row[0])
             span = "" if one is None or one.low is None else f" ({one.low:+.2g} to {one.high:+.2g})"

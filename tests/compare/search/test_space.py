@@ -1,5 +1,7 @@
 """What may be searched: read before anything is trained, refused by name, and never a trial that is no recipe."""
 
+import itertools
+import json
 import re
 from typing import Any
 
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.compare.search.settings import SearchSettings
-from campus_tune.compare.search.space import KEPT, put, read_space
+from campus_tune.compare.search.space import KEPT, Space, put, read_space
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import Json
@@ -140,3 +142,11 @@ def test_every_point_is_a_recipe_with_exactly_its_choices(
     config = CampusConfig.from_mapping(space.block_of(point))
     assert (config.mix, config.stages) == (mix[point[0]], stages[point[1]])
     assert space.point_of(space.changes(point)) == point
+
+
+def test_a_point_is_found_again_from_what_a_file_says_of_it() -> None:
+    space = Space(BLOCK, {"mix": (1, True, 0.5), "thin": (None, {"how": "top"}), "metrics": (["a"], ["b"])}, "")
+    for point in itertools.product(range(3), range(2), range(2)):
+        assert space.point_of(json.loads(json.dumps(space.changes(point)))) == point
+    with pytest.raises(ValueError, match="is not in list"):
+        space.point_of({"mix": 0.7})

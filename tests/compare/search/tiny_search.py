@@ -29,7 +29,8 @@ def tiny_search(folder: Path, *, search: Json | None = None, compare: Any = None
     if not (folder / "search.jsonl").exists():
         write_rows(folder / "search.jsonl", task_rows(SEARCH_ROWS, seed=9))
     recipe = yaml.safe_load(path.read_text("utf-8"))
-    recipe["campus"] = {"metrics": ["length"], "stages": 3, "probes": recipe["campus"]["probes"]}
+    if "campus" not in settings:
+        recipe["campus"] = {"metrics": ["length"], "stages": 3, "probes": recipe["campus"]["probes"]}
     space = {"mix": [0.0, 0.5, 0.75], "stages": [3, 2], "pacing.start": [0.01, 0.3]}
     recipe["search"] = {"space": space, "rows": str(folder / "search.jsonl"), "trials": 4, **(search or {})}
     path.write_text(yaml.safe_dump(recipe, sort_keys=False))

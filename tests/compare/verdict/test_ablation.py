@@ -91,7 +91,7 @@ def test_the_words_are_those_of_the_planted_learner() -> None:
     assert words["chat"]["code"] == "harmful"
     assert words["chat"]["math"] == "harmful"  # at equal tokens: its place is filled with what helps
     assert {one for row in words.values() for one in row.values()} <= set(ABLATION_WORDS)
-    graph = graph_of([found])
+    graph = graph_of([found], DOMAINS)
     assert max(abs(one) for row in graph.values() for one in row.values()) == 1.0
     assert graph["chat"]["chat"] > 0 > graph["chat"]["code"]
 
@@ -113,7 +113,7 @@ def test_one_domain_alone_has_words_of_its_own() -> None:
     found = judge_ablation(full, {"chat": parts["chat"]}, part="only", **FEW)
     assert found.cells["chat"]["chat"].verdict == "not enough"
     assert found.cells["chat"]["code"].verdict == "better alone"
-    assert graph_of([found]) == {}
+    assert graph_of([found], DOMAINS) == {}
 
 
 def test_what_is_small_is_not_called_and_what_could_have_been_missed_is_said() -> None:
@@ -182,5 +182,5 @@ def test_a_graph_has_what_was_detected_on_one_scale() -> None:
     found = of_cells({
         ("a", "a"): (0.4, "needed"), ("a", "b"): (-0.1, "harmful"), ("b", "a"): (0.3, "underpowered")
     })  # fmt: skip
-    assert graph_of([found]) == {"a": {"a": 1.0, "b": -0.25}}
-    assert graph_of([of_cells({("a", "a"): (0.0, "no detectable difference")})]) == {}
+    assert graph_of([found], ["a", "b"]) == {"a": {"a": 1.0, "b": -0.25}}
+    assert graph_of([of_cells({("a", "a"): (0.0, "no detectable difference")})], ["a"]) == {}

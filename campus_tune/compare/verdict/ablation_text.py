@@ -28,7 +28,12 @@ def ablation_lines(found: Mapping[AblationPart, Ablation], *, effect: float, see
     """
     said: list[str] = []
     for matrix in found.values():
-        said += ["", *ablation_sentences(matrix), "", _matrix(matrix), "", *_rest(matrix, effect, seeds)]
+        tests = list(dict.fromkeys(e for row in matrix.cells.values() for e in row))
+        rows = [
+            [d, *(_cell(row.get(e)) for e in tests), _cell(matrix.overall.get(d))] for d, row in matrix.cells.items()
+        ]
+        shown = table([f"{matrix.part} ↓ loss of →", *tests, "all"], rows)
+        said += ["", *ablation_sentences(matrix), "", shown, "", *_rest(matrix, effect, seeds)]
     return said
 
 
@@ -67,13 +72,6 @@ def effect_sentence(domain: str, test: str, one: Effect) -> str:
         f"{head[:1].upper()}{head[1:]} {how} {'higher' if found.value > 0 else 'lower'} ({interval(found)} {low} to "
         f"{high}, {found.n_seeds} seeds, {found.n_items} test rows)."
     )
-
-
-def _matrix(matrix: Ablation) -> str:
-    """The matrix as a table."""
-    tests = list(dict.fromkeys(e for row in matrix.cells.values() for e in row))
-    rows = [[d, *(_cell(row.get(e)) for e in tests), _cell(matrix.overall.get(d))] for d, row in matrix.cells.items()]
-    return table([f"{matrix.part} ↓ loss of →", *tests, "all"], rows)
 
 
 def _cell(one: Effect | None) -> str:
