@@ -9,7 +9,7 @@ import numpy as np
 
 from campus_tune.method.value import ALL
 from campus_tune.report.heat_map import Heat
-from campus_tune.report.value_facts import Agreement, FarRow, ValueFacts, read_value
+from campus_tune.report.value_facts import FarRow, ValueFacts, read_value
 from campus_tune.report.value_page import scaled
 from campus_tune.run.ledger import FILE, FOLDER
 from campus_tune.run.ledger_lines import find_ledger, read_events
@@ -64,21 +64,21 @@ def as_text(facts: ValueFacts, *, width: int, top: int = TOP) -> str:
         top: rows of each side that are shown, at most.
     """
     sentence = harmless(facts.sentence)
-    parts = [f"{sentence[:1].upper()}{sentence[1:].rstrip('.')}.", _agreement(facts)]
+    parts = [f"{sentence[:1].upper()}{sentence[1:].rstrip('.')}.", reliability_text(facts)]
     if facts.not_valued:
         parts[-1] += f"\nRows without a value: {facts.not_valued}"
     if facts.transfer is not None:
-        parts.append(_transfer(facts.transfer))
-    parts += [_rows(head, facts.of_side(side)[:top], width) for side, head in HEADS.items() if facts.of_side(side)]
+        parts.append(transfer_text(facts.transfer))
+    parts += [rows_text(head, facts.of_side(side)[:top], width) for side, head in HEADS.items() if facts.of_side(side)]
     return "\n\n".join(parts)
 
 
-def _agreement(facts: ValueFacts) -> str:
+def reliability_text(facts: ValueFacts) -> str:
     """How far halves of the probes agree on the rows, of all of them and of each domain."""
     lines = [
         [
             "all probes" if name == ALL else _name(name),
-            *("-" if one is None else f"{one:.2f}" for one in _numbers(of)),
+            *("-" if one is None else f"{one:.2f}" for one in (of.value, of.low, of.high, of.inside)),
         ]
         for name, of in facts.split_half.items()
     ]
@@ -90,11 +90,8 @@ def _agreement(facts: ValueFacts) -> str:
     )
 
 
-def _numbers(of: Agreement) -> Sequence[float | None]:
-    return of.value, of.low, of.high, of.inside
-
-
-def _transfer(transfer: Heat) -> str:
+def transfer_text(transfer: Heat) -> str:
+    """What domains did to each other; what may be chance is marked."""
     heat, unit = scaled(transfer)
     chance = np.isfinite(heat.values) & ~heat.clear
     lines = [
@@ -112,7 +109,14 @@ def _transfer(transfer: Heat) -> str:
     return f"{head}\n{table(['rows of', *map(_name, heat.columns)], lines)}{mark}"
 
 
-def _rows(head: str, rows: Sequence[FarRow], width: int) -> str:
+def rows_text(head: str, rows: Sequence[FarRow], width: int) -> str:
+    """Rows of one side with as much of their texts as there is room for.
+
+    Args:
+        head: above them.
+        rows: the furthest first.
+        width: of the terminal, in characters.
+    """
     columns = {
         "row": [str(row.row) for row in rows],
         "domain": [_name(row.domain) for row in rows],

@@ -43,7 +43,7 @@ LINE: dict[Any, Any] = {
 
 
 @dataclass(frozen=True)
-class Agreement:
+class SplitHalf:
     """How far the halves of the probes agree on the rows; None where it is not known.
 
     Args:
@@ -109,7 +109,7 @@ class ValueFacts:
     rows: int = 0
     negative: int = 0
     not_valued: int = 0
-    split_half: Mapping[str, Agreement] = field(default_factory=dict)
+    split_half: Mapping[str, SplitHalf] = field(default_factory=dict)
     transfer: Heat | None = None
     visits: Mapping[str, int] = field(default_factory=dict)
     far: tuple[FarRow, ...] = ()
@@ -148,10 +148,10 @@ def read_value(home: Path, lines: Sequence[Json]) -> ValueFacts | None:
         rows=said["rows"],
         negative=said.get("negative", 0),
         not_valued=said.get("not_valued", 0),
-        split_half={name: Agreement(**{key: one[key] for key in _KEYS}) for name, one in told["split_half"].items()},
+        split_half={name: SplitHalf(**{key: one[key] for key in _KEYS}) for name, one in told["split_half"].items()},
         transfer=heat,
         visits=dict(zip(told["domains"], told["visits"], strict=True)),
-        far=_read_far(home / EXTREMES),
+        far=read_far_rows(home / EXTREMES),
     )
 
 
@@ -168,8 +168,11 @@ def _heat(told: Json) -> Heat:
     return Heat(domains, probes, matrix("mean"), matrix("low"), matrix("high"), sure)
 
 
-def _read_far(path: Path) -> tuple[FarRow, ...]:
+def read_far_rows(path: Path) -> tuple[FarRow, ...]:
     """The rows of the list; none where none was left, or an empty one.
+
+    Args:
+        path: of the list.
 
     Raises:
         DataError: it is damaged.

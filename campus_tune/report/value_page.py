@@ -97,7 +97,7 @@ def value_section(facts: ValueFacts, pictures: Sequence[Picture]) -> ValueSectio
         sentence=f"{facts.sentence[:1].upper()}{facts.sentence[1:].rstrip('.')}.",
         notes=_notes(facts),
         picture=next((picture for picture in pictures if picture.name == TRANSFER_PICTURE), None),
-        tables=() if facts.transfer is None else (_transfer_table(facts, facts.transfer), reliabilities(facts)),
+        tables=() if facts.transfer is None else (transfer_table(facts, facts.transfer), reliabilities(facts)),
         far=tuple(
             FarRows(f"The {len(rows)} {sides[side]}", rows[:OPENED], rows[OPENED:])
             for side, rows in shown.items()
@@ -134,7 +134,13 @@ def _interval(value: float | None, low: float | None = None, high: float | None 
     return f" (split-half {signed(f'{value:.2f}')}{between})"
 
 
-def _transfer_table(facts: ValueFacts, transfer: Heat) -> HtmlTable:
+def transfer_table(facts: ValueFacts, transfer: Heat) -> HtmlTable:
+    """One row for each trained domain, with the visits that were measured.
+
+    Args:
+        facts: of the run.
+        transfer: what its domains did to each other.
+    """
     heat, unit = scaled(transfer)
     table = heat_table(
         f"What a trained row of each domain did to each probe domain, with 95 % intervals over rows{unit}",

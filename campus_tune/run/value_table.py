@@ -124,7 +124,10 @@ class ValueTable:
         """What the table's metadata holds."""
         return {
             "probes": list(self.values.probes),
-            "split_half": {name: _numbers(vars(one)) for name, one in self.reliabilities.items()},
+            "split_half": {
+                name: {part: _number(number) for part, number in vars(one).items()}
+                for name, one in self.reliabilities.items()
+            },
             "sentence": self.sentence(),
         }
 
@@ -206,10 +209,6 @@ class ValueTable:
 
 def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
-
-
-def _numbers(values: Mapping[str, Any]) -> Json:
-    return {name: _number(value) for name, value in values.items()}
 
 
 def _matrix(values: FloatArray) -> list[list[float | None]]:

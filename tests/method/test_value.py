@@ -199,6 +199,10 @@ def test_the_interval_of_the_reliability_holds_the_truth() -> None:
     assert 0.92 * n_worlds <= held <= 0.985 * n_worlds
 
 
+def test_halves_are_stepped_up_to_the_whole() -> None:
+    assert [stepped_up(rho) for rho in (0.2, 0.5, 0.9, 0.0, -0.4)] == pytest.approx([1 / 3, 2 / 3, 1.8 / 1.9, 0, -0.4])
+
+
 @given(st.floats(-1, 1), st.floats(-1, 1))
 def test_stepping_up_keeps_the_sequence_and_the_bounds(a: float, b: float) -> None:
     assert -1 <= stepped_up(a) <= 1
@@ -293,6 +297,20 @@ def test_an_interval_is_the_ordinary_one_of_a_mean_with_many_rows() -> None:
         low, high = mean_interval(sums, np.ones(n, dtype=np.int64), seed=(1,))
         half = 1.96 * sums.std(ddof=1) / math.sqrt(n)
         assert (high - low)[0] / 2 == pytest.approx(half, rel=4 / math.sqrt(RESAMPLES))
+
+
+def test_an_interval_of_few_rows_is_what_the_slow_reference_says() -> None:
+    rng = np.random.default_rng(5)
+    sums, counts, n = rng.normal(1.0, 1.0, 6), np.array([1, 2, 1, 3, 1, 1]), 6
+    mean = sums.sum() / counts.sum()
+    drawn = []
+    for _ in range(20_000):
+        rows = rng.integers(0, n, n)
+        drawn.append(sums[rows].sum() / counts[rows].sum())
+    wider = math.sqrt(6 / 5) * (1 + (1.959964**2 + 1) / 20)
+    expected = [mean + wider * (np.quantile(drawn, q) - mean) for q in (0.025, 0.975)]
+    found = mean_interval(sums[:, None], counts, seed=(3,))
+    assert [float(end[0]) for end in found] == pytest.approx(expected, abs=0.03 * (expected[1] - expected[0]))
 
 
 def test_visits_of_one_row_are_not_taken_for_several_rows() -> None:
