@@ -70,6 +70,13 @@ def test_a_run_in_legs_is_the_run_in_one_to_the_last_digit(
     assert sum(part["tokens"] for part in parts) == whole[1]["tokens"]
 
 
+def test_it_is_so_where_all_weights_are_trained(tmp_path: Path) -> None:
+    """Checkpoints of whole models, whose output layer is the embedding's."""
+    recipe = tiny_recipe(tmp_path / "recipe", lr_scheduler_type="constant", lora=False)
+    whole = bench_of(recipe, tmp_path / "whole").make(Task("recipe", 1, leg=Leg()))
+    assert legs(bench_of(recipe, tmp_path / "parts"), [3, None])[-1]["test"] == whole["test"]
+
+
 def test_a_leg_whose_checkpoint_is_gone_begins_anew_and_ends_the_same(
     recipe: Path, whole: tuple[Bench, Json], tmp_path: Path
 ) -> None:
