@@ -274,7 +274,7 @@ def run_ablate(setting: Setting) -> None:
 
 def run_search(setting: Setting) -> None:
     """A few settings that should hardly matter."""
-    space = {"mix": [0.0, 0.5, 1.0], "handover": [0.4, 0.7], "pacing.start": [0.1, 0.5]}
+    space = {"mix": [0.0, 0.5, 0.9], "handover": [0.4, 0.7], "pacing.start": [0.1, 0.5]}
     search = {"space": space, "rows": str(setting.folder / "search.jsonl"), "trials": 3 if setting.quick else 8}
     campus = {
         "metrics": ["length"],
