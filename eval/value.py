@@ -51,7 +51,7 @@ from eval.suspects import DOMAINS, HIDDEN, start_model
 LEVELS = (0, 1, 2)
 ROWS, PROBES, SEARCH, TESTS = 250, 32, 32, 64  # of each domain
 WRONG, KIND = 0.1, "swapped"
-LONGEST = 160  # characters of a prompt and its answer, of the mix
+LONGEST = 450  # characters of a prompt and its answer, of the mix
 TRAIN_SEED, HELD_OUT_SEED = 0, 4000
 EARLY = 0.1  # of the proxy
 MIX = Path(os.environ.get("CAMPUS_SHARED", "shared")) / "data" / "mix"
