@@ -224,15 +224,11 @@ def _judge(plan: SearchPlan, hunt: Hunt, standing: Standing, test: HeldOut, comm
         for line in lines(verdict, campaign.arms()):
             print(line)
         write_report(best.out)
-        both = {"recipe": promised(standing, against_recipe), "random": promised(standing, against_random)}
-        judged = {
-            "arm": name,
-            "recipe": against_recipe.to_mapping(),
-            "random": against_random.to_mapping(),
-            "said": both["recipe"],
-        }
-        if both["recipe"]:
-            print(f"against the recipe: {both['recipe']}")
+        said = promised(standing, against_recipe)
+        judged = {"arm": name, "recipe": against_recipe.to_mapping(), "random": against_random.to_mapping()}
+        judged["said"] = said
+        if said:
+            print(f"against the recipe: {said}")
     conclusion = conclude(standing, against_recipe, against_random)
     hunt.record.write(judged=judged, conclusion=vars(conclusion))
     if conclusion.winner is not None:

@@ -192,26 +192,23 @@ class Hunt:
         by_name = {arm.name: trial for trial, arm in arms.items()}
         leg = Leg(until, steps[rung - 1] if rung else 0)
         seeds = self.seeds[: self.settings.seeds]
-        found: dict[int, list[float]] = {trial: [] for trial in arms}
-        last = dict.fromkeys(arms, False)
+        found: dict[int, dict[int, float]] = {trial: {} for trial in arms}  # trial → seed → loss
+        over = dict.fromkeys(arms, True)
         for task, outcome in self._results([Task(arm, seed, leg=leg) for arm in arms.values() for seed in seeds]):
             trial = by_name[task.name]
             ended = outcome["status"] == FINISHED
-            found[trial].append(outcome["curve"]["loss"][-1] if ended else math.inf)
-            last[trial] |= ended and outcome["over"]
-            said = f"loss {found[trial][-1]:.4f}" if ended else f"{outcome['status']}: {outcome['message']}"
+            found[trial][task.seed] = outcome["curve"]["loss"][-1] if ended else math.inf
+            over[trial] &= ended and outcome["over"]
+            said = f"loss {found[trial][task.seed]:.4f}" if ended else f"{outcome['status']}: {outcome['message']}"
             if not ended:
                 self.messages[trial] = f"{outcome['status']}: {outcome['message']}"
             of = f"trial {trial} of {self.settings.trials}, seed {task.seed}, step {steps[rung]} of {steps[-1]}"
             self.say(f"{of}: {said} ({shown_changes(self.changes(trial))})")
             if len(found[trial]) == len(seeds):
-                self.losses[trial, rung] = float(np.mean(found[trial]))
-                if last[trial] and math.isfinite(self.losses[trial, rung]):  # a rule has ended it: so it stays
-                    self.losses |= {(trial, later): self.losses[trial, rung] for later in range(rung, len(steps))}
+                loss = float(np.mean([found[trial][seed] for seed in seeds]))
+                last = len(steps) if over[trial] else rung + 1  # a rule has ended all its seeds: so it stays
+                self.losses |= {(trial, at): loss for at in range(rung, last)}
                 self._write()
-        if rung + 1 < len(steps):
-            going = {trial for trial, _ in next_legs(self.losses, self.trials, len(steps))}
-            self.say(f"behind step {steps[rung]} of {steps[-1]}: {len(going)} of {len(legs)} trials go on")
 
     def _results(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, Json]]:
         """Each leg with its result: those that are there first, then the others as they end."""
@@ -228,8 +225,13 @@ class Hunt:
         yield from self.trainings.make(missing, self.bench)
 
     def _tidy(self) -> None:
-        """Checkpoints from which nothing goes on any more are removed."""
-        going = {trial for trial, _ in next_legs(self.losses, self.trials, len(self.ladder.steps))}
+        """Behind a rung: say who goes on; checkpoints from which nothing goes on any more are removed."""
+        steps = self.ladder.steps
+        going = dict(next_legs(self.losses, self.trials, len(steps)))  # trial → its next rung
+        if going:
+            before = min(going.values()) - 1
+            n = sum((trial, before) in self.losses for trial in self.trials)
+            self.say(f"behind step {steps[before]} of {steps[-1]}: {len(going)} of {n} trials go on")
         for trial in self.trials:
             if trial not in going:
                 for seed in self.seeds[: self.settings.seeds]:

@@ -58,7 +58,7 @@ class MadeUp:
     def __init__(self, out: Path, loss: Loss, *, legs: int = 10**9) -> None:
         self.out, self.loss, self.left = out, loss, legs
         self.made: list[tuple[str, int, int]] = []  # arm, seed, step at which the leg ended
-        self.ends: set[str] = set()  # arms that a rule ends in their first leg
+        self.ends: set[tuple[str, int]] = set()  # runs that a rule ends in their first leg
         self.anew: list[str] = []  # arms of legs whose checkpoint was gone: these begin anew (test_legs)
 
     def make(self, task: Task) -> Json:
@@ -83,7 +83,7 @@ class MadeUp:
             "campus": json.loads(json.dumps(task.arm.config(task.seed).to_mapping())),
             "step": end,
             "steps": STEPS,
-            "over": end == STEPS or (task.name in self.ends),
+            "over": end == STEPS or (task.name, task.seed) in self.ends,
             "curve": {"step": steps, "loss": losses if status == "finished" else []},
             "test": {"domains": ["a"], "items": ["0", "1"], "domain": [0, 0], "tokens": [1.0, 3.0],
                      "loss": [losses[-1], 3 * losses[-1]]} if status == "finished" else None,
@@ -273,11 +273,19 @@ def test_a_trial_that_a_rule_has_ended_stays_where_it_is(plan: SearchPlan, rows:
         return noisy(block, seed, step) - 9 * ("mix" in block and step == 1)
 
     hunt, made, _ = hunt_of(plan, rows, tmp_path, lambda *of: max(low(*of), 0.5))
-    made.ends = {f"trial-00{n}" for n in range(1, 7)}
+    made.ends = {(f"trial-00{n}", 1000) for n in range(1, 7)}
     standing = hunt.run()
     assert standing.loss == 0.5
     assert {end for name, _, end in made.made if name != "recipe"} == {1}
     assert all(one["losses"] == [0.5, 0.5, 0.5] for one in content(tmp_path)["trials"])
+
+
+def test_a_trial_goes_on_as_long_as_one_of_its_seeds_does(plan: SearchPlan, rows: HeldOut, tmp_path: Path) -> None:
+    hunt, made, _ = hunt_of(plan, rows, tmp_path, noisy, seeds=2, trials=1)
+    made.ends = {("trial-001", 1001)}
+    block = hunt.run() and hunt.arm(1).campus
+    assert content(tmp_path)["trials"][0]["losses"][-1] == np.mean([noisy(block, seed, STEPS) for seed in (1000, 1001)])
+    assert [end for name, _, end in made.made if name != "recipe"] == [1, 1, 3, 3, STEPS, STEPS]
 
 
 # -- sizes -------------------------------------------------------------------------------------------------------------
