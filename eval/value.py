@@ -51,7 +51,7 @@ from eval.suspects import DOMAINS, HIDDEN, start_model
 LEVELS = (0, 1, 2)
 ROWS, PROBES, SEARCH, TESTS = 250, 32, 32, 64  # of each domain
 WRONG, KIND = 0.1, "swapped"
-LONGEST = 160  # characters of a prompt and its answer, of the mix
+LONGEST = 450  # characters of a prompt and its answer, of the mix
 TRAIN_SEED, HELD_OUT_SEED = 0, 4000
 EARLY = 0.1  # of the proxy
 MIX = Path(os.environ.get("CAMPUS_SHARED", "shared")) / "data" / "mix"
@@ -274,7 +274,7 @@ def run_ablate(setting: Setting) -> None:
 
 def run_search(setting: Setting) -> None:
     """A few settings that should hardly matter."""
-    space = {"mix": [0.0, 0.5, 1.0], "handover": [0.4, 0.7], "pacing.start": [0.1, 0.5]}
+    space = {"mix": [0.0, 0.5, 0.9], "handover": [0.4, 0.7], "pacing.start": [0.1, 0.5]}
     search = {"space": space, "rows": str(setting.folder / "search.jsonl"), "trials": 3 if setting.quick else 8}
     campus = {
         "metrics": ["length"],

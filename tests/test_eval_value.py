@@ -75,7 +75,10 @@ def test_every_part_writes_recipes_that_are_right(
         if "compare" in recipe:
             CompareSettings.from_mapping(recipe["compare"])
         if "search" in recipe:
-            SearchSettings.from_mapping(recipe["search"])
+            space = SearchSettings.from_mapping(recipe["search"]).space
+            assert set(space) == {"mix", "handover", "pacing.start"}
+            for mix in space["mix"]:
+                CampusConfig.from_mapping({**recipe["campus"], "mix": mix})
         assert recipe["lr_scheduler_type"] == "constant_with_warmup"  # halving takes no other
 
 
