@@ -37,6 +37,7 @@ class AsLong:
     def steps(self, every: IntArray, kept: IntArray, *, short: bool) -> int:
         """Optimizer steps of a run of some rows, drawn evenly.
 
+        >>> import numpy as np
         >>> AsLong(tokens=800, rows_per_step=2).steps(np.full(8, 100), np.full(4, 50), short=False)
         8
 
