@@ -23,7 +23,7 @@ from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import DIVERGED, FINISHED, read_stored
 from campus_tune.compare.task import AsLong, Task
 from campus_tune.compare.trainings import Makes, Trainings
-from campus_tune.compare.verdict import Ablation, AblationPart, arm_of, graph_of, judge_ablation
+from campus_tune.compare.verdict import Ablation, AblationPart, arm_of, graph_of, judge_ablation, times_its_error
 from campus_tune.data.prepared import column_names, read_column
 from campus_tune.data.subset import Subset
 from campus_tune.method.orders import group_rows
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FULL = "full"
+ENOUGH = 5  # seeds, below which it is said what they cannot tell
 FIXED = ("model", "tokens", "domain_column", "domains", "test", "points", "campus", "training", "flags")
 _NOT_IN_NAMES = re.compile(r"[^\w.+-]")
 OF_CELL = " · "  # behind the domain in the name of a cell
@@ -163,6 +164,13 @@ class AblationRuns:
                     self.outcomes[task.name, task.seed] = outcome
         if self.outcomes:
             self.say(f"{len(self.outcomes)} of {self.n_runs} runs are there already and are kept")
+        seeds, n_cells = len(self.plan.settings.seeds), len(self.question.left_out) * len(set(test.domains))
+        if 1 < seeds < ENOUGH:
+            needed, better = (times_its_error(n, n_cells) for n in (seeds, ENOUGH))
+            self.say(
+                f"{seeds} seeds: one of {n_cells} cells must differ by up to {needed:.0f} times the standard error of "
+                f"its seeds to be told from chance; with {ENOUGH} seeds by {better:.0f} times: --seeds {ENOUGH}"
+            )
         self._about_now = about
 
     def train(self, bench: Makes | None) -> None:

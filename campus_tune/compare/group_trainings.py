@@ -72,7 +72,10 @@ class GroupTrainings:
     def cost(self) -> str:
         """How much there is to train, in one sentence."""
         most, seeds = self.design.most, len(self.design.seeds)
-        which = f"every set of them: {most}" if self.design.is_exact else f"drawn sequences of them: at most {most}"
+        which = f"every set of them: {most}"
+        if not self.design.is_exact:
+            n = (most - seeds) // (self.design.groups - 1)
+            which = f"about {n} drawn {'sequence' if n == 1 else 'sequences'} of them: at most {most}"
         times = seeds + (most - seeds) / 2  # a set has half of the groups, on average
         return (
             f"{self.design.groups} groups, {seeds} {'seed' if seeds == 1 else 'seeds'}, {which} trainings, together "

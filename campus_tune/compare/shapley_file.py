@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 FORMAT = 1
 FIXED = ("groups", "campus", "test", "training", "flags")  # what makes two of these the same
 SHOWN = 60  # characters of a setting in a message
+MOST_NAMED = 6  # groups in a sentence
 WORTH = {"value": float, **dict.fromkeys(("stderr", "by_sequence", "by_seed", "low", "high"), MAYBE)}
 LOSSES = {"before": float, "after": float}
 SHAPE: dict[str, Any] = {
@@ -190,12 +191,15 @@ def sentences(about: Json, found: Shapley) -> list[str]:
     open_ones = [name for name in values if name not in clear["lowers"] and name not in clear["raises"]]
     if len(about["seeds"]) < 2:
         said.append("One seed: how much of this is luck is not known. Give more: --seeds 3")
+    elif found.n_sequences == 1:
+        said.append("One sequence: how much of this is luck is not known. Give more --trainings.")
     elif open_ones:
         by_seed, by_sequence = (
             float(np.nan_to_num(error[:, 0] ** 2).mean()) for error in (found.by_seed, found.by_sequence)
         )
         more = f"--seeds {2 * len(about['seeds'])}" if by_seed >= by_sequence else "more --trainings"
-        said.append(f"Whether {', '.join(open_ones)} help or harm is not said: it may be chance. Give {more}.")
+        which = ", ".join(open_ones) if len(open_ones) <= MOST_NAMED else f"{len(open_ones)} of the groups"
+        said.append(f"Whether {which} help or harm is not said: it may be chance. Give {more}.")
     if not about["of_recipe"]:
         said.append(
             f"This is what they are worth to {about['model']}; the recipe's own model was not trained, and may value "

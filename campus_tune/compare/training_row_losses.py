@@ -64,6 +64,7 @@ class TrainingRowLosses:
 
         Raises:
             RecipeError: the proxy was made of other rows.
+            TrainerError: so few steps that early is late.
         """
         now = run.situation
         shape, end = shape_of(trainer)
@@ -88,6 +89,7 @@ class TrainingRowLosses:
         self.rows = known[chosen(said.keys[known], codes[known])]
         self.keys, self.domain, self.n_known = said.keys[self.rows], codes[self.rows], len(known)
         self.steps = now.total_steps
+        self.early = None if self.proxy.early is None else early_step(self.proxy.early, self.steps)
         meter = now.loaded.meter
         subject = partial(compat.subject, trainer)
         tokens = now.loaded.rows.tokens
@@ -96,13 +98,15 @@ class TrainingRowLosses:
 
     def after_step(self, step: int) -> None:
         """Measure, if this is the step."""
-        if self.proxy.early is not None and step == early_step(self.proxy.early, self.steps):
+        if step == self.early:
             self._measure(EARLY)
         if step == self.steps:
             self._measure(LATE)
 
     def write(self, folder: Path) -> None:
-        """Leave the file of a finished run."""
+        """Leave the file of a run that came to its last step; of another one there is nothing to compare."""
+        if LATE not in self.losses:
+            return
         columns = {f"{name}_{part}": values for name, of in self.losses.items() for part, values in vars(of).items()}
         about = {"domains": self.names, "early": self.proxy.early, "known": self.n_known}
         write_columns(folder / FILE, {"key": self.keys, "domain": self.domain.astype(np.int64), **columns}, about)

@@ -28,6 +28,7 @@ def budget_findings(settings: Mapping[str, Any], config: CampusConfig, prepared:
         from campus_tune.preview.cost_plan import facts_of, made_smaller, needs, too_small, unpaid_candidates
         from campus_tune.preview.reward_cost import unpaid_rewards
         from campus_tune.preview.setup import make_budget
+        from campus_tune.preview.value_plan import value_findings
         from campus_tune.scores.planning import NO_CACHE, make_scoring, refreshes_to_come
 
         with warnings.catch_warnings():
@@ -46,12 +47,16 @@ def budget_findings(settings: Mapping[str, Any], config: CampusConfig, prepared:
                 trainer, uncached, rows, meter, budget, Peers(), groups=None, trained=prepared.trained, probes=probes
             )
             facts = facts_of(asking, probes, size.total_steps, per_epoch)
-            rewards = list(unpaid_rewards(config, budget, facts))
+            stages = facts.stages(config, size.total_steps)
+            beside = [
+                *unpaid_rewards(config, budget, facts),
+                *value_findings(trainer, config, probes, budget, stages),
+            ]
             budget.fit(needs(config, budget, facts))
             if not budget.kept:
-                return [Finding("warning", *too_small(config, budget, facts)), *rewards]
+                return [Finding("warning", *too_small(config, budget, facts)), *beside]
             unpaid, smaller = unpaid_candidates(config, budget, facts), made_smaller(config, budget, facts)
-            found = [*([] if smaller is None else [Finding("info", smaller)]), *rewards]
+            found = [*([] if smaller is None else [Finding("info", smaller)]), *beside]
             return found if unpaid is None else [*found, Finding("warning", *unpaid)]
     except (CampusError, OSError, ValueError, TypeError, KeyError, ImportError, RuntimeError):
         return []  # a model of which only the tokenizer is here, or what other findings say

@@ -14,19 +14,18 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from campus_tune.method.budget import VALUE, Budget, rounded_up
+from campus_tune.method.budget import VALUE, Budget
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.model.probe_gradients import GradientMeter, ProbeGradient, halves
 from campus_tune.model.probes import Probes
 from campus_tune.model.valuable import lora_layers
+from campus_tune.preview.value_plan import ValuePlan, refuse_few
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.checkpoints import kept_for_checkpoints
 from campus_tune.run.gradient_files import prune, read_gradients, write_gradients
@@ -34,61 +33,10 @@ from campus_tune.run.manifest import Files
 from campus_tune.run.stage_visits import FOLDER, StageVisits, file_of_stage
 from campus_tune.run.stream.value import ValueHooks
 from campus_tune.run.stream.watch import Harvest
-from campus_tune.words.errors import DataError
-from campus_tune.words.types import IntArray, Json
+from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
     from transformers import Trainer
-
-FEWEST = 30  # probe rows of a domain: fifteen in each half
-TIMES = 4  # measurements that the account should pay for, before more rows are asked
-
-
-@dataclass(frozen=True)
-class ValuePlan:
-    """What is asked for values, and how often.
-
-    Args:
-        rows: probe rows of each domain.
-        cost: forward tokens of one measurement.
-        every: stages from one to the next.
-        paid: the account pays for one at least.
-    """
-
-    rows: Mapping[str, IntArray]
-    cost: float
-    every: int
-    paid: bool
-
-    @staticmethod
-    def of(probes: Probes, budget: Budget, share: float, n_stages: int, *, seed: int) -> ValuePlan:
-        """As many probe rows as are paid for several times, all the same each time.
-
-        Args:
-            probes: of the run.
-            budget: says what a forward token costs.
-            share: of the training compute that values may cost.
-            n_stages: about how many stages the run has.
-            seed: of the choice.
-        """
-        account = share * budget.training_tokens  # a row that is trained costs its tokens
-        rows = probes.subset(account / min(n_stages, TIMES), seed=seed, fewest=FEWEST)
-        tokens = int(sum(probes.rows.tokens[of_domain].sum() for of_domain in rows.values()))
-        times = int(account // max(1, tokens))
-        return ValuePlan(rows, tokens / budget.ratio, max(1, math.ceil(n_stages / max(1, times))), times > 0)
-
-    def too_small(self, budget: Budget, share: float, n_stages: int) -> str | None:
-        """That the account does not pay for a single measurement, and what does; None where it does."""
-        if self.paid:
-            return None
-        once = self.cost * budget.ratio / budget.training_tokens
-        times = min(n_stages, TIMES)
-        return (
-            f"`value: budget` is too small: the gradients of {FEWEST} probe rows of each domain cost {once:.1%} of the "
-            f"training compute each time, and {share:.1%} are allowed. They are measured once, before training, and "
-            f"the values are by these. Write value: {{budget: {rounded_up(once):g}}} to allow that, or "
-            f"{rounded_up(times * once):g} for {times} times."
-        )
 
 
 class Valuing:
@@ -297,18 +245,3 @@ class Valuing:
                 self.peers.broadcast(part)
                 of[name] = part
             self._gradients[group] = ProbeGradient(of, math.nan, len(rows))
-
-
-def refuse_few(probes: Probes) -> None:
-    """Halves of few rows agree on nothing.
-
-    Raises:
-        DataError: a domain of fewer.
-    """
-    few = {domain: len(rows) for domain, rows in probes.domains.items() if len(rows) < FEWEST}
-    if few:
-        named = ", ".join(f"{n} of {domain!r}" for domain, n in few.items())
-        raise DataError(
-            f"`value` must have at least {FEWEST} probe rows of each domain, of which each half says by itself what a "
-            f"row is worth, got {named}. Give more of them, merge domains, or take `value` out of the recipe."
-        )

@@ -232,7 +232,10 @@ def test_seeds_and_domains_are_added_to_a_folder_and_other_settings_are_refused(
     runs, bench, _ = runs_of(recipe, tmp_path, "--domains", "text")
     runs.train(bench)
     more, bench, said = runs_of(recipe, tmp_path, "--seeds", "3")
-    assert said == ["4 of 12 runs are there already and are kept"]
+    assert said[0] == "4 of 12 runs are there already and are kept"
+    assert said[1].startswith("3 seeds: one of 15 cells must differ by up to 17 times the standard error of its seeds")
+    assert said[1].endswith("with 5 seeds by 6 times: --seeds 5")
+    assert runs_of(recipe, tmp_path / "five", "--seeds", "5")[2] == []  # the advice
     more.train(bench)
     assert len(bench.made) == 8
     more.judge()

@@ -139,7 +139,11 @@ def asked(trainer: Any, row: Json) -> tuple[float, int]:
 
 
 def test_the_gap_of_a_run_is_that_of_its_model_asked_row_by_row(held: HeldOut, tmp_path: Path) -> None:
-    trainer, recorder = trained(tmp_path, held, n=60, max_steps=9)
+    recorder = Recorder(held, 2)
+    trainer = tiny_trainer(tmp_path, config=BLOCK, probes=5, callbacks=[recorder], **{**SETTINGS, "n": 60}, max_steps=9)
+    recorder.follow(trainer, _run_of(trainer))
+    start = {row["id"]: asked(trainer, row) for row in trainer.train_dataset}
+    trainer.train()
     seen = set(np.concatenate(recorder.visits).tolist())
     assert len(seen) == 54
     drawn = sample_rows(trainer.train_dataset["domain"], Counter(held.domains)).tolist()
@@ -160,6 +164,10 @@ def test_the_gap_of_a_run_is_that_of_its_model_asked_row_by_row(held: HeldOut, t
         assert part["test"] == pytest.approx(test, rel=1e-9)
         assert part["value"] == pytest.approx(test - nats / tokens, rel=1e-4, abs=1e-6)
         assert part["rows"] == sizes[name]
+        nats, tokens = map(sum, zip(*(start[row["id"]] for row in rows if row["domain"] == name), strict=True))
+        assert part["at_start"] == pytest.approx(
+            recorder.curve()["domains"][name][0] - nats / tokens, rel=1e-3, abs=1e-5
+        )
 
 
 def test_rows_of_no_known_domain_are_one_group(held: HeldOut, tmp_path: Path) -> None:

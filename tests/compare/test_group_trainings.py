@@ -123,7 +123,8 @@ def test_what_it_will_cost_is_said_before(recipe: Path, tmp_path: Path) -> None:
     )
     trainings, _, _ = begin(recipe, tmp_path, 8, (0,), 31)
     assert trainings.cost() == (
-        "8 groups, 1 seed, drawn sequences of them: at most 31 trainings, together about as long as 16 on all rows"
+        "8 groups, 1 seed, about 4 drawn sequences of them: at most 31 trainings, together about as long as 16 on all "
+        "rows"
     )
 
 

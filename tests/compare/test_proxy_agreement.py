@@ -122,6 +122,10 @@ def test_losses_before_and_after_are_those_of_a_slow_reference(tmp_path: Path) -
     assert set(asked.losses) == {"start", "early", "late"}
     assert_close(asked.losses["start"], slow["start"])
     assert_close(asked.losses["late"], all_slow_losses(trainer, asked.rows.tolist()))
+    late = asked.losses.pop("late")
+    asked.write(tmp_path)  # as if the run had been ended before its last step
+    assert read_run_rows(tmp_path, 0.5) is None
+    asked.losses["late"] = late
     asked.write(tmp_path)
     found = read_run_rows(tmp_path, 0.5)
     assert found is not None

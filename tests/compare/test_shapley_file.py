@@ -92,11 +92,17 @@ def test_what_may_be_chance_is_said_to_be(recipe: Path, held: HeldOut, tmp_path:
     said = value(recipe, held, tmp_path, game((0.5, 0.5), (0.0, 0.0), (0.0, 0.0)), 3)["found"]["sentences"]
     assert said[1] == "a lowers it beyond chance."
     assert said[2] == "Whether b, c help or harm is not said: it may be chance. Give --seeds 6."
+    many = value(recipe, held, tmp_path / "many", game(*[(0.0, 0.0)] * 8, noise=0.05), 8)["found"]["sentences"]
+    assert any(sentence.startswith("Whether 8 of the groups help or harm") for sentence in many)
     drawn = value(recipe, held, tmp_path / "drawn", game(*[(0.3, 0.3)] * 4, *[(0.0, 0.0)] * 4, noise=0.05), 8)
     assert drawn["found"]["sentences"][-1].endswith(("Give more --trainings.", "Give --seeds 6."))
     one = value(recipe, held, tmp_path / "one", CLEAR, 3, (0,))
     assert one["found"]["sentences"][1:] == ["One seed: how much of this is luck is not known. Give more: --seeds 3"]
     assert one["found"]["values"]["a"]["low"] is None
+    alone = value(recipe, held, tmp_path / "alone", game(*[(0.1, 0.1)] * 8), 8, (0, 1, 2), 10)
+    assert alone["found"]["sentences"][1:] == [
+        "One sequence: how much of this is luck is not known. Give more --trainings."
+    ]
 
 
 def test_a_training_that_makes_it_worse_is_called_so(recipe: Path, held: HeldOut, tmp_path: Path) -> None:

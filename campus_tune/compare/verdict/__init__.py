@@ -16,6 +16,7 @@ from campus_tune.compare.verdict.ablation import (
     Effect,
     graph_of,
     judge_ablation,
+    times_its_error,
 )
 from campus_tune.compare.verdict.ablation_text import ablation_lines, ablation_sentences
 from campus_tune.compare.verdict.bootstrap import VarianceParts
@@ -58,4 +59,5 @@ __all__ = [
     "judge_speed",
     "lines",
     "speed_from_pilot",
+    "times_its_error",
 ]

@@ -27,6 +27,7 @@ from campus_tune.compare.verdict.inputs import ArmResults
 from campus_tune.compare.verdict.judgement import FEWEST_IN_DOMAIN
 from campus_tune.compare.verdict.misfits import TOKENS_TOLERANCE, misfits, misfits_of, same_items
 from campus_tune.compare.verdict.pair import Pair
+from campus_tune.evaluate.paired import LEVEL
 from campus_tune.words.types import BoolArray, Json
 
 AblationPart: TypeAlias = Literal["without", "only"]
@@ -171,6 +172,21 @@ def _word(found: Difference, part: AblationPart, effect: float) -> str | None:
         return word
     more, less = PARTS[part]
     return more if word == HURT else less
+
+
+def times_its_error(seeds: int, cells: int) -> float:
+    """By how many standard errors of its seeds the first of some cells must differ to be told from chance.
+
+    >>> round(times_its_error(3, 25), 1), round(times_its_error(5, 25), 1)
+    (22.3, 7.2)
+
+    Args:
+        seeds: at least 2.
+        cells: that are looked at together.
+    """
+    from scipy.special import stdtrit  # type: ignore[import-untyped]  # scipy ships no types
+
+    return float(stdtrit(seeds - 1, 1 - LEVEL / cells / 2))
 
 
 def graph_of(matrices: Sequence[Ablation], domains: Collection[str]) -> dict[str, dict[str, float]]:

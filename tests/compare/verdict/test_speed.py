@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from campus_tune.compare.verdict.bootstrap import VarianceParts
 from campus_tune.compare.verdict.console_lines import domain_speeds
 from campus_tune.compare.verdict.speed import Speed, first_reached, judge_speed, log_ratios, told
 from campus_tune.compare.verdict.verdict import judge
@@ -170,6 +171,8 @@ def test_each_domain_has_a_speed_of_its_own_to_a_loss_of_its_own() -> None:
         assert part.charged.by_seed == pytest.approx(ratios)
         p = stats.ttest_1samp(ratios, 0).pvalue
         assert part.charged.p == pytest.approx(p, rel=1e-3)
+        spread = VarianceParts(float(np.var(ratios, ddof=1)) / 4, 0.0, 0.0, 4, 10**9)
+        assert part.charged.detectable == pytest.approx(spread.detectable(0.05 / 2))  # of the stricter of two
         assert part.refused is None
     sums, words = found["sums"].charged, found["words"].charged
     assert sums is not None
