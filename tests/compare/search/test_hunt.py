@@ -59,6 +59,7 @@ class MadeUp:
         self.out, self.loss, self.left = out, loss, legs
         self.made: list[tuple[str, int, int]] = []  # arm, seed, step at which the leg ended
         self.ends: set[tuple[str, int]] = set()  # runs that a rule ends in their first leg
+        self.legs: list[tuple[int, int | None]] = []  # where each began and ended
         self.anew: list[str] = []  # arms of legs whose checkpoint was gone: these begin anew (test_legs)
 
     def make(self, task: Task) -> Json:
@@ -89,6 +90,7 @@ class MadeUp:
                      "loss": [losses[-1], 3 * losses[-1]]} if status == "finished" else None,
         }  # fmt: skip
         self.made.append((task.name, task.seed, end))
+        self.legs.append((task.leg.since, task.leg.until))
         folder.mkdir(parents=True, exist_ok=True)
         if end < STEPS and status == "finished":
             (folder / f"checkpoint-{end}").mkdir(exist_ok=True)
@@ -130,6 +132,7 @@ def test_the_recipe_comes_first_and_the_better_third_goes_on(plan: SearchPlan, r
     assert [end for _, _, end in made.made[9:]] == [3, 3, 9]  # two of six, then one of two
     assert standing.best == int(made.made[-1][0].removeprefix("trial-"))
     assert made.anew == []
+    assert made.legs == [*[(0, None)] * 3, *[(0, 1)] * 6, (1, 3), (1, 3), (3, None)]  # each from the one before
     assert said[0].startswith("the recipe as it stands, seed 1000: loss ")
     assert "where nothing matters, the best of 6 trials of 1 seed will look" in said[3]
     assert said[4].startswith("the comparison that judges the best one: ")
