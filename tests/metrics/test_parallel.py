@@ -249,7 +249,7 @@ def test_the_map_writes_no_files_and_draws_no_random_numbers(tmp_path: Path, mon
 
 
 def busy(text: str) -> float:
-    return float(sum(i * i for i in range(4000)) + len(text))
+    return float(sum(i * i for i in range(12_000)) + len(text))
 
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
