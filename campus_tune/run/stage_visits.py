@@ -102,7 +102,7 @@ class StageVisits:
         weights = np.ones(len(parts)) if harvest.weights is None else harvest.weights
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             sums = (harvest.values * (parts / weights)[:, None]).astype(np.float32)
-        sums[~np.isfinite(sums).all(1) | (weights == 0)] = np.nan
+        sums[~np.isfinite(sums).all(1)] = np.nan  # also of a weight of 0
         rows, steps = (np.asarray(one, dtype=np.int64) for one in (harvest.rows, harvest.steps))
         tokens = np.asarray(harvest.losses.tokens, dtype=np.int64)
         self._own = _Visits.join([self._own, _Visits(rows, steps, tokens, sums)])
