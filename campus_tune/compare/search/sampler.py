@@ -107,7 +107,9 @@ def tpe_points(sizes: Sequence[int], tried: Sequence[Tried], *, seed: int) -> It
             "write sampler: random."
         ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    known = {str(i): optuna.distributions.CategoricalDistribution(range(size)) for i, size in enumerate(sizes)}
+    known: dict[str, optuna.distributions.BaseDistribution] = {
+        str(i): optuna.distributions.CategoricalDistribution(range(size)) for i, size in enumerate(sizes)
+    }
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=(seed + len(tried)) % 2**32))
     for one in tried:
         choices = {str(i): choice for i, choice in enumerate(one.point)}
