@@ -1,7 +1,7 @@
 """The values of a run's rows, made when it is over: which rows and domains helped the probes, and which harmed them.
 
 A function of the files that each stage left (`curriculum/value/`), so a run that was killed and resumed has the same.
-Stages that were valued otherwise than the last one (a resume has changed the probes, or `value`) are left out, and said.
+Stages that were valued otherwise than the last one (a resume has changed probes, or `value`) are left out, and said.
 Rank 0 reads, folds and writes. Values that cannot be made cost the run a line and nothing else.
 """
 

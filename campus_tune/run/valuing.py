@@ -6,9 +6,10 @@
     close_stage    written beside the training losses (`stage_visits`)
     keep           before a checkpoint: the gradients in use are in a file beside it
 
-Which half a probe row is in hangs on the seed and on how many the account pays for: settings that a resume changes on
-purpose, like other probes, make other values, which are not added to those before. Gradients are as old as the measurement before: a part of a stage,
-or some stages where the account pays for fewer. Nothing of what is trained hangs on any of it.
+Which half a probe row is in hangs on the seed, and on how many the account pays for. A resume that changes this on
+purpose, or the probes, or their unit, makes other values, which are not added to those before. Gradients are as old as
+the measurement before: a part of a stage, or some stages where the account pays for fewer. Nothing of what is trained
+hangs on any of it.
 """
 
 from __future__ import annotations
