@@ -41,10 +41,11 @@ first.
 example:
   campus-tune search --config recipes/compare/search.yaml
   campus-tune search --config recipe.yaml --trials 12 --jobs 2 --out searches/first
-  campus-tune search --config recipe.yaml --search.sampler tpe      (needs campus_tune[search])
+  campus-tune search --config recipe.yaml --search.sampler random   (else tpe, with campus_tune[search])
   campus-tune search --config recipe.yaml --cost                    (what would it cost? trains nothing)
 
-Other settings of the block, with their defaults: seeds 1 (of each trial), sampler random, seed 0 (of the sampler).
+Other settings of the block, with their defaults: seeds 1 (of each trial), sampler (tpe where optuna is
+installed, else random), seed 0 (of the sampler).
 """
 
 
@@ -114,7 +115,7 @@ def read_search_plan(options: argparse.Namespace) -> SearchPlan:
     """
     from campus_tune.compare.arms import RANDOM, RECIPE, make_arms
     from campus_tune.compare.reading import make_plan, read_written
-    from campus_tune.compare.search import BLOCK, FOLDER, SearchSettings, plan_of_trials, read_space
+    from campus_tune.compare.search import BLOCK, FOLDER, SearchSettings, plan_of_trials, read_space, sampler_in
     from campus_tune.compare.settings import BLOCK as COMPARE
     from campus_tune.compare.settings import CompareSettings
     from campus_tune.words.errors import RecipeError
@@ -136,6 +137,8 @@ def read_search_plan(options: argparse.Namespace) -> SearchPlan:
     if settings is None or compared is None:
         raise RecipeError(problems)
     plan = make_plan(written, make_arms(written.block, {RANDOM: {}, RECIPE: {}}), compared, options.out)
+    if settings.sampler is None:
+        settings = replace(settings, sampler=sampler_in(plan.out))
     space = read_space(settings.space, written.block)
     judging = replace(plan, out=plan.out / FOLDER)
     return SearchPlan(plan_of_trials(judging, settings, space), judging, space, settings)
@@ -196,7 +199,7 @@ def cost_lines(plan: SearchPlan) -> list[str]:
         f"stands, and {judged} of the comparison that judges the best one: {trials + recipe + judged:.1f} runs in all, "
         "and what their curricula cost"
     )
-    return [cost, ladder.why]
+    return [cost, ladder.why, f"trials are drawn by `sampler: {settings.sampler}`"]
 
 
 def _judge(plan: SearchPlan, hunt: Hunt, standing: Standing, test: HeldOut, command: str, ctrl_c: CtrlC) -> None:

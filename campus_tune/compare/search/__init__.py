@@ -17,7 +17,7 @@ from campus_tune.compare.search.hunt import (
     shown_changes,
     trained_with,
 )
-from campus_tune.compare.search.record import SearchRecord, read_search
+from campus_tune.compare.search.record import SearchRecord, read_search, sampler_in
 from campus_tune.compare.search.rerun import FOLDER, confirm, plan_of_best
 from campus_tune.compare.search.settings import BLOCK, SearchSettings
 from campus_tune.compare.search.space import Space, read_space
@@ -44,6 +44,7 @@ __all__ = [
     "read_search",
     "read_space",
     "refuse_test_rows",
+    "sampler_in",
     "shown_changes",
     "trained_with",
 ]

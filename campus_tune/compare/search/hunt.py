@@ -23,7 +23,7 @@ from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import FINISHED
 from campus_tune.compare.search.halving import SHARES, Ladder, finalists, make_ladder, next_legs
 from campus_tune.compare.search.record import SearchRecord
-from campus_tune.compare.search.sampler import TPE, Tried, ask
+from campus_tune.compare.search.sampler import RANDOM, TPE, Tried, ask
 from campus_tune.compare.search.settings import SearchSettings
 from campus_tune.compare.search.space import Point, Space
 from campus_tune.compare.search.winner import Standing, luck, stand
@@ -173,7 +173,8 @@ class Hunt:
             tried = [Tried(point, finite(loss)) for point, loss in zip(self.points, known, strict=True)]
             wide = len(self.trainings.processes.plans) if self.trainings.processes else 1
             wanted = min(left, wide) if self.settings.sampler == TPE else left
-            new = ask(self.settings.sampler, self.space, tried, wanted, seed=self.settings.seed) if wanted > 0 else []
+            kind = self.settings.sampler or RANDOM
+            new = ask(kind, self.space, tried, wanted, seed=self.settings.seed) if wanted > 0 else []
             if not new:
                 break
             self.points += new

@@ -7,6 +7,7 @@ there, the trials with what they changed, and at the end what was found.
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 from campus_tune.compare.file_shapes import SEARCH
@@ -14,6 +15,7 @@ from campus_tune.compare.kinds import SEARCH as FILE
 from campus_tune.compare.kinds import refuse_other_kind
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import read_stored
+from campus_tune.compare.search.sampler import RANDOM, TPE, Sampler
 from campus_tune.compare.search.settings import SearchSettings
 from campus_tune.compare.search.space import Point, Space
 from campus_tune.data.held_out import HeldOut
@@ -46,7 +48,7 @@ class SearchRecord:
             "space": {name: list(choices) for name, choices in settings.space.items()},
             "rows": {"path": list(settings.rows), "digest": rows.digest(), "items": len(rows)},
             "seeds": settings.seeds,
-            "sampler": settings.sampler,
+            "sampler": settings.sampler or RANDOM,
             "seed": settings.seed,
             "campus": space.block,
             "training": {k: v for k, v in plan.training.items() if k not in ("output_dir", "seed")},
@@ -89,6 +91,18 @@ class SearchRecord:
         """
         self._content |= more
         atomic_write(self.path, json.dumps(plain(self._content), indent=1, allow_nan=False) + "\n")
+
+
+def sampler_in(folder: Path) -> Sampler:
+    """How trials are drawn where the settings do not say: as this folder's search has begun, else as well as can be.
+
+    Raises:
+        DataError: the folder's file is damaged, or of another version.
+    """
+    if (folder / FILE).exists():
+        found: Sampler = read_search(folder)["sampler"]
+        return found
+    return TPE if find_spec("optuna") else RANDOM
 
 
 def read_search(folder: Path) -> Json:

@@ -16,13 +16,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from campus_tune.compare.search.space import Point, Space
 from campus_tune.words.errors import RecipeError
 
-RANDOM, TPE = "random", "tpe"
+Sampler: TypeAlias = Literal["random", "tpe"]
+RANDOM: Sampler = "random"
+TPE: Sampler = "tpe"
 _SALT = 0x5EA  # of the sampler's draws
 _WHOLE = 100_000  # points that are shuffled as a list; of more, new ones are drawn until they are
 _VAIN = 10_000  # draws in a row that bring nothing new: the space is tried out, as far as anybody can tell
@@ -42,7 +45,7 @@ class Tried:
     loss: float | None
 
 
-def ask(kind: str, space: Space, tried: Sequence[Tried], n: int, *, seed: int) -> list[Point]:
+def ask(kind: Sampler, space: Space, tried: Sequence[Tried], n: int, *, seed: int) -> list[Point]:
     """The next points: new ones, whose choices go together. Fewer than `n` where the space has no more.
 
     Args:

@@ -68,7 +68,8 @@ class SearchSettings(CheckedSettings):
         trials: settings that are tried, besides the recipe as it stands.
         seeds: of each trial.
         sampler: how trials are drawn: random, each combination once, or tpe, which draws more of what went well
-            (`pip install "campus_tune[search]"`).
+            (`pip install "campus_tune[search]"`). None is tpe where optuna is installed, and random where it is not; a
+            search that goes on keeps its own.
         seed: of the sampler.
 
     Raises:
@@ -82,5 +83,5 @@ class SearchSettings(CheckedSettings):
     rows: Annotated[tuple[str, ...], Files(), Wording(write="Write rows: search.jsonl.")]
     trials: Annotated[int, Range(1, MOST_TRIALS)] = 24
     seeds: Annotated[int, Range(1, 100)] = 1
-    sampler: Literal["random", "tpe"] = "random"
+    sampler: Literal["random", "tpe"] | None = None
     seed: Annotated[int, Range(0, LARGEST_SEED)] = 0

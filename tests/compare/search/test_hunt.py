@@ -17,6 +17,7 @@ from campus_tune.cli.search import SearchPlan, cost_lines, read_search_plan
 from campus_tune.compare.arms import Arm
 from campus_tune.compare.legs import leg_file
 from campus_tune.compare.result_file import FORMAT, run_folder
+from campus_tune.compare.search import record
 from campus_tune.compare.search.hunt import Hunt, refuse_test_rows, search_seeds, spread_at
 from campus_tune.compare.search.record import FILE, SearchRecord
 from campus_tune.compare.search.winner import Standing
@@ -202,6 +203,21 @@ def test_another_search_in_the_same_folder_is_refused(
         assert isinstance(hunt_of(plan, rows, tmp_path, noisy, **change)[0].run(), Standing)
 
 
+def test_who_names_no_sampler_has_the_best_there_is_and_a_search_keeps_its_own(
+    plan: SearchPlan, rows: HeldOut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_search(tmp_path / "recipe", search={"sampler": None})
+    asked = options(recipe, "--out", str(tmp_path / "out"))
+    monkeypatch.setattr(record, "find_spec", lambda name: name)
+    assert read_search_plan(asked).settings.sampler == "tpe"
+    assert cost_lines(read_search_plan(asked))[-1] == "trials are drawn by `sampler: tpe`"
+    monkeypatch.setattr(record, "find_spec", lambda _: None)
+    assert read_search_plan(asked).settings.sampler == "random"
+    hunt_of(plan, rows, tmp_path / "out", noisy, trials=3)[0].run()
+    monkeypatch.setattr(record, "find_spec", lambda name: name)  # optuna comes later
+    assert read_search_plan(asked).settings.sampler == "random"
+
+
 def test_a_damaged_file_is_told(plan: SearchPlan, rows: HeldOut, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text("{")
     with pytest.raises(DataError, match="must say what is searched"):
@@ -348,12 +364,13 @@ def test_rows_that_rank_and_judge_are_refused_by_row(tmp_path: Path) -> None:
 
 
 def test_the_cost_is_said_in_whole_runs(plan: SearchPlan) -> None:
-    cost, why = cost_lines(plan)
+    cost, why, drawn = cost_lines(plan)
+    assert drawn == "trials are drawn by `sampler: random`"
     # six legs to the first of six steps, two to the second, one to the end
     assert cost.startswith("cost: 6 trials as 2.0 whole runs of about 6 steps, 3 of the recipe as it stands, and 6 of")
     assert "11.0 runs in all" in cost
     assert why == "one trial in 3 goes on behind step 1 and 2 of 6"
     trials = replace(plan.trials, training={**plan.trials.training, "lr_scheduler_type": "cosine"})
-    cost, why = cost_lines(replace(plan, trials=trials))
+    cost, why, _ = cost_lines(replace(plan, trials=trials))
     assert cost.startswith("cost: 6 trials as 6.0 whole runs")
     assert "cosine moves all along" in why

@@ -32,7 +32,8 @@ def tiny_search(folder: Path, *, search: Json | None = None, compare: Any = None
     if "campus" not in settings:
         recipe["campus"] = {"metrics": ["length"], "stages": 3, "probes": recipe["campus"]["probes"]}
     space = {"mix": [0.0, 0.5, 0.75], "stages": [3, 2], "pacing.start": [0.01, 0.3]}
-    recipe["search"] = {"space": space, "rows": str(folder / "search.jsonl"), "trials": 4, **(search or {})}
+    drawn = {"trials": 4, "sampler": "random", **(search or {})}
+    recipe["search"] = {"space": space, "rows": str(folder / "search.jsonl"), **drawn}
     path.write_text(yaml.safe_dump(recipe, sort_keys=False))
     return path
 

@@ -76,10 +76,10 @@ def test_the_gradient_of_planned_weights_is_that_of_a_hand_weighted_loss(name: s
     told = train(tmp_path, **LAYOUTS[name])
     assert worst(told.gradients, by_hand(told, planned)) < CLOSE
     assert told.watch.weights_passed == told.watch.weights_checked == 1
-    rows, _, weights, parts = told.harvest
-    assert np.abs(weights - PLANNED[rows]).max() < 1e-4
+    rows = told.harvest.rows
+    assert np.abs(told.harvest.weights - PLANNED[rows]).max() < 1e-4
     assert sorted(rows.tolist()) == list(range(N))
-    assert parts is None
+    assert told.harvest.parts is None
 
 
 def test_dft_factors_multiply_with_weights(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_dft_factors_multiply_with_weights(tmp_path: Path) -> None:
 def test_the_loss_that_is_logged_stays_the_plain_one(tmp_path: Path) -> None:
     told = train(tmp_path, logging_steps=1)
     (logged,) = (line["loss"] for line in told.trainer.state.log_history if "loss" in line)
-    _, losses, _, _ = told.harvest
+    losses = told.harvest.losses
     assert logged == pytest.approx(losses.mean(), rel=1e-3)
 
 
