@@ -136,6 +136,7 @@ SHAPE: dict[str, Any] = {
         "files": {str: [int, str]},
         "visits": {
             "groups": [str],
+            "by": str,
             **dict.fromkeys(("rows", "steps", "tokens", "sums", "trained", "rates", "step_tokens"), _PACKED),
         },
     },

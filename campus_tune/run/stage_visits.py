@@ -2,7 +2,8 @@
 
     curriculum/value/stage-0003.parquet   a line for each visit: row, tokens (of its answer), rate (learning rate of its
                                           step), step_tokens (answer tokens of its step), and for each domain e of the
-                                          probes `a e` and `b e`: its value by either half of e's rows
+                                          probes `a e` and `b e`: its value by either half of e's rows; in the
+                                          metadata `by`, by what: values add up with others by the same
 
 A value is ⟨∇ of the sum of the row's token losses, ∇ of e's mean loss⟩: what the row's gradient along the probes', per
 answer token of the step times the rate, takes off e's loss. NaN where the row's weight was 0 or its gradient no number.
@@ -73,10 +74,11 @@ class StageVisits:
 
     Args:
         groups: of probe rows, by whose gradients rows are valued.
+        by: what these gradients are: which rows, and what became of them. Other values do not add up with these.
     """
 
-    def __init__(self, groups: Sequence[str]) -> None:
-        self.groups = tuple(groups)
+    def __init__(self, groups: Sequence[str], by: str = "") -> None:
+        self.groups, self.by = tuple(groups), by
         self.forget()
 
     def forget(self) -> None:
@@ -130,7 +132,7 @@ class StageVisits:
             "rate": np.array(rates, dtype=np.float64),
             "step_tokens": np.array(tokens, dtype=np.int64),
         }
-        write_columns(path, {**columns, **dict(zip(self.groups, shared.sums.T, strict=True))}, {})
+        write_columns(path, {**columns, **dict(zip(self.groups, shared.sums.T, strict=True))}, {"by": self.by})
 
     def state(self) -> Json:
         """What was shared, as JSON."""
@@ -139,6 +141,7 @@ class StageVisits:
         rates: FloatArray = np.array([rate for rate, _ in self._steps.values()], dtype=np.float64)
         return {
             "groups": list(self.groups),
+            "by": self.by,
             **{name: pack(values) for name, values in numbers.items()},
             "sums": pack(shared.sums.ravel()),
             "trained": pack(np.array(list(self._steps), dtype=np.int64)),
@@ -146,10 +149,14 @@ class StageVisits:
             "step_tokens": pack(np.array([tokens for _, tokens in self._steps.values()], dtype=np.int64)),
         }
 
+    def goes_on(self, state: Json) -> bool:
+        """Whether a state is of values that add up with these."""
+        return tuple(state["groups"]) == self.groups and state["by"] == self.by
+
     def load(self, state: Json) -> None:
-        """Go on from `state()`, if it is of the same probes."""
+        """Go on from `state()`, if its values add up with these."""
         self.forget()
-        if tuple(state["groups"]) != self.groups:
+        if not self.goes_on(state):
             return
         rows = unpack(state["rows"], "i")
         n, k = len(rows), len(self.groups)

@@ -1,6 +1,7 @@
 """The values of a run's rows, made when it is over: which rows and domains helped the probes, and which harmed them.
 
 A function of the files that each stage left (`curriculum/value/`), so a run that was killed and resumed has the same.
+Stages that were valued otherwise than the last one (a resume has changed probes, or `value`) are left out, and said.
 Rank 0 reads, folds and writes. Values that cannot be made cost the run a line and nothing else.
 """
 
@@ -60,6 +61,21 @@ def stages_of(now: Situation) -> list[Path]:
     return [now.folder / FOLDER / file_of_stage(stage) for stage in valued]
 
 
+def alike(paths: list[Path]) -> list[Path]:
+    """Of the files of stages, those whose values add up with the last one's: by the same probe rows, in the same unit.
+
+    Args:
+        paths: of the files, in the sequence of training.
+    """
+    by = []
+    for path in paths:
+        try:
+            by.append(read_columns(path)[1].get("by"))
+        except CampusError:  # it is named when it is read for its values
+            return paths
+    return [path for path, one in zip(paths, by, strict=True) if one == by[-1]]
+
+
 def fold(paths: list[Path], n_rows: int) -> RowValues:
     """The values in the files of stages, all by the same probe domains.
 
@@ -93,12 +109,15 @@ def fold(paths: list[Path], n_rows: int) -> RowValues:
 def _written(now: Situation) -> Json:
     """Write the three files; what the ledger says of them."""
     content, (shape, end) = now.loaded.rows.content, shape_of(now.trainer)
+    stages = stages_of(now)
+    same = alike(stages)
     made = ValueTable(
-        fold(stages_of(now), len(content)),
+        fold(same, len(content)),
         domains_to_tell(now),
         content,
         SaidHashes.read(compat.training_rows(now.trainer), shape, content, end=end).keys,
         seed=now.config.seed or 0,
+        left_out=len(stages) - len(same),
     )
     extremes = made.extremes()
     texts = texts_of(now.trainer, [row for _, row in extremes])

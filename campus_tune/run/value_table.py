@@ -58,6 +58,7 @@ class ValueTable:
         content: 64-bit hashes of the rows' tokens, shape (N,).
         keys: hashes of what they say, shape (N,).
         seed: of the intervals.
+        left_out: stages that were valued by other probes, or otherwise.
     """
 
     values: RowValues
@@ -65,6 +66,7 @@ class ValueTable:
     content: NDArray[np.uint64]
     keys: NDArray[np.uint64]
     seed: int = 0
+    left_out: int = 0
 
     @property
     def codes(self) -> IntArray:
@@ -169,7 +171,13 @@ class ValueTable:
         n, harmful, whole = int(self.values.valued.sum()), self.n_harmful, self.reliabilities[ALL]
         said = f"{harmful} of {n} rows {'harms' if harmful == 1 else 'harm'} the probes"
         value = "" if np.isnan(whole.value) else f" (split-half {whole.value:.2f})"
-        return f"{said}; halves of the probes {agreement(whole.value)}{value}{self._most()}"
+        return f"{said}; halves of the probes {agreement(whole.value)}{value}{self._most()}{self._left_out()}"
+
+    def _left_out(self) -> str:
+        if not self.left_out:
+            return ""
+        stages = "1 stage that was" if self.left_out == 1 else f"{self.left_out} stages that were"
+        return f"; {stages} valued before by other probes, or otherwise, left out"
 
     def _most(self) -> str:
         """The domain that helps another most, and the one that harms another most, of those that are clear."""

@@ -6,8 +6,10 @@
     close_stage    written beside the training losses (`stage_visits`)
     keep           before a checkpoint: the gradients in use are in a file beside it
 
-Which half a probe row is in hangs on the seed alone. Gradients are as old as the measurement before: a part of a stage,
-or some stages where the account pays for fewer. Nothing of what is trained hangs on any of it.
+Which half a probe row is in hangs on the seed, and on how many the account pays for. A resume that changes this on
+purpose, or the probes, or their unit, makes other values, which are not added to those before. Gradients are as old as
+the measurement before: a part of a stage, or some stages where the account pays for fewer. Nothing of what is trained
+hangs on any of it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from campus_tune.method.budget import VALUE, Budget
 from campus_tune.model import compat
@@ -33,6 +37,7 @@ from campus_tune.run.manifest import Files
 from campus_tune.run.stage_visits import FOLDER, StageVisits, file_of_stage
 from campus_tune.run.stream.value import ValueHooks
 from campus_tune.run.stream.watch import Harvest
+from campus_tune.words.hashing import array_digest
 from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
@@ -50,6 +55,7 @@ class Valuing:
         budget: charged for it.
         peers: ranks.
         folder: of the run, on rank 0's disk.
+        trained: 64-bit hashes of the probe rows, shape (N,).
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class Valuing:
         budget: Budget,
         peers: Peers,
         folder: Path,
+        trained: NDArray[np.uint64],
     ) -> None:
         assert config.value is not None, "only a run that asks for values has one"
         self.settings, self.plan, self.budget = config.value, plan, budget
@@ -68,7 +75,8 @@ class Valuing:
         self._trainer, self._meter = trainer, meter
         cut = {domain: halves(rows, config.seed or 0) for domain, rows in plan.rows.items()}
         self.groups = {f"{half} {domain}": rows[i] for domain, rows in cut.items() for i, half in enumerate("ab")}
-        self.visits = StageVisits(list(self.groups))
+        said = array_digest(np.concatenate([trained[rows] for rows in self.groups.values()]))
+        self.visits = StageVisits(list(self.groups), f"{'adam' if config.value.adam else 'plain'} {said}")
         self.hooks: ValueHooks | None = None  # once the run is planned
         self._gradients: dict[str, ProbeGradient] = {}
         self._measured: tuple[int, int] | None = None  # (steps finished, stages decided) at the last measurement
@@ -104,7 +112,8 @@ class Valuing:
             return None
         refuse_few(probes)
         plan = ValuePlan.of(probes, budget, config.value.budget, n_stages, seed=config.seed or 0)
-        return Valuing(trainer, config, plan, GradientMeter.of_probes(trainer, probes, peers), budget, peers, folder)
+        meter = GradientMeter.of_probes(trainer, probes, peers)
+        return Valuing(trainer, config, plan, meter, budget, peers, folder, probes.rows.trained)
 
     def too_small(self, n_stages: int) -> str | None:
         """That the account does not pay for one measurement, and what does; None where it does."""
@@ -216,7 +225,7 @@ class Valuing:
         return {"measured": measured, "files": files, "visits": self.visits.state()}
 
     def load(self, state: Json | None, home: Path) -> None:
-        """Go on from `state()`, where it is of the same probes; without one from the next stage on. All ranks call it.
+        """Go on from `state()`, where its values add up with these; else from the next stage on. All ranks call it.
 
         Args:
             state: of a checkpoint; None where its run had no values.
@@ -225,7 +234,7 @@ class Valuing:
         Raises:
             ResumeError: the gradients are missing there, or are no longer as they were.
         """
-        if state is None or list(state["visits"]["groups"]) != list(self.groups):
+        if state is None or not self.visits.goes_on(state["visits"]):
             return
         self.visits.load(state["visits"])
         if state["measured"] is None or not state["files"]:

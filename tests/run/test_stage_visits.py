@@ -105,9 +105,13 @@ def test_the_sequence_hangs_neither_on_ranks_nor_on_checkpoints(lines: list[tupl
 
 def test_a_state_of_other_probes_is_left_alone() -> None:
     state = visits(harvest([1], [1], [[1.0, 2.0]])).state()
-    other = StageVisits(["a other", "b other"])
-    other.load(state)
-    assert other.counts()["visits"] == 0
+    for other in (StageVisits(["a other", "b other"]), StageVisits(GROUPS, "other rows of the same domain")):
+        assert not other.goes_on(state)
+        other.load(state)
+        assert other.counts()["visits"] == 0
+    same = StageVisits(GROUPS)
+    same.load(state)
+    assert same.counts()["visits"] == 1
 
 
 # -- files of gradients ----------------------------------------------------------------------------------------------

@@ -112,6 +112,18 @@ def test_values_are_each_rows_own_gradient_along_the_probes(settings: Any, tmp_p
     assert {name: columns[name].dtype.str for name in ("row", names[0])} == {"row": "<i4", names[0]: "<f4"}
 
 
+@pytest.mark.parametrize("n", [21, 22])
+def test_the_last_step_of_an_epoch_may_have_fewer_rows_and_micro_batches(n: int, tmp_path: Path) -> None:
+    exact, size = Exact(step=2), {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+    exact.trainer = without_dropout(valued(tmp_path, n=n, callbacks=[exact], **size))
+    exact.trainer.train()
+    columns = values_of(tmp_path, 2)
+    assert len(columns["row"]) == n - 16
+    for name in ("a arithmetic", "b arithmetic"):
+        wanted = [exact.values[row][name] for row in columns["row"].tolist()]
+        assert columns[name] == pytest.approx(wanted, rel=2e-3, abs=1e-4)
+
+
 def test_values_say_how_much_a_step_lowers_the_loss_of_the_probes(tmp_path: Path) -> None:
     """To first order: a step of plain gradient descent takes Σ rate/N·value off a half's loss."""
 
@@ -297,6 +309,41 @@ def test_a_stage_of_other_probes_is_left_out(cut: Path, tmp_path: Path) -> None:
     trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     assert [end["value"]["visits"] for end in events(tmp_path, "stage_end")] == [0, 12]
     assert {"a sums", "b sums"} < set(values_of(tmp_path, 1))
+
+
+@pytest.mark.parametrize(
+    ("value", "probes"),
+    [
+        (MUCH, [row for row in task_rows(300, seed=99) if row["domain"] == "arithmetic"]),
+        ({**MUCH, "adam": True}, SUMS),
+        ({"budget": 0.5}, [*SUMS, *[row for row in task_rows(300, seed=99) if row["domain"] == "arithmetic"]]),
+    ],
+    ids=["other rows of the domain", "another unit", "more of them"],
+)
+def test_what_a_resume_measures_otherwise_is_not_added_to_what_was(
+    value: Json, probes: Any, cut: Path, tmp_path: Path
+) -> None:
+    config = {**ASKS, "stages": 2, "resume": "changed_future", "value": value}
+    trainer = again(cut, tmp_path, config=config, probes=probes)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))  # one stage is over, the next one not
+    ends = [end["value"] for end in events(tmp_path, "stage_end")]
+    assert [end["visits"] for end in ends] == [12, 0]
+    assert events(tmp_path, "value")[0]["rows"] == 12  # all that there is, in one unit
+    trainer = again(cut, tmp_path / "early", config={**config, "stages": 3}, probes=probes)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "early" / "checkpoint-2"))
+    (line,) = events(tmp_path / "early", "value")
+    assert line["rows"] == sum(end["value"]["visits"] for end in events(tmp_path / "early", "stage_end")[1:]) > 0
+
+
+def test_stages_that_were_valued_otherwise_are_left_out_and_said(cut: Path, tmp_path: Path) -> None:
+    config = {**ASKS, "stages": 3, "resume": "changed_future", "value": {**MUCH, "adam": True}}
+    trainer = again(cut, tmp_path, config=config, max_steps=12)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    visits = [end["value"]["visits"] for end in events(tmp_path, "stage_end")]
+    (line,) = events(tmp_path, "value")
+    assert visits[0] == 12
+    assert line["rows"] <= sum(visits[1:])
+    assert line["sentence"].endswith("; 1 stage that was valued before by other probes, or otherwise, left out")
 
 
 def test_a_run_that_goes_on_in_another_folder_takes_its_values_with_it(cut: Path, tmp_path: Path) -> None:
