@@ -222,13 +222,13 @@ SHARES = {
 VALUED = {
     "event": "value",
     "step": 6,
-    "rows": 12,
+    "rows": 0,
     "negative": 2,
     "not_valued": 1,
     "split_half": 0.7,
     "split_half_by_probe": {"code": 0.8, "text": None},
     "transfer": {"code": {"code": 0.2, "text": -0.1}},
-    "sentence": "…",
+    "why": "…",
 }
 
 
