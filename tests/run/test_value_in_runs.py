@@ -434,6 +434,17 @@ def test_a_domain_of_few_probes_is_refused_by_name(tmp_path: Path) -> None:
     )
 
 
+def test_a_probe_domain_cannot_have_the_name_of_all_of_them(tmp_path: Path) -> None:
+    text = [row for row in PROBES if row["domain"] == "text"]
+    named = [{**row, "domain": "all"} for row in SUMS]
+    with pytest.raises(DataError, match=r"`value` must have no probe domain called 'all' beside others, .* text\."):
+        valued(tmp_path, probes=[*named, *text]).train()
+    valued(tmp_path / "alone", n=4, probes=named).train()  # as probes are called that name no domain
+    columns, about = read_columns(tmp_path / "alone" / "curriculum" / FOLDER / "values.parquet")
+    assert (columns["value all"] == columns["value"]).all()
+    assert set(about["split_half"]) == {"all"}
+
+
 def test_without_probes_nothing_can_be_valued(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"`value` must have probes, .* Give probes: \{path"):
         valued(tmp_path, probes=None).train()
