@@ -87,8 +87,8 @@ def refuse_probes(probes: Probes) -> None:
     if ALL in probes.domains and len(probes.domains) > 1:
         others = ", ".join(domain for domain in probes.domains if domain != ALL)
         raise DataError(
-            f"`value` must have no probe domain called {ALL!r} beside others, for that is what all of them together are "
-            f"called, got it beside {others}. Give it another name, or take `value` out of the recipe."
+            f"`value` must have no probe domain called {ALL!r} beside others, for so all of them together are called, "
+            f"got it beside {others}. Give it another name, or take `value` out of the recipe."
         )
     few = {domain: len(rows) for domain, rows in probes.domains.items() if len(rows) < FEWEST}
     if few:
