@@ -148,7 +148,7 @@ def read_question(options: argparse.Namespace) -> tuple[Plan, Question]:
     model = ["--model_name_or_path", options.model] if options.model else []
     written = read_written(options.config, [*options.rest, *model], command="ablate")
     settings = CompareSettings.from_mapping(written.compared(vars(options)))
-    settings = replace(settings, arms={FULL: {}}, evaluate=None, sharpness=False)
+    settings = replace(settings, arms={FULL: {}}, evaluate=None, sharpness=False, proxy=None)
     block = {key: value for key, value in written.block.items() if key != "evaluate"}
     config = CampusConfig.from_mapping(block)
     if block.get("seed") is not None:

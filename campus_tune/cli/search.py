@@ -146,6 +146,7 @@ def read_search_plan(options: argparse.Namespace) -> SearchPlan:
 
 def _search(plan: SearchPlan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
     """All runs that are missing; what was found, on the console, in search.json and in the report."""
+    from campus_tune.compare.proxy_scores import read_proxy
     from campus_tune.compare.search import Hunt, SearchRecord, refuse_test_rows
     from campus_tune.compare.training import Bench
     from campus_tune.compare.trainings import Trainings
@@ -156,6 +157,8 @@ def _search(plan: SearchPlan, options: argparse.Namespace, ctrl_c: CtrlC) -> int
         if value := getattr(options, name):
             words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
     command = shlex.join([*words, *options.rest])
+    if plan.judging.settings.proxy is not None:
+        read_proxy(plan.judging.settings.proxy)  # the comparison's: refused before a trial is trained
     lock = RunLock(plan.trials.out, what="--out")
     lock.take()
     trainings = Trainings(plan.trials, ctrl_c.check)

@@ -51,9 +51,3 @@ class LegRecorder(Recorder):
         del args, control
         if self._ends:
             raise LegEnded(f"step {state.global_step}")
-
-    def look_last(self) -> None:
-        """The loss at the end of a run that a rule has ended early."""
-        steps = self._curve["step"]
-        if not steps or steps[-1] != self.trainer.state.global_step:
-            self._measure(self.trainer.state.global_step)

@@ -120,7 +120,6 @@ def _train(
     began = time.perf_counter()
     try:
         trainer.train(resume_from_checkpoint=str(start) if leg.since and start.is_dir() else None)
-        recorder.look_last()
     except LegEnded:
         pass
     except DivergedError as error:

@@ -320,6 +320,12 @@ def test_a_model_in_the_place_of_the_recipes_is_said_to_be_one(recipe: Path, tmp
     assert shown["trained"].endswith("was not tested.")
 
 
+def test_what_only_a_comparison_says_is_not_measured_for_an_ablation(recipe: Path) -> None:
+    extras = ["--compare.proxy", "nowhere", "--compare.sharpness", "true", "--compare.evaluate", "{tasks: [gsm8k]}"]
+    settings = asked(recipe, *extras)[0].settings
+    assert (settings.proxy, settings.sharpness, settings.evaluate) == (None, False, None)
+
+
 def test_names_of_domains_make_names_of_folders() -> None:
     question = Question({"a/b": 5, "a_b": 5, "ü b": 5}, "domain", ("a/b", "a_b", "ü b"))
     names = [arm.name for arm in question.arms({"metrics": []}).values()]

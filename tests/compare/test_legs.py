@@ -5,8 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+from transformers import TrainerControl, TrainerState
+from transformers import TrainingArguments as Args
 
 from campus_tune.compare.arms import Arm
+from campus_tune.compare.leg_recorder import LegRecorder
 from campus_tune.compare.legs import forget, leg_file, read_leg
 from campus_tune.compare.result_file import run_folder
 from campus_tune.compare.task import Leg, Task
@@ -75,6 +78,21 @@ def test_it_is_so_where_all_weights_are_trained(tmp_path: Path) -> None:
     recipe = tiny_recipe(tmp_path / "recipe", lr_scheduler_type="constant", lora=False)
     whole = bench_of(recipe, tmp_path / "whole").make(Task("recipe", 1, leg=Leg()))
     assert legs(bench_of(recipe, tmp_path / "parts"), [3, None])[-1]["test"] == whole["test"]
+
+
+def test_a_run_that_a_rule_ends_is_measured_there(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ends(LegRecorder):
+        def on_step_end(self, args: Args, state: TrainerState, control: TrainerControl, **more: object) -> None:
+            super().on_step_end(args, state, control, **more)
+            control.should_training_stop = state.global_step == 3
+
+    monkeypatch.setattr("campus_tune.compare.leg_recorder.LegRecorder", Ends)
+    outcome = bench_of(recipe, tmp_path).make(Task("recipe", 1, leg=Leg(5)))
+    assert (outcome["step"], outcome["over"], outcome["curve"]["step"]) == (3, True, [3])
+    end = sum(outcome["test"]["loss"]) / sum(outcome["test"]["tokens"])
+    assert outcome["curve"]["loss"] == [pytest.approx(end)]
 
 
 def test_a_leg_whose_checkpoint_is_gone_begins_anew_and_ends_the_same(

@@ -219,6 +219,17 @@ SHARES = {
     "after": {"code": 0.6, "text": 0.4},
     "signal": {"code": 0.1, "text": None},
 }
+VALUED = {
+    "event": "value",
+    "step": 6,
+    "rows": 0,
+    "negative": 2,
+    "not_valued": 1,
+    "split_half": 0.7,
+    "split_half_by_probe": {"code": 0.8, "text": None},
+    "transfer": {"code": {"code": 0.2, "text": -0.1}},
+    "why": "…",
+}
 
 
 @pytest.mark.parametrize("kind", EVENTS)
@@ -228,7 +239,7 @@ def test_a_ledgers_line_of_another_shape_is_named_by_report_and_diff(
     monkeypatch.setattr(write, "run_pictures", NO_PICTURES)
     ledger = run / "curriculum" / "ledger.jsonl"
     lines = [json.loads(line) for line in ledger.read_text().splitlines()]
-    lines[-1:-1] = [RESUMED, SUSPECTS, FIRED, SHARES, MAP]  # this run has none of them
+    lines[-1:-1] = [RESUMED, SUSPECTS, FIRED, SHARES, MAP, VALUED]  # this run has none of them
     place = max(i for i, line in enumerate(lines) if line["event"] == kind)  # the last stage's end says most
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     for key in lines[place]:

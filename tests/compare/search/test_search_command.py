@@ -118,6 +118,14 @@ def main_or_raise(words: list[str]) -> int:
     return main(["--debug", *words])
 
 
+def test_a_proxy_that_is_none_is_refused_before_a_trial_is_trained(tmp_path: Path) -> None:
+    recipe = tiny_search(tmp_path / "recipe", compare={"proxy": str(tmp_path / "nowhere")})
+    found = options(recipe, "--out", str(tmp_path / "out"))
+    with pytest.raises(RecipeError, match="`compare: proxy` must be a folder that campus-tune proxy has made"):
+        found.command(found)
+    assert not list((tmp_path / "out").rglob("leg-*"))
+
+
 def test_few_rows_do_not_rank(recipe: Path, tmp_path: Path) -> None:
     few = write_rows(tmp_path / "few.jsonl", task_rows(29, seed=9))
     with pytest.raises(DataError, match="`search: rows` must have at least 30 rows, got 29"):

@@ -96,6 +96,7 @@ def test_what_an_earlier_run_left_is_kept_beside_its_ledger(tmp_path: Path) -> N
         "book/likeliest.1.jsonl",
         "dropped.1.jsonl",
         "shares.1.yaml",
+        "value.1",
     }
 
 
