@@ -25,6 +25,7 @@ from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import DIVERGED, FINISHED, LOG, VISITS, run_folder, write_run_result
 from campus_tune.compare.task import Task
 from campus_tune.data.prepared import token_counts
+from campus_tune.method.budget import VALUE
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.plugins import plugins_used
 from campus_tune.run.ledger import FILE as LEDGER
@@ -182,7 +183,7 @@ class Bench:
                 "found": found,
                 "curve": recorder.curve_seconds,
             },
-            "cost": end.get("cost") or run.situation.budget.shares(),
+            "cost": of_the_order(end.get("cost") or run.situation.budget.shares()),
             "test": recorder.end(),
             "curve": curve,
             "choices": [
@@ -229,3 +230,18 @@ class Bench:
                     values[task][metric] = {f"{part}/{document}": value for (part, document), value in scores}
             looks["evaluation"] = dict(values)
         return looks
+
+
+def of_the_order(cost: Json) -> Json:
+    """What a run has paid for its curriculum: values decide nothing, and an arm is not charged for them.
+
+    >>> of_the_order({"probes": 0.25, "value": 0.5, "all": 0.75})
+    {'probes': 0.25, 'all': 0.25}
+
+    Args:
+        cost: shares of the training compute by purpose, and of all of them.
+    """
+    if VALUE not in cost:
+        return cost
+    own = {purpose: share for purpose, share in cost.items() if purpose not in (VALUE, "all")}
+    return {**own, "all": sum(own.values())}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from campus_tune.method.budget import Budget, rounded_up
+from campus_tune.method.value import ALL
 from campus_tune.model.probes import Probes
 from campus_tune.model.valuable import refuse_value
 from campus_tune.preview.cost_plan import SMALLER
@@ -77,12 +78,18 @@ class ValuePlan:
         )
 
 
-def refuse_few(probes: Probes) -> None:
-    """Halves of few rows agree on nothing.
+def refuse_probes(probes: Probes) -> None:
+    """Halves of few rows agree on nothing, and a name must mean one thing.
 
     Raises:
-        DataError: a domain of fewer.
+        DataError: a domain of fewer, or one among others with the name of all of them.
     """
+    if ALL in probes.domains and len(probes.domains) > 1:
+        others = ", ".join(domain for domain in probes.domains if domain != ALL)
+        raise DataError(
+            f"`value` must have no probe domain called {ALL!r} beside others, for so all of them together are called, "
+            f"got it beside {others}. Give it another name, or take `value` out of the recipe."
+        )
     few = {domain: len(rows) for domain, rows in probes.domains.items() if len(rows) < FEWEST}
     if few:
         named = ", ".join(f"{n} of {domain!r}" for domain, n in few.items())
@@ -108,7 +115,7 @@ def value_findings(
         return
     try:
         refuse_value(trainer, adam=config.value.adam)
-        refuse_few(probes)
+        refuse_probes(probes)
     except CampusError as error:
         yield Finding("error", str(error))
         return

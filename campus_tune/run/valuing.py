@@ -29,7 +29,7 @@ from campus_tune.model.peers import Peers
 from campus_tune.model.probe_gradients import GradientMeter, ProbeGradient, halves
 from campus_tune.model.probes import Probes
 from campus_tune.model.valuable import lora_layers
-from campus_tune.preview.value_plan import ValuePlan, refuse_few
+from campus_tune.preview.value_plan import ValuePlan, refuse_probes
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.checkpoints import kept_for_checkpoints
 from campus_tune.run.gradient_files import prune, read_gradients, write_gradients
@@ -106,11 +106,11 @@ class Valuing:
             n_stages: about how many stages it has.
 
         Raises:
-            DataError: a domain has too few probe rows.
+            DataError: a domain has too few probe rows, or a name that is taken.
         """
         if config.value is None or probes is None:
             return None
-        refuse_few(probes)
+        refuse_probes(probes)
         plan = ValuePlan.of(probes, budget, config.value.budget, n_stages, seed=config.seed or 0)
         meter = GradientMeter.of_probes(trainer, probes, peers)
         return Valuing(trainer, config, plan, meter, budget, peers, folder, probes.rows.trained)

@@ -24,7 +24,18 @@ from campus_tune.run import make_trainer as sft_trainer
 from campus_tune.run.ledger import comparable, read_ledger
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.types import Json
-from tests.compare.tiny_compare import PROBES, ROWS, STEPS, TESTS, plan_of, result_of, timeless, tiny_recipe, write_rows
+from tests.compare.tiny_compare import (
+    PROBES,
+    ROWS,
+    STEPS,
+    TESTS,
+    bench_of,
+    plan_of,
+    result_of,
+    timeless,
+    tiny_recipe,
+    write_rows,
+)
 from tests.evaluate.data import write as write_sets
 from tests.run.tiny_run import history_of, task_rows, weights_of
 
@@ -191,6 +202,20 @@ def test_tokens_and_visits_are_those_of_the_plan(lora: World) -> None:
         end = events[-1]
         assert run.outcome["audit"] == end["audit"] == {"checked": STEPS, "passed": STEPS, "labels": True}
         assert run.outcome["cost"] == end["cost"]
+
+
+def test_an_arm_is_not_charged_for_values_which_decide_nothing(tmp_path: Path) -> None:
+    write_rows(tmp_path / "probes.jsonl", [row for row in task_rows(150, seed=77) if row["domain"] == "text"])
+    outcomes = []
+    for name, asks in (("with", {"value": {"budget": 10}}), ("without", {})):
+        block = {"metrics": ["length"], "stages": 2, "budget": 2.0, "probes": {"path": str(tmp_path / "probes.jsonl")}}
+        recipe = tiny_recipe(tmp_path, campus={**block, **asks})
+        outcomes.append(bench_of(recipe, tmp_path / name).make(Task("recipe", 0)))
+    valued, plain = outcomes
+    assert valued["cost"] == plain["cost"]
+    assert timeless(valued)["curve"] == timeless(plain)["curve"]
+    ledger = tmp_path / "with" / "runs" / "recipe" / "seed-0" / "curriculum" / "ledger.jsonl"
+    assert next(line["cost"]["value"] for line in read_ledger(ledger) if line["event"] == "end") > 0
 
 
 def test_random_costs_nothing_and_the_recipe_its_bill(lora: World) -> None:

@@ -19,6 +19,7 @@ from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import DataError, RecipeError, ResumeError
 from campus_tune.words.types import Json
 from tests.run.test_resume import LOSSY, MATCHED, assert_same, outcome, resumed
+from tests.run.test_rollback_in_runs import STEERED, Spoils
 from tests.run.test_user_weights import columns
 from tests.run.tiny_run import RECIPE, history_of, ledger_of, task_rows, tiny_trainer, weights_of
 from tests.run.witness import events
@@ -207,8 +208,9 @@ def told_without_values(out: Path) -> list[Json]:
         (RECIPE, {}),
         (MATCHED, {"num_train_epochs": 2}),
         (LOSSY, {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 2}),
+        (STEERED, {"n": 96, "lr_scheduler_type": "cosine", "callbacks": [Spoils()]}),
     ],
-    ids=["scores of texts", "probes choose", "losses choose"],
+    ids=["scores of texts", "probes choose", "losses choose", "weights go back"],
 )
 def test_what_is_trained_is_the_same_bit_for_bit(config: Json, settings: Any, tmp_path: Path) -> None:
     runs = []
@@ -223,6 +225,8 @@ def test_what_is_trained_is_the_same_bit_for_bit(config: Json, settings: Any, tm
     assert history == plain_history
     assert all(torch.equal(weights[name], plain_weights[name]) for name in plain_weights)
     assert names_in(tmp_path / "with")
+    gone_back = [line for line in ledger if line.get("done", {}).get("rollback")]
+    assert bool(gone_back) == (config is STEERED)
     assert not (tmp_path / "without" / "curriculum" / FOLDER).exists()
 
 
@@ -432,6 +436,17 @@ def test_a_domain_of_few_probes_is_refused_by_name(tmp_path: Path) -> None:
     assert not (tmp_path / "curriculum" / "ledger.jsonl").exists() or not read_ledger(
         tmp_path / "curriculum" / "ledger.jsonl"
     )
+
+
+def test_a_probe_domain_cannot_have_the_name_of_all_of_them(tmp_path: Path) -> None:
+    text = [row for row in PROBES if row["domain"] == "text"]
+    named = [{**row, "domain": "all"} for row in SUMS]
+    with pytest.raises(DataError, match=r"`value` must have no probe domain called 'all' beside others, .* text\."):
+        valued(tmp_path, probes=[*named, *text]).train()
+    valued(tmp_path / "alone", n=4, probes=named).train()  # as probes are called that name no domain
+    columns, about = read_columns(tmp_path / "alone" / "curriculum" / FOLDER / "values.parquet")
+    assert (columns["value all"] == columns["value"]).all()
+    assert set(about["split_half"]) == {"all"}
 
 
 def test_without_probes_nothing_can_be_valued(tmp_path: Path) -> None:
