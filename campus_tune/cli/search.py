@@ -159,6 +159,7 @@ def _search(plan: SearchPlan, options: argparse.Namespace, ctrl_c: CtrlC) -> int
     command = shlex.join([*words, *options.rest])
     if plan.judging.settings.proxy is not None:
         read_proxy(plan.judging.settings.proxy)  # the comparison's: refused before a trial is trained
+    assert plan.settings.sampler is not None, "it was chosen when the plan was read"
     refuse_nothing(plan.settings.sampler, plan.space, seed=plan.settings.seed)
     lock = RunLock(plan.trials.out, what="--out")
     lock.take()

@@ -75,7 +75,7 @@ def ask(kind: Sampler, space: Space, tried: Sequence[Tried], n: int, *, seed: in
     return list(islice(fresh(), n))
 
 
-def refuse_nothing(kind: str, space: Space, *, seed: int) -> None:
+def refuse_nothing(kind: Sampler, space: Space, *, seed: int) -> None:
     """A search must have something to try and what draws it: told before anything is trained.
 
     Args:
