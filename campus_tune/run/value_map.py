@@ -33,19 +33,26 @@ from campus_tune.words.types import Json
 def value_rows(now: Situation) -> Valued | None:
     """Fold the values of a run that is over, and say what they show; None where nobody asks. Every rank calls it."""
     if now.valuing is None:
+        if now.peers.leads:
+            _remove_earlier(now.folder)
         return None
 
     def made() -> Json:
         try:
             return _written(now)
         except Exception as error:  # a file is gone, the disk is full: the run is whole without
-            for name in (VALUES, TRANSFER, EXTREMES):  # of an earlier end of this run
-                with suppress(OSError):
-                    (now.folder / name).unlink()
+            _remove_earlier(now.folder)
             why = str(error) if isinstance(error, CampusError) else f"{type(error).__name__}: {error}"
             return {"rows": 0, "why": why}
 
     return Valued({"step": now.curriculum.step, **now.peers.led(made)})
+
+
+def _remove_earlier(folder: Path) -> None:
+    """What an earlier end of this run has left: it has gone on from a checkpoint since."""
+    for name in (VALUES, TRANSFER, EXTREMES):
+        with suppress(OSError):
+            (folder / name).unlink()
 
 
 def stages_of(now: Situation) -> list[Path]:

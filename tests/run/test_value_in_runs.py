@@ -295,6 +295,8 @@ def test_values_may_begin_with_a_resume_and_end_with_one(cut: Path, tmp_path: Pa
     off.train(resume_from_checkpoint=str(tmp_path / "off" / "checkpoint-2"))
     ends = events(tmp_path / "off", "stage_end")
     assert [end.get("value") for end in ends] == [None, None]
+    assert "values.parquet" in names_in(cut)
+    assert "values.parquet" not in names_in(tmp_path / "off")  # which was of another end
 
     plain = tmp_path / "plain"
     valued(plain, config={**RECIPE, "stages": 2}, n=24, save_steps=2, max_steps=6).train()
