@@ -141,7 +141,8 @@ def agreement(
         theirs: those of the proxy, shape (n,).
         domains: domain number of each row, shape (n,).
         names: of the domains.
-        again: scores of our model by another training of it, shape (n,); None where there is none.
+        again: scores of our model by another training of it, NaN where it has none, shape (n,); None where there
+            is no other.
         seed: of the bootstrap.
     """
     both = np.isfinite(ours) & np.isfinite(theirs)
@@ -153,12 +154,16 @@ def agreement(
         value = spearman(a[rows], b[rows]) if len(rows) >= FEWEST else np.nan
         if np.isfinite(value):  # all scores of a small domain may be the same
             parts[name] = (value, _draws(a[rows], b[rows], rng), len(rows))
-    within, ceiling = None, None if again is None else spearman(a, again[both])
-    if len(parts) > 1:
-        within = RankCorrelation.mean([*parts.values()])
-        if again is not None:  # of the same rows as `within`
-            inside = np.isin(codes, [names.index(name) for name in parts])
-            ceiling = mean_within(a[inside], again[both][inside], codes[inside])
+    within = RankCorrelation.mean([*parts.values()]) if len(parts) > 1 else None
+    ceiling = None
+    if again is not None:
+        twice = again[both]
+        there = np.isfinite(twice)  # not all rows need have a score by the other training
+        if within is not None:  # of the same domains
+            there &= np.isin(codes, [names.index(name) for name in parts])
+        if there.sum() >= FEWEST:
+            mine, other, of = a[there], twice[there], codes[there]
+            ceiling = spearman(mine, other) if within is None else mean_within(mine, other, of)
     third = float(np.mean(_lowest_third(b)[_lowest_third(a)])) if len(a) >= FEWEST else None
     known = ceiling if ceiling is not None and np.isfinite(ceiling) else None
     return RankAgreement(overall, within, {name: RankCorrelation.of(*of) for name, of in parts.items()}, third, known)

@@ -76,6 +76,22 @@ def test_a_proxy_as_good_as_another_seed_is_all_of_what_can_be() -> None:
     assert agreement(ours, theirs, one_domain(2000), ["all"]).word == "in part"
 
 
+@pytest.mark.parametrize("names", [["all rows"], ["math", "code"]])
+def test_rows_that_the_other_training_has_no_score_of_say_nothing_of_the_ceiling(names: list[str]) -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.normal(size=400)
+    ours, theirs, again = (truth + 0.3 * rng.normal(size=400) for _ in range(3))
+    domains = np.arange(400) % len(names)
+    whole = agreement(ours, theirs, domains, names, again=again).ceiling
+    again[:200] = np.nan
+    half = agreement(ours, theirs, domains, names, again=again).ceiling
+    assert whole is not None
+    assert half == pytest.approx(whole, abs=0.03)
+    again[20:] = np.nan
+    nothing = agreement(ours, theirs, domains, names, again=again)
+    assert (nothing.ceiling, nothing.word) == (None, "serves")
+
+
 def test_noise_is_taken_out_of_what_is_agreed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the noise, ρ over the ceiling is near the agreement of what the scores are without it."""
     monkeypatch.setattr(module, "RESAMPLES", 2)
