@@ -37,6 +37,9 @@ from typing import Any
 import numpy as np
 import yaml
 
+from campus_tune.data.as_dataset import as_dataset
+from campus_tune.data.said_hashes import SaidHashes
+from campus_tune.data.shapes import Shape
 from campus_tune.demo.tasks import generate
 from campus_tune.demo.tiny import tiny_model, tiny_tokenizer
 from campus_tune.method.stats import spearman
@@ -44,6 +47,7 @@ from campus_tune.run.ledger import FOLDER
 from campus_tune.run.row_map import FILE as MAP
 from campus_tune.run.value_table import TRANSFER, VALUES
 from campus_tune.scores.cache import read_columns
+from campus_tune.words.files import read_jsonl
 from campus_tune.words.types import BoolArray, Json
 from eval.planting import area, plant
 from eval.suspects import DOMAINS, HIDDEN, start_model
@@ -54,6 +58,7 @@ WRONG, KIND = 0.1, "swapped"
 LONGEST = 450  # characters of a prompt and its answer, of the mix
 TRAIN_SEED, HELD_OUT_SEED = 0, 4000
 EARLY = 0.1  # of the proxy
+VALUED: Json = {"budget": 0.3}  # pays for five measurements or so of the probes' gradients; the usual 0.05 for none
 MIX = Path(os.environ.get("CAMPUS_SHARED", "shared")) / "data" / "mix"
 
 
@@ -66,12 +71,14 @@ class Setting:
         rows: of each domain.
         seeds: of what is compared.
         quick: whether it is a trial of the script.
+        max_length: tokens of a row.
     """
 
     folder: Path
     rows: int = ROWS
     seeds: int = 3
     quick: bool = False
+    max_length: int = 256
 
 
 # -- the files ---------------------------------------------------------------------------------------------------------
@@ -158,7 +165,7 @@ def write_recipe(setting: Setting, name: str, campus: Json, *, compare: Json | N
         "lora_alpha": 16,
         "lora_dropout": 0.0,
         "lora_target_modules": "all-linear",
-        "max_length": 256,
+        "max_length": setting.max_length,
         "bf16": False,
         "use_cpu": True,
         "activation_checkpointing": False,
@@ -205,7 +212,7 @@ def command(setting: Setting, part: str, *words: str) -> None:
 
 def run_value(setting: Setting) -> None:
     """One run that measures the values of its rows."""
-    recipe = write_recipe(setting, "value", {**probes_of(setting), "value": True})
+    recipe = write_recipe(setting, "value", {**probes_of(setting), "value": VALUED})
     if not (setting.folder / "value" / FOLDER / VALUES).exists():
         command(setting, "value", "sft", "--config", recipe)
 
@@ -214,7 +221,7 @@ def tell_value(setting: Setting) -> list[str]:
     """Do halves agree, is a wrong row worth less, and what helps what?"""
     home = setting.folder / "value" / FOLDER
     columns, about = read_columns(home / VALUES)
-    wrong, value = _wrong(setting), columns["value"].astype(np.float64)
+    wrong, value = _wrong(setting, columns["key"].tolist()), columns["value"].astype(np.float64)
     per_token = value / np.maximum(columns["tokens"], 1)
     excess = read_columns(home / MAP)[0]["excess"].astype(np.float64)
     known = np.isfinite(value) & np.isfinite(excess)
@@ -252,7 +259,7 @@ def run_prune(setting: Setting) -> None:
 
 def tell_prune(setting: Setting) -> list[str]:
     """What the comparison says, and which rows went."""
-    wrong = _wrong(setting)
+    wrong = _wrong(setting, read_columns(setting.folder / "value" / FOLDER / VALUES)[0]["key"].tolist())
     dropped = setting.folder / "prune" / "runs" / "recipe" / "seed-0" / FOLDER / "dropped.jsonl"
     rows = [json.loads(line)["row"] for line in dropped.read_text("utf-8").splitlines()] if dropped.exists() else []
     said = f"{len(rows)} rows dropped, {wrong[rows].mean():.0%} of them wrong." if rows else "No row dropped."
@@ -292,13 +299,13 @@ def run_proxy(setting: Setting) -> None:
     plain = write_recipe(setting, "to-proxy", {})
     command(setting, "proxy", "proxy", "--config", plain, "--model", str(folder / "small"), "--out", str(folder / "p"))
     small = write_recipe(
-        setting, "small-value", {**probes_of(setting), "value": True}, model_name_or_path=str(folder / "small")
+        setting, "small-value", {**probes_of(setting), "value": VALUED}, model_name_or_path=str(folder / "small")
     )
     if not (folder / "small-value" / FOLDER / VALUES).exists():
         command(setting, "proxy", "sft", "--config", small)
     for name in ("p", "small-value"):
         asked = {"arms": ["recipe", "random"], "proxy": str(folder / name), "seeds": 2}
-        recipe = write_recipe(setting, "proxy", {**probes_of(setting), "value": True}, compare=asked)
+        recipe = write_recipe(setting, "proxy", {**probes_of(setting), "value": VALUED}, compare=asked)
         command(setting, "proxy", "compare", "--config", recipe)
         verdict = folder / "proxy" / "verdict.json"
         (folder / f"proxy-{name}.json").write_text(json.dumps(json.loads(verdict.read_text())["proxy"]), "utf-8")
@@ -333,8 +340,12 @@ PARTS: Mapping[str, tuple[Callable[[Setting], None], Callable[[Setting], list[st
 # -- in words ----------------------------------------------------------------------------------------------------------
 
 
-def _wrong(setting: Setting) -> BoolArray:
-    return np.array(json.loads((setting.folder / "wrong.json").read_text()), dtype=np.bool_)
+def _wrong(setting: Setting, keys: Sequence[str]) -> BoolArray:
+    """Which rows are wrong, by what they say: of those whose answer is cut off TRL keeps none."""
+    rows = as_dataset(read_jsonl(setting.folder / "train.jsonl"), "train")
+    said = SaidHashes.read(rows, Shape(), np.zeros(len(rows), dtype=np.uint64)).hex_keys()
+    wrong = dict(zip(said, json.loads((setting.folder / "wrong.json").read_text()), strict=True))
+    return np.array([wrong[key] for key in keys], dtype=np.bool_)
 
 
 def _shown(value: float | None) -> str:
@@ -388,10 +399,12 @@ def main(arguments: list[str] | None = None) -> int:
     options: Any = parser.parse_args(arguments)
     warnings.simplefilter("ignore")
     quick = getattr(options, "quick", False)
-    setting = Setting(options.keep, **({"rows": 60, "seeds": 2, "quick": True} if quick else {}))
+    mix = getattr(options, "set", "tasks") == "mix"
+    more = {"rows": 60, "seeds": 2, "quick": True} if quick else {}
+    setting = Setting(options.keep, **more, max_length=512 if mix else 256)
     if options.command == "run":
         options.keep.mkdir(parents=True, exist_ok=True)
-        write_files(setting, mix=options.set == "mix")
+        write_files(setting, mix=mix)
     for part in options.parts:
         run, tell = PARTS[part]
         if options.command == "run":

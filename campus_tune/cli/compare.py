@@ -41,8 +41,9 @@ example:
   campus-tune compare --config recipe.yaml --devices 0 1 --compare.sharpness true
 
 Other settings of the block, with their defaults: effect 0.02 and speedup 0.1 (the smallest worth finding, as shares),
-points 20 (of each curve), tokens_tolerance 0.01, sharpness false, evaluate (official tasks; none), proxy (a folder of
-campus-tune proxy, or of a finished run: does it rank the rows as the trained model does? none).
+points 20 (of each curve; the generalisation gap takes as long as two more), tokens_tolerance 0.01, sharpness false,
+evaluate (official tasks; none), proxy (a folder of campus-tune proxy, or of a finished run: does it rank the rows as
+the trained model does? none).
 """
 
 

@@ -147,7 +147,7 @@ def read_search_plan(options: argparse.Namespace) -> SearchPlan:
 def _search(plan: SearchPlan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
     """All runs that are missing; what was found, on the console, in search.json and in the report."""
     from campus_tune.compare.proxy_scores import read_proxy
-    from campus_tune.compare.search import Hunt, SearchRecord, refuse_test_rows
+    from campus_tune.compare.search import Hunt, SearchRecord, refuse_nothing, refuse_test_rows
     from campus_tune.compare.training import Bench
     from campus_tune.compare.trainings import Trainings
     from campus_tune.run.lock import RunLock
@@ -159,6 +159,8 @@ def _search(plan: SearchPlan, options: argparse.Namespace, ctrl_c: CtrlC) -> int
     command = shlex.join([*words, *options.rest])
     if plan.judging.settings.proxy is not None:
         read_proxy(plan.judging.settings.proxy)  # the comparison's: refused before a trial is trained
+    assert plan.settings.sampler is not None, "it was chosen when the plan was read"
+    refuse_nothing(plan.settings.sampler, plan.space, seed=plan.settings.seed)
     lock = RunLock(plan.trials.out, what="--out")
     lock.take()
     trainings = Trainings(plan.trials, ctrl_c.check)
@@ -202,7 +204,9 @@ def cost_lines(plan: SearchPlan) -> list[str]:
         f"stands, and {judged} of the comparison that judges the best one: {trials + recipe + judged:.1f} runs in all, "
         "and what their curricula cost"
     )
-    return [cost, ladder.why, f"trials are drawn by `sampler: {settings.sampler}`"]
+    one_seed = "there will be no winner: one seed cannot tell a recipe from luck. Judge with at least three: --seeds 3"
+    drawn = f"trials are drawn by `sampler: {settings.sampler}`"
+    return [cost, ladder.why, drawn, *([one_seed] if len(plan.judging.settings.seeds) == 1 else [])]
 
 
 def _judge(plan: SearchPlan, hunt: Hunt, standing: Standing, test: HeldOut, command: str, ctrl_c: CtrlC) -> None:

@@ -19,6 +19,7 @@ from campus_tune.compare.search.hunt import (
 )
 from campus_tune.compare.search.record import SearchRecord, read_search, sampler_in
 from campus_tune.compare.search.rerun import FOLDER, confirm, plan_of_best
+from campus_tune.compare.search.sampler import refuse_nothing
 from campus_tune.compare.search.settings import BLOCK, SearchSettings
 from campus_tune.compare.search.space import Space, read_space
 from campus_tune.compare.search.winner import Conclusion, Standing, conclude, promised
@@ -43,6 +44,7 @@ __all__ = [
     "promised",
     "read_search",
     "read_space",
+    "refuse_nothing",
     "refuse_test_rows",
     "sampler_in",
     "shown_changes",

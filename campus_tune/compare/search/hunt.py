@@ -142,11 +142,12 @@ class Hunt:
         self.ladder = make_ladder(trained_with(self.plan), int(self.recipe[0]["steps"]))
         losses = [run["curve"]["loss"][-1] for run in self.recipe]
         spread = float(np.std(losses, ddof=1)) / float(np.mean(losses))
-        n, each = self.settings.trials, self.settings.seeds
+        n, each = min(self.settings.trials, self.space.n_points), self.settings.seeds
+        better = percent(luck(n) * spread / math.sqrt(each))
         self.say(
-            f"its seeds differ by {percent(spread)}: where nothing matters, the best of {n} trials of {each} "
-            f"seed{'s' * (each > 1)} will look {percent(luck(n) * spread / math.sqrt(each))} better than it. Less than "
-            "that is noise, whatever is ranked first"
+            f"its seeds differ by {percent(spread)}: where nothing matters, the best of {n} trial{'s' * (n > 1)} of "
+            f"{each} seed{'s' * (each > 1)} will look {better} better than it. Less than that is "
+            "noise, whatever is ranked first"
         )
         judging = self.plan.settings
         if len(judging.seeds) > 1:

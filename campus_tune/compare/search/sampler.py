@@ -75,6 +75,24 @@ def ask(kind: Sampler, space: Space, tried: Sequence[Tried], n: int, *, seed: in
     return list(islice(fresh(), n))
 
 
+def refuse_nothing(kind: Sampler, space: Space, *, seed: int) -> None:
+    """A search must have something to try and what draws it: told before anything is trained.
+
+    Args:
+        kind: of the sampler.
+        space: of the search.
+        seed: of the sampler.
+
+    Raises:
+        RecipeError: all points are the recipe as it stands, or optuna is asked for and not installed.
+    """
+    if not ask(kind, space, [], 1, seed=seed):
+        raise RecipeError(
+            f"`search: space` must have a recipe besides the one that stands there, got {space.n_points} that are the "
+            "same or whose choices do not go together. Add choices that change it."
+        )
+
+
 def random_points(sizes: Sequence[int], *, seed: int) -> Iterator[Point]:
     """All points of a space in a random sequence, each once; of a very large space without an end, and maybe again.
 

@@ -20,14 +20,18 @@ import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from campus_tune.method.pacing import PACINGS
+from campus_tune.metrics import METRICS, parse_metric
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.annotated import defaults, plain
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.hashing import as_json
+from campus_tune.words.registry import Registry
 from campus_tune.words.types import Json
 from campus_tune.words.wording import shown
 
@@ -173,7 +177,30 @@ def put(block: Json, name: str, choice: object) -> Json:
 
 
 def _identity(block: Json) -> str:
-    return as_json(CampusConfig.from_mapping(block).to_mapping())
+    """The settings in one of the ways in which they can be written: `pacing: root` is root with all its defaults."""
+    told = CampusConfig.from_mapping(block).to_mapping()
+    told["pacing"] = _with_defaults(PACINGS, told["pacing"])
+    told["metrics"] = [
+        [spec.label, spec.reverse, _with_defaults(METRICS, {"name": spec.name, **spec.options})]
+        for spec in map(parse_metric, told["metrics"])
+    ]
+    return as_json(_as_floats(told))
+
+
+def _with_defaults(parts: Registry[Any], setting: str | Mapping[str, Any]) -> Json:
+    """A named part with all its options."""
+    written = {"name": setting} if isinstance(setting, str) else dict(setting)
+    options = signature(parts.get(str(written["name"]))).parameters.values()
+    return {**{one.name: one.default for one in options if one.default is not one.empty}, **written}
+
+
+def _as_floats(value: object) -> object:
+    """2 is 2.0, all the way down."""
+    if isinstance(value, Mapping):
+        return {name: _as_floats(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_floats(one) for one in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _misfit(space: Space, number: int, choice: int) -> list[str]:

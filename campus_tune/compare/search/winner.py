@@ -77,7 +77,7 @@ class Standing:
         if self.trial_spread is not None:
             noise = f"the trials differ by {percent(self.trial_spread)} (standard deviation), and {noise}"
         found = f"the best trial ended {percent(self.change, signed=True)} beside the recipe with the same seeds"
-        each = f"{self.n_trials} trials of {self.seeds} seed{'s' * (self.seeds > 1)}"
+        each = f"{self.n_trials} trial{'s' * (self.n_trials > 1)} of {self.seeds} seed{'s' * (self.seeds > 1)}"
         by_luck = f"by luck alone the best of {each} looks {percent(-self.luck)} better than it is"
         as_much = f"as much better as this one in {self.chance:.0%} of searches in which nothing matters"
         return [f"{found}; {noise}", f"{by_luck}, and {as_much}"]
@@ -102,6 +102,8 @@ def luck(n_trials: int) -> float:
     >>> [round(luck(n), 2) for n in (1, 2, 24)]  # 0, 1/√π, and what tables of order statistics have
     [0.0, 0.56, 1.95]
     """
+    if n_trials == 1:
+        return 0.0  # and not what rounding leaves of it
     from scipy.special import ndtr  # type: ignore[import-untyped]  # scipy ships no types
 
     x = np.linspace(-10, 10, 4001)

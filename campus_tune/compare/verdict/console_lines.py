@@ -96,7 +96,7 @@ def readings(verdict: Verdict) -> list[str]:
         rows[0].append(next((f"{one.mean_against:.3g}".replace("-", "−") for one in known.values()), "—"))
         for row in rows[1:]:
             one = known.get(row[0])
-            span = "" if one is None or one.low is None else f" ({one.low:+.2g} to {one.high:+.2g})"
+            span = "" if one is None or one.low is None else f" (Δ {one.low:+.2g} to {one.high:+.2g})"
             row.append("—" if one is None else f"{one.mean:.3g}{span}".replace("-", "−"))
-    note = f"note: in brackets, the 95 % interval of the difference to {verdict.baseline}; no verdict hangs on these."
+    note = f"note: Δ is the 95 % interval of the difference to {verdict.baseline}; no verdict hangs on these."
     return [table(["arm", *verdict.readings], rows), "", note]

@@ -230,11 +230,15 @@ def _end_of(done: Sequence[Json]) -> ItemValues:
 
 
 def _readings_of(done: Sequence[Json]) -> dict[tuple[str, str | None], FloatArray]:
-    """What the runs' last looks found; results of earlier versions have fewer of them."""
+    """What the runs' last looks found; results of earlier versions have fewer of them.
+
+    Sharpness of an earlier version is left out: it was measured on other rows, which it does not name.
+    """
     found: dict[tuple[str, str | None], list[float]] = {}
     for place, result in enumerate(done):
         for name, (look, key) in READINGS.items():
             whole = result.get(look) or {}
+            whole = {} if look == "sharpness" and "rows" not in whole else whole
             for domain, one in ((None, whole), *(whole.get("domains") or {}).items()):
                 if one.get(key) is not None:
                     found.setdefault((name, domain), [np.nan] * len(done))[place] = float(one[key])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from campus_tune.cli.main import main
-from campus_tune.cli.search import read_search_plan
+from campus_tune.cli.search import cost_lines, read_search_plan
 from campus_tune.compare.search import read_search
 from campus_tune.compare.training import Bench
 from campus_tune.compare.verdict import Verdict
@@ -124,6 +124,32 @@ def test_a_proxy_that_is_none_is_refused_before_a_trial_is_trained(tmp_path: Pat
     with pytest.raises(RecipeError, match="`compare: proxy` must be a folder that campus-tune proxy has made"):
         found.command(found)
     assert not list((tmp_path / "out").rglob("leg-*"))
+
+
+def test_a_space_of_the_recipe_alone_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    recipe = tiny_search(tmp_path / "recipe", search={"space": {"pacing": ["root", {"name": "root"}]}})
+    found = options(recipe, "--out", str(tmp_path / "out"))
+    with pytest.raises(RecipeError, match="must have a recipe besides the one that stands there, got 2"):
+        found.command(found)
+    assert not (tmp_path / "out").exists()
+
+
+def test_tpe_without_optuna_is_refused_before_anything_is_trained(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    found = options(recipe, "--out", str(tmp_path / "out"), "--search.sampler", "tpe")
+    with pytest.raises(RecipeError, match="must have optuna, got none"):
+        found.command(found)
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_seed_to_judge_with_is_told_before_anything_is_trained(recipe: Path) -> None:
+    def told(*words: str) -> str:
+        return "\n".join(cost_lines(read_search_plan(options(recipe, *words))))
+
+    assert "there will be no winner: one seed" in told("--seeds", "1")
+    assert "winner" not in told("--seeds", "3")
 
 
 def test_few_rows_do_not_rank(recipe: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from campus_tune.compare.search.sampler import ask
 from campus_tune.compare.search.settings import SearchSettings
 from campus_tune.compare.search.space import KEPT, Space, put, read_space
 from campus_tune.recipe.config import CampusConfig
@@ -150,3 +151,23 @@ def test_a_point_is_found_again_from_what_a_file_says_of_it() -> None:
         assert space.point_of(json.loads(json.dumps(space.changes(point)))) == point
     with pytest.raises(ValueError, match="is not in list"):
         space.point_of({"mix": 0.7})
+
+
+@pytest.mark.parametrize(
+    ("name", "same", "other"),
+    [
+        (
+            "pacing",
+            ["root", {"name": "root"}, {"name": "root", "power": 2, "start": 0.01}],
+            {"name": "root", "power": 3},
+        ),
+        ("metrics", [["length"], [{"name": "length"}], [{"name": "length", "label": "length"}]], ["-length"]),
+        ("metrics", [["loss"], [{"name": "loss", "reduce": "mean"}]], [{"name": "loss", "reduce": "sum"}]),
+        ("mix", [0.0], 0.25),
+    ],
+)
+def test_a_recipe_that_is_written_otherwise_is_the_same_recipe(name: str, same: list[Any], other: object) -> None:
+    block = {"metrics": ["length"], "mix": 0}
+    space = read_space({name: (*same, other)}, {**block, name: 0 if name == "mix" else same[0]})
+    assert {space.identity((i,)) for i in range(len(same))} == {space.own}
+    assert ask("random", space, [], 9, seed=0) == [(len(same),)]

@@ -82,6 +82,12 @@ def test_a_recipe_whose_seeds_do_not_differ_leaves_nothing_to_luck() -> None:
     assert stand({0: 2.1}, [2.0, 2.0], n_trials=24, seeds=1).chance == 1.0
 
 
+def test_a_single_trial_has_no_luck_to_speak_of() -> None:
+    standing = stand({1: 0.9}, [1.0, 1.1, 1.2], n_trials=1, seeds=1, draws=100)
+    assert standing.luck == 0
+    assert "the best of 1 trial of 1 seed looks 0.0 % better" in standing.said()[1]
+
+
 # -- the rule ----------------------------------------------------------------------------------------------------------
 
 

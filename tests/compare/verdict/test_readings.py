@@ -78,7 +78,7 @@ def test_seeds_are_paired_by_number_where_one_has_diverged() -> None:
 
 def test_what_runs_wrote_is_read_and_earlier_versions_wrote_less() -> None:
     part = {"value": 0.2, "grown": 0.1, "at_start": 0.1, "stderr": 0.01}
-    sharp = {"value": 0.5, "relative": None, "merged": 0.7, "radius": 0.05}
+    sharp = {"value": 0.5, "relative": None, "merged": 0.7, "radius": 0.05, "rows": 64}
     new = result(
         0, gap={**part, "domains": {"a": {**part, "value": 0.3}}}, sharpness={**sharp, "domains": {"a": sharp}}
     )
@@ -90,7 +90,7 @@ def test_what_runs_wrote_is_read_and_earlier_versions_wrote_less() -> None:
         ("generalisation gap", "a"): [0.3, nothing, nothing],
         ("gap grown by training", None): [0.1, nothing, nothing],
         ("gap grown by training", "a"): [0.1, nothing, nothing],
-        ("sharpness", None): [0.5, 0.4, nothing],
+        ("sharpness", None): [0.5, nothing, nothing],
         ("sharpness", "a"): [0.5, nothing, nothing],
         ("merged sharpness", None): [0.7, nothing, nothing],
         ("merged sharpness", "a"): [0.7, nothing, nothing],
@@ -115,7 +115,7 @@ def test_the_console_shows_a_table_and_says_that_no_verdict_hangs_on_it() -> Non
     assert [re.split(r"\s{2,}", line) for line in table.splitlines()] == [
         ["arm", "generalisation gap", "sharpness"],
         ["random", "0.5", "0.4"],
-        ["recipe", "0.675 (−0.097 to +0.45)", "0.1"],
+        ["recipe", "0.675 (Δ −0.097 to +0.45)", "0.1"],
     ]
     assert "no verdict hangs on these" in note
     assert readings(judged({}, {})) == []
