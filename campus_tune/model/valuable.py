@@ -64,11 +64,14 @@ def refuse_value(trainer: Trainer, *, adam: bool = False) -> None:
         raise TrainerError(f"{why}, {_OUT}")
     own = compat.trains_the_librarys_loss(trainer)
     if not own or getattr(trainer.args, "loss_type", None) == "dft" or compat.adds_router_loss(trainer):
-        got = "another: a compute_loss of your own" if not own else "that of a router beside it (output_router_logits)"
-        got = "loss_type: dft" if getattr(trainer.args, "loss_type", None) == "dft" else got
+        got, do = "that of a router beside it (output_router_logits)", "Set output_router_logits of the model to False"
+        if not own:
+            got, do = "another: a compute_loss of your own", "Take SFTTrainer with its own nll"
+        if getattr(trainer.args, "loss_type", None) == "dft":
+            got, do = "loss_type: dft", "Write loss_type: nll"
         raise TrainerError(
             "the loss must be the library's mean over the answer tokens and nothing else with `value`, got "
-            f"{got}. Take SFTTrainer with its own nll, {_OUT}"
+            f"{got}. {do}, {_OUT}"
         )
     layers = lora_layers(model)
     others = [name for name, one in model.named_parameters() if one.requires_grad and name not in layers]

@@ -115,7 +115,7 @@ def test_another_loss_is_refused(settings: Any, says: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"loss_type": "dft"}, "got loss_type: dft. Take SFTTrainer with its own nll"),
+        ({"loss_type": "dft"}, "got loss_type: dft. Write loss_type: nll, or"),
         ({"torch_compile": True}, "`torch_compile` must be False with value"),
     ],
 )
@@ -130,7 +130,7 @@ def test_another_setting_of_trl_is_refused(settings: Any, says: str, tmp_path: P
 def test_a_routers_own_loss_is_refused(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, config=False, n=12, model=adapted())
     trainer.aux_loss_enabled = True
-    with pytest.raises(TrainerError, match=r"got that of a router beside it \(output_router_logits\)"):
+    with pytest.raises(TrainerError, match=r"of a router beside it \(output_router_logits\)\. Set output_"):
         refuse_value(trainer)
 
 
