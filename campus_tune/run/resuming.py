@@ -19,7 +19,6 @@ from campus_tune.run.saved_state import as_saved, refuse_misshapen
 from campus_tune.run.saver import Saver
 from campus_tune.run.situation import RECIPE, Outline, Position, Situation, complete
 from campus_tune.run.stage_visits import FOLDER as VALUE
-from campus_tune.run.stage_visits import file_of_stage as value_file
 from campus_tune.run.stream.loop_state import LoopState
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.stream.training_losses import TrainingLosses, file_of_stage
@@ -96,7 +95,7 @@ def beside(now: Situation) -> Beside:
     best = [] if now.best is None else now.best.files()
     best += [] if now.valuing is None else now.valuing.files()
     left = [EXAMPLES, DROPPED, *(f"{LOSSES}/{file_of_stage(stage)}" for stage in range(closed))]
-    left += [f"{VALUE}/{value_file(stage)}" for stage in range(closed)]
+    left += [f"{VALUE}/{file_of_stage(stage)}" for stage in range(closed)]
     left += [f"evaluation/stage-{stage:05d}.json" for stage in range(closed + 1)]
     left += [f"scores/{name}.parquet" for name in now.rescorer.earlier_names()]
     return Beside(

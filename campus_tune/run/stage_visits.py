@@ -1,6 +1,6 @@
 """Values of the rows of one stage, each time one was trained, gathered from all ranks, and written when it is over.
 
-    curriculum/value/stage-0003.parquet   a line for each visit: row, tokens (of its answer), rate (learning rate of its
+    curriculum/value/stage-00003.parquet  a line for each visit: row, tokens (of its answer), rate (learning rate of its
                                           step), step_tokens (answer tokens of its step), and for each domain e of the
                                           probes `a e` and `b e`: its value by either half of e's rows; in the
                                           metadata `by`, by what: values add up with others by the same
@@ -28,11 +28,6 @@ if TYPE_CHECKING:
     from campus_tune.run.stream.watch import Harvest
 
 FOLDER = "value"  # in the run's `curriculum/`
-
-
-def file_of_stage(stage: int) -> str:
-    """The name of a stage's file."""
-    return f"stage-{stage:04d}.parquet"
 
 
 @dataclass(frozen=True, eq=False)

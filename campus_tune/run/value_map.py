@@ -20,7 +20,8 @@ from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.ledger import plain, read_ledger
 from campus_tune.run.row_texts import texts_of
 from campus_tune.run.situation import Situation
-from campus_tune.run.stage_visits import FOLDER, file_of_stage
+from campus_tune.run.stage_visits import FOLDER
+from campus_tune.run.stream.training_losses import file_of_stage
 from campus_tune.run.told.events import Valued
 from campus_tune.run.value_table import EXTREMES, TRANSFER, VALUES, ValueTable
 from campus_tune.scores.cache import read_columns, write_columns

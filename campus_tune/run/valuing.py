@@ -34,7 +34,8 @@ from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.checkpoints import kept_for_checkpoints
 from campus_tune.run.gradient_files import prune, read_gradients, write_gradients
 from campus_tune.run.manifest import Files
-from campus_tune.run.stage_visits import FOLDER, StageVisits, file_of_stage
+from campus_tune.run.stage_visits import FOLDER, StageVisits
+from campus_tune.run.stream.training_losses import file_of_stage
 from campus_tune.run.stream.value import ValueHooks
 from campus_tune.run.stream.watch import Harvest
 from campus_tune.words.hashing import array_digest

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from transformers import TrainerCallback
 
-from campus_tune.run.stage_visits import FOLDER, file_of_stage
+from campus_tune.run.stage_visits import FOLDER
+from campus_tune.run.stream.training_losses import file_of_stage
 from campus_tune.scores.cache import read_columns, write_columns
 from campus_tune.words.types import FloatArray
 

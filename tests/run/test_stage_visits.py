@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from campus_tune.model.peers import Peers
 from campus_tune.run.gradient_files import name_of, prune, read_gradients, write_gradients
-from campus_tune.run.stage_visits import StageVisits, file_of_stage
+from campus_tune.run.stage_visits import StageVisits
+from campus_tune.run.stream.training_losses import file_of_stage
 from campus_tune.run.stream.watch import Harvest
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import ResumeError
@@ -43,7 +44,7 @@ def visits(*parts: Harvest) -> StageVisits:
 
 def columns_of(made: StageVisits, folder: Path) -> Any:
     made.write(folder / file_of_stage(7))
-    return read_columns(folder / "stage-0007.parquet")[0]
+    return read_columns(folder / "stage-00007.parquet")[0]
 
 
 def test_the_rows_weight_and_its_part_in_the_step_are_divided_out(tmp_path: Path) -> None:
@@ -141,7 +142,7 @@ def test_gradients_that_are_not_as_they_were_are_named(damage: str, tmp_path: Pa
 def test_only_gradients_that_nobody_needs_are_removed(tmp_path: Path) -> None:
     for step in (1, 2):
         write_gradients(tmp_path, step, {"a": {"w": torch.ones(3)}})
-    (tmp_path / "stage-0000.parquet").write_text("kept")
+    (tmp_path / "stage-00000.parquet").write_text("kept")
     (tmp_path / ".gradients-000003.safetensors.9.tmp").write_text("half written")
     prune(tmp_path, {name_of(2)})
-    assert sorted(path.name for path in tmp_path.iterdir()) == [name_of(2), "stage-0000.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name_of(2), "stage-00000.parquet"]

@@ -14,7 +14,8 @@ from transformers import TrainerCallback
 from campus_tune.method.budget import VALUE
 from campus_tune.run.callback import CampusCallback
 from campus_tune.run.ledger import read_ledger
-from campus_tune.run.stage_visits import FOLDER, file_of_stage
+from campus_tune.run.stage_visits import FOLDER
+from campus_tune.run.stream.training_losses import file_of_stage
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import DataError, RecipeError, ResumeError
 from campus_tune.words.types import Json

@@ -95,12 +95,12 @@ def test_a_stage_whose_file_is_gone_costs_the_values_and_is_named(
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             super().on_step_end(args, state, control, **kwargs)
             if state.global_step == state.max_steps:
-                (self.home / "value" / "stage-0001.parquet").unlink()
+                (self.home / "value" / "stage-00001.parquet").unlink()
 
     trainer_of(tmp_path, n=48, callbacks=[Removes(tmp_path)]).train()
     [line] = events(tmp_path, "value")
     assert line["rows"] == 0
-    assert "stage-0001.parquet` must be the values that this run measured in that stage" in line["why"]
+    assert "stage-00001.parquet` must be the values that this run measured in that stage" in line["why"]
     assert "campus: no values: " in capsys.readouterr().out
 
 
