@@ -10,6 +10,7 @@ import pytest
 from campus_tune.compare.verdict import ABLATION_WORDS, Ablation, ArmResults, Effect, ItemValues, graph_of
 from campus_tune.compare.verdict.ablation import AblationPart, judge_ablation
 from campus_tune.compare.verdict.difference import Difference
+from campus_tune.evaluate.paired import holm
 from campus_tune.words.types import FloatArray, Json
 
 DOMAINS = ("chat", "code", "math")
@@ -106,6 +107,16 @@ def test_over_two_hundred_ablations_of_nothing_at_most_one_in_twenty_has_a_word(
         words = [cell.verdict for row in found.cells.values() for cell in row.values()]
         called.append(any(word in ("needed", "harmful") for word in words))
     assert np.mean(called) <= 0.05
+
+
+@pytest.mark.parametrize("draw", [0, 1, 2])
+def test_p_values_are_those_of_holm_among_all_cells_and_among_all_domains(draw: int) -> None:
+    full, parts, _ = planted(draw, seeds=5)
+    found = judge_ablation(full, parts, **FEW)
+    for family in ([one for row in found.cells.values() for one in row.values()], [*found.overall.values()]):
+        known = [one.difference for one in family]
+        assert [one.p_adjusted for one in known] == pytest.approx(holm([one.p for one in known]))
+    assert any(one.p != one.p_adjusted for one in known)
 
 
 def test_one_domain_alone_has_words_of_its_own() -> None:
