@@ -56,17 +56,20 @@ def _remove_earlier(folder: Path) -> None:
             (folder / name).unlink()
 
 
-def stages_of(now: Situation) -> list[Path]:
+def stages_of(now: Situation) -> dict[Path, int]:
     """The files of the stages in which rows were valued, by the run's own record, in the sequence of training.
+
+    Returns:
+        File → the step at which the gradients were measured that its values are by.
 
     Raises:
         DataError: there are none.
     """
     ends = [event for event in read_ledger(now.folder / LEDGER) if event["event"] == "stage_end"]
-    valued = [event["stage"] for event in ends if event.get("value", {}).get("visits")]
+    valued = {event["stage"]: event["value"]["measured"] for event in ends if event.get("value", {}).get("visits")}
     if not valued:
         raise DataError("no row was valued.")
-    return [now.folder / FOLDER / file_of_stage(stage) for stage in valued]
+    return {now.folder / FOLDER / file_of_stage(stage): step for stage, step in valued.items()}
 
 
 def alike(paths: list[Path]) -> list[Path]:
@@ -118,7 +121,7 @@ def _written(now: Situation) -> Json:
     """Write the three files; what the ledger says of them."""
     content, (shape, end) = now.loaded.rows.content, shape_of(now.trainer)
     stages = stages_of(now)
-    same = alike(stages)
+    same = alike(list(stages))
     made = ValueTable(
         fold(same, len(content)),
         domains_to_tell(now),
@@ -126,6 +129,7 @@ def _written(now: Situation) -> Json:
         SaidHashes.read(compat.training_rows(now.trainer), shape, content, end=end).keys,
         seed=now.config.seed or 0,
         left_out=len(stages) - len(same),
+        at_start=not any(stages[path] for path in same),
     )
     extremes = made.extremes()
     texts = texts_of(now.trainer, [row for _, row in extremes])

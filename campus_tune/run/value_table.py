@@ -59,6 +59,7 @@ class ValueTable:
         keys: hashes of what they say, shape (N,).
         seed: of the intervals.
         left_out: stages that were valued by other probes, or otherwise.
+        at_start: all by gradients of the probes that were measured once, before the first step.
     """
 
     values: RowValues
@@ -67,6 +68,7 @@ class ValueTable:
     keys: NDArray[np.uint64]
     seed: int = 0
     left_out: int = 0
+    at_start: bool = False
 
     @property
     def codes(self) -> IntArray:
@@ -171,7 +173,8 @@ class ValueTable:
         n, harmful, whole = int(self.values.valued.sum()), self.n_harmful, self.reliabilities[ALL]
         said = f"{harmful} of {n} rows {'harms' if harmful == 1 else 'harm'} the probes"
         value = "" if np.isnan(whole.value) else f" (split-half {whole.value:.2f})"
-        return f"{said}; halves of the probes {agreement(whole.value)}{value}{self._most()}{self._left_out()}"
+        once = "; by gradients measured once, before training: by what the model lacked then" if self.at_start else ""
+        return f"{said}; halves of the probes {agreement(whole.value)}{value}{self._most()}{once}{self._left_out()}"
 
     def _left_out(self) -> str:
         if not self.left_out:

@@ -77,6 +77,22 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_its_card_says_what_is_of_values_and_what_is_of_the_map(whole: Path) -> None:
+    card, events_ = (whole / "README.md").read_text("utf-8"), {name: events(whole, name) for name in ("map", "value")}
+    assert f"- the data map of its rows: {events_['map'][0]['sentence']}\n" in card
+    assert f"- what its rows were worth to the probes: {events_['value'][0]['sentence']}\n" in card
+    assert card.count("data map of its rows") == 1
+
+
+def test_gradients_that_were_measured_once_before_training_are_said_to_be(whole: Path, tmp_path: Path) -> None:
+    assert {end["value"]["measured"] for end in events(whole, "stage_end")} != {0}
+    assert "measured once" not in events(whole, "value")[0]["sentence"]
+    trainer_of(tmp_path, n=48, config={"value": {"budget": 0.001}}).train()
+    assert {end["value"]["measured"] for end in events(tmp_path, "stage_end")} == {0}
+    [line] = events(tmp_path, "value")
+    assert line["sentence"].endswith("; by gradients measured once, before training: by what the model lacked then")
+
+
 def test_a_killed_run_leaves_the_same_values_byte_by_byte(whole: Path, tmp_path: Path) -> None:
     settings: Json = {"num_train_epochs": 2, "n": 48}
     with pytest.raises(StoppedError):

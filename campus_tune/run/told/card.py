@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 TAGS = ["campus", "curriculum-learning"]
 BEGINS, ENDS = "<!-- campus_tune: the curriculum -->", "<!-- campus_tune: end -->"  # around what is ours of a card
+OF_ROWS = {"map": "the data map of its rows", "value": "what its rows were worth to the probes"}  # event → what it says
 
 
 def section(now: Situation) -> str:
@@ -27,7 +28,7 @@ def section(now: Situation) -> str:
     watch, chosen = now.watch, {name: rows for name, rows in now.curriculum.rows_by_choice.items() if rows}
     total = max(1, sum(chosen.values()))
     events = read_ledger(now.folder / LEDGER)
-    of_rows = [event["sentence"] for event in events if "sentence" in event]
+    of_rows = [f"{OF_ROWS[event['event']]}: {event['sentence']}" for event in events if "sentence" in event]
     weighted = card_line(events)
     lines = [
         BEGINS,
@@ -40,7 +41,7 @@ def section(now: Situation) -> str:
         *([] if weighted is None else [f"- {weighted}"]),
         *(f"- {sentence}" for sentence in summed_up(events)),
         f"- cost of the curriculum: {now.budget.shares()['all']:.1%} of the training compute",
-        *(f"- the data map of its rows: {sentence}" for sentence in of_rows),
+        *(f"- {sentence}" for sentence in of_rows),
         "",
         "```yaml",
         now.config.to_yaml().rstrip(),
