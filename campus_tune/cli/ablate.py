@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from campus_tune.cli.options import Commands, add_command
-from campus_tune.compare.result_file import FILE, RUNS
-from campus_tune.words.errors import INTERRUPTED, RecipeError
+from campus_tune.cli.options import Commands, add_command, add_runs, interrupted
+from campus_tune.words.errors import RecipeError
 
 if TYPE_CHECKING:
     from campus_tune.compare.ablation import Question
@@ -60,14 +59,8 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", metavar="DIR", help="train this one in the place of the recipe's: a proxy, a tiny one"
     )
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", metavar="N", help="how many, or which: two or more numbers (the YAML's, else 5)"
-    )
     parser.add_argument("--test", nargs="+", metavar="FILE", help="held-out rows that decide (the YAML's)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="runs at once on processor cores (the YAML's, else 1)")
-    parser.add_argument(
-        "--devices", type=int, nargs="+", metavar="N", help="GPUs, each with a run of its own, whatever --jobs says"
-    )
+    add_runs(parser)
     return parser
 
 
@@ -86,12 +79,7 @@ def main(options: argparse.Namespace) -> int:
             out = plan.out
             return _ablate(plan, question, options, ctrl_c)
         except KeyboardInterrupt:
-            kept = "nothing was begun"
-            if out is not None:
-                n = sum(1 for _ in out.glob(f"{RUNS}/*/*/{FILE}"))
-                kept = f"{n} {'run is' if n == 1 else 'runs are'} finished and kept in {out}"
-            print(f"interrupted: {kept}. The same command goes on.")
-            return INTERRUPTED
+            return interrupted(out)
 
 
 def _ablate(plan: Plan, question: Question, options: argparse.Namespace, ctrl_c: CtrlC) -> int:

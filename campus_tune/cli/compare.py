@@ -9,9 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from campus_tune.cli.options import Commands, add_command
-from campus_tune.compare.result_file import FILE, RUNS
-from campus_tune.words.errors import INTERRUPTED
+from campus_tune.cli.options import Commands, add_command, add_runs, interrupted
 
 if TYPE_CHECKING:
     from campus_tune.compare.ctrl_c import CtrlC
@@ -61,14 +59,8 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--config", metavar="YAML", required=True, help="a training YAML with both blocks")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison (the YAML's output_dir)")
     parser.add_argument("--arms", nargs="+", metavar="ARM", help="which are trained (the YAML's, else the default)")
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", metavar="N", help="how many, or which: two or more numbers (the YAML's, else 5)"
-    )
     parser.add_argument("--test", nargs="+", metavar="FILE", help="held-out rows that decide (the YAML's)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="runs at once on processor cores (the YAML's, else 1)")
-    parser.add_argument(
-        "--devices", type=int, nargs="+", metavar="N", help="GPUs, each with a run of its own, whatever --jobs says"
-    )
+    add_runs(parser)
     parser.add_argument("--random-plus", action="store_true", help="also `random` for as much compute as the recipe")
     parser.add_argument("--earlier", type=Path, metavar="DIR", help="say from an earlier comparison what can be found")
     parser.add_argument("--pilot", action="store_true", help="train `random` alone and say which effect can be found")
@@ -89,12 +81,7 @@ def main(options: argparse.Namespace) -> int:
             plan = read_plan(options)
             return _compare(plan, options, ctrl_c)
         except KeyboardInterrupt:
-            kept = "nothing was begun"
-            if plan is not None:
-                n = sum(1 for _ in plan.out.glob(f"{RUNS}/*/*/{FILE}"))
-                kept = f"{n} {'run is' if n == 1 else 'runs are'} finished and kept in {plan.out}"
-            print(f"interrupted: {kept}. The same command goes on.")
-            return INTERRUPTED
+            return interrupted(None if plan is None else plan.out)
 
 
 def _compare(plan: Plan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:

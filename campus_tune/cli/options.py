@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TypeAlias
 
 from campus_tune.cli.help_text import HelpText
+from campus_tune.compare.result_file import FILE, RUNS
+from campus_tune.words.errors import INTERRUPTED
 from campus_tune.words.leaves import LARGEST
 from campus_tune.words.wording import cut
 
@@ -88,3 +91,34 @@ def seconds(text: str) -> float:
     if not 0 < value <= LONGEST_S:
         raise argparse.ArgumentTypeError(f"must be above 0 and at most {LONGEST_S}, got {text}")
     return value
+
+
+def add_runs(
+    parser: argparse.ArgumentParser, *, seeds: str = "how many, or which: two or more numbers (the YAML's, else 5)"
+) -> None:
+    """The flags of a command that makes many runs: their seeds, and how many are made at once.
+
+    Args:
+        parser: of the command.
+        seeds: what these are.
+    """
+    parser.add_argument("--seeds", type=int, nargs="+", metavar="N", help=seeds)
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at once on processor cores (the YAML's, else 1)")
+    parser.add_argument(
+        "--devices", type=int, nargs="+", metavar="N", help="GPUs, each with a run of its own, whatever --jobs says"
+    )
+
+
+def interrupted(out: Path | None, one: str = "run") -> int:
+    """Say what is kept of a command that makes many runs; gives back its exit code.
+
+    Args:
+        out: its folder; None where it had not begun.
+        one: what it makes.
+    """
+    kept = "nothing was begun"
+    if out is not None:
+        n = sum(1 for _ in out.glob(f"{RUNS}/*/*/{FILE}"))
+        kept = f"{n} {one} is finished and kept in {out}" if n == 1 else f"{n} {one}s are finished and kept in {out}"
+    print(f"interrupted: {kept}. The same command goes on.")
+    return INTERRUPTED

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from campus_tune.cli.options import Commands, add_command
+from campus_tune.cli.options import Commands, add_command, add_runs
 from campus_tune.words.errors import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -63,13 +63,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--config", metavar="YAML", required=True, help="a training YAML with all three blocks")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the search (the YAML's output_dir)")
     parser.add_argument("--trials", type=int, metavar="N", help="how many (the YAML's, else 24)")
-    parser.add_argument(
-        "--seeds", type=int, nargs="+", metavar="N", help="of the comparison that judges (the YAML's, else 5)"
-    )
-    parser.add_argument("--jobs", type=int, metavar="N", help="runs at once on processor cores (the YAML's, else 1)")
-    parser.add_argument(
-        "--devices", type=int, nargs="+", metavar="N", help="GPUs, each with a run of its own, whatever --jobs says"
-    )
+    add_runs(parser, seeds="of the comparison that judges (the YAML's, else 5)")
     parser.add_argument("--cost", action="store_true", help="say what it would cost, and train nothing")
 
 

@@ -8,17 +8,17 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+from campus_tune.cli.options import interrupted
 from campus_tune.compare.arms import RANDOM, RECIPE, make_arms
 from campus_tune.compare.ctrl_c import CtrlC
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.reading import OUT, WrittenPlan, make_plan, read_written
-from campus_tune.compare.result_file import FILE, RUNS
 from campus_tune.compare.row_groups import DOMAIN, DOMAIN_DIFFICULTY, RowGroups
 from campus_tune.compare.settings import CompareSettings
 from campus_tune.method.shapley import CoalitionDesign
 from campus_tune.metrics import parse_metric
 from campus_tune.metrics.learnability import EARLY
-from campus_tune.words.errors import INTERRUPTED, DataError, RecipeError
+from campus_tune.words.errors import DataError, RecipeError
 from campus_tune.words.registry import nearest
 from campus_tune.words.tables import table
 from campus_tune.words.types import Json
@@ -48,12 +48,7 @@ def value_of_groups(options: argparse.Namespace) -> int:
             plan = plan_of_value(options, written)
             return _value(options, written, plan, ctrl_c)
         except KeyboardInterrupt:
-            kept = "nothing was begun"
-            if plan is not None:
-                n = sum(1 for _ in plan.out.glob(f"{RUNS}/*/*/{FILE}"))
-                kept = f"{n} {'training is' if n == 1 else 'trainings are'} finished and kept in {plan.out}"
-            print(f"interrupted: {kept}. The same command goes on.")
-            return INTERRUPTED
+            return interrupted(None if plan is None else plan.out, "training")
 
 
 def _value(options: argparse.Namespace, written: WrittenPlan, plan: Plan, ctrl_c: CtrlC) -> int:
