@@ -18,8 +18,7 @@ from campus_tune.compare.settings import CompareSettings
 from campus_tune.method.shapley import CoalitionDesign
 from campus_tune.metrics import parse_metric
 from campus_tune.metrics.learnability import EARLY
-from campus_tune.words.errors import DataError, RecipeError
-from campus_tune.words.registry import nearest
+from campus_tune.words.errors import RecipeError
 from campus_tune.words.tables import table
 from campus_tune.words.types import Json
 from campus_tune.words.wording import cut, harmless
@@ -168,25 +167,17 @@ def groups_of(options: argparse.Namespace, written: WrittenPlan, plan: Plan) -> 
         DataError: no column of domains, or a group that fills no step.
         RecipeError: a difficulty for groups that have none; rows in another sequence with each seed.
     """
+    from campus_tune.compare.ablation import domain_of_each_row
     from campus_tune.data.domains import Domains
-    from campus_tune.data.prepared import column_names, read_column
-    from campus_tune.run.make_trainer import training_rows
 
-    script, training, _, mixture = plan.parsed(plan.settings.seeds[0], plan.out)[0]
+    training = plan.parsed(plan.settings.seeds[0], plan.out)[0][1]
     column = options.domain_column or DOMAIN
     thirds = options.groups == DOMAIN_DIFFICULTY
     if options.difficulty and not thirds:
         raise RecipeError(
             f"`--difficulty` must go with --groups {DOMAIN_DIFFICULTY}, got it with --groups domain. Leave it out."
         )
-    rows = training_rows(script, mixture)
-    names = column_names(rows)
-    if column not in names:
-        raise DataError(
-            f"`--domain-column` must be a column of the training set ({', '.join(names)}), got {column!r}."
-            f"{nearest(column, names)} Name one of them."
-        )
-    domains = Domains.of([str(value) for value in read_column(rows, column)])
+    domains = Domains.of([str(value) for value in domain_of_each_row(plan, column)])
     if thirds:
         groups = thirds_of(options, written, plan, column, shuffled=bool(getattr(training, "shuffle_dataset", False)))
     else:

@@ -295,6 +295,27 @@ class AblationRuns:
         atomic_write(self.plan.out / ABOUT, text + "\n")
 
 
+def domain_of_each_row(plan: Plan, column: str) -> list[object]:
+    """What a column of the training rows says, as they are before they are prepared.
+
+    Args:
+        plan: that says where the rows are.
+        column: that names each row's domain.
+
+    Raises:
+        DataError: no such column.
+    """
+    (script, _, _, mixture), _ = plan.parsed(plan.settings.seeds[0], plan.out)
+    rows = training_rows(script, mixture)
+    names = column_names(rows)
+    if column not in names:
+        raise DataError(
+            f"`--domain-column` must be a column of the training set ({listed(names, _NAMED)}), got {column!r}."
+            f"{nearest(column, names)} Name one of them."
+        )
+    return list(read_column(rows, column))
+
+
 def domains_of(plan: Plan, column: str) -> dict[str, int]:
     """The domains of the training rows, and the rows of each.
 
@@ -305,15 +326,7 @@ def domains_of(plan: Plan, column: str) -> dict[str, int]:
     Raises:
         DataError: no such column, or fewer than two domains.
     """
-    (script, _, _, mixture), _ = plan.parsed(plan.settings.seeds[0], plan.out)
-    rows = training_rows(script, mixture)
-    names = column_names(rows)
-    if column not in names:
-        raise DataError(
-            f"`--domain-column` must be a column of the training set ({listed(names, _NAMED)}), got {column!r}."
-            f"{nearest(column, names)} Name one of them."
-        )
-    found = {name: len(of) for name, of in group_rows(read_column(rows, column)).items()}
+    found = {name: len(of) for name, of in group_rows(domain_of_each_row(plan, column)).items()}
     if len(found) < 2:
         raise DataError(
             f"an ablation must have at least two domains to leave one out, got {listed(list(found), _NAMED)} alone in "
