@@ -28,7 +28,8 @@ def section(now: Situation) -> str:
     watch, chosen = now.watch, {name: rows for name, rows in now.curriculum.rows_by_choice.items() if rows}
     total = max(1, sum(chosen.values()))
     events = read_ledger(now.folder / LEDGER)
-    of_rows = [f"{OF_ROWS[event['event']]}: {event['sentence']}" for event in events if "sentence" in event]
+    told = (event for event in events if event["event"] in OF_ROWS and "sentence" in event)
+    of_rows = [f"{OF_ROWS[event['event']]}: {event['sentence']}" for event in told]
     weighted = card_line(events)
     lines = [
         BEGINS,
