@@ -1,4 +1,4 @@
-"""A whole run beside plain TRL's, all included: seconds, padding, tokens a second, peak memory.
+r"""A whole run beside plain TRL's, all included: seconds, padding, tokens a second, peak memory.
 
 Arms train the same rows for as many steps, each in a process of its own, in turns: every turn has its own rows and its
 own seed, the same for all arms, and goes through the arms the other way round than the one before. So what else the
@@ -21,8 +21,8 @@ sides 95 %, so its upper end is a bound of 97.5 %. Turns are kept in `--keep`: t
 prints what is there.
 
     python eval/bench_run.py --data ../shared/data/mix --keep runs/bench_run --turns 8
-    python eval/bench_run.py --data ../shared/data/mix --keep runs/bench_run --turns 3 --model runs/quickstart/model \\
-        --rows 64 --sets mix --arms plain shuffle default
+    python eval/bench_run.py --data ../shared/data/mix --keep runs/bench_run --turns 3 --rows 64 --sets mix \
+        --model runs/quickstart/model --arms plain shuffle default
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class Seen:
     def __init__(self) -> None:
         self.own = self.padded = self.largest = 0
 
-    def look(self, module: Any, given: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+    def look(self, module: Any, _: tuple[Any, ...], named: Mapping[str, Any]) -> None:
         """A forward hook of the model."""
         import torch
 
@@ -247,11 +247,11 @@ def train(job: Job) -> Json:
             "own": seen.own,
             "padded": seen.padded,
             "largest": seen.largest,
-            **_of_ours(trainer, Path(folder)),
+            **_of_ours(Path(folder)),
         }
 
 
-def _of_ours(trainer: Any, folder: Path) -> Json:
+def _of_ours(folder: Path) -> Json:
     """What our run says of itself, {} for one of TRL's."""
     ledger = folder / "out" / "curriculum" / "ledger.jsonl"
     if not ledger.exists():
@@ -308,8 +308,7 @@ def ratios(runs: Mapping[str, Mapping[int, Json]], arm: str, what: str, by: str 
     base = "packed" if arm in PACKED else PLAIN
     both = sorted(runs.get(arm, {}).keys() & runs.get(base, {}).keys())
     return [
-        (runs[arm][turn][what] / runs[arm][turn][by]) / (runs[base][turn][what] / runs[base][turn][by])
-        for turn in both
+        (runs[arm][turn][what] / runs[arm][turn][by]) / (runs[base][turn][what] / runs[base][turn][by]) for turn in both
     ]
 
 
