@@ -91,6 +91,8 @@ def load(trainer: Trainer, given: CampusConfig, peers: Peers, *, to_train: bool)
     if short:
         compat.refuse_masked_batches(trainer, last_rows=fewest_rows(short, micro=micro, world=world), world=world)
     subject = partial(compat.subject, trainer)
+    flat = given.batching == "flat" or bool(getattr(collator, "padding_free", False))
+    drawn = given.batching == "plain" or compat.why_rows_stay_as_drawn(trainer) is not None
     meter = LossMeter(subject, view, collator, rows.tokens, peers=peers, what="scoring")
     loader = CurriculumLoader(
         view,
@@ -101,8 +103,8 @@ def load(trainer: Trainer, given: CampusConfig, peers: Peers, *, to_train: bool)
         micro=micro,
         short_rows=short,
         peers=peers,
-        by_length=given.batching != "plain" and compat.why_rows_stay_as_drawn(trainer) is None,
-        flat=given.batching == "flat" or bool(getattr(collator, "padding_free", False)),
+        cut="drawn" if drawn else "packed" if flat else "even",
+        flat=flat,
         workers=compat.worker_settings(args),
     )
     loader.counts_down = compat.asks_the_loader_in_each_epoch(trainer)
