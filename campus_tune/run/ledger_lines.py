@@ -142,6 +142,7 @@ EVENTS: dict[str, Any] = {
         "cost?": COST,
         "seconds?": NUMBERS,
         "ranks?": ({}, {"tokens": [float], "padding": [float]}),
+        "padding?": {"share": float, "at_random": float, "cut?": str},
         "passes?": NUMBERS,
         "never_trained?": {"rows": int, "by_domain": SIZES},
         "dropped?": int,

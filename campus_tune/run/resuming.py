@@ -63,6 +63,7 @@ def state_of(now: Situation, position: Position, loop: LoopState) -> Json:
         "loop": loop.state(epoch_over=epoch_ended or position.epoch not in (None, curriculum.epoch)),
         "epoch_ended": epoch_ended,
         "logged_step": position.logged_step,
+        "padding": now.load.padding.state(),
         "audit": [now.watch.checked, now.watch.passed, now.watch.labels_seen],
         "journal": {**now.journal.state(), **now.probing.state()},
         **now.drawing.state(),
@@ -190,6 +191,7 @@ def restore(
     digests = {**saved["scores"], **{label: start_digests[label] for label in added}}
     parts = (scores, digests, curriculum, drawing, rescorer, training_losses)
     situation = complete(now, *parts, same_world=same_world)
+    situation.load.padding.load(saved.get("padding"))
     watch = situation.watch
     watch.checked, watch.passed, watch.labels_seen = saved["audit"]
     watch.weights_checked, watch.weights_passed = saved.get("weights_audit", [0, 0])
