@@ -10,7 +10,17 @@ import pytest
 from campus_tune.model.peers import Peers
 from campus_tune.run.ledger import read_ledger
 from campus_tune.run.told.console import map_line
-from campus_tune.run.told.events import Decided, EpochEnded, Event, Probed, Resumed, Scored, Started, Warned
+from campus_tune.run.told.events import (
+    OTHER_WORLD,
+    Decided,
+    EpochEnded,
+    Event,
+    Probed,
+    Resumed,
+    Scored,
+    Started,
+    Warned,
+)
 from campus_tune.run.told.journal import LEFT, Journal
 from campus_tune.words.errors import StorageError
 
@@ -18,8 +28,9 @@ DECISION = {"stage": 0, "step": 0, "chosen": "length", "outcome": "not measured"
 PROBES = {"math": {"competence": 0.25, "loss": 1.5}}
 OF_STAGE = "length (not measured), 8 rows of scope 0.00–0.50 · competence math 0.250"
 EVENTS: list[tuple[Event, dict[str, Any]]] = [
-    (Started({"past": {"n_rows": 8}, "future": {}}, {"math": 8}),
-     {"event": "run", "past": {"n_rows": 8}, "future": {}, "rows_by_domain": {"math": 8}}),
+    (Started({"past": {"n_rows": 8}, "future": {}}, {"math": 8}, {"is": "step", "cut": "even"}),
+     {"event": "run", "past": {"n_rows": 8}, "future": {}, "rows_by_domain": {"math": 8},
+      "batching": {"is": "step", "cut": "even"}}),
     (Warned(["too small"]), {"event": "warnings", "warnings": ["too small"]}),
     (Scored("length", [0.0, 1.0], {"rows_measured": 8}),
      {"event": "scores", "metric": "length", "quantiles": [0.0, 1.0], "rows_measured": 8}),
@@ -27,6 +38,9 @@ EVENTS: list[tuple[Event, dict[str, Any]]] = [
     (Decided(DECISION, PROBES, 0.125), {"event": "decision", **DECISION}),
     (EpochEnded(3, 0, 5), {"event": "epoch_ended", "step": 3, "epoch": 0, "steps_left_out": 5}),
     (Resumed(3, 1, before=2, now=2), {"event": "resumed", "step": 3, "world": {"before": 2, "now": 2}}),
+    (Resumed(3, 1, before=2, now=2, cuts=("equal", "even")),
+     {"event": "resumed", "step": 3, "world": {"before": 2, "now": 2}, "cut": {"before": "equal", "now": "even"},
+      "differs": OTHER_WORLD}),
 ]  # fmt: skip
 
 
