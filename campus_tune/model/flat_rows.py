@@ -86,7 +86,7 @@ def _why_padded(trainer: Trainer, collator: Collator) -> str | None:
     states = compat.carries_a_state(base) or bool({*(getattr(config, "layer_types", None) or ())} - ATTENTION)
     if states or base.config.is_encoder_decoder:
         return f"{type(base).__name__} has more than attention in which tokens meet"
-    if "position_ids" not in inspect.signature(base.forward).parameters:
+    if "position_ids" not in inspect.signature(type(base).forward).parameters:
         return f"{type(base).__name__} takes no positions, by which it would know where a row begins"
     attention = compat.attention_of(trainer)
     return None if flash(attention) else padded_attention(attention)
