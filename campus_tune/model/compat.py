@@ -402,6 +402,18 @@ def model_of(trainer: Trainer) -> torch.nn.Module:
     return trainer.model
 
 
+def attention_of(trainer: Trainer) -> str | None:
+    """What transformers calls the attention that a trainer's model computes with."""
+    config: Any = model_of(trainer).config
+    name: str | None = config.get_text_config()._attn_implementation
+    return name
+
+
+def carries_a_state(model: Any) -> bool:
+    """Whether a model has layers that hand a state on from token to token."""
+    return bool(getattr(model, "_is_stateful", False))
+
+
 def subject(trainer: Trainer) -> Subject:
     """The trainer's model as measurements see it."""
     wrapped = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
@@ -496,12 +508,17 @@ def training_collator(collator: Collator, *, flat: bool) -> Collator:
     """
     if not flat:
         return collator
-    if not (dataclasses.is_dataclass(collator) and hasattr(collator, "padding_free")):
+    if not can_flatten(collator):
         raise TrainerError(
             f"`batching: flat` must have trl's collator, which can flatten rows, got {type(collator).__name__}. "
             "Use SFTTrainer with its own collator, or batching: step."
         )
     return dataclasses.replace(collator, padding_free=True)  # type: ignore[type-var]  # a dataclass instance, see above
+
+
+def can_flatten(collator: Collator) -> bool:
+    """Whether a collator has a padding-free form, as trl's own has."""
+    return dataclasses.is_dataclass(collator) and hasattr(collator, "padding_free")
 
 
 def inner_collator(collator: Collator) -> Collator:

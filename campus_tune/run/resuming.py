@@ -12,6 +12,7 @@ from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.run.checkpoints import Checkpoint, bring_curriculum
 from campus_tune.run.drawing import Drawing, make_drawing
+from campus_tune.run.identity import cut_before
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.manifest import Beside
 from campus_tune.run.probing import Probing
@@ -178,7 +179,9 @@ def restore(
     world = saved["identity"]["batch"]["world"]
     now.journal.load(saved["journal"])
     drawn = drawing.told() if changed else {}
-    now.journal.take(Resumed(step, curriculum.n_stages - 1, before=world, now=now.peers.world, drawn=drawn))
+    cut = now.loaded.loader.cut
+    cuts = (cut_before(saved["identity"], cut), cut)
+    now.journal.take(Resumed(step, curriculum.n_stages - 1, before=world, now=now.peers.world, cuts=cuts, drawn=drawn))
     if kept and not budget.kept:
         now.journal.take(Warned(small))
     if world != now.peers.world:

@@ -10,7 +10,7 @@ theirs, and `resuming.state_of` asks them for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -295,6 +295,7 @@ def outline(
     """
     peers, rows, per_epoch = activities.peers, loaded.rows, loaded.steps_per_epoch
     config = resolve(trainer, given, has_probes=probes is not None)
+    config = replace(config, batching=loaded.layout.batching)
     n_stages = stages_between(config, per_epoch, 0, n_steps)
     problems = config.draw.passes_problems(
         total_steps=n_steps, steps_per_epoch=per_epoch, n_stages=n_stages, revisits=config.coverage == "revisit"
@@ -364,7 +365,7 @@ def plan(now: Outline, saver: Saver) -> Situation:
         saver.start()
     now.journal.put_aside()
     if not config.draws_apart:
-        now.journal.take(Started(now.identity.record(), domains.sizes()))
+        now.journal.take(Started(now.identity.record(), domains.sizes(), now.loaded.batching()))
 
     # What will be measured. Where it would cost more than the budget, less is: also of the probes.
     scoring = now.make_scoring()
@@ -385,7 +386,7 @@ def plan(now: Outline, saver: Saver) -> Situation:
 
     drawing = make_drawing(now, scores)
     if config.draws_apart:  # cells hang on scores, and a ledger begins with what makes the run this run
-        now.journal.take(Started(now.identity.record(), domains.sizes(), drawing.told()))
+        now.journal.take(Started(now.identity.record(), domains.sizes(), now.loaded.batching(), drawing.told()))
     kept = () if drawing.dropped is None else drawing.dropped.notes
     if now.peers.leads:
         now.list_dropped(drawing)
