@@ -177,7 +177,6 @@ def make_trainer(job: Job, folder: Path) -> Any:
 
     from campus_tune import CampusCallback
     from campus_tune.demo.tiny import write_tiny
-    from campus_tune.recipe.packing import translate
 
     gpu = torch.cuda.is_available()
     model = job.model or str(write_tiny(folder / "tiny"))
@@ -195,6 +194,8 @@ def make_trainer(job: Job, folder: Path) -> Any:
         texts = [tokenizer.apply_chat_template(row["messages"], tokenize=False) for row in rows if "messages" in row]
         ids = tokenizer(texts)["input_ids"] if texts else [row["input_ids"] for row in rows]
         lengths = np.array([len(each) for each in ids])
+        from campus_tune.recipe.packing import translate  # which a checkout of before has not
+
         asked |= translate(lengths, max_length=SEQUENCE, micro=micro, accumulation=job.accumulation).settings
         config = OURS["flat"]
     callbacks = []
