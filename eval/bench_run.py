@@ -14,6 +14,7 @@ not, for they are the same in all arms.
     flat        `shuffle` without padding (`batching: flat`)
     packed      TRL with `packing: true`, as many tokens in a step
     translated  what we say to write instead of it
+    shuffle_before, default_before   the same two by the checkout `--before`
 
 Rows: `mix`, of `--data` (the experiment mixture), `spread`, made up with lengths like it, and `equal`, made up and all
 of one length, where nothing can be saved. The interval is Student's t over the logarithms of the turns' ratios, both
@@ -63,7 +64,9 @@ OURS: dict[str, Json] = {
     "flat": {"selector": "shuffle", "batching": "flat"},
 }
 PACKED = ("packed", "translated")  # compared with each other, by the token
+BEFORE = "_before"  # of an arm that another checkout runs
 ARMS = (*TRL, *OURS, *PACKED)
+OLD = (f"shuffle{BEFORE}", f"default{BEFORE}")
 SETS = ("mix", "spread", "equal")
 SEQUENCE = 512  # tokens of a packed one
 MEAN, SPREAD = 136, 0.6  # of the mix: tokens of a row, and the deviation of their logarithm
@@ -174,7 +177,6 @@ def make_trainer(job: Job, folder: Path) -> Any:
 
     from campus_tune import CampusCallback
     from campus_tune.demo.tiny import write_tiny
-    from campus_tune.recipe.packing import translate
 
     gpu = torch.cuda.is_available()
     model = job.model or str(write_tiny(folder / "tiny"))
@@ -183,7 +185,8 @@ def make_trainer(job: Job, folder: Path) -> Any:
     length = 512 if not job.model else 1024  # the tiny model's context
     batch = {"per_device_train_batch_size": job.micro, "gradient_accumulation_steps": job.accumulation}
     asked: Json = {**batch, "max_length": length, **TRL.get(job.arm, {})}
-    config = OURS.get(job.arm)
+    arm = job.arm.removesuffix(BEFORE)
+    config = OURS.get(arm)
     if job.arm in PACKED:  # as many tokens in a step as the other arms have, about
         micro = max(1, round(job.micro * MEAN / SEQUENCE))
         asked |= {"packing": True, "per_device_train_batch_size": micro, "max_length": SEQUENCE}
@@ -191,12 +194,14 @@ def make_trainer(job: Job, folder: Path) -> Any:
         texts = [tokenizer.apply_chat_template(row["messages"], tokenize=False) for row in rows if "messages" in row]
         ids = tokenizer(texts)["input_ids"] if texts else [row["input_ids"] for row in rows]
         lengths = np.array([len(each) for each in ids])
+        from campus_tune.recipe.packing import translate  # which a checkout of before has not
+
         asked |= translate(lengths, max_length=SEQUENCE, micro=micro, accumulation=job.accumulation).settings
         config = OURS["flat"]
     callbacks = []
     if config is not None:
         given = dict(config)
-        if job.arm == "default":
+        if arm == "default":
             (folder / "probes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in probes))
             given["probes"] = {"path": str(folder / "probes.jsonl")}
         callbacks.append(CampusCallback({**given, "scores": "none"}, report=False))
@@ -263,9 +268,10 @@ def _of_ours(folder: Path) -> Json:
 # -- many of them ----------------------------------------------------------------------------------------------------
 
 
-def run_turn(jobs: Sequence[Job], keep: Path) -> None:
+def run_turn(jobs: Sequence[Job], keep: Path, before: str) -> None:
     """The arms of one turn, those that are not kept already; each in its own process."""
     for job in jobs:
+        package = before if job.arm.endswith(BEFORE) else str(Path(__file__).parents[1])
         path = keep / f"{job.name}.json"
         if path.exists():
             continue
@@ -273,7 +279,7 @@ def run_turn(jobs: Sequence[Job], keep: Path) -> None:
             [sys.executable, __file__, "--job", json.dumps(asdict(job))],
             capture_output=True,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path[1:]])},
+            env={**os.environ, "PYTHONPATH": package},
             check=False,
         )
         if ended.returncode:
@@ -305,7 +311,7 @@ def interval(ratios: Sequence[float]) -> tuple[float, float, float]:
 
 def ratios(runs: Mapping[str, Mapping[int, Json]], arm: str, what: str, by: str = "steps") -> list[float]:
     """Of an arm to the one that it is compared with, turn by turn, at equal `by`."""
-    base = "packed" if arm in PACKED else PLAIN
+    base = PACKED[0] if arm in PACKED else PLAIN
     both = sorted(runs.get(arm, {}).keys() & runs.get(base, {}).keys())
     return [
         (runs[arm][turn][what] / runs[arm][turn][by]) / (runs[base][turn][what] / runs[base][turn][by]) for turn in both
@@ -388,11 +394,13 @@ def main() -> None:
     parser.add_argument("--model", default="", help="a model folder; the default is a tiny random one")
     parser.add_argument("--data", default="", help="folder of the mixture")
     parser.add_argument("--sets", nargs="+", choices=SETS, help="rows (mix and equal; without --data spread and equal)")
-    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="what is compared")
+    parser.add_argument("--arms", nargs="+", choices=(*ARMS, *OLD), default=ARMS, help="what is compared")
+    parser.add_argument("--before", default="", help="another checkout, of the arms that end with `_before`")
     parser.add_argument("--rows", type=int, default=512, help="of the training set")
     parser.add_argument("--epochs", type=int, default=1, help="through them")
     parser.add_argument("--batch", type=int, nargs=2, default=(8, 4), metavar="N", help="rows, accumulation")
     parser.add_argument("--turns", type=int, default=3, help="of every arm; 0 prints what is kept")
+    parser.add_argument("--first", type=int, default=0, help="turn, where some were run by an earlier version")
     parser.add_argument("--logits", action="store_true", help="with a loss that keeps all logits")
     parser.add_argument("--keep", type=Path, help="folder of the turns; the default forgets them")
     parser.add_argument("--json", type=Path, help="write the numbers there")
@@ -408,10 +416,10 @@ def main() -> None:
         micro, accumulation = options.batch
         size = (options.rows, micro, accumulation, options.epochs, options.data, options.logits)
         made = {name: [Job(arm, name, 0, options.model, *size) for arm in options.arms] for name in sets}
-        for turn in range(options.turns):
+        for turn in range(options.first, options.first + options.turns):
             for name in sets:
                 jobs = [Job(arm, name, turn, options.model, *size) for arm in options.arms]
-                run_turn(jobs[::-1] if turn % 2 else jobs, keep)
+                run_turn(jobs[::-1] if turn % 2 else jobs, keep, options.before)
         for name in sets:
             shown, told[name] = tell(kept(keep, made[name]))
             print(f"\n{made[name][0].of}\n{shown}", *verdicts(name, told[name]), sep="\n")

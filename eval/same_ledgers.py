@@ -358,7 +358,9 @@ def files_of(side: Path, *, cache: bool) -> dict[str, Path]:
 
 def sentences(out: str) -> list[str]:
     """Lines of a command's stdout without clocks; the trainer's own are in its log, and a report's comes last."""
-    told = [SAID.sub("…", line) for line in out.splitlines() if line.strip() and not line.startswith(("{'", *NEWER_LINES))]
+    told = [
+        SAID.sub("…", line) for line in out.splitlines() if line.strip() and not line.startswith(("{'", *NEWER_LINES))
+    ]
     return sorted(told, key=lambda line: line.startswith("campus: the report: "))  # `sft` once told it after the model
 
 
