@@ -40,7 +40,9 @@ class TokenRows:
         content: a 64-bit hash of each row's token ids without padding, shape (N,); equal rows have equal hashes.
         padding: of them, tokens that `attention_mask` leaves out, shape (N,).
         trained: a 64-bit hash of each row's token ids, of which of them carry loss, and of their labels, shape (N,):
-            what a loss hangs on. As `run.stream.shown` makes it of what reaches the model.
+            what a loss hangs on.
+        shown: the hash of its tokens that is made of what reaches the model (`data.token_hashes`), shape (N,).
+        shown_trained: the same of what is trained, shape (N,).
     """
 
     tokens: IntArray
@@ -48,6 +50,8 @@ class TokenRows:
     content: NDArray[np.uint64]
     padding: IntArray
     trained: NDArray[np.uint64]
+    shown: NDArray[np.uint64]
+    shown_trained: NDArray[np.uint64]
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -108,9 +112,10 @@ def token_counts(dataset: RowSource) -> IntArray:
     return np.concatenate([np.zeros(0, dtype=np.int64), *counts])
 
 
-def read_content(dataset: RowSource) -> NDArray[np.uint64]:
-    """The hash of each row's token ids alone, shape (N,); see `TokenRows`."""
-    return np.concatenate([_token_rows(chunk).content for chunk in read_chunks(dataset)])
+def read_content(dataset: RowSource) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """The hashes of each row's token ids alone, `content` and `shown` of `TokenRows`, each of shape (N,)."""
+    rows = TokenRows(**_read_arrays(dataset))
+    return rows.content, rows.shown
 
 
 def _read_arrays(dataset: RowSource) -> dict[str, NDArray[Any]]:
@@ -134,8 +139,8 @@ def _token_rows(chunk: dict[str, Sequence[Any]]) -> TokenRows:
         masks = [mask[keep] for mask, keep in zip(masks, kept, strict=True)]
     real = np.array([len(row) for row in ids], dtype=np.int64)
     flat, carries_loss = np.concatenate(ids), np.concatenate(masks)
-    content, trained = hash_flat(flat, np.concatenate(labels), carries_loss, real)
-    return TokenRows(tokens, answers, content, tokens - real, trained)
+    content, *hashes = hash_flat(flat, np.concatenate(labels), carries_loss, real)
+    return TokenRows(tokens, answers, content, tokens - real, *hashes)
 
 
 def read_texts(

@@ -189,11 +189,17 @@ def of_last_step(trainer: Trainer) -> dict[str, float | None]:
 def gradient_norm(trainer: Trainer) -> Any:
     """Norm of the gradients that an optimizer step is about to use, before they were clipped, as the loop holds it.
 
-    A number or a tensor on the device, which is not waited for; None where nothing was clipped, or the loop that is
+    A number or a tensor on the device, which is not waited for; None where it was not asked for, or the loop that is
     being asked from is not a trainer's.
     """
-    held = (variables for _, variables in _callers() if variables.get("self") is trainer)
-    return next((variables["grad_norm"] for variables in held if "grad_norm" in variables), None)
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if "grad_norm" in frame.f_code.co_varnames:  # asking for variables copies all of a frame's
+            variables = frame.f_locals
+            if variables.get("self") is trainer and "grad_norm" in variables:
+                return variables["grad_norm"]
+        frame = frame.f_back
+    return None
 
 
 def _callers() -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -342,7 +342,7 @@ def outline(
         identity=identity,
         evaluator=evaluator,
         # Before anything is measured: after a forward FSDP2 shows whole weights, whose memory it frees later.
-        finite=Finite(compat.model_of(trainer), peers, cause_in(trainer, loaded.loader)),
+        finite=Finite(compat.model_of(trainer), peers, cause_in(trainer, loaded.loader), lambda: trainer.optimizer),
         best=BestWeights.of(trainer, config.rules(has_probes=probing.probes is not None), peers, folder),
         rewards=StageRewards.of(config, trainer, loaded.meter, rows, budget),
         valuing=Valuing.of(trainer, config, probing.probes, budget, peers, folder, n_stages=n_stages),
