@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from campus_tune.data.flat_rows import PADDING
 from campus_tune.data.prepared import (
     CHUNK,
-    PADDING,
     SLOW,
     TOKEN_COLUMNS,
     TokenRows,

@@ -20,6 +20,7 @@ import numpy as np
 from campus_tune.data.domains import Domains
 from campus_tune.data.judged import Known
 from campus_tune.data.prepared import TOKEN_COLUMNS, column_names, read_column
+from campus_tune.data.said_hashes import SaidHashes
 from campus_tune.method.budget import Budget
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.orders import order_rows
@@ -64,9 +65,9 @@ from campus_tune.run.user_weights import UserWeights
 from campus_tune.run.valuing import Valuing
 from campus_tune.scores.asking import Asking
 from campus_tune.scores.directions import direction_problems, launch_problems
-from campus_tune.scores.dropping import known_of
+from campus_tune.scores.dropping import known_of, shape_of
 from campus_tune.scores.fresh import FreshScores
-from campus_tune.scores.planning import make_scoring, refreshes_to_come, stages_between
+from campus_tune.scores.planning import make_scoring, open_readings, refreshes_to_come, stages_between
 from campus_tune.scores.rescore import Rescorer
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.errors import RecipeError
@@ -166,6 +167,15 @@ class Outline:
         rows = compat.training_rows(self.trainer)
         columns = {name: read_column(rows, name) for name in column_names(rows) if name not in TOKEN_COLUMNS}
         return known_of(self.trainer, columns, self.loaded.rows.content)
+
+    def said(self) -> SaidHashes:
+        """What the training rows say, as hashes; an earlier run may have left them."""
+        (shape, end), readings = shape_of(self.trainer), open_readings(self.config, self.peers)
+        rows, content = compat.training_rows(self.trainer), self.loaded.rows.content
+        found = SaidHashes.read(rows, shape, content, end=end, readings=readings)
+        if readings.warnings:
+            self.journal.take(Warned(readings.warnings))
+        return found
 
     def list_dropped(self, drawing: Drawing) -> None:
         """Leave a list of the rows that are left out, if there are any."""
