@@ -432,6 +432,47 @@ def subject(trainer: Trainer) -> Subject:
     )
 
 
+def learns_prompts(model: torch.nn.Module) -> bool:
+    """Whether peft puts places of its own before each row: prompt, prefix and p-tuning."""
+    return bool(getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False))
+
+
+@contextmanager
+def without_idle_adapters(subject: Subject) -> Iterator[None]:
+    """LoRA that adds exactly nothing is not asked inside: all of it, before its first step, has a B of zeros.
+
+    Losses are the same to the last digit, and a forward does a sixth less. Only where every layer's own kind says that
+    nothing else is done: what is merged, sharded, or more than B·A·x is left alone.
+    """
+    layers = [] if subject.sharded else _idle_layers(subject.model)
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
+
+
+def _idle_layers(model: torch.nn.Module) -> list[Any]:
+    """The LoRA layers of a model, if none of them adds anything."""
+    if not hasattr(model, "peft_config"):
+        return []
+    from peft.tuners.lora.layer import Linear
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    known = all(type(one) is Linear and not (one.merged or one.disable_adapters or one.lora_variant) for one in layers)
+    idle = known and not any(
+        bool(weight.any())
+        for one in layers
+        for name in one.active_adapters
+        if name in one.lora_B
+        for weight in one.lora_B[name].parameters()
+    )
+    return layers if idle else []
+
+
 @contextmanager
 def loaded_whole() -> Iterator[None]:
     """Models that are loaded inside are whole in each process, however the trainer's own is sharded.
