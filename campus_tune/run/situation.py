@@ -28,7 +28,7 @@ from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.model.probes import Source
 from campus_tune.model.rates import rates_of
-from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, pays_for_all_rows
+from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, pays_for_all_rows, rests_on
 from campus_tune.preview.reward_cost import unpaid_rewards
 from campus_tune.preview.reweight_advice import probed_findings
 from campus_tune.preview.rule_advice import probe_findings, stop_findings
@@ -156,12 +156,6 @@ class Outline:
         """What the cost of the run follows from."""
         return facts_of(scoring, self.probing.probes, self.total_steps, self.loaded.steps_per_epoch)
 
-    def budget_warnings(self, facts: CostFacts) -> list[str]:
-        """Whether what is still measured in any case fits in what is left of the budget: said before training."""
-        certain = self.probing.tokens * (1 + (not self.probing.competence.history))
-        self.budget.must_pay(certain)
-        return budget_warnings(self.config, self.budget, facts, certain)
-
     def known(self) -> Known:
         """What the training rows can be compared and found by."""
         rows = compat.training_rows(self.trainer)
@@ -187,7 +181,8 @@ class Outline:
         """The curriculum at its first step, its orders by these scores."""
         config, groups, by_label = self.config, self.domains.codes, scores.by_label
         seed = config.seed or 0
-        orders = {label: order_rows(by_label[label], seed=seed, groups=groups) for label in config.labels}
+        scored = (label for label in config.labels if label in by_label)  # some may not have been paid for
+        orders = {label: order_rows(by_label[label], seed=seed, groups=groups) for label in scored}
         return Curriculum(
             config.schedule(),
             {} if config.is_shuffle else orders,
@@ -380,14 +375,15 @@ def plan(now: Outline, saver: Saver) -> Situation:
     # What will be measured. Where it would cost more than the budget, less is: also of the probes.
     scoring = now.make_scoring()
     facts = now.facts(scoring)
-    budget.fit(needs(config, budget, facts))
+    budget.fit(needs(config, budget, facts), rests_on(config))
     if budget.caps is not None:
         now.probing.choose()
 
     # Rank 0's scores are everybody's: a sum that another machine rounds otherwise would order rows otherwise.
     with now.activities(SCORING):
         scores = now.peers.from_leader(scoring.start())
-    small = now.budget_warnings(facts)
+    now.probing.spare()
+    small = budget_warnings(config, budget, facts)
     if now.peers.leads:
         scores.save(now.folder / "scores", rows)
         atomic_write(now.folder / RECIPE, config.to_yaml())
