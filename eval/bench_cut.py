@@ -1,4 +1,4 @@
-"""How evenly one optimizer step is cut into micro batches, and what a cut costs, beside other ways to cut the same rows.
+"""How evenly an optimizer step is cut into micro batches, and what that costs, beside other ways to cut the same rows.
 
     as drawn    rows in the sequence of the plan, equal numbers: what a trainer's own loader does
     equal       sorted by length, equal numbers: what `batching: step` was before
