@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from campus_tune.data.prepared import TokenRows, refuse_untokenised
-from campus_tune.data.readings import Readings
 from campus_tune.method.stages import steps_of_epoch
 from campus_tune.model import compat
 from campus_tune.model.flat_rows import Layout, layout_of
@@ -23,7 +22,7 @@ from campus_tune.recipe.draw_rules import SHUFFLED_WEIGHTS
 from campus_tune.run.look import SampleBatches
 from campus_tune.run.stream.loader import CurriculumLoader, batches_of_epoch
 from campus_tune.run.stream.micro_batches import fewest_rows, n_micro_batches
-from campus_tune.scores.planning import open_cache
+from campus_tune.scores.planning import open_readings
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json
 
@@ -98,7 +97,7 @@ def load(trainer: Trainer, given: CampusConfig, peers: Peers, *, to_train: bool)
         return SampleBatches(view, training_collator, n_batches=n_batches, batch_size=micro, place=place, peers=peers)
 
     trained = as_trained(view, collator, speaks=peers.leads)
-    rows = trained.rows(readings=Readings(open_cache(given, peers).folder, writes=peers.leads))
+    rows = trained.rows(readings=open_readings(given, peers))
     if short:
         compat.refuse_masked_batches(trainer, last_rows=fewest_rows(short, micro=micro, world=world), world=world)
     subject = partial(compat.subject, trainer)

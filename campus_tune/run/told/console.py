@@ -12,6 +12,7 @@ from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.method.firing_lines import fired_line, percent
 from campus_tune.preview.health import health_table
 from campus_tune.run.ledger import audited
+from campus_tune.run.stream.padding import saved_words
 from campus_tune.run.told.drawn_lines import drawn_lines, suspects_line, thinned_lines
 from campus_tune.run.told.events import (
     OTHER_WORLD,
@@ -294,6 +295,7 @@ def last_lines(end: Json, where: str) -> list[str]:
     lines.append("rows by sub-curriculum: " + ", ".join(shares))
     lines += [f"warning: {warning}" for warning in one_sided(by_choice)]
     lines += [coverage_line(end), *drawn_lines(end)]
+    lines += [saved_words(end["padding"])] if "padding" in end else []
     cost = end["cost"]
     told = [name for name in cost if name not in ("all", VALUE) and (cost[name] or name in ALWAYS)]
     parts = ", ".join(f"{name} {cost[name]:.1%}" for name in told)
