@@ -170,7 +170,7 @@ def stable_places(values: FloatArray) -> NDArray[np.int64]:
     """
     if (values[1:] >= values[:-1]).all():
         return np.arange(len(values))
-    bits = rising_bits(values)
+    bits = rising_bits(values).astype(np.uint64, copy=False)
     bits -= bits.min()
     own = (len(values) - 1).bit_length()  # bits of a place, below which those of the value are cut off
     bits >>= np.uint64(max(0, int(bits.max()).bit_length() + own - 64))
