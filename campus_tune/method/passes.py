@@ -91,7 +91,7 @@ class Passes:
         return rows
 
     def reach(self, order: RowArray, n_rows: int, start: int = 0) -> int:
-        """How far `order` must be open to hold `n_rows` drawable rows behind the place `start`; to its end for fewer."""
+        """How far `order` must be open to hold `n_rows` drawable rows behind `start`; to its end where it has fewer."""
         if not self._turned_away:
             return min(len(order), start + n_rows)
         behind = how_far(order[start:], self._is_free, n_rows)

@@ -2,11 +2,11 @@
 
 A row's key is one number, which is sorted and read back; no row is looked up by another:
 
-    key = float32(score − base) as whole number · 2³² + tie       the tie is a bijection of the row's id: it *is* the row
+    key = float32(score − base) as whole number · 2³² + tie      the tie is a bijection of the row's id: it *is* the row
 
 What fits the caches is sorted part by part, side by side; then the parts are cut at the same keys, and what lies
-between two cuts is sorted again, which merges it. Where float32 says all that a score says, that was all. Where it
-does not, rows that share a float32 stand by their ties, in runs; these are sorted by the float64, ties left in sequence.
+between two cuts is sorted again, which merges it. Where float32 says all that a score says, that was all. Where it does
+not, rows that share a float32 stand by their ties, in runs; these are sorted by the float64, ties left in sequence.
 
 >>> by_score(np.array([3.0, 1.0, 2.0]), Ties(0)).tolist()
 [1, 2, 0]
