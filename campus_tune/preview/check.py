@@ -151,14 +151,14 @@ def _trainer_findings(settings: Json) -> list[Finding]:
 
 
 def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Finding]:
-    from campus_tune.data.as_dataset import as_dataset
+    from campus_tune.data.as_dataset import as_dataset, found_again
 
     name = settings.get("dataset_name")
     if not isinstance(name, str):
         return [Finding("info", "The recipe names no dataset_name: the data were not looked at.")]
     rows = load_rows(name, config=settings.get("dataset_config"), split=settings.get("dataset_train_split", "train"))
     shape, origin = Shape.of(settings), Origin.in_recipe(settings)
-    dataset = as_dataset(rows, name)
+    dataset = found_again(as_dataset(rows, name))
     refuse_rows(dataset, shape, origin)
     findings: list[Finding] = []
     prepared = None
