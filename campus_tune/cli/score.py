@@ -163,7 +163,7 @@ def prepare(trainer: SFTTrainer, config: CampusConfig) -> tuple[Asking, Domains]
     from campus_tune.model.peers import Peers
     from campus_tune.model.probes import named_probes
     from campus_tune.model.trained import as_trained
-    from campus_tune.preview.cost_plan import facts_of, needs
+    from campus_tune.preview.cost_plan import facts_of, needs, rests_on
     from campus_tune.preview.setup import make_budget, resolve
     from campus_tune.scores.directions import direction_problems, launch_problems
     from campus_tune.scores.planning import NO_CACHE, make_scoring, open_readings, planned_steps, refreshes_to_come
@@ -205,5 +205,5 @@ def prepare(trainer: SFTTrainer, config: CampusConfig) -> tuple[Asking, Domains]
     )
     if asked.scorer is not None or asked.directions:
         # a run asks for the heads of as many pairs, and slopes along as many probes, as all that it pays for leaves
-        budget.fit(needs(resolved, budget, facts_of(scoring, probes, total, per_epoch)))
+        budget.fit(needs(resolved, budget, facts_of(scoring, probes, total, per_epoch)), rests_on(resolved))
     return scoring, domains

@@ -41,7 +41,9 @@ class TokenRows:
         content: a 64-bit hash of each row's token ids without padding, shape (N,); equal rows have equal hashes.
         padding: of them, tokens that `attention_mask` leaves out, shape (N,).
         trained: a 64-bit hash of each row's token ids, of which of them carry loss, and of their labels, shape (N,):
-            what a loss hangs on. As `run.stream.shown` makes it of what reaches the model.
+            what a loss hangs on.
+        shown: the hash of its tokens that is made of what reaches the model (`data.token_hashes`), shape (N,).
+        shown_trained: the same of what is trained, shape (N,).
     """
 
     tokens: IntArray
@@ -49,6 +51,8 @@ class TokenRows:
     content: NDArray[np.uint64]
     padding: IntArray
     trained: NDArray[np.uint64]
+    shown: NDArray[np.uint64]
+    shown_trained: NDArray[np.uint64]
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -108,9 +112,10 @@ def token_counts(dataset: RowSource) -> IntArray:
     return np.concatenate([np.zeros(0, dtype=np.int64), *(rows.lengths for rows in _flat(dataset))])
 
 
-def read_content(dataset: RowSource) -> NDArray[np.uint64]:
-    """The hash of each row's token ids alone, shape (N,); see `TokenRows`."""
-    return TokenRows(**_read_arrays(dataset)).content
+def read_content(dataset: RowSource) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """The hashes of each row's token ids alone, `content` and `shown` of `TokenRows`, each of shape (N,)."""
+    rows = TokenRows(**_read_arrays(dataset))
+    return rows.content, rows.shown
 
 
 def _read_arrays(dataset: RowSource) -> dict[str, NDArray[Any]]:
@@ -128,8 +133,8 @@ def _token_rows(rows: FlatRows) -> TokenRows:
     ids, labels, carries, lengths = rows.ids, rows.labels, rows.carries_loss, rows.lengths
     if rows.real is not None:
         ids, labels, carries, lengths = ids[rows.real], labels[rows.real], carries[rows.real], rows.counts(rows.real)
-    content, trained = hash_flat(ids, labels, carries, lengths)
-    return TokenRows(rows.lengths, rows.counts(rows.carries_loss), content, rows.lengths - lengths, trained)
+    content, *hashes = hash_flat(ids, labels, carries, lengths)
+    return TokenRows(rows.lengths, rows.counts(rows.carries_loss), content, rows.lengths - lengths, *hashes)
 
 
 def read_texts(

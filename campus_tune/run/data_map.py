@@ -112,9 +112,10 @@ def _cost(now: Situation, rows: IntArray) -> int:
 
 def _charged(now: Situation, rows: IntArray, ask: Callable[[], T]) -> T:
     """What one forward of these rows gives."""
-    began = now.loaded.meter.seconds
+    meter = now.loaded.meter
+    began, spared = meter.seconds, meter.spared
     found = ask()
-    now.budget.charge(MAP, _cost(now, rows), now.loaded.meter.seconds - began)
+    now.budget.charge(MAP, _cost(now, rows) - (meter.spared - spared), meter.seconds - began)
     return found
 
 
