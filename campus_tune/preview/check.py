@@ -177,13 +177,13 @@ def _named_rows(settings: Mapping[str, Any]) -> list[Json] | None:
 
 
 def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Finding]:
-    from campus_tune.data.as_dataset import as_dataset
+    from campus_tune.data.as_dataset import as_dataset, found_again
 
     name, rows = str(settings.get("dataset_name")), _named_rows(settings)
     if rows is None:
         return [Finding("info", "The recipe names no dataset_name: the data were not looked at.")]
     shape, origin = Shape.of(settings), Origin.in_recipe(settings)
-    dataset = as_dataset(rows, name)
+    dataset = found_again(as_dataset(rows, name))
     refuse_rows(dataset, shape, origin)
     findings: list[Finding] = []
     prepared = None
