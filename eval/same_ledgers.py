@@ -70,6 +70,7 @@ CHANCE = {  # files of which only the presence is compared
 }
 HASHED = "campus_files.json"  # length and hash of the files of a checkpoint, some of them with seconds inside
 NEWER = ("learning_rate.json", "past")  # a file, and means of past stages in a checkpoint: older ones lack them
+GONE = ("kept",)  # keys of a checkpoint that newer ones lack: whether a budget could be kept
 LEFT = ("ledger.abandoned.jsonl", ".tmp")  # by a kill: what was written after the checkpoint, or half
 SHARD_ID = re.compile('"[0-9a-f]{16}": {')  # drawn at random, in a shard of the score cache
 SAID = re.compile(r"; by the clock, .*|(?<=ranks, own work: ).*|\d+(?:\.\d+)? ?(?:s|seconds|minutes)\b")
@@ -376,7 +377,7 @@ def unequal(old: Any, new: Any, name: str = "", skip: Sequence[str] = ()) -> Ite
         for key in [*old, *(key for key in new if key not in old)]:
             if str(key).endswith(CLOCKED) or key in skip:
                 continue
-            if key in NEWER and key not in old:
+            if (key in NEWER and key not in old) or (key in GONE and key not in new):
                 continue
             if key not in old or key not in new:
                 yield f"{name}{key} is in the {'old' if key in old else 'new'} one only"
