@@ -45,6 +45,7 @@ from campus_tune.preview.steer_advice import few_decisions
 from campus_tune.preview.weight_advice import router_findings
 from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.recipe.drop_block import DUPLICATES
+from campus_tune.recipe.packing import SETTING
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.training_yaml import RunSize, learning_rates, run_seed, run_size, setting_whole
 from campus_tune.scores.directions import direction_problems
@@ -88,8 +89,12 @@ def check(path: str | Path) -> list[Finding]:
             load_suite(config.evaluate.suite).narrowed(config.evaluate.tasks, config.evaluate.limit)
     except CampusError as error:
         findings += _errors(error)
-    if not any(finding.severity == "error" for finding in findings):
+    wrong = [finding for finding in findings if finding.severity == "error"]
+    packs = bool(settings.get(SETTING)) and len(wrong) == 1
+    if packs or not wrong:
         try:
+            if packs:  # what else there is to say is said of the run that would be trained instead
+                findings, settings = _unpacked(findings, settings)
             if model := settings.get("model_name_or_path"):  # by its configuration, as `campus-tune sft` does first
                 from campus_tune.model.other_tasks import refuse_other_model
 
@@ -147,16 +152,36 @@ def _trainer_findings(settings: Json) -> list[Finding]:
     return found
 
 
+def _unpacked(findings: list[Finding], settings: Json) -> tuple[list[Finding], Json]:
+    """Where rows are packed: (The findings, what to write instead among them; the settings that say so)."""
+    from campus_tune.model.packed_rows import translated, unpacked
+
+    rows = _named_rows(settings)
+    found = None if rows is None else translated(settings, rows)
+    if found is None:
+        return findings, {**settings, SETTING: False}
+    [packing] = [finding for finding in findings if finding.severity == "error"]
+    told = replace(packing, remedy=f"Here: {found}.")
+    return [told if finding is packing else finding for finding in findings], unpacked(settings, found)
+
+
 # -- the data ------------------------------------------------------------------------------------------------------
+
+
+def _named_rows(settings: Mapping[str, Any]) -> list[Json] | None:
+    """The training rows as the recipe names them; None where it names none."""
+    name = settings.get("dataset_name")
+    if not isinstance(name, str):
+        return None
+    return load_rows(name, config=settings.get("dataset_config"), split=settings.get("dataset_train_split", "train"))
 
 
 def _data_findings(settings: Mapping[str, Any], config: CampusConfig) -> list[Finding]:
     from campus_tune.data.as_dataset import as_dataset
 
-    name = settings.get("dataset_name")
-    if not isinstance(name, str):
+    name, rows = str(settings.get("dataset_name")), _named_rows(settings)
+    if rows is None:
         return [Finding("info", "The recipe names no dataset_name: the data were not looked at.")]
-    rows = load_rows(name, config=settings.get("dataset_config"), split=settings.get("dataset_train_split", "train"))
     shape, origin = Shape.of(settings), Origin.in_recipe(settings)
     dataset = as_dataset(rows, name)
     refuse_rows(dataset, shape, origin)

@@ -84,7 +84,9 @@ class CampusConfig(CheckedSettings):
         evaluate: official tasks that watch the run: `{suite, every, data, limit, allow_code_execution}`.
         scores: folder of the score cache, shared by runs; None is the user's own, `none` is no cache.
         level: column with a known difficulty, to compare the metrics with; None takes `level` where there is one.
-        batching: `step` (length-aware inside an optimizer step), `plain` (as drawn) or `flat` (padding-free).
+        batching: how a step is cut into micro batches: `step` (sorted by length, of equal cost), `plain` (as drawn) or
+            `flat` (padding-free, of equal tokens). `auto` is `flat` where the model's attention takes rows of variable
+            lengths, else `step`.
         seed: None becomes the trainer's.
         cells: inside which scores are compared: `{by, bands, of}`; None is five bands of length inside each domain.
         domains: who is drawn: `{shares, least, over, follow, reweight, by}`; None is in proportion to the rows.
@@ -141,7 +143,7 @@ class CampusConfig(CheckedSettings):
     evaluate: EvaluateSettings | None = None
     scores: str | None = None
     level: str | None = None
-    batching: Literal["step", "plain", "flat"] = "step"
+    batching: Literal["auto", "step", "plain", "flat"] = "auto"
     seed: Annotated[int | None, Range(0, LARGEST_SEED)] = None
     cells: CellSettings | None = None
     domains: DomainSettings | None = None

@@ -313,6 +313,7 @@ def summed_up(now: Situation) -> Ended:
             **({} if now.curriculum.weighting is None else {"weights_audit": weights_audit(now)}),
             "budget": now.config.budget,
             **now.load.total(),
+            **now.load.padding.told(now.loaded.rows.tokens, now.curriculum.visits()),
             "competence": now.probing.changes(),
             **({"smallest_rise": power} if (power := now.helm.power(now)) else {}),
             "cost": now.budget.shares(),

@@ -101,7 +101,7 @@ class Decider:
     def _measure(self, view: View, *, allowance: float, room: float) -> RaceResult:
         """The race, on the bill."""
         needs_start = START_LOSS in self.selector.needs
-        before = self.meter.seconds
+        before, spared = self.meter.seconds, self.meter.spared
         result = measure_offers(
             self.selector,
             view,
@@ -113,7 +113,8 @@ class Decider:
             start_losses=self.scores.start if needs_start else None,
             known=self.scores.known if needs_start else None,
         )
-        self.budget.charge("selection", result.tokens, self.meter.seconds - before)
+        tokens = result.tokens - (self.meter.spared - spared)
+        self.budget.charge("selection", tokens, self.meter.seconds - before)
         return result
 
     def _record(self, choice: Chosen, rows_by_choice: dict[str, int], drawn: Json) -> Json:

@@ -151,7 +151,7 @@ class Probing:
         """Measure them now, on the bill, into `report` and `record`; False without probes, or where none are paid."""
         if self._meter is None or self.tokens > self.budget.left:
             return False
-        before = self._meter.meter.seconds
+        before, spared = self._meter.meter.seconds, self._meter.meter.spared
         losses, calibration = self._meter.measure()
         self.report = self.competence.update(losses, calibration)
         rows = {
@@ -160,7 +160,8 @@ class Probing:
         }
         errors = {domain: one.error for domain, one in calibration.items()}
         self.record = self.record.taken(rows, **vars(when), calibration=errors)
-        self.budget.charge("probes", self._meter.tokens, self._meter.meter.seconds - before)
+        tokens = self._meter.tokens - (self._meter.meter.spared - spared)
+        self.budget.charge("probes", tokens, self._meter.meter.seconds - before)
         return True
 
     def changes(self) -> dict[str, list[float]]:

@@ -13,6 +13,7 @@ from campus_tune.model.peers import Peers
 from campus_tune.preview.cost_plan import unpaid_probes
 from campus_tune.run.checkpoints import Checkpoint, bring_curriculum
 from campus_tune.run.drawing import Drawing, make_drawing
+from campus_tune.run.identity import cut_before
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.manifest import Beside
 from campus_tune.run.probing import Probing
@@ -64,6 +65,7 @@ def state_of(now: Situation, position: Position, loop: LoopState) -> Json:
         "loop": loop.state(epoch_over=epoch_ended or position.epoch not in (None, curriculum.epoch)),
         "epoch_ended": epoch_ended,
         "logged_step": position.logged_step,
+        "padding": now.load.padding.state(),
         "audit": [now.watch.checked, now.watch.passed, now.watch.labels_seen],
         "journal": {**now.journal.state(), **now.probing.state()},
         **now.drawing.state(),
@@ -176,7 +178,9 @@ def restore(
     world = saved["identity"]["batch"]["world"]
     now.journal.load(saved["journal"])
     drawn = drawing.told() if changed else {}
-    now.journal.take(Resumed(step, curriculum.n_stages - 1, before=world, now=now.peers.world, drawn=drawn))
+    cut = now.loaded.loader.cut
+    cuts = (cut_before(saved["identity"], cut), cut)
+    now.journal.take(Resumed(step, curriculum.n_stages - 1, before=world, now=now.peers.world, cuts=cuts, drawn=drawn))
     if changed and probing.tokens > budget.left and not curriculum.finished:  # the budget may be smaller than before
         now.journal.take(Warned([unpaid_probes(budget, probing.tokens)]))
     if world != now.peers.world:
@@ -189,6 +193,7 @@ def restore(
     digests = {**saved["scores"], **{label: start_digests[label] for label in added}}
     parts = (scores, digests, curriculum, drawing, rescorer, training_losses)
     situation = complete(now, *parts, same_world=same_world)
+    situation.load.padding.load(saved.get("padding"))
     watch = situation.watch
     watch.checked, watch.passed, watch.labels_seen = saved["audit"]
     watch.weights_checked, watch.weights_passed = saved.get("weights_audit", [0, 0])

@@ -126,6 +126,7 @@ SHAPE: dict[str, Any] = {
     },
     "epoch_ended": bool,
     "logged_step": int,
+    "padding?": [int, int, int],
     "audit": [int, int, bool],
     "weights_audit?": [int, int],
     "clipped?": {"clipped": int, "steps": int},

@@ -300,7 +300,8 @@ class Asking:
         self.note(passage, taken)
 
     def _charge(self, tokens: IntArray, taken: Taken) -> None:
-        """Put rows on the bill."""
+        """Put rows on the bill, as far as they went through the model, now or when they were kept."""
+        tokens = taken.charged(tokens)
         found = int(self._discount * tokens[taken.found].sum())
         self.budget.charge("scoring", int(tokens[~taken.found].sum()) + found, taken.seconds, found=found)
 

@@ -204,7 +204,8 @@ class Rescorer:
             if passage == HERE:
                 fresh[passage].put(self._trained, self._free)  # a row trained twice keeps its later loss
             fresh[passage].put(rows, taken.losses)
-            tokens = int(passages.tokens(passage)[rows].sum()) + (passages.extra_tokens(passage) if len(rows) else 0)
+            tokens = int(taken.charged(passages.tokens(passage)[rows]).sum())
+            tokens += passages.extra_tokens(passage) if len(rows) else 0
             self.asking.budget.charge("rescoring", tokens, taken.seconds)
             self.asking.note(passage, taken)
         if training is not None and scorer is not None and not read.shape[1] and len(rows):

@@ -90,7 +90,7 @@ class ProbeMeter:
 def rows_of(n: int, rng: np.random.Generator) -> TokenRows:
     answers = rng.permutation(n) + 2 + (rng.pareto(1.5, n) * 20).astype(np.int64)
     ids = np.arange(n, dtype=np.uint64)
-    return TokenRows(answers + rng.integers(1, 40, n), answers, ids, np.zeros(n, dtype=np.int64), ids)
+    return TokenRows(answers + rng.integers(1, 40, n), answers, ids, np.zeros(n, dtype=np.int64), ids, ids, ids)
 
 
 @dataclass(frozen=True)
