@@ -198,9 +198,14 @@ class Curriculum:
 
     def coverage_counts(self) -> tuple[int, int]:
         """(rows trained at least once, row visits beyond the first) over the run so far: finished steps only."""
-        if self.stage is None:
-            return 0, 0
-        return self.passes.counts(self.stage.rows[(self.step - self.stage.first_step) * self.global_batch :])
+        return (0, 0) if self.stage is None else self.passes.counts(self._to_come(self.stage))
+
+    def visits(self) -> NDArray[np.uint8]:
+        """How often each row was trained so far, cut at 255, shape (N,): finished steps only."""
+        return self.passes.seen if self.stage is None else self.passes.visits(self._to_come(self.stage))
+
+    def _to_come(self, stage: Stage) -> RowArray:
+        return stage.rows[(self.step - stage.first_step) * self.global_batch :]
 
     # -- deciding -----------------------------------------------------------------------------------------------
 

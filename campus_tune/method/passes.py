@@ -113,10 +113,15 @@ class Passes:
         if self.exact:
             self.spent[:] = False
 
-    def counts(self, to_come: RowArray) -> tuple[int, int]:
-        """(Rows trained at least once, visits beyond the first), of what was planned but for the rows `to_come`."""
+    def visits(self, to_come: RowArray) -> NDArray[np.uint8]:
+        """How often each row was trained, cut at 255, shape (N,): what was planned but for the rows `to_come`."""
         visits = self.seen.copy()
         visits[to_come] -= 1
+        return visits
+
+    def counts(self, to_come: RowArray) -> tuple[int, int]:
+        """(Rows trained at least once, visits beyond the first), of what was planned but for the rows `to_come`."""
+        visits = self.visits(to_come)
         n_rows = int(np.count_nonzero(visits))
         return n_rows, int(visits.sum(dtype=np.int64)) - n_rows
 

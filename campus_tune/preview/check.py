@@ -16,7 +16,8 @@ from campus_tune.evaluate.suites import load_suite
 from campus_tune.metrics.extras import missing_parts
 from campus_tune.model.prepare import HERE, OURS
 from campus_tune.preview.advice import problems_in_method
-from campus_tune.recipe.config import load_recipe
+from campus_tune.recipe.config import CampusConfig, load_recipe
+from campus_tune.recipe.packing import SETTING
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.scores.questions import Questions
 from campus_tune.words.errors import CampusError, RecipeError
@@ -43,20 +44,15 @@ def check(path: str | Path) -> list[Finding]:
         config = load_recipe(settings, named=path)
     except RecipeError as error:
         return [*as_findings(error), *findings]
-    findings += problems_in_method(config)
-    try:
-        questions = Questions(config)
-        findings += [Finding("error", problem) for problem in missing_parts(questions.metrics.values())]
-        if config.thin is not None and config.thin.fresh:
-            from campus_tune.scores.fresh import asked_of_candidates
-
-            asked_of_candidates(config, questions)
-        if config.evaluate is not None:  # a misspelt task would be told after the model was loaded
-            load_suite(config.evaluate.suite).narrowed(config.evaluate.tasks, config.evaluate.limit)
-    except CampusError as error:
-        findings += as_findings(error)
-    if not any(finding.severity == "error" for finding in findings):
+    findings += [*problems_in_method(config), *_part_findings(config)]
+    wrong = [finding for finding in findings if finding.severity == "error"]
+    packs = bool(settings.get(SETTING)) and len(wrong) == 1
+    if packs or not wrong:
         try:
+            if packs:  # what else there is to say is said of the run that would be trained instead
+                from campus_tune.preview.check_data import unpacked_findings
+
+                findings, settings = unpacked_findings(findings, settings)
             if model := settings.get("model_name_or_path"):  # by its configuration, as `campus-tune sft` does first
                 from campus_tune.model.other_tasks import refuse_other_model
 
@@ -85,6 +81,22 @@ def render(findings: list[Finding]) -> str:
 def is_grave(findings: list[Finding]) -> bool:
     """A run should not start."""
     return any(finding.severity in ("refused", "error") for finding in findings)
+
+
+def _part_findings(config: CampusConfig) -> list[Finding]:
+    """What is wrong with the metrics and tasks that the block names."""
+    try:
+        questions = Questions(config)
+        findings = [Finding("error", problem) for problem in missing_parts(questions.metrics.values())]
+        if config.thin is not None and config.thin.fresh:
+            from campus_tune.scores.fresh import asked_of_candidates
+
+            asked_of_candidates(config, questions)
+        if config.evaluate is not None:  # a misspelt task would be told after the model was loaded
+            load_suite(config.evaluate.suite).narrowed(config.evaluate.tasks, config.evaluate.limit)
+    except CampusError as error:
+        return as_findings(error)
+    return findings
 
 
 # -- the trainer's settings ----------------------------------------------------------------------------------------

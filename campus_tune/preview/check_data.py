@@ -22,6 +22,7 @@ from campus_tune.data.said import Said
 from campus_tune.data.shapes import Shape
 from campus_tune.method.grouping import NO_GROUPS
 from campus_tune.method.orders import group_codes
+from campus_tune.model.packed_rows import translated, unpacked
 from campus_tune.model.prepare import PreparedRows, prepare_rows
 from campus_tune.model.probes import ALL, load_probes
 from campus_tune.preview.check_budget import budget_findings
@@ -39,6 +40,7 @@ from campus_tune.preview.steer_advice import few_decisions
 from campus_tune.preview.weight_advice import router_findings
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.drop_block import DUPLICATES
+from campus_tune.recipe.packing import SETTING
 from campus_tune.recipe.training_yaml import RunSize, learning_rates, run_seed, run_size, setting_whole
 from campus_tune.scores.directions import direction_problems
 from campus_tune.scores.dropping import known_of
@@ -49,6 +51,26 @@ from campus_tune.words.files import read_jsonl
 from campus_tune.words.findings import Finding, as_findings
 from campus_tune.words.hashing import text_keys
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowTexts
+
+
+def unpacked_findings(findings: list[Finding], settings: Json) -> tuple[list[Finding], Json]:
+    """Where rows are packed: (The findings, what to write instead among them; the settings that say so).
+
+    Args:
+        findings: of the settings, one error of packing among them.
+        settings: of the YAML.
+    """
+    name = settings.get("dataset_name")
+    found = translated(settings, _load(name, settings)) if isinstance(name, str) else None
+    if found is None:
+        return findings, {**settings, SETTING: False}
+    [packing] = [finding for finding in findings if finding.severity == "error"]
+    told = replace(packing, remedy=f"Here: {found}.")
+    return [told if finding is packing else finding for finding in findings], unpacked(settings, found)
+
+
+def _load(name: str, settings: Mapping[str, Any]) -> list[Json]:
+    return load_rows(name, config=settings.get("dataset_config"), split=settings.get("dataset_train_split", "train"))
 
 
 def data_findings(name: str, settings: Mapping[str, Any], config: CampusConfig) -> list[Finding]:
@@ -62,7 +84,7 @@ def data_findings(name: str, settings: Mapping[str, Any], config: CampusConfig) 
     Raises:
         CampusError: they cannot be looked at: no such file, no rows, a column that is not there.
     """
-    rows = load_rows(name, config=settings.get("dataset_config"), split=settings.get("dataset_train_split", "train"))
+    rows = _load(name, settings)
     shape, origin = Shape.of(settings), Origin.in_recipe(settings)
     dataset = as_dataset(rows, name)
     refuse_rows(dataset, shape, origin)

@@ -32,7 +32,7 @@ from campus_tune.method.curriculum import Curriculum
 from campus_tune.model.peers import Peers
 from campus_tune.model.row_sums import IGNORED
 from campus_tune.run.stream.filling import emptied, note_share
-from campus_tune.run.stream.micro_batches import n_micro_batches, split_step, tokens_by_rank
+from campus_tune.run.stream.micro_batches import Cut, n_micro_batches, split_step, tokens_by_rank
 from campus_tune.words.errors import TrainerError
 from campus_tune.words.types import IntArray, RowArray, RowSource
 
@@ -60,7 +60,7 @@ class CurriculumLoader:
         micro: rows of a full micro batch on one rank.
         short_rows: rows of an epoch's last step where it is not a full one, else 0.
         peers: ranks.
-        by_length: split each step by length (the default) or as drawn.
+        cut: how a step is cut into micro batches.
         flat: the collator puts rows behind one another, without padding.
         workers: `num_workers`, `prefetch_factor`, `pin_memory`, … as the trainer's arguments say.
     """
@@ -76,13 +76,13 @@ class CurriculumLoader:
         micro: int,
         short_rows: int = 0,
         peers: Peers,
-        by_length: bool,
+        cut: Cut,
         flat: bool = False,
         workers: dict[str, Any],
     ) -> None:
         self.dataset = dataset
         self.lengths, self.accumulation, self.peers = lengths, accumulation, peers
-        self.micro, self.by_length, self.flat = micro, by_length, flat
+        self.micro, self.cut, self.flat = micro, cut, flat
         self.steps_per_epoch, self.short_rows = steps_per_epoch, short_rows
         short = n_micro_batches(short_rows, micro=micro, world=peers.world)
         self.batches_per_epoch = batches_of_epoch(steps_per_epoch, accumulation, short)
@@ -145,7 +145,7 @@ class CurriculumLoader:
         return tokens_by_rank(self._split(rows), self.lengths, padded=not self.flat)
 
     def _split(self, rows: RowArray) -> list[list[RowArray]]:
-        return split_step(rows, self.lengths, micro=self.micro, world=self.peers.world, by_length=self.by_length)
+        return split_step(rows, self.lengths, micro=self.micro, world=self.peers.world, cut=self.cut)
 
     def close(self) -> None:
         """End the workers, if there are any; iterating starts new ones.

@@ -56,7 +56,7 @@ def make(
         micro=batch,
         short_rows=0 if drop_last else short,
         peers=peers,
-        by_length=rest.pop("by_length", True),
+        cut=rest.pop("cut", "even"),
         workers={"num_workers": rest.pop("num_workers", 0), **rest},
     )
     loader.curriculum = curriculum
@@ -215,7 +215,7 @@ def test_ranks_share_each_step_without_repeats() -> None:
 
 
 def test_as_drawn_keeps_the_sequence_of_the_plan() -> None:
-    loader, curriculum = make(batch=2, accumulation=2, by_length=False)
+    loader, curriculum = make(batch=2, accumulation=2, cut="drawn")
     decide(curriculum)
     planned: IntArray = curriculum.step_rows().copy()
     assert train(loader, curriculum, steps=1) == [planned.tolist()]
