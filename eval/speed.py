@@ -89,26 +89,13 @@ def step() -> dict[str, float]:
 
 def run() -> dict[str, float]:
     """A whole run beside plain TRL's: `selector: shuffle` where lengths differ, the default where they do not."""
-    with tempfile.TemporaryDirectory() as folder:
-        numbers = Path(folder, "numbers.json")
-        words = [
-            "--arms",
-            "plain",
-            "shuffle",
-            "default",
-            "--turns",
-            str(TURNS),
-            "--rows",
-            "256",
-            "--json",
-            str(numbers),
-        ]
-        started("bench_run", *words)
-        found = json.loads(numbers.read_text())
-    return {
-        f"{arm}, {rows}": found[rows][arm]["cpu_ratio"][0]
-        for rows, arm in (("spread", "shuffle"), ("equal", "default"))
-    }
+    found = {}
+    for lengths, arm in (("spread", "shuffle"), ("equal", "default")):
+        with tempfile.TemporaryDirectory() as folder:
+            numbers = Path(folder, "numbers.json")
+            started("bench_run", "--sets", lengths, "--arms", "plain", arm, "--rows", "256", "--json", str(numbers))
+            found[f"{arm}, {lengths}"] = json.loads(numbers.read_text())[lengths][arm]["cpu_ratio"][0]
+    return found
 
 
 def rows() -> dict[str, float]:
@@ -120,7 +107,12 @@ def rows() -> dict[str, float]:
 
 def score() -> dict[str, float]:
     """Scoring beside a bare forward of the same batches, the model without its head."""
-    return {"tiny": 1 / last_line("bench_score", "--parts", "speed", "--json")["speed"]["without the head"]}
+    from campus_tune.demo.tiny import write_tiny
+    from eval import bench_score
+
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = bench_score.speeds(str(write_tiny(Path(folder, "tiny"))), folder, bench_score.parse([]))
+    return {"tiny": beside("without the head", seconds)["scoring"]}
 
 
 PARTS: dict[str, Callable[[], dict[str, float]]] = {
