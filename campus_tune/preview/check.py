@@ -43,6 +43,7 @@ from campus_tune.preview.rule_advice import power_findings, probe_findings, stop
 from campus_tune.preview.simulate import SimulatedRun, simulate
 from campus_tune.preview.steer_advice import few_decisions
 from campus_tune.preview.weight_advice import router_findings
+from campus_tune.recipe.batching import AUTO, foreseen
 from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.recipe.drop_block import DUPLICATES
 from campus_tune.recipe.packing import SETTING
@@ -80,6 +81,8 @@ def check(path: str | Path) -> list[Finding]:
     except RecipeError as error:
         return [*_errors(error), *findings]
     findings += problems_in_method(config)
+    if config.batching == AUTO and "campus" in settings:  # the bare block says nothing of a trainer
+        findings.append(Finding("info", foreseen(settings)))
     try:
         questions = Questions(config)
         findings += [Finding("error", problem) for problem in missing_parts(questions.metrics.values())]
