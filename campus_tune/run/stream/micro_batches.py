@@ -208,10 +208,11 @@ def tokens_by_rank(split: list[list[RowArray]], lengths: IntArray, *, padded: bo
         lengths: tokens of every row of the training set, shape (N,).
         padded: rows of a micro batch are padded to the longest; False where they lie flat behind one another.
     """
-    tokens = np.zeros((2, len(split[0])), dtype=np.int64)
+    tokens = [[0] * len(split[0]), [0] * len(split[0])]  # few small numbers: lists are quicker than arrays
     for micro_batch in split:
         for rank, rows in enumerate(micro_batch):
-            if len(rows):
-                own = lengths[rows]
-                tokens[:, rank] += own.sum(), len(own) * own.max() if padded else own.sum()
-    return tokens
+            own = lengths[rows].tolist()
+            total = sum(own)
+            tokens[0][rank] += total
+            tokens[1][rank] += len(own) * max(own, default=0) if padded else total
+    return np.array(tokens, dtype=np.int64)
