@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from campus_tune.words.findings import Finding
+
 AUTO = "auto"
 Batching = Literal["auto", "step", "plain", "flat"]
 
@@ -23,18 +25,23 @@ def padded_attention(attention: str | None) -> str:
     return f"the model's attention ({attention or 'sdpa'}) takes rows padded; flash attention would take them flat"
 
 
-def foreseen(settings: Mapping[str, Any]) -> str:
-    """What `batching: auto` will be in a run of these settings; the run itself looks at the model.
+def foreseen(settings: Mapping[str, Any], asked: Batching) -> list[Finding]:
+    """What `auto` will be in a run of these settings; the run itself looks at the model.
 
     Args:
-        settings: of the training YAML.
+        settings: of the training YAML; a bare block says nothing of a trainer.
+        asked: in the recipe.
     """
-    if settings.get("padding_free"):
-        return "`batching: auto` will be flat: the trainer's padding_free is on."
+    if asked != AUTO or "campus" not in settings:
+        return []
     attention = settings.get("attn_implementation")
-    if not flash(attention):
-        return f"`batching: auto` will be step: {padded_attention(attention)} (attn_implementation)."
-    return (
-        f"`batching: auto` will be flat with {attention}, unless the model, its loss or its collator cannot take rows "
-        "so; the run says which at its start."
-    )
+    if settings.get("padding_free"):
+        will_be = "flat: the trainer's padding_free is on."
+    elif flash(attention):
+        will_be = (
+            f"flat with {attention}, unless the model, its loss or its collator cannot take rows so; the run says so at "
+            "its start."
+        )
+    else:
+        will_be = f"step: {padded_attention(attention)} (attn_implementation)."
+    return [Finding("info", f"`batching: auto` will be {will_be}")]

@@ -21,7 +21,13 @@ from campus_tune.words.types import Json
     ],
 )
 def test_what_auto_will_be_is_read_off_the_trainers_settings(settings: Json, said: str) -> None:
-    assert said in foreseen(settings)
+    [finding] = foreseen({**settings, "campus": {}}, "auto")
+    assert finding.severity == "info"
+    assert said in finding.what
+
+
+def test_where_the_recipe_says_it_or_names_no_trainer_nothing_is_foreseen() -> None:
+    assert foreseen({"campus": {}}, "flat") == foreseen({"metrics": []}, "auto") == []
 
 
 def test_where_a_recipe_says_nothing_the_run_decides() -> None:
