@@ -39,8 +39,8 @@ def foreseen(settings: Mapping[str, Any], asked: Batching) -> list[Finding]:
         will_be = "flat: the trainer's padding_free is on."
     elif flash(attention):
         will_be = (
-            f"flat with {attention}, unless the model, its loss or its collator cannot take rows so; the run says so at "
-            "its start."
+            f"flat with {attention}, unless the model, its loss or its collator cannot take rows so; the run says "
+            "which, and why."
         )
     else:
         will_be = f"step: {padded_attention(attention)} (attn_implementation)."
