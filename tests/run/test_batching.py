@@ -190,9 +190,8 @@ def test_a_control_that_deals_weights_inside_of_micro_batches_has_equal_ones(tmp
 # -- however a step is cut ---------------------------------------------------------------------------------------------
 
 
-def equal_numbers(rows: Any, lengths: Any, *, micro: int, world: int, cut: Any) -> list[list[Any]]:
+def equal_numbers(rows: Any, lengths: Any, *, micro: int, world: int, **_: Any) -> list[list[Any]]:
     """Sorted by length into equal numbers, as steps were cut before."""
-    del cut
     parts = np.array_split(rows[np.argsort(lengths[rows], kind="stable")], -(-len(rows) // (micro * world)) * world)
     return [parts[a : a + world] for a in range(0, len(parts), world)]
 
