@@ -69,7 +69,10 @@ CHANCE = {  # files of which only the presence is compared
     ".lock": "is empty",
 }
 HASHED = "campus_files.json"  # length and hash of the files of a checkpoint, some of them with seconds inside
-NEWER = ("learning_rate.json", "past")  # a file, and means of past stages in a checkpoint: older ones lack them
+# a file, means of past stages in a checkpoint, and tokens of padding there and in the ledger: older ones lack them
+NEWER = ("learning_rate.json", "past", "padding")
+NEWER_LINES = ("campus: padding ", "campus: no padding")  # what is said of that
+GONE = ("kept",)  # keys of a checkpoint that newer ones lack: whether a budget could be kept
 LEFT = ("ledger.abandoned.jsonl", ".tmp")  # by a kill: what was written after the checkpoint, or half
 SHARD_ID = re.compile('"[0-9a-f]{16}": {')  # drawn at random, in a shard of the score cache
 SAID = re.compile(r"; by the clock, .*|(?<=ranks, own work: ).*|\d+(?:\.\d+)? ?(?:s|seconds|minutes)\b")
@@ -356,7 +359,9 @@ def files_of(side: Path, *, cache: bool) -> dict[str, Path]:
 
 def sentences(out: str) -> list[str]:
     """Lines of a command's stdout without clocks; the trainer's own are in its log, and a report's comes last."""
-    told = [SAID.sub("…", line) for line in out.splitlines() if line.strip() and not line.startswith("{'")]
+    told = [
+        SAID.sub("…", line) for line in out.splitlines() if line.strip() and not line.startswith(("{'", *NEWER_LINES))
+    ]
     return sorted(told, key=lambda line: line.startswith("campus: the report: "))  # `sft` once told it after the model
 
 
@@ -376,7 +381,7 @@ def unequal(old: Any, new: Any, name: str = "", skip: Sequence[str] = ()) -> Ite
         for key in [*old, *(key for key in new if key not in old)]:
             if str(key).endswith(CLOCKED) or key in skip:
                 continue
-            if key in NEWER and key not in old:
+            if (key in NEWER and key not in old) or (key in GONE and key not in new):
                 continue
             if key not in old or key not in new:
                 yield f"{name}{key} is in the {'old' if key in old else 'new'} one only"

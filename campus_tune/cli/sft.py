@@ -10,15 +10,19 @@ here, with the nearest known one, and not after three days of training. On many 
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from campus_tune.cli.options import Commands, add_command
+from campus_tune.cli.options import COMMANDS, Commands, add_command
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.launched import refuse_other_launch
+from campus_tune.recipe.packing import FLAG, SETTING, Translated
 from campus_tune.recipe.trainer_settings import refused
-from campus_tune.recipe.trl_yaml import parse_trl, read_arguments, read_block
+from campus_tune.recipe.trl_yaml import is_launched, parse_trl, read_arguments, read_block, trl_parser
 from campus_tune.run.make_trainer import make_trainer, refuse_other_model
+from campus_tune.words.console import say
 from campus_tune.words.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -30,7 +34,11 @@ Supervised fine-tuning under a curriculum: a TRL YAML with a `campus:` block, an
 example:
   campus-tune sft --config recipe.yaml --learning_rate 1e-4
   campus-tune sft --config recipe.yaml --campus.stages 10 --scores scores
+  campus-tune sft --config recipe.yaml --translate-packing
   campus-tune sft --config recipe.yaml --accelerate_config recipes/accelerate/fsdp2.yaml --num_processes 4
+
+--translate-packing takes a recipe with `packing: true`, which leaves no order of rows: whole rows are trained without
+padding instead (batching: flat), as many tokens in a step.
 
 The last one launches itself on many processes: flags of `accelerate launch` may stand among the others, or as keys in
 the YAML (num_processes: 4). Switches stand alone: --multi_gpu, and in the YAML multi_gpu: true, no quotes.
@@ -40,7 +48,7 @@ the YAML (num_processes: 4). Switches stand alone: --multi_gpu, and in the YAML 
 
 def add_parser(commands: Commands) -> None:
     """Add `sft` to the list of commands. Its flags are TRL's, so `main` is handed the words as they are."""
-    add_command(commands, "sft", "fine-tune under a curriculum", EXAMPLE)
+    add_command(commands, "sft", COMMANDS["sft"], EXAMPLE)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,17 +60,42 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         RecipeError: problems in the YAML or the flags, all at once, before data or a model are loaded.
     """
-    settings, block, flags = read_arguments(list(argv))
+    translates = FLAG in argv
+    settings, block, flags = read_arguments([word for word in argv if word != FLAG])
     config, problems = read_block(block)
     (script, training, model, mixture), more = parse_trl(settings, flags, problems)
     refuse_other_launch()
     if not model.model_name_or_path:
         more.append("`model_name_or_path` must be a model folder or a hub id, got nothing. Add it to the YAML.")
     more += [] if config is None else refused({**vars(mixture), **vars(script)})
+    packs = config is not None and training.packing
     if problems + more:
-        raise RecipeError(problems + more)
+        raise RecipeError(problems + more + (refused({SETTING: True}) if packs and not translates else []))
+    if config is not None and packs:
+        from campus_tune.run.translate_packing import translate_packing
+
+        flagged = {word.removeprefix("--").replace("-", "_") for word in flags if word.startswith("--")}
+        values = vars(trl_parser().parse_known_args(flags)[0])
+        asked = settings | {name: value for name, value in values.items() if name in flagged}
+        agreed = _say if translates else _ask
+        config = translate_packing(script, training, mixture, config, settings=asked, agreed=agreed)
     train(script, training, model, mixture, config)
     return 0
+
+
+def _say(found: Translated) -> bool:
+    """What a recipe is translated to, said once; as it was asked for by the flag."""
+    if os.environ.get("RANK", "0") == "0":
+        say(f"packing, translated: {found}. Write that into the recipe, and {FLAG} is no longer needed.")
+    return True
+
+
+def _ask(found: Translated) -> bool:
+    """Whether a person at a terminal wants it; nobody else is asked."""
+    if is_launched() or sys.stdin is None or not (sys.stdin.isatty() and sys.stdout.isatty()):
+        return False
+    print(f"`packing: true` leaves no order of rows. As many tokens in a step have {found}.")
+    return input("Train that? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def train(

@@ -198,9 +198,14 @@ class Curriculum:
 
     def coverage_counts(self) -> tuple[int, int]:
         """(rows trained at least once, row visits beyond the first) over the run so far: finished steps only."""
-        if self.stage is None:
-            return 0, 0
-        return self.passes.counts(self.stage.rows[(self.step - self.stage.first_step) * self.global_batch :])
+        return (0, 0) if self.stage is None else self.passes.counts(self._to_come(self.stage))
+
+    def visits(self) -> NDArray[np.uint8]:
+        """How often each row was trained so far, cut at 255, shape (N,): finished steps only."""
+        return self.passes.seen if self.stage is None else self.passes.visits(self._to_come(self.stage))
+
+    def _to_come(self, stage: Stage) -> RowArray:
+        return stage.rows[(self.step - stage.first_step) * self.global_batch :]
 
     # -- deciding -----------------------------------------------------------------------------------------------
 
@@ -438,7 +443,7 @@ class Curriculum:
                 self.live = self.weighting.live(self.stage.first_step / self.total_steps)
         told = state.get("apart")
         if self.apart is None:
-            self.passes.spent = spent
+            self.passes.go_on(spent)
             if told is not None and self.stage is not None:
                 self._go_on_without_policy(self.stage)
             return
@@ -463,7 +468,7 @@ class Curriculum:
         rng = np.random.default_rng([self.schedule.seed, self.epoch, self.n_stages])
         to_come = rows[done * batch :]
         n_spent = self.steps_in_epoch * batch + len(to_come)
-        self.passes.spent = spent_by_visits(self.passes.seen, to_come, n_spent, rng)
+        self.passes.go_on(spent_by_visits(self.passes.seen, to_come, n_spent, rng))
 
     def _in_full_steps(self, stage: Stage, spent: BoolArray) -> Stage:
         """A stage that was opened without a policy: an epoch's last step, where it is a short one, is not its own."""

@@ -189,11 +189,17 @@ def of_last_step(trainer: Trainer) -> dict[str, float | None]:
 def gradient_norm(trainer: Trainer) -> Any:
     """Norm of the gradients that an optimizer step is about to use, before they were clipped, as the loop holds it.
 
-    A number or a tensor on the device, which is not waited for; None where nothing was clipped, or the loop that is
+    A number or a tensor on the device, which is not waited for; None where it was not asked for, or the loop that is
     being asked from is not a trainer's.
     """
-    held = (variables for _, variables in _callers() if variables.get("self") is trainer)
-    return next((variables["grad_norm"] for variables in held if "grad_norm" in variables), None)
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if "grad_norm" in frame.f_code.co_varnames:  # asking for variables copies all of a frame's
+            variables = frame.f_locals
+            if variables.get("self") is trainer and "grad_norm" in variables:
+                return variables["grad_norm"]
+        frame = frame.f_back
+    return None
 
 
 def _callers() -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -402,6 +408,18 @@ def model_of(trainer: Trainer) -> torch.nn.Module:
     return trainer.model
 
 
+def attention_of(trainer: Trainer) -> str | None:
+    """What transformers calls the attention that a trainer's model computes with."""
+    config: Any = model_of(trainer).config
+    name: str | None = config.get_text_config()._attn_implementation
+    return name
+
+
+def carries_a_state(model: Any) -> bool:
+    """Whether a model has layers that hand a state on from token to token."""
+    return bool(getattr(model, "_is_stateful", False))
+
+
 def subject(trainer: Trainer) -> Subject:
     """The trainer's model as measurements see it."""
     wrapped = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
@@ -537,12 +555,17 @@ def training_collator(collator: Collator, *, flat: bool) -> Collator:
     """
     if not flat:
         return collator
-    if not (dataclasses.is_dataclass(collator) and hasattr(collator, "padding_free")):
+    if not can_flatten(collator):
         raise TrainerError(
             f"`batching: flat` must have trl's collator, which can flatten rows, got {type(collator).__name__}. "
             "Use SFTTrainer with its own collator, or batching: step."
         )
     return dataclasses.replace(collator, padding_free=True)  # type: ignore[type-var]  # a dataclass instance, see above
+
+
+def can_flatten(collator: Collator) -> bool:
+    """Whether a collator has a padding-free form, as trl's own has."""
+    return dataclasses.is_dataclass(collator) and hasattr(collator, "padding_free")
 
 
 def inner_collator(collator: Collator) -> Collator:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from campus_tune.recipe.packing import FLAG, SETTING
+
 _GATHERED = "dispatch_batches"
 
 
@@ -49,11 +51,12 @@ NO_STREAM = (
 
 REFUSALS = (
     Refusal(
-        "packing",
+        SETTING,
         bool,
         "be off with a curriculum",
         ": packing shuffles and re-cuts the rows, so no order survives it. Set packing to False and campus: {batching: "
-        "flat}, which flattens rows inside a stage instead.",
+        "flat}, which flattens rows inside a stage instead; `campus-tune check` says which batch size trains as many "
+        f"tokens in a step, and `campus-tune sft {FLAG}` takes it.",
     ),
     Refusal("dataloader_drop_last", lambda value: value is None, "be True or False", ". Set one of them."),
     Refusal(

@@ -116,6 +116,8 @@ def _numbers(facts: RunOnDisk) -> list[Fact]:
         Fact("Steps", f"{facts.step:,}", how_far(facts)),
         Fact("Stages", f"{len(facts.stages):,}", f"{shuffled} of them shuffled" if shuffled else ""),
     ]
+    if padding := facts.end.get("padding"):
+        numbers.append(Fact("Padding", f"{padding['share']:.0%}", f"{padding['at_random']:.0%} if drawn at random"))
     if facts.cost:
         total = facts.cost["all"] - facts.cost.get(VALUE, 0.0)  # which has an account of its own
         over = "bad" if total > 1.2 * facts.budget else ""

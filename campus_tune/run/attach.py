@@ -28,10 +28,12 @@ from typing import TYPE_CHECKING
 
 from campus_tune.model import compat
 from campus_tune.model.other_tasks import refuse_headless, refuse_other_rows, refuse_other_task
+from campus_tune.model.packed_rows import translated_of
 from campus_tune.model.peers import Peers
 from campus_tune.model.valuable import refuse_value
 from campus_tune.model.weighable import refuse_weights
 from campus_tune.preview.cost_plan import asks_the_model
+from campus_tune.recipe.packing import SETTING
 from campus_tune.recipe.trainer_settings import NO_STREAM, refused
 from campus_tune.recipe.value_block import ValueSettings
 from campus_tune.run.borrowed import Borrowed
@@ -170,7 +172,8 @@ def refuse(
     refuse_other_task(trainer)
     problems = refused(vars(args))
     if problems:
-        raise TrainerError(problems[0])
+        equivalent = translated_of(trainer) if getattr(args, SETTING, False) else None
+        raise TrainerError(problems[0] if equivalent is None else f"{problems[0]} Here: {equivalent}.")
     refuse_own_data_path(trainer, ours=ours)
     compat.refuse_kind_of_launch(trainer)
     if weighs:

@@ -112,10 +112,10 @@ def comparable(events: Iterable[Json]) -> list[Json]:
     """The events without what may differ between two runs of the same thing.
 
     That is `seconds`, `found` (what the score cache held already), how a global batch is cut over processes (`batch`,
-    `ranks`), and `resumed` lines.
+    `ranks`, `padding`), and `resumed` lines.
     """
     return [
-        {key: value for key, value in event.items() if key not in ("seconds", "found", "batch", "ranks")}
+        {key: value for key, value in event.items() if key not in ("seconds", "found", "batch", "ranks", "padding")}
         for event in events
         if event["event"] != "resumed"
     ]

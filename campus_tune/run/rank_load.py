@@ -1,4 +1,4 @@
-"""How evenly the ranks of a run are loaded: their own work in each activity, their tokens, their padding.
+"""What goes through the model in training, padding counted, and how evenly the ranks of a run are loaded by it.
 
 All ranks wait for the slowest one, so what the clock shows is alike everywhere. What tells a slow machine from a slow
 activity is the work without the waiting, and how much of it was padding.
@@ -13,6 +13,7 @@ import numpy as np
 from campus_tune.model.peers import Peers
 from campus_tune.run.activity import TRAINING, Activities
 from campus_tune.run.stream.loader import CurriculumLoader
+from campus_tune.run.stream.padding import Padding
 from campus_tune.words.types import IntArray, Json, RowArray
 
 
@@ -20,7 +21,7 @@ class RankLoad:
     """The picture of one stage after the other, and of the whole run since its processes began.
 
     Args:
-        peers: ranks; with one there is no picture.
+        peers: ranks; with one there is no picture, only the padding of all.
         activities: of this process.
         loader: which knows every rank's part of a step.
     """
@@ -30,14 +31,16 @@ class RankLoad:
         self._stage_tokens = self._no_tokens()
         self._tokens = self._no_tokens()
         self._seconds: list[dict[str, float]] = [{} for _ in range(peers.world)]
+        self.padding = Padding(loader.micro, loader.cut)
 
     def _no_tokens(self) -> IntArray:
         return np.zeros((2, self.peers.world), dtype=np.int64)
 
     def add_step(self, rows: RowArray) -> None:
         """The rows of an optimizer step that was trained."""
-        if self.peers.world > 1:
-            self._stage_tokens += self.loader.tokens_by_rank(rows)
+        tokens = self.loader.tokens_by_rank(rows)
+        self.padding.add(tokens)
+        self._stage_tokens += tokens
 
     def close_stage(self, forward_seconds: float) -> Json:
         """The stage's picture as the ledger has it, {} for one process. Every rank calls it.

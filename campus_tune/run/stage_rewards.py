@@ -137,7 +137,7 @@ class StageRewards:
             return None
         rng = np.random.default_rng([self.config.seed or 0, stage.index, _SAMPLED])
         sample: IntArray = np.sort(rng.choice(rows, n, replace=False))
-        return sample if 2 * self.rows.tokens[sample].sum() <= self.budget.room(0.0) else None
+        return sample if 2 * self.rows.tokens[sample].sum() <= self.budget.room() else None
 
     def _free(self) -> float:
         """Forward tokens that are left once what else is still to come has its part."""

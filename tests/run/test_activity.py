@@ -156,7 +156,7 @@ def test_a_worker_forked_meanwhile_ends_alone_and_holds_nobody_up() -> None:
 def test_tokens_and_padding_of_each_rank_by_hand() -> None:
     """Lengths 1 … 8 on two ranks and two micro batches of two rows: (1 2 | 3 4), (5 6 | 7 8)."""
     lengths = np.arange(1, 9)
-    split = split_step(np.arange(8, dtype=np.int32), lengths, micro=2, world=2)
+    split = split_step(np.arange(8, dtype=np.int32), lengths, micro=2, world=2, cut="drawn")
     own, padded = tokens_by_rank(split, lengths, padded=True)
     assert own.tolist() == [1 + 2 + 5 + 6, 3 + 4 + 7 + 8]
     assert padded.tolist() == [2 * 2 + 2 * 6, 2 * 4 + 2 * 8]
@@ -166,7 +166,7 @@ def test_tokens_and_padding_of_each_rank_by_hand() -> None:
 
 def test_rows_that_only_fill_a_micro_batch_count_no_tokens() -> None:
     lengths = np.full(3, 5)
-    split = split_step(np.arange(1, dtype=np.int32), lengths, micro=1, world=2)
+    split = split_step(np.arange(1, dtype=np.int32), lengths, micro=1, world=2, cut="drawn")
     assert tokens_by_rank(split, lengths, padded=True).tolist() == [[5, 0], [5, 0]]
 
 
@@ -186,7 +186,7 @@ def load(peers: Peers) -> tuple[RankLoad, Activities]:
         accumulation=2,
         micro=2,
         peers=peers,
-        by_length=True,
+        cut="drawn",
         workers={"num_workers": 0},
     )
     ours = Activities(peers, lambda: 0)

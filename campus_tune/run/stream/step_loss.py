@@ -81,7 +81,7 @@ class StepLoss:
     @staticmethod
     def of(trainer: Trainer, loader: CurriculumLoader) -> StepLoss | None:
         """For a trainer whose loss is taken at its word; None where it is known, or where nothing hangs on it."""
-        hangs = loader.by_length and (loader.accumulation > 1 or loader.peers.world > 1)
+        hangs = loader.cut != "drawn" and (loader.accumulation > 1 or loader.peers.world > 1)
         return StepLoss(trainer, loader.peers) if hangs and compat.is_taken_at_its_word(trainer) else None
 
     def end_step(self) -> None:

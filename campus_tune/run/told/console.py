@@ -12,6 +12,7 @@ from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.method.firing_lines import fired_line, percent
 from campus_tune.preview.health import health_table
 from campus_tune.run.ledger import audited
+from campus_tune.run.stream.padding import saved_words
 from campus_tune.run.told.drawn_lines import drawn_lines, suspects_line, thinned_lines
 from campus_tune.run.told.events import (
     OTHER_WORLD,
@@ -27,6 +28,7 @@ from campus_tune.run.told.events import (
     Resumed,
     SharesMoved,
     StageEnded,
+    Started,
     Suspected,
     Valued,
     Warned,
@@ -47,6 +49,13 @@ MOST_SHORT = 3  # groups without enough rows that a decision's line names
 NO_BASIS = "none"  # of a map that could not be made
 
 MOST_RISES = 6  # domains whose smallest rise is named
+
+CUT = {  # how a step is cut into micro batches
+    "drawn": "as drawn",
+    "equal": "by length into equal numbers of rows",
+    "even": "by length into equal costs",
+    "packed": "into equal tokens",
+}
 
 NOTABLE = 0.1  # seconds of a rank in an activity, below which its picture says nothing
 
@@ -72,10 +81,18 @@ class Console:
         """Of other events nothing is said."""
 
     @take.register
+    def _(self, event: Started) -> None:
+        if "why" in event.batching:
+            say(batching_line(event.batching))
+
+    @take.register
     def _(self, event: Resumed) -> None:
         say(f"resumed at step {event.step} of {self.total_steps}, inside stage {event.stage}")
         if event.before != event.now:
             say(f"on {event.now} processes, {event.before} before: {OTHER_WORLD}")
+        if event.cuts[0] != event.cuts[1]:
+            before, now = (CUT[cut] for cut in event.cuts)
+            say(f"a step is cut {now}, before the checkpoint {before}: {OTHER_WORLD}")
 
     @take.register
     def _(self, event: Warned) -> None:
@@ -159,6 +176,12 @@ class Console:
         missing = [line for line in (*of_map, *of_value) if line not in there]  # comes last
         for line in (*lines, *thinned_lines(self.thinned), *there, where, *missing):
             say(line)
+
+
+def batching_line(batching: Json) -> str:
+    """What `batching: auto` became, and why."""
+    rows = "rows lie flat, without padding" if batching["is"] == "flat" else "rows are padded"
+    return f"batching: {batching['is']}: {batching['why']}. So {rows}, and a step is cut {CUT[batching['cut']]}"
 
 
 def decision_cells(record: Json, total_steps: int, probes: Mapping[str, Json], cost_share: float) -> dict[str, str]:
@@ -272,6 +295,7 @@ def last_lines(end: Json, where: str) -> list[str]:
     lines.append("rows by sub-curriculum: " + ", ".join(shares))
     lines += [f"warning: {warning}" for warning in one_sided(by_choice)]
     lines += [coverage_line(end), *drawn_lines(end)]
+    lines += [saved_words(end["padding"])] if "padding" in end else []
     cost = end["cost"]
     told = [name for name in cost if name not in ("all", VALUE) and (cost[name] or name in ALWAYS)]
     parts = ", ".join(f"{name} {cost[name]:.1%}" for name in told)
@@ -285,8 +309,8 @@ def last_lines(end: Json, where: str) -> list[str]:
     )
     if spent > end["budget"] + 1e-9:
         lines.append(
-            "warning: the budget is too small for this run, as it said before training: the fewest rows that can be "
-            f"measured cost more. budget: {rounded_up(spent):g} would have paid for them."
+            "warning: more was spent than the budget allows by now: it was larger when that was measured. budget: "
+            f"{rounded_up(spent):g} would have paid for it."
         )
     audit = f"order audit: {audited(**end['audit'])}"
     if "ranks" in end:
