@@ -156,9 +156,29 @@ def make_meter(trainer: SFTTrainer) -> tuple[measure.LossMeter, TokenRows]:
 
 
 def speed(model: str, folder: str, options: argparse.Namespace) -> str:
-    """Scoring against the bare forward of the same batches."""
+    """Scoring against the bare forward of the same batches, as a table."""
+    ways, what, tokens = scored_and_bare(model, folder, options)
+    seconds = in_turns(ways, options.rounds)
+    best = {name: tokens / min(times) for name, times in seconds.items()}
+    head, cells = [*what, "scoring"], [*what.values(), f"{best['scoring']:.0f} tokens/s"]
+    for name in [name for name in ways if name != "scoring"]:
+        head += [f"bare forward {name}", "ratio"]
+        cells += [f"{best[name]:.0f} tokens/s", f"{median_ratio(seconds[name], seconds['scoring']):.2f}"]
+    return markdown(head, [cells])
+
+
+def speeds(model: str, folder: str, options: argparse.Namespace) -> dict[str, list[float]]:
+    """The same in seconds of each turn, by what was called."""
+    return in_turns(scored_and_bare(model, folder, options)[0], options.rounds)
+
+
+def scored_and_bare(
+    model: str, folder: str, options: argparse.Namespace
+) -> tuple[dict[str, Callable[[], Any]], dict[str, Any], int]:
+    """Scoring and bare forwards of the same batches by name; what they are of, in words; and its tokens."""
     trainer = make_trainer(model, read_plain(options, options.rows), f"{folder}/speed")
     meter, rows = make_meter(trainer)
+    meter._shares = False  # each row whole, as in the bare forward
     wanted, subject = np.arange(len(rows)), meter.subject()
     parts = long_rows_first(meter.tokens[wanted], meter.token_bound(subject, wanted))
     made = [subject.place(meter.collator([meter.dataset[int(row)] for row in part])) for part in parts]
@@ -187,16 +207,9 @@ def speed(model: str, folder: str, options: argparse.Namespace) -> str:
         "with logits of the answers": answers,
         "with all logits": partial(forwards, subject.model),
     }
-    seconds = in_turns({"scoring": lambda: meter.losses(wanted), **bare}, options.rounds)
-    tokens, answers = int(rows.tokens.sum()), int(rows.answer_tokens.sum())
-    best = {name: tokens / min(times) for name, times in seconds.items()}
-    cells = [f"{best['scoring']:.0f} tokens/s"]
-    for name in bare:
-        cells += [f"{best[name]:.0f} tokens/s", f"{median_ratio(seconds[name], seconds['scoring']):.2f}"]
-    head = ["model", "rows", "tokens (answers)", "batches", "scoring"]
-    head += [text for name in bare for text in (f"bare forward {name}", "ratio")]
-    what = [name_of(options), len(rows), f"{tokens} ({answers})", len(batches), *cells]
-    return markdown(head, [what])
+    tokens, answers_ = int(rows.tokens.sum()), int(rows.answer_tokens.sum())
+    what = {"model": name_of(options), "rows": len(rows), "tokens (answers)": f"{tokens} ({answers_})"}
+    return {"scoring": lambda: meter.losses(wanted), **bare}, {**what, "batches": len(batches)}, tokens
 
 
 def behind_shots(plain: Sequence[dict[str, str]], n: int) -> list[dict[str, str]]:
