@@ -11,7 +11,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from campus_tune.data.as_dataset import as_dataset
+from campus_tune.data.as_dataset import as_dataset, found_again
 from campus_tune.data.conversions import Origin
 from campus_tune.data.domains import Domains
 from campus_tune.data.judged import Known
@@ -86,7 +86,7 @@ def data_findings(name: str, settings: Mapping[str, Any], config: CampusConfig) 
     """
     rows = _load(name, settings)
     shape, origin = Shape.of(settings), Origin.in_recipe(settings)
-    dataset = as_dataset(rows, name)
+    dataset = found_again(as_dataset(rows, name))
     refuse_rows(dataset, shape, origin)
     findings: list[Finding] = []
     prepared = None
