@@ -107,7 +107,7 @@ def saved_words(padding: Json) -> str:
     >>> saved_words({"share": 0.0, **at_random})
     'no padding where drawn at random would have had 49%: 49% fewer tokens went through the model'
     >>> saved_words({"share": 0.4951, "at_random": 0.4902, "cut": "drawn"})
-    'padding 50%, as drawn at random (49%): rows were cut as drawn, so nothing was saved'
+    'padding 50%, by chance about 49%: rows were cut as drawn, so nothing was saved'
     >>> saved_words({"share": 0.0, "at_random": 0.0, "cut": "even"})
     'no padding, nor would rows drawn at random have had any'
     """
@@ -116,10 +116,11 @@ def saved_words(padding: Json) -> str:
     fewer = 1.0 - (1.0 - at_random) / (1.0 - share)
     if at_random < LEAST and share < LEAST:
         return f"{named}, nor would rows drawn at random have had any"
+    if padding["cut"] == DRAWN:
+        return f"{named}, by chance about {at_random:.0%}: rows were cut as drawn, so nothing was saved"
     if fewer >= LEAST:
         return (
             f"{named} where drawn at random would have had {at_random:.0%}: {fewer:.0%} fewer tokens went through the "
             "model"
         )
-    why = "rows were cut as drawn, so nothing" if padding["cut"] == DRAWN else "nothing"
-    return f"{named}, as drawn at random ({at_random:.0%}): {why} was saved"
+    return f"{named}, as rows drawn at random would have had ({at_random:.0%}): nothing was saved"
