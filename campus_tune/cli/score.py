@@ -158,16 +158,15 @@ def prepare(trainer: SFTTrainer, config: CampusConfig) -> tuple[Asking, Domains]
         RecipeError: there is nowhere to keep the scores, or nothing to score.
     """
     from campus_tune.data.prepared import refuse_untokenised
-    from campus_tune.data.readings import Readings
     from campus_tune.model import compat
     from campus_tune.model.measure import LossMeter
     from campus_tune.model.peers import Peers
     from campus_tune.model.probes import named_probes
     from campus_tune.model.trained import as_trained
-    from campus_tune.preview.cost_plan import facts_of, needs
+    from campus_tune.preview.cost_plan import facts_of, needs, rests_on
     from campus_tune.preview.setup import make_budget, resolve
     from campus_tune.scores.directions import direction_problems, launch_problems
-    from campus_tune.scores.planning import NO_CACHE, make_scoring, open_cache, planned_steps, refreshes_to_come
+    from campus_tune.scores.planning import NO_CACHE, make_scoring, open_readings, planned_steps, refreshes_to_come
     from campus_tune.scores.questions import Questions
 
     if config.scores == NO_CACHE:
@@ -179,7 +178,7 @@ def prepare(trainer: SFTTrainer, config: CampusConfig) -> tuple[Asking, Domains]
     view, collator = compat.loader_view(trainer, trainer.train_dataset)
     peers = Peers.of(trainer)
     trained = as_trained(view, collator, speaks=peers.leads)
-    rows = trained.rows(readings=Readings(open_cache(config, peers).folder, writes=peers.leads))
+    rows = trained.rows(readings=open_readings(config, peers))
     meter = LossMeter(partial(compat.subject, trainer), view, collator, rows.tokens, peers=peers, what="scoring")
     domains = Domains.read(trainer.train_dataset, resolved.within)
     per_epoch, total = planned_steps(trainer, len(rows), peers)
@@ -206,5 +205,5 @@ def prepare(trainer: SFTTrainer, config: CampusConfig) -> tuple[Asking, Domains]
     )
     if asked.scorer is not None or asked.directions:
         # a run asks for the heads of as many pairs, and slopes along as many probes, as all that it pays for leaves
-        budget.fit(needs(resolved, budget, facts_of(scoring, probes, total, per_epoch)))
+        budget.fit(needs(resolved, budget, facts_of(scoring, probes, total, per_epoch)), rests_on(resolved))
     return scoring, domains

@@ -26,7 +26,6 @@ from campus_tune.compare.proxy_scores import LEARNABILITY, LOSS, ProxyScores, re
 from campus_tune.compare.task import Task
 from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import column_names
-from campus_tune.data.said_hashes import SaidHashes
 from campus_tune.method.agreement import FEWEST
 from campus_tune.method.sampling import quotas
 from campus_tune.metrics.learnability import EARLY, LATE
@@ -37,7 +36,6 @@ from campus_tune.run.proxy import early_step
 from campus_tune.run.run import CampusRun
 from campus_tune.run.value_table import ALL_ROWS
 from campus_tune.scores.cache import read_columns, write_columns
-from campus_tune.scores.dropping import shape_of
 from campus_tune.scores.proxy_losses import BEFORE
 from campus_tune.words.errors import DataError, RecipeError
 from campus_tune.words.hashing import hash_rows
@@ -67,8 +65,7 @@ class TrainingRowLosses:
             TrainerError: so few steps that early is late.
         """
         now = run.situation
-        shape, end = shape_of(trainer)
-        said = SaidHashes.read(compat.training_rows(trainer), shape, now.loaded.rows.content, end=end)
+        said = now.said()
         column = now.config.domain_column
         domains = now.domains
         if domains.codes is None:

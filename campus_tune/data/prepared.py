@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from campus_tune.data.arrow_tables import arrow_tables, is_arrow, python_chunks
+from campus_tune.data.flat_rows import MASKS, PADDING, FlatRows
 from campus_tune.data.readings import Readings
 from campus_tune.data.token_hashes import hash_flat
 from campus_tune.data.tokenizers import tokenizer_fingerprint
@@ -25,8 +28,6 @@ from campus_tune.words.wording import listed
 
 CHUNK = 4096  # rows read at a time
 SLOW = 2.0  # seconds after which a progress bar shows
-MASKS = ("completion_mask", "assistant_masks")  # how trl < 1.7 says which tokens are the answer
-PADDING = "attention_mask"  # leaves out the padding of rows that were tokenised with padding=…
 TOKEN_COLUMNS = ("input_ids", "labels", *MASKS, PADDING)
 
 
@@ -40,7 +41,9 @@ class TokenRows:
         content: a 64-bit hash of each row's token ids without padding, shape (N,); equal rows have equal hashes.
         padding: of them, tokens that `attention_mask` leaves out, shape (N,).
         trained: a 64-bit hash of each row's token ids, of which of them carry loss, and of their labels, shape (N,):
-            what a loss hangs on. As `run.stream.shown` makes it of what reaches the model.
+            what a loss hangs on.
+        shown: the hash of its tokens that is made of what reaches the model (`data.token_hashes`), shape (N,).
+        shown_trained: the same of what is trained, shape (N,).
     """
 
     tokens: IntArray
@@ -48,6 +51,8 @@ class TokenRows:
     content: NDArray[np.uint64]
     padding: IntArray
     trained: NDArray[np.uint64]
+    shown: NDArray[np.uint64]
+    shown_trained: NDArray[np.uint64]
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -76,7 +81,7 @@ def read_rows(dataset: RowSource, *, what: str = "train_dataset", readings: Read
     refuse_untokenised(dataset, what=what)
     if not len(dataset):
         raise DataError(f"`{what}` must have at least one row, got none. Check the path, the split and filters.")
-    rows = TokenRows(**(readings or Readings()).take("rows", dataset, _read_arrays))
+    rows = TokenRows(**(readings or Readings()).take("rows", dataset, _read_arrays, token_columns(dataset)))
     silent = np.flatnonzero(rows.answer_tokens == 0)
     if len(silent):
         raise DataError(
@@ -104,38 +109,32 @@ def refuse_untokenised(dataset: RowSource, *, what: str = "train_dataset") -> No
 
 def token_counts(dataset: RowSource) -> IntArray:
     """Tokens of each prepared row, padding that is stored with it included, shape (N,)."""
-    counts = (np.array([len(ids) for ids in chunk["input_ids"]], dtype=np.int64) for chunk in read_chunks(dataset))
-    return np.concatenate([np.zeros(0, dtype=np.int64), *counts])
+    return np.concatenate([np.zeros(0, dtype=np.int64), *(rows.lengths for rows in _flat(dataset))])
 
 
-def read_content(dataset: RowSource) -> NDArray[np.uint64]:
-    """The hash of each row's token ids alone, shape (N,); see `TokenRows`."""
-    return np.concatenate([_token_rows(chunk).content for chunk in read_chunks(dataset)])
+def read_content(dataset: RowSource) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """The hashes of each row's token ids alone, `content` and `shown` of `TokenRows`, each of shape (N,)."""
+    rows = TokenRows(**_read_arrays(dataset))
+    return rows.content, rows.shown
 
 
 def _read_arrays(dataset: RowSource) -> dict[str, NDArray[Any]]:
     """The fields of `TokenRows`."""
-    parts = [vars(_token_rows(chunk)) for chunk in read_chunks(dataset)]
+    parts = []
+    with bar(total=len(dataset), desc="reading", unit="row", delay=SLOW) as progress:
+        for rows in _flat(dataset):
+            parts += [vars(_token_rows(piece)) for piece in rows.pieces()]
+            progress.update(len(rows))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _token_rows(chunk: dict[str, Sequence[Any]]) -> TokenRows:
-    """Those of one chunk."""
-    _refuse_uneven(chunk)
-    ids = [np.asarray(row, dtype=np.int64) for row in chunk["input_ids"]]
-    tokens = np.array([len(row) for row in ids], dtype=np.int64)
-    masks = answer_masks(chunk)
-    labels = [np.asarray(row, dtype=np.int64) for row in chunk.get("labels", ids)]
-    answers = np.array([int(mask.sum()) for mask in masks], dtype=np.int64)
-    if PADDING in chunk:
-        kept = [np.asarray(mask, dtype=np.bool_) for mask in chunk[PADDING]]
-        ids = [row[keep] for row, keep in zip(ids, kept, strict=True)]
-        labels = [row[keep] for row, keep in zip(labels, kept, strict=True)]
-        masks = [mask[keep] for mask, keep in zip(masks, kept, strict=True)]
-    real = np.array([len(row) for row in ids], dtype=np.int64)
-    flat, carries_loss = np.concatenate(ids), np.concatenate(masks)
-    content, trained = hash_flat(flat, np.concatenate(labels), carries_loss, real)
-    return TokenRows(tokens, answers, content, tokens - real, trained)
+def _token_rows(rows: FlatRows) -> TokenRows:
+    """Those of some rows."""
+    ids, labels, carries, lengths = rows.ids, rows.labels, rows.carries_loss, rows.lengths
+    if rows.real is not None:
+        ids, labels, carries, lengths = ids[rows.real], labels[rows.real], carries[rows.real], rows.counts(rows.real)
+    content, *hashes = hash_flat(ids, labels, carries, lengths)
+    return TokenRows(rows.lengths, rows.counts(rows.carries_loss), content, rows.lengths - lengths, *hashes)
 
 
 def read_texts(
@@ -193,7 +192,7 @@ class AnswerTexts(Sequence[str]):
             texts = self._texts if part is self._trained else list(_decoded(part, tokenizer))
             return {"content": text_keys(texts)}
 
-        return readings.take(f"texts-{fingerprint[:16]}", self._trained, read)["content"]
+        return readings.take(f"texts-{fingerprint[:16]}", self._trained, read, token_columns(self._trained))["content"]
 
     def __len__(self) -> int:
         return len(self._trained)
@@ -210,8 +209,9 @@ class _Column(Sequence[Any]):
 
     @cached_property
     def _values(self) -> list[Any]:
-        if hasattr(self._dataset, "with_format"):  # a user's set_format("torch") would make tensors of numbers
-            return list(self._dataset.with_format(None)[self._name])
+        if is_arrow(self._dataset):
+            chunks = python_chunks(self._dataset, [self._name], CHUNK)
+            return [value for chunk in chunks for value in chunk[self._name]]
         return [self._dataset[row][self._name] for row in range(len(self._dataset))]
 
     def __len__(self) -> int:
@@ -223,46 +223,21 @@ class _Column(Sequence[Any]):
 
 def _decoded(trained: RowSource, tokenizer: Tokenizer) -> Iterator[str]:
     """The tokens of each row that carry loss as text; a line for each of several answers."""
-    for chunk in read_chunks(trained):
-        runs, counts = [], []
-        for labels, mask in zip(chunk.get("labels", chunk["input_ids"]), answer_masks(chunk), strict=True):
-            ends = np.flatnonzero(np.diff(mask, prepend=False, append=False))
-            counts.append(len(ends) // 2)
-            runs += [np.asarray(labels)[start:end].tolist() for start, end in ends.reshape(-1, 2)]
-        texts = iter(tokenizer.batch_decode(runs, skip_special_tokens=True, clean_up_tokenization_spaces=False))
-        yield from ("\n".join(next(texts) for _ in range(n)) for n in counts)
-
-
-def _refuse_uneven(chunk: dict[str, Sequence[Any]]) -> None:
-    """Every token of a row has a number in each of its columns; a collator would pad what is missing, or break."""
-    tokens = list(map(np.shape, chunk["input_ids"]))
-    shapes = {name: tokens if name == "input_ids" else list(map(np.shape, values)) for name, values in chunk.items()}
-    if all(found == tokens for found in shapes.values()) and all(len(shape) == 1 for shape in tokens):
-        return  # hundreds of thousands of rows come by here
-    for name, of_column in shapes.items():
-        for ids, found in zip(tokens, of_column, strict=True):
-            if found != ids or len(ids) != 1:
-                raise DataError(
-                    f"`{name}` of a tokenised row must have one number for each of its tokens, got the shape {found} "
-                    f"for input_ids of shape {ids}. Tokenise again the rows that this names: [i for i, row in "
-                    f"enumerate(dataset) if len(row[{name!r}]) != len(row['input_ids'])]"
-                )
+    for rows in _flat(trained):
+        runs, counts = rows.runs()
+        lists = [run.tolist() for run in runs]
+        texts = iter(tokenizer.batch_decode(lists, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+        yield from (next(texts) if n == 1 else "\n".join(islice(texts, n)) for n in counts.tolist())
 
 
 def answer_masks(chunk: dict[str, Sequence[Any]]) -> list[BoolArray]:
-    """Which tokens carry loss, per row; the first token of a row never does, for nothing predicts it."""
-    masks = []
-    for i, ids in enumerate(chunk["input_ids"]):
-        if "labels" in chunk:
-            mask = np.asarray(chunk["labels"][i]) != -100
-        else:
-            mask = np.ones(len(ids), dtype=np.bool_)
-            for name in (*MASKS, PADDING):
-                if name in chunk:
-                    mask &= np.asarray(chunk[name][i], dtype=np.bool_)
-        mask[:1] = False
-        masks.append(mask)
-    return masks
+    """Which tokens carry loss, per row; the first token of a row never does, for nothing predicts it.
+
+    Args:
+        chunk: token columns of some rows.
+    """
+    rows = FlatRows.of_rows({name: list(map(np.asarray, values)) for name, values in chunk.items()})
+    return [mask for (mask,) in rows.each(rows.carries_loss)]
 
 
 def items(dataset: RowSource, rows: Sequence[int]) -> list[Any]:
@@ -278,14 +253,16 @@ def column_names(dataset: RowSource) -> list[str]:
     return list(dataset[0]) if len(dataset) else []
 
 
+def token_columns(dataset: RowSource) -> list[str]:
+    """Those of the columns of tokens that a data set has."""
+    return [name for name in TOKEN_COLUMNS if name in column_names(dataset)]
+
+
 def read_tokens(dataset: RowSource) -> Iterator[tuple[IntArray, BoolArray, BoolArray]]:
     """(Token ids, which of them are no padding, which carry loss) of each prepared row, each shape (L,)."""
-    for chunk in read_chunks(dataset):
-        for place, (ids, mask) in enumerate(zip(chunk["input_ids"], answer_masks(chunk), strict=True)):
-            kept = (
-                np.ones(len(ids)) if PADDING not in chunk else chunk[PADDING][place]
-            )  # stored with it, on either side
-            yield np.asarray(ids, dtype=np.int64), np.asarray(kept, dtype=np.bool_), mask
+    for rows in _flat(dataset):
+        kept = np.ones(len(rows.ids), dtype=np.bool_) if rows.real is None else rows.real  # stored on either side
+        yield from rows.each(rows.ids.astype(np.int64), kept, rows.carries_loss)
 
 
 def rows_with(dataset: RowSource, names: Sequence[str], most: int | None = None) -> Iterator[Mapping[str, Any]]:
@@ -297,24 +274,25 @@ def rows_with(dataset: RowSource, names: Sequence[str], most: int | None = None)
         most: rows; None for all.
     """
     end = len(dataset) if most is None else min(most, len(dataset))
-    if not hasattr(dataset, "select_columns"):
+    if not is_arrow(dataset):
         yield from (dataset[row] for row in range(end))
         return
-    table: Any = dataset
-    known = [name for name in dict.fromkeys(names) if name in table.column_names]
-    told = table.with_format(None).select_columns(known)
-    for start in range(0, end, CHUNK):
-        columns = told[start : min(start + CHUNK, end)]
-        for values in zip(*columns.values(), strict=True):
+    known = [name for name in dict.fromkeys(names) if name in column_names(dataset)]
+    left = end
+    for columns in python_chunks(dataset, known, CHUNK):
+        for values in islice(zip(*columns.values(), strict=True), left):
             yield dict(zip(columns, values, strict=True))
+        left -= CHUNK
+        if left <= 0:
+            return
 
 
-def read_chunks(dataset: RowSource) -> Iterator[dict[str, Sequence[Any]]]:
+def _flat(dataset: RowSource) -> Iterator[FlatRows]:
     """The token columns of a prepared dataset, some thousand rows at a time."""
-    names = [name for name in TOKEN_COLUMNS if name in column_names(dataset)]
-    if hasattr(dataset, "select_columns"):
-        yield from dataset.select_columns(names).with_format("numpy").iter(CHUNK)
+    names = token_columns(dataset)
+    if is_arrow(dataset):
+        yield from map(FlatRows.of_table, arrow_tables(dataset, names, CHUNK))
         return
     for start in range(0, len(dataset), CHUNK):
         items = [dataset[i] for i in range(start, min(start + CHUNK, len(dataset)))]
-        yield {name: [np.asarray(item[name]) for item in items] for name in names}
+        yield FlatRows.of_rows({name: [np.asarray(item[name]) for item in items] for name in names})

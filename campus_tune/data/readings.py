@@ -1,34 +1,35 @@
-"""What was read of a large data set, kept for the next start: token counts, hashes of rows and of their texts.
+"""What was read of a data set, kept for the next start: token counts, hashes of rows and of their texts.
 
-Reading takes about 35 µs a row, so below a million rows nothing is kept. From there on the arrays lie beside the score
-cache, one file for what was read of one data set, found by the fingerprint that `datasets` gives its content. A file is
-believed only if its checksum holds, if the files of the data set are as they were, and if some rows of it, read anew,
-say the same; else it is read and written again, and a warning says so. What a file says wrongly in spite of all that,
-the order audit finds in the first step that trains such a row.
+Arrays whose reading took a second or more lie beside the score cache, one file for what was read of one data set. A
+file is found by a hash of the very values that were read (`contents`), so that another label, token or sequence is
+another data set, and the same rows are found wherever they lie. It is believed only if its own checksum holds and if
+some rows, read anew, say the same; else the rows are read and the file is written again, and a warning says so. Files
+are written whole or not at all, by the leader alone, and used ones stay: from `ROOM` on the longest unused go.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from campus_tune.data.contents import content_hash
 from campus_tune.words.errors import StorageError
-from campus_tune.words.files import atomic_write
-from campus_tune.words.hashing import sha256
+from campus_tune.words.files import STALE, atomic_write
 from campus_tune.words.types import Json, RowSource
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-MANY = 1_000_000  # rows from which on a reading is kept
-KEPT = 8  # files; the oldest go
+LEAST = 1.0  # seconds from which on a reading is kept
+ROOM = 4 << 30  # bytes of all files together; the latest one stays whatever it needs
 SAMPLE = 64  # rows that are read anew before a file is believed
+VERSION = 2  # of what the arrays say
 TYPES = ("<i8", "<u8")
 
 Arrays: TypeAlias = dict[str, NDArray[Any]]
@@ -40,48 +41,43 @@ class Readings:
     Args:
         folder: of the score cache; None keeps nothing.
         writes: False for all processes but one.
-        least: rows from which on something is kept; None for `MANY`.
+        least: seconds of reading from which on something is kept; None for `LEAST`.
 
     Attributes:
         warnings: files that could not be believed, or not be written.
     """
 
-    def __init__(self, folder: Path | None = None, *, writes: bool = True, least: int | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, writes: bool = True, least: float | None = None) -> None:
         self._folder, self._writes, self._least = folder, writes, least
         self.warnings: list[str] = []
 
-    def take(self, what: str, dataset: RowSource, read: Callable[[RowSource], Arrays]) -> Arrays:
+    def take(
+        self, what: str, dataset: RowSource, read: Callable[[RowSource], Arrays], columns: Sequence[str]
+    ) -> Arrays:
         """What `read` makes of a data set, from the disk where it lies there.
 
         Args:
-            what: is read: one word, for the file's name.
+            what: is read, and by what means: one word, for the file's name.
             dataset: prepared.
             read: gives arrays, whole numbers of 64 bits, one for each row of the data set that it is given.
+            columns: all that it looks at.
         """
-        fingerprint, least = data_fingerprint(dataset), MANY if self._least is None else self._least
-        if self._folder is None or fingerprint is None or len(dataset) < least:
+        content = None if self._folder is None else content_hash(dataset, columns)
+        if self._folder is None or content is None:
             return read(dataset)
-        kept: Dataset = dataset  # for rows of another kind have no fingerprint
-        files = [Path(file["filename"]) for file in kept.cache_files]
-        stats = [path.stat() for path in files if path.exists()]
-        mark = {
-            "what": what,
-            "fingerprint": fingerprint,
-            "rows": len(kept),
-            "columns": sorted(kept.column_names),
-            "files": [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in zip(files, stats, strict=False)],
-        }
-        name = sha256(f"{what} {fingerprint}", 32)
-        path = self._folder / "readings" / f"{what}-{name}.bin"
+        mark = {"what": what, "content": content, "rows": len(dataset)}
+        path = self._folder / "readings" / f"{what}-{content}-{VERSION}.bin"
         found = self._load(path, mark)
         if found is not None:
+            kept: Any = dataset  # of `datasets`: others have no such hash
             rows = np.unique(np.linspace(0, len(kept) - 1, SAMPLE).astype(np.int64))
             now = read(kept.select(rows))
             if now.keys() == found.keys() and all(np.array_equal(now[name], found[name][rows]) for name in now):
                 return found
             self._doubt(path, "says something else of some rows than the data set")
+        began = time.perf_counter()
         made = read(dataset)
-        if self._writes:
+        if self._writes and time.perf_counter() - began >= (LEAST if self._least is None else self._least):
             self._store(path, mark, made)
         return made
 
@@ -90,7 +86,7 @@ class Readings:
             with path.open("rb") as file:
                 header = json.loads(file.readline(1 << 20))
                 if header["mark"] != mark:
-                    self._doubt(path, "is of other files")
+                    self._doubt(path, "is of another data set")
                     return None
                 arrays, found = {}, hashlib.sha256()
                 for name, kind in header["arrays"].items():
@@ -98,6 +94,9 @@ class Readings:
                     file.readinto(arrays[name].data)
                     found.update(arrays[name].data)
                 if found.hexdigest() == header["sha256"] and not file.read(1):
+                    if self._writes:
+                        with suppress(OSError):  # used now; of no matter where the folder is read-only
+                            os.utime(path)
                     return arrays
         except FileNotFoundError:
             return None
@@ -115,16 +114,23 @@ class Readings:
         first = json.dumps({**header, "sha256": checksum.hexdigest()}).encode() + b"\n"
         try:
             atomic_write(path, (first, *(values.data for values in arrays.values())))
-            for old in sorted(path.parent.glob("*.bin"), key=lambda file: file.stat().st_mtime)[:-KEPT]:
-                old.unlink(missing_ok=True)
+            self._make_room(path)
         except OSError as error:  # ours of the disk is one too
             why = str(error) if isinstance(error, StorageError) else f"{path.parent}: {error}"
             self.warnings.append(f"what was read of the rows is not kept, and the next start reads them again: {why}")
 
+    def _make_room(self, latest: Path) -> None:
+        """Remove what was not used for longest where all files are too large, and what killed writers left."""
+        used, now = 0, time.time()
+        stats: dict[Path, os.stat_result] = {}
+        for path in latest.parent.iterdir():
+            with suppress(FileNotFoundError):  # another process was faster
+                stats[path] = path.stat()
+        for path, stat in sorted(stats.items(), key=lambda each: -each[1].st_mtime_ns):
+            used += stat.st_size
+            left = path.suffix == ".tmp" and now - stat.st_mtime > STALE
+            if left or (path.suffix == ".bin" and path != latest and used > ROOM):
+                path.unlink(missing_ok=True)
+
     def _doubt(self, path: Path, why: str) -> None:
         self.warnings.append(f"`{path}` {why}: the rows were read again, and it is written anew.")
-
-
-def data_fingerprint(dataset: object) -> str | None:
-    """What `datasets` calls this very content, files and transformations included; None for rows of another kind."""
-    return getattr(dataset, "_fingerprint", None) if hasattr(dataset, "cache_files") else None

@@ -2,12 +2,13 @@
 
 The words of a million rows are some GB; their hashes are 32 MB, and say which row equals an earlier one and which
 prompts are answered in two ways (`duplicates`). 200 000 rows of 70 words took 11 s of one core and 15 MB
-(`eval/bench_map.py`), so there is no number of rows from which on it is not done.
+(`eval/bench_map.py`), so there is no number of rows from which on it is not done; the next run finds them (`readings`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,14 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from campus_tune.data.arrow_tables import is_arrow, python_chunks
 from campus_tune.data.duplicates import contradicting, first_of_each
-from campus_tune.data.prepared import CHUNK, TOKEN_COLUMNS, column_names, items
+from campus_tune.data.prepared import CHUNK, SLOW, TOKEN_COLUMNS, column_names, items
+from campus_tune.data.readings import Readings
 from campus_tune.data.said import Said
 from campus_tune.data.shapes import Shape, columns_read
 from campus_tune.data.word_hashes import Hashes, row_hashes
 from campus_tune.words.errors import DataError
-from campus_tune.words.hashing import hex_keys, text_keys
+from campus_tune.words.hashing import digest, hex_keys, text_keys
+from campus_tune.words.progress import bar
 from campus_tune.words.types import BoolArray, Json, RowArray, RowSource
+
+HASHES = ("keys", "whole", "asked", "answered")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +49,14 @@ class SaidHashes:
     answered: Hashes
 
     @staticmethod
-    def read(dataset: RowSource, shape: Shape, content: NDArray[np.uint64], *, end: str = "") -> SaidHashes:
+    def read(
+        dataset: RowSource,
+        shape: Shape,
+        content: NDArray[np.uint64],
+        *,
+        end: str = "",
+        readings: Readings | None = None,
+    ) -> SaidHashes:
         """Read a prepared training set.
 
         Args:
@@ -51,20 +64,26 @@ class SaidHashes:
             shape: what the trainer's settings say of the rows.
             content: 64-bit hashes of their tokens, shape (N,).
             end: of sequence: TRL appends it to plain texts, and no user's file has it.
+            readings: what was read of data sets before.
         """
         names = _names(dataset, shape)
-        try:
-            parts = [
-                (text_keys(said.whole), row_hashes(said.whole), row_hashes(said.prompts), row_hashes(said.answers))
-                for rows in (_chunks(dataset, names) if names else ())
-                for said in (Said.of_rows(rows, shape, end=end),)
-            ]
-        except DataError:  # what the columns are called was chance
-            parts = []
-        if not parts:
-            nothing = np.zeros(len(content), dtype=np.uint64)
-            return SaidHashes(content, content, nothing, nothing)
-        return SaidHashes(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+        def hashes(part: RowSource) -> dict[str, Hashes]:
+            columns: list[tuple[Hashes, ...]] = []
+            with bar(total=len(part), desc="comparing texts", unit="row", delay=SLOW) as progress:
+                for rows in _chunks(part, names):
+                    said = Said.of_rows(rows, shape, end=end)
+                    of_words = map(row_hashes, (said.whole, said.prompts, said.answers))
+                    columns.append((text_keys(said.whole), *of_words))
+                    progress.update(len(rows))
+            return dict(zip(HASHES, map(np.concatenate, zip(*columns, strict=True)), strict=True))
+
+        if names:
+            what = f"said-{digest([vars(shape), end], 16)}"
+            with suppress(DataError):  # what the columns are called was chance
+                return SaidHashes(**(readings or Readings()).take(what, dataset, hashes, names))
+        nothing = np.zeros(len(content), dtype=np.uint64)
+        return SaidHashes(content, content, nothing, nothing)
 
     def hex_keys(self) -> list[str]:
         """The keys as files have them: 16 hex digits each."""
@@ -112,8 +131,8 @@ def _names(dataset: RowSource, shape: Shape) -> Sequence[str]:
 
 def _chunks(dataset: RowSource, names: Sequence[str]) -> Iterator[list[Json]]:
     """These columns of all rows, some thousand rows at a time."""
-    if hasattr(dataset, "select_columns"):
-        for chunk in dataset.select_columns(list(names)).with_format(None).iter(CHUNK):
+    if is_arrow(dataset):
+        for chunk in python_chunks(dataset, names, CHUNK):
             yield [
                 dict(zip(names, values, strict=True)) for values in zip(*(chunk[name] for name in names), strict=True)
             ]

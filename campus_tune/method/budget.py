@@ -11,16 +11,22 @@ differently. The stopwatch runs too, and the cost line shows both shares.
 
 Some measurements say nothing below a number of rows (`FEWEST`), whatever their part of the budget pays for. In a long
 run these are small beside the budget; in a short one they can cost more than all of it. So before the first step the
-costs are added up (`Need`). Where they fit, nothing changes. Where they do not, first what is above the fewest rows
-gives way, each purpose in proportion (`allot`), then the fewest rows themselves, down to half of them. Where even the
-halves do not fit, the run says so before it trains. Whatever is measured later asks first how much is left (`room`), so
-a budget that was not called too small is kept to the last token.
+costs are added up (`Need`). Where they fit, nothing changes. Where they do not, sizes follow from the budget:
+
+1. what is above the fewest rows gives way, each purpose in proportion (`allot`);
+2. then the fewest rows themselves, down to half of them;
+3. then purposes are left out whole (`unpaid`), the last in `PRECEDENCE` first, and the probes are measured twice only;
+4. a budget of 0 measures nothing.
+
+What is left out has something that costs nothing in its place (see `method/decide`), or is not there: no order by a
+metric that nobody has asked the model for. The run says which before it trains. Whatever is measured later asks first
+how much is left (`room`), so every budget is kept to the last token.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
@@ -41,7 +47,14 @@ ALWAYS: tuple[Purpose, ...] = ("scoring", "selection", "probes")
 # training; of every offer; of every domain's probes. A budget that does not pay for them gets down to half of them.
 FEWEST: dict[Purpose, int] = {"scoring": 64, "rescoring": 64, "scorer": 32, "selection": 8, "probes": 8}
 
-_SIZES = ("usual", "fewest", "least")  # of a `Need`
+# What is paid first where not even half of the fewest rows of everything are: orders, what rules and a person go by,
+# and last what can be had for nothing from the losses of training.
+PRECEDENCE: tuple[Purpose, ...] = ("scoring", "probes", "scorer", "rescoring", "selection")
+Rests: TypeAlias = tuple[Purpose, Purpose]
+RESTS_ON: tuple[Rests, ...] = (("scorer", "scoring"), ("rescoring", "scoring"))  # nothing without it
+
+Tokens: TypeAlias = Mapping[Purpose, float]
+_SIZES = ("usual", "fewest", "least", "barest")  # of a `Need`
 
 
 def forward_ratio(n_parameters: int, n_trained: int, *, checkpointing: bool) -> float:
@@ -63,11 +76,13 @@ class Need:
         usual: what its part of the budget pays for, or the fewest rows.
         fewest: with the fewest rows.
         least: with half of them.
+        barest: the same, as seldom as it says anything at all.
     """
 
     usual: float
     fewest: float
     least: float
+    barest: float
 
     def after(self, other: Need, times: int = 1) -> Need:
         """This and, so many times, another one."""
@@ -88,6 +103,26 @@ def allot(wanted: Mapping[Purpose, float], lowest: Mapping[Purpose, float], tota
         if not short:
             return {name: factor * wanted[name] if name in free else lowest[name] for name in wanted}
         free = [name for name in free if name not in short]
+
+
+def paid_for(barest: Mapping[Purpose, float], rests_on: Iterable[Rests], total: float) -> set[Purpose]:
+    """The purposes that a total pays for: each in turn that what those before it leave is enough for.
+
+    Args:
+        barest: forward tokens of each purpose.
+        rests_on: pairs of which the first says nothing without the second.
+        total: forward tokens.
+
+    >>> sorted(paid_for({"selection": 1, "scoring": 5, "rescoring": 1, "probes": 3}, [("rescoring", "scoring")], 4))
+    ['probes', 'selection']
+    """
+    paid: set[Purpose] = set()
+    for name in (each for each in PRECEDENCE if each in barest):
+        missing = any(of == name and on in barest and on not in paid for of, on in rests_on)
+        if not missing and barest[name] <= total:
+            paid.add(name)
+            total -= barest[name]
+    return paid
 
 
 def rounded_up(share: float) -> float:
@@ -116,7 +151,12 @@ class Budget:
         seconds: on the clock, by purpose, of training, of checking weights before saves and hashing checkpoints beside.
         caps: tokens for each purpose, where what is usual costs more than the budget; None where it does not.
         halved: the fewest rows of each measurement are half of the usual ones.
-        kept: the budget can be kept; else the halves are measured whatever they cost, and the user was told.
+        unpaid: purposes that nothing is measured for, and the user was told.
+        at_ends: forward tokens for the probes where they are measured before the first stage and after the last one
+            only; None where they are measured oftener, or not at all.
+        to_end: forward tokens of the measurement of the probes that ends the run: nothing else may take them.
+        held: forward tokens that scores before training must leave to the probes.
+        short: forward tokens of a measurement that turned out to cost more than was left for it; 0 without one.
     """
 
     share: float
@@ -130,7 +170,11 @@ class Budget:
     )
     caps: dict[Purpose, float] | None = None
     halved: bool = False
-    kept: bool = True
+    unpaid: tuple[Purpose, ...] = ()
+    at_ends: float | None = None
+    to_end: float = 0.0
+    held: float = 0.0
+    short: float = 0.0
 
     def __post_init__(self) -> None:
         for counts in (self.spent, self.found, self.seconds):
@@ -159,30 +203,65 @@ class Budget:
         """Forward tokens that the whole run may spend on `purpose`."""
         return self.weight(purpose) * self.total if self.caps is None else self.caps.get(purpose, 0.0)
 
-    def fit(self, needs: Mapping[Purpose, Need]) -> None:
-        """Make smaller what the run will measure, if it would cost more than the budget."""
-        usual, fewest, least = ({name: getattr(need, size) for name, need in needs.items()} for size in _SIZES)
+    def fit(self, needs: Mapping[Purpose, Need], rests_on: Iterable[Rests] = RESTS_ON) -> None:
+        """Make smaller what the run will measure, if it would cost more than the budget.
+
+        Args:
+            needs: of each purpose.
+            rests_on: pairs of which the first says nothing without the second.
+        """
+        usual, fewest, least, barest = ({name: getattr(need, size) for name, need in needs.items()} for size in _SIZES)
+        self.held = barest.get("probes", 0.0)
         if sum(usual.values()) <= self.total:
             return
-        self.halved = sum(fewest.values()) > self.total
-        self.caps = allot(fewest, least, self.total) if self.halved else allot(usual, fewest, self.total)
-        self.kept = sum(least.values()) <= self.total
+        if sum(least.values()) <= self.total:
+            self._allot(usual, fewest, least)
+            return
+        paid = paid_for(barest, rests_on, self.total)
+        while True:
+            parts = ({name: of[name] for name in needs if name in paid} for of in (usual, fewest, barest))
+            self._allot(*parts)
+            rare = "probes" in paid and self.part("probes") < least["probes"]
+            late = {of for of, on in rests_on if rare and on == "probes"} & paid  # no selector goes by what is so old
+            if not late:
+                break
+            paid -= late
+        self.unpaid = tuple(name for name in needs if name not in paid)
+        self.at_ends = self.part("probes") if rare else None
+        self.held = self.held if "probes" in paid else 0.0
 
-    def must_pay(self, tokens: float) -> None:
-        """So many forward tokens more will be spent in any case: whether the budget can still be kept."""
-        self.kept = self.kept and tokens <= self.left
+    def _allot(self, usual: Tokens, fewest: Tokens, lowest: Tokens) -> None:
+        """Parts that fit together: of the usual numbers, none below the fewest, or of these, none below the lowest."""
+        self.halved = sum(fewest.values()) > self.total
+        self.caps = allot(fewest, lowest, self.total) if self.halved else allot(usual, fewest, self.total)
+
+    @property
+    def cut_short(self) -> bool:
+        """Not even half of the fewest rows of everything are paid for: less is measured."""
+        return bool(self.unpaid) or self.at_ends is not None
+
+    def leave_out(self, purpose: Purpose, tokens: float) -> None:
+        """Nothing is measured for a purpose, nor for what rests on it.
+
+        Args:
+            purpose: that is left out.
+            tokens: that it turned out to cost, which is more than is left for it.
+        """
+        gone = [name for name, on in RESTS_ON if purpose == on and name in self.purposes]
+        self.unpaid = tuple(dict.fromkeys([*self.unpaid, purpose, *gone]))
+        self.short = tokens
 
     def fewest(self, purpose: Purpose) -> int:
         """Rows of one measurement below which it says nothing."""
         return FEWEST[purpose] // 2 if self.halved else FEWEST[purpose]
 
-    def room(self, reserved: float) -> float:
-        """Forward tokens that the next measurement must not exceed.
+    def room(self, reserved: float = 0.0) -> float:
+        """Forward tokens that the next measurement must not exceed, so that the run can end with its probes.
 
         Args:
-            reserved: forward tokens that will be spent in any case.
+            reserved: forward tokens that will be spent in any case beside.
         """
-        return max(0.0, self.left - reserved) if self.kept else math.inf
+        return max(0.0, self.left - self.to_end - reserved)
 
     def charge(self, purpose: Purpose, tokens: int, seconds: float, *, found: int = 0) -> None:
         """Count a measurement.
@@ -235,7 +314,8 @@ class Budget:
         """What was spent, as JSON."""
         spent = {"spent": dict(self.spent), "found": dict(self.found), "seconds": dict(self.seconds)}
         caps = None if self.caps is None else dict(self.caps)
-        return {**spent, "caps": caps, "halved": self.halved, "kept": self.kept}
+        cut = {"halved": self.halved, "unpaid": list(self.unpaid), "at_ends": self.at_ends}
+        return {**spent, "caps": caps, **cut}
 
     def load(self, state: Json) -> None:
         """Continue from `state()`."""
@@ -245,4 +325,5 @@ class Budget:
         self.spent = {name: (state["spent"] | new)[name] for name in names}  # in our sequence: sums are floats
         self.found = {name: (state["found"] | new)[name] for name in names}
         self.seconds = {what: (state["seconds"] | new)[what] for what in {**self.seconds, **self.spent}}
-        self.caps, self.halved, self.kept = state["caps"], state["halved"], state["kept"]
+        self.caps, self.halved = state["caps"], state["halved"]
+        self.unpaid, self.at_ends = tuple(state.get("unpaid", ())), state.get("at_ends")

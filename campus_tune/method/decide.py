@@ -13,13 +13,15 @@ from typing import TypeAlias
 import numpy as np
 
 from campus_tune.method.curriculum import Curriculum, Offer, Stage
-from campus_tune.method.selectors import LOSS, Outcome, RaceResult, RoundRobin, Selector
+from campus_tune.method.free_losses import FreeLosses
+from campus_tune.method.selectors import LOSS, PROBES, Outcome, RaceResult, RoundRobin, Selector
 from campus_tune.method.thinning import MeasureRows
 from campus_tune.method.view import History, View
 
 ONE_OFFER: Outcome = "only one offer"  # or all of them offer the same rows
 NOT_MEASURED: Outcome = "not measured"  # the selector has chosen, and no offer was measured for it
-NOT_PAID: Outcome = "not paid for"  # nothing is left to measure offers with: they take turns
+NOT_PAID: Outcome = "not paid for"  # nothing is left to measure offers with, nor is anything known: they take turns
+FREE: Outcome = "losses of training"  # of rows like those offered, in place of a measurement
 
 MeasureOffers: TypeAlias = Callable[[View], RaceResult]
 
@@ -32,13 +34,16 @@ class Chosen:
         stage: what is trained next.
         outcome: how it came to that.
         view: what the selector was shown; without offers nothing was asked.
-        measured: how the offers were measured, where they were.
+        measured: how the offers were measured, where they were, or what training has shown of rows like them.
+        refused: what measuring them would have taken, where that is not paid for; None too where there was nothing to
+            compare with.
     """
 
     stage: Stage
     outcome: str
     view: View
     measured: RaceResult | None = None
+    refused: RaceResult | None = None
 
     @property
     def offered(self) -> tuple[str, ...]:
@@ -55,8 +60,12 @@ def decide(
     history: History | None = None,
     agree: Callable[[str], str] = str,
     fresh: MeasureRows | None = None,
+    free: FreeLosses | None = None,
 ) -> Chosen:
     """Choose and open the next stage.
+
+    Where measuring the offers is not paid for, the losses of the rows just trained stand for theirs, and where these
+    say nothing, or the selector compares with what nobody has measured, offers take turns.
 
     Args:
         curriculum: whose offers are decided on.
@@ -66,6 +75,7 @@ def decide(
         history: of the run so far.
         agree: what all ranks choose, given what this one would.
         fresh: scores of candidates now, for a policy that thins by them; None where they cannot be paid for.
+        free: what training has shown of the stage before; None of the first one.
     """
     offers = curriculum.offers()
     view = View(
@@ -86,21 +96,24 @@ def decide(
     if not offers:
         outcome = "handed over" if curriculum.handed_over else "no order to offer"
         return Chosen(curriculum.open(measure=fresh), outcome, view)
-    measured = None
+    measured = refused = None
     if all_alike(offers):
         outcome, name = ONE_OFFER, view.names[0]
     elif LOSS not in selector.needs:
         outcome, name = NOT_MEASURED, selector.choose(view)
     else:
-        measured = measure(view)
-        outcome = measured.outcome
-        if outcome == NOT_PAID:
-            measured, name = None, RoundRobin().choose(view)
+        if probe_loss is not None or PROBES not in selector.needs:
+            measured = measure(view)
+        if measured is not None and measured.outcome == NOT_PAID:
+            refused, measured = measured, None if free is None else free.of(view, curriculum.orders)
+        if measured is None:
+            outcome, name = NOT_PAID, RoundRobin().choose(view)
         else:
+            outcome = measured.outcome
             view = replace(view, mean_loss=measured.mean_loss, start_loss=measured.start_loss)
             name = selector.choose(view)
     name = agree(name)
-    return Chosen(curriculum.open(offers[view.names.index(name)], fresh), outcome, view, measured)
+    return Chosen(curriculum.open(offers[view.names.index(name)], fresh), outcome, view, measured, refused)
 
 
 def all_alike(offers: Sequence[Offer]) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 import numpy as np
 
-from campus_tune.method.orders import group_codes, tie_keys
+from campus_tune.method.orders import group_codes, order_rows
 from campus_tune.metrics.base import METRICS, EnsembleMetric, MetricSpec, build_metric, parse_metric
 from campus_tune.words.errors import MetricError, RecipeError
 from campus_tune.words.leaves import Leaf, Range, Wording
@@ -122,7 +122,8 @@ class Spread(EnsembleMetric):
         """
         values = scores[self.members[0].label]
         groups = np.zeros(len(values), dtype=np.int64) if groups is None else groups
-        order = np.lexsort((tie_keys(len(values), 0), values, groups))
+        order = order_rows(values, seed=0)
+        order = order[np.argsort(groups[order], kind="stable")]
         begins = np.searchsorted(groups[order], groups[order])
         place = np.arange(len(values)) - begins  # i − 1
         low, high = np.quantile(values, (0.25, 0.75))

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from campus_tune.data.prepared import PADDING, TOKEN_COLUMNS, answer_masks, column_names, items
+from campus_tune.data.flat_rows import PADDING
+from campus_tune.data.prepared import TOKEN_COLUMNS, answer_masks, column_names, items
 from campus_tune.model.row_sums import IGNORED
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import BoolArray, IntArray

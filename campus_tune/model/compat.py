@@ -189,11 +189,17 @@ def of_last_step(trainer: Trainer) -> dict[str, float | None]:
 def gradient_norm(trainer: Trainer) -> Any:
     """Norm of the gradients that an optimizer step is about to use, before they were clipped, as the loop holds it.
 
-    A number or a tensor on the device, which is not waited for; None where nothing was clipped, or the loop that is
+    A number or a tensor on the device, which is not waited for; None where it was not asked for, or the loop that is
     being asked from is not a trainer's.
     """
-    held = (variables for _, variables in _callers() if variables.get("self") is trainer)
-    return next((variables["grad_norm"] for variables in held if "grad_norm" in variables), None)
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if "grad_norm" in frame.f_code.co_varnames:  # asking for variables copies all of a frame's
+            variables = frame.f_locals
+            if variables.get("self") is trainer and "grad_norm" in variables:
+                return variables["grad_norm"]
+        frame = frame.f_back
+    return None
 
 
 def _callers() -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -402,6 +408,18 @@ def model_of(trainer: Trainer) -> torch.nn.Module:
     return trainer.model
 
 
+def attention_of(trainer: Trainer) -> str | None:
+    """What transformers calls the attention that a trainer's model computes with."""
+    config: Any = model_of(trainer).config
+    name: str | None = config.get_text_config()._attn_implementation
+    return name
+
+
+def carries_a_state(model: Any) -> bool:
+    """Whether a model has layers that hand a state on from token to token."""
+    return bool(getattr(model, "_is_stateful", False))
+
+
 def subject(trainer: Trainer) -> Subject:
     """The trainer's model as measurements see it."""
     wrapped = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
@@ -412,6 +430,47 @@ def subject(trainer: Trainer) -> Subject:
         place=trainer._prepare_inputs,
         sharded=trainer.is_fsdp_enabled or any(hasattr(p, "ds_id") for p in model_of(trainer).parameters()),  # ZeRO 3
     )
+
+
+def learns_prompts(model: torch.nn.Module) -> bool:
+    """Whether peft puts places of its own before each row: prompt, prefix and p-tuning."""
+    return bool(getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False))
+
+
+@contextmanager
+def without_idle_adapters(subject: Subject) -> Iterator[None]:
+    """LoRA that adds exactly nothing is not asked inside: all of it, before its first step, has a B of zeros.
+
+    Losses are the same to the last digit, and a forward does a sixth less. Only where every layer's own kind says that
+    nothing else is done: what is merged, sharded, or more than B·A·x is left alone.
+    """
+    layers = [] if subject.sharded else _idle_layers(subject.model)
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
+
+
+def _idle_layers(model: torch.nn.Module) -> list[Any]:
+    """The LoRA layers of a model, if none of them adds anything."""
+    if not hasattr(model, "peft_config"):
+        return []
+    from peft.tuners.lora.layer import Linear
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    known = all(type(one) is Linear and not (one.merged or one.disable_adapters or one.lora_variant) for one in layers)
+    idle = known and not any(
+        bool(weight.any())
+        for one in layers
+        for name in one.active_adapters
+        if name in one.lora_B
+        for weight in one.lora_B[name].parameters()
+    )
+    return layers if idle else []
 
 
 @contextmanager
@@ -496,12 +555,17 @@ def training_collator(collator: Collator, *, flat: bool) -> Collator:
     """
     if not flat:
         return collator
-    if not (dataclasses.is_dataclass(collator) and hasattr(collator, "padding_free")):
+    if not can_flatten(collator):
         raise TrainerError(
             f"`batching: flat` must have trl's collator, which can flatten rows, got {type(collator).__name__}. "
             "Use SFTTrainer with its own collator, or batching: step."
         )
     return dataclasses.replace(collator, padding_free=True)  # type: ignore[type-var]  # a dataclass instance, see above
+
+
+def can_flatten(collator: Collator) -> bool:
+    """Whether a collator has a padding-free form, as trl's own has."""
+    return dataclasses.is_dataclass(collator) and hasattr(collator, "padding_free")
 
 
 def inner_collator(collator: Collator) -> Collator:

@@ -133,13 +133,14 @@ class ReferenceMeter(LossMeter):
             RecipeError: the model does not fit into memory with its batches.
         """
         told = np.flatnonzero(self._answers[rows])
-        losses, read = RowLosses.zeros(len(rows)), np.zeros((len(rows), width))
+        losses, read, asked = RowLosses.zeros(len(rows)), np.zeros((len(rows), width)), np.ones(len(rows))
         if len(told):
             with fits_memory(self._reference.setting, self._reference.name):
                 measured = super().measure(rows[told], reader=reader, width=width)
             losses.put(told, measured.losses)
             read[told] = measured.read
-        return MeasuredRows(losses, read)
+            asked[told] = measured.asked
+        return MeasuredRows(losses, read, asked=asked)
 
     def _refuse_infinite(self, rows: IntArray, losses: RowLosses) -> None:
         strange = rows[~np.isfinite(losses.nll_sum)]

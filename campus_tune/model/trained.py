@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from campus_tune.data.flat_rows import PADDING
 from campus_tune.data.prepared import (
     CHUNK,
-    PADDING,
     SLOW,
     TOKEN_COLUMNS,
     TokenRows,
@@ -86,7 +86,10 @@ class Trained:
         rows = read_rows(self.dataset, what=what, readings=readings if self.dataset is self.view else None)
         if readings is not None:
             self.warnings.extend(readings.warnings)
-        return rows if self.dataset is self.view else replace(rows, content=read_content(self.view))
+        if self.dataset is self.view:
+            return rows
+        content, shown = read_content(self.view)
+        return replace(rows, content=content, shown=shown, shown_trained=rows.shown_trained - rows.shown + shown)
 
 
 class Made(Sequence[Any]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from campus_tune.model.compat import what_the_loss_is
+from campus_tune.model.compat import learns_prompts, model_of, what_the_loss_is
 from campus_tune.words.errors import TrainerError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def why_not_weighted(trainer: Trainer, what: str = "weights") -> str | None:
         )
     if args.torch_compile:
         return f"`torch_compile` must be False with {what}, got True: no compiled model was checked. Set it to False"
-    if getattr(getattr(trainer.model, "active_peft_config", None), "is_prompt_learning", False):
+    if learns_prompts(model_of(trainer)):
         return (
             f"the adapter must not be one of prompt learning with {what}, got one: it adds places to each row that are "
             "no tokens. Train a LoRA"

@@ -25,11 +25,13 @@ def budget_findings(settings: Mapping[str, Any], config: CampusConfig, prepared:
     try:
         from campus_tune.model.peers import Peers
         from campus_tune.model.probes import named_probes
-        from campus_tune.preview.cost_plan import facts_of, made_smaller, needs, too_small, unpaid_candidates
+        from campus_tune.preview.cost_plan import facts_of, made_smaller, needs, rests_on, too_small, unpaid_candidates
         from campus_tune.preview.reward_cost import unpaid_rewards
         from campus_tune.preview.setup import make_budget
         from campus_tune.preview.value_plan import value_findings
+        from campus_tune.scores.asking import unpaid_scores
         from campus_tune.scores.planning import NO_CACHE, make_scoring, refreshes_to_come
+        from campus_tune.scores.questions import blocks_unpaid
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of libraries about a model that is never used
@@ -52,9 +54,12 @@ def budget_findings(settings: Mapping[str, Any], config: CampusConfig, prepared:
                 *unpaid_rewards(config, budget, facts),
                 *value_findings(trainer, config, probes, budget, stages),
             ]
-            budget.fit(needs(config, budget, facts))
-            if not budget.kept:
-                return [Finding("warning", *too_small(config, budget, facts)), *beside]
+            budget.fit(needs(config, budget, facts), rests_on(config))
+            if blocks_unpaid(config, budget.unpaid):
+                share = budget.ratio * asking.fewest_cost() / budget.training_tokens
+                return [Finding("error", unpaid_scores(config, share, budget.unpaid))]
+            if budget.cut_short:
+                return [Finding("warning" if budget.share else "info", *too_small(config, budget, facts)), *beside]
             unpaid, smaller = unpaid_candidates(config, budget, facts), made_smaller(config, budget, facts)
             found = [*([] if smaller is None else [Finding("info", smaller)]), *beside]
             return found if unpaid is None else [*found, Finding("warning", *unpaid)]

@@ -1,8 +1,8 @@
 """What a run will cost, added up before its first step from what is known then: rows, tokens, stages, probes.
 
 `campus-tune check` and the run itself ask the same function, so they say the same. What cannot be known ahead (which
-rows a decision will sample) is an average here; the run asks before each measurement how much is left, and what a
-decision or a re-scoring would exceed that by is not measured (see `budget`).
+rows a decision will sample) is an average here; the run asks before each measurement how much is left, and what would
+exceed that is not measured (see `budget`).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from functools import partial
 
 import numpy as np
 
-from campus_tune.method.budget import FEWEST, Budget, Need, Purpose, rounded_up
+from campus_tune.method.budget import FEWEST, RESTS_ON, Budget, Need, Purpose, Rests, rounded_up
 from campus_tune.method.phases import offers_until, phases_of
-from campus_tune.method.selectors import LOSS, OWN, PROBES
+from campus_tune.method.selectors import LOSS, OWN, PROBES, START_LOSS, Bandit
 from campus_tune.metrics import build_metric, leaves
 from campus_tune.model.probes import Probes
 from campus_tune.recipe.config import CampusConfig
@@ -24,12 +24,14 @@ from campus_tune.recipe.policy import thin_of
 from campus_tune.scores.asking import Asking
 from campus_tune.scores.fresh import FreshScores
 from campus_tune.scores.planning import refreshes_to_come, stages_between
-from campus_tune.scores.questions import Questions
+from campus_tune.scores.questions import Questions, unscored
 from campus_tune.scores.run_scores import Scores
+from campus_tune.words.wording import listed
 
 SHARED = 0.5  # of an offer's sample: rows that an offer before it has asked for already
 _MANY = 1000  # rows, of which a thinner's offers are counted
 SMALLER = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.25, 0.0)  # parts of the probes' allowance that are tried where it is capped
+MOST_NAMED = 8  # metrics without an order, in a sentence
 FEWEST_TIMES = 4  # measurements of the probes that a run makes whatever its budget, besides the last one
 
 ProbeCost = Callable[[float, int], int]  # (tokens for one measurement, fewest rows of a domain) → what it takes
@@ -54,6 +56,8 @@ class CostFacts:
         directions: what making all directions takes that slopes are measured along, before training and at each
             re-scoring; None where no slopes are.
         directed: candidates are measured along some of them, too.
+        fewest_scored: what the fewest scores before training really take, of the rows that would be measured; None
+            takes their mean.
     """
 
     n_rows: int
@@ -67,6 +71,7 @@ class CostFacts:
     candidate: float = 0.0
     directions: DirectionCost | None = None
     directed: bool = False
+    fewest_scored: Callable[[], float] | None = None
 
     def stages(self, config: CampusConfig, end: int) -> int:
         """Stages from the beginning to step `end`: none is shorter than one step."""
@@ -89,6 +94,7 @@ def facts_of(asking: Asking, probes: Probes | None, total_steps: int, steps_per_
         candidate=0.0 if fresh is None else float(np.mean(fresh.price)),
         directions=None if asking.passages.directions is None else asking.direction_cost,
         directed=fresh is not None and any(passage.towards is not None for passage in fresh.passages),
+        fewest_scored=asking.fewest_cost,
     )
 
 
@@ -126,19 +132,34 @@ def needs(config: CampusConfig, budget: Budget, facts: CostFacts) -> dict[Purpos
         allowance, fewest = budget.per_probe(about + 1), FEWEST["probes"]
         tokens = facts.probes(allowance, fewest)
         usual = tokens * measurements(n_stages, interval(tokens, allowance, about))
-        seldom = measurements(n_stages, max(1, about // FEWEST_TIMES))
-        found["probes"] = Need(usual, facts.probes(0.0, fewest) * seldom, facts.probes(0.0, fewest // 2) * seldom)
+        seldom, few = measurements(n_stages, max(1, about // FEWEST_TIMES)), facts.probes(0.0, fewest // 2)
+        twice = measurements(n_stages, n_stages)
+        found["probes"] = Need(usual, facts.probes(0.0, fewest) * seldom, few * seldom, few * min(twice, seldom))
+    # What is left out is told apart by what it would really cost: rows are not all as long as their mean.
+    if facts.fewest_scored is not None and sum(need.least for need in found.values()) > budget.total:
+        found["scoring"] = replace(found["scoring"], barest=facts.fewest_scored())
     return found
+
+
+def rests_on(config: CampusConfig) -> list[Rests]:
+    """Pairs of purposes of which the first says nothing without the second: offers are compared with something."""
+    compared: dict[str, Purpose] = {PROBES: "probes", START_LOSS: "scoring"}
+    needed = config.build_selector().needs
+    return [*RESTS_ON, *(("selection", on) for need, on in compared.items() if need in needed)]
 
 
 def _of_directions(part: float, facts: CostFacts) -> Need:
     """What all directions take once, in a run that may spend `part` on scores before training."""
     cost, rows, n = facts.directions, FEWEST["scoring"], FEWEST["probes"]
-    return Need(0, 0, 0) if cost is None else Need(cost(part, n, rows), cost(0.0, n, rows), cost(0.0, n // 2, rows))
+    if cost is None:
+        return Need(0, 0, 0, 0)
+    least = cost(0.0, n // 2, rows)
+    return Need(cost(part, n, rows), cost(0.0, n, rows), least, least)
 
 
 def _need(price: float, rows: float, fewest: float) -> Need:
-    return Need(price * rows, price * min(rows, fewest), price * min(rows, fewest / 2))
+    least = price * min(rows, fewest / 2)
+    return Need(price * rows, price * min(rows, fewest), least, least)
 
 
 def measures_offers(config: CampusConfig) -> bool:
@@ -172,45 +193,80 @@ def measurements(n_stages: int, every: int) -> int:
 # -- what a person is told -------------------------------------------------------------------------------------------
 
 
-def budget_warnings(config: CampusConfig, budget: Budget, facts: CostFacts, certain: float = 0.0) -> list[str]:
+def budget_warnings(config: CampusConfig, budget: Budget, facts: CostFacts) -> list[str]:
     """What a person should know of a budget that does not pay for the usual numbers of rows, before training.
 
     Args:
         config: resolved settings.
         budget: to which `fit` was applied.
         facts: of the run.
-        certain: forward tokens that will be spent in any case, beside what was spent.
     """
-    if not budget.kept:
-        return [" ".join(too_small(config, budget, facts, certain))]
+    if budget.cut_short:
+        return [" ".join(filter(None, too_small(config, budget, facts)))]
     unpaid, smaller = unpaid_candidates(config, budget, facts), made_smaller(config, budget, facts)
     return [*([] if smaller is None else [smaller]), *([] if unpaid is None else [" ".join(unpaid)])]
 
 
-def too_small(config: CampusConfig, budget: Budget, facts: CostFacts, certain: float = 0.0) -> tuple[str, str]:
-    """What a budget that cannot be kept lacks, and what would help; arguments as of `budget_warnings`."""
+def too_small(config: CampusConfig, budget: Budget, facts: CostFacts) -> tuple[str, str]:
+    """What a budget does not pay for, what is done without it, what would help; arguments as of `budget_warnings`."""
+    done = done_without(config, budget)
+    if not budget.share:
+        return f"budget: 0 measures nothing: {done}.", ""
     least = _shares(config, budget, facts, "least")
-    known = budget.spent_share() + budget.ratio * certain / budget.training_tokens
-    all_of_it = max(sum(least.values()), known)
+    turned_out = budget.ratio * budget.short / budget.training_tokens  # of scores before training, else 0
+    all_of_it = sum(least.values()) + max(0.0, turned_out - least["scoring"])
     parts = ", ".join(f"{name} {share:.1%}" for name, share in least.items() if share >= 0.0005)
     what = (
-        f"the budget is too small for this run: the fewest rows that can be measured cost about "
-        f"{all_of_it:.1%} of its training compute ({parts}), and budget: {config.budget:g} allows "
-        f"{config.budget:.1%}. It will be overspent."
+        f"the budget is too small for this run: the fewest rows that can be measured cost about {all_of_it:.1%} of its "
+        f"training compute ({parts}), and budget: {config.budget:g} allows {config.budget:.1%}. It is kept: {done}."
     )
-    usual = rounded_up(sum(_shares(config, budget, facts, "fewest").values()))
+    usual = rounded_up(max(all_of_it, sum(_shares(config, budget, facts, "fewest").values())))
     ways = [f"budget: {rounded_up(all_of_it):g}"]
     for stages in range(min(config.stages, facts.steps_per_epoch) - 1, 0, -1):
         fewer = needs(replace(config, stages=stages), unfitted(budget), facts)
         if sum(need.least for need in fewer.values()) <= budget.total:
             ways.append(f"stages: {stages}")
             break
-    return what, f"Write {' or '.join(ways)}; budget: {usual:g} pays for the usual numbers of rows."
+    ahead = " `campus-tune score`, ahead of training, pays for scores." if "scoring" in budget.unpaid else ""
+    return what, f"Write {' or '.join(ways)}; budget: {usual:g} pays for the usual numbers of rows.{ahead}"
+
+
+def done_without(config: CampusConfig, budget: Budget) -> str:
+    """What a run does where its budget does not pay for something, in words."""
+    unpaid, needed, said = budget.unpaid, config.build_selector().needs, []
+    labels = [label for label in config.labels if label in unscored(config, unpaid)]
+    if labels:
+        said.append(f"there is no order by {listed([f'`{label}`' for label in labels], MOST_NAMED)}")
+    elif "scoring" in unpaid:
+        said.append("no loss before training is measured")
+    if "rescoring" in unpaid and "scoring" not in unpaid:
+        said.append("rows are not scored again")
+    if budget.at_ends is not None:
+        said.append("the probes are measured before the first stage and after the last one only")
+    elif "probes" in unpaid:
+        said.append("the probes are not measured")
+    blind = PROBES in needed and (budget.at_ends is not None or "probes" in unpaid)
+    if blind and isinstance(config.build_selector(), Bandit):
+        said.append("no choice is rewarded")
+    elif "selection" in unpaid:
+        without = blind or (START_LOSS in needed and "scoring" in unpaid)
+        free = "" if without else "are compared by the losses of the rows just trained, or "
+        said.append(f"offers {free}take turns")
+    return "; ".join(said) or "nothing is asked of the model"
+
+
+def unpaid_probes(budget: Budget, tokens: float) -> str:
+    """That what is left of a budget does not pay for the probes any more; `tokens` is what one measurement takes."""
+    once, left = (budget.ratio * n / budget.training_tokens for n in (tokens, budget.left))
+    return (
+        f"the probes are not measured any more: that costs {once:.1%} of the training compute, and {left:.1%} are left "
+        f"of the budget. Write budget: {rounded_up(budget.spent_share() + 2 * once):g} to go on measuring."
+    )
 
 
 def made_smaller(config: CampusConfig, budget: Budget, facts: CostFacts) -> str | None:
     """That fewer rows than usual are measured so that the budget is kept; None where the usual numbers fit."""
-    if not budget.halved or not budget.kept:
+    if not budget.halved or budget.cut_short:
         return None
     share = sum(_shares(config, budget, facts, "fewest").values())
     return (

@@ -8,7 +8,16 @@ from dataclasses import replace
 from campus_tune.method.budget import FEWEST, Budget, Purpose, rounded_up
 from campus_tune.method.phases import offers_until, phases_of
 from campus_tune.method.selectors import OWN, PROBES
-from campus_tune.preview.cost_plan import FEWEST_TIMES, SMALLER, CostFacts, interval, measurements, needs, unfitted
+from campus_tune.preview.cost_plan import (
+    FEWEST_TIMES,
+    SMALLER,
+    CostFacts,
+    interval,
+    measurements,
+    needs,
+    rests_on,
+    unfitted,
+)
 from campus_tune.preview.steer_advice import bandit_of
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.scores.planning import stages_between
@@ -29,7 +38,7 @@ def unpaid_rewards(
     bandit = bandit_of(config)
     asked = frozenset() if bandit is None else bandit.needs
     every = _stages_to_a_probe(config, budget, facts) if every is None else every
-    if PROBES in asked and every > 1:
+    if PROBES in asked and every > 1 and budget.share:
         what = (
             f"the probes are measured once in {every} stages, which is what budget: {config.budget:g} pays for: so "
             "many choices share one reward."
@@ -39,7 +48,7 @@ def unpaid_rewards(
             "warning", what, f"Write budget: {enough:g}, or selector: {{name: {config.selector_name}, reward: norm}}."
         )
     n_rows = _sampled_rows(config, budget, facts)
-    if OWN in asked and n_rows < FEWEST["selection"]:
+    if OWN in asked and budget.share and n_rows < FEWEST["selection"]:
         what = (
             f"reward: own measures a sample of each stage twice, and what budget: {config.budget:g} leaves for that "
             f"pays for {n_rows:.1f} rows: below {FEWEST['selection']} nothing is measured, and nothing learned."
@@ -63,7 +72,7 @@ def _enough(budget: Budget, pays: Callable[[Budget], bool]) -> float:
 def _fitted(config: CampusConfig, budget: Budget, facts: CostFacts) -> Budget:
     """The budget as a run begins with it."""
     fitted = unfitted(budget)
-    fitted.fit(needs(config, fitted, facts))
+    fitted.fit(needs(config, fitted, facts), rests_on(config))
     return fitted
 
 
@@ -73,6 +82,8 @@ def _stages_to_a_probe(config: CampusConfig, budget: Budget, facts: CostFacts) -
         return 1
     fitted = _fitted(config, budget, facts)
     n_stages = stages_between(config, facts.steps_per_epoch, 0, facts.total_steps)
+    if "probes" in fitted.unpaid or fitted.at_ends is not None:
+        return n_stages
     allowance, fewest = fitted.per_probe(n_stages + 1), fitted.fewest("probes")
     if fitted.caps is None:
         return interval(facts.probes(allowance, fewest), allowance, n_stages)

@@ -79,6 +79,7 @@ class Comparison:
         if self.batches[0] != self.batches[1]:
             cuts = " and ".join(
                 f"{cut['micro']} rows × {cut['world']} processes × accumulation {cut['accumulation']}"
+                + (f", {cut['cut']}" if "cut" in cut else "")
                 for cut in self.batches
             )
             lines.append(f"the global batch was cut as {cuts}")

@@ -75,7 +75,7 @@ class CampusConfig(CheckedSettings):
         mix: share of every stage that is drawn at random. None becomes 0.5 with the prefix window and 0 with slice, as
             CAMPUS published it.
         handover: progress from which rows are plainly shuffled.
-        budget: share of the training compute that the curriculum may cost.
+        budget: share of the training compute that the curriculum may cost; 0 measures nothing.
         within: column whose groups are ranked apart, their orders interleaved in proportion; `none` ranks all rows
             together. None becomes the probes' domain column where the training set has it.
         rescore: stages after which the rows that wait are scored anew by the metrics that know the model, and the
@@ -84,7 +84,9 @@ class CampusConfig(CheckedSettings):
         evaluate: official tasks that watch the run: `{suite, every, data, limit, allow_code_execution}`.
         scores: folder of the score cache, shared by runs; None is the user's own, `none` is no cache.
         level: column with a known difficulty, to compare the metrics with; None takes `level` where there is one.
-        batching: `step` (length-aware inside an optimizer step), `plain` (as drawn) or `flat` (padding-free).
+        batching: how a step is cut into micro batches: `step` (sorted by length, of equal cost), `plain` (as drawn) or
+            `flat` (padding-free, of equal tokens). `auto` is `flat` where the model's attention takes rows of variable
+            lengths, else `step`.
         seed: None becomes the trainer's.
         cells: inside which scores are compared: `{by, bands, of}`; None is five bands of length inside each domain.
         domains: who is drawn: `{shares, least, over, follow, reweight, by}`; None is in proportion to the rows.
@@ -131,7 +133,7 @@ class CampusConfig(CheckedSettings):
     # learn slowly were shown too late; with a half there was no loss (eval/LOG.md).
     mix: Annotated[float | None, Range(0, 1, "[)")] = None
     handover: Annotated[float, Range(0, 1)] = 0.6
-    budget: Annotated[float, Range(0, 10, "(]")] = 0.05
+    budget: Annotated[float, Range(0, 10)] = 0.05
     # Why null is by domain: scores of different sources are not on one scale. Over twenty graded tasks the summed
     # answer loss of SmolLM2 follows the true level with a rank correlation of 0.69 inside a task, and of 0.34 with all
     # tasks in one list.
@@ -141,7 +143,7 @@ class CampusConfig(CheckedSettings):
     evaluate: EvaluateSettings | None = None
     scores: str | None = None
     level: str | None = None
-    batching: Literal["step", "plain", "flat"] = "step"
+    batching: Literal["auto", "step", "plain", "flat"] = "auto"
     seed: Annotated[int | None, Range(0, LARGEST_SEED)] = None
     cells: CellSettings | None = None
     domains: DomainSettings | None = None

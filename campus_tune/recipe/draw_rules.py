@@ -185,6 +185,10 @@ class DrawBlocks:
         found = {spec.label: spec for _, entry in self.entries() if (spec := find_score(entry, specs).spec)}
         return tuple(spec for label, spec in found.items() if label not in known)
 
+    def labels(self, specs: Sequence[MetricSpec]) -> dict[str, str]:
+        """Label → setting of every metric that a block asks for."""
+        return {find_score(entry, specs).spec.label: where for where, entry in self.entries()}
+
     def ordering(self, specs: Sequence[MetricSpec]) -> list[MetricSpec]:
         """The recipe's metrics and those of the draw that are asked which row comes before which, as bands are not."""
         asked = [find_score(entry, specs).spec for where, entry in self.entries() if where != "cells: by"]

@@ -206,7 +206,7 @@ def decide_next(now: Situation, position: Position) -> None:
         refreshes = now.refreshes_to_come(step)
         if now.rescorer.due():
             with now.activities(RESCORING):
-                rescored, warnings = now.rescorer.again(1 + refreshes, probing.tokens)
+                rescored, warnings = now.rescorer.again(1 + refreshes)
             now.journal.take(Rescored({"stage": curriculum.n_stages, "step": step, **rescored}, warnings))
         # What this decision may spend: its share of what is left once the probes and re-scorings to come are paid for.
         reserved = now.stages_between(step, now.total_steps) // probing.every * float(probing.tokens)
@@ -217,9 +217,9 @@ def decide_next(now: Situation, position: Position) -> None:
             curriculum,
             probe_loss=probing.loss,
             allowance=allowance,
-            reserved=probing.tokens,
             history=history,
             n_left=now.stages_between(step, thinned_until(now)),
+            shown=now.training_losses.before,
         )
         nothing = record["outcome"] == ONE_OFFER  # to choose
         position.offered = [] if nothing else [offer["name"] for offer in record.get("offers", [])]

@@ -29,7 +29,6 @@ import numpy as np
 
 from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import column_names
-from campus_tune.data.said_hashes import SaidHashes
 from campus_tune.method.budget import MAP, rounded_up
 from campus_tune.method.cells import Cells
 from campus_tune.method.learning import Learning
@@ -49,7 +48,6 @@ from campus_tune.run.stream.training_losses import file_of_stage
 from campus_tune.run.told.console import NO_BASIS
 from campus_tune.run.told.events import Mapped, Warned
 from campus_tune.scores.cache import write_columns
-from campus_tune.scores.dropping import shape_of
 from campus_tune.scores.suspected import suspicion_of_run
 from campus_tune.words.errors import CampusError, DataError, RecipeError
 from campus_tune.words.files import atomic_write
@@ -114,9 +112,10 @@ def _cost(now: Situation, rows: IntArray) -> int:
 
 def _charged(now: Situation, rows: IntArray, ask: Callable[[], T]) -> T:
     """What one forward of these rows gives."""
-    began = now.loaded.meter.seconds
+    meter = now.loaded.meter
+    began, spared = meter.seconds, meter.spared
     found = ask()
-    now.budget.charge(MAP, _cost(now, rows), now.loaded.meter.seconds - began)
+    now.budget.charge(MAP, _cost(now, rows) - (meter.spared - spared), meter.seconds - began)
     return found
 
 
@@ -211,16 +210,14 @@ class Making:
 
     def done(self) -> RowMap:
         """The map."""
-        shape, end = shape_of(self.now.trainer)
-        content = self.now.loaded.rows.content
         return RowMap(
             basis="forward" if self.visits is None else "training",
-            content=content,
+            content=self.now.loaded.rows.content,
             learning=self.learning,
             suspicion=self.suspicion,
             domains=self.domains,
             cells=self.cells,
-            said=SaidHashes.read(compat.training_rows(self.now.trainer), shape, content, end=end),
+            said=self.now.said(),
         )
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from campus_tune.method.budget import Budget
 from campus_tune.method.curriculum import Curriculum
-from campus_tune.method.decide import NOT_MEASURED, Chosen, decide
+from campus_tune.method.decide import FREE, NOT_MEASURED, NOT_PAID, Chosen, decide
 from campus_tune.method.drawn import of_stage
+from campus_tune.method.free_losses import FreeLosses
 from campus_tune.method.selectors import LOSS, START_LOSS, Bandit, RaceResult, Selector, View, measure_offers
 from campus_tune.method.view import History
 from campus_tune.model.measure import LossMeter
@@ -19,7 +20,7 @@ from campus_tune.model.peers import Peers
 from campus_tune.scores.fresh import FreshScores
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.hashing import array_digest
-from campus_tune.words.types import IntArray, Json
+from campus_tune.words.types import IntArray, Json, RowLosses
 
 
 @dataclass
@@ -50,9 +51,9 @@ class Decider:
         *,
         probe_loss: float | None,
         allowance: float,
-        reserved: float = 0.0,
         history: History | None = None,
         n_left: int = 1,
+        shown: tuple[IntArray, RowLosses] | None = None,
     ) -> Json:
         """Choose and open the next stage; gives what the ledger says of it.
 
@@ -60,11 +61,11 @@ class Decider:
             curriculum: whose offers are decided on.
             probe_loss: of the held-out probes now, nats; None without probes.
             allowance: forward tokens that this decision may spend.
-            reserved: forward tokens that will be spent after it in any case.
             history: of the run so far.
             n_left: stages until thinning ends, this one included.
+            shown: rows of the stage before and their losses in training; None before the first one.
         """
-        left, room = max(0.0, self.budget.left - reserved), self.budget.room(reserved)
+        left = room = self.budget.room()
         if self.fresh is not None and LOSS in self.selector.needs:
             allowance, left, room = allowance / 2, left / 2, room / 2  # the race has one half, candidates the other
         choice = decide(
@@ -75,8 +76,15 @@ class Decider:
             history=history,
             agree=self.peers.from_leader,
             fresh=self._paid_for(curriculum, left, n_left, room),
+            free=None if shown is None else self._free(*shown),
         )
         return self._record(choice, dict(curriculum.rows_by_choice), of_stage(curriculum, choice.stage))
+
+    def _free(self, rows: IntArray, losses: RowLosses) -> FreeLosses | None:
+        """What training has shown, as far as it can be compared with what the selector compares with."""
+        if START_LOSS not in self.selector.needs:
+            return FreeLosses(rows, losses)
+        return None if self.scores.start is None else FreeLosses(rows, losses, self.scores.start, self.scores.known)
 
     def _paid_for(self, curriculum: Curriculum, left: float, n_left: int, room: float) -> FreshScores | None:
         """What measures the candidates of the next stage, if what is left pays for them."""
@@ -93,7 +101,7 @@ class Decider:
     def _measure(self, view: View, *, allowance: float, room: float) -> RaceResult:
         """The race, on the bill."""
         needs_start = START_LOSS in self.selector.needs
-        before = self.meter.seconds
+        before, spared = self.meter.seconds, self.meter.spared
         result = measure_offers(
             self.selector,
             view,
@@ -101,11 +109,12 @@ class Decider:
             row_tokens=self.row_tokens,
             budget_tokens=allowance,
             first_tokens=math.inf if self.budget.caps is None else allowance,
-            most_tokens=room,
+            most_tokens=-1.0 if "selection" in self.budget.unpaid else room,  # left out: what is left is for others
             start_losses=self.scores.start if needs_start else None,
             known=self.scores.known if needs_start else None,
         )
-        self.budget.charge("selection", result.tokens, self.meter.seconds - before)
+        tokens = result.tokens - (self.meter.spared - spared)
+        self.budget.charge("selection", tokens, self.meter.seconds - before)
         return result
 
     def _record(self, choice: Chosen, rows_by_choice: dict[str, int], drawn: Json) -> Json:
@@ -136,12 +145,15 @@ class Decider:
         ]
         if isinstance(self.selector, Bandit) and choice.outcome == NOT_MEASURED:
             record |= self.selector.told(view)
+        if choice.outcome in (NOT_PAID, FREE):
+            record["not_measured"] = self._why_not(choice)
         if measured is None:
             return record
         distances = self.selector.distances(view)
+        rows = "trained_rows" if choice.outcome == FREE else "sampled_rows"  # of the stage before, or of the offer
         for k in np.flatnonzero(measured.n_rows):
             record["offers"][k] |= {
-                "sampled_rows": int(measured.n_rows[k]),
+                rows: int(measured.n_rows[k]),
                 "loss": float(measured.mean_loss[k]),
                 "perplexity": perplexity(measured.mean_loss[k]),
                 "stderr": float(measured.stderr[k]),
@@ -151,6 +163,13 @@ class Decider:
         tied = self.selector.tied(view)
         closeness = {"margin": self.selector.margin(view), "tied": tied if len(tied) > 1 else []}
         return record | {"rounds": measured.rounds, "selection_tokens": measured.tokens, **closeness}
+
+    def _why_not(self, choice: Chosen) -> Json:
+        """By which numbers offers were not measured."""
+        if choice.refused is None:
+            return {"why": "no probes to compare with"}
+        numbers = {"tokens": choice.refused.asked, "left": int(self.budget.room())}
+        return {"why": "the budget pays for no sample", **numbers}
 
 
 def perplexity(loss: float) -> float:

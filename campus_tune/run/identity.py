@@ -1,7 +1,7 @@
 """Whether a checkpoint belongs to this run, and whether all ranks are of one run: differences by name.
 
 How a global batch is cut into micro batches, processes and accumulation is no part of a run's identity: the rows of
-every optimizer step are the same however many processes there are.
+every optimizer step are the same however many processes there are, and in whichever micro batches `batching` puts them.
 """
 
 from __future__ import annotations
@@ -39,9 +39,12 @@ WORDS = {
     "batch: micro": "rows of a micro batch",
     "batch: world": "number of processes",
     "batch: accumulation": "`gradient_accumulation_steps`",
+    "batch: cut": "how a step is cut into micro batches",
 }
 
-CELLS, DOMAINS = "campus: cells", "campus: domains"
+CELLS, DOMAINS, BATCHING = "campus: cells", "campus: domains", "campus: batching"
+AS_DRAWN = "plain"  # of `batching`: of the others the user may change from one to the other
+EQUAL = "equal"  # cut of a checkpoint that says nothing of it: sorted by length, in equal numbers
 
 # Settings of trl that make the rows and their labels. Where the rows come out the same, they may differ.
 PREPARED_BY = (
@@ -59,7 +62,8 @@ class Identity:
     Args:
         past: what shaped rows already trained; it can never differ.
         future: what only says how the run goes on; it may differ when the user asks for it.
-        batch: how the global batch is cut: `micro`, `world`, `accumulation`; it may differ, their product may not.
+        batch: how the global batch is cut: `micro`, `world`, `accumulation`, `cut`; it may differ, the product of the
+            three numbers may not.
         prepared: settings that the rows and labels were made with: named where these differ.
     """
 
@@ -118,6 +122,7 @@ class Identity:
             "micro": compat.micro_batch_size(trainer),
             "world": loaded.loader.peers.world,
             "accumulation": trainer.args.gradient_accumulation_steps,
+            "cut": loaded.loader.cut,
         }
         prepared: Json = {name: getattr(trainer.args, name, None) for name in PREPARED_BY}
         prepared["completion_only_loss"] = getattr(trainer, "completion_only_loss", None)  # as trl has resolved it
@@ -169,6 +174,8 @@ class Identity:
         cells: tuple[Json, Json] = {}, {}
         if None in (before.get(CELLS), now.get(CELLS)):  # only one of the two compares anything in cells
             cells = {CELLS: before.pop(CELLS, None)}, {CELLS: now.pop(CELLS, None)}
+        if AS_DRAWN not in (before.get(BATCHING), now.get(BATCHING)):  # other micro batches of the same rows
+            before.pop(BATCHING, None), now.pop(BATCHING, None)
         past, future = _differences(before, now), []
         counted = [(one["future"].get(DOMAINS) or {}).get("by") for one in (saved, self.record())]
         if None not in counted and counted[0] != counted[1]:  # rows of shares that count were drawn as without them
@@ -194,6 +201,20 @@ class Identity:
             past += [f"prepared with {what}" for what in _differences(saved["prepared"], self.prepared)]
         found = "; ".join(past + future)
         raise ResumeError(f"the checkpoint must belong to this run, got one that differs in {found}. {remedy}")
+
+
+def cut_before(saved: Json, now: str) -> str:
+    """How steps were cut into micro batches before a checkpoint.
+
+    Args:
+        saved: `Identity.record()` of the run that wrote it.
+        now: how they are cut from here on.
+    """
+    batch = saved["batch"]
+    if "cut" in batch or now == "drawn":
+        return str(batch.get("cut", now))
+    one = batch["world"] * batch.get("accumulation", 1) == 1  # whose rows are the whole step, however it is cut
+    return now if one and now == "even" else EQUAL
 
 
 def _cut(batch: Json) -> str:

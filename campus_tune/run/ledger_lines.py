@@ -17,7 +17,10 @@ NUMBERS: dict[Any, Any] = {str: float}
 MAYBE = (float, None)
 COST: dict[Any, Any] = {**NUMBERS, "all": float}
 AUDIT = ({"checked": int, "passed": int, "labels?": bool}, [int, int], [int, int, object])  # once a list
-OFFER = {"name": str, "loss?": MAYBE, "stderr?": MAYBE, "perplexity?": MAYBE, "sampled_rows?": MAYBE}
+OFFER = {
+    "name": str,
+    **dict.fromkeys(("loss?", "stderr?", "perplexity?", "sampled_rows?", "trained_rows?"), MAYBE),
+}
 
 SIZES: dict[Any, Any] = {str: int}
 WEIGHTS = {
@@ -34,7 +37,8 @@ EVENTS: dict[str, Any] = {
         "past": {"n_rows": int},
         "future": {"total_steps": int, "campus: budget?": float},
         "rows_by_domain?": {str: int},
-        "batch?": {"micro": int, "world": int, "accumulation": int},
+        "batch?": {"micro": int, "world": int, "accumulation": int, "cut?": str},
+        "batching?": {"is": str, "cut": str, "why?": str},
         **DRAWN_AT_START,
     },
     "resumed": {"step": int, **DRAWN_AT_START},
@@ -64,6 +68,7 @@ EVENTS: dict[str, Any] = {
         "progress?": float,
         "reward?": ({"stage": int, "chosen": str, "value": float, "scaled": float}, None),
         "pi?": NUMBERS,
+        "not_measured?": {"why": str, "tokens?": int, "left?": int},
     },
     "event": {
         **FIRING,

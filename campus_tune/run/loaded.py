@@ -11,18 +11,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from campus_tune.data.prepared import TokenRows, refuse_untokenised
-from campus_tune.data.readings import Readings
 from campus_tune.method.stages import steps_of_epoch
 from campus_tune.model import compat
+from campus_tune.model.flat_rows import Layout, layout_of
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
 from campus_tune.model.trained import Trained, as_trained
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.draw_rules import SHUFFLED_WEIGHTS
 from campus_tune.run.look import SampleBatches
 from campus_tune.run.stream.loader import CurriculumLoader, batches_of_epoch
 from campus_tune.run.stream.micro_batches import fewest_rows, n_micro_batches
-from campus_tune.scores.planning import open_cache
+from campus_tune.scores.planning import open_readings
 from campus_tune.words.errors import DataError
+from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -37,6 +39,7 @@ class Loaded:
         rows: its token counts and keys.
         meter: measures its losses.
         loader: hands it over.
+        layout: how the rows of a micro batch lie.
         steps_per_epoch: optimizer steps of one pass over it.
         global_batch: rows of an optimizer step.
     """
@@ -45,8 +48,14 @@ class Loaded:
     rows: TokenRows
     meter: LossMeter
     loader: CurriculumLoader
+    layout: Layout
     steps_per_epoch: int
     global_batch: int
+
+    def batching(self) -> Json:
+        """What `batching` means here, how a step is cut, and why where the recipe left that open."""
+        why = {"why": self.layout.why} if self.layout.why else {}
+        return {"is": self.layout.batching, "cut": self.loader.cut, **why}
 
 
 def load(trainer: Trainer, given: CampusConfig, peers: Peers, *, to_train: bool) -> Loaded | SampleBatches:
@@ -79,7 +88,8 @@ def load(trainer: Trainer, given: CampusConfig, peers: Peers, *, to_train: bool)
     steps_per_epoch = steps_of_epoch(len(view), global_batch, drop_last=drop_last)
     always_full = drop_last or given.coverage == "revisit" or given.draws_apart
     short = 0 if always_full else len(view) % global_batch
-    training_collator = compat.training_collator(collator, flat=given.batching == "flat")
+    layout = layout_of(trainer, collator, given.batching)
+    training_collator = compat.training_collator(collator, flat=layout.batching == "flat")
     if not to_train:
         of_short = n_micro_batches(short, micro=micro, world=world)
         n_batches = batches_of_epoch(steps_per_epoch, accumulation, of_short)
@@ -87,12 +97,13 @@ def load(trainer: Trainer, given: CampusConfig, peers: Peers, *, to_train: bool)
         return SampleBatches(view, training_collator, n_batches=n_batches, batch_size=micro, place=place, peers=peers)
 
     trained = as_trained(view, collator, speaks=peers.leads)
-    rows = trained.rows(readings=Readings(open_cache(given, peers).folder, writes=peers.leads))
+    rows = trained.rows(readings=open_readings(given, peers))
     if short:
         compat.refuse_masked_batches(trainer, last_rows=fewest_rows(short, micro=micro, world=world), world=world)
     subject = partial(compat.subject, trainer)
-    flat = given.batching == "flat" or bool(getattr(collator, "padding_free", False))
-    drawn = given.batching == "plain" or compat.why_rows_stay_as_drawn(trainer) is not None
+    flat = layout.batching == "flat" or bool(getattr(collator, "padding_free", False))
+    drawn = layout.batching == "plain" or compat.why_rows_stay_as_drawn(trainer) is not None
+    drawn = drawn or given.control == SHUFFLED_WEIGHTS  # which are dealt among the rows of a micro batch
     meter = LossMeter(subject, view, collator, rows.tokens, peers=peers, what="scoring")
     loader = CurriculumLoader(
         view,
@@ -108,4 +119,4 @@ def load(trainer: Trainer, given: CampusConfig, peers: Peers, *, to_train: bool)
         workers=compat.worker_settings(args),
     )
     loader.counts_down = compat.asks_the_loader_in_each_epoch(trainer)
-    return Loaded(trained, rows, meter, loader, steps_per_epoch, global_batch)
+    return Loaded(trained, rows, meter, loader, layout, steps_per_epoch, global_batch)

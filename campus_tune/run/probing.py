@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import TokenRows
-from campus_tune.method.budget import Budget
+from campus_tune.method.budget import FEWEST, Budget
 from campus_tune.method.competence import Competence
 from campus_tune.method.probe_history import ProbeHistory, ProbeRows
 from campus_tune.model.peers import Peers
@@ -92,20 +92,33 @@ class Probing:
         """Which rows are measured, and how often: again where the budget was found to be too small for the usual."""
         if self.probes is None:
             return
-        allowance, fewest = self.budget.per_probe(self.n_stages + 1), self.budget.fewest("probes")
+        budget = self.budget
+        if "probes" in budget.unpaid:
+            self._meter, self.every, budget.to_end = None, self.n_stages, 0.0
+            return
+        allowance, fewest = budget.per_probe(self.n_stages + 1), budget.fewest("probes")
+        # As many rows, as often, as cost no more than their cap together: rows are not all as long as their mean.
+        cap, often = budget.part("probes"), [*range(1, max(1, self.n_stages // FEWEST_TIMES) + 1)]
+        if budget.at_ends is not None:
+            cap, often = budget.at_ends, [self.n_stages]
+            allowance, fewest = cap / 2, FEWEST["probes"] // 2
         subset = partial(self.probes.subset, seed=self._seed, fewest=fewest)
         self._meter = self._make_meter(subset(allowance))
         self.every = interval(self.tokens, allowance, self.n_stages)
-        if self.budget.caps is None:
-            return
-        # As many rows, as often, as cost no more than their cap together: rows are not all as long as their mean.
-        cap, longest = self.budget.part("probes"), max(1, self.n_stages // FEWEST_TIMES)
-        for share in SMALLER:
-            self._meter = self._make_meter(subset(share * allowance))
-            fits = [n for n in range(1, longest + 1) if self.tokens * measurements(self.n_stages, n) <= cap]
-            self.every = min(fits, default=longest)
-            if fits:
-                return
+        if budget.caps is not None or budget.at_ends is not None:
+            for share in SMALLER:
+                self._meter = self._make_meter(subset(share * allowance))
+                fits = [n for n in often if self.tokens * measurements(self.n_stages, n) <= cap]
+                self.every = min(fits, default=often[-1])
+                if fits:
+                    break
+        budget.to_end = float(self.tokens)
+
+    def spare(self) -> None:
+        """What is left after the scores before training does not pay for two measurements: fewer rows, at both ends."""
+        if self._meter is not None and self.budget.left < 2 * self.tokens:
+            self.budget.at_ends = self.budget.left
+            self.choose()
 
     @property
     def tokens(self) -> int:
@@ -114,23 +127,31 @@ class Probing:
 
     @property
     def loss(self) -> float | None:
-        """Mean loss of all probes when they were measured last, nats; None without probes."""
-        return self.competence.overall_loss() if self._meter else None
+        """Mean loss of all probes when they were measured last, nats; None without probes, or where that is long ago.
+
+        Measured at both ends only, it is of a model that is gone when a decision would go by it.
+        """
+        old = self._meter is None or self.budget.at_ends is not None or self._unknown
+        return None if old else self.competence.overall_loss()
+
+    @property
+    def _unknown(self) -> bool:
+        """Some domain was never measured."""
+        return bool(self.competence.shares.keys() - self.competence.history.keys())
 
     def due(self, n_stages: int) -> bool:
         """Whether they belong before the decision on stage `n_stages`: regularly, and when some came with a resume.
 
         What is left of the budget must pay for this measurement and for the last one.
         """
-        unknown = self.competence.shares.keys() - self.competence.history.keys()
-        paid = self.budget.room(self.tokens) >= self.tokens
-        return bool(unknown) or (n_stages % self.every == 0 and paid)
+        wanted = self._unknown or n_stages % self.every == 0
+        return wanted and self._meter is not None and self.tokens <= self.budget.room()
 
     def measure(self, when: MeasuredAt) -> bool:
-        """Measure them now, on the bill, into `report` and `record`; False without probes."""
-        if self._meter is None:
+        """Measure them now, on the bill, into `report` and `record`; False without probes, or where none are paid."""
+        if self._meter is None or self.tokens > self.budget.left:
             return False
-        before = self._meter.meter.seconds
+        before, spared = self._meter.meter.seconds, self._meter.meter.spared
         losses, calibration = self._meter.measure()
         self.report = self.competence.update(losses, calibration)
         rows = {
@@ -139,13 +160,17 @@ class Probing:
         }
         errors = {domain: one.error for domain, one in calibration.items()}
         self.record = self.record.taken(rows, **vars(when), calibration=errors)
-        self.budget.charge("probes", self._meter.tokens, self._meter.meter.seconds - before)
+        tokens = self._meter.tokens - (self._meter.meter.spared - spared)
+        self.budget.charge("probes", tokens, self._meter.meter.seconds - before)
         return True
 
     def changes(self) -> dict[str, list[float]]:
-        """Competence of each domain when it was measured first and last."""
+        """Competence of each domain when it was measured first and last, where that was twice."""
+        history = self.competence.history
         return {
-            domain: [self.competence.history[domain][0], last["competence"]] for domain, last in self.report.items()
+            domain: [history[domain][0], last["competence"]]
+            for domain, last in self.report.items()
+            if len(history[domain]) > 1
         }
 
     def state(self) -> Json:

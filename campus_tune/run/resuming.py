@@ -10,8 +10,10 @@ from campus_tune.method.probe_history import ProbeHistory
 from campus_tune.method.view import History, PastStage
 from campus_tune.model import compat
 from campus_tune.model.peers import Peers
+from campus_tune.preview.cost_plan import unpaid_probes
 from campus_tune.run.checkpoints import Checkpoint, bring_curriculum
 from campus_tune.run.drawing import Drawing, make_drawing
+from campus_tune.run.identity import cut_before
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.manifest import Beside
 from campus_tune.run.probing import Probing
@@ -147,6 +149,8 @@ def restore(
 
     # The scores that it was planned with, and every part as it was.
     home, scoring = checkpoint.home, now.make_scoring()
+    with as_saved(step):
+        budget.load(saved["budget"])
     scores, added = _scores_of(scoring, home, saved["scores"], now.peers, changed=changed)
     drawing = make_drawing(now, scores)
     start_digests = scores.digests()  # before re-scoring has its say
@@ -158,13 +162,9 @@ def restore(
         drawing.go_on(saved, curriculum, home, training_losses.past, now.peers, changed=changed)
         rescorer.load(saved["rescoring"])
         curriculum.load(saved["curriculum"])
-        budget.load(saved["budget"])
         _take_what_it_keeps(now, saved, home)
     probing.report = saved["journal"]["probes"]
     probing.choose()
-    kept, small = budget.kept, []
-    if changed and not curriculum.finished:  # the budget may be smaller than before, or more to come
-        small = now.budget_warnings(now.facts(scoring))
     with as_saved(step):
         loop.load(saved["loop"])
 
@@ -178,9 +178,11 @@ def restore(
     world = saved["identity"]["batch"]["world"]
     now.journal.load(saved["journal"])
     drawn = drawing.told() if changed else {}
-    now.journal.take(Resumed(step, curriculum.n_stages - 1, before=world, now=now.peers.world, drawn=drawn))
-    if kept and not budget.kept:
-        now.journal.take(Warned(small))
+    cut = now.loaded.loader.cut
+    cuts = (cut_before(saved["identity"], cut), cut)
+    now.journal.take(Resumed(step, curriculum.n_stages - 1, before=world, now=now.peers.world, cuts=cuts, drawn=drawn))
+    if changed and probing.tokens > budget.left and not curriculum.finished:  # the budget may be smaller than before
+        now.journal.take(Warned([unpaid_probes(budget, probing.tokens)]))
     if world != now.peers.world:
         compat.seed_anew(config.seed or 0, step, now.peers.rank)  # no random state of this cut was saved
     if now.peers.leads:
@@ -250,5 +252,5 @@ def _scores_of(
     config = scoring.config
     scores = peers.led(lambda: Scores.load(home / "scores", digests, Questions(config).passages))
     added = scoring.add_texts(scores) if changed else []
-    scores.refuse_missing(config)
+    scores.refuse_missing(config, scoring.budget.unpaid)
     return scores, added

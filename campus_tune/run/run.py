@@ -242,13 +242,14 @@ class CampusRun:
         now = self.situation
         step, rows = now.curriculum.step, now.curriculum.step_rows()
         now.watch.before_update()
-        now.finite.before_update(Update(step + 1, rows, compat.learning_rate(self.trainer)))
+        norm = compat.gradient_norm(self.trainer)
+        now.finite.before_update(Update(step + 1, rows, compat.learning_rate(self.trainer), norm))
 
     def after_update(self) -> None:
         """The optimizer has used them, or a gradient scaler has skipped the step."""
         now = self.situation
-        if now.clipped is not None:
-            now.clipped.add(compat.gradient_norm(self.trainer))
+        if now.clipped is not None and now.finite.last is not None:
+            now.clipped.add(now.finite.last.norm)
         if now.finite.after_update(skipped=bool(self.trainer.accelerator.optimizer_step_was_skipped)):
             now.journal.take(Warned([MANY_SKIPPED]))
 

@@ -99,7 +99,9 @@ SHAPE: dict[str, Any] = {
         "seconds": {str: float},
         "caps": ({str: float}, None),
         "halved": bool,
-        "kept": bool,
+        "kept?": bool,  # of a version that could overspend
+        "unpaid?": [str],
+        "at_ends?": (float, None),
     },
     "scores": {str: str},
     "rescoring": {"count": int, "digests": {str: str}, "trained": _PACKED, "free": _LOSSES},

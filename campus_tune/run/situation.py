@@ -10,7 +10,7 @@ theirs, and `resuming.state_of` asks them for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ import numpy as np
 from campus_tune.data.domains import Domains
 from campus_tune.data.judged import Known
 from campus_tune.data.prepared import TOKEN_COLUMNS, column_names, read_column
+from campus_tune.data.said_hashes import SaidHashes
 from campus_tune.method.budget import Budget
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.orders import order_rows
@@ -27,7 +28,7 @@ from campus_tune.model import compat
 from campus_tune.model.peers import Peers
 from campus_tune.model.probes import Source
 from campus_tune.model.rates import rates_of
-from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, pays_for_all_rows
+from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, pays_for_all_rows, rests_on
 from campus_tune.preview.reward_cost import unpaid_rewards
 from campus_tune.preview.reweight_advice import probed_findings
 from campus_tune.preview.rule_advice import probe_findings, stop_findings
@@ -64,9 +65,9 @@ from campus_tune.run.user_weights import UserWeights
 from campus_tune.run.valuing import Valuing
 from campus_tune.scores.asking import Asking
 from campus_tune.scores.directions import direction_problems, launch_problems
-from campus_tune.scores.dropping import known_of
+from campus_tune.scores.dropping import known_of, shape_of
 from campus_tune.scores.fresh import FreshScores
-from campus_tune.scores.planning import make_scoring, refreshes_to_come, stages_between
+from campus_tune.scores.planning import make_scoring, open_readings, refreshes_to_come, stages_between
 from campus_tune.scores.rescore import Rescorer
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.errors import RecipeError
@@ -155,17 +156,20 @@ class Outline:
         """What the cost of the run follows from."""
         return facts_of(scoring, self.probing.probes, self.total_steps, self.loaded.steps_per_epoch)
 
-    def budget_warnings(self, facts: CostFacts) -> list[str]:
-        """Whether what is still measured in any case fits in what is left of the budget: said before training."""
-        certain = self.probing.tokens * (1 + (not self.probing.competence.history))
-        self.budget.must_pay(certain)
-        return budget_warnings(self.config, self.budget, facts, certain)
-
     def known(self) -> Known:
         """What the training rows can be compared and found by."""
         rows = compat.training_rows(self.trainer)
         columns = {name: read_column(rows, name) for name in column_names(rows) if name not in TOKEN_COLUMNS}
         return known_of(self.trainer, columns, self.loaded.rows.content)
+
+    def said(self) -> SaidHashes:
+        """What the training rows say, as hashes; an earlier run may have left them."""
+        (shape, end), readings = shape_of(self.trainer), open_readings(self.config, self.peers)
+        rows, content = compat.training_rows(self.trainer), self.loaded.rows.content
+        found = SaidHashes.read(rows, shape, content, end=end, readings=readings)
+        if readings.warnings:
+            self.journal.take(Warned(readings.warnings))
+        return found
 
     def list_dropped(self, drawing: Drawing) -> None:
         """Leave a list of the rows that are left out, if there are any."""
@@ -177,7 +181,8 @@ class Outline:
         """The curriculum at its first step, its orders by these scores."""
         config, groups, by_label = self.config, self.domains.codes, scores.by_label
         seed = config.seed or 0
-        orders = {label: order_rows(by_label[label], seed=seed, groups=groups) for label in config.labels}
+        scored = (label for label in config.labels if label in by_label)  # some may not have been paid for
+        orders = {label: order_rows(by_label[label], seed=seed, groups=groups) for label in scored}
         return Curriculum(
             config.schedule(),
             {} if config.is_shuffle else orders,
@@ -295,6 +300,7 @@ def outline(
     """
     peers, rows, per_epoch = activities.peers, loaded.rows, loaded.steps_per_epoch
     config = resolve(trainer, given, has_probes=probes is not None)
+    config = replace(config, batching=loaded.layout.batching)
     n_stages = stages_between(config, per_epoch, 0, n_steps)
     problems = config.draw.passes_problems(
         total_steps=n_steps, steps_per_epoch=per_epoch, n_stages=n_stages, revisits=config.coverage == "revisit"
@@ -341,7 +347,7 @@ def outline(
         identity=identity,
         evaluator=evaluator,
         # Before anything is measured: after a forward FSDP2 shows whole weights, whose memory it frees later.
-        finite=Finite(compat.model_of(trainer), peers, cause_in(trainer, loaded.loader)),
+        finite=Finite(compat.model_of(trainer), peers, cause_in(trainer, loaded.loader), lambda: trainer.optimizer),
         best=BestWeights.of(trainer, config.rules(has_probes=probing.probes is not None), peers, folder),
         rewards=StageRewards.of(config, trainer, loaded.meter, rows, budget),
         valuing=Valuing.of(trainer, config, probing.probes, budget, peers, folder, n_stages=n_stages),
@@ -364,19 +370,20 @@ def plan(now: Outline, saver: Saver) -> Situation:
         saver.start()
     now.journal.put_aside()
     if not config.draws_apart:
-        now.journal.take(Started(now.identity.record(), domains.sizes()))
+        now.journal.take(Started(now.identity.record(), domains.sizes(), now.loaded.batching()))
 
     # What will be measured. Where it would cost more than the budget, less is: also of the probes.
     scoring = now.make_scoring()
     facts = now.facts(scoring)
-    budget.fit(needs(config, budget, facts))
+    budget.fit(needs(config, budget, facts), rests_on(config))
     if budget.caps is not None:
         now.probing.choose()
 
     # Rank 0's scores are everybody's: a sum that another machine rounds otherwise would order rows otherwise.
     with now.activities(SCORING):
         scores = now.peers.from_leader(scoring.start())
-    small = now.budget_warnings(facts)
+    now.probing.spare()
+    small = budget_warnings(config, budget, facts)
     if now.peers.leads:
         scores.save(now.folder / "scores", rows)
         atomic_write(now.folder / RECIPE, config.to_yaml())
@@ -385,7 +392,7 @@ def plan(now: Outline, saver: Saver) -> Situation:
 
     drawing = make_drawing(now, scores)
     if config.draws_apart:  # cells hang on scores, and a ledger begins with what makes the run this run
-        now.journal.take(Started(now.identity.record(), domains.sizes(), drawing.told()))
+        now.journal.take(Started(now.identity.record(), domains.sizes(), now.loaded.batching(), drawing.told()))
     kept = () if drawing.dropped is None else drawing.dropped.notes
     if now.peers.leads:
         now.list_dropped(drawing)

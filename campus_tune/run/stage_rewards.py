@@ -137,7 +137,7 @@ class StageRewards:
             return None
         rng = np.random.default_rng([self.config.seed or 0, stage.index, _SAMPLED])
         sample: IntArray = np.sort(rng.choice(rows, n, replace=False))
-        return sample if 2 * self.rows.tokens[sample].sum() <= self.budget.room(0.0) else None
+        return sample if 2 * self.rows.tokens[sample].sum() <= self.budget.room() else None
 
     def _free(self) -> float:
         """Forward tokens that are left once what else is still to come has its part."""
@@ -147,9 +147,10 @@ class StageRewards:
 
     def _loss(self, rows: IntArray) -> float:
         """Mean loss of some rows under the model as it is, on the bill."""
-        before = self.meter.seconds
+        before, spared = self.meter.seconds, self.meter.spared
         loss = self.meter.losses(rows).mean()
-        self.budget.charge("selection", int(self.rows.tokens[rows].sum()), self.meter.seconds - before)
+        tokens = int(self.rows.tokens[rows].sum()) - (self.meter.spared - spared)
+        self.budget.charge("selection", tokens, self.meter.seconds - before)
         return self.meter.peers.from_leader(loss)
 
     def _norm(self) -> tuple[int, float]:

@@ -12,9 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from campus_tune.data.said_hashes import SaidHashes
 from campus_tune.method.value import RowValues, ValuedVisits, probes_of
-from campus_tune.model import compat
 from campus_tune.run.data_map import domains_to_tell
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.ledger import plain, read_ledger
@@ -25,7 +23,6 @@ from campus_tune.run.stream.training_losses import file_of_stage
 from campus_tune.run.told.events import Valued
 from campus_tune.run.value_table import EXTREMES, TRANSFER, VALUES, ValueTable
 from campus_tune.scores.cache import read_columns, write_columns
-from campus_tune.scores.dropping import shape_of
 from campus_tune.words.errors import CampusError, DataError
 from campus_tune.words.files import atomic_write
 from campus_tune.words.types import Json
@@ -119,14 +116,14 @@ def fold(paths: list[Path], n_rows: int) -> RowValues:
 
 def _written(now: Situation) -> Json:
     """Write the three files; what the ledger says of them."""
-    content, (shape, end) = now.loaded.rows.content, shape_of(now.trainer)
+    content = now.loaded.rows.content
     stages = stages_of(now)
     same = alike(list(stages))
     made = ValueTable(
         fold(same, len(content)),
         domains_to_tell(now),
         content,
-        SaidHashes.read(compat.training_rows(now.trainer), shape, content, end=end).keys,
+        now.said().keys,
         seed=now.config.seed or 0,
         left_out=len(stages) - len(same),
         at_start=not any(stages[path] for path in same),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from campus_tune.data.prepared import AnswerTexts
 from campus_tune.data.readings import Readings
-from campus_tune.method.budget import Budget
+from campus_tune.method.budget import FEWEST, Budget, Purpose, rounded_up
 from campus_tune.method.orders import order_rows
 from campus_tune.method.selectors import stratified_sample
 from campus_tune.method.stats import spearman
@@ -31,10 +31,10 @@ from campus_tune.recipe.config import CampusConfig
 from campus_tune.scores.cache import CacheKey
 from campus_tune.scores.directions import PART, agreement_warning
 from campus_tune.scores.passages import Passages, Reading, Taken, Timing
-from campus_tune.scores.questions import Questions
+from campus_tune.scores.questions import Questions, blocks_unpaid, unscored
 from campus_tune.scores.run_scores import Scores
 from campus_tune.scores.surrogate import predict
-from campus_tune.words.errors import MetricError
+from campus_tune.words.errors import MetricError, RecipeError
 from campus_tune.words.hashing import text_keys
 from campus_tune.words.plugins import version_of
 from campus_tune.words.types import FloatArray, IntArray, Json, RowArray, RowLosses, RowTexts
@@ -118,9 +118,12 @@ class Asking:
     def _ask_models(self, scores: Scores) -> None:
         """Everything that takes a forward, of the same rows."""
         asked, rows = self.questions, self._affordable_rows()
+        if not len(rows):
+            return
         for label, spec in asked.specs.items():
             if label in asked.scorers:  # before the passages, as its forward shows the losses too
-                self._ask_scorer(scores, spec, rows)
+                if self._pays_for_scorer():
+                    self._ask_scorer(scores, spec, rows)
             elif label in asked.rewards:
                 reward = asked.rewards[label]
                 taken = self.passages.rewards(reward.reward, rows)
@@ -215,18 +218,76 @@ class Asking:
         """All rows if their part of the budget pays for them or the cache knows them, else a sample by length."""
         price, everything = self._asked_tokens(), np.arange(len(self.texts))
         allowance, fewest = self.budget.part("scoring") - self.extra_tokens(), self.budget.fewest("scoring")
-        affordable = allowance / max(1.0, float(np.mean(price)))
-        if self.whole or affordable >= len(everything):
+        affordable = max(0.0, allowance) / max(1.0, float(np.mean(price)))
+        spare = self.budget.left - 2 * self.budget.to_end
+        if self.whole or (affordable >= len(everything) and self._price(everything) <= spare):
             return everything
         if all(map(self.passages.known.scored_ahead, self._keys())):
             self._discount = affordable / len(everything)  # on the bill they cost what a sample would have cost
+            self.budget.unpaid = tuple(name for name in self.budget.unpaid if name != "scoring")  # it is there
             return everything
-        seed = self.config.seed or 0
-        by_length = order_rows(self.passages.tokens(HERE).astype(np.float64), seed=seed, groups=self.groups)
-        n = min(len(everything), max(fewest, int(affordable)))
-        if self.budget.caps is not None:
-            n = most_paid_for(by_length, price, allowance, n, fewest=fewest, seed=[seed, SALT])
-        return np.sort(stratified_sample(by_length, n, seed=[seed, SALT])).astype(np.int64)
+        if "scoring" not in self.budget.unpaid:
+            by_length, seed = self._by_length, [self.config.seed or 0, SALT]
+            n = min(len(everything), max(fewest, int(affordable)))
+            if self.budget.caps is not None:
+                n = most_paid_for(by_length, price, allowance, n, fewest=fewest, seed=seed)
+            for held in (2 * self.budget.to_end, self.budget.held):  # the probes as they were chosen, or the fewest
+                for size in (n, fewest, FEWEST["scoring"] // 2):
+                    rows = np.sort(stratified_sample(by_length, min(n, size), seed=seed)).astype(np.int64)
+                    if self._price(rows) <= self.budget.left - held:
+                        return rows
+            self.budget.leave_out("scoring", self._price(rows))
+        self._refuse_unpaid()
+        return everything[:0]
+
+    @cached_property
+    def _by_length(self) -> RowArray:
+        """The rows, short ones first, as samples are taken of them."""
+        tokens = self.passages.tokens(HERE).astype(np.float64)
+        return order_rows(tokens, seed=self.config.seed or 0, groups=self.groups)
+
+    def _price(self, rows: IntArray) -> int:
+        """Forward tokens of all that is measured of some rows before the first step."""
+        return int(self.start_tokens()[rows].sum()) + self.extra_tokens()
+
+    def fewest_cost(self) -> float:
+        """Forward tokens of the fewest scores before training: of the very rows that would be measured."""
+        along = self.direction_cost(0.0, FEWEST["probes"] // 2, FEWEST["scoring"])
+        return float(self._fewest_rows_cost + along)
+
+    @cached_property
+    def _fewest_rows_cost(self) -> int:
+        price = self.start_tokens()
+        if not price.any():
+            return 0
+        sample = stratified_sample(self._by_length, FEWEST["scoring"] // 2, seed=[self.config.seed or 0, SALT])
+        return int(price[sample].sum())
+
+    def _refuse_unpaid(self) -> None:
+        """Orders that nobody pays for are left out; scores by which rows are drawn cannot be.
+
+        Raises:
+            RecipeError: there are some, with the budget that pays for them.
+        """
+        budget = self.budget
+        if blocks_unpaid(self.config, budget.unpaid):
+            tokens = max(self.fewest_cost(), budget.short)
+            raise RecipeError(unpaid_scores(self.config, budget.ratio * tokens / budget.training_tokens, budget.unpaid))
+
+    def _pays_for_scorer(self) -> bool:
+        """Whether what is left pays for training a scorer; else there is no order by it."""
+        budget, fewest = self.budget, self.budget.fewest("scorer")
+        if self.whole or self.scorer is None:
+            return self.whole
+        if "scorer" not in budget.unpaid:
+            everything = np.ones(len(self.texts), dtype=np.bool_)
+            allowance = budget.per_time("scorer", 1 + self.n_refreshes)
+            tokens = self.scorer.most_tokens(everything, allowance=allowance, refresh=0, fewest=fewest)
+            if tokens <= budget.left - budget.held:
+                return True
+            budget.leave_out("scorer", tokens)
+        self._refuse_unpaid()
+        return False
 
     def _put(self, scores: Scores, passage: Passage, rows: IntArray, taken: Taken) -> None:
         """Losses of `rows` in one passage, on the bill."""
@@ -234,12 +295,13 @@ class Asking:
         everything.put(rows, taken.losses)
         scores.measured[passage] = everything
         self._charge(self.passages.tokens(passage)[rows], taken)
-        if (extra := self.passages.extra_tokens(passage)) > 0:
+        if (extra := self.passages.extra_tokens(passage)) > 0 and self._discount > 0:
             self.budget.charge("scoring", extra, 0.0, found=extra if taken.found.all() else 0)
         self.note(passage, taken)
 
     def _charge(self, tokens: IntArray, taken: Taken) -> None:
-        """Put rows on the bill."""
+        """Put rows on the bill, as far as they went through the model, now or when they were kept."""
+        tokens = taken.charged(tokens)
         found = int(self._discount * tokens[taken.found].sum())
         self.budget.charge("scoring", int(tokens[~taken.found].sum()) + found, taken.seconds, found=found)
 
@@ -366,10 +428,10 @@ class Asking:
     def combine(self, scores: Scores) -> None:
         """The ensembles, from the scores of their members; labels in the recipe's sequence, members behind them."""
         for spec in self.config.scored:
-            if spec.label in self.questions.ensembles:
+            if spec.label in self.questions.ensembles and spec.label not in unscored(self.config, self.budget.unpaid):
                 scores.combine(spec, self.questions.ensembles[spec.label], self._groups_of[spec.label])
         labels = dict.fromkeys([*self.config.labels, *scores.by_label])
-        scores.by_label = {label: scores.by_label[label] for label in labels}
+        scores.by_label = {label: scores.by_label[label] for label in labels if label in scores.by_label}
 
 
 def most_paid_for(
@@ -398,6 +460,23 @@ def most_paid_for(
     while n > fewest and price[stratified_sample(by_length, n, seed=seed)].sum() > allowance:
         n -= 1
     return n
+
+
+def unpaid_scores(config: CampusConfig, share: float, unpaid: Collection[Purpose]) -> str:
+    """That rows cannot be drawn by scores that nothing pays for, and what to do.
+
+    Args:
+        config: settings.
+        share: of the training compute that the fewest of them cost.
+        unpaid: purposes that nothing is measured for.
+    """
+    blocks = blocks_unpaid(config, unpaid)
+    by = ", ".join(f"`{where}` {label}" for label, where in blocks.items())
+    return (
+        f"`budget` must pay for the scores that rows are drawn by ({by}), got {config.budget:g}: the fewest that can "
+        f"be measured cost {share:.1%} of the training compute. Write budget: {rounded_up(share):g}, score the rows "
+        "ahead with `campus-tune score`, or take these blocks out of the recipe."
+    )
 
 
 def prediction_warnings(scores: Scores, asking: Asking, enough: Callable[[], float]) -> list[str]:

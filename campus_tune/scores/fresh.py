@@ -120,6 +120,7 @@ class FreshScores:
         if passage.model is not None:
             return self.scores.measured[passage].take(rows)
         taken = self.asking.passages.take(passage, rows, live=True)
-        tokens = int(self.asking.passages.tokens(passage)[rows].sum()) + self.asking.passages.extra_tokens(passage)
+        tokens = int(taken.charged(self.asking.passages.tokens(passage)[rows]).sum())
+        tokens += self.asking.passages.extra_tokens(passage)
         self.asking.budget.charge("thinning", tokens, taken.seconds)
         return taken.losses

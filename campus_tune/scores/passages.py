@@ -58,6 +58,8 @@ class Taken:
         found: which of them came from the cache, shape (n,).
         seconds: on the clock.
         notes: what the ledger says of how they came about.
+        asked: share of each row's tokens that went through the model when it was measured, in (0, 1], shape (n,); the
+            others were those of another row too. None for all of them.
     """
 
     losses: RowLosses
@@ -65,6 +67,15 @@ class Taken:
     found: BoolArray
     seconds: float
     notes: Json = field(default_factory=dict)
+    asked: FloatArray | None = None
+
+    def charged(self, tokens: IntArray) -> IntArray:
+        """Forward tokens of each row that are on the bill, shape (n,).
+
+        Args:
+            tokens: of each row, all of which go through the model where it is read whole, shape (n,).
+        """
+        return tokens if self.asked is None else np.rint(tokens * self.asked).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -184,35 +195,42 @@ class Passages:
         """
         began = time.perf_counter()
         width = len(reading.columns) if reading else 0
-        losses, read = RowLosses.zeros(len(rows)), np.zeros((len(rows), width))
+        losses, read, asked = RowLosses.zeros(len(rows)), np.zeros((len(rows), width)), np.ones(len(rows))
         found = np.zeros(len(rows), dtype=np.bool_)
         key = None if live else self.known.key(passage)
         if key is not None and reading is None:
-            losses, found = self._found(passage, key, rows)
+            losses, found, asked = self._found(passage, key, rows)
         missing, n_tokens = np.flatnonzero(~found), 0
         notes = self._noted(key) if key is not None and passage.towards is not None and found.all() else {}
         if len(missing):
             with self._meter(passage, rows[missing]) as (meter, places):
                 if isinstance(meter, SlopeMeter):
                     notes = self._directions.notes(str(passage.towards), meter.direction)
-                n_tokens = int(meter.tokens[places].sum())
-                for part in _parts(meter, places, str(passage), speaks=self.peers.leads):
+                at = self._at_once(rows, missing)
+                for part in _parts(meter, places, at, str(passage), speaks=self.peers.leads):
                     measured = meter.measure(places[part], reader=reading.reader if reading else None, width=width)
                     losses.put(missing[part], measured.losses)
                     read[missing[part]] = measured.read
+                    asked[missing[part]] = 1.0 if measured.asked is None else measured.asked
+                    n_tokens += int(np.rint(meter.tokens[places[part]] * asked[missing[part]]).sum())
                     if key is not None:
                         where = rows[missing[part]]
-                        tokens = int(self.tokens(passage)[where].sum())
+                        tokens = int(np.rint(self.tokens(passage)[where] * asked[missing[part]]).sum())
                         about = {"forward_tokens": tokens, **({"notes": notes} if notes else {})}
-                        self.known.keep(key, where, vars(measured.losses), about)
+                        columns = {**vars(measured.losses), "asked": asked[missing[part]]}
+                        self.known.keep(key, where, columns, about)
                         if reading is not None and reading.key is not None:
                             columns = dict(zip(reading.columns, measured.read.T, strict=True))
                             self.known.keep(reading.key, where, columns, reading.about)
+                if isinstance(meter, LossMeter) and meter.why_whole is not None:
+                    said = f"{passage}: rows that begin alike are each read whole, for this model cannot look back on "
+                    said += f"what they share ({meter.why_whole}). Their losses are the same, the forward is longer."
+                    self.warnings += [said] if said not in self.warnings else []
         if key is not None:
             new = self._new.setdefault(key.digest(), np.zeros(len(self.rows), dtype=np.bool_))
             found = found & ~new[rows]
             new[rows[missing]] = True
-        taken = Taken(losses, read, found, time.perf_counter() - began, notes)
+        taken = Taken(losses, read, found, time.perf_counter() - began, notes, asked)
         self._note(str(passage), taken, n_tokens)
         return taken
 
@@ -226,19 +244,32 @@ class Passages:
         assert self.directions is not None, "a recipe that asks for slopes has probes"
         return self.directions
 
-    def _found(self, passage: Passage, key: CacheKey, rows: IntArray) -> tuple[RowLosses, BoolArray]:
-        """What the cache, or a proxy's own folder, knows of `rows`."""
-        losses = RowLosses.zeros(len(rows))
+    def _at_once(self, rows: IntArray, missing: IntArray) -> list[IntArray]:
+        """Places in `missing`, those of long rows first, in parts of which each is measured and kept before the next.
+
+        What is found does not shift the parts: a scoring that was killed goes on with those that it would have come to.
+        """
+        order = np.argsort(-self.rows.tokens[rows], kind="stable")
+        place = np.full(len(rows), -1)
+        place[missing] = np.arange(len(missing))
+        parts = (place[order[start : start + AT_ONCE]] for start in range(0, len(rows), AT_ONCE))
+        return [part[part >= 0] for part in parts if (part >= 0).any()]
+
+    def _found(self, passage: Passage, key: CacheKey, rows: IntArray) -> tuple[RowLosses, BoolArray, FloatArray]:
+        """What the cache, or a proxy's own folder, knows of `rows`; which they are; and what part of them was asked."""
+        losses, asked = RowLosses.zeros(len(rows)), np.ones(len(rows))
         found, columns = self.known.find(key, rows)
         if found.any():
             losses.put(np.arange(len(rows)), RowLosses(**{name: columns[name] for name in vars(losses)}))
+            asked[found] = columns["asked"][found]
         folder = Path(str(passage.model))
         if not found.all() and passage.part == "row" and folder.name in (EARLY, LATE):
             # `campus-tune proxy` may have measured all rows already
             kept = self.peers.led(lambda: proxy_losses(folder.parent, self.rows.trained))
             if kept is not None:
-                return kept[0 if folder.name == EARLY else 1].take(rows), np.ones(len(rows), dtype=np.bool_)
-        return losses, found
+                early = kept[0 if folder.name == EARLY else 1]
+                return early.take(rows), np.ones(len(rows), dtype=np.bool_), np.ones(len(rows))
+        return losses, found, asked
 
     def is_foreign(self, passage: Passage) -> bool:
         """Whether a passage's model has other tokens than the model in hand."""
@@ -338,14 +369,14 @@ class Passages:
             yield reference.subject
 
 
-def _parts(meter: LossMeter | SlopeMeter, rows: IntArray, what: str, *, speaks: bool) -> Iterator[IntArray]:
-    """Places in `rows`, some at a time, rows of like length together; a bar over all tokens."""
-    longest_first = np.argsort(-meter.tokens[rows], kind="stable")
+def _parts(
+    meter: LossMeter | SlopeMeter, rows: IntArray, parts: Sequence[IntArray], what: str, *, speaks: bool
+) -> Iterator[IntArray]:
+    """The parts, one after the other, of places in `rows`; a bar over all tokens."""
     total = int(meter.tokens[rows].sum())
     with bar(total=total, desc=what, unit="token", unit_scale=True, delay=SLOW, disable=not speaks) as progress:
         meter.tick = progress.update
         try:
-            for start in range(0, len(rows), AT_ONCE):
-                yield longest_first[start : start + AT_ONCE]
+            yield from parts
         finally:
             meter.tick = None

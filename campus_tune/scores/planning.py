@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from campus_tune.data.prepared import TokenRows, read_texts
+from campus_tune.data.readings import Readings
 from campus_tune.method.budget import ALWAYS, THINNING, VALUE, Budget, Purpose
 from campus_tune.method.phases import offers_until, phases_of
 from campus_tune.method.stages import steps_of_epoch
@@ -57,6 +58,11 @@ def open_cache(config: CampusConfig, peers: Peers) -> ScoreCache:
     if config.scores == NO_CACHE:
         return ScoreCache(None)
     return ScoreCache(default_folder() if config.scores is None else Path(config.scores), writes=peers.leads)
+
+
+def open_readings(config: CampusConfig, peers: Peers) -> Readings:
+    """What was read of data sets before: it lies in the same folder, and without a cache there is none."""
+    return Readings(open_cache(config, peers).folder, writes=peers.leads)
 
 
 def planned_steps(trainer: Trainer, n_rows: int, peers: Peers) -> tuple[int, int]:

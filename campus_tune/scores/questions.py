@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 
+from campus_tune.method.budget import Purpose
 from campus_tune.method.selectors import START_LOSS
 from campus_tune.metrics import CpuMetric, EnsembleMetric, Metric, MetricSpec, build_metric, leaves
 from campus_tune.metrics.passage import HERE, Passage, PassageMetric
@@ -11,6 +13,32 @@ from campus_tune.metrics.reward import RewardMetric
 from campus_tune.metrics.scorer import Scorer
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.errors import MetricError
+
+
+def unscored(config: CampusConfig, unpaid: Collection[Purpose]) -> set[str]:
+    """Labels of the metrics that have no scores because nothing pays for asking a model.
+
+    Args:
+        config: settings.
+        unpaid: purposes that nothing is measured for.
+    """
+    asked = Questions(config)
+    gone = set(asked.scorers) if "scorer" in unpaid else set()
+    if "scoring" in unpaid:
+        gone |= {*asked.losses, *asked.rewards, *asked.scorers}
+    specs = (*leaves(config.scored), *config.scored)  # an ensemble is made of its members
+    return {spec.label for spec in specs if gone & {leaf.label for leaf in leaves([spec])}}
+
+
+def blocks_unpaid(config: CampusConfig, unpaid: Collection[Purpose]) -> dict[str, str]:
+    """Label → setting of the scores that rows are drawn by, and that nothing pays for.
+
+    Args:
+        config: settings.
+        unpaid: purposes that nothing is measured for.
+    """
+    gone = unscored(config, unpaid)
+    return {label: where for label, where in config.draw.labels(config.specs).items() if label in gone}
 
 
 class Questions:

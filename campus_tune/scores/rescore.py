@@ -79,6 +79,8 @@ class Rescorer:
         every = self.config.rescore
         if not every or self.curriculum.handed_over or not self.curriculum.n_stages:
             return False
+        if "rescoring" in self.asking.budget.unpaid:
+            return False
         if self.curriculum.n_stages % every or not self.asking.questions.aware:
             return False
         return int(self.curriculum.untrained.sum()) >= FEWEST_WAITING
@@ -92,12 +94,11 @@ class Rescorer:
         joined.put(np.arange(len(self._trained), len(joined)), losses)
         self._trained, self._free = np.concatenate([self._trained, rows]).astype(np.int64), joined
 
-    def again(self, n_left: int, reserved: float = 0.0) -> tuple[Json, list[str]]:
+    def again(self, n_left: int) -> tuple[Json, list[str]]:
         """Score the rows that wait, sort the orders.
 
         Args:
             n_left: re-scorings to come, this one included; they share what is left of their part of the budget.
-            reserved: forward tokens that will be spent after it in any case.
 
         Returns:
             What the ledger says of it, and what a person should know.
@@ -109,10 +110,10 @@ class Rescorer:
         budget, waiting = self.asking.budget, self.curriculum.untrained
         before = dict(budget.spent)
         frontier = self.curriculum.frontier(self.config.rescore)
-        training, warnings = self._train_scorer(waiting, budget.per_time("scorer", n_left), budget.room(reserved))
+        training, warnings = self._train_scorer(waiting, budget.per_time("scorer", n_left), budget.room())
         extra = self.asking.extra_tokens()
         allowance = budget.per_time("rescoring", n_left) - extra
-        rows = self._affordable(waiting, frontier, allowance, budget.room(reserved + extra))
+        rows = self._affordable(waiting, frontier, allowance, budget.room(extra))
         fresh, read = self._measure(rows, training)
         old = dict(self.scores.by_label)
         questions = self.asking.questions
@@ -133,7 +134,7 @@ class Rescorer:
                 self._renew(spec, rows[known], read[known, 0], notes, waiting)
         self.asking.combine(self.scores)
         by_label = self.scores.by_label
-        moved = [label for label in self.config.labels if not np.array_equal(by_label[label], old[label])]
+        moved = [label for label in self.curriculum.orders if not np.array_equal(by_label[label], old[label])]
         record: Json = {
             "refresh": self.count,
             "waiting": int(waiting.sum()),
@@ -157,11 +158,11 @@ class Rescorer:
         None where too few prompts wait, where the model writes nothing to compare with, and where it is not paid for.
         """
         scorer = self.asking.scorer
-        if scorer is None or not scorer.has_prompts(waiting):
+        if scorer is None or "scorer" in self.asking.budget.unpaid or not scorer.has_prompts(waiting):
             return None, []
         (label,) = self.asking.questions.scorers
         asked: Json = {"allowance": allowance, "refresh": self.count, "fewest": self.asking.budget.fewest("scorer")}
-        if room < math.inf and scorer.most_tokens(waiting, **asked) > room:
+        if scorer.most_tokens(waiting, **asked) > room:
             return None, ["`scorer` is not trained anew: what is left of the budget does not pay for it."]
         try:
             training = scorer.train(waiting, **asked)
@@ -203,7 +204,8 @@ class Rescorer:
             if passage == HERE:
                 fresh[passage].put(self._trained, self._free)  # a row trained twice keeps its later loss
             fresh[passage].put(rows, taken.losses)
-            tokens = int(passages.tokens(passage)[rows].sum()) + (passages.extra_tokens(passage) if len(rows) else 0)
+            tokens = int(taken.charged(passages.tokens(passage)[rows]).sum())
+            tokens += passages.extra_tokens(passage) if len(rows) else 0
             self.asking.budget.charge("rescoring", tokens, taken.seconds)
             self.asking.note(passage, taken)
         if training is not None and scorer is not None and not read.shape[1] and len(rows):
@@ -246,6 +248,8 @@ class Rescorer:
         self._digests = {}
         scored = (spec.label for spec in self.config.scored)
         for label in dict.fromkeys([*scored, *self.asking.questions.aware]):
+            if label not in self.scores.by_label:  # nobody has paid for it
+                continue
             columns: dict[str, NDArray[Any]] = {"content": self.rows.content, "score": self.scores.by_label[label]}
             if label in self.curriculum.orders:  # members of ensembles have none
                 columns["order"] = self.curriculum.orders[label]

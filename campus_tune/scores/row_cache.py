@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 TEXT = "text"  # what trl calls the column of plain texts
-VERSION = 1  # of what a measured loss is; raised when the same rows and weights give other values
+VERSION = 1  # of what is measured; raised when the same rows and weights give other values
+LOSSES = (
+    2  # the same of losses; since 2 what rows share at their beginning is read once, and its last digits are others
+)
 TEXT_COLUMNS = ("messages", "prompt", "completion", TEXT)
 GIVEN = ("tools", "chat_template_kwargs")  # what else a template is given of a row
 
@@ -77,10 +80,10 @@ class RowCache:
             identity, settings = self._identity, dict[str, Any](towards=passage.towards)  # first: it may end the cache
             if self.cache.folder is not None and self.directions is not None:
                 settings |= self.directions.settings(passage.towards)
-            return CacheKey(what="slope", settings=settings, version=VERSION, **identity)
+            return CacheKey(what="slope", settings=settings, version=LOSSES, **identity)
         if passage.model is None:
-            return CacheKey(what="loss", settings={"part": passage.part}, version=VERSION, **self._identity)
-        return self._foreign_key("loss", passage.model, "metrics: model", {"part": passage.part})
+            return CacheKey(what="loss", settings={"part": passage.part}, version=LOSSES, **self._identity)
+        return self._foreign_key("loss", passage.model, "metrics: model", {"part": passage.part}, LOSSES)
 
     def scorer_key(self, plan: Json, features: str | None) -> CacheKey:
         """What a scorer's scores hang on: the model, the answers that it is asked for, and who reads them.
@@ -97,13 +100,13 @@ class RowCache:
         """What a reward model's logits hang on."""
         return self._foreign_key("quality", reward.model, REWARD_SETTING, {"logit": reward.logit})
 
-    def _foreign_key(self, what: str, name: str, setting: str, settings: Json) -> CacheKey:
+    def _foreign_key(self, what: str, name: str, setting: str, settings: Json, version: int = VERSION) -> CacheKey:
         """Another model's values hang on its files and on the texts, not on the model in training or its precision."""
         kept = ("max_length", "assistant_only_loss", "completion_only_loss")  # which tokens there are, and which count
         settings = {**settings, **{name: getattr(self.trainer.args, name, None) for name in kept}}
         if self.text_field != TEXT:
             settings["dataset_text_field"] = self.text_field
-        return CacheKey(what=what, settings=settings, version=VERSION, model=self._other_identity(name, setting))
+        return CacheKey(what=what, settings=settings, version=version, model=self._other_identity(name, setting))
 
     @property
     def text_field(self) -> str:

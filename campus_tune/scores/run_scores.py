@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from campus_tune.data.prepared import TokenRows
+from campus_tune.method.budget import Purpose
 from campus_tune.method.selectors import START_LOSS
 from campus_tune.metrics import CpuMetric, EnsembleMetric, MetricSpec, finish_scores, leaves
 from campus_tune.metrics.passage import HERE, Passage
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.scores.cache import read_columns, write_columns
+from campus_tune.scores.questions import blocks_unpaid, unscored
 from campus_tune.words.errors import ResumeError
 from campus_tune.words.hashing import array_digest
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowLosses, RowTexts
@@ -121,15 +123,20 @@ class Scores:
                 )
         return scores
 
-    def refuse_missing(self, config: CampusConfig) -> None:
+    def refuse_missing(self, config: CampusConfig, unpaid: Collection[Purpose] = ()) -> None:
         """What was not scored before training cannot be once training has begun.
+
+        Args:
+            config: resolved settings.
+            unpaid: purposes that the run's budget did not pay for.
 
         Raises:
             ResumeError: a metric's scores are not there; or the recipe's selector needs the losses before training,
                 and the one that began the run did not.
         """
         asked = [*config.scored, *leaves(config.scored)]
-        lacking = {spec.label for spec in asked} - self.by_label.keys()
+        left_out = unscored(config, unpaid) - blocks_unpaid(config, unpaid).keys()
+        lacking = {spec.label for spec in asked} - self.by_label.keys() - left_out
         if lacking:
             raise ResumeError(
                 f"the checkpoint must remember scores of {', '.join(sorted(lacking))}, got those of "
@@ -137,7 +144,7 @@ class Scores:
                 "model in hand can still say. Put it back from a copy, resume from an earlier one, or train without "
                 "resuming."
             )
-        if START_LOSS in config.build_selector().needs and self.start is None:
+        if "scoring" not in unpaid and START_LOSS in config.build_selector().needs and self.start is None:
             raise ResumeError(
                 f"`selector` must not need the losses before training on a checkpoint that has none, got "
                 f"{config.selector!r}. Choose lowest_perplexity, or matched with probes, or start anew."

@@ -23,14 +23,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from campus_tune.words.files import atomic_write
+from campus_tune.words.files import STALE, atomic_write
 from campus_tune.words.hashing import sha256
 from campus_tune.words.types import BoolArray, IntArray, Json
 
 CONTENT = "content"  # the column that says which rows a shard holds
 MANY = 64  # small shards of one folder before they are merged
 SMALL_BYTES = 8 << 20  # a shard that is larger is never written again; merging holds 0.5 GB at most
-_STALE_SECONDS = 3600  # after which a temporary file has no writer any more
 _NAME = re.compile(r"shard-(\d{8,})-[0-9a-f]{16}\.parquet")
 
 
@@ -102,7 +101,7 @@ class ShardFolder:
         """Remove what killed writers left. A temporary file that is not old may have a writer."""
         for left in self.folder.glob(".*.tmp"):
             with suppress(OSError):  # gone meanwhile, or not ours to remove
-                if time.time() - left.stat().st_mtime > _STALE_SECONDS:
+                if time.time() - left.stat().st_mtime > STALE:
                     left.unlink()
 
     def _load(self, paths: Sequence[Path]) -> dict[Path, Shard]:

@@ -27,6 +27,7 @@ from campus_tune.words.types import Json
 from campus_tune.words.wording import cut
 
 TABLE_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
+STALE = 3600  # seconds after which a temporary file has no writer any more
 _GZIP_MAGIC = b"\x1f\x8b"
 
 

@@ -318,9 +318,9 @@ def test_the_run_itself_leaves_the_same_of_the_mean_rates_of_its_stages(lora: Wo
 
 def _places(scores: list[float], seed: int) -> dict[int, int]:
     """Row → place from easy to hard, ties as every order of this seed breaks them."""
-    from campus_tune.method.orders import tie_keys
+    from campus_tune.method.sorting import Ties
 
-    keys = tie_keys(len(scores), seed)
+    keys = Ties(seed).in_part(slice(0, len(scores)))
     ordered = sorted(range(len(scores)), key=lambda row: (scores[row], int(keys[row])))
     return {row: place for place, row in enumerate(ordered)}
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -200,30 +201,36 @@ def test_losses_that_are_not_finite_are_refused_with_their_rows(tmp_path: Path) 
         meter_of(trainer, "probes").losses(np.array([4, 1, 2]))
 
 
-def test_ranks_share_the_rows_with_equally_many_forwards_and_merge_what_they_measured(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("sharded", [False, True])
+def test_ranks_share_the_rows_and_merge_what_they_measured(
+    sharded: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trainer = sft(tmp_path, "prompt and completion")
     monkeypatch.setattr(batches, "BATCH_TOKENS_CPU", 150)
     forwards = [0]
     trainer.model.register_forward_pre_hook(lambda *_: forwards.__setitem__(0, forwards[0] + 1))
     alone = meter_of(trainer).losses(np.arange(20))
+    forwards_alone = forwards[0]
     parts, counts = [], []
     for rank in range(3):
         meter = meter_of(trainer)
-        meter.peers = Peers(rank, 3)
+        meter.peers, whole = Peers(rank, 3), meter.subject
+        meter.subject = lambda whole=whole: replace(whole(), sharded=sharded)
         before = forwards[0]
         monkeypatch.setattr("accelerate.utils.gather_object", lambda mine: [parts.append(mine[0]), mine[0]][1:])
         meter.losses(np.arange(20))
         counts.append(forwards[0] - before)
-    assert len(set(counts)) == 1  # a sharded model waits for the last
+    if sharded:
+        assert len(set(counts)) == 1  # a sharded model waits for the last
+    else:
+        assert sum(counts) == forwards_alone
     monkeypatch.setattr("accelerate.utils.gather_object", lambda _: parts)
     columns = {name: np.zeros_like(values) for name, values in vars(alone).items()}
     for name, values in parts[1][0].items():  # what rank 1 knows
         columns.setdefault(name, np.zeros((20, *values.shape[1:])))[parts[1][1]] = values
     merged = Peers(1, 3).merge(columns, parts[1][1])
     for name, values in vars(alone).items():
-        np.testing.assert_allclose(merged[name], values, rtol=1e-6)
+        np.testing.assert_array_equal(merged[name], values)
     known = [int(measured.sum()) for _, measured in parts]
     assert sum(known) >= 20 > max(known)
 

@@ -153,7 +153,7 @@ def test_a_file_that_is_not_there_is_named(trainer: Any, tmp_path: Path) -> None
 def token_rows(tokens: Any) -> TokenRows:
     tokens = np.asarray(tokens, dtype=np.int64)
     ids = np.arange(len(tokens), dtype=np.uint64)
-    return TokenRows(tokens, tokens - 1, ids, np.zeros_like(tokens), ids)
+    return TokenRows(tokens, tokens - 1, ids, np.zeros_like(tokens), ids, ids, ids)
 
 
 def big() -> Probes:

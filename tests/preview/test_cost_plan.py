@@ -32,7 +32,7 @@ from campus_tune.model.peers import Peers
 from campus_tune.model.probe_gradients import ProbeGradient
 from campus_tune.model.probes import Probes
 from campus_tune.model.slopes import Direction
-from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, unpaid_candidates
+from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, rests_on, unpaid_candidates
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run import probing as probing_module
 from campus_tune.run.decide import Decider
@@ -90,7 +90,7 @@ class ProbeMeter:
 def rows_of(n: int, rng: np.random.Generator) -> TokenRows:
     answers = rng.permutation(n) + 2 + (rng.pareto(1.5, n) * 20).astype(np.int64)
     ids = np.arange(n, dtype=np.uint64)
-    return TokenRows(answers + rng.integers(1, 40, n), answers, ids, np.zeros(n, dtype=np.int64), ids)
+    return TokenRows(answers + rng.integers(1, 40, n), answers, ids, np.zeros(n, dtype=np.int64), ids, ids, ids)
 
 
 @dataclass(frozen=True)
@@ -176,14 +176,13 @@ def _cost_of(run: Small, rng: np.random.Generator, probes: Probes) -> tuple[floa
     probing = Probing(source, config, None, rows, domains, budget, Peers(), n_stages=stages(0, total))
     scoring = Asking(config, texts, passages, budget, n_refreshes=refreshes(0))
     facts = facts_of(scoring, probing.probes, total, per_epoch)
-    budget.fit(needs(config, budget, facts))
+    budget.fit(needs(config, budget, facts), rests_on(config))
     if budget.caps is not None:
         probing.choose()
     scores = scoring.start()
-    certain = 2.0 * probing.tokens
-    budget.must_pay(certain)
-    said = budget_warnings(config, budget, facts, certain)
-    orders = {label: order_rows(scores.by_label[label], seed=run.seed) for label in config.labels}
+    probing.spare()
+    said = budget_warnings(config, budget, facts)
+    orders = {label: order_rows(of, seed=run.seed) for label, of in scores.by_label.items() if label in config.labels}
     curriculum = Curriculum(config.schedule(), orders, n_rows=len(rows), global_batch=run.batch, total_steps=total)
     decider = Decider(config.build_selector(), meter, scores, budget, rows.tokens, Peers())
     rescorer = Rescorer(scoring, scores, curriculum, rows, Path())
@@ -192,12 +191,12 @@ def _cost_of(run: Small, rng: np.random.Generator, probes: Probes) -> tuple[floa
             if probing.due(curriculum.n_stages):
                 probing.measure(MeasuredAt(curriculum.n_stages, curriculum.step, 0.0, 0.0, 0))
             if rescorer.due():
-                rescorer.again(1 + refreshes(curriculum.step), probing.tokens)
+                rescorer.again(1 + refreshes(curriculum.step))
             reserved = stages(curriculum.step, total) // probing.every * float(probing.tokens)
             if refreshes(curriculum.step):
                 reserved += sum(budget.per_time(purpose, 1) for purpose in budget.to_come)
             allowance = budget.per_decision(stages(curriculum.step, curriculum.handover_step), reserved)
-            decider.decide(curriculum, probe_loss=probing.loss, allowance=allowance, reserved=probing.tokens)
+            decider.decide(curriculum, probe_loss=probing.loss, allowance=allowance)
         curriculum.advance()
     probing.measure(MeasuredAt(curriculum.n_stages, curriculum.step, 0.0, 0.0, 0))
     return sum(budget.spent.values()), budget.total, said

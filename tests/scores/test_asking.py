@@ -45,7 +45,7 @@ TEXTS = RowTexts(
 TOKENS = ANSWERS + 10
 PER_TOKEN = 4.0 - np.log(ANSWERS) / 2 + RNG.normal(0, 0.05, N)  # long answers are easy, token by token
 IDS = np.arange(N, dtype=np.uint64)
-ROWS = TokenRows(TOKENS, ANSWERS, IDS, np.zeros(N, dtype=np.int64), IDS)
+ROWS = TokenRows(TOKENS, ANSWERS, IDS, np.zeros(N, dtype=np.int64), IDS, IDS, IDS)
 
 
 class KilledError(Exception):

@@ -208,7 +208,7 @@ def test_the_rows_of_a_trainer_are_known_by_what_its_user_wrote(tmp_path: Path) 
     texts = ["one is one", "two is two"] * 8
     trainer = tiny_trainer(tmp_path, config=False, train=[{"text": text} for text in texts])
     columns = {"text": list(trainer.train_dataset["text"])}
-    found = known_of(trainer, columns, read_content(trainer.train_dataset))
+    found = known_of(trainer, columns, read_content(trainer.train_dataset)[0])
     assert columns["text"][0] != texts[0]  # the end of sequence stands there
     assert found.said is not None
     assert list(found.said.whole) == [f"\n{text}" for text in texts]

@@ -20,7 +20,7 @@ from campus_tune.words.types import RowLosses
 
 N = 20
 IDS = np.arange(N, dtype=np.uint64)
-ROWS = TokenRows(np.full(N, 9), np.full(N, 4), IDS, np.zeros(N, dtype=np.int64), IDS)
+ROWS = TokenRows(np.full(N, 9), np.full(N, 4), IDS, np.zeros(N, dtype=np.int64), IDS, IDS, IDS)
 OTHERS = [Passage("./proxy/late"), Passage("./proxy/early"), Passage(part="answer"), Passage("./proxy/early", "answer")]
 
 

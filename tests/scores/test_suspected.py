@@ -16,7 +16,7 @@ N = 40
 RNG = np.random.default_rng(5)
 TOKENS = RNG.integers(3, 30, N)
 NO_HASH = np.zeros(N, dtype=np.uint64)
-ROWS = TokenRows(TOKENS + 9, TOKENS, NO_HASH, np.full(N, 2), NO_HASH)
+ROWS = TokenRows(TOKENS + 9, TOKENS, NO_HASH, np.full(N, 2), NO_HASH, NO_HASH, NO_HASH)
 CELLS = Cells(np.zeros(N, dtype=np.int32), (ALL_ROWS,), np.zeros(1, dtype=np.int64))
 VISITS = np.concatenate([RNG.permutation(N - 1), RNG.permutation(N - 1)])  # the last row is never trained
 LOSSES = RNG.gamma(2.0, size=len(VISITS))

@@ -34,7 +34,13 @@ from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray, R
 
 Measure: TypeAlias = Callable[[RowArray], RowLosses]  # rows, ascending → their losses under the current model
 Outcome: TypeAlias = Literal[
-    "separated", "budget spent", "all rows measured", "not measured", "only one offer", "not paid for"
+    "separated",
+    "budget spent",
+    "all rows measured",
+    "not measured",
+    "only one offer",
+    "not paid for",
+    "losses of training",
 ]
 
 FIRST_ROUND = FEWEST["selection"]  # rows per offer
@@ -53,6 +59,7 @@ class RaceResult:
         rounds: how many times the samples grew, the first included.
         tokens: forward tokens spent.
         outcome: why it ended.
+        asked: forward tokens that the smallest first round would have taken, where they are not paid for.
     """
 
     mean_loss: FloatArray
@@ -62,6 +69,7 @@ class RaceResult:
     rounds: int
     tokens: int
     outcome: Outcome
+    asked: int = 0
 
 
 def stratified_sample(pool: RowArray, n: int, *, seed: Sequence[int]) -> RowArray:
@@ -120,7 +128,7 @@ def measure_offers(
         samples = _samples(pools, n, view)
     if book.price(samples) > most_tokens:
         nothing = _estimate(pools, [pool[:0] for pool in pools], book, start_losses)
-        return replace(nothing, outcome="not paid for")
+        return replace(nothing, outcome="not paid for", asked=book.price(samples))
     while True:
         book.ask(samples)
         rounds += 1

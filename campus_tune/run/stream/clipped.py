@@ -49,6 +49,7 @@ class ClippedSteps:
         self._steps += 1
         if isinstance(norm, torch.Tensor):
             norm = (norm.full_tensor() if hasattr(norm, "full_tensor") else norm).detach()  # of shards: FSDP 2
+            norm = float(norm) if norm.device.type == "cpu" else norm
         self._clipped = self._clipped + (norm > self.most) * (norm < math.inf)
 
     def take(self) -> list[int] | None:

@@ -1,8 +1,8 @@
 """Gradients and weights that are no numbers any more: the run stops before any of them reaches a checkpoint.
 
-The gradients of each optimizer step are added up on the device, and the sum is read on the host one step later, so
-nothing waits for it. Where it is not finite, the weights decide: a gradient scaler skips such a step, and that is no
-fault. It does not always tell (accelerate knows nothing of the steps that a fused optimizer skips under fp16, torch
+The norm of each optimizer step's gradients is the trainer's own, on the device (where it makes none, they are added up
+there), and is read on the host one step later, so nothing waits for it. Where it is not finite, the weights decide: a
+gradient scaler skips such a step, and that is no fault. It does not always tell (accelerate knows nothing of the steps that a fused optimizer skips under fp16, torch
 2.13), and an optimizer or a callback may skip steps of its own. Weights are looked at before every save and at the end,
 whatever the gradients were.
 
@@ -11,10 +11,11 @@ Under DeepSpeed gradients are inside of its engine: there only the weights are l
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -43,11 +44,13 @@ class Update:
         step: its number, from 1.
         rows: that it trained.
         learning_rate: of it.
+        norm: of its gradients, a number or a tensor on the device; None where the trainer has made none.
     """
 
     step: int
     rows: RowArray
     learning_rate: float
+    norm: Any = None
 
 
 class Finite:
@@ -57,14 +60,21 @@ class Finite:
         model: whose trainable parameters are looked at, wherever they are sharded to.
         peers: ranks: one whose part of the weights is bad stops all of them.
         cause: what made an update go wrong, and what to do, in words.
+        optimizer: gives what trains them; None where nobody knows.
     """
 
-    def __init__(self, model: torch.nn.Module, peers: Peers, cause: Callable[[Update], str]) -> None:
-        self.peers, self._cause = peers, cause
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        peers: Peers,
+        cause: Callable[[Update], str],
+        optimizer: Callable[[], torch.optim.Optimizer | None] = lambda: None,
+    ) -> None:
+        self.peers, self._cause, self._optimizer = peers, cause, optimizer
         self._parameters: list[torch.nn.Parameter] = []  # that are trained, or were for a time
         self._frozen = [p for p in model.parameters() if p.is_floating_point()]  # until now
         self._waiting: tuple[Update, OnItsWay] | None = None
-        self._last: Update | None = None
+        self.last: Update | None = None
         self.skipped = 0  # updates in a row that were left out
         self._said = False  # that they are many
         self.seconds = 0.0  # of looking at weights
@@ -78,16 +88,21 @@ class Finite:
         if self._waiting is not None:
             before, late = self._waiting
             self._waiting = None
-            if late.arrays()[0].all():
+            if math.isfinite(late.arrays()[0]):
                 self.skipped = 0
             elif self.has_finite_weights():
                 self.skipped += 1  # by something that tells nobody
             else:
-                self._last = before
+                self.last = before
                 raise self._error("gradients of")
-        self._last = update
-        gradients = [_local(p.grad) for p in self._trained() if p.grad is not None]
-        self._waiting = (update, OnItsWay(_seem_finite(gradients))) if gradients else None
+        self.last = update
+        norm = update.norm
+        if norm is None:
+            gradients = [_local(p.grad) for p in self._trained() if p.grad is not None]
+            norm = _size(gradients) if gradients else None
+        elif isinstance(norm, torch.Tensor):
+            norm = _local(norm)
+        self._waiting = None if norm is None else (update, OnItsWay(norm))
 
     def after_update(self, *, skipped: bool) -> bool:
         """The update was made, or left out by the gradient scaler: then its gradients have touched no weight.
@@ -126,19 +141,23 @@ class Finite:
         """Whether every trained weight of this rank is a number; waits for the device."""
         began = time.perf_counter()
         parts = [_local(p) for p in self._trained()]
-        finite = bool(_seem_finite(parts)) or all(bool(part.isfinite().all()) for part in parts)
+        finite = math.isfinite(_size(parts)) or all(bool(part.isfinite().all()) for part in parts)
         self.seconds += time.perf_counter() - began
         return finite
 
     def _trained(self) -> list[torch.nn.Parameter]:
-        """A callback may thaw layers as training goes on."""
-        if any(p.requires_grad for p in self._frozen):
-            self._parameters += [p for p in self._frozen if p.requires_grad]
-            self._frozen = [p for p in self._frozen if not p.requires_grad]
+        """A callback may thaw layers as training goes on, and freeze them again: the optimizer has them all the same."""
+        optimizer = self._optimizer()
+        groups: Any = () if optimizer is None else optimizer.param_groups
+        trained = {id(p) for group in groups for p in group["params"]}
+        thawed = [p.requires_grad or id(p) in trained for p in self._frozen]
+        if any(thawed):
+            self._parameters += [p for p, now in zip(self._frozen, thawed, strict=True) if now]
+            self._frozen = [p for p, now in zip(self._frozen, thawed, strict=True) if not now]
         return self._parameters
 
     def _error(self, what: str) -> DivergedError:
-        update = self._last
+        update = self.last
         if update is None:
             return DivergedError(
                 "the weights must be finite before training, got NaN or inf. Load the model again: its file is damaged."
@@ -146,17 +165,17 @@ class Finite:
         return DivergedError(f"the {what} step {update.step} must be finite, got NaN or inf. {self._cause(update)}")
 
 
-def _seem_finite(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Whether every number in them is finite, one truth; False also where they are too large to be added up.
+def _size(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """A number that is finite if every one in them is, unless they are too large to be added up.
 
     One pass over memory: on a CPU a sum takes an eighth of the time of the largest absolute value, on a GPU the norm of
     many tensors is a few kernels.
     """
     if not parts:
-        return torch.tensor(True)
+        return torch.tensor(0.0)
     if all(part.device.type == "cpu" for part in parts):
-        return torch.isfinite(torch.stack([part.sum(dtype=torch.float32) for part in parts])).all()
-    return torch.isfinite(torch.nn.utils.get_total_norm(parts))
+        return torch.stack([part.sum(dtype=torch.float32) for part in parts]).sum()
+    return torch.nn.utils.get_total_norm(parts)
 
 
 def cause_in(trainer: Trainer, loader: CurriculumLoader) -> Callable[[Update], str]:

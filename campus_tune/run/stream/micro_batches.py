@@ -11,6 +11,7 @@ accumulation, and a step has as many micro batches as the trainer would give it,
 from __future__ import annotations
 
 from heapq import heapreplace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -46,7 +47,7 @@ def split_step(rows: RowArray, lengths: IntArray, *, micro: int, world: int, cut
         places, costs = [[place] for place in range(len(rows))], ascending
     elif cut == "even":
         cuts = even_cuts(ascending, parts)
-        places = [list(range(a, b)) for a, b in zip(cuts, cuts[1:], strict=False)]
+        places = [list(range(a, b)) for a, b in pairwise(cuts)]
         costs = [len(part) * ascending[part[-1]] for part in places]
     else:
         places, costs = pack(ascending, parts)

@@ -18,12 +18,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from campus_tune.data.token_hashes import answer_factors, combined, place_table, token_keys
+from campus_tune.data.token_hashes import shown_factors, shown_labels, shown_tokens
 from campus_tune.model.row_sums import IGNORED, flat_positions
 from campus_tune.run.stream.on_its_way import OnItsWay
 from campus_tune.words.types import IntArray
 
-_TABLES: dict[torch.device | None, Any] = {}  # device (None: numpy) → `place_table` of the longest rows so far
+_FACTORS: dict[torch.device | None, Any] = {}  # device (None: numpy) → `shown_factors` of the longest rows so far
 
 
 class Planned(NamedTuple):
@@ -82,22 +82,26 @@ class ShownBatch:
         ]
         ids, labels, mask, positions = here
         real = mask != 0
-        place = real.cumsum(-1) - 1 if positions is None else positions[None]
-        keys = token_keys(ids, _table(ids)[place.clip(0)])
-        counted = keys * real
-        if labels is None:
-            answers = counted * 0
-        else:  # nothing predicts a row's first token; padding that carries loss is trained
-            carries = (labels != IGNORED) & ((place > 0) | ~real)
-            carries[:, :1] = False
-            answers = keys * answer_factors(ids, labels, carries)
+        a, b = _factors(ids)
+        if positions is not None:
+            places = positions[None] + 1
+            a, b = a[places], b[places]
+        elif self.layout == "padded" and isinstance(ids, np.ndarray) and not (real[:, 1:] > real[:, :-1]).any():
+            a, b = a[1 : width + 1], b[1 : width + 1]  # padded on the right, as nearly always: no place is looked up
+        else:
+            places = real.cumsum(-1)
+            a, b = a[places], b[places]
+        tokens = shown_tokens(ids, real, a)
+        if self.layout != "flat" and labels is not None:  # nothing predicts a first token, be it padding
+            labels, b = labels[:, 1:], b[..., 1:]
+        answers = tokens * 0 if labels is None else shown_labels(labels, labels != IGNORED, b)
         self._there: tuple[Any, ...]
         if self.layout == "padded":
-            self._there = counted.sum(-1), answers.sum(-1)
+            self._there = tokens.sum(-1), answers.sum(-1)
         elif self.layout == "flat":
-            self._there = counted.cumsum(-1)[0], answers.cumsum(-1)[0], place[0] == 0
+            self._there = tokens.cumsum(-1)[0], answers.cumsum(-1)[0], places[0] == 1
         else:
-            self._there = counted.cumsum(-1), answers.sum(-1)
+            self._there = tokens.cumsum(-1), answers.sum(-1)
         self._hashes = OnItsWay(*self._there)
 
     def rows(self, planned: Planned) -> ShownRows:
@@ -135,21 +139,23 @@ class ShownBatch:
             tokens, answers = (
                 sums[last] - torch.where(first > 0, sums[(first - 1).clip(0)], 0) for sums in (tokens, answers)
             )
-        return combined(tokens, answers) if self.labelled else tokens
+        return tokens + answers if self.labelled else tokens
 
 
-def _table(ids: torch.Tensor | IntArray) -> Any:
-    """`place_table` where the ids are, long enough for them."""
+def _factors(ids: torch.Tensor | IntArray) -> Any:
+    """`shown_factors` where the ids are, of enough places for them."""
     device = ids.device if isinstance(ids, torch.Tensor) else None
-    table = _TABLES.get(device)
-    if table is None or len(table) < ids.shape[1]:
-        table = place_table(1 << (ids.shape[1] - 1).bit_length())
-        _TABLES[device] = table = table if device is None else torch.from_numpy(table).to(device)
-    return table
+    factors = _FACTORS.get(device)
+    if factors is None or len(factors[0]) <= ids.shape[1]:
+        factors = shown_factors(1 << ids.shape[1].bit_length())
+        _FACTORS[device] = factors = (
+            factors if device is None else tuple(torch.from_numpy(each).to(device) for each in factors)
+        )
+    return factors
 
 
 def _rows(tokens: NDArray[np.int64], answers: NDArray[np.int64], place: IntArray) -> ShownRows:
-    return ShownRows(tokens.view(np.uint64), combined(tokens, answers).view(np.uint64), place)
+    return ShownRows(tokens.view(np.uint64), (tokens + answers).view(np.uint64), place)
 
 
 def _segments(tokens: NDArray[np.int64], answers: NDArray[np.int64], starts: NDArray[np.bool_]) -> ShownRows:
@@ -176,7 +182,7 @@ def _cut(sums: NDArray[np.int64], answers: NDArray[np.int64] | None, planned: Pl
             continue
         begins = free & (sums[:, end - 1].view(np.uint64) == planned.tokens[row])
         if answers is not None:  # of rows with the same tokens, those that are trained as planned
-            exact = begins & (combined(sums[:, end - 1], answers).view(np.uint64) == planned.trained[row])
+            exact = begins & ((sums[:, end - 1] + answers).view(np.uint64) == planned.trained[row])
             begins = exact if exact.any() else begins
         if begins.any():
             chosen = int(begins.argmax())

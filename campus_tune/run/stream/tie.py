@@ -152,14 +152,13 @@ def _places(rows: IntArray, shown: ShownBatch, planned: TokenRows) -> IntArray |
     """Where each of `rows` stands in a forward's batch; None if these are not its rows."""
     if not len(rows):
         return None
-    ids = np.maximum(rows, ~rows)
     given = _rows_of(shown, rows, planned)
     theirs = given.trained if shown.labelled else given.tokens
     ours = _expected(rows, planned, labelled=shown.labelled)
+    if np.array_equal(ours, theirs):  # as nearly always
+        return given.place
     our_order, their_order = np.argsort(ours, kind="stable"), np.argsort(theirs, kind="stable")
-    same = np.array_equal(ours[our_order], theirs[their_order])
-    # what is trained is what the collator made when it was asked; that it made other tokens is found here
-    if not same or not np.array_equal(planned.content[ids][our_order], given.tokens[their_order]):
+    if not np.array_equal(ours[our_order], theirs[their_order]):
         return None
     places = np.empty(len(rows), dtype=np.int64)
     places[our_order] = given.place[their_order]
@@ -169,13 +168,13 @@ def _places(rows: IntArray, shown: ShownBatch, planned: TokenRows) -> IntArray |
 def _rows_of(shown: ShownBatch, rows: IntArray, planned: TokenRows) -> ShownRows:
     ids = np.maximum(rows, ~rows)
     trained = _expected(rows, planned, labelled=True)
-    return shown.rows(Planned(planned.content[ids], trained, planned.tokens[ids] - planned.padding[ids]))
+    return shown.rows(Planned(planned.shown[ids], trained, planned.tokens[ids] - planned.padding[ids]))
 
 
 def _expected(rows: IntArray, planned: TokenRows, *, labelled: bool) -> NDArray[np.uint64]:
     """The hashes that rows must have; filling rows carry no loss."""
     ids = np.maximum(rows, ~rows)
-    return np.where((rows >= 0) & labelled, planned.trained[ids], planned.content[ids])
+    return np.where((rows >= 0) & labelled, planned.shown_trained[ids], planned.shown[ids])
 
 
 def _with_labels(last: Match, forward: Forward, planned: TokenRows) -> Match:
@@ -210,7 +209,7 @@ def _other_rows(batches: Sequence[Sequence[int]], forwards: Sequence[Forward], p
             "loader's batches inside the step. Remove whatever wraps trainer.get_train_dataloader after the "
             "CampusCallback was attached."
         )
-    known = {int(value): row for row, value in enumerate(planned.content)}
+    known = {int(value): row for row, value in enumerate(planned.shown)}
     rows = [known.get(int(value), -1) for value in tokens]
     named = [str(row) for row in sorted(rows) if row >= 0]
     if strangers := rows.count(-1):

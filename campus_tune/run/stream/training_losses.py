@@ -62,11 +62,13 @@ class TrainingLosses:
     sequence of the plan, however many ranks there are.
 
     Of the stages that are over, their means are kept (`past`): policies are shown them. A run that goes on from a
-    checkpoint of a version that kept none begins with those from there on.
+    checkpoint of a version that kept none begins with those from there on. Of the last of them the rows and losses are
+    there too (`before`), until the next one is over: a decision may go by them. No checkpoint comes in between.
     """
 
     def __init__(self) -> None:
         self.past: list[PastStage] = []
+        self.before: tuple[IntArray, RowLosses] | None = None
         self._shared: _Trained
         self._own: _Trained
         self.forget()
@@ -155,6 +157,7 @@ class TrainingLosses:
             extras = {name[:-1]: values for name, values in self._shared.extras().items()}  # weight, part
             write_columns(folder / file_of_stage(stage.index), {"row": self.rows, **vars(self.losses), **extras}, {})
         self.past.append(stage)
+        self.before = (self.rows, self.losses) if len(self.rows) else None
         self.forget()
 
     def state(self) -> Json:

@@ -98,7 +98,7 @@ class Weighing:
             self._numbers = RowNumbers.of(weights, planned, labelled=labelled)
             rows = self._numbers.rows
             lengths = planned.tokens[rows] - planned.padding[rows]
-            self._given = Planned(planned.content[rows], planned.trained[rows], lengths)
+            self._given = Planned(planned.shown[rows], planned.shown_trained[rows], lengths)
 
     def collect(self, forwards: list[Forward]) -> StepGradients | None:
         """What a step's forwards have shown; None of a step without weights. It has ended."""

@@ -28,6 +28,7 @@ from campus_tune.run.told.events import (
     Resumed,
     SharesMoved,
     StageEnded,
+    Started,
     Suspected,
     Valued,
     Warned,
@@ -48,6 +49,13 @@ MOST_SHORT = 3  # groups without enough rows that a decision's line names
 NO_BASIS = "none"  # of a map that could not be made
 
 MOST_RISES = 6  # domains whose smallest rise is named
+
+CUT = {  # how a step is cut into micro batches
+    "drawn": "as drawn",
+    "equal": "by length into equal numbers of rows",
+    "even": "by length into equal costs",
+    "packed": "into equal tokens",
+}
 
 NOTABLE = 0.1  # seconds of a rank in an activity, below which its picture says nothing
 
@@ -73,10 +81,18 @@ class Console:
         """Of other events nothing is said."""
 
     @take.register
+    def _(self, event: Started) -> None:
+        if "why" in event.batching:
+            say(batching_line(event.batching))
+
+    @take.register
     def _(self, event: Resumed) -> None:
         say(f"resumed at step {event.step} of {self.total_steps}, inside stage {event.stage}")
         if event.before != event.now:
             say(f"on {event.now} processes, {event.before} before: {OTHER_WORLD}")
+        if event.cuts[0] != event.cuts[1]:
+            before, now = (CUT[cut] for cut in event.cuts)
+            say(f"a step is cut {now}, before the checkpoint {before}: {OTHER_WORLD}")
 
     @take.register
     def _(self, event: Warned) -> None:
@@ -160,6 +176,12 @@ class Console:
         missing = [line for line in (*of_map, *of_value) if line not in there]  # comes last
         for line in (*lines, *thinned_lines(self.thinned), *there, where, *missing):
             say(line)
+
+
+def batching_line(batching: Json) -> str:
+    """What `batching: auto` became, and why."""
+    rows = "rows lie flat, without padding" if batching["is"] == "flat" else "rows are padded"
+    return f"batching: {batching['is']}: {batching['why']}. So {rows}, and a step is cut {CUT[batching['cut']]}"
 
 
 def decision_cells(record: Json, total_steps: int, probes: Mapping[str, Json], cost_share: float) -> dict[str, str]:

@@ -31,17 +31,19 @@ class Started(Event):
     Args:
         identity: its parts.
         rows_by_domain: of the training set.
+        batching: how a step is cut into micro batches, and why so.
         drawn: cells and what is dropped, where the recipe has such.
     """
 
     name = "run"
     identity: Json
     rows_by_domain: Mapping[str, int]
+    batching: Json = field(default_factory=dict)
     drawn: Json = field(default_factory=dict)
 
     def line(self) -> Json:
         """The identity's parts beside the domains."""
-        return {**self.identity, "rows_by_domain": self.rows_by_domain, **self.drawn}
+        return {**self.identity, "rows_by_domain": self.rows_by_domain, "batching": self.batching, **self.drawn}
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Resumed(Event):
         stage: that is being trained.
         before: processes that wrote the checkpoint.
         now: processes that go on.
+        cuts: how steps were cut into micro batches before the checkpoint, and how they are from here on.
         drawn: cells and what is dropped from here on, where the recipe has such and may have changed.
     """
 
@@ -61,11 +64,15 @@ class Resumed(Event):
     stage: int
     before: int
     now: int
+    cuts: tuple[str, str] = ("", "")
     drawn: Json = field(default_factory=dict)
 
     def line(self) -> Json:
-        """How the number of processes changed, and what hangs on it."""
-        differs = {} if self.before == self.now else {"differs": OTHER_WORLD}
+        """How the number of processes changed, and the cut of a step, and what hangs on it."""
+        before, now = self.cuts
+        differs: Json = {} if before == now else {"cut": {"before": before, "now": now}}
+        if differs or self.before != self.now:
+            differs["differs"] = OTHER_WORLD
         return {"step": self.step, "world": {"before": self.before, "now": self.now}, **differs, **self.drawn}
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.data.prepared import read_rows
-from campus_tune.data.token_hashes import hash_flat, place_table, token_keys
+from campus_tune.data.token_hashes import hash_flat, shown_factors, token_keys
 from campus_tune.model.row_sums import batch_sums
 from campus_tune.run.stream.shown import Planned, ShownBatch, ShownRows
 from campus_tune.words.hashing import hash_rows
@@ -34,7 +34,7 @@ def row_sets(draw: st.DrawFn) -> list[tuple[list[int], list[int]]]:
 
 def as_planned(rows: list[tuple[list[int], list[int]]]) -> tuple[list[int], list[int]]:
     read = read_rows(dataset([{"input_ids": ids, "labels": labels} for ids, labels in rows]))
-    return read.content.tolist(), read.trained.tolist()
+    return read.shown.tolist(), read.shown_trained.tolist()
 
 
 def padded(rows: list[tuple[list[int], list[int]]], *, side: str, width: int) -> dict[str, Any]:
@@ -92,8 +92,8 @@ def test_a_row_has_the_hashes_it_was_planned_with_in_every_layout(
     layout: str, rows: list[tuple[list[int], list[int]]], more: int
 ) -> None:
     given_ = rows_of(batch_of(rows, layout, more), rows)
-    content, trained = as_planned(rows)
-    assert given_.tokens.tolist() == content
+    tokens, trained = as_planned(rows)
+    assert given_.tokens.tolist() == tokens
     assert given_.trained.tolist() == trained
 
 
@@ -112,33 +112,47 @@ def test_another_token_and_another_label_are_another_row(
     else:
         labels[place] = labels[place] + 1 if labels[place] != -100 else ids[place]
     given_ = rows_of(batch_of(changed, layout, 1), rows)
-    content, trained = as_planned(rows)
+    tokens, trained = as_planned(rows)
     assert given_.trained.tolist() != trained
-    assert (given_.tokens.tolist() == content) == (what == "label")
+    assert (given_.tokens.tolist() == tokens) == (what == "label")
 
 
 @given(ids=st.lists(TOKENS, min_size=1, max_size=30))
-def test_numpy_and_torch_give_the_same_keys_as_the_two_hashes_they_are_written_out_of(ids: list[int]) -> None:
-    tokens, places = np.array(ids, dtype=np.int64), place_table(len(ids))
+def test_keys_are_the_two_hashes_that_they_are_written_out_of(ids: list[int]) -> None:
+    tokens, places = np.array(ids, dtype=np.int64), hash_rows(np.arange(len(ids)), 1)
     slow = [
-        int(hash_rows(np.array([token ^ int(hash_rows(np.array([place]), 1)[0])], dtype=np.uint64), 2)[0])
-        for place, token in enumerate(ids)
+        int(hash_rows(np.array([token ^ int(place)], dtype=np.uint64), 2)[0])
+        for token, place in zip(ids, places, strict=True)
     ]
-    assert token_keys(tokens, places).view(np.uint64).tolist() == slow
-    on_torch = token_keys(torch.from_numpy(tokens), torch.from_numpy(places.copy()))
-    assert on_torch.numpy().view(np.uint64).tolist() == slow
+    assert token_keys(tokens, places.view(np.int64)).view(np.uint64).tolist() == slow
 
 
 def test_hashes_by_hand() -> None:
     """Tokens 5, 6, 7 of which the second and third carry loss, the third with a label of its own."""
     ids, labels, carries = np.array([5, 6, 7]), np.array([5, 6, 9]), np.array([True, True, True])
-    keys = token_keys(ids, place_table(3)).tolist()
-    tokens, trained = hash_flat(ids, labels, carries, np.array([3]))
+    keys = token_keys(ids, hash_rows(np.arange(3), 1).view(np.int64)).tolist()
+    tokens, trained, shown, shown_trained = (int(one[0]) for one in hash_flat(ids, labels, carries, np.array([3])))
     mask = (1 << 64) - 1
-    assert int(tokens[0]) == sum(keys) & mask
+    assert tokens == sum(keys) & mask
     spread, factor = 0xD6E8FEB86659FD93, 0xA0761D6478BD642F
     answers = keys[1] + keys[2] * (1 + 2 * spread)  # the first token is predicted by nothing
-    assert int(trained[0]) == (sum(keys) + factor * answers) & mask
+    assert trained == (sum(keys) + factor * answers) & mask
+    a, b = (each.tolist() for each in shown_factors(3))
+    assert shown == (6 * a[1] + 7 * a[2] + 8 * a[3]) & mask
+    assert shown_trained == (shown + 7 * b[2] + 10 * b[3]) & mask
+
+
+def test_factors_of_places_are_odd_and_know_nothing_of_one_another() -> None:
+    a, b = shown_factors(1 << 14)
+    assert (a & 1).all()
+    assert b[1] == 0  # nothing predicts the first token
+    assert (np.delete(b, 1) & 1).all()
+    both = np.concatenate([a, np.delete(b, 1), a[2:] + b[2:]])
+    assert len(np.unique(both)) == len(both)
+    twos = np.log2((both & -both).view(np.uint64).astype(np.float64))  # of a and b together, where both are another's
+    assert twos.max() < 64 - 2 * 17  # another token of 17 bits, and its label: never 0
+    longer = shown_factors(1 << 15)
+    assert all(np.array_equal(each, more[: len(each)]) for each, more in zip((a, b), longer, strict=True))
 
 
 def test_padding_that_is_trained_shows() -> None:
@@ -152,7 +166,7 @@ def test_padding_that_is_trained_shows() -> None:
 
 def test_an_open_row_that_begins_with_another_planned_row_is_the_longer_one() -> None:
     rows = [([5, 6], [-100, 6]), ([5, 6, 7], [-100, 6, 7])]
-    content, trained = as_planned(rows)
+    tokens, trained = as_planned(rows)
     shown = rows_of(batch_of(rows, "open", 2), rows)
     assert (shown.tokens.tolist(), shown.trained.tolist()) == (content, trained)
     batch = batch_of(rows, "open", 2)

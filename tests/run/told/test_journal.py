@@ -9,17 +9,29 @@ import pytest
 
 from campus_tune.model.peers import Peers
 from campus_tune.run.ledger import read_ledger
-from campus_tune.run.told.console import map_line
-from campus_tune.run.told.events import Decided, EpochEnded, Event, Probed, Resumed, Scored, Started, Warned
+from campus_tune.run.told.console import CUT, batching_line, map_line
+from campus_tune.run.told.events import (
+    OTHER_WORLD,
+    Decided,
+    EpochEnded,
+    Event,
+    Probed,
+    Resumed,
+    Scored,
+    Started,
+    Warned,
+)
 from campus_tune.run.told.journal import LEFT, Journal
 from campus_tune.words.errors import StorageError
 
 DECISION = {"stage": 0, "step": 0, "chosen": "length", "outcome": "not measured", "scope": [0.0, 0.5], "rows": 8}
 PROBES = {"math": {"competence": 0.25, "loss": 1.5}}
 OF_STAGE = "length (not measured), 8 rows of scope 0.00–0.50 · competence math 0.250"
+BATCHING = {"is": "step", "cut": "even", "why": "the attention takes rows padded"}
 EVENTS: list[tuple[Event, dict[str, Any]]] = [
-    (Started({"past": {"n_rows": 8}, "future": {}}, {"math": 8}),
-     {"event": "run", "past": {"n_rows": 8}, "future": {}, "rows_by_domain": {"math": 8}}),
+    (Started({"past": {"n_rows": 8}, "future": {}}, {"math": 8}, BATCHING),
+     {"event": "run", "past": {"n_rows": 8}, "future": {}, "rows_by_domain": {"math": 8},
+      "batching": BATCHING}),
     (Warned(["too small"]), {"event": "warnings", "warnings": ["too small"]}),
     (Scored("length", [0.0, 1.0], {"rows_measured": 8}),
      {"event": "scores", "metric": "length", "quantiles": [0.0, 1.0], "rows_measured": 8}),
@@ -27,6 +39,9 @@ EVENTS: list[tuple[Event, dict[str, Any]]] = [
     (Decided(DECISION, PROBES, 0.125), {"event": "decision", **DECISION}),
     (EpochEnded(3, 0, 5), {"event": "epoch_ended", "step": 3, "epoch": 0, "steps_left_out": 5}),
     (Resumed(3, 1, before=2, now=2), {"event": "resumed", "step": 3, "world": {"before": 2, "now": 2}}),
+    (Resumed(3, 1, before=2, now=2, cuts=("equal", "even")),
+     {"event": "resumed", "step": 3, "world": {"before": 2, "now": 2}, "cut": {"before": "equal", "now": "even"},
+      "differs": OTHER_WORLD}),
 ]  # fmt: skip
 
 
@@ -69,10 +84,13 @@ def test_only_the_leader_speaks_and_writes_and_all_ranks_remember_the_same(
         states.append(journal.state())
     assert said == [
         [
+            f"campus: {batching_line(BATCHING)}",
             "campus: warning: too small",
             f"campus: step 0/12 · stage 0 · {OF_STAGE} · cost 12.5%",
             "campus: step 3/12 · epoch 0 was ended by a callback, 5 steps are left out",
             "campus: resumed at step 3 of 12, inside stage 1",
+            "campus: resumed at step 3 of 12, inside stage 1",
+            f"campus: a step is cut {CUT['even']}, before the checkpoint {CUT['equal']}: {OTHER_WORLD}",
         ],
         [],
     ]
@@ -115,3 +133,14 @@ def test_what_cannot_be_written_is_not_said(tmp_path: Path, capsys: pytest.Captu
     with pytest.raises(StorageError, match="must be writable"):
         journal.take(Warned(["too small"]))
     assert capsys.readouterr().out == ""
+
+
+def test_a_person_is_told_what_batching_became_and_why() -> None:
+    assert batching_line(BATCHING) == (
+        "batching: step: the attention takes rows padded. So rows are padded, and a step is cut by length into equal "
+        "costs"
+    )
+    assert batching_line({"is": "flat", "cut": "packed", "why": "the attention takes rows of any lengths"}) == (
+        "batching: flat: the attention takes rows of any lengths. So rows lie flat, without padding, and a step is cut "
+        "into equal tokens"
+    )
