@@ -201,10 +201,13 @@ def tokens_by_rank(split: list[list[RowArray]], lengths: IntArray, *, padded: bo
         lengths: tokens of every row of the training set, shape (N,).
         padded: rows of a micro batch are padded to the longest; False where they lie flat behind one another.
     """
-    tokens = np.zeros((2, len(split[0])), dtype=np.int64)
-    for micro_batch in split:
-        for rank, rows in enumerate(micro_batch):
-            if len(rows):
-                own = lengths[rows]
-                tokens[:, rank] += own.sum(), len(own) * own.max() if padded else own.sum()
-    return tokens
+    parts, world = [part for ranks in split for part in ranks], len(split[0])
+    sizes = np.array([len(part) for part in parts])
+    there = np.flatnonzero(sizes)
+    begins = (np.cumsum(sizes) - sizes)[there]
+    lengths = lengths[np.concatenate(parts)]
+    tokens = np.zeros((2, len(parts)), dtype=np.int64)
+    tokens[:, there] = np.add.reduceat(lengths, begins)
+    if padded:
+        tokens[1, there] = sizes[there] * np.maximum.reduceat(lengths, begins)
+    return tokens.reshape(2, -1, world).sum(1)

@@ -13,6 +13,7 @@ from campus_tune.method.pacing import linear
 from campus_tune.model.peers import Peers
 from campus_tune.run.stream.filling import KEY
 from campus_tune.run.stream.loader import CurriculumLoader
+from campus_tune.run.stream.micro_batches import split_step
 from campus_tune.words.errors import TrainerError
 from campus_tune.words.types import IntArray
 from tests.run.witness import flat
@@ -96,6 +97,36 @@ def test_each_step_hands_over_the_rows_that_were_planned_for_it(accumulation: in
     trained = train(loader, curriculum) + train(loader, curriculum)
     assert [sorted(rows) for rows in trained] == planned
     assert sorted(flat(trained[:3])) == sorted(flat(trained[3:])) == list(range(11))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_step_is_cut_once_and_a_stage_only_as_far_as_it_is_read(
+    num_workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuts: list[list[int]] = []
+
+    def noted(rows: np.ndarray, *rest: Any, **options: Any) -> Any:
+        cuts.append(rows.tolist())
+        return split_step(rows, *rest, **options)
+
+    monkeypatch.setattr("campus_tune.run.stream.loader.split_step", noted)
+    loader, curriculum = make(batch=1, accumulation=2, epochs=2, num_workers=num_workers)
+    decide(curriculum)
+    next(iter(loader))
+    assert len(cuts) == (1 if not num_workers else min(2, curriculum.stage.n_steps))  # type: ignore[union-attr]
+    for _ in range(2):
+        loader.micro_batches(curriculum.step_rows())
+        loader.tokens_by_rank(curriculum.step_rows())
+    assert len(cuts) == len({tuple(rows) for rows in cuts})
+
+
+def test_what_was_cut_long_ago_is_forgotten_and_cut_again_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("campus_tune.run.stream.loader.STEPS_KEPT", 2)
+    loader, _ = make(batch=2, accumulation=2)
+    steps = [np.array(rows, dtype=np.int32) for rows in ([0, 1, 2, 3], [4, 5, 6, 7], [3, 2, 1, 0], [8, 9])]
+    first = [loader.micro_batches(rows) for rows in steps]
+    assert len(loader._steps) == 2
+    assert [loader.micro_batches(rows) for rows in steps] == first
 
 
 def test_the_length_is_the_micro_batches_of_an_epoch_as_the_trainers_own_loader_has_them() -> None:
