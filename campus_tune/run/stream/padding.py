@@ -11,16 +11,21 @@ are those that were trained, each as often as it was: whichever the curriculum c
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
+from numpy.typing import NDArray
 
 from campus_tune.words.types import IntArray, Json
+
+Visits: TypeAlias = IntArray | NDArray[np.uint8]
 
 BLOCK = 1 << 20  # rows that are counted at once
 DRAWN = "drawn"
 LEAST = 0.005  # a share below it is none in words
 
 
-def padding_at_random(lengths: IntArray, visits: IntArray, micro: int) -> float:
+def padding_at_random(lengths: IntArray, visits: Visits, micro: int) -> float:
     """Share of padding that micro batches of `micro` rows would have if the same rows were drawn at random.
 
     Args:
@@ -68,7 +73,7 @@ class Padding:
         own, padded = tokens.sum(1).tolist()
         self.steps, self.own, self.padded = self.steps + 1, self.own + own, self.padded + padded
 
-    def told(self, lengths: IntArray, visits: IntArray) -> Json:
+    def told(self, lengths: IntArray, visits: Visits) -> Json:
         """As the last line of the ledger has it; {} where no step was counted.
 
         Args:
