@@ -19,7 +19,7 @@ Contracts with the trainer (each one was a bug somewhere before it was a contrac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -36,7 +36,7 @@ from campus_tune.run.stream.micro_batches import Cut, n_micro_batches, split_ste
 from campus_tune.words.errors import TrainerError
 from campus_tune.words.types import IntArray, RowArray, RowSource
 
-STEPS_KEPT = 64  # more than workers read ahead
+KEPT = 64  # cuts of steps that are remembered: those that workers have been asked for ahead are among them
 
 
 def batches_of_epoch(steps: int, accumulation: int, short: int) -> int:
@@ -91,7 +91,7 @@ class CurriculumLoader:
         self.counts_down = False  # whether `len` is what is left of the epoch that the run is in
         self.curriculum: Curriculum | None = None
         self.run: object = None  # the CampusRun that asked for it
-        self._steps: dict[bytes, _Step] = {}  # those that were cut last, by their rows
+        self._splits: dict[bytes, list[list[RowArray]]] = {}
         self._sampler = _StageSampler()
         self.rows = _Rows(dataset)
         self._collate = _Collate(collator)
@@ -120,7 +120,7 @@ class CurriculumLoader:
 
         A micro batch without a row for this rank holds one filling row, written as its complement `~row`.
         """
-        return [batch.rows for batch in self._cut(rows).batches]
+        return [batch.rows for batch in self._batches(rows)]
 
     def fills(self) -> bool:
         """Whether some rank lacks a row in some micro batch of an epoch's last step."""
@@ -129,21 +129,19 @@ class CurriculumLoader:
         last = self._split(np.arange(self.short_rows, dtype=np.int32))
         return any(len(part) == 0 for parts in last for part in parts)
 
-    def _cut(self, rows: RowArray) -> _Step:
-        """A step as it is cut: once, for what reads it, what compares it and what counts it come one after another."""
-        key = rows.tobytes()
-        if key in self._steps:
-            return self._steps[key]
-        split, batches = self._split(rows), []
-        for parts in split:
+    def _batches_of_steps(self, curriculum: Curriculum, first: int, end: int) -> Iterator[_Batch]:
+        """Those of some steps of the current stage, each step cut when its first batch is asked for."""
+        for step in range(first, end):
+            yield from self._batches(curriculum.step_rows(step))
+
+    def _batches(self, rows: RowArray) -> list[_Batch]:
+        """The same, with how many ranks have rows in each."""
+        batches = []
+        for parts in self._split(rows):
             mine = parts[self.peers.rank]
             share = self.peers.world / sum(len(part) > 0 for part in parts)
             batches.append(_Batch(mine.tolist() if len(mine) else [~int(rows[0])], share))
-        cut = _Step(batches, tokens_by_rank(split, self.lengths, padded=not self.flat))
-        if len(self._steps) == STEPS_KEPT:
-            del self._steps[next(iter(self._steps))]
-        self._steps[key] = cut
-        return cut
+        return batches
 
     def labels_in(self, batches: list[list[int]]) -> list[int]:
         """Tokens that carry loss in each of these micro batches, read and collated once more."""
@@ -152,10 +150,16 @@ class CurriculumLoader:
 
     def tokens_by_rank(self, rows: RowArray) -> IntArray:
         """Tokens that each rank's forwards of one step see: the rows' own, and with padding; shape (2, world)."""
-        return self._cut(rows).tokens
+        return tokens_by_rank(self._split(rows), self.lengths, padded=not self.flat)
 
     def _split(self, rows: RowArray) -> list[list[RowArray]]:
-        return split_step(rows, self.lengths, micro=self.micro, world=self.peers.world, cut=self.cut)
+        """How a step is cut, for all ranks; it is asked several times while the step is read, trained and compared."""
+        key = rows.tobytes()
+        if key not in self._splits:
+            if len(self._splits) == KEPT:
+                del self._splits[next(iter(self._splits))]
+            self._splits[key] = split_step(rows, self.lengths, micro=self.micro, world=self.peers.world, cut=self.cut)
+        return self._splits[key]
 
     def close(self) -> None:
         """End the workers, if there are any; iterating starts new ones.
@@ -181,8 +185,7 @@ class CurriculumLoader:
                     "The CampusCallback was removed from the trainer, or on_step_end was not called: add it back."
                 )
             last = min(end, curriculum.stage.first_step + curriculum.stage.n_steps)
-            steps = [curriculum.step_rows(step) for step in range(curriculum.step, last)]
-            self._sampler.batches = (batch for rows in steps for batch in self._cut(rows).batches)
+            self._sampler.batches = partial(self._batches_of_steps, curriculum, curriculum.step, last)
             if self._inner is None:  # its own generator, else each iteration would draw from the global one
                 self._inner = self._make_inner(generator=torch.Generator().manual_seed(0))
             yield from self._inner
@@ -206,29 +209,14 @@ class _Batch(NamedTuple):
     share: float = 1.0
 
 
-class _Step(NamedTuple):
-    """One step, cut.
-
-    Args:
-        batches: of this rank, one for each accumulation step.
-        tokens: of every rank: the rows' own, and with padding, shape (2, world).
-    """
-
-    batches: list[_Batch]
-    tokens: IntArray
-
-
 class _StageSampler(Sampler[_Batch]):
-    """Batches of the current stage, cut when they are asked for: of a long stage that takes a while.
-
-    Mutable, so that the DataLoader around it lives as long as the run.
-    """
+    """Batches of the current stage. Mutable, so that the DataLoader around it lives as long as the run."""
 
     def __init__(self) -> None:
-        self.batches: Iterable[_Batch] = ()
+        self.batches: Callable[[], Iterator[_Batch]] = partial(iter, ())
 
     def __iter__(self) -> Iterator[_Batch]:
-        return iter(self.batches)
+        return self.batches()
 
 
 class _Rows(Dataset[Any]):

@@ -11,11 +11,12 @@ import torch
 from campus_tune.method.curriculum import Curriculum, Schedule
 from campus_tune.method.pacing import linear
 from campus_tune.model.peers import Peers
+from campus_tune.run.stream import loader as loader_module
 from campus_tune.run.stream.filling import KEY
-from campus_tune.run.stream.loader import CurriculumLoader
+from campus_tune.run.stream.loader import KEPT, CurriculumLoader
 from campus_tune.run.stream.micro_batches import split_step
 from campus_tune.words.errors import TrainerError
-from campus_tune.words.types import IntArray
+from campus_tune.words.types import IntArray, RowArray
 from tests.run.witness import flat
 
 ALONE = Peers()
@@ -97,36 +98,6 @@ def test_each_step_hands_over_the_rows_that_were_planned_for_it(accumulation: in
     trained = train(loader, curriculum) + train(loader, curriculum)
     assert [sorted(rows) for rows in trained] == planned
     assert sorted(flat(trained[:3])) == sorted(flat(trained[3:])) == list(range(11))
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_step_is_cut_once_and_a_stage_only_as_far_as_it_is_read(
-    num_workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    cuts: list[list[int]] = []
-
-    def noted(rows: np.ndarray, *rest: Any, **options: Any) -> Any:
-        cuts.append(rows.tolist())
-        return split_step(rows, *rest, **options)
-
-    monkeypatch.setattr("campus_tune.run.stream.loader.split_step", noted)
-    loader, curriculum = make(batch=1, accumulation=2, epochs=2, num_workers=num_workers)
-    decide(curriculum)
-    next(iter(loader))
-    assert len(cuts) == (1 if not num_workers else min(2, curriculum.stage.n_steps))  # type: ignore[union-attr]
-    for _ in range(2):
-        loader.micro_batches(curriculum.step_rows())
-        loader.tokens_by_rank(curriculum.step_rows())
-    assert len(cuts) == len({tuple(rows) for rows in cuts})
-
-
-def test_what_was_cut_long_ago_is_forgotten_and_cut_again_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("campus_tune.run.stream.loader.STEPS_KEPT", 2)
-    loader, _ = make(batch=2, accumulation=2)
-    steps = [np.array(rows, dtype=np.int32) for rows in ([0, 1, 2, 3], [4, 5, 6, 7], [3, 2, 1, 0], [8, 9])]
-    first = [loader.micro_batches(rows) for rows in steps]
-    assert len(loader._steps) == 2
-    assert [loader.micro_batches(rows) for rows in steps] == first
 
 
 def test_the_length_is_the_micro_batches_of_an_epoch_as_the_trainers_own_loader_has_them() -> None:
@@ -250,3 +221,27 @@ def test_as_drawn_keeps_the_sequence_of_the_plan() -> None:
     decide(curriculum)
     planned: IntArray = curriculum.step_rows().copy()
     assert train(loader, curriculum, steps=1) == [planned.tolist()]
+
+
+def test_a_step_is_cut_once_and_not_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage may have millions of rows: to open one cuts no step of it but the first."""
+    cut: list[int] = []
+
+    def counted(rows: RowArray, *args: Any, **kwargs: Any) -> list[list[RowArray]]:
+        cut.append(int(rows[0]))
+        return split_step(rows, *args, **kwargs)
+
+    monkeypatch.setattr(loader_module, "split_step", counted)
+    loader, curriculum = make(batch=1)
+    decide(curriculum)
+    next(iter(loader))
+    assert len(cut) == 1
+    train(loader, curriculum)
+    assert sorted(cut) == list(range(len(ROWS)))
+
+
+def test_cuts_of_long_ago_are_forgotten() -> None:
+    loader, _ = make()
+    for first in range(3 * KEPT):
+        loader.micro_batches(np.array([first % 11, first // 11 % 11, first // 121], dtype=np.int32))
+    assert len(loader._splits) == KEPT
