@@ -9,7 +9,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.utils.data import BatchSampler
 
-from campus_tune.run.stream.micro_batches import SPARE, Cut, even_cuts, fewest_rows, n_micro_batches, pack, split_step
+from campus_tune.run.stream.micro_batches import (
+    SPARE,
+    Cut,
+    even_cuts,
+    fewest_rows,
+    n_micro_batches,
+    pack,
+    split_step,
+    tokens_by_rank,
+)
 
 LENGTHS = np.random.default_rng(0).lognormal(4, 1, 1000).astype(np.int64) + 1
 CUTS: tuple[Cut, ...] = get_args(Cut)
@@ -103,6 +112,23 @@ def test_ranks_that_wait_for_one_another_have_like_costs_and_the_costliest_come_
 
 
 # -- as drawn ----------------------------------------------------------------------------------------------------------
+
+
+@given(
+    n=st.integers(1, 70),
+    micro=st.integers(1, 5),
+    world=st.integers(1, 4),
+    cut=st.sampled_from(CUTS),
+    padded=st.booleans(),
+)
+def test_tokens_of_each_rank_are_those_of_its_parts(n: int, micro: int, world: int, cut: Cut, padded: bool) -> None:
+    split = split_step(rows_of(n), LENGTHS, micro=micro, world=world, cut=cut)
+    expected = np.zeros((2, world), dtype=np.int64)
+    for ranks in split:
+        for rank, part in enumerate(ranks):
+            own = LENGTHS[part]
+            expected[:, rank] += own.sum(), len(own) * own.max(initial=0) if padded else own.sum()
+    assert tokens_by_rank(split, LENGTHS, padded=padded).tolist() == expected.tolist()
 
 
 def test_as_drawn_keeps_the_sequence() -> None:
