@@ -64,7 +64,7 @@ def shown_factors(n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     The first token of a row is trained by nobody, for nothing predicts it: its b is 0.
     """
     a, b = (hash_rows(np.arange(n + 1), purpose).view(np.int64) | 1 for purpose in (3, 4))
-    b[1] = 0
+    b[1:2] = 0
     return a, b
 
 
