@@ -181,7 +181,7 @@ class Apart:
             state: None of a run that had no policy: its visits count as offers. So they do where domains are others.
             spent: rows that had their turn, shape (N,).
         """
-        self.passes.balance = spent.astype(np.int8)
+        self.passes.go_on(spent)
         codes, n = self.policy.domain_codes, len(self.policy.domain_names)
         self.passes.offered = np.bincount(codes, self.passes.seen, n).astype(np.int64)
         if state is None:

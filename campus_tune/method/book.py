@@ -33,6 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from campus_tune.method.review import next_interval
+from campus_tune.words.cores import parts_of, side_by_side
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray, RowLosses
 
 FAST, SLOW = 0.05, 0.01  # per row: what a new loss moves the cell's level and spread, and its slow level
@@ -216,12 +217,19 @@ class Book:
             detrend: less the mean of the stage in which it was seen: a row that came early looks hard only because
                 the model was worse. An excess is relative already, and an age has no trend.
         """
-        values = np.asarray(self.columns[SCORES[name]], dtype=np.float64)
-        if name == "age":
-            values = self.n_stages - values
-        if detrend and name in TRENDS:
-            values = values - np.array([*self._means[name], math.nan])[self.columns["stage"]]
-        return np.where(self.known, values, math.nan)
+        column, means = self.columns[SCORES[name]], np.array([*self._means.get(name, ()), math.nan])
+        scores = np.empty(self.n_rows, dtype=np.float64)
+
+        def write(part: slice) -> None:
+            values = column[part].astype(np.float64)
+            if name == "age":
+                values = self.n_stages - values
+            if detrend and name in TRENDS:
+                values -= means[self.columns["stage"][part]]
+            scores[part] = np.where(self.columns["visits"][part] > 0, values, math.nan)
+
+        side_by_side(write, parts_of(self.n_rows))
+        return scores
 
 
 def _zeros(name: str, n_rows: int, folder: Path | None) -> NDArray[Any]:

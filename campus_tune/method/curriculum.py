@@ -443,7 +443,7 @@ class Curriculum:
                 self.live = self.weighting.live(self.stage.first_step / self.total_steps)
         told = state.get("apart")
         if self.apart is None:
-            self.passes.spent = spent
+            self.passes.go_on(spent)
             if told is not None and self.stage is not None:
                 self._go_on_without_policy(self.stage)
             return
@@ -468,7 +468,7 @@ class Curriculum:
         rng = np.random.default_rng([self.schedule.seed, self.epoch, self.n_stages])
         to_come = rows[done * batch :]
         n_spent = self.steps_in_epoch * batch + len(to_come)
-        self.passes.spent = spent_by_visits(self.passes.seen, to_come, n_spent, rng)
+        self.passes.go_on(spent_by_visits(self.passes.seen, to_come, n_spent, rng))
 
     def _in_full_steps(self, stage: Stage, spent: BoolArray) -> Stage:
         """A stage that was opened without a policy: an epoch's last step, where it is a short one, is not its own."""

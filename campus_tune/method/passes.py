@@ -9,15 +9,34 @@ Under a policy each stratum keeps a pass of its own (`OwnPasses`), and a row's v
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
+from campus_tune.method.masks import held, how_far, rows_where
 from campus_tune.method.policy import Policy
 from campus_tune.method.sampling import draw
 from campus_tune.method.stages import Coverage
+from campus_tune.words.cores import parts_of, side_by_side
 from campus_tune.words.types import BoolArray, IntArray, RowArray
 
 LEAST_BALANCE = -100  # turns that a row is owed at most; only a stratum of a few rows could ever come near
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """What of an order could be drawn when it was offered last.
+
+    Args:
+        order: easy → hard, shape (N,).
+        n_open: how far the order was open.
+        rows: that could be drawn of these, in its sequence.
+    """
+
+    order: RowArray
+    n_open: int
+    rows: RowArray
 
 
 class Passes:
@@ -34,6 +53,7 @@ class Passes:
         self.exact = coverage == "exact"
         self.spent = np.zeros(n_rows, dtype=np.bool_)  # rows that may not be drawn again in this pass
         self.seen = np.zeros(n_rows, dtype=np.uint8)  # how often each row was planned, cut at 255
+        self._opened: dict[str, Opened] = {}  # what each order offered last; since then rows only went
 
     # -- what is left -------------------------------------------------------------------------------------------
 
@@ -49,11 +69,41 @@ class Passes:
 
     def free(self, rows: RowArray) -> RowArray:
         """Those of `rows` that a sub-curriculum may still draw, in the same sequence."""
-        return rows.compress(~self.spent.take(rows)) if self.exact else rows
+        return held(rows, self._is_free) if self._turned_away else rows
 
-    def reach(self, order: RowArray, n_rows: int) -> int:
-        """How far `order` must be open to hold `n_rows` drawable rows."""
-        return int(np.searchsorted(np.cumsum(~self.spent.take(order)), n_rows)) + 1 if self.exact else n_rows
+    def free_to(self, name: str, order: RowArray, n_open: int) -> RowArray:
+        """Those of the first `n_open` rows of an order that its sub-curriculum may still draw, in the same sequence.
+
+        Stages open an order step by step, and of what was open before only rows that have gone since are looked for.
+
+        Args:
+            name: of the order.
+            order: easy → hard, shape (N,).
+            n_open: how far it is open.
+        """
+        if not self._turned_away:
+            return order[:n_open]
+        last = self._opened.get(name)
+        if last is None or last.order is not order or last.n_open > n_open:
+            last = Opened(order, 0, order[:0])
+        rows = np.concatenate([self.free(last.rows), self.free(order[last.n_open : n_open])])
+        self._opened[name] = Opened(order, n_open, rows)
+        return rows
+
+    def reach(self, order: RowArray, n_rows: int, start: int = 0) -> int:
+        """How far `order` must be open to hold `n_rows` drawable rows behind `start`; to its end where it has fewer."""
+        if not self._turned_away:
+            return min(len(order), start + n_rows)
+        behind = how_far(order[start:], self._is_free, n_rows)
+        return len(order) if behind is None else start + behind
+
+    @property
+    def _turned_away(self) -> bool:
+        """Some rows may not be drawn."""
+        return self.exact
+
+    def _is_free(self, rows: RowArray) -> BoolArray:
+        return np.logical_not(self.spent.take(rows))
 
     def movable(self, order: RowArray, n_used: int) -> BoolArray:
         """Places of an order whose rows it has not used, shape (N,).
@@ -70,11 +120,11 @@ class Passes:
         """`n` random rows for the `mix` beside `rows`, domains in proportion to what is left of them."""
         others = ~self.spent
         others[rows] = False
-        return draw(rng, np.flatnonzero(others).astype(np.int32), n, self.groups)
+        return draw(rng, rows_where(others), n, self.groups)
 
     def draw_shuffled(self, rng: np.random.Generator, n: int) -> RowArray:
         """`n` random rows for a stage of plain shuffling: no row a second time before all have been drawn."""
-        rows = draw(rng, np.flatnonzero(~self.spent).astype(np.int32), n)
+        rows = draw(rng, rows_where(~self.spent), n)
         if not self.exact:
             self.spent[rows] = True
             if len(rows) < n:  # this pass is used up: the next one begins in the middle of the stage
@@ -107,11 +157,17 @@ class Passes:
         self.seen[rows] -= 1
         if shuffled:
             self.spent[rows] = False
+            self._opened.clear()
 
     def begin_epoch(self) -> None:
         """Under exact coverage all rows may be drawn again."""
         if self.exact:
-            self.spent[:] = False
+            self.go_on(np.zeros(self.n_rows, dtype=np.bool_))
+
+    def go_on(self, spent: BoolArray) -> None:
+        """These rows, and no others, were drawn in this pass, shape (N,)."""
+        self.spent = spent
+        self._opened.clear()
 
     def visits(self, to_come: RowArray) -> NDArray[np.uint8]:
         """How often each row was trained, cut at 255, shape (N,): what was planned but for the rows `to_come`."""
@@ -145,8 +201,9 @@ class OwnPasses(Passes):
         self.balance = np.zeros(n_rows, dtype=np.int8)
         self.offered = np.zeros(len(policy.domain_names), dtype=np.int64)  # rows of each domain, since `before`
         self.before = np.zeros(len(policy.domain_names))  # passes of each domain until rows were left out, if they were
-        self.shut = policy.dropped  # rows that cannot be drawn now; a phase may shut more of them
-        self._sized: tuple[BoolArray | None, IntArray] | None = None  # open rows of each stratum, of which `shut`
+        self._shut = policy.dropped  # rows that cannot be drawn now; a phase may shut more of them
+        self._sized: IntArray | None = None  # open rows of each stratum, once somebody has asked
+        self._left: IntArray | None = None  # of these, rows that wait
 
     @property
     def waiting(self) -> BoolArray:
@@ -171,25 +228,33 @@ class OwnPasses(Passes):
     @property
     def open_sizes(self) -> IntArray:
         """Open rows of each stratum, shape (S,)."""
-        if self._sized is None or self._sized[0] is not self.shut:
+        if self._sized is None:
             codes = self.policy.codes if self.shut is None else self.policy.codes[~self.shut]
-            self._sized = self.shut, np.bincount(codes, minlength=len(self.policy.strata_names))
-        return self._sized[1]
+            self._sized = np.bincount(codes, minlength=len(self.policy.strata_names))
+        return self._sized
+
+    @property
+    def shut(self) -> BoolArray | None:
+        """Rows that cannot be drawn now, shape (N,); None for none."""
+        return self._shut
+
+    @shut.setter
+    def shut(self, rows: BoolArray | None) -> None:
+        if rows is not self._shut:
+            self._shut, self._sized = rows, None
+            self._look_anew()
 
     def _open(self, rows: BoolArray) -> BoolArray:
         return rows if self.shut is None else rows & ~self.shut
 
-    def free(self, rows: RowArray) -> RowArray:
-        """Those of `rows` that a sub-curriculum may still draw, in the same sequence."""
-        return rows.compress(self._is_free(rows))
+    @property
+    def _turned_away(self) -> bool:
+        """Some rows may not be drawn."""
+        return self.exact or self.shut is not None
 
     def _is_free(self, rows: RowArray) -> BoolArray:
         free = self.balance.take(rows) <= 0 if self.exact else np.ones(len(rows), dtype=np.bool_)
         return free if self.shut is None else free & ~self.shut.take(rows)
-
-    def reach(self, order: RowArray, n_rows: int) -> int:
-        """How far `order` must be open to hold `n_rows` drawable rows; to its end where it has fewer."""
-        return min(len(order), int(np.searchsorted(np.cumsum(self._is_free(order)), n_rows)) + 1)
 
     def movable(self, order: RowArray, n_used: int) -> BoolArray:
         """Places of an order whose rows it has not used, shape (N,)."""
@@ -204,13 +269,45 @@ class OwnPasses(Passes):
         """
         self.offered += np.bincount(self.policy.domain_codes[rows], minlength=len(self.offered))
         if marks:
-            self.balance[rows] += 1
+            balance = self.balance[rows] + 1
+            self.balance[rows] = balance
+            if self._left is not None:  # these wait no longer
+                gone = self.policy.codes[rows.compress(balance == 1)]
+                self._left = self._left - np.bincount(gone, minlength=len(self._left))
 
     def begin(self, strata: BoolArray) -> None:
         """The next pass of some strata begins, shape (S,)."""
         if strata.any():
-            turn = strata.take(self.policy.codes) & (self.balance > LEAST_BALANCE)
-            self.balance -= self._open(turn)
+
+            def turn(part: slice) -> None:
+                some = strata.take(self.policy.codes[part])
+                some &= self.balance[part] > LEAST_BALANCE
+                if self.shut is not None:
+                    some &= ~self.shut[part]
+                self.balance[part] -= some
+
+            side_by_side(turn, parts_of(self.n_rows))
+            self._look_anew()
+
+    @property
+    def left(self) -> IntArray:
+        """Open rows of each stratum that wait for their turn in this pass, shape (S,)."""
+        if self._left is None:
+            n, codes = len(self.policy.strata_names), self.policy.codes
+
+            def of_part(part: slice) -> IntArray:
+                waits = self.balance[part] <= 0
+                if self.shut is not None:
+                    waits &= ~self.shut[part]
+                return np.bincount(codes[part].compress(waits), minlength=n)
+
+            self._left = np.sum(side_by_side(of_part, parts_of(self.n_rows)), axis=0)
+        return self._left
+
+    def _look_anew(self) -> None:
+        """Rows that could not be drawn can be again, or other ones can: what was counted of them says nothing now."""
+        self._left = None
+        self._opened.clear()
 
     def begin_where_over(self, begun: BoolArray, *, together: bool) -> BoolArray:
         """Begin the next pass of strata that no row waits in.
@@ -222,8 +319,7 @@ class OwnPasses(Passes):
         Returns:
             The strata whose next pass begins, shape (S,).
         """
-        left = np.bincount(self.policy.codes[self.unoffered], minlength=len(begun))
-        over: BoolArray = begun | (left == 0)
+        over: BoolArray = begun | (self.left == 0)
         if together:
             over[:] = begun.any() or over.all()
         self.begin(over)
@@ -246,6 +342,7 @@ class OwnPasses(Passes):
             self.balance[rows] -= 1
             ended = begun.astype(np.int8).take(self.policy.codes)
             self.balance += ended if self.shut is None else np.where(self.shut, 0, ended).astype(np.int8)
+            self._look_anew()
 
     def leave_out(self, policy: Policy, *, together: bool) -> None:
         """From here on the rows that `policy` drops are never drawn; a pass that waited for nothing else is over.
@@ -260,6 +357,11 @@ class OwnPasses(Passes):
 
     def begin_epoch(self) -> None:
         """The trainer's epochs are no passes."""
+
+    def go_on(self, spent: BoolArray) -> None:
+        """These rows, and no others, had their turn in this pass, shape (N,)."""
+        self.balance = spent.astype(np.int8)
+        self._look_anew()
 
     def by_domain(self) -> dict[str, float]:
         """How many passes each domain has been through: rows offered ÷ rows that are not dropped."""

@@ -47,11 +47,13 @@ class Pools:
         """
         last = len(self.bounds) - 1
         k = min(pointer, last)
-        first = int(self.bounds[k - 1]) if k and not passes.exact else 0
-        pool = passes.free(order[first : self.bounds[k]])
-        while passes.exact and len(pool) < self.global_batch and k < last:
-            k += 1
-            pool = passes.free(order[: self.bounds[k]])
+        if not passes.exact:
+            pool = order[self.bounds[k - 1] if k else 0 : self.bounds[k]]
+        else:
+            pool = passes.free_to(name, order, self.bounds[k])
+            while len(pool) < self.global_batch and k < last:
+                k += 1
+                pool = passes.free_to(name, order, self.bounds[k])
         whole = len(pool) // self.global_batch * self.global_batch if passes.exact and k < last else len(pool)
         stage_rows = whole
         if self.schedule.mix:
@@ -82,12 +84,12 @@ class Pools:
         if not passes.exact:
             pool = passes.free(order[self.bounds[k] - widths[k] : self.bounds[k]])
         else:
-            pool = passes.free(order[: self.bounds[k]])
+            pool = passes.free_to(name, order, self.bounds[k])
             while len(pool) < self.global_batch and k < last:
                 k += 1
-                pool = passes.free(order[: self.bounds[k]])
+                pool = passes.free_to(name, order, self.bounds[k])
             if len(pool) < self.global_batch:
-                k, pool = 0, passes.free(order[: self.bounds[0]])
+                k, pool = 0, passes.free_to(name, order, self.bounds[0])
         offered = min(len(pool), int(widths[k])) if len(pool) >= self.global_batch else int(widths[k])
         stage_rows = min(self._with_mix(max(1, int(offered * kept)), mix), room)
         n_rows = self._from_offer(stage_rows, stage_rows, mix)
@@ -117,11 +119,11 @@ class Pools:
         """
         n_rows = self._from_offer(stage_rows, stage_rows, mix)
         n_open = max(1, self._opened(progress))
-        pool = passes.free(order[:n_open])
+        pool = passes.free_to(name, order, n_open)
         widened = len(pool) < n_rows
         if widened:
-            n_open = passes.reach(order, n_rows)
-            pool = passes.free(order[:n_open])
+            n_open = passes.reach(order, n_rows - len(pool), n_open)
+            pool = passes.free_to(name, order, n_open)
         return Offer(name, pool, n_rows, stage_rows, (0.0, n_open / self.n_rows), slice=pointer, widened=widened)
 
     def to_grid(self, steps_in_epoch: int) -> int:

@@ -2,11 +2,11 @@
 
 A row's key is one number, which is sorted and read back; no row is looked up by another:
 
-    key = float32(score − base) as whole number · 2³² + tie       the tie is a bijection of the row's id: it *is* the row
+    key = float32(score − base) as whole number · 2³² + tie      the tie is a bijection of the row's id: it *is* the row
 
 What fits the caches is sorted part by part, side by side; then the parts are cut at the same keys, and what lies
-between two cuts is sorted again, which merges it. Where float32 says all that a score says, that was all. Where it
-does not, rows that share a float32 stand by their ties, in runs; these are sorted by the float64, ties left in sequence.
+between two cuts is sorted again, which merges it. Where float32 says all that a score says, that was all. Where it does
+not, rows that share a float32 stand by their ties, in runs; these are sorted by the float64, ties left in sequence.
 
 >>> by_score(np.array([3.0, 1.0, 2.0]), Ties(0)).tolist()
 [1, 2, 0]
@@ -170,7 +170,7 @@ def stable_places(values: FloatArray) -> NDArray[np.int64]:
     """
     if (values[1:] >= values[:-1]).all():
         return np.arange(len(values))
-    bits = rising_bits(values)
+    bits = rising_bits(values).astype(np.uint64, copy=False)
     bits -= bits.min()
     own = (len(values) - 1).bit_length()  # bits of a place, below which those of the value are cut off
     bits >>= np.uint64(max(0, int(bits.max()).bit_length() + own - 64))

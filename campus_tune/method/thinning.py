@@ -14,9 +14,10 @@ from typing import NamedTuple, TypeAlias, TypedDict
 import numpy as np
 
 from campus_tune.method.policy import Policy
-from campus_tune.method.standing import relative
+from campus_tune.method.standing import Standing, relative
 from campus_tune.method.thin import Thin, ess, exactly, filled, take, tau
 from campus_tune.method.walks import Walk
+from campus_tune.words.cores import parts_of, side_by_side
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
 
 NOT_PAID = "not paid for"  # nothing is left to measure candidates with
@@ -86,17 +87,22 @@ class Thinning:
         return ~np.isnan(self.scores)
 
     @cached_property
-    def relative(self) -> FloatArray:
-        """Scores beside those of all known rows of their cell, shape (N,)."""
-        every = np.arange(self.policy.n_rows, dtype=np.int32)
-        return relative(self.thin.thinner.scale, self.scores, self.cells, every)
+    def standing(self) -> Standing:
+        """What scores are seen beside: those of all known rows of their cell."""
+        return Standing(self.thin.thinner.scale, self.scores, self.cells)
 
     @cached_property
     def own(self) -> FloatArray | None:
         """Each row's own chance, shape (N,), where it hangs on no other row and is known before rows are offered."""
         if not self.thin.thinner.own or self.thin.fresh:
             return None
-        return self.thin.chances(self.relative, 0, np.zeros(0))
+
+        def of_part(part: slice) -> FloatArray:
+            rows = np.arange(part.start, part.stop)
+            return self.thin.chances(self.standing.of(rows), 0, np.zeros(0))
+
+        whole = None if self.thin.gate is None else self.policy.n_rows  # a gate looks at all of them
+        return np.concatenate(side_by_side(of_part, parts_of(self.policy.n_rows, whole)))
 
     def need(self, quotas: IntArray, most: IntArray) -> IntArray:
         """Rows to offer in each stratum, so that its quota is taken, shape (S,)."""
@@ -147,7 +153,7 @@ class Thinning:
     def _seen(self, rows: RowArray) -> tuple[FloatArray, BoolArray]:
         """(Scores beside those of their cell, which are known) of the candidates."""
         if not self.thin.fresh:
-            return self.relative[rows], self.known[rows]
+            return self.standing.of(rows), self.known[rows]
         assert self.measure is not None, "a stage whose candidates are not paid for is not thinned"
         cells = None if self.cells is None else self.cells[rows]
         values = self._controlled(self.measure(rows), cells)
