@@ -69,8 +69,9 @@ CHANCE = {  # files of which only the presence is compared
     ".lock": "is empty",
 }
 HASHED = "campus_files.json"  # length and hash of the files of a checkpoint, some of them with seconds inside
-# a file, means of past stages in a checkpoint, and tokens of padding there and in the ledger: older ones lack them
-NEWER = ("learning_rate.json", "past", "padding")
+# a file, means of past stages in a checkpoint, and tokens of padding and the cut of a step there and in the ledger:
+# older ones lack them
+NEWER = ("learning_rate.json", "past", "padding", "batching", "cut")
 NEWER_LINES = ("campus: padding ", "campus: no padding")  # what is said of that
 GONE = ("kept",)  # keys of a checkpoint that newer ones lack: whether a budget could be kept
 LEFT = ("ledger.abandoned.jsonl", ".tmp")  # by a kill: what was written after the checkpoint, or half
@@ -142,6 +143,7 @@ def recipes() -> list[Recipe]:
     aware = {"metrics": [{"name": "scorer", "new_tokens": 8, "pairs": 32}, "loss", reference], "stages": 6}
     aware |= {"rescore": 2, "handover": 0.9, "mix": 0.25, "budget": 2.0, "probes": PROBES}
     ranks = {"metrics": ["length", "loss"], "stages": 4, "rescore": 2, "handover": 0.8, "budget": 1.0, "probes": PROBES}
+    ranks |= {"batching": "plain"}  # sorted steps were cut otherwise before, which rounds their losses otherwise
     stopped = {**aware, "metrics": ["length", "loss", "confidence"], "stages": 5}
     two = {"num_train_epochs": 2}
     workers = {"dataset_name": "../../files/long.jsonl", "dataloader_num_workers": 2, "dataset_num_proc": 2}
@@ -156,7 +158,8 @@ def recipes() -> list[Recipe]:
         Recipe("resumed-across", stopped, two | {"dataloader_num_workers": 2}, new=("old", "new")),
     ]
     cached = {"scores": "scores"}
-    return [replace(r, campus={**r.campus, **cached}, training={**TRAINING, **r.training}) for r in found]
+    padded = {"batching": "step"}  # once the default; of steps of one micro batch the cut is as it was
+    return [replace(r, campus={**padded, **r.campus, **cached}, training={**TRAINING, **r.training}) for r in found]
 
 
 # -- running them ----------------------------------------------------------------------------------------------------
