@@ -169,6 +169,16 @@ def test_an_even_cut_worked_by_hand() -> None:
     assert [ranks[0].tolist() for ranks in split] == [[4, 0], [3, 6, 1, 2, 5, 7, 8]]
 
 
+def test_costs_are_those_of_lengths_as_they_are_padded() -> None:
+    """To a multiple of 8, four rows of up to 8 tokens cost 4 × 8, as the two above do; of 9 tokens the third is one."""
+    rows, cuts = np.arange(6, dtype=np.int32), []
+    for third in (8, 9):
+        lengths = np.array([16, 9, third, 3, 4, 7])
+        [[one], [other]] = split_step(rows, lengths, micro=3, world=1, cut="even", multiple=8)
+        cuts.append(sorted([len(one), len(other)]))
+    assert cuts == [[2, 4], [3, 3]]
+
+
 @given(lengths=sorted_lengths, parts=st.integers(1, 8))
 def test_even_cuts_are_the_best_of_all_cuts_of_sorted_rows(lengths: list[int], parts: int) -> None:
     """By brute force: no other has a smaller largest cost, and of those that have the same none a smaller sum."""
