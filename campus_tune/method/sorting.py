@@ -193,7 +193,8 @@ def rising_bits(values: NDArray[np.floating]) -> NDArray[np.unsignedinteger]:
     size = values.dtype.itemsize
     signed = (values + 0.0).view(f"i{size}")
     # a sign that is set turns all bits around, one that is not is set
-    return (signed ^ ((signed >> (8 * size - 1)) | np.iinfo(signed.dtype).min)).view(f"u{size}")
+    bits: NDArray[np.unsignedinteger] = signed ^ ((signed >> (8 * size - 1)) | np.iinfo(signed.dtype).min)
+    return bits.view(f"u{size}")
 
 
 def joined(high: NDArray[np.unsignedinteger], low: Words) -> Keys:
