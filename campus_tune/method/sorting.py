@@ -32,7 +32,7 @@ ROUNDS = ((16, 0x85EBCA6B), (13, 0xC2B2AE35))  # of murmur3's finaliser: shift, 
 LAST_SHIFT = 16
 FEW = 1000  # scores that their base is chosen by
 NARROW = 16  # times as far from 0 as they are apart: scores that are seen from their least
-SAMPLE = 64  # keys of each part that the cuts are chosen from, for each part that is to be
+SAMPLE = 8  # keys of each part for each cut that is chosen from them
 
 
 @dataclass(frozen=True)
