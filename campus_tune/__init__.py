@@ -22,28 +22,41 @@ Its rooms, of which each opens only those below it (`tests/test_layers.py`); `de
       method     what is trained next, in numpy: start here
       words      what all share: types, errors, files, hashes, wording
 
-Importing this package loads neither torch nor transformers; the names that need them are loaded when first used.
+Importing this package loads none of its rooms and no library; each of its names is loaded when first used.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from campus_tune.method.curriculum import Curriculum, Schedule
-from campus_tune.recipe.config import CampusConfig, load_recipe
-from campus_tune.words.errors import CampusError
-
 if TYPE_CHECKING:
+    from campus_tune.method.curriculum import Curriculum, Schedule
+    from campus_tune.recipe.config import CampusConfig, load_recipe
     from campus_tune.report.callback import CampusCallback, attach
+    from campus_tune.words.errors import CampusError
 
 __version__ = "0.3.0"
 __all__ = ["CampusCallback", "CampusConfig", "CampusError", "Curriculum", "Schedule", "attach", "load_recipe"]
 
+_HOMES = {
+    "CampusCallback": "report.callback",
+    "CampusConfig": "recipe.config",
+    "CampusError": "words.errors",
+    "Curriculum": "method.curriculum",
+    "Schedule": "method.curriculum",
+    "attach": "report.callback",
+    "load_recipe": "recipe.config",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """`CampusCallback` and `attach` live with the trainer and are loaded on first use."""
-    if name in ("CampusCallback", "attach"):
-        from campus_tune.report import callback
+    """A public name, from where it lives."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'campus_tune' has no attribute {name!r}")
+    return getattr(import_module(f"campus_tune.{_HOMES[name]}"), name)
 
-        return getattr(callback, name)
-    raise AttributeError(f"module 'campus_tune' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    """What a shell completes: the public names too that were not used yet."""
+    return sorted({*globals(), *__all__})

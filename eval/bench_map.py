@@ -29,7 +29,7 @@ from campus_tune.run.book_keeping import read_losses
 from campus_tune.run.row_map import RowMap
 from campus_tune.scores.cache import write_columns
 from campus_tune.words.types import Json, RowLosses
-from eval.bench_readings import private_mb
+from eval.bench_rows import private_mb
 
 STAGES, DOMAINS, WORDS = 100, 6, 70
 T = TypeVar("T")

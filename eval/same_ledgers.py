@@ -72,6 +72,7 @@ HASHED = "campus_files.json"  # length and hash of the files of a checkpoint, so
 # a file, means of past stages in a checkpoint, and tokens of padding there and in the ledger: older ones lack them
 NEWER = ("learning_rate.json", "past", "padding")
 NEWER_LINES = ("campus: padding ", "campus: no padding")  # what is said of that
+GONE = ("kept",)  # keys of a checkpoint that newer ones lack: whether a budget could be kept
 LEFT = ("ledger.abandoned.jsonl", ".tmp")  # by a kill: what was written after the checkpoint, or half
 SHARD_ID = re.compile('"[0-9a-f]{16}": {')  # drawn at random, in a shard of the score cache
 SAID = re.compile(r"; by the clock, .*|(?<=ranks, own work: ).*|\d+(?:\.\d+)? ?(?:s|seconds|minutes)\b")
@@ -380,7 +381,7 @@ def unequal(old: Any, new: Any, name: str = "", skip: Sequence[str] = ()) -> Ite
         for key in [*old, *(key for key in new if key not in old)]:
             if str(key).endswith(CLOCKED) or key in skip:
                 continue
-            if key in NEWER and key not in old:
+            if (key in NEWER and key not in old) or (key in GONE and key not in new):
                 continue
             if key not in old or key not in new:
                 yield f"{name}{key} is in the {'old' if key in old else 'new'} one only"

@@ -109,7 +109,7 @@ def run_sh(folder: Path, *words: str, ci: bool, fresh: int = 0) -> tuple[int, li
     """Its exit status, and how it called pytest; `fresh` is the exit status of the round with a fresh seed."""
     (folder / "bin").mkdir()
     (folder / "tests").mkdir()
-    for name in ("pyproject.toml", "tests/constraints.txt", "tests/run.sh"):
+    for name in ("pyproject.toml", "tests/constraints.txt", "tests/environment.sh", "tests/run.sh"):
         shutil.copyfile(ROOT / name, folder / name)
     for name in ("python", "ruff", "mypy"):
         (folder / "bin" / name).write_text(PYTHON)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from campus_tune.cli.options import Commands, add_command, add_runs, interrupted
+from campus_tune.cli.options import COMMANDS, Commands, add_command, add_runs, interrupted
 from campus_tune.words.errors import RecipeError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     parser = add_command(
         commands,
         "ablate",
-        "what does each domain do for the others? a tested matrix",
+        COMMANDS["ablate"],
         EXAMPLE,
         main,
         takes_rest=True,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from campus_tune.cli.options import Commands, add_command
+from campus_tune.cli.options import COMMANDS, Commands, add_command
 from campus_tune.words.errors import RecipeError
 
 EXAMPLE = """\
@@ -18,7 +18,7 @@ example:
 
 def add_parser(commands: Commands) -> None:
     """Add `check` to the commands of `campus-tune`."""
-    parser = add_command(commands, "check", "find what is wrong before training", EXAMPLE, main)
+    parser = add_command(commands, "check", COMMANDS["check"], EXAMPLE, main)
     parser.add_argument("recipe", nargs="?", help="a training YAML with a campus block")
     parser.add_argument("--config", metavar="YAML", help="the same, by flag")
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from campus_tune.cli.options import Commands, add_command, add_runs, interrupted
+from campus_tune.cli.options import COMMANDS, Commands, add_command, add_runs, interrupted
 
 if TYPE_CHECKING:
     from campus_tune.compare.ctrl_c import CtrlC
@@ -50,7 +50,7 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     parser = add_command(
         commands,
         "compare",
-        "did the curriculum help? a tested verdict, with controls and seeds",
+        COMMANDS["compare"],
         EXAMPLE,
         main,
         takes_rest=True,

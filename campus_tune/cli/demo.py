@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from campus_tune.cli.options import Commands, add_command, number
+from campus_tune.cli.options import COMMANDS, Commands, add_command, number
 from campus_tune.words.leaves import LARGEST_SEED
 
 EXAMPLE = """\
@@ -32,7 +32,7 @@ example:
 
 def add_parser(commands: Commands) -> None:
     """Add `demo` to the commands of `campus-tune`, with `tasks` and `model` below it."""
-    demo = add_command(commands, "demo", "write graded tasks or a small model", EXAMPLE)
+    demo = add_command(commands, "demo", COMMANDS["demo"], EXAMPLE)
     parts = demo.add_subparsers(title="parts", required=True, metavar="PART")
     about = "training rows, probes and test rows of known difficulty"
     parser = add_command(parts, "tasks", about, _TASKS, write_tasks)

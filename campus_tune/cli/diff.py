@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from campus_tune.cli.options import Commands, add_command
+from campus_tune.cli.options import COMMANDS, Commands, add_command
 
 EXAMPLE = """\
 Did two runs train the same rows in every step? A resumed run and one that never stopped, two processes and one, this
@@ -18,7 +18,7 @@ example:
 
 def add_parser(commands: Commands) -> None:
     """Add `diff` to the commands of `campus-tune`."""
-    parser = add_command(commands, "diff", "did two runs train the same rows in every step", EXAMPLE, main)
+    parser = add_command(commands, "diff", COMMANDS["diff"], EXAMPLE, main)
     parser.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="output_dir of a run, or its ledger")
 
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from campus_tune.cli.options import Commands, add_command, count, count_or_auto, names
+from campus_tune.cli.options import COMMANDS, Commands, add_command, count, count_or_auto, names
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.registry import nearest
 
@@ -78,8 +78,7 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     from campus_tune.evaluate.local_data import describe_layout
 
     kept = "Finished tasks are kept: the same command goes on after them."
-    about = "official benchmarks on a model or on checkpoints"
-    parser = add_command(commands, "eval", about, EXAMPLE, main, interrupted=kept)
+    parser = add_command(commands, "eval", COMMANDS["eval"], EXAMPLE, main, interrupted=kept)
     _add_options(parser)
     parts = parser.add_subparsers(title="other questions", required=False, metavar="PART", action=_Parts)
     add_loss(parts)

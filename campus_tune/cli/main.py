@@ -1,7 +1,7 @@
 """The command line: `campus-tune sft | score | simulate | check | compare | search | report | eval | schema | …`.
 
-Importing this loads neither torch nor transformers: `simulate` plans without them, and what needs them is imported
-when its subcommand runs. What a user got wrong is a message on stderr and exit code 2, never a traceback (`--debug`
+Importing this loads no other room but `words`: a command's own file is imported when it is the one that was typed, and
+`--help` needs none of them. What a user got wrong is a message on stderr and exit code 2, never a traceback (`--debug`
 shows it); `check` ends with 1 when a run should not start, `diff` when two runs are not the same.
 """
 
@@ -13,28 +13,11 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
-from campus_tune.cli import (
-    ablate,
-    check,
-    compare,
-    demo,
-    diff,
-    proxy,
-    report,
-    schema,
-    score,
-    search,
-    sft,
-    simulate,
-    suspects,
-    value,
-)
-from campus_tune.cli import eval as evaluate
 from campus_tune.cli.help_text import HelpText, filled
-from campus_tune.cli.options import Command
-from campus_tune.recipe.config import CampusConfig
+from campus_tune.cli.options import COMMANDS, Command
 from campus_tune.words.errors import INTERRUPTED, CampusError
 from campus_tune.words.library_warnings import hushed
 from campus_tune.words.progress import Unbroken
@@ -82,7 +65,10 @@ def _launch(argv: list[str], debug: bool) -> int | None:
 
 def _dispatch(argv: list[str]) -> int:
     if argv[:1] == ["sft"]:  # its flags are TRL's: everything after the word is handed on
+        from campus_tune.cli import sft
+
         if argv[1:] in (["-h"], ["--help"]):
+            from campus_tune.recipe.config import CampusConfig
             from campus_tune.recipe.reader import settings_help
 
             width = shutil.get_terminal_size().columns - 2
@@ -91,7 +77,7 @@ def _dispatch(argv: list[str]) -> int:
         sft.main(argv[1:])
         return 0
     if not argv:
-        make_parser().print_help(sys.stderr)
+        make_parser(argv).print_help(sys.stderr)
         return 2
     options = _parse(argv)
     command: Command = options.command
@@ -106,8 +92,10 @@ def _dispatch(argv: list[str]) -> int:
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     if argv[:1] == ["eval"]:
-        evaluate.refuse_unknown(argv[1:])
-    parser = make_parser()
+        from campus_tune.cli.eval import refuse_unknown
+
+        refuse_unknown(argv[1:])
+    parser = make_parser(argv)
     options, rest = parser.parse_known_args(argv)
     if rest and not options.takes_rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
@@ -115,8 +103,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     return options
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """All subcommands."""
+def make_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
+    """All commands by name, and the flags of the one that was typed.
+
+    Args:
+        argv: what was typed; None makes the flags of every command.
+    """
     parser = argparse.ArgumentParser(
         prog="campus-tune",
         description="Competence-aware curricula for fine-tuning language models with TRL.",
@@ -126,22 +118,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"campus-tune {versions(())['campus_tune']}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for command in (
-        sft,
-        simulate,
-        check,
-        score,
-        proxy,
-        compare,
-        ablate,
-        search,
-        report,
-        suspects,
-        value,
-        evaluate,
-        schema,
-        diff,
-        demo,
-    ):
-        command.add_parser(commands)
+    typed = next((word for word in argv or () if not word.startswith("-")), None)  # the flags before it take no value
+    for name, summary in COMMANDS.items():
+        if argv is None or name == typed:
+            import_module(f"campus_tune.cli.{name}").add_parser(commands)
+        else:
+            commands.add_parser(name, help=summary)
     return parser

@@ -8,13 +8,29 @@ from pathlib import Path
 from typing import TypeAlias
 
 from campus_tune.cli.help_text import HelpText
-from campus_tune.compare.result_file import FILE, RUNS
 from campus_tune.words.errors import INTERRUPTED
 from campus_tune.words.leaves import LARGEST
 from campus_tune.words.wording import cut
 
 Command: TypeAlias = Callable[[argparse.Namespace], int]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+COMMANDS = {  # each is a file here, in the sequence of `campus-tune --help`
+    "sft": "fine-tune under a curriculum",
+    "simulate": "show what would be drawn, without a model",
+    "check": "find what is wrong before training",
+    "score": "score all rows ahead of training",
+    "proxy": "train the small model that learnability asks",
+    "compare": "did the curriculum help? a tested verdict, with controls and seeds",
+    "ablate": "what does each domain do for the others? a tested matrix",
+    "search": "which settings are worth it? trials, and a judge of its own",
+    "report": "a page that shows a run or a comparison",
+    "suspects": "which rows look wrong, for a person to judge",
+    "value": "what rows, or groups of them, are worth",
+    "eval": "official benchmarks on a model or on checkpoints",
+    "schema": "what a YAML may say, for editors",
+    "diff": "did two runs train the same rows in every step",
+    "demo": "write graded tasks or a small model",
+}
 LONGEST_S = 24 * 3600  # between two looks at something that goes on
 
 
@@ -116,6 +132,8 @@ def interrupted(out: Path | None, one: str = "run") -> int:
         out: its folder; None where it had not begun.
         one: what it makes.
     """
+    from campus_tune.compare.result_file import FILE, RUNS
+
     kept = "nothing was begun"
     if out is not None:
         n = sum(1 for _ in out.glob(f"{RUNS}/*/*/{FILE}"))

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from campus_tune.cli.options import Commands, add_command
+from campus_tune.cli.options import COMMANDS, Commands, add_command
 from campus_tune.metrics.learnability import EARLY, LATE
 from campus_tune.recipe.launched import refuse_other_launch
 from campus_tune.recipe.trl_yaml import parse_trl, read_arguments
@@ -51,7 +51,7 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(
         commands,
         "proxy",
-        "train the small model that learnability asks",
+        COMMANDS["proxy"],
         EXAMPLE,
         lambda given: main(
             ["--config", given.config, *given.rest], out=given.out, early=given.early, model=given.model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from campus_tune.cli.options import Commands, add_command, seconds
+from campus_tune.cli.options import COMMANDS, Commands, add_command, seconds
 from campus_tune.report.write import EVERY_S, PLOTS, watch, write_report
 from campus_tune.words.errors import INTERRUPTED
 
@@ -21,7 +21,7 @@ example:
 
 def add_parser(commands: Commands) -> argparse.ArgumentParser:
     """Add `report` to the commands of `campus-tune`."""
-    parser = add_command(commands, "report", "a page that shows a run or a comparison", EXAMPLE, main)
+    parser = add_command(commands, "report", COMMANDS["report"], EXAMPLE, main)
     parser.add_argument("folder", type=Path, metavar="DIR", help="a trainer's output_dir, or a comparison's folder")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page (default: report.html inside of DIR)")
     parser.add_argument(

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from campus_tune.cli.options import Commands, add_command
+from campus_tune.cli.options import COMMANDS, Commands, add_command
 from campus_tune.words.errors import StorageError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ and as the first line of the YAML:
 
 def add_parser(commands: Commands) -> None:
     """Add `schema` to the list of commands."""
-    parser = add_command(commands, "schema", "what a YAML may say, for editors", EXAMPLE, main)
+    parser = add_command(commands, "schema", COMMANDS["schema"], EXAMPLE, main)
     parser.add_argument("of", nargs="?", choices=("training", "suite"), default="training", help="(%(default)s)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it there instead of printing it")
 

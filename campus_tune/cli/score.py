@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from campus_tune.cli.options import Commands, add_command
+from campus_tune.cli.options import COMMANDS, Commands, add_command
 from campus_tune.data.domains import Domains
 from campus_tune.preview.health import health_table, score_findings
 from campus_tune.recipe.config import DRAWN, STEERED, CampusConfig
@@ -47,7 +47,7 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(
         commands,
         "score",
-        "score all rows ahead of training",
+        COMMANDS["score"],
         EXAMPLE,
         lambda given: main(["--config", given.config, *given.rest], metrics=given.metrics, scores=given.scores),
         takes_rest=True,

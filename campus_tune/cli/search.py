@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from campus_tune.cli.options import Commands, add_command, add_runs
+from campus_tune.cli.options import COMMANDS, Commands, add_command, add_runs
 from campus_tune.words.errors import INTERRUPTED
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(
         commands,
         "search",
-        "which settings are worth it? trials, and a judge of its own",
+        COMMANDS["search"],
         EXAMPLE,
         main,
         takes_rest=True,

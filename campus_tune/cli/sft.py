@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from campus_tune.cli.options import Commands, add_command
+from campus_tune.cli.options import COMMANDS, Commands, add_command
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.launched import refuse_other_launch
 from campus_tune.recipe.packing import FLAG, SETTING, Translated
@@ -48,7 +48,7 @@ the YAML (num_processes: 4). Switches stand alone: --multi_gpu, and in the YAML 
 
 def add_parser(commands: Commands) -> None:
     """Add `sft` to the list of commands. Its flags are TRL's, so `main` is handed the words as they are."""
-    add_command(commands, "sft", "fine-tune under a curriculum", EXAMPLE)
+    add_command(commands, "sft", COMMANDS["sft"], EXAMPLE)
 
 
 def main(argv: Sequence[str]) -> int:

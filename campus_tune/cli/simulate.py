@@ -6,7 +6,7 @@ import argparse
 import json
 from dataclasses import replace
 
-from campus_tune.cli.options import Commands, add_command, count, names, number
+from campus_tune.cli.options import COMMANDS, Commands, add_command, count, names, number
 from campus_tune.words.leaves import LARGEST_SEED
 
 EXAMPLE = """\
@@ -25,7 +25,7 @@ FOUR = ("length", "mtld", "compression", "loss")  # metrics where no recipe name
 
 def add_parser(commands: Commands) -> None:
     """Add `simulate` to the commands of `campus-tune`."""
-    parser = add_command(commands, "simulate", "show what would be drawn, without a model", EXAMPLE, main)
+    parser = add_command(commands, "simulate", COMMANDS["simulate"], EXAMPLE, main)
     parser.add_argument("--config", metavar="YAML", help="a recipe with a campus block; flags below override it")
     parser.add_argument(
         "--rows", type=number(int, 1, 10**8), help="rows of the training set (the domains', else 10000)"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from campus_tune.cli.options import Commands, add_command, count
+from campus_tune.cli.options import COMMANDS, Commands, add_command, count
 from campus_tune.words.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(
         commands,
         "suspects",
-        "which rows look wrong, for a person to judge",
+        COMMANDS["suspects"],
         EXAMPLE,
         main,
         takes_rest=True,  # RUN too, which would else be taken for the value of a flag of TRL's

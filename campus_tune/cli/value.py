@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from campus_tune.cli.options import Commands, add_command, count
+from campus_tune.cli.options import COMMANDS, Commands, add_command, count
 from campus_tune.words.errors import RecipeError
 
 EXAMPLE = """\
@@ -35,7 +35,7 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(
         commands,
         "value",
-        "what rows, or groups of them, are worth",
+        COMMANDS["value"],
         EXAMPLE,
         main,
         takes_rest=True,  # RUN too, which would else be taken for the value of a flag of TRL's

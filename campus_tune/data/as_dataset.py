@@ -2,23 +2,34 @@
 
 `Dataset.from_list` takes the columns of the first row alone and leaves out, in silence, what only later rows have; a
 value that its column cannot hold it answers with Arrow's words, which name no row.
+
+Of rows in memory `datasets` keeps nothing that it makes: a million rows would be tokenised at every start. So many rows
+go through a file in its cache, found by what they hold, and what is made of that file `datasets` finds again itself.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import secrets
+import shutil
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import datasets
 import pyarrow as pa
 
+from campus_tune.data.contents import content_hash
 from campus_tune.data.refusals import SHORT
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json
 from campus_tune.words.wording import shown
 
 LARGEST = 2**63 - 1  # a whole number that a column holds
+MANY = 10_000  # rows from which on they lie on the disk: tokenising fewer takes seconds
+FOLDER = "campus_tune"  # in the cache of `datasets`
 REFUSALS = (pa.ArrowException, OverflowError, TypeError, ValueError)
 
 
@@ -41,6 +52,43 @@ def as_dataset(rows: Sequence[Json], what: str) -> Any:
             if not _fits(name, values):
                 raise DataError(f"`{what}` {_misfit(name, values)}") from error
         raise
+
+
+def found_again(dataset: Any) -> Any:
+    """The same rows, many of them from a file: the next start finds what a trainer has made of them.
+
+    Where that file is damaged it is written again; where none can be written, the rows stay as they are.
+
+    Args:
+        dataset: of `datasets`, in memory.
+    """
+    if len(dataset) < MANY or not datasets.is_caching_enabled():
+        return dataset
+    content = content_hash(dataset, dataset.column_names)
+    if content is None:
+        return dataset
+    path = Path(datasets.config.HF_DATASETS_CACHE, FOLDER, content)
+    there, found = path.exists(), _read_back(path, content)
+    if found is None:
+        written = path.with_name(f".{content}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        try:
+            dataset.save_to_disk(written)
+            if there:  # and is damaged
+                shutil.rmtree(path, ignore_errors=True)
+            written.rename(path)
+        except OSError:  # no room, not ours to write to, or another process was faster
+            shutil.rmtree(written, ignore_errors=True)
+        found = _read_back(path, content)
+    return dataset if found is None else found
+
+
+def _read_back(path: Path, content: str) -> Any:
+    """The rows in a folder, if they are those; else None."""
+    with suppress(OSError, ValueError, KeyError, TypeError, pa.ArrowException):  # whatever a damaged file makes of it
+        found = datasets.load_from_disk(path, keep_in_memory=False)
+        if content_hash(found, found.column_names) == content:
+            return found
+    return None
 
 
 def _fits(name: str, values: Sequence[Any]) -> bool:

@@ -63,10 +63,11 @@ class Said:
         Raises:
             DataError: a row has none of the shapes that TRL trains on (its number is named).
         """
-        parts = []
+        parts, plain = [], replace(shape, assistant_only_loss=False, completion_only_loss=None)
+        of_answers = replace(plain, assistant_only_loss=True)
         for number, row in enumerate(rows):
             try:
-                parts.append(_parts(row, shape))
+                parts.append(_parts(row, of_answers, plain))
             except DataError as error:
                 raise DataError(f"row {number}: {error}") from error
         prompts = [prompt for prompt, _ in parts]
@@ -75,10 +76,9 @@ class Said:
         return Said(whole, prompts, answers)
 
 
-def _parts(row: Json, shape: Shape) -> tuple[str, str]:
+def _parts(row: Json, of_answers: Shape, plain: Shape) -> tuple[str, str]:
     """(What is asked, what is answered): by role where there are turns, whatever of them carries loss."""
-    plain = replace(shape, assistant_only_loss=False, completion_only_loss=None)
     try:
-        return split_row(row, replace(plain, assistant_only_loss=True))
+        return split_row(row, of_answers)
     except DataError:  # nobody answers
         return split_row(row, plain)

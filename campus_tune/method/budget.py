@@ -314,8 +314,8 @@ class Budget:
         """What was spent, as JSON."""
         spent = {"spent": dict(self.spent), "found": dict(self.found), "seconds": dict(self.seconds)}
         caps = None if self.caps is None else dict(self.caps)
-        cut = {"halved": self.halved, "unpaid": list(self.unpaid), "at_ends": self.at_ends}
-        return {**spent, "caps": caps, **cut}
+        cut = {"unpaid": list(self.unpaid), "at_ends": self.at_ends} if self.cut_short else {}
+        return {**spent, "caps": caps, "halved": self.halved, **cut}
 
     def load(self, state: Json) -> None:
         """Continue from `state()`."""

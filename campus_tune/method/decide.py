@@ -64,8 +64,8 @@ def decide(
 ) -> Chosen:
     """Choose and open the next stage.
 
-    Where measuring the offers is not paid for, the losses of the rows just trained stand for theirs, and where these
-    say nothing, or the selector compares with what nobody has measured, offers take turns.
+    Where measuring the offers is not paid for, the losses of the rows just trained stand for theirs (and their mean for
+    the loss of probes that nobody has measured); where these say nothing, offers take turns.
 
     Args:
         curriculum: whose offers are decided on.
@@ -102,10 +102,11 @@ def decide(
     elif LOSS not in selector.needs:
         outcome, name = NOT_MEASURED, selector.choose(view)
     else:
-        if probe_loss is not None or PROBES not in selector.needs:
-            measured = measure(view)
-        if measured is not None and measured.outcome == NOT_PAID:
+        compares = probe_loss is not None or PROBES not in selector.needs
+        measured = measure(view) if compares else None
+        if measured is None or measured.outcome == NOT_PAID:
             refused, measured = measured, None if free is None else free.of(view, curriculum.orders)
+            view = view if compares or free is None else replace(view, probe_loss=free.level)
         if measured is None:
             outcome, name = NOT_PAID, RoundRobin().choose(view)
         else:

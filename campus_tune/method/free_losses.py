@@ -11,6 +11,9 @@ for the offer's. It tells less than a measurement:
   loss, and where one has none, none is believed: they take turns;
 - with dropout, a training forward is not the model's best.
 
+A selector that compares with the probes, where nobody pays for those either, compares with the mean of all these rows
+(`level`): each was seen before the step that learns from it, and a part of them was drawn from all rows.
+
 `mix`, which draws a part of each stage from all rows, is what makes rows of every order be there.
 """
 
@@ -44,6 +47,11 @@ class FreeLosses:
     losses: RowLosses
     start: RowLosses | None = None
     known: BoolArray | None = None
+
+    @property
+    def level(self) -> float | None:
+        """Mean loss of all of them, nats; None of none."""
+        return self.losses.mean() if self.losses.tokens.any() else None
 
     def of(self, view: View, orders: Mapping[str, RowArray]) -> RaceResult | None:
         """What they say of the offers; None where of one of them they say nothing.

@@ -169,6 +169,8 @@ def measures_offers(config: CampusConfig) -> bool:
 
 def asks_the_model(config: CampusConfig, *, has_probes: bool) -> bool:
     """Whether anything of a run, with settings as they were written, is measured under the model that it trains."""
+    if not config.budget:
+        return False
     if has_probes:
         return True
     asks = any(build_metric(spec).needs_probes for spec in leaves(config.scored))
@@ -249,8 +251,9 @@ def done_without(config: CampusConfig, budget: Budget) -> str:
     if blind and isinstance(config.build_selector(), Bandit):
         said.append("no choice is rewarded")
     elif "selection" in unpaid:
-        without = blind or (START_LOSS in needed and "scoring" in unpaid)
-        free = "" if without else "are compared by the losses of the rows just trained, or "
+        free = "are compared by the losses of the rows just trained, or "
+        if START_LOSS in needed and "scoring" in unpaid:
+            free = ""
         said.append(f"offers {free}take turns")
     return "; ".join(said) or "nothing is asked of the model"
 

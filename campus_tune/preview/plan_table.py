@@ -95,7 +95,7 @@ def _thin_lines(run: SimulatedRun) -> list[str]:
             if values and set(values) != {1.0}:
                 line += f"; {words} {min(values):.2f} to {max(values):.2f}"
         lines.append(line)
-    if run.policy is not None and run.policy.thin is not None and run.policy.thin.fresh:
+    if thinned and run.policy is not None and run.policy.thin is not None and run.policy.thin.fresh:
         lines.append(
             "candidates are measured in every stage here; in a run as far as its budget pays, see campus-tune check"
         )

@@ -3,6 +3,9 @@
 Scores that are given are used; others are made up, by the learner (see `learner`). A score of candidates that are
 measured anew is what it was before training plus what the row's loss has changed since: of `loss` that is the loss now,
 of `rho` the loss now less the other model's.
+
+With `budget: 0` the learner is asked for nothing either: there is no order by what only a model could say, offers are
+compared by the losses of training or take turns, and no probes are measured.
 """
 
 from __future__ import annotations
@@ -15,12 +18,15 @@ import numpy as np
 from campus_tune.data.domains import Domains
 from campus_tune.method.acting import Acting
 from campus_tune.method.book import Book
+from campus_tune.method.budget import ALWAYS
 from campus_tune.method.curriculum import Curriculum
+from campus_tune.method.decide import NOT_PAID
 from campus_tune.method.drop import SALT
+from campus_tune.method.free_losses import FreeLosses
 from campus_tune.method.grouping import NO_GROUPS
 from campus_tune.method.orders import order_rows, rank_of_rows
 from campus_tune.method.policy import Policy
-from campus_tune.method.selectors import NORM, OWN, PROBES, Bandit, RaceResult
+from campus_tune.method.selectors import LOSS, NORM, OWN, PROBES, START_LOSS, Bandit, RaceResult
 from campus_tune.method.stages import Stage
 from campus_tune.method.steering import Steering
 from campus_tune.method.suspicion import Suspicion
@@ -33,6 +39,7 @@ from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_rules import find_score
 from campus_tune.recipe.policy import book_columns, cells_of, policy_of, steering_of
 from campus_tune.recipe.weighting import columns_asked, weighting_of
+from campus_tune.scores.questions import unscored
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray, RowLosses
 
 
@@ -79,14 +86,16 @@ class Scene:
 
     def __init__(self, config: CampusConfig, given: RowsAtHand, *, judges: bool = True) -> None:
         self.config, self.given = config, given
-        specs = () if config.is_shuffle else config.specs
+        self.asks = config.budget > 0
+        unpaid = set() if self.asks else unscored(config, ALWAYS) - given.scores.keys() - given.orders.keys()
+        specs = () if config.is_shuffle else tuple(spec for spec in config.specs if spec.label not in unpaid)
         asked = (*specs, *(config.draw.extras(specs) if config.draws_apart or config.weighs else ()))
         missing = [spec for spec in asked if spec.label not in given.scores and spec.label not in given.orders]
         self.selector = config.build_selector()
         self.seed = config.seed or 0
         self.groups = given.groups if config.within != NO_GROUPS else None
         columns = book_columns(config)
-        self.measures = config.thin is not None and config.thin.fresh
+        self.measures = self.asks and config.thin is not None and config.thin.fresh
         self.watched = bool(self.selector.needs) or columns is not None or self.measures  # somebody looks at its losses
         self.learner: Learner | None = None
         if missing or self.watched:
@@ -123,7 +132,7 @@ class Scene:
         One that forgets, whichever decides: what only watches must not change the losses that others go by.
         """
         reads = self.selector.needs & {PROBES, OWN, NORM} and isinstance(self.selector, Bandit)
-        if not reads and not self.config.steers(has_probes=self.has_rules):
+        if not self.asks or (not reads and not self.config.steers(has_probes=self.has_rules)):
             return None
         if isinstance(self.learner, ForgetfulLearner):
             return self.learner
@@ -201,7 +210,10 @@ class Scene:
         return {spec.label: self._order(self._made_up(spec)) for spec in self.fresh}
 
     def measure(self, view: View) -> RaceResult:
-        """The learner's losses of all the rows of each offer, so without sampling noise."""
+        """The learner's losses of all the rows of each offer, so without sampling noise; of none where none is paid."""
+        if not self.asks:
+            unknown, nothing = np.full(len(view.offers), np.nan), np.zeros(len(view.offers), dtype=np.int64)
+            return RaceResult(unknown, unknown, nothing, None, rounds=0, tokens=0, outcome=NOT_PAID)
         assert self.learner is not None, "a selector with needs has a learner to ask"
         now, start = self.learner.loss(), self.learner.start_loss()
         return RaceResult(
@@ -213,6 +225,17 @@ class Scene:
             tokens=0,
             outcome="all rows measured",
         )
+
+    def probe_loss(self) -> float | None:
+        """The learner's loss of rows that are never trained; None where nobody asks."""
+        return None if self.learner is None or not self.asks else self.learner.probe_loss()
+
+    def shown(self, stage: Stage) -> FreeLosses | None:
+        """What the forwards of a stage are about to show, for decisions that nothing is measured for."""
+        if self.asks or self.learner is None or LOSS not in self.selector.needs or START_LOSS in self.selector.needs:
+            return None
+        loss, one = self.learner.loss()[stage.rows], np.ones(len(stage.rows), dtype=np.int64)
+        return FreeLosses(stage.rows.astype(np.int64), RowLosses(loss, one, one, loss, loss))
 
     def candidates(self, rows: RowArray) -> FloatArray:
         """What `thin: fresh` measures of some rows now, shape (n,)."""

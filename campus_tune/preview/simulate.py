@@ -28,6 +28,7 @@ from campus_tune.method.curriculum import SHUFFLE, Curriculum
 from campus_tune.method.decide import decide
 from campus_tune.method.drawn import of_end, of_stage
 from campus_tune.method.firing import Firing
+from campus_tune.method.free_losses import FreeLosses
 from campus_tune.method.policy import Policy
 from campus_tune.method.stages import Stage
 from campus_tune.method.weighting import Weighting
@@ -240,6 +241,7 @@ def simulate(
     stages: list[SimulatedStage] = []
     plan, steps = [], []
     acting, acts_at = acting_of(config), None
+    free: FreeLosses | None = None
     while not curriculum.finished:
         if acting is not None and acts_at is None and acting.due(curriculum):
             acts_at = curriculum.step / total_steps
@@ -253,11 +255,13 @@ def simulate(
             curriculum,
             scene.selector,
             scene.measure,
-            probe_loss=None if scene.learner is None else scene.learner.probe_loss(),
+            probe_loss=scene.probe_loss(),
             history=record.history,
             fresh=scene.candidates if scene.measures else None,
+            free=free,
         )
         stage, before = chosen.stage, scene.own_loss(chosen.stage.rows)
+        free = scene.shown(stage)
         losses = scene.train(stage, global_batch)
         stages.append(_simulated(curriculum, stage, shown))
         if keep_plan:

@@ -167,7 +167,8 @@ class Decider:
     def _why_not(self, choice: Chosen) -> Json:
         """By which numbers offers were not measured."""
         if choice.refused is None:
-            return {"why": "no probes to compare with"}
+            level = {} if choice.measured is None else {"compared_with": choice.view.probe_loss}
+            return {"why": "no probes to compare with", **level}
         numbers = {"tokens": choice.refused.asked, "left": int(self.budget.room())}
         return {"why": "the budget pays for no sample", **numbers}
 

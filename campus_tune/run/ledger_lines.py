@@ -68,7 +68,7 @@ EVENTS: dict[str, Any] = {
         "progress?": float,
         "reward?": ({"stage": int, "chosen": str, "value": float, "scaled": float}, None),
         "pi?": NUMBERS,
-        "not_measured?": {"why": str, "tokens?": int, "left?": int},
+        "not_measured?": {"why": str, "tokens?": int, "left?": int, "compared_with?": MAYBE},
     },
     "event": {
         **FIRING,

@@ -261,7 +261,7 @@ def load_rows(script: ScriptArguments, mixture: DatasetMixtureConfig) -> Any:
     import datasets
     from trl import get_dataset
 
-    from campus_tune.data.as_dataset import as_dataset
+    from campus_tune.data.as_dataset import as_dataset, found_again
 
     if mixture.datasets:
         return get_dataset(mixture)
@@ -269,7 +269,7 @@ def load_rows(script: ScriptArguments, mixture: DatasetMixtureConfig) -> Any:
     if not name:
         raise DataError("`dataset_name` must be a file, a folder or a hub id, got nothing. Add it to the YAML.")
     if str(name).endswith(TABLE_SUFFIXES):
-        return datasets.DatasetDict({TRAIN: as_dataset(read_table(name), name)})
+        return datasets.DatasetDict({TRAIN: found_again(as_dataset(read_table(name), name))})
     return datasets.load_dataset(name, name=script.dataset_config, streaming=script.dataset_streaming)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from campus_tune.words.errors import CampusError, RecipeError
+
 Severity: TypeAlias = Literal["refused", "error", "warning", "info"]
 SEVERITIES: tuple[Severity, ...] = ("refused", "error", "warning", "info")
 
@@ -26,3 +28,9 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.severity}: {self.what} {self.remedy}".rstrip()
+
+
+def as_findings(error: CampusError) -> list[Finding]:
+    """What an error says as findings, each problem of a recipe as one of its own."""
+    problems = error.problems if isinstance(error, RecipeError) else [str(error)]
+    return [Finding("error", problem) for problem in problems]

@@ -18,8 +18,6 @@ from importlib import import_module
 from types import ModuleType, TracebackType
 from typing import Any, Self, TextIO
 
-from tqdm.auto import tqdm
-
 OFTEN, SELDOM = 0.1, 30.0  # seconds between two drawings: in a terminal, in a file
 REDRAW = 0.3  # the same in a notebook
 MOST_ROWS = 40  # of a table that is drawn anew with each of them
@@ -61,6 +59,8 @@ class Unbroken:
 
 def say(line: str) -> None:
     """A line on stdout that does not tear a bar, and that stands where it was said among what goes to stderr."""
+    from tqdm.auto import tqdm  # 30 ms that `--help` does without
+
     try:  # whether lines and bars go to the same terminal, file or pipe: else none tears another
         together = os.path.samestat(*(os.fstat(stream.fileno()) for stream in (sys.stdout, sys.stderr)))
     except (AttributeError, OSError, ValueError):  # not a file, closed, or none at all
@@ -101,6 +101,8 @@ def bar(
         disable: show none, in this process.
         shown: further arguments of tqdm's.
     """
+    from tqdm.auto import tqdm
+
     disable = disable or int(os.environ.get("RANK") or 0) > 0
     display = notebook()
     if display is not None and not disable:

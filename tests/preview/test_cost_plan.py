@@ -1,4 +1,4 @@
-"""The promise of `budget`: it is kept, or the run says before its first step that it cannot be, and what would help."""
+"""The promise of `budget`: it is kept, down to nothing, and the run says before its first step what it does without."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from campus_tune.model.probe_gradients import ProbeGradient
 from campus_tune.model.probes import Probes
 from campus_tune.model.slopes import Direction
 from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, rests_on, unpaid_candidates
+from campus_tune.preview.simulate import simulate
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run import probing as probing_module
 from campus_tune.run.decide import Decider
@@ -43,6 +44,7 @@ from campus_tune.scores.directions import Directions
 from campus_tune.scores.passages import Passages
 from campus_tune.scores.planning import purposes, refreshes_to_come, stages_between
 from campus_tune.scores.rescore import Rescorer
+from campus_tune.scores.run_scores import Scores
 from campus_tune.words.types import IntArray, Json, RowLosses, RowTexts
 from tests.losses import losses_of
 from tests.run.tiny_run import RECIPE, task_rows, tiny_trainer
@@ -119,7 +121,7 @@ def small_runs(draw: st.DrawFn) -> Small:
         "mix": draw(st.sampled_from([0.0, 0.5])),
         "handover": draw(st.sampled_from([0.0, 0.3, 0.6, 1.0])),
         "rescore": draw(st.integers(0, 5)),
-        "budget": draw(st.floats(0.005, 3.0)),
+        "budget": draw(st.sampled_from([0.0, 0.001]) | st.floats(0.005, 3.0)),
         "within": "none",
     }
     epochs = draw(st.sampled_from([0.4, 1.0, 2.0]))
@@ -145,14 +147,30 @@ def probes_of(run: Small, rng: np.random.Generator) -> Iterator[Probes]:
         yield probes
 
 
-def cost_of(run: Small) -> tuple[float, float, list[str]]:
-    """(What a run spends, what it may spend, in forward tokens, and what it says of that before its first step.)."""
+@dataclass(frozen=True)
+class Bill:
+    """What a run has spent and may spend, in forward tokens, what it said before its first step, and its choices."""
+
+    spent: float
+    total: float
+    said: list[str]
+    decisions: list[Json]
+    measured: dict[str, int]
+
+    @property
+    def small(self) -> bool:
+        """It measured less than half of the fewest rows of everything, and said so."""
+        return bool(self.said) and (TOO_SMALL in self.said[0] or "measures nothing" in self.said[0])
+
+
+def cost_of(run: Small) -> Bill:
+    """A run of small numbers, without a model."""
     rng = np.random.default_rng(run.seed)
     with probes_of(run, rng) as probes:
         return _cost_of(run, rng, probes)
 
 
-def _cost_of(run: Small, rng: np.random.Generator, probes: Probes) -> tuple[float, float, list[str]]:
+def _cost_of(run: Small, rng: np.random.Generator, probes: Probes) -> Bill:
     given = CampusConfig.from_mapping({**run.recipe, "scores": "none"})
     config = given.resolved(has_probes=bool(run.probes), domain_in_data=False, seed=run.seed)
     rows, per_epoch = rows_of(run.n_rows, rng), -(-run.n_rows // run.batch)
@@ -186,6 +204,8 @@ def _cost_of(run: Small, rng: np.random.Generator, probes: Probes) -> tuple[floa
     curriculum = Curriculum(config.schedule(), orders, n_rows=len(rows), global_batch=run.batch, total_steps=total)
     decider = Decider(config.build_selector(), meter, scores, budget, rows.tokens, Peers())
     rescorer = Rescorer(scoring, scores, curriculum, rows, Path())
+    decisions: list[Json] = []
+    shown: Any = None
     while not curriculum.finished:
         if curriculum.needs_decision:
             if probing.due(curriculum.n_stages):
@@ -196,31 +216,81 @@ def _cost_of(run: Small, rng: np.random.Generator, probes: Probes) -> tuple[floa
             if refreshes(curriculum.step):
                 reserved += sum(budget.per_time(purpose, 1) for purpose in budget.to_come)
             allowance = budget.per_decision(stages(curriculum.step, curriculum.handover_step), reserved)
-            decider.decide(curriculum, probe_loss=probing.loss, allowance=allowance)
+            decisions.append(decider.decide(curriculum, probe_loss=probing.loss, allowance=allowance, shown=shown))
+            assert curriculum.stage is not None
+            trained = np.unique(curriculum.stage.rows).astype(np.int64)
+            shown = trained, meter.losses(trained)
+        assert sum(budget.spent.values()) <= budget.total + 1e-6  # at every moment
         curriculum.advance()
     probing.measure(MeasuredAt(curriculum.n_stages, curriculum.step, 0.0, 0.0, 0))
-    return sum(budget.spent.values()), budget.total, said
+    return Bill(sum(budget.spent.values()), budget.total, said, decisions, dict(budget.spent))
 
 
 @examples(40)
 @given(small_runs())
-def test_a_run_keeps_its_budget_or_says_before_it_trains_that_it_will_not(run: Small) -> None:
-    spent, total, said = cost_of(run)
-    assert spent <= total + 1e-6 or TOO_SMALL in said[0]
+def test_a_run_keeps_its_budget_whatever_it_is(run: Small) -> None:
+    bill = cost_of(run)
+    assert bill.spent <= bill.total + 1e-6
+    if not bill.small:  # everything is measured
+        assert not any("not_measured" in decision for decision in bill.decisions[:1])
+    for decision in bill.decisions:
+        if "selection_tokens" in decision and decision["outcome"] == "losses of training":
+            assert decision["selection_tokens"] == 0
 
 
 @examples(15)
 @given(small_runs())
 def test_a_budget_that_is_named_as_large_enough_is(run: Small) -> None:
-    _, _, said = cost_of(run)
+    said = cost_of(run).said
     if not said or TOO_SMALL not in said[0]:
         return
     least, usual = re.findall(r"budget: ([0-9.]+)[ ;]", said[0].split("Write ")[1].replace(" pays", ";"))
     for budget in (float(least), float(usual)):
         if budget <= 10:  # the most that a recipe takes
-            spent, total, again = cost_of(Small(**{**vars(run), "recipe": {**run.recipe, "budget": budget}}))
-            assert spent <= total + 1e-6
-            assert not again or TOO_SMALL not in again[0]
+            again = cost_of(Small(**{**vars(run), "recipe": {**run.recipe, "budget": budget}}))
+            assert again.spent <= again.total + 1e-6
+            assert not again.small
+
+
+@examples(15)
+@given(small_runs())
+def test_a_budget_of_nothing_measures_nothing_and_plans_as_simulated(run: Small) -> None:
+    bill = cost_of(Small(**{**vars(run), "recipe": {**run.recipe, "budget": 0.0}}))
+    assert set(bill.measured.values()) == {0}
+    config = CampusConfig.from_mapping({**run.recipe, "budget": 0.0, "seed": run.seed})
+    if config.selector_name in ("lowest_perplexity", "matched"):
+        return  # they go by what training shows, which a made-up learner does not know
+    per_epoch = -(-run.n_rows // run.batch)
+    orders = orders_of(run)
+    planned = simulate(
+        config,
+        n_rows=run.n_rows,
+        global_batch=run.batch,
+        total_steps=max(1, round(run.epochs * per_epoch)),
+        orders={label: order for label, order in orders.items() if label not in ("loss", "influence")},
+    )
+    assert [(stage.chosen, stage.n_rows) for stage in planned.stages] == [
+        (decision["chosen"], decision["rows"]) for decision in bill.decisions
+    ]
+
+
+def orders_of(run: Small) -> dict[str, IntArray]:
+    """The orders of what costs nothing, as the run has them."""
+    rows = rows_of(run.n_rows, _after_probes(run))
+    texts = RowTexts([str(i) for i in range(len(rows))], rows.answer_tokens, rows.tokens - rows.answer_tokens, {})
+    config = CampusConfig.from_mapping({**run.recipe, "seed": run.seed}).resolved(
+        has_probes=bool(run.probes), domain_in_data=False, seed=run.seed
+    )
+    asking = Asking(config, texts, mock.Mock(), mock.Mock())
+    scores = Scores()
+    asking.add_texts(scores)
+    return {label: order_rows(of, seed=run.seed) for label, of in scores.by_label.items()}
+
+
+def _after_probes(run: Small) -> np.random.Generator:
+    rng = np.random.default_rng(run.seed)
+    rows_of(sum(run.probes), rng)
+    return rng
 
 
 # -- candidates that are measured before some of them are taken --------------------------------------------------------

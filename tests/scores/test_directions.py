@@ -299,9 +299,9 @@ def test_rows_that_wait_are_scored_by_the_gradients_of_the_moment(tmp_path: Path
         measured.append(affordable(rescorer, *given))
         return measured[-1]
 
-    def look(rescorer: Rescorer, n_left: int, reserved: float) -> Any:
+    def look(rescorer: Rescorer, n_left: int) -> Any:
         before = dict(rescorer.asking.budget.spent)
-        told = again(rescorer, n_left, reserved)
+        told = again(rescorer, n_left)
         rows = measured[-1]
         spent = rescorer.asking.budget.spent["rescoring"] - before["rescoring"]
         wanted = exact(trainer, rescorer.asking, DOMAINS, rows)

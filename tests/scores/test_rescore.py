@@ -69,9 +69,9 @@ class Spy:
         self._training: Training | None = None
         again, train = Rescorer.again, ScorerTrainer.train
 
-        def look(rescorer: Rescorer, n_left: int, reserved: float) -> Any:
+        def look(rescorer: Rescorer, n_left: int) -> Any:
             self.rescorer = rescorer
-            return self._look(rescorer, n_left, reserved, again)
+            return self._look(rescorer, n_left, again)
 
         def keep(scorer: ScorerTrainer, *args: Any, **rest: Any) -> Training:
             self._training = train(scorer, *args, **rest)
@@ -80,7 +80,7 @@ class Spy:
         patch.setattr(Rescorer, "again", look)
         patch.setattr(ScorerTrainer, "train", keep)
 
-    def _look(self, rescorer: Rescorer, n_left: int, reserved: float, again: Callable[..., Any]) -> Any:
+    def _look(self, rescorer: Rescorer, n_left: int, again: Callable[..., Any]) -> Any:
         trainer, curriculum, scores = self.trainer, rescorer.curriculum, rescorer.scores
         nothing, rows = RowLosses.zeros(0), range(len(trainer.train_dataset))
         alone = answers_alone(trainer.train_dataset, trainer.processing_class)
@@ -94,7 +94,7 @@ class Spy:
             "features": self._features(rescorer) if self.slow and rescorer.asking.scorer else np.zeros(0),
         }
         before = dict(rescorer.asking.budget.spent)
-        record, warnings = again(rescorer, n_left, reserved)
+        record, warnings = again(rescorer, n_left)
         seen |= {
             "training": self._training,
             "record": record,

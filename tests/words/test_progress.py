@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from tqdm.auto import tqdm
 
 from campus_tune.words import progress
 from tests.notebooks import Notebook, open_notebook
@@ -220,7 +221,7 @@ def test_whoever_reads_along_may_leave_whatever_is_written_by_whomever(monkeypat
         out = progress.Unbroken(pipe)
         monkeypatch.setattr(sys, "stdout", out)
         print("one line, as transformers writes it")
-        progress.tqdm.write("another")
+        tqdm.write("another")
         progress.say("and one of ours")
         out.flush()
         assert (out.encoding, out.isatty()) == (pipe.encoding, False)

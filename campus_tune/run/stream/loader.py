@@ -36,6 +36,8 @@ from campus_tune.run.stream.micro_batches import Cut, n_micro_batches, split_ste
 from campus_tune.words.errors import TrainerError
 from campus_tune.words.types import IntArray, RowArray, RowSource
 
+KEPT = 64  # cuts of steps that are remembered: those that workers have been asked for ahead are among them
+
 
 def batches_of_epoch(steps: int, accumulation: int, short: int) -> int:
     """Micro batches of an epoch on one rank.
@@ -62,6 +64,7 @@ class CurriculumLoader:
         peers: ranks.
         cut: how a step is cut into micro batches.
         flat: the collator puts rows behind one another, without padding.
+        multiple: of which the collator makes the length of a padded batch one.
         workers: `num_workers`, `prefetch_factor`, `pin_memory`, … as the trainer's arguments say.
     """
 
@@ -78,17 +81,19 @@ class CurriculumLoader:
         peers: Peers,
         cut: Cut,
         flat: bool = False,
+        multiple: int = 1,
         workers: dict[str, Any],
     ) -> None:
         self.dataset = dataset
         self.lengths, self.accumulation, self.peers = lengths, accumulation, peers
-        self.micro, self.cut, self.flat = micro, cut, flat
+        self.micro, self.cut, self.flat, self.multiple = micro, cut, flat, multiple
         self.steps_per_epoch, self.short_rows = steps_per_epoch, short_rows
         short = n_micro_batches(short_rows, micro=micro, world=peers.world)
         self.batches_per_epoch = batches_of_epoch(steps_per_epoch, accumulation, short)
         self.counts_down = False  # whether `len` is what is left of the epoch that the run is in
         self.curriculum: Curriculum | None = None
         self.run: object = None  # the CampusRun that asked for it
+        self._splits: dict[bytes, list[list[RowArray]]] = {}
         self._sampler = _StageSampler()
         self.rows = _Rows(dataset)
         self._collate = _Collate(collator)
@@ -126,6 +131,11 @@ class CurriculumLoader:
         last = self._split(np.arange(self.short_rows, dtype=np.int32))
         return any(len(part) == 0 for parts in last for part in parts)
 
+    def _batches_of_steps(self, curriculum: Curriculum, first: int, end: int) -> Iterator[_Batch]:
+        """Those of some steps of the current stage, each step cut when its first batch is asked for."""
+        for step in range(first, end):
+            yield from self._batches(curriculum.step_rows(step))
+
     def _batches(self, rows: RowArray) -> list[_Batch]:
         """The same, with how many ranks have rows in each."""
         batches = []
@@ -145,7 +155,14 @@ class CurriculumLoader:
         return tokens_by_rank(self._split(rows), self.lengths, padded=not self.flat)
 
     def _split(self, rows: RowArray) -> list[list[RowArray]]:
-        return split_step(rows, self.lengths, micro=self.micro, world=self.peers.world, cut=self.cut)
+        """How a step is cut, for all ranks; it is asked several times while the step is read, trained and compared."""
+        key = rows.tobytes()
+        if key not in self._splits:
+            if len(self._splits) == KEPT:
+                del self._splits[next(iter(self._splits))]
+            dealt = {"micro": self.micro, "world": self.peers.world, "multiple": self.multiple}
+            self._splits[key] = split_step(rows, self.lengths, cut=self.cut, **dealt)
+        return self._splits[key]
 
     def close(self) -> None:
         """End the workers, if there are any; iterating starts new ones.
@@ -171,9 +188,7 @@ class CurriculumLoader:
                     "The CampusCallback was removed from the trainer, or on_step_end was not called: add it back."
                 )
             last = min(end, curriculum.stage.first_step + curriculum.stage.n_steps)
-            self._sampler.batches = [
-                batch for step in range(curriculum.step, last) for batch in self._batches(curriculum.step_rows(step))
-            ]
+            self._sampler.batches = partial(self._batches_of_steps, curriculum, curriculum.step, last)
             if self._inner is None:  # its own generator, else each iteration would draw from the global one
                 self._inner = self._make_inner(generator=torch.Generator().manual_seed(0))
             yield from self._inner
@@ -201,13 +216,10 @@ class _StageSampler(Sampler[_Batch]):
     """Batches of the current stage. Mutable, so that the DataLoader around it lives as long as the run."""
 
     def __init__(self) -> None:
-        self.batches: list[_Batch] = []
+        self.batches: Callable[[], Iterator[_Batch]] = partial(iter, ())
 
     def __iter__(self) -> Iterator[_Batch]:
-        return iter(self.batches)
-
-    def __len__(self) -> int:
-        return len(self.batches)
+        return self.batches()
 
 
 class _Rows(Dataset[Any]):

@@ -20,8 +20,12 @@ from campus_tune.words.types import IntArray, RowArray
 
 Cut = Literal["drawn", "even", "packed"]
 
+SPARE = 1 / 20  # by so much a micro batch may be larger than it must, where padding is saved and nobody waits for it
 
-def split_step(rows: RowArray, lengths: IntArray, *, micro: int, world: int, cut: Cut) -> list[list[RowArray]]:
+
+def split_step(
+    rows: RowArray, lengths: IntArray, *, micro: int, world: int, cut: Cut, multiple: int = 1
+) -> list[list[RowArray]]:
     """Micro batches of one optimizer step: `result[a][r]` is what rank r trains in accumulation step a.
 
     As drawn, each takes the next `micro` rows for every rank, and what is left for the last one is shared equally among
@@ -36,17 +40,19 @@ def split_step(rows: RowArray, lengths: IntArray, *, micro: int, world: int, cut
         world: ranks.
         cut: `drawn`: in the drawn sequence. `even`: neighbours in length, of equal cost once they are padded to the
             longest. `packed`: longest first into what is emptiest, of equal tokens.
+        multiple: of which the length of a padded micro batch is one.
     """
     n, together = n_micro_batches(len(rows), micro=micro, world=world), micro * world
     if cut == "drawn":
         return [np.array_split(rows[a * together : (a + 1) * together], world) for a in range(n)]
     own = np.maximum(lengths[rows], 1)
     order = np.argsort(own, kind="stable")
-    ascending, parts = own[order].tolist(), n * world
+    own, parts = own[order], n * world
+    ascending = (own if cut == "packed" else -(-own // multiple) * multiple).tolist()
     if len(rows) <= parts:
         places, costs = [[place] for place in range(len(rows))], ascending
     elif cut == "even":
-        cuts = even_cuts(ascending, parts)
+        cuts = even_cuts(ascending, parts, spare=SPARE if world == 1 else 0.0)
         places = [list(range(a, b)) for a, b in pairwise(cuts)]
         costs = [len(part) * ascending[part[-1]] for part in places]
     else:
@@ -54,10 +60,12 @@ def split_step(rows: RowArray, lengths: IntArray, *, micro: int, world: int, cut
     return [[rows[order[part]] for part in ranks] for ranks in _deal(places, costs, n, world)]
 
 
-def even_cuts(lengths: list[int], parts: int) -> list[int]:
+def even_cuts(lengths: list[int], parts: int, *, spare: float = 0.0) -> list[int]:
     """Where sorted rows are cut so that the largest of the parts' costs is smallest, and then their sum.
 
-    The cost of a part is its rows times the longest of them. Each part has a row.
+    The cost of a part is its rows times the longest of them. Each part has a row. What is spared of the largest cost
+    lowers the sum: measured on chats, 5 % more of the one took 1 % off the other. It is never above that of parts of
+    equal numbers.
 
     Which cuts keep the largest cost within a bound is seen by filling parts from the long end. Under it, the least sum
     f(p) of p parts is convex in p, because costs satisfy the quadrangle inequality: for a ≤ b ≤ c ≤ d,
@@ -67,12 +75,13 @@ def even_cuts(lengths: list[int], parts: int) -> list[int]:
     Args:
         lengths: tokens of the rows, ascending, each at least 1; more rows than `parts`.
         parts: how many.
+        spare: share by which the largest cost may be above the smallest possible.
 
     Returns:
         0, the places where parts end, and last the number of rows.
     """
     n = len(lengths)
-    bound = _smallest_bound(lengths, parts)
+    bound = _bound(lengths, parts, spare)
     earliest = [max(place + 1 - bound // length, 0) for place, length in enumerate(lengths)]
     few, few_cost = _cheapest(lengths, earliest, 1, n * lengths[-1])  # a toll that no saving is worth
     many, many_cost = list(range(n + 1)), sum(lengths)
@@ -88,9 +97,11 @@ def even_cuts(lengths: list[int], parts: int) -> list[int]:
     return few
 
 
-def _smallest_bound(lengths: list[int], parts: int) -> int:
-    """The smallest number that no part's cost has to be above."""
-    low, high = max(lengths[-1], -(-sum(lengths) // parts)), -(-len(lengths) // parts) * lengths[-1]
+def _bound(lengths: list[int], parts: int, spare: float) -> int:
+    """What no part's cost shall be above: the smallest number that can be kept, and what is spared."""
+    ends = [len(lengths) * part // parts for part in range(parts + 1)]
+    equal = max((end - begin) * lengths[end - 1] for begin, end in pairwise(ends))
+    low, high = max(lengths[-1], -(-sum(lengths) // parts)), equal
     while low < high:
         bound = (low + high) // 2
         left, used = len(lengths), 0
@@ -98,7 +109,7 @@ def _smallest_bound(lengths: list[int], parts: int) -> int:
             left -= bound // lengths[left - 1]
             used += 1
         low, high = (low, bound) if left <= 0 else (bound + 1, high)
-    return low
+    return min(int(low * (1 + spare)), equal)
 
 
 def _cheapest(lengths: list[int], earliest: list[int], scale: int, toll: int) -> tuple[list[int], int]:
@@ -201,10 +212,11 @@ def tokens_by_rank(split: list[list[RowArray]], lengths: IntArray, *, padded: bo
         lengths: tokens of every row of the training set, shape (N,).
         padded: rows of a micro batch are padded to the longest; False where they lie flat behind one another.
     """
-    tokens = np.zeros((2, len(split[0])), dtype=np.int64)
+    tokens = [[0] * len(split[0]), [0] * len(split[0])]  # few small numbers: lists are quicker than arrays
     for micro_batch in split:
         for rank, rows in enumerate(micro_batch):
-            if len(rows):
-                own = lengths[rows]
-                tokens[:, rank] += own.sum(), len(own) * own.max() if padded else own.sum()
-    return tokens
+            own = lengths[rows].tolist()
+            total = sum(own)
+            tokens[0][rank] += total
+            tokens[1][rank] += len(own) * max(own, default=0) if padded else total
+    return np.array(tokens, dtype=np.int64)

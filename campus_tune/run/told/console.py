@@ -309,8 +309,8 @@ def last_lines(end: Json, where: str) -> list[str]:
     )
     if spent > end["budget"] + 1e-9:
         lines.append(
-            "warning: the budget is too small for this run, as it said before training: the fewest rows that can be "
-            f"measured cost more. budget: {rounded_up(spent):g} would have paid for them."
+            "warning: more was spent than the budget allows by now: it was larger when that was measured. budget: "
+            f"{rounded_up(spent):g} would have paid for it."
         )
     audit = f"order audit: {audited(**end['audit'])}"
     if "ranks" in end:

@@ -11,10 +11,12 @@ import torch
 from campus_tune.method.curriculum import Curriculum, Schedule
 from campus_tune.method.pacing import linear
 from campus_tune.model.peers import Peers
+from campus_tune.run.stream import loader as loader_module
 from campus_tune.run.stream.filling import KEY
-from campus_tune.run.stream.loader import CurriculumLoader
+from campus_tune.run.stream.loader import KEPT, CurriculumLoader
+from campus_tune.run.stream.micro_batches import split_step
 from campus_tune.words.errors import TrainerError
-from campus_tune.words.types import IntArray
+from campus_tune.words.types import IntArray, RowArray
 from tests.run.witness import flat
 
 ALONE = Peers()
@@ -219,3 +221,27 @@ def test_as_drawn_keeps_the_sequence_of_the_plan() -> None:
     decide(curriculum)
     planned: IntArray = curriculum.step_rows().copy()
     assert train(loader, curriculum, steps=1) == [planned.tolist()]
+
+
+def test_a_step_is_cut_once_and_not_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage may have millions of rows: to open one cuts no step of it but the first."""
+    cut: list[int] = []
+
+    def counted(rows: RowArray, *args: Any, **kwargs: Any) -> list[list[RowArray]]:
+        cut.append(int(rows[0]))
+        return split_step(rows, *args, **kwargs)
+
+    monkeypatch.setattr(loader_module, "split_step", counted)
+    loader, curriculum = make(batch=1)
+    decide(curriculum)
+    next(iter(loader))
+    assert len(cut) == 1
+    train(loader, curriculum)
+    assert sorted(cut) == list(range(len(ROWS)))
+
+
+def test_cuts_of_long_ago_are_forgotten() -> None:
+    loader, _ = make()
+    for first in range(3 * KEPT):
+        loader.micro_batches(np.array([first % 11, first // 11 % 11, first // 121], dtype=np.int32))
+    assert len(loader._splits) == KEPT

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 from typing import get_args
 
 import numpy as np
@@ -9,7 +9,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.utils.data import BatchSampler
 
-from campus_tune.run.stream.micro_batches import Cut, even_cuts, fewest_rows, n_micro_batches, pack, split_step
+from campus_tune.run.stream.micro_batches import (
+    SPARE,
+    Cut,
+    even_cuts,
+    fewest_rows,
+    n_micro_batches,
+    pack,
+    split_step,
+    tokens_by_rank,
+)
 
 LENGTHS = np.random.default_rng(0).lognormal(4, 1, 1000).astype(np.int64) + 1
 CUTS: tuple[Cut, ...] = get_args(Cut)
@@ -31,7 +40,8 @@ def costs_of(lengths: list[int], cuts: list[int]) -> list[int]:
 
 def equal_costs(lengths: list[int], parts: int) -> list[int]:
     """The same of parts of equal numbers of rows, ± 1, as a step was cut before."""
-    return [len(part) * int(part[-1]) for part in np.array_split(np.array(lengths), parts)]
+    ends = [len(lengths) * part // parts for part in range(parts + 1)]
+    return costs_of(lengths, ends)
 
 
 sorted_lengths = st.one_of(
@@ -104,6 +114,23 @@ def test_ranks_that_wait_for_one_another_have_like_costs_and_the_costliest_come_
 # -- as drawn ----------------------------------------------------------------------------------------------------------
 
 
+@given(
+    n=st.integers(1, 70),
+    micro=st.integers(1, 5),
+    world=st.integers(1, 4),
+    cut=st.sampled_from(CUTS),
+    padded=st.booleans(),
+)
+def test_tokens_of_each_rank_are_those_of_its_parts(n: int, micro: int, world: int, cut: Cut, padded: bool) -> None:
+    split = split_step(rows_of(n), LENGTHS, micro=micro, world=world, cut=cut)
+    expected = np.zeros((2, world), dtype=np.int64)
+    for ranks in split:
+        for rank, part in enumerate(ranks):
+            own = LENGTHS[part]
+            expected[:, rank] += own.sum(), len(own) * own.max(initial=0) if padded else own.sum()
+    assert tokens_by_rank(split, LENGTHS, padded=padded).tolist() == expected.tolist()
+
+
 def test_as_drawn_keeps_the_sequence() -> None:
     rows = rows_of(12)
     split = split_step(rows, LENGTHS, micro=2, world=2, cut="drawn")
@@ -142,6 +169,16 @@ def test_an_even_cut_worked_by_hand() -> None:
     assert [ranks[0].tolist() for ranks in split] == [[4, 0], [3, 6, 1, 2, 5, 7, 8]]
 
 
+def test_costs_are_those_of_lengths_as_they_are_padded() -> None:
+    """To a multiple of 8, four rows of up to 8 tokens cost 4 × 8, as the two above do; of 9 tokens the third is one."""
+    rows, cuts = np.arange(6, dtype=np.int32), []
+    for third in (8, 9):
+        lengths = np.array([16, 9, third, 3, 4, 7])
+        [[one], [other]] = split_step(rows, lengths, micro=3, world=1, cut="even", multiple=8)
+        cuts.append(sorted([len(one), len(other)]))
+    assert cuts == [[2, 4], [3, 3]]
+
+
 @given(lengths=sorted_lengths, parts=st.integers(1, 8))
 def test_even_cuts_are_the_best_of_all_cuts_of_sorted_rows(lengths: list[int], parts: int) -> None:
     """By brute force: no other has a smaller largest cost, and of those that have the same none a smaller sum."""
@@ -154,11 +191,24 @@ def test_even_cuts_are_the_best_of_all_cuts_of_sorted_rows(lengths: list[int], p
     assert (max(costs_of(lengths, cuts)), sum(costs_of(lengths, cuts))) == best
 
 
+@given(lengths=sorted_lengths, parts=st.integers(1, 8), spare=st.floats(0, 1))
+def test_what_is_spared_of_the_largest_cost_gives_the_least_sum_under_it(
+    lengths: list[int], parts: int, spare: float
+) -> None:
+    assume(parts < len(lengths))
+    least = max(costs_of(lengths, even_cuts(lengths, parts)))
+    most = min(int(least * (1 + spare)), max(equal_costs(lengths, parts)))
+    costs = costs_of(lengths, even_cuts(lengths, parts, spare=spare))
+    assert max(costs) <= most
+    assert sum(costs) == slow_least_sum(lengths, parts, most)
+
+
 @given(seed=st.integers(0, 10_000), micro=st.integers(1, 12), parts=st.integers(1, 24), spread=st.floats(0.1, 2.0))
 def test_even_cuts_are_never_worse_than_equal_ones(seed: int, micro: int, parts: int, spread: float) -> None:
     lengths = sorted(np.random.default_rng(seed).lognormal(4, spread, micro * parts).astype(int).clip(1).tolist())
-    even = costs_of(lengths, even_cuts(lengths, parts)) if micro > 1 else lengths
-    assert max(even) <= max(equal_costs(lengths, parts))
+    for spare in (0.0, SPARE):
+        even = costs_of(lengths, even_cuts(lengths, parts, spare=spare)) if micro > 1 else lengths
+        assert max(even) <= max(equal_costs(lengths, parts))
 
 
 def slow_least_sum(lengths: list[int], parts: int, bound: int) -> int:
@@ -205,7 +255,7 @@ def test_packing_worked_by_hand() -> None:
     assert pack([1, 6, 7, 8, 9], 2) == ([[0, 1, 4], [2, 3]], [16, 15])
 
 
-@given(lengths=sorted_lengths, parts=st.integers(1, 8))
+@given(lengths=st.lists(st.integers(1, 30), min_size=2, max_size=7).map(sorted), parts=st.integers(1, 3))
 def test_packed_parts_differ_by_no_more_than_a_row(lengths: list[int], parts: int) -> None:
     """What longest-first promises: the fullest part has a third more than the best packing at most."""
     assume(parts < len(lengths))
@@ -213,8 +263,11 @@ def test_packed_parts_differ_by_no_more_than_a_row(lengths: list[int], parts: in
     assert sorted(place for part in places for place in part) == list(range(len(lengths)))
     assert [sum(lengths[place] for place in part) for part in places] == tokens
     assert all(min(tokens) >= total - lengths[part[0]] for part, total in zip(places, tokens, strict=True))
-    least = max(lengths[-1], -(-sum(lengths) // parts), lengths[-parts] + lengths[-parts - 1])
-    assert max(tokens) * 3 * parts <= least * (4 * parts - 1)
+    best = min(
+        max(sum(length for length, its in zip(lengths, dealt, strict=True) if its == part) for part in range(parts))
+        for dealt in product(range(parts), repeat=len(lengths))
+    )
+    assert max(tokens) * 3 * parts <= best * (4 * parts - 1)
 
 
 @pytest.mark.parametrize("world", [1, 8])
