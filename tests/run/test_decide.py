@@ -119,6 +119,20 @@ def test_samples_grow_with_the_allowance_and_stay_inside_it() -> None:
     assert asked[0] < asked[-1] <= 200
 
 
+def test_what_rows_share_at_their_beginning_is_on_the_bill_once() -> None:
+    decider, curriculum, meter = scene("lowest_perplexity", RISING)
+    losses = meter.losses
+
+    def spares(rows: IntArray) -> RowLosses:
+        meter.spared += 3 * (len(rows) - 1)
+        return losses(rows)
+
+    meter.losses = spares  # type: ignore[method-assign]
+    record = decide(decider, curriculum)
+    assert meter.spared > 0
+    assert record["selection_tokens"] == decider.budget.spent["selection"] == TOKENS * meter.asked - meter.spared
+
+
 def test_rows_that_both_offer_are_measured_once() -> None:
     rows = np.arange(N, dtype=np.int32)
     orders = {"up": rows, "nearly up": np.concatenate([rows[1:100], rows[:1], rows[100:]])[:N].astype(np.int32)}
