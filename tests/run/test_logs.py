@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from transformers import TrainerCallback
 
-from campus_tune.method.budget import rounded_up
 from campus_tune.run.ledger import comparable, read_ledger
 from campus_tune.words.errors import DataError, MetricError
 from tests.run.tiny_run import RECIPE, task_rows, tiny_trainer
