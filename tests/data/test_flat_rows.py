@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from campus_tune.data import flat_rows, prepared
 from campus_tune.data.flat_rows import FlatRows
 from campus_tune.data.prepared import TOKEN_COLUMNS, AnswerTexts, read_content, read_rows, read_tokens, token_counts
-from campus_tune.data.token_hashes import combined, place_table, token_keys
+from campus_tune.data.token_hashes import shown_factors, token_keys
 from campus_tune.words.errors import DataError
+from campus_tune.words.hashing import hash_rows
 from tests.run.tiny_run import tokenizer
 
 Columns = dict[str, list[list[int]]]
-SPREAD = 0xD6E8FEB86659FD93
+SPREAD, FACTOR = 0xD6E8FEB86659FD93, 0xA0761D6478BD642F
 
 
 def one_by_one(columns: Columns) -> list[tuple[int, ...]]:
@@ -35,20 +36,23 @@ def one_by_one(columns: Columns) -> list[tuple[int, ...]]:
             carries = [all(mask[i] for mask in masks) for i in range(len(ids))]
         carries[:1] = [False] * len(carries[:1])
         kept = [i for i in range(len(ids)) if real[i]]
-        tokens = answers = 0
+        tokens = answers = shown = shown_labels = 0
+        first, second = (factors.tolist() for factors in shown_factors(len(ids)))
         for place, i in enumerate(kept):
-            key = int(token_keys(np.array([ids[i]]), place_table(place + 1)[-1:])[0])
+            key = int(token_keys(np.array([ids[i]]), hash_rows(np.array([place]), 1).view(np.int64))[0])
             tokens += key
+            shown += (ids[i] + 1) * first[place + 1]
+            shown_labels += (labels[i] + 1) * second[place + 1] * carries[i]
             answers += key * ((labels[i] - ids[i]) * SPREAD + 1) * (carries[i] and place > 0)
-        wrapped = [np.array([sums % 2**64], dtype=np.uint64).view(np.int64) for sums in (tokens, answers)]
-        trained = int(combined(*wrapped).view(np.uint64)[0])
-        found.append((len(ids), sum(carries), tokens % 2**64, len(ids) - len(kept), trained))
+        trained = (answers * FACTOR + tokens) % 2**64
+        of_shown = shown % 2**64, (shown + shown_labels) % 2**64
+        found.append((len(ids), sum(carries), tokens % 2**64, len(ids) - len(kept), trained, *of_shown))
     return found
 
 
 def fields(dataset: Any) -> list[tuple[int, ...]]:
     read = prepared._read_arrays(dataset)  # rows without loss, which are refused, too
-    names = ("tokens", "answer_tokens", "content", "padding", "trained")
+    names = ("tokens", "answer_tokens", "content", "padding", "trained", "shown", "shown_trained")
     return list(zip(*(read[name].tolist() for name in names), strict=True))
 
 
@@ -98,7 +102,10 @@ def test_counts_and_hashes_are_those_of_each_row_by_itself(made: Any, columns: C
     try:
         dataset = made(columns)
         assert fields(dataset) == one_by_one(columns)
-        assert read_content(dataset).tolist() == [row[2] for row in one_by_one(columns)]
+        content, shown = read_content(dataset)
+        assert [*zip(content.tolist(), shown.tolist(), strict=True)] == [
+            (row[2], row[5]) for row in one_by_one(columns)
+        ]
         assert token_counts(dataset).tolist() == [row[0] for row in one_by_one(columns)]
     finally:
         flat_rows.PIECE = before

@@ -29,7 +29,7 @@ class Meter:
     """Losses by a rule, and how many rows it was asked for."""
 
     def __init__(self, per_row: FloatArray) -> None:
-        self.per_row, self.seconds, self.asked = per_row, 0.0, 0
+        self.per_row, self.seconds, self.spared, self.asked = per_row, 0.0, 0, 0
 
     def losses(self, rows: IntArray) -> RowLosses:
         self.asked += len(rows)
