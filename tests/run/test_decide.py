@@ -298,8 +298,8 @@ def test_the_ledger_adds_up_to_the_cost(paid: Any) -> None:
     assert end["cost"]["selection"] == pytest.approx(selection / tokens / 3, rel=1e-2)  # a third: full fine-tuning
 
 
-def test_a_budget_that_is_too_small_for_its_run_is_overspent_and_known(paid: Any) -> None:
-    assert paid["too few"][1]["cost"]["all"] > 1.2 * 0.01
+def test_a_budget_that_is_too_small_for_its_run_is_kept(paid: Any) -> None:
+    assert paid["too few"][1]["cost"]["all"] <= 0.01
 
 
 def test_sizes_of_the_samples_follow_the_budget(tmp_path: Path) -> None:
