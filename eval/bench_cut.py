@@ -109,8 +109,7 @@ def lengths_of(path: Path, model: str | None) -> IntArray:
     if model is None:
         raise SystemExit("`--rows` must have --model, whose tokenizer counts them. Name a model's folder.")
     tokenizer = AutoTokenizer.from_pretrained(model)
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as lines:
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
         texts = [tokenizer.apply_chat_template(json.loads(line)["messages"], tokenize=False) for line in lines]
     return np.array([len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]])
 

@@ -4,10 +4,13 @@ Every ratio is taken within one run, of things measured in turns, and is the med
 is this process's own CPU time (one torch thread is best: OMP_NUM_THREADS=1), as other jobs may use the machine too.
 
 - *speed*: tokens per second of scoring, everything included (reading rows, collating, losses of the answer tokens),
-  against a bare forward of the very same batches, collated beforehand: of the model without its head, which makes no
-  loss, and with logits of every position (goal: at least 90 % of the bare forward).
+  against a bare forward of the very same batches, collated beforehand (goal: at least 95 % of it): of the model
+  without its head, which makes no loss; the same without its adapter, which scoring before the first step does not ask
+  either; with logits of the answers, from which losses are made; and with logits of every position.
 - *harness*: rows per second against `HFLM.loglikelihood` of lm-eval with the best of some batch sizes, the same model
-  object, the same tokens; the losses of every row are compared (goal: at least twice as fast).
+  object, the same tokens; the losses of every row are compared.
+- *shared*: the same of rows that all begin with the same `--shots` solved tasks (goal: at least twice as fast), and
+  against scoring that reads each of them whole.
 - *memory*: what scoring N and 4 N rows adds to the peak, each in a fresh process (goal: the same).
 - *cpu*: the metrics of the texts alone, two processes against one (goal: at least 1.8 times as fast). This is wall
   clock, so leave the machine alone; on a busy one look at the CPU time that both took, and what that would give on two
@@ -41,6 +44,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from peft import LoraConfig
+from torch.nn import functional
 from trl import SFTConfig, SFTTrainer
 
 from campus_tune.data.prepared import TokenRows, read_rows
@@ -51,6 +55,7 @@ from campus_tune.metrics.extras import missing_parts
 from campus_tune.model import batches, compat, measure
 from campus_tune.model.batches import long_rows_first
 from campus_tune.model.peers import Peers
+from campus_tune.model.row_sums import IGNORED
 from campus_tune.model.subject import undisturbed
 from campus_tune.scores.cache import ScoreCache
 from campus_tune.scores.passages import Passages
@@ -58,7 +63,7 @@ from campus_tune.scores.run_scores import HERE
 from campus_tune.words.files import read_jsonl
 from campus_tune.words.types import RowTexts
 
-PARTS = ("speed", "harness", "memory", "cpu")
+PARTS = ("speed", "harness", "shared", "memory", "cpu")
 TEXT_METRICS = ("compression", "mtld", "readability")
 SAME = 1e-3  # nats per token by which two ways to the same loss may differ
 ON_GPU = torch.cuda.is_available()
@@ -151,9 +156,29 @@ def make_meter(trainer: SFTTrainer) -> tuple[measure.LossMeter, TokenRows]:
 
 
 def speed(model: str, folder: str, options: argparse.Namespace) -> str:
-    """Scoring against the bare forward of the same batches."""
+    """Scoring against the bare forward of the same batches, as a table."""
+    ways, what, tokens = scored_and_bare(model, folder, options)
+    seconds = in_turns(ways, options.rounds)
+    best = {name: tokens / min(times) for name, times in seconds.items()}
+    head, cells = [*what, "scoring"], [*what.values(), f"{best['scoring']:.0f} tokens/s"]
+    for name in [name for name in ways if name != "scoring"]:
+        head += [f"bare forward {name}", "ratio"]
+        cells += [f"{best[name]:.0f} tokens/s", f"{median_ratio(seconds[name], seconds['scoring']):.2f}"]
+    return markdown(head, [cells])
+
+
+def speeds(model: str, folder: str, options: argparse.Namespace) -> dict[str, list[float]]:
+    """The same in seconds of each turn, by what was called."""
+    return in_turns(scored_and_bare(model, folder, options)[0], options.rounds)
+
+
+def scored_and_bare(
+    model: str, folder: str, options: argparse.Namespace
+) -> tuple[dict[str, Callable[[], Any]], dict[str, Any], int]:
+    """Scoring and bare forwards of the same batches by name; what they are of, in words; and its tokens."""
     trainer = make_trainer(model, read_plain(options, options.rows), f"{folder}/speed")
     meter, rows = make_meter(trainer)
+    meter._shares = False  # each row whole, as in the bare forward
     wanted, subject = np.arange(len(rows)), meter.subject()
     parts = long_rows_first(meter.tokens[wanted], meter.token_bound(subject, wanted))
     made = [subject.place(meter.collator([meter.dataset[int(row)] for row in part])) for part in parts]
@@ -165,33 +190,47 @@ def speed(model: str, folder: str, options: argparse.Namespace) -> str:
             for batch in batches:
                 module(**batch, use_cache=False)
 
+    def without_adapter() -> None:
+        with subject.model.disable_adapter():
+            forwards(whole.get_decoder())
+
+    def answers() -> None:
+        with undisturbed(subject.model):
+            for batch, full in zip(batches, made, strict=True):
+                mask = full["labels"][:, 1:] != IGNORED
+                hidden = whole.get_decoder()(**batch, use_cache=False).last_hidden_state[:, :-1][mask]
+                functional.cross_entropy(subject.head(hidden).float(), full["labels"][:, 1:][mask], reduction="none")
+
     bare = {
         "without the head": partial(forwards, whole.get_decoder()),
+        "without the head and the adapter": without_adapter,
+        "with logits of the answers": answers,
         "with all logits": partial(forwards, subject.model),
     }
-    seconds = in_turns({"scoring": lambda: meter.losses(wanted), **bare}, options.rounds)
-    tokens, answers = int(rows.tokens.sum()), int(rows.answer_tokens.sum())
-    best = {name: tokens / min(times) for name, times in seconds.items()}
-    cells = [f"{best['scoring']:.0f} tokens/s"]
-    for name in bare:
-        cells += [f"{best[name]:.0f} tokens/s", f"{median_ratio(seconds[name], seconds['scoring']):.2f}"]
-    head = ["model", "rows", "tokens (answers)", "batches", "scoring"]
-    head += [text for name in bare for text in (f"bare forward {name}", "ratio")]
-    what = [name_of(options), len(rows), f"{tokens} ({answers})", len(batches), *cells]
-    return markdown(head, [what])
+    tokens, answers_ = int(rows.tokens.sum()), int(rows.answer_tokens.sum())
+    what = {"model": name_of(options), "rows": len(rows), "tokens (answers)": f"{tokens} ({answers_})"}
+    return {"scoring": lambda: meter.losses(wanted), **bare}, {**what, "batches": len(batches)}, tokens
 
 
-def harness(model: str, folder: str, options: argparse.Namespace) -> str:
+def behind_shots(plain: Sequence[dict[str, str]], n: int) -> list[dict[str, str]]:
+    """Rows without the n shortest, which now stand, solved, before each of the others."""
+    by_length = sorted(range(len(plain)), key=lambda i: len(plain[i]["prompt"]) + len(plain[i]["completion"]))
+    shots = [plain[i] for i in by_length[:n]]
+    head = "".join(f"{one['prompt']}{one['completion']}\n\n" for one in shots)
+    return [{**row, "prompt": head + row["prompt"]} for row in plain if row not in shots]
+
+
+def harness(model: str, folder: str, options: argparse.Namespace, shots: int = 0) -> str:
     """Scoring against lm-eval's own loglikelihood, and whether both say the same of every row."""
     if importlib.util.find_spec("lm_eval") is None:
         return "harness: lm-eval is not installed, so nothing is compared. Type: pip install lm-eval"
-    plain = read_plain(options, options.rows)
+    plain = behind_shots(read_plain(options, options.rows + shots), shots)
     trainer = make_trainer(model, plain, f"{folder}/harness")
     meter, rows = make_meter(trainer)
     if len(rows) != len(plain):
         return f"harness: {len(plain) - len(rows)} rows are longer than the trainer takes; choose shorter ones"
     wanted, tried, ways, apart = np.arange(len(rows)), {}, {}, 0.0
-    ours = meter.losses(wanted)
+    ours, spared = meter.losses(wanted), meter.spared
     for size in options.lm_eval_batches:
         ways[size] = loglikelihood(trainer, plain, size)
         began = CLOCK()
@@ -200,6 +239,10 @@ def harness(model: str, folder: str, options: argparse.Namespace) -> str:
         apart = max(apart, float(np.abs((ours.nll_sum - theirs) / ours.tokens).max()))
     best = min(tried, key=lambda size: tried[size])
     turns = {"ours": lambda: meter.losses(wanted), "theirs": ways[best]}
+    if shots:
+        each_whole, _ = make_meter(trainer)
+        each_whole._shares = False  # as for a model that cannot look back
+        turns["whole"] = lambda: each_whole.losses(wanted)
     seconds = in_turns(turns, options.rounds, warm=True)
     ratio = median_ratio(seconds["theirs"], seconds["ours"])
     rates = [f"{len(rows) / min(seconds[who]):.2f} rows/s" for who in ("ours", "theirs")]
@@ -214,7 +257,15 @@ def harness(model: str, folder: str, options: argparse.Namespace) -> str:
         "most that a row differs",
     ]
     differs = f"{apart:.1e} nats per token{'' if apart < SAME else ': NOT THE SAME'}"
-    return markdown(head, [[name_of(options), len(rows), *rates, f"{best} ({others})", f"{ratio:.2f}", differs]])
+    line = [name_of(options), len(rows), *rates, f"{best} ({others})", f"{ratio:.2f}", differs]
+    if shots:
+        head += ["against rows read whole", "tokens", "of them read"]
+        line += [
+            f"{median_ratio(seconds['whole'], seconds['ours']):.2f}",
+            int(rows.tokens.sum()),
+            int(rows.tokens.sum()) - spared,
+        ]
+    return markdown(head, [line])
 
 
 def loglikelihood(trainer: SFTTrainer, plain: Sequence[Mapping[str, str]], size: int) -> Callable[[], Any]:
@@ -351,6 +402,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=256, help="rows scored (speed, harness, sweep)")
     parser.add_argument("--rounds", type=int, default=5, help="turns that are counted, after one to warm up")
     parser.add_argument("--lm-eval-batches", type=int, nargs="+", default=[1, 8, 16])
+    parser.add_argument("--shots", type=int, default=5, help="solved tasks that all rows begin with (shared)")
     parser.add_argument("--memory-rows", type=int, default=1000, help="N")
     parser.add_argument("--texts", type=int, default=200_000, help="of the metrics of texts alone")
     parser.add_argument("--batches", type=int, nargs="+", default=[512, 1024, 2048, 4096], help="tokens, for the sweep")
@@ -373,6 +425,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         ways: dict[str, Callable[[], str]] = {
             "speed": lambda: speed(model, folder, options),
             "harness": lambda: harness(model, folder, options),
+            "shared": lambda: harness(model, folder, options, shots=options.shots),
             "memory": lambda: memory(model, options),
             "cpu": lambda: cpu(options),
             "sweep": lambda: sweep(model, folder, options),

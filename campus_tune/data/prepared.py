@@ -43,7 +43,7 @@ class TokenRows:
         trained: a 64-bit hash of each row's token ids, of which of them carry loss, and of their labels, shape (N,):
             what a loss hangs on.
         shown: the hash of its tokens that is made of what reaches the model (`data.token_hashes`), shape (N,).
-        shown_trained: the same of what is trained, shape (N,).
+        shown_labels: the same of its labels, shape (N,).
     """
 
     tokens: IntArray
@@ -52,7 +52,7 @@ class TokenRows:
     padding: IntArray
     trained: NDArray[np.uint64]
     shown: NDArray[np.uint64]
-    shown_trained: NDArray[np.uint64]
+    shown_labels: NDArray[np.uint64]
 
     def __len__(self) -> int:
         return len(self.tokens)

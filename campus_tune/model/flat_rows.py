@@ -10,16 +10,14 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from campus_tune.model import compat
 from campus_tune.model.compat import Collator
+from campus_tune.recipe.batching import AUTO, Batching, flash, padded_attention
 
 if TYPE_CHECKING:
     from transformers import Trainer
-
-AUTO = "auto"
-Batching = Literal["auto", "step", "plain", "flat"]
 
 # Kinds of layers in which tokens meet in the attention alone.
 ATTENTION = {"full_attention", "sliding_attention", "chunked_attention", "dense", "sparse"}
@@ -54,20 +52,6 @@ def layout_of(trainer: Trainer, collator: Collator, asked: Batching) -> Layout:
     if why is not None:
         return Layout("step", why)
     return Layout("flat", f"the model's attention ({compat.attention_of(trainer)}) takes rows of any lengths")
-
-
-def flash(attention: str | None) -> bool:
-    """Whether an attention of this name takes rows of variable lengths, as transformers names them.
-
-    >>> flash("flash_attention_2"), flash("kernels-community/vllm-flash-attn3"), flash("sdpa"), flash(None)
-    (True, True, False, False)
-    """
-    return attention is not None and "flash" in attention
-
-
-def padded_attention(attention: str | None) -> str:
-    """Why rows are padded under this attention."""
-    return f"the model's attention ({attention or 'sdpa'}) takes rows padded; flash attention would take them flat"
 
 
 def _why_padded(trainer: Trainer, collator: Collator) -> str | None:

@@ -37,7 +37,7 @@ from campus_tune.model.row_sums import (
     token_confidences,
     token_losses,
 )
-from campus_tune.model.shared_prompts import Batch, Row, batches_of
+from campus_tune.model.shared_prompts import Batch, MarkedRow, batches_of
 from campus_tune.model.subject import Subject, undisturbed
 from campus_tune.words.errors import DivergedError, TrainerError
 from campus_tune.words.progress import bar
@@ -404,11 +404,11 @@ def windows(tokens: IntArray) -> Iterator[IntArray]:
         start = end
 
 
-def _as_rows(held: Sequence[Mapping[str, Any]]) -> list[Row]:
+def _as_rows(held: Sequence[Mapping[str, Any]]) -> list[MarkedRow]:
     """What rows that were read say of their tokens."""
     names = [name for name in TOKEN_COLUMNS if name in held[0]]
     masks = answer_masks({name: [item[name] for item in held] for name in names})
-    return [Row(np.asarray(item["input_ids"]), mask) for item, mask in zip(held, masks, strict=True)]
+    return [MarkedRow(np.asarray(item["input_ids"]), mask) for item, mask in zip(held, masks, strict=True)]
 
 
 def logits_of(outputs: Any) -> torch.Tensor:

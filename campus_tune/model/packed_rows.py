@@ -42,12 +42,14 @@ def translated(settings: Mapping[str, Any], rows: Any) -> Translated | None:
         rows = rows.select(chosen) if hasattr(rows, "select") else [rows[i] for i in chosen]
     given = as_dataset(rows, str(settings.get("dataset_name"))) if isinstance(rows, list) else rows
     prepared = prepare_rows({**settings, SETTING: False}, given)
-    length = None if prepared is None else prepared.trainer.args.max_length
-    if prepared is None or length is None:
+    if prepared is None:
+        return None
+    args: Any = prepared.trainer.args  # `trl.SFTConfig`
+    if args.max_length is None:
         return None
     return translate(
         prepared.trained.rows().tokens,
-        max_length=length,
+        max_length=args.max_length,
         micro=setting_whole(settings, "per_device_train_batch_size"),
         accumulation=setting_whole(settings, "gradient_accumulation_steps"),
     )

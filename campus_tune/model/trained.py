@@ -89,7 +89,7 @@ class Trained:
         if self.dataset is self.view:
             return rows
         content, shown = read_content(self.view)
-        return replace(rows, content=content, shown=shown, shown_trained=rows.shown_trained - rows.shown + shown)
+        return replace(rows, content=content, shown=shown)
 
 
 class Made(Sequence[Any]):

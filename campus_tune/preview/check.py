@@ -16,6 +16,7 @@ from campus_tune.evaluate.suites import load_suite
 from campus_tune.metrics.extras import missing_parts
 from campus_tune.model.prepare import HERE, OURS
 from campus_tune.preview.advice import problems_in_method
+from campus_tune.recipe.batching import foreseen
 from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.recipe.packing import SETTING
 from campus_tune.recipe.trainer_settings import refused
@@ -44,7 +45,7 @@ def check(path: str | Path) -> list[Finding]:
         config = load_recipe(settings, named=path)
     except RecipeError as error:
         return [*as_findings(error), *findings]
-    findings += [*problems_in_method(config), *_part_findings(config)]
+    findings += [*problems_in_method(config), *_part_findings(config), *foreseen(settings, config.batching)]
     wrong = [finding for finding in findings if finding.severity == "error"]
     packs = bool(settings.get(SETTING)) and len(wrong) == 1
     if packs or not wrong:

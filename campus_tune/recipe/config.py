@@ -29,6 +29,7 @@ from campus_tune.method.reweight import SHARES
 from campus_tune.method.rules import Rule
 from campus_tune.method.selectors import PROBES, SELECTORS, Selector, build_selector
 from campus_tune.metrics import METRICS, MetricSpec, build_metric, check_labels, leaves, parse_metric
+from campus_tune.recipe.batching import Batching
 from campus_tune.recipe.blocks import DOMAIN, EvaluateSettings, ProbeSettings
 from campus_tune.recipe.draw_blocks import (
     PHASES,
@@ -143,7 +144,7 @@ class CampusConfig(CheckedSettings):
     evaluate: EvaluateSettings | None = None
     scores: str | None = None
     level: str | None = None
-    batching: Literal["auto", "step", "plain", "flat"] = "auto"
+    batching: Batching = "auto"
     seed: Annotated[int | None, Range(0, LARGEST_SEED)] = None
     cells: CellSettings | None = None
     domains: DomainSettings | None = None

@@ -73,7 +73,7 @@ CAMPUS: Table = {
     "rescore": ((0, 1, 4), (None, *_NO_WHOLE)),
     "scores": ((None, "none", "scores"), _NO_TEXT),
     "level": ((None, "level"), _NO_TEXT),
-    "batching": (("step", "plain", "flat"), _NO_WORD),
+    "batching": (("auto", "step", "plain", "flat"), _NO_WORD),
     "seed": ((None, 0, 7, 2**31), _NO_WHOLE),
     "resume": (("strict", "changed_future"), _NO_WORD),
     "probes": (

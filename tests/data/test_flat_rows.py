@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import xxhash
 from datasets import Dataset, List, Value
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,12 +16,13 @@ from hypothesis import strategies as st
 from campus_tune.data import flat_rows, prepared
 from campus_tune.data.flat_rows import FlatRows
 from campus_tune.data.prepared import TOKEN_COLUMNS, AnswerTexts, read_content, read_rows, read_tokens, token_counts
-from campus_tune.data.token_hashes import combined, place_table, token_keys
+from campus_tune.data.token_hashes import token_keys
 from campus_tune.words.errors import DataError
+from campus_tune.words.hashing import hash_rows
 from tests.run.tiny_run import tokenizer
 
 Columns = dict[str, list[list[int]]]
-SPREAD = 0xD6E8FEB86659FD93
+SPREAD, FACTOR = 0xD6E8FEB86659FD93, 0xA0761D6478BD642F
 
 
 def one_by_one(columns: Columns) -> list[tuple[int, ...]]:
@@ -37,18 +40,21 @@ def one_by_one(columns: Columns) -> list[tuple[int, ...]]:
         kept = [i for i in range(len(ids)) if real[i]]
         tokens = answers = 0
         for place, i in enumerate(kept):
-            key = int(token_keys(np.array([ids[i]]), place_table(place + 1)[-1:])[0])
+            key = int(token_keys(np.array([ids[i]]), hash_rows(np.array([place]), 1).view(np.int64))[0])
             tokens += key
             answers += key * ((labels[i] - ids[i]) * SPREAD + 1) * (carries[i] and place > 0)
-        wrapped = [np.array([sums % 2**64], dtype=np.uint64).view(np.int64) for sums in (tokens, answers)]
-        trained = int(combined(*wrapped).view(np.uint64)[0])
-        found.append((len(ids), sum(carries), tokens % 2**64, len(ids) - len(kept), trained))
+        trained = (answers * FACTOR + tokens) % 2**64
+        predicted = [labels[i] if carries[i] else -100 for i in kept][1:]
+        seen = xxhash.xxh3_64_intdigest(struct.pack(f"<{len(kept)}q", *(ids[i] for i in kept)))
+        of_labels = xxhash.xxh3_64_intdigest(struct.pack(f"<{len(predicted)}q", *predicted))
+        told = seen, of_labels if set(predicted) - {-100} else 0
+        found.append((len(ids), sum(carries), tokens % 2**64, len(ids) - len(kept), trained, *told))
     return found
 
 
 def fields(dataset: Any) -> list[tuple[int, ...]]:
     read = prepared._read_arrays(dataset)  # rows without loss, which are refused, too
-    names = ("tokens", "answer_tokens", "content", "padding", "trained")
+    names = ("tokens", "answer_tokens", "content", "padding", "trained", "shown", "shown_labels")
     return list(zip(*(read[name].tolist() for name in names), strict=True))
 
 
@@ -98,7 +104,10 @@ def test_counts_and_hashes_are_those_of_each_row_by_itself(made: Any, columns: C
     try:
         dataset = made(columns)
         assert fields(dataset) == one_by_one(columns)
-        assert read_content(dataset).tolist() == [row[2] for row in one_by_one(columns)]
+        content, shown = read_content(dataset)
+        assert [*zip(content.tolist(), shown.tolist(), strict=True)] == [
+            (row[2], row[5]) for row in one_by_one(columns)
+        ]
         assert token_counts(dataset).tolist() == [row[0] for row in one_by_one(columns)]
     finally:
         flat_rows.PIECE = before

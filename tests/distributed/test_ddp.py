@@ -142,6 +142,14 @@ def test_the_ledger_shows_the_slowest_rank_and_the_padding_of_each(run: Callable
     assert not [line for line in ledger(run(1).out) if "ranks" in line]
 
 
+def test_padding_is_counted_over_all_ranks(run: Callable[..., Run]) -> None:
+    ours, single = (lines(run(world).out, "end")[0]["padding"] for world in (2, 1))
+    assert ours["tokens"][0] == single["tokens"][0]
+    assert ours["tokens"][1] < single["tokens"][1]  # twice as many micro batches of half the rows
+    assert (ours["micro"], single["micro"]) == (4, 8)
+    assert ours["at_random"] < single["at_random"]
+
+
 def test_workers_and_accumulation_change_no_row_and_no_loss(run: Callable[..., Run]) -> None:
     shared = {**FEW, "gradient_accumulation_steps": 2, "dataloader_num_workers": 1}
     ours, single = run(2, **shared).report, run(1, **FEW).report

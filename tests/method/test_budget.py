@@ -8,7 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.method.budget import ALWAYS, PURPOSES, THINNING, WEIGHTS, Budget, Purpose, forward_ratio
+from campus_tune.method.budget import (
+    ALWAYS,
+    PRECEDENCE,
+    PURPOSES,
+    RESTS_ON,
+    THINNING,
+    WEIGHTS,
+    Budget,
+    Need,
+    Purpose,
+    forward_ratio,
+    paid_for,
+)
+from tests.strategies import examples
 
 
 @pytest.mark.parametrize(
@@ -71,6 +84,114 @@ def test_the_clocks_share_is_seconds_of_measuring_over_seconds_of_training() -> 
     budget.charge("probes", 20, 2.0)
     budget.seconds["training"] += 30.0
     assert budget.clock_share() == pytest.approx(0.1)
+
+
+# -- more than it pays for --------------------------------------------------------------------------------------------
+
+
+@st.composite
+def needed(draw: st.DrawFn) -> dict[Purpose, Need]:
+    """What each of some purposes takes, from all that is usual down to the least that says anything."""
+    found: dict[Purpose, Need] = {}
+    for purpose in draw(st.sets(st.sampled_from(PRECEDENCE), min_size=1)):
+        sizes = sorted(draw(st.lists(st.integers(0, 1000), min_size=4, max_size=4)), reverse=True)
+        usual, fewest, least, barest = map(float, sizes)
+        found[purpose] = Need(usual, fewest, least, barest if purpose == "probes" else least)
+    return found
+
+
+RESTS = [*RESTS_ON, ("selection", "probes")]
+
+
+@examples(200)
+@given(needed(), st.floats(0, 3000))
+def test_what_is_measured_fits_into_every_budget(needs: dict[Purpose, Need], total: float) -> None:
+    budget = Budget(total, 1.0, 1.0)
+    budget.fit(needs, RESTS)
+    if sum(need.usual for need in needs.values()) <= total:
+        assert (budget.caps, budget.halved, budget.cut_short) == (None, False, False)
+        return
+    assert budget.caps is not None
+    assert sum(budget.caps.values()) <= total + 1e-6
+    assert budget.caps.keys() == needs.keys() - set(budget.unpaid)
+    for purpose, cap in budget.caps.items():  # what is measured says something
+        assert cap >= needs[purpose].barest - 1e-6
+        if not budget.cut_short:
+            assert cap >= needs[purpose].least - 1e-6
+    for of, on in RESTS:
+        if on in needs and on in budget.unpaid and of in needs:
+            assert of in budget.unpaid
+    enough = sum(need.least for need in needs.values()) <= total
+    assert enough != budget.cut_short or (budget.unpaid == () and budget.at_ends is None)
+    if budget.at_ends is not None:  # so seldom that no decision goes by it
+        assert needs["probes"].barest - 1e-6 <= budget.at_ends < needs["probes"].least
+        assert "selection" not in budget.caps
+
+
+@examples(100)
+@given(needed(), st.floats(0, 3000))
+def test_nothing_is_left_out_that_what_is_over_would_pay_for(needs: dict[Purpose, Need], total: float) -> None:
+    barest = {name: need.barest for name, need in needs.items()}
+    paid = paid_for(barest, RESTS_ON, total)
+    over = total - sum(barest[name] for name in paid)
+    assert over >= 0
+    held = {of for of, on in RESTS_ON if on in needs and on not in paid}
+    assert all(barest[name] > over for name in needs if name not in paid and name not in held)
+
+
+def test_orders_come_first_and_what_can_be_had_for_nothing_last() -> None:
+    needs: dict[Purpose, Need] = {
+        "selection": Need(40, 40, 20, 20),
+        "probes": Need(100, 80, 50, 20),
+        "scoring": Need(60, 30, 15, 15),
+    }
+    found = {}
+    for total in (200, 150, 85, 84, 60, 34, 14, 0):
+        budget = Budget(total, 1.0, 1.0)
+        budget.fit(needs, RESTS)
+        found[total] = (budget.unpaid, budget.at_ends is not None)
+    assert found == {
+        200: ((), False),
+        150: ((), False),  # all are measured, fewer rows
+        85: ((), False),  # half of the fewest
+        84: (("selection",), False),  # then the probes can be measured as often as any decision would want
+        60: (("selection",), True),  # and now at both ends only
+        34: (("selection", "probes"), False),
+        14: (("selection", "probes", "scoring"), False),
+        0: (("selection", "probes", "scoring"), False),
+    }
+
+
+def test_a_budget_of_nothing_is_whole_where_nothing_is_measured() -> None:
+    budget = Budget(0.0, 100.0, 0.5)
+    budget.fit({"scoring": Need(0, 0, 0, 0)})
+    assert (budget.cut_short, budget.caps, budget.room()) == (False, None, 0.0)
+
+
+def test_what_turned_out_to_cost_more_is_left_out_with_what_rests_on_it() -> None:
+    budget = Budget(0.5, 100.0, 0.5, (*ALWAYS, "rescoring"))
+    budget.leave_out("scoring", 120.0)
+    assert (budget.unpaid, budget.short, budget.cut_short) == (("scoring", "rescoring"), 120.0, True)
+
+
+def test_the_measurement_that_ends_a_run_is_kept_free() -> None:
+    budget = Budget(0.5, 100.0, 0.5)
+    budget.to_end = 30.0
+    assert (budget.left, budget.room(), budget.room(80.0)) == (100.0, 70.0, 0.0)
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_what_is_left_out_goes_on_from_its_state_and_is_not_there_without(cut: bool) -> None:
+    first, second = Budget(0.05, 1000.0, 0.5), Budget(0.05, 1000.0, 0.5)
+    if cut:
+        first.unpaid, first.at_ends = ("selection",), 12.5
+    state = json.loads(json.dumps(first.state()))
+    assert ("unpaid" in state) is ("at_ends" in state) is cut
+    second.load({**state, "kept": True})  # of a version that could overspend
+    assert (second.unpaid, second.at_ends) == (first.unpaid, first.at_ends)
+
+
+# -- what is spent ----------------------------------------------------------------------------------------------------
 
 
 @given(st.floats(0, 1), st.floats(0, 1e9), st.sets(st.sampled_from(PURPOSES), min_size=1))

@@ -10,12 +10,14 @@ import pytest
 
 from campus_tune.method.curriculum import Curriculum, Offer, Schedule
 from campus_tune.method.decide import Chosen, all_alike, decide
+from campus_tune.method.free_losses import FreeLosses
 from campus_tune.method.pacing import linear
 from campus_tune.method.policy import Policy
 from campus_tune.method.selectors import LOSS, Outcome, RaceResult, Selector, build_selector
 from campus_tune.method.thin import Thin
 from campus_tune.method.view import History, PastStage, View
 from campus_tune.words.types import FloatArray, RowArray
+from tests.losses import losses_of
 from tests.method.policies import lived
 
 N = 40
@@ -104,6 +106,48 @@ def test_what_nothing_pays_for_is_taken_in_turns() -> None:
         chosen.append(choice.stage.chosen)
         finish(made, choice)
     assert chosen == ["up", "down", "up", "down"]
+
+
+def trained(*rows: int) -> FreeLosses:
+    """Rows that were just trained, whose loss is their number."""
+    values, tokens = np.array(rows, dtype=np.float64), np.ones(len(rows), dtype=np.int64)
+    return FreeLosses(np.array(rows), losses_of(values, tokens, 0 * tokens))
+
+
+def test_what_nothing_pays_for_is_chosen_by_the_losses_of_the_rows_just_trained() -> None:
+    refused = Meter("not paid for")
+    choice = decide(curriculum(), Hardest(), refused, free=trained(*range(0, N, 2)))
+    assert (choice.stage.chosen, choice.outcome, refused.asked) == ("down", "losses of training", 1)
+    assert choice.measured is not None
+    assert choice.refused is not None
+    assert choice.measured.n_rows.tolist() == [5, 5]
+    assert choice.view.mean_loss is not None
+    assert choice.view.mean_loss[0] < 10 < 30 < choice.view.mean_loss[1]
+
+
+def test_what_was_trained_elsewhere_is_no_ground_for_a_choice() -> None:
+    choice = decide(curriculum(), Hardest(), Meter("not paid for"), free=trained(*range(10)))
+    assert (choice.stage.chosen, choice.outcome, choice.measured) == ("up", "not paid for", None)
+
+
+def test_losses_that_are_free_are_not_asked_where_a_measurement_is_paid_for() -> None:
+    choice = decide(curriculum(), Hardest(), Meter(), free=trained(*range(0, N, 2)))
+    assert (choice.outcome, choice.refused) == ("all rows measured", None)
+
+
+@pytest.mark.parametrize(("more", "chosen"), [(range(16), "up"), (range(24, 40), "down")])
+def test_without_probes_a_selector_compares_with_the_mean_of_what_was_trained(more: range, chosen: str) -> None:
+    meter, free = Meter(), trained(*{*range(0, N, 2), *more})  # rows of either end, and more of one
+    choice = decide(curriculum(), build_selector("matched"), meter, free=free)
+    assert meter.asked == 0  # a measurement would have had nothing to be compared with
+    assert (choice.outcome, choice.view.probe_loss) == ("losses of training", free.level)
+    assert choice.stage.chosen == chosen
+
+
+def test_without_probes_and_before_the_first_stage_offers_take_turns() -> None:
+    meter = Meter()
+    choice = decide(curriculum(), build_selector("matched"), meter)
+    assert (choice.stage.chosen, choice.outcome, choice.refused, meter.asked) == ("up", "not paid for", None, 0)
 
 
 def test_the_ranks_agree_on_a_choice_before_its_stage_is_opened() -> None:

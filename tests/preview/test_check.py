@@ -94,7 +94,8 @@ def test_a_model_of_another_task_is_found_by_its_configuration(folder: Path) -> 
 
 @pytest.mark.usefixtures("folder")
 def test_a_good_recipe_passes_with_a_note_on_how_lengths_were_counted() -> None:
-    counted, power, scores = run()
+    batching, counted, power, scores = run()
+    assert batching.startswith("info: `batching: auto` will be step")
     assert power.startswith("info: The smallest rises of a loss that the probes can show")
     assert counted == "info: 200 rows; lengths are counted in words (the recipe names no model)."
     assert scores.startswith("info: The scores, and their rank correlations (ρ):\n  metric  rows")
@@ -322,7 +323,9 @@ def test_a_metric_whose_paper_goes_the_other_way_is_noted() -> None:
 
 @pytest.mark.usefixtures("folder")
 def test_a_recipe_without_data_is_checked_as_far_as_it_goes() -> None:
-    assert run(dataset_name=None) == ["info: The recipe names no dataset_name: the data were not looked at."]
+    assert run({"metrics": ["length"], "batching": "step"}, dataset_name=None) == [
+        "info: The recipe names no dataset_name: the data were not looked at."
+    ]
 
 
 def test_a_missing_recipe_is_one_error(tmp_path: Path) -> None:
@@ -334,7 +337,7 @@ def test_a_missing_recipe_is_one_error(tmp_path: Path) -> None:
 def test_the_text_ends_with_the_sum_and_gravity_follows_it() -> None:
     run({"metrics": ["length", "loss"], "selector": "lowest_perplexity"})
     findings = check("recipe.yaml")
-    assert render(findings).endswith("1 refused, 0 errors, 1 warnings, 4 notes")
+    assert render(findings).endswith("1 refused, 0 errors, 1 warnings, 5 notes")
     assert is_grave(findings)
     assert not is_grave([])
 
@@ -555,3 +558,9 @@ def test_a_metric_of_probes_is_told_to_be_measured_when_the_run_starts(folder: P
     assert not grave(found)
     assert any("`influence` is measured by the model when the run starts, or ahead" in text for text in found)
     assert any("opens the rows of the lowest values first; the paper trains what lowers" in text for text in found)
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_batching_will_be_is_said_where_the_recipe_leaves_it_open() -> None:
+    assert one_with(run(), "`batching: auto` will be step").startswith("info")
+    assert not any("batching" in text for text in run({"metrics": ["length"], "batching": "step"}))

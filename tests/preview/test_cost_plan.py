@@ -1,4 +1,4 @@
-"""The promise of `budget`: it is kept, or the run says before its first step that it cannot be, and what would help."""
+"""The promise of `budget`: it is kept, down to nothing, and the run says before its first step what it does without."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from campus_tune.cli.main import main
 from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import TokenRows
-from campus_tune.method.budget import FEWEST, Budget, rounded_up
+from campus_tune.method.budget import FEWEST, Budget
 from campus_tune.method.calibration import Calibration
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.orders import order_rows
@@ -33,6 +33,7 @@ from campus_tune.model.probe_gradients import ProbeGradient
 from campus_tune.model.probes import Probes
 from campus_tune.model.slopes import Direction
 from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, needs, rests_on, unpaid_candidates
+from campus_tune.preview.simulate import simulate
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run import probing as probing_module
 from campus_tune.run.decide import Decider
@@ -43,6 +44,8 @@ from campus_tune.scores.directions import Directions
 from campus_tune.scores.passages import Passages
 from campus_tune.scores.planning import purposes, refreshes_to_come, stages_between
 from campus_tune.scores.rescore import Rescorer
+from campus_tune.scores.run_scores import Scores
+from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import IntArray, Json, RowLosses, RowTexts
 from tests.losses import losses_of
 from tests.run.tiny_run import RECIPE, task_rows, tiny_trainer
@@ -59,7 +62,7 @@ class Meter:
     """Losses by a rule."""
 
     tick: Any = None
-    seconds = 0.0
+    seconds, spared = 0.0, 0
 
     def __init__(self, rows: TokenRows) -> None:
         self.tokens, self.answers = rows.tokens, rows.answer_tokens
@@ -71,7 +74,7 @@ class Meter:
 
     def measure(self, rows: IntArray, *, reader: Any = None, width: int = 0) -> Any:
         assert reader is None
-        return mock.Mock(losses=self.losses(rows), read=np.zeros((len(rows), width)))
+        return mock.Mock(losses=self.losses(rows), read=np.zeros((len(rows), width)), asked=None)
 
 
 class ProbeMeter:
@@ -119,7 +122,7 @@ def small_runs(draw: st.DrawFn) -> Small:
         "mix": draw(st.sampled_from([0.0, 0.5])),
         "handover": draw(st.sampled_from([0.0, 0.3, 0.6, 1.0])),
         "rescore": draw(st.integers(0, 5)),
-        "budget": draw(st.floats(0.005, 3.0)),
+        "budget": draw(st.sampled_from([0.0, 0.001]) | st.floats(0.005, 3.0)),
         "within": "none",
     }
     epochs = draw(st.sampled_from([0.4, 1.0, 2.0]))
@@ -145,14 +148,30 @@ def probes_of(run: Small, rng: np.random.Generator) -> Iterator[Probes]:
         yield probes
 
 
-def cost_of(run: Small) -> tuple[float, float, list[str]]:
-    """(What a run spends, what it may spend, in forward tokens, and what it says of that before its first step.)."""
+@dataclass(frozen=True)
+class Bill:
+    """What a run has spent and may spend, in forward tokens, what it said before its first step, and its choices."""
+
+    spent: float
+    total: float
+    said: list[str]
+    decisions: list[Json]
+    measured: dict[str, int]
+
+    @property
+    def small(self) -> bool:
+        """It measured less than half of the fewest rows of everything, and said so."""
+        return bool(self.said) and (TOO_SMALL in self.said[0] or "measures nothing" in self.said[0])
+
+
+def cost_of(run: Small) -> Bill:
+    """A run of small numbers, without a model."""
     rng = np.random.default_rng(run.seed)
     with probes_of(run, rng) as probes:
         return _cost_of(run, rng, probes)
 
 
-def _cost_of(run: Small, rng: np.random.Generator, probes: Probes) -> tuple[float, float, list[str]]:
+def _cost_of(run: Small, rng: np.random.Generator, probes: Probes) -> Bill:
     given = CampusConfig.from_mapping({**run.recipe, "scores": "none"})
     config = given.resolved(has_probes=bool(run.probes), domain_in_data=False, seed=run.seed)
     rows, per_epoch = rows_of(run.n_rows, rng), -(-run.n_rows // run.batch)
@@ -186,6 +205,8 @@ def _cost_of(run: Small, rng: np.random.Generator, probes: Probes) -> tuple[floa
     curriculum = Curriculum(config.schedule(), orders, n_rows=len(rows), global_batch=run.batch, total_steps=total)
     decider = Decider(config.build_selector(), meter, scores, budget, rows.tokens, Peers())
     rescorer = Rescorer(scoring, scores, curriculum, rows, Path())
+    decisions: list[Json] = []
+    shown: Any = None
     while not curriculum.finished:
         if curriculum.needs_decision:
             if probing.due(curriculum.n_stages):
@@ -196,31 +217,81 @@ def _cost_of(run: Small, rng: np.random.Generator, probes: Probes) -> tuple[floa
             if refreshes(curriculum.step):
                 reserved += sum(budget.per_time(purpose, 1) for purpose in budget.to_come)
             allowance = budget.per_decision(stages(curriculum.step, curriculum.handover_step), reserved)
-            decider.decide(curriculum, probe_loss=probing.loss, allowance=allowance)
+            decisions.append(decider.decide(curriculum, probe_loss=probing.loss, allowance=allowance, shown=shown))
+            assert curriculum.stage is not None
+            trained = np.unique(curriculum.stage.rows).astype(np.int64)
+            shown = trained, meter.losses(trained)
+        assert sum(budget.spent.values()) <= budget.total + 1e-6  # at every moment
         curriculum.advance()
     probing.measure(MeasuredAt(curriculum.n_stages, curriculum.step, 0.0, 0.0, 0))
-    return sum(budget.spent.values()), budget.total, said
+    return Bill(sum(budget.spent.values()), budget.total, said, decisions, dict(budget.spent))
 
 
 @examples(40)
 @given(small_runs())
-def test_a_run_keeps_its_budget_or_says_before_it_trains_that_it_will_not(run: Small) -> None:
-    spent, total, said = cost_of(run)
-    assert spent <= total + 1e-6 or TOO_SMALL in said[0]
+def test_a_run_keeps_its_budget_whatever_it_is(run: Small) -> None:
+    bill = cost_of(run)
+    assert bill.spent <= bill.total + 1e-6
+    if not bill.small:  # everything is measured
+        assert not any("not_measured" in decision for decision in bill.decisions[:1])
+    for decision in bill.decisions:
+        if "selection_tokens" in decision and decision["outcome"] == "losses of training":
+            assert decision["selection_tokens"] == 0
 
 
 @examples(15)
 @given(small_runs())
 def test_a_budget_that_is_named_as_large_enough_is(run: Small) -> None:
-    _, _, said = cost_of(run)
+    said = cost_of(run).said
     if not said or TOO_SMALL not in said[0]:
         return
     least, usual = re.findall(r"budget: ([0-9.]+)[ ;]", said[0].split("Write ")[1].replace(" pays", ";"))
     for budget in (float(least), float(usual)):
         if budget <= 10:  # the most that a recipe takes
-            spent, total, again = cost_of(Small(**{**vars(run), "recipe": {**run.recipe, "budget": budget}}))
-            assert spent <= total + 1e-6
-            assert not again or TOO_SMALL not in again[0]
+            again = cost_of(Small(**{**vars(run), "recipe": {**run.recipe, "budget": budget}}))
+            assert again.spent <= again.total + 1e-6
+            assert not again.small
+
+
+@examples(15)
+@given(small_runs())
+def test_a_budget_of_nothing_measures_nothing_and_plans_as_simulated(run: Small) -> None:
+    bill = cost_of(Small(**{**vars(run), "recipe": {**run.recipe, "budget": 0.0}}))
+    assert set(bill.measured.values()) == {0}
+    config = CampusConfig.from_mapping({**run.recipe, "budget": 0.0, "seed": run.seed})
+    if config.selector_name in ("lowest_perplexity", "matched"):
+        return  # they go by what training shows, which a made-up learner does not know
+    per_epoch = -(-run.n_rows // run.batch)
+    orders = orders_of(run)
+    planned = simulate(
+        config,
+        n_rows=run.n_rows,
+        global_batch=run.batch,
+        total_steps=max(1, round(run.epochs * per_epoch)),
+        orders={label: order for label, order in orders.items() if label not in ("loss", "influence")},
+    )
+    assert [(stage.chosen, stage.n_rows) for stage in planned.stages] == [
+        (decision["chosen"], decision["rows"]) for decision in bill.decisions
+    ]
+
+
+def orders_of(run: Small) -> dict[str, IntArray]:
+    """The orders of what costs nothing, as the run has them."""
+    rows = rows_of(run.n_rows, _after_probes(run))
+    texts = RowTexts([str(i) for i in range(len(rows))], rows.answer_tokens, rows.tokens - rows.answer_tokens, {})
+    config = CampusConfig.from_mapping({**run.recipe, "seed": run.seed}).resolved(
+        has_probes=bool(run.probes), domain_in_data=False, seed=run.seed
+    )
+    asking = Asking(config, texts, mock.Mock(), mock.Mock())
+    scores = Scores()
+    asking.add_texts(scores)
+    return {label: order_rows(of, seed=run.seed) for label, of in scores.by_label.items()}
+
+
+def _after_probes(run: Small) -> np.random.Generator:
+    rng = np.random.default_rng(run.seed)
+    rows_of(sum(run.probes), rng)
+    return rng
 
 
 # -- candidates that are measured before some of them are taken --------------------------------------------------------
@@ -280,17 +351,72 @@ def test_a_short_run_measures_fewer_rows_than_usual_and_says_which_budget_pays_f
     assert {domain["rows"] for domain in probes.values()} == {FEWEST["probes"]}
 
 
-def test_a_budget_that_cannot_be_kept_is_called_too_small_before_training_and_after_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("budget", [0.0, 0.01, 0.2])
+def test_a_budget_that_is_too_small_is_kept_and_the_run_says_what_it_does_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], budget: float
 ) -> None:
-    end = run(tmp_path, 0.01)
+    end = run(tmp_path, budget, handover=1.0)
     lines = capsys.readouterr().out.splitlines()
-    before, after = (place for place, line in enumerate(lines) if TOO_SMALL in line)
-    first = next(place for place, line in enumerate(lines) if line.startswith("campus: step 0/"))
-    assert before < first < after
-    assert "Write budget: " in lines[before]
-    assert end["cost"]["all"] > 0.01
-    assert f"budget: {rounded_up(end['cost']['all']):g} would have paid for them" in lines[after]
+    said = "measures nothing" if budget == 0 else TOO_SMALL
+    (before,) = (place for place, line in enumerate(lines) if said in line)
+    assert before < next(place for place, line in enumerate(lines) if line.startswith("campus: step 0/"))
+    assert ("Write budget: " in lines[before]) is bool(budget)
+    assert end["cost"]["all"] <= budget
+    assert end["audit"]["checked"] == end["audit"]["passed"] == end["step"]
+    if budget < 0.2:
+        assert "there is no order by `loss`; the probes are not measured; offers are compared by" in lines[before]
+        assert (end["cost"]["scoring"], end["cost"]["probes"], end["competence"]) == (0, 0, {})
+        assert events(tmp_path, "probes") == []
+        assert not (tmp_path / "curriculum/scores/loss.parquet").exists()
+
+
+def test_a_decision_that_is_not_paid_for_goes_by_what_training_showed_and_says_why(tmp_path: Path) -> None:
+    recipe = {"metrics": ["length", "mtld"], "handover": 1.0, "mix": 0.5, "stages": 5}
+    run(tmp_path / "a", 0.01, **recipe)
+    first, *others = events(tmp_path / "a", "decision")
+    assert (first["outcome"], first["not_measured"]) == ("not paid for", {"why": "no probes to compare with"})
+    free = [decision for decision in others if decision["outcome"] == "losses of training"]
+    assert free
+    for decision in free:
+        assert decision["selection_tokens"] == decision["rounds"] == 0
+        level = decision["not_measured"]["compared_with"]
+        offers = {offer["name"]: offer for offer in decision["offers"]}
+        for offer in offers.values():
+            assert offer["distance"] == pytest.approx(abs(offer["loss"] - level))
+            assert offer["trained_rows"] >= 4
+            assert offer["stderr"] is None
+        assert offers[decision["chosen"]]["distance"] == min(offer["distance"] for offer in offers.values())
+    run(tmp_path / "b", 0.01, **recipe, selector="lowest_perplexity")
+    first, *others = [one for one in events(tmp_path / "b", "decision") if one["outcome"] != "only one offer"]
+    assert all(decision["not_measured"]["tokens"] > decision["not_measured"]["left"] for decision in (first, *others))
+    assert "losses of training" in {decision["outcome"] for decision in others}
+
+
+def test_a_run_that_measures_nothing_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
+    recipe = RECIPE | {"metrics": ["length", "mtld", "loss"], "mix": 0.5, "stages": 5, "budget": 0.0, "scores": "none"}
+    settings: Json = {"n": 60, "probes": 25, "max_length": 64, "config": recipe, "save_steps": 4}
+    tiny_trainer(tmp_path / "whole", **settings).train()
+    tiny_trainer(tmp_path / "cut", **settings).train()
+    tiny_trainer(tmp_path / "cut", **settings).train(resume_from_checkpoint=str(tmp_path / "cut/checkpoint-8"))
+    whole, cut = (events(tmp_path / name, "decision") for name in ("whole", "cut"))
+    assert whole == cut
+    assert {"not paid for", "losses of training"} <= {decision["outcome"] for decision in whole}
+    assert "loss" not in whole[0]["rows_by_choice"]
+
+
+BANDS: Json = {"metrics": ["length"], "thin": {"how": "top", "by": "loss", "keep": 0.5}, "probes": None}
+
+
+def test_rows_that_would_be_drawn_by_scores_that_nothing_pays_for_are_refused_with_the_budget_that_would(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(RecipeError, match=r"`budget` must pay for the scores that rows are drawn by \(`thin: by` loss"):
+        run(tmp_path / "a", 0.01, **BANDS)
+    with pytest.raises(RecipeError, match=r"Write budget: [0-9.]+, score the rows ahead") as refused:
+        run(tmp_path / "b", 0.0, **BANDS)
+    (named,) = re.findall(r"Write budget: ([0-9.]+),", str(refused.value))
+    end = run(tmp_path / "c", float(named), **BANDS)
+    assert 0 < end["cost"]["scoring"] <= end["cost"]["all"] <= float(named)
 
 
 def test_check_says_of_the_budget_what_the_run_says(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import AttentionInterface
@@ -14,6 +15,7 @@ from transformers.masking_utils import AttentionMaskInterface, flash_attention_m
 
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.model.flat_rows import layout_of
+from campus_tune.run.stream import loader
 from campus_tune.words.errors import ResumeError
 from campus_tune.words.types import Json
 from tests.run.other_models import tiny_moe
@@ -183,6 +185,39 @@ def test_a_control_that_deals_weights_inside_of_micro_batches_has_equal_ones(tmp
     config = {**SHUFFLED, "weights": ["focal"], "control": "shuffled_weights"}
     trained(tmp_path, config=config)
     assert told(tmp_path)["cut"] == "drawn"
+
+
+# -- however a step is cut ---------------------------------------------------------------------------------------------
+
+
+def equal_numbers(rows: Any, lengths: Any, *, micro: int, world: int, **_: Any) -> list[list[Any]]:
+    """Sorted by length into equal numbers, as steps were cut before."""
+    parts = np.array_split(rows[np.argsort(lengths[rows], kind="stable")], -(-len(rows) // (micro * world)) * world)
+    return [parts[a : a + world] for a in range(0, len(parts), world)]
+
+
+def test_losses_and_weights_are_the_same_within_rounding_however_a_step_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: Json = {"n": 30, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 3, "optim": "sgd"}
+    settings |= {"learning_rate": 0.5, "num_train_epochs": 2}
+    runs = {
+        name: trained(tmp_path / name, config={**SHUFFLED, "batching": name}, **settings)
+        for name in ("plain", "step", "flat")
+    }
+    monkeypatch.setattr(loader, "split_step", equal_numbers)
+    runs["equal"] = trained(tmp_path / "equal", config={**SHUFFLED, "batching": "step"}, **settings)
+    losses = {name: [line["loss"] for line in run.state.log_history if "loss" in line] for name, run in runs.items()}
+    for name in ("plain", "step", "flat"):
+        assert losses[name] == pytest.approx(losses["equal"], rel=1e-5)
+        for key, weights in weights_of(runs["equal"]).items():
+            torch.testing.assert_close(weights_of(runs[name])[key], weights, rtol=1e-4, atol=1e-6, msg=f"{name}: {key}")
+    assert {name: told(tmp_path / name)["cut"] for name in runs} == {
+        "plain": "drawn",
+        "step": "even",
+        "flat": "packed",
+        "equal": "even",
+    }
 
 
 # -- checkpoints -------------------------------------------------------------------------------------------------------

@@ -426,13 +426,83 @@ def test_a_passage_costs_its_tokens_and_another_models_cost_by_their_size(tmp_pa
     assert made.tokens(Passage(str(tmp_path / "large"))).tolist() == wanted
 
 
+# -- rows that begin alike --------------------------------------------------------------------------------------------
+
+
+def alike_rows() -> list[Json]:
+    """Rows of which half have a system prompt."""
+    system = {"role": "system", "content": "Answer each question briefly and say no more than is asked of you. " * 2}
+    return [{**row, "prompt": [system] * (i % 2) + row["prompt"]} for i, row in enumerate(task_rows(N))]
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_what_is_charged_is_what_went_through_the_model_found_or_not(tmp_path: Path, other: bool) -> None:
+    trainer = trainer_of(tmp_path / "run", train=alike_rows())
+    passage = Passage(str(save_same(tmp_path / "other"))) if other else HERE
+    first = passages_of(trainer, tmp_path / "cache")
+    taken = first.take(passage, EVERY)
+    tokens = first.tokens(passage)
+    spared = tokens.sum() - taken.charged(tokens).sum()
+    assert spared > 0.1 * tokens.sum()
+    assert [t.tokens for t in first.timings] == [tokens.sum() - spared]
+    found = passages_of(trainer, tmp_path / "cache").take(passage, EVERY)
+    assert found.found.all()
+    np.testing.assert_array_equal(found.charged(tokens), taken.charged(tokens))
+    same(found, taken)
+
+
+def test_a_scoring_that_was_killed_says_to_the_last_digit_what_one_that_was_not_says(
+    tmp_path: Path, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(passages, "AT_ONCE", 6)
+    trainer = trainer_of(tmp_path / "run", train=alike_rows())
+    whole = passages_of(trainer, tmp_path / "whole").take(HERE, EVERY)
+    killed = passages_of(trainer, tmp_path / "cache")
+    keep = killed.known.keep
+
+    def once(*args: Any) -> None:
+        keep(*args)
+        raise KilledError
+
+    monkeypatch.setattr(killed.known, "keep", once)
+    with pytest.raises(KilledError):
+        killed.take(HERE, EVERY)
+    again = passages_of(trainer, tmp_path / "cache").take(HERE, EVERY)
+    assert again.found.sum() == 6
+    same(again, whole)
+    assert whole.asked is not None
+    assert again.asked is not None
+    np.testing.assert_array_equal(again.asked, whole.asked)
+    assert whole.asked.min() < 1
+
+
+def test_losses_that_were_measured_in_another_way_are_not_found(tmp_path: Path, monkeypatch: Patch) -> None:
+    trainer = trainer_of(tmp_path / "run")
+    monkeypatch.setattr("campus_tune.scores.row_cache.LOSSES", 1)
+    passages_of(trainer, tmp_path / "cache").take(HERE, EVERY)
+    monkeypatch.undo()
+    now = passages_of(trainer, tmp_path / "cache")
+    assert "another version of the code (1 there, 2 now)" in str(now.known.why_missing(HERE))
+    assert not now.take(HERE, EVERY).found.any()
+
+
+def test_a_model_that_cannot_look_back_is_named(tmp_path: Path, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(compat, "learns_prompts", lambda _: True)
+    made = passages_of(trainer_of(tmp_path / "run", train=alike_rows()), tmp_path / "cache")
+    taken = made.take(HERE, EVERY)
+    (warning,) = made.warnings
+    assert "rows that begin alike are each read whole, for this model cannot look back on what they share" in warning
+    assert "puts places of its own before each row" in warning
+    assert taken.charged(made.tokens(HERE)).tolist() == made.tokens(HERE).tolist()
+
+
 # -- several processes ------------------------------------------------------------------------------------------------
 
 
 def test_only_the_leader_reads_and_writes_the_cache(tmp_path: Path, monkeypatch: Patch) -> None:
     trainer = trainer_of(tmp_path / "run")
     measured = passages_of(trainer, tmp_path / "cache").take(HERE, EVERY)
-    box = dict(vars(measured.losses))
+    box = {**vars(measured.losses), "asked": measured.asked}
 
     class Second(Peers):
         def led(self, act: Any) -> Any:

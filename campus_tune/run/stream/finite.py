@@ -2,9 +2,9 @@
 
 The norm of each optimizer step's gradients is the trainer's own, on the device (where it makes none, they are added up
 there), and is read on the host one step later, so nothing waits for it. Where it is not finite, the weights decide: a
-gradient scaler skips such a step, and that is no fault. It does not always tell (accelerate knows nothing of the steps that a fused optimizer skips under fp16, torch
-2.13), and an optimizer or a callback may skip steps of its own. Weights are looked at before every save and at the end,
-whatever the gradients were.
+gradient scaler skips such a step, and that is no fault. It does not always tell (accelerate knows nothing of the steps
+that a fused optimizer skips under fp16, torch 2.13), and an optimizer or a callback may skip steps of its own. Weights
+are looked at before every save and at the end, whatever the gradients were.
 
 Under DeepSpeed gradients are inside of its engine: there only the weights are looked at.
 """
@@ -146,7 +146,7 @@ class Finite:
         return finite
 
     def _trained(self) -> list[torch.nn.Parameter]:
-        """A callback may thaw layers as training goes on, and freeze them again: the optimizer has them all the same."""
+        """A callback may thaw layers as training goes on, and freeze them again: the optimizer has them still."""
         optimizer = self._optimizer()
         groups: Any = () if optimizer is None else optimizer.param_groups
         trained = {id(p) for group in groups for p in group["params"]}

@@ -64,6 +64,7 @@ class CurriculumLoader:
         peers: ranks.
         cut: how a step is cut into micro batches.
         flat: the collator puts rows behind one another, without padding.
+        multiple: of which the collator makes the length of a padded batch one.
         workers: `num_workers`, `prefetch_factor`, `pin_memory`, … as the trainer's arguments say.
     """
 
@@ -80,11 +81,12 @@ class CurriculumLoader:
         peers: Peers,
         cut: Cut,
         flat: bool = False,
+        multiple: int = 1,
         workers: dict[str, Any],
     ) -> None:
         self.dataset = dataset
         self.lengths, self.accumulation, self.peers = lengths, accumulation, peers
-        self.micro, self.cut, self.flat = micro, cut, flat
+        self.micro, self.cut, self.flat, self.multiple = micro, cut, flat, multiple
         self.steps_per_epoch, self.short_rows = steps_per_epoch, short_rows
         short = n_micro_batches(short_rows, micro=micro, world=peers.world)
         self.batches_per_epoch = batches_of_epoch(steps_per_epoch, accumulation, short)
@@ -158,7 +160,8 @@ class CurriculumLoader:
         if key not in self._splits:
             if len(self._splits) == KEPT:
                 del self._splits[next(iter(self._splits))]
-            self._splits[key] = split_step(rows, self.lengths, micro=self.micro, world=self.peers.world, cut=self.cut)
+            dealt = {"micro": self.micro, "world": self.peers.world, "multiple": self.multiple}
+            self._splits[key] = split_step(rows, self.lengths, cut=self.cut, **dealt)
         return self._splits[key]
 
     def close(self) -> None:

@@ -89,53 +89,62 @@ class LossAudit:
             came_back: called when that of its loss does.
             reached: called when one of any of its outputs does.
         """
+        names = (FUSED, MODEL) if self.plain else (FUSED, "logits", MODEL)
+        trained = (getattr(outputs, name) for name in names if has_tensor(outputs, name))
+        trained = next((output for output in trained if output.requires_grad), None)
         for output in tensors_in(outputs):
             if output.requires_grad:
                 forward.reached = False
-                output.register_hook(lambda gradient: reached())  # type: ignore[no-untyped-call]  # noqa: ARG005
-        names = (FUSED, MODEL) if self.plain else (FUSED, "logits", MODEL)
-        trained = (name for name in names if has_tensor(outputs, name) and getattr(outputs, name).requires_grad)
-        name = next(trained, None)
-        if name is None:
+                if output is not trained:
+                    output.register_hook(lambda gradient: reached())  # type: ignore[no-untyped-call]  # noqa: ARG005
+        if trained is None:
             return
         forward.listens = True
-        look = self._look_at(name, forward, outputs)
+        look = self._look_at(next(name for name in names if getattr(outputs, name, None) is trained), forward, outputs)
 
         def hook(gradient: torch.Tensor) -> None:  # holds no output: one that held its own tensor would never be freed
+            reached()
             came_back()
             if look is not None:
                 look(gradient)
 
-        getattr(outputs, name).register_hook(hook)
+        trained.register_hook(hook)
 
     def _look_at(self, name: str, forward: Forward, outputs: Any) -> Callable[[torch.Tensor], None] | None:
         """What to note of the gradient, if anything; notes what the outputs say."""
-        if not self.plain or forward.sums is None:
+        if not self.plain or forward.tokens is None:
             return None
         numbers = forward.numbers
-        numbers["tokens"] = forward.sums.tokens.sum()
         if self.checks_value and has_tensor(outputs, MODEL) and getattr(outputs, "aux_loss", None) is None:
-            numbers["loss"], numbers["nll"] = outputs.loss.detach(), forward.sums.nll.sum()
+            numbers["loss"] = _number(outputs.loss.detach())
+            # the losses of a fused head are 0 where no label is; where they are not, it is looked more closely
+            nll = -outputs.log_probs.detach().sum() if name == FUSED else forward.tokens.sums().nll.sum()
+            numbers["nll"] = _number(nll)
         if name != FUSED:
-            return lambda gradient: numbers.update(factor=gradient / (self.loss_scale() * self.factor))
+            return lambda gradient: numbers.update(factor=_number(gradient / (self.loss_scale() * self.factor)))
         counted, likely = outputs.label_mask, outputs.log_probs.detach().exp() if self.dft else None
         if likely is not None:
             counted = counted & (likely > SURE)
 
         def shares(gradient: torch.Tensor) -> None:
-            share = -gradient.float() / (self.loss_scale() * self.factor)
-            share = share if likely is None else share / likely
-            # the least and the greatest part that any token's loss has in the step's
-            numbers["least"] = share.masked_fill(~counted, torch.inf).amin()
-            numbers["most"] = share.masked_fill(~counted, -torch.inf).amax()
+            """The least and the greatest part that any token's loss has in the step's."""
+            scale = self.loss_scale() * self.factor
+            share = gradient if likely is None else gradient / likely
+            if share.device.type == "cpu":
+                most, least = share.aminmax()
+                if float(most) != float(least):  # of tokens that carry no loss it may say anything
+                    told = share.masked_select(counted)
+                    most, least = told.aminmax() if len(told) else (torch.tensor(math.inf), torch.tensor(-math.inf))
+                numbers["least"], numbers["most"] = -float(least) / float(scale), -float(most) / float(scale)
+            else:  # choosing would make the host wait
+                numbers["least"] = -share.masked_fill(~counted, -torch.inf).amax().float() / scale
+                numbers["most"] = -share.masked_fill(~counted, torch.inf).amin().float() / scale
 
         return shares
 
     def collect(self, forwards: Sequence[Forward]) -> Collected:
         """The numbers of a step's forwards, on their way to the host."""
-        values = [value.detach().double() for forward in forwards for value in forward.numbers.values()]
-        names = [list(forward.numbers) for forward in forwards]
-        return Collected(names, OnItsWay(torch.stack(values) if values else torch.zeros(0)))
+        return Collected([forward.numbers for forward in forwards])
 
     def compare(self, collected: Collected, forwards: Sequence[Forward], tied: Sequence[Match], counts: Counts) -> None:
         """Compare what was noted of a step with the one right answer.
@@ -150,13 +159,12 @@ class LossAudit:
             AuditError: the loss, its gradient or the optimizer's step is another than the trainer's settings say.
         """
         if self.plain:
-            numbers = collected.by_forward()
+            numbers, own = collected.by_forward(), [match for match in tied if match.rows[0] >= 0]
             # What the step's loss is divided by; a rank among others knows it where it has seen what is planned for it.
-            seen = sum(numbers[match.forward].get("tokens", math.nan) for match in tied)
+            seen = counts.own_tokens if all(match.labelled for match in own) else _tokens(own)
             total = seen if self.world == 1 else float(counts.all_tokens) if seen == counts.own_tokens else None
-            for match in tied:
-                if match.rows[0] >= 0:
-                    self._compare_one(match, forwards[match.forward], numbers[match.forward], total)
+            for match in own:
+                self._compare_one(match, forwards[match.forward], numbers[match.forward], total)
         if self.optimizer is not None and counts.optimizer_steps != 1:
             raise AuditError(
                 f"the optimizer must step once, got {counts.optimizer_steps} steps, so the planned rows were "
@@ -175,9 +183,13 @@ class LossAudit:
             return
         found = [(numbers[name] * total, "gradient") for name in ("least", "most") if name in numbers]
         found += [(numbers["factor"], "gradient")] if "factor" in numbers else []
-        if numbers.get("nll"):  # trl asks for a mean over the micro batch, and makes its own from the tokens' parts
-            divisor = total if "factor" in numbers else numbers["tokens"]
-            found.append((numbers["loss"] * divisor / numbers["nll"], "loss"))
+        if numbers.get("nll") and match.tokens is not None:
+            # trl asks for a mean over the micro batch, and makes its own from the tokens' parts
+            divisor = total if "factor" in numbers else match.answers if match.labelled else _tokens([match])
+            ratio = numbers["loss"] * divisor / numbers["nll"]
+            if not abs(ratio - 1.0) <= CLOSE and (nll := float(match.tokens.sums().nll.sum())):
+                ratio = numbers["loss"] * divisor / nll
+            found.append((ratio, "loss"))
         for ratio, what in found:
             if math.isfinite(ratio) and abs(ratio - 1.0) > CLOSE:
                 raise AuditError(
@@ -212,19 +224,32 @@ class Counts:
     optimizer_steps: int
 
 
-@dataclass
 class Collected:
     """Numbers of one step.
 
     Args:
-        names: of each forward's numbers.
-        values: all of them behind one another.
+        numbers: of each forward, by name.
     """
 
-    names: list[list[str]]
-    values: OnItsWay
+    def __init__(self, numbers: Sequence[dict[str, torch.Tensor | float]]) -> None:
+        self._numbers = numbers
+        late = [value for each in numbers for value in each.values() if isinstance(value, torch.Tensor)]
+        self._late = OnItsWay(torch.stack([value.detach().double() for value in late])) if late else None
 
     def by_forward(self) -> list[dict[str, float]]:
         """Each forward's numbers by name."""
-        values = iter(self.values.arrays()[0].tolist())
-        return [{name: next(values) for name in names} for names in self.names]
+        late = iter([] if self._late is None else self._late.arrays()[0].tolist())
+        return [
+            {name: next(late) if isinstance(value, torch.Tensor) else value for name, value in each.items()}
+            for each in self._numbers
+        ]
+
+
+def _tokens(matches: Sequence[Match]) -> float:
+    """Tokens that carry loss in the forwards of some micro batches; waits for them."""
+    return math.fsum(math.nan if one.tokens is None else float(one.tokens.sums().tokens.sum()) for one in matches)
+
+
+def _number(value: torch.Tensor) -> torch.Tensor | float:
+    """A single number, taken at once where nothing waits for it."""
+    return float(value) if value.device.type == "cpu" else value

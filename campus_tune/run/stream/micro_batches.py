@@ -23,7 +23,9 @@ Cut = Literal["drawn", "even", "packed"]
 SPARE = 1 / 20  # by so much a micro batch may be larger than it must, where padding is saved and nobody waits for it
 
 
-def split_step(rows: RowArray, lengths: IntArray, *, micro: int, world: int, cut: Cut) -> list[list[RowArray]]:
+def split_step(
+    rows: RowArray, lengths: IntArray, *, micro: int, world: int, cut: Cut, multiple: int = 1
+) -> list[list[RowArray]]:
     """Micro batches of one optimizer step: `result[a][r]` is what rank r trains in accumulation step a.
 
     As drawn, each takes the next `micro` rows for every rank, and what is left for the last one is shared equally among
@@ -38,13 +40,15 @@ def split_step(rows: RowArray, lengths: IntArray, *, micro: int, world: int, cut
         world: ranks.
         cut: `drawn`: in the drawn sequence. `even`: neighbours in length, of equal cost once they are padded to the
             longest. `packed`: longest first into what is emptiest, of equal tokens.
+        multiple: of which the length of a padded micro batch is one.
     """
     n, together = n_micro_batches(len(rows), micro=micro, world=world), micro * world
     if cut == "drawn":
         return [np.array_split(rows[a * together : (a + 1) * together], world) for a in range(n)]
     own = np.maximum(lengths[rows], 1)
     order = np.argsort(own, kind="stable")
-    ascending, parts = own[order].tolist(), n * world
+    own, parts = own[order], n * world
+    ascending = (own if cut == "packed" else -(-own // multiple) * multiple).tolist()
     if len(rows) <= parts:
         places, costs = [[place] for place in range(len(rows))], ascending
     elif cut == "even":
@@ -208,10 +212,11 @@ def tokens_by_rank(split: list[list[RowArray]], lengths: IntArray, *, padded: bo
         lengths: tokens of every row of the training set, shape (N,).
         padded: rows of a micro batch are padded to the longest; False where they lie flat behind one another.
     """
-    tokens = np.zeros((2, len(split[0])), dtype=np.int64)
+    tokens = [[0] * len(split[0]), [0] * len(split[0])]  # few small numbers: lists are quicker than arrays
     for micro_batch in split:
         for rank, rows in enumerate(micro_batch):
-            if len(rows):
-                own = lengths[rows]
-                tokens[:, rank] += own.sum(), len(own) * own.max() if padded else own.sum()
-    return tokens
+            own = lengths[rows].tolist()
+            total = sum(own)
+            tokens[0][rank] += total
+            tokens[1][rank] += len(own) * max(own, default=0) if padded else total
+    return np.array(tokens, dtype=np.int64)

@@ -11,16 +11,21 @@ are those that were trained, each as often as it was: whichever the curriculum c
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
+from numpy.typing import NDArray
 
 from campus_tune.words.types import IntArray, Json
+
+Visits: TypeAlias = IntArray | NDArray[np.uint8]
 
 BLOCK = 1 << 20  # rows that are counted at once
 DRAWN = "drawn"
 LEAST = 0.005  # a share below it is none in words
 
 
-def padding_at_random(lengths: IntArray, visits: IntArray, micro: int) -> float:
+def padding_at_random(lengths: IntArray, visits: Visits, micro: int) -> float:
     """Share of padding that micro batches of `micro` rows would have if the same rows were drawn at random.
 
     Args:
@@ -68,7 +73,7 @@ class Padding:
         own, padded = tokens.sum(1).tolist()
         self.steps, self.own, self.padded = self.steps + 1, self.own + own, self.padded + padded
 
-    def told(self, lengths: IntArray, visits: IntArray) -> Json:
+    def told(self, lengths: IntArray, visits: Visits) -> Json:
         """As the last line of the ledger has it; {} where no step was counted.
 
         Args:
@@ -107,7 +112,7 @@ def saved_words(padding: Json) -> str:
     >>> saved_words({"share": 0.0, **at_random})
     'no padding where drawn at random would have had 49%: 49% fewer tokens went through the model'
     >>> saved_words({"share": 0.4951, "at_random": 0.4902, "cut": "drawn"})
-    'padding 50%, as drawn at random (49%): rows were cut as drawn, so nothing was saved'
+    'padding 50%, by chance about 49%: rows were cut as drawn, so nothing was saved'
     >>> saved_words({"share": 0.0, "at_random": 0.0, "cut": "even"})
     'no padding, nor would rows drawn at random have had any'
     """
@@ -116,10 +121,11 @@ def saved_words(padding: Json) -> str:
     fewer = 1.0 - (1.0 - at_random) / (1.0 - share)
     if at_random < LEAST and share < LEAST:
         return f"{named}, nor would rows drawn at random have had any"
+    if padding["cut"] == DRAWN:
+        return f"{named}, by chance about {at_random:.0%}: rows were cut as drawn, so nothing was saved"
     if fewer >= LEAST:
         return (
             f"{named} where drawn at random would have had {at_random:.0%}: {fewer:.0%} fewer tokens went through the "
             "model"
         )
-    why = "rows were cut as drawn, so nothing" if padding["cut"] == DRAWN else "nothing"
-    return f"{named}, as drawn at random ({at_random:.0%}): {why} was saved"
+    return f"{named}, as rows drawn at random would have had ({at_random:.0%}): nothing was saved"

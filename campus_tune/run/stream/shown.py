@@ -1,10 +1,10 @@
-"""The rows that one forward was given, as hashes that are on their way to the host.
+"""The rows that one forward was given, copied for the host, which hashes them when their step has ended.
 
 Three layouts reach a causal model, and in each of them other things may rightly differ from how a row was prepared:
 
 - padded, with a mask of two dimensions: padding on either side, any width;
 - flat: rows behind one another in one, told apart by positions that begin anew, or by `cu_seq_lens_q`; single tokens
-  without loss may follow (`pad_to_multiple_of`), as no row attends to them;
+  may follow (`pad_to_multiple_of`), as no row attends to them;
 - open: no such mask, or one of four dimensions (of which the diagonal says what is padding). A causal model needs none
   for padding on the right, so what follows a row's own length is padding if nothing in it carries loss.
 """
@@ -16,14 +16,26 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import xxhash
 from numpy.typing import NDArray
 
-from campus_tune.data.token_hashes import shown_factors, shown_labels, shown_tokens
-from campus_tune.model.row_sums import IGNORED, flat_positions
+from campus_tune.data.token_hashes import (
+    IGNORED,
+    WIDTH,
+    answer_factors,
+    combined,
+    no_loss,
+    place_table,
+    shown_labels,
+    token_keys,
+    with_labels,
+)
+from campus_tune.model.row_sums import flat_positions
 from campus_tune.run.stream.on_its_way import OnItsWay
 from campus_tune.words.types import IntArray
 
-_FACTORS: dict[torch.device | None, Any] = {}  # device (None: numpy) → `shown_factors` of the longest rows so far
+_TABLES: dict[torch.device, torch.Tensor] = {}  # `place_table` of the longest rows so far
+_MASKS = [(0, memoryview(b""))]  # of so many tokens and as much padding behind them, so many bytes
 
 
 class Planned(NamedTuple):
@@ -31,160 +43,229 @@ class Planned(NamedTuple):
 
     Args:
         tokens: hash of each row's tokens.
-        trained: hash of what is trained of it.
+        labels: hash of its labels.
         lengths: its tokens.
     """
 
     tokens: NDArray[np.uint64]
-    trained: NDArray[np.uint64]
+    labels: NDArray[np.uint64]
     lengths: IntArray
 
 
 class ShownRows(NamedTuple):
-    """The rows of one forward on the host.
+    """The rows of one forward.
 
     Args:
-        tokens: hash of each row's tokens, shape (n,).
-        trained: hash of its tokens and of which of them carry loss, shape (n,).
-        place: where it stands in the batch, shape (n,): flat padding has a place and is no row.
+        tokens: hash of each row's tokens.
+        labels: hash of its labels, 0 where none carries loss or nobody knows them.
+        place: where it stands in the batch: flat padding has a place and is no row.
     """
 
-    tokens: NDArray[np.uint64]
-    trained: NDArray[np.uint64]
-    place: IntArray
+    tokens: list[int]
+    labels: list[int]
+    place: list[int]
+
+    def keys(self, *, labelled: bool) -> NDArray[np.uint64]:
+        """One number for each row: of what is trained, or of its tokens alone."""
+        tokens = np.array(self.tokens, dtype=np.uint64)
+        return with_labels(tokens, np.array(self.labels, dtype=np.uint64)) if labelled else tokens
 
 
 class ShownBatch:
-    """What one forward was given.
+    """What one forward was given, whoever changes the batch meanwhile.
 
     Args:
         batch: its arguments by name, `input_ids` of shape (n, L) among them.
+        labels_known: the plan says what they are.
     """
 
-    def __init__(self, batch: Mapping[str, Any]) -> None:
-        ids, labels = batch["input_ids"].detach(), batch.get("labels")
-        self.labelled = labels is not None
-        mask: Any = batch.get("attention_mask")
-        positions, width = flat_positions(batch), ids.shape[1]
+    def __init__(self, batch: Mapping[str, Any], *, labels_known: bool = True) -> None:
+        ids, labels, mask = batch["input_ids"], batch.get("labels"), batch.get("attention_mask")
+        positions, self._shape = flat_positions(batch), tuple(ids.shape)
         dimensions = mask.dim() if isinstance(mask, torch.Tensor) else 0
-        self.layout = "flat" if positions is not None else "padded" if dimensions == 2 else "open"
         if dimensions == 2:
-            mask = mask[:, -width:]  # prompt learning puts places in front
+            mask = mask[:, -ids.shape[1] :]  # prompt learning puts places in front
         elif dimensions == 4:  # tokens attend to themselves where it is 0, added to the scores, or not False
-            mask = torch.diagonal(mask[:, 0], dim1=-2, dim2=-1)[:, -width:]
+            mask = torch.diagonal(mask[:, 0], dim1=-2, dim2=-1)[:, -ids.shape[1] :]
             mask = ((mask == 0) if mask.is_floating_point() else (mask != 0)).expand_as(ids)
         else:
-            mask = torch.ones_like(ids)
-        # Tensors of a CPU as numpy's; those of an accelerator stay there.
-        here: list[Any] = [
-            tensor.detach().numpy() if tensor is not None and tensor.device.type == "cpu" else tensor
-            for tensor in (ids, labels, mask, positions)
-        ]
-        ids, labels, mask, positions = here
-        real = mask != 0
-        a, b = _factors(ids)
-        if positions is not None:
-            places = positions[None] + 1
-            a, b = a[places], b[places]
-        elif self.layout == "padded" and isinstance(ids, np.ndarray) and not (real[:, 1:] > real[:, :-1]).any():
-            a, b = a[1 : width + 1], b[1 : width + 1]  # padded on the right, as nearly always: no place is looked up
+            mask = None
+        self.layout = "flat" if positions is not None else "padded" if dimensions == 2 else "open"
+        self.labelled, self.on_device = labels is not None and labels_known, ids.device.type != "cpu"
+        self._has = tuple(one is not None for one in (labels, mask, positions))
+        self._given = [one.detach() for one in (ids, labels, mask, positions) if one is not None]
+        self._sent: OnItsWay | None = None
+        self._bytes: list[bytes] = []
+        self._rows: ShownRows | None = None
+        if not self.on_device:  # copied as bytes, which wakes no part of torch or numpy
+            self._bytes = [(one if one.dtype == torch.int64 else one.long()).numpy().tobytes() for one in self._given]
+        elif all(one.shape == ids.shape and one.dtype == ids.dtype for one in self._given):
+            self._sent = OnItsWay(torch.stack(self._given))
         else:
-            places = real.cumsum(-1)
-            a, b = a[places], b[places]
-        tokens = shown_tokens(ids, real, a)
-        if self.layout != "flat" and labels is not None:  # nothing predicts a first token, be it padding
-            labels, b = labels[:, 1:], b[..., 1:]
-        answers = tokens * 0 if labels is None else shown_labels(labels, labels != IGNORED, b)
-        self._there: tuple[Any, ...]
-        if self.layout == "padded":
-            self._there = tokens.sum(-1), answers.sum(-1)
-        elif self.layout == "flat":
-            self._there = tokens.cumsum(-1)[0], answers.cumsum(-1)[0], places[0] == 1
-        else:
-            self._there = tokens.cumsum(-1), answers.sum(-1)
-        self._hashes = OnItsWay(*self._there)
+            self._sent = OnItsWay(*self._given)
 
     def rows(self, planned: Planned) -> ShownRows:
-        """Its rows; those of an open layout end where a planned one does.
+        """Its rows; those of an open layout end where a planned one does. Waits for the copies.
 
         Args:
             planned: rows that it may be.
         """
-        if self.layout == "flat":
-            return _segments(*self._hashes.arrays())
-        tokens, answers = self._hashes.arrays()
-        if self.layout == "open":
-            tokens = _cut(tokens, answers if self.labelled else None, planned)
-        return _rows(tokens, answers, np.arange(len(tokens)))
+        if self._rows is None or self.layout == "open":
+            self._rows = self._open(planned) if self.layout == "open" else self._flat_or_padded()
+        return self._rows
 
-    def keys(self, planned: Planned, device: torch.device) -> torch.Tensor:
-        """The hash that a row of a plan would have, where the batch is: of what is trained, or of its tokens alone.
+    def _parts(self) -> list[bytes | None]:
+        """(Token ids, labels, mask, positions) as 64-bit numbers; None for what there is not."""
+        if self._sent is not None:
+            arrays = self._sent.arrays()
+            arrays = list(arrays[0]) if len(arrays) < len(self._given) else arrays
+            self._bytes, self._sent = [array.astype(np.int64).tobytes() for array in arrays], None
+        parts = iter(self._bytes)
+        return [next(parts), *(next(parts) if there else None for there in self._has)]
 
-        Nothing waits for the device where rows are padded; flat ones have waited already.
+    def _flat_or_padded(self) -> ShownRows:
+        ids, labels, mask, positions = self._parts()
+        assert ids is not None
+        if positions is None:
+            found = [self._line(ids, labels, mask, i) for i in range(self._shape[0])]
+            return ShownRows([h for h, _ in found], [h for _, h in found], list(range(len(found))))
+        starts = np.flatnonzero(np.frombuffer(positions, dtype=np.int64) == 0).tolist()
+        rows = ShownRows([], [], [])
+        for place, (start, end) in enumerate(zip(starts, [*starts[1:], self._shape[1]], strict=True)):
+            if end - start > 1:  # a single token is padding: a row has two at least
+                rows.tokens.append(xxhash.xxh3_64_intdigest(ids[WIDTH * start : WIDTH * end]))
+                rows.labels.append(0 if labels is None else shown_labels(labels[WIDTH * (start + 1) : WIDTH * end]))
+                rows.place.append(place)
+        return rows
 
-        Args:
-            planned: rows that it may be: where those of an open layout end hangs on them.
-            device: of the batch.
+    def _line(self, ids: bytes, labels: bytes | None, mask: bytes | None, i: int) -> tuple[int, int]:
+        """(Hash of the tokens, of the labels) of a padded line."""
+        assert mask is not None, "the batch is padded"
+        size = WIDTH * self._shape[1]
+        start, stop = i * size, (i + 1) * size
+        end = start + WIDTH * mask.count(1, start, stop)
+        if mask[start:stop] != _mask(end - start, size):  # padded on the left, or between tokens
+            row = _Line.of(ids[start:stop], None if labels is None else labels[start:stop], mask[start:stop])
+            return row.tokens(), row.labels()
+        if labels is None:
+            return xxhash.xxh3_64_intdigest(ids[start:end]), 0
+        end_of_labels = end if labels[end:stop] == no_loss(stop - end) else stop  # padding that carries loss is trained
+        return xxhash.xxh3_64_intdigest(ids[start:end]), shown_labels(labels[start + WIDTH : end_of_labels])
+
+    def _open(self, planned: Planned) -> ShownRows:
+        """Rows of open lines.
+
+        One may begin with several planned rows, and its padding look like tokens of a longer one. Whoever begins with a
+        long one also begins with the short ones in it, so the planned rows choose, the longest first.
+        """
+        ids, labels, mask, _ = self._parts()
+        assert ids is not None
+        size = WIDTH * self._shape[1]
+        cuts = [slice(i * size, (i + 1) * size) for i in range(self._shape[0])]
+        lines = [_Line.of(ids[at], *(None if one is None else one[at] for one in (labels, mask))) for at in cuts]
+        ends: dict[int, int | None] = {}
+        for row in np.argsort(-planned.lengths, kind="stable").tolist():
+            end, tokens = WIDTH * int(planned.lengths[row]), int(planned.tokens[row])
+            begins = [
+                i for i, line in enumerate(lines) if i not in ends and line.holds(end) and line.tokens(end) == tokens
+            ]
+            # of rows with the same tokens, those that are trained as planned
+            exact = [i for i in begins if self.labelled and lines[i].labels(end) == int(planned.labels[row])]
+            for i in (exact or begins)[:1]:
+                ends[i] = end
+        return ShownRows(
+            [line.tokens(ends.get(i)) for i, line in enumerate(lines)],
+            [line.labels(ends.get(i)) for i, line in enumerate(lines)],
+            list(range(len(lines))),
+        )
+
+    def keys(self) -> torch.Tensor:
+        """The hash by which a row is known, where the batch is: of what is trained, or of its tokens alone.
+
+        Nothing waits for an accelerator where rows are padded; flat ones have waited already.
 
         Returns:
             int64, shape (n,), by place; that of a flat batch's padding is no row's.
         """
-        if self.layout == "open":
-            rows = self.rows(planned)
-            return torch.from_numpy((rows.trained if self.labelled else rows.tokens).view(np.int64)).to(device)
-        tokens, answers, *starts = (torch.as_tensor(array) for array in self._there)
-        if starts:
-            first = starts[0].nonzero()[:, 0]
-            last = torch.cat([first[1:], first.new_tensor([len(tokens)])]) - 1
-            tokens, answers = (
-                sums[last] - torch.where(first > 0, sums[(first - 1).clip(0)], 0) for sums in (tokens, answers)
-            )
-        return tokens + answers if self.labelled else tokens
+        given = iter(self._given)
+        ids, labels, mask, positions = next(given), *(next(given) if there else None for there in self._has)
+        real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask != 0
+        place = real.cumsum(-1) - 1 if positions is None else positions[None]
+        keys = token_keys(ids, _table(ids)[place.clip(0)])
+        counted = keys * real
+        if labels is None or not self.labelled:
+            answers = torch.zeros_like(counted)
+        else:  # nothing predicts a row's first token; padding that carries loss is trained
+            carries = (labels != IGNORED) & ((place > 0) | ~real)
+            carries[:, :1] = False
+            answers = keys * answer_factors(ids, labels, carries)
+        if self.layout == "padded":
+            tokens, answers = counted.sum(-1), answers.sum(-1)
+        else:
+            running = counted.cumsum(-1)[0], answers.cumsum(-1)[0]
+            first = (place[0] == 0).nonzero()[:, 0]
+            last = torch.cat([first[1:], first.new_tensor([ids.shape[1]])]) - 1
+            tokens, answers = (sums[last] - torch.where(first > 0, sums[(first - 1).clip(0)], 0) for sums in running)
+        return combined(tokens, answers) if self.labelled else tokens
 
 
-def _factors(ids: torch.Tensor | IntArray) -> Any:
-    """`shown_factors` where the ids are, of enough places for them."""
-    device = ids.device if isinstance(ids, torch.Tensor) else None
-    factors = _FACTORS.get(device)
-    if factors is None or len(factors[0]) <= ids.shape[1]:
-        factors = shown_factors(1 << ids.shape[1].bit_length())
-        _FACTORS[device] = factors = (
-            factors if device is None else tuple(torch.from_numpy(each).to(device) for each in factors)
-        )
-    return factors
+class _Line(NamedTuple):
+    """A line of a batch, its bytes as 64-bit numbers.
 
-
-def _rows(tokens: NDArray[np.int64], answers: NDArray[np.int64], place: IntArray) -> ShownRows:
-    return ShownRows(tokens.view(np.uint64), (tokens + answers).view(np.uint64), place)
-
-
-def _segments(tokens: NDArray[np.int64], answers: NDArray[np.int64], starts: NDArray[np.bool_]) -> ShownRows:
-    """Rows of a flat batch from running sums; a single token without loss is padding: a row has two at least."""
-    first = np.flatnonzero(starts)
-    last = np.append(first[1:], len(tokens)) - 1
-    of_tokens, of_answers = (sums[last] - np.where(first > 0, sums[first - 1], 0) for sums in (tokens, answers))
-    kept = np.flatnonzero((last > first) | (of_answers != 0))
-    return _rows(of_tokens[kept], of_answers[kept], kept)
-
-
-def _cut(sums: NDArray[np.int64], answers: NDArray[np.int64] | None, planned: Planned) -> NDArray[np.int64]:
-    """The tokens hash of each open row, from running sums (n, L).
-
-    A row may begin with several planned ones, and its padding look like tokens of a longer one. Whoever begins with a
-    long one also begins with the short ones in it, so the planned rows choose, the longest first.
+    Args:
+        ids: of its tokens without padding.
+        own: labels of the same tokens; None where there are none.
+        strays: those of padding, where one of them carries loss.
     """
-    n, width = sums.shape
-    found = sums[:, -1].copy()
-    free = np.ones(n, dtype=np.bool_)
-    for row in np.argsort(-planned.lengths, kind="stable"):
-        end = int(planned.lengths[row])
-        if end > width:
-            continue
-        begins = free & (sums[:, end - 1].view(np.uint64) == planned.tokens[row])
-        if answers is not None:  # of rows with the same tokens, those that are trained as planned
-            exact = begins & ((sums[:, end - 1] + answers).view(np.uint64) == planned.trained[row])
-            begins = exact if exact.any() else begins
-        if begins.any():
-            chosen = int(begins.argmax())
-            found[chosen], free[chosen] = sums[chosen, end - 1], False
-    return found
+
+    ids: bytes
+    own: bytes | None
+    strays: bytes
+
+    @staticmethod
+    def of(ids: bytes, labels: bytes | None, mask: bytes | None) -> _Line:
+        """That of a line as it stands in a batch; nothing predicts its first place, be it padding."""
+        if mask is None:
+            return _Line(ids, labels, b"")
+        real = np.frombuffer(mask, dtype=np.int64) != 0
+        tokens = np.frombuffer(ids, dtype=np.int64)[real].tobytes()
+        if labels is None:
+            return _Line(tokens, None, b"")
+        of_all = np.frombuffer(labels, dtype=np.int64)
+        strays = of_all[1:][~real[1:]].tobytes()
+        return _Line(tokens, of_all[real].tobytes(), b"" if strays == no_loss(len(strays)) else strays)
+
+    def holds(self, end: int) -> bool:
+        """Whether it has so many bytes of tokens."""
+        return end <= len(self.ids)
+
+    def tokens(self, end: int | None = None) -> int:
+        """The hash of its tokens up to there."""
+        return xxhash.xxh3_64_intdigest(self.ids[:end])
+
+    def labels(self, end: int | None = None) -> int:
+        """The hash of their labels, and of others that carry loss."""
+        if self.own is None:
+            return 0
+        rest = b"" if end is None else self.own[end:]
+        end = end if rest == no_loss(len(rest)) else None
+        return shown_labels(self.own[WIDTH:end] + self.strays)
+
+
+def _mask(real: int, size: int) -> memoryview:
+    """A line of a mask, `size` bytes of which the first are of tokens and the others of padding on the right."""
+    longest, line = _MASKS[0]
+    if longest < size:
+        longest = 2 * size
+        line = memoryview(np.repeat(np.array([1, 0], dtype=np.int64), longest // WIDTH).tobytes())
+        _MASKS[0] = longest, line
+    return line[longest - real : longest - real + size]
+
+
+def _table(ids: torch.Tensor) -> torch.Tensor:
+    """`place_table` where the ids are, long enough for them."""
+    table = _TABLES.get(ids.device)
+    if table is None or len(table) < ids.shape[1]:
+        table = torch.from_numpy(place_table(1 << (ids.shape[1] - 1).bit_length())).to(ids.device)
+        _TABLES[ids.device] = table
+    return table

@@ -96,7 +96,7 @@ class RowNumbers:
         """
         order = np.argsort(weights.rows, kind="stable")
         rows = weights.rows[order]
-        keys = (planned.shown_trained if labelled else planned.shown)[rows].view(np.int64)
+        keys = (planned.trained if labelled else planned.content)[rows].view(np.int64)
         numbers = np.concatenate([weights.planned[None, order], weights.live.numbers(rows)])
         by_token = None
         if weights.shapes is not None and len(rows):

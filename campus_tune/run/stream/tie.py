@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from campus_tune.data.prepared import TokenRows
-from campus_tune.model.row_sums import Sums
+from campus_tune.data.token_hashes import with_labels
+from campus_tune.model.row_sums import KeptTokens
 from campus_tune.run.stream.shown import Planned, ShownBatch, ShownRows
 from campus_tune.run.stream.value import ForwardValues
 from campus_tune.run.stream.weighed import Weighed
@@ -24,6 +26,7 @@ from campus_tune.words.types import IntArray
 from campus_tune.words.wording import listed
 
 SHOWN = 8  # rows that a message names
+_NONE = Planned(np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64))
 
 
 @dataclass
@@ -32,13 +35,13 @@ class Forward:
 
     Args:
         shown: what it was given.
-        sums: of its rows' losses; None where it shows none.
+        tokens: what it shows of their losses; None where it shows none.
         device: where it was computed.
         trains: gradients were on.
         began: when, counted in forwards and backwards.
         backwards: how often a gradient came back to it.
         backward_at: when it did last, counted the same.
-        numbers: what `LossAudit` notes of it, by name, on the device.
+        numbers: what `LossAudit` notes of it, by name; tensors on the device, numbers where that is a CPU.
         listens: whether anything tells of the gradient of its loss.
         reached: whether a gradient came back to any of its outputs; None where nothing would tell.
         weighed: how its gradient is weighted; None without weights.
@@ -46,7 +49,7 @@ class Forward:
     """
 
     shown: ShownBatch
-    sums: Sums | None
+    tokens: KeptTokens | None
     device: torch.device
     trains: bool
     began: int
@@ -54,7 +57,7 @@ class Forward:
     backward_at: int = 0
     listens: bool = False
     reached: bool | None = None
-    numbers: dict[str, torch.Tensor] = field(default_factory=dict)
+    numbers: dict[str, torch.Tensor | float] = field(default_factory=dict)
     weighed: Weighed | None = None
     values: ForwardValues | None = None
 
@@ -65,17 +68,19 @@ class Match:
 
     Args:
         rows: of the plan, shape (n,); complements are filling rows.
-        places: of these rows in `sums`, shape (n,).
-        sums: their losses; None where no forward showed them.
+        places: of these rows in the sums of `tokens`, shape (n,).
+        tokens: their losses; None where no forward showed them.
         labelled: labels reached the model and were compared.
         forward: its number in the step.
+        answers: tokens that carry loss, as planned.
     """
 
     rows: IntArray
     places: IntArray
-    sums: Sums | None
+    tokens: KeptTokens | None
     labelled: bool
     forward: int
+    answers: int
 
 
 def tie(
@@ -98,6 +103,9 @@ def tie(
     Raises:
         AuditError: other rows, other labels, another number of forwards.
     """
+    matches = _in_sequence(batches, forwards, planned)
+    if matches is not None:
+        return matches
     reached = [number for number, forward in enumerate(forwards) if forward.reached is not False]
     if len(reached) < len(forwards):
         try:
@@ -105,6 +113,31 @@ def tie(
         except AuditError:
             pass  # the gradient of a planned row may have been left out: said of all forwards
     return _tie(batches, forwards, planned, range(len(forwards)), together=together, again=again)
+
+
+def _in_sequence(
+    batches: Sequence[Sequence[int]], forwards: Sequence[Forward], planned: TokenRows
+) -> list[Match] | None:
+    """The same where every row stands in its planned place, as nearly always; None where one does not, or may not."""
+    wanted = [row for batch in batches for row in batch]
+    plain = len(forwards) == len(batches) and min(wanted, default=-1) >= 0
+    if not plain or not all(one.trains and one.reached is not False and one.shown.labelled for one in forwards):
+        return None
+    if any(one.shown.layout == "open" for one in forwards):
+        return None
+    rows, given = np.array(wanted), [one.shown.rows(_NONE) for one in forwards]
+    sizes = [len(batch) for batch in batches]
+    if (
+        [len(one.tokens) for one in given] != sizes
+        or [hash_ for one in given for hash_ in one.tokens] != planned.shown[rows].tolist()
+        or [hash_ for one in given for hash_ in one.labels] != planned.shown_labels[rows].tolist()
+    ):
+        return None
+    ends, answers = list(accumulate(sizes)), planned.answer_tokens[rows].tolist()
+    return [
+        Match(rows[end - size : end], np.array(one.place), forward.tokens, True, number, sum(answers[end - size : end]))
+        for number, (forward, one, size, end) in enumerate(zip(forwards, given, sizes, ends, strict=True))
+    ]
 
 
 def _tie(
@@ -134,7 +167,7 @@ def _tie(
         if was_open and last is not None and _places(last.rows, forward.shown, planned) is not None:
             continue  # the next micro batch may look like this one
         if places is not None:
-            matches.append(Match(rows, places, forward.sums, forward.shown.labelled, number))
+            matches.append(Match(rows, places, forward.tokens, forward.shown.labelled, number, _answers(rows, planned)))
         elif last is None or _places(last.rows, forward.shown, planned) is None:
             raise AuditError(_other_rows(batches, forwards, planned))
         elif not again and (not together or 0 < came_back < forward.began):
@@ -153,28 +186,39 @@ def _places(rows: IntArray, shown: ShownBatch, planned: TokenRows) -> IntArray |
     if not len(rows):
         return None
     given = _rows_of(shown, rows, planned)
-    theirs = given.trained if shown.labelled else given.tokens
+    theirs = given.keys(labelled=shown.labelled)
     ours = _expected(rows, planned, labelled=shown.labelled)
-    if np.array_equal(ours, theirs):  # as nearly always
-        return given.place
     our_order, their_order = np.argsort(ours, kind="stable"), np.argsort(theirs, kind="stable")
     if not np.array_equal(ours[our_order], theirs[their_order]):
         return None
     places = np.empty(len(rows), dtype=np.int64)
-    places[our_order] = given.place[their_order]
+    places[our_order] = np.array(given.place)[their_order]
     return places
 
 
 def _rows_of(shown: ShownBatch, rows: IntArray, planned: TokenRows) -> ShownRows:
+    return shown.rows(planned_rows(rows, planned))
+
+
+def planned_rows(rows: IntArray, planned: TokenRows) -> Planned:
+    """What is known of some rows; filling rows, complements, carry no loss."""
     ids = np.maximum(rows, ~rows)
-    trained = _expected(rows, planned, labelled=True)
-    return shown.rows(Planned(planned.shown[ids], trained, planned.tokens[ids] - planned.padding[ids]))
+    return Planned(planned.shown[ids], _labels(rows, planned), planned.tokens[ids] - planned.padding[ids])
+
+
+def _answers(rows: IntArray, planned: TokenRows) -> int:
+    return int(planned.answer_tokens[rows[rows >= 0]].sum())
 
 
 def _expected(rows: IntArray, planned: TokenRows, *, labelled: bool) -> NDArray[np.uint64]:
-    """The hashes that rows must have; filling rows carry no loss."""
-    ids = np.maximum(rows, ~rows)
-    return np.where((rows >= 0) & labelled, planned.shown_trained[ids], planned.shown[ids])
+    """The hashes that rows must have."""
+    tokens = planned.shown[np.maximum(rows, ~rows)]
+    return with_labels(tokens, _labels(rows, planned)) if labelled else tokens
+
+
+def _labels(rows: IntArray, planned: TokenRows) -> NDArray[np.uint64]:
+    """The hashes of labels that they must have; filling rows carry no loss."""
+    return np.where(rows >= 0, planned.shown_labels[np.maximum(rows, ~rows)], np.uint64(0))
 
 
 def _with_labels(last: Match, forward: Forward, planned: TokenRows) -> Match:
@@ -184,12 +228,12 @@ def _with_labels(last: Match, forward: Forward, planned: TokenRows) -> Match:
         AuditError: the same rows, with other labels than planned.
     """
     given = _rows_of(forward.shown, last.rows, planned)
-    if not np.array_equal(np.sort(given.tokens), np.sort(_expected(last.rows, planned, labelled=False))):
+    if not np.array_equal(np.sort(given.keys(labelled=False)), np.sort(_expected(last.rows, planned, labelled=False))):
         return last  # somebody else's question
     places = _places(last.rows, forward.shown, planned)
     if places is None:
         raise AuditError(_other_labels(last.rows))
-    return replace(last, places=places, sums=forward.sums, labelled=True)
+    return replace(last, places=places, tokens=forward.tokens, labelled=True)
 
 
 def _other_rows(batches: Sequence[Sequence[int]], forwards: Sequence[Forward], planned: TokenRows) -> str:
@@ -197,10 +241,10 @@ def _other_rows(batches: Sequence[Sequence[int]], forwards: Sequence[Forward], p
     wanted = np.array([row for batch in batches for row in batch], dtype=np.int64)
     ours_named = listed(sorted(np.maximum(wanted, ~wanted).tolist()), SHOWN)
     given = [_rows_of(forward.shown, wanted, planned) for forward in forwards if forward.trains]
-    tokens = np.concatenate([np.zeros(0, dtype=np.uint64), *(rows.tokens for rows in given)])
+    tokens = np.concatenate([np.zeros(0, dtype=np.uint64), *(rows.keys(labelled=False) for rows in given)])
     ours = _expected(wanted, planned, labelled=False)
     if np.array_equal(np.sort(tokens), np.sort(ours)):
-        labelled = np.concatenate([rows.trained for rows in given])
+        labelled = np.concatenate([rows.keys(labelled=True) for rows in given])
         strange = _not_among(_expected(wanted, planned, labelled=True), labelled)
         if all(forward.shown.labelled for forward in forwards if forward.trains) and len(strange):
             return _other_labels(wanted[strange])

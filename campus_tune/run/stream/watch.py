@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 from campus_tune.data.prepared import TokenRows
-from campus_tune.model.row_sums import Sums, join, token_lines
+from campus_tune.model.row_sums import KeptTokens, join
 from campus_tune.run.stream.loss_audit import Collected, Counts, LossAudit
 from campus_tune.run.stream.shown import ShownBatch
 from campus_tune.run.stream.tie import Forward, Match, tie
@@ -36,6 +36,8 @@ from campus_tune.run.stream.weighing import StepWeights, Weighing
 from campus_tune.run.stream.weights_audit import StepGradients, Weights
 from campus_tune.words.errors import AuditError
 from campus_tune.words.types import FloatArray, IntArray, RowArray, RowLosses
+
+KEPT = 1 << 18  # numbers of forwards that are kept before they are added up: some MB at most
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,8 @@ class Watch:
         self._optimizer_steps = 0
         self._open: list[_Step] = []
         self._clock = 0  # counts forwards and backwards, for their sequence
-        self._losses: list[tuple[IntArray, IntArray, Sums]] = []  # rows, their places in sums that wait on the device
+        self._losses: list[tuple[IntArray, IntArray, KeptTokens]] = []  # rows, their places in sums that wait there
+        self._kept = 0  # numbers of them that are not added up yet
         self._weights: list[Weights] = []  # of the same rows, where a step has any
         self._values: list[tuple[int, torch.Tensor]] = []  # of the same: step, values by place on the device
         self._stopwatch = ForwardTime()
@@ -179,7 +182,7 @@ class Watch:
         measured = None if self._weighing is None else self._weighing.collect(self._forwards)
         if self.values is not None:
             self.values.end_step()
-        self.shows_losses = any(forward.sums is not None for forward in self._forwards)
+        self.shows_losses = any(forward.tokens is not None for forward in self._forwards)
         self._open.append(_Step(self._number, batches, self._forwards, collected, counts, measured))
         waits = any(forward.device.type != "cpu" for forward in self._forwards)
         self._ended, self._number, self._forwards = self._number, None, []
@@ -207,12 +210,13 @@ class Watch:
         self.settle()
         if not self._losses:
             return Harvest(np.zeros(0, dtype=np.int32), RowLosses.zeros(0))
-        rows, places, sums = zip(*self._losses, strict=True)
+        rows, places, kept = zip(*self._losses, strict=True)
+        sums = [each.sums() for each in kept]
         starts = np.cumsum([0, *(len(part.nll) for part in sums[:-1])])
         idx = np.concatenate([start + place for start, place in zip(starts, places, strict=True)])
         weights, values = self._weights, self._values
-        self._losses, self._weights, self._values = [], [], []
-        losses = join(list(sums)).losses().take(idx)
+        self._losses, self._weights, self._values, self._kept = [], [], [], 0
+        losses = join(sums).losses().take(idx)
         harvest = Harvest(np.concatenate(rows).astype(np.int32), losses, *Weights.join(weights))
         if not values:
             return harvest
@@ -238,7 +242,14 @@ class Watch:
             self._compare_weights(step, tied)
             self.labels_seen &= all(match.labelled for match in tied)
             own = [match for match in tied if match.rows[0] >= 0]
-            self._losses += [(match.rows, match.places, match.sums) for match in own if match.sums is not None]
+            for match in own:
+                if match.tokens is not None:
+                    self._losses.append((match.rows, match.places, match.tokens))
+                    self._kept += match.tokens.size
+            if self._kept > KEPT:
+                for _, _, tokens in self._losses:
+                    tokens.sums()
+                self._kept = 0
             if any(forward.values is not None for forward in step.forwards):
                 self._values += self._values_of(step, own)
 
@@ -247,7 +258,7 @@ class Watch:
         found = []
         for match in own:
             values = step.forwards[match.forward].values
-            if values is not None and match.sums is not None:
+            if values is not None and match.tokens is not None:
                 try:
                     values.refuse_other_sums()
                 except AuditError as error:
@@ -290,10 +301,9 @@ class Watch:
         if ids is None or not (trains or (labelled and self._number is not None)):
             return
         with torch.no_grad():
-            lines = token_lines(outputs, batch) if labelled else None
-            sums = None if lines is None else lines.sums()
-            shown = ShownBatch(batch if self._labels_known else {**batch, "labels": None})
-            forward = Forward(shown, sums, ids.device, trains=trains, began=self._tick(), values=values)
+            shown = ShownBatch(batch, labels_known=self._labels_known)
+            tokens = KeptTokens.of(outputs, batch) if labelled else None
+            forward = Forward(shown, tokens, ids.device, trains=trains, began=self._tick(), values=values)
         if training:
             self._forwards.append(forward)
 
@@ -309,7 +319,7 @@ class Watch:
         if trains:
             self.loss.listen(forward, outputs, came_back, reached)
             if self._weighing is not None:
-                self._weighing.weigh(forward, outputs, lines, labelled=labelled)
+                self._weighing.weigh(forward, outputs, labelled=labelled)
 
     def _ended_forward(self) -> ForwardValues | None:
         """A training forward has ended: what its gradient will say of its rows, where somebody asks."""
@@ -318,7 +328,7 @@ class Watch:
 
     def _batch(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a forward by name."""
-        return {**dict(zip(self._names, args, strict=False)), **kwargs}
+        return kwargs if not args else {**dict(zip(self._names, args, strict=False)), **kwargs}
 
     def _stepped(self, *_: object) -> None:
         self._optimizer_steps += 1

@@ -18,12 +18,13 @@ import numpy as np
 import torch
 
 from campus_tune.data.prepared import TokenRows
+from campus_tune.data.token_hashes import with_labels
 from campus_tune.model.row_sums import TokenLines
 from campus_tune.run.stream.loss_audit import Counts, LossAudit, tensors_in
 from campus_tune.run.stream.seam import seam_of
-from campus_tune.run.stream.shown import Planned
+from campus_tune.run.stream.shown import ShownBatch
 from campus_tune.run.stream.step_weights import RowNumbers, StepWeights, step_weights
-from campus_tune.run.stream.tie import Forward
+from campus_tune.run.stream.tie import Forward, planned_rows
 from campus_tune.run.stream.weighed import Weighed
 from campus_tune.run.stream.weights_audit import StepGradients
 from campus_tune.words.errors import AuditError, TrainerError
@@ -62,7 +63,7 @@ class Weighing:
         self.loss, self.knows_total = loss, knows_total
         self._weights: StepWeights | None = None
         self._numbers: RowNumbers | None = None
-        self._given: Planned | None = None
+        self._planned: TokenRows | None = None
         self._there: dict[torch.device, _OnDevice] = {}
         self._whole: object = None  # live weights of the stage whose tokens were compared one by one
         self._gradients: list[tuple[torch.Tensor, torch.Tensor | None, int]] = []
@@ -96,9 +97,7 @@ class Weighing:
         self._there.clear()
         if weights is not None:
             self._numbers = RowNumbers.of(weights, planned, labelled=labelled)
-            rows = self._numbers.rows
-            lengths = planned.tokens[rows] - planned.padding[rows]
-            self._given = Planned(planned.shown[rows], planned.shown_trained[rows], lengths)
+            self._planned = planned
 
     def collect(self, forwards: list[Forward]) -> StepGradients | None:
         """What a step's forwards have shown; None of a step without weights. It has ended."""
@@ -108,18 +107,18 @@ class Weighing:
             return None
         return StepGradients(weights, numbers, forwards)
 
-    def weigh(self, forward: Forward, outputs: Any, lines: TokenLines | None, *, labelled: bool) -> None:
+    def weigh(self, forward: Forward, outputs: Any, *, labelled: bool) -> None:
         """Multiply the gradient of a forward, when it comes.
 
         Args:
             forward: that may train.
             outputs: of the model.
-            lines: losses of its tokens; None where it shows none.
             labelled: it was given labels.
         """
         weights, numbers = self._weights, self._numbers
         if weights is None or numbers is None or not len(numbers.rows):  # a rank that has only a filling row
             return
+        lines = None if forward.tokens is None else forward.tokens.lines()
         found = None if lines is None else seam_of(outputs, lines)
         if found is None or lines is None:
             _refuse_gradient(outputs, labelled=labelled)
@@ -160,10 +159,8 @@ class Weighing:
         device = lines.nll.device  # of the head, where a model's layers are spread
         weights, numbers = self._weights, self.numbers_on(device)
         assert weights is not None, "a step with weights has begun"
-        assert self._given is not None, "its rows are known"
         live, counted = weights.live, lines.counted
-        same = forward.shown.keys(self._given, device).to(device)[:, None] == numbers.keys  # (n, R)
-        known, at = same.any(1), same.int().argmax(1)
+        known, at = self._lines(forward.shown, len(counted), device)
         tokens = counted.sum(1)
         factors = live.of_rows(lines.nll.sum(1) / tokens.clip(1), numbers.levels[:, at], torch)
         if live.shuffle is not None and live.rows:
@@ -183,6 +180,23 @@ class Weighing:
         wanted = wanted.expand_as(lines.nll) if parts is None else wanted * parts
         wanted = torch.where(known[:, None], wanted, 1.0)  # the order audit finds rows that are not of this step
         return Weighed(wanted, lines.nll, counted, parts, spread, whole)
+
+    def _lines(self, shown: ShownBatch, n: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """(Whether each row of a forward is one of the step, its line in the step's numbers), each of shape (n,)."""
+        if shown.on_device and shown.layout != "open":
+            same = shown.keys().to(device)[:, None] == self.numbers_on(device).keys  # (n, R)
+            return same.any(1), same.int().argmax(1)
+        planned, numbers = self._planned, self._numbers
+        assert planned is not None, "a step has begun"
+        assert numbers is not None, "it has weights"
+        ours = planned_rows(numbers.rows, planned)
+        wanted = with_labels(ours.tokens, ours.labels) if shown.labelled else ours.tokens
+        lines, given = {key: line for line, key in enumerate(wanted.tolist())}, shown.rows(ours)
+        found = [-1] * n
+        for place, key in zip(given.place, given.keys(labelled=shown.labelled).tolist(), strict=True):
+            found[place] = lines.get(key, -1)
+        at = torch.tensor(found, device=device)
+        return at >= 0, at.clip(0)
 
     def numbers_on(self, device: torch.device) -> _OnDevice:
         """The numbers of the step's rows, sent once."""

@@ -9,7 +9,16 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch.utils.data import BatchSampler
 
-from campus_tune.run.stream.micro_batches import SPARE, Cut, even_cuts, fewest_rows, n_micro_batches, pack, split_step
+from campus_tune.run.stream.micro_batches import (
+    SPARE,
+    Cut,
+    even_cuts,
+    fewest_rows,
+    n_micro_batches,
+    pack,
+    split_step,
+    tokens_by_rank,
+)
 
 LENGTHS = np.random.default_rng(0).lognormal(4, 1, 1000).astype(np.int64) + 1
 CUTS: tuple[Cut, ...] = get_args(Cut)
@@ -105,6 +114,23 @@ def test_ranks_that_wait_for_one_another_have_like_costs_and_the_costliest_come_
 # -- as drawn ----------------------------------------------------------------------------------------------------------
 
 
+@given(
+    n=st.integers(1, 70),
+    micro=st.integers(1, 5),
+    world=st.integers(1, 4),
+    cut=st.sampled_from(CUTS),
+    padded=st.booleans(),
+)
+def test_tokens_of_each_rank_are_those_of_its_parts(n: int, micro: int, world: int, cut: Cut, padded: bool) -> None:
+    split = split_step(rows_of(n), LENGTHS, micro=micro, world=world, cut=cut)
+    expected = np.zeros((2, world), dtype=np.int64)
+    for ranks in split:
+        for rank, part in enumerate(ranks):
+            own = LENGTHS[part]
+            expected[:, rank] += own.sum(), len(own) * own.max(initial=0) if padded else own.sum()
+    assert tokens_by_rank(split, LENGTHS, padded=padded).tolist() == expected.tolist()
+
+
 def test_as_drawn_keeps_the_sequence() -> None:
     rows = rows_of(12)
     split = split_step(rows, LENGTHS, micro=2, world=2, cut="drawn")
@@ -141,6 +167,16 @@ def test_an_even_cut_worked_by_hand() -> None:
     lengths = np.array([9, 2, 2, 1, 8, 2, 1, 2, 2])
     split = split_step(np.arange(9, dtype=np.int32), lengths, micro=5, world=1, cut="even")
     assert [ranks[0].tolist() for ranks in split] == [[4, 0], [3, 6, 1, 2, 5, 7, 8]]
+
+
+def test_costs_are_those_of_lengths_as_they_are_padded() -> None:
+    """To a multiple of 8, four rows of up to 8 tokens cost 4 × 8, as the two above do; of 9 tokens the third is one."""
+    rows, cuts = np.arange(6, dtype=np.int32), []
+    for third in (8, 9):
+        lengths = np.array([16, 9, third, 3, 4, 7])
+        [[one], [other]] = split_step(rows, lengths, micro=3, world=1, cut="even", multiple=8)
+        cuts.append(sorted([len(one), len(other)]))
+    assert cuts == [[2, 4], [3, 3]]
 
 
 @given(lengths=sorted_lengths, parts=st.integers(1, 8))

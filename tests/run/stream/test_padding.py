@@ -82,8 +82,8 @@ def test_steps_add_up_over_ranks_and_over_a_resume() -> None:
         (0.17, 0.49, "even", "padding 17% where drawn at random would have had 49%: 39% fewer tokens went through"),
         (0.0, 0.49, "packed", "no padding where drawn at random would have had 49%: 49% fewer tokens"),
         (0.0, 0.0, "even", "no padding, nor would rows drawn at random have had any"),
-        (0.5, 0.49, "drawn", "padding 50%, as drawn at random (49%): rows were cut as drawn, so nothing was saved"),
-        (0.492, 0.49, "even", "padding 49%, as drawn at random (49%): nothing was saved"),
+        (0.5, 0.49, "drawn", "padding 50%, by chance about 49%: rows were cut as drawn, so nothing was saved"),
+        (0.492, 0.49, "even", "padding 49%, as rows drawn at random would have had (49%): nothing was saved"),
     ],
 )
 def test_what_was_saved_is_said_and_what_was_not(share: float, at_random: float, cut: str, words: str) -> None:
