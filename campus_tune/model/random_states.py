@@ -41,9 +41,9 @@ class _Twister:
     """The state of a Mersenne Twister, made anew only where something was drawn since it was made last.
 
     Python and numpy make its 624 numbers one by one, which takes twenty times as long as to look in its memory whether
-    they are the same. A normal deviate that is kept for the next call is in none of them. Of Python's it is known; numpy's
-    is made by drawing, so where the last state kept none, there is none while the numbers are the same (but for somebody
-    who seeds numpy anew between two steps and draws one normal deviate more from it than the last time). Where a
+    they are the same. A normal deviate that is kept for the next call is in none of them. Of Python's it is known;
+    numpy's is made by drawing, so where the last state kept none, there is none while the numbers are the same (but for
+    somebody who seeds numpy between two steps, and draws one normal deviate more from it than the last time). Where a
     generator keeps its numbers is looked up by its state; where it is not found, the state is made each time.
 
     Args:
@@ -75,8 +75,10 @@ def _of_python() -> tuple[Any, int, bool, Any]:
 
 
 def _of_numpy() -> tuple[Any, int, bool, Any]:
+    if not isinstance(np.random.get_bit_generator(), np.random.MT19937):
+        return (), 0, True, np.random.get_state(legacy=False)  # noqa: NPY002  # theirs
     state: Any = np.random.get_state()  # noqa: NPY002  # theirs
-    return (*state[1:3], bool(state[3]), state) if state[0] == "MT19937" else ((), 0, True, state)
+    return state[1], state[2], bool(state[3]), state
 
 
 def _numpys_address() -> int | None:
