@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from campus_tune.data.token_hashes import IGNORED
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import BoolArray, IntArray
 from campus_tune.words.wording import shown
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 MASKS = ("completion_mask", "assistant_masks")  # how trl < 1.7 says which tokens are the answer
 PADDING = "attention_mask"  # leaves out the padding of rows that were tokenised with padding=…
-IGNORED = -100  # the label of a token that carries no loss
 PIECE = 1 << 14  # tokens looked at together: larger arrays than that the kernel hands out anew, page by page
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import xxhash
 from datasets import Dataset, List, Value
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 from campus_tune.data import flat_rows, prepared
 from campus_tune.data.flat_rows import FlatRows
 from campus_tune.data.prepared import TOKEN_COLUMNS, AnswerTexts, read_content, read_rows, read_tokens, token_counts
-from campus_tune.data.token_hashes import shown_factors, token_keys
+from campus_tune.data.token_hashes import token_keys
 from campus_tune.words.errors import DataError
 from campus_tune.words.hashing import hash_rows
 from tests.run.tiny_run import tokenizer
@@ -36,23 +38,23 @@ def one_by_one(columns: Columns) -> list[tuple[int, ...]]:
             carries = [all(mask[i] for mask in masks) for i in range(len(ids))]
         carries[:1] = [False] * len(carries[:1])
         kept = [i for i in range(len(ids)) if real[i]]
-        tokens = answers = shown = shown_labels = 0
-        first, second = (factors.tolist() for factors in shown_factors(len(ids)))
+        tokens = answers = 0
         for place, i in enumerate(kept):
             key = int(token_keys(np.array([ids[i]]), hash_rows(np.array([place]), 1).view(np.int64))[0])
             tokens += key
-            shown += (ids[i] + 1) * first[place + 1]
-            shown_labels += (labels[i] + 1) * second[place + 1] * carries[i]
             answers += key * ((labels[i] - ids[i]) * SPREAD + 1) * (carries[i] and place > 0)
         trained = (answers * FACTOR + tokens) % 2**64
-        of_shown = shown % 2**64, (shown + shown_labels) % 2**64
-        found.append((len(ids), sum(carries), tokens % 2**64, len(ids) - len(kept), trained, *of_shown))
+        predicted = [labels[i] if carries[i] else -100 for i in kept][1:]
+        seen = xxhash.xxh3_64_intdigest(struct.pack(f"<{len(kept)}q", *(ids[i] for i in kept)))
+        of_labels = xxhash.xxh3_64_intdigest(struct.pack(f"<{len(predicted)}q", *predicted))
+        told = seen, of_labels if set(predicted) - {-100} else 0
+        found.append((len(ids), sum(carries), tokens % 2**64, len(ids) - len(kept), trained, *told))
     return found
 
 
 def fields(dataset: Any) -> list[tuple[int, ...]]:
     read = prepared._read_arrays(dataset)  # rows without loss, which are refused, too
-    names = ("tokens", "answer_tokens", "content", "padding", "trained", "shown", "shown_trained")
+    names = ("tokens", "answer_tokens", "content", "padding", "trained", "shown", "shown_labels")
     return list(zip(*(read[name].tolist() for name in names), strict=True))
 
 
