@@ -150,7 +150,7 @@ def measure(n_rows: int, options: argparse.Namespace) -> dict[str, float]:
             openings.clear()
             found["without"], _ = curriculum_seconds(orders, n_rows, options, None)
             openings.clear()
-            policy = made_up_policy(options.policy, n_rows)
+            policy = made_up_policy(options.policy, n_rows, Path(folder))
             found["under_cpu"], found["under"] = curriculum_seconds(orders, n_rows, options, policy)
     return {**found, "opening": max(openings), "peak": max(peak)}
 
@@ -216,15 +216,18 @@ def curriculum_seconds(
     return time.process_time() - start, time.perf_counter() - wall
 
 
-def made_up_policy(name: str, n_rows: int) -> Policy:
+def made_up_policy(name: str, n_rows: int, folder: Path) -> Policy:
     """Shares of four domains, and what is asked for beside them, by a book of a run that is well on its way."""
     rng = np.random.default_rng(1)
     cells, codes, names, shares = None, rng.integers(len(STRATA), size=n_rows, dtype=np.int32), STRATA, None
     if name == "full":
-        cells = Cells.cut(made_up("length", n_rows), bands=len(CELL_SHARES))
+        cells = Cells.cut(scores_of("length", n_rows, folder), bands=len(CELL_SHARES))
         codes, names, shares = cells.codes, cells.names, np.array(CELL_SHARES)
-    book = Book(n_rows, needs=("last", "stage", "interval"))
-    book.columns["visits"][:], book.columns["interval"][:] = 1, 2
+    needs = ("last", "stage", "interval") if name == "review" else ("last", "stage")
+    book = Book(n_rows, needs=needs, folder=folder / "book" if n_rows >= MAPPED else None)
+    book.columns["visits"][:] = 1
+    if name == "review":
+        book.columns["interval"][:] = 2
     rng.random(out=book.columns["last"], dtype=np.float32)
     return Policy(
         n_rows,

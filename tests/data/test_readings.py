@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from campus_tune.data import prepared as rows
-from campus_tune.data import readings
+from campus_tune.data import readings, said_hashes
 from campus_tune.data.prepared import AnswerTexts, read_rows
 from campus_tune.data.readings import Readings
 from campus_tune.words.hashing import text_keys
@@ -282,3 +282,26 @@ def test_a_run_that_finds_its_reading_trains_the_same(tmp_path: Path, monkeypatc
     assert train("second", str(tmp_path / "cache")) == plain
     assert asked == [24, 24, 4]
     assert [path.name.split("-")[0] for path in files(tmp_path)] == ["rows", "texts"]  # they came as tokens
+
+
+def test_the_map_finds_what_the_rows_say_and_is_the_same_where_that_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(readings, "LEAST", 0.0)
+    asked = []
+    read = said_hashes.text_keys
+    monkeypatch.setattr(said_hashes, "text_keys", lambda texts: asked.append(len(texts)) or read(texts))
+
+    def train(name: str) -> tuple[bytes, list[str]]:
+        tiny_trainer(tmp_path / name, n=20, config={**RECIPE, "scores": str(tmp_path / "cache")}).train()
+        warned = [line for event in events(tmp_path / name, "warnings") for line in event["warnings"]]
+        return (tmp_path / name / "curriculum/book/map.parquet").read_bytes(), warned
+
+    first, _ = train("first")
+    [path] = (path for path in files(tmp_path) if path.name.startswith("said-"))
+    assert train("again")[0] == first
+    assert asked == [20, 20]  # of a sample, which is all rows here
+    flip(-3)(path)
+    damaged, warned = train("damaged")
+    assert damaged == first
+    assert f"`{path}` is damaged" in warned[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from campus_tune.data import said_hashes
 from campus_tune.data.duplicates import contradictions, duplicates
 from campus_tune.data.judged import Known
+from campus_tune.data.readings import Readings
 from campus_tune.data.said import Said
 from campus_tune.data.said_hashes import SaidHashes, said_in
 from campus_tune.data.shapes import Shape
@@ -75,3 +77,30 @@ def test_rows_without_words_are_known_by_their_tokens(rows: list[Json]) -> None:
 def test_the_end_of_sequence_that_training_appends_is_no_part_of_a_text() -> None:
     rows = [{"text": "one</s>", "input_ids": [1]}]
     assert said_in(rows, [0], Shape(), end="</s>") == Said.of_rows([{"text": "one"}], Shape())
+
+
+def test_they_are_found_by_the_next_start_and_only_for_the_same_texts_and_shape(tmp_path: Path) -> None:
+    rows = table([(f"What is {number}?", f"{number % 3}</s>") for number in range(10)])
+
+    def read(rows: list[Json], *, end: str = "</s>", shape: Shape | None = None) -> tuple[SaidHashes, int]:
+        data, kept = Dataset.from_list(rows), Readings(tmp_path, least=0)
+        found = SaidHashes.read(data, shape or Shape(), content_of(rows), end=end, readings=kept)
+        plain = SaidHashes.read(data, shape or Shape(), content_of(rows), end=end)
+        for name, values in vars(plain).items():
+            np.testing.assert_array_equal(getattr(found, name), values)
+        assert kept.warnings == []
+        return found, len(list((tmp_path / "readings").glob("said-*")))
+
+    assert read(rows)[1] == read(rows)[1] == 1
+    assert read([{**row, "input_ids": [9, 9]} for row in rows])[1] == 1  # other tokens say the same
+    assert read(rows, end="")[1] == 2
+    assert read(rows, shape=Shape(completion_only_loss=True))[1] == 3
+    assert read([*rows[:-1], {**rows[-1], "completion": "0 </s>"}])[1] == 4
+
+
+def test_columns_whose_names_were_chance_are_known_by_their_tokens_with_readings_too(tmp_path: Path) -> None:
+    rows = [{"prompt": 1, "completion": number, "input_ids": [1, 2]} for number in range(3)]
+    data = Dataset.from_list(rows)
+    found = SaidHashes.read(data, Shape(), content_of(rows), readings=Readings(tmp_path, least=0))
+    plain = SaidHashes.read(data, Shape(), content_of(rows))
+    assert found.keys.tolist() == plain.keys.tolist()

@@ -404,6 +404,19 @@ def test_a_run_that_measures_nothing_goes_on_as_if_it_had_never_stopped(tmp_path
     assert "loss" not in whole[0]["rows_by_choice"]
 
 
+def test_a_run_that_goes_on_with_a_larger_budget_measures_again_but_makes_no_orders(tmp_path: Path) -> None:
+    recipe = RECIPE | {"metrics": ["length", "mtld", "loss"], "mix": 0.5, "stages": 5, "budget": 0.0, "scores": "none"}
+    settings: Json = {"n": 60, "probes": 25, "max_length": 64, "save_steps": 4}
+    tiny_trainer(tmp_path, config=recipe, **settings).train()
+    assert events(tmp_path, "probes") == []
+    larger = recipe | {"budget": 9.0, "resume": "changed_future"}
+    tiny_trainer(tmp_path, config=larger, **settings).train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
+    assert events(tmp_path, "probes")
+    *_, last = [decision for decision in events(tmp_path, "decision") if len(decision["offers"]) > 1]
+    assert "loss" not in [offer["name"] for offer in last["offers"]]
+    assert last["selection_tokens"] > 0
+
+
 BANDS: Json = {"metrics": ["length"], "thin": {"how": "top", "by": "loss", "keep": 0.5}, "probes": None}
 
 
