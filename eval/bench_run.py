@@ -4,7 +4,7 @@ Arms train the same rows for as many steps, each in a process of its own, in tur
 own seed, the same for all arms, and goes through the arms the other way round than the one before. So what else the
 machine does hits all arms alike, and a turn's ratio to plain TRL is of a pair. What is timed is `trainer.train()`: the
 reading of rows, scores, planning, probes, decisions and audits are in it; loading the model and TRL's tokenising are
-not, for they are the same in all arms.
+not, for they are the same in all arms. All have the head of TRL's own loss, which keeps no logits.
 
     plain       TRL: rows drawn at random, micro batches as they come
     grouped     TRL with `train_sampling_strategy: group_by_length`: other rows in a step than a random draw has
@@ -45,7 +45,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]  # scipy ships no types
+from scipy.special import stdtrit  # type: ignore[import-untyped]  # scipy ships no types
 
 from campus_tune.words.files import atomic_write
 from campus_tune.words.tables import table
@@ -92,7 +92,6 @@ class Job:
         accumulation: micro batches of a step.
         epochs: through the rows.
         data: folder of the mixture.
-        logits: with a head that keeps all logits, in the place of TRL's fused one.
     """
 
     arm: str
@@ -104,7 +103,6 @@ class Job:
     accumulation: int
     epochs: int
     data: str
-    logits: bool = False
 
     @property
     def name(self) -> str:
@@ -116,7 +114,7 @@ class Job:
         """What it shares with those that it is compared with."""
         model = Path(self.model).name or "tiny"
         shape = f"{self.rows}x{self.epochs}-{self.micro}x{self.accumulation}"
-        return f"{model}-{self.rows_of}-{shape}" + ("-logits" if self.logits else "")
+        return f"{model}-{self.rows_of}-{shape}"
 
 
 # -- rows ------------------------------------------------------------------------------------------------------------
@@ -202,6 +200,8 @@ def make_trainer(job: Job, folder: Path) -> Any:
     if config is not None:
         given = dict(config)
         if arm == "default":
+            if job.rows_of == "equal":  # which `length` cannot order
+                given["metrics"] = METRICS[1:]
             (folder / "probes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in probes))
             given["probes"] = {"path": str(folder / "probes.jsonl")}
         callbacks.append(CampusCallback({**given, "scores": "none"}, report=False))
@@ -221,7 +221,6 @@ def make_trainer(job: Job, folder: Path) -> Any:
             logging_steps=1,
             use_liger_kernel=False,
             model_init_kwargs={"dtype": "bfloat16" if gpu else "float32"},
-            **({"loss_type": "dft"} if job.logits else {}),
         ),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
@@ -262,7 +261,7 @@ def _of_ours(folder: Path) -> Json:
     if not ledger.exists():
         return {}
     end = json.loads(ledger.read_text().splitlines()[-1])
-    return {"cost": end["cost"]["all"], "audit": end["audit"], "padding": end.get("padding", {})}
+    return {"cost": end["cost"], "audit": end["audit"], "seconds": end["seconds"], "padding": end.get("padding", {})}
 
 
 # -- many of them ----------------------------------------------------------------------------------------------------
@@ -305,8 +304,9 @@ def interval(ratios: Sequence[float]) -> tuple[float, float, float]:
     logs = np.log(ratios)
     if len(logs) < 2:
         return float(np.exp(logs.mean())), math.nan, math.nan
-    low, high = stats.ttest_1samp(logs, 0.0).confidence_interval(0.95)
-    return float(np.exp(logs.mean())), float(np.exp(low)), float(np.exp(high))
+    half = stdtrit(len(logs) - 1, 0.975) * logs.std(ddof=1) / math.sqrt(len(logs))
+    low, mean, high = np.exp(logs.mean() + half * np.array([-1.0, 0.0, 1.0])).tolist()
+    return mean, low, high
 
 
 def ratios(runs: Mapping[str, Mapping[int, Json]], arm: str, what: str, by: str = "steps") -> list[float]:
@@ -401,7 +401,6 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs=2, default=(8, 4), metavar="N", help="rows, accumulation")
     parser.add_argument("--turns", type=int, default=3, help="of every arm; 0 prints what is kept")
     parser.add_argument("--first", type=int, default=0, help="turn, where some were run by an earlier version")
-    parser.add_argument("--logits", action="store_true", help="with a loss that keeps all logits")
     parser.add_argument("--keep", type=Path, help="folder of the turns; the default forgets them")
     parser.add_argument("--json", type=Path, help="write the numbers there")
     options = parser.parse_args()
@@ -414,7 +413,7 @@ def main() -> None:
         keep.mkdir(parents=True, exist_ok=True)
         told: Json = {}
         micro, accumulation = options.batch
-        size = (options.rows, micro, accumulation, options.epochs, options.data, options.logits)
+        size = (options.rows, micro, accumulation, options.epochs, options.data)
         made = {name: [Job(arm, name, 0, options.model, *size) for arm in options.arms] for name in sets}
         for turn in range(options.first, options.first + options.turns):
             for name in sets:

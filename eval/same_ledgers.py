@@ -69,12 +69,14 @@ CHANCE = {  # files of which only the presence is compared
     ".lock": "is empty",
 }
 HASHED = "campus_files.json"  # length and hash of the files of a checkpoint, some of them with seconds inside
-# a file, means of past stages in a checkpoint, and tokens of padding there and in the ledger: older ones lack them
-NEWER = ("learning_rate.json", "past", "padding")
+# a file, means of past stages in a checkpoint, and tokens of padding and the cut of a step there and in the ledger:
+# older ones lack them
+NEWER = ("learning_rate.json", "past", "padding", "batching", "cut")
 NEWER_LINES = ("campus: padding ", "campus: no padding")  # what is said of that
 GONE = ("kept",)  # keys of a checkpoint that newer ones lack: whether a budget could be kept
 LEFT = ("ledger.abandoned.jsonl", ".tmp")  # by a kill: what was written after the checkpoint, or half
-SHARD_ID = re.compile('"[0-9a-f]{16}": {')  # drawn at random, in a shard of the score cache
+SHARD_ID = re.compile('"[0-9a-f]{16}": {|"key": "[0-9a-f]{32}"')  # drawn at random, in a shard; and of what it is
+ASKED = "asked"  # a column of newer shards of losses, whose key has another version: what went through the model
 SAID = re.compile(r"; by the clock, .*|(?<=ranks, own work: ).*|\d+(?:\.\d+)? ?(?:s|seconds|minutes)\b")
 
 
@@ -142,6 +144,7 @@ def recipes() -> list[Recipe]:
     aware = {"metrics": [{"name": "scorer", "new_tokens": 8, "pairs": 32}, "loss", reference], "stages": 6}
     aware |= {"rescore": 2, "handover": 0.9, "mix": 0.25, "budget": 2.0, "probes": PROBES}
     ranks = {"metrics": ["length", "loss"], "stages": 4, "rescore": 2, "handover": 0.8, "budget": 1.0, "probes": PROBES}
+    ranks |= {"batching": "plain"}  # sorted steps were cut otherwise before, which rounds their losses otherwise
     stopped = {**aware, "metrics": ["length", "loss", "confidence"], "stages": 5}
     two = {"num_train_epochs": 2}
     workers = {"dataset_name": "../../files/long.jsonl", "dataloader_num_workers": 2, "dataset_num_proc": 2}
@@ -156,7 +159,8 @@ def recipes() -> list[Recipe]:
         Recipe("resumed-across", stopped, two | {"dataloader_num_workers": 2}, new=("old", "new")),
     ]
     cached = {"scores": "scores"}
-    return [replace(r, campus={**r.campus, **cached}, training={**TRAINING, **r.training}) for r in found]
+    padded = {"batching": "step"}  # once the default; of steps of one micro batch the cut is as it was
+    return [replace(r, campus={**padded, **r.campus, **cached}, training={**TRAINING, **r.training}) for r in found]
 
 
 # -- running them ----------------------------------------------------------------------------------------------------
@@ -354,7 +358,16 @@ def files_of(side: Path, *, cache: bool) -> dict[str, Path]:
     """Files by name: of the run and, where wanted, of the score cache, without the random part of a shard's name."""
     paths = [path for part in ("run", *["scores"] * cache) for path in (side / part).rglob("*") if path.is_file()]
     kept = [path for path in paths if not path.name.endswith(LEFT)]
-    return {re.sub("-[0-9a-f]{16}[.]", ".", str(path.relative_to(side))): path for path in kept}
+    names = (re.sub("-[0-9a-f]{16}[.]", ".", str(path.relative_to(side))) for path in kept)
+    return {name.replace(path.parent.name, key_of(path.parent)): path for name, path in zip(names, kept, strict=True)}
+
+
+def key_of(folder: Path) -> str:
+    """A folder's name; of one of the score cache by what its key says, the version of the code aside."""
+    if not (folder / "key.json").is_file():
+        return folder.name
+    told = json.dumps({name: value for name, value in load(folder / "key.json").items() if name != "version"})
+    return f"{folder.name[:-17]}-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
 
 def sentences(out: str) -> list[str]:
@@ -401,6 +414,7 @@ def unequal_file(name: str, old: Path, new: Path, *, as_if: bool) -> Iterator[st
         return
     if name.endswith(".parquet"):
         a, b = pq.read_table(old), pq.read_table(new)
+        b = b.drop_columns([ASKED] if ASKED in b.column_names and ASKED not in a.column_names else [])
         if not a.equals(b):
             columns = [column for column in a.column_names if column not in b.column_names or a[column] != b[column]]
             yield f"{name}: {', '.join(columns) or 'columns'} differ"
@@ -411,7 +425,8 @@ def unequal_file(name: str, old: Path, new: Path, *, as_if: bool) -> Iterator[st
         kept = [{k: sorted(v) if k in ("files", "beside") else v for k, v in load(path).items()} for path in (old, new)]
         yield from (f"{name}: {where}" for where in unequal(*kept, skip=(*VARIES, "lineage", *["beside"] * as_if)))
     elif name.endswith(".json"):
-        skip = (*VARIES, *["found"] * as_if)  # what the cache held: a run that goes on finds its own
+        # what the cache held, for a run that goes on finds its own; and of which version its losses are
+        skip = (*VARIES, *["found"] * as_if, *["version"] * (old.name == "key.json"))
         yield from (f"{name}: {where}" for where in unequal(load(old), load(new), skip=skip))
     elif old.read_bytes() != new.read_bytes():
         yield f"{name}: other bytes"

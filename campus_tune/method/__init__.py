@@ -12,6 +12,7 @@ Start here. A stage comes about in this sequence, one file for each step:
     review       which rows come back
     view         all that a policy is shown: position, offers, history, measurements
     selectors    which offer is taken (`race`: on how few measured rows that can be told)
+    free_losses  what the rows just trained say of the offers, where nothing pays for measuring these
     decide       the decision itself, the same for a run and for `simulate`
     curriculum   opens the stage that was decided, and remembers
 

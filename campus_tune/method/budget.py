@@ -251,6 +251,11 @@ class Budget:
         self.unpaid = tuple(dict.fromkeys([*self.unpaid, purpose, *gone]))
         self.short = tokens
 
+    def pay_again(self) -> None:
+        """A run goes on with a larger budget: offers and probes can be measured again; orders cannot be made now."""
+        self.unpaid = tuple(name for name in self.unpaid if name not in ("selection", "probes"))
+        self.at_ends = None
+
     def fewest(self, purpose: Purpose) -> int:
         """Rows of one measurement below which it says nothing."""
         return FEWEST[purpose] // 2 if self.halved else FEWEST[purpose]

@@ -15,12 +15,14 @@ percentile and so a band, and a domain with few different values has fewer bands
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from campus_tune.method.standing import Sorted, by_number
+from campus_tune.method.standing import Sorted
+from campus_tune.words.cores import parts_of, side_by_side
 from campus_tune.words.errors import DataError, RecipeError
 from campus_tune.words.types import FloatArray, IntArray, RowArray
 
@@ -81,9 +83,11 @@ class Cells:
         both = ((domains, domain_names), (others, other_names))
         columns = [(codes, names) for codes, names in both if codes is not None]
         radix = tuple(len(names) for _, names in columns)
-        key = np.zeros(n_rows, dtype=np.int64)
+        few = math.prod(radix) < 1 << 31
+        key: IntArray | RowArray = np.zeros(n_rows, dtype=np.int32) if few else np.zeros(n_rows, dtype=np.int64)
         for (column, _), size in zip(columns, radix, strict=True):
-            key = key * size + column
+            key *= size
+            key += column
         groups, group = _dense(key)
         if len(groups) * bands > n_rows:
             raise RecipeError(
@@ -98,28 +102,38 @@ class Cells:
             for cell in range(len(there))
         ]
         strata = np.asarray(parts[0], dtype=np.int64) if domains is not None else np.zeros(len(there), dtype=np.int64)
-        return Cells(codes.astype(np.int32), tuple(" · ".join(label) or ALL_ROWS for label in labels), strata)
+        return Cells(codes, tuple(" · ".join(label) or ALL_ROWS for label in labels), strata)
 
 
-def _dense(keys: IntArray) -> tuple[IntArray, IntArray]:
+def _dense(keys: IntArray | RowArray) -> tuple[IntArray, RowArray]:
     """(The different keys, rising; which of them each one is): `np.unique`, without sorting where there are few."""
     space = int(keys.max(initial=0)) + 1
     if space > 4 * len(keys) + 1000:
-        return np.unique(keys, return_inverse=True)
-    met = np.bincount(keys, minlength=space) > 0
-    return np.flatnonzero(met), (np.cumsum(met) - 1)[keys]
+        there, which = np.unique(keys, return_inverse=True)
+        return there.astype(np.int64), which.astype(np.int32)
+    met = np.zeros(space, dtype=np.bool_)
+    for part in parts_of(len(keys)):
+        met[keys[part]] = True
+    number = (np.cumsum(met) - 1).astype(np.int32)
+    return np.flatnonzero(met), np.concatenate(side_by_side(lambda part: number[keys[part]], parts_of(len(keys))))
 
 
-def _bands(difficulty: FloatArray, groups: IntArray, n_groups: int, bands: int) -> IntArray:
+def _bands(difficulty: FloatArray, groups: RowArray, n_groups: int, bands: int) -> RowArray:
     """`⌊bands · middle percentile⌋` of each row in its group, shape (N,), by the values at which bands begin."""
     ranked = Sorted.of(difficulty, groups, n_groups)
-    result = np.empty(len(difficulty), dtype=np.int64)
-    for group, rows in enumerate(np.split(by_number(groups, n_groups), ranked.ends[1:-1])):
+    begins = np.empty((bands - 1, n_groups))
+    for group in range(n_groups):
         values = ranked.of_cell(group)
         wanted = np.arange(1, bands) * len(values)  # of bands · rows below: where each band begins
         least = values[wanted // bands]
         left, right = values.searchsorted(least, "left"), values.searchsorted(least, "right")
         behind = (left + right) * bands < 2 * wanted  # the middle of its equals: the band begins with the next value
-        after = np.append(values, np.inf)[right]
-        result[rows] = np.where(behind, after, least).searchsorted(difficulty[rows], "right")
-    return result
+        begins[:, group] = np.where(behind, np.append(values, np.inf)[right], least)
+
+    def of_part(part: slice) -> RowArray:
+        band, own, values = np.zeros(part.stop - part.start, dtype=np.int32), groups[part], difficulty[part]
+        for least in begins:
+            band += least[own] <= values
+        return band
+
+    return np.concatenate(side_by_side(of_part, parts_of(len(difficulty))))

@@ -23,6 +23,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from campus_tune.method.masks import held, rows_where
 from campus_tune.method.passes import OwnPasses
 from campus_tune.method.policy import Policy
 from campus_tune.method.review import pick, pick_enlarged
@@ -149,16 +150,16 @@ class Opening:
         rng, exact = self._rng(OFFER), self.passes.exact
         low, high = (round(scope * len(order)) for scope in offer.scope)
         low = 0 if exact else low  # else what lies before a slice was not used by it
-        waits = self.passes.unoffered if exact else self.passes.open_rows
 
         def beyond() -> Tier:
-            return Tier(np.concatenate([order[high:], order[:low]]), waits & ~self._taken)
+            rows = np.concatenate([order[high:], order[:low]]) if low else order[high:]
+            return Tier(rows, lambda some: self.passes.is_free(some) & self._is_left(some))
 
         def again(times: int) -> Tier:
-            scope = order[:high] if sliced else rng.permutation(order[:high])
-            return Tier(np.concatenate([scope, order[high:]]), self.passes.turned(times) & ~self._taken)
+            rows = order if sliced else np.concatenate([rng.permutation(order[:high]), order[high:]])
+            return Tier(rows, lambda some: self.passes.has_turned(some, times) & self._is_left(some))
 
-        pool = Tier(offer.pool if sliced else rng.permutation(offer.pool), ~self._taken)
+        pool = Tier(offer.pool if sliced else rng.permutation(offer.pool), self._is_left)
         tiers: Tiers = [lambda: pool, beyond, lambda: again(1), lambda: again(2)]
         self._lane(OFFER, tiers if exact else tiers[:AGAIN], n, rng, even=None if sliced else pool)
 
@@ -169,7 +170,7 @@ class Opening:
         rng = self._rng(MIX)
 
         def shuffled(rows: BoolArray) -> Tier:
-            return Tier(rng.permutation(np.flatnonzero(rows & ~self._taken).astype(np.int32)), ~self._taken)
+            return Tier(rng.permutation(rows_where(rows & ~self._taken)), self._is_left)
 
         pool = shuffled(self.passes.unoffered)
         nothing = Tier(pool.rows[:0], pool.ok)
@@ -234,9 +235,9 @@ class Opening:
         wanted = quotas if thinning is None else thinning.need(quotas, np.array([most.sum()]))
         if weight is not None or self._codes is None:
             return walk(tiers, None, wanted, weight), quotas
-        held = None if even is None else self._sizes(even.rows.compress(even.ok.take(even.rows)))
-        if held is not None and held.sum() >= wanted[0]:
-            found = walk(tiers, self._codes, split(held.astype(np.float64), int(wanted[0]), held, u))
+        there = None if even is None else self._sizes(held(even.rows, even.ok))
+        if there is not None and there.sum() >= wanted[0]:
+            found = walk(tiers, self._codes, split(there.astype(np.float64), int(wanted[0]), there, u))
         else:
             found = grouped(walk(tiers, None, wanted), self._codes, len(most))
         return found, split(found.sizes.astype(np.float64), n, found.sizes, u)
@@ -251,6 +252,10 @@ class Opening:
         for stratum in np.flatnonzero(strata).tolist():
             name = self.policy.strata_names[stratum]
             self._shortage[name] = max(what, self._shortage.get(name, what))
+
+    def _is_left(self, rows: RowArray) -> BoolArray:
+        """Which of some rows the stage does not hold yet."""
+        return np.logical_not(self._taken.take(rows))
 
     def _sizes(self, rows: RowArray) -> IntArray:
         """How many of some rows are in each stratum, shape (S,)."""

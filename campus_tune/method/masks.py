@@ -49,7 +49,7 @@ def how_far(rows: RowArray, holds: Callable[[RowArray], BoolArray], n: int) -> i
     for part in parts_of(len(rows)):
         met = np.flatnonzero(holds(rows[part]))
         if len(met) >= n:
-            return part.start + int(met[n - 1]) + 1
+            return int(part.start + met[n - 1] + 1)
         n -= len(met)
     return None
 

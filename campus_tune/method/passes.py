@@ -69,7 +69,7 @@ class Passes:
 
     def free(self, rows: RowArray) -> RowArray:
         """Those of `rows` that a sub-curriculum may still draw, in the same sequence."""
-        return held(rows, self._is_free) if self._turned_away else rows
+        return held(rows, self.is_free) if self._turned_away else rows
 
     def free_to(self, name: str, order: RowArray, n_open: int) -> RowArray:
         """Those of the first `n_open` rows of an order that its sub-curriculum may still draw, in the same sequence.
@@ -94,7 +94,7 @@ class Passes:
         """How far `order` must be open to hold `n_rows` drawable rows behind `start`; to its end where it has fewer."""
         if not self._turned_away:
             return min(len(order), start + n_rows)
-        behind = how_far(order[start:], self._is_free, n_rows)
+        behind = how_far(order[start:], self.is_free, n_rows)
         return len(order) if behind is None else start + behind
 
     @property
@@ -102,7 +102,8 @@ class Passes:
         """Some rows may not be drawn."""
         return self.exact
 
-    def _is_free(self, rows: RowArray) -> BoolArray:
+    def is_free(self, rows: RowArray) -> BoolArray:
+        """Which of some rows a sub-curriculum may still draw."""
         return np.logical_not(self.spent.take(rows))
 
     def movable(self, order: RowArray, n_used: int) -> BoolArray:
@@ -252,7 +253,14 @@ class OwnPasses(Passes):
         """Some rows may not be drawn."""
         return self.exact or self.shut is not None
 
-    def _is_free(self, rows: RowArray) -> BoolArray:
+    def has_turned(self, rows: RowArray, times: int) -> BoolArray:
+        """Which of some rows are open and had their turn, as in `turned`."""
+        balance = self.balance.take(rows)
+        turned = balance == 1 if times == 1 else balance > 1
+        return turned if self.shut is None else turned & ~self.shut.take(rows)
+
+    def is_free(self, rows: RowArray) -> BoolArray:
+        """Which of some rows a sub-curriculum may still draw."""
         free = self.balance.take(rows) <= 0 if self.exact else np.ones(len(rows), dtype=np.bool_)
         return free if self.shut is None else free & ~self.shut.take(rows)
 

@@ -32,7 +32,7 @@ ROUNDS = ((16, 0x85EBCA6B), (13, 0xC2B2AE35))  # of murmur3's finaliser: shift, 
 LAST_SHIFT = 16
 FEW = 1000  # scores that their base is chosen by
 NARROW = 16  # times as far from 0 as they are apart: scores that are seen from their least
-SAMPLE = 64  # keys of each part that the cuts are chosen from, for each part that is to be
+SAMPLE = 8  # keys of each part for each cut that is chosen from them
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,8 @@ def rising_bits(values: NDArray[np.floating]) -> NDArray[np.unsignedinteger]:
     size = values.dtype.itemsize
     signed = (values + 0.0).view(f"i{size}")
     # a sign that is set turns all bits around, one that is not is set
-    return (signed ^ ((signed >> (8 * size - 1)) | np.iinfo(signed.dtype).min)).view(f"u{size}")
+    bits: NDArray[np.unsignedinteger] = signed ^ ((signed >> (8 * size - 1)) | np.iinfo(signed.dtype).min)
+    return bits.view(f"u{size}")
 
 
 def joined(high: NDArray[np.unsignedinteger], low: Words) -> Keys:

@@ -60,12 +60,12 @@ class Standing:
 
     def __init__(self, scale: Scale, scores: FloatArray, cells: IntArray | RowArray | None) -> None:
         self.scale, self.scores = scale, scores
-        self.cells = np.zeros(len(scores), dtype=np.uint8) if cells is None else cells
+        self.cells = np.zeros(len(scores), dtype=np.int32) if cells is None else cells
         self.n_cells = int(self.cells.max(initial=0)) + 1
         known = ~np.isnan(scores)
         some = not known.all()
         self._values = scores.compress(known) if some else scores
-        self._of = self.cells.compress(known) if some else self.cells
+        self._of: IntArray | RowArray = self.cells.compress(known) if some else self.cells
         self.lowest: FloatArray | None = None  # that the scores of each cell count from; None for 0
         if scale == "ratio" and self._values.min(initial=0.0) < 0:
             self.lowest = np.zeros(self.n_cells)
@@ -224,7 +224,9 @@ def sums_of_cells(values: FloatArray, cells: IntArray | RowArray, n_cells: int) 
     >>> sums_of_cells(np.array([3.0, 1.0, 2.0]), np.array([1, 0, 1]), 3).tolist()
     [1.0, 5.0, 0.0]
     """
-    sums, every = np.zeros(n_cells), np.arange(n_cells)
+    sums: FloatArray = np.zeros(n_cells)
+    every = np.arange(n_cells)
     for part in parts_of(len(values)):
-        sums = np.bincount(np.append(every, cells[part]), np.append(sums, values[part]), n_cells)
+        told = np.bincount(np.append(every, cells[part]), np.append(sums, values[part]), n_cells)
+        sums = told.astype(np.float64, copy=False)
     return sums

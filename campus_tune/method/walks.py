@@ -5,7 +5,7 @@ goes through them in sequence until every stratum has as many as it needs. Rows 
 a stage of few rows reads few, and each block is cut by one stable sort of small codes: there is no loop over rows.
 
 >>> codes = np.array([0, 1, 0, 1, 0], dtype=np.int16)
->>> tier = Tier(np.array([4, 3, 2, 1, 0], dtype=np.int32), np.ones(5, dtype=np.bool_))
+>>> tier = Tier(np.array([4, 3, 2, 1, 0], dtype=np.int32), np.ones(5, dtype=np.bool_).take)
 >>> walk([lambda: tier], codes, np.array([2.0, 1.0])).rows.tolist()
 [4, 2, 3]
 """
@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from campus_tune.method.masks import held
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, RowArray
 
 LEAST_BLOCK = 4096  # rows that are read at once at least
@@ -30,11 +31,11 @@ class Tier:
 
     Args:
         rows: each at most once, shape (L,).
-        ok: which rows of all may be drawn, shape (N,).
+        ok: which of some rows may be drawn.
     """
 
     rows: RowArray
-    ok: BoolArray
+    ok: Callable[[RowArray], BoolArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +107,7 @@ def _blocks(tier: Tier, size: int) -> Iterable[RowArray]:
     start = 0
     while start < len(tier.rows):
         block = tier.rows[start : start + size]
-        yield block.compress(tier.ok.take(block))
+        yield held(block, tier.ok)
         start, size = start + size, 2 * size
 
 

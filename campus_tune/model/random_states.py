@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import random
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +26,7 @@ class RandomStates:
     def now() -> RandomStates:
         """The present ones."""
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        return RandomStates(random.getstate(), _OfNumpy.now(), torch.get_rng_state(), cuda)
+        return RandomStates(_PYTHON.now(), _NUMPY.now(), torch.get_rng_state(), cuda)
 
     def set(self) -> None:
         """Go back, or forth, to these."""
@@ -35,28 +37,60 @@ class RandomStates:
             torch.cuda.set_rng_state_all(self.of_cuda)
 
 
-class _OfNumpy:
-    """The state of numpy's own generator, made anew only where something was drawn since it was made last.
+class _Twister:
+    """The state of a Mersenne Twister, made anew only where something was drawn since it was made last.
 
-    numpy copies the generator's 624 numbers one by one, fifty times as slow as it is to look whether they are the same.
-    A normal deviate that is kept for the next call is in none of them; it is made by drawing, so where the last state
-    kept none, there is none as long as the numbers are the same.
+    Python and numpy make its 624 numbers one by one, which takes twenty times as long as to look in its memory whether
+    they are the same. A normal deviate that is kept for the next call is in none of them. Of Python's it is known;
+    numpy's is made by drawing, so where the last state kept none, there is none while the numbers are the same (but for
+    somebody who seeds numpy between two steps, and draws one normal deviate more from it than the last time). Where a
+    generator keeps its numbers is looked up by its state; where it is not found, the state is made each time.
+
+    Args:
+        make: gives (numbers, place among them, whether a deviate is kept, the whole state).
+        address: of the generator's memory; None for another kind of generator.
     """
 
-    WORDS = 625  # of the Mersenne Twister: its numbers and the place among them
-    _seen: ClassVar[bytes] = b""  # the words from which `_state` was made; empty where they say too little
-    _state: ClassVar[Any] = None
+    WORDS = 625  # its numbers and the place among them
 
-    @classmethod
-    def now(cls) -> Any:
-        """As `np.random.get_state()` gives it."""
-        generator: Any = np.random.get_bit_generator()
-        if not isinstance(generator, np.random.MT19937):
-            return np.random.get_state()  # noqa: NPY002  # theirs
-        seen = ctypes.string_at(generator.ctypes.state_address, 4 * cls.WORDS)
-        if seen != cls._seen:
-            state: Any = np.random.get_state()  # noqa: NPY002  # theirs
+    def __init__(self, make: Callable[[], tuple[Any, int, bool, Any]], address: Callable[[], int | None]) -> None:
+        self._make, self._address = make, address
+        self._seen, self._state = b"", None  # the memory that the state was made of; empty where it says too little
+
+    def now(self) -> Any:
+        """The present one."""
+        address = self._address()
+        seen = b"" if address is None else ctypes.string_at(address, 4 * self.WORDS)
+        if not seen or seen != self._seen:
+            numbers, place, keeps, self._state = self._make()
             words = np.frombuffer(seen, dtype=np.uint32)
-            tells = np.array_equal(words[:-1], state[1]) and words[-1] == state[2] and not state[3]
-            cls._seen, cls._state = seen if tells else b"", state
-        return cls._state
+            both = [*numbers, place], [place, *numbers]  # numpy and Python
+            self._seen = seen if not keeps and any(np.array_equal(words, one) for one in both) else b""
+        return self._state
+
+
+def _of_python() -> tuple[Any, int, bool, Any]:
+    state = random.getstate()
+    return state[1][:-1], state[1][-1], state[2] is not None, state
+
+
+def _of_numpy() -> tuple[Any, int, bool, Any]:
+    if not isinstance(np.random.get_bit_generator(), np.random.MT19937):
+        return (), 0, True, np.random.get_state(legacy=False)  # noqa: NPY002  # theirs
+    state: Any = np.random.get_state()  # noqa: NPY002  # theirs
+    return state[1], state[2], bool(state[3]), state
+
+
+def _numpys_address() -> int | None:
+    generator: Any = np.random.get_bit_generator()
+    return int(generator.ctypes.state_address) if isinstance(generator, np.random.MT19937) else None
+
+
+def _pythons_address() -> int | None:
+    """Behind the head of the object that Python's functions draw from."""
+    generator: Any = getattr(random, "_inst", None)
+    known = sys.implementation.name == "cpython" and type(generator) is random.Random and generator.gauss_next is None
+    return id(generator) + object.__basicsize__ if known else None
+
+
+_PYTHON, _NUMPY = _Twister(_of_python, _pythons_address), _Twister(_of_numpy, _numpys_address)

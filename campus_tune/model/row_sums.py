@@ -147,12 +147,12 @@ class KeptTokens:
         self._kept: Any = None
         self._batch: Mapping[str, Any] = {}
         if has_tensor(outputs, "log_probs"):
-            top1 = outputs.is_top1.clone() if has_tensor(outputs, "is_top1") else None
-            self._kept = _Fused(outputs.log_probs.detach().clone(), outputs.label_mask.clone(), top1)
+            top1 = _copy(outputs.is_top1) if has_tensor(outputs, "is_top1") else None
+            self._kept = _Fused(_copy(outputs.log_probs), _copy(outputs.label_mask), top1)
             positions = flat_positions(batch)
-            self._batch = {"labels": batch["labels"].clone(), "attention_mask": True}
+            self._batch = {"labels": _copy(batch["labels"]), "attention_mask": True}
             if positions is not None:
-                self._batch = {**self._batch, "attention_mask": None, "position_ids": positions[None].clone()}
+                self._batch = {**self._batch, "attention_mask": None, "position_ids": _copy(positions)[None]}
         else:
             self._lines = token_lines(outputs, batch)
 
@@ -165,6 +165,8 @@ class KeptTokens:
     @property
     def size(self) -> int:
         """Numbers that are kept."""
+        if self._lines is not None:
+            return int(self._lines.nll.numel())
         return 0 if self._kept is None else int(self._kept.log_probs.numel())
 
     def lines(self) -> TokenLines:
@@ -181,13 +183,13 @@ class KeptTokens:
             self._lines, self._kept, self._batch = None, None, {}
         return self._sums
 
-    def total(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """(Σ losses, how many tokens they are of) of the batch."""
-        if self._kept is None:
-            sums = self.sums()
-            return sums.nll.sum(), sums.tokens.sum()
-        nll, counted = _of_fused(self._kept, self._batch["labels"])
-        return nll.sum(), counted.sum()
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    """Its numbers by themselves."""
+    tensor = tensor.detach()
+    if tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16:  # of which numpy knows nothing
+        return torch.from_numpy(tensor.numpy().copy())
+    return tensor.clone()
 
 
 class _Fused(NamedTuple):

@@ -144,12 +144,13 @@ class SlopeMeter:
             DivergedError: a loss is NaN or infinite.
         """
         assert reader is None, "hidden states are read of the model as it is"
-        gradient, step = self.direction.gradient, self.direction.step
+        gradient, step, spared = self.direction.gradient, self.direction.step, self.meter.spared
         up, down = losses_along(self.meter, gradient, rows, (step, -step))
         slopes = RowLosses.zeros(len(rows))
         slopes.nll_sum[:] = gradient.norm * (up.nll_sum - down.nll_sum) / (2 * step)
         slopes.tokens[:] = up.tokens
-        return MeasuredRows(slopes, np.zeros((len(rows), width)))
+        asked = 1 - (self.meter.spared - spared) / max(1, int(self.tokens[rows].sum()))
+        return MeasuredRows(slopes, np.zeros((len(rows), width)), asked=np.full(len(rows), asked))
 
 
 def losses_along(

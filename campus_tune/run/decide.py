@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -113,8 +113,8 @@ class Decider:
             start_losses=self.scores.start if needs_start else None,
             known=self.scores.known if needs_start else None,
         )
-        tokens = result.tokens - (self.meter.spared - spared)
-        self.budget.charge("selection", tokens, self.meter.seconds - before)
+        result = replace(result, tokens=result.tokens - (self.meter.spared - spared))
+        self.budget.charge("selection", result.tokens, self.meter.seconds - before)
         return result
 
     def _record(self, choice: Chosen, rows_by_choice: dict[str, int], drawn: Json) -> Json:

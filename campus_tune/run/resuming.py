@@ -151,6 +151,8 @@ def restore(
     home, scoring = checkpoint.home, now.make_scoring()
     with as_saved(step):
         budget.load(saved["budget"])
+    if changed and budget.share > saved["identity"]["future"].get("campus: budget", budget.share):
+        budget.pay_again()
     scores, added = _scores_of(scoring, home, saved["scores"], now.peers, changed=changed)
     drawing = make_drawing(now, scores)
     start_digests = scores.digests()  # before re-scoring has its say

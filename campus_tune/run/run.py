@@ -243,7 +243,7 @@ class CampusRun:
         step, rows = now.curriculum.step, now.curriculum.step_rows()
         now.watch.before_update()
         norm = compat.gradient_norm(self.trainer)
-        now.finite.before_update(Update(step + 1, rows, compat.learning_rate(self.trainer), norm))
+        now.finite.before_update(Update(step + 1, rows, self.position.rate, norm))
 
     def after_update(self) -> None:
         """The optimizer has used them, or a gradient scaler has skipped the step."""

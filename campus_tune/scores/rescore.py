@@ -79,7 +79,7 @@ class Rescorer:
         every = self.config.rescore
         if not every or self.curriculum.handed_over or not self.curriculum.n_stages:
             return False
-        if "rescoring" in self.asking.budget.unpaid:
+        if {"scoring", "rescoring"} & set(self.asking.budget.unpaid):
             return False
         if self.curriculum.n_stages % every or not self.asking.questions.aware:
             return False

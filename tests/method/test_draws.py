@@ -451,7 +451,7 @@ def test_a_walk_finds_the_first_rows_of_each_stratum_through_the_tiers(seed: int
     sequence, ok = rng.permutation(n).astype(np.int32), rng.random(n) < 0.8
     need, weight = rng.integers(0, 9, 3), rng.choice([0.25, 0.5, 1.0], n) if seed % 2 else None
     parts = np.split(sequence, sorted(rng.integers(0, n, 2)))
-    found = walk([lambda rows=rows: Tier(rows, ok) for rows in parts], codes, need, weight)  # type: ignore[misc] # bound
+    found = walk([lambda rows=rows: Tier(rows, ok.take) for rows in parts], codes, need, weight)  # type: ignore[misc] # bound
     expected: list[list[int]] = [[], [], []]
     left = need.astype(np.float64)
     for row in sequence.tolist():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,6 +57,64 @@ def test_a_row_that_was_planned_300_times_is_counted_as_255() -> None:
         passes.plan(rows(1))
     assert passes.counts(to_come=rows()) == (1, 254)
     assert passes.n_repeats(rows(0, 1), epoch=254) == 1
+
+
+@examples(40)
+@given(st.integers(0, 10**6), st.booleans())
+def test_what_is_remembered_of_an_order_is_what_would_be_found_anew(seed: int, alone: bool) -> None:
+    """Whatever a run does: plans, begins passes, opens and shuts rows, leaves out the rest of an epoch, goes on."""
+    life, rng = anything(seed), np.random.default_rng(seed)
+    made = life.curriculum
+    order = rng.permutation(made.n_rows).astype(np.int32)
+    while not made.finished:
+        life.step()
+        if alone and rng.random() < 0.2 and made.steps_in_epoch:
+            made.end_epoch()
+        if rng.random() < 0.2:
+            made.load(json.loads(json.dumps(made.state())))
+        passes, policy = life.apart.passes, life.apart.policy
+        waits = passes.open_rows & (passes.balance <= 0)
+        free = waits if passes.exact else passes.open_rows
+        for n_open in sorted(rng.integers(1, made.n_rows + 1, 3).tolist(), reverse=bool(rng.integers(2))):
+            first = order[:n_open]
+            assert passes.free_to("another", order, n_open).tolist() == first[free[first]].tolist()
+        start, n = (int(x) for x in rng.integers(1, made.n_rows, 2))
+        behind = np.flatnonzero(free[order[start:]])
+        assert passes.reach(order, n, start) == (start + behind[n - 1] + 1 if n <= len(behind) else made.n_rows)
+        assert passes.left.tolist() == np.bincount(policy.codes[waits], minlength=len(policy.strata_names)).tolist()
+
+
+@given(st.lists(st.sampled_from(["plan", "epoch", "take back", "go on", "another order"]), max_size=12), st.data())
+def test_without_a_policy_too(events: list[str], data: st.DataObject) -> None:
+    n = 12
+    passes, order = Passes(n, "exact"), np.arange(n, dtype=np.int32)[::-1].copy()
+    some = st.sets(st.integers(0, n - 1)).map(lambda found: rows(*sorted(found)))
+    for event in events:
+        if event == "plan":
+            passes.plan(data.draw(some))
+        elif event == "epoch":
+            passes.begin_epoch()
+        elif event == "take back":
+            passes.take_back(np.flatnonzero(passes.spent)[:2].astype(np.int32), shuffled=data.draw(st.booleans()))
+        elif event == "go on":
+            passes.go_on(np.isin(np.arange(n), data.draw(some)))
+        else:
+            order = np.array(data.draw(st.permutations(range(n))), dtype=np.int32)
+        n_open = data.draw(st.integers(0, n))
+        first = order[:n_open]
+        assert passes.free_to("an order", order, n_open).tolist() == first[~passes.spent[first]].tolist()
+
+
+def test_a_stage_looks_only_at_rows_that_were_free_before_or_are_opened_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+    passes, order = Passes(100, "exact"), np.arange(100, dtype=np.int32)
+    free = passes.free
+    monkeypatch.setattr(passes, "free", lambda some: looked_at.append(len(some)) or free(some))
+    passes.free_to("a", order, 50)
+    passes.plan(order[:40])
+    passes.free_to("a", order, 60)
+    passes.free_to("a", order, 60)
+    assert looked_at == [0, 50, 50, 10, 20, 0]
 
 
 def test_rows_at_other_places_keep_them() -> None:

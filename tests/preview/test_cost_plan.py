@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from campus_tune.cli.main import main
 from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import TokenRows
-from campus_tune.method.budget import FEWEST, Budget, rounded_up
+from campus_tune.method.budget import FEWEST, Budget
 from campus_tune.method.calibration import Calibration
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.method.orders import order_rows
@@ -45,6 +45,7 @@ from campus_tune.scores.passages import Passages
 from campus_tune.scores.planning import purposes, refreshes_to_come, stages_between
 from campus_tune.scores.rescore import Rescorer
 from campus_tune.scores.run_scores import Scores
+from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import IntArray, Json, RowLosses, RowTexts
 from tests.losses import losses_of
 from tests.run.tiny_run import RECIPE, task_rows, tiny_trainer
@@ -61,7 +62,7 @@ class Meter:
     """Losses by a rule."""
 
     tick: Any = None
-    seconds = 0.0
+    seconds, spared = 0.0, 0
 
     def __init__(self, rows: TokenRows) -> None:
         self.tokens, self.answers = rows.tokens, rows.answer_tokens
@@ -73,7 +74,7 @@ class Meter:
 
     def measure(self, rows: IntArray, *, reader: Any = None, width: int = 0) -> Any:
         assert reader is None
-        return mock.Mock(losses=self.losses(rows), read=np.zeros((len(rows), width)))
+        return mock.Mock(losses=self.losses(rows), read=np.zeros((len(rows), width)), asked=None)
 
 
 class ProbeMeter:
@@ -350,17 +351,85 @@ def test_a_short_run_measures_fewer_rows_than_usual_and_says_which_budget_pays_f
     assert {domain["rows"] for domain in probes.values()} == {FEWEST["probes"]}
 
 
-def test_a_budget_that_cannot_be_kept_is_called_too_small_before_training_and_after_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("budget", [0.0, 0.01, 0.2])
+def test_a_budget_that_is_too_small_is_kept_and_the_run_says_what_it_does_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], budget: float
 ) -> None:
-    end = run(tmp_path, 0.01)
+    end = run(tmp_path, budget, handover=1.0)
     lines = capsys.readouterr().out.splitlines()
-    before, after = (place for place, line in enumerate(lines) if TOO_SMALL in line)
-    first = next(place for place, line in enumerate(lines) if line.startswith("campus: step 0/"))
-    assert before < first < after
-    assert "Write budget: " in lines[before]
-    assert end["cost"]["all"] > 0.01
-    assert f"budget: {rounded_up(end['cost']['all']):g} would have paid for them" in lines[after]
+    said = "measures nothing" if budget == 0 else TOO_SMALL
+    (before,) = (place for place, line in enumerate(lines) if said in line)
+    assert before < next(place for place, line in enumerate(lines) if line.startswith("campus: step 0/"))
+    assert ("Write budget: " in lines[before]) is bool(budget)
+    assert end["cost"]["all"] <= budget
+    assert end["audit"]["checked"] == end["audit"]["passed"] == end["step"]
+    if budget < 0.2:
+        assert "there is no order by `loss`; the probes are not measured; offers are compared by" in lines[before]
+        assert (end["cost"]["scoring"], end["cost"]["probes"], end["competence"]) == (0, 0, {})
+        assert events(tmp_path, "probes") == []
+        assert not (tmp_path / "curriculum/scores/loss.parquet").exists()
+
+
+def test_a_decision_that_is_not_paid_for_goes_by_what_training_showed_and_says_why(tmp_path: Path) -> None:
+    recipe = {"metrics": ["length", "mtld"], "handover": 1.0, "mix": 0.5, "stages": 5}
+    run(tmp_path / "a", 0.01, **recipe)
+    first, *others = events(tmp_path / "a", "decision")
+    assert (first["outcome"], first["not_measured"]) == ("not paid for", {"why": "no probes to compare with"})
+    free = [decision for decision in others if decision["outcome"] == "losses of training"]
+    assert free
+    for decision in free:
+        assert decision["selection_tokens"] == decision["rounds"] == 0
+        level = decision["not_measured"]["compared_with"]
+        offers = {offer["name"]: offer for offer in decision["offers"]}
+        for offer in offers.values():
+            assert offer["distance"] == pytest.approx(abs(offer["loss"] - level))
+            assert offer["trained_rows"] >= 4
+            assert offer["stderr"] is None
+        assert offers[decision["chosen"]]["distance"] == min(offer["distance"] for offer in offers.values())
+    run(tmp_path / "b", 0.01, **recipe, selector="lowest_perplexity")
+    first, *others = [one for one in events(tmp_path / "b", "decision") if one["outcome"] != "only one offer"]
+    assert all(decision["not_measured"]["tokens"] > decision["not_measured"]["left"] for decision in (first, *others))
+    assert "losses of training" in {decision["outcome"] for decision in others}
+
+
+def test_a_run_that_measures_nothing_goes_on_as_if_it_had_never_stopped(tmp_path: Path) -> None:
+    recipe = RECIPE | {"metrics": ["length", "mtld", "loss"], "mix": 0.5, "stages": 5, "budget": 0.0, "scores": "none"}
+    settings: Json = {"n": 60, "probes": 25, "max_length": 64, "config": recipe, "save_steps": 4}
+    tiny_trainer(tmp_path / "whole", **settings).train()
+    tiny_trainer(tmp_path / "cut", **settings).train()
+    tiny_trainer(tmp_path / "cut", **settings).train(resume_from_checkpoint=str(tmp_path / "cut/checkpoint-8"))
+    whole, cut = (events(tmp_path / name, "decision") for name in ("whole", "cut"))
+    assert whole == cut
+    assert {"not paid for", "losses of training"} <= {decision["outcome"] for decision in whole}
+    assert "loss" not in whole[0]["rows_by_choice"]
+
+
+def test_a_run_that_goes_on_with_a_larger_budget_measures_again_but_makes_no_orders(tmp_path: Path) -> None:
+    recipe = RECIPE | {"metrics": ["length", "mtld", "loss"], "mix": 0.5, "stages": 5, "budget": 0.0, "scores": "none"}
+    settings: Json = {"n": 60, "probes": 25, "max_length": 64, "save_steps": 4}
+    tiny_trainer(tmp_path, config=recipe, **settings).train()
+    assert events(tmp_path, "probes") == []
+    larger = recipe | {"budget": 9.0, "resume": "changed_future"}
+    tiny_trainer(tmp_path, config=larger, **settings).train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
+    assert events(tmp_path, "probes")
+    *_, last = [decision for decision in events(tmp_path, "decision") if len(decision["offers"]) > 1]
+    assert "loss" not in [offer["name"] for offer in last["offers"]]
+    assert last["selection_tokens"] > 0
+
+
+BANDS: Json = {"metrics": ["length"], "thin": {"how": "top", "by": "loss", "keep": 0.5}, "probes": None}
+
+
+def test_rows_that_would_be_drawn_by_scores_that_nothing_pays_for_are_refused_with_the_budget_that_would(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(RecipeError, match=r"`budget` must pay for the scores that rows are drawn by \(`thin: by` loss"):
+        run(tmp_path / "a", 0.01, **BANDS)
+    with pytest.raises(RecipeError, match=r"Write budget: [0-9.]+, score the rows ahead") as refused:
+        run(tmp_path / "b", 0.0, **BANDS)
+    (named,) = re.findall(r"Write budget: ([0-9.]+),", str(refused.value))
+    end = run(tmp_path / "c", float(named), **BANDS)
+    assert 0 < end["cost"]["scoring"] <= end["cost"]["all"] <= float(named)
 
 
 def test_check_says_of_the_budget_what_the_run_says(

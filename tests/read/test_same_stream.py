@@ -71,6 +71,10 @@ def test_what_floats_did_is_shown_and_how_the_batch_was_cut(tmp_path: Path) -> N
     assert comparison.largest["probe loss"] == 0.0
     cut = "the global batch was cut as 4 rows × 1 processes × accumulation 2 and 4 rows × 2 processes × accumulation 1"
     assert cut in comparison.lines()
+    other[0]["batch"] |= {"world": 1, "accumulation": 2, "cut": "even"}  # a ledger of before says nothing of it
+    lines = compare_runs(tmp_path / "a", write(tmp_path / "c", other)).lines()
+    one = "4 rows × 1 processes × accumulation 2"
+    assert f"the global batch was cut as {one} and {one}, even" in lines
 
 
 def test_perplexities_of_other_samples_are_not_compared_but_counted(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_all_problems_are_reported_at_once() -> None:
         ({"mix": 1.0}, "`mix` must be a number in [0, 1), got 1.0. Choose a value in this range."),
         ({"handover": -0.1}, "`handover` must be a number in [0, 1], got -0.1. Choose a value in this range."),
         ({"handover": float("nan")}, "`handover` must be a number in [0, 1], got nan. Choose a value in this range."),
-        ({"budget": 0}, "`budget` must be a number in (0, 10], got 0. Choose a value in this range."),
+        ({"budget": -0.1}, "`budget` must be a number in [0, 10], got -0.1. Choose a value in this range."),
         ({"within": 3}, "`within` must be a text, got 3. Quote it: YAML reads it as something else."),
         ({"within": ""}, "`within` must be a text, got ''. Write a name."),
         ({"seed": -1}, "`seed` must be a whole number of at least 0, got -1. Raise it."),

@@ -240,6 +240,7 @@ def _end(stages: int, rows: int, ranks: int) -> Json:
         "budget": 0.05,
         "cost": _cost(0.04),
         "seconds": {"share": 0.1, "training": 5.0, "probes": 1.0},
+        "padding": {"share": 0.17, "at_random": 0.49, "tokens": [830, 1000], "micro": 8, "cut": "even", "steps": 8},
     }
     if ranks:
         end["ranks"] = {"tokens": [1000 + rank for rank in range(ranks)], "padding": [0.1] * ranks, "seconds": {}}

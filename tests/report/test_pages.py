@@ -102,6 +102,11 @@ def test_a_runs_page_begins_with_the_run_in_a_sentence(run_page: Path) -> None:
     )
 
 
+def test_a_runs_page_says_what_padding_it_had_and_what_a_random_draw_would_have_had(run_page: Path) -> None:
+    padding = "<dt>Padding</dt><dd>17%<small>49% if drawn at random</small></dd>"
+    assert padding in run_page.read_text("utf-8")
+
+
 def test_alt_texts_hold_the_first_and_the_last_number(run_page: Path) -> None:
     alts = [str(image["alt"]) for image in Page(run_page.read_text("utf-8")).all("img")]
     assert any("Competence of arithmetic rose from 0.20 to 0.53" in alt for alt in alts)

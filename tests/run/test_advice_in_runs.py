@@ -179,7 +179,7 @@ def test_a_budget_that_was_too_small_is_told_what_would_have_paid_and_that_pays(
     sft(tmp_path / "a", config={**config, "budget": 0.01})
     told = capsys.readouterr().out
     assert "warning: the budget is too small for this run" in told
-    enough = re.search(r"It will be overspent\. Write budget: ([\d.]+\d)", told)
+    enough = re.search(r"It is kept: .*\. Write budget: ([\d.]+\d)", told)
     assert enough is not None
     sft(tmp_path / "b", config={**config, "budget": float(enough[1])})
     assert "the budget is too small" not in capsys.readouterr().out

@@ -15,6 +15,7 @@ from transformers.masking_utils import AttentionMaskInterface, flash_attention_m
 
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.model.flat_rows import layout_of
+from campus_tune.run.identity import cut_before
 from campus_tune.run.stream import loader
 from campus_tune.words.errors import ResumeError
 from campus_tune.words.types import Json
@@ -273,3 +274,18 @@ def test_from_rows_as_drawn_to_sorted_ones_no_checkpoint_goes_on(tmp_path: Path,
     trainer = tiny_trainer(tmp_path, config={**SHUFFLED, "batching": now}, **settings)
     with pytest.raises(ResumeError, match=r"`campus: batching`: '(plain|step)' in the checkpoint, '(plain|step)' now"):
         trainer.train(resume_from_checkpoint=True)
+
+
+@pytest.mark.parametrize(
+    ("batch", "now", "before"),
+    [
+        ({"world": 1, "accumulation": 2, "cut": "packed"}, "even", "packed"),
+        ({"world": 1, "accumulation": 2}, "even", "equal"),
+        ({"world": 2, "accumulation": 1}, "even", "equal"),
+        ({"world": 1, "accumulation": 1}, "even", "even"),  # one micro batch is the whole step, however it is cut
+        ({"world": 1, "accumulation": 1}, "packed", "equal"),
+        ({"world": 2, "accumulation": 2}, "drawn", "drawn"),  # and so it was
+    ],
+)
+def test_how_a_checkpoint_was_cut_is_known_of_older_ones_too(batch: Json, now: str, before: str) -> None:
+    assert cut_before({"batch": batch}, now) == before

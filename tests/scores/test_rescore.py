@@ -33,9 +33,9 @@ from tests.run.witness import all_slow_losses, events, ledger
 N = 100  # 25 steps, ten stages
 BASE: Json = {"metrics": ["length", "loss"], "stages": 10, "rescore": 3, "handover": 0.8, "selector": "round_robin"}
 RICH: Json = {**BASE, "budget": 10.0, "within": "none"}
-POOR: Json = {**BASE, "budget": 0.02}
+POOR: Json = {**BASE, "budget": 0.2}  # of the fewest rows, which cost about 0.27, half
 FEWEST = budget.FEWEST["rescoring"]
-HALF = FEWEST // 2  # rows that are measured where the budget pays for nothing
+HALF = FEWEST // 2  # rows that are measured where the budget does not pay for the fewest
 
 
 @dataclass
@@ -144,7 +144,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Spy]:
 
 @pytest.fixture(scope="module")
 def poor(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Spy]:
-    """A run whose budget pays for nearly nothing."""
+    """A run whose budget pays for half of the fewest rows."""
     out = tmp_path_factory.mktemp("poor")
     with pytest.MonkeyPatch.context() as patch:
         spy = spied(out, patch, POOR, n=240, per_device_train_batch_size=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from campus_tune.words.arrays import pack, pack_losses, unpack, unpack_losses
+from campus_tune.words.arrays import LARGE, pack, pack_losses, unpack, unpack_losses
 from campus_tune.words.types import RowLosses
 
 
@@ -81,3 +82,13 @@ def test_losses_come_back_and_those_of_another_number_of_rows_do_not() -> None:
 def test_the_mask_of_a_hundred_thousand_rows_takes_seventeen_kilobytes() -> None:
     mask = np.random.default_rng(0).random(100_000) < 0.5
     assert len(json.dumps(pack(mask))) < 17_000
+
+
+def test_a_large_array_comes_back_whole_and_is_deflated_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels: list[int] = []
+    compress = zlib.compress
+    monkeypatch.setattr(zlib, "compress", lambda raw, level: levels.append(level) or compress(raw, level))
+    visits = (np.arange(LARGE) % 7 == 0).astype(np.uint8)
+    for array in (visits, visits[1:], visits > 0, visits.astype(np.int32)):
+        assert np.array_equal(unpack(pack(array)), array)
+    assert levels == [1, 6, 6, 1]

@@ -12,8 +12,8 @@ enough, when it is the right one:
 Round by round (8, 16, 32 … rows per offer) all offers are measured until the best is `z = 2` standard errors ahead
 of every other, the samples are the whole slices, or the next round does not fit the budget. Which of these it was is
 in the ledger. Where the budget does not pay for eight rows of each offer, the first round takes four; where it does
-not pay for those, nothing is measured. The standard error of a token-weighted mean is that of a ratio estimator, by
-linearisation, with the finite-population correction.
+not pay for those, nothing is measured, and training's own losses are looked at (`free_losses`). The standard error of a
+token-weighted mean is that of a ratio estimator, by linearisation, with the finite-population correction.
 
 Reference: Mnih, Szepesvári, Audibert 2008 (racing with growing samples); Cochran 1977, ch. 6 (ratio estimators).
 """

@@ -117,6 +117,9 @@ class LossAudit:
         numbers = forward.numbers
         if self.checks_value and has_tensor(outputs, MODEL) and getattr(outputs, "aux_loss", None) is None:
             numbers["loss"] = _number(outputs.loss.detach())
+            # the losses of a fused head are 0 where no label is; where they are not, it is looked more closely
+            nll = -outputs.log_probs.detach().sum() if name == FUSED else forward.tokens.lines().nll.sum()
+            numbers["nll"] = _number(nll)
         if name != FUSED:
             return lambda gradient: numbers.update(factor=_number(gradient / (self.loss_scale() * self.factor)))
         counted, likely = outputs.label_mask, outputs.log_probs.detach().exp() if self.dft else None
@@ -128,8 +131,10 @@ class LossAudit:
             scale = self.loss_scale() * self.factor
             share = gradient if likely is None else gradient / likely
             if share.device.type == "cpu":
-                told = share.masked_select(counted)
-                least, most = (told.max(), told.min()) if len(told) else (-math.inf, math.inf)
+                most, least = share.aminmax()
+                if float(most) != float(least):  # of tokens that carry no loss it may say anything
+                    told = share.masked_select(counted)
+                    most, least = told.aminmax() if len(told) else (torch.tensor(math.inf), torch.tensor(-math.inf))
                 numbers["least"], numbers["most"] = -float(least) / float(scale), -float(most) / float(scale)
             else:  # choosing would make the host wait
                 numbers["least"] = -share.masked_fill(~counted, -torch.inf).amax().float() / scale
@@ -139,10 +144,6 @@ class LossAudit:
 
     def collect(self, forwards: Sequence[Forward]) -> Collected:
         """The numbers of a step's forwards, on their way to the host."""
-        for forward in forwards if self.plain else ():
-            if forward.listens and forward.tokens is not None:
-                nll, tokens = forward.tokens.total()
-                forward.numbers.update(nll=_number(nll), tokens=_number(tokens))
         return Collected([forward.numbers for forward in forwards])
 
     def compare(self, collected: Collected, forwards: Sequence[Forward], tied: Sequence[Match], counts: Counts) -> None:
@@ -158,13 +159,12 @@ class LossAudit:
             AuditError: the loss, its gradient or the optimizer's step is another than the trainer's settings say.
         """
         if self.plain:
-            numbers = collected.by_forward()
+            numbers, own = collected.by_forward(), [match for match in tied if match.rows[0] >= 0]
             # What the step's loss is divided by; a rank among others knows it where it has seen what is planned for it.
-            seen = sum(numbers[match.forward].get("tokens", math.nan) for match in tied)
+            seen = counts.own_tokens if all(match.labelled for match in own) else _tokens(own)
             total = seen if self.world == 1 else float(counts.all_tokens) if seen == counts.own_tokens else None
-            for match in tied:
-                if match.rows[0] >= 0:
-                    self._compare_one(match, forwards[match.forward], numbers[match.forward], total)
+            for match in own:
+                self._compare_one(match, forwards[match.forward], numbers[match.forward], total)
         if self.optimizer is not None and counts.optimizer_steps != 1:
             raise AuditError(
                 f"the optimizer must step once, got {counts.optimizer_steps} steps, so the planned rows were "
@@ -183,11 +183,13 @@ class LossAudit:
             return
         found = [(numbers[name] * total, "gradient") for name in ("least", "most") if name in numbers]
         found += [(numbers["factor"], "gradient")] if "factor" in numbers else []
-        if "loss" in numbers and numbers.get(
-            "nll"
-        ):  # trl asks for a mean over the micro batch, and makes its own from the tokens' parts
-            divisor = total if "factor" in numbers else numbers["tokens"]
-            found.append((numbers["loss"] * divisor / numbers["nll"], "loss"))
+        if numbers.get("nll") and match.tokens is not None:
+            # trl asks for a mean over the micro batch, and makes its own from the tokens' parts
+            divisor = total if "factor" in numbers else match.answers if match.labelled else _tokens([match])
+            ratio = numbers["loss"] * divisor / numbers["nll"]
+            if not abs(ratio - 1.0) <= CLOSE and (nll := float(match.tokens.sums().nll.sum())):
+                ratio = numbers["loss"] * divisor / nll
+            found.append((ratio, "loss"))
         for ratio, what in found:
             if math.isfinite(ratio) and abs(ratio - 1.0) > CLOSE:
                 raise AuditError(
@@ -241,6 +243,11 @@ class Collected:
             {name: next(late) if isinstance(value, torch.Tensor) else value for name, value in each.items()}
             for each in self._numbers
         ]
+
+
+def _tokens(matches: Sequence[Match]) -> float:
+    """Tokens that carry loss in the forwards of some micro batches; waits for them."""
+    return math.fsum(math.nan if one.tokens is None else float(one.tokens.sums().tokens.sum()) for one in matches)
 
 
 def _number(value: torch.Tensor) -> torch.Tensor | float:

@@ -72,6 +72,7 @@ class Match:
         tokens: their losses; None where no forward showed them.
         labelled: labels reached the model and were compared.
         forward: its number in the step.
+        answers: tokens that carry loss, as planned.
     """
 
     rows: IntArray
@@ -79,6 +80,7 @@ class Match:
     tokens: KeptTokens | None
     labelled: bool
     forward: int
+    answers: int
 
 
 def tie(
@@ -131,9 +133,9 @@ def _in_sequence(
         or [hash_ for one in given for hash_ in one.labels] != planned.shown_labels[rows].tolist()
     ):
         return None
-    ends = list(accumulate(sizes))
+    ends, answers = list(accumulate(sizes)), planned.answer_tokens[rows].tolist()
     return [
-        Match(rows[end - size : end], np.array(one.place), forward.tokens, True, number)
+        Match(rows[end - size : end], np.array(one.place), forward.tokens, True, number, sum(answers[end - size : end]))
         for number, (forward, one, size, end) in enumerate(zip(forwards, given, sizes, ends, strict=True))
     ]
 
@@ -165,7 +167,7 @@ def _tie(
         if was_open and last is not None and _places(last.rows, forward.shown, planned) is not None:
             continue  # the next micro batch may look like this one
         if places is not None:
-            matches.append(Match(rows, places, forward.tokens, forward.shown.labelled, number))
+            matches.append(Match(rows, places, forward.tokens, forward.shown.labelled, number, _answers(rows, planned)))
         elif last is None or _places(last.rows, forward.shown, planned) is None:
             raise AuditError(_other_rows(batches, forwards, planned))
         elif not again and (not together or 0 < came_back < forward.began):
@@ -202,6 +204,10 @@ def planned_rows(rows: IntArray, planned: TokenRows) -> Planned:
     """What is known of some rows; filling rows, complements, carry no loss."""
     ids = np.maximum(rows, ~rows)
     return Planned(planned.shown[ids], _labels(rows, planned), planned.tokens[ids] - planned.padding[ids])
+
+
+def _answers(rows: IntArray, planned: TokenRows) -> int:
+    return int(planned.answer_tokens[rows[rows >= 0]].sum())
 
 
 def _expected(rows: IntArray, planned: TokenRows, *, labelled: bool) -> NDArray[np.uint64]:
