@@ -165,6 +165,8 @@ class KeptTokens:
     @property
     def size(self) -> int:
         """Numbers that are kept."""
+        if self._lines is not None:
+            return int(self._lines.nll.numel())
         return 0 if self._kept is None else int(self._kept.log_probs.numel())
 
     def lines(self) -> TokenLines:
