@@ -9,8 +9,9 @@ Goals: 0.3 ms for the tiny model, 0.5 ms for SmolLM2, every step audited (tokens
     python eval/bench_overhead.py --recipe weights --recipe value  with weights of rows; with the value of rows
     python eval/bench_overhead.py --against OLD --turns 5          this code and that of another checkout, in turns
 
-Time is the host's, which waits for no accelerator: medians over the steps without a decision. `--parts` says which call takes how much. Rows of a step are those of one micro batch, or of
-`--accumulation` of them. How fast it scores, `eval/bench_score.py` measures.
+Time is the host's, which waits for no accelerator: medians over the steps without a decision, added up. `--parts` says
+which call takes how much. Rows of a step are those of one micro batch, or of `--accumulation` of them. How fast it
+scores, `eval/bench_score.py` measures.
 """
 
 from __future__ import annotations
@@ -225,12 +226,8 @@ def measure(model: str, out: str, options: argparse.Namespace, recipe: str) -> d
     assert audit is not None, "the trainer lives"
     assert audit.passed == audit.checked == options.steps, "every step must have been audited"
     names = sorted({name for step in steps for name in step if name})
-    ours = [sum(seconds for name, seconds in step.items() if name) for step in steps]
-    return {
-        "ours": 1000 * statistics.median(ours),
-        "step": 1000 * statistics.median(whole),
-        "parts": {name: 1000 * statistics.median(step.get(name, 0.0) for step in steps) for name in names},
-    }
+    parts = {name: 1000 * statistics.median(step.get(name, 0.0) for step in steps) for name in names}
+    return {"ours": sum(parts.values()), "step": 1000 * statistics.median(whole), "parts": parts}
 
 
 def in_turns(options: argparse.Namespace, model: str, recipe: str) -> list[list[dict[str, Any]]]:

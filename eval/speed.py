@@ -38,6 +38,7 @@ import numpy as np
 
 from campus_tune.words.errors import DataError
 from campus_tune.words.files import atomic_write
+from campus_tune.words.progress import bar
 from campus_tune.words.tables import table
 from campus_tune.words.types import Json
 from campus_tune.words.versions import versions
@@ -168,8 +169,9 @@ def beside(base: str, seconds: Mapping[str, Sequence[float]]) -> dict[str, float
 
 
 def measure(parts: Sequence[str]) -> dict[str, float]:
-    """Every ratio of some parts, as `part: name`."""
-    return {f"{part}: {name}": ratio for part in parts for name, ratio in PARTS[part]().items()}
+    """Every ratio of some parts, as `part: name`; each part in a process of its own."""
+    found = {part: last_line("speed", "--child", part) for part in bar(parts, desc="measuring", unit="part")}
+    return {f"{part}: {name}": ratio for part, ratios in found.items() for name, ratio in ratios.items()}
 
 
 # -- comparing --------------------------------------------------------------------------------------------------------
@@ -295,8 +297,12 @@ def main(
     """
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what is measured (all)")
+    parser.add_argument("--child", choices=PARTS, help=argparse.SUPPRESS)
     parser.add_argument("--keep", action="store_true", help="add what was measured to eval/speed.json")
     options = parser.parse_args(argv)
+    if options.child:
+        print(json.dumps(PARTS[options.child]()))
+        return 0
     entries = read_entries(file)
     last: Json = entries[-1] if entries else {"ratios": {}}
     before = last["ratios"]

@@ -41,9 +41,10 @@ class _Twister:
     """The state of a Mersenne Twister, made anew only where something was drawn since it was made last.
 
     Python and numpy make its 624 numbers one by one, which takes twenty times as long as to look in its memory whether
-    they are the same. A normal deviate that is kept for the next call is in none of them; it is made by drawing, so
-    where the last state kept none, there is none as long as the numbers are the same. Where a generator keeps them is
-    looked up by its state; where it is not found, the state is made each time.
+    they are the same. A normal deviate that is kept for the next call is in none of them. Of Python's it is known;
+    numpy's is made by drawing, so where the last state kept none, there is none while the numbers are the same (but for
+    somebody who seeds numpy between two steps, and draws one normal deviate more from it than the last time). Where a
+    generator keeps its numbers is looked up by its state; where it is not found, the state is made each time.
 
     Args:
         make: gives (numbers, place among them, whether a deviate is kept, the whole state).
@@ -74,8 +75,10 @@ def _of_python() -> tuple[Any, int, bool, Any]:
 
 
 def _of_numpy() -> tuple[Any, int, bool, Any]:
+    if not isinstance(np.random.get_bit_generator(), np.random.MT19937):
+        return (), 0, True, np.random.get_state(legacy=False)  # noqa: NPY002  # theirs
     state: Any = np.random.get_state()  # noqa: NPY002  # theirs
-    return (*state[1:3], bool(state[3]), state) if state[0] == "MT19937" else ((), 0, True, state)
+    return state[1], state[2], bool(state[3]), state
 
 
 def _numpys_address() -> int | None:
@@ -86,7 +89,7 @@ def _numpys_address() -> int | None:
 def _pythons_address() -> int | None:
     """Behind the head of the object that Python's functions draw from."""
     generator: Any = getattr(random, "_inst", None)
-    known = sys.implementation.name == "cpython" and type(generator) is random.Random
+    known = sys.implementation.name == "cpython" and type(generator) is random.Random and generator.gauss_next is None
     return id(generator) + object.__basicsize__ if known else None
 
 

@@ -165,6 +165,8 @@ class KeptTokens:
     @property
     def size(self) -> int:
         """Numbers that are kept."""
+        if self._lines is not None:
+            return int(self._lines.nll.numel())
         return 0 if self._kept is None else int(self._kept.log_probs.numel())
 
     def lines(self) -> TokenLines:
@@ -184,7 +186,8 @@ class KeptTokens:
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:
     """Its numbers by themselves."""
-    tensor = tensor.detach()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
     if tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16:  # of which numpy knows nothing
         return torch.from_numpy(tensor.numpy().copy())
     return tensor.clone()

@@ -206,8 +206,8 @@ class Passages:
             with self._meter(passage, rows[missing]) as (meter, places):
                 if isinstance(meter, SlopeMeter):
                     notes = self._directions.notes(str(passage.towards), meter.direction)
-                at = self._at_once(rows, missing)
-                for part in _parts(meter, places, at, str(passage), speaks=self.peers.leads):
+                tokens = self.tokens(passage)[rows]
+                for part in _parts(meter, places, tokens, missing, str(passage), speaks=self.peers.leads):
                     measured = meter.measure(places[part], reader=reading.reader if reading else None, width=width)
                     losses.put(missing[part], measured.losses)
                     read[missing[part]] = measured.read
@@ -215,8 +215,8 @@ class Passages:
                     n_tokens += int(np.rint(meter.tokens[places[part]] * asked[missing[part]]).sum())
                     if key is not None:
                         where = rows[missing[part]]
-                        tokens = int(np.rint(self.tokens(passage)[where] * asked[missing[part]]).sum())
-                        about = {"forward_tokens": tokens, **({"notes": notes} if notes else {})}
+                        n_asked = int(np.rint(tokens[missing[part]] * asked[missing[part]]).sum())
+                        about = {"forward_tokens": n_asked, **({"notes": notes} if notes else {})}
                         columns = {**vars(measured.losses), "asked": asked[missing[part]]}
                         self.known.keep(key, where, columns, about)
                         if reading is not None and reading.key is not None:
@@ -243,17 +243,6 @@ class Passages:
     def _directions(self) -> Directions:
         assert self.directions is not None, "a recipe that asks for slopes has probes"
         return self.directions
-
-    def _at_once(self, rows: IntArray, missing: IntArray) -> list[IntArray]:
-        """Places in `missing`, those of long rows first, in parts of which each is measured and kept before the next.
-
-        What is found does not shift the parts: a scoring that was killed goes on with those that it would have come to.
-        """
-        order = np.argsort(-self.rows.tokens[rows], kind="stable")
-        place = np.full(len(rows), -1)
-        place[missing] = np.arange(len(missing))
-        parts = (place[order[start : start + AT_ONCE]] for start in range(0, len(rows), AT_ONCE))
-        return [part[part >= 0] for part in parts if (part >= 0).any()]
 
     def _found(self, passage: Passage, key: CacheKey, rows: IntArray) -> tuple[RowLosses, BoolArray, FloatArray]:
         """What the cache, or a proxy's own folder, knows of `rows`; which they are; and what part of them was asked."""
@@ -370,13 +359,29 @@ class Passages:
 
 
 def _parts(
-    meter: LossMeter | SlopeMeter, rows: IntArray, parts: Sequence[IntArray], what: str, *, speaks: bool
+    meter: LossMeter | SlopeMeter, places: IntArray, tokens: IntArray, missing: IntArray, what: str, *, speaks: bool
 ) -> Iterator[IntArray]:
-    """The parts, one after the other, of places in `rows`; a bar over all tokens."""
-    total = int(meter.tokens[rows].sum())
+    """Places in `missing`, some at a time, rows of like length together; a bar over all tokens.
+
+    What is found does not shift the parts: a scoring that was killed goes on with those that it would have come to.
+
+    Args:
+        meter: of the rows.
+        places: of those that are missing, as the meter has them.
+        tokens: of every row that was asked for.
+        missing: places of those in `tokens` that must be measured.
+        what: the word before the bar.
+        speaks: False for no bar.
+    """
+    longest_first, place = np.argsort(-tokens, kind="stable"), np.full(len(tokens), -1)
+    place[missing] = np.arange(len(missing))
+    total = int(meter.tokens[places].sum())
     with bar(total=total, desc=what, unit="token", unit_scale=True, delay=SLOW, disable=not speaks) as progress:
         meter.tick = progress.update
         try:
-            yield from parts
+            for start in range(0, len(tokens), AT_ONCE):
+                part = place[longest_first[start : start + AT_ONCE]]
+                if (part >= 0).any():
+                    yield part[part >= 0]
         finally:
             meter.tick = None

@@ -21,7 +21,7 @@ DRAWS: dict[str, Any] = {
     "numpy": np.random.random,
     "numpy's normal": np.random.standard_normal,
     "torch": lambda: torch.rand(1),
-    "seeds": lambda: (random.seed(3), np.random.seed(3), torch.manual_seed(3)),  # noqa: NPY002
+    "seeds": lambda: (random.seed(3), torch.manual_seed(3)),
 }
 
 
@@ -32,6 +32,7 @@ def same(a: Any, b: Any) -> bool:
 @given(draws=st.lists(st.sampled_from(sorted(DRAWS)), max_size=12))
 def test_states_are_those_of_the_moment(draws: list[str]) -> None:
     before = random.getstate(), np.random.get_state()  # noqa: NPY002
+    random_states._NUMPY._seen = b""  # the last example has gone back
     try:
         for draw in draws:
             DRAWS[draw]()

@@ -242,7 +242,7 @@ def test_a_policy_is_shown_the_stages_and_probes_before_it_and_the_same_after_a_
         return decided(self, curriculum, history=history, **asked)
 
     monkeypatch.setattr(Decider, "decide", noted)
-    recipe = {"metrics": ["length", "mtld"], "stages": 3, "budget": 0.5, "selector": "round_robin"}
+    recipe = {"metrics": ["length", "mtld"], "stages": 3, "budget": 10.0, "selector": "round_robin"}
     settings: dict[str, Any] = {"config": recipe, "n": 24, "probes": 25, "save_steps": 2}
     tiny_trainer(tmp_path, **settings).train()
     whole, ends = list(shown), events(tmp_path, "stage_end")

@@ -26,7 +26,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("logged")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TENSORBOARD_LOGGING_DIR", str(out / "board"))
-        config = RECIPE | {"selector": "matched", "metrics": ["length", "-length"]}
+        config = RECIPE | {"selector": "matched", "metrics": ["length", "-length"], "budget": 1.0}
         trainer = run(out, n=36, probes=20, report_to="tensorboard", config=config)
     return out, trainer
 
@@ -190,7 +190,7 @@ def test_what_is_logged_seldom_is_the_latest(tmp_path: Path) -> None:
 
 
 def test_what_was_measured_after_the_last_logged_step_stands_in_the_last_line(tmp_path: Path) -> None:
-    trainer = run(tmp_path, n=12, probes=8, logging_steps=2, config=RECIPE | {"selector": "round_robin"})
+    trainer = run(tmp_path, n=12, probes=8, logging_steps=2, config=RECIPE | {"selector": "round_robin", "budget": 5.0})
     last = trainer.state.log_history[-1]
     assert last["step"] == 3
     assert last["campus/probe_loss/text"] == events(tmp_path, "probes")[-1]["domains"]["text"]["loss"]
@@ -222,7 +222,7 @@ def test_a_run_that_is_told_to_stop_closes_its_stage_and_counts_what_it_trained(
         def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:  # noqa: ARG002  # theirs
             control.should_training_stop = state.global_step == 2
 
-    run(tmp_path, n=48, probes=25, callbacks=[StopAtTwo()])
+    run(tmp_path, n=48, probes=25, callbacks=[StopAtTwo()], config=RECIPE | {"budget": 5.0})
     *_, stage_end, probes, mapped, end = read_ledger(tmp_path / "curriculum" / "ledger.jsonl")
     assert [event["event"] for event in (stage_end, probes, mapped, end)] == ["stage_end", "probes", "map", "end"]
     assert stage_end["rows_with_loss"] == 8

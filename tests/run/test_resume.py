@@ -37,7 +37,7 @@ from tests.run.tiny_run import (
 )
 
 REPOSITORY = Path(__file__).parents[2]
-LOSSY = {**RECIPE, "metrics": ["length", "mtld", "loss"], "stages": 2, "mix": 0.25, "handover": 0.8}
+LOSSY = {**RECIPE, "metrics": ["length", "mtld", "loss"], "stages": 2, "mix": 0.25, "handover": 0.8, "budget": 10.0}
 PLAIN = {**LOSSY, "selector": "relative_perplexity"}
 MATCHED = {**LOSSY, "selector": "matched"}
 REVISIT = {**LOSSY, "coverage": "revisit", "window": "slice", "selector": "lowest_perplexity"}
@@ -345,7 +345,7 @@ def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
     assert again["weights"] == finished["weights"]
 
 
-@pytest.mark.parametrize("budget", [0.5, 1.0], ids=["too small", "kept by fewer rows"])
+@pytest.mark.parametrize("budget", [0.0, 0.5, 1.0], ids=["nothing", "too small", "kept by fewer rows"])
 def test_a_run_whose_budget_does_not_pay_for_the_usual_rows_goes_on_and_ends_once(
     tmp_path: Path, calm: Callable[..., Json], budget: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -354,7 +354,7 @@ def test_a_run_whose_budget_does_not_pay_for_the_usual_rows_goes_on_and_ends_onc
     assert_same(ended, calm(**settings))
     capsys.readouterr()
     assert resumed(tmp_path, **settings)["ledger"] == ended["ledger"]  # nothing is left to pay for
-    assert "overspent" not in capsys.readouterr().out
+    assert "budget is too small" not in capsys.readouterr().out
 
 
 @pytest.mark.slow

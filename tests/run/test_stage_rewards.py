@@ -32,11 +32,11 @@ class Scene:
     loaded: Loaded
     asked: list[IntArray]
 
-    def rewards(self, kind: str = "own", share: float = 10.0, **kept: bool) -> StageRewards:
+    def rewards(self, kind: str = "own", share: float = 10.0) -> StageRewards:
         """For a bandit, with a budget that pays for `share` of the training compute."""
         self.asked.clear()
         tokens = float(self.loaded.rows.tokens.sum())
-        budget = Budget(share, tokens, 0.5, **kept)  # type: ignore[arg-type]  # `kept`
+        budget = Budget(share, tokens, 0.5)
         found = StageRewards.of(config(kind), self.trainer, self.loaded.meter, self.loaded.rows, budget)
         assert found is not None
         return found

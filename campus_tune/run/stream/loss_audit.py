@@ -118,7 +118,7 @@ class LossAudit:
         if self.checks_value and has_tensor(outputs, MODEL) and getattr(outputs, "aux_loss", None) is None:
             numbers["loss"] = _number(outputs.loss.detach())
             # the losses of a fused head are 0 where no label is; where they are not, it is looked more closely
-            nll = -outputs.log_probs.detach().sum() if name == FUSED else forward.tokens.sums().nll.sum()
+            nll = -outputs.log_probs.detach().sum() if name == FUSED else forward.tokens.lines().nll.sum()
             numbers["nll"] = _number(nll)
         if name != FUSED:
             return lambda gradient: numbers.update(factor=_number(gradient / (self.loss_scale() * self.factor)))

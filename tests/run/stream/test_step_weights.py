@@ -16,13 +16,15 @@ from campus_tune.method.view import PastStage
 from campus_tune.method.weighting import Live, LiveEntry
 from campus_tune.method.weights import Robust
 from campus_tune.model.peers import Peers
-from campus_tune.run.stream.shown import Planned, ShownBatch
+from campus_tune.run.stream.shown import ShownBatch
 from campus_tune.run.stream.step_weights import RowNumbers, StepWeights, step_weights
 from campus_tune.run.stream.training_losses import TrainingLosses, file_of_stage
+from campus_tune.run.stream.weighing import Weighing
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.types import RowLosses
 from tests.method.test_weighted_stages import weighting_of, weights_of
 from tests.run.stream.test_shown import LAYOUTS, batch_of, row_sets
+from tests.run.stream.test_watch import AUDIT
 from tests.run.tiny_run import dataset
 from tests.strategies import Plan, examples, plans
 
@@ -31,19 +33,22 @@ def as_rows(rows: list[tuple[list[int], list[int]]]) -> TokenRows:
     return read_rows(dataset([{"input_ids": ids, "labels": labels} for ids, labels in rows]))
 
 
+@pytest.mark.parametrize("on_device", [False, True])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @given(rows=row_sets(), more=st.integers(0, 3))
 def test_every_row_of_a_batch_finds_its_numbers_in_every_layout(
-    layout: str, rows: list[tuple[list[int], list[int]]], more: int
+    layout: str, on_device: bool, rows: list[tuple[list[int], list[int]]], more: int
 ) -> None:
     planned = as_rows(rows)
     weights = StepWeights(1, np.arange(len(rows)), np.arange(len(rows)) + 1.0, None, Live())
+    weighing = Weighing(AUDIT)
+    weighing.begin_step(weights, planned, labelled=True)
+    shown, padding = ShownBatch(batch_of(rows, layout, more)), more if layout in ("flat", "ends") else 0
+    shown.on_device = on_device
+    known, at = weighing._lines(shown, len(rows) + padding, torch.device("cpu"))
     numbers = RowNumbers.of(weights, planned, labelled=True)
-    given_ = Planned(planned.content, planned.trained, planned.tokens)
-    keys = ShownBatch(batch_of(rows, layout, more)).keys(given_, torch.device("cpu")).numpy()
-    found = [numbers.planned[numbers.keys == key] for key in keys]
-    assert [float(one[0]) for one in found if len(one)] == numbers.planned.tolist()
-    assert sum(not len(one) for one in found) == (more if layout in ("flat", "ends") else 0)
+    assert [numbers.planned[line] for line in at[known].tolist()] == numbers.planned.tolist()
+    assert int((~known).sum()) == padding
 
 
 SAME = [([5, 6, 7], [-100, 6, 7]), ([8, 9], [-100, 9]), ([5, 6, 7], [-100, 6, 7]), ([5, 6, 7], [-100, -100, 7])]
