@@ -75,22 +75,22 @@ def _of_python() -> tuple[Any, int, bool, Any]:
 
 
 def _of_numpy() -> tuple[Any, int, bool, Any]:
-    if not isinstance(np.random.get_bit_generator(), np.random.MT19937):
+    if _numpys_address() is None:
         return (), 0, True, np.random.get_state(legacy=False)  # noqa: NPY002  # theirs
     state: Any = np.random.get_state()  # noqa: NPY002  # theirs
     return state[1], state[2], bool(state[3]), state
 
 
 def _numpys_address() -> int | None:
-    generator: Any = np.random.get_bit_generator()
+    generator: Any = np.random.get_bit_generator()  # type: ignore[attr-defined]  # numpy's stub hides it
     return int(generator.ctypes.state_address) if isinstance(generator, np.random.MT19937) else None
 
 
 def _pythons_address() -> int | None:
     """Behind the head of the object that Python's functions draw from."""
     generator: Any = getattr(random, "_inst", None)
-    known = sys.implementation.name == "cpython" and type(generator) is random.Random and generator.gauss_next is None
-    return id(generator) + object.__basicsize__ if known else None
+    known = sys.implementation.name == "cpython" and type(generator) is random.Random
+    return id(generator) + object.__basicsize__ if known and vars(generator)["gauss_next"] is None else None
 
 
 _PYTHON, _NUMPY = _Twister(_of_python, _pythons_address), _Twister(_of_numpy, _numpys_address)

@@ -37,7 +37,6 @@ from campus_tune.words.errors import TrainerError
 from campus_tune.words.types import IntArray, RowArray, RowSource
 
 KEPT = 64  # cuts of steps that are remembered: those that workers have been asked for ahead are among them
-
 TOGETHER = 8  # steps that are cut at a time
 
 
@@ -95,7 +94,7 @@ class CurriculumLoader:
         self.counts_down = False  # whether `len` is what is left of the epoch that the run is in
         self.curriculum: Curriculum | None = None
         self.run: object = None  # the CampusRun that asked for it
-        self._splits: dict[bytes, list[list[RowArray]]] = {}
+        self._cuts: dict[bytes, _Cut] = {}
         self._sampler = _StageSampler()
         self.rows = _Rows(dataset)
         self._collate = _Collate(collator)
@@ -136,7 +135,7 @@ class CurriculumLoader:
     def _batches_of_steps(self, curriculum: Curriculum, first: int, end: int) -> Iterator[_Batch]:
         """Those of some steps of the current stage, a few steps cut when the first batch of them is asked for.
 
-        One after another they take a third of what each takes between two forwards, when all caches are full of weights.
+        One after another they take a third of what each takes between two forwards, when caches are full of weights.
         """
         for start in range(first, end, TOGETHER):
             steps = [curriculum.step_rows(step) for step in range(start, min(start + TOGETHER, end))]
@@ -159,17 +158,21 @@ class CurriculumLoader:
 
     def tokens_by_rank(self, rows: RowArray) -> IntArray:
         """Tokens that each rank's forwards of one step see: the rows' own, and with padding; shape (2, world)."""
-        return tokens_by_rank(self._split(rows), self.lengths, padded=not self.flat)
+        return self._cut(rows).tokens
 
     def _split(self, rows: RowArray) -> list[list[RowArray]]:
+        return self._cut(rows).parts
+
+    def _cut(self, rows: RowArray) -> _Cut:
         """How a step is cut, for all ranks; it is asked several times while the step is read, trained and compared."""
         key = rows.tobytes()
-        if key not in self._splits:
-            if len(self._splits) == KEPT:
-                del self._splits[next(iter(self._splits))]
+        if key not in self._cuts:
+            if len(self._cuts) == KEPT:
+                del self._cuts[next(iter(self._cuts))]
             dealt = {"micro": self.micro, "world": self.peers.world, "multiple": self.multiple}
-            self._splits[key] = split_step(rows, self.lengths, cut=self.cut, **dealt)
-        return self._splits[key]
+            parts = split_step(rows, self.lengths, cut=self.cut, **dealt)
+            self._cuts[key] = _Cut(parts, tokens_by_rank(parts, self.lengths, padded=not self.flat))
+        return self._cuts[key]
 
     def close(self) -> None:
         """End the workers, if there are any; iterating starts new ones.
@@ -217,6 +220,18 @@ class _Batch(NamedTuple):
 
     rows: list[int]
     share: float = 1.0
+
+
+class _Cut(NamedTuple):
+    """One step, cut.
+
+    Args:
+        parts: rows of each rank in each accumulation step.
+        tokens: of each rank, as `tokens_by_rank` gives them.
+    """
+
+    parts: list[list[RowArray]]
+    tokens: IntArray
 
 
 class _StageSampler(Sampler[_Batch]):

@@ -80,7 +80,8 @@ class ShownBatch:
     """
 
     def __init__(self, batch: Mapping[str, Any], *, labels_known: bool = True) -> None:
-        ids, labels, mask = batch["input_ids"], batch.get("labels"), batch.get("attention_mask")
+        ids, labels = batch["input_ids"], batch.get("labels")
+        mask: Any = batch.get("attention_mask")
         positions, self._shape = flat_positions(batch), tuple(ids.shape)
         dimensions = mask.dim() if isinstance(mask, torch.Tensor) else 0
         if dimensions == 2:

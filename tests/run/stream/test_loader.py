@@ -244,4 +244,4 @@ def test_cuts_of_long_ago_are_forgotten() -> None:
     loader, _ = make()
     for first in range(3 * KEPT):
         loader.micro_batches(np.array([first % 11, first // 11 % 11, first // 121], dtype=np.int32))
-    assert len(loader._splits) == KEPT
+    assert len(loader._cuts) == KEPT
