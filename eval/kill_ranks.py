@@ -81,7 +81,7 @@ class Outcome:
 
 def life(warm: Warm, world: int, out: str, chance_seed: int, **more: Any) -> Report:
     """Start a run, or go on from its last complete checkpoint."""
-    campus = {"metrics": ["length", "mtld", "loss"], "stages": 3, "handover": 0.9, "budget": 0.5, "mix": 0.2}
+    campus = {"metrics": ["length", "mtld", "loss"], "stages": 3, "handover": 0.9, "budget": 2.0, "mix": 0.2}
     campus |= {"selector": SELECTORS[chance_seed % len(SELECTORS)], "scores": "none"}
     campus |= {"weights": ["superloss"]} if chance_seed % 2 else {}
     settings = {"config": campus, "probes": 10, "n": ROWS, "num_train_epochs": EPOCHS, "seed": chance_seed}

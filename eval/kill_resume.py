@@ -104,7 +104,7 @@ def settings() -> list[Setting]:
     for workers, accumulation, coverage in product((0, 2), (1, 4), ("exact", "revisit")):
         odd = (workers > 0) ^ (accumulation > 1) ^ (coverage == "revisit")
         window, selector = ("slice", "lowest_perplexity") if odd else ("prefix", "matched")
-        campus = {"metrics": ["length", "mtld", "loss"], "stages": 4, "handover": 0.9, "mix": 0.2, "budget": 0.5}
+        campus = {"metrics": ["length", "mtld", "loss"], "stages": 4, "handover": 0.9, "mix": 0.2, "budget": 2.0}
         campus |= {"coverage": coverage, "window": window, "selector": selector}
         name = f"w{workers}-a{accumulation}-{coverage}-{window}"
         found.append(Setting(name, workers, 8 // accumulation, accumulation, campus=campus))
@@ -203,7 +203,7 @@ def steered_settings() -> list[Setting]:
 def valued_settings() -> list[Setting]:
     """What rows are worth, by the same gradients of the probes in each life."""
     plain = {"metrics": [], "selector": "shuffle", "stages": 6, "value": {"budget": 10.0}}
-    ordered = {"metrics": ["length", "loss"], "stages": 5, "handover": 0.8, "budget": 0.5, "rescore": 2}
+    ordered = {"metrics": ["length", "loss"], "stages": 5, "handover": 0.8, "budget": 2.0, "rescore": 2}
     recipes = {
         "shuffled": plain,
         "adam-weighed": {**plain, "value": {"budget": 4.0, "adam": True}, "weights": ["column", "focal"]},

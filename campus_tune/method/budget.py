@@ -226,6 +226,7 @@ class Budget:
             if not late:
                 break
             paid -= late
+        self.halved = True  # what is measured may go down to half of the fewest rows, whatever is left out beside
         self.unpaid = tuple(name for name in needs if name not in paid)
         self.at_ends = self.part("probes") if rare else None
         self.held = self.held if "probes" in paid else 0.0

@@ -68,7 +68,7 @@ CAMPUS: Table = {
     "coverage": (("exact", "revisit"), _NO_WORD),
     "mix": ((None, 0, 0.0, 0.25, 0.5, 0.99), (1, 1.0, 1.5, 2**63, *_NO_NUMBER)),
     "handover": ((0, 0.0, 0.6, 1, 1.0), (1.0001, None, *_NO_NUMBER)),
-    "budget": ((0.05, 0.5, 1, 10), (0, 10.5, None, 2**31, *_NO_NUMBER)),
+    "budget": ((0, 0.05, 0.5, 1, 10), (-0.5, 10.5, None, 2**31, *_NO_NUMBER)),
     "within": ((None, "none"), _NO_TEXT),
     "rescore": ((0, 1, 4), (None, *_NO_WHOLE)),
     "scores": ((None, "none", "scores"), _NO_TEXT),

@@ -89,6 +89,10 @@ def test_a_run_uses_all_rows_that_were_scored_ahead_and_pays_as_for_a_sample(
         events = read_ledger(Path(out) / "curriculum" / "ledger.jsonl")
         return {e["metric"]: e for e in events if e["event"] == "scores"}, events[-1]
 
+    poor, _ = run(f"{recipe['output_dir']}-poor")
+    assert "loss" not in poor
+    (enough,) = re.findall(r"Write budget: ([\d.]+\d)", capsys.readouterr().out)
+    recipe["campus"]["budget"] = float(enough)
     cold, cold_end = run(f"{recipe['output_dir']}-cold")
     assert cold["loss"]["rows_measured"] == 32  # half of the usual fewest: the budget does not pay for more
     assert "prediction_correlation" in cold["loss"]
@@ -115,6 +119,7 @@ def test_sft_takes_the_folder_of_the_cache_by_the_same_flag(recipe: dict[str, An
 def test_a_second_run_of_the_same_recipe_finds_its_sample_and_decides_the_same(recipe: dict[str, Any]) -> None:
     from campus_tune.cli import sft
 
+    recipe["campus"]["budget"] = 3.0
     ledgers = []
     for name in ("first", "second"):
         out = f"{recipe['output_dir']}-{name}"

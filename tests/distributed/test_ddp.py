@@ -18,7 +18,7 @@ from tests.distributed.ranks import ENVIRONMENT, REPOSITORY, Report, Warm
 from tests.distributed.told import choices, history, ledger, lines, steps_of
 from tests.run.tiny_run import task_rows
 
-RECIPE: Json = {"metrics": ["length", "mtld", "loss"], "mix": 0.0, "stages": 4, "handover": 0.9, "budget": 0.5}
+RECIPE: Json = {"metrics": ["length", "mtld", "loss"], "mix": 0.0, "stages": 4, "handover": 0.9, "budget": 2.0}
 RECIPE |= {"selector": "lowest_perplexity", "batching": "step"}
 BATCH = 8
 # 32 steps, the last one of each epoch with 2 rows: fewer than 4 processes can share

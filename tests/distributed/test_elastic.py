@@ -11,7 +11,7 @@ from campus_tune.words.types import Json
 from tests.distributed.ranks import Kill, Report, Warm
 from tests.distributed.told import choices, first_difference, last_step, lines, outcome, steps_of
 
-RECIPE: Json = {"metrics": ["length", "mtld", "loss"], "stages": 3, "handover": 0.9, "budget": 0.5, "mix": 0.2}
+RECIPE: Json = {"metrics": ["length", "mtld", "loss"], "stages": 3, "handover": 0.9, "budget": 2.0, "mix": 0.2}
 RECIPE |= {"selector": "lowest_perplexity"}
 BATCH, STEPS = 8, 16  # the last step of an epoch has 4 rows
 RUN: Json = {"config": RECIPE, "probes": 10, "n": 60, "num_train_epochs": 2}

@@ -11,7 +11,7 @@ from tests.distributed.ranks import PATIENT, Report, Warm
 from tests.distributed.told import first_difference, last_step, ledger, lines, outcome
 from tests.run.tiny_run import task_rows
 
-RECIPE: Json = {"metrics": ["length", "mtld", "loss"], "stages": 4, "handover": 1.0, "budget": 0.5}
+RECIPE: Json = {"metrics": ["length", "mtld", "loss"], "stages": 4, "handover": 1.0, "budget": 2.0}
 RECIPE |= {"selector": "lowest_perplexity"}
 RUN: Json = {"config": RECIPE, "n": 64, "per_device_train_batch_size": 4, "patience": 80, "saves": [3]}
 STEPS = 8

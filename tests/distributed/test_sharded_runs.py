@@ -20,7 +20,7 @@ from tests.run.witness import events
 
 TRAIN = "tests.distributed.sharded_runs:train"
 RECIPE: Json = {"metrics": ["length", "loss"], "selector": "lowest_perplexity", "stages": 3, "handover": 1.0}
-RECIPE |= {"budget": 0.5}
+RECIPE |= {"budget": 2.0}
 SCORER: Json = {**RECIPE, "metrics": ["length", {"name": "scorer", "new_tokens": 8}]}
 STEPS = 12
 AUTO = dict.fromkeys(("train_micro_batch_size_per_gpu", "train_batch_size", "gradient_accumulation_steps"), "auto")

@@ -26,7 +26,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Any:
     out = tmp_path_factory.mktemp("logged")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TENSORBOARD_LOGGING_DIR", str(out / "board"))
-        config = RECIPE | {"selector": "matched", "metrics": ["length", "-length"], "budget": 1.0}
+        config = RECIPE | {"selector": "matched", "metrics": ["length", "-length"], "budget": 3.0}
         trainer = run(out, n=36, probes=20, report_to="tensorboard", config=config)
     return out, trainer
 
