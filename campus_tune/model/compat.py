@@ -186,6 +186,9 @@ def of_last_step(trainer: Trainer) -> dict[str, float | None]:
     return {"grad_norm": None, "learning_rate": None}
 
 
+_HOLDS_NORM: dict[int, tuple[Any, bool]] = {}  # functions that were asked from, kept so that no other has their id
+
+
 def gradient_norm(trainer: Trainer) -> Any:
     """Norm of the gradients that an optimizer step is about to use, before they were clipped, as the loop holds it.
 
@@ -194,7 +197,10 @@ def gradient_norm(trainer: Trainer) -> Any:
     """
     frame: Any = sys._getframe(1)
     while frame is not None:
-        if "grad_norm" in frame.f_code.co_varnames:  # asking for variables copies all of a frame's
+        code = frame.f_code
+        if id(code) not in _HOLDS_NORM:  # asking for variables copies all of a frame's, for their names the names
+            _HOLDS_NORM[id(code)] = code, "grad_norm" in code.co_varnames
+        if _HOLDS_NORM[id(code)][1]:
             variables = frame.f_locals
             if variables.get("self") is trainer and "grad_norm" in variables:
                 return variables["grad_norm"]

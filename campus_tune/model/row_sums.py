@@ -186,7 +186,8 @@ class KeptTokens:
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:
     """Its numbers by themselves."""
-    tensor = tensor.detach()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
     if tensor.device.type == "cpu" and tensor.dtype != torch.bfloat16:  # of which numpy knows nothing
         return torch.from_numpy(tensor.numpy().copy())
     return tensor.clone()

@@ -261,16 +261,17 @@ class CampusRun:
             return
         self.loop.end_step()
         position.rates += position.rate
-        position.lr_tokens += position.rate * float(now.loaded.rows.tokens[now.curriculum.step_rows()].sum())
         now.budget.seconds["training"] += time.perf_counter() - position.began
         if now.step_loss is not None:
             now.step_loss.end_step()
 
         curriculum, loader = now.curriculum, now.loaded.loader
         rows = curriculum.step_rows()
-        answer_tokens = int(now.loaded.rows.answer_tokens[rows].sum())
+        position.lr_tokens += position.rate * float(sum(loader.tokens_by_rank(rows)[0].tolist()))
+        alone = self.peers.world == 1 and now.valuing is None  # then the watch counts them by the way
+        answer_tokens = None if alone else int(now.loaded.rows.answer_tokens[rows].sum())
         now.watch.end_step(loader.micro_batches(rows), answer_tokens=answer_tokens)
-        if now.valuing is not None:
+        if now.valuing is not None and answer_tokens is not None:
             now.valuing.visits.note_step(curriculum.step + 1, position.rate, answer_tokens)
         if curriculum.step == 0 and not now.watch.shows_losses:
             if now.book is not None or now.drawing.suspects is not None or now.valuing is not None:

@@ -195,3 +195,25 @@ def test_numbers_of_any_width_are_read_without_a_row_being_an_object(monkeypatch
         for kind in types:
             dataset = in_memory(columns).cast_column(name, List(Value(kind)))
             assert fields(dataset) == want, (name, kind)
+
+
+def test_a_person_who_waits_sees_how_far_reading_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+
+    class Bar:
+        def __init__(self, **said: Any) -> None:
+            told.append((said["desc"], said["total"], said["unit"], said["delay"]))
+
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            told.append("gone")
+
+        def update(self, n: int) -> None:
+            told.append(n)
+
+    monkeypatch.setattr(prepared, "bar", Bar)
+    monkeypatch.setattr(prepared, "CHUNK", 4)
+    read_rows(in_memory({"input_ids": [[5, 6, 7]] * 10}))
+    assert told == [("reading", 10, "row", prepared.SLOW), 4, 4, 2, "gone"]

@@ -102,6 +102,7 @@ class Finite:
             norm = _size(gradients) if gradients else None
         elif isinstance(norm, torch.Tensor):
             norm = _local(norm)
+            norm = float(norm) if norm.device.type == "cpu" else norm
         self._waiting = None if norm is None else (update, OnItsWay(norm))
 
     def after_update(self, *, skipped: bool) -> bool:

@@ -84,7 +84,8 @@ class ShownBatch:
         positions, self._shape = flat_positions(batch), tuple(ids.shape)
         dimensions = mask.dim() if isinstance(mask, torch.Tensor) else 0
         if dimensions == 2:
-            mask = mask[:, -ids.shape[1] :]  # prompt learning puts places in front
+            if mask.shape[1] != ids.shape[1]:
+                mask = mask[:, -ids.shape[1] :]  # prompt learning puts places in front
         elif dimensions == 4:  # tokens attend to themselves where it is 0, added to the scores, or not False
             mask = torch.diagonal(mask[:, 0], dim1=-2, dim2=-1)[:, -ids.shape[1] :]
             mask = ((mask == 0) if mask.is_floating_point() else (mask != 0)).expand_as(ids)
@@ -93,7 +94,7 @@ class ShownBatch:
         self.layout = "flat" if positions is not None else "padded" if dimensions == 2 else "open"
         self.labelled, self.on_device = labels is not None and labels_known, ids.device.type != "cpu"
         self._has = tuple(one is not None for one in (labels, mask, positions))
-        self._given = [one.detach() for one in (ids, labels, mask, positions) if one is not None]
+        self._given = [one for one in (ids, labels, mask, positions) if one is not None]
         self._sent: OnItsWay | None = None
         self._bytes: list[bytes] = []
         self._rows: ShownRows | None = None
@@ -126,11 +127,12 @@ class ShownBatch:
     def _flat_or_padded(self) -> ShownRows:
         ids, labels, mask, positions = self._parts()
         assert ids is not None
-        if positions is None:
-            found = [self._line(ids, labels, mask, i) for i in range(self._shape[0])]
-            return ShownRows([h for h, _ in found], [h for _, h in found], list(range(len(found))))
-        starts = np.flatnonzero(np.frombuffer(positions, dtype=np.int64) == 0).tolist()
         rows = ShownRows([], [], [])
+        if positions is None:
+            assert mask is not None, "the batch is padded"
+            self._padded(ids, labels, mask, rows)
+            return rows
+        starts = np.flatnonzero(np.frombuffer(positions, dtype=np.int64) == 0).tolist()
         for place, (start, end) in enumerate(zip(starts, [*starts[1:], self._shape[1]], strict=True)):
             if end - start > 1:  # a single token is padding: a row has two at least
                 rows.tokens.append(xxhash.xxh3_64_intdigest(ids[WIDTH * start : WIDTH * end]))
@@ -138,19 +140,24 @@ class ShownBatch:
                 rows.place.append(place)
         return rows
 
-    def _line(self, ids: bytes, labels: bytes | None, mask: bytes | None, i: int) -> tuple[int, int]:
-        """(Hash of the tokens, of the labels) of a padded line."""
-        assert mask is not None, "the batch is padded"
+    def _padded(self, ids: bytes, labels: bytes | None, mask: bytes, rows: ShownRows) -> None:
+        """Add the lines of a padded batch: one pass, for this is done in every step."""
         size = WIDTH * self._shape[1]
-        start, stop = i * size, (i + 1) * size
-        end = start + WIDTH * mask.count(1, start, stop)
-        if mask[start:stop] != _mask(end - start, size):  # padded on the left, or between tokens
-            row = _Line.of(ids[start:stop], None if labels is None else labels[start:stop], mask[start:stop])
-            return row.tokens(), row.labels()
-        if labels is None:
-            return xxhash.xxh3_64_intdigest(ids[start:end]), 0
-        end_of_labels = end if labels[end:stop] == no_loss(stop - end) else stop  # padding that carries loss is trained
-        return xxhash.xxh3_64_intdigest(ids[start:end]), shown_labels(labels[start + WIDTH : end_of_labels])
+        for place in range(self._shape[0]):
+            start, stop = place * size, (place + 1) * size
+            end = start + WIDTH * mask.count(1, start, stop)
+            rows.place.append(place)
+            if mask[start:stop] != _mask(end - start, size):  # padded on the left, or between tokens
+                line = _Line.of(ids[start:stop], None if labels is None else labels[start:stop], mask[start:stop])
+                rows.tokens.append(line.tokens())
+                rows.labels.append(line.labels())
+                continue
+            rows.tokens.append(xxhash.xxh3_64_intdigest(ids[start:end]))
+            if labels is None:
+                rows.labels.append(0)
+            else:  # padding that carries loss is trained
+                last = end if labels[end:stop] == no_loss(stop - end) else stop
+                rows.labels.append(shown_labels(labels[start + WIDTH : last]))
 
     def _open(self, planned: Planned) -> ShownRows:
         """Rows of open lines.

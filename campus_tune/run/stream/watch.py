@@ -49,7 +49,8 @@ class _Step:
         batches: rows planned for each micro batch of this rank.
         forwards: in their sequence.
         collected: what `LossAudit` noted of them.
-        counts: what it compares that with.
+        answer_tokens: planned for all ranks; None where they are this rank's.
+        optimizer_steps: that were made.
         measured: what its gradients show of its weights; None without any.
     """
 
@@ -57,7 +58,8 @@ class _Step:
     batches: Sequence[Sequence[int]]
     forwards: list[Forward]
     collected: Collected
-    counts: Counts
+    answer_tokens: int | None
+    optimizer_steps: int
     measured: StepGradients | None
 
 
@@ -163,27 +165,25 @@ class Watch:
         if self._weighing is not None:
             self._weighing.before_update()
 
-    def end_step(self, batches: Sequence[Sequence[int]], *, answer_tokens: int = 0) -> None:
+    def end_step(self, batches: Sequence[Sequence[int]], *, answer_tokens: int | None = None) -> None:
         """The step has ended that should have trained `batches` on this rank; ending it again changes nothing.
 
         Args:
             batches: row positions of each micro batch; the complement `~row` is a filling row.
-            answer_tokens: of the step's rows on all ranks.
+            answer_tokens: of the step's rows on all ranks; None where they are those of `batches`.
 
         Raises:
             AuditError: in an earlier step, or on a CPU in this one, something else was trained.
         """
         if self._number is None:
             return
-        own = [row for batch in batches for row in batch if row >= 0]
         steps = 1 if self.loss.skipped() else self._optimizer_steps
-        counts = Counts(int(self.planned.answer_tokens[own].sum()), answer_tokens, steps)
         collected = self.loss.collect(self._forwards)
         measured = None if self._weighing is None else self._weighing.collect(self._forwards)
         if self.values is not None:
             self.values.end_step()
         self.shows_losses = any(forward.tokens is not None for forward in self._forwards)
-        self._open.append(_Step(self._number, batches, self._forwards, collected, counts, measured))
+        self._open.append(_Step(self._number, batches, self._forwards, collected, answer_tokens, steps, measured))
         waits = any(forward.device.type != "cpu" for forward in self._forwards)
         self._ended, self._number, self._forwards = self._number, None, []
         self._settle(keep=int(waits))
@@ -234,12 +234,15 @@ class Watch:
             try:
                 together, again = not self.loss.plain, self.loss.own_step
                 tied = tie(step.batches, step.forwards, self.planned, together=together, again=again)
-                self.loss.compare(step.collected, step.forwards, tied, step.counts)
+                own_tokens = sum(match.answers for match in tied)
+                all_tokens = own_tokens if step.answer_tokens is None else step.answer_tokens
+                counts = Counts(own_tokens, all_tokens, step.optimizer_steps)
+                self.loss.compare(step.collected, step.forwards, tied, counts)
             except AuditError as error:
                 self._open.clear()
                 raise AuditError(f"order audit of step {step.number}: {error}") from None
             self.passed += 1
-            self._compare_weights(step, tied)
+            self._compare_weights(step, tied, counts)
             self.labels_seen &= all(match.labelled for match in tied)
             own = [match for match in tied if match.rows[0] >= 0]
             for match in own:
@@ -266,13 +269,13 @@ class Watch:
                 found.append((step.number, values.unscaled() / self.loss.factor))
         return found
 
-    def _compare_weights(self, step: _Step, tied: Sequence[Match]) -> None:
+    def _compare_weights(self, step: _Step, tied: Sequence[Match], counts: Counts) -> None:
         if step.measured is None or self._weighing is None:
             return
         self.weights_checked += 1
         try:
             self._weights += step.measured.compare(
-                tied, self._weighing.total(step.measured.answer_tokens(tied), step.counts)
+                tied, self._weighing.total(step.measured.answer_tokens(tied), counts)
             )
         except AuditError as error:
             self._open.clear()
