@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from campus_tune.run.stream.seam import AtLogProbs
-from campus_tune.run.stream.shown import ShownBatch
+from campus_tune.run.stream.weighing import Weighing
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import AuditError, TrainerError
 from campus_tune.words.types import Json
@@ -116,16 +116,16 @@ def tied_by_tokens(trainer: Any) -> Callable[[], None]:
     del trainer
 
     def make(ours: Any) -> Any:
-        def keys(shown: Any, *args: Any) -> Any:
+        def lines(weighing: Any, shown: Any, *args: Any) -> Any:
             labelled, shown.labelled = shown.labelled, False
             try:
-                return ours(shown, *args)
+                return ours(weighing, shown, *args)
             finally:
                 shown.labelled = labelled
 
-        return keys
+        return lines
 
-    return replaced(ShownBatch, "keys", make)
+    return replaced(Weighing, "_lines", make)
 
 
 def zeroed_row(before_ours: bool) -> Callable[[Any], Callable[[], None]]:
