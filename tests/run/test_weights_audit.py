@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from campus_tune.run.stream.seam import AtLogProbs
-from campus_tune.run.stream.weighing import Weighing
+from campus_tune.run.stream.shown import ShownRows
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import AuditError, TrainerError
 from campus_tune.words.types import Json
@@ -116,16 +116,13 @@ def tied_by_tokens(trainer: Any) -> Callable[[], None]:
     del trainer
 
     def make(ours: Any) -> Any:
-        def lines(weighing: Any, shown: Any, *args: Any) -> Any:
-            labelled, shown.labelled = shown.labelled, False
-            try:
-                return ours(weighing, shown, *args)
-            finally:
-                shown.labelled = labelled
+        def keys(rows: Any, *, labelled: bool) -> Any:
+            del labelled
+            return ours(rows, labelled=False)
 
-        return lines
+        return keys
 
-    return replaced(Weighing, "_lines", make)
+    return replaced(ShownRows, "keys", make)
 
 
 def zeroed_row(before_ours: bool) -> Callable[[Any], Callable[[], None]]:
