@@ -150,7 +150,7 @@ def test_values_say_how_much_a_step_lowers_the_loss_of_the_probes(tmp_path: Path
         def on_step_end(self, *_: Any, **__: Any) -> None:
             self.measure()
 
-    settings = {"optim": "sgd", "max_grad_norm": 0.0, "learning_rate": 0.5, "max_steps": 1}
+    settings = {"optim": "sgd", "max_grad_norm": 0.0, "learning_rate": 0.02, "max_steps": 1}
     trainer = without_dropout(valued(tmp_path, n=16, callbacks=[around := Around()], **settings))
     trainer.train()
     columns = values_of(tmp_path, 0)

@@ -14,7 +14,7 @@ from transformers import TrainerCallback
 from trl import SFTTrainer
 
 from campus_tune.run.stream.seam import AtLogProbs
-from campus_tune.run.stream.shown import ShownBatch
+from campus_tune.run.stream.shown import ShownRows
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import AuditError, TrainerError
 from campus_tune.words.types import Json
@@ -116,16 +116,13 @@ def tied_by_tokens(trainer: Any) -> Callable[[], None]:
     del trainer
 
     def make(ours: Any) -> Any:
-        def keys(shown: Any, *args: Any) -> Any:
-            labelled, shown.labelled = shown.labelled, False
-            try:
-                return ours(shown, *args)
-            finally:
-                shown.labelled = labelled
+        def keys(rows: Any, *, labelled: bool) -> Any:
+            del labelled
+            return ours(rows, labelled=False)
 
         return keys
 
-    return replaced(ShownBatch, "keys", make)
+    return replaced(ShownRows, "keys", make)
 
 
 def zeroed_row(before_ours: bool) -> Callable[[Any], Callable[[], None]]:
