@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +25,7 @@ import pyarrow as pa
 from campus_tune.data.contents import content_hash
 from campus_tune.data.refusals import SHORT
 from campus_tune.words.errors import DataError
+from campus_tune.words.files import STALE
 from campus_tune.words.types import Json
 from campus_tune.words.wording import shown
 
@@ -76,10 +78,19 @@ def found_again(dataset: Any) -> Any:
             if there:  # and is damaged
                 shutil.rmtree(path, ignore_errors=True)
             written.rename(path)
+            _sweep(path.parent)
         except OSError:  # no room, not ours to write to, or another process was faster
             shutil.rmtree(written, ignore_errors=True)
         found = _read_back(path, content)
     return dataset if found is None else found
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed writers left."""
+    for left in folder.glob(".*.tmp"):
+        with suppress(FileNotFoundError):  # another process was faster
+            if time.time() - left.stat().st_mtime > STALE:
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _read_back(path: Path, content: str) -> Any:

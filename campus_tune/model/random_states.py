@@ -30,6 +30,7 @@ class RandomStates:
 
     def set(self) -> None:
         """Go back, or forth, to these."""
+        _NUMPY.forget()
         random.setstate(self.of_python)
         np.random.set_state(self.of_numpy)  # noqa: NPY002  # theirs
         torch.set_rng_state(self.of_torch)
@@ -67,6 +68,10 @@ class _Twister:
             both = [*numbers, place], [place, *numbers]  # numpy and Python
             self._seen = seen if not keeps and any(np.array_equal(words, one) for one in both) else b""
         return self._state
+
+    def forget(self) -> None:
+        """The next state is made anew: somebody has set one, which may keep a deviate beside the same numbers."""
+        self._seen = b""
 
 
 def _of_python() -> tuple[Any, int, bool, Any]:

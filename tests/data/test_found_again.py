@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from campus_tune.data import as_dataset as rows
 from campus_tune.data.as_dataset import as_dataset, found_again
+from campus_tune.words.files import STALE
 from tests.run.tiny_run import task_rows, tiny_trainer
 
 ROWS = [{"prompt": f"what is {i} + 1", "completion": f" {i + 1}", "note": None if i else "first"} for i in range(30)]
@@ -85,6 +88,15 @@ def test_a_damaged_file_is_written_again(damage: Any, cache: Path) -> None:
     assert made().to_list() == ROWS
     [path] = cache.glob("*/data-*.arrow")
     assert path.read_bytes() == whole
+
+
+def test_what_a_killed_writer_left_is_swept_and_what_another_writes_now_is_not(cache: Path) -> None:
+    for name, age in ((".dead.1-ab.tmp", 2 * STALE), (".alive.2-cd.tmp", 0)):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "data.arrow").write_bytes(b"half")
+        os.utime(cache / name, (time.time() - age,) * 2)
+    made()
+    assert sorted(path.name for path in cache.glob(".*")) == [".alive.2-cd.tmp"]
 
 
 def test_every_byte_of_the_rows_is_looked_at(cache: Path) -> None:

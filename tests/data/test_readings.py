@@ -124,7 +124,7 @@ def test_a_damaged_file_is_found_told_and_written_anew(
 ) -> None:
     first = of(tmp_path).take("rows", data, Counter(), IDS)
     damage(files(tmp_path)[0])
-    again = of(tmp_path)
+    again = Readings(tmp_path / "cache", least=1e9)  # by a faster machine
     assert again.take("rows", data, Counter(), IDS)["first"].tolist() == first["first"].tolist()
     assert len(again.warnings) == 1
     assert "the rows were read again, and it is written anew." in again.warnings[0]

@@ -45,6 +45,22 @@ def test_states_are_those_of_the_moment(draws: list[str]) -> None:
         np.random.set_state(before[1])  # noqa: NPY002
 
 
+def test_a_normal_deviate_that_was_kept_is_there_again_after_going_back() -> None:
+    """Drawing it has changed none of the numbers that are looked at."""
+    before = RandomStates.now()
+    try:
+        np.random.seed(0)  # noqa: NPY002
+        np.random.standard_normal()  # noqa: NPY002
+        keeping = RandomStates.now()
+        kept = np.random.standard_normal()  # noqa: NPY002
+        RandomStates.now()
+        keeping.set()
+        RandomStates.now().set()
+        assert np.random.standard_normal() == kept  # noqa: NPY002
+    finally:
+        before.set()
+
+
 def test_what_is_drawn_after_going_back_is_drawn_again() -> None:
     then = RandomStates.now()
     first = random.random(), random.gauss(0, 1), np.random.standard_normal(), torch.rand(1).item()  # noqa: NPY002

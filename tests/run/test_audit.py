@@ -14,6 +14,7 @@ from campus_tune.run.callback import CampusCallback
 from campus_tune.run.stream.watch import Watch
 from campus_tune.words.errors import AuditError, TrainerError
 from tests.run.plain_run import ROWS_ONLY
+from tests.run.plain_run import plain_trainer as trainer_of_lengths
 from tests.run.tiny_run import RECIPE, dataset, task_rows, tokenizer
 from tests.run.witness import Witness, events
 
@@ -212,6 +213,20 @@ def test_rows_that_were_padded_when_they_were_tokenised_pass(tmp_path: Path) -> 
 
 
 IDS = [[5, 6, 7], [8, 9, 10], [11, 12, 13]]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_of_which_every_token_carries_loss_are_trained_on_either_side_of_their_padding(
+    side: str, tmp_path: Path
+) -> None:
+    """A trainer counts the first token of a row too where padding stands before it."""
+    tokens = tokenizer()
+    before, tokens.padding_side = tokens.padding_side, side
+    try:
+        trainer_of_lengths(tmp_path).train()
+    finally:
+        tokens.padding_side = before
+    assert events(tmp_path, "end")[0]["audit"] == {"checked": 7, "passed": 7, "labels": True}
 
 
 @pytest.fixture

@@ -77,6 +77,10 @@ class ShownBatch:
     Args:
         batch: its arguments by name, `input_ids` of shape (n, L) among them.
         labels_known: the plan says what they are.
+
+    Attributes:
+        late: how many of its rows' first tokens carry loss, because padding or another row stands before them; known
+            when its rows are.
     """
 
     def __init__(self, batch: Mapping[str, Any], *, labels_known: bool = True) -> None:
@@ -99,6 +103,7 @@ class ShownBatch:
         self._sent: OnItsWay | None = None
         self._bytes: list[bytes] = []
         self._rows: ShownRows | None = None
+        self.late = 0
         if not self.on_device:  # copied as bytes, which wakes no part of torch or numpy
             self._bytes = [(one if one.dtype == torch.int64 else one.long()).numpy().tobytes() for one in self._given]
         elif all(one.shape == ids.shape and one.dtype == ids.dtype for one in self._given):
@@ -135,6 +140,7 @@ class ShownBatch:
             return rows
         starts = np.flatnonzero(np.frombuffer(positions, dtype=np.int64) == 0).tolist()
         for place, (start, end) in enumerate(zip(starts, [*starts[1:], self._shape[1]], strict=True)):
+            self.late += labels is not None and start > 0 and _carries(labels[WIDTH * start : WIDTH * (start + 1)])
             if end - start > 1:  # a single token is padding: a row has two at least
                 rows.tokens.append(xxhash.xxh3_64_intdigest(ids[WIDTH * start : WIDTH * end]))
                 rows.labels.append(0 if labels is None else shown_labels(labels[WIDTH * (start + 1) : WIDTH * end]))
@@ -152,12 +158,13 @@ class ShownBatch:
                 line = _Line.of(ids[start:stop], None if labels is None else labels[start:stop], mask[start:stop])
                 rows.tokens.append(line.tokens())
                 rows.labels.append(line.labels())
+                self.late += line.late
                 continue
             rows.tokens.append(xxhash.xxh3_64_intdigest(ids[start:end]))
             if labels is None:
                 rows.labels.append(0)
             else:  # padding that carries loss is trained
-                last = end if labels[end:stop] == no_loss(stop - end) else stop
+                last = stop if _carries(labels[end:stop]) else end
                 rows.labels.append(shown_labels(labels[start + WIDTH : last]))
 
     def _open(self, planned: Planned) -> ShownRows:
@@ -171,6 +178,7 @@ class ShownBatch:
         size = WIDTH * self._shape[1]
         cuts = [slice(i * size, (i + 1) * size) for i in range(self._shape[0])]
         lines = [_Line.of(ids[at], *(None if one is None else one[at] for one in (labels, mask))) for at in cuts]
+        self.late = sum(line.late for line in lines)
         ends: dict[int, int | None] = {}
         for row in np.argsort(-planned.lengths, kind="stable").tolist():
             end, tokens = WIDTH * int(planned.lengths[row]), int(planned.tokens[row])
@@ -224,11 +232,13 @@ class _Line(NamedTuple):
         ids: of its tokens without padding.
         own: labels of the same tokens; None where there are none.
         strays: those of padding, where one of them carries loss.
+        late: its first token carries loss, and padding stands before it.
     """
 
     ids: bytes
     own: bytes | None
     strays: bytes
+    late: bool = False
 
     @staticmethod
     def of(ids: bytes, labels: bytes | None, mask: bytes | None) -> _Line:
@@ -240,8 +250,9 @@ class _Line(NamedTuple):
         if labels is None:
             return _Line(tokens, None, b"")
         of_all = np.frombuffer(labels, dtype=np.int64)
-        strays = of_all[1:][~real[1:]].tobytes()
-        return _Line(tokens, of_all[real].tobytes(), b"" if strays == no_loss(len(strays)) else strays)
+        strays, own = of_all[1:][~real[1:]].tobytes(), of_all[real].tobytes()
+        late = not real[:1].any() and _carries(own[:WIDTH])
+        return _Line(tokens, own, strays if _carries(strays) else b"", late)
 
     def holds(self, end: int) -> bool:
         """Whether it has so many bytes of tokens."""
@@ -256,8 +267,13 @@ class _Line(NamedTuple):
         if self.own is None:
             return 0
         rest = b"" if end is None else self.own[end:]
-        end = end if rest == no_loss(len(rest)) else None
+        end = None if _carries(rest) else end
         return shown_labels(self.own[WIDTH:end] + self.strays)
+
+
+def _carries(labels: bytes) -> bool:
+    """Whether one of these labels carries loss."""
+    return labels != no_loss(len(labels))
 
 
 def _mask(real: int, size: int) -> memoryview:

@@ -73,6 +73,7 @@ class Match:
         labelled: labels reached the model and were compared.
         forward: its number in the step.
         answers: tokens that carry loss, as planned.
+        late: others that do, as `ShownBatch` has them.
     """
 
     rows: IntArray
@@ -81,6 +82,7 @@ class Match:
     labelled: bool
     forward: int
     answers: int
+    late: int = 0
 
 
 def tie(
@@ -135,7 +137,15 @@ def _in_sequence(
         return None
     ends, answers = list(accumulate(sizes)), planned.answer_tokens[rows].tolist()
     return [
-        Match(rows[end - size : end], np.array(one.place), forward.tokens, True, number, sum(answers[end - size : end]))
+        Match(
+            rows[end - size : end],
+            np.array(one.place),
+            forward.tokens,
+            labelled=True,
+            forward=number,
+            answers=sum(answers[end - size : end]),
+            late=forward.shown.late,
+        )
         for number, (forward, one, size, end) in enumerate(zip(forwards, given, sizes, ends, strict=True))
     ]
 
@@ -167,7 +177,8 @@ def _tie(
         if was_open and last is not None and _places(last.rows, forward.shown, planned) is not None:
             continue  # the next micro batch may look like this one
         if places is not None:
-            matches.append(Match(rows, places, forward.tokens, forward.shown.labelled, number, _answers(rows, planned)))
+            shown, answers = forward.shown, _answers(rows, planned)
+            matches.append(Match(rows, places, forward.tokens, shown.labelled, number, answers, shown.late))
         elif last is None or _places(last.rows, forward.shown, planned) is None:
             raise AuditError(_other_rows(batches, forwards, planned))
         elif not again and (not together or 0 < came_back < forward.began):
@@ -233,7 +244,7 @@ def _with_labels(last: Match, forward: Forward, planned: TokenRows) -> Match:
     places = _places(last.rows, forward.shown, planned)
     if places is None:
         raise AuditError(_other_labels(last.rows))
-    return replace(last, places=places, tokens=forward.tokens, labelled=True)
+    return replace(last, places=places, tokens=forward.tokens, labelled=True, late=forward.shown.late)
 
 
 def _other_rows(batches: Sequence[Sequence[int]], forwards: Sequence[Forward], planned: TokenRows) -> str:

@@ -120,7 +120,8 @@ class Watch:
         self._open: list[_Step] = []
         self._clock = 0  # counts forwards and backwards, for their sequence
         self._losses: list[tuple[IntArray, IntArray, KeptTokens]] = []  # rows, their places in sums that wait there
-        self._kept = 0  # numbers of them that are not added up yet
+        self._kept: list[KeptTokens] = []  # those that are not added up yet
+        self._waiting = 0  # numbers in them
         self._weights: list[Weights] = []  # of the same rows, where a step has any
         self._values: list[tuple[int, torch.Tensor]] = []  # of the same: step, values by place on the device
         self._stopwatch = ForwardTime()
@@ -215,7 +216,7 @@ class Watch:
         starts = np.cumsum([0, *(len(part.nll) for part in sums[:-1])])
         idx = np.concatenate([start + place for start, place in zip(starts, places, strict=True)])
         weights, values = self._weights, self._values
-        self._losses, self._weights, self._values, self._kept = [], [], [], 0
+        self._losses, self._weights, self._values, self._kept, self._waiting = [], [], [], [], 0
         losses = join(sums).losses().take(idx)
         harvest = Harvest(np.concatenate(rows).astype(np.int32), losses, *Weights.join(weights))
         if not values:
@@ -248,11 +249,12 @@ class Watch:
             for match in own:
                 if match.tokens is not None:
                     self._losses.append((match.rows, match.places, match.tokens))
-                    self._kept += match.tokens.size
-            if self._kept > KEPT:
-                for _, _, tokens in self._losses:
+                    self._kept.append(match.tokens)
+                    self._waiting += match.tokens.size
+            if self._waiting > KEPT:
+                for tokens in self._kept:
                     tokens.sums()
-                self._kept = 0
+                self._kept, self._waiting = [], 0
             if any(forward.values is not None for forward in step.forwards):
                 self._values += self._values_of(step, own)
 

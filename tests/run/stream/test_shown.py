@@ -219,3 +219,16 @@ def test_a_mask_with_places_in_front_is_read_from_its_end() -> None:
     batch = padded(rows, side="right", width=3)
     batch["attention_mask"] = torch.cat([torch.ones(2, 4, dtype=torch.int64), batch["attention_mask"]], 1)
     assert rows_of(batch, rows).labels == as_planned(rows)[1]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_first_tokens_are_counted_where_something_stands_before_them_and_they_carry_loss(layout: str) -> None:
+    """A model predicts them, from padding or from the row before; the row by itself has nothing that would."""
+    rows = [([5, 6, 7], [5, 6, 7]), ([8, 9], [8, 9]), ([4, 3, 2], [-100, 3, 2])]
+    batch = batch_of(rows, layout, 1)
+    if layout in ("flat", "ends"):  # trl ignores these
+        batch["labels"][0, [0, 3, 8]] = torch.tensor([5, 8, 7])
+    shown = ShownBatch(batch)
+    tokens, labels = (np.array(hashes, dtype=np.uint64) for hashes in as_planned(rows))
+    shown.rows(Planned(tokens, labels, np.array([3, 2, 3])))
+    assert shown.late == (2 if layout in ("left", "flat", "ends") else 0)

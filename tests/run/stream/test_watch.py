@@ -190,7 +190,8 @@ def test_losses_that_wait_are_added_up_before_they_are_many(monkeypatch: pytest.
         watch = Watch(model, planned(), AUDIT)
         for step, batches in enumerate([[[0, 1], [2]], [[3, 4], [5]], [[6], [7]]], start=1):
             train(watch, model, step, batches)
-            assert watch._kept <= most
+            assert sum(one.size for one in watch._kept) <= most
+            assert sum(tokens.size for _, _, tokens in watch._losses) <= most  # and nothing else is held
         harvests.append(watch.harvest())
         watch.close()
     assert harvests[0].rows.tolist() == harvests[1].rows.tolist() == [*range(8)]
