@@ -26,6 +26,7 @@ from campus_tune.words.types import FloatArray, IntArray, RowArray
 Scale: TypeAlias = Literal["percentile", "ratio", "difference"]  # how a score is seen beside those of its cell
 
 MOST_DEALT = 1 << 12  # cells that are counted in each part
+FEW_ASKED = 1000  # values of a cell that are all near by, in whichever sequence
 _ROUNDING = 1e-9
 
 
@@ -143,7 +144,7 @@ class Sorted:
         """Sort values, shape (m,), finite, whose cells are given, shape (m,), of `n_cells`."""
         ends = np.append(0, np.cumsum(np.bincount(cells, minlength=n_cells)))
         by_cell = dealt(values, cells, ends)
-        side_by_side(np.ndarray.sort, np.split(by_cell, ends[1:-1]))
+        side_by_side(np.ndarray.sort, np.split(by_cell, ends[1:-1]), len(by_cell))
         return Sorted(by_cell, ends)
 
     def of_cell(self, cell: int) -> FloatArray:
@@ -168,12 +169,13 @@ class Sorted:
         def rank(cell: int) -> None:
             known, places = self.of_cell(cell), places_of[cell]
             asked = values[places]
-            rising = stable_places(asked)  # what is looked for next is near by: several times as fast as at random
-            places, asked = places[rising], asked[rising]
+            if len(asked) > FEW_ASKED:  # what is looked for next is near by: several times as fast as at random
+                rising = stable_places(asked)
+                places, asked = places[rising], asked[rising]
             both = known.searchsorted(asked, "left") + known.searchsorted(asked, "right")
             result[places] = both / (2 * max(1, len(known)))
 
-        side_by_side(rank, range(n_cells))
+        side_by_side(rank, range(n_cells), len(values))
         return result
 
     def medians(self) -> FloatArray:

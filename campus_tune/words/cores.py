@@ -15,6 +15,7 @@ from typing import TypeVar
 
 PART = 1 << 18  # entries of an array that are worked on at once: 2 MB of 64 bits, which a core's caches hold
 MOST = 8  # threads: from there on memory is what they wait for
+TURNS = 64  # of each thread at most: handing over a part costs more than sorting ten numbers
 
 Part = TypeVar("Part")
 Found = TypeVar("Found")
@@ -26,18 +27,20 @@ def parts_of(n: int, size: int | None = None) -> list[slice]:
     return [slice(start, min(n, start + step)) for start in range(0, n, step)]
 
 
-def side_by_side(work: Callable[[Part], Found], parts: Sequence[Part]) -> list[Found]:
+def side_by_side(work: Callable[[Part], Found], parts: Sequence[Part], entries: int | None = None) -> list[Found]:
     """What `work` gives for each part, in sequence.
 
     Args:
         work: lets go of the interpreter for most of its time, and writes nowhere where another part's work does.
         parts: one is worked on where it is called.
+        entries: of all parts together, which may be many and tiny; None for parts that are worth a thread each.
     """
-    threads = min(_cores(), len(parts))
+    threads = min(_cores(), len(parts), len(parts) if entries is None else entries // PART + 1)
     if threads < 2:
         return [work(part) for part in parts]
+    turns = parts_of(len(parts), -(-len(parts) // (TURNS * threads)))
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, parts))
+        return [found for some in pool.map(lambda turn: [work(part) for part in parts[turn]], turns) for found in some]
 
 
 def _cores() -> int:

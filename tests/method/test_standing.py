@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from campus_tune.method import standing
 from campus_tune.method.standing import Scale, Sorted, detrend, relative
 from campus_tune.words.types import FloatArray, IntArray
 
@@ -136,3 +137,14 @@ def test_how_well_the_model_was_when_it_saw_a_row_does_not_matter(
 
 def test_nothing_known_is_nothing_detrended() -> None:
     assert np.isnan(detrend(np.full(3, NAN), np.full(3, -1))).all()
+
+
+@pytest.mark.parametrize("few", [0, 10**9])
+def test_percentiles_do_not_hang_on_the_sequence_in_which_they_are_looked_for(
+    few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "FEW_ASKED", few)
+    rng = np.random.default_rng(0)
+    scores, cells, rows = rng.integers(0, 9, 400) / 7, rng.integers(0, 3, 400), rng.permutation(400)
+    got = Sorted.of(scores, cells, 3).percentiles(scores[rows], cells[rows])
+    assert got.tolist() == [slowly("percentile", scores.tolist(), cells.tolist(), row) for row in rows.tolist()]

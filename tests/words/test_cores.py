@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -53,6 +54,35 @@ def test_what_goes_wrong_in_a_part_goes_wrong() -> None:
 
     with pytest.raises(ZeroDivisionError):
         side_by_side(work, [1, 0, 2])
+
+
+def _machine_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+
+
+@pytest.mark.parametrize("n_parts", [3, 127, 128, 129, 5000])
+def test_many_parts_are_handed_over_some_at_a_time(n_parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    _machine_of_two(monkeypatch)
+    handed = []
+
+    class Pool(cores.ThreadPoolExecutor):
+        def submit(self, *args: Any, **named: Any) -> Any:
+            handed.append(args)
+            return super().submit(*args, **named)
+
+    monkeypatch.setattr(cores, "ThreadPoolExecutor", Pool)
+    assert side_by_side(lambda part: 2 * part, range(n_parts)) == [2 * part for part in range(n_parts)]
+    assert 2 <= len(handed) <= 2 * cores.TURNS
+
+
+@pytest.mark.parametrize(("entries", "elsewhere"), [(cores.PART - 1, False), (cores.PART, True), (None, True)])
+def test_parts_of_few_entries_are_not_worth_a_thread(
+    entries: int | None, elsewhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _machine_of_two(monkeypatch)
+    away = side_by_side(lambda _: threading.current_thread() is not threading.main_thread(), range(9), entries)
+    assert away == [elsewhere] * 9
 
 
 def test_parts_are_of_the_usual_size_where_nothing_is_said() -> None:
