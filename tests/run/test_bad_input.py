@@ -286,7 +286,7 @@ def test_a_users_callback_that_raises_is_heard_and_the_ledger_is_whole(tiny_trai
 
 
 def test_a_model_that_diverges_stops_with_what_to_do(tiny_trainer: Make, tmp_path: Path) -> None:
-    trainer = tiny_trainer(n=24, probes=10)
+    trainer = tiny_trainer(n=24, probes=10, config=RECIPE | {"budget": 9.0})
 
     def poison() -> None:
         with torch.no_grad():

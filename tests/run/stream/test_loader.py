@@ -224,7 +224,7 @@ def test_as_drawn_keeps_the_sequence_of_the_plan() -> None:
 
 
 def test_a_step_is_cut_once_and_not_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stage may have millions of rows: to open one cuts no step of it but the first."""
+    """A stage may have millions of rows: to open one cuts a few steps of it and no more."""
     cut: list[int] = []
 
     def counted(rows: RowArray, *args: Any, **kwargs: Any) -> list[list[RowArray]]:
@@ -232,10 +232,13 @@ def test_a_step_is_cut_once_and_not_before_it_is_read(monkeypatch: pytest.Monkey
         return split_step(rows, *args, **kwargs)
 
     monkeypatch.setattr(loader_module, "split_step", counted)
+    monkeypatch.setattr(loader_module, "TOGETHER", 2)
     loader, curriculum = make(batch=1)
     decide(curriculum)
+    assert curriculum.stage is not None
+    assert curriculum.stage.n_steps == 3
     next(iter(loader))
-    assert len(cut) == 1
+    assert len(cut) == 2
     train(loader, curriculum)
     assert sorted(cut) == list(range(len(ROWS)))
 
