@@ -61,7 +61,7 @@ from eval.fuzzing.ask import ACCEPTED, EITHER, REFUSED, Answer, Input, WrongErro
 from eval.fuzzing.faults import FAULTS, plant  # noqa: E402
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "pyarrow.parquet", "yaml", "jinja2",
-             "matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.Image", "lexicalrichness",
+             "matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.Image",
              "scipy.stats")  # fmt: skip
 KINDS: dict[str, tuple[kinds.Kind, float]] = {  # what makes it, and how often
     "recipe": (kinds.recipe, 12),

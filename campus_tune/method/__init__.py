@@ -33,8 +33,9 @@ What steers it is a function of the record too, and changes only between two sta
     clock                      what progress is read from
     steering                   what all of these make of a plan, as it is now
 
-Beside them: `stages` the pieces that these hand to each other, `sampling` draws in proportion, `cells` rows of one kind
-and `standing` how a row stands among them, `drop` how much may be left out for good, `competence` what probes say,
-`budget` what measuring may cost, `grouping` and `stats` what ranking in groups does to an order, `excess` and
-`suspicion` what a row's losses have above those of its kind, `learning` when it was learned.
+Beside them: `stages` the pieces that these hand to each other, `sorting` and `masks` what orders and passes do with a
+hundred million rows, `sampling` draws in proportion, `cells` rows of one kind and `standing` how a row stands among
+them, `drop` how much may be left out for good, `competence` what probes say, `budget` what measuring may cost,
+`grouping` and `stats` what ranking in groups does to an order, `excess` and `suspicion` what a row's losses have above
+those of its kind, `learning` when it was learned.
 """

@@ -125,7 +125,9 @@ def _base(scores: FloatArray) -> np.float64:
     """
     some = np.asarray(scores[:: max(1, len(scores) // FEW)])
     low, high = some.min(initial=np.inf), some.max(initial=-np.inf)
-    return np.float64(low if np.isfinite(low) and 0 < high - low < abs(low) / NARROW else 0.0)
+    with np.errstate(over="ignore"):  # two ends of all numbers are further apart than any number
+        narrow = bool(np.isfinite(low) and 0 < high - low < abs(low) / NARROW)
+    return np.float64(low if narrow else 0.0)
 
 
 def sorted_rows(keys: Keys, finish: Callable[[Keys], RowArray], *, whole_runs: bool = False) -> RowArray:

@@ -32,7 +32,7 @@ _ROUNDING = 1e-9
 def relative(
     scale: Scale, scores: FloatArray, cells: IntArray | RowArray | None, rows: IntArray | RowArray
 ) -> FloatArray:
-    """The scores of some rows beside those of all known rows of their cell, finite, shape (m,); see `Beside`.
+    """The scores of some rows beside those of all known rows of their cell, finite, shape (m,); see `CellStanding`.
 
     Args:
         scale: of the thinner.
@@ -40,10 +40,10 @@ def relative(
         cells: cell of each row, shape (N,); None for one cell.
         rows: offered, shape (m,).
     """
-    return Beside(scale, scores, cells).of(rows)
+    return CellStanding(scale, scores, cells).of(rows)
 
 
-class Beside:
+class CellStanding:
     """What it takes to see scores beside those of all known rows of their cell.
 
     - percentile: in (0, 1), equal scores share their middle one; an unknown row stands at the median, ½.

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias, TypedDict
 import numpy as np
 
 from campus_tune.method.policy import Policy
-from campus_tune.method.standing import Beside, relative
+from campus_tune.method.standing import CellStanding, relative
 from campus_tune.method.thin import Thin, ess, exactly, filled, take, tau
 from campus_tune.method.walks import Walk
 from campus_tune.words.cores import parts_of, side_by_side
@@ -87,9 +87,9 @@ class Thinning:
         return ~np.isnan(self.scores)
 
     @cached_property
-    def standing(self) -> Beside:
+    def standing(self) -> CellStanding:
         """What scores are seen beside: those of all known rows of their cell."""
-        return Beside(self.thin.thinner.scale, self.scores, self.cells)
+        return CellStanding(self.thin.thinner.scale, self.scores, self.cells)
 
     @cached_property
     def own(self) -> FloatArray | None:

@@ -42,8 +42,9 @@ class Prompt(NamedTuple):
     def begins(self, batch: Mapping[str, torch.Tensor]) -> bool:
         """Whether all rows of a batch, on the host, begin with it."""
         n = len(self.ids)
-        same = (batch["input_ids"][:, :n] == self.ids).all() and (batch["labels"][:, :n] == self.labels).all()
-        return bool(same)
+        if not can_be_cut(batch, n - 1):
+            return False
+        return bool((batch["input_ids"][:, :n] == self.ids).all() and (batch["labels"][:, :n] == self.labels).all())
 
     def cache(self) -> DynamicCache:
         """What a forward of the rests looks back on."""

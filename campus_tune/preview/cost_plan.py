@@ -215,8 +215,10 @@ def too_small(config: CampusConfig, budget: Budget, facts: CostFacts) -> tuple[s
     if not budget.share:
         return f"budget: 0 measures nothing: {done}.", ""
     least = _shares(config, budget, facts, "least")
-    turned_out = budget.ratio * budget.short / budget.training_tokens  # of scores before training, else 0
-    all_of_it = sum(least.values()) + max(0.0, turned_out - least["scoring"])
+    # What scores before training really cost: rows are not all as long as their mean.
+    turned_out = budget.ratio * budget.short / budget.training_tokens  # 0 where nobody came to ask
+    really = max(turned_out, _shares(config, budget, facts, "barest")["scoring"])
+    all_of_it = sum(least.values()) + max(0.0, really - least["scoring"])
     parts = ", ".join(f"{name} {share:.1%}" for name, share in least.items() if share >= 0.0005)
     what = (
         f"the budget is too small for this run: the fewest rows that can be measured cost about {all_of_it:.1%} of its "

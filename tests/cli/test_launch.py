@@ -587,7 +587,7 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     events = read_ledger(tmp_path / "out/curriculum/ledger.jsonl")
-    assert events[0]["batch"] == {"micro": 4, "world": 2, "accumulation": 1}
+    assert events[0]["batch"] == {"micro": 4, "world": 2, "accumulation": 1, "cut": "even"}
     assert events[0]["past"]["global_batch"] == 8
     assert events[-1]["event"] == "end"
     assert "order audit: all 2 steps trained the planned rows, tokens and labels on all 2 ranks" in done.stdout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -50,6 +50,7 @@ def slow_order(scores: FloatArray, seed: int, groups: IntArray | None = None) ->
 @pytest.mark.usefixtures("small_parts")
 @many_cases
 @given(score_lists, seeds)
+@example([1.7976931348623157e308, -9.98e291], 0)  # further apart than any number
 def test_an_order_is_that_of_the_slow_sort(scores: list[float], seed: int) -> None:
     values = np.array(scores)
     order = by_score(values, Ties(seed))

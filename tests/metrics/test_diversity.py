@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lexicalrichness import LexicalRichness
 
 from campus_tune.metrics import Mtld, parallel
 from campus_tune.metrics.diversity import text_mtld
@@ -66,6 +67,12 @@ WORDS = ["the", "cat", "sat", "on", "a", "mat", "dog", "ran.", "fast,", "It's", 
 def test_mtld_agrees_with_a_slow_second_writing(words: list[str]) -> None:
     text = " ".join(words)
     assert text_mtld(text) == pytest.approx(slow_mtld(text))
+
+
+@given(st.one_of(st.text(max_size=80), st.lists(st.sampled_from(WORDS), max_size=80).map(" ".join)))
+def test_mtld_is_that_of_lexicalrichness_to_the_last_digit(text: str) -> None:
+    lexicon = LexicalRichness(text)
+    assert text_mtld(text) == (lexicon.mtld(threshold=0.72) if lexicon.words else 0.0)
 
 
 @given(st.text(max_size=60))

@@ -87,7 +87,7 @@ def test_virtual_tokens_in_front_of_a_row_are_none_of_its_own(kind: str, tmp_pat
 @pytest.mark.parametrize("kind", ["prompt tuning", "prefix tuning"])
 def test_prompt_learning_trains_under_a_curriculum_that_measures(kind: str, tmp_path: Path) -> None:
     scorer = {"name": "scorer", "new_tokens": 2, "pairs": 32}
-    config = RECIPE | {"metrics": ["length", "loss", scorer], "selector": "lowest_perplexity", "budget": 2.0}
+    config = RECIPE | {"metrics": ["length", "loss", scorer], "selector": "lowest_perplexity", "budget": 9.0}
     tiny_trainer(tmp_path, n=16, model=with_prompts(kind), config=config | {"scores": "none"}).train()
     assert events(tmp_path, "end")[0]["audit"] == {"checked": 4, "passed": 4, "labels": True}
     assert "perplexity" in events(tmp_path, "decision")[0]["offers"][0]
