@@ -574,6 +574,14 @@ def can_flatten(collator: Collator) -> bool:
     return dataclasses.is_dataclass(collator) and hasattr(collator, "padding_free")
 
 
+def pads_to_multiple_of(collator: Collator) -> int:
+    """Of which number the length of a batch is a multiple; that of all batches where a collator has one for all."""
+    own: Any = inner_collator(collator)
+    multiple: int = getattr(own, "pad_to_multiple_of", None) or 1
+    length: int = (getattr(own, "padding", None) == "max_length" and getattr(own, "max_length", None)) or 1
+    return -(-length // multiple) * multiple
+
+
 def inner_collator(collator: Collator) -> Collator:
     """The user's own collator, without the wrapping in which a Trainer removes unused columns."""
     return getattr(collator, "data_collator", collator)

@@ -116,7 +116,7 @@ def load(trainer: Trainer, given: CampusConfig, peers: Peers, *, to_train: bool)
         peers=peers,
         cut="drawn" if drawn else "packed" if flat else "even",
         flat=flat,
-        multiple=getattr(compat.inner_collator(collator), "pad_to_multiple_of", None) or 1,
+        multiple=compat.pads_to_multiple_of(collator),
         workers=compat.worker_settings(args),
     )
     loader.counts_down = compat.asks_the_loader_in_each_epoch(trainer)

@@ -31,7 +31,7 @@ class RankLoad:
         self._stage_tokens = self._no_tokens()
         self._tokens = self._no_tokens()
         self._seconds: list[dict[str, float]] = [{} for _ in range(peers.world)]
-        self.padding = Padding(loader.micro, loader.cut)
+        self.padding = Padding(loader.micro, loader.cut, loader.multiple)
 
     def _no_tokens(self) -> IntArray:
         return np.zeros((2, self.peers.world), dtype=np.int64)

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import DataCollatorForSeq2Seq
 
+from campus_tune.model import compat
 from campus_tune.run.ledger import read_ledger
 from campus_tune.words.types import Json
 from tests.run.sealing import reseal
 from tests.run.test_resume import SaveAt, StopAfter, StoppedError
-from tests.run.tiny_run import saved_state, tiny_trainer
+from tests.run.tiny_run import saved_state, tiny_trainer, tokenizer
 
 SHUFFLED: Json = {"selector": "shuffle", "stages": 2}
 RUN: Json = {"n": 22, "num_train_epochs": 2, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
@@ -39,17 +41,18 @@ def told_by(out: Path) -> Json:
 
 
 @pytest.mark.parametrize(
-    ("batching", "says"),
+    ("batching", "multiple", "says"),
     [
-        ("step", "where drawn at random would have had"),
-        ("plain", "rows were cut as drawn, so nothing was saved"),
-        ("flat", "campus: no padding where drawn at random would have had"),
+        ("step", None, "where drawn at random would have had"),
+        ("step", 64, "campus: padding"),
+        ("plain", None, "rows were cut as drawn, so nothing was saved"),
+        ("flat", None, "campus: no padding where drawn at random would have had"),
     ],
 )
 def test_a_run_tells_what_went_through_its_model(
-    batching: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    batching: str, multiple: int | None, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trainer = tiny_trainer(tmp_path, config=SHUFFLED | {"batching": batching}, **RUN)
+    trainer = tiny_trainer(tmp_path, config=SHUFFLED | {"batching": batching}, pad_to_multiple_of=multiple, **RUN)
     through = Through(trainer)
     trainer.train()
     told = told_by(tmp_path)
@@ -94,3 +97,20 @@ def test_a_checkpoint_that_counted_nothing_goes_on_and_says_of_how_many_steps(tm
     trainer = tiny_trainer(tmp_path, config=SHUFFLED, **RUN)
     trainer.train(resume_from_checkpoint=True)
     assert told_by(tmp_path)["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "multiple"),
+    [
+        ({}, 1),
+        ({"pad_to_multiple_of": 8}, 8),
+        ({"padding": "max_length", "max_length": 30}, 30),
+        ({"padding": "max_length", "max_length": 30, "pad_to_multiple_of": 8}, 32),
+        ({"padding": True, "max_length": 30}, 1),
+    ],
+)
+def test_a_collator_that_pads_further_than_to_the_longest_is_known(settings: Json, multiple: int) -> None:
+    collator = DataCollatorForSeq2Seq(tokenizer(), **settings)
+    assert compat.pads_to_multiple_of(collator) == multiple
+    lengths = {collator([{"input_ids": [5] * n, "labels": [5] * n}])["input_ids"].shape[1] for n in range(1, 31)}
+    assert lengths == {-(-n // multiple) * multiple for n in range(1, 31)}

@@ -171,7 +171,8 @@ class CurriculumLoader:
                 del self._cuts[next(iter(self._cuts))]
             dealt = {"micro": self.micro, "world": self.peers.world, "multiple": self.multiple}
             parts = split_step(rows, self.lengths, cut=self.cut, **dealt)
-            self._cuts[key] = _Cut(parts, tokens_by_rank(parts, self.lengths, padded=not self.flat))
+            tokens = tokens_by_rank(parts, self.lengths, padded=not self.flat, multiple=self.multiple)
+            self._cuts[key] = _Cut(parts, tokens)
         return self._cuts[key]
 
     def close(self) -> None:

@@ -204,13 +204,14 @@ def fewest_rows(n_rows: int, *, micro: int, world: int) -> int:
     return (n_rows - 1) % (micro * world) + 1
 
 
-def tokens_by_rank(split: list[list[RowArray]], lengths: IntArray, *, padded: bool) -> IntArray:
+def tokens_by_rank(split: list[list[RowArray]], lengths: IntArray, *, padded: bool, multiple: int = 1) -> IntArray:
     """Tokens that each rank's forwards of one optimizer step see: rows' own, and with their padding; (2, world).
 
     Args:
         split: of `split_step`.
         lengths: tokens of every row of the training set, shape (N,).
         padded: rows of a micro batch are padded to the longest; False where they lie flat behind one another.
+        multiple: of which the length of a line of a micro batch is one.
     """
     tokens = [[0] * len(split[0]), [0] * len(split[0])]  # few small numbers: lists are quicker than arrays
     for micro_batch in split:
@@ -218,5 +219,6 @@ def tokens_by_rank(split: list[list[RowArray]], lengths: IntArray, *, padded: bo
             own = lengths[rows].tolist()
             total = sum(own)
             tokens[0][rank] += total
-            tokens[1][rank] += len(own) * max(own, default=0) if padded else total
+            lines, longest = (len(own), max(own, default=0)) if padded else (1, total)
+            tokens[1][rank] += lines * -(-longest // multiple) * multiple
     return np.array(tokens, dtype=np.int64)

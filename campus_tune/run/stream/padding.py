@@ -25,13 +25,14 @@ DRAWN = "drawn"
 LEAST = 0.005  # a share below it is none in words
 
 
-def padding_at_random(lengths: IntArray, visits: Visits, micro: int) -> float:
+def padding_at_random(lengths: IntArray, visits: Visits, micro: int, multiple: int = 1) -> float:
     """Share of padding that micro batches of `micro` rows would have if the same rows were drawn at random.
 
     Args:
         lengths: tokens of every row, shape (N,).
         visits: how often each was trained, shape (N,).
         micro: rows of a micro batch.
+        multiple: of which the length of a padded micro batch is one.
 
     >>> padding_at_random(np.array([1, 3]), np.array([1, 1]), 2)
     0.33333333333333337
@@ -48,7 +49,7 @@ def padding_at_random(lengths: IntArray, visits: Visits, micro: int) -> float:
     chance = np.ones(len(found))
     for taken in range(int(min(micro, total))):
         chance *= np.maximum(no_longer - taken, 0.0) / (total - taken)
-    longest = float(found @ np.diff(chance, prepend=0.0))
+    longest = float(-(-found // multiple) * multiple @ np.diff(chance, prepend=0.0))
     return max(0.0, 1.0 - own / total / longest)
 
 
@@ -58,10 +59,11 @@ class Padding:
     Args:
         micro: rows of a full micro batch on one rank.
         cut: how steps are cut into micro batches.
+        multiple: of which the length of a padded micro batch is one.
     """
 
-    def __init__(self, micro: int, cut: str) -> None:
-        self.micro, self.cut = micro, cut
+    def __init__(self, micro: int, cut: str, multiple: int = 1) -> None:
+        self.micro, self.cut, self.multiple = micro, cut, multiple
         self.steps = self.own = self.padded = 0
 
     def add(self, tokens: IntArray) -> None:
@@ -82,7 +84,8 @@ class Padding:
         """
         if not self.padded:
             return {}
-        share, at_random = 1.0 - self.own / self.padded, padding_at_random(lengths, visits, self.micro)
+        share = 1.0 - self.own / self.padded
+        at_random = padding_at_random(lengths, visits, self.micro, self.multiple)
         return {
             "padding": {
                 "share": round(share, 4),

@@ -120,15 +120,19 @@ def test_ranks_that_wait_for_one_another_have_like_costs_and_the_costliest_come_
     world=st.integers(1, 4),
     cut=st.sampled_from(CUTS),
     padded=st.booleans(),
+    multiple=st.sampled_from([1, 8]),
 )
-def test_tokens_of_each_rank_are_those_of_its_parts(n: int, micro: int, world: int, cut: Cut, padded: bool) -> None:
+def test_tokens_of_each_rank_are_those_of_its_parts(
+    n: int, micro: int, world: int, cut: Cut, padded: bool, multiple: int
+) -> None:
     split = split_step(rows_of(n), LENGTHS, micro=micro, world=world, cut=cut)
     expected = np.zeros((2, world), dtype=np.int64)
     for ranks in split:
         for rank, part in enumerate(ranks):
             own = LENGTHS[part]
-            expected[:, rank] += own.sum(), len(own) * own.max(initial=0) if padded else own.sum()
-    assert tokens_by_rank(split, LENGTHS, padded=padded).tolist() == expected.tolist()
+            lines, longest = (len(own), own.max(initial=0)) if padded else (1, own.sum())
+            expected[:, rank] += own.sum(), lines * int(np.ceil(longest / multiple)) * multiple
+    assert tokens_by_rank(split, LENGTHS, padded=padded, multiple=multiple).tolist() == expected.tolist()
 
 
 def test_as_drawn_keeps_the_sequence() -> None:

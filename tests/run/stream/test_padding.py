@@ -12,22 +12,23 @@ from hypothesis import strategies as st
 from campus_tune.run.stream.padding import Padding, padding_at_random, saved_words
 
 
-def by_all_draws(lengths: list[int], visits: list[int], micro: int) -> float:
+def by_all_draws(lengths: list[int], visits: list[int], micro: int, multiple: int) -> float:
     """The slow reference: every set of visits that could be a micro batch."""
     drawn = np.repeat(lengths, visits)
     every = list(combinations(drawn.tolist(), min(micro, len(drawn))))
-    return 1 - float(np.mean(drawn)) / float(np.mean([max(one) for one in every]))
+    return 1 - float(np.mean(drawn)) / float(np.mean([-(-max(one) // multiple) * multiple for one in every]))
 
 
 @settings(max_examples=200, deadline=None)
 @given(
     rows=st.lists(st.tuples(st.integers(1, 9), st.integers(0, 2)), min_size=1, max_size=7),
     micro=st.integers(1, 5),
+    multiple=st.sampled_from([1, 4]),
 )
-def test_the_mean_of_the_longest_is_that_over_all_draws(rows: list[tuple[int, int]], micro: int) -> None:
+def test_the_mean_of_the_longest_is_that_over_all_draws(rows: list[tuple[int, int]], micro: int, multiple: int) -> None:
     lengths, visits = (list(column) for column in zip(*rows, strict=True))
-    found = padding_at_random(np.array(lengths), np.array(visits, dtype=np.uint8), micro)
-    assert found == pytest.approx(by_all_draws(lengths, visits, micro) if sum(visits) else 0.0, abs=1e-12)
+    found = padding_at_random(np.array(lengths), np.array(visits, dtype=np.uint8), micro, multiple)
+    assert found == pytest.approx(by_all_draws(lengths, visits, micro, multiple) if sum(visits) else 0.0, abs=1e-12)
 
 
 def test_shuffled_micro_batches_have_that_much_padding() -> None:
