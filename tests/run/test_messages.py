@@ -76,6 +76,6 @@ def test_a_run_without_metrics_prints_no_table(tmp_path: Path, capsys: pytest.Ca
     tiny_trainer(tmp_path, n=8, config={"selector": "shuffle"}).train()
     printed = capsys.readouterr().out
     assert "median" not in printed
-    assert [line for line in printed.splitlines() if not line.startswith("campus: batching: ")][0].startswith(
+    assert next(line for line in printed.splitlines() if not line.startswith("campus: batching: ")).startswith(
         "campus: step 0/2 · stage 0 · shuffled"
     )
