@@ -106,7 +106,6 @@ def test_a_checkpoint_that_counted_nothing_goes_on_and_says_of_how_many_steps(tm
         ({"pad_to_multiple_of": 8}, 8),
         ({"padding": "max_length", "max_length": 30}, 30),
         ({"padding": "max_length", "max_length": 30, "pad_to_multiple_of": 8}, 32),
-        ({"padding": True, "max_length": 30}, 1),
     ],
 )
 def test_a_collator_that_pads_further_than_to_the_longest_is_known(settings: Json, multiple: int) -> None:
