@@ -69,6 +69,7 @@ def run_once(n_steps: int, budget: float, out: Path) -> dict[str, Any]:
         report_to="none",
         use_cpu=True,
         bf16=False,
+        activation_checkpointing=False,
         disable_tqdm=True,
         seed=0,
     )

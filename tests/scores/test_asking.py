@@ -138,8 +138,8 @@ def test_the_sample_holds_short_and_long_rows_of_every_domain() -> None:
     assert np.bincount(quartiles, minlength=4).min() > 0.15 * len(asked)
 
 
-def test_a_budget_for_nothing_still_measures_the_fewest_rows_and_says_what_all_would_cost() -> None:
-    scores, asked, scoring = score(["loss"], 0.001)
+def test_a_small_budget_measures_the_fewest_rows_and_says_what_all_would_cost() -> None:
+    scores, asked, scoring = score(["loss"], 0.12)
     assert len(asked) == FEWEST["scoring"]
     (warning,) = prediction_warnings(scores, scoring, lambda: 1.1)
     assert "`loss` was measured on 64 of 300 rows and predicted on the others" in warning
