@@ -90,8 +90,8 @@ class LossAudit:
             reached: called when one of any of its outputs does.
         """
         names = (FUSED, MODEL) if self.plain else (FUSED, "logits", MODEL)
-        trained = (getattr(outputs, name) for name in names if has_tensor(outputs, name))
-        trained = next((output for output in trained if output.requires_grad), None)
+        shown = [name for name in names if has_tensor(outputs, name) and getattr(outputs, name).requires_grad]
+        trained: torch.Tensor | None = getattr(outputs, shown[0]) if shown else None
         for output in tensors_in(outputs):
             if output.requires_grad:
                 forward.reached = False
@@ -100,7 +100,7 @@ class LossAudit:
         if trained is None:
             return
         forward.listens = True
-        look = self._look_at(next(name for name in names if getattr(outputs, name, None) is trained), forward, outputs)
+        look = self._look_at(shown[0], forward, outputs)
 
         def hook(gradient: torch.Tensor) -> None:  # holds no output: one that held its own tensor would never be freed
             reached()
@@ -108,7 +108,7 @@ class LossAudit:
             if look is not None:
                 look(gradient)
 
-        trained.register_hook(hook)
+        trained.register_hook(hook)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
     def _look_at(self, name: str, forward: Forward, outputs: Any) -> Callable[[torch.Tensor], None] | None:
         """What to note of the gradient, if anything; notes what the outputs say."""
