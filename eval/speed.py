@@ -77,7 +77,9 @@ def plan() -> dict[str, float]:
         "sort": lambda: [np.sort(values) for values in scores.values()],
         "orders": lambda: [order_rows(values, seed=0) for values in scores.values()],
         "epoch": lambda: simulate(config, n_rows=ROWS, global_batch=256, orders=orders),
-        "policy": lambda: bench_plan.curriculum_seconds(orders, ROWS, policy, bench_plan.made_up_policy("thin", ROWS)),
+        "policy": lambda: bench_plan.curriculum_seconds(
+            orders, ROWS, policy, bench_plan.made_up_policy("thin", ROWS, Path())
+        ),
     }
     return beside("sort", in_turns(acts, TURNS))
 
