@@ -16,10 +16,20 @@ from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.training_yaml import run_size
 from campus_tune.words.errors import CampusError
 from campus_tune.words.findings import Finding
+from campus_tune.words.types import IntArray
 
 
-def budget_findings(settings: Mapping[str, Any], config: CampusConfig, prepared: PreparedRows | None) -> list[Finding]:
-    """A budget that cannot be kept, or only with fewer rows than usual; nothing of rows that could not be prepared."""
+def budget_findings(
+    settings: Mapping[str, Any], config: CampusConfig, prepared: PreparedRows | None, groups: IntArray | None = None
+) -> list[Finding]:
+    """A budget that cannot be kept, or only with fewer rows than usual; nothing of rows that could not be prepared.
+
+    Args:
+        settings: of the YAML.
+        config: resolved.
+        prepared: the rows as they are trained; None where they could not be made.
+        groups: of each row, inside which it is ranked and sampled, shape (N,); None is one group.
+    """
     if prepared is None:
         return []
     try:
@@ -46,7 +56,7 @@ def budget_findings(settings: Mapping[str, Any], config: CampusConfig, prepared:
             meter: Any = None  # nothing is looked up or measured
             probes = named_probes(config, trainer)
             asking = make_scoring(
-                trainer, uncached, rows, meter, budget, Peers(), groups=None, trained=prepared.trained, probes=probes
+                trainer, uncached, rows, meter, budget, Peers(), groups=groups, trained=prepared.trained, probes=probes
             )
             facts = facts_of(asking, probes, size.total_steps, per_epoch)
             stages = facts.stages(config, size.total_steps)

@@ -200,7 +200,7 @@ def _run_findings(
         )
         findings.append(Finding("warning", what, f"Write stages: {max(1, per_epoch // 2)} or fewer."))
     findings += few_decisions(config, size.total_steps, per_epoch)
-    findings += budget_findings(settings, config, prepared)
+    findings += budget_findings(settings, config, prepared, domains.codes)
     if prepared is not None:
         model_config = getattr(prepared.trainer.model, "config", None)
         findings += router_findings(config, routed=bool(getattr(model_config, "output_router_logits", False)))
