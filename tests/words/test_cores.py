@@ -64,7 +64,7 @@ def _machine_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("n_parts", [3, 127, 128, 129, 5000])
 def test_many_parts_are_handed_over_some_at_a_time(n_parts: int, monkeypatch: pytest.MonkeyPatch) -> None:
     _machine_of_two(monkeypatch)
-    handed = []
+    handed: list[Any] = []
 
     class Pool(cores.ThreadPoolExecutor):
         def submit(self, *args: Any, **named: Any) -> Any:
