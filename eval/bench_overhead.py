@@ -6,7 +6,7 @@ Goals: 0.3 ms for the tiny model, 0.5 ms for SmolLM2, every step audited (tokens
 
     python eval/bench_overhead.py                                  a tiny random model on generated tasks
     python eval/bench_overhead.py --model runs/quickstart/model --steps 12
-    python eval/bench_overhead.py --recipe weights --recipe value  with weights of rows; with the value of rows
+    python eval/bench_overhead.py --recipe weights                 with weights of rows
     python eval/bench_overhead.py --against OLD --turns 5          this code and that of another checkout, in turns
 
 Time is the host's, which waits for no accelerator: medians over the steps without a decision, added up. `--parts` says
@@ -51,7 +51,6 @@ PLAIN = {"metrics": ["length", "mtld", "compression"], "stages": 2, "selector": 
 RECIPES: dict[str, dict[str, Any]] = {
     "plain": PLAIN,
     "weights": {**PLAIN, "weights": ["focal", {"name": "column", "column": "vote"}]},
-    "value": {**PLAIN, "value": True},
 }
 
 
@@ -157,13 +156,7 @@ def make_trainer(model: str, out: str, options: argparse.Namespace, recipe: dict
     """A trainer on generated tasks, LoRA, with the callback."""
     rows = Dataset.from_list(generate(-(-options.steps * options.batch * options.accumulation // 25) + 1, seed=1))
     rows = rows.add_column("vote", np.random.default_rng(0).gamma(2.0, 0.5, len(rows)).tolist())
-    out = f"{out}/{len(list(Path(out).iterdir()))}"
-    if "value" in recipe:
-        probes = rows.select(range(8))
-        recipe = {**recipe}
-        callback = CampusCallback(recipe, probes=probes)
-    else:
-        callback = CampusCallback(recipe)
+    out, callback = f"{out}/{len(list(Path(out).iterdir()))}", CampusCallback(recipe)
     config = SFTConfig(
         out,
         per_device_train_batch_size=options.batch,

@@ -38,10 +38,13 @@ def side_by_side(work: Callable[[Part], Found], parts: Sequence[Part], entries: 
     threads = min(_cores(), len(parts), len(parts) if entries is None else entries // PART + 1)
     if threads < 2:
         return [work(part) for part in parts]
-    size = -(-len(parts) // (TURNS * threads))
-    turns = [parts[start : start + size] for start in range(0, len(parts), size)]
+
+    def in_turn(turn: slice) -> list[Found]:
+        return [work(part) for part in parts[turn]]
+
+    turns = parts_of(len(parts), -(-len(parts) // (TURNS * threads)))
     with ThreadPoolExecutor(threads) as pool:
-        return [found for some in pool.map(lambda turn: [work(part) for part in turn], turns) for found in some]
+        return [found for some in pool.map(in_turn, turns) for found in some]
 
 
 def _cores() -> int:

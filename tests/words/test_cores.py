@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -66,7 +67,7 @@ def test_many_parts_are_handed_over_some_at_a_time(n_parts: int, monkeypatch: py
     _machine_of_two(monkeypatch)
     handed: list[Any] = []
 
-    class Pool(cores.ThreadPoolExecutor):
+    class Pool(ThreadPoolExecutor):
         def submit(self, *args: Any, **named: Any) -> Any:
             handed.append(args)
             return super().submit(*args, **named)
