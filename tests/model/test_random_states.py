@@ -43,7 +43,7 @@ def test_states_are_those_of_the_moment(draws: list[str]) -> None:
 
 
 def test_a_normal_deviate_that_was_kept_is_there_again_after_going_back() -> None:
-    """numpy keeps every second one beside the numbers that it is made of."""
+    """Numpy keeps every second one beside the numbers that it is made of."""
     before = RandomStates.now()
     try:
         np.random.seed(0)  # noqa: NPY002
