@@ -161,8 +161,7 @@ class LossAudit:
         if self.plain:
             numbers, own = collected.by_forward(), [match for match in tied if match.rows[0] >= 0]
             # What the step's loss is divided by; a rank among others knows it where it has seen what is planned for it.
-            seen: float = counts.own_tokens + sum(match.late for match in own)
-            seen = seen if all(match.labelled for match in own) else _tokens(own)
+            seen = counts.own_tokens if all(match.as_planned for match in own) else _tokens(own)
             total = seen if self.world == 1 else float(counts.all_tokens) if seen == counts.own_tokens else None
             for match in own:
                 self._compare_one(match, forwards[match.forward], numbers[match.forward], total)
@@ -186,9 +185,7 @@ class LossAudit:
         found += [(numbers["factor"], "gradient")] if "factor" in numbers else []
         if numbers.get("nll") and match.tokens is not None:
             # trl asks for a mean over the micro batch, and makes its own from the tokens' parts
-            divisor = (
-                total if "factor" in numbers else match.answers + match.late if match.labelled else _tokens([match])
-            )
+            divisor = total if "factor" in numbers else match.answers if match.as_planned else _tokens([match])
             ratio = numbers["loss"] * divisor / numbers["nll"]
             if not abs(ratio - 1.0) <= CLOSE and (nll := float(match.tokens.sums().nll.sum())):
                 ratio = numbers["loss"] * divisor / nll

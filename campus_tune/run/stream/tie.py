@@ -73,7 +73,7 @@ class Match:
         labelled: labels reached the model and were compared.
         forward: its number in the step.
         answers: tokens that carry loss, as planned.
-        late: others that do, as `ShownBatch` has them.
+        late: first tokens that do, as `ShownBatch` has them; of rows stored with their padding they are planned.
     """
 
     rows: IntArray
@@ -83,6 +83,11 @@ class Match:
     forward: int
     answers: int
     late: int = 0
+
+    @property
+    def as_planned(self) -> bool:
+        """Its tokens that carry loss are known to be as many as planned."""
+        return self.labelled and not self.late
 
 
 def tie(
