@@ -114,11 +114,11 @@ def one_of_them(options: argparse.Namespace) -> None:
     from torch.nn import functional
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from campus_tune.data.token_hashes import IGNORED
     from campus_tune.model.answer_alone import PadRight
     from campus_tune.model.batches import long_rows_first, token_bound
     from campus_tune.model.measure import Loads, LossMeter
     from campus_tune.model.peers import Peers
-    from campus_tune.model.row_sums import IGNORED
     from campus_tune.model.shared_prompts import Batch
     from campus_tune.model.subject import Subject, undisturbed
 

@@ -137,7 +137,7 @@ def start(folder: Path, part: str) -> Json:
         "said": lambda: SaidHashes.read(dataset, Shape(), content, **keeps),
         "domains": lambda: Domains.read(dataset, "domain"),
     }
-    with most_mb() as most:
+    with most_private_mb() as most:
         began = time.process_time()
         acts[part]()
         seconds = time.process_time() - began
@@ -145,8 +145,8 @@ def start(folder: Path, part: str) -> Json:
 
 
 @contextmanager
-def most_mb() -> Iterator[list[float]]:
-    """The most private memory in MB meanwhile, looked at fifty times a second."""
+def most_private_mb() -> Iterator[list[float]]:
+    """The most private memory in MB meanwhile, as its one entry; looked at fifty times a second."""
     most, over = [private_mb()], threading.Event()
 
     def look() -> None:

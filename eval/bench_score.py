@@ -48,6 +48,7 @@ from torch.nn import functional
 from trl import SFTConfig, SFTTrainer
 
 from campus_tune.data.prepared import TokenRows, read_rows
+from campus_tune.data.token_hashes import IGNORED
 from campus_tune.demo.tasks import generate
 from campus_tune.demo.tiny import write_tiny
 from campus_tune.metrics import METRICS
@@ -55,7 +56,6 @@ from campus_tune.metrics.extras import missing_parts
 from campus_tune.model import batches, compat, measure
 from campus_tune.model.batches import long_rows_first
 from campus_tune.model.peers import Peers
-from campus_tune.model.row_sums import IGNORED
 from campus_tune.model.subject import undisturbed
 from campus_tune.scores.cache import ScoreCache
 from campus_tune.scores.passages import Passages

@@ -29,9 +29,7 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -41,6 +39,7 @@ import numpy as np
 from campus_tune.words.files import atomic_write
 from campus_tune.words.tables import table
 from campus_tune.words.types import Json
+from eval.bench_rows import most_private_mb
 
 ROOT = Path(__file__).parents[1]
 ALLOWED = 1.2  # of an exponent: N log N, and the noise of two measurements
@@ -352,30 +351,6 @@ def processor() -> float:
     """Processor seconds of this process and of those that it started and that have ended."""
     used = os.times()
     return used.user + used.system + used.children_user + used.children_system
-
-
-@contextmanager
-def most_private_mb() -> Iterator[list[float]]:
-    """The most private memory in MB meanwhile, as its one entry; looked at fifty times a second."""
-    most, over = [private_mb()], threading.Event()
-
-    def look() -> None:
-        while not over.wait(0.02):
-            most[0] = max(most[0], private_mb())
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield most
-    finally:
-        over.set()
-        thread.join()
-
-
-def private_mb() -> float:
-    """The process's own pages, in MB."""
-    status = Path("/proc/self/status").read_text("ascii")
-    return int(status.partition("RssAnon:")[2].split()[0]) / 1000
 
 
 # -- telling ----------------------------------------------------------------------------------------------------------

@@ -18,13 +18,13 @@ import numpy as np
 from campus_tune.compare.gap import BeforeAfter, generalisation_gap, sample_rows
 from campus_tune.data.held_out import HeldOut, conversation_of
 from campus_tune.data.prepared import column_names, items, read_column
+from campus_tune.data.token_hashes import IGNORED
 from campus_tune.evaluate.answer_loss import Told
 from campus_tune.model import compat
 from campus_tune.model.answer_alone import PadRight
 from campus_tune.model.conversations import retell
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
-from campus_tune.model.row_sums import IGNORED
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json, RowLosses
 

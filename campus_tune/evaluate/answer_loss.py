@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from campus_tune.data.held_out import SHOWN, HeldOut
+from campus_tune.data.token_hashes import IGNORED
 from campus_tune.data.tokenizers import tokenizer_fingerprint
 from campus_tune.evaluate.models import dtype_of
 from campus_tune.evaluate.paired import paired
@@ -31,7 +32,6 @@ from campus_tune.model.conversations import retell
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
 from campus_tune.model.reference import Reference, fits_memory
-from campus_tune.model.row_sums import IGNORED
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import IntArray, Json
 

@@ -20,7 +20,7 @@ import torch
 
 from campus_tune.data.flat_rows import PADDING
 from campus_tune.data.prepared import TOKEN_COLUMNS, answer_masks, column_names, items
-from campus_tune.model.row_sums import IGNORED
+from campus_tune.data.token_hashes import IGNORED
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import BoolArray, IntArray
 

@@ -11,11 +11,11 @@ from functools import partial
 import numpy as np
 import torch
 
+from campus_tune.data.token_hashes import IGNORED
 from campus_tune.method.calibration import Calibration, confidence_bins
 from campus_tune.model.answer_alone import PadRight, TokenLists
 from campus_tune.model.batches import long_rows_first
 from campus_tune.model.measure import logits_of
-from campus_tune.model.row_sums import IGNORED
 from campus_tune.model.subject import Subject, undisturbed
 from campus_tune.model.uphill import adapter_pairs, merged_step, move, plain_step, relative_step
 from campus_tune.words.types import IntArray, Json

@@ -19,10 +19,10 @@ from jinja2 import TemplateError
 
 from campus_tune.data.prepared import items
 from campus_tune.data.shapes import is_answer, turns_of
+from campus_tune.data.token_hashes import IGNORED
 from campus_tune.data.truncation import cut_to
 from campus_tune.data.turns import Conversation, content, template_arguments
 from campus_tune.model.answer_alone import Labelled, TokenLists, answer_mask, labelled
-from campus_tune.model.row_sums import IGNORED
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import BoolArray, IntArray, RowSource
 

@@ -64,7 +64,7 @@ def _why_padded(trainer: Trainer, collator: Collator) -> str | None:
         return loss
     if compat.is_taken_at_its_word(trainer):
         return "the model or its loss is not the library's, and may read rows one by one"
-    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+    if compat.learns_prompts(model):
         return "the adapter adds places to each row that are no tokens"
     config = base.config.get_text_config()
     states = compat.carries_a_state(base) or bool({*(getattr(config, "layer_types", None) or ())} - ATTENTION)

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
-from campus_tune.model.row_sums import IGNORED, Places, flat_positions
+from campus_tune.data.token_hashes import IGNORED
+from campus_tune.model.row_sums import Places, flat_positions
 
 KNOWN = {"input_ids", "attention_mask", "labels", "position_ids"}  # what a batch may hold to be cut
 

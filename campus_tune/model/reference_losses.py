@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jinja2 import TemplateError
 
+from campus_tune.data.token_hashes import IGNORED
 from campus_tune.metrics.passage import Part
 from campus_tune.model.answer_alone import AnswersAlone, PadRight, Prepared, TokenLists, start_token
 from campus_tune.model.conversations import Conversations, Retold, has_template, render
 from campus_tune.model.measure import SLOW, LossMeter, MeasuredRows, Reader
 from campus_tune.model.peers import Peers
 from campus_tune.model.reference import Reference, fits_memory
-from campus_tune.model.row_sums import IGNORED
 from campus_tune.words.errors import MetricError
 from campus_tune.words.progress import bar
 from campus_tune.words.types import IntArray, RowLosses, RowSource

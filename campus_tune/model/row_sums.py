@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from campus_tune.data.token_hashes import IGNORED
 from campus_tune.words.types import RowLosses
-
-IGNORED = -100  # the label of a token that carries no loss
 
 
 class Sums(NamedTuple):

@@ -19,12 +19,13 @@ import torch
 
 from campus_tune.data.prepared import TokenRows, items
 from campus_tune.data.spans import Spans, read_spans, unknown_roles
+from campus_tune.data.token_hashes import IGNORED
 from campus_tune.metrics.scorer import FEWEST_PAIRS, Heads, Scorer, fit_heads
 from campus_tune.model.answer_alone import Labelled, PadRight, Prepared, TokenLists, labelled
 from campus_tune.model.batches import long_rows_first, token_bound
 from campus_tune.model.measure import SLOW, LossMeter, Reader, share
 from campus_tune.model.peers import Peers
-from campus_tune.model.row_sums import IGNORED, is_flat
+from campus_tune.model.row_sums import is_flat
 from campus_tune.model.subject import Subject, undisturbed, whole_root
 from campus_tune.words.errors import MetricError
 from campus_tune.words.hashing import array_digest, hash_rows

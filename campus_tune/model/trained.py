@@ -34,9 +34,9 @@ from campus_tune.data.prepared import (
     read_rows,
 )
 from campus_tune.data.readings import Readings
+from campus_tune.data.token_hashes import IGNORED
 from campus_tune.model import compat
 from campus_tune.model.compat import Collator
-from campus_tune.model.row_sums import IGNORED
 from campus_tune.model.subject import same_random_states
 from campus_tune.words.errors import DataError
 from campus_tune.words.progress import bar

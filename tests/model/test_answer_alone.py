@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from campus_tune.data.prepared import read_rows
+from campus_tune.data.token_hashes import IGNORED
 from campus_tune.model import compat
 from campus_tune.model.answer_alone import (
     AnswersAlone,
@@ -23,7 +24,6 @@ from campus_tune.model.answer_alone import (
 )
 from campus_tune.model.measure import LossMeter
 from campus_tune.model.peers import Peers
-from campus_tune.model.row_sums import IGNORED
 from campus_tune.words.errors import DataError
 from tests.run.other_models import chat, trainer_of
 from tests.run.tiny_run import dataset, task_rows, tiny_trainer, tokenizer

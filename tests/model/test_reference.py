@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 
+from campus_tune.data.token_hashes import IGNORED
 from campus_tune.data.turns import Conversation
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.metrics.reward import Reward
@@ -24,7 +25,6 @@ from campus_tune.model.peers import Peers
 from campus_tune.model.reference import Reference, load_reference
 from campus_tune.model.reference_losses import reads_the_same, reference_meter
 from campus_tune.model.reward import load_reward, reward_scores
-from campus_tune.model.row_sums import IGNORED
 from campus_tune.words.errors import DataError, MetricError, RecipeError
 from tests.run.other_models import (
     OTHER_TEMPLATE,

@@ -11,7 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campus_tune.model.row_sums import IGNORED, add_up, batch_sums, is_flat, join, places_of, token_losses
+from campus_tune.data.token_hashes import IGNORED
+from campus_tune.model.row_sums import add_up, batch_sums, is_flat, join, places_of, token_losses
 from tests.strategies import examples
 
 X = IGNORED

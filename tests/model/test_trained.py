@@ -21,9 +21,9 @@ from transformers.trainer_utils import RemoveColumnsCollator
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling as TrlCollator
 
 from campus_tune.data.prepared import read_rows, read_texts
+from campus_tune.data.token_hashes import IGNORED
 from campus_tune.demo.tiny import tiny_model
 from campus_tune.model.peers import Peers
-from campus_tune.model.row_sums import IGNORED
 from campus_tune.model.trained import SAMPLE, Trained, as_trained
 from campus_tune.run.callback import CampusCallback
 from campus_tune.run.ledger import read_ledger

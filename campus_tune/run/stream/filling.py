@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from campus_tune.model.row_sums import IGNORED
+from campus_tune.data.token_hashes import IGNORED
 
 KEY = "campus_filled"  # of a batch in which some rank has no row
 

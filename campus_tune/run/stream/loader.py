@@ -28,9 +28,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from campus_tune.data.prepared import items
+from campus_tune.data.token_hashes import IGNORED
 from campus_tune.method.curriculum import Curriculum
 from campus_tune.model.peers import Peers
-from campus_tune.model.row_sums import IGNORED
 from campus_tune.run.stream.filling import emptied, note_share
 from campus_tune.run.stream.micro_batches import Cut, n_micro_batches, split_step, tokens_by_rank
 from campus_tune.words.errors import TrainerError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,27 +19,17 @@ from campus_tune.method.weighting import Live
 from campus_tune.model.row_sums import KeptTokens, token_lines
 from campus_tune.run.stream import tie as ties
 from campus_tune.run.stream import watch as watches
-from campus_tune.run.stream.loss_audit import LossAudit
 from campus_tune.run.stream.shown import ShownBatch
 from campus_tune.run.stream.tie import Forward, tie
 from campus_tune.run.stream.watch import Watch
 from campus_tune.run.stream.weighing import StepWeights, Weighing
 from campus_tune.words.errors import AuditError
+from tests.run.plain_run import ROWS_ONLY
 from tests.run.tiny_run import dataset
 
 ROWS = [{"input_ids": [5, 6, 7, 8][: 2 + i % 3], "labels": [-100, 6, 7, 8][: 2 + i % 3]} for i in range(8)]
 ROWS = [{**row, "input_ids": [10 + i, *row["input_ids"][1:]]} for i, row in enumerate(ROWS)]
-AUDIT = LossAudit(
-    plain=True,
-    checks_value=True,
-    dft=False,
-    factor=1.0,
-    loss_scale=lambda: 1.0,
-    optimizer=None,
-    skipped=lambda: False,
-    own_step=False,
-    world=1,
-)
+AUDIT = replace(ROWS_ONLY, plain=True, checks_value=True)
 
 
 class Fused(torch.nn.Module):
