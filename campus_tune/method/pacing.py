@@ -191,7 +191,8 @@ def join(pieces: Annotated[Sequence[Mapping[str, Any]], Listed("piece", 1)] = ()
         for curve, u0, u1, s0, s1 in zip(curves, knots, knots[1:], scopes, scopes[1:], strict=False):
             local = curve(np.clip((u - u0) / (u1 - u0), 0.0, 1.0))
             first = scope_at(curve, 0.0)
-            risen = (local - first) / (1.0 - first) if first < 1.0 else (u > u0).astype(np.float64)
+            rises = 1.0 - first
+            risen = (local - first) / rises if rises > _FLAT else (u > u0).astype(np.float64)
             result = np.where(u > u0, s0 + (s1 - s0) * risen, result)
         return result
 
@@ -207,6 +208,7 @@ def _end(options: dict[str, Any], what: str) -> float:
 
 
 _PIECES = "Give [{name: …, until: …, to: …}, …]."
+_FLAT = 1e-6  # a curve that rises by less is a step: stretched over its piece, little would be left but rounding
 _ROUNDING = 1e-12  # what a curve's own start may be off by: a root of a power is not always the number itself
 
 

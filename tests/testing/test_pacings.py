@@ -29,6 +29,13 @@ def test_every_pacing_keeps_what_pacings_promise(setting: dict[str, Any]) -> Non
     check_pacing(setting, draws=20)
 
 
+@pytest.mark.parametrize("start", [0.99999, 1 - 1e-7, 1.0])
+def test_a_piece_that_hardly_rises_is_stretched_without_its_rounding(start: float) -> None:
+    first = {"name": "root", "power": 1.0, "start": 0.5, "until": 0.5, "to": 0.5}
+    last = {"name": "root", "power": 3.0, "start": start, "until": 1.0, "to": 1.0}
+    check_pacing({"name": "join", "pieces": [first, last]})
+
+
 @given(pacings())
 def test_joined_pacings_start_where_the_first_does(setting: dict[str, Any]) -> None:
     start = setting["pieces"][0]["start"] if setting["name"] == "join" else setting["start"]
