@@ -192,10 +192,10 @@ def _known(said: Json, kind: type) -> Json:
 def _wrong_in(row: Json, bases: Mapping[str, str]) -> str | None:
     """What is wrong in one situation; None where all is well."""
     name, helps, arms = row["name"], row["helps"], row["arms"]
-    if row["base"] not in bases or row["kind"] not in KINDS:
-        return f"`{name}` must have a base of {', '.join(bases)} and a kind of {', '.join(KINDS)}, got {row['base']} " + (
-            f"and {row['kind']}"
-        )
+    if row["base"] not in bases:
+        return f"`{name}: base` must be one of {', '.join(bases)}, got {row['base']!r}"
+    if row["kind"] not in KINDS:
+        return f"`{name}: kind` must be one of {', '.join(KINDS)}, got {row['kind']!r}"
     for arm, judged in arms.items():
         if judged["verdict"] not in (*VERDICTS, None):
             return f"`{name}: {arm}: verdict` must be one of {', '.join(VERDICTS)} or null, got {judged['verdict']!r}"
