@@ -148,10 +148,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     if options.processes > 1:  # each goes through all runs, and leaves out those that another is at
         given = [*(sys.argv[1:] if arguments is None else arguments), "--processes", "1"]
-        children = [
-            subprocess.Popen([sys.executable, "-m", "eval.situations", *given]) for _ in range(options.processes)
-        ]
-        return int(any([child.wait() for child in children]))
+        command = [sys.executable, "-m", "eval.situations", *given]
+        codes = [child.wait() for child in [subprocess.Popen(command) for _ in range(options.processes)]]
+        return int(any(codes))
     return int(run_all(options.keep, tasks) > 0)
 
 

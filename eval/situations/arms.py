@@ -25,6 +25,7 @@ ARMS: Mapping[str, tuple[Kind, Json]] = {
     "true_level": ("recipe", {"metrics": [{"name": "column", "column": "level"}]}),
 }
 STAGES = 20
+PROBED = frozenset({"default"})  # arms that probes steer: the others neither have nor pay for any
 
 
 def block_of(name: str, **more: Any) -> tuple[Kind, Json]:

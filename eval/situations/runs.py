@@ -20,7 +20,7 @@ import numpy as np
 from campus_tune.data.prepared import TokenRows
 from campus_tune.words.files import atomic_write
 from campus_tune.words.types import Json
-from eval.situations.arms import block_of
+from eval.situations.arms import PROBED, block_of
 from eval.situations.bases import BASES, trainer_of
 from eval.situations.rows import Made, made
 from eval.situations.situation import Situation
@@ -68,7 +68,10 @@ def _train(keep: Path, situation: Situation, arm: str, seed: int, rows: Made, ou
 
     base = BASES[situation.base]
     kind, block = block_of(arm)
-    probes = Dataset.from_list([{key: row[key] for key in ("domain", "prompt", "completion")} for row in rows.probes])
+    probes = None
+    if arm in PROBED:
+        columns = ("domain", "prompt", "completion")
+        probes = Dataset.from_list([{key: row[key] for key in columns} for row in rows.probes])
     callback = CampusCallback({"scores": "none", **block, "seed": seed}, probes=probes, report=False)
     recorder = Recorder(tests_of(rows, out), situation.points, with_gap=False)
     steps = round(situation.epochs * len(rows.rows) / base.batch)
