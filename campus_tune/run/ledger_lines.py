@@ -23,6 +23,7 @@ OFFER = {
 }
 
 SIZES: dict[Any, Any] = {str: int}
+DIRT: dict[str, Any] = {"rows?": int, "share?": float, "low?": float, "high?": float, "seen?": bool}
 WEIGHTS = {
     **dict.fromkeys(("mean", "min", "max", "ess"), float),
     "half?": float,
@@ -90,6 +91,17 @@ EVENTS: dict[str, Any] = {
         "clipped_steps?": ([int, int], None),
         "weights_audit?": [int, int],
         "level?": {str: (float, {str: [MAYBE]})},
+    },
+    "act": {
+        "stage": int,
+        "step": int,
+        "acts": [str],
+        "would?": [str],
+        "threshold": float,
+        "spared": int,
+        "why?": str,
+        **DIRT,
+        "by_domain?": {str: DIRT},
     },
     "suspects": {
         "stage": int,

@@ -229,7 +229,8 @@ class CampusRun:
         self.loop.make_up()
         self.activities.current = TRAINING
         weights = None
-        if now.curriculum.weighting is not None:  # else the step is cut into micro batches once, when it has ended
+        weighting = now.curriculum.weighting
+        if weighting is not None and not weighting.idle:  # else a step is cut into micro batches once, at its end
             batches = now.loaded.loader.micro_batches(now.curriculum.step_rows())
             weights = step_weights(now.curriculum, batches, now.drawing.shapes)
         now.watch.begin_step(now.curriculum.step + 1, weights)
@@ -274,7 +275,7 @@ class CampusRun:
         if now.valuing is not None and answer_tokens is not None:
             now.valuing.visits.note_step(curriculum.step + 1, position.rate, answer_tokens)
         if curriculum.step == 0 and not now.watch.shows_losses:
-            if now.book is not None or now.drawing.suspects is not None or now.valuing is not None:
+            if now.book is not None or now.drawing.must_drop_suspects or now.valuing is not None:
                 raise TrainerError(
                     "training must show the losses of single rows, by which this recipe draws or values (`thin`, "
                     "`review`, `domains: follow`, `drop: suspects` or `value`), got none: "
@@ -283,8 +284,12 @@ class CampusRun:
             warning = (
                 f"training shows no losses of single rows: {compat.why_no_row_losses(self.trainer)}. So the ledger has "
                 "the trainer's own loss for each stage and none by domain, training_losses/ stays empty, and "
-                "re-scoring measures what it would have had for free. Everything else is as with them."
+                "re-scoring measures what it would have had for free. "
             )
+            if now.drawing.earning is None:
+                warning += "Everything else is as with them."
+            else:
+                warning += "What waits for a sign of wrong rows (act: auto) sees none, and does nothing."
             now.journal.take(Warned([warning]))
         now.load.add_step(rows)
         curriculum.advance()
@@ -355,6 +360,7 @@ class CampusRun:
             if not now.curriculum.finished and boundary.close_stage(now, self.position):
                 boundary.measure_probes(now, ends=True)  # the trainer was told to stop in the middle of it
             now.watch.close()
+            boundary.give_up_looking(now)
             boundary.give_up_suspects(now)
             boundary.give_up_weights(now)
             boundary.give_up_steering(now)

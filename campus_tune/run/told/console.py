@@ -13,10 +13,11 @@ from campus_tune.method.firing_lines import fired_line, percent
 from campus_tune.preview.health import health_table
 from campus_tune.run.ledger import audited
 from campus_tune.run.stream.padding import saved_words
-from campus_tune.run.told.drawn_lines import drawn_lines, suspects_line, thinned_lines
+from campus_tune.run.told.drawn_lines import drawn_lines, earned_line, suspects_line, thinned_lines
 from campus_tune.run.told.events import (
     OTHER_WORLD,
     Decided,
+    Earned,
     Ended,
     EpochEnded,
     Evaluated,
@@ -155,6 +156,10 @@ class Console:
     @take.register
     def _(self, event: Suspected) -> None:
         say(suspects_line(event.record, self.total_steps))
+
+    @take.register
+    def _(self, event: Earned) -> None:
+        say(earned_line(event.record, self.total_steps))
 
     @take.register
     def _(self, event: Mapped) -> None:
