@@ -1,8 +1,8 @@
-"""What was measured, as the package reads it: `campus_tune/preview/evidence.json`, a row for each situation that judged.
+"""What was measured, as the package reads it: `campus_tune/preview/evidence.json`, a row a situation that judged.
 
 The package claims nothing beside it: the README's table and the advice of `check` and of a run are made of this file.
-An arm *helps* in a situation where its word is `helped` after Holm's correction over the whole table, and where it beats
-each of its own controls that were run; of several the one that ended lowest.
+An arm *helps* in a situation where its word is `helped` after Holm's correction over the whole table, and where it
+beats each of its own controls that were run; of several the one that ended lowest.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ def kind_of(found: Found) -> str:
     for begins, kind in KINDS.items():
         if name.startswith(begins):
             return kind
-    raise ValueError(f"a situation's name must begin with one of {', '.join(KINDS)}, got {name!r}. Name its kind there.")
+    raise ValueError(
+        f"a situation's name must begin with one of {', '.join(KINDS)}, got {name!r}. Name its kind there."
+    )
 
 
 def _row(found: Found) -> Json:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from campus_tune.compare.verdict import HELPED, HURT, UNDERPOWERED
+from campus_tune.compare.verdict import HELPED, HURT
+from campus_tune.compare.verdict.difference import UNDERPOWERED
 from campus_tune.compare.verdict.sentences import percent
 from eval.situations.judged import ArmFound, Found
 from eval.situations.targets import OURS, SHARE, SPEED, Outcome, in_short, outcomes
@@ -26,7 +27,7 @@ def lines_of(found: Sequence[Found]) -> Iterator[str]:
     tuning = [one for one in found if one.use != "judge"]
     if judging:
         n = sum(len(one.claims()) for one in judging)
-        yield f"{len(judging)} situations that judge, Holm over {n} claims. **Bold**: told from chance; ?: underpowered."
+        yield f"{len(judging)} situations that judge, Holm over {n} claims. **Bold**: told from chance; ? underpowered."
         yield ""
         yield from short(judging)
     if tuning:
