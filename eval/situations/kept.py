@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ import numpy as np
 from campus_tune.compare.verdict import EFFECT
 from campus_tune.compare.verdict.bootstrap import RESAMPLES
 from campus_tune.words.types import Json
+from eval.situations.evidence import KINDS
 from eval.situations.judged import BASELINE, Found, corrected_table, judge_arms
 from eval.situations.situation import Situation, names, read_situation
+from eval.situations.transfer import BASES, plain_name
 
 RESULT, ROWS = "result.json", "rows.npz"  # as `runs` writes them
 
@@ -21,7 +24,7 @@ RESULT, ROWS = "result.json", "rows.npz"  # as `runs` writes them
 def found_in(
     keep: Path, situations: Sequence[str] | None = None, *, effect: float = EFFECT, resamples: int = RESAMPLES
 ) -> list[Found]:
-    """Every situation of which runs of plain shuffling and of another arm are kept, in the sequence of their names.
+    """Every situation of which runs of plain shuffling and of another arm are kept, the cheapest base first.
 
     Args:
         keep: the folder.
@@ -35,7 +38,14 @@ def found_in(
         results = results_of(keep, situation)
         if len(results.get(BASELINE, [])) > 1 and len(results) > 1:
             found.append(_judged(keep, situation, results, resamples))
-    return corrected_table(found, effect=effect)
+    return corrected_table(sorted(found, key=_place), effect=effect)
+
+
+def _place(found: Found) -> tuple[int, int, list[str | int]]:
+    """The cheapest base first; inside of it clean rows first, and what is more after what is less."""
+    base = BASES.index(found.base) if found.base in BASES else len(BASES)
+    kind = next((i for i, begins in enumerate(KINDS) if plain_name(found).startswith(begins)), len(KINDS))
+    return base, kind, [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", found.name)]
 
 
 def results_of(keep: Path, situation: Situation) -> dict[str, list[Json]]:
