@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from scipy import stats
 from campus_tune.compare.verdict import ArmResults, ItemValues, arm_of, judge
 from campus_tune.compare.verdict.bootstrap import crossed_spread
 from campus_tune.evaluate.paired import holm
-from eval.situations import evidence, gains, judged, kept, table, targets, transfer
+from eval.situations import evidence, gains, judged, kept, page, table, targets, transfer
+from eval.situations.__main__ import main
 from eval.situations.judged import ArmFound, Found, corrected_table, judge_arms
 from eval.situations.targets import LOSS, MIDDLE, MISSED, NOT_ASKED, NOT_RUN, REACHED, SHARE, SPEED, WORST, Target
 from tests.planted_runs import EFFECTS, keep, planted_result, planted_results
@@ -391,3 +393,54 @@ def test_cells_without_numbers_are_dashes() -> None:
     assert table.effect_cell(bare) == table.reached_cell(bare) == table.ratio_cell(bare) == table.DASH
     assert table.share_of_oracle(bare) == table.controls_cell(bare) == table.effect_cell(None) == table.DASH
     assert judged.ORACLES[0] in table.FIRST
+
+
+def test_the_commands_tell_what_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep(tmp_path / "runs", "wrong_30", planted_results())
+    few = ["--resamples", str(FEW)]
+    assert main(["table", str(tmp_path / "runs"), *few]) == 0
+    assert "| wrong_30 | 8 |" in capsys.readouterr().out
+    for name in ("page", "evidence"):
+        assert main([name, str(tmp_path / "runs"), *few, "--out", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).is_file()
+    with pytest.raises(SystemExit, match="must hold runs of plain shuffling and of another arm, got none"):
+        main(["table", str(tmp_path / "nothing")])
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_shows_every_arm_and_needs_no_network(dirty: Found) -> None:
+    tuned = replace(dirty, name="tune_wrong_20", use="tune")
+    smol = replace(dirty, name="smol_wrong_30", base="smol")
+    html = page.page_of([dirty, smol, tuned])
+    assert html == page.page_of([dirty, smol, tuned])
+    assert 'id="forest-tasks"' in html
+    assert 'id="forest-smol"' in html
+    assert "<h2>Situations that tuned</h2>" in html
+    assert "Does a small model tell what a larger one does?" in html
+    assert "http://" not in html.replace("http://www.w3.org", "")
+    assert "https://" not in html
+    assert "acts by itself where rows look wrong (auto): helped in 2 of 2 situations, hurt in 0." in html
+    (body,) = re.findall(r"<h3 id=\"wrong_30\">.*?</table>", html, re.DOTALL)
+    assert all(f">{name}<" in body for name in dirty.arms)
+
+
+def test_the_forest_has_each_effect_and_its_interval(dirty: Found) -> None:
+    (drawn,) = page.pictures([dirty], {})
+    assert f"wrong_30: auto {table.share_cell(dirty.arms['auto'].effect)} %" in drawn.alt
+    assert page.interval_of(dirty.arms["auto"]) == (dirty.arms["auto"].effect, *dirty.arms["auto"].interval)
+    assert page.interval_of(an_arm()) is page.interval_of(None) is None
+    assert page.pictures([replace(dirty, arms={})], {}) == []
+
+
+def test_an_arm_without_a_word_is_a_warning(dirty: Found) -> None:
+    refused = replace(dirty, arms={"auto": an_arm(refused="auto diverged with seed 3")})
+    assert page.warnings([refused]) == ["`wrong_30`: no word on `auto`: auto diverged with seed 3."]
+    assert "auto diverged with seed 3" in page.page_of([refused])
+
+
+def test_the_cheapest_base_and_the_cleanest_rows_come_first(tmp_path: Path) -> None:
+    for name in ("wrong_30", "wrong_5", "clean_1"):
+        keep(tmp_path, name, planted_results({"random": 0.0, "auto": -0.1}, seeds=range(100, 103)))
+    assert [one.name for one in kept.found_in(tmp_path, resamples=FEW)] == ["clean_1", "wrong_5", "wrong_30"]

@@ -24,6 +24,7 @@ from eval.situations.targets import MISSED, OURS, REACHED, SHARE, Outcome, in_sh
 from eval.situations.transfer import Agreement, transfers
 
 HERE = Path(__file__).parent
+PAGE = HERE / "report.html"
 BASES = {
     "tasks": "A tiny model that learned easy tasks first",
     "text": "A tiny model that learned real text first",
@@ -242,7 +243,7 @@ def ranks(agreed: Sequence[Agreement]) -> HtmlTable:
     return HtmlTable("Rank agreement", ["situations", "arms", "seeds", "τ", "from", "to"], rows, opened=True)
 
 
-def write_page(found: Sequence[Found], path: Path = HERE / "report.html") -> Path:
+def write_page(found: Sequence[Found], path: Path = PAGE) -> Path:
     """Write it; gives back the file."""
     path.write_text(page_of(found), encoding="utf-8")
     return path
