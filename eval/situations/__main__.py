@@ -3,6 +3,9 @@
 python -m eval.situations plan --keep runs/situations                 arms, situations, seeds, and how long it takes
 python -m eval.situations run --keep runs/situations                  train what is not kept yet; stop it at any time
 python -m eval.situations same runs/situations runs/again             are two folders' runs alike, bit for bit?
+python -m eval.situations table runs/situations                       what they say, as Markdown for eval/LOG.md
+python -m eval.situations page runs/situations                        the same as a page, with a forest plot
+python -m eval.situations evidence runs/situations                    the same as the package reads it
 """
 
 from __future__ import annotations
