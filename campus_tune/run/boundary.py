@@ -10,6 +10,7 @@ what costs forwards is charged to the budget, but for official tasks, which only
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -329,8 +330,13 @@ def weights_audit(now: Situation) -> Json:
     return {"weights_audit": [min(counts) for counts in zip(*now.peers.gather(mine), strict=True)]}
 
 
-def summed_up(now: Situation) -> Ended:
-    """What there is to say of a run when it is over."""
+def summed_up(now: Situation, advice: Sequence[Json] = ()) -> Ended:
+    """What there is to say of a run when it is over.
+
+    Args:
+        now: the run.
+        advice: that it gives.
+    """
     seen, repeated = now.curriculum.coverage_counts()
     return Ended(
         {
@@ -350,6 +356,7 @@ def summed_up(now: Situation) -> Ended:
             **now.load.padding.told(now.loaded.rows.tokens, now.curriculum.visits()),
             "competence": now.probing.changes(),
             **({"smallest_rise": power} if (power := now.helm.power(now)) else {}),
+            **({"advice": list(advice)} if advice else {}),
             "cost": now.budget.shares(),
             "found": now.budget.found_share(),
             "seconds": _seconds(now),

@@ -168,6 +168,7 @@ EVENTS: dict[str, Any] = {
         "suspects?": int,
         "weights_audit?": [int, int],
         "smallest_rise?": NUMBERS,
+        "advice?": [{"line": str, "rows": [str]}],
     },
 }
 

@@ -36,6 +36,7 @@ from campus_tune.run.checkpoints import Checkpoint
 from campus_tune.run.data_map import map_rows
 from campus_tune.run.decile_rates import leave_decile_rates
 from campus_tune.run.early_stop import stop_after_saving
+from campus_tune.run.end_advice import advise
 from campus_tune.run.ledger import FOLDER
 from campus_tune.run.lineage import refuse_strange_folder
 from campus_tune.run.loaded import Loaded, load
@@ -369,7 +370,7 @@ class CampusRun:
             if valued is not None:
                 now.journal.take(valued)
             self.finished = True
-            now.journal.take(boundary.summed_up(now))
+            now.journal.take(boundary.summed_up(now, advise(now, mapped.record)))
         card = [] if self.complete_card is None else [self.complete_card]
         tell_trackers: list[Report] = [partial(log_map, record=mapped.record)]
         tell_trackers += [] if valued is None else [partial(log_value, record=valued.record)]

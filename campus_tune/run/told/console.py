@@ -179,7 +179,8 @@ class Console:
             *(of_value if self._value.get("rows") else []),
         ]
         missing = [line for line in (*of_map, *of_value) if line not in there]  # comes last
-        for line in (*lines, *thinned_lines(self.thinned), *there, where, *missing):
+        advice = [f"advice · {one['line']}" for one in event.record.get("advice", [])]
+        for line in (*lines, *thinned_lines(self.thinned), *there, *advice, where, *missing):
             say(line)
 
 
