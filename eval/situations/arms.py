@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from campus_tune.compare.arms import Kind
 from campus_tune.words.types import Json
+from eval.situations import named
+from eval.situations.named import Given
 
 SHUFFLE: Json = {"metrics": [], "selector": "shuffle"}
 ROBUST: Json = {"name": "robust"}
@@ -26,9 +27,31 @@ ARMS: Mapping[str, tuple[Kind, Json]] = {
 }
 STAGES = 20
 PROBED = frozenset({"default"})  # arms that probes steer: the others neither have nor pay for any
+PLAIN, DATAFLEX = "trl_plain", "dataflex_"
+PARTS: Mapping[str, Json] = {  # what peers do, by parts of ours
+    "linupper": {**SHUFFLE, "weights": [{"name": "linupper"}]},
+    "odm": {**SHUFFLE, "domains": {"reweight": "odm"}},
+    "doremi": {**SHUFFLE, "domains": {"reweight": "doremi"}},
+}
 
 
-def block_of(name: str, **more: Any) -> tuple[Kind, Json]:
-    """(Kind, `campus` block) of an arm."""
-    kind, block = ARMS[name]
-    return kind, {"stages": STAGES, **block, **more}
+def block_of(name: str, given: Given, seed: int) -> tuple[Kind, Json]:
+    """(Kind, `campus` block) of an arm: one of `ARMS` or `PARTS`, or a recipe or its control by name (`named`).
+
+    Args:
+        name: of the arm.
+        given: what the situation has.
+        seed: of the run: random orders are drawn anew with each.
+    """
+    kind, block = ARMS.get(name) or (("recipe", PARTS[name]) if name in PARTS else named.block_of(name, given, seed))
+    return kind, {"stages": max(1, min(STAGES, given.steps // named.STEPS)), **block}
+
+
+def is_probed(name: str) -> bool:
+    """Whether probes steer an arm, so that it has them, and pays for them."""
+    return name in PROBED or (name not in ARMS and name not in PARTS and named.is_probed(name))
+
+
+def is_peer(name: str) -> bool:
+    """Whether an arm is none of ours (`peers`)."""
+    return name == PLAIN or name.startswith(DATAFLEX)
