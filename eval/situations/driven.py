@@ -40,7 +40,7 @@ class Peer:
         return None
 
     def trained(self, rows: Sequence[int], batch: Any, loss: float) -> None:
-        """A batch was trained."""
+        """A batch was trained, at this mean loss of its tokens."""
 
 
 class Driven:
@@ -127,8 +127,9 @@ class Driven:
     def _training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
         batch = dict(inputs)
         loss = self._step(model, inputs, num_items_in_batch)
+        rows, sums, _ = self.visits[-1]
         with self.thinking():
-            self.peer.trained(self.visits[-1][0].tolist(), batch, float(loss))
+            self.peer.trained(rows.tolist(), batch, float(sums.nll.sum() / sums.tokens.sum()))
         return loss
 
 
@@ -163,6 +164,7 @@ class DrivenRecorder(Recorder):
     """`compare`'s recorder for a trainer without a run of ours."""
 
     driven: Driven
+    _told = 0  # batches
 
     def drive(self, driven: Driven) -> None:
         """Whom to record; call it before `trainer.train()`."""
@@ -182,7 +184,8 @@ class DrivenRecorder(Recorder):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: object
     ) -> None:
         """What was trained, and a point of the curve, if it is one."""
-        parts = self.driven.visits[-args.gradient_accumulation_steps :]
+        parts = self.driven.visits[self._told :]
+        self._told += len(parts)
         self.visits.append(np.concatenate([rows for rows, _, _ in parts]))
         self.tokens += sum(tokens for _, _, tokens in parts)
         super().on_step_end(args, state, control, **more)

@@ -50,13 +50,13 @@ from campus_tune.model.trained import as_trained
 from campus_tune.words.errors import DivergedError
 from campus_tune.words.types import FloatArray, IntArray, Json
 from eval.situations import dataflex
-from eval.situations.arms import DATAFLEX
 from eval.situations.bases import BASES, trainer_of
 from eval.situations.driven import Driven, DrivenRecorder, Peer
 from eval.situations.rows import Made
 from eval.situations.runs import keep_arrays, shared_of, steps_of, tests_of
 from eval.situations.situation import Situation
 
+PREFIX = "dataflex_"
 SELECTORS: Mapping[str, Json] = {
     "random": {},
     "loss": {"focus": "medium"},
@@ -118,7 +118,7 @@ class _Run:
 
 def peer_of(arm: str, given: _Run) -> Peer:
     """The peer of an arm."""
-    name = arm.removeprefix(DATAFLEX)
+    name = arm.removeprefix(PREFIX)
     if name in SELECTORS:
         return Selecting(name, SELECTORS[name], given)
     if name in WEIGHTERS:
@@ -387,7 +387,7 @@ def train(keep: Path, situation: Situation, arm: str, seed: int, rows: Made, out
     """
     given = _Run(keep, situation, seed, rows, out)
     before = 0.0
-    if arm == f"{DATAFLEX}doremi":
+    if arm == f"{PREFIX}doremi":
         before, shares = doremi_shares(given)
         peer: Peer = Mixing("mixture", {}, given, shares)
     else:
@@ -413,7 +413,7 @@ def train(keep: Path, situation: Situation, arm: str, seed: int, rows: Made, out
         "kind": "recipe",
         "seed": seed,
         **status,
-        "campus": {"peer": arm, **SETTINGS.get(arm.removeprefix(DATAFLEX), {})},
+        "campus": {"peer": arm, **SETTINGS.get(arm.removeprefix(PREFIX), {})},
         "shared": shared_of(tokens.fingerprint(), recorder, given.steps, start),
         "tokens": recorder.tokens,
         "rows": sum(len(step) for step in recorder.visits),
