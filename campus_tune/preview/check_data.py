@@ -29,7 +29,8 @@ from campus_tune.preview.check_budget import budget_findings
 from campus_tune.preview.draw_plan import plan_findings
 from campus_tune.preview.draw_rows import DrawnRows, drawn_rows, length_findings
 from campus_tune.preview.drop_rows import drop_findings
-from campus_tune.preview.duplicate_rows import duplicate_findings
+from campus_tune.preview.duplicate_rows import Repeats, duplicate_findings
+from campus_tune.preview.earned_advice import advice_of_check
 from campus_tune.preview.health import health_table, score_findings
 from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_findings, phase_findings
 from campus_tune.preview.reweight_advice import probed_findings
@@ -120,10 +121,13 @@ def data_findings(name: str, settings: Mapping[str, Any], config: CampusConfig) 
         seed=run_seed(settings),
     )
     words = Said.of(texts.columns, shape)
-    if words is not None:
+    repeats = None if words is None else Repeats.of(words)
+    if words is not None and repeats is not None:
         drops = any(entry.by == DUPLICATES for entry in config.drop or ())
-        findings += duplicate_findings(words, texts.columns.get(domain), dropped=drops)
-    return findings + _run_findings(settings, resolved, texts, prepared, chosen=config.within is not None)
+        findings += duplicate_findings(words, repeats, texts.columns.get(domain), dropped=drops)
+    findings += _run_findings(settings, resolved, texts, prepared, chosen=config.within is not None)
+    sizes = Counter(map(str, texts.columns.get(domain, ())))
+    return findings + advice_of_check(settings, resolved, sizes, len(texts), repeats)
 
 
 def _probe_findings(

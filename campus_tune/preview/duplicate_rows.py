@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from campus_tune.data.duplicates import contradictions, duplicates
+from campus_tune.data.duplicates import Duplicates, contradictions, duplicates
 from campus_tune.data.said import Said
 from campus_tune.words.findings import Finding
 from campus_tune.words.types import RowArray
@@ -19,23 +20,62 @@ SHOWN = 3  # pairs that a finding names
 REMEDY = "Look at some; to leave them out, write drop: [{by: duplicates, keep: first}]"
 
 
+@dataclass(frozen=True)
+class Repeats:
+    """Which rows of a training set say the same.
+
+    Args:
+        n_rows: that were compared, the first of them.
+        found: who repeats whom.
+        contradicting: the rows of each prompt that is answered in several ways.
+        most: characters that were to be compared.
+    """
+
+    n_rows: int
+    found: Duplicates
+    contradicting: Sequence[Sequence[int]]
+    most: int = MOST_CHARACTERS
+
+    @staticmethod
+    def of(said: Said, most: int = MOST_CHARACTERS) -> Repeats:
+        """Compare rows.
+
+        Args:
+            said: in each row.
+            most: characters that are compared; of a larger set its first rows are.
+        """
+        sizes = np.cumsum([len(text) for text in said.whole])
+        n_rows = int(np.searchsorted(sizes, most, side="right")) if len(sizes) and sizes[-1] > most else len(sizes)
+        found = duplicates(said.whole[:n_rows], said.prompts[:n_rows])
+        return Repeats(n_rows, found, contradictions(said.prompts[:n_rows], said.answers[:n_rows]), most)
+
+    @property
+    def share_repeated(self) -> float:
+        """Of the compared rows, those that say what an earlier one says, or most of it."""
+        return (len(self.found.equal_rows) + len(self.found.near_rows)) / max(1, self.n_rows)
+
+    @property
+    def share_contradicting(self) -> float:
+        """Of the compared rows, those whose prompt has another answer elsewhere."""
+        return sum(map(len, self.contradicting)) / max(1, self.n_rows)
+
+
 def duplicate_findings(
-    said: Said, domains: Sequence[object] | None, *, dropped: bool, most: int = MOST_CHARACTERS
+    said: Said, repeats: Repeats, domains: Sequence[object] | None, *, dropped: bool
 ) -> Iterator[Finding]:
     """Rows that repeat an earlier one in all their words or in most of them, and prompts with contradicting answers.
 
     Args:
         said: in each row.
+        repeats: which say the same.
         domains: of each row, length N; None where they have none.
         dropped: the recipe drops duplicates already.
-        most: characters that are compared; of a larger set its first rows are.
     """
-    sizes = np.cumsum([len(text) for text in said.whole])
-    n_rows = int(np.searchsorted(sizes, most, side="right")) if len(sizes) and sizes[-1] > most else len(sizes)
-    if n_rows < len(sizes):
-        what = f"The first {n_rows} of {len(sizes)} rows were compared with each other, for {most:.2g} characters."
+    n_rows, found = repeats.n_rows, repeats.found
+    if n_rows < len(said.whole):
+        of, most = len(said.whole), repeats.most
+        what = f"The first {n_rows} of {of} rows were compared with each other, for {most:.2g} characters."
         yield Finding("info", what)
-    found = duplicates(said.whole[:n_rows], said.prompts[:n_rows])
 
     def told(rows: RowArray, first: RowArray, how: str, remedy: str) -> Iterator[Finding]:
         if len(rows):
@@ -49,12 +89,12 @@ def duplicate_findings(
     yield from told(found.equal_rows, found.equal, "word for word what an earlier row says", f"{REMEDY}.")
     asked = f"{REMEDY}, or near: false with it where rows ask several things about one text."
     yield from told(found.near_rows, found.near, "mostly what an earlier row says", asked)
-    yield from _contradicting(said, n_rows, lambda rows: _where(rows, domains))
+    yield from _contradicting(said, repeats, lambda rows: _where(rows, domains))
 
 
-def _contradicting(said: Said, n_rows: int, where: Callable[[RowArray], str]) -> Iterator[Finding]:
+def _contradicting(said: Said, repeats: Repeats, where: Callable[[RowArray], str]) -> Iterator[Finding]:
     """One finding for all prompts that are answered in several ways."""
-    groups = contradictions(said.prompts[:n_rows], said.answers[:n_rows])
+    groups, n_rows = repeats.contradicting, repeats.n_rows
     if groups:
         rows = np.concatenate([np.array(group, dtype=np.int32) for group in groups])
         shown = listed([f"{_quoted(said.prompts[group[0]])} in rows {listed(group, 2)}" for group in groups], SHOWN)

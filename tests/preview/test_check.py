@@ -15,7 +15,7 @@ from campus_tune.data.said import Said
 from campus_tune.data.shapes import Shape
 from campus_tune.demo.tasks import write_tasks
 from campus_tune.preview.check import check, is_grave, render
-from campus_tune.preview.duplicate_rows import duplicate_findings
+from campus_tune.preview.duplicate_rows import Repeats, duplicate_findings
 
 GOOD: dict[str, Any] = {
     "dataset_name": "train.jsonl",
@@ -385,11 +385,12 @@ def test_prompts_with_contradicting_answers_are_told_and_not_dropped() -> None:
 
 def test_of_a_large_set_the_first_rows_are_compared_and_it_says_so() -> None:
     said = Said.of_rows([{"prompt": "same", "completion": "again"}] * 10, Shape())
-    first, equal = duplicate_findings(said, None, dropped=False, most=35)
+    first, equal = duplicate_findings(said, Repeats.of(said, 35), None, dropped=False)
     assert str(first) == "info: The first 3 of 10 rows were compared with each other, for 35 characters."
     assert "2 of 3 training rows say word for word" in equal.what
-    assert len(list(duplicate_findings(said, None, dropped=False, most=10**6))) == 1
-    assert list(duplicate_findings(Said([], [], []), None, dropped=False)) == []
+    assert len(list(duplicate_findings(said, Repeats.of(said), None, dropped=False))) == 1
+    nothing = Said([], [], [])
+    assert list(duplicate_findings(nothing, Repeats.of(nothing), None, dropped=False)) == []
 
 
 @pytest.mark.usefixtures("folder")
