@@ -74,7 +74,7 @@ def _judged(keep: Path, situation: Situation, results: dict[str, list[Json]], re
         len(test["items"]),
         tuple(one["seed"] for one in plain),
         float(np.mean(losses)),
-        judge_arms(results, resamples=resamples),
+        judge_arms(results, judged_by=situation.judged_by, resamples=resamples),
         situation.judged_by,
     )
 

@@ -86,7 +86,7 @@ def says(found: Sequence[Found]) -> list[dict[str, str]]:
             continue
         by_word: dict[str, list[str]] = {}
         for one, arm in arms:
-            by_word.setdefault(arm.word or "", []).append(f"`{one.name}` ({share_cell(arm.effect)} %)")
+            by_word.setdefault(arm.word or "", []).append(f"`{one.name}` ({share_cell(arm.effect)}\u00a0%)")
         n = {word: len(by_word.get(word, [])) for word in (HELPED, HURT)}
         kind = HELPED if n[HELPED] > n[HURT] else HURT if n[HURT] > n[HELPED] else ""
         rest = " ".join(
@@ -187,7 +187,7 @@ def arms_table(found: Found) -> HtmlTable:
     for arm in found.arms.values():
         low, high = arm.interval or (None, None)
         sure = {HELPED: "good", HURT: "bad"}.get(arm.word or "", "") if arm.kind in ("recipe", "plus") else ""
-        worst = None if arm.worst is None or arm.worst.value is None else math.expm1(arm.worst.value)
+        worst = None if arm.worst is None else arm.worst.value
         share = arm.share if arm.share is not None and not arm.share.refused else None
         rows.append(
             [

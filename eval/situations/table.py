@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from campus_tune.compare.verdict import HELPED, HURT
 from campus_tune.compare.verdict.difference import UNDERPOWERED
 from campus_tune.compare.verdict.sentences import percent
-from eval.situations.judged import ArmFound, Found
+from eval.situations.judged import ArmFound, Found, ends_of
 from eval.situations.targets import OURS, SHARE, SPEED, Outcome, in_short, outcomes
 from eval.situations.transfer import Agreement, transfers
 
@@ -154,9 +154,8 @@ def ratio_cell(arm: ArmFound) -> str:
     found = arm.worst
     if found is None or found.value is None:
         return DASH
-    ends = [None if end is None else math.expm1(end) for end in (found.low, found.high)]
-    span = "" if None in ends else f" ({' to '.join(map(share_cell, ends))})"
-    return f"{share_cell(math.expm1(found.value))}{span}"
+    ends = ends_of(found)
+    return share_cell(found.value) + ("" if ends is None else f" ({' to '.join(map(share_cell, ends))})")
 
 
 def share_of_oracle(arm: ArmFound) -> str:
