@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ import numpy as np
 from campus_tune.method.levels import Groups, Levels, Running, Visits
 from campus_tune.method.weights import LiveWeight, OwnWeight, PlannedWeight, Planning, Weight, build_weight, normalised
 from campus_tune.words.errors import RecipeError
-from campus_tune.words.types import FloatArray, IntArray, Json, RowArray
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json, RowArray
 from campus_tune.words.wording import listed
 
 __all__ = ["Entry", "Live", "LiveEntry", "ShareWeight", "Weighting", "build_weight"]
@@ -102,6 +102,7 @@ class LiveEntry:
         groups: whose numbers it compares a row's loss with.
         level: these numbers, each of shape (G,); NaN of a group whose level is not known: its rows count 1.
         most: what the factor is cut at; None for no bound.
+        spared: rows that count 1 whatever their group's level is, shape (N,); None for none.
     """
 
     name: str
@@ -109,6 +110,12 @@ class LiveEntry:
     groups: Groups
     level: tuple[FloatArray, ...]
     most: float | None = None
+    spared: BoolArray | None = None
+
+    def numbers(self, rows: IntArray | RowArray) -> list[FloatArray]:
+        """The level of each of some rows, number by number, each of shape (n,)."""
+        found = [number[self.groups.of(rows)] for number in self.level]
+        return found if self.spared is None else [np.where(self.spared[rows], np.nan, number) for number in found]
 
     def of(self, loss: Any, level: Sequence[Any], xp: Any) -> Any:
         """The factor of each loss, of rows (n,) or tokens; `level` as `Live.numbers` gives it."""
@@ -139,7 +146,7 @@ class Live:
 
     def numbers(self, rows: IntArray | RowArray) -> FloatArray:
         """The levels that some rows are compared with, number by number behind one another, shape (k, n)."""
-        found = [number[entry.groups.of(rows)] for entry in self.rows for number in entry.level]
+        found = [number for entry in self.rows for number in entry.numbers(rows)]
         return np.stack(found) if found else np.zeros((0, len(rows)))
 
     def of_rows(self, losses: Any, numbers: Any, xp: Any) -> Any:
@@ -172,7 +179,9 @@ class Live:
 
 
 class Weighting:
-    """All weights of a run; what changes is what the last stages' losses said.
+    """All weights of a run; what changes is what the last stages' losses said, and `earned`, which others set.
+
+    Weights that wait for a sign of wrong rows (`act: auto`) are as if they were not there until it is.
 
     Args:
         entries: of the recipe, the shares of domains among them.
@@ -185,6 +194,7 @@ class Weighting:
         normalise: divide planned weights by their mean; False leaves them as they are.
         shuffle: a control deals the weights of a step's rows to others of them.
         seed: of that.
+        spared: rows that those do nothing about which wait, shape (N,); None for none.
     """
 
     def __init__(
@@ -200,6 +210,7 @@ class Weighting:
         normalise: bool = True,
         shuffle: bool = False,
         seed: int = 0,
+        spared: BoolArray | None = None,
     ) -> None:
         self.entries, self.tokens, self.global_batch = tuple(entries), tokens, global_batch
         self.columns = dict(columns or {})
@@ -210,6 +221,19 @@ class Weighting:
         self._is_live = bool(live)
         self._running = Running(cells) if cells and any(one.groups == "cells" for one in live) else None
         self._last = Visits.none()
+        self.earned, self.spared = False, spared
+
+    @property
+    def idle(self) -> bool:
+        """Every one of the weights waits for a sign of wrong rows, and there was none: nothing is multiplied."""
+        return not any(self._acts(entry) for entry in self.entries)
+
+    def _acts(self, entry: Entry) -> bool:
+        return entry.weight.when == "always" or (entry.weight.when == "auto" and self.earned)
+
+    def could_act(self, u: float) -> bool:
+        """Whether a weight that waits would hold at this progress, if there were a sign."""
+        return any(entry.weight.when != "always" and entry.holds(u) for entry in self.entries)
 
     @property
     def waiting(self) -> Groups | None:
@@ -276,7 +300,7 @@ class Weighting:
         rows: list[LiveEntry] = []
         tokens: list[LiveEntry] = []
         for entry in self.entries:
-            if isinstance(entry.weight, LiveWeight) and entry.holds(u):
+            if isinstance(entry.weight, LiveWeight) and entry.holds(u) and self._acts(entry):
                 made = self._with_level(entry, entry.weight, u)
                 (rows if entry.weight.kind == "row" else tokens).append(made)
         shuffle = (self._seed, WEIGHTS) if self._shuffles else None
@@ -293,12 +317,13 @@ class Weighting:
         scope = 1.0 if self._scope is None else self._scope(entry.inside(u))
         level = weight.level(Levels(self._last, groups, running), scope)
         _refuse_unfit_factors(entry.name, weight, level)
-        made = LiveEntry(entry.name, weight, groups, level)
+        spared = self.spared if entry.weight.when == "auto" else None
+        made = LiveEntry(entry.name, weight, groups, level, spared=spared)
         if entry.limit is None:
             return made
         factors = self._row_factors(Live((made,))) if weight.kind == "row" else self._last.parts
         mean = self._mean(factors)
-        return LiveEntry(entry.name, weight, groups, level, entry.limit * mean)
+        return replace(made, most=entry.limit * mean)
 
     def _row_factors(self, live: Live) -> FloatArray:
         """Of the last visits, shape (m,)."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 Kind: TypeAlias = Literal["planned", "row", "token"]
 Favours: TypeAlias = Literal["hard", "easy"]  # rows that a weight raises beside the others
+Act: TypeAlias = Literal["auto", "always", "never"]  # once a run shows wrong rows (`earned`), in any case, not at all
 
 LEAST_LEVEL = 1e-6  # nats: what a level is divided by at least
 _LIKELY = 1e-7  # 1 − p of a token that is as good as certain: a power of 0 below 0 is no number
@@ -86,6 +87,11 @@ class Weight(ABC):
 
     def __post_init__(self) -> None:
         check_options(self)
+
+    @property
+    def when(self) -> Act:
+        """Whether it waits for a sign of wrong rows: most weights are for something else, and act always."""
+        return "always"
 
 
 @dataclass(frozen=True, eq=False)
@@ -371,8 +377,13 @@ class Robust(LiveWeight):
 
     e is the loss less the running mean of the row's cell, in the cell's mean absolute deviations, both as they were at
     the stage's opening. The answer to wrong answers that needs no second epoch: they are what stands out. A cell is let
-    be until it was visited twenty times, and so are all rows in the first tenth of a run. On clean data it costs: act
-    only where the data map, or `suspects`, found dirt.
+    be until it was visited twenty times, and so are all rows in the first tenth of a run. About that mean no more than
+    half of a cell's visits can have an excess above 1, so never more than about half of it counts less. On clean data
+    it costs: `act: auto` changes nothing until the run's own record shows wrong rows.
+
+    Args:
+        act: auto (from the stage on at whose opening the record shows that rows are wrong; a tenth of the rows always
+            counts 1), always, or never (it is said when auto would act).
 
     Reference:
         Ours. In a sketch held-out loss with 30 % wrong answers fell to .94 to .97 of shuffling's, on clean rows it rose
@@ -383,6 +394,13 @@ class Robust(LiveWeight):
     kind: ClassVar[Kind] = "row"  # type: ignore[misc]  # as above
     groups: ClassVar[Literal["domains", "cells"] | None] = "cells"
     since: ClassVar[float] = 0.1
+
+    act: Act = "always"
+
+    @property
+    def when(self) -> Act:
+        """Its option."""
+        return self.act
 
     def level(self, levels: Levels, scope: float) -> tuple[FloatArray, ...]:
         """Mean and spread of each cell."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,7 @@ from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import column_names
 from campus_tune.method.budget import Budget, forward_ratio
 from campus_tune.model import compat
+from campus_tune.model.weighable import why_not_weighted
 from campus_tune.preview.advice import problems_in_method
 from campus_tune.preview.health import ScoreHealth, known_level, score_findings, score_health
 from campus_tune.preview.weight_advice import router_findings
@@ -26,7 +28,12 @@ if TYPE_CHECKING:
 
 
 def resolve(trainer: Trainer, given: CampusConfig, *, has_probes: bool) -> CampusConfig:
-    """The user's settings, nulls filled in from the trainer and its data."""
+    """The user's settings, nulls filled in from the trainer and its data.
+
+    Weights that wait for a sign of wrong rows are left out where the trainer cannot weigh rows (`unweighed`).
+    """
+    if unweighed(trainer, given):
+        given = replace(given, weights=[one for one in given.weights or () if one.weight.when == "always"] or None)
     args = trainer.args
     domain = given.probes.domain_column if given.probes else DOMAIN
     return given.resolved(
@@ -34,6 +41,20 @@ def resolve(trainer: Trainer, given: CampusConfig, *, has_probes: bool) -> Campu
         domain_in_data=domain in column_names(compat.training_rows(trainer)),
         seed=args.seed if args.data_seed is None else args.data_seed,
     )
+
+
+def unweighed(trainer: Trainer, given: CampusConfig) -> list[str]:
+    """What a person should know of weights that are left out; nothing where all can be multiplied, or must be.
+
+    Args:
+        trainer: that is trained.
+        given: settings as the user gave them.
+    """
+    names = [one.name for one in given.weights or () if one.weight.when != "always"]
+    why = why_not_weighted(trainer) if names else None
+    if why is None:
+        return []
+    return [f"`weights: {names[0]}` with act: auto is left out of this run: {why}, and it acts where rows are wrong."]
 
 
 def make_budget(trainer: Trainer, config: CampusConfig, training_tokens: float, refreshes: int) -> Budget:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
-from campus_tune.method.weights import LiveWeight
+from campus_tune.method.weights import Act, LiveWeight
 from campus_tune.metrics import METRICS, MetricSpec, build_metric, leaves, parse_metric
 from campus_tune.recipe.draw_blocks import (
     BOOK,
@@ -27,7 +27,7 @@ from campus_tune.recipe.draw_blocks import (
     ReviewSettings,
     ThinSettings,
 )
-from campus_tune.recipe.drop_block import SUSPECTS, VALUE, WORDS, DropSettings
+from campus_tune.recipe.drop_block import DROPS_SUSPECTS, SUSPECTS, VALUE, WORDS, DropSettings
 from campus_tune.recipe.weights_block import WeightSettings, weight_problems
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.registry import nearest
@@ -112,6 +112,17 @@ class DrawBlocks:
     def weighs(self) -> bool:
         """Rows count otherwise than without the blocks."""
         return bool(self.weights) or self.share_weights
+
+    @property
+    def must_weigh(self) -> bool:
+        """Some rows count otherwise whatever the run shows: a trainer that cannot weigh rows is refused."""
+        return self.share_weights or any(entry.weight.when == "always" for entry in self.weights)
+
+    def that_act(self, when: Act) -> tuple[str, ...]:
+        """Names of what acts on wrong rows once a run shows some (auto); or of the weights that say so only (never)."""
+        names = [entry.name for entry in self.weights if entry.weight.when == when]
+        drops = when == "auto" and self.suspects is not None and self.suspects.acts == when
+        return (*names, *([DROPS_SUSPECTS] if drops else []))
 
     @property
     def live(self) -> list[LiveWeight]:

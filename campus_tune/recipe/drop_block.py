@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
+from campus_tune.method.acting import Way
 from campus_tune.metrics import parse_metric
 from campus_tune.recipe.draw_blocks import PART, Entry, ScoredBy
 from campus_tune.recipe.reader import CheckedSettings, Entries
@@ -25,6 +26,7 @@ from campus_tune.words.wording import shown
 
 DUPLICATES, JUDGED, SUSPECTS = "duplicates", "judged", "suspects"  # what rows can be dropped by besides a metric
 VALUE = "value"  # and this
+DROPS_SUSPECTS = f"drop: {SUSPECTS}"  # what records call the entry
 WORDS = (DUPLICATES, JUDGED, SUSPECTS, VALUE)
 HALF, A_FIFTH, A_TENTH = 0.5, 0.2, 0.1  # of all rows, that one entry drops at most
 
@@ -57,8 +59,9 @@ class DropSettings(CheckedSettings):
         probe: the probe domain that dropped rows harmed; None is all of them together.
         on: columns that the judged rows share with the training set; None finds them by what they say.
         since: progress from which suspects are dropped, once every row was seen; None is 0.5.
-        act: what happens to suspects. auto drops those that stand out, always the `at_most` worst whether they do or
-            not, never says only which would go; None is auto.
+        act: what happens to suspects. auto drops those that stand out once the run shows for sure that rows are wrong,
+            but for a tenth of the rows; always the `at_most` worst whether they stand out or not; never says only which
+            would go. None drops those that stand out.
     """
 
     block = "drop"
@@ -97,9 +100,9 @@ class DropSettings(CheckedSettings):
         return 0.5 if self.since is None else self.since
 
     @property
-    def acts(self) -> Literal["auto", "always", "never"]:
+    def acts(self) -> Way:
         """`act`, or what its null stands for."""
-        return self.act or "auto"
+        return self.act or "found"
 
     @property
     def reason(self) -> str:

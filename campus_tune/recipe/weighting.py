@@ -48,6 +48,7 @@ def weighting_of(
     dropped: BoolArray | None = None,
     book: Book | None = None,
     steering: Steering | None = None,
+    spared: BoolArray | None = None,
 ) -> Weighting | None:
     """The weighting of a recipe; None where all rows count alike.
 
@@ -61,6 +62,7 @@ def weighting_of(
         dropped: rows that are never trained, shape (N,); natural shares are those of the others.
         book: whose levels shares follow, with `domains: follow`.
         steering: what the record makes of shares that are weights.
+        spared: rows that weights which wait for a sign of wrong rows do nothing about, shape (N,); None for none.
 
     Raises:
         RecipeError: shares of names that no row has.
@@ -86,4 +88,5 @@ def weighting_of(
         normalise=all(entry.normalise != "none" for entry in config.weights or ()),
         shuffle=config.control == SHUFFLED_WEIGHTS,
         seed=config.seed or 0,
+        spared=spared,
     )

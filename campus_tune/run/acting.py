@@ -64,6 +64,7 @@ class Suspects:
         measured: losses from before training, where metrics of the recipe asked for them.
         seed: of the control's draw.
         at_random: the control: as many rows of each cell go, but which of them is chance.
+        spared: rows that stay in any case, shape (N,); None for none.
         acted: what was done; None before.
     """
 
@@ -74,6 +75,7 @@ class Suspects:
     measured: Mapping[Passage, RowLosses]
     seed: int = 0
     at_random: bool = False
+    spared: BoolArray | None = None
     acted: Acted | None = None
 
     @staticmethod
@@ -83,6 +85,7 @@ class Suspects:
         rows: TokenRows,
         domains: Domains,
         measured: Mapping[Passage, RowLosses],
+        spared: BoolArray | None = None,
     ) -> Suspects | None:
         """What a recipe does about them, before anything is done; None where it says nothing of them.
 
@@ -92,13 +95,16 @@ class Suspects:
             rows: of the training set.
             domains: of them.
             measured: losses from before training.
+            spared: rows that stay in any case where rows go only if there is a sign of wrong ones, shape (N,).
         """
         acting = acting_of(config)
         if acting is None:
             return None
         cells = cells_by_answer(rows.answer_tokens, domains) if cells is None else cells
         at_random = config.control == RANDOM_DROP
-        return Suspects(acting, cells, rows, domains, measured, seed=config.seed or 0, at_random=at_random)
+        if acting.act != "auto":
+            spared = None
+        return Suspects(acting, cells, rows, domains, measured, config.seed or 0, at_random, spared)
 
     def mask(self, n_rows: int) -> BoolArray:
         """Rows that were left out, shape (N,)."""
@@ -125,13 +131,20 @@ class Suspects:
             curriculum.apart.leave_out(self.mask(curriculum.n_rows))
         return self.acted
 
-    def why_not(self, curriculum: Curriculum) -> Json:
-        """The run is over and nothing was done: what the ledger says of it."""
+    def why_not(self, curriculum: Curriculum, *, earned: bool) -> Json:
+        """The run is over and nothing was done: what the ledger says of it.
+
+        Args:
+            curriculum: at its end.
+            earned: there was a sign of wrong rows, or nobody waited for one.
+        """
         never = int(unseen(curriculum).sum())
         since = f"progress {self.acting.since:g}"
         why = f"{never} of {curriculum.n_rows} rows were never seen" if never else "every row was seen only at its end"
         if not never and curriculum.step < self.acting.since * curriculum.total_steps:
             why = f"the run ended before {since}"
+        if not earned:
+            why = "there was no sign of wrong rows"
         return {
             "stage": curriculum.n_stages,
             "step": curriculum.step,
@@ -189,10 +202,10 @@ class Suspects:
             domains=self.domains,
             measured=self.measured,
         )
-        found = self.acting.choose(suspicion, curriculum)
+        found = self.acting.choose(suspicion, curriculum, self.spared)
         rows = found.rows
         if self.at_random:
-            rows = drawn_instead(rows, curriculum, self.cells.codes, seed=self.seed)
+            rows = drawn_instead(rows, curriculum, self.cells.codes, seed=self.seed, spared=self.spared)
         goes = rows[:0] if self.acting.act == "never" else rows
         stage, step = past[-1].index + 1, past[-1].end
         told = {"stage": stage, "step": step, "act": self.acting.act, "dropped": len(goes)}

@@ -78,7 +78,7 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
     """
     config, train = callback.config, trainer.train
     refuse_two(trainer, kind)
-    refuse(trainer, weighs=config.weighs, value=config.value)
+    refuse(trainer, weighs=config.draw.must_weigh, value=config.value)
     if asks_the_model(config, has_probes=bool(config.probes) or callback.probes is not None):
         refuse_headless(compat.model_of(trainer))
     run = CampusRun(trainer, config, callback.probes, callback.reports)
@@ -119,7 +119,7 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
             )
         refuse_two(trainer, kind)
         refuse(
-            trainer, ours=ours.ours, weighs=config.weighs, value=config.value
+            trainer, ours=ours.ours, weighs=config.draw.must_weigh, value=config.value
         )  # again: it may have been changed since. Over ours: the audit finds out
         ours.take()
         try:
@@ -162,7 +162,7 @@ def refuse(
     Args:
         trainer: that a curriculum is put on.
         ours: methods that are ours already.
-        weighs: the recipe has weights.
+        weighs: the recipe has weights that hold whatever the run shows.
         value: asks what rows are worth.
 
     Raises:

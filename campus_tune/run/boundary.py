@@ -10,6 +10,7 @@ what costs forwards is charged to the budget, but for official tasks, which only
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from campus_tune.run.situation import Position, Situation
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.told.events import (
     Decided,
+    Earned,
     Ended,
     EpochEnded,
     Evaluated,
@@ -159,8 +161,10 @@ def close_weights(now: Situation) -> Json:
     with np.errstate(divide="ignore", invalid="ignore"):
         curriculum.weighting.close(rows, losses.per_row(), losses.tokens, shown.parts)
     clipped = {} if now.clipped is None else {"clipped_steps": now.clipped.take()}
+    if curriculum.weighting.idle:
+        return {}
     said = of_stage(rows, shown.weights, losses, curriculum.weighting.domains, curriculum.live)
-    return {**said, **clipped, "weights_audit": weights_audit(now)}
+    return {**said, **clipped, **weights_audit(now)}
 
 
 def close_cut_stage(now: Situation, position: Position) -> None:
@@ -195,6 +199,7 @@ def decide_next(now: Situation, position: Position) -> None:
         return
 
     with now.activities(DECIDING):
+        look_for_wrong_rows(now)
         act_on_suspects(now)
         if probing.due(curriculum.n_stages):
             measure_probes(now)
@@ -228,10 +233,37 @@ def decide_next(now: Situation, position: Position) -> None:
         now.journal.take(Decided(record, probing.report, budget.spent_share()))
 
 
+def look_for_wrong_rows(now: Situation) -> None:
+    """Look at the run's record, if something in the recipe waits for a sign in it and could act from here on."""
+    earning, curriculum, past = now.drawing.earning, now.curriculum, now.training_losses.past
+    if earning is None or not past or not earning.due(past, curriculum.global_batch):
+        return
+    suspects, weighting = now.drawing.suspects, curriculum.weighting
+    drops = suspects is not None and suspects.acting.due(curriculum)
+    if not drops and (weighting is None or not weighting.could_act(curriculum.step / curriculum.total_steps)):
+        return
+    look = earning.look(now.folder, past, now.peers)
+    if not look.enough:
+        return
+    earning.stage = look.stage
+    if weighting is not None:
+        weighting.earned = True
+    now.journal.take(Earned(earning.record(look)))
+
+
+def give_up_looking(now: Situation) -> None:
+    """The run is over, and nothing has acted that waited for a sign of wrong rows: say what there was to see."""
+    earning, past = now.drawing.earning, now.training_losses.past
+    if earning is not None and not earning.earned and past:
+        now.journal.take(Earned(earning.record(earning.look(now.folder, past, now.peers), ends=True)))
+
+
 def act_on_suspects(now: Situation) -> None:
     """Leave out the rows that look wrong, if the recipe says so and it is time: once in a run."""
     suspects = now.drawing.suspects
     if suspects is None or suspects.acted is not None or not suspects.acting.due(now.curriculum):
+        return
+    if not now.drawing.may_drop:
         return
     acted = suspects.act(now.curriculum, now.folder, now.training_losses.past, now.peers)
     now.journal.take(Suspected(acted.record))
@@ -243,12 +275,13 @@ def give_up_suspects(now: Situation) -> None:
     """The run is over, and it was never time to leave suspects out: say so."""
     suspects = now.drawing.suspects
     if suspects is not None and suspects.acted is None:
-        now.journal.take(Suspected(suspects.why_not(now.curriculum)))
+        now.journal.take(Suspected(suspects.why_not(now.curriculum, earned=now.drawing.may_drop)))
 
 
 def give_up_weights(now: Situation) -> None:
     """The run is over, and no row ever counted otherwise: say so."""
-    if now.curriculum.weighting is not None and now.peers.leads:
+    weighting = now.curriculum.weighting
+    if weighting is not None and not weighting.idle and now.peers.leads:
         idle = changed_nothing(read_ledger(now.folder / LEDGER))
         if idle is not None:
             now.journal.take(Warned([idle]))
@@ -289,14 +322,21 @@ def audit(now: Situation) -> Json:
     return {"checked": checked, "passed": passed, "labels": labels}
 
 
-def weights_audit(now: Situation) -> list[int]:
-    """Steps whose weights were checked, and that passed, on every rank."""
+def weights_audit(now: Situation) -> Json:
+    """Steps whose weights were checked, and that passed, on every rank; {} where nothing was ever multiplied."""
+    if now.curriculum.weighting is None or now.curriculum.weighting.idle:
+        return {}
     mine = (now.watch.weights_checked, now.watch.weights_passed)
-    return [min(counts) for counts in zip(*now.peers.gather(mine), strict=True)]
+    return {"weights_audit": [min(counts) for counts in zip(*now.peers.gather(mine), strict=True)]}
 
 
-def summed_up(now: Situation) -> Ended:
-    """What there is to say of a run when it is over."""
+def summed_up(now: Situation, advice: Sequence[Json] = ()) -> Ended:
+    """What there is to say of a run when it is over.
+
+    Args:
+        now: the run.
+        advice: that it gives.
+    """
     seen, repeated = now.curriculum.coverage_counts()
     return Ended(
         {
@@ -310,12 +350,13 @@ def summed_up(now: Situation) -> Ended:
             **of_end(now.curriculum),
             **now.drawing.told_at_end(),
             "audit": audit(now),
-            **({} if now.curriculum.weighting is None else {"weights_audit": weights_audit(now)}),
+            **weights_audit(now),
             "budget": now.config.budget,
             **now.load.total(),
             **now.load.padding.told(now.loaded.rows.tokens, now.curriculum.visits()),
             "competence": now.probing.changes(),
             **({"smallest_rise": power} if (power := now.helm.power(now)) else {}),
+            **({"advice": list(advice)} if advice else {}),
             "cost": now.budget.shares(),
             "found": now.budget.found_share(),
             "seconds": _seconds(now),

@@ -40,8 +40,9 @@ from campus_tune.recipe.policy import (
     strict_domains,
 )
 from campus_tune.recipe.weighting import weighting_of
-from campus_tune.run.acting import Suspects
+from campus_tune.run.acting import Suspects, cells_by_answer
 from campus_tune.run.book_keeping import BookKeeping
+from campus_tune.run.earned import Earning
 from campus_tune.scores.dropping import Dropped, dropped_of
 from campus_tune.scores.run_scores import Scores
 from campus_tune.words.errors import DataError, RecipeError, ResumeError
@@ -68,6 +69,7 @@ class Drawing:
         shapes: how much each answer token of a row counts beside the others; None where all do alike.
         steering: what the record makes of the plan; None where nothing steers.
         shares_by: whose strata's losses the record keeps, for shares that follow them; None where none do.
+        earning: what waits for a sign of wrong rows; None where nothing does.
     """
 
     policy: Policy | None = None
@@ -78,6 +80,17 @@ class Drawing:
     shapes: Shapes | None = None
     steering: Steering | None = None
     shares_by: Policy | None = None
+    earning: Earning | None = None
+
+    @property
+    def must_drop_suspects(self) -> bool:
+        """Suspects go whether there is a sign of wrong rows or not: training must show the losses of rows."""
+        return self.suspects is not None and self.suspects.acting.act != "auto"
+
+    @property
+    def may_drop(self) -> bool:
+        """Nothing is missing for suspects to go but that it is time: with `act: auto` a sign of wrong rows."""
+        return self.must_drop_suspects or (self.earning is not None and self.earning.earned)
 
     @property
     def left_out(self) -> Dropped | None:
@@ -101,7 +114,8 @@ class Drawing:
         """What a checkpoint remembers of it, as JSON; {} of what a recipe says nothing of."""
         book = {} if self.book is None else {"book": self.book.state()}
         dropped = {} if self.dropped is None else {"dropped": array_digest(self.dropped.mask)}
-        return {**book, **dropped, **({} if self.suspects is None else self.suspects.state())}
+        acts = {} if self.earning is None else self.earning.state()
+        return {**book, **dropped, **acts, **({} if self.suspects is None else self.suspects.state())}
 
     def files(self, home: Path, past: Sequence[PastStage]) -> list[str]:
         """Of the run's folder: those without which a checkpoint that is saved now cannot be resumed.
@@ -111,7 +125,8 @@ class Drawing:
             past: stages that are over.
         """
         book = [] if self.book is None else self.book.files()
-        return list(dict.fromkeys([*book, *([] if self.suspects is None else self.suspects.files(home, past))]))
+        waits = [part for part in (self.suspects, self.earning) if part is not None]
+        return list(dict.fromkeys([*book, *(name for part in waits for name in part.files(home, past))]))
 
     def go_on(
         self, saved: Json, curriculum: Curriculum, home: Path, past: Sequence[PastStage], peers: Peers, *, changed: bool
@@ -132,6 +147,10 @@ class Drawing:
         """
         if self.book is not None:
             self.book.fold(home, past, saved.get("book"), peers)
+        if self.earning is not None:
+            self.earning.go_on(saved)
+            if self.weighting is not None:
+                self.weighting.earned = self.earning.earned
         if self.suspects is not None:
             self.suspects.go_on(saved, curriculum, home, past, peers, changed=changed)
         if not changed and saved.get("dropped") != self.state().get("dropped"):
@@ -239,6 +258,11 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
         book=None if keeping is None else keeping.book,
         steering=steering,
     )
+    earning = None
+    if config.draw.that_act("auto") or config.draw.that_act("never"):
+        compared = cells_by_answer(now.loaded.rows.answer_tokens, domains) if cells is None else cells
+        earning = Earning.begin(config, compared, now.loaded.rows, domains, scores.measured)
+    spared = None if earning is None else earning.spared
     weighting = weighting_of(
         config,
         tokens=now.loaded.rows.answer_tokens,
@@ -249,6 +273,7 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
         dropped=None if dropped is None else dropped.mask,
         book=None if keeping is None else keeping.book,
         steering=steering,
+        spared=spared,
     )
     shares_by = None
     if steering is not None and (steering.reweight is not None or config.steer.asks("raise")):
@@ -256,9 +281,16 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
         shares_by = shares_by or shares_that_count(config, n_rows=n_rows, domains=domains, cells=cells)
     shapes = now.user_weights.shapes
     if policy is None:  # all rows are drawn as ever, and count otherwise
-        return Drawing(book=keeping, weighting=weighting, shapes=shapes, steering=steering, shares_by=shares_by)
+        return Drawing(
+            book=keeping,
+            weighting=weighting,
+            shapes=shapes,
+            steering=steering,
+            shares_by=shares_by,
+            earning=earning,
+        )
     problems = quota_problems(policy, stage_rows(config, n_rows=n_rows, global_batch=now.loaded.global_batch))
     if problems:
         raise RecipeError(problems)
-    suspects = Suspects.begin(config, policy.cells, now.loaded.rows, now.kinds.domains, scores.measured)
-    return Drawing(policy, keeping, dropped, suspects, weighting, shapes, steering, shares_by)
+    suspects = Suspects.begin(config, policy.cells, now.loaded.rows, now.kinds.domains, scores.measured, spared)
+    return Drawing(policy, keeping, dropped, suspects, weighting, shapes, steering, shares_by, earning)

@@ -23,6 +23,7 @@ OFFER = {
 }
 
 SIZES: dict[Any, Any] = {str: int}
+DIRT: dict[str, Any] = {"rows?": int, "share?": float, "low?": float, "high?": float, "seen?": bool}
 WEIGHTS = {
     **dict.fromkeys(("mean", "min", "max", "ess"), float),
     "half?": float,
@@ -91,6 +92,17 @@ EVENTS: dict[str, Any] = {
         "weights_audit?": [int, int],
         "level?": {str: (float, {str: [MAYBE]})},
     },
+    "act": {
+        "stage": int,
+        "step": int,
+        "acts": [str],
+        "would?": [str],
+        "threshold": float,
+        "spared": int,
+        "why?": str,
+        **DIRT,
+        "by_domain?": {str: DIRT},
+    },
     "suspects": {
         "stage": int,
         "step": int,
@@ -156,6 +168,7 @@ EVENTS: dict[str, Any] = {
         "suspects?": int,
         "weights_audit?": [int, int],
         "smallest_rise?": NUMBERS,
+        "advice?": [{"line": str, "rows": [str]}],
     },
 }
 

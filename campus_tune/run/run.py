@@ -36,6 +36,7 @@ from campus_tune.run.checkpoints import Checkpoint
 from campus_tune.run.data_map import map_rows
 from campus_tune.run.decile_rates import leave_decile_rates
 from campus_tune.run.early_stop import stop_after_saving
+from campus_tune.run.end_advice import advise
 from campus_tune.run.ledger import FOLDER
 from campus_tune.run.lineage import refuse_strange_folder
 from campus_tune.run.loaded import Loaded, load
@@ -229,7 +230,8 @@ class CampusRun:
         self.loop.make_up()
         self.activities.current = TRAINING
         weights = None
-        if now.curriculum.weighting is not None:  # else the step is cut into micro batches once, when it has ended
+        weighting = now.curriculum.weighting
+        if weighting is not None and not weighting.idle:  # else a step is cut into micro batches once, at its end
             batches = now.loaded.loader.micro_batches(now.curriculum.step_rows())
             weights = step_weights(now.curriculum, batches, now.drawing.shapes)
         now.watch.begin_step(now.curriculum.step + 1, weights)
@@ -274,7 +276,7 @@ class CampusRun:
         if now.valuing is not None and answer_tokens is not None:
             now.valuing.visits.note_step(curriculum.step + 1, position.rate, answer_tokens)
         if curriculum.step == 0 and not now.watch.shows_losses:
-            if now.book is not None or now.drawing.suspects is not None or now.valuing is not None:
+            if now.book is not None or now.drawing.must_drop_suspects or now.valuing is not None:
                 raise TrainerError(
                     "training must show the losses of single rows, by which this recipe draws or values (`thin`, "
                     "`review`, `domains: follow`, `drop: suspects` or `value`), got none: "
@@ -283,8 +285,12 @@ class CampusRun:
             warning = (
                 f"training shows no losses of single rows: {compat.why_no_row_losses(self.trainer)}. So the ledger has "
                 "the trainer's own loss for each stage and none by domain, training_losses/ stays empty, and "
-                "re-scoring measures what it would have had for free. Everything else is as with them."
+                "re-scoring measures what it would have had for free. "
             )
+            if now.drawing.earning is None:
+                warning += "Everything else is as with them."
+            else:
+                warning += "What waits for a sign of wrong rows (act: auto) sees none, and does nothing."
             now.journal.take(Warned([warning]))
         now.load.add_step(rows)
         curriculum.advance()
@@ -355,6 +361,7 @@ class CampusRun:
             if not now.curriculum.finished and boundary.close_stage(now, self.position):
                 boundary.measure_probes(now, ends=True)  # the trainer was told to stop in the middle of it
             now.watch.close()
+            boundary.give_up_looking(now)
             boundary.give_up_suspects(now)
             boundary.give_up_weights(now)
             boundary.give_up_steering(now)
@@ -363,7 +370,7 @@ class CampusRun:
             if valued is not None:
                 now.journal.take(valued)
             self.finished = True
-            now.journal.take(boundary.summed_up(now))
+            now.journal.take(boundary.summed_up(now, advise(now, mapped.record)))
         card = [] if self.complete_card is None else [self.complete_card]
         tell_trackers: list[Report] = [partial(log_map, record=mapped.record)]
         tell_trackers += [] if valued is None else [partial(log_value, record=valued.record)]

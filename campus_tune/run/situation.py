@@ -32,7 +32,7 @@ from campus_tune.preview.cost_plan import CostFacts, budget_warnings, facts_of, 
 from campus_tune.preview.reward_cost import unpaid_rewards
 from campus_tune.preview.reweight_advice import probed_findings
 from campus_tune.preview.rule_advice import probe_findings, stop_findings
-from campus_tune.preview.setup import make_budget, resolve, scores_health, start_warnings
+from campus_tune.preview.setup import make_budget, resolve, scores_health, start_warnings, unweighed
 from campus_tune.preview.steer_advice import few_decisions
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.run.activity import SCORING, Activities
@@ -404,7 +404,7 @@ def plan(now: Outline, saver: Saver) -> Situation:
     health = scores_health(config, scores, scoring.texts, domains, chosen=now.given.within is not None)
     now.journal.take(Examined(health, budget.found_share()))
     enough = partial(pays_for_all_rows, config, budget, facts)
-    own = [*now.user_weights.warnings, *_steering_warnings(now, facts)]
+    own = [*now.user_weights.warnings, *unweighed(now.trainer, now.given), *_steering_warnings(now, facts)]
     if now.valuing is not None and (unpaid := now.valuing.too_small(facts.stages(config, now.total_steps))) is not None:
         own.append(unpaid)
     now.journal.take(Warned([*small, *kept, *own, *start_warnings(now.trainer, scores, health, scoring, enough)]))

@@ -15,17 +15,22 @@ RIGHT: Json = {"name": "column", "column": "right"}
 
 ARMS: Mapping[str, tuple[Kind, Json]] = {
     "random": ("baseline", SHUFFLE),
-    "default": ("recipe", {}),
+    "order": ("recipe", {"metrics": ["length", "mtld", "compression"]}),
+    "auto": (
+        "recipe",
+        {**SHUFFLE, "weights": [{**ROBUST, "act": "auto"}], "drop": [{**SUSPECTS, "act": "auto", "at_most": 0.3}]},
+    ),
+    "auto_drop": ("recipe", {**SHUFFLE, "drop": [{**SUSPECTS, "act": "auto", "at_most": 0.3}]}),
     "robust": ("recipe", {**SHUFFLE, "weights": [ROBUST]}),
     "robust_control": ("control", {**SHUFFLE, "weights": [ROBUST], "control": "shuffled_weights"}),
-    "drop": ("recipe", {**SHUFFLE, "drop": [SUSPECTS]}),
-    "drop_control": ("control", {**SHUFFLE, "drop": [SUSPECTS], "control": "random_drop"}),
+    "drop": ("recipe", {**SHUFFLE, "drop": [{**SUSPECTS, "at_most": 0.3}]}),
+    "drop_control": ("control", {**SHUFFLE, "drop": [{**SUSPECTS, "at_most": 0.3}], "control": "random_drop"}),
     "both": ("recipe", {**SHUFFLE, "weights": [ROBUST], "drop": [{**SUSPECTS, "at_most": 0.3}]}),
     "oracle": ("recipe", {**SHUFFLE, "drop": [{"by": RIGHT, "below": 0.5, "at_most": 0.5}]}),
     "true_level": ("recipe", {"metrics": [{"name": "column", "column": "level"}]}),
 }
 STAGES = 20
-PROBED = frozenset({"default"})  # arms that probes steer: the others neither have nor pay for any
+PROBED = frozenset({"order", "true_level"})  # arms that probes steer: the others neither have nor pay for any
 
 
 def block_of(name: str, **more: Any) -> tuple[Kind, Json]:

@@ -38,7 +38,14 @@ class Base:
         return tiny_tokenizer()
 
 
-TINY = {"learning_rate": 1e-3, "lr_scheduler_type": "linear", "warmup_steps": 10, "activation_checkpointing": False}
+TINY = {
+    "per_device_train_batch_size": 16,
+    "gradient_accumulation_steps": 2,
+    "learning_rate": 1e-3,
+    "lr_scheduler_type": "linear",
+    "warmup_steps": 10,
+    "activation_checkpointing": False,
+}
 BASES: Mapping[str, Base] = {
     "tasks": Base("a tiny Llama (hidden 64, two layers) that has learned the easy levels of the tasks", settings=TINY),
 }

@@ -18,8 +18,8 @@ from campus_tune.words.types import BoolArray, Json
 from eval.planting import answer_of, plant
 
 DOMAINS = ("arithmetic", "text", "lists", "calendar")  # code has the longest prompts and is left out
-LEVELS = {0: 100, 1: 100, 2: 300}  # level → rows of each domain
-HELD_OUT, HELD_OUT_SEED = 40, 2000  # test rows of each domain and level
+LEVELS = {0: 150, 1: 150, 2: 60}  # level → rows of each domain: what the models know, and some of what they do not
+HELD_OUT, HELD_OUT_SEED = 120, 2000  # test rows of each domain, of each level as many as are trained
 PROBES, PROBE_SEED = 12, 3000  # probes of each domain and level
 
 
@@ -45,20 +45,26 @@ def question(row: Json) -> str:
     return str(row["prompt"][0]["content"])
 
 
-def graded(seed: int, *, kind: str = "none", share: float = 0.0, levels: Mapping[int, int] | None = None,
+def graded(seed: int, *, kind: str = "none", planted: float = 0.0, levels: Mapping[int, int] | None = None,
            domains: Mapping[str, float] | None = None) -> Made:  # fmt: skip
     """Generated tasks of four domains, some of whose answers are wrong.
 
     Args:
         seed: of the rows and of what is planted.
         kind: none, or one of `eval.planting.KINDS`.
-        share: of all rows that are made wrong.
+        planted: share of all rows that are made wrong.
         levels: level → rows of each domain; None for `LEVELS`.
         domains: domain → how many times as many rows it has; None for once each.
     """
     levels = LEVELS if levels is None else levels
     times = dict.fromkeys(DOMAINS, 1.0) if domains is None else domains
-    tests = [*generate(HELD_OUT, seed=HELD_OUT_SEED, levels=levels, domains=times)]
+    share = {level: n / sum(levels.values()) for level, n in levels.items()}
+    tests = [
+        row
+        for domain in times
+        for level in levels
+        for row in generate(round(share[level] * HELD_OUT), seed=HELD_OUT_SEED, levels=[level], domains=[domain])
+    ]
     probes = _others(generate(2 * PROBES, seed=PROBE_SEED, levels=levels, domains=times), tests)
     probes = [row for cell in _cells(probes).values() for row in cell[:PROBES]]
     rows = []
@@ -67,12 +73,12 @@ def graded(seed: int, *, kind: str = "none", share: float = 0.0, levels: Mapping
             wanted = round(factor * n)
             drawn = generate(wanted + HELD_OUT + 2 * PROBES, seed=seed, levels=[level], domains=[domain])
             rows += _others(drawn, [*tests, *probes])[:wanted]
-    rng = np.random.default_rng([seed, *kind.encode(), round(1000 * share)])
+    rng = np.random.default_rng([seed, *kind.encode(), round(1000 * planted)])
     rows = [rows[i] for i in rng.permutation(len(rows))]
     wrong = np.zeros(len(rows), dtype=bool)
     if kind != "none":
         ids = tiny_tokenizer()([answer_of(row) for row in rows])["input_ids"]
-        rows, wrong = plant(rows, kind, share, rng, lengths=np.array([len(one) for one in ids]))
+        rows, wrong = plant(rows, kind, planted, rng, lengths=np.array([len(one) for one in ids]))
     rows = [{**row, "right": float(not bad)} for row, bad in zip(rows, wrong.tolist(), strict=True)]
     return Made(rows, wrong, tests, probes)
 

@@ -13,10 +13,11 @@ from campus_tune.method.firing_lines import fired_line, percent
 from campus_tune.preview.health import health_table
 from campus_tune.run.ledger import audited
 from campus_tune.run.stream.padding import saved_words
-from campus_tune.run.told.drawn_lines import drawn_lines, suspects_line, thinned_lines
+from campus_tune.run.told.drawn_lines import drawn_lines, earned_line, suspects_line, thinned_lines
 from campus_tune.run.told.events import (
     OTHER_WORLD,
     Decided,
+    Earned,
     Ended,
     EpochEnded,
     Evaluated,
@@ -157,6 +158,10 @@ class Console:
         say(suspects_line(event.record, self.total_steps))
 
     @take.register
+    def _(self, event: Earned) -> None:
+        say(earned_line(event.record, self.total_steps))
+
+    @take.register
     def _(self, event: Mapped) -> None:
         self._map = event.record
 
@@ -174,7 +179,8 @@ class Console:
             *(of_value if self._value.get("rows") else []),
         ]
         missing = [line for line in (*of_map, *of_value) if line not in there]  # comes last
-        for line in (*lines, *thinned_lines(self.thinned), *there, where, *missing):
+        advice = [f"advice · {one['line']}" for one in event.record.get("advice", [])]
+        for line in (*lines, *thinned_lines(self.thinned), *there, *advice, where, *missing):
             say(line)
 
 

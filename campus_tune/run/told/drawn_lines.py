@@ -45,6 +45,40 @@ def drawn_lines(end: Json) -> list[str]:
     return lines
 
 
+def earned_line(record: Json, total_steps: int) -> str:
+    """That something acts from here on because rows are wrong, or that nothing does, as the ledger's line has it.
+
+    >>> seen = {"share": 0.15, "low": 0.12, "high": 0.19, "by_domain": {"code": {"low": 0.2, "high": 0.31}}}
+    >>> told = {"step": 8, "acts": ["robust"], "threshold": 0.02, "spared": 0}
+    >>> earned_line({**told, **seen}, 16)
+    'step 8/16 · act: 12% to 19% of the rows look wrong (code 20% to 31%), and from 2% on robust acts'
+    >>> earned_line({**told, "acts": [], "why": "training shows no losses of single rows"}, 16)
+    'step 8/16 · act: nothing acts, for training shows no losses of single rows'
+    """
+    when = f"step {record['step']}/{total_steps} · act"
+    looks = ""
+    if "high" in record:
+        worst_first = sorted(record["by_domain"].items(), key=lambda pair: -pair[1]["low"])
+        of = listed([f"{name} {_range(dirt)}" for name, dirt in worst_first], MOST_DOMAINS)
+        looks = f"{_range(record)} of the rows look wrong{f' ({of})' if of else ''}"
+    if "why" in record:
+        return f"{when}: nothing acts, for {record['why']}{f': {looks}' if looks else ''}"
+    acts, would = (" and ".join(record.get(key, [])) for key in ("acts", "would"))
+    parts = [*([f"{acts} acts"] if acts else []), *([f"{would} would, with act: auto"] if would else [])]
+    spared = f"; {record['spared']} rows are spared" if record["spared"] else ""
+    return f"{when}: {looks}, and from {record['threshold']:.0%} on {', '.join(parts)}{spared}"
+
+
+def _range(dirt: Json) -> str:
+    """The interval of an estimate.
+
+    >>> _range({"low": 0.0, "high": 0.013})
+    '0% to 1.3%'
+    """
+    low, high = (f"{dirt[end]:.{int(0 < dirt[end] < 0.1)}%}" for end in ("low", "high"))
+    return f"{low} to {high}"
+
+
 def suspects_line(record: Json, total_steps: int) -> str:
     """What was done about rows that look wrong, as the ledger's line of it has it.
 
@@ -63,7 +97,9 @@ def suspects_line(record: Json, total_steps: int) -> str:
     kept = sum(record["bound"]["by_domain"].values()) + record["bound"]["by_share"]
     most_first = sorted(record["by_domain"].items(), key=lambda pair: -pair[1])
     of = listed([f"{name} {count}" for name, count in most_first], MOST_DOMAINS)
-    what = "look wrong and are left out from here on" if record["act"] == "auto" else "are left out from here on"
+    what = "are left out from here on"
+    if record["act"] in ("found", "auto"):
+        what = f"look wrong and {what}"
     if record["act"] == "always":
         what += f", the likeliest wrong ones ({record['found']} stand out)"
     if record["act"] == "never":

@@ -219,6 +219,13 @@ class Suspected(Recorded):
 
 
 @dataclass(frozen=True)
+class Earned(Recorded):
+    """There is a sign of wrong rows, and what waited for it acts from here on; or the run is over without."""
+
+    name = "act"
+
+
+@dataclass(frozen=True)
 class EpochEnded(Event):
     """An epoch was ended early: its last steps are not trained."""
 

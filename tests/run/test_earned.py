@@ -1,0 +1,212 @@
+"""Action that waits for a sign of wrong rows: nothing before it, what the recipe says after it, after any kill too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from campus_tune.method import suspicion
+from campus_tune.method.dirt import Dirt
+from campus_tune.method.earned import ACT_FROM, spared
+from campus_tune.run import earned
+from campus_tune.run.checkpoints import saved_curriculum
+from campus_tune.run.manifest import FILE as MANIFEST
+from campus_tune.scores.cache import read_columns
+from campus_tune.words.types import Json
+from tests.run.test_resume import SaveAt, StopAfter, StoppedError, assert_same, outcome
+from tests.run.test_suspects_dropped import ROWS, STEPS, WRONG, N
+from tests.run.test_suspects_dropped import RUN as TRAINING
+from tests.run.tiny_run import saved_state, tiny_trainer
+from tests.run.witness import Witness, events, flat
+
+FIRST, DROPS = 20, 40  # the step of the sign: a pass is over; and that from which suspects go
+RUN: Json = {**TRAINING, "train": ROWS}
+BASE: Json = {"selector": "shuffle", "stages": 4, "budget": 0.5, "cells": {"bands": 1}}
+ROBUST: Json = {"name": "robust", "act": "auto"}
+DROP: Json = {"by": "suspects", "from": 0.6, "act": "auto"}
+BOTH: Json = {**BASE, "weights": [ROBUST], "drop": [DROP]}
+
+
+def seen_from(step: int, share: float = 0.1) -> Any:
+    """An estimate that sees wrong rows once so many steps' visits are known; 4 rows a step."""
+
+    def estimate(found: suspicion.Suspicion, **given: Any) -> Dirt:
+        known = np.isfinite(found.score)
+        passes = 1 if known.all() else 0
+        among = given["among"]
+        rows = int((known if among is None else known & among).sum())
+        low = share if passes >= step / FIRST else 0.0
+        return Dirt(rows, share, low, 2 * share, {name: Dirt(1, share, low, 1.0) for name in given["names"]})
+
+    return estimate
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_pass_shows_it() -> Iterator[None]:
+    """What the estimate says of hundreds of rows is `tests/method/test_dirt.py`'s: here one pass is what it needs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(suspicion, "stands_out", lambda scores: float(np.sort(scores)[-10]))
+        patch.setattr(earned, "estimate_dirt", seen_from(FIRST))
+        yield
+
+
+def run(out: Path, config: Json, **settings: Any) -> tuple[Any, Witness]:
+    trainer = tiny_trainer(out, config=config, **{**RUN, **settings})
+    witness = Witness(trainer)
+    trainer.train()
+    return trainer, witness
+
+
+RECIPES: dict[str, Json] = {
+    "robust": {**BASE, "weights": [ROBUST]},
+    "drop": {**BASE, "drop": [DROP]},
+    "both": BOTH,
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Witness]]:
+    return {name: run(tmp_path_factory.mktemp(name), config) for name, config in RECIPES.items()}
+
+
+def home_of(trainer: Any) -> Path:
+    return Path(trainer.args.output_dir) / "curriculum"
+
+
+def weights_of(out: Path) -> dict[int, dict[int, float]]:
+    """Stage → row → weight, of the stages that have any."""
+    files = sorted((out / "curriculum" / "training_losses").glob("*.parquet"))
+    told = {int(file.stem[-5:]): read_columns(file)[0] for file in files}
+    return {
+        stage: dict(zip(columns["row"].tolist(), columns["weight"].tolist(), strict=True))
+        for stage, columns in told.items()
+        if "weight" in columns
+    }
+
+
+def spared_rows(trainer: Any) -> list[int]:
+    (callback,) = (one for one in trainer.callback_handler.callbacks if hasattr(one, "run"))
+    return np.flatnonzero(callback.run.situation.drawing.earning.spared).tolist()
+
+
+def losses(trainer: Any) -> list[float]:
+    return [line["loss"] for line in trainer.state.log_history if "loss" in line]
+
+
+def test_nothing_is_weighted_before_the_sign_and_what_stands_out_is_after_it(runs: Any) -> None:
+    trainer, _ = runs["robust"]
+    out = home_of(trainer).parent
+    (told,) = events(out, "act")
+    assert (told["step"], told["stage"], told["acts"], told["threshold"]) == (FIRST, 4, ["robust"], ACT_FROM)
+    assert (told["low"], told["share"], told["high"], set(told["by_domain"])) == (0.1, 0.1, 0.2, {"a", "b"})
+    assert "why" not in told
+    weights = weights_of(out)
+    assert sorted(weights) == list(range(4, 12))
+    assert min(min(of.values()) for of in weights.values()) < 0.9
+    (end,) = events(out, "end")
+    assert end["weights_audit"] == [STEPS - FIRST, STEPS - FIRST]
+    assert all("weights" not in event for event in events(out, "stage_end")[:4])
+
+
+def test_a_tenth_of_each_cell_counts_as_ever(runs: Any) -> None:
+    trainer, _ = runs["robust"]
+    (told,) = events(home_of(trainer).parent, "act")
+    alone = spared_rows(trainer)
+    assert told["spared"] == len(alone) == N // 10
+    for stage in weights_of(home_of(trainer).parent).values():
+        own = {stage[row] for row in alone if row in stage}
+        assert len(own) <= 1  # that of a row which does not stand out
+        assert not own or max(own) == pytest.approx(max(stage.values()))
+
+
+def test_suspects_go_once_it_is_time_too_and_none_of_the_spared(runs: Any) -> None:
+    trainer, witness = runs["both"]
+    out = home_of(trainer).parent
+    (told,), (dropped,) = events(out, "act"), events(out, "suspects")
+    assert told["acts"] == ["robust", "drop: suspects"]
+    assert (told["step"], dropped["step"], dropped["act"]) == (FIRST, DROPS, "auto")
+    assert dropped["dropped"] >= 7
+    assert not set(dropped["rows"]) & set(spared_rows(trainer))
+    assert not set(flat(witness.steps[DROPS:])) & set(dropped["rows"])
+    assert set(spared_rows(trainer)) <= set(flat(witness.steps[DROPS:]))
+    alone = runs["drop"][0]
+    (first,) = events(home_of(alone).parent, "act")
+    assert (first["step"], first["acts"]) == (DROPS, ["drop: suspects"])  # nothing else could have acted before
+
+
+def test_without_a_sign_a_run_is_that_of_a_recipe_that_weighs_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(earned, "estimate_dirt", seen_from(FIRST, share=ACT_FROM / 2))
+    trainer, witness = run(tmp_path / "auto", RECIPES["robust"])
+    plain, other = run(tmp_path / "plain", {key: value for key, value in BASE.items() if key != "cells"})
+    assert witness.steps == other.steps
+    assert losses(trainer) == losses(plain)
+    ours, theirs = trainer.model.state_dict(), plain.model.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    (told,) = events(tmp_path / "auto", "act")
+    assert (told["step"], told["acts"], told["why"]) == (STEPS, [], "too few rows look wrong")
+    assert not weights_of(tmp_path / "auto")
+    (end,) = events(tmp_path / "auto", "end")
+    assert "weights_audit" not in end
+    said = capsys.readouterr().out
+    assert "step 60/60 · act: nothing acts, for too few rows look wrong: 1.0% to 2.0% of the rows look wrong" in said
+    assert "changed nothing" not in said
+
+
+def test_never_says_what_would_act_and_changes_nothing(tmp_path: Path, runs: Any) -> None:
+    never = {**BASE, "weights": [{**ROBUST, "act": "never"}]}
+    trainer, witness = run(tmp_path / "never", never)
+    (told,) = events(tmp_path / "never", "act")
+    assert (told["step"], told["acts"], told["would"], told["spared"]) == (FIRST, [], ["robust"], 0)
+    assert not weights_of(tmp_path / "never")
+    assert witness.steps == runs["robust"][1].steps
+    del trainer
+
+
+# -- resume ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("save", "stop"), [(7, 8), (19, 22), (20, 20), (23, 24), (39, 42), (43, 44)], ids=lambda steps: f"step {steps}"
+)
+def test_a_killed_run_goes_on_as_if_it_had_not_stopped(save: int, stop: int, runs: Any, tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        tiny_trainer(tmp_path, config=BOTH, callbacks=[SaveAt(save), StopAfter(stop)], **RUN).train()
+    trainer = tiny_trainer(tmp_path, config=BOTH, callbacks=[SaveAt(save)], **RUN)
+    trainer.train(resume_from_checkpoint=True)
+    assert_same(outcome(trainer), outcome(runs["both"][0]))
+    assert weights_of(tmp_path) == weights_of(home_of(runs["both"][0]).parent)
+
+
+def test_a_checkpoint_needs_the_files_of_losses_until_the_sign_and_remembers_its_stage(tmp_path: Path) -> None:
+    for at, stage in ((17, None), (22, 4)):
+        callbacks = [SaveAt(at), StopAfter(at)]
+        with pytest.raises(StoppedError):
+            tiny_trainer(tmp_path / f"{at}", config=RECIPES["robust"], callbacks=callbacks, **RUN).train()
+        checkpoint = tmp_path / f"{at}" / f"checkpoint-{at}"
+        assert saved_curriculum(saved_state(checkpoint)).get("act") == (None if stage is None else {"stage": stage})
+        named = json.loads((checkpoint / MANIFEST).read_text("utf-8"))["beside"]
+        needed = [name for name in named if name.startswith("training_losses")]
+        assert len(needed) == (3 if stage is None else 0)
+
+
+def test_wrong_rows_are_among_those_that_count_less(runs: Any) -> None:
+    trainer, _ = runs["robust"]
+    last = weights_of(home_of(trainer).parent)
+    right = [weight for stage in last.values() for row, weight in stage.items() if row not in WRONG]
+    alone = set(spared_rows(trainer))
+    wrong = [weight for stage in last.values() for row, weight in stage.items() if row in WRONG and row not in alone]
+    assert np.mean(wrong) < np.mean(right) - 0.1
+
+
+def test_spared_is_of_the_rows_and_not_of_their_sequence() -> None:
+    content, cells = np.arange(100, dtype=np.uint64) * 7919, np.arange(100) % 3
+    mixed = np.random.default_rng(0).permutation(100)
+    assert (spared(content[mixed], cells[mixed]) == spared(content, cells)[mixed]).all()
