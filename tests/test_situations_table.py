@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from campus_tune.compare.verdict import ArmResults, ItemValues, arm_of, judge
+from campus_tune.compare.verdict import ArmResults, ItemValues, arm_of, from_difference, judge
 from campus_tune.compare.verdict.bootstrap import crossed_spread
 from campus_tune.evaluate.paired import holm
 from eval.situations import evidence, gains, judged, kept, page, table, targets, transfer
@@ -461,3 +461,26 @@ def test_the_cheapest_base_and_the_cleanest_rows_come_first(tmp_path: Path) -> N
     for name in ("wrong_30", "wrong_5", "clean_1"):
         keep(tmp_path, name, planted_results({"random": 0.0, "auto": -0.1}, seeds=range(100, 103)))
     assert [one.name for one in kept.found_in(tmp_path, resamples=FEW)] == ["clean_1", "wrong_5", "wrong_30"]
+
+
+def test_a_situation_judged_by_its_worst_domain_shows_all_of_them(dirty: Found) -> None:
+    found = replace(dirty, judged_by="worst_domain")
+    lines = list(table.lines_of([found]))
+    assert "| arm | lists | text |" in lines
+    assert f"| auto | {table.difference_cell(dirty.arms['auto'].domains['lists'])} |" in "\n".join(lines)
+    assert "wrong_30: by domain" in page.page_of([found])
+    assert "by domain;" not in page.page_of([dirty])
+    assert len(page.domains_table(found).rows) == 2 * len(found.arms)
+
+
+def test_how_many_seeds_it_takes_is_what_a_plan_says() -> None:
+    noisy = corrected_table([a_situation("clean_1", effects={"random": 0.0, "auto": 0.0}, noise=0.03)])[0].arms["auto"]
+    needed = targets.seeds_needed(noisy, 0.01)
+    assert needed is not None
+    assert needed > 8
+    assert from_difference(noisy.difference, seeds=needed, effect=0.01).enough
+    assert not from_difference(noisy.difference, seeds=needed - 1, effect=0.01).enough
+    target = Target("", ("clean_1",), LOSS, 1.01)
+    middle = targets.outcome_of(target, "clean_1", noisy)
+    assert middle.word == MISSED or middle.why == f"{needed} seeds would find 1%"
+    assert targets.seeds_needed(an_arm(), 0.01) is None

@@ -183,7 +183,9 @@ def recipe_of(control: str, arms: Mapping[str, ArmResults]) -> str | None:
     """
     if arms[control].kind != "control":
         return None
-    recipes = [name for name, arm in arms.items() if arm.kind == "recipe" and control.startswith(f"{name}_")]
+    recipes = [
+        name for name, arm in arms.items() if arm.kind == "recipe" and control.startswith((f"{name}_", f"{name}."))
+    ]
     return max(recipes, key=len, default=None)
 
 
