@@ -6,10 +6,10 @@ it stands. Changed is only what hangs on the place where it is used:
     probes      are the situation's, given to the callback
     stages      at least two steps each
     rules       that end a run note it instead: all arms train as many steps
-    budget      the whole of the training compute: of a run of minutes a measurement is a larger share, and it is charged
+    budget      as much as training itself: of a short run a measurement is a larger share, and it is charged
     math, code  and chat are the first domains of the situation; where it has more, the last of them is all others
-    holdout     a model that was trained on rows of the same make which no run trains (`first`), and its training charged
-    proxy       the same model, trained once on the run's own rows (`first`), and charged
+    holdout     a model that was trained on other rows of the same make (`made_first`), and its training charged
+    proxy       the same model, trained once on the run's own rows (`made_first`), and charged
 
 The control is the first of those that the recipe names itself, else of those that a comparison would add, which is not
 shuffling by another name and needs nothing that only the recipe's run could say: `stacked` has the average of shares
@@ -83,6 +83,11 @@ def arms(domains: Sequence[str]) -> list[str]:
     return found
 
 
+def is_probed(arm: str) -> bool:
+    """Whether probes steer an arm."""
+    return bool(_read(arm.partition(".")[0])["campus"].get("probes"))
+
+
 def control_of(name: str) -> str | None:
     """The control of a recipe; None where shuffling is all that it could be compared with."""
     recipe, block = _read(name), _without_place(_read(name)["campus"])
@@ -103,7 +108,9 @@ def block_of(arm: str, given: Given, seed: int) -> tuple[Kind, Json]:
     """
     name, _, control = arm.partition(".")
     if name not in files():
-        raise SystemExit(f"`{arm}` must be a recipe or its control, got another name. Write one of {', '.join(files())}.")
+        raise SystemExit(
+            f"`{arm}` must be a recipe or its control, got another name. Write one of {', '.join(files())}."
+        )
     why = why_left_out(name, given.domains)
     if why is not None:
         raise SystemExit(f"`{arm}` must be a recipe that can run here, got one that is left out: {why}. Remove it.")
@@ -128,7 +135,11 @@ def _placed(block: Json, given: Given) -> Json:
     """The block as it runs here."""
     renamed = dict(zip(NAMES, sorted(set(given.domains)), strict=False))
     others = sorted(set(given.domains))[len(NAMES) :]
-    block = {**noting(block, ["stop"]), "stages": max(1, min(block.get("stages", 20), given.steps // STEPS)), "budget": BUDGET}
+    block = {
+        **noting(block, ["stop"]),
+        "stages": max(1, min(block.get("stages", 20), given.steps // STEPS)),
+        "budget": BUDGET,
+    }
     if "phases" in block:
         block["phases"] = [{**phase, "shares": _shares(phase["shares"], renamed, others)} for phase in block["phases"]]
     if "milestones" in block:
