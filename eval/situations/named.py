@@ -103,7 +103,9 @@ def block_of(arm: str, given: Given, seed: int) -> tuple[Kind, Json]:
     """
     name, _, control = arm.partition(".")
     if name not in files():
-        raise SystemExit(f"`{arm}` must be a recipe or its control, got another name. Write one of {', '.join(files())}.")
+        raise SystemExit(
+            f"`{arm}` must be a recipe or its control, got another name. Write one of {', '.join(files())}."
+        )
     why = why_left_out(name, given.domains)
     if why is not None:
         raise SystemExit(f"`{arm}` must be a recipe that can run here, got one that is left out: {why}. Remove it.")
@@ -128,7 +130,11 @@ def _placed(block: Json, given: Given) -> Json:
     """The block as it runs here."""
     renamed = dict(zip(NAMES, sorted(set(given.domains)), strict=False))
     others = sorted(set(given.domains))[len(NAMES) :]
-    block = {**noting(block, ["stop"]), "stages": max(1, min(block.get("stages", 20), given.steps // STEPS)), "budget": BUDGET}
+    block = {
+        **noting(block, ["stop"]),
+        "stages": max(1, min(block.get("stages", 20), given.steps // STEPS)),
+        "budget": BUDGET,
+    }
     if "phases" in block:
         block["phases"] = [{**phase, "shares": _shares(phase["shares"], renamed, others)} for phase in block["phases"]]
     if "milestones" in block:
