@@ -1,11 +1,10 @@
 """The models that runs begin with, and how they are trained.
 
-    tasks   a tiny Llama (hidden 64, two layers) that has learned the easy levels of the generated tasks; five minutes, once
-    text    a tiny Llama (hidden 128, four layers) that has read the mix and Dolly (`real_text`); a quarter of an hour, once
+    tasks   a tiny Llama (hidden 64, two layers) that has learned the easy levels of the generated tasks: five minutes
+    text    a tiny Llama (hidden 128, four layers) that has read the mix and Dolly (`real_text`): six minutes
     smol    SmolLM2-135M-Instruct as `campus_tune.demo.smollm2` converts it, and a LoRA on it
 
-A base is made in `KEEP/bases/<name>` when it is first asked for, and kept. A link to a folder with the converted SmolLM2
-does as well as the folder.
+A base is made in `KEEP/bases/<name>` when it is first asked for, and kept; a link to a converted SmolLM2 does as well.
 """
 
 from __future__ import annotations
@@ -98,16 +97,10 @@ TINY = {
 LORA = {**TINY, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
 ADAPTER = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"], "layers_to_transform": UPPER}
 BASES: Mapping[str, Base] = {
-    "tasks": Base(
-        "a tiny Llama (hidden 64, two layers) that has learned the easy levels of the tasks", _write_tasks, settings=TINY
-    ),
-    "text": Base(
-        "a tiny Llama (hidden 128, four layers) that has read other rows of the mix, and Dolly", _write_text, settings=TINY
-    ),
-    "smol": Base(
-        "SmolLM2-135M-Instruct, de-quantised from Q4_1, with a LoRA in its upper third", _write_smol, 8, LORA, ADAPTER
-    ),
-}  # fmt: skip
+    "tasks": Base("a tiny Llama that has learned the easy levels of the generated tasks", _write_tasks, settings=TINY),
+    "text": Base("a tiny Llama that has read other rows of the mix, and Dolly", _write_text, settings=TINY),
+    "smol": Base("SmolLM2-135M-Instruct, de-quantised, and a LoRA in its upper third", _write_smol, 8, LORA, ADAPTER),
+}
 
 
 def trainer_of(

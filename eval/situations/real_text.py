@@ -1,7 +1,8 @@
-"""Real text for the bases `text` and `smol`: short questions and answers of `shared/data`, and a tiny Llama that has read.
+"""Real text for the bases `text` and `smol`: short questions and answers of `shared/data`, and a tiny Llama that reads.
 
-A pool has one row for each question whose answer is neither a number nor a name. What a model reads before it is trained
-is everything else of the mix and of Dolly, so that no row of a pool was seen before. Both are the same in each call.
+A pool has one row for each question of the mix whose answer is neither a number nor a name. What a model reads before it
+is trained is everything else of the mix and of Dolly, so that no row of a pool was seen before. Both are the same in
+each call.
 
 >>> short("What is an owl?", "A bird that hunts by night."), short("What is 2 + 2?", "4")
 (True, False)
@@ -27,7 +28,7 @@ DATA = Path(os.environ.get("CAMPUS_SHARED", "shared")) / "data"
 MIX, DOLLY = "mix/train.jsonl.gz", "dolly/train.jsonl.gz"
 LONGEST, LEAST = 300, 20  # characters of a row, and of its answer at least
 VOCAB, HIDDEN, LAYERS = 2048, 128, 4
-CUT, BATCH, STEPS, RATE = 128, 32, 1500, 4e-3  # tokens of a text, texts of a step, steps, highest rate
+CUT, BATCH, STEPS, RATE = 128, 32, 1200, 4e-3  # tokens of a text, texts of a step, steps, highest rate
 
 
 def short(question: str, answer: str) -> bool:

@@ -104,8 +104,8 @@ def repeated(seed: int, *, planted: float, copies: int = 4, levels: Mapping[int,
     Args:
         seed: of the rows.
         planted: share of all rows that are such copies; as many others are left out, so that N is what it was.
-        copies: of each row that is copied, which differ from it and from each other in how they ask, never in the answer;
-            half of them in marks alone, which a comparison of words does not see.
+        copies: of each row that is copied, which differ from it and from each other in how they ask, never in the
+            answer; half of them in marks alone, which a comparison of words does not see.
         levels: level → rows of each domain; None for `LEVELS`.
     """
     whole = graded(seed, levels=levels)
