@@ -22,6 +22,7 @@ from campus_tune.method.view import PastStage
 from campus_tune.metrics.passage import Passage
 from campus_tune.model.peers import Peers
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.run.acting import cells_by_answer
 from campus_tune.run.book_keeping import read_losses
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.stream.training_losses import file_of_stage
@@ -77,13 +78,17 @@ class Earning:
 
     @staticmethod
     def begin(
-        config: CampusConfig, cells: Cells, rows: TokenRows, domains: Domains, measured: Mapping[Passage, RowLosses]
+        config: CampusConfig,
+        cells: Cells | None,
+        rows: TokenRows,
+        domains: Domains,
+        measured: Mapping[Passage, RowLosses],
     ) -> Earning | None:
         """What waits in a recipe, before anything was looked at; None where nothing does.
 
         Args:
             config: resolved settings.
-            cells: inside which rows are compared.
+            cells: of the recipe; None without any.
             rows: of the training set.
             domains: of them.
             measured: losses from before training.
@@ -91,6 +96,7 @@ class Earning:
         auto, never = (config.draw.that_act(when) for when in ("auto", "never"))
         if not auto and not never:
             return None
+        cells = cells_by_answer(rows.answer_tokens, domains) if cells is None else cells
         return Earning(auto, never, spared(rows.content, cells.codes), cells, rows, domains, measured)
 
     @property

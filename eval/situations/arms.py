@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from campus_tune.compare.arms import Kind
 from campus_tune.words.types import Json
+from eval.situations import named
+from eval.situations.named import Given
 
 SHUFFLE: Json = {"metrics": [], "selector": "shuffle"}
 ROBUST: Json = {"name": "robust"}
@@ -52,12 +53,61 @@ ARMS: Mapping[str, tuple[Kind, Json]] = {
     "true_level": ("recipe", {"metrics": [{"name": "column", "column": "level"}]}),
 }
 STAGES = 20
-PROBED = frozenset(
-    {"order", "true_level", "lagging"}
-)  # arms that probes steer: the others neither have nor pay for any
+PROBED = frozenset({"order", "true_level", "lagging"})  # probes steer them: the others neither have nor pay for any
+RECIPES, PEERS = "recipes", "peers"  # many arms in a word
+PLAIN = "trl_plain"
+DATAFLEX = (
+    "dataflex_random",
+    "dataflex_loss",
+    "dataflex_delta_loss",
+    "dataflex_less",
+    "dataflex_near",
+    "dataflex_tsds",
+    "dataflex_weigh",
+    "dataflex_adapt",
+    "dataflex_odm",
+    "dataflex_doremi",
+)
+PARTS: Mapping[str, Json] = {  # what peers do, by parts of ours
+    "linupper": {**SHUFFLE, "weights": [{"name": "linupper"}]},
+    "odm": {**SHUFFLE, "domains": {"reweight": "odm"}},
+    "doremi": {**SHUFFLE, "domains": {"reweight": "doremi"}},
+}
 
 
-def block_of(name: str, **more: Any) -> tuple[Kind, Json]:
-    """(Kind, `campus` block) of an arm."""
-    kind, block = ARMS[name]
-    return kind, {"stages": STAGES, **block, **more}
+def block_of(name: str, given: Given | None = None, seed: int = 0) -> tuple[Kind, Json]:
+    """(Kind, `campus` block) of an arm: one of `ARMS` or `PARTS`, or a recipe or its control (`named`).
+
+    Args:
+        name: of the arm.
+        given: what the situation has; recipes need it.
+        seed: of the run: random orders are drawn anew with each.
+    """
+    if name in ARMS:
+        kind, block = ARMS[name]
+    elif name in PARTS:
+        kind, block = "recipe", PARTS[name]
+    else:
+        return named.block_of(name, given or Given(named.STEPS * STAGES, ()), seed)
+    return kind, {"stages": STAGES, **block}
+
+
+def asked_for(words: Sequence[str], domains: Sequence[str]) -> list[str]:
+    """Arms by name, and all at once: `recipes` is every recipe with its control, `peers` every peer.
+
+    Args:
+        words: as they are typed.
+        domains: of the situation's rows: some recipes need several.
+    """
+    every = {RECIPES: lambda: named.arms(domains), PEERS: lambda: [PLAIN, *DATAFLEX, *PARTS]}
+    return [name for word in words for name in (every[word]() if word in every else [word])]
+
+
+def is_probed(name: str) -> bool:
+    """Whether probes steer an arm, so that it has them, and pays for them."""
+    return name in PROBED or (name not in ARMS and name not in PARTS and named.is_probed(name))
+
+
+def is_peer(name: str) -> bool:
+    """Whether an arm is none of ours (`peers`)."""
+    return name == PLAIN or name in DATAFLEX

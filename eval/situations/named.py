@@ -6,10 +6,10 @@ it stands. Changed is only what hangs on the place where it is used:
     probes      are the situation's, given to the callback
     stages      at least two steps each
     rules       that end a run note it instead: all arms train as many steps
-    budget      the whole of the training compute: of a run of minutes a measurement is a larger share, and it is charged
+    budget      as much as training itself: of a short run a measurement is a larger share, and it is charged
     math, code  and chat are the first domains of the situation; where it has more, the last of them is all others
-    holdout     a model that was trained on rows of the same make which no run trains (`first`), and its training charged
-    proxy       the same model, trained once on the run's own rows (`first`), and charged
+    holdout     a model that was trained on other rows of the same make (`made_first`), and its training charged
+    proxy       the same model, trained once on the run's own rows (`made_first`), and charged
 
 The control is the first of those that the recipe names itself, else of those that a comparison would add, which is not
 shuffling by another name and needs nothing that only the recipe's run could say: `stacked` has the average of shares
@@ -81,6 +81,11 @@ def arms(domains: Sequence[str]) -> list[str]:
             control = control_of(name)
             found += [name, *([f"{name}.{control}"] if control else [])]
     return found
+
+
+def is_probed(arm: str) -> bool:
+    """Whether probes steer an arm."""
+    return bool(_read(arm.partition(".")[0])["campus"].get("probes"))
 
 
 def control_of(name: str) -> str | None:

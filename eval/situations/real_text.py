@@ -1,8 +1,8 @@
-"""Real text for the bases `text` and `smol`: short questions and answers of `shared/data`, and a tiny Llama that reads.
+"""Real text for the bases `text` and `smol`: short questions and answers of `shared/data`, and a tiny Llama.
 
-A pool has one row for each question of the mix whose answer is neither a number nor a name. What a model reads before it
-is trained is everything else of the mix and of Dolly, so that no row of a pool was seen before. Both are the same in
-each call.
+A pool has one row for each question of the mix whose answer is neither a number nor a name. What the tiny Llama has
+read before it is trained is everything else of the mix and of Dolly, so that no row of a pool was seen before. Both are
+the same in each call.
 
 >>> short("What is an owl?", "A bird that hunts by night."), short("What is 2 + 2?", "4")
 (True, False)

@@ -103,7 +103,7 @@ def suspects_line(record: Json, total_steps: int) -> str:
     if record["act"] == "always":
         what += f", the likeliest wrong ones ({record['found']} stand out)"
     if record["act"] == "never":
-        what = "look wrong and would be left out if `act` were auto"
+        what = "look wrong and would be left out without act: never"
     return f"{when}: {n} rows {what} ({of}){f'; {kept} stay for the bounds of `drop`' if kept else ''}"
 
 
