@@ -37,7 +37,8 @@ WORDS = {  # arm → what it does, as the end of "what helps: …"
     "both": "`robust` weights and dropping suspects",
     "robust": "`robust` weights",
     "drop": "dropping suspects",
-    "default": "the published order",
+    "auto_drop": "dropping suspects where they are seen (`drop: act: auto`)",
+    "order": "an order by length, diversity of words and compression",
 }
 
 

@@ -64,7 +64,8 @@ def earned_line(record: Json, total_steps: int) -> str:
     if "why" in record:
         return f"{when}: nothing acts, for {record['why']}{f': {looks}' if looks else ''}"
     acts, would = (" and ".join(record.get(key, [])) for key in ("acts", "would"))
-    parts = [*([f"{acts} acts"] if acts else []), *([f"{would} would, with act: auto"] if would else [])]
+    parts = [f"{acts} acts" if acts else "nothing acts", *([f"{would} would, with act: auto"] if would else [])]
+    parts += [f"weights cannot be multiplied ({record['cannot']})"] if record.get("cannot") else []
     spared = f"; {record['spared']} rows are spared" if record["spared"] else ""
     return f"{when}: {looks}, and from {record['threshold']:.0%} on {', '.join(parts)}{spared}"
 
@@ -103,7 +104,7 @@ def suspects_line(record: Json, total_steps: int) -> str:
     if record["act"] == "always":
         what += f", the likeliest wrong ones ({record['found']} stand out)"
     if record["act"] == "never":
-        what = "look wrong and would be left out if `act` were auto"
+        what = "look wrong and would be left out without act: never"
     return f"{when}: {n} rows {what} ({of}){f'; {kept} stay for the bounds of `drop`' if kept else ''}"
 
 
