@@ -126,7 +126,7 @@ def _counted(n: int, of: int, kind: str = "") -> Cell:
 
 def notes(facts: MapFacts) -> tuple[str, ...]:
     """What else is found, and how a person judges."""
-    found = []
+    found = [f"{facts.acted[0].upper()}{facts.acted[1:]}."] if facts.acted else []
     if facts.n_contradicting:
         found.append(
             f"{facts.n_contradicting:,} rows contradict each other: their prompt is that of another row, their answer "
