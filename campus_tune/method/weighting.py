@@ -231,6 +231,11 @@ class Weighting:
     def _acts(self, entry: Entry) -> bool:
         return entry.weight.when == "always" or (entry.weight.when == "auto" and self.earned)
 
+    @property
+    def waits(self) -> bool:
+        """Some weight acts once there is a sign of wrong rows."""
+        return any(entry.weight.when == "auto" for entry in self.entries)
+
     def could_act(self, u: float) -> bool:
         """Whether a weight that waits would hold at this progress, if there were a sign."""
         return any(entry.weight.when != "always" and entry.holds(u) for entry in self.entries)

@@ -20,6 +20,7 @@ from campus_tune.report.map_shape import MapShape, shape_of
 from campus_tune.run.ledger_lines import MAYBE
 from campus_tune.run.row_map import ALL_ROWS as ALL
 from campus_tune.run.row_map import FILE, LIKELIEST
+from campus_tune.run.told import earned_words
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import DataError, ResumeError
 from campus_tune.words.files import read_jsonl
@@ -112,6 +113,7 @@ class MapFacts:
         shape: how they lie; None where no row has a score.
         likeliest: rows, the likeliest wrong first.
         dirt: how many are wrong; None where nothing tells.
+        acted: what the run has done about wrong rows by itself, or why it has not; "" where its recipe leaves it.
     """
 
     basis: str
@@ -126,14 +128,16 @@ class MapFacts:
     shape: MapShape | None = None
     likeliest: tuple[LikelyRow, ...] = ()
     dirt: Dirt | None = None
+    acted: str = ""
 
 
-def read_map(home: Path, lines: Sequence[Json]) -> MapFacts | None:
+def read_map(home: Path, lines: Sequence[Json], acts: Sequence[Json] = ()) -> MapFacts | None:
     """What a run's folder and its ledger say of its rows; None of a run without a map and a word about it.
 
     Args:
         home: folder of the ledger.
         lines: of the ledger that speak of a map; the last one counts.
+        acts: of it that say what waited for a sign of wrong rows, and whether it acts; the last one counts.
 
     Raises:
         DataError: the map or the list of the likeliest rows is damaged, or of another version.
@@ -167,6 +171,7 @@ def read_map(home: Path, lines: Sequence[Json]) -> MapFacts | None:
             shape=shape_of(columns, codes, suspect, threshold),
             likeliest=read_likeliest(home / LIKELIEST, {"suspect": suspect, "contradicting": contradicting}),
             dirt=Dirt.from_mapping(about["dirt"]) if about.get("dirt") else None,
+            acted=f"after step {acts[-1]['step']}, {earned_words(acts[-1])}" if acts else "",
         )
     except (KeyError, ResumeError, TypeError, ValueError) as error:
         if isinstance(error, DataError):

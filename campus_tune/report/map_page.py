@@ -131,7 +131,7 @@ def _counted(n: int, of: int, kind: str = "") -> Cell:
 
 def notes(facts: MapFacts) -> tuple[str, ...]:
     """What else is found, and how a person judges."""
-    found = []
+    found = [f"{facts.acted[0].upper()}{facts.acted[1:]}."] if facts.acted else []
     if facts.dirt is not None:
         found.append(
             "A suspect is one row that stands out. How many are wrong is an estimate, with a 95 % interval, from the "

@@ -245,9 +245,10 @@ def look_for_wrong_rows(now: Situation) -> None:
     look = earning.look(now.folder, past, now.peers)
     if not look.enough:
         return
+    if weighting is not None and weighting.waits:
+        earning.cannot = next(filter(None, now.peers.gather(now.watch.cannot_weigh)), "")
+        weighting.earned = not earning.cannot
     earning.stage = look.stage
-    if weighting is not None:
-        weighting.earned = True
     now.journal.take(Earned(earning.record(look)))
 
 

@@ -150,7 +150,7 @@ class Drawing:
         if self.earning is not None:
             self.earning.go_on(saved)
             if self.weighting is not None:
-                self.weighting.earned = self.earning.earned
+                self.weighting.earned = self.earning.earned and not self.earning.cannot
         if self.suspects is not None:
             self.suspects.go_on(saved, curriculum, home, past, peers, changed=changed)
         if not changed and saved.get("dropped") != self.state().get("dropped"):

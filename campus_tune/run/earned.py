@@ -22,6 +22,7 @@ from campus_tune.method.view import PastStage
 from campus_tune.metrics.passage import Passage
 from campus_tune.model.peers import Peers
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.drop_block import DROPS_SUSPECTS
 from campus_tune.run.acting import cells_by_answer
 from campus_tune.run.book_keeping import read_losses
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
@@ -65,6 +66,7 @@ class Earning:
         domains: of them.
         measured: losses from before training, where metrics of the recipe asked for them.
         stage: stages that were over when there was a sign; None before.
+        cannot: why weights cannot be multiplied in this run, as its first step has shown; "" where they can.
     """
 
     auto: tuple[str, ...]
@@ -75,6 +77,7 @@ class Earning:
     domains: Domains
     measured: Mapping[Passage, RowLosses]
     stage: int | None = None
+    cannot: str = ""
 
     @staticmethod
     def begin(
@@ -150,9 +153,13 @@ class Earning:
             ends: the run is over.
         """
         acts = self.auto if look.enough and not ends else ()
+        if self.cannot:
+            acts = tuple(name for name in acts if name == DROPS_SUSPECTS)
         told: Json = {"stage": look.stage, "step": look.step, "acts": list(acts), "threshold": ACT_FROM}
         if self.never:
             told["would"] = list(self.never) if look.enough else []
+        if self.cannot:
+            told["cannot"] = self.cannot
         told["spared"] = int(self.spared.sum()) if self.auto else 0
         if look.dirt is None:
             return {**told, "why": UNSHOWN}
@@ -164,7 +171,9 @@ class Earning:
 
     def state(self) -> Json:
         """What a checkpoint remembers, as JSON; {} before there was a sign."""
-        return {} if self.stage is None else {"act": {"stage": self.stage}}
+        if self.stage is None:
+            return {}
+        return {"act": {"stage": self.stage, **({"cannot": self.cannot} if self.cannot else {})}}
 
     def go_on(self, saved: Json) -> None:
         """Stand where a checkpoint stood.
@@ -173,7 +182,7 @@ class Earning:
             saved: `state()` at the checkpoint, among other things.
         """
         if "act" in saved:
-            self.stage = saved["act"]["stage"]
+            self.stage, self.cannot = saved["act"]["stage"], saved["act"].get("cannot", "")
 
     def files(self, home: Path, past: Sequence[PastStage]) -> list[str]:
         """Of the run's folder: those that will be looked at; none any more once there was a sign."""

@@ -99,6 +99,7 @@ EVENTS: dict[str, Any] = {
         "step": int,
         "acts": [str],
         "would?": [str],
+        "cannot?": str,
         "threshold": float,
         "spared": int,
         "why?": str,

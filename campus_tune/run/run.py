@@ -231,7 +231,8 @@ class CampusRun:
         self.activities.current = TRAINING
         weights = None
         weighting = now.curriculum.weighting
-        if weighting is not None and not weighting.idle:  # else a step is cut into micro batches once, at its end
+        tries = weighting is not None and weighting.waits and now.watch.untried
+        if weighting is not None and (tries or not weighting.idle):  # else a step is cut once, at its end
             batches = now.loaded.loader.micro_batches(now.curriculum.step_rows())
             weights = step_weights(now.curriculum, batches, now.drawing.shapes)
         now.watch.begin_step(now.curriculum.step + 1, weights)

@@ -13,6 +13,16 @@ SHUFFLE: Json = {"metrics": [], "selector": "shuffle"}
 ROBUST: Json = {"name": "robust"}
 SUSPECTS: Json = {"by": "suspects", "from": 0.5}
 RIGHT: Json = {"name": "column", "column": "right"}
+REPEATED: Json = {"by": "duplicates"}
+FIRST, OTHERS = "arithmetic", ("calendar", "lists", "text")  # domains that are trained in turn
+
+
+def _in_turn(kept: float) -> Json:
+    """Phases: the first domain alone for as long as its rows last, then the others, with a share of the first."""
+    rest = dict.fromkeys(OTHERS, (1 - kept) / len(OTHERS))
+    shares = [{FIRST: 1.0} | dict.fromkeys(OTHERS, 0.0), {FIRST: kept} | rest]
+    return {**SHUFFLE, "phases": [{"until": end, "shares": one} for end, one in zip((0.25, 1.0), shares, strict=True)]}
+
 
 ARMS: Mapping[str, tuple[Kind, Json]] = {
     "random": ("baseline", SHUFFLE),
@@ -28,10 +38,22 @@ ARMS: Mapping[str, tuple[Kind, Json]] = {
     "drop_control": ("control", {**SHUFFLE, "drop": [{**SUSPECTS, "at_most": 0.3}], "control": "random_drop"}),
     "both": ("recipe", {**SHUFFLE, "weights": [ROBUST], "drop": [{**SUSPECTS, "at_most": 0.3}]}),
     "oracle": ("recipe", {**SHUFFLE, "drop": [{"by": RIGHT, "below": 0.5, "at_most": 0.5}]}),
+    "dedup": ("recipe", {**SHUFFLE, "drop": [REPEATED]}),
+    "dedup_control": ("control", {**SHUFFLE, "drop": [REPEATED], "control": "random_drop"}),
+    "lagging": (
+        "recipe",
+        {**SHUFFLE, "domains": {"least": 0.02, "reweight": {"name": "lagging", "rate": 2.0, "most": 3}}},
+    ),
+    "tempered": ("recipe", {**SHUFFLE, "domains": {"shares": {"temperature": 2}}}),
+    "equal": ("recipe", {**SHUFFLE, "domains": {"shares": {"temperature": 1000}}}),
+    "in_turn": ("recipe", _in_turn(0.0)),
+    "in_turn_kept": ("recipe", _in_turn(0.1)),
+    "in_turn_review": ("recipe", {**_in_turn(0.0), "review": {"share": 0.1}}),
+    "in_turn_review_control": ("control", {**_in_turn(0.0), "review": {"share": 0.1, "by": "uniform"}}),
     "true_level": ("recipe", {"metrics": [{"name": "column", "column": "level"}]}),
 }
 STAGES = 20
-PROBED = frozenset({"order", "true_level"})  # arms that probes steer: the others neither have nor pay for any
+PROBED = frozenset({"order", "true_level", "lagging"})  # probes steer them: the others neither have nor pay for any
 RECIPES, PEERS = "recipes", "peers"  # many arms in a word
 PLAIN = "trl_plain"
 DATAFLEX = (
@@ -66,18 +88,19 @@ def block_of(name: str, given: Given | None = None, seed: int = 0) -> tuple[Kind
     elif name in PARTS:
         kind, block = "recipe", PARTS[name]
     else:
-        return named.block_of(name, given or Given(named.STEPS * STAGES, ()), seed)
+        return named.block_of(name, given or Given(named.STEPS * STAGES, 1, ()), seed)
     return kind, {"stages": STAGES, **block}
 
 
-def asked_for(words: Sequence[str], domains: Sequence[str]) -> list[str]:
+def asked_for(words: Sequence[str], domains: Sequence[str], epochs: float) -> list[str]:
     """Arms by name, and all at once: `recipes` is every recipe with its control, `peers` every peer.
 
     Args:
         words: as they are typed.
         domains: of the situation's rows: some recipes need several.
+        epochs: of the situation: some recipes need two.
     """
-    every = {RECIPES: lambda: named.arms(domains), PEERS: lambda: [PLAIN, *DATAFLEX, *PARTS]}
+    every = {RECIPES: lambda: named.arms(domains, epochs), PEERS: lambda: [PLAIN, *DATAFLEX, *PARTS]}
     return [name for word in words for name in (every[word]() if word in every else [word])]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import TrainerCallback
+from trl import SFTTrainer
 
 from campus_tune.method import suspicion
 from campus_tune.method.dirt import Dirt
@@ -18,6 +21,7 @@ from campus_tune.run import earned
 from campus_tune.run.checkpoints import saved_curriculum
 from campus_tune.run.manifest import FILE as MANIFEST
 from campus_tune.scores.cache import read_columns
+from campus_tune.words.errors import AuditError, TrainerError
 from campus_tune.words.types import Json
 from tests.run.test_resume import SaveAt, StopAfter, StoppedError, assert_same, outcome
 from tests.run.test_suspects_dropped import ROWS, STEPS, WRONG, N
@@ -195,6 +199,102 @@ def test_a_checkpoint_needs_the_files_of_losses_until_the_sign_and_remembers_its
         named = json.loads((checkpoint / MANIFEST).read_text("utf-8"))["beside"]
         needed = [name for name in named if name.startswith("training_losses")]
         assert len(needed) == (3 if stage is None else 0)
+
+
+# -- trainers that cannot weigh rows -----------------------------------------------------------------------------------
+
+
+class Doubled(SFTTrainer):
+    """A loss of the user's own, scaled: what is multiplied would not be what was planned."""
+
+    loss_is_scaled_for_ga = True
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        return 2 * super().compute_loss(*args, **kwargs)
+
+
+class Hidden(SFTTrainer):
+    """A loss of the user's own that takes the labels away."""
+
+    loss_is_scaled_for_ga = True
+
+    def compute_loss(self, model: Any, inputs: Any, **kwargs: Any) -> Any:
+        del kwargs
+        labels = inputs["labels"][:, 1:]
+        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[:, :-1]
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+
+
+class Touches(TrainerCallback):
+    """Changes gradients before the optimizer sees them; here to what they are."""
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        del args, state, control
+        for parameter in kwargs["model"].parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(1.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"trainer_class": Doubled}, "weights audit of step 1: the gradient of row .* must be that of"),
+        ({"callbacks": [Touches()]}, "weights audit: the weighted gradients must reach the optimizer"),
+    ],
+    ids=["a loss that is scaled", "gradients that are touched"],
+)
+def test_where_a_first_step_shows_that_weights_cannot_be_multiplied_the_run_goes_on_without(
+    settings: Json, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = {"max_steps": 30, **settings}
+    with pytest.raises(AuditError, match=why):
+        run(tmp_path / "always", {**BASE, "weights": [{"name": "robust", "from": 0}]}, **short)
+    trainer, witness = run(tmp_path / "auto", BOTH | {"drop": [{**DROP, "from": 0.5}]}, **short)
+    (told,) = events(tmp_path / "auto", "act")
+    assert told["acts"] == ["drop: suspects"]
+    assert re.match(why, told["cannot"])
+    assert not weights_of(tmp_path / "auto")
+    (end,) = events(tmp_path / "auto", "end")
+    assert end["audit"]["passed"] == 30
+    assert "weights cannot be multiplied (" in capsys.readouterr().out
+    assert len(witness.steps) == 30
+    (saved,) = (one for one in trainer.callback_handler.callbacks if hasattr(one, "run"))
+    assert saved.run.situation.drawing.state()["act"] == {"stage": told["stage"], "cannot": told["cannot"]}
+
+
+@pytest.mark.filterwarnings("ignore:`label_smoothing_factor` is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    ("settings", "warning", "why"),
+    [
+        (
+            {"label_smoothing_factor": 0.1},
+            "`weights: robust` with act: auto is left out of this run: `label_smoothing_factor` must be 0 with",
+            "no wrong rows are to be seen",  # trl asks once more, without it
+        ),
+        (
+            {"trainer_class": Hidden},
+            "What waits for a sign of wrong rows (act: auto) sees none, and does nothing.",
+            "training shows no losses of single rows",
+        ),
+    ],
+    ids=["label smoothing", "labels that are taken away"],
+)
+def test_a_trainer_that_cannot_weigh_rows_or_shows_no_losses_trains_with_what_waits_and_says_so(
+    settings: Json, warning: str, why: str, tmp_path: Path
+) -> None:
+    trainer = tiny_trainer(tmp_path, config=BOTH, **RUN, max_steps=12, **settings)
+    trainer.train()
+    assert trainer.state.global_step == 12
+    assert any(warning in text for event in events(tmp_path, "warnings") for text in event["warnings"])
+    (told,), (dropped,) = events(tmp_path, "act"), events(tmp_path, "suspects")
+    assert (told["acts"], told["why"]) == ([], why)
+    assert (dropped["act"], dropped["dropped"]) == ("auto", 0)
+
+
+@pytest.mark.filterwarnings("ignore:`label_smoothing_factor` is deprecated:FutureWarning")
+def test_what_acts_in_any_case_refuses_such_a_trainer_still(tmp_path: Path) -> None:
+    with pytest.raises(TrainerError, match=r"`label_smoothing_factor` must be 0 with weights"):
+        run(tmp_path, {**BASE, "weights": ["robust"]}, label_smoothing_factor=0.1)
 
 
 def test_wrong_rows_are_among_those_that_count_less(runs: Any) -> None:
