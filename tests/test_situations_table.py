@@ -20,6 +20,7 @@ from campus_tune.compare.verdict.bootstrap import crossed_spread
 from campus_tune.evaluate.paired import holm
 from eval.situations import evidence, gains, judged, kept, page, table, targets, transfer
 from eval.situations.__main__ import main
+from eval.situations.arms import STAGES
 from eval.situations.judged import ArmFound, Found, corrected_table, judge_arms
 from eval.situations.targets import LOSS, MIDDLE, MISSED, NOT_ASKED, NOT_RUN, REACHED, SHARE, SPEED, WORST, Target
 from tests.planted_runs import EFFECTS, keep, planted_result, planted_results
@@ -373,6 +374,14 @@ def test_the_evidence_is_what_the_package_reads(dirty: Found, tmp_path: Path) ->
     assert set(read.rows[0].arms) == {"auto", "both"}
     assert read.rows[0].arms["both"].effect == pytest.approx(dirty.arms["both"].effect, abs=1e-5)
     assert "| `wrong_30` |" in readme_table(read)
+
+
+def test_evidence_is_of_blocks_that_somebody_could_write(dirty: Found) -> None:
+    both = replace(dirty.arms["both"], campus={"selector": "shuffle", "stages": STAGES})
+    other = replace(dirty.arms["both"], campus={"peer": "dataflex_loss"})
+    row = evidence.evidence_of([replace(dirty, arms={"both": both, "dataflex_loss": other})], {"tasks": "tiny"})
+    assert list(row["situations"][0]["arms"]) == ["both"]
+    assert row["situations"][0]["arms"]["both"]["campus"] == {"selector": "shuffle"}
 
 
 def test_an_arm_that_does_not_beat_its_control_is_not_what_helps(dirty: Found) -> None:

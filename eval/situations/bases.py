@@ -26,6 +26,7 @@ class Base:
     """A model to begin with.
 
     Args:
+        name: of its folder.
         about: a sentence.
         make: writes the model, and its tokenizer, into a folder.
         batch: rows of a step.
@@ -33,6 +34,7 @@ class Base:
         lora: settings of an adapter; None trains every weight.
     """
 
+    name: str
     about: str
     make: Callable[[Path], None]
     batch: int = 32
@@ -41,7 +43,7 @@ class Base:
 
     def folder(self, keep: Path) -> Path:
         """Where it is; made now where it is not there, by one process alone."""
-        folder = keep / "bases" / next(name for name, base in BASES.items() if base is self)
+        folder = keep / "bases" / self.name
         if not (folder / "tokenizer.json").is_file():
             folder.parent.mkdir(parents=True, exist_ok=True)
             with folder.with_suffix(".lock").open("w") as lock:
@@ -96,11 +98,12 @@ TINY = {
 }
 LORA = {**TINY, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 1}
 ADAPTER = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "v_proj"], "layers_to_transform": UPPER}
-BASES: Mapping[str, Base] = {
-    "tasks": Base("a tiny Llama that has learned the easy levels of the generated tasks", _write_tasks, settings=TINY),
-    "text": Base("a tiny Llama that has read other rows of the mix, and Dolly", _write_text, settings=TINY),
-    "smol": Base("SmolLM2-135M-Instruct, de-quantised, and a LoRA in its upper third", _write_smol, 8, LORA, ADAPTER),
-}
+_ALL = (
+    Base("tasks", "a tiny Llama that has learned the easy levels of the generated tasks", _write_tasks, settings=TINY),
+    Base("text", "a tiny Llama that has read other rows of the mix, and Dolly", _write_text, settings=TINY),
+    Base("smol", "SmolLM2-135M-Instruct, de-quantised, and a LoRA in its upper third", _write_smol, 8, LORA, ADAPTER),
+)
+BASES: Mapping[str, Base] = {base.name: base for base in _ALL}
 
 
 def trainer_of(

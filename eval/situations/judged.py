@@ -158,7 +158,7 @@ def judge_arms(
     arms = {name: arm_of(of_arm) for name, of_arm in results.items()}
     base = arms[BASELINE]
     oracle = next((arms[name] for name in ORACLES if name in arms), None)
-    what = {name: (of_arm[0].get("campus") or {}).get("control", name) for name, of_arm in results.items()}
+    what = {name: what_control(name, of_arm[0].get("campus") or {}) for name, of_arm in results.items()}
     found: dict[str, ArmFound] = {}
     for name, arm in arms.items():
         if name == BASELINE:
@@ -172,6 +172,15 @@ def judge_arms(
         contrasts = _contrasts(arm, own, judged_by, resamples, seed)
         found[name] = replace(one, contrasts=contrasts, campus=results[name][0].get("campus") or {})
     return found
+
+
+def what_control(name: str, campus: Json) -> str:
+    """What kind of control an arm is: as its block says, else as the name of a named recipe's control does.
+
+    >>> what_control("both_control", {"control": "shuffled_weights"}), what_control("campus.random_same_pacing", {})
+    ('shuffled_weights', 'random_same_pacing')
+    """
+    return str(campus.get("control") or name.rpartition(".")[2])
 
 
 def recipe_of(control: str, arms: Mapping[str, ArmResults]) -> str | None:

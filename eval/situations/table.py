@@ -134,15 +134,23 @@ def effect_cell(arm: ArmFound | None, *, marked: bool = True) -> str:
     mark = MARKS.get(arm.word or "", "") if marked and arm.kind in ("recipe", "plus") else ""
     value = share_cell(arm.effect)
     value = f"{value}?" if mark == "?" else f"{mark}{value}{mark}"
-    return value if arm.interval is None else f"{value} ({' to '.join(map(share_cell, arm.interval))})"
+    return value + half_width(arm.interval)
 
 
 def difference_cell(found: Difference | None) -> str:
     """A difference with its interval, in per cent of the other's loss."""
     if found is None or found.value is None:
         return DASH
-    ends = ends_of(found)
-    return share_cell(found.relative) + ("" if ends is None else f" ({' to '.join(map(share_cell, ends))})")
+    return share_cell(found.relative) + half_width(ends_of(found))
+
+
+def half_width(ends: tuple[float, float] | None) -> str:
+    """How far an interval reaches to each side of its value, in per cent; they are as wide on both.
+
+    >>> half_width((-0.12, -0.1)), half_width(None)
+    (' ± 1.0', '')
+    """
+    return "" if ends is None else f" ± {50 * (ends[1] - ends[0]):.1f}"
 
 
 def share_cell(share: float | None) -> str:
