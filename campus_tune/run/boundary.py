@@ -327,12 +327,13 @@ def weights_audit(now: Situation) -> Json:
     return {"weights_audit": [min(counts) for counts in zip(*now.peers.gather(mine), strict=True)]}
 
 
-def summed_up(now: Situation, advice: Sequence[Json] = ()) -> Ended:
+def summed_up(now: Situation, advice: Sequence[Json] = (), dirt: Json | None = None) -> Ended:
     """What there is to say of a run when it is over.
 
     Args:
         now: the run.
         advice: that it gives.
+        dirt: how many of its rows are wrong; None where nothing tells.
     """
     seen, repeated = now.curriculum.coverage_counts()
     return Ended(
@@ -353,6 +354,7 @@ def summed_up(now: Situation, advice: Sequence[Json] = ()) -> Ended:
             **now.load.padding.told(now.loaded.rows.tokens, now.curriculum.visits()),
             "competence": now.probing.changes(),
             **({"smallest_rise": power} if (power := now.helm.power(now)) else {}),
+            **({} if dirt is None else {"dirt": dirt}),
             **({"advice": list(advice)} if advice else {}),
             "cost": now.budget.shares(),
             "found": now.budget.found_share(),
