@@ -20,6 +20,7 @@ from campus_tune.compare.verdict.bootstrap import crossed_spread
 from campus_tune.evaluate.paired import holm
 from eval.situations import evidence, gains, judged, kept, page, table, targets, transfer
 from eval.situations.__main__ import main
+from eval.situations.arms import STAGES
 from eval.situations.judged import ArmFound, Found, corrected_table, judge_arms
 from eval.situations.targets import LOSS, MIDDLE, MISSED, NOT_ASKED, NOT_RUN, REACHED, SHARE, SPEED, WORST, Target
 from tests.planted_runs import EFFECTS, keep, planted_result, planted_results
@@ -375,6 +376,14 @@ def test_the_evidence_is_what_the_package_reads(dirty: Found, tmp_path: Path) ->
     assert "| `wrong_30` |" in readme_table(read)
 
 
+def test_evidence_is_of_blocks_that_somebody_could_write(dirty: Found) -> None:
+    both = replace(dirty.arms["both"], campus={"selector": "shuffle", "stages": STAGES})
+    other = replace(dirty.arms["both"], campus={"peer": "dataflex_loss"})
+    row = evidence.evidence_of([replace(dirty, arms={"both": both, "dataflex_loss": other})], {"tasks": "tiny"})
+    assert list(row["situations"][0]["arms"]) == ["both"]
+    assert row["situations"][0]["arms"]["both"]["campus"] == {"selector": "shuffle"}
+
+
 def test_an_arm_that_does_not_beat_its_control_is_not_what_helps(dirty: Found) -> None:
     alike = a_situation(effects={**EFFECTS, "both_control": -0.18})
     (found,) = corrected_table([alike])
@@ -484,3 +493,26 @@ def test_how_many_seeds_it_takes_is_what_a_plan_says() -> None:
     middle = targets.outcome_of(target, "clean_1", noisy)
     assert middle.word == MISSED or middle.why == f"{needed} seeds would find 1%"
     assert targets.seeds_needed(an_arm(), 0.01) is None
+
+
+def test_what_one_seed_has_tried_stands_apart_with_its_control(dirty: Found) -> None:
+    given = planted_results({"random": 0.0, "auto": -0.1, "campus": 0.3, "review": -0.05}, seeds=(0, 1))
+    control = planted_result("campus.random_same_pacing", 0, 0.01, kind="control")
+    given = {
+        **given,
+        "campus": given["campus"][:1],
+        "review": given["review"][:1],
+        "campus.random_same_pacing": [control],
+    }
+    given["campus"][0]["tokens"] = 900
+    found = corrected_table([replace(dirty, use="tune", arms=judge_arms(given, resamples=FEW))])[0]
+    tried = [(arm.name, controls) for arm, controls in table.once_tried(found)]
+    assert tried == [("review", []), ("campus", ["campus.random_same_pacing"])]  # the best first
+    lines = list(table.once(found))
+    assert lines[-1].startswith("| campus | +30.") or lines[-1].startswith("| campus | +29.")
+    assert "| campus.random_same_pacing | +1." in lines[-1] or "| campus.random_same_pacing | +0." in lines[-1]
+    assert lines[-1].endswith("| 0.90 | – |")
+    assert not any(line.startswith("| campus ") for line in table.every_arm(found))
+    assert [row[0].text for row in page.once_table(found).rows] == ["review", "campus"]
+    assert page.once_table(dirty) is None
+    assert "tried with one seed" in page.page_of([found])

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from eval.situations.arms import asked_for
+from eval.situations.arms import ARMS, asked_for
 from eval.situations.rows import made
 from eval.situations.runs import RESULT, folder_of, one_run
 from eval.situations.situation import Situation, names, read_situation, seeds_of
@@ -45,7 +45,8 @@ def tasks_of(options: Any) -> list[Task]:
             continue
         seeds = situation.seeds if options.seeds is None else seeds_of(options.seeds)
         domains = [row["domain"] for row in made(situation.rows, seeds[0]).rows] if options.arms else []
-        arms = situation.arms if options.arms is None else asked_for(options.arms, domains)
+        arms = situation.arms if options.arms is None else asked_for(options.arms, domains, situation.epochs)
+        arms = [arm for arm in arms if arm in situation.arms or arm not in ARMS]
         found += [(name, arm, seed) for seed in seeds for arm in arms]
     return found
 
@@ -163,7 +164,7 @@ def main(arguments: list[str] | None = None) -> int:
             "--arms",
             nargs="+",
             metavar="NAME",
-            help="those of the situation by default; recipes: all of recipes/ with their controls; peers: TRL, DataFlex",
+            help="those of the situation by default; recipes: each with its control; peers: TRL, DataFlex",
         )
         command.add_argument("--seeds", help="0-2, or 0,3,7; those of the situation by default")
         command.add_argument("--use", choices=("tune", "judge"), help="situations of this use alone")

@@ -88,18 +88,19 @@ def block_of(name: str, given: Given | None = None, seed: int = 0) -> tuple[Kind
     elif name in PARTS:
         kind, block = "recipe", PARTS[name]
     else:
-        return named.block_of(name, given or Given(named.STEPS * STAGES, ()), seed)
+        return named.block_of(name, given or Given(named.STEPS * STAGES, 1, ()), seed)
     return kind, {"stages": STAGES, **block}
 
 
-def asked_for(words: Sequence[str], domains: Sequence[str]) -> list[str]:
+def asked_for(words: Sequence[str], domains: Sequence[str], epochs: float) -> list[str]:
     """Arms by name, and all at once: `recipes` is every recipe with its control, `peers` every peer.
 
     Args:
         words: as they are typed.
         domains: of the situation's rows: some recipes need several.
+        epochs: of the situation: some recipes need two.
     """
-    every = {RECIPES: lambda: named.arms(domains), PEERS: lambda: [PLAIN, *DATAFLEX, *PARTS]}
+    every = {RECIPES: lambda: named.arms(domains, epochs), PEERS: lambda: [PLAIN, *DATAFLEX, *PARTS]}
     return [name for word in words for name in (every[word]() if word in every else [word])]
 
 

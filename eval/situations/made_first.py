@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from eval.situations.bases import BASES, trainer_of
-from eval.situations.named import HOLDOUT, NEEDS, PROXY
+from eval.situations.named import HOLDOUT, PROXY, need_of
 from eval.situations.rows import Made, made
 from eval.situations.situation import Situation
 
@@ -26,7 +26,7 @@ TOKENS = "tokens.json"
 
 def made_first(keep: Path, situation: Situation, arm: str, seed: int, rows: Made) -> tuple[dict[str, Path], float]:
     """(Folders by name, training tokens that they cost) of what an arm needs; nothing for most arms."""
-    need = NEEDS.get(arm.partition(".")[0])
+    need = need_of(arm)
     if need is None:
         return {}, 0.0
     name = need if need == HOLDOUT else f"{need}-seed-{seed}"

@@ -78,7 +78,7 @@ def _train(keep: Path, situation: Situation, arm: str, seed: int, rows: Made, ou
     base = BASES[situation.base]
     steps = steps_of(situation, rows)
     made, made_cost = made_first(keep, situation, arm, seed, rows)
-    kind, block = block_of(arm, Given(steps, [row["domain"] for row in rows.rows], made), seed)
+    kind, block = block_of(arm, Given(steps, situation.epochs, [row["domain"] for row in rows.rows], made), seed)
     probes = None
     if is_probed(arm):
         columns = ("domain", "prompt", "completion")
