@@ -44,14 +44,20 @@ def keep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", names())
 def test_every_situation_names_what_there_is(name: str) -> None:
     found = read_situation(name)
-    assert found.base in BASES and found.rows["make"] in MAKES and set(found.arms) <= set(ARMS)
-    assert found.epochs > 0 and len(found.about) > 20 and len(set(found.seeds)) == len(found.seeds)
+    assert found.base in BASES
+    assert found.rows["make"] in MAKES
+    assert set(found.arms) <= set(ARMS)
+    assert found.epochs > 0
+    assert len(found.about) > 20
+    assert len(set(found.seeds)) == len(found.seeds)
 
 
 def test_what_tunes_does_not_judge() -> None:
     every = [read_situation(name) for name in names()]
     seeds = {use: {seed for one in every if one.use == use for seed in one.seeds} for use in ("tune", "judge")}
-    assert seeds["tune"] and seeds["judge"] and not seeds["tune"] & seeds["judge"]
+    assert seeds["tune"]
+    assert seeds["judge"]
+    assert not seeds["tune"] & seeds["judge"]
 
 
 @pytest.mark.parametrize("name", sorted(ARMS))
@@ -88,17 +94,24 @@ def test_a_situation_that_nobody_wrote() -> None:
 
 
 def test_seeds() -> None:
-    assert seeds_of("100-102,7") == (100, 101, 102, 7) and seeds_of(4) == (4,) and seeds_of([1, 2]) == (1, 2)
+    assert seeds_of("100-102,7") == (100, 101, 102, 7)
+    assert seeds_of(4) == (4,)
+    assert seeds_of([1, 2]) == (1, 2)
 
 
 def test_rows_are_drawn_anew_and_test_rows_are_not() -> None:
     one, other, again = made(FEW, 3), made(FEW, 4), made(FEW, 3)
-    assert one.tests == other.tests and one.probes == other.probes and one.rows != other.rows
-    assert one.rows == again.rows and (one.wrong == again.wrong).all()
+    assert one.tests == other.tests
+    assert one.probes == other.probes
+    assert one.rows != other.rows
+    assert one.rows == again.rows
+    assert (one.wrong == again.wrong).all()
     assert [row["right"] for row in one.rows] == [float(not bad) for bad in one.wrong]
     assert one.wrong.mean() == pytest.approx(0.25, abs=0.05)
     asked = [{question(row) for row in rows} for rows in (one.rows, one.tests, one.probes)]
-    assert not asked[0] & asked[1] and not asked[0] & asked[2] and not asked[1] & asked[2]
+    assert not asked[0] & asked[1]
+    assert not asked[0] & asked[2]
+    assert not asked[1] & asked[2]
 
 
 def test_more_of_one_domain() -> None:
@@ -109,15 +122,19 @@ def test_more_of_one_domain() -> None:
 def test_a_run_is_a_result_of_a_comparison(keep: Path) -> None:
     results = [json.loads((folder_of(keep, "small", arm, 3) / RESULT).read_text()) for arm in ("random", "oracle")]
     random, oracle = (arm_of([one]) for one in results)
-    assert random.kind == "baseline" and random.shared == oracle.shared and random.end.items == oracle.end.items
-    assert [one["audit"]["passed"] for one in results] == [4, 4] and results[0]["rows"] == results[1]["rows"] == 128
+    assert random.kind == "baseline"
+    assert random.shared == oracle.shared
+    assert random.end.items == oracle.end.items
+    assert [one["audit"]["passed"] for one in results] == [4, 4]
+    assert results[0]["rows"] == results[1]["rows"] == 128
 
 
 def test_the_oracle_trains_no_wrong_row_and_what_was_shown_is_kept(keep: Path) -> None:
     for arm, trained in (("random", True), ("oracle", False)):
         folder = folder_of(keep, "small", arm, 3)
         visits, rows = np.load(folder / "visits.npz"), np.load(folder / "rows.npz")
-        assert len(visits["row"]) == 128 and rows["wrong"][visits["row"]].any() == trained
+        assert len(visits["row"]) == 128
+        assert rows["wrong"][visits["row"]].any() == trained
         assert (visits["tokens"] == rows["answer_tokens"][visits["row"]]).all()
 
 

@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from campus_tune.compare.verdict import ArmResults, ItemValues, arm_of, judge
+from campus_tune.compare.verdict import ArmResults, ItemValues, arm_of, from_difference, judge
 from campus_tune.compare.verdict.bootstrap import crossed_spread
 from campus_tune.evaluate.paired import holm
 from eval.situations import evidence, gains, judged, kept, page, table, targets, transfer
 from eval.situations.__main__ import main
+from eval.situations.arms import STAGES
 from eval.situations.judged import ArmFound, Found, corrected_table, judge_arms
 from eval.situations.targets import LOSS, MIDDLE, MISSED, NOT_ASKED, NOT_RUN, REACHED, SHARE, SPEED, WORST, Target
 from tests.planted_runs import EFFECTS, keep, planted_result, planted_results
@@ -199,9 +200,9 @@ def test_what_was_measured_is_paid_for() -> None:
     by_hand = []
     for mine, theirs in zip(given["both"], given["random"], strict=True):
         paid = np.interp(1000 / 1.25, mine["curve"]["tokens"], mine["curve"]["loss"])
-        by_hand.append(math.log(paid / theirs["curve"]["loss"][-1]))
+        by_hand.append(paid / theirs["curve"]["loss"][-1] - 1)
     assert found.charged.value == pytest.approx(np.mean(by_hand))
-    assert found.charged.relative == pytest.approx(math.exp(np.mean(by_hand)) - 1)
+    assert found.charged.relative == pytest.approx(np.mean(by_hand))
     assert found.charged.relative > found.effect
     free = judge_arms(planted_results({"random": 0.0, "both": -0.1}), resamples=FEW)["both"]
     assert (free.charged, free.cost) == (None, 0.0)
@@ -216,10 +217,27 @@ def test_the_worst_domain_is_the_highest_of_each_run() -> None:
         for one in (mine, theirs):
             loss, tokens, domain = (np.array(one["test"][key]) for key in ("loss", "tokens", "domain"))
             worst.append(max(loss[domain == d].sum() / tokens[domain == d].sum() for d in (0, 1)))
-        ratios.append(math.log(worst[0] / worst[1]))
+        ratios.append(worst[0] / worst[1] - 1)
     assert found.value == pytest.approx(np.mean(ratios))
     by_scipy = stats.ttest_1samp(ratios, 0.0).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((by_scipy.low, by_scipy.high))
+
+
+def test_a_situation_judged_by_its_worst_domain_has_its_word_about_it() -> None:
+    given = planted_results({"random": 0.0, "both": -0.1, "both_control": 0.0}, lag=0.5)
+    by_mean, by_worst = (judge_arms(given, judged_by=by, resamples=FEW)["both"] for by in ("mean", "worst_domain"))
+    assert by_worst.difference == by_worst.worst == by_mean.worst
+    assert by_worst.mean == by_mean.difference == by_mean.mean
+    found = corrected_table([replace(a_situation(), arms={"both": by_worst})])[0].arms["both"]
+    assert found.word == "helped"
+    assert found.effect == pytest.approx(by_worst.worst.value)
+    assert found.interval == pytest.approx((by_worst.worst.low, by_worst.worst.high))
+    contrast = by_worst.contrasts["shuffled_weights"]
+    turned = judge_arms(
+        {"random": [{**one, "arm": "random", "kind": "baseline"} for one in given["both_control"]],
+         "both": given["both"]}, resamples=FEW,
+    )["both"].worst  # fmt: skip
+    assert (contrast.value, contrast.low) == pytest.approx((turned.value, turned.low))
 
 
 # -- targets -----------------------------------------------------------------------------------------------------------
@@ -358,6 +376,14 @@ def test_the_evidence_is_what_the_package_reads(dirty: Found, tmp_path: Path) ->
     assert "| `wrong_30` |" in readme_table(read)
 
 
+def test_evidence_is_of_blocks_that_somebody_could_write(dirty: Found) -> None:
+    both = replace(dirty.arms["both"], campus={"selector": "shuffle", "stages": STAGES})
+    other = replace(dirty.arms["both"], campus={"peer": "dataflex_loss"})
+    row = evidence.evidence_of([replace(dirty, arms={"both": both, "dataflex_loss": other})], {"tasks": "tiny"})
+    assert list(row["situations"][0]["arms"]) == ["both"]
+    assert row["situations"][0]["arms"]["both"]["campus"] == {"selector": "shuffle"}
+
+
 def test_an_arm_that_does_not_beat_its_control_is_not_what_helps(dirty: Found) -> None:
     alike = a_situation(effects={**EFFECTS, "both_control": -0.18})
     (found,) = corrected_table([alike])
@@ -444,3 +470,49 @@ def test_the_cheapest_base_and_the_cleanest_rows_come_first(tmp_path: Path) -> N
     for name in ("wrong_30", "wrong_5", "clean_1"):
         keep(tmp_path, name, planted_results({"random": 0.0, "auto": -0.1}, seeds=range(100, 103)))
     assert [one.name for one in kept.found_in(tmp_path, resamples=FEW)] == ["clean_1", "wrong_5", "wrong_30"]
+
+
+def test_a_situation_judged_by_its_worst_domain_shows_all_of_them(dirty: Found) -> None:
+    found = replace(dirty, judged_by="worst_domain")
+    lines = list(table.lines_of([found]))
+    assert "| arm | lists | text |" in lines
+    assert f"| auto | {table.difference_cell(dirty.arms['auto'].domains['lists'])} |" in "\n".join(lines)
+    assert "wrong_30: by domain" in page.page_of([found])
+    assert "by domain;" not in page.page_of([dirty])
+    assert len(page.domains_table(found).rows) == 2 * len(found.arms)
+
+
+def test_how_many_seeds_it_takes_is_what_a_plan_says() -> None:
+    noisy = corrected_table([a_situation("clean_1", effects={"random": 0.0, "auto": 0.0}, noise=0.03)])[0].arms["auto"]
+    needed = targets.seeds_needed(noisy, 0.01)
+    assert needed is not None
+    assert needed > 8
+    assert from_difference(noisy.difference, seeds=needed, effect=0.01).enough
+    assert not from_difference(noisy.difference, seeds=needed - 1, effect=0.01).enough
+    target = Target("", ("clean_1",), LOSS, 1.01)
+    middle = targets.outcome_of(target, "clean_1", noisy)
+    assert middle.word == MISSED or middle.why == f"{needed} seeds would find 1%"
+    assert targets.seeds_needed(an_arm(), 0.01) is None
+
+
+def test_what_one_seed_has_tried_stands_apart_with_its_control(dirty: Found) -> None:
+    given = planted_results({"random": 0.0, "auto": -0.1, "campus": 0.3, "review": -0.05}, seeds=(0, 1))
+    control = planted_result("campus.random_same_pacing", 0, 0.01, kind="control")
+    given = {
+        **given,
+        "campus": given["campus"][:1],
+        "review": given["review"][:1],
+        "campus.random_same_pacing": [control],
+    }
+    given["campus"][0]["tokens"] = 900
+    found = corrected_table([replace(dirty, use="tune", arms=judge_arms(given, resamples=FEW))])[0]
+    tried = [(arm.name, controls) for arm, controls in table.once_tried(found)]
+    assert tried == [("review", []), ("campus", ["campus.random_same_pacing"])]  # the best first
+    lines = list(table.once(found))
+    assert lines[-1].startswith("| campus | +30.") or lines[-1].startswith("| campus | +29.")
+    assert "| campus.random_same_pacing | +1." in lines[-1] or "| campus.random_same_pacing | +0." in lines[-1]
+    assert lines[-1].endswith("| 0.90 | – |")
+    assert not any(line.startswith("| campus ") for line in table.every_arm(found))
+    assert [row[0].text for row in page.once_table(found).rows] == ["review", "campus"]
+    assert page.once_table(dirty) is None
+    assert "tried with one seed" in page.page_of([found])

@@ -39,6 +39,7 @@ from campus_tune.preview.evidence import (
 )
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.training_yaml import run_size
+from campus_tune.words.annotated import defaults, plain
 from campus_tune.words.findings import Finding
 from campus_tune.words.types import Json
 from campus_tune.words.wording import listed
@@ -287,12 +288,14 @@ def _kinds(block: object) -> set[str]:
 
 
 def in_yaml(block: Json) -> str:
-    """A block of settings on one line.
+    """A block of settings on one line, without those that are so anyway.
 
-    >>> in_yaml({"selector": "shuffle", "drop": [{"by": "suspects"}]})
+    >>> in_yaml({"stages": 20, "metrics": [], "selector": "shuffle", "drop": [{"by": "suspects"}]})
     'campus: {selector: shuffle, drop: [{by: suspects}]}'
     """
-    flow = yaml.safe_dump(block, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000)
+    usual = plain(defaults(CampusConfig))
+    told = {name: value for name, value in block.items() if name not in usual or plain(value) != usual[name]}
+    flow = yaml.safe_dump(told, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000)
     return f"campus: {flow.strip()}"
 
 

@@ -22,6 +22,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.situations.arms import ARMS, asked_for
+from eval.situations.rows import made
 from eval.situations.runs import RESULT, folder_of, one_run
 from eval.situations.situation import Situation, names, read_situation, seeds_of
 
@@ -42,7 +44,9 @@ def tasks_of(options: Any) -> list[Task]:
         if options.use and situation.use != options.use:
             continue
         seeds = situation.seeds if options.seeds is None else seeds_of(options.seeds)
-        arms = [arm for arm in situation.arms if options.arms is None or arm in options.arms]
+        domains = [row["domain"] for row in made(situation.rows, seeds[0]).rows] if options.arms else []
+        arms = situation.arms if options.arms is None else asked_for(options.arms, domains, situation.epochs)
+        arms = [arm for arm in arms if arm in situation.arms or arm not in ARMS]
         found += [(name, arm, seed) for seed in seeds for arm in arms]
     return found
 
@@ -93,7 +97,7 @@ def make(keep: Path, task: Task) -> str:
             return f"{name} {arm} {seed}: another process is at it"
         try:
             outcome = one_run(keep, read_situation(name), arm, seed)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return f"{name} {arm} {seed}: FAILED {type(error).__name__}: {error}"
     loss = outcome["curve"]["loss"]
     return f"{name} {arm} {seed}: {loss[0]:.4f} → {loss[-1]:.4f}, {time.perf_counter() - began:.0f} s"
@@ -156,7 +160,12 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=about)
         command.add_argument("--keep", type=Path, required=True, metavar="DIR")
         command.add_argument("--situations", nargs="+", metavar="NAME", help="all by default")
-        command.add_argument("--arms", nargs="+", metavar="NAME", help="those of the situation by default")
+        command.add_argument(
+            "--arms",
+            nargs="+",
+            metavar="NAME",
+            help="those of the situation by default; recipes: each with its control; peers: TRL, DataFlex",
+        )
         command.add_argument("--seeds", help="0-2, or 0,3,7; those of the situation by default")
         command.add_argument("--use", choices=("tune", "judge"), help="situations of this use alone")
         command.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N")

@@ -1,5 +1,6 @@
 """What was measured, as the package reads it: `campus_tune/preview/evidence.json`, a row a situation that judged.
 
+Arms that are no block of ours, as those of peers, are left out, and of a block what everybody has by default.
 The package claims nothing beside it: the README's table and the advice of `check` and of a run are made of this file.
 An arm *helps* in a situation where its word is `helped` after Holm's correction over the whole table, and where it
 beats each of its own controls that were run; of several the one that ended lowest.
@@ -16,6 +17,7 @@ from campus_tune.evaluate.paired import LEVEL
 from campus_tune.preview.evidence import PATH, VERSION, as_table
 from campus_tune.words.files import atomic_write
 from campus_tune.words.types import Json
+from eval.situations.arms import STAGES
 from eval.situations.judged import ArmFound, Found
 from eval.situations.transfer import plain_name
 
@@ -37,7 +39,8 @@ WORDS = {  # arm → what it does, as the end of "what helps: …"
     "both": "`robust` weights and dropping suspects",
     "robust": "`robust` weights",
     "drop": "dropping suspects",
-    "default": "the published order",
+    "auto_drop": "dropping suspects where they are seen (`drop: act: auto`)",
+    "order": "an order by length, diversity of words and compression",
 }
 
 
@@ -83,6 +86,11 @@ def beats_its_controls(arm: ArmFound) -> bool:
     )
 
 
+def is_ours(arm: ArmFound) -> bool:
+    """It is a block that somebody could write."""
+    return bool(arm.campus) and "peer" not in arm.campus
+
+
 def kind_of(found: Found) -> str:
     """What a situation is made of.
 
@@ -111,7 +119,7 @@ def _row(found: Found) -> Json:
         "rows": looks["rows"],
         "loss": round(found.loss, 5),
         "helps": helps(found),
-        "arms": {arm.name: _arm(arm) for arm in found.arms.values() if arm.kind in ("recipe", "plus")},
+        "arms": {arm.name: _arm(arm) for arm in found.arms.values() if arm.kind in ("recipe", "plus") and is_ours(arm)},
     }
 
 
@@ -120,7 +128,7 @@ def _arm(arm: ArmFound) -> Json:
     reached = None if arm.speed is None or arm.speed.reached is None else [*arm.speed.reached.values()]
     return {
         "words": WORDS.get(arm.name, f"the recipe `{arm.name}`"),
-        "campus": arm.campus,
+        "campus": {key: value for key, value in arm.campus.items() if (key, value) != ("stages", STAGES)},
         "effect": rounded(arm.effect),
         "low": rounded(low),
         "high": rounded(high),

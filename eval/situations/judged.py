@@ -9,7 +9,8 @@ the verdict away, as in every comparison. What is told of an arm:
                 that it could have trained for the same compute. Where the learning rate falls to 0 this errs on the
                 hard side, for a run planned that short would have come to its end
     speed       charged tokens to the loss at which plain shuffling ended (`compare.verdict.speed`)
-    worst       the highest loss of any domain against the highest that plain shuffling has, seed by seed
+    worst       the highest loss of any domain ÷ the highest that plain shuffling has, seed by seed, with Student's t.
+                Where a situation is judged by it, it is what the word is about
     share       of the oracle's gain (`eval.situations.gains`)
     controls    a recipe against each of its own controls, a family of its own
 
@@ -18,7 +19,6 @@ Oracles know what nobody knows. They are shown, are no claim, and do not widen t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -26,7 +26,7 @@ import numpy as np
 
 from campus_tune.compare.verdict import EFFECT, ArmResults, Curve, Speed, VarianceParts, arm_of, judge_speed
 from campus_tune.compare.verdict.bootstrap import RESAMPLES
-from campus_tune.compare.verdict.difference import Difference, corrected, decide, of_seeds, with_spread
+from campus_tune.compare.verdict.difference import Difference, corrected, decide, of_seeds, seed_spread, with_spread
 from campus_tune.compare.verdict.misfits import misfits, misfits_of, same_items
 from campus_tune.compare.verdict.pair import Pair
 from campus_tune.compare.verdict.sentences import attribution
@@ -34,6 +34,7 @@ from campus_tune.words.types import FloatArray, Json
 from eval.situations.gains import Share, share_of_gain
 
 BASELINE, ORACLES = "random", ("oracle", "true_level")
+WORST_DOMAIN = "worst_domain"
 TOKENS = 0.05  # by which share the trained tokens of two arms may differ: answers that were cut off are shorter
 ALIKE = "the difference is the same in every seed and item, so nothing tells it from chance"
 
@@ -46,7 +47,8 @@ class ArmFound:
         name: of the arm.
         kind: recipe, control or oracle.
         seeds: that were compared.
-        difference: of the loss at the end, to plain shuffling; None where no seed can be compared.
+        difference: to plain shuffling, of what the word is about: the loss at the end, over all test rows or of the
+            worst domain; None where no seed can be compared.
         spread: of the difference; None where it has no interval.
         refused: why there is no word.
         word: one of the four; None where refused.
@@ -54,12 +56,14 @@ class ArmFound:
         cost: what it measured, as a share of its training compute.
         tokens: trained ÷ plain shuffling's.
         speed: of the curves.
-        worst: log ratio of the worst domain's loss to plain shuffling's; None where there is one domain.
+        mean: the difference over all test rows, whatever the word is about.
+        worst: ratio of the worst domain's loss to plain shuffling's, less 1; None where there is one domain.
         domains: difference in each of several domains, each with the interval of one alone.
         share: of the oracle's gain; None where there is no oracle.
         contrasts: against each of its own controls, by what the control is.
         attribution: what these say of the reason.
         campus: its block.
+        of: the recipe whose control it is; None of others.
     """
 
     name: str
@@ -73,12 +77,14 @@ class ArmFound:
     cost: float = 0.0
     tokens: float = 1.0
     speed: Speed | None = None
+    mean: Difference | None = None
     worst: Difference | None = None
     domains: Mapping[str, Difference] = field(default_factory=dict)
     share: Share | None = None
     contrasts: Mapping[str, Difference] = field(default_factory=dict)
     attribution: str | None = None
     campus: Json = field(default_factory=dict)
+    of: str | None = None
 
     @property
     def effect(self) -> float | None:
@@ -88,17 +94,23 @@ class ArmFound:
     @property
     def interval(self) -> tuple[float, float] | None:
         """Its ends as such shares; None where there are none. An arm that never acted is plain shuffling itself."""
-        if self.difference is None:
-            return None
-        if self.difference.value == 0 and self.difference.p == 1:
-            return 0.0, 0.0
-        low, high = (self.difference.share(end) for end in (self.difference.low, self.difference.high))
-        return None if low is None or high is None else (low, high)
+        return None if self.difference is None else ends_of(self.difference)
 
     @property
     def detectable(self) -> float | None:
         """The effect that is found in 80 of 100 such comparisons, as such a share."""
         return None if self.difference is None else self.difference.share(self.difference.detectable)
+
+
+def ends_of(difference: Difference) -> tuple[float, float] | None:
+    """The ends of an interval as shares of the other's mean; None where there are none.
+
+    A difference of exactly 0 in every seed and row is that of an arm that never acted.
+    """
+    if difference.value == 0 and difference.p == 1:
+        return 0.0, 0.0
+    low, high = (difference.share(end) for end in (difference.low, difference.high))
+    return None if low is None or high is None else (low, high)
 
 
 @dataclass(frozen=True)
@@ -135,30 +147,43 @@ class Found:
 
 
 def judge_arms(
-    results: Mapping[str, Sequence[Json]], *, resamples: int = RESAMPLES, seed: int = 0
+    results: Mapping[str, Sequence[Json]], *, judged_by: str = "mean", resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, ArmFound]:
     """Every arm of a situation against plain shuffling, not yet corrected for other arms.
 
     Args:
         results: of each arm, one a seed; plain shuffling's among them.
+        judged_by: what the word is about: `mean` or `worst_domain`.
         resamples: of the bootstrap.
         seed: of the bootstrap; the same seed gives the same numbers.
     """
     arms = {name: arm_of(of_arm) for name, of_arm in results.items()}
     base = arms[BASELINE]
     oracle = next((arms[name] for name in ORACLES if name in arms), None)
-    what = {name: (of_arm[0].get("campus") or {}).get("control", name) for name, of_arm in results.items()}
+    what = {name: what_control(name, of_arm[0].get("campus") or {}) for name, of_arm in results.items()}
     found: dict[str, ArmFound] = {}
     for name, arm in arms.items():
         if name == BASELINE:
             continue
         one = _against(arm, _on_seeds_of(base, arm), resamples, seed)
+        if judged_by == WORST_DOMAIN and one.worst is not None and one.refused is None:
+            one = replace(one, difference=one.worst, spread=_spread_of(one.worst))
         if oracle is not None and name not in ORACLES and _shares(arm, base, oracle):
             one = replace(one, share=share_of_gain(arm, base, oracle, resamples=resamples, seed=seed))
         own = {what[other]: arms[other] for other in arms if recipe_of(other, arms) == name}
-        contrasts = _contrasts(arm, own, resamples, seed)
-        found[name] = replace(one, contrasts=contrasts, campus=results[name][0].get("campus") or {})
+        contrasts = _contrasts(arm, own, judged_by, resamples, seed)
+        campus = results[name][0].get("campus") or {}
+        found[name] = replace(one, contrasts=contrasts, campus=campus, of=recipe_of(name, arms))
     return found
+
+
+def what_control(name: str, campus: Json) -> str:
+    """What kind of control an arm is: as its block says, else as the name of a named recipe's control does.
+
+    >>> what_control("both_control", {"control": "shuffled_weights"}), what_control("campus.random_same_pacing", {})
+    ('shuffled_weights', 'random_same_pacing')
+    """
+    return str(campus.get("control") or name.rpartition(".")[2])
 
 
 def recipe_of(control: str, arms: Mapping[str, ArmResults]) -> str | None:
@@ -170,7 +195,9 @@ def recipe_of(control: str, arms: Mapping[str, ArmResults]) -> str | None:
     """
     if arms[control].kind != "control":
         return None
-    recipes = [name for name, arm in arms.items() if arm.kind == "recipe" and control.startswith(f"{name}_")]
+    recipes = [
+        name for name, arm in arms.items() if arm.kind == "recipe" and control.startswith((f"{name}_", f"{name}."))
+    ]
     return max(recipes, key=len, default=None)
 
 
@@ -239,19 +266,26 @@ def _against(arm: ArmResults, base: ArmResults, resamples: int, seed: int) -> Ar
     everything = np.ones(arm.end.n_items, dtype=np.bool_)
     bare = pair.bare(everything) if same_items(arm.end, base.end) else None
     seeds = tuple(one for one in base.seeds if one in arm.seeds)
-    found = ArmFound(arm.name, kind, seeds, bare, refused="; ".join(reasons) or None)
+    places = [(arm.seeds.index(one), base.seeds.index(one)) for one in seeds]
+    found = ArmFound(
+        arm.name,
+        kind,
+        seeds,
+        bare,
+        refused="; ".join(reasons) or None,
+        cost=float(np.mean([curve.cost for curve in arm.curves])) if arm.curves else 0.0,
+        tokens=float(np.mean([arm.trained[i] / base.trained[j] for i, j in places])) if places else 1.0,
+    )
     if reasons or bare is None:
         return found
     (one,), (spread,) = pair.sure([bare], [everything], 1, resamples=resamples, seed=seed)
-    places = [(arm.seeds.index(one), base.seeds.index(one)) for one in seeds]
     return replace(
         found,
         difference=one,
         spread=spread,
+        mean=one,
         refused=ALIKE if one.p_adjusted is None else None,
         charged=_charged(arm, base, places),
-        cost=float(np.mean([curve.cost for curve in arm.curves])) if arm.curves else 0.0,
-        tokens=float(np.mean([arm.trained[i] / base.trained[j] for i, j in places])),
         speed=judge_speed(arm, base),
         worst=_worst(arm, base, places),
         domains=_domains(pair, resamples, seed),
@@ -277,7 +311,7 @@ def _charged(arm: ArmResults, base: ArmResults, places: Sequence[tuple[int, int]
     for i, j in places:
         mine, theirs = arm.curves[i], base.curves[j]
         paid = loss_at(mine, mine.tokens[-1] * (1 + theirs.cost) / (1 + mine.cost))
-        more.append(math.log(paid / theirs.loss[-1]))
+        more.append(paid / theirs.loss[-1])
     ratios = np.array(more)
     return of_ratios(arm, base, ratios) if np.isfinite(ratios).all() and len(ratios) > 1 else None
 
@@ -291,18 +325,23 @@ def loss_at(curve: Curve, tokens: float) -> float:
     return float(np.interp(tokens, curve.tokens, curve.loss))
 
 
-def of_ratios(arm: ArmResults, base: ArmResults, log_ratios: FloatArray) -> Difference:
-    """The mean of log ratios of seeds, with Student's t; `relative` is what it comes to as a share."""
-    known = Difference(arm.name, base.name, None, relative=math.expm1(float(log_ratios.mean())))
-    return of_seeds(known, log_ratios)
+def of_ratios(arm: ArmResults, base: ArmResults, ratios: FloatArray) -> Difference:
+    """How far ratios of seeds are from 1 on average, with Student's t, as a difference to a loss of 1."""
+    mean = float(ratios.mean())
+    return of_seeds(Difference(arm.name, base.name, None, mean - 1, mean, 1.0), ratios - 1)
 
 
 def _worst(arm: ArmResults, base: ArmResults, places: Sequence[tuple[int, int]]) -> Difference | None:
-    """Log ratio of the worst domains' losses."""
+    """The worst domains' losses, each of its own run."""
     if len(base.end.domains) < 2 or len(places) < 2:
         return None
     mine, theirs = (domain_losses(one).max(1) for one in (arm, base))
-    return of_ratios(arm, base, np.array([math.log(mine[i] / theirs[j]) for i, j in places]))
+    return of_ratios(arm, base, np.array([mine[i] / theirs[j] for i, j in places]))
+
+
+def _spread_of(difference: Difference) -> VarianceParts | None:
+    """The spread of what varies over seeds alone."""
+    return None if difference.stderr is None else seed_spread(difference.stderr**2, difference.n_seeds)
 
 
 def domain_losses(arm: ArmResults) -> FloatArray:
@@ -314,16 +353,24 @@ def domain_losses(arm: ArmResults) -> FloatArray:
     )
 
 
-def _contrasts(arm: ArmResults, own: Mapping[str, ArmResults], resamples: int, seed: int) -> dict[str, Difference]:
+def _contrasts(
+    arm: ArmResults, own: Mapping[str, ArmResults], judged_by: str, resamples: int, seed: int
+) -> dict[str, Difference]:
     """A recipe against each of its controls, on the seeds of both, corrected for their number."""
-    found: dict[str, tuple[Difference, VarianceParts]] = {}
+    found: dict[str, tuple[Difference, VarianceParts | None]] = {}
     for what, other in own.items():
         mine, theirs = _on_seeds_of(arm, other), _on_seeds_of(other, arm)
         reasons = [*misfits(mine, theirs, tokens_tolerance=TOKENS), *misfits_of(mine.end, theirs.end)]
         pair = Pair(mine, theirs, mine.end, theirs.end, tuple(reasons))
         everything = np.ones(mine.end.n_items, dtype=np.bool_)
         bare = None if reasons else pair.bare(everything)
-        if bare is not None:
+        if bare is None:
+            continue
+        places = [(mine.seeds.index(one), theirs.seeds.index(one)) for one in theirs.seeds if one in mine.seeds]
+        worst = _worst(mine, theirs, places) if judged_by == WORST_DOMAIN else None
+        if worst is not None:
+            found[what] = worst, _spread_of(worst)
+        else:
             (one,), (spread,) = pair.sure([bare], [everything], len(own), resamples=resamples, seed=seed)
             found[what] = one, spread
     together = corrected([one for one, _ in found.values()], [spread for _, spread in found.values()])

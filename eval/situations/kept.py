@@ -74,7 +74,7 @@ def _judged(keep: Path, situation: Situation, results: dict[str, list[Json]], re
         len(test["items"]),
         tuple(one["seed"] for one in plain),
         float(np.mean(losses)),
-        judge_arms(results, resamples=resamples),
+        judge_arms(results, judged_by=situation.judged_by, resamples=resamples),
         situation.judged_by,
     )
 
@@ -82,7 +82,7 @@ def _judged(keep: Path, situation: Situation, results: dict[str, list[Json]], re
 def looks_of(keep: Path, situation: Situation, result: Json) -> Json:
     """What the rows of a situation are: how many, of how many domains, and how many of them are wrong."""
     looks: dict[str, Any] = {"epochs": float(situation.epochs), "wrong": float(result.get("planted") or 0.0)}
-    looks["share"] = situation.rows.get("share")
+    looks["share"] = situation.rows.get("planted")
     path = keep / situation.name / BASELINE / f"seed-{result['seed']}" / ROWS
     if path.is_file():
         with np.load(path) as kept:

@@ -6,10 +6,10 @@ it stands. Changed is only what hangs on the place where it is used:
     probes      are the situation's, given to the callback
     stages      at least two steps each
     rules       that end a run note it instead: all arms train as many steps
-    budget      the whole of the training compute: of a run of minutes a measurement is a larger share, and it is charged
+    budget      as much as training itself: of a short run a measurement is a larger share, and it is charged
     math, code  and chat are the first domains of the situation; where it has more, the last of them is all others
-    holdout     a model that was trained on rows of the same make which no run trains (`first`), and its training charged
-    proxy       the same model, trained once on the run's own rows (`first`), and charged
+    holdout     a model that was trained on other rows of the same make (`made_first`), and its training charged
+    proxy       the same model, trained once on the run's own rows (`made_first`), and charged
 
 The control is the first of those that the recipe names itself, else of those that a comparison would add, which is not
 shuffling by another name and needs nothing that only the recipe's run could say: `stacked` has the average of shares
@@ -26,7 +26,7 @@ from typing import Any
 
 import yaml
 
-from campus_tune.compare.arms import Arm, Kind, default_arms, kind_of, make_arms
+from campus_tune.compare.arms import SAME_PACING, Arm, Kind, default_arms, kind_of, make_arms
 from campus_tune.compare.told_only import noting
 from campus_tune.words.types import Json
 
@@ -44,6 +44,7 @@ LEFT_OUT: Mapping[str, str] = {
 }
 SHUFFLING = ("natural_shares", "uniform_weights")  # of a recipe of shares or weights alone
 SHARED = ("phases_abc", "review", "milestones")  # recipes that name domains
+OF_BOOK = ("hard_first", "importance", "infobatch", "selective_backprop")  # go by what a row has shown before
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,13 @@ class Given:
 
     Args:
         steps: of a run.
+        epochs: of all rows.
         domains: of its rows.
         made: what was made before the run, by name (`NEEDS`): a folder.
     """
 
     steps: int
+    epochs: float
     domains: Sequence[str]
     made: Mapping[str, Path] = field(default_factory=dict)
 
@@ -66,21 +69,34 @@ def files() -> list[str]:
     return sorted(path.stem for path in RECIPES.glob("*.yaml"))
 
 
-def why_left_out(name: str, domains: Sequence[str]) -> str | None:
-    """Why a recipe has no arm where rows are of these domains; None where it has one."""
+def why_left_out(name: str, domains: Sequence[str], epochs: float) -> str | None:
+    """Why a recipe has no arm where rows are of these domains and are seen so often; None where it has one."""
+    if name in OF_BOOK and epochs < 2:
+        return f"it goes by what a row has shown before, and here are {epochs:g} epochs"
     if name in SHARED and len(set(domains)) < len(NAMES):
         return f"it needs {len(NAMES)} domains, and here are {len(set(domains))}"
     return LEFT_OUT.get(name)
 
 
-def arms(domains: Sequence[str]) -> list[str]:
-    """Every arm that can run where rows are of these domains: recipes, each with its control."""
+def arms(domains: Sequence[str], epochs: float) -> list[str]:
+    """Every arm that can run where rows are of these domains and seen so often: recipes, each with its control."""
     found = []
     for name in files():
-        if why_left_out(name, domains) is None:
+        if why_left_out(name, domains, epochs) is None:
             control = control_of(name)
             found += [name, *([f"{name}.{control}"] if control else [])]
     return found
+
+
+def need_of(arm: str) -> str | None:
+    """What must be made before an arm is trained: random orders in the place of its own need nothing."""
+    name, _, control = arm.partition(".")
+    return None if control == SAME_PACING else NEEDS.get(name)
+
+
+def is_probed(arm: str) -> bool:
+    """Whether probes steer an arm."""
+    return bool(_read(arm.partition(".")[0])["campus"].get("probes"))
 
 
 def control_of(name: str) -> str | None:
@@ -103,11 +119,13 @@ def block_of(arm: str, given: Given, seed: int) -> tuple[Kind, Json]:
     """
     name, _, control = arm.partition(".")
     if name not in files():
-        raise SystemExit(f"`{arm}` must be a recipe or its control, got another name. Write one of {', '.join(files())}.")
-    why = why_left_out(name, given.domains)
+        raise SystemExit(
+            f"`{arm}` must be a recipe or its control, got another name. Write one of {', '.join(files())}."
+        )
+    why = why_left_out(name, given.domains, given.epochs)
     if why is not None:
         raise SystemExit(f"`{arm}` must be a recipe that can run here, got one that is left out: {why}. Remove it.")
-    need = NEEDS.get(name)
+    need = need_of(arm)
     if need is not None and need not in given.made:
         raise SystemExit(f"`{arm}` must have its {need} made first, got none. Give its folder in `made`.")
     block = _placed(_without_place(_read(name)["campus"]), given)
@@ -128,7 +146,11 @@ def _placed(block: Json, given: Given) -> Json:
     """The block as it runs here."""
     renamed = dict(zip(NAMES, sorted(set(given.domains)), strict=False))
     others = sorted(set(given.domains))[len(NAMES) :]
-    block = {**noting(block, ["stop"]), "stages": max(1, min(block.get("stages", 20), given.steps // STEPS)), "budget": BUDGET}
+    block = {
+        **noting(block, ["stop"]),
+        "stages": max(1, min(block.get("stages", 20), given.steps // STEPS)),
+        "budget": BUDGET,
+    }
     if "phases" in block:
         block["phases"] = [{**phase, "shares": _shares(phase["shares"], renamed, others)} for phase in block["phases"]]
     if "milestones" in block:

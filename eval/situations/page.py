@@ -13,13 +13,14 @@ from pathlib import Path
 from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
 
 from campus_tune.compare.verdict import EFFECT, HELPED, HURT, WORDS
+from campus_tune.evaluate.paired import LEVEL
 from campus_tune.report.figures import Picture, faces_of
 from campus_tune.report.forest_plot import Interval, intervals
 from campus_tune.report.html_tables import Cell, HtmlTable, number, words
 from campus_tune.report.page import TEMPLATES, ticks
 from campus_tune.report.run_page import Fact
-from eval.situations.judged import ArmFound, Found
-from eval.situations.table import FIRST, controls_cell, reached_cell, share_cell
+from eval.situations.judged import WORST_DOMAIN, ArmFound, Found, ends_of
+from eval.situations.table import FIRST, controls_cell, once_tried, reached_cell, share_cell
 from eval.situations.targets import MISSED, OURS, REACHED, SHARE, Outcome, in_short, outcomes
 from eval.situations.transfer import Agreement, transfers
 
@@ -54,9 +55,19 @@ def page_of(found: Sequence[Found], bases: Mapping[str, str] = BASES) -> str:
         "pictures": pictures(judging, bases),
         "about": about_table(judging),
         "aims": aims(told) if told else None,
-        "situations": [{"name": one.name, "about": one.about, "table": arms_table(one)} for one in judging],
+        "situations": [
+            {
+                "name": one.name,
+                "about": one.about,
+                "table": arms_table(one),
+                "domains": domains_table(one) if one.judged_by == WORST_DOMAIN else None,
+            }
+            for one in judging
+        ],
         "ranks": ranks(agreed) if agreed else None,
-        "tuned": [{"name": one.name, "about": one.about, "table": arms_table(one)} for one in tuning],
+        "tuned": [
+            {"name": one.name, "about": one.about, "table": arms_table(one), "once": once_table(one)} for one in tuning
+        ],
         "command": COMMAND,
         "refresh_s": None,
         "footer": "Made by campus_tune from the kept results of the runs. This page is one file and needs no network.",
@@ -80,13 +91,13 @@ def _environment() -> Environment:
 def says(found: Sequence[Found]) -> list[dict[str, str]]:
     """What stands at the top: of what acts by default and of the published order, where it helped, and where not."""
     told = []
-    for name, called in ((OURS, "What acts by itself where rows look wrong"), ("default", "The published order")):
+    for name, called in ((OURS, "What acts by itself where rows look wrong"), ("order", "An order from easy to hard")):
         arms = [(one, one.arms[name]) for one in found if name in one.arms and one.arms[name].word]
         if not arms:
             continue
         by_word: dict[str, list[str]] = {}
         for one, arm in arms:
-            by_word.setdefault(arm.word or "", []).append(f"`{one.name}` ({share_cell(arm.effect)} %)")
+            by_word.setdefault(arm.word or "", []).append(f"`{one.name}` ({share_cell(arm.effect)}\u00a0%)")
         n = {word: len(by_word.get(word, [])) for word in (HELPED, HURT)}
         kind = HELPED if n[HELPED] > n[HURT] else HURT if n[HURT] > n[HELPED] else ""
         rest = " ".join(
@@ -119,7 +130,7 @@ def warnings(found: Sequence[Found]) -> list[str]:
         f"`{one.name}`: no word on `{arm.name}`: {arm.refused}."
         for one in found
         for arm in one.arms.values()
-        if arm.refused is not None
+        if arm.refused is not None and len(arm.seeds) > 1
     ]
 
 
@@ -185,9 +196,11 @@ def arms_table(found: Found) -> HtmlTable:
     """Every arm of a situation."""
     rows = []
     for arm in found.arms.values():
+        if len(arm.seeds) < 2:
+            continue
         low, high = arm.interval or (None, None)
         sure = {HELPED: "good", HURT: "bad"}.get(arm.word or "", "") if arm.kind in ("recipe", "plus") else ""
-        worst = None if arm.worst is None or arm.worst.value is None else math.expm1(arm.worst.value)
+        worst = None if arm.worst is None else arm.worst.value
         share = arm.share if arm.share is not None and not arm.share.refused else None
         rows.append(
             [
@@ -213,6 +226,34 @@ def arms_table(found: Found) -> HtmlTable:
     head += ["worst domain", "of the oracle", "from", "to", "against its control, %"]
     caption = f"{found.name}: against plain shuffling, which ended at {found.loss:.3f} nats per token"
     return HtmlTable(caption, head, rows, opened=len(rows) <= 12)
+
+
+def once_table(found: Found) -> HtmlTable | None:
+    """The recipes that one seed has tried, the best first; None where there is none."""
+    rows = []
+    for arm, controls in once_tried(found):
+        beside = found.arms[controls[0]] if controls else None
+        cells = [words(controls[0] if controls else "–"), number(beside.effect if beside else None, "+.1%")]
+        rows.append([words(arm.name), number(arm.effect, "+.1%"), *cells])
+        rows[-1] += [number(arm.tokens, ".2f"), number(arm.cost or None, ".1%")]
+    head = ["arm", "loss", "its control", "loss", "tokens ÷ shuffling's", "cost"]
+    caption = f"{found.name}: tried with one seed, which cannot tell a recipe from luck"
+    return HtmlTable(caption, head, rows, opened=True) if rows else None
+
+
+def domains_table(found: Found) -> HtmlTable:
+    """What each arm did to each domain."""
+    rows = []
+    for arm in found.arms.values():
+        for domain, one in arm.domains.items():
+            ends = ends_of(one) or (None, None)
+            kind = (
+                "" if one.p_adjusted is None or one.p_adjusted > LEVEL else "good" if (one.value or 0.0) < 0 else "bad"
+            )
+            cells = [number(one.relative, "+.1%", kind=kind), *(number(end, "+.1%") for end in ends)]
+            rows.append([words(arm.name), words(domain), number(one.mean, ".3f"), *cells])
+    head = ["arm", "domain", "loss", "difference", "from", "to"]
+    return HtmlTable(f"{found.name}: by domain; intervals for one arm's domains together", head, rows, opened=True)
 
 
 def aims(told: Sequence[Outcome]) -> HtmlTable:

@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from campus_tune.compare.verdict import HELPED, HURT
-from campus_tune.compare.verdict.difference import UNDERPOWERED
+from campus_tune.compare.verdict.difference import UNDERPOWERED, Difference
 from campus_tune.compare.verdict.sentences import percent
-from eval.situations.judged import ArmFound, Found
+from eval.situations.judged import WORST_DOMAIN, ArmFound, Found, ends_of
 from eval.situations.targets import OURS, SHARE, SPEED, Outcome, in_short, outcomes
 from eval.situations.transfer import Agreement, transfers
 
 DASH = "–"
-FIRST = (OURS, "both", "robust", "drop", "default", "oracle", "true_level")  # columns of the short table, where judged
+FIRST = (OURS, "both", "robust", "drop", "order", "oracle", "true_level")  # columns of the short table, where judged
 MARKS = {HELPED: "**", HURT: "**", UNDERPOWERED: "?"}
 
 
@@ -36,6 +36,12 @@ def lines_of(found: Sequence[Found]) -> Iterator[str]:
     for one in found:
         yield f"\n{one.name} ({one.use}, {one.base}): {one.about}; shuffling {one.loss:.4f} nats per token\n"
         yield from every_arm(one)
+        if any(len(arm.seeds) < 2 for arm in one.arms.values()):
+            yield "\nWith one seed, which cannot tell a recipe from luck:\n"
+            yield from once(one)
+        if one.judged_by == WORST_DOMAIN:
+            yield ""
+            yield from by_domain(one)
     told = outcomes(judging)
     if told:
         yield "\nTargets, and the best of the others, which was chosen by looking:\n"
@@ -67,6 +73,8 @@ def every_arm(found: Found) -> Iterator[str]:
         "of the oracle", "against its control",
     )  # fmt: skip
     for arm in found.arms.values():
+        if len(arm.seeds) < 2:
+            continue
         yield line(
             arm.name,
             str(len(arm.seeds)),
@@ -81,6 +89,37 @@ def every_arm(found: Found) -> Iterator[str]:
             share_of_oracle(arm),
             controls_cell(arm),
         )
+
+
+def once(found: Found) -> Iterator[str]:
+    """A line for each recipe that one seed has tried, with its control beside it."""
+    yield from head("arm", "loss, %", "its control", "loss, %", "tokens ÷ shuffling's", "cost")
+    for arm, controls in once_tried(found):
+        yield line(
+            arm.name,
+            share_cell(arm.effect),
+            ", ".join(controls) or DASH,
+            ", ".join(share_cell(found.arms[name].effect) for name in controls) or DASH,
+            f"{arm.tokens:.2f}",
+            DASH if not arm.cost else percent(arm.cost),
+        )
+
+
+def once_tried(found: Found) -> list[tuple[ArmFound, list[str]]]:
+    """The arms that one seed has tried, the best first, each with its controls' names; controls of such are no line."""
+    arms = [arm for arm in found.arms.values() if len(arm.seeds) < 2]
+    names = {arm.name for arm in arms}
+    lines = [arm for arm in arms if arm.of not in names]
+    lines.sort(key=lambda arm: math.inf if arm.effect is None else arm.effect)
+    return [(arm, [one.name for one in found.arms.values() if one.of == arm.name]) for arm in lines]
+
+
+def by_domain(found: Found) -> Iterator[str]:
+    """What each arm of a situation did to each domain, in per cent of plain shuffling's loss there."""
+    names = list(dict.fromkeys(name for arm in found.arms.values() for name in arm.domains))
+    yield from head("arm", *names)
+    for arm in found.arms.values():
+        yield line(arm.name, *(difference_cell(arm.domains.get(name)) for name in names))
 
 
 def aims(told: Iterable[Outcome]) -> Iterator[str]:
@@ -123,7 +162,23 @@ def effect_cell(arm: ArmFound | None, *, marked: bool = True) -> str:
     mark = MARKS.get(arm.word or "", "") if marked and arm.kind in ("recipe", "plus") else ""
     value = share_cell(arm.effect)
     value = f"{value}?" if mark == "?" else f"{mark}{value}{mark}"
-    return value if arm.interval is None else f"{value} ({' to '.join(map(share_cell, arm.interval))})"
+    return value + half_width(arm.interval)
+
+
+def difference_cell(found: Difference | None) -> str:
+    """A difference with its interval, in per cent of the other's loss."""
+    if found is None or found.value is None:
+        return DASH
+    return share_cell(found.relative) + half_width(ends_of(found))
+
+
+def half_width(ends: tuple[float, float] | None) -> str:
+    """How far an interval reaches to each side of its value, in per cent; they are as wide on both.
+
+    >>> half_width((-0.12, -0.1)), half_width(None)
+    (' ± 1.0', '')
+    """
+    return "" if ends is None else f" ± {50 * (ends[1] - ends[0]):.1f}"
 
 
 def share_cell(share: float | None) -> str:
@@ -151,12 +206,7 @@ def reached_cell(arm: ArmFound) -> str:
 
 def ratio_cell(arm: ArmFound) -> str:
     """The worst domain's loss against that of plain shuffling."""
-    found = arm.worst
-    if found is None or found.value is None:
-        return DASH
-    ends = [None if end is None else math.expm1(end) for end in (found.low, found.high)]
-    span = "" if None in ends else f" ({' to '.join(map(share_cell, ends))})"
-    return f"{share_cell(math.expm1(found.value))}{span}"
+    return difference_cell(arm.worst)
 
 
 def share_of_oracle(arm: ArmFound) -> str:
@@ -170,11 +220,7 @@ def share_of_oracle(arm: ArmFound) -> str:
 
 def controls_cell(arm: ArmFound) -> str:
     """What a recipe has over its controls."""
-    cells = []
-    for name, one in arm.contrasts.items():
-        span = [one.share(end) for end in (one.low, one.high)]
-        cells.append(f"{name} {share_cell(one.relative)} ({' to '.join(map(share_cell, span))})")
-    return "; ".join(cells) or DASH
+    return "; ".join(f"{name} {difference_cell(one)}" for name, one in arm.contrasts.items()) or DASH
 
 
 def head(*cells: str) -> Iterator[str]:

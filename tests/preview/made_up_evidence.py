@@ -7,7 +7,7 @@ from typing import Any
 from campus_tune.preview.evidence import EvidenceTable, as_table
 
 ORDER = {"metrics": ["length", "mtld"]}
-ACTS = {"selector": "shuffle", "drop": [{"by": "suspects", "act": "auto"}]}
+ACTS = {"stages": 20, "metrics": [], "selector": "shuffle", "drop": [{"by": "suspects", "act": "auto"}]}
 NONE = "no detectable difference"
 ROBUST = {"selector": "shuffle", "weights": [{"name": "robust"}]}
 

@@ -210,10 +210,13 @@ def test_every_line_names_rows_that_there_are_and_acts_only_on_one_that_helped(s
         words = [judged.verdict for name in advice.rows for judged in rows[name].arms.values()]
         if advice.write:
             assert "helped" in words
-            block = yaml.safe_load(advice.write.removeprefix("Write ").removesuffix("."))["campus"]
-            CampusConfig.from_mapping(block)
-            assert any(judged.verdict == "helped" and judged.campus == block for name in advice.rows
-                       for judged in rows[name].arms.values())  # fmt: skip
+            block = CampusConfig.from_mapping(
+                yaml.safe_load(advice.write.removeprefix("Write ").removesuffix("."))["campus"]
+            )
+            helped = [
+                judged for name in advice.rows for judged in rows[name].arms.values() if judged.verdict == "helped"
+            ]
+            assert block in [CampusConfig.from_mapping(judged.campus) for judged in helped]
         if "helped" not in words:
             assert "help" in advice.said
             assert "what helped" not in advice.said
