@@ -493,3 +493,26 @@ def test_how_many_seeds_it_takes_is_what_a_plan_says() -> None:
     middle = targets.outcome_of(target, "clean_1", noisy)
     assert middle.word == MISSED or middle.why == f"{needed} seeds would find 1%"
     assert targets.seeds_needed(an_arm(), 0.01) is None
+
+
+def test_what_one_seed_has_tried_stands_apart_with_its_control(dirty: Found) -> None:
+    given = planted_results({"random": 0.0, "auto": -0.1, "campus": 0.3, "review": -0.05}, seeds=(0, 1))
+    control = planted_result("campus.random_same_pacing", 0, 0.01, kind="control")
+    given = {
+        **given,
+        "campus": given["campus"][:1],
+        "review": given["review"][:1],
+        "campus.random_same_pacing": [control],
+    }
+    given["campus"][0]["tokens"] = 900
+    found = corrected_table([replace(dirty, use="tune", arms=judge_arms(given, resamples=FEW))])[0]
+    tried = [(arm.name, controls) for arm, controls in table.once_tried(found)]
+    assert tried == [("review", []), ("campus", ["campus.random_same_pacing"])]  # the best first
+    lines = list(table.once(found))
+    assert lines[-1].startswith("| campus | +30.") or lines[-1].startswith("| campus | +29.")
+    assert "| campus.random_same_pacing | +1." in lines[-1] or "| campus.random_same_pacing | +0." in lines[-1]
+    assert lines[-1].endswith("| 0.90 | – |")
+    assert not any(line.startswith("| campus ") for line in table.every_arm(found))
+    assert [row[0].text for row in page.once_table(found).rows] == ["review", "campus"]
+    assert page.once_table(dirty) is None
+    assert "tried with one seed" in page.page_of([found])

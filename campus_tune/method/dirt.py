@@ -22,7 +22,7 @@ learned. Where most rows were seen twice, the same is done with z / √(1 + spre
 of a row disagree, and the interval holds both. Where they were seen once nothing tells the two apart: clean scores may
 lean to the right by more.
 
-**None are to be seen** (`low` is 0) where 2 (L(π̂) − L(0)) · 1 / (1 + n / 2000) is 8 at most, 12 where rows were seen
+**None are to be seen** (`low` is 0) where 2 (L(π̂) − L(0)) · 1 / (1 + n / 2000) is 8 at most, 20 where rows were seen
 once, and 2 ln D more for each of D domains.
 
 What is counted are rows whose answers stand out as wrong answers of their kind do. Answers that a model finds likely
@@ -57,7 +57,7 @@ PRIOR = 40  # wrong rows, as many of which the usual ones count
 ROUNDS = 100
 ENOUGH = 2000  # rows, more than which the model's own error does not let speak
 WITHIN = 3.84  # twice the log likelihood, of an interval's ends
-CLEARLY, CLEARLY_ONCE = 8.0, 12.0  # the same, up to which a share of 0 stays
+CLEARLY, CLEARLY_ONCE = 8.0, 20.0  # the same, up to which a share of 0 stays
 OFF, OFF_ONCE = 0.1, 0.25  # of a share: by so much the model itself may be wrong
 LEAST_ROWS = 50  # less than which are not judged
 

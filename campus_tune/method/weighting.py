@@ -236,10 +236,6 @@ class Weighting:
         """Some weight acts once there is a sign of wrong rows."""
         return any(entry.weight.when == "auto" for entry in self.entries)
 
-    def could_act(self, u: float) -> bool:
-        """Whether a weight that waits would hold at this progress, if there were a sign."""
-        return any(entry.weight.when != "always" and entry.holds(u) for entry in self.entries)
-
     @property
     def waiting(self) -> Groups | None:
         """Cells of which each is let be until enough of its rows were visited; None where nothing waits for that."""

@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from campus_tune.method import learning
+from campus_tune.method.dirt import Dirt
 from campus_tune.method.orders import group_codes
 from campus_tune.report.map_shape import MapShape, shape_of
 from campus_tune.run.ledger_lines import MAYBE
+from campus_tune.run.row_map import ALL_ROWS as ALL
 from campus_tune.run.row_map import FILE, LIKELIEST
 from campus_tune.run.told import earned_words
 from campus_tune.scores.cache import read_columns
@@ -29,7 +31,6 @@ NEEDED = ("content", "region", "excess", "spread", "suspect", "contradicting", "
 SUSPECT, OTHERS = "suspect", "others"  # the latter: rows without a region, for a forward says nothing of learning
 # in the sequence of the page; one that a later version knows besides comes after them
 REGIONS = (*(name for name in learning.REGIONS if name != SUSPECT), OTHERS, SUSPECT)
-ALL = "all rows"  # where a run has no domains
 OPTIONAL_TEXT = ("domain?", "prompt?", "answer?", "text?", "said?", "rather?", "before?")
 OPTIONAL_NUMBER = ("excess?", "spread?", "visits?", "mean_loss?", "lowest_probability?", "rather_probability?")
 LIKELY: dict[Any, Any] = {
@@ -111,6 +112,7 @@ class MapFacts:
         domains: domain → its rows, the largest first; `ALL` alone where there are no domains.
         shape: how they lie; None where no row has a score.
         likeliest: rows, the likeliest wrong first.
+        dirt: how many are wrong; None where nothing tells.
         acted: what the run has done about wrong rows by itself, or why it has not; "" where its recipe leaves it.
     """
 
@@ -125,6 +127,7 @@ class MapFacts:
     domains: Mapping[str, DomainRows] | None = None
     shape: MapShape | None = None
     likeliest: tuple[LikelyRow, ...] = ()
+    dirt: Dirt | None = None
     acted: str = ""
 
 
@@ -167,9 +170,10 @@ def read_map(home: Path, lines: Sequence[Json], acts: Sequence[Json] = ()) -> Ma
             domains=rows_by_domain(columns.get("domain"), regions, codes, suspect),
             shape=shape_of(columns, codes, suspect, threshold),
             likeliest=read_likeliest(home / LIKELIEST, {"suspect": suspect, "contradicting": contradicting}),
+            dirt=Dirt.from_mapping(about["dirt"]) if about.get("dirt") else None,
             acted=f"after step {acts[-1]['step']}, {earned_words(acts[-1])}" if acts else "",
         )
-    except (ResumeError, TypeError, ValueError) as error:
+    except (KeyError, ResumeError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(

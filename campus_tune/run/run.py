@@ -371,7 +371,7 @@ class CampusRun:
             if valued is not None:
                 now.journal.take(valued)
             self.finished = True
-            now.journal.take(boundary.summed_up(now, advise(now, mapped.record)))
+            now.journal.take(boundary.summed_up(now, advise(now, mapped.record), mapped.record.get("dirt")))
         card = [] if self.complete_card is None else [self.complete_card]
         tell_trackers: list[Report] = [partial(log_map, record=mapped.record)]
         tell_trackers += [] if valued is None else [partial(log_value, record=valued.record)]

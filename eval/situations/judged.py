@@ -63,6 +63,7 @@ class ArmFound:
         contrasts: against each of its own controls, by what the control is.
         attribution: what these say of the reason.
         campus: its block.
+        of: the recipe whose control it is; None of others.
     """
 
     name: str
@@ -83,6 +84,7 @@ class ArmFound:
     contrasts: Mapping[str, Difference] = field(default_factory=dict)
     attribution: str | None = None
     campus: Json = field(default_factory=dict)
+    of: str | None = None
 
     @property
     def effect(self) -> float | None:
@@ -170,7 +172,8 @@ def judge_arms(
             one = replace(one, share=share_of_gain(arm, base, oracle, resamples=resamples, seed=seed))
         own = {what[other]: arms[other] for other in arms if recipe_of(other, arms) == name}
         contrasts = _contrasts(arm, own, judged_by, resamples, seed)
-        found[name] = replace(one, contrasts=contrasts, campus=results[name][0].get("campus") or {})
+        campus = results[name][0].get("campus") or {}
+        found[name] = replace(one, contrasts=contrasts, campus=campus, of=recipe_of(name, arms))
     return found
 
 
@@ -263,11 +266,19 @@ def _against(arm: ArmResults, base: ArmResults, resamples: int, seed: int) -> Ar
     everything = np.ones(arm.end.n_items, dtype=np.bool_)
     bare = pair.bare(everything) if same_items(arm.end, base.end) else None
     seeds = tuple(one for one in base.seeds if one in arm.seeds)
-    found = ArmFound(arm.name, kind, seeds, bare, refused="; ".join(reasons) or None)
+    places = [(arm.seeds.index(one), base.seeds.index(one)) for one in seeds]
+    found = ArmFound(
+        arm.name,
+        kind,
+        seeds,
+        bare,
+        refused="; ".join(reasons) or None,
+        cost=float(np.mean([curve.cost for curve in arm.curves])) if arm.curves else 0.0,
+        tokens=float(np.mean([arm.trained[i] / base.trained[j] for i, j in places])) if places else 1.0,
+    )
     if reasons or bare is None:
         return found
     (one,), (spread,) = pair.sure([bare], [everything], 1, resamples=resamples, seed=seed)
-    places = [(arm.seeds.index(one), base.seeds.index(one)) for one in seeds]
     return replace(
         found,
         difference=one,
@@ -275,8 +286,6 @@ def _against(arm: ArmResults, base: ArmResults, resamples: int, seed: int) -> Ar
         mean=one,
         refused=ALIKE if one.p_adjusted is None else None,
         charged=_charged(arm, base, places),
-        cost=float(np.mean([curve.cost for curve in arm.curves])) if arm.curves else 0.0,
-        tokens=float(np.mean([arm.trained[i] / base.trained[j] for i, j in places])),
         speed=judge_speed(arm, base),
         worst=_worst(arm, base, places),
         domains=_domains(pair, resamples, seed),

@@ -20,7 +20,7 @@ from campus_tune.report.html_tables import Cell, HtmlTable, number, words
 from campus_tune.report.page import TEMPLATES, ticks
 from campus_tune.report.run_page import Fact
 from eval.situations.judged import WORST_DOMAIN, ArmFound, Found, ends_of
-from eval.situations.table import FIRST, controls_cell, reached_cell, share_cell
+from eval.situations.table import FIRST, controls_cell, once_tried, reached_cell, share_cell
 from eval.situations.targets import MISSED, OURS, REACHED, SHARE, Outcome, in_short, outcomes
 from eval.situations.transfer import Agreement, transfers
 
@@ -65,7 +65,9 @@ def page_of(found: Sequence[Found], bases: Mapping[str, str] = BASES) -> str:
             for one in judging
         ],
         "ranks": ranks(agreed) if agreed else None,
-        "tuned": [{"name": one.name, "about": one.about, "table": arms_table(one)} for one in tuning],
+        "tuned": [
+            {"name": one.name, "about": one.about, "table": arms_table(one), "once": once_table(one)} for one in tuning
+        ],
         "command": COMMAND,
         "refresh_s": None,
         "footer": "Made by campus_tune from the kept results of the runs. This page is one file and needs no network.",
@@ -128,7 +130,7 @@ def warnings(found: Sequence[Found]) -> list[str]:
         f"`{one.name}`: no word on `{arm.name}`: {arm.refused}."
         for one in found
         for arm in one.arms.values()
-        if arm.refused is not None
+        if arm.refused is not None and len(arm.seeds) > 1
     ]
 
 
@@ -194,6 +196,8 @@ def arms_table(found: Found) -> HtmlTable:
     """Every arm of a situation."""
     rows = []
     for arm in found.arms.values():
+        if len(arm.seeds) < 2:
+            continue
         low, high = arm.interval or (None, None)
         sure = {HELPED: "good", HURT: "bad"}.get(arm.word or "", "") if arm.kind in ("recipe", "plus") else ""
         worst = None if arm.worst is None else arm.worst.value
@@ -222,6 +226,19 @@ def arms_table(found: Found) -> HtmlTable:
     head += ["worst domain", "of the oracle", "from", "to", "against its control, %"]
     caption = f"{found.name}: against plain shuffling, which ended at {found.loss:.3f} nats per token"
     return HtmlTable(caption, head, rows, opened=len(rows) <= 12)
+
+
+def once_table(found: Found) -> HtmlTable | None:
+    """The recipes that one seed has tried, the best first; None where there is none."""
+    rows = []
+    for arm, controls in once_tried(found):
+        beside = found.arms[controls[0]] if controls else None
+        cells = [words(controls[0] if controls else "–"), number(beside.effect if beside else None, "+.1%")]
+        rows.append([words(arm.name), number(arm.effect, "+.1%"), *cells])
+        rows[-1] += [number(arm.tokens, ".2f"), number(arm.cost or None, ".1%")]
+    head = ["arm", "loss", "its control", "loss", "tokens ÷ shuffling's", "cost"]
+    caption = f"{found.name}: tried with one seed, which cannot tell a recipe from luck"
+    return HtmlTable(caption, head, rows, opened=True) if rows else None
 
 
 def domains_table(found: Found) -> HtmlTable:

@@ -36,6 +36,9 @@ def lines_of(found: Sequence[Found]) -> Iterator[str]:
     for one in found:
         yield f"\n{one.name} ({one.use}, {one.base}): {one.about}; shuffling {one.loss:.4f} nats per token\n"
         yield from every_arm(one)
+        if any(len(arm.seeds) < 2 for arm in one.arms.values()):
+            yield "\nWith one seed, which cannot tell a recipe from luck:\n"
+            yield from once(one)
         if one.judged_by == WORST_DOMAIN:
             yield ""
             yield from by_domain(one)
@@ -70,6 +73,8 @@ def every_arm(found: Found) -> Iterator[str]:
         "of the oracle", "against its control",
     )  # fmt: skip
     for arm in found.arms.values():
+        if len(arm.seeds) < 2:
+            continue
         yield line(
             arm.name,
             str(len(arm.seeds)),
@@ -84,6 +89,29 @@ def every_arm(found: Found) -> Iterator[str]:
             share_of_oracle(arm),
             controls_cell(arm),
         )
+
+
+def once(found: Found) -> Iterator[str]:
+    """A line for each recipe that one seed has tried, with its control beside it."""
+    yield from head("arm", "loss, %", "its control", "loss, %", "tokens ÷ shuffling's", "cost")
+    for arm, controls in once_tried(found):
+        yield line(
+            arm.name,
+            share_cell(arm.effect),
+            ", ".join(controls) or DASH,
+            ", ".join(share_cell(found.arms[name].effect) for name in controls) or DASH,
+            f"{arm.tokens:.2f}",
+            DASH if not arm.cost else percent(arm.cost),
+        )
+
+
+def once_tried(found: Found) -> list[tuple[ArmFound, list[str]]]:
+    """The arms that one seed has tried, the best first, each with its controls' names; controls of such are no line."""
+    arms = [arm for arm in found.arms.values() if len(arm.seeds) < 2]
+    names = {arm.name for arm in arms}
+    lines = [arm for arm in arms if arm.of not in names]
+    lines.sort(key=lambda arm: math.inf if arm.effect is None else arm.effect)
+    return [(arm, [one.name for one in found.arms.values() if one.of == arm.name]) for arm in lines]
 
 
 def by_domain(found: Found) -> Iterator[str]:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from campus_tune.method.dirt import Dirt
-from campus_tune.method.earned import ACT_FROM, LOOKS, ONE_IN, enough, looks_now, spared
+from campus_tune.method.earned import ACT_FROM, LEAST_FOUND, LOOKS, ONE_IN, convincing, enough, looks_now, spared
 from campus_tune.method.levels import Groups
 from campus_tune.method.weighting import Entry, Live, Weighting
 from campus_tune.method.weights import Robust, build_weight
@@ -35,6 +35,11 @@ def test_a_record_is_looked_at_once_for_each_tenth_of_a_pass_however_stages_are_
 def test_it_is_the_lower_end_that_counts(low: float, width: float) -> None:
     high = min(1.0, low + width)
     assert enough(Dirt(100, (low + high) / 2, low, high)) == (low >= ACT_FROM)
+
+
+@given(st.integers(0, 50), st.integers(0, 50))
+def test_half_of_all_looks_must_say_so_and_two_at_least(found: int, others: int) -> None:
+    assert convincing(found + others, found) == (found >= max(LEAST_FOUND, others))
 
 
 @given(seeds, st.integers(1, 12), st.integers(1, 400))
@@ -85,8 +90,7 @@ def test_auto_is_not_there_until_it_is_earned_and_then_what_always_is_but_for_th
     assert (auto.idle, never.idle) == (False, True)
     assert not never.live(u)
     assert bool(auto.live(u)) == bool(always.live(u)) == (u + 1e-9 >= 0.1)
-    assert auto.could_act(u) == never.could_act(u) == (u + 1e-9 >= 0.1)
-    assert not always.could_act(u)
+    assert (auto.waits, always.waits, never.waits) == (True, False, False)
     if not auto.live(u):
         return
     told, wanted = factors(auto.live(u)), factors(always.live(u))

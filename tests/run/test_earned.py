@@ -29,7 +29,7 @@ from tests.run.test_suspects_dropped import RUN as TRAINING
 from tests.run.tiny_run import saved_state, tiny_trainer
 from tests.run.witness import Witness, events, flat
 
-FIRST, DROPS = 20, 40  # the step of the sign: a pass is over; and that from which suspects go
+FIRST, DROPS = 10, 40  # the step of the second look, which is convincing; that from which suspects go
 RUN: Json = {**TRAINING, "train": ROWS}
 BASE: Json = {"selector": "shuffle", "stages": 4, "budget": 0.5, "cells": {"bands": 1}}
 ROBUST: Json = {"name": "robust", "act": "auto"}
@@ -37,26 +37,23 @@ DROP: Json = {"by": "suspects", "from": 0.6, "act": "auto"}
 BOTH: Json = {**BASE, "weights": [ROBUST], "drop": [DROP]}
 
 
-def seen_from(step: int, share: float = 0.1) -> Any:
-    """An estimate that sees wrong rows once so many steps' visits are known; 4 rows a step."""
+def sees(share: float = 0.1) -> Any:
+    """An estimate that always sees so many wrong rows for sure."""
 
-    def estimate(found: suspicion.Suspicion, **given: Any) -> Dirt:
-        known = np.isfinite(found.score)
-        passes = 1 if known.all() else 0
-        among = given["among"]
-        rows = int((known if among is None else known & among).sum())
-        low = share if passes >= step / FIRST else 0.0
-        return Dirt(rows, share, low, 2 * share, {name: Dirt(1, share, low, 1.0) for name in given["names"]})
+    def estimate(found: suspicion.Suspicion, *, domains: Any, names: Any) -> Dirt:
+        rows = int(np.isfinite(found.score).sum())
+        by_domain = {} if domains is None else {name: Dirt(1, share, share, 1.0) for name in names}
+        return Dirt(rows, share, share, 2 * share, by_domain)
 
     return estimate
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_pass_shows_it() -> Iterator[None]:
-    """What the estimate says of hundreds of rows is `tests/method/test_dirt.py`'s: here one pass is what it needs."""
+def two_looks_show_it() -> Iterator[None]:
+    """What the estimate says of hundreds of rows is `tests/method/test_dirt.py`'s: here it sees them at once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suspicion, "stands_out", lambda scores: float(np.sort(scores)[-10]))
-        patch.setattr(earned, "estimate_dirt", seen_from(FIRST))
+        patch.setattr(earned, "estimate_dirt", sees())
         yield
 
 
@@ -107,15 +104,15 @@ def test_nothing_is_weighted_before_the_sign_and_what_stands_out_is_after_it(run
     trainer, _ = runs["robust"]
     out = home_of(trainer).parent
     (told,) = events(out, "act")
-    assert (told["step"], told["stage"], told["acts"], told["threshold"]) == (FIRST, 4, ["robust"], ACT_FROM)
+    assert (told["step"], told["stage"], told["acts"], told["threshold"]) == (FIRST, 2, ["robust"], ACT_FROM)
     assert (told["low"], told["share"], told["high"], set(told["by_domain"])) == (0.1, 0.1, 0.2, {"a", "b"})
     assert "why" not in told
     weights = weights_of(out)
-    assert sorted(weights) == list(range(4, 12))
+    assert sorted(weights) == list(range(2, 12))
     assert min(min(of.values()) for of in weights.values()) < 0.9
     (end,) = events(out, "end")
     assert end["weights_audit"] == [STEPS - FIRST, STEPS - FIRST]
-    assert all("weights" not in event for event in events(out, "stage_end")[:4])
+    assert all("weights" not in event for event in events(out, "stage_end")[:2])
 
 
 def test_a_tenth_of_each_cell_counts_as_ever(runs: Any) -> None:
@@ -141,13 +138,13 @@ def test_suspects_go_once_it_is_time_too_and_none_of_the_spared(runs: Any) -> No
     assert set(spared_rows(trainer)) <= set(flat(witness.steps[DROPS:]))
     alone = runs["drop"][0]
     (first,) = events(home_of(alone).parent, "act")
-    assert (first["step"], first["acts"]) == (DROPS, ["drop: suspects"])  # nothing else could have acted before
+    assert (first["step"], first["acts"]) == (FIRST, ["drop: suspects"])
 
 
 def test_without_a_sign_a_run_is_that_of_a_recipe_that_weighs_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(earned, "estimate_dirt", seen_from(FIRST, share=ACT_FROM / 2))
+    monkeypatch.setattr(earned, "estimate_dirt", sees(ACT_FROM / 2))
     trainer, witness = run(tmp_path / "auto", RECIPES["robust"])
     plain, other = run(tmp_path / "plain", {key: value for key, value in BASE.items() if key != "cells"})
     assert witness.steps == other.steps
@@ -164,6 +161,21 @@ def test_without_a_sign_a_run_is_that_of_a_recipe_that_weighs_nothing(
     assert "changed nothing" not in said
 
 
+def test_signs_that_come_and_go_are_not_convincing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shown = [0.0, 0.0, 0.0, 0.1, 0.0, 0.0, 0.1, 0.1, 0.1, 0.0, 0.0, 0.1]
+    later = iter(shown)
+
+    def estimate(found: suspicion.Suspicion, *, domains: Any, names: Any) -> Dirt:
+        share = next(later) if domains is None else 0.1
+        return sees(share)(found, domains=domains, names=names)
+
+    monkeypatch.setattr(earned, "estimate_dirt", estimate)
+    run(tmp_path, RECIPES["robust"])
+    (told,) = events(tmp_path, "act")
+    assert (told["step"], told["acts"]) == (STEPS, [])
+    assert told["why"] == "that was seen in 4 of 11 looks before"
+
+
 def test_never_says_what_would_act_and_changes_nothing(tmp_path: Path, runs: Any) -> None:
     never = {**BASE, "weights": [{**ROBUST, "act": "never"}]}
     trainer, witness = run(tmp_path / "never", never)
@@ -178,7 +190,7 @@ def test_never_says_what_would_act_and_changes_nothing(tmp_path: Path, runs: Any
 
 
 @pytest.mark.parametrize(
-    ("save", "stop"), [(7, 8), (19, 22), (20, 20), (23, 24), (39, 42), (43, 44)], ids=lambda steps: f"step {steps}"
+    ("save", "stop"), [(7, 8), (9, 12), (10, 10), (13, 14), (39, 42), (43, 44)], ids=lambda steps: f"step {steps}"
 )
 def test_a_killed_run_goes_on_as_if_it_had_not_stopped(save: int, stop: int, runs: Any, tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
@@ -190,15 +202,16 @@ def test_a_killed_run_goes_on_as_if_it_had_not_stopped(save: int, stop: int, run
 
 
 def test_a_checkpoint_needs_the_files_of_losses_until_the_sign_and_remembers_its_stage(tmp_path: Path) -> None:
-    for at, stage in ((17, None), (22, 4)):
+    for at, stage in ((7, None), (12, 2)):
         callbacks = [SaveAt(at), StopAfter(at)]
         with pytest.raises(StoppedError):
             tiny_trainer(tmp_path / f"{at}", config=RECIPES["robust"], callbacks=callbacks, **RUN).train()
         checkpoint = tmp_path / f"{at}" / f"checkpoint-{at}"
-        assert saved_curriculum(saved_state(checkpoint)).get("act") == (None if stage is None else {"stage": stage})
+        told = saved_curriculum(saved_state(checkpoint))["act"]
+        assert told == {"looks": at // 5, "found": at // 5, "stage": stage}
         named = json.loads((checkpoint / MANIFEST).read_text("utf-8"))["beside"]
         needed = [name for name in named if name.startswith("training_losses")]
-        assert len(needed) == (3 if stage is None else 0)
+        assert len(needed) == (1 if stage is None else 0)
 
 
 # -- trainers that cannot weigh rows -----------------------------------------------------------------------------------
@@ -259,7 +272,7 @@ def test_where_a_first_step_shows_that_weights_cannot_be_multiplied_the_run_goes
     assert "weights cannot be multiplied (" in capsys.readouterr().out
     assert len(witness.steps) == 30
     (saved,) = (one for one in trainer.callback_handler.callbacks if hasattr(one, "run"))
-    assert saved.run.situation.drawing.state()["act"] == {"stage": told["stage"], "cannot": told["cannot"]}
+    assert saved.run.situation.drawing.state()["act"]["cannot"] == told["cannot"]
 
 
 @pytest.mark.filterwarnings("ignore:`label_smoothing_factor` is deprecated:FutureWarning")
@@ -269,7 +282,7 @@ def test_where_a_first_step_shows_that_weights_cannot_be_multiplied_the_run_goes
         (
             {"label_smoothing_factor": 0.1},
             "`weights: robust` with act: auto is left out of this run: `label_smoothing_factor` must be 0 with",
-            "no wrong rows are to be seen",  # trl asks once more, without it
+            "",  # trl asks once more, without it, so the losses are there
         ),
         (
             {"trainer_class": Hidden},
@@ -287,7 +300,7 @@ def test_a_trainer_that_cannot_weigh_rows_or_shows_no_losses_trains_with_what_wa
     assert trainer.state.global_step == 12
     assert any(warning in text for event in events(tmp_path, "warnings") for text in event["warnings"])
     (told,), (dropped,) = events(tmp_path, "act"), events(tmp_path, "suspects")
-    assert (told["acts"], told["why"]) == ([], why)
+    assert (told["acts"], told.get("why", "")) == ([] if why else ["drop: suspects"], why)
     assert (dropped["act"], dropped["dropped"]) == ("auto", 0)
 
 
@@ -303,7 +316,7 @@ def test_wrong_rows_are_among_those_that_count_less(runs: Any) -> None:
     right = [weight for stage in last.values() for row, weight in stage.items() if row not in WRONG]
     alone = set(spared_rows(trainer))
     wrong = [weight for stage in last.values() for row, weight in stage.items() if row in WRONG and row not in alone]
-    assert np.mean(wrong) < np.mean(right) - 0.1
+    assert np.mean(wrong) < np.mean(right) - 0.05
 
 
 def test_spared_is_of_the_rows_and_not_of_their_sequence() -> None:
