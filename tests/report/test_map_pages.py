@@ -279,11 +279,11 @@ def test_how_many_are_wrong_stands_beside_the_suspects_of_each_domain(tmp_path: 
     table = regions_table(facts)
     told = {row[0].text: row[3].text for row in table.rows}
     assert facts.dirt == dirt
-    assert table.columns[3] == "estimated wrong"
+    assert table.head[3] == "estimated wrong"
     assert (told[first], told[second], told["all rows"]) == ("20 to 40 %", "none to be seen", "5 to 20 %")
     assert "How many are wrong is an estimate, with a 95 % interval" in page_of(tmp_path / "run")[0]
     without = replace(facts, dirt=None)
-    assert "estimated wrong" not in regions_table(without).columns
+    assert "estimated wrong" not in regions_table(without).head
     assert not any("an estimate" in note for note in map_section(without, []).notes)
 
 
