@@ -217,4 +217,4 @@ def fitted(counts: FloatArray, leans: Sequence[float]) -> FloatArray:
         around = (wrong * (BINS - far) ** 2).sum(axis=1, keepdims=True)
         broad = np.sqrt((around + PRIOR * (BROAD * width) ** 2) / (n_wrong + PRIOR))
         broad = np.clip(broad, NARROWEST * width, BROADEST * width)
-    return log_likelihood.reshape(len(leans), len(SHARES))
+    return np.asarray(log_likelihood.reshape(len(leans), len(SHARES)), dtype=np.float64)
