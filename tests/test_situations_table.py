@@ -192,6 +192,19 @@ def test_an_arm_that_never_acts_is_plain_shuffling_to_the_last_digit() -> None:
     assert (found.effect, found.interval, found.word) == (0.0, (0.0, 0.0), "no detectable difference")
 
 
+def test_with_how_many_seeds_an_arm_acted_is_what_its_ledgers_say() -> None:
+    given = planted_results({"random": 0.0, "auto": 0.0, "both": -0.1}, seeds=range(3))
+    for result, acts in zip(given["auto"], ([], ["robust"], []), strict=True):
+        result["ledger"] = [{"event": "act", "acts": []}, {"event": "act", "acts": acts}, {"event": "end"}]
+    arms = judge_arms(given, resamples=FEW)
+    assert (arms["auto"].acted, arms["both"].acted) == (1, None)
+    told = targets.outcome_of(Target("", ("clean_1",), LOSS, 1.5), "clean_1", arms["auto"])
+    assert (told.word, told.why) == (REACHED, "it acted with 1 of 3 seeds")
+    middle = targets.outcome_of(Target("", ("clean_1",), LOSS, 1.001 + arms["auto"].effect), "clean_1", arms["auto"])
+    assert middle.word == MIDDLE
+    assert middle.why.startswith("it acted with 1 of 3 seeds; ")
+
+
 def test_what_was_measured_is_paid_for() -> None:
     given = planted_results({"random": 0.0, "both": -0.1}, noise=0.001)
     given["both"] = [planted_result("both", seed, -0.1, noise=0.001, cost=0.25) for seed in range(100, 108)]
@@ -352,7 +365,7 @@ def test_the_table_of_a_folder(tmp_path: Path) -> None:
     (short,) = [line for line in lines if line.startswith("| wrong_30 | 8 ")]
     assert "**−15" in short or "**−16" in short
     assert any(line.startswith("| 30 % wrong answers: 0.7 of") and "reached" in line for line in lines)
-    assert {line.count("|") for line in lines if line.startswith(("| arm", "| both |", "| oracle |"))} == {13}
+    assert {line.count("|") for line in lines if line.startswith(("| arm", "| both |", "| oracle |"))} == {14}
     again = kept.found_in(tmp_path, resamples=FEW)
     assert list(table.lines_of(again)) == lines
 

@@ -64,6 +64,7 @@ class ArmFound:
         attribution: what these say of the reason.
         campus: its block.
         of: the recipe whose control it is; None of others.
+        acted: with how many of its seeds it did something where it acts by itself; None of arms that always do.
     """
 
     name: str
@@ -85,6 +86,7 @@ class ArmFound:
     attribution: str | None = None
     campus: Json = field(default_factory=dict)
     of: str | None = None
+    acted: int | None = None
 
     @property
     def effect(self) -> float | None:
@@ -173,8 +175,19 @@ def judge_arms(
         own = {what[other]: arms[other] for other in arms if recipe_of(other, arms) == name}
         contrasts = _contrasts(arm, own, judged_by, resamples, seed)
         campus = results[name][0].get("campus") or {}
-        found[name] = replace(one, contrasts=contrasts, campus=campus, of=recipe_of(name, arms))
+        acted = acted_with(results[name])
+        found[name] = replace(one, contrasts=contrasts, campus=campus, of=recipe_of(name, arms), acted=acted)
     return found
+
+
+def acted_with(results: Sequence[Json]) -> int | None:
+    """With how many seeds an arm has acted, as its runs' ledgers say; None where it was never to decide that.
+
+    Args:
+        results: of the arm.
+    """
+    said = [[one["acts"] for one in result.get("ledger", ()) if one["event"] == "act"] for result in results]
+    return sum(any(acts) for acts in said) if any(said) else None
 
 
 def what_control(name: str, campus: Json) -> str:

@@ -162,9 +162,11 @@ def outcome_of(target: Target, situation: str, arm: ArmFound) -> Outcome:
     """What came of one aim with one arm."""
     (value, low, high), why = MEASURES[target.measure](arm)
     word = word_of(target, value, low, high, why)
-    if word == MIDDLE and target.measure == LOSS and target.bound is not None:
-        needed = seeds_needed(arm, abs(target.bound - 1))
-        why = why or ("" if needed is None else f"{needed} seeds would find {percent(abs(target.bound - 1))}")
+    if target.measure == LOSS and target.bound is not None:
+        acted = None if arm.acted is None else f"it acted with {arm.acted} of {len(arm.seeds)} seeds"
+        needed = seeds_needed(arm, abs(target.bound - 1)) if word == MIDDLE else None
+        takes = None if needed is None else f"{needed} seeds would find {percent(abs(target.bound - 1))}"
+        why = "; ".join(filter(None, (why, acted, takes)))
     seeds = len(arm.seeds)
     return Outcome(target.about, situation, arm.name, target.measure, target.bound, value, low, high, seeds, word, why)
 
