@@ -18,7 +18,7 @@ from scipy import stats
 from campus_tune.compare.verdict import ArmResults, ItemValues, arm_of, from_difference, judge
 from campus_tune.compare.verdict.bootstrap import crossed_spread
 from campus_tune.evaluate.paired import holm
-from eval.situations import evidence, gains, judged, kept, page, table, targets, transfer
+from eval.situations import evidence, gains, honest, judged, kept, page, table, targets, transfer
 from eval.situations.__main__ import main
 from eval.situations.arms import STAGES
 from eval.situations.judged import ArmFound, Found, corrected_table, judge_arms
@@ -529,3 +529,16 @@ def test_what_one_seed_has_tried_stands_apart_with_its_control(dirty: Found) -> 
     assert [row[0].text for row in page.once_table(found).rows] == ["review", "campus"]
     assert page.once_table(dirty) is None
     assert "tried with one seed" in page.page_of([found])
+
+
+# -- honest ------------------------------------------------------------------------------------------------------------
+
+
+def test_simulated_tables_claim_little_and_shares_hold_the_truth(capsys: pytest.CaptureFixture[str]) -> None:
+    noise = honest.NOISES[1]
+    assert honest.tables(noise, 3, resamples=100).claimed <= 1
+    found = honest.shares(noise, 25, resamples=100)
+    assert found.asked > 18
+    assert found.held / found.asked > 0.85
+    honest.main(["--times", "1"])
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(honest.NOISES)
