@@ -495,13 +495,24 @@ def test_a_situation_judged_by_its_worst_domain_shows_all_of_them(dirty: Found) 
     assert len(page.domains_table(found).rows) == 2 * len(found.arms)
 
 
+def test_the_interval_of_an_aim_stands_alone() -> None:
+    found = corrected_table([a_situation("clean_1", effects={"random": 0.0, "auto": 0.0, "a": 0.1, "b": 0.1})])
+    arm = found[0].arms["auto"]
+    (value, low, high), _ = targets.MEASURES[LOSS](arm)
+    compared = judge([arm_of(results) for results in planted_results({"random": 0.0, "auto": 0.0}).values()],
+                     resamples=FEW).judgements["auto"].difference  # fmt: skip
+    alone = (compared.relative, compared.share(compared.low), compared.share(compared.high))
+    assert (value, low, high) == pytest.approx(tuple(1 + one for one in alone))
+    assert arm.difference.p_adjusted >= compared.p
+
+
 def test_how_many_seeds_it_takes_is_what_a_plan_says() -> None:
     noisy = corrected_table([a_situation("clean_1", effects={"random": 0.0, "auto": 0.0}, noise=0.03)])[0].arms["auto"]
     needed = targets.seeds_needed(noisy, 0.01)
     assert needed is not None
     assert needed > 8
-    assert from_difference(noisy.difference, seeds=needed, effect=0.01).enough
-    assert not from_difference(noisy.difference, seeds=needed - 1, effect=0.01).enough
+    assert from_difference(noisy.mean, seeds=needed, effect=0.01).enough
+    assert not from_difference(noisy.mean, seeds=needed - 1, effect=0.01).enough
     target = Target("", ("clean_1",), LOSS, 1.01)
     middle = targets.outcome_of(target, "clean_1", noisy)
     assert middle.word == MISSED or middle.why == f"{needed} seeds would find 1.0 %"

@@ -134,7 +134,8 @@ def aims(told: Iterable[Outcome]) -> Iterator[str]:
         bound = DASH if one.bound is None else f"{'≥' if one.measure == SHARE else '≤'} {one.bound:g}"
         span = "" if one.low is None and one.high is None else f" ({low} to {high})"
         word = f"**{one.word}**" if one.word == "missed" else one.word
-        yield line(one.about, one.situation, one.arm or DASH, str(one.seeds), bound, f"{value}{span}", f"{word}{why}")
+        found = f"{value}{span}".replace("-", "−")
+        yield line(one.about, one.situation, one.arm or DASH, str(one.seeds), bound, found, f"{word}{why}")
 
 
 def rank_lines(agreed: Iterable[Agreement]) -> Iterator[str]:

@@ -99,8 +99,10 @@ def _tokens(arm: ArmFound) -> tuple[Value, str]:
 
 
 def _loss(arm: ArmFound) -> tuple[Value, str]:
-    ends = arm.interval or (None, None)
-    return (_one_more(arm.effect), _one_more(ends[0]), _one_more(ends[1])), arm.refused or ""
+    if arm.mean is None:
+        return (None, None, None), arm.refused or ""
+    ends = ends_of(arm.mean) or (None, None)
+    return (_one_more(arm.mean.relative), _one_more(ends[0]), _one_more(ends[1])), arm.refused or ""
 
 
 def _one_more(share: float | None) -> float | None:
@@ -178,9 +180,9 @@ def seeds_needed(arm: ArmFound, effect: float) -> int | None:
         arm: with a difference whose spread is known.
         effect: a share of plain shuffling's loss.
     """
-    if arm.difference is None or not arm.difference.cell_variance:
+    if arm.mean is None or not arm.mean.cell_variance:
         return None
-    return from_difference(arm.difference, seeds=len(arm.seeds), effect=effect).seeds_needed
+    return from_difference(arm.mean, seeds=len(arm.seeds), effect=effect).seeds_needed
 
 
 def word_of(target: Target, value: float | None, low: float | None, high: float | None, why: str) -> str:
