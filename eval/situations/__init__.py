@@ -9,6 +9,7 @@ arms        recipes, controls and oracles by name
 runs        one run: a result as `campus-tune compare` writes it
 
 judged      from the runs of a situation to what they say, by the arithmetic of `compare`; `gains` of the oracle's gain
+honest      is the table honest? Simulated tables of which the truth is known
 kept        a folder of runs, judged and corrected over the whole table
 targets     what was aimed at, and what came of it       transfer   do two bases rank the arms alike?
 table       all of it as Markdown      page   as a page      evidence   as the package reads it
