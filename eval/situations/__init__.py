@@ -6,6 +6,8 @@ rows        the rows of one seed, which of them are wrong, and the test rows
 bases       the models that every run begins with, and how they are trained
 real_text   rows of shared/data for two of them, and what the tiny one has read
 arms        recipes, controls and oracles by name
+named       every recipe of `recipes/` as an arm, with its control      made_first   what some of them need before
+peers       TRL as it comes, DataFlex's own classes (`dataflex`), in a trainer that they drive (`driven`)
 runs        one run: a result as `campus-tune compare` writes it
 
 judged      from the runs of a situation to what they say, by the arithmetic of `compare`; `gains` of the oracle's gain
