@@ -38,7 +38,7 @@ WEIGHT_OPTIONS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "focal": {"gamma": st.floats(0, 10), "of": st.sampled_from(["token", "row"])},
     "superloss": {"temper": _shapes},
     "linupper": {"delta": _shapes, "r": _shapes},
-    "robust": {},
+    "robust": {"act": st.sampled_from(["auto", "always", "never"])},
 }
 _of_every_weight = {
     "from": st.none() | st.floats(0, 0.99),

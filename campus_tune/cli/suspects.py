@@ -178,16 +178,21 @@ def as_table(found: LikelyWrong, rows: Sequence[int]) -> str:
 
 def domain_table(found: LikelyWrong) -> str:
     """What the map says of each domain, the one with the most suspects first."""
+    from campus_tune.method.dirt import Dirt
+    from campus_tune.run.row_map import interval_words
     from campus_tune.words.tables import table
     from campus_tune.words.wording import harmless
 
     suspect, region = found.table["suspect"].astype(bool), found.table["region"].astype(str)
+    dirt = Dirt.from_mapping(found.about["dirt"]) if found.about.get("dirt") else None
     lines = []
     for name, rows in found.by_domain():
         n, n_suspects = len(rows), int(suspect[rows].sum())
         others = [int((region[rows] == what).sum()) for what in ("never_learned", "contradicting", "duplicate")]
-        lines.append(
-            (n_suspects, [harmless(name), *map(str, (n, n_suspects)), f"{n_suspects / n:.1%}", *map(str, others)])
-        )
+        cells = [harmless(name), *map(str, (n, n_suspects)), f"{n_suspects / n:.1%}", *map(str, others)]
+        cells += [] if dirt is None else [interval_words(dirt, name)]
+        lines.append((n_suspects, cells))
     head = ["domain", "rows", "suspect", "share", "never learned", "contradicting", "duplicate"]
+    if dirt is not None:
+        head.append("estimated wrong")
     return table(head, [cells for _, cells in sorted(lines, key=lambda line: -line[0])])

@@ -2,10 +2,13 @@
 
 Where all answers are right, acting costs; where many are wrong, it pays. Which of the two it is, nobody needs to know
 beforehand: the losses of training say it (`dirt`), with an interval. So an entry with `act: auto` changes nothing until
-the interval's lower end has reached `ACT_FROM`, and from there on it acts to the end of the run.
+the interval's lower end has reached `ACT_FROM`, and from there on it acts to the end of the run. One such look is no
+sign yet: a record is looked at again and again, and what is hard looks wrong for a while, when the easy rows are known
+and the others are not. Wrong rows stand out from the first looks on, and do not cease to.
 
     looks_now   when the record is looked at: at the end of a stage, ten times a pass over the rows at most
     enough      whether what it says is enough
+    convincing  whether it says so often enough: twice, and in half of all looks
     spared      a tenth of each cell, by the hash of what the rows hold: nothing is ever done about these
 
 The record of a run that acts is no longer one of a run that is left alone: rows that count less are learned less, and
@@ -28,6 +31,7 @@ from campus_tune.words.types import BoolArray, IntArray, RowArray
 
 ACT_FROM = 0.02  # share of wrong rows that the estimate's lower end must reach
 LOOKS = 10  # at the record, in one pass over the rows at most
+LEAST_FOUND = 2  # looks in which it must say enough
 ONE_IN = 10  # rows of a cell of which one is spared
 SALT = 0x5FA4ED  # of the hash that they are chosen by
 
@@ -48,6 +52,19 @@ def looks_now(before: int, now: int, *, rows_per_pass: int) -> bool:
 def enough(dirt: Dirt) -> bool:
     """Whether the lower end of an estimate has reached `ACT_FROM`."""
     return dirt.seen and dirt.low >= ACT_FROM
+
+
+def convincing(looks: int, found: int) -> bool:
+    """Whether a record shows wrong rows: in two looks, and in half of all at least.
+
+    Args:
+        looks: at the record so far.
+        found: of them in which it said enough.
+
+    >>> [convincing(looks, found) for looks, found in ((1, 1), (2, 2), (3, 2), (5, 2))]
+    [False, True, True, False]
+    """
+    return found >= LEAST_FOUND and 2 * found >= looks
 
 
 def spared(content: NDArray[np.uint64], cells: IntArray | RowArray) -> BoolArray:

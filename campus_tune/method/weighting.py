@@ -231,9 +231,10 @@ class Weighting:
     def _acts(self, entry: Entry) -> bool:
         return entry.weight.when == "always" or (entry.weight.when == "auto" and self.earned)
 
-    def could_act(self, u: float) -> bool:
-        """Whether a weight that waits would hold at this progress, if there were a sign."""
-        return any(entry.weight.when != "always" and entry.holds(u) for entry in self.entries)
+    @property
+    def waits(self) -> bool:
+        """Some weight acts once there is a sign of wrong rows."""
+        return any(entry.weight.when == "auto" for entry in self.entries)
 
     @property
     def waiting(self) -> Groups | None:

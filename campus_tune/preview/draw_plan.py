@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 
 import numpy as np
 
+from campus_tune.method.earned import ACT_FROM
 from campus_tune.method.policy import Policy
 from campus_tune.preview.forecast import forecast_findings, stage_rows
 from campus_tune.preview.reweight_advice import growth_findings
@@ -96,7 +97,7 @@ def _suspects(config: CampusConfig, run: SimulatedRun, per_epoch: int) -> Iterat
             "Train for two epochs or more (num_train_epochs: 2), or drop them in the next run: campus-tune suspects "
             "RUN --out rows.jsonl --judge, then drop: [{by: judged, path: rows.jsonl}]."
         )
-        yield Finding("warning", what, remedy)
+        yield Finding("info" if entry.acts == "auto" else "warning", what, remedy)
         return
     if run.acts_at > entry.begins + max(stage.n_rows for stage in run.stages) / run.visits:
         what = (
@@ -107,6 +108,8 @@ def _suspects(config: CampusConfig, run: SimulatedRun, per_epoch: int) -> Iterat
         yield Finding(severity, what, f"Write from: {math.ceil(run.acts_at * 100) / 100:g}, or train for more epochs.")
     made_up = "nobody is dropped" if entry.acts != "always" else f"{entry.bound:.0%} of the rows are, at random"
     what = f"Which rows look wrong is known when a run has seen them: in this plan {made_up}."
+    if entry.acts == "auto":
+        what += f" With act: auto some are once the record shows, for sure, that {ACT_FROM:.0%} or more are wrong."
     yield Finding("info", what)
 
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import yaml
@@ -39,6 +38,7 @@ from campus_tune.preview.evidence import (
 )
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.training_yaml import run_size
+from campus_tune.words.annotated import defaults, plain
 from campus_tune.words.findings import Finding
 from campus_tune.words.types import Json
 from campus_tune.words.wording import listed
@@ -135,12 +135,14 @@ def earned_advice(signs: Signs, table: EvidenceTable) -> list[Advice]:
         signs: what is known of them.
         table: what was measured.
     """
-    near = partial(_nearest, table, epochs=signs.epochs)
+    tried = [row for row in table.rows if best_of(row) is not None]
     found = []
     for kind, share, seen in _seen(signs, table):
-        rows = near(kind, share=share)
+        rows = _nearest([row for row in tried if row.kind == kind], share=share, epochs=signs.epochs)
         found += [_advice(seen, rows, table, signs.config)] if rows else []
-    return [*found, *_of_orders(signs, near("clean", share=None), table)]
+    ordered = [row for row in tried if _order_of(row) is not None]
+    clean = [row for row in ordered if row.kind == "clean"]
+    return [*found, *_of_orders(signs, _nearest(clean or ordered, share=None, epochs=signs.epochs), table)]
 
 
 def _seen(signs: Signs, table: EvidenceTable) -> Iterator[tuple[str, float | None, str]]:
@@ -203,31 +205,36 @@ def lag_words(signs: Signs) -> str:
     return ", and ".join(said)
 
 
-def _nearest(table: EvidenceTable, kind: str, *, share: float | None, epochs: float) -> list[EvidenceRow]:
-    """Of each base the row of this kind that is nearest, in the sequence of the table."""
+def _nearest(rows: Sequence[EvidenceRow], *, share: float | None, epochs: float) -> list[EvidenceRow]:
+    """Of each base the row that is nearest, in the sequence of the table."""
 
     def apart(row: EvidenceRow) -> float:
         of_epochs = abs(math.log(max(epochs, 0.01) / max(row.epochs, 0.01)))
         return of_epochs + (abs(math.log(share / row.share)) if share and row.share else 0.0)
 
     found: dict[str, EvidenceRow] = {}
-    for row in table.rows:
-        if row.kind == kind and (row.base not in found or apart(row) < apart(found[row.base])):
+    for row in rows:
+        if row.base not in found or apart(row) < apart(found[row.base]):
             found[row.base] = row
     return list(found.values())
 
 
 def _advice(seen: str, rows: Sequence[EvidenceRow], table: EvidenceTable, config: CampusConfig | None) -> Advice:
-    """What was measured where it was like this: the arm that helped in one of these rows, in all that judged it."""
-    helped = next((row for row in rows if row.helps is not None), None)
-    if helped is None or helped.helps is None:
+    """What was measured where it was like this: the arm that helped in one of these rows, in all that judged it.
+
+    Of several arms that helped it is the one that the recipe has already, else the one that the row claims.
+    """
+    claimed = next(((row, row.helps) for row in rows if row.helps is not None), None)
+    if claimed is None:
         shown = [(row, best[1]) for row in rows if (best := best_of(row)) is not None]
         told = "; ".join(f"{_where(row, table)}: {arm.words}, {_judged(arm)}" for row, arm in shown)
         said = f"{seen}: nothing that was tried is shown to help there{f' ({told})' if told else ''}"
         return Advice(said, tuple(row.name for row in rows))
-    arm = helped.arms[helped.helps]
-    judged = [(row, row.arms[helped.helps]) for row in rows if helped.helps in row.arms]
-    told = "; ".join(f"{_where(row, table)}: {_judged(one)}" for row, one in judged)
+    row, name = claimed
+    name = next((one for one, arm in row.arms.items() if arm.claims and does_already(config, arm)), name)
+    arm = row.arms[name]
+    judged = [(one, one.arms[name]) for one in rows if name in one.arms]
+    told = "; ".join(f"{_where(one, table)}: {_judged(shown)}" for one, shown in judged)
     said = f"{seen}: what helped there is {arm.words} ({told})"
     if does_already(config, arm):
         return Advice(f"{said}, as this recipe does", tuple(row.name for row, _ in judged))
@@ -240,23 +247,22 @@ def _of_orders(signs: Signs, rows: Sequence[EvidenceRow], table: EvidenceTable) 
     """Whether an order may be expected to help: what one did on rows of which nothing else is to be said."""
     judged = [(row, arm) for row in rows if (arm := _order_of(row)) is not None]
     if not judged:
-        return []
+        return []  # none was ever measured
     head = _number(signs.epochs, "epoch") + (f", {_number(len(signs.domains), 'domain')}" if signs.domains else "")
     told = "; ".join(f"{_where(row, table)}: {_judged(arm)}" for row, arm in judged)
     names = tuple(row.name for row, _ in judged)
-    words = {arm.verdict for _, arm in judged}
-    if HELPED not in words:
+    if not any(arm.claims for _, arm in judged):
         return [Advice(f"{head}: nothing here suggests that an order will help ({told})", names)]
-    arm = next(arm for _, arm in judged if arm.verdict == HELPED)
+    arm = next(arm for _, arm in judged if arm.claims)
     ordered = signs.config is not None and not signs.config.unordered
-    write = "" if ordered or HURT in words else f"Write {in_yaml(arm.campus)}."
+    write = "" if ordered or any(one.verdict == HURT for _, one in judged) else f"Write {in_yaml(arm.campus)}."
     return [Advice(f"{head}: what helped there is {arm.words} ({told})", names, write)]
 
 
 def _order_of(row: EvidenceRow) -> JudgedArm | None:
     """The best of the arms that train an order; None where none was measured."""
     measured = [arm for arm in row.arms.values() if arm.effect is not None and trains_an_order(arm)]
-    return min(measured, key=lambda arm: (arm.verdict != HELPED, arm.effect), default=None)
+    return min(measured, key=lambda arm: (not arm.claims, arm.effect), default=None)
 
 
 def trains_an_order(arm: JudgedArm) -> bool:
@@ -287,12 +293,14 @@ def _kinds(block: object) -> set[str]:
 
 
 def in_yaml(block: Json) -> str:
-    """A block of settings on one line.
+    """A block of settings on one line, without those that are so anyway.
 
-    >>> in_yaml({"selector": "shuffle", "drop": [{"by": "suspects"}]})
+    >>> in_yaml({"stages": 20, "metrics": [], "selector": "shuffle", "drop": [{"by": "suspects"}]})
     'campus: {selector: shuffle, drop: [{by: suspects}]}'
     """
-    flow = yaml.safe_dump(block, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000)
+    usual = plain(defaults(CampusConfig))
+    told = {name: value for name, value in block.items() if name not in usual or plain(value) != usual[name]}
+    flow = yaml.safe_dump(told, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000)
     return f"campus: {flow.strip()}"
 
 
@@ -302,7 +310,8 @@ def _where(row: EvidenceRow, table: EvidenceTable) -> str:
 
 
 def _judged(arm: JudgedArm) -> str:
-    return f"{effect_words(arm)}, {arm.verdict or 'no verdict'}"
+    word = arm.verdict or "no verdict"
+    return f"{effect_words(arm)}, {word}{', but so did its controls' if word == HELPED and not arm.claims else ''}"
 
 
 def _number(n: float, noun: str) -> str:

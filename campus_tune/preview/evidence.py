@@ -56,6 +56,7 @@ SHAPE: dict[Any, Any] = {
                     "high": (float, None),
                     "seeds": int,
                     "verdict": (str, None),
+                    "beats_controls?": (bool, None),
                 }
             },
         }
@@ -75,6 +76,7 @@ class JudgedArm:
         high: upper end.
         seeds: that judged it.
         verdict: one of the four words, corrected for the whole table; None where there is none.
+        beats_controls: it ended lower than each of its controls; None where none was run.
     """
 
     words: str
@@ -84,6 +86,12 @@ class JudgedArm:
     high: float | None
     seeds: int
     verdict: str | None
+    beats_controls: bool | None = None
+
+    @property
+    def claims(self) -> bool:
+        """It helped, and no control of it did as well."""
+        return self.verdict == HELPED and self.beats_controls is not False
 
 
 @dataclass(frozen=True)
@@ -186,7 +194,7 @@ def _arms(said: Mapping[str, Json]) -> dict[str, JudgedArm]:
 
 def _known(said: Json, kind: type) -> Json:
     """What a class takes of a mapping; a later version may say more."""
-    return {name: said[name] for name in kind.__annotations__}
+    return {name: said[name] for name in kind.__annotations__ if name in said}
 
 
 def _wrong_in(row: Json, bases: Mapping[str, str]) -> str | None:
@@ -201,8 +209,9 @@ def _wrong_in(row: Json, bases: Mapping[str, str]) -> str | None:
             return f"`{name}: {arm}: verdict` must be one of {', '.join(VERDICTS)} or null, got {judged['verdict']!r}"
         if judged["verdict"] in (HELPED, HURT) and None in (judged["effect"], judged["low"], judged["high"]):
             return f"`{name}: {arm}` must have effect, low and high to have {judged['verdict']}, got null"
-    if helps is not None and (helps not in arms or arms[helps]["verdict"] != HELPED):
-        return f"`{name}: helps` must be an arm that has helped, got {helps!r}"
+    judged = arms.get(helps, {})
+    if helps is not None and (judged.get("verdict") != HELPED or judged.get("beats_controls") is False):
+        return f"`{name}: helps` must be an arm that has helped, more than its controls, got {helps!r}"
     return None
 
 

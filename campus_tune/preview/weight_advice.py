@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from campus_tune.method.earned import ACT_FROM
 from campus_tune.method.weights import Focal, Robust, SelfPaced
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.findings import Finding
@@ -30,12 +31,19 @@ def weight_findings(config: CampusConfig) -> Iterator[Finding]:
                 "(loss_type: dft multiplies by p, ProFit leaves unlikely tokens out, arXiv 2601.09195)."
             )
             yield Finding("info", what, "Compare it with its control: campus-tune compare.")
-        if isinstance(weight, Robust):
+        if isinstance(weight, Robust) and weight.act != "always":
+            acts = "robust acts" if weight.act == "auto" else "with act: auto robust would act"
+            what = (
+                f"{acts} once the run's own record shows, for sure, that {ACT_FROM:.0%} of the rows or more are wrong. "
+                "Until then, and in a plan, all rows count 1."
+            )
+            yield Finding("info", what)
+        elif isinstance(weight, Robust):
             what = (
                 "robust makes rows that stand out from their kind count less: it helps where answers are wrong, and "
                 "costs where all are right (held-out loss 1.00 to 1.18 of shuffling's)."
             )
-            yield Finding("info", what, "Look at what the data map of a run says: campus-tune suspects.")
+            yield Finding("info", what, "Write act: auto, which waits until the run itself shows that some are wrong.")
 
 
 def router_findings(config: CampusConfig, *, routed: bool) -> Iterator[Finding]:

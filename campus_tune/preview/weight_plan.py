@@ -12,7 +12,7 @@ from campus_tune.method.stages import Stage
 from campus_tune.method.weighed import rows_of_half
 from campus_tune.method.weighting import Weighting
 from campus_tune.method.weights import effective_share
-from campus_tune.words.findings import Finding
+from campus_tune.words.findings import Finding, Severity
 from campus_tune.words.types import Json
 
 LEAST_ESS = 0.3  # effective sample size below which few rows do most of the work
@@ -76,4 +76,5 @@ def waiting_findings(weighting: Weighting | None, visits: int) -> Iterator[Findi
         f"`weights: robust` lets each cell be until {ENOUGH} of its rows were trained, which are all but "
         f"{compared:.0%} of this run's rows: there are {int(np.count_nonzero(sizes))} cells for {visits} visits."
     )
-    yield Finding("warning", what, "Write cells: {bands: 1}, train for more epochs, or leave it out.")
+    severity: Severity = "info" if weighting is not None and weighting.idle else "warning"
+    yield Finding(severity, what, "Write cells: {bands: 1}, train for more epochs, or leave it out.")

@@ -169,9 +169,18 @@ def _steered(ours: Sequence[Json], theirs: Sequence[Json]) -> Iterator[str]:
             yield f"  first run: {_event(x)}"
             yield f"  second run: {_event(y)}"
             break
+    acts = [_acts(events) for events in (ours, theirs)]
+    if acts[0] != acts[1]:
+        yield f"what waits for a sign of wrong rows: {acts[0]} and {acts[1]}"
     times = [len(_of(events, "shares")) for events in (ours, theirs)]
     if times[0] != times[1]:
         yield f"shares were moved {times[0]} times and {times[1]} times"
+
+
+def _acts(events: Sequence[Json]) -> str:
+    """Since when what acts that waits for a sign of wrong rows."""
+    told = [(" and ".join(event.get("acts", [])), event.get("step")) for event in _of(events, "act")]
+    return next((f"{names} from step {step} on" for names, step in told if names), "nothing acts")
 
 
 def _event(event: Json) -> str:

@@ -299,7 +299,8 @@ class DrawBlocks:
                 "`review` must have rows to come back to, got a run of one stage, before which nothing was trained. "
                 "Write stages: 20, or leave `review` out."
             )
-        compare = [entry.name for entry in self.weights if getattr(entry.weight, "groups", None)]
+        sure = [entry for entry in self.weights if entry.weight.when == "always"]
+        compare = [entry.name for entry in sure if getattr(entry.weight, "groups", None)]
         if compare and n_stages <= 1:
             found.append(
                 f"`weights: {compare[0]}` must have the losses of a stage before to compare with, got a run of one "

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from campus_tune.report.compare_facts import CompareFacts
-from campus_tune.report.figures import GREY, INK, LONGEST, Face, Picture, fitted, legend_below, picture
+from campus_tune.report.figures import GREY, INK, LONGEST, PALE, Face, Picture, fitted, legend_below, picture
 from campus_tune.report.html_tables import signed
 from campus_tune.words.types import Json
 
@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
 ALL = "all test rows"
 MOST_DOMAINS = 20  # of a picture; the table has them all
+Interval: TypeAlias = tuple[float, float | None, float | None]  # a value and the ends of its interval
 
 
-def shares(difference: Json) -> tuple[float, float | None, float | None] | None:
+def shares(difference: Json) -> Interval | None:
     """(value, low, high) of a difference as shares of the other arm's loss; None where they cannot be told."""
     mean = difference.get("mean_against")
     if not mean or difference.get("value") is None:
@@ -33,6 +34,49 @@ def forest(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
         return None
     names = [name for name in faces if any(name in by_arm for by_arm in rows.values())]
     effect = float(facts.settings.get("effect", 0.0))
+    overall = [_said(name, found) for name, found in rows[ALL].items()]
+    recipe = next((name for name in names if name in rows[ALL]), names[0])
+    domains = [_said(domain, by_arm[recipe]) for domain, by_arm in rows.items() if domain != ALL and recipe in by_arm]
+    text = f"Test loss against {facts.baseline}, with 95 % intervals: {'; '.join(overall)}."
+    if domains:
+        text += f" {recipe} by domain: {'; '.join(domains)}."
+    return intervals(
+        "forest",
+        "Difference to plain shuffling",
+        rows,
+        {name: faces[name] for name in names},
+        effect=effect,
+        head=ALL,
+        alt=text,
+        note="Lines are 95 % intervals over seeds and test rows, wider where several arms or domains are judged "
+        "together: one that crosses the middle may be chance. The grey band is what is too small to matter "
+        f"({effect:.1%}); a domain of few rows has no interval, and neither has an arm that cannot be judged.",
+    )
+
+
+def intervals(
+    name: str,
+    title: str,
+    rows: Mapping[str, Mapping[str, Interval]],
+    faces: Mapping[str, Face],
+    *,
+    effect: float,
+    head: str = "",
+    alt: str,
+    note: str,
+) -> Picture:
+    """A forest plot: in each row the value of each arm, with its interval.
+
+    Args:
+        name: of the picture's file.
+        title: above it on the page.
+        rows: name of a row → arm → (value, low, high), shares of plain shuffling's loss.
+        faces: of the arms, in their sequence; each of them is in a row.
+        effect: what is too small to matter, a share: a grey band.
+        head: the row that is about all the others, the first one; "" where there is none.
+        alt: what is seen, in numbers.
+        note: how to read it.
+    """
 
     def draw(figure: Figure, narrow: bool) -> None:
         from matplotlib.ticker import FuncFormatter
@@ -40,19 +84,25 @@ def forest(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
         axis = figure.subplots()
         axis.axvspan(-100 * effect, 100 * effect, color="#eef0f3", linewidth=0, zorder=0)
         axis.axvline(0, color=INK, linewidth=1)
-        for place, by_arm in enumerate(rows.values()):
-            for i, name in enumerate(names):
-                if name not in by_arm:
+        points: dict[str, Any] = {
+            arm: {"color": face.colour, "marker": face.marker, "linestyle": "none"} for arm, face in faces.items()
+        }
+        for arm, point in points.items():  # the legend's, in their sequence, whichever rows an arm is in
+            axis.plot([], [], markersize=8 if head else 5.5, label=fitted(arm), **point)
+        for place, (row, by_arm) in enumerate(rows.items()):
+            for i, (arm, face) in enumerate(faces.items()):
+                if arm not in by_arm:
                     continue
-                y = place + (i - (len(names) - 1) / 2) * 0.8 / max(2, len(names))
-                (value, low, high), face, big = by_arm[name], faces[name], not place
+                y = place + (i - (len(faces) - 1) / 2) * 0.8 / max(2, len(faces))
+                (value, low, high), big = by_arm[arm], row == head
                 if low is not None and high is not None:
                     axis.plot([100 * low, 100 * high], [y, y], color=face.colour, linewidth=2.4 if big else 1.5)
-                point: Any = {"color": face.colour, "marker": face.marker, "linestyle": "none"}
-                axis.plot(100 * value, y, markersize=8 if big else 5.5, label=fitted(name) if big else None, **point)
-        axis.axhline(0.5, color=GREY, linewidth=0.8)
+                axis.plot(100 * value, y, markersize=8 if big else 5.5, **points[arm])
+        for place in (1,) if head else range(1, len(rows)):
+            axis.axhline(place - 0.5, color=GREY if head else PALE, linewidth=0.8)
         axis.set_yticks(range(len(rows)), [fitted(row, 16 if narrow else LONGEST) for row in rows])
-        axis.get_yticklabels()[0].set_fontweight("bold")
+        if head:
+            axis.get_yticklabels()[0].set_fontweight("bold")
         axis.set(ylim=(len(rows) - 0.5, -0.5), xlabel="← better   test loss against plain shuffling   worse →")
         if narrow:
             axis.set_xlabel("← better      loss      worse →")
@@ -61,28 +111,13 @@ def forest(facts: CompareFacts, faces: Mapping[str, Face]) -> Picture | None:
         axis.grid(visible=False, axis="y")
         legend_below(figure, axis, narrow=narrow)
 
-    overall = [_said(name, found) for name, found in rows[ALL].items()]
-    recipe = next((name for name in names if name in rows[ALL]), names[0])
-    domains = [_said(domain, by_arm[recipe]) for domain, by_arm in rows.items() if domain != ALL and recipe in by_arm]
-    text = f"Test loss against {facts.baseline}, with 95 % intervals: {'; '.join(overall)}."
-    if domains:
-        text += f" {recipe} by domain: {'; '.join(domains)}."
-    lines = len(rows) * max(2, len(names))
-    return picture(
-        "forest",
-        "Difference to plain shuffling",
-        draw,
-        alt=text,
-        height=(1.1 + 0.15 * lines, 1.4 + 0.15 * lines),
-        note="Lines are 95 % intervals over seeds and test rows, wider where several arms or domains are judged "
-        "together: one that crosses the middle may be chance. The grey band is what is too small to matter "
-        f"({effect:.1%}); a domain of few rows has no interval, and neither has an arm that cannot be judged.",
-    )
+    lines = len(rows) * max(2, len(faces))
+    return picture(name, title, draw, alt=alt, height=(1.1 + 0.15 * lines, 1.4 + 0.15 * lines), note=note)
 
 
-def _rows(facts: CompareFacts) -> dict[str, dict[str, tuple[float, float | None, float | None]]]:
+def _rows(facts: CompareFacts) -> dict[str, dict[str, Interval]]:
     """Row of the picture → arm → (value, low, high); the largest differences where there are many domains."""
-    rows: dict[str, dict[str, tuple[float, float | None, float | None]]] = {}
+    rows: dict[str, dict[str, Interval]] = {}
     for arm, judgement in facts.judgements.items():
         differences = {ALL: judgement.get("difference"), **(judgement.get("domains") or {})}
         for name, difference in differences.items():
@@ -98,6 +133,6 @@ def _rows(facts: CompareFacts) -> dict[str, dict[str, tuple[float, float | None,
     return {ALL: rows.pop(ALL), **{name: by_arm for name, by_arm in rows.items() if name in kept}}
 
 
-def _said(name: str, found: tuple[float, float | None, float | None]) -> str:
+def _said(name: str, found: Interval) -> str:
     value, low, high = (None if each is None else signed(f"{each:+.1%}") for each in found)
     return f"{name} {value}" if low is None or high is None else f"{name} {value} ({low} to {high})"

@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from campus_tune.method import learning
+from campus_tune.method.dirt import Dirt
 from campus_tune.method.orders import group_codes
 from campus_tune.report.map_shape import MapShape, shape_of
 from campus_tune.run.ledger_lines import MAYBE
+from campus_tune.run.row_map import ALL_ROWS as ALL
 from campus_tune.run.row_map import FILE, LIKELIEST
+from campus_tune.run.told import earned_words
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import DataError, ResumeError
 from campus_tune.words.files import read_jsonl
@@ -28,7 +31,6 @@ NEEDED = ("content", "region", "excess", "spread", "suspect", "contradicting", "
 SUSPECT, OTHERS = "suspect", "others"  # the latter: rows without a region, for a forward says nothing of learning
 # in the sequence of the page; one that a later version knows besides comes after them
 REGIONS = (*(name for name in learning.REGIONS if name != SUSPECT), OTHERS, SUSPECT)
-ALL = "all rows"  # where a run has no domains
 OPTIONAL_TEXT = ("domain?", "prompt?", "answer?", "text?", "said?", "rather?", "before?")
 OPTIONAL_NUMBER = ("excess?", "spread?", "visits?", "mean_loss?", "lowest_probability?", "rather_probability?")
 LIKELY: dict[Any, Any] = {
@@ -110,6 +112,8 @@ class MapFacts:
         domains: domain → its rows, the largest first; `ALL` alone where there are no domains.
         shape: how they lie; None where no row has a score.
         likeliest: rows, the likeliest wrong first.
+        dirt: how many are wrong; None where nothing tells.
+        acted: what the run has done about wrong rows by itself, or why it has not; "" where its recipe leaves it.
     """
 
     basis: str
@@ -123,14 +127,17 @@ class MapFacts:
     domains: Mapping[str, DomainRows] | None = None
     shape: MapShape | None = None
     likeliest: tuple[LikelyRow, ...] = ()
+    dirt: Dirt | None = None
+    acted: str = ""
 
 
-def read_map(home: Path, lines: Sequence[Json]) -> MapFacts | None:
+def read_map(home: Path, lines: Sequence[Json], acts: Sequence[Json] = ()) -> MapFacts | None:
     """What a run's folder and its ledger say of its rows; None of a run without a map and a word about it.
 
     Args:
         home: folder of the ledger.
         lines: of the ledger that speak of a map; the last one counts.
+        acts: of it that say what waited for a sign of wrong rows, and whether it acts; the last one counts.
 
     Raises:
         DataError: the map or the list of the likeliest rows is damaged, or of another version.
@@ -163,8 +170,10 @@ def read_map(home: Path, lines: Sequence[Json]) -> MapFacts | None:
             domains=rows_by_domain(columns.get("domain"), regions, codes, suspect),
             shape=shape_of(columns, codes, suspect, threshold),
             likeliest=read_likeliest(home / LIKELIEST, {"suspect": suspect, "contradicting": contradicting}),
+            dirt=Dirt.from_mapping(about["dirt"]) if about.get("dirt") else None,
+            acted=f"after step {acts[-1]['step']}, {earned_words(acts[-1])}" if acts else "",
         )
-    except (ResumeError, TypeError, ValueError) as error:
+    except (KeyError, ResumeError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(

@@ -9,6 +9,7 @@ from campus_tune.report.figures import Picture
 from campus_tune.report.html_tables import GAP, Cell, HtmlTable, number, signed, words
 from campus_tune.report.map_facts import ALL, SUSPECT, DomainRows, LikelyRow, MapFacts
 from campus_tune.report.map_plots import MAP_PICTURE, region_words
+from campus_tune.run.row_map import interval_words
 from campus_tune.words.wording import cut
 
 MOST_DOMAINS = 200  # that the table lists, the largest
@@ -110,13 +111,17 @@ def regions_table(facts: MapFacts) -> HtmlTable:
             words(name),
             number(of.rows),
             _counted(of.suspects, of.rows, "bad" if of.suspects > NOTABLE * share * of.rows else ""),
+            *([] if facts.dirt is None else [words(interval_words(facts.dirt, name))]),
             *(_counted(of.regions[region], of.rows) for region in regions),
         ]
         for name, of in listed.items()
     ]
+    asked = [] if facts.dirt is None else ["estimated wrong"]
     more = f"; the {MOST_DOMAINS} largest of {len(domains):,} domains" if len(domains) > MOST_DOMAINS else ""
     return HtmlTable(
-        f"Suspects, and where the rows lie{more}", ["domain", "rows", "suspects", *map(region_words, regions)], rows
+        f"Suspects, and where the rows lie{more}",
+        ["domain", "rows", "suspects", *asked, *map(region_words, regions)],
+        rows,
     )
 
 
@@ -126,7 +131,13 @@ def _counted(n: int, of: int, kind: str = "") -> Cell:
 
 def notes(facts: MapFacts) -> tuple[str, ...]:
     """What else is found, and how a person judges."""
-    found = []
+    found = [f"{facts.acted[0].upper()}{facts.acted[1:]}."] if facts.acted else []
+    if facts.dirt is not None:
+        found.append(
+            "A suspect is one row that stands out. How many are wrong is an estimate, with a 95 % interval, from the "
+            "losses that training showed before anything was done about them. It counts rows whose answers stand out "
+            "as wrong answers of their kind do, and knows nothing of those that the model finds likely."
+        )
     if facts.n_contradicting:
         found.append(
             f"{facts.n_contradicting:,} rows contradict each other: their prompt is that of another row, their answer "

@@ -282,7 +282,7 @@ def read_run(folder: Path) -> RunOnDisk:
         recipe=recipe.read_text("utf-8", errors="replace") if recipe.is_file() else "",
         run=run,
         draw=read_draw(home, with_suspects(began[-1], events), by_kind.get("decision", []), end),
-        map=read_map(home, by_kind.get("map", [])),
+        map=read_map(home, by_kind.get("map", []), by_kind.get("act", [])),
         weights=read_weights(by_kind.get("decision", []), ends, last),
         steer=read_steer(events),
         value=read_value(home, by_kind.get("value", [])),

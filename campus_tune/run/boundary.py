@@ -234,20 +234,16 @@ def decide_next(now: Situation, position: Position) -> None:
 
 
 def look_for_wrong_rows(now: Situation) -> None:
-    """Look at the run's record, if something in the recipe waits for a sign in it and could act from here on."""
+    """Look at the run's record, if something in the recipe waits for a sign in it."""
     earning, curriculum, past = now.drawing.earning, now.curriculum, now.training_losses.past
     if earning is None or not past or not earning.due(past, curriculum.global_batch):
         return
-    suspects, weighting = now.drawing.suspects, curriculum.weighting
-    drops = suspects is not None and suspects.acting.due(curriculum)
-    if not drops and (weighting is None or not weighting.could_act(curriculum.step / curriculum.total_steps)):
+    look, weighting = earning.look(now.folder, past, now.peers), curriculum.weighting
+    if not earning.note(look):
         return
-    look = earning.look(now.folder, past, now.peers)
-    if not look.enough:
-        return
-    earning.stage = look.stage
-    if weighting is not None:
-        weighting.earned = True
+    if weighting is not None and weighting.waits:
+        earning.cannot = next(filter(None, now.peers.gather(now.watch.cannot_weigh)), "")
+        weighting.earned = not earning.cannot
     now.journal.take(Earned(earning.record(look)))
 
 
@@ -255,7 +251,8 @@ def give_up_looking(now: Situation) -> None:
     """The run is over, and nothing has acted that waited for a sign of wrong rows: say what there was to see."""
     earning, past = now.drawing.earning, now.training_losses.past
     if earning is not None and not earning.earned and past:
-        now.journal.take(Earned(earning.record(earning.look(now.folder, past, now.peers), ends=True)))
+        look = earning.look(now.folder, past, now.peers, ends=True)
+        now.journal.take(Earned(earning.record(look, ends=True)))
 
 
 def act_on_suspects(now: Situation) -> None:
@@ -330,12 +327,13 @@ def weights_audit(now: Situation) -> Json:
     return {"weights_audit": [min(counts) for counts in zip(*now.peers.gather(mine), strict=True)]}
 
 
-def summed_up(now: Situation, advice: Sequence[Json] = ()) -> Ended:
+def summed_up(now: Situation, advice: Sequence[Json] = (), dirt: Json | None = None) -> Ended:
     """What there is to say of a run when it is over.
 
     Args:
         now: the run.
         advice: that it gives.
+        dirt: how many of its rows are wrong; None where nothing tells.
     """
     seen, repeated = now.curriculum.coverage_counts()
     return Ended(
@@ -356,6 +354,7 @@ def summed_up(now: Situation, advice: Sequence[Json] = ()) -> Ended:
             **now.load.padding.told(now.loaded.rows.tokens, now.curriculum.visits()),
             "competence": now.probing.changes(),
             **({"smallest_rise": power} if (power := now.helm.power(now)) else {}),
+            **({} if dirt is None else {"dirt": dirt}),
             **({"advice": list(advice)} if advice else {}),
             "cost": now.budget.shares(),
             "found": now.budget.found_share(),

@@ -31,6 +31,7 @@ from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import column_names
 from campus_tune.method.budget import MAP, rounded_up
 from campus_tune.method.cells import Cells
+from campus_tune.method.dirt import Dirt, estimate_dirt
 from campus_tune.method.learning import Learning
 from campus_tune.method.suspicion import Suspicion, of_forward
 from campus_tune.model import compat
@@ -204,9 +205,48 @@ class Making:
         if self.visits is None:
             loss, codes = self.learning.mean_loss, domains.codes
             return of_forward(loss, of.answer_tokens, groups=codes, alone=None, prompts=of.prompt_tokens)
+        return self._suspicion_by(np.ones(len(self.visits[0]), dtype=np.bool_))
+
+    @cached_property
+    def dirt(self) -> Dirt | None:
+        """How many rows are wrong; None where nothing tells.
+
+        Of rows that the run has done something about only what it saw before counts; where losses decide from the
+        first step on how much rows count, nothing does.
+        """
+        if self.visits is None or any(weight.when == "always" for weight in self.now.config.draw.live):
+            return None
+        untouched, names = self.untouched, self.domains.names or ["all rows"]
+        suspicion = self.suspicion if untouched.all() else self._suspicion_by(untouched)
+        return estimate_dirt(suspicion, domains=self.domains.codes, names=names)
+
+    @cached_property
+    def untouched(self) -> BoolArray:
+        """Visits of before anything was done about their rows, shape (V,)."""
+        assert self.visits is not None, "there are some"
+        rows, steps, _ = self.visits
+        past, earning, suspects = self.now.training_losses.past, self.now.drawing.earning, self.now.drawing.suspects
+        over = len(past)
+        if suspects is not None and suspects.acted is not None and len(suspects.acted.rows):
+            over = suspects.acted.stage
+        spared = np.zeros(len(self.trained), dtype=np.bool_)
+        if earning is not None and earning.stage is not None:
+            over, spared = earning.stage, earning.spared
+        before = steps <= next((stage.end for stage in past if stage.index == over - 1), 0)
+        return np.asarray(before | spared[rows], dtype=np.bool_)
+
+    def _suspicion_by(self, some: BoolArray) -> Suspicion:
+        """What these visits say of the rows, with what was measured before training."""
+        assert self.visits is not None, "there are some"
         rows, _, losses = self.visits
-        measured = self.now.rescorer.scores.measured
-        return suspicion_of_run(rows, losses.per_row(), of, cells=self.cells, domains=domains, measured=measured)
+        return suspicion_of_run(
+            rows[some],
+            losses.per_row()[some],
+            self.now.loaded.rows,
+            cells=self.cells,
+            domains=self.domains,
+            measured=self.now.rescorer.scores.measured,
+        )
 
     def done(self) -> RowMap:
         """The map."""
@@ -218,6 +258,7 @@ class Making:
             domains=self.domains,
             cells=self.cells,
             said=self.now.said(),
+            dirt=self.dirt,
         )
 
 

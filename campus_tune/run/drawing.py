@@ -41,7 +41,7 @@ from campus_tune.recipe.policy import (
     strict_domains,
 )
 from campus_tune.recipe.weighting import weighting_of
-from campus_tune.run.acting import Suspects, cells_by_answer
+from campus_tune.run.acting import Suspects
 from campus_tune.run.book_keeping import BookKeeping
 from campus_tune.run.earned import Earning
 from campus_tune.scores.dropping import Dropped, dropped_of
@@ -151,7 +151,7 @@ class Drawing:
         if self.earning is not None:
             self.earning.go_on(saved)
             if self.weighting is not None:
-                self.weighting.earned = self.earning.earned
+                self.weighting.earned = self.earning.earned and not self.earning.cannot
         if self.suspects is not None:
             self.suspects.go_on(saved, curriculum, home, past, peers, changed=changed)
         if not changed and saved.get("dropped") != self.state().get("dropped"):
@@ -257,10 +257,7 @@ def make_drawing(now: Outline, scores: Scores) -> Drawing:
         book=None if keeping is None else keeping.book,
         steering=steering,
     )
-    earning = None
-    if config.draw.that_act("auto") or config.draw.that_act("never"):
-        compared = cells_by_answer(now.loaded.rows.answer_tokens, domains) if cells is None else cells
-        earning = Earning.begin(config, compared, now.loaded.rows, domains, scores.measured)
+    earning = Earning.begin(config, cells, now.loaded.rows, domains, scores.measured)
     spared = None if earning is None else earning.spared
     weighting = weighting_of(
         config,

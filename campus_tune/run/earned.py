@@ -1,8 +1,9 @@
 """Whether a run has earned it that something is done about wrong rows: looks at its own record, and what came of them.
 
 A look is a function of the losses that the run has left of each stage in `training_losses/` (`method.dirt` makes an
-estimate of them). Once it says enough, everything with `act: auto` acts from there on, and nothing is looked at any
-more: so a checkpoint remembers but the stage at which that was. Until then it needs the files of all stages.
+estimate of them). Once they are convincing, everything with `act: auto` acts from there on, and nothing is looked at
+any more: so a checkpoint remembers but how many looks there were, in how many of them there was enough to see, and the
+stage at which that was convincing. Until then it needs the files of all stages.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from campus_tune.data.domains import Domains
 from campus_tune.data.prepared import TokenRows
 from campus_tune.method.cells import Cells
 from campus_tune.method.dirt import Dirt, estimate_dirt
-from campus_tune.method.earned import ACT_FROM, enough, looks_now, spared
+from campus_tune.method.earned import ACT_FROM, convincing, enough, looks_now, spared
 from campus_tune.method.view import PastStage
 from campus_tune.metrics.passage import Passage
 from campus_tune.model.peers import Peers
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.drop_block import DROPS_SUSPECTS
+from campus_tune.run.acting import cells_by_answer
 from campus_tune.run.book_keeping import read_losses
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.stream.training_losses import file_of_stage
@@ -64,6 +67,9 @@ class Earning:
         domains: of them.
         measured: losses from before training, where metrics of the recipe asked for them.
         stage: stages that were over when there was a sign; None before.
+        looks: at the record so far.
+        found: looks in which it said enough.
+        cannot: why weights cannot be multiplied in this run, as its first step has shown; "" where they can.
     """
 
     auto: tuple[str, ...]
@@ -74,16 +80,23 @@ class Earning:
     domains: Domains
     measured: Mapping[Passage, RowLosses]
     stage: int | None = None
+    looks: int = 0
+    found: int = 0
+    cannot: str = ""
 
     @staticmethod
     def begin(
-        config: CampusConfig, cells: Cells, rows: TokenRows, domains: Domains, measured: Mapping[Passage, RowLosses]
+        config: CampusConfig,
+        cells: Cells | None,
+        rows: TokenRows,
+        domains: Domains,
+        measured: Mapping[Passage, RowLosses],
     ) -> Earning | None:
         """What waits in a recipe, before anything was looked at; None where nothing does.
 
         Args:
             config: resolved settings.
-            cells: inside which rows are compared.
+            cells: of the recipe; None without any.
             rows: of the training set.
             domains: of them.
             measured: losses from before training.
@@ -91,6 +104,7 @@ class Earning:
         auto, never = (config.draw.that_act(when) for when in ("auto", "never"))
         if not auto and not never:
             return None
+        cells = cells_by_answer(rows.answer_tokens, domains) if cells is None else cells
         return Earning(auto, never, spared(rows.content, cells.codes), cells, rows, domains, measured)
 
     @property
@@ -104,21 +118,30 @@ class Earning:
         batch, n_rows = global_batch, len(self.rows)
         return not self.earned and looks_now(before * batch, now * batch, rows_per_pass=n_rows)
 
-    def look(self, home: Path, past: Sequence[PastStage], peers: Peers) -> Look:
-        """What the record says of the rows by now; every rank calls it.
+    def note(self, look: Look) -> bool:
+        """Count a look; whether it makes the sign convincing."""
+        self.looks += 1
+        self.found += look.enough
+        if look.enough and convincing(self.looks, self.found):
+            self.stage = look.stage
+        return self.earned
+
+    def look(self, home: Path, past: Sequence[PastStage], peers: Peers, *, ends: bool = False) -> Look:
+        """What the record says of the rows by now, before anything was done about them; every rank calls it.
 
         Args:
             home: folder of the run.
             past: stages that are over, at least one.
             peers: ranks; rank 0 reads.
+            ends: the run is over.
 
         Raises:
             ResumeError: a file of losses is missing or damaged.
         """
-        return peers.led(lambda: self._look(home, past))
+        return peers.led(lambda: self._look(home, past, ends=ends))
 
-    def _look(self, home: Path, past: Sequence[PastStage]) -> Look:
-        """On the rank that has the files. A run that acts is judged by the rows that it spares."""
+    def _look(self, home: Path, past: Sequence[PastStage], *, ends: bool) -> Look:
+        """On the rank that has the files."""
         files = [home / LOSSES / file_of_stage(stage.index) for stage in past]
         stage, step = past[-1].index + 1, past[-1].end
         if not any(file.exists() for file in files):
@@ -132,9 +155,10 @@ class Earning:
             domains=self.domains,
             measured=self.measured,
         )
-        among = self.spared if self.earned and self.auto else None
-        names = self.domains.names or ["all rows"]
-        return Look(stage, step, estimate_dirt(suspicion, domains=self.domains.codes, names=names, among=among))
+        whole = estimate_dirt(suspicion, domains=None, names=[])
+        if not ends and not enough(whole):  # of its domains nobody asks, and each of them takes as long
+            return Look(stage, step, whole)
+        return Look(stage, step, estimate_dirt(suspicion, domains=self.domains.codes, names=self.domains.names))
 
     def record(self, look: Look, *, ends: bool = False) -> Json:
         """What the ledger says of a look: what acts from here on, or that nothing does, and why.
@@ -144,21 +168,26 @@ class Earning:
             ends: the run is over.
         """
         acts = self.auto if look.enough and not ends else ()
+        if self.cannot:
+            acts = tuple(name for name in acts if name == DROPS_SUSPECTS)
         told: Json = {"stage": look.stage, "step": look.step, "acts": list(acts), "threshold": ACT_FROM}
         if self.never:
             told["would"] = list(self.never) if look.enough else []
+        if self.cannot:
+            told["cannot"] = self.cannot
         told["spared"] = int(self.spared.sum()) if self.auto else 0
         if look.dirt is None:
             return {**told, "why": UNSHOWN}
         if not look.enough:
             told["why"] = "too few rows look wrong" if look.dirt.seen else "no wrong rows are to be seen"
         elif ends:
-            told["why"] = "that is seen only at the run's end"
+            told["why"] = f"that was seen in {self.found} of {self.looks} looks before"
         return {**told, **look.dirt.to_mapping()}
 
     def state(self) -> Json:
-        """What a checkpoint remembers, as JSON; {} before there was a sign."""
-        return {} if self.stage is None else {"act": {"stage": self.stage}}
+        """What a checkpoint remembers, as JSON; {} before the first look."""
+        counted: Json = {"looks": self.looks, "found": self.found, "stage": self.stage}
+        return {"act": {**counted, **({"cannot": self.cannot} if self.cannot else {})}} if self.looks else {}
 
     def go_on(self, saved: Json) -> None:
         """Stand where a checkpoint stood.
@@ -167,7 +196,9 @@ class Earning:
             saved: `state()` at the checkpoint, among other things.
         """
         if "act" in saved:
-            self.stage = saved["act"]["stage"]
+            told = saved["act"]
+            self.looks, self.found, self.stage = told["looks"], told["found"], told["stage"]
+            self.cannot = told.get("cannot", "")
 
     def files(self, home: Path, past: Sequence[PastStage]) -> list[str]:
         """Of the run's folder: those that will be looked at; none any more once there was a sign."""

@@ -15,6 +15,8 @@ from campus_tune.words.types import Json
 
 NUMBERS: dict[Any, Any] = {str: float}
 MAYBE = (float, None)
+SHARE: dict[Any, Any] = {"rows": int, "share": float, "low": float, "high": float}  # of wrong rows, with its interval
+DIRT: dict[Any, Any] = {**SHARE, "by_domain?": {str: SHARE}}
 COST: dict[Any, Any] = {**NUMBERS, "all": float}
 AUDIT = ({"checked": int, "passed": int, "labels?": bool}, [int, int], [int, int, object])  # once a list
 OFFER = {
@@ -97,6 +99,7 @@ EVENTS: dict[str, Any] = {
         "step": int,
         "acts": [str],
         "would?": [str],
+        "cannot?": str,
         "threshold": float,
         "spared": int,
         "why?": str,
@@ -138,6 +141,7 @@ EVENTS: dict[str, Any] = {
         "by_domain?": {str: {"rows": int, "suspects": int}},
         "threshold?": MAYBE,
         "sentence?": str,
+        "dirt?": (DIRT, None),
     },
     "value": {
         "step?": int,
@@ -168,6 +172,7 @@ EVENTS: dict[str, Any] = {
         "suspects?": int,
         "weights_audit?": [int, int],
         "smallest_rise?": NUMBERS,
+        "dirt?": DIRT,
         "advice?": [{"line": str, "rows": [str]}],
     },
 }

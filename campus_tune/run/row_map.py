@@ -12,17 +12,22 @@ from numpy.typing import NDArray
 from campus_tune.data.domains import Domains
 from campus_tune.data.said_hashes import SaidHashes
 from campus_tune.method.cells import Cells
+from campus_tune.method.dirt import Dirt
 from campus_tune.method.learning import REGIONS, Learning, flagged
 from campus_tune.method.suspicion import Suspicion
+from campus_tune.preview.earned_advice import span
 from campus_tune.run.book_keeping import FOLDER
 from campus_tune.words.types import BoolArray, FloatArray, Json
+from campus_tune.words.wording import listed
 
 Basis: TypeAlias = Literal["training", "forward", "two forwards"]  # what a map is made of
 
 FILE, LIKELIEST = f"{FOLDER}/map.parquet", f"{FOLDER}/likeliest.jsonl"  # in the run's `curriculum/`
 NOT_KNOWN = -1  # the region of a row that one forward was asked about: without visits there is none
 NOTHING = "nothing to see: no row stands out from its kind"
+ALL_ROWS = "all rows"  # where a run has no domains
 DIGITS = 4  # of numbers in files for people
+MOST_DOMAINS = 3  # that a sentence names
 
 
 def looks_wrong(n: int, n_rows: int, most: tuple[str, int] | None, *, whose: str = "") -> str:
@@ -40,6 +45,32 @@ def looks_wrong(n: int, n_rows: int, most: tuple[str, int] | None, *, whose: str
     return f"{n} of {of}{n_rows} rows{whose} {'looks' if n == 1 else 'look'} wrong ({n / n_rows:.1%}{where})"
 
 
+def estimated(dirt: Dirt | None) -> str:
+    """How many are wrong, behind what stands out; "" where none are to be seen, or nothing tells.
+
+    >>> estimated(Dirt(90, 0.1, 0.08, 0.12, {"code": Dirt(50, 0.15, 0.12, 0.19), "math": Dirt(40, 0.0, 0.0, 0.04)}))
+    '; estimated wrong: 8 to 12 %, of `code` 12 to 19 %'
+    """
+    if dirt is None or not dirt.seen:
+        return ""
+    dirtiest = sorted((one for one in dirt.by_domain.items() if one[1].seen), key=lambda one: -one[1].low)
+    each = [f"of `{name}` {span(one)}" for name, one in dirtiest]
+    return f"; estimated wrong: {span(dirt)}{', ' if each else ''}{listed(each, MOST_DOMAINS)}"
+
+
+def interval_words(dirt: Dirt, domain: str) -> str:
+    """How many of a domain are wrong, for a table; a domain of few rows was not asked about.
+
+    >>> dirt = Dirt(90, 0.1, 0.08, 0.12, {"code": Dirt(50, 0.15, 0.12, 0.19), "math": Dirt(40, 0.0, 0.0, 0.04)})
+    >>> [interval_words(dirt, domain) for domain in ("code", "math", "law", "all rows")]
+    ['12 to 19 %', 'none to be seen', '-', '8 to 12 %']
+    """
+    found = dirt if domain == ALL_ROWS else dirt.by_domain.get(domain)
+    if found is None:
+        return "-"
+    return span(found) if found.seen else "none to be seen"
+
+
 @dataclass(frozen=True, eq=False)
 class RowMap:
     """What is known of each row.
@@ -52,6 +83,7 @@ class RowMap:
         domains: of the rows.
         cells: inside which they were compared.
         said: what they say, as hashes.
+        dirt: how many of them are wrong; None where nothing tells.
     """
 
     basis: Basis
@@ -61,6 +93,7 @@ class RowMap:
     domains: Domains
     cells: Cells
     said: SaidHashes
+    dirt: Dirt | None = None
 
     def columns(self) -> Mapping[str, Any]:
         """The table, a line for each row: numpy's or arrow's columns, null where nothing is known."""
@@ -121,7 +154,7 @@ class RowMap:
         n, judged, by_domain = int(self.suspicion.suspects.sum()), self.n_judged, self.suspects_by_domain
         whose = "" if judged == len(self.content) else " that were seen"
         most = max(by_domain.items(), key=lambda pair: pair[1]) if len(by_domain) > 1 and n > 1 else None
-        return looks_wrong(n, judged, most, whose=whose)
+        return looks_wrong(n, judged, most, whose=whose) + estimated(self.dirt)
 
     def about(self) -> Json:
         """What the table's metadata holds."""
@@ -131,6 +164,7 @@ class RowMap:
             "threshold": self.suspicion.threshold,
             "n_suspects": n,
             "sentence": self.sentence(),
+            "dirt": None if self.dirt is None else self.dirt.to_mapping(),
         }
 
     def record(self) -> Json:
@@ -147,6 +181,7 @@ class RowMap:
             "by_domain": by_domain,
             "threshold": about["threshold"],
             "sentence": about["sentence"],
+            "dirt": about["dirt"],
         }
 
     def line(self, row: int) -> Json:

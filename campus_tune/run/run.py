@@ -231,7 +231,8 @@ class CampusRun:
         self.activities.current = TRAINING
         weights = None
         weighting = now.curriculum.weighting
-        if weighting is not None and not weighting.idle:  # else a step is cut into micro batches once, at its end
+        tries = weighting is not None and weighting.waits and now.watch.untried
+        if weighting is not None and (tries or not weighting.idle):  # else a step is cut once, at its end
             batches = now.loaded.loader.micro_batches(now.curriculum.step_rows())
             weights = step_weights(now.curriculum, batches, now.drawing.shapes)
         now.watch.begin_step(now.curriculum.step + 1, weights)
@@ -370,7 +371,7 @@ class CampusRun:
             if valued is not None:
                 now.journal.take(valued)
             self.finished = True
-            now.journal.take(boundary.summed_up(now, advise(now, mapped.record)))
+            now.journal.take(boundary.summed_up(now, advise(now, mapped.record), mapped.record.get("dirt")))
         card = [] if self.complete_card is None else [self.complete_card]
         tell_trackers: list[Report] = [partial(log_map, record=mapped.record)]
         tell_trackers += [] if valued is None else [partial(log_value, record=valued.record)]

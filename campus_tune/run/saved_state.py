@@ -144,7 +144,7 @@ SHAPE: dict[str, Any] = {
         },
     },
     "suspects?": {"stage": int, "dropped": str},
-    "act?": {"stage": int},
+    "act?": {"looks": int, "found": int, "stage": (int, None), "cannot?": str},
     "journal": {"size": int, "pending": {}, "probes": {str: {"competence": float}}, "first": {str: float}},
 }
 

@@ -6,4 +6,9 @@ rows        the rows of one seed, which of them are wrong, and the test rows
 bases       the models that every run begins with, and how they are trained
 arms        recipes, controls and oracles by name
 runs        one run: a result as `campus-tune compare` writes it
+
+judged      from the runs of a situation to what they say, by the arithmetic of `compare`; `gains` of the oracle's gain
+kept        a folder of runs, judged and corrected over the whole table
+targets     what was aimed at, and what came of it       transfer   do two bases rank the arms alike?
+table       all of it as Markdown      page   as a page      evidence   as the package reads it
 """

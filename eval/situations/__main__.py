@@ -3,6 +3,9 @@
 python -m eval.situations plan --keep runs/situations                 arms, situations, seeds, and how long it takes
 python -m eval.situations run --keep runs/situations                  train what is not kept yet; stop it at any time
 python -m eval.situations same runs/situations runs/again             are two folders' runs alike, bit for bit?
+python -m eval.situations table runs/situations                       what they say, as Markdown for eval/LOG.md
+python -m eval.situations page runs/situations                        the same as a page, with a forest plot
+python -m eval.situations evidence runs/situations                    the same as the package reads it
 """
 
 from __future__ import annotations
@@ -19,10 +22,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from eval.situations.arms import ARMS, asked_for
+from eval.situations.rows import made
 from eval.situations.runs import RESULT, folder_of, one_run
 from eval.situations.situation import Situation, names, read_situation, seeds_of
 
 Task = tuple[str, str, int]  # situation, arm, seed
+TOLD = {
+    "table": "what the runs say, as Markdown",
+    "page": "the same as a page",
+    "evidence": "the same as the package reads it",
+}
 SECONDS = {"tasks": 12.0, "text": 20.0, "smol": 300.0}  # of a run, until one was measured
 
 
@@ -34,7 +44,9 @@ def tasks_of(options: Any) -> list[Task]:
         if options.use and situation.use != options.use:
             continue
         seeds = situation.seeds if options.seeds is None else seeds_of(options.seeds)
-        arms = [arm for arm in situation.arms if options.arms is None or arm in options.arms]
+        domains = [row["domain"] for row in made(situation.rows, seeds[0]).rows] if options.arms else []
+        arms = situation.arms if options.arms is None else asked_for(options.arms, domains, situation.epochs)
+        arms = [arm for arm in arms if arm in situation.arms or arm not in ARMS]
         found += [(name, arm, seed) for seed in seeds for arm in arms]
     return found
 
@@ -85,7 +97,7 @@ def make(keep: Path, task: Task) -> str:
             return f"{name} {arm} {seed}: another process is at it"
         try:
             outcome = one_run(keep, read_situation(name), arm, seed)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return f"{name} {arm} {seed}: FAILED {type(error).__name__}: {error}"
     loss = outcome["curve"]["loss"]
     return f"{name} {arm} {seed}: {loss[0]:.4f} → {loss[-1]:.4f}, {time.perf_counter() - began:.0f} s"
@@ -121,6 +133,25 @@ def timeless(result: Any) -> Any:
     return {**kept, "curve": {key: value for key, value in result["curve"].items() if key != "seconds"}}
 
 
+def tell(options: Any) -> str:
+    """What the kept runs say: the table itself, or the file that was written."""
+    from eval.situations.bases import BASES
+    from eval.situations.evidence import PATH, write_evidence
+    from eval.situations.kept import found_in
+    from eval.situations.page import PAGE, write_page
+    from eval.situations.table import lines_of
+
+    found = found_in(options.keep, options.situations, resamples=options.resamples)
+    if not found:
+        raise SystemExit(f"`{options.keep}` must hold runs of plain shuffling and of another arm, got none. Run some.")
+    if options.command == "table":
+        return "\n".join(lines_of(found))
+    abouts = {name: base.about for name, base in BASES.items()}
+    if options.command == "page":
+        return str(write_page(found, options.out or PAGE))
+    return str(write_evidence(found, abouts, options.out or PATH))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -129,13 +160,28 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=about)
         command.add_argument("--keep", type=Path, required=True, metavar="DIR")
         command.add_argument("--situations", nargs="+", metavar="NAME", help="all by default")
-        command.add_argument("--arms", nargs="+", metavar="NAME", help="those of the situation by default")
+        command.add_argument(
+            "--arms",
+            nargs="+",
+            metavar="NAME",
+            help="those of the situation by default; recipes: each with its control; peers: TRL, DataFlex",
+        )
         command.add_argument("--seeds", help="0-2, or 0,3,7; those of the situation by default")
         command.add_argument("--use", choices=("tune", "judge"), help="situations of this use alone")
         command.add_argument("--processes", type=int, default=os.cpu_count() or 1, metavar="N")
     same = commands.add_parser("same", help="compare two folders, bit for bit")
     same.add_argument("folders", nargs=2, type=Path, metavar="DIR")
+    for name, about in TOLD.items():
+        command = commands.add_parser(name, help=about)
+        command.add_argument("keep", type=Path, metavar="DIR")
+        command.add_argument("--situations", nargs="+", metavar="NAME", help="all by default")
+        command.add_argument("--resamples", type=int, default=9999, metavar="N", help="of each bootstrap")
+        if name != "table":
+            command.add_argument("--out", type=Path, metavar="FILE", help="another than the one that is kept here")
     options: Any = parser.parse_args(arguments)
+    if options.command in TOLD:
+        print(tell(options))
+        return 0
     if options.command == "same":
         different = unlike(*options.folders)
         n = len(list(options.folders[1].glob(f"*/*/*/{RESULT}")))

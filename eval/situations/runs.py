@@ -12,6 +12,7 @@ import json
 import shutil
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ import numpy as np
 from campus_tune.data.prepared import TokenRows
 from campus_tune.words.files import atomic_write
 from campus_tune.words.types import Json
-from eval.situations.arms import PROBED, block_of
+from eval.situations.arms import block_of, is_peer, is_probed
 from eval.situations.bases import BASES, trainer_of
+from eval.situations.made_first import made_first
+from eval.situations.named import Given
 from eval.situations.rows import Made, made
 from eval.situations.situation import Situation
 
@@ -48,7 +51,12 @@ def one_run(keep: Path, situation: Situation, arm: str, seed: int) -> Json:
         contextlib.redirect_stdout(log),
         contextlib.redirect_stderr(log),
     ):
-        outcome = _train(keep, situation, arm, seed, rows, Path(out))
+        if is_peer(arm):
+            from eval.situations import peers
+
+            outcome = peers.train(keep, situation, arm, seed, rows, Path(out))
+        else:
+            outcome = _train(keep, situation, arm, seed, rows, Path(out))
         for name in (VISITS, ROWS):
             shutil.move(Path(out) / name, folder / name)
     atomic_write(folder / RESULT, json.dumps(outcome))
@@ -65,16 +73,18 @@ def _train(keep: Path, situation: Situation, arm: str, seed: int, rows: Made, ou
     from campus_tune.model.fingerprint import weights_at_start
     from campus_tune.run.ledger import read_ledger
     from campus_tune.words.errors import DivergedError
+    from eval.suspects import visits_of
 
     base = BASES[situation.base]
-    kind, block = block_of(arm)
+    steps = steps_of(situation, rows)
+    made, made_cost = made_first(keep, situation, arm, seed, rows)
+    kind, block = block_of(arm, Given(steps, situation.epochs, [row["domain"] for row in rows.rows], made), seed)
     probes = None
-    if arm in PROBED:
+    if is_probed(arm):
         columns = ("domain", "prompt", "completion")
         probes = Dataset.from_list([{key: row[key] for key in columns} for row in rows.probes])
     callback = CampusCallback({"scores": "none", **block, "seed": seed}, probes=probes, report=False)
     recorder = Recorder(tests_of(rows, out), situation.points, with_gap=False)
-    steps = round(situation.epochs * len(rows.rows) / base.batch)
     trainer = trainer_of(
         base, keep, rows.rows, out, steps=steps, seed=seed, callbacks=[callback, recorder], training=situation.training
     )
@@ -90,7 +100,12 @@ def _train(keep: Path, situation: Situation, arm: str, seed: int, rows: Made, ou
     seconds = time.perf_counter() - began - recorder.curve_seconds
     ledger = read_ledger(out / "curriculum" / "ledger.jsonl")
     end = next((event for event in ledger if event["event"] == "end"), {})
-    _keep_arrays(out, run.situation.loaded.rows, rows)
+    visits = visits_of(out)
+    seen = {key: visits[f"visit_{key}"] for key in ("row", "nll_sum", "tokens")}
+    keep_arrays(out, run.situation.loaded.rows, rows, seen)
+    cost = of_the_order(end.get("cost") or run.situation.budget.shares())
+    if made_cost:
+        cost = {**cost, "made": made_cost / recorder.tokens, "all": cost["all"] + made_cost / recorder.tokens}
     outcome: Json = {
         "situation": situation.name,
         "arm": arm,
@@ -98,17 +113,11 @@ def _train(keep: Path, situation: Situation, arm: str, seed: int, rows: Made, ou
         "seed": seed,
         **status,
         "campus": block,
-        "shared": {
-            "data": run.situation.loaded.rows.fingerprint(),
-            "test": recorder.rows.digest(),
-            "steps": run.situation.total_steps,
-            "weights_before": start,
-            "learning_rates": [round(rate, 12) for rate in recorder.learning_rates],
-        },
+        "shared": shared_of(run.situation.loaded.rows.fingerprint(), recorder, run.situation.total_steps, start),
         "tokens": recorder.tokens,
         "rows": sum(len(step) for step in recorder.visits),
         "seconds": {"training": seconds, "curve": recorder.curve_seconds},
-        "cost": of_the_order(end.get("cost") or run.situation.budget.shares()),
+        "cost": cost,
         "test": recorder.end(),
         "curve": recorder.curve(),
         "audit": end.get("audit"),
@@ -129,12 +138,26 @@ def tests_of(rows: Made, out: Path) -> Any:
     return read_held_out([path])
 
 
-def _keep_arrays(out: Path, tokens: TokenRows, rows: Made) -> None:
-    """What visits showed, and the truth about the rows."""
-    from eval.suspects import visits_of
+def steps_of(situation: Situation, rows: Made) -> int:
+    """Of a run."""
+    return round(situation.epochs * len(rows.rows) / BASES[situation.base].batch)
 
-    visits = visits_of(out)
-    np.savez_compressed(out / VISITS, **{key: visits[f"visit_{key}"] for key in ("row", "nll_sum", "tokens")})
+
+def shared_of(data: str, recorder: Any, steps: int, start: str) -> Json:
+    """What must be the same for all arms with a seed: rows, test rows, steps, first weights and learning rates."""
+    rates = [round(rate, 12) for rate in recorder.learning_rates]
+    return {
+        "data": data,
+        "test": recorder.rows.digest(),
+        "steps": steps,
+        "weights_before": start,
+        "learning_rates": rates,
+    }
+
+
+def keep_arrays(out: Path, tokens: TokenRows, rows: Made, visits: Mapping[str, Any]) -> None:
+    """What visits showed, and the truth about the rows."""
+    np.savez_compressed(out / VISITS, **visits)
     domains = sorted({row["domain"] for row in rows.rows})
     np.savez_compressed(
         out / ROWS,

@@ -3,7 +3,7 @@
     about: a sentence for a reader
     use: judge              claims rest on these alone; `tune`: defaults and thresholds were chosen by looking at it
     base: tasks             the model, and how it is trained (`bases`)
-    rows: {make: graded, kind: swapped, share: 0.3}      what `rows.MAKES` takes
+    rows: {make: graded, kind: swapped, planted: 0.3}      what `rows.MAKES` takes
     epochs: 2               of all rows; every arm of a seed trains as many steps
     points: 8               of the curve on the test rows
     judged_by: mean         or worst_domain

@@ -102,6 +102,29 @@ def test_rows_that_look_wrong_are_left_out_on_every_rank(warm: Warm, tmp_path: P
     assert {row for rows in trained.values() for row in rows} == set(range(60))
 
 
+def test_what_waits_for_a_sign_of_wrong_rows_acts_on_every_rank_at_once_and_after_a_resume_on_another_number(
+    warm: Warm, tmp_path: Path
+) -> None:
+    config = {**RECIPE, "cells": {"bands": 1}, "coverage": "exact"}
+    config |= {"weights": [{"name": "robust", "act": "auto"}], "drop": [{"by": "suspects", "act": "auto"}]}
+    del config["thin"], config["review"]
+    runs = {name: str(tmp_path / name) for name in ("one", "two", "resumed")}
+    more: Json = {"config": config, "num_train_epochs": 3, "dirt": 0.1}
+    reports = {name: live(warm, world, runs[name], **more).ok for name, world in (("one", 1), ("two", 2))}
+    first = live(warm, 2, runs["resumed"], **more, stop=16, saves=[14]).ok
+    lives = [first, live(warm, 1, runs["resumed"], **more).ok]
+    told = [lines(out, "act") for out in runs.values()]
+    assert told[0] == told[1] == told[2]
+    assert told[0][0]["acts"] == ["robust", "drop: suspects"]
+    assert 0 < told[0][0]["step"] < 14
+    assert steps_of(reports["one"]) == steps_of(reports["two"]) == steps_of(*lives)
+    for out in runs.values():
+        weighted = [line["stage"] for line in lines(out, "stage_end") if "weights" in line]
+        assert weighted == list(range(told[0][0]["stage"], len(lines(out, "stage_end"))))
+        (end,) = lines(out, "end")
+        assert end["weights_audit"] == [end["step"] - told[0][0]["step"]] * 2
+
+
 def test_candidates_are_measured_together(warm: Warm, tmp_path: Path) -> None:
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     reports = [live(warm, world, out, config=FRESH).ok for world, out in ((1, one), (2, two))]

@@ -7,7 +7,7 @@ from typing import Any
 from campus_tune.preview.evidence import EvidenceTable, as_table
 
 ORDER = {"metrics": ["length", "mtld"]}
-ACTS = {"selector": "shuffle", "drop": [{"by": "suspects", "act": "auto"}]}
+ACTS = {"stages": 20, "metrics": [], "selector": "shuffle", "drop": [{"by": "suspects", "act": "auto"}]}
 NONE = "no detectable difference"
 ROBUST = {"selector": "shuffle", "weights": [{"name": "robust"}]}
 
@@ -52,7 +52,8 @@ def table_json() -> dict[str, Any]:
             situation("wrong_30", "wrong", both, share=0.3, helps="auto"),
             situation("duplicates_20", "duplicates", nothing, share=0.2),
             situation("two_answers", "two answers", {"auto": acts(-0.02, None)}, share=0.1),
-            situation("domains_80", "lagging", {}, epochs=1),
+            situation("domains_80", "lagging", {"auto": acts(-0.01, None)}, epochs=1),
+            situation("domains_99", "lagging", {}, epochs=1),
             situation("phases", "phases", nothing),
             situation("small_many", "small", nothing, epochs=12, rows=96),
             situation("hard_trivial", "mixed", nothing),

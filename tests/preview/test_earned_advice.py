@@ -144,6 +144,37 @@ def test_where_an_order_has_helped_it_is_advised_to_who_has_none() -> None:
     assert one(replace(CLEAN, config=CampusConfig(metrics=["length"])), "an order by", as_table(said)).write == ""
 
 
+def test_an_order_that_beats_no_control_is_not_advised() -> None:
+    said = table_json()
+    said["situations"][1]["arms"]["default"] = {**order(-0.1, "helped"), "beats_controls": False}
+    found = one(CLEAN, "nothing here suggests", as_table(said))
+    assert "8 seeds), helped, but so did its controls)" in found.said
+    assert found.write == ""
+
+
+def test_where_no_order_was_tried_on_clean_rows_the_nearest_others_are_cited() -> None:
+    said = table_json()
+    for row in said["situations"][:2]:
+        row["arms"] = {"auto": acts(0.0, "underpowered")}
+    assert lines(CLEAN, as_table(said))[-1].rows == ("wrong_5",)  # two epochs, the first of them
+
+
+def test_of_several_that_helped_the_recipe_hears_of_the_one_that_it_has() -> None:
+    said = table_json()
+    said["situations"][3]["arms"]["robust"] = arm("robust weights", ROBUST, -0.05, "helped")
+    has = CampusConfig(metrics=["length"], weights=["robust"])
+    found = one(replace(CLEAN, dirt=DIRTY, config=has), "look wrong", as_table(said))
+    assert "what helped there is robust weights (" in found.said
+    assert found.said.endswith("), as this recipe does")
+    assert "what helped there is dropping suspects" in one(replace(CLEAN, dirt=DIRTY), "look", as_table(said)).said
+
+
+def test_a_situation_in_which_nothing_was_tried_is_not_cited() -> None:
+    said = table_json()
+    said["situations"][4]["arms"] = {}
+    assert not [found for found in lines(replace(CLEAN, repeated=0.2), as_table(said)) if "say what" in found.said]
+
+
 def test_an_arm_with_an_order_and_something_else_says_nothing_of_orders() -> None:
     judged = table().rows[1].arms["default"]
     assert trains_an_order(judged)
@@ -206,14 +237,17 @@ def test_every_line_names_rows_that_there_are_and_acts_only_on_one_that_helped(s
     rows = {row.name: row for row in of.rows}
     for advice in lines(signs, of):
         assert advice.rows
-        assert all(f"`{name}`" in advice.said for name in advice.rows if rows[name].arms)
+        assert all(f"`{name}`" in advice.said for name in advice.rows)
         words = [judged.verdict for name in advice.rows for judged in rows[name].arms.values()]
         if advice.write:
             assert "helped" in words
-            block = yaml.safe_load(advice.write.removeprefix("Write ").removesuffix("."))["campus"]
-            CampusConfig.from_mapping(block)
-            assert any(judged.verdict == "helped" and judged.campus == block for name in advice.rows
-                       for judged in rows[name].arms.values())  # fmt: skip
+            block = CampusConfig.from_mapping(
+                yaml.safe_load(advice.write.removeprefix("Write ").removesuffix("."))["campus"]
+            )
+            helped = [
+                judged for name in advice.rows for judged in rows[name].arms.values() if judged.verdict == "helped"
+            ]
+            assert block in [CampusConfig.from_mapping(judged.campus) for judged in helped]
         if "helped" not in words:
             assert "help" in advice.said
             assert "what helped" not in advice.said
@@ -226,7 +260,7 @@ def test_the_nearest_row_of_each_base_by_a_slow_search(of: EvidenceTable, share:
     told = [advice.rows for advice in lines(signs, of) if "look wrong" in advice.said]
     nearest = {}
     for row in of.rows:
-        if row.kind == "wrong":
+        if row.kind == "wrong" and row.arms:
             far = abs(math.log(epochs / row.epochs)) + (0 if row.share is None else abs(math.log(share / row.share)))
             nearest[row.base] = min(nearest.get(row.base, (math.inf, "")), (far, row.name), key=lambda pair: pair[0])
     assert bool(told) == bool(nearest)

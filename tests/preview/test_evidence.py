@@ -60,8 +60,9 @@ WRONG: list[tuple[str, Callable[[Any], object]]] = [
     ("different names", lambda t: t["situations"].append(t["situations"][0])),
     ("`clean_1: base` must be one of tasks, smol, got 'gpt'", lambda t: t["situations"][0].update(base="gpt")),
     ("`clean_1: kind` must be one of clean, wrong", lambda t: t["situations"][0].update(kind="odd")),
-    ("`clean_1: helps` must be an arm that has helped, got 'auto'", lambda t: t["situations"][0].update(helps="auto")),
-    ("`clean_1: helps` must be an arm that has helped, got 'x'", lambda t: t["situations"][0].update(helps="x")),
+    ("`clean_1: helps` must be an arm that has helped, more", lambda t: t["situations"][0].update(helps="auto")),
+    ("more than its controls, got 'x'", lambda t: t["situations"][0].update(helps="x")),
+    ("more than its controls, got 'auto'", lambda t: t["situations"][3]["arms"]["auto"].update(beats_controls=False)),
     ("verdict` must be one of helped", lambda t: t["situations"][3]["arms"]["auto"].update(verdict="great")),
     ("must have effect, low and high to have helped", lambda t: t["situations"][3]["arms"]["auto"].update(low=None)),
 ]
@@ -105,7 +106,7 @@ def test_the_readme_has_one_line_a_situation_with_what_helps_or_that_nothing_doe
     assert "| `wrong_30` | wrong | dropping suspects | 12 % lower (9.0 to 15 %; 8 seeds) | helped |" in shown
     nothing = "dropping suspects: 0.4 % higher (−2.6 % to +3.4 %; 8 seeds)"  # lower than the order, which hurt
     assert f"| `wrong_5` | wrong | nothing that was tried | {nothing} | underpowered |" in shown
-    assert "| `domains_80` | lagging | nothing that was tried | not measured | none |" in shown
+    assert "| `domains_99` | lagging | nothing that was tried | not measured | none |" in shown
     assert all(line.count(" | ") == 4 for line in shown if not line.startswith("|---"))
 
 
@@ -119,4 +120,4 @@ def test_what_a_row_shows_is_what_helps_else_the_lowest_else_nothing() -> None:
     assert [name for name, _ in filter(None, map(best_of, as_table(said).rows[3:4]))] == ["auto"]
     said["situations"][3]["helps"] = None
     assert [name for name, _ in filter(None, map(best_of, as_table(said).rows[3:4]))] == ["better"]
-    assert best_of(table().rows[6]) is None
+    assert best_of(table().rows[7]) is None

@@ -193,3 +193,16 @@ def test_rewards_and_calibration_are_compared_where_there_are_some(tmp_path: Pat
     assert {"calibration error", "reward"}.isdisjoint(
         compare_runs(tmp_path / "a", write(tmp_path / "c", ledger())).largest
     )
+
+
+def test_since_when_what_acts_that_waits_for_a_sign_of_wrong_rows(tmp_path: Path) -> None:
+    told = {"event": "act", "stage": 1, "step": 3, "threshold": 0.02, "spared": 2}
+    events = {
+        "one": [*ledger(), {**told, "acts": ["robust", "drop: suspects"]}],
+        "other": [*ledger(), {**told, "acts": []}],
+        "third": ledger(),
+    }
+    runs = {name: write(tmp_path / name, lines) for name, lines in events.items()}
+    said = "what waits for a sign of wrong rows: robust and drop: suspects from step 3 on and nothing acts"
+    assert compare_runs(runs["one"], runs["other"]).steered == [said]
+    assert compare_runs(runs["other"], runs["third"]).steered == []

@@ -631,7 +631,7 @@ def test_an_entry_for_suspects_has_defaults_and_other_entries_are_written_as_eve
     config = CampusConfig.from_mapping({"metrics": ["length"], "drop": [{"by": "suspects"}, {"by": "duplicates"}]})
     entry = config.draw.suspects
     assert entry is not None
-    assert (entry.bound, entry.begins, entry.acts, entry.reason) == (0.2, 0.5, "auto", "suspects")
+    assert (entry.bound, entry.begins, entry.acts, entry.reason) == (0.2, 0.5, "found", "suspects")
     assert config.draws_apart
     assert not config.draw.uses_cells
     assert config.no_orders == ()

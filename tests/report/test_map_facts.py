@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from campus_tune.report.map_facts import ALL, REGIONS, MapFacts, read_map
+from campus_tune.report.map_page import notes
 from campus_tune.report.map_shape import BINS, MANY, SAMPLE, MapShape, shape_of
 from campus_tune.report.run_facts import read_run
 from campus_tune.scores.cache import read_columns, write_columns
@@ -161,6 +162,19 @@ def test_the_likeliest_rows_are_read_with_what_the_map_says_of_them(tmp_path: Pa
 def test_a_run_of_before_there_were_maps_has_none(tmp_path: Path) -> None:
     assert read_run(make_run(tmp_path / "run")).map is None
     assert read_map(tmp_path / "run" / "curriculum", []) is None
+
+
+def test_what_has_acted_by_itself_is_said_beside_the_map(tmp_path: Path) -> None:
+    seen = {"rows": 60, "share": 0.1, "low": 0.04, "high": 0.2, "seen": True}
+    told = {"stage": 2, "acts": ["robust"], "threshold": 0.02, "spared": 6, **seen, "by_domain": {"code": seen}}
+    run = make_run(tmp_path / "run")
+    make_map(run)
+    tell(run, {"event": "act", "step": 6, **told})
+    found = read_run(run).map
+    assert found is not None
+    words = "4.0% to 20% of the rows look wrong (code 4.0% to 20%), and from 2% on robust acts; 6 rows are spared"
+    assert found.acted == f"after step 6, {words}"
+    assert notes(found)[0] == f"After step 6, {words}."
 
 
 def test_a_run_whose_map_could_not_be_made_says_why(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import TrainerCallback
+from trl import SFTTrainer
 
 from campus_tune.method import suspicion
 from campus_tune.method.dirt import Dirt
@@ -18,6 +21,7 @@ from campus_tune.run import earned
 from campus_tune.run.checkpoints import saved_curriculum
 from campus_tune.run.manifest import FILE as MANIFEST
 from campus_tune.scores.cache import read_columns
+from campus_tune.words.errors import AuditError, TrainerError
 from campus_tune.words.types import Json
 from tests.run.test_resume import SaveAt, StopAfter, StoppedError, assert_same, outcome
 from tests.run.test_suspects_dropped import ROWS, STEPS, WRONG, N
@@ -25,7 +29,7 @@ from tests.run.test_suspects_dropped import RUN as TRAINING
 from tests.run.tiny_run import saved_state, tiny_trainer
 from tests.run.witness import Witness, events, flat
 
-FIRST, DROPS = 20, 40  # the step of the sign: a pass is over; and that from which suspects go
+FIRST, DROPS = 10, 40  # the step of the second look, which is convincing; that from which suspects go
 RUN: Json = {**TRAINING, "train": ROWS}
 BASE: Json = {"selector": "shuffle", "stages": 4, "budget": 0.5, "cells": {"bands": 1}}
 ROBUST: Json = {"name": "robust", "act": "auto"}
@@ -33,26 +37,23 @@ DROP: Json = {"by": "suspects", "from": 0.6, "act": "auto"}
 BOTH: Json = {**BASE, "weights": [ROBUST], "drop": [DROP]}
 
 
-def seen_from(step: int, share: float = 0.1) -> Any:
-    """An estimate that sees wrong rows once so many steps' visits are known; 4 rows a step."""
+def sees(share: float = 0.1) -> Any:
+    """An estimate that always sees so many wrong rows for sure."""
 
-    def estimate(found: suspicion.Suspicion, **given: Any) -> Dirt:
-        known = np.isfinite(found.score)
-        passes = 1 if known.all() else 0
-        among = given["among"]
-        rows = int((known if among is None else known & among).sum())
-        low = share if passes >= step / FIRST else 0.0
-        return Dirt(rows, share, low, 2 * share, {name: Dirt(1, share, low, 1.0) for name in given["names"]})
+    def estimate(found: suspicion.Suspicion, *, domains: Any, names: Any) -> Dirt:
+        rows = int(np.isfinite(found.score).sum())
+        by_domain = {} if domains is None else {name: Dirt(1, share, share, 1.0) for name in names}
+        return Dirt(rows, share, share, 2 * share, by_domain)
 
     return estimate
 
 
 @pytest.fixture(scope="module", autouse=True)
-def one_pass_shows_it() -> Iterator[None]:
-    """What the estimate says of hundreds of rows is `tests/method/test_dirt.py`'s: here one pass is what it needs."""
+def two_looks_show_it() -> Iterator[None]:
+    """What the estimate says of hundreds of rows is `tests/method/test_dirt.py`'s: here it sees them at once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(suspicion, "stands_out", lambda scores: float(np.sort(scores)[-10]))
-        patch.setattr(earned, "estimate_dirt", seen_from(FIRST))
+        patch.setattr(earned, "estimate_dirt", sees())
         yield
 
 
@@ -103,15 +104,15 @@ def test_nothing_is_weighted_before_the_sign_and_what_stands_out_is_after_it(run
     trainer, _ = runs["robust"]
     out = home_of(trainer).parent
     (told,) = events(out, "act")
-    assert (told["step"], told["stage"], told["acts"], told["threshold"]) == (FIRST, 4, ["robust"], ACT_FROM)
+    assert (told["step"], told["stage"], told["acts"], told["threshold"]) == (FIRST, 2, ["robust"], ACT_FROM)
     assert (told["low"], told["share"], told["high"], set(told["by_domain"])) == (0.1, 0.1, 0.2, {"a", "b"})
     assert "why" not in told
     weights = weights_of(out)
-    assert sorted(weights) == list(range(4, 12))
+    assert sorted(weights) == list(range(2, 12))
     assert min(min(of.values()) for of in weights.values()) < 0.9
     (end,) = events(out, "end")
     assert end["weights_audit"] == [STEPS - FIRST, STEPS - FIRST]
-    assert all("weights" not in event for event in events(out, "stage_end")[:4])
+    assert all("weights" not in event for event in events(out, "stage_end")[:2])
 
 
 def test_a_tenth_of_each_cell_counts_as_ever(runs: Any) -> None:
@@ -137,13 +138,13 @@ def test_suspects_go_once_it_is_time_too_and_none_of_the_spared(runs: Any) -> No
     assert set(spared_rows(trainer)) <= set(flat(witness.steps[DROPS:]))
     alone = runs["drop"][0]
     (first,) = events(home_of(alone).parent, "act")
-    assert (first["step"], first["acts"]) == (DROPS, ["drop: suspects"])  # nothing else could have acted before
+    assert (first["step"], first["acts"]) == (FIRST, ["drop: suspects"])
 
 
 def test_without_a_sign_a_run_is_that_of_a_recipe_that_weighs_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(earned, "estimate_dirt", seen_from(FIRST, share=ACT_FROM / 2))
+    monkeypatch.setattr(earned, "estimate_dirt", sees(ACT_FROM / 2))
     trainer, witness = run(tmp_path / "auto", RECIPES["robust"])
     plain, other = run(tmp_path / "plain", {key: value for key, value in BASE.items() if key != "cells"})
     assert witness.steps == other.steps
@@ -160,6 +161,21 @@ def test_without_a_sign_a_run_is_that_of_a_recipe_that_weighs_nothing(
     assert "changed nothing" not in said
 
 
+def test_signs_that_come_and_go_are_not_convincing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shown = [0.0, 0.0, 0.0, 0.1, 0.0, 0.0, 0.1, 0.1, 0.1, 0.0, 0.0, 0.1]
+    later = iter(shown)
+
+    def estimate(found: suspicion.Suspicion, *, domains: Any, names: Any) -> Dirt:
+        share = next(later) if domains is None else 0.1
+        return sees(share)(found, domains=domains, names=names)
+
+    monkeypatch.setattr(earned, "estimate_dirt", estimate)
+    run(tmp_path, RECIPES["robust"])
+    (told,) = events(tmp_path, "act")
+    assert (told["step"], told["acts"]) == (STEPS, [])
+    assert told["why"] == "that was seen in 4 of 11 looks before"
+
+
 def test_never_says_what_would_act_and_changes_nothing(tmp_path: Path, runs: Any) -> None:
     never = {**BASE, "weights": [{**ROBUST, "act": "never"}]}
     trainer, witness = run(tmp_path / "never", never)
@@ -174,7 +190,7 @@ def test_never_says_what_would_act_and_changes_nothing(tmp_path: Path, runs: Any
 
 
 @pytest.mark.parametrize(
-    ("save", "stop"), [(7, 8), (19, 22), (20, 20), (23, 24), (39, 42), (43, 44)], ids=lambda steps: f"step {steps}"
+    ("save", "stop"), [(7, 8), (9, 12), (10, 10), (13, 14), (39, 42), (43, 44)], ids=lambda steps: f"step {steps}"
 )
 def test_a_killed_run_goes_on_as_if_it_had_not_stopped(save: int, stop: int, runs: Any, tmp_path: Path) -> None:
     with pytest.raises(StoppedError):
@@ -186,15 +202,112 @@ def test_a_killed_run_goes_on_as_if_it_had_not_stopped(save: int, stop: int, run
 
 
 def test_a_checkpoint_needs_the_files_of_losses_until_the_sign_and_remembers_its_stage(tmp_path: Path) -> None:
-    for at, stage in ((17, None), (22, 4)):
+    for at, stage in ((7, None), (12, 2)):
         callbacks = [SaveAt(at), StopAfter(at)]
         with pytest.raises(StoppedError):
             tiny_trainer(tmp_path / f"{at}", config=RECIPES["robust"], callbacks=callbacks, **RUN).train()
         checkpoint = tmp_path / f"{at}" / f"checkpoint-{at}"
-        assert saved_curriculum(saved_state(checkpoint)).get("act") == (None if stage is None else {"stage": stage})
+        told = saved_curriculum(saved_state(checkpoint))["act"]
+        assert told == {"looks": at // 5, "found": at // 5, "stage": stage}
         named = json.loads((checkpoint / MANIFEST).read_text("utf-8"))["beside"]
         needed = [name for name in named if name.startswith("training_losses")]
-        assert len(needed) == (3 if stage is None else 0)
+        assert len(needed) == (1 if stage is None else 0)
+
+
+# -- trainers that cannot weigh rows -----------------------------------------------------------------------------------
+
+
+class Doubled(SFTTrainer):
+    """A loss of the user's own, scaled: what is multiplied would not be what was planned."""
+
+    loss_is_scaled_for_ga = True
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        return 2 * super().compute_loss(*args, **kwargs)
+
+
+class Hidden(SFTTrainer):
+    """A loss of the user's own that takes the labels away."""
+
+    loss_is_scaled_for_ga = True
+
+    def compute_loss(self, model: Any, inputs: Any, **kwargs: Any) -> Any:
+        del kwargs
+        labels = inputs["labels"][:, 1:]
+        logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[:, :-1]
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+
+
+class Touches(TrainerCallback):
+    """Changes gradients before the optimizer sees them; here to what they are."""
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        del args, state, control
+        for parameter in kwargs["model"].parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(1.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"trainer_class": Doubled}, "weights audit of step 1: the gradient of row .* must be that of"),
+        ({"callbacks": [Touches()]}, "weights audit: the weighted gradients must reach the optimizer"),
+    ],
+    ids=["a loss that is scaled", "gradients that are touched"],
+)
+def test_where_a_first_step_shows_that_weights_cannot_be_multiplied_the_run_goes_on_without(
+    settings: Json, why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = {"max_steps": 30, **settings}
+    with pytest.raises(AuditError, match=why):
+        run(tmp_path / "always", {**BASE, "weights": [{"name": "robust", "from": 0}]}, **short)
+    trainer, witness = run(tmp_path / "auto", BOTH | {"drop": [{**DROP, "from": 0.5}]}, **short)
+    (told,) = events(tmp_path / "auto", "act")
+    assert told["acts"] == ["drop: suspects"]
+    assert re.match(why, told["cannot"])
+    assert not weights_of(tmp_path / "auto")
+    (end,) = events(tmp_path / "auto", "end")
+    assert end["audit"]["passed"] == 30
+    assert "weights cannot be multiplied (" in capsys.readouterr().out
+    assert len(witness.steps) == 30
+    (saved,) = (one for one in trainer.callback_handler.callbacks if hasattr(one, "run"))
+    assert saved.run.situation.drawing.state()["act"]["cannot"] == told["cannot"]
+
+
+@pytest.mark.filterwarnings("ignore:`label_smoothing_factor` is deprecated:FutureWarning")
+@pytest.mark.parametrize(
+    ("settings", "warning", "why"),
+    [
+        (
+            {"label_smoothing_factor": 0.1},
+            "`weights: robust` with act: auto is left out of this run: `label_smoothing_factor` must be 0 with",
+            "",  # trl asks once more, without it, so the losses are there
+        ),
+        (
+            {"trainer_class": Hidden},
+            "What waits for a sign of wrong rows (act: auto) sees none, and does nothing.",
+            "training shows no losses of single rows",
+        ),
+    ],
+    ids=["label smoothing", "labels that are taken away"],
+)
+def test_a_trainer_that_cannot_weigh_rows_or_shows_no_losses_trains_with_what_waits_and_says_so(
+    settings: Json, warning: str, why: str, tmp_path: Path
+) -> None:
+    trainer = tiny_trainer(tmp_path, config=BOTH, **RUN, max_steps=12, **settings)
+    trainer.train()
+    assert trainer.state.global_step == 12
+    assert any(warning in text for event in events(tmp_path, "warnings") for text in event["warnings"])
+    (told,), (dropped,) = events(tmp_path, "act"), events(tmp_path, "suspects")
+    assert (told["acts"], told.get("why", "")) == ([] if why else ["drop: suspects"], why)
+    assert (dropped["act"], dropped["dropped"]) == ("auto", 0)
+
+
+@pytest.mark.filterwarnings("ignore:`label_smoothing_factor` is deprecated:FutureWarning")
+def test_what_acts_in_any_case_refuses_such_a_trainer_still(tmp_path: Path) -> None:
+    with pytest.raises(TrainerError, match=r"`label_smoothing_factor` must be 0 with weights"):
+        run(tmp_path, {**BASE, "weights": ["robust"]}, label_smoothing_factor=0.1)
 
 
 def test_wrong_rows_are_among_those_that_count_less(runs: Any) -> None:
@@ -203,7 +316,7 @@ def test_wrong_rows_are_among_those_that_count_less(runs: Any) -> None:
     right = [weight for stage in last.values() for row, weight in stage.items() if row not in WRONG]
     alone = set(spared_rows(trainer))
     wrong = [weight for stage in last.values() for row, weight in stage.items() if row in WRONG and row not in alone]
-    assert np.mean(wrong) < np.mean(right) - 0.1
+    assert np.mean(wrong) < np.mean(right) - 0.05
 
 
 def test_spared_is_of_the_rows_and_not_of_their_sequence() -> None:

@@ -17,6 +17,7 @@ from campus_tune.run.ledger import read_ledger
 from campus_tune.run.ledger_lines import read_events
 from campus_tune.words.errors import DataError
 from tests.preview.made_up_evidence import table
+from tests.run.test_resume import SaveAt, StopAfter, StoppedError
 from tests.run.tiny_run import RECIPE, task_rows, tiny_trainer
 
 
@@ -46,6 +47,16 @@ def test_a_run_ends_with_advice_in_the_ledger_on_the_console_and_on_the_page(
     page = write_report(tmp_path).read_text("utf-8")
     assert "What may help here" in page
     assert "<code>duplicates_20</code>" in page
+
+
+@pytest.mark.usefixtures("known")
+def test_a_run_that_was_stopped_ends_with_the_advice_of_one_that_was_not(tmp_path: Path) -> None:
+    rows = [*task_rows(16), *task_rows(8)]
+    tiny_trainer(tmp_path / "whole", train=rows).train()
+    with pytest.raises(StoppedError):
+        tiny_trainer(tmp_path / "cut", train=rows, callbacks=[SaveAt(4), StopAfter(4)]).train()
+    tiny_trainer(tmp_path / "cut", train=rows).train(resume_from_checkpoint=True)
+    assert end_of(tmp_path / "cut")["advice"] == end_of(tmp_path / "whole")["advice"]
 
 
 def test_a_run_of_which_the_table_knows_nothing_says_nothing(

@@ -59,7 +59,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Any, Witne
     """A run of each word for `act`."""
     return {
         act: run(tmp_path_factory.mktemp(act), recipe(**entry))
-        for act, entry in {"auto": {}, "always": {"act": "always", "at_most": 0.1}, "never": {"act": "never"}}.items()
+        for act, entry in {"found": {}, "always": {"act": "always", "at_most": 0.1}, "never": {"act": "never"}}.items()
     }
 
 
@@ -75,9 +75,9 @@ def listed(trainer: Any) -> list[Json]:
 
 
 def test_what_stands_out_once_all_rows_were_seen_is_never_drawn_again(runs: Any) -> None:
-    trainer, witness = runs["auto"]
+    trainer, witness = runs["found"]
     (told,) = events(home_of(trainer).parent, "suspects")
-    assert (told["step"], told["stage"], told["act"]) == (ACTS, 8, "auto")
+    assert (told["step"], told["stage"], told["act"]) == (ACTS, 8, "found")
     gone = told["rows"]
     assert len(set(gone) & set(WRONG)) >= 8
     assert len(set(gone) - set(WRONG)) <= 5
@@ -95,7 +95,7 @@ def test_what_stands_out_once_all_rows_were_seen_is_never_drawn_again(runs: Any)
 
 
 def test_they_are_listed_with_text_for_a_person_and_for_the_page(runs: Any) -> None:
-    trainer, _ = runs["auto"]
+    trainer, _ = runs["found"]
     (told,) = events(home_of(trainer).parent, "suspects")
     lines = listed(trainer)
     assert [line["row"] for line in lines] == sorted(told["rows"])
@@ -117,7 +117,7 @@ def test_always_drops_the_worst_share_whether_they_stand_out_or_not(runs: Any) -
 def test_never_says_who_would_go_and_changes_nothing(runs: Any, tmp_path: Path) -> None:
     trainer, witness = runs["never"]
     (told,) = events(home_of(trainer).parent, "suspects")
-    (acted,) = events(home_of(runs["auto"][0]).parent, "suspects")
+    (acted,) = events(home_of(runs["found"][0]).parent, "suspects")
     assert told == {**acted, "act": "never", "dropped": 0}
     assert (home_of(trainer) / "dropped.jsonl").read_text("utf-8") == ""
     assert read_finished(home_of(trainer)).dropped == ()
@@ -128,7 +128,7 @@ def test_never_says_who_would_go_and_changes_nothing(runs: Any, tmp_path: Path) 
         "event": "suspects",
         "stage": 12,
         "step": STEPS,
-        "act": "auto",
+        "act": "found",
         "dropped": 0,
         "unseen": 0,
         "why": "every row was seen only at its end",
@@ -148,7 +148,7 @@ def test_a_run_that_does_not_see_all_rows_drops_none_and_says_so_once(
 
 def test_the_control_leaves_out_as_many_of_each_cell_at_random(runs: Any, tmp_path: Path) -> None:
     trainer, witness = run(tmp_path, {**recipe(), "control": "random_drop", "cells": {"bands": 1}})
-    (told,), (acted,) = (events(home_of(one).parent, "suspects") for one in (trainer, runs["auto"][0]))
+    (told,), (acted,) = (events(home_of(one).parent, "suspects") for one in (trainer, runs["found"][0]))
     assert told["by_domain"] == acted["by_domain"]
     assert told["dropped"] == acted["dropped"] == len(listed(trainer))
     assert set(told["rows"]) != set(acted["rows"])
@@ -167,8 +167,8 @@ def test_a_killed_run_goes_on_as_if_it_had_not_stopped(save: int, stop: int, run
         tiny_trainer(tmp_path, config=recipe(), callbacks=[SaveAt(save), StopAfter(stop)], **RUN).train()
     trainer = tiny_trainer(tmp_path, config=recipe(), callbacks=[SaveAt(save)], **RUN)
     trainer.train(resume_from_checkpoint=True)
-    assert_same(outcome(trainer), outcome(runs["auto"][0]))
-    assert listed(trainer) == listed(runs["auto"][0])
+    assert_same(outcome(trainer), outcome(runs["found"][0]))
+    assert listed(trainer) == listed(runs["found"][0])
 
 
 def stopped(out: Path, at: int) -> Path:

@@ -27,7 +27,7 @@ OPTIONS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "focal": {"gamma": st.floats(0, 10), **OF},
     "superloss": {"temper": st.floats(0.001, 1000)},
     "linupper": {"delta": st.floats(0.01, 100), "r": st.floats(0.01, 100)},
-    "robust": {},
+    "robust": {"act": st.sampled_from(["auto", "always", "never"])},
 }
 settings = st.sampled_from(sorted(OPTIONS)).flatmap(
     lambda name: st.fixed_dictionaries({"name": st.just(name), **OPTIONS[name]})

@@ -167,6 +167,20 @@ RESUMED = {
     "cells": {"all rows": 1},
     "dropped": {"judged": 1},
 }
+DIRT = {"rows": 40, "share": 0.1, "low": 0.05, "high": 0.2, "seen": True}
+ACT = {
+    "event": "act",
+    "stage": 2,
+    "step": 4,
+    "acts": ["robust"],
+    "would": ["robust"],
+    "cannot": "…",
+    "threshold": 0.02,
+    "spared": 4,
+    "why": "…",
+    **DIRT,
+    "by_domain": {"code": DIRT},
+}
 SUSPECTS = {
     "event": "suspects",
     "stage": 2,
@@ -239,7 +253,7 @@ def test_a_ledgers_line_of_another_shape_is_named_by_report_and_diff(
     monkeypatch.setattr(write, "run_pictures", NO_PICTURES)
     ledger = run / "curriculum" / "ledger.jsonl"
     lines = [json.loads(line) for line in ledger.read_text().splitlines()]
-    lines[-1:-1] = [RESUMED, SUSPECTS, FIRED, SHARES, MAP, VALUED]  # this run has none of them
+    lines[-1:-1] = [RESUMED, ACT, SUSPECTS, FIRED, SHARES, MAP, VALUED]  # this run has none of them
     place = max(i for i, line in enumerate(lines) if line["event"] == kind)  # the last stage's end says most
     folder = Path(shutil.copytree(run, tmp_path / "run"))
     for key in lines[place]:

@@ -28,6 +28,7 @@ class StepWeights:
         planned: weight of each, shape (R,).
         shapes: how each row's weight is spread over its answer tokens, (answer_tokens,), mean 1; None for evenly.
         live: the weights that the forward decides.
+        trial: all are 1, to see whether weights could be multiplied: what cannot be is noted, and stops nothing.
     """
 
     step: int
@@ -35,12 +36,13 @@ class StepWeights:
     planned: FloatArray
     shapes: Sequence[FloatArray] | None
     live: Live
+    trial: bool = False
 
 
 def step_weights(
     curriculum: Curriculum, batches: Sequence[Sequence[int]], shapes: Sequence[FloatArray] | None
 ) -> StepWeights | None:
-    """Those of the step that is about to be trained; None where a recipe has no weights.
+    """Those of the step that is about to be trained; None where a recipe has no weights, a trial where all wait.
 
     Args:
         curriculum: that stands in front of the step.
@@ -53,6 +55,8 @@ def step_weights(
     assert stage is not None, "open() a stage before asking what its rows count"
     rows = np.array([row for batch in batches for row in batch if row >= 0], dtype=np.int64)
     planned = np.ones(len(rows))
+    if curriculum.weighting.idle:
+        return StepWeights(curriculum.step + 1, rows, planned, None, Live(), trial=True)
     if stage.weights is not None:
         of_step = curriculum.step_rows()
         begin = (curriculum.step - stage.first_step) * curriculum.global_batch

@@ -161,6 +161,16 @@ class Watch:
         if self.values is not None:
             self.values.begin_step()
 
+    @property
+    def untried(self) -> bool:
+        """Nobody knows yet whether weights could be multiplied here."""
+        return self._weighing is not None and not self._weighing.tried
+
+    @property
+    def cannot_weigh(self) -> str:
+        """Why weights could not be multiplied in a trial; "" where they could, or there was none."""
+        return "" if self._weighing is None else self._weighing.cannot
+
     def before_update(self) -> None:
         """The gradients of a step are there, as they are to reach the optimizer."""
         if self._weighing is not None:
@@ -274,15 +284,18 @@ class Watch:
     def _compare_weights(self, step: _Step, tied: Sequence[Match], counts: Counts) -> None:
         if step.measured is None or self._weighing is None:
             return
-        self.weights_checked += 1
+        trial = step.measured.trial
+        self.weights_checked += not trial
         try:
-            self._weights += step.measured.compare(
-                tied, self._weighing.total(step.measured.answer_tokens(tied), counts)
-            )
+            found = step.measured.compare(tied, self._weighing.total(step.measured.answer_tokens(tied), counts))
         except AuditError as error:
-            self._open.clear()
-            raise AuditError(f"weights audit of step {step.number}: {error}") from None
-        self.weights_passed += 1
+            if not trial:
+                self._open.clear()
+            self._weighing.fail(AuditError(f"weights audit of step {step.number}: {error}"), trial=trial)
+            return
+        if not trial:
+            self._weights += found
+            self.weights_passed += 1
 
     # -- hooks ---------------------------------------------------------------------------------------------------
 

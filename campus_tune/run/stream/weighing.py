@@ -27,7 +27,7 @@ from campus_tune.run.stream.step_weights import RowNumbers, StepWeights, step_we
 from campus_tune.run.stream.tie import Forward, planned_rows
 from campus_tune.run.stream.weighed import Weighed
 from campus_tune.run.stream.weights_audit import StepGradients
-from campus_tune.words.errors import AuditError, TrainerError
+from campus_tune.words.errors import AuditError, CampusError, TrainerError
 from campus_tune.words.wording import listed
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class Weighing:
         self._numbers: RowNumbers | None = None
         self._planned: TokenRows | None = None
         self._there: dict[torch.device, _OnDevice] = {}
+        self.tried, self.cannot = False, ""  # a step was a trial; why weights could not be multiplied in it
         self._whole: object = None  # live weights of the stage whose tokens were compared one by one
         self._gradients: list[tuple[torch.Tensor, torch.Tensor | None, int]] = []
         self._optimizer = loss.optimizer if guards else None
@@ -96,6 +97,7 @@ class Weighing:
         self._weights, self._numbers, self._gradients = weights, None, []
         self._there.clear()
         if weights is not None:
+            self.tried = True
             self._numbers = RowNumbers.of(weights, planned, labelled=labelled)
             self._planned = planned
 
@@ -121,7 +123,7 @@ class Weighing:
         lines = None if forward.tokens is None else forward.tokens.lines()
         found = None if lines is None else seam_of(outputs, lines)
         if found is None or lines is None:
-            _refuse_gradient(outputs, labelled=labelled)
+            self._refuse_gradient(outputs, labelled=labelled, trial=weights.trial)
             return
         whole = self._whole is not weights.live and bool(weights.live.tokens or weights.shapes)
         with torch.no_grad():
@@ -238,15 +240,56 @@ class Weighing:
 
     def _before_step(self, *_: object) -> None:
         noted, self._gradients = self._gradients, []
+        trial = self._weights is not None and self._weights.trial
         changed = [
             place for place, (one, was, version) in enumerate(noted) if one.grad is not was or _version(was) != version
         ]
         if changed:
-            raise AuditError(
+            error = AuditError(
                 f"weights audit: the weighted gradients must reach the optimizer as they are, got {len(changed)} of "
                 f"{len(noted)} parameters with another one after on_pre_optimizer_step (of the optimizer's parameters "
                 f"{listed(changed, 8)}). Remove the callback that zeroes or changes them."
             )
+            self.fail(error, trial=trial)
+
+    def fail(self, error: CampusError, *, trial: bool) -> None:
+        """Weights could not be multiplied: of a trial it is noted, any other step stops the run.
+
+        Args:
+            error: what was wrong.
+            trial: the step was one.
+
+        Raises:
+            CampusError: it was none.
+        """
+        if not trial:
+            raise error from None
+        self.cannot = self.cannot or str(error)
+
+    def _refuse_gradient(self, outputs: Any, *, labelled: bool, trial: bool) -> None:
+        """A forward that cannot be weighted must not train.
+
+        Raises:
+            TrainerError: when a gradient comes back to it, before anything is updated.
+        """
+        kind = type(outputs).__name__
+
+        def refuse(gradient: torch.Tensor) -> None:
+            del gradient
+            error = TrainerError(
+                "a forward that is weighted must be given `labels`, got none: nobody knows which tokens carry loss. "
+                "Hand them to the model, or take `weights` out of the recipe."
+                if not labelled
+                else f"a forward that is weighted must give log_probs or logits with a gradient, got {kind} with "
+                "neither: the loss is computed inside, without logits. Write loss_type: nll (trl before 1.15), switch "
+                "the kernel off (use_liger_kernel: false, or liger_kernel_config: {fused_linear_cross_entropy: "
+                "false}), or take `weights` out of the recipe."
+            )
+            self.fail(error, trial=trial)
+
+        for output in tensors_in(outputs):
+            if output.requires_grad:
+                output.register_hook(refuse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
 
 
 def _version(gradient: torch.Tensor | None) -> int:
@@ -260,28 +303,3 @@ def _dealt(factors: torch.Tensor, known: torch.Tensor, weights: StepWeights) -> 
     changed = factors.clone()
     changed[known] = own[torch.as_tensor(dealt, device=own.device)]
     return changed
-
-
-def _refuse_gradient(outputs: Any, *, labelled: bool) -> None:
-    """A forward that cannot be weighted must not train.
-
-    Raises:
-        TrainerError: when a gradient comes back to it, before anything is updated.
-    """
-    kind = type(outputs).__name__
-
-    def refuse(gradient: torch.Tensor) -> None:
-        del gradient
-        raise TrainerError(
-            "a forward that is weighted must be given `labels`, got none: nobody knows which tokens carry loss. Hand "
-            "them to the model, or take `weights` out of the recipe."
-            if not labelled
-            else f"a forward that is weighted must give log_probs or logits with a gradient, got {kind} with neither: "
-            "the loss is computed inside, without logits. Write loss_type: nll (trl before 1.15), switch the kernel "
-            "off (use_liger_kernel: false, or liger_kernel_config: {fused_linear_cross_entropy: false}), or take "
-            "`weights` out of the recipe."
-        )
-
-    for output in tensors_in(outputs):
-        if output.requires_grad:
-            output.register_hook(refuse)  # type: ignore[no-untyped-call]  # torch leaves it untyped

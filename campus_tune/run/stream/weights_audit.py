@@ -72,7 +72,7 @@ class StepGradients:
     """
 
     def __init__(self, weights: StepWeights, numbers: RowNumbers, forwards: Sequence[Forward]) -> None:
-        self._weights, self._numbers = weights, numbers
+        self._weights, self._numbers, self.trial = weights, numbers, weights.trial
         self._weighed = [forward.weighed for forward in forwards]
         seen = [one for one in self._weighed if one is not None]
         noted = [one.noted for one in seen if one.noted is not None]

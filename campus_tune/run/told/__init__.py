@@ -1,6 +1,7 @@
 """told: who tells of a run: its journal to the ledger, the trainer's log and a person; examples, trackers, the card."""
 
 from campus_tune.run.told.console import NO_BASIS
+from campus_tune.run.told.drawn_lines import earned_words
 from campus_tune.run.told.dropped_rows import FILE as DROPPED
 from campus_tune.run.told.examples import FILE as EXAMPLES
 from campus_tune.run.told.examples import pick
@@ -14,6 +15,7 @@ __all__ = [
     "NO_BASIS",
     "audit_line",
     "clips_often",
+    "earned_words",
     "log_plots",
     "pick",
     "summed_up",

@@ -55,18 +55,23 @@ def earned_line(record: Json, total_steps: int) -> str:
     >>> earned_line({**told, "acts": [], "why": "training shows no losses of single rows"}, 16)
     'step 8/16 · act: nothing acts, for training shows no losses of single rows'
     """
-    when = f"step {record['step']}/{total_steps} · act"
+    return f"step {record['step']}/{total_steps} · act: {earned_words(record)}"
+
+
+def earned_words(record: Json) -> str:
+    """The same, without when that was."""
     looks = ""
     if "high" in record:
         worst_first = sorted(record["by_domain"].items(), key=lambda pair: -pair[1]["low"])
         of = listed([f"{name} {_range(dirt)}" for name, dirt in worst_first], MOST_DOMAINS)
         looks = f"{_range(record)} of the rows look wrong{f' ({of})' if of else ''}"
     if "why" in record:
-        return f"{when}: nothing acts, for {record['why']}{f': {looks}' if looks else ''}"
+        return f"nothing acts, for {record['why']}{f': {looks}' if looks else ''}"
     acts, would = (" and ".join(record.get(key, [])) for key in ("acts", "would"))
-    parts = [*([f"{acts} acts"] if acts else []), *([f"{would} would, with act: auto"] if would else [])]
+    parts = [f"{acts} acts" if acts else "nothing acts", *([f"{would} would, with act: auto"] if would else [])]
+    parts += [f"weights cannot be multiplied ({record['cannot']})"] if record.get("cannot") else []
     spared = f"; {record['spared']} rows are spared" if record["spared"] else ""
-    return f"{when}: {looks}, and from {record['threshold']:.0%} on {', '.join(parts)}{spared}"
+    return f"{looks}, and from {record['threshold']:.0%} on {', '.join(parts)}{spared}"
 
 
 def _range(dirt: Json) -> str:
@@ -103,7 +108,7 @@ def suspects_line(record: Json, total_steps: int) -> str:
     if record["act"] == "always":
         what += f", the likeliest wrong ones ({record['found']} stand out)"
     if record["act"] == "never":
-        what = "look wrong and would be left out if `act` were auto"
+        what = "look wrong and would be left out without act: never"
     return f"{when}: {n} rows {what} ({of}){f'; {kept} stay for the bounds of `drop`' if kept else ''}"
 
 

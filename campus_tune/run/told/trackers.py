@@ -54,6 +54,8 @@ def log_map(trainer: Trainer, record: Json) -> list[str]:
         return []
     numbers = {f"campus/map/{region}": n for region, n in record["regions"].items()}
     numbers |= {"campus/suspects": record["suspects"], "campus/share_of_suspects": record["share_of_suspects"]}
+    dirt = record.get("dirt") or {}
+    numbers |= {f"campus/wrong/{name}": dirt[name] for name in ("share", "low", "high") if dirt}
     domains = [(name, found["rows"], found["suspects"]) for name, found in record["by_domain"].items()]
     table = [("domain", "rows", "suspects"), *domains, ("all rows", record["rows"], record["suspects"])]
     return _send_all(trainer, {**numbers, "campus/map": table}, "the map of the rows")
