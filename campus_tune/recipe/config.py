@@ -65,7 +65,7 @@ DRAWN = ("cells", "domains", "phases", "thin", "review", "drop", "weights", "con
 STEERED = ("milestones", "when", "clock")  # what moves the plan, by the record
 OF_ORDERS = ("pacing", "window", "coverage", "mix", "handover", "rescore")  # what says how orders are trained
 OF_DRAW = ("cells", "domains", "phases", "thin", "review", "drop", "weights")  # in the place of what acts by default
-ACTS: tuple[Json, ...] = ({"by": SUSPECTS, "act": "auto"},)  # by default: `drop`
+ACTS: Json = {"drop": [{"by": SUSPECTS, "act": "auto"}]}  # what acts by default, as settings
 MIX = 0.5  # with the prefix window
 MOST_STAGES = 100_000  # each of them is a decision
 NOT_IDENTITY = ("resume", "scores", "level", "evaluate")
@@ -179,7 +179,8 @@ class CampusConfig(CheckedSettings):
         if self.selector is None and shown(self.metrics) in ("()", "[]") and not given & {*OF_ORDERS}:
             object.__setattr__(self, "selector", SHUFFLE)
             if not given & {*OF_DRAW}:
-                object.__setattr__(self, "drop", ACTS)
+                for name, entries in ACTS.items():
+                    object.__setattr__(self, name, entries)
         super().__post_init__()
 
     @property
