@@ -29,7 +29,7 @@ import numpy as np
 
 from campus_tune.method.cells import Cells
 from campus_tune.method.dirt import Dirt, estimate_dirt
-from campus_tune.method.earned import LOOKS, enough
+from campus_tune.method.earned import LOOKS, convincing, enough
 from campus_tune.method.suspicion import LOG_FLOOR, of_training
 from campus_tune.words.types import BoolArray, FloatArray, IntArray
 
@@ -242,15 +242,15 @@ def table(asked: Sequence[Asked]) -> Iterator[str]:
 
 
 def looks(of: str, record: Record) -> str:
-    """What `act: auto` would have seen: the estimate at each look before the end, and the first that was enough."""
-    seen = []
+    """What `act: auto` would have seen: the estimate at each look before the end, and the one that was convincing."""
+    seen, n_enough, wrong = [0.0], 0, float(record.wrong.mean())
     for look in range(1, LOOKS * record.passes):
         found = record.after(look / LOOKS).dirt(by_domain=False)
-        if enough(found):
-            wrong = float(record.wrong.mean())
+        n_enough += enough(found)
+        if enough(found) and convincing(look, n_enough):
             return f"{of}: truth {wrong:.3f}, acts after {look / LOOKS:g} passes at {found.low:.3f} to {found.high:.3f}"
         seen.append(found.low)
-    return f"{of}: truth {float(record.wrong.mean()):.3f}, never acts; the highest lower end {max(seen):.3f}"
+    return f"{of}: truth {wrong:.3f}, never acts; enough in {n_enough} looks, the highest lower end {max(seen):.3f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

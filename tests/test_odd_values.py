@@ -86,10 +86,10 @@ def test_plain_values_are_what_stands_there(text: str, value: Any) -> None:
     ],
 )
 def test_what_json_could_not_say_is_named(text: str, got: str) -> None:
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(RecipeError, match=f"`--x`.* {got}|`--x` {got}"):
         read_value(text, "--x")
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_the_advice_on_odd_values_works() -> None:

@@ -491,7 +491,7 @@ def test_how_many_seeds_it_takes_is_what_a_plan_says() -> None:
     assert not from_difference(noisy.difference, seeds=needed - 1, effect=0.01).enough
     target = Target("", ("clean_1",), LOSS, 1.01)
     middle = targets.outcome_of(target, "clean_1", noisy)
-    assert middle.word == MISSED or middle.why == f"{needed} seeds would find 1%"
+    assert middle.word == MISSED or middle.why == f"{needed} seeds would find 1.0 %"
     assert targets.seeds_needed(an_arm(), 0.01) is None
 
 

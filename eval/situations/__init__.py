@@ -4,6 +4,7 @@
 situation   such a file, read and checked
 rows        the rows of one seed, which of them are wrong, and the test rows
 bases       the models that every run begins with, and how they are trained
+real_text   rows of shared/data for two of them, and what the tiny one has read
 arms        recipes, controls and oracles by name
 runs        one run: a result as `campus-tune compare` writes it
 

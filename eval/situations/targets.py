@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from campus_tune.compare.verdict import from_difference
+from campus_tune.compare.verdict.sentences import percent
 from campus_tune.words.types import Json
 from eval.situations.gains import NO_GAIN
 from eval.situations.judged import ArmFound, Found, ends_of
@@ -163,7 +164,7 @@ def outcome_of(target: Target, situation: str, arm: ArmFound) -> Outcome:
     word = word_of(target, value, low, high, why)
     if word == MIDDLE and target.measure == LOSS and target.bound is not None:
         needed = seeds_needed(arm, abs(target.bound - 1))
-        why = why or ("" if needed is None else f"{needed} seeds would find {abs(target.bound - 1):.0%}")
+        why = why or ("" if needed is None else f"{needed} seeds would find {percent(abs(target.bound - 1))}")
     seeds = len(arm.seeds)
     return Outcome(target.about, situation, arm.name, target.measure, target.bound, value, low, high, seeds, word, why)
 

@@ -547,7 +547,7 @@ def test_a_launcher_that_is_ended_leaves_no_process_behind(number: int) -> None:
         assert running.stdout is not None
         assert running.stdout.readline() == b"started\n"
         running.send_signal(number)
-        running.communicate(timeout=60)  # until the last one that could write has ended
+        running.communicate(timeout=300)  # until the last one that could write has ended
 
 
 def test_help_shows_how_to_launch(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,9 +23,10 @@ from campus_tune.cli.judge import as_text, go_through, judge
 from campus_tune.cli.main import main
 from campus_tune.data.judged import keys_of
 from campus_tune.data.judging import Judging, read_rows
+from campus_tune.method.dirt import Dirt
 from campus_tune.run.row_map import FILE as MAP
-from campus_tune.run.row_map import LIKELIEST
-from campus_tune.scores.cache import write_columns
+from campus_tune.run.row_map import LIKELIEST, estimated
+from campus_tune.scores.cache import read_columns, write_columns
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import Json
 
@@ -103,6 +104,18 @@ def test_the_likeliest_wrong_rows_are_shown_with_text_and_those_that_stand_out_m
         " 2   code      8.00    0.25       2  0.25   1.2e-05  Question 2? → Answer 2.",
         "* stands out from its kind",
     ]
+
+
+def test_by_domain_says_how_many_are_wrong_by_the_estimate(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, about = read_columns(run / "curriculum" / MAP)
+    dirt = Dirt(28, 0.1, 0.05, 0.2, {"code": Dirt(8, 0.3, 0.2, 0.4)})
+    sentence = f"{SENTENCE}{estimated(dirt)}"
+    write_columns(run / "curriculum" / MAP, table, {**about, "sentence": sentence, "dirt": dirt.to_mapping()})
+    code, said = told(capsys, run, "--top", 1, "--by-domain")
+    lines = said.splitlines()
+    assert code == 0
+    assert lines[0] == f"{SENTENCE}; estimated wrong: 5 to 20 %, of `code` 20 to 40 %"
+    assert [line.split("  ")[-1].strip() for line in lines[-3:]] == ["estimated wrong", "20 to 40 %", "-"]
 
 
 def test_the_ledger_and_its_folder_name_the_run_too(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

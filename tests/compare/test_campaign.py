@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -331,12 +332,17 @@ def test_as_many_runs_at_once_as_processes_and_each_once(
 ) -> None:
     """Threads in the place of processes, so that nothing has to be loaded."""
     plan = plan_of(recipe, "--out", str(tmp_path))
-    busy: list[int] = []
+    busy: set[int] = set()
     most: list[int] = []
+    together, one_at_a_time = threading.Event(), threading.Lock()
 
     def work(task: Task) -> Json:
-        busy.append(task.seed)
-        most.append(len(busy))
+        with one_at_a_time:
+            busy.add(task.seed)
+            most.append(len(busy))
+        if len(busy) == min(jobs, n_tasks):
+            together.set()
+        assert together.wait(60), f"only {max(most)} at once"
         time.sleep(0.02 * (1 + task.seed % 2))
         busy.remove(task.seed)
         return {"seed": task.seed}

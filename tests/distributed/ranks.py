@@ -55,7 +55,7 @@ ACCELERATE = {  # what `accelerate launch --multi_gpu --mixed_precision no --dyn
     "ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION": "False",
 }
 PATIENT = 60.0  # seconds without a SIGTERM, for tests in which every rank shall say what it saw, however slow it is
-READY_WITHIN = 180.0  # seconds for the imports, on a machine that is busy with other things
+READY_WITHIN = 600.0  # seconds for the imports, on a machine that is busy with other things
 PR_SET_PDEATHSIG = 1
 
 
@@ -129,7 +129,7 @@ class Job:
     kill: Kill | None = None
     term_after: float = 0.1
     kill_after: float = 3.0
-    timeout: float = 180.0
+    timeout: float = 600.0
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ def train(
     stop: int | None = None,
     resume: bool = False,
     fail: Json | None = None,
+    hold_step: Json | None = None,
     hold_save: Json | None = None,
     dropout: bool = True,
     patience: float | None = None,
@@ -37,6 +38,7 @@ def train(
         stop: step before which training breaks off on every rank, as by Ctrl-C.
         resume: go on from the last checkpoint.
         fail: arguments of `fail_in`.
+        hold_step: {"step", "sign"}: at the end of that step rank 0 makes the file `sign` and waits to be killed.
         hold_save: {"step", "sign"}: in the save of that step rank 0 makes the file `sign` and waits to be killed.
         dropout: False switches the adapter's off.
         patience: seconds that the process group waits for a rank; None leaves it as it is.
@@ -64,7 +66,9 @@ def train(
     settings = {"out": out, **settings, **(by_rank or {}).get(str(rank()), {})}
     if moe:
         settings["model"] = tiny_moe()
-    trainer = tiny_trainer(Path(settings.pop("out")), callbacks=[save_at(*saves), stopper, beat], **settings)
+    trainer = tiny_trainer(
+        Path(settings.pop("out")), callbacks=[save_at(*saves), stopper, beat, stand_at(hold_step)], **settings
+    )
     if not dropout:
         _switch_dropout_off(trainer.model)
     witness = Witness(trainer)
@@ -235,6 +239,19 @@ def _beat(path: Path, begin: Callable[[], None]) -> Any:
     return Beat()
 
 
+def stand_at(hold: Json | None) -> Any:
+    """Rank 0 stands still at the end of a step, once it has made a file; without `hold` nobody does."""
+    from transformers import TrainerCallback
+
+    class StandAt(TrainerCallback):  # type: ignore[misc]  # untyped here
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            del args, control, kwargs
+            if hold and state.global_step == hold["step"] and rank() == 0:
+                _stand_still(hold["sign"])
+
+    return StandAt()
+
+
 # -- failures ------------------------------------------------------------------------------------------------------
 
 
@@ -316,8 +333,13 @@ def _hold_save(trainer: Any, *, step: int, sign: str) -> None:
     def save_and_wait(*args: Any, **kwargs: Any) -> None:
         save(*args, **kwargs)
         if trainer.state.global_step == step and rank() == 0:
-            Path(sign).touch()
-            while True:
-                signal.pause()
+            _stand_still(sign)
 
     trainer._save_optimizer_and_scheduler = save_and_wait
+
+
+def _stand_still(sign: str) -> None:
+    """Say so by a file, and wait to be killed."""
+    Path(sign).touch()
+    while True:
+        signal.pause()

@@ -210,7 +210,7 @@ def test_the_launcher_itself_trains_the_stream_of_one_process(warm: Warm, tmp_pa
         env={**os.environ, **ENVIRONMENT},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert choices(str(tmp_path / "launched")) == choices(str(tmp_path / "alone"))

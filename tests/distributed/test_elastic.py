@@ -27,14 +27,15 @@ def live(warm: Warm, world: int, out: str, **more: Any) -> Report:
 
 
 def test_a_job_killed_inside_a_stage_and_in_a_save_goes_on_as_if_it_had_not(warm: Warm, tmp_path: Path) -> None:
-    calm, hunted, sign = str(tmp_path / "calm"), str(tmp_path / "hunted"), str(tmp_path / "sign")
+    calm, hunted = str(tmp_path / "calm"), str(tmp_path / "hunted")
+    inside, sign = str(tmp_path / "inside"), str(tmp_path / "sign")
     # with dropout: every rank's random states are restored
     settings: Json = {"config": {**RECIPE, "stages": 1}, "lora": True, "saves": [3, 6, 9, 12]}
     expected = outcome(calm, live(warm, 2, calm, **settings).ok)
     assert expected["ledger"]
 
-    first = live(warm, 2, hunted, kill=Kill("lines", f"{hunted}.beats", 4), **settings)
-    assert first.killed
+    first = live(warm, 2, hunted, kill=Kill("exists", inside), hold_step={"step": 4, "sign": inside}, **settings)
+    assert first.killed, first.told()
     assert first.codes == [-9, -9]
     assert lines(hunted, "decision")[-1]["step"] == 0, "the kill is meant to be inside the first stage, of 8 steps"
 

@@ -16,7 +16,7 @@ HERE = "tests.distributed.sharded_models:compare"
 def found(request: pytest.FixtureRequest, warm: Warm, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What each of two ranks found."""
     out = tmp_path_factory.mktemp("out")
-    return warm.run(HERE, 2, out=str(out), kind=request.param, timeout=120).ok.results
+    return warm.run(HERE, 2, out=str(out), kind=request.param, timeout=600).ok.results
 
 
 def test_losses_are_those_of_the_whole_model_however_many_rows_are_asked(found: list[Any]) -> None:

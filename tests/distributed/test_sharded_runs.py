@@ -48,7 +48,7 @@ def train(warm: Warm, environment: Mapping[str, str], out: Path, world: int = 2,
     """Four rows a step, on any number of processes; it ends well."""
     settings = {"config": RECIPE, "probes": 8, "n": 4 * STEPS, "per_device_train_batch_size": 4 // world, **settings}
     environment = environment if world > 1 else {}
-    return warm.run(TRAIN, world, environment=environment, out=str(out), timeout=200, **settings).ok
+    return warm.run(TRAIN, world, environment=environment, out=str(out), timeout=600, **settings).ok
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ def make_map(
     domains: bool = True,
     basis: str = "training",
     texts: bool = True,
+    dirt: Json | None = None,
 ) -> dict[str, Any]:
     """Leave a map in the folder of a run: every `1/wrong`-th row of code and text is wrong. Gives its columns."""
     rng = np.random.default_rng(rows)
@@ -62,7 +63,13 @@ def make_map(
         "duplicate_of": pa.array(np.zeros(rows, dtype=np.int32), mask=~repeats),
     }
     home = run / "curriculum"
-    about = {"basis": basis, "threshold": THRESHOLD, "n_suspects": int(suspect.sum()), "sentence": sentence}
+    about = {
+        "basis": basis,
+        "threshold": THRESHOLD,
+        "n_suspects": int(suspect.sum()),
+        "sentence": sentence,
+        "dirt": dirt,
+    }
     write_columns(home / "book" / "map.parquet", columns, about)
     order = np.argsort(-np.where(unknown, -np.inf, excess), kind="stable")[:20]
     lines = [_likely(int(row), place, str(domain[row]), excess, passes, texts) for place, row in enumerate(order)]

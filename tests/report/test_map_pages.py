@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from campus_tune.method.dirt import Dirt
 from campus_tune.report import map_plots, write
 from campus_tune.report.map_facts import REGIONS, LikelyRow, MapFacts
 from campus_tune.report.map_page import LONGEST, MOST_DOMAINS, map_section, readable, regions_table, shown_row
@@ -269,3 +270,25 @@ def test_a_readable_text_is_short_and_can_be_written(text: str, longest: int) ->
 @given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=60))
 def test_a_text_that_can_be_seen_stays_as_it_is(text: str) -> None:
     assert readable(text, 60) == text
+
+
+def test_how_many_are_wrong_stands_beside_the_suspects_of_each_domain(tmp_path: Path) -> None:
+    first, second, *_ = DOMAINS
+    dirt = Dirt(300, 0.1, 0.05, 0.2, {first: Dirt(100, 0.3, 0.2, 0.4), second: Dirt(100, 0.0, 0.0, 0.1)})
+    facts = facts_of(tmp_path / "run", rows=300, dirt=dirt.to_mapping())
+    table = regions_table(facts)
+    told = {row[0].text: row[3].text for row in table.rows}
+    assert facts.dirt == dirt
+    assert table.columns[3] == "estimated wrong"
+    assert (told[first], told[second], told["all rows"]) == ("20 to 40 %", "none to be seen", "5 to 20 %")
+    assert "How many are wrong is an estimate, with a 95 % interval" in page_of(tmp_path / "run")[0]
+    without = replace(facts, dirt=None)
+    assert "estimated wrong" not in regions_table(without).columns
+    assert not any("an estimate" in note for note in map_section(without, []).notes)
+
+
+def test_an_estimate_that_is_damaged_is_said(tmp_path: Path) -> None:
+    make_run(tmp_path / "run")
+    make_map(tmp_path / "run", dirt={"rows": 3})
+    with pytest.raises(DataError, match="must be the map that the run left"):
+        read_run(tmp_path / "run")

@@ -110,7 +110,7 @@ def test_a_process_that_is_told_to_stop_says_where_it_was(busy: str) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=30)
+    _, said = process.communicate(timeout=300)
     assert said == "campus: rank 1 of 2 was told to stop (SIGTERM) while scoring, after step 7\n"
     assert process.returncode == 128 + signal.SIGTERM
 

@@ -11,11 +11,13 @@ import pytest
 from pyarrow import parquet
 from transformers import TrainerCallback
 
+from campus_tune.method import suspicion as rule
+from campus_tune.method.dirt import Dirt
 from campus_tune.method.learning import REGIONS
 from campus_tune.method.suspicion import Suspicion, of_training
 from campus_tune.model.departures import departures
 from campus_tune.read.finished import read_finished
-from campus_tune.run import data_map
+from campus_tune.run import data_map, earned
 from campus_tune.scores import suspected
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.types import Json
@@ -146,9 +148,11 @@ def test_the_ledger_says_it_in_a_line_before_the_last(ran: tuple[Path, Any]) -> 
     assert line["suspects"] == sum(table["suspect"].to_pylist()) == about["n_suspects"]
     assert {name: found["rows"] for name, found in line["by_domain"].items()} == events(out, "run")[0]["rows_by_domain"]
     assert sum(found["suspects"] for found in line["by_domain"].values()) == line["suspects"]
-    assert {name: line[name] for name in ("basis", "threshold", "sentence")} == {
-        name: about[name] for name in ("basis", "threshold", "sentence")
+    assert {name: line[name] for name in ("basis", "threshold", "sentence", "dirt")} == {
+        name: about[name] for name in ("basis", "threshold", "sentence", "dirt")
     }
+    assert (line["dirt"]["rows"], line["dirt"]["seen"]) == (N, False)  # of so few rows nothing is said
+    assert events(out, "end")[0]["dirt"] == line["dirt"]
     assert (out / "curriculum" / "ledger.jsonl").read_text().splitlines()[-2].startswith('{"event": "map"')
     [end] = events(out, "end")
     asked = [line["row"] for line in likeliest_of(out)]
@@ -251,6 +255,61 @@ def test_rows_that_say_the_same_or_contradict_are_marked_and_dropped_ones_not_se
     names = ("first_step", "last_step", "first_loss", "mean_loss", "lowest_probability", "excess")
     assert [line[name] for name in names] == [None] * len(names)
     assert not line["suspect"]
+
+
+def suspicion_asked_of(monkeypatch: pytest.MonkeyPatch) -> list[Suspicion]:
+    """What the estimate of wrong rows is made from, once it was asked for."""
+    asked: list[Suspicion] = []
+
+    def estimate(suspicion: Suspicion, **_: Any) -> Dirt:
+        asked.append(suspicion)
+        return Dirt(N, 0.2, 0.1, 0.3)
+
+    monkeypatch.setattr(data_map, "estimate_dirt", estimate)
+    return asked
+
+
+@pytest.mark.parametrize("when", ["never", "auto", "always"])
+def test_how_many_are_wrong_is_judged_by_rows_before_anything_was_done_about_them(
+    when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = suspicion_asked_of(monkeypatch)
+    monkeypatch.setattr(earned, "estimate_dirt", lambda *_, **__: Dirt(N, 0.2, 0.1, 0.3))
+    weighs = {"weights": [{"name": "robust", "act": when}], "cells": {"bands": 1}, "stages": 4}
+    trainer = run_of(tmp_path, weighs, train=planted(), learning_rate=1e-2)
+    [line] = events(tmp_path, "map")
+    if when == "always":  # rows counted less from the start
+        assert (asked, line["dirt"]) == ([], None)
+        return
+    [suspicion] = asked
+    now = trainer.callback_handler.callbacks[-1].run.situation if when == "auto" else None
+    assert line["dirt"]["low"] == 0.1
+    assert line["sentence"].endswith("; estimated wrong: 10 to 30 %")
+    twice = ~np.isnan(suspicion.spread)
+    if now is None:
+        assert twice.all()
+    else:
+        [told] = events(tmp_path, "act")
+        spared = now.drawing.earning.spared
+        assert told["acts"] == ["robust"]
+        assert spared.any()
+        assert twice[spared].all()
+        assert not twice[~spared].any()
+
+
+def test_of_a_run_that_left_rows_out_only_what_was_before_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rule, "stands_out", lambda scores: float(np.sort(scores)[-4]))
+    asked = suspicion_asked_of(monkeypatch)
+    drops = {"drop": [{"by": "suspects", "from": 0.5}], "stages": 4}
+    run_of(tmp_path, drops, train=planted(), learning_rate=1e-2, num_train_epochs=2)
+    [told] = events(tmp_path, "suspects")
+    [suspicion] = asked
+    assert told["dropped"] > 0
+    assert told["step"] == 12
+    assert np.isfinite(suspicion.score).all()
+    assert np.isnan(suspicion.spread).all()
 
 
 def test_a_run_that_stops_early_maps_what_it_saw(tmp_path: Path) -> None:

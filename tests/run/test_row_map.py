@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from campus_tune.data.domains import Domains
 from campus_tune.data.said_hashes import SaidHashes
 from campus_tune.method.cells import Cells
+from campus_tune.method.dirt import Dirt
 from campus_tune.method.learning import REGIONS, Learning
 from campus_tune.method.suspicion import Suspicion
 from campus_tune.run.row_map import NOTHING, Basis, RowMap
@@ -96,3 +99,13 @@ def test_a_list_for_people_has_few_digits_and_null_where_nothing_is_known() -> N
         "lowest_probability": 1.0,
     }
     assert made(basis="forward", domains=0).line(3)["visits"] is None
+
+
+def test_the_estimate_stands_behind_what_stands_out_and_in_both_records() -> None:
+    dirt = Dirt(10, 0.2, 0.1, 0.3, {"code": Dirt(5, 0.3, 0.2, 0.4), "math": Dirt(5, 0.0, 0.0, 0.1)})
+    made_up = replace(made((4,)), dirt=dirt)
+    assert made_up.sentence() == "1 of 10 rows looks wrong (10.0%); estimated wrong: 10 to 30 %, of `code` 20 to 40 %"
+    assert Dirt.from_mapping(made_up.record()["dirt"]) == Dirt.from_mapping(made_up.about()["dirt"]) == dirt
+    clean = replace(made(), dirt=Dirt(10, 0.0, 0.0, 0.1))
+    assert clean.sentence() == NOTHING
+    assert made().record()["dirt"] is None
