@@ -149,6 +149,8 @@ def cells_of(
 ) -> Cells | None:
     """The cells that the recipe compares rows in; None where nothing does.
 
+    Where it only waits for a sign of wrong rows, bands are fewer if one of them would have less than eight rows.
+
     Args:
         config: settings.
         score_of: gives a metric's scores.
@@ -162,12 +164,14 @@ def cells_of(
         return None
     settings, domains, others = config.cells or CellSettings(), domains or Domains(), others or Domains()
     found = find_score(settings.by, config.specs)
-    scores = score_of(found.spec.label)
+    scores, bands = score_of(found.spec.label), settings.bands
+    if config.only_waits:
+        bands = min(bands, max(1, len(scores) // (FEW * max(1, len(domains.names)))))
     return Cells.cut(
         -scores if found.turned else scores,
         domains=domains.codes,
         domain_names=domains.names,
-        bands=settings.bands,
+        bands=bands,
         by=found.spec.label,
         others=others.codes,
         other_names=others.names,

@@ -217,7 +217,11 @@ def test_whatever_metrics_are_given_as_is_refused_as_it_was(odd: Any) -> None:
 def test_what_only_waits_is_what_names_nothing_but_acts_that_wait() -> None:
     waits = {"selector": "shuffle", "weights": [{"name": "robust", "act": "auto"}]}
     assert CampusConfig(**waits).only_waits
-    for more in ({"weights": ["robust"]}, {"drop": [{"by": "suspects"}]}, {"review": {}}, {"weights": None}):
+    resolved = CampusConfig(**waits).resolved(has_probes=False, domain_in_data=True, seed=1)
+    assert resolved.cells is not None
+    assert resolved.only_waits
+    others = ({"weights": ["robust"]}, {"drop": [{"by": "suspects"}]}, {"review": {}}, {"weights": None})
+    for more in (*others, {"cells": {"bands": 2}}):
         assert not CampusConfig(**{**waits, **more}).only_waits
 
 

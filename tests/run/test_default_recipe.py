@@ -159,7 +159,7 @@ def test_check_says_what_an_empty_block_does_and_finds_nothing_wrong(tmp_path: P
 
 def test_a_comparison_of_the_default_has_the_control_of_what_it_leaves_out() -> None:
     arms = {arm.name: arm.config(0) for arm in make_arms({}, {name: {} for name in default_arms({})})}
-    assert list(arms) == ["random", "recipe", "random_drop"]
+    assert {"random", "recipe", "random_drop"} <= set(arms)
     assert arms["random"].drop is None
     assert arms["recipe"].only_waits
     assert (arms["random_drop"].control, arms["random_drop"].drop) == ("random_drop", arms["recipe"].drop)
