@@ -8,8 +8,9 @@ coverage, window, batching. The *future* (`future()`) only says how the run goes
 changed future when the user asks for it (`resume: changed_future`), under a changed past never.
 
 **The default** is what a block is that asks for no order: neither metrics nor a selector, nor how orders would open.
-Its rows are shuffled, and those that look wrong are left out once the run's own losses show that some are (`ACTS`),
-unless the block says itself who is drawn or how much rows count. It is written out, so a file says what was trained.
+Its rows are shuffled, and those that look wrong count less and are left out once the run's own losses show that some
+are (`ACTS`), unless the block says itself who is drawn or how much rows count. It is written out, so a file says what
+was trained.
 
 >>> CampusConfig(stages=10).selector, [entry.act for entry in CampusConfig(stages=10).drop]
 ('shuffle', ['auto'])
@@ -65,7 +66,10 @@ DRAWN = ("cells", "domains", "phases", "thin", "review", "drop", "weights", "con
 STEERED = ("milestones", "when", "clock")  # what moves the plan, by the record
 OF_ORDERS = ("pacing", "window", "coverage", "mix", "handover", "rescore")  # what says how orders are trained
 OF_DRAW = ("cells", "domains", "phases", "thin", "review", "drop", "weights")  # in the place of what acts by default
-ACTS: Json = {"drop": [{"by": SUSPECTS, "act": "auto"}]}  # what acts by default, as settings
+ACTS: Json = {  # what acts by default, as settings: the arm `auto` of `eval/situations`
+    "weights": [{"name": "robust", "act": "auto"}],
+    "drop": [{"by": SUSPECTS, "at_most": 0.3, "act": "auto"}],
+}
 MIX = 0.5  # with the prefix window
 MOST_STAGES = 100_000  # each of them is a decision
 NOT_IDENTITY = ("resume", "scores", "level", "evaluate")

@@ -153,7 +153,11 @@ def test_a_training_yaml_without_the_block_asks_for_it(tmp_path: Path) -> None:
         load_recipe(path)
 
 
-DEFAULT: dict[str, Any] = {"selector": "shuffle", "drop": [{"by": "suspects", "act": "auto"}]}
+DEFAULT: dict[str, Any] = {
+    "selector": "shuffle",
+    "weights": [{"name": "robust", "act": "auto"}],
+    "drop": [{"by": "suspects", "at_most": 0.3, "act": "auto"}],
+}
 
 
 @pytest.mark.parametrize("text", ["campus:\n", "campus: {}\n", "campus: {metrics: []}\n", "campus: {mix: null}\n"])
@@ -163,8 +167,8 @@ def test_an_empty_block_is_the_default_and_says_so_wherever_it_is_written(tmp_pa
     assert load_recipe(yaml.safe_load(config.to_yaml())) == config
     assert config.is_shuffle
     assert config.only_waits
-    [entry] = config.drop or ()
-    assert (entry.by, entry.acts) == ("suspects", "auto")
+    [entry], [weight] = config.drop or (), config.weights or ()
+    assert (entry.by, entry.acts, weight.weight.when) == ("suspects", "auto", "auto")
 
 
 @pytest.mark.parametrize(
