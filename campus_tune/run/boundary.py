@@ -25,12 +25,12 @@ from campus_tune.run.situation import Position, Situation
 from campus_tune.run.stream.training_losses import FOLDER as LOSSES
 from campus_tune.run.told.events import (
     Decided,
-    Earned,
     Ended,
     EpochEnded,
     Evaluated,
     Probed,
     Rescored,
+    SignSeen,
     StageEnded,
     Suspected,
     Warned,
@@ -244,7 +244,7 @@ def look_for_wrong_rows(now: Situation) -> None:
     if weighting is not None and weighting.waits:
         earning.cannot = next(filter(None, now.peers.gather(now.watch.cannot_weigh)), "")
         weighting.earned = not earning.cannot
-    now.journal.take(Earned(earning.record(look)))
+    now.journal.take(SignSeen(earning.record(look)))
 
 
 def give_up_looking(now: Situation) -> None:
@@ -252,7 +252,7 @@ def give_up_looking(now: Situation) -> None:
     earning, past = now.drawing.earning, now.training_losses.past
     if earning is not None and not earning.earned and past:
         look = earning.look(now.folder, past, now.peers, ends=True)
-        now.journal.take(Earned(earning.record(look, ends=True)))
+        now.journal.take(SignSeen(earning.record(look, ends=True)))
 
 
 def act_on_suspects(now: Situation) -> None:

@@ -25,7 +25,7 @@ OFFER = {
 }
 
 SIZES: dict[Any, Any] = {str: int}
-DIRT: dict[str, Any] = {"rows?": int, "share?": float, "low?": float, "high?": float, "seen?": bool}
+LOOKED: dict[str, Any] = {"rows?": int, "share?": float, "low?": float, "high?": float, "seen?": bool}
 WEIGHTS = {
     **dict.fromkeys(("mean", "min", "max", "ess"), float),
     "half?": float,
@@ -103,8 +103,8 @@ EVENTS: dict[str, Any] = {
         "threshold": float,
         "spared": int,
         "why?": str,
-        **DIRT,
-        "by_domain?": {str: DIRT},
+        **LOOKED,
+        "by_domain?": {str: LOOKED},
     },
     "suspects": {
         "stage": int,

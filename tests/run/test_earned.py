@@ -20,12 +20,14 @@ from campus_tune.method.earned import ACT_FROM, spared
 from campus_tune.run import earned
 from campus_tune.run.checkpoints import saved_curriculum
 from campus_tune.run.manifest import FILE as MANIFEST
+from campus_tune.run.stream.seam import AtLogProbs
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import AuditError, TrainerError
 from campus_tune.words.types import Json
 from tests.run.test_resume import SaveAt, StopAfter, StoppedError, assert_same, outcome
 from tests.run.test_suspects_dropped import ROWS, STEPS, WRONG, N
 from tests.run.test_suspects_dropped import RUN as TRAINING
+from tests.run.test_weights_audit import changed, exchanged, ignored
 from tests.run.tiny_run import saved_state, tiny_trainer
 from tests.run.witness import Witness, events, flat
 
@@ -308,6 +310,57 @@ def test_a_trainer_that_cannot_weigh_rows_or_shows_no_losses_trains_with_what_wa
 def test_what_acts_in_any_case_refuses_such_a_trainer_still(tmp_path: Path) -> None:
     with pytest.raises(TrainerError, match=r"`label_smoothing_factor` must be 0 with weights"):
         run(tmp_path, {**BASE, "weights": ["robust"]}, label_smoothing_factor=0.1)
+
+
+# -- mutants -----------------------------------------------------------------------------------------------------------
+
+
+class From(TrainerCallback):
+    """Sets something on the trainer when a step begins, and leaves it there."""
+
+    def __init__(self, step: int, act: Any) -> None:
+        self.step, self.act, self.trainer = step, act, None
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        del args, control
+        if state.global_step == self.step - 1:
+            self.act(self.trainer)
+
+
+def not_spared(levels: torch.Tensor) -> torch.Tensor:
+    """The rows that are let be have the level of the others, where the forward is computed."""
+    return torch.where(levels.isnan(), levels.nanmean(1, keepdim=True) * 0.1, levels)
+
+
+@pytest.mark.parametrize(
+    ("mutant", "step"),
+    [(ignored, 30), (exchanged, 30), (changed(levels=not_spared), 30), (ignored, FIRST + 1)],
+    ids=["weights ignored", "weights exchanged", "nobody spared", "weights ignored at once"],
+)
+def test_a_mutant_is_found_once_it_acts(
+    mutant: Any, step: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    put_on = From(step, mutant)
+    monkeypatch.setattr(AtLogProbs, "product", AtLogProbs.product)  # what a mutant leaves there is taken off again
+    trainer = tiny_trainer(tmp_path, config=RECIPES["robust"], callbacks=[put_on], **RUN)
+    put_on.trainer = trainer
+    with pytest.raises(AuditError, match=r"weights audit of step \d+: weight \d\.\d\d for row \d+ but"):
+        trainer.train()
+    assert trainer.state.global_step >= step - 1  # in the first step in which rows count differently
+
+
+def test_before_it_acts_nothing_is_multiplied_that_a_mutant_could_change(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def product(*_: Any) -> torch.Tensor:
+        raise AssertionError("a gradient was multiplied")
+
+    monkeypatch.setattr(earned, "estimate_dirt", sees(0.0))
+    put_on = From(2, lambda _: monkeypatch.setattr(AtLogProbs, "product", product))  # the first step is a trial
+    trainer = tiny_trainer(tmp_path, config=RECIPES["robust"], callbacks=[put_on], **RUN)
+    put_on.trainer = trainer
+    trainer.train()
+    assert trainer.state.global_step == STEPS
 
 
 def test_wrong_rows_are_among_those_that_count_less(runs: Any) -> None:

@@ -17,7 +17,6 @@ from campus_tune.run.told.drawn_lines import drawn_lines, earned_line, suspects_
 from campus_tune.run.told.events import (
     OTHER_WORLD,
     Decided,
-    Earned,
     Ended,
     EpochEnded,
     Evaluated,
@@ -28,6 +27,7 @@ from campus_tune.run.told.events import (
     Rescored,
     Resumed,
     SharesMoved,
+    SignSeen,
     StageEnded,
     Started,
     Suspected,
@@ -158,7 +158,7 @@ class Console:
         say(suspects_line(event.record, self.total_steps))
 
     @take.register
-    def _(self, event: Earned) -> None:
+    def _(self, event: SignSeen) -> None:
         say(earned_line(event.record, self.total_steps))
 
     @take.register

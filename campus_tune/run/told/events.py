@@ -219,7 +219,7 @@ class Suspected(Recorded):
 
 
 @dataclass(frozen=True)
-class Earned(Recorded):
+class SignSeen(Recorded):
     """There is a sign of wrong rows, and what waited for it acts from here on; or the run is over without."""
 
     name = "act"
