@@ -25,7 +25,6 @@ OFFER = {
 }
 
 SIZES: dict[Any, Any] = {str: int}
-DIRT: dict[str, Any] = {"rows?": int, "share?": float, "low?": float, "high?": float, "seen?": bool}
 WEIGHTS = {
     **dict.fromkeys(("mean", "min", "max", "ess"), float),
     "half?": float,
@@ -103,8 +102,9 @@ EVENTS: dict[str, Any] = {
         "threshold": float,
         "spared": int,
         "why?": str,
-        **DIRT,
-        "by_domain?": {str: DIRT},
+        **{f"{name}?": of for name, of in SHARE.items()},
+        "seen?": bool,
+        "by_domain?": {str: SHARE},
     },
     "suspects": {
         "stage": int,
