@@ -53,13 +53,14 @@ SHUFFLED: Json = {"metrics": [], "selector": "shuffle", "stages": 2}
 HALF = "bfloat16"
 CHECKPOINTING = next(name for name in ("activation_checkpointing", "gradient_checkpointing")
                      if name in SFTConfig.__dataclass_fields__)  # transformers renamed it  # fmt: skip
-ROUNDED = 0.1  # nats per token by which a row's loss in bfloat16 may be off, for its batch is padded otherwise
-EXACT = 2e-3  # the same in float32
+EXACT = (2e-3, 1e-3)  # nats per token by which a row's loss may be off in float32: at most, and in the mean
+ROUNDED = (0.5, 0.05)  # the same in bfloat16: SmolLM2's rows are off by 0.02 in the mean where their batch is another
 VARLEN = "flash_by_torch"  # the name of torch's attention of variable lengths, where flash-attn is not installed
 SHARE, SEEDS = 0.3, 3  # of wrong answers, and of the comparison
 ARMS: dict[str, Json] = {  # of the comparison, besides `random`
     "robust": {"weights": ["robust"]},
     "drop": {"drop": [{"by": "suspects"}]},
+    "auto": {"weights": [{"name": "robust", "act": "auto"}], "drop": [{"by": "suspects", "act": "auto"}]},
     "oracle": {"drop": [{"by": "judged", "path": "wrong.jsonl", "on": ["id"]}]},
 }
 
@@ -221,15 +222,23 @@ def forget() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def losses_off(trainer: Any, *, half: bool) -> tuple[float, float]:
-    """(Largest, mean) difference of what a run at the rate 0 has kept of each row to its loss by hand, nats a token."""
+def within(off: Any, *, half: bool, what: str) -> tuple[float, float]:
+    """(Largest, mean) of differences in nats a token, which must be no more than rounding makes."""
+    most, mean = float(np.max(np.abs(off))), float(np.mean(np.abs(off)))
+    largest, usual = ROUNDED if half else EXACT
+    assert most < largest, f"{what} {most:.4f} nats a token"
+    assert mean < usual, f"{what} {mean:.4f} nats a token in the mean"
+    return most, mean
+
+
+def losses_off(trainer: Any, *, half: bool) -> Any:
+    """What a run at the rate 0 has kept of each row, less its loss by hand: nats a token, shape (visits,)."""
     visits = visits_of(Path(trainer.args.output_dir))
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).eval()
     with torch.no_grad():
         wanted = np.array([float(losses.mean()) for losses in losses_by_hand(model, answers_of(trainer), half=half)])
     assert sorted(visits["visit_row"].tolist()) == [*range(len(wanted))], "each row must have been trained once"
-    off = np.abs(visits["visit_nll_sum"] / visits["visit_tokens"] - wanted[visits["visit_row"]])
-    return float(off.max()), float(off.mean())
+    return visits["visit_nll_sum"] / visits["visit_tokens"] - wanted[visits["visit_row"]]
 
 
 # -- the checks --------------------------------------------------------------------------------------------------------
@@ -243,8 +252,7 @@ def losses(setting: Setting) -> Json:
         trainer = trainer_of(setting, f"losses-{name}", SHUFFLED, rows, learning_rate=0.0, **settings)
         trainer.train()
         steps = audited(trainer)
-        found[name], bound = losses_off(trainer, half=half), ROUNDED if half else EXACT
-        assert found[name][0] < bound, f"{name}: a row's loss is off by {found[name][0]:.4f} nats a token"
+        found[name] = within(losses_off(trainer, half=half), half=half, what=f"{name}: a row's loss is off by")
         del trainer
         forget()
     said = ", ".join(f"{name} {most:.1e} (mean {mean:.1e})" for name, (most, mean) in found.items())
@@ -377,8 +385,7 @@ def flash(setting: Setting) -> Json:
     assert told["is"] == "flat", f"`batching: auto` became {told}"
     plain = AutoModelForCausalLM.from_pretrained(setting.model, dtype=HALF).to(trainer.model.device).eval()
     trainer.model = plain  # at the rate 0 an adapter adds nothing
-    most, mean = losses_off(trainer, half=True)
-    assert most < ROUNDED, f"a row's loss is off by {most:.4f} nats a token"
+    most, mean = within(losses_off(trainer, half=True), half=True, what="a row's loss is off by")
     said = (
         f"{words}: {steps} flat steps audited, a row's loss is off by at most {most:.1e} (mean {mean:.1e}) nats a token"
     )
@@ -452,8 +459,8 @@ def nccl(setting: Setting) -> Json:
     alone, grouped = told
     assert grouped["world"] == 1, "there was no process group"
     assert alone["rows"] == grouped["rows"], "a process group trained other rows"
-    apart = float(np.abs(np.subtract(alone["losses"], grouped["losses"])).max())
-    assert apart < ROUNDED, f"losses differ by {apart:.4f} nats a token"
+    off = np.subtract(alone["losses"], grouped["losses"])
+    apart, _ = within(off, half=setting.gpu, what="losses differ by")
     said = f"{grouped['backend']}, one process: {grouped['steps']} steps, the same rows, losses apart by {apart:.1e}"
     return {"backend": grouped["backend"], "apart": apart, "said": said}
 
@@ -483,8 +490,8 @@ def resume(setting: Setting) -> Json:
     again.train(resume_from_checkpoint=True)
     one, other = (visits_of(Path(trainer.args.output_dir)) for trainer in (calm, again))
     assert one["visit_row"].tolist() == other["visit_row"].tolist(), "the resumed run trained other rows"
-    apart = float(np.abs((one["visit_nll_sum"] - other["visit_nll_sum"]) / one["visit_tokens"]).max())
-    assert apart < (ROUNDED if setting.gpu else EXACT), f"losses differ by {apart:.4f} nats a token"
+    off = (one["visit_nll_sum"] - other["visit_nll_sum"]) / one["visit_tokens"]
+    apart, _ = within(off, half=setting.gpu, what="losses differ by")
     assert events(again, "resumed")[0]["step"] == 6
     return {"apart": apart, "said": f"stopped at step 7, on from 6: the same rows, losses apart by {apart:.1e}"}
 

@@ -47,7 +47,8 @@ TWO: dict[str, Any] = {"metrics": ["length", "mtld"]}
 PIECES = [{"name": "linear", "until": 0.3, "to": 0.5}, {"name": "root", "until": 1, "to": 1}]
 
 BLOCKS = [
-    Case("`metrics` must name at least one metric", {}, [ONE, {"selector": "shuffle"}]),
+    Case("`metrics` must name at least one metric", {"rescore": 0}, [
+        {"rescore": 0, **ONE}, {"rescore": 0, "selector": "shuffle"}]),
     Case("`metrics` must be a list, .* Write metrics: \\[length\\]", {"metrics": "length"}, [ONE]),
     Case("must be a name or a mapping, .* Write a name, or", {**ONE, "selector": 3}, [
         {**ONE, "selector": "fixed"}, {**ONE, "selector": {"name": "fixed", "order": "length"}}]),

@@ -83,7 +83,7 @@ def test_the_table_counts_intervals_that_hold_the_truth() -> None:
 
 def test_a_look_says_when_it_would_have_acted() -> None:
     assert "acts after 0." in looks("dirty", small(0.3, n=1000, passes=1))
-    assert "never acts; the highest lower end 0.000" in looks("clean", small(0.0, passes=1))
+    assert "never acts; enough in 0 looks, the highest lower end 0.000" in looks("clean", small(0.0, passes=1))
 
 
 def test_the_command_prints_a_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,7 +214,7 @@ def made_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unopened: None) -> 
 def test_a_selector_of_theirs_is_asked_as_their_trainer_asks(
     keep: Path, rows: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = peers._Run(keep, replace(SHORT, epochs=25), 3, rows, tmp_path)
+    given = peers.Material(keep, replace(SHORT, epochs=25), 3, rows, tmp_path)
     peer = peers.peer_of("dataflex_random", given)
     driven = given.driven(peer, tmp_path / "run")
     driven.trainer.train()

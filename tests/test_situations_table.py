@@ -18,7 +18,7 @@ from scipy import stats
 from campus_tune.compare.verdict import ArmResults, ItemValues, arm_of, from_difference, judge
 from campus_tune.compare.verdict.bootstrap import crossed_spread
 from campus_tune.evaluate.paired import holm
-from eval.situations import evidence, gains, judged, kept, page, table, targets, transfer
+from eval.situations import evidence, gains, honest, judged, kept, page, table, targets, transfer
 from eval.situations.__main__ import main
 from eval.situations.arms import STAGES
 from eval.situations.judged import ArmFound, Found, corrected_table, judge_arms
@@ -192,6 +192,19 @@ def test_an_arm_that_never_acts_is_plain_shuffling_to_the_last_digit() -> None:
     assert (found.effect, found.interval, found.word) == (0.0, (0.0, 0.0), "no detectable difference")
 
 
+def test_with_how_many_seeds_an_arm_acted_is_what_its_ledgers_say() -> None:
+    given = planted_results({"random": 0.0, "auto": 0.0, "both": -0.1}, seeds=range(3))
+    for result, acts in zip(given["auto"], ([], ["robust"], []), strict=True):
+        result["ledger"] = [{"event": "act", "acts": []}, {"event": "act", "acts": acts}, {"event": "end"}]
+    arms = judge_arms(given, resamples=FEW)
+    assert (arms["auto"].acted, arms["both"].acted) == (1, None)
+    told = targets.outcome_of(Target("", ("clean_1",), LOSS, 1.5), "clean_1", arms["auto"])
+    assert (told.word, told.why) == (REACHED, "it acted with 1 of 3 seeds")
+    middle = targets.outcome_of(Target("", ("clean_1",), LOSS, 1.001 + arms["auto"].effect), "clean_1", arms["auto"])
+    assert middle.word == MIDDLE
+    assert middle.why.startswith("it acted with 1 of 3 seeds; ")
+
+
 def test_what_was_measured_is_paid_for() -> None:
     given = planted_results({"random": 0.0, "both": -0.1}, noise=0.001)
     given["both"] = [planted_result("both", seed, -0.1, noise=0.001, cost=0.25) for seed in range(100, 108)]
@@ -352,7 +365,7 @@ def test_the_table_of_a_folder(tmp_path: Path) -> None:
     (short,) = [line for line in lines if line.startswith("| wrong_30 | 8 ")]
     assert "**−15" in short or "**−16" in short
     assert any(line.startswith("| 30 % wrong answers: 0.7 of") and "reached" in line for line in lines)
-    assert {line.count("|") for line in lines if line.startswith(("| arm", "| both |", "| oracle |"))} == {13}
+    assert {line.count("|") for line in lines if line.startswith(("| arm", "| both |", "| oracle |"))} == {14}
     again = kept.found_in(tmp_path, resamples=FEW)
     assert list(table.lines_of(again)) == lines
 
@@ -482,13 +495,24 @@ def test_a_situation_judged_by_its_worst_domain_shows_all_of_them(dirty: Found) 
     assert len(page.domains_table(found).rows) == 2 * len(found.arms)
 
 
+def test_the_interval_of_an_aim_stands_alone() -> None:
+    found = corrected_table([a_situation("clean_1", effects={"random": 0.0, "auto": 0.0, "a": 0.1, "b": 0.1})])
+    arm = found[0].arms["auto"]
+    (value, low, high), _ = targets.MEASURES[LOSS](arm)
+    compared = judge([arm_of(results) for results in planted_results({"random": 0.0, "auto": 0.0}).values()],
+                     resamples=FEW).judgements["auto"].difference  # fmt: skip
+    alone = (compared.relative, compared.share(compared.low), compared.share(compared.high))
+    assert (value, low, high) == pytest.approx(tuple(1 + one for one in alone))
+    assert arm.difference.p_adjusted >= compared.p
+
+
 def test_how_many_seeds_it_takes_is_what_a_plan_says() -> None:
     noisy = corrected_table([a_situation("clean_1", effects={"random": 0.0, "auto": 0.0}, noise=0.03)])[0].arms["auto"]
     needed = targets.seeds_needed(noisy, 0.01)
     assert needed is not None
     assert needed > 8
-    assert from_difference(noisy.difference, seeds=needed, effect=0.01).enough
-    assert not from_difference(noisy.difference, seeds=needed - 1, effect=0.01).enough
+    assert from_difference(noisy.mean, seeds=needed, effect=0.01).enough
+    assert not from_difference(noisy.mean, seeds=needed - 1, effect=0.01).enough
     target = Target("", ("clean_1",), LOSS, 1.01)
     middle = targets.outcome_of(target, "clean_1", noisy)
     assert middle.word == MISSED or middle.why == f"{needed} seeds would find 1.0 %"
@@ -516,3 +540,16 @@ def test_what_one_seed_has_tried_stands_apart_with_its_control(dirty: Found) -> 
     assert [row[0].text for row in page.once_table(found).rows] == ["review", "campus"]
     assert page.once_table(dirty) is None
     assert "tried with one seed" in page.page_of([found])
+
+
+# -- honest ------------------------------------------------------------------------------------------------------------
+
+
+def test_simulated_tables_claim_little_and_shares_hold_the_truth(capsys: pytest.CaptureFixture[str]) -> None:
+    noise = honest.NOISES[1]
+    assert honest.tables(noise, 3, resamples=100).claimed <= 1
+    found = honest.shares(noise, 25, resamples=100)
+    assert found.asked > 18
+    assert found.held / found.asked > 0.85
+    honest.main(["--times", "1"])
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(honest.NOISES)

@@ -27,6 +27,13 @@ def draw_findings(config: CampusConfig) -> list[Finding]:
     if config.handover == 0 and (config.draws_apart or config.weighs) and not config.is_shuffle:
         does = "drawn" if config.draws_apart else "weighed"
         found.append(Finding("info", f"handover: 0 trains no order: rows are {does} as the other blocks say."))
+    if config.only_waits and config.is_shuffle and not config.metrics:
+        what = (
+            "The recipe asks for no order: rows are shuffled, and what waits for a sign of wrong rows acts once the "
+            "losses of training show one."
+        )
+        remedy = "Write metrics: [length] for an order, or selector: shuffle and nothing else for plain shuffling."
+        found.append(Finding("info", what, remedy))
     return found
 
 

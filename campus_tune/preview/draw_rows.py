@@ -12,7 +12,7 @@ from campus_tune.preview.health import ScoreHealth
 from campus_tune.preview.own_weights import own_weights
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.draw_rules import find_score
-from campus_tune.recipe.policy import column_of, strict_domains
+from campus_tune.recipe.policy import column_of, drawn_domains, strict_domains
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.findings import Finding
 from campus_tune.words.registry import nearest
@@ -61,7 +61,7 @@ def drawn_rows(config: CampusConfig, texts: RowTexts, prepared: PreparedRows | N
     if not config.draw.uses_domains:
         domains = Domains() if column is None else Domains.of(texts.columns[column])
         return replace(read, domains=domains, findings=(*_of_sizes(config, domains), *told))
-    domains = Domains() if column is None else strict_domains(texts.columns[column], column, config.draw.named_by)
+    domains = Domains() if column is None else drawn_domains(config, texts.columns[column], column)
     of = None if config.cells is None else config.cells.of
     if of is not None and of not in texts.columns:
         raise RecipeError(

@@ -7,6 +7,13 @@ CheckedSettings fall in two parts. The *past* (`past()`) shaped rows that were a
 coverage, window, batching. The *future* (`future()`) only says how the run goes on. A checkpoint is continued under a
 changed future when the user asks for it (`resume: changed_future`), under a changed past never.
 
+**The default** is what a block is that asks for no order: neither metrics nor a selector, nor how orders would open.
+Its rows are shuffled, and those that look wrong count less and are left out once the run's own losses show that some
+are (`ACTS`), unless the block says itself who is drawn or how much rows count. It is written out, so a file says what
+was trained.
+
+>>> CampusConfig(stages=10).selector, [entry.act for entry in CampusConfig(stages=10).drop]
+('shuffle', ['auto'])
 >>> config = CampusConfig(metrics=["length", "mtld"], stages=10)
 >>> config.labels, config.resolved(has_probes=False, domain_in_data=False, seed=7).selector
 (('length', 'mtld'), 'relative_perplexity')
@@ -40,21 +47,29 @@ from campus_tune.recipe.draw_blocks import (
     ThinSettings,
 )
 from campus_tune.recipe.draw_rules import DrawBlocks
-from campus_tune.recipe.drop_block import DROPS, DropSettings
+from campus_tune.recipe.drop_block import DROPS, SUSPECTS, DropSettings
 from campus_tune.recipe.reader import CheckedSettings, Entries, Part, part_schema
 from campus_tune.recipe.steer_blocks import MILESTONES, WHEN, Answer, ClockSettings, MilestoneSettings
 from campus_tune.recipe.steer_rules import SteerBlocks
 from campus_tune.recipe.value_block import VALUE, ValueSettings, needs_probes
 from campus_tune.recipe.weights_block import ENTRIES, WeightSettings, weight_schema
+from campus_tune.words.annotated import defaults
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.leaves import LARGEST_SEED, Range
 from campus_tune.words.registry import nearest
 from campus_tune.words.strict_yaml import read_yaml
 from campus_tune.words.types import Json
+from campus_tune.words.wording import shown
 
 PAST = ("metrics", "within", "seed", "coverage", "window", "batching", "cells")
 DRAWN = ("cells", "domains", "phases", "thin", "review", "drop", "weights", "control")  # who, which rows, how much
 STEERED = ("milestones", "when", "clock")  # what moves the plan, by the record
+OF_ORDERS = ("pacing", "window", "coverage", "mix", "handover", "rescore")  # what says how orders are trained
+OF_DRAW = ("cells", "domains", "phases", "thin", "review", "drop", "weights")  # in the place of what acts by default
+ACTS: Json = {  # what acts by default, as settings: the arm `auto` of `eval/situations`
+    "weights": [{"name": "robust", "act": "auto"}],
+    "drop": [{"by": SUSPECTS, "at_most": 0.3, "act": "auto"}],
+}
 MIX = 0.5  # with the prefix window
 MOST_STAGES = 100_000  # each of them is a decision
 NOT_IDENTITY = ("resume", "scores", "level", "evaluate")
@@ -65,11 +80,11 @@ class CampusConfig(CheckedSettings):
     """The settings of one curriculum, as the `campus:` block of a recipe gives them.
 
     Args:
-        metrics: one per sub-curriculum: names, `-name` for the reverse, or mappings with options. May be empty only
-            with `selector: shuffle`.
+        metrics: one per sub-curriculum: names, `-name` for the reverse, or mappings with options. Without any, rows
+            are shuffled.
         pacing: how far the orders open: a name or a mapping with options.
         selector: which sub-curriculum is trained next. None becomes `fixed` for a single metric, `matched` where
-            there are probes, else `relative_perplexity`.
+            there are probes, else `relative_perplexity`; `shuffle` where the block asks for no order.
         stages: T, slices per sub-curriculum (window slice) or stages per epoch (window prefix).
         window: `prefix`, or `slice` as CAMPUS published it.
         coverage: `exact` (every row once per epoch), or `revisit` as CAMPUS published it.
@@ -95,7 +110,8 @@ class CampusConfig(CheckedSettings):
         thin: which of the offered rows are trained: `{how, by, keep, drop, power, floor, gate, detrend, fresh, from,
             until}`.
         review: rows that come back: `{share, by, spacing, from, until}`.
-        drop: rows that are never trained: a list of `{by, lowest, below, at_most, keep, near, path, on, probe}`.
+        drop: rows that are never trained: a list of `{by, lowest, below, at_most, keep, near, path, on, probe}`. Where
+            the block asks for no order and says nothing of who is drawn, None is `[{by: suspects, act: auto}]`.
         weights: how much rows count: a list of names or of mappings with `{from, until, limit, normalise}`.
         control: what is made random, to compare with: which scores rows have (shuffled_scores), which rows are
             dropped (random_drop; drop_best takes those that helped most), which rows of a step have its weights
@@ -160,6 +176,17 @@ class CampusConfig(CheckedSettings):
     value: Annotated[ValueSettings | None, VALUE] = None
     resume: Literal["strict", "changed_future"] = "strict"
 
+    def __post_init__(self) -> None:
+        """Write the default out where the block asks for no order; then check all settings."""
+        usual = defaults(type(self))  # compared as they are written: nothing is checked yet
+        given = {name for name in (*OF_ORDERS, *OF_DRAW) if shown(getattr(self, name)) != shown(usual[name])}
+        if self.selector is None and shown(self.metrics) in ("()", "[]") and not given & {*OF_ORDERS}:
+            object.__setattr__(self, "selector", SHUFFLE)
+            if not given & {*OF_DRAW}:
+                for name, entries in ACTS.items():
+                    object.__setattr__(self, name, entries)
+        super().__post_init__()
+
     @property
     def where(self) -> str:
         """A setting of the block is called by its own name."""
@@ -212,8 +239,8 @@ class CampusConfig(CheckedSettings):
         ]
         if not self.specs and not self.is_shuffle:
             problems.append(
-                "`metrics` must name at least one metric, got none. Write for example metrics: [length], or "
-                "selector: shuffle for no curriculum at all."
+                "`metrics` must name at least one metric where other settings say how orders are trained, got none. "
+                "Write for example metrics: [length], or selector: shuffle for no curriculum at all."
             )
         if SHUFFLE in self.labels:
             problems.append(
@@ -288,6 +315,15 @@ class CampusConfig(CheckedSettings):
     def weighs(self) -> bool:
         """Rows count otherwise than one like the other. Which are drawn does not hang on it."""
         return self.draw.weighs
+
+    @property
+    def only_waits(self) -> bool:
+        """All that draws or weighs waits for a sign of wrong rows, as the default does: rows are taken as they are."""
+        says = any(getattr(self, name) for name in OF_DRAW if name not in ("cells", "drop", "weights"))
+        says = says or self.cells not in (None, CellSettings())  # which a run fills in
+        waits = [entry.act == "auto" for entry in self.drop or ()]
+        waits += [entry.weight.when == "auto" for entry in self.weights or ()]
+        return bool(waits) and all(waits) and not says
 
     @property
     def scored(self) -> tuple[MetricSpec, ...]:

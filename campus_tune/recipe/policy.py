@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
 ScoreOf: TypeAlias = Callable[[str], FloatArray]  # metric label → scores of all rows now, shape (N,)
 
+FEW = 8  # rows of a domain, on average, below which it tells nothing of its rows
 INVISIBLE = " \t\r\n\x0b\x0c\x00\xa0\u200b\ufeff"  # at the end of a name these make it another one that looks the same
 
 
@@ -117,6 +118,29 @@ def strict_domains(values: Iterable[object], column: str, setting: str) -> Domai
     return Domains.of(values)
 
 
+def drawn_domains(config: CampusConfig, values: Iterable[object], column: str) -> Domains:
+    """The domains that a recipe draws from.
+
+    Where it only waits for a sign of wrong rows, nobody has asked for domains: rows of a column that does not part them
+    into named groups of eight rows and more are of one domain.
+
+    Args:
+        config: settings.
+        values: of the column, one a row.
+        column: its name.
+
+    Raises:
+        DataError: as `strict_domains`, where the recipe goes by domains.
+    """
+    if not config.only_waits:
+        return strict_domains(values, column, config.draw.named_by)
+    try:
+        found = strict_domains(values, column, "drop")
+    except DataError:
+        return Domains()
+    return found if found.codes is not None and len(found.names) * FEW <= len(found.codes) else Domains()
+
+
 # -- cells and the book ------------------------------------------------------------------------------------------------
 
 
@@ -124,6 +148,8 @@ def cells_of(
     config: CampusConfig, score_of: ScoreOf, *, domains: Domains | None = None, others: Domains | None = None
 ) -> Cells | None:
     """The cells that the recipe compares rows in; None where nothing does.
+
+    Where it only waits for a sign of wrong rows, bands are fewer if one of them would have less than eight rows.
 
     Args:
         config: settings.
@@ -138,12 +164,14 @@ def cells_of(
         return None
     settings, domains, others = config.cells or CellSettings(), domains or Domains(), others or Domains()
     found = find_score(settings.by, config.specs)
-    scores = score_of(found.spec.label)
+    scores, bands = score_of(found.spec.label), settings.bands
+    if config.only_waits:
+        bands = min(bands, max(1, len(scores) // (FEW * max(1, len(domains.names)))))
     return Cells.cut(
         -scores if found.turned else scores,
         domains=domains.codes,
         domain_names=domains.names,
-        bands=settings.bands,
+        bands=bands,
         by=found.spec.label,
         others=others.codes,
         other_names=others.names,

@@ -28,7 +28,8 @@ class CampusCallback(callback.CampusCallback):  # of the same name: transformers
     decided, measured and cost is in `output_dir/curriculum/`, and `report.html` in it shows it.
 
     Args:
-        config: a recipe file (its `campus:` block counts), that block as a mapping, or `CampusConfig(…)`.
+        config: a recipe file (its `campus:` block counts), that block as a mapping, or `CampusConfig(…)`. None is an
+            empty block: rows are shuffled, and those that look wrong left out once the run shows that some are.
         probes: held-out rows that the curriculum is steered by: a path or paths to JSON lines, a Dataset with a
             domain column, or a mapping domain → Dataset. None takes the recipe's.
         report: write `report.html` and its pictures when training has ended, a second or two, and hand the pictures to
@@ -42,7 +43,11 @@ class CampusCallback(callback.CampusCallback):  # of the same name: transformers
     """
 
     def __init__(
-        self, config: str | Path | Mapping[str, object] | CampusConfig, *, probes: Source = None, report: bool = True
+        self,
+        config: str | Path | Mapping[str, object] | CampusConfig | None = None,
+        *,
+        probes: Source = None,
+        report: bool = True,
     ) -> None:
         super().__init__(config, probes=probes)
         if report:
@@ -51,7 +56,7 @@ class CampusCallback(callback.CampusCallback):  # of the same name: transformers
 
 def attach(
     trainer: Trainer,
-    config: str | Path | Mapping[str, object] | CampusConfig,
+    config: str | Path | Mapping[str, object] | CampusConfig | None = None,
     *,
     probes: Source = None,
     report: bool = True,
@@ -60,7 +65,7 @@ def attach(
 
     Args:
         trainer: a `transformers.Trainer` or `trl.SFTTrainer` whose `train()` was not called yet.
-        config: a recipe file, its `campus:` block as a mapping, or settings.
+        config: a recipe file, its `campus:` block as a mapping, or settings; None is an empty block.
         probes: held-out rows: a path, a Dataset with a domain column, or a mapping domain → Dataset.
         report: as for `CampusCallback`.
 

@@ -30,7 +30,8 @@ class CampusCallback(TrainerCallback, ExportableState):
     decided, measured and cost is in `output_dir/curriculum/`.
 
     Args:
-        config: a recipe file (its `campus:` block counts), that block as a mapping, or `CampusConfig(…)`.
+        config: a recipe file (its `campus:` block counts), that block as a mapping, or `CampusConfig(…)`. None is an
+            empty block: rows are shuffled, and those that look wrong left out once the run shows that some are.
         probes: held-out rows that the curriculum is steered by: a path or paths to JSON lines, a Dataset with a
             domain column, or a mapping domain → Dataset. None takes the recipe's.
 
@@ -43,8 +44,10 @@ class CampusCallback(TrainerCallback, ExportableState):
 
     _run: Callable[[], CampusRun | None] = staticmethod(lambda: None)
 
-    def __init__(self, config: str | Path | Mapping[str, Any] | CampusConfig, *, probes: Source = None) -> None:
-        self.config = load_recipe(config)
+    def __init__(
+        self, config: str | Path | Mapping[str, Any] | CampusConfig | None = None, *, probes: Source = None
+    ) -> None:
+        self.config = load_recipe({} if config is None else config)
         self.probes = probes
         self.reports: list[Report] = []  # each is handed the trainer of the finished run
 
@@ -148,13 +151,13 @@ class CampusCallback(TrainerCallback, ExportableState):
 
 
 def attach(
-    trainer: Trainer, config: str | Path | Mapping[str, Any] | CampusConfig, *, probes: Source = None
+    trainer: Trainer, config: str | Path | Mapping[str, Any] | CampusConfig | None = None, *, probes: Source = None
 ) -> CampusCallback:
     """Put a curriculum on a trainer that is already made: `campus_tune.attach(trainer, "recipes/campus.yaml")`.
 
     Args:
         trainer: a `transformers.Trainer` or `trl.SFTTrainer` whose `train()` was not called yet.
-        config: a recipe file, its `campus:` block as a mapping, or settings.
+        config: a recipe file, its `campus:` block as a mapping, or settings; None is an empty block.
         probes: held-out rows: a path, a Dataset with a domain column, or a mapping domain → Dataset.
 
     Returns:

@@ -34,6 +34,7 @@ from campus_tune.recipe.policy import (
     book_columns,
     cells_of,
     column_of,
+    drawn_domains,
     policy_of,
     shares_that_count,
     steering_of,
@@ -183,19 +184,17 @@ class Kinds:
         if not config.draw.uses_domains:
             return Kinds()
         rows = compat.training_rows(trainer)
-
-        def read(column: str | None, setting: str) -> Domains:
-            if column is None:
-                return Domains()
-            if column not in (names := column_names(rows)):
-                raise DataError(
-                    f"`{setting}` must be a column of the training set ({', '.join(names)}), got {column!r}."
-                    f"{nearest(column, names)} Name one of them, or leave it out."
-                )
-            return strict_domains(read_column(rows, column), column, setting)
-
-        of = None if config.cells is None else config.cells.of
-        return Kinds(read(column_of(config, column_names(rows)), config.draw.named_by), read(of, "cells: of"))
+        names = column_names(rows)
+        column, of = column_of(config, names), None if config.cells is None else config.cells.of
+        domains = Domains() if column is None else drawn_domains(config, read_column(rows, column), column)
+        if of is None:
+            return Kinds(domains)
+        if of not in names:
+            raise DataError(
+                f"`cells: of` must be a column of the training set ({', '.join(names)}), got {of!r}."
+                f"{nearest(of, names)} Name one of them, or leave it out."
+            )
+        return Kinds(domains, strict_domains(read_column(rows, of), of, "cells: of"))
 
     def fingerprints(self) -> dict[str, str]:
         """What a run's identity holds of them."""

@@ -25,6 +25,7 @@ OFFER = {
 }
 
 SIZES: dict[Any, Any] = {str: int}
+LOOKED: dict[str, Any] = {"rows?": int, "share?": float, "low?": float, "high?": float, "seen?": bool}
 WEIGHTS = {
     **dict.fromkeys(("mean", "min", "max", "ess"), float),
     "half?": float,
@@ -102,9 +103,8 @@ EVENTS: dict[str, Any] = {
         "threshold": float,
         "spared": int,
         "why?": str,
-        **{f"{name}?": of for name, of in SHARE.items()},
-        "seen?": bool,
-        "by_domain?": {str: SHARE},
+        **LOOKED,
+        "by_domain?": {str: LOOKED},
     },
     "suspects": {
         "stage": int,

@@ -134,6 +134,7 @@ def _arm(arm: ArmFound) -> Json:
         "high": rounded(high),
         "detectable": rounded(arm.detectable),
         "seeds": len(arm.seeds),
+        "acted": arm.acted,
         "verdict": arm.word,
         "cost": rounded(arm.cost),
         "charged": rounded(arm.charged.relative if arm.charged is not None else None),

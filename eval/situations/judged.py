@@ -64,6 +64,7 @@ class ArmFound:
         attribution: what these say of the reason.
         campus: its block.
         of: the recipe whose control it is; None of others.
+        acted: with how many of its seeds it did something where it acts by itself; None of arms that always do.
     """
 
     name: str
@@ -85,6 +86,7 @@ class ArmFound:
     attribution: str | None = None
     campus: Json = field(default_factory=dict)
     of: str | None = None
+    acted: int | None = None
 
     @property
     def effect(self) -> float | None:
@@ -165,7 +167,7 @@ def judge_arms(
     for name, arm in arms.items():
         if name == BASELINE:
             continue
-        one = _against(arm, _on_seeds_of(base, arm), resamples, seed)
+        one = against(arm, _on_seeds_of(base, arm), resamples, seed)
         if judged_by == WORST_DOMAIN and one.worst is not None and one.refused is None:
             one = replace(one, difference=one.worst, spread=_spread_of(one.worst))
         if oracle is not None and name not in ORACLES and _shares(arm, base, oracle):
@@ -173,8 +175,19 @@ def judge_arms(
         own = {what[other]: arms[other] for other in arms if recipe_of(other, arms) == name}
         contrasts = _contrasts(arm, own, judged_by, resamples, seed)
         campus = results[name][0].get("campus") or {}
-        found[name] = replace(one, contrasts=contrasts, campus=campus, of=recipe_of(name, arms))
+        acted = acted_with(results[name])
+        found[name] = replace(one, contrasts=contrasts, campus=campus, of=recipe_of(name, arms), acted=acted)
     return found
+
+
+def acted_with(results: Sequence[Json]) -> int | None:
+    """With how many seeds an arm has acted, as its runs' ledgers say; None where it was never to decide that.
+
+    Args:
+        results: of the arm.
+    """
+    said = [[one["acts"] for one in result.get("ledger", ()) if one["event"] == "act"] for result in results]
+    return sum(any(acts) for acts in said) if any(said) else None
 
 
 def what_control(name: str, campus: Json) -> str:
@@ -258,8 +271,15 @@ def _on_seeds_of(base: ArmResults, arm: ArmResults) -> ArmResults:
     )
 
 
-def _against(arm: ArmResults, base: ArmResults, resamples: int, seed: int) -> ArmFound:
-    """All but what needs a third arm."""
+def against(arm: ArmResults, base: ArmResults, resamples: int, seed: int) -> ArmFound:
+    """All that two arms say.
+
+    Args:
+        arm: whose runs.
+        base: plain shuffling with the same seeds.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+    """
     kind = "oracle" if arm.name in ORACLES else arm.kind
     reasons = [*misfits(arm, base, tokens_tolerance=TOKENS), *misfits_of(arm.end, base.end)]
     pair = Pair(arm, base, arm.end, base.end, tuple(reasons))
@@ -267,6 +287,7 @@ def _against(arm: ArmResults, base: ArmResults, resamples: int, seed: int) -> Ar
     bare = pair.bare(everything) if same_items(arm.end, base.end) else None
     seeds = tuple(one for one in base.seeds if one in arm.seeds)
     places = [(arm.seeds.index(one), base.seeds.index(one)) for one in seeds]
+    counted = places and len(arm.trained) and len(base.trained)
     found = ArmFound(
         arm.name,
         kind,
@@ -274,7 +295,7 @@ def _against(arm: ArmResults, base: ArmResults, resamples: int, seed: int) -> Ar
         bare,
         refused="; ".join(reasons) or None,
         cost=float(np.mean([curve.cost for curve in arm.curves])) if arm.curves else 0.0,
-        tokens=float(np.mean([arm.trained[i] / base.trained[j] for i, j in places])) if places else 1.0,
+        tokens=float(np.mean([arm.trained[i] / base.trained[j] for i, j in places])) if counted else 1.0,
     )
     if reasons or bare is None:
         return found

@@ -207,6 +207,7 @@ def arms_table(found: Found) -> HtmlTable:
                 words(arm.name),
                 words(arm.kind),
                 number(len(arm.seeds)),
+                number(arm.acted),
                 number(arm.effect, "+.1%", kind=sure),
                 number(low, "+.1%"),
                 number(high, "+.1%"),
@@ -222,7 +223,20 @@ def arms_table(found: Found) -> HtmlTable:
                 words(controls_cell(arm)),
             ]
         )
-    head = ["arm", "kind", "seeds", "loss", "from", "to", "MDE", "verdict", "cost", "charged", "tokens to its end"]
+    head = [
+        "arm",
+        "kind",
+        "seeds",
+        "acted",
+        "loss",
+        "from",
+        "to",
+        "MDE",
+        "verdict",
+        "cost",
+        "charged",
+        "tokens to its end",
+    ]
     head += ["worst domain", "of the oracle", "from", "to", "against its control, %"]
     caption = f"{found.name}: against plain shuffling, which ended at {found.loss:.3f} nats per token"
     return HtmlTable(caption, head, rows, opened=len(rows) <= 12)

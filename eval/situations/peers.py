@@ -80,7 +80,7 @@ NEIGHBOURS = 1000  # of each probe, `near`
 SIGMA, ALPHA, TRADE = 0.75, 0.6, 5.0  # of TSDS: width of the kernel, weight of the distances, their unit
 
 
-class _Run:
+class Material:
     """What peers are made of."""
 
     def __init__(self, keep: Path, situation: Situation, seed: int, rows: Made, out: Path) -> None:
@@ -116,7 +116,7 @@ class _Run:
         return (np.bincount(self.domains[1]) / len(self.domains[1])).tolist()
 
 
-def peer_of(arm: str, given: _Run) -> Peer:
+def peer_of(arm: str, given: Material) -> Peer:
     """The peer of an arm."""
     name = arm.removeprefix(PREFIX)
     if name in SELECTORS:
@@ -151,7 +151,7 @@ class Selecting(Peer):
         given: the run.
     """
 
-    def __init__(self, name: str, settings: Json, given: _Run) -> None:
+    def __init__(self, name: str, settings: Json, given: Material) -> None:
         self.name, self.settings, self.given = name, settings, given
         self.made = dataflex.part(name)
 
@@ -273,7 +273,7 @@ class Weighing(Peer):
         given: the run.
     """
 
-    def __init__(self, name: str, settings: Json, given: _Run) -> None:
+    def __init__(self, name: str, settings: Json, given: Material) -> None:
         self.name, self.settings, self.given = name, settings, given
         self.made = dataflex.part(name)
 
@@ -308,7 +308,7 @@ class Mixing(Peer):
         shares: of the domains, to begin with.
     """
 
-    def __init__(self, name: str, settings: Json, given: _Run, shares: Sequence[float]) -> None:
+    def __init__(self, name: str, settings: Json, given: Material, shares: Sequence[float]) -> None:
         self.name, self.settings, self.given, self.shares = name, settings, given, shares
         self.made, self.mixture = dataflex.part(name), dataflex.part("mixture")
         self.mixer: Any = None
@@ -354,7 +354,7 @@ class Mixing(Peer):
             self.mixer.update_batch_info(loss, int(self.domain[rows[0]]))
 
 
-def doremi_shares(given: _Run) -> tuple[float, list[float]]:
+def doremi_shares(given: Material) -> tuple[float, list[float]]:
     """(Tokens that it cost, shares): a reference trained on equal shares, and a proxy that is weighted against it.
 
     Raises:
@@ -385,7 +385,7 @@ def train(keep: Path, situation: Situation, arm: str, seed: int, rows: Made, out
     Raises:
         SystemExit: there is no checkout of DataFlex, or the peer cannot train this base.
     """
-    given = _Run(keep, situation, seed, rows, out)
+    given = Material(keep, situation, seed, rows, out)
     before = 0.0
     if arm == f"{PREFIX}doremi":
         before, shares = doremi_shares(given)

@@ -163,7 +163,7 @@ def batches(ids: Sequence[Sequence[int]], rng: np.random.Generator) -> Iterator[
     lengths = np.array([len(one) for one in ids])
     while True:
         order, found = rng.permutation(len(ids)), []
-        for start in range(0, len(order) - BATCH + 1, 16 * BATCH):
+        for start in range(0, len(order), 16 * BATCH):
             near = order[start : start + 16 * BATCH]
             near = near[np.argsort(lengths[near], kind="stable")]
             found += [near[i : i + BATCH] for i in range(0, len(near), BATCH)]

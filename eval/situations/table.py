@@ -69,8 +69,8 @@ def short(found: Sequence[Found]) -> Iterator[str]:
 def every_arm(found: Found) -> Iterator[str]:
     """A line for each arm of one situation."""
     yield from head(
-        "arm", "seeds", "loss, %", "MDE", "verdict", "p", "cost", "charged, %", "tokens to its end", "worst, %",
-        "of the oracle", "against its control",
+        "arm", "seeds", "acted", "loss, %", "MDE", "verdict", "p", "cost", "charged, %", "tokens to its end",
+        "worst, %", "of the oracle", "against its control",
     )  # fmt: skip
     for arm in found.arms.values():
         if len(arm.seeds) < 2:
@@ -78,6 +78,7 @@ def every_arm(found: Found) -> Iterator[str]:
         yield line(
             arm.name,
             str(len(arm.seeds)),
+            DASH if arm.acted is None else str(arm.acted),
             effect_cell(arm, marked=False),
             DASH if arm.detectable is None else percent(arm.detectable),
             arm.word or f"none: {arm.refused}",
@@ -133,7 +134,8 @@ def aims(told: Iterable[Outcome]) -> Iterator[str]:
         bound = DASH if one.bound is None else f"{'≥' if one.measure == SHARE else '≤'} {one.bound:g}"
         span = "" if one.low is None and one.high is None else f" ({low} to {high})"
         word = f"**{one.word}**" if one.word == "missed" else one.word
-        yield line(one.about, one.situation, one.arm or DASH, str(one.seeds), bound, f"{value}{span}", f"{word}{why}")
+        found = f"{value}{span}".replace("-", "−")
+        yield line(one.about, one.situation, one.arm or DASH, str(one.seeds), bound, found, f"{word}{why}")
 
 
 def rank_lines(agreed: Iterable[Agreement]) -> Iterator[str]:

@@ -99,8 +99,10 @@ def _tokens(arm: ArmFound) -> tuple[Value, str]:
 
 
 def _loss(arm: ArmFound) -> tuple[Value, str]:
-    ends = arm.interval or (None, None)
-    return (_one_more(arm.effect), _one_more(ends[0]), _one_more(ends[1])), arm.refused or ""
+    if arm.mean is None:
+        return (None, None, None), arm.refused or ""
+    ends = ends_of(arm.mean) or (None, None)
+    return (_one_more(arm.mean.relative), _one_more(ends[0]), _one_more(ends[1])), arm.refused or ""
 
 
 def _one_more(share: float | None) -> float | None:
@@ -162,9 +164,11 @@ def outcome_of(target: Target, situation: str, arm: ArmFound) -> Outcome:
     """What came of one aim with one arm."""
     (value, low, high), why = MEASURES[target.measure](arm)
     word = word_of(target, value, low, high, why)
-    if word == MIDDLE and target.measure == LOSS and target.bound is not None:
-        needed = seeds_needed(arm, abs(target.bound - 1))
-        why = why or ("" if needed is None else f"{needed} seeds would find {percent(abs(target.bound - 1))}")
+    if target.measure == LOSS and target.bound is not None:
+        acted = None if arm.acted is None else f"it acted with {arm.acted} of {len(arm.seeds)} seeds"
+        needed = seeds_needed(arm, abs(target.bound - 1)) if word == MIDDLE else None
+        takes = None if needed is None else f"{needed} seeds would find {percent(abs(target.bound - 1))}"
+        why = "; ".join(filter(None, (why, acted, takes)))
     seeds = len(arm.seeds)
     return Outcome(target.about, situation, arm.name, target.measure, target.bound, value, low, high, seeds, word, why)
 
@@ -176,9 +180,9 @@ def seeds_needed(arm: ArmFound, effect: float) -> int | None:
         arm: with a difference whose spread is known.
         effect: a share of plain shuffling's loss.
     """
-    if arm.difference is None or not arm.difference.cell_variance:
+    if arm.mean is None or not arm.mean.cell_variance:
         return None
-    return from_difference(arm.difference, seeds=len(arm.seeds), effect=effect).seeds_needed
+    return from_difference(arm.mean, seeds=len(arm.seeds), effect=effect).seeds_needed
 
 
 def word_of(target: Target, value: float | None, low: float | None, high: float | None, why: str) -> str:

@@ -72,7 +72,7 @@ def training() -> Json:
 
 
 def test_there_are_recipes_and_readme_blocks_to_look_at() -> None:
-    assert len(RECIPES) == 28
+    assert len(RECIPES) == 29
     assert len(SHOWN) == 5
 
 

@@ -6,7 +6,9 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,7 +69,7 @@ def test_all_problems_are_reported_at_once() -> None:
         ({"selector": ["matched"]}, "`selector` must be a name or a mapping, got ['matched']."),
         ({"metrics": "length"}, "`metrics` must be a list, got 'length'. Write metrics: [length], also for a single"),
         ({"metrics": [None]}, "`metrics` must be a name or a mapping, got None."),
-        ({"metrics": []}, "`metrics` must name at least one metric, got none."),
+        ({"metrics": [], "handover": 1}, "`metrics` must name at least one metric where other settings say how"),
         ({"metrics": ["length", "length"]}, "`metrics` must have different labels, got 'length' 2 times."),
         (
             {"metrics": [{"name": "length", "label": "shuffle"}]},
@@ -151,9 +153,80 @@ def test_a_training_yaml_without_the_block_asks_for_it(tmp_path: Path) -> None:
         load_recipe(path)
 
 
-def test_an_empty_block_is_told_what_it_needs(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="`metrics` must name at least one metric, got none"):
-        load_recipe(write(tmp_path, "campus:\n"))
+DEFAULT: dict[str, Any] = {
+    "selector": "shuffle",
+    "weights": [{"name": "robust", "act": "auto"}],
+    "drop": [{"by": "suspects", "at_most": 0.3, "act": "auto"}],
+}
+
+
+@pytest.mark.parametrize("text", ["campus:\n", "campus: {}\n", "campus: {metrics: []}\n", "campus: {mix: null}\n"])
+def test_an_empty_block_is_the_default_and_says_so_wherever_it_is_written(tmp_path: Path, text: str) -> None:
+    config = load_recipe(write(tmp_path, text))
+    assert config == CampusConfig() == CampusConfig.from_mapping(DEFAULT) == load_recipe({})
+    assert load_recipe(yaml.safe_load(config.to_yaml())) == config
+    assert config.is_shuffle
+    assert config.only_waits
+    [entry], [weight] = config.drop or (), config.weights or ()
+    assert (entry.by, entry.acts, weight.weight.when) == ("suspects", "auto", "auto")
+
+
+@pytest.mark.parametrize(
+    "block",
+    [{"stages": 5}, {"budget": 0}, {"seed": 3}, {"probes": {"path": "p"}}, {"within": "source"}, {"batching": "plain"},
+     {"control": "random_drop"}, {"handover": 0.6}, {"window": "prefix"}, {"pacing": CampusConfig().pacing}],
+)  # fmt: skip
+def test_a_block_that_says_nothing_of_orders_is_the_default_with_what_it_says(block: dict[str, Any]) -> None:
+    assert CampusConfig.from_mapping(block) == CampusConfig.from_mapping({**block, **DEFAULT})
+
+
+@pytest.mark.parametrize(
+    "block",
+    [{"drop": [{"by": "duplicates"}]}, {"weights": ["focal"]}, {"domains": {"shares": {"a": 1}}}, {"review": {}},
+     {"phases": [{"until": 1}]}, {"thin": {"how": "top", "by": "length", "keep": 0.5}}],
+)  # fmt: skip
+def test_a_block_that_says_who_is_drawn_is_shuffled_and_nothing_acts_that_it_does_not_name(block: Any) -> None:
+    config = CampusConfig.from_mapping(block)
+    assert config == CampusConfig.from_mapping({**block, "selector": "shuffle"})
+    assert not config.only_waits
+
+
+@pytest.mark.parametrize(
+    "block",
+    [{"metrics": ["length"]}, {"selector": "shuffle"}, {"metrics": ["length"], "selector": "shuffle"},
+     {"metrics": ["length", "mtld"], "window": "slice", "stages": 5}],
+)  # fmt: skip
+def test_a_block_that_names_an_order_or_a_selector_is_what_it_was(block: dict[str, Any]) -> None:
+    config = CampusConfig.from_mapping(block)
+    assert (config.drop, config.selector) == (None, block.get("selector"))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"pacing": "linear"}, {"window": "slice"}, {"coverage": "revisit"}, {"mix": 0.2}, {"handover": 1}, {"rescore": 0}],
+)
+def test_who_says_how_orders_are_trained_and_names_none_is_told(setting: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match=r"must name at least one metric where other settings .* metrics: \[length\]"):
+        CampusConfig(**setting)
+    CampusConfig(**setting, metrics=["length"])
+    CampusConfig(**setting, selector="shuffle")
+
+
+@pytest.mark.parametrize("odd", [3, None, "", float("nan"), {}, np.zeros(3), np.array(["length"])])
+def test_whatever_metrics_are_given_as_is_refused_as_it_was(odd: Any) -> None:
+    with pytest.raises(RecipeError, match="`metrics` must be a list"):
+        CampusConfig(metrics=odd)
+
+
+def test_what_only_waits_is_what_names_nothing_but_acts_that_wait() -> None:
+    waits = {"selector": "shuffle", "weights": [{"name": "robust", "act": "auto"}]}
+    assert CampusConfig(**waits).only_waits
+    resolved = CampusConfig(**waits).resolved(has_probes=False, domain_in_data=True, seed=1)
+    assert resolved.cells is not None
+    assert resolved.only_waits
+    others = ({"weights": ["robust"]}, {"drop": [{"by": "suspects"}]}, {"review": {}}, {"weights": None})
+    for more in (*others, {"cells": {"bands": 2}}):
+        assert not CampusConfig(**{**waits, **more}).only_waits
 
 
 def test_a_syntax_error_names_file_and_line(tmp_path: Path) -> None:

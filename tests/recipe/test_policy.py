@@ -27,6 +27,7 @@ from campus_tune.recipe.policy import (
     book_columns,
     cells_of,
     column_of,
+    drawn_domains,
     dropped_rows,
     policy_of,
     shares_that_count,
@@ -423,3 +424,46 @@ def test_what_is_done_for_a_domain_needs_a_column_of_domains(settings: Any, need
 def test_a_rule_that_only_notes_needs_none() -> None:
     assert column_of(config(when={"regression": ["note", "widen"]}), ["text"]) is None
     assert column_of(config(domains={"over": "cells", "reweight": "odm"}), ["text"]) is None
+
+
+# -- what only waits takes rows as they are ----------------------------------------------------------------------------
+
+WAITS = CampusConfig(selector="shuffle", weights=[{"name": "robust", "act": "auto"}]).resolved(
+    has_probes=False, domain_in_data=True, seed=1
+)
+ACTS = CampusConfig(selector="shuffle", weights=["robust"]).resolved(has_probes=False, domain_in_data=True, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        (["a", "b"] * 8, ["a", "b"]),
+        ([3, 7] * 8, ["3", "7"]),
+        (["a", None] * 8, []),
+        (["a ", "a"] * 8, []),
+        (["", "a"] * 8, []),
+        (["a", "b"] * 7, []),  # seven rows each
+        (list(range(16)), []),
+    ],
+)
+def test_domains_that_nobody_asked_for_are_named_groups_of_eight_or_none(values: Any, names: list[str]) -> None:
+    assert list(drawn_domains(WAITS, values, "domain").names) == names
+    if names or not any(value in (None, "", "a ") for value in values):
+        assert drawn_domains(ACTS, values, "domain").codes is not None  # who goes by them has them, or is told
+    else:
+        with pytest.raises(DataError, match="`domain` must"):
+            drawn_domains(ACTS, values, "domain")
+
+
+@given(st.integers(2, 300), st.integers(1, 4))
+def test_cells_of_what_only_waits_have_eight_rows_a_band_or_one_band(n_rows: int, n_domains: int) -> None:
+    domains = Domains(np.arange(n_rows) % n_domains, [*"abcd"[:n_domains]])
+    scores = np.random.default_rng(n_rows).normal(size=n_rows)
+    cells = cells_of(WAITS, lambda _: scores, domains=domains)
+    assert cells is not None
+    bands = max(1, min(5, n_rows // (8 * n_domains)))
+    assert len(cells.names) <= bands * n_domains
+    if n_rows >= 40 * n_domains:
+        same = cells_of(ACTS, lambda _: scores, domains=domains)
+        assert same is not None
+        assert cells.codes.tolist() == same.codes.tolist()

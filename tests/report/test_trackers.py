@@ -164,6 +164,18 @@ def test_a_map_goes_to_the_trackers_as_numbers_and_a_table_of_domains() -> None:
     assert trackio.said == [logged, "finished"]
 
 
+def test_how_many_are_wrong_goes_to_the_trackers_where_something_tells() -> None:
+    library = Fake()
+    dirt = {"rows": 8, "share": 0.2, "low": 0.1, "high": 0.3, "seen": True, "by_domain": {}}
+    log_map(trainer(WandbCallback(library)), {**MAP, "dirt": dirt})
+    log_map(trainer(WandbCallback(library)), {**MAP, "dirt": None})
+    told, without = library.said
+    assert {name: told.get(f"campus/wrong/{name}") for name in ("share", "low", "high")} == {
+        name: dirt[name] for name in ("share", "low", "high")
+    }
+    assert not any("wrong" in name for name in without)
+
+
 def test_a_tracker_without_tables_takes_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(Fake, "Table")
     library = Fake()

@@ -50,11 +50,12 @@ def test_a_second_call_of_train_says_how_to_train_on_and_that_works(tmp_path: Pa
     assert on.state.global_step == 8
 
 
-def test_an_empty_block_is_told_what_it_lacks() -> None:
-    with pytest.raises(RecipeError, match=r"^`metrics` must name at least one metric, got none\. Write for example"):
-        CampusCallback({})
+def test_a_block_that_opens_orders_and_names_none_is_told_what_it_lacks() -> None:
+    with pytest.raises(RecipeError, match=r"^`metrics` must name at least one metric where other .* Write for example"):
+        CampusCallback({"window": "slice"})
     for advised in ({"metrics": ["length"]}, {"selector": "shuffle"}):
-        CampusCallback(advised)
+        CampusCallback({"window": "slice", **advised})
+    assert CampusCallback().config == CampusCallback({}).config
 
 
 @pytest.mark.parametrize(
