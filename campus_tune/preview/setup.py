@@ -33,7 +33,7 @@ def resolve(trainer: Trainer, given: CampusConfig, *, has_probes: bool) -> Campu
     Weights that wait for a sign of wrong rows are left out where the trainer cannot weigh rows (`unweighed`).
     """
     if unweighed(trainer, given):
-        given = replace(given, weights=[one for one in given.weights or () if one.weight.when == "always"] or None)
+        given = replace(given, weights=tuple(one for one in given.weights or () if one.weight.when == "always") or None)
     args = trainer.args
     domain = given.probes.domain_column if given.probes else DOMAIN
     return given.resolved(
