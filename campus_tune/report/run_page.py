@@ -54,7 +54,7 @@ def run_content(facts: RunOnDisk, pictures: Sequence[Picture]) -> dict[str, Any]
         "summary": summary(facts),
         "facts": _numbers(facts),
         "warnings": facts.warnings,
-        "advice": [one["line"] for one in facts.end.get("advice", [])],
+        "advice": [f"{one['line'][:1].upper()}{one['line'][1:].rstrip('.')}." for one in facts.end.get("advice", [])],
         "map": None if facts.map is None else map_section(facts.map, pictures),
         "value": None if facts.value is None else value_section(facts.value, pictures),
         "pictures": [picture for picture in pictures if picture.name not in elsewhere],

@@ -47,6 +47,7 @@ def test_a_run_ends_with_advice_in_the_ledger_on_the_console_and_on_the_page(
     page = write_report(tmp_path).read_text("utf-8")
     assert "What may help here" in page
     assert "<code>duplicates_20</code>" in page
+    assert "<p>One epoch, five domains: nothing here suggests" in page
 
 
 @pytest.mark.usefixtures("known")
