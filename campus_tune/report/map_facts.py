@@ -18,8 +18,7 @@ from campus_tune.method.dirt import Dirt
 from campus_tune.method.orders import group_codes
 from campus_tune.report.map_shape import MapShape, shape_of
 from campus_tune.run.ledger_lines import MAYBE
-from campus_tune.run.row_map import ALL_ROWS as ALL
-from campus_tune.run.row_map import FILE, LIKELIEST
+from campus_tune.run.row_map import ALL_ROWS, FILE, LIKELIEST
 from campus_tune.run.told import earned_words
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import DataError, ResumeError
@@ -109,7 +108,7 @@ class MapFacts:
         n_contradicting: rows whose prompt has another answer elsewhere.
         n_duplicates: rows that repeat an earlier one.
         regions: names of those that have rows.
-        domains: domain → its rows, the largest first; `ALL` alone where there are no domains.
+        domains: domain → its rows, the largest first; `ALL_ROWS` alone where there are no domains.
         shape: how they lie; None where no row has a score.
         likeliest: rows, the likeliest wrong first.
         dirt: how many are wrong; None where nothing tells.
@@ -201,7 +200,7 @@ def rows_by_domain(
         codes: the region of each row, a place among these, shape (N,).
         suspect: shape (N,).
     """
-    names, domain = ([ALL], np.zeros(len(codes), dtype=np.int64)) if values is None else group_codes(values)
+    names, domain = ([ALL_ROWS], np.zeros(len(codes), dtype=np.int64)) if values is None else group_codes(values)
     counts = np.bincount(domain * len(regions) + codes, minlength=len(names) * len(regions))
     counts = counts.reshape(len(names), len(regions))
     suspects = np.bincount(domain[suspect], minlength=len(names))

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from campus_tune.report.figures import Picture
 from campus_tune.report.html_tables import GAP, Cell, HtmlTable, number, signed, words
-from campus_tune.report.map_facts import ALL, SUSPECT, DomainRows, LikelyRow, MapFacts
+from campus_tune.report.map_facts import SUSPECT, DomainRows, LikelyRow, MapFacts
 from campus_tune.report.map_plots import MAP_PICTURE, region_words
-from campus_tune.run.row_map import interval_words
+from campus_tune.run.row_map import ALL_ROWS, interval_words
 from campus_tune.words.wording import cut
 
 MOST_DOMAINS = 200  # that the table lists, the largest
@@ -105,7 +105,7 @@ def regions_table(facts: MapFacts) -> HtmlTable:
     listed = dict(list(domains.items())[:MOST_DOMAINS])
     if len(domains) > 1:
         sums = {region: sum(of.regions[region] for of in domains.values()) for region in regions}
-        listed[ALL] = DomainRows(facts.n_rows, facts.n_suspects, sums)
+        listed[ALL_ROWS] = DomainRows(facts.n_rows, facts.n_suspects, sums)
     rows = [
         [
             words(name),
