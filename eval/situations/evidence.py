@@ -41,6 +41,13 @@ WORDS = {  # arm → what it does, as the end of "what helps: …"
     "drop": "dropping suspects",
     "auto_drop": "dropping suspects where they are seen (`drop: act: auto`)",
     "order": "an order by length, diversity of words and compression",
+    "dedup": "dropping duplicates",
+    "lagging": "shares that follow lagging probes",
+    "tempered": "shares of domains drawn to equal ones (`temperature: 2`)",
+    "equal": "equal shares of all domains",
+    "in_turn": "domains in turn",
+    "in_turn_kept": "domains in turn, with a tenth of the first kept",
+    "in_turn_review": "domains in turn, with a tenth of review",
 }
 
 
