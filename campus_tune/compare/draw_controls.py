@@ -34,7 +34,7 @@ from campus_tune.compare.recorded import (
 )
 from campus_tune.compare.told_only import ACTIONS, actions_of, noting
 from campus_tune.method.selectors import Bandit
-from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.config import ACTS, CampusConfig
 from campus_tune.recipe.draw_blocks import Entry
 from campus_tune.recipe.draw_rules import DROP_BEST, RANDOM_DROP, SHUFFLED_SCORES, SHUFFLED_WEIGHTS, find_score
 from campus_tune.words.errors import RecipeError
@@ -82,7 +82,9 @@ def controlled(name: str, block: Json) -> Json:
     config = CampusConfig.from_mapping(block)
     if not has(config):
         raise RecipeError(f"`{name}` must be the control of {part}, got a recipe without. Leave this arm out.")
-    return change(block, config)
+    acts = (("selector", config.selector), *ACTS.items())  # of the default, which a block does not say
+    written = {name: said for name, said in acts if block.get(name) is None and getattr(config, name) is not None}
+    return change({**block, **written}, config)
 
 
 # -- scores that are also orders ---------------------------------------------------------------------------------------

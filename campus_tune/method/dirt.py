@@ -40,6 +40,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -60,6 +61,7 @@ WITHIN = 3.84  # twice the log likelihood, of an interval's ends
 CLEARLY, CLEARLY_ONCE = 8.0, 20.0  # the same, up to which a share of 0 stays
 OFF, OFF_ONCE = 0.1, 0.25  # of a share: by so much the model itself may be wrong
 LEAST_ROWS = 50  # less than which are not judged
+MOST_DOMAINS = 20  # that are judged by themselves, the largest ones: each takes a second
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def estimate_dirt(
     """How many rows are wrong.
 
     Where a quarter of the rows have one and the same score nothing is said, as of less than fifty of them; domains that
-    are so small are judged with all others only.
+    are so small, and all but the twenty largest, are judged with all others only.
 
     Args:
         suspicion: of losses seen before anything was done about them (`suspicion.of_training`).
@@ -123,10 +125,12 @@ def estimate_dirt(
     if domains is None or len(names) < 2:
         return whole
     code = np.asarray(domains)[judged]
+    sizes = np.bincount(code, minlength=len(names))
+    largest = np.argsort(-sizes, kind="stable")[:MOST_DOMAINS]
     by_domain = {}
     for number, name in enumerate(names):
-        mine = code == number
-        if np.count_nonzero(mine) >= LEAST_ROWS:
+        if number in largest and sizes[number] >= LEAST_ROWS:
+            mine = code == number
             by_domain[name] = _of_scores(score[mine], spread[mine], times=len(names))
     return Dirt(whole.rows, whole.share, whole.low, whole.high, by_domain)
 
@@ -144,7 +148,8 @@ def _of_scores(score: FloatArray, spread: FloatArray, *, times: int = 1) -> Dirt
         apart = np.where(twice, spread, 0.0) / unit
         views.append(standard(z / np.sqrt(1 + apart**2))[0])
     leans, clearly, off = (LEANS, CLEARLY, OFF) if again else (LEANS_ONCE, CLEARLY_ONCE, OFF_ONCE)
-    found = [_interval(one, leans, clearly + 2 * np.log(times)) for one in views]
+    counts = [np.histogram(np.clip(one, EDGES[0], EDGES[-1]), EDGES)[0].tolist() for one in views]
+    found = [_interval(tuple(one), leans, clearly + 2 * np.log(times)) for one in counts]
     low, high = (1 - off) * min(one[0] for one in found), min(1.0, (1 + off) * max(one[2] for one in found))
     return Dirt(n, found[0][1] if low else 0.0, low, high)
 
@@ -156,12 +161,12 @@ def standard(score: FloatArray) -> tuple[FloatArray, float]:
     return (score - middle) / (unit or 1.0), unit
 
 
-def _interval(z: FloatArray, leans: Sequence[float], clearly: float) -> tuple[float, float, float]:
-    """(Low, share, high) by standard scores."""
-    counts = np.histogram(np.clip(z, EDGES[0], EDGES[-1]), EDGES)[0].astype(np.float64)
-    likelihood = fitted(counts, leans).max(axis=0)
+@lru_cache(maxsize=64)  # the end of a run asks twice: for what waits, and for the map
+def _interval(counts: tuple[int, ...], leans: tuple[float, ...], clearly: float) -> tuple[float, float, float]:
+    """(Low, share, high) by how many standard scores are in each bin."""
+    likelihood = fitted(np.array(counts, dtype=np.float64), leans).max(axis=0)
     best = int(likelihood.argmax())
-    behind = 2 * (likelihood[best] - likelihood) / (1 + len(z) / ENOUGH)
+    behind = 2 * (likelihood[best] - likelihood) / (1 + sum(counts) / ENOUGH)
     inside = np.flatnonzero(behind <= WITHIN)
     low = 0.0 if behind[0] <= clearly else _crossing(behind, int(inside[0]), -1)
     return low, float(SHARES[best]), _crossing(behind, int(inside[-1]), 1)

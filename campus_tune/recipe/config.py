@@ -111,8 +111,10 @@ class CampusConfig(CheckedSettings):
             until}`.
         review: rows that come back: `{share, by, spacing, from, until}`.
         drop: rows that are never trained: a list of `{by, lowest, below, at_most, keep, near, path, on, probe}`. Where
-            the block asks for no order and says nothing of who is drawn, None is `[{by: suspects, act: auto}]`.
-        weights: how much rows count: a list of names or of mappings with `{from, until, limit, normalise}`.
+            the block asks for no order and says nothing of who is drawn or how much rows count, None is
+            `[{by: suspects, at_most: 0.3, act: auto}]`.
+        weights: how much rows count: a list of names or of mappings with `{from, until, limit, normalise}`. Where the
+            block says as little, None is `[{name: robust, act: auto}]`.
         control: what is made random, to compare with: which scores rows have (shuffled_scores), which rows are
             dropped (random_drop; drop_best takes those that helped most), which rows of a step have its weights
             (shuffled_weights).

@@ -52,6 +52,10 @@ def share_losses(now: Situation) -> None:
     now.training_losses.add(harvest.rows, harvest.losses, harvest.weights, harvest.parts)
     if now.valuing is not None:
         now.valuing.add(harvest)
+    earning, weighting = now.drawing.earning, now.curriculum.weighting
+    if earning is not None and not earning.earned and weighting is not None and weighting.waits:
+        reasons = now.peers.gather(now.watch.cannot_weigh)  # of the first step, which a checkpoint must remember
+        earning.cannot = earning.cannot or next(filter(None, reasons), "")
     if stage is not None:  # else nothing was trained since the last one was closed
         now.training_losses.share(now.peers, stage.rows)
 
@@ -242,7 +246,6 @@ def look_for_wrong_rows(now: Situation) -> None:
     if not earning.note(look):
         return
     if weighting is not None and weighting.waits:
-        earning.cannot = next(filter(None, now.peers.gather(now.watch.cannot_weigh)), "")
         weighting.earned = not earning.cannot
     now.journal.take(SignSeen(earning.record(look)))
 

@@ -31,7 +31,8 @@ class CampusCallback(TrainerCallback, ExportableState):
 
     Args:
         config: a recipe file (its `campus:` block counts), that block as a mapping, or `CampusConfig(…)`. None is an
-            empty block: rows are shuffled, and those that look wrong left out once the run shows that some are.
+            empty block: rows are shuffled, and those that look wrong count less, and are left out from half of the run
+            on, once the run shows that some are.
         probes: held-out rows that the curriculum is steered by: a path or paths to JSON lines, a Dataset with a
             domain column, or a mapping domain → Dataset. None takes the recipe's.
 

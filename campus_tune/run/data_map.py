@@ -230,7 +230,7 @@ class Making:
         if suspects is not None and suspects.acted is not None and len(suspects.acted.rows):
             over = suspects.acted.stage
         spared = np.zeros(len(self.trained), dtype=np.bool_)
-        if earning is not None and earning.auto and earning.stage is not None:
+        if earning is not None and earning.stage is not None and earning.auto:
             over, spared = earning.stage, earning.spared
         before = steps <= next((stage.end for stage in past if stage.index == over - 1), 0)
         return np.asarray(before | spared[rows], dtype=np.bool_)

@@ -185,9 +185,11 @@ class Earning:
         return {**told, **look.dirt.to_mapping()}
 
     def state(self) -> Json:
-        """What a checkpoint remembers, as JSON; {} before the first look."""
+        """What a checkpoint remembers, as JSON; {} before the first look, and where weights can be multiplied."""
+        if not self.looks and not self.cannot:
+            return {}
         counted: Json = {"looks": self.looks, "found": self.found, "stage": self.stage}
-        return {"act": {**counted, **({"cannot": self.cannot} if self.cannot else {})}} if self.looks else {}
+        return {"act": {**counted, **({"cannot": self.cannot} if self.cannot else {})}}
 
     def go_on(self, saved: Json) -> None:
         """Stand where a checkpoint stood.

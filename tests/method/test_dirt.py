@@ -134,6 +134,22 @@ def test_a_small_domain_is_judged_with_the_others_only() -> None:
     assert [*small.by_domain] == ["a"]
 
 
+def test_of_many_domains_the_largest_are_judged_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dirt, "MOST_DOMAINS", 2)
+    score, spread = planted(400, 0.1, 0)
+    domains = np.repeat([0, 1, 2, 3], [60, 150, 60, 130])
+    found = estimate_dirt(suspicion(score, spread), domains=domains, names=[*"abcd"])
+    assert {name: one.rows for name, one in found.by_domain.items()} == {"b": 150, "d": 130}
+    assert found.rows == 400
+
+
+def test_what_was_asked_before_is_not_fitted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    score, spread = planted(120, 0.1, 3)
+    first = estimate_dirt(suspicion(score, spread), domains=None, names=[])
+    monkeypatch.setattr(dirt, "fitted", None)
+    assert estimate_dirt(suspicion(score, spread), domains=None, names=[]) == first
+
+
 def test_rows_that_were_acted_on_or_never_seen_are_left_out() -> None:
     score, spread = planted(1000, 0.2, 0)
     kept = np.arange(1000) % 4 == 0

@@ -163,3 +163,5 @@ def test_a_comparison_of_the_default_has_the_control_of_what_it_leaves_out() -> 
     assert arms["random"].drop is None
     assert arms["recipe"].only_waits
     assert (arms["random_drop"].control, arms["random_drop"].drop) == ("random_drop", arms["recipe"].drop)
+    uniform = arms["uniform_weights"]
+    assert (uniform.weights, uniform.drop, uniform.selector) == (None, arms["recipe"].drop, "shuffle")

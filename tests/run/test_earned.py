@@ -188,6 +188,15 @@ def test_never_says_what_would_act_and_changes_nothing(tmp_path: Path, runs: Any
     del trainer
 
 
+def test_where_nothing_acts_the_map_is_made_of_all_visits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run(tmp_path / "never", {**BASE, "weights": [{**ROBUST, "act": "never"}]})
+    monkeypatch.setattr(earned, "estimate_dirt", sees(0.0))
+    run(tmp_path / "auto", RECIPES["robust"])
+    (never,), (auto,) = events(tmp_path / "never", "map"), events(tmp_path / "auto", "map")
+    assert never["dirt"] == auto["dirt"]
+    assert never["dirt"]["rows"] == N
+
+
 # -- resume ------------------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +284,23 @@ def test_where_a_first_step_shows_that_weights_cannot_be_multiplied_the_run_goes
     assert len(witness.steps) == 30
     (saved,) = (one for one in trainer.callback_handler.callbacks if hasattr(one, "run"))
     assert saved.run.situation.drawing.state()["act"]["cannot"] == told["cannot"]
+
+
+def test_a_run_that_goes_on_remembers_that_weights_cannot_be_multiplied(tmp_path: Path) -> None:
+    def trainer(steps: int, save: int) -> Any:
+        config = {**RECIPES["robust"], "resume": "changed_future"}
+        more = {"trainer_class": Doubled, "callbacks": [SaveAt(save)], "max_steps": steps}
+        return tiny_trainer(tmp_path, config=config, **{**RUN, **more})
+
+    trainer(FIRST, FIRST).train()  # at its end nobody looks: the longer one does, before its first step
+    told = saved_curriculum(saved_state(tmp_path / f"checkpoint-{FIRST}"))["act"]
+    assert (told["looks"], told["stage"]) == (1, None)
+    assert told["cannot"].startswith("weights audit of step 1")
+    longer = trainer(FIRST + 5, STEPS)
+    longer.train(resume_from_checkpoint=True)
+    assert longer.state.global_step == FIRST + 5
+    (said,) = (event for event in events(tmp_path, "act") if event["stage"] == 2 and "why" not in event)
+    assert (said["acts"], said["cannot"]) == ([], told["cannot"])
 
 
 @pytest.mark.filterwarnings("ignore:`label_smoothing_factor` is deprecated:FutureWarning")
