@@ -162,7 +162,9 @@ def test_what_is_read_asks_nothing_that_the_pool_asks(data: Path) -> None:
 
 
 def test_where_there_are_no_data_it_says_where_to_get_them(tmp_path: Path) -> None:
-    with pytest.raises(SystemExit, match=r"`shared/data` must have mix.* Set CAMPUS_SHARED to the folder that holds"):
+    with pytest.raises(
+        FileNotFoundError, match=r"`shared/data` must have mix.* Set CAMPUS_SHARED to the folder that holds"
+    ):
         real_text.of_mix(tmp_path)
 
 

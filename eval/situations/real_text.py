@@ -52,10 +52,10 @@ def of_mix(data: Path = DATA) -> tuple[list[Json], list[Json]]:
     """(Rows of the pool, the others) of the mix, each a question and an answer; a question asked twice is kept once.
 
     Raises:
-        SystemExit: the data are not there.
+        FileNotFoundError: the data are not there.
     """
     if not available(data):
-        raise SystemExit(
+        raise FileNotFoundError(
             f"`shared/data` must have {MIX} and {DOLLY}, got {str(data)!r} without them. Set CAMPUS_SHARED to the "
             "folder that holds `data`, or leave out the situations of `text` and `smol`."
         )

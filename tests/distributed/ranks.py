@@ -280,6 +280,7 @@ def warm_up() -> None:
     from tests.run import tiny_run, witness
 
     torch.set_num_threads(1)
+    os.fsync = os.fstat  # type: ignore[assignment]  # as in tests/conftest.py: ranks are killed, the power stays on
     wanted = trl.SFTTrainer, peft.LoraConfig, campus_tune.CampusCallback, witness.Witness
     assert all(wanted)  # lazy modules load what is named
     text_mtld("loads what it needs when it is first called")
