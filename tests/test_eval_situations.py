@@ -19,7 +19,7 @@ from eval.situations.__main__ import left_of, main, timeless, unlike
 from eval.situations.arms import ARMS, block_of
 from eval.situations.bases import BASES
 from eval.situations.rows import MAKES, made, question
-from eval.situations.runs import RESULT, folder_of, one_run
+from eval.situations.runs import RESULT, VISITS, folder_of, one_run
 from eval.situations.situation import Situation, names, read_situation, seeds_of
 
 FEW = {"make": "graded", "kind": "swapped", "planted": 0.25, "levels": {0: 16}}
@@ -149,6 +149,15 @@ def test_what_is_kept_is_not_made_again_and_a_second_run_is_the_same(keep: Path,
     told = json.loads(path.read_text())
     other = {**told, "tokens": told["tokens"] + 1}
     assert timeless(told) != timeless(other)
+    assert "seconds" not in timeless(told)["ledger"][-1]
+    assert timeless(told)["ledger"][-1]["visits"] == told["rows"]
+    visits = folder_of(tmp_path, "small", "random", 3) / VISITS
+    with np.load(visits) as seen:
+        was = dict(seen)
+    np.savez(visits, **{**was, "nll_sum": was["nll_sum"] + 1e-12})
+    assert unlike(keep, tmp_path) == ["small/random/seed-3"]
+    np.savez(visits, **was)
+    assert unlike(keep, tmp_path) == []
     (folder_of(tmp_path, "small", "random", 3) / RESULT).write_text(json.dumps(other))
     assert unlike(keep, tmp_path) == ["small/random/seed-3"]
     assert main(["same", str(keep), str(tmp_path)]) == 1

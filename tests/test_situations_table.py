@@ -298,10 +298,14 @@ def test_targets_are_told_one_by_one(dirty: Found) -> None:
 
 def test_the_speed_of_a_seed_that_never_arrived_is_the_slowest(dirty: Found) -> None:
     arm = dirty.arms["auto"]
-    speed = replace(arm.speed, reached={100: 0.4, 101: None, 102: 0.5})
+    reached = {100: 0.4, 101: None, 102: 0.5, 103: 0.6, 104: 0.7, 105: 0.8}
+    speed = replace(arm.speed, reached=reached)
     value, why = targets.MEASURES[SPEED](replace(arm, speed=speed))
-    assert value == (0.5, 0.4, math.inf)
-    assert why == "2 of 3 seeds there"
+    assert value == (pytest.approx(0.65), 0.4, math.inf)
+    assert why == "5 of 6 seeds there"
+    assert table.reached_cell(replace(arm, speed=speed)) == "0.65, 5 of 6"
+    fewer = replace(arm, speed=replace(arm.speed, reached={seed: reached[seed] for seed in (100, 102, 103, 104, 105)}))
+    assert targets.MEASURES[SPEED](fewer) == ((0.6, None, None), "")  # the five hold the median in 94 % of all cases
 
 
 def test_a_clean_situation_asks_only_what_acts_by_default() -> None:
@@ -377,7 +381,7 @@ def test_runs_of_other_seeds_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_evidence_is_what_the_package_reads(dirty: Found, tmp_path: Path) -> None:
-    from campus_tune.preview.evidence import read_evidence, readme_table
+    from campus_tune.preview.evidence import as_table, read_evidence, readme_table
 
     tuned = replace(dirty, name="tune_wrong_20", use="tune")
     path = evidence.write_evidence([dirty, tuned], {"tasks": "a tiny model", "smol": "another"}, tmp_path / "e.json")
@@ -387,6 +391,11 @@ def test_the_evidence_is_what_the_package_reads(dirty: Found, tmp_path: Path) ->
     assert set(read.rows[0].arms) == {"auto", "both"}
     assert read.rows[0].arms["both"].effect == pytest.approx(dirty.arms["both"].effect, abs=1e-5)
     assert "| `wrong_30` |" in readme_table(read)
+    assert read.rows[0].arms["both"].mean is None
+    lagging = evidence.evidence_of([replace(dirty, judged_by="worst_domain")], {"tasks": "a tiny model"})
+    told = lagging["situations"][0]["arms"]["both"]
+    assert told["mean"] == pytest.approx(dirty.arms["both"].mean.relative, abs=1e-5)
+    assert " lower and the mean " in readme_table(as_table(lagging))
 
 
 def test_evidence_is_of_blocks_that_somebody_could_write(dirty: Found) -> None:
@@ -442,6 +451,8 @@ def test_the_commands_tell_what_is_kept(tmp_path: Path, capsys: pytest.CaptureFi
     for name in ("page", "evidence"):
         assert main([name, str(tmp_path / "runs"), *few, "--out", str(tmp_path / name)]) == 0
         assert (tmp_path / name).is_file()
+    with pytest.raises(SystemExit, match="must be of all situations, for its words are corrected for all of them"):
+        main(["evidence", str(tmp_path / "runs"), *few, "--situations", "wrong_30"])
     with pytest.raises(SystemExit, match="must hold runs of plain shuffling and of another arm, got none"):
         main(["table", str(tmp_path / "nothing")])
 
@@ -489,6 +500,8 @@ def test_a_situation_judged_by_its_worst_domain_shows_all_of_them(dirty: Found) 
     found = replace(dirty, judged_by="worst_domain")
     lines = list(table.lines_of([found]))
     assert "| arm | lists | text |" in lines
+    assert any(line.startswith("| wrong_30, worst domain | ") for line in lines)
+    assert "wrong_30, worst domain: " in page.pictures([found], page.BASES)[0].alt
     assert f"| auto | {table.difference_cell(dirty.arms['auto'].domains['lists'])} |" in "\n".join(lines)
     assert "wrong_30: by domain" in page.page_of([found])
     assert "by domain;" not in page.page_of([dirty])

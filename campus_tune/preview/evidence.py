@@ -3,7 +3,8 @@
 `evidence.json` is written by `python -m eval.situations evidence`, from runs whose command and seeds are in
 `eval/LOG.md`. All that this package claims about what helps is in it: the README's table (`readme_table`) and the
 advice that `check` and a run give (`earned_advice`). An effect is the change of the held-out loss beside plain
-shuffling at as many steps, as a share of shuffling's: −0.1 is a tenth lower.
+shuffling at as many steps, as a share of shuffling's: −0.1 is a tenth lower. Where a situation is judged by the domain
+whose loss is worst, it is the change of that loss, and what happened on average (`mean`) is told beside it.
 
 >>> arm = {"words": "dropping suspects", "campus": {}, "effect": -0.1, "low": -0.14, "high": -0.06, "seeds": 8}
 >>> row = {"name": "dirty", "base": "tiny", "kind": "wrong", "looks": "dirty", "share": 0.3, "epochs": 2, "domains": 4}
@@ -57,6 +58,7 @@ SHAPE: dict[Any, Any] = {
                     "seeds": int,
                     "verdict": (str, None),
                     "beats_controls?": (bool, None),
+                    "mean?": (float, None),
                 }
             },
         }
@@ -77,6 +79,7 @@ class JudgedArm:
         seeds: that judged it.
         verdict: one of the four words, corrected for the whole table; None where there is none.
         beats_controls: it ended lower than each of its controls; None where none was run.
+        mean: where the effect is of the worst domain's loss, the same of the loss of all rows; None of others.
     """
 
     words: str
@@ -87,6 +90,7 @@ class JudgedArm:
     seeds: int
     verdict: str | None
     beats_controls: bool | None = None
+    mean: float | None = None
 
     @property
     def claims(self) -> bool:
@@ -238,13 +242,24 @@ def effect_words(arm: JudgedArm) -> str:
     if arm.effect is None:
         return f"not measured ({seeds})"
     lower = arm.effect < 0
-    head = f"{percent(arm.effect)} {'lower' if lower else 'higher'}"
+    head = _beside(arm.effect)
+    if arm.mean is not None:
+        head = f"the worst domain {head} and the mean {_beside(arm.mean)}"
     if arm.low is None or arm.high is None:
         return f"{head} (no interval; {seeds})"
     near, far = (arm.high, arm.low) if lower else (arm.low, arm.high)
     if near * far < 0:  # the interval has both sides of shuffling
         return f"{head} (−{percent(arm.low)} to +{percent(arm.high)}; {seeds})"
     return f"{head} ({percent(near).removesuffix(' %')} to {percent(far)}; {seeds})"
+
+
+def _beside(effect: float) -> str:
+    """An effect without its sign.
+
+    >>> _beside(-0.1), _beside(0.003)
+    ('10 % lower', '0.3 % higher')
+    """
+    return f"{percent(effect)} {'lower' if effect < 0 else 'higher'}"
 
 
 def best_of(row: EvidenceRow) -> tuple[str, JudgedArm] | None:

@@ -227,11 +227,13 @@ class Making:
         rows, steps, _ = self.visits
         past, earning, suspects = self.now.training_losses.past, self.now.drawing.earning, self.now.drawing.suspects
         over = len(past)
-        if suspects is not None and suspects.acted is not None and len(suspects.acted.rows):
-            over = suspects.acted.stage
         spared = np.zeros(len(self.trained), dtype=np.bool_)
         if earning is not None and earning.stage is not None and earning.auto:
             over, spared = earning.stage, earning.spared
+        if suspects is not None and suspects.acted is not None and len(suspects.acted.rows):
+            over = min(over, suspects.acted.stage)
+            if suspects.spared is None:  # they went without a sign, whoever is spared by the weights
+                spared = np.zeros(len(self.trained), dtype=np.bool_)
         before = steps <= next((stage.end for stage in past if stage.index == over - 1), 0)
         return np.asarray(before | spared[rows], dtype=np.bool_)
 

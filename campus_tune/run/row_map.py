@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from campus_tune.data.domains import Domains
 from campus_tune.data.said_hashes import SaidHashes
 from campus_tune.method.cells import Cells
-from campus_tune.method.dirt import Dirt
+from campus_tune.method.dirt import LEAST_ROWS, Dirt
 from campus_tune.method.learning import REGIONS, Learning, flagged
 from campus_tune.method.suspicion import Suspicion
 from campus_tune.preview.earned_advice import span
@@ -59,16 +59,16 @@ def estimated(dirt: Dirt | None) -> str:
 
 
 def interval_words(dirt: Dirt, domain: str) -> str:
-    """How many of a domain are wrong, for a table; a domain of few rows was not asked about.
+    """How many of a domain are wrong, for a table; a domain of few rows was not asked about, nor are few rows at all.
 
-    >>> dirt = Dirt(90, 0.1, 0.08, 0.12, {"code": Dirt(50, 0.15, 0.12, 0.19), "math": Dirt(40, 0.0, 0.0, 0.04)})
+    >>> dirt = Dirt(90, 0.1, 0.08, 0.12, {"code": Dirt(50, 0.15, 0.12, 0.19), "math": Dirt(50, 0.0, 0.0, 0.04)})
     >>> [interval_words(dirt, domain) for domain in ("code", "math", "law", "all rows")]
-    ['12 to 19 %', 'none to be seen', '-', '8 to 12 %']
+    ['12 to 19 %', 'none to be seen, 4 % at most', '-', '8 to 12 %']
     """
     found = dirt if domain == ALL_ROWS else dirt.by_domain.get(domain)
-    if found is None:
+    if found is None or found.rows < LEAST_ROWS:
         return "-"
-    return span(found) if found.seen else "none to be seen"
+    return span(found) if found.seen else f"none to be seen, {100 * found.high:.2g} % at most"
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,9 +22,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eval.situations.arms import ARMS, asked_for
 from eval.situations.rows import made
-from eval.situations.runs import RESULT, folder_of, one_run
+from eval.situations.runs import RESULT, VISITS, folder_of, one_run
 from eval.situations.situation import Situation, names, read_situation, seeds_of
 
 Task = tuple[str, str, int]  # situation, arm, seed
@@ -117,19 +119,28 @@ def run_all(keep: Path, tasks: Sequence[Task]) -> int:
 
 
 def unlike(ours: Path, theirs: Path) -> list[str]:
-    """Runs of the second folder whose numbers are not those of the first, clocks left out."""
+    """Runs of the second folder whose numbers or visits are not those of the first, clocks left out."""
     found = []
     for path in sorted(theirs.glob(f"*/*/*/{RESULT}")):
         where = path.relative_to(theirs)
         mine = ours / where
-        if not mine.is_file() or timeless(json.loads(mine.read_text())) != timeless(json.loads(path.read_text())):
+        if not mine.is_file() or not _alike(mine, path):
             found.append(str(where.parent))
     return found
 
 
+def _alike(mine: Path, theirs: Path) -> bool:
+    """Two kept results, and the visits beside them."""
+    told = [timeless(json.loads(path.read_text())) for path in (mine, theirs)]
+    with np.load(mine.with_name(VISITS)) as one, np.load(theirs.with_name(VISITS)) as other:
+        return told[0] == told[1] and all(np.array_equal(one[name], other[name], equal_nan=True) for name in one)
+
+
 def timeless(result: Any) -> Any:
     """A result without what clocks say."""
-    kept = {key: value for key, value in result.items() if key not in ("seconds", "ledger", "cost")}
+    kept = {key: value for key, value in result.items() if key != "seconds"}
+    if "ledger" in kept:
+        kept["ledger"] = [{key: one[key] for key in one if key != "seconds"} for one in kept["ledger"]]
     return {**kept, "curve": {key: value for key, value in result["curve"].items() if key != "seconds"}}
 
 
@@ -141,6 +152,11 @@ def tell(options: Any) -> str:
     from eval.situations.page import PAGE, write_page
     from eval.situations.table import lines_of
 
+    if options.command == "evidence" and options.situations and options.out is None:
+        raise SystemExit(
+            "`evidence` must be of all situations, for its words are corrected for all of them, got "
+            f"{', '.join(options.situations)}. Leave --situations out, or write --out FILE."
+        )
     found = found_in(options.keep, options.situations, resamples=options.resamples)
     if not found:
         raise SystemExit(f"`{options.keep}` must hold runs of plain shuffling and of another arm, got none. Run some.")

@@ -18,7 +18,7 @@ from campus_tune.preview.evidence import PATH, VERSION, as_table
 from campus_tune.words.files import atomic_write
 from campus_tune.words.types import Json
 from eval.situations.arms import STAGES
-from eval.situations.judged import ArmFound, Found
+from eval.situations.judged import WORST_DOMAIN, ArmFound, Found
 from eval.situations.transfer import plain_name
 
 HEADING = "2026-11-30 · Where does it pay? Situations, recipes and seeds"  # of the entry in eval/LOG.md
@@ -126,11 +126,15 @@ def _row(found: Found) -> Json:
         "rows": looks["rows"],
         "loss": round(found.loss, 5),
         "helps": helps(found),
-        "arms": {arm.name: _arm(arm) for arm in found.arms.values() if arm.kind in ("recipe", "plus") and is_ours(arm)},
+        "arms": {
+            arm.name: _arm(arm, found.judged_by)
+            for arm in found.arms.values()
+            if arm.kind in ("recipe", "plus") and is_ours(arm)
+        },
     }
 
 
-def _arm(arm: ArmFound) -> Json:
+def _arm(arm: ArmFound, judged_by: str) -> Json:
     low, high = arm.interval or (None, None)
     reached = None if arm.speed is None or arm.speed.reached is None else [*arm.speed.reached.values()]
     return {
@@ -140,6 +144,7 @@ def _arm(arm: ArmFound) -> Json:
         "low": rounded(low),
         "high": rounded(high),
         "detectable": rounded(arm.detectable),
+        "mean": rounded(arm.mean.relative if judged_by == WORST_DOMAIN and arm.mean is not None else None),
         "seeds": len(arm.seeds),
         "acted": arm.acted,
         "verdict": arm.word,

@@ -20,7 +20,7 @@ from campus_tune.report.html_tables import Cell, HtmlTable, number, words
 from campus_tune.report.page import TEMPLATES, ticks
 from campus_tune.report.run_page import Fact
 from eval.situations.judged import WORST_DOMAIN, ArmFound, Found, ends_of
-from eval.situations.table import FIRST, controls_cell, once_tried, reached_cell, share_cell
+from eval.situations.table import FIRST, controls_cell, label_of, once_tried, reached_cell, share_cell
 from eval.situations.targets import MISSED, OURS, REACHED, SHARE, Outcome, in_short, outcomes
 from eval.situations.transfer import Agreement, transfers
 
@@ -144,7 +144,7 @@ def pictures(found: Sequence[Found], bases: Mapping[str, str]) -> list[Picture]:
         for one in mine:
             by_arm = {name: point for name in shown if (point := interval_of(one.arms.get(name))) is not None}
             if by_arm:
-                rows[one.name] = by_arm
+                rows[label_of(one)] = by_arm
         faces = {name: face for name, face in faces_of(FIRST).items() if any(name in row for row in rows.values())}
         text = "; ".join(
             f"{row}: {', '.join(f'{arm} {share_cell(point[0])} %' for arm, point in by_arm.items())}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from statistics import median
 
 from campus_tune.compare.verdict import HELPED, HURT
 from campus_tune.compare.verdict.difference import UNDERPOWERED, Difference
@@ -61,9 +62,14 @@ def short(found: Sequence[Found]) -> Iterator[str]:
         best = min(rest, key=lambda arm: arm.effect or 0.0, default=None)
         cells = [effect_cell(one.arms.get(name)) for name in names]
         yield line(
-            one.name, str(len(one.seeds)), f"{one.loss:.3f}", *cells,
+            label_of(one), str(len(one.seeds)), f"{one.loss:.3f}", *cells,
             DASH if best is None else f"{best.name} {effect_cell(best)}",
         )  # fmt: skip
+
+
+def label_of(found: Found) -> str:
+    """The name of a situation, and which loss its differences are of where it is not that of all test rows."""
+    return f"{found.name}, worst domain" if found.judged_by == WORST_DOMAIN else found.name
 
 
 def every_arm(found: Found) -> Iterator[str]:
@@ -201,7 +207,7 @@ def reached_cell(arm: ArmFound) -> str:
     there = sorted(one for one in reached if one is not None)
     if not there:
         return "never" if reached else DASH
-    middle = sorted(math.inf if one is None else one for one in reached)[(len(reached) - 1) // 2]
+    middle = median(math.inf if one is None else one for one in reached)
     value = "never" if middle == math.inf else f"{middle:.2f}"
     return value if len(there) == len(reached) else f"{value}, {len(there)} of {len(reached)}"
 

@@ -6,10 +6,9 @@
     not asked, not run            the oracle's own gain is not told from 0; there are no runs that bear an answer
 
 Intervals are of 95 % and each stands alone: of shares by Fieller (`eval.situations.gains`), of losses by the test of a
-comparison, of the worst domain by
-Student's t over the seeds, of the speed by order: between the lowest and the highest
-of n seeds lies the median in 1 − 2^(1−n) of all cases (of 8 seeds 99.2 %), whatever the distribution, and a seed that
-never got there is the highest of all.
+comparison, of the worst domain by Student's t over the seeds, of the speed by order: between the lowest and the highest
+of n seeds lies the median in 1 − 2^(1−n) of all cases (of 8 seeds 99.2 %; below six seeds it is too few for an
+interval), whatever the distribution, and a seed that never got there is the highest of all.
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from eval.situations.judged import ArmFound, Found, ends_of
 REACHED, MIDDLE, MISSED, NOT_ASKED, NOT_RUN = "reached", "in the middle, not shown", "missed", "not asked", "not run"
 OURS = "auto"  # what acts by default: the first that a target is about
 WORST_COSTS = 0.01  # of the mean, what a lagging domain may cost
+FEWEST = 6  # seeds, between the lowest and the highest of which the median lies in 95 % of all cases
 Value = tuple[float | None, float | None, float | None]  # and the ends of its interval; None where there is none
 
 
@@ -95,7 +95,8 @@ def _tokens(arm: ArmFound) -> tuple[Value, str]:
         return (None, None, None), "the loss was not measured on the way"
     sizes = sorted(math.inf if one is None else one for one in reached)
     there = sum(one < math.inf for one in sizes)
-    return (median(sizes), sizes[0], sizes[-1]), "" if there == len(sizes) else f"{there} of {len(sizes)} seeds there"
+    ends = (sizes[0], sizes[-1]) if len(sizes) >= FEWEST else (None, None)
+    return (median(sizes), *ends), "" if there == len(sizes) else f"{there} of {len(sizes)} seeds there"
 
 
 def _loss(arm: ArmFound) -> tuple[Value, str]:

@@ -280,7 +280,7 @@ def test_how_many_are_wrong_stands_beside_the_suspects_of_each_domain(tmp_path: 
     told = {row[0].text: row[3].text for row in table.rows}
     assert facts.dirt == dirt
     assert table.head[3] == "estimated wrong"
-    assert (told[first], told[second], told["all rows"]) == ("20 to 40 %", "none to be seen", "5 to 20 %")
+    assert (told[first], told[second], told["all rows"]) == ("20 to 40 %", "none to be seen, 10 % at most", "5 to 20 %")
     assert "How many are wrong is an estimate, with a 95 % interval" in page_of(tmp_path / "run")[0]
     without = replace(facts, dirt=None)
     assert "estimated wrong" not in regions_table(without).head

@@ -312,6 +312,22 @@ def test_of_a_run_that_left_rows_out_only_what_was_before_counts(
     assert np.isnan(suspicion.spread).all()
 
 
+def test_rows_that_were_left_out_before_others_waited_for_a_sign_end_what_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rule, "stands_out", lambda scores: float(np.sort(scores)[-4]))
+    asked = suspicion_asked_of(monkeypatch)
+    late = iter([0.0] * 3)  # the first looks show nothing
+    monkeypatch.setattr(earned, "estimate_dirt", lambda *_, **__: Dirt(N, 0.2, next(late, 0.1), 0.3))
+    both = {"drop": [{"by": "suspects", "from": 0.5}], "weights": [{"name": "robust", "act": "auto"}]}
+    run_of(tmp_path, {**both, "stages": 4}, train=planted(), learning_rate=1e-2, num_train_epochs=2)
+    [dropped], [acts] = events(tmp_path, "suspects"), events(tmp_path, "act")
+    [suspicion] = asked
+    assert (dropped["step"] < acts["step"], acts["acts"]) == (True, ["robust"])
+    assert np.isfinite(suspicion.score).all()
+    assert np.isnan(suspicion.spread).all()  # the spared rows' too: some of them are gone
+
+
 def test_a_run_that_stops_early_maps_what_it_saw(tmp_path: Path) -> None:
     run_of(tmp_path, max_steps=3)
     table, [line] = table_of(tmp_path), events(tmp_path, "map")
