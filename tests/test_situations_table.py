@@ -23,7 +23,7 @@ from eval.situations.__main__ import main
 from eval.situations.arms import STAGES
 from eval.situations.judged import ArmFound, Found, corrected_table, judge_arms
 from eval.situations.targets import LOSS, MIDDLE, MISSED, NOT_ASKED, NOT_RUN, REACHED, SHARE, SPEED, WORST, Target
-from tests.planted_runs import EFFECTS, keep, planted_result, planted_results
+from tests.planted_runs import EFFECTS, ITEMS, keep, planted_result, planted_results
 from tests.strategies import examples
 
 FEW = 300
@@ -566,3 +566,19 @@ def test_simulated_tables_claim_little_and_shares_hold_the_truth(capsys: pytest.
     assert found.held / found.asked > 0.85
     honest.main(["--times", "1"])
     assert len(capsys.readouterr().out.splitlines()) == 2 + len(honest.NOISES)
+
+
+@pytest.mark.parametrize(
+    ("effect", "share", "word"),
+    [(-0.2, 0.8, "helped"), (0.2, 0.8, None), (-0.2, 0.6, None), (-0.2, 1.2, None), (-0.2, 0.97, "helped")],
+)
+def test_who_trained_fewer_tokens_may_have_helped_and_nothing_else(
+    effect: float, share: float, word: str | None
+) -> None:
+    base = [planted_result("random", seed, 0.0) for seed in range(4)]
+    arm = [{**planted_result("equal", seed, effect), "tokens": round(1000 * share)} for seed in range(4)]
+    arms = judge_arms({"random": base, "equal": arm}, resamples=200)
+    [found] = corrected_table([Found("odd", "", "tasks", "judge", {}, ITEMS, (0, 1, 2, 3), 2.0, arms)])
+    one = found.arms["equal"]
+    assert one.word == word
+    assert word is not None or "tokens" in (one.refused or "")

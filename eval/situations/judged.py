@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from campus_tune.compare.verdict import EFFECT, ArmResults, Curve, Speed, VarianceParts, arm_of, judge_speed
+from campus_tune.compare.verdict import EFFECT, HELPED, ArmResults, Curve, Speed, VarianceParts, arm_of, judge_speed
 from campus_tune.compare.verdict.bootstrap import RESAMPLES
 from campus_tune.compare.verdict.difference import Difference, corrected, decide, of_seeds, seed_spread, with_spread
 from campus_tune.compare.verdict.misfits import misfits, misfits_of, same_items
@@ -36,6 +36,9 @@ from eval.situations.gains import Share, share_of_gain
 BASELINE, ORACLES = "random", ("oracle", "true_level")
 WORST_DOMAIN = "worst_domain"
 TOKENS = 0.05  # by which share the trained tokens of two arms may differ: answers that were cut off are shorter
+FEWER = (
+    0.25  # by which an arm may have trained fewer, as other shares of domains do: that it helped is said all the same
+)
 ALIKE = "the difference is the same in every seed and item, so nothing tells it from chance"
 
 
@@ -51,6 +54,7 @@ class ArmFound:
             worst domain; None where no seed can be compared.
         spread: of the difference; None where it has no interval.
         refused: why there is no word.
+        handicap: why there is none but `helped`: it trained fewer tokens.
         word: one of the four; None where refused.
         charged: the difference when what it measured is paid for; None where nobody counted, or it measured nothing.
         cost: what it measured, as a share of its training compute.
@@ -73,6 +77,7 @@ class ArmFound:
     difference: Difference | None
     spread: VarianceParts | None = None
     refused: str | None = None
+    handicap: str | None = None
     word: str | None = None
     charged: Difference | None = None
     cost: float = 0.0
@@ -249,6 +254,8 @@ def _with_word(arm: ArmFound, effect: float) -> ArmFound:
     if arm.refused is not None or one is None or one.p_adjusted is None:
         return replace(arm, refused=arm.refused or ALIKE)
     word = decide(one, effect * abs(one.mean_against or 0.0))
+    if arm.handicap is not None and word != HELPED:
+        return replace(arm, refused=arm.handicap)
     return replace(arm, word=word, attribution=attribution(word, arm.contrasts))
 
 
@@ -281,7 +288,11 @@ def against(arm: ArmResults, base: ArmResults, resamples: int, seed: int) -> Arm
         seed: of the bootstrap.
     """
     kind = "oracle" if arm.name in ORACLES else arm.kind
-    reasons = [*misfits(arm, base, tokens_tolerance=TOKENS), *misfits_of(arm.end, base.end)]
+    reasons, unlike = misfits(arm, base, tokens_tolerance=TOKENS), misfits_of(arm.end, base.end)
+    handicap = None
+    if reasons and trained_less(arm, base) and not (free := misfits(arm, base, tokens_tolerance=FEWER)):
+        reasons, handicap = free, "; ".join(reasons)
+    reasons = [*reasons, *unlike]
     pair = Pair(arm, base, arm.end, base.end, tuple(reasons))
     everything = np.ones(arm.end.n_items, dtype=np.bool_)
     bare = pair.bare(everything) if same_items(arm.end, base.end) else None
@@ -294,6 +305,7 @@ def against(arm: ArmResults, base: ArmResults, resamples: int, seed: int) -> Arm
         seeds,
         bare,
         refused="; ".join(reasons) or None,
+        handicap=handicap,
         cost=float(np.mean([curve.cost for curve in arm.curves])) if arm.curves else 0.0,
         tokens=float(np.mean([arm.trained[i] / base.trained[j] for i, j in places])) if counted else 1.0,
     )
@@ -311,6 +323,13 @@ def against(arm: ArmResults, base: ArmResults, resamples: int, seed: int) -> Arm
         worst=_worst(arm, base, places),
         domains=_domains(pair, resamples, seed),
     )
+
+
+def trained_less(arm: ArmResults, base: ArmResults) -> bool:
+    """With each seed of both the arm trained no more tokens."""
+    both = [(arm.seeds.index(seed), base.seeds.index(seed)) for seed in arm.seeds if seed in base.seeds]
+    counted = bool(both) and len(arm.trained) > 0 and len(base.trained) > 0
+    return counted and all(arm.trained[i] <= base.trained[j] for i, j in both)
 
 
 def _domains(pair: Pair, resamples: int, seed: int) -> dict[str, Difference]:
