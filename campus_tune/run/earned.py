@@ -136,17 +136,17 @@ class Earning:
             ends: the run is over.
 
         Raises:
-            ResumeError: a file of losses is missing or damaged.
+            ResumeError: a file of losses is damaged.
         """
         return peers.led(lambda: self._look(home, past, ends=ends))
 
     def _look(self, home: Path, past: Sequence[PastStage], *, ends: bool) -> Look:
         """On the rank that has the files."""
-        files = [home / LOSSES / file_of_stage(stage.index) for stage in past]
         stage, step = past[-1].index + 1, past[-1].end
-        if not any(file.exists() for file in files):
+        files = [home / LOSSES / file_of_stage(one.index) for one in past]
+        parts = [read_losses(file) for file in files if file.exists()]  # a stage that showed none has left none
+        if not parts:
             return Look(stage, step, None)
-        parts = [read_losses(file) for file in files]
         suspicion = suspicion_of_run(
             np.concatenate([rows for rows, _ in parts]),
             np.concatenate([losses.per_row() for _, losses in parts]),
