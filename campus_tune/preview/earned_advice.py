@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -37,6 +37,7 @@ from campus_tune.preview.evidence import (
     percent,
 )
 from campus_tune.recipe.config import CampusConfig
+from campus_tune.recipe.policy import FEW
 from campus_tune.recipe.training_yaml import run_size
 from campus_tune.words.annotated import defaults, plain
 from campus_tune.words.findings import Finding
@@ -135,6 +136,8 @@ def earned_advice(signs: Signs, table: EvidenceTable) -> list[Advice]:
         signs: what is known of them.
         table: what was measured.
     """
+    if len(signs.domains) * FEW > signs.rows:  # a name for nearly every row names no kind of rows
+        signs = replace(signs, domains={})
     tried = [row for row in table.rows if best_of(row) is not None]
     found = []
     for kind, share, seen in _seen(signs, table):
@@ -237,7 +240,8 @@ def _advice(seen: str, rows: Sequence[EvidenceRow], table: EvidenceTable, config
     told = "; ".join(f"{_where(one, table)}: {_judged(shown)}" for one, shown in judged)
     said = f"{seen}: what helped there is {arm.words} ({told})"
     if does_already(config, arm):
-        return Advice(f"{said}, as this recipe does", tuple(row.name for row, _ in judged))
+        when = " once it is sure that rows are wrong (`act: auto`)" if config is not None and config.only_waits else ""
+        return Advice(f"{said}, as this recipe does{when}", tuple(row.name for row, _ in judged))
     hurts = any(one.verdict == HURT for _, one in judged)
     write = "" if hurts else f"Write {in_yaml(arm.campus)}."
     return Advice(said, tuple(row.name for row, _ in judged), write)

@@ -241,16 +241,15 @@ def effect_words(arm: JudgedArm) -> str:
     seeds = f"{arm.seeds} seed{'' if arm.seeds == 1 else 's'}"
     if arm.effect is None:
         return f"not measured ({seeds})"
-    lower = arm.effect < 0
-    head = _beside(arm.effect)
-    if arm.mean is not None:
-        head = f"the worst domain {head} and the mean {_beside(arm.mean)}"
+    whose, and_mean = ("", "") if arm.mean is None else ("the worst domain ", f", the mean {_beside(arm.mean)}")
     if arm.low is None or arm.high is None:
-        return f"{head} (no interval; {seeds})"
-    near, far = (arm.high, arm.low) if lower else (arm.low, arm.high)
-    if near * far < 0:  # the interval has both sides of shuffling
-        return f"{head} (−{percent(arm.low)} to +{percent(arm.high)}; {seeds})"
-    return f"{head} ({percent(near).removesuffix(' %')} to {percent(far)}; {seeds})"
+        span = "no interval"
+    else:
+        near, far = (arm.high, arm.low) if arm.effect < 0 else (arm.low, arm.high)
+        span = f"{percent(near).removesuffix(' %')} to {percent(far)}"
+        if near * far < 0:  # the interval has both sides of shuffling
+            span = f"−{percent(arm.low)} to +{percent(arm.high)}"
+    return f"{whose}{_beside(arm.effect)} ({span}; {seeds}){and_mean}"
 
 
 def _beside(effect: float) -> str:

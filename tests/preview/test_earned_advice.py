@@ -87,6 +87,8 @@ def test_a_recipe_that_does_it_already_is_told_so_and_one_that_only_says_so_is_n
     found = one(replace(CLEAN, dirt=DIRTY, config=does), "look wrong")
     assert found.said.endswith("), as this recipe does")
     assert found.write == ""
+    default = one(replace(CLEAN, dirt=DIRTY, config=CampusConfig()), "look wrong")  # it may not have acted
+    assert default.said.endswith("), as this recipe does once it is sure that rows are wrong (`act: auto`)")
     never = CampusConfig(selector="shuffle", drop=[{"by": "suspects", "act": "never"}])
     assert one(replace(CLEAN, dirt=DIRTY, config=never), "look wrong").write
     assert one(replace(CLEAN, dirt=DIRTY, config=None), "look wrong").write
@@ -150,6 +152,12 @@ def test_an_order_that_beats_no_control_is_not_advised() -> None:
     found = one(CLEAN, "nothing here suggests", as_table(said))
     assert "8 seeds), helped, but so did its controls)" in found.said
     assert found.write == ""
+
+
+def test_a_name_for_nearly_every_row_names_no_domains() -> None:
+    ids = {str(i): 1 for i in range(900)}
+    assert "domain" not in lines(replace(CLEAN, domains=ids))[-1].said.split(":")[0]
+    assert "100 domains" in lines(replace(CLEAN, rows=900, domains=dict.fromkeys(list(ids)[:100], 9)))[-1].said
 
 
 def test_where_no_order_was_tried_on_clean_rows_the_nearest_others_are_cited() -> None:
@@ -294,5 +302,6 @@ def test_check_tells_it_and_what_it_says_to_write_can_be_written(
     assert before.startswith("info: 25 % of the rows say what an earlier row says: what helped there is dropping")
     [block] = re.findall(r"Write campus: (\{.*\})\.$", before)
     after = told(yaml.safe_load(block))
-    assert [text for text in after if "25 % of the rows say" in text and text.endswith("as this recipe does.")]
+    [same] = [text for text in after if "25 % of the rows say" in text]
+    assert same.endswith("as this recipe does once it is sure that rows are wrong (`act: auto`).")
     assert [text for text in after if text.startswith("info: Three epochs, two domains: nothing here suggests")]

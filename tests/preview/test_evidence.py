@@ -94,7 +94,7 @@ def test_a_file_that_is_missing_or_damaged_is_told_with_what_to_do(tmp_path: Pat
         ({"effect": -0.01, "low": None, "high": None, "seeds": 1}, "1.0 % lower (no interval; 1 seed)"),
         (
             {"effect": -0.12, "low": -0.15, "high": -0.09, "mean": 0.04},
-            "the worst domain 12 % lower and the mean 4.0 % higher (9.0 to 15 %; 8 seeds)",
+            "the worst domain 12 % lower (9.0 to 15 %; 8 seeds), the mean 4.0 % higher",
         ),
         ({"effect": None, "low": None, "high": None}, "not measured (8 seeds)"),
     ],
