@@ -65,7 +65,7 @@ PAST = ("metrics", "within", "seed", "coverage", "window", "batching", "cells")
 DRAWN = ("cells", "domains", "phases", "thin", "review", "drop", "weights", "control")  # who, which rows, how much
 STEERED = ("milestones", "when", "clock")  # what moves the plan, by the record
 OF_ORDERS = ("pacing", "window", "coverage", "mix", "handover", "rescore")  # what says how orders are trained
-OF_DRAW = ("cells", "domains", "phases", "thin", "review", "drop", "weights")  # in the place of what acts by default
+OF_DRAW = ("domains", "phases", "thin", "review", "drop", "weights")  # in the place of what acts by default
 ACTS: Json = {  # what acts by default, as settings: the arm `auto` of `eval/situations`
     "weights": [{"name": "robust", "act": "auto"}],
     "drop": [{"by": SUSPECTS, "at_most": 0.3, "act": "auto"}],
