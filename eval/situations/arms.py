@@ -71,7 +71,6 @@ DATAFLEX = (
 PARTS: Mapping[str, Json] = {  # what peers do, by parts of ours
     "linupper": {**SHUFFLE, "weights": [{"name": "linupper"}]},
     "odm": {**SHUFFLE, "domains": {"reweight": "odm"}},
-    "doremi": {**SHUFFLE, "domains": {"reweight": "doremi"}},
 }
 
 

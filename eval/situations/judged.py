@@ -100,7 +100,7 @@ class ArmFound:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Its ends as such shares; None where there are none. An arm that never acted is plain shuffling itself."""
+        """Its ends as such shares; None where there are none."""
         return None if self.difference is None else ends_of(self.difference)
 
     @property
