@@ -174,7 +174,8 @@ def test_an_empty_block_is_the_default_and_says_so_wherever_it_is_written(tmp_pa
 @pytest.mark.parametrize(
     "block",
     [{"stages": 5}, {"budget": 0}, {"seed": 3}, {"probes": {"path": "p"}}, {"within": "source"}, {"batching": "plain"},
-     {"control": "random_drop"}, {"cells": {"bands": 3}}, {"handover": 0.6}, {"window": "prefix"}, {"pacing": CampusConfig().pacing}],
+     {"control": "random_drop"}, {"cells": {"bands": 3}}, {"handover": 0.6}, {"window": "prefix"},
+     {"pacing": CampusConfig().pacing}],
 )  # fmt: skip
 def test_a_block_that_says_nothing_of_orders_is_the_default_with_what_it_says(block: dict[str, Any]) -> None:
     assert CampusConfig.from_mapping(block) == CampusConfig.from_mapping({**block, **DEFAULT})
