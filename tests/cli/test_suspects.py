@@ -108,7 +108,7 @@ def test_the_likeliest_wrong_rows_are_shown_with_text_and_those_that_stand_out_m
 
 def test_by_domain_says_how_many_are_wrong_by_the_estimate(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table, about = read_columns(run / "curriculum" / MAP)
-    dirt = Dirt(28, 0.1, 0.05, 0.2, {"code": Dirt(8, 0.3, 0.2, 0.4)})
+    dirt = Dirt(280, 0.1, 0.05, 0.2, {"code": Dirt(80, 0.3, 0.2, 0.4)})
     sentence = f"{SENTENCE}{estimated(dirt)}"
     write_columns(run / "curriculum" / MAP, table, {**about, "sentence": sentence, "dirt": dirt.to_mapping()})
     code, said = told(capsys, run, "--top", 1, "--by-domain")

@@ -94,11 +94,12 @@ def test_a_model_of_another_task_is_found_by_its_configuration(folder: Path) -> 
 
 @pytest.mark.usefixtures("folder")
 def test_a_good_recipe_passes_with_a_note_on_how_lengths_were_counted() -> None:
-    batching, counted, power, scores = run()
+    batching, counted, power, scores, advice = run()
     assert batching.startswith("info: `batching: auto` will be step")
     assert power.startswith("info: The smallest rises of a loss that the probes can show")
     assert counted == "info: 200 rows; lengths are counted in words (the recipe names no model)."
     assert scores.startswith("info: The scores, and their rank correlations (ρ):\n  metric  rows")
+    assert "nothing here suggests that an order will help" in advice
 
 
 @pytest.mark.usefixtures("folder")
@@ -337,7 +338,7 @@ def test_a_missing_recipe_is_one_error(tmp_path: Path) -> None:
 def test_the_text_ends_with_the_sum_and_gravity_follows_it() -> None:
     run({"metrics": ["length", "loss"], "selector": "lowest_perplexity"})
     findings = check("recipe.yaml")
-    assert render(findings).endswith("1 refused, 0 errors, 1 warnings, 5 notes")
+    assert render(findings).endswith("1 refused, 0 errors, 1 warnings, 6 notes")
     assert is_grave(findings)
     assert not is_grave([])
 
