@@ -123,14 +123,15 @@ def test_a_run_ends_with_rows_coverage_cost_and_audit(tmp_path: Path, capsys: py
     config = RECIPE | {"metrics": ["length", "-length"], "selector": "round_robin", "stages": 4, "handover": 0.5}
     run(tmp_path, n=32, config=config)
     lines = lines_of(capsys)
-    last = [line for line in lines if not line.startswith(("campus: padding ", "campus: no padding"))][-6:]
+    last = [line for line in lines if not line.startswith(("campus: padding ", "campus: no padding"))][-7:]
     assert last[0] == "campus: rows by sub-curriculum: length 25%, -length 25%, shuffle 50%"
     assert last[1] == "campus: rows: 32 of 32 seen (100%), each once per epoch, 1.00 epochs"
     paid = r"of the training compute against a budget of 50.0% \(scoring 0.0%, selection 0.0%, probes 0.0%, map \1\)"
     assert re.match(rf"campus: cost: (\d+\.\d%) {paid}", last[2])
     assert last[3] == "campus: order audit: all 8 steps trained the planned rows, tokens and labels"
     assert last[4].startswith("campus: data map · ")
-    assert last[5] == f"campus: everything about this run is in {tmp_path / 'curriculum'}"
+    assert last[5].startswith("campus: advice · ")
+    assert last[6] == f"campus: everything about this run is in {tmp_path / 'curriculum'}"
     decisions = [line for line in lines if line.startswith("campus: step ")]
     assert len(decisions) == len(events(tmp_path, "decision")) == 4
     assert "step 0/8 · stage 0 · length (not measured), 8 rows of scope 0.00–" in decisions[0]

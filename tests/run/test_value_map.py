@@ -129,8 +129,9 @@ def test_the_furthest_rows_are_listed_with_their_texts(ran: Path) -> None:
 def test_the_console_says_it_before_where_everything_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_of(tmp_path / "run", num_train_epochs=1)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("campus: ")]
-    assert said[-2].startswith("campus: value · 3 of 47 rows harm the probes; halves of the probes agree")
-    assert said[-2].endswith("; campus-tune value shows them")
+    assert said[-3].startswith("campus: value · 3 of 47 rows harm the probes; halves of the probes agree")
+    assert said[-3].endswith("; campus-tune value shows them")
+    assert said[-2].startswith("campus: advice · ")
     assert said[-1].endswith("curriculum")
 
 
