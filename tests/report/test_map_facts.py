@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from campus_tune.report.map_facts import ALL, REGIONS, MapFacts, read_map
+from campus_tune.report.map_facts import REGIONS, MapFacts, read_map
 from campus_tune.report.map_page import notes
 from campus_tune.report.map_shape import BINS, MANY, SAMPLE, MapShape, shape_of
 from campus_tune.report.run_facts import read_run
+from campus_tune.run.row_map import ALL_ROWS
 from campus_tune.scores.cache import read_columns, write_columns
 from campus_tune.words.errors import DataError
 from tests.report.made_up import make_run
@@ -73,7 +74,7 @@ def test_the_bins_hold_each_row_with_a_score_once(tmp_path: Path) -> None:
 def test_without_domains_all_rows_are_one_group(tmp_path: Path) -> None:
     found = facts_of(tmp_path / "run", domains=False)[0]
     assert found.domains is not None
-    assert list(found.domains) == [ALL]
+    assert list(found.domains) == [ALL_ROWS]
 
 
 def test_the_largest_domain_stands_first_and_rows_seen_once_have_no_spread(tmp_path: Path) -> None:
