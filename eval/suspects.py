@@ -43,6 +43,7 @@ from campus_tune.scores.cache import read_columns
 from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json
 from eval.margins import Margins
 from eval.planting import area, plant, precision
+from eval.situations import situation
 
 DOMAINS = ("arithmetic", "text", "lists", "calendar")  # code has the longest prompts and is left out
 ROWS = {0: 150, 1: 150, 2: 60}  # level → rows of each domain: what the model knows, and some of what it does not
@@ -124,15 +125,30 @@ def answered(rows: Sequence[Json]) -> list[tuple[list[int], int]]:
     return [(prompt + answer, len(prompt)) for prompt, answer in pairs]
 
 
-def endless_batches(rows: Sequence[Any], rng: np.random.Generator) -> Iterator[list[Any]]:
-    """Batches of rows of like length, epoch after epoch."""
-    lengths = np.array([len(ids) for ids, _ in rows])
+def endless_batches(
+    rows: Sequence[Any],
+    rng: np.random.Generator,
+    *,
+    lengths: Sequence[int] | None = None,
+    size: int = BATCH,
+    near: int = 8,
+) -> Iterator[list[Any]]:
+    """Batches of rows of like length, epoch after epoch.
+
+    Args:
+        rows: of any kind.
+        rng: the draws.
+        lengths: of the rows; None where they are pairs that begin with their token ids.
+        size: rows of a batch.
+        near: batches that are cut from as many rows drawn at random, sorted by length.
+    """
+    known = np.array([len(ids) for ids, _ in rows] if lengths is None else lengths)
     while True:
         order, batches = rng.permutation(len(rows)), []
-        for start in range(0, len(order), 8 * BATCH):
-            near = order[start : start + 8 * BATCH]
-            near = near[np.argsort(lengths[near], kind="stable")]
-            batches += [near[i : i + BATCH] for i in range(0, len(near), BATCH)]
+        for start in range(0, len(order), near * size):
+            drawn = order[start : start + near * size]
+            drawn = drawn[np.argsort(known[drawn], kind="stable")]
+            batches += [drawn[i : i + size] for i in range(0, len(drawn), size)]
         for place in rng.permutation(len(batches)):
             yield [rows[i] for i in batches[place]]
 
@@ -397,11 +413,8 @@ def table_of_suspects(by_kind: dict[str, list[Arrays]]) -> str:
 
 
 def seeds_of(text: str) -> list[int]:
-    """`0-4` or `0,3,7`."""
-    if "-" in text:
-        first, last = text.split("-")
-        return [*range(int(first), int(last) + 1)]
-    return [int(seed) for seed in text.split(",")]
+    """`0-4` or `0,3,7`, as in the file of a situation."""
+    return [*situation.seeds_of(text)]
 
 
 def file_of(folder: Path, planted: str, seed: int) -> Path:

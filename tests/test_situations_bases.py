@@ -23,6 +23,7 @@ from eval.situations.bases import ADAPTER, BASES, LORA, Base, trainer_of
 from eval.situations.rows import FRAMES, LEVELS, graded, made, question
 from eval.situations.runs import folder_of, one_run
 from eval.situations.situation import read_situation
+from eval.suspects import endless_batches
 
 WORDS = ("owl", "fox", "bee", "elk", "cod", "ant", "yak", "emu", "asp", "jay", "ram", "cat", "dog", "hen", "pig")
 
@@ -233,7 +234,9 @@ def test_a_model_that_has_read_is_the_same_in_each_call(data: Path, tmp_path: Pa
 
 def test_texts_of_like_length_come_together_and_each_once_a_pass() -> None:
     ids = [[i] * (1 + i % 40) for i in range(2 * 16 * real_text.BATCH)]
-    source = real_text.batches(ids, np.random.default_rng(0))
+    source = endless_batches(
+        ids, np.random.default_rng(0), lengths=[len(one) for one in ids], size=real_text.BATCH, near=real_text.NEAR
+    )
     one_pass = [next(source) for _ in range(32)]
     assert sorted(ids_of[0] for batch in one_pass for ids_of in batch) == list(range(len(ids)))
     assert max(max(map(len, batch)) - min(map(len, batch)) for batch in one_pass) < 10

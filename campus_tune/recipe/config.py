@@ -321,7 +321,7 @@ class CampusConfig(CheckedSettings):
     @property
     def only_waits(self) -> bool:
         """All that draws or weighs waits for a sign of wrong rows, as the default does: rows are taken as they are."""
-        says = any(getattr(self, name) for name in OF_DRAW if name not in ("cells", "drop", "weights"))
+        says = any(getattr(self, name) for name in OF_DRAW if name not in ("drop", "weights"))
         says = says or self.cells not in (None, CellSettings())  # which a run fills in
         waits = [entry.act == "auto" for entry in self.drop or ()]
         waits += [entry.weight.when == "auto" for entry in self.weights or ()]

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from campus_tune.report.figures import Picture
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from jinja2 import Environment
     from markupsafe import Markup
 
@@ -34,11 +36,17 @@ class PageParts(NamedTuple):
 
 
 @cache
-def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def environment(folder: Path | None = None) -> Environment:
+    """What fills in the templates.
 
+    Args:
+        folder: with templates of somebody else's pages; those of the package are found in any case.
+    """
+    from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
+
+    own = PackageLoader("campus_tune.report", TEMPLATES)
     environment = Environment(
-        loader=PackageLoader("campus_tune.report", TEMPLATES),
+        loader=own if folder is None else ChoiceLoader([FileSystemLoader(folder), own]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -72,4 +80,4 @@ def render(template: str, content: Mapping[str, Any], *, refresh_s: float | None
         content: its variables; a missing one is an error.
         refresh_s: seconds after which the browser reads the page again; None never does.
     """
-    return _environment().get_template(f"{template}.html.jinja").render(**content, refresh_s=refresh_s)
+    return environment().get_template(f"{template}.html.jinja").render(**content, refresh_s=refresh_s)

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
-
-from jinja2 import ChoiceLoader, Environment, FileSystemLoader, PackageLoader, StrictUndefined
 
 from campus_tune.compare.verdict import EFFECT, HELPED, HURT, WORDS
 from campus_tune.evaluate.paired import LEVEL
 from campus_tune.report.figures import Picture, faces_of
 from campus_tune.report.forest_plot import Interval, intervals
 from campus_tune.report.html_tables import Cell, HtmlTable, number, words
-from campus_tune.report.page import TEMPLATES, ticks
+from campus_tune.report.page import environment
 from campus_tune.report.run_page import Fact
 from eval.situations.judged import WORST_DOMAIN, ArmFound, Found, ends_of
 from eval.situations.table import FIRST, controls_cell, label_of, once_tried, reached_cell, share_cell
@@ -72,20 +69,7 @@ def page_of(found: Sequence[Found], bases: Mapping[str, str] = BASES) -> str:
         "refresh_s": None,
         "footer": "Made by campus_tune from the kept results of the runs. This page is one file and needs no network.",
     }
-    return _environment().get_template("situations.html.jinja").render(**content)
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=ChoiceLoader([FileSystemLoader(HERE), PackageLoader("campus_tune.report", TEMPLATES)]),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["ticks"] = ticks
-    return environment
+    return environment(HERE).get_template("situations.html.jinja").render(**content)
 
 
 def says(found: Sequence[Found]) -> list[dict[str, str]]:

@@ -142,11 +142,11 @@ class WithIndex:
         return {**batch, "idx": torch.tensor([item["idx"] for item in items])} if "idx" in items[0] else batch
 
 
-class Selecting(Peer):
-    """`select_trainer.SelectTrainer._inner_training_loop` around one of DataFlex's selectors.
+class Theirs(Peer):
+    """One of DataFlex's parts.
 
     Args:
-        name: of the selector.
+        name: of the part.
         settings: of it.
         given: the run.
     """
@@ -154,6 +154,10 @@ class Selecting(Peer):
     def __init__(self, name: str, settings: Json, given: Material) -> None:
         self.name, self.settings, self.given = name, settings, given
         self.made = dataflex.part(name)
+
+
+class Selecting(Theirs):
+    """`select_trainer.SelectTrainer._inner_training_loop` around one of DataFlex's selectors."""
 
     def begin(self, driven: Driven) -> None:
         """Make the selector, which needs the rows as tokens."""
@@ -264,18 +268,8 @@ def tsds_odds(rows: FloatArray, probes: FloatArray) -> FloatArray:
 # -- how much they count -----------------------------------------------------------------------------------------------
 
 
-class Weighing(Peer):
-    """`weight_trainer.WeightTrainer._inner_training_loop` around one of DataFlex's weighters.
-
-    Args:
-        name: of the weighter.
-        settings: of it.
-        given: the run.
-    """
-
-    def __init__(self, name: str, settings: Json, given: Material) -> None:
-        self.name, self.settings, self.given = name, settings, given
-        self.made = dataflex.part(name)
+class Weighing(Theirs):
+    """`weight_trainer.WeightTrainer._inner_training_loop` around one of DataFlex's weighters."""
 
     def begin(self, driven: Driven) -> None:
         """Make the weighter."""
@@ -298,7 +292,7 @@ class Weighing(Peer):
 # -- of which domains --------------------------------------------------------------------------------------------------
 
 
-class Mixing(Peer):
+class Mixing(Theirs):
     """`mix_trainer.MixTrainer._inner_training_loop` around one of DataFlex's mixers, or around shares that stay.
 
     Args:
@@ -309,8 +303,8 @@ class Mixing(Peer):
     """
 
     def __init__(self, name: str, settings: Json, given: Material, shares: Sequence[float]) -> None:
-        self.name, self.settings, self.given, self.shares = name, settings, given, shares
-        self.made, self.mixture = dataflex.part(name), dataflex.part("mixture")
+        super().__init__(name, settings, given)
+        self.shares, self.mixture = shares, dataflex.part("mixture")
         self.mixer: Any = None
 
     def begin(self, driven: Driven) -> None:

@@ -15,7 +15,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ DATA = Path(os.environ.get("CAMPUS_SHARED", "shared")) / "data"
 MIX, DOLLY = "mix/train.jsonl.gz", "dolly/train.jsonl.gz"
 LONGEST, LEAST = 300, 20  # characters of a row, and of its answer at least
 VOCAB, HIDDEN, LAYERS = 2048, 128, 4
+NEAR = 16  # batches of texts that are sorted by length together
 CUT, BATCH, STEPS, RATE = 128, 32, 1200, 4e-3  # tokens of a text, texts of a step, steps, highest rate
 
 
@@ -158,24 +159,12 @@ def tokenizer_of(conversations: Sequence[Sequence[Mapping[str, Any]]]) -> Any:
     return tiny_tokenizer(texts, vocab_size=VOCAB)
 
 
-def batches(ids: Sequence[Sequence[int]], rng: np.random.Generator) -> Iterator[list[Sequence[int]]]:
-    """Texts of like length together, pass after pass."""
-    lengths = np.array([len(one) for one in ids])
-    while True:
-        order, found = rng.permutation(len(ids)), []
-        for start in range(0, len(order), 16 * BATCH):
-            near = order[start : start + 16 * BATCH]
-            near = near[np.argsort(lengths[near], kind="stable")]
-            found += [near[i : i + BATCH] for i in range(0, len(near), BATCH)]
-        for place in rng.permutation(len(found)):
-            yield [ids[i] for i in found[place]]
-
-
 def write_model(folder: Path, data: Path = DATA, *, steps: int = STEPS) -> None:
     """A tiny Llama that has read all of that, answers and questions alike, and its tokenizer; the same in each call."""
     import torch
 
     from campus_tune.demo.tiny import tiny_model
+    from eval.suspects import endless_batches
 
     conversations = reading(data)
     tokenizer = tokenizer_of(conversations)
@@ -183,7 +172,7 @@ def write_model(folder: Path, data: Path = DATA, *, steps: int = STEPS) -> None:
     ids = [one[:CUT] for one in tokenizer(texts)["input_ids"]]
     model = tiny_model(vocab_size=VOCAB, hidden=HIDDEN, layers=LAYERS)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.1)
-    source = batches(ids, np.random.default_rng(0))
+    source = endless_batches(ids, np.random.default_rng(0), lengths=[len(one) for one in ids], size=BATCH, near=NEAR)
     for step in range(steps):
         batch = next(source)
         for group in optimizer.param_groups:
