@@ -30,6 +30,7 @@ COMMANDS = {  # each is a file here, in the sequence of `campus-tune --help`
     "schema": "what a YAML may say, for editors",
     "diff": "did two runs train the same rows in every step",
     "demo": "write graded tasks or a small model",
+    "guide": "the guide for users, a page at a time",
 }
 LONGEST_S = 24 * 3600  # between two looks at something that goes on
 
