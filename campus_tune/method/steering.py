@@ -10,7 +10,11 @@ resumed run needs the history alone, and nothing changes inside a stage.
     review            the domain's rows in the review lane × 2 at each firing, until it has recovered
     reweight          shares follow losses (`reweight`), whatever rules see
 
-`note`, `rollback` and `stop` change nothing of the plan.
+Three change nothing of the plan:
+
+    note              it is written into the ledger and said, and nothing else is done
+    rollback          the weights of the best measurement of the probes come back, and the run goes on from them
+    stop              the run ends, with the weights that it has
 
 >>> steering = Steering(n_stages=10)
 >>> seen = Firing("stagnation", "stagnation", None, 3, 3, 30, 0.3, 0.0, 0.001, 0.005, ("widen",))
