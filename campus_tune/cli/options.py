@@ -30,6 +30,8 @@ COMMANDS = {  # each is a file here, in the sequence of `campus-tune --help`
     "schema": "what a YAML may say, for editors",
     "diff": "did two runs train the same rows in every step",
     "demo": "write graded tasks or a small model",
+    "explain": "what a setting, part, event, word or message means",
+    "list": "what there is: metrics, settings, events, …",
 }
 LONGEST_S = 24 * 3600  # between two looks at something that goes on
 

@@ -3,7 +3,8 @@
 All of it is a function of the history, which the run, or `simulate`, hands over before each decision (`look`). So a
 resumed run needs the history alone, and nothing changes inside a stage.
 
-    widen, back_off   the orders are open a pacing step further, or less far
+    widen             the orders are open a pacing step further
+    back_off          the orders are open a pacing step less far
     hand_over         rows are plainly shuffled from the step of the firing on
     next_phase        the phase of that moment ends there; those behind it keep their `until`
     raise             the domain's share × 1.5 at each firing, at most × `most`

@@ -19,9 +19,9 @@ SAID: Mapping[str, str] = {  # event → what has happened
     "stage_end": "A stage was trained: its losses, its audit, and what all has cost so far.",
     "probes": "The held-out probes were measured: how well the model does in each domain.",
     "rescored": "Rows that still wait were scored anew under the model as it is, and the orders were sorted again.",
-    "event": "A rule saw what it watches for in the probes, or in the losses of training, and something is done about it.",
+    "event": "A rule saw what it watches for in the probes, or in training's losses, and something is done about it.",
     "shares": "The losses have moved the domains' shares, from the next stage on.",
-    "act": "There is a sign of wrong rows, and what waited for it acts from here on; or the run is over without a sign.",
+    "act": "There is a sign of wrong rows, and what waited for it acts from here on; or the run is over without one.",
     "suspects": "Rows that look wrong were looked for, once: they are left out from here on, or it is said why not.",
     "evaluation": "Official tasks were evaluated on the model as it is.",
     "epoch_ended": "A callback ended an epoch early: its last steps are not trained.",
@@ -103,11 +103,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "steps": "optimizer steps of the stage",
         "epoch": "that it belongs to, from 0",
         "chosen": "the sub-curriculum that gives its rows: a metric's label, or `shuffle`",
-        "outcome": (
-            "how it came to that: `separated` and `all rows measured` (the best offer is told from the others), "
-            "`budget spent`, `not measured` (the selector needs no losses), `trained rows` (by the losses of the stage "
-            "before), `not paid for` (offers take turns), `one offer`, `no order to offer`, `handed over`"
-        ),
+        "outcome": "how it came to that, in words (`campus-tune list outcomes`)",
         "scope": "which part of its order is open: [from, to], from the easy end",
         "rows": "rows of the stage",
         "random_rows": "of them, those drawn at random (`mix`)",
@@ -196,9 +192,13 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
     },
     "rescored": {
         **_WHEN,
+        "refresh": "which re-scoring it was, from 1",
         "waiting": "rows that still wait for their turn",
-        "rows": "of them, those that were measured anew",
+        "frontier": "of them, those that some order could open before the next re-scoring",
+        "rows": "rows that were measured anew",
+        "rows_from_training": "rows whose loss came from their training, for nothing",
         "orders": "metric → what became of its order",
+        "orders.rows": "rows whose places were dealt again",
         "orders.correlation": "rank correlation of the order with the one before",
         "tokens": "forward tokens that it cost, by purpose",
         "scorer": "how the scorer was trained anew",

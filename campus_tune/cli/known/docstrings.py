@@ -1,10 +1,10 @@
-'''Docstrings as answers: the parts of a card, and lists of words with their meanings. Nothing is said a second time.
+r"""Docstrings as answers: the parts of a card, and lists of words with their meanings. Nothing is said a second time.
 
->>> card("Root pacing: `s = u`.\\n\\nOpens fast.\\n\\nArgs:\\n    power: p.\\n\\nReference:\\n    Platanios et al. 2019.")
-Card(line='Root pacing: `s = u`.', text='Opens fast.', source='Platanios et al. 2019.')
->>> meanings("Words.\\n\\n    helped, hurt   it is there,\\n                   and sure\\n    none           it is not\\n")
-{'helped': 'it is there, and sure', 'hurt': 'it is there, and sure', 'none': 'it is not'}
-'''
+>>> card("Root pacing.\n\nOpens fast.\n\nArgs:\n    power: p.\n\nReference:\n    Platanios et al. 2019.")
+Card(line='Root pacing.', text='Opens fast.', source='Platanios et al. 2019.')
+>>> meanings("Words.\n\n    helped         it is there,\n                   and sure\n    none at all    it is not\n")
+{'helped': 'it is there, and sure', 'none at all': 'it is not'}
+"""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import NamedTuple
 PACKAGE = Path(__file__).parents[2]
 _SECTION = re.compile(r"^([A-Z][\w ]*):\n((?:(?: {4}.*)?\n)+)", re.MULTILINE)  # `Args:` and what is indented below it
 _EXAMPLE = re.compile(r"^>>> .*\n(?:.+\n)*", re.MULTILINE)
-_MEANING = re.compile(r"^ {4}(\S(?:.*?\S)??) {2,}(\S.*(?:\n {12,}\S.*)*)", re.MULTILINE)
+_MEANING = re.compile(r"^ {4}(\w+(?: \w+)*) {2,}(\S.*(?:\n {12,}\S.*)*)", re.MULTILINE)
 
 
 class Card(NamedTuple):
@@ -49,10 +49,8 @@ def meanings(doc: str) -> dict[str, str]:
     Args:
         doc: with its indentation taken off.
     """
-    found = {}
-    for words, said in _MEANING.findall(doc):
-        found |= dict.fromkeys(words.split(", "), " ".join(said.split()))
-    return found
+    lines = ((word, re.sub(r"\n +", " ", said).rstrip()) for word, said in _MEANING.findall(doc))
+    return {word: re.sub(r" {2,}", ": ", said) for word, said in lines}
 
 
 @cache
@@ -63,7 +61,8 @@ def tree(module: str) -> ast.Module:
         module: dotted, without the package: `run.ledger`.
     """
     path = PACKAGE.joinpath(*module.split("."))
-    path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    file = path.with_suffix(".py")
+    path = file if file.exists() else path / "__init__.py"
     return ast.parse(path.read_text("utf-8"))
 
 

@@ -14,7 +14,7 @@ from campus_tune.cli.known.entry import KnownName, NameRow
 from campus_tune.compare.search import SearchSettings
 from campus_tune.compare.settings import CompareSettings
 from campus_tune.recipe.config import CampusConfig
-from campus_tune.recipe.reader import CheckedSettings, block_of, in_yaml, rows
+from campus_tune.recipe.reader import CheckedSettings, block_of, rows
 from campus_tune.words.strict_yaml import read_value
 
 BLOCKS: Mapping[str, type[CheckedSettings]] = {
@@ -128,9 +128,7 @@ def _inside(where: str, kind: type[CheckedSettings], above: tuple[type[CheckedSe
         facts = {"must be": row.must, "default": row.default or "none: it must be given"}
         short = name.partition(".")[2]
         also = (short, f"--{name}", row.name)
-        yield KnownName(
-            "setting", name, row.doc, "", facts, takes, example_of(name), "", page_of(name), also=also
-        )
+        yield KnownName("setting", name, row.doc, "", facts, takes, example_of(name), "", page_of(name), also=also)
         if inner is not None and inner not in above:
             yield from _inside(name, inner, (*above, kind))
 
