@@ -79,16 +79,35 @@ def texts_of(module: str) -> tuple[SaidText, ...]:
     Args:
         module: dotted.
     """
-    found = []
+    found: list[SaidText] = []
     stack: list[tuple[ast.AST, tuple[ast.AST, ...]]] = [(tree(module), ())]
     while stack:
         node, above = stack.pop()
-        text = template(node)
-        if text is None:
-            stack += [(child, (*above, node)) for child in ast.iter_child_nodes(node)]
-        elif not isinstance(above[-1], ast.Expr) and len(words_of(text)) >= FEWEST:
-            found.append(_told(" ".join(text.split()), above, module))
+        if isinstance(node, ast.Call) and _named(node.func).endswith("Finding") and len(node.args) > 1:
+            text: str | None = _of_finding(node, above)
+        else:
+            text = template(node)
+        help_text = text is not None and "\nexample:" in text
+        if text is not None and not (help_text or isinstance(above[-1], ast.Expr)) and len(words_of(text)) >= FEWEST:
+            found.append(_told(" ".join(text.split()), (*above, node), module))
+        inside = ast.walk(node) if text is not None else ()
+        fills = [one.value for one in inside if isinstance(one, ast.FormattedValue)]  # words of its own in what it says
+        stack += [(child, (*above, node)) for child in (ast.iter_child_nodes(node) if text is None else fills)]
     return tuple(found)
+
+
+def _of_finding(node: ast.Call, above: Sequence[ast.AST]) -> str:
+    """What a finding says, and what to do about it, in one; a name stands for the text that was given to it before."""
+    function = next((one for one in reversed(above) if isinstance(one, ast.FunctionDef)), above[0])
+    given = [one for one in ast.walk(function) if isinstance(one, ast.Assign) and isinstance(one.targets[0], ast.Name)]
+    before = sorted((one for one in given if one.lineno <= node.lineno), key=lambda one: one.lineno)
+    texts = {ast.unparse(one.targets[0]): template(one.value) for one in before}
+    return " ".join(template(part) or texts.get(ast.unparse(part)) or HOLE for part in node.args[1:])
+
+
+def _named(function: ast.expr) -> str:
+    """What is called, without what it is of."""
+    return str(getattr(function, "attr", getattr(function, "id", "")))
 
 
 def template(node: ast.AST) -> str | None:
@@ -125,8 +144,8 @@ def _kind(above: Sequence[ast.AST]) -> str:
     """The error that is raised with a text, or how grave the finding is; "line" for another text."""
     for node in reversed(above):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-            return ast.unparse(node.exc.func).rpartition(".")[2]
-        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Finding") and node.args:
+            return _named(node.exc.func)
+        if isinstance(node, ast.Call) and _named(node.func).endswith("Finding") and node.args:
             severity = node.args[0]
             return str(severity.value) if isinstance(severity, ast.Constant) else "finding"
         if isinstance(node, ast.FunctionDef):
@@ -148,7 +167,8 @@ def find_message(piece: str) -> list[KnownName]:
         there = one.words
         if len(set(asked) & set(there)) < min(3, len(asked)):
             continue
-        same = sum(block.size for block in SequenceMatcher(None, asked, there, autojunk=False).get_matching_blocks())
+        blocks = SequenceMatcher(None, asked, there, autojunk=False).get_matching_blocks()
+        same = sum(block.size for block in blocks if block.size > 1)  # a word alone is there by chance
         nearness = max(same / len(asked), same / max(len(there), FEWEST + 2))
         if nearness >= ENOUGH and same >= min(3, len(asked)):
             ranked.append((same / len(asked) + same / len(there), one))
@@ -159,11 +179,12 @@ def find_message(piece: str) -> list[KnownName]:
 
 def _as_known(one: SaidText) -> KnownName:
     errors = class_docs("words.errors")
-    facts = {"said by": f"{one.module.replace('.', '/')}.py", "because": one.why}
+    facts = {"because": one.why}
     if one.kind in errors:
         facts["it is a"] = f"{one.kind}: {card(errors[one.kind]).line}"
-    kind = {"line": "message"}.get(one.kind, "error" if one.kind[:1].isupper() else f"finding of `check` ({one.kind})")
-    return KnownName(kind, one.text, one.why, facts=facts, page=_PAGE)
+    facts["said by"] = f"{one.module.replace('.', '/')}.py"
+    kind = "message" if one.kind in ("line", "finding") else "error" if one.kind[:1].isupper() else one.kind
+    return KnownName(kind, one.text, one.text, facts=facts, page=_PAGE)
 
 
 def errors() -> list[KnownName]:
@@ -176,7 +197,7 @@ def errors() -> list[KnownName]:
 def warnings() -> list[KnownName]:
     """What `check` finds, and a run warns of at its start: each with how grave it is."""
     return [
-        KnownName(one.kind, one.text, one.why, page=_PAGE)
+        KnownName(one.kind, one.text, one.text, facts={"because": one.why}, page=_PAGE)
         for one in said()
         if one.kind in ("refused", "error", "warning", "info")
     ]
