@@ -31,6 +31,8 @@ COMMANDS = {  # each is a file here, in the sequence of `campus-tune --help`
     "diff": "did two runs train the same rows in every step",
     "demo": "write graded tasks or a small model",
     "guide": "the guide for users, a page at a time",
+    "explain": "what a setting, part, event, word or message means",
+    "list": "what there is: metrics, settings, events, …",
 }
 LONGEST_S = 24 * 3600  # between two looks at something that goes on
 
