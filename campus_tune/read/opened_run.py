@@ -106,7 +106,7 @@ class OpenedRun:
     @property
     def finished(self) -> bool:
         """It came to its end."""
-        return self._events[-1]["event"] == "end"
+        return str(self._events[-1]["event"]) == "end"
 
     @property
     def recipe(self) -> str:
@@ -292,17 +292,17 @@ class OpenedRun:
         """
         from datasets import Dataset
 
-        known, nothing = self.map, [None] * len(self.map)
+        known = self.map
         of_run: dict[str, list[Any]] = {
             name: known[name].astype(object).where(known[name].notna(), None).tolist() for name in (*JOINED, "domain")
         }
         of_run |= {name: [None if x is None else int(x) for x in of_run[name]] for name in ("visits", "duplicate_of")}
         if self.data is None:
             texts = {} if self._likely_wrong is None else self._likely_wrong.texts
-            prompts, answers = list(nothing), list(nothing)
-            for row, text in texts.items():
-                prompts[row], answers[row] = text.prompt, text.answer
-            return Dataset.from_dict({**of_run, "prompt": prompts, "answer": answers})
+            said = {
+                name: [getattr(texts.get(row), name, None) for row in of_run["row"]] for name in ("prompt", "answer")
+            }
+            return Dataset.from_dict({**of_run, **said})
         mine = self._data
         found = _places(of_run["key"], keys_of(Said.of_rows(mine, Shape()).whole))
         added = Dataset.from_list(mine) if not isinstance(self.data, Dataset) else self.data

@@ -14,11 +14,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import pandas as pd
+from numpy.typing import NDArray
 
 from campus_tune.read.finished import moved_shares, weight_numbers
 from campus_tune.words.types import Json
+
+Values: TypeAlias = Sequence[object] | NDArray[Any]  # of a column
 
 # A column's type, for tables without lines too. What is "int" or "bool" is known of every line.
 _WHOLE, _NUMBER, _TEXT, _YES, _OF_FEW, _KEY = "int64", "float64", "object", "bool", "category", "uint64"
@@ -202,7 +206,7 @@ TABLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
 }
 
 
-def table(name: str, lines: Sequence[Json] | Mapping[str, Sequence[object]]) -> pd.DataFrame:
+def table(name: str, lines: Sequence[Json] | Mapping[str, Values]) -> pd.DataFrame:
     """Lines, or whole columns, as the table of that name.
 
     Args:
@@ -229,7 +233,7 @@ def meanings() -> pd.DataFrame:
 def whole_ledger(events: Sequence[Json]) -> pd.DataFrame:
     """A line for each of the ledger's, a column for each key that any of them has."""
     keys = list(dict.fromkeys(key for event in events for key in event))
-    columns: dict[str, Sequence[object]] = {"line": range(1, len(events) + 1)}
+    columns: dict[str, Values] = {"line": range(1, len(events) + 1)}
     return table("ledger", columns | {key: [event.get(key) for event in events] for key in keys})
 
 

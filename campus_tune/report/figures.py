@@ -27,10 +27,10 @@ from campus_tune.words.types import FloatArray
 from campus_tune.words.wording import cut
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
-    from markupsafe import Markup
 
 WIDE, NARROW = 9.6, 3.7  # inches; at 100 CSS pixels an inch, a page of a desk and one of a phone
 DPI = 150  # of a PNG
