@@ -2,7 +2,8 @@
 
 Importing this loads no other room but `words`: a command's own file is imported when it is the one that was typed, and
 `--help` needs none of them. What a user got wrong is a message on stderr and exit code 2, never a traceback (`--debug`
-shows it); `check` ends with 1 when a run should not start, `diff` when two runs are not the same.
+shows it); `check` ends with 1 when a run should not start, `diff` when two runs are not the same. `--quiet` leaves out
+what a command tells on its way, but for warnings.
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from typing import Any
 
 from campus_tune.cli.help_text import HelpText, filled
 from campus_tune.cli.options import COMMANDS, Command
+from campus_tune.words.console import complain
 from campus_tune.words.errors import INTERRUPTED, CampusError
 from campus_tune.words.library_warnings import hushed
-from campus_tune.words.progress import Unbroken
+from campus_tune.words.progress import VOLUME, Unbroken, tidied
 from campus_tune.words.versions import versions
+
+OURS = ("--debug", "--quiet")  # flags of every command, wherever they stand
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,21 +38,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 done, 1 `check` found what should stop a run, 2 wrong usage or input.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in argv
+    ours = [arg for arg in argv if arg in OURS]
     out: Any = sys.stdout and Unbroken(sys.stdout)
     try:
-        words = [arg for arg in argv if arg != "--debug"]
-        with hushed(), redirect_stdout(out):
-            launched = _launch(words, debug)
+        words = [arg for arg in argv if arg not in OURS]
+        with hushed(), VOLUME.quieted(wanted="--quiet" in ours), redirect_stdout(out):
+            launched = _launch(words, ours)
             return _dispatch(words) if launched is None else launched
     except CampusError as error:
-        if debug:
+        if "--debug" in ours:
             raise
-        print(f"campus-tune: {error}", file=sys.stderr)
+        complain(error)
         return 2
 
 
-def _launch(argv: list[str], debug: bool) -> int | None:
+def _launch(argv: list[str], ours: list[str]) -> int | None:
     """The exit code of the processes that the command line or its YAML asks for; None: the command runs in this one."""
     if argv[:1] not in (["sft"], ["score"], ["proxy"], ["eval"], ["suspects"]):
         return None
@@ -60,7 +64,7 @@ def _launch(argv: list[str], debug: bool) -> int | None:
     plan = read_launch(argv)
     if plan is not None and argv[0] == "eval":
         _parse(plan.words)  # what every one of the processes would say, said once
-    return None if plan is None else launch(replace(plan, words=[*plan.words, "--debug"]) if debug else plan)
+    return None if plan is None else launch(replace(plan, words=[*plan.words, *ours]))
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -74,7 +78,8 @@ def _dispatch(argv: list[str]) -> int:
             width = shutil.get_terminal_size().columns - 2
             print(filled(sft.EXAMPLE, width), "\nsettings of the campus block:", sep="\n")
             print(settings_help(CampusConfig, "--campus.", width=width), end="\n\n")
-        sft.main(argv[1:])
+        with tidied():
+            sft.main(argv[1:])
         return 0
     if not argv:
         make_parser(argv).print_help(sys.stderr)
@@ -82,7 +87,8 @@ def _dispatch(argv: list[str]) -> int:
     options = _parse(argv)
     command: Command = options.command
     try:
-        return command(options)
+        with tidied():
+            return command(options)
     except KeyboardInterrupt:
         if not options.interrupted:
             raise
@@ -117,6 +123,7 @@ def make_parser(argv: Sequence[str] | None = None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"campus-tune {versions(())['campus_tune']}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--quiet", action="store_true", help="no bars and no lines on the way but warnings")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     typed = next((word for word in argv or () if not word.startswith("-")), None)  # the flags before it take no value
     for name, summary in COMMANDS.items():
