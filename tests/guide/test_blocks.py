@@ -30,7 +30,7 @@ from tests.run.tiny_run import task_rows
 
 HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 CHEAP = {"check", "simulate", "report", "suspects", "diff", "demo", "guide", "score", "schema"}
-TINY = {"bf16": False, "use_cpu": True, "report_to": "none", "save_strategy": "no", "per_device_train_batch_size": 4}
+TINY = {"bf16": False, "use_cpu": True, "report_to": "none", "save_strategy": "no", "per_device_train_batch_size": 8}
 CPU = "use_cpu=True, bf16=False, report_to='none', save_strategy='no'"
 GUIDE = ROOT / "campus_tune/guide"
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
