@@ -42,7 +42,7 @@ def test_the_empty_block_is_compared_as_the_recipe_that_it_is_and_none_is_asked_
     path.write_text(yaml.safe_dump({**settings, "campus": {}}))
     assert read_written(str(path), []).block == {}
     path.write_text(yaml.safe_dump({name: value for name, value in settings.items() if name != "campus"}))
-    with pytest.raises(RecipeError, match="`campus` must be a block in .*recipe.yaml, got none. Add `campus:`"):
+    with pytest.raises(RecipeError, match=r"`campus` must be a block in .*recipe\.yaml, got none\. Add `campus:`"):
         read_written(str(path), [])
 
 
