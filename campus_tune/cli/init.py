@@ -69,9 +69,7 @@ def main(options: argparse.Namespace) -> int:
         probes = held_out(ask("--probes", "probes to hold out, rows or a share; 0 for none", str(usual)))
     if test is None and quotas(TEST, None, n_of).sum() < FEWEST_TO_JUDGE:
         test = 0
-        print(
-            f"no test rows: a comparison asks for {FEWEST_TO_JUDGE}, and that is too much of so few rows (or write --test)"
-        )
+        print(f"no test rows: a comparison asks for {FEWEST_TO_JUDGE}, too many of so few rows (--test holds them out)")
     if test is None and not look.judges:
         test = 0
         print("no test rows: a comparison asks for rows that tell an answer from what is asked")
