@@ -21,7 +21,7 @@ from typing import Any
 from campus_tune.cli.answer import Answer, as_json, document_alone
 from campus_tune.cli.exit_codes import DONE, MEANINGS, WRONG
 from campus_tune.cli.help_text import HelpText, filled
-from campus_tune.cli.options import COMMANDS, Command
+from campus_tune.cli.options import COMMANDS, TAKE_A_RECIPE, Command
 from campus_tune.cli.parser import CommandParser
 from campus_tune.words.errors import INTERRUPTED, CampusError
 from campus_tune.words.library_warnings import hushed
@@ -42,7 +42,6 @@ _OF_TRL = {  # which of these names a command hands on to TRL; it has the others
     "search": ("--model", "--data"),
     "value": ("--data",),
 }
-_TAKE_A_RECIPE = (*_OF_TRL, "simulate", "suspects")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,6 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code (`exit_codes`).
     """
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may follow
+        from campus_tune.cli.completion import complete
+
+        complete()
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     out: Any = sys.stdout and Unbroken(sys.stdout)
@@ -70,7 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if debug:
             raise
-        print("\ncampus-tune: interrupted", file=sys.stderr)
+        goes_on = (
+            ". Where a checkpoint was saved, --resume_from_checkpoint true goes on from it." if "sft" in argv else ""
+        )
+        print(f"\ncampus-tune: interrupted{goes_on}", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -82,7 +88,7 @@ def in_full(words: Sequence[str]) -> list[str]:
     """
     words = list(words)
     command = words[0] if words else ""
-    if command in _TAKE_A_RECIPE and words[1:] and words[1].endswith((".yaml", ".yml")):
+    if command in TAKE_A_RECIPE and words[1:] and words[1].endswith((".yaml", ".yml")):
         words.insert(1, "--config")
     for at, word in enumerate(words):
         flag, equals, value = word.partition("=")
@@ -125,7 +131,7 @@ def _dispatch(argv: list[str]) -> int:
         return DONE
     options = _parse(argv)
     command: Command = options.command
-    alone = options.json and options.answers
+    alone = options.answers and options.json is True
     try:
         with document_alone() if alone else nullcontext():
             answer = command(options)
