@@ -2,8 +2,9 @@
 
 Importing this loads no other room but `words`: a command's own file is imported when it is the one that was typed, and
 `--help` needs none of them. What a user got wrong is a message on stderr and exit code 2, never a traceback (`--debug`
-shows it); the other codes are in `exit_codes`. The same things are said by the same flags, whatever the command: a
-recipe may follow the command's name, and TRL's fields for the model, the rows and the folder have short names too.
+shows it); the other codes are in `exit_codes`. `--quiet` leaves out what a command tells on its way, but for warnings.
+The same things are said by the same flags, whatever the command: a recipe may follow the command's name, and TRL's
+fields for the model, the rows and the folder have short names too.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from campus_tune.cli.exit_codes import DONE, MEANINGS, WRONG
 from campus_tune.cli.help_text import HelpText, filled
 from campus_tune.cli.options import COMMANDS, TAKE_A_RECIPE, Command
 from campus_tune.cli.parser import CommandParser
+from campus_tune.words.console import complain
 from campus_tune.words.errors import INTERRUPTED, CampusError
 from campus_tune.words.library_warnings import hushed
-from campus_tune.words.progress import Unbroken
+from campus_tune.words.progress import VOLUME, Unbroken, tidied
 from campus_tune.words.registry import nearest
 from campus_tune.words.versions import versions
 
+OURS = ("--debug", "--quiet")  # flags of every command, wherever they stand
 _EXAMPLE = """\
 example:
   campus-tune check recipe.yaml && campus-tune sft recipe.yaml"""
@@ -58,20 +61,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         complete()
     argv = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in argv
+    ours = [arg for arg in argv if arg in OURS]
     out: Any = sys.stdout and Unbroken(sys.stdout)
     try:
-        words = in_full([arg for arg in argv if arg != "--debug"])
-        with hushed(), redirect_stdout(out):
-            launched = _launch(words, debug)
+        words = in_full([arg for arg in argv if arg not in OURS])
+        with hushed(), VOLUME.quieted(wanted="--quiet" in ours), redirect_stdout(out):
+            launched = _launch(words, ours)
             return _dispatch(words) if launched is None else launched
     except CampusError as error:
-        if debug:
+        if "--debug" in ours:
             raise
-        print(f"campus-tune: {error}", file=sys.stderr)
+        complain(error)
         return WRONG
     except KeyboardInterrupt:
-        if debug:
+        if "--debug" in ours:
             raise
         goes_on = (
             ". Where a checkpoint was saved, --resume_from_checkpoint true goes on from it." if "sft" in argv else ""
@@ -97,7 +100,7 @@ def in_full(words: Sequence[str]) -> list[str]:
     return words
 
 
-def _launch(argv: list[str], debug: bool) -> int | None:
+def _launch(argv: list[str], ours: list[str]) -> int | None:
     """The exit code of the processes that the command line or its YAML asks for; None: the command runs in this one."""
     if argv[:1] not in (["sft"], ["score"], ["proxy"], ["eval"], ["suspects"]):
         return None
@@ -109,7 +112,7 @@ def _launch(argv: list[str], debug: bool) -> int | None:
     plan = read_launch(argv)
     if plan is not None and argv[0] == "eval":
         _parse(plan.words)  # what every one of the processes would say, said once
-    return None if plan is None else launch(replace(plan, words=[*plan.words, "--debug"]) if debug else plan)
+    return None if plan is None else launch(replace(plan, words=[*plan.words, *ours]))
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -127,13 +130,14 @@ def _dispatch(argv: list[str]) -> int:
             print(filled(sft.EXAMPLE, width), "\nsettings of the campus block:", sep="\n")
             print(settings_help(CampusConfig, "--campus.", width=width), end="\n\n")
             argv = ["sft", "--help"]  # TRL's own
-        sft.main(argv[1:])
+        with tidied():
+            sft.main(argv[1:])
         return DONE
     options = _parse(argv)
     command: Command = options.command
     alone = options.answers and options.json is True
     try:
-        with document_alone() if alone else nullcontext():
+        with tidied(), document_alone() if alone else nullcontext():
             answer = command(options)
     except KeyboardInterrupt:
         if not options.interrupted:
@@ -192,6 +196,7 @@ def make_parser(argv: Sequence[str] | None = None) -> CommandParser:
     )
     parser.add_argument("--version", action="version", version=f"campus-tune {versions(())['campus_tune']}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument("--quiet", action="store_true", help="no bars and no lines on the way but warnings")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     typed = next((word for word in argv or () if not word.startswith("-")), None)  # the flags before it take no value
     for name, summary in COMMANDS.items():

@@ -31,6 +31,9 @@ COMMANDS = {  # each is a file here, in the sequence of `campus-tune --help`
     "eval": "official benchmarks on a model or on checkpoints",
     "schema": "what a YAML may say, for editors",
     "diff": "did two runs train the same rows in every step",
+    "guide": "the guide for users, a page at a time",
+    "explain": "what a setting, part, event, word or message means",
+    "list": "what there is: metrics, settings, events, …",
     "demo": "write graded tasks or a small model",
     "completion": "let the Tab key complete all of this",
 }

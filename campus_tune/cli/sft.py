@@ -22,8 +22,10 @@ from campus_tune.recipe.packing import FLAG, SETTING, Translated
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.trl_yaml import is_launched, parse_trl, read_arguments, read_block, trl_parser
 from campus_tune.run.make_trainer import make_trainer, refuse_other_model
+from campus_tune.run.training_bar import take_over_bar
 from campus_tune.words.console import say
 from campus_tune.words.errors import RecipeError
+from campus_tune.words.progress import VOLUME
 
 if TYPE_CHECKING:
     from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, SFTTrainer
@@ -118,9 +120,11 @@ def train(
         refuse_other_model(training, model)
         callbacks.append(CampusCallback(config))
     trainer = make_trainer(script, training, model, mixture, callbacks=callbacks)
+    take_over_bar(trainer)
     trainer.train(resume_from_checkpoint=_resume(training.resume_from_checkpoint))
     trainer.save_model(training.output_dir)
-    trainer.accelerator.print(f"model saved to {training.output_dir}")
+    if not VOLUME.quiet:
+        trainer.accelerator.print(f"model saved to {training.output_dir}")
     if training.push_to_hub:
         trainer.push_to_hub(dataset_name=script.dataset_name)
     if hasattr(trainer, "end"):
