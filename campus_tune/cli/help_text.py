@@ -26,7 +26,7 @@ class HelpText(argparse.HelpFormatter):
         return textwrap.indent(filled(text, width - len(indent)), indent)
 
     def add_argument(self, action: argparse.Action) -> None:
-        """As argparse does it, which forgets how far the names of commands are indented, and breaks behind the longest."""
+        """As argparse does it, which forgets that names of commands are indented, and breaks behind the longest."""
         super().add_argument(action)
         for inner in self._iter_indented_subactions(action):
             length = len(self._format_action_invocation(inner)) + self._current_indent
