@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\
 Supervised fine-tuning under a curriculum: a TRL YAML with a `campus:` block. Any flag of TRL's overrides the YAML,
---campus.<setting> the block; --model, --data and --out are short for TRL's --model_name_or_path, --dataset_name and
---output_dir. --help-all lists every setting and every flag.
+--campus.<setting> the block; --model, --data and --out are short for TRL's names of these. --help-all lists every
+setting and every flag.
 
 example:
   campus-tune sft --config recipe.yaml --learning_rate 1e-4
@@ -55,7 +55,7 @@ the YAML (num_processes: 4). Switches stand alone: --multi_gpu, and in the YAML 
 def add_parser(commands: Commands) -> None:
     """Add `sft` to the list of commands. Its flags are TRL's, so `main` is handed the words as they are."""
     parser = add_command(commands, "sft", COMMANDS["sft"], EXAMPLE)
-    parser.usage = "campus-tune sft --config YAML [--campus.<setting> VALUE …] [flags of TRL and of accelerate launch]"
+    parser.usage = "campus-tune sft --config YAML [--campus.<setting> VALUE …] [flags of TRL]"
 
 
 def main(argv: Sequence[str]) -> int:
