@@ -174,6 +174,7 @@ def find_message(piece: str) -> list[KnownName]:
             ranked.append((same / len(asked) + same / len(there), one))
     ranked.sort(key=lambda pair: -pair[0])
     best = [one for score, one in ranked if score >= ranked[0][0] - 0.15]
+    best = [one for one in best if not any(one.text in other.text and one is not other for other in best)]
     return [_as_known(one) for one in best[:MOST]]
 
 
