@@ -89,7 +89,7 @@ def tidied() -> Iterator[None]:
         return
     from tqdm.std import tqdm
 
-    begin, emit = tqdm.__init__, logging.StreamHandler.emit
+    begin, emit, as_it_was = tqdm.__init__, logging.StreamHandler.emit, vars(tqdm)["__init__"]
 
     def begin_tidy(self: tqdm, *given: Any, **named: Any) -> None:
         if len(given) <= LEAVE:
@@ -104,7 +104,7 @@ def tidied() -> Iterator[None]:
     try:
         yield
     finally:
-        tqdm.__init__, logging.StreamHandler.emit = begin, emit
+        tqdm.__init__, logging.StreamHandler.emit = as_it_was, emit
 
 
 class Unbroken:
