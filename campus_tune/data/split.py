@@ -17,22 +17,28 @@ that say the same, mostly the same or ask the same stay on one side in any case.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from campus_tune.data.domains import Domains
 from campus_tune.data.duplicates import groups
 from campus_tune.data.overlap import overlap
-from campus_tune.data.word_hashes import Hashes, row_hashes
+from campus_tune.data.word_hashes import N_GRAM, Hashes, row_hashes
 from campus_tune.words.errors import DataError
+from campus_tune.words.files import atomic_write
 from campus_tune.words.hashing import hash_rows
-from campus_tune.words.types import IntArray, RowArray
+from campus_tune.words.types import IntArray, Json, RowArray
+from campus_tune.words.wording import listed
 
 PROBES, TEST, TRAIN = "probes", "test", "train"
+MOST_NAMED = 12  # domains that a sentence names
 AT_MOST = 0.25  # of a domain, for the probes and for the test rows each: half of it is trained
-USUAL = {PROBES: (0.05, 30, 100), TEST: (0.1, 30, 300)}  # share of the rows; fewest and most of a domain
+# Of each domain where nothing is asked for: a share, but from so many to so many rows, and at most another share
+USUAL = {PROBES: (0.05, 30, 100, 0.1), TEST: (0.1, 30, 300, 0.15)}
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,20 @@ class Split:
     domains: Domains
     together: int
     near: int
+
+    def sentences(self) -> Iterator[str]:
+        """What was held out, by domain; what was kept together; what still shares words with a training row."""
+        for part, does in ((PROBES, "steer and watch"), (TEST, "judge")):
+            rows: RowArray = getattr(self, part)
+            if len(rows):
+                of = [f"{name} {n}" for name, n in self.sizes(part).items()]
+                by = f" ({listed(of, MOST_NAMED)})" if self.domains.codes is not None else ""
+                yield f"{len(rows)} rows {does}{by}"
+        yield f"{len(self.train)} rows are trained"
+        if self.together:
+            yield f"{self.together} rows say or ask much the same as another one: each was kept on the side of that one"
+        if self.near:
+            yield f"{self.near} rows held out share {N_GRAM} words in a row with a training row: `check` names them"
 
     def sizes(self, part: str) -> dict[str, int]:
         """Domain → rows of a part, in the sequence of the domains' names; `all` where there are none."""
@@ -87,7 +107,7 @@ def split(
         DataError: more rows than a quarter of the training set, or than can be held out.
     """
     codes = np.zeros(len(texts), dtype=np.int64) if domains.codes is None else domains.codes
-    n_of = np.bincount(codes, minlength=1)
+    n_of = domains.counts(len(texts))
     wanted = {name: quotas(name, given, n_of) for name, given in ((PROBES, probes), (TEST, test))}
     hashes = row_hashes(texts)
     taken = np.where(hashes == 0, -1, 0)  # those without words are trained: nothing is to be measured by them
@@ -120,6 +140,54 @@ def split(
     return Split(train, *found, domains, together, len({row for row, _ in near}))
 
 
+def refuse_written(paths: Iterable[Path], flag: str) -> None:
+    """Nothing is written over.
+
+    Args:
+        paths: that are about to be written.
+        flag: that names another place.
+
+    Raises:
+        DataError: one of them is there.
+    """
+    there = [str(path) for path in paths if path.exists()]
+    if there:
+        raise DataError(f"`{flag}` must name files that are not there yet, got {there[0]}. Write another {flag}.")
+
+
+def part_files(folder: Path) -> dict[str, Path]:
+    """Part → its file in a folder."""
+    return {part: folder / f"{part}.jsonl" for part in (TRAIN, PROBES, TEST)}
+
+
+def write_parts(folder: Path, rows: Sequence[Json], cut: Split) -> dict[str, str]:
+    """Write each part that has rows as JSON lines, the rows in their own sequence; part → its file.
+
+    Args:
+        folder: made if it is not there.
+        rows: all of them.
+        cut: which of them are what.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    written = {}
+    for part, path in part_files(folder).items():
+        chosen: RowArray = getattr(cut, part)
+        if len(chosen):
+            atomic_write(path, (_line(rows[row]) for row in chosen.tolist()))
+            written[part] = str(path)
+    return written
+
+
+def _line(row: Json) -> bytes:
+    """A row as a line of JSON; half a surrogate pair, which UTF-8 cannot hold, is written out."""
+    try:
+        return f"{json.dumps(row, ensure_ascii=False, default=str)}\n".encode()
+    except UnicodeEncodeError:
+        return f"{json.dumps(row, default=str)}\n".encode()
+
+
 def quotas(name: str, given: float | None, n_of: IntArray) -> IntArray:
     """Rows that each domain is to give, shape (D,).
 
@@ -138,8 +206,8 @@ def quotas(name: str, given: float | None, n_of: IntArray) -> IntArray:
     """
     most = (AT_MOST * n_of).astype(np.int64)
     if given is None:
-        share, low, high = USUAL[name]
-        return np.minimum(most, np.clip(np.rint(share * n_of), low, high).astype(np.int64))
+        share, low, high, largest = USUAL[name]
+        return np.minimum(largest * n_of, np.clip(np.rint(share * n_of), low, high)).astype(np.int64)
     total = round(given * n_of.sum()) if given < 1 else int(given)
     if total > most.sum():
         raise DataError(
