@@ -40,14 +40,12 @@ from campus_tune.model import compat
 from campus_tune.model.departures import Departure, departures, words_at
 from campus_tune.model.peers import Peers
 from campus_tune.run.acting import cells_by_answer
-from campus_tune.run.book_keeping import read_losses, steps_of
+from campus_tune.run.book_keeping import read_visits
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.ledger import plain, read_ledger
 from campus_tune.run.row_map import FILE, LIKELIEST, SHORT, SHOWN, RowMap
 from campus_tune.run.row_texts import texts_of
 from campus_tune.run.situation import Situation
-from campus_tune.run.stream.training_losses import FOLDER as LOSSES
-from campus_tune.run.stream.training_losses import file_of_stage
 from campus_tune.run.told.console import NO_BASIS
 from campus_tune.run.told.events import Mapped, Warned
 from campus_tune.scores.cache import write_columns
@@ -169,15 +167,8 @@ class Making:
         Raises:
             ResumeError: a file is missing or damaged.
         """
-        ends = [event for event in read_ledger(self.now.folder / LEDGER) if "rows_with_loss" in event]
-        if not ends:
-            return None
-        parts = [read_losses(self.now.folder / LOSSES / file_of_stage(end["stage"])) for end in ends]
-        batch = self.now.loaded.global_batch
-        steps = [steps_of(end["step"], len(rows), batch) for end, (rows, _) in zip(ends, parts, strict=True)]
-        names = vars(RowLosses.zeros(0))
-        losses = {name: np.concatenate([getattr(one, name) for _, one in parts]) for name in names}
-        return np.concatenate([rows for rows, _ in parts]), np.concatenate(steps), RowLosses(**losses)
+        found = read_visits(self.now.folder, read_ledger(self.now.folder / LEDGER), self.now.loaded.global_batch)
+        return None if found is None else found[1:]
 
     @cached_property
     def learning(self) -> Learning:
