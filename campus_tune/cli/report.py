@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from campus_tune.cli.options import COMMANDS, Commands, add_command, seconds
-from campus_tune.report.write import EVERY_S, PLOTS, watch, write_report
+from campus_tune.report.write import EVERY_S, PLOTS, markdown_of, watch, write_report
 from campus_tune.words.errors import INTERRUPTED
 
 EXAMPLE = """\
@@ -16,6 +16,7 @@ example:
   campus-tune report runs/quickstart/run
   campus-tune report runs/quickstart/run --watch 10
   campus-tune report runs/comparison --out verdict.html --open
+  campus-tune report runs/comparison --markdown >> pull_request.md
 """
 
 
@@ -32,6 +33,9 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
         metavar="SECONDS",
         help=f"write it anew while the run goes on, looking every SECONDS ({EVERY_S:g})",
     )
+    parser.add_argument(
+        "--markdown", action="store_true", help="print it in short, for a pull request, and write no page"
+    )
     parser.add_argument("--open", action="store_true", help="show it in a browser")
     return parser
 
@@ -46,6 +50,9 @@ def main(options: argparse.Namespace) -> int:
         DataError: no run or comparison is there, or nothing has happened in it.
         StorageError: the page cannot be written.
     """
+    if options.markdown:
+        print(markdown_of(options.folder), end="")
+        return 0
     if options.watch is None:
         try:
             page = write_report(options.folder, options.out)

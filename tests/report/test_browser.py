@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars"
 )
+PICTURES = "return [...document.querySelectorAll('figure svg')].map((s) => s.clientWidth).filter(Boolean)"
 SLOWEST_S = 3.0  # on a busy machine; a free one opens a thousand stages in under one
 
 
@@ -46,9 +48,9 @@ def page(request: pytest.FixtureRequest, run_page: Path, comparison: Path) -> Pa
 def test_a_page_opens_whole_at_a_phones_and_a_desks_width(browser: Any, page: Path, width: int) -> None:
     show(browser, page, width)
     assert browser.get_log("browser") == []
-    widths = browser.execute_script("return [...document.images].map((i) => [i.naturalWidth, i.clientWidth])")
+    widths = [round(each) for each in browser.execute_script(PICTURES)]
     assert len(widths) >= 6
-    assert all(natural > 0 and 0.6 * min(width, 960) < shown <= width for natural, shown in widths)
+    assert all(0.6 * min(width, 960) < shown <= width for shown in widths)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.title != "owned"
 
@@ -64,10 +66,11 @@ def test_what_a_table_shows_is_said_inside_of_a_phones_width(browser: Any, compa
 
 
 def test_a_phone_gets_pictures_drawn_for_it(browser: Any, run_page: Path) -> None:
+    box = "return [...document.querySelectorAll('figure svg')].find((s) => s.clientWidth).viewBox.baseVal.width"
     show(browser, run_page, 400)
-    narrow = browser.execute_script("return document.images[0].naturalWidth")
+    narrow = browser.execute_script(box)
     show(browser, run_page, 1400)
-    assert browser.execute_script("return document.images[0].naturalWidth") > narrow
+    assert browser.execute_script(box) > 2 * narrow
 
 
 def column(browser: Any, name: str) -> list[str]:
@@ -148,3 +151,37 @@ def test_a_page_prints(browser: Any, page: Path) -> None:
         assert len(pdf) > 50_000
     finally:
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+def violations(browser: Any) -> list[str]:
+    """What axe-core finds wrong on the page as it stands, with the first element of each."""
+    axe = importlib.util.find_spec("axe_core_python")
+    if axe is None or not axe.submodule_search_locations:
+        pytest.skip("axe-core-python is not installed")
+    [folder] = axe.submodule_search_locations
+    browser.execute_script((Path(folder) / "axe.min.js").read_text("utf-8"))
+    browser.set_script_timeout(60)
+    found = browser.execute_async_script("const done = arguments[0]; axe.run(document).then((r) => done(r.violations))")
+    return [f"{one['id']} ({one['impact']}): {one['nodes'][0]['html'][:200]}" for one in found]
+
+
+def scheme(browser: Any, name: str) -> None:
+    features = [{"name": "prefers-color-scheme", "value": name}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": features})
+
+
+@pytest.fixture
+def bright(browser: Any) -> Iterator[None]:
+    """Whatever a test wants of it, the next one has a browser that asks for nothing."""
+    yield
+    scheme(browser, "light")
+
+
+@pytest.mark.usefixtures("bright")
+@pytest.mark.parametrize("wanted", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 1400])
+def test_axe_finds_nothing_wrong(browser: Any, page: Path, width: int, wanted: str) -> None:
+    scheme(browser, wanted)
+    show(browser, page, width)
+    browser.execute_script("for (const each of document.querySelectorAll('details')) each.open = true")
+    assert violations(browser) == []
