@@ -32,21 +32,46 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from campus_tune.method.curriculum import Curriculum, Schedule
+    from campus_tune.preview.check import RecipeCheck, check_recipe
+    from campus_tune.read.compared import ComparisonResult, open_comparison, run_comparison
+    from campus_tune.read.opened_run import OpenedRun, open_run
     from campus_tune.recipe.config import CampusConfig, load_recipe
     from campus_tune.report.callback import CampusCallback, attach
     from campus_tune.words.errors import CampusError
 
 __version__ = "0.3.0"
-__all__ = ["CampusCallback", "CampusConfig", "CampusError", "Curriculum", "Schedule", "attach", "load_recipe"]
+__all__ = [
+    "CampusCallback",
+    "CampusConfig",
+    "CampusError",
+    "ComparisonResult",
+    "Curriculum",
+    "OpenedRun",
+    "RecipeCheck",
+    "Schedule",
+    "attach",
+    "check_recipe",
+    "load_recipe",
+    "open_comparison",
+    "open_run",
+    "run_comparison",
+]
 
 _HOMES = {
     "CampusCallback": "report.callback",
     "CampusConfig": "recipe.config",
     "CampusError": "words.errors",
+    "ComparisonResult": "read.compared",
     "Curriculum": "method.curriculum",
+    "OpenedRun": "read.opened_run",
+    "RecipeCheck": "preview.check",
     "Schedule": "method.curriculum",
     "attach": "report.callback",
+    "check_recipe": "preview.check",
     "load_recipe": "recipe.config",
+    "open_comparison": "read.compared",
+    "open_run": "read.opened_run",
+    "run_comparison": "read.compared",
 }
 
 

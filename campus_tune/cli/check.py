@@ -35,8 +35,8 @@ def main(options: argparse.Namespace) -> int:
     path = options.recipe or options.config
     if path is None:
         raise RecipeError("`check` must be given a recipe, got none. Write: campus-tune check recipe.yaml")
-    from campus_tune.preview.check import check, is_grave, render
+    from campus_tune.preview.check import check_recipe
 
-    findings = check(path)
-    print(render(findings))
-    return int(is_grave(findings))
+    found = check_recipe(path)
+    print(found)
+    return int(found.grave)

@@ -1,17 +1,17 @@
 """What the YAML and the flags of a command that trains many runs say: TRL's settings, the recipe, the blocks.
 
 First `read_written`, then the command's own settings (`CompareSettings.from_mapping(written.compared(flags))`) and its
-arms, then `make_plan`.
+arms, then `make_plan`; of `compare` itself, `plan_comparison` is all three.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from campus_tune.compare.arms import Arm
+from campus_tune.compare.arms import PLUS, Arm, default_arms, make_arms
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.result_file import RUNS
 from campus_tune.compare.settings import BLOCK, CompareSettings
@@ -128,3 +128,27 @@ def make_plan(written: WrittenPlan, arms: Sequence[Arm], settings: CompareSettin
     if problems:
         raise RecipeError(problems)
     return plan
+
+
+def plan_comparison(
+    config: str, words: Sequence[str], given: Json, *, out: Path | None, random_plus: bool = False
+) -> Plan:
+    """What is compared, from the YAML and the flags.
+
+    Args:
+        config: the YAML's file.
+        words: of the command line that `compare` does not know itself.
+        given: flags that it knows, as `WrittenPlan.compared` takes them.
+        out: the folder; None takes the YAML's output_dir.
+        random_plus: also plain shuffling for as much compute as the recipe.
+
+    Raises:
+        RecipeError: all that is wrong with them.
+    """
+    written = read_written(config, words)
+    compared = written.compared(given)
+    settings = CompareSettings.from_mapping(compared)
+    if isinstance(compared, Mapping) and compared.get("arms") is None:
+        settings = replace(settings, arms={name: {} for name in default_arms(written.block)})
+    wanted = {**settings.arms, **({PLUS: {}} if random_plus else {})}
+    return make_plan(written, make_arms(written.block, wanted), settings, out)

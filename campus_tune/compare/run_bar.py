@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sized
 from typing import Protocol
 
-from tqdm.auto import tqdm
+from campus_tune.words.progress import bar, notebook, say
 
 
 class Counted(Protocol):
@@ -30,17 +30,19 @@ class RunBar:
 
     Args:
         campaign: whose lines shall not tear the bar.
+        quiet: show neither bar nor lines.
     """
 
-    def __init__(self, campaign: Counted) -> None:
-        self._bar = tqdm(file=sys.stderr, unit="step", leave=False, disable=None, delay=1)
+    def __init__(self, campaign: Counted, *, quiet: bool = False) -> None:
+        seen = notebook() is not None or bool(getattr(sys.stderr, "isatty", bool)())
+        self._bar = bar(desc="", unit="step", delay=1, disable=quiet or not seen)
         self._campaign = campaign
-        campaign.say = tqdm.write
+        campaign.say = (lambda _: None) if quiet else say
 
     def tick(self, step: int) -> None:
         """That many steps of the present run are finished."""
         self._bar.n = step
-        self._bar.set_description(f"run {len(self._campaign.outcomes) + 1} of {self._campaign.n_runs}", refresh=False)
+        self._bar.desc = f"run {len(self._campaign.outcomes) + 1} of {self._campaign.n_runs}"
         self._bar.update(0)
 
     def close(self) -> None:

@@ -10,7 +10,10 @@ The trainer's libraries are imported where a recipe has settings of TRL's or nam
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from campus_tune.evaluate.suites import load_suite
 from campus_tune.metrics.extras import missing_parts
@@ -22,27 +25,94 @@ from campus_tune.recipe.packing import SETTING
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.scores.questions import Questions
 from campus_tune.words.errors import CampusError, RecipeError
-from campus_tune.words.findings import SEVERITIES, Finding, as_findings
+from campus_tune.words.findings import SEVERITIES, Finding, Severity, as_findings
 from campus_tune.words.strict_yaml import read_yaml
+from campus_tune.words.tables import html_table
 from campus_tune.words.types import Json
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-def check(path: str | Path) -> list[Finding]:
-    """Everything a user should know about a training YAML with a `campus:` block before starting it.
+
+@dataclass(frozen=True)
+class RecipeCheck:
+    """What a user should know about a recipe before starting it; in a notebook, a table.
 
     Args:
-        path: the YAML, as `campus-tune sft --config` takes it.
+        recipe: as it was named; "" of one that is no file.
+        findings: the gravest first. With a wrong recipe the data are not looked at.
+    """
 
-    Returns:
-        Findings, the gravest first. With a wrong recipe the data are not looked at.
+    recipe: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def grave(self) -> bool:
+        """A run should not start."""
+        return any(finding.severity in ("refused", "error") for finding in self.findings)
+
+    @property
+    def counts(self) -> dict[Severity, int]:
+        """How many findings there are of each severity."""
+        return {severity: sum(one.severity == severity for one in self.findings) for severity in SEVERITIES}
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """A line for each finding: `severity`, `what` it is, and the `remedy`: what to do; "" for information."""
+        import pandas as pd  # the command has no use for it
+
+        lines = [(finding.severity, finding.what, finding.remedy) for finding in self.findings]
+        return pd.DataFrame(lines, columns=["severity", "what", "remedy"], dtype=object)
+
+    def to_mapping(self) -> Json:
+        """What `campus-tune check --json` prints."""
+        return {
+            "recipe": self.recipe,
+            "grave": self.grave,
+            "counts": dict(self.counts),
+            "findings": [dict(vars(finding)) for finding in self.findings],
+        }
+
+    def __str__(self) -> str:
+        called = {"refused": "refused", "error": "errors", "warning": "warnings", "info": "notes"}
+        total = ", ".join(f"{n} {called[severity]}" for severity, n in self.counts.items())
+        return "\n".join([*map(str, self.findings), total])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        rows = [(finding.severity, finding.what, finding.remedy) for finding in self.findings]
+        return html_table(rows, ("severity", "what", "what to do"))
+
+
+def check_recipe(recipe: str | Path | Mapping[str, Any]) -> RecipeCheck:
+    """Everything a user should know about a recipe before starting it, as `campus-tune check` says it.
+
+    Args:
+        recipe: a training YAML with a `campus:` block, as `campus-tune sft --config` takes it, or the same as a
+            mapping.
+
+    >>> found = check_recipe({"campus": {"metrics": ["lenght"]}})
+    >>> found.grave, found.table.severity.tolist()
+    (True, ['error'])
+    """
+    named = "" if isinstance(recipe, Mapping) else str(recipe)
+    return RecipeCheck(named, tuple(check(recipe)))
+
+
+def check(recipe: str | Path | Mapping[str, Any]) -> list[Finding]:
+    """The findings of `check_recipe`.
+
+    Args:
+        recipe: as there.
     """
     try:
-        settings = read_yaml(path)
+        settings = dict(recipe) if isinstance(recipe, Mapping) else read_yaml(recipe)
     except RecipeError as error:
         return as_findings(error)
     findings = _trainer_findings(settings)
     try:
-        config = load_recipe(settings, named=path)
+        config = load_recipe(settings, named="" if isinstance(recipe, Mapping) else recipe)
     except RecipeError as error:
         return [*as_findings(error), *findings]
     findings += [*problems_in_method(config), *_part_findings(config), *foreseen(settings, config.batching)]
@@ -67,21 +137,6 @@ def check(path: str | Path) -> list[Finding]:
         except CampusError as error:
             findings += as_findings(error)
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))
-
-
-def render(findings: list[Finding]) -> str:
-    """The findings as text, one paragraph each, and the sum of them."""
-    lines = [str(finding) for finding in findings]
-    counts = {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}
-    lines.append(
-        f"{counts['refused']} refused, {counts['error']} errors, {counts['warning']} warnings, {counts['info']} notes"
-    )
-    return "\n".join(lines)
-
-
-def is_grave(findings: list[Finding]) -> bool:
-    """A run should not start."""
-    return any(finding.severity in ("refused", "error") for finding in findings)
 
 
 def _part_findings(config: CampusConfig) -> list[Finding]:

@@ -138,7 +138,7 @@ def read_finished(run: Path | str) -> FinishedRun:
         passed_over=np.array([decision.get("passed_over", 0) for decision in decisions], dtype=np.int64),
         cells=began[-1].get("cells", {}) if began else {},
         dropped=read_jsonl(home / DROPPED) if left_out else (),
-        map=_table(home / MAP, "map"),
+        map=read_stored(home / MAP, "map"),
         weights=_by_stage(weighted, "numbers", np.nan),
         weight_by_domain=_by_stage(weighted, "by_domain", np.nan),
         weight_bars={name: rows.astype(np.int64) for name, rows in _by_stage(weighted, "bars").items()},
@@ -149,15 +149,23 @@ def read_finished(run: Path | str) -> FinishedRun:
         probe_steps=np.array([event["step"] for event in probes], dtype=np.int64),
         competence=_by_stage([_of_domains(event, "competence") for event in probes], "domains", np.nan),
         calibration=_by_stage([_of_domains(event, "ece") for event in probes], "domains", np.nan),
-        book=_table(home / BOOK, "book"),
-        value=_table(home / VALUES, "values of the rows"),
+        book=read_stored(home / BOOK, "book"),
+        value=read_stored(home / VALUES, "values of the rows"),
         transfer=_transfer(home / TRANSFER),
         end=events[-1] if events[-1]["event"] == "end" else {},
     )
 
 
-def _table(path: Path, what: str) -> dict[str, NDArray[Any]]:
-    """The columns of a table that the run left; {} where it left none."""
+def read_stored(path: Path, what: str) -> dict[str, NDArray[Any]]:
+    """The columns of a table that the run left; {} where it left none.
+
+    Args:
+        path: of the table.
+        what: it is, in messages.
+
+    Raises:
+        DataError: it is damaged.
+    """
     try:
         return read_columns(path)[0] if path.exists() else {}
     except ResumeError as error:

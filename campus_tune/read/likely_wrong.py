@@ -110,13 +110,16 @@ class LikelyWrong:
             **said,
         }
 
-    def with_texts_of(self, data: Path) -> LikelyWrong:
+    def with_texts_of(self, data: Path | Sequence[Json]) -> LikelyWrong:
         """The same, with the texts of all rows that stand in a training file, by what they say.
+
+        Args:
+            data: the file, or its rows.
 
         Raises:
             DataError: it cannot be read, or holds no row of the run.
         """
-        said = Said.of_rows(read_table(data), Shape())
+        said = Said.of_rows(read_table(data) if isinstance(data, Path) else data, Shape())
         places = {key: place for place, key in reversed(list(enumerate(keys_of(said.whole))))}
         keys = self.table["key"].tolist()
         texts = {
@@ -130,8 +133,9 @@ class LikelyWrong:
             if (place := places.get(key)) is not None
         }
         if not texts:
+            given = data if isinstance(data, Path) else f"{len(data)} others"
             raise DataError(
-                f"`--data` must be the training file of this run, got {data}, in which none of its {len(keys)} rows "
+                f"`--data` must be the training file of this run, got {given}, in which none of its {len(keys)} rows "
                 "is. Name the file that it was trained on, as it was then, or leave --data out."
             )
         return replace(self, texts={**self.texts, **texts})
@@ -145,12 +149,13 @@ class LikelyWrong:
         return [(str(name), np.flatnonzero(codes == code)) for code, name in enumerate(names)]
 
 
-def read_likely_wrong(run: Path, data: Path | None = None) -> LikelyWrong:
+def read_likely_wrong(run: Path, data: Path | Sequence[Json] | None = None) -> LikelyWrong:
     """Read the map of a run.
 
     Args:
         run: its output_dir, the `curriculum/` folder in it, or the ledger.
-        data: the training file that the run was given, to look texts up in; None for those that the run has kept.
+        data: the training file that the run was given, or its rows, to look texts up in; None for those that the run
+            has kept.
 
     Raises:
         DataError: there is no run, or it has made no map (it is said why), or one that is damaged; or the file holds

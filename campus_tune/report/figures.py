@@ -1,36 +1,49 @@
-"""How our pictures look, and how one becomes a PNG: two widths of each, the same size of letters in both.
+"""How our pictures look, and what one becomes: SVG for the page, PNG for a tracker, a figure for a notebook.
 
 Nothing hangs on colour alone. The palette is Okabe and Ito's, which the colour-blind tell apart, and every series has a
 line style, a marker and a hatch of its own besides. Figures are made without pyplot, so that no state is shared with a
 user's own plots and drawing works in any thread.
+
+Why matplotlib, and not a library of charts for browsers: Vega would put some 0.8 MB of script into every page and
+builds functions from text, which the page forbids; plotly's is above 4 MB. An SVG takes the page's colours, dark ones
+too, its letters can be searched, and what moves in the data map is a few lines of script beside it.
 """
 
 from __future__ import annotations
 
-import base64
 import io
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from campus_tune.report.characters import visible
+from campus_tune.report.svg import inline_svg
 from campus_tune.words.types import FloatArray
 from campus_tune.words.wording import cut
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 WIDE, NARROW = 9.6, 3.7  # inches; at 100 CSS pixels an inch, a page of a desk and one of a phone
-DPI_WIDE, DPI_NARROW = 150, 200
+DPI = 150  # of a PNG
 INK, GREY, PALE, ACCENT = "#1b1f24", "#6b7280", "#d7dbe0", "#D55E00"
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C7A00", "#000000")
+GRID, BAND, DARK, BLACK = "#e8eaed", "#eef0f3", "#3b4048", "#333333"
+ON_FACE, GREY_ON_FACE = "#1b1f25", "#6b7281"  # letters on a face of their own: these never turn with the page
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C7A00", BLACK)
+THEMED = {  # colours that the page sets anew where it is dark, by the names of its style sheet
+    INK: "--ink", GREY: "--grey", PALE: "--line", GRID: "--grid", BAND: "--band", DARK: "--base", BLACK: "--last",
+}  # fmt: skip
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 2, 1, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-HATCHES = ("", "///", "...", "\\\\\\", "xxx", "---", "+++", "ooo")
+HATCHES = ("", "///", "|||", "\\\\\\", "xxx", "---", "+++", "ooo")
 BINNED = 120  # stages, above which a band shows shares
 LONGEST = 28  # characters of a name in a picture
 MANY = 60  # points on a line, above which markers are thinned out
@@ -48,7 +61,8 @@ STYLE = {
     "axes.titlecolor": INK,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#e8eaed",
+    "axes.facecolor": "none",
+    "grid.color": GRID,
     "grid.linewidth": 0.8,
     "hatch.linewidth": 0.7,
     "legend.frameon": False,
@@ -58,6 +72,7 @@ STYLE = {
     "lines.markersize": 5,
     "text.color": INK,
     "text.parse_math": False,  # a domain may be called "$a$"
+    "svg.fonttype": "none",
     "xtick.color": INK,
     "ytick.color": INK,
     "xtick.labelsize": 8.5,
@@ -65,43 +80,103 @@ STYLE = {
 }
 
 
-@dataclass(frozen=True)
+Draw: TypeAlias = "Callable[[Figure, bool], None]"
+Height: TypeAlias = float | tuple[float, float]
+
+
+@dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture of the page.
+    """A picture of the page; nothing is drawn before somebody looks at it.
 
     Args:
         name: of its file, without `.png`.
         title: above it on the page.
         alt: what is seen, in numbers.
         note: how to read it; "" where that is plain.
-        wide: PNG for a desk.
-        narrow: PNG for a phone.
+        draw: given an empty figure, and whether it is the narrow one.
+        heights: inches of the wide and of the narrow one.
     """
 
     name: str
     title: str
     alt: str
     note: str
-    wide: bytes
-    narrow: bytes
+    draw: Draw
+    heights: tuple[float, float]
 
-    def source(self, *, narrow: bool = False) -> str:
-        """The PNG as a `data:` address, which needs no network."""
-        return "data:image/png;base64," + base64.b64encode(self.narrow if narrow else self.wide).decode("ascii")
+    def figure(self, *, narrow: bool = False) -> Figure:
+        """A figure of matplotlib's, for a notebook or a file of one's own.
 
-    def size(self, *, narrow: bool = False) -> tuple[int, int]:
-        """(width, height) in CSS pixels, from the PNG's header."""
-        png, dpi = (self.narrow, DPI_NARROW) if narrow else (self.wide, DPI_WIDE)
-        width, height = (int.from_bytes(png[at : at + 4], "big") for at in (16, 20))
-        return round(width * 100 / dpi), round(height * 100 / dpi)
+        Args:
+            narrow: as wide as a phone.
+        """
+        with _styled():
+            size = (NARROW if narrow else WIDE, self.heights[narrow])
+            figure: Figure = _kind()(figsize=size, dpi=DPI, layout="constrained", facecolor="white")
+            self.draw(figure, narrow)
+        return figure
+
+    @cached_property
+    def png(self) -> bytes:
+        """The wide one as a file."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from PIL import Image
+
+        canvas = FigureCanvasAgg(self.figure())
+        canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib's
+        pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+        # a palette takes a third of the bytes, and nobody sees the difference
+        image = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
+        written = io.BytesIO()
+        few = image.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        few.save(written, format="PNG", optimize=True)
+        return written.getvalue()
+
+    def svg(self, *, narrow: bool = False) -> Markup:
+        """One of both as a part of a page, in the page's colours.
+
+        Args:
+            narrow: as wide as a phone.
+        """
+        written, figure = io.StringIO(), self.figure(narrow=narrow)
+        with _styled():  # how letters are written is the writer's to know
+            figure.savefig(written, format="svg", facecolor="none", metadata={"Date": None})
+        name = f"{self.name}-{'narrow' if narrow else 'wide'}"
+        return inline_svg(written.getvalue(), name, alt=self.alt, colours=THEMED)
 
 
-Draw: TypeAlias = "Callable[[Figure, bool], None]"
-Height: TypeAlias = float | tuple[float, float]
+@cache
+def _kind() -> type[Figure]:
+    """Figures that are drawn in our style whenever they are drawn, and that a notebook shows without pyplot."""
+    from matplotlib.figure import Figure
+
+    class Drawing(Figure):
+        """A figure of a report."""
+
+        def draw(self, renderer: Any) -> None:
+            """As every figure does, in our style."""
+            with _styled():
+                super().draw(renderer)
+
+        def _repr_png_(self) -> bytes:
+            written = io.BytesIO()
+            self.savefig(written, format="png", dpi=100)
+            return written.getvalue()
+
+    return Drawing
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type]  # the keys are matplotlib's own
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box in the picture; alt text and tables have the name
+        yield
 
 
 def picture(name: str, title: str, draw: Draw, *, alt: str, height: Height, note: str = "") -> Picture:
-    """Draw a picture twice.
+    """A picture in two widths, the same size of letters in both.
 
     Args:
         name: of its file.
@@ -111,31 +186,7 @@ def picture(name: str, title: str, draw: Draw, *, alt: str, height: Height, note
         height: inches, or those of the wide and of the narrow one.
         note: how to read it.
     """
-    wide, narrow = height if isinstance(height, tuple) else (height, height)
-    return Picture(
-        name, title, alt, note, _png(draw, WIDE, wide, DPI_WIDE, False), _png(draw, NARROW, narrow, DPI_NARROW, True)
-    )
-
-
-def _png(draw: Draw, width: float, height: float, dpi: int, narrow: bool) -> bytes:
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from PIL import Image
-
-    with mpl.rc_context(STYLE), warnings.catch_warnings():  # type: ignore[arg-type]  # the keys are matplotlib's own
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a box in the picture; alt text and tables have the name
-        figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained", facecolor="white")
-        canvas = FigureCanvasAgg(figure)
-        draw(figure, narrow)
-        canvas.draw()  # type: ignore[no-untyped-call]  # matplotlib's
-        pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
-    # a palette takes a third of the bytes, and nobody sees the difference
-    image = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
-    written = io.BytesIO()
-    few = image.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    few.save(written, format="PNG", optimize=True)
-    return written.getvalue()
+    return Picture(name, title, alt, note, draw, height if isinstance(height, tuple) else (height, height))
 
 
 @dataclass(frozen=True)
@@ -169,7 +220,7 @@ class Face:
 
 
 SHUFFLED = Face("#9aa1ab", (0, (1, 2)), "|", "")  # no choice among sub-curricula
-BASE = Face("#3b4048", (0, (4, 1.5)), "d", "")  # what all arms are compared with
+BASE = Face(DARK, (0, (4, 1.5)), "d", "")  # what all arms are compared with
 
 
 def faces_of(names: Iterable[str], *, plain: str = "", plain_face: Face = SHUFFLED) -> dict[str, Face]:
@@ -191,7 +242,7 @@ def fitted(name: str, longest: int = LONGEST) -> str:
     >>> fitted("data/of/the/first/half/of/the/year"), fitted("_x"), fitted("")
     ('data/of/the/f…lf/of/the/year', ' _x', ' ')
     """
-    name = cut(name, longest, tail=longest // 2)
+    name = visible(cut(name, longest, tail=longest // 2))
     return f" {name}" if not name or name.startswith("_") else name  # matplotlib leaves these out of legends
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from campus_tune.report.compare_facts import CompareFacts
-from campus_tune.report.figures import GREY, INK, LONGEST, PALE, Face, Picture, fitted, legend_below, picture
+from campus_tune.report.figures import BAND, GREY, INK, LONGEST, PALE, Face, Picture, fitted, legend_below, picture
 from campus_tune.report.html_tables import signed
 from campus_tune.words.types import Json
 
@@ -82,7 +82,7 @@ def intervals(
         from matplotlib.ticker import FuncFormatter
 
         axis = figure.subplots()
-        axis.axvspan(-100 * effect, 100 * effect, color="#eef0f3", linewidth=0, zorder=0)
+        axis.axvspan(-100 * effect, 100 * effect, color=BAND, linewidth=0, zorder=0)
         axis.axvline(0, color=INK, linewidth=1)
         points: dict[str, Any] = {
             arm: {"color": face.colour, "marker": face.marker, "linestyle": "none"} for arm, face in faces.items()

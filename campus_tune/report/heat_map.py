@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from campus_tune.report.figures import GREY, INK, PALE, Picture, fitted, picture
+from campus_tune.report.figures import GREY_ON_FACE, ON_FACE, PALE, Picture, fitted, picture
 from campus_tune.report.html_tables import GAP, Cell, HtmlTable, number, signed, words
 from campus_tune.words.types import BoolArray, FloatArray
 from campus_tune.words.wording import listed
@@ -31,7 +31,7 @@ HARMS, NEITHER, HELPS = "#D55E00", "#f7f8f9", "#0072B2"  # of Okabe and Ito's pa
 MOST = 24  # rows or columns of a picture; the table has them all
 NUMBERED, NUMBERED_NARROW = 12, 5  # columns, above which a cell is too small for its number
 ROW = 0.36  # inches that a row of cells is high
-DARK = 0.6  # of the largest value, from which on a cell's letters are white
+DEEP = 0.6  # of the largest value, from which on a cell's letters are white
 CHANCE = "Hatched, with a grey number: the interval holds 0, it may be chance."
 MOST_SAID = 6  # cells that the picture's text names
 
@@ -167,9 +167,9 @@ def _numbers(axis: Axes, shown: Heat, form: str, limit: float) -> None:
     for i, j in np.ndindex(shown.values.shape):
         value, clear = shown.values[i, j], shown.clear[i, j]
         text = signed(f"{value:{form}}") if np.isfinite(value) else GAP
-        how: dict[str, Any] = {"color": "white" if abs(value) > DARK * limit else INK, "fontweight": "bold"}
+        how: dict[str, Any] = {"color": "white" if abs(value) > DEEP * limit else ON_FACE, "fontweight": "bold"}
         if not clear:  # a paper of its own, for it stands on a hatch
-            how = {"color": GREY, "bbox": {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.2}}
+            how = {"color": GREY_ON_FACE, "bbox": {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1.2}}
         axis.text(j, i, text, ha="center", va="center", fontsize=8.5, **how)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from campus_tune.report.characters import visible
 from campus_tune.report.figures import Picture
 from campus_tune.report.html_tables import GAP, Cell, HtmlTable, number, signed, words
 from campus_tune.report.map_facts import SUSPECT, DomainRows, LikelyRow, MapFacts
@@ -85,7 +86,7 @@ def map_section(facts: MapFacts, pictures: Sequence[Picture]) -> MapSection:
     opened = OPENED if facts.n_suspects else 0
     rows = tuple(shown_row(row) for row in facts.likeliest)
     return MapSection(
-        sentence=f"{facts.sentence[:1].upper()}{facts.sentence[1:].rstrip('.')}.",
+        sentence=map_sentence(facts),
         basis=BASES.get(facts.basis, ""),
         picture=next((picture for picture in pictures if picture.name == MAP_PICTURE), None),
         tables=(regions_table(facts),) if facts.domains else (),
@@ -96,6 +97,11 @@ def map_section(facts: MapFacts, pictures: Sequence[Picture]) -> MapSection:
         first=rows[:opened],
         rest=rows[opened:],
     )
+
+
+def map_sentence(facts: MapFacts) -> str:
+    """What the map says in one sentence."""
+    return f"{facts.sentence[:1].upper()}{facts.sentence[1:].rstrip('.')}."
 
 
 def regions_table(facts: MapFacts) -> HtmlTable:
@@ -198,19 +204,9 @@ def readable(text: str, longest: int = LONGEST) -> str:
     >>> readable("a\x00b\nc\ud800"), readable("x" * 999, 20)
     ('a␀b\nc�', 'xxxxxxxxxxxxxx…xxxxx')
     """
-    text = cut(text, longest, tail=min(TAIL, longest // 4))
-    return "".join(map(_visible, text))
+    return visible(cut(text, longest, tail=min(TAIL, longest // 4)))
 
 
 def _token(text: str) -> str:
     """A token as a page can hold it; one of nothing but blanks by their signs."""
     return readable(text, SHORT) if text.strip() else text.translate(BLANKS)[:SHORT]
-
-
-def _visible(character: str) -> str:
-    code = ord(character)
-    if code < 32 and character not in "\n\t":
-        return chr(0x2400 + code)
-    if code == 0x7F:
-        return "\u2421"
-    return "\ufffd" if 0x80 <= code < 0xA0 or 0xD800 <= code < 0xE000 else character

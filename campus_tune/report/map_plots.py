@@ -15,6 +15,7 @@ import numpy as np
 from campus_tune.report.figures import ACCENT, GREY, INK, Face, Picture, legend_below, picture
 from campus_tune.report.map_facts import REGIONS, SUSPECT, MapFacts
 from campus_tune.report.map_shape import MapShape
+from campus_tune.report.svg import ROWS
 from campus_tune.words.types import FloatArray
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ FACES = dict(  # the same on every page, so that two runs can be laid side by si
         [
             Face("#009E73", "-", "o", ""),
             Face("#0072B2", "-", "s", "///"),
-            Face("#E69F00", "-", "^", "..."),
+            Face("#E69F00", "-", "^", "|||"),
             Face("#CC79A7", "-", "D", "\\\\\\"),
             Face("#9aa1ab", "-", "o", ""),
             Face("#6b7280", "-", "v", "---"),
@@ -95,22 +96,27 @@ def _excess_label(narrow: bool) -> str:
 
 def cartography(axis: Axes, shape: MapShape, regions: Sequence[str]) -> None:
     """Points, the suspects upon the others; of many rows also where all of them lie."""
+    from matplotlib.colors import ListedColormap, to_rgb
+
     points = shape.points
     if shape.density is not None and shape.spread is not None:
         counts = np.log10(np.where(shape.density > 0, shape.density, np.nan) + 1)
-        axis.pcolormesh(shape.spread, shape.excess, counts, cmap="Greys", vmin=0, vmax=1.6 * np.nanmax(counts))
+        seen_through = ListedColormap([(*to_rgb(GREY), alpha) for alpha in np.linspace(0.0, 0.6, 64)])  # on any page
+        axis.pcolormesh(
+            shape.spread, shape.excess, counts, cmap=seen_through, vmin=0, vmax=np.nanmax(counts), rasterized=True
+        )
     for place, name in enumerate(regions):
         face, rows = FACES.get(name, UNKNOWN), (points.region == place) & ~points.suspect
         if name != SUSPECT and rows.any():
             how: dict[str, Any] = {"marker": face.marker, "color": face.colour}
-            axis.scatter(points.spread[rows], points.excess[rows], s=13, alpha=0.65, linewidths=0, **how)
+            x, y = points.spread[rows], points.excess[rows]
+            axis.scatter(x, y, s=13, alpha=0.65, linewidths=0, gid=f"{ROWS}{place}", **how)
             axis.plot([], [], linestyle="", label=region_words(name), **how)  # the legend's, larger
     if points.suspect.any():
         wrong = points.suspect
         how = {"marker": FACES[SUSPECT].marker, "color": FACES[SUSPECT].colour}
-        axis.scatter(
-            points.spread[wrong], points.excess[wrong], s=42, edgecolors="white", linewidths=0.6, zorder=4, **how
-        )
+        x, y = points.spread[wrong], points.excess[wrong]
+        axis.scatter(x, y, s=42, edgecolors="white", linewidths=0.6, zorder=4, gid=f"{ROWS}{SUSPECT}", **how)
         axis.plot([], [], linestyle="", label=region_words(SUSPECT), **how)
     axis.margins(0.03)
 
@@ -128,7 +134,8 @@ def histogram(axis: Axes, shape: MapShape, regions: Sequence[str]) -> None:
     wrong = shape.points.excess[shape.points.suspect]
     if len(wrong):
         face = FACES[SUSPECT]
-        axis.plot(wrong, np.full(len(wrong), -0.035 * below.max()), linestyle="", marker="|", color=face.colour)
+        low = np.full(len(wrong), -0.035 * below.max())
+        axis.plot(wrong, low, linestyle="", marker="|", color=face.colour, gid=f"{ROWS}{SUSPECT}")
     axis.axhline(0, color=GREY, linewidth=0.8)
 
 

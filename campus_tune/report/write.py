@@ -110,7 +110,7 @@ def _write(path: Path, page: Path, *, refresh_s: float | None) -> tuple[Path, bo
             "or read it with the campus_tune that wrote it (--debug shows where)."
         ) from error
     for picture in pictures:
-        atomic_write(page.parent / PLOTS / f"{picture.name}.png", picture.wide)
+        atomic_write(page.parent / PLOTS / f"{picture.name}.png", picture.png)
     atomic_write(page, render(template, content, refresh_s=None if finished else refresh_s))
     return page, finished
 

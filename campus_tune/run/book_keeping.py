@@ -173,6 +173,33 @@ def read_losses(path: Path) -> tuple[IntArray, RowLosses]:
         raise unlike(path, str(error.__cause__ or error)) from error
 
 
+def read_visits(
+    home: Path, events: Sequence[Json], global_batch: int
+) -> tuple[IntArray, IntArray, IntArray, RowLosses] | None:
+    """(stage, row, optimizer step, losses) of every visit in the sequence of training, shape (V,) each.
+
+    Args:
+        home: a run's `curriculum/`.
+        events: its ledger's lines.
+        global_batch: rows of an optimizer step.
+
+    Returns:
+        None where training shows no losses of single rows.
+
+    Raises:
+        ResumeError: a file is missing or damaged.
+    """
+    ends = [event for event in events if "rows_with_loss" in event]
+    if not ends:
+        return None
+    parts = [read_losses(home / LOSSES / file_of_stage(end["stage"])) for end in ends]
+    stages = [np.full(len(rows), end["stage"]) for end, (rows, _) in zip(ends, parts, strict=True)]
+    steps = [steps_of(end["step"], len(rows), global_batch) for end, (rows, _) in zip(ends, parts, strict=True)]
+    losses = {name: np.concatenate([getattr(one, name) for _, one in parts]) for name in vars(RowLosses.zeros(0))}
+    rows = np.concatenate([rows for rows, _ in parts])
+    return np.concatenate(stages), rows, np.concatenate(steps), RowLosses(**losses)
+
+
 def unlike(path: Path, found: str) -> ResumeError:
     """The error of a file, or a folder of them, that is not what the run's training showed."""
     return ResumeError(

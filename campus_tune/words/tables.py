@@ -13,6 +13,7 @@ b             −10 %
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 
 from campus_tune.words.wording import cut
 
@@ -53,3 +54,23 @@ def table_with_texts(head: Sequence[str], rows: Sequence[Sequence[str]], texts: 
     if below:
         return "\n".join([first, *(f"{line}\n        {text}" for line, text in zip(lines, said, strict=True))])
     return "\n".join([first, *(f"{line.ljust(inside)}{text}" for line, text in zip(lines, said, strict=True))])
+
+
+def html_table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:
+    """A small table for a notebook, words to the left; what stands in its cells is escaped.
+
+    Args:
+        rows: their cells; with no `head`, the first of each is its name.
+        head: of the columns.
+
+    >>> html_table([["rows", "<40>"]]).replace(' style="text-align:left"', "")
+    '<table><tbody><tr><th>rows</th><td>&lt;40&gt;</td></tr></tbody></table>'
+    """
+
+    def line(cells: Sequence[str], names: int) -> str:
+        tags = ["th" if place < names else "td" for place in range(len(cells))]
+        each = (f'<{tag} style="text-align:left">{escape(cell)}</{tag}>' for tag, cell in zip(tags, cells, strict=True))
+        return f"<tr>{''.join(each)}</tr>"
+
+    top = f"<thead>{line(head, len(head))}</thead>" if head else ""
+    return f"<table>{top}<tbody>{''.join(line(row, 0 if head else 1) for row in rows)}</tbody></table>"

@@ -14,8 +14,10 @@ import yaml
 from campus_tune.data.said import Said
 from campus_tune.data.shapes import Shape
 from campus_tune.demo.tasks import write_tasks
-from campus_tune.preview.check import check, is_grave, render
+from campus_tune.preview.check import RecipeCheck, check, check_recipe
 from campus_tune.preview.duplicate_rows import Repeats, duplicate_findings
+from campus_tune.words.findings import Finding
+from campus_tune.words.strict_yaml import read_yaml
 
 GOOD: dict[str, Any] = {
     "dataset_name": "train.jsonl",
@@ -337,10 +339,36 @@ def test_a_missing_recipe_is_one_error(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("folder")
 def test_the_text_ends_with_the_sum_and_gravity_follows_it() -> None:
     run({"metrics": ["length", "loss"], "selector": "lowest_perplexity"})
-    findings = check("recipe.yaml")
-    assert render(findings).endswith("1 refused, 0 errors, 1 warnings, 6 notes")
-    assert is_grave(findings)
-    assert not is_grave([])
+    found = check_recipe("recipe.yaml")
+    assert str(found).endswith("1 refused, 0 errors, 1 warnings, 6 notes")
+    assert found.counts == {"refused": 1, "error": 0, "warning": 1, "info": 6}
+    assert found.grave
+    assert not RecipeCheck("", ()).grave
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_check_is_a_table_a_document_and_html() -> None:
+    run({"metrics": ["length", "loss"], "selector": "lowest_perplexity"})
+    found = check_recipe(Path("recipe.yaml"))
+    assert found.table.columns.tolist() == ["severity", "what", "remedy"]
+    assert found.table.severity.tolist() == [finding.severity for finding in found.findings]
+    document = json.loads(json.dumps(found.to_mapping()))
+    assert (document["recipe"], document["grave"]) == ("recipe.yaml", True)
+    assert document["findings"][0] == vars(found.findings[0])
+    assert document["counts"]["info"] == 6
+    shown = RecipeCheck("", (Finding("info", "<b>"),))._repr_html_()
+    assert "&lt;b&gt;" in shown
+    assert "<b>" not in shown
+    assert repr(found) == str(found)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_mapping_is_checked_as_its_file_would_be() -> None:
+    run({"metrics": ["length", "loss"], "selector": "lowest_perplexity"})
+    of_file, of_mapping = check_recipe("recipe.yaml"), check_recipe(read_yaml("recipe.yaml"))
+    assert of_mapping.findings == of_file.findings
+    assert of_mapping.recipe == ""
+    assert check_recipe({"dataset_name": "x"}).findings[0].what.startswith("`campus` must be a block in the mapping")
 
 
 def test_the_demo_tasks_hold_their_probes_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,7 @@ from tests.report.made_up_map import make_map
 def coarse_pictures() -> Iterator[None]:
     """A quarter of the pixels, the same size on the page: half of a page's seconds are its pixels."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(figures, "DPI_WIDE", figures.DPI_WIDE // 2)
-        patch.setattr(figures, "DPI_NARROW", figures.DPI_NARROW // 2)
+        patch.setattr(figures, "DPI", figures.DPI // 2)
         yield
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from campus_tune.report.figures import Picture
+from campus_tune.report.figures import NARROW, WIDE, Picture
 from campus_tune.report.heat_map import HARMS, HELPS, MOST, Heat, heat_map, heat_table, in_words
 from campus_tune.words.types import FloatArray
 from tests.report.conftest import coarse_pictures
@@ -31,7 +31,7 @@ def drawn(of: Heat) -> Picture:
 
 
 def pixels(picture: Picture) -> FloatArray:
-    return np.asarray(Image.open(io.BytesIO(picture.wide)).convert("RGB"), dtype=np.float64)
+    return np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGB"), dtype=np.float64)
 
 
 def amount(picture: Picture, colour: str) -> int:
@@ -70,21 +70,21 @@ def test_the_picture_is_said_in_words_too_the_largest_first() -> None:
 
 def test_a_map_without_any_value_is_not_drawn() -> None:
     assert heat_map("transfer", "Transfer", heat([[NAN, NAN]])) is None
-    assert drawn(heat([[0.0, 0.0]])).wide
+    assert drawn(heat([[0.0, 0.0]])).png
 
 
 def test_names_from_a_training_set_are_shown_whatever_they_are() -> None:
     names = ("$a$ \\frac{", "_hidden", "الحساب", "x" * 500, "")
     values = np.arange(25.0).reshape(5, 5) - 12
-    assert drawn(Heat(names, names, values)).wide
+    assert drawn(Heat(names, names, values)).png
 
 
 @pytest.mark.parametrize("n", [1, 13, 60])
 def test_a_picture_keeps_its_size_however_many_domains_there_are(n: int) -> None:
     picture = drawn(heat(np.linspace(-1, 1, n * n).reshape(n, n), width=0.1))
-    for narrow in (False, True):
-        width, height = picture.size(narrow=narrow)
-        assert height / width < (3.2 if narrow else 1.2)
+    wide, narrow = picture.heights
+    assert wide / WIDE < 1.2
+    assert narrow / NARROW < 3.2
     assert ("table has all" in picture.note) == (n > MOST)
 
 

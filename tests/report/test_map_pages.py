@@ -17,9 +17,9 @@ from campus_tune.report import map_plots, write
 from campus_tune.report.map_facts import REGIONS, LikelyRow, MapFacts
 from campus_tune.report.map_page import LONGEST, MOST_DOMAINS, map_section, readable, regions_table, shown_row
 from campus_tune.report.map_plots import FACES, MAP_PICTURE, map_picture
-from campus_tune.report.map_shape import SAMPLE
 from campus_tune.report.run_facts import read_run
 from campus_tune.report.write import write_report
+from campus_tune.run.row_map import SAMPLE
 from campus_tune.words.errors import DataError
 from tests.report.conftest import coarse_pictures
 from tests.report.made_up import DOMAINS, EVIL, make_run
@@ -172,11 +172,13 @@ def test_of_many_rows_the_picture_is_a_density_and_a_sample(tmp_path: Path, monk
     with coarse_pictures():
         picture = map_picture(found)
     assert picture is not None
-    assert sum(drawn) == 2 * SAMPLE  # a wide and a narrow picture
+    assert not drawn  # nobody has looked at it
+    assert len(picture.svg()) < 250_000
+    assert sum(drawn) == SAMPLE
     n = found.n_suspects
     assert "Grey is where all 29,999 rows lie. The points are 2,000 of them" in picture.note
     assert f"{n} suspects are among them" in picture.note
-    assert len(picture.wide) < 100_000
+    assert len(picture.png) < 100_000
 
 
 def test_every_region_has_a_face_of_its_own() -> None:

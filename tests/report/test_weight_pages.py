@@ -201,7 +201,7 @@ def test_a_stage_between_others_that_had_no_weights_is_a_gap() -> None:
     found = WeightFacts((0, 2, 4, 6), (stage(0), stage(2)), (1, 1))
     assert found.bars().sum(axis=0).tolist() == [1, 0, 1]
     with coarse_pictures():
-        assert weights(found).wide[:4] == b"\x89PNG"
+        assert weights(found).png[:4] == b"\x89PNG"
 
 
 def test_rows_that_all_lie_in_one_bar_are_drawn() -> None:

@@ -15,7 +15,7 @@ import yaml
 from campus_tune.compare.arms import default_arms, make_arms
 from campus_tune.method import suspicion
 from campus_tune.method.dirt import Dirt
-from campus_tune.preview.check import check, is_grave
+from campus_tune.preview.check import check, check_recipe
 from campus_tune.run import earned
 from campus_tune.run.callback import CampusCallback, attach
 from campus_tune.run.ledger import read_ledger
@@ -146,9 +146,9 @@ def test_a_run_of_the_default_that_is_stopped_goes_on_as_if_it_was_not(
 
 def test_check_says_what_an_empty_block_does_and_finds_nothing_wrong(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("campus: {}\n", "utf-8")
-    found = check(tmp_path / "recipe.yaml")
-    assert not is_grave(found)
-    [told] = [str(one) for one in found if "asks for no order" in str(one)]
+    found = check_recipe(tmp_path / "recipe.yaml")
+    assert not found.grave
+    [told] = [str(one) for one in found.findings if "asks for no order" in str(one)]
     assert told.endswith(
         "Write metrics: [length] for an order, or selector: shuffle and nothing else for plain shuffling."
     )

@@ -1,0 +1,318 @@
+"""The tables of a run as pandas DataFrames: which columns each has, and how the ledger's lines become them.
+
+A table has its columns whatever a run has done: one that measured no probes has an empty table of probes, with the same
+columns and types, so that code written for one run goes on with another. What is not known of a line is NaN (None in
+columns of words).
+
+>>> table("probes", []).columns.tolist()
+['step', 'stage', 'domain', 'loss', 'competence', 'rows', 'ece']
+>>> table("costs", [{"purpose": "probes", "share": 0.01}]).seconds.isna().tolist()
+[True]
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import pandas as pd
+from numpy.typing import NDArray
+
+from campus_tune.read.finished import moved_shares, weight_numbers
+from campus_tune.words.types import Json
+
+Values: TypeAlias = Sequence[object] | NDArray[Any]  # of a column
+
+# A column's type, for tables without lines too. What is "int" or "bool" is known of every line.
+_WHOLE, _NUMBER, _TEXT, _YES, _OF_FEW, _KEY = "int64", "float64", "object", "bool", "category", "uint64"
+
+# of the map, which others repeat
+_ROW = {
+    "row": (_WHOLE, "number of the row in the training set, as the trainer prepared it, from 0"),
+    "key": (_TEXT, "hash of what the row says, 16 hex digits: the same in every run and in the user's own file"),
+    "domain": (_OF_FEW, "its domain; None without"),
+    "region": (_OF_FEW, "where it lies on the map: learned, suspect, …; None where one forward was all that was asked"),
+    "visits": (_NUMBER, "how often it was trained"),
+    "mean_loss": (_NUMBER, "mean over its visits of the loss of its answer, nats per token"),
+    "lowest_probability": (_NUMBER, "of a token of its answer, the mean over visits"),
+    "excess": (
+        _NUMBER,
+        "loss beyond that of like rows at the same moment, in their spreads: what suspicion is made of",
+    ),
+    "spread": (_NUMBER, "of the excess over its visits"),
+    "suspect": (_YES, "it looks wrong: it stands out further than chance"),
+    "contradicting": (_YES, "the same prompt has another answer elsewhere"),
+    "duplicate_of": (_NUMBER, "the earlier row that says the same; NaN of any other row"),
+}
+_STAGE = {
+    "stage": (_WHOLE, "number of the stage, from 0"),
+    "step": (_WHOLE, "optimizer steps before it"),
+}
+
+# table → column → (its type, what it says)
+TABLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "ledger": {
+        "line": (_WHOLE, "number of the line in ledger.jsonl, from 1; its other keys are columns as they stand there"),
+        "event": (_TEXT, "what it tells of: run, decision, stage_end, probes, …, end"),
+        "step": (_NUMBER, "optimizer steps before it"),
+        "stage": (_NUMBER, "of the stage that it tells of"),
+    },
+    "decisions": {
+        **_STAGE,
+        "steps": (_WHOLE, "optimizer steps that it takes"),
+        "epoch": (_WHOLE, "number of the epoch, from 0"),
+        "chosen": (_TEXT, "the sub-curriculum that was trained, or shuffle"),
+        "outcome": (_TEXT, "how the decision ended"),
+        "scope_from": (_NUMBER, "where the open part of the order begins, a share of the rows, easy to hard"),
+        "scope_to": (_NUMBER, "where it ends"),
+        "rows": (_WHOLE, "trained in it"),
+        "random_rows": (_WHOLE, "of them, drawn at random"),
+        "repeated_rows": (_WHOLE, "of them, trained before"),
+        "margin": (_NUMBER, "how far the choice was ahead of the next offer, nats per token"),
+        "train_loss": (_NUMBER, "mean over answer tokens of the stage's own forwards, nats; NaN of one not over"),
+        "learning_rate": (_NUMBER, "at the stage's end"),
+        "checked": (_NUMBER, "steps so far whose rows were compared with the plan"),
+        "passed": (_NUMBER, "of them, those that trained what was planned"),
+        "cost": (_NUMBER, "measuring so far, as a share of the compute of training"),
+    },
+    "offers": {
+        **_STAGE,
+        "name": (_TEXT, "the sub-curriculum that offered rows"),
+        "chosen": (_YES, "they were trained"),
+        "loss": (_NUMBER, "mean over answer tokens of the sampled rows, nats"),
+        "stderr": (_NUMBER, "of that loss, nats"),
+        "perplexity": (_NUMBER, "exp(loss)"),
+        "sampled_rows": (_NUMBER, "that were measured"),
+    },
+    "probes": {
+        "step": (_WHOLE, "optimizer steps before the measurement"),
+        "stage": (_NUMBER, "stages that were over; NaN at the start"),
+        "domain": (_TEXT, "of the probe"),
+        "loss": (_NUMBER, "nats per answer token"),
+        "competence": (_NUMBER, "exp(−loss), in [0, 1]"),
+        "rows": (_NUMBER, "that were measured"),
+        "ece": (_NUMBER, "expected calibration error, in [0, 1]"),
+    },
+    "evaluations": {
+        "step": (_NUMBER, "optimizer steps before it; NaN where the ledger does not say"),
+        "task": (_TEXT, "official task"),
+        "metric": (_TEXT, "of the task"),
+        "value": (_NUMBER, "of the metric"),
+        "stderr": (_NUMBER, "of the value"),
+    },
+    "costs": {
+        "purpose": (
+            _TEXT,
+            "what was measured; `all` is the sum that the budget bounds, `training` the training itself",
+        ),
+        "share": (_NUMBER, "of the compute of training"),
+        "seconds": (_NUMBER, "on the clock"),
+    },
+    "scores": {"row": (_WHOLE, "number of the row; then a column for each metric: its score, higher is harder")},
+    "visits": {
+        "stage": (_WHOLE, "number of the stage that trained it, from 0"),
+        "step": (_WHOLE, "number of the optimizer step, from 1"),
+        "row": _ROW["row"],
+        "tokens": (_WHOLE, "of its answer, that carry loss"),
+        "loss": (_NUMBER, "mean over them in the training forward, nats"),
+        "worst": (_NUMBER, "loss of the token that the model was least sure of, nats"),
+        "surprise": (_NUMBER, "Σ (1 − p) over them, an upper bound of the gradient's norm to a factor"),
+    },
+    "book": {
+        "row": _ROW["row"],
+        "cell": (_OF_FEW, "the domain and length inside which it is compared"),
+        "visits": (_WHOLE, "how often it was trained"),
+        "step": (_NUMBER, "number of the optimizer step that trained it last"),
+        "stage": (_NUMBER, "the stage that trained it last"),
+        "last": (_NUMBER, "loss of that visit, nats per token"),
+        "best": (_NUMBER, "the lowest of its losses"),
+        "surprise": (_NUMBER, "Σ (1 − p) of its last visit"),
+        "excess": (_NUMBER, "mean over visits of its loss beyond that of its cell, in spreads"),
+    },
+    "map": {
+        **_ROW,
+        "cell": (_OF_FEW, "the domain and length inside which it was compared"),
+        "content": (_KEY, "hash of its tokens"),
+        "first_step": (_NUMBER, "number of the optimizer step that trained it first"),
+        "last_step": (_NUMBER, "and last"),
+        "first_loss": (_NUMBER, "of its first visit, nats per token"),
+        "last_loss": (_NUMBER, "of its last visit"),
+        "mean_probability": (_NUMBER, "of the tokens of its answer"),
+    },
+    "suspects": {
+        **{name: _ROW[name] for name in ("row", "key", "domain", "excess", "spread", "visits", "mean_loss")},
+        "contradicting": _ROW["contradicting"],
+        "prompt": (_TEXT, "what is asked; None where the run did not keep it (`open_run(…, data=…)` looks it up)"),
+        "answer": (_TEXT, "the rest of the row"),
+        "said": (_TEXT, "the token of the answer of which the model was least sure"),
+        "rather": (_TEXT, "the model's own most likely token there"),
+        "rather_probability": (_NUMBER, "of that token"),
+        "before": (_TEXT, "the answer's last words before that place"),
+    },
+    "dropped": {
+        "row": _ROW["row"],
+        "reason": (_TEXT, "why it was left out"),
+        "key": _ROW["key"],
+        "domain": _ROW["domain"],
+        "instead": (_NUMBER, "the row that was kept in its place"),
+        "text": (_TEXT, "what it says, cut"),
+    },
+    "weights": {
+        **_STAGE,
+        "mean": (_NUMBER, "of its rows' weights"),
+        "min": (_NUMBER, "the least"),
+        "max": (_NUMBER, "the most"),
+        "ess": (_NUMBER, "effective sample size, a share of its rows"),
+        "half": (_NUMBER, "share of its rows that carried half of the gradient"),
+        "weighted_loss": (_NUMBER, "that was minimised, nats per token"),
+        "clipped": (_NUMBER, "optimizer steps whose gradient was clipped"),
+        "steps": (_NUMBER, "of the optimizer"),
+    },
+    "shares": {
+        **_STAGE,
+        "stratum": (_TEXT, "domain or cell that rows are drawn from"),
+        "share": (_NUMBER, "of the stage's offered and mixed rows"),
+        "passes": (_NUMBER, "over it when the stage was opened"),
+    },
+    "moved": {
+        **_STAGE,
+        "stratum": (_TEXT, "domain or cell"),
+        "before": (_NUMBER, "its share"),
+        "after": (_NUMBER, "its share from then on"),
+        "signal": (_NUMBER, "what it followed"),
+    },
+    "firings": {
+        "step": (_WHOLE, "optimizer steps before it"),
+        "stage": (_WHOLE, "number of the stage, from 0"),
+        "kind": (_TEXT, "of the rule"),
+        "name": (_TEXT, "of a milestone; the kind for others"),
+        "probe": (_TEXT, "domain whose probe shows it; None for all, or for training itself"),
+        "value": (_NUMBER, "that was measured"),
+        "bound": (_NUMBER, "its confidence bound"),
+        "against": (_NUMBER, "what that is compared with"),
+        "actions": (_TEXT, "what was to be done, a list"),
+        "times": (_WHOLE, "how often this rule has fired, with this firing"),
+    },
+    "values": {
+        "row": _ROW["row"],
+        "key": _ROW["key"],
+        "domain": _ROW["domain"],
+        "value": (_NUMBER, "what it was worth to the probes, above 0 it helped; of each probe domain in `value NAME`"),
+        "a": (_NUMBER, "the same by one half of the probes"),
+        "b": (_NUMBER, "by the other"),
+        "visits": (_NUMBER, "that were valued"),
+    },
+}
+
+
+def table(name: str, lines: Sequence[Json] | Mapping[str, Values]) -> pd.DataFrame:
+    """Lines, or whole columns, as the table of that name.
+
+    Args:
+        name: in `TABLES`.
+        lines: of it; what one says beside the table's columns is left out, columns are all kept.
+    """
+    wanted = TABLES[name]
+    if not isinstance(lines, Mapping):
+        lines = {column: [line.get(column) for line in lines] for column in wanted}
+    # as objects first: pandas would make a type of its own of words, and NaN of a None among them
+    found = pd.DataFrame(
+        {column: pd.Series(values, dtype=getattr(values, "dtype", object)) for column, values in lines.items()}
+    )
+    found = found.reindex(columns=[*wanted, *(column for column in found if column not in wanted)])
+    return found.astype({column: kind for column, (kind, _) in wanted.items()})
+
+
+def meanings() -> pd.DataFrame:
+    """All tables and their columns, with what each says."""
+    lines = [(name, column, what) for name, columns in TABLES.items() for column, (_, what) in columns.items()]
+    return pd.DataFrame(lines, columns=["table", "column", "meaning"])
+
+
+def whole_ledger(events: Sequence[Json]) -> pd.DataFrame:
+    """A line for each of the ledger's, a column for each key that any of them has."""
+    keys = list(dict.fromkeys(key for event in events for key in event))
+    columns: dict[str, Values] = {"line": range(1, len(events) + 1)}
+    return table("ledger", columns | {key: [event.get(key) for event in events] for key in keys})
+
+
+def lines_of_decisions(events: Sequence[Json]) -> Iterator[Json]:
+    """A line for each stage."""
+    ends = {event["stage"]: event for event in events if event["event"] == "stage_end"}
+    for decision in of(events, "decision"):
+        end = ends.get(decision["stage"], {})
+        audit = end.get("audit", {})
+        checked, passed = (audit.get("checked"), audit.get("passed")) if isinstance(audit, dict) else audit[:2]
+        yield {
+            "random_rows": 0,
+            "repeated_rows": 0,
+            **decision,
+            **dict(zip(("scope_from", "scope_to"), decision["scope"], strict=True)),
+            **{name: end.get(name) for name in ("train_loss", "learning_rate")},
+            "checked": checked,
+            "passed": passed,
+            "cost": end.get("cost", {}).get("all"),
+        }
+
+
+def lines_of_offers(events: Sequence[Json]) -> Iterator[Json]:
+    """A line for each offer at each decision, of those that were measured."""
+    for decision in of(events, "decision"):
+        when = {name: decision[name] for name in ("stage", "step")}
+        for offer in decision.get("offers", []):
+            if (loss := offer.get("loss")) is not None:
+                known = {"perplexity": math.exp(min(loss, 700.0)), **offer}
+                yield {**known, **when, "chosen": offer["name"] == decision["chosen"]}
+
+
+def lines_of_probes(events: Sequence[Json]) -> Iterator[Json]:
+    """A line for each domain at each measurement."""
+    for event in of(events, "probes"):
+        for domain, measured in event["domains"].items():
+            yield {"step": event["step"], "stage": event.get("stage"), "domain": domain, **measured}
+
+
+def lines_of_evaluations(events: Sequence[Json]) -> Iterator[Json]:
+    """A line for each metric of each task each time."""
+    for event in of(events, "evaluation"):
+        for task, metrics in event["scores"].items():
+            for metric, measured in metrics.items():
+                name = metric.split(",")[0]  # lm-eval's filter stands behind it
+                yield {"step": event.get("step"), "task": task, "metric": name, **measured}
+
+
+def lines_of_costs(events: Sequence[Json]) -> list[Json]:
+    """A line for each purpose, as the last line that says it has them."""
+    told = next((event for event in reversed(events) if "cost" in event), {})
+    cost, seconds = told.get("cost", {}), {k: v for k, v in told.get("seconds", {}).items() if k != "share"}
+    purposes = [*(name for name in {**cost, **seconds} if name != "all"), *(["all"] if "all" in cost else [])]
+    return [{"purpose": name, "share": cost.get(name), "seconds": seconds.get(name)} for name in purposes]
+
+
+def lines_of_weights(events: Sequence[Json]) -> Iterator[Json]:
+    """A line for each stage whose rows were weighted."""
+    began = {event["stage"]: event["step"] for event in of(events, "decision")}
+    for end in of(events, "stage_end"):
+        if found := weight_numbers(end):
+            yield {"stage": end["stage"], "step": began[end["stage"]], **found["numbers"]}
+
+
+def lines_of_shares(events: Sequence[Json]) -> Iterator[Json]:
+    """A line for each stratum of each stage, where a recipe says who is drawn."""
+    for decision in of(events, "decision"):
+        shares, passes = decision.get("shares", {}), decision.get("passes", {})
+        when = {name: decision[name] for name in ("stage", "step")}
+        for name in {**shares, **passes}:
+            yield {**when, "stratum": name, "share": shares.get(name), "passes": passes.get(name)}
+
+
+def lines_of_moved(events: Sequence[Json]) -> Iterator[Json]:
+    """A line for each stratum each time that the record has moved its share."""
+    for event in of(events, "shares"):
+        yield from moved_shares(event)
+
+
+def of(events: Iterable[Json], name: str) -> list[Json]:
+    """The lines that tell of one thing."""
+    return [event for event in events if event["event"] == name]
