@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command, add_runs, interrupted
 from campus_tune.words.errors import RecipeError
 
@@ -60,11 +61,12 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--model", help="folder or hub id, in the place of the recipe's model: a proxy, a tiny one")
     parser.add_argument("--test", nargs="+", metavar="FILE", help="held-out rows that decide (the YAML's)")
     add_runs(parser)
+    add_json(parser)
     return parser
 
 
-def main(options: argparse.Namespace) -> int:
-    """Ablate; gives back the exit code: 0 whatever is found.
+def main(options: argparse.Namespace) -> int | Answer:
+    """Ablate; gives back what `ablation.json` says, with exit code 0 whatever is found.
 
     Raises:
         CampusError: wrong settings, rows that cannot decide, a run that cannot be made. Finished runs are kept.
@@ -81,14 +83,16 @@ def main(options: argparse.Namespace) -> int:
             return interrupted(out)
 
 
-def _ablate(plan: Plan, question: Question, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
+def _ablate(plan: Plan, question: Question, options: argparse.Namespace, ctrl_c: CtrlC) -> Answer:
     """All runs that are missing, then the matrix: on the console, in ablation.json and in the report."""
     from campus_tune.compare.ablation import AblationRuns
+    from campus_tune.compare.kinds import ABLATION
     from campus_tune.compare.run_bar import RunBar
     from campus_tune.compare.training import Bench
     from campus_tune.compare.verdict import ablation_lines
     from campus_tune.report.write import write_report
     from campus_tune.run.lock import RunLock
+    from campus_tune.words.json_shapes import read_json
 
     words = ["campus-tune", "ablate", "--config", options.config]
     for name in ("out", "domains", "domain_column", "model", "seeds", "test", "jobs", "devices"):
@@ -112,7 +116,7 @@ def _ablate(plan: Plan, question: Question, options: argparse.Namespace, ctrl_c:
         for line in ablation_lines(runs.judge(), effect=plan.settings.effect, seeds=seeds):
             runs.say(line)
         runs.say(f"the report: {write_report(plan.out)}")
-        return 0
+        return Answer({"out": plan.out, **read_json(plan.out / ABLATION)})
     finally:
         runs.close()
         bar.close()

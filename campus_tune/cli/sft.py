@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\
 Supervised fine-tuning under a curriculum: a TRL YAML with a `campus:` block. Any flag of TRL's overrides the YAML,
---campus.<setting> the block; --model, --data and --out are short for TRL's --model_name_or_path, --dataset_name and
---output_dir. --help-all lists every setting and every flag.
+--campus.<setting> the block; --model, --data and --out are short for TRL's names of these. --help-all lists every
+setting and every flag.
 
 example:
   campus-tune sft --config recipe.yaml --learning_rate 1e-4

@@ -334,10 +334,6 @@ def test_rows_that_were_written_before_are_judged_without_their_run(rows: Path) 
         (["RUN", "--rows", "5"], "`--rows` must go with --config, got it with RUN. Leave it out."),
         (["RUN", "--forwards", "1"], "`--forwards` must go with --config, got it with RUN. Leave it out."),
         (["RUN", "--max_length", "5"], "`suspects RUN` must have no flags of TRL's, got --max_length."),
-        (
-            ["--config", "r.yaml", "--data", "x"],
-            "`--data` must go with RUN, got it with --config r.yaml. Leave it out.",
-        ),
         (["--config", "r.yaml", "--by-domain"], "`--by-domain` must go with RUN, got it with --config r.yaml."),
         (
             ["RUN", "--data", "ROWS"],

@@ -78,7 +78,7 @@ def suspects(recipe: Json, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         path = tmp_path / "recipe.yaml"
         path.write_text(yaml.safe_dump(recipe))
         capsys.readouterr()
-        assert before(["--config", str(path), *argv], rows=rows, top=top, out=out, forwards=forwards) == 0
+        assert before(["--config", str(path), *argv], rows=rows, top=top, out=out, forwards=forwards).code == 0
         return capsys.readouterr().out
 
     return run
