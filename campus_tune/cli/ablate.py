@@ -24,8 +24,7 @@ seeds, and tests what became of the loss of every test domain: needed, harmful, 
 Runs without a domain train as many tokens as the run of all rows: what else could these tokens have bought? With
 --fewer they train fewer: is the domain needed? Each of the two questions has a folder of its own.
 
-The YAML is that of `compare`; arms are not used. Finished runs are kept: the same command goes on after a kill, and
-seeds and domains may be added.
+The YAML is that of `compare`, without arms. Finished runs are kept: the same command goes on after a kill.
 
 example:
   campus-tune ablate --config recipes/compare/ablate.yaml

@@ -29,9 +29,9 @@ EXAMPLE = """\
 What a shell needs to complete commands, flags, recipes, settings behind --campus., and their values.
 
 example:
-  campus-tune completion bash > ~/.local/share/bash-completion/completions/campus-tune
+  campus-tune completion bash >> ~/.bash_completion
+  campus-tune completion zsh >> ~/.zshrc                     (behind compinit)
   campus-tune completion fish > ~/.config/fish/completions/campus-tune.fish
-  eval "$(campus-tune completion zsh)"           (in ~/.zshrc, behind compinit; bash takes it in ~/.bashrc too)
 """
 BLOCKS = {"campus": TRAIN, "compare": ("compare", "ablate", "value", "search"), "search": ("search",)}
 OF_TRL = ("trl/scripts/utils.py", "trl/trainer/base_config.py", "trl/trainer/sft_config.py")

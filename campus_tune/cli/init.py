@@ -42,7 +42,7 @@ def main(options: argparse.Namespace) -> int:
     Raises:
         RecipeError: nobody can be asked for what no flag says.
     """
-    asking = not options.yes and sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    asking = not options.yes and at_terminal()
     ask = _ask if asking else _refuse
     model = options.model or ask("--model", "the model, a folder or a hub id", "")
     data = options.data or ask("--data", "the rows, a file, a folder or a hub id", "")
@@ -66,7 +66,7 @@ def main(options: argparse.Namespace) -> int:
     probes, test, n_of = options.probes, options.test, look.domains.counts(len(look.rows))
     if asking and probes is None:
         usual = quotas(PROBES, None, n_of).sum()
-        probes = held_out(ask("--probes", "probes to hold out, rows or a share; 0 for none", str(usual)))
+        probes = _ask_number("--probes", "probes to hold out, rows or a share; 0 for none", str(usual))
     if test is None and quotas(TEST, None, n_of).sum() < FEWEST_TO_JUDGE:
         test = 0
         print(f"no test rows: a comparison asks for {FEWEST_TO_JUDGE}, too many of so few rows (--test holds them out)")
@@ -92,6 +92,11 @@ def main(options: argparse.Namespace) -> int:
     return 0
 
 
+def at_terminal() -> bool:
+    """A person reads and can answer."""
+    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+
+
 def _ask(flag: str, what: str, default: str) -> str:
     """What a person answers; the default for an empty line.
 
@@ -107,6 +112,15 @@ def _ask(flag: str, what: str, default: str) -> str:
             ) from None
         if answer:
             return answer
+
+
+def _ask_number(flag: str, what: str, default: str) -> float:
+    """The same, until it is a number of rows or a share."""
+    while True:
+        try:
+            return held_out(_ask(flag, what, default))
+        except argparse.ArgumentTypeError as error:
+            print(error)
 
 
 def _refuse(flag: str, what: str, default: str) -> str:

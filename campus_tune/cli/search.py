@@ -28,9 +28,9 @@ The YAML is that of `compare` with one more block; --search.<setting> overrides 
 the rest:
 
   search:
-    space:                       # a setting inside of another one is written with a dot
+    space:
       mix: [0, 0.25, 0.5]
-      pacing.power: [1, 2, 4]
+      pacing.power: [1, 2, 4]    # a setting inside of another one
       thin: [null, {how: top, by: loss, keep: 0.7}]
     rows: search.jsonl           # neither probes nor test rows
     trials: 24

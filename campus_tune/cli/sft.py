@@ -55,7 +55,7 @@ the YAML (num_processes: 4). Switches stand alone: --multi_gpu, and in the YAML 
 def add_parser(commands: Commands) -> None:
     """Add `sft` to the list of commands. Its flags are TRL's, so `main` is handed the words as they are."""
     parser = add_command(commands, "sft", COMMANDS["sft"], EXAMPLE)
-    parser.usage = "campus-tune sft --config YAML [--campus.<setting> VALUE …] [flags of TRL and of accelerate launch]"
+    parser.usage = "campus-tune sft --config YAML [--campus.<setting> VALUE …] [flags of TRL]"
 
 
 def main(argv: Sequence[str]) -> int:

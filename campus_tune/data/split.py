@@ -50,8 +50,9 @@ class Split:
         probes: likewise.
         test: likewise.
         domains: of all rows.
-        together: rows that stay beside another one that says nearly the same, or asks the same.
+        together: rows that stay beside another one, with which they share words in a row or what is asked.
         near: rows held out that share 13 words in a row with a training row all the same.
+        missing: rows that were asked for and not held out, for they hang together with too many others.
     """
 
     train: RowArray
@@ -60,6 +61,7 @@ class Split:
     domains: Domains
     together: int
     near: int
+    missing: int
 
     def sentences(self) -> Iterator[str]:
         """What was held out, by domain; what was kept together; what still shares words with a training row."""
@@ -71,7 +73,10 @@ class Split:
                 yield f"{len(rows)} rows {does}{by}"
         yield f"{len(self.train)} rows are trained"
         if self.together:
-            yield f"{self.together} rows say or ask much the same as another one: each was kept on the side of that one"
+            what = f"share {N_GRAM} words in a row with another one, or ask the same"
+            yield f"{self.together} rows {what}: each was kept on the side of that one"
+        if self.missing:
+            yield f"{self.missing} rows less than asked for were held out: the rest hangs together in too large groups"
         if self.near:
             yield f"{self.near} rows held out share {N_GRAM} words in a row with a training row: `check` names them"
 
@@ -111,22 +116,30 @@ def split(
     wanted = {name: quotas(name, given, n_of) for name, given in ((PROBES, probes), (TEST, test))}
     hashes = row_hashes(texts)
     taken = np.where(hashes == 0, -1, 0)  # those without words are trained: nothing is to be measured by them
-    names, together = [PROBES, TEST], 0
-    for nearly in (True, False):
+    names = [PROBES, TEST]
+
+    def fill(of: RowArray, *, either: bool) -> None:
+        """Take groups for the part that each is meant for, by what it says; or for any that lacks such rows."""
         left = {name: wanted[name] - _counts(codes[taken == 1 + i], len(n_of)) for i, name in enumerate(names)}
-        if not any(missing.any() for missing in left.values()):
-            break
-        of = groups(texts, prompts, nearly=nearly)
-        together = together or int((np.bincount(of)[of] > 1).sum())
-        for rows in _in_sequence(of, hashes, seed):
+        for rows, chance in _in_sequence(of, hashes, seed):
+            if not any(missing.any() for missing in left.values()):
+                return
             if taken[rows].any():
                 continue
-            # the part that lacks most of what it was to have: both are filled side by side
             domain, asked = codes[rows[0]], _counts(codes[rows], len(n_of))
-            name = max(names, key=lambda one: left[one][domain] / max(1, wanted[one][domain]))
-            if (asked <= left[name]).all():
-                taken[rows] = 1 + names.index(name)
-                left[name] = left[name] - asked
+            both = sum(wanted[name][domain] for name in names)
+            meant = names[int(chance * both >= wanted[PROBES][domain])]
+            for name in names if either else [meant]:
+                if (asked <= left[name]).all():
+                    taken[rows] = 1 + names.index(name)
+                    left[name] = left[name] - asked
+                    break
+
+    of = groups(texts, prompts)
+    fill(of, either=False)
+    fill(of, either=True)
+    if (taken > 0).sum() < sum(wanted[name].sum() for name in names):
+        fill(groups(texts, prompts, nearly=False), either=True)
     found = [np.flatnonzero(taken == 1 + i).astype(np.int32) for i in range(len(names))]
     for name, rows in zip(names, found, strict=True):
         if not len(rows) and wanted[name].any():
@@ -137,7 +150,9 @@ def split(
     train = np.flatnonzero(taken <= 0).astype(np.int32)
     held = np.concatenate(found)
     near = overlap([texts[row] for row in held.tolist()], [texts[row] for row in train.tolist()]).near
-    return Split(train, *found, domains, together, len({row for row, _ in near}))
+    missing = int(sum(wanted[name].sum() for name in names)) - len(held)
+    together = int((np.bincount(of)[of] > 1).sum())
+    return Split(train, *found, domains, together, len({row for row, _ in near}), missing)
 
 
 def refuse_written(paths: Iterable[Path], flag: str) -> None:
@@ -229,10 +244,12 @@ def _counts(codes: IntArray, n: int) -> IntArray:
     return np.bincount(codes, minlength=n).astype(np.int64)
 
 
-def _in_sequence(of: RowArray, hashes: Hashes, seed: int) -> Iterator[IntArray]:
-    """The rows of each group; the groups as the seed draws them, by what one of their rows says."""
+def _in_sequence(of: RowArray, hashes: Hashes, seed: int) -> Iterator[tuple[IntArray, float]]:
+    """(The rows of each group, its number in [0, 1)), as the seed draws them by what one of their rows says."""
     by_group = np.lexsort((hashes, of))
     starts = np.flatnonzero(np.diff(of[by_group], prepend=-1))
     ends = np.append(starts[1:], len(of))
-    for i in np.argsort(hash_rows(hashes[by_group[starts]], seed), kind="stable").tolist():
-        yield by_group[starts[i] : ends[i]]
+    key = hashes[by_group[starts]]
+    chances = hash_rows(key, seed, 1) / 2.0**64
+    for i in np.argsort(hash_rows(key, seed), kind="stable").tolist():
+        yield by_group[starts[i] : ends[i]], float(chances[i])

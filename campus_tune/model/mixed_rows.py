@@ -33,16 +33,16 @@ def load_mixture(mixture: DatasetMixtureConfig) -> Any:
     """
     from trl import get_dataset
 
+    from campus_tune.recipe.mixture import entry_domain, entry_names
+
     entries = mixture.datasets
-    own = [getattr(entry, "domain", None) for entry in entries]
+    own = [entry_domain(entry) for entry in entries]
     local = [str(entry.path).endswith(TABLE_SUFFIXES) for entry in entries]
     if mixture.streaming or not (len(entries) > 1 or any(own) or any(local)):
         return get_dataset(mixture)
     parts = [_load(entry) for entry in entries]
     if not any(own) and not any(local) and all(DOMAIN in part.column_names for part in parts):
         return get_dataset(mixture)
-    from campus_tune.recipe.mixture import entry_names
-
     if len(entries) > 1 or any(own):
         named = zip(parts, entry_names(entries), own, strict=True)
         parts = [_of_domain(part, name, everywhere=given is not None) for part, name, given in named]

@@ -66,6 +66,12 @@ def read_entries(settings: Mapping[str, object]) -> tuple[list[NamedDataset], li
     return entries, problems
 
 
+def entry_domain(entry: DatasetConfig) -> str | None:
+    """What an entry says of its rows itself."""
+    own: str | None = getattr(entry, "domain", None)
+    return own
+
+
 def entry_names(entries: Sequence[DatasetConfig]) -> list[str]:
     """What the rows of each entry are called.
 
@@ -74,15 +80,14 @@ def entry_names(entries: Sequence[DatasetConfig]) -> list[str]:
     >>> entry_names(entries)
     ['gsm8k', 'talk', 'mmlu/algebra', 'mmlu/anatomy']
     """
-    parts = []
-    for entry in entries:
-        own = getattr(entry, "domain", None)
-        parts.append([own] if own else [_stem(entry), entry.name, entry.split])
+    parts = [[entry_domain(entry) or _stem(entry), entry.name, entry.split] for entry in entries]
     names = [str(part[0]) for part in parts]
     for length in (2, 3):
-        often = Counter(names)
-        longer = ["/".join(str(one) for one in part[:length] if one) for part in parts]
-        names = [new if often[old] > 1 else old for old, new in zip(names, longer, strict=True)]
+        often = Counter(name for name, entry in zip(names, entries, strict=True) if not entry_domain(entry))
+        names = [
+            "/".join(str(one) for one in part[:length] if one) if often[name] > 1 and not entry_domain(entry) else name
+            for name, part, entry in zip(names, parts, entries, strict=True)
+        ]
     return names
 
 
