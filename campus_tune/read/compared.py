@@ -235,8 +235,9 @@ class ComparisonResult:
         """
         import pandas as pd  # the command has no use for it
 
-        columns = ("arm", "kind", "seeds", "loss", "spread", "difference", "low", "high", "p")
-        return pd.DataFrame(list(self._lines()), columns=[*columns, "verdict", "sooner", "cost"])
+        found = pd.DataFrame(list(self._lines()))
+        numbers = ("loss", "spread", "difference", "low", "high", "p", "sooner", "cost")
+        return found.astype(dict.fromkeys(numbers, "float64"))
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -263,7 +264,7 @@ class ComparisonResult:
             for arm in self._facts.arms
             for run in arm.runs
         ]
-        return pd.DataFrame(found)
+        return pd.DataFrame(found).astype(dict.fromkeys(("loss", "tokens", "rows", "cost", "seconds"), "float64"))
 
     @cached_property
     def curves(self) -> pd.DataFrame:
