@@ -41,10 +41,10 @@ import traceback
 import types
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 for name, value in {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}.items():
     os.environ.setdefault(name, value)
@@ -59,6 +59,9 @@ if "tests" not in sys.modules:  # textstat installs a package of that name, whic
 from eval.fuzzing import kinds, left  # noqa: E402  # after the path is set
 from eval.fuzzing.ask import ACCEPTED, EITHER, REFUSED, Answer, Input, WrongError, refuse_empty_words  # noqa: E402
 from eval.fuzzing.faults import FAULTS, plant  # noqa: E402
+
+if TYPE_CHECKING:
+    from campus_tune.report.figures import Picture
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "pyarrow.parquet", "yaml", "jinja2",
              "matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.Image",
@@ -206,7 +209,7 @@ def cut_off(pictures: bool) -> None:
     run_eval.main = lambda options: run_eval.read_suite(options) and 0  # type: ignore[return-value]
     launch._run = lambda _: 0
     if not pictures:
-        figures._png = _drawn
+        figures.Picture.png, figures.Picture.svg = PNG, _drawn  # type: ignore[assignment,method-assign]
 
 
 _draws = True  # the pictures of this input's page
@@ -216,18 +219,11 @@ PNG = bytes.fromhex(
 )
 
 
-def _drawn(draw: Callable[[Any, bool], None], width: float, height: float, dpi: int, narrow: bool) -> bytes:
-    """As `figures._png`, without what takes most of the time; of three pages out of four nothing is drawn."""
-    if not (_draws and narrow):
-        return PNG
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    from campus_tune.report.figures import STYLE
-
-    with mpl.rc_context(STYLE):
-        draw(Figure(figsize=(width, height), dpi=dpi), narrow)
-    return PNG
+def _drawn(picture: Picture, *, narrow: bool = False) -> str:
+    """As `Picture.svg`, without what takes most of the time; of three pages out of four nothing is drawn."""
+    if _draws and narrow:
+        picture.figure(narrow=True)
+    return ""
 
 
 def work(

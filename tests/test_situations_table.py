@@ -381,7 +381,7 @@ def test_runs_of_other_seeds_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_evidence_is_what_the_package_reads(dirty: Found, tmp_path: Path) -> None:
-    from campus_tune.preview.evidence import as_table, read_evidence, readme_table
+    from campus_tune.preview.evidence import as_table, read_evidence, whole_table
 
     tuned = replace(dirty, name="tune_wrong_20", use="tune")
     path = evidence.write_evidence([dirty, tuned], {"tasks": "a tiny model", "smol": "another"}, tmp_path / "e.json")
@@ -390,12 +390,12 @@ def test_the_evidence_is_what_the_package_reads(dirty: Found, tmp_path: Path) ->
     assert (read.rows[0].kind, read.rows[0].helps, list(read.bases)) == ("wrong", "both", ["tasks"])
     assert set(read.rows[0].arms) == {"auto", "both"}
     assert read.rows[0].arms["both"].effect == pytest.approx(dirty.arms["both"].effect, abs=1e-5)
-    assert "| `wrong_30` |" in readme_table(read)
+    assert "| `wrong_30` |" in whole_table(read)
     assert read.rows[0].arms["both"].mean is None
     lagging = evidence.evidence_of([replace(dirty, judged_by="worst_domain")], {"tasks": "a tiny model"})
     told = lagging["situations"][0]["arms"]["both"]
     assert told["mean"] == pytest.approx(dirty.arms["both"].mean.relative, abs=1e-5)
-    assert " seeds), the mean " in readme_table(as_table(lagging))
+    assert " seeds), the mean " in whole_table(as_table(lagging))
 
 
 def test_evidence_is_of_blocks_that_somebody_could_write(dirty: Found) -> None:

@@ -20,20 +20,19 @@ EXAMPLE = """\
 What does each domain do for the others? Trains the recipe on all rows, and once without each domain, with the same
 seeds, and tests what became of the loss of every test domain: needed, harmful, or nothing that can be told from chance.
 
-Runs without a domain train as many tokens as the run of all rows: the others fill the place (what else could these
-tokens have bought?). With --fewer they train fewer (is the domain needed?). These are two questions: each has a folder
-of its own.
+Runs without a domain train as many tokens as the run of all rows: what else could these tokens have bought? With
+--fewer they train fewer: is the domain needed? Each of the two questions has a folder of its own.
 
-The YAML is that of `compare`: its `compare:` block says test rows, seeds, jobs and the effect worth finding; arms are
-not used. Finished runs are kept: the same command goes on after a kill, and seeds and domains may be added.
+The YAML is that of `compare`; arms are not used. Finished runs are kept: the same command goes on after a kill, and
+seeds and domains may be added.
 
 example:
   campus-tune ablate --config recipes/compare/ablate.yaml
   campus-tune ablate --config recipe.yaml --fewer --out ablations/fewer
   campus-tune ablate --config recipe.yaml --only --domains math code       (each of the two alone, too)
-  campus-tune ablate --config recipe.yaml --model ./small        (a small model in the place of the recipe's: cheap,
-                                                                  and the recipe's own is not tested)
-
+  campus-tune ablate --config recipe.yaml --model ./small      (cheap, and the recipe's own model is not tested)
+"""
+MORE = """\
 `ablation.json` holds the matrix; what is detected in it can steer a run:
 domains: {reweight: {name: skill_graph, graph: ablations/first/ablation.json}}
 """
@@ -49,6 +48,8 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
         main,
         takes_rest=True,
         allow_abbrev=False,  # --seed is TRL's, and no short --seeds
+        more=MORE,
+        rare=("--devices",),
     )
     parser.add_argument("--config", metavar="YAML", required=True, help="a training YAML with both blocks")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the ablation (the YAML's output_dir)")
@@ -56,9 +57,7 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--domain-column", metavar="COLUMN", help="of the training rows (the recipe's, else domain)")
     parser.add_argument("--only", action="store_true", help="also train each of them alone")
     parser.add_argument("--fewer", action="store_true", help="without a domain, train fewer tokens: another question")
-    parser.add_argument(
-        "--model", metavar="DIR", help="train this one in the place of the recipe's: a proxy, a tiny one"
-    )
+    parser.add_argument("--model", help="folder or hub id, in the place of the recipe's model: a proxy, a tiny one")
     parser.add_argument("--test", nargs="+", metavar="FILE", help="held-out rows that decide (the YAML's)")
     add_runs(parser)
     return parser

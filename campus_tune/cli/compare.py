@@ -23,16 +23,17 @@ The YAML is that of `sft` with one more block; any flag of TRL's overrides it, -
     seeds: 5
     arms: [recipe, random, random_same_pacing, reversed]   # the default
 
-A recipe with weights, thin, domains, phases, a bandit, review, drop or rules that act has a control of each of these by
-default, up to five arms in all: uniform_weights (shuffled_weights of a recipe of nothing else), shuffled_scores
-(random_prune), natural_shares, stacked, round_robin, no_review, random_drop, notes_only; mean_shares, replayed_choices,
-uniform_review, drop_best if asked.
-
 example:
   campus-tune compare --config recipes/compare/quickstart.yaml
   campus-tune compare --config recipe.yaml --seeds 3 --jobs 2 --out comparisons/first
   campus-tune compare --config recipe.yaml --pilot          (which effect could be found? trains `random` alone)
   campus-tune compare --config recipe.yaml --devices 0 1 --compare.sharpness true
+"""
+MORE = """\
+A recipe with weights, thin, domains, phases, a bandit, review, drop or rules that act has a control of each of these by
+default, up to five arms in all: uniform_weights (shuffled_weights of a recipe of nothing else), shuffled_scores
+(random_prune), natural_shares, stacked, round_robin, no_review, random_drop, notes_only; mean_shares, replayed_choices,
+uniform_review, drop_best if asked.
 
 Other settings of the block, with their defaults: effect 0.02 and speedup 0.1 (the smallest worth finding, as shares),
 points 20 (of each curve; the generalisation gap takes as long as two more), tokens_tolerance 0.01, sharpness false,
@@ -51,6 +52,8 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
         main,
         takes_rest=True,
         allow_abbrev=False,  # --seed is TRL's, and no short --seeds
+        more=MORE,
+        rare=("--random-plus", "--earlier", "--devices"),
     )
     parser.add_argument("--config", metavar="YAML", required=True, help="a training YAML with both blocks")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the comparison (the YAML's output_dir)")

@@ -35,12 +35,13 @@ Official tasks of lm-eval (MATH, MBPP, MMLU, …) on a model, an adapter or the 
 checkpoint with the score of every document; a killed or interrupted one goes on with the same command.
 
 example:
-  campus-tune eval --model HuggingFaceTB/SmolLM2-135M --suite smoke --tasks mmlu gsm8k
+  campus-tune eval --model HuggingFaceTB/SmolLM2-135M --suite smoke
   campus-tune eval --checkpoints 'run/checkpoint-*' --suite campus --data data --allow_code_execution
-  campus-tune eval --model model --adapter run/checkpoint-500 --tasks mmlu --limit 9 --multi_gpu --num_processes 4
   campus-tune eval check-data data --suite campus
-  campus-tune eval loss --checkpoints 'run/checkpoint-*' --test test.jsonl
   campus-tune eval compare base/model.json run/evaluation/checkpoint-500.json
+"""
+_MORE = """\
+  campus-tune eval --model model --adapter run/checkpoint-500 --tasks mmlu --limit 9 --multi_gpu --num_processes 4
 
 On many processes each answers its share of the documents: flags of `accelerate launch` (--num_processes, --multi_gpu,
 --accelerate_config recipes/accelerate/ddp.yaml, …) may stand among the others, for `eval loss` too.
@@ -50,7 +51,6 @@ Does a folder have the test sets that a suite needs, and are they whole? Exit co
 
 example:
   campus-tune eval check-data data --suite campus_wide
-
 """
 
 
@@ -78,12 +78,21 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     from campus_tune.evaluate.local_data import describe_layout
 
     kept = "Finished tasks are kept: the same command goes on after them."
-    parser = add_command(commands, "eval", COMMANDS["eval"], EXAMPLE, main, interrupted=kept)
+    parser = add_command(
+        commands,
+        "eval",
+        COMMANDS["eval"],
+        EXAMPLE,
+        main,
+        interrupted=kept,
+        more=_MORE,
+        rare=("--dtype", "--trust_remote_code", "--limit", "--chat_template", "--batch_size", "--replace"),
+    )
     _add_options(parser)
     parts = parser.add_subparsers(title="other questions", required=False, metavar="PART", action=_Parts)
     add_loss(parts)
     add_compare(parts)
-    check = add_command(parts, "check-data", "is a data folder complete", _CHECK + describe_layout(), check_data)
+    check = add_command(parts, "check-data", "is a data folder complete", _CHECK, check_data, more=describe_layout())
     check.add_argument("folder", type=Path, metavar="DIR")
     check.add_argument("--suite", default="campus", help="a suite's name or YAML file (%(default)s)")
     return parser
@@ -104,9 +113,9 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     on.add_argument("--suite", default="campus", help="campus, campus_wide, smoke or a YAML file (%(default)s)")
     on.add_argument("--tasks", nargs="+", metavar="TASK", help="only these of the suite, also comma-separated")
     on.add_argument("--limit", type=count, metavar="N", help="only the first N documents of each task, for trying")
-    on.add_argument("--data", metavar="DIR", help="folder with the test sets; without it they come from the hub")
+    on.add_argument("--data", metavar="DIR", help="folder with the test sets (from the hub)")
     on.add_argument("--chat_template", choices=("auto", "on", "off"), default="auto", help="auto: as the suite says")
-    on.add_argument("--allow_code_execution", action="store_true", help="run programs the model writes, in a sandbox")
+    on.add_argument("--allow_code_execution", action="store_true", help="run the model's programs, in a sandbox")
     how = parser.add_argument_group("how")
     how.add_argument("--batch_size", type=count_or_auto, metavar="N", help="documents at once, or auto (the suite's)")
     how.add_argument("--out", type=Path, metavar="DIR", help="for the results (evaluation/ beside each model)")

@@ -25,6 +25,11 @@ class HelpText(argparse.HelpFormatter):
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return textwrap.indent(filled(text, width - len(indent)), indent)
 
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        """`FILE …` for several: argparse's `FILE [FILE ...]` costs a line of each help."""
+        said = super()._format_args(action, default_metavar)
+        return f"{action.metavar or default_metavar} …" if action.nargs == argparse.ONE_OR_MORE else said
+
 
 def filled(text: str, width: int) -> str:
     """Paragraphs of a text at most `width` letters wide, and its indented lines as lines of their own."""

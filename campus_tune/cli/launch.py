@@ -95,7 +95,7 @@ def read_launch(argv: Sequence[str]) -> Launch | None:
         RecipeError: a switch with a value, a flag without one, a truth written as text; or launch flags in a process
             that a launcher started.
     """
-    if not argv or argv[0] not in COMMANDS or {"-h", "--help"} & set(argv):
+    if not argv or argv[0] not in COMMANDS or {"-h", "--help", "--help-all"} & set(argv):
         return None
     if argv[0] == EVAL and argv[1:2] and argv[1] in IN_ONE:
         return None

@@ -7,20 +7,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
+from campus_tune.cli.answer import Answer
 from campus_tune.cli.help_text import HelpText
+from campus_tune.cli.parser import CommandParser, HelpAll
 from campus_tune.words.errors import INTERRUPTED
 from campus_tune.words.leaves import LARGEST
 from campus_tune.words.wording import cut
 
-Command: TypeAlias = Callable[[argparse.Namespace], int]
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Command: TypeAlias = Callable[[argparse.Namespace], int | Answer]
+Commands: TypeAlias = "argparse._SubParsersAction[CommandParser]"
 COMMANDS = {  # each is a file here, in the sequence of `campus-tune --help`
     "sft": "fine-tune under a curriculum",
     "simulate": "show what would be drawn, without a model",
     "check": "find what is wrong before training",
     "score": "score all rows ahead of training",
     "proxy": "train the small model that learnability asks",
-    "compare": "did the curriculum help? a tested verdict, with controls and seeds",
+    "compare": "did the curriculum help? a tested verdict, with controls",
     "ablate": "what does each domain do for the others? a tested matrix",
     "search": "which settings are worth it? trials, and a judge of its own",
     "report": "a page that shows a run or a comparison",
@@ -29,6 +31,9 @@ COMMANDS = {  # each is a file here, in the sequence of `campus-tune --help`
     "eval": "official benchmarks on a model or on checkpoints",
     "schema": "what a YAML may say, for editors",
     "diff": "did two runs train the same rows in every step",
+    "guide": "the guide for users, a page at a time",
+    "explain": "what a setting, part, event, word or message means",
+    "list": "what there is: metrics, settings, events, …",
     "demo": "write graded tasks or a small model",
 }
 LONGEST_S = 24 * 3600  # between two looks at something that goes on
@@ -44,7 +49,9 @@ def add_command(
     takes_rest: bool = False,
     interrupted: str = "",
     allow_abbrev: bool = True,
-) -> argparse.ArgumentParser:
+    more: str = "",
+    rare: Sequence[str] = (),
+) -> CommandParser:
     """One more command, or part of a command.
 
     Args:
@@ -52,17 +59,23 @@ def add_command(
         name: what is typed.
         summary: of it in the list of all.
         description: in its own help, examples included.
-        command: run with the parsed options; gives back the exit code. None where its parts are run, or it is handed
-            the words as they are.
+        command: run with the parsed options; gives back the exit code, or its `Answer`. None where its parts are run,
+            or it is handed the words as they are.
         takes_rest: what it does not know itself is TRL's, and handed on as `rest`.
         interrupted: what is said after Ctrl-C; "" leaves that to the command.
         allow_abbrev: flags may be shortened.
+        more: of the description, what only `--help-all` shows.
+        rare: flags that `--help` names, and only `--help-all` explains.
     """
     parser = commands.add_parser(
         name, help=summary, description=description, formatter_class=HelpText, allow_abbrev=allow_abbrev
     )
+    parser.more, parser.rare = more, tuple(rare)
+    parser.add_argument("--help-all", action=HelpAll)  # named by the last line of the help
     if command is not None:
-        parser.set_defaults(command=command, takes_rest=takes_rest, interrupted=interrupted)
+        parser.set_defaults(
+            command=command, takes_rest=takes_rest, interrupted=interrupted, parser=parser, json=False, answers=False
+        )
     return parser
 
 

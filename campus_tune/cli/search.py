@@ -34,18 +34,18 @@ the rest:
     rows: search.jsonl           # neither probes nor test rows
     trials: 24
 
+example:
+  campus-tune search --config recipes/compare/search.yaml
+  campus-tune search --config recipe.yaml --trials 12 --jobs 2 --out searches/first
+  campus-tune search --config recipe.yaml --cost                    (what would it cost? trains nothing)
+"""
+MORE = """\
 At a constant learning rate, and before the decay of warmup_stable_decay, two of three trials are stopped after 1/9 of
 the steps, and of those that are left two of three after 1/3; at other rates all are trained in full. The cost is said
 first.
 
-example:
-  campus-tune search --config recipes/compare/search.yaml
-  campus-tune search --config recipe.yaml --trials 12 --jobs 2 --out searches/first
-  campus-tune search --config recipe.yaml --search.sampler random   (else tpe, with campus_tune[search])
-  campus-tune search --config recipe.yaml --cost                    (what would it cost? trains nothing)
-
 Other settings of the block, with their defaults: seeds 1 (of each trial), sampler (tpe where optuna is
-installed, else random), seed 0 (of the sampler).
+installed, else random; --search.sampler random), seed 0 (of the sampler).
 """
 
 
@@ -59,6 +59,8 @@ def add_parser(commands: Commands) -> None:
         main,
         takes_rest=True,
         allow_abbrev=False,  # --seed is TRL's, and no short --seeds
+        more=MORE,
+        rare=("--devices",),
     )
     parser.add_argument("--config", metavar="YAML", required=True, help="a training YAML with all three blocks")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder of the search (the YAML's output_dir)")

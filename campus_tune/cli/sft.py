@@ -22,18 +22,24 @@ from campus_tune.recipe.packing import FLAG, SETTING, Translated
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.trl_yaml import is_launched, parse_trl, read_arguments, read_block, trl_parser
 from campus_tune.run.make_trainer import make_trainer, refuse_other_model
+from campus_tune.run.training_bar import take_over_bar
 from campus_tune.words.console import say
 from campus_tune.words.errors import RecipeError
+from campus_tune.words.progress import VOLUME
 
 if TYPE_CHECKING:
     from trl import DatasetMixtureConfig, ModelConfig, ScriptArguments, SFTConfig, SFTTrainer
 
 EXAMPLE = """\
-Supervised fine-tuning under a curriculum: a TRL YAML with a `campus:` block, and TRL's own flags as overrides.
+Supervised fine-tuning under a curriculum: a TRL YAML with a `campus:` block. Any flag of TRL's overrides the YAML,
+--campus.<setting> the block; --model, --data and --out are short for TRL's --model_name_or_path, --dataset_name and
+--output_dir. --help-all lists every setting and every flag.
 
 example:
   campus-tune sft --config recipe.yaml --learning_rate 1e-4
+  campus-tune sft recipe.yaml --model ./model --data train.jsonl --out runs/first
   campus-tune sft --config recipe.yaml --campus.stages 10 --scores scores
+  campus-tune sft --config recipe.yaml --resume_from_checkpoint true
   campus-tune sft --config recipe.yaml --translate-packing
   campus-tune sft --config recipe.yaml --accelerate_config recipes/accelerate/fsdp2.yaml --num_processes 4
 
@@ -48,7 +54,8 @@ the YAML (num_processes: 4). Switches stand alone: --multi_gpu, and in the YAML 
 
 def add_parser(commands: Commands) -> None:
     """Add `sft` to the list of commands. Its flags are TRL's, so `main` is handed the words as they are."""
-    add_command(commands, "sft", COMMANDS["sft"], EXAMPLE)
+    parser = add_command(commands, "sft", COMMANDS["sft"], EXAMPLE)
+    parser.usage = "campus-tune sft --config YAML [--campus.<setting> VALUE …] [flags of TRL and of accelerate launch]"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -113,9 +120,11 @@ def train(
         refuse_other_model(training, model)
         callbacks.append(CampusCallback(config))
     trainer = make_trainer(script, training, model, mixture, callbacks=callbacks)
+    take_over_bar(trainer)
     trainer.train(resume_from_checkpoint=_resume(training.resume_from_checkpoint))
     trainer.save_model(training.output_dir)
-    trainer.accelerator.print(f"model saved to {training.output_dir}")
+    if not VOLUME.quiet:
+        trainer.accelerator.print(f"model saved to {training.output_dir}")
     if training.push_to_hub:
         trainer.push_to_hub(dataset_name=script.dataset_name)
     if hasattr(trainer, "end"):

@@ -16,13 +16,14 @@ probe domains (RUN is its output_dir). Or, with --config, what each group of row
 is trained on every set of groups, or on drawn ones where there are more than six, and what is gained on the test rows
 of the YAML's `compare:` block is shared out. Finished trainings are kept: the same command goes on after a kill.
 
-A training on some groups is the run of a file that has no other rows: as many epochs, fewer steps. --model trains a
-small model in the place of the recipe's, for what it can say of that one.
-
 example:
   campus-tune value runs/first
   campus-tune value --config recipe.yaml --groups domain
   campus-tune value --config recipe.yaml --groups domain_difficulty --trainings 60 --model proxy/early --jobs 2
+"""
+MORE = """\
+A training on some groups is the run of a file that has no other rows: as many epochs, fewer steps. --model trains a
+small model in the place of the recipe's, for what it can say of that one.
 """
 USAGE = "campus-tune value RUN [--top N]\n       campus-tune value --config YAML [options] [flags of TRL]"
 OF_GROUPS = (
@@ -40,6 +41,8 @@ def add_parser(commands: Commands) -> None:
         main,
         takes_rest=True,  # RUN too, which would else be taken for the value of a flag of TRL's
         allow_abbrev=False,
+        more=MORE,
+        rare=("--difficulty", "--devices"),
     )
     parser.usage = USAGE
     parser.add_argument("--config", metavar="YAML", help="a training YAML with a compare block, instead of RUN")
@@ -52,7 +55,7 @@ def add_parser(commands: Commands) -> None:
     given.add_argument("--domain-column", metavar="NAME", help="of the training rows (domain)")
     given.add_argument("--difficulty", metavar="METRIC", help="that cuts thirds (the recipe's first, else length)")
     given.add_argument("--shuffle", action="store_true", help="train plain shuffling instead of the recipe")
-    given.add_argument("--model", metavar="FOLDER", help="train this one instead of the recipe's")
+    given.add_argument("--model", help="folder or hub id, instead of the recipe's model")
     given.add_argument("--out", type=Path, metavar="DIR", help="folder of the trainings (the YAML's output_dir)")
     given.add_argument(
         "--jobs", type=int, metavar="N", help="trainings at once on processor cores (the YAML's, else 1)"

@@ -152,6 +152,7 @@ class _Once(Leaf):
     """Official tasks, looked at once."""
 
     must = "a mapping"
+    block = EvaluateSettings
 
     def read(self, what: str, value: object) -> EvaluateSettings:
         if isinstance(value, EvaluateSettings):

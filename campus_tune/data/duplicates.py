@@ -18,14 +18,22 @@ is right, and whether only one can be, a person has to say (`contradictions`).
 [0, 0, 2]
 >>> contradictions(["Capital of Peru?", "capital of peru", "Of Chile?"], ["Lima", "Quito", "Santiago"])
 [[0, 1]]
+
+What is held out of a training set asks for more: whatever hangs together goes to one side, and there chains may be as
+long as they like (`groups`).
+
+>>> groups(rows).tolist()
+[0, 0, 1]
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from campus_tune.data.word_hashes import N_GRAM, TEMPLATE, Hashes, hashed_words, row_hashes
 from campus_tune.words.types import BoolArray, RowArray
@@ -132,6 +140,53 @@ def contradicting(asked: Hashes, said: Hashes) -> list[list[int]]:
     return sorted(found)
 
 
+def groups(
+    texts: Sequence[str], prompts: Sequence[str] | None = None, *, n: int = N_GRAM, nearly: bool = True
+) -> RowArray:
+    """The number of the group that each row hangs together with, shape (N,); a row that is like no other is alone.
+
+    Together are rows with the same words, rows that ask the same whatever they answer, and rows that share one run of
+    words that is no template: what an overlap of probes with training rows is looked for by.
+
+    Args:
+        texts: of the rows, prompt and answer together; a row without words is like no other.
+        prompts: of them, where rows tell question from answer.
+        n: words in a run.
+        nearly: a single run makes rows belong together; False asks for half of a row's runs, as of duplicates.
+    """
+    itself = np.arange(len(texts), dtype=np.int32)
+    asked = np.zeros(len(texts), dtype=np.uint64) if prompts is None else row_hashes(prompts)
+    pairs = [(itself, first_of_each(asked, unlike=asked == 0))]
+    if nearly:
+        whole, parts = np.zeros(len(texts), dtype=np.uint64), []
+        for rows, runs in hashed_words(texts, n):
+            whole[rows.rows] = rows.hashes
+            parts.append((runs.hashes, runs.rows.astype(np.int32)))
+        pairs.append((itself, first_of_each(whole, unlike=whole == 0)))
+        for hashes, places in _buckets(parts):
+            # twice as many rows as make a template: where some of them are held out, what is trained may be none
+            hashes, places = _no_templates(hashes, places, most=2 * TEMPLATE)
+            same = hashes[1:] == hashes[:-1]  # neighbours are enough: they make a chain of all that have a run
+            pairs.append((places[1:][same], places[:-1][same]))
+    else:
+        found = duplicates(texts, prompts, n=n)
+        pairs += [(itself, found.equal), (itself, found.near)]
+    some, others = (np.concatenate(side) for side in zip(*pairs, strict=True))
+    graph = coo_array((np.ones(len(some), dtype=np.bool_), (some, others)), shape=(len(texts), len(texts)))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int32)
+
+
+def _buckets(parts: Sequence[tuple[Hashes, RowArray]]) -> Iterator[tuple[Hashes, RowArray]]:
+    """Runs of words and their rows, some of all parts at a time: those of one hash together, rows ascending."""
+    n_buckets = -(-sum(len(rows) for _, rows in parts) // _AT_ONCE)
+    for bucket in range(n_buckets):
+        here = [hashes % np.uint64(n_buckets) == bucket for hashes, _ in parts]
+        yield (
+            np.concatenate([hashes[some] for (hashes, _), some in zip(parts, here, strict=True)]),
+            np.concatenate([rows[some] for (_, rows), some in zip(parts, here, strict=True)]),
+        )
+
+
 def _near(parts: Sequence[tuple[Hashes, RowArray]], first: BoolArray, asked: Hashes) -> RowArray:
     """The first kept row that each row is near to, itself where there is none.
 
@@ -140,16 +195,11 @@ def _near(parts: Sequence[tuple[Hashes, RowArray]], first: BoolArray, asked: Has
         first: rows that no earlier one equals, shape (N,): the others are gone already.
         asked: hash of each row's prompt, 0 for none, shape (N,).
     """
-    n_buckets = -(-sum(len(rows) for _, rows in parts) // _AT_ONCE)
     own = np.zeros(len(first), dtype=np.int64)  # runs of each row that are no template
     pairs = [np.zeros(0, dtype=np.uint64)]
     shared = [np.zeros(0, dtype=np.int64)]
-    for bucket in range(n_buckets):
-        here = [first[rows] & (hashes % np.uint64(n_buckets) == bucket) for hashes, rows in parts]
-        hashes, rows = _no_templates(
-            np.concatenate([hashes[some] for (hashes, _), some in zip(parts, here, strict=True)]),
-            np.concatenate([rows[some] for (_, rows), some in zip(parts, here, strict=True)]),
-        )
+    for hashes, rows in _buckets([(hashes[first[rows]], rows[first[rows]]) for hashes, rows in parts]):
+        hashes, rows = _no_templates(hashes, rows)
         own += np.bincount(rows, minlength=len(own))
         found, counts = np.unique(_pairs(hashes, rows), return_counts=True)
         pairs.append(found)
@@ -169,7 +219,7 @@ def _near(parts: Sequence[tuple[Hashes, RowArray]], first: BoolArray, asked: Has
     return near
 
 
-def _no_templates(hashes: Hashes, rows: RowArray) -> tuple[Hashes, RowArray]:
+def _no_templates(hashes: Hashes, rows: RowArray, most: int = TEMPLATE) -> tuple[Hashes, RowArray]:
     """Runs of words by their hash, each of a row once, rows ascending; without those that too many rows have."""
     order = np.argsort(hashes, kind="stable")
     hashes, rows = hashes[order], rows[order]
@@ -177,7 +227,7 @@ def _no_templates(hashes: Hashes, rows: RowArray) -> tuple[Hashes, RowArray]:
     hashes, rows = hashes[once], rows[once]
     starts = np.flatnonzero(np.append(True, np.diff(hashes) != 0)[: len(hashes)])
     counts = np.diff(np.append(starts, len(hashes)))
-    some = np.repeat(counts <= TEMPLATE, counts)
+    some = np.repeat(counts <= most, counts)
     return hashes[some], rows[some]
 
 

@@ -1,7 +1,17 @@
 """One decision: what is offered, whether it must be measured, what is chosen, and the stage that follows.
 
 A run and `simulate` decide by this same function. How losses are measured is handed in: by the model, on samples that
-grow (`selectors.race`), or by a made-up learner.
+grow (`selectors.race`), or by a made-up learner. Its outcome says how it came about:
+
+    separated            the best offer is ahead of every other, by two standard errors
+    all rows measured    every row of the offers was measured: there is no chance in it
+    budget spent         the next round of measuring was not paid for: the best so far is taken
+    not measured         the selector goes by something else than losses
+    only one offer       there is one, or all of them offer the same rows
+    losses of training   of rows like those offered, in place of a measurement that is not paid for
+    not paid for         nothing is left to measure offers with, nor is anything known: they take turns
+    no order to offer    no sub-curriculum has anything to offer: the stage is drawn at random
+    handed over          orders are over, and rows are plainly shuffled
 """
 
 from __future__ import annotations

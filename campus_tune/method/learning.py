@@ -14,8 +14,12 @@ last visit count, and what is compared is its cell:
     not_seen         no visit
 
 By these rules about half of a cell is at or below its level, whatever the run was: regions compare rows with their
-kind, they do not measure how good a model is. Whoever sees a row as a duplicate, as one answer of two to one prompt, or
-as a suspect, writes that over it (`flagged`).
+kind, they do not measure how good a model is. What else is seen of a row is written over that (`flagged`), the first of
+these that holds:
+
+    suspect          its losses stand out from those of rows like it, as those of wrong answers do
+    contradicting    another row answers the same prompt in another way
+    duplicate        an earlier row says the same, or nearly
 
 Reference:
     Swayamdipta et al. 2020, Dataset Cartography (arXiv 2009.10795): easy, ambiguous and hard rows by mean and spread of

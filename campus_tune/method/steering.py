@@ -3,14 +3,19 @@
 All of it is a function of the history, which the run, or `simulate`, hands over before each decision (`look`). So a
 resumed run needs the history alone, and nothing changes inside a stage.
 
-    widen, back_off   the orders are open a pacing step further, or less far
+    widen             the orders are open a pacing step further
+    back_off          the orders are open a pacing step less far
     hand_over         rows are plainly shuffled from the step of the firing on
     next_phase        the phase of that moment ends there; those behind it keep their `until`
     raise             the domain's share × 1.5 at each firing, at most × `most`
     review            the domain's rows in the review lane × 2 at each firing, until it has recovered
     reweight          shares follow losses (`reweight`), whatever rules see
 
-`note`, `rollback` and `stop` change nothing of the plan.
+Three change nothing of the plan:
+
+    note              it is written into the ledger and said, and nothing else is done
+    rollback          the weights of the best measurement of the probes come back, and the run goes on from them
+    stop              the run ends, with the weights that it has
 
 >>> steering = Steering(n_stages=10)
 >>> seen = Firing("stagnation", "stagnation", None, 3, 3, 30, 0.3, 0.0, 0.001, 0.005, ("widen",))

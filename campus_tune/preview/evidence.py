@@ -1,10 +1,11 @@
 """What helps when: a row for each situation that was tried, with what was judged in it. Measured, and read from a file.
 
 `evidence.json` is written by `python -m eval.situations evidence`, from runs whose command and seeds are in
-`eval/LOG.md`. All that this package claims about what helps is in it: the README's table (`readme_table`) and the
-advice that `check` and a run give (`earned_advice`). An effect is the change of the held-out loss beside plain
-shuffling at as many steps, as a share of shuffling's: −0.1 is a tenth lower. Where a situation is judged by the domain
-whose loss is worst, it is the change of that loss, and what happened on average (`mean`) is told beside it.
+`eval/LOG.md`. All that this package claims about what helps is in it: the guide's table (`whole_table`), the README's
+(`short_table`) and the advice that `check` and a run give (`earned_advice`). An effect is the change of the held-out
+loss beside plain shuffling at as many steps, as a share of shuffling's: −0.1 is a tenth lower. Where a situation is
+judged by the domain whose loss is worst, it is the change of that loss, and what happened on average (`mean`) is told
+beside it.
 
 >>> arm = {"words": "dropping suspects", "campus": {}, "effect": -0.1, "low": -0.14, "high": -0.06, "seeds": 8}
 >>> row = {"name": "dirty", "base": "tiny", "kind": "wrong", "looks": "dirty", "share": 0.3, "epochs": 2, "domains": 4}
@@ -274,8 +275,8 @@ def best_of(row: EvidenceRow) -> tuple[str, JudgedArm] | None:
     return None if name is None else (name, row.arms[name])
 
 
-def readme_table(table: EvidenceTable) -> str:
-    """The README's table of what helps when, as Markdown.
+def whole_table(table: EvidenceTable) -> str:
+    """The table of what helps when, as Markdown: a line a situation.
 
     Args:
         table: that is shown.
@@ -293,3 +294,18 @@ def readme_table(table: EvidenceTable) -> str:
             shown, verdict = f"{of}{effect_words(best[1])}", best[1].verdict or "none"
         lines.append(f"| `{row.name}` | {row.looks} | {helps} | {shown} | {verdict} |")
     return "\n".join(lines)
+
+
+def short_table(table: EvidenceTable) -> str:
+    """The situations in which something helped, as Markdown, and how many there are in which nothing did.
+
+    Args:
+        table: that is shown.
+    """
+    lines = ["| the rows | what helps | held-out loss beside shuffling |", "|---|---|---|"]
+    for row in table.rows:
+        if row.helps is not None:
+            arm = row.arms[row.helps]
+            lines.append(f"| {row.looks} | {arm.words} | {effect_words(arm)} |")
+    without = sum(row.helps is None for row in table.rows)
+    return "\n".join([*lines, "", f"In {without} other situations nothing that was tried helped for sure."])

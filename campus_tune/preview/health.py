@@ -284,6 +284,11 @@ def health_table(health: ScoreHealth) -> str:
     rank correlation  length
     loss                0.87
     """
+    return "\n\n".join(table(head, rows) for head, rows in health_tables(health))
+
+
+def health_tables(health: ScoreHealth) -> list[tuple[list[str], list[list[str]]]]:
+    """The same as heads and rows of each table; the second one only where there are several metrics."""
     columns = {"ρ length": health.with_length, "ρ level": health.with_level}
     columns |= {"ρ level within": health.with_level_within, "stability": health.stability}
     if health.within is not None:
@@ -298,15 +303,15 @@ def health_table(health: ScoreHealth) -> str:
         + [_rho(rho.get(name)) for rho in columns.values()]
         for name in metrics
     ]
-    shown = table(["metric", "rows", "5 %", "median", "95 %", "ties", *columns], rows)
+    scores = (["metric", "rows", "5 %", "median", "95 %", "ties", *columns], rows)
     if len(metrics) < 2:
-        return shown
+        return [scores]
     at = [health.names.index(name) for name in metrics]
     pairs = [
         [metrics[i], *(_rho(float(health.correlation[at[i], at[j]])) if j < i else "" for j in range(len(at) - 1))]
         for i in range(1, len(at))
     ]
-    return f"{shown}\n\n{table(['rank correlation', *metrics[:-1]], pairs)}"
+    return [scores, (["rank correlation", *metrics[:-1]], pairs)]
 
 
 def _number(value: float) -> str:

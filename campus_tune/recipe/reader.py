@@ -250,9 +250,21 @@ def rows(kind: type[CheckedSettings]) -> Iterator[SettingRow]:
     """The settings of a class, one by one."""
     known, said = defaults(kind), docs(kind)
     for name, one in kind.known().items():
-        value = plain(known.get(name))
-        written = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=1000)
-        yield SettingRow(kind.key(name), written.removesuffix("...\n").strip(), one.must, said[name])
+        yield SettingRow(kind.key(name), in_yaml(known.get(name)), one.must, said[name])
+
+
+def in_yaml(value: object) -> str:
+    """A value as a YAML says it, in one line."""
+    written = yaml.safe_dump(plain(value), default_flow_style=True, sort_keys=False, width=1000)
+    return str(written).removesuffix("...\n").strip()
+
+
+def block_of(one: Leaf) -> type[CheckedSettings] | None:
+    """The settings inside of a setting, one of them or a list; None where it holds none."""
+    if isinstance(one, _Block):
+        return one.kind
+    inner = getattr(one, "of", None)  # of a list, of one that may be null, of one in words of its own
+    return block_of(inner) if isinstance(inner, Leaf) else getattr(one, "block", None)
 
 
 def settings_help(kind: type[CheckedSettings], flag: str, *, width: int = 78) -> str:

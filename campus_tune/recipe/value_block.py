@@ -43,6 +43,7 @@ class _Value(Leaf):
     """False or null for nothing, true for the usual, or a mapping."""
 
     must = ValueSettings.must
+    block = ValueSettings
 
     def read(self, what: str, value: object) -> ValueSettings | None:
         del what  # the block has a name of its own

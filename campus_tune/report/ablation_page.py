@@ -17,9 +17,8 @@ from campus_tune.compare.result_file import FILE, RUNS, read_stored
 from campus_tune.compare.verdict import Ablation, AblationPart, Effect, ablation_sentences
 from campus_tune.report.figures import Picture
 from campus_tune.report.heat_map import Heat, heat_map
-from campus_tune.report.html_tables import HtmlTable, number, words
+from campus_tune.report.html_tables import Fact, HtmlTable, number, words
 from campus_tune.report.page import PageParts
-from campus_tune.report.run_page import Fact
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import FloatArray, Json
 

@@ -35,6 +35,7 @@ class CampusCallback(callback.CampusCallback):  # of the same name: transformers
             domain column, or a mapping domain → Dataset. None takes the recipe's.
         report: write `report.html` and its pictures when training has ended, a second or two, and hand the pictures to
             the trackers. Without it, `campus-tune report output_dir` does whenever it is wanted.
+        quiet: tell nothing but warnings while the trainer trains; the ledger is the same.
 
     Raises:
         RecipeError: problems in the settings, all at once.
@@ -49,8 +50,9 @@ class CampusCallback(callback.CampusCallback):  # of the same name: transformers
         *,
         probes: Source = None,
         report: bool = True,
+        quiet: bool = False,
     ) -> None:
-        super().__init__(config, probes=probes)
+        super().__init__(config, probes=probes, quiet=quiet)
         if report:
             self.reports.append(report_on)
 
@@ -61,6 +63,7 @@ def attach(
     *,
     probes: Source = None,
     report: bool = True,
+    quiet: bool = False,
 ) -> CampusCallback:
     """Put a curriculum on a trainer that is already made: `campus_tune.attach(trainer, "recipes/campus.yaml")`.
 
@@ -69,6 +72,7 @@ def attach(
         config: a recipe file, its `campus:` block as a mapping, or settings; None is an empty block.
         probes: held-out rows: a path, a Dataset with a domain column, or a mapping domain → Dataset.
         report: as for `CampusCallback`.
+        quiet: as for `CampusCallback`.
 
     Returns:
         The `CampusCallback` that was added to the trainer.
@@ -77,7 +81,7 @@ def attach(
         RecipeError: problems in the settings, all at once.
         TrainerError: a trainer under which a planned order would not be trained.
     """
-    added = CampusCallback(config, probes=probes, report=report)
+    added = CampusCallback(config, probes=probes, report=report, quiet=quiet)
     put_on(trainer, added)
     return added
 

@@ -17,8 +17,8 @@ from campus_tune.report.compare_facts import CompareFacts
 from campus_tune.report.figures import Picture
 from campus_tune.report.forest_plot import shares
 from campus_tune.report.html_tables import GAP as DASH
-from campus_tune.report.html_tables import Cell, HtmlTable, number, words
-from campus_tune.report.run_page import Fact, clock
+from campus_tune.report.html_tables import Cell, Fact, HtmlTable, number, words
+from campus_tune.report.run_page import clock
 from campus_tune.words.types import Json
 
 PRIMARY = ("recipe", "plus")  # kinds of arms whose verdict is the answer to the question

@@ -4,9 +4,9 @@ Nothing hangs on colour alone. The palette is Okabe and Ito's, which the colour-
 line style, a marker and a hatch of its own besides. Figures are made without pyplot, so that no state is shared with a
 user's own plots and drawing works in any thread.
 
-Why matplotlib, and not a library of charts for browsers: Vega with its grammar is 0.8 MB of script in every page, plotly
-4 MB, and both build functions from text, which the page forbids. An SVG takes the page's colours, dark ones too, its
-letters can be searched, and what moves in the data map is a few lines of script beside it.
+Why matplotlib, and not a library of charts for browsers: Vega would put some 0.8 MB of script into every page and
+builds functions from text, which the page forbids; plotly's is above 4 MB. An SVG takes the page's colours, dark ones
+too, its letters can be searched, and what moves in the data map is a few lines of script beside it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tables of a page: cells that show one thing and sort by another."""
+"""Tables of a page, cells that show one thing and sort by another; and the numbers at its top."""
 
 from __future__ import annotations
 
@@ -51,6 +51,23 @@ class HtmlTable:
     def numeric(self) -> list[bool]:
         """Which columns are numbers, to be set to the right."""
         return [any(row[i].sort is not None for row in self.rows) for i in range(len(self.head))]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One number at the top of a page.
+
+    Args:
+        name: of it.
+        value: as text.
+        more: in small letters below.
+        kind: "bad" is marked.
+    """
+
+    name: str
+    value: str
+    more: str = ""
+    kind: str = ""
 
 
 def words(text: str, *, kind: str = "") -> Cell:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from campus_tune.method import learning
 from campus_tune.method.dirt import Dirt
 from campus_tune.method.orders import group_codes
-from campus_tune.report.map_shape import MapShape, shape_of
+from campus_tune.report.map_shape import MANY, MapShape, shape_of
+from campus_tune.report.row_list import ListedRows, in_short, listed, read_texts
 from campus_tune.run.ledger_lines import MAYBE
-from campus_tune.run.row_map import ALL_ROWS, FILE, LIKELIEST
+from campus_tune.run.row_map import ALL_ROWS, FILE, LIKELIEST, SHOWN, sample_of
 from campus_tune.run.told import earned_words
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.errors import DataError, ResumeError
@@ -113,6 +114,7 @@ class MapFacts:
         likeliest: rows, the likeliest wrong first.
         dirt: how many are wrong; None where nothing tells.
         acted: what the run has done about wrong rows by itself, or why it has not; "" where its recipe leaves it.
+        listed: the rows that can be searched; None without a map.
     """
 
     basis: str
@@ -128,6 +130,7 @@ class MapFacts:
     likeliest: tuple[LikelyRow, ...] = ()
     dirt: Dirt | None = None
     acted: str = ""
+    listed: ListedRows | None = None
 
 
 def read_map(home: Path, lines: Sequence[Json], acts: Sequence[Json] = ()) -> MapFacts | None:
@@ -157,6 +160,9 @@ def read_map(home: Path, lines: Sequence[Json], acts: Sequence[Json] = ()) -> Ma
         suspect = columns["suspect"].astype(bool)
         contradicting = columns["contradicting"].astype(bool)
         repeated = columns["duplicate_of"].astype(np.float64)
+        shape = shape_of(columns, codes, suspect, threshold)
+        likeliest = read_likeliest(home / LIKELIEST, {"suspect": suspect, "contradicting": contradicting})
+        texts = {row.row: in_short(row.prompt, row.answer, row.text) for row in likeliest} | read_texts(home / SHOWN)
         return MapFacts(
             basis=str(about.get("basis", "training")),
             sentence=str(about.get("sentence") or f"{suspect.sum():,} of {len(suspect):,} rows are suspects"),
@@ -167,10 +173,11 @@ def read_map(home: Path, lines: Sequence[Json], acts: Sequence[Json] = ()) -> Ma
             n_duplicates=int((repeated >= 0).sum()),
             regions=regions,
             domains=rows_by_domain(columns.get("domain"), regions, codes, suspect),
-            shape=shape_of(columns, codes, suspect, threshold),
-            likeliest=read_likeliest(home / LIKELIEST, {"suspect": suspect, "contradicting": contradicting}),
+            shape=shape,
+            likeliest=likeliest,
             dirt=Dirt.from_mapping(about["dirt"]) if about.get("dirt") else None,
             acted=f"after step {acts[-1]['step']}, {earned_words(acts[-1])}" if acts else "",
+            listed=listed(columns, _listed_rows(columns["content"], shape, suspect), codes, regions, texts),
         )
     except (KeyError, ResumeError, TypeError, ValueError) as error:
         if isinstance(error, DataError):
@@ -179,6 +186,15 @@ def read_map(home: Path, lines: Sequence[Json], acts: Sequence[Json] = ()) -> Ma
             f"`{path}` must be the map that the run left, got {error.__cause__ or error}. Put it back from a copy, or "
             "remove it to see the rest of the run."
         ) from error
+
+
+def _listed_rows(content: NDArray[np.uint64], shape: MapShape | None, suspect: BoolArray) -> IntArray:
+    """The points of the map, in their sequence, and after them the rows without a score where these are few."""
+    points = np.array([], dtype=np.int64) if shape is None else shape.points.row
+    others = np.setdiff1d(np.arange(len(suspect)), points)
+    if len(suspect) > MANY:
+        return sample_of(others, content, suspect) if shape is None else points
+    return np.concatenate([points, others])
 
 
 def _regions(values: NDArray[Any]) -> tuple[tuple[str, ...], IntArray]:

@@ -86,7 +86,7 @@ def map_section(facts: MapFacts, pictures: Sequence[Picture]) -> MapSection:
     opened = OPENED if facts.n_suspects else 0
     rows = tuple(shown_row(row) for row in facts.likeliest)
     return MapSection(
-        sentence=f"{facts.sentence[:1].upper()}{facts.sentence[1:].rstrip('.')}.",
+        sentence=map_sentence(facts),
         basis=BASES.get(facts.basis, ""),
         picture=next((picture for picture in pictures if picture.name == MAP_PICTURE), None),
         tables=(regions_table(facts),) if facts.domains else (),
@@ -97,6 +97,11 @@ def map_section(facts: MapFacts, pictures: Sequence[Picture]) -> MapSection:
         first=rows[:opened],
         rest=rows[opened:],
     )
+
+
+def map_sentence(facts: MapFacts) -> str:
+    """What the map says in one sentence."""
+    return f"{facts.sentence[:1].upper()}{facts.sentence[1:].rstrip('.')}."
 
 
 def regions_table(facts: MapFacts) -> HtmlTable:

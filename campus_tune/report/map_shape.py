@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from campus_tune.run.row_map import sample_of
 from campus_tune.words.types import BoolArray, FloatArray, IntArray
 
 MANY = 5000  # rows, above which their density is drawn, and a sample of them
-SAMPLE = 2000  # rows of it
 BINS = 48  # of each axis
 FAR = 6.0  # times the range of nine tenths of the rows: what is further out is drawn at the edge, or flattens the rest
 
@@ -26,12 +26,14 @@ class MapPoints:
     """Rows to be drawn one by one, at most `MANY`.
 
     Args:
+        row: its number, shape (n,).
         excess: shape (n,), inside the limits of the picture.
         spread: of it over the passes, shape (n,); 0 where a row was seen once.
         region: shape (n,), places in the regions' names.
         suspect: shape (n,).
     """
 
+    row: IntArray
     excess: FloatArray
     spread: FloatArray
     region: IntArray
@@ -94,8 +96,8 @@ def shape_of(
         sides, spread = np.linspace(0.0, furthest, BINS + 1), np.clip(spread, 0.0, furthest)
         if len(rows) > MANY:
             density = np.histogram2d(excess[rows], spread[rows], [edges, sides])[0].astype(np.int64)
-    shown = rows if len(rows) <= MANY else _sample(rows, columns["content"], suspect)
-    points = MapPoints(excess[shown], spread[shown], region[shown], suspect[shown])
+    shown = rows if len(rows) <= MANY else sample_of(rows, columns["content"], suspect)
+    points = MapPoints(shown, excess[shown], spread[shown], region[shown], suspect[shown])
     return MapShape(edges, sides, by_region, density, len(rows), n_once, int(suspect[rows].sum()), points)
 
 
@@ -113,15 +115,3 @@ def _limits(values: FloatArray) -> tuple[float, float]:
         reach = FAR * (high - low)
         least, most = max(least, float(middle - reach)), min(most, float(middle + reach))
     return (least, most) if most > least else (least - 0.5, most + 0.5)
-
-
-def _sample(rows: IntArray, content: NDArray[np.uint64], suspect: BoolArray) -> IntArray:
-    """`SAMPLE` of the rows: all suspects where these are at most half of it, else half of it, and others.
-
-    They are picked by the hash of their content: it has nothing to do with what a row is like, and in the next run of
-    the same data the same rows are shown.
-    """
-    by_hash = rows[np.argsort(content[rows], kind="stable")]
-    wrong, others = by_hash[suspect[by_hash]], by_hash[~suspect[by_hash]]
-    wrong = wrong[: max(SAMPLE // 2, SAMPLE - len(others))]
-    return np.concatenate([others[: SAMPLE - len(wrong)], wrong])

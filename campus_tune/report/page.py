@@ -6,6 +6,7 @@ by mail cannot call home, and text from a training set cannot become anything bu
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 TEMPLATES = "templates"
+SECTION = re.compile(r'<section id="([^"]+)">\s*<h2>(.*?)</h2>', re.DOTALL)
 
 
 class PageParts(NamedTuple):
@@ -52,7 +54,8 @@ def environment(folder: Path | None = None) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["ticks"] = ticks
+    environment.filters |= {"ticks": ticks, "sections": sections}
+    environment.globals["markdown"] = ""  # of pages that say nothing for a pull request
     return environment
 
 
@@ -70,6 +73,22 @@ def ticks(text: str) -> Markup:
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if i % 2 else escape(part) for i, part in enumerate(parts)
     )
+
+
+def sections(body: str) -> Markup:
+    """Links to the sections of a page; nothing where there are few.
+
+    >>> print(sections('<section id="a"><h2>One &amp; two</h2></section><section id="b"><h2>Three</h2></section>'))
+    <nav aria-label="Sections"><ul>
+    <li><a href="#a">One &amp; two</a></li>
+    <li><a href="#b">Three</a></li>
+    </ul></nav>
+    """
+    from markupsafe import Markup
+
+    found = SECTION.findall(body)
+    items = "\n".join(f'<li><a href="#{name}">{title}</a></li>' for name, title in found)
+    return Markup(f'<nav aria-label="Sections"><ul>\n{items}\n</ul></nav>' if len(found) > 1 else "")
 
 
 def render(template: str, content: Mapping[str, Any], *, refresh_s: float | None = None) -> str:

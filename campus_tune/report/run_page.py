@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from campus_tune.method.budget import VALUE
 from campus_tune.method.curriculum import SHUFFLE
+from campus_tune.preview.earned_advice import span
+from campus_tune.report import markdown as short
 from campus_tune.report.draw_page import draw_tables
 from campus_tune.report.examples import Example
 from campus_tune.report.figures import Picture
-from campus_tune.report.html_tables import Cell, HtmlTable, number, words
-from campus_tune.report.map_page import map_section
+from campus_tune.report.html_tables import Cell, Fact, HtmlTable, number, words
+from campus_tune.report.map_page import map_section, map_sentence, regions_table
 from campus_tune.report.map_plots import MAP_PICTURE
+from campus_tune.report.row_list import row_section
 from campus_tune.report.run_facts import RunOnDisk
 from campus_tune.report.steer_page import steer_section
 from campus_tune.report.steer_plots import STEER_PICTURES
@@ -23,46 +25,40 @@ from campus_tune.report.weight_page import weight_section
 from campus_tune.report.weight_plots import WEIGHT_PICTURES
 from campus_tune.run.ledger import audited
 
+MOST_WARNINGS = 5  # of a summary
+SECTIONS = {  # section of the page → pictures in it; one that is named nowhere stands with those of training
+    "decisions": ("choices", "pacing"),
+    "training": ("competence", "calibration", "training_loss", "evaluations", "lr_mass"),
+    "drawn": ("shares", "passes", "lanes", "ess"),
+    "costs": ("cost", "ranks"),
+    "scores": ("scores", "correlations"),
+}
 BLOCK = "campus: "  # before the names of a recipe's settings in the ledger
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One number at the top of a page.
-
-    Args:
-        name: of it.
-        value: as text.
-        more: in small letters below.
-        kind: "bad" is marked.
-    """
-
-    name: str
-    value: str
-    more: str = ""
-    kind: str = ""
 
 
 def run_content(facts: RunOnDisk, pictures: Sequence[Picture]) -> dict[str, Any]:
     """The variables of the template `run`."""
-    elsewhere = (MAP_PICTURE, TRANSFER_PICTURE, *STEER_PICTURES, *WEIGHT_PICTURES)  # in sections of their own
+    drawn = [] if facts.draw is None else draw_tables(facts.draw, facts.rows_by_domain)
     has_texts = any(example.text for pair in facts.examples.values() for example in (*pair.easiest, *pair.hardest))
     return {
         "title": f"Curriculum run {facts.name}",
         "name": facts.name,
         "finished": facts.finished,
         "summary": summary(facts),
-        "facts": _numbers(facts),
+        "facts": head(facts),
+        "numbers": numbers(facts),
+        "markdown": run_markdown(facts),
         "warnings": facts.warnings,
-        "advice": [f"{one['line'][:1].upper()}{one['line'][1:].rstrip('.')}." for one in facts.end.get("advice", [])],
+        "advice": advice(facts),
         "map": None if facts.map is None else map_section(facts.map, pictures),
+        "rows": None if facts.map is None or facts.map.listed is None else row_section(facts.map.listed),
         "value": None if facts.value is None else value_section(facts.value, pictures),
-        "pictures": [picture for picture in pictures if picture.name not in elsewhere],
+        "pictures": grouped(pictures),
         "missing": missing(facts),
         "decisions": decisions(facts),
         "steer": None if facts.steer is None else steer_section(facts.steer, pictures),
         "weights": None if facts.weights is None else weight_section(facts.weights, pictures),
-        "drawn": [] if facts.draw is None else draw_tables(facts.draw, facts.rows_by_domain),
+        "drawn": drawn,
         "examples": [
             {
                 "metric": label,
@@ -77,6 +73,36 @@ def run_content(facts: RunOnDisk, pictures: Sequence[Picture]) -> dict[str, Any]
         "again": again(facts),
         "footer": "Made by campus_tune from the run's ledger and scores. This page is one file and needs no network.",
     }
+
+
+def grouped(pictures: Sequence[Picture]) -> dict[str, list[Picture]]:
+    """Section → its pictures, in the page's sequence; not those of sections that bring their own."""
+    elsewhere = (MAP_PICTURE, TRANSFER_PICTURE, *STEER_PICTURES, *WEIGHT_PICTURES)
+    found: dict[str, list[Picture]] = {section: [] for section in SECTIONS}
+    of = {name: section for section, names in SECTIONS.items() for name in names}
+    for picture in pictures:
+        if picture.name not in elsewhere:
+            found[of.get(picture.name, "training")].append(picture)
+    return found
+
+
+def advice(facts: RunOnDisk) -> list[str]:
+    """What may help, a sentence each."""
+    return [f"{one['line'][:1].upper()}{one['line'][1:].rstrip('.')}." for one in facts.end.get("advice", [])]
+
+
+def run_markdown(facts: RunOnDisk) -> str:
+    """The run in short, for a pull request."""
+    found = facts.map
+    return short.summary(
+        f"Curriculum run `{facts.name}`",
+        short.marked(summary(facts)),
+        short.of_facts(head(facts)),
+        "" if found is None else short.marked(map_sentence(found)),
+        "" if found is None or not found.domains else short.of_table(regions_table(found)),
+        "\n".join(f"- {short.marked(line)}" for line in advice(facts)),
+        "\n".join(f"- warning: {short.marked(line)}" for line in facts.warnings[:MOST_WARNINGS]),
+    )
 
 
 def summary(facts: RunOnDisk) -> str:
@@ -107,35 +133,43 @@ def _n(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def _numbers(facts: RunOnDisk) -> list[Fact]:
-    (checked, passed), seen = facts.audit, facts.end.get("rows_seen")
-    shuffled = sum(stage.chosen == SHUFFLE for stage in facts.stages)
-    numbers = [
-        Fact(
-            "Training rows", f"{facts.n_rows:,}", "" if seen is None else f"{seen / facts.n_rows:.0%} of them trained"
-        ),
-        Fact("Steps", f"{facts.step:,}", how_far(facts)),
-        Fact("Stages", f"{len(facts.stages):,}", f"{shuffled} of them shuffled" if shuffled else ""),
-    ]
-    if padding := facts.end.get("padding"):
-        numbers.append(Fact("Padding", f"{padding['share']:.0%}", f"{padding['at_random']:.0%} if drawn at random"))
+def head(facts: RunOnDisk) -> list[Fact]:
+    """What a person wants first: was it trained as planned, at what cost, which rows look wrong, how long it took."""
+    found = []
+    for name, (checked, passed) in (
+        ("Order audit", facts.audit),
+        ("Weights audit", (0, 0) if facts.weights is None else facts.weights.audit),
+    ):
+        if checked:
+            bad = "" if passed == checked else "bad"
+            found.append(Fact(name, f"{passed:,} of {checked:,}", "steps as planned", bad))
     if facts.cost:
         total = facts.cost["all"] - facts.cost.get(VALUE, 0.0)  # which has an account of its own
         over = "bad" if total > 1.2 * facts.budget else ""
-        numbers.append(Fact("Cost", f"{total:.1%}", f"budget {facts.budget:.1%}", over))
-    if checked:
-        numbers.append(
-            Fact("Audit", f"{passed:,} of {checked:,}", "steps as planned", "" if passed == checked else "bad")
-        )
-    if facts.weights is not None and facts.weights.audit[0]:
-        checked, passed = facts.weights.audit
-        bad = "" if passed == checked else "bad"
-        numbers.append(Fact("Weights audit", f"{passed:,} of {checked:,}", "steps as planned", bad))
+        found.append(Fact("Cost", f"{total:.1%}", f"of the training; budget {facts.budget:.1%}", over))
+    if facts.map is not None and facts.map.n_rows:
+        seen = facts.map.dirt
+        wrong = f"; {span(seen)} estimated wrong" if seen is not None and seen.seen else ""
+        found.append(Fact("Suspects", f"{facts.map.n_suspects:,}", f"of {facts.map.n_rows:,} rows{wrong}"))
+    found.append(Fact("Steps", f"{facts.step:,}", how_far(facts)))
     if facts.seconds:
         spent = sum(seconds for name, seconds in facts.seconds.items() if name not in ("training", "share"))
         trained = clock(facts.seconds.get("training", 0.0))
-        numbers.append(Fact("Training time", trained, f"and {clock(spent)} of measuring"))
-    return numbers
+        found.append(Fact("Training time", trained, f"and {clock(spent)} of measuring"))
+    return found
+
+
+def numbers(facts: RunOnDisk) -> list[Fact]:
+    """What else there is to count."""
+    seen, shuffled = facts.end.get("rows_seen"), sum(stage.chosen == SHUFFLE for stage in facts.stages)
+    of_rows = "" if seen is None else f"{seen / facts.n_rows:.0%} of them trained"
+    found = [
+        Fact("Training rows", f"{facts.n_rows:,}", of_rows),
+        Fact("Stages", f"{len(facts.stages):,}", f"{shuffled} of them shuffled" if shuffled else ""),
+    ]
+    if padding := facts.end.get("padding"):
+        found.append(Fact("Padding", f"{padding['share']:.0%}", f"{padding['at_random']:.0%} if drawn at random"))
+    return found
 
 
 def how_far(facts: RunOnDisk) -> str:

@@ -10,9 +10,8 @@ import yaml
 
 from campus_tune.compare.search import FOLDER, name_of, read_search, shown_changes
 from campus_tune.report.figures import Picture
-from campus_tune.report.html_tables import HtmlTable, number, signed, words
+from campus_tune.report.html_tables import Fact, HtmlTable, number, signed, words
 from campus_tune.report.page import PageParts
-from campus_tune.report.run_page import Fact
 from campus_tune.report.search_plots import search_pictures
 from campus_tune.words.types import Json
 

@@ -15,9 +15,8 @@ from campus_tune.compare.row_groups import ALL
 from campus_tune.compare.shapley_file import read_shapley
 from campus_tune.report.figures import GREY, INK, LONGEST, Picture, fitted, picture
 from campus_tune.report.heat_map import HARMS, HELPS, Heat, heat_map, heat_table
-from campus_tune.report.html_tables import GAP, HtmlTable, number, signed, words
+from campus_tune.report.html_tables import GAP, Fact, HtmlTable, number, signed, words
 from campus_tune.report.page import PageParts
-from campus_tune.report.run_page import Fact
 from campus_tune.words.types import FloatArray, Json
 
 if TYPE_CHECKING:

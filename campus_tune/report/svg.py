@@ -19,7 +19,7 @@ PER_INCH, POINTS = 100, 72  # CSS pixels of a page, points of a file
 NO_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 LONG = re.compile(r"(\.\d\d)\d+")  # a hundredth of a point is less than is seen
 NUMBERS = ("d", "x", "y", "width", "height", "transform", "points")
-REFERENCE = re.compile(r"#([\w-]+)")
+REFERENCE = re.compile(r"(url\(|^)#([\w-]+)")  # and no colour
 
 
 def inline_svg(text: str, name: str, *, alt: str, colours: Mapping[str, str]) -> Markup:
@@ -45,7 +45,7 @@ def inline_svg(text: str, name: str, *, alt: str, colours: Mapping[str, str]) ->
         for child in list(parent):
             if child.tag in ("metadata", "style"):
                 parent.remove(child)
-    used = {found for each in root.iter() for value in each.attrib.values() for found in REFERENCE.findall(value)}
+    used = {found for each in root.iter() for value in each.attrib.values() for _, found in REFERENCE.findall(value)}
     ids = {old: f"{name}-{i}" for i, old in enumerate(sorted(used))}
     for each in root.iter():
         _own(each, ids, colours)
@@ -69,7 +69,7 @@ def _own(each: ElementTree.Element, ids: Mapping[str, str], colours: Mapping[str
         elif key in NUMBERS:
             each.set(key, " ".join(LONG.sub(r"\1", value).split()))
         elif key in ("style", "clip-path", "href"):
-            value = REFERENCE.sub(lambda found: f"#{ids[found[1]]}" if found[1] in ids else found[0], value)
+            value = REFERENCE.sub(lambda found: f"{found[1]}#{ids[found[2]]}", value)
             for colour, variable in colours.items():
                 value = value.replace(colour, f"var({variable})")
             each.set(key, value)

@@ -43,6 +43,7 @@ from campus_tune.run.overrides import TrainCall, refuse_own_data_path
 from campus_tune.run.run import CampusRun
 from campus_tune.run.told.card import add_to_card
 from campus_tune.words.errors import ResumeError, TrainerError
+from campus_tune.words.progress import VOLUME
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -123,7 +124,7 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
         )  # again: it may have been changed since. Over ours: the audit finds out
         ours.take()
         try:
-            with run.activities.guarded(), run.training():
+            with run.activities.guarded(), VOLUME.quieted(wanted=callback.quiet), run.training():
                 run.come_from(_find_checkpoint(trainer, run, call))
                 with compat.resumed_inside_an_epoch(trainer, lambda: run.situation.curriculum.steps_in_epoch):
                     return run.loop.whole_loss(call.make())

@@ -35,6 +35,7 @@ class CampusCallback(TrainerCallback, ExportableState):
             on, once the run shows that some are.
         probes: held-out rows that the curriculum is steered by: a path or paths to JSON lines, a Dataset with a
             domain column, or a mapping domain → Dataset. None takes the recipe's.
+        quiet: tell nothing but warnings while the trainer trains; the ledger is the same.
 
     Raises:
         RecipeError: problems in the settings, all at once.
@@ -46,10 +47,14 @@ class CampusCallback(TrainerCallback, ExportableState):
     _run: Callable[[], CampusRun | None] = staticmethod(lambda: None)
 
     def __init__(
-        self, config: str | Path | Mapping[str, Any] | CampusConfig | None = None, *, probes: Source = None
+        self,
+        config: str | Path | Mapping[str, Any] | CampusConfig | None = None,
+        *,
+        probes: Source = None,
+        quiet: bool = False,
     ) -> None:
         self.config = load_recipe({} if config is None else config)
-        self.probes = probes
+        self.probes, self.quiet = probes, quiet
         self.reports: list[Report] = []  # each is handed the trainer of the finished run
 
     @property
@@ -152,7 +157,11 @@ class CampusCallback(TrainerCallback, ExportableState):
 
 
 def attach(
-    trainer: Trainer, config: str | Path | Mapping[str, Any] | CampusConfig | None = None, *, probes: Source = None
+    trainer: Trainer,
+    config: str | Path | Mapping[str, Any] | CampusConfig | None = None,
+    *,
+    probes: Source = None,
+    quiet: bool = False,
 ) -> CampusCallback:
     """Put a curriculum on a trainer that is already made: `campus_tune.attach(trainer, "recipes/campus.yaml")`.
 
@@ -160,6 +169,7 @@ def attach(
         trainer: a `transformers.Trainer` or `trl.SFTTrainer` whose `train()` was not called yet.
         config: a recipe file, its `campus:` block as a mapping, or settings; None is an empty block.
         probes: held-out rows: a path, a Dataset with a domain column, or a mapping domain → Dataset.
+        quiet: tell nothing but warnings while the trainer trains; the ledger is the same.
 
     Returns:
         The `CampusCallback` that was added to the trainer.
@@ -168,6 +178,6 @@ def attach(
         RecipeError: problems in the settings, all at once.
         TrainerError: a trainer under which a planned order would not be trained.
     """
-    callback = CampusCallback(config, probes=probes)
+    callback = CampusCallback(config, probes=probes, quiet=quiet)
     put_on(trainer, callback)
     return callback

@@ -11,6 +11,7 @@ Whatever does not fit is left out. A map that cannot be made costs the run a lin
 
     curriculum/book/map.parquet        a line for each row; in its metadata basis, threshold, n_suspects, sentence
     curriculum/book/likeliest.jsonl    the twenty likeliest wrong rows, with their text
+    curriculum/book/shown.jsonl        the beginnings of at most two thousand rows, which the report lists
 
 Rows are compared inside the recipe's cells, else inside bands of answer length of each domain: five of them, fewer
 where a band would have less than eight rows.
@@ -19,10 +20,11 @@ where a band would have less than eight rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -41,7 +43,7 @@ from campus_tune.run.acting import cells_by_answer
 from campus_tune.run.book_keeping import read_visits
 from campus_tune.run.ledger import FILE as LEDGER
 from campus_tune.run.ledger import plain, read_ledger
-from campus_tune.run.row_map import FILE, LIKELIEST, RowMap
+from campus_tune.run.row_map import FILE, LIKELIEST, SHORT, SHOWN, RowMap
 from campus_tune.run.row_texts import texts_of
 from campus_tune.run.situation import Situation
 from campus_tune.run.told.console import NO_BASIS
@@ -64,7 +66,7 @@ def map_rows(now: Situation) -> Mapped:
         return Mapped({"step": now.curriculum.step, **_mapped(now)})
     except Exception as error:  # a file is gone, the disk is full, a model cannot be asked: the run is whole without
         if now.peers.leads:
-            for name in (FILE, LIKELIEST):  # of an earlier end of this run
+            for name in (FILE, LIKELIEST, SHOWN):  # of an earlier end of this run
                 with suppress(OSError):
                     (now.folder / name).unlink()
         why = str(error) if isinstance(error, CampusError) else f"{type(error).__name__}: {error}"
@@ -256,7 +258,7 @@ class Making:
 
 
 def _write(now: Situation, made: RowMap, worst: IntArray, said: Sequence[Departure | None]) -> Json:
-    """Write both files.
+    """Write the map, the likeliest wrong rows, and what the rows say that a page lists.
 
     Args:
         now: the run.
@@ -280,6 +282,13 @@ def _write(now: Situation, made: RowMap, worst: IntArray, said: Sequence[Departu
         return {**made.line(row), **told}
 
     write_columns(now.folder / FILE, made.columns(), made.about())
-    lines = (json.dumps(plain(line(*pair)), ensure_ascii=False) + "\n" for pair in enumerate(worst.tolist()))
-    atomic_write(now.folder / LIKELIEST, (text.encode("utf-8", "replace") for text in lines))
+    _write_lines(now.folder / LIKELIEST, (line(*pair) for pair in enumerate(worst.tolist())))
+    shown = made.shown.tolist()
+    told = zip(shown, texts_of(now.trainer, shown, SHORT), strict=True)
+    _write_lines(now.folder / SHOWN, ({"row": row, **text} for row, text in told))
     return made.record()
+
+
+def _write_lines(path: Path, lines: Iterable[Json]) -> None:
+    texts = (json.dumps(plain(line), ensure_ascii=False) + "\n" for line in lines)
+    atomic_write(path, (text.encode("utf-8", "replace") for text in texts))

@@ -17,17 +17,37 @@ from campus_tune.method.learning import REGIONS, Learning, flagged
 from campus_tune.method.suspicion import Suspicion
 from campus_tune.preview.earned_advice import span
 from campus_tune.run.book_keeping import FOLDER
-from campus_tune.words.types import BoolArray, FloatArray, Json
+from campus_tune.words.types import BoolArray, FloatArray, IntArray, Json
 from campus_tune.words.wording import listed
 
 Basis: TypeAlias = Literal["training", "forward", "two forwards"]  # what a map is made of
 
 FILE, LIKELIEST = f"{FOLDER}/map.parquet", f"{FOLDER}/likeliest.jsonl"  # in the run's `curriculum/`
+SHOWN = f"{FOLDER}/shown.jsonl"  # texts of the rows that a page lists
+SAMPLE = 2000  # of these rows
+SHORT = 240  # characters of a prompt or an answer there
 NOT_KNOWN = -1  # the region of a row that one forward was asked about: without visits there is none
 NOTHING = "nothing to see: no row stands out from its kind"
 ALL_ROWS = "all rows"  # where a run has no domains
 DIGITS = 4  # of numbers in files for people
 MOST_DOMAINS = 3  # that a sentence names
+
+
+def sample_of(rows: IntArray, content: NDArray[np.uint64], suspect: BoolArray) -> IntArray:
+    """`SAMPLE` of the rows: all suspects where these are at most half of it, else half of it, and others.
+
+    They are picked by the hash of their content: it has nothing to do with what a row is like, and in the next run of
+    the same data the same rows are shown.
+
+    Args:
+        rows: that are picked from.
+        content: hashes of all rows, shape (N,).
+        suspect: shape (N,).
+    """
+    by_hash = rows[np.argsort(content[rows], kind="stable")]
+    wrong, others = by_hash[suspect[by_hash]], by_hash[~suspect[by_hash]]
+    wrong = wrong[: max(SAMPLE // 2, SAMPLE - len(others))]
+    return np.concatenate([others[: SAMPLE - len(wrong)], wrong])
 
 
 def looks_wrong(n: int, n_rows: int, most: tuple[str, int] | None, *, whose: str = "") -> str:
@@ -140,6 +160,13 @@ class RowMap:
     def n_judged(self) -> int:
         """Rows that have a score."""
         return int(np.isfinite(self.suspicion.score).sum())
+
+    @property
+    def shown(self) -> IntArray:
+        """Numbers of the rows that a page lists, at most `SAMPLE`, shape (n,); those with a score first."""
+        scored = np.isfinite(self.suspicion.score)
+        rows = sample_of(np.flatnonzero(scored), self.content, self.suspicion.suspects)
+        return np.concatenate([rows, np.flatnonzero(~scored)])[:SAMPLE]
 
     @property
     def suspects_by_domain(self) -> dict[str, int]:

@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 LONGEST = 600  # characters of a prompt or an answer that are kept
 
 
-def texts_of(trainer: Trainer, picked: Sequence[int]) -> list[Json]:
+def texts_of(trainer: Trainer, picked: Sequence[int], longest: int = LONGEST) -> list[Json]:
     """`prompt` and `answer` of some rows, or their `text` where these cannot be told apart.
 
     Args:
         trainer: that has prepared them.
         picked: positions in its training set.
+        longest: characters of a prompt or an answer that are kept.
     """
     shape, end = shape_of(trainer)
     rows, tokenizer = compat.training_rows(trainer), compat.tokenizer_of(trainer)
     said = said_in(rows, picked, shape, end=end)
     if said is None:
-        return [{"text": decoded(rows, row, tokenizer, longest=LONGEST)} for row in picked]
+        return [{"text": decoded(rows, row, tokenizer, longest=longest)} for row in picked]
     parts = zip(said.prompts, said.answers, strict=True)
-    pairs = ((cut(prompt.strip(), LONGEST), cut(answer.strip(), LONGEST)) for prompt, answer in parts)
+    pairs = ((cut(prompt.strip(), longest), cut(answer.strip(), longest)) for prompt, answer in parts)
     return [{"prompt": prompt, "answer": answer} if prompt else {"text": answer} for prompt, answer in pairs]

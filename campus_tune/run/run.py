@@ -50,7 +50,7 @@ from campus_tune.run.stream.loader import CurriculumLoader
 from campus_tune.run.stream.loop_state import LoopState
 from campus_tune.run.stream.weighing import step_weights
 from campus_tune.run.told.events import Warned
-from campus_tune.run.told.trackers import log_map, log_value
+from campus_tune.run.told.trackers import log_map, log_value, remember_runs
 from campus_tune.run.value_map import value_rows
 from campus_tune.words.console import say
 from campus_tune.words.errors import AuditError, TrainerError
@@ -183,6 +183,7 @@ class CampusRun:
         else:
             now, self.position = restore(outlined, self.saver, self.loop, step, self.checkpoint, saved)
         self.planned = now
+        remember_runs(self.trainer)
         loaded.loader.curriculum = now.curriculum
         if step and saved and saved["epoch_ended"]:
             boundary.leave_epoch(now, self.position)
@@ -373,7 +374,7 @@ class CampusRun:
             self.finished = True
             now.journal.take(boundary.summed_up(now, advise(now, mapped.record), mapped.record.get("dirt")))
         card = [] if self.complete_card is None else [self.complete_card]
-        tell_trackers: list[Report] = [partial(log_map, record=mapped.record)]
+        tell_trackers: list[Report] = [partial(log_map, record=mapped.record, folder=self.folder)]
         tell_trackers += [] if valued is None else [partial(log_value, record=valued.record)]
         for report in (self._leave_behind, *card, *tell_trackers, *self.reports) if self.peers.leads else ():
             try:

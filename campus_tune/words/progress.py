@@ -1,13 +1,16 @@
 """Bars and tables for a person who waits: by tqdm in a terminal, drawn in place in a notebook.
 
 A terminal has one bar of the trainer's and at most one of ours below it, both tqdm's, so a line that is written by
-`say` goes above both. A notebook has no cursor to move: there a bar and a table are pieces of HTML of their own, which
-are replaced as they grow, and lines are plain output between them. Whatever stands in that HTML is escaped. In a file a
-bar is a line twice a minute; and of many processes only the first one draws any.
+`say` goes above both. Nothing else moves the cursor: rich formats lines (`words/console.py`), and its own live display
+would not know of the trainer's bar, nor the trainer's of it. A notebook has no cursor to move: there a bar and a table
+are pieces of HTML of their own, which are replaced as they grow, and lines are plain output between them. Whatever
+stands in that HTML is escaped. In a file a bar is a line twice a minute; and of many processes only the first one
+draws any.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -21,6 +24,87 @@ from typing import Any, Self, TextIO
 OFTEN, SELDOM = 0.1, 30.0  # seconds between two drawings: in a terminal, in a file
 REDRAW = 0.3  # the same in a notebook
 MOST_ROWS = 40  # of a table that is drawn anew with each of them
+LEAVE = 3  # place of `leave` among the arguments of tqdm's
+SOON = 1.0  # seconds after which a library's bar is worth a look
+NEITHER = ("dumb", "unknown")  # what TERM says of terminals that only print
+
+
+class Volume:
+    """How much this process tells: one for all of its threads.
+
+    Args:
+        quiet: no bars, and of lines only warnings.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+
+    @contextmanager
+    def quieted(self, *, wanted: bool = True) -> Iterator[None]:
+        """Tell only warnings meanwhile.
+
+        Args:
+            wanted: else as much as before.
+        """
+        before, self.quiet = self.quiet, self.quiet or wanted
+        try:
+            yield
+        finally:
+            self.quiet = before
+
+
+VOLUME = Volume()
+
+
+def in_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream ends in a terminal whose cursor can be moved, and not in a file, a pipe or a notebook."""
+    seen = bool(getattr(stream, "isatty", bool)()) and os.environ.get("TERM") not in NEITHER
+    return seen and notebook() is None
+
+
+def look(stream: TextIO | None) -> dict[str, object]:
+    """How a bar whose end is known looks in a terminal, as arguments of tqdm's; {} where it is none.
+
+    Args:
+        stream: on which it is drawn.
+    """
+    if not in_terminal(stream):
+        return {}
+    wide = str(getattr(stream, "encoding", "")).lower().startswith("utf")
+    shape = "{desc}  {bar} {percentage:3.0f}%  {n_fmt} of {total_fmt}{postfix}  {remaining} left"
+    colour = {} if os.environ.get("NO_COLOR") else {"colour": "cyan"}
+    return {"bar_format": shape, "ascii": " ╸━" if wide else " -=", "dynamic_ncols": True, **colour}
+
+
+@contextmanager
+def tidied() -> Iterator[None]:
+    """Meanwhile the libraries' bars are gone when they are full, and those of a moment do not show at all.
+
+    For a command of ours in a terminal: preparing rows, loading and saving leave a dozen full bars between the lines of
+    a run. What is logged to the terminal stands above the bars too. In a file nothing changes; where only warnings are
+    told, no library draws any.
+    """
+    if not (VOLUME.quiet or in_terminal(sys.stderr)):
+        yield
+        return
+    from tqdm.std import tqdm
+
+    begin, emit = tqdm.__init__, logging.StreamHandler.emit
+
+    def begin_tidy(self: tqdm, *given: Any, **named: Any) -> None:
+        if len(given) <= LEAVE:
+            named = {"leave": False, "delay": SOON} | named
+        begin(self, *given, **(named | ({"disable": True} if VOLUME.quiet else {})))
+
+    def emit_above(self: logging.StreamHandler[TextIO], record: logging.LogRecord) -> None:
+        with tqdm.external_write_mode(file=self.stream):
+            emit(self, record)
+
+    tqdm.__init__, logging.StreamHandler.emit = begin_tidy, emit_above
+    try:
+        yield
+    finally:
+        tqdm.__init__, logging.StreamHandler.emit = begin, emit
 
 
 class Unbroken:
@@ -103,12 +187,14 @@ def bar(
     """
     from tqdm.auto import tqdm
 
-    disable = disable or int(os.environ.get("RANK") or 0) > 0
+    disable = disable or VOLUME.quiet or int(os.environ.get("RANK") or 0) > 0
     display = notebook()
     if display is not None and not disable:
         return NotebookBar(display, iterable, desc=desc, unit=unit, total=total, delay=delay)
     seen = bool(getattr(sys.stderr, "isatty", bool)())
     how = {"mininterval": OFTEN, "delay": delay} if seen else {"mininterval": SELDOM, "delay": max(delay, SELDOM)}
+    if total is not None or isinstance(iterable, Sized):
+        how |= look(sys.stderr)
     return tqdm(iterable, desc=desc, unit=unit, total=total, leave=False, disable=disable, **how, **shown)
 
 

@@ -13,9 +13,8 @@ from campus_tune.compare.verdict import EFFECT, HELPED, HURT, WORDS
 from campus_tune.evaluate.paired import LEVEL
 from campus_tune.report.figures import Picture, faces_of
 from campus_tune.report.forest_plot import Interval, intervals
-from campus_tune.report.html_tables import Cell, HtmlTable, number, words
+from campus_tune.report.html_tables import Cell, Fact, HtmlTable, number, words
 from campus_tune.report.page import environment
-from campus_tune.report.run_page import Fact
 from eval.situations.judged import WORST_DOMAIN, ArmFound, Found, ends_of
 from eval.situations.table import FIRST, controls_cell, label_of, once_tried, reached_cell, share_cell
 from eval.situations.targets import MISSED, OURS, REACHED, SHARE, Outcome, in_short, outcomes

@@ -369,7 +369,7 @@ def test_an_empty_list_of_tasks_is_not_all_of_them() -> None:
 
 def test_help_says_what_belongs_into_a_data_folder(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
-        cli(["eval", "check-data", "--help"])
+        cli(["eval", "check-data", "--help-all"])
     assert "math/test.jsonl.gz: 5000 rows, for minerva_math" in capsys.readouterr().out
 
 

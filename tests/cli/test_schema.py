@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,12 +34,13 @@ from campus_tune.words.errors import RecipeError
 from campus_tune.words.leaves import Listed, Worded
 from campus_tune.words.strict_yaml import read_value, read_yaml
 from campus_tune.words.types import Json
+from tests.guide.blocks import all_blocks
 from tests.schema_walk import valid
 from tests.strategies import examples
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted([*ROOT.glob("recipes/*.yaml"), *ROOT.glob("recipes/compare/*.yaml")])
-SHOWN = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "README.md").read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+SHOWN = all_blocks("yaml")
 BLOCKS: list[type[CheckedSettings]] = [
     CampusConfig,
     ProbeSettings,
@@ -71,14 +71,14 @@ def training() -> Json:
 # -- the schema of a YAML ----------------------------------------------------------------------------------------------
 
 
-def test_there_are_recipes_and_readme_blocks_to_look_at() -> None:
+def test_there_are_recipes_and_blocks_of_pages_to_look_at() -> None:
     assert len(RECIPES) == 29
-    assert len(SHOWN) == 5
+    assert len(SHOWN) > 15
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # what trl and transformers say to each other
-@pytest.mark.parametrize("recipe", [*map(read_yaml, RECIPES), *(read_value(text, "README") for text in SHOWN)])
-def test_every_recipe_and_every_yaml_of_the_readme_is_valid(recipe: Json, training: Json) -> None:
+@pytest.mark.parametrize("recipe", [*map(read_yaml, RECIPES), *(read_value(text, page) for page, text in SHOWN)])
+def test_every_recipe_and_every_yaml_of_readme_and_guide_is_valid(recipe: Json, training: Json) -> None:
     assert valid(recipe, training)
 
 

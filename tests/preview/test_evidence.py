@@ -13,7 +13,15 @@ import pytest
 
 from campus_tune.compare import verdict
 from campus_tune.preview import evidence as read
-from campus_tune.preview.evidence import as_table, best_of, effect_words, evidence, read_evidence, readme_table
+from campus_tune.preview.evidence import (
+    as_table,
+    best_of,
+    effect_words,
+    evidence,
+    read_evidence,
+    short_table,
+    whole_table,
+)
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.words.errors import DataError
 from tests.preview.made_up_evidence import acts, order, table, table_json
@@ -35,12 +43,18 @@ def test_every_arm_of_the_shipped_table_is_a_recipe_and_every_entry_is_in_the_lo
     assert not evidence().rows or any(evidence().log in heading for heading in headings)
 
 
-def test_the_readme_shows_the_shipped_table_and_no_other() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    if evidence().rows:
-        assert readme_table(evidence()) in readme
-    else:
-        assert readme_table(evidence()).splitlines()[0] not in readme
+def test_the_guide_shows_the_shipped_table_and_no_other() -> None:
+    page = (ROOT / "campus_tune/guide/choosing.md").read_text("utf-8")
+    assert whole_table(evidence()) in page
+    assert page.count(whole_table(evidence()).splitlines()[0]) == 1
+
+
+def test_the_short_table_has_what_helped_and_how_often_nothing_did() -> None:
+    shown = short_table(table()).splitlines()
+    helped = [row for row in table().rows if row.helps is not None]
+    assert len(shown) == 2 + len(helped) + 2
+    assert "| wrong | dropping suspects | 12 % lower (9.0 to 15 %; 8 seeds) |" in shown
+    assert shown[-1] == f"In {len(table().rows) - len(helped)} other situations nothing that was tried helped for sure."
 
 
 def test_its_verdicts_are_those_of_compare() -> None:
@@ -104,8 +118,8 @@ def test_an_effect_in_words(arm: dict[str, Any], words: str) -> None:
     assert effect_words(as_table(said).rows[0].arms["a"]) == words
 
 
-def test_the_readme_has_one_line_a_situation_with_what_helps_or_that_nothing_does() -> None:
-    shown = readme_table(table()).splitlines()
+def test_the_whole_table_has_one_line_a_situation_with_what_helps_or_that_nothing_does() -> None:
+    shown = whole_table(table()).splitlines()
     assert len(shown) == 2 + len(table().rows)
     assert "| `wrong_30` | wrong | dropping suspects | 12 % lower (9.0 to 15 %; 8 seeds) | helped |" in shown
     nothing = "dropping suspects: 0.4 % higher (−2.6 % to +3.4 %; 8 seeds)"  # lower than the order, which hurt

@@ -88,7 +88,7 @@ def test_what_does_not_go_together_is_looked_at_where_each_is_right() -> None:
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # what trl and transformers say to each other
 def test_the_help_of_sft_lists_every_setting_before_trls_own(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["sft", "--help"])
+        main(["sft", "--help-all"])
     said = capsys.readouterr().out
     places = [said.index(f"--campus.{name}\n") for name in CampusConfig.known()]
     assert places == sorted(places)

@@ -17,9 +17,9 @@ from campus_tune.report import map_plots, write
 from campus_tune.report.map_facts import REGIONS, LikelyRow, MapFacts
 from campus_tune.report.map_page import LONGEST, MOST_DOMAINS, map_section, readable, regions_table, shown_row
 from campus_tune.report.map_plots import FACES, MAP_PICTURE, map_picture
-from campus_tune.report.map_shape import SAMPLE
 from campus_tune.report.run_facts import read_run
 from campus_tune.report.write import write_report
+from campus_tune.run.row_map import SAMPLE
 from campus_tune.words.errors import DataError
 from tests.report.conftest import coarse_pictures
 from tests.report.made_up import DOMAINS, EVIL, make_run

@@ -78,7 +78,7 @@ def test_tensorboard_gets_the_picture_while_training_and_after(
     callback = TensorBoardCallback()
     callback.logging_dir = str(tmp_path / "runs")
     if not ended:
-        callback._init_summary_writer(None)
+        callback.tb_writer = callback._SummaryWriter(log_dir=callback.logging_dir)
     assert log_plots(trainer(callback), plots) == ["TensorBoard"]
     assert (callback.tb_writer is None) == ended
     if not ended:
@@ -230,7 +230,7 @@ def test_values_go_to_the_trackers_as_numbers_and_a_table_of_the_transfer() -> N
         "campus/value/rows": 9,
         "campus/value/negative": 2,
         "campus/value/split_half": 0.7,
-        "campus/value/split_half/math": 0.8,
+        "campus/value/split_half_by_probe/math": 0.8,
         "train/global_step": 7,
     }
 

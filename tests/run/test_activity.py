@@ -17,7 +17,7 @@ from campus_tune.run.activity import DECIDING, PROBING, SCORING, TRAINING, Activ
 from campus_tune.run.rank_load import RankLoad
 from campus_tune.run.stream.loader import CurriculumLoader
 from campus_tune.run.stream.micro_batches import split_step, tokens_by_rank
-from campus_tune.run.told.console import ranks_line
+from campus_tune.run.told.last_lines import ranks_line
 from campus_tune.words.errors import DataError, PeerError
 from campus_tune.words.types import Json
 from tests.run.threads import on_ranks

@@ -11,7 +11,7 @@ import pytest
 
 from campus_tune.preview.health import health_table, score_health
 from campus_tune.run.callback import CampusCallback
-from campus_tune.run.told.console import decision_cells, decision_line
+from campus_tune.run.told.decision_lines import decision_cells, decision_line
 from campus_tune.words.errors import NoCheckpointError, RecipeError, TrainerError
 from tests.run.tiny_run import RECIPE, tiny_trainer
 

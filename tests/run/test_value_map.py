@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from campus_tune.run.ledger import read_ledger
-from campus_tune.run.told.console import value_line
+from campus_tune.run.told.last_lines import value_line
 from campus_tune.run.value_table import ALL_ROWS, agreement
 from campus_tune.scores.cache import read_columns
 from campus_tune.words.types import Json

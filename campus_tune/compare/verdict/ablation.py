@@ -10,7 +10,10 @@ matrix are one family: Holm's correction lets any of them be called by chance in
     no detectable difference  neither, and an effect worth finding would have been found (in 80 of 100 cases)
     underpowered              neither, and it could have been missed
 
-The same of runs of one domain alone, against all rows: `not enough` and `better alone` are its words.
+The same of runs of one domain alone, against all rows:
+
+    not enough                Δ > 0 is significant: from d alone, e is learnt worse
+    better alone              Δ < 0 is significant: from d alone, e is learnt better
 """
 
 from __future__ import annotations

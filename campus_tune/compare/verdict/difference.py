@@ -1,8 +1,10 @@
 """From numbers to one of four words. The same rule for the end of training and for speed.
 
-    helped, hurt                  the difference is significant, and has that sign
-    underpowered                  it is not, and an effect worth finding could have been missed
-    no detectable difference      it is not, and an effect worth finding would have been found (in 80 of 100 cases)
+    helped                        the difference is significant, and for the better: a lower loss, or sooner there
+    hurt                          it is significant, and for the worse
+    underpowered                  it is not significant, and an effect worth finding could have been missed
+    no detectable difference      it is not significant, and an effect worth finding would have been found (in 80 of 100
+                                  cases)
 
 Where the runs do not bear any of these there is no word, and a reason.
 """

@@ -8,7 +8,7 @@ from typing import Protocol
 from campus_tune.model.peers import Peers
 from campus_tune.run.ledger import Ledger
 from campus_tune.run.row_map import FILE as MAP
-from campus_tune.run.row_map import LIKELIEST
+from campus_tune.run.row_map import LIKELIEST, SHOWN
 from campus_tune.run.stage_visits import FOLDER as VALUE
 from campus_tune.run.told.console import Console
 from campus_tune.run.told.events import Event
@@ -16,7 +16,7 @@ from campus_tune.run.told.shares_file import FILE as SHARES
 from campus_tune.run.told.trainers_log import TrainersLog
 from campus_tune.words.types import Json
 
-LEFT = ("training_losses", "book.parquet", MAP, LIKELIEST, VALUE, "dropped.jsonl", SHARES)  # by a run
+LEFT = ("training_losses", "book.parquet", MAP, LIKELIEST, SHOWN, VALUE, "dropped.jsonl", SHARES)  # by a run
 
 
 class Teller(Protocol):

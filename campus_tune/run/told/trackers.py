@@ -1,28 +1,64 @@
-"""Hands what a run leaves at its end to the trackers that its trainer reports to: TensorBoard, wandb, trackio.
+"""Hands what a run leaves at its end to the trackers that its trainer reports to: TensorBoard, wandb, trackio, MLflow.
 
-Pictures (`log_plots`), and what the map of the rows and their values say in numbers (`log_map`, `log_value`): no text
-of a row is sent anywhere. What a tracker cannot take costs a line and never the run: all of it lies in the run's folder
-anyway.
+Pictures (`log_plots`), and what the map of the rows and their values say in numbers (`log_map`, `log_value`), with a
+table of the rows that look wrong: no text of a row is sent anywhere. All trackers get the same names. What a tracker
+cannot take costs one line and never the run: all of it lies in the run's folder anyway.
+
+A run may be over before ours are sent: its tracker has closed it then. `remember_runs` notes which it was.
 """
 
 from __future__ import annotations
 
+import copy
+import re
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakKeyDictionary, WeakSet
 
+from campus_tune.run.row_map import FILE as MAP
 from campus_tune.words.console import say
 from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
-    from transformers import Trainer
-    from transformers.integrations.integration_utils import TensorBoardCallback, TrackioCallback, WandbCallback
+    from transformers import Trainer, TrainerCallback
+    from transformers.integrations.integration_utils import (
+        MLflowCallback,
+        TensorBoardCallback,
+        TrackioCallback,
+        WandbCallback,
+    )
 
 PREFIX = "campus/plots"
+SUSPECTS = "campus/suspect_rows"
+MOST_SUSPECTS = 100  # rows of that table
+OF_A_SUSPECT = ("row", "key", "domain", "region", "excess", "visits", "mean_loss", "lowest_probability")  # its columns
+DIGITS = 4  # of its numbers
 
-Table: TypeAlias = Sequence[Sequence[str | int]]  # lines; the first names the columns
+Table: TypeAlias = Sequence[Sequence[str | float | None]]  # lines; the first names the columns
 Things: TypeAlias = Mapping[str, "Path | float | Table"]  # name → a picture's file, a number, a table
 Send: TypeAlias = Callable[[Any, "Trainer", Things], None]
+NameOfRun: TypeAlias = Callable[[Any], str | None]  # of a tracker's callback, as long as its run is open
+
+_RUNS: WeakKeyDictionary[TrainerCallback, str] = WeakKeyDictionary()  # the run of each, by name, id or folder
+_WARNED: WeakSet[TrainerCallback] = WeakSet()
+
+
+def remember_runs(trainer: Trainer) -> None:
+    """Note which run each tracker has open, so that it can be found when training has ended.
+
+    Args:
+        trainer: a `transformers.Trainer` whose training begins.
+    """
+    for callback in trainer.callback_handler.callbacks:
+        tracker = _TRACKERS.get(type(callback).__name__)
+        with suppress(Exception):  # of whatever version of a library: there is still what the trainer's arguments say
+            if tracker is not None and (name := tracker.name_of_run(callback)):
+                _RUNS[callback] = name
 
 
 def log_plots(trainer: Trainer, pngs: Mapping[str, Path]) -> list[str]:
@@ -40,12 +76,13 @@ def log_plots(trainer: Trainer, pngs: Mapping[str, Path]) -> list[str]:
     return _send_all(trainer, {f"{PREFIX}/{name}": path for name, path in pngs.items()}, "the plots")
 
 
-def log_map(trainer: Trainer, record: Json) -> list[str]:
-    """Log what the map of the rows says: a number for suspects and for each region, and a table by domain.
+def log_map(trainer: Trainer, record: Json, folder: Path | None = None) -> list[str]:
+    """Log what the map of the rows says: a number for suspects and for each region, tables by domain and of suspects.
 
     Args:
         trainer: a `transformers.Trainer`.
         record: the ledger's line of the map; one without a map has nothing to log.
+        folder: the run's `curriculum/`, where the map is; None logs no table of suspects.
 
     Returns:
         The trackers that took it.
@@ -58,7 +95,27 @@ def log_map(trainer: Trainer, record: Json) -> list[str]:
     numbers |= {f"campus/wrong/{name}": dirt[name] for name in ("share", "low", "high") if dirt}
     domains = [(name, found["rows"], found["suspects"]) for name, found in record["by_domain"].items()]
     table = [("domain", "rows", "suspects"), *domains, ("all rows", record["rows"], record["suspects"])]
-    return _send_all(trainer, {**numbers, "campus/map": table}, "the map of the rows")
+    suspects = suspect_table(folder / MAP) if folder is not None and record["suspects"] else []
+    tables = {"campus/map": table, **({SUSPECTS: suspects} if suspects else {})}
+    return _send_all(trainer, {**numbers, **tables}, "the map of the rows")
+
+
+def suspect_table(path: Path) -> Table:
+    """The rows of a map that look wrong, the likeliest first, without their texts; [] where there are none.
+
+    Args:
+        path: `map.parquet`.
+    """
+    import pyarrow.parquet as pq
+
+    found = pq.read_table(path, filters=[("suspect", "=", True)])  # type: ignore[no-untyped-call]  # library's
+    columns = [name for name in OF_A_SUSPECT if name in found.column_names]  # a run may have no domains
+    rows = found.sort_by([("excess", "descending"), ("row", "ascending")]).slice(0, MOST_SUSPECTS).to_pylist()
+    lines = [
+        [round(value, DIGITS) if isinstance(value, float) else value for value in (row[name] for name in columns)]
+        for row in rows
+    ]
+    return [columns, *lines] if lines else []
 
 
 def log_value(trainer: Trainer, record: Json) -> list[str]:
@@ -74,7 +131,8 @@ def log_value(trainer: Trainer, record: Json) -> list[str]:
     if not record["rows"]:
         return []
     numbers = {"campus/value/negative": record["negative"], "campus/value/rows": record["rows"]}
-    reliable = {"": record["split_half"], **{f"/{name}": one for name, one in record["split_half_by_probe"].items()}}
+    by_probe = {f"_by_probe/{name}": one for name, one in record["split_half_by_probe"].items()}
+    reliable = {"": record["split_half"], **by_probe}  # no name is the folder of another one: MLflow's would be one
     numbers |= {f"campus/value/split_half{name}": one for name, one in reliable.items() if one is not None}
     probes = list(record["split_half_by_probe"])
     rows = [
@@ -91,17 +149,22 @@ def _send_all(trainer: Trainer, things: Things, what: str) -> list[str]:
     took = []
     for callback in trainer.callback_handler.callbacks:
         name = type(callback).__name__
-        send = _SENDERS.get(name)
-        if send is None:
+        tracker, short = _TRACKERS.get(name), name.removesuffix("Callback")
+        if tracker is None:
             continue
-        tracker = name.removesuffix("Callback")
         try:
-            send(callback, trainer, things)
+            tracker.send(callback, trainer, things)
         except Exception as error:  # of whatever library, over whatever network: no reason to lose a run
-            say(f"warning: {tracker} did not take {what} ({type(error).__name__}: {error}); they are files as well")
+            if callback not in _WARNED:
+                say(f"warning: {short} did not take {what} ({type(error).__name__}: {error}); they are files as well")
+            _WARNED.add(callback)
         else:
-            took.append(tracker)
+            took.append(short)
     return took
+
+
+def _folder_of_tensorboard(callback: TensorBoardCallback) -> str | None:
+    return None if callback.tb_writer is None else str(callback.tb_writer.log_dir)
 
 
 def _to_tensorboard(callback: TensorBoardCallback, trainer: Trainer, things: Things) -> None:
@@ -112,7 +175,7 @@ def _to_tensorboard(callback: TensorBoardCallback, trainer: Trainer, things: Thi
     writer, step = callback.tb_writer, trainer.state.global_step
     opened = writer is None
     if opened:
-        writer = callback._SummaryWriter(log_dir=callback.logging_dir)
+        writer = callback._SummaryWriter(log_dir=_RUNS.get(callback) or callback.logging_dir)
     try:
         for name, thing in things.items():
             if isinstance(thing, Path):
@@ -120,7 +183,8 @@ def _to_tensorboard(callback: TensorBoardCallback, trainer: Trainer, things: Thi
                     pixels = np.asarray(image.convert("RGB"))
                 writer.add_image(name, pixels, step, dataformats="HWC")
             elif isinstance(thing, Sequence):
-                first, *rest = (f"| {' | '.join(map(str, line))} |" for line in thing)
+                cells = ([("" if cell is None else str(cell)) for cell in line] for line in thing)
+                first, *rest = (f"| {' | '.join(line)} |" for line in cells)
                 writer.add_text(name, "\n".join([first, "|---" * len(thing[0]) + "|", *rest]), step)
             else:
                 writer.add_scalar(name, thing, step)
@@ -155,23 +219,73 @@ def _to_wandb(callback: WandbCallback, trainer: Trainer, things: Things) -> None
     wandb.log({**_as_theirs(wandb, things), "train/global_step": trainer.state.global_step})
 
 
+def _name_of_trackio(callback: TrackioCallback) -> str | None:
+    run = callback._trackio.context_vars.current_run.get()
+    return None if run is None else str(run.name)
+
+
 def _to_trackio(callback: TrackioCallback, trainer: Trainer, things: Things) -> None:
-    """Its run is finished when training has ended, and opened again by its name."""
+    """Its run is finished when training has ended, and opened again by its name, which it has said once already."""
     trackio, ended = callback._trackio, not callback._initialized
-    if ended and not trainer.args.run_name:
+    said = {**_as_theirs(trackio, things), "train/global_step": trainer.state.global_step}
+    if not ended:
+        trackio.log(said)
+        return
+    args = copy.copy(trainer.args)
+    args.run_name = _RUNS.get(callback) or args.run_name
+    if not args.run_name:
         raise RuntimeError("its run is finished and has no name to open it by: set run_name")
-    if ended:
-        callback.setup(trainer.args, trainer.state, trainer.model)  # type: ignore[no-untyped-call]  # library's
-    try:
-        trackio.log({**_as_theirs(trackio, things), "train/global_step": trainer.state.global_step})
-    finally:
-        if ended:
+    with redirect_stdout(StringIO()):
+        callback.setup(args, trainer.state, trainer.model)  # type: ignore[no-untyped-call]  # library's
+        try:
+            trackio.log(said)
+        finally:
             trackio.finish()
             callback._initialized = False
 
 
-_SENDERS: dict[str, Send] = {
-    "TensorBoardCallback": _to_tensorboard,
-    "WandbCallback": _to_wandb,
-    "TrackioCallback": _to_trackio,
+def _name_of_mlflow(callback: MLflowCallback) -> str | None:
+    run = callback._ml_flow.active_run()
+    return None if run is None else str(run.info.run_id)
+
+
+def _to_mlflow(callback: MLflowCallback, trainer: Trainer, things: Things) -> None:
+    """Its run has ended with the training: numbers and files go to it by its id, pictures and tables as artifacts."""
+    mlflow, step = callback._ml_flow, trainer.state.global_step
+    run = _name_of_mlflow(callback) or _RUNS.get(callback)
+    if run is None:
+        raise RuntimeError("it has no run open")
+    client = mlflow.MlflowClient()
+    for given, thing in things.items():
+        name = re.sub(r"[^\w\-. :/]", "_", given, flags=re.ASCII)  # as transformers writes those of its log
+        if isinstance(thing, Path):
+            client.log_artifact(run, str(thing), name.rpartition("/")[0])
+        elif isinstance(thing, Sequence):
+            columns, *lines = thing
+            data = {str(column): [line[place] for line in lines] for place, column in enumerate(columns)}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # what it would have to do for a newer pandas
+                client.log_table(run, data, f"{name}.json")
+        else:
+            client.log_metric(run, name, float(thing), step=step)
+
+
+@dataclass(frozen=True)
+class Tracker:
+    """How one of them is sent to.
+
+    Args:
+        send: what sends to it.
+        name_of_run: by which its run is found again when it has been closed.
+    """
+
+    send: Send
+    name_of_run: NameOfRun = lambda _: None
+
+
+_TRACKERS: dict[str, Tracker] = {  # by the class of the trainer's callback
+    "TensorBoardCallback": Tracker(_to_tensorboard, _folder_of_tensorboard),
+    "WandbCallback": Tracker(_to_wandb),
+    "TrackioCallback": Tracker(_to_trackio, _name_of_trackio),
+    "MLflowCallback": Tracker(_to_mlflow, _name_of_mlflow),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from campus_tune.run.told.console import decision_cells, decision_line
+from campus_tune.run.told.decision_lines import decision_cells, decision_line
 from campus_tune.words.types import Json
 
 DECISION: Json = {

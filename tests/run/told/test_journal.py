@@ -9,7 +9,7 @@ import pytest
 
 from campus_tune.model.peers import Peers
 from campus_tune.run.ledger import read_ledger
-from campus_tune.run.told.console import CUT, batching_line, map_line
+from campus_tune.run.told.console import CUT, batching_line
 from campus_tune.run.told.events import (
     OTHER_WORLD,
     Decided,
@@ -22,6 +22,7 @@ from campus_tune.run.told.events import (
     Warned,
 )
 from campus_tune.run.told.journal import LEFT, Journal
+from campus_tune.run.told.last_lines import map_line
 from campus_tune.words.errors import StorageError
 
 DECISION = {"stage": 0, "step": 0, "chosen": "length", "outcome": "not measured", "scope": [0.0, 0.5], "rows": 8}

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from campus_tune.run.told.console import Console, last_lines
+from campus_tune.run.told.console import Console
 from campus_tune.run.told.events import Event, StageEnded
+from campus_tune.run.told.last_lines import last_lines
 from campus_tune.run.told.trainers_log import TrainersLog
 from campus_tune.run.told.weight_lines import audit_line, card_line, changed_nothing, stage_line, warnings_of
 from campus_tune.words.types import Json

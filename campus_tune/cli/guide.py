@@ -1,0 +1,141 @@
+"""`campus-tune guide`: the guide for users, a page at a time.
+
+The pages are Markdown in `campus_tune/guide/`. A terminal shows them formatted, page by page; anything else gets the
+text as it stands, so that it can be searched and kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from dataclasses import dataclass
+from importlib import resources
+
+from campus_tune.cli.options import COMMANDS, Commands, add_command
+from campus_tune.words.errors import RecipeError
+from campus_tune.words.registry import nearest
+
+PAGES = (  # in the sequence in which one reads them
+    "start",
+    "data",
+    "wrong",
+    "helps",
+    "choosing",
+    "parts",
+    "many",
+    "resume",
+    "cost",
+    "ledger",
+    "plugins",
+    "questions",
+    "others",
+)
+WIDTH = 100  # letters of a line in a terminal: longer ones are hard to read
+EXAMPLE = f"""\
+The guide, a page at a time: {", ".join(PAGES)}. Without a page: what each of them has.
+
+example:
+  campus-tune guide
+  campus-tune guide start
+  campus-tune guide --search probes
+"""
+_LINK = re.compile(r"\[([^\]]+)\]\((\w+)\.md(?:#[\w-]+)?\)")  # to another page
+
+
+@dataclass(frozen=True)
+class GuidePage:
+    """One page of the guide.
+
+    Args:
+        name: that is typed.
+        title: its heading.
+        summary: what it has, a sentence.
+        text: all of it, Markdown.
+    """
+
+    name: str
+    title: str
+    summary: str
+    text: str
+
+
+def read_page(name: str) -> GuidePage:
+    """A page of the guide; links to other pages say what is typed to see them.
+
+    Args:
+        name: one of `PAGES`.
+
+    Raises:
+        RecipeError: there is no page of this name.
+    """
+    if name not in PAGES:
+        raise RecipeError(
+            f"a page of the guide must be one of {', '.join(PAGES)}, got {name!r}.{nearest(name, PAGES)} Search all of "
+            f"them with: campus-tune guide --search {name}"
+        )
+    text = resources.files("campus_tune").joinpath("guide", f"{name}.md").read_text("utf-8")
+    title, _, summary, *_ = text.split("\n", 3)
+    return GuidePage(name, title.removeprefix("# "), summary, _LINK.sub(r"\1 (`campus-tune guide \2`)", text))
+
+
+def add_parser(commands: Commands) -> None:
+    """Add `guide` to the commands of `campus-tune`."""
+    parser = add_command(commands, "guide", COMMANDS["guide"], EXAMPLE, main)
+    parser.add_argument("page", nargs="?", metavar="PAGE", help="which page (all of them, a line each)")
+    parser.add_argument("--search", metavar="WORD", help="show the lines of all pages that have it")
+
+
+def main(options: argparse.Namespace) -> int:
+    """Show a page, all pages or what was searched for.
+
+    Returns:
+        0, or 1 where nothing was found.
+
+    Raises:
+        RecipeError: there is no page of this name.
+    """
+    names = PAGES if options.page is None else [options.page]
+    pages = [read_page(name) for name in names]
+    if options.search is not None:
+        return _search(pages, options.search)
+    if options.page is not None:
+        _show(pages[0])
+        return 0
+    print("The guide. Show a page with: campus-tune guide PAGE\n")
+    for page in pages:
+        print(f"  {page.name:<10} {page.summary}")
+    return 0
+
+
+def _search(pages: list[GuidePage], word: str) -> int:
+    """Print every line with a word, whatever its case, under the page and the heading that it stands under."""
+    found = False
+    for page in pages:
+        heading = said = ""
+        for line in page.text.splitlines():
+            if line.startswith("#"):
+                heading = line.strip("# ")
+            if word.casefold() in line.casefold():
+                if heading != said:
+                    print(f"{page.name}: {heading}")
+                print(f"    {line.strip()}")
+                found, said = True, heading
+    if not found:
+        print(f"campus-tune: the guide says nothing of {word!r}. Try: campus-tune explain {word}", file=sys.stderr)
+    return int(not found)
+
+
+def _show(page: GuidePage) -> None:
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console()
+    if not console.is_terminal or console.is_dumb_terminal:
+        print(page.text, end="")
+        return
+    os.environ.setdefault("LESS", "-RFX")  # colours as colours; a page that fits the screen is just shown
+    with console.pager(styles=True):
+        width = min(WIDTH, console.width)
+        console.print(Markdown(page.text, hyperlinks=False, code_theme="ansi_dark"), width=width)
