@@ -163,8 +163,8 @@ def make_comparison(
             campaign.train(["control", "plus"], bench)  # those that await the recipe's runs
             verdict = write_verdict(campaign, plans)
             for line in lines(verdict, campaign.arms()):
-                campaign.say(line)
-            campaign.say(f"the report: {write.write_report(plan.out)}")
+                bar.conclude(line)
+            bar.conclude(f"the report: {write.write_report(plan.out)}")
     finally:
         campaign.close()
         bar.close()
