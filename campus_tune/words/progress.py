@@ -167,6 +167,12 @@ def say(line: str) -> None:
             sys.stdout.flush()
 
 
+def on_the_way(line: str) -> None:
+    """A line for whoever waits, of a command that has others at its end; none where only warnings are told."""
+    if not VOLUME.quiet or line.startswith("warning: "):
+        say(line)
+
+
 def notebook() -> ModuleType | None:
     """`IPython.display`, where this process shows its output in a notebook; else None."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
