@@ -151,7 +151,7 @@ def _kind() -> type[Figure]:
     """Figures that are drawn in our style whenever they are drawn, and that a notebook shows without pyplot."""
     from matplotlib.figure import Figure
 
-    class Drawing(Figure):
+    class ReportFigure(Figure):
         """A figure of a report."""
 
         def draw(self, renderer: Any) -> None:
@@ -164,7 +164,7 @@ def _kind() -> type[Figure]:
             self.savefig(written, format="png", dpi=100)
             return written.getvalue()
 
-    return Drawing
+    return ReportFigure
 
 
 @contextmanager
