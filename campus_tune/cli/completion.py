@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from campus_tune.cli.options import COMMANDS, TAKE_A_RECIPE, TRAIN, Commands, ad
 if TYPE_CHECKING:
     from argcomplete.completers import BaseCompleter
 
+    from campus_tune.cli.parser import CommandParser
     from campus_tune.words.types import Json
 
 SHELLS = ("bash", "zsh", "fish")
@@ -34,8 +35,13 @@ example:
   campus-tune completion fish > ~/.config/fish/completions/campus-tune.fish
 """
 BLOCKS = {"campus": TRAIN, "compare": ("compare", "ablate", "value", "search"), "search": ("search",)}
-OF_TRL = ("trl/scripts/utils.py", "trl/trainer/base_config.py", "trl/trainer/sft_config.py")
-OF_TRL += ("trl/trainer/model_config.py", "transformers/training_args.py")
+OF_TRL = (
+    "trl/scripts/utils.py",
+    "trl/trainer/base_config.py",
+    "trl/trainer/model_config.py",
+    "trl/trainer/sft_config.py",
+    "transformers/training_args.py",
+)
 APART = "DatasetConfig"  # of one part of a mixture: no flags
 _CLASS = re.compile(r"^class (\w+)", re.M)
 _FIELD = re.compile(r"^    (\w+): [^=\n]+=(?!=)", re.M)
@@ -49,17 +55,19 @@ def add_parser(commands: Commands) -> None:
 
 def main(options: argparse.Namespace) -> Answer:
     """The code for a shell."""
-    import argcomplete
+    from argcomplete.shell_integration import shellcode
 
-    code = argcomplete.shellcode(["campus-tune"], shell=options.shell)
+    code = shellcode(["campus-tune"], shell=options.shell)
     return Answer({"shell": options.shell, "code": code}, code)
 
 
-def complete() -> None:
-    """Answer a shell that asks by the environment: print what may follow, and end the process."""
-    import argcomplete
+def complete(make_parser: Callable[[Sequence[str]], CommandParser]) -> None:
+    """Answer a shell that asks by the environment: print what may follow, and end the process.
 
-    from campus_tune.cli.main import make_parser
+    Args:
+        make_parser: of the words that were typed.
+    """
+    import argcomplete
 
     line = os.environ["COMP_LINE"][: int(os.environ.get("COMP_POINT", "10000"))]
     words = line.split()[1:]

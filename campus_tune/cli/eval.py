@@ -34,7 +34,7 @@ _TEMPLATE = {"on": True, "off": False}
 
 EXAMPLE = """\
 Official tasks of lm-eval (MATH, MBPP, MMLU, …) on a model, an adapter or the checkpoints of a run. One JSON file per
-checkpoint with every document's score; a killed one goes on with the same command.
+checkpoint; a killed one goes on with the same command.
 
 example:
   campus-tune eval --model HuggingFaceTB/SmolLM2-135M --suite smoke
