@@ -124,6 +124,8 @@ def _give(action: argparse.Action, command: str) -> None:
         action.completer = lambda **_: _part_names(action.dest)  # type: ignore[attr-defined]
     elif command == "explain" and not action.option_strings:
         action.completer = lambda **_: explained()  # type: ignore[attr-defined]
+    elif action.metavar == "KIND":
+        action.completer = lambda **_: kinds()  # type: ignore[attr-defined]
     elif action.metavar == "PAGE":
         action.completer = lambda **_: pages()  # type: ignore[attr-defined]
 
@@ -138,10 +140,18 @@ def _part_names(setting: str) -> list[str]:
 
 
 def explained() -> list[str]:
-    """Names that `explain` knows: commands, settings, and what these take."""
-    settings = block_settings("campus")
-    names = {value for schema in settings.values() for value in values_of(schema) if value.isidentifier()}
-    return sorted({*COMMANDS, *settings, *(f"campus.{name}" for name in settings), *names} - {"true", "false"})
+    """Names that `explain` knows, but for those that take seconds to gather or are sentences."""
+    from campus_tune.cli.known import ALL
+
+    quick = [name for kind, known in ALL.items() if kind not in ("warnings", "commands") for name in known.names()]
+    return sorted({*COMMANDS, *(one.name for one in quick if " " not in one.name)})
+
+
+def kinds() -> list[str]:
+    """Of which `list` shows the names."""
+    from campus_tune.cli.known import ALL
+
+    return list(ALL)
 
 
 def trl_fields() -> list[str]:

@@ -38,7 +38,7 @@ checkpoint; a killed one goes on with the same command.
 
 example:
   campus-tune eval --model HuggingFaceTB/SmolLM2-135M --suite smoke
-  campus-tune eval --checkpoints 'run/checkpoint-*' --suite campus --data data --allow_code_execution
+  campus-tune eval --checkpoints 'run/checkpoint-*' --suite campus --data data
   campus-tune eval check-data data --suite campus
   campus-tune eval compare base/model.json run/evaluation/checkpoint-500.json
 """
