@@ -33,7 +33,8 @@ DAY = 24 * 3600  # a process may wait that long for one with longer answers
 _TEMPLATE = {"on": True, "off": False}
 
 EXAMPLE = """\
-Official tasks of lm-eval (MATH, MBPP, MMLU, …) on a model, an adapter or the checkpoints of a run. A killed one goes on with the same command.
+Official tasks of lm-eval (MATH, MBPP, MMLU, …) on a model, an adapter or the checkpoints of a run. A killed one goes on
+with the same command.
 
 example:
   campus-tune eval --model HuggingFaceTB/SmolLM2-135M --suite smoke
