@@ -57,7 +57,7 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--domain-column", metavar="COLUMN", help="of the training rows (the recipe's, else domain)")
     parser.add_argument("--only", action="store_true", help="also train each of them alone")
     parser.add_argument("--fewer", action="store_true", help="without a domain, train fewer tokens: another question")
-    parser.add_argument("--model", help="folder or hub id, in the place of the recipe's model: a proxy, a tiny one")
+    parser.add_argument("--model", help="folder or hub id, instead of the recipe's model")
     parser.add_argument("--test", nargs="+", metavar="FILE", help="held-out rows that decide (the YAML's)")
     add_runs(parser)
     add_json(parser)
