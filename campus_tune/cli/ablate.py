@@ -57,7 +57,7 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--domain-column", metavar="COLUMN", help="of the training rows (the recipe's, else domain)")
     parser.add_argument("--only", action="store_true", help="also train each of them alone")
     parser.add_argument("--fewer", action="store_true", help="without a domain, train fewer tokens: another question")
-    parser.add_argument("--model", help="folder or hub id, in the place of the recipe's model: a proxy, a tiny one")
+    parser.add_argument("--model", help="folder or hub id, instead of the recipe's model")
     parser.add_argument("--test", nargs="+", metavar="FILE", help="held-out rows that decide (the YAML's)")
     add_runs(parser)
     add_json(parser)
@@ -106,15 +106,17 @@ def _ablate(plan: Plan, question: Question, options: argparse.Namespace, ctrl_c:
     try:
         runs.say(runs.cost())
         if len(plan.settings.seeds) == 1:
-            runs.say("there will be no word: one seed cannot tell a domain from luck. Run at least three: --seeds 3")
+            bar.conclude(
+                "there will be no word: one seed cannot tell a domain from luck. Run at least three: --seeds 3"
+            )
         if question.target is not None:
             runs.say(f"trained in the place of {question.target}, which is not tested")
         runs.begin(bench.read_test())
         runs.train(bench)
         seeds = len(plan.settings.seeds)
         for line in ablation_lines(runs.judge(), effect=plan.settings.effect, seeds=seeds):
-            runs.say(line)
-        runs.say(f"the report: {write_report(plan.out)}")
+            bar.conclude(line)
+        bar.conclude(f"the report: {write_report(plan.out)}")
         return Answer({"out": plan.out, **read_json(plan.out / ABLATION)})
     finally:
         runs.close()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from campus_tune.cli.options import COMMANDS, TAKE_A_RECIPE, TRAIN, Commands, ad
 if TYPE_CHECKING:
     from argcomplete.completers import BaseCompleter
 
+    from campus_tune.cli.parser import CommandParser
     from campus_tune.words.types import Json
 
 SHELLS = ("bash", "zsh", "fish")
@@ -34,8 +35,13 @@ example:
   campus-tune completion fish > ~/.config/fish/completions/campus-tune.fish
 """
 BLOCKS = {"campus": TRAIN, "compare": ("compare", "ablate", "value", "search"), "search": ("search",)}
-OF_TRL = ("trl/scripts/utils.py", "trl/trainer/base_config.py", "trl/trainer/sft_config.py")
-OF_TRL += ("trl/trainer/model_config.py", "transformers/training_args.py")
+OF_TRL = (
+    "trl/scripts/utils.py",
+    "trl/trainer/base_config.py",
+    "trl/trainer/model_config.py",
+    "trl/trainer/sft_config.py",
+    "transformers/training_args.py",
+)
 APART = "DatasetConfig"  # of one part of a mixture: no flags
 _CLASS = re.compile(r"^class (\w+)", re.M)
 _FIELD = re.compile(r"^    (\w+): [^=\n]+=(?!=)", re.M)
@@ -49,17 +55,19 @@ def add_parser(commands: Commands) -> None:
 
 def main(options: argparse.Namespace) -> Answer:
     """The code for a shell."""
-    import argcomplete
+    from argcomplete.shell_integration import shellcode
 
-    code = argcomplete.shellcode(["campus-tune"], shell=options.shell)
+    code = shellcode(["campus-tune"], shell=options.shell)
     return Answer({"shell": options.shell, "code": code}, code)
 
 
-def complete() -> None:
-    """Answer a shell that asks by the environment: print what may follow, and end the process."""
-    import argcomplete
+def complete(make_parser: Callable[[Sequence[str]], CommandParser]) -> None:
+    """Answer a shell that asks by the environment: print what may follow, and end the process.
 
-    from campus_tune.cli.main import make_parser
+    Args:
+        make_parser: of the words that were typed.
+    """
+    import argcomplete
 
     line = os.environ["COMP_LINE"][: int(os.environ.get("COMP_POINT", "10000"))]
     words = line.split()[1:]
@@ -116,6 +124,8 @@ def _give(action: argparse.Action, command: str) -> None:
         action.completer = lambda **_: _part_names(action.dest)  # type: ignore[attr-defined]
     elif command == "explain" and not action.option_strings:
         action.completer = lambda **_: explained()  # type: ignore[attr-defined]
+    elif action.metavar == "KIND":
+        action.completer = lambda **_: kinds()  # type: ignore[attr-defined]
     elif action.metavar == "PAGE":
         action.completer = lambda **_: pages()  # type: ignore[attr-defined]
 
@@ -130,10 +140,18 @@ def _part_names(setting: str) -> list[str]:
 
 
 def explained() -> list[str]:
-    """Names that `explain` knows: commands, settings, and what these take."""
-    settings = block_settings("campus")
-    names = {value for schema in settings.values() for value in values_of(schema) if value.isidentifier()}
-    return sorted({*COMMANDS, *settings, *(f"campus.{name}" for name in settings), *names} - {"true", "false"})
+    """Names that `explain` knows, but for those that take seconds to gather or are sentences."""
+    from campus_tune.cli.known import ALL
+
+    quick = [name for kind, known in ALL.items() if kind not in ("warnings", "commands") for name in known.names()]
+    return sorted({*COMMANDS, *(one.name for one in quick if " " not in one.name)})
+
+
+def kinds() -> list[str]:
+    """Of which `list` shows the names."""
+    from campus_tune.cli.known import ALL
+
+    return list(ALL)
 
 
 def trl_fields() -> list[str]:

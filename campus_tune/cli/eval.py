@@ -33,12 +33,12 @@ DAY = 24 * 3600  # a process may wait that long for one with longer answers
 _TEMPLATE = {"on": True, "off": False}
 
 EXAMPLE = """\
-Official tasks of lm-eval (MATH, MBPP, MMLU, …) on a model, an adapter or the checkpoints of a run. One JSON file per
-checkpoint with every document's score; a killed one goes on with the same command.
+Official tasks of lm-eval (MATH, MBPP, MMLU, …) on a model, an adapter or the checkpoints of a run. A killed one goes on
+with the same command.
 
 example:
   campus-tune eval --model HuggingFaceTB/SmolLM2-135M --suite smoke
-  campus-tune eval --checkpoints 'run/checkpoint-*' --suite campus --data data --allow_code_execution
+  campus-tune eval --checkpoints 'run/checkpoint-*' --data data
   campus-tune eval check-data data --suite campus
   campus-tune eval compare base/model.json run/evaluation/checkpoint-500.json
 """

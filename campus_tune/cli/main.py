@@ -22,7 +22,7 @@ from typing import Any
 from campus_tune.cli.answer import Answer, as_json, document_alone
 from campus_tune.cli.exit_codes import DONE, MEANINGS, WRONG
 from campus_tune.cli.help_text import HelpText, filled
-from campus_tune.cli.options import COMMANDS, TAKE_A_RECIPE, Command
+from campus_tune.cli.options import COMMANDS, TAKE_A_RECIPE, TRAIN, Command
 from campus_tune.cli.parser import CommandParser
 from campus_tune.words.console import complain
 from campus_tune.words.errors import INTERRUPTED, CampusError
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "_ARGCOMPLETE" in os.environ:  # a shell asks what may follow
         from campus_tune.cli.completion import complete
 
-        complete()
+        complete(make_parser)
     argv = list(sys.argv[1:] if argv is None else argv)
     ours = [arg for arg in argv if arg in OURS]
     out: Any = sys.stdout and Unbroken(sys.stdout)
@@ -158,8 +158,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
         refuse_unknown(argv[1:])
     parser = make_parser(argv)
+    options: argparse.Namespace
     options, rest = parser.parse_known_args(argv)
-    wrong = rest if not options.takes_rest else [flag for flag in rest if is_misspelt(flag, options.parser)]
+    wrong = [] if options.takes_rest else rest
+    if argv[0] in TRAIN:
+        wrong = [flag for flag in rest if is_misspelt(flag, options.parser)]
     if wrong:
         options.parser.error(f"unrecognized arguments: {' '.join(wrong)}")
     options.rest = rest

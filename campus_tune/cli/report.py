@@ -7,7 +7,7 @@ from pathlib import Path
 
 from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command, seconds
-from campus_tune.report.write import EVERY_S, PLOTS, watch, write_report
+from campus_tune.report.write import EVERY_S, PLOTS, markdown_of, watch, write_report
 from campus_tune.words.errors import INTERRUPTED
 
 EXAMPLE = """\
@@ -17,6 +17,7 @@ example:
   campus-tune report runs/quickstart/run
   campus-tune report runs/quickstart/run --watch 10
   campus-tune report runs/comparison --out verdict.html --open
+  campus-tune report runs/comparison --markdown >> pull_request.md
 """
 
 
@@ -33,6 +34,9 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
         metavar="SECONDS",
         help=f"write it anew while the run goes on, looking every SECONDS ({EVERY_S:g})",
     )
+    parser.add_argument(
+        "--markdown", action="store_true", help="print it in short, for a pull request, and write no page"
+    )
     parser.add_argument("--open", action="store_true", help="show it in a browser")
     add_json(parser)
     return parser
@@ -48,6 +52,9 @@ def main(options: argparse.Namespace) -> int | Answer:
         DataError: no run or comparison is there, or nothing has happened in it.
         StorageError: the page cannot be written.
     """
+    if options.markdown:
+        print(markdown_of(options.folder), end="")
+        return 0
     if options.watch is None:
         try:
             page = write_report(options.folder, options.out)

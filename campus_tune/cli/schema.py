@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ EXAMPLE = """\
 What a training YAML may say, as JSON schema: every setting of the `campus:`, `compare:` and `search:` blocks, every
 metric, pacing, selector, weight, rule and reweighting with its options, those of installed packages among them, and the
 fields of the TRL and accelerate that are installed. An editor with a YAML language server completes and checks with it;
-`suite` is the schema of a suite of your own.
+`suite` is the schema of a suite of your own; `blocks` is that of our three blocks alone, which hangs on nothing that is
+installed: the package has it as a file, campus_tune/recipe/campus.schema.json.
 
 example:
   campus-tune schema --out campus.schema.json
@@ -32,7 +34,7 @@ and as the first line of the YAML:
 def add_parser(commands: Commands) -> None:
     """Add `schema` to the list of commands."""
     parser = add_command(commands, "schema", COMMANDS["schema"], EXAMPLE, main)
-    parser.add_argument("of", nargs="?", choices=("training", "suite"), default="training", help="(%(default)s)")
+    parser.add_argument("of", nargs="?", choices=tuple(SCHEMAS), default="training", help="(%(default)s)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it there instead of printing it")
     add_json(parser)
 
@@ -43,7 +45,7 @@ def main(options: argparse.Namespace) -> Answer:
     Raises:
         StorageError: the file cannot be written.
     """
-    schema = suite_schema() if options.of == "suite" else training_schema()
+    schema = SCHEMAS[options.of]()
     text = as_json(schema)
     if options.out is None:
         return Answer(schema, text)
@@ -61,10 +63,18 @@ def main(options: argparse.Namespace) -> Answer:
 
 def training_schema() -> Json:
     """A YAML for `sft`, `check`, `compare` and the others that train."""
+    from campus_tune.recipe.trl_yaml import trl_schema
+
+    blocks = blocks_schema()
+    return {**blocks, "properties": {**blocks["properties"], **trl_schema()}, "additionalProperties": False}
+
+
+def blocks_schema() -> Json:
+    """The same of our blocks alone: TRL's fields are let be, which differ by its version."""
     from campus_tune.compare.search import SearchSettings
     from campus_tune.compare.settings import CompareSettings
     from campus_tune.recipe.config import CampusConfig, part_schemas
-    from campus_tune.recipe.trl_yaml import BLOCK, COMPARE, SEARCH, trl_schema
+    from campus_tune.recipe.trl_yaml import BLOCK, COMPARE, SEARCH
 
     campus = {"anyOf": [CampusConfig.schema(), {"type": "null"}], "description": "the curriculum"}
     compare = {**CompareSettings.schema(), "description": "what `campus-tune compare` compares, and on which rows"}
@@ -76,8 +86,8 @@ def training_schema() -> Json:
         "$schema": DRAFT,
         "title": "a training YAML of campus-tune",
         "type": "object",
-        "properties": {BLOCK: campus, COMPARE: compare, SEARCH: search, **trl_schema()},
-        "additionalProperties": False,
+        "properties": {BLOCK: campus, COMPARE: compare, SEARCH: search},
+        "additionalProperties": True,
         "$defs": part_schemas(),
     }
 
@@ -87,3 +97,10 @@ def suite_schema() -> Json:
     from campus_tune.evaluate.suites import Suite
 
     return {"$schema": DRAFT, "title": "a suite of official tasks", **Suite.schema()}
+
+
+SCHEMAS: dict[str, Callable[[], Json]] = {
+    "training": training_schema,
+    "suite": suite_schema,
+    "blocks": blocks_schema,
+}

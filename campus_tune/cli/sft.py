@@ -22,7 +22,6 @@ from campus_tune.recipe.packing import FLAG, SETTING, Translated
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.trl_yaml import is_launched, parse_trl, read_arguments, read_block, trl_parser
 from campus_tune.run.make_trainer import make_trainer, refuse_other_model
-from campus_tune.run.training_bar import take_over_bar
 from campus_tune.words.console import say
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.progress import VOLUME
@@ -114,6 +113,7 @@ def train(
 ) -> SFTTrainer:
     """One run, from TRL's four argument objects and the curriculum's settings; without those, as TRL would train."""
     from campus_tune.report.callback import CampusCallback
+    from campus_tune.run.training_bar import take_over_bar
 
     callbacks = []
     if config is not None:

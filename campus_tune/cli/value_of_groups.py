@@ -73,8 +73,8 @@ def _value(options: argparse.Namespace, written: WrittenPlan, plan: Plan, ctrl_c
             trainings.say(trainings.cost())
             about = end_file(about, trainings.train(bench), trainings)
             for line in (values_table(about), *map(harmless, about["found"]["sentences"]), domains_table(about)):
-                trainings.say(line)
-            trainings.say(f"the report: {write_report(plan.out)}")
+                bar.conclude(line)
+            bar.conclude(f"the report: {write_report(plan.out)}")
         finally:
             trainings.close()
             bar.close()

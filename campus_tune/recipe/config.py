@@ -86,8 +86,8 @@ class CampusConfig(CheckedSettings):
         selector: which sub-curriculum is trained next. None becomes `fixed` for a single metric, `matched` where
             there are probes, else `relative_perplexity`; `shuffle` where the block asks for no order.
         stages: T, stages per epoch (window prefix), or slices per sub-curriculum (window slice).
-        window: what a stage is drawn from: `prefix`, all rows up to the scope; or `slice`, only those since the last
-            time, as CAMPUS published it.
+        window: what a stage is drawn from: `prefix`, all rows up to the scope; or `slice`, only those that it opened
+            last, as CAMPUS published it.
         coverage: `exact` (every row once per epoch), or `revisit`: sub-curricula ignore each other, as CAMPUS published
             it.
         mix: share of every stage that is drawn at random. None becomes 0.5 with the prefix window and 0 with slice, as

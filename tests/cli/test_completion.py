@@ -68,6 +68,9 @@ def test_commands_flags_recipes_settings_and_parts_are_completed(place: Path) ->
         "compare --config recipe.yaml --compare.spe",
         "report r",
         "simulate --pacing lin",
+        "explain suspects.bound.by_d",
+        "list metr",
+        "guide sta",
     )
     assert found == [
         ["simulate"],
@@ -82,6 +85,9 @@ def test_commands_flags_recipes_settings_and_parts_are_completed(place: Path) ->
         ["--compare.speedup"],
         ["runs/"],
         ["linear"],
+        ["suspects.bound.by_domain"],
+        ["metrics"],
+        ["start"],
     ]
 
 
@@ -123,4 +129,4 @@ def test_every_setting_and_what_it_may_be() -> None:
     assert set(settings) == {CampusConfig.key(name) for name in CampusConfig.known()}
     assert list(values_of(settings["window"])) == ["prefix", "slice"]
     assert {"length", "mtld"} <= set(values_of(settings["metrics"]))
-    assert {"campus.stages", "stages", "mtld", "simulate"} <= set(explained())
+    assert {"campus.stages", "mtld", "simulate", "robust"} <= set(explained())

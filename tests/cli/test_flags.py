@@ -36,6 +36,9 @@ TABLE = {
     "demo tasks": "--out --json --seed",
     "demo model": "--out --json",
     "completion": "",
+    "guide": "",
+    "explain": "--json",
+    "list": "--json",
 }
 METAVARS = {  # what stands behind a shared flag, whatever the command
     "--config": {"YAML"},
