@@ -156,6 +156,13 @@ def test_most_commands_were_run() -> None:
 # -- Python ------------------------------------------------------------------------------------------------------------
 
 
+WITH_PYTHON = [  # the page `helps` makes a comparison
+    pytest.param(page, id=name_of(page), marks=pytest.mark.slow if page.stem == "helps" else ())
+    for page in PAGES
+    if blocks(page, "python")
+]
+
+
 @pytest.fixture
 def _parts_forgotten() -> Iterator[None]:
     yield
@@ -164,7 +171,7 @@ def _parts_forgotten() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("folder", "_parts_forgotten")
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
+@pytest.mark.parametrize("page", WITH_PYTHON)
 def test_the_python_of_a_page_runs_from_its_top_to_its_end(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for block in blocks(page, "python"):
         code = re.sub(r'SFTConfig\(("[^"]+")', rf"SFTConfig(\1, {CPU}", block.replace(HUB, "model"))
