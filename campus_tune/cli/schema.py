@@ -51,7 +51,9 @@ def main(options: argparse.Namespace) -> int:
         options.out.write_text(f"{text}\n", "utf-8")
     except OSError as error:
         why = error.strerror or error
-        raise StorageError(f"`--out` must be a file that can be written, got {options.out}: {why}.") from error
+        raise StorageError(
+            f"`--out` must be a file that can be written, got {options.out}: {why}. Name another."
+        ) from error
     print(f"schema written to {options.out}; first line of the YAML: # yaml-language-server: $schema={options.out}")
     return 0
 
