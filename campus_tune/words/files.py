@@ -145,8 +145,8 @@ def _lines(path: Path) -> Iterator[bytes]:
             ) from error
         except OSError as error:
             raise DataError(
-                f"`{path}` must be readable, got {error.strerror} after line {number}. Copy it to another disk, or mend "
-                "its rights."
+                f"`{path}` must be readable, got {error.strerror} after line {number}. Copy it anew, or mend its "
+                "rights."
             ) from error
 
 
