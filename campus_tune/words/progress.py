@@ -98,7 +98,7 @@ def tidied() -> Iterator[None]:
         return
     from tqdm.std import tqdm
 
-    begin, emit = tqdm.__init__, logging.StreamHandler.emit
+    begin, emit, as_it_was = tqdm.__init__, logging.StreamHandler.emit, vars(tqdm)["__init__"]
 
     def begin_tidy(self: tqdm, *given: Any, **named: Any) -> None:
         if len(given) <= LEAVE:
@@ -113,7 +113,7 @@ def tidied() -> Iterator[None]:
     try:
         yield
     finally:
-        tqdm.__init__, logging.StreamHandler.emit = begin, emit
+        tqdm.__init__, logging.StreamHandler.emit = as_it_was, emit
 
 
 class Unbroken:
@@ -165,6 +165,12 @@ def say(line: str) -> None:
             print(line)
         if sys.stdout is not None:
             sys.stdout.flush()
+
+
+def on_the_way(line: str) -> None:
+    """A line for whoever waits, of a command that has others at its end; none where only warnings are told."""
+    if not VOLUME.quiet or line.startswith("warning: "):
+        say(line)
 
 
 def notebook() -> ModuleType | None:
