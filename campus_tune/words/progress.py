@@ -37,7 +37,7 @@ class Volume:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
+        self.quiet, self.filed = quiet, False
 
     @contextmanager
     def quieted(self, *, wanted: bool = True) -> Iterator[None]:
@@ -51,6 +51,15 @@ class Volume:
             yield
         finally:
             self.quiet = before
+
+    @contextmanager
+    def into_a_file(self) -> Iterator[None]:
+        """What is told meanwhile goes to a file, so a notebook shows none of it as bars and tables."""
+        before, self.filed = self.filed, True
+        try:
+            yield
+        finally:
+            self.filed = before
 
 
 VOLUME = Volume()
@@ -167,7 +176,8 @@ def on_the_way(line: str) -> None:
 def notebook() -> ModuleType | None:
     """`IPython.display`, where this process shows its output in a notebook; else None."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return import_module("IPython.display") if "IPKernelApp" in (getattr(shell, "config", None) or {}) else None
+    shows = "IPKernelApp" in (getattr(shell, "config", None) or {}) and not VOLUME.filed
+    return import_module("IPython.display") if shows else None
 
 
 def bar(
