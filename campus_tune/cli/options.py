@@ -37,7 +37,10 @@ COMMANDS = {  # each is a file here, in the sequence of `campus-tune --help`
     "explain": "what a setting, part, event, word or message means",
     "list": "what there is: metrics, settings, events, …",
     "demo": "write graded tasks or a small model",
+    "completion": "let the Tab key complete all of this",
 }
+TRAIN = ("sft", "score", "proxy", "compare", "ablate", "search", "value", "suspects")  # their other flags are TRL's
+TAKE_A_RECIPE = (*TRAIN, "simulate", "check")  # it may follow the command's name
 LONGEST_S = 24 * 3600  # between two looks at something that goes on
 
 
