@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command, seconds
 from campus_tune.report.write import EVERY_S, PLOTS, markdown_of, watch, write_report
 from campus_tune.words.errors import INTERRUPTED
@@ -37,14 +38,15 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
         "--markdown", action="store_true", help="print it in short, for a pull request, and write no page"
     )
     parser.add_argument("--open", action="store_true", help="show it in a browser")
+    add_json(parser)
     return parser
 
 
-def main(options: argparse.Namespace) -> int:
+def main(options: argparse.Namespace) -> int | Answer:
     """Write the page and say where it is.
 
     Returns:
-        0, or 130 after Ctrl-C.
+        Where it is, or 130 after Ctrl-C.
 
     Raises:
         DataError: no run or comparison is there, or nothing has happened in it.
@@ -60,7 +62,7 @@ def main(options: argparse.Namespace) -> int:
             print("\ncampus: interrupted. An earlier page is untouched.")
             return INTERRUPTED
         _tell(page, options.open)
-        return 0
+        return _where(page)
     shown = False
 
     def written(page: Path) -> None:
@@ -76,7 +78,12 @@ def main(options: argparse.Namespace) -> int:
         print("\ncampus: stopped watching. The page stays as it is.")
         return INTERRUPTED
     print(f"campus: finished: {page}")
-    return 0
+    return _where(page)
+
+
+def _where(page: Path) -> Answer:
+    """What a program is told; a person was told before."""
+    return Answer({"page": page, "plots": page.parent / PLOTS})
 
 
 def _tell(page: Path, show: bool) -> None:

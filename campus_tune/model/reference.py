@@ -169,7 +169,7 @@ def find(name: str, setting: str, *, trust_remote_code: bool) -> tuple[Any, str 
             return AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code), None
         except (OSError, ValueError) as error:
             adapter = None
-            with suppress(OSError):  # no name of the hub's
+            with suppress(OSError, ValueError):  # no name of the hub's: early ones raise the second
                 adapter = None if os.path.isdir(name) else find_adapter_config_file(name)
             if adapter is None:
                 raise _unreachable(name, setting, error) from error

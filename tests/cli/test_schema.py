@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from campus_tune.cli.main import main
-from campus_tune.cli.schema import suite_schema, training_schema
+from campus_tune.cli.schema import blocks_schema, suite_schema, training_schema
 from campus_tune.compare.search import SearchSettings
 from campus_tune.compare.settings import CompareSettings
 from campus_tune.evaluate.suites import FOLDER, Seeds, Suite, TaskSetting
@@ -248,3 +250,23 @@ def test_a_part_is_valid_only_where_it_can_be_built(part: tuple[Any, str], data:
         built = False
     # what a part asks for beyond each option's type it says itself
     assert valid({"name": name, **drawn}, part_schemas()[registry.kind], DEFS) or not built
+
+
+def test_the_package_has_the_schema_of_our_blocks() -> None:
+    """In a process of its own: other tests register parts of theirs."""
+    made = subprocess.run(
+        [sys.executable, "-m", "campus_tune", "schema", "blocks"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    file = ROOT / "campus_tune/recipe/campus.schema.json"
+    again = f"python -m campus_tune schema blocks --out {file.relative_to(ROOT)}"
+    assert file.read_text("utf-8") == made.stdout, f"write it anew: {again}"
+
+
+def test_the_blocks_of_both_are_the_same_and_one_lets_the_fields_of_trl_be() -> None:
+    whole, blocks = training_schema(), blocks_schema()
+    assert {name: whole["properties"][name] for name in blocks["properties"]} == blocks["properties"]
+    assert set(blocks["properties"]) == {"campus", "compare", "search"}
+    other = {"no_field_of_trl": 1}
+    assert valid(other, blocks)
+    assert not valid(other, whole)
+    assert not valid({"campus": {"no_setting": 1}}, blocks)

@@ -194,7 +194,9 @@ def test_lambert_w_is_scipys_from_the_branch_to_a_million(xp: Any, dtype: Any) -
     near = -1 / math.e + np.concatenate([[0.0], np.logspace(-18, 0, 3000)])
     x = as_in(xp, dtype, np.concatenate([near, np.linspace(-1 / math.e, 3, 3000), np.logspace(-3, 6, 1000)]))
     rounded = np.maximum(np.asarray(x, dtype=np.float64), -np.exp(-1))
-    expected = np.where(rounded <= -np.exp(-1), -1.0, lambertw(rounded).real)
+    theirs = lambertw(rounded).real
+    beside = rounded < -np.exp(-1) + 1e-15  # where older ones have no value
+    expected = np.where((rounded <= -np.exp(-1)) | (beside & np.isnan(theirs)), -1.0, theirs)
     found = np.asarray(lambert_w(x, xp), dtype=np.float64)
     assert np.isfinite(found).all()
     np.testing.assert_allclose(np.exp(-found), np.exp(-expected), rtol=relative_tolerance(dtype))

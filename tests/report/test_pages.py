@@ -361,10 +361,10 @@ def test_the_command_says_where_the_page_is(
     add_parser(parser.add_subparsers())
     run, out = make_run(tmp_path / "run"), tmp_path / "elsewhere" / "page.html"
     options = parser.parse_args(["report", str(run), "--out", str(out)])
-    assert options.command(options) == 0
+    assert options.command(options).document == {"page": out, "plots": out.parent / "plots"}
     assert f"the page is {out}" in capsys.readouterr().out
     options = parser.parse_args(["report", str(run), "--watch", "2"])
-    assert options.command(options) == 0
+    assert options.command(options).code == 0
     assert "finished: " in capsys.readouterr().out
 
     def interrupt(*_: object) -> None:

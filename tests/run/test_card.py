@@ -21,11 +21,16 @@ def test_the_card_of_a_finished_run_has_one_sentence_of_its_rows(tmp_path: Path)
     trainer.create_model_card = lambda *a, **k: (create(*a, **k), seen.append((tmp_path / "README.md").read_text()))[0]
     trainer.train()
     assert seen
-    assert not any("data map" in card for card in seen)  # of its checkpoints
+    at_once, last = seen[0], seen[-1]
+    assert not any("data map" in card or "audit" in card for card in seen)  # of its checkpoints: no verdict yet
+    assert "- not over: this is a checkpoint at step 2 of 6\n" in at_once
+    assert "- not over: this is a checkpoint at step 6 of 6\n" in last
     card = (tmp_path / "README.md").read_text("utf-8")
     events = [json.loads(line) for line in (tmp_path / "curriculum" / "ledger.jsonl").read_text("utf-8").splitlines()]
     [sentence] = [event["sentence"] for event in events if event["event"] == "map"]
     assert card.count(f"- the data map of its rows: {sentence}\n") == 1
+    assert card.count("- order audit: all 6 steps trained the planned rows, tokens and labels\n") == 1
+    assert "not over" not in card
     assert card.count(BEGINS) == 1
     assert card.split(BEGINS)[0].rstrip() == seen[-1].split(BEGINS)[0].rstrip()
     create()

@@ -24,13 +24,19 @@ OF_ROWS = {"map": "the data map of its rows", "value": "what its rows were worth
 
 
 def section(now: Situation) -> str:
-    """Markdown: the settings, what was decided and audited so far, and at the end what the map says of the rows."""
+    """Markdown: the settings, what was decided so far, and of a run that is over what the audit and the map say.
+
+    A checkpoint's card says at which step it was written: the audit of what is trained by then is no verdict yet.
+    """
     watch, chosen = now.watch, {name: rows for name, rows in now.curriculum.rows_by_choice.items() if rows}
     total = max(1, sum(chosen.values()))
     events = read_ledger(now.folder / LEDGER)
     told = (event for event in events if event["event"] in OF_ROWS and "sentence" in event)
     of_rows = [f"{OF_ROWS[event['event']]}: {event['sentence']}" for event in told]
     weighted = card_line(events)
+    audit = audited(watch.checked, watch.passed, labels=watch.labels_seen)
+    over = any(event["event"] == "end" for event in events)
+    step, total = now.curriculum.step, now.curriculum.total_steps
     lines = [
         BEGINS,
         "## Curriculum",
@@ -38,8 +44,8 @@ def section(now: Situation) -> str:
         "Trained with [CAMPUS](https://arxiv.org/abs/2509.13790)-style curriculum learning by campus_tune:",
         "",
         f"- rows by sub-curriculum: {', '.join(f'{name} {rows / total:.0%}' for name, rows in chosen.items())}",
-        f"- order audit: {audited(watch.checked, watch.passed, labels=watch.labels_seen)}",
-        *([] if weighted is None else [f"- {weighted}"]),
+        f"- order audit: {audit}" if over else f"- not over: this is a checkpoint at step {step:,} of {total:,}",
+        *([f"- {weighted}"] if over and weighted else []),
         *(f"- {sentence}" for sentence in summed_up(events)),
         f"- cost of the curriculum: {now.budget.shares()['all']:.1%} of the training compute",
         *(f"- {sentence}" for sentence in of_rows),
