@@ -20,6 +20,7 @@ from campus_tune.method.suspicion import Suspicion
 from campus_tune.model.measure import LossMeter
 from campus_tune.words.errors import DataError, RecipeError
 from campus_tune.words.types import Json
+from tests.libraries import CHECKPOINTING
 
 N, WRONG = 80, (7, 31, 64)
 Suspects = Callable[..., str]
@@ -63,7 +64,7 @@ def recipe(model: str, tmp_path: Path) -> Json:
         "per_device_train_batch_size": 4,
         "bf16": False,
         "use_cpu": True,
-        "activation_checkpointing": False,
+        CHECKPOINTING: False,
         "campus": {"metrics": ["length"], "scores": str(tmp_path / "cache")},
     }
 
