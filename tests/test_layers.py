@@ -53,6 +53,7 @@ HEAVY_BELOW = {
 LAUNCHERS = {  # the same for accelerate's launcher and TRL's parser, whose words a YAML is made of
     "recipe.launched": {"accelerate"},
     "recipe.trl_yaml": {"trl"},
+    "recipe.mixture": {"trl"},
 }
 
 

@@ -14,7 +14,7 @@ from tests.guide.blocks import blocks
 ROOT = Path(__file__).parent.parent
 README = PAGE.read_text("utf-8")
 CONTRIBUTING = (ROOT / ".github/CONTRIBUTING.md").read_text("utf-8")
-PICTURES = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", README)
+PICTURES = re.findall(r"(?:!\[[^\]]+\]\(|<img src=\")([^)\"]+)[)\"]", README)
 
 
 def test_it_is_read_in_five_minutes() -> None:

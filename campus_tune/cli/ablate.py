@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command, add_runs, interrupted
 from campus_tune.words.errors import RecipeError
 
@@ -23,8 +24,7 @@ seeds, and tests what became of the loss of every test domain: needed, harmful, 
 Runs without a domain train as many tokens as the run of all rows: what else could these tokens have bought? With
 --fewer they train fewer: is the domain needed? Each of the two questions has a folder of its own.
 
-The YAML is that of `compare`; arms are not used. Finished runs are kept: the same command goes on after a kill, and
-seeds and domains may be added.
+The YAML is that of `compare`, without arms. Finished runs are kept: the same command goes on after a kill.
 
 example:
   campus-tune ablate --config recipes/compare/ablate.yaml
@@ -57,14 +57,15 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--domain-column", metavar="COLUMN", help="of the training rows (the recipe's, else domain)")
     parser.add_argument("--only", action="store_true", help="also train each of them alone")
     parser.add_argument("--fewer", action="store_true", help="without a domain, train fewer tokens: another question")
-    parser.add_argument("--model", help="folder or hub id, in the place of the recipe's model: a proxy, a tiny one")
+    parser.add_argument("--model", help="folder or hub id, instead of the recipe's model")
     parser.add_argument("--test", nargs="+", metavar="FILE", help="held-out rows that decide (the YAML's)")
     add_runs(parser)
+    add_json(parser)
     return parser
 
 
-def main(options: argparse.Namespace) -> int:
-    """Ablate; gives back the exit code: 0 whatever is found.
+def main(options: argparse.Namespace) -> int | Answer:
+    """Ablate; gives back what `ablation.json` says, with exit code 0 whatever is found.
 
     Raises:
         CampusError: wrong settings, rows that cannot decide, a run that cannot be made. Finished runs are kept.
@@ -81,14 +82,16 @@ def main(options: argparse.Namespace) -> int:
             return interrupted(out)
 
 
-def _ablate(plan: Plan, question: Question, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
+def _ablate(plan: Plan, question: Question, options: argparse.Namespace, ctrl_c: CtrlC) -> Answer:
     """All runs that are missing, then the matrix: on the console, in ablation.json and in the report."""
     from campus_tune.compare.ablation import AblationRuns
+    from campus_tune.compare.kinds import ABLATION
     from campus_tune.compare.run_bar import RunBar
     from campus_tune.compare.training import Bench
     from campus_tune.compare.verdict import ablation_lines
     from campus_tune.report.write import write_report
     from campus_tune.run.lock import RunLock
+    from campus_tune.words.json_shapes import read_json
 
     words = ["campus-tune", "ablate", "--config", options.config]
     for name in ("out", "domains", "domain_column", "model", "seeds", "test", "jobs", "devices"):
@@ -103,16 +106,18 @@ def _ablate(plan: Plan, question: Question, options: argparse.Namespace, ctrl_c:
     try:
         runs.say(runs.cost())
         if len(plan.settings.seeds) == 1:
-            runs.say("there will be no word: one seed cannot tell a domain from luck. Run at least three: --seeds 3")
+            bar.conclude(
+                "there will be no word: one seed cannot tell a domain from luck. Run at least three: --seeds 3"
+            )
         if question.target is not None:
             runs.say(f"trained in the place of {question.target}, which is not tested")
         runs.begin(bench.read_test())
         runs.train(bench)
         seeds = len(plan.settings.seeds)
         for line in ablation_lines(runs.judge(), effect=plan.settings.effect, seeds=seeds):
-            runs.say(line)
-        runs.say(f"the report: {write_report(plan.out)}")
-        return 0
+            bar.conclude(line)
+        bar.conclude(f"the report: {write_report(plan.out)}")
+        return Answer({"out": plan.out, **read_json(plan.out / ABLATION)})
     finally:
         runs.close()
         bar.close()

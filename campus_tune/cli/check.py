@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command
 from campus_tune.words.errors import RecipeError
 
@@ -21,13 +22,14 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "check", COMMANDS["check"], EXAMPLE, main)
     parser.add_argument("recipe", nargs="?", help="a training YAML with a campus block")
     parser.add_argument("--config", metavar="YAML", help="the same, by flag")
+    add_json(parser)
 
 
-def main(options: argparse.Namespace) -> int:
-    """Print what is found.
+def main(options: argparse.Namespace) -> Answer:
+    """Look at a recipe and its data.
 
     Returns:
-        0, or 1 where a run should not start.
+        What is found; the exit code is 1 where a run should not start.
 
     Raises:
         RecipeError: no recipe was named, or it cannot be read.
@@ -38,5 +40,4 @@ def main(options: argparse.Namespace) -> int:
     from campus_tune.preview.check import check_recipe
 
     found = check_recipe(path)
-    print(found)
-    return int(found.grave)
+    return Answer(found.to_mapping(), str(found), int(found.grave))

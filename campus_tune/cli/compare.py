@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command, add_runs, interrupted
 
 if TYPE_CHECKING:
@@ -63,11 +64,12 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--random-plus", action="store_true", help="also `random` for as much compute as the recipe")
     parser.add_argument("--earlier", type=Path, metavar="DIR", help="say from an earlier comparison what can be found")
     parser.add_argument("--pilot", action="store_true", help="train `random` alone and say which effect can be found")
+    add_json(parser)
     return parser
 
 
-def main(options: argparse.Namespace) -> int:
-    """Compare; gives back the exit code: 0 whatever the verdict is.
+def main(options: argparse.Namespace) -> int | Answer:
+    """Compare; gives back the verdict, or the exit code: 0 whatever it is.
 
     Raises:
         CampusError: wrong settings, rows that cannot decide, a run that cannot be made. Finished runs are kept.
@@ -80,10 +82,10 @@ def main(options: argparse.Namespace) -> int:
         try:
             plan = read_plan(options)
             command = command_line(options.config, vars(options), options.rest, random_plus=options.random_plus)
-            make_comparison(plan, command, pilot=options.pilot, earlier=options.earlier, check=ctrl_c.check)
+            found = make_comparison(plan, command, pilot=options.pilot, earlier=options.earlier, check=ctrl_c.check)
         except KeyboardInterrupt:
             return interrupted(None if plan is None else plan.out)
-    return 0
+    return Answer(found.to_mapping(), str(found))
 
 
 def read_plan(options: argparse.Namespace) -> Plan:

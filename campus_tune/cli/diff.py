@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from campus_tune.cli.answer import Answer, add_json
+from campus_tune.cli.exit_codes import DONE, FOUND
 from campus_tune.cli.options import COMMANDS, Commands, add_command
 
 EXAMPLE = """\
@@ -20,13 +22,11 @@ def add_parser(commands: Commands) -> None:
     """Add `diff` to the commands of `campus-tune`."""
     parser = add_command(commands, "diff", COMMANDS["diff"], EXAMPLE, main)
     parser.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="output_dir of a run, or its ledger")
+    add_json(parser)
 
 
-def main(options: argparse.Namespace) -> int:
-    """Print how two runs compare.
-
-    Returns:
-        0, or 1 where their rows differ.
+def main(options: argparse.Namespace) -> Answer:
+    """How two runs compare; the exit code is 1 where their rows differ.
 
     Raises:
         DataError: there is no ledger of a run.
@@ -34,5 +34,5 @@ def main(options: argparse.Namespace) -> int:
     from campus_tune.read.same_stream import compare_runs
 
     comparison = compare_runs(*options.runs)
-    print("\n".join(comparison.lines()))
-    return int(not comparison.same)
+    document = {"same": comparison.same, **vars(comparison)}
+    return Answer(document, "\n".join(comparison.lines()), DONE if comparison.same else FOUND)

@@ -14,6 +14,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from campus_tune.cli.answer import Answer, add_json
+from campus_tune.cli.exit_codes import DONE, FOUND
 from campus_tune.cli.options import COMMANDS, Commands, add_command, count, count_or_auto, names
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.registry import nearest
@@ -31,12 +33,12 @@ DAY = 24 * 3600  # a process may wait that long for one with longer answers
 _TEMPLATE = {"on": True, "off": False}
 
 EXAMPLE = """\
-Official tasks of lm-eval (MATH, MBPP, MMLU, …) on a model, an adapter or the checkpoints of a run. One JSON file per
-checkpoint with the score of every document; a killed or interrupted one goes on with the same command.
+Official tasks of lm-eval (MATH, MBPP, MMLU, …) on a model, an adapter or the checkpoints of a run. A killed one goes on
+with the same command.
 
 example:
   campus-tune eval --model HuggingFaceTB/SmolLM2-135M --suite smoke
-  campus-tune eval --checkpoints 'run/checkpoint-*' --suite campus --data data --allow_code_execution
+  campus-tune eval --checkpoints 'run/checkpoint-*' --data data
   campus-tune eval check-data data --suite campus
   campus-tune eval compare base/model.json run/evaluation/checkpoint-500.json
 """
@@ -95,6 +97,7 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     check = add_command(parts, "check-data", "is a data folder complete", _CHECK, check_data, more=describe_layout())
     check.add_argument("folder", type=Path, metavar="DIR")
     check.add_argument("--suite", default="campus", help="a suite's name or YAML file (%(default)s)")
+    add_json(check)
     return parser
 
 
@@ -120,6 +123,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--batch_size", type=count_or_auto, metavar="N", help="documents at once, or auto (the suite's)")
     how.add_argument("--out", type=Path, metavar="DIR", help="for the results (evaluation/ beside each model)")
     how.add_argument("--replace", action="store_true", help="replace results of other weights or settings")
+    add_json(parser)
 
 
 def refuse_unknown(words: Sequence[str]) -> None:
@@ -136,20 +140,18 @@ def refuse_unknown(words: Sequence[str]) -> None:
     parser = argparse.ArgumentParser()
     _add_options(parser)
     known = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
+    kept = [flag.replace("-", "_") for flag in [*known, "--help-all"]]
     for word in words:
         flag = word.partition("=")[0]
-        if flag.startswith("--") and not any(one.startswith(flag) for one in known):
+        if flag.startswith("--") and not any(one.startswith(flag.replace("-", "_")) for one in kept):
             raise RecipeError(
                 f"`campus-tune eval` takes {', '.join(known)} and the flags of `accelerate launch`, got {flag!r}."
                 f"{nearest(flag, known)} Correct or remove it."
             )
 
 
-def main(options: argparse.Namespace) -> int:
+def main(options: argparse.Namespace) -> Answer:
     """Evaluate all that the options name.
-
-    Returns:
-        0.
 
     Raises:
         RecipeError: wrong options, an unknown suite or task, a code task without permission, lm-eval not installed.
@@ -188,28 +190,27 @@ def main(options: argparse.Namespace) -> int:
     results = {}
     for target, path in zip(targets, paths, strict=True):
         results[target] = _evaluate(session, target, path, accelerator, peers, options)
-    if peers.leads:
-        print(as_table(suite, targets, results))
-        print("\n".join(f"campus: {path}" for path in paths))
-    return 0
+    models = [
+        {"model": target.place, "file": path, "tasks": {name: of.metrics for name, of in results[target].items()}}
+        for target, path in zip(targets, paths, strict=True)
+    ]
+    text = "\n".join([as_table(suite, targets, results), *(f"campus: {path}" for path in paths)])
+    return Answer({"suite": suite.name, "models": models}, text)
 
 
-def check_data(options: argparse.Namespace) -> int:
-    """Say what a data folder lacks for a suite.
-
-    Returns:
-        0, or 1 where the suite could not be evaluated with it.
-    """
+def check_data(options: argparse.Namespace) -> Answer:
+    """What a data folder lacks for a suite; the exit code is 1 where the suite could not be evaluated with it."""
     from campus_tune.evaluate.local_data import check_folder
     from campus_tune.evaluate.suites import load_suite
 
     suite = load_suite(options.suite)
     problems = check_folder(options.folder, suite)
-    for problem in problems:
-        print(problem)
-    if not any(problem.fatal for problem in problems):
-        print(f"{options.folder} has what the suite {suite.name} needs: {', '.join(task.task for task in suite.tasks)}")
-    return int(any(problem.fatal for problem in problems))
+    lines, whole = [str(problem) for problem in problems], not any(problem.fatal for problem in problems)
+    tasks = [task.task for task in suite.tasks]
+    if whole:
+        lines.append(f"{options.folder} has what the suite {suite.name} needs: {', '.join(tasks)}")
+    document = {"folder": options.folder, "suite": suite.name, "tasks": tasks, "whole": whole, "problems": problems}
+    return Answer(document, "\n".join(lines), DONE if whole else FOUND)
 
 
 def _evaluate(

@@ -12,12 +12,13 @@ better by chance, so p-values are then also given after Holm's correction, over 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from campus_tune.cli.answer import Answer, as_json
+from campus_tune.cli.exit_codes import DONE, FOUND
 from campus_tune.cli.options import Commands, add_command
 from campus_tune.evaluate.comparable import WEIGHTS, Document, both, reasons, weight
 from campus_tune.evaluate.compare_table import FEW, Line, Refused, ResultsTable, Unpaired
@@ -135,28 +136,44 @@ def add_parser(parts: Commands) -> argparse.ArgumentParser:
     """Add `compare` to the subcommands of `campus-tune eval`; its `command` is `main`."""
     parser = add_command(parts, "compare", "differences of results, paired by document", EXAMPLE, main)
     parser.add_argument("results", nargs="+", type=Path, metavar="FILE", help="result files; the first is the base")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    said = "print the answer as JSON, and nothing else; with FILE, write it there beside the table"
+    parser.add_argument("--json", type=Path, metavar="FILE", nargs="?", const=True, help=said)
+    parser.set_defaults(answers=True)
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
     return parser
 
 
-def main(options: argparse.Namespace) -> int:
-    """Print the table of some result files, and write it where asked.
-
-    Returns:
-        0, or 1 where no task could be compared.
+def main(options: argparse.Namespace) -> Answer:
+    """The table of some result files, written where asked; the exit code is 1 where no task could be compared.
 
     Raises:
         DataError: a file that is no result, or one alone.
         StorageError: a file cannot be written.
     """
+    if isinstance(options.json, Path):
+        _refuse_result(options.json)
     found = compare_files(options.results)
-    print(found.as_text())
-    if options.json is not None:
-        atomic_write(options.json, json.dumps(found.as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    if isinstance(options.json, Path):
+        atomic_write(options.json, as_json(found.as_json()) + "\n")
     if options.markdown is not None:
         atomic_write(options.markdown, found.as_markdown())
-    return int(not found.lines)
+    return Answer(found.as_json(), found.as_text(), DONE if found.lines else FOUND)
+
+
+def _refuse_result(path: Path) -> None:
+    """`compare --json a.json b.json` would lose a result of a night.
+
+    Raises:
+        DataError: the file that would be written is a result.
+    """
+    try:
+        read_result(path)
+    except (DataError, OSError):
+        return
+    raise DataError(
+        f"`--json` must be a file to write, got {path}, which is a result. Write --json behind the results, or --json "
+        "FILE with another name."
+    )
 
 
 def compare_files(paths: Sequence[str | Path]) -> ResultsTable:

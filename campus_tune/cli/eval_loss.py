@@ -11,9 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import Commands, add_command, count
 from campus_tune.recipe.launched import refuse_other_launch
 from campus_tune.words.errors import RecipeError
+from campus_tune.words.types import Json
 
 if TYPE_CHECKING:
     import torch
@@ -34,6 +36,7 @@ example:
   campus-tune eval compare results/model.json results/checkpoint-500.json
 """
 NO_COLUMN = "none"
+ALL = ""  # domains together
 
 
 def add_parser(parts: Commands) -> argparse.ArgumentParser:
@@ -54,14 +57,12 @@ def add_parser(parts: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--trust_remote_code", action="store_true", help="run the model's own code")
     parser.add_argument("--out", type=Path, metavar="DIR", help="for the results (evaluation/ beside each model)")
     parser.add_argument("--replace", action="store_true", help="replace results of other weights or settings")
+    add_json(parser)
     return parser
 
 
-def main(options: argparse.Namespace) -> int:
+def main(options: argparse.Namespace) -> Answer:
     """Measure all models that the options name.
-
-    Returns:
-        0.
 
     Raises:
         RecipeError: wrong options, or no such model.
@@ -101,9 +102,16 @@ def main(options: argparse.Namespace) -> int:
         results[target.place] = _measure(target, path, rows, accelerator.device, peers, options)
         if peers.leads:
             say(f"{target.place}: loss {results[target.place].metrics['answer_loss']['value']:.4f} → {path}")
-    if peers.leads:
-        print(compare_files(paths).as_text() if options.base else as_table(results))
-    return 0
+    if not peers.leads:
+        return Answer({})
+    models = [
+        {"model": place, "file": path, **(of := losses(result)).pop(ALL), "domains": of}
+        for (place, result), path in zip(results.items(), paths, strict=True)
+    ]
+    if not options.base:
+        return Answer({"models": models}, as_table(results))
+    compared = compare_files(paths)
+    return Answer({"models": models, "compared": compared.as_json()}, compared.as_text())
 
 
 def as_table(results: Mapping[str, TaskResult]) -> str:
@@ -112,20 +120,34 @@ def as_table(results: Mapping[str, TaskResult]) -> str:
     Args:
         results: by what the models are called.
     """
-    from campus_tune.evaluate.paired import paired
     from campus_tune.words.tables import table
 
     lines = []
-    parts = dict.fromkeys(part for result in results.values() for part in result.documents)
-    for part in (*parts, ""):
-        for name, result in results.items():
-            chosen = [part] if part else list(result.documents)
-            documents = [document for each in chosen for document in result.documents[each].values()]
-            tokens = [document["tokens"] for document in documents]
-            found = paired([0.0] * len(documents), [document["answer_loss"] for document in documents], tokens)
-            error = "-" if found.stderr is None else f"{found.stderr:.4f}"
-            lines.append([part or "all", name, f"{found.mean_b:.4f}", error, str(found.n), f"{sum(tokens):.0f}"])
+    by_model = {name: losses(result) for name, result in results.items()}
+    for part in (*dict.fromkeys(part for result in results.values() for part in result.documents), ALL):
+        for name, of in by_model.items():
+            error = "-" if of[part]["stderr"] is None else f"{of[part]['stderr']:.4f}"
+            numbers = [f"{of[part]['loss']:.4f}", error, str(of[part]["rows"]), f"{of[part]['tokens']:.0f}"]
+            lines.append([part or "all", name, *numbers])
     return table(["domain", "model", "loss", "±", "rows", "answer tokens"], lines)
+
+
+def losses(result: TaskResult) -> Json:
+    """Each domain's loss, and that of all rows together, with its standard error.
+
+    Args:
+        result: of the task `answer_loss`.
+    """
+    from campus_tune.evaluate.paired import paired
+
+    found: Json = {}
+    for part in (*result.documents, ALL):
+        chosen = list(result.documents) if part == ALL else [part]
+        documents = [document for each in chosen for document in result.documents[each].values()]
+        tokens = [document["tokens"] for document in documents]
+        mean = paired([0.0] * len(documents), [document["answer_loss"] for document in documents], tokens)
+        found[part] = {"loss": mean.mean_b, "stderr": mean.stderr, "rows": mean.n, "tokens": sum(tokens)}
+    return found
 
 
 def _measure(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.wording import shown as quoted
@@ -34,11 +34,11 @@ def add_parser(commands: Commands) -> None:
     """Add `explain` to the list of commands."""
     parser = add_command(commands, "explain", COMMANDS["explain"], EXAMPLE, main, takes_rest=True, allow_abbrev=False)
     parser.add_argument("name", nargs="*", metavar="NAME", help="a name, or a piece of a message")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_json(parser)
 
 
-def main(options: argparse.Namespace) -> int:
-    """Tell what a name means; gives back the exit code 0.
+def main(options: argparse.Namespace) -> Answer:
+    """Tell what a name means.
 
     Raises:
         RecipeError: nobody knows the name; those that are near are said.
@@ -55,11 +55,9 @@ def main(options: argparse.Namespace) -> int:
         raise RecipeError(
             f"`explain` must be given a name of campus_tune, or a piece of what it said, got {quoted(asked)}. {hint}"
         )
-    if options.json:
-        print(json.dumps({"asked": asked, "found": [one.as_json() for one in found]}, indent=1, ensure_ascii=False))
-        return 0
-    tell(found)
-    return 0
+    if not options.json:
+        tell(found)
+    return Answer({"asked": asked, "found": [one.as_json() for one in found]})
 
 
 def tell(found: Sequence[KnownName]) -> None:

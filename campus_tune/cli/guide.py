@@ -130,8 +130,9 @@ def _search(pages: list[GuidePage], word: str) -> int:
 def _show(page: GuidePage) -> None:
     from rich.console import Console
     from rich.markdown import Markdown
+    from rich.theme import Theme
 
-    console = Console()
+    console = Console(theme=Theme({"markdown.code": "bold cyan"}))  # no background: terminals are dark or light
     if not console.is_terminal or console.is_dumb_terminal:
         print(page.text, end="")
         return

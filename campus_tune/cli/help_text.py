@@ -25,6 +25,13 @@ class HelpText(argparse.HelpFormatter):
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return textwrap.indent(filled(text, width - len(indent)), indent)
 
+    def add_argument(self, action: argparse.Action) -> None:
+        """As argparse does it, which forgets that names of commands are indented, and breaks behind the longest."""
+        super().add_argument(action)
+        for inner in self._iter_indented_subactions(action):
+            length = len(self._format_action_invocation(inner)) + self._current_indent
+            self._action_max_length = max(self._action_max_length, length)
+
     def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
         """`FILE …` for several: argparse's `FILE [FILE ...]` costs a line of each help."""
         said = super()._format_args(action, default_metavar)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, NoReturn
 from campus_tune.recipe.launched import CONFIG, Asked, find_config, is_switch, launch_flags, section_problems
 from campus_tune.recipe.trl_yaml import (
     BLOCK,
+    OF_COMMANDS,
     environment_problems,
     is_launched,
     read_arguments,
@@ -135,7 +136,7 @@ def launch(plan: Launch) -> int:
     arguments, asked, more = read_asked(plan)
     problems += more
     if plan.words[0] != EVAL:  # what every one of the processes would say about the YAML, said once
-        problems += unknown_in({key: value for key, value in plan.recipe.items() if key != BLOCK})
+        problems += unknown_in({key: value for key, value in plan.recipe.items() if key not in (BLOCK, *OF_COMMANDS)})
     if plan.words[0] == "sft":  # the others have flags that replace parts of the block
         _, block, _ = read_arguments(plan.words[1:], launching=True)
         problems += read_block(block)[1]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
+from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.registry import nearest
@@ -25,11 +25,11 @@ def add_parser(commands: Commands) -> None:
     """Add `list` to the list of commands."""
     parser = add_command(commands, "list", COMMANDS["list"], EXAMPLE, main)
     parser.add_argument("kind", nargs="?", metavar="KIND", help="metrics, settings, events, …; none lists the kinds")
-    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    add_json(parser)
 
 
-def main(options: argparse.Namespace) -> int:
-    """List the names of a kind, or the kinds; gives back the exit code 0.
+def main(options: argparse.Namespace) -> Answer:
+    """List the names of a kind, or the kinds.
 
     Raises:
         RecipeError: there is no such kind; the nearest one is named.
@@ -38,11 +38,9 @@ def main(options: argparse.Namespace) -> int:
 
     if options.kind is None:
         kinds = [{"kind": many, "names": len(kind.names()), "line": kind.says} for many, kind in ALL.items()]
-        if options.json:
-            print(json.dumps({"kinds": kinds}, indent=1, ensure_ascii=False))
-            return 0
-        show_list(("kind", "names", "what they are"), [tuple(map(str, one.values())) for one in kinds])
-        return 0
+        if not options.json:
+            show_list(("kind", "names", "what they are"), [tuple(map(str, one.values())) for one in kinds])
+        return Answer({"kinds": kinds})
     asked = options.kind.lower()
     many = next((name for name, kind in ALL.items() if asked in (name, kind.word)), None)
     if many is None:
@@ -50,14 +48,12 @@ def main(options: argparse.Namespace) -> int:
             f"`list` takes {', '.join(ALL)}, got {quoted(options.kind)}.{nearest(asked, ALL)} Choose one."
         )
     names = [one.as_listed() for one in ALL[many].names()]
-    if options.json:
-        print(json.dumps({"kind": many, "names": names}, indent=1, ensure_ascii=False))
-        return 0
     rows = [[one["name"], one["from"], one["line"]] for one in names]
     head = ["name", "from", "what it is"]
     if len({one["from"] for one in names}) < 2:  # all are ours
         rows, head = [[row[0], row[2]] for row in rows], [head[0], head[2]]
     if many == "warnings":
         rows, head = [[one["kind"], one["name"]] for one in names], ["how grave", "what it says"]
-    show_list(head, rows)
-    return 0
+    if not options.json:
+        show_list(head, rows)
+    return Answer({"kind": many, "names": names})

@@ -22,7 +22,7 @@ from typing import Any
 from campus_tune.cli.answer import Answer, as_json, document_alone
 from campus_tune.cli.exit_codes import DONE, MEANINGS, WRONG
 from campus_tune.cli.help_text import HelpText, filled
-from campus_tune.cli.options import COMMANDS, Command
+from campus_tune.cli.options import COMMANDS, TAKE_A_RECIPE, TRAIN, Command
 from campus_tune.cli.parser import CommandParser
 from campus_tune.words.console import complain
 from campus_tune.words.errors import INTERRUPTED, CampusError
@@ -45,7 +45,6 @@ _OF_TRL = {  # which of these names a command hands on to TRL; it has the others
     "search": ("--model", "--data"),
     "value": ("--data",),
 }
-_TAKE_A_RECIPE = (*_OF_TRL, "simulate", "suspects")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code (`exit_codes`).
     """
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what may follow
+        from campus_tune.cli.completion import complete
+
+        complete(make_parser)
     argv = list(sys.argv[1:] if argv is None else argv)
     ours = [arg for arg in argv if arg in OURS]
     out: Any = sys.stdout and Unbroken(sys.stdout)
@@ -73,7 +76,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if "--debug" in ours:
             raise
-        print("\ncampus-tune: interrupted", file=sys.stderr)
+        goes_on = (
+            ". Where a checkpoint was saved, --resume_from_checkpoint true goes on from it." if "sft" in argv else ""
+        )
+        print(f"\ncampus-tune: interrupted{goes_on}", file=sys.stderr)
         return INTERRUPTED
 
 
@@ -85,7 +91,7 @@ def in_full(words: Sequence[str]) -> list[str]:
     """
     words = list(words)
     command = words[0] if words else ""
-    if command in _TAKE_A_RECIPE and words[1:] and words[1].endswith((".yaml", ".yml")):
+    if command in TAKE_A_RECIPE and words[1:] and words[1].endswith((".yaml", ".yml")):
         words.insert(1, "--config")
     for at, word in enumerate(words):
         flag, equals, value = word.partition("=")
@@ -129,7 +135,7 @@ def _dispatch(argv: list[str]) -> int:
         return DONE
     options = _parse(argv)
     command: Command = options.command
-    alone = options.json and options.answers
+    alone = options.answers and options.json is True
     try:
         with tidied(), document_alone() if alone else nullcontext():
             answer = command(options)
@@ -152,8 +158,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 
         refuse_unknown(argv[1:])
     parser = make_parser(argv)
+    options: argparse.Namespace
     options, rest = parser.parse_known_args(argv)
-    wrong = rest if not options.takes_rest else [flag for flag in rest if is_misspelt(flag, options.parser)]
+    wrong = [] if options.takes_rest else rest
+    if argv[0] in TRAIN:
+        wrong = [flag for flag in rest if is_misspelt(flag, options.parser)]
     if wrong:
         options.parser.error(f"unrecognized arguments: {' '.join(wrong)}")
     options.rest = rest

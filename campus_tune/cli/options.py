@@ -17,6 +17,7 @@ from campus_tune.words.wording import cut
 Command: TypeAlias = Callable[[argparse.Namespace], int | Answer]
 Commands: TypeAlias = "argparse._SubParsersAction[CommandParser]"
 COMMANDS = {  # each is a file here, in the sequence of `campus-tune --help`
+    "init": "a first recipe for your rows, with probes cut off them",
     "sft": "fine-tune under a curriculum",
     "simulate": "show what would be drawn, without a model",
     "check": "find what is wrong before training",
@@ -26,6 +27,7 @@ COMMANDS = {  # each is a file here, in the sequence of `campus-tune --help`
     "ablate": "what does each domain do for the others? a tested matrix",
     "search": "which settings are worth it? trials, and a judge of its own",
     "report": "a page that shows a run or a comparison",
+    "probes": "cut probes and test rows off a training set",
     "suspects": "which rows look wrong, for a person to judge",
     "value": "what rows, or groups of them, are worth",
     "eval": "official benchmarks on a model or on checkpoints",
@@ -35,7 +37,10 @@ COMMANDS = {  # each is a file here, in the sequence of `campus-tune --help`
     "explain": "what a setting, part, event, word or message means",
     "list": "what there is: metrics, settings, events, …",
     "demo": "write graded tasks or a small model",
+    "completion": "let the Tab key complete all of this",
 }
+TRAIN = ("sft", "score", "proxy", "compare", "ablate", "search", "value", "suspects")  # their other flags are TRL's
+TAKE_A_RECIPE = (*TRAIN, "simulate", "check")  # it may follow the command's name
 LONGEST_S = 24 * 3600  # between two looks at something that goes on
 
 
@@ -104,6 +109,19 @@ def count(text: str) -> int:
     if not text.isdecimal() or len(text) > 9 or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be a whole number from 1 to 999999999, got {cut(text, 40, mark='')!r}")
     return int(text)
+
+
+def held_out(text: str) -> float:
+    """An argparse type: a whole number of rows, or a share of them below 1; 0 for none."""
+    if text.isdecimal() and len(text) <= 9:
+        return int(text)
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(f"must be rows, or a share below 1, got {cut(text, 40, mark='')!r}")
+    return share
 
 
 def count_or_auto(text: str) -> int | str:

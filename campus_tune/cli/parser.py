@@ -26,7 +26,9 @@ class CommandParser(argparse.ArgumentParser):
     more = ""  # of the description: only `--help-all` shows it
     rare: tuple[str, ...] = ()  # flags that `--help` names without a word about them
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(  # type: ignore[override]  # argparse has overloads, which say the same
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
         """Parse words; `--a-b` and `--a_b` are one flag."""
         words = list(sys.argv[1:] if args is None else args)
         return super().parse_known_args([self._spelt(word) for word in words], namespace)

@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command
 from campus_tune.metrics.learnability import EARLY, LATE
 from campus_tune.recipe.launched import refuse_other_launch
@@ -57,15 +58,17 @@ def add_parser(commands: Commands) -> None:
             ["--config", given.config, *given.rest], out=given.out, early=given.early, model=given.model
         ),
         takes_rest=True,
+        interrupted="The same command goes on from the last checkpoint.",
     )
     parser.add_argument("--config", metavar="YAML", required=True, help="the recipe whose rows are trained")
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the proxy")
     parser.add_argument("--model", help="folder or hub id of a small model (the recipe's)")
     parser.add_argument("--early", type=float, default=0.1, help="share of the steps, kept as early (%(default)s)")
+    add_json(parser)
 
 
-def main(argv: Sequence[str], *, out: Path, early: float = 0.1, model: str | None = None) -> int:
-    """Train, keep and measure a proxy; gives back the exit code 0.
+def main(argv: Sequence[str], *, out: Path, early: float = 0.1, model: str | None = None) -> Answer:
+    """Train, keep and measure a proxy.
 
     Args:
         argv: `--config recipe.yaml` and TRL's flags.
@@ -114,7 +117,7 @@ def main(argv: Sequence[str], *, out: Path, early: float = 0.1, model: str | Non
         about = {**about, "finished": False, "settings": asked, "command": shlex.join(command)}
         about = _make(parsed, out, early, about)
     _sum_up(out, about)
-    return 0
+    return Answer({"out": out, **about})
 
 
 def _make(parsed: tuple[Any, ...], out: Path, early: float, about: Json) -> Json:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command, seconds
-from campus_tune.report.write import EVERY_S, PLOTS, watch, write_report
+from campus_tune.report.write import EVERY_S, PLOTS, markdown_of, watch, write_report
 from campus_tune.words.errors import INTERRUPTED
 
 EXAMPLE = """\
@@ -16,6 +17,7 @@ example:
   campus-tune report runs/quickstart/run
   campus-tune report runs/quickstart/run --watch 10
   campus-tune report runs/comparison --out verdict.html --open
+  campus-tune report runs/comparison --markdown >> pull_request.md
 """
 
 
@@ -32,20 +34,27 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
         metavar="SECONDS",
         help=f"write it anew while the run goes on, looking every SECONDS ({EVERY_S:g})",
     )
+    parser.add_argument(
+        "--markdown", action="store_true", help="print it in short, for a pull request, and write no page"
+    )
     parser.add_argument("--open", action="store_true", help="show it in a browser")
+    add_json(parser)
     return parser
 
 
-def main(options: argparse.Namespace) -> int:
+def main(options: argparse.Namespace) -> int | Answer:
     """Write the page and say where it is.
 
     Returns:
-        0, or 130 after Ctrl-C.
+        Where it is, or 130 after Ctrl-C.
 
     Raises:
         DataError: no run or comparison is there, or nothing has happened in it.
         StorageError: the page cannot be written.
     """
+    if options.markdown:
+        print(markdown_of(options.folder), end="")
+        return 0
     if options.watch is None:
         try:
             page = write_report(options.folder, options.out)
@@ -53,7 +62,7 @@ def main(options: argparse.Namespace) -> int:
             print("\ncampus: interrupted. An earlier page is untouched.")
             return INTERRUPTED
         _tell(page, options.open)
-        return 0
+        return _where(page)
     shown = False
 
     def written(page: Path) -> None:
@@ -69,7 +78,12 @@ def main(options: argparse.Namespace) -> int:
         print("\ncampus: stopped watching. The page stays as it is.")
         return INTERRUPTED
     print(f"campus: finished: {page}")
-    return 0
+    return _where(page)
+
+
+def _where(page: Path) -> Answer:
+    """What a program is told; a person was told before."""
+    return Answer({"page": page, "plots": page.parent / PLOTS})
 
 
 def _tell(page: Path, show: bool) -> None:

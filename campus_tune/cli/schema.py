@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from campus_tune.cli.answer import Answer, add_json, as_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command
 from campus_tune.words.errors import StorageError
 
@@ -36,26 +36,29 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "schema", COMMANDS["schema"], EXAMPLE, main)
     parser.add_argument("of", nargs="?", choices=tuple(SCHEMAS), default="training", help="(%(default)s)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it there instead of printing it")
+    add_json(parser)
 
 
-def main(options: argparse.Namespace) -> int:
-    """Print or write a schema; gives back the exit code 0.
+def main(options: argparse.Namespace) -> Answer:
+    """A schema, or where it was written.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    text = json.dumps(SCHEMAS[options.of](), indent=1, ensure_ascii=False)
+    schema = SCHEMAS[options.of]()
+    text = as_json(schema)
     if options.out is None:
-        print(text)
-        return 0
+        return Answer(schema, text)
     try:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(f"{text}\n", "utf-8")
     except OSError as error:
         why = error.strerror or error
         raise StorageError(f"`--out` must be a file that can be written, got {options.out}: {why}.") from error
-    print(f"schema written to {options.out}; first line of the YAML: # yaml-language-server: $schema={options.out}")
-    return 0
+    first = f"# yaml-language-server: $schema={options.out}"
+    return Answer(
+        {"out": options.out, "first_line": first}, f"schema written to {options.out}; first line of the YAML: {first}"
+    )
 
 
 def training_schema() -> Json:

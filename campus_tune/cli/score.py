@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command
 from campus_tune.data.domains import Domains
-from campus_tune.preview.health import health_table, score_findings
+from campus_tune.preview.health import health_record, health_table, score_findings
 from campus_tune.recipe.config import DRAWN, STEERED, CampusConfig
 from campus_tune.recipe.launched import refuse_other_launch
 from campus_tune.recipe.trainer_settings import refused
@@ -51,14 +52,16 @@ def add_parser(commands: Commands) -> None:
         EXAMPLE,
         lambda given: main(["--config", given.config, *given.rest], metrics=given.metrics, scores=given.scores),
         takes_rest=True,
+        interrupted="What was measured is kept: the same command goes on.",
     )
     parser.add_argument("--config", metavar="YAML", required=True, help="the recipe whose rows are scored")
     parser.add_argument("--metrics", nargs="+", default=[], help="instead of the recipe's: names, or {name: loss, …}")
-    parser.add_argument("--scores", metavar="DIR", help="folder of the score cache (the recipe's, else your own)")
+    parser.add_argument("--scores", "--out", metavar="DIR", help="the score cache (the recipe's, else your own)")
+    add_json(parser)
 
 
-def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None = None) -> int:
-    """Score the rows of a recipe; gives back the exit code 0.
+def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None = None) -> Answer:
+    """Score the rows of a recipe.
 
     Args:
         argv: `--config recipe.yaml` and TRL's flags.
@@ -69,8 +72,7 @@ def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None
         RecipeError: problems in the YAML or the flags, all at once.
     """
     settings, block, flags = read_arguments(list(argv))
-    report(*open_recipe(settings, block, flags, metrics=metrics, scores=scores))
-    return 0
+    return report(*open_recipe(settings, block, flags, metrics=metrics, scores=scores))
 
 
 def open_recipe(
@@ -113,7 +115,7 @@ def open_recipe(
     return make_trainer(*parsed, callbacks=[]), config
 
 
-def report(trainer: SFTTrainer, config: CampusConfig) -> None:
+def report(trainer: SFTTrainer, config: CampusConfig) -> Answer:
     """Score all rows of a trainer, and say how long it took and what came out.
 
     Args:
@@ -145,6 +147,16 @@ def report(trainer: SFTTrainer, config: CampusConfig) -> None:
     for line in [*findings, *(f"warning: {warning}" for warning in warnings)]:
         say(line)
     say(f"scores of {len(scoring.texts)} rows are in {cache.folder}")
+    return Answer(
+        {
+            "scores": cache.folder,
+            "rows": len(scoring.texts),
+            "measured": [vars(one) for one in scoring.passages.timings],
+            "health": health_record(health),
+            "findings": score_findings(health),
+            "warnings": warnings,
+        }
+    )
 
 
 def prepare(trainer: SFTTrainer, config: CampusConfig) -> tuple[Asking, Domains]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command, add_runs
 from campus_tune.words.errors import INTERRUPTED
 
@@ -27,9 +28,9 @@ The YAML is that of `compare` with one more block; --search.<setting> overrides 
 the rest:
 
   search:
-    space:                       # a setting inside of another one is written with a dot
+    space:
       mix: [0, 0.25, 0.5]
-      pacing.power: [1, 2, 4]
+      pacing.power: [1, 2, 4]    # a setting inside of another one
       thin: [null, {how: top, by: loss, keep: 0.7}]
     rows: search.jsonl           # neither probes nor test rows
     trials: 24
@@ -67,10 +68,11 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--trials", type=int, metavar="N", help="how many (the YAML's, else 24)")
     add_runs(parser, seeds="of the comparison that judges (the YAML's, else 5)")
     parser.add_argument("--cost", action="store_true", help="say what it would cost, and train nothing")
+    add_json(parser)
 
 
-def main(options: argparse.Namespace) -> int:
-    """Search; gives back the exit code: 0 whether there is a winner or not.
+def main(options: argparse.Namespace) -> int | Answer:
+    """Search; gives back what `search.json` says, with exit code 0 whether there is a winner or not.
 
     Raises:
         CampusError: wrong settings, rows that cannot rank or judge, no trial that can be trained. Finished runs are
@@ -140,10 +142,10 @@ def read_search_plan(options: argparse.Namespace) -> SearchPlan:
     return SearchPlan(plan_of_trials(judging, settings, space), judging, space, settings)
 
 
-def _search(plan: SearchPlan, options: argparse.Namespace, ctrl_c: CtrlC) -> int:
+def _search(plan: SearchPlan, options: argparse.Namespace, ctrl_c: CtrlC) -> Answer:
     """All runs that are missing; what was found, on the console, in search.json and in the report."""
     from campus_tune.compare.proxy_scores import read_proxy
-    from campus_tune.compare.search import Hunt, SearchRecord, refuse_nothing, refuse_test_rows
+    from campus_tune.compare.search import Hunt, SearchRecord, read_search, refuse_nothing, refuse_test_rows
     from campus_tune.compare.training import Bench
     from campus_tune.compare.trainings import Trainings
     from campus_tune.run.lock import RunLock
@@ -164,15 +166,16 @@ def _search(plan: SearchPlan, options: argparse.Namespace, ctrl_c: CtrlC) -> int
         test, bench = Bench(plan.judging).read_test(), Bench(plan.trials)
         rows = bench.read_test(what="search: rows")
         refuse_test_rows(plan.settings.rows, plan.judging.settings.test)
-        print(*cost_lines(plan), sep="\n")
+        cost = cost_lines(plan)
+        print(*cost, sep="\n")
         if options.cost:
-            return 0
+            return Answer({"out": plan.trials.out, "cost": cost})
         record = SearchRecord(plan.trials, plan.settings, plan.space, rows, command)
         hunt = Hunt(plan.trials, plan.space, plan.settings, trainings, bench, record, len(test))
         standing = hunt.run()
         trainings.close()  # the comparison has processes of its own
         _judge(plan, hunt, standing, test, command, ctrl_c)
-        return 0
+        return Answer({"out": plan.trials.out, **read_search(plan.trials.out)})
     finally:
         trainings.close()
         lock.release()

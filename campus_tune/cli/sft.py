@@ -22,7 +22,6 @@ from campus_tune.recipe.packing import FLAG, SETTING, Translated
 from campus_tune.recipe.trainer_settings import refused
 from campus_tune.recipe.trl_yaml import is_launched, parse_trl, read_arguments, read_block, trl_parser
 from campus_tune.run.make_trainer import make_trainer, refuse_other_model
-from campus_tune.run.training_bar import take_over_bar
 from campus_tune.words.console import say
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.progress import VOLUME
@@ -32,8 +31,8 @@ if TYPE_CHECKING:
 
 EXAMPLE = """\
 Supervised fine-tuning under a curriculum: a TRL YAML with a `campus:` block. Any flag of TRL's overrides the YAML,
---campus.<setting> the block; --model, --data and --out are short for TRL's --model_name_or_path, --dataset_name and
---output_dir. --help-all lists every setting and every flag.
+--campus.<setting> the block; --model, --data and --out are short for TRL's names of these. --help-all lists every
+setting and every flag.
 
 example:
   campus-tune sft --config recipe.yaml --learning_rate 1e-4
@@ -55,7 +54,7 @@ the YAML (num_processes: 4). Switches stand alone: --multi_gpu, and in the YAML 
 def add_parser(commands: Commands) -> None:
     """Add `sft` to the list of commands. Its flags are TRL's, so `main` is handed the words as they are."""
     parser = add_command(commands, "sft", COMMANDS["sft"], EXAMPLE)
-    parser.usage = "campus-tune sft --config YAML [--campus.<setting> VALUE …] [flags of TRL and of accelerate launch]"
+    parser.usage = "campus-tune sft --config YAML [--campus.<setting> VALUE …] [flags of TRL]"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -114,6 +113,7 @@ def train(
 ) -> SFTTrainer:
     """One run, from TRL's four argument objects and the curriculum's settings; without those, as TRL would train."""
     from campus_tune.report.callback import CampusCallback
+    from campus_tune.run.training_bar import take_over_bar
 
     callbacks = []
     if config is not None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 
+from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command, count, names, number
 from campus_tune.words.leaves import LARGEST_SEED
 
@@ -39,7 +39,7 @@ def add_parser(commands: Commands) -> None:
         help="how many equal ones, or the size of each (those that the recipe names, else 4)",
     )
     parser.add_argument("--seed", type=number(int, 0, LARGEST_SEED), help="of every draw (the recipe's, else 0)")
-    parser.add_argument("--json", action="store_true", help="print the whole plan as JSON")
+    add_json(parser)
     settings = parser.add_argument_group("settings of the campus block")
     settings.add_argument("--metrics", nargs="+", help="names, also comma-separated; --metrics=-length for a reverse")
     settings.add_argument("--selector", help="which sub-curriculum is trained next")
@@ -66,8 +66,8 @@ def domains(text: str) -> int | dict[str, int]:
     return sizes
 
 
-def main(options: argparse.Namespace) -> int:
-    """Print the plan of a recipe, or of the paper's four metrics; gives back the exit code 0.
+def main(options: argparse.Namespace) -> Answer:
+    """The plan of a recipe, or of the paper's four metrics.
 
     Raises:
         RecipeError: all that is wrong with the recipe and the flags.
@@ -111,5 +111,4 @@ def main(options: argparse.Namespace) -> int:
     if any(entry.by != SUSPECTS for entry in config.drop or ()):
         what = "`drop` leaves out nothing here: which rows it names is known from the data, by campus-tune check."
         findings.append(Finding("info", what))
-    print(json.dumps(plan_as_json(run, findings), indent=1) if options.json else plan_as_text(run, findings))
-    return 0
+    return Answer(plan_as_json(run, findings), plan_as_text(run, findings))

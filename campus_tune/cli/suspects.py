@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command, count
 from campus_tune.words.errors import DataError, RecipeError
 
@@ -31,6 +32,7 @@ USAGE = "campus-tune suspects RUN [options]\n       campus-tune suspects --confi
 USUAL_TOP = 20
 JUDGED = Path("suspects.jsonl")  # where what is judged is kept, if nothing else is said
 LONGEST = 24  # characters of a domain's name
+OF_DOMAIN = ("domain", "rows", "suspects", "never_learned", "contradicting", "duplicate")
 
 
 def add_parser(commands: Commands) -> None:
@@ -50,6 +52,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--top", type=count, metavar="N", help=f"rows that are shown ({USUAL_TOP})")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write them as JSON lines for a person to judge")
     parser.add_argument("--judge", action="store_true", help=f"judge them here, a key a row (into --out, {JUDGED})")
+    add_json(parser)
     of_run = parser.add_argument_group("of a RUN")
     of_run.add_argument("--by-domain", action="store_true", help="also how many of each domain")
     of_run.add_argument("--data", type=Path, metavar="FILE", help="its training file, for texts that it has not kept")
@@ -58,30 +61,32 @@ def add_parser(commands: Commands) -> None:
     before.add_argument("--forwards", type=int, choices=(1, 2), help="2 (default): of the answers alone too")
 
 
-def main(options: argparse.Namespace) -> int:
-    """Show the likeliest wrong rows, write them, let them be judged; gives back the exit code 0.
+def main(options: argparse.Namespace) -> Answer:
+    """Show the likeliest wrong rows, write them, let them be judged.
 
     Raises:
         CampusError: flags that do not go together, no run, no map, more rows than there are, a file of other data.
     """
     out = options.out or (JUDGED if options.judge else None)
+    answer = Answer({"out": out})  # rows that were written before are judged
     if options.config is not None:
-        _refuse(options, "RUN", by_domain=options.by_domain, data=options.data)
+        _refuse(options, "RUN", by_domain=options.by_domain)
         from campus_tune.cli.suspects_before import before
 
         argv = ["--config", options.config, *options.rest]
-        before(argv, rows=options.rows, top=options.top, out=out, forwards=options.forwards or 2)
+        argv += [] if options.data is None else ["--dataset_name", str(options.data)]
+        answer = before(argv, rows=options.rows, top=options.top, out=out, forwards=options.forwards or 2)
     else:
         _refuse(options, "--config", rows=options.rows, forwards=options.forwards)
         run = run_of(options.rest, judges=options.judge and out is not None and out.exists())
         if run is not None:
-            show_run(options, run, out)
+            answer = show_run(options, run, out)
     if options.judge:
         from campus_tune.cli.judge import judge
 
         assert out is not None, "what is judged has a file"
         judge(out)
-    return 0
+    return answer
 
 
 def _refuse(options: argparse.Namespace, other: str, **given: object) -> None:
@@ -115,8 +120,8 @@ def run_of(rest: Sequence[str], *, judges: bool) -> Path | None:
     return Path(rest[0])
 
 
-def show_run(options: argparse.Namespace, run: Path, out: Path | None) -> None:
-    """The likeliest wrong rows of a run that is over."""
+def show_run(options: argparse.Namespace, run: Path, out: Path | None) -> Answer:
+    """The likeliest wrong rows of a run that is over: shown, unless a program asks, and written where asked."""
     from campus_tune.data.judging import write_rows
     from campus_tune.read.likely_wrong import read_likely_wrong
 
@@ -129,17 +134,29 @@ def show_run(options: argparse.Namespace, run: Path, out: Path | None) -> None:
             f"{len(worst)}, or leave it out."
         )
     rows = worst[:top].tolist()
-    print(found.about.get("sentence", ""))
-    if rows and not options.judge:
-        print(as_table(found, rows))
-    if options.by_domain:
-        print(f"\n{domain_table(found)}")
+    sentence = found.about.get("sentence", "")
+    if not options.json:
+        print(sentence)
+        if rows and not options.judge:
+            print(as_table(found, rows))
+        if options.by_domain:
+            print(f"\n{domain_table(found)}")
     if out is not None:
         told = write_rows(out, [found.to_judge(row) for row in rows], known=set(map(str, found.table["key"].tolist())))
         print(f"\n{told.line(out)}")
         unknown = sum(row not in found.texts for row in rows)
         if unknown:
             print(f"{unknown} of them without their text, which the run has not kept: give its training file, --data")
+    return Answer(
+        {
+            "sentence": sentence,
+            "suspects": int(found.table["suspect"].astype(bool).sum()),
+            "rows": [{**found.to_judge(row), "suspect": bool(found.table["suspect"][row])} for row in rows],
+            "by_domain": [dict(zip(OF_DOMAIN, counts, strict=True)) for counts in domain_counts(found)],
+            "dirt": found.about.get("dirt"),
+            "out": out,
+        }
+    )
 
 
 def as_table(found: LikelyWrong, rows: Sequence[int]) -> str:
@@ -183,16 +200,23 @@ def domain_table(found: LikelyWrong) -> str:
     from campus_tune.words.tables import table
     from campus_tune.words.wording import harmless
 
-    suspect, region = found.table["suspect"].astype(bool), found.table["region"].astype(str)
     dirt = Dirt.from_mapping(found.about["dirt"]) if found.about.get("dirt") else None
     lines = []
-    for name, rows in found.by_domain():
-        n, n_suspects = len(rows), int(suspect[rows].sum())
-        others = [int((region[rows] == what).sum()) for what in ("never_learned", "contradicting", "duplicate")]
+    for name, n, n_suspects, *others in domain_counts(found):
         cells = [harmless(name), *map(str, (n, n_suspects)), f"{n_suspects / n:.1%}", *map(str, others)]
         cells += [] if dirt is None else [interval_words(dirt, name)]
-        lines.append((n_suspects, cells))
+        lines.append(cells)
     head = ["domain", "rows", "suspect", "share", "never learned", "contradicting", "duplicate"]
     if dirt is not None:
         head.append("estimated wrong")
-    return table(head, [cells for _, cells in sorted(lines, key=lambda line: -line[0])])
+    return table(head, lines)
+
+
+def domain_counts(found: LikelyWrong) -> list[tuple[str, int, int, int, int, int]]:
+    """Each domain with its rows, and how many of them are what (`OF_DOMAIN`), the one with the most suspects first."""
+    suspect, region = found.table["suspect"].astype(bool), found.table["region"].astype(str)
+    counts = []
+    for name, rows in found.by_domain():
+        never, contradicting, duplicate = (int((region[rows] == what).sum()) for what in OF_DOMAIN[3:])
+        counts.append((name, len(rows), int(suspect[rows].sum()), never, contradicting, duplicate))
+    return sorted(counts, key=lambda one: -one[2])

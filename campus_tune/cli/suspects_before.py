@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from campus_tune.cli.answer import Answer
 from campus_tune.cli.score import open_recipe, prepare
 from campus_tune.data.domains import Domains
 from campus_tune.data.judging import write_rows
@@ -129,8 +130,8 @@ class Measured:
         return f"{asked} → {said.answers[row]}" if asked else said.answers[row]
 
 
-def before(argv: Sequence[str], *, rows: int | None, top: int | None, out: Path | None, forwards: int) -> int:
-    """Show the rows of a recipe that are likeliest wrong; gives back the exit code 0.
+def before(argv: Sequence[str], *, rows: int | None, top: int | None, out: Path | None, forwards: int) -> Answer:
+    """Show the rows of a recipe that are likeliest wrong.
 
     Args:
         argv: `--config recipe.yaml` and TRL's flags.
@@ -156,7 +157,16 @@ def before(argv: Sequence[str], *, rows: int | None, top: int | None, out: Path 
     say(measured.sentence())
     if out is not None and scoring.passages.peers.leads:
         say(write_rows(out, list(measured.lines(n_shown)), known=measured.known.keys()).line(out))
-    return 0
+    suspects = int(measured.suspicion.suspects.sum())
+    return Answer(
+        {
+            "sentence": measured.sentence(),
+            "measured": n_asked,
+            "suspects": suspects,
+            "rows": list(measured.lines(n_shown)),
+            "out": out,
+        }
+    )
 
 
 def _within(flag: str, value: int, most: int, what: str) -> int:

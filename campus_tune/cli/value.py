@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command, count
 from campus_tune.words.errors import RecipeError
 
@@ -47,6 +48,7 @@ def add_parser(commands: Commands) -> None:
     parser.usage = USAGE
     parser.add_argument("--config", metavar="YAML", help="a training YAML with a compare block, instead of RUN")
     parser.add_argument("--top", type=count, metavar="N", help="rows that helped and harmed most, of a RUN (10)")
+    add_json(parser)
     given = parser.add_argument_group("with --config")
     given.add_argument("--groups", choices=("domain", "domain_difficulty"), help="domain (default), or thirds of each")
     given.add_argument("--trainings", type=count, metavar="N", help="at most (every set of 6 groups, 60 of more)")
@@ -63,8 +65,8 @@ def add_parser(commands: Commands) -> None:
     given.add_argument("--devices", type=int, nargs="+", metavar="N", help="GPUs, each with a training of its own")
 
 
-def main(options: argparse.Namespace) -> int:
-    """Show what was measured, or train on sets of groups; gives back the exit code.
+def main(options: argparse.Namespace) -> int | Answer:
+    """Show what was measured, or train on sets of groups; gives back the answer, or the exit code after Ctrl-C.
 
     Raises:
         CampusError: flags that do not go together, no run, no values, a training that cannot be made.
@@ -78,11 +80,11 @@ def main(options: argparse.Namespace) -> int:
     wrong = [f"--{name.replace('_', '-')}" for name in OF_GROUPS if getattr(options, name)]
     if wrong:
         raise RecipeError(f"`{wrong[0]}` must go with --config, got it with RUN. Leave it out, or name the recipe.")
-    from campus_tune.read.run_values import TOP, as_text, read_run_values
+    from campus_tune.read.run_values import TOP, as_document, as_text, read_run_values
 
     facts = read_run_values(run_of(options.rest))
-    print(as_text(facts, width=shutil.get_terminal_size().columns, top=options.top or TOP))
-    return 0
+    top = options.top or TOP
+    return Answer(as_document(facts, top=top), as_text(facts, width=shutil.get_terminal_size().columns, top=top))
 
 
 def run_of(rest: Sequence[str]) -> Path:

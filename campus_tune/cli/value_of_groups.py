@@ -8,6 +8,7 @@ import shlex
 from dataclasses import replace
 from pathlib import Path
 
+from campus_tune.cli.answer import Answer
 from campus_tune.cli.options import interrupted
 from campus_tune.compare.arms import RANDOM, RECIPE, make_arms
 from campus_tune.compare.ctrl_c import CtrlC
@@ -31,8 +32,8 @@ LONGEST = 24  # characters of a group's name
 FLAGS = ("groups", "trainings", "seeds", "test", "domain_column", "difficulty", "model", "out", "jobs", "devices")
 
 
-def value_of_groups(options: argparse.Namespace) -> int:
-    """Train on sets of groups and share out what is gained; gives back the exit code.
+def value_of_groups(options: argparse.Namespace) -> int | Answer:
+    """Train on sets of groups and share out what is gained; gives back the answer, or the exit code after Ctrl-C.
 
     Args:
         options: of the command.
@@ -50,7 +51,7 @@ def value_of_groups(options: argparse.Namespace) -> int:
             return interrupted(None if plan is None else plan.out, "training")
 
 
-def _value(options: argparse.Namespace, written: WrittenPlan, plan: Plan, ctrl_c: CtrlC) -> int:
+def _value(options: argparse.Namespace, written: WrittenPlan, plan: Plan, ctrl_c: CtrlC) -> Answer:
     """All trainings that are missing, then the values: on the console, in shapley.json and in the report."""
     from campus_tune.compare.group_trainings import GroupTrainings
     from campus_tune.compare.run_bar import RunBar
@@ -72,14 +73,14 @@ def _value(options: argparse.Namespace, written: WrittenPlan, plan: Plan, ctrl_c
             trainings.say(trainings.cost())
             about = end_file(about, trainings.train(bench), trainings)
             for line in (values_table(about), *map(harmless, about["found"]["sentences"]), domains_table(about)):
-                trainings.say(line)
-            trainings.say(f"the report: {write_report(plan.out)}")
+                bar.conclude(line)
+            bar.conclude(f"the report: {write_report(plan.out)}")
         finally:
             trainings.close()
             bar.close()
     finally:
         lock.release()
-    return 0
+    return Answer({"out": plan.out, **about})
 
 
 # -- what is asked -----------------------------------------------------------------------------------------------------

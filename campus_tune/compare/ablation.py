@@ -32,6 +32,7 @@ from campus_tune.run.ledger import plain
 from campus_tune.run.make_trainer import training_rows
 from campus_tune.words.errors import DataError, DivergedError, RecipeError
 from campus_tune.words.files import atomic_write
+from campus_tune.words.progress import on_the_way
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import Json
 from campus_tune.words.wording import cut, differences, duration, listed
@@ -114,7 +115,7 @@ class AblationRuns:
         plan: Plan,
         question: Question,
         command: str,
-        say: Callable[[str], object] = print,
+        say: Callable[[str], object] = on_the_way,
         check: Callable[[], object] = lambda: None,
     ) -> None:
         self.plan, self.question, self.command, self.say = plan, question, command, say

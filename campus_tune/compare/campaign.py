@@ -18,6 +18,7 @@ from campus_tune.compare.result_file import DIVERGED, read_run_result
 from campus_tune.compare.task import Task
 from campus_tune.compare.trainings import Makes, Trainings
 from campus_tune.compare.verdict import ArmResults, arm_of
+from campus_tune.words.progress import on_the_way
 from campus_tune.words.types import Json
 from campus_tune.words.wording import duration
 
@@ -40,7 +41,7 @@ class Campaign:
         self,
         plan: Plan,
         command: str,
-        say: Callable[[str], object] = print,
+        say: Callable[[str], object] = on_the_way,
         *,
         pilot: bool = False,
         check: Callable[[], object] = lambda: None,

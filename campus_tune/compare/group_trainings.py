@@ -22,6 +22,7 @@ from campus_tune.compare.task import Task
 from campus_tune.compare.trainings import Makes, Trainings
 from campus_tune.method.shapley import Coalition, CoalitionDesign, CoalitionWalk
 from campus_tune.words.errors import DivergedError, RecipeError
+from campus_tune.words.progress import on_the_way
 from campus_tune.words.types import FloatArray, Json
 from campus_tune.words.wording import duration, harmless
 
@@ -45,7 +46,7 @@ class GroupTrainings:
         plan: Plan,
         groups: RowGroups,
         design: CoalitionDesign,
-        say: Callable[[str], object] = print,
+        say: Callable[[str], object] = on_the_way,
         check: Callable[[], object] = lambda: None,
     ) -> None:
         self.plan, self.groups, self.design, self.say = plan, groups, design, say

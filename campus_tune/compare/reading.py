@@ -98,7 +98,7 @@ def read_written(
         if name in rest:
             raise RecipeError(f"`{name}` belongs to a single run, got it for a comparison. Write {instead}.")
     training, campus, flags = read_arguments(["--config", config, *rest], comparing=True)
-    if not campus:
+    if campus is None:
         raise RecipeError(f"`campus` must be a block in {config}, got none. Add `campus:` with `metrics`.")
     found = {name: training.pop(name, None) or {} for name in blocks}
     training = {key: value for key, value in training.items() if key not in OF_COMMANDS}

@@ -1,4 +1,4 @@
-"""A progress bar over the steps of the runs that this process makes."""
+"""A progress bar over the steps of the runs that this process makes, and what is told while it is there."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sized
 from typing import Protocol
 
-from campus_tune.words.progress import bar, notebook, say
+from campus_tune.words.progress import bar, notebook, on_the_way, say
 
 
 class Counted(Protocol):
@@ -30,14 +30,14 @@ class RunBar:
 
     Args:
         campaign: whose lines shall not tear the bar.
-        quiet: show neither bar nor lines.
     """
 
-    def __init__(self, campaign: Counted, *, quiet: bool = False) -> None:
+    def __init__(self, campaign: Counted) -> None:
         seen = notebook() is not None or bool(getattr(sys.stderr, "isatty", bool)())
-        self._bar = bar(desc="", unit="step", delay=1, disable=quiet or not seen)
+        self._bar = bar(desc="", unit="step", delay=1, disable=not seen)
         self._campaign = campaign
-        campaign.say = (lambda _: None) if quiet else say
+        campaign.say = on_the_way
+        self.conclude: Callable[[str], object] = say  # what was asked for
 
     def tick(self, step: int) -> None:
         """That many steps of the present run are finished."""

@@ -33,6 +33,7 @@ from campus_tune.run.ledger import read_ledger
 from campus_tune.run.make_trainer import Shared, make_shared_trainer, prepared_rows
 from campus_tune.words.errors import DivergedError, RecipeError
 from campus_tune.words.hashing import as_json, blake2
+from campus_tune.words.progress import VOLUME
 from campus_tune.words.types import Json
 from campus_tune.words.versions import versions
 
@@ -77,6 +78,7 @@ class Bench:
             (folder / LOG).open(mode, encoding="utf-8", buffering=1) as log,
             redirect_stdout(log),
             redirect_stderr(log),
+            VOLUME.into_a_file(),
         ):
             if task.leg is not None:
                 return train_leg(self.plan, arm, task, self.read_test(), self._prepared, self.tick)

@@ -96,6 +96,16 @@ def conversion(first: Row, names: Sequence[str]) -> str | None:
     return next((found for way in _WAYS if (found := way(first, names)) is not None), None)
 
 
+def converted(dataset: Any, method: str) -> Any:
+    """A data set after a call that is said here: what is told is what is done.
+
+    Args:
+        dataset: of `datasets`.
+        method: as `conversion` and the others give it, never a user's text.
+    """
+    return eval(f"dataset.{method}", {"dataset": dataset, "json": json})
+
+
 def _a_prompt_too_many(first: Row, names: Sequence[str]) -> str | None:
     if "prompt" in names and has_turns(first.get("messages")):
         return "remove_columns(['prompt'])"

@@ -54,6 +54,14 @@ class Domains:
         """Those of some rows, shape (n,)."""
         return self if self.codes is None else Domains(self.codes[rows], self.names)
 
+    def counts(self, n_rows: int) -> IntArray:
+        """Rows of each domain by its number, shape (D,); all of them where rows have none.
+
+        Args:
+            n_rows: all.
+        """
+        return np.array([n_rows]) if self.codes is None else np.bincount(self.codes, minlength=len(self.names))
+
     def sizes(self) -> dict[str, int]:
         """Rows of each domain."""
         if self.codes is None:

@@ -17,22 +17,28 @@ that say the same, mostly the same or ask the same stay on one side in any case.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from campus_tune.data.domains import Domains
 from campus_tune.data.duplicates import groups
 from campus_tune.data.overlap import overlap
-from campus_tune.data.word_hashes import Hashes, row_hashes
+from campus_tune.data.word_hashes import N_GRAM, Hashes, row_hashes
 from campus_tune.words.errors import DataError
+from campus_tune.words.files import atomic_write
 from campus_tune.words.hashing import hash_rows
-from campus_tune.words.types import IntArray, RowArray
+from campus_tune.words.types import IntArray, Json, RowArray
+from campus_tune.words.wording import listed
 
 PROBES, TEST, TRAIN = "probes", "test", "train"
+MOST_NAMED = 12  # domains that a sentence names
 AT_MOST = 0.25  # of a domain, for the probes and for the test rows each: half of it is trained
-USUAL = {PROBES: (0.05, 30, 100), TEST: (0.1, 30, 300)}  # share of the rows; fewest and most of a domain
+# Of each domain where nothing is asked for: a share, but from so many to so many rows, and at most another share
+USUAL = {PROBES: (0.05, 30, 100, 0.1), TEST: (0.1, 30, 300, 0.15)}
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,9 @@ class Split:
         probes: likewise.
         test: likewise.
         domains: of all rows.
-        together: rows that stay beside another one that says nearly the same, or asks the same.
+        together: rows that stay beside another one, with which they share words in a row or what is asked.
         near: rows held out that share 13 words in a row with a training row all the same.
+        missing: rows that were asked for and not held out, for they hang together with too many others.
     """
 
     train: RowArray
@@ -54,6 +61,24 @@ class Split:
     domains: Domains
     together: int
     near: int
+    missing: int
+
+    def sentences(self) -> Iterator[str]:
+        """What was held out, by domain; what was kept together; what still shares words with a training row."""
+        for part, does in ((PROBES, "steer and watch"), (TEST, "judge")):
+            rows: RowArray = getattr(self, part)
+            if len(rows):
+                of = [f"{name} {n}" for name, n in self.sizes(part).items()]
+                by = f" ({listed(of, MOST_NAMED)})" if self.domains.codes is not None else ""
+                yield f"{len(rows)} rows {does}{by}"
+        yield f"{len(self.train)} rows are trained"
+        if self.together:
+            what = f"share {N_GRAM} words in a row with another one, or ask the same"
+            yield f"{self.together} rows {what}: each was kept on the side of that one"
+        if self.missing:
+            yield f"{self.missing} rows less than asked for were held out: the rest hangs together in too large groups"
+        if self.near:
+            yield f"{self.near} rows held out share {N_GRAM} words in a row with a training row: `check` names them"
 
     def sizes(self, part: str) -> dict[str, int]:
         """Domain → rows of a part, in the sequence of the domains' names; `all` where there are none."""
@@ -87,26 +112,34 @@ def split(
         DataError: more rows than a quarter of the training set, or than can be held out.
     """
     codes = np.zeros(len(texts), dtype=np.int64) if domains.codes is None else domains.codes
-    n_of = np.bincount(codes, minlength=1)
+    n_of = domains.counts(len(texts))
     wanted = {name: quotas(name, given, n_of) for name, given in ((PROBES, probes), (TEST, test))}
     hashes = row_hashes(texts)
     taken = np.where(hashes == 0, -1, 0)  # those without words are trained: nothing is to be measured by them
-    names, together = [PROBES, TEST], 0
-    for nearly in (True, False):
+    names = [PROBES, TEST]
+
+    def fill(of: RowArray, *, either: bool) -> None:
+        """Take groups for the part that each is meant for, by what it says; or for any that lacks such rows."""
         left = {name: wanted[name] - _counts(codes[taken == 1 + i], len(n_of)) for i, name in enumerate(names)}
-        if not any(missing.any() for missing in left.values()):
-            break
-        of = groups(texts, prompts, nearly=nearly)
-        together = together or int((np.bincount(of)[of] > 1).sum())
-        for rows in _in_sequence(of, hashes, seed):
+        for rows, chance in _in_sequence(of, hashes, seed):
+            if not any(missing.any() for missing in left.values()):
+                return
             if taken[rows].any():
                 continue
-            # the part that lacks most of what it was to have: both are filled side by side
             domain, asked = codes[rows[0]], _counts(codes[rows], len(n_of))
-            name = max(names, key=lambda one: left[one][domain] / max(1, wanted[one][domain]))
-            if (asked <= left[name]).all():
-                taken[rows] = 1 + names.index(name)
-                left[name] = left[name] - asked
+            both = sum(wanted[name][domain] for name in names)
+            meant = names[int(chance * both >= wanted[PROBES][domain])]
+            for name in names if either else [meant]:
+                if (asked <= left[name]).all():
+                    taken[rows] = 1 + names.index(name)
+                    left[name] = left[name] - asked
+                    break
+
+    of = groups(texts, prompts)
+    fill(of, either=False)
+    fill(of, either=True)
+    if (taken > 0).sum() < sum(wanted[name].sum() for name in names):
+        fill(groups(texts, prompts, nearly=False), either=True)
     found = [np.flatnonzero(taken == 1 + i).astype(np.int32) for i in range(len(names))]
     for name, rows in zip(names, found, strict=True):
         if not len(rows) and wanted[name].any():
@@ -117,7 +150,57 @@ def split(
     train = np.flatnonzero(taken <= 0).astype(np.int32)
     held = np.concatenate(found)
     near = overlap([texts[row] for row in held.tolist()], [texts[row] for row in train.tolist()]).near
-    return Split(train, *found, domains, together, len({row for row, _ in near}))
+    missing = int(sum(wanted[name].sum() for name in names)) - len(held)
+    together = int((np.bincount(of)[of] > 1).sum())
+    return Split(train, *found, domains, together, len({row for row, _ in near}), missing)
+
+
+def refuse_written(paths: Iterable[Path], flag: str) -> None:
+    """Nothing is written over.
+
+    Args:
+        paths: that are about to be written.
+        flag: that names another place.
+
+    Raises:
+        DataError: one of them is there.
+    """
+    there = [str(path) for path in paths if path.exists()]
+    if there:
+        raise DataError(f"`{flag}` must name files that are not there yet, got {there[0]}. Write another {flag}.")
+
+
+def part_files(folder: Path) -> dict[str, Path]:
+    """Part → its file in a folder."""
+    return {part: folder / f"{part}.jsonl" for part in (TRAIN, PROBES, TEST)}
+
+
+def write_parts(folder: Path, rows: Sequence[Json], cut: Split) -> dict[str, str]:
+    """Write each part that has rows as JSON lines, the rows in their own sequence; part → its file.
+
+    Args:
+        folder: made if it is not there.
+        rows: all of them.
+        cut: which of them are what.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    written = {}
+    for part, path in part_files(folder).items():
+        chosen: RowArray = getattr(cut, part)
+        if len(chosen):
+            atomic_write(path, (_line(rows[row]) for row in chosen.tolist()))
+            written[part] = str(path)
+    return written
+
+
+def _line(row: Json) -> bytes:
+    """A row as a line of JSON; half a surrogate pair, which UTF-8 cannot hold, is written out."""
+    try:
+        return f"{json.dumps(row, ensure_ascii=False, default=str)}\n".encode()
+    except UnicodeEncodeError:
+        return f"{json.dumps(row, default=str)}\n".encode()
 
 
 def quotas(name: str, given: float | None, n_of: IntArray) -> IntArray:
@@ -138,8 +221,8 @@ def quotas(name: str, given: float | None, n_of: IntArray) -> IntArray:
     """
     most = (AT_MOST * n_of).astype(np.int64)
     if given is None:
-        share, low, high = USUAL[name]
-        return np.minimum(most, np.clip(np.rint(share * n_of), low, high).astype(np.int64))
+        share, low, high, largest = USUAL[name]
+        return np.minimum(largest * n_of, np.clip(np.rint(share * n_of), low, high)).astype(np.int64)
     total = round(given * n_of.sum()) if given < 1 else int(given)
     if total > most.sum():
         raise DataError(
@@ -161,10 +244,12 @@ def _counts(codes: IntArray, n: int) -> IntArray:
     return np.bincount(codes, minlength=n).astype(np.int64)
 
 
-def _in_sequence(of: RowArray, hashes: Hashes, seed: int) -> Iterator[IntArray]:
-    """The rows of each group; the groups as the seed draws them, by what one of their rows says."""
+def _in_sequence(of: RowArray, hashes: Hashes, seed: int) -> Iterator[tuple[IntArray, float]]:
+    """(The rows of each group, its number in [0, 1)), as the seed draws them by what one of their rows says."""
     by_group = np.lexsort((hashes, of))
     starts = np.flatnonzero(np.diff(of[by_group], prepend=-1))
     ends = np.append(starts[1:], len(of))
-    for i in np.argsort(hash_rows(hashes[by_group[starts]], seed), kind="stable").tolist():
-        yield by_group[starts[i] : ends[i]]
+    key = hashes[by_group[starts]]
+    chances = hash_rows(key, seed, 1) / 2.0**64
+    for i in np.argsort(hash_rows(key, seed), kind="stable").tolist():
+        yield by_group[starts[i] : ends[i]], float(chances[i])

@@ -67,7 +67,7 @@ def prepare_rows(settings: Mapping[str, Any], rows: Any) -> PreparedRows | None:
     from campus_tune.model.trained import as_trained
 
     given = as_dataset(rows, str(settings.get("dataset_name"))) if isinstance(rows, Sequence) else rows
-    with _quietly(), tempfile.TemporaryDirectory() as folder:
+    with without_chatter(), tempfile.TemporaryDirectory() as folder:
         try:
             trainer = _trainer(settings, tokenizer, given, folder)
             view = compat.loader_view(trainer, trainer.train_dataset)
@@ -122,7 +122,7 @@ def _trainer(settings: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase, da
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def without_chatter() -> Iterator[None]:
     """What libraries say of their own defaults was said to nobody who asked."""
     from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 

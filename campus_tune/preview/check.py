@@ -19,6 +19,7 @@ from campus_tune.evaluate.suites import load_suite
 from campus_tune.metrics.extras import missing_parts
 from campus_tune.model.prepare import HERE, OURS
 from campus_tune.preview.advice import problems_in_method
+from campus_tune.preview.recipe_rows import rows_named
 from campus_tune.recipe.batching import foreseen
 from campus_tune.recipe.config import CampusConfig, load_recipe
 from campus_tune.recipe.packing import SETTING
@@ -128,7 +129,7 @@ def check(recipe: str | Path | Mapping[str, Any]) -> list[Finding]:
                 from campus_tune.model.other_tasks import refuse_other_model
 
                 refuse_other_model(str(model), trust_remote_code=bool(settings.get("trust_remote_code")))
-            if isinstance(name := settings.get("dataset_name"), str):
+            if (name := rows_named(settings)) is not None:
                 from campus_tune.preview.check_data import data_findings
 
                 findings += data_findings(name, settings, config)

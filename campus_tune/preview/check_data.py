@@ -16,7 +16,7 @@ from campus_tune.data.conversions import Origin
 from campus_tune.data.domains import Domains
 from campus_tune.data.judged import Known
 from campus_tune.data.overlap import overlap, overlap_findings
-from campus_tune.data.plain import full_texts, load_rows, row_texts, token_counter
+from campus_tune.data.plain import full_texts, row_texts, token_counter
 from campus_tune.data.refusals import foreign_roles, refuse_rows, silent_contents
 from campus_tune.data.said import Said
 from campus_tune.data.shapes import Shape
@@ -33,6 +33,7 @@ from campus_tune.preview.duplicate_rows import Repeats, duplicate_findings
 from campus_tune.preview.earned_advice import advice_of_check
 from campus_tune.preview.health import health_table, score_findings
 from campus_tune.preview.lr_mass import deciles_of, lr_by_decile, lr_findings, phase_findings
+from campus_tune.preview.recipe_rows import recipe_rows, rows_named
 from campus_tune.preview.reweight_advice import probed_findings
 from campus_tune.preview.rule_advice import power_findings, probe_findings, stop_findings
 from campus_tune.preview.setup import scores_health
@@ -61,17 +62,12 @@ def unpacked_findings(findings: list[Finding], settings: Json) -> tuple[list[Fin
         findings: of the settings, one error of packing among them.
         settings: of the YAML.
     """
-    name = settings.get("dataset_name")
-    found = translated(settings, _load(name, settings)) if isinstance(name, str) else None
+    found = translated(settings, recipe_rows(settings)) if rows_named(settings) is not None else None
     if found is None:
         return findings, {**settings, SETTING: False}
     [packing] = [finding for finding in findings if finding.severity == "error"]
     told = replace(packing, remedy=f"Here: {found}.")
     return [told if finding is packing else finding for finding in findings], unpacked(settings, found)
-
-
-def _load(name: str, settings: Mapping[str, Any]) -> list[Json]:
-    return load_rows(name, config=settings.get("dataset_config"), split=settings.get("dataset_train_split", "train"))
 
 
 def data_findings(name: str, settings: Mapping[str, Any], config: CampusConfig) -> list[Finding]:
@@ -85,7 +81,7 @@ def data_findings(name: str, settings: Mapping[str, Any], config: CampusConfig) 
     Raises:
         CampusError: they cannot be looked at: no such file, no rows, a column that is not there.
     """
-    rows = _load(name, settings)
+    rows = recipe_rows(settings)
     shape, origin = Shape.of(settings), Origin.in_recipe(settings)
     dataset = found_again(as_dataset(rows, name))
     refuse_rows(dataset, shape, origin)

@@ -20,7 +20,7 @@ from campus_tune.compare.reading import plan_comparison
 from campus_tune.compare.result_file import run_folder
 from campus_tune.compare.run_bar import RunBar
 from campus_tune.compare.training import Bench
-from campus_tune.compare.verdict import Judgement, Verdict, lines
+from campus_tune.compare.verdict import Judgement, Verdict, arm_of, lines
 from campus_tune.compare.verdict_file import write_verdict
 from campus_tune.read.inline_page import InlinePage
 from campus_tune.report import write
@@ -29,6 +29,8 @@ from campus_tune.run.ledger import plain
 from campus_tune.run.lock import RunLock
 from campus_tune.words.errors import DataError
 from campus_tune.words.files import atomic_write
+from campus_tune.words.library_warnings import hushed
+from campus_tune.words.progress import VOLUME
 from campus_tune.words.registry import nearest
 from campus_tune.words.tables import html_table
 from campus_tune.words.types import Json
@@ -98,9 +100,9 @@ def run_comparison(
         plan = plan_comparison(config, flags, given, out=folder, random_plus=random_plus)
     config = str(plan.out / RECIPE) if content else config
     command = command_line(config, {"out": out, **given}, flags, random_plus=random_plus)
-    how: dict[str, Any] = {"pilot": pilot, "earlier": None if earlier is None else Path(earlier), "quiet": quiet}
-    with CtrlC() as ctrl_c:
-        result = make_comparison(plan, command, check=ctrl_c.check, **how)
+    before = None if earlier is None else Path(earlier)
+    with CtrlC() as ctrl_c, hushed(), VOLUME.quieted(wanted=quiet):
+        result = make_comparison(plan, command, pilot=pilot, earlier=before, check=ctrl_c.check)
     if content:  # not before: what is in the folder may be another comparison, which the lines above refuse
         atomic_write(plan.out / RECIPE, content)
     return result
@@ -128,17 +130,15 @@ def make_comparison(
     *,
     pilot: bool = False,
     earlier: Path | None = None,
-    quiet: bool = False,
     check: Callable[[], object] = lambda: None,
 ) -> ComparisonResult:
-    """All runs that are missing, then the verdict: on the console, in verdict.json and in the report.
+    """All runs that are missing, told one after the other; then the verdict, in verdict.json and in the report.
 
     Args:
         plan: what is compared.
         command: that started it.
         pilot: train the baseline alone, and say which effect could be found.
         earlier: folder of an earlier comparison that says so before.
-        quiet: say nothing on the way.
         check: called after each run; raises what shall end the comparison there.
 
     Raises:
@@ -149,7 +149,7 @@ def make_comparison(
     lock = RunLock(plan.out, what="--out")
     lock.take()
     campaign = Campaign(plan, command, pilot=pilot, check=check)
-    bar = RunBar(campaign, quiet=quiet)
+    bar = RunBar(campaign)
     bench = Bench(plan, bar.tick)
     try:
         if earlier is not None:
@@ -158,18 +158,16 @@ def make_comparison(
         campaign.train(["baseline"], bench)
         plans = detectable.from_baseline(campaign)
         detectable.say(campaign, plans)
-        if not pilot:
-            campaign.train(["recipe", "control"], bench)
-            campaign.train(["control", "plus"], bench)  # those that await the recipe's runs
-            verdict = write_verdict(campaign, plans)
-            for line in lines(verdict, campaign.arms()):
-                campaign.say(line)
-            campaign.say(f"the report: {write.write_report(plan.out)}")
+        if pilot:
+            return ComparisonResult(plan.out)
+        campaign.train(["recipe", "control"], bench)
+        campaign.train(["control", "plus"], bench)  # those that await the recipe's runs
+        write_verdict(campaign, plans)
+        return ComparisonResult(plan.out, write.write_report(plan.out))
     finally:
         campaign.close()
         bar.close()
         lock.release()
-    return ComparisonResult(plan.out)
 
 
 def open_comparison(folder: str | Path) -> ComparisonResult:
@@ -189,13 +187,14 @@ class ComparisonResult:
 
     Args:
         folder: of the comparison.
+        page: its page, where that was written just now.
 
     Raises:
         DataError: no comparison is there, no run of it is finished, or a file of it is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, page: Path | None = None) -> None:
+        self.folder, self.page = folder, page
         self._facts = read_comparison(folder)
 
     @property
@@ -235,8 +234,9 @@ class ComparisonResult:
         """
         import pandas as pd  # the command has no use for it
 
-        columns = ("arm", "kind", "seeds", "loss", "spread", "difference", "low", "high", "p")
-        return pd.DataFrame(list(self._lines()), columns=[*columns, "verdict", "sooner", "cost"])
+        found = pd.DataFrame(list(self._lines()))
+        numbers = ("loss", "spread", "difference", "low", "high", "p", "sooner", "cost")
+        return found.astype(dict.fromkeys(numbers, "float64"))
 
     @cached_property
     def runs(self) -> pd.DataFrame:
@@ -263,7 +263,7 @@ class ComparisonResult:
             for arm in self._facts.arms
             for run in arm.runs
         ]
-        return pd.DataFrame(found)
+        return pd.DataFrame(found).astype(dict.fromkeys(("loss", "tokens", "rows", "cost", "seconds"), "float64"))
 
     @cached_property
     def curves(self) -> pd.DataFrame:
@@ -330,6 +330,7 @@ class ComparisonResult:
         facts = self._facts
         return {
             "folder": str(self.folder),
+            "report": None if self.page is None else str(self.page),
             "finished": self.finished,
             "runs": facts.n_done,
             "planned_runs": facts.n_planned,
@@ -338,6 +339,14 @@ class ComparisonResult:
             "arms": list(self._lines()),
             "verdict": facts.verdict if facts.judged else None,
         }
+
+    def __str__(self) -> str:
+        """The verdict and the table it rests on, as the command prints them; "" before there is one."""
+        if self.verdict is None:
+            return ""
+        judged = [arm_of(list(arm.runs)) for arm in self._facts.arms if arm.runs]
+        report = [] if self.page is None else [f"the report: {self.page}"]
+        return "\n".join([*lines(self.verdict, judged), *report])
 
     def __repr__(self) -> str:
         facts = self._facts

@@ -16,6 +16,7 @@ from campus_tune.run.ledger_lines import find_ledger, read_events
 from campus_tune.run.value_table import HARMFUL, HELPFUL
 from campus_tune.words.errors import DataError
 from campus_tune.words.tables import table, table_with_texts
+from campus_tune.words.types import Json
 from campus_tune.words.wording import cut, harmless
 
 TOP = 10  # rows of each side that are shown
@@ -71,6 +72,26 @@ def as_text(facts: ValueFacts, *, width: int, top: int = TOP) -> str:
         parts.append(transfer_text(facts.transfer))
     parts += [rows_text(head, facts.of_side(side)[:top], width) for side, head in HEADS.items() if facts.of_side(side)]
     return "\n\n".join(parts)
+
+
+def as_document(facts: ValueFacts, *, top: int = TOP) -> Json:
+    """The same for a program: numbers in full.
+
+    Args:
+        facts: of the run.
+        top: rows of each side, at most.
+    """
+    heat = facts.transfer
+    return {
+        "sentence": facts.sentence,
+        "rows": facts.rows,
+        "negative": facts.negative,
+        "not_valued": facts.not_valued,
+        "split_half": facts.split_half,
+        "transfer": None if heat is None else {**vars(heat), "sure": heat.clear},
+        "visits": facts.visits,
+        **{side: facts.of_side(side)[:top] for side in HEADS},
+    }
 
 
 def reliability_text(facts: ValueFacts) -> str:

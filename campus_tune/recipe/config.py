@@ -85,9 +85,11 @@ class CampusConfig(CheckedSettings):
         pacing: how far the orders open: a name or a mapping with options.
         selector: which sub-curriculum is trained next. None becomes `fixed` for a single metric, `matched` where
             there are probes, else `relative_perplexity`; `shuffle` where the block asks for no order.
-        stages: T, slices per sub-curriculum (window slice) or stages per epoch (window prefix).
-        window: `prefix`, or `slice` as CAMPUS published it.
-        coverage: `exact` (every row once per epoch), or `revisit` as CAMPUS published it.
+        stages: T, stages per epoch (window prefix), or slices per sub-curriculum (window slice).
+        window: what a stage is drawn from: `prefix`, all rows up to the scope; or `slice`, only those that it opened
+            last, as CAMPUS published it.
+        coverage: `exact` (every row once per epoch), or `revisit`: sub-curricula ignore each other, as CAMPUS published
+            it.
         mix: share of every stage that is drawn at random. None becomes 0.5 with the prefix window and 0 with slice, as
             CAMPUS published it.
         handover: progress from which rows are plainly shuffled.
@@ -103,7 +105,7 @@ class CampusConfig(CheckedSettings):
         batching: how a step is cut into micro batches: `step` (sorted by length, of equal cost), `plain` (as drawn) or
             `flat` (padding-free, of equal tokens). `auto` is `flat` where the model's attention takes rows of variable
             lengths, else `step`.
-        seed: None becomes the trainer's.
+        seed: of every draw; None becomes the trainer's.
         cells: inside which scores are compared: `{by, bands, of}`; None is five bands of length inside each domain.
         domains: who is drawn: `{shares, least, over, follow, reweight, by}`; None is in proportion to the rows.
         phases: parts of the run with shares of their own: a list of `{until, shares, overlap, offer, mix, top}`.

@@ -129,6 +129,7 @@ def parse_trl(settings: Json, flags: list[str], before: Sequence[str] = ()) -> t
     classes = parser.dataclass_types
     wrong = value_problems(classes, settings)
     problems = [*unknown_in(settings), *environment_problems(settings.get("env")), *wrong.values()]
+    settings = _with_entries(settings, wrong, problems)
     if not problems:
         os.environ.update({name: str(value) for name, value in (settings.get("env") or {}).items()})
     parser.set_defaults_with_config(**{key: value for key, value in settings.items() if key not in {*wrong, "env"}})
@@ -141,6 +142,17 @@ def parse_trl(settings: Json, flags: list[str], before: Sequence[str] = ()) -> t
     except Exception as error:  # whatever TRL, transformers and what they ask raise at settings that they do not take
         raise RecipeError([*before, *problems, *_not_taken(error)]) from error
     return tuple(made), problems + [problem for one in made for problem in made_problems(one)]
+
+
+def _with_entries(settings: Json, wrong: Mapping[str, str], problems: list[str]) -> Json:
+    """The settings with the entries of a mixture read, which may say their domain; what is wrong is added."""
+    if not settings.get("datasets") or "datasets" in wrong or not isinstance(settings["datasets"], list):
+        return settings
+    from campus_tune.recipe.mixture import read_entries
+
+    entries, found = read_entries(settings)
+    problems += found
+    return {**settings, "datasets": entries}
 
 
 def _left_over(words: list[str], known: list[str]) -> Iterator[str]:

@@ -15,6 +15,7 @@ from campus_tune.compare.file_shapes import ABLATION
 from campus_tune.compare.kinds import ABLATION as ABOUT
 from campus_tune.compare.result_file import FILE, RUNS, read_stored
 from campus_tune.compare.verdict import Ablation, AblationPart, Effect, ablation_sentences
+from campus_tune.report import markdown as short
 from campus_tune.report.figures import Picture
 from campus_tune.report.heat_map import Heat, heat_map
 from campus_tune.report.html_tables import Fact, HtmlTable, number, words
@@ -162,18 +163,26 @@ def ablation_content(facts: AblationFacts, pictures: Sequence[Picture]) -> dict[
         Fact("Worth finding", f"{about['effect']:.1%}", "smallest effect, share of the loss"),
         Fact("Underpowered", f"{missed} of {len(words_of)}", "cells", "bad" if missed else ""),
     ]
+    said = [line for matrix in facts.matrices.values() for line in ablation_sentences(matrix)]
+    tables = [cells(part, matrix) for part, matrix in facts.matrices.items()]
     return {
         "title": "What does each domain do for the others? An ablation",
         "name": facts.folder.resolve().name,
         "finished": facts.finished,
         "progress": f"{facts.n_done} of {facts.n_planned} runs are done.",
-        "said": [line for matrix in facts.matrices.values() for line in ablation_sentences(matrix)],
+        "markdown": short.summary(
+            f"Ablation `{facts.folder.resolve().name}`",
+            "\n".join(f"- {short.marked(line)}" for line in said),
+            short.of_facts(numbers),
+            *map(short.of_table, tables),
+        ),
+        "said": said,
         "question": QUESTIONS[about["tokens"]],
         "trained": f"Trained: {about['model']}." + (f" {target} was not tested." if target else ""),
         "facts": numbers,
         "warnings": [*untested, *refused, *diverged, *unseen],
         "pictures": pictures,
-        "cells": [cells(part, matrix) for part, matrix in facts.matrices.items()],
+        "cells": tables,
         "lengths": lengths(runs),
         "settings": yaml.safe_dump(about.get("campus") or {}, sort_keys=False, allow_unicode=True),
         "training": yaml.safe_dump(about.get("training") or {}, sort_keys=False, allow_unicode=True),

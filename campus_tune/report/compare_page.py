@@ -13,6 +13,7 @@ import yaml
 from campus_tune.compare.result_file import FINISHED
 from campus_tune.compare.verdict import GAP, GROWN
 from campus_tune.evaluate.paired import LEVEL
+from campus_tune.report import markdown as short
 from campus_tune.report.compare_facts import CompareFacts
 from campus_tune.report.figures import Picture
 from campus_tune.report.forest_plot import shares
@@ -21,6 +22,7 @@ from campus_tune.report.html_tables import Cell, Fact, HtmlTable, number, words
 from campus_tune.report.run_page import clock
 from campus_tune.words.types import Json
 
+AFTER_WORD = ("rest", "attribution", "speed", "why_speed")  # of a verdict
 PRIMARY = ("recipe", "plus")  # kinds of arms whose verdict is the answer to the question
 GOOD, BAD = "helped", "hurt"
 OVER_ROWS = {GAP: "stderr", GROWN: "grown_stderr"}  # where a result has the standard error of a reading over rows
@@ -51,6 +53,7 @@ def compare_content(facts: CompareFacts, pictures: Sequence[Picture]) -> dict[st
         "name": facts.folder.resolve().name,
         "finished": facts.finished,
         "progress": f"{facts.n_done} of {facts.n_planned} runs are done.",
+        "markdown": compare_markdown(facts),
         "verdicts": verdicts(facts),
         "facts": _numbers(facts),
         "warnings": [
@@ -79,6 +82,22 @@ def compare_content(facts: CompareFacts, pictures: Sequence[Picture]) -> dict[st
         f"(fingerprint {test.get('digest', '?')})",
         "footer": "Made by campus_tune from the results of the comparison. This page is one file and needs no network.",
     }
+
+
+def compare_markdown(facts: CompareFacts) -> str:
+    """The comparison in short, for a pull request."""
+    said = [
+        " ".join(filter(None, [f"**{short.marked(one['word'])}**", *(short.marked(one[part]) for part in AFTER_WORD)]))
+        for one in verdicts(facts)
+    ]
+    by_domain = domains(facts)
+    return short.summary(
+        f"Did the curriculum help? `{facts.folder.resolve().name}`",
+        "\n\n".join(said) or f"{facts.n_done} of {facts.n_planned} runs are done. There is no verdict yet.",
+        short.of_facts(_numbers(facts)),
+        short.of_table(arms(facts)),
+        "" if by_domain is None else short.of_table(by_domain),
+    )
 
 
 def _yaml(content: Json) -> str:

@@ -39,7 +39,8 @@ GRID, BAND, DARK, BLACK = "#e8eaed", "#eef0f3", "#3b4048", "#333333"
 ON_FACE, GREY_ON_FACE = "#1b1f25", "#6b7281"  # letters on a face of their own: these never turn with the page
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#8C7A00", BLACK)
 THEMED = {  # colours that the page sets anew where it is dark, by the names of its style sheet
-    INK: "--ink", GREY: "--grey", PALE: "--line", GRID: "--grid", BAND: "--band", DARK: "--base", BLACK: "--last",
+    "#0072b2": "--first", "#8c7a00": "--seventh", BLACK: "--last", DARK: "--base", INK: "--ink", GREY: "--grey",
+    PALE: "--line", GRID: "--grid", BAND: "--band",
 }  # fmt: skip
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)), (0, (7, 2, 1, 2)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -150,7 +151,7 @@ def _kind() -> type[Figure]:
     """Figures that are drawn in our style whenever they are drawn, and that a notebook shows without pyplot."""
     from matplotlib.figure import Figure
 
-    class Drawing(Figure):
+    class ReportFigure(Figure):
         """A figure of a report."""
 
         def draw(self, renderer: Any) -> None:
@@ -163,7 +164,7 @@ def _kind() -> type[Figure]:
             self.savefig(written, format="png", dpi=100)
             return written.getvalue()
 
-    return Drawing
+    return ReportFigure
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from campus_tune.method import learning
 from campus_tune.method.dirt import Dirt
 from campus_tune.method.orders import group_codes
 from campus_tune.report.map_shape import MANY, MapShape, shape_of
-from campus_tune.report.row_list import ListedRows, in_short, listed, read_texts
+from campus_tune.report.row_list import RowList, in_short, listed, read_texts
 from campus_tune.run.ledger_lines import MAYBE
 from campus_tune.run.row_map import ALL_ROWS, FILE, LIKELIEST, SHOWN, sample_of
 from campus_tune.run.told import earned_words
@@ -130,7 +130,7 @@ class MapFacts:
     likeliest: tuple[LikelyRow, ...] = ()
     dirt: Dirt | None = None
     acted: str = ""
-    listed: ListedRows | None = None
+    listed: RowList | None = None
 
 
 def read_map(home: Path, lines: Sequence[Json], acts: Sequence[Json] = ()) -> MapFacts | None:

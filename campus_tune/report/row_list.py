@@ -37,7 +37,7 @@ DIGITS = 3
 
 
 @dataclass(frozen=True, eq=False)
-class ListedRows:
+class RowList:
     """Rows of the training set with all that the page says of each.
 
     Args:
@@ -90,7 +90,7 @@ def listed(
     region: IntArray,
     regions: Sequence[str],
     texts: Mapping[int, str],
-) -> ListedRows:
+) -> RowList:
     """The rows of a map that its page lists.
 
     Args:
@@ -104,7 +104,7 @@ def listed(
     names, domain = group_codes(columns["domain"][shown]) if "domain" in columns else ([], None)
     numbers = {name: columns[name][shown].astype(np.float64) for name in NUMBERS if name in columns}
     known = {name: values for name, values in numbers.items() if np.isfinite(values).any()}
-    return ListedRows(
+    return RowList(
         shown, domain, names, region[shown], regions, suspect[shown], known, texts, len(suspect), int(suspect.sum())
     )
 
@@ -138,7 +138,7 @@ def in_short(*parts: str) -> str:
     return " → ".join(map(visible, short))
 
 
-def row_section(found: ListedRows) -> RowSection:
+def row_section(found: RowList) -> RowSection:
     """What the page needs to list and search them.
 
     Args:
@@ -191,7 +191,7 @@ def _words(region: str) -> str:
     return region.replace("_", " ")
 
 
-def _note(found: ListedRows, n_texts: int) -> str:
+def _note(found: RowList, n_texts: int) -> str:
     n, wrong = len(found.rows), int(found.suspect.sum())
     if n == found.n_rows:
         note = f"All {n:,} rows of the training set."

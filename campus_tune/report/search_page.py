@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from campus_tune.compare.search import FOLDER, name_of, read_search, shown_changes
+from campus_tune.report import markdown as short
 from campus_tune.report.figures import Picture
 from campus_tune.report.html_tables import Fact, HtmlTable, number, signed, words
 from campus_tune.report.page import PageParts
@@ -48,23 +49,36 @@ def search_content(folder: Path, search: Json, pictures: Sequence[Picture]) -> d
     judged, winner = search.get("judged") or {}, conclusion.get("winner")
     ladder = search.get("ladder") or {"steps": [], "why": ""}
     of_winner = [] if winner is None else [one for one in search.get("trials", []) if one["trial"] == winner]
+    name, word = folder.resolve().name, "" if not conclusion else "A winner." if winner is not None else "No winner."
+    why = str(conclusion.get("why", "")).removeprefix("no winner: ")
+    settings = shown_changes(of_winner[0]["changes"]) if of_winner else ""
+    numbers, tried = _numbers(search, standing), trials(search)
     return {
         "title": "Which settings are worth it? A search",
-        "name": folder.resolve().name,
+        "name": name,
         "finished": bool(conclusion),
         "progress": f"{len(search.get('trials', []))} of {search['wanted']} trials have begun.",
-        "word": "" if not conclusion else "A winner." if winner is not None else "No winner.",
+        "markdown": short.summary(
+            f"Search `{name}`",
+            short.marked(f"{word} {settings}".strip()),
+            short.marked(
+                ". ".join(f"{said[:1].upper()}{said[1:]}" for said in (why, judged.get("said") or "") if said)
+            ),
+            short.of_facts(numbers),
+            short.of_table(tried),
+        ),
+        "word": word,
         "kind": "helped" if winner is not None else "",
-        "why": str(conclusion.get("why", "")).removeprefix("no winner: "),
-        "winner": shown_changes(of_winner[0]["changes"]) if of_winner else "",
+        "why": why,
+        "winner": settings,
         "promised": judged.get("said") or "",
         "rule": RULE,
-        "facts": _numbers(search, standing),
+        "facts": numbers,
         "warnings": [
             f"`{name_of(one['trial'])}` {one['message']}" for one in search.get("trials", []) if one["message"]
         ],
         "pictures": pictures,
-        "trials": trials(search),
+        "trials": tried,
         "rungs": rungs(search),
         "ladder": ladder["why"],
         "compared": f"{FOLDER}/report.html" if judged else "",

@@ -13,6 +13,7 @@ from campus_tune.compare.result_file import FILE as RESULT
 from campus_tune.compare.result_file import RUNS
 from campus_tune.compare.row_groups import ALL
 from campus_tune.compare.shapley_file import read_shapley
+from campus_tune.report import markdown as short
 from campus_tune.report.figures import GREY, INK, LONGEST, Picture, fitted, picture
 from campus_tune.report.heat_map import HARMS, HELPS, Heat, heat_map, heat_table
 from campus_tune.report.html_tables import GAP, Fact, HtmlTable, number, signed, words
@@ -39,17 +40,24 @@ def shapley_page(folder: Path) -> PageParts:
     done = sum(1 for _ in folder.glob(f"{RUNS}/*/*/{RESULT}"))
     pictures = [] if found is None else [each for each in (worth(about), transfer(about)) if each is not None]
     by = "" if groups["by"] is None else f", each cut into thirds by `{groups['by']}`"
+    facts = [] if found is None else _facts(about)
+    tables = [] if found is None else [values_table(about), heat_table(CELLS, heat(about), form=FORM, corner="group")]
+    sentences = [] if found is None else found["sentences"]
     content = {
         "title": "What are the data worth? Values of groups",
         "name": folder.resolve().name,
         "finished": found is not None,
         "progress": f"{done} {'training is' if done == 1 else 'trainings are'} done.",
-        "sentences": [] if found is None else found["sentences"],
-        "facts": [] if found is None else _facts(about),
+        "markdown": short.summary(
+            f"Values of groups `{folder.resolve().name}`",
+            short.marked(" ".join(sentences)),
+            short.of_facts(facts),
+            *map(short.of_table, tables),
+        ),
+        "sentences": sentences,
+        "facts": facts,
         "pictures": pictures,
-        "tables": []
-        if found is None
-        else [values_table(about), heat_table(CELLS, heat(about), form=FORM, corner="group")],
+        "tables": tables,
         "groups": f"The groups are the domains that the column `{groups['column']}` names{by}.",
         "model": about["model"],
         "settings": yaml.safe_dump(about["campus"], sort_keys=False, allow_unicode=True),

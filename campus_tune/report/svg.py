@@ -45,8 +45,8 @@ def inline_svg(text: str, name: str, *, alt: str, colours: Mapping[str, str]) ->
         for child in list(parent):
             if child.tag in ("metadata", "style"):
                 parent.remove(child)
-    used = {found for each in root.iter() for value in each.attrib.values() for _, found in REFERENCE.findall(value)}
-    ids = {old: f"{name}-{i}" for i, old in enumerate(sorted(used))}
+    used = [found for each in root.iter() for value in each.attrib.values() for _, found in REFERENCE.findall(value)]
+    ids = {old: f"{name}-{i}" for i, old in enumerate(dict.fromkeys(used))}  # theirs are other ones every time
     for each in root.iter():
         _own(each, ids, colours)
         _share_style(each)

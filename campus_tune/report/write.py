@@ -97,10 +97,31 @@ def _place(path: Path, out: str | Path | None) -> Path:
     return (path if many else find_ledger(path).parent) / PAGE
 
 
+def markdown_of(path: str | Path) -> str:
+    """What the page of a folder says in short, as Markdown; nothing is drawn and nothing written.
+
+    Args:
+        path: as for `write_report`.
+
+    Raises:
+        DataError: as for `write_report`.
+    """
+    return str(_read(Path(path))[1].content["markdown"])
+
+
 def _write(path: Path, page: Path, *, refresh_s: float | None) -> tuple[Path, bool]:
     """(the page, whether there is nothing left to wait for)."""
+    template, (content, pictures, finished) = _read(path)
+    for picture in pictures:
+        atomic_write(page.parent / PLOTS / f"{picture.name}.png", picture.png)
+    atomic_write(page, render(template, content, refresh_s=None if finished else refresh_s))
+    return page, finished
+
+
+def _read(path: Path) -> tuple[str, PageParts]:
+    """The template of a folder's page, and what goes into it; whatever is wrong with its files is said."""
     try:
-        template, (content, pictures, finished) = _parts(path)
+        return _parts(path)
     except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, CampusError):
             raise
@@ -109,14 +130,10 @@ def _write(path: Path, page: Path, *, refresh_s: float | None) -> tuple[Path, bo
             f"({type(error).__name__}: {error}). They were changed, or another version wrote them: put back its own, "
             "or read it with the campus_tune that wrote it (--debug shows where)."
         ) from error
-    for picture in pictures:
-        atomic_write(page.parent / PLOTS / f"{picture.name}.png", picture.png)
-    atomic_write(page, render(template, content, refresh_s=None if finished else refresh_s))
-    return page, finished
 
 
 def _parts(path: Path) -> tuple[str, PageParts]:
-    """The template of a folder's page, and what goes into it. Pages of runs do without what others are read with."""
+    """The same. Pages of runs do without what others are read with."""
     if (path / ABLATION).is_file():
         from campus_tune.report.ablation_page import ablation_page
 

@@ -259,12 +259,16 @@ def load_rows(script: ScriptArguments, mixture: DatasetMixtureConfig) -> Any:
         DataError: a local file that cannot be read (file and line named), or nothing is named.
     """
     import datasets
-    from trl import get_dataset
 
     from campus_tune.data.as_dataset import as_dataset, found_again
 
     if mixture.datasets:
-        return get_dataset(mixture)
+        from campus_tune.model.mixed_rows import load_mixture
+
+        found = load_mixture(mixture)  # whose entries have splits of their own
+        if script.dataset_train_split != TRAIN:
+            found[script.dataset_train_split] = found.pop(TRAIN)
+        return found
     name = script.dataset_name
     if not name:
         raise DataError("`dataset_name` must be a file, a folder or a hub id, got nothing. Add it to the YAML.")

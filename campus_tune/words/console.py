@@ -65,18 +65,20 @@ def show_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         rows: their cells.
     """
     lines = table(head, rows).splitlines()
-    if not progress.in_terminal(sys.stdout):
+    columns_of = list(zip(head, *rows, strict=True))
+    least = [max(map(len, [*name.split(), *cells])) for name, *cells in columns_of]  # no number is ever broken
+    room = columns() - len(NAME)
+    if not progress.in_terminal(sys.stdout) or sum(least) + len(least) - 1 > room:
         for line in lines:
             say(line)
         return
     from rich.table import Table
 
-    narrow = max(map(len, lines)) + len(NAME) > columns()
-    made = Table(box=None, padding=(0, 1 if narrow else 2, 0, 0), pad_edge=False, header_style="bold")
-    for name, *cells in zip(head, *rows, strict=True):
+    apart = 2 if max(map(len, lines)) <= room else 1
+    made = Table(box=None, padding=(0, apart, 0, 0), pad_edge=False, header_style="bold")
+    for (name, *cells), width in zip(columns_of, least, strict=True):
         number = all(cell.lstrip("+-−<")[:1].isdigit() or cell in ("", "-") for cell in cells)
-        least = max(map(len, [*name.split(), *cells]))  # a number is never broken
-        made.add_column(harmless(name), justify="right" if number else "left", vertical="bottom", min_width=least)
+        made.add_column(harmless(name), justify="right" if number else "left", vertical="bottom", min_width=width)
     for row in rows:
         made.add_row(*map(harmless, row))
     show(lines[0], lambda _: made)

@@ -43,6 +43,7 @@ LOGGED = {  # logger → beginnings of lines
     "transformers.modeling_utils": (r"`torch_dtype` is deprecated",),
     "transformers.modeling_layers": (r"Caching is incompatible with gradient checkpointing",),  # nothing is cached
     "transformers.utils.generic": (r"`use_cache=True` is incompatible with gradient checkpointing",),
+    "accelerate.commands.launch": (r"The following values were not passed",),  # we pass what is asked for
     "datasets.arrow_dataset": (r"num_proc must be <=", r"Setting TOKENIZERS_PARALLELISM"),  # and it does
 }
 

@@ -37,7 +37,7 @@ class Volume:
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
-        self.quiet = quiet
+        self.quiet, self.filed = quiet, False
 
     @contextmanager
     def quieted(self, *, wanted: bool = True) -> Iterator[None]:
@@ -51,6 +51,15 @@ class Volume:
             yield
         finally:
             self.quiet = before
+
+    @contextmanager
+    def into_a_file(self) -> Iterator[None]:
+        """What is told meanwhile goes to a file, so a notebook shows none of it as bars and tables."""
+        before, self.filed = self.filed, True
+        try:
+            yield
+        finally:
+            self.filed = before
 
 
 VOLUME = Volume()
@@ -89,7 +98,7 @@ def tidied() -> Iterator[None]:
         return
     from tqdm.std import tqdm
 
-    begin, emit = tqdm.__init__, logging.StreamHandler.emit
+    begin, emit, as_it_was = tqdm.__init__, logging.StreamHandler.emit, vars(tqdm)["__init__"]
 
     def begin_tidy(self: tqdm, *given: Any, **named: Any) -> None:
         if len(given) <= LEAVE:
@@ -104,7 +113,7 @@ def tidied() -> Iterator[None]:
     try:
         yield
     finally:
-        tqdm.__init__, logging.StreamHandler.emit = begin, emit
+        tqdm.__init__, logging.StreamHandler.emit = as_it_was, emit
 
 
 class Unbroken:
@@ -158,10 +167,17 @@ def say(line: str) -> None:
             sys.stdout.flush()
 
 
+def on_the_way(line: str) -> None:
+    """A line for whoever waits, of a command that has others at its end; none where only warnings are told."""
+    if not VOLUME.quiet or line.startswith("warning: "):
+        say(line)
+
+
 def notebook() -> ModuleType | None:
     """`IPython.display`, where this process shows its output in a notebook; else None."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return import_module("IPython.display") if "IPKernelApp" in (getattr(shell, "config", None) or {}) else None
+    shows = "IPKernelApp" in (getattr(shell, "config", None) or {}) and not VOLUME.filed
+    return import_module("IPython.display") if shows else None
 
 
 def bar(

@@ -73,7 +73,7 @@ FAULTS = (
         'f"`{what}` must be {self.must}, got {shown(value)}. {advice}"',
         'f"bad {what}: {shown(value)}. {advice}"',
     ),
-    Fault("the exit code of a grave finding is 0", "cli/check.py", "return int(found.grave)", "return 0"),
+    Fault("the exit code of a grave finding is 0", "cli/check.py", ", int(found.grave))", ", 0)"),
     Fault(
         "a number on the command line has no range",
         "cli/options.py",

@@ -27,6 +27,7 @@ from campus_tune.evaluate.results import Result, TaskResult, read_result, write_
 from campus_tune.words.errors import DataError, RecipeError, StorageError
 from tests.evaluate import data
 from tests.evaluate.on_ranks import command
+from tests.json_answers import answer
 
 SUITE = """\
 tasks:
@@ -109,6 +110,19 @@ def test_a_model_leaves_one_file_beside_it_and_a_table(capsys: pytest.CaptureFix
     assert told == [["arc_easy", "acc", "model", f"{arc['value']:.4f}", f"{arc['stderr']:.4f}", "4"]]
     assert lines[-1] == f"campus: {Path.cwd() / 'evaluation' / 'model.json'}"
     assert any("arc/test.jsonl.gz` has 8 rows" in line for line in lines)  # what is unusual about the folder
+
+
+def test_its_json_has_the_scores_of_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["eval", "--model", "model", "--suite", "quick.yaml", "--data", "data", "--tasks", "arc_easy"]
+    found = answer(capsys, *words)
+    (model,) = found["models"]
+    assert (found["suite"], model["model"]) == ("quick", "model")
+    assert model["tasks"]["arc_easy"] == read_result(model["file"]).tasks["arc_easy"].metrics
+    folder = answer(capsys, "eval", "check-data", "data", "--suite", "quick.yaml")
+    assert (folder["whole"], folder["tasks"]) == (True, ["gsm8k", "arc_challenge", "arc_easy"])
+    Path("data/gsm8k/train.jsonl.gz").unlink()
+    folder = answer(capsys, "eval", "check-data", "data", "--suite", "quick.yaml", code=1)
+    assert [problem["fatal"] for problem in folder["problems"]].count(True) == 1
 
 
 def test_every_checkpoint_is_evaluated_by_step_as_its_live_model_is() -> None:

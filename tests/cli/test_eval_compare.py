@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import random
-from argparse import ArgumentParser
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -15,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from campus_tune.cli.eval_compare import add_parser, compare, compare_files
+from campus_tune.cli.eval_compare import compare, compare_files
+from campus_tune.cli.main import main
 from campus_tune.evaluate.comparable import differences
 from campus_tune.evaluate.compare_table import Line, letter, markdown_table
 from campus_tune.evaluate.paired import holm, paired
@@ -408,10 +408,7 @@ def files(tmp_path: Path) -> list[str]:
 
 
 def command(*argv: str) -> int:
-    parser = ArgumentParser()
-    add_parser(parser.add_subparsers())
-    options = parser.parse_args(["compare", *argv])
-    return int(options.command(options))
+    return main(["eval", "compare", *argv])
 
 
 def test_the_command_prints_a_table_and_writes_markdown_and_json(
@@ -431,6 +428,20 @@ def test_the_command_prints_a_table_and_writes_markdown_and_json(
     assert content["results"][1]["model"]["step"] == 8
 
 
+def test_its_json_is_printed_where_no_file_is_named_and_never_over_a_result(
+    files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*files, "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == compare_files(files).as_json()
+    assert said.err == ""
+    before = Path(files[0]).read_bytes()
+    assert command("--json", *files, files[1]) == 2
+    assert f"`--json` must be a file to write, got {files[0]}, which is a result." in capsys.readouterr().err
+    assert Path(files[0]).read_bytes() == before
+    assert command(*files, "--json", f"{files[0]}.new") == 0  # as it says
+
+
 def test_several_results_have_a_column_for_which_one(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert command(*files, files[1]) == 0  # the same file twice is called by its whole path
     head = next(row for row in capsys.readouterr().out.splitlines() if row.startswith("task"))
@@ -447,4 +458,4 @@ def test_without_a_comparison_the_exit_code_says_so(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_refused(files: list[str]) -> None:
     with pytest.raises(CampusError, match="nowhere"):
-        command(files[0], "nowhere.json")
+        command(files[0], "nowhere.json", "--debug")

@@ -230,6 +230,14 @@ def test_a_launched_process_with_flags_of_the_launcher_is_refused(monkeypatch: p
         read_launch(["sft", "--num_processes", "2"])
 
 
+def test_blocks_of_commands_that_train_many_runs_are_no_unknown_keys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launching, "_run", lambda _: 7)
+    path = recipe(tmp_path, compare={"test": "test.jsonl"}, search={"space": {}}, num_processes=2)
+    assert launch(asked("sft", "--config", path, "--multi_gpu")) == 7
+
+
 def test_a_call_from_python_does_not_pass_over_the_keys(tmp_path: Path) -> None:
     path = recipe(tmp_path, num_processes=2)
     with pytest.raises(RecipeError, match=r"`num_processes` must be read by a launcher, .* take the key out"):

@@ -44,39 +44,6 @@ def test_every_help_shows_an_example(capsys: pytest.CaptureFixture[str], command
     assert f"example:\n  campus-tune {' '.join(command)}".rstrip() in capsys.readouterr().out
 
 
-HELPS = [
-    "simulate",
-    "check",
-    "score",
-    "proxy",
-    "compare",
-    "report",
-    "suspects",
-    "eval",
-    "schema",
-    "diff",
-    "demo",
-    "demo tasks",
-    "demo model",
-]
-
-
-@pytest.mark.parametrize("command", ["", *HELPS])
-def test_every_help_fits_a_terminal_of_80_columns(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
-    monkeypatch.setenv("COLUMNS", "80")
-    with pytest.raises(SystemExit):
-        main([*command.split(), "--help"])
-    assert [line for line in capsys.readouterr().out.splitlines() if len(line) > 80] == []
-
-
-def test_without_arguments_it_shows_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys)
-    assert (code, out) == (2, "")
-    assert all(f"\n    {command.split()[0]} " in err for command in ["sft", *HELPS])
-
-
 def test_it_knows_its_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--version"])

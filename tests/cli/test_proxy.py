@@ -19,6 +19,7 @@ from campus_tune.scores.cache import read_columns
 from campus_tune.scores.proxy_losses import losses_before, proxy_losses
 from campus_tune.words.errors import DataError, MetricError, RecipeError, ResumeError, TrainerError
 from campus_tune.words.types import Json
+from tests.json_answers import answer
 from tests.libraries import CHECKPOINTING
 from tests.run.tiny_run import dataset, task_rows, tiny_trainer
 from tests.run.witness import all_slow_losses, assert_close
@@ -121,6 +122,17 @@ def test_losses_of_rows_that_it_has_not_seen_are_not_made_up(made: Path, tmp_pat
     columns, _ = read_columns(made / "losses.parquet")
     assert proxy_losses(made, np.append(columns["content"], np.uint64(1))) is None
     assert proxy_losses(tmp_path, columns["content"]) is None
+
+
+def test_its_json_is_what_is_kept_of_it(recipe: Path, made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys, "proxy", recipe, "--out", made, "--early", 0.25)
+    assert found == {"out": str(made), **about(made)}
+    assert f"{found['loss']['late']:.4f} late" in told_by(recipe, made, capsys)
+
+
+def told_by(recipe: Path, made: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    assert campus_tune(["proxy", "--config", str(recipe), "--out", str(made), "--early", "0.25"]) == 0
+    return capsys.readouterr().out
 
 
 def test_a_finished_proxy_says_so_and_does_nothing(

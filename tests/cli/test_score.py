@@ -14,6 +14,7 @@ from campus_tune.cli.main import main as campus_tune
 from campus_tune.model.measure import LossMeter
 from campus_tune.run.ledger import read_ledger
 from campus_tune.scores import passages
+from tests.json_answers import answer
 from tests.libraries import CHECKPOINTING
 from tests.run.tiny_run import task_rows
 
@@ -76,6 +77,21 @@ def test_all_rows_are_scored_and_the_second_time_all_are_found(
     again = capsys.readouterr().out
     assert measured(again) == {"mtld": (120, 120), "rows under the model in hand": (120, 120)}
     assert again[again.index("\nmetric ") :] == out[out.index("\nmetric ") :]
+
+
+def test_its_json_has_the_numbers_of_both_tables(recipe: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    recipe["campus"]["metrics"] = ["loss", "length"]
+    path = Path(recipe["output_dir"]).with_name("recipe.yaml")
+    path.write_text(yaml.safe_dump({**recipe, "dataset_name": "nowhere"}))
+    found = answer(capsys, "score", path, "--data", recipe["dataset_name"], "--out", recipe["campus"]["scores"])
+    assert (found["rows"], found["scores"]) == (120, recipe["campus"]["scores"])
+    assert {one["what"]: (one["rows"], one["found"]) for one in found["measured"]} == {
+        "rows under the model in hand": (120, 0)
+    }
+    assert score(recipe) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("loss "))
+    assert f"{found['health']['metrics']['loss']['quantiles'][2]:.4g}"[:4] in line
+    assert all(one["what"] for one in found["findings"])
 
 
 def test_a_run_uses_all_rows_that_were_scored_ahead_and_pays_as_for_a_sample(
@@ -179,10 +195,9 @@ def test_a_killed_score_goes_on_where_it_stopped(
         return measure(self, rows, **rest)
 
     monkeypatch.setattr(LossMeter, "measure", killed)
-    with pytest.raises(KeyboardInterrupt):
-        score(recipe)
+    assert score(recipe) == 130
+    assert "interrupted. What was measured is kept: the same command goes on." in capsys.readouterr().out
     monkeypatch.setattr(LossMeter, "measure", measure)
-    capsys.readouterr()
     assert score(recipe) == 0
     assert measured(capsys.readouterr().out) == {"rows under the model in hand": (120, 50)}
 

@@ -15,7 +15,9 @@ from campus_tune.cli.options import COMMANDS
 from tests.test_layers import HEAVY
 
 ROOT = Path(__file__).parents[2]
-CLI = {"campus_tune.cli", "campus_tune.cli.help_text", "campus_tune.cli.main", "campus_tune.cli.options"}
+CLI = {"campus_tune.cli"} | {
+    f"campus_tune.cli.{name}" for name in ("answer", "exit_codes", "help_text", "main", "options", "parser")
+}
 SLOW = HEAVY | {"pandas", "pyarrow", "matplotlib", "scipy", "sklearn", "huggingface_hub"}
 SHOW = """
 import sys

@@ -29,6 +29,7 @@ from campus_tune.run.row_map import LIKELIEST, estimated
 from campus_tune.scores.cache import read_columns, write_columns
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import Json
+from tests.json_answers import answer
 
 N = 30
 ROWS = [{"prompt": f"Question {i}?", "completion": f"Answer {i}."} for i in range(N)]
@@ -116,6 +117,21 @@ def test_by_domain_says_how_many_are_wrong_by_the_estimate(run: Path, capsys: py
     assert code == 0
     assert lines[0] == f"{SENTENCE}; estimated wrong: 5 to 20 %, of `code` 20 to 40 %"
     assert [line.split("  ")[-1].strip() for line in lines[-3:]] == ["estimated wrong", "20 to 40 %", "-"]
+
+
+def test_their_json_has_the_rows_of_the_table_and_how_many_of_each_domain(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = answer(capsys, "suspects", run, "--top", 3)
+    assert (found["sentence"], found["suspects"], found["out"]) == (SENTENCE, 2, None)
+    assert [(row["row"], row["score"], row["suspect"]) for row in found["rows"]] == [
+        (0, 10.0, True),
+        (1, 9.0, True),
+        (2, 8.0, False),
+    ]
+    assert found["rows"][0]["text"] == "Question 0?\nAnswer 0."
+    code = {"domain": "code", "rows": 10, "suspects": 2, "never_learned": 0, "contradicting": 0, "duplicate": 0}
+    assert found["by_domain"][0] == code
 
 
 def test_the_ledger_and_its_folder_name_the_run_too(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -334,10 +350,6 @@ def test_rows_that_were_written_before_are_judged_without_their_run(rows: Path) 
         (["RUN", "--rows", "5"], "`--rows` must go with --config, got it with RUN. Leave it out."),
         (["RUN", "--forwards", "1"], "`--forwards` must go with --config, got it with RUN. Leave it out."),
         (["RUN", "--max_length", "5"], "`suspects RUN` must have no flags of TRL's, got --max_length."),
-        (
-            ["--config", "r.yaml", "--data", "x"],
-            "`--data` must go with RUN, got it with --config r.yaml. Leave it out.",
-        ),
         (["--config", "r.yaml", "--by-domain"], "`--by-domain` must go with RUN, got it with --config r.yaml."),
         (
             ["RUN", "--data", "ROWS"],

@@ -18,8 +18,10 @@ from campus_tune.data.judged import Known
 from campus_tune.data.shapes import Shape
 from campus_tune.method.suspicion import Suspicion
 from campus_tune.model.measure import LossMeter
+from campus_tune.run.row_map import NOTHING
 from campus_tune.words.errors import DataError, RecipeError
 from campus_tune.words.types import Json
+from tests.json_answers import answer
 from tests.libraries import CHECKPOINTING
 
 N, WRONG = 80, (7, 31, 64)
@@ -79,7 +81,7 @@ def suspects(recipe: Json, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         path = tmp_path / "recipe.yaml"
         path.write_text(yaml.safe_dump(recipe))
         capsys.readouterr()
-        assert before(["--config", str(path), *argv], rows=rows, top=top, out=out, forwards=forwards) == 0
+        assert before(["--config", str(path), *argv], rows=rows, top=top, out=out, forwards=forwards).code == 0
         return capsys.readouterr().out
 
     return run
@@ -94,6 +96,15 @@ def test_the_planted_rows_stand_first(suspects: Suspects, forwards: int) -> None
     out = suspects(top=3, forwards=forwards)
     assert sorted(listed(out)) == list(WRONG)
     assert ("alone" in out) == (forwards == 2)
+
+
+def test_their_json_has_the_rows_of_the_table(recipe: Json, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**recipe, "dataset_name": "nowhere"}))
+    found = answer(capsys, "suspects", path, "--data", recipe["dataset_name"], "--top", 3)
+    assert sorted(row["row"] for row in found["rows"]) == list(WRONG)
+    assert found["measured"] == N
+    assert (found["suspects"], found["sentence"]) == (0, NOTHING)
 
 
 def test_what_it_costs_is_said_first_and_nothing_is_measured_twice(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from campus_tune.cli.main import main
+from tests.json_answers import answer
 from tests.report.made_up import make_run
 from tests.report.made_up_value import made_values, make_value
 
@@ -28,6 +29,17 @@ def test_the_values_of_a_run_are_shown(run: Path, capsys: Read) -> None:
     assert "What a trained row of each domain did to each probe domain" in told
     assert main(["value", str(run), "--top", "1"]) == 0
     assert len(capsys.readouterr().out) < len(told)
+
+
+def test_their_json_has_the_numbers_in_full(run: Path, capsys: Read) -> None:
+    main(["value", str(run), "--top", "2"])
+    told = capsys.readouterr().out
+    found = answer(capsys, "value", run, "--top", "2")
+    assert len(found["helpful"]) == len(found["harmful"]) == 2
+    for row in found["helpful"]:
+        assert f"{row['value']:.2g}" in told
+    assert f"{found['split_half']['all']['value']:.2f}" in told
+    assert found["transfer"]["columns"]
 
 
 def test_a_run_without_values_is_told(tmp_path: Path, capsys: Read) -> None:

@@ -24,6 +24,7 @@ from campus_tune.words.errors import RecipeError
 from campus_tune.words.types import Json
 from tests.compare.planted import value_options, value_plan
 from tests.compare.tiny_compare import tiny_recipe, write_rows
+from tests.json_answers import answer
 from tests.run.tiny_run import task_rows
 
 Read = pytest.CaptureFixture[str]
@@ -91,6 +92,12 @@ def test_the_same_command_trains_nothing_and_says_the_same(
     assert re.search(r"^code +12 ", told, flags=re.MULTILINE)
     assert "worth to each test domain (* beyond chance)" in told
     assert f"the report: {done / 'report.html'}" in told
+
+
+def test_its_json_has_the_values_of_the_table(recipe: Path, done: Path, capsys: Read) -> None:
+    found = answer(capsys, "value", recipe, "--seeds", "2")
+    assert found == {"out": str(done), **found_in(done)}
+    assert found["found"]["values"].keys() == {"code", "lists"}
 
 
 def test_report_makes_the_page_again(done: Path, capsys: Read) -> None:

@@ -30,6 +30,7 @@ from campus_tune.report.write import write_report
 from campus_tune.words.errors import DataError, DivergedError, RecipeError
 from campus_tune.words.types import Json
 from tests.compare.tiny_compare import plan_of, result_of, timeless, tiny_recipe, write_rows
+from tests.json_answers import answer
 from tests.run.tiny_run import task_rows
 
 THREE = ("code", "lists", "text")
@@ -141,6 +142,14 @@ def test_the_same_command_makes_nothing_twice(
     assert "2 seeds of 1 run with all rows, 3 without a domain: 8 runs, each as long as the recipe's" in said
     assert "without ↓ loss of →" in said
     assert about(done) == before
+
+
+def test_its_json_is_the_matrix_that_the_table_shows(
+    recipe: Path, done: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = answer(capsys, "ablate", recipe, "--out", done)
+    assert found == {"out": str(done), **about(done)}
+    assert found["finished"]
 
 
 def test_the_page_says_what_was_trained_and_shows_the_matrix(done: Path) -> None:

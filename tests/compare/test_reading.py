@@ -34,6 +34,18 @@ def test_a_command_has_its_own_block_and_flags_for_it(recipe: Path, tmp_path: Pa
     assert written.flags == ()
 
 
+def test_the_empty_block_is_compared_as_the_recipe_that_it_is_and_none_is_asked_for(
+    recipe: Path, tmp_path: Path
+) -> None:
+    settings = yaml.safe_load(recipe.read_text())
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**settings, "campus": {}}))
+    assert read_written(str(path), []).block == {}
+    path.write_text(yaml.safe_dump({name: value for name, value in settings.items() if name != "campus"}))
+    with pytest.raises(RecipeError, match=r"`campus` must be a block in .*recipe\.yaml, got none\. Add `campus:`"):
+        read_written(str(path), [])
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

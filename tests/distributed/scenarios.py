@@ -93,7 +93,7 @@ def score(argv: list[str], scores: str, metrics: list[str]) -> int:
     """`campus-tune score` as the command line calls it."""
     from campus_tune.cli.score import main
 
-    return main(argv, metrics=metrics, scores=scores)
+    return main(argv, metrics=metrics, scores=scores).code
 
 
 def sft(argv: list[str]) -> int:

@@ -21,6 +21,7 @@ from campus_tune.evaluate.answer_loss import measure_answer_loss
 from campus_tune.evaluate.results import Result, TaskResult, read_result, write_result
 from campus_tune.words.errors import DataError, MetricError, RecipeError, StorageError
 from campus_tune.words.types import Json
+from tests.json_answers import answer
 from tests.run.other_models import other_tokenizer, plain, trainer_of
 from tests.run.tiny_run import task_rows, tiny_trainer, tokenizer
 
@@ -364,6 +365,20 @@ def test_the_base_is_measured_with_its_adapter_and_the_difference_is_shown(
     assert table in capsys.readouterr().out
     with pytest.raises(RecipeError, match="`--base` must be asked of adapters on one base, got "):
         command("--model", place / "model", *rest)
+
+
+def test_its_json_has_the_losses_of_the_table(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["eval", "loss", "--adapter", place / "run" / "checkpoint-2", "--test", place / "test.jsonl"]
+    found = answer(capsys, *words, "--out", place / "out")
+    assert cli.main([*map(str, words), "--out", str(place / "out")]) == 0
+    told = capsys.readouterr().out
+    (model,) = found["models"]
+    assert model["rows"] == sum(domain["rows"] for domain in model["domains"].values()) == 25
+    for domain in [model, *model["domains"].values()]:
+        assert f"{domain['loss']:.4f}" in told
+    both = answer(capsys, *words, "--base", "--out", place / "out")
+    assert len(both["models"]) == 2
+    assert both["compared"]["lines"][0]["mean_b"] == pytest.approx(model["loss"])
 
 
 def test_test_rows_that_were_trained_stop_the_command(place: Path) -> None:

@@ -30,12 +30,20 @@ from tests.run.tiny_run import task_rows
 
 HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 CHEAP = {"check", "simulate", "report", "suspects", "diff", "demo", "guide", "score", "schema"}
-TINY = {"bf16": False, "use_cpu": True, "report_to": "none", "save_strategy": "no", "per_device_train_batch_size": 4}
+TINY = {"bf16": False, "use_cpu": True, "report_to": "none", "save_strategy": "no", "per_device_train_batch_size": 8}
 CPU = "use_cpu=True, bf16=False, report_to='none', save_strategy='no'"
 GUIDE = ROOT / "campus_tune/guide"
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # what trl and transformers say to each other
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_pages() -> Iterator[None]:
+    """Drawing takes longer than these runs do; `campus-tune report` draws one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("campus_tune.report.callback.report_on", lambda _: None)
+        yield
 
 
 # -- the folder of a user ----------------------------------------------------------------------------------------------
@@ -56,7 +64,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     recipe = yaml.safe_load(blocks(GUIDE / "start.md", "yaml")[0])
     ordered = yaml.safe_load(blocks(GUIDE / "choosing.md", "yaml")[0])
     settings = {**recipe, **TINY, "model_name_or_path": "model", "logging_steps": 1, "lora_r": 2}
-    Path("recipe.yaml").write_text(yaml.safe_dump(settings), "utf-8")
+    judged = {"test": {"path": "test.jsonl"}, "seeds": 2, "arms": ["recipe", "random"], "points": 2}
+    Path("recipe.yaml").write_text(yaml.safe_dump({**settings, "compare": judged}), "utf-8")
     other = {
         **settings,
         "output_dir": "runs/other",

@@ -11,6 +11,7 @@ from campus_tune.cli.main import main
 from campus_tune.read.same_stream import compare_runs
 from campus_tune.words.errors import DataError
 from campus_tune.words.types import Json
+from tests.json_answers import answer
 
 BATCH: Json = {"micro": 4, "world": 1, "accumulation": 2}
 
@@ -98,6 +99,15 @@ def test_the_first_other_choice_is_shown_with_its_margin(tmp_path: Path, capsys:
     assert "first run: length, 2.5e-01 nats ahead (perplexity length 10, mtld 12)" in said
     assert "second run: mtld, 1.0e-03 nats ahead (perplexity length 12.5, mtld 12)" in said
     assert "perplexity: 0.0e+00" in said  # of stage 0; what follows other rows is no noise of floats
+
+
+def test_their_json_says_whether_and_where_they_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = [*ledger()[:-2], decision(2, digest="other")]
+    a, b = write(tmp_path / "a", ledger()), write(tmp_path / "b", other)
+    assert answer(capsys, "diff", a, a)["same"]
+    found = answer(capsys, "diff", a, b, code=1)
+    assert (found["same"], found["stages"], found["first"]) == (False, 3, 2)
+    assert found["largest"]["perplexity"] == 0.0
 
 
 def test_the_same_choice_of_other_rows_is_a_difference(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ from hypothesis.extra import numpy as arrays
 
 from campus_tune.report.map_facts import REGIONS, MapFacts, read_map
 from campus_tune.report.map_page import notes
-from campus_tune.report.map_shape import BINS, MANY, SAMPLE, MapShape, shape_of
+from campus_tune.report.map_shape import BINS, MANY, MapShape, shape_of
 from campus_tune.report.run_facts import read_run
-from campus_tune.run.row_map import ALL_ROWS
+from campus_tune.run.row_map import ALL_ROWS, SAMPLE
 from campus_tune.scores.cache import read_columns, write_columns
 from campus_tune.words.errors import DataError
 from tests.report.made_up import make_run

@@ -132,7 +132,7 @@ def test_a_run_that_nothing_steered_has_nothing_of_it(tmp_path: Path) -> None:
 def test_the_page_has_the_section_once_and_its_pictures_in_it(run: Path) -> None:
     with coarse_pictures():
         page = write_report(run).read_text("utf-8")
-    assert page.count("What steered it") == 1
+    assert page.count("<h2>What steered it</h2>") == 1
     for name in STEER_PICTURES:
         assert page.count(f'id="{name}"') == 1
         assert page.index('id="steering"') < page.index(f'id="{name}"')

@@ -66,7 +66,7 @@ def test_a_run_without_values_has_nothing_of_it(tmp_path: Path) -> None:
 def test_the_page_has_the_section_once_and_its_picture_in_it(run: Path) -> None:
     with coarse_pictures():
         page = write_report(run).read_text("utf-8")
-    assert page.count("What rows were worth to the probes") == 1
+    assert page.count("<h2>What rows were worth to the probes</h2>") == 1
     assert page.count('id="transfer"') == 1
     assert page.index('id="value"') < page.index('id="transfer"') < page.index("helped the probes most")
     assert (run / "curriculum" / "plots" / "transfer.png").exists()

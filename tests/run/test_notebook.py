@@ -12,7 +12,7 @@ from tests.run.tiny_run import RECIPE, dataset, task_rows, tiny_trainer
 from tests.run.witness import events
 
 
-def test_in_a_notebook_decisions_are_rows_of_one_table_and_the_last_lines_are_text(
+def test_in_a_notebook_decisions_are_rows_of_one_table_and_the_end_is_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     notebook = open_notebook(monkeypatch)
@@ -36,5 +36,9 @@ def test_in_a_notebook_decisions_are_rows_of_one_table_and_the_last_lines_are_te
     theirs = [pages for pages in notebook.pages if pages is not ours and "Training Loss" in pages[-1]]
     assert len(theirs) == 1
     assert "campus: step 0/6" not in said.out
-    assert "campus: order audit: all 6 steps trained the planned rows" in said.out
+    assert "order audit" not in said.out
+    ((end,),) = [pages for pages in notebook.pages if "<caption>the run is over</caption>" in pages[0]]
+    assert "✓ all 6 steps trained the planned rows" in end
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; 0.0" in end
+    assert "<script>" not in end
     assert "\r" not in said.out

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
+import logging
 import os
-import pty
-import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from tqdm import std
 from tqdm.auto import tqdm
 
 from campus_tune.words import progress
 from tests.notebooks import Notebook, open_notebook
+from tests.terminals import InTerminal
 
 WIDTH = 80
 
@@ -49,68 +48,11 @@ SAID = [
 ] + ["campus: the end"]
 
 
-class Screen:
-    """As much of a terminal as bars and lines ask for: carriage returns, line feeds, the cursor up, lines that wrap."""
-
-    def __init__(self) -> None:
-        self.rows, self.row, self.column = [[]], 0, 0  # type: list[list[str]], int, int
-
-    def write(self, text: str) -> None:
-        while text:
-            if text.startswith("\x1b[A"):
-                self.row, text = max(0, self.row - 1), text[3:]
-                continue
-            self._put(text[0])
-            text = text[1:]
-
-    def _put(self, letter: str) -> None:
-        if letter == "\r":
-            self.column = 0
-        elif letter == "\n":
-            self._down()
-        else:
-            if self.column == WIDTH:
-                self._down()
-                self.column = 0
-            row = self.rows[self.row]
-            row += [" "] * (self.column + 1 - len(row))
-            row[self.column] = letter
-            self.column += 1
-
-    def _down(self) -> None:
-        self.row += 1
-        if self.row == len(self.rows):
-            self.rows.append([])
-
-    def lines(self) -> list[str]:
-        return [line for row in self.rows if (line := "".join(row).rstrip())]
-
-
 def run_in_terminal(folder: Path, *, out: bool, err: bool) -> tuple[list[str], str, str]:
     """(What stands on the screen at last, what is in the file of stdout, of stderr): each goes to one of the two."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, WIDTH, 0, 0))
-    files = [(folder / name).open("w") for name in ("out", "err")]
-    done = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT],
-        stdout=theirs if out else files[0],
-        stderr=theirs if err else files[1],
-        env={**os.environ, "TERM": "xterm", "PYTHONIOENCODING": "utf-8"},
-    )
-    os.close(theirs)
-    seen = b""
-    try:
-        while part := os.read(ours, 4096):
-            seen += part
-    except OSError:  # the other end is closed: all was read
-        pass
-    os.close(ours)
-    assert done.wait() == 0
-    for file in files:
-        file.close()
-    screen = Screen()
-    screen.write(seen.decode("utf-8"))
-    return screen.lines(), *((folder / name).read_text("utf-8") for name in ("out", "err"))
+    ended = InTerminal([sys.executable, "-c", SCRIPT], folder, width=WIDTH, out=out, err=err)
+    assert ended.code == 0
+    return ended.lines, ended.out, ended.err
 
 
 def wrapped(lines: list[str]) -> list[str]:
@@ -121,7 +63,7 @@ def wrapped(lines: list[str]) -> list[str]:
 
 def test_in_a_terminal_of_80_columns_every_line_stands_whole_above_the_bars(tmp_path: Path) -> None:
     seen, _, _ = run_in_terminal(tmp_path, out=True, err=True)
-    assert [line for line in seen if "|" not in line] == wrapped(SAID)
+    assert [line for line in seen if "|" not in line] == wrapped(SAID)  # bars are gone but for the trainer's own
     (bar,) = [line for line in seen if "|" in line]
     assert "3/3" in bar
 
@@ -137,6 +79,78 @@ def test_lines_in_the_terminal_are_whole_while_the_bars_go_to_a_file(tmp_path: P
     seen, _, err = run_in_terminal(tmp_path, out=True, err=False)
     assert seen == wrapped(SAID)
     assert "probes" not in err  # a bar of a third of a second in a file is noise
+
+
+LIBRARY = """
+import logging, sys, time
+from tqdm.auto import tqdm
+from campus_tune.words.progress import VOLUME, bar, say, tidied
+
+logger = logging.getLogger("a library")
+logger.addHandler(logging.StreamHandler())  # to the stderr of now, as transformers does
+with VOLUME.quieted(wanted="quiet" in sys.argv), tidied():
+    for row in tqdm(range(3), desc="a moment"):
+        pass
+    with tqdm(total=2, desc="training", leave=True, delay=0) as training:
+        training.update()
+        logger.warning("a line of a log")
+        for row in bar(range(2), desc="ours", unit="row"):
+            time.sleep(0.11)
+        for row in tqdm(range(2), desc="longer"):
+            time.sleep(0.6)
+print("the end")
+"""
+
+
+def test_while_a_command_runs_full_bars_are_gone_and_what_is_logged_stands_above_those_that_are_not(
+    tmp_path: Path,
+) -> None:
+    ended = InTerminal([sys.executable, "-c", LIBRARY], tmp_path, width=WIDTH)
+    logged, bar, end = ended.lines
+    assert (logged, end) == ("a line of a log", "the end")
+    assert bar.startswith("training:  50%")  # it was told to stay
+    assert "a moment" not in ended.written
+    assert "longer" in ended.written
+    assert "━" in ended.written  # ours, in its look
+
+
+def test_in_a_file_the_bars_of_libraries_are_as_they_were(tmp_path: Path) -> None:
+    ended = InTerminal([sys.executable, "-c", LIBRARY], tmp_path, out=False, err=False)
+    assert "a moment: 100%" in ended.err
+    assert "longer: 100%" in ended.err
+    assert "ours" not in ended.err
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_where_only_warnings_are_told_nobody_draws(tmp_path: Path, terminal: bool) -> None:
+    ended = InTerminal([sys.executable, "-c", LIBRARY, "quiet"], tmp_path, out=terminal, err=terminal)
+    told = ended.lines if terminal else [*ended.err.splitlines(), *ended.out.splitlines()]
+    assert told == ["a line of a log", "the end"]
+
+
+def test_what_is_changed_of_tqdm_and_of_logging_is_put_back() -> None:
+    before = vars(std.tqdm)["__init__"], logging.StreamHandler.emit
+    with progress.VOLUME.quieted(), progress.tidied():
+        assert progress.VOLUME.quiet
+        assert progress.bar(desc="a", unit="b", total=3).disable
+        assert vars(std.tqdm)["__init__"] is not before[0]
+    assert (vars(std.tqdm)["__init__"], logging.StreamHandler.emit) == before
+    assert not progress.VOLUME.quiet
+
+
+def test_a_terminal_that_only_prints_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs, "w") as stream:
+        monkeypatch.setenv("TERM", "xterm")
+        assert progress.in_terminal(stream)
+        assert progress.look(stream)["colour"] == "cyan"
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert "colour" not in progress.look(stream)
+        monkeypatch.setenv("TERM", "dumb")
+        assert not progress.in_terminal(stream)
+        assert progress.look(stream) == {}
+    os.close(ours)
+    assert not progress.in_terminal(None)
 
 
 def test_one_file_for_both_has_each_line_where_it_was_said(tmp_path: Path) -> None:

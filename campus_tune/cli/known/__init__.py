@@ -3,7 +3,6 @@
 from campus_tune.cli.known.entry import KnownName, NameRow
 from campus_tune.cli.known.finding import find, near
 from campus_tune.cli.known.kinds import ALL, NameKind
-from campus_tune.cli.known.parts import parts_page
 from campus_tune.cli.known.shown import explained, show, show_list, width_of_output
 
 __all__ = [
@@ -14,7 +13,6 @@ __all__ = [
     "explained",
     "find",
     "near",
-    "parts_page",
     "show",
     "show_list",
     "width_of_output",

@@ -10,14 +10,18 @@ metric random, selector random                     one of several that share a n
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 
 from campus_tune.cli.known.entry import KnownName
 from campus_tune.cli.known.kinds import ALL
 from campus_tune.cli.known.messages import FEWEST, find_message, words_of
+from campus_tune.cli.known.training_fields import training_field
 
 _TEXTS = ("warning",)  # kinds whose names are whole sentences: the messages are looked at for these
 NEAR = 5  # names that are offered in the place of one that nobody knows
+LIKELY = 0.85  # from which on a name is taken for a misspelt one
+_FIELD = re.compile(r"(--)?[a-z][a-z0-9]*(_[a-z0-9]+)*")
 _LONGEST = 60  # letters of a name
 
 
@@ -34,6 +38,8 @@ def find(asked: str) -> list[KnownName]:
     kinds = [kind for many, kind in ALL.items() if word.lower() in (kind.word, many)]
     found = _named(rest, [kind.word for kind in kinds]) if kinds and rest else []
     found = found or (_named(name, []) if len(name) <= _LONGEST else [])
+    if not found and _FIELD.fullmatch(name) and not alike(name, LIKELY):  # no misspelling: TRL takes seconds to ask
+        found = training_field(name)
     return found or (find_message(name) if len(words_of(name)) >= FEWEST else [])
 
 
@@ -71,8 +77,21 @@ def near(asked: str) -> list[str]:
         asked: as it was typed.
     """
     name = asked.strip("`'\" ").lower()[:_LONGEST]
+    written = alike(name, 0.6)
+    inside = [one for one in _names() if len(name) > 3 and name in one.lower() and one not in written]
+    return [*written, *inside][:NEAR]
+
+
+def alike(name: str, cutoff: float) -> list[str]:
+    """Known names that are written like another one.
+
+    Args:
+        name: the other one.
+        cutoff: how much they must have in common, in [0, 1].
+    """
+    return difflib.get_close_matches(name, _names(), n=NEAR, cutoff=cutoff)
+
+
+def _names() -> list[str]:
     kinds = [kind for kind in ALL.values() if kind.word not in (*_TEXTS, "field", "option")]
-    names = dict.fromkeys(spelling for kind in kinds for one in kind.names() for spelling in (one.name, *one.also[:1]))
-    alike = difflib.get_close_matches(name, names, n=NEAR, cutoff=0.6)
-    inside = [one for one in names if len(name) > 3 and name in one.lower() and one not in alike]
-    return [*alike, *inside][:NEAR]
+    return list({spelling: None for kind in kinds for one in kind.names() for spelling in (one.name, *one.also[:1])})

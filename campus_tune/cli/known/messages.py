@@ -173,8 +173,10 @@ def find_message(piece: str) -> list[KnownName]:
         if nearness >= ENOUGH and same >= min(3, len(asked)):
             ranked.append((same / len(asked) + same / len(there), one))
     ranked.sort(key=lambda pair: -pair[0])
-    best = [one for score, one in ranked if score >= ranked[0][0] - 0.15]
-    return [_as_known(one) for one in best[:MOST]]
+    whole = {one.text for _, one in ranked}  # a part of a message is told as the message
+    ranked = [(score, one) for score, one in ranked if not any(one.text in text and one.text != text for text in whole)]
+    best = {one.text: one for score, one in reversed(ranked) if score >= ranked[0][0] - 0.15}
+    return [_as_known(one) for one in reversed(best.values())][:MOST]
 
 
 def _as_known(one: SaidText) -> KnownName:

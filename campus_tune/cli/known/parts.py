@@ -1,7 +1,4 @@
-"""The parts that a recipe names, from their registries: the docstring of each is its card. Those of plug-ins are there.
-
-`parts_page` is the guide's page of all of them, a line each. It is written from the cards, and a test compares.
-"""
+"""The parts that a recipe names, from their registries: the docstring of each is its card; those of plug-ins too."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from campus_tune.cli.known.docstrings import Card, card
+from campus_tune.cli.known.docstrings import card
 from campus_tune.cli.known.entry import KnownName, NameRow
 from campus_tune.method.pacing import PACINGS
 from campus_tune.method.reweight import SHARES
@@ -182,20 +179,3 @@ def _options(kind: PartKind, name: str) -> tuple[NameRow, ...]:
         NameRow(option, said.get(option, ""), one.must, in_yaml(given[option]) if option in given else "")
         for option, one in leaves(part).items()
     )
-
-
-def parts_page() -> str:
-    """The page `parts` of the guide: our own parts by kind, a line each from its card."""
-    lines = [
-        "# Every part by its name",
-        "",
-        "What a recipe can name, a line each. `campus-tune explain NAME` says the rest: the formula, every option with",
-        "its default, the paper, a recipe to copy. `campus-tune list KIND` lists those of installed plug-ins too.",
-    ]
-    for kind in KINDS:
-        lines += ["", f"## {kind.many}: {kind.says}", ""]
-        for name in kind.registry.names():
-            said: Card = card(inspect.getdoc(kind.registry.get(name)) or "")
-            takes = ", ".join(f"`{one.name}`" for one in _options(kind, name))
-            lines.append(f"- `{name}`{f' ({takes})' if takes else ''}: {said.line}")
-    return "\n".join(lines) + "\n"

@@ -46,6 +46,7 @@ PAGES: Mapping[str, str] = {
     "compare": "helps",
     "search": "choosing",
 }
+_REFUSED = ("compare.evaluate.every",)  # of a block that is used twice: a comparison looks once, at the end
 EXAMPLES = (  # of a setting the shortest in which it stands is shown
     "campus: {metrics: [length, loss]}",
     "campus: {metrics: [length], pacing: {name: linear, start: 0.1}}",
@@ -123,8 +124,18 @@ def _inside(where: str, kind: type[CheckedSettings], above: tuple[type[CheckedSe
     known = {kind.key(name): one for name, one in kind.known().items()}
     for row in rows(kind):
         name = f"{where}.{row.name}"
+        if name in _REFUSED:
+            continue
         inner = block_of(known[row.name])
-        takes = () if inner is None else tuple(NameRow(one.name, one.doc, one.must, one.default) for one in rows(inner))
+        takes = (
+            ()
+            if inner is None
+            else tuple(
+                NameRow(one.name, one.doc, one.must, one.default)
+                for one in rows(inner)
+                if f"{name}.{one.name}" not in _REFUSED
+            )
+        )
         facts = {"must be": row.must, "default": row.default or "none: it must be given"}
         short = name.partition(".")[2]
         also = (short, f"--{name}", row.name)

@@ -126,4 +126,5 @@ def show_list(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         made.add_column(name, no_wrap=place < len(head) - 1, style="green" if not place else "", overflow="fold")
     for row in rows:
         made.add_row(*map(Text, row))
-    Console(file=sys.stdout, highlight=False).print(made)
+    room = shutil.get_terminal_size()  # of a dumb terminal rich does not ask
+    Console(file=sys.stdout, highlight=False, width=room.columns, height=room.lines).print(made)

@@ -37,6 +37,7 @@ from campus_tune.data.overlap import overlap
 from campus_tune.data.plain import full_texts
 from campus_tune.words.errors import CampusError, DataError
 from campus_tune.words.files import read_table
+from campus_tune.words.progress import on_the_way
 from campus_tune.words.types import Json
 from campus_tune.words.wording import cut, listed
 
@@ -70,7 +71,7 @@ class Hunt:
         bench: Makes | None,
         record: SearchRecord,
         n_test: int,
-        say: Callable[[str], object] = print,
+        say: Callable[[str], object] = on_the_way,
     ) -> None:
         self.n_test = n_test
         self.plan, self.space, self.settings = plan, space, settings

@@ -20,6 +20,7 @@ from campus_tune.words.errors import DataError, RecipeError
 from campus_tune.words.types import Json
 from tests.compare.search.tiny_search import options, tiny_search
 from tests.compare.tiny_compare import write_rows
+from tests.json_answers import answer
 from tests.run.tiny_run import task_rows
 
 Read = pytest.CaptureFixture[str]
@@ -92,6 +93,12 @@ def test_the_same_command_trains_nothing_and_says_the_same(
     told = capsys.readouterr().out
     assert told.count("the recipe as it stands, seed") == 3
     assert before["conclusion"]["why"] in told
+
+
+def test_its_json_is_what_is_written_of_the_search(recipe: Path, done: Path, tmp_path: Path, capsys: Read) -> None:
+    assert answer(capsys, "search", recipe, "--out", done) == {"out": str(done), **read_search(done)}
+    cost = answer(capsys, "search", recipe, "--out", tmp_path, "--cost", "--trials", "3")
+    assert cost["cost"][0].startswith("cost: 3 trials as ")
 
 
 def test_the_cost_is_said_and_nothing_trained(recipe: Path, tmp_path: Path, capsys: Read) -> None:
