@@ -124,6 +124,7 @@ def _make(parsed: tuple[Any, ...], out: Path, early: float, about: Json) -> Json
     """Train unless that is done, measure, and write down what came of it."""
     from campus_tune.run import proxy as proxy_run
     from campus_tune.run.attach import refuse
+    from campus_tune.run.training_bar import take_over_bar
 
     training, keep_early = parsed[1], proxy_run.KeepEarly(early, out / EARLY)
     # A trainer as `campus-tune sft` makes it, which shuffles, does not evaluate and keeps one checkpoint.
@@ -134,6 +135,7 @@ def _make(parsed: tuple[Any, ...], out: Path, early: float, about: Json) -> Json
     trainer = make_trainer(*parsed, callbacks=[keep_early])
     keep_early.trainer = trainer
     refuse(trainer)
+    take_over_bar(trainer)
 
     def write(**more: object) -> None:
         about.update(more)

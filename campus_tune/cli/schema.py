@@ -54,7 +54,9 @@ def main(options: argparse.Namespace) -> Answer:
         options.out.write_text(f"{text}\n", "utf-8")
     except OSError as error:
         why = error.strerror or error
-        raise StorageError(f"`--out` must be a file that can be written, got {options.out}: {why}.") from error
+        raise StorageError(
+            f"`--out` must be a file that can be written, got {options.out}: {why}. Name another."
+        ) from error
     first = f"# yaml-language-server: $schema={options.out}"
     return Answer(
         {"out": options.out, "first_line": first}, f"schema written to {options.out}; first line of the YAML: {first}"

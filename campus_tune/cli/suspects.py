@@ -137,6 +137,8 @@ def show_run(options: argparse.Namespace, run: Path, out: Path | None) -> Answer
     sentence = found.about.get("sentence", "")
     if not options.json:
         print(sentence)
+        if doubt := unseen(found):
+            print(doubt)
         if rows and not options.judge:
             print(as_table(found, rows))
         if options.by_domain:
@@ -156,6 +158,21 @@ def show_run(options: argparse.Namespace, run: Path, out: Path | None) -> Answer
             "dirt": found.about.get("dirt"),
             "out": out,
         }
+    )
+
+
+def unseen(found: LikelyWrong) -> str:
+    """That rows stand out, while the record as a whole shows no wrong rows: then they may just be of another kind."""
+    from campus_tune.method.dirt import Dirt
+    from campus_tune.run.row_map import span
+
+    dirt = Dirt.from_mapping(found.about["dirt"]) if found.about.get("dirt") else None
+    if dirt is None or dirt.seen or not found.table["suspect"].any():
+        return ""
+    kinds = "" if "domain" in found.table else " Name the kinds of your rows in a column `domain`, and train again."
+    return (
+        f"The record as a whole shows no sign of wrong rows ({span(dirt)} by the estimate): these stand out, and may "
+        f"be another kind of row.{kinds}"
     )
 
 

@@ -95,7 +95,7 @@ TABLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "ece": (_NUMBER, "expected calibration error, in [0, 1]"),
     },
     "evaluations": {
-        "step": (_NUMBER, "optimizer steps before it; NaN where the ledger does not say"),
+        "step": (_WHOLE, "optimizer steps before it"),
         "task": (_TEXT, "official task"),
         "metric": (_TEXT, "of the task"),
         "value": (_NUMBER, "of the metric"),
@@ -275,11 +275,13 @@ def lines_of_probes(events: Sequence[Json]) -> Iterator[Json]:
 
 def lines_of_evaluations(events: Sequence[Json]) -> Iterator[Json]:
     """A line for each metric of each task each time."""
+    ends = {event["stage"]: event["step"] + event["steps"] for event in of(events, "decision")}
     for event in of(events, "evaluation"):
+        before = [end for stage, end in ends.items() if stage < event.get("stage", 0)]
         for task, metrics in event["scores"].items():
             for metric, measured in metrics.items():
                 name = metric.split(",")[0]  # lm-eval's filter stands behind it
-                yield {"step": event.get("step"), "task": task, "metric": name, **measured}
+                yield {"step": event.get("step", max(before, default=0)), "task": task, "metric": name, **measured}
 
 
 def lines_of_costs(events: Sequence[Json]) -> list[Json]:

@@ -295,7 +295,12 @@ class NotebookTable:
 
 
 def _row(cells: Iterable[str], tag: str) -> str:
-    return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
+    """A notebook breaks cells anywhere and sets them to the right: only lists are broken, and begin on the left."""
+    made = []
+    for cell in cells:
+        style = "text-align: left" if ", " in cell else "white-space: nowrap"
+        made.append(f'<{tag} style="{style}">{escape(cell)}</{tag}>')
+    return f"<tr>{''.join(made)}</tr>"
 
 
 class Drawn:

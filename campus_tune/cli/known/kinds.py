@@ -11,7 +11,6 @@ from campus_tune.cli.known.commands import commands
 from campus_tune.cli.known.entry import KnownName
 from campus_tune.cli.known.parts import KINDS, parts
 from campus_tune.cli.known.settings import settings
-from campus_tune.cli.main import make_parser
 
 
 class NameKind(NamedTuple):
@@ -57,7 +56,7 @@ ALL: Mapping[str, NameKind] = {  # by the word that `list` takes, in the sequenc
     "regions": NameKind("region", "of the data map", words.regions),
     "verdicts": NameKind("verdict", "the words of `compare` and `ablate`", words.verdicts),
     "terms": NameKind("term", "words of the method", words.terms),
-    "commands": NameKind("command", "of the command line", lambda: commands(make_parser())),
+    "commands": NameKind("command", "of the command line", commands),
     "errors": NameKind("error", "classes of errors; explain a piece of a message for what it says", messages.errors),
     "warnings": NameKind(
         "warning", "what `check` finds and a run warns of, each with how grave it is", messages.warnings
