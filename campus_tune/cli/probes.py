@@ -106,10 +106,7 @@ def as_document(look: FirstLook, cut: Split, files: Mapping[str, str]) -> Json:
         "conversion": look.conversion,
         "domain_column": look.column,
         "domains": look.domains.sizes(),
-        **{
-            part: {"file": file, "rows": len(getattr(cut, part)), "domains": cut.sizes(part)}
-            for part, file in files.items()
-        },
+        **parts,
         "together": cut.together,
         "near": cut.near,
         "missing": cut.missing,

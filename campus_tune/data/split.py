@@ -65,12 +65,12 @@ class Split:
 
     def sentences(self) -> Iterator[str]:
         """What was held out, by domain; what was kept together; what still shares words with a training row."""
-        for part, does in ((PROBES, "steer and watch"), (TEST, "judge")):
+        for part, what in ((PROBES, "probes: measured while training"), (TEST, "test rows: they judge a comparison")):
             rows: RowArray = getattr(self, part)
             if len(rows):
                 of = [f"{name} {n}" for name, n in self.sizes(part).items()]
                 by = f" ({listed(of, MOST_NAMED)})" if self.domains.codes is not None else ""
-                yield f"{len(rows)} rows {does}{by}"
+                yield f"{len(rows)} {what}{by}"
         yield f"{len(self.train)} rows are trained"
         if self.together:
             what = f"share {N_GRAM} words in a row with another one, or ask the same"

@@ -96,7 +96,7 @@ class FirstLook:
         """What the rows are, and what was done to make them so."""
         yield f"{len(self.rows)} rows of {self.name}: {self.kind}"
         if self.conversion is not None:
-            yield f"converted by .{self.conversion}"
+            yield f"converted, for TRL would not train them as they were: dataset.{self.conversion}"
         if self.column is None:
             yield "no column of domains: all rows are one"
         else:
@@ -110,10 +110,7 @@ class FirstLook:
         answers = list(enumerate(self.said.answers))
         empty = [number for number, answer in answers if not answer.strip()]
         unread = [number for number, answer in answers if UNREAD in answer]
-        for rows, what in (
-            (empty, "without an answer"),
-            (unread, f"with {UNREAD}, a character that could not be read"),
-        ):
+        for rows, what in ((empty, "without an answer"), (unread, f"with {UNREAD}, a letter that could not be read")):
             if rows:
                 many = f"{len(rows)} row{'s' if len(rows) > 1 else ''} {what}"
                 yield Finding("warning", f"{many} (rows {listed(rows, 5)}).", "Mend them, or leave them out.")

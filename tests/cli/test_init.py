@@ -63,7 +63,7 @@ def test_a_recipe_of_any_form_passes_check_at_once(form: str, model: Path, capsy
     assert main(["check", "recipe.yaml"]) == 0
     found = capsys.readouterr().out
     assert "0 refused, 0 errors, 0 warnings" in found
-    assert ("converted by" in told) == (form in ("sharegpt", "alpaca"))
+    assert ("converted, for TRL" in told) == (form in ("sharegpt", "alpaca"))
     settings = read_yaml("recipe.yaml")
     assert settings["dataset_name"] == "recipe-data/train.jsonl"
     assert ("compare" in settings) == (form != "text")

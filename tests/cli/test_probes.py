@@ -29,7 +29,7 @@ def test_a_file_is_cut_in_three_and_said_how(capsys: pytest.CaptureFixture[str])
     parts = [ids(f"cut/{part}.jsonl") for part in ("train", "probes", "test")]
     assert [len(part) for part in parts] == [230, 40, 30]
     assert sorted(one for part in parts for one in part) == sorted(ids("tasks/train.jsonl"))
-    assert "40 rows steer and watch (arithmetic 8, calendar 8, code 8, lists 8, text 8)" in told
+    assert "40 probes: measured while training (arithmetic 8, calendar 8, code 8, lists 8, text 8)" in told
     assert "next: in the recipe, dataset_name: cut/train.jsonl" in told
     assert told[-1].strip() == "and campus: {probes: {path: cut/probes.jsonl}}"
 
