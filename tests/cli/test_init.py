@@ -85,6 +85,15 @@ def test_what_was_written_is_trained(model: Path, capsys: pytest.CaptureFixture[
     assert Path("runs/recipe/curriculum").is_dir()
 
 
+def test_the_answer_is_json_for_a_program(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "--model", str(model), "--data", write(rows_in("alpaca", 60)), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["recipe"] == "recipe.yaml"
+    assert told["conversion"].startswith("map(lambda row")
+    assert told["next"]["check"] == "campus-tune check recipe.yaml"
+    assert told["train"]["rows"] + told["probes"]["rows"] == 60
+
+
 def test_nothing_is_written_over(here: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["init", "--model", str(model), "--data", write(rows_in("text")), "--yes"]
     assert main(words) == 0

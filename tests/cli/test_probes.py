@@ -34,6 +34,18 @@ def test_a_file_is_cut_in_three_and_said_how(capsys: pytest.CaptureFixture[str])
     assert told[-1].strip() == "and campus: {probes: {path: cut/probes.jsonl}}"
 
 
+def test_the_answer_is_json_for_a_program(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["probes", "--data", "tasks/train.jsonl", "--out", "cut", "--test", "0", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["rows"], told["domain_column"], told["domains"]["code"]) == (300, "domain", 60)
+    assert told["probes"] == {
+        "file": "cut/probes.jsonl",
+        "rows": len(ids("cut/probes.jsonl")),
+        "domains": dict.fromkeys(("arithmetic", "calendar", "code", "lists", "text"), 6),
+    }
+    assert "test" not in told
+
+
 def test_the_seed_says_which_rows_and_nothing_is_written_over(capsys: pytest.CaptureFixture[str]) -> None:
     for out, seed in (("a", "0"), ("b", "0"), ("c", "1")):
         assert main(["probes", "--data", "tasks/train.jsonl", "--out", out, "--seed", seed]) == 0
