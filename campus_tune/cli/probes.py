@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command, held_out, number
+from campus_tune.cli.parser import CommandParser
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.leaves import LARGEST_SEED
 from campus_tune.words.types import Json
@@ -36,7 +37,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, default=Path("data"), metavar="DIR", help="folder to write into (data)")
 
 
-def add_rows(parser: argparse.ArgumentParser) -> None:
+def add_rows(parser: CommandParser) -> None:
     """The flags that say which rows are cut, and how many are held out.
 
     Args:
