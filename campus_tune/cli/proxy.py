@@ -64,7 +64,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the proxy")
     parser.add_argument("--model", help="folder or hub id of a small model (the recipe's)")
     parser.add_argument("--early", type=float, default=0.1, help="share of the steps, kept as early (%(default)s)")
-    add_json(parser)
+    add_json(parser, out="its folder", more="all that proxy.json says: steps, loss, seconds, …")
 
 
 def main(argv: Sequence[str], *, out: Path, early: float = 0.1, model: str | None = None) -> Answer:

@@ -36,7 +36,7 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "schema", COMMANDS["schema"], EXAMPLE, main)
     parser.add_argument("of", nargs="?", choices=tuple(SCHEMAS), default="training", help="(%(default)s)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it there instead of printing it")
-    add_json(parser)
+    add_json(parser, more="the schema; with --out where it is, and the first line of a YAML")
 
 
 def main(options: argparse.Namespace) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def _no_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("campus_tune.report.callback.report_on", lambda _: None)
 
 
-def write_rows(path: Path, rows: list[Json]) -> None:
+def write_rows(path: Path, rows: Sequence[Json]) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
 
 

@@ -37,7 +37,7 @@ def test_a_run_in_short_has_its_audit_its_cost_its_suspects_and_its_advice(tmp_p
     make_map(run, rows=300)
     ledger = run / "curriculum" / "ledger.jsonl"
     *lines, end = ledger.read_text("utf-8").splitlines()
-    advised = {**json.loads(end), "advice": [{"line": "weights `robust` may help.", "rows": 3}]}
+    advised = {**json.loads(end), "advice": [{"line": "weights `robust` may help.", "rows": ["wrong_15"]}]}
     ledger.write_text("\n".join([*lines, json.dumps(advised)]) + "\n", "utf-8")
     text = markdown_of(run)
     assert text.startswith(f"### Curriculum run `{tmp_path.name}/run`\n\n48 rows were trained in 6 stages")
