@@ -32,6 +32,7 @@ from campus_tune.recipe.reader import rows
 from campus_tune.run.ledger_fields import FIELDS, SAID
 from campus_tune.run.ledger_lines import EVENTS
 from campus_tune.words import errors
+from campus_tune.words.registry import Registry
 from campus_tune.words.strict_yaml import read_value
 from campus_tune.words.types import Json
 
@@ -40,7 +41,7 @@ PAGES = {"start", "data", "wrong", "helps", "choosing", "parts", "many", "resume
     "questions",
     "others",
 }
-REGISTRIES = {
+REGISTRIES: dict[str, Registry[Any]] = {
     "metric": METRICS,
     "selector": SELECTORS,
     "pacing": PACINGS,
