@@ -1,10 +1,14 @@
-"""What every test that trains can do once: take the libraries out of the garbage collector's sight."""
+"""What tests that train share of the libraries: they are out of the garbage collector's sight, one name differs."""
 
 from __future__ import annotations
 
 import gc
 from functools import cache
 from importlib import import_module
+from importlib.metadata import files
+
+ARGUMENTS = next(file for file in files("transformers") or [] if file.name == "training_args.py").read_text()
+CHECKPOINTING = "activation_checkpointing" if "activation_checkpointing:" in ARGUMENTS else "gradient_checkpointing"
 
 
 @cache

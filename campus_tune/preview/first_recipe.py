@@ -50,7 +50,8 @@ class Machine:
         """
         import torch
 
-        from campus_tune.model.model_files import find, model_size
+        from campus_tune.model.model_files import model_size
+        from campus_tune.model.reference import find
 
         gpu = torch.cuda.is_available()
         try:

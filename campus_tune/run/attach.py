@@ -13,7 +13,8 @@ Seven methods of this one trainer instance are set, and nothing else, of no clas
 
 What is wrapped may be the user's own: it is called with the arguments it was given. The first five are taken off when
 `train()` ends, however it ends; while it runs, the trainer's loop over an epoch is wrapped too, so that it counts on in
-a resume (`compat.resumed_inside_an_epoch`). The user's arguments are not touched, but for `ignore_data_skip`, which is
+a resume (`compat.resumed_inside_an_epoch`), and so is what trackers do with what is logged, so that one that fails does
+not end the run (`trackers.forgiven`). The user's arguments are not touched, but for `ignore_data_skip`, which is
 on from the beginning of a resume until the trainer has read it (our loader restores its own position), and for
 `save_total_limit` inside of a save (`saver.Saver`).
 """
@@ -42,6 +43,7 @@ from campus_tune.run.one_trainer import refuse_taken, refuse_two
 from campus_tune.run.overrides import TrainCall, refuse_own_data_path
 from campus_tune.run.run import CampusRun
 from campus_tune.run.told.card import add_to_card
+from campus_tune.run.told.trackers import forgiven
 from campus_tune.words.errors import ResumeError, TrainerError
 from campus_tune.words.progress import VOLUME
 
@@ -126,7 +128,8 @@ def equip(trainer: Trainer, callback: CampusCallback, kind: type[CampusCallback]
         try:
             with run.activities.guarded(), VOLUME.quieted(wanted=callback.quiet), run.training():
                 run.come_from(_find_checkpoint(trainer, run, call))
-                with compat.resumed_inside_an_epoch(trainer, lambda: run.situation.curriculum.steps_in_epoch):
+                counting = compat.resumed_inside_an_epoch(trainer, lambda: run.situation.curriculum.steps_in_epoch)
+                with counting, forgiven(trainer):
                     return run.loop.whole_loss(call.make())
         finally:
             ours.give_back()

@@ -42,12 +42,12 @@ TABLE = {
 }
 METAVARS = {  # what stands behind a shared flag, whatever the command
     "--config": {"YAML"},
-    "--out": {"DIR", "FILE"},
+    "--out": {"DIR", "FILE", "YAML"},
     "--seeds": {"N"},
-    "--test": {"FILE"},
+    "--test": {"FILE", "N"},  # held-out rows: where they are, or how many are cut off
     "--jobs": {"N"},
     "--top": {"N"},
-    "--model": {None},
+    "--model": {None, "NAME"},
 }
 
 

@@ -23,6 +23,7 @@ from campus_tune.recipe.trl_yaml import LAUNCHED, parse_trl, read_arguments, unk
 from campus_tune.run.ledger import read_ledger
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.strict_yaml import read_yaml
+from tests.libraries import CHECKPOINTING
 
 ROOT = Path(__file__).parents[2]
 READY = sorted((ROOT / "recipes/accelerate").glob("*.yaml"))
@@ -245,7 +246,7 @@ def test_a_call_from_python_does_not_pass_over_the_keys(tmp_path: Path) -> None:
 
 
 def test_a_misspelt_flag_of_the_launcher_is_corrected() -> None:
-    plain = {"use_cpu": True, "bf16": False, "activation_checkpointing": False}
+    plain = {"use_cpu": True, "bf16": False, CHECKPOINTING: False}
     _, found = parse_trl({**plain, "acelerate_config": "x"}, ["--num_procesess", "2"])
     assert "Did you mean 'accelerate_config'?" in found[0]
     assert "Did you mean 'num_processes'?" in found[1]
@@ -585,7 +586,7 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
         per_device_train_batch_size=4,
         max_steps=2,
         bf16=False,
-        activation_checkpointing=False,
+        **{CHECKPOINTING: False},
         report_to="none",
         save_strategy="no",
         accelerate_config=CPU,
@@ -607,7 +608,7 @@ def test_two_processes_train_one_run(tmp_path: Path) -> None:
 def test_one_process_in_place_of_two_stops_before_a_model_is_looked_for(tmp_path: Path) -> None:
     path = recipe(tmp_path, model_name_or_path=str(tmp_path / "nowhere"), output_dir=str(tmp_path / "out"))
     command = [sys.executable, "-m", "campus_tune", "sft", "--config", path, "--bf16", "false"]
-    command += ["--activation_checkpointing", "false"]
+    command += [f"--{CHECKPOINTING}", "false"]
     done = subprocess.run([*command, "--cpu", "--num_processes", "2"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2
     assert "`num_processes` must be what starts, asked for 2 under NO, got 1 under NO. Under" in done.stderr

@@ -20,6 +20,7 @@ from campus_tune.scores.proxy_losses import losses_before, proxy_losses
 from campus_tune.words.errors import DataError, MetricError, RecipeError, ResumeError, TrainerError
 from campus_tune.words.types import Json
 from tests.json_answers import answer
+from tests.libraries import CHECKPOINTING
 from tests.run.tiny_run import dataset, task_rows, tiny_trainer
 from tests.run.witness import all_slow_losses, assert_close
 
@@ -42,7 +43,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "learning_rate": 3e-3,
         "bf16": False,
         "use_cpu": True,
-        "activation_checkpointing": False,
+        CHECKPOINTING: False,
         "report_to": "none",
         "save_strategy": "no",
         "disable_tqdm": True,

@@ -15,6 +15,7 @@ from campus_tune.model.measure import LossMeter
 from campus_tune.run.ledger import read_ledger
 from campus_tune.scores import passages
 from tests.json_answers import answer
+from tests.libraries import CHECKPOINTING
 from tests.run.tiny_run import task_rows
 
 METRICS = ["length", "mtld", "loss", {"name": "scorer", "new_tokens": 4}]
@@ -40,7 +41,7 @@ def recipe(model: str, tmp_path: Path) -> dict[str, Any]:
         "max_steps": 6,
         "bf16": False,
         "use_cpu": True,
-        "activation_checkpointing": False,
+        CHECKPOINTING: False,
         "report_to": "none",
         "save_strategy": "no",
         "campus": {"metrics": METRICS, "stages": 3, "budget": 0.01, "scores": str(tmp_path / "cache")},

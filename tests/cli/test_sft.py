@@ -15,6 +15,7 @@ from campus_tune.recipe.trl_yaml import parse_trl
 from campus_tune.run.ledger import comparable, read_ledger
 from campus_tune.run.make_trainer import Shared, make_shared_trainer, make_trainer
 from campus_tune.words.errors import DataError, RecipeError
+from tests.libraries import CHECKPOINTING
 from tests.run.tiny_run import task_rows
 
 
@@ -41,7 +42,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "max_steps": 6,
         "bf16": False,
         "use_cpu": True,
-        "activation_checkpointing": False,
+        CHECKPOINTING: False,
         "report_to": "none",
         "logging_steps": 1,
         "save_strategy": "no",

@@ -22,6 +22,7 @@ from campus_tune.run.row_map import NOTHING
 from campus_tune.words.errors import DataError, RecipeError
 from campus_tune.words.types import Json
 from tests.json_answers import answer
+from tests.libraries import CHECKPOINTING
 
 N, WRONG = 80, (7, 31, 64)
 Suspects = Callable[..., str]
@@ -65,7 +66,7 @@ def recipe(model: str, tmp_path: Path) -> Json:
         "per_device_train_batch_size": 4,
         "bf16": False,
         "use_cpu": True,
-        "activation_checkpointing": False,
+        CHECKPOINTING: False,
         "campus": {"metrics": ["length"], "scores": str(tmp_path / "cache")},
     }
 

@@ -15,7 +15,7 @@ from campus_tune.cli.main import make_parser
 from campus_tune.compare.plan import Plan
 from campus_tune.compare.training import Bench
 from campus_tune.words.types import Json
-from tests.libraries import leave_libraries_alone
+from tests.libraries import CHECKPOINTING, leave_libraries_alone
 from tests.run.tiny_run import task_rows
 
 ROWS, TESTS, PROBES, STEPS = 48, 40, 10, 6
@@ -55,7 +55,7 @@ def tiny_recipe(folder: Path, *, compare: Any = None, lora: bool = True, **setti
         "lr_scheduler_type": "linear",
         "bf16": False,
         "use_cpu": True,
-        "activation_checkpointing": False,
+        CHECKPOINTING: False,
         "logging_steps": 1,
         "use_peft": lora,
         "lora_r": 2,

@@ -33,6 +33,7 @@ from campus_tune.run.make_trainer import make_trainer
 from campus_tune.words.errors import DataError
 from campus_tune.words.files import read_table
 from campus_tune.words.types import Json
+from tests.libraries import CHECKPOINTING
 
 N = 12
 ASKED, SAID = [f"What is {i} and {i}?" for i in range(N)], [f"It is {2 * i}." for i in range(N)]
@@ -82,7 +83,7 @@ def recipe(model: str, tmp_path: Path) -> Callable[..., Json]:
             "use_cpu": True,
             "bf16": False,
             "report_to": "none",
-            "activation_checkpointing": False,
+            CHECKPOINTING: False,
             **settings,
         }
         (tmp_path / "recipe.yaml").write_text(

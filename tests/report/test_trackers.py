@@ -122,6 +122,16 @@ def test_a_tracker_that_fails_costs_a_line_and_not_the_run(
     assert len(library.said) == 1
 
 
+def test_a_tracker_that_fails_again_is_told_of_once(
+    plots: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Fake()
+    monkeypatch.setattr(broken, "log", lambda metrics: {}[builtins.len(metrics)])
+    broken_trainer = trainer(WandbCallback(broken))
+    assert [log_plots(broken_trainer, plots), log_map(broken_trainer, MAP)] == [[], []]
+    assert capsys.readouterr().out.count("warning") == 1
+
+
 def test_other_ranks_and_no_plots_tell_nobody(plots: dict[str, Path]) -> None:
     library = Fake()
     assert log_plots(trainer(WandbCallback(library), leads=False), plots) == []

@@ -18,8 +18,10 @@ import pytest
 from campus_tune.run.told.trackers import OF_A_SUSPECT, SUSPECTS, suspect_table
 from campus_tune.scores.cache import write_columns
 from campus_tune.words.types import Json
+from tests.run.tiny_run import tiny_trainer
 
 ROOT = Path(__file__).parents[2]
+SHUFFLE: Json = {"selector": "shuffle", "stages": 1, "budget": 0}
 LINES = [[6, "d6", "code", "suspect", 5.5, 2, 3.25, 0.1], [1, "d1", "math", "suspect", 4.1235, 2, 3.25, None]]
 
 
@@ -165,3 +167,46 @@ def test_trackio_has_one_run_though_nobody_named_it_and_says_so_once(logged: Log
 def test_mlflow_has_one_run_that_is_over(logged: Logged) -> None:
     [about] = (logged.out / "mlflow").glob("*/*/meta.yaml")
     assert "status: 3" in about.read_text("utf-8")
+
+
+def failing(*events: str) -> Any:
+    """A tracker of transformers' whose server is gone, in these events."""
+    from transformers.integrations import TensorBoardCallback
+
+    def fail(*_: object, **__: object) -> None:
+        raise ConnectionError("nobody is there")
+
+    tracker = type("TensorBoardCallback", (TensorBoardCallback,), dict.fromkeys(events, fail))()
+    tracker.logging_dir = None
+    return tracker
+
+
+def test_a_run_goes_on_without_a_tracker_that_fails_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
+    tracker = failing("on_log", "on_train_end")
+    trainer = tiny_trainer(tmp_path / "run", n=8, config=SHUFFLE, callbacks=[tracker])
+    trainer.train()
+    said = capsys.readouterr().out
+    assert said.count("did not take") == 1
+    assert "warning: TensorBoard did not take what was logged (ConnectionError: nobody is there); training goes" in said
+    assert "order audit: all 2 steps" in said
+    assert not {"on_log", "on_train_end"} & set(vars(tracker))
+
+
+def test_a_tracker_that_cannot_begin_ends_the_run_before_it_is_one(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, n=8, config=SHUFFLE, callbacks=[failing("on_train_begin")])
+    with pytest.raises(ConnectionError, match="nobody is there"):
+        trainer.train()
+
+
+def test_a_callback_of_ones_own_may_fail(tmp_path: Path) -> None:
+    from transformers import TrainerCallback
+
+    class Mine(TrainerCallback):
+        def on_log(self, *_: object, **__: object) -> None:
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        tiny_trainer(tmp_path, n=8, config=SHUFFLE, callbacks=[Mine()]).train()

@@ -19,6 +19,7 @@ from campus_tune.recipe.packing import FLAG
 from campus_tune.run.ledger import read_ledger
 from campus_tune.words.errors import RecipeError, TrainerError
 from campus_tune.words.types import Json
+from tests.libraries import CHECKPOINTING
 from tests.run.tiny_run import dataset, sft_config, task_rows, tiny_trainer, tokenizer
 
 PACKED: Json = {"packing": True, "max_length": 256, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}
@@ -37,7 +38,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Json:
         "max_steps": 2,
         "bf16": False,
         "use_cpu": True,
-        "activation_checkpointing": False,
+        CHECKPOINTING: False,
         "report_to": "none",
         "save_strategy": "no",
         "campus": {"selector": "shuffle", "stages": 2},

@@ -13,6 +13,7 @@ import numpy as np
 from campus_tune.demo.tasks import generate
 from campus_tune.run.ledger import comparable, read_ledger
 from campus_tune.words.types import Json
+from tests.libraries import CHECKPOINTING
 
 CELLS = 25  # domains × levels of the demo tasks
 RECIPE: Json = {"metrics": ["length", "mtld"], "stages": 3, "mix": 0.0, "handover": 1.0, "budget": 0.5}
@@ -44,8 +45,6 @@ def sft_config(out: Path, **sft_args: Any) -> Any:
     """An `SFTConfig` for a CPU: 4 rows a step, one epoch, a log line every step, no checkpoints unless asked for."""
     from trl import SFTConfig
 
-    names = SFTConfig.__dataclass_fields__  # transformers renamed this one
-    checkpointing = "activation_checkpointing" if "activation_checkpointing" in names else "gradient_checkpointing"
     defaults = {
         "per_device_train_batch_size": 4,
         "num_train_epochs": 1,
@@ -55,7 +54,7 @@ def sft_config(out: Path, **sft_args: Any) -> Any:
         "report_to": "none",
         "use_cpu": True,
         "bf16": False,
-        checkpointing: False,
+        CHECKPOINTING: False,
         "disable_tqdm": True,
         "seed": 3,
     }

@@ -4,7 +4,8 @@ Pictures (`log_plots`), and what the map of the rows and their values say in num
 table of the rows that look wrong: no text of a row is sent anywhere. All trackers get the same names. What a tracker
 cannot take costs one line and never the run: all of it lies in the run's folder anyway.
 
-A run may be over before ours are sent: its tracker has closed it then. `remember_runs` notes which it was.
+A run may be over before ours are sent: its tracker has closed it then. `remember_runs` notes which it was. While
+training, `forgiven` lets a tracker fail: with several processes, the others would wait for the one that it stops.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from __future__ import annotations
 import copy
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -38,6 +39,8 @@ SUSPECTS = "campus/suspect_rows"
 MOST_SUSPECTS = 100  # rows of that table
 OF_A_SUSPECT = ("row", "key", "domain", "region", "excess", "visits", "mean_loss", "lowest_probability")  # its columns
 DIGITS = 4  # of its numbers
+LIBRARY = "transformers.integrations."  # where the callbacks of all trackers are, also of those that get no pictures
+EVENTS = ("on_log", "on_evaluate", "on_save", "on_train_end")  # what they may miss: not the beginning, which is in time
 
 Table: TypeAlias = Sequence[Sequence[str | float | None]]  # lines; the first names the columns
 Things: TypeAlias = Mapping[str, "Path | float | Table"]  # name → a picture's file, a number, a table
@@ -59,6 +62,40 @@ def remember_runs(trainer: Trainer) -> None:
         with suppress(Exception):  # of whatever version of a library: there is still what the trainer's arguments say
             if tracker is not None and (name := tracker.name_of_run(callback)):
                 _RUNS[callback] = name
+
+
+@contextmanager
+def forgiven(trainer: Trainer) -> Iterator[None]:
+    """While it trains, a tracker that fails costs one line: hours of training do not hang on a server.
+
+    Args:
+        trainer: a `transformers.Trainer` that is about to train.
+    """
+
+    def forgiving(callback: TrainerCallback, act: Callable[..., object]) -> Callable[..., object]:
+        def acting(*args: object, **kwargs: object) -> object:
+            try:
+                return act(*args, **kwargs)
+            except Exception as error:  # of whatever library, over whatever network
+                _warn(callback, "what was logged", error, "training goes on")
+                return None
+
+        return acting
+
+    held = [
+        (callback, event)
+        for callback in trainer.callback_handler.callbacks
+        if any(base.__module__.startswith(LIBRARY) for base in type(callback).__mro__)
+        for event in EVENTS
+        if event not in vars(callback)  # somebody's own
+    ]
+    for callback, event in held:
+        setattr(callback, event, forgiving(callback, getattr(callback, event)))
+    try:
+        yield
+    finally:
+        for callback, event in held:
+            delattr(callback, event)
 
 
 def log_plots(trainer: Trainer, pngs: Mapping[str, Path]) -> list[str]:
@@ -108,7 +145,7 @@ def suspect_table(path: Path) -> Table:
     """
     import pyarrow.parquet as pq
 
-    found = pq.read_table(path, filters=[("suspect", "=", True)])  # type: ignore[no-untyped-call]  # library's
+    found = pq.read_table(path, filters=[("suspect", "=", True)])
     columns = [name for name in OF_A_SUSPECT if name in found.column_names]  # a run may have no domains
     rows = found.sort_by([("excess", "descending"), ("row", "ascending")]).slice(0, MOST_SUSPECTS).to_pylist()
     lines = [
@@ -148,19 +185,27 @@ def _send_all(trainer: Trainer, things: Things, what: str) -> list[str]:
         return []
     took = []
     for callback in trainer.callback_handler.callbacks:
-        name = type(callback).__name__
-        tracker, short = _TRACKERS.get(name), name.removesuffix("Callback")
+        tracker = _TRACKERS.get(type(callback).__name__)
         if tracker is None:
             continue
         try:
             tracker.send(callback, trainer, things)
         except Exception as error:  # of whatever library, over whatever network: no reason to lose a run
-            if callback not in _WARNED:
-                say(f"warning: {short} did not take {what} ({type(error).__name__}: {error}); they are files as well")
-            _WARNED.add(callback)
+            _warn(callback, what, error, "they are files as well")
         else:
-            took.append(short)
+            took.append(_called(callback))
     return took
+
+
+def _called(callback: TrainerCallback) -> str:
+    return type(callback).__name__.removesuffix("Callback")
+
+
+def _warn(callback: TrainerCallback, what: str, error: Exception, instead: str) -> None:
+    """Once for each tracker: what ails it is likely to go on."""
+    if callback not in _WARNED:
+        say(f"warning: {_called(callback)} did not take {what} ({type(error).__name__}: {error}); {instead}")
+    _WARNED.add(callback)
 
 
 def _folder_of_tensorboard(callback: TensorBoardCallback) -> str | None:
