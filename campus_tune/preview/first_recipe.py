@@ -70,6 +70,7 @@ def max_length(tokens: IntArray | None, context: int | None) -> int:
         tokens: of some rows; None where nobody could count them.
         context: of the model.
 
+    >>> import numpy as np
     >>> max_length(np.array([100] * 99 + [3000]), None), max_length(np.array([900]), 512), max_length(None, None)
     (128, 512, 1024)
     """
