@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -539,6 +540,14 @@ def checkpoints_activations(trainer: Trainer) -> bool:
     """Whether the backward pass runs the forward again."""
     args = trainer.args
     return bool(getattr(args, "activation_checkpointing", False) or getattr(args, "gradient_checkpointing", False))
+
+
+def counts_first_tokens() -> bool:
+    """Whether this transformers counts a row's first token among the labels, though nothing predicts it.
+
+    It then divides by too many wherever that token carries loss (huggingface/transformers#46204, in 5.11).
+    """
+    return tuple(int(part) for part in version("transformers").split(".")[:2]) < (5, 11)
 
 
 def worker_settings(args: TrainingArguments) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from campus_tune.data.prepared import read_rows
+from campus_tune.model import compat
 from campus_tune.run.stream.tie import Forward
 from campus_tune.run.stream.watch import Watch
 from campus_tune.words.errors import AuditError
@@ -426,3 +427,14 @@ def test_no_step_is_left_to_compare_when_a_checkpoint_is_written_or_the_run_ends
     assert trainer.state.global_step == AT
     assert not (tmp_path / f"checkpoint-{AT}").exists()
     assert (tmp_path / "checkpoint-2").exists() != last
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_what_early_transformers_count_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: bool) -> None:
+    """They count each row's first token among the labels: more than there are, as here."""
+    monkeypatch.setattr(compat, "counts_first_tokens", lambda: early)
+    trainer = plain_trainer(tmp_path, gradient_accumulation_steps=2, per_device_train_batch_size=2)
+    wrong_count(trainer)
+    told = r"times that\. Where rows' first .* pip install 'transformers>=5\.11'"
+    with pytest.raises(AuditError, match=told if early else r"times that\. Something scales"):
+        trainer.train()

@@ -31,6 +31,11 @@ if TYPE_CHECKING:
     from transformers import Trainer
 
 FUSED, MODEL = "log_probs", "loss"  # what of the outputs the trainer trains on
+EARLY = (  # what a run on plain text meets there
+    "Where rows' first tokens carry loss, as those of plain text do, it is transformers itself, which before 5.11 "
+    "counts them too, though nothing predicts them: pip install 'transformers>=5.11', or take those labels out. "
+    "Else: "
+)
 CLOSE = 0.02  # relative: bf16 losses and gradients are that far off, a second loss or a forgotten one is not
 SURE = 1e-3  # under dft, tokens less likely than this have gradients too small to divide by
 
@@ -194,7 +199,8 @@ class LossAudit:
             if math.isfinite(ratio) and abs(ratio - 1.0) > CLOSE:
                 raise AuditError(
                     f"the {what} of {rows} must be that of the mean loss over the step's {total:.0f} answer tokens, "
-                    f"got {ratio:.3g} times that. Something scales losses behind the trainer's back: a hook on the "
+                    f"got {ratio:.3g} times that. {EARLY if ratio < 1.0 and compat.counts_first_tokens() else ''}"
+                    "Something scales losses behind the trainer's back: a hook on the "
                     "model, a changed accelerator.backward or num_items_in_batch. Remove it; a loss of your own "
                     "belongs into a compute_loss of a trainer class of your own."
                 )
