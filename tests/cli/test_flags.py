@@ -36,7 +36,7 @@ TABLE = {
     "demo tasks": "--out --json --seed",
     "demo model": "--out --json",
     "completion": "",
-    "guide": "",
+    "guide": "--json",
     "explain": "--json",
     "list": "--json",
 }
