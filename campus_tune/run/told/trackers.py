@@ -145,7 +145,7 @@ def suspect_table(path: Path) -> Table:
     """
     import pyarrow.parquet as pq
 
-    found = pq.read_table(path, filters=[("suspect", "=", True)])  # type: ignore[no-untyped-call]  # library's
+    found = pq.read_table(path, filters=[("suspect", "=", True)])
     columns = [name for name in OF_A_SUSPECT if name in found.column_names]  # a run may have no domains
     rows = found.sort_by([("excess", "descending"), ("row", "ascending")]).slice(0, MOST_SUSPECTS).to_pylist()
     lines = [
