@@ -42,7 +42,7 @@ from campus_tune.report import run_plots
 from campus_tune.report.figures import Picture, faces_of, picture
 from campus_tune.report.map_plots import map_picture
 from campus_tune.report.run_facts import RunOnDisk, find_ledger, read_run
-from campus_tune.report.write import write_report
+from campus_tune.report.write import markdown_of, write_report
 from campus_tune.run.book_keeping import FILE as BOOK
 from campus_tune.run.book_keeping import read_visits
 from campus_tune.run.ledger import FOLDER, audited
@@ -350,6 +350,10 @@ class OpenedRun:
             StorageError: the page cannot be written.
         """
         return InlinePage(write_report(self.folder, out))
+
+    def markdown(self) -> str:
+        """What it came to as Markdown, for a pull request."""
+        return markdown_of(self.folder)
 
     # -- what several of these read ------------------------------------------------------------------------------------
 

@@ -339,6 +339,7 @@ def test_a_notebook_shows_a_picture_and_the_page_without_help(made: Path, tmp_pa
     assert frame.startswith("<iframe srcdoc=")
     assert "<html" not in frame  # escaped: the frame alone makes a page of it
     assert repr(shown) == f"the page is {tmp_path / 'page.html'}"
+    assert "| " in run.markdown()
 
 
 # -- what cannot be opened -----------------------------------------------------------------------------------------
