@@ -653,10 +653,10 @@ def first_difference(one: list[Any], other: list[Any]) -> str:
 def ledger(out: Path) -> list[Any]:
     """Ledger events without clocks, each stage's row losses, and the map of the rows."""
     from campus_tune.run.ledger import comparable, read_ledger
-    from campus_tune.run.row_map import FILE, LIKELIEST
+    from campus_tune.run.row_map import FILE, LIKELIEST, SHOWN
 
     home = out / "curriculum"
-    files = [*sorted((home / "training_losses").glob("*.parquet")), home / FILE, home / LIKELIEST]
+    files = [*sorted((home / "training_losses").glob("*.parquet")), home / FILE, home / LIKELIEST, home / SHOWN]
     files += sorted((home / "value").glob("*.parquet"))
     return [*comparable(read_ledger(home / "ledger.jsonl")), *[(path.name, path.read_bytes()) for path in files]]
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from campus_tune.cli.main import main
+from campus_tune.cli.main import in_full, main, make_parser
+from campus_tune.cli.parser import CommandParser
 
 
 def answer(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) -> Any:
@@ -19,5 +20,10 @@ def answer(capsys: pytest.CaptureFixture[str], *words: object, code: int = 0) ->
         code: the exit code that it must end with.
     """
     capsys.readouterr()
-    assert main([*map(str, words), "--json"]) == code
-    return json.loads(capsys.readouterr().out)
+    typed = [*map(str, words), "--json"]
+    assert main(typed) == code
+    document = json.loads(capsys.readouterr().out)
+    parser = make_parser(typed).parse_known_args(in_full(typed))[0].parser
+    assert isinstance(parser, CommandParser)
+    assert "more" in parser.keys or set(document) <= set(parser.keys), "a key that --help-all does not tell"
+    return document

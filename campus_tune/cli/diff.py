@@ -22,7 +22,18 @@ def add_parser(commands: Commands) -> None:
     """Add `diff` to the commands of `campus-tune`."""
     parser = add_command(commands, "diff", COMMANDS["diff"], EXAMPLE, main)
     parser.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="output_dir of a run, or its ledger")
-    add_json(parser)
+    add_json(
+        parser,
+        same="the same rows in every step",
+        stages="that both have",
+        first="stage with other rows, or null",
+        why="what differs there",
+        unmatched="stages that one of the two has alone",
+        largest="relative difference of each measured number",
+        regrown="offers measured on more rows in one run",
+        batches="how each cut its steps",
+        steered="what rules saw otherwise",
+    )
 
 
 def main(options: argparse.Namespace) -> Answer:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.exit_codes import DONE, FOUND
 from campus_tune.cli.options import COMMANDS, Commands, add_command, count, count_or_auto, names
+from campus_tune.cli.parser import CommandParser
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.registry import nearest
 
@@ -97,11 +98,18 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
     check = add_command(parts, "check-data", "is a data folder complete", _CHECK, check_data, more=describe_layout())
     check.add_argument("folder", type=Path, metavar="DIR")
     check.add_argument("--suite", default="campus", help="a suite's name or YAML file (%(default)s)")
-    add_json(check)
+    add_json(
+        check,
+        folder="that was looked at",
+        suite="its name",
+        tasks="of the suite",
+        whole="it can be evaluated",
+        problems="each with text, and fatal",
+    )
     return parser
 
 
-def _add_options(parser: argparse.ArgumentParser) -> None:
+def _add_options(parser: CommandParser) -> None:
     which = parser.add_argument_group("what is evaluated")
     which.add_argument("--model", help="folder or hub id; for adapters their base")
     which.add_argument("--adapter", metavar="DIR", help="a PEFT adapter on it, not merged")
@@ -123,7 +131,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--batch_size", type=count_or_auto, metavar="N", help="documents at once, or auto (the suite's)")
     how.add_argument("--out", type=Path, metavar="DIR", help="for the results (evaluation/ beside each model)")
     how.add_argument("--replace", action="store_true", help="replace results of other weights or settings")
-    add_json(parser)
+    add_json(parser, suite="its name", models="each with its file and the metrics of its tasks")
 
 
 def refuse_unknown(words: Sequence[str]) -> None:
@@ -137,7 +145,7 @@ def refuse_unknown(words: Sequence[str]) -> None:
     """
     if set(words) & {"loss", "compare", "check-data"}:
         return
-    parser = argparse.ArgumentParser()
+    parser = CommandParser()
     _add_options(parser)
     known = [flag for action in parser._actions for flag in action.option_strings if flag.startswith("--")]
     kept = [flag.replace("-", "_") for flag in [*known, "--help-all"]]

@@ -139,6 +139,15 @@ def add_parser(parts: Commands) -> argparse.ArgumentParser:
     said = "print the answer as JSON, and nothing else; with FILE, write it there beside the table"
     parser.add_argument("--json", type=Path, metavar="FILE", nargs="?", const=True, help=said)
     parser.set_defaults(answers=True)
+    parser.keys = {
+        "format": "of this document",
+        "statistics": "how each number is made",
+        "results": "names and models, the base first",
+        "lines": "a task, part and metric each, unrounded",
+        "refused": "what was not compared, and why",
+        "unpaired": "documents that one result has alone",
+        "notes": "what else to know",
+    }
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the table there")
     return parser
 

@@ -57,7 +57,11 @@ def add_parser(parts: Commands) -> argparse.ArgumentParser:
     parser.add_argument("--trust_remote_code", action="store_true", help="run the model's own code")
     parser.add_argument("--out", type=Path, metavar="DIR", help="for the results (evaluation/ beside each model)")
     parser.add_argument("--replace", action="store_true", help="replace results of other weights or settings")
-    add_json(parser)
+    add_json(
+        parser,
+        models="each with file, loss, stderr, rows, tokens, and the same by domains",
+        compared="with --base: as eval compare --json says it",
+    )
     return parser
 
 

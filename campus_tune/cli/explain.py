@@ -19,7 +19,8 @@ EXAMPLE = """\
 What a name means: a setting (campus.thin.keep, or keep alone), a part (loss, robust), an event of the ledger or a
 field of it (decision.scope), a region of the data map, a word of a verdict, a term, a command, or a warning or an error
 by a piece of what it said. Several with one name are told apart by their kind. For a name that nobody knows those near
-it are said, and the exit code is 2.
+it are said, and the exit code is 2. `--json` gives asked and found: kind, name, line, text, facts, options, example,
+source, page, comes_from and also (other spellings) of each meaning.
 
 example:
   campus-tune explain stages

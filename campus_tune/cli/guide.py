@@ -10,9 +10,12 @@ import argparse
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
+from itertools import groupby
 
+from campus_tune.cli.answer import Answer, add_json
+from campus_tune.cli.exit_codes import DONE, FOUND
 from campus_tune.cli.options import COMMANDS, Commands, add_command
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.registry import nearest
@@ -85,13 +88,14 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "guide", COMMANDS["guide"], EXAMPLE, main)
     parser.add_argument("page", nargs="?", metavar="PAGE", help="which page (all of them, a line each)")
     parser.add_argument("--search", metavar="WORD", help="show the lines of all pages that have it")
+    add_json(parser)
 
 
-def main(options: argparse.Namespace) -> int:
+def main(options: argparse.Namespace) -> Answer:
     """Show a page, all pages or what was searched for.
 
     Returns:
-        0, or 1 where nothing was found.
+        The same as a document; its exit code is 1 where nothing was found.
 
     Raises:
         RecipeError: there is no page of this name.
@@ -99,32 +103,31 @@ def main(options: argparse.Namespace) -> int:
     names = PAGES if options.page is None else [options.page]
     pages = [read_page(name) for name in names]
     if options.search is not None:
-        return _search(pages, options.search)
+        return _searched(pages, options.search)
     if options.page is not None:
-        _show(pages[0])
-        return 0
-    print("The guide. Show a page with: campus-tune guide PAGE\n")
-    for page in pages:
-        print(f"  {page.name:<10} {page.summary}")
-    return 0
+        if not options.json:
+            _show(pages[0])
+        return Answer(asdict(pages[0]))
+    lines = [f"  {page.name:<10} {page.summary}" for page in pages]
+    listed = [{"name": page.name, "title": page.title, "summary": page.summary} for page in pages]
+    return Answer({"pages": listed}, "\n".join(["The guide. Show a page with: campus-tune guide PAGE", "", *lines]))
 
 
-def _search(pages: list[GuidePage], word: str) -> int:
-    """Print every line with a word, whatever its case, under the page and the heading that it stands under."""
-    found = False
+def _searched(pages: list[GuidePage], word: str) -> Answer:
+    """Every line with a word, whatever its case, under the page and the heading that it stands under."""
+    hits: list[dict[str, str]] = []
     for page in pages:
-        heading = said = ""
+        heading = ""
         for line in page.text.splitlines():
             if line.startswith("#"):
                 heading = line.strip("# ")
             if word.casefold() in line.casefold():
-                if heading != said:
-                    print(f"{page.name}: {heading}")
-                print(f"    {line.strip()}")
-                found, said = True, heading
-    if not found:
+                hits.append({"page": page.name, "heading": heading, "line": line.strip()})
+    if not hits:
         print(f"campus-tune: the guide says nothing of {word!r}. Try: campus-tune explain {word}", file=sys.stderr)
-    return int(not found)
+    places = groupby(hits, key=lambda hit: f"{hit['page']}: {hit['heading']}")
+    lines = [line for place, of_it in places for line in (place, *(f"    {hit['line']}" for hit in of_it))]
+    return Answer({"found": hits}, "\n".join(lines), code=DONE if hits else FOUND)
 
 
 def _show(page: GuidePage) -> None:

@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from campus_tune.cli.answer import Answer
 from campus_tune.cli.options import COMMANDS, Commands, add_command, held_out
-from campus_tune.cli.probes import add_rows
+from campus_tune.cli.probes import add_rows, as_document
 from campus_tune.words.errors import RecipeError
 
 EXAMPLE = """\
@@ -36,13 +37,13 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--yes", action="store_true", help="ask nothing: what no flag says is as it is likeliest")
 
 
-def main(options: argparse.Namespace) -> int:
-    """Write a recipe and its rows, and say what to run next; gives back the exit code 0.
+def main(options: argparse.Namespace) -> Answer:
+    """Write a recipe and its rows, and say what to run next.
 
     Raises:
         RecipeError: nobody can be asked for what no flag says.
     """
-    asking = not options.yes and at_terminal()
+    asking = not (options.yes or options.json) and at_terminal()
     ask = _ask if asking else _refuse
     model = options.model or ask("--model", "the model, a folder or a hub id", "")
     data = options.data or ask("--data", "the rows, a file, a folder or a hub id", "")
@@ -61,7 +62,8 @@ def main(options: argparse.Namespace) -> int:
     if asking and options.domain_column is None:
         look = look.with_column(ask("--domain-column", "the column of the domains, or none", look.column or NO_GROUPS))
     tokens, counted, troubles = look.count_tokens(model)
-    print(f"lengths: {lengths_in_words(tokens, counted)}", *troubles, *look.findings(), sep="\n")
+    findings = [*troubles, *look.findings()]
+    print(f"lengths: {lengths_in_words(tokens, counted)}", *findings, sep="\n")
 
     probes, test, n_of = options.probes, options.test, look.domains.counts(len(look.rows))
     if asking and probes is None:
@@ -87,9 +89,10 @@ def main(options: argparse.Namespace) -> int:
     )
     atomic_write(out, made)
     print(*cut.sentences(), f"wrote {', '.join([*files.values(), str(out)])}", "next:", sep="\n")
-    for what, command in next_steps(out, judged=bool(len(cut.test))):
-        print(f"  {what:<9}{command}")
-    return 0
+    steps = next_steps(out, judged=bool(len(cut.test)))
+    print(*(f"  {what:<9}{command}" for what, command in steps), sep="\n")
+    told = {"recipe": out, "model": model, "counted": counted, "longest": tokens.max(), "next": dict(steps)}
+    return Answer({**as_document(look, cut, files), "findings": [*map(str, findings)], **told})
 
 
 def at_terminal() -> bool:

@@ -12,7 +12,8 @@ from campus_tune.words.wording import shown as quoted
 
 EXAMPLE = """\
 What there is of a kind, a line each, those of installed plug-ins with the package that they come from; without a kind,
-the kinds. `campus-tune explain NAME` says the rest.
+the kinds. `campus-tune explain NAME` says the rest. `--json` gives kind and names (kind, name, line, from of each); or
+kinds (kind, names, line), where names is how many there are.
 
 example:
   campus-tune list

@@ -10,7 +10,7 @@ import argparse
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from campus_tune.cli.help_text import filled
@@ -25,6 +25,7 @@ class CommandParser(argparse.ArgumentParser):
 
     more = ""  # of the description: only `--help-all` shows it
     rare: tuple[str, ...] = ()  # flags that `--help` names without a word about them
+    keys: Mapping[str, str] = {}  # of what it answers as JSON: only `--help-all` shows them
 
     def parse_known_args(  # type: ignore[override]  # argparse has overloads, which say the same
         self, args: Sequence[str] | None = None, namespace: Any = None
@@ -54,7 +55,7 @@ class CommandParser(argparse.ArgumentParser):
         """The page that `--help` shows."""
         rare = tuple(flag for flag in self.rare if flag in self._option_string_actions)
         page = self._with(super().format_help, hidden=rare)
-        if not (rare or self.more):
+        if not (rare or self.more or self.keys):
             return page
         named = f", {', '.join(rare)} among it" if rare else ""
         return f"{page}\n{filled(f'More with --help-all{named}.', shutil.get_terminal_size().columns - 2)}\n"
@@ -64,9 +65,14 @@ class CommandParser(argparse.ArgumentParser):
         description = self.description
         self.description = "\n\n".join(filter(None, (description, self.more)))
         try:
-            return self._with(super().format_help, hidden=())
+            page = self._with(super().format_help, hidden=())
         finally:
             self.description = description
+        if not self.keys:
+            return page
+        told = {"…" if key == "more" else key: said for key, said in self.keys.items()}
+        longest = max(map(len, told))
+        return "\n".join([page, "keys of --json:", *(f"  {key:<{longest}}  {said}" for key, said in told.items()), ""])
 
     def _with(self, made: Any, *, hidden: Sequence[str]) -> str:
         """A text of argparse's with a usage of one line, and without some flags."""

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from campus_tune.cli.answer import Answer, add_json
 from campus_tune.cli.options import COMMANDS, Commands, add_command, held_out, number
+from campus_tune.cli.parser import CommandParser
 from campus_tune.words.errors import RecipeError
 from campus_tune.words.leaves import LARGEST_SEED
+from campus_tune.words.types import Json
+
+if TYPE_CHECKING:
+    from campus_tune.data.split import Split
+    from campus_tune.preview.first_look import FirstLook
 
 EXAMPLE = """\
 Cuts rows off a training set: probes, which a run measures, and test rows, which decide a comparison. Each domain gives
@@ -28,7 +37,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, default=Path("data"), metavar="DIR", help="folder to write into (data)")
 
 
-def add_rows(parser: argparse.ArgumentParser) -> None:
+def add_rows(parser: CommandParser) -> None:
     """The flags that say which rows are cut, and how many are held out.
 
     Args:
@@ -41,11 +50,12 @@ def add_rows(parser: argparse.ArgumentParser) -> None:
     usual = "rows, or a share below 1; 0 for none (some of each domain)"
     parser.add_argument("--probes", type=held_out, metavar="N", help=f"probes: {usual}")
     parser.add_argument("--test", type=held_out, metavar="N", help=f"test rows: {usual}")
+    add_json(parser)
     parser.add_argument("--seed", type=number(int, 0, LARGEST_SEED), default=0, help="of the choice (%(default)s)")
 
 
-def main(options: argparse.Namespace) -> int:
-    """Write the files, and say what is in them; gives back the exit code 0.
+def main(options: argparse.Namespace) -> Answer:
+    """Write the files, and say what is in them.
 
     Raises:
         RecipeError: neither rows nor a recipe are named, or both.
@@ -70,9 +80,35 @@ def main(options: argparse.Namespace) -> int:
     held = {"probes": options.probes, "test": options.test, "seed": options.seed}
     cut = split(look.texts, look.said.prompts, look.domains, **held)
     files = write_parts(options.out, look.rows, cut)
-    print(*look.sentences(), *cut.sentences(), f"wrote {', '.join(files.values())}", sep="\n")
-    print(f"next: in the recipe, dataset_name: {files[TRAIN]}")
+    lines = [*look.sentences(), *cut.sentences(), f"wrote {', '.join(files.values())}"]
+    lines.append(f"next: in the recipe, dataset_name: {files[TRAIN]}")
     if PROBES in files:
         named = "" if look.column in (None, "domain") else f", domain_column: {look.column}"
-        print(f"      and campus: {{probes: {{path: {files[PROBES]}{named}}}}}")
-    return 0
+        lines.append(f"      and campus: {{probes: {{path: {files[PROBES]}{named}}}}}")
+    return Answer(as_document(look, cut, files), "\n".join(lines))
+
+
+def as_document(look: FirstLook, cut: Split, files: Mapping[str, str]) -> Json:
+    """What rows are and how they were cut, for a program.
+
+    Args:
+        look: at all of them.
+        cut: which of them are what.
+        files: part → its file.
+    """
+    parts = {
+        part: {"file": file, "rows": len(getattr(cut, part)), "domains": cut.sizes(part)}
+        for part, file in files.items()
+    }
+    return {
+        "data": look.name,
+        "rows": len(look.rows),
+        "kind": look.kind,
+        "conversion": look.conversion,
+        "domain_column": look.column,
+        "domains": look.domains.sizes(),
+        **parts,
+        "together": cut.together,
+        "near": cut.near,
+        "missing": cut.missing,
+    }

@@ -64,7 +64,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", required=True, help="folder of the proxy")
     parser.add_argument("--model", help="folder or hub id of a small model (the recipe's)")
     parser.add_argument("--early", type=float, default=0.1, help="share of the steps, kept as early (%(default)s)")
-    add_json(parser)
+    add_json(parser, out="its folder", more="all that proxy.json says: steps, loss, seconds, …")
 
 
 def main(argv: Sequence[str], *, out: Path, early: float = 0.1, model: str | None = None) -> Answer:
@@ -124,6 +124,7 @@ def _make(parsed: tuple[Any, ...], out: Path, early: float, about: Json) -> Json
     """Train unless that is done, measure, and write down what came of it."""
     from campus_tune.run import proxy as proxy_run
     from campus_tune.run.attach import refuse
+    from campus_tune.run.training_bar import take_over_bar
 
     training, keep_early = parsed[1], proxy_run.KeepEarly(early, out / EARLY)
     # A trainer as `campus-tune sft` makes it, which shuffles, does not evaluate and keeps one checkpoint.
@@ -134,6 +135,7 @@ def _make(parsed: tuple[Any, ...], out: Path, early: float, about: Json) -> Json
     trainer = make_trainer(*parsed, callbacks=[keep_early])
     keep_early.trainer = trainer
     refuse(trainer)
+    take_over_bar(trainer)
 
     def write(**more: object) -> None:
         about.update(more)

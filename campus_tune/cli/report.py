@@ -38,7 +38,7 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
         "--markdown", action="store_true", help="print it in short, for a pull request, and write no page"
     )
     parser.add_argument("--open", action="store_true", help="show it in a browser")
-    add_json(parser)
+    add_json(parser, page="the file", plots="folder of its pictures")
     return parser
 
 

@@ -36,7 +36,7 @@ def add_parser(commands: Commands) -> None:
     parser = add_command(commands, "schema", COMMANDS["schema"], EXAMPLE, main)
     parser.add_argument("of", nargs="?", choices=tuple(SCHEMAS), default="training", help="(%(default)s)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write it there instead of printing it")
-    add_json(parser)
+    add_json(parser, more="the schema; with --out where it is, and the first line of a YAML")
 
 
 def main(options: argparse.Namespace) -> Answer:
@@ -54,7 +54,9 @@ def main(options: argparse.Namespace) -> Answer:
         options.out.write_text(f"{text}\n", "utf-8")
     except OSError as error:
         why = error.strerror or error
-        raise StorageError(f"`--out` must be a file that can be written, got {options.out}: {why}.") from error
+        raise StorageError(
+            f"`--out` must be a file that can be written, got {options.out}: {why}. Name another."
+        ) from error
     first = f"# yaml-language-server: $schema={options.out}"
     return Answer(
         {"out": options.out, "first_line": first}, f"schema written to {options.out}; first line of the YAML: {first}"

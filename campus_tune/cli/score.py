@@ -57,7 +57,15 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--config", metavar="YAML", required=True, help="the recipe whose rows are scored")
     parser.add_argument("--metrics", nargs="+", default=[], help="instead of the recipe's: names, or {name: loss, …}")
     parser.add_argument("--scores", "--out", metavar="DIR", help="the score cache (the recipe's, else your own)")
-    add_json(parser)
+    add_json(
+        parser,
+        scores="folder of the cache",
+        rows="that were scored",
+        measured="each measurement: what, rows, found in the cache, tokens, seconds",
+        health="of the scores, by metric, as in the ledger",
+        findings="what to know, with severity, what and remedy",
+        warnings="of measuring",
+    )
 
 
 def main(argv: Sequence[str], *, metrics: Sequence[str] = (), scores: str | None = None) -> Answer:

@@ -68,7 +68,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--trials", type=int, metavar="N", help="how many (the YAML's, else 24)")
     add_runs(parser, seeds="of the comparison that judges (the YAML's, else 5)")
     parser.add_argument("--cost", action="store_true", help="say what it would cost, and train nothing")
-    add_json(parser)
+    add_json(parser, out="its folder", cost="with --cost, in words", more="else all that search.json says")
 
 
 def main(options: argparse.Namespace) -> int | Answer:

@@ -39,7 +39,21 @@ def add_parser(commands: Commands) -> None:
         help="how many equal ones, or the size of each (those that the recipe names, else 4)",
     )
     parser.add_argument("--seed", type=number(int, 0, LARGEST_SEED), help="of every draw (the recipe's, else 0)")
-    add_json(parser)
+    add_json(
+        parser,
+        n_rows="of the training set",
+        global_batch="rows in a step",
+        total_steps="of the run",
+        domains="their names",
+        selector="which chooses",
+        seen="rows that come at all",
+        repeats="visits of rows that came before",
+        rows_by_choice="visits by what was chosen",
+        made_up="scores, and losses, are",
+        stages="each with its rows, scope and shares of domains",
+        findings="what to know, with severity, what and remedy",
+        more="how a policy draws, and what steers, as in the ledger",
+    )
     settings = parser.add_argument_group("settings of the campus block")
     settings.add_argument("--metrics", nargs="+", help="names, also comma-separated; --metrics=-length for a reverse")
     settings.add_argument("--selector", help="which sub-curriculum is trained next")

@@ -52,7 +52,16 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument("--top", type=count, metavar="N", help=f"rows that are shown ({USUAL_TOP})")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write them as JSON lines for a person to judge")
     parser.add_argument("--judge", action="store_true", help=f"judge them here, a key a row (into --out, {JUDGED})")
-    add_json(parser)
+    add_json(
+        parser,
+        sentence="what was found in a line",
+        suspects="how many rows stand out",
+        rows="that are shown, the likeliest wrong first",
+        by_domain="of a RUN: how many of each domain",
+        dirt="of a RUN: the estimate of how many are wrong, or null",
+        measured="with --config: rows that were asked for",
+        out="file of rows to judge, or null",
+    )
     of_run = parser.add_argument_group("of a RUN")
     of_run.add_argument("--by-domain", action="store_true", help="also how many of each domain")
     of_run.add_argument("--data", type=Path, metavar="FILE", help="its training file, for texts that it has not kept")
@@ -137,6 +146,8 @@ def show_run(options: argparse.Namespace, run: Path, out: Path | None) -> Answer
     sentence = found.about.get("sentence", "")
     if not options.json:
         print(sentence)
+        if doubt := unseen(found):
+            print(doubt)
         if rows and not options.judge:
             print(as_table(found, rows))
         if options.by_domain:
@@ -156,6 +167,21 @@ def show_run(options: argparse.Namespace, run: Path, out: Path | None) -> Answer
             "dirt": found.about.get("dirt"),
             "out": out,
         }
+    )
+
+
+def unseen(found: LikelyWrong) -> str:
+    """That rows stand out, while the record as a whole shows no wrong rows: then they may just be of another kind."""
+    from campus_tune.method.dirt import Dirt
+    from campus_tune.preview.earned_advice import span
+
+    dirt = Dirt.from_mapping(found.about["dirt"]) if found.about.get("dirt") else None
+    if dirt is None or dirt.seen or not found.table["suspect"].any():
+        return ""
+    kinds = "" if "domain" in found.table else " Name the kinds of your rows in a column `domain`, and train again."
+    return (
+        f"The record as a whole shows no sign of wrong rows ({span(dirt)} by the estimate): these stand out, and may "
+        f"be another kind of row.{kinds}"
     )
 
 

@@ -48,7 +48,19 @@ def add_parser(commands: Commands) -> None:
     parser.usage = USAGE
     parser.add_argument("--config", metavar="YAML", help="a training YAML with a compare block, instead of RUN")
     parser.add_argument("--top", type=count, metavar="N", help="rows that helped and harmed most, of a RUN (10)")
-    add_json(parser)
+    add_json(
+        parser,
+        sentence="of a RUN: what it says in a line",
+        rows="that have a value",
+        negative="of them, those that harm",
+        not_valued="rows without a value",
+        split_half="how far halves of the probes agree",
+        transfer="what domains do to each other, or null",
+        visits="that were measured, by domain",
+        helpful="rows that helped most",
+        harmful="rows that harmed most",
+        more="with --config: out, and all that shapley.json says",
+    )
     given = parser.add_argument_group("with --config")
     given.add_argument("--groups", choices=("domain", "domain_difficulty"), help="domain (default), or thirds of each")
     given.add_argument("--trainings", type=count, metavar="N", help="at most (every set of 6 groups, 60 of more)")

@@ -32,8 +32,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from campus_tune.data.word_hashes import N_GRAM, TEMPLATE, Hashes, hashed_words, row_hashes
 from campus_tune.words.types import BoolArray, RowArray
@@ -154,6 +152,9 @@ def groups(
         n: words in a run.
         nearly: a single run makes rows belong together; False asks for half of a row's runs, as of duplicates.
     """
+    from scipy.sparse import coo_array  # type: ignore[import-untyped]  # scipy ships no types
+    from scipy.sparse.csgraph import connected_components  # type: ignore[import-untyped]  # likewise
+
     itself = np.arange(len(texts), dtype=np.int32)
     asked = np.zeros(len(texts), dtype=np.uint64) if prompts is None else row_hashes(prompts)
     pairs = [(itself, first_of_each(asked, unlike=asked == 0))]

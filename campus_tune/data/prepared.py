@@ -28,6 +28,7 @@ from campus_tune.words.wording import listed
 
 CHUNK = 4096  # rows read at a time
 SLOW = 2.0  # seconds after which a progress bar shows
+NO_ROWS = "Check the path, the split and filters; where TRL left out rows whose answers are cut off, raise max_length."
 TOKEN_COLUMNS = ("input_ids", "labels", *MASKS, PADDING)
 
 
@@ -80,7 +81,7 @@ def read_rows(dataset: RowSource, *, what: str = "train_dataset", readings: Read
     """
     refuse_untokenised(dataset, what=what)
     if not len(dataset):
-        raise DataError(f"`{what}` must have at least one row, got none. Check the path, the split and filters.")
+        raise DataError(f"`{what}` must have at least one row, got none. {NO_ROWS}")
     rows = TokenRows(**(readings or Readings()).take("rows", dataset, _read_arrays, token_columns(dataset)))
     silent = np.flatnonzero(rows.answer_tokens == 0)
     if len(silent):

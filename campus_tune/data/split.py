@@ -65,12 +65,12 @@ class Split:
 
     def sentences(self) -> Iterator[str]:
         """What was held out, by domain; what was kept together; what still shares words with a training row."""
-        for part, does in ((PROBES, "steer and watch"), (TEST, "judge")):
+        for part, what in ((PROBES, "probes: measured while training"), (TEST, "test rows: they judge a comparison")):
             rows: RowArray = getattr(self, part)
             if len(rows):
                 of = [f"{name} {n}" for name, n in self.sizes(part).items()]
                 by = f" ({listed(of, MOST_NAMED)})" if self.domains.codes is not None else ""
-                yield f"{len(rows)} rows {does}{by}"
+                yield f"{len(rows)} {what}{by}"
         yield f"{len(self.train)} rows are trained"
         if self.together:
             what = f"share {N_GRAM} words in a row with another one, or ask the same"
@@ -141,8 +141,8 @@ def split(
     if (taken > 0).sum() < sum(wanted[name].sum() for name in names):
         fill(groups(texts, prompts, nearly=False), either=True)
     found = [np.flatnonzero(taken == 1 + i).astype(np.int32) for i in range(len(names))]
-    for name, rows in zip(names, found, strict=True):
-        if not len(rows) and wanted[name].any():
+    for name, chosen in zip(names, found, strict=True):
+        if not len(chosen) and wanted[name].any():
             raise DataError(
                 f"`{name}` must be rows that are like no training row, got none: all rows hang together, by words that "
                 f"they say or ask alike. Remove duplicates, or write --{name} 0."
@@ -152,7 +152,7 @@ def split(
     near = overlap([texts[row] for row in held.tolist()], [texts[row] for row in train.tolist()]).near
     missing = int(sum(wanted[name].sum() for name in names)) - len(held)
     together = int((np.bincount(of)[of] > 1).sum())
-    return Split(train, *found, domains, together, len({row for row, _ in near}), missing)
+    return Split(train, found[0], found[1], domains, together, len({row for row, _ in near}), missing)
 
 
 def refuse_written(paths: Iterable[Path], flag: str) -> None:
@@ -222,7 +222,8 @@ def quotas(name: str, given: float | None, n_of: IntArray) -> IntArray:
     most = (AT_MOST * n_of).astype(np.int64)
     if given is None:
         share, low, high, largest = USUAL[name]
-        return np.minimum(largest * n_of, np.clip(np.rint(share * n_of), low, high)).astype(np.int64)
+        usual: IntArray = np.minimum(largest * n_of, np.clip(np.rint(share * n_of), low, high)).astype(np.int64)
+        return usual
     total = round(given * n_of.sum()) if given < 1 else int(given)
     if total > most.sum():
         raise DataError(
@@ -241,7 +242,7 @@ def quotas(name: str, given: float | None, n_of: IntArray) -> IntArray:
 
 
 def _counts(codes: IntArray, n: int) -> IntArray:
-    return np.bincount(codes, minlength=n).astype(np.int64)
+    return np.bincount(codes, minlength=n)
 
 
 def _in_sequence(of: RowArray, hashes: Hashes, seed: int) -> Iterator[tuple[IntArray, float]]:

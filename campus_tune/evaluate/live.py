@@ -140,7 +140,9 @@ def own_tokenizer(tokenizer: PreTrainedTokenizerBase | ProcessorMixin, template:
             raise RecipeError(f"`apply_chat_template` must be one of {', '.join(known)}, got {name!r}. Name another.")
         own.chat_template = known[name]
     elif isinstance(template, str):
-        raise RecipeError(f"`apply_chat_template` must be true or false, got {template!r}: the model's has no name.")
+        raise RecipeError(
+            f"`apply_chat_template` must be true or false, got {template!r}: the model's has no name. Write true."
+        )
     if not own.chat_template:
         raise RecipeError(
             "`apply_chat_template` must be false for a tokenizer without a chat template, got true. Base models have "

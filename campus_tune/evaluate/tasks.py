@@ -278,7 +278,9 @@ def _set(task: Task, name: str, setting: TaskSetting) -> None:
 
     few_shot = task.get_config("num_fewshot") or 0 if setting.few_shot is None else setting.few_shot
     if few_shot and few_shot > (there := len(task.fewshot_docs())):
-        raise RecipeError(f"`tasks: {setting.task}: few_shot` must be at most {there} for {name}, got {few_shot}.")
+        raise RecipeError(
+            f"`tasks: {setting.task}: few_shot` must be at most {there} for {name}, got {few_shot}. Lower it."
+        )
     task.set_config("num_fewshot", few_shot)
     if task.get_config("output_type") == "generate_until":
         official = task.get_config("generation_kwargs").get("max_gen_toks", DEFAULT_MAX_GEN_TOKS)

@@ -34,6 +34,7 @@ from campus_tune.words.wording import listed
 # Columns that name a row's domain, the likeliest first, where their values are few and come often.
 DOMAIN_NAMES = (DOMAIN, "category", "subject", "topic", "task", "source", "subset", "dataset", "type", "language")
 MOST_DOMAINS, FEWEST_ROWS = 50, 5  # domains; rows of each on average
+UNREAD = "\ufffd"  # what stands for a character that could not be read
 MOST_NAMED = 12  # domains that a sentence names
 MEASURED = 2000  # rows whose tokens are counted
 SHAPES = {
@@ -95,7 +96,7 @@ class FirstLook:
         """What the rows are, and what was done to make them so."""
         yield f"{len(self.rows)} rows of {self.name}: {self.kind}"
         if self.conversion is not None:
-            yield f"converted by .{self.conversion}"
+            yield f"converted, for TRL would not train them as they were: dataset.{self.conversion}"
         if self.column is None:
             yield "no column of domains: all rows are one"
         else:
@@ -106,13 +107,13 @@ class FirstLook:
         """What is odd: rows that repeat others, prompts with several answers, rows that say nothing."""
         values = None if self.column is None else [row.get(self.column) for row in self.rows]
         yield from duplicate_findings(self.said, Repeats.of(self.said), values, dropped=False)
-        for what, odd in (
-            ("answer nothing", lambda text: not text.strip()),
-            ("hold the sign of a character that could not be read (\ufffd)", lambda text: "\ufffd" in text),
-        ):
-            rows = [number for number, text in enumerate(self.said.answers) if odd(text)]
+        answers = list(enumerate(self.said.answers))
+        empty = [number for number, answer in answers if not answer.strip()]
+        unread = [number for number, answer in answers if UNREAD in answer]
+        for rows, what in ((empty, "without an answer"), (unread, f"with {UNREAD}, a letter that could not be read")):
             if rows:
-                yield Finding("warning", f"{len(rows)} rows {what} (rows {listed(rows, 5)}).", "Look at them.")
+                many = f"{len(rows)} row{'s' if len(rows) > 1 else ''} {what}"
+                yield Finding("warning", f"{many} (rows {listed(rows, 5)}).", "Mend them, or leave them out.")
         silent = silent_contents(self.rows)
         if silent is not None:
             yield Finding("warning", silent)

@@ -50,7 +50,8 @@ class Machine:
         """
         import torch
 
-        from campus_tune.model.model_files import find, model_size
+        from campus_tune.model.model_files import model_size
+        from campus_tune.model.reference import find
 
         gpu = torch.cuda.is_available()
         try:
@@ -69,6 +70,7 @@ def max_length(tokens: IntArray | None, context: int | None) -> int:
         tokens: of some rows; None where nobody could count them.
         context: of the model.
 
+    >>> import numpy as np
     >>> max_length(np.array([100] * 99 + [3000]), None), max_length(np.array([900]), 512), max_length(None, None)
     (128, 512, 1024)
     """

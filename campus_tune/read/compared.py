@@ -79,7 +79,7 @@ def run_comparison(
         pilot: train plain shuffling alone, and say which effect could be found.
         earlier: folder of an earlier comparison that says so before anything is trained.
         flags: of TRL's and of the blocks, as the command takes them: `["--learning_rate", "1e-4"]`.
-        quiet: say nothing on the way.
+        quiet: say nothing on the way but warnings.
 
     Raises:
         CampusError: wrong settings, rows that cannot decide, a run that cannot be made. Finished runs are kept.

@@ -265,11 +265,12 @@ class OpenedRun:
     @cached_property
     def suspects(self) -> pd.DataFrame:
         """The rows that look wrong, the likeliest first, with what is known of their texts."""
-        found = self._likely_wrong
-        if found is None:
-            return tables.table("suspects", [])
-        rows = [row for row in found.worst_first.tolist() if found.table["suspect"][row]]
-        return tables.table("suspects", [self._told(found, row) for row in rows])
+        lines = self.map[self.map.suspect].sort_values("excess", ascending=False, kind="stable").to_dict("records")
+        texts = {} if self._likely_wrong is None else self._likely_wrong.texts
+        for line in lines:
+            if (text := texts.get(line["row"])) is not None:
+                line |= {"prompt": text.prompt, "answer": text.answer, **text.rather}
+        return tables.table("suspects", lines)
 
     @cached_property
     def dropped(self) -> pd.DataFrame:
@@ -299,10 +300,12 @@ class OpenedRun:
         of_run |= {name: [None if x is None else int(x) for x in of_run[name]] for name in ("visits", "duplicate_of")}
         if self.data is None:
             texts = {} if self._likely_wrong is None else self._likely_wrong.texts
-            said = {
-                name: [getattr(texts.get(row), name, None) for row in of_run["row"]] for name in ("prompt", "answer")
+            said = [texts.get(row) for row in of_run["row"]]
+            of_run |= {
+                "prompt": [None if text is None else _encodable(text.prompt) for text in said],
+                "answer": [None if text is None else _encodable(text.answer) for text in said],
             }
-            return Dataset.from_dict({**of_run, **said})
+            return Dataset.from_dict(of_run)
         mine = self._data
         found = _places(of_run["key"], keys_of(Said.of_rows(mine, Shape()).whole))
         added = Dataset.from_list(mine) if not isinstance(self.data, Dataset) else self.data
@@ -372,20 +375,17 @@ class OpenedRun:
             return None
         return read_likely_wrong(self.folder, None if self.data is None else self._data)
 
-    def _told(self, found: LikelyWrong, row: int) -> Json:
-        """A line of the suspects."""
-        numbers = {name: found.number(name, row) for name in ("excess", "spread", "visits", "mean_loss")}
-        flags = {"key": str(found.table["key"][row]), "contradicting": bool(found.table["contradicting"][row])}
-        text = found.texts.get(row)
-        said = {} if text is None else {"prompt": text.prompt, "answer": text.answer, **text.rather}
-        return {"row": row, "domain": found.domain(row) or None, **numbers, **flags, **said}
-
 
 def _audit(told: Any) -> tuple[int, int, bool]:
     """(Steps that were compared, of them as planned, with their labels), also as earlier versions wrote it."""
     if isinstance(told, Mapping):
         return told["checked"], told["passed"], bool(told.get("labels"))
     return told[0], told[1], len(told) > 2 and bool(told[2])
+
+
+def _encodable(text: str) -> str:
+    """A text that arrow takes: a row may hold halves of characters."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _places(known: Sequence[str], asked: Sequence[str]) -> list[int | None]:

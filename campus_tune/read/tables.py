@@ -20,6 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from campus_tune.read.finished import moved_shares, weight_numbers
+from campus_tune.run.ledger_fields import FIELDS
 from campus_tune.words.types import Json
 
 Values: TypeAlias = Sequence[object] | NDArray[Any]  # of a column
@@ -46,9 +47,21 @@ _ROW = {
     "duplicate_of": (_NUMBER, "the earlier row that says the same; NaN of any other row"),
 }
 _STAGE = {
-    "stage": (_WHOLE, "number of the stage, from 0"),
+    "stage": (_WHOLE, FIELDS["decision"]["stage"]),
     "step": (_WHOLE, "optimizer steps before it"),
 }
+
+
+def _fields(event: str, *, of: str = "", **kinds: str) -> dict[str, tuple[str, str]]:
+    """Columns that are fields of the ledger, with the ledger's own words for them.
+
+    Args:
+        event: whose fields.
+        of: the field that they stand in.
+        kinds: the type of each.
+    """
+    return {name: (kind, FIELDS[event][f"{of}{name}"]) for name, kind in kinds.items()}
+
 
 # table → column → (its type, what it says)
 TABLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
@@ -60,18 +73,11 @@ TABLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "decisions": {
         **_STAGE,
-        "steps": (_WHOLE, "optimizer steps that it takes"),
-        "epoch": (_WHOLE, "number of the epoch, from 0"),
-        "chosen": (_TEXT, "the sub-curriculum that was trained, or shuffle"),
-        "outcome": (_TEXT, "how the decision ended"),
+        **_fields("decision", steps=_WHOLE, epoch=_WHOLE, chosen=_TEXT, outcome=_TEXT),
         "scope_from": (_NUMBER, "where the open part of the order begins, a share of the rows, easy to hard"),
         "scope_to": (_NUMBER, "where it ends"),
-        "rows": (_WHOLE, "trained in it"),
-        "random_rows": (_WHOLE, "of them, drawn at random"),
-        "repeated_rows": (_WHOLE, "of them, trained before"),
-        "margin": (_NUMBER, "how far the choice was ahead of the next offer, nats per token"),
-        "train_loss": (_NUMBER, "mean over answer tokens of the stage's own forwards, nats; NaN of one not over"),
-        "learning_rate": (_NUMBER, "at the stage's end"),
+        **_fields("decision", rows=_WHOLE, random_rows=_WHOLE, repeated_rows=_WHOLE, margin=_NUMBER),
+        **_fields("stage_end", train_loss=_NUMBER, learning_rate=_NUMBER),
         "checked": (_NUMBER, "steps so far whose rows were compared with the plan"),
         "passed": (_NUMBER, "of them, those that trained what was planned"),
         "cost": (_NUMBER, "measuring so far, as a share of the compute of training"),
@@ -80,26 +86,19 @@ TABLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
         **_STAGE,
         "name": (_TEXT, "the sub-curriculum that offered rows"),
         "chosen": (_YES, "they were trained"),
-        "loss": (_NUMBER, "mean over answer tokens of the sampled rows, nats"),
-        "stderr": (_NUMBER, "of that loss, nats"),
-        "perplexity": (_NUMBER, "exp(loss)"),
-        "sampled_rows": (_NUMBER, "that were measured"),
+        **_fields("decision", of="offers.", loss=_NUMBER, stderr=_NUMBER, perplexity=_NUMBER, sampled_rows=_NUMBER),
     },
     "probes": {
         "step": (_WHOLE, "optimizer steps before the measurement"),
         "stage": (_NUMBER, "stages that were over; NaN at the start"),
         "domain": (_TEXT, "of the probe"),
-        "loss": (_NUMBER, "nats per answer token"),
-        "competence": (_NUMBER, "exp(−loss), in [0, 1]"),
-        "rows": (_NUMBER, "that were measured"),
-        "ece": (_NUMBER, "expected calibration error, in [0, 1]"),
+        **_fields("probes", of="domains.", loss=_NUMBER, competence=_NUMBER, rows=_NUMBER, ece=_NUMBER),
     },
     "evaluations": {
-        "step": (_NUMBER, "optimizer steps before it; NaN where the ledger does not say"),
+        "step": (_WHOLE, "optimizer steps before it"),
         "task": (_TEXT, "official task"),
         "metric": (_TEXT, "of the task"),
-        "value": (_NUMBER, "of the metric"),
-        "stderr": (_NUMBER, "of the value"),
+        **_fields("evaluation", of="scores.", value=_NUMBER, stderr=_NUMBER),
     },
     "costs": {
         "purpose": (
@@ -160,12 +159,8 @@ TABLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "weights": {
         **_STAGE,
-        "mean": (_NUMBER, "of its rows' weights"),
-        "min": (_NUMBER, "the least"),
-        "max": (_NUMBER, "the most"),
-        "ess": (_NUMBER, "effective sample size, a share of its rows"),
-        "half": (_NUMBER, "share of its rows that carried half of the gradient"),
-        "weighted_loss": (_NUMBER, "that was minimised, nats per token"),
+        **_fields("stage_end", of="weights.", mean=_NUMBER, min=_NUMBER, max=_NUMBER, ess=_NUMBER, half=_NUMBER),
+        **_fields("stage_end", weighted_loss=_NUMBER),
         "clipped": (_NUMBER, "optimizer steps whose gradient was clipped"),
         "steps": (_NUMBER, "of the optimizer"),
     },
@@ -178,21 +173,13 @@ TABLES: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "moved": {
         **_STAGE,
         "stratum": (_TEXT, "domain or cell"),
-        "before": (_NUMBER, "its share"),
-        "after": (_NUMBER, "its share from then on"),
-        "signal": (_NUMBER, "what it followed"),
+        **_fields("shares", before=_NUMBER, after=_NUMBER, signal=_NUMBER),
     },
     "firings": {
         "step": (_WHOLE, "optimizer steps before it"),
         "stage": (_WHOLE, "number of the stage, from 0"),
-        "kind": (_TEXT, "of the rule"),
-        "name": (_TEXT, "of a milestone; the kind for others"),
-        "probe": (_TEXT, "domain whose probe shows it; None for all, or for training itself"),
-        "value": (_NUMBER, "that was measured"),
-        "bound": (_NUMBER, "its confidence bound"),
-        "against": (_NUMBER, "what that is compared with"),
-        "actions": (_TEXT, "what was to be done, a list"),
-        "times": (_WHOLE, "how often this rule has fired, with this firing"),
+        **_fields("event", kind=_TEXT, name=_TEXT, probe=_TEXT, value=_NUMBER, bound=_NUMBER, against=_NUMBER),
+        **_fields("event", actions=_TEXT, times=_WHOLE),
     },
     "values": {
         "row": _ROW["row"],
@@ -275,11 +262,13 @@ def lines_of_probes(events: Sequence[Json]) -> Iterator[Json]:
 
 def lines_of_evaluations(events: Sequence[Json]) -> Iterator[Json]:
     """A line for each metric of each task each time."""
+    ends = {event["stage"]: event["step"] + event["steps"] for event in of(events, "decision")}
     for event in of(events, "evaluation"):
+        before = [end for stage, end in ends.items() if stage < event.get("stage", 0)]
         for task, metrics in event["scores"].items():
             for metric, measured in metrics.items():
                 name = metric.split(",")[0]  # lm-eval's filter stands behind it
-                yield {"step": event.get("step"), "task": task, "metric": name, **measured}
+                yield {"step": event.get("step", max(before, default=0)), "task": task, "metric": name, **measured}
 
 
 def lines_of_costs(events: Sequence[Json]) -> list[Json]:

@@ -3,8 +3,8 @@
 Settings check themselves when they are made, from a YAML's mapping or in Python: the type, range or words of each,
 unknown keys with the nearest known one, settings inside of settings, parts by their names, then what does not go
 together; all that is wrong is told at once. The same annotations give the JSON schema that an editor completes and
-checks with, the README's table and the list in `--help`. So a new setting is one line of its class, and one that says
-what it is for under `Args:`.
+checks with, the guide's page of parts and the list in `--help`. So a new setting is one line of its class, and one
+that says what it is for under `Args:`.
 
 >>> @dataclass(frozen=True)
 ... class Tea(CheckedSettings):

@@ -19,7 +19,7 @@ def marked(text: str) -> str:
     """
     parts = " ".join(text.split()).split("`")
     if len(parts) % 2 == 0:  # one of them stands alone
-        return SPECIAL.sub(r"\\\1", "\\`".join(parts))
+        return "\\`".join(SPECIAL.sub(r"\\\1", part) for part in parts)
     return "`".join(part.replace("|", "\\|") if i % 2 else SPECIAL.sub(r"\\\1", part) for i, part in enumerate(parts))
 
 

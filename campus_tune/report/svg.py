@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree  # of what matplotlib has just written
 
+from campus_tune.report.characters import visible
+
 if TYPE_CHECKING:
     from markupsafe import Markup
 
@@ -53,7 +55,7 @@ def inline_svg(text: str, name: str, *, alt: str, colours: Mapping[str, str]) ->
     box = root.attrib["viewBox"]
     wide = float(box.split()[2]) * PER_INCH / POINTS
     root.attrib.clear()
-    root.attrib.update({"viewBox": box, "role": "img", "aria-label": alt, "style": f"max-width: {wide:.0f}px"})
+    root.attrib.update({"viewBox": box, "role": "img", "aria-label": visible(alt), "style": f"max-width: {wide:.0f}px"})
     return Markup(ElementTree.tostring(root, encoding="unicode"))  # escaped by the writer
 
 

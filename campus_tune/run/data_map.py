@@ -46,8 +46,8 @@ from campus_tune.run.ledger import plain, read_ledger
 from campus_tune.run.row_map import FILE, LIKELIEST, SHORT, SHOWN, RowMap
 from campus_tune.run.row_texts import texts_of
 from campus_tune.run.situation import Situation
-from campus_tune.run.told.console import NO_BASIS
 from campus_tune.run.told.events import Mapped, Warned
+from campus_tune.run.told.last_lines import NO_BASIS
 from campus_tune.scores.cache import write_columns
 from campus_tune.scores.suspected import suspicion_of_run
 from campus_tune.words.errors import CampusError, DataError, RecipeError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from campus_tune.data.prepared import TokenRows, refuse_untokenised
+from campus_tune.data.prepared import NO_ROWS, TokenRows, refuse_untokenised
 from campus_tune.method.stages import steps_of_epoch
 from campus_tune.model import compat
 from campus_tune.model.flat_rows import Layout, layout_of
@@ -74,7 +74,7 @@ def load(trainer: Trainer, given: CampusConfig, peers: Peers, *, to_train: bool)
     args = trainer.args
     dataset: Any = trainer.train_dataset  # its type promises no length
     if dataset is None or len(dataset) == 0:
-        raise DataError("`train_dataset` must have at least one row, got none. Check the path, split and filters.")
+        raise DataError(f"`train_dataset` must have at least one row, got none. {NO_ROWS}")
     refuse_untokenised(dataset)
     view, collator = compat.loader_view(trainer, dataset)
     micro, world, accumulation = compat.micro_batch_size(trainer), peers.world, args.gradient_accumulation_steps

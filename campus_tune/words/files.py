@@ -144,7 +144,10 @@ def _lines(path: Path) -> Iterator[bytes]:
                 "Copy or download it again."
             ) from error
         except OSError as error:
-            raise DataError(f"`{path}` must be readable, got {error.strerror} after line {number}.") from error
+            raise DataError(
+                f"`{path}` must be readable, got {error.strerror} after line {number}. Copy it anew, or mend its "
+                "rights."
+            ) from error
 
 
 def _text_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -109,11 +109,13 @@ def tidied() -> Iterator[None]:
         with tqdm.external_write_mode(file=self.stream):
             emit(self, record)
 
-    tqdm.__init__, logging.StreamHandler.emit = begin_tidy, emit_above
+    tqdm.__init__ = begin_tidy
+    logging.StreamHandler.emit = emit_above  # type: ignore[method-assign,assignment]  # on purpose, and put back
     try:
         yield
     finally:
-        tqdm.__init__, logging.StreamHandler.emit = as_it_was, emit
+        tqdm.__init__ = as_it_was
+        logging.StreamHandler.emit = emit  # type: ignore[method-assign]  # as above
 
 
 class Unbroken:
@@ -208,7 +210,9 @@ def bar(
     if display is not None and not disable:
         return NotebookBar(display, iterable, desc=desc, unit=unit, total=total, delay=delay)
     seen = bool(getattr(sys.stderr, "isatty", bool)())
-    how = {"mininterval": OFTEN, "delay": delay} if seen else {"mininterval": SELDOM, "delay": max(delay, SELDOM)}
+    how: dict[str, object] = {"mininterval": OFTEN, "delay": delay}
+    if not seen:
+        how = {"mininterval": SELDOM, "delay": max(delay, SELDOM)}
     if total is not None or isinstance(iterable, Sized):
         how |= look(sys.stderr)
     return tqdm(iterable, desc=desc, unit=unit, total=total, leave=False, disable=disable, **how, **shown)
@@ -295,7 +299,12 @@ class NotebookTable:
 
 
 def _row(cells: Iterable[str], tag: str) -> str:
-    return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
+    """A notebook breaks cells anywhere and sets them to the right: only lists are broken, and begin on the left."""
+    made = []
+    for cell in cells:
+        style = "text-align: left" if ", " in cell else "white-space: nowrap"
+        made.append(f'<{tag} style="{style}">{escape(cell)}</{tag}>')
+    return f"<tr>{''.join(made)}</tr>"
 
 
 class Drawn:

@@ -155,7 +155,9 @@ class Registry(Generic[T]):
         options = {"name": setting} if isinstance(setting, str) else dict(setting)
         name = options.pop("name", None)
         if not isinstance(name, str):
-            raise RecipeError(f"`{self.kind}` must have a name, one of {', '.join(self.names())}, got {setting!r}.")
+            raise RecipeError(
+                f"`{self.kind}` must have a name, one of {', '.join(self.names())}, got {setting!r}. Write {{name: …}}."
+            )
         return self.build(name, options)
 
     def build(self, name: str, options: Mapping[str, Any] | None = None) -> T:

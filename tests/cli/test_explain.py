@@ -32,6 +32,7 @@ from campus_tune.recipe.reader import rows
 from campus_tune.run.ledger_fields import FIELDS, SAID
 from campus_tune.run.ledger_lines import EVENTS
 from campus_tune.words import errors
+from campus_tune.words.registry import Registry
 from campus_tune.words.strict_yaml import read_value
 from campus_tune.words.types import Json
 
@@ -40,7 +41,7 @@ PAGES = {"start", "data", "wrong", "helps", "choosing", "parts", "many", "resume
     "questions",
     "others",
 }
-REGISTRIES = {
+REGISTRIES: dict[str, Registry[Any]] = {
     "metric": METRICS,
     "selector": SELECTORS,
     "pacing": PACINGS,
@@ -88,6 +89,20 @@ def test_a_word_that_several_have_finds_all_of_them_and_its_kind_tells_them_apar
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_an_example_of_a_setting_is_one_that_a_run_would_take(example: str) -> None:
     assert taken(example)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_block_lists_its_settings(name: str) -> None:
+    (block,) = (one for one in find(name) if one.kind == "block")
+    assert [row.name for row in block.options] == [row.name for row in rows(BLOCKS[name])]
+    assert taken(block.example)
+
+
+def test_a_setting_that_has_no_default_says_so() -> None:
+    settings = every("settings")
+    needed = [name for name, one in settings.items() if one.facts.get("default") == "none: give it"]
+    assert {"campus.probes.path", "campus.thin.how", "campus.drop.by", "compare.test", "search.space"} <= set(needed)
+    assert settings["campus.mix"].facts["default"] == "null"
 
 
 def test_every_setting_stands_in_an_example_and_says_what_it_is_for() -> None:
@@ -217,7 +232,7 @@ def raised() -> list[str]:
 def test_an_error_of_ours_is_found_by_what_it_said() -> None:
     texts = raised()
     assert len(texts) > 400
-    for text in texts[::9]:
+    for text in texts[::25]:
         spoken = text.replace("…", "17")
         assert text in [one.name for one in find_message(spoken)], spoken
 

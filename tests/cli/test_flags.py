@@ -36,18 +36,18 @@ TABLE = {
     "demo tasks": "--out --json --seed",
     "demo model": "--out --json",
     "completion": "",
-    "guide": "",
+    "guide": "--json",
     "explain": "--json",
     "list": "--json",
 }
 METAVARS = {  # what stands behind a shared flag, whatever the command
     "--config": {"YAML"},
-    "--out": {"DIR", "FILE"},
+    "--out": {"DIR", "FILE", "YAML"},
     "--seeds": {"N"},
-    "--test": {"FILE"},
+    "--test": {"FILE", "N"},  # held-out rows: where they are, or how many are cut off
     "--jobs": {"N"},
     "--top": {"N"},
-    "--model": {None},
+    "--model": {None, "NAME"},
 }
 
 

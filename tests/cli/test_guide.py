@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -87,6 +88,19 @@ def test_words_are_found_whatever_their_case_under_page_and_heading(capsys: pyte
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "the guide says nothing of 'zzz'. Try: campus-tune explain zzz" in captured.err
+
+
+def test_pages_and_lines_are_there_for_programs_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["guide", "--json"]) == 0
+    assert [page["name"] for page in json.loads(capsys.readouterr().out)["pages"]] == list(PAGES)
+    assert main(["guide", "start", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["text"] == read_page("start").text
+    assert main(["guide", "--search", "probe rows", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["found"]
+    assert {"page", "heading", "line"} == set(found[0])
+    assert all("probe rows" in hit["line"].lower() for hit in found)
+    assert main(["guide", "--search", "zzz", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"found": []}
 
 
 def test_an_unknown_page_is_told_with_the_nearest_one_and_how_to_search(capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,7 +63,7 @@ def test_a_recipe_of_any_form_passes_check_at_once(form: str, model: Path, capsy
     assert main(["check", "recipe.yaml"]) == 0
     found = capsys.readouterr().out
     assert "0 refused, 0 errors, 0 warnings" in found
-    assert ("converted by" in told) == (form in ("sharegpt", "alpaca"))
+    assert ("converted, for TRL" in told) == (form in ("sharegpt", "alpaca"))
     settings = read_yaml("recipe.yaml")
     assert settings["dataset_name"] == "recipe-data/train.jsonl"
     assert ("compare" in settings) == (form != "text")
@@ -83,6 +83,15 @@ def test_what_was_written_is_trained(model: Path, capsys: pytest.CaptureFixture[
     assert main(["sft", "--config", "recipe.yaml", "--max_steps", "3", "--report_to", "none"]) == 0
     assert "order audit: all 3 steps trained the planned rows" in capsys.readouterr().out
     assert Path("runs/recipe/curriculum").is_dir()
+
+
+def test_the_answer_is_json_for_a_program(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "--model", str(model), "--data", write(rows_in("alpaca", 60)), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["recipe"] == "recipe.yaml"
+    assert told["conversion"].startswith("map(lambda row")
+    assert told["next"]["check"] == "campus-tune check recipe.yaml"
+    assert told["train"]["rows"] + told["probes"]["rows"] == 60
 
 
 def test_nothing_is_written_over(here: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:

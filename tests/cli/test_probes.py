@@ -29,9 +29,21 @@ def test_a_file_is_cut_in_three_and_said_how(capsys: pytest.CaptureFixture[str])
     parts = [ids(f"cut/{part}.jsonl") for part in ("train", "probes", "test")]
     assert [len(part) for part in parts] == [230, 40, 30]
     assert sorted(one for part in parts for one in part) == sorted(ids("tasks/train.jsonl"))
-    assert "40 rows steer and watch (arithmetic 8, calendar 8, code 8, lists 8, text 8)" in told
+    assert "40 probes: measured while training (arithmetic 8, calendar 8, code 8, lists 8, text 8)" in told
     assert "next: in the recipe, dataset_name: cut/train.jsonl" in told
     assert told[-1].strip() == "and campus: {probes: {path: cut/probes.jsonl}}"
+
+
+def test_the_answer_is_json_for_a_program(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["probes", "--data", "tasks/train.jsonl", "--out", "cut", "--test", "0", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["rows"], told["domain_column"], told["domains"]["code"]) == (300, "domain", 60)
+    assert told["probes"] == {
+        "file": "cut/probes.jsonl",
+        "rows": len(ids("cut/probes.jsonl")),
+        "domains": dict.fromkeys(("arithmetic", "calendar", "code", "lists", "text"), 6),
+    }
+    assert "test" not in told
 
 
 def test_the_seed_says_which_rows_and_nothing_is_written_over(capsys: pytest.CaptureFixture[str]) -> None:

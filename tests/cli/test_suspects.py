@@ -119,6 +119,20 @@ def test_by_domain_says_how_many_are_wrong_by_the_estimate(run: Path, capsys: py
     assert [line.split("  ")[-1].strip() for line in lines[-3:]] == ["estimated wrong", "20 to 40 %", "-"]
 
 
+def test_rows_that_stand_out_where_no_wrong_ones_are_to_be_seen_are_said_to_be_doubtful(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, about = read_columns(run / "curriculum" / MAP)
+    doubt = "The record as a whole shows no sign of wrong rows (0 to 55 % by the estimate)"
+    for dirt, said in ((Dirt(280, 0.0, 0.0, 0.55), True), (Dirt(280, 0.1, 0.05, 0.2), False)):
+        write_columns(run / "curriculum" / MAP, table, {**about, "dirt": dirt.to_mapping()})
+        assert (doubt in told(capsys, run)[1]) == said
+    assert "Name the kinds" not in told(capsys, run)[1]
+    del table["domain"]
+    write_columns(run / "curriculum" / MAP, table, {**about, "dirt": Dirt(280, 0.0, 0.0, 0.55).to_mapping()})
+    assert "Name the kinds of your rows in a column `domain`" in told(capsys, run)[1]
+
+
 def test_their_json_has_the_rows_of_the_table_and_how_many_of_each_domain(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

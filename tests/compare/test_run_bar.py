@@ -1,4 +1,4 @@
-"""What is told while runs are made: all of it, what was asked for alone, or nothing."""
+"""What is told while runs are made: all of it, or what was asked for and warnings."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from campus_tune.compare.run_bar import RunBar
 from campus_tune.words.progress import VOLUME
 
 
-def told(capsys: pytest.CaptureFixture[str], *, quiet: bool = False) -> list[str]:
+def told(capsys: pytest.CaptureFixture[str]) -> list[str]:
     runs: Any = SimpleNamespace(say=print, outcomes={}, n_runs=2)
-    bar = RunBar(runs, quiet=quiet)
+    bar = RunBar(runs)
     bar.tick(3)
     runs.say("run 1 of 2")
     runs.say("warning: it diverged")
@@ -26,4 +26,3 @@ def test_lines_on_the_way_are_told_unless_they_are_not_wanted(capsys: pytest.Cap
     assert told(capsys) == ["run 1 of 2", "warning: it diverged", "the verdict"]
     with VOLUME.quieted():
         assert told(capsys) == ["warning: it diverged", "the verdict"]
-    assert told(capsys, quiet=True) == []

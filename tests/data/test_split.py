@@ -169,8 +169,8 @@ def test_each_domain_gives_its_share_and_the_sentences_say_so() -> None:
     assert found.sizes(PROBES) == {"code": 20, "math": 40}
     assert found.sizes(TEST) == {"code": 30, "math": 80}
     assert list(found.sentences()) == [
-        "60 rows steer and watch (code 20, math 40)",
-        "110 rows judge (code 30, math 80)",
+        "60 probes: measured while training (code 20, math 40)",
+        "110 test rows: they judge a comparison (code 30, math 80)",
         "830 rows are trained",
     ]
     assert cut(texts_of(100)).sizes(PROBES) == {"all": 10}

@@ -29,7 +29,20 @@ from tests.guide.blocks import PAGES, ROOT, all_blocks, blocks, commands, name_o
 from tests.run.tiny_run import task_rows
 
 HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
-CHEAP = {"check", "simulate", "report", "suspects", "diff", "demo", "guide", "score", "schema"}
+CHEAP = {
+    "check",
+    "demo",
+    "diff",
+    "explain",
+    "guide",
+    "init",
+    "list",
+    "probes",
+    "report",
+    "score",
+    "simulate",
+    "suspects",
+}
 TINY = {"bf16": False, "use_cpu": True, "report_to": "none", "save_strategy": "no", "per_device_train_batch_size": 8}
 CPU = "use_cpu=True, bf16=False, report_to='none', save_strategy='no'"
 GUIDE = ROOT / "campus_tune/guide"
@@ -58,6 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     here = os.getcwd()
     os.chdir(folder)
     rows = {"train": task_rows(40), "probes": task_rows(25, seed=77), "test": task_rows(40, seed=5)}
+    rows["rows"] = task_rows(100, seed=9)
     for name, some in rows.items():
         Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some), "utf-8")
     write_tiny(folder / "model")
@@ -127,8 +141,9 @@ def runs() -> list[str]:
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("line", runs())
 def test_a_cheap_command_does_what_is_said(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for said, here in ((HUB, "model"), ("runs/on_two", "runs/other"), ("--out recipe.yaml", "--out first.yaml --yes")):
+        line = line.replace(said, here)
     words = words_of(line)[1:]
-    words = [word.replace("runs/on_two", "runs/other") for word in words]
     code = main(words)
     assert code in ((0, 1) if words[0] == "diff" else (0,)), capsys.readouterr().err
     assert capsys.readouterr().out
@@ -141,6 +156,13 @@ def test_most_commands_were_run() -> None:
 # -- Python ------------------------------------------------------------------------------------------------------------
 
 
+WITH_PYTHON = [  # the page `helps` makes a comparison
+    pytest.param(page, id=name_of(page), marks=pytest.mark.slow if page.stem == "helps" else ())
+    for page in PAGES
+    if blocks(page, "python")
+]
+
+
 @pytest.fixture
 def _parts_forgotten() -> Iterator[None]:
     yield
@@ -149,7 +171,7 @@ def _parts_forgotten() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("folder", "_parts_forgotten")
-@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
+@pytest.mark.parametrize("page", WITH_PYTHON)
 def test_the_python_of_a_page_runs_from_its_top_to_its_end(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for block in blocks(page, "python"):
         code = re.sub(r'SFTConfig\(("[^"]+")', rf"SFTConfig(\1, {CPU}", block.replace(HUB, "model"))

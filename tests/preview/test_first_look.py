@@ -130,8 +130,8 @@ def test_odd_rows_are_named() -> None:
     told = [str(finding) for finding in first_look("rows.jsonl", rows).findings()]
     assert any("1 of 40 training row says word for word what an earlier row says" in one for one in told)
     assert any("1 prompt is answered in more than one way, in 2 rows" in one for one in told)
-    assert any("1 rows answer nothing (rows 3)" in one for one in told)
-    assert any("could not be read (\ufffd). (rows 5)" in one or "(rows 5)" in one for one in told)
+    assert "warning: 1 row without an answer (rows 3). Mend them, or leave them out." in told
+    assert any("a letter that could not be read (rows 5)" in one for one in told)
     assert list(first_look("rows.jsonl", rows_of()).findings()) == []
 
 

@@ -205,9 +205,17 @@ def test_a_killed_run_leaves_the_same_map_byte_by_byte(ran: tuple[Path, Any], tm
         tiny_trainer(tmp_path, callbacks=[SaveAt(7), StopAfter(9)], **settings).train()
     assert not (tmp_path / "curriculum" / "book").exists()
     tiny_trainer(tmp_path, callbacks=[SaveAt(7)], **settings).train(resume_from_checkpoint=True)
-    for name in ("map.parquet", "likeliest.jsonl"):
+    for name in ("map.parquet", "likeliest.jsonl", "shown.jsonl"):
         files = [out / "curriculum" / "book" / name for out in (tmp_path, ran[0])]
         assert files[0].read_bytes() == files[1].read_bytes(), name
+
+
+def test_the_texts_of_the_rows_that_a_page_lists_are_kept(ran: tuple[Path, Any]) -> None:
+    lines = (ran[0] / "curriculum" / "book" / "shown.jsonl").read_text("utf-8").splitlines()
+    texts = {line["row"]: line for line in map(json.loads, lines)}
+    assert sorted(texts) == list(range(N))
+    assert {texts[row]["answer"] for row in PLANTED} == {"seven apples"}
+    assert texts[0]["prompt"] == planted()[0]["prompt"][-1]["content"]
 
 
 # -- what a run may be -------------------------------------------------------------------------------------------------

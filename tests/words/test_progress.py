@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -221,10 +222,11 @@ def test_a_table_in_a_notebook_grows_in_place_and_shows_its_last_rows_escaped(no
         table.add([str(step), "<script>alert(1)</script>"])
     (pages,) = notebook.pages
     assert len(pages) == progress.MOST_ROWS + 2
-    assert "<th>&lt;chosen&gt;</th>" in pages[-1]
-    assert "<td>41</td><td>&lt;script&gt;alert(1)&lt;/script&gt;</td>" in pages[-1]
+    plain = re.sub(' style="[^"]*"', "", pages[-1])
+    assert "<th>&lt;chosen&gt;</th>" in plain
+    assert "<td>41</td><td>&lt;script&gt;alert(1)&lt;/script&gt;</td>" in plain
     assert "2 rows before these are in the ledger" in pages[-1]
-    assert "<td>1</td>" not in pages[-1]
+    assert "<td>1</td>" not in plain
     assert "<script>" not in "".join(pages)
 
 

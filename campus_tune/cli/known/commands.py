@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
+from importlib import import_module
 
 from campus_tune.cli.known.entry import KnownName, NameRow
+from campus_tune.cli.options import COMMANDS
+from campus_tune.cli.parser import CommandParser
+
+NAME = "campus-tune"
 
 _PAGES = {
     "check": "data",
@@ -25,20 +30,23 @@ _PAGES = {
 _EXAMPLE = re.compile(r"^example:\n((?:(?: .*)?\n)+)", re.MULTILINE)
 
 
-def commands(parser: argparse.ArgumentParser) -> list[KnownName]:
-    """Every command, each part of one behind it, and each flag.
+def commands() -> list[KnownName]:
+    """Every command, each part of one behind it."""
+    parser = CommandParser(prog=NAME)
+    added = parser.add_subparsers()
+    for name in COMMANDS:
+        import_module(f"campus_tune.cli.{name}").add_parser(added)
+    return _of(parser)
 
-    Args:
-        parser: of all of them, with their flags.
-    """
+
+def _of(parser: argparse.ArgumentParser) -> list[KnownName]:
     found = []
     for action in parser._actions:
         if not isinstance(action, argparse._SubParsersAction):
             continue
         lines = {one.dest: str(one.help or "") for one in action._choices_actions}
         for name, one in action.choices.items():
-            full = f"{parser.prog} {name}".removeprefix("campus-tune ")
-            found += [_known(full, one, lines.get(name, "")), *commands(one)]
+            found += [_known(f"{parser.prog} {name}".removeprefix(f"{NAME} "), one, lines.get(name, "")), *_of(one)]
     return found
 
 

@@ -11,7 +11,6 @@ from campus_tune.cli.known.commands import commands
 from campus_tune.cli.known.entry import KnownName
 from campus_tune.cli.known.parts import KINDS, parts
 from campus_tune.cli.known.settings import settings
-from campus_tune.cli.main import make_parser
 
 
 class NameKind(NamedTuple):
@@ -28,14 +27,7 @@ class NameKind(NamedTuple):
     names: Callable[[], list[KnownName]]
 
 
-@cache
-def _parts() -> list[KnownName]:
-    return parts()
-
-
-@cache
-def _of_ledger() -> list[KnownName]:
-    return words.events()
+_parts, _of_ledger = cache(parts), cache(words.events)  # asked once in a process, whoever asks
 
 
 def _only(names: Callable[[], list[KnownName]], word: str) -> Callable[[], list[KnownName]]:
@@ -43,23 +35,27 @@ def _only(names: Callable[[], list[KnownName]], word: str) -> Callable[[], list[
 
 
 ALL: Mapping[str, NameKind] = {  # by the word that `list` takes, in the sequence in which it shows them
-    "settings": NameKind("setting", "what the blocks `campus`, `compare` and `search` of a YAML can say", settings),
+    "settings": NameKind(
+        "setting", "what the blocks `campus`, `compare` and `search` of a YAML can say", cache(settings)
+    ),
     **{kind.many: NameKind(kind.word, kind.says, _only(_parts, kind.word)) for kind in KINDS},
     "options": NameKind("option", "what parts take: `root.power`", _only(_parts, "option")),
-    "rewards": NameKind("reward", "what a bandit learns from", words.rewards),
-    "actions": NameKind("action", "what can be done when a rule sees something", words.actions),
-    "arms": NameKind("arm", "what `compare` can compare a recipe with, by name", words.arms),
-    "situations": NameKind("situation", "what was measured of what helps when", words.situations),
-    "suites": NameKind("suite", "official tasks that come with campus_tune", words.suites),
+    "rewards": NameKind("reward", "what a bandit learns from", cache(words.rewards)),
+    "actions": NameKind("action", "what can be done when a rule sees something", cache(words.actions)),
+    "arms": NameKind("arm", "what `compare` can compare a recipe with, by name", cache(words.arms)),
+    "situations": NameKind("situation", "what was measured of what helps when", cache(words.situations)),
+    "suites": NameKind("suite", "official tasks that come with campus_tune", cache(words.suites)),
     "events": NameKind("event", "lines of the ledger", _only(_of_ledger, "event")),
     "fields": NameKind("field", "what a line of the ledger holds: `decision.scope`", _only(_of_ledger, "field")),
-    "outcomes": NameKind("outcome", "how a decision came about", words.outcomes),
-    "regions": NameKind("region", "of the data map", words.regions),
-    "verdicts": NameKind("verdict", "the words of `compare` and `ablate`", words.verdicts),
-    "terms": NameKind("term", "words of the method", words.terms),
-    "commands": NameKind("command", "of the command line", lambda: commands(make_parser())),
-    "errors": NameKind("error", "classes of errors; explain a piece of a message for what it says", messages.errors),
+    "outcomes": NameKind("outcome", "how a decision came about", cache(words.outcomes)),
+    "regions": NameKind("region", "of the data map", cache(words.regions)),
+    "verdicts": NameKind("verdict", "the words of `compare` and `ablate`", cache(words.verdicts)),
+    "terms": NameKind("term", "words of the method", cache(words.terms)),
+    "commands": NameKind("command", "of the command line", cache(commands)),
+    "errors": NameKind(
+        "error", "classes of errors; explain a piece of a message for what it says", cache(messages.errors)
+    ),
     "warnings": NameKind(
-        "warning", "what `check` finds and a run warns of, each with how grave it is", messages.warnings
+        "warning", "what `check` finds and a run warns of, each with how grave it is", cache(messages.warnings)
     ),
 }

@@ -77,7 +77,7 @@ KINDS = (
         "weights",
         WEIGHTS,
         "how much a row, or a token of it, counts",
-        "{metrics: [length], thin: {how: prune}, weights: [NAME]}",
+        "{weights: [NAME]}",
         "weights",
     ),
     PartKind(
@@ -112,6 +112,7 @@ EXAMPLES: Mapping[tuple[str, str], str] = {  # of parts that ask for more than t
     ("pacing", "join"): (
         "{metrics: [length], pacing: {name: join, pieces: [{name: linear, until: 0.3, to: 0.5}, {name: root}]}}"
     ),
+    ("weight", "unbiased"): "{metrics: [length], thin: {how: prune}, weights: [unbiased]}",
     ("rule", "milestone"): (
         "{metrics: [length], probes: {path: ./probes.jsonl}, "
         "milestones: [{name: fractions, probe: math, loss: 0.8, then: note}]}"

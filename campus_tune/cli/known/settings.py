@@ -6,15 +6,18 @@ each is one which a run would take, and that every setting stands in one, a test
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from campus_tune.cli.known.docstrings import card
 from campus_tune.cli.known.entry import KnownName, NameRow
 from campus_tune.compare.search import SearchSettings
 from campus_tune.compare.settings import CompareSettings
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.reader import CheckedSettings, block_of, rows
+from campus_tune.words.annotated import required
 from campus_tune.words.strict_yaml import read_value
 
 BLOCKS: Mapping[str, type[CheckedSettings]] = {
@@ -116,30 +119,35 @@ EXAMPLES = (  # of a setting the shortest in which it stands is shown
 
 
 def settings() -> list[KnownName]:
-    """Every setting of every block, those inside of others behind them."""
-    return [one for name, kind in BLOCKS.items() for one in _inside(name, kind, ())]
+    """Every block, its settings behind it, and those inside of others behind these."""
+    return [one for name, kind in BLOCKS.items() for one in (_block(name, kind), *_inside(name, kind, ()))]
+
+
+def _block(name: str, kind: type[CheckedSettings]) -> KnownName:
+    example = next(example for example in EXAMPLES if example.startswith(f"{name}: "))
+    line, facts = card(inspect.getdoc(kind) or "").line, {"written in": "a training YAML"}
+    return KnownName("block", name, line, "", facts, _rows(name, kind), example, page=PAGES[name])
+
+
+def _rows(where: str, kind: type[CheckedSettings]) -> tuple[NameRow, ...]:
+    """The settings of a class, as lines of a table; one without a default says that it must be given."""
+    needed = {kind.key(name) for name in required(kind)}
+    return tuple(
+        NameRow(row.name, row.doc, row.must, "none: give it" if row.name in needed else row.default)
+        for row in rows(kind)
+        if f"{where}.{row.name}" not in _REFUSED
+    )
 
 
 def _inside(where: str, kind: type[CheckedSettings], above: tuple[type[CheckedSettings], ...]) -> Iterator[KnownName]:
     known = {kind.key(name): one for name, one in kind.known().items()}
-    for row in rows(kind):
+    for row in _rows(where, kind):
         name = f"{where}.{row.name}"
-        if name in _REFUSED:
-            continue
         inner = block_of(known[row.name])
-        takes = (
-            ()
-            if inner is None
-            else tuple(
-                NameRow(one.name, one.doc, one.must, one.default)
-                for one in rows(inner)
-                if f"{name}.{one.name}" not in _REFUSED
-            )
-        )
-        facts = {"must be": row.must, "default": row.default or "none: it must be given"}
-        short = name.partition(".")[2]
-        also = (short, f"--{name}", row.name)
-        yield KnownName("setting", name, row.doc, "", facts, takes, example_of(name), "", page_of(name), also=also)
+        takes = () if inner is None else _rows(name, inner)
+        facts = {"must be": row.must, "default": row.default}
+        also = (name.partition(".")[2], f"--{name}", row.name)
+        yield KnownName("setting", name, row.says, "", facts, takes, example_of(name), "", page_of(name), also=also)
         if inner is not None and inner not in above:
             yield from _inside(name, inner, (*above, kind))
 

@@ -190,7 +190,8 @@ class Console:
         if display is None:
             show_block(panel(facts, steps, str(self.folder)))
         elif not progress.VOLUME.quiet:
-            progress.Drawn(display).draw(as_html(facts, steps))
+            opened = f"campus_tune.open_run({str(self.folder.parent)!r})"
+            progress.Drawn(display).draw(as_html(facts, [opened, *steps]))
 
 
 def batching_line(batching: Json) -> str:

@@ -113,6 +113,7 @@ def test_what_an_earlier_run_left_is_kept_beside_its_ledger(tmp_path: Path) -> N
         "book.1.parquet",
         "book/map.1.parquet",
         "book/likeliest.1.jsonl",
+        "book/shown.1.jsonl",
         "dropped.1.jsonl",
         "shares.1.yaml",
         "value.1",

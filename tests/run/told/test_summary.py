@@ -166,8 +166,9 @@ def test_a_notebook_has_them_in_a_table(tmp_path: Path, monkeypatch: pytest.Monk
     notebook = open_notebook(monkeypatch)
     tell(Console(16, tmp_path))
     decisions, end = notebook.pages
-    assert "<th>scope</th>" in decisions[-1]
+    assert ">scope</th>" in decisions[-1]
     assert "9 of 48 rows helped" in end[-1]
+    assert "<code>campus_tune.open_run(" in end[-1]
 
 
 def test_a_quiet_run_tells_its_warnings_alone(
