@@ -66,7 +66,7 @@ def test_rows_help_their_own_domain(plain_descent: Path) -> None:
 def test_its_page_shows_them(plain_descent: Path) -> None:
     with coarse_pictures():
         page = write_report(plain_descent).read_text("utf-8")
-    assert page.count("What rows were worth to the probes") == 1
+    assert page.count("<h2>What rows were worth to the probes</h2>") == 1
     assert "rows that helped the probes most" in page
 
 
