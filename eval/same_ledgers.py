@@ -71,7 +71,7 @@ CHANCE = {  # files of which only the presence is compared
 HASHED = "campus_files.json"  # length and hash of the files of a checkpoint, some of them with seconds inside
 # a file, means of past stages in a checkpoint, and tokens of padding and the cut of a step there and in the ledger:
 # older ones lack them
-NEWER = ("learning_rate.json", "past", "padding", "batching", "cut", "advice")
+NEWER = ("learning_rate.json", "shown.jsonl", "past", "padding", "batching", "cut", "advice")
 NEWER_LINES = ("campus: padding ", "campus: no padding", "campus: advice ")  # what is said of that
 GONE = ("kept",)  # keys of a checkpoint that newer ones lack: whether a budget could be kept
 LEFT = ("ledger.abandoned.jsonl", ".tmp")  # by a kill: what was written after the checkpoint, or half

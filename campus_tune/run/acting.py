@@ -144,7 +144,7 @@ class Suspects:
         if not never and curriculum.step < self.acting.since * curriculum.total_steps:
             why = f"the run ended before {since}"
         if not earned:
-            why = "there was no sign of wrong rows"
+            why = "it was not sure that rows are wrong"
         return {
             "stage": curriculum.n_stages,
             "step": curriculum.step,
