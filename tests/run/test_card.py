@@ -31,6 +31,7 @@ def test_the_card_of_a_finished_run_has_one_sentence_of_its_rows(tmp_path: Path)
     assert card.count(f"- the data map of its rows: {sentence}\n") == 1
     assert card.count("- order audit: all 6 steps trained the planned rows, tokens and labels\n") == 1
     assert "not over" not in card
+    assert "- rows by sub-curriculum: shuffle 100%\n" in card
     assert card.count(BEGINS) == 1
     assert card.split(BEGINS)[0].rstrip() == seen[-1].split(BEGINS)[0].rstrip()
     create()

@@ -29,7 +29,7 @@ def section(now: Situation) -> str:
     A checkpoint's card says at which step it was written: the audit of what is trained by then is no verdict yet.
     """
     watch, chosen = now.watch, {name: rows for name, rows in now.curriculum.rows_by_choice.items() if rows}
-    total = max(1, sum(chosen.values()))
+    rows_drawn = max(1, sum(chosen.values()))
     events = read_ledger(now.folder / LEDGER)
     told = (event for event in events if event["event"] in OF_ROWS and "sentence" in event)
     of_rows = [f"{OF_ROWS[event['event']]}: {event['sentence']}" for event in told]
@@ -43,7 +43,7 @@ def section(now: Situation) -> str:
         "",
         "Trained with [CAMPUS](https://arxiv.org/abs/2509.13790)-style curriculum learning by campus_tune:",
         "",
-        f"- rows by sub-curriculum: {', '.join(f'{name} {rows / total:.0%}' for name, rows in chosen.items())}",
+        f"- rows by sub-curriculum: {', '.join(f'{name} {rows / rows_drawn:.0%}' for name, rows in chosen.items())}",
         f"- order audit: {audit}" if over else f"- not over: this is a checkpoint at step {step:,} of {total:,}",
         *([f"- {weighted}"] if over and weighted else []),
         *(f"- {sentence}" for sentence in summed_up(events)),
