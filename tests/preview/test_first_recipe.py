@@ -81,6 +81,8 @@ def test_the_domain_column_is_said_where_it_is_not_the_usual_one(tmp_path: Path)
     assert other["compare"]["test"]["domain_column"] == "completion"
     _, none = written(tmp_path, look_at().with_column("none"))
     assert none["compare"]["test"]["domain_column"] is None
+    _, unprobed = written(tmp_path, look_at().with_column("completion"), files={TRAIN: "rows.jsonl"})
+    assert unprobed["campus"] == {"within": "completion"}
 
 
 def test_texts_and_chats_get_the_lines_that_are_theirs(tmp_path: Path) -> None:
