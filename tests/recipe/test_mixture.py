@@ -34,7 +34,13 @@ def names(*entries: Json) -> list[str]:
         ([{"path": "a/x", "name": "de"}, {"path": "b/x", "name": "fr"}], ["x/de", "x/fr"]),
         ([{"path": "x", "split": "early"}, {"path": "x", "split": "late"}], ["x/early", "x/late"]),
         ([{"path": "x", "name": "n", "split": "a"}, {"path": "x", "name": "n", "split": "b"}], ["x/n/a", "x/n/b"]),
-        ([{"path": "x"}, {"path": "x"}], ["x/train", "x/train"]),  # the same rows are one domain
+        ([{"path": "x"}, {"path": "x"}], ["x", "x"]),  # the same rows are one domain
+        ([{"path": "math/train.jsonl"}, {"path": "code/train.jsonl"}], ["math/train", "code/train"]),
+        (
+            [{"path": "a/train.csv"}, {"path": "a/train.csv"}, {"path": "b/train.csv"}],
+            ["a/train", "a/train", "b/train"],
+        ),
+        ([{"path": "a/m/t.csv"}, {"path": "b/m/t.csv"}, {"path": "c"}], ["a/m/t/train", "b/m/t/train", "c"]),
         (
             [{"path": "json", "data_files": "a/code.jsonl"}, {"path": "csv", "data_files": ["b/talk.csv"]}],
             ["code", "talk"],
@@ -69,6 +75,10 @@ def test_entries_are_read_with_the_split_of_the_recipe() -> None:
         ),
         ({"name": "a"}, "`datasets: 0: path` must be a text, got None"),
         ({"path": "a", "domain": 3}, "`datasets: 0: domain` must be a text, got 3"),
+        (
+            {"path": "a.jsonl", "split": "train[:9]"},
+            r"`datasets: 0: split` must be left out where `path` is a file, got 'train\[:9\]'.* data_files: a.jsonl",
+        ),
         ({"path": "a", "split": ["train"]}, "`datasets: 0: split` must be a text"),
     ],
 )
