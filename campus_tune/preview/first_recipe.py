@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -208,14 +209,15 @@ def next_steps(recipe: Path, *, judged: bool) -> list[tuple[str, str]]:
         recipe: that was written.
         judged: there are test rows.
     """
-    out = output_of(recipe)
+    run = output_of(recipe)
+    compared = run.with_name(f"{run.name}-compare")
     steps = [
-        ("check", f"campus-tune check {recipe}"),
-        ("train", f"campus-tune sft --config {recipe}"),
-        ("look", f"campus-tune report {out}"),
+        ("check", ["check", recipe]),
+        ("train", ["sft", "--config", recipe]),
+        ("look", ["report", run]),
+        ("compare", ["compare", "--config", recipe, "--out", compared]),
     ]
-    compare = f"campus-tune compare --config {recipe} --out {out.with_name(f'{out.name}-compare')}"
-    return [*steps, ("compare", compare)] if judged else steps
+    return [(what, shlex.join(["campus-tune", *map(str, words)])) for what, words in steps[: 4 if judged else 3]]
 
 
 def output_of(recipe: Path) -> Path:

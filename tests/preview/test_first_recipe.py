@@ -144,7 +144,8 @@ def test_the_next_steps_are_commands_that_there_are() -> None:
     assert [one[:2] for one in words] == [["campus-tune", name] for name in ("check", "sft", "report", "compare")]
     assert words[2][2] == "a/runs/mine"
     assert words[3][-2:] == ["--out", "a/runs/mine-compare"]
-    assert len(next_steps(Path("mine.yaml"), judged=False)) == 3
+    steps = dict(next_steps(Path("my rows.yaml"), judged=False))
+    assert (len(steps), steps["train"]) == (3, "campus-tune sft --config 'my rows.yaml'")
 
 
 def test_this_machine_and_a_model_are_asked(tmp_path: Path) -> None:
