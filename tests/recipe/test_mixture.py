@@ -108,3 +108,13 @@ def test_what_is_no_list_of_entries_is_told_as_of_any_option(odd: object) -> Non
     except RecipeError as error:
         problems = error.problems
     assert problems
+
+
+@pytest.mark.parametrize("flags", [["--dataset_name", "b.jsonl"], ["--dataset_name=b.jsonl"]])
+def test_rows_that_a_mixture_would_push_aside_silently_are_refused(flags: list[str]) -> None:
+    _, problems = parse_trl({"datasets": [{"path": "a"}], **HERE}, flags)
+    assert [problem.split(",")[0] for problem in problems] == [
+        "`--data` (--dataset_name) must be left out where the recipe lists `datasets:`"
+    ]
+    _, problems = parse_trl({"dataset_name": "a", **HERE}, flags)
+    assert problems == []
