@@ -76,7 +76,7 @@ def main(options: argparse.Namespace) -> Answer:
         test = 0
         print("no test rows: a comparison asks for rows that tell an answer from what is asked")
     cut = split(look.texts, look.said.prompts, look.domains, probes=probes, test=test, seed=options.seed)
-    files = write_parts(folder, look.rows, cut)
+    files = write_parts(folder, look.written, cut)
     made = first_recipe(
         look,
         model=model,

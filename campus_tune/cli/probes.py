@@ -79,7 +79,7 @@ def main(options: argparse.Namespace) -> Answer:
     look = first_look(name, rows, column)
     held = {"probes": options.probes, "test": options.test, "seed": options.seed}
     cut = split(look.texts, look.said.prompts, look.domains, **held)
-    files = write_parts(options.out, look.rows, cut)
+    files = write_parts(options.out, look.written, cut)
     lines = [*look.sentences(), *cut.sentences(), f"wrote {', '.join(files.values())}"]
     lines.append(f"next: in the recipe, dataset_name: {files[TRAIN]}")
     if PROBES in files:

@@ -138,15 +138,18 @@ def _question_and_answer(first: Row, names: Sequence[str]) -> str | None:
     prompt = next((name for name in PROMPTS if name in names), None)
     if answer is None or prompt is None or not isinstance(first.get(prompt), str | list):
         return None
-    if not isinstance(first.get(answer), type(first[prompt])):
+    number = isinstance(first.get(answer), int | float) and isinstance(first[prompt], str) and answer != "completion"
+    if not number and not isinstance(first.get(answer), type(first[prompt])):
         return None
     context = next((name for name in CONTEXTS if name in names and name != prompt), None)
-    if context is None:
+    if context is None and not number:
         renamed = {old: new for old, new in ((prompt, "prompt"), (answer, "completion")) if old != new}
         return f"rename_columns({renamed})"
     said = f"'\\n\\n'.join(part for part in (row[{prompt!r}], row[{context!r}]) if part) + '\\n\\n'"
-    taken = [name for name in (prompt, context, answer) if name not in ("prompt", "completion")]
-    return f"map(lambda row: {{'prompt': {said}, 'completion': row[{answer!r}]}}, remove_columns={taken})"
+    said = f"row[{prompt!r}]" if context is None else said
+    told = f"None if row[{answer!r}] is None else str(row[{answer!r}])" if number else f"row[{answer!r}]"
+    taken = [name for name in (prompt, context, answer) if name not in (None, "prompt", "completion")]
+    return f"map(lambda row: {{'prompt': {said}, 'completion': {told}}}, remove_columns={taken})"
 
 
 _WAYS: tuple[Callable[[Row, Sequence[str]], str | None], ...] = (

@@ -63,6 +63,8 @@ def why_not(rows: Rows, shape: Shape, origin: Origin = HERE, *, most: int | None
     names = list(getattr(rows, "column_names", None) or dict.fromkeys(name for row in rows for name in row))
     if "input_ids" in names:
         return None  # prepared by its user
+    if not names:
+        return "training rows must have columns, got none in any row. Check the file that they were written from."
     kind = columns_read(rows[0], names, shape)
     if kind is None:
         what, method = must_have(names, shape), conversion(rows[0], names)

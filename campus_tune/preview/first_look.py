@@ -34,6 +34,8 @@ from campus_tune.words.wording import listed
 # Columns that name a row's domain, the likeliest first, where their values are few and come often.
 DOMAIN_NAMES = (DOMAIN, "category", "subject", "topic", "task", "source", "subset", "dataset", "type", "language")
 MOST_DOMAINS, FEWEST_ROWS = 50, 5  # domains; rows of each on average
+APART = f"own_{DOMAIN}"  # what a column `domain` that names no domains is called: a recipe would read them from it
+LEFT_OUT = ("system", "history")  # columns of ShareGPT's and Alpaca's kin that are said before what is asked
 UNREAD = "\ufffd"  # what stands for a character that could not be read
 MOST_NAMED = 12  # domains that a sentence names
 MEASURED = 2000  # rows whose tokens are counted
@@ -84,6 +86,17 @@ class FirstLook:
         """Of the rows."""
         return Domains() if self.column is None else Domains.of([row.get(self.column) for row in self.rows])
 
+    @property
+    def written(self) -> Sequence[Json]:
+        """The rows as files are to have them: a recipe would take `domain` for the domains whatever stands there."""
+        if not self._apart:
+            return self.rows
+        return [{APART if key == DOMAIN else key: value for key, value in row.items()} for row in self.rows]
+
+    @property
+    def _apart(self) -> bool:
+        return self.column is None and any(DOMAIN in row for row in self.rows)
+
     def with_column(self, column: str) -> FirstLook:
         """The same rows, their domains in another column; `none` for none.
 
@@ -99,6 +112,8 @@ class FirstLook:
             yield f"converted, for TRL would not train them as they were: dataset.{self.conversion}"
         if self.column is None:
             yield "no column of domains: all rows are one"
+            if self._apart:
+                yield f"`{DOMAIN}` names none here and is written as `{APART}`; --domain-column {DOMAIN} takes it so"
         else:
             sizes = [f"{name} {n}" for name, n in self.domains.sizes().items()]
             yield f"domains in the column `{self.column}`: {listed(sizes, MOST_NAMED)}"
@@ -114,6 +129,12 @@ class FirstLook:
             if rows:
                 many = f"{len(rows)} row{'s' if len(rows) > 1 else ''} {what}"
                 yield Finding("warning", f"{many} (rows {listed(rows, 5)}).", "Mend them, or leave them out.")
+        for name in LEFT_OUT:
+            said = [number for number, row in enumerate(self.rows) if row.get(name)]
+            if said:
+                what = f"TRL does not train what `{name}` says in {len(said)} rows (rows {listed(said, 5)})."
+                where = "chats" if "chats" in self.kind else "prompts"
+                yield Finding("warning", what, f"Write it into the {where}, or let it be.")
         silent = silent_contents(self.rows)
         if silent is not None:
             yield Finding("warning", silent)
@@ -196,7 +217,8 @@ def _domain_column(rows: Sequence[Json], asked: str | None) -> str | None:
         values = [row.get(name) for row in rows]
         if not all(isinstance(value, str) for value in values):
             continue
-        if 2 <= len(Counter(values)) <= min(MOST_DOMAINS, len(rows) // FEWEST_ROWS):
+        most = len(rows) // FEWEST_ROWS  # and more cannot be an accident where the column is called so
+        if 2 <= len(Counter(values)) <= (most if name == DOMAIN else min(MOST_DOMAINS, most)):
             return name
     return None
 

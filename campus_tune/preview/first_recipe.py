@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from campus_tune.data.split import PROBES, TEST, TRAIN, Split
 from campus_tune.preview.first_look import FirstLook
+from campus_tune.recipe.blocks import DOMAIN
 from campus_tune.words.errors import CampusError
 from campus_tune.words.types import IntArray
 
@@ -85,11 +87,12 @@ def batches(n_rows: int, machine: Machine) -> tuple[int, int]:
     """(Rows of a micro batch, micro batches of a step): 16 rows a step, fewer of a small set, so that there are steps.
 
     >>> on_cpu, on_gpu = Machine(False, False, 10**8, 512), Machine(True, True, 4 * 10**9, 512)
-    >>> batches(10_000, on_cpu), batches(10_000, on_gpu), batches(200, on_cpu)
-    ((8, 2), (2, 8), (4, 1))
+    >>> batches(10_000, on_cpu), batches(10_000, on_gpu), batches(3, on_cpu)
+    ((8, 2), (2, 8), (3, 1))
     """
-    step = next((size for size in (16, 8) if n_rows >= 50 * size), 4)
+    step = next((size for size in (16, 8) if n_rows >= 50 * size), min(4, n_rows))
     micro = 2 if (machine.parameters or 0) > SMALL else min(8, step)
+    micro = min(micro, step)
     return micro, step // micro
 
 
@@ -206,14 +209,15 @@ def next_steps(recipe: Path, *, judged: bool) -> list[tuple[str, str]]:
         recipe: that was written.
         judged: there are test rows.
     """
-    out = output_of(recipe)
+    run = output_of(recipe)
+    compared = run.with_name(f"{run.name}-compare")
     steps = [
-        ("check", f"campus-tune check {recipe}"),
-        ("train", f"campus-tune sft --config {recipe}"),
-        ("look", f"campus-tune report {out}"),
+        ("check", ["check", recipe]),
+        ("train", ["sft", "--config", recipe]),
+        ("look", ["report", run]),
+        ("compare", ["compare", "--config", recipe, "--out", compared]),
     ]
-    compare = f"campus-tune compare --config {recipe} --out {out.with_name(f'{out.name}-compare')}"
-    return [*steps, ("compare", compare)] if judged else steps
+    return [(what, shlex.join(["campus-tune", *map(str, words)])) for what, words in steps[: 4 if judged else 3]]
 
 
 def output_of(recipe: Path) -> Path:
@@ -229,8 +233,9 @@ def _campus(look: FirstLook, files: dict[str, str], *, few: bool) -> list[str]:
         "# that there are some. The run ends with a map of the rows. What else helps: campus-tune guide choosing",
     ]
     if PROBES not in files:
-        return [*lines, "campus: {}"]
-    column = "" if look.column in (None, "domain") else f", domain_column: {scalar(look.column)}"
+        within = f"within: {scalar(look.column)}" if look.column not in (None, DOMAIN) else ""
+        return [*lines, f"campus: {{{within}}}"]
+    column = "" if look.column in (None, DOMAIN) else f", domain_column: {scalar(look.column)}"
     budget = [
         "  budget: 0.15 # of the training compute goes into measuring; usual are 0.05, too little for so few rows"
     ]

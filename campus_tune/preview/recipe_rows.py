@@ -78,7 +78,7 @@ def recipe_rows(settings: Mapping[str, Any]) -> list[Json]:
         what = (str(error).splitlines() or [type(error).__name__])[0]
         paths = listed([entry.path for entry in named], 5)
         raise DataError(
-            f"`{MIXTURE}` must name data sets that can be loaded, got {paths}: {what} Correct a path, a configuration "
-            "or a split."
+            f"`{MIXTURE}` must name data sets that can be loaded, got {paths}: {what} Correct a path, a "
+            "configuration, a split or a column."
         ) from error
     return rows

@@ -110,16 +110,17 @@ class LikelyWrong:
             **said,
         }
 
-    def with_texts_of(self, data: Path | Sequence[Json]) -> LikelyWrong:
+    def with_texts_of(self, data: Path | Sequence[Json], shape: Shape) -> LikelyWrong:
         """The same, with the texts of all rows that stand in a training file, by what they say.
 
         Args:
             data: the file, or its rows.
+            shape: of them, as they were trained.
 
         Raises:
             DataError: it cannot be read, or holds no row of the run.
         """
-        said = Said.of_rows(read_table(data) if isinstance(data, Path) else data, Shape())
+        said = Said.of_rows(read_table(data) if isinstance(data, Path) else data, shape)
         places = {key: place for place, key in reversed(list(enumerate(keys_of(said.whole))))}
         keys = self.table["key"].tolist()
         texts = {
@@ -165,8 +166,9 @@ def read_likely_wrong(run: Path, data: Path | Sequence[Json] | None = None) -> L
     if ledger is None:
         raise DataError(f"`{run}` must hold a run's {FOLDER}/{FILE}, got none. Name the output_dir of a run.")
     home = ledger.parent
+    events = read_events(ledger)
     if not (home / MAP).exists():
-        raise why_no_map(run, read_events(ledger))
+        raise why_no_map(run, events)
     try:
         table, about = read_columns(home / MAP)
     except ResumeError as error:
@@ -176,7 +178,16 @@ def read_likely_wrong(run: Path, data: Path | Sequence[Json] | None = None) -> L
     path = home / LIKELIEST
     likeliest = read_jsonl(path) if path.is_file() and path.stat().st_size else []
     found = LikelyWrong(table, about, {int(line["row"]): RowText.kept(line) for line in likeliest})
-    return found if data is None else found.with_texts_of(data)
+    return found if data is None else found.with_texts_of(data, trained_shape(events))
+
+
+def trained_shape(events: Sequence[Json]) -> Shape:
+    """How the rows of a run are read: the column of plain texts is as its trainer had it.
+
+    Args:
+        events: the lines of its ledger.
+    """
+    return Shape.of({"dataset_text_field": events[0].get("prepared", {}).get("dataset_text_field")})
 
 
 def why_no_map(run: Path, events: Sequence[Json]) -> DataError:

@@ -32,12 +32,11 @@ import pandas as pd
 
 from campus_tune.data.judged import keys_of
 from campus_tune.data.said import Said
-from campus_tune.data.shapes import Shape
 from campus_tune.method.curriculum import SHUFFLE
 from campus_tune.read import tables
 from campus_tune.read.finished import read_stored
 from campus_tune.read.inline_page import InlinePage
-from campus_tune.read.likely_wrong import LikelyWrong, read_likely_wrong
+from campus_tune.read.likely_wrong import LikelyWrong, read_likely_wrong, trained_shape
 from campus_tune.report import run_plots
 from campus_tune.report.figures import Picture, faces_of, picture
 from campus_tune.report.map_plots import map_picture
@@ -307,7 +306,7 @@ class OpenedRun:
             }
             return Dataset.from_dict(of_run)
         mine = self._data
-        found = _places(of_run["key"], keys_of(Said.of_rows(mine, Shape()).whole))
+        found = _places(of_run["key"], keys_of(Said.of_rows(mine, trained_shape(self._events)).whole))
         added = Dataset.from_list(mine) if not isinstance(self.data, Dataset) else self.data
         for name in JOINED:
             free = f"run_{name}" if name in added.column_names else name

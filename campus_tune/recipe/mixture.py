@@ -9,8 +9,8 @@
         domain: algebra               # a name of one's own; the only key that TRL does not know
 
 An entry is called as its path ends, or as its file where the path is a format (`path: json`). Entries that would be
-called alike get their configuration behind it, and their split. `dataset_train_split` is the split of entries that name
-none.
+called alike get what tells them apart: their configuration behind it, the folder or the owner before it, their split;
+the same rows twice are one domain. `dataset_train_split` is the split of entries that name none.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 
 from trl.scripts.utils import DatasetConfig
 
+from campus_tune.words.files import TABLE_SUFFIXES
 from campus_tune.words.leaves import Text
 from campus_tune.words.registry import nearest
 
@@ -58,6 +59,12 @@ def read_entries(settings: Mapping[str, object]) -> tuple[list[NamedDataset], li
             for key in entry
             if key not in known
         ]
+        own = entry.get("split")
+        if own not in (None, "train", usual) and str(entry.get("path")).endswith(TABLE_SUFFIXES):
+            found.append(
+                f"`{what}: split` must be left out where `path` is a file, got {own!r}: a file has no splits. Leave it "
+                f"out, or write path: json, data_files: {entry['path']} to cut it by a split."
+            )
         for key in ("path", *(key for key in ("name", "split", "domain") if entry.get(key) is not None)):
             found += Text().problems(f"{what}: {key}", entry.get(key))
         problems += found
@@ -80,23 +87,35 @@ def entry_names(entries: Sequence[DatasetConfig]) -> list[str]:
     >>> entry_names(entries)
     ['gsm8k', 'talk', 'mmlu/algebra', 'mmlu/anatomy']
     """
-    parts = [[entry_domain(entry) or _stem(entry), entry.name, entry.split] for entry in entries]
-    names = [str(part[0]) for part in parts]
-    for length in (2, 3):
-        often = Counter(name for name, entry in zip(names, entries, strict=True) if not entry_domain(entry))
-        names = [
-            "/".join(str(one) for one in part[:length] if one) if often[name] > 1 and not entry_domain(entry) else name
-            for name, part, entry in zip(names, parts, entries, strict=True)
-        ]
+    forms = [_forms(entry) for entry in entries]
+    names = [entry_domain(entry) or form[0] for entry, form in zip(entries, forms, strict=True)]
+    for often in [name for name, n in Counter(names).items() if n > 1]:
+        alike = [i for i, name in enumerate(names) if name == often and not entry_domain(entries[i])]
+        different = [len({forms[i][length] for i in alike}) for length in range(len(forms[0]))]
+        shortest = different.index(max(different, default=0))
+        for i in alike:
+            names[i] = forms[i][shortest]
     return names
 
 
-def _stem(entry: DatasetConfig) -> str:
-    """How a path ends, without the suffix of a file; of a format, how its first file or its folder does."""
+def _forms(entry: DatasetConfig) -> list[str]:
+    """What an entry may be called, the shortest first, the last one told from all others but its like.
+
+    It is called as its path ends, without the suffix of a file; of a format, as its first file or its folder does.
+    """
     path: object = entry.path
     if path in FORMATS:
         files = entry.data_files
         files = next(iter(files.values()), None) if isinstance(files, Mapping) else files
         first = files[0] if isinstance(files, Sequence) and not isinstance(files, str) and files else files
         path = first or entry.data_dir or path
-    return Path(str(path)).name.split(".")[0] or str(path)
+    source = Path(str(path))
+    stem, folder = source.name.split(".")[0] or str(path), source.parent
+    parts = (
+        (stem,),
+        (stem, entry.name),
+        (folder.name, stem, entry.name),
+        (stem, entry.name, entry.split),
+        (str(folder), stem, entry.name, entry.split),
+    )
+    return ["/".join(filter(None, part)) for part in parts]

@@ -6,6 +6,7 @@ Every key must be known to somebody: to TRL, to accelerate's launcher or to us.
 from __future__ import annotations
 
 import os
+import re
 from argparse import ArgumentParser
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -129,7 +130,7 @@ def parse_trl(settings: Json, flags: list[str], before: Sequence[str] = ()) -> t
     classes = parser.dataclass_types
     wrong = value_problems(classes, settings)
     problems = [*unknown_in(settings), *environment_problems(settings.get("env")), *wrong.values()]
-    settings = _with_entries(settings, wrong, problems)
+    settings = _with_entries(settings, flags, wrong, problems)
     if not problems:
         os.environ.update({name: str(value) for name, value in (settings.get("env") or {}).items()})
     parser.set_defaults_with_config(**{key: value for key, value in settings.items() if key not in {*wrong, "env"}})
@@ -144,7 +145,7 @@ def parse_trl(settings: Json, flags: list[str], before: Sequence[str] = ()) -> t
     return tuple(made), problems + [problem for one in made for problem in made_problems(one)]
 
 
-def _with_entries(settings: Json, wrong: Mapping[str, str], problems: list[str]) -> Json:
+def _with_entries(settings: Json, flags: Sequence[str], wrong: Mapping[str, str], problems: list[str]) -> Json:
     """The settings with the entries of a mixture read, which may say their domain; what is wrong is added."""
     if not settings.get("datasets") or "datasets" in wrong or not isinstance(settings["datasets"], list):
         return settings
@@ -152,6 +153,11 @@ def _with_entries(settings: Json, wrong: Mapping[str, str], problems: list[str])
 
     entries, found = read_entries(settings)
     problems += found
+    if any(re.fullmatch(r"--dataset[_-]name(=.*)?", word) for word in flags):
+        problems.append(
+            "`--data` (--dataset_name) must be left out where the recipe lists `datasets:`, which would be trained all "
+            "the same. Leave it out, or write dataset_name in place of datasets into the recipe."
+        )
     return {**settings, "datasets": entries}
 
 

@@ -147,6 +147,16 @@ def test_a_person_is_asked_for_what_no_flag_says(
     assert read_yaml("mine.yaml")["model_name_or_path"] == str(model)
 
 
+@pytest.mark.parametrize("n", [1, 3])
+def test_a_handful_of_rows_and_a_domain_for_each_pass_check(
+    n: int, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{**row, "domain": f"d{i}"} for i, row in enumerate(rows_in("alpaca")[:n])]
+    assert main(["init", "--model", str(model), "--data", write(rows), "--yes"]) == 0
+    assert main(["check", "recipe.yaml"]) == 0
+    assert " 0 errors" in capsys.readouterr().out
+
+
 def test_a_person_may_say_that_there_are_no_domains_and_no_probes(model: Path, terminal: list[str]) -> None:
     terminal += ["none", "no", "0"]  # `no` is no number, and asked for again
     assert main(["init", "--model", str(model), "--data", write(rows_in("messages")), "--out", "mine.yaml"]) == 0

@@ -40,6 +40,11 @@ KNOWN: dict[str, tuple[Json, Json, str]] = {
         {"prompt": "ask", "completion": "answer"},
         "prompt and completion",
     ),
+    "answers that are numbers": (
+        {"question": "ask", "answer": 42},
+        {"prompt": "ask", "completion": "42"},
+        "prompt and completion",
+    ),
     "one column of texts": ({"body": "said", "n": 2}, {"body": "said", "n": 2}, "plain texts under `body`"),
 }
 
@@ -66,14 +71,14 @@ def test_a_shape_is_known_and_made_one_that_trl_trains(name: str) -> None:
     assert why_not(look.rows, look.shape) is None
 
 
-@pytest.mark.parametrize("name", ["Alpaca", "ShareGPT by another name", "questions"])
+@pytest.mark.parametrize("name", ["Alpaca", "ShareGPT by another name", "questions", "answers that are numbers"])
 def test_what_is_done_is_what_a_refusal_tells_to_do(name: str) -> None:
     row, _, _ = KNOWN[name]
     told = why_not([row], Shape())
     look = first_look("rows.jsonl", [row])
     assert told is not None
     assert look.conversion is not None
-    assert look.conversion.split(").map(")[0] in told  # what comes behind it are the speakers' names
+    assert re.split(r"\)\.(?:map|rename)", look.conversion)[0] in told  # what comes behind it, TRL could do without
 
 
 def test_what_nobody_knows_how_to_train_is_refused_as_a_run_refuses_it() -> None:
@@ -83,6 +88,8 @@ def test_what_nobody_knows_how_to_train_is_refused_as_a_run_refuses_it() -> None
         first_look("rows.jsonl", [{"a": "x", "b": "y"}])
     with pytest.raises(DataError, match="the training set must have at least one row, got none"):
         first_look("rows.jsonl", [])
+    with pytest.raises(DataError, match="training rows must have columns, got none in any row"):
+        first_look("rows.jsonl", [{}, {}])
     with pytest.raises(DataError, match="row 1: `messages` must be in every row, got none"):
         first_look("rows.jsonl", [{"messages": CHAT}, {"messages": None}])
 
@@ -102,6 +109,7 @@ def rows_of(**columns: Any) -> list[Json]:
         ({"category": lambda i: f"c{i}"}, None),  # as many as rows
         ({"category": lambda i: None if i == 7 else "cd"[i % 2]}, None),
         ({"level": lambda i: i % 3}, None),
+        ({"domain": lambda i: f"c{i}"}, None),
     ],
 )
 def test_the_column_of_domains_is_the_likeliest_of_those_that_can_be(columns: Json, found: str | None) -> None:
@@ -109,6 +117,28 @@ def test_the_column_of_domains_is_the_likeliest_of_those_that_can_be(columns: Js
     assert look.column == found
     told = " ".join(look.sentences())
     assert ("no column of domains" in told) == (found is None)
+
+
+def test_many_domains_are_believed_where_their_column_is_called_so() -> None:
+    rows = [{"prompt": f"ask {i}", "completion": "say", "domain": f"d{i % 60}"} for i in range(300)]
+    assert first_look("rows.jsonl", rows).column == "domain"
+    assert first_look("rows.jsonl", [{"topic": row.pop("domain"), **row} for row in rows]).column is None
+
+
+@pytest.mark.parametrize("asked", [None, "none"])
+def test_a_column_called_domain_that_names_none_is_written_by_another_name(asked: str | None) -> None:
+    look = first_look("rows.jsonl", rows_of(domain=lambda i: f"c{i}"), asked)
+    assert {tuple(row) for row in look.written} == {("prompt", "completion", "own_domain")}
+    assert "`domain` names none here and is written as `own_domain`" in " ".join(look.sentences())
+    other = first_look("rows.jsonl", rows_of(domain=lambda i: f"c{i}", level=1), "level")
+    assert other.written == other.rows
+
+
+def test_what_is_said_before_the_question_is_not_lost_silently() -> None:
+    rows = [{"conversations": SHARE, "system": "be kind" if i % 2 else ""} for i in range(6)]
+    told = [str(finding) for finding in first_look("rows.jsonl", rows).findings()]
+    what = "warning: TRL does not train what `system` says in 3 rows (rows 1, 3, 5). Write it into the chats, or"
+    assert any(one.startswith(what) for one in told)
 
 
 def test_a_column_that_is_named_is_taken_or_refused() -> None:

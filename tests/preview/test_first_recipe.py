@@ -81,6 +81,8 @@ def test_the_domain_column_is_said_where_it_is_not_the_usual_one(tmp_path: Path)
     assert other["compare"]["test"]["domain_column"] == "completion"
     _, none = written(tmp_path, look_at().with_column("none"))
     assert none["compare"]["test"]["domain_column"] is None
+    _, unprobed = written(tmp_path, look_at().with_column("completion"), files={TRAIN: "rows.jsonl"})
+    assert unprobed["campus"] == {"within": "completion"}
 
 
 def test_texts_and_chats_get_the_lines_that_are_theirs(tmp_path: Path) -> None:
@@ -142,7 +144,8 @@ def test_the_next_steps_are_commands_that_there_are() -> None:
     assert [one[:2] for one in words] == [["campus-tune", name] for name in ("check", "sft", "report", "compare")]
     assert words[2][2] == "a/runs/mine"
     assert words[3][-2:] == ["--out", "a/runs/mine-compare"]
-    assert len(next_steps(Path("mine.yaml"), judged=False)) == 3
+    steps = dict(next_steps(Path("my rows.yaml"), judged=False))
+    assert (len(steps), steps["train"]) == (3, "campus-tune sft --config 'my rows.yaml'")
 
 
 def test_this_machine_and_a_model_are_asked(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from campus_tune import open_run
 from campus_tune.read.finished import read_finished
+from campus_tune.read.likely_wrong import read_likely_wrong
 from campus_tune.read.opened_run import OpenedRun
 from campus_tune.read.tables import TABLES
 from campus_tune.run.ledger import read_ledger
@@ -268,6 +269,18 @@ def test_without_the_data_rows_have_the_texts_that_the_run_kept(made: Path) -> N
     kept = [row for row, prompt in enumerate(found["prompt"][:]) if prompt is not None]
     assert set(run.suspects.row[:10]) <= set(kept)
     assert len(kept) == 20
+
+
+def test_plain_texts_are_found_in_the_column_that_was_trained(tmp_path: Path) -> None:
+    rows = [{"body": f"{row['prompt']} {row['completion']}", "n": n} for n, row in enumerate(task_rows(16))]
+    tiny_trainer(tmp_path / "run", train=rows, dataset_text_field="body").train()
+    run = open_run(tmp_path / "run", data=rows)
+    assert run.rows["row"][:] == list(range(16))
+    assert run.suspects.empty or run.suspects.answer.notna().all()
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    found = read_likely_wrong(tmp_path / "run", path)
+    assert [found.texts[row].answer for row in range(16)] == [row["body"] for row in rows]
 
 
 def test_with_the_data_every_suspect_has_its_text(trained: Path) -> None:

@@ -34,7 +34,13 @@ def names(*entries: Json) -> list[str]:
         ([{"path": "a/x", "name": "de"}, {"path": "b/x", "name": "fr"}], ["x/de", "x/fr"]),
         ([{"path": "x", "split": "early"}, {"path": "x", "split": "late"}], ["x/early", "x/late"]),
         ([{"path": "x", "name": "n", "split": "a"}, {"path": "x", "name": "n", "split": "b"}], ["x/n/a", "x/n/b"]),
-        ([{"path": "x"}, {"path": "x"}], ["x/train", "x/train"]),  # the same rows are one domain
+        ([{"path": "x"}, {"path": "x"}], ["x", "x"]),  # the same rows are one domain
+        ([{"path": "math/train.jsonl"}, {"path": "code/train.jsonl"}], ["math/train", "code/train"]),
+        (
+            [{"path": "a/train.csv"}, {"path": "a/train.csv"}, {"path": "b/train.csv"}],
+            ["a/train", "a/train", "b/train"],
+        ),
+        ([{"path": "a/m/t.csv"}, {"path": "b/m/t.csv"}, {"path": "c"}], ["a/m/t/train", "b/m/t/train", "c"]),
         (
             [{"path": "json", "data_files": "a/code.jsonl"}, {"path": "csv", "data_files": ["b/talk.csv"]}],
             ["code", "talk"],
@@ -69,6 +75,10 @@ def test_entries_are_read_with_the_split_of_the_recipe() -> None:
         ),
         ({"name": "a"}, "`datasets: 0: path` must be a text, got None"),
         ({"path": "a", "domain": 3}, "`datasets: 0: domain` must be a text, got 3"),
+        (
+            {"path": "a.jsonl", "split": "train[:9]"},
+            r"`datasets: 0: split` must be left out where `path` is a file, got 'train\[:9\]'.* data_files: a.jsonl",
+        ),
         ({"path": "a", "split": ["train"]}, "`datasets: 0: split` must be a text"),
     ],
 )
@@ -98,3 +108,13 @@ def test_what_is_no_list_of_entries_is_told_as_of_any_option(odd: object) -> Non
     except RecipeError as error:
         problems = error.problems
     assert problems
+
+
+@pytest.mark.parametrize("flags", [["--dataset_name", "b.jsonl"], ["--dataset_name=b.jsonl"]])
+def test_rows_that_a_mixture_would_push_aside_silently_are_refused(flags: list[str]) -> None:
+    _, problems = parse_trl({"datasets": [{"path": "a"}], **HERE}, flags)
+    assert [problem.split(",")[0] for problem in problems] == [
+        "`--data` (--dataset_name) must be left out where the recipe lists `datasets:`"
+    ]
+    _, problems = parse_trl({"dataset_name": "a", **HERE}, flags)
+    assert problems == []
