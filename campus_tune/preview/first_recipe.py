@@ -236,9 +236,7 @@ def _campus(look: FirstLook, files: dict[str, str], *, few: bool) -> list[str]:
         within = f"within: {scalar(look.column)}" if look.column not in (None, DOMAIN) else ""
         return [*lines, f"campus: {{{within}}}"]
     column = "" if look.column in (None, DOMAIN) else f", domain_column: {scalar(look.column)}"
-    budget = [
-        "  budget: 0.15 # of the training compute goes into measuring; usual are 0.05, too little for so few rows"
-    ]
+    budget = ["  budget: 0.2 # of the training compute goes into measuring; usual are 0.05, too little for so few rows"]
     return [
         *lines,
         "campus:",
