@@ -114,7 +114,7 @@ class FirstLook:
         if self.column is None:
             yield "no column of domains: all rows are one"
             if self._apart:
-                yield f"`{DOMAIN}` names none here and is written as `{APART}`; --domain-column {DOMAIN} takes it so"
+                yield f"`{DOMAIN}` names none here and is written as `{APART}`; --domain-column {DOMAIN} keeps it"
         else:
             sizes = [f"{name} {n}" for name, n in self.domains.sizes().items()]
             yield f"domains in the column `{self.column}`: {listed(sizes, MOST_NAMED)}"
