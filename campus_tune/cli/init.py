@@ -76,11 +76,12 @@ def main(options: argparse.Namespace) -> Answer:
         test = 0
         print("no test rows: a comparison asks for rows that tell an answer from what is asked")
     cut = split(look.texts, look.said.prompts, look.domains, probes=probes, test=test, seed=options.seed)
+    machine = Machine.here(model)  # takes seconds: nothing is written yet if it is interrupted
     files = write_parts(folder, look.written, cut)
     made = first_recipe(
         look,
         model=model,
-        machine=Machine.here(model),
+        machine=machine,
         tokens=tokens if counted == "tokens" else None,
         files=files,
         cut=cut,

@@ -187,11 +187,16 @@ def write_parts(folder: Path, rows: Sequence[Json], cut: Split) -> dict[str, str
         StorageError: it cannot be written.
     """
     written = {}
-    for part, path in part_files(folder).items():
-        chosen: RowArray = getattr(cut, part)
-        if len(chosen):
-            atomic_write(path, (_line(rows[row]) for row in chosen.tolist()))
-            written[part] = str(path)
+    try:
+        for part, path in part_files(folder).items():
+            chosen: RowArray = getattr(cut, part)
+            if len(chosen):
+                atomic_write(path, (_line(rows[row]) for row in chosen.tolist()))
+                written[part] = str(path)
+    except BaseException:  # Ctrl-C too: what is there is never written over, so half of it would be in the way
+        for name in written.values():
+            Path(name).unlink()
+        raise
     return written
 
 

@@ -27,6 +27,7 @@ from campus_tune.preview.duplicate_rows import Repeats, duplicate_findings
 from campus_tune.recipe.blocks import DOMAIN
 from campus_tune.words.errors import CampusError, DataError
 from campus_tune.words.findings import Finding, as_findings
+from campus_tune.words.library_warnings import left_out
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import IntArray, Json
 from campus_tune.words.wording import listed
@@ -113,7 +114,7 @@ class FirstLook:
         if self.column is None:
             yield "no column of domains: all rows are one"
             if self._apart:
-                yield f"`{DOMAIN}` names none here and is written as `{APART}`; --domain-column {DOMAIN} takes it so"
+                yield f"`{DOMAIN}` names none here and is written as `{APART}`; --domain-column {DOMAIN} keeps it"
         else:
             sizes = [f"{name} {n}" for name, n in self.domains.sizes().items()]
             yield f"domains in the column `{self.column}`: {listed(sizes, MOST_NAMED)}"
@@ -149,10 +150,15 @@ class FirstLook:
         text_field = self.shape.dataset_text_field
         settings: Json = {"model_name_or_path": model, "max_length": None, "dataset_text_field": text_field}
         findings: list[Finding] = []
+        merged = r"(\[RANK \d+\] )?The tokenized prompt is not a prefix"  # TRL: one long line for each end of a prompt
         try:
-            prepared = prepare_rows(settings, as_dataset(some, self.name))
+            with left_out("trl.trainer.sft_trainer", merged) as lines:
+                prepared = prepare_rows(settings, as_dataset(some, self.name))
         except CampusError as error:
             prepared, findings = None, as_findings(error)
+        if lines.met:
+            what = "Ends of prompts melt into tokens with the beginnings of their answers, and are left out by TRL."
+            findings.append(Finding("warning", what, "End each prompt with a line break or a space."))
         if prepared is None:
             texts = self.texts[:: max(1, -(-len(self.rows) // MEASURED))]
             return count_words(texts), "words", findings

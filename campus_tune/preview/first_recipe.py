@@ -21,6 +21,7 @@ from campus_tune.words.types import IntArray
 LENGTHS = (128, 256, 512, 1024, 1536, 2048, 3072, 4096, 6144, 8192)  # tokens; the first that cuts few rows is taken
 CUT = 0.01  # share of rows that may be cut
 UNKNOWN = 1024  # tokens, where no tokenizer could be asked
+MANY = 0.04  # probes for each row that is trained, above which they cost more than the usual budget pays for
 FEW = 1000  # rows that are trained, below which measuring and chance weigh more
 SMALL, LARGE = 3e9, 10e9  # parameters: full fine-tuning of more takes half the rate, LoRA of more likewise
 PLAIN = re.compile(r"[A-Za-z./][\w./-]*(?<!:)")
@@ -186,7 +187,8 @@ def first_recipe(
         "seed: 0",
         "",
     ]
-    lines += _campus(look, files, few=n_rows < FEW)
+    n_probes = 0 if cut is None else len(cut.probes)
+    lines += _campus(look, files, dear=n_rows < FEW or n_probes > MANY * n_rows)
     if TEST in files:
         column = "null" if look.column is None else scalar(look.column)
         lines += [
@@ -225,7 +227,7 @@ def output_of(recipe: Path) -> Path:
     return recipe.parent / "runs" / recipe.stem
 
 
-def _campus(look: FirstLook, files: dict[str, str], *, few: bool) -> list[str]:
+def _campus(look: FirstLook, files: dict[str, str], *, dear: bool) -> list[str]:
     """The curriculum's block."""
     lines = [
         "# -- the curriculum: the default, for which there is evidence --",
@@ -236,13 +238,15 @@ def _campus(look: FirstLook, files: dict[str, str], *, few: bool) -> list[str]:
         within = f"within: {scalar(look.column)}" if look.column not in (None, DOMAIN) else ""
         return [*lines, f"campus: {{{within}}}"]
     column = "" if look.column in (None, DOMAIN) else f", domain_column: {scalar(look.column)}"
-    budget = ["  budget: 0.2 # of the training compute goes into measuring; usual are 0.05, too little for so few rows"]
+    budget = [
+        "  budget: 0.2 # of the training compute goes into measuring; usual are 0.05, too little for so small a set"
+    ]
     return [
         *lines,
         "campus:",
         "  # held-out rows: measured while training, so that you see what is learned and forgotten; never trained",
         f"  probes: {{path: {scalar(files[PROBES])}{column}}}",
-        *(budget if few else []),
+        *(budget if dear else []),
         "  # metrics: [length, loss] # rows from easy to hard; by the evidence, seldom better than shuffling",
     ]
 

@@ -92,16 +92,16 @@ def run_comparison(
         "devices": devices and list(devices),
     }
     folder = None if out is None else Path(out)
-    with tempfile.TemporaryDirectory() as held:
-        config, content = str(recipe), ""
-        if isinstance(recipe, Mapping):
-            content, config = yaml.safe_dump(plain(recipe), sort_keys=False), f"{held}/{RECIPE}"
-            Path(config).write_text(content, "utf-8")
-        plan = plan_comparison(config, flags, given, out=folder, random_plus=random_plus)
-    config = str(plan.out / RECIPE) if content else config
-    command = command_line(config, {"out": out, **given}, flags, random_plus=random_plus)
     before = None if earlier is None else Path(earlier)
     with CtrlC() as ctrl_c, hushed(), VOLUME.quieted(wanted=quiet):
+        with tempfile.TemporaryDirectory() as held:
+            config, content = str(recipe), ""
+            if isinstance(recipe, Mapping):
+                content, config = yaml.safe_dump(plain(recipe), sort_keys=False), f"{held}/{RECIPE}"
+                Path(config).write_text(content, "utf-8")
+            plan = plan_comparison(config, flags, given, out=folder, random_plus=random_plus)
+        config = str(plan.out / RECIPE) if content else config
+        command = command_line(config, {"out": out, **given}, flags, random_plus=random_plus)
         result = make_comparison(plan, command, pilot=pilot, earlier=before, check=ctrl_c.check)
     if content:  # not before: what is in the folder may be another comparison, which the lines above refuse
         atomic_write(plan.out / RECIPE, content)

@@ -49,7 +49,7 @@ LOGGED = {  # logger → beginnings of lines
 
 
 class LeftOut(logging.Filter):
-    """Lines of a log that begin in a way are not written.
+    """Lines of a log that begin in a way are not written, but noted that there were some.
 
     Args:
         words: patterns of beginnings.
@@ -57,11 +57,13 @@ class LeftOut(logging.Filter):
 
     def __init__(self, words: tuple[str, ...]) -> None:
         super().__init__()
-        self.words = words
+        self.words, self.met = words, False
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a line is written."""
-        return not any(re.match(one, record.getMessage()) for one in self.words)
+        met = any(re.match(one, record.getMessage()) for one in self.words)
+        self.met = self.met or met
+        return not met
 
 
 def hush() -> None:
@@ -76,6 +78,23 @@ def hush() -> None:
         logger = logging.getLogger(name)
         if not any(isinstance(one, LeftOut) for one in logger.filters):
             logger.addFilter(LeftOut(patterns))
+
+
+@contextmanager
+def left_out(name: str, *words: str) -> Iterator[LeftOut]:
+    """Lines of one log are left out meanwhile, for what they say is said otherwise, and once.
+
+    Args:
+        name: of the logger.
+        words: patterns of beginnings.
+    """
+    found = LeftOut(words)
+    logger = logging.getLogger(name)
+    logger.addFilter(found)
+    try:
+        yield found
+    finally:
+        logger.removeFilter(found)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ from campus_tune.data.split import (
     write_parts,
 )
 from campus_tune.words.errors import DataError
-from campus_tune.words.files import read_jsonl
+from campus_tune.words.files import atomic_write, read_jsonl
+from campus_tune.words.types import Json
 
 WORDS = [f"w{i}" for i in range(4000)]
 SENTENCE = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
@@ -227,3 +229,17 @@ def test_a_row_of_json_is_a_line(tmp_path: Path) -> None:
     assert [json.loads(line)["when"] for line in Path(files[PROBES]).read_text("utf-8").splitlines()] == [
         "2024-01-01"
     ] * 2
+
+
+def test_what_is_interrupted_leaves_no_file_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(path: Path, lines: Iterable[bytes]) -> None:
+        if path.stem != TRAIN:
+            raise KeyboardInterrupt
+        atomic_write(path, lines)
+
+    monkeypatch.setattr("campus_tune.data.split.atomic_write", interrupted)
+    rows: list[Json] = [{"text": text} for text in texts_of(20)]
+    found = cut([str(row["text"]) for row in rows], probes=2, test=0)
+    with pytest.raises(KeyboardInterrupt):
+        write_parts(tmp_path, rows, found)
+    assert list(tmp_path.iterdir()) == []

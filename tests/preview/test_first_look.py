@@ -177,6 +177,20 @@ def test_lengths_are_the_models_own_with_its_template(tiny_folder: Path) -> None
     )
 
 
+def test_prompts_that_melt_into_their_answers_are_told_once(
+    tiny_folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["the", "of", "in", "ing", "er"]
+    rows = [{"prompt": f"add {n}{a}", "completion": f"{b}{n} is it"} for n, a in enumerate(words) for b in words]
+    for end, n_told in (("", 1), ("\n", 0)):
+        ended = [{**row, "prompt": row["prompt"] + end} for row in rows]
+        _, _, troubles = first_look("rows.jsonl", ended).count_tokens(str(tiny_folder))
+        assert [one.what.split(", and")[0] for one in troubles] == n_told * [
+            "Ends of prompts melt into tokens with the beginnings of their answers"
+        ]
+    assert "not a prefix" not in caplog.text
+
+
 def test_what_a_tokenizer_cannot_do_is_a_finding_and_words_are_counted(tiny_folder: Path) -> None:
     odd = first_look("rows.jsonl", [{"messages": [{"role": "user", "content": "a"}], "tools": "[]"}])
     tokens, _, _ = odd.count_tokens(str(tiny_folder))

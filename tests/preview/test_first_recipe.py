@@ -96,8 +96,12 @@ def test_texts_and_chats_get_the_lines_that_are_theirs(tmp_path: Path) -> None:
 
 def test_few_rows_get_a_budget_and_a_tolerance_that_fit_them(tmp_path: Path) -> None:
     _, few = written(tmp_path)
-    _, many = written(tmp_path, look_at(2000))
+    _, many = written(tmp_path, look_at(8000))
     assert (few["campus"]["budget"], "budget" in many["campus"]) == (0.2, False)
+    cut_in_many = look_at(8000)
+    cut = split(cut_in_many.texts, cut_in_many.said.prompts, cut_in_many.domains, probes=400, test=0)
+    _, dear = written(tmp_path, cut_in_many, cut=cut)
+    assert dear["campus"]["budget"] == 0.2  # many probes
     assert (few["compare"]["tokens_tolerance"], "tokens_tolerance" in many["compare"]) == (0.05, False)
 
 

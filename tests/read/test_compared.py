@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from campus_tune.compare.verdict import Verdict
 from campus_tune.words.errors import DataError, RecipeError
 from campus_tune.words.types import Json
 from tests.compare.tiny_compare import result_of, tiny_recipe
+from tests.libraries import CHECKPOINTING
 from tests.report.made_up import make_comparison, make_verdict
 
 Read = pytest.CaptureFixture[str]
@@ -103,6 +105,17 @@ def test_quiet_leaves_warnings_and_the_verdict(result: ComparisonResult, capsys:
     before, _, after = capsys.readouterr().out.partition("\nVERDICT")
     assert f"\nVERDICT{after}" == f"{result}\n"
     assert [line for line in before.splitlines() if not line.startswith("warning: ")] == []
+
+
+@pytest.mark.usefixtures("untrained")
+def test_libraries_warn_nobody_of_what_is_theirs(recipe: Json, result: ComparisonResult) -> None:
+    usual = {name: value for name, value in recipe.items() if name != CHECKPOINTING}
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        # transformers calls deprecated what TRL's documentation names; the comparison is another one then
+        with pytest.raises(RecipeError, match="--out"):
+            run_comparison(usual | {"gradient_checkpointing": True}, out=result.folder, quiet=True)
+    assert [one for one in told if issubclass(one.category, FutureWarning)] == []
 
 
 def test_a_pilot_has_runs_and_no_verdict(recipe: Json, tmp_path: Path, capsys: Read) -> None:
