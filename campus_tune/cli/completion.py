@@ -109,14 +109,14 @@ def prepare(parser: argparse.ArgumentParser, command: str, *, flag: str) -> None
 
 def _give(action: argparse.Action, command: str) -> None:
     """What completes the values of a flag or a word, by the name that the help gives it."""
-    from argcomplete.completers import DirectoriesCompleter, FilesCompleter, SuppressCompleter
+    from argcomplete.completers import ChoicesCompleter, DirectoriesCompleter, FilesCompleter
 
     completers: dict[str, BaseCompleter] = {
         "YAML": FilesCompleter(("yaml", "yml")),
         "DIR": DirectoriesCompleter(),
         "RUN": DirectoriesCompleter(),
-        "N": SuppressCompleter(),
-        "SECONDS": SuppressCompleter(),
+        "N": ChoicesCompleter(()),  # nothing; a `SuppressCompleter` would take the flag itself away
+        "SECONDS": ChoicesCompleter(()),
     }
     if action.metavar in completers:
         action.completer = completers[str(action.metavar)]  # type: ignore[attr-defined]  # so argcomplete finds it

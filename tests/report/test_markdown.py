@@ -73,6 +73,7 @@ def test_a_search_in_short_says_whether_there_is_a_winner(tmp_path: Path) -> Non
 
 def test_what_is_in_names_is_no_markdown() -> None:
     assert markdown.marked(EVIL).startswith("\\<script>document")
+    assert markdown.marked("__init__ of a_b") == "\\_\\_init\\_\\_ of a_b"
     assert markdown.marked("a `b") == "a \\`b"
     assert markdown.marked("`x|y` | *z*\n[l](u)") == "`x\\|y` \\| \\*z\\* \\[l\\](u)"
     table = HtmlTable("a|b", ["x|y"], [[words("1|2")]])
