@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from campus_tune.cli.completion import SHELLS, block_settings, explained, trl_fields, values_of
+from campus_tune.cli.completion import SHELLS, block_settings, explained, values_of
 from campus_tune.cli.main import main
+from campus_tune.cli.trl_names import trl_fields
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.trl_yaml import trl_parser
 from tests.test_layers import HEAVY

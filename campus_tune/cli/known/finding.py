@@ -13,11 +13,11 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from campus_tune.cli.completion import trl_fields
 from campus_tune.cli.known.entry import KnownName
 from campus_tune.cli.known.kinds import ALL
 from campus_tune.cli.known.messages import FEWEST, find_message, words_of
 from campus_tune.cli.known.training_fields import training_field
+from campus_tune.cli.trl_names import trl_fields
 
 _TEXTS = ("warning",)  # kinds whose names are whole sentences: the messages are looked at for these
 NEAR = 5  # names that are offered in the place of one that nobody knows
