@@ -103,8 +103,8 @@ def _give(action: argparse.Action, command: str) -> None:
         "YAML": FilesCompleter(("yaml", "yml")),
         "DIR": DirectoriesCompleter(),
         "RUN": DirectoriesCompleter(),
-        "N": ChoicesCompleter(()),  # nothing; a `SuppressCompleter` would take the flag itself away
-        "SECONDS": ChoicesCompleter(()),
+        "N": ChoicesCompleter({}),  # nothing; a `SuppressCompleter` would take the flag itself away
+        "SECONDS": ChoicesCompleter({}),
     }
     if action.metavar in completers:
         action.completer = completers[str(action.metavar)]  # type: ignore[attr-defined]  # so argcomplete finds it
