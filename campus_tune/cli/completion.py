@@ -2,22 +2,20 @@
 
 A shell that completes starts the command anew at each Tab, so nothing is imported that is not needed to answer: of a
 command, its own file; of the settings, their classes (0.3 s, and only behind `--campus.`); of TRL, whose import takes
-seconds, nothing: the names of its fields are read out of its source. That is a reading, not a parser: a name that it
-misses is not offered, and taken all the same.
+seconds, nothing (`trl_names`).
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from campus_tune.cli.answer import Answer
 from campus_tune.cli.options import COMMANDS, TAKE_A_RECIPE, TRAIN, Commands, add_command
+from campus_tune.cli.trl_names import trl_fields
 
 if TYPE_CHECKING:
     from argcomplete.completers import BaseCompleter
@@ -35,16 +33,6 @@ example:
   campus-tune completion fish > ~/.config/fish/completions/campus-tune.fish
 """
 BLOCKS = {"campus": TRAIN, "compare": ("compare", "ablate", "value", "search"), "search": ("search",)}
-OF_TRL = (
-    "trl/scripts/utils.py",
-    "trl/trainer/base_config.py",
-    "trl/trainer/model_config.py",
-    "trl/trainer/sft_config.py",
-    "transformers/training_args.py",
-)
-APART = "DatasetConfig"  # of one part of a mixture: no flags
-_CLASS = re.compile(r"^class (\w+)", re.M)
-_FIELD = re.compile(r"^    (\w+): [^=\n]+=(?!=)", re.M)
 
 
 def add_parser(commands: Commands) -> None:
@@ -109,14 +97,14 @@ def prepare(parser: argparse.ArgumentParser, command: str, *, flag: str) -> None
 
 def _give(action: argparse.Action, command: str) -> None:
     """What completes the values of a flag or a word, by the name that the help gives it."""
-    from argcomplete.completers import DirectoriesCompleter, FilesCompleter, SuppressCompleter
+    from argcomplete.completers import ChoicesCompleter, DirectoriesCompleter, FilesCompleter
 
     completers: dict[str, BaseCompleter] = {
         "YAML": FilesCompleter(("yaml", "yml")),
         "DIR": DirectoriesCompleter(),
         "RUN": DirectoriesCompleter(),
-        "N": SuppressCompleter(),
-        "SECONDS": SuppressCompleter(),
+        "N": ChoicesCompleter({}),  # nothing; a `SuppressCompleter` would take the flag itself away
+        "SECONDS": ChoicesCompleter({}),
     }
     if action.metavar in completers:
         action.completer = completers[str(action.metavar)]  # type: ignore[attr-defined]  # so argcomplete finds it
@@ -152,22 +140,6 @@ def kinds() -> list[str]:
     from campus_tune.cli.known import ALL
 
     return list(ALL)
-
-
-def trl_fields() -> list[str]:
-    """The names of TRL's flags, read from its source and that of transformers."""
-    names: set[str] = set()
-    for path in OF_TRL:
-        package, _, rest = path.partition("/")
-        found = find_spec(package)
-        file = Path(found.origin).parent / rest if found is not None and found.origin else None
-        if file is None or not file.is_file():
-            continue
-        parts = _CLASS.split(file.read_text("utf-8"))
-        for name, body in zip(parts[1::2], parts[2::2], strict=True):
-            if name != APART:
-                names |= {field for field in _FIELD.findall(body) if not field.startswith("_")}
-    return sorted(names)
 
 
 def block_settings(block: str) -> dict[str, Json]:

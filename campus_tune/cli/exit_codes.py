@@ -10,7 +10,7 @@ WRONG = 2
 
 MEANINGS = {
     DONE: "done",
-    FOUND: "the answer of check, diff or eval is no, or a crash",
+    FOUND: "the answer is no, nothing was found, or a crash",
     WRONG: "wrong usage or input, which the message names",
     INTERRUPTED: "Ctrl-C",
 }

@@ -100,7 +100,7 @@ def main(options: argparse.Namespace) -> Answer:
     Raises:
         RecipeError: there is no page of this name.
     """
-    names = PAGES if options.page is None else [options.page]
+    names = PAGES if options.page is None else [options.page.lower()]
     pages = [read_page(name) for name in names]
     if options.search is not None:
         return _searched(pages, options.search)

@@ -17,6 +17,7 @@ from campus_tune.cli.help_text import filled
 from campus_tune.words.registry import nearest
 
 FEW = 4  # flags that the first line of a help names; more are "[options]"
+_ASK = ("--help", "--help-all")  # which nobody means who misspelt another one
 _CHOICE = re.compile(r"invalid choice: '?([^' ]+)'? \(choose from (.*)\)")
 
 
@@ -110,10 +111,16 @@ class CommandParser(argparse.ArgumentParser):
             message += "." + nearest(found[1], re.findall(r"[\w.-]+", found[2]))
         elif message.startswith("unrecognized arguments"):
             wrong = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
-            message += "." + "".join(nearest(flag, self.flags()) for flag in wrong[:1])
+            message += "." + "".join(map(self._meant, wrong[:1]))
         elif "are required" in message and (example := _first_example(self.description or "")):
             message += f". For example: {example}"
         super().error(message)
+
+    def _meant(self, flag: str) -> str:
+        """What to do about a flag that was not taken: one that the command has stood before its name."""
+        if flag in self.flags():
+            return f" Write {flag} behind `{self.prog}`."
+        return nearest(flag, [one for one in self.flags() if one not in _ASK])
 
 
 class HelpAll(argparse.Action):

@@ -38,7 +38,7 @@ def add_parser(commands: Commands) -> argparse.ArgumentParser:
         "--markdown", action="store_true", help="print it in short, for a pull request, and write no page"
     )
     parser.add_argument("--open", action="store_true", help="show it in a browser")
-    add_json(parser, page="the file", plots="folder of its pictures")
+    add_json(parser, page="the file", plots="folder of its pictures", markdown="with --markdown alone: the text")
     return parser
 
 
@@ -46,15 +46,15 @@ def main(options: argparse.Namespace) -> int | Answer:
     """Write the page and say where it is.
 
     Returns:
-        Where it is, or 130 after Ctrl-C.
+        Where it is, or the text; 130 after Ctrl-C.
 
     Raises:
         DataError: no run or comparison is there, or nothing has happened in it.
         StorageError: the page cannot be written.
     """
     if options.markdown:
-        print(markdown_of(options.folder), end="")
-        return 0
+        text = markdown_of(options.folder)
+        return Answer({"markdown": text}, text.removesuffix("\n"))
     if options.watch is None:
         try:
             page = write_report(options.folder, options.out)

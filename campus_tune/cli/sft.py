@@ -66,6 +66,8 @@ def main(argv: Sequence[str]) -> int:
     Raises:
         RecipeError: problems in the YAML or the flags, all at once, before data or a model are loaded.
     """
+    if not argv:
+        raise RecipeError("`sft` must be given a recipe, got none. Write: campus-tune sft recipe.yaml")
     translates = FLAG in argv
     settings, block, flags = read_arguments([word for word in argv if word != FLAG])
     config, problems = read_block(block)

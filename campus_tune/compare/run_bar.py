@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sized
-from typing import Protocol
+from typing import Any, Protocol
 
 from campus_tune.words.progress import bar, notebook, on_the_way, say
 
@@ -33,18 +33,21 @@ class RunBar:
     """
 
     def __init__(self, campaign: Counted) -> None:
-        seen = notebook() is not None or bool(getattr(sys.stderr, "isatty", bool)())
-        self._bar = bar(desc="", unit="step", delay=1, disable=not seen)
+        self._bar: Any = None  # until a run of this process has made a step: others make theirs elsewhere
         self._campaign = campaign
         campaign.say = on_the_way
         self.conclude: Callable[[str], object] = say  # what was asked for
 
     def tick(self, step: int) -> None:
         """That many steps of the present run are finished."""
+        if self._bar is None:
+            seen = notebook() is not None or bool(getattr(sys.stderr, "isatty", bool)())
+            self._bar = bar(desc="", unit="step", delay=1, disable=not seen)
         self._bar.n = step
         self._bar.desc = f"run {len(self._campaign.outcomes) + 1} of {self._campaign.n_runs}"
         self._bar.update(0)
 
     def close(self) -> None:
         """Take the bar away."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from campus_tune.report.html_tables import Fact, HtmlTable
 
 MOST = 12  # rows of a table
-SPECIAL = re.compile(r"([\\|<*\[\]~])")
+SPECIAL = re.compile(r"([\\|<*\[\]~]|(?<![^\W_])_|_(?![^\W_]))")  # an underscore inside of a word is none
 
 
 def marked(text: str) -> str:

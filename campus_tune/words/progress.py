@@ -14,8 +14,9 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager, suppress
+from functools import cache
 from html import escape
 from importlib import import_module
 from types import ModuleType, TracebackType
@@ -99,6 +100,7 @@ def tidied() -> Iterator[None]:
     from tqdm.std import tqdm
 
     begin, emit, as_it_was = tqdm.__init__, logging.StreamHandler.emit, vars(tqdm)["__init__"]
+    refresh = tqdm.refresh
 
     def begin_tidy(self: tqdm, *given: Any, **named: Any) -> None:
         if len(given) <= LEAVE:
@@ -109,13 +111,40 @@ def tidied() -> Iterator[None]:
         with tqdm.external_write_mode(file=self.stream):
             emit(self, record)
 
-    tqdm.__init__ = begin_tidy
+    tqdm.__init__, tqdm.refresh = begin_tidy, when_due(refresh)
     logging.StreamHandler.emit = emit_above  # type: ignore[method-assign,assignment]  # on purpose, and put back
     try:
         yield
     finally:
-        tqdm.__init__ = as_it_was
+        tqdm.__init__, tqdm.refresh = as_it_was, refresh
         logging.StreamHandler.emit = emit  # type: ignore[method-assign]  # as above
+
+
+def when_due(refresh: Callable[..., bool | None]) -> Callable[..., bool | None]:
+    """How a bar is drawn anew, but not before its delay is over.
+
+    A line that is written above a bar draws it in any case, and tqdm leaves standing what it takes for never drawn.
+
+    Args:
+        refresh: of a class of bars.
+    """
+
+    def refresh_due(self: Any, *given: Any, **named: Any) -> bool | None:
+        begun = getattr(self, "start_t", None)  # it is not there before the bar is
+        if begun is not None and self.delay:
+            if time.time() < begun + self.delay:
+                return None
+            self.delay = 0.0  # so closing takes away what is drawn now
+        return refresh(self, *given, **named)
+
+    return refresh_due
+
+
+@cache
+def _due_bar() -> Any:
+    from tqdm.auto import tqdm  # 30 ms that `--help` does without
+
+    return type("DueBar", (tqdm,), {"refresh": when_due(tqdm.refresh)})
 
 
 class Unbroken:
@@ -203,8 +232,6 @@ def bar(
         disable: show none, in this process.
         shown: further arguments of tqdm's.
     """
-    from tqdm.auto import tqdm
-
     disable = disable or VOLUME.quiet or int(os.environ.get("RANK") or 0) > 0
     display = notebook()
     if display is not None and not disable:
@@ -215,7 +242,7 @@ def bar(
         how = {"mininterval": SELDOM, "delay": max(delay, SELDOM)}
     if total is not None or isinstance(iterable, Sized):
         how |= look(sys.stderr)
-    return tqdm(iterable, desc=desc, unit=unit, total=total, leave=False, disable=disable, **how, **shown)
+    return _due_bar()(iterable, desc=desc, unit=unit, total=total, leave=False, disable=disable, **how, **shown)
 
 
 class NotebookBar:

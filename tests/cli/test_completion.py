@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from campus_tune.cli.completion import SHELLS, block_settings, explained, trl_fields, values_of
+from campus_tune.cli.completion import SHELLS, block_settings, explained, values_of
 from campus_tune.cli.main import main
+from campus_tune.cli.trl_names import trl_fields
 from campus_tune.recipe.config import CampusConfig
 from campus_tune.recipe.trl_yaml import trl_parser
 from tests.test_layers import HEAVY
@@ -59,6 +60,7 @@ def test_commands_flags_recipes_settings_and_parts_are_completed(place: Path) ->
         "si",
         "eval lo",
         "simulate --epo",
+        "report --wat",
         "simulate --config re",
         "sft re",
         "sft --config recipe.yaml --learning_r",
@@ -76,6 +78,7 @@ def test_commands_flags_recipes_settings_and_parts_are_completed(place: Path) ->
         ["simulate"],
         ["loss"],
         ["--epochs"],
+        ["--watch"],
         ["recipe.yaml"],
         ["recipe.yaml"],
         ["--learning_rate"],

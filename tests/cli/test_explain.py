@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from campus_tune.cli.known import ALL, KnownName, NameRow, explained, find, near
+from campus_tune.cli.known import ALL, KnownName, NameRow, explained, find, messages, near
 from campus_tune.cli.known.docstrings import PACKAGE, card, meanings
 from campus_tune.cli.known.messages import find_message, said
 from campus_tune.cli.known.page import PATH, parts_page
@@ -255,6 +255,7 @@ def test_a_finding_is_told_with_its_remedy_and_how_grave_it_is() -> None:
     (found, *_) = find("The pacing opens nearly all rows from the start")
     assert found.kind == "warning"
     assert found.name.endswith("Lower its `start`; 0.01 is the default.")
+    assert "which has none" not in [one.name for one in messages.warnings()]  # a piece of an error
 
 
 def test_every_class_of_errors_is_told() -> None:
@@ -323,6 +324,17 @@ def test_a_field_of_trl_is_told_last(capsys: pytest.CaptureFixture[str]) -> None
     printed = capsys.readouterr().out
     assert printed.startswith("max_length · field of TRL or accelerate\n")
     assert "default     1024" in printed
+
+
+def test_a_name_that_trl_and_the_ledger_have_is_told_of_both() -> None:
+    assert [one.kind for one in find("learning_rate")] == ["field of TRL or accelerate", "field"]
+    assert [one.name for one in find("decision.scope")] == ["decision.scope"]
+
+
+def test_a_flag_is_told_by_the_commands_that_have_it() -> None:
+    assert [one.name for one in find("--judge")] == ["suspects"]
+    assert [one.name for one in find("report --markdown")] == ["report"]
+    assert {"report", "eval compare"} == {one.name for one in find("--markdown")}
 
 
 @pytest.mark.parametrize(

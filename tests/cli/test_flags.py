@@ -156,6 +156,9 @@ def test_a_flag_has_hyphens_or_underscores(tmp_path: Path) -> None:
         (["compare", "--config", "r.yaml", "--seedz", "3"], "Did you mean '--seeds'?"),
         (["search", "--config", "r.yaml", "--trails", "3"], "Did you mean '--trials'?"),
         (["compare"], "required: --config. For example: campus-tune compare --config"),
+        (["--json", "list"], "arguments: --json. Write --json behind `campus-tune list`."),
+        (["simulate", "--model", "x"], "unrecognized arguments: --model x.\n"),
+        (["sft"], "`sft` must be given a recipe, got none. Write: campus-tune sft recipe.yaml"),
         (["demo"], "required: PART. For example: campus-tune demo tasks --out data"),
     ],
 )

@@ -104,3 +104,15 @@ def test_a_terminal_gets_a_table_that_fits(monkeypatch: pytest.MonkeyPatch, caps
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 60
     assert sum("still_learning" in line for line in lines) == 1
+
+
+def test_a_narrow_terminal_breaks_the_names_and_keeps_what_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "dumb")
+    assert main(["list", "settings"]) == 0
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 40
+    assert "Without any, rows" in " ".join(printed.split())

@@ -26,3 +26,9 @@ def test_lines_on_the_way_are_told_unless_they_are_not_wanted(capsys: pytest.Cap
     assert told(capsys) == ["run 1 of 2", "warning: it diverged", "the verdict"]
     with VOLUME.quieted():
         assert told(capsys) == ["warning: it diverged", "the verdict"]
+
+
+def test_where_no_run_of_this_process_has_made_a_step_there_is_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("campus_tune.compare.run_bar.bar", lambda **_: pytest.fail("a bar"))
+    runs: Any = SimpleNamespace(say=print, outcomes={}, n_runs=2)
+    RunBar(runs).close()

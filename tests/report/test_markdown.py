@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from pathlib import Path
 
 import pytest
 
-from campus_tune.cli.report import add_parser
+from campus_tune.cli.main import main
 from campus_tune.report import markdown
 from campus_tune.report.html_tables import Fact, HtmlTable, number, words
 from campus_tune.report.page import sections
 from campus_tune.report.write import markdown_of
 from campus_tune.words.errors import DataError
+from tests.json_answers import answer
 from tests.report.made_up import EVIL, make_comparison, make_run
 from tests.report.made_up_map import make_map
 from tests.report.test_search_pages import made_up, write
@@ -73,6 +73,7 @@ def test_a_search_in_short_says_whether_there_is_a_winner(tmp_path: Path) -> Non
 
 def test_what_is_in_names_is_no_markdown() -> None:
     assert markdown.marked(EVIL).startswith("\\<script>document")
+    assert markdown.marked("__init__ of a_b") == "\\_\\_init\\_\\_ of a_b"
     assert markdown.marked("a `b") == "a \\`b"
     assert markdown.marked("`x|y` | *z*\n[l](u)") == "`x\\|y` \\| \\*z\\* \\[l\\](u)"
     table = HtmlTable("a|b", ["x|y"], [[words("1|2")]])
@@ -90,12 +91,10 @@ def test_of_a_long_table_the_first_rows_are_copied_and_nothing_of_an_empty_one()
 
 
 def test_the_command_prints_it_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
     run = make_run(tmp_path / "run")
-    options = parser.parse_args(["report", str(run), "--markdown"])
-    assert options.command(options) == 0
+    assert main(["report", str(run), "--markdown"]) == 0
     assert capsys.readouterr().out == markdown_of(run)
+    assert answer(capsys, "report", run, "--markdown") == {"markdown": markdown_of(run)}
     assert not list(run.rglob("report.html"))
     with pytest.raises(DataError, match="must be a folder"):
         markdown_of(tmp_path / "nowhere")

@@ -99,6 +99,10 @@ with VOLUME.quieted(wanted="quiet" in sys.argv), tidied():
             time.sleep(0.11)
         for row in tqdm(range(2), desc="longer"):
             time.sleep(0.6)
+    for row in tqdm(range(1), desc="no longer"):
+        logger.warning("another line")
+    for row in bar(range(1), desc="not due", unit="row", delay=9.0):
+        say("a line of ours")
 print("the end")
 """
 
@@ -107,10 +111,10 @@ def test_while_a_command_runs_full_bars_are_gone_and_what_is_logged_stands_above
     tmp_path: Path,
 ) -> None:
     ended = InTerminal([sys.executable, "-c", LIBRARY], tmp_path, width=WIDTH)
-    logged, bar, end = ended.lines
-    assert (logged, end) == ("a line of a log", "the end")
+    logged, bar, *lines = ended.lines
+    assert (logged, *lines) == ("a line of a log", "another line", "a line of ours", "the end")
     assert bar.startswith("training:  50%")  # it was told to stay
-    assert "a moment" not in ended.written
+    assert not any(bar in ended.written for bar in ("a moment", "no longer", "not due"))
     assert "longer" in ended.written
     assert "━" in ended.written  # ours, in its look
 
@@ -126,17 +130,27 @@ def test_in_a_file_the_bars_of_libraries_are_as_they_were(tmp_path: Path) -> Non
 def test_where_only_warnings_are_told_nobody_draws(tmp_path: Path, terminal: bool) -> None:
     ended = InTerminal([sys.executable, "-c", LIBRARY, "quiet"], tmp_path, out=terminal, err=terminal)
     told = ended.lines if terminal else [*ended.err.splitlines(), *ended.out.splitlines()]
-    assert told == ["a line of a log", "the end"]
+    assert told == ["a line of a log", "another line", "a line of ours", "the end"]
 
 
 def test_what_is_changed_of_tqdm_and_of_logging_is_put_back() -> None:
-    before = vars(std.tqdm)["__init__"], logging.StreamHandler.emit
+    before = vars(std.tqdm)["__init__"], vars(std.tqdm)["refresh"], logging.StreamHandler.emit
     with progress.VOLUME.quieted(), progress.tidied():
         assert progress.VOLUME.quiet
         assert progress.bar(desc="a", unit="b", total=3).disable
         assert vars(std.tqdm)["__init__"] is not before[0]
-    assert (vars(std.tqdm)["__init__"], logging.StreamHandler.emit) == before
+    assert (vars(std.tqdm)["__init__"], vars(std.tqdm)["refresh"], logging.StreamHandler.emit) == before
     assert not progress.VOLUME.quiet
+
+
+def test_a_bar_that_is_due_and_was_drawn_by_a_line_above_it_is_gone_when_it_is_closed(tmp_path: Path) -> None:
+    script = (
+        "import time\nfrom campus_tune.words.progress import bar, say\n"
+        "with bar(desc='waits', unit='row', delay=0.1):\n    time.sleep(0.2)\n    say('a line')\n"
+    )
+    ended = InTerminal([sys.executable, "-c", script], tmp_path, width=WIDTH)
+    assert "waits" in ended.written
+    assert ended.lines == ["a line"]
 
 
 def test_a_terminal_that_only_prints_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,18 +54,17 @@ def _known(name: str, parser: argparse.ArgumentParser, line: str) -> KnownName:
     """One command."""
     said = f"{parser.description or ''}\n"
     examples = _EXAMPLE.search(said)
-    flags = tuple(
-        _flag(one) for one in parser._actions if one.help not in (None, argparse.SUPPRESS) and one.dest != "help"
-    )
+    told = [one for one in parser._actions if one.help not in (None, argparse.SUPPRESS) and one.dest != "help"]
+    typed = [flag for one in told for flag in one.option_strings if flag.startswith("--")]
     return KnownName(
         "command",
         name,
         line[:1].upper() + line[1:] + ".",
         _EXAMPLE.sub("", said).strip(),
-        options=flags,
+        options=tuple(map(_flag, told)),
         example="" if examples is None else "\n".join(row.strip() for row in examples[1].splitlines() if row.strip()),
         page=_PAGES.get(name.partition(" ")[0], "start"),
-        also=(f"campus-tune {name}",),
+        also=(f"campus-tune {name}", *(f"{lead}{flag}" for lead in ("", f"{name} ") for flag in typed)),
     )
 
 

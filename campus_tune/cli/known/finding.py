@@ -17,6 +17,7 @@ from campus_tune.cli.known.entry import KnownName
 from campus_tune.cli.known.kinds import ALL
 from campus_tune.cli.known.messages import FEWEST, find_message, words_of
 from campus_tune.cli.known.training_fields import training_field
+from campus_tune.cli.trl_names import trl_fields
 
 _TEXTS = ("warning",)  # kinds whose names are whole sentences: the messages are looked at for these
 NEAR = 5  # names that are offered in the place of one that nobody knows
@@ -38,9 +39,16 @@ def find(asked: str) -> list[KnownName]:
     kinds = [kind for many, kind in ALL.items() if word.lower() in (kind.word, many)]
     found = _named(rest, [kind.word for kind in kinds]) if kinds and rest else []
     found = found or (_named(name, []) if len(name) <= _LONGEST else [])
-    if not found and _FIELD.fullmatch(name) and not alike(name, LIKELY):  # no misspelling: TRL takes seconds to ask
-        found = training_field(name)
+    if _FIELD.fullmatch(name) and _may_be_of_trl(name, found):
+        found = [*training_field(name), *found]
     return found or (find_message(name) if len(words_of(name)) >= FEWEST else [])
+
+
+def _may_be_of_trl(name: str, found: Sequence[KnownName]) -> bool:
+    """Whether TRL is asked, which takes seconds: not of a misspelling, nor of what only we have."""
+    if found:
+        return all(one.kind in ("field", "command") for one in found) and name.removeprefix("--") in trl_fields()
+    return not alike(name, LIKELY)
 
 
 def _named(name: str, kinds: Sequence[str]) -> list[KnownName]:

@@ -144,7 +144,8 @@ def _kind(above: Sequence[ast.AST]) -> str:
     """The error that is raised with a text, or how grave the finding is; "line" for another text."""
     for node in reversed(above):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
-            return _named(node.exc.func)
+            name = _named(node.exc.func)
+            return name if name[:1].isupper() else "line"  # `self.error` is a class that is not seen here
         if isinstance(node, ast.Call) and _named(node.func).endswith("Finding") and node.args:
             severity = node.args[0]
             return str(severity.value) if isinstance(severity, ast.Constant) else "finding"

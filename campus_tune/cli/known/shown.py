@@ -20,6 +20,7 @@ from campus_tune.words.tables import table
 PLAIN_WIDTH = 100  # letters of a line where nobody says how wide it may be
 LABEL = 12  # letters of what stands before a short answer
 _NARROW = 40
+LEAST = 24  # letters that a list leaves to its last column; where they are not there, names are broken
 
 
 def width_of_output() -> int:
@@ -121,10 +122,13 @@ def show_list(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    room = shutil.get_terminal_size()  # of a dumb terminal rich does not ask
+    *names, _ = (max(map(len, column)) for column in zip(head, *rows, strict=True))
+    fits = sum(names) + LEAST <= room.columns
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for place, name in enumerate(head):
-        made.add_column(name, no_wrap=place < len(head) - 1, style="green" if not place else "", overflow="fold")
+        whole = fits and place < len(head) - 1
+        made.add_column(name, no_wrap=whole, style="green" if not place else "", overflow="fold")
     for row in rows:
         made.add_row(*map(Text, row))
-    room = shutil.get_terminal_size()  # of a dumb terminal rich does not ask
     Console(file=sys.stdout, highlight=False, width=room.columns, height=room.lines).print(made)
