@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from campus_tune.model.reference import ADAPTER, find, fits_memory, from_folder, own_tokenizer, quietly
 from campus_tune.words.errors import DataError, RecipeError
 from campus_tune.words.json_shapes import read_json
-from campus_tune.words.library_warnings import hush
+from campus_tune.words.library_warnings import hushed
 from campus_tune.words.registry import nearest
 from campus_tune.words.types import Json
 
@@ -254,9 +254,8 @@ def _with_adapter(model: PreTrainedModel, target: Target) -> PeftModel:
             "checkpoint."
         ) from error
     try:
-        with warnings.catch_warnings():
+        with hushed():
             warnings.filterwarnings("ignore", "Found missing adapter keys")  # compared below
-            hush()
             fitted = PeftModel.from_pretrained(model, target.adapter)
     except (RuntimeError, ValueError, KeyError) as error:
         raise _other_base(target, str(error).strip().splitlines()) from error

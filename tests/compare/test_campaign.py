@@ -27,6 +27,7 @@ from campus_tune.compare.task import Task
 from campus_tune.compare.training import Bench
 from campus_tune.data.held_out import HeldOut, read_held_out
 from campus_tune.words.errors import CampusError, DataError, RecipeError
+from campus_tune.words.library_warnings import hushed
 from campus_tune.words.strict_yaml import read_yaml
 from campus_tune.words.types import Json
 from tests.compare.tiny_compare import plan_of, result_of, timeless, tiny_recipe
@@ -430,7 +431,8 @@ def test_a_process_begins_with_its_device_and_its_threads(
     plan = replace(plan_of(recipe, "--out", str(tmp_path)), device="2", threads=3)
     handler = signal.getsignal(signal.SIGINT)
     try:
-        begin(plan)
+        with hushed():  # a process of ours hushes libraries for good, and this one is a test's
+            begin(plan)
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN  # Ctrl-C is for the one that started it
     finally:
         signal.signal(signal.SIGINT, handler)
