@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from campus_tune.evaluate import answer_loss, models
 from campus_tune.evaluate.answer_loss import measure_answer_loss
 from campus_tune.evaluate.results import Result, TaskResult, read_result, write_result
 from campus_tune.words.errors import DataError, MetricError, RecipeError, StorageError
+from campus_tune.words.library_warnings import LOGGED
 from campus_tune.words.types import Json
 from tests.json_answers import answer
 from tests.run.other_models import other_tokenizer, plain, trainer_of
@@ -354,6 +356,14 @@ def test_a_finished_measurement_is_not_made_again_and_other_tasks_stay_in_the_fi
         command(*argv)
     command(*argv, "--replace")
     assert list(read_result(path).tasks) == ["answer_loss"]
+
+
+def test_a_script_that_opens_an_adapter_hears_its_libraries_as_before(place: Path) -> None:
+    loggers = [logging.getLogger(name) for name in LOGGED]
+    before = [list(logger.filters) for logger in loggers]
+    [target] = models.read_targets(None, str(place / "run/checkpoint-2"), [])
+    models.open_model(target, device="cpu")
+    assert [logger.filters for logger in loggers] == before
 
 
 def test_the_base_is_measured_with_its_adapter_and_the_difference_is_shown(
