@@ -64,6 +64,7 @@ def test_the_bar_of_many_runs_is_html(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = SimpleNamespace(say=print, outcomes={"one": 1}, n_runs=4)
     monkeypatch.setattr("campus_tune.words.progress.REDRAW", 0.0)
     bar = RunBar(runs)
+    bar.tick(3)  # makes it
     bar._bar._next = 0.0  # it waits a second before it shows
     bar.tick(7)
     bar.close()
