@@ -402,7 +402,10 @@ def test_answers_longer_than_the_context_are_refused_before_any_task(folder: Pat
     assert asked == []
 
 
-def test_prompts_that_lose_their_beginning_are_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prompts_that_lose_their_beginning_are_told(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("campus_tune.words.progress.SELDOM", 0.0)  # of a bar in a file: half a minute
     loud = Session(load_tasks(suite_of("gsm8k", "arc_easy"), folder, allow_code_execution=False))
     loud.evaluate(tiny_model(), tokenizer())
     out, err = capsys.readouterr()
